@@ -1,0 +1,1 @@
+"""onnxopt: make an ONNX model smaller and faster inside an accuracy budget, with the measurements that prove it."""

@@ -1,0 +1,184 @@
+"""Every pass by name, and passes as text: `quantize-static{method=entropy,keep=[conv1,fc]},simplify`."""
+
+import importlib
+import inspect
+import json
+import pkgutil
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from functools import cache
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+import onnxopt.passes
+from onnxopt.errors import UsageError, nearest
+from onnxopt.pipeline import Pass
+
+
+@cache
+def available_passes() -> Mapping[str, type[Pass]]:
+    """Return every pass of the package by name: one per module of `onnxopt/passes`."""
+    found: dict[str, type[Pass]] = {}
+    for module_info in pkgutil.iter_modules(onnxopt.passes.__path__):
+        module = importlib.import_module(f"onnxopt.passes.{module_info.name}")
+        for item in vars(module).values():
+            if inspect.isclass(item) and issubclass(item, Pass) and item.__module__ == module.__name__:
+                found[item.name] = item
+    return dict(sorted(found.items()))
+
+
+def make_pass(name: str, options: Mapping[str, Any]) -> Pass:
+    """Return the pass `name` with `options` checked and converted to the types of its fields.
+
+    Raises:
+        UsageError: ONX103 no such pass, ONX102 no such option, ONX101 a value that makes no sense.
+    """
+    known = available_passes()
+    if name not in known:
+        raise UsageError("ONX103", "unknown pass", where=name, hint=nearest(name, known))
+    names = [f.name for f in fields(known[name])]
+    for key in options:
+        if key not in names:
+            hint = nearest(key, names) if names else "It has no options."
+            raise UsageError("ONX102", f"unknown option of pass {name}", where=key, hint=hint)
+    try:
+        return TypeAdapter(known[name]).validate_python(dict(options))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(
+            "ONX101",
+            f"an option of pass {name} has a wrong value",
+            where=".".join(map(str, first["loc"])),
+            why=f"{first['input']!r}: {first['msg']}",
+            hint="See `onnxopt passes`.",
+        ) from error
+
+
+def parse(text: str) -> tuple[Pass, ...]:
+    """Read `a{x=1,y=[p,q]},b`.
+
+    Raises:
+        UsageError: ONX104 it cannot be read; and as `make_pass`.
+    """
+    reader = _Reader(text)
+    passes = [reader.one_pass()]
+    while reader.eat(","):
+        passes.append(reader.one_pass())
+    reader.end()
+    return tuple(passes)
+
+
+def format_pass(spec: Pass) -> str:
+    """Return the text that `parse` reads back to an equal pass; options at their default are left out."""
+    chosen = options_of(spec)
+    inner = ",".join(f"{key}={_format_value(value)}" for key, value in chosen.items())
+    return f"{spec.name}{{{inner}}}" if inner else spec.name
+
+
+def format_passes(passes: tuple[Pass, ...]) -> str:
+    """Return the text of a whole pipeline."""
+    return ",".join(map(format_pass, passes))
+
+
+def options_of(spec: Pass) -> dict[str, Any]:
+    """Return the options of `spec` that differ from their defaults, as JSON-ready values."""
+    chosen = {f.name: getattr(spec, f.name) for f in fields(spec) if getattr(spec, f.name) != f.default}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in chosen.items()}
+
+
+_BARE = re.compile(r"[^\s,{}\[\]=\"]+")
+
+
+def _format_value(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{','.join(map(_format_value, value))}]"
+    if isinstance(value, str):
+        plain = _BARE.fullmatch(value) and value == _scalar(value)
+        return value if plain else json.dumps(value)
+    return json.dumps(value)
+
+
+def _scalar(word: str) -> Any:
+    if word in ("true", "false", "null"):
+        return json.loads(word)
+    try:
+        return int(word)
+    except ValueError:
+        pass
+    try:
+        return float(word)
+    except ValueError:
+        return word
+
+
+class _Reader:
+    """A reader of the grammar above, one character of look-ahead."""
+
+    def __init__(self, text: str) -> None:
+        self.text, self.at = text, 0
+
+    def eat(self, mark: str) -> bool:
+        while self.at < len(self.text) and self.text[self.at].isspace():
+            self.at += 1
+        if not self.text.startswith(mark, self.at):
+            return False
+        self.at += len(mark)
+        return True
+
+    def need(self, mark: str) -> None:
+        if not self.eat(mark):
+            self.fail(f"{mark!r} expected")
+
+    def fail(self, why: str) -> None:
+        raise UsageError(
+            "ONX104",
+            "the passes cannot be read",
+            where=f"{self.text!r}, character {self.at + 1}",
+            why=why,
+            hint='Write them as "a{x=1,y=[p,q]},b".',
+        )
+
+    def end(self) -> None:
+        if not self.eat("") or self.at < len(self.text):
+            self.fail("nothing more expected here")
+
+    def word(self) -> str:
+        self.eat("")
+        match = _BARE.match(self.text, self.at)
+        if match is None:
+            self.fail("a name or a value expected")
+        assert match is not None
+        self.at = match.end()
+        return match.group()
+
+    def one_pass(self) -> Pass:
+        name, options = self.word(), dict[str, Any]()
+        if self.eat("{") and not self.eat("}"):
+            while True:
+                key = self.word()
+                self.need("=")
+                options[key] = self.value()
+                if self.eat("}"):
+                    break
+                self.need(",")
+        return make_pass(name, options)
+
+    def value(self) -> Any:
+        if self.eat("["):
+            items: list[Any] = []
+            while not self.eat("]"):
+                if items:
+                    self.need(",")
+                items.append(self.value())
+            return items
+        if self.eat('"'):
+            self.at -= 1
+            try:
+                text, length = json.JSONDecoder().raw_decode(self.text[self.at :])
+            except json.JSONDecodeError:
+                self.fail("the quoted text does not end")
+            self.at += length
+            return text
+        return _scalar(self.word())

@@ -1,0 +1,1 @@
+"""Reading and editing the graph: layers, shapes, cost, structure."""

@@ -1,0 +1,1 @@
+"""Accuracy, fidelity, latency and memory of a model in ONNX Runtime."""

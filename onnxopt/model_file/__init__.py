@@ -1,0 +1,31 @@
+"""ONNX files and nothing else: load, check, save, fingerprint. The only seam to protobuf and to the disk."""
+
+from onnxopt.model_file.load import load
+from onnxopt.model_file.manifest import sha256_of, write_manifest
+from onnxopt.model_file.memory import check, flush_denormals, materialize, size_bytes, to_bytes
+from onnxopt.model_file.opset import opset_of, upgrade_opset
+from onnxopt.model_file.proto import from_proto, to_proto
+from onnxopt.model_file.save import atomic_write_bytes, atomic_write_text, save
+from onnxopt.model_file.signature import Signature, TensorSpec, probe_feeds, signature_of
+
+__all__ = [
+    "Signature",
+    "TensorSpec",
+    "atomic_write_bytes",
+    "atomic_write_text",
+    "check",
+    "flush_denormals",
+    "from_proto",
+    "load",
+    "materialize",
+    "opset_of",
+    "probe_feeds",
+    "save",
+    "sha256_of",
+    "signature_of",
+    "size_bytes",
+    "to_bytes",
+    "to_proto",
+    "upgrade_opset",
+    "write_manifest",
+]

@@ -1,0 +1,98 @@
+"""Read an ONNX file, with every way a file can be wrong told apart."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError
+
+from onnxopt.errors import FileError, ModelError, first_line
+from onnxopt.model_file.proto import from_proto
+
+MIN_IR_VERSION, MIN_OPSET = 3, 7
+
+
+def load(path: str | Path) -> ir.Model:
+    """Read the model at `path`; weights in external files stay on disk, memory-mapped.
+
+    Raises:
+        FileError: ONX501 it does not exist, ONX505 it cannot be read.
+        ModelError: ONX301 not ONNX or damaged, ONX302 too old or too new, ONX303 external data missing or short.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileError("ONX501", "the model file does not exist", where=str(path), hint="Check the path.")
+    if not path.is_file():
+        raise FileError(
+            "ONX505", "the model is not a file", where=str(path), hint="Name the .onnx file, not its folder."
+        )
+    try:
+        proto = onnx.load(str(path), format="protobuf", load_external_data=False)
+    except OSError as error:
+        raise FileError("ONX505", "the model file cannot be read", where=str(path), why=first_line(error)) from error
+    except DecodeError as error:
+        raise _not_onnx(path, "the bytes are no ONNX protobuf") from error
+    if not proto.graph.node and not proto.graph.output:
+        raise _not_onnx(path, "there is no graph in it")
+    _check_versions(proto, path)
+    _check_external(proto, path)
+    try:
+        model = from_proto(proto)
+    except Exception as error:  # onnx-ir raises many types on malformed graphs
+        raise _not_onnx(path, first_line(error)) from error
+    ir.external_data.set_base_dir(model.graph, str(path.parent))
+    return model
+
+
+def _not_onnx(path: Path, why: str) -> ModelError:
+    size = path.stat().st_size
+    return ModelError(
+        "ONX301",
+        "not a readable ONNX model",
+        where=str(path),
+        why=f"{why} ({size} bytes)",
+        hint="Export or download it again, and compare the size with the source.",
+    )
+
+
+def _check_versions(proto: onnx.ModelProto, path: Path) -> None:
+    opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), None)
+    newest = onnx.defs.onnx_opset_version()
+    if proto.ir_version < MIN_IR_VERSION or (opset is not None and not MIN_OPSET <= opset <= newest):
+        raise ModelError(
+            "ONX302",
+            "the model's format version is not supported",
+            where=str(path),
+            why=f"IR version {proto.ir_version}, opset {opset}; supported: IR {MIN_IR_VERSION} and up, "
+            f"opset {MIN_OPSET} to {newest}",
+            hint="Export it again with an opset in that range.",
+        )
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _tensors(inner)
+
+
+def _check_external(proto: onnx.ModelProto, path: Path) -> None:
+    for tensor in _tensors(proto.graph):
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            continue
+        entries = {e.key: e.value for e in tensor.external_data}
+        file = path.parent / entries.get("location", "")
+        need = int(entries.get("offset", 0)) + int(entries.get("length", 0))
+        have = file.stat().st_size if file.is_file() else None
+        if have is None or have < need:
+            raise ModelError(
+                "ONX303",
+                "external data is missing" if have is None else "external data is too short",
+                where=str(file),
+                why=f"weight {tensor.name!r} needs {need} bytes of it" + ("" if have is None else f", it has {have}"),
+                hint=f"Put the complete file beside {path.name}.",
+            )

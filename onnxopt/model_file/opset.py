@@ -1,0 +1,80 @@
+"""Raise a model's opset, and prove that the outputs stayed the same."""
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+
+from onnxopt.errors import ModelError, first_line
+from onnxopt.model_file.memory import materialize
+from onnxopt.model_file.proto import from_proto, to_proto
+from onnxopt.model_file.signature import probe_feeds, signature_of
+
+TOLERANCE = 1e-4
+"""Largest accepted difference, relative to the largest output: operators may be rewritten, not approximated."""
+
+
+def opset_of(model: ir.Model) -> int:
+    """Return the version of the standard operator set; 0 when the model imports none."""
+    return model.opset_imports.get("", 0)
+
+
+def upgrade_opset(model: ir.Model, minimum: int) -> ir.Model:
+    """Return `model` at opset `minimum` or above; the same object when it is already there.
+
+    The converted model is run in ONNX Runtime beside the old one on made-up inputs.
+
+    Raises:
+        ModelError: ONX307 the converter fails, or the outputs differ.
+    """
+    current = opset_of(model)
+    if current >= minimum:
+        return model
+    try:
+        converted = from_proto(onnx.version_converter.convert_version(to_proto(model), minimum))
+    except Exception as error:  # the converter raises RuntimeError, ValueError and protobuf errors alike
+        raise _refusal(current, minimum, first_line(error)) from error
+    converted.metadata_props.update(model.metadata_props)
+    converted.ir_version = max(converted.ir_version, model.ir_version)
+    try:
+        difference = _largest_difference(model, converted)
+    except Exception as error:  # onnxruntime has no common base class for its errors
+        raise _refusal(current, minimum, f"it cannot be compared: {first_line(error)}") from error
+    if not difference <= TOLERANCE:
+        raise _refusal(current, minimum, f"the outputs differ by {difference:.1e} of their range")
+    return converted
+
+
+def _refusal(current: int, minimum: int, why: str) -> ModelError:
+    return ModelError(
+        "ONX307",
+        f"the opset cannot be raised from {current} to {minimum}",
+        why=why,
+        hint=f"Export the model again with opset {minimum} or above.",
+    )
+
+
+def _run(model: ir.Model, dynamic: int) -> list[np.ndarray]:
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    with materialize(model) as source:
+        session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    return list(session.run(None, probe_feeds(signature_of(model), dynamic=dynamic)))
+
+
+def _largest_difference(before: ir.Model, after: ir.Model) -> float:
+    try:
+        pairs = zip(_run(before, 2), _run(after, 2), strict=True)
+    except Exception:  # a model may declare a dynamic batch and only run at 1
+        pairs = zip(_run(before, 1), _run(after, 1), strict=True)
+    worst = 0.0
+    for old, new in pairs:
+        if not isinstance(old, np.ndarray) or old.dtype.kind not in "fiub":
+            continue
+        if old.shape != new.shape:
+            return float("inf")
+        if old.size:
+            scale = max(float(np.abs(old.astype(np.float64)).max()), 1e-6)
+            worst = max(worst, float(np.abs(old.astype(np.float64) - new.astype(np.float64)).max()) / scale)
+    return worst

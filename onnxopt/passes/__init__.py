@@ -1,0 +1,1 @@
+"""One optimization per file; this folder is the registry, see `onnxopt.catalog`."""

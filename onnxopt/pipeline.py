@@ -1,0 +1,153 @@
+"""What a pass is, and how passes run one after the other."""
+
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from enum import Enum
+from typing import ClassVar
+
+import onnx_ir as ir
+
+from onnxopt import model_file
+from onnxopt.errors import ModelError, UsageError
+from onnxopt.graph.check import check_structure
+from onnxopt.model_file import Signature, signature_of
+from onnxopt.quantization.isa import Target
+from onnxopt.samples import Samples
+
+
+class Effect(Enum):
+    """What a pass may do to the outputs."""
+
+    EXACT = "exact"
+    """The same outputs, up to float reassociation."""
+    LOSSY = "lossy"
+    """Other outputs: accuracy must be measured."""
+
+
+class Need(Enum):
+    """What a pass reads from its context."""
+
+    CALIBRATION = "calibration"
+    TEACHER = "teacher"
+
+
+@dataclass(frozen=True)
+class Context:
+    """The data a pass may use; options are fields of the pass itself."""
+
+    target: Target
+    calibration: Samples | None = None
+    teacher: ir.Model | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One thing that was done: `target` is the user's name of the node or weight."""
+
+    target: str
+    action: str
+
+
+@dataclass(frozen=True)
+class Skip:
+    """One thing that was left alone, and why."""
+
+    target: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What a pass returns."""
+
+    model: ir.Model
+    edits: tuple[Edit, ...] = ()
+    skipped: tuple[Skip, ...] = ()
+
+
+@dataclass(frozen=True)
+class Pass(ABC):
+    """One optimization. Fields are its options: scalars and tuples of scalars only."""
+
+    name: ClassVar[str]
+    effect: ClassVar[Effect]
+    needs: ClassVar[frozenset[Need]] = frozenset()
+
+    @abstractmethod
+    def apply(self, model: ir.Model, context: Context) -> Applied:
+        """Optimize `model`, which the pass owns: edit it or return a new one. No edits means an untouched graph."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one pass did in a pipeline."""
+
+    spec: Pass
+    edits: tuple[Edit, ...]
+    skipped: tuple[Skip, ...]
+    duration_s: float
+
+
+@dataclass(frozen=True)
+class Optimized:
+    """The outcome of a pipeline."""
+
+    model: ir.Model
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Passes in order; the model that is given stays as it is."""
+
+    passes: tuple[Pass, ...]
+
+    def run(self, model: ir.Model, context: Context) -> Optimized:
+        """Apply every pass to a copy of `model` and check the structure after each.
+
+        Raises:
+            UsageError: ONX109 a pass needs data the context has not.
+            ModelError: ONX306 a pass made an invalid model; it names the pass, its options and its step.
+        """
+        for spec in self.passes:
+            _require(spec, context)
+        signature = signature_of(model)
+        current = model.clone()
+        steps: list[Step] = []
+        for number, spec in enumerate(self.passes, start=1):
+            start = time.perf_counter()
+            applied = spec.apply(current, context)
+            current = applied.model
+            if applied.edits:
+                _check(current, signature, f"{spec} (step {number} of {len(self.passes)})")
+            steps.append(Step(spec, applied.edits, applied.skipped, time.perf_counter() - start))
+        return Optimized(current, tuple(steps))
+
+
+def _require(spec: Pass, context: Context) -> None:
+    if Need.CALIBRATION in spec.needs and context.calibration is None:
+        raise UsageError(
+            "ONX109", "this pass needs calibration samples", where=spec.name, hint="Give some with --data."
+        )
+    if Need.TEACHER in spec.needs and context.teacher is None:
+        raise UsageError("ONX109", "this pass needs a teacher model", where=spec.name, hint="Give one with --teacher.")
+
+
+def _check(model: ir.Model, signature: Signature, where: str) -> None:
+    try:
+        check_structure(model)
+        model_file.check(model)
+    except ModelError as error:
+        raise ModelError(
+            "ONX306",
+            "a pass made an invalid model, which was dropped",
+            where=where,
+            why=error.why or error.what,
+            hint="This is a bug in the pass: leave it out, and please report the model.",
+        ) from error
+    if [s.name for s in signature_of(model).inputs] != [s.name for s in signature.inputs] or [
+        s.name for s in signature_of(model).outputs
+    ] != [s.name for s in signature.outputs]:
+        raise ModelError("ONX306", "a pass changed the model's inputs or outputs, which was dropped", where=where)

@@ -1,0 +1,100 @@
+"""What the processor that runs the model is good at in INT8, and the defaults that follow."""
+
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from onnxopt.errors import UsageError, nearest
+
+
+@dataclass(frozen=True)
+class Target:
+    """One family of processors.
+
+    Attributes:
+        name: as given to `--target`.
+        activation_type: of quantized activations, `uint8` or `int8`.
+        weight_type: of quantized weights.
+        reduce_range: 7-bit weights. Without VNNI, AVX2 and AVX-512 add pairs of 8x8-bit products in 16 bits, which
+            saturate; one bit less in the weights keeps the sum inside.
+    """
+
+    name: str
+    activation_type: str
+    weight_type: str
+    reduce_range: bool
+
+
+TARGETS: Mapping[str, Target] = MappingProxyType(
+    {
+        t.name: t
+        for t in (
+            Target("x86-avx2", "uint8", "int8", True),
+            Target("x86-avx512", "uint8", "int8", True),
+            Target("x86-vnni", "uint8", "int8", False),
+            Target("x86-amx", "uint8", "int8", False),
+            Target("arm64-neon", "int8", "int8", False),
+            Target("arm64-dotprod", "int8", "int8", False),
+            Target("arm64-i8mm", "int8", "int8", False),
+        )
+    }
+)
+
+
+def target_of(name: str) -> Target:
+    """Return the target called `name`; `auto` is this machine.
+
+    Raises:
+        UsageError: ONX102 no target has this name.
+    """
+    if name == "auto":
+        return detect()
+    if name not in TARGETS:
+        raise UsageError("ONX102", "unknown target", where=name, hint=nearest(name, [*TARGETS, "auto"]))
+    return TARGETS[name]
+
+
+def detect() -> Target:
+    """Return the target this process runs on."""
+    return _from_features(platform.machine().lower(), _features())
+
+
+def _features() -> frozenset[str]:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        lines = cpuinfo.read_text(errors="replace").splitlines()
+        flags = next((line for line in lines if line.lower().startswith(("flags", "features"))), "")
+        return frozenset(flags.partition(":")[2].split())
+    try:
+        listing = subprocess.run(["sysctl", "-a"], capture_output=True, text=True, timeout=5, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return frozenset()
+    return features_of_sysctl(listing)
+
+
+def features_of_sysctl(listing: str) -> frozenset[str]:
+    """Return Linux-style feature names from the output of `sysctl -a` on macOS."""
+    names = {"hw.optional.arm.FEAT_DotProd": "asimddp", "hw.optional.arm.FEAT_I8MM": "i8mm"}
+    found = set()
+    for line in listing.splitlines():
+        key, _, value = (part.strip() for part in line.partition(":"))
+        if key in names and value == "1":
+            found.add(names[key])
+        if key.startswith("machdep.cpu.") and key.endswith("features"):
+            found.update(value.lower().replace(".", "").split())
+    return frozenset(found)
+
+
+def _from_features(machine: str, features: frozenset[str]) -> Target:
+    if machine in ("aarch64", "arm64"):
+        name = "arm64-i8mm" if "i8mm" in features else "arm64-dotprod" if "asimddp" in features else "arm64-neon"
+    elif "amx_int8" in features:
+        name = "x86-amx"
+    elif features & {"avx512_vnni", "avx_vnni", "avx512vnni"}:
+        name = "x86-vnni"
+    else:
+        name = "x86-avx512" if features & {"avx512bw"} else "x86-avx2"
+    return TARGETS[name]

@@ -1,0 +1,177 @@
+"""Samples: a re-iterable, streamed sequence of model inputs, with labels when there are any."""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+
+from onnxopt.errors import DataError
+
+Feeds = Mapping[str, np.ndarray]
+"""One batch, keyed by model input name."""
+
+
+class Source(Protocol):
+    """Random access to single samples; what every reader gives."""
+
+    @property
+    def name(self) -> str:
+        """What the user called it: a path, or a word such as `digits`."""
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """One label per sample, or None."""
+
+    @property
+    def stacks(self) -> bool:
+        """Whether a sample lacks the batch axis (and is stacked), or is a whole batch fed as it is."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: int) -> Feeds:
+        """Return the inputs of sample `index`, keyed by model input name."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Inputs for one run, and the labels of the samples in it."""
+
+    feeds: Feeds
+    labels: np.ndarray | None
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """A choice of samples of one source, read batch by batch; iterating again starts again.
+
+    Only one batch is held at a time. Samples of different shapes never share a batch.
+    """
+
+    source: Source
+    indices: np.ndarray
+    batch_size: int = 1
+
+    @classmethod
+    def of(cls, source: Source, batch_size: int = 1) -> "Samples":
+        """Return all samples of `source`.
+
+        Raises:
+            DataError: ONX205 it is empty, ONX206 there are not as many labels as samples.
+        """
+        count = len(source)
+        if not count:
+            raise DataError("ONX205", "there are no samples", where=source.name, hint="Give at least one sample.")
+        if source.labels is not None and len(source.labels) != count:
+            raise DataError(
+                "ONX206",
+                "labels and samples differ in number",
+                where=source.name,
+                why=f"{len(source.labels)} labels for {count} samples",
+                hint="Give one label per sample, in the same order.",
+            )
+        return cls(source, np.arange(count), batch_size)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[Feeds]:
+        return (batch.feeds for batch in self.batches())
+
+    def batches(self) -> Iterator[Batch]:
+        """Read the samples in order, `batch_size` at a time."""
+        pending: list[Feeds] = []
+        start = 0
+        limit = self.batch_size if self.source.stacks else 1
+        for position, index in enumerate(self.indices):
+            sample = self.source.read(int(index))
+            if pending and (len(pending) == limit or not _same_shapes(pending[0], sample)):
+                yield self._batch(pending, start)
+                pending, start = [], position
+            pending.append(sample)
+        if pending:
+            yield self._batch(pending, start)
+
+    def _batch(self, samples: Sequence[Feeds], start: int) -> Batch:
+        labels = None if self.labels is None else self.labels[start : start + len(samples)]
+        if not self.source.stacks:
+            return Batch(samples[0], labels)
+        return Batch({key: np.stack([s[key] for s in samples]) for key in samples[0]}, labels)
+
+    @property
+    def name(self) -> str:
+        """What the user called the data."""
+        return self.source.name
+
+    @cached_property
+    def labels(self) -> np.ndarray | None:
+        """One label per sample, in the order of iteration, or None."""
+        return None if self.source.labels is None else np.asarray(self.source.labels)[self.indices]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over every input and label, for the run record; reads all samples once."""
+        digest = hashlib.sha256()
+        for index in self.indices:
+            for key, array in sorted(self.source.read(int(index)).items()):
+                digest.update(f"{key}{array.dtype}{array.shape}".encode())
+                digest.update(np.ascontiguousarray(array).tobytes())
+        if self.labels is not None:
+            digest.update(np.ascontiguousarray(self.labels).tobytes())
+        return digest.hexdigest()
+
+    def with_batch_size(self, batch_size: int) -> "Samples":
+        """Return the same samples in batches of another size."""
+        return replace(self, batch_size=batch_size)
+
+    def take(self, count: int) -> "Samples":
+        """Return the first `count` samples (all when there are fewer)."""
+        return replace(self, indices=self.indices[:count])
+
+    def split(self, counts: Sequence[int], seed: int) -> tuple["Samples", ...]:
+        """Return disjoint parts of `counts` samples, drawn at random.
+
+        Raises:
+            DataError: ONX205 there are fewer samples than asked for.
+        """
+        if sum(counts) > len(self):
+            raise DataError(
+                "ONX205",
+                "too few samples",
+                where=self.name,
+                why=f"{sum(counts)} needed, {len(self)} there",
+                hint="Give more samples.",
+            )
+        order = np.random.RandomState(seed).permutation(self.indices)
+        ends = np.cumsum(counts)
+        return tuple(replace(self, indices=order[end - n : end]) for n, end in zip(counts, ends, strict=True))
+
+    def reader(self) -> "Reader":
+        """Return the samples as an ONNX Runtime `CalibrationDataReader`."""
+        return Reader(self)
+
+
+def _same_shapes(one: Feeds, other: Feeds) -> bool:
+    return one.keys() == other.keys() and all(one[k].shape == other[k].shape for k in one)
+
+
+class Reader:
+    """Duck-typed `onnxruntime.quantization.CalibrationDataReader` over samples."""
+
+    def __init__(self, samples: Samples) -> None:
+        self._samples = samples
+        self.rewind()
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        """Return the next batch, or None at the end."""
+        feeds = next(self._iterator, None)
+        return None if feeds is None else dict(feeds)
+
+    def rewind(self) -> None:
+        """Start again."""
+        self._iterator = iter(self._samples)
+
+    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+        return (dict(feeds) for feeds in self._samples)
