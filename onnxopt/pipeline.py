@@ -2,9 +2,9 @@
 
 import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import onnx_ir as ir
 
@@ -34,12 +34,21 @@ class Need(Enum):
 
 @dataclass(frozen=True)
 class Context:
-    """The data a pass may use; options are fields of the pass itself."""
+    """The data a pass may use; options are fields of the pass itself.
+
+    Attributes:
+        target: processor the result is for.
+        calibration: samples to observe the model on; never the ones it is judged on.
+        teacher: model to imitate.
+        seed: of everything random.
+        cache: observations that other passes on the same context may reuse, under a key that says what was observed.
+    """
 
     target: Target
     calibration: Samples | None = None
     teacher: ir.Model | None = None
     seed: int = 0
+    cache: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

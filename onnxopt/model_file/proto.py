@@ -9,7 +9,7 @@ _TYPE_KEY = "onnxopt.value_type"
 
 
 def from_proto(proto: onnx.ModelProto) -> ir.Model:
-    """Convert a protobuf model. Map types (what scikit-learn's ZipMap gives), which onnx-ir cannot hold, travel as text."""
+    """Convert a protobuf model; map types (from scikit-learn's ZipMap), which onnx-ir cannot hold, travel as text."""
     for value in (*proto.graph.output, *proto.graph.value_info):
         if _holds_map(value.type):
             entry = value.metadata_props.add()

@@ -1,0 +1,30 @@
+"""Edits that are easy to get wrong, each in one place."""
+
+import numpy as np
+import onnx_ir as ir
+
+
+def set_weight(value: ir.Value, array: np.ndarray) -> None:
+    """Give an initializer another array; tensor, shape and type change together. The array is copied."""
+    frozen = np.array(array, copy=True)
+    frozen.flags.writeable = False
+    tensor = ir.tensor(frozen, name=value.name)
+    value.const_value, value.shape, value.type = tensor, ir.Shape(frozen.shape), ir.TensorType(tensor.dtype)
+
+
+def name_nodes(model: ir.Model) -> int:
+    """Give every nameless node of the main graph a unique name, `OpType_k`; return how many were named.
+
+    Reports and exclusion lists speak of nodes by name; many exporters leave names empty, and some repeat them.
+    """
+    taken: set[str] = set()
+    named = 0
+    for position, node in enumerate(model.graph):
+        if not node.name or node.name in taken:
+            base = f"{node.name or node.op_type}_{position}"
+            while base in taken:
+                base += "_"
+            node.name = base
+            named += 1
+        taken.add(node.name)
+    return named

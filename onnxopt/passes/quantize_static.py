@@ -1,0 +1,113 @@
+"""INT8 weights and activations, with activation ranges found on calibration samples."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+import onnx_ir as ir
+from pydantic import Field
+
+from onnxopt import model_file
+from onnxopt.errors import ModelError, UsageError, nearest
+from onnxopt.graph.edit import name_nodes
+from onnxopt.pipeline import Applied, Context, Edit, Effect, Need, Pass, Skip
+from onnxopt.quantization import ort_bridge, ranges
+from onnxopt.quantization.outcome import read_back
+from onnxopt.quantization.ranges import Histogram, Range
+from onnxopt.samples import Samples
+
+
+@dataclass(frozen=True)
+class QuantizeStatic(Pass):
+    """Static quantization by ONNX Runtime's quantizer, with ranges calibrated in bounded memory.
+
+    Attributes:
+        method: how the range of an activation follows from its histogram.
+        percentile: share of values covered by `method=percentile`, in percent.
+        format: `qdq` (QuantizeLinear/DequantizeLinear pairs, fused when the model is loaded) or `qoperator`.
+        per_channel: one scale per output channel of a weight.
+        activation_type: of activations; `auto` follows the target.
+        weight_type: of weights; `auto` follows the target.
+        reduce_range: `yes` for 7-bit weights, for processors whose 8-bit products saturate; `auto` follows the target.
+        op_types: op types to quantize; empty for all the quantizer knows.
+        exclude: names of nodes to leave in float.
+        samples: most calibration samples to use.
+    """
+
+    name: ClassVar[str] = "quantize-static"
+    effect: ClassVar[Effect] = Effect.LOSSY
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.CALIBRATION})
+
+    method: Literal["minmax", "percentile", "entropy", "mse"] = "minmax"
+    percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
+    format: Literal["qdq", "qoperator"] = "qdq"
+    per_channel: bool = True
+    activation_type: Literal["auto", "int8", "uint8"] = "auto"
+    weight_type: Literal["auto", "int8", "uint8"] = "auto"
+    reduce_range: Literal["auto", "yes", "no"] = "auto"
+    op_types: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    samples: Annotated[int, Field(ge=1)] = 128
+
+    def apply(self, model: ir.Model, context: Context) -> Applied:
+        """Quantize `model`; says which layers stayed in float and why.
+
+        Raises:
+            UsageError: ONX102 `exclude` or `op_types` names something that is not there.
+        """
+        known = ort_bridge.static_op_types()
+        for op_type in self.op_types:
+            if op_type not in known:
+                raise UsageError("ONX102", "no such quantizable op type", where=op_type, hint=nearest(op_type, known))
+        op_types = self.op_types or known
+        named = model.clone()
+        name_nodes(named)
+        nodes = [n.name or "" for n in named.graph]
+        for name in self.exclude:
+            if name not in nodes:
+                raise UsageError("ONX102", "no node has this name", where=name, hint=nearest(name, nodes))
+        try:
+            before = model_file.upgrade_opset(named, 13)
+        except ModelError as error:
+            return Applied(model, (), (Skip("graph", f"{error.what}: {error.why}"),))
+        assert context.calibration is not None
+        found = self._ranges(before, op_types, context.calibration.take(self.samples), context)
+        after = ort_bridge.quantize_static(before, found, self._options(op_types, context))
+        hints = {"GRU": "the runtime has no INT8 GRU", "LSTM": "the runtime has no static INT8 LSTM"}
+        outcome = read_back(before, after, self.exclude, hints)
+        edits = tuple(Edit(name, action) for name, action in outcome.quantized.items())
+        skips = tuple(Skip(name, reason) for name, reason in outcome.left.items())
+        return Applied(after if edits else model, edits, skips)
+
+    def _options(self, op_types: tuple[str, ...], context: Context) -> ort_bridge.StaticOptions:
+        target = context.target
+        return ort_bridge.StaticOptions(
+            format=self.format,
+            activation_type=target.activation_type if self.activation_type == "auto" else self.activation_type,
+            weight_type=target.weight_type if self.weight_type == "auto" else self.weight_type,
+            per_channel=self.per_channel,
+            reduce_range=target.reduce_range if self.reduce_range == "auto" else self.reduce_range == "yes",
+            op_types=op_types,
+            exclude=self.exclude,
+        )
+
+    def _ranges(
+        self, model: ir.Model, op_types: tuple[str, ...], samples: Samples, context: Context
+    ) -> Mapping[str, Range]:
+        names = _activations(model, op_types)
+        # Other methods and exclusions on the same model need the same histograms: the search tries many.
+        key = hashlib.sha256(model_file.to_bytes(model)).hexdigest() + f" {len(samples)} {sorted(names)}"
+        histograms: Mapping[str, Histogram]
+        if key not in context.cache:
+            context.cache[key] = ranges.collect(model, names, samples)
+        histograms = context.cache[key]
+        if self.method == "percentile":
+            return {name: ranges.percentile(h, self.percentile) for name, h in histograms.items()}
+        return {name: ranges.METHODS[self.method](h) for name, h in histograms.items()}
+
+
+def _activations(model: ir.Model, op_types: tuple[str, ...]) -> list[str]:
+    graph = model.graph
+    values = (v for n in graph if n.op_type in op_types for v in (*n.inputs, *n.outputs) if v is not None)
+    return list(dict.fromkeys(v.name for v in values if v.name and v.name not in graph.initializers))

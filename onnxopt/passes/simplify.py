@@ -1,0 +1,112 @@
+"""Fold what is constant, drop what is dead, fuse what was decomposed."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import ClassVar
+
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from onnxopt.errors import ModelError, NativeError
+from onnxopt.graph.edit import name_nodes
+from onnxopt.model_file import opset_of, upgrade_opset
+from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
+from onnxopt.quantization import ort_bridge
+
+_STANDARD_SINCE = {"layernorm": ("LayerNormalization", 17), "gelu": ("Gelu", 20)}
+
+
+@dataclass(frozen=True)
+class Simplify(Pass):
+    """Constant folding, batch-norm folding, dead nodes, and GELU and LayerNorm fusion into standard operators.
+
+    The folding is ONNX Runtime's basic optimizer, the fusion is `onnxruntime.transformers`; what either would write in
+    an operator set of its own is translated to the standard one or left as it was.
+
+        Conv - BatchNormalization - Relu   ->   Conv - Relu
+        Div - Erf - Add - Mul - Mul        ->   Gelu
+    """
+
+    name: ClassVar[str] = "simplify"
+    effect: ClassVar[Effect] = Effect.EXACT
+
+    fuse: bool = True
+
+    def apply(self, model: ir.Model, context: Context) -> Applied:
+        """Simplify `model`; what cannot be folded or fused is skipped with the reason."""
+        edits: list[Edit] = []
+        skipped: list[Skip] = []
+        current = model.clone()
+        name_nodes(current)
+        current = _folded(current, edits, skipped)
+        if self.fuse:
+            for pattern, (op_type, opset) in _STANDARD_SINCE.items():
+                current = _fused(current, pattern, op_type, opset, edits, skipped)
+        return Applied(current if edits else model, tuple(edits), tuple(skipped))
+
+
+def _ops(model: ir.Model) -> Counter[str]:
+    return Counter(node.op_type for node in model.graph.all_nodes())
+
+
+def _folded(model: ir.Model, edits: list[Edit], skipped: list[Skip]) -> ir.Model:
+    candidate = model.clone()
+    # A weight that is listed as an input may be overridden by the caller, so nothing that reads it could be folded.
+    overridable = common.RemoveInitializersFromInputsPass()(candidate).modified
+    if candidate.functions:
+        common.InlinePass()(candidate)
+    try:
+        candidate = ort_bridge.basic_optimized(candidate)
+    except NativeError as error:
+        skipped.append(Skip("graph", f"not folded: {error.why}"))
+        return model
+    name_nodes(candidate)
+    foreign = {n.domain for n in candidate.graph.all_nodes()} - {n.domain for n in model.graph.all_nodes()} - {""}
+    if foreign:
+        skipped.append(Skip("graph", f"not folded: the runtime would write operators of {', '.join(sorted(foreign))}"))
+        return model
+    _keep_identity(candidate, model)
+    gone = _ops(model) - _ops(candidate)
+    if overridable:
+        edits.append(Edit("graph", "weights made constant that were listed as inputs"))
+    edits.extend(Edit("graph", f"{count} {op} folded or removed") for op, count in sorted(gone.items()))
+    return candidate if edits else model
+
+
+def _keep_identity(candidate: ir.Model, model: ir.Model) -> None:
+    common.RemoveUnusedOpsetsPass()(candidate)
+    candidate.metadata_props.update(model.metadata_props)
+    candidate.graph.name, candidate.doc_string = model.graph.name, model.doc_string
+    candidate.producer_name, candidate.producer_version = model.producer_name, model.producer_version
+    for mine, theirs in zip(candidate.graph.outputs, model.graph.outputs, strict=True):
+        mine.metadata_props.update(theirs.metadata_props)
+
+
+def _fused(model: ir.Model, pattern: str, op_type: str, opset: int, edits: list[Edit], skipped: list[Skip]) -> ir.Model:
+    before = _ops(model)[op_type]
+    try:
+        fused = ort_bridge.fuse(model, [pattern])
+        count = _ops(fused)[op_type] - before
+        if not count:
+            return model
+        _to_standard(fused, op_type)
+        # The rest of the graph is raised first: the converter does not know the fused operator at the old opset.
+        if opset_of(model) < opset:
+            raised = ort_bridge.fuse(upgrade_opset(model, opset), [pattern])
+            _to_standard(raised, op_type)
+            edits.append(Edit("graph", f"opset raised from {opset_of(model)} to {opset}"))
+            fused, count = raised, _ops(raised)[op_type] - before
+    except (NativeError, ModelError) as error:
+        skipped.append(Skip(op_type, f"not fused: {error.why}"))
+        return model
+    name_nodes(fused)
+    edits.append(Edit("graph", f"{count} {op_type} fused from their parts"))
+    return fused
+
+
+def _to_standard(model: ir.Model, op_type: str) -> None:
+    """Move the runtime's own `op_type` nodes into the standard operator set, where it means the same."""
+    for node in model.graph.all_nodes():
+        if node.op_type == op_type and node.domain == "com.microsoft":
+            node.domain = ""
+    common.RemoveUnusedOpsetsPass()(model)
