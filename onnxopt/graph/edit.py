@@ -3,6 +3,8 @@
 import numpy as np
 import onnx_ir as ir
 
+FREE_WEIGHTS_IR_VERSION = 4
+
 
 def set_weight(value: ir.Value, array: np.ndarray) -> None:
     """Give an initializer another array; tensor, shape and type change together. The array is copied."""
@@ -10,6 +12,19 @@ def set_weight(value: ir.Value, array: np.ndarray) -> None:
     frozen.flags.writeable = False
     tensor = ir.tensor(frozen, name=value.name)
     value.const_value, value.shape, value.type = tensor, ir.Shape(frozen.shape), ir.TensorType(tensor.dtype)
+
+
+def freeze_weights(model: ir.Model) -> int:
+    """Make constants of the weights that are listed as graph inputs; return how many.
+
+    Before IR version 4 every weight had to be listed, which lets a caller override it, so nothing could be folded.
+    """
+    weights = [v for v in model.graph.inputs if v.name in model.graph.initializers]
+    for value in weights:
+        model.graph.inputs.remove(value)
+    if weights:
+        model.ir_version = max(model.ir_version, FREE_WEIGHTS_IR_VERSION)
+    return len(weights)
 
 
 def name_nodes(model: ir.Model) -> int:

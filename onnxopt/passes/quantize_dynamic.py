@@ -5,8 +5,8 @@ from typing import ClassVar, Literal
 
 import onnx_ir as ir
 
-from onnxopt.errors import ModelError
-from onnxopt.graph.edit import name_nodes
+from onnxopt.errors import ModelError, NativeError
+from onnxopt.graph.edit import freeze_weights, name_nodes
 from onnxopt.model_file import upgrade_opset
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
 from onnxopt.quantization import ort_bridge
@@ -39,6 +39,7 @@ class QuantizeDynamic(Pass):
     def apply(self, model: ir.Model, context: Context) -> Applied:
         """Quantize `model`; says which layers stayed in float and why."""
         named = model.clone()
+        freeze_weights(named)
         name_nodes(named)
         try:
             before = upgrade_opset(named, 11)
@@ -51,7 +52,10 @@ class QuantizeDynamic(Pass):
             op_types=self.op_types,
             exclude=self.exclude,
         )
-        after = ort_bridge.quantize_dynamic(before, options)
+        try:
+            after = ort_bridge.quantize_dynamic(before, options)
+        except NativeError as error:
+            return Applied(model, (), (Skip("graph", f"{error.what}: {error.why}"),))
         hints = {op: "not among the op types chosen" for op in ("MatMul", "Gemm", "LSTM") if op not in self.op_types}
         hints |= {"Conv": "dynamic quantization makes convolutions slower", "GRU": "the runtime has no INT8 GRU"}
         outcome = read_back(before, after, self.exclude, hints)

@@ -9,8 +9,8 @@ import onnx_ir as ir
 from pydantic import Field
 
 from onnxopt import model_file
-from onnxopt.errors import ModelError, UsageError, nearest
-from onnxopt.graph.edit import name_nodes
+from onnxopt.errors import ModelError, NativeError, UsageError, nearest
+from onnxopt.graph.edit import freeze_weights, name_nodes
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Need, Pass, Skip
 from onnxopt.quantization import ort_bridge, ranges
 from onnxopt.quantization.outcome import read_back
@@ -62,6 +62,7 @@ class QuantizeStatic(Pass):
                 raise UsageError("ONX102", "no such quantizable op type", where=op_type, hint=nearest(op_type, known))
         op_types = self.op_types or known
         named = model.clone()
+        freeze_weights(named)
         name_nodes(named)
         nodes = [n.name or "" for n in named.graph]
         for name in self.exclude:
@@ -73,7 +74,10 @@ class QuantizeStatic(Pass):
             return Applied(model, (), (Skip("graph", f"{error.what}: {error.why}"),))
         assert context.calibration is not None
         found = self._ranges(before, op_types, context.calibration.take(self.samples), context)
-        after = ort_bridge.quantize_static(before, found, self._options(op_types, context))
+        try:
+            after = ort_bridge.quantize_static(before, found, self._options(op_types, context))
+        except NativeError as error:
+            return Applied(model, (), (Skip("graph", f"{error.what}: {error.why}"),))
         hints = {"GRU": "the runtime has no INT8 GRU", "LSTM": "the runtime has no static INT8 LSTM"}
         outcome = read_back(before, after, self.exclude, hints)
         edits = tuple(Edit(name, action) for name, action in outcome.quantized.items())

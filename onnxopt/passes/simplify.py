@@ -8,7 +8,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from onnxopt.errors import ModelError, NativeError
-from onnxopt.graph.edit import name_nodes
+from onnxopt.graph.edit import freeze_weights, name_nodes
 from onnxopt.model_file import opset_of, upgrade_opset
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
 from onnxopt.quantization import ort_bridge
@@ -41,7 +41,11 @@ class Simplify(Pass):
         current = _folded(current, edits, skipped)
         if self.fuse:
             for pattern, (op_type, opset) in _STANDARD_SINCE.items():
-                current = _fused(current, pattern, op_type, opset, edits, skipped)
+                current, note = _fused(current, pattern, op_type, opset)
+                if isinstance(note, Edit):
+                    edits.append(note)
+                elif note is not None:
+                    skipped.append(note)
         return Applied(current if edits else model, tuple(edits), tuple(skipped))
 
 
@@ -52,7 +56,7 @@ def _ops(model: ir.Model) -> Counter[str]:
 def _folded(model: ir.Model, edits: list[Edit], skipped: list[Skip]) -> ir.Model:
     candidate = model.clone()
     # A weight that is listed as an input may be overridden by the caller, so nothing that reads it could be folded.
-    overridable = common.RemoveInitializersFromInputsPass()(candidate).modified
+    overridable = freeze_weights(candidate)
     if candidate.functions:
         common.InlinePass()(candidate)
     try:
@@ -68,7 +72,7 @@ def _folded(model: ir.Model, edits: list[Edit], skipped: list[Skip]) -> ir.Model
     _keep_identity(candidate, model)
     gone = _ops(model) - _ops(candidate)
     if overridable:
-        edits.append(Edit("graph", "weights made constant that were listed as inputs"))
+        edits.append(Edit("graph", f"{overridable} weights made constant that were listed as inputs"))
     edits.extend(Edit("graph", f"{count} {op} folded or removed") for op, count in sorted(gone.items()))
     return candidate if edits else model
 
@@ -82,26 +86,22 @@ def _keep_identity(candidate: ir.Model, model: ir.Model) -> None:
         mine.metadata_props.update(theirs.metadata_props)
 
 
-def _fused(model: ir.Model, pattern: str, op_type: str, opset: int, edits: list[Edit], skipped: list[Skip]) -> ir.Model:
+def _fused(model: ir.Model, pattern: str, op_type: str, opset: int) -> tuple[ir.Model, Edit | Skip | None]:
     before = _ops(model)[op_type]
     try:
         fused = ort_bridge.fuse(model, [pattern])
-        count = _ops(fused)[op_type] - before
-        if not count:
-            return model
-        _to_standard(fused, op_type)
-        # The rest of the graph is raised first: the converter does not know the fused operator at the old opset.
-        if opset_of(model) < opset:
-            raised = ort_bridge.fuse(upgrade_opset(model, opset), [pattern])
-            _to_standard(raised, op_type)
-            edits.append(Edit("graph", f"opset raised from {opset_of(model)} to {opset}"))
-            fused, count = raised, _ops(raised)[op_type] - before
+        if _ops(fused)[op_type] == before:
+            return model, None
+        raised_from = opset_of(model)
+        if raised_from < opset:
+            # Raised before fusing: at the old opset the converter does not know the fused operator.
+            fused = ort_bridge.fuse(upgrade_opset(model, opset), [pattern])
     except (NativeError, ModelError) as error:
-        skipped.append(Skip(op_type, f"not fused: {error.why}"))
-        return model
+        return model, Skip(op_type, f"not fused: {error.why}")
+    _to_standard(fused, op_type)
     name_nodes(fused)
-    edits.append(Edit("graph", f"{count} {op_type} fused from their parts"))
-    return fused
+    note = f", opset raised from {raised_from} to {opset}" if raised_from < opset else ""
+    return fused, Edit("graph", f"{_ops(fused)[op_type] - before} {op_type} fused from their parts{note}")
 
 
 def _to_standard(model: ir.Model, op_type: str) -> None:

@@ -10,14 +10,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 
 from onnxopt.errors import NativeError, first_line
+from onnxopt.graph.edit import set_weight
+from onnxopt.graph.shapes import with_types
 from onnxopt.model_file import from_proto, to_proto
 from onnxopt.quantization.ranges import Range
+
+_FLOAT_WHERE_UNKNOWN = {"DefaultTensorType": int(ir.DataType.FLOAT)}
+"""Shape inference stops at operators outside the standard set (scikit-learn's Scaler), which give floats."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +75,11 @@ def quantize_static(model: ir.Model, ranges: Mapping[str, Range], options: Stati
         CalibrationMethod.MinMax,
         {n: TensorData(lowest=np.float32(r.low), highest=np.float32(r.high)) for n, r in ranges.items()},
     )
-    extra = {"ActivationSymmetric": symmetric, "WeightSymmetric": True}
+    extra = {"ActivationSymmetric": symmetric, "WeightSymmetric": True, **_FLOAT_WHERE_UNKNOWN}
     with _quantizer_errors():
-        proto = _inferred(model)
+        proto = _ready(model)
         weight, activation = kinds[options.weight_type], kinds[options.activation_type]
-        choice = ([], list(options.exclude), list(options.op_types), extra)
+        choice: tuple[Any, ...] = ([], list(options.exclude), list(options.op_types), extra)
         if options.format == "qoperator":
             mode = QuantizationMode.QLinearOps
             quantizer = ONNXQuantizer(
@@ -100,7 +106,7 @@ def quantize_dynamic(model: ir.Model, options: DynamicOptions) -> ir.Model:
     weight = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}[options.weight_type]
     with _quantizer_errors():
         quantizer = ONNXQuantizer(
-            _inferred(model),
+            _ready(model),
             options.per_channel,
             options.reduce_range,
             QuantizationMode.IntegerOps,
@@ -111,15 +117,36 @@ def quantize_dynamic(model: ir.Model, options: DynamicOptions) -> ir.Model:
             [],
             list(options.exclude),
             list(options.op_types),
-            {"MatMulConstBOnly": True},
+            {"MatMulConstBOnly": True, **_FLOAT_WHERE_UNKNOWN},
         )
         quantizer.quantize_model()
         return _back(quantizer.model.model, model)
 
 
-def _inferred(model: ir.Model) -> onnx.ModelProto:
-    # The quantizer leaves out every tensor whose type it does not know.
-    return onnx.shape_inference.infer_shapes(to_proto(model), data_prop=True)
+def _ready(model: ir.Model) -> onnx.ModelProto:
+    # The quantizer leaves out every tensor whose type it does not know, and takes a Gemm's bias to be a vector.
+    typed = with_types(model)
+    for node in typed.graph:
+        if node.op_type == "Gemm" and len(node.inputs) == 3:
+            _broadcast_bias(node)
+    return to_proto(typed)
+
+
+def _broadcast_bias(gemm: ir.Node) -> None:
+    weight, bias = gemm.inputs[1], gemm.inputs[2]
+    if weight is None or bias is None or weight.const_value is None or bias.const_value is None:
+        return
+    transposed = gemm.attributes.get("transB")
+    width = weight.const_value.numpy().shape[0 if transposed is not None and transposed.as_int() else 1]
+    array = bias.const_value.numpy()
+    if array.shape == (width,) or array.size not in (1, width):
+        return
+    # A new value: the old one may be shared with nodes that need its shape.
+    own = ir.Value(name=f"{gemm.name}_bias")
+    set_weight(own, np.broadcast_to(array.reshape(-1), (width,)))
+    assert gemm.graph is not None
+    gemm.graph.register_initializer(own)
+    gemm.replace_input_with(2, own)
 
 
 def _back(proto: onnx.ModelProto, source: ir.Model) -> ir.Model:
@@ -185,7 +212,7 @@ def fuse(model: ir.Model, patterns: Sequence[str]) -> ir.Model:
     level = quiet.level
     quiet.setLevel(logging.CRITICAL)
     try:
-        wrapped = OnnxModel(_inferred(model))
+        wrapped = OnnxModel(to_proto(with_types(model)))
         for pattern in patterns:
             fusions[pattern](wrapped).apply()
         wrapped.prune_graph()

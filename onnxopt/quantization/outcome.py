@@ -27,19 +27,19 @@ def read_back(before: ir.Model, after: ir.Model, exclude: Collection[str], hints
         hints: reasons per op type why one may stay in float.
     """
     quantized, left = dict[str, str](), dict[str, str]()
-    now = {node.name: node for node in after.graph}
+    now = {node.name or "": node for node in after.graph}
     for node in before.graph:
         name = node.name or ""
-        kept = now.get(name)
-        if (kept is None and any(f"{name}{suffix}" in now for suffix in ("_quant", "_MatMul_quant"))) or (
-            kept is not None and _reads_integers(kept)
-        ):
+        if _is_quantized(name, now):
             quantized[name] = f"{node.op_type} to INT8"
         elif node.op_type in WEIGHTED:
             left[name] = "excluded" if name in exclude else hints.get(node.op_type, "its weights are not constant")
     return Outcome(quantized, left)
 
 
-def _reads_integers(node: ir.Node) -> bool:
-    producers = (v.producer() for v in node.inputs if v is not None)
+def _is_quantized(name: str, now: Mapping[str, ir.Node]) -> bool:
+    if name not in now:
+        # The operator forms get a suffix; a Gemm becomes a MatMul first.
+        return any(f"{name}{suffix}" in now for suffix in ("_quant", "_MatMul_quant"))
+    producers = (v.producer() for v in now[name].inputs if v is not None)
     return any(p is not None and p.op_type == "DequantizeLinear" for p in producers)

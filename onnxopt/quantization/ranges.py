@@ -13,6 +13,7 @@ import onnx_ir as ir
 import onnxruntime
 
 from onnxopt.errors import DataError, ModelError, NativeError, first_line
+from onnxopt.graph.shapes import with_types
 from onnxopt.model_file import materialize
 from onnxopt.samples import Samples
 
@@ -76,14 +77,13 @@ def collect(model: ir.Model, names: Sequence[str], samples: Samples) -> dict[str
 
 
 def _open(model: ir.Model, names: Sequence[str]) -> tuple[onnxruntime.InferenceSession, list[str]]:
-    watching = model.clone()
+    watching = with_types(model)
     wanted = set(names)
     outputs = {v.name for v in watching.graph.outputs}
-    inputs = {v.name for v in watching.graph.inputs} & wanted
+    inputs = [v.name for v in watching.graph.inputs if v.name in wanted]
     for node in watching.graph:
         for value in node.outputs:
-            if value.name in wanted and value.name not in outputs:
-                value.type = value.type or ir.TensorType(ir.DataType.FLOAT)
+            if value.name in wanted and value.name not in outputs and value.dtype is ir.DataType.FLOAT:
                 watching.graph.outputs.append(value)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
@@ -91,11 +91,9 @@ def _open(model: ir.Model, names: Sequence[str]) -> tuple[onnxruntime.InferenceS
         with materialize(watching) as source:
             session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has no common base class for its errors
-        raise ModelError(
-            "ONX304", "ONNX Runtime cannot load the model for calibration", why=first_line(error)
-        ) from error
+        raise ModelError("ONX304", "ONNX Runtime cannot calibrate the model", why=first_line(error)) from error
     given = {o.name for o in (*session.get_outputs(), *session.get_inputs()) if o.type == "tensor(float)"}
-    order = [*sorted(inputs), *(o.name for o in session.get_outputs())]
+    order = [*inputs, *(o.name for o in session.get_outputs())]
     return session, [name for name in order if name in given and name in wanted]
 
 
