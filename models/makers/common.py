@@ -97,6 +97,7 @@ def publish(
     name: str,
     model: onnx.ModelProto,
     layout: str,
+    *,
     reference: Callable[[np.ndarray], np.ndarray],
     about: str,
     packages: tuple[str, ...],
@@ -176,8 +177,8 @@ def run_in_batches(session: onnxruntime.InferenceSession, images: np.ndarray, si
 
 def count_parameters(model: onnx.ModelProto) -> int:
     """Return the number of float values stored as initializers or Constant nodes."""
-    tensors = list(model.graph.initializer)
-    tensors += [a.t for node in model.graph.node if node.op_type == "Constant" for a in node.attribute if a.HasField("t")]
+    constants = [node for node in model.graph.node if node.op_type == "Constant"]
+    tensors = [*model.graph.initializer, *(a.t for node in constants for a in node.attribute if a.HasField("t"))]
     floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE)
     return sum(numpy_helper.to_array(t).size for t in tensors if t.data_type in floats)
 

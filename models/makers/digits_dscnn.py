@@ -61,7 +61,7 @@ def main() -> None:
         verbose=False,
     )
     packages = ("torch", "onnxscript", "onnx", "onnxruntime", "scikit-learn")
-    publish("digits_dscnn", program.model_proto, "nchw", scores_of(net), ABOUT, packages)
+    publish("digits_dscnn", program.model_proto, "nchw", reference=scores_of(net), about=ABOUT, packages=packages)
 
 
 if __name__ == "__main__":

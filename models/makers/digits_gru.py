@@ -31,7 +31,8 @@ def main() -> None:
     train_part, _ = load_split("rows")
     net = train(RowGRU(), train_part, epochs=120, peak_rate=6e-3)
     model = export_torchscript(net, torch.zeros(1, 8, 8), opset=17)
-    publish("digits_gru", model, "rows", scores_of(net), ABOUT, ("torch", "onnx", "onnxruntime", "scikit-learn"))
+    packages = ("torch", "onnx", "onnxruntime", "scikit-learn")
+    publish("digits_gru", model, "rows", reference=scores_of(net), about=ABOUT, packages=packages)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,8 @@ def main() -> None:
     net = train(RowLSTM(), train_part, epochs=120, peak_rate=6e-3)
     batch_axes = {"image": {0: "batch"}, "logits": {0: "batch"}}
     model = export_torchscript(net, torch.zeros(2, 8, 8), opset=17, dynamic_axes=batch_axes)
-    publish("digits_lstm", model, "rows", scores_of(net), ABOUT, ("torch", "onnx", "onnxruntime", "scikit-learn"))
+    packages = ("torch", "onnx", "onnxruntime", "scikit-learn")
+    publish("digits_lstm", model, "rows", reference=scores_of(net), about=ABOUT, packages=packages)
 
 
 if __name__ == "__main__":

@@ -55,7 +55,8 @@ def main() -> None:
         do_constant_folding=False,
         dynamic_axes={"image": {0: "batch"}, "logits": {0: "batch"}},
     )
-    publish("digits_resnet", model, "nchw", scores_of(net), ABOUT, ("torch", "onnx", "onnxruntime", "scikit-learn"))
+    packages = ("torch", "onnx", "onnxruntime", "scikit-learn")
+    publish("digits_resnet", model, "nchw", reference=scores_of(net), about=ABOUT, packages=packages)
 
 
 if __name__ == "__main__":

@@ -52,6 +52,13 @@ def export_torchscript(net: nn.Module, example: torch.Tensor, opset: int, **opti
     """Export with torch's older exporter; `options` as for `torch.onnx.export`."""
     buffer = io.BytesIO()
     torch.onnx.export(
-        net, (example,), buffer, dynamo=False, opset_version=opset, input_names=["image"], output_names=["logits"], **options
+        net,
+        (example,),
+        buffer,
+        dynamo=False,
+        opset_version=opset,
+        input_names=["image"],
+        output_names=["logits"],
+        **options,
     )
     return onnx.load_from_string(buffer.getvalue())

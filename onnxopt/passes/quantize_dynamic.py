@@ -33,7 +33,7 @@ class QuantizeDynamic(Pass):
     per_channel: bool = True
     weight_type: Literal["auto", "int8", "uint8"] = "auto"
     reduce_range: Literal["auto", "yes", "no"] = "auto"
-    op_types: tuple[Literal["MatMul", "Gemm", "LSTM", "Attention", "Gather"], ...] = ("MatMul", "Gemm", "LSTM")
+    op_types: tuple[Literal["MatMul", "Gemm", "LSTM", "Attention", "Gather"], ...] = ("MatMul", "Gemm", "LSTM", "Gather")
     exclude: tuple[str, ...] = ()
 
     def apply(self, model: ir.Model, context: Context) -> Applied:

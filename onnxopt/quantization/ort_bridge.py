@@ -26,6 +26,9 @@ _FLOAT_WHERE_UNKNOWN = {"DefaultTensorType": int(ir.DataType.FLOAT)}
 """Shape inference stops at operators outside the standard set (scikit-learn's Scaler), which give floats."""
 
 
+_NORMALIZATIONS = ("LayerNormalization", "InstanceNormalization", "BatchNormalization", "EmbedLayerNormalization")
+
+
 @dataclass(frozen=True)
 class StaticOptions:
     """How to quantize weights and activations to 8 bits."""
@@ -51,10 +54,13 @@ class DynamicOptions:
 
 
 def static_op_types() -> tuple[str, ...]:
-    """Return the op types the runtime's static quantizer knows."""
+    """Return the op types the runtime's static quantizer knows, less those that no INT8 kernel makes faster.
+
+    Softmax, the normalizations and ArgMax would only lose precision; graphs of scikit-learn's break the quantizer there.
+    """
     from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
-    return tuple(sorted({*QDQRegistry, *QLinearOpsRegistry}))
+    return tuple(sorted({*QDQRegistry, *QLinearOpsRegistry} - {"Softmax", "ArgMax", *_NORMALIZATIONS}))
 
 
 def quantize_static(model: ir.Model, ranges: Mapping[str, Range], options: StaticOptions) -> ir.Model:

@@ -167,6 +167,8 @@ def entropy(histogram: Histogram, levels: int = 128) -> Range:
         return Range(0.0, 0.0)
     bins = np.minimum((magnitudes / top * BINS).astype(int), BINS - 1)
     counts = np.bincount(bins, weights=histogram.counts, minlength=BINS)
+    # ReLU puts a spike at zero, which every threshold represents exactly; left in, it would decide alone.
+    counts[0] = counts[1]
     ends = range(levels, BINS + 1, levels // 8)
     best = min(ends, key=lambda end: _divergence(counts, end, levels))
     limit = top * best / BINS
