@@ -102,14 +102,18 @@ def _activations(
 ) -> Iterator[tuple[str, np.ndarray]]:
     fed = {i.name for i in session.get_inputs()}
     fetched = [name for name in names if name not in fed]
-    for feeds in samples:
-        for name in names:
-            if name in fed and feeds[name].size:
-                yield name, feeds[name]
+    for position, feeds in enumerate(samples):
         try:
             arrays = session.run(fetched, dict(feeds)) if fetched else []
         except Exception as error:  # see above
+            if position == 0 and samples.batch_size > 1:
+                # Some models declare a dynamic batch and only run at 1.
+                yield from _activations(session, names, samples.with_batch_size(1))
+                return
             raise NativeError("ONX401", "ONNX Runtime failed while calibrating", why=first_line(error)) from error
+        for name in names:
+            if name in fed and feeds[name].size:
+                yield name, feeds[name]
         for name, array in zip(fetched, arrays, strict=True):
             if array.size:
                 yield name, array

@@ -1,0 +1,63 @@
+"""The data of a search in three disjoint parts: to calibrate on, to choose on, to prove on."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxopt.errors import DataError
+from onnxopt.samples import Feeds, Samples
+
+CALIBRATION_SHARE, CALIBRATION_MOST = 0.25, 256
+SEARCH_SHARE, SEARCH_MOST = 1 / 3, 1000
+LEAST = 8
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Disjoint samples. Nothing that a candidate was calibrated or chosen on takes part in its proof."""
+
+    calibration: Samples
+    search: Samples
+    holdout: Samples
+
+
+def split_parts(samples: Samples, calibration: Samples | None, seed: int) -> Parts:
+    """Split `samples` at random; without `calibration`, a quarter of them (at most 256) becomes it.
+
+    A third of the rest (at most 1000) is searched on. The larger part is kept for the proof, which needs the
+    numbers: a candidate is chosen among few, but must be shown to be inside the budget.
+
+    Raises:
+        DataError: ONX205 fewer than 8 samples.
+    """
+    if len(samples) < LEAST:
+        raise DataError(
+            "ONX205",
+            "too few samples to search and to prove",
+            where=samples.name,
+            why=f"{len(samples)} samples",
+            hint=f"Give at least {LEAST}; some hundreds make the proof worth something.",
+        )
+    count = len(samples)
+    used = 0 if calibration is not None else min(int(count * CALIBRATION_SHARE), CALIBRATION_MOST)
+    search = min(int((count - used) * SEARCH_SHARE), SEARCH_MOST)
+    first, second, third = samples.split((used, search, count - used - search), seed)
+    return Parts(first if calibration is None else calibration, second, third)
+
+
+def typical_feeds(samples: Samples, batch_size: int) -> Feeds:
+    """Return the batch to time models with: of the first 32 samples, those of median size.
+
+    Args:
+        samples: sentences and the like differ in length; most inputs do not.
+        batch_size: samples in the batch; fewer when fewer have that size.
+    """
+    singles = list(samples.take(32).with_batch_size(1))
+    by_size = sorted(singles, key=lambda feeds: sum(a.size for a in feeds.values()))
+    middle = by_size[len(by_size) // 2]
+    shapes = {name: array.shape for name, array in middle.items()}
+    alike = [f for f in singles if {name: array.shape for name, array in f.items()} == shapes]
+    chosen = (alike * batch_size)[:batch_size]
+    if samples.fixed_batch or not samples.source.stacks or len(chosen) == 1:
+        return middle
+    return {name: np.concatenate([f[name] for f in chosen]) for name in middle}

@@ -1,0 +1,40 @@
+"""Which candidates are worth measuring."""
+
+from dataclasses import replace
+
+from onnxopt.passes.quantize_dynamic import QuantizeDynamic
+from onnxopt.passes.quantize_static import QuantizeStatic
+from onnxopt.passes.simplify import Simplify
+from onnxopt.quantization.ranges import METHODS
+from onnxopt.search.trial import Candidate
+
+
+def first_candidates() -> tuple[Candidate, ...]:
+    """Return what is tried on every model: simplification, dynamic, and static quantization by each calibration."""
+    simplify = Simplify()
+    return (
+        Candidate("simplify", (simplify,)),
+        Candidate("dynamic", (simplify, QuantizeDynamic())),
+        *(Candidate(f"static-{m}", (simplify, QuantizeStatic(method=m))) for m in METHODS),  # type: ignore[arg-type]
+    )
+
+
+def static_pass(candidate: Candidate) -> QuantizeStatic | None:
+    """Return the static quantization in `candidate`, if there is one."""
+    return next((p for p in candidate.passes if isinstance(p, QuantizeStatic)), None)
+
+
+def keep_in_float(candidate: Candidate, layers: tuple[str, ...]) -> Candidate:
+    """Return `candidate` with `layers` left in float."""
+    passes = tuple(replace(p, exclude=layers) if isinstance(p, QuantizeStatic) else p for p in candidate.passes)
+    return Candidate(f"{candidate.name}-keep{len(layers)}", passes)
+
+
+def keep_counts(layers: int) -> tuple[int, ...]:
+    """Return how many of the most harmful layers to leave in float, round by round: 1, 2, 4, ... up to half."""
+    counts = []
+    count = 1
+    while count <= layers // 2:
+        counts.append(count)
+        count *= 2
+    return tuple(counts)

@@ -1,0 +1,86 @@
+"""What was tried, what came out, and what was decided."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+import onnx_ir as ir
+
+from onnxopt.measure.accuracy import Drop, Evaluation
+from onnxopt.measure.latency import Latency
+from onnxopt.pipeline import Pass, Step
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A pipeline that nobody has measured yet; `name` is short and unique in one search."""
+
+    name: str
+    passes: tuple[Pass, ...]
+
+
+class Verdict(Enum):
+    """What became of a trial."""
+
+    BASELINE = "baseline"
+    WINNER = "winner"
+    WITHIN = "within budget"
+    OVER_BUDGET = "over budget"
+    SLOWER = "not faster"
+    LARGER = "larger"
+    UNPROVEN = "not proven on the hold-out part"
+    UNCHANGED = "nothing to do"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One measured candidate.
+
+    Attributes:
+        score: on the search part; None when it was never run.
+        drop: against the baseline on the search part.
+        latency: at the batch size of the run, with the speed-up over the baseline measured beside it.
+        reason: in one sentence, why this verdict.
+    """
+
+    candidate: Candidate
+    verdict: Verdict
+    reason: str
+    steps: tuple[Step, ...] = ()
+    size_bytes: int | None = None
+    score: Evaluation | None = None
+    drop: Drop | None = None
+    latency: Latency | None = None
+
+
+@dataclass(frozen=True)
+class Proof:
+    """How a finalist did on samples that took no part in choosing it.
+
+    Attributes:
+        confidence: probability that the true drop is inside the budget, given the hold-out part.
+    """
+
+    candidate: str
+    baseline: Evaluation
+    score: Evaluation
+    drop: Drop
+    confidence: float
+    baseline_latency: Latency
+    latency: Latency
+    accepted: bool
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The outcome: every trial, the proofs, and the model to ship (the original when nothing won)."""
+
+    kind: str
+    metric: str
+    allowed_drop: float
+    baseline: Trial
+    trials: tuple[Trial, ...]
+    proofs: tuple[Proof, ...]
+    winner: Trial | None
+    model: ir.Model
+    reason: str
