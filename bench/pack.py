@@ -68,8 +68,8 @@ class Case:
         if task in ("cifar10", "imagenet"):
             return self._pictures(self.entry["data"])
         if task == "kws":
-            z = _arrays(self.entry["data"])
-            return self._plain(z["features"][CALIBRATION_CLIPS:], z["labels"][CALIBRATION_CLIPS:])
+            z, clips = _arrays(self.entry["data"]), _clips(self.entry["data"])[CALIBRATION_CLIPS:]
+            return self._plain(z["features"][clips], z["labels"][clips])
         if task == "text":
             return self._text("sst2_test.tsv")
         z = _arrays(self.entry["data"])
@@ -83,8 +83,8 @@ class Case:
         if task == "imagenet":
             return self._pictures("imagenet_calibration_150.npz")
         if task == "kws":
-            z = _arrays(self.entry["data"])
-            return self._plain(z["features"][:CALIBRATION_CLIPS], z["labels"][:CALIBRATION_CLIPS])
+            z, clips = _arrays(self.entry["data"]), _clips(self.entry["data"])[:CALIBRATION_CLIPS]
+            return self._plain(z["features"][clips], z["labels"][clips])
         if task == "text":
             return self._text("sst2_train5k.tsv").take(512)
         z = _arrays(self.entry["data"])
@@ -118,6 +118,11 @@ class Case:
 @cache
 def _arrays(name: str) -> dict[str, np.ndarray]:
     return dict(np.load(ROOT / "data" / name, allow_pickle=False))
+
+
+def _clips(name: str) -> np.ndarray:
+    # The clips lie in the order of their classes: the first ones would make a one-sided calibration.
+    return np.random.RandomState(0).permutation(len(_arrays(name)["labels"]))
 
 
 def _to_input(image: Image.Image, entry: Mapping[str, Any]) -> np.ndarray:

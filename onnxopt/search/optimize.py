@@ -1,6 +1,7 @@
 """The search: build, check and measure candidates, then prove the best on samples that took no part."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -24,6 +25,8 @@ from onnxopt.search.strategies import first_candidates, keep_counts, keep_in_flo
 from onnxopt.search.trial import Candidate, Proof, SearchResult, Trial, Verdict
 
 SENSITIVITY_SAMPLES = 32
+SAME = 1.03
+"""A ratio below this is noise: calibration methods, for one, lead to the same kernels."""
 
 
 @dataclass(frozen=True)
@@ -286,11 +289,24 @@ class _Search:
             if self._sure(self._try(keep_in_float(best.candidate, kept))):
                 return
 
+    def _finalists(self) -> list[Trial]:
+        """Return the trials inside the budget, the best first; among those equally good at the goal, by drop."""
+        within = [t for t in self.trials if t.verdict is Verdict.WITHIN]
+        best = min(map(self._rank, within), default=1.0)
+
+        def key(trial: Trial) -> tuple[int, float, int]:
+            assert trial.drop is not None
+            assert trial.size_bytes is not None
+            steps_behind = int(math.log(self._rank(trial) / best) / math.log(SAME))
+            return steps_behind, trial.drop.value, trial.size_bytes
+
+        return sorted(within, key=key)
+
     def _prove(self) -> tuple[Trial | None, ir.Model, tuple[Proof, ...]]:
         """Measure finalists on the hold-out part, the best first, until one holds."""
         judge = self._judge(self.parts.holdout)
         proofs: list[Proof] = []
-        finalists = sorted((t for t in self.trials if t.verdict is Verdict.WITHIN), key=self._rank)
+        finalists = self._finalists()
         for number, trial in enumerate(finalists):
             self.observer.progress("proof on the hold-out part", number, len(finalists))
             model = Pipeline(trial.candidate.passes).run(self.model, self.context).model
