@@ -15,19 +15,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnxopt.measure.environment import environment
 from pack import Case, cases
 from peers import PEERS
 
 from onnxopt import model_file
-from onnxopt.measure.accuracy import Drop
+from onnxopt.measure.environment import environment
 from onnxopt.measure.judge import LabelJudge
 from onnxopt.measure.latency import measure_latency
 from onnxopt.measure.metrics import metric_of
 from onnxopt.measure.session import Runtime
+from onnxopt.measure.statistics import Drop
 from onnxopt.search.budget import Budget
-from onnxopt.search.optimize import Settings, Silent, search
+from onnxopt.search.observer import Silent
+from onnxopt.search.optimize import search
 from onnxopt.search.parts import split_parts, typical_feeds
+from onnxopt.search.settings import Settings
 from onnxopt.search.trial import SearchResult, Trial
 
 RESULTS = Path(__file__).parent / "results"

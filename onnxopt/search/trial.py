@@ -6,8 +6,8 @@ from enum import Enum
 import onnx_ir as ir
 
 from onnxopt.measure.accuracy import Evaluation
-from onnxopt.measure.statistics import Drop
 from onnxopt.measure.latency import Latency
+from onnxopt.measure.statistics import Drop
 from onnxopt.pipeline import Pass, Step
 
 

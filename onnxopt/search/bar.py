@@ -1,0 +1,92 @@
+"""What a candidate must reach, and which of those that do is the best."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from onnxopt.measure.statistics import Drop, Interval
+from onnxopt.search.budget import Goal
+from onnxopt.search.trial import Proof, Trial, Verdict
+
+SAME = 1.03
+"""A ratio below this is noise: calibration methods, for one, lead to the same kernels."""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """The limits of one search.
+
+    Attributes:
+        goal: what the best model is best at.
+        allowed_drop: in the metric's unit.
+        confidence: least probability that the true drop is inside, asked for in a proof.
+        baseline_bytes: size of the original.
+    """
+
+    goal: Goal
+    allowed_drop: float
+    confidence: float
+    baseline_bytes: int
+
+    def verdict(self, drop: Drop, speedup: Interval, size_bytes: int) -> tuple[Verdict, str]:
+        """Return what becomes of a measured candidate, and why.
+
+        For latency as the goal, it must be faster beyond doubt and not larger; for size, smaller and not slower
+        beyond doubt.
+        """
+        lost = f"drops {drop.value:.4g}, {self.allowed_drop:.4g} is allowed"
+        if drop.broken:
+            return Verdict.OVER_BUDGET, "gives NaN or infinite outputs where the original does not"
+        if not drop.value <= self.allowed_drop:
+            return Verdict.OVER_BUDGET, lost
+        if self.goal is Goal.LATENCY and speedup.low <= 1:
+            return Verdict.SLOWER, f"speed {speedup.value:.2f}x of the original's, {speedup.low:.2f}x at worst"
+        if self.goal is Goal.SIZE and speedup.high < 1:
+            return Verdict.SLOWER, f"speed {speedup.value:.2f}x of the original's, {speedup.high:.2f}x at best"
+        largest = self.baseline_bytes if self.goal is Goal.LATENCY else self.baseline_bytes - 1
+        if size_bytes > largest:
+            return Verdict.LARGER, f"{size_bytes} bytes, the original has {self.baseline_bytes}"
+        return Verdict.WITHIN, lost
+
+    def rank(self, trial: Trial) -> float:
+        """Return the time or the size of a measured trial relative to the original; smaller is better."""
+        if self.goal is Goal.SIZE:
+            return (trial.size_bytes or 0) / self.baseline_bytes
+        return 1 / _speedup(trial).value
+
+    def accurate(self, trial: Trial) -> bool:
+        """Return whether a trial's drop is inside the budget with the confidence that the proof will ask for."""
+        return trial.drop is not None and trial.drop.probability_within(self.allowed_drop) >= self.confidence
+
+    def finalists(self, trials: Sequence[Trial]) -> list[Trial]:
+        """Return the trials inside the budget, the best first; among those equally good at the goal, by drop."""
+        within = [t for t in trials if t.verdict is Verdict.WITHIN]
+        best = min(map(self.rank, within), default=1.0)
+
+        def order(trial: Trial) -> tuple[int, float, int]:
+            steps_behind = int(math.log(self.rank(trial) / best) / math.log(SAME))
+            drop = trial.drop.value if trial.drop is not None else 0.0
+            return steps_behind, drop, trial.size_bytes or 0
+
+        return sorted(within, key=order)
+
+    def holds(self, proof_drop: Drop, speedup: Interval, size_bytes: int) -> bool:
+        """Return whether a finalist, measured again on the hold-out part, is inside every limit."""
+        inside = self.verdict(proof_drop, speedup, size_bytes)[0] is Verdict.WITHIN
+        return inside and proof_drop.probability_within(self.allowed_drop) >= self.confidence
+
+    def why_unproven(self, proof: Proof) -> str:
+        """Return in words what a finalist failed on."""
+        speedup = proof.latency.speedup
+        if speedup is not None and self.goal is Goal.LATENCY and speedup.low <= 1:
+            return f"measured again, its speed-up of {speedup.value:.2f}x did not hold"
+        return (
+            f"on {proof.drop.n} hold-out samples it drops {proof.drop.value:.4g}; inside {self.allowed_drop:.4g} with "
+            f"probability {proof.confidence:.2f}, {self.confidence:.2f} is asked for"
+        )
+
+
+def _speedup(trial: Trial) -> Interval:
+    if trial.latency is None or trial.latency.speedup is None:
+        raise ValueError(f"{trial.candidate.name} was not timed beside the original")
+    return trial.latency.speedup

@@ -1,0 +1,46 @@
+"""Who is told what happens while a search runs."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import onnx_ir as ir
+
+from onnxopt.search.trial import Candidate, Trial
+
+
+class Observer(Protocol):
+    """Told what happens while it happens."""
+
+    def planned(self, candidates: Sequence[Candidate]) -> None:
+        """These will be tried."""
+
+    def started(self, candidate: Candidate) -> None:
+        """One is being built and measured."""
+
+    def finished(self, trial: Trial) -> None:
+        """It was measured."""
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """A long step got further."""
+
+    def best(self, model: ir.Model, trial: Trial) -> None:
+        """The best so far inside the budget."""
+
+
+class Silent:
+    """An observer that does nothing; a base for those who want to hear of some events only."""
+
+    def planned(self, candidates: Sequence[Candidate]) -> None:
+        """Nothing."""
+
+    def started(self, candidate: Candidate) -> None:
+        """Nothing."""
+
+    def finished(self, trial: Trial) -> None:
+        """Nothing."""
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Nothing."""
+
+    def best(self, model: ir.Model, trial: Trial) -> None:
+        """Nothing."""

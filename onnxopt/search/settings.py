@@ -1,0 +1,43 @@
+"""What to look for, and how to measure it."""
+
+from dataclasses import dataclass, field
+
+from onnxopt.errors import UsageError
+from onnxopt.measure.session import Runtime
+from onnxopt.search.budget import Budget, Goal
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to look for and how to measure.
+
+    Attributes:
+        budget: largest accepted drop.
+        goal: what the best model is best at.
+        confidence: least probability, on the hold-out part, that the true drop is inside the budget.
+        target: processor to quantize for, see `onnxopt.quantization.isa`.
+        runtime: how models are run.
+        seed: of everything random.
+        batch_size: at which latency is measured.
+        latency_s: time spent on the latency of one candidate; the proof takes three times that.
+
+    Raises:
+        UsageError: ONX101 a value makes no sense.
+    """
+
+    budget: Budget = field(default_factory=lambda: Budget(0.01))
+    goal: Goal = Goal.LATENCY
+    confidence: float = 0.7
+    target: str = "auto"
+    runtime: Runtime = field(default_factory=Runtime)
+    seed: int = 0
+    batch_size: int = 1
+    latency_s: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.confidence < 1:
+            raise UsageError("ONX101", "the confidence must lie between 0 and 1", where=str(self.confidence))
+        if self.batch_size < 1:
+            raise UsageError("ONX101", "the batch size must be 1 or more", where=str(self.batch_size))
+        if self.latency_s <= 0:
+            raise UsageError("ONX101", "the seconds to measure latency for must be positive", where=str(self.latency_s))
