@@ -1,5 +1,20 @@
 """The data a model is calibrated, searched and judged with, from whatever form the user has it in."""
 
 from onnxopt.samples.core import Batch, Feeds, Reader, Samples, Source
+from onnxopt.samples.fit import fit
+from onnxopt.samples.open import FORMS, open_samples
+from onnxopt.samples.options import ReadOptions
+from onnxopt.samples.schema import schema_text
 
-__all__ = ["Batch", "Feeds", "Reader", "Samples", "Source"]
+__all__ = [
+    "FORMS",
+    "Batch",
+    "Feeds",
+    "ReadOptions",
+    "Reader",
+    "Samples",
+    "Source",
+    "fit",
+    "open_samples",
+    "schema_text",
+]

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -14,6 +14,7 @@ Feeds = Mapping[str, np.ndarray]
 """One batch, keyed by model input name."""
 
 
+@runtime_checkable
 class Source(Protocol):
     """Random access to single samples; what every reader gives."""
 
@@ -48,18 +49,26 @@ class Samples:
     """A choice of samples of one source, read batch by batch; iterating again starts again.
 
     Only one batch is held at a time. Samples of different shapes never share a batch.
+
+    Args:
+        source: where the samples come from.
+        indices: which of them, in order of iteration.
+        batch_size: samples per run; a source of whole batches gives one of them per run.
+        fixed_batch: whether the model runs exactly `batch_size` samples at a time. Then the samples that would not
+            fill a last batch are left out, of the count and the labels too, and `with_batch_size` changes nothing.
     """
 
     source: Source
     indices: np.ndarray
     batch_size: int = 1
+    fixed_batch: bool = False
 
     @classmethod
-    def of(cls, source: Source, batch_size: int = 1) -> "Samples":
+    def of(cls, source: Source, batch_size: int = 1, *, fixed_batch: bool = False) -> "Samples":
         """Return all samples of `source`.
 
         Raises:
-            DataError: ONX205 it is empty, ONX206 there are not as many labels as samples.
+            DataError: ONX205 it is empty or too small, ONX206 there are not as many labels as samples.
         """
         count = len(source)
         if not count:
@@ -72,7 +81,7 @@ class Samples:
                 why=f"{len(source.labels)} labels for {count} samples",
                 hint="Give one label per sample, in the same order.",
             )
-        return cls(source, np.arange(count), batch_size)
+        return cls(source, np.arange(0), batch_size, fixed_batch).select(np.arange(count))
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -81,7 +90,11 @@ class Samples:
         return (batch.feeds for batch in self.batches())
 
     def batches(self) -> Iterator[Batch]:
-        """Read the samples in order, `batch_size` at a time."""
+        """Read the samples in order, `batch_size` at a time.
+
+        Raises:
+            DataError: ONX203 samples of different shapes leave a batch of fixed size unfilled.
+        """
         pending: list[Feeds] = []
         start = 0
         limit = self.batch_size if self.source.stacks else 1
@@ -98,6 +111,14 @@ class Samples:
         labels = None if self.labels is None else self.labels[start : start + len(samples)]
         if not self.source.stacks:
             return Batch(samples[0], labels)
+        if self.fixed_batch and len(samples) < self.batch_size:
+            raise DataError(
+                "ONX203",
+                "samples of different shapes cannot share a run",
+                where=self.name,
+                why=f"the model takes exactly {self.batch_size} samples at a time",
+                hint="Bring all samples to one shape.",
+            )
         return Batch({key: np.stack([s[key] for s in samples]) for key in samples[0]}, labels)
 
     @property
@@ -117,18 +138,20 @@ class Samples:
         for index in self.indices:
             for key, array in sorted(self.source.read(int(index)).items()):
                 digest.update(f"{key}{array.dtype}{array.shape}".encode())
-                digest.update(np.ascontiguousarray(array).tobytes())
+                digest.update(_bytes(array))
         if self.labels is not None:
-            digest.update(np.ascontiguousarray(self.labels).tobytes())
+            digest.update(_bytes(self.labels))
         return digest.hexdigest()
 
     def with_batch_size(self, batch_size: int) -> "Samples":
-        """Return the same samples in batches of another size."""
-        return replace(self, batch_size=batch_size)
+        """Return the same samples in batches of another size; a batch size fixed by the model stays."""
+        return self if self.fixed_batch else replace(self, batch_size=batch_size)
 
     def take(self, count: int) -> "Samples":
-        """Return the first `count` samples (all when there are fewer)."""
-        return replace(self, indices=self.indices[:count])
+        """Return the first `count` samples (all when there are fewer), or as many as fill runs of fixed size."""
+        if self.fixed_batch:
+            count = -(-count // self.batch_size) * self.batch_size
+        return self.select(self.indices[:count])
 
     def split(self, counts: Sequence[int], seed: int) -> tuple["Samples", ...]:
         """Return disjoint parts of `counts` samples, drawn at random.
@@ -146,7 +169,26 @@ class Samples:
             )
         order = np.random.RandomState(seed).permutation(self.indices)
         ends = np.cumsum(counts)
-        return tuple(replace(self, indices=order[end - n : end]) for n, end in zip(counts, ends, strict=True))
+        return tuple(self.select(order[end - n : end]) for n, end in zip(counts, ends, strict=True))
+
+    def select(self, indices: np.ndarray) -> "Samples":
+        """Return these samples of the source, without those that do not fill a batch of fixed size.
+
+        Raises:
+            DataError: ONX205 there are too few for a batch of fixed size.
+        """
+        count = len(indices)
+        if self.fixed_batch:
+            count -= count % self.batch_size
+            if not count and len(indices):
+                raise DataError(
+                    "ONX205",
+                    "too few samples for one run",
+                    where=self.name,
+                    why=f"the model takes exactly {self.batch_size} at a time, {len(indices)} there",
+                    hint="Give more samples.",
+                )
+        return replace(self, indices=indices[:count])
 
     def reader(self) -> "Reader":
         """Return the samples as an ONNX Runtime `CalibrationDataReader`."""
@@ -155,6 +197,13 @@ class Samples:
 
 def _same_shapes(one: Feeds, other: Feeds) -> bool:
     return one.keys() == other.keys() and all(one[k].shape == other[k].shape for k in one)
+
+
+def _bytes(array: np.ndarray) -> bytes:
+    # The memory of an object array holds addresses, which differ from run to run.
+    if array.dtype == object:
+        return "\0".join(map(str, array.ravel())).encode()
+    return np.ascontiguousarray(array).tobytes()
 
 
 class Reader:

@@ -1,0 +1,64 @@
+"""Labels, from a file, an array or a column of a table."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnxopt.errors import DataError, first_line
+from onnxopt.model_file import Signature
+from onnxopt.samples.archive import read_array
+from onnxopt.samples.columns import to_array
+from onnxopt.samples.expect import LABEL_KEYS
+from onnxopt.samples.tables import read_table
+
+
+def class_labels(values: Iterable[object], signature: Signature) -> np.ndarray:
+    """Return labels as the model's output counts them.
+
+    Numbers stay. Names become their index among the sorted names, unless the model itself gives names.
+
+    Raises:
+        DataError: ONX206 they are no sequence, or differ in shape.
+    """
+    try:
+        labels = to_array(values if isinstance(values, np.ndarray) else list(values))
+    except (TypeError, ValueError) as error:
+        raise _no_labels(first_line(error)) from error
+    if labels.dtype == object or labels.ndim == 0:
+        raise _no_labels(f"found {labels.dtype} of shape {labels.shape}")
+    if labels.dtype.kind == "U" and all(spec.dtype != "str" for spec in signature.outputs):
+        return np.unique(labels, return_inverse=True)[1]
+    return labels
+
+
+def _no_labels(why: str) -> DataError:
+    hint = "Give one number or name per sample, all of one shape."
+    return DataError("ONX206", "the labels are no array", why=why, hint=hint)
+
+
+def read_labels(labels: Any, signature: Signature) -> np.ndarray:
+    """Return the labels in an array, a list, or a .npy, .csv, .tsv, .jsonl, .parquet or .txt file (one per line).
+
+    Raises:
+        DataError: ONX201 the file is missing or damaged, ONX206 it has no column of labels.
+    """
+    if not isinstance(labels, str | Path):
+        return class_labels(labels, signature)
+    path = Path(labels)
+    if not path.is_file():
+        raise DataError("ONX201", "the label file does not exist", where=str(path), hint="Check the path.")
+    if path.suffix == ".npy":
+        return class_labels(np.array(read_array(path)), signature)
+    table = read_table(path)
+    column = next((key for key in LABEL_KEYS if key in table), None)
+    if column is None and len(table) != 1:
+        raise DataError(
+            "ONX206",
+            "the label file has no label column",
+            where=str(path),
+            why=f"columns: {', '.join(table)}",
+            hint="Name the column `label`.",
+        )
+    return class_labels(table[column or next(iter(table))], signature)

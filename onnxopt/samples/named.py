@@ -1,0 +1,87 @@
+"""Data that is asked for by name: the digits of scikit-learn, and random numbers."""
+
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from onnxopt.errors import DataError, UsageError
+from onnxopt.model_file import Signature, probe_feeds
+from onnxopt.samples.expect import has_batch_axis
+from onnxopt.samples.optional import require
+from onnxopt.samples.options import ReadOptions
+from onnxopt.samples.pixels import image_layout
+from onnxopt.samples.rows import Rows
+
+TRAIN_COUNT = 1000
+RANDOM_COUNT = 64
+
+
+def open_digits(name: str, signature: Signature) -> Rows:
+    """Return the handwritten digits that come with scikit-learn, 64 pixels in 0..1, in the shape the model takes.
+
+    `digits` is the test part (797), `digits:train` the rest (1000); always the same split.
+
+    Raises:
+        DataError: ONX203 the model does not take 64 numbers per sample.
+        UsageError: ONX108 scikit-learn is not installed.
+    """
+    bunch = require("sklearn.datasets", "digits").load_digits()
+    order = np.random.RandomState(0).permutation(len(bunch.data))
+    part = order[:TRAIN_COUNT] if name == "digits:train" else order[TRAIN_COUNT:]
+    pixels = (bunch.data[part] / 16).astype(np.float32)
+    spec = signature.inputs[0] if len(signature.inputs) == 1 else None
+    if spec is not None and has_batch_axis(signature) and "float" in spec.dtype:
+        sizes = [-1] if spec.shape is None else [d if isinstance(d, int) else -1 for d in spec.shape[1:]]
+        # NumPy can work out one unknown size, and refuses what 64 pixels do not fill.
+        with suppress(ValueError):
+            return Rows(name, {spec.name: pixels.reshape(len(pixels), *sizes)}, bunch.target[part])
+    raise DataError(
+        "ONX203",
+        "the model does not take digits of 64 pixels",
+        where=name,
+        why="it needs one float input with a batch axis and 64 numbers per sample",
+        hint="Use data of your own.",
+    )
+
+
+@dataclass(frozen=True)
+class Random:
+    """Made-up inputs: standard normal floats, integers 0 or 1; sample i is drawn with seed i."""
+
+    name: str
+    signature: Signature
+    count: int
+    labels: None = None
+
+    @property
+    def stacks(self) -> bool:
+        """Whether a sample lacks the batch axis."""
+        return has_batch_axis(self.signature)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, index: int) -> dict[str, np.ndarray]:
+        """Draw sample `index`."""
+        feeds = probe_feeds(self.signature, seed=index)
+        return {key: array[0] for key, array in feeds.items()} if self.stacks else feeds
+
+
+def open_random(name: str, signature: Signature, options: ReadOptions) -> Random:
+    """Return `random` (64 samples) or `random:N`; an image model of free size takes `options.size`.
+
+    Raises:
+        UsageError: ONX101 N is no positive number.
+    """
+    _, _, count = name.partition(":")
+    if count and not (count.isdecimal() and int(count)):
+        raise UsageError("ONX101", "random:N needs a positive number N", where=name, hint="For example random:64.")
+    spec = signature.inputs[0] if len(signature.inputs) == 1 else None
+    layout = None if spec is None else options.layout or image_layout(spec)
+    if spec is not None and spec.shape is not None and len(spec.shape) == 4 and layout and options.size:
+        height, width = options.size if isinstance(options.size, tuple) else (options.size, options.size)
+        batch, channels = spec.shape[0], spec.shape[1 if layout == "NCHW" else 3]
+        shape = (batch, channels, height, width) if layout == "NCHW" else (batch, height, width, channels)
+        signature = replace(signature, inputs=(replace(spec, shape=shape),))
+    return Random(name, signature, int(count) if count else RANDOM_COUNT)

@@ -1,0 +1,23 @@
+"""Packages that only some readers need."""
+
+from importlib import import_module
+from typing import Any
+
+from onnxopt.errors import UsageError
+
+
+def require(module: str, extra: str) -> Any:
+    """Import `module`, which comes with the extra `extra` of this package.
+
+    Raises:
+        UsageError: ONX108 it is not installed.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise UsageError(
+            "ONX108",
+            "a package that reads this data is not installed",
+            where=module.partition(".")[0],
+            hint=f'Run: pip install "onnxopt[{extra}]"',
+        ) from error

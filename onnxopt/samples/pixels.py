@@ -1,0 +1,116 @@
+"""One image file as the array a model wants."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnxopt.errors import DataError, UsageError, first_line
+from onnxopt.model_file import Signature, TensorSpec
+from onnxopt.samples.optional import require
+from onnxopt.samples.options import Layout, ReadOptions
+
+
+@dataclass(frozen=True)
+class ImageInput:
+    """The model's input that takes images; `size` is (height, width) in pixels, None when any will do."""
+
+    name: str
+    layout: Layout
+    channels: int
+    size: tuple[int, int] | None
+    is_float: bool
+
+
+def image_layout(spec: TensorSpec) -> Layout | None:
+    """Return where the channels are: the one axis of two that has size 1 or 3; None when that is neither or both."""
+    if spec.shape is None or len(spec.shape) != 4:
+        return None
+    first, last = spec.shape[1] in (1, 3), spec.shape[3] in (1, 3)
+    if first == last:
+        return None
+    return "NCHW" if first else "NHWC"
+
+
+def image_input(signature: Signature, options: ReadOptions) -> ImageInput:
+    """Return what the model wants of an image.
+
+    Raises:
+        DataError: ONX203 the model has no single input of images.
+        UsageError: ONX109 the layout must be given, or an option contradicts the model's input.
+    """
+    spec = signature.inputs[0] if len(signature.inputs) == 1 else None
+    if spec is None or spec.shape is None or len(spec.shape) != 4 or spec.dtype == "str":
+        raise DataError("ONX203", "the model does not take images", hint="An image model has one input of four axes.")
+    layout = options.layout or image_layout(spec)
+    if layout is None:
+        raise UsageError("ONX109", "the model does not tell where its channels are", hint="Give layout NCHW or NHWC.")
+    height, width, channels = (spec.shape[i] for i in ((2, 3, 1) if layout == "NCHW" else (1, 2, 3)))
+    channels = channels if isinstance(channels, int) else 3
+    if channels not in (1, 3):
+        raise DataError("ONX203", "the model does not take images", why=f"{layout} has {channels} channels, not 1 or 3")
+    is_float = "float" in spec.dtype
+    plain = (options.divide_by, options.mean, options.std) in ((255, (0,), (1,)), (1, (0,), (1,)))
+    if not is_float and not plain:
+        raise UsageError(
+            "ONX109",
+            "mean, std and divide_by do not apply",
+            where=str(spec),
+            why=f"the model takes pixels as {spec.dtype}",
+            hint="Leave them out.",
+        )
+    if max(len(options.mean), len(options.std)) > channels:
+        raise UsageError("ONX109", "mean and std have more channels than the model", where=str(spec))
+    size: tuple[int, int] | None = None
+    if options.size is not None:
+        size = options.size if isinstance(options.size, tuple) else (options.size, options.size)
+    elif isinstance(height, int) and isinstance(width, int):
+        size = (height, width)
+    return ImageInput(spec.name, layout, channels, size, is_float)
+
+
+def read_pixels(path: Path, target: ImageInput, options: ReadOptions) -> np.ndarray:
+    """Decode, resize and normalize one image: x / divide_by, then (x - mean) / std; whole-number inputs get pixels.
+
+    Raises:
+        DataError: ONX201 it is damaged or no image, ONX204 it has more than 8 bits per channel.
+        UsageError: ONX108 pillow is not installed.
+    """
+    image_module = require("PIL.Image", "images")
+    try:
+        with image_module.open(path) as image:
+            deep = image.mode[0] in "IF"
+            picture = None if deep else _resized(image.convert("L" if target.channels == 1 else "RGB"), target, options)
+    except Exception as error:  # pillow's decoders raise many types on damaged files
+        why, hint = first_line(error), "Replace it or leave it out."
+        raise DataError("ONX201", "not a readable image", where=str(path), why=why, hint=hint) from error
+    if picture is None:
+        raise DataError(
+            "ONX204",
+            "the image has more than 8 bits per channel",
+            where=str(path),
+            hint="Scale it as in training and give the arrays as .npz.",
+        )
+    pixels = np.asarray(picture).reshape(picture.height, picture.width, target.channels)
+    if options.channel_order == "bgr":
+        pixels = pixels[..., ::-1]
+    if target.is_float:
+        scaled = pixels.astype(np.float32) / np.float32(options.divide_by)
+        pixels = (scaled - np.array(options.mean, np.float32)) / np.array(options.std, np.float32)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1) if target.layout == "NCHW" else pixels)
+
+
+def _resized(image: Any, target: ImageInput, options: ReadOptions) -> Any:
+    if target.size is None:
+        return image
+    height, width = target.size
+    bilinear = require("PIL.Image", "images").Resampling.BILINEAR
+    if options.resize == "squash":
+        return image if image.size == (width, height) else image.resize((width, height), bilinear)
+    scale = options.shortest_side / min(image.size) if options.shortest_side else 1.0
+    scale = max(scale, width / image.width, height / image.height)
+    if scale != 1.0:
+        image = image.resize((round(image.width * scale), round(image.height * scale)), bilinear)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))

@@ -1,0 +1,58 @@
+"""Tell a user what data a model takes."""
+
+from onnxopt.model_file import Signature, TensorSpec
+from onnxopt.samples.expect import has_batch_axis
+from onnxopt.samples.pixels import image_layout
+from onnxopt.samples.text import takes_tokens
+
+_EXAMPLE_COUNT, _EXAMPLE_SIZE = 100, 16
+
+
+def schema_text(signature: Signature) -> str:
+    """Return the inputs with types and shapes, the kinds of files that would do, and code that makes one."""
+    batched = has_batch_axis(signature)
+    lines = ["inputs:", *(f"  {spec}" for spec in signature.inputs), "", "data that fits:"]
+    count = "N samples" if batched else "N runs"
+    names = ", ".join(spec.name for spec in signature.inputs)
+    lines.append(f"  samples.npz   {count}, one array per input: {names}; labels, if any, as y")
+    lines += (f"                {spec.name}: {spec.dtype} {_shape(spec, batched)}" for spec in signature.inputs)
+    lines.append("  folder        of such .npz files, or of ONNX test data (input_0.pb)")
+    lines += (f"  {kind:<13} {text}" for kind, text in _other_kinds(signature))
+    return "\n".join([*lines, "", "make one:", *(f"  {line}" for line in _example(signature, batched))]) + "\n"
+
+
+def _shape(spec: TensorSpec, batched: bool) -> str:
+    dims = ["N", *map(_word, (spec.shape or ())[batched:])]
+    return f"({', '.join(dims)}{',' if len(dims) == 1 else ''})" if spec.shape is not None else "of any shape"
+
+
+def _word(dim: object) -> str:
+    return "any" if dim is None else str(dim)
+
+
+def _other_kinds(signature: Signature) -> list[tuple[str, str]]:
+    kinds = []
+    if len(signature.inputs) == 1:
+        spec = signature.inputs[0]
+        kinds.append(("samples.npy", "the array alone"))
+        if image_layout(spec):
+            scaled = "; pixels / 255 unless mean, std or divide_by say otherwise" if "float" in spec.dtype else ""
+            kinds.append(("image folder", f"one sub-folder per class, or labels.csv (file,label){scaled}"))
+        if spec.shape is not None and len(spec.shape) == 2 and not takes_tokens(signature):
+            features = spec.shape[1]
+            count = f"{features} feature columns" if isinstance(features, int) else "feature columns"
+            kinds.append(("table", f".csv, .tsv, .jsonl or .parquet: {count}; a column label, if any"))
+    if takes_tokens(signature):
+        kinds.append(("text table", ".csv, .tsv, .jsonl or .parquet: columns text and label, with a vocabulary"))
+    return kinds
+
+
+def _example(signature: Signature, batched: bool) -> list[str]:
+    arrays = []
+    for spec in signature.inputs:
+        dims = [d if isinstance(d, int) else _EXAMPLE_SIZE for d in (spec.shape or ())[batched:]]
+        shape = (_EXAMPLE_COUNT, *dims)
+        dtype = "U8" if spec.dtype == "str" else spec.dtype
+        arrays.append(f"    {spec.name!r}: np.zeros({shape}, {dtype!r}),")
+    labels = [f"    'y': np.zeros({_EXAMPLE_COUNT}, 'int64'),  # optional"] if batched else []
+    return ["import numpy as np", "np.savez('samples.npz', **{", *arrays, *labels, "})"]

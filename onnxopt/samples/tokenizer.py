@@ -1,0 +1,99 @@
+"""Tokenizers: a list of words with a regular expression, or a Hugging Face tokenizer.json."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from onnxopt.errors import DataError, UsageError, first_line
+from onnxopt.samples.optional import require
+
+
+class Tokenizer(Protocol):
+    """Turns a sentence into token ids."""
+
+    @property
+    def pad_id(self) -> int:
+        """The id that fills up a sentence."""
+
+    def encode(self, sentence: str) -> list[int]:
+        """Return the ids of one sentence, not padded."""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """A list of words; a sentence is cut into words by a regular expression.
+
+    Args:
+        ids: word -> id.
+        pattern: matches one word.
+        lower: whether sentences are put in lower case first.
+        max_length: ids to keep of a sentence, `[CLS]` included.
+    """
+
+    ids: Mapping[str, int]
+    pattern: re.Pattern[str]
+    lower: bool = True
+    max_length: int | None = None
+
+    @property
+    def pad_id(self) -> int:
+        """The id of `[PAD]`, or 0."""
+        return self.ids.get("[PAD]", 0)
+
+    def encode(self, sentence: str) -> list[int]:
+        """Return `[CLS]`, if the vocabulary has it, and the ids of the words; unknown words are `[UNK]`."""
+        unknown = self.ids.get("[UNK]", 1)
+        words = self.pattern.findall(sentence.lower() if self.lower else sentence)
+        start = [self.ids["[CLS]"]] if "[CLS]" in self.ids else []
+        return (start + [self.ids.get(word, unknown) for word in words])[: self.max_length]
+
+
+@dataclass(frozen=True)
+class HuggingFace:
+    """A tokenizer.json, run by the package `tokenizers`."""
+
+    tokenizer: Any
+    pad_id: int
+
+    def encode(self, sentence: str) -> list[int]:
+        """Return the ids of one sentence."""
+        return list(self.tokenizer.encode(sentence).ids)
+
+
+def open_vocab(path: Path, length: int | None = None) -> Tokenizer:
+    """Read a tokenizer.json, or a JSON object with `vocab` (a list of words), `regex`, `lower` and `max_len`.
+
+    Args:
+        path: of the file.
+        length: tokens to cut a sentence to; a tokenizer.json keeps its closing token then.
+
+    Raises:
+        DataError: ONX201 it is missing or neither.
+        UsageError: ONX108 the package `tokenizers` is not installed.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(content.get("model"), dict):
+            tokenizer = require("tokenizers", "text").Tokenizer.from_file(str(path))
+            padding = content.get("padding") or {}
+            tokenizer.no_padding()
+            if length is not None:
+                tokenizer.enable_truncation(length)
+            return HuggingFace(tokenizer, int(padding.get("pad_id", 0)))
+        ids = {str(word): i for i, word in enumerate(content["vocab"])}
+        limit = content.get("max_len")
+        pattern = re.compile(content.get("regex", r"\w+|[^\w\s]"))
+        return Vocabulary(ids, pattern, bool(content.get("lower", True)), None if limit is None else int(limit))
+    except UsageError:
+        raise
+    except Exception as error:  # JSON of any form, and the errors of tokenizers have no common type
+        raise DataError(
+            "ONX201",
+            "not a readable vocabulary",
+            where=str(path),
+            why=first_line(error),
+            hint='Give a tokenizer.json, or {"vocab": ["[PAD]", "[UNK]", "[CLS]", ...], "regex": "...", "max_len": 9}.',
+        ) from error

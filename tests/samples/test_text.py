@@ -1,0 +1,123 @@
+"""Sentences as tokens."""
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+from sample_signatures import TEXT, one, signature
+
+from onnxopt.errors import DataError, UsageError
+from onnxopt.model_file import TensorSpec
+from onnxopt.samples import ReadOptions, open_samples
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "good", "bad", "film", "'"]
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> ReadOptions:
+    path = tmp_path / "vocab.json"
+    path.write_text(json.dumps({"vocab": WORDS, "regex": "[a-z]+|[^\\sa-z]", "lower": True, "max_len": 6}))
+    return ReadOptions(vocab=path)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "d.tsv"
+    path.write_text("A GOOD film\t1\nbad '\"\t0\n bad bad bad bad bad bad bad bad\t0\n")
+    return path
+
+
+def test_sentence_tab_label_without_header(table: Path, options: ReadOptions) -> None:
+    samples = open_samples(table, TEXT, options=options)
+    assert samples.labels.tolist() == [1, 0, 0]
+    ids = [f["input_ids"].tolist() for f in samples]
+    assert ids == [[[2, 1, 3, 5], [2, 4, 6, 1]], [[2, 4, 4, 4, 4, 4]]]
+    assert all((f["attention_mask"] == 1).all() for f in samples)
+
+
+@pytest.mark.parametrize("column", ["text", "sentence", "review"])
+def test_columns_of_a_csv(tmp_path: Path, options: ReadOptions, column: str) -> None:
+    path = tmp_path / "d.csv"
+    path.write_text(f'id,{column},label\n7,"good, film",yes\n8,bad film,no\n')
+    chosen = ReadOptions(vocab=options.vocab, text_column=column if column == "review" else None)
+    samples = open_samples(path, TEXT, options=chosen)
+    assert samples.labels.tolist() == [1, 0]
+    assert [f["input_ids"].tolist() for f in samples] == [[[2, 3, 1, 5]], [[2, 4, 5]]]
+
+
+def test_fixed_length_is_filled_and_every_input_is_fed(table: Path, options: ReadOptions) -> None:
+    names = ("input_ids", "input_mask", "token_type_ids", "position_ids")
+    model = signature(*(TensorSpec(name, "int32", (1, 5)) for name in names))
+    first, _, last = open_samples(table, model, options=options)
+    assert {k: v.tolist() for k, v in first.items()} == {
+        "input_ids": [[2, 1, 3, 5, 0]],
+        "input_mask": [[1, 1, 1, 1, 0]],
+        "token_type_ids": [[0] * 5],
+        "position_ids": [[0, 1, 2, 3, 4]],
+    }
+    assert last["input_ids"].tolist() == [[2, 4, 4, 4, 4]]
+
+
+def test_the_only_input_takes_the_ids(table: Path, options: ReadOptions) -> None:
+    (first, *_) = open_samples(table, one("batch", "seq", dtype="int64", name="tokens"), options=options)
+    assert first["tokens"].tolist() == [[2, 1, 3, 5], [2, 4, 6, 1]]
+
+
+def test_text_needs_a_vocabulary(table: Path) -> None:
+    with pytest.raises(UsageError, match="ONX109: text needs a vocabulary"):
+        open_samples(table, TEXT)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"vocab": 3}', '{"vocab": ["a"], "regex": "["}', '{"vocab": [], "max_len": "x"}', None]
+)
+def test_damaged_vocabulary(table: Path, tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "v.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(DataError, match=r"ONX201: not a readable vocabulary.*v\.json"):
+        open_samples(table, TEXT, options=ReadOptions(vocab=path))
+
+
+class FakeTokenizer:
+    """Stands for `tokenizers.Tokenizer`: one id per letter, 99 closes a sentence."""
+
+    length: int | None = None
+
+    @classmethod
+    def from_file(cls, path: str) -> "FakeTokenizer":
+        assert path.endswith("tokenizer.json")
+        return cls()
+
+    def no_padding(self) -> None: ...
+
+    def enable_truncation(self, length: int) -> None:
+        self.length = length
+
+    def encode(self, sentence: str) -> SimpleNamespace:
+        keep = None if self.length is None else self.length - 1
+        return SimpleNamespace(ids=[*map(len, sentence.split()[:keep]), 99])
+
+
+def test_hugging_face_tokenizer(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps({"model": {"type": "WordPiece"}, "padding": {"pad_id": 50}}))
+    module = ModuleType("tokenizers")
+    module.Tokenizer = FakeTokenizer
+    monkeypatch.setitem(sys.modules, "tokenizers", module)
+    (first, *_) = open_samples(table, TEXT, options=ReadOptions(vocab=path))
+    assert first["input_ids"].tolist() == [[1, 4, 4, 99]]
+    (fixed, *_) = open_samples(table, one("batch", 3, dtype="int64", name="ids"), options=ReadOptions(vocab=path))
+    assert fixed["ids"].tolist() == [[1, 4, 99], [3, 2, 99], [3, 3, 99]]
+    (filled, *_) = open_samples(table, one("batch", 6, dtype="int64", name="ids"), options=ReadOptions(vocab=path))
+    assert filled["ids"][0].tolist() == [1, 4, 4, 99, 50, 50]
+
+
+def test_missing_tokenizers(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "tokenizer.json"
+    path.write_text('{"model": {}}')
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    with pytest.raises(UsageError, match=r'ONX108.*tokenizers.*pip install "onnxopt\[text\]"'):
+        open_samples(table, TEXT, options=ReadOptions(vocab=path))
