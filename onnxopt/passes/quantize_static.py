@@ -10,10 +10,10 @@ from pydantic import Field
 
 from onnxopt import model_file
 from onnxopt.errors import ModelError, NativeError, UsageError, nearest
-from onnxopt.graph.edit import freeze_weights, name_nodes
+from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Need, Pass, Skip
 from onnxopt.quantization import ort_bridge, ranges
-from onnxopt.quantization.outcome import read_back
+from onnxopt.quantization.outcome import WEIGHTED, read_back
 from onnxopt.quantization.ranges import Histogram, Range
 from onnxopt.samples import Samples
 
@@ -63,6 +63,7 @@ class QuantizeStatic(Pass):
         op_types = self.op_types or known
         named = model.clone()
         freeze_weights(named)
+        lift_constants(named)
         name_nodes(named)
         nodes = [n.name or "" for n in named.graph]
         for name in self.exclude:
@@ -73,12 +74,14 @@ class QuantizeStatic(Pass):
         except ModelError as error:
             return Applied(model, (), (Skip("graph", f"{error.what}: {error.why}"),))
         assert context.calibration is not None
-        found = self._ranges(before, op_types, context.calibration.take(self.samples), context)
+        # One sample at a time: every activation of a batch is alive at once, and ranges do not depend on the batch.
+        found = self._ranges(before, op_types, context.calibration.take(self.samples).with_batch_size(1), context)
         try:
             after = ort_bridge.quantize_static(before, found, self._options(op_types, context))
         except NativeError as error:
             return Applied(model, (), (Skip("graph", f"{error.what}: {error.why}"),))
-        hints = {"GRU": "the runtime has no INT8 GRU", "LSTM": "the runtime has no static INT8 LSTM"}
+        hints = {op: "not among the op types chosen" for op in WEIGHTED if op not in op_types}
+        hints |= {"GRU": "the runtime has no INT8 GRU", "LSTM": "the runtime has no static INT8 LSTM"}
         outcome = read_back(before, after, self.exclude, hints)
         edits = tuple(Edit(name, action) for name, action in outcome.quantized.items())
         skips = tuple(Skip(name, reason) for name, reason in outcome.left.items())
