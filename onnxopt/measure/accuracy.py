@@ -1,0 +1,165 @@
+"""Accuracy of a model on labelled samples, and how much of it a candidate lost, sample by sample."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from onnxopt.errors import DataError, NativeError
+from onnxopt.measure import statistics
+from onnxopt.measure.interrupt import interruptible
+from onnxopt.measure.metrics import Metric, Score
+from onnxopt.measure.outputs import Outputs, misfit, non_finite_rows
+from onnxopt.measure.session import Loadable, Runtime, Session
+from onnxopt.measure.statistics import Drop, Interval, Statistic
+from onnxopt.samples import Batch, Samples
+
+Progress = Callable[[int, int], None]
+"""Called with how much is done and how much there is."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """A metric measured on samples.
+
+    Attributes:
+        metric: what was measured.
+        rows: its statistics, one row per sample.
+        value: the metric of all rows; NaN when outputs were NaN.
+        interval: of `value`, from the number of samples.
+        n: samples.
+        non_finite: samples with NaN or an infinity in a float output (in the scored one, when it was named).
+    """
+
+    metric: Score
+    rows: np.ndarray = field(repr=False)
+    value: float
+    interval: Interval
+    n: int
+    non_finite: int
+
+
+def run_batches(session: Session, samples: Samples) -> Iterator[tuple[Batch, Outputs]]:
+    """Run `samples` batch by batch.
+
+    Some models declare a dynamic batch and only run at 1: when the first batch fails, single samples are tried.
+
+    Raises:
+        NativeError: ONX401 the model cannot be run.
+    """
+    batches = samples.batches()
+    first = next(batches)
+    try:
+        outputs = session.named(first.feeds)
+    except NativeError:
+        if samples.batch_size == 1:
+            raise
+        yield from run_batches(session, samples.with_batch_size(1))
+        return
+    yield first, outputs
+    for batch in batches:
+        yield batch, session.named(batch.feeds)
+
+
+def evaluate(
+    model: Loadable | Session,
+    samples: Samples,
+    metric: Metric,
+    runtime: Runtime,
+    *,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Measure `metric` of `model` on labelled samples, one batch in memory at a time; Ctrl-C stops it.
+
+    Raises:
+        DataError: ONX208 the samples have no labels, ONX209 the metric does not fit outputs or labels.
+        ModelError: ONX304 the model cannot be loaded.
+        NativeError: ONX401 it cannot be run.
+    """
+    if samples.labels is None:
+        raise DataError(
+            "ONX208",
+            "labels are needed to measure accuracy",
+            where=samples.name,
+            hint="Give labelled samples, or measure fidelity, which needs none.",
+        )
+
+    def work() -> Evaluation:
+        session = model if isinstance(model, Session) else Session(model, runtime)
+        rows, non_finite, done = [], 0, 0
+        for batch, outputs in run_batches(session, samples):
+            labels = np.asarray(batch.labels)
+            rows.append(metric.rows(outputs, labels))
+            non_finite += non_finite_rows(outputs, len(labels), metric.output)
+            done += len(labels)
+            if progress is not None:
+                progress(done, len(samples))
+        return evaluation_of(metric, np.concatenate(rows), non_finite, seed=seed)
+
+    return interruptible(work)
+
+
+def evaluation_of(metric: Score, rows: np.ndarray, non_finite: int, *, seed: int = 0) -> Evaluation:
+    """Return the evaluation of collected rows.
+
+    Raises:
+        DataError: ONX209 the metric is undefined on them, such as an ROC curve of a single class.
+    """
+    value = metric.value(rows)
+    if np.isnan(value) and not non_finite:
+        raise misfit("it is undefined on these samples", "Give more samples, of every class.", where=metric.name)
+    if metric.binary and _right_or_wrong(rows):
+        interval = statistics.wilson(int(rows.sum()), len(rows))
+    elif not np.isfinite(value):
+        interval = statistics.interval_of_draws(float("nan"), np.empty(0))
+    else:
+        interval, _ = _bootstrap(lambda counts: metric.values(rows, counts), metric, len(rows), seed)
+    return Evaluation(metric, rows, value, interval, len(rows), non_finite)
+
+
+def drop(baseline: Evaluation, candidate: Evaluation, *, seed: int = 0) -> Drop:
+    """Compare two evaluations of the same samples in the same order.
+
+    Right-or-wrong metrics give exact figures from the samples that flipped; others are bootstrapped in pairs.
+
+    Raises:
+        ValueError: they are not of the same metric and number of samples.
+    """
+    if baseline.metric != candidate.metric or len(baseline.rows) != len(candidate.rows):
+        raise ValueError("a drop needs two evaluations of one metric on the same samples")
+    metric, n = baseline.metric, len(baseline.rows)
+    sign = 1.0 if metric.higher_is_better else -1.0
+    value = sign * (baseline.value - candidate.value)
+    broken = candidate.non_finite > baseline.non_finite or not np.isfinite(candidate.value)
+    if not np.isfinite(value):
+        worst = float("inf")
+        return Drop(worst, Interval(worst, worst, worst), n, None, None, None, True, np.empty(0))
+    if metric.binary and _right_or_wrong(baseline.rows) and _right_or_wrong(candidate.rows):
+        before, after = baseline.rows[:, 0] > 0, candidate.rows[:, 0] > 0
+        better, worse = int(np.sum(after & ~before)), int(np.sum(before & ~after))
+        if metric.relative:
+            draws = statistics.share_draws(worse, n, seed=seed)
+        else:
+            draws = statistics.flip_draws(better, worse, n, seed=seed)
+        p_value = None if metric.relative else statistics.mcnemar(better, worse)
+        return Drop(value, statistics.interval_of_draws(value, draws), n, better, worse, p_value, broken, draws)
+
+    def difference(counts: np.ndarray) -> np.ndarray:
+        lost = metric.values(baseline.rows, counts) - metric.values(candidate.rows, counts)
+        return np.asarray(sign * lost)
+
+    interval, draws = _bootstrap(difference, metric, n, seed)
+    return Drop(value, interval, n, None, None, None, broken, draws)
+
+
+def _bootstrap(statistic: Statistic, metric: Score, size: int, seed: int) -> tuple[Interval, np.ndarray]:
+    draws = statistics.bootstrap_draws(statistic, size, seed=seed, resamples=metric.resamples)
+    # The correction matters for few samples, and for many would cost more than the bootstrap itself.
+    method: Literal["bca", "percentile"] = "bca" if size <= metric.resamples else "percentile"
+    return statistics.bootstrap_interval(statistic, size, draws, method=method), draws
+
+
+def _right_or_wrong(rows: np.ndarray) -> bool:
+    return bool(np.all((rows == 0) | (rows == 1)))

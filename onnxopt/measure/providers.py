@@ -1,0 +1,68 @@
+"""Execution providers: the short names users type, and whether this build of ONNX Runtime has them."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import onnxruntime
+
+from onnxopt.errors import UsageError, nearest
+
+PROVIDERS: Mapping[str, str] = MappingProxyType(
+    {
+        "cpu": "CPUExecutionProvider",
+        "openvino": "OpenVINOExecutionProvider",
+        "xnnpack": "XnnpackExecutionProvider",
+        "acl": "ACLExecutionProvider",
+        "dnnl": "DnnlExecutionProvider",
+        "cuda": "CUDAExecutionProvider",
+        "tensorrt": "TensorrtExecutionProvider",
+        "migraphx": "MIGraphXExecutionProvider",
+        "coreml": "CoreMLExecutionProvider",
+        "dml": "DmlExecutionProvider",
+        "qnn": "QNNExecutionProvider",
+        "nnapi": "NnapiExecutionProvider",
+        "webgpu": "WebGpuExecutionProvider",
+        "cann": "CANNExecutionProvider",
+        "vitisai": "VitisAIExecutionProvider",
+    }
+)
+
+_PACKAGES: Mapping[str, str] = MappingProxyType(
+    {
+        "openvino": "onnxruntime-openvino",
+        "cuda": "onnxruntime-gpu",
+        "tensorrt": "onnxruntime-gpu",
+        "dml": "onnxruntime-directml",
+        "qnn": "onnxruntime-qnn",
+        "webgpu": "onnxruntime-webgpu",
+    }
+)
+
+
+def provider_name(alias: str) -> str:
+    """Return ONNX Runtime's name of a provider given by its short or its full name.
+
+    Raises:
+        UsageError: ONX102 there is none of this name, ONX106 it is not in the installed build.
+    """
+    by_full_name = {full.lower(): short for short, full in PROVIDERS.items()}
+    short = by_full_name.get(alias.lower(), alias.lower())
+    # Only this list is what can be used; get_all_providers() is what any build could have been compiled with.
+    available = onnxruntime.get_available_providers()
+    if short in PROVIDERS and PROVIDERS[short] in available:
+        return PROVIDERS[short]
+    if alias in available:
+        return alias
+    if short not in PROVIDERS:
+        raise UsageError("ONX102", "unknown execution provider", where=alias, hint=nearest(alias, PROVIDERS))
+    raise unavailable(short, f"this build of ONNX Runtime offers {', '.join(available)}")
+
+
+def unavailable(alias: str, why: str) -> UsageError:
+    """Return the error for a provider that cannot be used here, with the way to get it."""
+    package = _PACKAGES.get(alias)
+    if package:
+        hint = f"Install {package} in an environment of its own: it replaces the onnxruntime package."
+    else:
+        hint = "It needs a build of ONNX Runtime made with it; the usual packages have the CPU provider only."
+    return UsageError("ONX106", "the execution provider is not available", where=alias, why=why, hint=hint)

@@ -1,0 +1,205 @@
+"""Intervals and probabilities for measured figures: how sure a number is, given how few samples it came from."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from scipy import stats
+
+Array = np.ndarray
+Statistic = Callable[[Array], Array]
+"""A figure of `n` rows under resampling: counts `(resamples, n)`, how often each row is drawn, to `(resamples,)`."""
+
+LEVEL = 0.95
+_CHUNK_ELEMENTS = 4_000_000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A measured `value` and the interval that holds the true one with probability `level`."""
+
+    low: float
+    value: float
+    high: float
+    level: float = LEVEL
+
+    def excludes(self, value: float) -> bool:
+        """Return whether `value` is outside: the difference from it is significant."""
+        return not self.low <= value <= self.high
+
+
+def bootstrap_draws(statistic: Statistic, size: int, *, seed: int, resamples: int = 1000) -> Array:
+    """Return the statistic of `resamples` bootstrap resamples of `size` rows, shape `(resamples,)`.
+
+    Source: Efron, "Bootstrap methods: another look at the jackknife", 1979.
+    """
+    rng = np.random.default_rng(seed)
+    chunk = max(1, _CHUNK_ELEMENTS // size)
+    draws = []
+    for start in range(0, resamples, chunk):
+        some = min(chunk, resamples - start)
+        drawn = rng.integers(0, size, (some, size)) + np.arange(some)[:, None] * size
+        counts = np.bincount(drawn.ravel(), minlength=some * size).reshape(some, size)
+        draws.append(np.asarray(statistic(counts), dtype=np.float64))
+    return np.concatenate(draws)
+
+
+def bootstrap_interval(
+    statistic: Statistic,
+    size: int,
+    draws: Array,
+    *,
+    level: float = LEVEL,
+    method: Literal["bca", "percentile"] = "bca",
+) -> Interval:
+    """Return the interval of a statistic of `size` rows from its `bootstrap_draws`.
+
+    `bca` corrects bias and skewness at the price of `size` further evaluations; `percentile` does not.
+
+    Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 14.
+    """
+    value = float(statistic(np.ones((1, size), dtype=np.int64))[0])
+    bias, acceleration = 0.0, 0.0
+    if method == "bca" and size > 1:
+        bias, acceleration = _bca_corrections(statistic, size, value, draws)
+    return interval_of_draws(value, draws, level=level, bias=bias, acceleration=acceleration)
+
+
+def interval_of_draws(
+    value: float, draws: Array, *, level: float = LEVEL, bias: float = 0.0, acceleration: float = 0.0
+) -> Interval:
+    """Return the interval that holds the middle `level` of `draws`, moved by the BCa corrections."""
+    draws = draws[~np.isnan(draws)]
+    if not len(draws) or np.isnan(value):
+        return Interval(float("-inf"), value, float("inf"), level)
+    z = stats.norm.ppf([(1 - level) / 2, (1 + level) / 2])
+    shares = stats.norm.cdf(bias + (bias + z) / (1 - acceleration * (bias + z)))
+    low, high = np.quantile(draws, shares)
+    return Interval(min(float(low), value), value, max(float(high), value), level)
+
+
+def _bca_corrections(statistic: Statistic, size: int, value: float, draws: Array) -> tuple[float, float]:
+    below = float(np.mean(draws < value) + 0.5 * np.mean(draws == value))
+    if not 0 < below < 1:
+        return 0.0, 0.0
+    left_out = _jackknife(statistic, size)
+    deviations = left_out.mean() - left_out
+    spread = float((deviations**2).sum())
+    # A statistic that no single row moves, or that cannot be computed without one, has no acceleration.
+    if not np.isfinite(spread) or spread == 0:
+        return 0.0, 0.0
+    return float(stats.norm.ppf(below)), float((deviations**3).sum() / (6 * spread**1.5))
+
+
+def _jackknife(statistic: Statistic, size: int) -> Array:
+    chunk = max(1, _CHUNK_ELEMENTS // size)
+    values = []
+    for start in range(0, size, chunk):
+        left_out = np.arange(start, min(start + chunk, size))
+        counts = np.ones((len(left_out), size), dtype=np.int64)
+        counts[np.arange(len(left_out)), left_out] = 0
+        values.append(np.asarray(statistic(counts), dtype=np.float64))
+    return np.concatenate(values)
+
+
+def wilson(successes: int, size: int, level: float = LEVEL) -> Interval:
+    """Return the interval of a proportion; it has a width also at 0 and 1.
+
+    Source: Wilson, "Probable inference, the law of succession, and statistical inference", 1927.
+    """
+    if not size:
+        return Interval(0.0, float("nan"), 1.0, level)
+    bounds = stats.binomtest(successes, size).proportion_ci(level, method="wilson")
+    value = successes / size
+    return Interval(min(float(bounds.low), value), value, max(float(bounds.high), value), level)
+
+
+def mcnemar(better: int, worse: int) -> float:
+    """Return the two-sided p-value of "as many samples got worse as got better", exact.
+
+    Source: McNemar, "Note on the sampling error of the difference between correlated proportions", 1947.
+    """
+    return float(stats.binomtest(worse, better + worse).pvalue) if better + worse else 1.0
+
+
+def ratio_interval(ratios: Sequence[float], level: float = LEVEL) -> Interval:
+    """Return the interval of a ratio measured in several independent epochs (Student's t on the logarithms).
+
+    Rounds within an epoch share its luck (where memory lies, how fast the processor runs just then), so they are no
+    independent evidence: a bootstrap over rounds found a difference between a model and itself in most trials.
+
+    Source: Kalibera and Jones, "Rigorous benchmarking in reasonable time", 2013.
+    """
+    logs = np.log(ratios)
+    value = float(np.exp(logs.mean()))
+    if len(logs) < 2:
+        return Interval(0.0, value, float("inf"), level)
+    margin = float(stats.t.ppf((1 + level) / 2, len(logs) - 1) * logs.std(ddof=1) / np.sqrt(len(logs)))
+    return Interval(value * float(np.exp(-margin)), value, value * float(np.exp(margin)), level)
+
+
+PSEUDO_COUNT = 0.5
+"""Of each outcome before any sample was seen (Jeffreys' prior): no flip in a few samples is no proof of no flips."""
+
+
+def flip_draws(better: int, worse: int, size: int, *, seed: int, draws: int = 100_000) -> Array:
+    """Return draws of the true drop of a 0/1 score, given how many of `size` paired samples got better and worse.
+
+    The shares of (better, worse, same) have a Dirichlet posterior; the drop is worse minus better.
+
+    Source: Jeffreys, "An invariant form for the prior probability in estimation problems", 1946.
+    """
+    rng = np.random.default_rng(seed)
+    weights = np.array([better, worse, size - better - worse]) + PSEUDO_COUNT
+    shares = rng.dirichlet(weights, draws)
+    return np.asarray(shares[:, 1] - shares[:, 0])
+
+
+def share_draws(count: int, size: int, *, seed: int, draws: int = 100_000) -> Array:
+    """Return draws of the true share of an outcome seen `count` times in `size` samples (Beta posterior)."""
+    rng = np.random.default_rng(seed)
+    return np.asarray(rng.beta(count + PSEUDO_COUNT, size - count + PSEUDO_COUNT, draws))
+
+
+def probability_within(budget: float, draws: Array, size: int) -> float:
+    """Return the probability that the true drop is at most `budget`, given draws of it from `size` samples.
+
+    It is never certain: resampling cannot draw a kind of sample that was not seen, so the result stays within
+    Laplace's rule of succession, 1/(n+2) .. (n+1)/(n+2).
+    """
+    usable = draws[~np.isnan(draws)]
+    if not len(usable):
+        return 0.0
+    slack = 1e-12  # a drop equal to the budget up to rounding is within it
+    share = float(np.mean(usable <= budget + slack))
+    return min(max(share, 1 / (size + 2)), (size + 1) / (size + 2))
+
+
+@dataclass(frozen=True, eq=False)
+class Drop:
+    """How much worse a candidate is than the baseline, on the same samples.
+
+    Attributes:
+        value: in points of the metric, positive when worse; infinite when one of the two has no value.
+        interval: of `value`.
+        n: paired samples.
+        better: samples only the candidate has right; None when samples are not right or wrong.
+        worse: samples only the baseline has right; None likewise.
+        p_value: of "no difference" (exact McNemar test); None likewise, and for fidelity.
+        broken: the candidate gave NaN or infinities where the baseline did not; it is within no budget.
+        draws: plausible values of the true drop.
+    """
+
+    value: float
+    interval: Interval
+    n: int
+    better: int | None
+    worse: int | None
+    p_value: float | None
+    broken: bool
+    draws: Array = field(repr=False)
+
+    def probability_within(self, budget: float) -> float:
+        """Return the probability that the true drop is at most `budget`; 0 when `broken`."""
+        return 0.0 if self.broken else probability_within(budget, self.draws, self.n)

@@ -1,0 +1,73 @@
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+from measure_models import linear, slow_model
+
+from onnxopt.measure import interrupt
+from onnxopt.measure.interrupt import interruptible
+from onnxopt.measure.session import Runtime, Session
+
+
+def test_it_returns_and_raises_what_the_function_does():
+    assert interruptible(lambda: 3) == 3
+    with pytest.raises(ZeroDivisionError):
+        interruptible(lambda: 1 // 0)
+
+
+def test_nested_calls_stay_in_one_thread():
+    outer, inner = interruptible(
+        lambda: (threading.current_thread().name, interruptible(lambda: threading.current_thread().name))
+    )
+    assert outer == inner != threading.main_thread().name
+
+
+def test_outside_the_main_thread_it_only_calls():
+    seen = []
+    thread = threading.Thread(target=lambda: seen.append(interruptible(threading.current_thread)))
+    thread.start()
+    thread.join()
+    assert seen == [thread]
+
+
+def test_ctrl_c_ends_a_long_native_run():
+    session = Session(slow_model(300), Runtime())
+    feeds = {"v0": np.zeros((256, 1024), np.float32)}
+    started, ended = threading.Event(), threading.Event()
+
+    def work():
+        started.set()
+        try:
+            for _ in range(100):
+                session.run(feeds)
+        finally:
+            ended.set()
+
+    def press():
+        started.wait()
+        time.sleep(0.3)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    presser = threading.Thread(target=press)
+    presser.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            interruptible(work)
+        # Not a timed test: a hundred runs take minutes, and the worker has ended before the exception arrived.
+        assert ended.is_set()
+    finally:
+        presser.join()
+
+
+def test_after_ctrl_c_nothing_new_starts():
+    options = interrupt.onnxruntime.RunOptions()
+    options.terminate = True
+    token = interrupt._RUN_OPTIONS.set(options)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            Session(linear(np.eye(2)), Runtime())
+    finally:
+        interrupt._RUN_OPTIONS.reset(token)

@@ -1,0 +1,126 @@
+from math import comb
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from onnxopt.measure.statistics import (
+    Interval,
+    bootstrap_draws,
+    bootstrap_interval,
+    flip_draws,
+    interval_of_draws,
+    mcnemar,
+    probability_within,
+    ratio_interval,
+    share_draws,
+    wilson,
+)
+
+DATA = np.random.default_rng(0).exponential(size=60)
+
+
+def mean_of(data):
+    return lambda counts: counts @ data / counts.sum(axis=1)
+
+
+@pytest.mark.parametrize("method", ["bca", "percentile"])
+def test_bootstrap_agrees_with_scipy(method):
+    draws = bootstrap_draws(mean_of(DATA), len(DATA), seed=0, resamples=20_000)
+    ours = bootstrap_interval(mean_of(DATA), len(DATA), draws, method=method)
+    theirs = stats.bootstrap(
+        (DATA,), np.mean, n_resamples=20_000, method=method, rng=np.random.default_rng(1)
+    ).confidence_interval
+    width = theirs.high - theirs.low
+    assert ours.value == pytest.approx(DATA.mean())
+    assert abs(ours.low - theirs.low) < 0.05 * width
+    assert abs(ours.high - theirs.high) < 0.05 * width
+
+
+def test_bootstrap_is_repeatable_and_chunks_do_not_matter(monkeypatch):
+    one = bootstrap_draws(mean_of(DATA), len(DATA), seed=3, resamples=50)
+    monkeypatch.setattr("onnxopt.measure.statistics._CHUNK_ELEMENTS", 500)
+    other = bootstrap_draws(mean_of(DATA), len(DATA), seed=3, resamples=50)
+    np.testing.assert_array_equal(one, other)
+
+
+def test_bootstrap_of_constant_rows_has_no_width():
+    constant = mean_of(np.ones(5))
+    assert bootstrap_interval(constant, 5, bootstrap_draws(constant, 5, seed=0)) == Interval(1.0, 1.0, 1.0)
+
+
+def test_nothing_known_is_said_so():
+    assert interval_of_draws(float("nan"), np.empty(0)).low == -np.inf
+    assert ratio_interval([1.5]).high == np.inf
+
+
+@given(st.integers(1, 200).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_holds_the_share_and_has_a_width(case):
+    successes, n = case
+    interval = wilson(successes, n)
+    assert 0 <= interval.low <= interval.value <= interval.high <= 1
+    assert interval.high > interval.low
+
+
+def test_wilson_known_value():
+    interval = wilson(8, 10)  # Wilson 1927 by hand: (8 + 1.92)/(10 + 3.84) -+ ...
+    assert (interval.low, interval.high) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+
+
+@given(st.integers(0, 40), st.integers(0, 40))
+def test_mcnemar_is_the_exact_binomial_test(better, worse):
+    n, k = better + worse, min(better, worse)
+    expected = min(1.0, 2 * sum(comb(n, i) for i in range(k + 1)) / 2**n) if better != worse else 1.0
+    assert mcnemar(better, worse) == pytest.approx(expected)
+    assert mcnemar(better, worse) == mcnemar(worse, better)
+
+
+def test_no_flips_in_a_few_samples_are_no_proof():
+    few = probability_within(0.01, flip_draws(0, 0, 10, seed=0), 10)
+    many = probability_within(0.01, flip_draws(0, 0, 5000, seed=0), 5000)
+    assert 0.5 < few < 0.8
+    assert many > 0.99
+    assert probability_within(0.0, flip_draws(0, 0, 5000, seed=0), 5000) == pytest.approx(0.5, abs=0.02)
+
+
+def test_flip_posterior_agrees_with_the_normal_approximation():
+    better, worse, n = 60, 90, 3000
+    draws = flip_draws(better, worse, n, seed=0)
+    drop = (worse - better) / n
+    error = np.sqrt((better + worse) / n - drop**2) / np.sqrt(n)
+    assert draws.mean() == pytest.approx(drop, abs=0.02 * error)
+    assert draws.std() == pytest.approx(error, rel=0.02)
+    assert probability_within(0.015, draws, n) == pytest.approx(stats.norm.cdf((0.015 - drop) / error), abs=0.01)
+
+
+@given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 200), st.floats(-0.5, 0.5))
+def test_probability_grows_with_the_budget_and_is_never_certain(better, worse, same, budget):
+    n = better + worse + same
+    draws = flip_draws(better, worse, n, seed=0, draws=500)
+    smaller, larger = (probability_within(b, draws, n) for b in (budget, budget + 0.1))
+    assert 0 < smaller <= larger < 1
+
+
+def test_share_of_disagreements_cannot_be_negative():
+    draws = share_draws(0, 100, seed=0)
+    assert draws.min() >= 0
+    assert draws.mean() == pytest.approx(0.5 / 101, rel=0.05)
+
+
+def test_draws_without_a_number_are_within_no_budget():
+    assert probability_within(1.0, np.full(5, np.nan), 5) == 0
+
+
+def test_ratio_interval_covers_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    hits = [not ratio_interval(np.exp(rng.normal(0.1, 0.02, 8))).excludes(np.exp(0.1)) for _ in range(2000)]
+    assert np.mean(hits) == pytest.approx(0.95, abs=0.015)
+
+
+@given(st.lists(st.floats(0.1, 10), min_size=2, max_size=10))
+def test_ratio_interval_is_symmetric_under_inversion(ratios):
+    one, other = ratio_interval(ratios), ratio_interval([1 / r for r in ratios])
+    assert one.low <= one.value <= one.high
+    assert (one.low, one.value, one.high) == pytest.approx((1 / other.high, 1 / other.value, 1 / other.low), rel=1e-6)
