@@ -1,1 +1,85 @@
-"""onnxopt: make an ONNX model smaller and faster inside an accuracy budget, with the measurements that prove it."""
+"""onnxopt: make an ONNX model smaller and faster inside an accuracy budget, with the measurements that prove it.
+
+    import onnxopt
+
+    run = onnxopt.optimize("model.onnx", "samples.npz", max_drop="1pp", out="my-run")
+    print(run.record.reason)
+
+Names load on first use, so that importing the package costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from onnxopt.errors import OnnxoptError as OnnxoptError
+
+if TYPE_CHECKING:
+    from onnxopt import catalog
+    from onnxopt.catalog import available_passes as available_passes
+    from onnxopt.catalog import format_passes as format_passes
+    from onnxopt.measure.accuracy import evaluate as evaluate
+    from onnxopt.measure.fidelity import fidelity as fidelity
+    from onnxopt.measure.metrics import metric_of as metric_of
+    from onnxopt.measure.session import Runtime as Runtime
+    from onnxopt.model_file import load as load
+    from onnxopt.model_file import save as save
+    from onnxopt.pipeline import Context as Context
+    from onnxopt.pipeline import Pipeline as Pipeline
+    from onnxopt.quantization.isa import target_of as target_of
+    from onnxopt.report.apply import apply_passes as apply_passes
+    from onnxopt.report.apply import quantize as quantize
+    from onnxopt.report.benchmark import bench as bench
+    from onnxopt.report.comparison import compare as compare
+    from onnxopt.report.run_folder import Run as Run
+    from onnxopt.report.run_folder import optimize as optimize
+    from onnxopt.samples import Samples as Samples
+    from onnxopt.samples import open_samples as open_samples
+    from onnxopt.samples.options import ReadOptions as ReadOptions
+    from onnxopt.search.budget import Budget as Budget
+    from onnxopt.search.budget import Goal as Goal
+
+    __version__: str
+    parse_passes = catalog.parse
+
+_HOMES = {
+    "Budget": "onnxopt.search.budget",
+    "Context": "onnxopt.pipeline",
+    "Goal": "onnxopt.search.budget",
+    "Pipeline": "onnxopt.pipeline",
+    "ReadOptions": "onnxopt.samples.options",
+    "Run": "onnxopt.report.run_folder",
+    "Runtime": "onnxopt.measure.session",
+    "Samples": "onnxopt.samples",
+    "apply_passes": "onnxopt.report.apply",
+    "available_passes": "onnxopt.catalog",
+    "bench": "onnxopt.report.benchmark",
+    "compare": "onnxopt.report.comparison",
+    "evaluate": "onnxopt.measure.accuracy",
+    "fidelity": "onnxopt.measure.fidelity",
+    "format_passes": "onnxopt.catalog",
+    "load": "onnxopt.model_file",
+    "metric_of": "onnxopt.measure.metrics",
+    "open_samples": "onnxopt.samples",
+    "optimize": "onnxopt.report.run_folder",
+    "parse_passes": "onnxopt.catalog",
+    "quantize": "onnxopt.report.apply",
+    "save": "onnxopt.model_file",
+    "target_of": "onnxopt.quantization.isa",
+}
+_ELSEWHERE_CALLED = {"parse_passes": "parse"}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("onnxopt")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'onnxopt' has no attribute {name!r}")
+    found = getattr(import_module(_HOMES[name]), _ELSEWHERE_CALLED.get(name, name))
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted(["OnnxoptError", "__version__", *_HOMES])

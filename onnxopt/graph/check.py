@@ -1,8 +1,10 @@
 """Structural invariants that every pass must keep."""
 
+from collections.abc import Iterable
+
 import onnx_ir as ir
 
-from onnxopt.errors import ModelError
+from onnxopt.errors import ModelError, UsageError, nearest
 
 
 def check_structure(model: ir.Model) -> None:
@@ -27,6 +29,18 @@ def check_structure(model: ir.Model) -> None:
     for value in graph.outputs:
         if value.name not in known:
             raise _broken(f"output {value.name!r} is given by nothing")
+
+
+def require_nodes(model: ir.Model, names: Iterable[str]) -> None:
+    """Check that the user's names are those of nodes.
+
+    Raises:
+        UsageError: ONX102 no node has one of them.
+    """
+    known = [node.name or "" for node in model.graph]
+    for name in names:
+        if name not in known:
+            raise UsageError("ONX102", "no node has this name", where=name, hint=nearest(name, known))
 
 
 def _broken(why: str) -> ModelError:

@@ -27,19 +27,36 @@ def freeze_weights(model: ir.Model) -> int:
     return len(weights)
 
 
+def lift_constants(model: ir.Model) -> None:
+    """Make initializers of the float weights that are Constant nodes: quantizers look for weights there."""
+    graph = model.graph
+    for node in [n for n in graph if n.op_type == "Constant" and "value" in n.attributes]:
+        tensor, output = node.attributes["value"].as_tensor(), node.outputs[0]
+        if tensor.dtype is not ir.DataType.FLOAT or output.is_graph_output():
+            continue
+        # The tensor is copied, because clones share it and its name would change.
+        weight = ir.Value(name=output.name)
+        set_weight(weight, tensor.numpy())
+        output.replace_all_uses_with(weight)
+        graph.remove(node, safe=True)
+        graph.register_initializer(weight)
+
+
 def name_nodes(model: ir.Model) -> int:
     """Give every nameless node of the main graph a unique name, `OpType_k`; return how many were named.
 
     Reports and exclusion lists speak of nodes by name; many exporters leave names empty, and some repeat them.
     """
-    taken: set[str] = set()
+    kept: set[str] = set()
+    taken = {node.name or "" for node in model.graph}
     named = 0
     for position, node in enumerate(model.graph):
-        if not node.name or node.name in taken:
+        if not node.name or node.name in kept:
             base = f"{node.name or node.op_type}_{position}"
             while base in taken:
                 base += "_"
             node.name = base
+            taken.add(base)
             named += 1
-        taken.add(node.name)
+        kept.add(node.name)
     return named

@@ -1,0 +1,54 @@
+"""All commands by name."""
+
+from collections.abc import Callable, Mapping
+from typing import Annotated
+
+import typer
+
+from onnxopt.cli import judge, look, make, search
+from onnxopt.cli.groups import command_of
+
+app = typer.Typer(
+    name="onnxopt",
+    help="Make an ONNX model smaller and faster inside an accuracy budget, with the measurements that prove it.",
+    epilog="Start with: onnxopt optimize MODEL --data SAMPLES. Exit codes: 0 limit met; 1 limit not met; "
+    "2 usage, data; 3 model rejected; 4 runtime failed; 5 disk; 70 bug; 130 interrupted.",
+    no_args_is_help=True,
+    add_completion=False,
+    # Plain help: the pretty one imports rich before the arguments are even parsed.
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
+)
+
+_COMMANDS: Mapping[str, Callable[..., int]] = {
+    "optimize": search.optimize,
+    "quantize": make.quantize,
+    "run": make.run,
+    "inspect": look.inspect,
+    "eval": judge.evaluate,
+    "compare": judge.compare,
+    "bench": judge.bench,
+    "passes": look.passes,
+    "doctor": look.doctor,
+    "schema": look.schema,
+}
+for name, function in _COMMANDS.items():
+    app.command(name)(command_of(function))
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from onnxopt import __version__
+
+        print(f"onnxopt {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Take the options that stand before the command."""

@@ -1,0 +1,73 @@
+"""The way in: run one command, turn every ending into an exit code and at most one line on stderr."""
+
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+
+import typer
+
+from onnxopt.cli.app import app
+from onnxopt.cli.usage import as_usage_error
+from onnxopt.errors import ExitCode, OnnxoptError, first_line
+
+# Base of every complaint about the arguments; typer exports only this child of it.
+_Complaint: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = _run(given)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output has seen enough. Python would complain while flushing at exit.
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OK
+    except OnnxoptError as error:
+        _say(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return ExitCode.INTERRUPTED
+    except Exception as error:  # the last resort: whatever it is, it is our bug, not the user's
+        return _bug(error, verbose=_asks_for_details(given))
+    return code
+
+
+def _run(arguments: list[str]) -> int:
+    command = typer.main.get_command(app)
+    try:
+        with command.make_context("onnxopt", list(arguments)) as context:
+            code = command.invoke(context)
+    except typer.Exit as ending:
+        return int(ending.exit_code)
+    except _Complaint as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(error)
+            return ExitCode.USAGE
+        raise as_usage_error(error) from error
+    return int(code or 0)
+
+
+def _asks_for_details(arguments: Sequence[str]) -> bool:
+    return "-v" in arguments or "--verbose" in arguments
+
+
+def _say(text: str) -> None:
+    print(" ".join(text.split()), file=sys.stderr)
+
+
+def _bug(error: Exception, *, verbose: bool) -> int:
+    _say(
+        f"ONX901: a bug in onnxopt: {type(error).__name__}: {first_line(error)}. "
+        f"{'' if verbose else 'Run again with -v for the traceback and '}"
+        f"{'Please' if verbose else 'please'} report it with the command line and the output of `onnxopt doctor`."
+    )
+    if verbose:
+        import traceback
+
+        traceback.print_exception(error)
+    return ExitCode.BUG

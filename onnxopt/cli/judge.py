@@ -1,0 +1,145 @@
+"""Commands that measure: eval, compare, bench."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onnxopt.cli.options import DATA, LABELS, LIMIT, MAYBE_DATA, MODEL, Reading, Running, Scoring, Shown
+from onnxopt.cli.output import emit, quieten
+from onnxopt.errors import ExitCode, UsageError
+
+BATCH_SIZE = Annotated[int, typer.Option("--batch-size", help="Batch size at which latency is measured.")]
+SECONDS = Annotated[float, typer.Option("--seconds", help="Time to spend on timed runs.")]
+
+
+def evaluate(
+    model: MODEL,
+    *,
+    data: DATA,
+    labels: LABELS = None,
+    limit: LIMIT = None,
+    scoring: Scoring,
+    running: Running,
+    reading: Reading,
+    shown: Shown,
+) -> int:
+    """Measure the accuracy of a model."""
+    quieten(shown)
+    from onnxopt.cli.progress import Bar
+    from onnxopt.report.scoring import score_document
+
+    with Bar(shown) as bar:
+        document = score_document(
+            model,
+            data,
+            labels=labels,
+            metric=scoring.metric,
+            output=scoring.output_name,
+            threshold=scoring.threshold,
+            runtime=running.runtime(),
+            limit=limit,
+            read=reading.options(),
+            seed=running.seed,
+            progress=bar.callback("samples"),
+        )
+    emit(document, shown)
+    return ExitCode.OK
+
+
+def compare(
+    model: MODEL,
+    other: Annotated[Path, typer.Argument(help="ONNX file made from it.", show_default=False)],
+    *,
+    data: DATA,
+    labels: LABELS = None,
+    max_drop: Annotated[
+        str, typer.Option("--max-drop", help="1pp, 1% or 0.01; a larger drop ends with exit code 1.")
+    ] = "1pp",
+    batch_size: BATCH_SIZE = 1,
+    seconds: SECONDS = 3.0,
+    limit: LIMIT = None,
+    scoring: Scoring,
+    running: Running,
+    reading: Reading,
+    shown: Shown,
+) -> int:
+    """Compare two models: accuracy, fidelity, latency, size."""
+    quieten(shown)
+    _positive("--seconds", seconds)
+    _positive("--batch-size", batch_size)
+    from onnxopt.cli.progress import Bar
+    from onnxopt.report.compare_view import compare_document
+    from onnxopt.report.comparison import compare as compare_models
+
+    with Bar(shown) as bar:
+        result = compare_models(
+            model,
+            other,
+            data,
+            labels=labels,
+            metric=scoring.metric,
+            output=scoring.output_name,
+            threshold=scoring.threshold,
+            max_drop=max_drop,
+            runtime=running.runtime(),
+            batch_size=batch_size,
+            latency_s=seconds,
+            limit=limit,
+            read=reading.options(),
+            seed=running.seed,
+            progress=bar.callback("samples"),
+        )
+    emit(compare_document(model, other, result), shown)
+    return ExitCode.OK if result.within else ExitCode.LIMIT_NOT_MET
+
+
+def bench(
+    models: Annotated[list[Path], typer.Argument(help="ONNX files; the first is the baseline.", show_default=False)],
+    *,
+    data: MAYBE_DATA = None,
+    batch_size: Annotated[
+        list[int] | None, typer.Option("--batch-size", help="Batch size; repeat it. [default: 1]")
+    ] = None,
+    seconds: SECONDS = 5.0,
+    memory: Annotated[bool, typer.Option("--memory", help="Measure peak memory too.")] = False,
+    profile: Annotated[bool, typer.Option("--profile", help="Show instead where the time goes, by operator.")] = False,
+    running: Running,
+    reading: Reading,
+    shown: Shown,
+) -> int:
+    """Measure the latency of models, by turns."""
+    quieten(shown)
+    _positive("--seconds", seconds)
+    sizes = batch_size or [1]
+    for size in sizes:
+        _positive("--batch-size", size)
+    from onnxopt.cli.progress import Bar
+    from onnxopt.report.benchmark import bench as time_models
+    from onnxopt.report.benchmark import bench_document, profile_models
+
+    runtime, read = running.runtime(), reading.options()
+    if profile:
+        emit(profile_models(models, data, batch_size=sizes[0], runtime=runtime, read=read), shown)
+        return ExitCode.OK
+    with Bar(shown) as bar:
+        found = time_models(
+            models,
+            data,
+            runtime=runtime,
+            batch_sizes=sizes,
+            seconds=seconds,
+            memory=memory,
+            read=read,
+            seed=running.seed,
+            progress=bar.callback("timed epochs"),
+        )
+    emit(bench_document(found, data), shown)
+    return ExitCode.OK
+
+
+def _positive(option: str, value: float) -> None:
+    if not value > 0:
+        raise UsageError(
+            "ONX101", "an option makes no sense", where=option, why=f"{value} given", hint="Give more than 0."
+        )

@@ -1,0 +1,66 @@
+"""Commands that only look: inspect, passes, doctor, schema."""
+
+from typing import Annotated
+
+import typer
+
+from onnxopt.cli.options import MODEL, Shown
+from onnxopt.cli.output import emit, json_text
+from onnxopt.errors import ExitCode, UsageError
+
+
+def inspect(
+    model: MODEL,
+    *,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Only what data the model takes, and how to make some.")
+    ] = False,
+    dim: Annotated[
+        list[str] | None, typer.Option("--dim", metavar="NAME=SIZE", help="Size of a dynamic dimension, for the MACs.")
+    ] = None,
+    shown: Shown,
+) -> int:
+    """Show inputs, outputs, size, layers and cost."""
+    from onnxopt.report.inspection import inspect_model, schema_document
+
+    emit(schema_document(model) if schema else inspect_model(model, _sizes(dim or [])), shown)
+    return ExitCode.OK
+
+
+def _sizes(texts: list[str]) -> dict[str, int]:
+    sizes = {}
+    for text in texts:
+        name, _, number = text.rpartition("=")
+        if not name or not number.isdecimal() or not int(number):
+            raise UsageError("ONX101", "a dimension cannot be read", where=text, hint="Write --dim batch=8.")
+        sizes[name] = int(number)
+    return sizes
+
+
+def passes(
+    name: Annotated[str | None, typer.Argument(help="One pass; all when left out.", show_default=False)] = None,
+    *,
+    shown: Shown,
+) -> int:
+    """List every pass: what it does, what it needs, its options."""
+    from onnxopt.report.pass_list import passes_document
+
+    emit(passes_document(name), shown)
+    return ExitCode.OK
+
+
+def doctor(*, shown: Shown) -> int:
+    """Check this installation. Exit code 1 when something is missing."""
+    from onnxopt.report.doctor import examine
+
+    document, healthy = examine()
+    emit(document, shown)
+    return ExitCode.OK if healthy else ExitCode.LIMIT_NOT_MET
+
+
+def schema() -> int:
+    """Print the JSON Schema of run.json."""
+    from onnxopt.report.record import RunRecord
+
+    print(json_text(RunRecord.model_json_schema()), end="")
+    return ExitCode.OK

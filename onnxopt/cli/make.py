@@ -1,0 +1,121 @@
+"""Commands that make one model from another without searching: quantize, run."""
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from onnxopt.cli.options import DRY_RUN, LIMIT, MAYBE_DATA, MODEL, OUT_MODEL, OVERWRITE, SEED, TARGET, Reading, Shown
+from onnxopt.cli.output import emit, quieten
+from onnxopt.errors import ExitCode, UsageError
+
+
+class Mode(Enum):
+    """When the scales of activations are found."""
+
+    STATIC = "static"
+    DYNAMIC = "dynamic"
+
+
+def run(
+    model: MODEL,
+    *,
+    passes: Annotated[
+        str, typer.Option("--passes", help='As in "simplify,quantize-static{method=mse}".', show_default=False)
+    ],
+    out: OUT_MODEL,
+    data: MAYBE_DATA = None,
+    calibration_part: Annotated[
+        bool, typer.Option("--calibration-part", help="Calibrate on the part of the data that `optimize` would.")
+    ] = False,
+    limit: LIMIT = None,
+    target: TARGET = "auto",
+    seed: SEED = 0,
+    overwrite: OVERWRITE = False,
+    dry_run: DRY_RUN = False,
+    reading: Reading,
+    shown: Shown,
+) -> int:
+    """Apply one explicit pipeline of passes and save the result."""
+    quieten(shown)
+    from onnxopt.report.apply import apply_passes
+
+    made = apply_passes(
+        model,
+        passes,
+        data=data,
+        calibration_part=calibration_part,
+        limit=limit,
+        target=target,
+        seed=seed,
+        read=reading.options(),
+        out=out,
+        overwrite=overwrite,
+        dry_run=dry_run,
+    )
+    _emit_made(model, made, shown)
+    return ExitCode.OK
+
+
+def quantize(
+    model: MODEL,
+    *,
+    out: OUT_MODEL,
+    data: MAYBE_DATA = None,
+    mode: Annotated[Mode, typer.Option("--mode", help="static needs data; dynamic does not.")] = Mode.STATIC,
+    method: Annotated[str | None, typer.Option("--method", help="Static: minmax, percentile, entropy or mse.")] = None,
+    form: Annotated[str | None, typer.Option("--form", help="Static: qdq or qoperator.")] = None,
+    per_tensor: Annotated[bool, typer.Option("--per-tensor", help="One scale per weight, not per channel.")] = False,
+    activation_type: Annotated[
+        str | None, typer.Option("--activation-type", help="int8 or uint8; else by target.")
+    ] = None,
+    weight_type: Annotated[str | None, typer.Option("--weight-type", help="int8 or uint8; else by target.")] = None,
+    op_types: Annotated[str | None, typer.Option("--op-types", help="Only these, comma-separated.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option("--exclude", help="Node to leave in float; repeat it.")] = None,
+    no_simplify: Annotated[bool, typer.Option("--no-simplify", help="Quantize the graph as it is.")] = False,
+    target: TARGET = "auto",
+    seed: SEED = 0,
+    overwrite: OVERWRITE = False,
+    dry_run: DRY_RUN = False,
+    reading: Reading,
+    shown: Shown,
+) -> int:
+    """Quantize a model to INT8. It says what was quantized, and what was left and why."""
+    quieten(shown)
+    if mode is Mode.DYNAMIC:
+        for name, value in {"--method": method, "--form": form, "--activation-type": activation_type}.items():
+            if value is not None:
+                raise UsageError("ONX109", "this option is for static quantization", where=name, hint="Leave it out.")
+    from onnxopt.report.apply import quantize as quantize_model
+
+    options: dict[str, Any] = {
+        "method": method,
+        "format": form,
+        "activation_type": activation_type,
+        "weight_type": weight_type,
+        "op_types": tuple(op_types.split(",")) if op_types else None,
+        "exclude": tuple(exclude) if exclude else None,
+        "per_channel": False if per_tensor else None,
+    }
+    made = quantize_model(
+        model,
+        out,
+        mode=mode.value,
+        options={key: value for key, value in options.items() if value is not None},
+        simplify=not no_simplify,
+        data=data,
+        target=target,
+        seed=seed,
+        read=reading.options(),
+        overwrite=overwrite,
+        dry_run=dry_run,
+    )
+    _emit_made(model, made, shown)
+    return ExitCode.OK
+
+
+def _emit_made(model: Path, made: Any, shown: Shown) -> None:
+    from onnxopt.report.apply import made_document
+
+    emit(made_document(model, made), shown)

@@ -1,0 +1,165 @@
+"""The options that commands share: one dataclass per group, see `onnxopt.cli.groups`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from onnxopt.cli.config import read_config
+from onnxopt.errors import UsageError
+
+if TYPE_CHECKING:
+    from onnxopt.measure.session import Runtime
+    from onnxopt.samples.options import ReadOptions
+
+
+class Format(Enum):
+    """How results are written."""
+
+    TEXT = "text"
+    JSON = "json"
+    MD = "md"
+
+
+class Resize(Enum):
+    """How an image gets to the model's size."""
+
+    SQUASH = "squash"
+    CROP = "crop"
+
+
+class Layout(Enum):
+    """Where the channels of an image are."""
+
+    NCHW = "NCHW"
+    NHWC = "NHWC"
+
+
+class ChannelOrder(Enum):
+    """Order of the colours of an image."""
+
+    RGB = "rgb"
+    BGR = "bgr"
+
+
+def _numbers(option: str, text: str, kind: Callable[[str], Any]) -> tuple[Any, ...]:
+    try:
+        return tuple(kind(word) for word in text.replace("x", ",").split(","))
+    except ValueError as error:
+        raise UsageError(
+            "ONX101", "an option makes no sense", where=option, why=f"{text!r} is no list of numbers"
+        ) from error
+
+
+MODEL = Annotated[Path, typer.Argument(help="ONNX file.", show_default=False)]
+OUT_MODEL = Annotated[Path, typer.Option("--out", "-o", help="File to write.", show_default=False)]
+DATA = Annotated[
+    str,
+    typer.Option(
+        "--data",
+        "-d",
+        show_default=False,
+        help="Samples: .npz, .npy, .csv, .jsonl, .parquet, a folder of images or .npz files, or `digits`, `random`.",
+    ),
+]
+MAYBE_DATA = Annotated[str | None, *DATA.__metadata__]
+LABELS = Annotated[str | None, typer.Option("--labels", help="File of labels, if they are not in the data.")]
+LIMIT = Annotated[int | None, typer.Option("--limit", help="Samples to use at most, spread evenly over the data.")]
+TARGET = Annotated[str, typer.Option("--target", help="Processor: auto, x86-avx2, x86-vnni, arm64-dotprod, ...")]
+SEED = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+OVERWRITE = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
+DRY_RUN = Annotated[bool, typer.Option("--dry-run", help="Check everything, show what would be done, write nothing.")]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What is printed, and where options come from."""
+
+    format: Annotated[Format, typer.Option("--format", "-f", help="Form of the result on stdout.")] = Format.TEXT
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")] = False
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="More notes; tracebacks of bugs.")] = False
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            callback=read_config,
+            is_eager=True,
+            help="TOML file with options by their long names; the command line wins.",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class Running:
+    """How models are run."""
+
+    threads: Annotated[int, typer.Option("--threads", help="Compute threads of one run.")] = 1
+    ep: Annotated[str, typer.Option("--ep", help="Execution provider: cpu, openvino, xnnpack, cuda, ...")] = "cpu"
+    seed: Annotated[int, typer.Option("--seed", help="Seed of everything random.")] = 0
+
+    def runtime(self) -> "Runtime":
+        """Return how ONNX Runtime is to be set up."""
+        from onnxopt.measure.session import Runtime
+
+        return Runtime(provider=self.ep, threads=self.threads)
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What is measured on the data."""
+
+    metric: Annotated[
+        str | None,
+        typer.Option("--metric", help="top1, top5, f1, auroc, rmse, mae, r2 or file.py:function; else by the labels."),
+    ] = None
+    output_name: Annotated[
+        str | None, typer.Option("--output-name", help="Model output to score; else the first that fits.")
+    ] = None
+    threshold: Annotated[
+        float, typer.Option("--threshold", help="Above it, a single score means `positive`; 0 for logits.")
+    ] = 0.5
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How data is read; the fields are those of `onnxopt.samples.options.ReadOptions`, None keeps its default."""
+
+    resize: Annotated[Resize | None, typer.Option("--resize", help="Images: how to get to the size.")] = None
+    shortest_side: Annotated[
+        int | None, typer.Option("--shortest-side", help="Images: scale to this before --resize crop.")
+    ] = None
+    size: Annotated[
+        str | None, typer.Option("--size", metavar="H[xW]", help="Images: height and width; else the model's.")
+    ] = None
+    divide_by: Annotated[
+        float | None, typer.Option("--divide-by", help="Images: pixels 0..255 are divided by this.")
+    ] = None
+    mean: Annotated[str | None, typer.Option("--mean", metavar="M[,M,M]", help="Images: subtracted then.")] = None
+    std: Annotated[str | None, typer.Option("--std", metavar="S[,S,S]", help="Images: divides last.")] = None
+    layout: Annotated[Layout | None, typer.Option("--layout", help="Images: else read from the model.")] = None
+    channel_order: Annotated[ChannelOrder | None, typer.Option("--channel-order", help="Images: colours.")] = None
+    label_column: Annotated[str | None, typer.Option("--label-column", help="Tables: column of labels.")] = None
+    label_offset: Annotated[
+        int | None, typer.Option("--label-offset", help="Added to labels: 1 if class 0 is background.")
+    ] = None
+    text_column: Annotated[str | None, typer.Option("--text-column", help="Tables: column of text.")] = None
+    vocab: Annotated[str | None, typer.Option("--vocab", help="Text: JSON file of the tokenizer.")] = None
+    memory_mb: Annotated[
+        int | None, typer.Option("--memory-mb", help="A larger stream of samples goes to a temporary file.")
+    ] = None
+
+    def options(self) -> "ReadOptions":
+        """Return the options of the readers."""
+        from onnxopt.samples.options import ReadOptions
+
+        given = {f.name: getattr(self, f.name) for f in fields(self)}
+        chosen = {k: v.value if isinstance(v, Enum) else v for k, v in given.items() if v is not None}
+        for name, kind in (("size", int), ("mean", float), ("std", float)):
+            if name in chosen:
+                chosen[name] = _numbers(f"--{name}", chosen[name], kind)
+        if len(chosen.get("size", ())) == 1:
+            chosen["size"] = chosen["size"][0]
+        return ReadOptions(**chosen)

@@ -1,0 +1,59 @@
+"""Results on stdout, notes on stderr."""
+
+import json
+import os
+import shutil
+import sys
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+from onnxopt.cli.options import Format, Shown
+
+if TYPE_CHECKING:
+    from onnxopt.report.document import Document
+
+
+def emit(document: "Document", shown: Shown) -> None:
+    """Print the result of a command in the form that was asked for."""
+    if shown.format is Format.JSON:
+        text = json_text(document.data)
+    elif shown.format is Format.MD:
+        from onnxopt.report.markdown import to_markdown
+
+        text = to_markdown(document)
+    else:
+        from onnxopt.report.terminal import to_text
+
+        terminal = sys.stdout.isatty()
+        width = shutil.get_terminal_size((80, 24)).columns
+        text = to_text(document, width=width, colour=terminal and not os.environ.get("NO_COLOR"))
+    sys.stdout.write(text)
+
+
+def json_text(data: Any) -> str:
+    """Return strict JSON: what is not a number there becomes null."""
+    return json.dumps(_strict(data), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, float) and not isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {str(key): _strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    return value
+
+
+def note(text: str, shown: Shown) -> None:
+    """Tell people something that is not the result."""
+    if not shown.quiet:
+        print(text, file=sys.stderr)
+
+
+def quieten(shown: Shown) -> None:
+    """Silence what libraries log, unless details are wanted."""
+    import logging
+
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO if shown.verbose else logging.ERROR, format="%(message)s")
+    logging.getLogger().setLevel(logging.INFO if shown.verbose else logging.ERROR)

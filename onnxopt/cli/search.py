@@ -1,0 +1,106 @@
+"""The main command: optimize."""
+
+import shlex
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from onnxopt.cli.options import DATA, DRY_RUN, LABELS, LIMIT, MODEL, TARGET, Reading, Running, Scoring, Shown
+from onnxopt.cli.output import emit, note, quieten
+from onnxopt.errors import ExitCode
+
+
+class GoalName(Enum):
+    """What the best model is best at."""
+
+    LATENCY = "latency"
+    SIZE = "size"
+
+
+def optimize(
+    model: MODEL,
+    *,
+    data: DATA,
+    labels: LABELS = None,
+    calibration: Annotated[
+        str | None,
+        typer.Option(
+            "--calibration", help="Samples to calibrate on; else a part of the data, which then judges nothing."
+        ),
+    ] = None,
+    max_drop: Annotated[
+        str, typer.Option("--max-drop", help="1pp (points), 1% (of the score) or 0.01 (in the metric's unit).")
+    ] = "1pp",
+    goal: Annotated[GoalName, typer.Option("--goal", help="What to gain.")] = GoalName.LATENCY,
+    confidence: Annotated[
+        float | None, typer.Option("--confidence", help="Least probability that the true drop is inside the budget.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for the best model, the record and the report.")
+    ] = Path("onnxopt-run"),
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier run in the folder; other files stay.")
+    ] = False,
+    dry_run: DRY_RUN = False,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Batch size at which latency is measured.")] = 1,
+    latency_seconds: Annotated[
+        float | None, typer.Option("--latency-seconds", help="Time to spend on the latency of one candidate.")
+    ] = None,
+    limit: LIMIT = None,
+    target: TARGET = "auto",
+    scoring: Scoring,
+    running: Running,
+    reading: Reading,
+    shown: Shown,
+) -> int:
+    """Find the best model inside an accuracy budget, and prove it."""
+    quieten(shown)
+    asked: dict[str, Any] = {
+        "labels": labels,
+        "calibration": calibration,
+        "metric": scoring.metric,
+        "output": scoring.output_name,
+        "threshold": scoring.threshold,
+        "max_drop": max_drop,
+        "goal": goal.value,
+        "confidence": confidence,
+        "target": target,
+        "runtime": running.runtime(),
+        "batch_size": batch_size,
+        "latency_s": latency_seconds,
+        "limit": limit,
+        "read": reading.options(),
+        "seed": running.seed,
+    }
+    if dry_run:
+        from onnxopt.report.plan import plan_document
+
+        emit(plan_document(model, data, out, overwrite, asked), shown)
+        return ExitCode.OK
+    return _search(model, data, out, overwrite, asked, shown)
+
+
+def _search(model: Path, data: str, out: Path, overwrite: bool, asked: dict[str, Any], shown: Shown) -> int:
+    from onnxopt.cli.progress import Bar, SearchBar
+    from onnxopt.report.run_folder import optimize as find_best
+    from onnxopt.report.summary import summary
+
+    def say(text: str) -> None:
+        if shown.verbose:
+            note(text, shown)
+
+    bar = Bar(shown)
+    observer = SearchBar(bar, say)
+    command = shlex.join(["onnxopt", *sys.argv[1:]])
+    try:
+        with bar:
+            run = find_best(model, data, out=out, overwrite=overwrite, observer=observer, command=command, **asked)
+    except KeyboardInterrupt:
+        kept = f"what was found so far is in {out}" if observer.began else "nothing was written"
+        print(f"interrupted: {kept}", file=sys.stderr)
+        return ExitCode.INTERRUPTED
+    emit(summary(run.record, run.folder), shown)
+    return ExitCode.OK if run.won else ExitCode.LIMIT_NOT_MET

@@ -1,0 +1,119 @@
+"""Multiply-accumulate operations at a stated input shape."""
+
+from collections.abc import Callable, Mapping
+from math import prod
+from types import MappingProxyType
+
+import onnx_ir as ir
+
+from onnxopt.graph.shapes import with_types
+
+Shape = tuple[int, ...]
+_BIG_BYTES = 4096
+"""Constants above this are no shapes: shape inference does not need their values, and memory would."""
+
+
+def with_fixed_shapes(model: ir.Model, sizes: Mapping[str, int]) -> ir.Model:
+    """Return the graph with every shape inferred after fixing the dynamic sizes of its inputs.
+
+    Large weights become inputs of it, so that a model of many gigabytes is not read.
+
+    Args:
+        model: stays as it is.
+        sizes: of named dynamic dimensions; all others are 1.
+    """
+    light = model.clone()
+    for value in light.graph.inputs:
+        if value.shape is not None and value.name not in light.graph.initializers:
+            value.shape = ir.Shape(_fixed(dim, sizes) for dim in value.shape)
+    for name, value in list(light.graph.initializers.items()):
+        tensor = value.const_value
+        if tensor is None or tensor.nbytes <= _BIG_BYTES:
+            continue
+        value.shape, value.type = ir.Shape(tensor.shape.numpy()), ir.TensorType(tensor.dtype)
+        light.graph.initializers.pop(name)
+        value.const_value = None
+        if value not in light.graph.inputs:
+            light.graph.inputs.append(value)
+    return with_types(light)
+
+
+def _fixed(dim: int | ir.SymbolicDim, sizes: Mapping[str, int]) -> int:
+    if isinstance(dim, int) and dim >= 0:
+        return dim
+    return sizes.get(str(dim.value), 1) if isinstance(dim, ir.SymbolicDim) else 1
+
+
+def shape_of(value: ir.Value | None) -> Shape | None:
+    """Return the shape of a value, or None unless every size is known."""
+    if value is None or value.shape is None:
+        return None
+    known = tuple(dim for dim in value.shape if isinstance(dim, int))
+    return known if len(known) == len(value.shape) else None
+
+
+def macs_of(node: ir.Node) -> int | None:
+    """Return the multiply-accumulates of one node: 0 for an operator that has none, None when a shape is unknown."""
+    rule = _RULES.get(node.op_type)
+    if rule is None:
+        return 0
+    inputs, output = [shape_of(v) for v in node.inputs], shape_of(node.outputs[0])
+    try:
+        return rule(node, inputs, output)
+    except (TypeError, IndexError):  # an operand or a size of it is unknown
+        return None
+
+
+Rule = Callable[[ir.Node, list[Shape | None], Shape | None], int]
+
+
+def _convolution(weight: int) -> Rule:
+    def macs(_: ir.Node, inputs: list[Shape | None], output: Shape | None) -> int:
+        return prod(output or _unknown()) * prod((inputs[weight] or _unknown())[1:])
+
+    return macs
+
+
+def _transposed_convolution(_: ir.Node, inputs: list[Shape | None], __: Shape | None) -> int:
+    return prod(inputs[0] or _unknown()) * prod((inputs[1] or _unknown())[1:])
+
+
+def _matrix_product(node: ir.Node, inputs: list[Shape | None], output: Shape | None) -> int:
+    first = inputs[0] or _unknown()
+    transposed = "transA" in node.attributes and node.attributes["transA"].as_int()
+    # Not `output or`: a product of two vectors is a scalar, whose shape is the empty tuple.
+    return prod(_unknown() if output is None else output) * first[0 if transposed else -1]
+
+
+def _recurrent(_: ir.Node, inputs: list[Shape | None], __: Shape | None) -> int:
+    steps, batch = (inputs[0] or _unknown())[:2]
+    return steps * batch * (prod(inputs[1] or _unknown()) + prod(inputs[2] or _unknown()))
+
+
+def _einsum(node: ir.Node, inputs: list[Shape | None], _: Shape | None) -> int:
+    equation = node.attributes["equation"].as_string().replace(" ", "")
+    if "." in equation:
+        _unknown()
+    sizes = dict[str, int]()
+    for term, shape in zip(equation.split("->")[0].split(","), inputs, strict=True):
+        sizes.update(zip(term, shape or _unknown(), strict=True))
+    return prod(sizes.values())
+
+
+def _unknown() -> Shape:
+    raise TypeError("unknown shape")
+
+
+_RULES: Mapping[str, Rule] = MappingProxyType(
+    {
+        "Conv": _convolution(1),
+        "ConvInteger": _convolution(1),
+        "QLinearConv": _convolution(3),
+        "ConvTranspose": _transposed_convolution,
+        **dict.fromkeys(
+            ("Gemm", "MatMul", "MatMulInteger", "QLinearMatMul", "QGemm", "DynamicQuantizeMatMul"), _matrix_product
+        ),
+        **dict.fromkeys(("LSTM", "GRU", "RNN", "DynamicQuantizeLSTM"), _recurrent),
+        "Einsum": _einsum,
+    }
+)

@@ -1,0 +1,164 @@
+"""One explicit pipeline on one model: applied, checked and saved, with nothing searched."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx_ir as ir
+
+from onnxopt import model_file
+from onnxopt.catalog import format_passes, make_pass, parse
+from onnxopt.errors import UsageError
+from onnxopt.model_file import signature_of
+from onnxopt.passes.simplify import Simplify
+from onnxopt.pipeline import Context, Need, Optimized, Pass, Pipeline
+from onnxopt.quantization.isa import target_of
+from onnxopt.report import units
+from onnxopt.report.document import Document, Text
+from onnxopt.report.provenance import provenance
+from onnxopt.report.steps import reasons, step_data, steps_table
+from onnxopt.report.writable import refuse_output_file
+from onnxopt.samples import ReadOptions, Samples, open_samples
+from onnxopt.search.parts import split_parts
+
+
+@dataclass(frozen=True)
+class Made:
+    """A model made by one pipeline.
+
+    Attributes:
+        passes: as text.
+        optimized: the model and what each step did.
+        size_before: bytes of the model's files.
+        size_after: likewise.
+        files: what was written, the `.onnx` file first; empty when nothing was to be written.
+    """
+
+    passes: str
+    optimized: Optimized
+    size_before: int
+    size_after: int
+    files: tuple[Path, ...]
+
+
+def apply_passes(
+    model: str | Path | ir.Model,
+    passes: str | Sequence[Pass],
+    *,
+    data: object = None,
+    calibration_part: bool = False,
+    limit: int | None = None,
+    target: str = "auto",
+    seed: int = 0,
+    read: ReadOptions | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    dry_run: bool = False,
+) -> Made:
+    """Apply `passes` (text such as `simplify,quantize-static{method=mse}`) in order, and save the result.
+
+    Args:
+        model: stays as it is.
+        passes: what to do.
+        data: samples to calibrate on, for passes that need some.
+        calibration_part: calibrate on the part of `data` that `optimize` would take for it, not on all.
+        limit: samples of `data` to use at most.
+        target: processor the result is for.
+        seed: of everything random.
+        read: how `data` is read.
+        out: file to write; None for none.
+        overwrite: whether `out` may exist.
+        dry_run: do everything but save.
+
+    Raises:
+        OnnxoptError: of every family; nothing is written then.
+    """
+    chosen = parse(passes) if isinstance(passes, str) else tuple(passes)
+    context_target = target_of(target)
+    source = None if isinstance(model, ir.Model) else Path(model)
+    if out is not None:
+        refuse_output_file(Path(out), overwrite=overwrite, source=source)
+    loaded = model if isinstance(model, ir.Model) else model_file.load(model)
+    calibration: Samples | None = None
+    if data is not None:
+        calibration = open_samples(data, signature_of(loaded), options=read, limit=limit)
+        if calibration_part:
+            calibration = split_parts(calibration, None, seed).calibration
+    optimized = Pipeline(chosen).run(loaded, Context(context_target, calibration, seed=seed))
+    text = format_passes(chosen)
+    files: tuple[Path, ...] = ()
+    if out is not None and not dry_run:
+        files = model_file.save(optimized.model, out, overwrite=overwrite, provenance=provenance(text, source))
+    before = model_file.size_bytes(loaded)
+    return Made(text, optimized, before, model_file.size_bytes(optimized.model), files)
+
+
+def quantize(
+    model: str | Path | ir.Model,
+    out: str | Path | None = None,
+    *,
+    mode: str = "static",
+    options: Mapping[str, object] | None = None,
+    simplify: bool = True,
+    data: object = None,
+    target: str = "auto",
+    seed: int = 0,
+    read: ReadOptions | None = None,
+    overwrite: bool = False,
+    dry_run: bool = False,
+) -> Made:
+    """Quantize `model` to INT8, `static` (needs data) or `dynamic`, after simplifying it.
+
+    Args:
+        model: stays as it is.
+        out: file to write; None for none.
+        mode: `static` or `dynamic`.
+        options: of the pass `quantize-static` or `quantize-dynamic`.
+        simplify: fold and fuse first, which quantizes better.
+        data: samples to calibrate on.
+        target: processor the result is for.
+        seed: of everything random.
+        read: how `data` is read.
+        overwrite: whether `out` may exist.
+        dry_run: do everything but save.
+
+    Raises:
+        UsageError: ONX101 no such mode, ONX109 static without data; and as `apply_passes`.
+    """
+    if mode not in ("static", "dynamic"):
+        raise UsageError("ONX101", "unknown mode", where=mode, hint="It is static or dynamic.")
+    quantizer = make_pass(f"quantize-{mode}", options or {})
+    if data is None and Need.CALIBRATION in quantizer.needs:
+        raise UsageError(
+            "ONX109",
+            "static quantization needs samples to calibrate on",
+            hint="Give some with --data, or use --mode dynamic.",
+        )
+    passes = (*((Simplify(),) if simplify else ()), quantizer)
+    return apply_passes(
+        model, passes, data=data, target=target, seed=seed, read=read, out=out, overwrite=overwrite, dry_run=dry_run
+    )
+
+
+def made_document(model: Path, made: Made) -> Document:
+    """Return what was done to `model` step by step, and what was left alone."""
+    steps = made.optimized.steps
+    lines = [
+        f"{model}, {units.size(made.size_before)}, became {units.size(made.size_after)}: "
+        f"{units.times(made.size_before / max(made.size_after, 1))} smaller."
+    ]
+    lines += reasons(skip for step in steps for skip in step.skipped)
+    if made.files:
+        lines.append(
+            f"Written: {', '.join(map(str, made.files))}. Next: onnxopt compare {model} {made.files[0]} --data ..."
+        )
+    else:
+        lines.append("Dry run: nothing was written.")
+    data = {
+        "passes": made.passes,
+        "steps": [step_data(step) for step in steps],
+        "size_before_bytes": made.size_before,
+        "size_after_bytes": made.size_after,
+        "files": [str(file) for file in made.files],
+    }
+    return Document((steps_table(steps), Text(tuple(lines))), data)

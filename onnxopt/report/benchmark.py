@@ -1,0 +1,152 @@
+"""Latency of models side by side, for `bench`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx_ir as ir
+
+from onnxopt import model_file
+from onnxopt.errors import ModelError, UsageError
+from onnxopt.measure.latency import Latency, Progress, measure_latency
+from onnxopt.measure.profile import profile
+from onnxopt.measure.session import Runtime
+from onnxopt.model_file import signature_of
+from onnxopt.report import units
+from onnxopt.report.document import Column, Document, Table, Text
+from onnxopt.report.recording import latency_record
+from onnxopt.samples import Feeds, ReadOptions, open_samples
+from onnxopt.search.parts import typical_feeds
+
+MADE_UP = "random"
+MOST_NODES = 10
+
+
+def bench(
+    models: Sequence[str | Path],
+    data: object = None,
+    *,
+    runtime: Runtime | None = None,
+    batch_sizes: Sequence[int] = (1,),
+    seconds: float = 5.0,
+    memory: bool = False,
+    read: ReadOptions | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[int, dict[str, Latency]]:
+    """Time models by turns, for every batch size; the first is what speed-ups are measured against.
+
+    Args:
+        models: files; one that is named twice is measured twice, which shows the noise.
+        data: samples to run on; None for made-up inputs.
+        runtime: how to run.
+        batch_sizes: a model with a fixed batch size runs at its own.
+        seconds: of timed runs per batch size.
+        memory: measure peak memory too.
+        read: how `data` is read.
+        seed: of made-up inputs and of the order of runs.
+        progress: called with how much is done and how much there is.
+
+    Returns:
+        By batch size as measured, then by model.
+
+    Raises:
+        ModelError: ONX308 the models do not take the same inputs; and every other family.
+    """
+    if not batch_sizes or min(batch_sizes) < 1:
+        raise UsageError("ONX101", "a batch size makes no sense", why=f"{batch_sizes} given", hint="Give 1 or more.")
+    loaded = _named(models)
+    first = next(iter(loaded.values()))
+    samples = open_samples(MADE_UP if data is None else data, signature_of(first), options=read)
+    found: dict[int, dict[str, Latency]] = {}
+    for size in batch_sizes:
+        feeds = typical_feeds(samples, size)
+        timed = measure_latency(
+            loaded, feeds, runtime or Runtime(), seconds=seconds, memory=memory, seed=seed, progress=progress
+        )
+        found[next(iter(timed.values())).batch_size] = timed
+    return found
+
+
+def _named(models: Sequence[str | Path]) -> dict[str, ir.Model]:
+    loaded: dict[str, ir.Model] = {}
+    wanted: list[str] | None = None
+    for path in models:
+        model = model_file.load(path)
+        inputs = [spec.name for spec in signature_of(model).inputs]
+        if wanted is not None and inputs != wanted:
+            why = f"{', '.join(inputs)} against {', '.join(wanted)}"
+            raise ModelError("ONX308", "the models do not have the same inputs", where=str(path), why=why)
+        wanted = inputs
+        name, times = str(path), 1
+        while name in loaded:
+            times += 1
+            name = f"{path} ({times})"
+        loaded[name] = model
+    return loaded
+
+
+def bench_document(found: dict[int, dict[str, Latency]], data: object) -> Document:
+    """Return one row per batch size and model."""
+    columns = (
+        Column("model"),
+        *(Column(t, number=True) for t in ("batch", "p50 ms", "p90 ms", "p99 ms", "speed-up", "first ms", "runs")),
+    )
+    rows = tuple(_row(name, latency) for timed in found.values() for name, latency in timed.items())
+    inputs = "made-up inputs" if data is None else f"samples of {data}"
+    line = f"Measured on {inputs}, by turns in one process; the first model is what the others are compared with."
+    records = [
+        {"model": name, **latency_record(latency).model_dump(mode="json")}
+        for timed in found.values()
+        for name, latency in timed.items()
+    ]
+    return Document((Table(columns, rows), Text((line,))), {"inputs": inputs, "models": records})
+
+
+def _row(name: str, latency: Latency) -> tuple[str, ...]:
+    speedup = latency.speedup
+    faster = "-" if speedup is None else f"{units.times(speedup.value)}\n{units.times_interval(speedup)}"
+    times = (latency.p50_ms, latency.p90_ms, latency.p99_ms)
+    shown = map(units.significant, times)
+    memory = "" if latency.peak_memory_bytes is None else f"\npeak {units.size(latency.peak_memory_bytes)}"
+    first = units.significant(latency.first_run_ms)
+    return (f"{name}{memory}", str(latency.batch_size), *shown, faster, first, str(latency.n))
+
+
+def profile_document(path: Path, feeds: Feeds, runtime: Runtime) -> Document:
+    """Return where the time of one model goes, by operator and by node."""
+    result = profile(path, feeds, runtime)
+    total = result.total_ms or 1.0
+    operators = Table(
+        (Column("operator"), Column("ms", number=True), Column("share", number=True)),
+        tuple((op, units.significant(ms), f"{100 * ms / total:.1f} %") for op, ms in result.by_op.items()),
+        title=f"{path}: where the time goes",
+    )
+    nodes = Table(
+        (Column("node"), Column("runs as"), Column("ms", number=True), Column("share", number=True)),
+        tuple(
+            (node.name, node.op_type, units.significant(node.time_ms), f"{100 * node.share:.1f} %")
+            for node in result.nodes[:MOST_NODES]
+        ),
+    )
+    data = {
+        "model": str(path),
+        "by_op_ms": dict(result.by_op),
+        "total_ms": result.total_ms,
+        "runs": result.runs,
+        "nodes": [
+            {"name": n.name, "op_type": n.op_type, "time_ms": n.time_ms, "share": n.share, "mapped": n.mapped}
+            for n in result.nodes
+        ],
+    }
+    return Document((operators, nodes), data)
+
+
+def profile_models(
+    models: Sequence[Path], data: object, *, batch_size: int, runtime: Runtime, read: ReadOptions | None
+) -> Document:
+    """Return the profile of every model, one after the other."""
+    loaded = _named(models)
+    samples = open_samples(MADE_UP if data is None else data, signature_of(next(iter(loaded.values()))), options=read)
+    feeds = typical_feeds(samples, batch_size)
+    documents = [profile_document(path, feeds, runtime) for path in models]
+    return Document(tuple(b for d in documents for b in d.blocks), {"profiles": [d.data for d in documents]})

@@ -1,0 +1,72 @@
+"""How a comparison is shown."""
+
+from pathlib import Path
+
+from onnxopt.report import units
+from onnxopt.report.comparison import Compared, Judged
+from onnxopt.report.document import Column, Document, Table, Text
+from onnxopt.report.recording import drop_record, latency_record, score_record
+
+
+def compare_document(first: Path, second: Path, result: Compared) -> Document:
+    """Return one row per figure: both models, the difference, its interval."""
+    columns = (Column("figure"), *(Column(title, number=True) for title in ("A", "B", "B against A")), Column("n"))
+    rows = []
+    if result.accuracy is not None:
+        rows.append(_judged(result.accuracy, result.accuracy.metric))
+    rows.append(_judged(result.fidelity, f"fidelity:\n{result.fidelity.metric}"))
+    before, after = result.latency
+    speedup = after.speedup
+    faster = "-" if speedup is None else f"{units.times(speedup.value)} faster\n{units.times_interval(speedup)}"
+    p50s = (units.significant(before.p50_ms), units.significant(after.p50_ms))
+    rows.append((f"p50 ms, batch {after.batch_size}", *p50s, faster, f"{before.n}, {after.n}"))
+    rows.append(("p90 ms", units.significant(before.p90_ms), units.significant(after.p90_ms), "", ""))
+    sizes = tuple(map(units.size, result.size_bytes))
+    rows.append(("size", *sizes, f"{units.times(result.size_bytes[0] / result.size_bytes[1])} smaller", ""))
+    lines = (f"A is {first}.", f"B is {second}.", _verdict(result.accuracy or result.fidelity))
+    return Document((Table(columns, tuple(rows)), Text(lines)), _data(first, second, result))
+
+
+def _judged(judged: Judged, name: str) -> tuple[str, ...]:
+    drop = judged.drop
+    points = " points" if judged.unit == "share" else ""
+    word = "drops" if drop.value >= 0 else "gains"
+    difference = f"{word} {units.points(abs(drop.value), judged.unit)}{points}"
+    interval = units.points_interval(drop.interval, judged.unit)
+    scores = (units.score(judged.before.value, judged.unit), units.score(judged.after.value, judged.unit))
+    return (name, *scores, f"{difference}\n{interval}", str(drop.n))
+
+
+def _verdict(judged: Judged) -> str:
+    confidence = units.percent(judged.drop.probability_within(judged.allowed))
+    allowed = units.points(judged.allowed, judged.unit)
+    inside = "inside" if judged.within else "NOT inside"
+    return (
+        f"The drop of {judged.metric} is {inside} the {allowed} allowed; that the true one is inside has a "
+        f"probability of {confidence}."
+    )
+
+
+def _data(first: Path, second: Path, result: Compared) -> dict[str, object]:
+    judged = {"accuracy": result.accuracy, "fidelity": result.fidelity}
+    return {
+        "first": str(first),
+        "second": str(second),
+        "within": result.within,
+        **{key: None if value is None else _judged_data(value) for key, value in judged.items()},
+        "latency": [latency_record(latency).model_dump(mode="json") for latency in result.latency],
+        "size_bytes": list(result.size_bytes),
+    }
+
+
+def _judged_data(judged: Judged) -> dict[str, object]:
+    return {
+        "metric": judged.metric,
+        "unit": judged.unit,
+        "first": score_record(judged.before).model_dump(mode="json"),
+        "second": score_record(judged.after).model_dump(mode="json"),
+        "drop": drop_record(judged.drop).model_dump(mode="json"),
+        "allowed_drop": judged.allowed,
+        "confidence": judged.drop.probability_within(judged.allowed),
+        "within": judged.within,
+    }

@@ -1,0 +1,117 @@
+"""Two models side by side: what the second lost, and how much faster it is."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from onnxopt import model_file
+from onnxopt.errors import ModelError
+from onnxopt.measure.accuracy import Evaluation, Progress
+from onnxopt.measure.judge import FidelityJudge, LabelJudge
+from onnxopt.measure.latency import Latency, measure_latency
+from onnxopt.measure.metrics import Metric
+from onnxopt.measure.session import Runtime
+from onnxopt.measure.statistics import Drop
+from onnxopt.model_file import signature_of
+from onnxopt.report.job import choose_metric
+from onnxopt.samples import ReadOptions, open_samples
+from onnxopt.search.budget import Budget
+from onnxopt.search.parts import typical_feeds
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One metric of both models, on the same samples."""
+
+    metric: str
+    unit: str
+    before: Evaluation
+    after: Evaluation
+    drop: Drop
+    allowed: float
+
+    @property
+    def within(self) -> bool:
+        """Whether the measured drop is inside the budget."""
+        return not self.drop.broken and self.drop.value <= self.allowed
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The result of a comparison.
+
+    Attributes:
+        accuracy: against labels; None without any.
+        fidelity: of the second model to the first.
+        latency: of the first and the second.
+        size_bytes: of the first and the second.
+    """
+
+    accuracy: Judged | None
+    fidelity: Judged
+    latency: tuple[Latency, Latency]
+    size_bytes: tuple[int, int]
+
+    @property
+    def within(self) -> bool:
+        """Whether the drop is inside the budget: of accuracy where there are labels, else of fidelity."""
+        return (self.accuracy or self.fidelity).within
+
+
+def compare(
+    first: str | Path,
+    second: str | Path,
+    data: object,
+    *,
+    labels: object = None,
+    metric: str | Metric | None = None,
+    output: str | None = None,
+    threshold: float = 0.5,
+    max_drop: str | float = "1pp",
+    runtime: Runtime | None = None,
+    batch_size: int = 1,
+    latency_s: float = 3.0,
+    limit: int | None = None,
+    read: ReadOptions | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Compared:
+    """Measure accuracy (with labels), fidelity and latency of two models on the same samples, side by side.
+
+    Raises:
+        ModelError: ONX308 the models do not take the same inputs; and every other family.
+    """
+    budget = Budget.parse(str(max_drop))
+    before, after = model_file.load(first), model_file.load(second)
+    signature = signature_of(before)
+    inputs, others = ([s.name for s in signature_of(m).inputs] for m in (before, after))
+    if inputs != others:
+        raise ModelError(
+            "ONX308",
+            "the two models do not have the same inputs",
+            where=str(second),
+            why=f"{', '.join(others)} against {', '.join(inputs)}",
+            hint="Compare a model with one made from it.",
+        )
+    runtime = runtime or Runtime()
+    samples = open_samples(data, signature, labels=labels, options=read, limit=limit)
+    chosen = choose_metric(metric, samples.labels, output, threshold)
+    accuracy: Judged | None = None
+    if chosen is not None:
+        by_labels = LabelJudge(before, samples, chosen, runtime, seed=seed)
+        score = by_labels.evaluate(after, progress=progress)
+        allowed = budget.allowed(by_labels.baseline().value)
+        accuracy = Judged(chosen.name, chosen.unit, by_labels.baseline(), score, by_labels.drop(score), allowed)
+    by_outputs = FidelityJudge(before, samples, runtime, output=output, seed=seed)
+    agreement = by_outputs.evaluate(after, progress=progress)
+    fidelity = Judged(
+        by_outputs.metric_name,
+        by_outputs.comparison.unit,
+        by_outputs.baseline(),
+        agreement,
+        by_outputs.drop(agreement),
+        budget.allowed(1.0),
+    )
+    feeds = typical_feeds(samples, batch_size)
+    timed = measure_latency({"first": before, "second": after}, feeds, runtime, seconds=latency_s, seed=seed)
+    sizes = (model_file.size_bytes(before), model_file.size_bytes(after))
+    return Compared(accuracy, fidelity, (timed["first"], timed["second"]), sizes)

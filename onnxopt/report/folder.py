@@ -1,0 +1,102 @@
+"""The files of a run folder; nothing else in it is ever touched."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx_ir as ir
+
+from onnxopt import model_file
+from onnxopt.catalog import format_passes
+from onnxopt.errors import FileError
+from onnxopt.model_file.save import external_files
+from onnxopt.pipeline import Pass
+from onnxopt.report.page import to_page
+from onnxopt.report.provenance import provenance
+from onnxopt.report.record import RunRecord
+from onnxopt.report.writable import refuse_unwritable
+
+BEST, RECORD, PAGE, MANIFEST = "best.onnx", "run.json", "report.html", "MANIFEST.sha256"
+BEST_DATA = f"{BEST}.data"
+OURS = (BEST, BEST_DATA, RECORD, PAGE, MANIFEST)
+
+
+class RunFolder:
+    """A folder that is refused early or written in whole files.
+
+    Args:
+        path: may not exist yet.
+        overwrite: whether it may hold something.
+
+    Attributes:
+        began: whether anything was written.
+    """
+
+    def __init__(self, path: Path, overwrite: bool) -> None:
+        self.path, self.overwrite, self.began = path, overwrite, False
+
+    def refuse(self, model: Path | None) -> None:
+        """Refuse a folder that cannot be used, before any work is done; leaves no trace.
+
+        Raises:
+            FileError: ONX502 it is not empty, ONX503 it cannot be written, ONX504 the model is one of our files in it.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise FileError(
+                "ONX503", "the output is not a folder", where=str(self.path), hint="Name a folder with --out."
+            )
+        refuse_unwritable(self.path)
+        if not self.path.is_dir() or not any(self.path.iterdir()):
+            return
+        if not self.overwrite:
+            raise FileError(
+                "ONX502",
+                "the output folder is not empty",
+                where=str(self.path),
+                hint=f"Choose another with --out, or pass --overwrite, which replaces only {', '.join(OURS)}.",
+            )
+        if model is not None and model.resolve() in {(self.path / name).resolve() for name in OURS}:
+            raise FileError(
+                "ONX504",
+                "the run would overwrite the model it starts from",
+                where=str(model),
+                hint="Choose another folder with --out.",
+            )
+
+    def begin(self) -> None:
+        """Make the folder; what an earlier run left goes, so that the files always belong together.
+
+        Raises:
+            FileError: ONX503 it cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            for name in (RECORD, PAGE, MANIFEST):
+                (self.path / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise FileError(
+                "ONX503", "cannot write the output", where=str(self.path), why=error.strerror or ""
+            ) from error
+        self.began = True
+
+    def save_best(self, model: ir.Model, passes: Sequence[Pass], original: Path | None) -> tuple[Path, ...]:
+        """Write best.onnx and return its files; without passes it is the original, untouched where that is one file."""
+        best = self.path / BEST
+        if not passes and original is not None and not external_files(original):
+            model_file.atomic_write_bytes(best, original.read_bytes(), overwrite=True)
+            files: tuple[Path, ...] = (best,)
+        else:
+            about = provenance(format_passes(tuple(passes)), original) if passes else None
+            files = model_file.save(model, best, overwrite=True, provenance=about)
+        if self.path / BEST_DATA not in files:
+            (self.path / BEST_DATA).unlink(missing_ok=True)
+        return files
+
+    def write_record(self, record: RunRecord) -> None:
+        """Write run.json."""
+        model_file.atomic_write_text(self.path / RECORD, record.to_json(), overwrite=True)
+
+    def finish(self, record: RunRecord) -> None:
+        """Write run.json, report.html and the manifest over all files."""
+        self.write_record(record)
+        model_file.atomic_write_text(self.path / PAGE, to_page(record), overwrite=True)
+        model_file.write_manifest(self.path, [self.path / name for name in (BEST, RECORD, PAGE)])

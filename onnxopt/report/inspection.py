@@ -1,0 +1,116 @@
+"""Describe a model: what it takes and gives, how large it is, its layers."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from onnxopt import model_file
+from onnxopt.graph.layers import Anatomy, Layer, anatomy_of
+from onnxopt.model_file import Signature, TensorSpec, signature_of
+from onnxopt.model_file.save import external_files
+from onnxopt.report.document import Column, Document, Facts, Table, Text
+from onnxopt.report.units import count, size
+from onnxopt.samples import schema_text
+
+
+def inspect_model(path: Path, sizes: Mapping[str, int]) -> Document:
+    """Return inputs, outputs, versions, sizes and layers of the model at `path`.
+
+    Args:
+        path: of the `.onnx` file.
+        sizes: of named dynamic dimensions, for the MACs; others count as 1.
+    """
+    model = model_file.load(path)
+    signature = signature_of(model)
+    files = (path, *external_files(path))
+    size_bytes = sum(file.stat().st_size for file in files)
+    anatomy = anatomy_of(model, sizes)
+    producer = f"{model.producer_name or 'unknown'} {model.producer_version or ''}".strip()
+    domains = {domain or "ai.onnx": version for domain, version in sorted(model.opset_imports.items())}
+    shapes = ", ".join(f"{name} {_shape(shape)}" for name, shape in anatomy.input_shapes.items())
+    unknown = f" (and {anatomy.macs_unknown} nodes of unknown shape)" if anatomy.macs_unknown else ""
+    facts = Facts(
+        (
+            *(("input", str(spec)) for spec in signature.inputs),
+            *(("output", str(spec)) for spec in signature.outputs),
+            ("opset", ", ".join(f"{domain} {version}" for domain, version in domains.items())),
+            ("IR version", str(model.ir_version)),
+            ("producer", producer),
+            ("size", size(size_bytes) + (f" in {len(files)} files" if len(files) > 1 else "")),
+            ("parameters", count(anatomy.parameters)),
+            ("MACs", f"{count(anatomy.macs)} at {shapes}{unknown}"),
+            ("operators", ", ".join(f"{op} {times}" for op, times in anatomy.operators.items())),
+        ),
+        title=str(path),
+    )
+    data = {
+        "path": str(path),
+        "sha256": model_file.sha256_of(path),
+        "size_bytes": size_bytes,
+        "files": [str(file) for file in files],
+        "inputs": [_spec(spec) for spec in signature.inputs],
+        "outputs": [_spec(spec) for spec in signature.outputs],
+        "opset_imports": domains,
+        "ir_version": model.ir_version,
+        "producer": producer,
+        **_anatomy_data(anatomy),
+    }
+    return Document((facts, _layers(anatomy)), data)
+
+
+def schema_document(path: Path) -> Document:
+    """Return what data the model at `path` takes."""
+    signature = signature_of(model_file.load(path))
+    return Document((Text(tuple(schema_text(signature).splitlines())),), schema_data(signature))
+
+
+def schema_data(signature: Signature) -> dict[str, object]:
+    """Return inputs and outputs, JSON-ready."""
+    return {
+        "inputs": [_spec(spec) for spec in signature.inputs],
+        "outputs": [_spec(spec) for spec in signature.outputs],
+    }
+
+
+def _spec(spec: TensorSpec) -> dict[str, object]:
+    return {"name": spec.name, "dtype": spec.dtype, "shape": None if spec.shape is None else list(spec.shape)}
+
+
+def _anatomy_data(anatomy: Anatomy) -> dict[str, object]:
+    return {
+        "parameters": anatomy.parameters,
+        "macs": anatomy.macs,
+        "macs_unknown_nodes": anatomy.macs_unknown,
+        "macs_input_shapes": anatomy.input_shapes,
+        "operators": anatomy.operators,
+        "layers": [
+            {
+                "name": layer.name,
+                "op_type": layer.op_type,
+                "weight_shape": layer.weight_shape,
+                "parameters": layer.parameters,
+                "macs": layer.macs,
+                "output_shape": layer.output_shape,
+            }
+            for layer in anatomy.layers
+        ],
+    }
+
+
+def _layers(anatomy: Anatomy) -> Table:
+    columns = (
+        Column("layer"),
+        Column("operator"),
+        Column("weight"),
+        Column("parameters", number=True),
+        Column("MACs", number=True),
+    )
+    return Table(columns, tuple(map(_row, anatomy.layers)))
+
+
+def _row(layer: Layer) -> tuple[str, ...]:
+    macs = "?" if layer.macs is None else count(layer.macs) if layer.macs else "-"
+    return (layer.name, layer.op_type, _shape(layer.weight_shape), count(layer.parameters), macs)
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "?" if shape is None else "x".join(map(str, shape)) or "scalar"

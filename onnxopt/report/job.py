@@ -1,0 +1,126 @@
+"""Everything a search needs, opened and checked before it starts."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxopt import model_file
+from onnxopt.errors import UsageError, nearest
+from onnxopt.measure.metrics import Metric, metric_of
+from onnxopt.measure.session import Runtime
+from onnxopt.model_file import signature_of
+from onnxopt.quantization.isa import target_of
+from onnxopt.samples import ReadOptions, Samples, open_samples
+from onnxopt.search.budget import Budget, Goal
+from onnxopt.search.parts import Parts, split_parts
+from onnxopt.search.settings import Settings
+
+FIDELITY = "fidelity"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A search that is ready to run.
+
+    Attributes:
+        path: of the model; None when it was given in memory.
+        metric: None for fidelity.
+        max_drop: as it was given.
+    """
+
+    model: ir.Model
+    path: Path | None
+    parts: Parts
+    metric: Metric | None
+    settings: Settings
+    max_drop: str
+
+
+def prepare(
+    model: str | Path | ir.Model,
+    data: object,
+    *,
+    labels: object = None,
+    calibration: object = None,
+    metric: str | Metric | None = None,
+    output: str | None = None,
+    threshold: float = 0.5,
+    max_drop: str | float = "1pp",
+    goal: str | Goal = Goal.LATENCY,
+    confidence: float | None = None,
+    target: str = "auto",
+    runtime: Runtime | None = None,
+    batch_size: int = 1,
+    latency_s: float | None = None,
+    limit: int | None = None,
+    read: ReadOptions | None = None,
+    seed: int = 0,
+) -> Job:
+    """Load the model, open the data, split it, and check every option; see `onnxopt.optimize`.
+
+    Raises:
+        OnnxoptError: of every family but the disk's.
+    """
+    budget = Budget.parse(str(max_drop))
+    chosen = {
+        "budget": budget,
+        "goal": goal_of(goal),
+        "confidence": confidence,
+        "target": target_of(target).name,
+        "runtime": runtime,
+        "seed": seed,
+        "batch_size": batch_size,
+        "latency_s": latency_s,
+    }
+    settings = Settings(**{key: value for key, value in chosen.items() if value is not None})  # type: ignore[arg-type]
+    path = None if isinstance(model, ir.Model) else Path(model)
+    loaded = model if isinstance(model, ir.Model) else model_file.load(model)
+    signature = signature_of(loaded)
+    samples = open_samples(data, signature, labels=labels, options=read, limit=limit)
+    apart: Samples | None = None
+    if calibration is not None:
+        apart = open_samples(calibration, signature, options=read)
+        if apart.name == samples.name and isinstance(data, str | Path):
+            raise UsageError(
+                "ONX109",
+                "calibration and data are the same samples",
+                where=samples.name,
+                hint="Leave --calibration out: a part of the data is taken for it, and used for nothing else.",
+            )
+    chosen_metric = choose_metric(metric, samples.labels, output, threshold)
+    return Job(loaded, path, split_parts(samples, apart, seed), chosen_metric, settings, str(max_drop))
+
+
+def goal_of(goal: str | Goal) -> Goal:
+    """Return the goal called `goal`.
+
+    Raises:
+        UsageError: ONX102 there is none.
+    """
+    known = {g.value: g for g in Goal}
+    if isinstance(goal, Goal):
+        return goal
+    if goal not in known:
+        raise UsageError("ONX102", "unknown goal", where=goal, hint=nearest(goal, known))
+    return known[goal]
+
+
+def choose_metric(
+    metric: str | Metric | None, labels: np.ndarray | None, output: str | None, threshold: float
+) -> Metric | None:
+    """Return the metric that is asked for, or that labels ask for: top1 for classes, rmse for numbers.
+
+    Returns:
+        None for fidelity: there are no labels, or it was asked for.
+
+    Raises:
+        UsageError: ONX102 no metric has this name, ONX107 a user's function cannot be used.
+    """
+    if isinstance(metric, str):
+        return None if metric == FIDELITY else metric_of(metric, output=output, threshold=threshold)
+    if metric is not None or labels is None:
+        return metric
+    whole = labels.dtype.kind != "f" or bool(np.all(labels == np.round(labels)))
+    return metric_of("top1" if whole else "rmse", output=output, threshold=threshold)

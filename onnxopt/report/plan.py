@@ -1,0 +1,49 @@
+"""What a run would do, for `--dry-run`."""
+
+from pathlib import Path
+from typing import Any
+
+from onnxopt.catalog import format_passes
+from onnxopt.report.document import Column, Document, Facts, Table, Text
+from onnxopt.report.folder import RunFolder
+from onnxopt.report.job import prepare
+from onnxopt.search.strategies import first_candidates
+
+
+def plan_document(model: Path, data: str, out: Path, overwrite: bool, asked: dict[str, Any]) -> Document:
+    """Check everything that `optimize` would check before it starts, and return what it would try.
+
+    Raises:
+        OnnxoptError: as `onnxopt.optimize` before the baseline is measured.
+    """
+    RunFolder(out, overwrite).refuse(model)
+    job = prepare(model, data, **asked)
+    parts = {"calibration": job.parts.calibration, "search": job.parts.search, "hold-out": job.parts.holdout}
+    candidates = first_candidates()
+    metric = "fidelity" if job.metric is None else job.metric.name
+    facts = Facts(
+        (
+            *((f"{name} part", f"{len(samples)} samples of {samples.name}") for name, samples in parts.items()),
+            ("judged by", metric),
+            ("allowed drop", job.max_drop),
+            ("goal", job.settings.goal.value),
+            ("target", job.settings.target),
+            ("output", str(out)),
+        )
+    )
+    table = Table((Column("candidate"), Column("passes")), tuple((c.name, format_passes(c.passes)) for c in candidates))
+    rest = Text(
+        (
+            "If none is surely inside the budget, the most harmful layers are left in float.",
+            "Dry run: nothing was written.",
+        )
+    )
+    plan = {
+        "parts": {name: {"source": s.name, "samples": len(s)} for name, s in parts.items()},
+        "metric": metric,
+        "max_drop": job.max_drop,
+        "goal": job.settings.goal.value,
+        "target": job.settings.target,
+        "candidates": [{"name": c.name, "passes": format_passes(c.passes)} for c in candidates],
+    }
+    return Document((facts, table, rest), plan)

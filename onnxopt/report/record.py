@@ -1,0 +1,244 @@
+"""The record of a run: everything in run.json, versioned. Adding a field is a change of the schema's version."""
+
+from math import isfinite
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+
+
+def _not_finite_is_null(value: Any) -> Any:
+    return None if isinstance(value, float) and not isfinite(value) else value
+
+
+Number = Annotated[float | None, BeforeValidator(_not_finite_is_null)]
+"""A measured number; null where it has no finite value, which JSON cannot hold."""
+
+
+class Part(BaseModel):
+    """Base of all parts: nothing unknown is accepted, nothing changes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class IntervalRecord(Part):
+    """A value and the interval that holds the true one with probability `level`."""
+
+    low: Number
+    value: Number
+    high: Number
+    level: float
+
+
+class EditRecord(Part):
+    """One thing that was done to a node or weight."""
+
+    target: str
+    action: str
+
+
+class SkipRecord(Part):
+    """One thing that was left alone."""
+
+    target: str
+    reason: str
+
+
+class StepRecord(Part):
+    """What one pass did; `spec` is the text that `onnxopt run --passes` reads, `options` those not at their default."""
+
+    pass_name: str
+    spec: str
+    options: dict[str, Any]
+    duration_s: float
+    edits: tuple[EditRecord, ...]
+    skipped: tuple[SkipRecord, ...]
+
+
+class ScoreRecord(Part):
+    """A metric on `n` samples."""
+
+    value: Number
+    interval: IntervalRecord
+    n: int
+    non_finite: int
+
+
+class DropRecord(Part):
+    """How much worse than the baseline, in the metric's unit; `better` and `worse` count samples that flipped."""
+
+    value: Number
+    interval: IntervalRecord
+    n: int
+    better: int | None
+    worse: int | None
+    p_value: float | None
+    broken: bool
+
+
+class LatencyRecord(Part):
+    """Time of one run at `batch_size`; the speed-up is over the baseline measured beside it."""
+
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    n: int
+    first_run_ms: float
+    load_ms: float
+    batch_size: int
+    speedup: IntervalRecord | None
+    peak_memory_bytes: int | None
+
+
+class TrialRecord(Part):
+    """One candidate and what became of it, on the search part."""
+
+    name: str
+    passes: str
+    verdict: str
+    reason: str
+    steps: tuple[StepRecord, ...]
+    size_bytes: int | None
+    score: ScoreRecord | None
+    drop: DropRecord | None
+    latency: LatencyRecord | None
+
+
+class ProofRecord(Part):
+    """How a finalist did on the hold-out part; `confidence` that its true drop is inside the budget."""
+
+    candidate: str
+    baseline: ScoreRecord
+    score: ScoreRecord
+    drop: DropRecord
+    confidence: float
+    baseline_latency: LatencyRecord
+    latency: LatencyRecord
+    accepted: bool
+
+
+class TensorRecord(Part):
+    """One input or output; a dynamic size is its name or null."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str | None, ...] | None
+
+
+class ModelRecord(Part):
+    """The model that was given."""
+
+    path: str
+    sha256: str | None
+    size_bytes: int
+    opset: int
+    inputs: tuple[TensorRecord, ...]
+    outputs: tuple[TensorRecord, ...]
+
+
+class SamplesRecord(Part):
+    """One part of the data; the fingerprint is over every input and label."""
+
+    source: str
+    samples: int
+    labels: bool
+    fingerprint: str
+
+
+class DataRecord(Part):
+    """The three disjoint parts."""
+
+    calibration: SamplesRecord
+    search: SamplesRecord
+    holdout: SamplesRecord
+
+
+class SettingsRecord(Part):
+    """What was asked for."""
+
+    max_drop: str
+    goal: Literal["latency", "size"]
+    confidence: float
+    target: str
+    provider: str
+    threads: int
+    optimization: str
+    batch_size: int
+    latency_s: float
+    seed: int
+
+
+class EnvironmentRecord(Part):
+    """Where it was measured."""
+
+    cpu: str
+    architecture: str
+    cores: int | None
+    usable_cores: int | None
+    isa: tuple[str, ...]
+    detected_target: str
+    emulated: bool
+    os: str
+    python: str
+    versions: dict[str, str | None]
+
+
+class FileRecord(Part):
+    """A file of the run folder."""
+
+    name: str
+    sha256: str
+    size_bytes: int
+
+
+class RunRecord(Part):
+    """One run of `optimize`.
+
+    Attributes:
+        status: `won`: best.onnx is the winner; `kept-original`: nothing won and best.onnx is the original;
+            `running`, `interrupted` or `failed`: best.onnx is the best until then, which is not proved.
+        reason: why, in one sentence.
+        command: the command line, when there was one.
+        repro: command that makes the model in best.onnx again; null for the original.
+        kind: whether candidates were held against labels or against the original's outputs.
+        unit: `share` when scores are shares (shown as percent), else empty or the unit of the labels.
+        allowed_drop: in the metric's unit; null before the baseline was measured.
+        winner: name of the trial in best.onnx; null for the original.
+        confidence: that the winner's true drop is inside the budget; null unless proved.
+    """
+
+    schema_version: Literal[1] = 1
+    status: Literal["running", "won", "kept-original", "interrupted", "failed"]
+    reason: str
+    started: str
+    duration_s: float
+    command: str | None
+    repro: str | None
+    model: ModelRecord
+    data: DataRecord
+    settings: SettingsRecord
+    environment: EnvironmentRecord
+    kind: Literal["accuracy", "fidelity"]
+    metric: str
+    unit: str
+    allowed_drop: float | None
+    baseline: TrialRecord | None
+    trials: tuple[TrialRecord, ...]
+    proofs: tuple[ProofRecord, ...]
+    winner: str | None
+    confidence: float | None
+    best: tuple[FileRecord, ...] = Field(description="best.onnx, and its external data if there is any")
+
+    @field_validator("confidence")
+    @classmethod
+    def _is_a_probability(cls, value: float | None) -> float | None:
+        if value is not None and not 0 <= value <= 1:
+            raise ValueError("a confidence lies in 0..1")
+        return value
+
+    def to_json(self) -> str:
+        """Return the text of run.json."""
+        return self.model_dump_json(indent=2) + "\n"
+
+    def trial(self, name: str | None) -> TrialRecord | None:
+        """Return the trial called `name`."""
+        return next((t for t in self.trials if t.name == name), None)

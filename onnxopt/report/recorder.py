@@ -1,0 +1,155 @@
+"""What happens in a run, written down as it happens."""
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import onnx_ir as ir
+
+from onnxopt import model_file
+from onnxopt.errors import OnnxoptError, first_line
+from onnxopt.report.folder import BEST, RunFolder
+from onnxopt.report.job import Job
+from onnxopt.report.record import FileRecord, RunRecord
+from onnxopt.report.recording import (
+    data_record,
+    environment_record,
+    model_record,
+    proof_record,
+    settings_record,
+    trial_record,
+)
+from onnxopt.report.repro import Origin, repro_command
+from onnxopt.search.observer import Observer
+from onnxopt.search.optimize import search
+from onnxopt.search.trial import Candidate, SearchResult, Trial
+
+
+class Recorder:
+    """Runs a search and writes down what happens while it happens; the observer of the search.
+
+    Args:
+        job: what to search.
+        folder: where to write.
+        origin: where model and data came from.
+        observer: told everything in turn.
+        command: the command line, if there was one.
+    """
+
+    def __init__(self, job: Job, folder: RunFolder, origin: Origin, observer: Observer, command: str | None) -> None:
+        self.job, self.folder, self.origin, self.observer = job, folder, origin, observer
+        self.trials: list[Trial] = []
+        self.leader: Trial | None = None
+        self.begun = time.perf_counter()
+        self.record = RunRecord(
+            status="running",
+            reason="the search has not ended",
+            started=datetime.now(UTC).isoformat(timespec="seconds"),
+            duration_s=0.0,
+            command=command,
+            repro=None,
+            model=model_record(job.model, job.path),
+            # Reads every sample once, so that bad ones are found before anything is written.
+            data=data_record(job.parts),
+            settings=settings_record(job.settings, job.max_drop),
+            environment=environment_record(),
+            kind="fidelity" if job.metric is None else "accuracy",
+            metric="" if job.metric is None else job.metric.name,
+            unit="" if job.metric is None else job.metric.unit,
+            allowed_drop=None,
+            baseline=None,
+            trials=(),
+            proofs=(),
+            winner=None,
+            confidence=None,
+            best=(),
+        )
+
+    def run(self) -> tuple[RunRecord, ir.Model]:
+        """Search, and return the record and the model in best.onnx; raises like `onnxopt.optimize`."""
+        try:
+            result = search(self.job.model, self.job.parts, self.job.metric, self.job.settings, self)
+        except KeyboardInterrupt:
+            self._end("interrupted", "the run was interrupted; best.onnx is the best until then and is not proved")
+            raise
+        except Exception as error:
+            self._end("failed", str(error) if isinstance(error, OnnxoptError) else first_line(error))
+            raise
+        return self._finish(result)
+
+    def planned(self, candidates: Sequence[Candidate]) -> None:
+        """Begin the folder: the baseline could be measured."""
+        self.folder.begin()
+        self._save_best(None, self.job.model)
+        self.observer.planned(candidates)
+
+    def started(self, candidate: Candidate) -> None:
+        """Pass it on."""
+        self.observer.started(candidate)
+
+    def finished(self, trial: Trial) -> None:
+        """Write it down at once."""
+        self.trials.append(trial)
+        self._update()
+        self.folder.write_record(self.record)
+        self.observer.finished(trial)
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Pass it on."""
+        self.observer.progress(what, done, total)
+
+    def best(self, model: ir.Model, trial: Trial) -> None:
+        """Write it to the folder at once."""
+        self.leader = trial
+        self._save_best(trial, model)
+        self.observer.best(model, trial)
+
+    def _save_best(self, trial: Trial | None, model: ir.Model) -> None:
+        """Write best.onnx; without a trial it is the original, byte by byte where that is one file."""
+        passes = () if trial is None else trial.candidate.passes
+        files = self.folder.save_best(model, passes, self.job.path)
+        self.record = self.record.model_copy(
+            update={
+                "winner": None if trial is None else trial.candidate.name,
+                "repro": repro_command(passes, self.origin, BEST) if passes else None,
+                "best": tuple(
+                    FileRecord(name=f.name, sha256=model_file.sha256_of(f), size_bytes=f.stat().st_size) for f in files
+                ),
+            }
+        )
+
+    def _update(self, **changes: object) -> None:
+        score = next((t.score for t in self.trials if t.score is not None), None)
+        found = {} if score is None else {"metric": score.metric.name, "unit": score.metric.unit}
+        self.record = self.record.model_copy(
+            update={
+                "duration_s": round(time.perf_counter() - self.begun, 3),
+                "trials": tuple(map(trial_record, self.trials)),
+                **found,
+                **changes,
+            }
+        )
+
+    def _end(self, status: str, reason: str) -> None:
+        if self.folder.began:
+            self._update(status=status, reason=reason)
+            self.folder.finish(self.record)
+
+    def _finish(self, result: SearchResult) -> tuple[RunRecord, ir.Model]:
+        self.trials = list(result.trials)
+        proof = next((p for p in result.proofs if p.accepted), None)
+        self._save_best(result.winner, result.model)
+        score = result.baseline.score
+        self._update(
+            status="kept-original" if result.winner is None else "won",
+            reason=result.reason,
+            kind=result.kind,
+            metric=result.metric,
+            unit="" if score is None else score.metric.unit,
+            allowed_drop=result.allowed_drop,
+            baseline=trial_record(result.baseline),
+            proofs=tuple(map(proof_record, result.proofs)),
+            confidence=None if proof is None or result.winner is None else proof.confidence,
+        )
+        self.folder.finish(self.record)
+        return self.record, result.model

@@ -1,0 +1,143 @@
+"""From what was measured to what is recorded."""
+
+from pathlib import Path
+
+import onnx_ir as ir
+
+from onnxopt import model_file
+from onnxopt.catalog import format_passes
+from onnxopt.measure.accuracy import Evaluation
+from onnxopt.measure.environment import environment
+from onnxopt.measure.latency import Latency
+from onnxopt.measure.statistics import Drop, Interval
+from onnxopt.model_file import TensorSpec, opset_of, signature_of
+from onnxopt.quantization.isa import detect
+from onnxopt.report import record
+from onnxopt.report.steps import step_data
+from onnxopt.samples import Samples
+from onnxopt.search.parts import Parts
+from onnxopt.search.settings import Settings
+from onnxopt.search.trial import Proof, Trial
+
+
+def interval_record(interval: Interval) -> record.IntervalRecord:
+    """Record an interval."""
+    return record.IntervalRecord(low=interval.low, value=interval.value, high=interval.high, level=interval.level)
+
+
+def score_record(score: Evaluation) -> record.ScoreRecord:
+    """Record a metric; its rows are left out."""
+    return record.ScoreRecord(
+        value=score.value, interval=interval_record(score.interval), n=score.n, non_finite=score.non_finite
+    )
+
+
+def drop_record(drop: Drop) -> record.DropRecord:
+    """Record a drop; its draws are left out."""
+    return record.DropRecord(
+        value=drop.value,
+        interval=interval_record(drop.interval),
+        n=drop.n,
+        better=drop.better,
+        worse=drop.worse,
+        p_value=drop.p_value,
+        broken=drop.broken,
+    )
+
+
+def latency_record(latency: Latency) -> record.LatencyRecord:
+    """Record a latency."""
+    return record.LatencyRecord(
+        p50_ms=latency.p50_ms,
+        p90_ms=latency.p90_ms,
+        p99_ms=latency.p99_ms,
+        n=latency.n,
+        first_run_ms=latency.first_run_ms,
+        load_ms=latency.load_ms,
+        batch_size=latency.batch_size,
+        speedup=None if latency.speedup is None else interval_record(latency.speedup),
+        peak_memory_bytes=latency.peak_memory_bytes,
+    )
+
+
+def trial_record(trial: Trial) -> record.TrialRecord:
+    """Record a trial with everything its passes did."""
+    return record.TrialRecord(
+        name=trial.candidate.name,
+        passes=format_passes(trial.candidate.passes),
+        verdict=trial.verdict.value,
+        reason=trial.reason,
+        steps=tuple(record.StepRecord.model_validate(step_data(step)) for step in trial.steps),
+        size_bytes=trial.size_bytes,
+        score=None if trial.score is None else score_record(trial.score),
+        drop=None if trial.drop is None else drop_record(trial.drop),
+        latency=None if trial.latency is None else latency_record(trial.latency),
+    )
+
+
+def proof_record(proof: Proof) -> record.ProofRecord:
+    """Record a proof."""
+    return record.ProofRecord(
+        candidate=proof.candidate,
+        baseline=score_record(proof.baseline),
+        score=score_record(proof.score),
+        drop=drop_record(proof.drop),
+        confidence=proof.confidence,
+        baseline_latency=latency_record(proof.baseline_latency),
+        latency=latency_record(proof.latency),
+        accepted=proof.accepted,
+    )
+
+
+def model_record(model: ir.Model, path: Path | None) -> record.ModelRecord:
+    """Record the model that was given."""
+    signature = signature_of(model)
+    return record.ModelRecord(
+        path="" if path is None else str(path),
+        sha256=None if path is None else model_file.sha256_of(path),
+        size_bytes=model_file.size_bytes(model),
+        opset=opset_of(model),
+        inputs=tuple(map(_tensor, signature.inputs)),
+        outputs=tuple(map(_tensor, signature.outputs)),
+    )
+
+
+def _tensor(spec: TensorSpec) -> record.TensorRecord:
+    return record.TensorRecord(name=spec.name, dtype=spec.dtype, shape=spec.shape)
+
+
+def data_record(parts: Parts) -> record.DataRecord:
+    """Record the parts; reads every sample once for the fingerprints."""
+    return record.DataRecord(
+        calibration=_samples(parts.calibration), search=_samples(parts.search), holdout=_samples(parts.holdout)
+    )
+
+
+def _samples(samples: Samples) -> record.SamplesRecord:
+    return record.SamplesRecord(
+        source=samples.name,
+        samples=len(samples),
+        labels=samples.labels is not None,
+        fingerprint=samples.fingerprint,
+    )
+
+
+def settings_record(settings: Settings, max_drop: str) -> record.SettingsRecord:
+    """Record what was asked for."""
+    return record.SettingsRecord(
+        max_drop=max_drop,
+        goal=settings.goal.value,
+        confidence=settings.confidence,
+        target=settings.target,
+        provider=settings.runtime.provider,
+        threads=settings.runtime.threads,
+        optimization=settings.runtime.optimization,
+        batch_size=settings.batch_size,
+        latency_s=settings.latency_s,
+        seed=settings.seed,
+    )
+
+
+def environment_record() -> record.EnvironmentRecord:
+    """Record the machine and the libraries."""
+    return record.EnvironmentRecord(**environment(), detected_target=detect().name)

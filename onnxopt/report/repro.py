@@ -1,0 +1,58 @@
+"""The command line that makes a model again."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from onnxopt.catalog import format_passes
+from onnxopt.pipeline import Need, Pass
+from onnxopt.samples import ReadOptions
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where model and data came from, as far as they have names.
+
+    Attributes:
+        calibration: data that all samples of are for calibration; None when a part of `data` is.
+    """
+
+    model: Path | None
+    data: object
+    calibration: object
+    read: ReadOptions
+    limit: int | None
+    target: str
+    seed: int
+
+
+def repro_command(passes: Sequence[Pass], origin: Origin, out: str) -> str | None:
+    """Return the `onnxopt run` line that rebuilds the model; None when model or data were given in memory."""
+    if origin.model is None:
+        return None
+    words = ["onnxopt", "run", str(origin.model), "--passes", format_passes(tuple(passes))]
+    if any(Need.CALIBRATION in spec.needs for spec in passes):
+        source = origin.calibration if origin.calibration is not None else origin.data
+        if not isinstance(source, str | Path):
+            return None
+        words += ["--data", str(source)]
+        if origin.calibration is None:
+            words.append("--calibration-part")
+            if origin.limit is not None:
+                words += ["--limit", str(origin.limit)]
+        words += _read_words(origin.read)
+    words += ["--target", origin.target, "--seed", str(origin.seed), "-o", out]
+    return shlex.join(words)
+
+
+def _read_words(read: ReadOptions) -> list[str]:
+    words: list[str] = []
+    for field in fields(read):
+        value = getattr(read, field.name)
+        # Calibration reads no labels, so there is nothing to add an offset to.
+        if value == field.default or field.name == "label_offset":
+            continue
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        words += [f"--{field.name.replace('_', '-')}", text]
+    return words

@@ -1,0 +1,127 @@
+"""One call from a model and samples to a folder with the best model and the proof."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx_ir as ir
+
+from onnxopt.errors import FileError
+from onnxopt.measure.metrics import Metric
+from onnxopt.measure.session import Runtime
+from onnxopt.report.folder import BEST, RunFolder
+from onnxopt.report.job import prepare
+from onnxopt.report.record import RunRecord
+from onnxopt.report.recorder import Recorder
+from onnxopt.report.repro import Origin
+from onnxopt.samples import ReadOptions
+from onnxopt.search.budget import Goal
+from onnxopt.search.observer import Observer, Silent
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        folder: with best.onnx, run.json, report.html and MANIFEST.sha256.
+        record: what is in run.json.
+        model: what is in best.onnx.
+    """
+
+    folder: Path
+    record: RunRecord
+    model: ir.Model
+
+    @property
+    def best(self) -> Path:
+        """The model file."""
+        return self.folder / BEST
+
+    @property
+    def won(self) -> bool:
+        """Whether a candidate won; else best.onnx is the original."""
+        return self.record.status == "won"
+
+
+def optimize(
+    model: str | Path | ir.Model,
+    data: object,
+    *,
+    labels: object = None,
+    calibration: object = None,
+    metric: str | Metric | None = None,
+    output: str | None = None,
+    threshold: float = 0.5,
+    max_drop: str | float = "1pp",
+    goal: str | Goal = Goal.LATENCY,
+    confidence: float | None = None,
+    target: str = "auto",
+    runtime: Runtime | None = None,
+    batch_size: int = 1,
+    latency_s: float | None = None,
+    limit: int | None = None,
+    read: ReadOptions | None = None,
+    seed: int = 0,
+    out: str | Path = "onnxopt-run",
+    overwrite: bool = False,
+    observer: Observer | None = None,
+    command: str | None = None,
+) -> Run:
+    """Find the fastest or smallest model inside the accuracy budget and write it with the proof to `out`.
+
+    The best so far is in the folder from the moment it is known. When nothing wins, best.onnx is the original.
+
+    Args:
+        model: stays as it is.
+        data: samples to judge on, see `onnxopt.open_samples`; with labels accuracy is measured, else fidelity.
+        labels: one per sample, instead of those in `data`.
+        calibration: samples to calibrate on; None takes a part of `data`, which then judges nothing.
+        metric: name, `file.py:function` or `fidelity`; None decides by the labels.
+        output: the model output to score.
+        threshold: above which a single score means "positive".
+        max_drop: `1pp` (points), `1%` (of the baseline's score), or a number in the metric's unit.
+        goal: `latency` or `size`.
+        confidence: least probability that the true drop is inside the budget.
+        target: processor to quantize for; `auto` is this one.
+        runtime: how models are run.
+        batch_size: at which latency is measured.
+        latency_s: time spent on the latency of one candidate.
+        limit: samples of `data` to use at most.
+        read: how `data` is read.
+        seed: of everything random.
+        out: folder to write.
+        overwrite: whether files of an earlier run in `out` may be replaced; other files are never touched.
+        observer: told every step.
+        command: the command line, for the record.
+
+    Raises:
+        OnnxoptError: of every family; before the baseline is measured nothing is written.
+        KeyboardInterrupt: the user pressed Ctrl-C; what was found until then is in `out`, if anything was.
+    """
+    path = None if isinstance(model, ir.Model) else Path(model)
+    if path is not None and not path.exists():
+        raise FileError("ONX501", "the model file does not exist", where=str(path), hint="Check the path.")
+    folder = RunFolder(Path(out), overwrite)
+    folder.refuse(path)
+    job = prepare(
+        model,
+        data,
+        labels=labels,
+        calibration=calibration,
+        metric=metric,
+        output=output,
+        threshold=threshold,
+        max_drop=max_drop,
+        goal=goal,
+        confidence=confidence,
+        target=target,
+        runtime=runtime,
+        batch_size=batch_size,
+        latency_s=latency_s,
+        limit=limit,
+        read=read,
+        seed=seed,
+    )
+    origin = Origin(path, data, calibration, read or ReadOptions(), limit, job.settings.target, seed)
+    recorder = Recorder(job, folder, origin, observer or Silent(), command)
+    return Run(folder.path, *recorder.run())

@@ -1,0 +1,131 @@
+"""A run in one table and a few sentences."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from onnxopt.report import units
+from onnxopt.report.document import Column, Document, Table, Text
+from onnxopt.report.record import IntervalRecord, ProofRecord, RunRecord, TrialRecord
+from onnxopt.report.steps import counted, reasons
+
+COLUMNS = (
+    Column("candidate"),
+    Column("size", number=True),
+    Column("p50 ms", number=True),
+    Column("speed-up", number=True),
+)
+
+
+def summary(run: RunRecord, folder: Path) -> Document:
+    """Return the result of `run`, whose files are in `folder`."""
+    return Document((trials_table(run), Text(tuple(sentences(run, folder)))), run.model_dump(mode="json"))
+
+
+def trials_table(run: RunRecord) -> Table:
+    """Return one row per trial, the baseline first; intervals stand on a second line."""
+    shown = ([] if run.baseline is None else [run.baseline]) + list(run.trials)
+    samples = next((t.score.n for t in shown if t.score is not None), 0)
+    judged = "fidelity" if run.kind == "fidelity" else "accuracy" if run.unit == "share" else run.metric
+    drop = "drop, points" if run.unit == "share" else "drop"
+    columns = (*COLUMNS, Column(judged, number=True), Column(drop, number=True), Column("verdict"))
+    if samples:
+        what = run.metric if run.kind == "accuracy" else f"{run.metric} with the original (fidelity, not accuracy)"
+        title = f"{what} on {samples} search samples; latency at batch size {run.settings.batch_size}"
+    else:
+        title = ""
+    original = None if run.baseline is None else run.baseline.size_bytes
+    return Table(columns, tuple(_row(trial, original, run) for trial in shown), title)
+
+
+def _row(trial: TrialRecord, original: int | None, run: RunRecord) -> tuple[str, ...]:
+    size = "-"
+    if trial.size_bytes is not None:
+        size = units.size(trial.size_bytes)
+        if original and trial is not run.baseline:
+            size += f"\n{units.times(original / trial.size_bytes)}"
+    p50 = "-" if trial.latency is None else f"{units.significant(trial.latency.p50_ms)}"
+    speedup = trial.latency.speedup if trial.latency is not None else None
+    faster = "-" if speedup is None else f"{units.times(_number(speedup.value))}\n{_range(speedup)}"
+    score = "-" if trial.score is None else units.score(_number(trial.score.value), run.unit)
+    drop = "-"
+    if trial.drop is not None:
+        low, high = (units.points(_number(v), run.unit) for v in (trial.drop.interval.low, trial.drop.interval.high))
+        drop = f"{units.points(_number(trial.drop.value), run.unit)}\n{low}..{high}"
+    return (trial.name.replace("-keep", "\n-keep"), size, p50, faster, score, drop, _verdict(trial.verdict))
+
+
+def _verdict(verdict: str) -> str:
+    first, _, rest = verdict.partition(" on the ")
+    return f"{first}\non {rest}" if rest else verdict
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def _range(interval: IntervalRecord) -> str:
+    return f"{_number(interval.low):.2f}..{_number(interval.high):.2f}"
+
+
+def sentences(run: RunRecord, folder: Path) -> list[str]:
+    """Return the findings, where the files are, and what to do next."""
+    lines = findings(run)
+    lines.append(f"Files in {folder}: {', '.join([*(f.name for f in run.best), 'run.json', 'report.html'])}.")
+    if run.repro:
+        lines.append(f"The same model again: {run.repro}")
+    lines.append(f"Next: {next_step(run, folder)}")
+    return lines
+
+
+def findings(run: RunRecord) -> list[str]:
+    """Return what won and why, what was done, and what was left alone and why."""
+    winner = run.trial(run.winner)
+    lines = [_outcome(run, winner)]
+    if winner is not None:
+        lines.append(f"{winner.name} is {winner.passes}: {counted(_actions(winner))}.")
+        lines += reasons(s for step in winner.steps for s in step.skipped)
+    return lines
+
+
+def _actions(trial: TrialRecord) -> Iterable[str]:
+    return (edit.action for step in trial.steps for edit in step.edits)
+
+
+def _outcome(run: RunRecord, winner: TrialRecord | None) -> str:
+    if run.status in ("interrupted", "failed", "running"):
+        return f"Not finished: {run.reason}."
+    proof = next((p for p in run.proofs if p.accepted), None)
+    if winner is None or proof is None:
+        return f"Nothing won, and best.onnx is the original, untouched: {run.reason}."
+    speedup = proof.latency.speedup
+    assert speedup is not None
+    smaller = run.model.size_bytes / (winner.size_bytes or 1)
+    return (
+        f"{winner.name} wins: {units.times(_number(speedup.value))} faster ({_range(speedup)}), "
+        f"{units.times(smaller)} smaller, {_proved(run, proof)}."
+    )
+
+
+def _proved(run: RunRecord, proof: ProofRecord) -> str:
+    unit = " points" if run.unit == "share" else ""
+    allowed = units.points(_number(run.allowed_drop), run.unit)
+    before, after = (units.score(_number(s.value), run.unit) for s in (proof.baseline, proof.score))
+    return (
+        f"{run.metric} {before} to {after} on {proof.score.n} hold-out samples: a drop of "
+        f"{units.points(_number(proof.drop.value), run.unit)}{unit}, of {allowed} allowed; that the true drop is "
+        f"inside has a probability of {units.percent(proof.confidence)}"
+    )
+
+
+def next_step(run: RunRecord, folder: Path) -> str:
+    """Return what a user does now."""
+    if run.status == "won":
+        return f"deploy {folder / 'best.onnx'}; the proof is in {folder / 'report.html'}."
+    if run.status != "kept-original":
+        return "run the same command again with --overwrite."
+    verdicts = {trial.verdict for trial in run.trials}
+    if verdicts & {"over budget", "not proven on the hold-out part"}:
+        return "give more samples, or allow a larger --max-drop."
+    if "not faster" in verdicts:
+        return "try --goal size, or more --threads if that is how the model is deployed."
+    return f"see {folder / 'report.html'} for what every pass found."

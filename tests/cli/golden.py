@@ -1,0 +1,19 @@
+"""Compare output with a stored one, words only and every number masked: widths and line breaks follow the numbers."""
+
+import os
+import re
+from pathlib import Path
+
+FOLDER = Path(__file__).parent / "golden"
+
+
+def mask(text: str) -> str:
+    return re.sub(r"(?<![\w.])-?\d+(\.\d+)?(?![\w.]*onnx)", "#", text)
+
+
+def check(name: str, text: str) -> None:
+    """Run the tests with ONNXOPT_WRITE_GOLDEN=1 to store what is printed now."""
+    path = FOLDER / f"{name}.txt"
+    if os.environ.get("ONNXOPT_WRITE_GOLDEN"):
+        path.write_text(mask(text))
+    assert mask(text).split() == path.read_text().split()

@@ -1,0 +1,36 @@
+"""Shapes and types are inferred afresh."""
+
+import onnx_ir as ir
+
+from onnxopt.graph.shapes import with_types
+from onnxopt.model_file import to_bytes
+from tests import builders
+
+
+def test_every_value_gets_type_and_shape() -> None:
+    model = builders.BUILDERS["residual_cnn"]()
+    before = to_bytes(model)
+    typed = with_types(model)
+    for node in typed.graph:
+        for value in node.outputs:
+            assert value.dtype is ir.DataType.FLOAT
+            assert value.shape is not None
+    shape = typed.graph.node(0).outputs[0].shape
+    assert shape is not None
+    assert list(shape)[1:] == [8, 8, 8]
+    assert to_bytes(model) == before
+
+
+def test_stale_shapes_are_dropped() -> None:
+    model = builders.BUILDERS["residual_cnn"]()
+    model.graph.node(0).outputs[0].shape = ir.Shape([1, 77, 8, 8])
+    model.graph.node(0).outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
+    shape = with_types(model).graph.node(0).outputs[0].shape
+    assert shape is not None
+    assert shape[1] == 8
+
+
+def test_operators_of_other_sets_are_passed_over() -> None:
+    typed = with_types(builders.BUILDERS["zipmap"]())
+    assert [n.op_type for n in typed.graph] == ["Scaler", "LinearClassifier", "Cast", "ZipMap"]
+    assert typed.graph.node(2).outputs[0].dtype is ir.DataType.INT64

@@ -1,0 +1,150 @@
+import json
+import shlex
+import subprocess
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+import onnxopt
+from onnxopt.cli.entry import main
+from onnxopt.errors import FileError
+from onnxopt.model_file import load
+from onnxopt.report.folder import OURS
+from onnxopt.report.record import RunRecord
+from tests.report import fakes
+
+MODEL = Path(__file__).parents[2] / "models" / "digits_lstm.onnx"
+
+
+@pytest.fixture
+def searching(monkeypatch):
+    def use(search):
+        monkeypatch.setattr("onnxopt.report.recorder.search", search)
+
+    use(fakes.fake_search)
+    return use
+
+
+def _record(folder: Path) -> RunRecord:
+    return RunRecord.model_validate_json((folder / "run.json").read_text())
+
+
+def _whole(folder: Path) -> bool:
+    done = subprocess.run(
+        ["sha256sum", "-c", "--strict", "MANIFEST.sha256"], cwd=folder, capture_output=True, check=False
+    )
+    return done.returncode == 0
+
+
+def test_a_run_leaves_a_whole_folder(tmp_path, searching):
+    run = onnxopt.optimize(MODEL, "digits", max_drop="1pp", out=tmp_path / "run", command="onnxopt optimize ...")
+    assert run.won
+    assert sorted(p.name for p in run.folder.iterdir()) == sorted(set(OURS) - {"best.onnx.data"})
+    assert _whole(run.folder)
+    assert _record(run.folder) == run.record
+    schema = RunRecord.model_json_schema()
+    jsonschema.validate(json.loads((run.folder / "run.json").read_text()), schema)
+    assert load(run.best).metadata_props["onnxopt.passes"] == "quantize-dynamic"
+    parts = run.record.data
+    assert parts.calibration.samples + parts.search.samples + parts.holdout.samples == 797
+    assert run.record.confidence == 0.97
+
+
+def test_the_repro_line_makes_the_same_bytes(tmp_path, searching, monkeypatch, capsys):
+    run = onnxopt.optimize(MODEL, "digits", out=tmp_path / "run")
+    assert run.record.repro is not None
+    program, *arguments = shlex.split(run.record.repro)
+    monkeypatch.chdir(tmp_path)
+    assert program == "onnxopt"
+    assert main(arguments) == 0
+    assert (tmp_path / "best.onnx").read_bytes() == run.best.read_bytes()
+
+
+def test_when_nothing_wins_the_original_is_shipped_untouched(tmp_path, searching):
+    searching(fakes.losing_search)
+    run = onnxopt.optimize(MODEL, "digits", out=tmp_path / "run")
+    assert not run.won
+    assert run.best.read_bytes() == MODEL.read_bytes()
+    assert run.record.status == "kept-original"
+    assert run.record.reason == "no candidate is faster"
+    assert run.record.winner is None
+    assert run.record.repro is None
+    assert _whole(run.folder)
+
+
+@pytest.mark.parametrize(
+    ("search", "error", "status"),
+    [(fakes.interrupted_search, KeyboardInterrupt, "interrupted"), (fakes.failing_search, RuntimeError, "failed")],
+)
+def test_what_was_found_survives(tmp_path, searching, search, error, status):
+    searching(search)
+    with pytest.raises(error):
+        onnxopt.optimize(MODEL, "digits", out=tmp_path / "run")
+    record = _record(tmp_path / "run")
+    assert record.status == status
+    assert record.winner == "dynamic"
+    assert [t.name for t in record.trials] == ["simplify", "dynamic"]
+    assert record.confidence is None
+    assert record.metric == "top1"
+    assert load(tmp_path / "run" / "best.onnx").metadata_props["onnxopt.passes"] == "quantize-dynamic"
+    assert _whole(tmp_path / "run")
+
+
+def test_a_failure_before_the_first_measurement_leaves_nothing(tmp_path, searching):
+    searching(fakes.early_failing_search)
+    with pytest.raises(RuntimeError):
+        onnxopt.optimize(MODEL, "digits", out=tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_overwriting_replaces_our_files_only(tmp_path, searching):
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(FileError, match="ONX502"):
+        onnxopt.optimize(MODEL, "digits", out=out)
+    assert [p.name for p in out.iterdir()] == ["notes.txt"]
+    onnxopt.optimize(MODEL, "digits", out=out, overwrite=True)
+    searching(fakes.losing_search)
+    run = onnxopt.optimize(MODEL, "digits", out=out, overwrite=True)
+    assert (out / "notes.txt").read_text() == "mine"
+    assert run.best.read_bytes() == MODEL.read_bytes()
+    assert _whole(out)
+
+
+def test_a_run_never_replaces_the_model_it_starts_from(tmp_path, searching):
+    run = onnxopt.optimize(MODEL, "digits", out=tmp_path / "run")
+    before = run.best.read_bytes()
+    with pytest.raises(FileError, match="ONX504"):
+        onnxopt.optimize(run.best, "digits", out=run.folder, overwrite=True)
+    assert run.best.read_bytes() == before
+
+
+def test_a_model_and_samples_in_memory(tmp_path, searching):
+    from onnxopt.model_file import signature_of
+    from onnxopt.samples import open_samples
+
+    model = load(MODEL)
+    samples = open_samples("digits", signature_of(model))
+    run = onnxopt.optimize(model, samples, out=tmp_path / "run")
+    assert run.won
+    assert run.record.model.path == ""
+    assert run.record.repro is None
+
+
+def test_a_real_search(tmp_path):
+    model = MODEL.with_name("digits_resnet.onnx")
+    run = onnxopt.optimize(
+        model, "digits", calibration="digits:train", max_drop="2pp", goal="size", latency_s=0.05, out=tmp_path / "run"
+    )
+    assert _whole(run.folder)
+    jsonschema.validate(json.loads((run.folder / "run.json").read_text()), RunRecord.model_json_schema())
+    if run.won:
+        rebuilt = tmp_path / "again.onnx"
+        arguments = shlex.split(run.record.repro or "")[1:]
+        arguments[arguments.index("-o") + 1] = str(rebuilt)
+        assert main(arguments) == 0
+        assert rebuilt.read_bytes() == run.best.read_bytes()
+    else:
+        assert run.best.read_bytes() == model.read_bytes()

@@ -1,0 +1,103 @@
+"""How a run is shown: on a terminal, as Markdown, as a page."""
+
+import re
+from contextlib import suppress
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+import onnxopt
+from onnxopt.report.markdown import to_markdown
+from onnxopt.report.page import to_page
+from onnxopt.report.record import RunRecord
+from onnxopt.report.summary import summary
+from onnxopt.report.terminal import to_text
+from tests.report import fakes
+
+MODEL = Path(__file__).parents[2] / "models" / "digits_lstm.onnx"
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory) -> RunRecord:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("onnxopt.report.recorder.search", fakes.fake_search)
+        return onnxopt.optimize(MODEL, "digits", out=tmp_path_factory.mktemp("shown") / "run").record
+
+
+def test_the_table_and_the_sentences(record):
+    text = to_text(summary(record, Path("run")))
+    assert "\x1b" not in text
+    assert max(map(len, text.splitlines())) <= 80
+    table = text.split("\n\n")[0].splitlines()
+    assert table[1].split() == ["candidate", "size", "p50", "ms", "speed-up", "accuracy", "drop,", "points", "verdict"]
+    assert table[2].split() == ["baseline", "900", "kB", "1.25", "-", "98.50", "%", "-", "baseline"]
+    assert table[-2].split() == ["dynamic", "250", "kB", "0.500", "2.50x", "98.00", "%", "0.50", "winner"]
+    assert table[-1].split() == ["3.60x", "2.48..2.53", "-0.50..1.50"]
+    words = " ".join(text.split())
+    assert "dynamic wins: 2.50x faster (2.48..2.53)" in words
+    assert "top1 98.50 % to 98.20 % on 200 hold-out samples: a drop of 0.30 points, of 1.00 allowed" in words
+    assert "probability of 97.0 %" in words
+    assert "onnxopt run" in words
+    assert "Next: deploy run/best.onnx" in words
+
+
+def test_colour_only_when_asked_for(record):
+    assert "\x1b[" in to_text(summary(record, Path("run")), width=120, colour=True)
+
+
+def test_markdown_has_one_row_per_trial(record):
+    text = to_markdown(summary(record, Path("run")))
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(rows) == 2 + 3
+    assert len({row.count("|") for row in rows}) == 1
+
+
+class _Resources(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.tags: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.found += [value for name, value in attrs if name in ("src", "href", "srcset", "action", "data")]
+
+
+def test_the_page_needs_nothing_from_elsewhere(record):
+    page = to_page(record)
+    parser = _Resources()
+    parser.feed(page)
+    assert parser.found == []
+    assert "script" not in parser.tags
+    assert "link" not in parser.tags
+    assert not re.search(r"url\(|@import|https?://", page)
+    assert "prefers-color-scheme: dark" in page
+    assert record.repro is not None
+    assert "onnxopt run" in page
+    for step in record.trials[1].steps:
+        assert all(edit.target in page for edit in step.edits)
+
+
+def test_names_from_the_model_cannot_inject_anything(record):
+    trial = record.trials[1]
+    step = trial.steps[0]
+    bad = "<script>alert(1)</script>"
+    edited = step.model_copy(update={"edits": (step.edits[0].model_copy(update={"target": bad}),)})
+    hostile = record.model_copy(update={"trials": (trial.model_copy(update={"steps": (edited,)}),)})
+    page = to_page(hostile)
+    assert bad not in page
+    assert "&lt;script&gt;" in page
+
+
+@pytest.mark.parametrize("search", [fakes.losing_search, fakes.interrupted_search])
+def test_other_endings_are_shown_too(tmp_path, monkeypatch, search):
+    monkeypatch.setattr("onnxopt.report.recorder.search", search)
+    with suppress(KeyboardInterrupt):
+        onnxopt.optimize(MODEL, "digits", out=tmp_path / "run")
+    found = RunRecord.model_validate_json((tmp_path / "run" / "run.json").read_text())
+    text = " ".join(to_text(summary(found, tmp_path / "run")).split())
+    assert ("Nothing won" in text) == (found.status == "kept-original")
+    assert ("Not finished" in text) == (found.status == "interrupted")
+    assert "Next: " in text
+    assert (tmp_path / "run" / "report.html").read_text() == to_page(found)
