@@ -158,6 +158,8 @@ class _Reader:
         if self.eat("{") and not self.eat("}"):
             while True:
                 key = self.word()
+                if key in options:
+                    self.fail(f"{key!r} is given twice")
                 self.need("=")
                 options[key] = self.value()
                 if self.eat("}"):
@@ -171,8 +173,11 @@ class _Reader:
             while not self.eat("]"):
                 if items:
                     self.need(",")
-                items.append(self.value())
+                items.append(self.scalar())
             return items
+        return self.scalar()
+
+    def scalar(self) -> Any:
         if self.eat('"'):
             self.at -= 1
             try:

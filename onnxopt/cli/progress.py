@@ -67,6 +67,9 @@ class SearchBar:
         self.bar, self.say = bar, say
         self.done, self.planned_count, self.began = 0, 0, False
 
+    def baseline(self, trial: "Trial", allowed_drop: float) -> None:
+        """Nothing to show yet."""
+
     def planned(self, candidates: "Sequence[Candidate]") -> None:
         """Note how many there are."""
         self.planned_count, self.began = len(candidates), True

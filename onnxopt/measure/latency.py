@@ -48,6 +48,7 @@ class Latency:
         speedup: baseline time over this model's, paired by round, and how sure that is; None for the baseline.
         peak_memory_bytes: growth of a fresh process that loads and runs the model; None when not measured.
         batch_size: first axis of the inputs.
+        p50_interval_ms: of `p50_ms`, from how much the epochs differ.
     """
 
     p50_ms: float
@@ -59,6 +60,7 @@ class Latency:
     speedup: Interval | None
     peak_memory_bytes: int | None
     batch_size: int
+    p50_interval_ms: Interval
 
 
 Rounds = list[list[np.ndarray]]
@@ -263,7 +265,17 @@ def _latency(index: int, epochs: Sequence[Epoch], peak_memory: int | None, batch
         ratio_interval([_median_ratio(epoch.rounds, index) for epoch in epochs]) if index else None,
         peak_memory,
         batch_size,
+        _p50_interval(p50, [_p50_ms(epoch.rounds, index) for epoch in epochs]),
     )
+
+
+def _p50_ms(rounds: Rounds, index: int) -> float:
+    return float(np.median(np.concatenate([blocks[index] for blocks in rounds]))) / 1e6
+
+
+def _p50_interval(p50_ms: float, by_epoch: Sequence[float]) -> Interval:
+    found = ratio_interval([max(p50, 1e-6) for p50 in by_epoch])
+    return Interval(min(found.low, p50_ms), p50_ms, max(found.high, p50_ms), found.level)
 
 
 def _median_ratio(rounds: Rounds, index: int) -> float:

@@ -2,10 +2,10 @@
 
 from onnxopt.model_file.load import load
 from onnxopt.model_file.manifest import sha256_of, write_manifest
-from onnxopt.model_file.memory import check, flush_denormals, materialize, size_bytes, to_bytes
+from onnxopt.model_file.memory import check, fits_protobuf, flush_denormals, materialize, size_bytes, to_bytes
 from onnxopt.model_file.opset import opset_of, upgrade_opset
 from onnxopt.model_file.proto import from_proto, to_proto
-from onnxopt.model_file.save import atomic_write_bytes, atomic_write_text, save
+from onnxopt.model_file.save import atomic_write_bytes, atomic_write_text, save, size_of
 from onnxopt.model_file.signature import Signature, TensorSpec, probe_feeds, signature_of
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "atomic_write_bytes",
     "atomic_write_text",
     "check",
+    "fits_protobuf",
     "flush_denormals",
     "from_proto",
     "load",
@@ -24,6 +25,7 @@ __all__ = [
     "sha256_of",
     "signature_of",
     "size_bytes",
+    "size_of",
     "to_bytes",
     "to_proto",
     "upgrade_opset",

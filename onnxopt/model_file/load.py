@@ -1,6 +1,6 @@
 """Read an ONNX file, with every way a file can be wrong told apart."""
 
-from collections.abc import Iterator
+import math
 from pathlib import Path
 
 import onnx
@@ -8,7 +8,7 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from onnxopt.errors import FileError, ModelError, first_line
-from onnxopt.model_file.proto import from_proto
+from onnxopt.model_file.proto import attribute_tensors, from_proto, tensors_of
 
 MIN_IR_VERSION, MIN_OPSET = 3, 7
 
@@ -33,11 +33,16 @@ def load(path: str | Path) -> ir.Model:
         raise FileError("ONX505", "the model file cannot be read", where=str(path), why=first_line(error)) from error
     except DecodeError as error:
         raise _not_onnx(path, "the bytes are no ONNX protobuf") from error
-    if not proto.graph.node and not proto.graph.output:
-        raise _not_onnx(path, "there is no graph in it")
+    if not proto.opset_import or not (proto.graph.node or proto.graph.output):
+        raise _not_onnx(path, "there is no whole graph in it")
     _check_versions(proto, path)
     _check_external(proto, path)
     try:
+        # Only initializers are mapped from the disk; tensors elsewhere are small.
+        for tensor in filter(_is_external, attribute_tensors(proto.graph)):
+            onnx.external_data_helper.load_external_data_for_tensor(tensor, str(path.parent))
+            tensor.ClearField("data_location")
+            del tensor.external_data[:]
         model = from_proto(proto)
     except Exception as error:  # onnx-ir raises many types on malformed graphs
         raise _not_onnx(path, first_line(error)) from error
@@ -70,23 +75,28 @@ def _check_versions(proto: onnx.ModelProto, path: Path) -> None:
         )
 
 
-def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            for inner in (attribute.g, *attribute.graphs):
-                yield from _tensors(inner)
+def _is_external(tensor: onnx.TensorProto) -> bool:
+    return bool(tensor.data_location == onnx.TensorProto.EXTERNAL)
 
 
 def _check_external(proto: onnx.ModelProto, path: Path) -> None:
-    for tensor in _tensors(proto.graph):
-        if tensor.data_location != onnx.TensorProto.EXTERNAL:
-            continue
+    for tensor in filter(_is_external, tensors_of(proto.graph)):
         entries = {e.key: e.value for e in tensor.external_data}
-        file = path.parent / entries.get("location", "")
-        need = int(entries.get("offset", 0)) + int(entries.get("length", 0))
+        location = Path(entries.get("location", ""))
+        file = path.parent / location
+        if not _stays_inside(location, path.parent):
+            raise ModelError(
+                "ONX303",
+                "external data lies outside the model's folder, or is a link",
+                where=str(file),
+                why=f"weight {tensor.name!r} names it",
+                hint=f"Copy the file itself beside {path.name}.",
+            )
+        try:
+            start, length = (int(entries.get(key, 0)) for key in ("offset", "length"))
+            need = start + max(length, math.ceil(math.prod(tensor.dims) * ir.DataType(tensor.data_type).itemsize))
+        except (ValueError, TypeError) as error:
+            raise _not_onnx(path, f"weight {tensor.name!r}: {first_line(error)}") from error
         have = file.stat().st_size if file.is_file() else None
         if have is None or have < need:
             raise ModelError(
@@ -96,3 +106,11 @@ def _check_external(proto: onnx.ModelProto, path: Path) -> None:
                 why=f"weight {tensor.name!r} needs {need} bytes of it" + ("" if have is None else f", it has {have}"),
                 hint=f"Put the complete file beside {path.name}.",
             )
+
+
+def _stays_inside(location: Path, folder: Path) -> bool:
+    """Whether onnx-ir will read the file: it follows no link out of the folder, and reads no file with two names."""
+    file = folder / location
+    if location.is_absolute() or ".." in location.parts or not file.resolve().is_relative_to(folder.resolve()):
+        return False
+    return not file.is_file() or file.stat().st_nlink == 1

@@ -10,23 +10,28 @@ import onnx
 import onnx_ir as ir
 
 from onnxopt.errors import ModelError, first_line
-from onnxopt.model_file.proto import to_proto
+from onnxopt.model_file.proto import to_proto, weights
 
 EXTERNAL_ABOVE_BYTES = 1_500_000_000
 """Protobuf ends at 2 GiB; stay well below."""
 
+LEAST_EXTERNAL_BYTES = 256
+"""Smaller tensors stay in the model file: shapes and scalars, which tools read to infer types."""
+
 
 def weight_bytes(model: ir.Model) -> int:
     """Return the bytes of all initializers of the main graph and its subgraphs."""
-    graphs = [model.graph, *model.graph.subgraphs()]
-    values = {id(v): v for g in graphs for v in g.initializers.values()}.values()
-    return sum(v.const_value.nbytes for v in values if v.const_value is not None)
+    return sum(tensor.nbytes for tensor in weights(model))
+
+
+def fits_protobuf(model: ir.Model) -> bool:
+    """Return whether the model can be held in one protobuf message."""
+    return weight_bytes(model) <= EXTERNAL_ABOVE_BYTES
 
 
 def size_bytes(model: ir.Model) -> int:
     """Return how large the model is on disk, external data included."""
-    weights = weight_bytes(model)
-    return weights if weights > EXTERNAL_ABOVE_BYTES else len(to_bytes(model))
+    return len(to_bytes(model)) if fits_protobuf(model) else weight_bytes(model)
 
 
 def to_bytes(model: ir.Model) -> bytes:
@@ -34,15 +39,22 @@ def to_bytes(model: ir.Model) -> bytes:
     return to_proto(model).SerializeToString(deterministic=True)
 
 
+def write_with_data(model: ir.Model, path: Path, data_name: str) -> None:
+    """Write a model of any size as `path` and, beside it, a file with its weights."""
+    light = model.clone()
+    ir.external_data.unload_from_model(light, path.parent, data_name, size_threshold_bytes=LEAST_EXTERNAL_BYTES)
+    path.write_bytes(to_proto(light, embed=False).SerializeToString(deterministic=True))
+
+
 @contextmanager
 def materialize(model: ir.Model) -> Iterator[bytes | str]:
     """Give ONNX Runtime something to open: the bytes, or for a model too large for those a temporary file's path."""
-    if weight_bytes(model) <= EXTERNAL_ABOVE_BYTES:
+    if fits_protobuf(model):
         yield to_bytes(model)
         return
     with tempfile.TemporaryDirectory(prefix="onnxopt-") as folder:
         path = Path(folder) / "model.onnx"
-        ir.save(model, path, external_data="model.onnx.data")
+        write_with_data(model, path, "model.onnx.data")
         yield str(path)
 
 
@@ -53,11 +65,11 @@ def check(model: ir.Model) -> None:
         ModelError: ONX305, with the checker's first line.
     """
     try:
-        if weight_bytes(model) > EXTERNAL_ABOVE_BYTES:
+        if fits_protobuf(model):
+            onnx.checker.check_model(to_proto(model))
+        else:
             with materialize(model) as path:
                 onnx.checker.check_model(path)
-        else:
-            onnx.checker.check_model(to_proto(model))
     except onnx.checker.ValidationError as error:
         raise ModelError("ONX305", "the model is invalid", why=first_line(error)) from error
 
@@ -68,7 +80,7 @@ def flush_denormals(model: ir.Model) -> int:
     Denormals slow a convolution several-fold and carry no information.
     """
     flushed = 0
-    for value in model.graph.initializers.values():
+    for value in (v for graph in model.graphs() for v in graph.initializers.values()):
         tensor = value.const_value
         if tensor is None or tensor.dtype not in (ir.DataType.FLOAT, ir.DataType.DOUBLE):
             continue

@@ -1,5 +1,7 @@
 """Raise a model's opset, and prove that the outputs stayed the same."""
 
+from typing import Any
+
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -68,13 +70,17 @@ def _largest_difference(before: ir.Model, after: ir.Model) -> float:
         pairs = zip(_run(before, 2), _run(after, 2), strict=True)
     except Exception:  # a model may declare a dynamic batch and only run at 1
         pairs = zip(_run(before, 1), _run(after, 1), strict=True)
-    worst = 0.0
-    for old, new in pairs:
-        if not isinstance(old, np.ndarray) or old.dtype.kind not in "fiub":
-            continue
-        if old.shape != new.shape:
-            return float("inf")
-        if old.size:
-            scale = max(float(np.abs(old.astype(np.float64)).max()), 1e-6)
-            worst = max(worst, float(np.abs(old.astype(np.float64) - new.astype(np.float64)).max()) / scale)
-    return worst
+    return max((_difference(old, new) for old, new in pairs), default=0.0)
+
+
+def _difference(old: Any, new: Any) -> float:
+    """Return the largest difference relative to the largest magnitude; infinite for what is no number, unless equal."""
+    if not isinstance(old, np.ndarray) or old.dtype.kind not in "fiub":
+        return 0.0 if np.array_equal(old, new) else float("inf")
+    if old.shape != new.shape:
+        return float("inf")
+    one, other = old.astype(np.float64), new.astype(np.float64)
+    if np.array_equal(one, other, equal_nan=True):
+        return 0.0
+    difference = float(np.abs(one - other).max()) / max(float(np.abs(one).max()), 1e-6)
+    return difference if np.isfinite(difference) else float("inf")

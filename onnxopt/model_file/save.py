@@ -4,13 +4,16 @@ import errno
 import os
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
+from google.protobuf.message import DecodeError
 
 from onnxopt.errors import FileError, first_line
 from onnxopt.model_file import memory
+from onnxopt.model_file.proto import tensors_of, weights
 
 
 def _unwritable(path: Path, error: OSError) -> FileError:
@@ -69,19 +72,27 @@ def _give_usual_mode(path: Path) -> None:
 
 def external_files(path: Path) -> tuple[Path, ...]:
     """Return the external-data files that the model file at `path` names, in order of first use."""
-    proto = onnx.load(str(path), load_external_data=False)
-    names = {
-        entry.value: None
-        for tensor in proto.graph.initializer
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
-    return tuple(path.parent / name for name in names)
+    proto = onnx.load(str(path), format="protobuf", load_external_data=False)
+    entries = (entry for tensor in tensors_of(proto.graph) for entry in tensor.external_data)
+    return tuple(dict.fromkeys(path.parent / entry.value for entry in entries if entry.key == "location"))
 
 
-def _loaded_from(model: ir.Model) -> set[Path]:
-    tensors = (v.const_value for v in model.graph.initializers.values())
-    return {Path(t.path).resolve() for t in tensors if isinstance(t, ir.ExternalTensor)}
+def size_of(path: Path) -> int:
+    """Return the bytes of the model file at `path` and of its external data."""
+    return sum(file.stat().st_size for file in (path, *external_files(path)))
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what stays the same under every name of a file, symbolic and hard links included."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _loaded_from(model: ir.Model) -> set[tuple[int, int] | None]:
+    return {_identity(Path(t.path)) for t in weights(model) if isinstance(t, ir.ExternalTensor)} - {None}
 
 
 def save(
@@ -89,8 +100,9 @@ def save(
 ) -> tuple[Path, ...]:
     """Save `model` at `path`, with external data beside it (`NAME.data`) when the weights exceed 1.5 GB.
 
-    The files are written whole under temporary names and renamed last. Denormal weights are flushed. The user's
-    metadata is kept; `provenance` is added under `onnxopt.*`.
+    The files are written whole under temporary names and renamed last. Data that replaces older data gets another name
+    (`NAME.2.data`), and the older is removed last. Denormal weights are flushed. The user's metadata is kept;
+    `provenance` is added under `onnxopt.*`.
 
     Returns:
         The files written, the `.onnx` file first.
@@ -102,7 +114,7 @@ def save(
     path = Path(path)
     data_path = path.with_name(path.name + ".data")
     refuse_existing(path, overwrite)
-    if {path.resolve(), data_path.resolve()} & _loaded_from(model):
+    if {_identity(path), _identity(data_path), *map(_identity, _replaced(path))} & _loaded_from(model):
         raise FileError(
             "ONX504",
             "the output would overwrite the weights the model is read from",
@@ -113,24 +125,52 @@ def save(
     memory.flush_denormals(saved)
     for key, text in (provenance or {}).items():
         saved.metadata_props[f"onnxopt.{key}"] = text
-    if memory.weight_bytes(saved) <= memory.EXTERNAL_ABOVE_BYTES:
+    stale = _replaced(path)
+    if memory.fits_protobuf(saved):
         atomic_write_bytes(path, memory.to_bytes(saved), overwrite=overwrite)
-        return (path,)
-    refuse_existing(data_path, overwrite)
-    _save_external(saved, path, data_path)
-    return (path, data_path)
+        written: tuple[Path, ...] = (path,)
+    else:
+        refuse_existing(data_path, overwrite)
+        written = _save_external(saved, path, _free_name(data_path))
+    for file in stale:
+        with suppress(OSError):  # the new model is whole; the old data is only in the way
+            file.unlink()
+    return written
 
 
-def _save_external(model: ir.Model, path: Path, data_path: Path) -> None:
+def _replaced(path: Path) -> tuple[Path, ...]:
+    """Return the data files that an earlier `save` wrote for the model that is now at `path`."""
+    try:
+        return tuple(f for f in external_files(path) if f.parent == path.parent and f.name.startswith(f"{path.name}."))
+    except (OSError, DecodeError):
+        return ()
+
+
+def _free_name(data_path: Path) -> Path:
+    # Never over the data of an older model: if we are stopped between the two renames, that model is still whole.
+    free, number = data_path, 1
+    while free.exists():
+        number += 1
+        free = data_path.with_suffix(f".{number}.data")
+    return free
+
+
+def _save_external(model: ir.Model, path: Path, data_path: Path) -> tuple[Path, Path]:
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-            ir.save(model, Path(folder) / path.name, external_data=data_path.name)
-            for file in (data_path, path):
-                part = Path(folder) / file.name
-                with part.open("rb+") as handle:
+            part = Path(folder) / path.name
+            part_data = Path(folder) / data_path.name
+            memory.write_with_data(model, part, data_path.name)
+            for file in (part_data, part):
+                with file.open("rb+") as handle:
                     os.fsync(handle.fileno())
             # Weights first: a model file never names weights that are not there yet.
-            for file in (data_path, path):
-                (Path(folder) / file.name).replace(file)
+            part_data.replace(data_path)
+            try:
+                part.replace(path)
+            except BaseException:
+                data_path.unlink()
+                raise
     except OSError as error:
         raise _unwritable(path, error) from error
+    return path, data_path

@@ -6,8 +6,9 @@ from typing import ClassVar, Literal
 import onnx_ir as ir
 
 from onnxopt.errors import ModelError, NativeError
-from onnxopt.graph.edit import freeze_weights, name_nodes
-from onnxopt.model_file import upgrade_opset
+from onnxopt.graph.check import require_nodes
+from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes
+from onnxopt.model_file import fits_protobuf, upgrade_opset
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
 from onnxopt.quantization import ort_bridge
 from onnxopt.quantization.outcome import read_back
@@ -33,14 +34,27 @@ class QuantizeDynamic(Pass):
     per_channel: bool = True
     weight_type: Literal["auto", "int8", "uint8"] = "auto"
     reduce_range: Literal["auto", "yes", "no"] = "auto"
-    op_types: tuple[Literal["MatMul", "Gemm", "LSTM", "Attention", "Gather"], ...] = ("MatMul", "Gemm", "LSTM", "Gather")
+    op_types: tuple[Literal["MatMul", "Gemm", "LSTM", "Attention", "Gather"], ...] = (
+        "MatMul",
+        "Gemm",
+        "LSTM",
+        "Gather",
+    )
     exclude: tuple[str, ...] = ()
 
     def apply(self, model: ir.Model, context: Context) -> Applied:
-        """Quantize `model`; says which layers stayed in float and why."""
+        """Quantize `model`; says which layers stayed in float and why.
+
+        Raises:
+            UsageError: ONX102 `exclude` names something that is not there.
+        """
+        if not fits_protobuf(model):
+            return Applied(model, (), (Skip("graph", "ONNX Runtime's quantizer takes no weights above 1.5 GB"),))
         named = model.clone()
         freeze_weights(named)
+        lift_constants(named)
         name_nodes(named)
+        require_nodes(named, self.exclude)
         try:
             before = upgrade_opset(named, 11)
         except ModelError as error:

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from onnxopt import model_file
 from onnxopt.errors import ModelError, NativeError, UsageError, nearest
+from onnxopt.graph.check import require_nodes
 from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Need, Pass, Skip
 from onnxopt.quantization import ort_bridge, ranges
@@ -61,14 +62,13 @@ class QuantizeStatic(Pass):
             if op_type not in known:
                 raise UsageError("ONX102", "no such quantizable op type", where=op_type, hint=nearest(op_type, known))
         op_types = self.op_types or known
+        if not model_file.fits_protobuf(model):
+            return Applied(model, (), (Skip("graph", "ONNX Runtime's quantizer takes no weights above 1.5 GB"),))
         named = model.clone()
         freeze_weights(named)
         lift_constants(named)
         name_nodes(named)
-        nodes = [n.name or "" for n in named.graph]
-        for name in self.exclude:
-            if name not in nodes:
-                raise UsageError("ONX102", "no node has this name", where=name, hint=nearest(name, nodes))
+        require_nodes(named, self.exclude)
         try:
             before = model_file.upgrade_opset(named, 13)
         except ModelError as error:

@@ -25,6 +25,9 @@ class Simplify(Pass):
 
         Conv - BatchNormalization - Relu   ->   Conv - Relu
         Div - Erf - Add - Mul - Mul        ->   Gelu
+
+    Attributes:
+        fuse: whether to fuse GELU and LayerNorm, besides the folding.
     """
 
     name: ClassVar[str] = "simplify"

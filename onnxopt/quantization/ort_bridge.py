@@ -4,6 +4,7 @@ The runtime's quantizer classes are called with ranges that were measured here, 
 activation of every sample in memory.
 """
 
+import heapq
 import logging
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,11 +16,12 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from onnxopt.errors import NativeError, first_line
-from onnxopt.graph.edit import set_weight
 from onnxopt.graph.shapes import with_types
 from onnxopt.model_file import from_proto, to_proto
+from onnxopt.quantization.prepare import must_stay, products_not_in, ready, unfit
 from onnxopt.quantization.ranges import Range
 
 _FLOAT_WHERE_UNKNOWN = {"DefaultTensorType": int(ir.DataType.FLOAT)}
@@ -56,7 +58,7 @@ class DynamicOptions:
 def static_op_types() -> tuple[str, ...]:
     """Return the op types the runtime's static quantizer knows, less those that no INT8 kernel makes faster.
 
-    Softmax, the normalizations and ArgMax would only lose precision; graphs of scikit-learn's break the quantizer there.
+    Softmax, the normalizations and ArgMax would only lose precision, and graphs of scikit-learn's break it there.
     """
     from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
@@ -83,9 +85,11 @@ def quantize_static(model: ir.Model, ranges: Mapping[str, Range], options: Stati
     )
     extra = {"ActivationSymmetric": symmetric, "WeightSymmetric": True, **_FLOAT_WHERE_UNKNOWN}
     with _quantizer_errors():
-        proto = _ready(model)
+        typed = ready(model, options.op_types)
+        proto = to_proto(typed)
         weight, activation = kinds[options.weight_type], kinds[options.activation_type]
-        choice: tuple[Any, ...] = ([], list(options.exclude), list(options.op_types), extra)
+        exclude = [*options.exclude, *unfit(typed), *must_stay(typed, options.format)]
+        choice: tuple[Any, ...] = ([], exclude, list(options.op_types), extra)
         if options.format == "qoperator":
             mode = QuantizationMode.QLinearOps
             quantizer = ONNXQuantizer(
@@ -111,8 +115,10 @@ def quantize_dynamic(model: ir.Model, options: DynamicOptions) -> ir.Model:
 
     weight = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}[options.weight_type]
     with _quantizer_errors():
+        typed = ready(model, options.op_types)
+        exclude = [*options.exclude, *unfit(typed), *products_not_in(typed, options.op_types)]
         quantizer = ONNXQuantizer(
-            _ready(model),
+            to_proto(typed),
             options.per_channel,
             options.reduce_range,
             QuantizationMode.IntegerOps,
@@ -121,46 +127,53 @@ def quantize_dynamic(model: ir.Model, options: DynamicOptions) -> ir.Model:
             QuantType.QUInt8,
             None,
             [],
-            list(options.exclude),
-            list(options.op_types),
+            # It makes a MatMul of every Gemm first, under another name.
+            [*exclude, *(f"{name}_MatMul" for name in exclude)],
+            [*options.op_types, "MatMul"],
             {"MatMulConstBOnly": True, **_FLOAT_WHERE_UNKNOWN},
         )
         quantizer.quantize_model()
         return _back(quantizer.model.model, model)
 
 
-def _ready(model: ir.Model) -> onnx.ModelProto:
-    # The quantizer leaves out every tensor whose type it does not know, and takes a Gemm's bias to be a vector.
-    typed = with_types(model)
-    for node in typed.graph:
-        if node.op_type == "Gemm" and len(node.inputs) == 3:
-            _broadcast_bias(node)
-    return to_proto(typed)
-
-
-def _broadcast_bias(gemm: ir.Node) -> None:
-    weight, bias = gemm.inputs[1], gemm.inputs[2]
-    if weight is None or bias is None or weight.const_value is None or bias.const_value is None:
-        return
-    transposed = gemm.attributes.get("transB")
-    width = weight.const_value.numpy().shape[0 if transposed is not None and transposed.as_int() else 1]
-    array = bias.const_value.numpy()
-    if array.shape == (width,) or array.size not in (1, width):
-        return
-    # A new value: the old one may be shared with nodes that need its shape.
-    own = ir.Value(name=f"{gemm.name}_bias")
-    set_weight(own, np.broadcast_to(array.reshape(-1), (width,)))
-    assert gemm.graph is not None
-    gemm.graph.register_initializer(own)
-    gemm.replace_input_with(2, own)
-
-
 def _back(proto: onnx.ModelProto, source: ir.Model) -> ir.Model:
+    _sort(proto.graph)
     result = from_proto(proto)
-    result.graph.sort()  # the quantizer appends nodes in no order
     result.metadata_props.update(source.metadata_props)
     result.producer_name, result.producer_version = source.producer_name, source.producer_version
     return result
+
+
+def _sort(graph: onnx.GraphProto) -> None:
+    """Put every node behind what it and its subgraphs read, else where it is: new nodes are appended in no order."""
+    source = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
+    needs = [{source[name] for name in _reads(node) if name in source} for node in graph.node]
+    readers: list[list[int]] = [[] for _ in needs]
+    for reader, sources in enumerate(needs):
+        for i in sources:
+            readers[i].append(reader)
+    missing = [len(sources) for sources in needs]
+    ready, order = [i for i, count in enumerate(missing) if not count], list[onnx.NodeProto]()
+    while ready:
+        i = heapq.heappop(ready)
+        order.append(graph.node[i])
+        for reader in readers[i]:
+            missing[reader] -= 1
+            if not missing[reader]:
+                heapq.heappush(ready, reader)
+    if len(order) < len(graph.node):
+        raise ValueError("the graph has a cycle")
+    whole = onnx.GraphProto(node=order)
+    graph.ClearField("node")
+    graph.node.extend(whole.node)
+
+
+def _reads(node: onnx.NodeProto) -> Iterator[str]:
+    yield from node.input
+    for graph in (g for a in node.attribute for g in (a.g, *a.graphs)):
+        yield from (value.name for value in graph.output)
+        for inner in graph.node:
+            yield from _reads(inner)
 
 
 @contextmanager
@@ -198,7 +211,9 @@ def basic_optimized(model: ir.Model) -> ir.Model:
         try:
             with materialize(model) as source:
                 onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-            return from_proto(onnx.load(str(path)))
+            proto = onnx.load(str(path))
+            _sort(proto.graph)
+            return from_proto(proto)
         except Exception as error:  # onnxruntime has no common base class for its errors
             raise NativeError("ONX401", "ONNX Runtime cannot optimize the model", why=first_line(error)) from error
 
@@ -221,8 +236,10 @@ def fuse(model: ir.Model, patterns: Sequence[str]) -> ir.Model:
         wrapped = OnnxModel(to_proto(with_types(model)))
         for pattern in patterns:
             fusions[pattern](wrapped).apply()
-        wrapped.prune_graph()
-        return _back(wrapped.model, model)
+        fused = _back(wrapped.model, model)
+        # Its own pruning does not see what a subgraph of a subgraph reads.
+        RemoveUnusedNodesPass()(fused)
+        return fused
     except Exception as error:  # assertion, key and index errors on graphs it did not foresee
         raise NativeError("ONX401", "a fusion failed", why=f"{type(error).__name__}: {first_line(error)}") from error
     finally:

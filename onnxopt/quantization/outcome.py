@@ -30,16 +30,40 @@ def read_back(before: ir.Model, after: ir.Model, exclude: Collection[str], hints
     now = {node.name or "": node for node in after.graph}
     for node in before.graph:
         name = node.name or ""
-        if _is_quantized(name, now):
+        if name not in exclude and not reads_quantized(node) and _is_quantized(name, now):
             quantized[name] = f"{node.op_type} to INT8"
         elif node.op_type in WEIGHTED:
-            left[name] = "excluded" if name in exclude else hints.get(node.op_type, "its weights are not constant")
+            left[name] = "excluded" if name in exclude else hints.get(node.op_type) or _reason(node)
     return Outcome(quantized, left)
+
+
+def reads_quantized(node: ir.Node) -> bool:
+    """Return whether an input of `node` comes from a DequantizeLinear."""
+    return any(map(_is_dequantized, node.inputs))
+
+
+def _is_dequantized(value: ir.Value | None) -> bool:
+    producer = None if value is None else value.producer()
+    return producer is not None and producer.op_type == "DequantizeLinear"
 
 
 def _is_quantized(name: str, now: Mapping[str, ir.Node]) -> bool:
     if name not in now:
         # The operator forms get a suffix; a Gemm becomes a MatMul first.
         return any(f"{name}{suffix}" in now for suffix in ("_quant", "_MatMul_quant"))
-    producers = (v.producer() for v in now[name].inputs if v is not None)
-    return any(p is not None and p.op_type == "DequantizeLinear" for p in producers)
+    node = now[name]
+    # A float layer behind a quantized one reads dequantized activations, but no dequantized weights.
+    if node.op_type in WEIGHTED:
+        return all(map(_is_dequantized, node.inputs[:2]))
+    requantized = any(use.node.op_type == "QuantizeLinear" for v in node.outputs for use in v.uses())
+    return requantized and _is_dequantized(next(iter(node.inputs), None))
+
+
+def _reason(node: ir.Node) -> str:
+    if reads_quantized(node):
+        return "it is quantized already"
+    weights = [v for v in node.inputs if v is not None and v.const_value is not None]
+    other = sorted({v.dtype.name.lower() for v in weights if v.dtype not in (None, ir.DataType.FLOAT)})
+    if other:
+        return f"its weights are {', '.join(other)}, not float32"
+    return "the runtime's quantizer leaves it in float" if weights else "its weights are not constant"

@@ -57,9 +57,9 @@ def collect(model: ir.Model, names: Sequence[str], samples: Samples) -> dict[str
         return {}
     lows, highs = dict.fromkeys(watched, np.inf), dict.fromkeys(watched, -np.inf)
     for name, array in _activations(session, watched, samples):
-        lows[name] = min(lows[name], float(array.min()))
-        highs[name] = max(highs[name], float(array.max()))
-        if not np.isfinite(lows[name] + highs[name]):
+        low, high = float(array.min()), float(array.max())
+        lows[name], highs[name] = min(lows[name], low), max(highs[name], high)
+        if not np.isfinite(low + high):
             raise DataError(
                 "ONX207",
                 "an activation is NaN or infinite for these samples",
@@ -163,8 +163,11 @@ def mse(histogram: Histogram) -> Range:
 def entropy(histogram: Histogram, levels: int = 128) -> Range:
     """Cover the symmetric threshold with the least Kullback-Leibler divergence after quantization.
 
-    Migacz, "8-bit inference with TensorRT", GTC 2017; on |x|, with `levels` quantized magnitudes.
+    Migacz, "8-bit inference with TensorRT", GTC 2017; on |x|, with `levels` quantized magnitudes. Fewer values than
+    bins are no distribution to compare, and are all covered.
     """
+    if histogram.counts.sum() < BINS:
+        return minmax(histogram)
     magnitudes = np.abs(histogram.centers)
     top = max(abs(histogram.low), abs(histogram.high))
     if top == 0:
@@ -195,7 +198,7 @@ def _divergence(counts: np.ndarray, end: int, levels: int) -> float:
 
 
 def _with_zero(low: float, high: float) -> Range:
-    return Range(min(low, 0.0), max(high, 0.0))
+    return Range(min(float(low), 0.0), max(float(high), 0.0))
 
 
 METHODS: Mapping[str, Callable[[Histogram], Range]] = MappingProxyType(

@@ -22,7 +22,7 @@ def inspect_model(path: Path, sizes: Mapping[str, int]) -> Document:
     model = model_file.load(path)
     signature = signature_of(model)
     files = (path, *external_files(path))
-    size_bytes = sum(file.stat().st_size for file in files)
+    size_bytes = model_file.size_of(path)
     anatomy = anatomy_of(model, sizes)
     producer = f"{model.producer_name or 'unknown'} {model.producer_version or ''}".strip()
     domains = {domain or "ai.onnx": version for domain, version in sorted(model.opset_imports.items())}

@@ -85,6 +85,7 @@ class LatencyRecord(Part):
     first_run_ms: float
     load_ms: float
     batch_size: int
+    p50_interval_ms: IntervalRecord
     speedup: IntervalRecord | None
     peak_memory_bytes: int | None
 

@@ -67,8 +67,9 @@ class Recorder:
 
     def run(self) -> tuple[RunRecord, ir.Model]:
         """Search, and return the record and the model in best.onnx; raises like `onnxopt.optimize`."""
+        size = self.record.model.size_bytes
         try:
-            result = search(self.job.model, self.job.parts, self.job.metric, self.job.settings, self)
+            result = search(self.job.model, self.job.parts, self.job.metric, self.job.settings, self, size)
         except KeyboardInterrupt:
             self._end("interrupted", "the run was interrupted; best.onnx is the best until then and is not proved")
             raise
@@ -76,6 +77,17 @@ class Recorder:
             self._end("failed", str(error) if isinstance(error, OnnxoptError) else first_line(error))
             raise
         return self._finish(result)
+
+    def baseline(self, trial: Trial, allowed_drop: float) -> None:
+        """Write it down with the first trial."""
+        score = trial.score
+        self._update(
+            baseline=trial_record(trial),
+            allowed_drop=allowed_drop,
+            metric="" if score is None else score.metric.name,
+            unit="" if score is None else score.metric.unit,
+        )
+        self.observer.baseline(trial, allowed_drop)
 
     def planned(self, candidates: Sequence[Candidate]) -> None:
         """Begin the folder: the baseline could be measured."""
@@ -119,13 +131,10 @@ class Recorder:
         )
 
     def _update(self, **changes: object) -> None:
-        score = next((t.score for t in self.trials if t.score is not None), None)
-        found = {} if score is None else {"metric": score.metric.name, "unit": score.metric.unit}
         self.record = self.record.model_copy(
             update={
                 "duration_s": round(time.perf_counter() - self.begun, 3),
                 "trials": tuple(map(trial_record, self.trials)),
-                **found,
                 **changes,
             }
         )
@@ -139,15 +148,10 @@ class Recorder:
         self.trials = list(result.trials)
         proof = next((p for p in result.proofs if p.accepted), None)
         self._save_best(result.winner, result.model)
-        score = result.baseline.score
         self._update(
             status="kept-original" if result.winner is None else "won",
             reason=result.reason,
             kind=result.kind,
-            metric=result.metric,
-            unit="" if score is None else score.metric.unit,
-            allowed_drop=result.allowed_drop,
-            baseline=trial_record(result.baseline),
             proofs=tuple(map(proof_record, result.proofs)),
             confidence=None if proof is None or result.winner is None else proof.confidence,
         )

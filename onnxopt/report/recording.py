@@ -55,6 +55,7 @@ def latency_record(latency: Latency) -> record.LatencyRecord:
         first_run_ms=latency.first_run_ms,
         load_ms=latency.load_ms,
         batch_size=latency.batch_size,
+        p50_interval_ms=interval_record(latency.p50_interval_ms),
         speedup=None if latency.speedup is None else interval_record(latency.speedup),
         peak_memory_bytes=latency.peak_memory_bytes,
     )
@@ -95,7 +96,7 @@ def model_record(model: ir.Model, path: Path | None) -> record.ModelRecord:
     return record.ModelRecord(
         path="" if path is None else str(path),
         sha256=None if path is None else model_file.sha256_of(path),
-        size_bytes=model_file.size_bytes(model),
+        size_bytes=model_file.size_bytes(model) if path is None else model_file.size_of(path),
         opset=opset_of(model),
         inputs=tuple(map(_tensor, signature.inputs)),
         outputs=tuple(map(_tensor, signature.outputs)),

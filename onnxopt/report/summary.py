@@ -5,7 +5,7 @@ from pathlib import Path
 
 from onnxopt.report import units
 from onnxopt.report.document import Column, Document, Table, Text
-from onnxopt.report.record import IntervalRecord, ProofRecord, RunRecord, TrialRecord
+from onnxopt.report.record import IntervalRecord, LatencyRecord, ProofRecord, RunRecord, TrialRecord
 from onnxopt.report.steps import counted, reasons
 
 COLUMNS = (
@@ -43,7 +43,9 @@ def _row(trial: TrialRecord, original: int | None, run: RunRecord) -> tuple[str,
         size = units.size(trial.size_bytes)
         if original and trial is not run.baseline:
             size += f"\n{units.times(original / trial.size_bytes)}"
-    p50 = "-" if trial.latency is None else f"{units.significant(trial.latency.p50_ms)}"
+    p50 = "-"
+    if trial.latency is not None:
+        p50 = f"{units.significant(trial.latency.p50_ms)}\n{_margin(trial.latency)}"
     speedup = trial.latency.speedup if trial.latency is not None else None
     faster = "-" if speedup is None else f"{units.times(_number(speedup.value))}\n{_range(speedup)}"
     score = "-" if trial.score is None else units.score(_number(trial.score.value), run.unit)
@@ -61,6 +63,13 @@ def _verdict(verdict: str) -> str:
 
 def _number(value: float | None) -> float:
     return float("nan") if value is None else value
+
+
+def _margin(latency: LatencyRecord) -> str:
+    """Return how far the interval of the p50 reaches, in percent: two more numbers would not fit a terminal."""
+    interval = latency.p50_interval_ms
+    reach = max(_number(interval.high) - latency.p50_ms, latency.p50_ms - _number(interval.low))
+    return f"±{100 * reach / latency.p50_ms:.2g} %"
 
 
 def _range(interval: IntervalRecord) -> str:

@@ -1,5 +1,6 @@
 """How much may be lost, and what is to be gained."""
 
+import math
 import re
 from dataclasses import dataclass
 from enum import Enum
@@ -34,14 +35,15 @@ class Budget:
             UsageError: ONX101 it is none of these, or negative.
         """
         match = re.fullmatch(r"\s*(\d*\.?\d+(?:[eE]-?\d+)?)\s*(pp|%)?\s*", text)
-        if match is None:
+        number = float(match[1]) if match else math.inf
+        if match is None or not math.isfinite(number):
             raise UsageError(
                 "ONX101",
                 "the accuracy budget cannot be read",
                 where=text,
                 hint="Write 1pp (percentage points), 1% (of the baseline's score) or 0.01 (in the metric's unit).",
             )
-        number, unit = float(match[1]), match[2]
+        unit = match[2]
         return cls(number / 100 if unit else number, relative=unit == "%")
 
     def allowed(self, baseline_score: float) -> float:

@@ -11,6 +11,9 @@ from onnxopt.search.trial import Candidate, Trial
 class Observer(Protocol):
     """Told what happens while it happens."""
 
+    def baseline(self, trial: Trial, allowed_drop: float) -> None:
+        """The original was measured; candidates may drop `allowed_drop` in the metric's unit."""
+
     def planned(self, candidates: Sequence[Candidate]) -> None:
         """These will be tried."""
 
@@ -29,6 +32,9 @@ class Observer(Protocol):
 
 class Silent:
     """An observer that does nothing; a base for those who want to hear of some events only."""
+
+    def baseline(self, trial: Trial, allowed_drop: float) -> None:
+        """Nothing."""
 
     def planned(self, candidates: Sequence[Candidate]) -> None:
         """Nothing."""

@@ -32,6 +32,7 @@ def search(
     metric: Metric | None = None,
     settings: Settings | None = None,
     observer: Observer | None = None,
+    size_bytes: int | None = None,
 ) -> SearchResult:
     """Return the best model inside the budget, proved on the hold-out part, or the original with the reason.
 
@@ -41,6 +42,7 @@ def search(
         metric: measured against labels; None to go by agreement with the original (fidelity).
         settings: budget, goal and how to measure.
         observer: told every step.
+        size_bytes: of the file the model came from; None to go by its size when saved again.
 
     A candidate that is not faster than the original, larger than it, over the budget, or that cannot be built or run
     never wins, and each says why.
@@ -51,7 +53,7 @@ def search(
         ModelError: ONX304 the original cannot be loaded.
         NativeError: ONX401 the original cannot be run.
     """
-    return _Search(model, parts, metric, settings or Settings(), observer or Silent()).run()
+    return _Search(model, parts, metric, settings or Settings(), observer or Silent()).run(size_bytes)
 
 
 class _Search:
@@ -68,12 +70,13 @@ class _Search:
         self.trials: list[Trial] = []
         self.leader: Trial | None = None
 
-    def run(self) -> SearchResult:
-        baseline = self._baseline()
+    def run(self, size_bytes: int | None) -> SearchResult:
+        baseline = self._baseline(size_bytes or model_file.size_bytes(self.model))
         assert baseline.score is not None
         assert baseline.size_bytes is not None
         allowed = self.settings.budget.allowed(baseline.score.value)
         self.bar = Bar(self.settings.goal, allowed, self.settings.confidence, baseline.size_bytes)
+        self.observer.baseline(baseline, allowed)
         plan = first_candidates()
         self.observer.planned(plan)
         for candidate in plan:
@@ -99,7 +102,7 @@ class _Search:
             return FidelityJudge(self.model, samples, runtime, seed=seed)
         return LabelJudge(self.model, samples, self.metric, runtime, seed=seed)
 
-    def _baseline(self) -> Trial:
+    def _baseline(self, size_bytes: int) -> Trial:
         score = self.judge.baseline()
         if score.non_finite:
             raise DataError(
@@ -112,7 +115,7 @@ class _Search:
             Candidate("baseline", ()),
             Verdict.BASELINE,
             "the original model",
-            size_bytes=model_file.size_bytes(self.model),
+            size_bytes=size_bytes,
             score=score,
             latency=self._latency({"baseline": self.model}, self.settings.latency_s)["baseline"],
         )
@@ -155,6 +158,8 @@ class _Search:
         return Trial(candidate, verdict, reason, built.steps, size, score, drop, timed), built.model
 
     def _same_as(self, model: ir.Model, candidate: Candidate) -> str | None:
+        if not model_file.fits_protobuf(model):
+            return None
         digest = hashlib.sha256(model_file.to_bytes(model)).hexdigest()
         earlier = self.seen.setdefault(digest, candidate.name)
         return earlier if earlier != candidate.name else None

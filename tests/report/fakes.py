@@ -18,7 +18,8 @@ from onnxopt.search.trial import Candidate, Proof, SearchResult, Trial, Verdict
 
 def latency(p50_ms: float, speedup: float | None = None) -> Latency:
     ratio = None if speedup is None else Interval(speedup - 0.02, speedup, speedup + 0.03)
-    return Latency(p50_ms, p50_ms * 1.1, p50_ms * 1.3, 500, p50_ms * 2, 3.0, ratio, None, 1)
+    interval = Interval(p50_ms * 0.98, p50_ms, p50_ms * 1.03)
+    return Latency(p50_ms, p50_ms * 1.1, p50_ms * 1.3, 500, p50_ms * 2, 3.0, ratio, None, 1, interval)
 
 
 def score(value: float, n: int = 200) -> Evaluation:
@@ -30,7 +31,7 @@ def drop(value: float, n: int = 200) -> Drop:
 
 
 def fake_search(
-    model: ir.Model, parts: Parts, metric: Metric | None, settings: Settings, observer: Observer
+    model: ir.Model, parts: Parts, metric: Metric | None, settings: Settings, observer: Observer, size_bytes: int
 ) -> SearchResult:
     """Find that dynamic quantization wins, with figures that never change."""
     baseline = Trial(
@@ -42,6 +43,7 @@ def fake_search(
         latency=latency(1.25),
     )
     simplify, dynamic = Candidate("simplify", parse("simplify")), Candidate("dynamic", parse("quantize-dynamic"))
+    observer.baseline(baseline, 0.01)
     observer.planned((simplify, dynamic))
     observer.started(simplify)
     slow = Trial(simplify, Verdict.SLOWER, "not faster", (), 890_000, score(0.985), drop(0.0), latency(1.26, 0.99))
@@ -68,27 +70,27 @@ def fake_search(
 
 
 def interrupted_search(
-    model: ir.Model, parts: Parts, metric: Metric | None, settings: Settings, observer: Observer
+    model: ir.Model, parts: Parts, metric: Metric | None, settings: Settings, observer: Observer, size_bytes: int
 ) -> SearchResult:
     """Be interrupted when the best so far is known."""
-    fake_search(model, parts, metric, settings, observer)
+    fake_search(model, parts, metric, settings, observer, size_bytes)
     raise KeyboardInterrupt
 
 
 def losing_search(
-    model: ir.Model, parts: Parts, metric: Metric | None, settings: Settings, observer: Observer
+    model: ir.Model, parts: Parts, metric: Metric | None, settings: Settings, observer: Observer, size_bytes: int
 ) -> SearchResult:
     """Find that nothing wins."""
-    result = fake_search(model, parts, metric, settings, observer)
+    result = fake_search(model, parts, metric, settings, observer, size_bytes)
     slow = Trial(result.trials[0].candidate, Verdict.SLOWER, "not faster")
     return SearchResult("accuracy", "top1", 0.01, result.baseline, (slow,), (), None, model, "no candidate is faster")
 
 
 def failing_search(
-    model: ir.Model, parts: Parts, metric: Metric | None, settings: Settings, observer: Observer
+    model: ir.Model, parts: Parts, metric: Metric | None, settings: Settings, observer: Observer, size_bytes: int
 ) -> SearchResult:
     """Fail when the best so far is known."""
-    fake_search(model, parts, metric, settings, observer)
+    fake_search(model, parts, metric, settings, observer, size_bytes)
     raise RuntimeError("unexpected")
 
 

@@ -32,8 +32,9 @@ def test_the_table_and_the_sentences(record):
     table = text.split("\n\n")[0].splitlines()
     assert table[1].split() == ["candidate", "size", "p50", "ms", "speed-up", "accuracy", "drop,", "points", "verdict"]
     assert table[2].split() == ["baseline", "900", "kB", "1.25", "-", "98.50", "%", "-", "baseline"]
+    assert table[3].split() == ["±3", "%"]
     assert table[-2].split() == ["dynamic", "250", "kB", "0.500", "2.50x", "98.00", "%", "0.50", "winner"]
-    assert table[-1].split() == ["3.60x", "2.48..2.53", "-0.50..1.50"]
+    assert table[-1].split() == ["3.60x", "±3", "%", "2.48..2.53", "-0.50..1.50"]
     words = " ".join(text.split())
     assert "dynamic wins: 2.50x faster (2.48..2.53)" in words
     assert "top1 98.50 % to 98.20 % on 200 hold-out samples: a drop of 0.30 points, of 1.00 allowed" in words

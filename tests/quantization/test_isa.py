@@ -1,0 +1,51 @@
+"""Targets, and which one a processor is."""
+
+import pytest
+
+from onnxopt.errors import UsageError
+from onnxopt.quantization import isa
+from onnxopt.quantization.isa import TARGETS, detect, features_of_sysctl, target_of
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_every_target(name: str) -> None:
+    target = target_of(name)
+    assert target.name == name
+    assert {target.activation_type, target.weight_type} <= {"int8", "uint8"}
+    # Only x86 without VNNI saturates.
+    assert target.reduce_range == (name in ("x86-avx2", "x86-avx512"))
+
+
+def test_auto_is_this_machine() -> None:
+    assert target_of("auto") == detect()
+    assert detect() in TARGETS.values()
+
+
+def test_an_unknown_target_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"ONX102: .*'x86-vnni'"):
+        target_of("x86-vni")
+
+
+@pytest.mark.parametrize(
+    ("machine", "features", "name"),
+    [
+        ("x86_64", {"avx2"}, "x86-avx2"),
+        ("amd64", {"avx2", "avx512bw"}, "x86-avx512"),
+        ("x86_64", {"avx2", "avx_vnni"}, "x86-vnni"),
+        ("x86_64", {"avx512bw", "avx512_vnni"}, "x86-vnni"),
+        ("x86_64", {"avx512_vnni", "amx_int8"}, "x86-amx"),
+        ("aarch64", {"asimd"}, "arm64-neon"),
+        ("aarch64", {"asimd", "asimddp"}, "arm64-dotprod"),
+        ("arm64", {"asimddp", "i8mm"}, "arm64-i8mm"),
+    ],
+)
+def test_features_of_processors(machine: str, features: set[str], name: str) -> None:
+    assert isa._from_features(machine, frozenset(features)).name == name
+
+
+def test_features_of_a_mac() -> None:
+    arm = "hw.optional.arm.FEAT_DotProd: 1\nhw.optional.arm.FEAT_I8MM: 0\nhw.memsize: 17179869184\n"
+    assert features_of_sysctl(arm) == {"asimddp"}
+    intel = "machdep.cpu.features: FPU SSE4.2 AVX1.0\nmachdep.cpu.leaf7_features: AVX2 AVX512VNNI\n"
+    assert features_of_sysctl(intel) >= {"avx2", "avx512vnni"}
+    assert features_of_sysctl("") == frozenset()

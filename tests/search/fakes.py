@@ -1,0 +1,176 @@
+"""A search whose measurements are made up, so that what it decides can be tested for any of them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from onnxopt.catalog import parse
+from onnxopt.measure.latency import Latency
+from onnxopt.measure.statistics import Drop, Interval
+from onnxopt.model_file import to_bytes
+from onnxopt.search import optimize
+from onnxopt.search.observer import Silent
+from onnxopt.search.parts import Parts, split_parts
+from onnxopt.search.trial import Candidate, Trial
+from tests import builders
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a candidate is going to be measured as.
+
+    Attributes:
+        drop: on the search part.
+        speedup: beside the original on the search part.
+        spread: half the width of the interval of the speed-up.
+        holdout_drop: on the hold-out part.
+        holdout_speedup: measured again for the proof.
+        confidence: probability that the true drop is inside the budget.
+        broken: whether it gives NaN.
+        bytes_saved: what its size is less than the original's.
+        error: what building or running it ends with.
+    """
+
+    drop: float = 0.0
+    speedup: float = 2.0
+    spread: float = 0.1
+    holdout_drop: float | None = None
+    holdout_speedup: float | None = None
+    confidence: float = 0.99
+    broken: bool = False
+    bytes_saved: int = 10
+    error: BaseException | None = None
+
+
+@dataclass(frozen=True)
+class Score:
+    """A made-up evaluation."""
+
+    name: str
+    value: float
+    non_finite: int = 0
+    n: int = 100
+
+
+@dataclass
+class World:
+    """Makes up every measurement of a search, by the name of the candidate."""
+
+    figures: Mapping[str, Figures]
+    score: float = 0.9
+    baseline_non_finite: int = 0
+    names: dict[bytes, str] = field(default_factory=dict)
+    judged: list[tuple[str, str]] = field(default_factory=list)
+
+    def name_of(self, model: ir.Model) -> str:
+        return str(model.metadata_props.get("candidate", "baseline"))
+
+    def evaluate(self, model: ir.Model, part: str) -> Score:
+        name = self.name_of(model)
+        self.judged.append((part, name))
+        error = self.figures[name].error
+        if error is not None:
+            raise error
+        return Score(name, self.score)
+
+    def drop(self, score: Score, part: str) -> Drop:
+        made = self.figures[score.name]
+        value = made.drop if part == "search" or made.holdout_drop is None else made.holdout_drop
+        inside = round(1000 * made.confidence)
+        draws = np.array([-1e9] * inside + [1e9] * (1000 - inside))
+        interval = Interval(value, value, value)
+        return Drop(value, interval, 10_000, None, None, None, made.broken, draws)
+
+    def latency(self, models: Mapping[str, ir.Model], *_: Any, seconds: float, **__: Any) -> dict[str, Latency]:
+        found = {}
+        for name in models:
+            speedup = None
+            if name != "baseline":
+                made = self.figures[name]
+                proof = seconds > 2 and made.holdout_speedup is not None
+                value = made.holdout_speedup if proof and made.holdout_speedup is not None else made.speedup
+                speedup = Interval(value - made.spread, value, value + made.spread)
+            found[name] = Latency(1.0, 1.0, 1.0, 100, 1.0, 1.0, speedup, None, 1, Interval(1.0, 1.0, 1.0))
+        return found
+
+    def size(self, model: ir.Model) -> int:
+        name = self.name_of(model)
+        return 1000 - (0 if name == "baseline" else self.figures[name].bytes_saved)
+
+
+class FakeJudge:
+    kind, metric_name = "accuracy", "made up"
+
+    def __init__(self, world: World, part: str) -> None:
+        self.world, self.part = world, part
+
+    def baseline(self) -> Score:
+        return Score("baseline", self.world.score, self.world.baseline_non_finite)
+
+    def evaluate(self, model: ir.Model, **_: Any) -> Score:
+        return self.world.evaluate(model, self.part)
+
+    def drop(self, score: Score) -> Drop:
+        return self.world.drop(score, self.part)
+
+
+class Recorder(Silent):
+    """Writes down what a search tells."""
+
+    def __init__(self) -> None:
+        self.planned_names: list[str] = []
+        self.finished_trials: list[Trial] = []
+        self.best_names: list[str] = []
+        self.best_models: list[bytes] = []
+
+    def planned(self, candidates: Any) -> None:
+        self.planned_names = [c.name for c in candidates]
+
+    def finished(self, trial: Trial) -> None:
+        self.finished_trials.append(trial)
+
+    def best(self, model: ir.Model, trial: Trial) -> None:
+        self.best_names.append(trial.candidate.name)
+        self.best_models.append(to_bytes(model))
+
+
+def model() -> ir.Model:
+    return builders.BUILDERS["gemm_mlp"]()
+
+
+def parts() -> Parts:
+    return split_parts(builders.samples_of(model(), count=40), None, 0)
+
+
+Install = Callable[[pytest.MonkeyPatch, World], None]
+
+
+def install(patch: pytest.MonkeyPatch, world: World) -> None:
+    """Replace building and measuring; what decides stays as it is."""
+    here = parts()
+
+    class Pipeline:
+        def __init__(self, passes: tuple[Any, ...]) -> None:
+            self.passes = passes
+
+        def run(self, source: ir.Model, context: Any) -> Any:
+            from onnxopt.pipeline import Edit, Optimized, Step
+
+            built = source.clone()
+            name = next((c for c, p in plan.items() if p == self.passes), "baseline")
+            built.metadata_props["candidate"] = name
+            return Optimized(built, tuple(Step(p, (Edit("layer", "done"),), (), 0.0) for p in self.passes))
+
+    # One pass each, which tells the candidates apart.
+    plan = {name: parse(f"quantize-dynamic{{exclude=[{name}]}}") for name in world.figures}
+    part_names = {len(here.search): "search", len(here.holdout): "holdout"}
+    patch.setattr(optimize, "Pipeline", Pipeline)
+    patch.setattr(optimize, "first_candidates", lambda: tuple(Candidate(n, p) for n, p in plan.items()))
+    patch.setattr(optimize, "measure_latency", world.latency)
+    patch.setattr(optimize.model_file, "size_bytes", world.size)
+    patch.setattr(optimize, "LabelJudge", lambda m, samples, *_, **__: FakeJudge(world, part_names[len(samples)]))
+    patch.setattr(optimize, "FidelityJudge", lambda m, samples, *_, **__: FakeJudge(world, part_names[len(samples)]))

@@ -1,0 +1,185 @@
+"""The search keeps its promise whatever the measurements are."""
+
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from onnxopt.errors import DataError, ModelError, NativeError, UsageError
+from onnxopt.model_file import to_bytes
+from onnxopt.search.budget import Budget, Goal
+from onnxopt.search.optimize import search
+from onnxopt.search.settings import Settings
+from onnxopt.search.trial import SearchResult, Verdict
+from tests.search import fakes
+from tests.search.fakes import Figures, Recorder, World
+
+
+def found(
+    figures: Mapping[str, Figures],
+    *,
+    limit: float = 0.01,
+    goal: Goal = Goal.LATENCY,
+    observer: Recorder | None = None,
+    world: World | None = None,
+) -> tuple[SearchResult, World]:
+    world = world or World(figures)
+    settings = Settings(Budget(limit), goal, confidence=0.7, target="x86-vnni")
+    with pytest.MonkeyPatch.context() as patch:
+        fakes.install(patch, world)
+        return search(fakes.model(), fakes.parts(), None, settings, observer), world
+
+
+def verdicts(result: SearchResult) -> dict[str, Verdict]:
+    return {t.candidate.name: t.verdict for t in result.trials}
+
+
+ORIGINAL = to_bytes(fakes.model())
+DROPS = st.sampled_from([-0.02, 0.0, 0.009, 0.01, 0.011, 0.5, float("inf"), float("nan")])
+SPEEDS = st.sampled_from([0.1, 0.95, 1.0, 1.05, 1.2, 1.21, 4.0])
+ADVERSARY = st.builds(
+    Figures,
+    drop=DROPS,
+    speedup=SPEEDS,
+    spread=st.sampled_from([0.0, 0.04, 0.3]),
+    holdout_drop=st.none() | DROPS,
+    holdout_speedup=st.none() | SPEEDS,
+    confidence=st.sampled_from([0.0, 0.69, 0.7, 0.71, 1.0]),
+    broken=st.booleans(),
+    bytes_saved=st.sampled_from([-1, 0, 1, 500]),
+    error=st.sampled_from([None, None, None, ModelError("ONX304", "no"), NativeError("ONX401", "no")]),
+)
+
+
+@given(st.dictionaries(st.sampled_from("abcde"), ADVERSARY, min_size=1), st.sampled_from(Goal))
+def test_nothing_outside_the_limits_is_ever_returned(figures: dict[str, Figures], goal: Goal) -> None:
+    result, world = found(figures, goal=goal)
+    assert set(verdicts(result)) == set(figures)
+    assert all(t.reason for t in result.trials)
+    assert result.reason
+    name = world.name_of(result.model)
+    if name == "baseline":
+        assert result.winner is None
+        assert to_bytes(result.model) == ORIGINAL
+        return
+    assert result.winner is not None
+    assert result.winner.candidate.name == name
+    won = figures[name]
+    for drop in (won.drop, won.drop if won.holdout_drop is None else won.holdout_drop):
+        assert drop <= 0.01
+    for speedup in (won.speedup, won.speedup if won.holdout_speedup is None else won.holdout_speedup):
+        assert speedup - won.spread > 1 if goal is Goal.LATENCY else speedup + won.spread >= 1
+    assert won.bytes_saved >= 0
+    assert goal is Goal.LATENCY or won.bytes_saved > 0
+    assert not won.broken
+    assert won.error is None
+    assert won.confidence >= 0.7
+    assert list(verdicts(result).values()).count(Verdict.WINNER) == 1
+    assert result.proofs[-1].accepted
+    assert not any(p.accepted for p in result.proofs[:-1])
+
+
+@given(st.dictionaries(st.sampled_from("abcde"), ADVERSARY, min_size=1))
+def test_only_what_the_search_part_admits_is_proved(figures: dict[str, Figures]) -> None:
+    result, world = found(figures)
+    for part, name in world.judged:
+        if part == "holdout":
+            made = figures[name]
+            assert made.drop <= 0.01
+            assert made.speedup - made.spread > 1
+            assert made.bytes_saved >= 0
+    assert len({t.candidate.name for t in result.trials}) == len(result.trials)
+
+
+def test_the_fastest_inside_the_budget_wins() -> None:
+    result, _ = found({"a": Figures(speedup=1.5), "b": Figures(speedup=3), "c": Figures(speedup=9, drop=0.02)})
+    assert verdicts(result) == {"a": Verdict.WITHIN, "b": Verdict.WINNER, "c": Verdict.OVER_BUDGET}
+    assert "b is the best of 3" in result.reason
+
+
+def test_the_smallest_wins_where_size_is_the_goal() -> None:
+    figures = {"a": Figures(bytes_saved=100, speedup=9), "b": Figures(bytes_saved=600, speedup=1.0), "c": Figures()}
+    assert verdicts(found(figures, goal=Goal.SIZE)[0])["b"] is Verdict.WINNER
+
+
+def test_among_equally_fast_ones_the_most_accurate_wins() -> None:
+    figures = {"a": Figures(drop=0.009, speedup=2.02), "b": Figures(drop=0.001, speedup=2.0)}
+    assert verdicts(found(figures)[0])["b"] is Verdict.WINNER
+
+
+def test_a_hold_out_failure_falls_to_the_next_finalist() -> None:
+    figures = {
+        "a": Figures(speedup=4, holdout_drop=0.3),
+        "b": Figures(speedup=3, holdout_speedup=0.9),
+        "c": Figures(speedup=2),
+        "d": Figures(speedup=1.5),
+    }
+    result, world = found(figures)
+    expected = {"a": Verdict.UNPROVEN, "b": Verdict.UNPROVEN, "c": Verdict.WINNER, "d": Verdict.WITHIN}
+    assert verdicts(result) == expected
+    assert [p.candidate for p in result.proofs] == ["a", "b", "c"]
+    reasons = {t.candidate.name: t.reason for t in result.trials}
+    assert "drops 0.3" in reasons["a"]
+    assert "did not hold" in reasons["b"]
+    assert [name for part, name in world.judged if part == "holdout"] == ["a", "b", "c"]
+
+
+def test_when_none_holds_the_original_is_returned_with_the_reason() -> None:
+    figures = {"a": Figures(speedup=4, holdout_drop=0.3), "b": Figures(speedup=3, confidence=0.5)}
+    result, _ = found(figures)
+    assert result.winner is None
+    assert to_bytes(result.model) == ORIGINAL
+    assert result.reason.startswith("no candidate held on the hold-out part; a: ")
+    assert "probability 0.50, 0.70 is asked for" in {t.candidate.name: t.reason for t in result.trials}["b"]
+
+
+@pytest.mark.parametrize(
+    ("figures", "goal", "says"),
+    [
+        (Figures(speedup=0.9), Goal.LATENCY, "no candidate is faster"),
+        (Figures(bytes_saved=0), Goal.SIZE, "no candidate is smaller"),
+        (Figures(drop=0.5), Goal.LATENCY, "more than the budget allows"),
+        (Figures(error=ModelError("ONX304", "no")), Goal.LATENCY, "no pass finds anything to do"),
+    ],
+)
+def test_the_reason_says_why_nothing_won(figures: Figures, goal: Goal, says: str) -> None:
+    assert says in found({"a": figures}, goal=goal)[0].reason
+
+
+@pytest.mark.parametrize("error", [ModelError("ONX306", "broken"), NativeError("ONX402", "failed")], ids=str)
+def test_a_candidate_that_fails_does_not_stop_the_search(error: Exception) -> None:
+    result, _ = found({"a": Figures(error=error), "b": Figures()})
+    assert verdicts(result) == {"a": Verdict.FAILED, "b": Verdict.WINNER}
+    assert result.trials[0].reason == str(error)
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(), UsageError("ONX109", "no")], ids=repr)
+def test_what_is_no_failure_of_a_candidate_passes_through(stop: BaseException) -> None:
+    with pytest.raises(type(stop)):
+        found({"a": Figures(error=stop), "b": Figures()})
+
+
+def test_the_best_so_far_is_told_in_order() -> None:
+    speeds = {"a": 1.5, "b": 0.9, "c": 3, "d": 2, "e": 4}
+    recorder = Recorder()
+    result, _ = found({n: Figures(speedup=s) for n, s in speeds.items()}, observer=recorder)
+    assert recorder.planned_names == list(speeds)
+    assert [t.candidate.name for t in recorder.finished_trials] == list(speeds)
+    assert recorder.best_names == ["a", "c", "e"]
+    assert recorder.best_models[-1] == to_bytes(result.model)
+
+
+def test_an_original_that_gives_nan_is_refused() -> None:
+    with pytest.raises(DataError, match="ONX207"):
+        found({}, world=World({"a": Figures()}, baseline_non_finite=3))
+
+
+def test_a_relative_budget_follows_the_score() -> None:
+    world = World({"a": Figures(drop=0.0085)}, score=0.8)
+    settings = Settings(Budget.parse("1%"), target="x86-vnni")
+    with pytest.MonkeyPatch.context() as patch:
+        fakes.install(patch, world)
+        result = search(fakes.model(), fakes.parts(), None, settings)
+    assert result.allowed_drop == pytest.approx(0.008)
+    assert verdicts(result) == {"a": Verdict.OVER_BUDGET}

@@ -1,0 +1,101 @@
+"""Passes one after the other: the model given stays as it is, and a pass that breaks it is named."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import onnx_ir as ir
+import pytest
+
+from onnxopt.catalog import parse
+from onnxopt.errors import ModelError, UsageError
+from onnxopt.model_file import to_bytes
+from onnxopt.pipeline import Applied, Context, Edit, Effect, Need, Pass, Pipeline, Skip
+from onnxopt.quantization.isa import target_of
+from tests import builders
+
+CONTEXT = Context(target_of("x86-vnni"))
+
+
+@dataclass(frozen=True)
+class Act(Pass):
+    """Do one thing to the model; for tests."""
+
+    name: ClassVar[str] = "act"
+    effect: ClassVar[Effect] = Effect.EXACT
+
+    what: str = "nothing"
+
+    def apply(self, model: ir.Model, context: Context) -> Applied:
+        first = model.graph.node(0)
+        match self.what:
+            case "rename":
+                first.name = "renamed"
+            case "ghost":
+                first.replace_input_with(0, ir.Value(name="ghost"))
+            case "no such operator":
+                first.op_type = "NoSuchOperator"
+            case "output":
+                model.graph.outputs[0].name = "z"
+            case "input":
+                model.graph.inputs[0].name = "z"
+            case "nothing":
+                return Applied(model, (), (Skip("graph", "nothing was asked for"),))
+        return Applied(model, (Edit(first.name or "", self.what),))
+
+
+@dataclass(frozen=True)
+class Teach(Act):
+    """Need a teacher."""
+
+    name: ClassVar[str] = "teach"
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.TEACHER})
+
+
+def test_the_model_given_stays_as_it_is() -> None:
+    model = builders.BUILDERS["gemm_mlp"]()
+    before = to_bytes(model)
+    result = Pipeline((Act("rename"), Act())).run(model, CONTEXT)
+    assert to_bytes(model) == before
+    assert result.model.graph.node(0).name == "renamed"
+    assert [s.spec for s in result.steps] == [Act("rename"), Act()]
+    assert [len(s.edits) for s in result.steps] == [1, 0]
+    assert result.steps[1].skipped == (Skip("graph", "nothing was asked for"),)
+    assert all(s.duration_s >= 0 for s in result.steps)
+
+
+def test_no_passes_give_an_equal_copy() -> None:
+    model = builders.BUILDERS["gemm_mlp"]()
+    result = Pipeline(()).run(model, CONTEXT)
+    assert result.model is not model
+    assert to_bytes(result.model) == to_bytes(model)
+    assert result.steps == ()
+
+
+@pytest.mark.parametrize("what", ["ghost", "no such operator", "output", "input"])
+def test_a_pass_that_breaks_the_model_is_named(what: str) -> None:
+    model = builders.BUILDERS["gemm_mlp"]()
+    before = to_bytes(model)
+    with pytest.raises(ModelError, match="ONX306") as caught:
+        Pipeline((Act(), Act(what))).run(model, CONTEXT)
+    assert what in caught.value.where
+    assert "step 2 of 2" in caught.value.where
+    assert to_bytes(model) == before
+
+
+@pytest.mark.parametrize(("spec", "flag"), [("quantize-static", "--data"), ("teach", "--teacher")])
+def test_needs_are_checked_before_anything_runs(spec: str, flag: str) -> None:
+    last = Teach() if spec == "teach" else parse(spec)[0]
+    with pytest.raises(UsageError, match="ONX109") as caught:
+        Pipeline((Act("ghost"), last)).run(builders.BUILDERS["gemm_mlp"](), CONTEXT)
+    assert caught.value.where == spec
+    assert flag in caught.value.hint
+
+
+def test_passes_build_on_each_other() -> None:
+    model = builders.BUILDERS["residual_cnn"]()
+    context = Context(target_of("x86-vnni"), builders.samples_of(model))
+    result = Pipeline(parse("simplify,quantize-static")).run(model, context)
+    ops = {node.op_type for node in result.model.graph}
+    assert "BatchNormalization" not in ops
+    assert "DequantizeLinear" in ops
+    assert {e.target for e in result.steps[1].edits} >= {n.name for n in model.graph if n.op_type == "Conv"}
