@@ -1,9 +1,10 @@
 """A metric the user wrote: `file.py:function`."""
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -82,6 +83,13 @@ def _together(values: list[Any]) -> Any:
     return arrays
 
 
+class _Uncached(SourceFileLoader):
+    """Loads a file without leaving a `__pycache__` beside it: the folder is the user's."""
+
+    def set_data(self, path: str, data: Any, *, _mode: int = 0o666) -> None:
+        """Write nothing."""
+
+
 def user_metric(name: str, *, output: str | None = None) -> UserMetric:
     """Import `file.py:function`.
 
@@ -92,12 +100,13 @@ def user_metric(name: str, *, output: str | None = None) -> UserMetric:
     path = Path(path_text)
     if not path.is_file():
         raise UsageError("ONX107", "the metric's file does not exist", where=path_text, hint="Give file.py:function.")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
+    if path.suffix != ".py":
         raise UsageError("ONX107", "the metric's file is not Python", where=path_text, hint="Give file.py:function.")
-    module = importlib.util.module_from_spec(spec)
+    loader = _Uncached(path.stem, str(path))
+    module = ModuleType(path.stem)
+    module.__file__ = str(path)
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except Exception as error:  # whatever the user's code raises
         raise _unusable(name, "its file fails to import", error) from error
     function = getattr(module, attribute, None)
