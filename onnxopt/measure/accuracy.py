@@ -9,8 +9,8 @@ import numpy as np
 from onnxopt.errors import DataError, NativeError
 from onnxopt.measure import statistics
 from onnxopt.measure.interrupt import interruptible
-from onnxopt.measure.metrics import Metric, Score
 from onnxopt.measure.outputs import Outputs, misfit, non_finite_rows
+from onnxopt.measure.score import Metric, Score
 from onnxopt.measure.session import Loadable, Runtime, Session
 from onnxopt.measure.statistics import Drop, Interval, Statistic
 from onnxopt.samples import Batch, Samples

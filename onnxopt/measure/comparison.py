@@ -8,8 +8,8 @@ import numpy as np
 
 from onnxopt.errors import UsageError, nearest
 from onnxopt.measure.fidelity import powers, tensors
-from onnxopt.measure.metrics import Score
 from onnxopt.measure.outputs import Outputs, are_probabilities, is_float, is_map, misfit, predictions_of, scores_of
+from onnxopt.measure.score import Score
 from onnxopt.samples import Feeds
 
 Array = np.ndarray

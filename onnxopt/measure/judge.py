@@ -10,8 +10,8 @@ from onnxopt.measure.accuracy import Evaluation, Progress, drop, evaluate, evalu
 from onnxopt.measure.comparison import Comparison, comparison_of
 from onnxopt.measure.fidelity import run_both, sample_count
 from onnxopt.measure.interrupt import interruptible
-from onnxopt.measure.metrics import Metric
 from onnxopt.measure.outputs import non_finite_rows
+from onnxopt.measure.score import Metric
 from onnxopt.measure.session import Loadable, Runtime, Session
 from onnxopt.measure.statistics import Drop
 from onnxopt.samples import Samples

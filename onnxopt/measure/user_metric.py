@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from onnxopt.errors import OnnxoptError, UsageError, first_line
-from onnxopt.measure.metrics import Metric
 from onnxopt.measure.outputs import Outputs, chosen, is_map, misfit
+from onnxopt.measure.score import Metric
 
 Array = np.ndarray
 

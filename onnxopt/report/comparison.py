@@ -8,7 +8,7 @@ from onnxopt.errors import ModelError
 from onnxopt.measure.accuracy import Evaluation, Progress
 from onnxopt.measure.judge import FidelityJudge, LabelJudge
 from onnxopt.measure.latency import Latency, measure_latency
-from onnxopt.measure.metrics import Metric
+from onnxopt.measure.score import Metric
 from onnxopt.measure.session import Runtime
 from onnxopt.measure.statistics import Drop
 from onnxopt.model_file import signature_of

@@ -8,7 +8,8 @@ import onnx_ir as ir
 
 from onnxopt import model_file
 from onnxopt.errors import UsageError, nearest
-from onnxopt.measure.metrics import Metric, metric_of
+from onnxopt.measure.metrics import metric_of
+from onnxopt.measure.score import Metric
 from onnxopt.measure.session import Runtime
 from onnxopt.model_file import signature_of
 from onnxopt.quantization.isa import target_of

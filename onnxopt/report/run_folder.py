@@ -6,7 +6,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from onnxopt.errors import FileError
-from onnxopt.measure.metrics import Metric
+from onnxopt.measure.score import Metric
 from onnxopt.measure.session import Runtime
 from onnxopt.report.folder import BEST, RunFolder
 from onnxopt.report.job import prepare

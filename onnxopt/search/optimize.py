@@ -10,7 +10,7 @@ from onnxopt import model_file
 from onnxopt.errors import DataError, ModelError, NativeError
 from onnxopt.measure.judge import FidelityJudge, Judge, LabelJudge
 from onnxopt.measure.latency import Latency, measure_latency
-from onnxopt.measure.metrics import Metric
+from onnxopt.measure.score import Metric
 from onnxopt.pipeline import Context, Pipeline
 from onnxopt.quantization.isa import target_of
 from onnxopt.samples import Samples

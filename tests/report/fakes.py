@@ -5,8 +5,9 @@ import onnx_ir as ir
 
 from onnxopt.catalog import parse
 from onnxopt.measure.accuracy import Evaluation
+from onnxopt.measure.classification import TopK
 from onnxopt.measure.latency import Latency
-from onnxopt.measure.metrics import Metric, TopK
+from onnxopt.measure.score import Metric
 from onnxopt.measure.statistics import Drop, Interval
 from onnxopt.pipeline import Context, Pipeline
 from onnxopt.quantization.isa import target_of

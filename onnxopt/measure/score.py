@@ -1,0 +1,61 @@
+"""What a metric is: outputs and labels of a batch to one row of statistics per sample, and rows to a figure.
+
+Rows are small, so a whole data set's fit in memory, and paired: the same row index is the same sample for every model.
+"""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import numpy as np
+
+from onnxopt.measure.outputs import Outputs
+
+Array = np.ndarray
+
+
+class Score(ABC):
+    """A figure computed from rows of per-sample statistics, or from any resample of them.
+
+    Attributes:
+        name: as the user gave it.
+        output: the model output to score; None takes the first that fits.
+        higher_is_better: whether a larger value is a better model.
+        unit: of the value; empty for a dimensionless score.
+        binary: whether a sample is right or wrong (1 or 0) and the value the share of right ones.
+        relative: whether the baseline is perfect by definition, because it is what candidates are compared with.
+        resamples: of a bootstrap.
+    """
+
+    name: str
+    output: str | None
+    higher_is_better: bool = True
+    unit: ClassVar[str] = ""
+    binary: ClassVar[bool] = False
+    relative: ClassVar[bool] = False
+    resamples: ClassVar[int] = 1000
+
+    @abstractmethod
+    def values(self, rows: Array, counts: Array) -> Array:
+        """Return the figure of resampled rows, from how often each row is drawn: `(resamples, n)` -> `(resamples,)`."""
+
+    def value(self, rows: Array) -> float:
+        """Return the figure of all rows; NaN when it is undefined or an output was."""
+        return float(self.values(rows, np.ones((1, len(rows)), dtype=np.int64))[0])
+
+
+class Metric(Score):
+    """How good outputs are, given labels."""
+
+    @abstractmethod
+    def rows(self, outputs: Outputs, labels: Array) -> Array:
+        """Return `(n, k)` statistics of a batch of `n` samples.
+
+        Raises:
+            DataError: ONX209 outputs or labels do not fit the metric.
+        """
+
+
+def mean_of(rows: Array, counts: Array) -> Array:
+    """Return the mean row of every resample: `(n, k)` and counts `(resamples, n)` to `(resamples, k)`."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.asarray(counts @ rows / counts.sum(axis=1, keepdims=True))
