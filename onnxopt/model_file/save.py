@@ -77,8 +77,11 @@ def external_files(path: Path) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(path.parent / entry.value for entry in entries if entry.key == "location"))
 
 
-def size_of(path: Path) -> int:
-    """Return the bytes of the model file at `path` and of its external data."""
+def size_of(model: ir.Model | str | Path) -> int:
+    """Return the bytes of a model file and its external data; of a model in memory, what it would take if saved."""
+    if isinstance(model, ir.Model):
+        return memory.size_bytes(model)
+    path = Path(model)
     return sum(file.stat().st_size for file in (path, *external_files(path)))
 
 

@@ -84,13 +84,13 @@ def apply_passes(
         calibration = open_samples(data, signature_of(loaded), options=read, limit=limit)
         if calibration_part:
             calibration = split_parts(calibration, None, seed).calibration
+    before = model_file.size_of(model)
     optimized = Pipeline(chosen).run(loaded, Context(context_target, calibration, seed=seed))
     text = format_passes(chosen)
     files: tuple[Path, ...] = ()
     if out is not None and not dry_run:
         files = model_file.save(optimized.model, out, overwrite=overwrite, provenance=provenance(text, source))
-    before = model_file.size_bytes(loaded)
-    return Made(text, optimized, before, model_file.size_bytes(optimized.model), files)
+    return Made(text, optimized, before, model_file.size_of(files[0] if files else optimized.model), files)
 
 
 def quantize(

@@ -113,5 +113,5 @@ def compare(
     )
     feeds = typical_feeds(samples, batch_size)
     timed = measure_latency({"first": before, "second": after}, feeds, runtime, seconds=latency_s, seed=seed)
-    sizes = (model_file.size_bytes(before), model_file.size_bytes(after))
+    sizes = (model_file.size_of(first), model_file.size_of(second))
     return Compared(accuracy, fidelity, (timed["first"], timed["second"]), sizes)

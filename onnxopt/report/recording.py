@@ -96,7 +96,7 @@ def model_record(model: ir.Model, path: Path | None) -> record.ModelRecord:
     return record.ModelRecord(
         path="" if path is None else str(path),
         sha256=None if path is None else model_file.sha256_of(path),
-        size_bytes=model_file.size_bytes(model) if path is None else model_file.size_of(path),
+        size_bytes=model_file.size_of(model if path is None else path),
         opset=opset_of(model),
         inputs=tuple(map(_tensor, signature.inputs)),
         outputs=tuple(map(_tensor, signature.outputs)),
