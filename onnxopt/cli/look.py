@@ -18,12 +18,15 @@ def inspect(
     dim: Annotated[
         list[str] | None, typer.Option("--dim", metavar="NAME=SIZE", help="Size of a dynamic dimension, for the MACs.")
     ] = None,
+    sparsity: Annotated[
+        bool, typer.Option("--sparsity", help="Also the share of zeros, in all and per layer; reads every weight.")
+    ] = False,
     shown: Shown,
 ) -> int:
     """Show inputs, outputs, size, layers and cost."""
     from onnxopt.report.inspection import inspect_model, schema_document
 
-    emit(schema_document(model) if schema else inspect_model(model, _sizes(dim or [])), shown)
+    emit(schema_document(model) if schema else inspect_model(model, _sizes(dim or []), sparsity=sparsity), shown)
     return ExitCode.OK
 
 

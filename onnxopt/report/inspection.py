@@ -5,6 +5,7 @@ from pathlib import Path
 
 from onnxopt import model_file
 from onnxopt.graph.layers import Anatomy, Layer, anatomy_of
+from onnxopt.graph.sparsity import Sparsity, sparsity_of
 from onnxopt.model_file import Signature, TensorSpec, signature_of
 from onnxopt.model_file.save import external_files
 from onnxopt.report.document import Column, Document, Facts, Table, Text
@@ -12,18 +13,20 @@ from onnxopt.report.units import count, size
 from onnxopt.samples import schema_text
 
 
-def inspect_model(path: Path, sizes: Mapping[str, int]) -> Document:
+def inspect_model(path: Path, sizes: Mapping[str, int], *, sparsity: bool = False) -> Document:
     """Return inputs, outputs, versions, sizes and layers of the model at `path`.
 
     Args:
         path: of the `.onnx` file.
         sizes: of named dynamic dimensions, for the MACs; others count as 1.
+        sparsity: whether to read every weight and count its zeros.
     """
     model = model_file.load(path)
     signature = signature_of(model)
     files = (path, *external_files(path))
     size_bytes = model_file.size_of(path)
     anatomy = anatomy_of(model, sizes)
+    zeros = sparsity_of(model) if sparsity else None
     producer = f"{model.producer_name or 'unknown'} {model.producer_version or ''}".strip()
     domains = {domain or "ai.onnx": version for domain, version in sorted(model.opset_imports.items())}
     shapes = ", ".join(f"{name} {_shape(shape)}" for name, shape in anatomy.input_shapes.items())
@@ -37,6 +40,7 @@ def inspect_model(path: Path, sizes: Mapping[str, int]) -> Document:
             ("producer", producer),
             ("size", size(size_bytes) + (f" in {len(files)} files" if len(files) > 1 else "")),
             ("parameters", count(anatomy.parameters)),
+            *(() if zeros is None else (("sparsity", _total_sparsity(zeros)),)),
             ("MACs", f"{count(anatomy.macs)} at {shapes}{unknown}"),
             ("operators", ", ".join(f"{op} {times}" for op, times in anatomy.operators.items())),
         ),
@@ -52,9 +56,9 @@ def inspect_model(path: Path, sizes: Mapping[str, int]) -> Document:
         "opset_imports": domains,
         "ir_version": model.ir_version,
         "producer": producer,
-        **_anatomy_data(anatomy),
+        **_anatomy_data(anatomy, zeros),
     }
-    return Document((facts, _layers(anatomy)), data)
+    return Document((facts, _layers(anatomy, zeros)), data)
 
 
 def schema_document(path: Path) -> Document:
@@ -75,8 +79,9 @@ def _spec(spec: TensorSpec) -> dict[str, object]:
     return {"name": spec.name, "dtype": spec.dtype, "shape": None if spec.shape is None else list(spec.shape)}
 
 
-def _anatomy_data(anatomy: Anatomy) -> dict[str, object]:
+def _anatomy_data(anatomy: Anatomy, zeros: Sparsity | None) -> dict[str, object]:
     return {
+        **({} if zeros is None else {"sparsity": zeros.total}),
         "parameters": anatomy.parameters,
         "macs": anatomy.macs,
         "macs_unknown_nodes": anatomy.macs_unknown,
@@ -90,26 +95,37 @@ def _anatomy_data(anatomy: Anatomy) -> dict[str, object]:
                 "parameters": layer.parameters,
                 "macs": layer.macs,
                 "output_shape": layer.output_shape,
+                **({} if zeros is None else {"sparsity": zeros.of_layer(layer.name)}),
             }
             for layer in anatomy.layers
         ],
     }
 
 
-def _layers(anatomy: Anatomy) -> Table:
+def _layers(anatomy: Anatomy, zeros: Sparsity | None) -> Table:
     columns = (
         Column("layer"),
         Column("operator"),
         Column("weight"),
         Column("parameters", number=True),
         Column("MACs", number=True),
+        *(() if zeros is None else (Column("sparsity", number=True),)),
     )
-    return Table(columns, tuple(map(_row, anatomy.layers)))
+    return Table(columns, tuple(_row(layer, zeros) for layer in anatomy.layers))
 
 
-def _row(layer: Layer) -> tuple[str, ...]:
+def _row(layer: Layer, zeros: Sparsity | None) -> tuple[str, ...]:
     macs = "?" if layer.macs is None else count(layer.macs) if layer.macs else "-"
-    return (layer.name, layer.op_type, _shape(layer.weight_shape), count(layer.parameters), macs)
+    last = () if zeros is None else (_share(zeros.of_layer(layer.name)),)
+    return (layer.name, layer.op_type, _shape(layer.weight_shape), count(layer.parameters), macs, *last)
+
+
+def _total_sparsity(zeros: Sparsity) -> str:
+    return f"{_share(zeros.total)} of {count(zeros.elements)} float weights are zero"
+
+
+def _share(sparsity: float | None) -> str:
+    return "-" if sparsity is None else f"{100 * sparsity:.1f} %"
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:

@@ -135,6 +135,8 @@ def test_the_result_runs_and_keeps_the_outputs(case: Case, optimized: bool) -> N
 
 def test_what_is_lost_is_little(case: Case) -> None:
     """On the samples a pass was calibrated on, so that ranges cannot be to blame."""
+    if "prune" in case.spec:
+        pytest.skip("how much pruning loses is the user's choice of ratio; its own tests compare with masked weights")
     samples = builders.samples_of(case.model).with_batch_size(1)
     pairs = [[builders.run(m, dict(f)) for f in samples] for m in (case.model, case.first.model)]
     floor = numerics.CLIPPED_SQNR_DB if "percentile" in case.spec else numerics.INT8_SQNR_DB
