@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
+from onnxopt.errors import UsageError
 from onnxopt.pipeline import Pass
 
 texts = st.one_of(
@@ -20,13 +21,31 @@ texts = st.one_of(
 def passes(kind: type[Pass]) -> st.SearchStrategy[Pass]:
     """Return passes of `kind` with arbitrary options, read from the schema of its fields."""
     schema = TypeAdapter(kind).json_schema().get("properties", {})
-    options = {name: _of_schema(part) for name, part in schema.items()}
-    return st.fixed_dictionaries({}, optional=options).map(lambda chosen: kind(**chosen))
+    options = {name: GRAMMARS[name] if name in GRAMMARS else _of_schema(part) for name, part in schema.items()}
+    chosen = st.fixed_dictionaries({}, optional=options)
+    return chosen.filter(lambda some: _agree(kind, some)).map(lambda some: kind(**some))
+
+
+GRAMMARS = {"pattern": st.sampled_from(["unstructured", "2:4", "4x1"])}
+"""Text options that have a grammar of their own."""
+
+
+def _agree(kind: type[Pass], options: dict[str, Any]) -> bool:
+    """Return whether the options do not contradict each other, which a pass may refuse."""
+    try:
+        kind(**options)
+    except UsageError:
+        return False
+    return True
 
 
 def _of_schema(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
     if "enum" in schema:
         return st.sampled_from(schema["enum"])
+    if "anyOf" in schema:
+        return st.one_of(*map(_of_schema, schema["anyOf"]))
+    if schema.get("type") == "null":
+        return st.none()
     if "const" in schema:
         return st.just(schema["const"])
     low, high = schema.get("minimum"), schema.get("maximum")

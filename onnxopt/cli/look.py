@@ -21,11 +21,18 @@ def inspect(
     sparsity: Annotated[
         bool, typer.Option("--sparsity", help="Also the share of zeros, in all and per layer; reads every weight.")
     ] = False,
+    groups: Annotated[
+        bool, typer.Option("--groups", help="Only which channels go together when pruned, and which cannot go.")
+    ] = False,
     shown: Shown,
 ) -> int:
     """Show inputs, outputs, size, layers and cost."""
+    from onnxopt.report.groups_view import groups_document
     from onnxopt.report.inspection import inspect_model, schema_document
 
+    if groups:
+        emit(groups_document(model), shown)
+        return ExitCode.OK
     emit(schema_document(model) if schema else inspect_model(model, _sizes(dim or []), sparsity=sparsity), shown)
     return ExitCode.OK
 

@@ -200,6 +200,10 @@ class Drop:
     broken: bool
     draws: Array = field(repr=False)
 
+    def within(self, budget: float) -> bool:
+        """Return whether the measured drop is at most `budget`, up to rounding."""
+        return not self.broken and self.value <= budget + 1e-12
+
     def probability_within(self, budget: float) -> float:
         """Return the probability that the true drop is at most `budget`; 0 when `broken`."""
         return 0.0 if self.broken else probability_within(budget, self.draws, self.n)

@@ -5,7 +5,7 @@ from onnxopt.model_file.manifest import sha256_of, write_manifest
 from onnxopt.model_file.memory import check, fits_protobuf, flush_denormals, materialize, size_bytes, to_bytes
 from onnxopt.model_file.opset import opset_of, upgrade_opset
 from onnxopt.model_file.proto import from_proto, to_proto
-from onnxopt.model_file.save import atomic_write_bytes, atomic_write_text, save, size_of
+from onnxopt.model_file.save import atomic_write_bytes, atomic_write_text, save, size_of, stamped
 from onnxopt.model_file.signature import Signature, TensorSpec, probe_feeds, signature_of
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "signature_of",
     "size_bytes",
     "size_of",
+    "stamped",
     "to_bytes",
     "to_proto",
     "upgrade_opset",

@@ -1,5 +1,7 @@
 """A model in memory: its size, its validity, its bytes for ONNX Runtime."""
 
+import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,6 +60,19 @@ def materialize(model: ir.Model) -> Iterator[bytes | str]:
         yield str(path)
 
 
+@contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    # The checker is C++ and warns on file descriptor 1, where results go that another program reads.
+    sys.stdout.flush()
+    saved = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)
+
+
 def check(model: ir.Model) -> None:
     """Check the model with the ONNX checker.
 
@@ -65,11 +80,12 @@ def check(model: ir.Model) -> None:
         ModelError: ONX305, with the checker's first line.
     """
     try:
-        if fits_protobuf(model):
-            onnx.checker.check_model(to_proto(model))
-        else:
-            with materialize(model) as path:
-                onnx.checker.check_model(path)
+        with _stdout_to_stderr():
+            if fits_protobuf(model):
+                onnx.checker.check_model(to_proto(model))
+            else:
+                with materialize(model) as path:
+                    onnx.checker.check_model(path)
     except onnx.checker.ValidationError as error:
         raise ModelError("ONX305", "the model is invalid", why=first_line(error)) from error
 

@@ -98,6 +98,15 @@ def _loaded_from(model: ir.Model) -> set[tuple[int, int] | None]:
     return {_identity(Path(t.path)) for t in weights(model) if isinstance(t, ir.ExternalTensor)} - {None}
 
 
+def stamped(model: ir.Model, provenance: Mapping[str, str]) -> ir.Model:
+    """Return a copy as `save` would write it: denormal weights flushed, `provenance` added under `onnxopt.*`."""
+    copy = model.clone()
+    memory.flush_denormals(copy)
+    for key, text in provenance.items():
+        copy.metadata_props[f"onnxopt.{key}"] = text
+    return copy
+
+
 def save(
     model: ir.Model, path: str | Path, *, overwrite: bool = False, provenance: Mapping[str, str] | None = None
 ) -> tuple[Path, ...]:
@@ -124,10 +133,7 @@ def save(
             where=str(path),
             hint="Save under another name or in another folder.",
         )
-    saved = model.clone()
-    memory.flush_denormals(saved)
-    for key, text in (provenance or {}).items():
-        saved.metadata_props[f"onnxopt.{key}"] = text
+    saved = stamped(model, provenance or {})
     stale = _replaced(path)
     if memory.fits_protobuf(saved):
         atomic_write_bytes(path, memory.to_bytes(saved), overwrite=overwrite)

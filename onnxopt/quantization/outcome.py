@@ -9,6 +9,42 @@ WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN")
 """Operators whose time and size are mostly weights: the ones a user asks about."""
 
 
+HAS_INTEGER_KERNEL = frozenset(
+    [
+        "Add",
+        "ArgMax",
+        "AveragePool",
+        "Clip",
+        "Concat",
+        "Conv",
+        "DepthToSpace",
+        "Expand",
+        "Flatten",
+        "Gather",
+        "Gemm",
+        "GlobalAveragePool",
+        "LeakyRelu",
+        "MatMul",
+        "MaxPool",
+        "Mul",
+        "Pad",
+        "Relu",
+        "Reshape",
+        "Resize",
+        "Sigmoid",
+        "Slice",
+        "Softmax",
+        "SpaceToDepth",
+        "Split",
+        "Squeeze",
+        "Transpose",
+        "Unsqueeze",
+        "Where",
+    ]
+)
+"""What ONNX Runtime's CPU provider fuses with Q/DQ around it; others run in float between them."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """Names of layers that are INT8 now with what was done, and of weighted layers that are not, with the reason."""
@@ -55,6 +91,8 @@ def _is_quantized(name: str, now: Mapping[str, ir.Node]) -> bool:
     # A float layer behind a quantized one reads dequantized activations, but no dequantized weights.
     if node.op_type in WEIGHTED:
         return all(map(_is_dequantized, node.inputs[:2]))
+    if node.op_type not in HAS_INTEGER_KERNEL:
+        return False
     requantized = any(use.node.op_type == "QuantizeLinear" for v in node.outputs for use in v.uses())
     return requantized and _is_dequantized(next(iter(node.inputs), None))
 

@@ -32,7 +32,7 @@ class Judged:
     @property
     def within(self) -> bool:
         """Whether the measured drop is inside the budget."""
-        return not self.drop.broken and self.drop.value <= self.allowed
+        return self.drop.within(self.allowed)
 
 
 @dataclass(frozen=True)

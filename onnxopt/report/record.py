@@ -112,6 +112,7 @@ class ProofRecord(Part):
     score: ScoreRecord
     drop: DropRecord
     confidence: float
+    asked: float
     baseline_latency: LatencyRecord
     latency: LatencyRecord
     accepted: bool

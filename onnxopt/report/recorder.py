@@ -7,9 +7,12 @@ from datetime import UTC, datetime
 import onnx_ir as ir
 
 from onnxopt import model_file
+from onnxopt.catalog import format_passes
 from onnxopt.errors import OnnxoptError, first_line
+from onnxopt.pipeline import Pass
 from onnxopt.report.folder import BEST, RunFolder
 from onnxopt.report.job import Job
+from onnxopt.report.provenance import provenance
 from onnxopt.report.record import FileRecord, RunRecord
 from onnxopt.report.recording import (
     data_record,
@@ -69,14 +72,17 @@ class Recorder:
         """Search, and return the record and the model in best.onnx; raises like `onnxopt.optimize`."""
         size = self.record.model.size_bytes
         try:
-            result = search(self.job.model, self.job.parts, self.job.metric, self.job.settings, self, size)
+            result = search(self.job.model, self.job.parts, self.job.metric, self.job.settings, self, size, self._stamp)
         except KeyboardInterrupt:
-            self._end("interrupted", "the run was interrupted; best.onnx is the best until then and is not proved")
+            self._end("interrupted", self._interrupted())
             raise
         except Exception as error:
             self._end("failed", str(error) if isinstance(error, OnnxoptError) else first_line(error))
             raise
         return self._finish(result)
+
+    def _stamp(self, model: ir.Model, passes: tuple[Pass, ...]) -> ir.Model:
+        return model_file.stamped(model, provenance(format_passes(passes), self.job.path))
 
     def baseline(self, trial: Trial, allowed_drop: float) -> None:
         """Write it down with the first trial."""
@@ -143,6 +149,10 @@ class Recorder:
         if self.folder.began:
             self._update(status=status, reason=reason)
             self.folder.finish(self.record)
+
+    def _interrupted(self) -> str:
+        kept = "the original" if self.leader is None else "the best until then and is not proved"
+        return f"the run was interrupted; best.onnx is {kept}"
 
     def _finish(self, result: SearchResult) -> tuple[RunRecord, ir.Model]:
         self.trials = list(result.trials)

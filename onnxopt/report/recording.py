@@ -84,6 +84,7 @@ def proof_record(proof: Proof) -> record.ProofRecord:
         score=score_record(proof.score),
         drop=drop_record(proof.drop),
         confidence=proof.confidence,
+        asked=proof.asked,
         baseline_latency=latency_record(proof.baseline_latency),
         latency=latency_record(proof.latency),
         accepted=proof.accepted,

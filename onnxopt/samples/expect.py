@@ -8,6 +8,9 @@ import numpy as np
 from onnxopt.errors import DataError, nearest
 from onnxopt.model_file import Signature
 
+ANY_INPUT = ("x", "X", "data", "input", "inputs", "image", "images", "features", "arr_0", "array", "")
+"""Names under which the array of a model with a single input is taken, whatever the model calls it."""
+
 LABEL_KEYS = ("y", "label", "labels", "target")
 _SEQUENCE_WORDS = ("seq", "len", "time")
 
@@ -55,8 +58,8 @@ def by_input(
 ) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
     """Return the arrays of the inputs in graph order, and the labels if there are any.
 
-    A model with one input takes the only array whatever its name is. Arrays of text that no input takes are notes,
-    such as file names, and are left out.
+    A model with one input takes the only array also under one of the names in `ANY_INPUT`. Arrays of text that no
+    input takes are notes, such as file names, and are left out.
 
     Raises:
         DataError: ONX202 an input is missing, or an array belongs to no input.
@@ -66,7 +69,7 @@ def by_input(
     given = {key: array for key, array in arrays.items() if key in inputs or key not in LABEL_KEYS}
     if all(spec.dtype != "str" for spec in signature.inputs):
         given = {key: array for key, array in given.items() if key in inputs or array.dtype.kind not in "US"}
-    if len(inputs) == 1 and len(given) == 1:
+    if len(inputs) == 1 and len(given) == 1 and next(iter(given)) in (*inputs, *ANY_INPUT):
         return {next(iter(inputs)): next(iter(given.values()))}, labels
     for name in inputs:
         if name not in given:

@@ -1,7 +1,7 @@
 """The search: build, check and measure candidates, then prove the best on samples that took no part."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import onnx_ir as ir
@@ -11,16 +11,20 @@ from onnxopt.errors import DataError, ModelError, NativeError
 from onnxopt.measure.judge import FidelityJudge, Judge, LabelJudge
 from onnxopt.measure.latency import Latency, measure_latency
 from onnxopt.measure.score import Metric
-from onnxopt.pipeline import Context, Pipeline
+from onnxopt.pipeline import Context, Pass, Pipeline
 from onnxopt.quantization.isa import target_of
+from onnxopt.quantization.outcome import WEIGHTED
 from onnxopt.samples import Samples
-from onnxopt.search.bar import Bar
+from onnxopt.search.bar import MOST_PROOFS, Bar
+from onnxopt.search.budget import Goal
 from onnxopt.search.observer import Observer, Silent
 from onnxopt.search.parts import Parts, typical_feeds
 from onnxopt.search.sensitivity import rank_layers
 from onnxopt.search.settings import Settings
 from onnxopt.search.strategies import first_candidates, keep_counts, keep_in_float, static_pass
 from onnxopt.search.trial import Candidate, Proof, SearchResult, Trial, Verdict
+
+Stamp = Callable[[ir.Model, tuple[Pass, ...]], ir.Model]
 
 SENSITIVITY_SAMPLES = 32
 PROOF_LATENCY_FACTOR = 3
@@ -33,6 +37,7 @@ def search(
     settings: Settings | None = None,
     observer: Observer | None = None,
     size_bytes: int | None = None,
+    stamp: Stamp | None = None,
 ) -> SearchResult:
     """Return the best model inside the budget, proved on the hold-out part, or the original with the reason.
 
@@ -43,6 +48,7 @@ def search(
         settings: budget, goal and how to measure.
         observer: told every step.
         size_bytes: of the file the model came from; None to go by its size when saved again.
+        stamp: makes of a built model the one that is saved, so that what is measured is what ships; None for as it is.
 
     A candidate that is not faster than the original, larger than it, over the budget, or that cannot be built or run
     never wins, and each says why.
@@ -53,15 +59,22 @@ def search(
         ModelError: ONX304 the original cannot be loaded.
         NativeError: ONX401 the original cannot be run.
     """
-    return _Search(model, parts, metric, settings or Settings(), observer or Silent()).run(size_bytes)
+    return _Search(model, parts, metric, settings or Settings(), observer or Silent(), stamp).run(size_bytes)
 
 
 class _Search:
     """One search; holds what its steps share."""
 
     def __init__(
-        self, model: ir.Model, parts: Parts, metric: Metric | None, settings: Settings, observer: Observer
+        self,
+        model: ir.Model,
+        parts: Parts,
+        metric: Metric | None,
+        settings: Settings,
+        observer: Observer,
+        stamp: Stamp | None,
     ) -> None:
+        self.stamp = stamp or (lambda built, _: built)
         self.model, self.parts, self.metric, self.settings, self.observer = model, parts, metric, settings, observer
         self.context = Context(target_of(settings.target), parts.calibration, seed=settings.seed)
         self.judge = self._judge(parts.search)
@@ -147,15 +160,16 @@ class _Search:
                 return Trial(candidate, Verdict.UNCHANGED, reason, built.steps), None
             same = self._same_as(built.model, candidate)
             if same is not None:
-                return Trial(candidate, Verdict.UNCHANGED, f"the same model as {same}", built.steps), None
-            score = self.judge.evaluate(built.model)
-            latency = self._latency({"baseline": self.model, candidate.name: built.model}, self.settings.latency_s)
+                return Trial(candidate, Verdict.SAME, f"the same model as {same}", built.steps), None
+            model = self.stamp(built.model, candidate.passes)
+            score = self.judge.evaluate(model)
+            latency = self._latency({"baseline": self.model, candidate.name: model}, self.settings.latency_s)
         except (ModelError, NativeError) as error:
             return Trial(candidate, Verdict.FAILED, str(error)), None
-        drop, size, timed = self.judge.drop(score), model_file.size_bytes(built.model), latency[candidate.name]
+        drop, size, timed = self.judge.drop(score), model_file.size_bytes(model), latency[candidate.name]
         assert timed.speedup is not None
         verdict, reason = self.bar.verdict(drop, timed.speedup, size)
-        return Trial(candidate, verdict, reason, built.steps, size, score, drop, timed), built.model
+        return Trial(candidate, verdict, reason, built.steps, size, score, drop, timed), model
 
     def _same_as(self, model: ir.Model, candidate: Candidate) -> str | None:
         if not model_file.fits_protobuf(model):
@@ -166,23 +180,26 @@ class _Search:
 
     def _keep_harmful_layers(self) -> None:
         """Leave the most harmful layers in float while every static candidate drops too much."""
-        statics = [t for t in self.trials if static_pass(t.candidate) and t.drop is not None]
+        worth_it = (Verdict.OVER_BUDGET, Verdict.WITHIN)  # the others are too slow or too large anyway
+        statics = [t for t in self.trials if static_pass(t.candidate) and t.drop is not None and t.verdict in worth_it]
         if not statics or any(self.bar.accurate(t) for t in statics):
             return
         best = min(statics, key=lambda t: t.drop.value if t.drop is not None else float("inf"))
         spec = static_pass(best.candidate)
         assert spec is not None
-        layers = tuple(edit.target for edit in best.steps[-1].edits)
+        quantized = tuple(edit.target for edit in best.steps[-1].edits)
+        weighted = tuple(edit.target for edit in best.steps[-1].edits if edit.action.split()[0] in WEIGHTED)
         ranked = rank_layers(
             self._build(Candidate("float", best.candidate.passes[:-1])),
             spec,
-            layers,
+            weighted,
+            quantized,
             self.parts.calibration.take(SENSITIVITY_SAMPLES),
             self.context,
             self.settings.runtime,
             lambda done, total: self.observer.progress("sensitivity of layers", done, total),
         )
-        for count in keep_counts(len(layers)):
+        for count in keep_counts(len(weighted)):
             kept = tuple(s.layer for s in ranked[:count])
             if self.bar.accurate(self._try(keep_in_float(best.candidate, kept))):
                 return
@@ -191,23 +208,35 @@ class _Search:
         """Measure finalists on the hold-out part, the best first, until one holds; else return the original."""
         judge = self._judge(self.parts.holdout)
         proofs: list[Proof] = []
-        finalists = self.bar.finalists(self.trials)
+        finalists = self.bar.finalists(self.trials)[:MOST_PROOFS]
         for number, trial in enumerate(finalists):
             self.observer.progress("proof on the hold-out part", number, len(finalists))
-            model, name = self._build(trial.candidate), trial.candidate.name
-            score = judge.evaluate(model)
-            drop = judge.drop(score)
-            timed = self._latency({"baseline": self.model, name: model}, PROOF_LATENCY_FACTOR * self.settings.latency_s)
+            name = trial.candidate.name
+            try:
+                model = self.stamp(self._build(trial.candidate), trial.candidate.passes)
+                score = judge.evaluate(model)
+                drop = judge.drop(score)
+                seconds = PROOF_LATENCY_FACTOR * self.settings.latency_s
+                timed = self._latency({"baseline": self.model, name: model}, seconds)
+            except (ModelError, NativeError) as error:
+                self._fail(trial, error)
+                continue
             speedup = timed[name].speedup
             assert speedup is not None
             assert trial.size_bytes is not None
-            held = self.bar.holds(drop, speedup, trial.size_bytes)
+            held = self.bar.holds(drop, speedup, trial.size_bytes, len(proofs))
             confidence = drop.probability_within(self.bar.allowed_drop)
-            proofs.append(Proof(name, judge.baseline(), score, drop, confidence, timed["baseline"], timed[name], held))
+            asked = self.bar.asked(len(proofs))
+            both = (timed["baseline"], timed[name])
+            proofs.append(Proof(name, judge.baseline(), score, drop, confidence, asked, *both, held))
             if held:
                 self.observer.progress("proof on the hold-out part", len(finalists), len(finalists))
                 return model, tuple(proofs)
         return self.model, tuple(proofs)
+
+    def _fail(self, trial: Trial, error: Exception) -> None:
+        place = self.trials.index(trial)
+        self.trials[place] = replace(trial, verdict=Verdict.FAILED, reason=f"on the hold-out part: {error}")
 
     def _decided(self, trial: Trial, proofs: Sequence[Proof]) -> Trial:
         proof = next((p for p in proofs if p.candidate == trial.candidate.name), None)
@@ -229,8 +258,15 @@ class _Search:
             best = proofs[0]
             return f"no candidate held on the hold-out part; {best.candidate}: {self.bar.why_unproven(best)}"
         verdicts = {t.verdict for t in self.trials}
-        if verdicts <= {Verdict.UNCHANGED, Verdict.FAILED}:
+        failed = next((t for t in self.trials if t.verdict is Verdict.FAILED), None)
+        if failed is not None and verdicts <= {Verdict.UNCHANGED, Verdict.FAILED}:
+            return f"every candidate that changes the model failed; {failed.candidate.name}: {failed.reason}"
+        if verdicts <= {Verdict.UNCHANGED}:
             return "no pass finds anything to do in this model"
         if Verdict.OVER_BUDGET in verdicts:
             return "every candidate that is faster and not larger drops more than the budget allows"
-        return f"no candidate is {'faster' if self.bar.goal.value == 'latency' else 'smaller'} than the original"
+        if self.bar.goal is Goal.SIZE:
+            return "no candidate is at least 1 % smaller than the original and as fast"
+        if Verdict.LARGER in verdicts:
+            return "the candidates that are faster are larger than the original"
+        return "no candidate is faster than the original"

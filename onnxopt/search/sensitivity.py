@@ -25,6 +25,7 @@ def rank_layers(
     model: ir.Model,
     spec: QuantizeStatic,
     layers: Sequence[str],
+    quantized: Sequence[str],
     samples: Samples,
     context: Context,
     runtime: Runtime,
@@ -35,7 +36,8 @@ def rank_layers(
     Args:
         model: float, with the node names that `layers` uses.
         spec: the quantization; its own exclusions do not count here.
-        layers: names of the nodes that `spec` quantizes.
+        layers: names of the nodes to rank.
+        quantized: names of all nodes that `spec` quantizes.
         samples: to compare outputs on; labels are not used.
         context: of the search; its cache spares calibrating again.
         runtime: how to run.
@@ -44,11 +46,11 @@ def rank_layers(
     baseline = Session(model, runtime)
     found = []
     for number, layer in enumerate(layers):
-        alone = replace(spec, exclude=tuple(other for other in layers if other != layer))
+        alone = replace(spec, exclude=tuple(other for other in quantized if other != layer))
         progress(number, len(layers))
         try:
-            quantized = Pipeline((alone,)).run(model, context).model
-            outputs = fidelity(baseline, quantized, samples, runtime).outputs
+            built = Pipeline((alone,)).run(model, context).model
+            outputs = fidelity(baseline, built, samples, runtime).outputs
         except (ModelError, NativeError):
             # A layer that cannot even be quantized alone is the first to be left in float.
             found.append(Sensitivity(layer, float("-inf")))

@@ -30,6 +30,7 @@ class Verdict(Enum):
     LARGER = "larger"
     UNPROVEN = "not proven on the hold-out part"
     UNCHANGED = "nothing to do"
+    SAME = "same as another"
     FAILED = "failed"
 
 
@@ -60,6 +61,7 @@ class Proof:
 
     Attributes:
         confidence: probability that the true drop is inside the budget, given the hold-out part.
+        asked: the confidence it had to reach; later attempts on the same part have to reach more.
     """
 
     candidate: str
@@ -67,6 +69,7 @@ class Proof:
     score: Evaluation
     drop: Drop
     confidence: float
+    asked: float
     baseline_latency: Latency
     latency: Latency
     accepted: bool

@@ -158,7 +158,7 @@ def test_the_nearest_names_are_offered(place, cli):
 
 
 def test_a_bug_is_told_from_a_mistake(place, cli, monkeypatch):
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise RuntimeError("unexpected")
 
     monkeypatch.setattr("onnxopt.report.inspection.inspect_model", fail)

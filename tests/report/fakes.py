@@ -32,7 +32,13 @@ def drop(value: float, n: int = 200) -> Drop:
 
 
 def fake_search(
-    model: ir.Model, parts: Parts, metric: Metric | None, settings: Settings, observer: Observer, size_bytes: int
+    model: ir.Model,
+    parts: Parts,
+    metric: Metric | None,
+    settings: Settings,
+    observer: Observer,
+    size_bytes: int,
+    stamp: object,
 ) -> SearchResult:
     """Find that dynamic quantization wins, with figures that never change."""
     baseline = Trial(
@@ -63,7 +69,7 @@ def fake_search(
     )
     observer.best(built.model, best)
     observer.finished(best)
-    proof = Proof("dynamic", score(0.985), score(0.982), drop(0.003), 0.97, latency(1.25), latency(0.5, 2.5), True)
+    proof = Proof("dynamic", score(0.985), score(0.982), drop(0.003), 0.97, 0.7, latency(1.25), latency(0.5, 2.5), True)
     won = Trial(dynamic, Verdict.WINNER, "proved", built.steps, 250_000, score(0.98), drop(0.005), latency(0.5, 2.5))
     return SearchResult(
         "accuracy", "top1", 0.01, baseline, (slow, won), (proof,), won, built.model, "dynamic is the best"
@@ -71,27 +77,45 @@ def fake_search(
 
 
 def interrupted_search(
-    model: ir.Model, parts: Parts, metric: Metric | None, settings: Settings, observer: Observer, size_bytes: int
+    model: ir.Model,
+    parts: Parts,
+    metric: Metric | None,
+    settings: Settings,
+    observer: Observer,
+    size_bytes: int,
+    stamp: object,
 ) -> SearchResult:
     """Be interrupted when the best so far is known."""
-    fake_search(model, parts, metric, settings, observer, size_bytes)
+    fake_search(model, parts, metric, settings, observer, size_bytes, stamp)
     raise KeyboardInterrupt
 
 
 def losing_search(
-    model: ir.Model, parts: Parts, metric: Metric | None, settings: Settings, observer: Observer, size_bytes: int
+    model: ir.Model,
+    parts: Parts,
+    metric: Metric | None,
+    settings: Settings,
+    observer: Observer,
+    size_bytes: int,
+    stamp: object,
 ) -> SearchResult:
     """Find that nothing wins."""
-    result = fake_search(model, parts, metric, settings, observer, size_bytes)
+    result = fake_search(model, parts, metric, settings, observer, size_bytes, stamp)
     slow = Trial(result.trials[0].candidate, Verdict.SLOWER, "not faster")
     return SearchResult("accuracy", "top1", 0.01, result.baseline, (slow,), (), None, model, "no candidate is faster")
 
 
 def failing_search(
-    model: ir.Model, parts: Parts, metric: Metric | None, settings: Settings, observer: Observer, size_bytes: int
+    model: ir.Model,
+    parts: Parts,
+    metric: Metric | None,
+    settings: Settings,
+    observer: Observer,
+    size_bytes: int,
+    stamp: object,
 ) -> SearchResult:
     """Fail when the best so far is known."""
-    fake_search(model, parts, metric, settings, observer, size_bytes)
+    fake_search(model, parts, metric, settings, observer, size_bytes, stamp)
     raise RuntimeError("unexpected")
 
 

@@ -214,3 +214,10 @@ def test_what_does_not_fit(arrays: dict[str, np.ndarray], model: Signature, mess
     with pytest.raises(DataError, match=message) as caught:
         open_samples(arrays, model)
     assert str(caught.value).endswith(f"expected: {model}")
+
+
+def test_a_name_that_is_no_inputs_is_refused(tmp_path):
+    np.savez(tmp_path / "d.npz", imagge=np.zeros((4, 1, 8, 8), np.float32))
+    signature = Signature((TensorSpec("image", "float32", ("batch", 1, 8, 8)),), ())
+    with pytest.raises(DataError, match=r"ONX202.*'image' is missing.*imagge"):
+        open_samples(tmp_path / "d.npz", signature)

@@ -64,7 +64,7 @@ def test_every_form_gives_the_same_samples(form: str) -> None:
         np.testing.assert_array_equal(batch.labels, Y)
 
 
-@pytest.mark.parametrize("data", [X, torch.from_numpy(X), [X], iter(X), [{"anything": X}], CalibrationReader()])
+@pytest.mark.parametrize("data", [X, torch.from_numpy(X), [X], iter(X), [{"data": X}], CalibrationReader()])
 def test_without_labels(data: object) -> None:
     samples = open_samples(data, TABULAR)
     (feeds,) = samples

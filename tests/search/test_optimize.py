@@ -131,16 +131,20 @@ def test_when_none_holds_the_original_is_returned_with_the_reason() -> None:
     assert result.winner is None
     assert to_bytes(result.model) == ORIGINAL
     assert result.reason.startswith("no candidate held on the hold-out part; a: ")
-    assert "probability 0.50, 0.70 is asked for" in {t.candidate.name: t.reason for t in result.trials}["b"]
+    assert "probability 0.50, 0.85 is asked for" in {t.candidate.name: t.reason for t in result.trials}["b"]
 
 
 @pytest.mark.parametrize(
     ("figures", "goal", "says"),
     [
         (Figures(speedup=0.9), Goal.LATENCY, "no candidate is faster"),
-        (Figures(bytes_saved=0), Goal.SIZE, "no candidate is smaller"),
+        (Figures(bytes_saved=0), Goal.SIZE, "no candidate is at least 1 % smaller"),
         (Figures(drop=0.5), Goal.LATENCY, "more than the budget allows"),
-        (Figures(error=ModelError("ONX304", "no")), Goal.LATENCY, "no pass finds anything to do"),
+        (
+            Figures(error=ModelError("ONX304", "no")),
+            Goal.LATENCY,
+            "every candidate that changes the model failed; a: ONX304",
+        ),
     ],
 )
 def test_the_reason_says_why_nothing_won(figures: Figures, goal: Goal, says: str) -> None:

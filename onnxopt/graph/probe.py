@@ -1,0 +1,150 @@
+"""Concrete shapes of every value, and the values of small constants and shape computations, at made-up input sizes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from onnx.reference import ReferenceEvaluator
+
+from onnxopt.graph.cost import Shape
+
+_SMALL = 4096
+"""Elements up to which a constant is a shape or an index list rather than a weight."""
+_FOLDED = (
+    "Abs Add And Cast Ceil Concat ConstantOfShape Div Equal Expand Floor Gather Greater GreaterOrEqual Identity Less "
+    "LessOrEqual Max Min Mod Mul Neg Not Or Pow Range ReduceMax ReduceMin ReduceProd ReduceSum Reshape Round Slice "
+    "Split Sqrt Squeeze Sub Tile Transpose Unsqueeze Where"
+)
+"""Operators that shapes are computed with; their results are followed when small."""
+_SIZES = ((2, 8, 3, 16), (2, 32, 3, 64), (2, 5, 3, 7), (2, 224, 3, 256), (2, 1, 3, 1))
+"""Batch and other dynamic sizes of a first and a second probe, in the order they are tried."""
+
+
+@dataclass
+class Probe:
+    """What is known of every value, by name, at one choice of dynamic sizes.
+
+    Attributes:
+        fed: shape of each input.
+        failures: nodes whose shapes could not be inferred.
+    """
+
+    fed: dict[str, Shape]
+    shapes: dict[str, Shape] = field(default_factory=dict)
+    dtypes: dict[str, int] = field(default_factory=dict)
+    values: dict[str, np.ndarray] = field(default_factory=dict)
+    failures: int = 0
+
+    def put(self, name: str, array: np.ndarray) -> None:
+        """Note the value of something small."""
+        self.values[name], self.shapes[name] = array, array.shape
+        self.dtypes[name] = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+
+
+def two_probes(model: ir.Model) -> tuple[Probe, Probe]:
+    """Return probes at two choices of the dynamic sizes, so that what depends on them shows; the best of several."""
+    best: tuple[Probe, Probe] | None = None
+    for batch, other, batch_2, other_2 in _SIZES:
+        pair = probe(model, fed_shapes(model, batch, other)), probe(model, fed_shapes(model, batch_2, other_2))
+        if best is None or pair[0].failures + pair[1].failures < best[0].failures + best[1].failures:
+            best = pair
+        if not best[0].failures + best[1].failures:
+            break
+    assert best is not None
+    return best
+
+
+def fed_shapes(model: ir.Model, batch: int, other: int) -> dict[str, Shape]:
+    """Return a shape for each input: dynamic first dimensions are `batch`, further ones `other`."""
+    shapes = dict[str, Shape]()
+    for value in model.graph.inputs:
+        if value.name in model.graph.initializers or value.shape is None:
+            continue
+        dims = enumerate(value.shape)
+        shapes[value.name or ""] = tuple(
+            d if isinstance(d, int) and d > 0 else (batch if i == 0 else other) for i, d in dims
+        )
+    return shapes
+
+
+def probe(model: ir.Model, fed: Mapping[str, Shape]) -> Probe:
+    """Follow concrete shapes through the main graph; what cannot be inferred is left out."""
+    found = Probe(dict(fed), dict(fed))
+    for value in model.graph.inputs:
+        if value.dtype is not None:
+            found.dtypes[value.name or ""] = int(value.dtype)
+    for name, value in model.graph.initializers.items():
+        tensor = value.const_value
+        if tensor is None:
+            continue
+        found.shapes[name], found.dtypes[name] = tuple(int(d) for d in tensor.shape.numpy()), int(tensor.dtype)
+        numeric = tensor.dtype is not ir.DataType.STRING and (tensor.dtype.is_integer() or tensor.size <= 16)
+        if numeric and tensor.size <= _SMALL:
+            found.values[name] = tensor.numpy()
+    opsets = [onnx.helper.make_opsetid(domain, version) for domain, version in model.opset_imports.items()]
+    for node in model.graph:
+        _follow(node, found, opsets)
+    return found
+
+
+def _follow(node: ir.Node, found: Probe, opsets: list[Any]) -> None:
+    """Add what the outputs of `node` are, as far as it can be told."""
+    names = [v.name if v is not None else "" for v in node.inputs]
+    if any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values()):
+        return
+    if any(name and (name not in found.shapes or name not in found.dtypes) for name in names):
+        return
+    if node.op_type in ("Shape", "Size") and not node.domain and names[0]:
+        shape = np.array(found.shapes[str(names[0])], np.int64)
+        first, last = (node.attributes[k].as_int() if k in node.attributes else None for k in ("start", "end"))
+        result = shape[first:last] if node.op_type == "Shape" else np.array(shape.prod(), np.int64)
+        found.put(node.outputs[0].name or "", result)
+        return
+    proto = ir.to_proto(node)
+    if not node.domain and node.op_type in _FOLDED.split() and all(name in found.values for name in names if name):
+        try:
+            results = _evaluate(proto, found, opsets)
+        except Exception:  # the reference has no common error; the shapes alone are inferred below
+            results = []
+        if results and all(isinstance(r, np.ndarray) and r.size <= _SMALL for r in results):
+            for value, result in zip(node.outputs, results, strict=True):
+                found.put(value.name or "", result)
+            return
+    try:
+        inferred = _inferred(proto, found, opsets)
+    except Exception:  # onnx raises several unrelated types here
+        found.failures += not node.domain
+        return
+    for name, kind in inferred.items():
+        if not kind.HasField("tensor_type") or not kind.tensor_type.HasField("shape"):
+            continue
+        dims = kind.tensor_type.shape.dim
+        if all(d.HasField("dim_value") and d.dim_value > 0 for d in dims):
+            found.shapes[name] = tuple(d.dim_value for d in dims)
+            found.dtypes[name] = kind.tensor_type.elem_type
+        elif any(d.HasField("dim_value") and d.dim_value <= 0 for d in dims):
+            found.failures += 1
+
+
+def _evaluate(proto: onnx.NodeProto, found: Probe, opsets: list[Any]) -> list[Any]:
+    feeds = {name: found.values[name] for name in proto.input if name}
+    inputs = [
+        onnx.helper.make_tensor_value_info(n, onnx.helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
+        for n, a in feeds.items()
+    ]
+    outputs = [onnx.helper.make_empty_tensor_value_info(n) for n in proto.output]
+    graph = onnx.helper.make_graph([proto], "one", inputs, outputs)
+    return list(ReferenceEvaluator(onnx.helper.make_model(graph, opset_imports=opsets)).run(None, feeds))
+
+
+def _inferred(proto: onnx.NodeProto, found: Probe, opsets: list[Any]) -> dict[str, onnx.TypeProto]:
+    domains = ("", "ai.onnx") if proto.domain in ("", "ai.onnx") else (proto.domain,)
+    version = next((o.version for o in opsets if o.domain in domains), 1)
+    schema = onnx.defs.get_schema(proto.op_type, version, domains[0])
+    names = [name for name in proto.input if name]
+    types = {n: onnx.helper.make_tensor_type_proto(found.dtypes[n], found.shapes[n]) for n in names}
+    data = {n: onnx.numpy_helper.from_array(found.values[n]) for n in names if n in found.values}
+    return onnx.shape_inference.infer_node_outputs(schema, proto, types, data, None, opsets, 10)

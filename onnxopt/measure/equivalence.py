@@ -1,0 +1,63 @@
+"""Whether two models give the same outputs, as far as running them can tell."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxopt.errors import NativeError, OnnxoptError
+from onnxopt.measure.session import Runtime, Session
+from onnxopt.model_file import Signature
+from onnxopt.samples import Feeds
+
+
+def largest_difference(one: ir.Model, other: ir.Model, batches: Sequence[Feeds]) -> float:
+    """Return the largest difference relative to each output's largest magnitude, optimizations off and on.
+
+    What is no float must be equal, and NaN must stand in the same places, or the difference is infinite.
+
+    Raises:
+        ModelError: ONX304 ONNX Runtime cannot load a model.
+        NativeError: ONX401 a run failed.
+    """
+    worst = 0.0
+    for level in ("none", "all"):
+        runtime = Runtime(optimization=level)
+        sessions = Session(one, runtime), Session(other, runtime)
+        for feeds in batches:
+            pairs = zip(*(session.run(feeds) for session in sessions), strict=True)
+            worst = max([worst, *(_difference(a, b) for a, b in pairs)])
+    return worst
+
+
+def runnable(model: ir.Model, signature: Signature, batches: Sequence[Feeds]) -> list[Feeds]:
+    """Return those of `batches` that `model` runs on."""
+    names = {spec.name for spec in signature.inputs}
+    try:
+        session = Session(model, Runtime(optimization="none"))
+    except OnnxoptError:
+        return []
+    good: list[Feeds] = []
+    for feeds in batches:
+        try:
+            session.run({k: v for k, v in feeds.items() if k in names})
+        except NativeError:
+            continue
+        good.append(feeds)
+    return good
+
+
+def _difference(one: Any, other: Any) -> float:
+    if not isinstance(one, np.ndarray) or not isinstance(other, np.ndarray):
+        return 0.0 if one == other else float("inf")
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return float("inf")
+    if one.dtype.kind != "f":
+        return 0.0 if np.array_equal(one, other) else float("inf")
+    a, b = one.astype(np.float64), other.astype(np.float64)
+    if np.array_equal(a, b, equal_nan=True):
+        return 0.0
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return float("inf")
+    return float(np.abs(a - b).max() / max(float(np.abs(a).max()), 1e-6))
