@@ -133,15 +133,23 @@ class Samples:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over every input and label, for the run record; reads all samples once."""
-        digest = hashlib.sha256()
-        for index in self.indices:
-            for key, array in sorted(self.source.read(int(index)).items()):
-                digest.update(f"{key}{array.dtype}{array.shape}".encode())
-                digest.update(_bytes(array))
+        """SHA-256 over every input and label, for the run record."""
+        digest = hashlib.sha256(b"".join(self.digests))
         if self.labels is not None:
             digest.update(_bytes(self.labels))
         return digest.hexdigest()
+
+    @cached_property
+    def digests(self) -> tuple[bytes, ...]:
+        """SHA-256 of the inputs of each sample, in the order of iteration; reads all samples once."""
+        found = []
+        for index in self.indices:
+            digest = hashlib.sha256()
+            for key, array in sorted(self.source.read(int(index)).items()):
+                digest.update(f"{key}{array.dtype}{array.shape}".encode())
+                digest.update(_bytes(array))
+            found.append(digest.digest())
+        return tuple(found)
 
     def with_batch_size(self, batch_size: int) -> "Samples":
         """Return the same samples in batches of another size; a batch size fixed by the model stays."""

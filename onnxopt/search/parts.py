@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxopt.errors import DataError
+from onnxopt.errors import DataError, UsageError
 from onnxopt.samples import Feeds, Samples
 
 CALIBRATION_SHARE, CALIBRATION_MOST = 0.25, 256
@@ -27,8 +27,11 @@ def split_parts(samples: Samples, calibration: Samples | None, seed: int) -> Par
     A third of the rest (at most 1000) is searched on. The larger part is kept for the proof, which needs the
     numbers: a candidate is chosen among few, but must be shown to be inside the budget.
 
+    Samples of `calibration` that are among `samples` too are left out of it.
+
     Raises:
         DataError: ONX205 fewer than 8 samples.
+        UsageError: ONX109 all of `calibration` is among `samples`.
     """
     if len(samples) < LEAST:
         raise DataError(
@@ -42,7 +45,23 @@ def split_parts(samples: Samples, calibration: Samples | None, seed: int) -> Par
     used = 0 if calibration is not None else min(int(count * CALIBRATION_SHARE), CALIBRATION_MOST)
     search = min(int((count - used) * SEARCH_SHARE), SEARCH_MOST)
     first, second, third = samples.split((used, search, count - used - search), seed)
-    return Parts(first if calibration is None else calibration, second, third)
+    return Parts(first if calibration is None else _without(calibration, second, third), second, third)
+
+
+def _without(calibration: Samples, *judged: Samples) -> Samples:
+    """Return `calibration` without the samples that a candidate is judged on, whatever file they came from."""
+    seen = {digest for part in judged for digest in part.digests}
+    kept = np.flatnonzero([digest not in seen for digest in calibration.digests])
+    if len(kept) == len(calibration):
+        return calibration
+    if not len(kept):
+        raise UsageError(
+            "ONX109",
+            "calibration and data are the same samples",
+            where=calibration.name,
+            hint="Leave --calibration out: a part of the data is taken for it, and used for nothing else.",
+        )
+    return calibration.select(calibration.indices[kept])
 
 
 def typical_feeds(samples: Samples, batch_size: int) -> Feeds:

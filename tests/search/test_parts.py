@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onnxopt.errors import DataError
+from onnxopt.errors import DataError, UsageError
+from onnxopt.samples import Samples
+from onnxopt.samples.rows import Rows
 from onnxopt.search.parts import LEAST, split_parts, typical_feeds
 from onnxopt.search.strategies import keep_counts
 from tests import builders
@@ -17,7 +19,7 @@ MODEL = builders.BUILDERS["gemm_mlp"]()
 @given(st.integers(LEAST, 5000), st.integers(0, 100), st.booleans())
 def test_parts_are_disjoint_and_the_proof_gets_the_most(count: int, seed: int, own_calibration: bool) -> None:
     samples = builders.samples_of(MODEL, count=count)
-    other = builders.samples_of(MODEL, count=5) if own_calibration else None
+    other = Samples.of(Rows("other", {"z": np.zeros((5, 1), np.float32)})) if own_calibration else None
     parts = split_parts(samples, other, seed)
     chosen = [parts.search, parts.holdout] + ([] if own_calibration else [parts.calibration])
     indices = np.concatenate([part.indices for part in chosen])
@@ -48,3 +50,12 @@ def test_typical_feeds_of_a_fixed_batch_are_one_run() -> None:
 @pytest.mark.parametrize(("layers", "counts"), [(0, ()), (1, ()), (2, (1,)), (9, (1, 2, 4)), (16, (1, 2, 4, 8))])
 def test_keep_counts(layers: int, counts: tuple[int, ...]) -> None:
     assert keep_counts(layers) == counts
+
+
+def test_what_judges_is_left_out_of_the_calibration() -> None:
+    values = np.arange(40, dtype=np.float32).reshape(40, 1)
+    judged = Samples.of(Rows("judged", {"x": values[:30]}))
+    parts = split_parts(judged, Samples.of(Rows("mixed", {"x": values[20:]})), seed=0)
+    assert sorted(float(feeds["x"][0, 0]) for feeds in parts.calibration) == list(range(30, 40))
+    with pytest.raises(UsageError, match=r"ONX109.*same samples"):
+        split_parts(judged, Samples.of(Rows("copy", {"x": values[:30].copy()})), seed=0)
