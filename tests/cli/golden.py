@@ -11,9 +11,15 @@ def mask(text: str) -> str:
     return re.sub(r"(?<![\w.])-?\d+(\.\d+)?(?![\w.]*onnx)", "#", text)
 
 
-def check(name: str, text: str) -> None:
-    """Run the tests with ONNXOPT_WRITE_GOLDEN=1 to store what is printed now."""
+def check(name: str, text: str, *, measured: bool = False) -> None:
+    """Run the tests with ONNXOPT_WRITE_GOLDEN=1 to store what is printed now.
+
+    Where figures are measured, their width moves words to another line of a table: the order does not count.
+    """
     path = FOLDER / f"{name}.txt"
     if os.environ.get("ONNXOPT_WRITE_GOLDEN"):
         path.write_text(mask(text))
-    assert mask(text).split() == path.read_text().split()
+    words, stored = mask(text).split(), path.read_text().split()
+    if measured:
+        words, stored = sorted(words), sorted(stored)
+    assert words == stored
