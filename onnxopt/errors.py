@@ -52,6 +52,8 @@ CODES: Mapping[str, str] = MappingProxyType(
         "ONX306": "a pass made an invalid model; it was not kept",
         "ONX307": "the opset cannot be raised without changing the outputs",
         "ONX308": "the two models do not have the same inputs and outputs",
+        "ONX309": "the model has operators that cannot be trained",
+        "ONX310": "the trained form of the model does not compute what ONNX Runtime does",
         "ONX401": "ONNX Runtime failed while running the model",
         "ONX402": "ONNX Runtime's quantizer failed",
         "ONX403": "latency measured under emulation would be meaningless",

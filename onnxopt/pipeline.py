@@ -69,11 +69,17 @@ class Skip:
 
 @dataclass(frozen=True)
 class Applied:
-    """What a pass returns."""
+    """What a pass returns.
+
+    Attributes:
+        difference: largest difference of the outputs from what the pass proved them equal to, relative to each
+            output's largest magnitude; None where a pass proves nothing.
+    """
 
     model: ir.Model
     edits: tuple[Edit, ...] = ()
     skipped: tuple[Skip, ...] = ()
+    difference: float | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,7 @@ class Step:
     edits: tuple[Edit, ...]
     skipped: tuple[Skip, ...]
     duration_s: float
+    difference: float | None = None
 
 
 @dataclass(frozen=True)
@@ -131,7 +138,8 @@ class Pipeline:
             current = applied.model
             if applied.edits:
                 _check(current, signature, f"{spec} (step {number} of {len(self.passes)})")
-            steps.append(Step(spec, applied.edits, applied.skipped, time.perf_counter() - start))
+            duration_s = time.perf_counter() - start
+            steps.append(Step(spec, applied.edits, applied.skipped, duration_s, applied.difference))
         return Optimized(current, tuple(steps))
 
 

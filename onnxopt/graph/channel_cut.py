@@ -6,7 +6,8 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxopt.errors import ModelError, UsageError, nearest
-from onnxopt.graph.channel_rewrite import Plan, rewrite
+from onnxopt.graph.channel_plan import Plan
+from onnxopt.graph.channel_rewrite import rewrite
 from onnxopt.graph.channels import COPY_MARK, Channels, channels_of
 from onnxopt.graph.edit import set_weight
 from onnxopt.graph.probe import probe
@@ -79,18 +80,16 @@ def _planned(channels: Channels, kept: Kept) -> Plan:
             raise UsageError("ONX102", "no channel group has this name", where=name, hint=nearest(name, known))
         if known[name].frozen is not None:
             raise ModelError("ONX305", "these channels are frozen", where=name, why=known[name].frozen or "")
-    removed = {
-        root
-        for group, roots in zip(channels.groups, channels.roots, strict=True)
-        for unit, root in enumerate(roots)
-        if unit not in set(kept.get(group.name, range(group.size)))
-    }
-    keeps = dict[str, dict[int, np.ndarray]]()
+    removed = list[int]()
+    for group, roots in zip(channels.groups, channels.roots, strict=True):
+        stay = set(kept.get(group.name, range(group.size)))
+        removed.extend(root for unit, root in enumerate(roots) if unit not in stay)
+    gone, keeps = channels.trace.labels.among([np.array(removed, np.int64)]), dict[str, dict[int, np.ndarray]]()
     for name, axes in channels.trace.axes.items():
         for axis, vector in enumerate(axes):
             if vector is None:
                 continue
-            keep = np.array([r not in removed for r in channels.trace.labels.roots(vector).tolist()])
+            keep = ~gone[channels.trace.labels.roots(vector)]
             if not keep.any():
                 raise ModelError("ONX305", "nothing would be left of an axis", where=name)
             if not keep.all():
@@ -112,7 +111,8 @@ def _carry_out(plan: Plan) -> None:
         for value in node.outputs:
             keep = plan.keep(value)
             if keep and value.shape is not None:
-                value.shape = ir.Shape(int(keep[i].sum()) if i in keep else d for i, d in enumerate(value.shape))
+                sizes = enumerate(value.shape)
+                value.shape = ir.Shape(int(keep[i].sum()) if i in keep and isinstance(d, int) else d for i, d in sizes)
     _tidy(plan)
     _verify(plan)
 

@@ -33,9 +33,15 @@ def execute(trace: Trace, node: ir.Node, move: Move, part: int | None = None) ->
         if where is None:
             continue
         if where in result:
-            trace.labels.freeze(labels, f"{node.op_type} {node.name} merges two axes")
-            trace.labels.freeze(result[where], f"{node.op_type} {node.name} merges two axes")
-            continue
+            reason = f"{node.op_type} {node.name} merges two axes"
+            one, other = result[where], labels
+            if trace.labels.are_copies(one):
+                one, other = other, one
+            trace.labels.freeze(other, reason)
+            # What is only repeated does not stand in the way of what it is repeated for.
+            if not trace.labels.are_copies(other) or trace.labels.are_copies(one):
+                trace.labels.freeze(one, reason)
+            labels = one
         result[where] = labels
     return tuple(result.get(i) for i in range(rank))
 
@@ -50,12 +56,15 @@ def _read_off(
     if not varying:
         trace.labels.freeze(vector, f"{node.op_type} {node.name} picks one position of it")
         return None, vector
+    if len(varying) > 1:
+        named = trace.labels.roots(vector)[moved]
+        distinct = [i for i in varying if (named != named.take([0], i)).any()]
+        varying = distinct or varying
     if len(varying) == 1:
         rest = tuple(0 if i != varying[0] else slice(None) for i in range(moved.ndim))
         return varying[0], vector[moved[rest]]
     if part is None:
-        trace.splits[node.name or ""] = (vector, len(varying))
-        part = varying[min(trace.choice.get(node.name or "", trace.uniform), len(varying) - 1)]
+        part = varying[trace.part(node, vector, len(varying))]
     labels = []
     for index in range(moved.shape[part]):
         together = vector[np.unique(moved.take(index, part))]

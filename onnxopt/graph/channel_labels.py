@@ -11,32 +11,48 @@ Axes = tuple[Vector | None, ...]
 
 
 class Labels:
-    """Classes of labels; a frozen class keeps the first reason it was given."""
+    """Classes of labels; a frozen class keeps the first reason it was given.
+
+    Whole vectors are looked up and united at once, because a model has a million labels.
+    """
 
     def __init__(self) -> None:
-        self._parent: list[int] = []
-        self._reasons: dict[int, str] = {}
+        self._size = 0
+        self._parent = np.arange(1024)
+        self._reason = np.zeros(1024, np.int32)
+        self._copies = np.zeros(1024, bool)
+        self._texts = [""]
+        self._numbers = dict[str, int]()
 
-    def fresh(self, count: int, frozen: str | None = None) -> Vector:
-        """Return new labels, each a class of its own."""
-        first = len(self._parent)
-        self._parent.extend(range(first, first + count))
-        vector = np.arange(first, first + count)
+    def fresh(self, count: int, frozen: str | None = None, copies: bool = False) -> Vector:
+        """Return new labels, each a class of its own; `copies` are of one value, as Expand makes them."""
+        vector = np.arange(self._size, self._size + count)
+        self._size += count
+        room = len(self._parent)
+        if self._size > room:
+            more = max(self._size - room, room)
+            self._parent = np.concatenate([self._parent, np.arange(room, room + more)])
+            self._reason = np.concatenate([self._reason, np.zeros(more, np.int32)])
+            self._copies = np.concatenate([self._copies, np.zeros(more, bool)])
         if frozen is not None:
             self.freeze(vector, frozen)
+        self._copies[vector] = copies
         return vector
 
-    def find(self, label: int) -> int:
-        """Return the label that stands for the class."""
-        parent = self._parent
-        while parent[label] != label:
-            parent[label] = parent[parent[label]]
-            label = parent[label]
-        return label
+    def are_copies(self, vector: Vector) -> bool:
+        """Return whether nothing but copies of one value is in the classes."""
+        return bool(self._copies[self.roots(vector)].all())
 
     def roots(self, vector: Vector) -> Vector:
-        """Return the class of each position."""
-        return np.array([self.find(label) for label in vector.tolist()], dtype=np.int64)
+        """Return the label that stands for the class of each position."""
+        roots: Vector = self._parent[vector]
+        while True:
+            further = self._parent[roots]
+            if (further == roots).all():
+                break
+            roots = further
+        self._parent[vector] = roots
+        return roots
 
     def unite(self, one: Vector, other: Vector) -> None:
         """Unite position by position.
@@ -46,15 +62,26 @@ class Labels:
         """
         if one is other:
             return
-        for a, b in zip(one.tolist(), other.tolist(), strict=True):
-            root, merged = self.find(a), self.find(b)
-            if root == merged:
-                continue
-            root, merged = min(root, merged), max(root, merged)
-            self._parent[merged] = root
-            reason = self._reasons.pop(merged, None)
-            if reason is not None:
-                self._reasons.setdefault(root, reason)
+        if len(one) != len(other):
+            raise ValueError(f"{len(one)} labels are united with {len(other)}")
+        left, right = self.roots(one), self.roots(other)
+        while (differ := left != right).any():
+            pairs = np.stack([np.minimum(left, right), np.maximum(left, right)])[:, differ]
+            # Of chains only one link at a time is united: each label that disappears is in one pair only.
+            _, first = np.unique(pairs[1], return_index=True)
+            kept, merged = pairs[:, first]
+            links = ~np.isin(kept, merged)
+            kept, merged = kept[links], merged[links]
+            self._parent[merged] = kept
+            self._join(kept, merged)
+            left, right = self.roots(left), self.roots(right)
+
+    def _join(self, kept: Vector, merged: Vector) -> None:
+        np.logical_and.at(self._copies, kept, self._copies[merged])
+        frozen = self._reason[merged] > 0
+        for root, label in zip(kept[frozen].tolist(), merged[frozen].tolist(), strict=True):
+            if not self._reason[root]:
+                self._reason[root] = self._reason[label]
 
     def unite_all(self, vector: Vector) -> None:
         """Make one class of all positions."""
@@ -62,12 +89,28 @@ class Labels:
 
     def freeze(self, vector: Vector | None, reason: str) -> None:
         """Let no position be removed."""
-        for label in () if vector is None else vector.tolist():
-            self._reasons.setdefault(self.find(label), reason)
+        if vector is None or not len(vector):
+            return
+        if reason not in self._numbers:
+            self._numbers[reason] = len(self._texts)
+            self._texts.append(reason)
+        roots = self.roots(vector)
+        self._reason[roots[self._reason[roots] == 0]] = self._numbers[reason]
 
     def reason(self, root: int) -> str | None:
         """Return why the class `root` is frozen; None when it is not."""
-        return self._reasons.get(root)
+        return self._texts[self._reason[root]] or None
+
+    def free(self, roots: Vector) -> Vector:
+        """Return which of the classes are not frozen."""
+        return np.asarray(self._reason[roots] == 0)
+
+    def among(self, vectors: Iterable[Vector]) -> Vector:
+        """Return, for every label that there is, whether it stands for a class in `vectors`."""
+        found = np.zeros(len(self._parent), bool)
+        for vector in vectors:
+            found[self.roots(vector)] = True
+        return found
 
     def same(self, vectors: Iterable[Vector | None], reason: str) -> Vector | None:
         """Unite vectors; where one is None nothing can be removed and the others are frozen with `reason`."""

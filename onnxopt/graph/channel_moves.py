@@ -41,9 +41,24 @@ def _transpose(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
 
 
 def _grow(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
-    """Follow Expand: axes of size one become free ones."""
-    axes, shape = trace.of(node.inputs[0]), trace.shape(node.outputs[0])
-    return ((*(None for _ in range(len(shape) - len(axes))), *axes),)
+    """Follow Expand: along an axis that grows stand copies of one value."""
+    value = node.inputs[0]
+    if value is None:
+        raise Frozen("Expand lacks an input")
+    before, shape = trace.shape(value), trace.shape(node.outputs[0])
+    missing = len(shape) - len(before)
+    old = zip((*(1 for _ in range(missing)), *before), (*(None for _ in range(missing)), *trace.of(value)), strict=True)
+    grown = [
+        trace.labels.fresh(after, copies=True) if size == 1 and after > 1 else vector
+        for (size, vector), after in zip(old, shape, strict=True)
+    ]
+    return (tuple(grown),)
+
+
+def _filled(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
+    """Follow ConstantOfShape."""
+    shape = trace.shape(node.outputs[0])
+    return (tuple(trace.labels.fresh(size, copies=True) if size > 1 else None for size in shape),)
 
 
 def _tile(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
@@ -86,43 +101,49 @@ def _slice(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
     value, result = node.inputs[0], list(trace.of(node.inputs[0]))
     if value is None:
         raise Frozen("Slice lacks an input")
-    if all(v is None for v in result):
-        return (tuple(result),)
-    for axis, (start, stop, step) in slices(trace, node).items():
+    for axis, bounds in slices(trace, node).items():
         vector = result[axis]
         if vector is None:
             continue
-        if step != 1:
-            trace.labels.freeze(vector, f"Slice {node.name} takes steps along it")
+        if bounds is None:
+            trace.labels.freeze(vector, f"Slice {node.name} has computed bounds")
             result[axis] = None
-        else:
-            result[axis] = vector[start:stop]
-    if any(v is not None and len(v) == 1 for v in result):
-        raise Frozen(f"Slice {node.name} picks one position")
+            continue
+        taken = vector[taken_positions(bounds, trace.shape(value)[axis])]
+        if len(taken) == 1:
+            trace.labels.freeze(taken, f"Slice {node.name} picks one position of it")
+        result[axis] = taken if len(taken) > 1 else None
     return (tuple(result),)
 
 
-def slices(trace: Trace, node: ir.Node) -> dict[int, tuple[int, int, int]]:
-    """Return start, stop and step per axis that a Slice cuts, counted from the front.
+Bounds = tuple[int, int, int]
+"""Start, end and step as a Slice states them."""
 
-    Raises:
-        Frozen: one of a labelled axis is computed from dynamic sizes.
-    """
+
+def _counted(bounds: Bounds, size: int) -> Bounds:
+    return slice(bounds[0], bounds[1] if bounds[1] >= -size or bounds[2] > 0 else None, bounds[2]).indices(size)
+
+
+def taken_positions(bounds: Bounds, size: int) -> Vector:
+    """Return the positions that a Slice takes of an axis."""
+    return np.arange(*_counted(bounds, size))
+
+
+def slices(trace: Trace, node: ir.Node) -> dict[int, Bounds | None]:
+    """Return what a Slice cuts, per axis; None where it is computed from dynamic sizes."""
     value = node.inputs[0]
     assert value is not None
-    shape = trace.shape(value)
-    starts, ends = _constant(trace, node, 1, "starts"), _constant(trace, node, 2, "ends")
+    rank = len(trace.shape(value))
     axes, steps = _constant(trace, node, 3, "axes"), _constant(trace, node, 4, "steps")
+    try:
+        starts, ends = _constant(trace, node, 1, "starts"), _constant(trace, node, 2, "ends")
+    except Frozen:
+        return dict.fromkeys(range(rank) if axes is None else [a % rank for a in axes])
     if starts is None or ends is None:
         raise Frozen(f"Slice {node.name} lacks an input")
     axes = axes if axes is not None else list(range(len(starts)))
     steps = steps if steps is not None else [1] * len(starts)
-    found = {}
-    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        place = axis % len(shape)
-        first, last, _ = slice(start, end).indices(shape[place])
-        found[place] = (first, last, step)
-    return found
+    return {axis % rank: (i, j, k) for axis, i, j, k in zip(axes, starts, ends, steps, strict=True)}
 
 
 def _gather(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
@@ -134,6 +155,10 @@ def _gather(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
         raise Frozen("Gather lacks an input")
     rank = len(trace.shape(picked))
     middle: Axes = tuple(None for _ in range(rank))
+    if indices is None and trace.is_weight(data):
+        for table in (*axes[:along], *axes[along + 1 :]):
+            if table is not None:
+                trace.sources.append((node.name or "", table))
     if vector is not None:
         if indices is None or rank != 1 or len(indices) < 2:
             trace.labels.freeze(vector, f"Gather {node.name} looks positions of it up")
@@ -172,15 +197,11 @@ def _pad(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
 
 def _resize(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
     value = node.inputs[0]
-    if (
-        value is None
-        or "axes" in node.attributes
-        or (
-            "coordinate_transformation_mode" in node.attributes
-            and node.attributes["coordinate_transformation_mode"].as_string() == "tf_crop_and_resize"
-        )
+    if value is None or (
+        "coordinate_transformation_mode" in node.attributes
+        and node.attributes["coordinate_transformation_mode"].as_string() == "tf_crop_and_resize"
     ):
-        raise Frozen(f"{node.op_type} {node.name} crops or names axes")
+        raise Frozen(f"{node.op_type} {node.name} crops")
     axes, result = trace.of(value), list[Vector | None]()
     for vector, before, after in zip(axes, trace.shape(value), trace.shape(node.outputs[0]), strict=True):
         if before != after:
@@ -223,6 +244,26 @@ def _channels_only(trace: Trace, node: ir.Node, move: Move) -> Axes:
     return execute(trace, node, move, 1)
 
 
+def _triangle(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
+    axes = trace.of(node.inputs[0])
+    for vector in axes[-2:]:
+        trace.labels.freeze(vector, f"Trilu {node.name} zeroes parts of it")
+    return ((*axes[:-2], None, None),)
+
+
+def _quantized(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
+    """Follow a change of type; scales and zero points per channel belong to the channels."""
+    axes = list(trace.of(node.inputs[0]))
+    if integer(node, "block_size", 0):
+        raise Frozen(f"{node.op_type} {node.name} has a scale per block")
+    axis = integer(node, "axis", 1)
+    for value in node.inputs[1:]:
+        if value is not None and trace.shape(value) not in ((), (1,)):
+            reason = f"{node.op_type} {node.name} scales it by what cannot be cut"
+            axes[axis] = trace.labels.same((axes[axis], trace.of(value)[0]), reason)
+    return (tuple(axes),)
+
+
 def _sizes_only(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
     """Follow what reads sizes alone: the sizes of the original are put in their place."""
     del trace, node
@@ -243,6 +284,9 @@ MOVES: Mapping[str, Rule] = MappingProxyType(
         **dict.fromkeys(("Resize", "Upsample"), _resize),
         "DepthToSpace": _depth_to_space,
         "SpaceToDepth": _space_to_depth,
-        **dict.fromkeys(("Shape", "ConstantOfShape", "Range"), _sizes_only),
+        **dict.fromkeys(("Shape", "Range"), _sizes_only),
+        "ConstantOfShape": _filled,
+        "Trilu": _triangle,
+        **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), _quantized),
     }
 )

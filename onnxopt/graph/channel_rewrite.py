@@ -1,49 +1,13 @@
 """Adapt single nodes to a graph that shrinks: groups, target shapes, splits, slices, indices, sizes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
-from onnxopt.graph.channel_moves import slices
-from onnxopt.graph.channel_trace import Trace
-from onnxopt.graph.edit import set_weight
-
-
-@dataclass
-class Plan:
-    """Which positions stay, and the copy of the graph that is made smaller.
-
-    Attributes:
-        trace: of the original.
-        model: the copy.
-        keeps: per value and axis that shrink, whether each position stays.
-    """
-
-    trace: Trace
-    model: ir.Model
-    keeps: Mapping[str, Mapping[int, np.ndarray]]
-
-    def keep(self, value: ir.Value | None) -> Mapping[int, np.ndarray]:
-        """Return what stays of the axes of a value that shrink."""
-        return self.keeps.get((value.name or "") if value is not None else "", {})
-
-    def shape(self, value: ir.Value, which: int = 0) -> tuple[int, ...]:
-        """Return the shape after the cut."""
-        full = (self.trace.first, self.trace.second)[which].shapes[value.name or ""]
-        keep = self.keep(value)
-        return tuple(int(keep[i].sum()) if i in keep else n for i, n in enumerate(full))
-
-    def constant(self, array: np.ndarray, near: str) -> ir.Value:
-        """Return a new initializer."""
-        name, taken = f"{near}_cut", self.model.graph.initializers
-        while name in taken:
-            name += "_"
-        value = ir.Value(name=name)
-        set_weight(value, array)
-        self.model.graph.register_initializer(value)
-        return value
+from onnxopt.graph.channel_moves import slices, taken_positions
+from onnxopt.graph.channel_plan import Plan
+from onnxopt.graph.channel_rules import reduced_axes
 
 
 def rewrite(plan: Plan, node: ir.Node) -> None:
@@ -58,10 +22,24 @@ def rewrite(plan: Plan, node: ir.Node) -> None:
     op, first = node.op_type, node.inputs[0]
     if op in ("Conv", "ConvTranspose"):
         _group(plan, node)
+    elif op == "GroupNormalization":
+        _norm_groups(plan, node)
+    elif op in ("LSTM", "GRU", "RNN"):
+        inner = node.inputs[2]
+        assert inner is not None
+        node.attributes["hidden_size"] = ir.AttrInt64("hidden_size", plan.shape(inner)[2])
+    elif op == "ReduceMean":
+        _mean(plan, node)
+    elif op == "RMSNormalization":
+        _root_mean_square(plan, node)
+    elif op == "Attention":
+        _attention(plan, node)
     elif op in ("Reshape", "Expand"):
         _target(plan, node, 1)
+    elif op == "ConstantOfShape":
+        _target(plan, node, 0)
     elif op == "Resize" and len(node.inputs) > 3 and node.inputs[3] is not None:
-        _target(plan, node, 3)
+        _resize(plan, node)
     elif op == "Split":
         _split(plan, node)
     elif op == "Slice":
@@ -74,36 +52,127 @@ def rewrite(plan: Plan, node: ir.Node) -> None:
 
 def _group(plan: Plan, node: ir.Node) -> None:
     group = node.attributes["group"].as_int() if "group" in node.attributes else 1
-    if group > 1:
+    if group > 1 and not plan.trace.parts.get(node.name or "", 0):
         x = node.inputs[0]
         assert x is not None
         width = plan.trace.shape(x)[1] // group
         node.attributes["group"] = ir.AttrInt64("group", plan.shape(x)[1] // width)
 
 
+def _norm_groups(plan: Plan, node: ir.Node) -> None:
+    x = node.inputs[0]
+    assert x is not None
+    width = plan.trace.shape(x)[1] // node.attributes["num_groups"].as_int()
+    node.attributes["num_groups"] = ir.AttrInt64("num_groups", plan.shape(x)[1] // width)
+
+
+def _mean(plan: Plan, node: ir.Node) -> None:
+    """Divide by as many as in the original, where removed positions count as zero."""
+    original = plan.original(node)
+    value, keep = node.inputs[0], plan.keep(node.inputs[0])
+    assert value is not None
+    share = float(np.prod([keep[i].mean() for i in reduced_axes(plan.trace, original) if i in keep]))
+    if share == 1.0:
+        return
+    kind = ir.DataType(plan.trace.first.dtypes[value.name or ""]).numpy()
+    factor = plan.constant(np.array(share, kind), f"{node.name}_share")
+    output = node.outputs[0]
+    # The mean may be an output of the model, whose name must stay.
+    scaled = value if output.is_graph_output() else output
+    product = plan.node("Mul", [scaled, factor], f"{node.name}_scaled")
+    if scaled is value:
+        plan.model.graph.insert_before(node, product)
+        node.replace_input_with(0, product.outputs[0])
+        return
+    for user, slot in [u for u in output.uses() if u[0] is not product]:
+        user.replace_input_with(slot, product.outputs[0])
+    plan.model.graph.insert_after(node, product)
+
+
+def _root_mean_square(plan: Plan, node: ir.Node) -> None:
+    """Scale to the root mean square of the original: x / sqrt(s m + e) = x / sqrt(m + e / s) / sqrt(s)."""
+    value, scale = node.inputs[:2]
+    assert scale is not None
+    keep = plan.keep(value).get(len(plan.shape(node.outputs[0])) - 1)
+    if keep is None:
+        return
+    share = float(keep.mean())
+    epsilon = node.attributes["epsilon"].as_float() if "epsilon" in node.attributes else 1e-5
+    node.attributes["epsilon"] = ir.AttrFloat32("epsilon", epsilon / share)
+    kind = ir.DataType(plan.trace.first.dtypes[scale.name or ""]).numpy()
+    factor = plan.constant(np.array(share**-0.5, kind), f"{node.name}_share")
+    product = plan.node("Mul", [scale, factor], f"{node.name}_scale")
+    plan.model.graph.insert_before(node, product)
+    node.replace_input_with(1, product.outputs[0])
+
+
+def _attention(plan: Plan, node: ir.Node) -> None:
+    """State the number of heads that stay; scores are scaled by the original dimension of a head."""
+    q, k = node.inputs[:2]
+    assert q is not None
+    assert k is not None
+    packed = len(plan.trace.shape(q)) == 3
+    heads = [node.attributes[n].as_int() if n in node.attributes else 1 for n in ("q_num_heads", "kv_num_heads")]
+    dimension = plan.trace.shape(q)[-1] // (heads[0] if packed else 1)
+    if "scale" not in node.attributes:
+        node.attributes["scale"] = ir.AttrFloat32("scale", float(dimension) ** -0.5)
+    if packed and not plan.trace.parts.get(node.name or "", 0):
+        for name, value, count in (("q_num_heads", q, heads[0]), ("kv_num_heads", k, heads[1])):
+            width = plan.trace.shape(value)[-1] // count
+            node.attributes[name] = ir.AttrInt64(name, plan.shape(value)[-1] // width)
+
+
+def _resize(plan: Plan, node: ir.Node) -> None:
+    """Adapt sizes, which name all axes or only some."""
+    if "axes" not in node.attributes:
+        _target(plan, node, 3)
+        return
+    axes = [a % len(plan.shape(node.outputs[0])) for a in node.attributes["axes"].as_ints()]
+    if any(a in plan.keep(node.outputs[0]) for a in axes):
+        raise ValueError(f"{node.name} states the size of an axis that shrinks")
+
+
 def _target(plan: Plan, node: ir.Node, slot: int) -> None:
     """Put the sizes after the cut into a target shape; what else is computed stays computed, from original sizes."""
-    given, output = node.inputs[slot], node.outputs[0]
+    given, before, output = node.inputs[slot], plan.original(node).inputs[slot], node.outputs[0]
     assert given is not None
+    assert before is not None
     now, name = plan.shape(output), node.name or node.op_type
     static = plan.trace.first.fed == plan.trace.second.fed
-    known = plan.trace.known(given) if static or plan.trace.is_weight(given) else None
+    known = plan.trace.known(before) if static or plan.trace.is_weight(before) else None
     if known is not None:
         offset = len(now) - len(known)
-        kept = (0, -1, 1) if node.op_type == "Expand" else (0, -1)
+        kept = {"Expand": (0, -1, 1), "ConstantOfShape": ()}.get(node.op_type, (0, -1))
         target = [v if v in kept else now[i + offset] for i, v in enumerate(known.tolist())]
         node.replace_input_with(slot, plan.constant(np.array(target, known.dtype), name))
         return
     shrunk = np.array([axis in plan.keep(output) for axis in range(len(now))])
-    if node.op_type != "Reshape" and len(now) != plan.trace.first.shapes[given.name or ""][0]:
+    if node.op_type == "Reshape":
+        stated = plan.trace.first.values.get(before.name or "")
+        second = plan.trace.second.shapes[output.name or ""]
+        merged = [i for i in np.flatnonzero(shrunk).tolist() if second[i] != plan.trace.shape(output)[i]]
+        shrunk[merged] = False
+        if merged and (stated is None or not (stated[merged] == -1).all()):
+            given = _share_of(plan, node, given, {i: plan.keep(output)[i] for i in merged}, len(now))
+    if node.op_type != "Reshape" and len(now) != plan.trace.first.shapes[before.name or ""][0]:
         raise ValueError(f"the target of {name} is computed")
     if not shrunk.any() and node.op_type == "Expand":
         return
     sizes = plan.constant(np.array(now, np.int64), name)
-    chosen = ir.Node("", "Where", [plan.constant(shrunk, f"{name}_shrinks"), sizes, given])
-    chosen.name, chosen.outputs[0].name = f"{name}_target", f"{name}_target_shape"
+    chosen = plan.node("Where", [plan.constant(shrunk, f"{name}_shrinks"), sizes, given], f"{name}_target")
     plan.model.graph.insert_before(node, chosen)
     node.replace_input_with(slot, chosen.outputs[0])
+
+
+def _share_of(plan: Plan, node: ir.Node, sizes: ir.Value, keep: Mapping[int, np.ndarray], rank: int) -> ir.Value:
+    """Return computed sizes of which axes merged with a dynamic one keep their share."""
+    factors = [[int(count(keep[i])) if i in keep else 1 for i in range(rank)] for count in (np.sum, np.size)]
+    for op, factor in zip(("Mul", "Div"), factors, strict=True):
+        constant = plan.constant(np.array(factor, np.int64), f"{node.name}_share")
+        scaled = plan.node(op, [sizes, constant], f"{node.name}_share_{op.lower()}")
+        plan.model.graph.insert_before(node, scaled)
+        sizes = scaled.outputs[0]
+    return sizes
 
 
 def _split(plan: Plan, node: ir.Node) -> None:
@@ -123,25 +192,23 @@ def _split(plan: Plan, node: ir.Node) -> None:
 
 
 def _slice(plan: Plan, node: ir.Node) -> None:
-    original = next(n for n in plan.trace.model.graph if n.name == node.name)
-    keep, found = plan.keep(node.inputs[0]), slices(plan.trace, original)
+    source = node.inputs[0]
+    assert source is not None
+    original = plan.original(node)
+    keep, found = plan.keep(source), slices(plan.trace, original)
     if not any(axis in keep for axis in found):
         return
     columns: list[list[int]] = [[], [], [], []]
-    source = node.inputs[0]
-    assert source is not None
-    known = plan.trace.known(original.inputs[2]) if len(node.inputs) > 2 else None
-    ends = known.reshape(-1).tolist() if known is not None else original.attributes["ends"].as_ints()
-    for (axis, (start, stop, step)), end in zip(found.items(), ends, strict=True):
-        first, last = start, stop
+    for axis, bounds in found.items():
+        if bounds is None:
+            raise ValueError(f"{node.name} has computed bounds")
+        first, last, step = bounds
         if axis in keep:
-            first, last = int(keep[axis][:start].sum()), int(keep[axis][:stop].sum())
-        elif plan.trace.second.shapes[source.name or ""][axis] != plan.trace.shape(source)[axis]:
-            if step != 1 or start != 0 or (end >= 0 and end < 2**30):
-                raise ValueError(f"{node.name} also slices a dynamic axis")
-            last = 2**31 - 1
-        elif step < 0:
-            raise ValueError(f"{node.name} also slices backwards")
+            positions = taken_positions(bounds, len(keep[axis]))
+            first, last = int(keep[axis][: positions[0]].sum()), int(keep[axis][: positions[-1] + 1].sum())
+            if step != 1:
+                _pick(plan, node, axis, positions)
+                first, last, step = 0, 2**31 - 1, 1
         for column, number in zip(columns, (first, last, axis, step), strict=True):
             column.append(number)
     if len(node.inputs) < 2:
@@ -151,6 +218,18 @@ def _slice(plan: Plan, node: ir.Node) -> None:
     node.resize_inputs(5)
     for slot, column in enumerate(columns, start=1):
         node.replace_input_with(slot, plan.constant(np.array(column, np.int64), node.name or "slice"))
+
+
+def _pick(plan: Plan, node: ir.Node, axis: int, positions: np.ndarray) -> None:
+    """Gather before a Slice what it takes in steps: what stays need not lie at equal distances."""
+    original = plan.original(node)
+    source, keep = node.inputs[0], plan.keep(original.inputs[0])[axis]
+    moved = np.cumsum(keep) - 1
+    chosen = np.array([moved[i] for i in positions.tolist() if keep[i]], np.int64)
+    picked = plan.constant(chosen, node.name or "slice")
+    gather = plan.node("Gather", [source, picked], f"{node.name}_steps", axis=axis)
+    plan.model.graph.insert_before(node, gather)
+    node.replace_input_with(0, gather.outputs[0])
 
 
 def _gather(plan: Plan, node: ir.Node) -> None:
@@ -180,8 +259,7 @@ def _original_sizes(plan: Plan, node: ir.Node) -> None:
         raise ValueError(f"{node.name} reads a size that changes")
     fixed = plan.constant(both[0] == both[1], f"{node.name}_is_fixed")
     sizes = plan.constant(both[0].astype(np.int64), node.name or "shape")
-    chosen = ir.Node("", "Where", [fixed, sizes, output], name=f"{node.name}_original")
-    chosen.outputs[0].name = f"{node.name}_original_sizes"
+    chosen = plan.node("Where", [fixed, sizes, output], f"{node.name}_original")
     for user, slot in [u for u in output.uses() if u[0] is not chosen]:
         user.replace_input_with(slot, chosen.outputs[0])
     plan.model.graph.insert_after(node, chosen)

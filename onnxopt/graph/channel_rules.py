@@ -5,10 +5,13 @@ from types import MappingProxyType
 
 import onnx_ir as ir
 
+from onnxopt.graph.channel_attention import ATTENTION
 from onnxopt.graph.channel_labels import Axes
 from onnxopt.graph.channel_layers import LAYERS
 from onnxopt.graph.channel_moves import MOVES
 from onnxopt.graph.channel_node import broadcast, freeze_rest, integer, operand, optional, why
+from onnxopt.graph.channel_norms import NORMS
+from onnxopt.graph.channel_recurrent import RECURRENT
 from onnxopt.graph.channel_trace import Frozen, Rule, Trace
 
 _ELEMENTWISE = (
@@ -22,6 +25,8 @@ _REDUCTIONS = (
     "ReduceSumSquare ArgMax ArgMin"
 )
 
+_ZEROS_DO_NOTHING = ("ReduceSum", "ReduceSumSquare", "ReduceL1", "ReduceL2")
+
 
 def _elementwise(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
     if "broadcast" in node.attributes:
@@ -30,7 +35,7 @@ def _elementwise(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
     if node.op_type == "Dropout":
         operands = operands[:1]
     axes = broadcast(trace, node, operands)
-    return tuple(axes for _ in node.outputs)
+    return (axes,)
 
 
 def _along(default: int) -> Rule:
@@ -53,30 +58,17 @@ def _along(default: int) -> Rule:
     return rule
 
 
-def _norm_from(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
+def _sampled(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
+    """Follow what reads images at computed places."""
     axes = trace.of(operand(node, 0))
-    start = integer(node, "axis", -1) % len(axes)
+    freeze_rest(trace, axes, (0, 1), why(node, "samples it"))
     for value in node.inputs[1:]:
-        trace.freeze(value, why(node, "normalizes over it"))
-    for vector in axes[start:]:
-        trace.labels.freeze(vector, why(node, "normalizes over it"))
-    kept = tuple(v if i < start else None for i, v in enumerate(axes))
-    return (kept,)
-
-
-def _per_channel(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
-    """Follow normalizations with one set of parameters per channel."""
-    axes = trace.of(operand(node, 0))
-    if len([v for v in node.outputs if v.uses() or v.is_graph_output()]) > 1:
-        raise Frozen(why(node, "trains its statistics"))
-    if len(axes) < 2:
-        raise Frozen(why(node, "has no channel axis"))
-    vectors = [axes[1], *(trace.of(v)[0] for v in node.inputs[1:] if v is not None)]
-    joined = trace.labels.same(vectors, why(node, "joins it with what cannot be cut"))
-    if node.op_type == "InstanceNormalization":
-        freeze_rest(trace, axes, (0, 1), why(node, "normalizes over it"))
-        return ((axes[0], joined, *(None for _ in axes[2:])),)
-    return ((axes[0], joined, *axes[2:]),)
+        trace.freeze(value, why(node, "reads it as places"))
+    rank = len(trace.shape(node.outputs[0]))
+    first = axes[0] if node.op_type == "GridSample" else None
+    if first is None:
+        trace.labels.freeze(axes[0], why(node, "picks images"))
+    return ((first, axes[1], *(None for _ in range(rank - 2))),)
 
 
 def _pool(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
@@ -87,24 +79,37 @@ def _pool(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
     return ((*axes[:2], *(None for _ in axes[2:])),)
 
 
-def _reduction(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
-    value = operand(node, 0)
-    axes, rank = trace.of(value), len(trace.shape(value))
+def reduced_axes(trace: Trace, node: ir.Node) -> list[int]:
+    """Return the axes that a reduction reduces.
+
+    Raises:
+        Frozen: they are computed.
+    """
+    rank = len(trace.shape(operand(node, 0)))
     if node.op_type in ("ArgMax", "ArgMin"):
-        reduced = [integer(node, "axis", 0) % rank]
-    elif "axes" in node.attributes:
-        reduced = [a % rank for a in node.attributes["axes"].as_ints()]
+        return [integer(node, "axis", 0) % rank]
+    listed: list[int] = []
+    if "axes" in node.attributes:
+        listed = [a % rank for a in node.attributes["axes"].as_ints()]
     elif optional(node, 1) is not None:
         given = trace.known(node.inputs[1])
         if given is None:
             raise Frozen(why(node, "reduces over computed axes"))
-        reduced = [int(a) % rank for a in given.reshape(-1)]
-    else:
-        reduced = []
-    if not reduced:
-        reduced = [] if integer(node, "noop_with_empty_axes", 0) else list(range(rank))
+        listed = [int(a) % rank for a in given.reshape(-1)]
+    return listed or ([] if integer(node, "noop_with_empty_axes", 0) else list(range(rank)))
+
+
+def _centres(node: ir.Node) -> bool:
+    """Return whether a mean is subtracted from what it is of: zeros that are no longer there would not be centred."""
+    return any(user.op_type == "Sub" and node.inputs[0] in user.inputs for user, _ in node.outputs[0].uses())
+
+
+def _reduction(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
+    value = operand(node, 0)
+    axes, reduced = trace.of(value), reduced_axes(trace, node)
+    exact = node.op_type in _ZEROS_DO_NOTHING or (node.op_type == "ReduceMean" and not _centres(node))
     for axis in reduced:
-        if node.op_type == "ReduceSum":
+        if exact:
             trace.consume(value, axis, axes[axis])
         else:
             trace.labels.freeze(axes[axis], why(node, "reduces over it"))
@@ -117,13 +122,15 @@ RULES: Mapping[str, Rule] = MappingProxyType(
     {
         **dict.fromkeys(_ELEMENTWISE.split(), _elementwise),
         **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax"), _along(-1)),
-        **dict.fromkeys(("LpNormalization", "CumSum"), _along(-1)),
-        **dict.fromkeys(("LayerNormalization", "RMSNormalization"), _norm_from),
-        **dict.fromkeys(("BatchNormalization", "InstanceNormalization"), _per_channel),
+        "CumSum": _along(-1),
         **dict.fromkeys(("MaxPool", "AveragePool", "LpPool"), _pool),
         **dict.fromkeys(("GlobalMaxPool", "GlobalAveragePool", "GlobalLpPool"), _pool),
+        **dict.fromkeys(("GridSample", "RoiAlign", "MaxRoiPool"), _sampled),
         **dict.fromkeys(_REDUCTIONS.split(), _reduction),
+        **NORMS,
         **LAYERS,
+        **RECURRENT,
+        **ATTENTION,
         **MOVES,
     }
 )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
@@ -9,6 +10,17 @@ import onnx_ir as ir
 from onnxopt.graph.channel_labels import Axes, Labels, Vector
 from onnxopt.graph.cost import Shape
 from onnxopt.graph.probe import Probe
+
+Unit = Literal["channel", "group", "group-channel", "head", "head-dimension", "hidden"]
+"""What a unit is: one channel of a layer, a whole group of a grouped convolution or normalization, the same channel of
+every group, an attention head with its keys and values, the same dimension of every head, a state of a recurrent layer.
+"""
+
+
+_CARRYING = frozenset(
+    ("Reshape", "Transpose", "MatMul", "Add", "Mul", "Div", "Sub", "Softmax", "Where", "Cast", "Identity", "Dropout")
+)
+"""Operators that labels of an axis merged with a dynamic one are followed through."""
 
 
 class Frozen(Exception):
@@ -27,6 +39,8 @@ class Trace:
         consumers: value, axis and labels wherever a sum over the axis ends the labels.
         sources: node and labels wherever weights begin them.
         splits: per node that splits an axis, the labels, and into how many parts.
+        parts: per node that splits an axis, which of the parts is cut.
+        kinds: what the labels of an axis are once it is cut, the most telling last.
     """
 
     model: ir.Model
@@ -40,6 +54,9 @@ class Trace:
     consumers: list[tuple[str, int, Vector]] = field(default_factory=list)
     sources: list[tuple[str, Vector]] = field(default_factory=list)
     splits: dict[str, tuple[Vector, int]] = field(default_factory=dict)
+    parts: dict[str, int] = field(default_factory=dict)
+    kinds: list[tuple["Unit", Vector]] = field(default_factory=list)
+    _constant: dict[str, bool] = field(default_factory=dict)
 
     def shape(self, value: ir.Value) -> Shape:
         """Return the shape in the first probe."""
@@ -57,10 +74,26 @@ class Trace:
         """Return whether a value comes from constants alone."""
         if value is None:
             return False
-        node = value.producer()
-        if node is None:
-            return value.name in self.model.graph.initializers and not value.is_graph_input()
-        return bool(node.inputs) and len(node.inputs) < 3 and all(v is None or self.is_weight(v) for v in node.inputs)
+        name, node = value.name or "", value.producer()
+        if name not in self._constant:
+            if node is None:
+                self._constant[name] = name in self.model.graph.initializers and not value.is_graph_input()
+            else:
+                known = [self.is_weight(v) for v in node.inputs if v is not None]
+                self._constant[name] = bool(known) and all(known)
+        return self._constant[name]
+
+    def part(self, node: ir.Node, vector: Vector, parts: int) -> int:
+        """Return which of the parts that a node splits an axis in is to be cut, the outermost being 0."""
+        name = node.name or ""
+        self.splits[name] = (vector, parts)
+        self.parts[name] = min(self.choice.get(name, self.uniform), parts - 1)
+        return self.parts[name]
+
+    def kind(self, unit: "Unit", vector: Vector | None) -> None:
+        """Note what the units of an axis are."""
+        if vector is not None:
+            self.kinds.append((unit, vector))
 
     def of(self, value: ir.Value | None) -> Axes:
         """Return the labels of a value; a constant gets new ones, which its users unite with theirs."""
@@ -83,7 +116,10 @@ class Trace:
 
     def consume(self, value: ir.Value, axis: int, vector: Vector | None) -> None:
         """Note that a node sums over `axis` of `value`, so its removed positions must count as zero."""
-        if vector is not None:
+        name = value.name or ""
+        if vector is not None and self.first.shapes[name][axis] != self.second.shapes[name][axis]:
+            self.labels.freeze(vector, f"{name} mixes it with a dynamic size and is summed over")
+        elif vector is not None:
             self.consumers.append((value.name or "", axis, vector))
 
     def run(self, rules: Mapping[str, "Rule"]) -> None:
@@ -114,10 +150,20 @@ class Trace:
             shapes = [p.shapes.get(value.name or "", ()) for p in (self.first, self.second)]
             axes = results[position] if position < len(results) else tuple(None for _ in shapes[0])
             fixed = [a == b for a, b in zip(*shapes, strict=True)]
-            for vector, same in zip(axes, fixed, strict=True):
-                if not same:
+            kept = list(axes)
+            for axis, (vector, same) in enumerate(zip(axes, fixed, strict=True)):
+                if vector is not None and not same and not self._repeats(node, vector, shapes[1][axis]):
                     self.labels.freeze(vector, f"{label} mixes it with a dynamic size")
-            self.axes[value.name or ""] = tuple(v if s else None for v, s in zip(axes, fixed, strict=True))
+                    kept[axis] = None
+            self.axes[value.name or ""] = tuple(kept)
+
+    def _repeats(self, node: ir.Node, vector: Vector, other: int) -> bool:
+        """Return whether labels stand on a dynamic axis once per sample, as where batch and heads are one axis."""
+        if node.op_type not in _CARRYING:
+            return False
+        roots = self.labels.roots(vector)
+        periods = (p for p in range(1, len(roots)) if len(roots) % p == 0 and other % p == 0)
+        return any(np.array_equal(roots, np.tile(roots[:p], len(roots) // p)) for p in periods)
 
     def _results(self, node: ir.Node, rules: Mapping[str, "Rule"]) -> tuple[Axes, ...]:
         label = f"{node.op_type} {node.name}"

@@ -6,7 +6,9 @@ from math import prod
 
 import onnx_ir as ir
 
+from onnxopt.graph.channels import normalized
 from onnxopt.graph.cost import Shape, macs_of, shape_of, with_fixed_shapes
+from onnxopt.graph.probe import probe
 
 WEIGHT_SLOTS: Mapping[str, tuple[int, ...]] = {
     **dict.fromkeys(("Conv", "ConvInteger", "ConvTranspose", "Gemm", "MatMul", "MatMulInteger"), (1, 0)),
@@ -64,6 +66,7 @@ class Anatomy:
 def anatomy_of(model: ir.Model, sizes: Mapping[str, int] | None = None) -> Anatomy:
     """Return the layers of `model`, with costs at the input shape where dynamic sizes are `sizes`, or else 1."""
     fixed = with_fixed_shapes(model, sizes or {})
+    _follow_shapes(fixed, model)
     weights = {v.name for v in _initializers(model)}
     layers, macs, unknown = [], 0, 0
     operators = dict[str, int]()
@@ -87,6 +90,18 @@ def anatomy_of(model: ir.Model, sizes: Mapping[str, int] | None = None) -> Anato
         _parameters(model),
         dict(sorted(operators.items())),
     )
+
+
+def _follow_shapes(fixed: ir.Model, model: ir.Model) -> None:
+    """Fill in the shapes that inference misses where they depend on computed sizes."""
+    unknown = [v for node in fixed.graph for v in node.outputs if shape_of(v) is None]
+    if not unknown:
+        return
+    fed = {v.name or "": shape_of(v) for v in fixed.graph.inputs}
+    shapes = probe(normalized(model), {name: shape for name, shape in fed.items() if shape is not None}).shapes
+    for value in unknown:
+        if value.name in shapes:
+            value.shape = ir.Shape(shapes[value.name])
 
 
 def _slots(node: ir.Node) -> Iterator[ir.Value | None]:

@@ -19,6 +19,8 @@ _FOLDED = (
     "Split Sqrt Squeeze Sub Tile Transpose Unsqueeze Where"
 )
 """Operators that shapes are computed with; their results are followed when small."""
+_SAME_SHAPE = ("GroupNormalization",)
+"""Operators without an inference of their own, being functions; the output is as the first input."""
 _SIZES = ((2, 8, 3, 16), (2, 32, 3, 64), (2, 5, 3, 7), (2, 224, 3, 256), (2, 1, 3, 1))
 """Batch and other dynamic sizes of a first and a second probe, in the order they are tried."""
 
@@ -102,6 +104,10 @@ def _follow(node: ir.Node, found: Probe, opsets: list[Any]) -> None:
         first, last = (node.attributes[k].as_int() if k in node.attributes else None for k in ("start", "end"))
         result = shape[first:last] if node.op_type == "Shape" else np.array(shape.prod(), np.int64)
         found.put(node.outputs[0].name or "", result)
+        return
+    if node.op_type in _SAME_SHAPE and not node.domain and names[0]:
+        name = node.outputs[0].name or ""
+        found.shapes[name], found.dtypes[name] = found.shapes[names[0]], found.dtypes[names[0]]
         return
     proto = ir.to_proto(node)
     if not node.domain and node.op_type in _FOLDED.split() and all(name in found.values for name in names if name):

@@ -15,14 +15,17 @@ from onnxopt.samples import Feeds
 def largest_difference(one: ir.Model, other: ir.Model, batches: Sequence[Feeds]) -> float:
     """Return the largest difference relative to each output's largest magnitude, optimizations off and on.
 
-    What is no float must be equal, and NaN must stand in the same places, or the difference is infinite.
+    What is no float must be equal, and NaN must stand in the same places, or the difference is infinite. Of models
+    with DequantizeLinear only optimizations off: the optimizer puts integer products in their place, which round
+    differently in models of different size.
 
     Raises:
         ModelError: ONX304 ONNX Runtime cannot load a model.
         NativeError: ONX401 a run failed.
     """
     worst = 0.0
-    for level in ("none", "all"):
+    quantized = any(node.op_type == "DequantizeLinear" for node in one.graph)
+    for level in ("none",) if quantized else ("none", "all"):
         runtime = Runtime(optimization=level)
         sessions = Session(one, runtime), Session(other, runtime)
         for feeds in batches:

@@ -1,27 +1,17 @@
 """Channels removed for good, so that the file and the work shrink."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from math import ceil, gcd
+from dataclasses import dataclass, fields
 from typing import Annotated, ClassVar, Literal
-from zlib import crc32
 
-import numpy as np
 import onnx_ir as ir
 from pydantic import Field
 
-from onnxopt.errors import ModelError, OnnxoptError
-from onnxopt.graph.channel_cut import cut_channels, mask_channels
-from onnxopt.graph.channels import ChannelGroup, Channels, channels_of
-from onnxopt.graph.check import require_nodes
-from onnxopt.measure.equivalence import largest_difference, runnable
-from onnxopt.model_file import probe_feeds, signature_of
-from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
-from onnxopt.samples import Feeds
-
-PROVED_RELATIVE = 1e-4
-"""Largest difference between the smaller model and the original with masked channels."""
-_WIDE_TARGETS = ("x86-vnni", "x86-avx512", "x86-amx")
+from onnxopt.graph.channels import channels_of
+from onnxopt.pipeline import Applied, Context, Effect, Pass
+from onnxopt.pruning.protect import Protect
+from onnxopt.pruning.prune import prune
+from onnxopt.pruning.request import Importance, Normalize, Request, Scope
+from onnxopt.reconstruction.fit import Method
 
 
 @dataclass(frozen=True)
@@ -29,130 +19,52 @@ class PruneChannels(Pass):
     """Remove the least important channels, neurons and heads of every layer, and prove that only those went.
 
     What belongs to a channel is found by following it through the graph; whatever cannot be followed is left alone.
-    The proof runs the original with zeros in place of the channels against the smaller model.
+    The proof runs the original with zeros in place of the channels against the smaller model. With calibration
+    samples the layers that read removed channels make up for them.
 
         Conv(64) - Relu - Conv   ->   Conv(48) - Relu - Conv
 
     Attributes:
-        ratio: share of the channels of each group to remove.
-        importance: what decides which channels stay.
+        ratio: share of the channels to remove; of each group, or of all together with `scope=global`.
+        macs: share of the multiply-accumulates that may remain; decides instead of `ratio` when given.
+        latency: share of the median time that may remain, measured on this machine; decides instead of both.
+        importance: what decides which channels stay; `auto` is `obs` with samples and `l1` without. `obs` is what the
+            layers that read a channel lose once they have made up for it; `taylor` and `fisher` need torch.
+        scope: `local` takes the same share of every group, `global` takes more where less is lost; `auto` is `global`
+            with samples or with `macs` or `latency`, and `local` otherwise.
+        normalize: how a global choice compares groups: `measured` by what losing some of each does to the outputs,
+            given samples; by the `share` of what a group is worth; or as `lamp` does.
+        compensate: how layers make up for what they lost, given samples: `ls` by all their weights, `affine` by a
+            scale and offset per output, `bias` by the offset alone.
         round_to: channels are kept in multiples of it; `auto` is the width of the target's registers.
         exclude: names of nodes whose channels stay.
+        protect: channels that stay because of where they are; when not given, those of the first and last layer and of
+            embeddings, unless a global choice has measured what they are worth.
+        ratios: `NODE:RATIO` for layers with a share of their own.
     """
 
     name: ClassVar[str] = "prune-channels"
     effect: ClassVar[Effect] = Effect.LOSSY
 
     ratio: Annotated[float, Field(ge=0, lt=1)] = 0.25
-    importance: Literal["l1", "l2", "random"] = "l1"
+    macs: Annotated[float, Field(gt=0, le=1)] | None = None
+    latency: Annotated[float, Field(gt=0, le=1)] | None = None
+    importance: Importance = "auto"
+    scope: Scope = "auto"
+    normalize: Normalize = "measured"
+    compensate: Method = "ls"
     round_to: Literal["auto", 1, 2, 4, 8, 16, 32, 64] = "auto"
     exclude: tuple[str, ...] = ()
+    protect: tuple[Protect, ...] | None = None
+    ratios: tuple[str, ...] = ()
 
     def apply(self, model: ir.Model, context: Context) -> Applied:
         """Prune `model`; says which groups stayed whole and why.
 
         Raises:
-            UsageError: ONX102 `exclude` names something that is not there.
+            UsageError: ONX102 a name is none of the model's, ONX109 the importance needs samples.
         """
-        if self.ratio == 0:
+        if self.macs is None and self.latency is None and self.ratio == 0 and not self.ratios:
             return Applied(model)
-        channels = channels_of(model)
-        require_nodes(channels.model, self.exclude)
-        if not channels.groups:
-            return Applied(model, (), (Skip("graph", "no layer has weights whose channels could be followed"),))
-        kept, skipped = self.plan(channels, context)
-        if not kept:
-            return Applied(model, (), tuple(skipped))
-        batches = runnable(channels.model, signature_of(model), list(_batches(channels, context)))
-        if not batches:
-            skipped += [Skip(name, "the model runs on no made-up input, so nothing can be proved") for name in kept]
-            return Applied(model, (), tuple(skipped))
-        result, proved = _proved(channels, kept, batches, skipped)
-        sizes = {group.name: group for group in channels.groups}
-        edits = tuple(Edit(name, _action(sizes[name], units)) for name, units in proved.items())
-        return Applied(model if result is None else result, edits if result is not None else (), tuple(skipped))
-
-    def plan(self, channels: Channels, context: Context) -> tuple[dict[str, tuple[int, ...]], list[Skip]]:
-        """Return the units to keep per group, and the groups that stay whole."""
-        kept, skipped = dict[str, tuple[int, ...]](), list[Skip]()
-        block = self.round_to if self.round_to != "auto" else 16 if context.target.name in _WIDE_TARGETS else 8
-        for group in channels.groups:
-            width = min((len(positions[0]) for _, _, positions in group.members), default=1)
-            step = block // gcd(block, width)
-            count = ceil(ceil(group.size * (1 - self.ratio) - 1e-9) / step) * step
-            if group.frozen is not None:
-                skipped.append(Skip(group.name, group.frozen))
-            elif not set(self.exclude).isdisjoint(group.sources):
-                skipped.append(Skip(group.name, "excluded"))
-            elif count >= group.size:
-                skipped.append(Skip(group.name, f"{group.size} units, kept in multiples of {step}, are not too many"))
-            else:
-                scores = importance_of(channels, group, self.importance, context.seed)
-                best = np.argsort(-scores, kind="stable")[:count]
-                kept[group.name] = tuple(sorted(best.tolist()))
-        return kept, skipped
-
-
-def importance_of(channels: Channels, group: ChannelGroup, importance: str, seed: int) -> np.ndarray:
-    """Return a score per unit from the matrices and kernels among its weights; higher is kept."""
-    if importance == "random":
-        return np.random.RandomState((seed + crc32(group.name.encode())) % 2**32).random_sample(group.size)
-    scores = np.zeros(group.size)
-    for name, axis, positions in group.members:
-        tensor = channels.model.graph.initializers[name].const_value
-        if tensor is None or len(tensor.shape) < 2:
-            continue
-        array = np.moveaxis(tensor.numpy(), axis, 0).astype(np.float64).reshape(tensor.shape.numpy()[axis], -1)
-        norms = np.abs(array).sum(1) if importance == "l1" else np.square(array).sum(1)
-        scores += np.array([norms[list(unit)].sum() for unit in positions])
-    return scores
-
-
-def _batches(channels: Channels, context: Context) -> Iterable[Feeds]:
-    signature = signature_of(channels.model)
-    first, second = channels.trace.first.fed, channels.trace.second.fed
-    # Some models declare a free batch and run at one only.
-    single = {name: (1, *shape[1:]) if shape != second[name] else shape for name, shape in first.items()}
-    for seed, fed in enumerate((first, second, single)):
-        specs = tuple(replace(spec, shape=fed.get(spec.name, spec.shape)) for spec in signature.inputs)
-        yield probe_feeds(replace(signature, inputs=specs), seed=seed)
-    if context.calibration is not None:
-        yield next(iter(context.calibration))
-
-
-def _proved(
-    channels: Channels, kept: dict[str, tuple[int, ...]], batches: list[Feeds], skipped: list[Skip]
-) -> tuple[ir.Model | None, dict[str, tuple[int, ...]]]:
-    """Return the smaller model and the groups it is smaller in; a group that cannot be proved stays whole."""
-    result, reason = _cut_and_prove(channels, kept, batches)
-    if result is not None:
-        return result, kept
-    proved, best = dict[str, tuple[int, ...]](), None
-    for name, units in kept.items():
-        result, reason = _cut_and_prove(channels, {**proved, name: units}, batches)
-        if result is None:
-            skipped.append(Skip(name, reason))
-        else:
-            proved[name], best = units, result
-    return best, proved
-
-
-def _cut_and_prove(
-    channels: Channels, kept: dict[str, tuple[int, ...]], batches: list[Feeds]
-) -> tuple[ir.Model | None, str]:
-    """Return the smaller model, or None and why it is not to be trusted."""
-    try:
-        smaller = cut_channels(channels, kept)
-        difference = largest_difference(mask_channels(channels, kept), smaller, batches)
-    except ModelError as error:
-        return None, f"not removed: {error.where} {error.why or error.what}".replace("\n", " ")
-    except OnnxoptError as error:
-        return None, f"not removed: {error.why or error.what}".replace("\n", " ")
-    if difference > PROVED_RELATIVE:
-        return None, f"not removed: the outputs differ from the masked model by {difference:.1e}"
-    return smaller, ""
-
-
-def _action(group: ChannelGroup, units: tuple[int, ...]) -> str:
-    others = f", shared with {', '.join(group.sources[1:])}" if len(group.sources) > 1 else ""
-    return f"{group.size - len(units)} of {group.size} channels removed{others}"
+        request = Request(**{f.name: getattr(self, f.name) for f in fields(self)})
+        return prune(model, context, request, channels_of)

@@ -28,6 +28,14 @@ OPTION_SETS: Mapping[str, tuple[str, ...]] = {
         "quantize-static{method=percentile,percentile=99,per_channel=false,reduce_range=yes,samples=3}",
         "quantize-static{op_types=[Conv,MatMul]}",
     ),
+    "prune-channels": (
+        "prune-channels{macs=0.5,round_to=1}",
+        "prune-channels{ratio=0.5,round_to=1,scope=local,importance=act-var,compensate=affine}",
+    ),
+    "prune-heads": ("prune-heads{ratio=0.5}",),
+    "prune-groups": ("prune-groups{ratio=0.5}",),
+    "prune-blocks": ("prune-blocks{ratio=1,layers=true}",),
+    "prune-weights": ("prune-weights{importance=wanda}", "prune-weights{pattern=2:4,importance=wanda}"),
 }
 """Options worth testing on every model, beside the defaults."""
 

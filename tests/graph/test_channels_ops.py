@@ -164,7 +164,7 @@ OPS: dict[str, Op] = {
     "one_hot": _simple("CumSum", lambda net: net.const(np.int64(1))),
     "unknown": _simple("LRN", size=3),
 }
-FROZEN = ("softmax_over", "layer_norm_over", "mean_over", "one_hot", "unknown")
+FROZEN = ("softmax_over", "layer_norm_over", "one_hot", "unknown")
 """Operators after which no channel of the first convolution may go."""
 
 

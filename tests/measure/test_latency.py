@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from measure_models import FakeClock, linear
+from measure_models import FakeClock, built, linear
+from onnx import TensorProto, helper
 
 from onnxopt.errors import ModelError, NativeError
 from onnxopt.measure import emulation, latency
@@ -201,3 +202,26 @@ def test_rosetta_is_found(monkeypatch):
     assert "Rosetta" in emulation.emulator()
     answer.stdout = "0\n"
     assert emulation.emulator() is None
+
+
+def _only_at_batch_one():
+    """A dynamic batch in the signature, and a Reshape inside that only fits one sample."""
+    return built(
+        [helper.make_node("Reshape", ["x", "shape"], ["y"])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3])],
+        {"shape": np.array([1, 3], np.int64)},
+    )
+
+
+def test_a_model_that_only_runs_single_samples_says_so():
+    with pytest.raises(NativeError, match="cannot be run at batch size 4") as caught:
+        measure_latency({"a": _only_at_batch_one()}, FEEDS, RUNTIME, seconds=0.01)
+    assert "--batch-size 1" in caught.value.hint
+    one = {"x": FEEDS["x"][:1]}
+    assert measure_latency({"a": _only_at_batch_one()}, one, RUNTIME, seconds=0.01)["a"].batch_size == 1
+
+
+def test_a_model_that_fails_at_any_batch_size_says_why():
+    with pytest.raises(NativeError, match="ONNX Runtime failed"):
+        measure_latency({"a": linear(np.ones((5, 2)))}, FEEDS, RUNTIME, seconds=0.01)

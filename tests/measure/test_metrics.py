@@ -118,7 +118,7 @@ def test_label_offset_skips_a_background_class():
     assert value(metric_of("top1", label_offset=1), scores.argmax(axis=1), [0, 1, 2]) == 1.0
     assert value(metric_of("f1", label_offset=1), scores, [0, 1, 2]) == 1.0
     assert value(metric_of("auroc", label_offset=1), scores, [0, 1, 2]) == 1.0
-    with pytest.raises(DataError, match=r"ONX209.*label_offset"):
+    with pytest.raises(DataError, match=r"ONX209.*label-offset"):
         metric_of("top1").rows({"out": scores}, np.array([2, 3, 4]))
 
 
@@ -184,3 +184,13 @@ def test_direction_and_unit():
     assert [n for n in METRICS if not metric_of(n).higher_is_better] == ["mae", "rmse"]
     assert metric_of("top1").unit == "share"
     assert metric_of("top5").name == "top5"
+
+
+def test_only_scores_with_a_perfect_one_have_points():
+    assert {name for name in METRICS if metric_of(name).bounded} == {"auroc", "f1", "r2", "top1", "top5"}
+
+
+def test_numbers_as_labels_for_a_model_that_gives_names():
+    outputs = {"label": np.array(["cat", "dog"], dtype=object)}
+    with pytest.raises(DataError, match=r"names such as 'cat', the labels are numbers.*Give the names"):
+        value(metric_of("top1"), outputs, [0, 1])

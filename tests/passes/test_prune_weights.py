@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ml_dtypes import bfloat16
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from onnxopt import catalog
 from onnxopt.errors import DataError, FileError, OnnxoptError, UsageError
 from onnxopt.graph.edit import set_weight
+from onnxopt.importance import gradual_ratios
 from onnxopt.model_file import from_proto, to_bytes, to_proto
 from onnxopt.passes.prune_weights import PruneWeights
 from onnxopt.pipeline import Context, Optimized, Pipeline
@@ -380,3 +381,146 @@ def _folder() -> str:
     import tempfile
 
     return tempfile.mkdtemp()
+
+
+def observed(model: ir.Model, **options: Any) -> Optimized:
+    context = Context(target_of("x86-vnni"), builders.samples_of(model))
+    return Pipeline((PruneWeights(importance="wanda", **options),)).run(model, context)
+
+
+def unfolded(model: ir.Model, value: str, kernel: int, stride: int, pads: tuple[int, int]) -> np.ndarray:
+    """Return the norm of every input of a square convolution over all samples, (channels, kernel, kernel), in loops."""
+    watched = model.clone()
+    found = next(v for n in watched.graph for v in n.outputs if v.name == value)
+    watched.graph.outputs.append(found)
+    sums: Any = 0.0
+    for feeds in builders.samples_of(model).with_batch_size(1):
+        x = np.pad(builders.run(watched, dict(feeds))[-1].astype(np.float64), ((0, 0), (0, 0), pads, pads))
+        for row in range(0, x.shape[2] - kernel + 1, stride):
+            for column in range(0, x.shape[3] - kernel + 1, stride):
+                sums = sums + np.square(x[0, :, row : row + kernel, column : column + kernel])
+    return np.sqrt(sums)
+
+
+@given(SHAPES, RATIOS, st.booleans())
+def test_wanda_meets_the_ratio_and_takes_as_much_of_every_output(shapes, ratio, ties) -> None:
+    model = products(*shapes, ties=ties)
+    before, after = arrays(model), arrays(observed(model, ratio=ratio, scope="output").model)
+    inputs = list(builders.samples_of(model).with_batch_size(1))
+    for number, (name, array) in enumerate(before.items()):
+        norms = np.sqrt(sum(np.square(feeds[f"x{number}"][0].astype(np.float64)) for feeds in inputs))
+        scores = np.abs(array) * norms[:, None]
+        kept = after[name] != 0
+        zeros, wanted = int((~kept).sum()), round(ratio * array.size)
+        assert zeros == wanted or (array == 0).any()
+        assert zeros >= wanted
+        for column in range(array.shape[1]):
+            gone = np.count_nonzero(~kept[:, column] & (array[:, column] != 0))
+            assert gone <= -(-wanted // array.shape[1])
+            if kept[:, column].any() and not kept[:, column].all():
+                assert scores[~kept[:, column], column].max() <= scores[kept[:, column], column].min()
+
+
+@pytest.mark.parametrize(
+    ("attrs", "stride", "pads"),
+    [
+        ({"pads": [1, 1, 1, 1]}, 1, (1, 1)),
+        ({"pads": [0, 0, 1, 1], "strides": [2, 2]}, 2, (0, 1)),
+        ({"pads": None, "auto_pad": "SAME_UPPER", "strides": [2, 2]}, 2, (0, 1)),
+        ({"pads": None, "auto_pad": "SAME_LOWER", "strides": [2, 2]}, 2, (1, 0)),
+        ({"pads": None, "auto_pad": "VALID"}, 1, (0, 0)),
+    ],
+)
+@pytest.mark.parametrize("group", [1, 2])
+def test_wanda_sees_what_a_convolution_reads(attrs, stride, pads, group) -> None:
+    """Compared within each output, and within the layer."""
+    net = Net(4)
+    hidden = net.node("Relu", net.conv("x", 3, 8), out="hidden")
+    attrs = {k: v for k, v in {"pads": [0] * 4, **attrs}.items() if v is not None}
+    inputs = (hidden, net.const(net.rng.standard_normal((4, 8 // group, 3, 3)).astype(np.float32), "kernel"))
+    net.pool_fc(net.node("Conv", *inputs, kernel_shape=[3, 3], group=group, **attrs), 4, 4)
+    model = net.model([IMAGE], [CLASSES], opset=13)
+    norms = unfolded(model, "hidden", 3, stride, pads).reshape(group, 8 // group, 3, 3)
+    kernel = arrays(model)["kernel"]
+    scores = np.abs(kernel) * np.repeat(norms, 4 // group, axis=0)
+    local = arrays(observed(model, ratio=0.5).model)["kernel"]
+    assert scores[local == 0].max() < scores[local != 0].min()
+    after = arrays(observed(model, ratio=0.5, scope="output").model)["kernel"]
+    expected = np.argsort(scores.reshape(4, -1), axis=1)[:, : kernel[0].size // 2]
+    for row, gone in zip(after.reshape(4, -1), expected, strict=True):
+        assert set(np.flatnonzero(row == 0)) == set(gone)
+
+
+def test_wanda_counts_and_patterns() -> None:
+    model = products((8, 3))
+    assert [int((c == 0).sum()) for c in arrays(observed(model, count=7, scope="output").model)["w0"].T] == [2, 2, 3]
+    after = arrays(observed(model, pattern="2:4").model)["w0"]
+    assert (after.reshape(2, 4, 3) != 0).sum(axis=1).tolist() == [[2, 2, 2], [2, 2, 2]]
+
+
+@pytest.mark.parametrize("scope", ["local", "output"])
+@pytest.mark.parametrize("name", builders.BUILDERS)
+def test_wanda_prunes_or_says_why_not(name: str, scope: str) -> None:
+    model = builders.BUILDERS[name]()
+    result = observed(model, ratio=0.5, scope=scope)
+    (step,) = result.steps
+    assert all(s.reason for s in step.skipped)
+    before, after = arrays(model), arrays(result.model)
+    for edit in step.edits:
+        weight = edit.target.rpartition(": ")[2]
+        if weight in before:
+            assert abs(int((after[weight] == 0).sum()) - before[weight].size / 2) <= 1
+    feeds = builders.feeds_of(model, batch=1 if name in builders.RUNS_AT_ONE_ONLY else 2)
+    builders.run(result.model, feeds)
+
+
+def test_wanda_leaves_what_it_cannot_observe() -> None:
+    reasons = {s.reason for s in observed(builders.BUILDERS["lstm"]()).steps[0].skipped}
+    assert reasons == {"what its recurrent weights are multiplied with cannot be observed"}
+    reasons = {s.reason for s in observed(builders.BUILDERS["if_branches"]()).steps[0].skipped}
+    assert "its inputs are inside control flow, where they cannot be observed" in reasons
+
+
+def test_wanda_without_samples_is_an_error() -> None:
+    with pytest.raises(UsageError, match=r"ONX109.*wanda needs calibration samples"):
+        pruned(products((4, 4)), importance="wanda")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "importance=wanda,scope=global",
+        "importance=wanda,scope=output,pattern=4x1",
+        "importance=wanda,scope=output,pattern=2:4",
+        "scope=output",
+    ],
+)
+def test_scopes_that_wanda_has_not_and_others_have_not(text: str) -> None:
+    with pytest.raises(UsageError, match="ONX109"):
+        catalog.parse(f"prune-weights{{{text}}}")
+
+
+def test_a_caller_prunes_gradually_with_the_cubic_schedule() -> None:
+    model = products((10, 10))
+    shares = []
+    for ratio in gradual_ratios(0, 0.8, 4):
+        model = pruned(model, ratio=ratio).model
+        shares.append(share(arrays(model)["w0"]))
+    assert shares == pytest.approx([0.4625, 0.7, 0.7875, 0.8], abs=0.01)
+    assert shares[-1] == 0.8
+
+
+def test_namesakes_in_two_branches_are_left_alone() -> None:
+    def branch(width: int) -> Any:
+        inner = Net(width, f"branch_{width}_")
+        middle = inner.node("MatMul", "x", inner.weight(8, width, name="same"))
+        inner.node("MatMul", middle, inner.weight(width, 4))
+        out = helper.make_tensor_value_info(inner.nodes[-1].output[0], F, ["batch", 4])
+        return helper.make_graph(inner.nodes, f"branch_{width}", [], [out], inner.weights)
+
+    net = Net(6)
+    test = net.node("Greater", net.node("ReduceSum", "x", keepdims=0), net.const(np.float32(0)))
+    net.node("If", test, out="y", then_branch=branch(6), else_branch=branch(7))
+    step = pruned(net.model([ROWS], [CLASSES], opset=13)).steps[0]
+    assert [s.reason for s in step.skipped] == ["weights of several branches have its name"] * 2
+    assert len(step.edits) == 3

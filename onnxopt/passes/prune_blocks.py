@@ -1,0 +1,167 @@
+"""Whole residual blocks removed: fewer layers, so less work in a row."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Annotated, ClassVar, Literal
+from zlib import crc32
+
+import numpy as np
+import onnx_ir as ir
+from pydantic import Field
+
+from onnxopt.errors import OnnxoptError, UsageError, nearest
+from onnxopt.graph.blocks import Block, blocks_of
+from onnxopt.graph.edit import name_nodes
+from onnxopt.measure.equivalence import runnable
+from onnxopt.model_file import signature_of
+from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
+from onnxopt.pruning.block_loss import BlockLoss, least_important
+from onnxopt.pruning.block_proof import cut_and_prove, made_up
+from onnxopt.samples import Feeds, Samples
+
+_DEFAULT_RATIO = 0.25
+
+
+@dataclass(frozen=True)
+class PruneBlocks(Pass):
+    """Remove the residual blocks that the outputs depend on least, and prove that only those went.
+
+    What is left of a block is its skip connection. Blocks are removed one by one, and after each the others are
+    measured again.
+
+        x - Conv - Relu - Conv - Add(x) - Relu   ->   x - Relu
+
+    Attributes:
+        ratio: share of the removable blocks to remove.
+        count: how many to remove, in place of `ratio`; blocks in others count too.
+        importance: `fidelity` measures the error of the outputs without the block, on calibration samples or, without
+            any, on made-up inputs; `magnitude` is the RMS of its weights; `random` is the baseline to beat.
+        layers: whether single layers whose output has the shape of their input are removable too.
+        samples: most calibration samples to use.
+        exclude: names of blocks or nodes to leave.
+    """
+
+    name: ClassVar[str] = "prune-blocks"
+    effect: ClassVar[Effect] = Effect.LOSSY
+
+    ratio: Annotated[float, Field(ge=0, le=1)] = _DEFAULT_RATIO
+    count: Annotated[int, Field(ge=0)] | None = None
+    importance: Literal["fidelity", "magnitude", "random"] = "fidelity"
+    layers: bool = False
+    samples: Annotated[int, Field(ge=1)] = 128
+    exclude: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check what the options mean together.
+
+        Raises:
+            UsageError: ONX109 `count` and `ratio` are both given.
+        """
+        if self.count is not None and self.ratio != _DEFAULT_RATIO:
+            why = "count and ratio are both given"
+            raise UsageError(
+                "ONX109", "options of pass prune-blocks contradict each other", why=why, hint="Leave one out."
+            )
+
+    def apply(self, model: ir.Model, context: Context) -> Applied:
+        """Remove blocks; says which stayed, and what removing each would have cost.
+
+        Raises:
+            UsageError: ONX101 `count` is more than there is, ONX102 `exclude` names something that is not there.
+        """
+        named = model.clone()
+        name_nodes(named)
+        found, fixed = blocks_of(named, layers=self.layers)
+        skipped = [Skip(f.target, f.reason) for f in fixed]
+        blocks, excluded = self._allowed(named, found)
+        skipped += [Skip(b.name, "excluded by name") for b in excluded]
+        if not blocks:
+            return Applied(model, (), (*skipped, Skip("graph", "there is no block that could be removed")))
+        number = self._number(len(blocks))
+        if not number:
+            return Applied(model, (), (*skipped, Skip("graph", f"no whole block is removed of {len(blocks)}")))
+        invented = made_up(named)
+        samples = _that_run(named, context.calibration.take(self.samples)) if context.calibration else None
+        batches: Samples | list[Feeds] = invented if samples is None else samples
+        if not batches:
+            return Applied(
+                model, (), (*skipped, Skip("graph", "it runs on no made-up input, so nothing can be proved"))
+            )
+        try:
+            loss = BlockLoss(named, blocks)
+            losses = loss.of_each(blocks, batches)
+        except OnnxoptError as error:
+            return Applied(model, (), (*skipped, Skip("graph", f"nothing can be measured: {error.why or error.what}")))
+        scores = self._scores(named, blocks, losses, context.seed)
+        chosen = least_important(blocks, number, scores, loss if self.importance == "fidelity" else None, batches)
+        proved = cut_and_prove(named, chosen, [*invented, *islice(batches, 1)])
+        gone = {b.name for b in blocks if any(b is r or r.holds(b) for r in proved.removed)}
+        skipped += [Skip(name, reason) for name, reason in proved.refused]
+        skipped += [Skip(b.name, _would(losses[b.name])) for b in blocks if b.name not in gone and b not in chosen]
+        if not proved.removed:
+            return Applied(model, (), tuple(skipped))
+        edits = [Edit(b.name, f"{_described(b, blocks)}; alone {_would(losses[b.name])}") for b in proved.removed]
+        (together,) = loss.of([[b.name for b in proved.removed]], batches)
+        basis = "made-up inputs: give samples" if samples is None else f"{len(samples)} calibration samples"
+        note = f"{len(gone)} of {len(blocks)} blocks removed; the outputs change by {100 * together:.1f} % on {basis}"
+        return Applied(proved.model, (*edits, Edit("graph", note)), tuple(skipped), proved.difference)
+
+    def _allowed(self, model: ir.Model, blocks: list[Block]) -> tuple[list[Block], list[Block]]:
+        known = {b.name for b in blocks} | {n.name or "" for n in model.graph}
+        for name in self.exclude:
+            if name not in known:
+                raise UsageError("ONX102", "no block or node has this name", where=name, hint=nearest(name, known))
+        # A block around one that is excluded would take it along.
+        stay = {*self.exclude, *(node for b in blocks if b.name in self.exclude for node in b.nodes)}
+        excluded = [b for b in blocks if b.name in stay or not stay.isdisjoint(b.nodes)]
+        return [b for b in blocks if b not in excluded], excluded
+
+    def _number(self, blocks: int) -> int:
+        if self.count is None:
+            return round(self.ratio * blocks)
+        if self.count > blocks:
+            raise UsageError(
+                "ONX101",
+                "count is more than there are removable blocks",
+                where="prune-blocks",
+                why=f"{self.count} of {blocks}",
+                hint="Use less, or exclude fewer.",
+            )
+        return self.count
+
+    def _scores(
+        self, model: ir.Model, blocks: list[Block], losses: Mapping[str, float], seed: int
+    ) -> Mapping[str, float]:
+        match self.importance:
+            case "magnitude":
+                return {b.name: _magnitude(model, b) for b in blocks}
+            case "random":
+                # A stream of its own for each block: leaving one out does not change the others.
+                streams = {b.name: (seed % 2**32, crc32(b.name.encode())) for b in blocks}
+                return {name: np.random.default_rng(stream).random() for name, stream in streams.items()}
+        return losses
+
+
+def _magnitude(model: ir.Model, block: Block) -> float:
+    nodes = [node for node in model.graph if node.name in block.layers]
+    tensors = [v.const_value for n in nodes for v in n.inputs if v is not None and v.const_value is not None]
+    squares = [np.square(t.numpy().astype(np.float64)).ravel() for t in tensors if len(t.shape) > 1]
+    return float(np.sqrt(np.concatenate(squares).mean())) if squares else 0.0
+
+
+def _that_run(model: ir.Model, samples: Samples) -> Samples:
+    """Return the samples one at a time where the model declares a free batch and runs at one only."""
+    first = list(islice(samples, 1))
+    return samples if runnable(model, signature_of(model), first) else samples.with_batch_size(1)
+
+
+def _described(block: Block, blocks: Sequence[Block]) -> str:
+    inside = sum(block.holds(b) for b in blocks)
+    others = f", {inside} blocks inside" if inside > 1 else ", 1 block inside" if inside else ""
+    nodes = f"{len(block.nodes)} nodes" if len(block.nodes) > 1 else "1 node"
+    return f"{block.kind}: {nodes}, {block.parameters:,} parameters{others}"
+
+
+def _would(loss: float) -> str:
+    return f"would change the outputs by {100 * loss:.1f} %"

@@ -1,0 +1,60 @@
+"""Whole groups of grouped convolutions removed for good."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, ClassVar
+
+import onnx_ir as ir
+from pydantic import Field
+
+from onnxopt.graph.channels import channels_of
+from onnxopt.pipeline import Applied, Context, Effect, Pass
+from onnxopt.pruning.prune import prune
+from onnxopt.pruning.request import Importance, Request, Scope
+from onnxopt.reconstruction.fit import Method
+
+
+@dataclass(frozen=True)
+class PruneGroups(Pass):
+    """Remove whole groups of grouped convolutions, with the channels that feed and leave them, and prove it.
+
+    `prune-channels` chooses between whole groups and channels within each group by what frees most; this pass takes
+    groups only.
+
+        Conv(128) - Conv(128, group=32) - Conv   ->   Conv(96) - Conv(96, group=24) - Conv
+
+    Attributes:
+        ratio: share of the groups to remove; of each layer, or of all together with `scope=global`.
+        importance: what decides which groups stay; `auto` is `obs` with samples and `l1` without.
+        scope: `auto` is `global` with samples and `local` otherwise.
+        compensate: how the layers that read lost groups make up for them, given samples.
+        exclude: names of nodes whose groups stay.
+    """
+
+    name: ClassVar[str] = "prune-groups"
+    effect: ClassVar[Effect] = Effect.LOSSY
+
+    ratio: Annotated[float, Field(ge=0, lt=1)] = 0.25
+    importance: Importance = "auto"
+    scope: Scope = "auto"
+    compensate: Method = "ls"
+    exclude: tuple[str, ...] = ()
+
+    def apply(self, model: ir.Model, context: Context) -> Applied:
+        """Prune the groups of `model`; says which layers kept all of theirs and why.
+
+        Raises:
+            UsageError: ONX102 a name is none of the model's, ONX109 the importance needs samples.
+        """
+        if self.ratio == 0:
+            return Applied(model)
+        request = Request(
+            ratio=self.ratio,
+            importance=self.importance,
+            scope=self.scope,
+            compensate=self.compensate,
+            round_to=1,
+            exclude=self.exclude,
+            units=("group",),
+        )
+        return prune(model, context, request, partial(channels_of, part="outer"))

@@ -1,0 +1,110 @@
+"""What the outputs lose when blocks are switched off, measured without making a model for each choice."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxopt.graph.block_cut import gate_names, gated
+from onnxopt.graph.blocks import Block
+from onnxopt.measure.fidelity import powers, tensors
+from onnxopt.measure.interrupt import interruptible
+from onnxopt.measure.outputs import Outputs
+from onnxopt.measure.session import Runtime, Session
+from onnxopt.samples import Feeds
+
+_MEASURED_AGAIN = 8
+"""Blocks measured again after each removal: those that seemed to matter least before it."""
+
+
+class BlockLoss:
+    """A model with a gate on each of its blocks; blocks in those that are off are off too.
+
+    Raises:
+        ModelError: ONX304 ONNX Runtime cannot load the model.
+    """
+
+    def __init__(self, model: ir.Model, blocks: Sequence[Block], runtime: Runtime | None = None) -> None:
+        self._session = Session(gated(model, blocks), runtime or Runtime())
+        self._open = {
+            name: np.ones((), block.dtype.numpy()) for name, block in zip(gate_names(blocks), blocks, strict=True)
+        }
+        self._gates = dict(zip((b.name for b in blocks), gate_names(blocks), strict=True))
+
+    def of(self, choices: Sequence[Iterable[str]], batches: Iterable[Feeds]) -> list[float]:
+        """Return for each choice of blocks to remove, by name, the RMS error of the outputs relative to their RMS.
+
+        The worst of several outputs counts; what is no number is 1 where it differs anywhere. One batch of outputs is
+        in memory at a time.
+
+        Raises:
+            NativeError: ONX401 a run failed.
+        """
+
+        def work() -> list[float]:
+            sums = [dict[str, np.ndarray]() for _ in choices]
+            for feeds in batches:
+                before = self._session.named({**feeds, **self._open})
+                for choice, total in zip(choices, sums, strict=True):
+                    closed = {self._gates[b]: np.zeros_like(self._open[self._gates[b]]) for b in choice}
+                    after = self._session.named({**feeds, **self._open, **closed})
+                    for name in before:
+                        total[name] = total.get(name, np.zeros(2)) + _powers(name, before, after)
+            return [max((_relative(*powers) for powers in total.values()), default=0.0) for total in sums]
+
+        return interruptible(work)
+
+    def of_each(
+        self, blocks: Sequence[Block], batches: Iterable[Feeds], gone: Sequence[Block] = ()
+    ) -> dict[str, float]:
+        """Return the loss by name when each of `blocks` is removed alone, or next to those that are gone."""
+        choices = [[b.name for b in (*gone, one)] for one in blocks]
+        return dict(zip((b.name for b in blocks), self.of(choices, batches), strict=True))
+
+
+def least_important(
+    blocks: Sequence[Block],
+    number: int,
+    scores: Mapping[str, float],
+    loss: BlockLoss | None,
+    batches: Iterable[Feeds],
+) -> list[Block]:
+    """Return up to `number` blocks to remove, the least important first; blocks inside them count too.
+
+    With `loss`, those next in the order are measured again after each removal, since the others may have done the work
+    of what is gone. The number of measurements does not grow with that of the blocks.
+
+    Args:
+        blocks: to choose from.
+        number: of blocks.
+        scores: by name; those with the lowest go first.
+        loss: measures again; None keeps to the scores.
+        batches: to measure on, as often as needed.
+    """
+    current, chosen, left = dict(scores), list[Block](), list(blocks)
+    while True:
+        inside = {b.name: [o for o in left if b.holds(o)] for b in left}
+        fitting = sorted((b for b in left if 1 + len(inside[b.name]) <= number), key=lambda b: current[b.name])
+        if not fitting:
+            return chosen
+        if chosen and loss is not None:
+            fitting = fitting[:_MEASURED_AGAIN]
+            current |= loss.of_each(fitting, batches, chosen)
+        best = min(fitting, key=lambda b: current[b.name])
+        chosen.append(best)
+        number -= 1 + len(inside[best.name])
+        left = [b for b in left if b is not best and b not in inside[best.name]]
+
+
+def _powers(name: str, before: Outputs, after: Outputs) -> np.ndarray:
+    pair = tensors(name, before, after, 1)
+    if pair is None:
+        return np.array((1.0, float(not np.array_equal(before[name], after[name]))))
+    signal, error = powers(*pair)
+    return np.array((signal.sum(), error.sum()))
+
+
+def _relative(signal: float, error: float) -> float:
+    if not np.isfinite(error):
+        return float("inf")
+    return float(np.sqrt(error / max(signal, np.finfo(np.float64).tiny)))

@@ -1,0 +1,62 @@
+"""How much to remove for a latency: found by measuring, because width and time are no simple function of each other."""
+
+from collections.abc import Callable
+
+import onnx_ir as ir
+
+from onnxopt.graph.channel_cut import cut_channels
+from onnxopt.graph.channels import Channels
+from onnxopt.measure.latency import measure_latency
+from onnxopt.measure.session import Runtime
+from onnxopt.pruning.plan import Choices, Plan
+from onnxopt.samples import Feeds
+
+_ROUNDS = 7
+_SECONDS = 1.0
+_LEAST = 0.05
+"""Share of the work below which nothing is tried."""
+
+Time = Callable[[ir.Model, ir.Model, Feeds], float]
+"""Given a model, a smaller one and inputs: the median time of the second as a share of the first's."""
+
+
+def time_share(model: ir.Model, smaller: ir.Model, feeds: Feeds) -> float:
+    """Return the median time of `smaller` as a share of that of `model`, measured by turns on one thread."""
+    found = measure_latency({"before": model, "after": smaller}, feeds, Runtime(), seconds=_SECONDS, epochs=4)
+    speedup = found["after"].speedup
+    assert speedup is not None
+    return 1.0 / speedup.value
+
+
+def plan_for_latency(
+    choices: Choices, channels: Channels, goal: float, feeds: Feeds, time: Time = time_share
+) -> tuple[Plan, float]:
+    """Return the plan that removes least among those measured to take at most `goal` of the time, and its share.
+
+    Bisection over the share of work that remains. Where no plan is fast enough, the fastest one that was measured.
+
+    Args:
+        choices: what may go.
+        channels: groups of the model, whose weights decide nothing about time.
+        goal: share of the median time that may remain.
+        feeds: one batch.
+        time: measures two models against each other.
+    """
+    low, high = _LEAST, 1.0
+    best: tuple[Plan, float] | None = None
+    fastest: tuple[Plan, float] | None = None
+    for _ in range(_ROUNDS):
+        middle = low if fastest is None else (low + high) / 2
+        plan = choices.plan(middle)
+        share = time(channels.model, cut_channels(channels, plan.kept), feeds) if plan.kept else 1.0
+        if fastest is None or share < fastest[1]:
+            fastest = plan, share
+        if share <= goal:
+            # More may stay.
+            best, low = (plan, share), middle
+        elif middle == low:
+            break
+        else:
+            high = middle
+    assert fastest is not None
+    return best or fastest

@@ -1,0 +1,185 @@
+"""Decide how many units of each group go, and which: nothing is changed here."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import gcd
+
+from onnxopt.allocation import greedy, next_count
+from onnxopt.errors import UsageError, nearest
+from onnxopt.graph.channels import ChannelGroup, Channels
+from onnxopt.graph.check import require_nodes
+from onnxopt.pipeline import Context, Skip
+from onnxopt.pruning.protect import protected
+from onnxopt.pruning.rank import ranked
+from onnxopt.pruning.ranking import Ranking
+from onnxopt.pruning.request import Request
+from onnxopt.pruning.work import Work
+from onnxopt.samples import Samples
+
+_WIDE_TARGETS = ("x86-vnni", "x86-avx512", "x86-amx")
+_LEAST_KEPT = 0.1
+"""Share of a group that a global choice leaves at least: a layer that is cut to nothing cannot be made up for."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Units to keep per group, and why others stay whole.
+
+    Attributes:
+        rankings: of all groups that could be smaller.
+        macs_before: at some made-up sizes; `macs_after` at the same, as predicted.
+    """
+
+    kept: Mapping[str, tuple[int, ...]]
+    skipped: tuple[Skip, ...]
+    rankings: Mapping[str, Ranking] = field(repr=False)
+    macs_before: float
+    macs_after: float
+
+
+@dataclass(frozen=True)
+class Choices:
+    """All that is known before a target is set: what may go, in which order, and what it saves."""
+
+    groups: tuple[ChannelGroup, ...]
+    skipped: tuple[Skip, ...]
+    rankings: Mapping[str, Ranking] = field(repr=False)
+    work: Work = field(repr=False)
+    steps: Mapping[str, int]
+    own: Mapping[str, float]
+    request: Request
+
+    def plan(self, macs: float | None) -> Plan:
+        """Return what goes so that at most the share `macs` of the work remains; the ratio asked for with None."""
+        counts, skipped = _counts(self, macs), list(self.skipped)
+        for group in self.groups:
+            step = self.steps[group.name]
+            if counts[group.name] == 0 and group.size <= step:
+                skipped.append(Skip(group.name, f"{group.size} units, kept in multiples of {step}, are not too many"))
+            elif counts[group.name] == 0:
+                skipped.append(
+                    Skip(group.name, "no multiple of a block can go for what was asked, or others cost less")
+                )
+        kept = {g.name: self.rankings[g.name].kept(counts[g.name], g.size) for g in self.groups if counts[g.name]}
+        return Plan(kept, tuple(skipped), self.rankings, self.work.macs({}), self.work.macs(counts))
+
+    def without(self, refused: Mapping[str, str]) -> "Choices":
+        """Return the same without some groups, which stay whole for the reasons given."""
+        groups = tuple(g for g in self.groups if g.name not in refused)
+        skips = (Skip(name, reason) for name, reason in refused.items())
+        return replace(self, groups=groups, skipped=(*self.skipped, *skips))
+
+
+def choices(
+    channels: Channels, request: Request, context: Context, samples: Samples | None, refused: Mapping[str, str]
+) -> Choices:
+    """Rank what may go of a model whose channels are known.
+
+    Args:
+        channels: groups of the model.
+        request: what to remove, settled.
+        context: target and seed.
+        samples: calibration samples, at least two batches.
+        refused: groups that stay whole, with the reason.
+
+    Raises:
+        UsageError: ONX102 a name is none of the model's.
+    """
+    own = _own_ratios(channels, request)
+    groups, skipped = _candidates(channels, request, refused)
+    rankings = ranked(channels, groups, request, context, samples)
+    steps = {group.name: _step(group, request, context) for group in groups}
+    return Choices(tuple(groups), tuple(skipped), rankings, Work.of(channels), steps, own, request)
+
+
+def _own_ratios(channels: Channels, request: Request) -> dict[str, float]:
+    """Read `NODE:RATIO`."""
+    require_nodes(channels.model, request.exclude)
+    known = {source: group.name for group in channels.groups for source in group.sources}
+    found = dict[str, float]()
+    for text in request.ratios:
+        name, _, number = text.rpartition(":")
+        try:
+            ratio = float(number)
+        except ValueError:
+            ratio = -1.0
+        if not name or not 0 <= ratio < 1:
+            raise UsageError("ONX101", "this is no ratio of a layer", where=text, hint="Write NODE:0.5, from 0 to 1.")
+        if name not in known:
+            raise UsageError(
+                "ONX102", "no channels begin at a node of this name", where=name, hint=nearest(name, known)
+            )
+        found[known[name]] = ratio
+    return found
+
+
+def _candidates(
+    channels: Channels, request: Request, refused: Mapping[str, str]
+) -> tuple[list[ChannelGroup], list[Skip]]:
+    kept_whole = protected(channels, request.protect or ())
+    groups, skipped, others = list[ChannelGroup](), list[Skip](), 0
+    for group in channels.groups:
+        if request.units and group.unit not in request.units:
+            others += 1
+        elif group.frozen is not None:
+            skipped.append(Skip(group.name, group.frozen))
+        elif not set(request.exclude).isdisjoint(group.sources):
+            skipped.append(Skip(group.name, "excluded"))
+        elif group.name in kept_whole:
+            skipped.append(Skip(group.name, kept_whole[group.name]))
+        elif group.name in refused:
+            skipped.append(Skip(group.name, refused[group.name]))
+        elif group.size < 2:
+            skipped.append(Skip(group.name, "it has one unit only"))
+        else:
+            groups.append(group)
+    if request.units and not groups:
+        what = " or ".join(f"{unit}s" for unit in request.units)
+        skipped.append(Skip("graph", f"it has no {what} that could go; {others} groups are of another kind"))
+    return groups, skipped
+
+
+def _step(group: ChannelGroup, request: Request, context: Context) -> int:
+    """Return how many units make a block of the target's registers in every axis."""
+    block = request.round_to if request.round_to != "auto" else 16 if context.target.name in _WIDE_TARGETS else 8
+    width = min((len(positions[0]) for _, _, positions in group.members), default=1)
+    return block // gcd(block, width)
+
+
+def _counts(some: Choices, macs: float | None) -> dict[str, int]:
+    """Return how many units go per group."""
+    groups, request, own, work, steps = some.groups, some.request, some.own, some.work, some.steps
+    fixed = {g.name: _rounded(g.size, own.get(g.name, request.ratio), steps[g.name]) for g in groups}
+    if request.scope == "local":
+        return fixed if macs is None else _uniform(groups, own, work, steps, macs)
+    free = [g for g in groups if g.name not in own]
+    settled = {g.name: fixed[g.name] for g in groups if g.name in own}
+    losses = {g.name: some.rankings[g.name].losses.tolist() for g in free}
+    most = {g.name: g.size - max(1, round(g.size * _LEAST_KEPT)) for g in free}
+    if macs is not None:
+        full = max(work.macs({}), 1.0)
+        counts = greedy(losses, lambda some: work.macs({**settled, **some}) / full, macs, most, steps)
+    else:
+        size = max(sum(g.size for g in free), 1)
+        counts = greedy(losses, lambda some: 1.0 - sum(some.values()) / size, 1.0 - request.ratio, most, steps)
+    return {**settled, **counts}
+
+
+def _rounded(size: int, ratio: float, step: int) -> int:
+    """Return the most units that may go so that not more than `ratio` do and a multiple of `step` stays."""
+    count, taken = 0, next_count(0, size, step)
+    while taken <= size * ratio + 1e-9 and taken < size:
+        count, taken = taken, next_count(taken, size, step)
+    return count
+
+
+def _uniform(
+    groups: Sequence[ChannelGroup], own: Mapping[str, float], work: Work, steps: Mapping[str, int], goal: float
+) -> dict[str, int]:
+    """Return the counts at the smallest common ratio that meets the goal for MACs, or the largest there is."""
+    counts = dict[str, int]()
+    for percent in range(1, 100):
+        counts = {g.name: _rounded(g.size, own.get(g.name, percent / 100), steps[g.name]) for g in groups}
+        if work.macs(counts) <= goal * work.macs({}):
+            break
+    return counts

@@ -1,0 +1,39 @@
+"""Groups that stay whole because of where they stand: the ends of a network bear pruning worst and save little."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from onnxopt.graph.channels import Channels
+from onnxopt.graph.layers import WEIGHT_SLOTS
+
+Protect = Literal["first", "last", "embeddings"]
+
+
+def protected(channels: Channels, which: Sequence[Protect]) -> dict[str, str]:
+    """Return the groups that stay whole, with the reason.
+
+    Args:
+        channels: groups of the model.
+        which: `first` is the layer that reads an input, `last` the one that makes an output, `embeddings` are tables
+            that rows are gathered from. A group that several layers share stays whole for any of them.
+    """
+    kinds = {node.name: node.op_type for node in channels.model.graph}
+    layers = [n.name for n in channels.model.graph if n.op_type in WEIGHT_SLOTS and n.op_type not in _NOT_LAYERS]
+    begun = {source: group.name for group in channels.groups for source in group.sources}
+    found = dict[str, str]()
+    if "embeddings" in which:
+        tables = {n.inputs[0].name for n in channels.model.graph if n.op_type == "Gather" and n.inputs[0] is not None}
+        for group in channels.groups:
+            if any(name in tables and axis > 0 for name, axis, _ in group.members):
+                found[group.name] = "protected: it is the width of an embedding"
+    ordered = [name for name in layers if name in begun and kinds[name] != "Gather"]
+    # After an embedding, which has a name of its own here, no layer reads an input any more.
+    embedded = bool(layers) and kinds[layers[0]] == "Gather"
+    if "last" in which and ordered:
+        found.setdefault(begun[ordered[-1]], "protected: its layer is the last one")
+    if "first" in which and ordered and not embedded:
+        found.setdefault(begun[ordered[0]], "protected: its layer is the first one")
+    return found
+
+
+_NOT_LAYERS = ("BatchNormalization", "LayerNormalization", "InstanceNormalization", "PRelu")

@@ -1,0 +1,201 @@
+"""Decide, prove, make up for, cut and prove again: what every structured pruning pass does."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import onnx_ir as ir
+
+from onnxopt.errors import NativeError
+from onnxopt.graph.channel_trace import Unit
+from onnxopt.graph.channels import ChannelGroup, Channels, normalized
+from onnxopt.measure.session import Runtime, Session
+from onnxopt.pipeline import Applied, Context, Edit, Skip
+from onnxopt.pruning.compensate import Compensated, Kept, compensate
+from onnxopt.pruning.consumers import consumers_of
+from onnxopt.pruning.latency_goal import plan_for_latency
+from onnxopt.pruning.observe import Observed
+from onnxopt.pruning.plan import Choices, Plan, choices
+from onnxopt.pruning.proof import cut_and_prove, proof_batches
+from onnxopt.pruning.ranking import by_elimination
+from onnxopt.pruning.request import Request
+from onnxopt.reconstruction.layers import drop_zero_biases, with_biases
+from onnxopt.reconstruction.merge import merged
+from onnxopt.samples import Feeds, Samples
+
+_BATCHES = 16
+"""Batches that calibration samples are read in at least, so that some can be held out."""
+_LARGEST_BATCH = 32
+_ATTEMPTS = 3
+_MIXED = "reads a mix of the units that stay in place of those that went"
+_PLURALS: Mapping[Unit, str] = MappingProxyType(
+    {"hidden": "hidden units", "head-dimension": "dimensions of each head", "group-channel": "channels of each group"}
+)
+_GRADES = ((0.99, "over 99 %"), (0.9, "over 90 %"), (0.5, "over half"))
+
+
+def prune(
+    model: ir.Model,
+    context: Context,
+    request: Request,
+    find: Callable[[ir.Model], Channels],
+) -> Applied:
+    """Return `model` without the units that are missed least, or as it is with the reasons.
+
+    Args:
+        model: owned by the caller; stays as it is when nothing is removed.
+        context: target, seed and calibration samples.
+        request: what to remove.
+        find: gives the channel groups of a model.
+
+    Raises:
+        UsageError: ONX102 a name is none of the model's, ONX109 the importance needs samples.
+    """
+    work = normalized(model)
+    samples = rebatched(model, context.calibration)
+    request = request.settled(samples)
+    biases = with_biases(work) if request.compensate != "none" else set[str]()
+    channels = find(work)
+    _note_types(channels)
+    if not channels.groups:
+        return Applied(model, (), (Skip("graph", "no layer has weights whose channels could be followed"),))
+    batches = proof_batches(channels, samples)
+    some = choices(channels, request, context, samples, _unprovable(channels, batches))
+    # What cannot be proved with these units stays whole, and the rest is decided again.
+    for _ in range(_ATTEMPTS):
+        outcome = _planned(some, channels, batches)
+        if not outcome.plan.kept:
+            return Applied(model, (), (*outcome.plan.skipped, *outcome.missed))
+        made = _made_up_for(channels, outcome.plan, samples, request)
+        proved = cut_and_prove(made.channels, made.kept, batches)
+        if not proved.refused:
+            break
+        some = some.without(proved.refused)
+    skipped = (*outcome.plan.skipped, *outcome.missed, *(Skip(*item) for item in proved.refused.items()))
+    if proved.model is None:
+        return Applied(model, (), skipped)
+    drop_zero_biases(proved.model, biases)
+    groups = {group.name: group for group in channels.groups}
+    edits = [Edit(name, _action(groups[name], len(units))) for name, units in proved.kept.items()]
+    share = outcome.plan.macs_after / max(outcome.plan.macs_before, 1.0)
+    edits += [*made.edits, Edit("graph", f"{share:.0%} of the multiply-accumulates remain")]
+    return Applied(proved.model, tuple(edits), (*skipped, *made.skipped), proved.difference)
+
+
+@dataclass(frozen=True)
+class _MadeUp:
+    """The full-size graph with other weights, the units to keep, and what was done to single layers."""
+
+    channels: Channels
+    kept: Kept
+    edits: tuple[Edit, ...] = ()
+    skipped: tuple[Skip, ...] = ()
+
+
+def _made_up_for(channels: Channels, plan: Plan, samples: Samples | None, request: Request) -> _MadeUp:
+    """Let the layers that read removed units make up for them: by what they read, or without samples by the filters."""
+    kept = dict(plan.kept)
+    if request.compensate == "none":
+        return _MadeUp(channels, kept)
+    if samples is None:
+        state, counts = merged(channels, kept)
+        return _MadeUp(state, kept, tuple(Edit(node, _MIXED) for node in counts))
+    made = compensate(channels, kept, samples, request.compensate, choose=_chooser(channels, plan, request))
+    helped = (Edit(name, _made_up(fit.before, fit.after)) for name, fit in made.fits.items() if fit.helped)
+    return _MadeUp(made.channels, made.kept, tuple(helped), tuple(_not_made_up(made)))
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """A plan, and what it could not reach."""
+
+    plan: Plan
+    missed: tuple[Skip, ...] = ()
+
+
+def _note_types(channels: Channels) -> None:
+    """Write the types that the probe found to the values, which are inputs and outputs of the parts that are run."""
+    for node in channels.model.graph:
+        for value in node.outputs:
+            kind = channels.trace.first.dtypes.get(value.name or "")
+            if value.type is None and kind is not None:
+                value.type = ir.TensorType(ir.DataType(kind))
+
+
+def _unprovable(channels: Channels, batches: list[Feeds]) -> dict[str, str]:
+    """Return the groups of which not even one unit can be shown to go alone, with the reason."""
+    kept = {g.name: tuple(range(g.size - 1)) for g in channels.groups if g.frozen is None and g.size > 1}
+    if not batches:
+        return dict.fromkeys(kept, "the model runs on no made-up input, so nothing can be proved")
+    return dict(cut_and_prove(channels, kept, batches).refused)
+
+
+def _planned(some: Choices, channels: Channels, batches: list[Feeds]) -> _Outcome:
+    goal = some.request.latency
+    if goal is None or not some.groups:
+        plan = some.plan(some.request.macs)
+        share = plan.macs_after / max(plan.macs_before, 1.0)
+        wanted = some.request.macs
+        if wanted is not None and plan.kept and share > wanted + 1e-9:
+            return _Outcome(plan, (Skip("graph", f"{wanted:.0%} of the work cannot be reached, {share:.0%} can"),))
+        return _Outcome(plan)
+    plan, share = plan_for_latency(some, channels, goal, batches[-1])
+    if share > goal:
+        return _Outcome(plan, (Skip("graph", f"{goal:.0%} of the time was not reached: {share:.0%} was measured"),))
+    return _Outcome(plan)
+
+
+def rebatched(model: ir.Model, samples: Samples | None) -> Samples | None:
+    """Return the samples in batches that some can be held out of; None where there are fewer than two."""
+    if samples is None or len(samples) < 2:
+        return None
+    wanted = samples.with_batch_size(min(max(len(samples) // _BATCHES, 1), _LARGEST_BATCH))
+    if wanted.batch_size > 1:
+        try:
+            Session(model, Runtime(optimization="none")).run(next(iter(wanted)))
+        except NativeError:
+            # Some models declare a free batch and run at one only.
+            wanted = samples.with_batch_size(1)
+    return wanted
+
+
+def _chooser(
+    channels: Channels, plan: Plan, request: Request
+) -> Callable[[str, Mapping[str, Observed], ir.Model], tuple[int, ...]] | None:
+    """Return what picks units anew on what the pruned network gives their readers; None for other importances."""
+    if request.importance != "obs":
+        return None
+    readers = consumers_of(channels)
+
+    def choose(name: str, seen: Mapping[str, Observed], model: ir.Model) -> tuple[int, ...]:
+        ranking = by_elimination(name, readers, seen, model) or plan.rankings[name]
+        size = len(ranking.order) + 1
+        return ranking.kept(size - len(plan.kept[name]), size)
+
+    return choose
+
+
+def units_of(unit: Unit) -> str:
+    """Return the kind of unit in the plural."""
+    return _PLURALS.get(unit, f"{unit}s")
+
+
+def _action(group: ChannelGroup, kept: int) -> str:
+    others = f", shared with {', '.join(group.sources[1:])}" if len(group.sources) > 1 else ""
+    return f"{group.size - kept} of {group.size} {units_of(group.unit)} removed{others}"
+
+
+def _made_up(before: float, after: float) -> str:
+    """Say how much in a few grades, so that layers alike are told in one line."""
+    share = 1.0 - after / before
+    how = next((words for least, words in _GRADES if share >= least), "a part")
+    return f"changed to make up for {how} of the error it had on held-out samples"
+
+
+def _not_made_up(made: Compensated) -> list[Skip]:
+    worse = "left as it is: making up for what it lost did not lower its error on held-out samples"
+    large = "not made up for: it reads too many inputs for least squares in bounded memory"
+    return [
+        *(Skip(name, worse) for name, fit in made.fits.items() if not fit.helped),
+        *(Skip(name, large) for name in made.too_large),
+    ]

@@ -1,0 +1,85 @@
+"""What losing a few units of one group alone does to the outputs of the whole network."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxopt.graph.channel_cut import mask_channels
+from onnxopt.graph.channels import ChannelGroup, Channels
+from onnxopt.measure.outputs import are_probabilities
+from onnxopt.measure.session import Runtime, Session
+from onnxopt.pruning.compensate import refit
+from onnxopt.pruning.consumers import Consumer
+from onnxopt.pruning.observe import Observed
+from onnxopt.pruning.ranking import Ranking
+from onnxopt.reconstruction.fit import Method
+from onnxopt.samples import Samples
+
+_SHARES = (0.125, 0.25, 0.5, 0.75)
+"""Shares of a group that are removed to see what it does."""
+_SAMPLES = 64
+
+
+class OutputError:
+    """Error of a changed model's outputs on a few samples, relative to their variance."""
+
+    def __init__(self, model: ir.Model, samples: Samples) -> None:
+        self._samples = samples.take(min(_SAMPLES, len(samples)))
+        self._outputs = list(_outputs(model, self._samples))
+        self._scales = [max(float(np.var(np.concatenate(parts))), 1e-30) for parts in zip(*self._outputs, strict=True)]
+
+    def of(self, model: ir.Model) -> float:
+        """Return the mean squared difference over variance, averaged over the float outputs."""
+        total, count = 0.0, 0
+        for mine, theirs in zip(_outputs(model, self._samples), self._outputs, strict=True):
+            for one, other, scale in zip(mine, theirs, self._scales, strict=True):
+                total += float(np.square(one - other).sum()) / scale
+                count += one.size
+        return total / max(count, 1)
+
+
+def _outputs(model: ir.Model, samples: Samples) -> Sequence[list[np.ndarray]]:
+    session = Session(model, Runtime())
+    found = []
+    for feeds in samples:
+        arrays = [a for a in session.run(feeds) if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
+        found.append([_logits(a.astype(np.float64)).reshape(-1) for a in arrays])
+    return found
+
+
+def _logits(array: np.ndarray) -> np.ndarray:
+    """Return probabilities as their logarithms: a sure answer hardly moves as a probability before it is lost."""
+    if array.ndim < 2 or array.shape[-1] < 2 or not are_probabilities(array):
+        return array
+    logs = np.log(array + 1e-6)
+    return np.asarray(logs - logs.mean(-1, keepdims=True))
+
+
+def measured(
+    ranking: Ranking,
+    group: ChannelGroup,
+    channels: Channels,
+    readers: Sequence[Consumer],
+    seen: Mapping[str, Observed],
+    error: OutputError,
+    method: Method,
+) -> Ranking:
+    """Return the ranking with losses in units of the network's output error, measured where some of the group is gone.
+
+    The layers that read the group make up for the loss first, as they will in the end. Between the measured counts the
+    ranking's own losses tell how the error grows.
+    """
+    counts = sorted({max(1, round(group.size * share)) for share in _SHARES} & set(range(1, group.size)))
+    factors = []
+    for removed in counts:
+        kept = {group.name: ranking.kept(removed, group.size)}
+        state = replace(channels, model=channels.model.clone())
+        for consumer in readers:
+            if group.name in consumer.inputs and consumer.layer.node in seen:
+                refit(state.model, consumer, seen[consumer.layer.node], kept, method)
+        loss = error.of(mask_channels(state, kept))
+        factors.append(loss / max(float(ranking.losses[removed - 1]), 1e-30))
+    scale = np.interp(np.arange(1, group.size), counts, factors)
+    return Ranking(ranking.order, np.maximum.accumulate(ranking.losses * scale))

@@ -1,0 +1,36 @@
+"""Constants that scale and shift the channels of a value."""
+
+import numpy as np
+import onnx_ir as ir
+
+
+def constant_of(model: ir.Model, value: ir.Value | None) -> np.ndarray | None:
+    """Return what an initializer holds; None for all other values."""
+    if value is None or value.name not in model.graph.initializers or value.const_value is None:
+        return None
+    return value.const_value.numpy()
+
+
+def per_channel(constant: np.ndarray, outputs: int, behind: int) -> np.ndarray | None:
+    """Return one number per channel, or one for all, of what is broadcast; None where it varies along another axis.
+
+    Args:
+        constant: that is broadcast to a value.
+        outputs: channels of the value.
+        behind: axes it has behind its channels.
+    """
+    if constant.size == 1:
+        return constant.astype(np.float64).reshape(())
+    matches = constant.size == outputs and constant.shape[-1 - behind :] == (outputs, *(1,) * behind)
+    return constant.astype(np.float64).reshape(-1) if matches else None
+
+
+def batch_norm_of(model: ir.Model, node: ir.Node) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the scale and shift per channel of a BatchNormalization; None where they are not constant."""
+    arrays = [a.astype(np.float64) for v in node.inputs[1:5] if (a := constant_of(model, v)) is not None]
+    if len(arrays) < 4:
+        return None
+    gamma, beta, mean, variance = arrays
+    epsilon = node.attributes["epsilon"].as_float() if "epsilon" in node.attributes else 1e-5
+    scale = gamma / np.sqrt(variance + epsilon)
+    return scale, beta - mean * scale

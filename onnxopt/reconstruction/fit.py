@@ -1,0 +1,92 @@
+"""How one layer makes up for features it lost: by its bias, by a scale per output, or by all its weights."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from onnxopt.reconstruction.least_squares import ridge
+from onnxopt.reconstruction.moments import Moments
+
+Method = Literal["ls", "affine", "bias", "none"]
+_STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
+_NOTHING_LOST = 1e-8
+"""Error, relative to the variance of the targets, that single precision leaves by itself."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Weights and bias of a layer after a fit, and what they are worth on samples that were held out.
+
+    Attributes:
+        weight: shape (outputs, features), zero where features are gone.
+        offset: what is added to the bias, shape (outputs,).
+        before: mean squared error on held-out samples without the fit, relative to the variance of the targets.
+        after: the same with the fit.
+    """
+
+    weight: np.ndarray
+    offset: np.ndarray
+    before: float
+    after: float
+
+    @property
+    def helped(self) -> bool:
+        """Whether the error on held-out samples is lower with the fit."""
+        return self.after < self.before
+
+
+def fitted(
+    fit: Moments,
+    held_out: Moments,
+    weight: np.ndarray,
+    bias: np.ndarray,
+    kept: np.ndarray,
+    outputs: np.ndarray,
+    method: Method,
+) -> Fit:
+    """Return the best a layer can do with the features that stay.
+
+    Args:
+        fit: moments of inputs, all features among them, and of targets.
+        held_out: the same on other samples; where there are none, `fit` is judged on itself.
+        weight: of the layer, shape (outputs, features).
+        bias: that is in the targets, shape (outputs,).
+        kept: which features stay.
+        outputs: which outputs are used further on.
+        method: `ls` ridge least squares with the strength that is best on held-out samples, `affine` one scale and
+            offset per output that restore its mean and variance, `bias` the offset alone, `none` nothing.
+    """
+    judge = held_out if held_out.count else fit
+    lost = np.where(kept, weight, 0.0)
+    before = _relative(judge, lost, bias, outputs)
+    best = Fit(lost, np.zeros(len(weight)), before, before)
+    if before < _NOTHING_LOST:
+        return best
+    for candidate in _candidates(fit, weight, lost, kept, method):
+        offset = fit.mean_y - candidate @ fit.mean_x - bias
+        after = _relative(judge, candidate, bias + offset, outputs)
+        if after < best.after:
+            best = Fit(candidate, offset, before, after)
+    return best
+
+
+def _candidates(
+    fit: Moments, weight: np.ndarray, lost: np.ndarray, kept: np.ndarray, method: Method
+) -> Iterator[np.ndarray]:
+    if method == "none":
+        return
+    if method == "bias":
+        yield lost
+    elif method == "affine":
+        spread = np.einsum("od,od->o", lost @ fit.xx, lost)
+        yield lost * np.sqrt(fit.yy / np.maximum(spread, 1e-12 + 1e-6 * fit.yy))[:, None]
+    else:
+        for strength in _STRENGTHS:
+            yield ridge(fit, weight, kept, strength)
+
+
+def _relative(moments: Moments, weight: np.ndarray, bias: np.ndarray, outputs: np.ndarray) -> float:
+    part = replace(moments, mean_y=moments.mean_y[outputs], xy=moments.xy[:, outputs], yy=moments.yy[outputs])
+    return part.error(weight[outputs], bias[outputs]) / max(float(part.yy.sum()), 1e-12)

@@ -1,0 +1,108 @@
+"""Edits of linear layers: other weights, and a bias where there was none."""
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxopt.graph.edit import set_weight
+from onnxopt.reconstruction.linear import LinearLayer, linear_layer, linear_layers
+
+__all__ = ["LinearLayer", "bias_of", "drop_zero_biases", "linear_layer", "linear_layers", "with_biases", "write"]
+
+
+def bias_of(model: ir.Model, layer: LinearLayer, outputs: int) -> np.ndarray:
+    """Return the bias that the layer's own output contains, shape (outputs,); zeros where an Add adds it later."""
+    if layer.bias is None or layer.bias_follows:
+        return np.zeros(outputs)
+    tensor = model.graph.initializers[layer.bias].const_value
+    assert tensor is not None
+    return np.asarray(layer.bias_scale * tensor.numpy().astype(np.float64).reshape(-1))
+
+
+def write(model: ir.Model, layer: LinearLayer, matrix: np.ndarray, offset: np.ndarray) -> None:
+    """Give a layer other weights, and add `offset`, shape (outputs,), to its bias."""
+    graph = model.graph
+    value = graph.initializers[layer.weight]
+    assert value.const_value is not None
+    like = value.const_value.numpy()
+    set_weight(value, layer.array(matrix, like))
+    if not np.any(offset):
+        return
+    assert layer.bias is not None, "with_biases gives every layer one"
+    bias = graph.initializers[layer.bias]
+    assert bias.const_value is not None
+    old = bias.const_value.numpy()
+    set_weight(
+        bias, (old.astype(np.float64).reshape(-1) + offset / layer.bias_scale).astype(old.dtype).reshape(old.shape)
+    )
+
+
+def with_biases(model: ir.Model) -> set[str]:
+    """Give every linear layer that has no bias one of zeros, in place; return their names.
+
+    Before channels are followed, so that a bias that is needed later belongs to them.
+    """
+    made = set[str]()
+    for layer in linear_layers(model).values():
+        if layer.bias is None:
+            made.add(_add_bias(model, layer))
+    return made
+
+
+def drop_zero_biases(model: ir.Model, names: set[str]) -> None:
+    """Remove those biases that stayed zero, in place."""
+    for name in names:
+        bias = model.graph.initializers.get(name)
+        if bias is None or bias.const_value is None or np.any(bias.const_value.numpy()):
+            continue
+        for node, slot in list(bias.uses()):
+            if node.op_type == "Add":
+                source, output = node.inputs[1 - slot], node.outputs[0]
+                assert source is not None
+                _replace(model.graph, output, source)
+                model.graph.remove(node, safe=True)
+            else:
+                node.replace_input_with(slot, None)
+                node.resize_inputs(slot)
+        model.graph.initializers.pop(name)
+
+
+def _add_bias(model: ir.Model, layer: LinearLayer) -> str:
+    graph = model.graph
+    node = next(n for n in graph if n.name == layer.node)
+    tensor = graph.initializers[layer.weight].const_value
+    assert tensor is not None
+    array = tensor.numpy()
+    zeros = np.zeros(array.shape[layer.out_axis], array.dtype)
+    bias = ir.Value(name=_free(model, f"{layer.weight}_bias"))
+    set_weight(bias, zeros if layer.side == "right" else zeros[:, None])
+    graph.register_initializer(bias)
+    if node.op_type != "MatMul":
+        node.resize_inputs(3)
+        node.replace_input_with(2, bias)
+        return bias.name or ""
+    output = node.outputs[0]
+    add = ir.Node("", "Add", [output, bias], name=f"{layer.node}_bias")
+    add.outputs[0].name = _free(model, f"{layer.y}_biased")
+    add.outputs[0].shape, add.outputs[0].type = output.shape, output.type
+    _replace(graph, output, add.outputs[0])
+    graph.insert_after(node, add)
+    return bias.name or ""
+
+
+def _replace(graph: ir.Graph, old: ir.Value, new: ir.Value) -> None:
+    """Let all that read `old` read `new`, but for what makes `new`; an output of the graph keeps its name."""
+    for user, slot in [u for u in old.uses() if u[0] is not new.producer()]:
+        user.replace_input_with(slot, new)
+    if old.is_graph_output():
+        old.name, new.name = new.name, old.name
+        for position, output in enumerate(list(graph.outputs)):
+            if output is old:
+                graph.outputs[position] = new
+
+
+def _free(model: ir.Model, name: str) -> str:
+    values = (*model.graph.inputs, *(v for node in model.graph.all_nodes() for v in node.outputs))
+    taken = {*model.graph.initializers, *(v.name for v in values)}
+    while name in taken:
+        name += "_"
+    return name

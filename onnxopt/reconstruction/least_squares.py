@@ -1,0 +1,114 @@
+"""Ridge least squares on streamed moments, and the units that are missed least once the others make up for them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+
+from onnxopt.reconstruction.moments import Moments
+
+
+def ridge(moments: Moments, weight: np.ndarray, kept: np.ndarray, strength: float) -> np.ndarray:
+    """Return the weights on the kept features that come closest to the targets, shape (O, D), zero elsewhere.
+
+    W' = W_S + (Y - X_S W_S^T)^T X_S (X_S^T X_S + lambda I)^-1: the ridge pulls towards the weights that were there.
+
+    Args:
+        moments: of inputs and targets.
+        weight: of the layer, shape (O, D).
+        kept: which features stay, shape (D,).
+        strength: lambda as a share of the mean variance of the features.
+    """
+    inner = moments.xx[np.ix_(kept, kept)]
+    start = weight[:, kept]
+    gap = moments.xy[kept] - inner @ start.T
+    damped = inner + np.eye(len(inner)) * max(strength * float(np.trace(inner)) / max(len(inner), 1), 1e-12)
+    result = np.zeros_like(weight)
+    result[:, kept] = start + scipy.linalg.solve(damped, gap, assume_a="pos").T
+    return result
+
+
+_TOGETHER = 64
+"""Units up to which they go one at a time; of twice as many two go at a time, and so on."""
+
+
+@dataclass
+class Elimination:
+    """Removes units from one layer, one after the other, the rest of the weights making up for each.
+
+    Structured optimal brain surgeon on the layer's least squares error (Hassibi & Stork 1993 for single weights; Kwon
+    et al., "Optimal Brain Compression", NeurIPS 2022, for blocks): with P the inverse of the inputs' covariance and B
+    the solution, removing the features c raises the error by tr(B_c^T P_cc^-1 B_c).
+
+    Attributes:
+        units: features of each unit, shape (units, width).
+        pull: what the ridge alone would charge for a unit whose weights go, which is no error, shape (units,).
+    """
+
+    units: np.ndarray
+    pull: np.ndarray
+    inverse: np.ndarray
+    solution: np.ndarray
+    total: float
+
+    @classmethod
+    def of(cls, moments: Moments, weight: np.ndarray, units: Sequence[Sequence[int]], strength: float) -> "Elimination":
+        """Start with all features there.
+
+        Args:
+            moments: of inputs and targets.
+            weight: of the layer, shape (O, D).
+            units: features of each unit, the same number for all.
+            strength: ridge, as a share of the mean variance of the features.
+        """
+        size = len(moments.xx)
+        damping = max(strength * float(np.trace(moments.xx)) / max(size, 1), 1e-12)
+        inverse = scipy.linalg.inv(moments.xx + np.eye(size) * damping, overwrite_a=True)
+        # The ridge pulls towards the weights that are there, as in the fit that follows.
+        solution = inverse @ (moments.xy + damping * weight.T)
+        features = np.asarray(units, np.int64)
+        pull = damping * np.square(weight).sum(0)[features].sum(1)
+        return cls(features, pull, inverse, solution, float(moments.yy.sum()))
+
+    def losses(self, candidates: np.ndarray) -> np.ndarray:
+        """Return by how much removing each of the `candidates` alone raises the squared error."""
+        chosen = self.units[candidates]
+        blocks = self.inverse[chosen[:, :, None], chosen[:, None, :]]
+        parts = self.solution[chosen]
+        rises = np.einsum("uko,uko->u", parts, np.linalg.solve(blocks, parts))
+        return np.asarray(np.maximum(rises - self.pull[candidates], 0.0))
+
+    def remove(self, units: np.ndarray) -> float:
+        """Take units away together and let the others make up for them; return by how much the error rises."""
+        c = self.units[units].reshape(-1)
+        columns, rows = self.inverse[:, c], self.solution[c].copy()
+        size = len(self.inverse)
+        gain = np.linalg.solve(self.inverse[np.ix_(c, c)], np.concatenate([columns.T, rows], 1))
+        self.inverse -= columns @ gain[:, :size]
+        self.solution -= columns @ gain[:, size:]
+        # What is gone stays regular, so that the blocks of all units can be solved at once.
+        self.inverse[c, :] = self.inverse[:, c] = 0.0
+        self.inverse[c, c] = 1.0
+        self.solution[c] = 0.0
+        return max(float(np.einsum("ko,ko->", rows, gain[:, size:]) - self.pull[units].sum()), 0.0)
+
+
+def removal_order(layers: Sequence[Elimination], weights: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Return units in the order they are missed least, and the error after each, summed over layers with `weights`.
+
+    The last unit is never removed. `layers` are used up.
+    """
+    left = np.arange(len(layers[0].units))
+    order, errors, error = list[int](), list[float](), 0.0
+    while len(left) > 1:
+        losses = np.sum([w * layer.losses(left) for layer, w in zip(layers, weights, strict=True)], axis=0)
+        together = max(1, len(left) // _TOGETHER)
+        lowest = np.argsort(losses, kind="stable")[:together]
+        gone = left[lowest]
+        rise = sum(w * layer.remove(gone) for layer, w in zip(layers, weights, strict=True))
+        errors += [error + rise * part / together for part in range(1, together + 1)]
+        error += rise
+        order += gone.tolist()
+        left = np.delete(left, lowest)
+    return np.array(order, np.int64), np.array(errors)

@@ -1,0 +1,81 @@
+"""Streamed statistics of what a layer reads and should write: memory does not grow with the number of samples."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Centred second moments per row, of inputs x (D features) and targets y (O outputs).
+
+    Attributes:
+        count: rows seen.
+        mean_x: shape (D,); `mean_y` shape (O,).
+        xx: covariance of x, shape (D, D); `xy` of x with y, shape (D, O); `yy` variance of each y, shape (O,).
+    """
+
+    count: int
+    mean_x: np.ndarray
+    mean_y: np.ndarray
+    xx: np.ndarray
+    xy: np.ndarray
+    yy: np.ndarray
+
+    def error(self, weight: np.ndarray, offset: np.ndarray | None = None) -> float:
+        """Return the mean squared error per row, summed over outputs, of weight @ x + offset; the best offset if None.
+
+        Args:
+            weight: shape (O, D).
+            offset: shape (O,).
+        """
+        spread = (
+            self.yy.sum() - 2 * np.einsum("od,do->", weight, self.xy) + np.einsum("od,od->", weight @ self.xx, weight)
+        )
+        shift = 0.0 if offset is None else float(np.square(weight @ self.mean_x + offset - self.mean_y).sum())
+        return max(float(spread), 0.0) + shift
+
+
+class Accumulator:
+    """Sums of products, from which moments are made at the end."""
+
+    def __init__(self, features: int, outputs: int) -> None:
+        self._count = 0
+        self._shift_x: np.ndarray | None = None
+        self._shift_y: np.ndarray | None = None
+        self._x, self._y = np.zeros(features), np.zeros(outputs)
+        self._xx, self._xy, self._yy = np.zeros((features, features)), np.zeros((features, outputs)), np.zeros(outputs)
+
+    def add(self, x: np.ndarray, y: np.ndarray) -> None:
+        """Add rows x, shape (rows, D), and y, shape (rows, O); those that are not finite tell nothing."""
+        x, y = x.astype(np.float32), y.astype(np.float32)
+        finite = np.isfinite(x).all(1) & np.isfinite(y).all(1)
+        if not finite.all():
+            x, y = x[finite], y[finite]
+        if not len(x):
+            return
+        if self._shift_x is None or self._shift_y is None:
+            # Products are summed in float32 about a first mean, which keeps the digits that large means would take.
+            self._shift_x, self._shift_y = x.mean(0), y.mean(0)
+        x, y = x - self._shift_x, y - self._shift_y
+        self._count += len(x)
+        self._x += x.sum(0, dtype=np.float64)
+        self._y += y.sum(0, dtype=np.float64)
+        self._xx += x.T @ x
+        self._xy += x.T @ y
+        self._yy += np.square(y).sum(0, dtype=np.float64)
+
+    def moments(self) -> Moments:
+        """Return the moments of all rows so far."""
+        n = max(self._count, 1)
+        mean_x, mean_y = self._x / n, self._y / n
+        shift_x = 0.0 if self._shift_x is None else self._shift_x
+        shift_y = 0.0 if self._shift_y is None else self._shift_y
+        return Moments(
+            self._count,
+            mean_x + shift_x,
+            mean_y + shift_y,
+            self._xx / n - np.outer(mean_x, mean_x),
+            self._xy / n - np.outer(mean_x, mean_y),
+            np.maximum(self._yy / n - np.square(mean_y), 0.0),
+        )

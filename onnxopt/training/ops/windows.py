@@ -1,0 +1,33 @@
+"""Padding of sliding windows, as convolutions and poolings state it."""
+
+from collections.abc import Sequence
+from math import ceil
+
+from onnxopt.training.rule import Site
+
+
+def fixed_pads(site: Site) -> tuple[int, ...] | None:
+    """Return the stated pads, those of all axes' beginnings first; () for none, None where the input decides."""
+    auto = site.get("auto_pad", "NOTSET")
+    if auto == "VALID":
+        return ()
+    return tuple(site.get("pads") or ()) if auto == "NOTSET" else None
+
+
+def pads_for(
+    site: Site, sizes: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
+) -> tuple[int, ...]:
+    """Return the pads that keep the size up to the stride, for an input of `sizes`."""
+    begin, end = [], []
+    for size, k, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True):
+        total = max((ceil(size / stride) - 1) * stride + (k - 1) * dilation + 1 - size, 0)
+        small, large = total // 2, total - total // 2
+        upper = site.get("auto_pad") == "SAME_UPPER"
+        begin.append(small if upper else large)
+        end.append(large if upper else small)
+    return (*begin, *end)
+
+
+def torch_pads(begin: Sequence[int], end: Sequence[int]) -> list[int]:
+    """Return pads in torch's order: the last axis first, beginning and end in turn."""
+    return [n for pair in reversed([*zip(begin, end, strict=True)]) for n in pair]
