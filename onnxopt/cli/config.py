@@ -37,11 +37,11 @@ def read_config(context: typer.Context, path: Path | None) -> Path | None:
             for inner in value:
                 _require(inner, known[key], f"option of {key}", path)
             if key == own:
-                chosen |= {known[own][inner]: _text(v) for inner, v in value.items()}
+                chosen |= {known[own][inner].name: _typed(v, known[own][inner]) for inner, v in value.items()}
         else:
             _require(key, {name for options in known.values() for name in options}, "option", path)
             if key in known[own]:
-                chosen.setdefault(known[own][key], _text(value))
+                chosen.setdefault(known[own][key].name, _typed(value, known[own][key]))
     context.default_map = {**(context.default_map or {}), **chosen}
     return path
 
@@ -56,10 +56,10 @@ def _parse(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def _options(command: Any) -> dict[str, str]:
+def _options(command: Any) -> dict[str, Any]:
     """Return the long names of a command's options, without dashes in front, and the parameters they set."""
     return {
-        name.removeprefix("--"): p.name
+        name.removeprefix("--"): p
         for p in command.params
         if p.param_type_name == "option"
         for name in p.opts
@@ -75,6 +75,8 @@ def _require(key: str, known: Iterable[str], what: str, path: Path) -> None:
         )
 
 
-def _text(value: Any) -> Any:
+def _typed(value: Any, parameter: Any) -> Any:
     """Return what would have been typed; the option then checks it like anything typed."""
+    if parameter.multiple:
+        return [str(item) for item in value] if isinstance(value, list) else [str(value)]
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)

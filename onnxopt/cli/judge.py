@@ -1,11 +1,12 @@
 """Commands that measure: eval, compare, bench."""
 
+from math import isfinite
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from onnxopt.cli.options import DATA, LABELS, LIMIT, MAYBE_DATA, MODEL, Reading, Running, Scoring, Shown
+from onnxopt.cli.options import DATA, LABELS, LIMIT, MAX_DROP, MAYBE_DATA, MODEL, Reading, Running, Scoring, Shown
 from onnxopt.cli.output import emit, quieten
 from onnxopt.errors import ExitCode, UsageError
 
@@ -53,9 +54,7 @@ def compare(
     *,
     data: DATA,
     labels: LABELS = None,
-    max_drop: Annotated[
-        str, typer.Option("--max-drop", help="1pp, 1% or 0.01; a larger drop ends with exit code 1.")
-    ] = "1pp",
+    max_drop: MAX_DROP = None,
     batch_size: BATCH_SIZE = 1,
     seconds: SECONDS = 3.0,
     limit: LIMIT = None,
@@ -64,7 +63,7 @@ def compare(
     reading: Reading,
     shown: Shown,
 ) -> int:
-    """Compare two models: accuracy, fidelity, latency, size."""
+    """Compare two models: accuracy, fidelity, latency, size. A drop over the budget ends with exit code 1."""
     quieten(shown)
     _positive("--seconds", seconds)
     _positive("--batch-size", batch_size)
@@ -139,7 +138,7 @@ def bench(
 
 
 def _positive(option: str, value: float) -> None:
-    if not value > 0:
+    if not (value > 0 and isfinite(value)):
         raise UsageError(
             "ONX101", "an option makes no sense", where=option, why=f"{value} given", hint="Give more than 0."
         )

@@ -38,6 +38,15 @@ class Layout(Enum):
     NHWC = "NHWC"
 
 
+class OptimizationLevel(Enum):
+    """How far ONNX Runtime optimizes a graph when it loads it."""
+
+    NONE = "none"
+    BASIC = "basic"
+    EXTENDED = "extended"
+    ALL = "all"
+
+
 class ChannelOrder(Enum):
     """Order of the colours of an image."""
 
@@ -54,6 +63,18 @@ def _numbers(option: str, text: str, kind: Callable[[str], Any]) -> tuple[Any, .
         ) from error
 
 
+def _entry(text: str) -> tuple[str, str]:
+    key, separator, value = text.partition("=")
+    if not (key and separator and value):
+        raise UsageError(
+            "ONX101",
+            "a session option cannot be read",
+            where=text,
+            hint="Write --session-option key=value, such as session.disable_prepacking=1.",
+        )
+    return key, value
+
+
 MODEL = Annotated[Path, typer.Argument(help="ONNX file.", show_default=False)]
 OUT_MODEL = Annotated[Path, typer.Option("--out", "-o", help="File to write.", show_default=False)]
 DATA = Annotated[
@@ -62,11 +83,20 @@ DATA = Annotated[
         "--data",
         "-d",
         show_default=False,
-        help="Samples: .npz, .npy, .csv, .jsonl, .parquet, a folder of images or .npz files, or `digits`, `random`.",
+        help="Samples: .npz, .npy, .csv, .tsv, .jsonl, .parquet; a folder of images, of .npz files or of ONNX test "
+        "data (test_data_set_*); or `digits`, `random`.",
     ),
 ]
 MAYBE_DATA = Annotated[str | None, *DATA.__metadata__]
 LABELS = Annotated[str | None, typer.Option("--labels", help="File of labels, if they are not in the data.")]
+MAX_DROP = Annotated[
+    str | None,
+    typer.Option(
+        "--max-drop",
+        help="1pp (points), 1% (of the score) or 0.01 (in the metric's unit). [default: 1pp; 1% where there are no "
+        "points, as for rmse]",
+    ),
+]
 LIMIT = Annotated[int | None, typer.Option("--limit", help="Samples to use at most, spread evenly over the data.")]
 TARGET = Annotated[str, typer.Option("--target", help="Processor: auto, x86-avx2, x86-vnni, arm64-dotprod, ...")]
 SEED = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
@@ -99,12 +129,24 @@ class Running:
     threads: Annotated[int, typer.Option("--threads", help="Compute threads of one run.")] = 1
     ep: Annotated[str, typer.Option("--ep", help="Execution provider: cpu, openvino, xnnpack, cuda, ...")] = "cpu"
     seed: Annotated[int, typer.Option("--seed", help="Seed of everything random.")] = 0
+    optimization_level: Annotated[
+        OptimizationLevel, typer.Option("--optimization-level", help="ONNX Runtime's own graph optimization.")
+    ] = OptimizationLevel.ALL
+    session_option: Annotated[
+        list[str] | None,
+        typer.Option("--session-option", metavar="KEY=VALUE", help="ONNX Runtime session entry; repeat it."),
+    ] = None
 
     def runtime(self) -> "Runtime":
         """Return how ONNX Runtime is to be set up."""
         from onnxopt.measure.session import Runtime
 
-        return Runtime(provider=self.ep, threads=self.threads)
+        return Runtime(
+            provider=self.ep,
+            threads=self.threads,
+            optimization=self.optimization_level.value,
+            options=tuple(map(_entry, self.session_option or ())),
+        )
 
 
 @dataclass(frozen=True)

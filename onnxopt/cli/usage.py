@@ -36,7 +36,7 @@ def _hint_of(error: Exception) -> str:
     parameter = getattr(error, "param", None)
     if parameter is None:
         return str(getattr(error, "param_hint", "") or "")
-    return str(parameter.opts[0] if parameter.param_type_name == "option" else parameter.human_readable_name)
+    return str(parameter.opts[0] if parameter.param_type_name == "option" else parameter.name)
 
 
 def _options(context: typer.Context | None) -> Iterable[str]:

@@ -28,6 +28,7 @@ class TopK(Metric):
     threshold: float = 0.5
     unit: ClassVar[str] = "share"
     binary: ClassVar[bool] = True
+    bounded: ClassVar[bool] = True
 
     @property
     def name(self) -> str:  # type: ignore[override]
@@ -49,6 +50,10 @@ def _guesses(metric: "TopK | F1", outputs: Outputs, labels: Array, k: int) -> tu
     """Return the `k` best classes of each sample `(n, k)`, -1 or None where scores are NaN, and the labels `(n,)`."""
     words = np.asarray(labels).dtype.kind in "OUS"
     scores = scores_of(outputs, metric.output)
+    named_classes = scores.classes if scores is not None else predictions_of(outputs, metric.output)
+    if named_classes is not None and named_classes.dtype.kind in "OUS" and not words:
+        why = f"the model gives names such as {str(named_classes.flat[0])!r}, the labels are numbers"
+        raise misfit(why, "Give the names as labels.", where=metric.name)
     if scores is not None and not (words and scores.classes is None):
         values, truth = _aligned(scores.values, labels)
         if scores.classes is None:
@@ -122,7 +127,7 @@ def _class_labels(labels: Array, classes: int, offset: int) -> Array:
     low, high = int(labels.min()) + offset, int(labels.max()) + offset
     if low < 0 or high >= classes:
         why = f"labels {low - offset} to {high - offset}, and {classes} classes with offset {offset}"
-        raise misfit(why, "Labels count classes from 0; set label_offset when the model has an extra first class.")
+        raise misfit(why, "Labels count classes from 0; set --label-offset when the model has an extra first class.")
     return labels
 
 
@@ -134,6 +139,7 @@ class F1(Metric):
     label_offset: int = 0
     threshold: float = 0.5
     name = "f1"
+    bounded: ClassVar[bool] = True
 
     def rows(self, outputs: Outputs, labels: Array) -> Array:
         """Return `(n, 2)`: predicted class and label."""
@@ -173,6 +179,7 @@ class Auroc(Metric):
     output: str | None = None
     label_offset: int = 0
     name = "auroc"
+    bounded: ClassVar[bool] = True
     resamples: ClassVar[int] = 500
 
     def rows(self, outputs: Outputs, labels: Array) -> Array:

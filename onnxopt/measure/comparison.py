@@ -19,6 +19,7 @@ class Comparison(Score):
     """How well two sets of outputs agree; 1 is full agreement."""
 
     relative: ClassVar[bool] = True
+    bounded: ClassVar[bool] = True
 
     @abstractmethod
     def compare(self, before: Outputs, after: Outputs, size: int) -> Array:

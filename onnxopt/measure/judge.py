@@ -28,6 +28,10 @@ class Judge(Protocol):
     def metric_name(self) -> str:
         """What is measured."""
 
+    @property
+    def unit(self) -> str:
+        """Of the metric."""
+
     def baseline(self) -> Evaluation:
         """Return the baseline's evaluation; measured once."""
 
@@ -65,6 +69,11 @@ class LabelJudge:
     def metric_name(self) -> str:
         """The metric's name."""
         return self.metric.name
+
+    @property
+    def unit(self) -> str:
+        """The metric's unit."""
+        return self.metric.unit
 
     @cached_property
     def _baseline(self) -> Evaluation:
@@ -129,6 +138,11 @@ class FidelityJudge:
     def metric_name(self) -> str:
         """The comparison's name."""
         return self.comparison.name
+
+    @property
+    def unit(self) -> str:
+        """The comparison's unit."""
+        return self.comparison.unit
 
     @cached_property
     def _baseline(self) -> Evaluation:

@@ -231,13 +231,38 @@ def _epoch(
     first_run_ms = np.zeros(len(models))
     for i in rng.permutation(len(models)):
         run_start_ns = clock()
-        sessions[i].run(feeds)
+        _run_once(sessions[i], feeds)
         first_run_ms[i] = (clock() - run_start_ns) / 1e6
     loading_s = (clock() - start_ns) / 1e9
     with failures_named(feeds):
         runs = [session.bound(feeds) for session in sessions]
         rounds = race(runs, budget_ns=budget_ns, min_rounds=min_rounds, warmup=warmup, rng=rng, clock=clock)
     return Epoch(rounds, tuple(s.load_ms for s in sessions), tuple(map(float, first_run_ms)), loading_s)
+
+
+def _run_once(session: Session, feeds: Feeds) -> None:
+    """Run one batch; a model that takes only single samples, whatever its shapes declare, fails in plain words."""
+    try:
+        session.run(feeds)
+    except NativeError as error:
+        size = _batch_size(feeds)
+        one = {name: array[:1] if np.ndim(array) and len(array) == size else array for name, array in feeds.items()}
+        if size > 1 and _runs(session, one):
+            raise NativeError(
+                "ONX401",
+                f"the model cannot be run at batch size {size}",
+                why="it runs at batch size 1",
+                hint="Give --batch-size 1, or export the model with a dynamic batch axis.",
+            ) from error
+        raise
+
+
+def _runs(session: Session, feeds: Feeds) -> bool:
+    try:
+        session.run(feeds)
+    except NativeError:
+        return False
+    return True
 
 
 @contextmanager

@@ -66,6 +66,7 @@ class R2(Metric):
 
     output: str | None = None
     name = "r2"
+    bounded: ClassVar[bool] = True
 
     def rows(self, outputs: Outputs, labels: Array) -> Array:
         """Return `(n, 2 * targets)`: squared errors, then labels."""

@@ -22,6 +22,7 @@ class Score(ABC):
         higher_is_better: whether a larger value is a better model.
         unit: of the value; empty for a dimensionless score.
         binary: whether a sample is right or wrong (1 or 0) and the value the share of right ones.
+        bounded: whether 1 is perfect and 0 (about) useless, so that one point of it is 0.01.
         relative: whether the baseline is perfect by definition, because it is what candidates are compared with.
         resamples: of a bootstrap.
     """
@@ -31,6 +32,7 @@ class Score(ABC):
     higher_is_better: bool = True
     unit: ClassVar[str] = ""
     binary: ClassVar[bool] = False
+    bounded: ClassVar[bool] = False
     relative: ClassVar[bool] = False
     resamples: ClassVar[int] = 1000
 
@@ -53,6 +55,11 @@ class Metric(Score):
         Raises:
             DataError: ONX209 outputs or labels do not fit the metric.
         """
+
+
+def difference(value: float, unit: str) -> str:
+    """Return a drop in words: points where the metric is a share, else the number alone."""
+    return f"{100 * value:.2f} points" if unit == "share" else f"{value:.4g}"
 
 
 def mean_of(rows: Array, counts: Array) -> Array:

@@ -32,6 +32,10 @@ OPTIMIZATIONS: Mapping[str, str] = MappingProxyType(
 )
 
 
+MOST_THREADS = 1024
+"""More are a slip of the finger: starting them alone takes minutes."""
+
+
 @dataclass(frozen=True)
 class Runtime:
     """How models are run.
@@ -59,6 +63,9 @@ class Runtime:
             raise UsageError("ONX101", "unknown optimization level", where=self.optimization, hint=hint)
         if self.threads < 1:
             raise UsageError("ONX101", "threads must be 1 or more", where="threads", why=f"{self.threads} given")
+        if self.threads > MOST_THREADS:
+            hint = "Give no more than the processor has cores; more only make it slower."
+            raise UsageError("ONX101", "too many threads", where="threads", why=f"{self.threads} given", hint=hint)
 
     def session_options(self) -> "onnxruntime.SessionOptions":
         """Return new ONNX Runtime session options."""

@@ -17,12 +17,13 @@ def compare_document(first: Path, second: Path, result: Compared) -> Document:
     rows.append(_judged(result.fidelity, f"fidelity:\n{result.fidelity.metric}"))
     before, after = result.latency
     speedup = after.speedup
-    faster = "-" if speedup is None else f"{units.times(speedup.value)} faster\n{units.times_interval(speedup)}"
+    words = "-" if speedup is None else units.faster(speedup.low, speedup.value, speedup.high)
+    faster = words.replace(" (", "\n(")
     p50s = (units.significant(before.p50_ms), units.significant(after.p50_ms))
     rows.append((f"p50 ms, batch {after.batch_size}", *p50s, faster, f"{before.n}, {after.n}"))
     rows.append(("p90 ms", units.significant(before.p90_ms), units.significant(after.p90_ms), "", ""))
     sizes = tuple(map(units.size, result.size_bytes))
-    rows.append(("size", *sizes, f"{units.times(result.size_bytes[0] / result.size_bytes[1])} smaller", ""))
+    rows.append(("size", *sizes, units.smaller(result.size_bytes[0] / result.size_bytes[1]), ""))
     lines = (f"A is {first}.", f"B is {second}.", _verdict(result.accuracy or result.fidelity))
     return Document((Table(columns, tuple(rows)), Text(lines)), _data(first, second, result))
 

@@ -12,7 +12,7 @@ from onnxopt.measure.score import Metric
 from onnxopt.measure.session import Runtime
 from onnxopt.measure.statistics import Drop
 from onnxopt.model_file import signature_of
-from onnxopt.report.job import choose_metric
+from onnxopt.report.job import budget_of, choose_metric
 from onnxopt.samples import ReadOptions, open_samples
 from onnxopt.search.budget import Budget
 from onnxopt.search.parts import typical_feeds
@@ -66,7 +66,7 @@ def compare(
     metric: str | Metric | None = None,
     output: str | None = None,
     threshold: float = 0.5,
-    max_drop: str | float = "1pp",
+    max_drop: str | float | None = None,
     runtime: Runtime | None = None,
     batch_size: int = 1,
     latency_s: float = 3.0,
@@ -80,7 +80,8 @@ def compare(
     Raises:
         ModelError: ONX308 the models do not take the same inputs; and every other family.
     """
-    budget = Budget.parse(str(max_drop))
+    if max_drop is not None:
+        Budget.parse(str(max_drop))  # before anything is loaded
     before, after = model_file.load(first), model_file.load(second)
     signature = signature_of(before)
     inputs, others = ([s.name for s in signature_of(m).inputs] for m in (before, after))
@@ -95,6 +96,7 @@ def compare(
     runtime = runtime or Runtime()
     samples = open_samples(data, signature, labels=labels, options=read, limit=limit)
     chosen = choose_metric(metric, samples.labels, output, threshold)
+    budget = budget_of(max_drop, chosen)
     accuracy: Judged | None = None
     if chosen is not None:
         by_labels = LabelJudge(before, samples, chosen, runtime, seed=seed)

@@ -99,4 +99,6 @@ class RunFolder:
         """Write run.json, report.html and the manifest over all files."""
         self.write_record(record)
         model_file.atomic_write_text(self.path / PAGE, to_page(record), overwrite=True)
-        model_file.write_manifest(self.path, [self.path / name for name in (BEST, RECORD, PAGE)])
+        # On a full disk the run ends before there is any model.
+        written = (BEST, RECORD, PAGE) if record.best else (RECORD, PAGE)
+        model_file.write_manifest(self.path, [self.path / name for name in written])

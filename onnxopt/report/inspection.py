@@ -9,7 +9,7 @@ from onnxopt.graph.sparsity import Sparsity, sparsity_of
 from onnxopt.model_file import Signature, TensorSpec, signature_of
 from onnxopt.model_file.save import external_files
 from onnxopt.report.document import Column, Document, Facts, Table, Text
-from onnxopt.report.units import count, size
+from onnxopt.report.units import count, many, size
 from onnxopt.samples import schema_text
 
 
@@ -30,7 +30,7 @@ def inspect_model(path: Path, sizes: Mapping[str, int], *, sparsity: bool = Fals
     producer = f"{model.producer_name or 'unknown'} {model.producer_version or ''}".strip()
     domains = {domain or "ai.onnx": version for domain, version in sorted(model.opset_imports.items())}
     shapes = ", ".join(f"{name} {_shape(shape)}" for name, shape in anatomy.input_shapes.items())
-    unknown = f" (and {anatomy.macs_unknown} nodes of unknown shape)" if anatomy.macs_unknown else ""
+    unknown = f" (and {many(anatomy.macs_unknown, 'node')} of unknown shape)" if anatomy.macs_unknown else ""
     facts = Facts(
         (
             *(("input", str(spec)) for spec in signature.inputs),
@@ -41,7 +41,7 @@ def inspect_model(path: Path, sizes: Mapping[str, int], *, sparsity: bool = Fals
             ("size", size(size_bytes) + (f" in {len(files)} files" if len(files) > 1 else "")),
             ("parameters", count(anatomy.parameters)),
             *(() if zeros is None else (("sparsity", _total_sparsity(zeros)),)),
-            ("MACs", f"{count(anatomy.macs)} at {shapes}{unknown}"),
+            ("MACs", f"{_macs(anatomy)} at {shapes}{unknown}"),
             ("operators", ", ".join(f"{op} {times}" for op, times in anatomy.operators.items())),
         ),
         title=str(path),
@@ -118,6 +118,13 @@ def _row(layer: Layer, zeros: Sparsity | None) -> tuple[str, ...]:
     macs = "?" if layer.macs is None else count(layer.macs) if layer.macs else "-"
     last = () if zeros is None else (_share(zeros.of_layer(layer.name)),)
     return (layer.name, layer.op_type, _shape(layer.weight_shape), count(layer.parameters), macs, *last)
+
+
+def _macs(anatomy: Anatomy) -> str:
+    """Return what is known; a sum in which nothing is known is no zero."""
+    if anatomy.macs_unknown:
+        return f"at least {count(anatomy.macs)}" if anatomy.macs else "unknown"
+    return count(anatomy.macs)
 
 
 def _total_sparsity(zeros: Sparsity) -> str:

@@ -1,6 +1,6 @@
 """Everything a search needs, opened and checked before it starts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,6 @@ class Job:
     Attributes:
         path: of the model; None when it was given in memory.
         metric: None for fidelity.
-        max_drop: as it was given.
     """
 
     model: ir.Model
@@ -36,7 +35,6 @@ class Job:
     parts: Parts
     metric: Metric | None
     settings: Settings
-    max_drop: str
 
 
 def prepare(
@@ -48,7 +46,7 @@ def prepare(
     metric: str | Metric | None = None,
     output: str | None = None,
     threshold: float = 0.5,
-    max_drop: str | float = "1pp",
+    max_drop: str | float | None = None,
     goal: str | Goal = Goal.LATENCY,
     confidence: float | None = None,
     target: str = "auto",
@@ -64,9 +62,9 @@ def prepare(
     Raises:
         OnnxoptError: of every family but the disk's.
     """
-    budget = Budget.parse(str(max_drop))
+    if max_drop is not None:
+        Budget.parse(str(max_drop))  # before anything is loaded
     chosen = {
-        "budget": budget,
         "goal": goal_of(goal),
         "confidence": confidence,
         "target": target_of(target).name,
@@ -91,7 +89,15 @@ def prepare(
                 hint="Leave --calibration out: a part of the data is taken for it, and used for nothing else.",
             )
     chosen_metric = choose_metric(metric, samples.labels, output, threshold)
-    return Job(loaded, path, split_parts(samples, apart, seed), chosen_metric, settings, str(max_drop))
+    settings = replace(settings, budget=budget_of(max_drop, chosen_metric))
+    return Job(loaded, path, split_parts(samples, apart, seed), chosen_metric, settings)
+
+
+def budget_of(max_drop: str | float | None, metric: Metric | None) -> Budget:
+    """Return the budget for `metric`, None for fidelity, which is a share in every form; raises like `Budget.of`."""
+    if metric is None:
+        return Budget.of(max_drop, FIDELITY, bounded=True)
+    return Budget.of(max_drop, metric.name, bounded=metric.bounded)
 
 
 def goal_of(goal: str | Goal) -> Goal:

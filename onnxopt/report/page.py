@@ -8,7 +8,7 @@ from jinja2 import Environment, StrictUndefined
 from onnxopt.report import units
 from onnxopt.report.record import RunRecord, StepRecord
 from onnxopt.report.steps import counted
-from onnxopt.report.summary import findings, trials_table
+from onnxopt.report.summary import findings, proofs_table, speed, trials_table
 
 
 def to_page(run: RunRecord) -> str:
@@ -21,6 +21,7 @@ def to_page(run: RunRecord) -> str:
         headline=_headline(run),
         sentences=findings(run),
         table=trials_table(run),
+        proofs=proofs_table(run),
         shown=_shown(run),
         done=_done,
     )
@@ -31,8 +32,8 @@ def _headline(run: RunRecord) -> str:
     accepted = next((p for p in run.proofs if p.accepted), None)
     winner = run.trial(run.winner)
     if run.status == "won" and accepted is not None and winner is not None and accepted.latency.speedup is not None:
-        faster = units.times(accepted.latency.speedup.value or float("nan"))
-        return f"{name}: {faster} faster, {units.times(run.model.size_bytes / (winner.size_bytes or 1))} smaller"
+        faster = speed(accepted.latency.speedup).partition(" (")[0]
+        return f"{name}: {faster}, {units.smaller(run.model.size_bytes / (winner.size_bytes or 1))}"
     return f"{name}: {'the original stays' if run.status == 'kept-original' else 'not finished'}"
 
 
@@ -50,7 +51,8 @@ def _shown(run: RunRecord) -> dict[str, str]:
         "Goal": settings.goal,
         "Confidence asked for": units.percent(settings.confidence),
         "Latency": f"batch size {settings.batch_size}, {units.many(settings.threads, 'thread')}, provider "
-        f"{settings.provider}, optimization {settings.optimization}",
+        f"{settings.provider}, optimization {settings.optimization}"
+        + "".join(f", {key}={value}" for key, value in settings.session_options.items()),
         "Target": settings.target,
         "Seed": str(settings.seed),
         "Processor": f"{environment.cpu} ({environment.detected_target}, {environment.usable_cores} cores usable)",

@@ -25,7 +25,7 @@ def plan_document(model: Path, data: str, out: Path, overwrite: bool, asked: dic
         (
             *((f"{name} part", f"{len(samples)} samples of {samples.name}") for name, samples in parts.items()),
             ("judged by", metric),
-            ("allowed drop", job.max_drop),
+            ("allowed drop", str(job.settings.budget)),
             ("goal", job.settings.goal.value),
             ("target", job.settings.target),
             ("output", str(out)),
@@ -41,7 +41,7 @@ def plan_document(model: Path, data: str, out: Path, overwrite: bool, asked: dic
     plan = {
         "parts": {name: {"source": s.name, "samples": len(s)} for name, s in parts.items()},
         "metric": metric,
-        "max_drop": job.max_drop,
+        "max_drop": str(job.settings.budget),
         "goal": job.settings.goal.value,
         "target": job.settings.target,
         "candidates": [{"name": c.name, "passes": format_passes(c.passes)} for c in candidates],

@@ -44,7 +44,11 @@ class SkipRecord(Part):
 
 
 class StepRecord(Part):
-    """What one pass did; `spec` is the text that `onnxopt run --passes` reads, `options` those not at their default."""
+    """What one pass did; `spec` is the text that `onnxopt run --passes` reads, `options` those not at their default.
+
+    `proved_difference` is the largest difference of the outputs from what the pass proved them equal to, relative to
+    each output's largest magnitude.
+    """
 
     pass_name: str
     spec: str
@@ -52,6 +56,7 @@ class StepRecord(Part):
     duration_s: float
     edits: tuple[EditRecord, ...]
     skipped: tuple[SkipRecord, ...]
+    proved_difference: Number | None = None
 
 
 class ScoreRecord(Part):
@@ -91,7 +96,7 @@ class LatencyRecord(Part):
 
 
 class TrialRecord(Part):
-    """One candidate and what became of it, on the search part."""
+    """One candidate and what became of it, on the search part; the speed-up is over `baseline_latency`."""
 
     name: str
     passes: str
@@ -102,6 +107,7 @@ class TrialRecord(Part):
     score: ScoreRecord | None
     drop: DropRecord | None
     latency: LatencyRecord | None
+    baseline_latency: LatencyRecord | None
 
 
 class ProofRecord(Part):
@@ -164,6 +170,7 @@ class SettingsRecord(Part):
     provider: str
     threads: int
     optimization: str
+    session_options: dict[str, str]
     batch_size: int
     latency_s: float
     seed: int
@@ -208,7 +215,7 @@ class RunRecord(Part):
         confidence: that the winner's true drop is inside the budget; null unless proved.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     status: Literal["running", "won", "kept-original", "interrupted", "failed"]
     reason: str
     started: str

@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import onnx_ir as ir
 
 from onnxopt import model_file
 from onnxopt.catalog import format_passes
-from onnxopt.errors import OnnxoptError, first_line
+from onnxopt.errors import FileError, OnnxoptError, first_line
 from onnxopt.pipeline import Pass
 from onnxopt.report.folder import BEST, RunFolder
 from onnxopt.report.job import Job
@@ -54,7 +55,7 @@ class Recorder:
             model=model_record(job.model, job.path),
             # Reads every sample once, so that bad ones are found before anything is written.
             data=data_record(job.parts),
-            settings=settings_record(job.settings, job.max_drop),
+            settings=settings_record(job.settings),
             environment=environment_record(),
             kind="fidelity" if job.metric is None else "accuracy",
             metric="" if job.metric is None else job.metric.name,
@@ -148,7 +149,9 @@ class Recorder:
     def _end(self, status: str, reason: str) -> None:
         if self.folder.began:
             self._update(status=status, reason=reason)
-            self.folder.finish(self.record)
+            # What ended the run is what is told, also when it leaves nothing to write with, such as a full disk.
+            with suppress(FileError):
+                self.folder.finish(self.record)
 
     def _interrupted(self) -> str:
         kept = "the original" if self.leader is None else "the best until then and is not proved"

@@ -73,6 +73,7 @@ def trial_record(trial: Trial) -> record.TrialRecord:
         score=None if trial.score is None else score_record(trial.score),
         drop=None if trial.drop is None else drop_record(trial.drop),
         latency=None if trial.latency is None else latency_record(trial.latency),
+        baseline_latency=None if trial.baseline_latency is None else latency_record(trial.baseline_latency),
     )
 
 
@@ -124,16 +125,17 @@ def _samples(samples: Samples) -> record.SamplesRecord:
     )
 
 
-def settings_record(settings: Settings, max_drop: str) -> record.SettingsRecord:
+def settings_record(settings: Settings) -> record.SettingsRecord:
     """Record what was asked for."""
     return record.SettingsRecord(
-        max_drop=max_drop,
+        max_drop=str(settings.budget),
         goal=settings.goal.value,
         confidence=settings.confidence,
         target=settings.target,
         provider=settings.runtime.provider,
         threads=settings.runtime.threads,
         optimization=settings.runtime.optimization,
+        session_options=dict(settings.runtime.options),
         batch_size=settings.batch_size,
         latency_s=settings.latency_s,
         seed=settings.seed,

@@ -31,12 +31,12 @@ def repro_command(passes: Sequence[Pass], origin: Origin, out: str) -> str | Non
     """Return the `onnxopt run` line that rebuilds the model; None when model or data were given in memory."""
     if origin.model is None:
         return None
-    words = ["onnxopt", "run", str(origin.model), "--passes", format_passes(tuple(passes))]
+    words = ["onnxopt", "run", str(origin.model.absolute()), "--passes", format_passes(tuple(passes))]
     if any(Need.CALIBRATION in spec.needs for spec in passes):
         source = origin.calibration if origin.calibration is not None else origin.data
         if not isinstance(source, str | Path):
             return None
-        words += ["--data", str(source)]
+        words += ["--data", _anywhere(source)]
         if origin.calibration is None:
             words.append("--calibration-part")
             if origin.limit is not None:
@@ -46,6 +46,13 @@ def repro_command(passes: Sequence[Pass], origin: Origin, out: str) -> str | Non
     return shlex.join(words)
 
 
+def _anywhere(value: object) -> str:
+    """Return the word for `value`, the absolute path where it is a file or a folder, so that it works from anywhere."""
+    if isinstance(value, str | Path) and Path(value).exists():
+        return str(Path(value).absolute())
+    return str(value)
+
+
 def _read_words(read: ReadOptions) -> list[str]:
     words: list[str] = []
     for field in fields(read):
@@ -53,6 +60,6 @@ def _read_words(read: ReadOptions) -> list[str]:
         # Calibration reads no labels, so there is nothing to add an offset to.
         if value == field.default or field.name == "label_offset":
             continue
-        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else _anywhere(value)
         words += [f"--{field.name.replace('_', '-')}", text]
     return words

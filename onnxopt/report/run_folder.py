@@ -52,7 +52,7 @@ def optimize(
     metric: str | Metric | None = None,
     output: str | None = None,
     threshold: float = 0.5,
-    max_drop: str | float = "1pp",
+    max_drop: str | float | None = None,
     goal: str | Goal = Goal.LATENCY,
     confidence: float | None = None,
     target: str = "auto",
@@ -79,7 +79,8 @@ def optimize(
         metric: name, `file.py:function` or `fidelity`; None decides by the labels.
         output: the model output to score.
         threshold: above which a single score means "positive".
-        max_drop: `1pp` (points), `1%` (of the baseline's score), or a number in the metric's unit.
+        max_drop: `1pp` (points), `1%` (of the baseline's score), or a number in the metric's unit; None for 1pp, or
+            1% where the metric has no points (rmse, mae, one of your own).
         goal: `latency` or `size`.
         confidence: least probability that the true drop is inside the budget.
         target: processor to quantize for; `auto` is this one.

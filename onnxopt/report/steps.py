@@ -9,7 +9,7 @@ from onnxopt.pipeline import Step
 from onnxopt.report.document import Column, Table
 from onnxopt.report.units import seconds
 
-MOST_NAMES, MOST_REASONS = 3, 3
+MOST_NAMES, MOST_REASONS, MOST_ACTIONS = 3, 3, 8
 
 
 def steps_table(steps: Sequence[Step]) -> Table:
@@ -18,8 +18,8 @@ def steps_table(steps: Sequence[Step]) -> Table:
         (
             str(number),
             step.spec.name,
-            counted(edit.action for edit in step.edits) or "nothing to do",
-            counted(skip.reason for skip in step.skipped) or "-",
+            counted((edit.action for edit in step.edits), MOST_ACTIONS) or "nothing to do",
+            counted((skip.reason for skip in step.skipped), MOST_REASONS) or "-",
             seconds(step.duration_s),
         )
         for number, step in enumerate(steps, start=1)
@@ -40,10 +40,12 @@ class Skipped(Protocol):
         """Why."""
 
 
-def counted(words: Iterable[str]) -> str:
-    """Return how often each occurs: `Conv to INT8 (7), Gemm to INT8`."""
+def counted(words: Iterable[str], most: int | None = None) -> str:
+    """Return how often each occurs: `Conv to INT8 (7), Gemm to INT8`; beyond the `most` frequent only how many."""
     tally = Counter(words)
-    return ", ".join(word if times == 1 else f"{word} ({times})" for word, times in tally.most_common())
+    shown = [word if times == 1 else f"{word} ({times})" for word, times in tally.most_common(most)]
+    rest = len(tally) - len(shown)
+    return ", ".join([*shown, f"and {rest} more"] if rest else shown)
 
 
 def reasons(skips: Iterable[Skipped]) -> list[str]:
@@ -72,4 +74,5 @@ def step_data(step: Step) -> dict[str, Any]:
         "duration_s": round(step.duration_s, 3),
         "edits": [{"target": e.target, "action": e.action} for e in step.edits],
         "skipped": [{"target": s.target, "reason": s.reason} for s in step.skipped],
+        "proved_difference": step.difference,
     }

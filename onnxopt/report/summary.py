@@ -8,6 +8,7 @@ from onnxopt.report.document import Column, Document, Table, Text
 from onnxopt.report.record import IntervalRecord, LatencyRecord, ProofRecord, RunRecord, TrialRecord
 from onnxopt.report.steps import counted, reasons
 
+UNPROVEN = "not proven on the hold-out part"
 COLUMNS = (
     Column("candidate"),
     Column("size", number=True),
@@ -30,7 +31,9 @@ def trials_table(run: RunRecord) -> Table:
     columns = (*COLUMNS, Column(judged, number=True), Column(drop, number=True), Column("verdict"))
     if samples:
         what = run.metric if run.kind == "accuracy" else f"{run.metric} with the original (fidelity, not accuracy)"
-        title = f"{what} on {samples} search samples; latency at batch size {run.settings.batch_size}"
+        timed = None if run.baseline is None else run.baseline.latency
+        size = run.settings.batch_size if timed is None else timed.batch_size
+        title = f"{what} on {samples} search samples; latency at batch size {size}"
     else:
         title = ""
     original = None if run.baseline is None else run.baseline.size_bytes
@@ -45,7 +48,7 @@ def _row(trial: TrialRecord, original: int | None, run: RunRecord) -> tuple[str,
             size += f"\n{units.times(original / trial.size_bytes)}"
     p50 = "-"
     if trial.latency is not None:
-        p50 = f"{units.significant(trial.latency.p50_ms)}\n{_margin(trial.latency)}"
+        p50 = f"{units.significant(trial.latency.p50_ms)}\n{_beside(trial)}"
     speedup = trial.latency.speedup if trial.latency is not None else None
     faster = "-" if speedup is None else f"{units.times(_number(speedup.value))}\n{_range(speedup)}"
     score = "-" if trial.score is None else units.score(_number(trial.score.value), run.unit)
@@ -72,6 +75,43 @@ def _margin(latency: LatencyRecord) -> str:
     return f"±{100 * reach / latency.p50_ms:.2g} %"
 
 
+def _beside(trial: TrialRecord) -> str:
+    """Return the original's p50 in the same turns, which the speed-up is over; the original's own margin otherwise."""
+    if trial.baseline_latency is not None:
+        return f"was {units.significant(trial.baseline_latency.p50_ms)}"
+    return "" if trial.latency is None else _margin(trial.latency)
+
+
+def speed(speedup: IntervalRecord) -> str:
+    """Return a speed-up in words."""
+    return units.faster(_number(speedup.low), _number(speedup.value), _number(speedup.high))
+
+
+def proofs_table(run: RunRecord) -> Table | None:
+    """Return one row per finalist that was measured on the hold-out part; None when there was none."""
+    if not run.proofs:
+        return None
+    drop = "drop, points" if run.unit == "share" else "drop"
+    titles = ("size", "p50 ms", "speed-up", drop, "probability", "asked for")
+    columns = (Column("finalist"), *(Column(title, number=True) for title in titles), Column("verdict"))
+    samples = run.proofs[0].score.n
+    return Table(columns, tuple(_proof_row(run, p) for p in run.proofs), f"On {samples} hold-out samples")
+
+
+def _proof_row(run: RunRecord, proof: ProofRecord) -> tuple[str, ...]:
+    trial, speedup = run.trial(proof.candidate), proof.latency.speedup
+    size = "-" if trial is None or trial.size_bytes is None else units.size(trial.size_bytes)
+    p50s = (units.significant(one.p50_ms) for one in (proof.latency, proof.baseline_latency))
+    faster = "-" if speedup is None else f"{units.times(_number(speedup.value))}\n{_range(speedup)}"
+    interval = proof.drop.interval
+    low, high = (units.points(_number(v), run.unit) for v in (interval.low, interval.high))
+    drop = f"{units.points(_number(proof.drop.value), run.unit)}\n{low}..{high}"
+    chances = (units.percent(proof.confidence), units.percent(proof.asked))
+    reason = "" if trial is None else trial.reason
+    verdict = "winner" if proof.accepted else f"not proven\n{reason}"
+    return (proof.candidate, size, "\nwas ".join(p50s), faster, drop, *chances, verdict)
+
+
 def _range(interval: IntervalRecord) -> str:
     return f"{_number(interval.low):.2f}..{_number(interval.high):.2f}"
 
@@ -90,6 +130,8 @@ def findings(run: RunRecord) -> list[str]:
     """Return what won and why, what was done, and what was left alone and why."""
     winner = run.trial(run.winner)
     lines = [_outcome(run, winner)]
+    unproven = (trial for trial in run.trials if trial.verdict == UNPROVEN)
+    lines += [f"{trial.name} was not proven: {trial.reason}." for trial in unproven if trial.reason not in lines[0]]
     if winner is not None:
         lines.append(f"{winner.name} is {winner.passes}: {counted(_actions(winner))}.")
         lines += reasons(s for step in winner.steps for s in step.skipped)
@@ -108,11 +150,8 @@ def _outcome(run: RunRecord, winner: TrialRecord | None) -> str:
         return f"Nothing won, and best.onnx is the original, untouched: {run.reason}."
     speedup = proof.latency.speedup
     assert speedup is not None
-    smaller = run.model.size_bytes / (winner.size_bytes or 1)
-    return (
-        f"{winner.name} wins: {units.times(_number(speedup.value))} faster ({_range(speedup)}), "
-        f"{units.times(smaller)} smaller, {_proved(run, proof)}."
-    )
+    smaller = units.smaller(run.model.size_bytes / (winner.size_bytes or 1))
+    return f"{winner.name} wins: {speed(speedup)}, {smaller}, {_proved(run, proof)}."
 
 
 def _proved(run: RunRecord, proof: ProofRecord) -> str:
@@ -133,7 +172,13 @@ def next_step(run: RunRecord, folder: Path) -> str:
     if run.status != "kept-original":
         return "run the same command again with --overwrite."
     verdicts = {trial.verdict for trial in run.trials}
-    if verdicts & {"over budget", "not proven on the hold-out part"}:
+    if verdicts & {"over budget", UNPROVEN} and run.allowed_drop == 0:
+        some = "0.5%" if run.unit != "share" else "0.5pp"
+        return (
+            "that nothing at all is lost cannot be proved with a limited number of samples; allow a little, such as "
+            f"--max-drop {some}."
+        )
+    if verdicts & {"over budget", UNPROVEN}:
         return "give more samples, or allow a larger --max-drop."
     if "not faster" in verdicts:
         return "try --goal size, or more --threads if that is how the model is deployed."

@@ -1,4 +1,4 @@
-"""Documents on a terminal, at 80 columns and without colour as well as with."""
+"""Documents on a terminal of any width, without colour as well as with."""
 
 from io import StringIO
 
@@ -6,9 +6,10 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text as RichText
 
+from onnxopt.report.columns import Line, lines, widths
 from onnxopt.report.document import Block, Document, Facts, Table
 
-LEAST_WIDTH, WIDE = 80, 100
+USUAL_WIDTH, LEAST_WIDTH, WIDE = 80, 40, 100
 _COLOURS = {
     "winner": "bold green",
     "over budget": "red",
@@ -19,7 +20,7 @@ _COLOURS = {
 }
 
 
-def to_text(document: Document, *, width: int = LEAST_WIDTH, colour: bool = False) -> str:
+def to_text(document: Document, *, width: int = USUAL_WIDTH, colour: bool = False) -> str:
     """Return the document for a terminal that is `width` columns wide."""
     buffer = StringIO()
     console = Console(
@@ -52,20 +53,38 @@ def _print_table(console: Console, block: Table) -> None:
     if block.title:
         console.print(RichText(block.title, style="bold"))
     gap = 2 if console.width >= WIDE else 1
-    table = RichTable(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="bold")
-    for column in block.columns:
-        table.add_column(RichText(column.title), justify="right" if column.number else "left", overflow="fold")
+    wide = widths(block, console.width, gap)
+    if wide is None:
+        _print_rows_apart(console, block)
+        return
+    for line in lines(block, [column.title for column in block.columns], wide):
+        console.print(RichText((" " * gap).join(line.cells).rstrip(), style="bold"), soft_wrap=True)
     for row in block.rows:
-        table.add_row(*map(_cell, row))
-    console.print(table)
+        for line in lines(block, row, wide):
+            console.print(_styled(row, line, " " * gap), soft_wrap=True)
 
 
-def _cell(text: str) -> RichText:
-    style = next((colour for word, colour in _COLOURS.items() if text.startswith(word)), "")
-    if style:
-        return RichText(text, style=style)
-    first, newline, second = text.partition("\n")
-    return RichText(first).append(newline + second, style="dim")
+def _print_rows_apart(console: Console, block: Table) -> None:
+    """Print one line per cell, where the columns do not fit side by side."""
+    for row in block.rows:
+        console.print(RichText(row[0].replace("\n", "")))
+        for column, cell in zip(block.columns[1:], row[1:], strict=True):
+            if cell not in ("", "-"):
+                first, newline, second = cell.partition("\n")
+                style = _colour(cell)
+                text = RichText(f"  {column.title}: ").append(first, style=style)
+                console.print(text.append(f" ({second.strip('[]()')})" if newline else "", style="dim"))
+
+
+def _styled(row: tuple[str, ...], line: Line, gap: str) -> RichText:
+    text = RichText()
+    for cell, shown, second in zip(row, line.cells, line.second, strict=True):
+        text.append(shown, style=_colour(cell) or ("dim" if second else "")).append(gap)
+    return text
+
+
+def _colour(cell: str) -> str:
+    return next((colour for word, colour in _COLOURS.items() if cell.startswith(word)), "")
 
 
 def _print_facts(console: Console, block: Facts) -> None:

@@ -43,6 +43,22 @@ def times(ratio: float) -> str:
     return f"{ratio:.2f}x" if isfinite(ratio) else "n/a"
 
 
+def faster(low: float, value: float, high: float) -> str:
+    """Return a speed-up in words; where its interval holds 1, it is none."""
+    if low > 1:
+        return f"{times(value)} faster ({low:.2f}..{high:.2f})"
+    if high < 1:
+        return f"{times(1 / value)} slower ({1 / high:.2f}..{1 / low:.2f})"
+    return f"as fast ({low:.2f}..{high:.2f})"
+
+
+def smaller(ratio: float) -> str:
+    """Return a ratio of sizes in words, the first over the second."""
+    if not isfinite(ratio) or abs(ratio - 1) < 0.005:
+        return "as large"
+    return f"{times(ratio)} smaller" if ratio > 1 else f"{times(1 / ratio)} larger"
+
+
 def times_interval(interval: Interval) -> str:
     """Return the interval of a ratio."""
     return f"[{interval.low:.2f}, {interval.high:.2f}]"

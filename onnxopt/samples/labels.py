@@ -8,7 +8,7 @@ import numpy as np
 
 from onnxopt.errors import DataError, first_line
 from onnxopt.model_file import Signature
-from onnxopt.samples.archive import read_array
+from onnxopt.samples.archive import read_archive, read_array
 from onnxopt.samples.columns import to_array
 from onnxopt.samples.expect import LABEL_KEYS
 from onnxopt.samples.tables import read_table
@@ -17,20 +17,43 @@ from onnxopt.samples.tables import read_table
 def class_labels(values: Iterable[object], signature: Signature) -> np.ndarray:
     """Return labels as the model's output counts them.
 
-    Numbers stay. Names become their index among the sorted names, unless the model itself gives names.
+    Numbers stay. Names become their index among the sorted names, unless the model itself gives names. That is only
+    right when every class has its name among the labels.
 
     Raises:
-        DataError: ONX206 they are no sequence, or differ in shape.
+        DataError: ONX206 they are no sequence, differ in shape, or are fewer or more names than the model has classes.
     """
     try:
         labels = to_array(values if isinstance(values, np.ndarray) else list(values))
     except (TypeError, ValueError) as error:
         raise _no_labels(first_line(error)) from error
+    if labels.dtype.kind == "S" or (labels.dtype == object and all(isinstance(label, str) for label in labels.flat)):
+        labels = labels.astype(str)
     if labels.dtype == object or labels.ndim == 0:
         raise _no_labels(f"found {labels.dtype} of shape {labels.shape}")
     if labels.dtype.kind == "U" and all(spec.dtype != "str" for spec in signature.outputs):
-        return np.unique(labels, return_inverse=True)[1]
+        names, indices = np.unique(labels, return_inverse=True)
+        classes = _class_counts(signature)
+        if classes and len(names) not in classes:
+            raise DataError(
+                "ONX206",
+                "the labels are names, and the model gives class numbers",
+                why=f"{len(names)} names ({', '.join(map(repr, names[:3].tolist()))}{', ...' * (len(names) > 3)}) for "
+                f"{' or '.join(map(str, sorted(classes)))} classes",
+                hint="Give the class number of each sample, counted from 0 in the order of training. Names are "
+                "numbered in sorted order only when every class has one.",
+            )
+        return indices
     return labels
+
+
+def _class_counts(signature: Signature) -> set[int]:
+    """Return how many classes the outputs may stand for; empty when they do not say. One score stands for two."""
+    shapes = [spec.shape for spec in signature.outputs if spec.dtype.startswith(("float", "bfloat"))]
+    if any(not shape or (len(shape) > 1 and not isinstance(shape[-1], int)) for shape in shapes):
+        return set()
+    sizes = {max((size for size in shape[1:] if isinstance(size, int)), default=1) for shape in shapes if shape}
+    return {max(size, 2) for size in sizes}
 
 
 def _no_labels(why: str) -> DataError:
@@ -39,7 +62,7 @@ def _no_labels(why: str) -> DataError:
 
 
 def read_labels(labels: Any, signature: Signature) -> np.ndarray:
-    """Return the labels in an array, a list, or a .npy, .csv, .tsv, .jsonl, .parquet or .txt file (one per line).
+    """Return the labels in an array, a list, or a .npy, .npz, .csv, .tsv, .jsonl, .parquet or .txt file (one per line).
 
     Raises:
         DataError: ONX201 the file is missing or damaged, ONX206 it has no column of labels.
@@ -51,7 +74,7 @@ def read_labels(labels: Any, signature: Signature) -> np.ndarray:
         raise DataError("ONX201", "the label file does not exist", where=str(path), hint="Check the path.")
     if path.suffix == ".npy":
         return class_labels(np.array(read_array(path)), signature)
-    table = read_table(path)
+    table = read_archive(path) if path.suffix == ".npz" else read_table(path)
     column = next((key for key in LABEL_KEYS if key in table), None)
     if column is None and len(table) != 1:
         raise DataError(

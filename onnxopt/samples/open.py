@@ -14,7 +14,7 @@ from onnxopt.samples.core import Samples, Source
 from onnxopt.samples.expect import by_input, expecting
 from onnxopt.samples.fit import fit
 from onnxopt.samples.folder import open_folder
-from onnxopt.samples.labels import read_labels
+from onnxopt.samples.labels import class_labels, read_labels
 from onnxopt.samples.named import open_digits, open_random
 from onnxopt.samples.options import ReadOptions
 from onnxopt.samples.rows import as_rows
@@ -62,6 +62,8 @@ def open_samples(
     with expecting(signature), _disk(data):
         source = data if isinstance(data, Source | Samples) else _open(data, signature, options, limit)
         given = None if labels is None else read_labels(labels, signature)
+        if given is None and source.labels is not None and source.labels.dtype.kind in "OSU":
+            given = class_labels(source.labels, signature)
         if options.label_offset:
             given = _shifted(source.labels if given is None else given, options.label_offset, source.name)
         samples = fit(source, signature, labels=given, batch_size=batch_size)
@@ -101,14 +103,14 @@ def _open_named(data: str | Path, signature: Signature, options: ReadOptions, li
         return open_digits(word, signature)
     if word == "random" or word.startswith("random:"):
         return open_random(word, signature, options)
-    if path.is_dir():
+    if word and path.is_dir():
         return open_folder(path, signature, options, limit)
     if path.is_file() and path.suffix in (".npz", ".npy"):
         arrays = read_archive(path) if path.suffix == ".npz" else {"array": read_array(path)}
         return as_rows(word, *by_input(arrays, signature, word), signature)
     if path.is_file() and path.suffix in TABLE_SUFFIXES:
         return open_table(path, signature, options)
-    what = "the file is in no known format" if path.exists() else "there is no data by this name"
+    what = "the file is in no known format" if word and path.exists() else "there is no data by this name"
     raise DataError("ONX201", what, where=word, hint=f"Accepted: {FORMS}.")
 
 

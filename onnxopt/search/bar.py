@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from onnxopt.measure.score import difference
 from onnxopt.measure.statistics import Drop, Interval
 from onnxopt.search.budget import Goal
 from onnxopt.search.trial import Proof, Trial, Verdict
@@ -27,12 +28,14 @@ class Bar:
         allowed_drop: in the metric's unit.
         confidence: least probability that the true drop is inside, asked for in a proof.
         baseline_bytes: size of the original.
+        unit: of the metric, for the reasons.
     """
 
     goal: Goal
     allowed_drop: float
     confidence: float
     baseline_bytes: int
+    unit: str = ""
 
     def verdict(self, drop: Drop, speedup: Interval, size_bytes: int) -> tuple[Verdict, str]:
         """Return what becomes of a measured candidate, and why.
@@ -40,7 +43,7 @@ class Bar:
         For latency as the goal, it must be faster beyond doubt and not larger; for size, smaller and not slower
         beyond doubt. Accuracy comes last: a candidate over the budget would have won with a larger one.
         """
-        lost = f"drops {drop.value:.4g}, {self.allowed_drop:.4g} is allowed"
+        lost = f"{self.changed(drop)}, {self.said(self.allowed_drop)} allowed"
         if self.goal is Goal.LATENCY and speedup.low <= 1:
             return Verdict.SLOWER, f"speed {speedup.value:.2f}x of the original's, {speedup.low:.2f}x at worst"
         if self.goal is Goal.SIZE and speedup.high < 1:
@@ -97,9 +100,17 @@ class Bar:
         if proof.drop.broken:
             return "on the hold-out part it gives NaN or infinite outputs where the original does not"
         return (
-            f"on {proof.drop.n} hold-out samples it drops {proof.drop.value:.4g}; inside {self.allowed_drop:.4g} with "
-            f"probability {proof.confidence:.2f}, {proof.asked:.3g} is asked for"
+            f"on {proof.drop.n} hold-out samples it {self.changed(proof.drop)}; inside "
+            f"{self.said(self.allowed_drop)} with probability {proof.confidence:.2f}, {proof.asked:.3g} is asked for"
         )
+
+    def changed(self, drop: Drop) -> str:
+        """Return how the score changed, in words."""
+        return f"gains {self.said(-drop.value)}" if drop.value < 0 else f"drops {self.said(drop.value)}"
+
+    def said(self, drop: float) -> str:
+        """Return a drop in words."""
+        return difference(drop, self.unit)
 
 
 def _speedup(trial: Trial) -> Interval:

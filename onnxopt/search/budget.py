@@ -22,10 +22,12 @@ class Budget:
     Attributes:
         limit: in the metric's own unit (0.01 is one point of accuracy), or a share of the baseline when `relative`.
         relative: whether `limit` is a share of the baseline's score.
+        points: whether `limit` was given in percentage points, which only a bounded metric has.
     """
 
     limit: float
     relative: bool = False
+    points: bool = False
 
     @classmethod
     def parse(cls, text: str) -> "Budget":
@@ -44,11 +46,32 @@ class Budget:
                 hint="Write 1pp (percentage points), 1% (of the baseline's score) or 0.01 (in the metric's unit).",
             )
         unit = match[2]
-        return cls(number / 100 if unit else number, relative=unit == "%")
+        return cls(number / 100 if unit else number, relative=unit == "%", points=unit == "pp")
+
+    @classmethod
+    def of(cls, given: str | float | None, metric: str, *, bounded: bool) -> "Budget":
+        """Return the budget for one metric: as given, else 1pp, or 1% where the metric has no points.
+
+        Raises:
+            UsageError: ONX101 it cannot be read, or cannot be meant for this metric.
+        """
+        if given is None:
+            return cls(0.01, relative=not bounded, points=bounded)
+        budget = cls.parse(str(given))
+        number = f"{100 * budget.limit:.6g}" if budget.points else f"{budget.limit:.6g}"
+        if budget.points and not bounded:
+            why, hint = f"{metric} is no share and has no points", f"Write {number}%, or a number in the metric's unit."
+        elif bounded and not budget.relative and not budget.points and budget.limit >= 1:
+            why, hint = f"without a unit it is {100 * budget.limit:g} points", f"Write {number}pp or {number}%."
+        else:
+            return budget
+        raise UsageError("ONX101", "the accuracy budget does not fit the metric", where=str(given), why=why, hint=hint)
 
     def allowed(self, baseline_score: float) -> float:
         """Return the largest accepted drop in the metric's unit."""
         return self.limit * abs(baseline_score) if self.relative else self.limit
 
     def __str__(self) -> str:
-        return f"{self.limit:.4g}" if not self.relative else f"{100 * self.limit:.4g}%"
+        if self.relative or self.points:
+            return f"{100 * self.limit:.10g}{'%' if self.relative else 'pp'}"
+        return f"{self.limit:.10g}"

@@ -88,7 +88,7 @@ class _Search:
         assert baseline.score is not None
         assert baseline.size_bytes is not None
         allowed = self.settings.budget.allowed(baseline.score.value)
-        self.bar = Bar(self.settings.goal, allowed, self.settings.confidence, baseline.size_bytes)
+        self.bar = Bar(self.settings.goal, allowed, self.settings.confidence, baseline.size_bytes, self.judge.unit)
         self.observer.baseline(baseline, allowed)
         plan = first_candidates()
         self.observer.planned(plan)
@@ -169,7 +169,8 @@ class _Search:
         drop, size, timed = self.judge.drop(score), model_file.size_bytes(model), latency[candidate.name]
         assert timed.speedup is not None
         verdict, reason = self.bar.verdict(drop, timed.speedup, size)
-        return Trial(candidate, verdict, reason, built.steps, size, score, drop, timed), model
+        beside = latency["baseline"]
+        return Trial(candidate, verdict, reason, built.steps, size, score, drop, timed, beside), model
 
     def _same_as(self, model: ir.Model, candidate: Candidate) -> str | None:
         if not model_file.fits_protobuf(model):
@@ -250,9 +251,9 @@ class _Search:
         if proofs and proofs[-1].accepted:
             proof = proofs[-1]
             return (
-                f"{proof.candidate} is the best of {len(self.trials)} candidates: it drops {proof.drop.value:.4g} on "
-                f"{proof.drop.n} hold-out samples, inside {self.bar.allowed_drop:.4g} with probability "
-                f"{proof.confidence:.2f}"
+                f"{proof.candidate} is the best of {len(self.trials)} candidates: it "
+                f"{self.bar.changed(proof.drop)} on {proof.drop.n} hold-out samples, inside "
+                f"{self.bar.said(self.bar.allowed_drop)} with probability {proof.confidence:.2f}"
             )
         if proofs:
             best = proofs[0]
@@ -262,7 +263,9 @@ class _Search:
         if failed is not None and verdicts <= {Verdict.UNCHANGED, Verdict.FAILED}:
             return f"every candidate that changes the model failed; {failed.candidate.name}: {failed.reason}"
         if verdicts <= {Verdict.UNCHANGED}:
-            return "no pass finds anything to do in this model"
+            left = next((t for t in self.trials if t.steps and t.steps[-1].skipped), None)
+            why = "" if left is None else f"; {left.candidate.name}: {left.reason}"
+            return f"no pass finds anything to do in this model{why}"
         if Verdict.OVER_BUDGET in verdicts:
             return "every candidate that is faster and not larger drops more than the budget allows"
         if self.bar.goal is Goal.SIZE:

@@ -1,5 +1,6 @@
 """What to look for, and how to measure it."""
 
+import math
 from dataclasses import dataclass, field
 
 from onnxopt.errors import UsageError
@@ -39,5 +40,5 @@ class Settings:
             raise UsageError("ONX101", "the confidence must lie between 0 and 1", where=str(self.confidence))
         if self.batch_size < 1:
             raise UsageError("ONX101", "the batch size must be 1 or more", where=str(self.batch_size))
-        if self.latency_s <= 0:
+        if not (self.latency_s > 0 and math.isfinite(self.latency_s)):
             raise UsageError("ONX101", "the seconds to measure latency for must be positive", where=str(self.latency_s))

@@ -42,6 +42,7 @@ class Trial:
         score: on the search part; None when it was never run.
         drop: against the baseline on the search part.
         latency: at the batch size of the run, with the speed-up over the baseline measured beside it.
+        baseline_latency: of the baseline measured beside it; None for the baseline itself.
         reason: in one sentence, why this verdict.
     """
 
@@ -53,6 +54,7 @@ class Trial:
     score: Evaluation | None = None
     drop: Drop | None = None
     latency: Latency | None = None
+    baseline_latency: Latency | None = None
 
 
 @dataclass(frozen=True)

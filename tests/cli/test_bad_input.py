@@ -32,6 +32,7 @@ ARCHIVES = {
     "nan": {"image": np.full_like(IMAGES, np.nan), "y": LABELS},
     "late_nan": {"image": _late_nan(), "y": LABELS},
     "no_labels": {"image": IMAGES},
+    "names": {"image": IMAGES, "y": np.array(["cat", "dog"] * 12)},
 }
 
 
@@ -91,15 +92,31 @@ CASES = [
     ("optimize model.onnx -d good.npz --config broken.toml", 2, "ONX105"),
     ("optimize model.onnx -d good.npz --config none.toml", 2, "ONX105"),
     ("optimize model.onnx -d good.npz --max-drop little", 2, "ONX101"),
+    ("optimize model.onnx -d good.npz --max-drop 1", 2, "ONX101"),
+    ("optimize model.onnx -d good.npz --metric rmse --max-drop 1pp", 2, "ONX101"),
+    ("compare model.onnx model.onnx -d good.npz --max-drop 1", 2, "ONX101"),
+    ("optimize model.onnx -d names.npz", 2, "ONX206"),
+    ("optimize model.onnx -d good.npz --optimization-level most", 2, "ONX101"),
+    ("eval model.onnx -d good.npz --optimization-level 99", 2, "ONX101"),
+    ("bench model.onnx --optimization-level ALLL", 2, "ONX101"),
+    ("compare model.onnx model.onnx -d good.npz --optimization-level most", 2, "ONX101"),
+    ("eval model.onnx -d good.npz --session-option fast", 2, "ONX101"),
+    ("eval model.onnx -d good.npz --session-option =1", 2, "ONX101"),
     ("optimize model.onnx -d good.npz --goal speed", 2, "ONX101"),
     ("optimize model.onnx -d good.npz --threads two", 2, "ONX101"),
     ("optimize model.onnx -d good.npz --threads 0", 2, "ONX101"),
+    ("bench model.onnx --threads 99999", 2, "ONX101"),
     ("optimize model.onnx -d good.npz --confidence 1.5", 2, "ONX101"),
     ("optimize model.onnx -d good.npz --batch-size 0", 2, "ONX101"),
     ("optimize model.onnx -d good.npz --mean a,b", 2, "ONX101"),
     ("optimize model.onnx -d good.npz --size 8x8x8", 2, "ONX101"),
     ("bench model.onnx --seconds -1", 2, "ONX101"),
     ("inspect model.onnx --dim batch", 2, "ONX101"),
+    ("bench model.onnx --seconds inf", 2, "ONX101"),
+    ("optimize model.onnx -d good.npz --latency-seconds nan", 2, "ONX101"),
+    ("optimize model.onnx -d good.npz --labels damaged.npz", 2, "ONX201"),
+    ("bench", 2, "ONX109"),
+    ("inspect", 2, "ONX109"),
     ("optimize model.onnx", 2, "ONX109"),
     ("optimize model.onnx -d good.npz --calibration good.npz", 2, "ONX109"),
     ("quantize model.onnx -o out.onnx", 2, "ONX109"),
@@ -155,6 +172,10 @@ def test_the_nearest_names_are_offered(place, cli):
     assert "--max-drop" in cli("optimize", "model.onnx", "-d", "good.npz", "--max-drp", "1pp").err
     assert "'max-drop'" in cli("optimize", "model.onnx", "-d", "good.npz", "--config", "typo.toml").err
     assert "'optimize'" in cli("optmize").err
+
+
+def test_no_name_of_data_is_not_the_working_directory(place, cli):
+    assert cli("eval", "model.onnx", "-d", "").err.startswith("ONX201: there is no data by this name")
 
 
 def test_a_bug_is_told_from_a_mistake(place, cli, monkeypatch):

@@ -18,6 +18,7 @@ def _in_the_repository(monkeypatch):
     ("name", "arguments"),
     [
         ("help", "--help"),
+        ("help_optimize", "optimize --help"),
         ("inspect", "inspect models/digits_mlp.onnx"),
         ("inspect_md", "inspect models/digits_gru.onnx --format md"),
         ("inspect_schema", "inspect models/digits_mlp.onnx --schema"),

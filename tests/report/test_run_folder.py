@@ -148,3 +148,15 @@ def test_a_real_search(tmp_path):
         assert rebuilt.read_bytes() == run.best.read_bytes()
     else:
         assert run.best.read_bytes() == model.read_bytes()
+
+
+def test_a_full_disk_is_told_as_such(tmp_path, searching, monkeypatch):
+    def full(path: Path, *_: object, **__: object) -> None:
+        raise FileError("ONX503", "cannot write the output", where=str(path), why="No space left on device")
+
+    monkeypatch.setattr("onnxopt.model_file.atomic_write_bytes", full)
+    with pytest.raises(FileError, match=r"ONX503.*No space left"):
+        onnxopt.optimize(MODEL, "digits", out=tmp_path / "run")
+    assert not (tmp_path / "run" / "best.onnx").exists()
+    assert _record(tmp_path / "run").status == "failed"
+    assert _whole(tmp_path / "run")

@@ -21,6 +21,12 @@ PAIR = signature(TensorSpec("a", "float32", ("batch", 3)), TensorSpec("b", "int6
 TEXT = signature(
     TensorSpec("input_ids", "int64", ("batch", "seq")), TensorSpec("attention_mask", "int64", ("batch", "seq"))
 )
+
+
+def with_classes(model: Signature, count: Dim) -> Signature:
+    return Signature(model.inputs, (TensorSpec("scores", "float32", ("batch", count)),))
+
+
 VOICE = signature(
     TensorSpec("input", "float32", (None, None)),
     TensorSpec("state", "float32", (2, None, 8)),

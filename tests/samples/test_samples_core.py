@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from onnxruntime.quantization import CalibrationDataReader, quantize_static
-from sample_signatures import TABULAR, one, signature
+from sample_signatures import TABULAR, one, signature, with_classes
 
 from onnxopt.errors import DataError
 from onnxopt.model_file import TensorSpec
@@ -134,4 +134,18 @@ def test_string_labels_stay_when_the_model_says_names() -> None:
     x, y = np.zeros((3, 4), np.float32), np.array(["dog", "ant", "dog"])
     names = signature(TensorSpec("x", "float32", (None, 4)), output=TensorSpec("name", "str", (None,)))
     assert open_samples(x, names, labels=y).labels.tolist() == ["dog", "ant", "dog"]
-    assert open_samples(x, TABULAR, labels=y).labels.tolist() == [1, 0, 1]
+    assert open_samples(x, with_classes(TABULAR, 2), labels=y).labels.tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize("kind", ["U", "S", "O"])
+@pytest.mark.parametrize("count", [1, 2, "classes"])
+def test_string_labels_are_numbered_when_every_class_has_one(kind: str, count: int | str) -> None:
+    x, y = np.zeros((3, 4), np.float32), np.array(["dog", "ant", "dog"]).astype(kind)
+    assert open_samples(x, with_classes(TABULAR, count), labels=y).labels.tolist() == [1, 0, 1]
+
+
+def test_string_labels_that_are_not_one_for_each_class_are_no_guess() -> None:
+    x, y = np.zeros((3, 4), np.float32), ["dog", "ant", "dog"]
+    for data, labels in ((x, y), ({"x": x, "y": np.array(y)}, None)):
+        with pytest.raises(DataError, match=r"ONX206.*2 names \('ant', 'dog'\) for 10 classes.*counted from 0"):
+            open_samples(data, with_classes(TABULAR, 10), labels=labels)

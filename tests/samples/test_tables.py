@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from sample_signatures import PAIR, TABULAR, one, signature
+from sample_signatures import PAIR, TABULAR, one, signature, with_classes
 
 from onnxopt.errors import DataError, UsageError
 from onnxopt.model_file import TensorSpec
@@ -43,7 +43,8 @@ def test_chosen_label_column_of_names(tmp_path: Path, kind: str) -> None:
         {**{k: v for k, v in row.items() if k != "label"}, "kind": name} for row, name in zip(ROWS, "ba", strict=True)
     ]
     path = write(tmp_path / f"d.{kind}", rows)
-    assert open_samples(path, TABULAR, options=ReadOptions(label_column="kind")).labels.tolist() == [1, 0]
+    model = with_classes(TABULAR, 2)
+    assert open_samples(path, model, options=ReadOptions(label_column="kind")).labels.tolist() == [1, 0]
     with pytest.raises(UsageError, match=r"ONX102.*'knd'.*Did you mean 'kind'"):
         open_samples(path, TABULAR, options=ReadOptions(label_column="knd"))
 
@@ -91,7 +92,7 @@ def test_quoted_cells_and_byte_order_mark(tmp_path: Path) -> None:
 
 def test_a_column_of_text_for_a_model_of_text(tmp_path: Path) -> None:
     path = write(tmp_path / "d.csv", [{"text": "good", "label": "pos"}, {"text": "bad", "label": "neg"}])
-    samples = open_samples(path, one(None, 1, dtype="str", name="words"))
+    samples = open_samples(path, with_classes(one(None, 1, dtype="str", name="words"), 1))
     assert next(iter(samples))["words"].tolist() == [["good"], ["bad"]]
     assert samples.labels.tolist() == [1, 0]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
-from sample_signatures import TEXT, one, signature
+from sample_signatures import TEXT, one, signature, with_classes
 
 from onnxopt.errors import DataError, UsageError
 from onnxopt.model_file import TensorSpec
@@ -42,7 +42,7 @@ def test_columns_of_a_csv(tmp_path: Path, options: ReadOptions, column: str) -> 
     path = tmp_path / "d.csv"
     path.write_text(f'id,{column},label\n7,"good, film",yes\n8,bad film,no\n')
     chosen = ReadOptions(vocab=options.vocab, text_column=column if column == "review" else None)
-    samples = open_samples(path, TEXT, options=chosen)
+    samples = open_samples(path, with_classes(TEXT, 2), options=chosen)
     assert samples.labels.tolist() == [1, 0]
     assert [f["input_ids"].tolist() for f in samples] == [[[2, 3, 1, 5]], [[2, 4, 5]]]
 

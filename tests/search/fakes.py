@@ -94,7 +94,8 @@ class World:
                 proof = seconds > 2 and made.holdout_speedup is not None
                 value = made.holdout_speedup if proof and made.holdout_speedup is not None else made.speedup
                 speedup = Interval(value - made.spread, value, value + made.spread)
-            found[name] = Latency(1.0, 1.0, 1.0, 100, 1.0, 1.0, speedup, None, 1, Interval(1.0, 1.0, 1.0))
+            p50_ms = 1.0 if speedup is None else 1 / speedup.value
+            found[name] = Latency(p50_ms, 1.0, 1.0, 100, 1.0, 1.0, speedup, None, 1, Interval(1.0, p50_ms, 1.0))
         return found
 
     def size(self, model: ir.Model) -> int:
@@ -103,7 +104,7 @@ class World:
 
 
 class FakeJudge:
-    kind, metric_name = "accuracy", "made up"
+    kind, metric_name, unit = "accuracy", "made up", "share"
 
     def __init__(self, world: World, part: str) -> None:
         self.world, self.part = world, part

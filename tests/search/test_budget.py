@@ -55,3 +55,38 @@ def parsed(text: str) -> Budget | None:
         return Budget.parse(text)
     except UsageError:
         return None
+
+
+@pytest.mark.parametrize(
+    ("given_text", "bounded", "text"),
+    [
+        (None, True, "1pp"),
+        (None, False, "1%"),
+        ("2pp", True, "2pp"),
+        ("2%", False, "2%"),
+        ("5", False, "5"),
+        (0.02, True, "0.02"),
+        ("0", True, "0"),
+        ("100pp", True, "100pp"),
+    ],
+)
+def test_the_budget_of_a_metric(given_text: str | float | None, bounded: bool, text: str) -> None:
+    budget = Budget.of(given_text, "metric", bounded=bounded)
+    assert str(budget) == text
+    assert Budget.parse(str(budget)) == budget
+
+
+@pytest.mark.parametrize(
+    ("given_text", "bounded", "why", "hints"),
+    [
+        ("1", True, "100 points", ("1pp", "1%")),
+        (2.5, True, "250 points", ("2.5pp", "2.5%")),
+        ("1pp", False, "rmse is no share", ("1%", "metric's unit")),
+        ("0.5pp", False, "rmse is no share", ("0.5%",)),
+    ],
+)
+def test_a_budget_that_cannot_be_meant(given_text: str | float, bounded: bool, why: str, hints: tuple[str]) -> None:
+    with pytest.raises(UsageError, match="ONX101") as caught:
+        Budget.of(given_text, "rmse", bounded=bounded)
+    assert why in caught.value.why
+    assert all(hint in caught.value.hint for hint in hints)

@@ -120,7 +120,7 @@ def test_a_hold_out_failure_falls_to_the_next_finalist() -> None:
     assert verdicts(result) == expected
     assert [p.candidate for p in result.proofs] == ["a", "b", "c"]
     reasons = {t.candidate.name: t.reason for t in result.trials}
-    assert "drops 0.3" in reasons["a"]
+    assert "drops 30.00 points" in reasons["a"]
     assert "did not hold" in reasons["b"]
     assert [name for part, name in world.judged if part == "holdout"] == ["a", "b", "c"]
 
@@ -187,3 +187,22 @@ def test_a_relative_budget_follows_the_score() -> None:
         result = search(fakes.model(), fakes.parts(), None, settings)
     assert result.allowed_drop == pytest.approx(0.008)
     assert verdicts(result) == {"a": Verdict.OVER_BUDGET}
+
+
+def test_a_trial_keeps_the_original_it_was_timed_beside() -> None:
+    result, _ = found({"a": Figures(speedup=2.5), "b": Figures(speedup=0.5)})
+    for trial in result.trials:
+        assert trial.latency is not None
+        assert trial.baseline_latency is not None
+        assert trial.latency.speedup is not None
+        quotient = trial.baseline_latency.p50_ms / trial.latency.p50_ms
+        assert quotient == pytest.approx(trial.latency.speedup.value)
+
+
+def test_drops_of_a_share_are_said_in_points() -> None:
+    figures = {"a": Figures(drop=0.0667), "b": Figures(holdout_drop=0.02), "c": Figures(drop=0.004, speedup=1.5)}
+    result, _ = found(figures)
+    reasons = {t.candidate.name: t.reason for t in result.trials}
+    assert reasons["a"] == "drops 6.67 points, 1.00 points allowed"
+    assert "drops 2.00 points; inside 1.00 points with" in reasons["b"]
+    assert "drops 0.40 points" in result.reason
