@@ -11,6 +11,7 @@ import argparse
 import itertools
 import json
 import time
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -55,13 +56,15 @@ IMPORTANCES = (
 COMPENSATIONS = ("ls", "affine", "bias", "none")
 
 
-def rows_of(case: Case, grid: bool, limit: int, seconds: float, levels: list[float]) -> dict[str, Any]:
+Pairs = Sequence[tuple[str, str]]
+
+
+def rows_of(case: Case, chosen: Pairs, limit: int, seconds: float, levels: list[float]) -> dict[str, Any]:
     model = model_file.load(case.path)
     test, samples = case.test(), case.calibration()
     test, samples = test.take(min(limit, len(test))), samples.take(min(IMAGES, len(samples)))
     judge = LabelJudge(model, test, metric_of("top1", label_offset=case.label_offset), Runtime())
     feeds, base = typical_feeds(test, 1), anatomy_of(model).macs
-    chosen = list(itertools.product(IMPORTANCES, COMPENSATIONS)) if grid else list(SHORT)
     block = "auto" if any(part in case.name for part in WIDE) else 1
     found: dict[str, Any] = {
         "model": case.name,
@@ -109,15 +112,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("only", nargs="*", default=[*MODELS, *OTHERS], help="parts of model names")
     parser.add_argument("--grid", action="store_true", help="every importance with every way to make up for losses")
+    parser.add_argument("--pairs", nargs="+", help="IMPORTANCE:COMPENSATE, in place of the four usual ones")
     parser.add_argument("--limit", type=int, default=2000, help="test samples")
     parser.add_argument("--seconds", type=float, default=4.0, help="of latency measurement per row; 0 for none")
     parser.add_argument("--levels", type=float, nargs="+", default=list(LEVELS), help="shares of the work to remove")
     parser.add_argument("--out", type=Path, help="where the JSON goes")
     args = parser.parse_args()
     out = args.out or RESULTS / f"{date.today().isoformat()}-prune-accuracy{'-grid' if args.grid else ''}.json"
+    pairs: Pairs = list(itertools.product(IMPORTANCES, COMPENSATIONS)) if args.grid else list(SHORT)
+    if args.pairs:
+        pairs = [(importance, compensate) for importance, _, compensate in (p.partition(":") for p in args.pairs)]
     done = []
     for case in cases(args.only):
-        done.append(rows_of(case, args.grid, args.limit, args.seconds, args.levels))
+        done.append(rows_of(case, pairs, args.limit, args.seconds, args.levels))
         out.write_text(json.dumps({"environment": environment(), "results": done}, indent=1, default=str) + "\n")
     print(f"\nWritten: {out}")
     return 0

@@ -24,12 +24,25 @@ def inspect(
     groups: Annotated[
         bool, typer.Option("--groups", help="Only which channels go together when pruned, and which cannot go.")
     ] = False,
+    spectrum: Annotated[
+        bool, typer.Option("--spectrum", help="Only which rank each layer needs, and what factorizing would save.")
+    ] = False,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="With --spectrum: also time each layer alone, whole and factorized.")
+    ] = False,
     shown: Shown,
 ) -> int:
     """Show inputs, outputs, size, layers and cost."""
     from onnxopt.report.groups_view import groups_document
     from onnxopt.report.inspection import inspect_model, schema_document
 
+    if measure and not spectrum:
+        raise UsageError("ONX109", "--measure belongs to --spectrum", where="--measure", hint="Add --spectrum.")
+    if spectrum:
+        from onnxopt.report.spectrum_view import spectrum_document
+
+        emit(spectrum_document(model, _sizes(dim or []), measure=measure), shown)
+        return ExitCode.OK
     if groups:
         emit(groups_document(model), shown)
         return ExitCode.OK

@@ -52,6 +52,9 @@ def optimize(
             help="Time to spend on the latency of one candidate; a proof takes three times that. [default: 1.0]",
         ),
     ] = None,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove channels too, in front of the best so far: minutes more.")
+    ] = False,
     limit: LIMIT = None,
     target: TARGET = "auto",
     scoring: Scoring,
@@ -74,6 +77,7 @@ def optimize(
         "runtime": running.runtime(),
         "batch_size": batch_size,
         "latency_s": latency_seconds,
+        "prune": prune,
         "limit": limit,
         "read": reading.options(),
         "seed": running.seed,

@@ -9,7 +9,7 @@ from pydantic import Field
 from onnxopt.graph.channels import channels_of
 from onnxopt.pipeline import Applied, Context, Effect, Pass
 from onnxopt.pruning.protect import Protect
-from onnxopt.pruning.prune import prune
+from onnxopt.pruning.prune import limited, prune
 from onnxopt.pruning.request import Importance, Normalize, Request, Scope
 from onnxopt.reconstruction.fit import Method
 
@@ -41,6 +41,7 @@ class PruneChannels(Pass):
         protect: channels that stay because of where they are; when not given, those of the first and last layer and of
             embeddings, unless a global choice has measured what they are worth.
         ratios: `NODE:RATIO` for layers with a share of their own.
+        samples: calibration samples to read at most.
     """
 
     name: ClassVar[str] = "prune-channels"
@@ -57,6 +58,7 @@ class PruneChannels(Pass):
     exclude: tuple[str, ...] = ()
     protect: tuple[Protect, ...] | None = None
     ratios: tuple[str, ...] = ()
+    samples: Annotated[int, Field(ge=2)] = 256
 
     def apply(self, model: ir.Model, context: Context) -> Applied:
         """Prune `model`; says which groups stayed whole and why.
@@ -66,5 +68,5 @@ class PruneChannels(Pass):
         """
         if self.macs is None and self.latency is None and self.ratio == 0 and not self.ratios:
             return Applied(model)
-        request = Request(**{f.name: getattr(self, f.name) for f in fields(self)})
-        return prune(model, context, request, channels_of)
+        request = Request(**{f.name: getattr(self, f.name) for f in fields(self) if f.name != "samples"})
+        return prune(model, limited(context, self.samples), request, channels_of)

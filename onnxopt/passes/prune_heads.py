@@ -9,7 +9,7 @@ from pydantic import Field
 
 from onnxopt.graph.channels import channels_of
 from onnxopt.pipeline import Applied, Context, Effect, Pass
-from onnxopt.pruning.prune import prune
+from onnxopt.pruning.prune import limited, prune
 from onnxopt.pruning.request import Importance, Request, Scope
 from onnxopt.reconstruction.fit import Method
 
@@ -57,4 +57,4 @@ class PruneHeads(Pass):
             exclude=self.exclude,
             units=("head",),
         )
-        return prune(model, context, request, partial(channels_of, part="outer"))
+        return prune(model, limited(context), request, partial(channels_of, part="outer"))

@@ -1,9 +1,10 @@
 """Decide, prove, make up for, cut and prove again: what every structured pruning pass does."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+import numpy as np
 import onnx_ir as ir
 
 from onnxopt.errors import NativeError
@@ -143,6 +144,16 @@ def _planned(some: Choices, channels: Channels, batches: list[Feeds]) -> _Outcom
     if share > goal:
         return _Outcome(plan, (Skip("graph", f"{goal:.0%} of the time was not reached: {share:.0%} was measured"),))
     return _Outcome(plan)
+
+
+def limited(context: Context, samples: int = 256) -> Context:
+    """Return the context with at most so many calibration samples."""
+    calibration = context.calibration
+    if calibration is None or len(calibration) <= samples:
+        return context
+    # Spread over all of them: samples often lie in the order of their classes.
+    spread = np.linspace(0, len(calibration) - 1, samples).round().astype(np.int64)
+    return replace(context, calibration=calibration.select(spread))
 
 
 def rebatched(model: ir.Model, samples: Samples | None) -> Samples | None:

@@ -53,6 +53,7 @@ def prepare(
     runtime: Runtime | None = None,
     batch_size: int = 1,
     latency_s: float | None = None,
+    prune: bool = False,
     limit: int | None = None,
     read: ReadOptions | None = None,
     seed: int = 0,
@@ -72,6 +73,7 @@ def prepare(
         "seed": seed,
         "batch_size": batch_size,
         "latency_s": latency_s,
+        "prune": prune,
     }
     settings = Settings(**{key: value for key, value in chosen.items() if value is not None})  # type: ignore[arg-type]
     path = None if isinstance(model, ir.Model) else Path(model)

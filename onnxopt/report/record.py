@@ -173,6 +173,7 @@ class SettingsRecord(Part):
     session_options: dict[str, str]
     batch_size: int
     latency_s: float
+    prune: bool = False
     seed: int
 
 

@@ -138,6 +138,7 @@ def settings_record(settings: Settings) -> record.SettingsRecord:
         session_options=dict(settings.runtime.options),
         batch_size=settings.batch_size,
         latency_s=settings.latency_s,
+        prune=settings.prune,
         seed=settings.seed,
     )
 

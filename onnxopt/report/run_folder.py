@@ -59,6 +59,7 @@ def optimize(
     runtime: Runtime | None = None,
     batch_size: int = 1,
     latency_s: float | None = None,
+    prune: bool = False,
     limit: int | None = None,
     read: ReadOptions | None = None,
     seed: int = 0,
@@ -87,6 +88,7 @@ def optimize(
         runtime: how models are run.
         batch_size: at which latency is measured.
         latency_s: time spent on the latency of one candidate.
+        prune: whether to remove channels too, which takes minutes more.
         limit: samples of `data` to use at most.
         read: how `data` is read.
         seed: of everything random.
@@ -119,6 +121,7 @@ def optimize(
         runtime=runtime,
         batch_size=batch_size,
         latency_s=latency_s,
+        prune=prune,
         limit=limit,
         read=read,
         seed=seed,

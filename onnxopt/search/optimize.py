@@ -21,7 +21,15 @@ from onnxopt.search.observer import Observer, Silent
 from onnxopt.search.parts import Parts, typical_feeds
 from onnxopt.search.sensitivity import rank_layers
 from onnxopt.search.settings import Settings
-from onnxopt.search.strategies import first_candidates, keep_counts, keep_in_float, static_pass
+from onnxopt.search.strategies import (
+    PRUNED,
+    PRUNED_LITTLE,
+    first_candidates,
+    keep_counts,
+    keep_in_float,
+    pruned,
+    static_pass,
+)
 from onnxopt.search.trial import Candidate, Proof, SearchResult, Trial, Verdict
 
 Stamp = Callable[[ir.Model, tuple[Pass, ...]], ir.Model]
@@ -82,6 +90,7 @@ class _Search:
         self.seen: dict[str, str] = {}
         self.trials: list[Trial] = []
         self.leader: Trial | None = None
+        self.leader_model: ir.Model | None = None
 
     def run(self, size_bytes: int | None) -> SearchResult:
         baseline = self._baseline(size_bytes or model_file.size_bytes(self.model))
@@ -95,6 +104,8 @@ class _Search:
         for candidate in plan:
             self._try(candidate)
         self._keep_harmful_layers()
+        if self.settings.prune:
+            self._remove_channels()
         model, proofs = self._prove()
         trials = tuple(self._decided(trial, proofs) for trial in self.trials)
         return SearchResult(
@@ -146,7 +157,7 @@ class _Search:
         within = model is not None and trial.verdict is Verdict.WITHIN
         if within and (self.leader is None or self.bar.rank(trial) < self.bar.rank(self.leader)):
             assert model is not None
-            self.leader = trial
+            self.leader, self.leader_model = trial, model
             self.observer.best(model, trial)
         self.observer.finished(trial)
         return trial
@@ -205,6 +216,18 @@ class _Search:
             if self.bar.accurate(self._try(keep_in_float(best.candidate, kept))):
                 return
 
+    def _remove_channels(self) -> None:
+        """Remove more and more channels in front of the best so far, while the drop stays inside the budget."""
+        base = self.leader.candidate if self.leader is not None else Candidate("float", ())
+        for macs in PRUNED:
+            trial = self._try(pruned(base, macs))
+            if trial.verdict in (Verdict.UNCHANGED, Verdict.SAME):
+                return
+            if not self.bar.accurate(trial):
+                if macs == PRUNED[0]:
+                    self._try(pruned(base, PRUNED_LITTLE))
+                return
+
     def _prove(self) -> tuple[ir.Model, tuple[Proof, ...]]:
         """Measure finalists on the hold-out part, the best first, until one holds; else return the original."""
         judge = self._judge(self.parts.holdout)
@@ -214,7 +237,7 @@ class _Search:
             self.observer.progress("proof on the hold-out part", number, len(finalists))
             name = trial.candidate.name
             try:
-                model = self.stamp(self._build(trial.candidate), trial.candidate.passes)
+                model = self._again(trial.candidate)
                 score = judge.evaluate(model)
                 drop = judge.drop(score)
                 seconds = PROOF_LATENCY_FACTOR * self.settings.latency_s
@@ -234,6 +257,12 @@ class _Search:
                 self.observer.progress("proof on the hold-out part", len(finalists), len(finalists))
                 return model, tuple(proofs)
         return self.model, tuple(proofs)
+
+    def _again(self, candidate: Candidate) -> ir.Model:
+        """Return what was measured of a candidate: the leader is still there, others are built again."""
+        if self.leader is not None and self.leader_model is not None and candidate == self.leader.candidate:
+            return self.leader_model
+        return self.stamp(self._build(candidate), candidate.passes)
 
     def _fail(self, trial: Trial, error: Exception) -> None:
         place = self.trials.index(trial)

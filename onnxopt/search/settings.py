@@ -21,6 +21,7 @@ class Settings:
         seed: of everything random.
         batch_size: at which latency is measured.
         latency_s: time spent on the latency of one candidate; the proof takes three times that.
+        prune: whether to remove channels too, in front of the best so far: minutes more.
 
     Raises:
         UsageError: ONX101 a value makes no sense.
@@ -34,6 +35,7 @@ class Settings:
     seed: int = 0
     batch_size: int = 1
     latency_s: float = 1.0
+    prune: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.confidence < 1:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from onnxopt.passes.prune_channels import PruneChannels
 from onnxopt.passes.quantize_dynamic import QuantizeDynamic
 from onnxopt.passes.quantize_static import QuantizeStatic
 from onnxopt.passes.simplify import Simplify
@@ -30,6 +31,19 @@ def keep_in_float(candidate: Candidate, layers: tuple[str, ...]) -> Candidate:
     """Return `candidate` with `layers` left in float."""
     passes = tuple(replace(p, exclude=layers) if isinstance(p, QuantizeStatic) else p for p in candidate.passes)
     return Candidate(f"{candidate.name}-keep{len(layers)}", passes)
+
+
+PRUNED = (0.75, 0.5, 0.35)
+"""Shares of the multiply-accumulates that may remain, tried one after the other while the budget holds."""
+PRUNED_LITTLE = 0.9
+"""What is tried where the first of them loses too much."""
+
+
+def pruned(candidate: Candidate, macs: float) -> Candidate:
+    """Return `candidate` with channels removed before everything else, from a graph whose batch norms are folded."""
+    rest = () if all(isinstance(p, Simplify) for p in candidate.passes) else candidate.passes
+    passes = (Simplify(fuse=False), PruneChannels(macs=macs), *rest)
+    return Candidate(f"pruned-to-{macs:.0%}+{candidate.name}", passes)
 
 
 def keep_counts(layers: int) -> tuple[int, ...]:

@@ -12,9 +12,11 @@ from onnxopt.catalog import parse
 from onnxopt.measure.latency import Latency
 from onnxopt.measure.statistics import Drop, Interval
 from onnxopt.model_file import to_bytes
+from onnxopt.passes.prune_channels import PruneChannels
 from onnxopt.search import optimize
 from onnxopt.search.observer import Silent
 from onnxopt.search.parts import Parts, split_parts
+from onnxopt.search.strategies import pruned
 from onnxopt.search.trial import Candidate, Trial
 from tests import builders
 
@@ -150,6 +152,13 @@ def parts() -> Parts:
 Install = Callable[[pytest.MonkeyPatch, World], None]
 
 
+def _name(plan: Mapping[str, tuple[Any, ...]], passes: tuple[Any, ...]) -> str:
+    """Return the candidate that consists of `passes`."""
+    if any(isinstance(p, PruneChannels) for p in passes):
+        return pruned(Candidate(_name(plan, passes[2:]) if passes[2:] else "float", passes[2:]), passes[1].macs).name
+    return next((c for c, p in plan.items() if p == passes), "baseline")
+
+
 def install(patch: pytest.MonkeyPatch, world: World) -> None:
     """Replace building and measuring; what decides stays as it is."""
     here = parts()
@@ -162,12 +171,12 @@ def install(patch: pytest.MonkeyPatch, world: World) -> None:
             from onnxopt.pipeline import Edit, Optimized, Step
 
             built = source.clone()
-            name = next((c for c, p in plan.items() if p == self.passes), "baseline")
+            name = _name(plan, self.passes)
             built.metadata_props["candidate"] = name
             return Optimized(built, tuple(Step(p, (Edit("layer", "done"),), (), 0.0) for p in self.passes))
 
     # One pass each, which tells the candidates apart.
-    plan = {name: parse(f"quantize-dynamic{{exclude=[{name}]}}") for name in world.figures}
+    plan = {name: parse(f"quantize-dynamic{{exclude=[{name}]}}") for name in world.figures if "+" not in name}
     part_names = {len(here.search): "search", len(here.holdout): "holdout"}
     patch.setattr(optimize, "Pipeline", Pipeline)
     patch.setattr(optimize, "first_candidates", lambda: tuple(Candidate(n, p) for n, p in plan.items()))

@@ -206,3 +206,41 @@ def test_drops_of_a_share_are_said_in_points() -> None:
     assert reasons["a"] == "drops 6.67 points, 1.00 points allowed"
     assert "drops 2.00 points; inside 1.00 points with" in reasons["b"]
     assert "drops 0.40 points" in result.reason
+
+
+def pruned(figures: Mapping[str, Figures]) -> SearchResult:
+    world = World(figures)
+    settings = Settings(Budget(0.01), confidence=0.7, target="x86-vnni", prune=True)
+    with pytest.MonkeyPatch.context() as patch:
+        fakes.install(patch, world)
+        return search(fakes.model(), fakes.parts(), None, settings, None)
+
+
+def test_channels_are_removed_in_front_of_the_best_while_the_budget_holds() -> None:
+    result = pruned(
+        {
+            "a": Figures(speedup=2.0),
+            "b": Figures(speedup=1.5),
+            "pruned-to-75%+a": Figures(speedup=2.5),
+            "pruned-to-50%+a": Figures(speedup=3.0),
+            "pruned-to-35%+a": Figures(speedup=4.0, drop=0.3, confidence=0.0),
+        }
+    )
+    assert list(verdicts(result)) == ["a", "b", "pruned-to-75%+a", "pruned-to-50%+a", "pruned-to-35%+a"]
+    assert result.winner is not None
+    assert result.winner.candidate.name == "pruned-to-50%+a"
+
+
+def test_where_a_quarter_is_too_much_a_tenth_is_tried() -> None:
+    over = Figures(speedup=4.0, drop=0.3, confidence=0.0)
+    result = pruned({"a": Figures(), "pruned-to-75%+a": over, "pruned-to-90%+a": Figures(speedup=2.2)})
+    assert list(verdicts(result)) == ["a", "pruned-to-75%+a", "pruned-to-90%+a"]
+    assert result.winner is not None
+    assert result.winner.candidate.name == "pruned-to-90%+a"
+
+
+def test_without_a_winner_channels_are_removed_from_the_float_model() -> None:
+    slow = Figures(speedup=0.5)
+    over = Figures(speedup=4.0, drop=0.3, confidence=0.0)
+    result = pruned({"a": slow, "pruned-to-75%+float": Figures(speedup=1.3), "pruned-to-50%+float": over})
+    assert verdicts(result)["pruned-to-75%+float"] is Verdict.WINNER

@@ -1,0 +1,94 @@
+"""The rank that each layer needs, and what factorizing it would save."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from onnxopt import model_file
+from onnxopt.graph.channels import normalized
+from onnxopt.graph.layers import anatomy_of
+from onnxopt.graph.probe import probe
+from onnxopt.measure.latency_table import LatencyTable, cache_folder
+from onnxopt.reconstruction.factors import unfolded
+from onnxopt.reconstruction.layers import LinearLayer, linear_layers
+from onnxopt.reconstruction.low_rank import Spectrum
+from onnxopt.reconstruction.low_rank_fit import Choice, weight_of
+from onnxopt.reconstruction.low_rank_plan import Timer, timer_of
+from onnxopt.reconstruction.rank_choice import macs_share
+from onnxopt.report.document import Column, Document, Table, Text
+from onnxopt.report.units import count
+
+ENERGIES = (0.90, 0.95, 0.99)
+_TIMED = 0.95
+_BLOCK = 16
+
+
+def spectrum_document(path: Path, sizes: Mapping[str, int], *, measure: bool = False) -> Document:
+    """Return the rank of every Conv, Gemm and MatMul weight at which its energy is kept, and the cost at that rank.
+
+    Args:
+        path: of the model.
+        sizes: of named dynamic dimensions, for the MACs; others count as 1.
+        measure: whether to time each layer alone, whole and factorized.
+
+    Raises:
+        NativeError: ONX403 times are asked for and the processor is emulated.
+    """
+    model = normalized(model_file.load(path))
+    anatomy = anatomy_of(model, sizes)
+    macs = {layer.name: layer.macs for layer in anatomy.layers}
+    timer = None
+    if measure:
+        fed = {name: shape for name, shape in anatomy.input_shapes.items() if shape is not None}
+        timer = timer_of(model, probe(model, fed).shapes, LatencyTable(cache_folder()))
+    found = [_layer(model, layer, macs.get(name), timer) for name, layer in linear_layers(model).items()]
+    columns = (
+        Column("layer"),
+        Column("weight"),
+        Column("MACs", number=True),
+        *(Column(f"{energy:.0%}", number=True) for energy in ENERGIES),
+        *((Column("time", number=True),) if measure else ()),
+    )
+    says = [
+        "Rank that keeps so much of the energy of the weight, and in brackets the MACs",
+        "at that rank as a share of the dense layer's. Samples make fewer ranks do.",
+    ]
+    if measure:
+        says += [
+            f"Time: at the rank for {_TIMED:.0%} in whole blocks of {_BLOCK}, as a share of the dense",
+            "layer's, each measured alone on this machine.",
+        ]
+    return Document(
+        (Table(columns, tuple(_row(f, measure) for f in found), title=str(path)), Text(tuple(says))), {"layers": found}
+    )
+
+
+def _layer(model: ir.Model, layer: LinearLayer, macs: int | None, timer: Timer | None) -> dict[str, Any]:
+    weight = weight_of(model, layer)
+    spectrum = Spectrum.of_weight(unfolded(weight, "channel"))
+    strides = layer.window.strides if layer.window is not None else ()
+    timed = min(-(-spectrum.rank(_TIMED) // _BLOCK) * _BLOCK, len(spectrum.energies))
+    ranks = {energy: spectrum.rank(energy) for energy in ENERGIES}
+    return {
+        "name": layer.node,
+        "weight_shape": list(weight.shape),
+        "macs": macs,
+        "full_rank": len(spectrum.energies),
+        "ranks": [
+            {"energy": e, "rank": r, "macs_share": macs_share(Choice("channel", (r,)), weight.shape, strides)}
+            for e, r in ranks.items()
+        ],
+        **({} if timer is None else {"time_share": timer(layer, [Choice("channel", (timed,))])[0]}),
+    }
+
+
+def _row(found: Mapping[str, Any], measure: bool) -> tuple[str, ...]:
+    return (
+        found["name"],
+        "x".join(map(str, found["weight_shape"])),
+        "?" if found["macs"] is None else count(found["macs"]),
+        *(f"{at['rank']} ({at['macs_share']:.2f})" for at in found["ranks"]),
+        *((f"{found['time_share']:.2f}",) if measure else ()),
+    )
