@@ -11,7 +11,7 @@ def groups_document(path: Path) -> Document:
     """Return the channel groups of the model at `path`."""
     groups = groups_of(model_file.load(path))
     free = [group for group in groups if group.frozen is None]
-    columns = (Column("group"), Column("units", number=True), Column("weights", number=True), Column("why frozen"))
+    columns = (Column("group"), Column("units", number=True), Column("unit"), Column("weights", number=True), Column("why frozen"))
     units = sum(group.size for group in free)
     summary = Text((f"{len(free)} groups with {units} units can be cut, {len(groups) - len(free)} are frozen.",))
     return Document((Table(columns, tuple(map(_row, groups)), title=str(path)), summary), {"groups": _data(groups)})
@@ -19,7 +19,8 @@ def groups_document(path: Path) -> Document:
 
 def _row(group: ChannelGroup) -> tuple[str, ...]:
     others = "".join(f"\n+ {name}" for name in group.sources[1:])
-    return (group.name + others, str(group.size), str(len({name for name, _, _ in group.members})), group.frozen or "-")
+    weights = str(len({name for name, _, _ in group.members}))
+    return (group.name + others, str(group.size), group.unit, weights, group.frozen or "-")
 
 
 def _data(groups: tuple[ChannelGroup, ...]) -> list[dict[str, object]]:
@@ -27,6 +28,7 @@ def _data(groups: tuple[ChannelGroup, ...]) -> list[dict[str, object]]:
         {
             "name": group.name,
             "size": group.size,
+            "unit": group.unit,
             "sources": list(group.sources),
             "members": [{"weight": n, "axis": i, "positions": [list(p) for p in at]} for n, i, at in group.members],
             "consumers": [{"value": n, "axis": i, "positions": [list(p) for p in at]} for n, i, at in group.consumers],
