@@ -82,8 +82,9 @@ def pruned(
     result = Pipeline((spec,)).run(model, Context(detect()))
     duration_s = time.perf_counter() - start
     (step,) = result.steps
+    cut = {edit.target for edit in step.edits if " removed" in edit.action}
     found = {
-        "groups_pruned": len(step.edits),
+        "groups_pruned": len(cut),
         "not_removed": [f"{s.target}: {s.reason}" for s in step.skipped if s.reason.startswith("not removed")],
         "skipped": Counter(s.reason for s in step.skipped),
         "macs": macs(result.model, family),
@@ -91,8 +92,8 @@ def pruned(
         "duration_s": round(duration_s, 2),
     }
     found["macs_removed"] = 1 - found["macs"] / before
-    if step.edits:
-        found |= checked({edit.target for edit in step.edits}, channels, family, folder)
+    if cut:
+        found |= checked(cut, channels, family, folder)
         proved = step.difference is not None and step.difference <= EXACT
         found["exact"] = proved and found["checked_difference"] <= EXACT < VISIBLE <= found["masked_away"]
     return found

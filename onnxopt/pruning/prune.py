@@ -140,7 +140,8 @@ def _planned(some: Choices, channels: Channels, batches: list[Feeds]) -> _Outcom
         if wanted is not None and plan.kept and share > wanted + 1e-9:
             return _Outcome(plan, (Skip("graph", f"{wanted:.0%} of the work cannot be reached, {share:.0%} can"),))
         return _Outcome(plan)
-    plan, share = plan_for_latency(some, channels, goal, batches[-1])
+    smallest = min(batches, key=lambda feeds: sum(np.asarray(array).nbytes for array in feeds.values()))
+    plan, share = plan_for_latency(some, channels, goal, smallest)
     if share > goal:
         return _Outcome(plan, (Skip("graph", f"{goal:.0%} of the time was not reached: {share:.0%} was measured"),))
     return _Outcome(plan)
