@@ -11,11 +11,12 @@ from onnxopt.graph.channels import normalized
 from onnxopt.graph.layers import anatomy_of
 from onnxopt.graph.probe import probe
 from onnxopt.measure.latency_table import LatencyTable, cache_folder
+from onnxopt.reconstruction.chain_timer import Timer, timer_of
 from onnxopt.reconstruction.factors import unfolded
 from onnxopt.reconstruction.layers import LinearLayer, linear_layers
 from onnxopt.reconstruction.low_rank import Spectrum
-from onnxopt.reconstruction.low_rank_fit import Choice, weight_of
-from onnxopt.reconstruction.low_rank_plan import Timer, timer_of
+from onnxopt.reconstruction.low_rank_fit import Choice
+from onnxopt.reconstruction.low_rank_seen import weight_of
 from onnxopt.reconstruction.rank_choice import macs_share
 from onnxopt.report.document import Column, Document, Table, Text
 from onnxopt.report.units import count

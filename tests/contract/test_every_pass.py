@@ -32,6 +32,10 @@ OPTION_SETS: Mapping[str, tuple[str, ...]] = {
         "prune-channels{macs=0.5,round_to=1}",
         "prune-channels{ratio=0.5,round_to=1,scope=local,importance=act-var,compensate=affine}",
     ),
+    "factorize": (
+        "factorize{rank_ratio=0.5,round_to=1,verify=false}",
+        "factorize{macs=0.6,round_to=2,verify=false,data_aware=false}",
+    ),
     "prune-heads": ("prune-heads{ratio=0.5}",),
     "prune-groups": ("prune-groups{ratio=0.5}",),
     "prune-blocks": ("prune-blocks{ratio=1,layers=true}",),
@@ -143,7 +147,7 @@ def test_the_result_runs_and_keeps_the_outputs(case: Case, optimized: bool) -> N
 
 def test_what_is_lost_is_little(case: Case) -> None:
     """On the samples a pass was calibrated on, so that ranges cannot be to blame."""
-    if "prune" in case.spec:
+    if "prune" in case.spec or "factorize{" in case.spec:
         pytest.skip("how much pruning loses is the user's choice of ratio; its own tests compare with masked weights")
     samples = builders.samples_of(case.model).with_batch_size(1)
     pairs = [[builders.run(m, dict(f)) for f in samples] for m in (case.model, case.first.model)]

@@ -1,0 +1,174 @@
+"""How long single layers take on this machine, each shape measured once and remembered."""
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxopt.errors import FileError
+from onnxopt.measure.emulation import emulator
+from onnxopt.measure.environment import environment
+from onnxopt.measure.interrupt import interruptible
+from onnxopt.measure.latency import race, refuse_emulation
+from onnxopt.measure.session import Runtime, Session
+from onnxopt.model_file import atomic_write_text
+from onnxopt.samples import Feeds
+
+_BUDGET_NS = 30_000_000
+_ROUNDS = 5
+_WARM_UP = 3
+
+Clock = Callable[[Sequence[ir.Model], Feeds, Runtime], list[float]]
+"""Given models and what to feed them: the time of each in milliseconds."""
+
+
+class LatencyTable:
+    """Times of tiny models by what they compute, kept in a file per machine.
+
+    Args:
+        folder: where the file is; None to remember nothing.
+        runtime: how models are run.
+        clock: measures.
+        emulation: says why the processor is no real one, or None.
+
+    Raises:
+        NativeError: ONX403 the processor is emulated.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None,
+        runtime: Runtime | None = None,
+        clock: Clock | None = None,
+        emulation: Callable[[], str | None] = emulator,
+    ) -> None:
+        refuse_emulation(emulation)
+        self._runtime = runtime or Runtime()
+        self._path = None if folder is None else folder / f"latency-{_machine(self._runtime)}.json"
+        self._clock = clock or fastest_ms
+        self._known = _read(self._path)
+
+    def times_ms(self, models: Sequence[ir.Model], feeds: Feeds) -> list[float]:
+        """Return the time of each model, measured by turns where it is not known.
+
+        Args:
+            models: that read the same inputs.
+            feeds: one batch; only its shapes decide.
+        """
+        keys = [_key(model, feeds) for model in models]
+        fresh = {key: model for key, model in zip(keys, models, strict=True) if key not in self._known}
+        if fresh:
+            self._known |= zip(fresh, self._clock(list(fresh.values()), feeds, self._runtime), strict=True)
+            self._write()
+        return [self._known[key] for key in keys]
+
+    def _write(self) -> None:
+        if self._path is None:
+            return
+        # Others may have measured other shapes meanwhile; whoever is last keeps both.
+        kept = {**_read(self._path), **self._known}
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            atomic_write_text(self._path, json.dumps(kept, indent=0, sort_keys=True), overwrite=True)
+        except (FileError, OSError):
+            # A table that cannot be kept is measured again the next time.
+            self._path = None
+
+
+def fastest_ms(models: Sequence[ir.Model], feeds: Feeds, runtime: Runtime) -> list[float]:
+    """Return the shortest time of each model over interleaved repeats: what disturbs a run only ever adds to it."""
+
+    def work() -> list[float]:
+        runs = [Session(model, runtime).bound(feeds) for model in models]
+        budget, rng = _BUDGET_NS * len(models), np.random.default_rng(0)
+        rounds = race(runs, budget_ns=budget, min_rounds=_ROUNDS, warmup=_WARM_UP, rng=rng)
+        return [min(float(np.median(blocks[i])) for blocks in rounds) / 1e6 for i in range(len(models))]
+
+    return interruptible(work)
+
+
+def cache_folder() -> Path:
+    """Return the user's cache folder for this program, as the system has it."""
+    if platform.system() == "Darwin":
+        return Path.home() / "Library" / "Caches" / "onnxopt"
+    base = os.environ.get("LOCALAPPDATA" if platform.system() == "Windows" else "XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "onnxopt"
+
+
+def alone(node: ir.Node, weight: ir.TensorProtocol, x_shape: Sequence[int], slot: int) -> ir.Model:
+    """Return a model of one layer without its bias.
+
+    Args:
+        node: whose attributes the layer has.
+        weight: of the layer.
+        x_shape: of what it reads.
+        slot: at which the weight stands.
+    """
+    x, fixed, y = ir.Value(name="x"), ir.Value(name="weight", const_value=weight), ir.Value(name="y")
+    kind = ir.TensorType(weight.dtype)
+    x.shape, x.type, y.type = ir.Shape(x_shape), kind, kind
+    fixed.shape, fixed.type = ir.Shape(weight.shape.numpy()), kind
+    inputs = [x, fixed] if slot else [fixed, x]
+    layer = ir.Node("", node.op_type, inputs, list(node.attributes.values()), outputs=[y], name="layer")
+    opsets = {"": max(node.graph.opset_imports.get("", 13), 11)} if node.graph is not None else {"": 13}
+    graph = ir.Graph([x], [y], nodes=[layer], initializers=[fixed], opset_imports=opsets, name="layer")
+    return ir.Model(graph, ir_version=8)
+
+
+def nothing(model: ir.Model) -> ir.Model:
+    """Return a model that reads the same input as one of `alone` and computes next to nothing."""
+    given = model.graph.inputs[0]
+    x, y = ir.Value(name=given.name), ir.Value(name="y")
+    x.shape, x.type, y.type = given.shape, given.type, ir.TensorType(ir.DataType.INT64)
+    shape = ir.Node("", "Shape", [x], outputs=[y], name="nothing")
+    graph = ir.Graph([x], [y], nodes=[shape], opset_imports=dict(model.graph.opset_imports), name="nothing")
+    return ir.Model(graph, ir_version=8)
+
+
+def _key(model: ir.Model, feeds: Feeds) -> str:
+    """Say what a model computes: shapes, types, operators and attributes, no numbers."""
+    fed = [f"{name}:{array.dtype}{list(np.shape(array))}" for name, array in sorted(feeds.items())]
+    nodes = []
+    for node in model.graph:
+        shapes = [_shape(value) for value in node.inputs if value is not None and value.const_value is not None]
+        attributes = ",".join(f"{a.name}={_text(a)}" for a in sorted(node.attributes.values(), key=lambda a: a.name))
+        nodes.append(f"{node.op_type}({attributes}){shapes}")
+    return f"{' '.join(fed)} {' '.join(nodes)}"
+
+
+def _shape(value: ir.Value) -> list[int]:
+    assert value.const_value is not None
+    return list(value.const_value.shape.numpy())
+
+
+def _text(attribute: ir.Attr) -> str:
+    value = attribute.value
+    return str(list(value) if isinstance(value, tuple | list) else value).replace(" ", "")
+
+
+def _machine(runtime: Runtime) -> str:
+    """Return a short name of what times depend on besides the layer."""
+    facts = environment(runtime)
+    named = {key: facts[key] for key in ("cpu", "architecture", "isa", "provider", "threads", "optimization")}
+    text = json.dumps(
+        {**named, "options": runtime.options, "onnxruntime": facts["versions"]["onnxruntime"]}, sort_keys=True
+    )
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _read(path: Path | None) -> dict[str, float]:
+    """Return the times in a file; none where there is no such file, or it holds something else."""
+    if path is None:
+        return {}
+    try:
+        found: Any = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    entries: Mapping[str, Any] = found if isinstance(found, dict) else {}
+    return {k: float(v) for k, v in entries.items() if isinstance(v, int | float) and 0 < float(v) < float("inf")}

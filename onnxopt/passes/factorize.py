@@ -1,0 +1,236 @@
+"""Large layers become products of smaller ones."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+import onnx_ir as ir
+from pydantic import Field
+
+from onnxopt.errors import NativeError, OnnxoptError, UsageError
+from onnxopt.graph.channels import normalized
+from onnxopt.graph.check import require_nodes
+from onnxopt.graph.factor_edit import replace_by_chain
+from onnxopt.graph.layers import anatomy_of
+from onnxopt.graph.probe import fed_shapes, probe
+from onnxopt.measure.equivalence import largest_difference, runnable
+from onnxopt.measure.latency import measure_latency
+from onnxopt.measure.latency_table import LatencyTable, cache_folder
+from onnxopt.measure.session import Runtime
+from onnxopt.model_file import probe_feeds, signature_of
+from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
+from onnxopt.pruning.prune import rebatched
+from onnxopt.reconstruction.chain_timer import timer_of
+from onnxopt.reconstruction.factors import FORMS, Form
+from onnxopt.reconstruction.layers import LinearLayer, drop_zero_biases, with_biases
+from onnxopt.reconstruction.low_rank_fit import Reduced, reduce
+from onnxopt.reconstruction.low_rank_plan import Goal, Plan, plan_ranks
+from onnxopt.reconstruction.low_rank_seen import Seen, seen_by
+from onnxopt.reconstruction.reducible import reducible
+from onnxopt.samples import Feeds, Samples
+
+_WIDE_TARGETS = ("x86-vnni", "x86-avx512", "x86-amx")
+_PROVED = 1e-4
+_PROVED_HALF = 4e-3
+"""The same for weights in float16, whose product is rounded once and whose chain twice."""
+_SECONDS = 2.0
+_EPOCHS = 4
+_ATTEMPTS = 3
+_SIZE = 32
+"""Of dynamic dimensions behind the first, where there are no samples to tell."""
+
+
+@dataclass(frozen=True)
+class Factorize(Pass):
+    """Replace weights by products of smaller ones where that makes a layer cheaper, and keep it only if faster.
+
+    With calibration samples every layer keeps the directions of its outputs that vary most on them, and makes up for
+    the errors of the layers before it. At most one of energy, rank_ratio, max_error and macs says how far to go; when
+    none does, each layer keeps 95 % of the variance of its outputs, and without samples the singular values that stand
+    out of noise. The chains are proved to compute what their products would in place of the weights.
+
+        Conv(3x3, 64 -> 64)   ->   Conv(3x3, 64 -> 16) - Conv(1x1, 16 -> 64)
+
+    Attributes:
+        energy: share of the variance of its outputs that each layer keeps at least.
+        rank_ratio: share of its full rank that each layer keeps at most.
+        max_error: error that each layer makes at most, relative to the standard deviation of its outputs.
+        macs: share of the model's multiply-accumulates that may remain, taken where the outputs change least.
+        forms: of convolutions: `channel` (k x k, then 1 x 1), `input` (1 x 1, then k x k), `tucker` (k x k between two
+            1 x 1) and `spatial` (k x 1, then 1 x k); products have one form.
+        round_to: ranks are multiples of it; `auto` is the width of the target's registers.
+        data_aware: use calibration samples when there are any.
+        sequential: fit each layer on what the model reduced so far gives it.
+        measured: predict times by measuring layer shapes on this machine, not by multiply-accumulates.
+        cache: keep those times in the user's cache folder.
+        verify: measure the whole model, and undo what does not make it faster.
+        exclude: names of nodes to leave whole.
+    """
+
+    name: ClassVar[str] = "factorize"
+    effect: ClassVar[Effect] = Effect.LOSSY
+
+    energy: Annotated[float, Field(gt=0, lt=1)] | None = None
+    rank_ratio: Annotated[float, Field(gt=0, lt=1)] | None = None
+    max_error: Annotated[float, Field(gt=0, lt=1)] | None = None
+    macs: Annotated[float, Field(gt=0, lt=1)] | None = None
+    forms: tuple[Form, ...] = FORMS
+    round_to: Literal["auto", 1, 2, 4, 8, 16, 32, 64] = "auto"
+    data_aware: bool = True
+    sequential: bool = True
+    measured: bool = False
+    cache: bool = True
+    verify: bool = True
+    exclude: tuple[str, ...] = ()
+
+    def apply(self, model: ir.Model, context: Context) -> Applied:
+        """Factorize `model`; says which layers stayed whole and why.
+
+        Raises:
+            UsageError: ONX102 `exclude` names something that is not there, ONX109 several goals are given.
+            NativeError: ONX403 times are asked for and the processor is emulated.
+        """
+        goal = self._goal()
+        work = normalized(model)
+        require_nodes(work, self.exclude)
+        samples = rebatched(model, context.calibration) if self.data_aware else None
+        biases = with_biases(work) if samples is not None else set[str]()
+        layers, refused = reducible(work, self.exclude, observed=samples is not None)
+        skipped = [Skip(name, reason) for name, reason in refused.items()]
+        if not layers:
+            return Applied(model, (), tuple(skipped))
+        seen = seen_by(work, list(layers.values()), samples) if samples is not None else {}
+        feeds = _one_sample(model, context.calibration)
+        plan = self._plan(work, layers, seen, goal, context, samples, feeds)
+        skipped += [Skip(name, reason) for name, reason in plan.refused.items()]
+        if plan.missed:
+            skipped.append(Skip("graph", plan.missed))
+        for _ in range(_ATTEMPTS):
+            if not plan.chosen:
+                break
+            reduced, result, difference, reason = self._built(work, layers, seen, plan, samples, biases, feeds)
+            if reason:
+                skipped += [Skip(name, reason) for name in plan.chosen]
+                break
+            share, note = _time_share(model, result, feeds) if self.verify else (None, "")
+            if share is None or share < 1.0:
+                if note:
+                    skipped.append(Skip("graph", note))
+                return Applied(result, _edits(plan, reduced, share), tuple(skipped), difference)
+            slow = _slower_half(plan)
+            skipped += [Skip(name, f"undone: with it the model took {share:.2f} of the time") for name in slow]
+            for name in slow:
+                plan.chosen.pop(name)
+        return Applied(model, (), tuple(skipped))
+
+    def _goal(self) -> Goal:
+        numbers = {name: getattr(self, name) for name in ("energy", "rank_ratio", "max_error", "macs")}
+        given = [name for name, number in numbers.items() if number is not None]
+        if len(given) > 1:
+            raise UsageError(
+                "ONX109",
+                "options of pass factorize contradict each other",
+                where=", ".join(given),
+                why="each says how far to go",
+                hint="Give one of them.",
+            )
+        return Goal(**numbers)
+
+    def _plan(
+        self,
+        work: ir.Model,
+        layers: Mapping[str, LinearLayer],
+        seen: Mapping[str, Seen],
+        goal: Goal,
+        context: Context,
+        samples: Samples | None,
+        feeds: Feeds,
+    ) -> Plan:
+        fed = {name: array.shape for name, array in feeds.items()} or fed_shapes(work, 1, _SIZE)
+        fixed = work.clone()
+        for value in fixed.graph.inputs:
+            shape = fed.get(value.name or "")
+            if shape is not None:
+                value.shape = ir.Shape(shape)
+        anatomy = anatomy_of(fixed)
+        timer = None
+        if self.measured:
+            shapes = probe(work, fed).shapes
+            timer = timer_of(work, shapes, LatencyTable(cache_folder() if self.cache else None))
+        block = self.round_to if self.round_to != "auto" else 16 if context.target.name in _WIDE_TARGETS else 8
+        return plan_ranks(
+            work,
+            layers,
+            seen,
+            goal,
+            forms=self.forms,
+            block=block,
+            samples=samples,
+            macs={layer.name: layer.macs for layer in anatomy.layers},
+            total=anatomy.macs,
+            timer=timer,
+        )
+
+    def _built(
+        self,
+        work: ir.Model,
+        layers: Mapping[str, LinearLayer],
+        seen: Mapping[str, Seen],
+        plan: Plan,
+        samples: Samples | None,
+        biases: set[str],
+        feeds: Feeds,
+    ) -> tuple[Reduced, ir.Model, float, str]:
+        """Return the layers as they are reduced, the model with their chains, and what proves it or speaks against."""
+        choices = {name: candidate.choice for name, candidate in plan.chosen.items()}
+        reduced = reduce(work, layers, choices, seen, samples, sequential=self.sequential)
+        result = reduced.model.clone()
+        for name, factors in reduced.factors.items():
+            replace_by_chain(result, name, [(stage.weight, stage.axes) for stage in factors.stages])
+        drop_zero_biases(result, biases)
+        batches = runnable(reduced.model, signature_of(work), [feeds, probe_feeds(signature_of(work), seed=1)])
+        if not batches:
+            return reduced, result, 0.0, "the model runs on no made-up input, so nothing can be proved"
+        try:
+            difference = largest_difference(reduced.model, result, batches)
+        except OnnxoptError as error:
+            return reduced, result, 0.0, f"not kept: {error.why or error.what}".replace("\n", " ")
+        kinds = {work.graph.initializers[layers[name].weight].dtype for name in choices}
+        limit = _PROVED_HALF if ir.DataType.FLOAT16 in kinds else _PROVED
+        wrong = f"not kept: the chain differs from its product by {difference:.1e}"
+        return reduced, result, difference, "" if difference <= limit else wrong
+
+
+def _one_sample(model: ir.Model, samples: Samples | None) -> Feeds:
+    if samples is not None and len(samples):
+        return next(iter(samples if samples.fixed_batch else samples.with_batch_size(1)))
+    return probe_feeds(signature_of(model), dynamic=1)
+
+
+def _time_share(before: ir.Model, after: ir.Model, feeds: Feeds) -> tuple[float | None, str]:
+    """Return the time of a model as a share of another's; None where it cannot be measured, with the reason."""
+    try:
+        models = {"before": before, "after": after}
+        timed = measure_latency(models, feeds, Runtime(), seconds=_SECONDS, epochs=_EPOCHS)["after"]
+    except NativeError as error:
+        return None, f"not verified to be faster: {error.why or error.what}"
+    assert timed.speedup is not None
+    return 1 / timed.speedup.value, ""
+
+
+def _slower_half(plan: Plan) -> list[str]:
+    """Return the layers that were predicted to save least, which go first when a model did not get faster."""
+    by_cost = sorted(plan.chosen, key=lambda name: plan.chosen[name].cost)
+    return by_cost[len(by_cost) // 2 :]
+
+
+def _edits(plan: Plan, reduced: Reduced, share: float | None) -> tuple[Edit, ...]:
+    edits = []
+    for name in reduced.factors:
+        candidate = plan.chosen[name]
+        ranks = "x".join(map(str, candidate.choice.ranks))
+        what = f"{candidate.choice.form} form, rank {ranks}: {candidate.macs:.0%} of its multiply-accumulates"
+        edits.append(Edit(name, f"{what}, {candidate.error:.1%} of its variance lost"))
+    if share is not None:
+        edits.append(Edit("graph", "measured to be faster than the original"))
+    return tuple(edits)

@@ -1,0 +1,51 @@
+"""Which layers may become chains of low rank, and why the others may not."""
+
+from collections.abc import Collection
+
+import onnx_ir as ir
+
+from onnxopt.reconstruction.layers import LinearLayer, linear_layers
+
+MOST_OUTPUTS = 4096
+"""Outputs up to which their covariance is kept: 130 MB in double precision."""
+_OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+
+def reducible(
+    model: ir.Model, exclude: Collection[str], *, observed: bool
+) -> tuple[dict[str, LinearLayer], dict[str, str]]:
+    """Return the layers by node, in graph order, and the reasons of those that stay.
+
+    Args:
+        model: with named nodes.
+        exclude: names of nodes to leave.
+        observed: whether the covariance of what they give is to be kept.
+    """
+    linear, found, refused = linear_layers(model), dict[str, LinearLayer](), dict[str, str]()
+    for node in model.graph:
+        if node.domain or node.op_type not in _OPERATORS:
+            continue
+        name = node.name or ""
+        layer = linear.get(name)
+        reason = "excluded by name" if name in exclude else _obstacle(model, node, layer, observed)
+        if reason or layer is None:
+            refused[name] = reason
+        else:
+            found[name] = layer
+    return found, refused
+
+
+def _obstacle(model: ir.Model, node: ir.Node, layer: LinearLayer | None, observed: bool) -> str:
+    group = node.attributes["group"].as_int() if "group" in node.attributes else 1
+    if group > 1:
+        return "its channels are in groups, each with few weights already"
+    if node.op_type == "ConvTranspose":
+        return "a transposed convolution has no form here"
+    if layer is None:
+        if not any(v is not None and v.name in model.graph.initializers for v in node.inputs[:2]):
+            return "it has no constant weight"
+        return "its weight or bias is shared, computed, or in a form that is not followed"
+    tensor = model.graph.initializers[layer.weight].const_value
+    if observed and tensor is not None and int(tensor.shape.numpy()[layer.out_axis]) > MOST_OUTPUTS:
+        return f"more than {MOST_OUTPUTS} outputs: their covariance would take too much memory"
+    return ""

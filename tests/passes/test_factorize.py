@@ -1,0 +1,268 @@
+"""Layers become chains that lose as little as they can, that are proved, and that are faster or undone."""
+
+from collections import Counter
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from onnxopt import model_file
+from onnxopt.errors import NativeError, UsageError
+from onnxopt.graph.layers import anatomy_of
+from onnxopt.measure.latency_table import LatencyTable
+from onnxopt.passes import factorize
+from onnxopt.passes.factorize import Factorize
+from onnxopt.pipeline import Context, Pipeline, Step
+from onnxopt.quantization.isa import target_of
+from onnxopt.reconstruction.linear import linear_layers
+from onnxopt.reconstruction.low_rank_seen import weight_of
+from onnxopt.samples import Samples
+from tests import builders, numerics
+from tests.builders import F, Net
+
+
+def mlp() -> ir.Model:
+    """Three products of 64 whose weights have a few strong directions each, and ReLUs between them."""
+    net = Net(60)
+    x = "x"
+    for number in range(3):
+        left, right = (net.rng.standard_normal((64, 64)) / 8 for _ in range(2))
+        weight = net.const((left * np.logspace(0.6, -1.5, 64) @ right).astype(np.float32))
+        x = net.node("Gemm", x, weight, net.weight(64), transB=1, name=f"fc{number}")
+        x = net.node("Relu", x)
+    net.node("Gemm", x, net.weight(64, 64), net.weight(64), transB=1, out="y", name="head")
+    return net.model([("x", F, ["batch", 64])], [("y", F, ["batch", 64])])
+
+
+def convnet() -> ir.Model:
+    net = Net(61)
+    x = net.node("Relu", net.conv("x", 3, 16, name="conv0"))
+    x = net.node("Relu", net.conv(x, 16, 24, strides=[2, 2], name="conv1"))
+    x = net.node("Relu", net.conv(x, 24, 24, group=24, name="depthwise"))
+    x = net.node("Relu", net.conv(x, 24, 16, k=1, name="point"))
+    net.pool_fc(x, 16, 4)
+    return net.model([builders.IMAGE], [builders.CLASSES])
+
+
+def mixed(model: ir.Model, count: int = 200) -> Samples:
+    """Samples whose features depend on each other, as those of real data do."""
+
+    class Mixed(builders.Made):
+        def read(self, index):
+            feeds = super().read(index)
+            mix = np.random.default_rng(5).standard_normal((64, 64)) * np.logspace(0.3, -1.5, 64)
+            return {name: (array @ mix).astype(np.float32) for name, array in feeds.items()}
+
+    return Samples.of(Mixed(model, count), 8)
+
+
+def run(model: ir.Model, samples: Samples | None = None, **options) -> tuple[ir.Model, Step]:
+    options = {"verify": False, "round_to": 4, **options}
+    result = Pipeline((Factorize(**options),)).run(model, Context(target_of("x86-vnni"), samples))
+    return result.model, result.steps[0]
+
+
+def factorized(step: Step) -> set[str]:
+    return {edit.target for edit in step.edits if edit.target != "graph"}
+
+
+def output_error(model: ir.Model, other: ir.Model, samples: Samples, value: str | None = None) -> float:
+    before, after = (np.concatenate([builders.run(m, dict(f))[0] for f in samples]) for m in (model, other))
+    return float(np.square(before - after).sum() / np.square(before - before.mean(0)).sum())
+
+
+@pytest.mark.parametrize("aware", [False, True])
+def test_each_goal_is_reached(aware: bool) -> None:
+    model = mlp()
+    samples = mixed(model) if aware else None
+    whole = anatomy_of(model).macs
+    by_macs, _ = run(model, samples, macs=0.6)
+    assert 0.4 * whole < anatomy_of(by_macs).macs <= 0.6 * whole
+    _, step = run(model, samples, rank_ratio=0.25)
+    assert len(factorized(step)) == 4
+    assert all("rank 16" in edit.action for edit in step.edits)
+    by_energy, _ = run(model, samples, energy=0.9)
+    strict, _ = run(model, samples, max_error=0.1)
+    assert anatomy_of(by_energy).macs < anatomy_of(strict).macs
+
+
+def test_what_is_shipped_is_proved_to_be_the_product() -> None:
+    for model, samples in ((mlp(), mixed(mlp())), (convnet(), builders.samples_of(convnet(), 32))):
+        _, step = run(model, samples, rank_ratio=0.5)
+        assert factorized(step)
+        assert step.difference is not None
+        assert step.difference < numerics.EXACT_RELATIVE
+
+
+def test_a_wrong_chain_is_not_kept(monkeypatch) -> None:
+    def broken(model, name, stages):
+        return original(model, name, [(weight * 1.01, axes) for weight, axes in stages])
+
+    original = factorize.replace_by_chain
+    monkeypatch.setattr(factorize, "replace_by_chain", broken)
+    model = mlp()
+    result, step = run(model, rank_ratio=0.25)
+    assert not step.edits
+    assert model_file.to_bytes(result) == model_file.to_bytes(model)
+    assert any("differs from its product" in skip.reason for skip in step.skipped)
+
+
+def test_samples_make_every_layer_lose_less_on_them() -> None:
+    """Each layer by itself, so that nothing else decides."""
+    model = mlp()
+    samples = mixed(model)
+    for name in ("fc0", "fc1", "fc2", "head"):
+        others = tuple({"fc0", "fc1", "fc2", "head"} - {name})
+        plain, _ = run(model, samples, rank_ratio=0.2, data_aware=False, exclude=others)
+        aware, step = run(model, samples, rank_ratio=0.2, exclude=others)
+        assert factorized(step) == {name}
+        inner = [layer_output(m, name, samples) for m in (model, plain, aware)]
+        lost = [np.square(inner[0] - other).sum() for other in inner[1:]]
+        assert lost[1] <= lost[0]
+
+
+def layer_output(model: ir.Model, name: str, samples: Samples) -> np.ndarray:
+    cut = model.clone()
+    (value,) = next(n for n in cut.graph if n.name == name).outputs
+    if not value.is_graph_output():
+        cut.graph.outputs[0] = value
+    return np.concatenate([builders.run(cut, dict(f))[0] for f in samples])
+
+
+def test_layers_fitted_in_sequence_lose_less_together() -> None:
+    model = mlp()
+    samples = mixed(model)
+    lost = [
+        output_error(model, run(model, samples, rank_ratio=0.2, **options)[0], samples)
+        for options in ({"data_aware": False}, {"sequential": False}, {})
+    ]
+    assert lost[2] < lost[1] < lost[0]
+
+
+@pytest.mark.parametrize("form", ["channel", "input", "tucker", "spatial"])
+@pytest.mark.parametrize("aware", [False, True])
+def test_every_form_of_a_convolution(form: str, aware: bool) -> None:
+    model = convnet()
+    samples = builders.samples_of(model, 32) if aware else None
+    result, step = run(model, samples, rank_ratio=0.5, round_to=2, forms=(form,), exclude=("conv0",))
+    assert "conv1" in factorized(step)
+    assert next(f"{form} form" in edit.action for edit in step.edits if edit.target == "conv1")
+    convolutions = Counter(node.op_type for node in result.graph)["Conv"]
+    assert convolutions >= 4 + (2 if form == "tucker" else 1)
+    assert builders.run(result, builders.feeds_of(model))[0].shape == (2, 4)
+
+
+def test_what_stays_says_why() -> None:
+    _, step = run(convnet(), rank_ratio=0.5, round_to=2, exclude=("point",))
+    reasons = {skip.target: skip.reason for skip in step.skipped}
+    assert "in groups" in reasons["depthwise"]
+    assert reasons["point"] == "excluded by name"
+    _, step = run(convnet(), round_to="auto")
+    assert all("too small" in skip.reason or "in groups" in skip.reason for skip in step.skipped)
+    assert not step.edits
+
+
+def test_every_layer_is_named_once() -> None:
+    for make in builders.BUILDERS.values():
+        model = make()
+        _, step = run(model, rank_ratio=0.5, round_to=1)
+        names = [*factorized(step), *(skip.target for skip in step.skipped if skip.target != "graph")]
+        assert len(names) == len(set(names))
+
+
+def test_ranks_fill_the_registers_of_the_target() -> None:
+    for target, block in (("x86-vnni", 16), ("x86-avx2", 8)):
+        spec = Factorize(energy=0.5, verify=False)
+        result = Pipeline((spec,)).run(mlp(), Context(target_of(target))).model
+        ranks = [min(weight_of(result, layer).shape) for layer in linear_layers(result).values()]
+        assert min(ranks) == block
+
+
+def test_without_samples_only_what_stands_out_of_noise_is_kept() -> None:
+    net = Net(62)
+    strong = 4 * net.rng.standard_normal((64, 5)) @ net.rng.standard_normal((5, 64))
+    noise = net.rng.standard_normal((64, 64))
+    x = net.node("Gemm", "x", net.const((strong + noise).astype(np.float32)), name="signal")
+    net.node("Gemm", x, net.const(net.rng.standard_normal((64, 64)).astype(np.float32)), out="y", name="noise")
+    model = net.model([("x", F, ["batch", 64])], [("y", F, ["batch", 64])])
+    _, step = run(model)
+    assert [(e.target, e.action.split(":")[0]) for e in step.edits] == [("signal", "channel form, rank 8")]
+    assert {s.target: s.reason for s in step.skipped}["noise"] == "too many of its singular values stand out of noise"
+
+
+def test_a_goal_out_of_reach_is_told() -> None:
+    model = mlp()
+    result, step = run(model, macs=0.01)
+    assert anatomy_of(result).macs > 0.01 * anatomy_of(model).macs
+    assert any("cannot be reached" in skip.reason for skip in step.skipped)
+
+
+def test_goals_that_contradict_each_other() -> None:
+    with pytest.raises(UsageError) as caught:
+        run(mlp(), energy=0.9, macs=0.5)
+    assert caught.value.code == "ONX109"
+
+
+def test_a_name_that_is_none_of_the_models() -> None:
+    with pytest.raises(UsageError) as caught:
+        run(mlp(), exclude=("fc9",))
+    assert caught.value.code == "ONX102"
+
+
+def test_what_is_not_faster_is_undone(monkeypatch) -> None:
+    asked = []
+
+    def slow(before, after, feeds):
+        asked.append(after)
+        return 1.1, ""
+
+    monkeypatch.setattr(factorize, "_time_share", slow)
+    model = mlp()
+    result, step = run(model, rank_ratio=0.25, verify=True)
+    assert model_file.to_bytes(result) == model_file.to_bytes(model)
+    assert not step.edits
+    assert sum("1.10 of the time" in skip.reason for skip in step.skipped) == 4
+    assert len(asked) == 3
+
+
+def test_the_part_that_is_faster_stays(monkeypatch) -> None:
+    shares = iter([1.2, 0.9])
+    monkeypatch.setattr(factorize, "_time_share", lambda *_: (next(shares), ""))
+    _, step = run(mlp(), rank_ratio=0.25, verify=True)
+    assert len(factorized(step)) == 2
+    assert step.edits[-1].action == "measured to be faster than the original"
+    assert sum("undone" in skip.reason for skip in step.skipped) == 2
+
+
+def test_an_emulated_processor_cannot_verify(monkeypatch) -> None:
+    def refuse(*_, **__):
+        raise NativeError("ONX403", "latency is not measured under emulation", why="QEMU")
+
+    monkeypatch.setattr(factorize, "measure_latency", refuse)
+    _, step = run(mlp(), rank_ratio=0.25, verify=True)
+    assert len(factorized(step)) == 4
+    assert any(skip.reason == "not verified to be faster: QEMU" for skip in step.skipped)
+
+
+def test_measured_times_decide_which_layers_pay(monkeypatch) -> None:
+    """A table in which only the ranks below 16 of chains are fast."""
+
+    def clock(models, feeds, runtime):
+        ranks = [
+            min((min(v.const_value.shape.numpy()) for v in m.graph.initializers.values()), default=0) for m in models
+        ]
+        return [0.5 if 0 < rank < 16 else 0.01 if rank == 0 else 1.0 for rank in ranks]
+
+    table = LatencyTable(None, clock=clock, emulation=lambda: None)
+    monkeypatch.setattr(factorize, "LatencyTable", lambda folder: table)
+    _, step = run(mlp(), rank_ratio=0.9, measured=True)
+    assert factorized(step)
+    assert all("rank 12" in edit.action for edit in step.edits)
+
+
+def test_half_precision_stays_half() -> None:
+    model = builders.BUILDERS["half_weights"]()
+    result, step = run(model, rank_ratio=0.5, round_to=1)
+    assert step.edits
+    kinds = {v.const_value.dtype for v in result.graph.initializers.values() if "_factor" in (v.name or "")}
+    assert kinds == {ir.DataType.FLOAT16}
