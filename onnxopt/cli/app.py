@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from onnxopt.cli import judge, look, make, search
+from onnxopt.cli import diagnose, judge, look, make, search
 from onnxopt.cli.groups import command_of
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ _COMMANDS: Mapping[str, Callable[..., int]] = {
     "eval": judge.evaluate,
     "compare": judge.compare,
     "bench": judge.bench,
+    "diagnose": diagnose.diagnose,
     "passes": look.passes,
     "doctor": look.doctor,
     "schema": look.schema,

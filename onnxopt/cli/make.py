@@ -64,7 +64,7 @@ def quantize(
     out: OUT_MODEL,
     data: MAYBE_DATA = None,
     mode: Annotated[Mode, typer.Option("--mode", help="static needs data; dynamic does not.")] = Mode.STATIC,
-    method: Annotated[str | None, typer.Option("--method", help="Static: minmax, percentile, entropy or mse.")] = None,
+    method: Annotated[str | None, typer.Option("--method", help="Static: minmax, entropy, ...")] = None,
     form: Annotated[str | None, typer.Option("--form", help="Static: qdq or qoperator.")] = None,
     per_tensor: Annotated[bool, typer.Option("--per-tensor", help="One scale per weight, not per channel.")] = False,
     activation_type: Annotated[
@@ -73,6 +73,9 @@ def quantize(
     weight_type: Annotated[str | None, typer.Option("--weight-type", help="int8 or uint8; else by target.")] = None,
     op_types: Annotated[str | None, typer.Option("--op-types", help="Only these, comma-separated.")] = None,
     exclude: Annotated[list[str] | None, typer.Option("--exclude", help="Node to leave in float; repeat it.")] = None,
+    overrides: Annotated[
+        Path | None, typer.Option("--overrides", help="File that `diagnose --out` wrote: more nodes to leave in float.")
+    ] = None,
     no_simplify: Annotated[bool, typer.Option("--no-simplify", help="Quantize the graph as it is.")] = False,
     target: TARGET = "auto",
     seed: SEED = 0,
@@ -88,14 +91,16 @@ def quantize(
             if value is not None:
                 raise UsageError("ONX109", "this option is for static quantization", where=name, hint="Leave it out.")
     from onnxopt.report.apply import quantize as quantize_model
+    from onnxopt.report.overrides import read_overrides
 
+    kept = (*(exclude or ()), *(read_overrides(overrides) if overrides else ()))
     options: dict[str, Any] = {
         "method": method,
         "format": form,
         "activation_type": activation_type,
         "weight_type": weight_type,
         "op_types": tuple(op_types.split(",")) if op_types else None,
-        "exclude": tuple(exclude) if exclude else None,
+        "exclude": tuple(dict.fromkeys(kept)) or None,
         "per_channel": False if per_tensor else None,
     }
     made = quantize_model(

@@ -13,9 +13,9 @@ from onnxopt.errors import ModelError, NativeError, UsageError, nearest
 from onnxopt.graph.check import require_nodes
 from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Need, Pass, Skip
-from onnxopt.quantization import ort_bridge, ranges
+from onnxopt.quantization import bias_correction, calibrators, ort_bridge, ranges
+from onnxopt.quantization.histogram import Extremes, Histogram, Range
 from onnxopt.quantization.outcome import WEIGHTED, read_back
-from onnxopt.quantization.ranges import Histogram, Range
 from onnxopt.samples import Samples
 
 
@@ -33,6 +33,8 @@ class QuantizeStatic(Pass):
         reduce_range: `yes` for 7-bit weights, for processors whose 8-bit products saturate; `auto` follows the target.
         op_types: op types to quantize; empty for all the quantizer knows.
         exclude: names of nodes to leave in float.
+        correct_bias: take the mean error of each layer's output on the calibration samples off its bias, in graph
+            order; with `format=qdq`.
         samples: most calibration samples to use.
     """
 
@@ -40,7 +42,16 @@ class QuantizeStatic(Pass):
     effect: ClassVar[Effect] = Effect.LOSSY
     needs: ClassVar[frozenset[Need]] = frozenset({Need.CALIBRATION})
 
-    method: Literal["minmax", "percentile", "entropy", "mse"] = "minmax"
+    method: Literal[
+        "minmax",
+        "moving-average",
+        "percentile",
+        "entropy",
+        "symmetric-entropy",
+        "jensen-shannon",
+        "entropy-stock",
+        "mse",
+    ] = "minmax"
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
     format: Literal["qdq", "qoperator"] = "qdq"
     per_channel: bool = True
@@ -49,6 +60,7 @@ class QuantizeStatic(Pass):
     reduce_range: Literal["auto", "yes", "no"] = "auto"
     op_types: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    correct_bias: bool = False
     samples: Annotated[int, Field(ge=1)] = 128
 
     def apply(self, model: ir.Model, context: Context) -> Applied:
@@ -74,8 +86,11 @@ class QuantizeStatic(Pass):
         except ModelError as error:
             return Applied(model, (), (Skip("graph", f"{error.what}: {error.why}"),))
         assert context.calibration is not None
+        if self.correct_bias and self.format == "qdq":
+            bias_correction.give_biases(before, [n.name or "" for n in before.graph if n.name not in self.exclude])
         # One sample at a time: every activation of a batch is alive at once, and ranges do not depend on the batch.
-        found = self._ranges(before, op_types, context.calibration.take(self.samples).with_batch_size(1), context)
+        samples = context.calibration.take(self.samples).with_batch_size(1)
+        found = self._ranges(before, op_types, samples, context)
         try:
             after = ort_bridge.quantize_static(before, found, self._options(op_types, context))
         except NativeError as error:
@@ -83,9 +98,14 @@ class QuantizeStatic(Pass):
         hints = {op: "not among the op types chosen" for op in WEIGHTED if op not in op_types}
         hints |= {"GRU": "the runtime has no INT8 GRU", "LSTM": "the runtime has no static INT8 LSTM"}
         outcome = read_back(before, after, self.exclude, hints)
-        edits = tuple(Edit(name, action) for name, action in outcome.quantized.items())
-        skips = tuple(Skip(name, reason) for name, reason in outcome.left.items())
-        return Applied(after if edits else model, edits, skips)
+        edits = [Edit(name, action) for name, action in outcome.quantized.items()]
+        skips = [Skip(name, reason) for name, reason in outcome.left.items()]
+        if self.correct_bias and self.format != "qdq":
+            skips.append(Skip("graph", "biases are corrected with format=qdq only"))
+        elif self.correct_bias and edits:
+            corrected = bias_correction.correct(after, before, samples)
+            edits += [Edit(n, f"bias corrected by up to {100 * d:.2g} % of its output") for n, d in corrected.items()]
+        return Applied(after if edits else model, tuple(edits), tuple(skips))
 
     def _options(self, op_types: tuple[str, ...], context: Context) -> ort_bridge.StaticOptions:
         target = context.target
@@ -105,13 +125,17 @@ class QuantizeStatic(Pass):
         names = _activations(model, op_types)
         # Other methods and exclusions on the same model need the same histograms: the search tries many.
         key = hashlib.sha256(model_file.to_bytes(model)).hexdigest() + f" {len(samples)} {sorted(names)}"
-        histograms: Mapping[str, Histogram]
         if key not in context.cache:
-            context.cache[key] = ranges.collect(model, names, samples)
-        histograms = context.cache[key]
+            context.cache[key] = ranges.extremes(model, names, samples)
+        found: Mapping[str, Extremes] = context.cache[key]
+        if self.method in calibrators.FROM_EXTREMES:
+            return {name: calibrators.FROM_EXTREMES[self.method](e) for name, e in found.items()}
+        if f"{key} histograms" not in context.cache:
+            context.cache[f"{key} histograms"] = ranges.histograms(model, samples, found)
+        histograms: Mapping[str, Histogram] = context.cache[f"{key} histograms"]
         if self.method == "percentile":
-            return {name: ranges.percentile(h, self.percentile) for name, h in histograms.items()}
-        return {name: ranges.METHODS[self.method](h) for name, h in histograms.items()}
+            return {name: calibrators.percentile(h, self.percentile) for name, h in histograms.items()}
+        return {name: calibrators.METHODS[self.method](h) for name, h in histograms.items()}
 
 
 def _activations(model: ir.Model, op_types: tuple[str, ...]) -> list[str]:

@@ -21,8 +21,8 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from onnxopt.errors import NativeError, first_line
 from onnxopt.graph.shapes import with_types
 from onnxopt.model_file import from_proto, to_proto
+from onnxopt.quantization.histogram import Range
 from onnxopt.quantization.prepare import must_stay, products_not_in, ready, unfit
-from onnxopt.quantization.ranges import Range
 
 _FLOAT_WHERE_UNKNOWN = {"DefaultTensorType": int(ir.DataType.FLOAT)}
 """Shape inference stops at operators outside the standard set (scikit-learn's Scaler), which give floats."""

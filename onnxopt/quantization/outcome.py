@@ -1,5 +1,6 @@
 """Which layers of a model became INT8, read back from the quantized graph instead of assumed."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -70,7 +71,27 @@ def read_back(before: ir.Model, after: ir.Model, exclude: Collection[str], hints
             quantized[name] = f"{node.op_type} to INT8"
         elif node.op_type in WEIGHTED:
             left[name] = "excluded" if name in exclude else hints.get(node.op_type) or _reason(node)
+        elif inner := _weighted_inside(node):
+            left[name] = f"what is in its sub-graphs stays in float: {inner}"
     return Outcome(quantized, left)
+
+
+def _weighted_inside(node: ir.Node) -> str:
+    """Return the weighted layers in the sub-graphs of a control-flow node, counted by operator: `2 MatMul, 1 Gemm`."""
+    graphs = [
+        graph
+        for attribute in node.attributes.values()
+        for graph in (
+            [attribute.as_graph()]
+            if attribute.type == ir.AttributeType.GRAPH
+            else attribute.as_graphs()
+            if attribute.type == ir.AttributeType.GRAPHS
+            else []
+        )
+    ]
+    inner = (one.op_type for graph in graphs for one in ir.traversal.RecursiveGraphIterator(graph))
+    found = Counter(op_type for op_type in inner if op_type in WEIGHTED)
+    return ", ".join(f"{times} {op_type}" for op_type, times in found.most_common())
 
 
 def reads_quantized(node: ir.Node) -> bool:

@@ -11,7 +11,13 @@ def groups_document(path: Path) -> Document:
     """Return the channel groups of the model at `path`."""
     groups = groups_of(model_file.load(path))
     free = [group for group in groups if group.frozen is None]
-    columns = (Column("group"), Column("units", number=True), Column("unit"), Column("weights", number=True), Column("why frozen"))
+    columns = (
+        Column("group"),
+        Column("units", number=True),
+        Column("unit"),
+        Column("weights", number=True),
+        Column("why frozen"),
+    )
     units = sum(group.size for group in free)
     summary = Text((f"{len(free)} groups with {units} units can be cut, {len(groups) - len(free)} are frozen.",))
     return Document((Table(columns, tuple(map(_row, groups)), title=str(path)), summary), {"groups": _data(groups)})

@@ -27,6 +27,7 @@ OPTION_SETS: Mapping[str, tuple[str, ...]] = {
         "quantize-static{activation_type=int8,weight_type=int8,method=mse}",
         "quantize-static{method=percentile,percentile=99,per_channel=false,reduce_range=yes,samples=3}",
         "quantize-static{op_types=[Conv,MatMul]}",
+        "quantize-static{correct_bias=true}",
     ),
     "prune-channels": (
         "prune-channels{macs=0.5,round_to=1}",

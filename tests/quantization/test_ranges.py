@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from onnx import TensorProto
 
 from onnxopt.errors import DataError, ModelError, NativeError
-from onnxopt.quantization import ranges
-from onnxopt.quantization.ranges import BINS, METHODS, Histogram
+from onnxopt.quantization import calibrators, divergence, ranges
+from onnxopt.quantization.calibrators import METHODS
+from onnxopt.quantization.histogram import BINS, Histogram, Range
 from onnxopt.samples import Samples
 from tests import builders, strategies
 from tests.builders import Net
@@ -62,14 +63,14 @@ def test_every_range_lies_inside_what_was_seen_and_holds_zero(values: np.ndarray
 
 @given(strategies.activations())
 def test_minmax_is_the_extremes_and_zero(values: np.ndarray) -> None:
-    covered = ranges.minmax(histogram(values))
+    covered = calibrators.minmax(histogram(values))
     assert (covered.low, covered.high) == (min(float(values.min()), 0.0), max(float(values.max()), 0.0))
 
 
 @given(strategies.activations(), st.floats(50, 100, exclude_min=True))
 def test_percentile_covers_its_share(values: np.ndarray, share: float) -> None:
     found = histogram(values)
-    covered = ranges.percentile(found, share)
+    covered = calibrators.percentile(found, share)
     bin_width = (found.high - found.low) / BINS
     inside = (values >= covered.low - bin_width) & (values <= covered.high + bin_width)
     assert inside.sum() >= values.size * share / 100 - 1
@@ -79,28 +80,28 @@ def test_percentile_covers_its_share(values: np.ndarray, share: float) -> None:
 def test_mse_is_no_worse_than_covering_everything(values: np.ndarray) -> None:
     found = histogram(values)
 
-    def error(covered: ranges.Range) -> float:
+    def error(covered: Range) -> float:
         step = (covered.high - covered.low) / 255
         if not step:
             return 0.0
         grid = np.clip(np.round((found.centers - covered.low) / step), 0, 255) * step + covered.low
         return float(found.counts @ (found.centers - grid) ** 2)
 
-    assert error(ranges.mse(found)) <= error(ranges.minmax(found)) * (1 + 1e-9)
+    assert error(calibrators.mse(found)) <= error(calibrators.minmax(found)) * (1 + 1e-9)
 
 
 def test_outliers_are_clipped_where_a_method_is_for_that() -> None:
     values = np.random.RandomState(0).standard_normal(100_000).astype(np.float32)
     values[0] = 1000
     found = histogram(values)
-    assert ranges.minmax(found).high == 1000
-    assert ranges.percentile(found).high < 10
-    assert ranges.entropy(found).high < 200
+    assert calibrators.minmax(found).high == 1000
+    assert calibrators.percentile(found).high < 10
+    assert divergence.entropy(found).high < 200
 
 
 def test_entropy_covers_all_of_a_few_values() -> None:
     values = np.array([-1, 0.01, 0.02, 0.5, 0.8], np.float32)
-    assert ranges.entropy(histogram(values)) == ranges.minmax(histogram(values))
+    assert divergence.entropy(histogram(values)) == calibrators.minmax(histogram(values))
 
 
 @settings(max_examples=25)

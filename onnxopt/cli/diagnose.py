@@ -1,0 +1,37 @@
+"""The command that says where a quantized model loses precision."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onnxopt.cli.options import DATA, LIMIT, MODEL, OVERWRITE, Reading, Shown
+from onnxopt.cli.output import emit, quieten
+from onnxopt.errors import ExitCode, UsageError
+
+
+def diagnose(
+    model: MODEL,
+    quantized: Annotated[Path, typer.Argument(help="INT8 file made from it.", show_default=False)],
+    *,
+    data: DATA,
+    keep: Annotated[int, typer.Option("--keep", help="How many of the worst layers --out names.")] = 1,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File of layers to keep in float, for `quantize --overrides`.")
+    ] = None,
+    limit: LIMIT = 64,
+    overwrite: OVERWRITE = False,
+    reading: Reading,
+    shown: Shown,
+) -> int:
+    """Rank the layers of a quantized model by what they lose, and say which run in INT8."""
+    quieten(shown)
+    if keep < 0:
+        raise UsageError("ONX101", "an option makes no sense", where="--keep", why=f"{keep} given", hint="0 or more.")
+    from onnxopt.report.diagnosis import diagnose_models
+
+    document = diagnose_models(
+        model, quantized, data, keep=keep, out=out, overwrite=overwrite, limit=limit, read=reading.options()
+    )
+    emit(document, shown)
+    return ExitCode.OK

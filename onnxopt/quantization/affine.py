@@ -1,0 +1,66 @@
+"""Affine quantization in numpy: what QuantizeLinear and DequantizeLinear compute, bit for bit."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import numpy as np
+
+LIMITS: Mapping[str, tuple[int, int]] = MappingProxyType(
+    {
+        "int4": (-8, 7),
+        "uint4": (0, 15),
+        "int8": (-128, 127),
+        "uint8": (0, 255),
+        "int16": (-32768, 32767),
+        "uint16": (0, 65535),
+    }
+)
+"""Smallest and largest value of every integer type."""
+
+
+def quantize(
+    x: np.ndarray, scale: np.ndarray, zero_point: np.ndarray, dtype: str, axis: int | None = None
+) -> np.ndarray:
+    """Return saturated round(x / scale) + zero_point as int32; ties go to the even integer.
+
+    Args:
+        x: float32.
+        scale: a number, or of shape (channels,) along `axis`.
+        zero_point: of the same shape.
+        dtype: a key of `LIMITS`.
+        axis: of the channels; None for one scale for all.
+    """
+    low, high = LIMITS[dtype]
+    steps, zeros = _along(scale, x.ndim, axis).astype(np.float32), _along(zero_point, x.ndim, axis).astype(np.float32)
+    # In float32, and clipped before the zero point is added, as the runtime does: sums stay exact.
+    with np.errstate(over="ignore"):
+        rounded = np.rint(x.astype(np.float32) / steps)
+    return np.asarray((np.clip(rounded, low - zeros, high - zeros) + zeros).astype(np.int32))
+
+
+def dequantize(q: np.ndarray, scale: np.ndarray, zero_point: np.ndarray, axis: int | None = None) -> np.ndarray:
+    """Return (q - zero_point) * scale as float32."""
+    difference = q.astype(np.int32) - _along(zero_point, q.ndim, axis).astype(np.int32)
+    return np.asarray(difference.astype(np.float32) * _along(scale, q.ndim, axis).astype(np.float32))
+
+
+def parameters(low: float, high: float, dtype: str, *, symmetric: bool = False) -> tuple[np.float32, int]:
+    """Return scale and zero point for values in [low, high], which zero is added to so that it is exact."""
+    smallest, largest = LIMITS[dtype]
+    low, high = min(low, 0.0), max(high, 0.0)
+    if symmetric:
+        high = max(-low, high)
+        low = -high
+    scale = np.float32((high - low) / (largest - smallest))
+    if scale < np.finfo(np.float32).tiny:
+        return np.float32(1), 0 if smallest < 0 else (smallest + largest + 1) // 2 if symmetric else smallest
+    return scale, int(np.clip(np.rint(smallest - low / scale), smallest, largest))
+
+
+def _along(array: np.ndarray, rank: int, axis: int | None) -> np.ndarray:
+    array = np.asarray(array)
+    if axis is None or array.ndim == 0:
+        return array
+    shape = [1] * rank
+    shape[axis] = array.size
+    return array.reshape(shape)
