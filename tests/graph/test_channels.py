@@ -77,5 +77,6 @@ def test_groups_are_shown_with_the_reasons():
     table = document.blocks[0]
     assert isinstance(table, Table)
     assert [row[0] for row in table.rows] == ["MatMul", "MatMul1", "MatMul2"]
-    assert [row[3] for row in table.rows] == ["-", "-", "Softmax Relu2 mixes its positions"]
+    assert [column.title for column in table.columns][-1] == "why frozen"
+    assert [row[-1] for row in table.rows] == ["-", "-", "Softmax Relu2 mixes its positions"]
     assert document.data["groups"][0]["size"] == 256
