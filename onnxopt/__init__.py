@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from onnxopt.report.apply import quantize as quantize
     from onnxopt.report.benchmark import bench as bench
     from onnxopt.report.comparison import compare as compare
+    from onnxopt.report.device_view import bundle as bundle
+    from onnxopt.report.device_view import measure_on as measure_on
     from onnxopt.report.run_folder import Run as Run
     from onnxopt.report.run_folder import optimize as optimize
     from onnxopt.samples import Samples as Samples
@@ -53,11 +55,13 @@ _HOMES = {
     "apply_passes": "onnxopt.report.apply",
     "available_passes": "onnxopt.catalog",
     "bench": "onnxopt.report.benchmark",
+    "bundle": "onnxopt.report.device_view",
     "compare": "onnxopt.report.comparison",
     "evaluate": "onnxopt.measure.accuracy",
     "fidelity": "onnxopt.measure.fidelity",
     "format_passes": "onnxopt.catalog",
     "load": "onnxopt.model_file",
+    "measure_on": "onnxopt.report.device_view",
     "metric_of": "onnxopt.measure.metrics",
     "open_samples": "onnxopt.samples",
     "optimize": "onnxopt.report.run_folder",

@@ -57,6 +57,8 @@ CODES: Mapping[str, str] = MappingProxyType(
         "ONX401": "ONNX Runtime failed while running the model",
         "ONX402": "ONNX Runtime's quantizer failed",
         "ONX403": "latency measured under emulation would be meaningless",
+        "ONX404": "the device cannot be reached",
+        "ONX405": "the run on the device failed",
         "ONX501": "the file does not exist",
         "ONX502": "the output exists",
         "ONX503": "the output cannot be written",

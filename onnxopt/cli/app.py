@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from onnxopt.cli import diagnose, judge, look, make, search
+from onnxopt.cli import device, diagnose, judge, look, make, search
 from onnxopt.cli.groups import command_of
 
 app = typer.Typer(
@@ -30,6 +30,8 @@ _COMMANDS: Mapping[str, Callable[..., int]] = {
     "compare": judge.compare,
     "bench": judge.bench,
     "diagnose": diagnose.diagnose,
+    "bundle": device.bundle,
+    "device-result": device.device_result,
     "passes": look.passes,
     "doctor": look.doctor,
     "schema": look.schema,

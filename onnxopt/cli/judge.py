@@ -2,13 +2,16 @@
 
 from math import isfinite
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from onnxopt.cli.options import DATA, LABELS, LIMIT, MAX_DROP, MAYBE_DATA, MODEL, Reading, Running, Scoring, Shown
 from onnxopt.cli.output import emit, quieten
 from onnxopt.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from onnxopt.measure.session import Runtime
 
 BATCH_SIZE = Annotated[int, typer.Option("--batch-size", help="Batch size at which latency is measured.")]
 SECONDS = Annotated[float, typer.Option("--seconds", help="Time to spend on timed runs.")]
@@ -103,6 +106,10 @@ def bench(
     seconds: SECONDS = 5.0,
     memory: Annotated[bool, typer.Option("--memory", help="Measure peak memory too.")] = False,
     profile: Annotated[bool, typer.Option("--profile", help="Show instead where the time goes, by operator.")] = False,
+    device: Annotated[
+        str | None,
+        typer.Option("--device", metavar="ssh://[user@]board", help="Measure there, over the OpenSSH client."),
+    ] = None,
     running: Running,
     reading: Reading,
     shown: Shown,
@@ -118,6 +125,16 @@ def bench(
     from onnxopt.report.benchmark import bench_document, profile_models
 
     runtime, read = running.runtime(), reading.options()
+    if device is not None:
+        from onnxopt.report.device_view import device_document, measure_on
+
+        _for_boards(runtime, data, sizes, memory=memory, profile=profile)
+        threads, size = runtime.threads, sizes[0]
+        found_there = measure_on(
+            device, models, data, threads=threads, seconds=seconds, batch_size=size, read=read, seed=running.seed
+        )
+        emit(device_document(found_there), shown)
+        return ExitCode.OK
     if profile:
         emit(profile_models(models, data, batch_size=sizes[0], runtime=runtime, read=read), shown)
         return ExitCode.OK
@@ -135,6 +152,18 @@ def bench(
         )
     emit(bench_document(found, data), shown)
     return ExitCode.OK
+
+
+def _for_boards(runtime: "Runtime", data: str | None, sizes: list[int], *, memory: bool, profile: bool) -> None:
+    """Refuse what a kit does not do."""
+    plain = type(runtime)(threads=runtime.threads)
+    if data is None or runtime != plain or len(sizes) > 1 or memory or profile:
+        raise UsageError(
+            "ONX109",
+            "--device measures plain CPU latency at one batch size",
+            where="--device",
+            hint="Give --data, and leave out --memory, --profile, --ep and session options; write a bundle for more.",
+        )
 
 
 def _positive(option: str, value: float) -> None:

@@ -1,0 +1,104 @@
+"""A kit to measure models elsewhere: one Python file, the models, samples, and the outputs that are expected."""
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from onnxopt import model_file
+from onnxopt.measure.session import Runtime, Session
+from onnxopt.model_file.save import external_files
+from onnxopt.samples import Feeds
+
+FORMAT = 1
+RUNNER, JOB, RESULT, OUTPUTS = "run.py", "job.json", "result.json", "outputs.npz"
+INLINED = ("onnxopt.measure", "emulation"), ("onnxopt.measure.device", "runner")
+ABOUT = """To measure these models on a device, copy this folder there and run
+
+    python run.py
+
+Python 3.10 or newer, onnxruntime and numpy are all it needs. It writes result.json and outputs.npz;
+bring result.json back and look at it with: onnxopt device-result result.json
+"""
+
+
+def write_kit(
+    models: Mapping[str, Path],
+    timed: Feeds,
+    checked: Iterable[Feeds],
+    folder: Path,
+    *,
+    threads: int = 1,
+    seconds: float = 5.0,
+    epochs: int = 6,
+    seed: int = 0,
+) -> Path:
+    """Write a kit into `folder`, which must not exist or be empty, and return it.
+
+    Args:
+        models: files by name, the baseline first.
+        timed: the batch that is timed.
+        checked: batches whose outputs are compared with this machine's.
+        folder: where.
+        threads: compute threads of one run.
+        seconds: of timed runs, for all models together.
+        epochs: times every model is loaded.
+        seed: of the order of runs.
+
+    Raises:
+        ModelError: ONX304 a model cannot be loaded.
+        NativeError: ONX401 a model cannot be run.
+        FileError: ONX503 the folder cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    stored: dict[str, np.ndarray] = {}
+    expected: dict[str, np.ndarray] = {}
+    inputs: list[str] = []
+    count = 0
+    sessions = [Session(path, Runtime(threads=threads)) for path in models.values()]
+    for number, feeds in enumerate(chain([timed], checked)):
+        inputs, count = list(feeds), number + 1
+        stored |= {f"{number}/{name}": np.asarray(array) for name, array in feeds.items()}
+        for index, session in enumerate(sessions):
+            outputs = session.named(feeds).items()
+            expected |= {f"{index}/{number}/{name}": v for name, v in outputs if isinstance(v, np.ndarray)}
+    job = {
+        "format": FORMAT,
+        "models": [_copied(name, path, folder / "models" / str(i)) for i, (name, path) in enumerate(models.items())],
+        "inputs": inputs,
+        "batches": count,
+        "batch_size": len(next(iter(timed.values()))) if inputs and np.ndim(next(iter(timed.values()))) else 1,
+        "threads": threads,
+        "seconds": seconds,
+        "epochs": epochs,
+        "seed": seed,
+    }
+    np.savez_compressed(folder / "samples.npz", **stored)  # type: ignore[arg-type]
+    np.savez_compressed(folder / "expected.npz", **expected)  # type: ignore[arg-type]
+    model_file.atomic_write_text(folder / RUNNER, runner_source(), overwrite=True)
+    model_file.atomic_write_text(folder / "README.txt", ABOUT, overwrite=True)
+    model_file.atomic_write_text(folder / JOB, json.dumps(job, indent=1) + "\n", overwrite=True)
+    return folder
+
+
+def runner_source() -> str:
+    """Return the one Python file that runs a kit: the runner with what it imports of this package in front."""
+    sources = [files(package).joinpath(f"{name}.py").read_text(encoding="utf-8") for package, name in INLINED]
+    lines = "\n\n".join(sources).splitlines()
+    return "\n".join(line for line in lines if not line.startswith("from onnxopt.")) + "\n"
+
+
+def _copied(name: str, path: Path, folder: Path) -> dict[str, object]:
+    """Copy a model and its external data, under the names they refer to each other by."""
+    folder.mkdir(parents=True)
+    size = 0
+    for source in (path, *external_files(path)):
+        place = folder / source.relative_to(path.parent)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, place)
+        size += place.stat().st_size
+    return {"name": name, "file": f"models/{folder.name}/{path.name}", "size_bytes": size}

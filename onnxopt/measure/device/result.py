@@ -1,0 +1,114 @@
+"""What a device sent back, checked and summed up."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnxopt.errors import DataError, FileError, first_line
+from onnxopt.measure.device.kit import FORMAT
+from onnxopt.measure.environment import FLAGS
+from onnxopt.measure.latency import Latency
+from onnxopt.measure.statistics import Interval, ratio_interval
+
+
+@dataclass(frozen=True)
+class DeviceModel:
+    """One model on the device.
+
+    Attributes:
+        difference: largest difference of float outputs from those of the machine that made the kit, relative to each
+            output's largest magnitude; None where shapes or types differ.
+        same_class: predictions that agree with that machine's.
+        classified: predictions there are; 0 where outputs are no classes.
+        latency: None where it was refused.
+    """
+
+    name: str
+    sha256: str
+    size_bytes: int
+    difference: float | None
+    same_class: int
+    classified: int
+    latency: Latency | None
+
+
+@dataclass(frozen=True)
+class DeviceResult:
+    """A kit's result.
+
+    Attributes:
+        device: facts such as `cpu`, `architecture`, `isa`, `threads`, `governor`, `onnxruntime`.
+        refused: why latency was not measured; None when it was.
+        celsius: temperatures before and after, of each zone the system tells.
+    """
+
+    device: dict[str, Any]
+    models: tuple[DeviceModel, ...]
+    refused: str | None
+    celsius: dict[str, list[float]]
+
+
+def read_result(path: Path) -> DeviceResult:
+    """Read the result.json of a kit.
+
+    Raises:
+        FileError: ONX501 it does not exist, ONX505 it cannot be read.
+        DataError: ONX201 it is no result of a kit.
+    """
+    try:
+        told = json.loads(path.read_text())
+        if told["format"] != FORMAT:
+            raise ValueError(f"format {told['format']}, this version reads {FORMAT}")
+        device = dict(told["device"])
+        flags = set(device.pop("flags"))
+        device["isa"] = [flag for flag in FLAGS if flag in flags]
+        models = tuple(_model(told, index) for index in range(len(told["models"])))
+        return DeviceResult(device, models, told["refused"], told["celsius"])
+    except FileNotFoundError as error:
+        raise FileError("ONX501", "the result does not exist", where=str(path), hint="Check the path.") from error
+    except OSError as error:
+        raise FileError("ONX505", "the result cannot be read", where=str(path), why=first_line(error)) from error
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise DataError(
+            "ONX201",
+            "this is no result of a kit",
+            where=str(path),
+            why=first_line(error),
+            hint="Give the result.json that run.py wrote on the device.",
+        ) from error
+
+
+def _model(told: dict[str, Any], index: int) -> DeviceModel:
+    model = told["models"][index]
+    return DeviceModel(
+        name=str(model["name"]),
+        sha256=str(model["sha256"]),
+        size_bytes=int(model["size_bytes"]),
+        difference=None if model["difference"] is None else float(model["difference"]),
+        same_class=int(model["same_class"]),
+        classified=int(model["classified"]),
+        latency=_latency(told, index) if told["epochs"] else None,
+    )
+
+
+def _latency(told: dict[str, Any], index: int) -> Latency:
+    def over_epochs(key: str) -> list[float]:
+        return [float(epoch[key][index]) for epoch in told["epochs"]]
+
+    p50 = float(np.median(over_epochs("p50_ms")))
+    spread = ratio_interval(over_epochs("p50_ms"))
+    return Latency(
+        p50_ms=p50,
+        p90_ms=float(np.median(over_epochs("p90_ms"))),
+        p99_ms=float(np.median(over_epochs("p99_ms"))),
+        n=int(sum(over_epochs("runs"))),
+        first_run_ms=float(np.median(over_epochs("first_run_ms"))),
+        load_ms=float(np.median(over_epochs("load_ms"))),
+        speedup=ratio_interval(over_epochs("speedup")) if index else None,
+        peak_memory_bytes=None,
+        batch_size=int(told["batch_size"]),
+        p50_interval_ms=Interval(min(spread.low, p50), p50, max(spread.high, p50), spread.level),
+    )

@@ -1,0 +1,211 @@
+"""Run the models of a kit on this device: predictions against the expected ones, and latency by turns.
+
+    python run.py [--threads 1] [--seconds 5]
+
+Needs onnxruntime and numpy, nothing else. Writes result.json and outputs.npz beside itself.
+"""
+
+import argparse
+import hashlib
+import json
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from onnxopt.measure.emulation import emulator
+
+BLOCK_NS = 2_000_000
+WARM_UP_NS = 250_000_000
+FEWEST_ROUNDS = 2
+
+
+def measure_kit(folder: Path, threads: int | None = None, seconds: float | None = None) -> dict[str, Any]:
+    """Run the kit in `folder` and write its result there."""
+    job = json.loads((folder / "job.json").read_text())
+    threads, seconds = threads or job["threads"], seconds or job["seconds"]
+    paths = [folder / model["file"] for model in job["models"]]
+    with np.load(folder / "samples.npz") as stored:
+        batches = [{name: stored[f"{i}/{name}"] for name in job["inputs"]} for i in range(job["batches"])]
+    outputs: dict[str, np.ndarray] = {}
+    agreement = []
+    with np.load(folder / "expected.npz") as expected:
+        for index, path in enumerate(paths):
+            found = _predict(index, path, batches, threads)
+            agreement.append(_agreement(found, expected))
+            outputs.update(found)
+    why = emulator()
+    before = temperatures()
+    result = {
+        "format": job["format"],
+        "device": {**device_facts(), "emulated": why, "threads": threads},
+        "models": [
+            {"name": model["name"], "sha256": _digest(path), "size_bytes": model["size_bytes"], **same}
+            for model, path, same in zip(job["models"], paths, agreement, strict=True)
+        ],
+        "batch_size": job["batch_size"],
+        "epochs": [] if why else _race(paths, batches[0], threads, seconds, job["epochs"], job["seed"]),
+        "refused": f"latency is not measured under emulation: {why}" if why else None,
+        "celsius": {"before": before, "after": temperatures()},
+    }
+    np.savez_compressed(folder / "outputs.npz", **outputs)  # type: ignore[arg-type]
+    (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def device_facts() -> dict[str, Any]:
+    """Return what a figure depends on besides the model."""
+    fields: dict[str, str] = {}
+    for line in _text("/proc/cpuinfo").splitlines():
+        key, _, value = line.partition(":")
+        fields.setdefault(key.strip(), value.strip())
+    cpu = fields.get("model name") or fields.get("Model") or fields.get("Hardware") or platform.processor()
+    board = _text("/proc/device-tree/model").strip("\0\n ")
+    return {
+        "name": platform.node(),
+        "board": board or None,
+        "cpu": cpu or f"implementer {fields.get('CPU implementer', '?')} part {fields.get('CPU part', '?')}",
+        "architecture": platform.machine(),
+        "flags": (fields.get("flags") or fields.get("Features") or "").split(),
+        "governor": _text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip() or None,
+        "os": platform.platform(),
+        "python": platform.python_version(),
+        "onnxruntime": onnxruntime.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def temperatures() -> list[float]:
+    """Return the temperature of each zone in degrees Celsius, where the system tells."""
+    zones = sorted(Path("/sys/class/thermal").glob("thermal_zone*/temp"))
+    texts = [_text(str(zone)).strip() for zone in zones]
+    return [int(text) / 1000 for text in texts if text.lstrip("-").isdigit()]
+
+
+def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 4
+    if threads > 1:
+        # Threads that spin after a run would take time from the next model's.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _predict(index: int, path: Path, batches: list[dict[str, np.ndarray]], threads: int) -> dict[str, np.ndarray]:
+    session = _session(path, threads)
+    names = [output.name for output in session.get_outputs()]
+    found = {}
+    for number, feeds in enumerate(batches):
+        for name, value in zip(names, session.run(names, feeds), strict=True):
+            if isinstance(value, np.ndarray):
+                found[f"{index}/{number}/{name}"] = value
+    return found
+
+
+def _agreement(found: dict[str, np.ndarray], expected: Any) -> dict[str, Any]:
+    """Compare outputs with those of the machine that made the kit."""
+    difference, same, count = 0.0, 0, 0
+    for key, value in found.items():
+        wanted = expected[key]
+        if value.shape != wanted.shape or value.dtype != wanted.dtype:
+            return {"difference": None, "same_class": 0, "classified": max(count, 1)}
+        if value.dtype.kind == "f" and value.size:
+            largest = float(np.max(np.abs(wanted))) or 1.0
+            difference = max(difference, float(np.max(np.abs(value.astype(np.float64) - wanted))) / largest)
+        if value.dtype.kind == "f" and value.ndim > 1 and value.shape[-1] > 1:
+            agrees = value.argmax(axis=-1) == wanted.argmax(axis=-1)
+            same, count = same + int(agrees.sum()), count + agrees.size
+        elif value.dtype.kind in "iub":
+            same, count = same + int((value == wanted).sum()), count + value.size
+    return {"difference": difference, "same_class": same, "classified": count}
+
+
+def _race(
+    paths: list[Path], feeds: dict[str, np.ndarray], threads: int, seconds: float, epochs: int, seed: int
+) -> list[dict[str, Any]]:
+    """Time the models by turns; every epoch loads them anew, because where memory lies makes a difference."""
+    rng = np.random.default_rng(seed)
+    return [_epoch(paths, feeds, threads, seconds / epochs, rng) for _ in range(epochs)]
+
+
+def _epoch(
+    paths: list[Path], feeds: dict[str, np.ndarray], threads: int, seconds: float, rng: np.random.Generator
+) -> dict[str, Any]:
+    count = len(paths)
+    load_ms, first_ms, estimates = [0.0] * count, [0.0] * count, [0] * count
+    sessions: dict[int, onnxruntime.InferenceSession] = {}
+    for i in map(int, rng.permutation(count)):
+        start = time.perf_counter_ns()
+        sessions[i] = _session(paths[i], threads)
+        load_ms[i] = (time.perf_counter_ns() - start) / 1e6
+        first_ms[i] = _timed(sessions[i], feeds) / 1e6
+    for i in map(int, rng.permutation(count)):
+        start, warm = time.perf_counter_ns(), [_timed(sessions[i], feeds)]
+        while len(warm) < 10 and time.perf_counter_ns() - start < WARM_UP_NS:
+            warm.append(_timed(sessions[i], feeds))
+        estimates[i] = max(1, int(np.median(warm)))
+    repeats = [max(1, -(-BLOCK_NS // estimate)) for estimate in estimates]
+    times: list[list[int]] = [[] for _ in paths]
+    medians: list[list[float]] = [[] for _ in paths]
+    start = time.perf_counter_ns()
+    while len(medians[0]) < FEWEST_ROUNDS or time.perf_counter_ns() - start < seconds * 1e9:
+        for i in map(int, rng.permutation(count)):
+            _timed(sessions[i], feeds)
+            block = [_timed(sessions[i], feeds) for _ in range(repeats[i])]
+            times[i] += block
+            medians[i].append(float(np.median(block)))
+    quantiles = [np.quantile(taken, [0.5, 0.9, 0.99]) / 1e6 for taken in times]
+    ratios = [float(np.median(np.divide(medians[0], own))) for own in medians]
+    return {
+        "load_ms": load_ms,
+        "first_run_ms": first_ms,
+        "p50_ms": [float(q[0]) for q in quantiles],
+        "p90_ms": [float(q[1]) for q in quantiles],
+        "p99_ms": [float(q[2]) for q in quantiles],
+        "runs": [len(taken) for taken in times],
+        "speedup": ratios,
+    }
+
+
+def _timed(session: onnxruntime.InferenceSession, feeds: dict[str, np.ndarray]) -> int:
+    start = time.perf_counter_ns()
+    session.run(None, feeds)
+    return time.perf_counter_ns() - start
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def main() -> int:
+    """Measure the kit this file lies in."""
+    parser = argparse.ArgumentParser(description="Measure the models of this kit on this device.")
+    parser.add_argument("--threads", type=int, help="compute threads of one run")
+    parser.add_argument("--seconds", type=float, help="time to spend on timed runs")
+    args = parser.parse_args()
+    result = measure_kit(Path(__file__).parent, args.threads, args.seconds)
+    for index, model in enumerate(result["models"]):
+        p50 = [epoch["p50_ms"][index] for epoch in result["epochs"]]
+        time_of = f"p50 {np.median(p50):.3f} ms" if p50 else "not timed"
+        print(f"{model['name']}: {time_of}; same class as expected {model['same_class']}/{model['classified']}")
+    print(result["refused"] or "Written: result.json")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,166 @@
+"""Run a kit on a board over the OpenSSH client: one connection carries the kit there and the result back."""
+
+import io
+import shlex
+import subprocess
+import tarfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from onnxopt.errors import NativeError, UsageError, first_line
+from onnxopt.measure.device.kit import OUTPUTS, RESULT, RUNNER
+
+CONNECTION_FAILED = 255
+"""Exit status of ssh when it is ssh that failed, not the command."""
+
+# Everything that runs there before the kit's own file: unpack what comes in, run it, send back what it wrote.
+BOOTSTRAP = f"""
+import io, os, subprocess, sys, tarfile, tempfile
+with tempfile.TemporaryDirectory(prefix="onnxopt-") as place:
+    with tarfile.open(fileobj=sys.stdin.buffer, mode="r|") as kit:
+        kit.extractall(place)
+    run = [sys.executable, os.path.join(place, {RUNNER!r})]
+    ended = subprocess.run(run, stdout=sys.stderr, stdin=subprocess.DEVNULL)
+    if ended.returncode:
+        sys.exit(3)
+    with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as back:
+        for name in ({RESULT!r}, {OUTPUTS!r}):
+            back.add(os.path.join(place, name), name)
+"""
+
+
+@dataclass(frozen=True)
+class Board:
+    """A machine that is reached with ssh.
+
+    Attributes:
+        host: name or address, with `user@` in front where it is given.
+        port: None for what the ssh configuration says.
+        python: command or path of a Python there that has onnxruntime and numpy.
+        options: further `-o` options of ssh.
+    """
+
+    host: str
+    port: int | None = None
+    python: str = "python3"
+    options: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> "Board":
+        """Read `ssh://[user@]host[:port][?python=PATH]`.
+
+        Raises:
+            UsageError: ONX101 it cannot be read.
+        """
+        parts = urlsplit(text)
+        try:
+            port, host = parts.port, parts.hostname
+        except ValueError:
+            port, host = None, None
+        asked = parse_qs(parts.query)
+        if (
+            parts.scheme != "ssh"
+            or not host
+            or host.startswith("-")
+            or set(asked) - {"python"}
+            or parts.path.strip("/")
+        ):
+            raise UsageError(
+                "ONX101",
+                "the device cannot be read",
+                where=text,
+                hint="Write ssh://user@board, with :port or ?python=/path/to/python where needed.",
+            )
+        user = f"{unquote(parts.username)}@" if parts.username else ""
+        return cls(user + host, port, asked.get("python", ["python3"])[0])
+
+    def command(self, program: str) -> list[str]:
+        """Return the ssh command that runs a Python program there."""
+        remote = f"{shlex.quote(self.python)} -c {shlex.quote(program)}"
+        port = ["-p", str(self.port)] if self.port else []
+        options = [word for option in ("BatchMode=yes", *self.options) for word in ("-o", option)]
+        return ["ssh", *options, *port, "-T", "-C", "--", self.host, remote]
+
+
+def run_on_board(kit: Path, board: Board, timeout_s: float = 3600.0) -> Path:
+    """Run `kit` on `board`, put the result beside its `job.json`, and return its path.
+
+    Raises:
+        UsageError: ONX108 there is no ssh here.
+        NativeError: ONX404 the board cannot be reached, ONX405 the run failed there or took longer than `timeout_s`.
+    """
+    _require_packages(board)
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(board.command(BOOTSTRAP), stdin=pipe, stdout=pipe, stderr=pipe)
+    assert process.stdin is not None
+    sender = threading.Thread(target=_send, args=(kit, process.stdin), daemon=True)
+    sender.start()
+    try:
+        # communicate() would close our writing thread's pipe: it must not be handed stdin.
+        process.stdin = None
+        sent_back, said = process.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired as error:
+        raise NativeError("ONX405", "the run on the device took too long", where=board.host) from error
+    finally:
+        process.kill()
+        process.wait()
+        sender.join(timeout=5)
+    if process.returncode:
+        raise NativeError("ONX405", "the run on the device failed", where=board.host, why=_last_line(said))
+    _receive(sent_back, kit, board)
+    return kit / RESULT
+
+
+def _require_packages(board: Board) -> None:
+    """Find out before anything is sent whether the board answers and has what a kit needs."""
+    command = board.command("import numpy, onnxruntime")
+    try:
+        ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    except FileNotFoundError as error:
+        raise UsageError(
+            "ONX108", "the OpenSSH client is not installed", where="ssh", hint="Install it, or carry a bundle by hand."
+        ) from error
+    last = _last_line(ended.stderr)
+    if ended.returncode == CONNECTION_FAILED:
+        hint = f"Try: ssh {board.host}; a key must be set up, for no password is asked."
+        raise NativeError("ONX404", "the device cannot be reached", where=board.host, why=last, hint=hint)
+    if ended.returncode:
+        hint = f"{board.python} there must have onnxruntime and numpy; name another with ?python=PATH."
+        raise NativeError("ONX405", "a kit cannot run on the device", where=board.host, why=last, hint=hint)
+
+
+def _send(kit: Path, pipe: IO[bytes]) -> None:
+    try:
+        with pipe, tarfile.open(fileobj=pipe, mode="w|") as tar:
+            for path in _files(kit):
+                tar.add(path, str(path.relative_to(kit)))
+    except OSError:
+        pass  # the other end has gone: its exit status tells more
+
+
+def _files(kit: Path) -> Iterator[Path]:
+    return (path for path in sorted(kit.rglob("*")) if path.is_file() and path.name not in (RESULT, OUTPUTS))
+
+
+def _receive(sent_back: bytes, kit: Path, board: Board) -> None:
+    """Take the two files by name and nothing else: what comes from a device is not trusted to name paths."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(sent_back), mode="r:") as tar:
+            for name in (RESULT, OUTPUTS):
+                member = tar.extractfile(name)
+                if member is None:
+                    raise KeyError(name)
+                (kit / name).write_bytes(member.read())
+    except (tarfile.TarError, KeyError, EOFError, OSError) as error:
+        raise NativeError(
+            "ONX405", "the device sent no readable result", where=board.host, why=first_line(error)
+        ) from error
+
+
+def _last_line(said: bytes) -> str:
+    lines = [line.strip() for line in said.decode(errors="replace").splitlines() if line.strip()]
+    return lines[-1] if lines else ""

@@ -1,0 +1,196 @@
+"""A kit runs with only onnxruntime and numpy, by hand and over a real ssh connection."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from onnxopt.errors import DataError, FileError, NativeError, UsageError
+from onnxopt.measure.device.kit import runner_source
+from onnxopt.measure.device.result import read_result
+from onnxopt.measure.device.ssh import Board, run_on_board
+from onnxopt.report.device_view import bundle, device_document, measure_on
+from tests import numerics
+
+ROOT = Path(__file__).parents[3]
+# The digits network has two outputs, the class and its probabilities: each sample is compared twice.
+MODELS = (ROOT / "models" / "digits_mlp.onnx", ROOT / "models" / "digits_mlp.onnx")
+
+
+@pytest.fixture
+def kit(tmp_path):
+    pytest.importorskip("sklearn")
+    return bundle(MODELS, "digits", tmp_path / "kit", seconds=0.2, checked=8)
+
+
+def test_a_kit_needs_nothing_of_this_package(kit):
+    assert "from onnxopt" not in runner_source()
+    guard = "import sys, runpy; sys.modules['onnxopt'] = None; sys.argv = ['run.py']; "
+    guard += "runpy.run_path('run.py', run_name='__main__')"
+    ended = subprocess.run([sys.executable, "-c", guard], cwd=kit, capture_output=True, text=True, check=False)
+    assert "Written: result.json" in ended.stdout, ended.stderr
+    result = read_result(kit / "result.json")
+    assert [m.difference for m in result.models] == [0.0, 0.0]
+    assert [(m.same_class, m.classified) for m in result.models] == [(18, 18), (18, 18)]
+    first, second = (m.latency for m in result.models)
+    assert first is not None
+    assert second is not None
+    assert first.speedup is None
+    assert second.speedup is not None
+    assert second.speedup.low <= second.speedup.value <= second.speedup.high
+    assert 0 < second.p50_ms <= second.p90_ms <= second.p99_ms
+    with np.load(kit / "outputs.npz") as outputs:
+        assert len(outputs.files) == 2 * 2 * 2
+    shown = device_document(result)
+    assert shown.data["models"][0]["same_class"] == 18
+
+
+def test_a_changed_prediction_shows(kit):
+    with np.load(kit / "expected.npz") as stored:
+        expected = dict(stored)
+    key = next(k for k in expected if k.startswith("1/0/") and expected[k].ndim == 2)
+    expected[key] = np.roll(expected[key], 1, axis=-1)
+    np.savez(kit / "expected.npz", **expected)
+    subprocess.run([sys.executable, "run.py", "--seconds", "0.01"], cwd=kit, check=True, capture_output=True)
+    first, second = read_result(kit / "result.json").models
+    assert (first.same_class, second.same_class) == (18, 17)
+    assert second.difference is not None
+    assert second.difference > 0.01
+
+
+def test_emulation_is_refused_and_predictions_still_count(kit):
+    told = (kit / "run.py").read_text().replace("    why = emulator()\n", '    why = "qemu"\n')
+    assert 'why = "qemu"' in told
+    (kit / "run.py").write_text(told)
+    subprocess.run([sys.executable, "run.py"], cwd=kit, check=True, capture_output=True)
+    result = read_result(kit / "result.json")
+    assert result.refused is not None
+    assert all(m.latency is None for m in result.models)
+    assert result.models[0].same_class == 18
+    assert "No times" in str(device_document(result).blocks)
+
+
+def test_a_folder_in_use_is_refused(kit):
+    with pytest.raises(FileError, match="ONX502"):
+        bundle(MODELS, "digits", kit)
+
+
+@pytest.mark.parametrize("text", ["board", "ssh://", "ssh://-oProxyCommand=x", "ssh://a?x=1", "ssh://a/b", "ssh://a:x"])
+def test_a_device_that_cannot_be_read(text):
+    with pytest.raises(UsageError, match="ONX101"):
+        Board.parse(text)
+
+
+def test_a_device_is_read():
+    board = Board.parse("ssh://me@board:2222?python=/opt/py/bin/python")
+    assert (board.host, board.port, board.python) == ("me@board", 2222, "/opt/py/bin/python")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"format": 99}'])
+def test_what_is_no_result(tmp_path, text):
+    (tmp_path / "result.json").write_text(text)
+    with pytest.raises(DataError, match="ONX201"):
+        read_result(tmp_path / "result.json")
+
+
+class Server:
+    """An SSH server on loopback in this process, which runs commands as sshd would."""
+
+    def __init__(self, folder: Path) -> None:
+        asyncssh = pytest.importorskip("asyncssh")
+        self.key, host_key = asyncssh.generate_private_key("ssh-ed25519"), asyncssh.generate_private_key("ssh-ed25519")
+        self.identity = folder / "id"
+        self.key.write_private_key(str(self.identity))
+        self.identity.chmod(0o600)
+        (folder / "authorized").write_bytes(self.key.export_public_key())
+        self.loop, ready = asyncio.new_event_loop(), threading.Event()
+
+        async def handle(process):
+            ran = await asyncio.create_subprocess_shell(
+                process.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            )
+            out, err = await ran.communicate(await process.stdin.read())
+            process.stdout.write(out)
+            process.stderr.write(err)
+            process.exit(ran.returncode)
+
+        async def start():
+            self.server = await asyncssh.listen(
+                "127.0.0.1",
+                0,
+                server_host_keys=[host_key],
+                authorized_client_keys=str(folder / "authorized"),
+                process_factory=handle,
+                encoding=None,
+            )
+            self.port = self.server.sockets[0].getsockname()[1]
+            ready.set()
+
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self.thread.start()
+        asyncio.run_coroutine_threadsafe(start(), self.loop)
+        assert ready.wait(20)
+
+    def board(self, python: str = sys.executable) -> Board:
+        options = (f"IdentityFile={self.identity}", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null")
+        return Board("me@127.0.0.1", self.port, python, (*options, "IdentitiesOnly=yes", "LogLevel=ERROR"))
+
+    def stop(self) -> None:
+        async def close():
+            self.server.close()
+            await self.server.wait_closed()
+
+        asyncio.run_coroutine_threadsafe(close(), self.loop).result(20)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(20)
+
+
+@pytest.fixture
+def server(tmp_path):
+    if subprocess.run(["which", "ssh"], capture_output=True, check=False).returncode:
+        pytest.skip("there is no OpenSSH client")
+    running = Server(tmp_path)
+    yield running
+    running.stop()
+
+
+def test_a_board_over_ssh(kit, server):
+    result = read_result(run_on_board(kit, server.board()))
+    assert [m.same_class for m in result.models] == [18, 18]
+    assert result.models[1].latency is not None
+    assert json.loads((kit / "result.json").read_text())["device"]["python"] == sys.version.split()[0]
+
+
+def test_a_board_without_a_usable_python(kit, server):
+    with pytest.raises(NativeError, match="ONX405"):
+        run_on_board(kit, server.board("/nowhere/python"))
+
+
+def test_a_board_that_is_not_there(monkeypatch):
+    pytest.importorskip("sklearn")
+    if subprocess.run(["which", "ssh"], capture_output=True, check=False).returncode:
+        pytest.skip("there is no OpenSSH client")
+    with pytest.raises(NativeError, match="ONX404"):
+        measure_on("ssh://127.0.0.1:1", MODELS, "digits", seconds=0.1)
+
+
+def test_predictions_agree_on_emulated_arm(tmp_path):
+    python = os.environ.get("ONNXOPT_ARM_PYTHON")
+    if not python:
+        pytest.skip("ONNXOPT_ARM_PYTHON names no Python for arm64")
+    kit = bundle((ROOT / "models" / "digits_resnet.onnx",), "digits", tmp_path / "kit", checked=64)
+    subprocess.run([python, "run.py"], cwd=kit, check=True, capture_output=True)
+    result = read_result(kit / "result.json")
+    (model,) = result.models
+    assert result.device["architecture"] == "aarch64"
+    assert (model.same_class, model.classified) == (65, 65)
+    assert model.difference is not None
+    assert model.difference < numerics.EXACT_RELATIVE
+    assert result.refused is not None
+    assert model.latency is None
