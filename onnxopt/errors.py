@@ -7,6 +7,7 @@ The first digit of a code says whose move it is and which exit status the comman
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from enum import IntEnum
+from functools import partial
 from types import MappingProxyType
 from typing import ClassVar
 
@@ -59,6 +60,8 @@ CODES: Mapping[str, str] = MappingProxyType(
         "ONX403": "latency measured under emulation would be meaningless",
         "ONX404": "the device cannot be reached",
         "ONX405": "the run on the device failed",
+        "ONX406": "the process of a trial failed, or broke its limit of time or memory",
+        "ONX407": "the cluster's scheduler cannot be reached",
         "ONX501": "the file does not exist",
         "ONX502": "the output exists",
         "ONX503": "the output cannot be written",
@@ -88,6 +91,11 @@ class OnnxoptError(Exception):
             raise ValueError(f"{type(self).__name__} has no code {code}")
         self.code, self.what, self.where, self.why, self.hint = code, what, where, why, hint
         super().__init__(str(self))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions pickle by their positional arguments alone.
+        about = {"where": self.where, "why": self.why, "hint": self.hint}
+        return partial(type(self), **about), (self.code, self.what)
 
     def __str__(self) -> str:
         text = f"{self.code}: {self.what}"

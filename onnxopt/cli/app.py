@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from onnxopt.cli import device, diagnose, judge, look, make, search
+from onnxopt.cli import device, diagnose, judge, look, make, search, worker
 from onnxopt.cli.groups import command_of
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ _COMMANDS: Mapping[str, Callable[..., int]] = {
     "diagnose": diagnose.diagnose,
     "bundle": device.bundle,
     "device-result": device.device_result,
+    "worker": worker.worker,
     "passes": look.passes,
     "doctor": look.doctor,
     "schema": look.schema,

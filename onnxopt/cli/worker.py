@@ -1,0 +1,40 @@
+"""Command for clusters: worker."""
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onnxopt.cli.options import Shown
+from onnxopt.cli.output import quieten
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def worker(
+    scheduler: Annotated[str, typer.Argument(help="Address such as tcp://10.0.0.1:8786.", show_default=False)],
+    *,
+    bench: Annotated[
+        bool, typer.Option("--bench", help="Models may be timed on this machine; nothing else should run on it.")
+    ] = False,
+    threads: Annotated[int, typer.Option("--threads", help="Tasks at a time; one with --bench.")] = 1,
+    name: Annotated[str | None, typer.Option("--name", help="Name of this worker.")] = None,
+    tls_ca_file: Annotated[Path | None, typer.Option("--tls-ca-file", help="As Dask takes it.")] = None,
+    tls_cert: Annotated[Path | None, typer.Option("--tls-cert", help="As Dask takes it.")] = None,
+    tls_key: Annotated[Path | None, typer.Option("--tls-key", help="As Dask takes it.")] = None,
+    shown: Shown,
+) -> int:
+    """Offer this machine to a cluster's scheduler, until Ctrl-C."""
+    quieten(shown)
+    from onnxopt.search.cluster import worker_command
+
+    given = (("--tls-ca-file", tls_ca_file), ("--tls-cert", tls_cert), ("--tls-key", tls_key))
+    tls = [word for option, path in given if path is not None for word in (option, str(path))]
+    command = worker_command(scheduler, bench=bench, threads=threads, name=name, tls=tls)
+    limits = dict.fromkeys(THREAD_VARIABLES, "1")
+    try:
+        return subprocess.run(command, env={**limits, **os.environ}, check=False).returncode
+    except KeyboardInterrupt:
+        return 0

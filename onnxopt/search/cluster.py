@@ -1,0 +1,130 @@
+"""Trials on many machines: a Dask scheduler hands them out, and workers that time models say so.
+
+Building and scoring go to any worker. Latency goes only to workers that offer the resource of that kind of machine,
+one trial at a time per worker. A lost worker's tasks are run again elsewhere, by Dask itself.
+"""
+
+import hashlib
+import platform
+import sys
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from onnxopt.errors import NativeError, UsageError, first_line
+
+if TYPE_CHECKING:
+    from distributed.security import Security
+
+BENCH = "bench"
+RETRIES = 3
+"""Times a task is run again when its worker was lost."""
+
+
+def bench_resource(machine: str | None = None) -> str:
+    """Return the resource a worker offers that may time models on this kind of machine, such as `bench-arm64`."""
+    name = (machine or platform.machine()).lower()
+    return f"{BENCH}-{ {'aarch64': 'arm64', 'amd64': 'x86_64'}.get(name, name) }"
+
+
+@dataclass
+class Cluster:
+    """A connection to a Dask scheduler; a context manager.
+
+    Attributes:
+        anywhere: executor for tasks that any worker may run.
+        bench: executor for tasks that time models, on workers that offer `resource`.
+    """
+
+    address: str
+    resource: str = field(default_factory=bench_resource)
+    security: "Security | None" = None
+    timeout_s: float = 20.0
+
+    def __enter__(self) -> "Cluster":
+        """Connect.
+
+        Raises:
+            UsageError: ONX108 `distributed` is not installed.
+            NativeError: ONX407 the scheduler cannot be reached.
+        """
+        client_class = _distributed().Client
+        try:
+            self.client: Any = client_class(
+                self.address, timeout=self.timeout_s, security=self.security, set_as_default=False
+            )
+        except (OSError, TimeoutError, ValueError) as error:
+            raise NativeError(
+                "ONX407",
+                "the cluster's scheduler cannot be reached",
+                where=self.address,
+                why=first_line(error),
+                hint="Start one with: dask scheduler",
+            ) from error
+        self.anywhere: Executor = self.client.get_executor(pure=False, retries=RETRIES)
+        self.bench: Executor = self.client.get_executor(pure=False, retries=RETRIES, resources={self.resource: 1})
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.client.close()
+
+    def require_bench(self) -> None:
+        """Refuse to wait for ever for a worker that may time models.
+
+        Raises:
+            UsageError: ONX109 none offers the resource.
+        """
+        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
+        if not any(worker.get("resources", {}).get(self.resource) for worker in workers):
+            raise UsageError(
+                "ONX109",
+                "no worker of the cluster times models",
+                where=self.resource,
+                why=f"{len(workers)} workers",
+                hint=f"Start one on the target: onnxopt worker {self.address} --bench",
+            )
+
+    def share(self, data: bytes) -> Any:
+        """Return a handle on `data` to pass as an argument: it travels at most once to each worker that needs it.
+
+        Equal data has one handle, whoever shares it.
+        """
+        key = f"onnxopt-{hashlib.sha256(data).hexdigest()}"
+        return self.client.scatter({key: data}, hash=False)[key]
+
+
+def worker_command(address: str, *, bench: bool, threads: int, name: str | None, tls: Sequence[str]) -> list[str]:
+    """Return the command that starts a worker: Dask's own, with the right resources and one task at a time.
+
+    Args:
+        address: of the scheduler.
+        bench: whether models may be timed on this machine.
+        threads: tasks at a time; always one where models are timed, which must not disturb each other.
+        name: of the worker; None to let Dask choose.
+        tls: further words of Dask's TLS options.
+    """
+    _distributed()
+    command = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--no-dashboard", "--nworkers", "1"]
+    command += ["--nthreads", "1" if bench else str(threads)]
+    if bench:
+        command += ["--resources", f"{bench_resource()}=1"]
+    if name:
+        command += ["--name", name]
+    return [*command, *tls]
+
+
+def _distributed() -> Any:
+    try:
+        import distributed
+    except ImportError as error:
+        raise UsageError(
+            "ONX108",
+            "clusters need a package that is not installed",
+            where="distributed",
+            hint="pip install onnxopt[dask]",
+        ) from error
+    return distributed

@@ -1,0 +1,116 @@
+"""Where trials run: here, or each in a process of its own; a cluster's executors look the same."""
+
+import multiprocessing
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from multiprocessing.connection import Connection
+from typing import Any, ParamSpec, TypeVar
+
+from onnxopt.errors import NativeError, OnnxoptError, first_line
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Inline(Executor):
+    """Runs every task at once, here."""
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Run `fn` and return its finished future."""
+        future: Future[T] = Future()
+        future.set_running_or_notify_cancel()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+class Isolated(Executor):
+    """Runs one task at a time, each in a new process: what crashes, hangs or eats the memory ends alone.
+
+    Functions, arguments and results are pickled, so functions must be importable by name.
+
+    Args:
+        timeout_s: of one task; None for none.
+        memory_bytes: of one task's data, where the system can limit it; None for no limit.
+    """
+
+    def __init__(self, timeout_s: float | None = None, memory_bytes: int | None = None) -> None:
+        self.timeout_s, self.memory_bytes = timeout_s, memory_bytes
+        self._one = threading.Lock()
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Start `fn` and return its future.
+
+        The future raises NativeError ONX406 when the process took too long or died, and else what `fn` raised.
+        """
+        future: Future[T] = Future()
+        threading.Thread(target=self._run, args=(future, fn, args, kwargs), daemon=True).start()
+        return future
+
+    def _run(self, future: Future[T], fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        with self._one:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(self._in_process(fn, args, kwargs))
+            except BaseException as error:
+                future.set_exception(error)
+
+    def _in_process(self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
+        # Not forked: the threads of a runtime do not survive that.
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe(duplex=False)
+        process = context.Process(target=_work, args=(theirs, self.memory_bytes, fn, args, kwargs), daemon=True)
+        process.start()
+        theirs.close()
+        try:
+            if not ours.poll(self.timeout_s):
+                raise NativeError(
+                    "ONX406", "a trial took too long and was stopped", why=f"more than {self.timeout_s:g} s"
+                )
+            worked, value = ours.recv()
+        except EOFError as error:
+            process.join()
+            raise NativeError("ONX406", "the process of a trial died", why=_cause(process.exitcode)) from error
+        finally:
+            process.kill()
+            process.join()
+        if not worked:
+            raise value
+        return value  # type: ignore[no-any-return]
+
+
+def _work(
+    pipe: Connection, memory_bytes: int | None, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    # Ctrl-C reaches every process of the terminal; only the one in charge decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if memory_bytes is not None:
+        _limit(memory_bytes)
+    try:
+        pipe.send((True, fn(*args, **kwargs)))
+    except MemoryError:
+        why = f"more than {memory_bytes} bytes" if memory_bytes else ""
+        pipe.send((False, NativeError("ONX406", "a trial ran out of memory", why=why)))
+    except OnnxoptError as error:
+        pipe.send((False, error))
+    except Exception as error:  # it may not survive pickling
+        pipe.send((False, NativeError("ONX406", "a trial failed", why=f"{type(error).__name__}: {first_line(error)}")))
+
+
+def _limit(memory_bytes: int) -> None:
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return
+    resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+
+
+def _cause(exit_code: int | None) -> str:
+    if exit_code is not None and exit_code < 0:
+        return f"signal {signal.Signals(-exit_code).name}"
+    return f"exit status {exit_code}"
