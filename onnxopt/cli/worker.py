@@ -28,8 +28,9 @@ def worker(
 ) -> int:
     """Offer this machine to a cluster's scheduler, until Ctrl-C."""
     quieten(shown)
-    from onnxopt.search.cluster import worker_command
+    from onnxopt.search.cluster import require_scheduler, worker_command
 
+    require_scheduler(scheduler)
     given = (("--tls-ca-file", tls_ca_file), ("--tls-cert", tls_cert), ("--tls-key", tls_key))
     tls = [word for option, path in given if path is not None for word in (option, str(path))]
     command = worker_command(scheduler, bench=bench, threads=threads, name=name, tls=tls)

@@ -6,12 +6,14 @@ one trial at a time per worker. A lost worker's tasks are run again elsewhere, b
 
 import hashlib
 import platform
+import socket
 import sys
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from onnxopt.errors import NativeError, UsageError, first_line
 
@@ -95,6 +97,34 @@ class Cluster:
         """
         key = f"onnxopt-{hashlib.sha256(data).hexdigest()}"
         return self.client.scatter({key: data}, hash=False)[key]
+
+
+def require_scheduler(address: str, timeout_s: float = 10.0) -> None:
+    """Refuse an address where nothing listens, before a worker tries for minutes.
+
+    Raises:
+        UsageError: ONX101 it is no address.
+        NativeError: ONX407 nothing listens there.
+    """
+    try:
+        parts = urlsplit(address)
+        place = (parts.hostname or "", parts.port or 0)
+    except ValueError:
+        place = ("", 0)
+    if not all(place):
+        raise UsageError(
+            "ONX101", "the scheduler's address cannot be read", where=address, hint="Write tcp://host:8786."
+        )
+    try:
+        socket.create_connection(place, timeout_s).close()
+    except OSError as error:
+        raise NativeError(
+            "ONX407",
+            "the cluster's scheduler cannot be reached",
+            where=address,
+            why=first_line(error),
+            hint="Start one with: dask scheduler",
+        ) from error
 
 
 def worker_command(address: str, *, bench: bool, threads: int, name: str | None, tls: Sequence[str]) -> list[str]:

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from onnxopt.errors import NativeError, UsageError
-from onnxopt.search.cluster import Cluster, bench_resource, worker_command
+from onnxopt.search.cluster import Cluster, bench_resource, require_scheduler, worker_command
 
 pytestmark = pytest.mark.slow
 
@@ -84,6 +84,14 @@ def test_a_scheduler_that_is_not_there():
     pytest.importorskip("distributed")
     with pytest.raises(NativeError, match="ONX407"), Cluster("tcp://127.0.0.1:9", timeout_s=1):
         pass
+
+
+@pytest.mark.parametrize(
+    ("address", "code"), [("tcp://127.0.0.1:9", "ONX407"), ("board", "ONX101"), ("tcp://a:b", "ONX101")]
+)
+def test_a_worker_is_told_at_once_that_there_is_no_scheduler(address, code):
+    with pytest.raises((NativeError, UsageError), match=code):
+        require_scheduler(address, timeout_s=2)
 
 
 def test_the_worker_command():
