@@ -171,11 +171,14 @@ def _shortened(name: str) -> Iterator[str]:
 
 
 def _main(node: ir.Node, op_type: str) -> ir.Node:
-    """Return the node a fused kernel is named for: of `Conv -> Relu` run as `FusedConv`, the Conv."""
+    """Return the node a fused kernel is named for: of `Conv -> Relu` run as `FusedConv`, the Conv.
+
+    A MatMul and the Add behind it run as a Gemm.
+    """
     reached = [node]
     for _ in range(_NEAR):
         for candidate in reached:
-            if candidate.op_type in op_type:
+            if candidate.op_type in op_type or (candidate.op_type == "MatMul" and "Gemm" in op_type):
                 return candidate
         reached = [p for n in reached for v in n.inputs if v is not None and (p := v.producer()) is not None]
     return node

@@ -11,6 +11,7 @@ from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes
 from onnxopt.model_file import fits_protobuf, upgrade_opset
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
 from onnxopt.quantization import ort_bridge
+from onnxopt.quantization.kernels import proved
 from onnxopt.quantization.outcome import read_back
 
 
@@ -72,7 +73,7 @@ class QuantizeDynamic(Pass):
             return Applied(model, (), (Skip("graph", f"{error.what}: {error.why}"),))
         hints = {op: "not among the op types chosen" for op in ("MatMul", "Gemm", "LSTM") if op not in self.op_types}
         hints |= {"Conv": "dynamic quantization makes convolutions slower", "GRU": "the runtime has no INT8 GRU"}
-        outcome = read_back(before, after, self.exclude, hints)
+        outcome = proved(read_back(before, after, self.exclude, hints), before, after)
         edits = tuple(Edit(name, action) for name, action in outcome.quantized.items())
         skips = tuple(Skip(name, reason) for name, reason in outcome.left.items())
         return Applied(after if edits else model, edits, skips)

@@ -1,8 +1,8 @@
 """INT8 weights and activations, with activation ranges found on calibration samples."""
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
 
 import onnx_ir as ir
@@ -14,8 +14,11 @@ from onnxopt.graph.check import require_nodes
 from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Need, Pass, Skip
 from onnxopt.quantization import bias_correction, calibrators, ort_bridge, ranges
+from onnxopt.quantization.data_quality import require_variety
 from onnxopt.quantization.histogram import Extremes, Histogram, Range
-from onnxopt.quantization.outcome import WEIGHTED, read_back
+from onnxopt.quantization.kernels import proved
+from onnxopt.quantization.measured_placement import Placed, place, unmeasurable
+from onnxopt.quantization.outcome import WEIGHTED, Outcome, read_back
 from onnxopt.samples import Samples
 
 
@@ -30,11 +33,16 @@ class QuantizeStatic(Pass):
         per_channel: one scale per output channel of a weight.
         activation_type: of activations; `auto` follows the target.
         weight_type: of weights; `auto` follows the target.
-        reduce_range: `yes` for 7-bit weights, for processors whose 8-bit products saturate; `auto` follows the target.
+        reduce_range: `yes` for 7-bit weights; `auto` lessens the precision of just those channels of weights, and just
+            as far, whose products could saturate on a processor the result is for.
         op_types: op types to quantize; empty for all the quantizer knows.
         exclude: names of nodes to leave in float.
         correct_bias: take the mean error of each layer's output on the calibration samples off its bias, in graph
             order; with `format=qdq`.
+        placement: `all` layers in INT8 that can be, or where `measured` on this machine with one thread to be
+            fastest, conversions between both included; never slower than float then.
+        least_db: with `placement=measured`, the signal-to-noise ratio that is asked of the outputs, in dB; layers that
+            harm most for what they save stay in float. 0 for any.
         samples: most calibration samples to use.
     """
 
@@ -61,14 +69,20 @@ class QuantizeStatic(Pass):
     op_types: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     correct_bias: bool = False
+    placement: Literal["all", "measured"] = "all"
+    least_db: Annotated[float, Field(ge=0, le=100)] = 0
     samples: Annotated[int, Field(ge=1)] = 128
 
     def apply(self, model: ir.Model, context: Context) -> Applied:
         """Quantize `model`; says which layers stayed in float and why.
 
         Raises:
-            UsageError: ONX102 `exclude` or `op_types` names something that is not there.
+            UsageError: ONX102 `exclude` or `op_types` names something that is not there, ONX109 `least_db` without
+                `placement=measured`.
+            DataError: ONX205 no input varies over the calibration samples, ONX207 they give NaN or infinities.
         """
+        if self.least_db and self.placement != "measured":
+            raise UsageError("ONX109", "this option is for placement=measured", where="least_db", hint="Leave it out.")
         known = ort_bridge.static_op_types()
         for op_type in self.op_types:
             if op_type not in known:
@@ -91,15 +105,30 @@ class QuantizeStatic(Pass):
         # One sample at a time: every activation of a batch is alive at once, and ranges do not depend on the batch.
         samples = context.calibration.take(self.samples).with_batch_size(1)
         found = self._ranges(before, op_types, samples, context)
-        try:
-            after = ort_bridge.quantize_static(before, found, self._options(op_types, context))
-        except NativeError as error:
-            return Applied(model, (), (Skip("graph", f"{error.what}: {error.why}"),))
         hints = {op: "not among the op types chosen" for op in WEIGHTED if op not in op_types}
         hints |= {"GRU": "the runtime has no INT8 GRU", "LSTM": "the runtime has no static INT8 LSTM"}
-        outcome = read_back(before, after, self.exclude, hints)
+
+        def build(more: tuple[str, ...] = ()) -> ir.Model:
+            options = self._options(op_types, context)
+            return ort_bridge.quantize_static(before, found, replace(options, exclude=(*options.exclude, *more)))
+
+        notes: list[Skip] = []
+        try:
+            after = build()
+            outcome = proved(read_back(before, after, self.exclude, hints), before, after)
+            if self.placement == "measured" and outcome.quantized:
+                why = unmeasurable(context.target)
+                notes += [Skip("graph", why)] if why else []
+                placed = Placed() if why else self._place(before, after, outcome, build, samples, context)
+                if placed.reasons:
+                    after = build(placed.exclude)
+                    outcome = proved(read_back(before, after, (*self.exclude, *placed.exclude), hints), before, after)
+                    left = {n: r for n, r in outcome.left.items() if n not in placed.reasons}
+                    outcome = Outcome(outcome.quantized, left | dict(placed.reasons))
+        except (NativeError, ModelError) as error:
+            return Applied(model, (), (Skip("graph", f"{error.what}: {error.why}"),))
         edits = [Edit(name, action) for name, action in outcome.quantized.items()]
-        skips = [Skip(name, reason) for name, reason in outcome.left.items()]
+        skips = [*notes, *(Skip(name, reason) for name, reason in outcome.left.items())]
         if self.correct_bias and self.format != "qdq":
             skips.append(Skip("graph", "biases are corrected with format=qdq only"))
         elif self.correct_bias and edits:
@@ -107,16 +136,36 @@ class QuantizeStatic(Pass):
             edits += [Edit(n, f"bias corrected by up to {100 * d:.2g} % of its output") for n, d in corrected.items()]
         return Applied(after if edits else model, tuple(edits), tuple(skips))
 
+    def _place(
+        self,
+        before: ir.Model,
+        after: ir.Model,
+        outcome: Outcome,
+        build: Callable[[tuple[str, ...]], ir.Model],
+        samples: Samples,
+        context: Context,
+    ) -> Placed:
+        # Measured once: the same search must not come to two placements of one model.
+        key = f"placement {self} " + hashlib.sha256(model_file.to_bytes(after)).hexdigest()
+        if key not in context.cache:
+            least_db = self.least_db or float("-inf")
+            context.cache[key] = place(before, after, list(outcome.quantized), build, samples, least_db)
+        placed: Placed = context.cache[key]
+        return placed
+
     def _options(self, op_types: tuple[str, ...], context: Context) -> ort_bridge.StaticOptions:
         target = context.target
+        weight_type = target.weight_type if self.weight_type == "auto" else self.weight_type
+        saturates = self.reduce_range == "auto" and target.reduce_range
         return ort_bridge.StaticOptions(
             format=self.format,
             activation_type=target.activation_type if self.activation_type == "auto" else self.activation_type,
-            weight_type=target.weight_type if self.weight_type == "auto" else self.weight_type,
+            weight_type=weight_type,
             per_channel=self.per_channel,
-            reduce_range=target.reduce_range if self.reduce_range == "auto" else self.reduce_range == "yes",
+            reduce_range=self.reduce_range == "yes" or (saturates and weight_type == "uint8"),
             op_types=op_types,
             exclude=self.exclude,
+            avoid_saturation=saturates and weight_type == "int8",
         )
 
     def _ranges(
@@ -128,6 +177,7 @@ class QuantizeStatic(Pass):
         if key not in context.cache:
             context.cache[key] = ranges.extremes(model, names, samples)
         found: Mapping[str, Extremes] = context.cache[key]
+        require_variety(found, [value.name or "" for value in model.graph.inputs], samples.name)
         if self.method in calibrators.FROM_EXTREMES:
             return {name: calibrators.FROM_EXTREMES[self.method](e) for name, e in found.items()}
         if f"{key} histograms" not in context.cache:

@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from onnxopt.measure.activations import Activations
 from onnxopt.quantization.effect import Disturbed
+from onnxopt.quantization.kernels import executions
 from onnxopt.quantization.matching import counterparts
 from onnxopt.quantization.outcome import WEIGHTED, read_back
 from onnxopt.samples import Samples
@@ -26,7 +27,8 @@ class LayerLoss:
         own_db: signal-to-quantization-noise ratio of its output when it reads the float model's activations, in dB;
             NaN where it reads nothing quantized.
         total_db: the same when it reads those of the quantized model; NaN where the models share no such value.
-        state: `INT8`, or why it is in float.
+        state: `INT8`, or why it runs in float.
+        kernel: what the runtime calls for it; empty where it removes it.
     """
 
     name: str
@@ -35,6 +37,7 @@ class LayerLoss:
     own_db: float
     total_db: float
     state: str
+    kernel: str = ""
 
     @property
     def quantized(self) -> bool:
@@ -51,6 +54,7 @@ def diagnose(model: ir.Model, quantized: ir.Model, samples: Samples) -> tuple[La
         samples: to run both on.
     """
     outcome = read_back(model, quantized, (), {})
+    runs = {layer.name: layer for layer in executions(model, quantized, {})}
     source, nodes = counterparts(quantized, model), {node.name: node for node in quantized.graph}
     outputs = dict[str, str]()
     for name in (*outcome.quantized, *outcome.left):
@@ -71,7 +75,8 @@ def diagnose(model: ir.Model, quantized: ir.Model, samples: Samples) -> tuple[La
             effect.get(outputs.get(name, ""), nan) if name in outcome.quantized else nan,
             own.get(outputs.get(name, ""), nan) if name in outcome.quantized else nan,
             total.get(outputs.get(name, ""), nan),
-            outcome.left.get(name, "INT8"),
+            (runs[name].reason if name in runs else outcome.left.get(name)) or "INT8",
+            runs[name].kernel if name in runs else "",
         )
         for name in (*outcome.quantized, *outcome.left)
     ]

@@ -44,16 +44,36 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
 )
 
 
+FAMILIES: Mapping[str, str] = MappingProxyType({"x86": "x86-avx2", "arm64": "arm64-neon"})
+"""The least that every processor of a family has."""
+
+
 def target_of(name: str) -> Target:
-    """Return the target called `name`; `auto` is this machine.
+    """Return the target called `name`; `auto` is this machine, and `x86-avx2,arm64` all of several.
+
+    A result for several is safe on all of them: unsigned activations if one is x86, where signed ones are slow, and
+    weights that saturate on none.
 
     Raises:
         UsageError: ONX102 no target has this name.
     """
+    several = [_one(part.strip()) for part in name.split(",")]
+    if len(several) == 1:
+        return several[0]
+    return Target(
+        ",".join(dict.fromkeys(t.name for t in several)),
+        "uint8" if any(t.activation_type == "uint8" for t in several) else "int8",
+        "int8",
+        any(t.reduce_range for t in several),
+    )
+
+
+def _one(name: str) -> Target:
     if name == "auto":
         return detect()
+    name = FAMILIES.get(name, name)
     if name not in TARGETS:
-        raise UsageError("ONX102", "unknown target", where=name, hint=nearest(name, [*TARGETS, "auto"]))
+        raise UsageError("ONX102", "unknown target", where=name, hint=nearest(name, [*TARGETS, *FAMILIES, "auto"]))
     return TARGETS[name]
 
 

@@ -22,7 +22,9 @@ from onnxopt.errors import NativeError, first_line
 from onnxopt.graph.shapes import with_types
 from onnxopt.model_file import from_proto, to_proto
 from onnxopt.quantization.histogram import Range
+from onnxopt.quantization.keep_float import keep_float
 from onnxopt.quantization.prepare import must_stay, products_not_in, ready, unfit
+from onnxopt.quantization.weight_ranges import safe_ranges
 
 _FLOAT_WHERE_UNKNOWN = {"DefaultTensorType": int(ir.DataType.FLOAT)}
 """Shape inference stops at operators outside the standard set (scikit-learn's Scaler), which give floats."""
@@ -33,7 +35,12 @@ _NORMALIZATIONS = ("LayerNormalization", "InstanceNormalization", "BatchNormaliz
 
 @dataclass(frozen=True)
 class StaticOptions:
-    """How to quantize weights and activations to 8 bits."""
+    """How to quantize weights and activations to 8 bits.
+
+    Attributes:
+        reduce_range: 7-bit weights.
+        avoid_saturation: signed weights within which no sum of two products saturates 16 bits.
+    """
 
     format: str
     activation_type: str
@@ -42,6 +49,7 @@ class StaticOptions:
     reduce_range: bool
     op_types: tuple[str, ...]
     exclude: tuple[str, ...]
+    avoid_saturation: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,12 +91,16 @@ def quantize_static(model: ir.Model, ranges: Mapping[str, Range], options: Stati
         CalibrationMethod.MinMax,
         {n: TensorData(lowest=np.float32(r.low), highest=np.float32(r.high)) for n, r in ranges.items()},
     )
-    extra = {"ActivationSymmetric": symmetric, "WeightSymmetric": True, **_FLOAT_WHERE_UNKNOWN}
+    extra: dict[str, Any] = {"ActivationSymmetric": symmetric, "WeightSymmetric": True, **_FLOAT_WHERE_UNKNOWN}
     with _quantizer_errors():
         typed = ready(model, options.op_types)
+        for value in (v for node in typed.graph for v in node.outputs if v.dtype is None and v.name in ranges):
+            value.type = ir.TensorType(ir.DataType.FLOAT)  # as the runtime says; only floats have ranges
         proto = to_proto(typed)
         weight, activation = kinds[options.weight_type], kinds[options.activation_type]
         exclude = [*options.exclude, *unfit(typed), *must_stay(typed, options.format)]
+        if options.avoid_saturation:
+            extra["TensorQuantOverrides"] = dict(safe_ranges(typed, options.op_types, exclude, options.per_channel))
         choice: tuple[Any, ...] = ([], exclude, list(options.op_types), extra)
         if options.format == "qoperator":
             mode = QuantizationMode.QLinearOps
@@ -100,7 +112,9 @@ def quantize_static(model: ir.Model, ranges: Mapping[str, Range], options: Stati
                 proto, options.per_channel, options.reduce_range, weight, activation, data, *choice
             )
         quantizer.quantize_model()
-        return _back(quantizer.model.model, model)
+        result = _back(quantizer.model.model, model)
+        keep_float(result)
+        return result
 
 
 def quantize_dynamic(model: ir.Model, options: DynamicOptions) -> ir.Model:

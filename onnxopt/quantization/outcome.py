@@ -9,6 +9,8 @@ import onnx_ir as ir
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN")
 """Operators whose time and size are mostly weights: the ones a user asks about."""
 
+EXCLUDED = "excluded"
+"""Why a layer that was asked to stay in float did."""
 
 HAS_INTEGER_KERNEL = frozenset(
     [
@@ -70,7 +72,7 @@ def read_back(before: ir.Model, after: ir.Model, exclude: Collection[str], hints
         if name not in exclude and not reads_quantized(node) and _is_quantized(name, now):
             quantized[name] = f"{node.op_type} to INT8"
         elif node.op_type in WEIGHTED:
-            left[name] = "excluded" if name in exclude else hints.get(node.op_type) or _reason(node)
+            left[name] = EXCLUDED if name in exclude else hints.get(node.op_type) or _reason(node)
         elif inner := _weighted_inside(node):
             left[name] = f"what is in its sub-graphs stays in float: {inner}"
     return Outcome(quantized, left)

@@ -96,7 +96,7 @@ def _open(model: ir.Model, names: Sequence[str]) -> tuple[onnxruntime.InferenceS
     inputs = [v.name for v in watching.graph.inputs if v.name in wanted]
     for node in watching.graph:
         for value in node.outputs:
-            if value.name in wanted and value.name not in outputs and value.dtype is ir.DataType.FLOAT:
+            if value.name in wanted and value.name not in outputs and value.dtype in (None, ir.DataType.FLOAT):
                 watching.graph.outputs.append(value)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4

@@ -49,3 +49,17 @@ def test_features_of_a_mac() -> None:
     intel = "machdep.cpu.features: FPU SSE4.2 AVX1.0\nmachdep.cpu.leaf7_features: AVX2 AVX512VNNI\n"
     assert features_of_sysctl(intel) >= {"avx2", "avx512vnni"}
     assert features_of_sysctl("") == frozenset()
+
+
+def test_several_targets_are_one_that_is_safe_on_all() -> None:
+    both = target_of("x86-avx2, arm64")
+    assert (both.name, both.activation_type, both.weight_type) == ("x86-avx2,arm64-neon", "uint8", "int8")
+    assert both.reduce_range
+    assert not target_of("x86-vnni,arm64-i8mm").reduce_range
+    assert target_of("arm64-neon,arm64-i8mm").activation_type == "int8"
+    assert target_of("x86") == TARGETS["x86-avx2"]
+
+
+def test_one_unknown_of_several_targets_is_told() -> None:
+    with pytest.raises(UsageError, match="x86-avx3"):
+        target_of("x86-vnni,x86-avx3")

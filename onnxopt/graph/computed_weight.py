@@ -1,0 +1,53 @@
+"""Weights that nodes compute from something smaller, which a runtime does once when it loads the model."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxopt.graph.edit import set_weight
+
+Step = tuple[str, tuple[str, ...], Mapping[str, Any]]
+"""Operator, names of parts or of `previous`, which is what the step before gives, and attributes."""
+
+
+def compute_weight(model: ir.Model, name: str, parts: Mapping[str, np.ndarray], steps: Sequence[Step]) -> list[str]:
+    """Replace an initializer of the main graph by nodes that compute it, in place; return the initializers they read.
+
+    The value keeps the name by which it is known to users and other passes.
+
+    Args:
+        model: whose names of nodes and values are unique.
+        name: of the initializer.
+        parts: what is stored, by a word that is appended to `name`.
+        steps: in the order in which they run; the last gives the weight.
+    """
+    graph = model.graph
+    taken = {*graph.initializers, *(node.name for node in graph)}
+    taken |= {value.name for node in graph.all_nodes() for value in node.outputs}
+    old = graph.initializers[name]
+    stored = {word: ir.Value(name=_free(taken, f"{name}_{word}")) for word in parts}
+    for word, value in stored.items():
+        set_weight(value, parts[word])
+        graph.register_initializer(value)
+    nodes, known = list[ir.Node](), dict(stored)
+    for op_type, inputs, attributes in steps:
+        made = ir.node(op_type, [known[word] for word in inputs], attributes, name=_free(taken, f"{name}_{op_type}"))
+        made.outputs[0].name = _free(taken, f"{name}_{op_type}_output")
+        known["previous"] = made.outputs[0]
+        nodes.append(made)
+    result = known["previous"]
+    result.shape, result.type = old.shape, old.type
+    old.replace_all_uses_with(result)
+    graph.initializers.pop(name)
+    result.name = name
+    graph.insert_before(graph[0], nodes)
+    return [value.name or "" for value in stored.values()]
+
+
+def _free(taken: set[str | None], name: str) -> str:
+    while name in taken:
+        name += "_"
+    taken.add(name)
+    return name

@@ -1,0 +1,62 @@
+"""Outliers of activations moved into the weights that read them, before quantization."""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import numpy as np
+import onnx_ir as ir
+from pydantic import Field
+
+from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes
+from onnxopt.measure.activations import Activations
+from onnxopt.pipeline import Applied, Context, Edit, Effect, Need, Pass, Skip
+from onnxopt.quantization.smoothing import largest_by_channel, smooth, smoothables
+
+
+@dataclass(frozen=True)
+class SmoothQuant(Pass):
+    """Divide channels of activations that are much larger than others, and multiply the weights that read them.
+
+        LayerNormalization - MatMul, Mul - Add - MatMul, Gemm - Relu - Gemm
+
+    The scale is folded into the constants of what writes the activation, so that nothing is added to the graph. Scales
+    are powers of two: the outputs stay the same to the last bit. After Xiao et al., "SmoothQuant: accurate and
+    efficient post-training quantization for large language models", ICML 2023.
+
+    Attributes:
+        alpha: how much of the difficulty moves to the weights: 0 none, 1 all.
+        samples: most calibration samples to use.
+    """
+
+    name: ClassVar[str] = "smooth-quant"
+    effect: ClassVar[Effect] = Effect.EXACT
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.CALIBRATION})
+
+    alpha: Annotated[float, Field(ge=0, le=1)] = 0.5
+    samples: Annotated[int, Field(ge=1)] = 64
+
+    def apply(self, model: ir.Model, context: Context) -> Applied:
+        """Smooth what can be; says which products were left alone and why."""
+        current = model.clone()
+        freeze_weights(current)
+        lift_constants(current)
+        name_nodes(current)
+        found, refused = smoothables(current)
+        skipped = [Skip(name, reason) for name, reason in refused.items()]
+        if not found:
+            return Applied(model, (), tuple(skipped))
+        assert context.calibration is not None
+        samples = context.calibration.take(min(self.samples, len(context.calibration))).with_batch_size(1)
+        largest = dict[str, np.ndarray]()
+        for arrays in Activations(current, [one.value.name or "" for one in found]).of(samples):
+            largest_by_channel(arrays, largest)
+        edits = []
+        for one in found:
+            exponents = smooth(one, largest[one.value.name or ""], self.alpha)
+            names = [operand.node.name or "" for operand in one.readers]
+            if exponents.any():
+                what = f"channels of its input divided by 2^{exponents.min()} to 2^{exponents.max()}"
+                edits += [Edit(name, what) for name in names]
+            else:
+                skipped += [Skip(name, "the channels of its input are equal already") for name in names]
+        return Applied(current if edits else model, tuple(edits), tuple(skipped))

@@ -1,0 +1,170 @@
+"""Which layers of a quantized model really run in INT8: read from the graph that the runtime makes of it."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from onnxopt.errors import ModelError
+from onnxopt.measure.profile import NodeNames
+from onnxopt.measure.session import Runtime, optimized_model
+from onnxopt.quantization.outcome import EXCLUDED, HAS_INTEGER_KERNEL, WEIGHTED, Outcome, read_back
+
+CONVERSIONS = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
+"""Operators that belong to no layer."""
+_INTEGER = (
+    "QLinear",
+    "QGemm",
+    "QAttention",
+    "MatMulInteger",
+    "ConvInteger",
+    "DynamicQuantizeMatMul",
+    "DynamicQuantizeL",
+)
+"""How the names of the runtime's integer kernels begin."""
+_APPENDED = re.compile(r"(_token_\d+|_quant|_MatMul|_nchwc|_nhwc|_fused|/\w*Fusion\w*/?)+$")
+"""What quantizer and runtime append to the names of layers."""
+_BYTES = (ir.DataType.INT8, ir.DataType.UINT8)
+_GEMM_OUTPUT_ZERO = 8
+"""Input of a QGemm without which it gives floats."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How one layer of the float model runs in the quantized one.
+
+    Attributes:
+        name: of the layer in the float model.
+        op_type: in the float model.
+        kernel: what the runtime calls for it, such as `QLinearConv`; empty where it removes the layer.
+        integer: whether that computes on integers.
+        reason: why not; empty where it does.
+    """
+
+    name: str
+    op_type: str
+    kernel: str
+    integer: bool
+    reason: str
+
+
+class LayerNames:
+    """From the runtime's kernels back to the layers of the float model; see `NodeNames`.
+
+    Args:
+        model: the float model, every node named.
+        optimized: the runtime's graph of it, or of what was made of it.
+    """
+
+    def __init__(self, model: ir.Model, optimized: ir.Model) -> None:
+        self._own = {node.name for node in model.graph}
+        self._names = NodeNames(model.graph, optimized.graph)
+
+    def find(self, kernel: str, op_type: str) -> str | None:
+        """Return the layer that a kernel computes, by its name and operator; None where there is none."""
+        # What a layer's kernel is named for is surer than what it writes.
+        given = _APPENDED.sub("", kernel)
+        return next((name for name in (kernel, given) if name in self._own), None) or self._names.find(kernel, op_type)
+
+
+def executions(
+    model: ir.Model, quantized: ir.Model, reasons: Mapping[str, str], runtime: Runtime | None = None
+) -> tuple[Execution, ...]:
+    """Return how the layers of `model` run in `quantized`: those with weights, and those that were quantized.
+
+    Args:
+        model: the float model, every node named as in `quantized`.
+        quantized: what was made from it.
+        reasons: why layers were left in float on purpose, by name.
+        runtime: that `quantized` is for; a single thread of the processor by default.
+
+    Raises:
+        ModelError: ONX304 the runtime cannot load `quantized`.
+    """
+    outcome = read_back(model, quantized, (), {})
+    kernels = _kernels(model, optimized_model(quantized, runtime or Runtime()))
+    nodes = {node.name or "": node for node in quantized.graph}
+    found = []
+    for node in model.graph:
+        name = node.name or ""
+        if name not in outcome.quantized and name not in outcome.left:
+            continue
+        kernel, integer = _best(node, kernels.get(name, []))
+        if not kernel and node.op_type not in WEIGHTED:
+            continue
+        reason = "" if integer else reasons.get(name) or outcome.left.get(name) or _unfused(node, nodes.get(name))
+        found.append(Execution(name, node.op_type, kernel, integer, reason))
+    return tuple(found)
+
+
+def proved(outcome: Outcome, model: ir.Model, quantized: ir.Model) -> Outcome:
+    """Return `outcome` with the kernels that run, and the layers that run in float after all among those left.
+
+    Args:
+        outcome: of quantizing, as read from `quantized`.
+        model: the float model, every node named.
+        quantized: what was made from it.
+    """
+    try:
+        found = executions(model, quantized, outcome.left)
+    except ModelError:
+        return outcome  # whoever measures the model says so
+    quantized_now, left = dict(outcome.quantized), dict(outcome.left)
+    for layer in found:
+        if layer.name not in quantized_now:
+            if layer.integer and left.get(layer.name) == EXCLUDED:
+                left[layer.name] += f", but the runtime quantizes it by itself, as {layer.kernel}"
+        elif not layer.integer:
+            del quantized_now[layer.name]
+            left[layer.name] = f"it runs in float: {layer.reason}"
+        elif layer.kernel != layer.op_type:
+            quantized_now[layer.name] += f" as {layer.kernel}"
+    return Outcome(quantized_now, left)
+
+
+def _kernels(model: ir.Model, optimized: ir.Model) -> dict[str, list[tuple[str, bool]]]:
+    """Return the runtime's kernels and whether they compute on integers, by the layers they stand for."""
+    names, found = LayerNames(model, optimized), dict[str, list[tuple[str, bool]]]()
+    bytes_ = {v for v in (*optimized.graph.inputs, *optimized.graph.initializers.values()) if v.dtype in _BYTES}
+    for node in optimized.graph:
+        first = next((v for v in node.inputs if v is not None), None)
+        integer = node.op_type.startswith(_INTEGER) or (first in bytes_ and node.op_type not in CONVERSIONS)
+        if _gives_bytes(node, integer):
+            bytes_ |= set(node.outputs)
+        if node.op_type in CONVERSIONS:
+            continue
+        name = names.find(node.name or "", node.op_type)
+        if name is not None:
+            found.setdefault(name, []).append((node.op_type, integer))
+    return found
+
+
+def _gives_bytes(node: ir.Node, integer: bool) -> bool:
+    if node.op_type == "QGemm":
+        return len(node.inputs) > _GEMM_OUTPUT_ZERO and node.inputs[_GEMM_OUTPUT_ZERO] is not None
+    moves = integer and not node.op_type.startswith(_INTEGER)
+    return moves or node.op_type.startswith("QLinear") or node.op_type in ("QuantizeLinear", "DynamicQuantizeLinear")
+
+
+def _best(node: ir.Node, kernels: list[tuple[str, bool]]) -> tuple[str, bool]:
+    """Return the kernel that computes a layer, among all that write its value."""
+    named = [kernel for kernel in kernels if node.op_type in kernel[0]]
+    integer = [kernel for kernel in kernels if kernel[0].startswith(_INTEGER)]
+    return next(iter((*named, *integer, *kernels)), ("", False))
+
+
+def _unfused(layer: ir.Node, node: ir.Node | None) -> str:
+    """Return why the runtime computes a layer in float although Q/DQ stand around it."""
+    if layer.op_type not in HAS_INTEGER_KERNEL:
+        return "the runtime has no integer kernel for it"
+    if node is None:
+        return "the runtime computes it in float"
+    uses = [use.node.op_type for use in node.outputs[0].uses()]
+    if node.outputs[0].is_graph_output():
+        return "its output is one of the model's, unquantized"
+    if len(uses) != 1:
+        return f"its output feeds {len(uses)} consumers"
+    if uses[0] != "QuantizeLinear":
+        return f"{uses[0]} reads its output unquantized"
+    return "the runtime does not fuse the Q/DQ around it"

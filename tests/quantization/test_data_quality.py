@@ -1,0 +1,44 @@
+"""Samples that nothing can be calibrated on are refused."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from onnxopt.catalog import parse
+from onnxopt.errors import DataError
+from onnxopt.pipeline import Context, Pipeline
+from onnxopt.quantization.isa import target_of
+from onnxopt.samples import Samples
+from tests import builders
+
+
+@dataclass(frozen=True)
+class Pictures:
+    value: float
+    speck: float
+    name: str = "pictures"
+    labels: np.ndarray | None = None
+    stacks: bool = True
+
+    def __len__(self) -> int:
+        return 4
+
+    def read(self, index: int) -> dict[str, np.ndarray]:
+        x = np.full((3, 8, 8), self.value, np.float32)
+        x[0, 0, 0] += self.speck * index
+        return {"x": x}
+
+
+@pytest.mark.parametrize("value", [0.0, 3.5])
+def test_constant_inputs_are_refused(value: float) -> None:
+    model = builders.BUILDERS["residual_cnn"]()
+    context = Context(target_of("x86-vnni"), Samples.of(Pictures(value, 0.0)))
+    with pytest.raises(DataError, match=f"ONX205: .*pictures.*x is {value:g} everywhere"):
+        Pipeline(parse("quantize-static")).run(model, context)
+
+
+def test_one_value_that_varies_is_enough() -> None:
+    model = builders.BUILDERS["residual_cnn"]()
+    context = Context(target_of("x86-vnni"), Samples.of(Pictures(0.0, 0.1)))
+    assert Pipeline(parse("quantize-static")).run(model, context).steps[0].edits
