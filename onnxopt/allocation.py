@@ -1,6 +1,79 @@
 """How much to take from each part, given what it costs and what it saves. Pure tables in, levels out."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import scipy.optimize
+import scipy.sparse
+
+
+class Option(NamedTuple):
+    """One level of a part: what is lost with it, and what it costs."""
+
+    loss: float
+    cost: float
+
+
+def choose(
+    tables: Sequence[Sequence[Option]], *, cost_limit: float | None = None, loss_limit: float | None = None
+) -> tuple[int, ...]:
+    """Return one level per part: the least loss in all within a cost, or the least cost within a loss.
+
+    A multiple-choice knapsack, solved exactly as an integer program. Ties go to what the other number prefers. When no
+    choice is within the limit, the one that comes nearest to it.
+
+    Args:
+        tables: the options of each part, at least one; losses add up over parts, and so do costs.
+        cost_limit: of all parts together; exactly one of the limits is given.
+        loss_limit: likewise.
+    """
+    if (cost_limit is None) == (loss_limit is None):
+        raise ValueError("give one of cost_limit and loss_limit")
+    if not tables:
+        return ()
+    by_cost = cost_limit is not None
+    limit = cost_limit if cost_limit is not None else loss_limit
+    assert limit is not None
+    wanted = [[o.loss if by_cost else o.cost for o in table] for table in tables]
+    spent = [[o.cost if by_cost else o.loss for o in table] for table in tables]
+    cheapest = tuple(min(range(len(s)), key=lambda i: (s[i], w[i])) for s, w in zip(spent, wanted, strict=True))
+    least = sum(s[i] for s, i in zip(spent, cheapest, strict=True))
+    best = tuple(min(range(len(w)), key=lambda i: (w[i], s[i])) for s, w in zip(spent, wanted, strict=True))
+    if sum(s[i] for s, i in zip(spent, best, strict=True)) <= limit:
+        return best
+    if least >= limit:
+        return cheapest
+    return _solved(wanted, spent, least, limit)
+
+
+def _solved(
+    wanted: Sequence[Sequence[float]], spent: Sequence[Sequence[float]], least: float, limit: float
+) -> tuple[int, ...]:
+    """Minimize the sum of `wanted` while that of `spent`, which can be `least`, is at most `limit`."""
+    lengths = [len(row) for row in wanted]
+    parts, count = np.repeat(np.arange(len(lengths)), lengths), sum(lengths)
+    one_each = scipy.sparse.csr_array((np.ones(count), (parts, np.arange(count))), shape=(len(lengths), count))
+    # What each level spends over the cheapest of its part, in units of what there is to spend: the solver's tolerances
+    # are absolute.
+    over = np.concatenate([np.asarray(row, float) - min(row) for row in spent]) / (limit - least)
+    gain = np.concatenate([np.asarray(row, float) - min(row) for row in wanted])
+    scale = max(float(gain.max()), 1e-300)
+    solved = scipy.optimize.milp(
+        gain / scale + 1e-9 * np.minimum(over, 1.0),
+        integrality=np.ones(count, np.int64),
+        # A level that alone is over the limit is out, and would be of a size that the solver's tolerances mistake.
+        bounds=scipy.optimize.Bounds(0, (over <= 1).astype(float)),
+        constraints=[
+            scipy.optimize.LinearConstraint(one_each, 1, 1),
+            scipy.optimize.LinearConstraint(np.minimum(over, 2.0)[None, :], -np.inf, 1 - 1e-9),
+        ],
+        options={"mip_rel_gap": 1e-9},
+    )
+    assert solved.x is not None, "the cheapest level of every part is a solution"
+    taken = np.flatnonzero(solved.x > 0.5)
+    starts = np.concatenate(([0], np.cumsum(lengths)[:-1]))
+    return tuple(int(i) for i in taken - starts)
 
 
 def greedy(

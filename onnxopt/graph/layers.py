@@ -1,7 +1,7 @@
 """The layers of a model as a user knows them: the operators that have weights."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 
 import onnx_ir as ir
@@ -53,6 +53,7 @@ class Anatomy:
         macs_unknown: how many nodes have MACs that are not in the sum, because a shape is unknown.
         parameters: elements of all weights, each counted once.
         operators: how often each operator occurs.
+        macs_of_operators: by operator; None where that of a node is unknown.
     """
 
     layers: tuple[Layer, ...]
@@ -61,6 +62,7 @@ class Anatomy:
     macs_unknown: int
     parameters: int
     operators: Mapping[str, int]
+    macs_of_operators: Mapping[str, int | None] = field(default_factory=dict)
 
 
 def anatomy_of(model: ir.Model, sizes: Mapping[str, int] | None = None) -> Anatomy:
@@ -70,10 +72,13 @@ def anatomy_of(model: ir.Model, sizes: Mapping[str, int] | None = None) -> Anato
     weights = {v.name for v in _initializers(model)}
     layers, macs, unknown = [], 0, 0
     operators = dict[str, int]()
+    by_operator = dict[str, int | None]()
     for node in fixed.graph.all_nodes():
         cost = macs_of(node)
         macs, unknown = macs + (cost or 0), unknown + (cost is None)
         operators[node.op_type] = operators.get(node.op_type, 0) + 1
+        so_far = by_operator.get(node.op_type, 0)
+        by_operator[node.op_type] = None if cost is None or so_far is None else so_far + cost
         weight = next((v for v in _slots(node) if v is not None and _constant(v, weights)), None)
         if weight is not None:
             constants = {v for v in node.inputs if v is not None and _constant(v, weights)}
@@ -89,6 +94,7 @@ def anatomy_of(model: ir.Model, sizes: Mapping[str, int] | None = None) -> Anato
         unknown,
         _parameters(model),
         dict(sorted(operators.items())),
+        by_operator,
     )
 
 

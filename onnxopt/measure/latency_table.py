@@ -23,6 +23,7 @@ from onnxopt.samples import Feeds
 _BUDGET_NS = 30_000_000
 _ROUNDS = 5
 _WARM_UP = 3
+_AGAIN = 8
 
 Clock = Callable[[Sequence[ir.Model], Feeds, Runtime], list[float]]
 """Given models and what to feed them: the time of each in milliseconds."""
@@ -67,6 +68,11 @@ class LatencyTable:
             self._known |= zip(fresh, self._clock(list(fresh.values()), feeds, self._runtime), strict=True)
             self._write()
         return [self._known[key] for key in keys]
+
+    def once_ms(self, model: ir.Model, feeds: Feeds) -> float:
+        """Return the time of a model measured now, as that of layers is."""
+        # One that is not measured beside others needs as long as they do to outlast what disturbs it.
+        return min(self._clock([model] * _AGAIN, feeds, self._runtime))
 
     def _write(self) -> None:
         if self._path is None:
@@ -121,14 +127,30 @@ def alone(node: ir.Node, weight: ir.TensorProtocol, x_shape: Sequence[int], slot
     return ir.Model(graph, ir_version=8)
 
 
-def nothing(model: ir.Model) -> ir.Model:
-    """Return a model that reads the same input as one of `alone` and computes next to nothing."""
-    given = model.graph.inputs[0]
-    x, y = ir.Value(name=given.name), ir.Value(name="y")
-    x.shape, x.type, y.type = given.shape, given.type, ir.TensorType(ir.DataType.INT64)
-    shape = ir.Node("", "Shape", [x], outputs=[y], name="nothing")
-    graph = ir.Graph([x], [y], nodes=[shape], opset_imports=dict(model.graph.opset_imports), name="nothing")
-    return ir.Model(graph, ir_version=8)
+def copies(model: ir.Model, count: int) -> ir.Model:
+    """Return so many copies of one of `alone`, or its chain, side by side on one input, each with its own weights."""
+    made = model.clone()
+    graph = made.graph
+    for number in range(1, count):
+        other = model.clone().graph
+        for value in [*other.initializers.values(), *(v for node in other for v in node.outputs)]:
+            value.name = f"{value.name}_{number}"
+        other.inputs[0].replace_all_uses_with(graph.inputs[0])
+        for value in list(other.initializers.values()):
+            assert value.const_value is not None
+            # The same tensor twice would be one in memory.
+            value.const_value = ir.tensor(value.const_value.numpy() * (1 + number / 8), name=value.name)
+        outputs, weights, nodes = list(other.outputs), list(other.initializers.values()), list(other)
+        other.outputs.clear()
+        other.initializers.clear()
+        other.remove(nodes)
+        for node in nodes:
+            node.name = f"{node.name}_{number}"
+        graph.extend(nodes)
+        for value in weights:
+            graph.register_initializer(value)
+        graph.outputs.extend(outputs)
+    return made
 
 
 def _key(model: ir.Model, feeds: Feeds) -> str:

@@ -1,4 +1,4 @@
-"""How long a layer takes as a chain, as a share of what it takes whole: both measured alone."""
+"""How long a layer takes whole and as a chain, among other layers rather than alone."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -6,20 +6,25 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxopt.graph.factor_edit import replace_by_chain
-from onnxopt.measure.latency_table import LatencyTable, alone, nothing
+from onnxopt.measure.latency_table import LatencyTable, alone, copies
 from onnxopt.reconstruction.factors import stage_shapes
 from onnxopt.reconstruction.layers import LinearLayer
 from onnxopt.reconstruction.low_rank_fit import Choice
 from onnxopt.reconstruction.low_rank_seen import weight_of
 
 _RESOLUTION_MS = 1e-4
+_MOST_COPIES = 4
 
 Timer = Callable[[LinearLayer, Sequence[Choice]], list[float]]
-"""Given a layer and what may become of it: the time of each as a share of the dense layer's."""
+"""Given a layer and what may become of it: milliseconds of the dense layer, then of each choice."""
 
 
 def timer_of(model: ir.Model, shapes: Mapping[str, tuple[int, ...]], table: LatencyTable) -> Timer:
-    """Return what times a layer alone against its chains.
+    """Return what times a layer against its chains.
+
+    A layer alone in a model finds its weights in the caches, where those of its neighbours would be, and pays what any
+    run costs. So it is timed beside copies of itself with weights of their own, as many as fill the model, and what
+    each copy adds is taken.
 
     Args:
         model: that has the layers.
@@ -27,11 +32,12 @@ def timer_of(model: ir.Model, shapes: Mapping[str, tuple[int, ...]], table: Late
         table: remembers times.
     """
     nodes = {node.name: node for node in model.graph}
+    total = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
 
-    def shares(layer: LinearLayer, choices: Sequence[Choice]) -> list[float]:
+    def times_ms(layer: LinearLayer, choices: Sequence[Choice]) -> list[float]:
         node, tensor = nodes[layer.node], model.graph.initializers[layer.weight].const_value
         if layer.x not in shapes or tensor is None:
-            return [float("inf")] * len(choices)
+            return [float("inf")] * (len(choices) + 1)
         rng = np.random.default_rng(0)
         dense = alone(node, tensor, shapes[layer.x], 0 if layer.side == "left" else 1)
         weight = weight_of(model, layer)
@@ -42,9 +48,10 @@ def timer_of(model: ir.Model, shapes: Mapping[str, tuple[int, ...]], table: Late
             replace_by_chain(chain, "layer", [(rng.standard_normal(shape), axes) for shape, axes in stages])
             chains.append(chain)
         feeds = {"x": rng.standard_normal(shapes[layer.x]).astype(tensor.dtype.numpy())}
-        # What any run costs, whatever it computes, is paid once by the whole model.
-        empty, *times = table.times_ms([nothing(dense), dense, *chains], feeds)
-        spent = [max(time - empty, _RESOLUTION_MS) for time in times]
-        return [time / spent[0] for time in spent[1:]]
+        count = min(max(round(total / tensor.nbytes), 2), _MOST_COPIES)
+        single = [dense, *chains]
+        times = table.times_ms([*single, *(copies(one, count) for one in single)], feeds)
+        pairs = zip(times[: len(single)], times[len(single) :], strict=True)
+        return [max((many - one) / (count - 1), _RESOLUTION_MS) for one, many in pairs]
 
-    return shares
+    return times_ms

@@ -98,7 +98,7 @@ def _fit(
     """Return the chain, and what is to be added to the bias."""
     gap = 1.0
     if choice.form == "channel":
-        fit, held = _moments(_outputs_and_targets(layer, pairs, batches))
+        fit, held = moments_of(_outputs_and_targets(layer, pairs, batches))
         every = pooled(fit, held)
         gap = every.error(np.eye(len(weight)), np.zeros(len(weight))) / max(float(every.yy.sum()), 1e-30)
         rank = choice.ranks[0]
@@ -107,16 +107,16 @@ def _fit(
         fit, held = projected(fit, basis, bias), projected(held, basis, bias)
     else:
         factors = factorized(weight, choice.form, choice.ranks, seen.spectrum.basis, seen.power)
-        fit, held = _moments(_features_and_targets(layer, factors, weight.shape[2:], pairs, batches))
+        fit, held = moments_of(_features_and_targets(layer, factors, weight.shape[2:], pairs, batches))
     last = factors.stages[-1].weight.reshape(len(weight), -1)
     # Where a layer gives what the original does, its projection is the least-squares solution already.
     if gap > _UNCHANGED:
-        last = _refitted(fit, held, last)
+        last = refitted(fit, held, last)
     every = pooled(fit, held)
     return factors.with_last(last), every.mean_y - last @ every.mean_x - bias
 
 
-def _refitted(fit: Moments, held: Moments, last: np.ndarray) -> np.ndarray:
+def refitted(fit: Moments, held: Moments, last: np.ndarray) -> np.ndarray:
     """Return the weights that come closest to the targets; those that were there unless rows held out are closer."""
     if not held.count:
         return last
@@ -149,7 +149,7 @@ def _features_and_targets(
         yield factors.features(rows, kernel), targets
 
 
-def _moments(rows: Iterator[Rows]) -> tuple[Moments, Moments]:
+def moments_of(rows: Iterator[Rows]) -> tuple[Moments, Moments]:
     """Return the moments to fit, and those held out."""
     sums: tuple[Accumulator, Accumulator] | None = None
     for number, (features, targets) in enumerate(rows):

@@ -1,6 +1,6 @@
 """What becomes of each layer: decided from what it would lose and what it would cost, before anything is changed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -28,12 +28,14 @@ class Goal:
         rank_ratio: share of its full rank that each layer keeps at most.
         max_error: root mean square error that each layer makes at most, relative to the deviation of its outputs.
         macs: share of the model's multiply-accumulates that may remain.
+        latency: share of the model's time that may remain.
     """
 
     energy: float | None = None
     rank_ratio: float | None = None
     max_error: float | None = None
     macs: float | None = None
+    latency: float | None = None
 
 
 @dataclass
@@ -44,11 +46,13 @@ class Plan:
         chosen: of those to reduce, with what they lose by themselves and cost.
         refused: why the others stay.
         missed: why the goal is not reached; empty when it is.
+        time_share: predicted of the model; None where nothing was timed.
     """
 
     chosen: dict[str, Candidate] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     missed: str = ""
+    time_share: float | None = None
 
 
 def plan_ranks(
@@ -63,6 +67,7 @@ def plan_ranks(
     macs: Mapping[str, int | None] | None = None,
     total: int = 0,
     timer: Timer | None = None,
+    total_ms: float = 0.0,
 ) -> Plan:
     """Return what becomes of each layer; of those that reach the goal, what is predicted to be fastest.
 
@@ -77,8 +82,9 @@ def plan_ranks(
         macs: of each layer, for the same; None where that is unknown.
         total: of the whole model.
         timer: predicts times; None to predict them by multiply-accumulates.
+        total_ms: time of the whole model, where there is a timer.
     """
-    plan = Plan()
+    plan, dense_ms = Plan(), dict[str, float]()
     tables = dict[str, list[Candidate]]()
     for name, layer in layers.items():
         weight = weight_of(model, layer)
@@ -87,19 +93,30 @@ def plan_ranks(
         table = candidates(weight, usable, strides, block, seen.get(name))
         fast = [c for c in table if c.macs <= (MOST_MACS if timer is None else MOST_TIME)]
         if timer is not None and fast:
-            shares = timer(layer, [c.choice for c in fast])
+            dense_ms[name], *times = timer(layer, [c.choice for c in fast])
+            shares = [time / dense_ms[name] for time in times]
             fast = [replace(c, cost=share) for c, share in zip(fast, shares, strict=True) if share <= MOST_TIME]
         if not fast:
             plan.refused[name] = _too_small(weight.shape, usable, block, measured=timer is not None)
             continue
-        if goal.macs is not None:
+        if goal.macs is not None or goal.latency is not None:
             tables[name] = fast
             continue
         reason = _choose(plan, name, weight, table, fast, goal, block, bool(seen))
         if reason:
             plan.refused[name] = reason
-    if goal.macs is not None:
-        _mix(plan, model, layers, seen, tables, goal.macs, samples, macs or {}, total)
+    if tables:
+        harm = output_harm(model, layers, seen, tables, samples) if samples is not None and seen else {}
+        # What a layer's own error says of the outputs differs by orders of magnitude between layers.
+        weighed = {n: [replace(c, error=c.error * harm.get(n, 1.0)) for c in t] for n, t in tables.items()}
+        if goal.latency is not None:
+            _mix(plan, tables, weighed, "time", dense_ms, total_ms, goal.latency, lambda c: c.cost)
+        elif goal.macs is not None:
+            known = {name: float((macs or {}).get(name) or 0) for name in tables}
+            _mix(plan, tables, weighed, "work", known, float(total), goal.macs, lambda c: c.macs)
+    if timer is not None and total_ms > 0:
+        saved = sum(dense_ms[name] * (1 - c.cost) for name, c in plan.chosen.items())
+        plan.time_share = max(1 - saved / total_ms, 0.0)
     return plan
 
 
@@ -164,30 +181,26 @@ def _ranks(choice: Choice) -> str:
 
 def _mix(
     plan: Plan,
-    model: ir.Model,
-    layers: Mapping[str, LinearLayer],
-    seen: Mapping[str, Seen],
     tables: Mapping[str, list[Candidate]],
+    weighed: Mapping[str, list[Candidate]],
+    what: str,
+    work: Mapping[str, float],
+    total: float,
     goal: float,
-    samples: Samples | None,
-    macs: Mapping[str, int | None],
-    total: int,
+    share: Callable[[Candidate], float],
 ) -> None:
-    known = {name: float(macs.get(name) or 0) for name in tables}
-    for name in [n for n, cost in known.items() if not cost]:
+    """Put the mix into the plan that loses least of what `weighed` tells and leaves a share `goal` of `total`."""
+    for name in [n for n in tables if not work[n]]:
         plan.refused[name] = "its multiply-accumulates are unknown"
-    usable = {name: table for name, table in tables.items() if known[name]}
-    known = {name: known[name] for name in usable}
-    harm = output_harm(model, layers, seen, usable, samples) if samples is not None and seen else {}
-    # What a layer's own error says of the outputs differs by orders of magnitude between layers.
-    weighted = {n: [replace(c, error=c.error * harm.get(n, 1.0)) for c in t] for n, t in usable.items()}
-    rest = total - sum(known.values())
-    chosen = best_mix(weighted, known, goal * total - rest)
-    for name, table in usable.items():
+    usable = {name: table for name, table in weighed.items() if work[name]}
+    known = {name: work[name] for name in usable}
+    rest = max(total - sum(known.values()), 0.0)
+    chosen = best_mix(usable, known, goal * total - rest, share)
+    for name in usable:
         if name in chosen:
-            plan.chosen[name] = next(c for c in table if c.choice == chosen[name])
+            plan.chosen[name] = next(c for c in tables[name] if c.choice == chosen[name])
         else:
             plan.refused[name] = "the goal is reached without it, at less loss"
-    left = rest + sum(cost * (plan.chosen[n].macs if n in plan.chosen else 1.0) for n, cost in known.items())
+    left = rest + sum(cost * (share(plan.chosen[n]) if n in plan.chosen else 1.0) for n, cost in known.items())
     if left > goal * total * (1 + 1e-9):
-        plan.missed = f"{goal:.0%} of the work cannot be reached, {left / max(total, 1):.0%} can"
+        plan.missed = f"{goal:.0%} of the {what} cannot be reached, {left / max(total, 1e-12):.0%} can"

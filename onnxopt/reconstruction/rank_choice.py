@@ -1,13 +1,12 @@
 """Which form and which ranks a layer gets: what each would lose and cost, and the best mix within a budget."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
 import numpy as np
-import scipy.optimize
-import scipy.sparse
 
+from onnxopt.allocation import Option, choose
 from onnxopt.reconstruction.factors import Form, factorized, largest_ranks, stage_shapes, truncated, unfolded
 from onnxopt.reconstruction.low_rank import Spectrum, evbmf_rank
 from onnxopt.reconstruction.low_rank_fit import Choice
@@ -15,6 +14,8 @@ from onnxopt.reconstruction.low_rank_seen import Seen
 
 MOST_MACS = 0.6
 """Share of the multiply-accumulates above which a chain was not faster when measured; overheads eat the rest."""
+_ANY_ERROR = 1e-12
+"""So that a layer that loses nothing is not reduced for nothing."""
 _TRIED = 8
 """Ranks per form that are tried where each costs a decomposition."""
 
@@ -75,7 +76,11 @@ def candidates(
             macs = macs_share(choice, weight.shape, strides)
             if macs >= 1.0:
                 continue
-            lost = spectrum.error(ranks[0]) if whole is None else _error(weight, truncated(whole, ranks).weight(), seen)
+            lost = (
+                spectrum.error(ranks[0])
+                if whole is None
+                else relative_error(weight, truncated(whole, ranks).weight(), seen)
+            )
             found.append(Candidate(choice, lost, macs, macs))
     return sorted(found, key=lambda c: (c.cost, c.error))
 
@@ -87,42 +92,29 @@ def evbmf_ranks(weight: np.ndarray, form: Form) -> tuple[int, ...]:
     return (evbmf_rank(unfolded(weight, form)),)
 
 
-def best_mix(tables: Mapping[str, Sequence[Candidate]], macs: Mapping[str, float], budget: float) -> dict[str, Choice]:
+def best_mix(
+    tables: Mapping[str, Sequence[Candidate]],
+    work: Mapping[str, float],
+    budget: float,
+    share: Callable[[Candidate], float] = lambda candidate: candidate.macs,
+) -> dict[str, Choice]:
     """Return what to take of each table so that least is lost in all, and at most `budget` remains of the work.
 
     A knapsack with one choice per layer; what is in no table, and layers without a choice, keep all their work.
 
     Args:
         tables: candidates by layer, their errors comparable between layers.
-        macs: of each of these layers.
-        budget: multiply-accumulates that may remain of them together; when that is less than can be reached, the
-            cheapest of all is taken.
+        work: of each of these layers: multiply-accumulates, or milliseconds.
+        budget: that may remain of it together; when that is less than can be reached, the cheapest of all is taken.
+        share: of its layer's work that a candidate needs.
     """
     names = [name for name in tables if tables[name]]
-    options = [(i, c) for i, name in enumerate(names) for c in tables[name]]
-    if not options:
-        return {}
-    saved = np.array([macs[names[i]] * (1 - c.macs) for i, c in options])
-    needed = sum(macs.values()) - budget
-    if needed <= 0:
-        return {}
-    reachable = sum(max(macs[n] * (1 - c.macs) for c in tables[n]) for n in names)
-    if needed >= reachable:
-        return {n: min(tables[n], key=lambda c: (c.macs, c.error)).choice for n in names}
-    one_each = scipy.sparse.csr_array(
-        (np.ones(len(options)), ([i for i, _ in options], range(len(options)))), shape=(len(names), len(options))
-    )
-    solved = scipy.optimize.milp(
-        np.array([c.error for _, c in options]) + 1e-12,
-        integrality=np.ones(len(options), np.int64),
-        bounds=scipy.optimize.Bounds(0, 1),
-        constraints=[
-            scipy.optimize.LinearConstraint(one_each, -np.inf, 1),
-            scipy.optimize.LinearConstraint(saved[None, :] / needed, 1 - 1e-9, np.inf),
-        ],
-    )
-    assert solved.x is not None, "the cheapest of every table is a solution"
-    return {names[i]: c.choice for (i, c), taken in zip(options, solved.x, strict=True) if taken > 0.5}
+    levels = [
+        [Option(0.0, work[n]), *(Option(c.error + _ANY_ERROR, work[n] * share(c)) for c in tables[n])] for n in names
+    ]
+    rest = sum(work.values()) - sum(work[name] for name in names)
+    taken = choose(levels, cost_limit=budget - rest)
+    return {name: tables[name][level - 1].choice for name, level in zip(names, taken, strict=True) if level}
 
 
 def _grid(form: Form, shape: tuple[int, ...], block: int) -> Iterator[tuple[int, ...]]:
@@ -140,7 +132,8 @@ def _grid(form: Form, shape: tuple[int, ...], block: int) -> Iterator[tuple[int,
             yield inner, rank
 
 
-def _error(weight: np.ndarray, approximation: np.ndarray, seen: Seen | None) -> float:
+def relative_error(weight: np.ndarray, approximation: np.ndarray, seen: Seen | None) -> float:
+    """Return the variance that is lost of a layer's outputs, as a share; of its weights where there are no samples."""
     matrix, lost = (a.reshape(len(weight), -1) for a in (weight, weight - approximation))
     if seen is None or seen.patches is None:
         return float(np.square(lost).sum() / max(np.square(matrix).sum(), 1e-30))

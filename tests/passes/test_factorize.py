@@ -244,20 +244,70 @@ def test_an_emulated_processor_cannot_verify(monkeypatch) -> None:
     assert any(skip.reason == "not verified to be faster: QEMU" for skip in step.skipped)
 
 
-def test_measured_times_decide_which_layers_pay(monkeypatch) -> None:
-    """A table in which only the ranks below 16 of chains are fast."""
+def table_by(time_ms, monkeypatch) -> None:
+    """Let a weight take what `time_ms` says of its smaller side, instead of being measured."""
 
     def clock(models, feeds, runtime):
-        ranks = [
-            min((min(v.const_value.shape.numpy()) for v in m.graph.initializers.values()), default=0) for m in models
-        ]
-        return [0.5 if 0 < rank < 16 else 0.01 if rank == 0 else 1.0 for rank in ranks]
+        matrices = [[v.const_value.shape.numpy() for v in m.graph.initializers.values()] for m in models]
+        return [sum(time_ms(min(shape)) for shape in shapes if len(shape) == 2) for shapes in matrices]
 
     table = LatencyTable(None, clock=clock, emulation=lambda: None)
     monkeypatch.setattr(factorize, "LatencyTable", lambda folder: table)
+
+
+def test_measured_times_decide_which_layers_pay(monkeypatch) -> None:
+    """A table in which only the ranks below 16 of chains are fast."""
+    table_by(lambda rank: 0.25 if rank < 16 else 1.0, monkeypatch)
     _, step = run(mlp(), rank_ratio=0.9, measured=True)
     assert factorized(step)
-    assert all("rank 12" in edit.action for edit in step.edits)
+    assert all("rank 12" in edit.action for edit in step.edits if edit.target != "graph")
+
+
+@pytest.mark.parametrize("aware", [False, True])
+def test_a_share_of_the_time_is_predicted_from_the_layers(monkeypatch, aware: bool) -> None:
+    """Four layers of 64 ms each, whose chains take twice their rank."""
+    table_by(float, monkeypatch)
+    model = mlp()
+    _, step = run(model, mixed(model) if aware else None, latency=0.5)
+    ranks = [int(e.action.split("rank ")[1].split(":")[0]) for e in step.edits if e.target != "graph"]
+    predicted = (2 * sum(ranks) + 64 * (4 - len(ranks))) / 256
+    assert 0.4 < predicted <= 0.5
+    assert step.edits[-1].action == f"predicted to take {predicted:.0%} of the time"
+
+
+def test_a_share_of_the_time_that_was_missed_is_aimed_at_again(monkeypatch) -> None:
+    table_by(float, monkeypatch)
+    shares = iter([0.7, 0.5])
+    monkeypatch.setattr(factorize, "_time_share", lambda *_: (next(shares), ""))
+    _, step = run(mlp(), latency=0.5, verify=True)
+    assert step.edits[-1].action == "predicted to take 28% of the time, measured 50%"
+    assert not any("not reached" in skip.reason for skip in step.skipped)
+    monkeypatch.setattr(factorize, "_time_share", lambda *_: (0.9, ""))
+    _, step = run(mlp(), latency=0.5, verify=True)
+    assert any(skip.reason == "50% of the time was not reached: 90% was measured" for skip in step.skipped)
+
+
+@pytest.mark.parametrize("op", ["LSTM", "GRU"])
+@pytest.mark.parametrize("aware", [False, True])
+def test_the_input_product_of_recurrent_layers(op: str, aware: bool) -> None:
+    net, rows = Net(64), {"LSTM": 4, "GRU": 3}[op] * 16
+    mix = net.rng.standard_normal((2 * rows, 40)) * np.logspace(0, -3, 40) @ net.rng.standard_normal((40, 40)) / 6
+    weight = net.const(mix.reshape(2, rows, 40).astype(np.float32))
+    states = (weight, net.weight(2, rows, 16), net.weight(2, 2 * rows))
+    net.node(op, "x", *states, out="y", name="cell", hidden_size=16, direction="bidirectional")
+    model = net.model([("x", F, [7, "batch", 40])], [("y", F, [7, 2, "batch", 16])])
+    samples = builders.samples_of(model, 1) if aware else None
+    result, step = run(model, samples, rank_ratio=0.3)
+    assert factorized(step) == {"cell"}
+    assert [node.op_type for node in result.graph] == ["MatMul", op]
+    assert step.difference is not None
+    assert step.difference < numerics.EXACT_RELATIVE
+    assert anatomy_of(result).parameters < 0.8 * anatomy_of(model).parameters
+    feeds = builders.feeds_of(model)
+    before, after = builders.run(model, feeds)[0], builders.run(result, feeds)[0]
+    assert np.square(after - before).sum() < 0.1 * np.square(before).sum()
+    _, step = run(model, samples, rank_ratio=0.3, exclude=("cell",))
+    assert [(skip.target, skip.reason) for skip in step.skipped] == [("cell", "excluded by name")]
 
 
 def test_half_precision_stays_half() -> None:

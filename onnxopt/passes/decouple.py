@@ -1,0 +1,198 @@
+"""Convolutions become sums of depthwise-separable ones."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Annotated, ClassVar
+
+import numpy as np
+import onnx_ir as ir
+from pydantic import Field
+
+from onnxopt.errors import OnnxoptError, UsageError
+from onnxopt.graph.channels import normalized
+from onnxopt.graph.check import require_nodes
+from onnxopt.graph.layers import anatomy_of
+from onnxopt.graph.probe import probe
+from onnxopt.graph.separable_edit import replace_by_separable
+from onnxopt.measure.equivalence import largest_difference, runnable
+from onnxopt.measure.latency import measure_latency
+from onnxopt.measure.latency_table import cache_folder
+from onnxopt.measure.session import Runtime
+from onnxopt.model_file import probe_feeds, signature_of
+from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
+from onnxopt.reconstruction.batches import rebatched
+from onnxopt.reconstruction.layers import LinearLayer, drop_zero_biases, with_biases
+from onnxopt.reconstruction.low_rank_seen import Seen, seen_by, weight_of
+from onnxopt.reconstruction.rank_choice import relative_error
+from onnxopt.reconstruction.reducible import reducible
+from onnxopt.reconstruction.separable import macs_share, most_terms, separate, separated
+from onnxopt.reconstruction.separable_timer import SeparableTimer
+from onnxopt.samples import Feeds, Samples
+
+_LEAST_MACS = 1_000_000
+"""Below, one more node takes the time that is saved."""
+_USUAL_ERROR = 0.2
+_PROVED, _PROVED_HALF = 1e-4, 4e-3
+_SECONDS, _EPOCHS = 2.0, 4
+
+
+@dataclass(frozen=True)
+class Decouple(Pass):
+    """Replace convolutions by a kernel on each channel alone and a 1 x 1 convolution that mixes them, where faster.
+
+    Each input channel gets one or several kernels. With calibration samples the 1 x 1 weights are fitted to what the
+    layer gave, and make up for the layers before it. The form of MobileNet without training; where it loses too much,
+    or is measured to be no faster, the layer stays and the reason says how much.
+
+        Conv(3x3, 64 -> 96)   ->   Conv(3x3, 64 groups, 64 -> 128) - Conv(1x1, 128 -> 96)
+
+    Attributes:
+        terms: kernels per input channel.
+        max_error: error that a layer makes at most before it is fitted, relative to the standard deviation of its
+            outputs; each gets the fewest terms for it. 0.2 when neither is given.
+        verify: measure layers and the whole model, and undo what does not make them faster.
+        cache: keep the times of layers in the user's cache folder.
+        exclude: names of nodes to leave whole.
+    """
+
+    name: ClassVar[str] = "decouple"
+    effect: ClassVar[Effect] = Effect.LOSSY
+
+    terms: Annotated[int, Field(ge=1)] | None = None
+    max_error: Annotated[float, Field(gt=0, lt=1)] | None = None
+    verify: bool = True
+    cache: bool = True
+    exclude: tuple[str, ...] = ()
+
+    def apply(self, model: ir.Model, context: Context) -> Applied:
+        """Decouple the convolutions of `model`; says which stayed whole and why.
+
+        Raises:
+            UsageError: ONX102 `exclude` names something that is not there, ONX109 both goals are given.
+        """
+        if self.terms is not None and self.max_error is not None:
+            raise UsageError(
+                "ONX109",
+                "options of pass decouple contradict each other",
+                where="terms, max_error",
+                why="each says how far to go",
+                hint="Give one of them.",
+            )
+        work = normalized(model)
+        require_nodes(work, self.exclude)
+        samples = rebatched(model, context.calibration)
+        biases = with_biases(work) if samples is not None else set[str]()
+        layers, skipped = self._layers(work, observed=samples is not None)
+        if not layers:
+            return Applied(model, (), tuple(skipped))
+        seen = seen_by(work, list(layers.values()), samples) if samples is not None else {}
+        feeds = _one_sample(model, context.calibration)
+        chosen, reasons = self._terms(work, layers, seen, feeds)
+        skipped += [Skip(name, reason) for name, reason in reasons.items()]
+        if not chosen:
+            return Applied(model, (), tuple(skipped))
+        wanted, sums = separate(work, layers, chosen, samples)
+        result = wanted.clone()
+        for name, separable in sums.items():
+            replace_by_separable(result, name, separable.depthwise(), separable.mix)
+        drop_zero_biases(result, biases)
+        kinds = {work.graph.initializers[layers[name].weight].dtype for name in chosen}
+        difference, reason = _proved(wanted, result, feeds, _PROVED_HALF if ir.DataType.FLOAT16 in kinds else _PROVED)
+        share = _time_share(model, result, feeds) if not reason and self.verify else None
+        if share is not None and share >= 1.0:
+            reason = f"undone: the model was measured to take {share:.2f} of the time"
+        if reason:
+            return Applied(model, (), (*skipped, *(Skip(name, reason) for name in chosen)))
+        edits = [Edit(name, _told(count, weight_of(work, layers[name]).shape)) for name, count in chosen.items()]
+        if share is not None:
+            edits.append(Edit("graph", f"measured to take {share:.0%} of the time"))
+        return Applied(result, tuple(edits), tuple(skipped), difference)
+
+    def _layers(self, model: ir.Model, *, observed: bool) -> tuple[dict[str, LinearLayer], list[Skip]]:
+        """Return the convolutions with a kernel, and why others stay."""
+        found, refused = reducible(model, self.exclude, observed=observed)
+        convolutions = {node.name for node in model.graph if node.op_type in ("Conv", "ConvTranspose")}
+        skipped = [Skip(name, reason) for name, reason in refused.items() if name in convolutions]
+        layers = dict[str, LinearLayer]()
+        for name in (n for n in found if n in convolutions):
+            window = found[name].window
+            if window is None or prod(window.kernel) == 1:
+                skipped.append(Skip(name, "its kernel is 1 x 1"))
+            else:
+                layers[name] = found[name]
+        return layers, skipped
+
+    def _terms(
+        self, model: ir.Model, layers: Mapping[str, LinearLayer], seen: Mapping[str, Seen], feeds: Feeds
+    ) -> tuple[dict[str, int], dict[str, str]]:
+        """Return the terms of each layer that is to change, and why others stay."""
+        chosen, reasons = dict[str, int](), dict[str, str]()
+        timer = None
+        if self.verify:
+            shapes = probe(model, {name: array.shape for name, array in feeds.items()}).shapes
+            timer = SeparableTimer(model, shapes, cache_folder() if self.cache else None)
+        macs = {layer.name: layer.macs or 0 for layer in anatomy_of(_fixed(model, feeds)).layers}
+        for name, layer in layers.items():
+            weight = weight_of(model, layer)
+            if self.verify and macs.get(name, 0) < _LEAST_MACS:
+                reasons[name] = "so little work that one more node takes the time that is saved"
+                continue
+            count = self._count(weight, seen.get(name))
+            share = macs_share(count, weight.shape)
+            if share >= 1.0:
+                reasons[name] = f"{count} terms are needed, with {share:.0%} of its multiply-accumulates"
+                continue
+            reason = timer.too_slow(layer, weight, count) if timer is not None else ""
+            if reason:
+                reasons[name] = reason
+            else:
+                chosen[name] = count
+        return chosen, reasons
+
+    def _count(self, weight: np.ndarray, seen: Seen | None) -> int:
+        most = most_terms(weight.shape)
+        if self.terms is not None:
+            return min(self.terms, most)
+        allowed = (self.max_error or _USUAL_ERROR) ** 2
+        counts = range(1, most)
+        return next((n for n in counts if relative_error(weight, separated(weight, n).weight(), seen) <= allowed), most)
+
+
+def _fixed(model: ir.Model, feeds: Feeds) -> ir.Model:
+    fixed = model.clone()
+    for value in fixed.graph.inputs:
+        array = feeds.get(value.name or "")
+        if array is not None:
+            value.shape = ir.Shape(array.shape)
+    return fixed
+
+
+def _one_sample(model: ir.Model, samples: Samples | None) -> Feeds:
+    if samples is not None and len(samples):
+        return next(iter(samples if samples.fixed_batch else samples.with_batch_size(1)))
+    return probe_feeds(signature_of(model), dynamic=1)
+
+
+def _proved(wanted: ir.Model, result: ir.Model, feeds: Feeds, limit: float) -> tuple[float, str]:
+    """Return how far the result is from what it must compute, and what speaks against it."""
+    batches = runnable(wanted, signature_of(wanted), [feeds, probe_feeds(signature_of(wanted), seed=1)])
+    if not batches:
+        return 0.0, "the model runs on no made-up input, so nothing can be proved"
+    try:
+        difference = largest_difference(wanted, result, batches)
+    except OnnxoptError as error:
+        return 0.0, f"not kept: {error.why or error.what}".replace("\n", " ")
+    return difference, "" if difference <= limit else f"not kept: the sum differs from its weight by {difference:.1e}"
+
+
+def _time_share(before: ir.Model, after: ir.Model, feeds: Feeds) -> float:
+    models = {"before": before, "after": after}
+    timed = measure_latency(models, feeds, Runtime(), seconds=_SECONDS, epochs=_EPOCHS)["after"]
+    assert timed.speedup is not None
+    return 1 / timed.speedup.value
+
+
+def _told(terms: int, shape: tuple[int, ...]) -> str:
+    kernels = "one kernel" if terms == 1 else f"{terms} kernels"
+    return f"{kernels} per channel, then 1 x 1: {macs_share(terms, shape):.0%} of its multiply-accumulates"

@@ -1,0 +1,91 @@
+"""Weights as codes of a palette: the nearest of a few hundred values, or of so many pairs or fours of values."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+COLOURS = 256
+"""As many as one byte tells apart."""
+_ROUNDS = 20
+_TRAINED_ON = 1 << 15
+"""Vectors that centres are fitted to; more hardly move them."""
+_CHUNK = 1 << 14
+
+
+@dataclass(frozen=True)
+class Palette:
+    """An array told by one byte per value or group of neighbouring values.
+
+    Attributes:
+        colours: shape (colours, values per code).
+        codes: uint8, in the order of the flat array.
+    """
+
+    colours: np.ndarray
+    codes: np.ndarray
+
+    def array(self) -> np.ndarray:
+        """Return the flat array that the codes stand for."""
+        return np.asarray(self.colours[self.codes].reshape(-1))
+
+
+def palette_of(array: np.ndarray, group: int, seed: int = 0) -> Palette:
+    """Return the palette of an array by k-means: so few values that least is lost in squares.
+
+    Han, Mao and Dally, "Deep Compression", ICLR 2016; with groups of values Gong, Liu, Yang and Bourdev, "Compressing
+    Deep Convolutional Networks using Vector Quantization", 2014. What is zero stays zero.
+
+    Args:
+        array: of any shape whose size `group` divides.
+        group: neighbouring values that share a code: 1, 2 or 4 for 8, 4 or 2 bits per value.
+        seed: of the vectors that are looked at, where there are many.
+    """
+    rows = array.reshape(-1, group).astype(np.float32)
+    rng = np.random.default_rng(seed)
+    some = rows if len(rows) <= _TRAINED_ON else rows[np.sort(rng.choice(len(rows), _TRAINED_ON, replace=False))]
+    centres = _first(some, rng)
+    for _ in range(_ROUNDS):
+        codes = _nearest(some, centres)
+        moved = _means(some, codes, centres)
+        if np.array_equal(moved, centres):
+            break
+        centres = moved
+    if bool(np.any(~rows.any(axis=1))):
+        centres[int(np.argmin(np.square(centres).sum(1)))] = 0.0
+    return Palette(centres.astype(array.dtype), _nearest(rows, centres).astype(np.uint8))
+
+
+def _first(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return centres to begin with: all vectors where there are few, else spread over their quantiles or drawn."""
+    different = np.unique(rows, axis=0)
+    if len(different) <= COLOURS:
+        return different
+    if rows.shape[1] == 1:
+        # Between where the values are and where their range is: the best centres are denser than the range, but less so
+        # than the values.
+        spread = np.linspace(0, 1, COLOURS)
+        low, high = different[0, 0], different[-1, 0]
+        return np.asarray((np.quantile(rows, spread) + low + spread * (high - low)) / 2, np.float32)[:, None]
+    return different[np.sort(rng.choice(len(different), COLOURS, replace=False))]
+
+
+def _nearest(rows: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    if rows.shape[1] == 1:
+        order = np.argsort(centres[:, 0], kind="stable")
+        ordered = centres[order, 0]
+        return np.asarray(order[np.searchsorted((ordered[1:] + ordered[:-1]) / 2, rows[:, 0])])
+    half = np.square(centres).sum(1) / 2
+    found = [np.argmin(half - rows[i : i + _CHUNK] @ centres.T, axis=1) for i in range(0, len(rows), _CHUNK)]
+    return np.concatenate(found)
+
+
+def _means(rows: np.ndarray, codes: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """Return the mean of each centre's rows; a centre without any goes where the error is largest."""
+    counts = np.bincount(codes, minlength=len(centres))
+    columns = [np.bincount(codes, column, len(centres)) for column in rows.T.astype(np.float64)]
+    moved = (np.stack(columns, 1) / np.maximum(counts, 1)[:, None]).astype(np.float32)
+    empty = np.flatnonzero(counts == 0)
+    if len(empty):
+        far = np.argsort(-np.square(rows - centres[codes]).sum(1), kind="stable")
+        moved[empty] = rows[far[: len(empty)]]
+    return moved

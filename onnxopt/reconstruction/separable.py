@@ -1,0 +1,121 @@
+"""Convolutions as sums of depthwise-separable ones."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxopt.measure.activations import Arrays
+from onnxopt.measure.replay import Replay, live_values
+from onnxopt.reconstruction.layers import LinearLayer, bias_of, write
+from onnxopt.reconstruction.low_rank import pooled
+from onnxopt.reconstruction.low_rank_fit import moments_of, refitted
+from onnxopt.reconstruction.low_rank_seen import batches_of, seed_of, weight_of
+from onnxopt.samples import Samples
+
+_MOST_PATCHES = 16384
+
+
+@dataclass(frozen=True)
+class Separable:
+    """A kernel on each input channel alone, several of them, and what mixes their outputs.
+
+    Attributes:
+        kernels: shape (inputs, terms, *kernel).
+        mix: shape (outputs, inputs * terms).
+    """
+
+    kernels: np.ndarray
+    mix: np.ndarray
+
+    def weight(self) -> np.ndarray:
+        """Return the one weight that does the same, shape (outputs, inputs, *kernel)."""
+        inputs, terms, *kernel = self.kernels.shape
+        mix = self.mix.reshape(-1, inputs, terms)
+        product = np.einsum("oit,itk->oik", mix, self.kernels.reshape(inputs, terms, -1))
+        return np.asarray(product.reshape(-1, inputs, *kernel))
+
+    def depthwise(self) -> np.ndarray:
+        """Return the weight of the convolution with one group per input, shape (inputs * terms, 1, *kernel)."""
+        inputs, terms, *kernel = self.kernels.shape
+        return self.kernels.reshape(inputs * terms, 1, *kernel)
+
+    def features(self, rows: np.ndarray) -> np.ndarray:
+        """Return what is mixed, shape (rows, inputs * terms), of patches, shape (rows, inputs * kernel positions)."""
+        inputs, terms = self.kernels.shape[:2]
+        kernels = self.kernels.reshape(inputs, terms, -1).astype(rows.dtype)
+        found = np.einsum("rik,itk->rit", rows.reshape(len(rows), inputs, -1), kernels)
+        return np.asarray(found.reshape(len(rows), -1))
+
+
+def separated(weight: np.ndarray, terms: int) -> Separable:
+    """Return the sum of so many depthwise-separable convolutions that comes closest to a weight.
+
+    Guo et al., "Network Decoupling: From Regular to Depthwise Separable Convolutions", BMVC 2018: the singular vectors
+    of what each input channel does to all outputs. With as many terms as kernel positions it is the weight itself.
+
+    Args:
+        weight: shape (outputs, inputs, *kernel).
+        terms: of each input channel.
+    """
+    outputs, inputs, *kernel = weight.shape
+    slices = np.moveaxis(weight.reshape(outputs, inputs, -1), 1, 0)
+    left, values, right = np.linalg.svd(slices, full_matrices=False)
+    mix = np.moveaxis(left[:, :, :terms] * values[:, None, :terms], 0, 1).reshape(outputs, -1)
+    return Separable(right[:, :terms].reshape(inputs, -1, *kernel), mix)
+
+
+def most_terms(shape: tuple[int, ...]) -> int:
+    """Return how many terms make any weight of `shape`."""
+    return min(prod(shape[2:]), shape[0])
+
+
+def macs_share(terms: int, shape: tuple[int, ...]) -> float:
+    """Return the multiply-accumulates of so many terms as a share of those of a dense weight of `shape`."""
+    size = prod(shape[2:])
+    return terms * (1 / shape[0] + 1 / size)
+
+
+def separate(
+    original: ir.Model, layers: Mapping[str, LinearLayer], terms: Mapping[str, int], samples: Samples | None
+) -> tuple[ir.Model, dict[str, Separable]]:
+    """Return `original` with the weights of sums of separable convolutions, and these sums, by node.
+
+    With samples the mixing weights and the bias are fitted by least squares to what the layers of the original give,
+    one after the other, on what the model changed so far gives them, where that helps on batches held out.
+
+    Args:
+        original: stays as it is; with samples every layer has a bias.
+        layers: those of `original`, by node, in graph order.
+        terms: of those to change.
+        samples: calibration samples; None to take the nearest weights.
+    """
+    result, found = original.clone(), dict[str, Separable]()
+    replays = (Replay(samples), Replay(samples)) if samples is not None else None
+    places = {node.name: number for number, node in enumerate(original.graph)}
+    for name, layer in layers.items():
+        if name not in terms:
+            continue
+        weight = weight_of(original, layer)
+        sums, offset = separated(weight, terms[name]), np.zeros(len(weight))
+        if replays is not None and samples is not None:
+            keep, values = live_values(original, places[name]), [layer.x, layer.y]
+            pairs = zip(replays[0].of(result, values, keep), replays[1].of(original, values, keep), strict=True)
+            fit, held = moments_of(_rows(layer, sums, pairs, batches_of(samples)))
+            sums = Separable(sums.kernels, refitted(fit, held, sums.mix))
+            every = pooled(fit, held)
+            offset = every.mean_y - sums.mix @ every.mean_x - bias_of(original, layer, len(weight))
+        write(result, layer, sums.weight().reshape(len(weight), -1), offset)
+        found[name] = sums
+    return result, found
+
+
+def _rows(
+    layer: LinearLayer, sums: Separable, pairs: Iterator[tuple[Arrays, Arrays]], batches: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for number, (ours, theirs) in enumerate(pairs):
+        limit = _MOST_PATCHES // batches + 1
+        rows, targets = layer.rows(ours[layer.x], theirs[layer.y], limit, seed_of(layer, number))
+        yield sums.features(rows), targets
