@@ -2,7 +2,8 @@
 
 import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, ClassVar
 
@@ -14,6 +15,8 @@ from onnxopt.graph.check import check_structure
 from onnxopt.model_file import Signature, signature_of
 from onnxopt.quantization.isa import Target
 from onnxopt.samples import Samples
+
+Progress = Callable[[str, int, int], None]
 
 
 class Effect(Enum):
@@ -39,8 +42,9 @@ class Context:
     Attributes:
         target: processor the result is for.
         calibration: samples to observe the model on; never the ones it is judged on.
-        teacher: model to imitate.
+        teacher: model to imitate; None for the one a pipeline starts with.
         seed: of everything random.
+        progress: told what a long pass is doing, how much is done and how much there is.
         cache: observations that other passes on the same context may reuse, under a key that says what was observed.
     """
 
@@ -48,6 +52,7 @@ class Context:
     calibration: Samples | None = None
     teacher: ir.Model | None = None
     seed: int = 0
+    progress: Progress = field(default=lambda what, done, total: None, compare=False, repr=False)
     cache: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
@@ -74,12 +79,14 @@ class Applied:
     Attributes:
         difference: largest difference of the outputs from what the pass proved them equal to, relative to each
             output's largest magnitude; None where a pass proves nothing.
+        curve: of a training: step, loss, and score on held-out samples, lower is better.
     """
 
     model: ir.Model
     edits: tuple[Edit, ...] = ()
     skipped: tuple[Skip, ...] = ()
     difference: float | None = None
+    curve: tuple[tuple[int, float, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,6 +111,7 @@ class Step:
     skipped: tuple[Skip, ...]
     duration_s: float
     difference: float | None = None
+    curve: tuple[tuple[int, float, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -127,6 +135,7 @@ class Pipeline:
             UsageError: ONX109 a pass needs data the context has not.
             ModelError: ONX306 a pass made an invalid model; it names the pass, its options and its step.
         """
+        context = replace(context, teacher=context.teacher or model)
         for spec in self.passes:
             _require(spec, context)
         signature = signature_of(model)
@@ -139,7 +148,7 @@ class Pipeline:
             if applied.edits:
                 _check(current, signature, f"{spec} (step {number} of {len(self.passes)})")
             duration_s = time.perf_counter() - start
-            steps.append(Step(spec, applied.edits, applied.skipped, duration_s, applied.difference))
+            steps.append(Step(spec, applied.edits, applied.skipped, duration_s, applied.difference, applied.curve))
         return Optimized(current, tuple(steps))
 
 
@@ -148,8 +157,6 @@ def _require(spec: Pass, context: Context) -> None:
         raise UsageError(
             "ONX109", "this pass needs calibration samples", where=spec.name, hint="Give some with --data."
         )
-    if Need.TEACHER in spec.needs and context.teacher is None:
-        raise UsageError("ONX109", "this pass needs a teacher model", where=spec.name, hint="Give one with --teacher.")
 
 
 def _check(model: ir.Model, signature: Signature, where: str) -> None:

@@ -7,10 +7,8 @@ from types import MappingProxyType
 import numpy as np
 import onnx_ir as ir
 
-from onnxopt.errors import NativeError
 from onnxopt.graph.channel_trace import Unit
 from onnxopt.graph.channels import ChannelGroup, Channels, normalized
-from onnxopt.measure.session import Runtime, Session
 from onnxopt.pipeline import Applied, Context, Edit, Skip
 from onnxopt.pruning.compensate import Compensated, Kept, compensate
 from onnxopt.pruning.consumers import consumers_of
@@ -20,13 +18,11 @@ from onnxopt.pruning.plan import Choices, Plan, choices
 from onnxopt.pruning.proof import cut_and_prove, proof_batches
 from onnxopt.pruning.ranking import by_elimination
 from onnxopt.pruning.request import Request
+from onnxopt.reconstruction.batches import rebatched
 from onnxopt.reconstruction.layers import drop_zero_biases, with_biases
 from onnxopt.reconstruction.merge import merged
 from onnxopt.samples import Feeds, Samples
 
-_BATCHES = 16
-"""Batches that calibration samples are read in at least, so that some can be held out."""
-_LARGEST_BATCH = 32
 _ATTEMPTS = 3
 _MIXED = "reads a mix of the units that stay in place of those that went"
 _PLURALS: Mapping[Unit, str] = MappingProxyType(
@@ -155,20 +151,6 @@ def limited(context: Context, samples: int = 256) -> Context:
     # Spread over all of them: samples often lie in the order of their classes.
     spread = np.linspace(0, len(calibration) - 1, samples).round().astype(np.int64)
     return replace(context, calibration=calibration.select(spread))
-
-
-def rebatched(model: ir.Model, samples: Samples | None) -> Samples | None:
-    """Return the samples in batches that some can be held out of; None where there are fewer than two."""
-    if samples is None or len(samples) < 2:
-        return None
-    wanted = samples.with_batch_size(min(max(len(samples) // _BATCHES, 1), _LARGEST_BATCH))
-    if wanted.batch_size > 1:
-        try:
-            Session(model, Runtime(optimization="none")).run(next(iter(wanted)))
-        except NativeError:
-            # Some models declare a free batch and run at one only.
-            wanted = samples.with_batch_size(1)
-    return wanted
 
 
 def _chooser(

@@ -91,6 +91,10 @@ class TorchModel(nn.Module):  # type: ignore[misc]  # torch is not typed here
         for key, tensor in (*self.weights.named_parameters(), *self.weights.named_buffers()):
             yield self.names[key], tensor
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what the weights are in a run, by key."""
+        return {**self.weights._parameters, **self.weights._buffers}
+
     def forward(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the outputs of one batch by name.
 
@@ -98,7 +102,7 @@ class TorchModel(nn.Module):  # type: ignore[misc]  # torch is not typed here
             DataError: ONX202 an input is missing.
             ModelError: ONX309 at these shapes an operator cannot be run.
         """
-        weights = {**self.weights._parameters, **self.weights._buffers}
+        weights = self.tensors()
         try:
             fed = [feeds[value.name or ""] for value in self._inputs]
         except KeyError as error:

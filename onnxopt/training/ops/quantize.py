@@ -1,6 +1,7 @@
 """Quantized values as floats that stand on the grid, so that a gradient passes straight through the rounding.
 
-Bengio et al., "Estimating or Propagating Gradients Through Stochastic Neurons", 2013. Scales are constants.
+Bengio et al., "Estimating or Propagating Gradients Through Stochastic Neurons", 2013. Where scales are weights their
+gradient is that of Esser et al., "Learned step size quantization", ICLR 2020: it follows from the same rounding.
 """
 
 from collections.abc import Mapping
@@ -31,7 +32,7 @@ def _quantize(site: Site) -> Apply:
 
     def quantize(x: Tensor, scale: Tensor, point: Tensor | None = None) -> Tensor:
         shift = 0.0 if point is None else _beside(point, x, axis).to(x.dtype)
-        steps = x / _beside(scale, x, axis).detach()
+        steps = x / _beside(scale, x, axis)
         # Outside the grid there is no gradient, on it that of the identity.
         smooth = (steps + shift).clamp(low, high)
         return smooth + ((steps.round() + shift).clamp(low, high) - smooth).detach()
@@ -48,7 +49,7 @@ def _dequantize(site: Site) -> Apply:
         values = x.to(scale.dtype)
         if point is not None:
             values = values - _beside(point, x, axis).to(scale.dtype)
-        return values * _beside(scale, x, axis).detach()
+        return values * _beside(scale, x, axis)
 
     return dequantize
 

@@ -1,0 +1,199 @@
+"""What training gives back after pruning, on the developer pack.
+
+    python bench/recovery.py [TASK_PART ...] [--steps 2000] [--limit 5000] [--rows none response ...] [--fresh]
+
+Every task removes a share of a network and teaches what is left by the network it was, on training samples whose
+labels are not used. Rows: `none` (only removed), `compensated` (least squares), then distillation of the compensated
+network by feature, response, relation and all three. `dense` is the whole network fine-tuned with labels for as many
+steps, for training on these samples alone may lift it. The `student` task teaches a narrow network of another
+architecture by a large one (`taught`) and by labels alone (`labels`).
+
+A row that is done is not done again: results are saved after each under `bench/results/`, pruned networks under
+`--work`.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+import torch
+from pack import Case, cases
+
+from onnxopt import model_file
+from onnxopt.catalog import format_pass, parse
+from onnxopt.graph.layers import anatomy_of
+from onnxopt.measure.environment import environment
+from onnxopt.measure.judge import LabelJudge
+from onnxopt.measure.metrics import metric_of
+from onnxopt.measure.session import Runtime
+from onnxopt.pipeline import Context, Optimized, Pipeline
+from onnxopt.quantization.isa import detect
+from onnxopt.samples import Samples
+
+RESULTS = Path(__file__).parent / "results"
+LOSSES: Mapping[str, str] = {
+    "feature": "[feature]",
+    "response": "[response]",
+    "relation": "[relation]",
+    "all": "[response,feature,relation]",
+}
+ROWS = ("none", "compensated", *LOSSES, "dense")
+IMAGES = "lr=0.001,batch_size=128,augment=[flip,crop]"
+PLAIN = "lr=0.0005,batch_size=32"
+
+
+@dataclass(frozen=True)
+class Task:
+    """Attributes:
+    model: name of the model that is pruned, and taught by itself unless there is a `teacher`.
+    prune: pass without its `compensate` option.
+    train: options of training, without steps and losses.
+    """
+
+    model: str
+    prune: str
+    train: str
+    teacher: str = ""
+
+
+def _macs(model: str, level: float, train: str) -> tuple[str, Task]:
+    # Only where layers are wide enough for whole registers are channels kept in multiples of them.
+    block = "auto" if "resnet9" in model else "1"
+    return f"{model}-{round(100 * (1 - level))}", Task(model, f"prune-channels{{macs={level},round_to={block}", train)
+
+
+TASKS: Mapping[str, Task] = {
+    **dict(_macs(f"cifar10_jpeg_{net}", level, IMAGES) for net in ("resnet20", "resnet56") for level in (0.5, 0.35)),
+    **dict([_macs("cifar10_jpeg_resnet9", 0.5, IMAGES)]),
+    "text_sst2-half": Task(
+        "text_sst2_bert_l2_d192", "prune-channels{ratio=0.5,scope=local,protect=[],round_to=1", PLAIN
+    ),
+    **dict(_macs(f"tf_kws_{net}", 0.5, PLAIN) for net in ("ds_cnn_s", "lstm_m", "dnn_m")),
+    "student": Task(
+        "cifar10_jpeg_resnet9", "reinit-narrow{width=0.25", f"{IMAGES},batch_norm=trained", "cifar10_jpeg_resnet56"
+    ),
+}
+
+
+class Bench:
+    """One task: its models, its samples, its judge."""
+
+    def __init__(self, name: str, steps: int, limit: int, work: Path) -> None:
+        self.name, self.task, self.steps, self.work = name, TASKS[name], steps, work
+        self.case = _case(self.task.model)
+        self.model = model_file.load(self.case.path)
+        self.teacher = model_file.load(_case(self.task.teacher).path) if self.task.teacher else self.model
+        test = self.case.test()
+        offset = self.case.label_offset
+        test = test.take(min(limit, len(test)))
+        self.judge = LabelJudge(self.model, test, metric_of("top1", label_offset=offset), Runtime())
+        self.samples, self.count = _training(self.case), len(test)
+
+    def rows(self) -> Mapping[str, Callable[[], Optimized]]:
+        """Return what makes each row."""
+        if self.task.teacher:
+            return {
+                "taught": lambda: self._trained(self._pruned(), "distill", "losses=[response]"),
+                "labels": lambda: self._trained(self._pruned(), "finetune", ""),
+            }
+        made = {
+            "none": lambda: self._run(self.model, f"{self.task.prune},compensate=none}}"),
+            "compensated": lambda: self._run(self.model, f"{self.task.prune}}}"),
+            "dense": lambda: self._trained(self.model, "finetune", ""),
+        }
+        for name, losses in LOSSES.items():
+            made[name] = lambda losses=losses: self._trained(self._pruned(), "distill", f"losses={losses}")
+        return {name: made[name] for name in ROWS}
+
+    def _pruned(self) -> ir.Model:
+        file = self.work / f"{self.name}.onnx"
+        if not file.exists():
+            self.work.mkdir(parents=True, exist_ok=True)
+            model_file.save(self._run(self.model, f"{self.task.prune}}}").model, file)
+        return model_file.load(file)
+
+    def _trained(self, model: ir.Model, name: str, losses: str) -> Optimized:
+        options = ",".join(filter(None, (f"steps={self.steps}", self.task.train, losses)))
+        return self._run(model, f"{name}{{{options}}}")
+
+    def _run(self, model: ir.Model, passes: str) -> Optimized:
+        return Pipeline(parse(passes)).run(model, Context(detect(), self.samples, teacher=self.teacher))
+
+    def measured(self, make: Callable[[], Optimized]) -> dict[str, Any]:
+        """Return one row."""
+        start = time.perf_counter()
+        made = make()
+        duration_s = time.perf_counter() - start
+        drop = self.judge.drop(self.judge.evaluate(made.model))
+        step = made.steps[-1]
+        return {
+            "spec": format_pass(step.spec),
+            "drop": drop.value,
+            "interval": [drop.interval.low, drop.interval.high],
+            "accuracy": self.judge.baseline().value - drop.value,
+            "macs_removed": 1 - anatomy_of(made.model).macs / max(anatomy_of(self.model).macs, 1),
+            "skipped": [skip.reason for skip in step.skipped][:5],
+            "curve": [list(point) for point in step.curve],
+            "duration_s": round(duration_s, 1),
+            "samples": len(self.samples),
+            "n": self.count,
+        }
+
+
+def _case(name: str) -> Case:
+    return next(case for case in cases([name]) if case.name == name)
+
+
+def _training(case: Case) -> Samples:
+    """Return what may be learned from: none of it is in the test part."""
+    task = case.entry["task"]
+    if task == "cifar10":
+        return case._pictures("cifar10_train_50k.npz")
+    return case._text("sst2_train5k.tsv") if task == "text" else case.calibration()
+
+
+def line(name: str, row: Mapping[str, Any]) -> str:
+    accuracy, points = f"{100 * row['accuracy']:.2f} %", f"{-100 * row['drop']:+.2f} points"
+    return f"  {name:12} {accuracy:>8} {points:>14} {row['macs_removed']:5.0%} of MACs gone {row['duration_s']:8.1f} s"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("only", nargs="*", help="parts of task names")
+    parser.add_argument("--rows", nargs="+", help="rows to make")
+    parser.add_argument("--steps", type=int, default=2000, help="of the optimizer")
+    parser.add_argument("--limit", type=int, default=5000, help="test samples")
+    parser.add_argument("--threads", type=int, default=2, help="of torch")
+    parser.add_argument("--fresh", action="store_true", help="do rows again")
+    parser.add_argument("--work", type=Path, default=Path("runs/recovery"), help="where pruned networks go")
+    parser.add_argument("--out", type=Path, help="where the JSON goes, and is resumed from")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    out = args.out or RESULTS / f"{date.today().isoformat()}-recovery.json"
+    saved = json.loads(out.read_text()) if out.exists() and not args.fresh else {"results": {}}
+    for name in TASKS:
+        if args.only and not any(part in name for part in args.only):
+            continue
+        bench = Bench(name, args.steps, args.limit, args.work)
+        found = saved["results"].setdefault(name, {"baseline_accuracy": bench.judge.baseline().value, "rows": {}})
+        print(f"\n{name}: {100 * found['baseline_accuracy']:.2f} % (n={bench.count})", flush=True)
+        for row, make in bench.rows().items():
+            if args.rows and row not in args.rows:
+                continue
+            key = row if row in ("none", "compensated") else f"{row}@{args.steps}"
+            if key not in found["rows"]:
+                found["rows"][key] = {**bench.measured(make), "threads": args.threads, "environment": environment()}
+                out.write_text(json.dumps(saved, indent=1, default=str) + "\n")
+            print(line(row, found["rows"][key]), flush=True)
+    print(f"\nWritten: {out}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,110 @@
+"""Prune a little, let the rest learn, prune further: more can go than at once."""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+import onnx_ir as ir
+from pydantic import Field
+
+from onnxopt.graph.layers import anatomy_of
+from onnxopt.passes.distill import Distill
+from onnxopt.passes.prune_channels import PruneChannels
+from onnxopt.passes.prune_weights import PruneWeights
+from onnxopt.pipeline import Applied, Context, Edit, Effect, Need, Pass, Skip
+
+_NEARLY = 1e-3
+
+
+@dataclass(frozen=True)
+class PruneGradually(Pass):
+    """Remove weights or channels in rounds, with training from the original model after each; needs `train`.
+
+    After round t of n the share (1 - (1 - t/n)^3) of what is to go is gone, so that most goes early, while there is
+    plenty: Zhu and Gupta, "To prune, or not to prune", 2017. What is gone stays gone while the rest learns. Channels
+    are made up for by least squares before they are trained, as in prune-channels.
+
+    Attributes:
+        sparsity: share of the weights of each layer that are zero in the end.
+        macs: share of the multiply-accumulates that may remain; removes channels in place of weights when given.
+        rounds: of pruning and training.
+        epochs: times the samples are seen in each round.
+        steps: of the optimizer in each round, in place of `epochs`; 0 for none.
+        lr: highest learning rate of each round; it falls to zero by a half cosine.
+        batch_size: samples per step.
+        scope: of weights: `local` takes the same share of each layer, `global` the smallest of all layers together.
+        round_to: channels are kept in multiples of it; `auto` is the width of the target's registers.
+        exclude: names of nodes that stay whole.
+        samples: to choose channels by, at most.
+        augment: `flip`, `crop`, `cutout`, `mixup`, for images.
+        device: of torch, such as `cpu` or `cuda`.
+    """
+
+    name: ClassVar[str] = "prune-gradually"
+    effect: ClassVar[Effect] = Effect.LOSSY
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.CALIBRATION, Need.TEACHER})
+
+    sparsity: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    macs: Annotated[float, Field(gt=0, lt=1)] | None = None
+    rounds: Annotated[int, Field(ge=1, le=100)] = 4
+    epochs: Annotated[float, Field(gt=0)] = 3.0
+    steps: Annotated[int, Field(ge=0)] = 0
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    scope: Literal["local", "global"] = "local"
+    round_to: Literal["auto", 1, 2, 4, 8, 16, 32, 64] = "auto"
+    exclude: tuple[str, ...] = ()
+    samples: Annotated[int, Field(ge=2)] = 256
+    augment: tuple[Literal["flip", "crop", "cutout", "mixup"], ...] = ()
+    device: str = "cpu"
+
+    def apply(self, model: ir.Model, context: Context) -> Applied:
+        """Prune and train in turn; says what each round came to.
+
+        Raises:
+            UsageError: ONX102 `exclude` names something that is not there, ONX108 torch is not installed.
+        """
+        import onnxopt.training  # noqa: F401  # says at once that torch is not installed
+
+        learn = Distill(
+            epochs=self.epochs,
+            steps=self.steps,
+            lr=self.lr,
+            batch_size=self.batch_size,
+            augment=self.augment,
+            device=self.device,
+        )
+        current = model
+        edits, curve = list[Edit](), list[tuple[int, float, float]]()
+        skipped: tuple[Skip, ...] = ()
+        for number in range(1, self.rounds + 1):
+            share = 1 - (1 - number / self.rounds) ** 3
+            pruned, what = self._pruned(model, current, share, context)
+            if pruned is None:
+                continue
+            skipped = pruned.skipped
+            if not pruned.edits:
+                continue
+            taught = learn.apply(pruned.model, context)
+            told = taught.edits[0].action if taught.edits else taught.skipped[0].reason
+            edits.append(Edit(f"round {number}", f"{what}; {told}"))
+            start = curve[-1][0] if curve else 0
+            curve += [(start + step, loss, score) for step, loss, score in taught.curve]
+            current = taught.model
+        return Applied(current, tuple(edits), skipped, curve=tuple(curve))
+
+    def _pruned(self, model: ir.Model, current: ir.Model, share: float, context: Context) -> tuple[Applied | None, str]:
+        """Return what pruning makes of the current model to come to a share of the goal, and what that is."""
+        if self.macs is None:
+            ratio = self.sparsity * share
+            prune = PruneWeights(ratio=ratio, scope=self.scope, exclude=self.exclude)
+            return prune.apply(current, context), f"{ratio:.1%} of the weights are zero"
+        whole, now = anatomy_of(model).macs, anatomy_of(current).macs
+        wanted = 1 - (1 - self.macs) * share
+        if not whole or now <= wanted * whole * (1 + _NEARLY):
+            return None, ""
+        channels = PruneChannels(
+            macs=wanted * whole / now, round_to=self.round_to, exclude=self.exclude, samples=self.samples
+        )
+        applied = channels.apply(current, context)
+        left = anatomy_of(applied.model).macs / whole
+        return applied, f"{left:.1%} of the multiply-accumulates remain"

@@ -1,0 +1,111 @@
+"""Quantization-aware training: the integers of a quantized model learn from the float model."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+import onnx_ir as ir
+from pydantic import Field
+
+from onnxopt.errors import ModelError
+from onnxopt.graph.quantized_weights import float_weights, masters_of, narrowed, quantized_weights
+from onnxopt.passes.simplify import Simplify
+from onnxopt.pipeline import Applied, Context, Edit, Effect, Need, Pass, Skip
+
+_WHOLE = "model"
+
+
+@dataclass(frozen=True)
+class Qat(Pass):
+    """Train a QDQ model from its teacher, without labels, with every value rounded as it will be; needs `train`.
+
+    It starts from what quantize-static wrote and keeps that graph: where values are rounded stays, integers and scales
+    change. Weights that are zero stay zero. Some samples are held out: a model that comes no closer to its teacher
+    there is not kept.
+
+        simplify,quantize-static,qat
+
+    Attributes:
+        epochs: times the samples are seen.
+        steps: of the optimizer, in place of `epochs`; 0 for none.
+        lr: highest learning rate; it falls to zero by a half cosine.
+        batch_size: samples per step.
+        learn_scales: whether the scales of weights and activations are learned too.
+        weight_bits: of weights: 8 leaves them as they were quantized, 4 lessens them to 15 integers in the same storage
+            before training, whether training helps or not.
+        temperature: class scores are divided by it.
+        augment: `flip`, `crop`, `cutout`, `mixup`, for images.
+        held_out: share of the samples that judges.
+        device: of torch, such as `cpu` or `cuda`.
+    """
+
+    name: ClassVar[str] = "qat"
+    effect: ClassVar[Effect] = Effect.LOSSY
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.CALIBRATION, Need.TEACHER})
+
+    epochs: Annotated[float, Field(gt=0)] = 10.0
+    steps: Annotated[int, Field(ge=0)] = 0
+    lr: Annotated[float, Field(gt=0)] = 1e-4
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    learn_scales: bool = True
+    weight_bits: Literal[4, 8] = 8
+    temperature: Annotated[float, Field(gt=0)] = 4.0
+    augment: tuple[Literal["flip", "crop", "cutout", "mixup"], ...] = ()
+    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    device: str = "cpu"
+
+    def apply(self, model: ir.Model, context: Context) -> Applied:
+        """Train, and keep what was learned if it is better on the held-out samples.
+
+        Raises:
+            UsageError: ONX108 torch is not installed.
+        """
+        from onnxopt.training import qat
+        from onnxopt.training.schedule import Schedule
+
+        assert context.calibration is not None
+        assert context.teacher is not None
+        weights = quantized_weights(model)
+        if not weights:
+            return Applied(model, (), (Skip(_WHOLE, "it has no quantized weights: run quantize-static before"),))
+        masters = masters_of(model, weights, float_originals(context))
+        edits: list[Edit] = []
+        start = model
+        if self.weight_bits < 8:
+            floats = {w.name: masters[w.name] for w in weights if w.name in masters}
+            start = narrowed(model, weights, floats, self.weight_bits)
+            edits = [Edit(w.value, f"weights in {self.weight_bits} bits") for w in weights if w.largest.ndim]
+        options = qat.Qat(
+            self.epochs,
+            self.steps,
+            Schedule(1, self.batch_size, self.lr),
+            self.learn_scales,
+            self.temperature,
+            self.augment,
+            self.held_out,
+            self.device,
+        )
+        try:
+            told = partial(context.progress, self.name)
+            result, trained = qat.train_quantized(
+                start, context.teacher, context.calibration, options, masters=masters, seed=context.seed, progress=told
+            )
+        except ModelError as error:
+            reason = f"not trained: {error.what}{': ' if error.why else ''}{error.why}"
+            return Applied(start, tuple(edits), (Skip(_WHOLE, reason),))
+        if trained is None:
+            return Applied(start, tuple(edits), (Skip(_WHOLE, "too few samples to learn from and to judge by"),))
+        scores = f"divergence {trained.before:.3g} before, {trained.after:.3g} at best"
+        if not trained.improved:
+            return Applied(start, tuple(edits), (Skip(_WHOLE, f"training did not help on held-out samples: {scores}"),))
+        edits.append(Edit(_WHOLE, f"integers learned from the teacher, on held-out samples: {scores}"))
+        curve = tuple((point.step, point.loss, point.score) for point in trained.history)
+        return Applied(result, tuple(edits), curve=((0, float("nan"), trained.before), *curve))
+
+
+def float_originals(context: Context) -> dict[str, np.ndarray]:
+    """Return float weights that a quantized model may have been made from: the teacher's, fused or not."""
+    assert context.teacher is not None
+    fused = Simplify().apply(context.teacher.clone(), context).model
+    return float_weights(fused) | float_weights(context.teacher)

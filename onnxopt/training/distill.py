@@ -1,0 +1,204 @@
+"""A student learns from its teacher, without labels and without anybody's training code."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from torch import Tensor, nn
+
+from onnxopt.errors import ModelError, NativeError
+from onnxopt.measure.activations import ending_at
+from onnxopt.measure.outputs import is_map
+from onnxopt.measure.session import Runtime, Session
+from onnxopt.model_file import signature_of
+from onnxopt.samples import Samples
+from onnxopt.samples.core import Batch
+from onnxopt.training.batches import Batches, split_held_out
+from onnxopt.training.convert import to_tensors
+from onnxopt.training.features import common_features
+from onnxopt.training.objective import Objective, divergence, label_tensor
+from onnxopt.training.parity import check_parity
+from onnxopt.training.schedule import Schedule
+from onnxopt.training.torch_model import TorchModel
+from onnxopt.training.trainer import Trained, Trainer, processes
+from onnxopt.training.write_back import write_back
+
+_INNER = frozenset({"feature", "attention", "relation", "flow"})
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """Attributes:
+    epochs: times the samples are seen, when `steps` is 0.
+    steps: of the optimizer, in place of `epochs`.
+    schedule: all else about the steps; its own number of steps does not count.
+    losses: weights by name, see `onnxopt.training.objective.LOSSES`.
+    temperature: class scores are divided by it.
+    alpha: share of the teacher where there are labels; 1 leaves labels alone.
+    features: names of inner values to compare; () chooses ends of blocks.
+    augmentations: see `onnxopt.training.augment`.
+    held_out: share of the samples that judges.
+    batch_norm: `frozen` or `trained`.
+    device: of torch.
+    checkpoint: see `Trainer`.
+    """
+
+    epochs: float = 10.0
+    steps: int = 0
+    schedule: Schedule = field(default_factory=lambda: Schedule(1))
+    losses: Mapping[str, float] = field(default_factory=lambda: {"response": 1.0})
+    temperature: float = 4.0
+    alpha: float = 1.0
+    features: tuple[str, ...] = ()
+    augmentations: tuple[str, ...] = ()
+    held_out: float = 0.1
+    batch_norm: str = "frozen"
+    device: str = "cpu"
+    checkpoint: Path | None = None
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """`model` is the student with the best weights; None where there were too few samples to learn and to judge."""
+
+    model: ir.Model
+    trained: Trained | None
+
+
+def distill(
+    student: ir.Model,
+    teacher: ir.Model,
+    samples: Samples,
+    options: Distillation,
+    *,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Distilled:
+    """Train `student` to give the outputs of `teacher`; return it with the weights that did best on held-out samples.
+
+    Source: Hinton et al., "Distilling the knowledge in a neural network", 2015.
+
+    Raises:
+        ModelError: ONX308 the two have other inputs or outputs, ONX309 an operator cannot be trained, ONX310 torch
+            computes something else than ONNX Runtime.
+        DataError: ONX206 labels are asked for and do not fit.
+    """
+    require_same_outputs(student, teacher)
+    samples = runnable(student, samples, options.schedule.batch_size)
+    parts = split_held_out(samples, options.held_out, seed)
+    if parts is None:
+        return Distilled(student, None)
+    learned, judged = parts
+    outputs = TorchModel(student).output_names
+    features = _features(student, teacher, options)
+    names = [*outputs, *(name for name in features if name not in outputs)]
+    inner = ending_at(student, names)
+    module = TorchModel(inner, outputs=names, batch_norm="trained" if options.batch_norm == "trained" else "frozen")
+    if not any(True for _ in module.parameters()):
+        raise ModelError("ONX309", "the model has no float weights to train", hint="Train before it is quantized.")
+    check_parity(inner, module, list(judged.take(1)))
+    module.to(options.device)
+    told = Teacher(teacher, names, options.device)
+    heat, alpha = options.temperature, options.alpha
+    objective = Objective(outputs, features, options.losses, temperature=heat, alpha=alpha)
+    with_labels = alpha < 1 and "response" in options.losses and samples.labels is not None
+    with processes() as (rank, world):
+        torch.manual_seed(seed)
+        batches = Batches(learned, options.schedule.batch_size, seed, options.augmentations, rank, world)
+        first = next(iter(batches.at(0)))
+        with torch.no_grad():
+            objective.prepare(module(to_tensors(first.feeds, options.device)), told(first))
+        objective.to(options.device)
+
+        def loss(batch: Batch) -> Tensor:
+            found, wanted = module(to_tensors(batch.feeds, options.device)), told(batch)
+            labels = label_tensor(batch.labels, found, outputs[0]) if with_labels else None
+            return objective(found, wanted, labels)
+
+        steps = options.steps or max(1, round(options.epochs * batches.per_epoch))
+        trainer = Trainer(
+            nn.ModuleList([module, objective]),
+            loss,
+            lambda: held_out_divergence(module, told, judged, outputs, options.device),
+            batches,
+            Schedule(**{**vars(options.schedule), "steps": steps}),
+            options.checkpoint,
+            progress,
+        )
+        trained = trainer.train()
+    module.to("cpu")
+    return Distilled(write_back(student, module) if trained.improved else student, trained)
+
+
+class Teacher:
+    """Outputs and inner values of a model in ONNX Runtime, as tensors by name."""
+
+    def __init__(self, model: ir.Model, names: Sequence[str], device: str) -> None:
+        self.names, self.device = tuple(names), device
+        self.session = Session(ending_at(model, names), Runtime(threads=max(1, torch.get_num_threads())))
+
+    def __call__(self, batch: Batch) -> dict[str, Tensor]:
+        """Return what the teacher makes of one batch."""
+        fed = {name: batch.feeds[name] for name in self.session.input_names}
+        found = self.session.named(fed)
+        return to_tensors({name: _array(found[name]) for name in self.names}, self.device)
+
+
+def _array(value: Any) -> np.ndarray:
+    return np.array([[*row.values()] for row in value], np.float32) if is_map(value) else np.asarray(value)
+
+
+def held_out_divergence(
+    module: TorchModel, told: Teacher, samples: Samples, outputs: Sequence[str], device: str
+) -> float:
+    """Return the mean divergence of a module's outputs from its teacher's over samples."""
+    total, count = 0.0, 0
+    was_training = module.training
+    module.eval()
+    with torch.no_grad():
+        for batch in samples.batches():
+            size = len(next(iter(batch.feeds.values())))
+            found = module(to_tensors(batch.feeds, device))
+            total += float(divergence(found, told(batch), outputs)) * size
+            count += size
+    module.train(was_training)
+    return total / max(count, 1)
+
+
+def require_same_outputs(student: ir.Model, teacher: ir.Model) -> None:
+    """Refuse two models that cannot be compared.
+
+    Raises:
+        ModelError: ONX308 they differ in inputs or outputs.
+    """
+    one, other = signature_of(student), signature_of(teacher)
+    for kind, a, b in (("inputs", one.inputs, other.inputs), ("outputs", one.outputs, other.outputs)):
+        if [s.name for s in a] != [s.name for s in b]:
+            raise ModelError(
+                "ONX308",
+                f"student and teacher have other {kind}",
+                why=f"{', '.join(s.name for s in a)} against {', '.join(s.name for s in b)}",
+                hint="Rename them in one of the files.",
+            )
+
+
+def runnable(model: ir.Model, samples: Samples, batch_size: int) -> Samples:
+    """Return samples that run one at a time where the model, whatever it declares, takes no more."""
+    wanted = samples.with_batch_size(min(batch_size, max(2, len(samples))))
+    try:
+        Session(model, Runtime(optimization="none")).run(next(iter(wanted)))
+    except NativeError:
+        return replace(samples, batch_size=1, fixed_batch=True)
+    return samples
+
+
+def _features(student: ir.Model, teacher: ir.Model, options: Distillation) -> tuple[str, ...]:
+    if not _INNER & options.losses.keys():
+        return ()
+    if options.features:
+        return options.features
+    return common_features(student, teacher)
