@@ -1,6 +1,7 @@
 """The search: build, check and measure candidates, then prove the best on samples that took no part."""
 
 import hashlib
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from onnxopt.pipeline import Context, Pass, Pipeline
 from onnxopt.quantization.isa import target_of
 from onnxopt.quantization.outcome import WEIGHTED
 from onnxopt.samples import Samples
+from onnxopt.search.aim import Aim
 from onnxopt.search.bar import MOST_PROOFS, Bar
 from onnxopt.search.budget import Goal
 from onnxopt.search.observer import Observer, Silent
@@ -27,7 +29,9 @@ from onnxopt.search.strategies import (
     first_candidates,
     keep_counts,
     keep_in_float,
+    placed,
     pruned,
+    recovered,
     static_pass,
 )
 from onnxopt.search.trial import Candidate, Proof, SearchResult, Trial, Verdict
@@ -84,13 +88,17 @@ class _Search:
     ) -> None:
         self.stamp = stamp or (lambda built, _: built)
         self.model, self.parts, self.metric, self.settings, self.observer = model, parts, metric, settings, observer
-        self.context = Context(target_of(settings.target), parts.calibration, seed=settings.seed)
+        self.context = Context(
+            target_of(settings.target), parts.calibration, seed=settings.seed, progress=self.observer.progress
+        )
         self.judge = self._judge(parts.search)
         self.feeds = typical_feeds(parts.search, settings.batch_size)
         self.seen: dict[str, str] = {}
         self.trials: list[Trial] = []
         self.leader: Trial | None = None
         self.leader_model: ir.Model | None = None
+        self.stopped = ""
+        self.began = time.monotonic()
 
     def run(self, size_bytes: int | None) -> SearchResult:
         baseline = self._baseline(size_bytes or model_file.size_bytes(self.model))
@@ -102,8 +110,10 @@ class _Search:
         plan = first_candidates()
         self.observer.planned(plan)
         for candidate in plan:
-            self._try(candidate)
+            if not self._enough():
+                self._try(candidate)
         self._keep_harmful_layers()
+        self._place_layers()
         if self.settings.prune:
             self._remove_channels()
         model, proofs = self._prove()
@@ -118,7 +128,36 @@ class _Search:
             winner=next((t for t in trials if t.verdict is Verdict.WINNER), None),
             model=model,
             reason=self._reason(proofs),
+            stopped=self.stopped,
+            aim_reached=self._aim_reached(trials, proofs),
         )
+
+    def _aim_reached(self, trials: Sequence[Trial], proofs: Sequence[Proof]) -> bool | None:
+        aim = self.settings.aim
+        if aim is None:
+            return None
+        winner = next((t for t in trials if t.verdict is Verdict.WINNER), None)
+        if winner is None or not proofs:
+            return False
+        timed = replace(winner, latency=proofs[-1].latency, baseline_latency=proofs[-1].baseline_latency)
+        return self._reaches(timed, aim)
+
+    def _enough(self) -> bool:
+        """Return whether to start no further candidate: the aim is reached, or the time is over."""
+        limit, aim = self.settings.time_limit_s, self.settings.aim
+        if not self.stopped and limit is not None and time.monotonic() - self.began > limit:
+            self.stopped = f"the time limit of {limit:g} s was reached after {len(self.trials)} candidates"
+        if not self.stopped and aim is not None and self.leader is not None and self._reaches(self.leader, aim):
+            self.stopped = f"{self.leader.candidate.name} reached the target {aim.kind} of {aim}"
+        return bool(self.stopped)
+
+    def _reaches(self, trial: Trial, aim: Aim) -> bool:
+        beside = trial.baseline_latency
+        if aim.kind == "size":
+            return aim.reached(trial.size_bytes or 0, self.bar.baseline_bytes)
+        assert trial.latency is not None
+        assert beside is not None
+        return aim.reached(trial.latency.p50_ms, beside.p50_ms)
 
     def _judge(self, samples: Samples) -> Judge:
         runtime, seed = self.settings.runtime, self.settings.seed
@@ -194,7 +233,7 @@ class _Search:
         """Leave the most harmful layers in float while every static candidate drops too much."""
         worth_it = (Verdict.OVER_BUDGET, Verdict.WITHIN)  # the others are too slow or too large anyway
         statics = [t for t in self.trials if static_pass(t.candidate) and t.drop is not None and t.verdict in worth_it]
-        if not statics or any(self.bar.accurate(t) for t in statics):
+        if not statics or any(self.bar.accurate(t) for t in statics) or self._enough():
             return
         best = min(statics, key=lambda t: t.drop.value if t.drop is not None else float("inf"))
         spec = static_pass(best.candidate)
@@ -213,18 +252,28 @@ class _Search:
         )
         for count in keep_counts(len(weighted)):
             kept = tuple(s.layer for s in ranked[:count])
-            if self.bar.accurate(self._try(keep_in_float(best.candidate, kept))):
+            if self._enough() or self.bar.accurate(self._try(keep_in_float(best.candidate, kept))):
                 return
+
+    def _place_layers(self) -> None:
+        """Leave those layers of the most accurate static candidate in float that INT8 makes slower."""
+        statics = [t for t in self.trials if static_pass(t.candidate) and t.drop is not None and not t.drop.broken]
+        if statics and not self._enough():
+            self._try(placed(min(statics, key=_placing_order).candidate))
 
     def _remove_channels(self) -> None:
         """Remove more and more channels in front of the best so far, while the drop stays inside the budget."""
         base = self.leader.candidate if self.leader is not None else Candidate("float", ())
         for macs in PRUNED:
+            if self._enough():
+                return
             trial = self._try(pruned(base, macs))
             if trial.verdict in (Verdict.UNCHANGED, Verdict.SAME):
                 return
+            if not self.bar.accurate(trial) and self.settings.train and not self._enough():
+                trial = self._try(recovered(trial.candidate))
             if not self.bar.accurate(trial):
-                if macs == PRUNED[0]:
+                if macs == PRUNED[0] and not self._enough():
                     self._try(pruned(base, PRUNED_LITTLE))
                 return
 
@@ -302,3 +351,11 @@ class _Search:
         if Verdict.LARGER in verdicts:
             return "the candidates that are faster are larger than the original"
         return "no candidate is faster than the original"
+
+
+def _placing_order(trial: Trial) -> tuple[bool, float]:
+    """Order trials inside the budget by speed, then the others by drop."""
+    assert trial.drop is not None
+    if trial.verdict is Verdict.WITHIN and trial.latency is not None and trial.latency.speedup is not None:
+        return False, -trial.latency.speedup.value
+    return True, trial.drop.value

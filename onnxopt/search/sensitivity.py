@@ -46,7 +46,8 @@ def rank_layers(
     baseline = Session(model, runtime)
     found = []
     for number, layer in enumerate(layers):
-        alone = replace(spec, exclude=tuple(other for other in quantized if other != layer))
+        others = tuple(other for other in quantized if other != layer)
+        alone = replace(spec, placement="all", least_db=0, exclude=others)
         progress(number, len(layers))
         try:
             built = Pipeline((alone,)).run(model, context).model

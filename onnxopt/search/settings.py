@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from onnxopt.errors import UsageError
 from onnxopt.measure.session import Runtime
+from onnxopt.search.aim import Aim
 from onnxopt.search.budget import Budget, Goal
 
 
@@ -22,6 +23,9 @@ class Settings:
         batch_size: at which latency is measured.
         latency_s: time spent on the latency of one candidate; the proof takes three times that.
         prune: whether to remove channels too, in front of the best so far: minutes more.
+        train: whether a pruned model that loses too much may learn from the original; needs torch, many minutes more.
+        time_limit_s: after which no further candidate is started; None for no limit.
+        aim: what is enough; None to go on for the best.
 
     Raises:
         UsageError: ONX101 a value makes no sense.
@@ -36,11 +40,18 @@ class Settings:
     batch_size: int = 1
     latency_s: float = 1.0
     prune: bool = False
+    train: bool = False
+    time_limit_s: float | None = None
+    aim: Aim | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.confidence < 1:
             raise UsageError("ONX101", "the confidence must lie between 0 and 1", where=str(self.confidence))
         if self.batch_size < 1:
             raise UsageError("ONX101", "the batch size must be 1 or more", where=str(self.batch_size))
+        if self.time_limit_s is not None and not self.time_limit_s > 0:
+            raise UsageError("ONX101", "the time limit must be positive", where=str(self.time_limit_s))
+        if self.train and not self.prune:
+            raise UsageError("ONX109", "training recovers what pruning lost", where="train", hint="Add --prune.")
         if not (self.latency_s > 0 and math.isfinite(self.latency_s)):
             raise UsageError("ONX101", "the seconds to measure latency for must be positive", where=str(self.latency_s))

@@ -2,12 +2,15 @@
 
 from dataclasses import replace
 
+from onnxopt.passes.distill import Distill
 from onnxopt.passes.prune_channels import PruneChannels
 from onnxopt.passes.quantize_dynamic import QuantizeDynamic
 from onnxopt.passes.quantize_static import QuantizeStatic
 from onnxopt.passes.simplify import Simplify
-from onnxopt.quantization.ranges import METHODS
 from onnxopt.search.trial import Candidate
+
+CALIBRATIONS = ("minmax", "percentile", "entropy", "symmetric-entropy", "moving-average")
+"""Ways to calibrate that were best on at least one trained model; the others never were by more than noise."""
 
 
 def first_candidates() -> tuple[Candidate, ...]:
@@ -18,13 +21,19 @@ def first_candidates() -> tuple[Candidate, ...]:
         # fusing spares GELU and LayerNorm the rounding of their parts.
         Candidate("simplify", (Simplify(fuse=False),)),
         Candidate("dynamic", (simplify, QuantizeDynamic())),
-        *(Candidate(f"static-{m}", (simplify, QuantizeStatic(method=m))) for m in METHODS),  # type: ignore[arg-type]
+        *(Candidate(f"static-{m}", (simplify, QuantizeStatic(method=m))) for m in CALIBRATIONS),  # type: ignore[arg-type]
     )
 
 
 def static_pass(candidate: Candidate) -> QuantizeStatic | None:
     """Return the static quantization in `candidate`, if there is one."""
     return next((p for p in candidate.passes if isinstance(p, QuantizeStatic)), None)
+
+
+def placed(candidate: Candidate) -> Candidate:
+    """Return `candidate` with only those layers in INT8 that were measured to pay."""
+    passes = tuple(replace(p, placement="measured") if isinstance(p, QuantizeStatic) else p for p in candidate.passes)
+    return Candidate(f"{candidate.name}-placed", passes)
 
 
 def keep_in_float(candidate: Candidate, layers: tuple[str, ...]) -> Candidate:
@@ -44,6 +53,17 @@ def pruned(candidate: Candidate, macs: float) -> Candidate:
     rest = () if all(isinstance(p, Simplify) for p in candidate.passes) else candidate.passes
     passes = (Simplify(fuse=False), PruneChannels(macs=macs), *rest)
     return Candidate(f"pruned-to-{macs:.0%}+{candidate.name}", passes)
+
+
+RECOVERY = Distill(epochs=20, augment=("crop",))
+"""How a pruned model learns from the original; images that are moved a little still show the same."""
+
+
+def recovered(candidate: Candidate) -> Candidate:
+    """Return a pruned candidate that learns from the original before the rest of its passes."""
+    place = next(i for i, spec in enumerate(candidate.passes) if isinstance(spec, PruneChannels)) + 1
+    passes = (*candidate.passes[:place], RECOVERY, *candidate.passes[place:])
+    return Candidate(candidate.name.replace("+", "+distilled+", 1), passes)
 
 
 def keep_counts(layers: int) -> tuple[int, ...]:

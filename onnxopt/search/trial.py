@@ -79,7 +79,12 @@ class Proof:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """The outcome: every trial, the proofs, and the model to ship (the original when nothing won)."""
+    """The outcome: every trial, the proofs, and the model to ship (the original when nothing won).
+
+    Attributes:
+        stopped: why not everything that was planned was tried; empty when it was.
+        aim_reached: whether `model` reaches the aim, as measured for the proof; None without one.
+    """
 
     kind: str
     metric: str
@@ -90,3 +95,5 @@ class SearchResult:
     winner: Trial | None
     model: ir.Model
     reason: str
+    stopped: str = ""
+    aim_reached: bool | None = None

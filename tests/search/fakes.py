@@ -12,11 +12,12 @@ from onnxopt.catalog import parse
 from onnxopt.measure.latency import Latency
 from onnxopt.measure.statistics import Drop, Interval
 from onnxopt.model_file import to_bytes
+from onnxopt.passes.distill import Distill
 from onnxopt.passes.prune_channels import PruneChannels
 from onnxopt.search import optimize
 from onnxopt.search.observer import Silent
 from onnxopt.search.parts import Parts, split_parts
-from onnxopt.search.strategies import pruned
+from onnxopt.search.strategies import pruned, recovered
 from onnxopt.search.trial import Candidate, Trial
 from tests import builders
 
@@ -149,14 +150,23 @@ def parts() -> Parts:
     return split_parts(builders.samples_of(model(), count=40), None, 0)
 
 
+def named(name: str) -> tuple[Any, ...]:
+    """Return passes that tell a candidate apart from all others."""
+    return parse(f"quantize-dynamic{{exclude=[{name}]}}")
+
+
 Install = Callable[[pytest.MonkeyPatch, World], None]
 
 
 def _name(plan: Mapping[str, tuple[Any, ...]], passes: tuple[Any, ...]) -> str:
     """Return the candidate that consists of `passes`."""
     if any(isinstance(p, PruneChannels) for p in passes):
-        return pruned(Candidate(_name(plan, passes[2:]) if passes[2:] else "float", passes[2:]), passes[1].macs).name
-    return next((c for c, p in plan.items() if p == passes), "baseline")
+        rest = tuple(p for p in passes[2:] if not isinstance(p, Distill))
+        made = pruned(Candidate(_name(plan, rest) if rest else "float", rest), passes[1].macs)
+        return made.name if rest == passes[2:] else recovered(made).name
+    return next((c for c, p in plan.items() if p == passes), None) or next(
+        (c for c in ("b-placed",) if named(c) == passes), "baseline"
+    )
 
 
 def install(patch: pytest.MonkeyPatch, world: World) -> None:
@@ -175,8 +185,8 @@ def install(patch: pytest.MonkeyPatch, world: World) -> None:
             built.metadata_props["candidate"] = name
             return Optimized(built, tuple(Step(p, (Edit("layer", "done"),), (), 0.0) for p in self.passes))
 
-    # One pass each, which tells the candidates apart.
-    plan = {name: parse(f"quantize-dynamic{{exclude=[{name}]}}") for name in world.figures if "+" not in name}
+    names = [name for name in world.figures if "+" not in name and not name.endswith("-placed")]
+    plan = {name: named(name) for name in names}
     part_names = {len(here.search): "search", len(here.holdout): "holdout"}
     patch.setattr(optimize, "Pipeline", Pipeline)
     patch.setattr(optimize, "first_candidates", lambda: tuple(Candidate(n, p) for n, p in plan.items()))

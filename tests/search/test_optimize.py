@@ -8,10 +8,14 @@ from hypothesis import strategies as st
 
 from onnxopt.errors import DataError, ModelError, NativeError, UsageError
 from onnxopt.model_file import to_bytes
+from onnxopt.passes.quantize_static import QuantizeStatic
+from onnxopt.search import optimize
+from onnxopt.search.aim import Aim
 from onnxopt.search.budget import Budget, Goal
 from onnxopt.search.optimize import search
 from onnxopt.search.settings import Settings
-from onnxopt.search.trial import SearchResult, Verdict
+from onnxopt.search.strategies import first_candidates, placed, static_pass
+from onnxopt.search.trial import Candidate, SearchResult, Verdict
 from tests.search import fakes
 from tests.search.fakes import Figures, Recorder, World
 
@@ -244,3 +248,70 @@ def test_without_a_winner_channels_are_removed_from_the_float_model() -> None:
     over = Figures(speedup=4.0, drop=0.3, confidence=0.0)
     result = pruned({"a": slow, "pruned-to-75%+float": Figures(speedup=1.3), "pruned-to-50%+float": over})
     assert verdicts(result)["pruned-to-75%+float"] is Verdict.WINNER
+
+
+def limited(figures: Mapping[str, Figures], **asked: object) -> SearchResult:
+    with pytest.MonkeyPatch.context() as patch:
+        fakes.install(patch, World(figures))
+        settings = Settings(Budget(0.01), confidence=0.7, target="x86-vnni", **asked)
+        return search(fakes.model(), fakes.parts(), None, settings, None)
+
+
+def test_no_candidate_is_started_after_the_time_limit() -> None:
+    result = limited({"a": Figures(), "b": Figures()}, time_limit_s=1e-9)
+    assert result.trials == ()
+    assert "time limit" in result.stopped
+    assert result.winner is None
+    assert limited({"a": Figures(), "b": Figures()}, time_limit_s=1e9).stopped == ""
+
+
+def test_the_search_ends_when_the_aim_is_reached() -> None:
+    figures = {"a": Figures(speedup=1.5), "b": Figures(speedup=2.5), "c": Figures(speedup=4.0)}
+    result = limited(figures, aim=Aim.parse("latency", "0.5x"))
+    assert list(verdicts(result)) == ["a", "b"]
+    assert result.aim_reached is True
+    assert "b reached the target latency" in result.stopped
+    missed = limited(figures, aim=Aim.parse("latency", "0.1x"))
+    assert (missed.aim_reached, missed.stopped) == (False, "")
+    assert missed.winner is not None
+    assert limited(figures).aim_reached is None
+
+
+def test_an_aim_that_does_not_hold_on_the_hold_out_part_is_not_reached() -> None:
+    result = limited({"a": Figures(speedup=2.5, holdout_speedup=1.5)}, aim=Aim.parse("latency", "0.5x"))
+    assert result.winner is not None
+    assert result.aim_reached is False
+
+
+def test_a_pruned_model_that_loses_too_much_learns_from_the_original() -> None:
+    over = Figures(speedup=4.0, drop=0.3, confidence=0.0)
+    figures = {
+        "a": Figures(),
+        "pruned-to-75%+a": over,
+        "pruned-to-75%+distilled+a": Figures(speedup=3.9),
+        "pruned-to-50%+a": over,
+        "pruned-to-50%+distilled+a": over,
+    }
+    result = limited(figures, prune=True, train=True)
+    assert list(verdicts(result)) == list(figures)
+    assert result.winner is not None
+    assert result.winner.candidate.name == "pruned-to-75%+distilled+a"
+
+
+def test_layers_of_the_best_static_candidate_are_placed() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        world = World({"a": Figures(speedup=1.5), "b": Figures(speedup=2.0), "b-placed": Figures(speedup=2.5)})
+        fakes.install(patch, world)
+        patch.setattr(optimize, "static_pass", lambda candidate: QuantizeStatic())
+        patch.setattr(optimize, "placed", lambda candidate: Candidate("b-placed", fakes.named("b-placed")))
+        result = search(fakes.model(), fakes.parts(), None, Settings(Budget(0.01), confidence=0.7), None)
+    assert list(verdicts(result)) == ["a", "b", "b-placed"]
+    assert result.winner is not None
+    assert result.winner.candidate.name == "b-placed"
+
+
+def test_a_placed_candidate_differs_in_nothing_else() -> None:
+    (static,) = [c for c in first_candidates() if c.name == "static-minmax"]
+    made = placed(static)
+    assert static_pass(made) == QuantizeStatic(placement="measured")
+    assert made.passes[:-1] == static.passes[:-1]

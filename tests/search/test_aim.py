@@ -1,0 +1,43 @@
+import pytest
+
+from onnxopt.errors import UsageError
+from onnxopt.search.aim import Aim
+from onnxopt.search.strategy import STRATEGIES, strategy_of
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value", "relative"),
+    [
+        ("latency", "10ms", 10, False),
+        ("latency", "0.5 s", 500, False),
+        ("latency", "250us", 0.25, False),
+        ("latency", "0.5x", 0.5, True),
+        ("size", "2MB", 2e6, False),
+        ("size", ".25x", 0.25, True),
+    ],
+)
+def test_aims_are_read(kind, text, value, relative):
+    aim = Aim.parse(kind, text)
+    assert (aim.value, aim.relative) == (pytest.approx(value), relative)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"), [("latency", "2MB"), ("size", "3ms"), ("size", "1x"), ("latency", "0ms"), ("latency", "fast")]
+)
+def test_aims_that_make_no_sense(kind, text):
+    with pytest.raises(UsageError, match="ONX101"):
+        Aim.parse(kind, text)
+
+
+def test_when_an_aim_is_reached():
+    assert Aim.parse("size", "0.25x").reached(25, 100)
+    assert not Aim.parse("size", "0.25x").reached(26, 100)
+    assert Aim.parse("latency", "10ms").reached(10, 1000)
+    assert not Aim.parse("latency", "10ms").reached(10.1, 1000)
+
+
+def test_strategies_are_known_by_name():
+    assert strategy_of("edge").prune
+    assert all(not s.train or s.prune for s in STRATEGIES.values())
+    with pytest.raises(UsageError, match="ONX102"):
+        strategy_of("cloud")
