@@ -30,6 +30,9 @@ SETTLE_BELOW_NS = 100_000_000
 WARM_UP_NS = 250_000_000
 """Longest warm-up of one session."""
 
+QUANTILES = 41
+"""Points of the distribution that is kept of each model's runs."""
+
 MIN_EPOCHS = 4
 """Fewest epochs when loading takes long: below, the interval is useless."""
 
@@ -49,6 +52,8 @@ class Latency:
         peak_memory_bytes: growth of a fresh process that loads and runs the model; None when not measured.
         batch_size: first axis of the inputs.
         p50_interval_ms: of `p50_ms`, from how much the epochs differ.
+        quantiles_ms: of all runs, equally spaced from the fastest to the slowest.
+        epochs_ms: median of each epoch, in the order of time.
     """
 
     p50_ms: float
@@ -61,6 +66,8 @@ class Latency:
     peak_memory_bytes: int | None
     batch_size: int
     p50_interval_ms: Interval
+    quantiles_ms: tuple[float, ...] = ()
+    epochs_ms: tuple[float, ...] = ()
 
 
 Rounds = list[list[np.ndarray]]
@@ -280,6 +287,7 @@ def _no_garbage_collection() -> Iterator[None]:
 def _latency(index: int, epochs: Sequence[Epoch], peak_memory: int | None, batch_size: int) -> Latency:
     times_ms = np.concatenate([blocks[index] for epoch in epochs for blocks in epoch.rounds]) / 1e6
     p50, p90, p99 = map(float, np.quantile(times_ms, [0.5, 0.9, 0.99]))
+    by_epoch = tuple(_p50_ms(epoch.rounds, index) for epoch in epochs)
     return Latency(
         p50,
         p90,
@@ -290,7 +298,9 @@ def _latency(index: int, epochs: Sequence[Epoch], peak_memory: int | None, batch
         ratio_interval([_median_ratio(epoch.rounds, index) for epoch in epochs]) if index else None,
         peak_memory,
         batch_size,
-        _p50_interval(p50, [_p50_ms(epoch.rounds, index) for epoch in epochs]),
+        _p50_interval(p50, by_epoch),
+        tuple(map(float, np.quantile(times_ms, np.linspace(0, 1, QUANTILES)))),
+        by_epoch,
     )
 
 

@@ -1,7 +1,7 @@
 """One explicit pipeline on one model: applied, checked and saved, with nothing searched."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx_ir as ir
@@ -11,7 +11,7 @@ from onnxopt.catalog import format_passes, make_pass, parse
 from onnxopt.errors import UsageError
 from onnxopt.model_file import signature_of
 from onnxopt.passes.simplify import Simplify
-from onnxopt.pipeline import Context, Need, Optimized, Pass, Pipeline
+from onnxopt.pipeline import Context, Need, Optimized, Pass, Pipeline, Progress
 from onnxopt.quantization.isa import target_of
 from onnxopt.report import units
 from onnxopt.report.document import Document, Text
@@ -54,6 +54,9 @@ def apply_passes(
     out: str | Path | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
+    teacher: str | Path | ir.Model | None = None,
+    labels: object = None,
+    progress: Progress | None = None,
 ) -> Made:
     """Apply `passes` (text such as `simplify,quantize-static{method=mse}`) in order, and save the result.
 
@@ -69,6 +72,9 @@ def apply_passes(
         out: file to write; None for none.
         overwrite: whether `out` may exist.
         dry_run: do everything but save.
+        teacher: model that passes which train imitate; None for `model` itself.
+        labels: one per sample, if they are not in the data.
+        progress: told how far a long pass is.
 
     Raises:
         OnnxoptError: of every family; nothing is written then.
@@ -81,11 +87,15 @@ def apply_passes(
     loaded = model if isinstance(model, ir.Model) else model_file.load(model)
     calibration: Samples | None = None
     if data is not None:
-        calibration = open_samples(data, signature_of(loaded), options=read, limit=limit)
+        calibration = open_samples(data, signature_of(loaded), labels=labels, options=read, limit=limit)
         if calibration_part:
             calibration = split_parts(calibration, None, seed).calibration
     before = model_file.size_of(model)
-    optimized = Pipeline(chosen).run(loaded, Context(context_target, calibration, seed=seed))
+    taught_by = model_file.load(teacher) if isinstance(teacher, str | Path) else teacher
+    context = Context(context_target, calibration, teacher=taught_by, seed=seed)
+    if progress is not None:
+        context = replace(context, progress=progress)
+    optimized = Pipeline(chosen).run(loaded, context)
     text = format_passes(chosen)
     files: tuple[Path, ...] = ()
     if out is not None and not dry_run:

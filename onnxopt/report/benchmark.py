@@ -1,6 +1,7 @@
 """Latency of models side by side, for `bench`."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import onnx_ir as ir
@@ -10,8 +11,10 @@ from onnxopt.errors import ModelError, UsageError
 from onnxopt.measure.latency import Latency, Progress, measure_latency
 from onnxopt.measure.profile import profile
 from onnxopt.measure.session import Runtime
+from onnxopt.measure.throughput import Throughput, measure_throughput
 from onnxopt.model_file import signature_of
 from onnxopt.report import units
+from onnxopt.report.bench_words import compared, noise_of, said_of
 from onnxopt.report.document import Column, Document, Table, Text
 from onnxopt.report.recording import latency_record
 from onnxopt.samples import Feeds, ReadOptions, open_samples
@@ -93,13 +96,18 @@ def bench_document(found: dict[int, dict[str, Latency]], data: object) -> Docume
     )
     rows = tuple(_row(name, latency) for timed in found.values() for name, latency in timed.items())
     inputs = "made-up inputs" if data is None else f"samples of {data}"
+    lines = [line for timed in found.values() for line in said_of(timed)]
+    warnings = [warning for timed in found.values() if (warning := noise_of(timed)) is not None]
     line = f"Measured on {inputs}, by turns in one process; the first model is what the others are compared with."
     records = [
         {"model": name, **latency_record(latency).model_dump(mode="json")}
         for timed in found.values()
         for name, latency in timed.items()
     ]
-    return Document((Table(columns, rows), Text((line,))), {"inputs": inputs, "models": records})
+    return Document(
+        (Table(columns, rows), Text((*lines, line, *warnings[:1]))),
+        {"inputs": inputs, "models": records, "noisy": bool(warnings)},
+    )
 
 
 def _row(name: str, latency: Latency) -> tuple[str, ...]:
@@ -110,6 +118,63 @@ def _row(name: str, latency: Latency) -> tuple[str, ...]:
     memory = "" if latency.peak_memory_bytes is None else f"\npeak {units.size(latency.peak_memory_bytes)}"
     first = units.significant(latency.first_run_ms)
     return (f"{name}{memory}", str(latency.batch_size), *shown, faster, first, str(latency.n))
+
+
+def throughput(
+    models: Sequence[str | Path],
+    data: object = None,
+    *,
+    runtime: Runtime | None = None,
+    batch_size: int = 1,
+    streams: int = 1,
+    seconds: float = 5.0,
+    read: ReadOptions | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, Throughput]:
+    """Measure samples per second of models under load, by turns; arguments and errors as those of `bench`.
+
+    Args:
+        models: files; the first is what the others are compared with.
+        data: samples to run on; None for made-up inputs.
+        runtime: how to run; its threads are those of one run.
+        batch_size: samples in a run.
+        streams: runs at a time.
+        seconds: of load in all.
+        read: how `data` is read.
+        seed: of made-up inputs and of the order of runs.
+        progress: called with how much is done and how much there is.
+    """
+    if batch_size < 1 or streams < 1:
+        why = f"batch size {batch_size}, {streams} streams"
+        raise UsageError("ONX101", "the load makes no sense", why=why, hint="Give 1 or more.")
+    loaded = _named(models)
+    signature = signature_of(next(iter(loaded.values())))
+    feeds = typical_feeds(open_samples(MADE_UP if data is None else data, signature, options=read), batch_size)
+    return measure_throughput(
+        loaded, feeds, runtime or Runtime(), streams=streams, seconds=seconds, seed=seed, progress=progress
+    )
+
+
+def throughput_document(found: dict[str, Throughput], data: object) -> Document:
+    """Return one row per model: samples per second, and what a run takes under load."""
+    titles = ("streams", "batch", "samples/s", "speed-up", "p50 ms", "p99 ms", "runs")
+    columns = (Column("model"), *(Column(title, number=True) for title in titles))
+    rows, lines, records = [], [], []
+    first = next(iter(found))
+    for name, one in found.items():
+        speedup = one.speedup
+        faster = "-" if speedup is None else f"{units.times(speedup.value)}\n{units.times_interval(speedup)}"
+        rate = units.significant(one.samples_per_s)
+        times = (units.significant(one.p50_ms), units.significant(one.p99_ms))
+        rows.append((name, str(one.streams), str(one.batch_size), rate, faster, *times, str(one.runs)))
+        if speedup is not None:
+            lines.append(f"{compared(name, first, speedup.low, speedup.value, speedup.high)}.")
+        interval = None if speedup is None else {"low": speedup.low, "value": speedup.value, "high": speedup.high}
+        records.append({"model": name, **asdict(one), "speedup": interval})
+    inputs = "made-up inputs" if data is None else f"samples of {data}"
+    lines.append(f"Measured on {inputs}, by turns in one process; runs of one stream follow each other at once.")
+    return Document((Table(columns, tuple(rows)), Text(tuple(lines))), {"inputs": inputs, "models": records})
 
 
 def profile_document(path: Path, feeds: Feeds, runtime: Runtime) -> Document:

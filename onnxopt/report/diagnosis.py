@@ -93,14 +93,15 @@ def _document(
             _db(loss.output_db),
             _db(loss.own_db),
             _db(loss.total_db),
-            "INT8" if loss.quantized else f"float: {loss.state}",
+            loss.kernel or "INT8" if loss.quantized else f"float: {loss.state}",
         )
         for loss in losses
     )
     integer = sum(loss.quantized for loss in losses)
     lines = [
-        f"{integer} of {len(losses)} layers run in INT8. Noise of the outputs and of the layer when it "
-        "alone is quantized, and of the layer with all before it; 20 dB is an error of a tenth."
+        f"{integer} of {len(losses)} layers run in INT8, as read from the graph that the runtime makes of the model. "
+        "Noise of the outputs and of the layer when it alone is quantized, and of the layer with all before it; "
+        "20 dB is an error of a tenth."
     ]
     if kept:
         lines.append(f"First to keep in float: {', '.join(kept)}.")
@@ -117,6 +118,7 @@ def _document(
                 "own_db": loss.own_db,
                 "total_db": loss.total_db,
                 "quantized": loss.quantized,
+                "kernel": loss.kernel or None,
                 "reason": None if loss.quantized else loss.state,
             }
             for loss in losses

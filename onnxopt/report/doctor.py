@@ -12,7 +12,7 @@ from onnxopt.measure.providers import PROVIDERS, provider_name
 from onnxopt.quantization.isa import detect
 from onnxopt.report.document import Document, Facts, Text
 
-LIBRARIES = ("pydantic", "typer", "rich", "jinja2")
+LIBRARIES = ("pydantic", "typer", "rich", "jinja2", "plotly")
 """What is needed besides the libraries that `environment` already names."""
 
 EXTRAS = {
@@ -38,7 +38,7 @@ def examine() -> tuple[Document, bool]:
     writable = {str(folder): _writable(folder) for folder in (Path.cwd(), Path(tempfile.gettempdir()))}
     problems += [f"{folder} cannot be written" for folder, ok in writable.items() if not ok]
     extras = {name: all(find_spec(module) for module in modules) for name, modules in EXTRAS.items()}
-    target = detect()
+    target, governor = detect(), frequency_governor()
     facts = Facts(
         (
             ("python", about["python"]),
@@ -46,16 +46,22 @@ def examine() -> tuple[Document, bool]:
             ("system", about["os"]),
             ("processor", about["cpu"]),
             ("cores", f"{about['usable_cores']} usable of {about['cores']}"),
+            ("governor", governor or "unknown"),
             ("instructions", " ".join(about["isa"]) or "unknown"),
             ("target", f"{target.name} (INT8: {target.activation_type} activations, {target.weight_type} weights)"),
             ("emulation", f"{emulated}: latency means nothing here" if emulated else "none"),
             ("providers", ", ".join(providers)),
             ("extras present", ", ".join(n for n, ok in extras.items() if ok) or "none"),
-            ("extras absent", ", ".join(n for n, ok in extras.items() if not ok) or "none"),
+            ("extras absent", _absent(extras)),
             *((f"writable {folder}", "yes" if ok else "no") for folder, ok in writable.items()),
         )
     )
-    verdict = Text(tuple(f"Problem: {p}." for p in problems) or ("Everything needed is there.",))
+    notes = (
+        [] if governor in (None, "performance") else [f"The governor {governor} changes the clock: times vary more."]
+    )
+    verdict = Text(
+        (*(f"Problem: {p}." for p in problems), *notes) if problems else ("Everything needed is there.", *notes)
+    )
     data = {
         "healthy": not problems,
         "problems": problems,
@@ -64,10 +70,24 @@ def examine() -> tuple[Document, bool]:
         "target": target.name,
         "emulation": emulated,
         "providers": providers,
+        "governor": governor,
         "extras": extras,
         "writable": writable,
     }
     return Document((facts, verdict), data), not problems
+
+
+def frequency_governor(folder: Path = Path("/sys/devices/system/cpu/cpu0/cpufreq")) -> str | None:
+    """Return how the system chooses the processor's clock, such as `performance`; None where it does not say."""
+    try:
+        return (folder / "scaling_governor").read_text().strip() or None
+    except OSError:
+        return None
+
+
+def _absent(extras: dict[str, bool]) -> str:
+    names = [name for name, ok in extras.items() if not ok]
+    return f'{", ".join(names)}: pip install "onnxopt[{",".join(names)}]"' if names else "none"
 
 
 def _has_provider(alias: str) -> bool:

@@ -46,3 +46,9 @@ class Document:
 
     blocks: tuple[Block, ...]
     data: Mapping[str, Any] = field(default_factory=dict)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        from onnxopt.report.notebook import to_html
+
+        return to_html(self)

@@ -10,14 +10,18 @@ from onnxopt.catalog import format_passes
 from onnxopt.errors import FileError
 from onnxopt.model_file.save import external_files
 from onnxopt.pipeline import Pass
+from onnxopt.report.golden import golden_bytes, record_golden
 from onnxopt.report.page import to_page
+from onnxopt.report.paper import to_paper
 from onnxopt.report.provenance import provenance
 from onnxopt.report.record import RunRecord
 from onnxopt.report.writable import refuse_unwritable
+from onnxopt.samples import Samples
 
 BEST, RECORD, PAGE, MANIFEST = "best.onnx", "run.json", "report.html", "MANIFEST.sha256"
+PAPER, GOLDEN = "report.md", "golden.npz"
 BEST_DATA = f"{BEST}.data"
-OURS = (BEST, BEST_DATA, RECORD, PAGE, MANIFEST)
+OURS = (BEST, BEST_DATA, RECORD, PAGE, PAPER, GOLDEN, MANIFEST)
 
 
 class RunFolder:
@@ -70,7 +74,7 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            for name in (RECORD, PAGE, MANIFEST):
+            for name in (RECORD, PAGE, PAPER, GOLDEN, MANIFEST):
                 (self.path / name).unlink(missing_ok=True)
         except OSError as error:
             raise FileError(
@@ -91,14 +95,22 @@ class RunFolder:
             (self.path / BEST_DATA).unlink(missing_ok=True)
         return files
 
+    def write_golden(self, samples: Samples, optimization: str) -> None:
+        """Write golden.npz: a few of `samples` with the outputs of best.onnx."""
+        golden = record_golden(self.path / BEST, samples, optimization)
+        model_file.atomic_write_bytes(self.path / GOLDEN, golden_bytes(golden), overwrite=True)
+
     def write_record(self, record: RunRecord) -> None:
         """Write run.json."""
         model_file.atomic_write_text(self.path / RECORD, record.to_json(), overwrite=True)
 
     def finish(self, record: RunRecord) -> None:
-        """Write run.json, report.html and the manifest over all files."""
+        """Write run.json, report.html, report.md and the manifest over all files."""
         self.write_record(record)
         model_file.atomic_write_text(self.path / PAGE, to_page(record), overwrite=True)
+        model_file.atomic_write_text(self.path / PAPER, to_paper(record), overwrite=True)
         # On a full disk the run ends before there is any model.
-        written = (BEST, RECORD, PAGE) if record.best else (RECORD, PAGE)
-        model_file.write_manifest(self.path, [self.path / name for name in written])
+        written = (BEST, RECORD, PAGE, PAPER) if record.best else (RECORD, PAGE, PAPER)
+        # A run that was interrupted or failed has no golden outputs.
+        golden = (GOLDEN,) if (self.path / GOLDEN).exists() else ()
+        model_file.write_manifest(self.path, [self.path / name for name in (*written, *golden)])

@@ -1,25 +1,35 @@
 """Describe a model: what it takes and gives, how large it is, its layers."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 from onnxopt import model_file
 from onnxopt.graph.layers import Anatomy, Layer, anatomy_of
 from onnxopt.graph.sparsity import Sparsity, sparsity_of
+from onnxopt.measure.profile import profile
+from onnxopt.measure.session import Runtime
 from onnxopt.model_file import Signature, TensorSpec, signature_of
 from onnxopt.model_file.save import external_files
-from onnxopt.report.document import Column, Document, Facts, Table, Text
+from onnxopt.report.advice import advice
+from onnxopt.report.document import Block, Column, Document, Facts, Table, Text
+from onnxopt.report.operators import operators_of, operators_table, times_table
 from onnxopt.report.units import count, many, size
-from onnxopt.samples import schema_text
+from onnxopt.samples import open_samples, schema_text
+from onnxopt.search.parts import typical_feeds
 
 
-def inspect_model(path: Path, sizes: Mapping[str, int], *, sparsity: bool = False) -> Document:
+def inspect_model(
+    path: Path, sizes: Mapping[str, int], *, sparsity: bool = False, timed: bool = False, advised: bool = False
+) -> Document:
     """Return inputs, outputs, versions, sizes and layers of the model at `path`.
 
     Args:
         path: of the `.onnx` file.
         sizes: of named dynamic dimensions, for the MACs; others count as 1.
         sparsity: whether to read every weight and count its zeros.
+        timed: whether to run the model and say where the time goes.
+        advised: whether to say what onnxopt can do for it, which tries what needs no data.
     """
     model = model_file.load(path)
     signature = signature_of(model)
@@ -42,11 +52,10 @@ def inspect_model(path: Path, sizes: Mapping[str, int], *, sparsity: bool = Fals
             ("parameters", count(anatomy.parameters)),
             *(() if zeros is None else (("sparsity", _total_sparsity(zeros)),)),
             ("MACs", f"{_macs(anatomy)} at {shapes}{unknown}"),
-            ("operators", ", ".join(f"{op} {times}" for op, times in anatomy.operators.items())),
         ),
         title=str(path),
     )
-    data = {
+    data: dict[str, object] = {
         "path": str(path),
         "sha256": model_file.sha256_of(path),
         "size_bytes": size_bytes,
@@ -58,7 +67,19 @@ def inspect_model(path: Path, sizes: Mapping[str, int], *, sparsity: bool = Fals
         "producer": producer,
         **_anatomy_data(anatomy, zeros),
     }
-    return Document((facts, _layers(anatomy, zeros)), data)
+    operators = operators_of(model, anatomy.macs_of_operators)
+    data["by_operator"] = [asdict(operator) for operator in operators]
+    blocks: list[Block] = [facts, operators_table(operators), _layers(anatomy, zeros)]
+    if timed:
+        feeds = typical_feeds(open_samples("random", signature), 1)
+        measured = profile(model, feeds, Runtime())
+        blocks.append(times_table(measured))
+        data["time_by_operator_ms"] = dict(measured.by_op)
+    if advised:
+        lines = advice(model, anatomy)
+        blocks.append(Text(("What onnxopt can do here:", *(f"- {line}" for line in lines))))
+        data["advice"] = list(lines)
+    return Document(tuple(blocks), data)
 
 
 def schema_document(path: Path) -> Document:

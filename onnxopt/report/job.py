@@ -14,9 +14,11 @@ from onnxopt.measure.session import Runtime
 from onnxopt.model_file import signature_of
 from onnxopt.quantization.isa import target_of
 from onnxopt.samples import ReadOptions, Samples, open_samples
+from onnxopt.search.aim import Aim
 from onnxopt.search.budget import Budget, Goal
 from onnxopt.search.parts import Parts, split_parts
 from onnxopt.search.settings import Settings
+from onnxopt.search.strategy import strategy_of
 
 FIDELITY = "fidelity"
 
@@ -54,6 +56,11 @@ def prepare(
     batch_size: int = 1,
     latency_s: float | None = None,
     prune: bool = False,
+    train: bool = False,
+    time_limit_s: float | None = None,
+    target_latency: str | None = None,
+    target_size: str | None = None,
+    strategy: str | None = None,
     limit: int | None = None,
     read: ReadOptions | None = None,
     seed: int = 0,
@@ -65,6 +72,9 @@ def prepare(
     """
     if max_drop is not None:
         Budget.parse(str(max_drop))  # before anything is loaded
+    if strategy is not None:
+        named = strategy_of(strategy)
+        goal, prune, train = named.goal, named.prune, named.train
     chosen = {
         "goal": goal_of(goal),
         "confidence": confidence,
@@ -74,6 +84,9 @@ def prepare(
         "batch_size": batch_size,
         "latency_s": latency_s,
         "prune": prune,
+        "train": train,
+        "time_limit_s": time_limit_s,
+        "aim": aim_of(target_latency, target_size),
     }
     settings = Settings(**{key: value for key, value in chosen.items() if value is not None})  # type: ignore[arg-type]
     path = None if isinstance(model, ir.Model) else Path(model)
@@ -100,6 +113,21 @@ def budget_of(max_drop: str | float | None, metric: Metric | None) -> Budget:
     if metric is None:
         return Budget.of(max_drop, FIDELITY, bounded=True)
     return Budget.of(max_drop, metric.name, bounded=metric.bounded)
+
+
+def aim_of(target_latency: str | None, target_size: str | None) -> Aim | None:
+    """Return what is enough.
+
+    Raises:
+        UsageError: ONX101 it cannot be read, ONX109 both are given.
+    """
+    if target_latency is not None and target_size is not None:
+        raise UsageError(
+            "ONX109", "a target latency and a target size are both given", hint="Leave one out: a search has one goal."
+        )
+    if target_latency is not None:
+        return Aim.parse("latency", target_latency)
+    return None if target_size is None else Aim.parse("size", target_size)
 
 
 def goal_of(goal: str | Goal) -> Goal:

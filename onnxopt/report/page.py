@@ -1,40 +1,134 @@
-"""The report of a run as one HTML file that needs nothing else."""
+"""The report of a run as one HTML file that needs nothing else and asks no one."""
 
+import hashlib
+from base64 import b64encode
+from functools import cache
 from importlib.resources import files
-from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
 
-from onnxopt.report import units
+from onnxopt.report import charts_layers, charts_search, units
+from onnxopt.report.caveats import caveats
+from onnxopt.report.charts import Chart
+from onnxopt.report.graph_view import KINDS, graph_views
+from onnxopt.report.layer_rows import layer_rows
 from onnxopt.report.record import RunRecord, StepRecord
 from onnxopt.report.steps import counted
-from onnxopt.report.summary import findings, proofs_table, speed, trials_table
+from onnxopt.report.summary import choice_table, findings, headline, proofs_table, tiles, trials_table
+
+_SECTIONS = {
+    "verdict": "Verdict",
+    "choice": "Choice",
+    "caveats": "Trust",
+    "measured": "Measured",
+    "proof": "Proof",
+    "latency": "Latency",
+    "recovery": "Recovery",
+    "graph": "Graph",
+    "layers": "Layers",
+    "classes": "Classes",
+    "ranges": "Ranges",
+    "again": "Again",
+}
 
 
 def to_page(run: RunRecord) -> str:
     """Return the HTML of the report."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"size": units.size, "seconds": units.seconds}
-    template = environment.from_string(files("onnxopt.report").joinpath("page.html").read_text(encoding="utf-8"))
-    return template.render(
+    drawn = _charts(run)
+    found = {"choice": choice_table(run), "proof": proofs_table(run), "graph": graph_views(run)}
+    shown = {
+        **dict.fromkeys(_SECTIONS, True),
+        **{name: bool(value) for name, value in found.items()},
+        "latency": bool(drawn["distribution"] or drawn["drift"]),
+        "recovery": bool(drawn["recovery"]),
+        "classes": bool(drawn["classes"]),
+        "ranges": bool(drawn["ranges"]),
+    }
+    script, plotly = _asset("page.js"), _plotly()
+    return environment.from_string(_asset("page.html")).render(
         run=run,
-        headline=_headline(run),
+        policy=_policy(plotly, script),
+        css=Markup(_asset("page.css")),
+        script=Markup(script),
+        plotly=Markup(plotly),
+        contents={name: title for name, title in _SECTIONS.items() if shown[name]},
+        mood={"won": "won", "kept-original": "kept"}.get(run.status, "stopped"),
+        headline=headline(run),
+        tiles=tiles(run),
         sentences=findings(run),
+        best=found["choice"],
+        caveats=caveats(run),
         table=trials_table(run),
-        proofs=proofs_table(run),
+        proofs=found["proof"],
+        graphs=found["graph"],
+        kinds=KINDS,
+        layers=layer_rows(run),
+        charts=drawn,
+        figures=[{"name": c.name, "figure": c.figure, "height": c.height} for c in drawn.values() if c is not None],
+        class_line=_class_line(run),
+        range_line=_range_line(run),
         shown=_shown(run),
         done=_done,
     )
 
 
-def _headline(run: RunRecord) -> str:
-    name = Path(run.model.path).name or "a model in memory"
-    accepted = next((p for p in run.proofs if p.accepted), None)
-    winner = run.trial(run.winner)
-    if run.status == "won" and accepted is not None and winner is not None and accepted.latency.speedup is not None:
-        faster = speed(accepted.latency.speedup).partition(" (")[0]
-        return f"{name}: {faster}, {units.smaller(run.model.size_bytes / (winner.size_bytes or 1))}"
-    return f"{name}: {'the original stays' if run.status == 'kept-original' else 'not finished'}"
+def _charts(run: RunRecord) -> dict[str, Chart | None]:
+    classes = None if run.analysis is None else run.analysis.classes
+    confused = classes is not None and any(map(any, classes.before)) and classes.before != classes.after
+    return {
+        "pareto": charts_search.pareto_chart(run),
+        "distribution": charts_search.distribution_chart(run),
+        "drift": charts_search.drift_chart(run),
+        "recovery": charts_search.recovery_chart(run),
+        "layers": charts_layers.layers_chart(run),
+        "sensitivity": charts_layers.sensitivity_chart(run),
+        "classes": None if classes is None else charts_layers.classes_chart(classes),
+        "confusion": charts_layers.confusion_chart(classes) if classes is not None and confused else None,
+        "ranges": charts_layers.ranges_chart(run),
+    }
+
+
+@cache
+def _asset(name: str) -> str:
+    return files("onnxopt.report").joinpath(name).read_text(encoding="utf-8")
+
+
+@cache
+def _plotly() -> str:
+    from plotly.offline import get_plotlyjs
+
+    return str(get_plotlyjs())
+
+
+def _policy(*scripts: str) -> str:
+    """Return what the browser may do: run these scripts alone, and fetch nothing."""
+    hashes = (b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts)
+    allowed = " ".join(f"'sha256-{value}'" for value in hashes)
+    return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:"
+
+
+def _class_line(run: RunRecord) -> str:
+    found = run.analysis
+    if found is None or found.classes is None:
+        return ""
+    listed = len(found.classes.labels)
+    most = f"; the {listed} most frequent classes" if sum(found.classes.samples) < found.samples else ""
+    changed = units.many(found.changed_count, "answer")
+    return f"{changed} of {found.samples} on the hold-out part changed{most}."
+
+
+def _range_line(run: RunRecord) -> str:
+    found = run.analysis
+    if found is None or not found.ranges:
+        return ""
+    over = sum((r.clipped or 0) > 0 for r in found.ranges)
+    return (
+        f"{over} of {units.many(len(found.ranges), 'quantized activation')} cut values off on "
+        f"{units.many(found.range_samples, 'search sample')}."
+    )
 
 
 def _shown(run: RunRecord) -> dict[str, str]:
@@ -46,6 +140,9 @@ def _shown(run: RunRecord) -> dict[str, str]:
         "Calibration samples": f"{data.calibration.samples} of {data.calibration.source}",
         "Search samples": f"{data.search.samples} of {data.search.source}",
         "Hold-out samples": f"{data.holdout.samples} of {data.holdout.source}",
+        "Fingerprints of the data": ", ".join(
+            part.fingerprint[:16] for part in (data.calibration, data.search, data.holdout)
+        ),
         "Judged by": f"{run.metric} ({run.kind})",
         "Allowed drop": settings.max_drop,
         "Goal": settings.goal,
@@ -56,6 +153,7 @@ def _shown(run: RunRecord) -> dict[str, str]:
         "Target": settings.target,
         "Seed": str(settings.seed),
         "Processor": f"{environment.cpu} ({environment.detected_target}, {environment.usable_cores} cores usable)",
+        "Instruction sets": ", ".join(environment.isa) or "unknown",
         "System": environment.os + (", emulated: latency means nothing here" if environment.emulated else ""),
         "Versions": ", ".join(
             f"{name} {v}" for name, v in {"Python": environment.python, **environment.versions}.items()

@@ -1,23 +1,11 @@
 """The record of a run: everything in run.json, versioned. Adding a field is a change of the schema's version."""
 
-from math import isfinite
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
-
-def _not_finite_is_null(value: Any) -> Any:
-    return None if isinstance(value, float) and not isfinite(value) else value
-
-
-Number = Annotated[float | None, BeforeValidator(_not_finite_is_null)]
-"""A measured number; null where it has no finite value, which JSON cannot hold."""
-
-
-class Part(BaseModel):
-    """Base of all parts: nothing unknown is accepted, nothing changes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from onnxopt.report.part import Number, Part
+from onnxopt.report.record_analysis import AnalysisRecord
 
 
 class IntervalRecord(Part):
@@ -47,7 +35,8 @@ class StepRecord(Part):
     """What one pass did; `spec` is the text that `onnxopt run --passes` reads, `options` those not at their default.
 
     `proved_difference` is the largest difference of the outputs from what the pass proved them equal to, relative to
-    each output's largest magnitude.
+    each output's largest magnitude. `curve` is that of a training: step, loss, and score on held-out samples, lower is
+    better.
     """
 
     pass_name: str
@@ -57,6 +46,7 @@ class StepRecord(Part):
     edits: tuple[EditRecord, ...]
     skipped: tuple[SkipRecord, ...]
     proved_difference: Number | None = None
+    curve: tuple[tuple[int, Number, Number], ...] = ()
 
 
 class ScoreRecord(Part):
@@ -81,7 +71,11 @@ class DropRecord(Part):
 
 
 class LatencyRecord(Part):
-    """Time of one run at `batch_size`; the speed-up is over the baseline measured beside it."""
+    """Time of one run at `batch_size`; the speed-up is over the baseline measured beside it.
+
+    `quantiles_ms` are equally spaced from the fastest run to the slowest; `epochs_ms` the median after each loading, in
+    the order of time.
+    """
 
     p50_ms: float
     p90_ms: float
@@ -93,6 +87,8 @@ class LatencyRecord(Part):
     p50_interval_ms: IntervalRecord
     speedup: IntervalRecord | None
     peak_memory_bytes: int | None
+    quantiles_ms: tuple[float, ...] = ()
+    epochs_ms: tuple[float, ...] = ()
 
 
 class TrialRecord(Part):
@@ -174,6 +170,9 @@ class SettingsRecord(Part):
     batch_size: int
     latency_s: float
     prune: bool = False
+    train: bool = False
+    time_limit_s: float | None = None
+    aim: str | None = None
     seed: int
 
 
@@ -216,7 +215,7 @@ class RunRecord(Part):
         confidence: that the winner's true drop is inside the budget; null unless proved.
     """
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     status: Literal["running", "won", "kept-original", "interrupted", "failed"]
     reason: str
     started: str
@@ -237,6 +236,10 @@ class RunRecord(Part):
     winner: str | None
     confidence: float | None
     best: tuple[FileRecord, ...] = Field(description="best.onnx, and its external data if there is any")
+    stopped: str = Field(default="", description="why not everything planned was tried; empty when it was")
+    aim_reached: bool | None = Field(default=None, description="whether best.onnx reaches the aim; null without one")
+    pareto: tuple[str, ...] = Field(default=(), description="trials that none beats at speed, size and score at once")
+    analysis: AnalysisRecord | None = Field(default=None, description="what explains the run; null when not measured")
 
     @field_validator("confidence")
     @classmethod

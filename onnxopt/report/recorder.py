@@ -11,6 +11,7 @@ from onnxopt import model_file
 from onnxopt.catalog import format_passes
 from onnxopt.errors import FileError, OnnxoptError, first_line
 from onnxopt.pipeline import Pass
+from onnxopt.report.analysis import analyze
 from onnxopt.report.folder import BEST, RunFolder
 from onnxopt.report.job import Job
 from onnxopt.report.provenance import provenance
@@ -26,6 +27,7 @@ from onnxopt.report.recording import (
 from onnxopt.report.repro import Origin, repro_command
 from onnxopt.search.observer import Observer
 from onnxopt.search.optimize import search
+from onnxopt.search.pareto import pareto_front
 from onnxopt.search.trial import Candidate, SearchResult, Trial
 
 
@@ -161,12 +163,22 @@ class Recorder:
         self.trials = list(result.trials)
         proof = next((p for p in result.proofs if p.accepted), None)
         self._save_best(result.winner, result.model)
+        self.observer.progress("explaining the result", 0, 1)
+        best = None if result.winner is None else result.model
+        passes = () if result.winner is None else result.winner.candidate.passes
+        settings, metric = self.job.settings, self.job.metric
+        analysis = analyze(self.job.model, best, self.job.parts, metric, settings.runtime, settings.batch_size, passes)
         self._update(
+            analysis=analysis,
+            stopped=result.stopped,
+            aim_reached=result.aim_reached,
+            pareto=tuple(trial.candidate.name for trial in pareto_front(result.trials)),
             status="kept-original" if result.winner is None else "won",
             reason=result.reason,
             kind=result.kind,
             proofs=tuple(map(proof_record, result.proofs)),
             confidence=None if proof is None or result.winner is None else proof.confidence,
         )
+        self.folder.write_golden(self.job.parts.holdout, settings.runtime.optimization)
         self.folder.finish(self.record)
         return self.record, result.model

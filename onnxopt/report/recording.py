@@ -58,6 +58,8 @@ def latency_record(latency: Latency) -> record.LatencyRecord:
         p50_interval_ms=interval_record(latency.p50_interval_ms),
         speedup=None if latency.speedup is None else interval_record(latency.speedup),
         peak_memory_bytes=latency.peak_memory_bytes,
+        quantiles_ms=tuple(round(value, 6) for value in latency.quantiles_ms),
+        epochs_ms=tuple(round(value, 6) for value in latency.epochs_ms),
     )
 
 
@@ -139,6 +141,9 @@ def settings_record(settings: Settings) -> record.SettingsRecord:
         batch_size=settings.batch_size,
         latency_s=settings.latency_s,
         prune=settings.prune,
+        train=settings.train,
+        time_limit_s=settings.time_limit_s,
+        aim=None if settings.aim is None else f"{settings.aim.kind} {settings.aim}",
         seed=settings.seed,
     )
 

@@ -42,6 +42,13 @@ class Run:
         """Whether a candidate won; else best.onnx is the original."""
         return self.record.status == "won"
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the table and the findings."""
+        from onnxopt.report.notebook import to_html
+        from onnxopt.report.summary import summary
+
+        return to_html(summary(self.record, self.folder))
+
 
 def optimize(
     model: str | Path | ir.Model,
@@ -60,6 +67,11 @@ def optimize(
     batch_size: int = 1,
     latency_s: float | None = None,
     prune: bool = False,
+    train: bool = False,
+    time_limit_s: float | None = None,
+    target_latency: str | None = None,
+    target_size: str | None = None,
+    strategy: str | None = None,
     limit: int | None = None,
     read: ReadOptions | None = None,
     seed: int = 0,
@@ -89,6 +101,11 @@ def optimize(
         batch_size: at which latency is measured.
         latency_s: time spent on the latency of one candidate.
         prune: whether to remove channels too, which takes minutes more.
+        train: whether a pruned model that loses too much may learn from the original; needs torch.
+        time_limit_s: after which no further candidate is started.
+        target_latency: such as `10ms` or `0.5x`; the search ends when it is reached.
+        target_size: such as `2MB` or `0.25x`, likewise.
+        strategy: `mobile`, `edge`, `realtime`, `server` or `size`, which decide `goal`, `prune` and `train`.
         limit: samples of `data` to use at most.
         read: how `data` is read.
         seed: of everything random.
@@ -122,6 +139,11 @@ def optimize(
         batch_size=batch_size,
         latency_s=latency_s,
         prune=prune,
+        train=train,
+        time_limit_s=time_limit_s,
+        target_latency=target_latency,
+        target_size=target_size,
+        strategy=strategy,
         limit=limit,
         read=read,
         seed=seed,

@@ -32,7 +32,7 @@ def spectrum_document(path: Path, sizes: Mapping[str, int], *, measure: bool = F
     Args:
         path: of the model.
         sizes: of named dynamic dimensions, for the MACs; others count as 1.
-        measure: whether to time each layer alone, whole and factorized.
+        measure: whether to time each layer, whole and factorized.
 
     Raises:
         NativeError: ONX403 times are asked for and the processor is emulated.
@@ -59,7 +59,7 @@ def spectrum_document(path: Path, sizes: Mapping[str, int], *, measure: bool = F
     if measure:
         says += [
             f"Time: at the rank for {_TIMED:.0%} in whole blocks of {_BLOCK}, as a share of the dense",
-            "layer's, each measured alone on this machine.",
+            "layer's, both measured on this machine beside copies of themselves.",
         ]
     return Document(
         (Table(columns, tuple(_row(f, measure) for f in found), title=str(path)), Text(tuple(says))), {"layers": found}
@@ -72,6 +72,7 @@ def _layer(model: ir.Model, layer: LinearLayer, macs: int | None, timer: Timer |
     strides = layer.window.strides if layer.window is not None else ()
     timed = min(-(-spectrum.rank(_TIMED) // _BLOCK) * _BLOCK, len(spectrum.energies))
     ranks = {energy: spectrum.rank(energy) for energy in ENERGIES}
+    times = timer(layer, [Choice("channel", (timed,))]) if timer is not None else []
     return {
         "name": layer.node,
         "weight_shape": list(weight.shape),
@@ -81,7 +82,7 @@ def _layer(model: ir.Model, layer: LinearLayer, macs: int | None, timer: Timer |
             {"energy": e, "rank": r, "macs_share": macs_share(Choice("channel", (r,)), weight.shape, strides)}
             for e, r in ranks.items()
         ],
-        **({} if timer is None else {"time_share": timer(layer, [Choice("channel", (timed,))])[0]}),
+        **({"time_share": times[1] / times[0]} if times else {}),
     }
 
 

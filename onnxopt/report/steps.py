@@ -10,6 +10,8 @@ from onnxopt.report.document import Column, Table
 from onnxopt.report.units import seconds
 
 MOST_NAMES, MOST_REASONS, MOST_ACTIONS = 3, 3, 8
+MOST_POINTS = 200
+"""Of the curve of a training; of a longer one, about as many are recorded."""
 
 
 def steps_table(steps: Sequence[Step]) -> Table:
@@ -75,4 +77,5 @@ def step_data(step: Step) -> dict[str, Any]:
         "edits": [{"target": e.target, "action": e.action} for e in step.edits],
         "skipped": [{"target": s.target, "reason": s.reason} for s in step.skipped],
         "proved_difference": step.difference,
+        "curve": step.curve[:: max(1, len(step.curve) // MOST_POINTS)],
     }

@@ -1,12 +1,14 @@
 """A run in one table and a few sentences."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from onnxopt.report import units
 from onnxopt.report.document import Column, Document, Table, Text
 from onnxopt.report.record import IntervalRecord, LatencyRecord, ProofRecord, RunRecord, TrialRecord
 from onnxopt.report.steps import counted, reasons
+from onnxopt.search.bar import SAME
 
 UNPROVEN = "not proven on the hold-out part"
 COLUMNS = (
@@ -38,6 +40,94 @@ def trials_table(run: RunRecord) -> Table:
         title = ""
     original = None if run.baseline is None else run.baseline.size_bytes
     return Table(columns, tuple(_row(trial, original, run) for trial in shown), title)
+
+
+def headline(run: RunRecord) -> str:
+    """Return the verdict in one line."""
+    name = Path(run.model.path).name or "a model in memory"
+    accepted = next((p for p in run.proofs if p.accepted), None)
+    winner = run.trial(run.winner)
+    if run.status == "won" and accepted is not None and winner is not None and accepted.latency.speedup is not None:
+        faster = speed(accepted.latency.speedup).partition(" (")[0]
+        return f"{name}: {faster}, {units.smaller(run.model.size_bytes / (winner.size_bytes or 1))}"
+    return f"{name}: {'the original stays' if run.status == 'kept-original' else 'not finished'}"
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One figure of the verdict, and what stands beside it."""
+
+    title: str
+    value: str
+    beside: str
+    good: bool = False
+
+
+def tiles(run: RunRecord) -> tuple[Tile, ...]:
+    """Return the figures of the winner's proof; nothing where there is none."""
+    proof, winner = next((p for p in run.proofs if p.accepted), None), run.trial(run.winner)
+    if run.status != "won" or proof is None or winner is None or proof.latency.speedup is None:
+        return ()
+    speedup, size = proof.latency.speedup, winner.size_bytes or 1
+    p50s = (units.significant(one.p50_ms) for one in (proof.baseline_latency, proof.latency))
+    low, high = (units.points(_number(v), run.unit) for v in (proof.drop.interval.low, proof.drop.interval.high))
+    points = " points" if run.unit == "share" else ""
+    judged = run.metric if run.kind == "accuracy" else "fidelity"
+    return (
+        Tile(
+            "speed-up",
+            units.times(_number(speedup.value)),
+            f"{_range(speedup)}, {' to '.join(p50s)} ms",
+            good=(speedup.low or 0) > 1,
+        ),
+        Tile(
+            "size",
+            f"{units.times(run.model.size_bytes / size)}",
+            f"{units.size(run.model.size_bytes)} to {units.size(size)}",
+            good=size < run.model.size_bytes,
+        ),
+        Tile(
+            f"drop of {judged}{',' + points if points else ''}",
+            units.points(_number(proof.drop.value), run.unit),
+            f"{low}..{high}, {units.points(_number(run.allowed_drop), run.unit)} allowed",
+            good=proof.drop.value is not None and proof.drop.value <= 0,
+        ),
+        Tile("sure to be inside", units.percent(proof.confidence), f"{units.percent(proof.asked)} asked for"),
+    )
+
+
+def choice_table(run: RunRecord) -> Table | None:
+    """Return the original, the best, and the smallest and the fastest inside the budget; None without any of them."""
+    allowed = run.allowed_drop
+    if run.baseline is None or allowed is None:
+        return None
+    inside = [
+        t
+        for t in run.trials
+        if t.drop is not None and t.latency is not None and not t.drop.broken and _number(t.drop.value) <= allowed
+    ]
+    named: dict[str, list[str]] = {}
+    if run.status == "won" and run.winner is not None:
+        named.setdefault(run.winner, []).append("best")
+    if inside:
+        named.setdefault(min(inside, key=lambda t: t.size_bytes or 0).name, []).append("smallest")
+        fastest = max(inside, key=_speedup)
+        winner = run.trial(run.winner)
+        # Of two that noise cannot tell apart, the one that was proved.
+        even = winner is not None and winner in inside and _speedup(winner) * SAME >= _speedup(fastest)
+        named.setdefault(winner.name if winner is not None and even else fastest.name, []).append("fastest")
+    if not named:
+        return None
+    table = trials_table(run)
+    rows = {row[0].replace("\n", ""): row for row in table.rows}
+    shown = [("original", *table.rows[0])]
+    shown += [(", ".join(words), *rows[name]) for name, words in named.items() if name in rows]
+    return Table((Column("which"), *table.columns), tuple(shown), table.title)
+
+
+def _speedup(trial: TrialRecord) -> float:
+    speedup = None if trial.latency is None else trial.latency.speedup
+    return 1.0 if speedup is None else speedup.value or 0.0
 
 
 def _row(trial: TrialRecord, original: int | None, run: RunRecord) -> tuple[str, ...]:
@@ -119,7 +209,8 @@ def _range(interval: IntervalRecord) -> str:
 def sentences(run: RunRecord, folder: Path) -> list[str]:
     """Return the findings, where the files are, and what to do next."""
     lines = findings(run)
-    lines.append(f"Files in {folder}: {', '.join([*(f.name for f in run.best), 'run.json', 'report.html'])}.")
+    names = [*(f.name for f in run.best), "run.json", "report.html", "report.md"]
+    lines.append(f"Files in {folder}: {', '.join(names)}.")
     if run.repro:
         lines.append(f"The same model again: {run.repro}")
     lines.append(f"Next: {next_step(run, folder)}")
@@ -132,6 +223,12 @@ def findings(run: RunRecord) -> list[str]:
     lines = [_outcome(run, winner)]
     unproven = (trial for trial in run.trials if trial.verdict == UNPROVEN)
     lines += [f"{trial.name} was not proven: {trial.reason}." for trial in unproven if trial.reason not in lines[0]]
+    if run.stopped:
+        lines.append(f"Not everything was tried: {run.stopped}.")
+    if run.aim_reached is False:
+        lines.append(f"The aim was not reached: {run.settings.aim}.")
+    if len(run.pareto) > 1:
+        lines.append(f"None beats these at speed, size and score at once: {', '.join(run.pareto)}.")
     if winner is not None:
         lines.append(f"{winner.name} is {winner.passes}: {counted(_actions(winner))}.")
         lines += reasons(s for step in winner.steps for s in step.skipped)

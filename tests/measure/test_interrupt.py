@@ -33,7 +33,15 @@ def test_outside_the_main_thread_it_only_calls():
     assert seen == [thread]
 
 
-def test_ctrl_c_ends_a_long_native_run():
+@pytest.fixture
+def ctrl_c():
+    """Let the signal arrive: a shell that starts tests in the background has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_ends_a_long_native_run(ctrl_c):
     session = Session(slow_model(300), Runtime())
     feeds = {"v0": np.zeros((256, 1024), np.float32)}
     started, ended = threading.Event(), threading.Event()

@@ -3,12 +3,11 @@
 import json
 
 import numpy as np
-import onnx_ir as ir
 import pytest
 
 from onnxopt.errors import NativeError
 from onnxopt.measure import latency_table
-from onnxopt.measure.latency_table import LatencyTable, alone, cache_folder, fastest_ms, nothing
+from onnxopt.measure.latency_table import LatencyTable, alone, cache_folder, copies, fastest_ms
 from onnxopt.measure.session import Runtime
 from tests import builders, numerics
 from tests.builders import F, Net
@@ -117,10 +116,21 @@ def test_a_layer_alone_computes_what_it_does_in_its_model():
     assert numerics.largest_difference(before, [np.maximum(after[0], 0)]) < numerics.EXACT_RELATIVE
 
 
+def test_copies_stand_side_by_side_with_weights_of_their_own():
+    model = copies(layer(), 3)
+    outputs = builders.run(model, FEEDS)
+    weights = [v.const_value.numpy() for v in model.graph.initializers.values()]
+    assert len(outputs) == len(weights) == 3
+    for output, weight in zip(outputs, weights, strict=True):
+        assert numerics.largest_difference([FEEDS["x"] @ weight.T], [output]) < numerics.EXACT_RELATIVE
+    assert not np.array_equal(weights[0], weights[1])
+    assert len(layer().graph.initializers) == 1
+
+
 def test_real_models_take_time():
     model = layer()
-    assert all(0 < time < 1000 for time in fastest_ms([model, nothing(model)], FEEDS, Runtime()))
-    assert isinstance(nothing(model), ir.Model)
+    assert all(0 < time < 1000 for time in fastest_ms([model, copies(model, 3)], FEEDS, Runtime()))
+    assert 0 < LatencyTable(None, emulation=real).once_ms(model, FEEDS) < 1000
 
 
 def test_the_users_cache_folder(monkeypatch, tmp_path):

@@ -41,4 +41,4 @@ def test_the_schema_is_closed_and_versioned():
     schema = RunRecord.model_json_schema()
     assert schema["additionalProperties"] is False
     assert all(part["additionalProperties"] is False for part in schema["$defs"].values())
-    assert schema["properties"]["schema_version"]["const"] == 2
+    assert schema["properties"]["schema_version"]["const"] == 3

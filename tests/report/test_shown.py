@@ -1,11 +1,15 @@
 """How a run is shown: on a terminal, as Markdown, as a page."""
 
+import html
 import re
+from base64 import b64encode
 from contextlib import suppress
+from hashlib import sha256
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from plotly.offline import get_plotlyjs
 
 import onnxopt
 from onnxopt.report.markdown import to_markdown
@@ -69,11 +73,12 @@ def _unproven(record, **changes):
 def test_a_failed_proof_is_listed_with_its_reason(record):
     unproven, reason = _unproven(record)
     page = to_page(unproven)
-    proved = page[page.index("Proof on the hold-out part") : page.index("What was done")]
+    proved = page[page.index("<h2>Proof on the hold-out part") : page.index("<h2>Layer by layer")]
     assert reason in proved
     assert "45.0 %" in proved
     assert "70.0 %" in proved
     assert "overflow-wrap: anywhere" in page[page.index("h1 {") : page.index("h2 {")]
+    assert page.count('class="verdict kept"') == 1
 
 
 def test_the_reason_of_every_failed_proof_is_said(record):
@@ -111,19 +116,37 @@ class _Resources(HTMLParser):
         self.found += [value for name, value in attrs if name in ("src", "href", "srcset", "action", "data")]
 
 
+def _own(page: str) -> str:
+    """Return the page without plotly's code."""
+    return page.replace(get_plotlyjs(), "")
+
+
 def test_the_page_needs_nothing_from_elsewhere(record):
     page = to_page(record)
+    assert len(page.encode()) < 8_000_000
+    own = _own(page)
+    assert len(own) < len(page) - 1_000_000
     parser = _Resources()
-    parser.feed(page)
-    assert parser.found == []
-    assert "script" not in parser.tags
+    parser.feed(own)
+    assert all(value.startswith("#") for value in parser.found)
+    assert parser.tags.count("script") == 3
     assert "link" not in parser.tags
-    assert not re.search(r"url\(|@import|https?://", page)
-    assert "prefers-color-scheme: dark" in page
+    assert not re.search(r"url\(|@import|https?://", own)
+    assert "default-src &#39;none&#39;" in own
+    assert "prefers-color-scheme: dark" in own
     assert record.repro is not None
-    assert "onnxopt run" in page
+    assert "onnxopt run" in own
     for step in record.trials[1].steps:
-        assert all(edit.target in page for edit in step.edits)
+        assert all(edit.target in own for edit in step.edits)
+
+
+def test_only_the_scripts_of_the_page_may_run(record):
+    page = to_page(record)
+    scripts = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    allowed = [b64encode(sha256(text.encode()).digest()).decode() for text in scripts]
+    policy = html.unescape(re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1])
+    assert re.findall(r"sha256-([^']+)'", policy) == allowed
+    assert "unsafe-inline" not in policy.split("script-src")[1].split(";")[0]
 
 
 def test_names_from_the_model_cannot_inject_anything(record):
@@ -132,7 +155,7 @@ def test_names_from_the_model_cannot_inject_anything(record):
     bad = "<script>alert(1)</script>"
     edited = step.model_copy(update={"edits": (step.edits[0].model_copy(update={"target": bad}),)})
     hostile = record.model_copy(update={"trials": (trial.model_copy(update={"steps": (edited,)}),)})
-    page = to_page(hostile)
+    page = _own(to_page(hostile))
     assert bad not in page
     assert "&lt;script&gt;" in page
 

@@ -1,0 +1,47 @@
+"""What a benchmark says in words: which is faster by how much, and whether the host was quiet."""
+
+from collections.abc import Mapping
+
+from onnxopt.measure.latency import Latency
+from onnxopt.report import units
+
+NOISY = 0.10
+"""Above such a spread of the baseline's time from loading to loading, a host is called noisy."""
+
+
+def said_of(timed: Mapping[str, Latency]) -> list[str]:
+    """Return one sentence per model beside the first, like `B is 1.74x faster than A [1.72, 1.76]`."""
+    names = list(timed)
+    batch = timed[names[0]].batch_size
+    lines = []
+    for name in names[1:]:
+        speedup = timed[name].speedup
+        if speedup is not None:
+            lines.append(
+                f"At batch size {batch}, {compared(name, names[0], speedup.low, speedup.value, speedup.high)}."
+            )
+    return lines
+
+
+def compared(name: str, other: str, low: float, value: float, high: float) -> str:
+    """Return a ratio of speeds as a sentence; where its interval holds 1, neither is faster."""
+    if low > 1:
+        return f"{name} is {units.times(value)} faster than {other} [{low:.2f}, {high:.2f}]"
+    if high < 1:
+        return f"{name} is {units.times(1 / value)} slower than {other} [{1 / high:.2f}, {1 / low:.2f}]"
+    return f"{name} is as fast as {other} [{low:.2f}, {high:.2f}]"
+
+
+def noise_of(timed: Mapping[str, Latency]) -> str | None:
+    """Return a warning when the baseline's own time moved while it was measured; None on a quiet host."""
+    first = next(iter(timed.values()))
+    values = sorted(first.epochs_ms)
+    if len(values) < 4:
+        return None
+    spread = (values[-1] - values[0]) / first.p50_ms
+    if spread <= NOISY:
+        return None
+    return (
+        f"Warning: a noisy host. The first model's own time varied by {100 * spread:.0f} % from loading to loading; "
+        "stop other programs, or give more --seconds."
+    )

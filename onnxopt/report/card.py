@@ -1,0 +1,52 @@
+"""The block about the optimization for a model card."""
+
+from pathlib import Path
+
+from onnxopt.report import units
+from onnxopt.report.caveats import caveats
+from onnxopt.report.document import Document, Facts, Text
+from onnxopt.report.markdown import to_markdown
+from onnxopt.report.record import ProofRecord, RunRecord, ScoreRecord
+
+
+def to_card(run: RunRecord) -> str:
+    """Return Markdown: what was done to which model, what it was measured to cost and gain, where, and the caveats."""
+    winner = run.trial(run.winner) if run.status == "won" else None
+    proof = next((p for p in run.proofs if p.accepted), None)
+    best = sum(file.size_bytes for file in run.best)
+    version = run.environment.versions.get("onnxopt") or "unknown"
+    pairs = [
+        ("Made from", f"{Path(run.model.path).name or 'a model in memory'}, SHA-256 {run.model.sha256 or 'unknown'}"),
+        ("Made by", f"onnxopt {version}: {'nothing was changed' if winner is None else winner.passes}"),
+        *((file.name, f"SHA-256 {file.sha256}") for file in run.best),
+        ("Size", f"{units.size(run.model.size_bytes)} before, {units.size(best)} after"),
+    ]
+    if winner is not None and proof is not None:
+        pairs += _proved(run, proof)
+    settings, machine = run.settings, run.environment
+    pairs += [
+        ("Data", f"{run.data.holdout.source}: {run.data.calibration.samples} samples to calibrate, "
+                 f"{run.data.search.samples} to choose, {run.data.holdout.samples} to prove"),
+        ("Measured on", f"{machine.cpu}, {units.many(settings.threads, 'thread')}, provider {settings.provider}, "
+                        f"ONNX Runtime {machine.versions.get('onnxruntime') or 'unknown'}"),
+    ]  # fmt: skip
+    lines = [f"- {caveat.text}" for caveat in caveats(run)]
+    trust = (Text(("### How far to trust this",)), Text(tuple(lines))) if lines else ()
+    return to_markdown(Document((Text(("## Optimization", run.reason)), Facts(tuple(pairs)), *trust)))
+
+
+def _proved(run: RunRecord, proof: ProofRecord) -> list[tuple[str, str]]:
+    judged = run.metric if run.kind == "accuracy" else f"{run.metric} with the original (fidelity, not accuracy)"
+    speedup = proof.latency.speedup
+    before, after = (_score(score, run.unit) for score in (proof.baseline, proof.score))
+    slow, fast = (units.significant(latency.p50_ms) for latency in (proof.baseline_latency, proof.latency))
+    gained = "" if speedup is None else f": {units.times(speedup.value or 0)} ({speedup.low:.2f}..{speedup.high:.2f})"
+    return [
+        (judged, f"{before} before, {after} after, on {proof.score.n} samples"),
+        ("Probability that the drop is inside the budget", units.percent(proof.confidence)),
+        ("Latency, median", f"{slow} ms before, {fast} ms after{gained}"),
+    ]
+
+
+def _score(score: ScoreRecord, unit: str) -> str:
+    return units.score(float("nan") if score.value is None else score.value, unit)

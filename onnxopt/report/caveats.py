@@ -1,0 +1,97 @@
+"""How far a run can be trusted: what weakens its figures, and what was in order."""
+
+from dataclasses import dataclass
+
+from onnxopt.report import units
+from onnxopt.report.record import LatencyRecord, RunRecord
+
+FEW_SAMPLES, NOISY, CLIPPED = 200, 0.10, 0.01
+"""Below so many samples, above such a spread of the original's time, above such a share of clipped values: said."""
+
+
+@dataclass(frozen=True)
+class Caveat:
+    """One finding; `fine` when it is nothing to worry about."""
+
+    text: str
+    fine: bool = False
+
+
+def caveats(run: RunRecord) -> tuple[Caveat, ...]:
+    """Return what a reader should know before trusting the figures, the worrying first."""
+    found = [*_samples(run), *_noise(run), *_ranges(run), *_rest(run)]
+    return tuple(sorted(found, key=lambda caveat: caveat.fine))
+
+
+def _samples(run: RunRecord) -> list[Caveat]:
+    found = []
+    holdout = run.data.holdout
+    if holdout.samples < FEW_SAMPLES:
+        found.append(
+            Caveat(
+                f"Few samples: {units.many(holdout.samples, 'hold-out sample')} cannot show a small drop with "
+                f"certainty; one sample is {100 / max(holdout.samples, 1):.2g} points."
+            )
+        )
+    else:
+        found.append(Caveat(f"{holdout.samples} hold-out samples, which took no part in choosing.", fine=True))
+    if holdout.source == "random":
+        found.append(Caveat("Synthetic data: the samples are random numbers, on which agreement says little."))
+    if run.kind == "fidelity":
+        found.append(Caveat("No labels: what was measured is agreement with the original, not accuracy."))
+    return found
+
+
+def _noise(run: RunRecord) -> list[Caveat]:
+    if run.environment.emulated:
+        return [Caveat("Emulated processor: latency means nothing here.")]
+    spread = host_noise(run)
+    if spread is None:
+        return []
+    words = f"the original's own time varied by {100 * spread:.0f} % (9 of 10 loadings) over the run"
+    if spread > NOISY:
+        return [Caveat(f"Noisy host: {words}. Ratios are measured side by side, but milliseconds are not exact.")]
+    return [Caveat(f"Quiet host: {words}.", fine=True)]
+
+
+def host_noise(run: RunRecord) -> float | None:
+    """Return how far 9 of 10 loadings of the original lay apart, relative to their median; None when unknown."""
+    timed: list[LatencyRecord | None] = [None if run.baseline is None else run.baseline.latency]
+    timed += [t.baseline_latency for t in run.trials] + [p.baseline_latency for p in run.proofs]
+    values = sorted(value for one in timed if one is not None for value in one.epochs_ms)
+    if len(values) < 4:
+        return None
+    cut = len(values) // 20
+    return (values[-1 - cut] - values[cut]) / values[len(values) // 2]
+
+
+def _ranges(run: RunRecord) -> list[Caveat]:
+    found = run.analysis
+    if found is None or not found.ranges:
+        return []
+    worst = found.ranges[0]
+    share = worst.clipped or 0.0
+    text = f"{worst.tensor} has {100 * share:.2g} % of its values outside its calibrated range, the most of all"
+    if share > CLIPPED:
+        return [Caveat(f"Clipping: {text}. More calibration samples, or another method, would widen it.")]
+    return [Caveat(f"Calibration holds: {text}.", fine=True)]
+
+
+def _rest(run: RunRecord) -> list[Caveat]:
+    found = []
+    if run.data.calibration.samples < 32 and any("quantize-static" in t.passes for t in run.trials):
+        found.append(Caveat(f"Only {units.many(run.data.calibration.samples, 'sample')} to calibrate on."))
+    if run.settings.target != run.environment.detected_target:
+        found.append(
+            Caveat(
+                f"Made for {run.settings.target}, measured on {run.environment.detected_target}: the speed there will "
+                "differ."
+            )
+        )
+    if len(run.proofs) > 1:
+        found.append(
+            Caveat(f"{len(run.proofs)} finalists were tried on the same hold-out part; each was asked for more.")
+        )
+    if run.analysis is not None:
+        found += [Caveat(f"Not explained: {problem}.") for problem in run.analysis.problems]
+    return found

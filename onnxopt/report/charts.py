@@ -1,0 +1,58 @@
+"""What charts have in common: plotly figures as plain data; colours are names that the page gives meaning."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from onnxopt.report.record import RunRecord
+
+Figure = dict[str, Any]
+MOST_BARS = 24
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure with what it shows in words; `height` in pixels."""
+
+    name: str
+    figure: Figure
+    caption: str
+    height: int = 380
+
+
+def plain(text: str) -> str:
+    """Return text that plotly shows as it is: it reads tags and links in what it is given."""
+    return escape(text, quote=False).replace("%{", "% {")
+
+
+def short(text: str, most: int = 34) -> str:
+    """Return the end of a long name, which tells layers apart."""
+    return plain(text if len(text) <= most else "…" + text[1 - most :])
+
+
+def axes(x: str, y: str) -> Figure:
+    """Return a layout with titles on both axes."""
+    return {"xaxis": {"title": {"text": plain(x)}}, "yaxis": {"title": {"text": plain(y)}}}
+
+
+def bars(names: Sequence[str], x: str) -> Figure:
+    """Return the layout of horizontal bars, the first at the top; bars stand at 0, 1, 2, ..."""
+    layout = axes(x, "")
+    layout["yaxis"] |= {"tickvals": list(range(len(names))), "ticktext": list(names), "autorange": "reversed"}
+    return layout | {"barmode": "group"}
+
+
+def scale(run: RunRecord) -> float:
+    """Return what a score is multiplied with to be shown."""
+    return 100.0 if run.unit == "share" else 1.0
+
+
+def metric(run: RunRecord) -> str:
+    """Return the metric with its unit."""
+    return f"{run.metric}{', %' if run.unit == 'share' else ''}"
+
+
+def number(value: float | None) -> float:
+    """Return the value, or no number."""
+    return float("nan") if value is None else value

@@ -1,0 +1,57 @@
+"""Every layer of a run in one row: its time, what was done, or why it was left alone."""
+
+from dataclasses import dataclass
+
+from onnxopt.report import units
+from onnxopt.report.graph_view import what_happened
+from onnxopt.report.part import Number
+from onnxopt.report.record import RunRecord
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One layer, as text; `skip` when it was left alone with a reason."""
+
+    name: str
+    op_type: str
+    before: str
+    after: str
+    runs_as: str
+    said: str
+    skip: bool
+
+
+def layer_rows(run: RunRecord) -> tuple[LayerRow, ...]:
+    """Return the layers that were timed, slowest first, then others that something is to be said of."""
+    if run.analysis is None:
+        return ()
+    done, why = what_happened(run)
+    graph = run.analysis.before
+    operators = {} if graph is None else {node.name: node.op_type for node in graph.nodes}
+    timed = {layer.name for layer in run.analysis.layers}
+    rows = [
+        LayerRow(
+            layer.name,
+            layer.op_type,
+            _ms(layer.before_ms),
+            _ms(layer.after_ms),
+            layer.runs_as or "-",
+            _said(layer.name, done, why) or ("untouched" if layer.name in operators else "added"),
+            layer.name in why,
+        )
+        for layer in run.analysis.layers
+    ]
+    rows += [
+        LayerRow(name, operators.get(name, ""), "-", "-", "-", _said(name, done, why), name in why)
+        for name in [*done, *why]
+        if name not in timed
+    ]
+    return tuple(rows)
+
+
+def _said(name: str, done: dict[str, str], why: dict[str, str]) -> str:
+    return done.get(name) or (f"left alone: {why[name]}" if name in why else "")
+
+
+def _ms(value: Number) -> str:
+    return "-" if value is None else units.significant(value)

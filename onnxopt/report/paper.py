@@ -1,0 +1,32 @@
+"""The report of a run as Markdown, for a job summary or a pull request."""
+
+from onnxopt.report.caveats import caveats
+from onnxopt.report.document import Block, Document, Table, Text
+from onnxopt.report.markdown import to_markdown
+from onnxopt.report.record import RunRecord
+from onnxopt.report.summary import choice_table, findings, headline, proofs_table, trials_table
+
+
+def to_paper(run: RunRecord) -> str:
+    """Return the Markdown of the report."""
+    blocks: list[Block] = [Text((f"# {headline(run)}", *findings(run)))]
+    for title, table in (
+        ("Original, best, smallest, fastest", choice_table(run)),
+        ("What was measured", trials_table(run)),
+        ("Proof", proofs_table(run)),
+    ):
+        if table is not None:
+            blocks += [Text((f"## {title}",)), Table(table.columns, table.rows, table.title)]
+    blocks.append(Text(("## How far to trust this", *(f"- {caveat.text}" for caveat in caveats(run)))))
+    text = to_markdown(Document(tuple(blocks)))
+    again = [f"## {title}\n\n{_verbatim(line)}" for title, line in _commands(run).items() if line]
+    return "\n\n".join([text.rstrip(), *again]) + "\n"
+
+
+def _commands(run: RunRecord) -> dict[str, str | None]:
+    return {"The same model again": run.repro, "The whole run again": run.command}
+
+
+def _verbatim(text: str) -> str:
+    """Indent a line, which no text in it can end."""
+    return "\n".join(f"    {line}" for line in text.splitlines())
