@@ -11,6 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 demo: $(VENV)/.demo
 	$(BIN)/onnxopt optimize models/digits_resnet.onnx --data digits --calibration digits:train --max-drop 1pp \
+		--strategy edge \
 		--out runs/demo --overwrite
 	@echo "The report: runs/demo/report.html"
 

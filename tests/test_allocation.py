@@ -2,10 +2,10 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onnxopt.allocation import greedy, next_count
+from onnxopt.allocation import Option, choose, greedy, next_count
 
 
 @st.composite
@@ -88,3 +88,40 @@ def test_steps_leave_multiples(size, step, expected):
     while found[-1] < size:
         found.append(next_count(found[-1], size, step))
     assert found == expected
+
+
+options = st.lists(st.builds(Option, st.floats(0, 10), st.floats(0, 10)), min_size=1, max_size=4)
+
+
+@settings(deadline=None)
+@given(st.lists(options, min_size=1, max_size=4), st.floats(0, 40), st.booleans())
+def test_no_other_choice_of_levels_within_the_limit_is_better(tables, limit, by_cost):
+    wanted, spent = ("loss", "cost") if by_cost else ("cost", "loss")
+    levels = choose(tables, **{f"{spent}_limit": limit})
+
+    def total(what, mix):
+        return sum(getattr(table[level], what) for table, level in zip(tables, mix, strict=True))
+
+    mixes = list(itertools.product(*(range(len(table)) for table in tables)))
+    inside = [total(wanted, mix) for mix in mixes if total(spent, mix) <= limit - 1e-6]
+    if inside:
+        assert total(spent, levels) <= limit + 1e-6
+        assert total(wanted, levels) <= min(inside) + 1e-6
+    elif not any(total(spent, mix) <= limit + 1e-6 for mix in mixes):
+        assert total(spent, levels) == pytest.approx(min(total(spent, mix) for mix in mixes))
+
+
+def test_of_equal_losses_the_cheaper_level_is_taken():
+    tables = [[Option(1, 9), Option(1, 2)], [Option(0, 5), Option(3, 1)]]
+    assert choose(tables, cost_limit=100) == (1, 0)
+    assert choose(tables, cost_limit=7) == (1, 0)
+    assert choose(tables, cost_limit=4) == (1, 1)
+    assert choose(tables, loss_limit=1) == (1, 0)
+
+
+def test_levels_need_one_limit():
+    assert choose([], cost_limit=1) == ()
+    with pytest.raises(ValueError, match="one of"):
+        choose([[Option(0, 0)]])
+    with pytest.raises(ValueError, match="one of"):
+        choose([[Option(0, 0)]], cost_limit=1, loss_limit=1)

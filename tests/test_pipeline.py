@@ -1,6 +1,6 @@
 """Passes one after the other: the model given stays as it is, and a pass that breaks it is named."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import onnx_ir as ir
@@ -50,6 +50,11 @@ class Teach(Act):
     name: ClassVar[str] = "teach"
     needs: ClassVar[frozenset[Need]] = frozenset({Need.TEACHER})
 
+    def apply(self, model: ir.Model, context: Context) -> Applied:
+        """Say who teaches."""
+        assert context.teacher is not None
+        return Applied(model, (Edit("teacher", f"its first node is {context.teacher.graph.node(0).name}"),))
+
 
 def test_the_model_given_stays_as_it_is() -> None:
     model = builders.BUILDERS["gemm_mlp"]()
@@ -82,13 +87,20 @@ def test_a_pass_that_breaks_the_model_is_named(what: str) -> None:
     assert to_bytes(model) == before
 
 
-@pytest.mark.parametrize(("spec", "flag"), [("quantize-static", "--data"), ("teach", "--teacher")])
-def test_needs_are_checked_before_anything_runs(spec: str, flag: str) -> None:
-    last = Teach() if spec == "teach" else parse(spec)[0]
+def test_needs_are_checked_before_anything_runs() -> None:
+    (last,) = parse("quantize-static")
     with pytest.raises(UsageError, match="ONX109") as caught:
         Pipeline((Act("ghost"), last)).run(builders.BUILDERS["gemm_mlp"](), CONTEXT)
-    assert caught.value.where == spec
-    assert flag in caught.value.hint
+    assert caught.value.where == "quantize-static"
+    assert "--data" in caught.value.hint
+
+
+def test_the_teacher_is_the_model_a_pipeline_starts_with_unless_another_is_given() -> None:
+    model, other = builders.BUILDERS["gemm_mlp"](), builders.BUILDERS["residual_cnn"]()
+    for given, expected in ((None, model), (other, other)):
+        result = Pipeline((Act("rename"), Teach())).run(model, replace(CONTEXT, teacher=given))
+        first = expected.graph.node(0).name
+        assert result.steps[1].edits == (Edit("teacher", f"its first node is {first}"),)
 
 
 def test_passes_build_on_each_other() -> None:

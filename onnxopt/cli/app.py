@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from onnxopt.cli import device, diagnose, judge, look, make, search, worker
+from onnxopt.cli import check, completion, device, diagnose, init, judge, look, make, recover, report, search, worker
 from onnxopt.cli.groups import command_of
 
 app = typer.Typer(
@@ -25,17 +25,26 @@ _COMMANDS: Mapping[str, Callable[..., int]] = {
     "optimize": search.optimize,
     "quantize": make.quantize,
     "run": make.run,
+    "distill": recover.distill,
+    "finetune": recover.finetune,
     "inspect": look.inspect,
     "eval": judge.evaluate,
     "compare": judge.compare,
     "bench": judge.bench,
     "diagnose": diagnose.diagnose,
+    "sensitivity": diagnose.sensitivity,
     "bundle": device.bundle,
+    "check": check.check,
+    "verify": check.verify,
+    "card": check.card,
+    "report": report.report,
     "device-result": device.device_result,
     "worker": worker.worker,
     "passes": look.passes,
     "doctor": look.doctor,
     "schema": look.schema,
+    "init": init.init,
+    "completion": completion.completion,
 }
 for name, function in _COMMANDS.items():
     app.command(name)(command_of(function))

@@ -1,11 +1,11 @@
-"""The command that says where a quantized model loses precision."""
+"""Commands that say where precision is lost: diagnose, sensitivity."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from onnxopt.cli.options import DATA, LIMIT, MODEL, OVERWRITE, Reading, Shown
+from onnxopt.cli.options import DATA, LIMIT, MODEL, OVERWRITE, SEED, TARGET, Reading, Shown
 from onnxopt.cli.output import emit, quieten
 from onnxopt.errors import ExitCode, UsageError
 
@@ -33,5 +33,28 @@ def diagnose(
     document = diagnose_models(
         model, quantized, data, keep=keep, out=out, overwrite=overwrite, limit=limit, read=reading.options()
     )
+    emit(document, shown)
+    return ExitCode.OK
+
+
+def sensitivity(
+    model: MODEL,
+    *,
+    data: DATA,
+    limit: LIMIT = 256,
+    target: TARGET = "auto",
+    seed: SEED = 0,
+    reading: Reading,
+    shown: Shown,
+) -> int:
+    """Show what INT8 and pruning of each layer alone do to the outputs."""
+    quieten(shown)
+    from onnxopt.cli.progress import Bar
+    from onnxopt.report.sensitivity_view import sensitivity_document
+
+    with Bar(shown) as bar:
+        document = sensitivity_document(
+            model, data, limit=limit, target=target, seed=seed, read=reading.options(), progress=bar.show
+        )
     emit(document, shown)
     return ExitCode.OK

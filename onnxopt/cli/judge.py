@@ -1,5 +1,6 @@
 """Commands that measure: eval, compare, bench."""
 
+from enum import Enum
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +16,20 @@ if TYPE_CHECKING:
 
 BATCH_SIZE = Annotated[int, typer.Option("--batch-size", help="Batch size at which latency is measured.")]
 SECONDS = Annotated[float, typer.Option("--seconds", help="Time to spend on timed runs.")]
+
+
+class Scenario(Enum):
+    """How a model is used."""
+
+    SINGLE = "single"
+    BATCH = "batch"
+    OFFLINE = "offline"
+    STREAMS = "streams"
+
+    @property
+    def batch_size(self) -> int:
+        """Samples in a run, when nobody says."""
+        return {"batch": 8, "offline": 32}.get(self.value, 1)
 
 
 def evaluate(
@@ -106,6 +121,15 @@ def bench(
     seconds: SECONDS = 5.0,
     memory: Annotated[bool, typer.Option("--memory", help="Measure peak memory too.")] = False,
     profile: Annotated[bool, typer.Option("--profile", help="Show instead where the time goes, by operator.")] = False,
+    scenario: Annotated[
+        Scenario,
+        typer.Option(
+            "--scenario", help="single: one run after the other; batch: 8 samples; offline: 32; streams: many."
+        ),
+    ] = Scenario.SINGLE,
+    streams: Annotated[
+        int | None, typer.Option("--streams", help="Runs at a time, for --scenario streams. [default: 4]")
+    ] = None,
     device: Annotated[
         str | None,
         typer.Option("--device", metavar="ssh://[user@]board", help="Measure there, over the OpenSSH client."),
@@ -117,7 +141,7 @@ def bench(
     """Measure the latency of models, by turns."""
     quieten(shown)
     _positive("--seconds", seconds)
-    sizes = batch_size or [1]
+    sizes = batch_size or [scenario.batch_size]
     for size in sizes:
         _positive("--batch-size", size)
     from onnxopt.cli.progress import Bar
@@ -137,6 +161,28 @@ def bench(
         return ExitCode.OK
     if profile:
         emit(profile_models(models, data, batch_size=sizes[0], runtime=runtime, read=read), shown)
+        return ExitCode.OK
+    if streams is not None and scenario is not Scenario.STREAMS:
+        raise UsageError("ONX109", "--streams belongs to --scenario streams", where="--streams", hint="Add it.")
+    if scenario in (Scenario.OFFLINE, Scenario.STREAMS):
+        from onnxopt.report.benchmark import throughput, throughput_document
+
+        if memory or len(sizes) > 1:
+            hint = "Leave --memory out, and give one --batch-size."
+            raise UsageError("ONX109", "this scenario measures throughput", where=scenario.value, hint=hint)
+        with Bar(shown) as bar:
+            rates = throughput(
+                models,
+                data,
+                runtime=runtime,
+                batch_size=sizes[0],
+                streams=(streams or 4) if scenario is Scenario.STREAMS else 1,
+                seconds=seconds,
+                read=read,
+                seed=running.seed,
+                progress=bar.callback("rounds under load"),
+            )
+        emit(throughput_document(rates, data), shown)
         return ExitCode.OK
     with Bar(shown) as bar:
         found = time_models(

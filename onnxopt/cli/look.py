@@ -21,6 +21,12 @@ def inspect(
     sparsity: Annotated[
         bool, typer.Option("--sparsity", help="Also the share of zeros, in all and per layer; reads every weight.")
     ] = False,
+    time: Annotated[
+        bool, typer.Option("--time", help="Also where the time goes, by operator; runs the model.")
+    ] = False,
+    advise: Annotated[
+        bool, typer.Option("--advise", help="Also what onnxopt can do here; tries what needs no data.")
+    ] = False,
     groups: Annotated[
         bool, typer.Option("--groups", help="Only which channels go together when pruned, and which cannot go.")
     ] = False,
@@ -28,7 +34,7 @@ def inspect(
         bool, typer.Option("--spectrum", help="Only which rank each layer needs, and what factorizing would save.")
     ] = False,
     measure: Annotated[
-        bool, typer.Option("--measure", help="With --spectrum: also time each layer alone, whole and factorized.")
+        bool, typer.Option("--measure", help="With --spectrum: also time each layer, whole and factorized.")
     ] = False,
     shown: Shown,
 ) -> int:
@@ -46,7 +52,10 @@ def inspect(
     if groups:
         emit(groups_document(model), shown)
         return ExitCode.OK
-    emit(schema_document(model) if schema else inspect_model(model, _sizes(dim or []), sparsity=sparsity), shown)
+    if schema:
+        emit(schema_document(model), shown)
+        return ExitCode.OK
+    emit(inspect_model(model, _sizes(dim or []), sparsity=sparsity, timed=time, advised=advise), shown)
     return ExitCode.OK
 
 

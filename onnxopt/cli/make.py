@@ -18,6 +18,13 @@ class Mode(Enum):
     DYNAMIC = "dynamic"
 
 
+class Placement(Enum):
+    """Which layers are quantized."""
+
+    ALL = "all"
+    MEASURED = "measured"
+
+
 def run(
     model: MODEL,
     *,
@@ -39,22 +46,25 @@ def run(
 ) -> int:
     """Apply one explicit pipeline of passes and save the result."""
     quieten(shown)
+    from onnxopt.cli.progress import Bar
     from onnxopt.report.apply import apply_passes
 
-    made = apply_passes(
-        model,
-        passes,
-        data=data,
-        calibration_part=calibration_part,
-        limit=limit,
-        target=target,
-        seed=seed,
-        read=reading.options(),
-        out=out,
-        overwrite=overwrite,
-        dry_run=dry_run,
-    )
-    _emit_made(model, made, shown)
+    with Bar(shown) as bar:
+        made = apply_passes(
+            model,
+            passes,
+            data=data,
+            calibration_part=calibration_part,
+            limit=limit,
+            target=target,
+            seed=seed,
+            read=reading.options(),
+            out=out,
+            overwrite=overwrite,
+            dry_run=dry_run,
+            progress=bar.show,
+        )
+    emit_made(model, made, shown)
     return ExitCode.OK
 
 
@@ -73,6 +83,9 @@ def quantize(
     weight_type: Annotated[str | None, typer.Option("--weight-type", help="int8 or uint8; else by target.")] = None,
     op_types: Annotated[str | None, typer.Option("--op-types", help="Only these, comma-separated.")] = None,
     exclude: Annotated[list[str] | None, typer.Option("--exclude", help="Node to leave in float; repeat it.")] = None,
+    placement: Annotated[
+        Placement, typer.Option("--placement", help="Static: all layers, or only those that are measured to pay.")
+    ] = Placement.ALL,
     overrides: Annotated[
         Path | None, typer.Option("--overrides", help="File that `diagnose --out` wrote: more nodes to leave in float.")
     ] = None,
@@ -87,7 +100,9 @@ def quantize(
     """Quantize a model to INT8. It says what was quantized, and what was left and why."""
     quieten(shown)
     if mode is Mode.DYNAMIC:
-        for name, value in {"--method": method, "--form": form, "--activation-type": activation_type}.items():
+        static = {"--method": method, "--form": form, "--activation-type": activation_type}
+        static["--placement"] = None if placement is Placement.ALL else placement.value
+        for name, value in static.items():
             if value is not None:
                 raise UsageError("ONX109", "this option is for static quantization", where=name, hint="Leave it out.")
     from onnxopt.report.apply import quantize as quantize_model
@@ -99,6 +114,7 @@ def quantize(
         "format": form,
         "activation_type": activation_type,
         "weight_type": weight_type,
+        "placement": None if placement is Placement.ALL else placement.value,
         "op_types": tuple(op_types.split(",")) if op_types else None,
         "exclude": tuple(dict.fromkeys(kept)) or None,
         "per_channel": False if per_tensor else None,
@@ -116,11 +132,12 @@ def quantize(
         overwrite=overwrite,
         dry_run=dry_run,
     )
-    _emit_made(model, made, shown)
+    emit_made(model, made, shown)
     return ExitCode.OK
 
 
-def _emit_made(model: Path, made: Any, shown: Shown) -> None:
+def emit_made(model: Path, made: Any, shown: Shown) -> None:
+    """Print what was made of `model`."""
     from onnxopt.report.apply import made_document
 
     emit(made_document(model, made), shown)

@@ -98,7 +98,12 @@ MAX_DROP = Annotated[
     ),
 ]
 LIMIT = Annotated[int | None, typer.Option("--limit", help="Samples to use at most, spread evenly over the data.")]
-TARGET = Annotated[str, typer.Option("--target", help="Processor: auto, x86-avx2, x86-vnni, arm64-dotprod, ...")]
+TARGET = Annotated[
+    str,
+    typer.Option(
+        "--target", help="Processor: auto, x86-avx2, x86-vnni, arm64-dotprod, ...; or several: x86-avx2,arm64."
+    ),
+]
 SEED = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 OVERWRITE = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
 DRY_RUN = Annotated[bool, typer.Option("--dry-run", help="Check everything, show what would be done, write nothing.")]

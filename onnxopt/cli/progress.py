@@ -25,6 +25,7 @@ class Bar:
         self._started = time.monotonic()
         self._progress: Any = None
         self._task: Any = None
+        self._what = ""
 
     def __enter__(self) -> "Bar":
         return self
@@ -36,24 +37,43 @@ class Bar:
             self._progress.stop()
 
     def show(self, what: str, done: float, total: float) -> None:
-        """Say how far `what` is."""
+        """Say how far `what` is; the time left is guessed from what is done of it."""
         if not self.enabled or time.monotonic() - self._started < SHOW_AFTER_S:
             return
         if self._progress is None:
             from rich.console import Console
-            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
             self._progress = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
                 TextColumn("{task.completed:.0f}/{task.total:.0f}"),
                 TimeElapsedColumn(),
+                TextColumn("left:"),
+                TimeRemainingColumn(),
                 console=Console(stderr=True),
                 transient=True,
             )
             self._progress.start()
             self._task = self._progress.add_task(what, total=total)
+        if self._kind(what) != self._kind(self._what):
+            # Another kind of work goes at another speed.
+            self._progress.reset(self._task, total=total)
+        self._what = what
         self._progress.update(self._task, description=what, completed=done, total=total)
+
+    @staticmethod
+    def _kind(what: str) -> str:
+        return what.partition(":")[0]
+
+    def line(self, text: str) -> None:
+        """Say something that stays, above the bar; nothing where nobody watches."""
+        if not self.enabled:
+            return
+        if self._progress is None:
+            print(text, file=sys.stderr)
+        else:
+            self._progress.console.print(text, markup=False, highlight=False)
 
     def callback(self, what: str) -> Callable[[float, float], None]:
         """Return `show` for one thing."""
@@ -61,14 +81,15 @@ class Bar:
 
 
 class SearchBar:
-    """A search's observer that moves a bar, and in verbose mode says each verdict."""
+    """A search's observer that moves a bar and numbers the steps; in verbose mode it gives reasons, wherever."""
 
     def __init__(self, bar: Bar, say: Callable[[str], None]) -> None:
         self.bar, self.say = bar, say
         self.done, self.planned_count, self.began = 0, 0, False
 
     def baseline(self, trial: "Trial", allowed_drop: float) -> None:
-        """Nothing to show yet."""
+        """Say what there is to beat."""
+        self.bar.line(f"original: {_figures(trial)}")
 
     def planned(self, candidates: "Sequence[Candidate]") -> None:
         """Note how many there are."""
@@ -76,11 +97,16 @@ class SearchBar:
 
     def started(self, candidate: "Candidate") -> None:
         """Show which is on."""
-        self.bar.show(f"measuring {candidate.name}", self.done, max(self.planned_count, self.done + 1))
+        self.bar.show(f"candidates: {candidate.name}", self.done, max(self.planned_count, self.done + 1))
 
     def finished(self, trial: "Trial") -> None:
         """Count it."""
         self.done += 1
+        total = max(self.planned_count, self.done)
+        figures = _figures(trial)
+        self.bar.line(
+            f"{self.done}/{total} {trial.candidate.name}: {trial.verdict.value}{f', {figures}' if figures else ''}"
+        )
         self.say(f"{trial.candidate.name}: {trial.verdict.value}. {trial.reason}")
 
     def progress(self, what: str, done: int, total: int) -> None:
@@ -90,3 +116,16 @@ class SearchBar:
     def best(self, model: "ir.Model", trial: "Trial") -> None:
         """Say which leads."""
         self.say(f"best so far: {trial.candidate.name}")
+
+
+def _figures(trial: "Trial") -> str:
+    """Return time, speed-up and size in few words, as far as they were measured."""
+    from onnxopt.report import units
+
+    latency = trial.latency
+    found = [] if latency is None else [f"{units.significant(latency.p50_ms)} ms"]
+    if latency is not None and latency.speedup is not None:
+        found.append(units.times(latency.speedup.value))
+    if trial.size_bytes is not None:
+        found.append(units.size(trial.size_bytes))
+    return ", ".join(found)

@@ -1,0 +1,58 @@
+"""Commands for pipelines: check, verify, card."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onnxopt.cli.options import Shown
+from onnxopt.cli.output import emit
+from onnxopt.errors import ExitCode
+
+
+def check(
+    models: Annotated[list[Path], typer.Argument(help="ONNX files.", show_default=False)],
+    *,
+    strict: Annotated[bool, typer.Option("--strict", help="Warnings also end with exit code 1.")] = False,
+    ignore: Annotated[
+        list[str] | None, typer.Option("--ignore", metavar="CODE", help="A finding to leave out, such as CHK203.")
+    ] = None,
+    shown: Shown,
+) -> int:
+    """Check that models are valid and safe to ship. Exit code 1 on an error."""
+    from onnxopt.report.check_view import check_models
+
+    document, passed = check_models(models, strict=strict, ignored=ignore or [])
+    emit(document, shown)
+    return ExitCode.OK if passed else ExitCode.LIMIT_NOT_MET
+
+
+def verify(
+    run: Annotated[Path, typer.Argument(help="Run folder.", show_default=False)],
+    *,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            "--tolerance",
+            min=0.0,
+            show_default="0.001; 0.05 when quantized",
+            help="Largest difference of an output, relative to its largest magnitude.",
+        ),
+    ] = None,
+    shown: Shown,
+) -> int:
+    """Check a run folder's checksums and its model's outputs on this machine."""
+    from onnxopt.report.verify_view import verify as verified
+
+    document, passed = verified(run, tolerance)
+    emit(document, shown)
+    return ExitCode.OK if passed else ExitCode.LIMIT_NOT_MET
+
+
+def card(run: Annotated[Path, typer.Argument(help="Run folder.", show_default=False)]) -> int:
+    """Print a block for a model card, in Markdown, from a run."""
+    from onnxopt.report.card import to_card
+    from onnxopt.report.runs import read_run
+
+    print(to_card(read_run(run)), end="")
+    return ExitCode.OK

@@ -1,0 +1,81 @@
+"""Completion for shells as a fixed script: pressing Tab starts no Python."""
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Annotated, Any, get_args
+
+import typer
+
+from onnxopt.errors import ExitCode
+
+
+class Shell(Enum):
+    """Shells that a script can be printed for."""
+
+    BASH = "bash"
+    ZSH = "zsh"
+    FISH = "fish"
+
+
+def completion(
+    context: typer.Context, *, shell: Annotated[Shell, typer.Argument(help="Your shell.", show_default=False)]
+) -> int:
+    """Print a completion script: eval "$(onnxopt completion bash)" in the file that your shell starts with."""
+    parent = context.parent
+    commands: Mapping[str, Any] = getattr(parent.command, "commands", {}) if parent else {}
+    print({Shell.BASH: _bash, Shell.ZSH: _zsh, Shell.FISH: _fish}[shell](commands), end="")
+    return ExitCode.OK
+
+
+def _options(command: Any) -> dict[str, list[str]]:
+    """Return the long options of a command, each with the words it takes, if they are fixed."""
+    found: dict[str, list[str]] = {}
+    for parameter in command.params:
+        if parameter.param_type_name == "option":
+            found |= {name: _words(parameter) for name in parameter.opts if name.startswith("--")}
+    return found | {"--help": []}
+
+
+def _words(parameter: Any) -> list[str]:
+    """Return what an option takes, where that is one of a few words; typer says it in one way or the other."""
+    declared = getattr(getattr(parameter, "type_descriptor", None), "annotation", None)
+    kinds = [k for k in (declared, *get_args(declared)) if isinstance(k, type) and issubclass(k, Enum)]
+    choices = kinds[0] if kinds else getattr(getattr(parameter, "type", None), "choices", ())
+    return [str(getattr(choice, "value", choice)) for choice in choices]
+
+
+def _bash(commands: Mapping[str, Any]) -> str:
+    lines = [
+        "_onnxopt() {",
+        '  local word="${COMP_WORDS[COMP_CWORD]}" before="${COMP_WORDS[COMP_CWORD-1]}"',
+        "  COMPREPLY=()",
+        '  if [ "$COMP_CWORD" -eq 1 ]; then',
+        f'    COMPREPLY=($(compgen -W "{" ".join(commands)} --help --version" -- "$word")); return',
+        "  fi",
+        '  case "${COMP_WORDS[1]} $before" in',
+    ]
+    for name, command in commands.items():
+        for option, words in _options(command).items():
+            if words:
+                lines.append(
+                    f'    "{name} {option}") COMPREPLY=($(compgen -W "{" ".join(words)}" -- "$word")); return ;;'
+                )
+    lines += ["  esac", '  case "$word" in -*) case "${COMP_WORDS[1]}" in']
+    for name, command in commands.items():
+        lines.append(f'    {name}) COMPREPLY=($(compgen -W "{" ".join(_options(command))}" -- "$word")) ;;')
+    return "\n".join([*lines, "  esac ;; esac", "}", "complete -o default -F _onnxopt onnxopt", ""])
+
+
+def _zsh(commands: Mapping[str, Any]) -> str:
+    return "autoload -U +X bashcompinit && bashcompinit\n" + _bash(commands)
+
+
+def _fish(commands: Mapping[str, Any]) -> str:
+    lines = []
+    for name, command in commands.items():
+        about = (command.get_short_help_str(80) or "").replace("'", "\\'")
+        lines.append(f"complete -c onnxopt -n __fish_use_subcommand -f -a {name} -d '{about}'")
+        for option, words in _options(command).items():
+            fixed = f" -x -a '{' '.join(words)}'" if words else ""
+            lines.append(f"complete -c onnxopt -n '__fish_seen_subcommand_from {name}' -l {option[2:]}{fixed}")
+    return "\n".join(lines) + "\n"

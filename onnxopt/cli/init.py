@@ -1,0 +1,63 @@
+"""The first file of a project: init."""
+
+import json
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from onnxopt.cli.options import MODEL, OVERWRITE, Shown
+from onnxopt.cli.output import note
+from onnxopt.errors import ExitCode
+
+LEFT_OUT = frozenset({"config", "overwrite", "dry-run", "quiet", "verbose", "format"})
+"""Options of one call, which belong in no file."""
+
+
+def init(
+    context: typer.Context,
+    model: MODEL,
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")] = Path("onnxopt.toml"),
+    data: Annotated[str | None, typer.Option("--data", "-d", help="Samples, as `optimize` takes them.")] = None,
+    max_drop: Annotated[str | None, typer.Option("--max-drop", help="The budget. [default: 1pp]")] = None,
+    overwrite: OVERWRITE = False,
+    shown: Shown,
+) -> int:
+    """Write a configuration file for a model, every option explained."""
+    from onnxopt.report.config_file import config_text, write_config
+    from onnxopt.search.budget import Budget
+
+    if max_drop is not None:
+        Budget.parse(max_drop)
+    write_config(out, config_text(model, _options(context), data, max_drop), overwrite=overwrite, source=model)
+    missing = "" if data else " Say in it where your samples are, or add --data."
+    print(f"Written: {out}.{missing} Next: onnxopt optimize {model} --config {out}")
+    if shown.verbose:
+        note("Every option stands in it with its default, commented out.", shown)
+    return ExitCode.OK
+
+
+def _options(context: typer.Context) -> list[Any]:
+    from onnxopt.report.config_file import Option
+
+    parent = context.parent
+    commands = getattr(parent.command, "commands", {}) if parent else {}
+    found = []
+    for parameter in commands["optimize"].params if "optimize" in commands else ():
+        if parameter.param_type_name != "option":
+            continue
+        name = next((n.removeprefix("--") for n in parameter.opts if n.startswith("--")), "")
+        if name and name not in LEFT_OUT and name != "help":
+            found.append(Option(name, parameter.help or "", _toml(parameter.default)))
+    return found
+
+
+def _toml(default: object) -> str | None:
+    """Return a default as TOML; None where there is none."""
+    if isinstance(default, Enum):
+        default = default.value
+    if isinstance(default, Path):
+        default = str(default)
+    return json.dumps(default, ensure_ascii=False) if isinstance(default, str | bool | int | float) else None

@@ -1,0 +1,39 @@
+"""What became of runs: report."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onnxopt.cli.options import OVERWRITE, Shown
+from onnxopt.cli.output import emit, note
+from onnxopt.errors import ExitCode, UsageError
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders; several are compared.", show_default=False)],
+    *,
+    open_: Annotated[bool, typer.Option("--open", help="Show report.html in the browser.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write the HTML report of one run again, to this file.")
+    ] = None,
+    overwrite: OVERWRITE = False,
+    shown: Shown,
+) -> int:
+    """Show a finished run again, or compare several."""
+    if len(runs) > 1 and (open_ or out is not None):
+        hint = "Give one run, or leave the option out."
+        raise UsageError("ONX109", "this option is for one run", where="--open" if open_ else "--out", hint=hint)
+    from onnxopt.report.runs import open_page, page_of, read_run, runs_document
+    from onnxopt.report.summary import summary
+
+    found = [read_run(folder) for folder in runs]
+    if len(runs) > 1:
+        emit(runs_document(runs, found), shown)
+        return ExitCode.OK
+    emit(summary(found[0], runs[0]), shown)
+    if open_ or out is not None:
+        page = page_of(runs[0], found[0], out, overwrite=overwrite)
+        if open_ and not open_page(page):
+            note(f"No browser was found: open {page} in one.", shown)
+    return ExitCode.OK
