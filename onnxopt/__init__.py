@@ -15,10 +15,15 @@ from onnxopt.errors import OnnxoptError as OnnxoptError
 
 if TYPE_CHECKING:
     from onnxopt import catalog
+    from onnxopt.api import benchmark as benchmark
+    from onnxopt.api import distill as distill
+    from onnxopt.api import evaluate as evaluate
+    from onnxopt.api import factorize as factorize
+    from onnxopt.api import finetune as finetune
+    from onnxopt.api import inspect as inspect
+    from onnxopt.api import prune as prune
     from onnxopt.catalog import available_passes as available_passes
     from onnxopt.catalog import format_passes as format_passes
-    from onnxopt.measure.accuracy import evaluate as evaluate
-    from onnxopt.measure.fidelity import fidelity as fidelity
     from onnxopt.measure.metrics import metric_of as metric_of
     from onnxopt.measure.session import Runtime as Runtime
     from onnxopt.model_file import load as load
@@ -28,7 +33,6 @@ if TYPE_CHECKING:
     from onnxopt.quantization.isa import target_of as target_of
     from onnxopt.report.apply import apply_passes as apply_passes
     from onnxopt.report.apply import quantize as quantize
-    from onnxopt.report.benchmark import bench as bench
     from onnxopt.report.comparison import compare as compare
     from onnxopt.report.device_view import bundle as bundle
     from onnxopt.report.device_view import measure_on as measure_on
@@ -54,18 +58,22 @@ _HOMES = {
     "Samples": "onnxopt.samples",
     "apply_passes": "onnxopt.report.apply",
     "available_passes": "onnxopt.catalog",
-    "bench": "onnxopt.report.benchmark",
+    "benchmark": "onnxopt.api",
     "bundle": "onnxopt.report.device_view",
     "compare": "onnxopt.report.comparison",
-    "evaluate": "onnxopt.measure.accuracy",
-    "fidelity": "onnxopt.measure.fidelity",
+    "distill": "onnxopt.api",
+    "evaluate": "onnxopt.api",
+    "factorize": "onnxopt.api",
+    "finetune": "onnxopt.api",
     "format_passes": "onnxopt.catalog",
+    "inspect": "onnxopt.api",
     "load": "onnxopt.model_file",
     "measure_on": "onnxopt.report.device_view",
     "metric_of": "onnxopt.measure.metrics",
     "open_samples": "onnxopt.samples",
     "optimize": "onnxopt.report.run_folder",
     "parse_passes": "onnxopt.catalog",
+    "prune": "onnxopt.api",
     "quantize": "onnxopt.report.apply",
     "save": "onnxopt.model_file",
     "target_of": "onnxopt.quantization.isa",

@@ -46,10 +46,10 @@ def evaluate(
     """Measure the accuracy of a model."""
     quieten(shown)
     from onnxopt.cli.progress import Bar
-    from onnxopt.report.scoring import score_document
+    from onnxopt.report.scoring import score, score_document
 
     with Bar(shown) as bar:
-        document = score_document(
+        scored = score(
             model,
             data,
             labels=labels,
@@ -62,7 +62,7 @@ def evaluate(
             seed=running.seed,
             progress=bar.callback("samples"),
         )
-    emit(document, shown)
+    emit(score_document(model, scored), shown)
     return ExitCode.OK
 
 
@@ -107,7 +107,7 @@ def compare(
             seed=running.seed,
             progress=bar.callback("samples"),
         )
-    emit(compare_document(model, other, result), shown)
+    emit(compare_document(result), shown)
     return ExitCode.OK if result.within else ExitCode.LIMIT_NOT_MET
 
 

@@ -1,5 +1,6 @@
 """ONNX files and nothing else: load, check, save, fingerprint. The only seam to protobuf and to the disk."""
 
+from onnxopt.model_file.given import Given, as_graph, given
 from onnxopt.model_file.load import load
 from onnxopt.model_file.manifest import sha256_of, write_manifest
 from onnxopt.model_file.memory import check, fits_protobuf, flush_denormals, materialize, size_bytes, to_bytes
@@ -9,14 +10,17 @@ from onnxopt.model_file.save import atomic_write_bytes, atomic_write_text, save,
 from onnxopt.model_file.signature import Signature, TensorSpec, probe_feeds, signature_of
 
 __all__ = [
+    "Given",
     "Signature",
     "TensorSpec",
+    "as_graph",
     "atomic_write_bytes",
     "atomic_write_text",
     "check",
     "fits_protobuf",
     "flush_denormals",
     "from_proto",
+    "given",
     "load",
     "materialize",
     "opset_of",

@@ -33,9 +33,9 @@ def load(path: str | Path) -> ir.Model:
         raise FileError("ONX505", "the model file cannot be read", where=str(path), why=first_line(error)) from error
     except DecodeError as error:
         raise _not_onnx(path, "the bytes are no ONNX protobuf") from error
-    if not proto.opset_import or not (proto.graph.node or proto.graph.output):
+    if not _is_whole(proto):
         raise _not_onnx(path, "there is no whole graph in it")
-    _check_versions(proto, path)
+    _check_versions(proto, str(path))
     _check_external(proto, path)
     try:
         # Only initializers are mapped from the disk; tensors elsewhere are small.
@@ -50,6 +50,31 @@ def load(path: str | Path) -> ir.Model:
     return model
 
 
+def from_memory(proto: onnx.ModelProto) -> ir.Model:
+    """Convert a protobuf that somebody holds; it stays as it is.
+
+    Raises:
+        ModelError: ONX301 there is no whole graph in it, or weights of it lie in files; ONX302 too old or too new.
+    """
+    where = "a ModelProto"
+    if not _is_whole(proto):
+        raise ModelError("ONX301", "not a readable ONNX model", where=where, why="there is no whole graph in it")
+    _check_versions(proto, where)
+    if any(map(_is_external, tensors_of(proto.graph))):
+        why, hint = "its weights lie in external files", "Give the path of the file, or load it with its data."
+        raise ModelError("ONX301", "not a readable ONNX model", where=where, why=why, hint=hint)
+    copied = onnx.ModelProto()
+    copied.CopyFrom(proto)
+    try:
+        return from_proto(copied)
+    except Exception as error:  # onnx-ir raises many types on malformed graphs
+        raise ModelError("ONX301", "not a readable ONNX model", where=where, why=first_line(error)) from error
+
+
+def _is_whole(proto: onnx.ModelProto) -> bool:
+    return bool(proto.opset_import) and bool(proto.graph.node or proto.graph.output)
+
+
 def _not_onnx(path: Path, why: str) -> ModelError:
     size = path.stat().st_size
     return ModelError(
@@ -61,14 +86,14 @@ def _not_onnx(path: Path, why: str) -> ModelError:
     )
 
 
-def _check_versions(proto: onnx.ModelProto, path: Path) -> None:
+def _check_versions(proto: onnx.ModelProto, where: str) -> None:
     opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), None)
     newest = onnx.defs.onnx_opset_version()
     if proto.ir_version < MIN_IR_VERSION or (opset is not None and not MIN_OPSET <= opset <= newest):
         raise ModelError(
             "ONX302",
             "the model's format version is not supported",
-            where=str(path),
+            where=where,
             why=f"IR version {proto.ir_version}, opset {opset}; supported: IR {MIN_IR_VERSION} and up, "
             f"opset {MIN_OPSET} to {newest}",
             hint="Export it again with an opset in that range.",

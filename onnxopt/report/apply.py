@@ -9,7 +9,7 @@ import onnx_ir as ir
 from onnxopt import model_file
 from onnxopt.catalog import format_passes, make_pass, parse
 from onnxopt.errors import UsageError
-from onnxopt.model_file import signature_of
+from onnxopt.model_file import Given, given, signature_of
 from onnxopt.passes.simplify import Simplify
 from onnxopt.pipeline import Context, Need, Optimized, Pass, Pipeline, Progress
 from onnxopt.quantization.isa import target_of
@@ -32,6 +32,7 @@ class Made:
         size_before: bytes of the model's files.
         size_after: likewise.
         files: what was written, the `.onnx` file first; empty when nothing was to be written.
+        source: file it was made from; None where the model was given in memory.
     """
 
     passes: str
@@ -39,10 +40,20 @@ class Made:
     size_before: int
     size_after: int
     files: tuple[Path, ...]
+    source: Path | None = None
+
+    @property
+    def model(self) -> ir.Model:
+        """The model that was made."""
+        return self.optimized.model
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: what each step did, and what was left alone."""
+        return made_document(self.source or Path("the model"), self)._repr_html_()
 
 
 def apply_passes(
-    model: str | Path | ir.Model,
+    model: Given,
     passes: str | Sequence[Pass],
     *,
     data: object = None,
@@ -54,7 +65,7 @@ def apply_passes(
     out: str | Path | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
-    teacher: str | Path | ir.Model | None = None,
+    teacher: Given | None = None,
     labels: object = None,
     progress: Progress | None = None,
 ) -> Made:
@@ -81,17 +92,18 @@ def apply_passes(
     """
     chosen = parse(passes) if isinstance(passes, str) else tuple(passes)
     context_target = target_of(target)
-    source = None if isinstance(model, ir.Model) else Path(model)
+    model = given(model)
+    source = None if isinstance(model, ir.Model) else model
     if out is not None:
         refuse_output_file(Path(out), overwrite=overwrite, source=source)
-    loaded = model if isinstance(model, ir.Model) else model_file.load(model)
+    loaded = model_file.as_graph(model)
     calibration: Samples | None = None
     if data is not None:
         calibration = open_samples(data, signature_of(loaded), labels=labels, options=read, limit=limit)
         if calibration_part:
             calibration = split_parts(calibration, None, seed).calibration
     before = model_file.size_of(model)
-    taught_by = model_file.load(teacher) if isinstance(teacher, str | Path) else teacher
+    taught_by = None if teacher is None else model_file.as_graph(teacher)
     context = Context(context_target, calibration, teacher=taught_by, seed=seed)
     if progress is not None:
         context = replace(context, progress=progress)
@@ -100,11 +112,11 @@ def apply_passes(
     files: tuple[Path, ...] = ()
     if out is not None and not dry_run:
         files = model_file.save(optimized.model, out, overwrite=overwrite, provenance=provenance(text, source))
-    return Made(text, optimized, before, model_file.size_of(files[0] if files else optimized.model), files)
+    return Made(text, optimized, before, model_file.size_of(files[0] if files else optimized.model), files, source)
 
 
 def quantize(
-    model: str | Path | ir.Model,
+    model: Given,
     out: str | Path | None = None,
     *,
     mode: str = "static",

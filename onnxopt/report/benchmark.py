@@ -1,18 +1,17 @@
 """Latency of models side by side, for `bench`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import onnx_ir as ir
 
-from onnxopt import model_file
 from onnxopt.errors import ModelError, UsageError
 from onnxopt.measure.latency import Latency, Progress, measure_latency
 from onnxopt.measure.profile import profile
 from onnxopt.measure.session import Runtime
 from onnxopt.measure.throughput import Throughput, measure_throughput
-from onnxopt.model_file import signature_of
+from onnxopt.model_file import Given, as_graph, signature_of
 from onnxopt.report import units
 from onnxopt.report.bench_words import compared, noise_of, said_of
 from onnxopt.report.document import Column, Document, Table, Text
@@ -25,7 +24,7 @@ MOST_NODES = 10
 
 
 def bench(
-    models: Sequence[str | Path],
+    models: Sequence[Given] | Mapping[str, Given],
     data: object = None,
     *,
     runtime: Runtime | None = None,
@@ -39,7 +38,7 @@ def bench(
     """Time models by turns, for every batch size; the first is what speed-ups are measured against.
 
     Args:
-        models: files; one that is named twice is measured twice, which shows the noise.
+        models: one that is named twice is measured twice, which shows the noise.
         data: samples to run on; None for made-up inputs.
         runtime: how to run.
         batch_sizes: a model with a fixed batch size runs at its own.
@@ -70,20 +69,22 @@ def bench(
     return found
 
 
-def _named(models: Sequence[str | Path]) -> dict[str, ir.Model]:
+def _named(models: Sequence[Given] | Mapping[str, Given]) -> dict[str, ir.Model]:
     loaded: dict[str, ir.Model] = {}
     wanted: list[str] | None = None
-    for path in models:
-        model = model_file.load(path)
+    named = models.items() if isinstance(models, Mapping) else ((None, model) for model in models)
+    for called, one in named:
+        model = as_graph(one)
+        said = called or (str(one) if isinstance(one, str | Path) else "model")
         inputs = [spec.name for spec in signature_of(model).inputs]
         if wanted is not None and inputs != wanted:
             why = f"{', '.join(inputs)} against {', '.join(wanted)}"
-            raise ModelError("ONX308", "the models do not have the same inputs", where=str(path), why=why)
+            raise ModelError("ONX308", "the models do not have the same inputs", where=said, why=why)
         wanted = inputs
-        name, times = str(path), 1
+        name, times = said, 1
         while name in loaded:
             times += 1
-            name = f"{path} ({times})"
+            name = f"{said} ({times})"
         loaded[name] = model
     return loaded
 

@@ -1,14 +1,12 @@
 """How a comparison is shown."""
 
-from pathlib import Path
-
 from onnxopt.report import units
 from onnxopt.report.comparison import Compared, Judged
 from onnxopt.report.document import Column, Document, Table, Text
 from onnxopt.report.recording import drop_record, latency_record, score_record
 
 
-def compare_document(first: Path, second: Path, result: Compared) -> Document:
+def compare_document(result: Compared) -> Document:
     """Return one row per figure: both models, the difference, its interval."""
     columns = (Column("figure"), *(Column(title, number=True) for title in ("A", "B", "B against A")), Column("n"))
     rows = []
@@ -24,8 +22,9 @@ def compare_document(first: Path, second: Path, result: Compared) -> Document:
     rows.append(("p90 ms", units.significant(before.p90_ms), units.significant(after.p90_ms), "", ""))
     sizes = tuple(map(units.size, result.size_bytes))
     rows.append(("size", *sizes, units.smaller(result.size_bytes[0] / result.size_bytes[1]), ""))
+    first, second = result.names
     lines = (f"A is {first}.", f"B is {second}.", _verdict(result.accuracy or result.fidelity))
-    return Document((Table(columns, tuple(rows)), Text(lines)), _data(first, second, result))
+    return Document((Table(columns, tuple(rows)), Text(lines)), _data(result))
 
 
 def _judged(judged: Judged, name: str) -> tuple[str, ...]:
@@ -48,11 +47,11 @@ def _verdict(judged: Judged) -> str:
     )
 
 
-def _data(first: Path, second: Path, result: Compared) -> dict[str, object]:
+def _data(result: Compared) -> dict[str, object]:
     judged = {"accuracy": result.accuracy, "fidelity": result.fidelity}
     return {
-        "first": str(first),
-        "second": str(second),
+        "first": result.names[0],
+        "second": result.names[1],
         "within": result.within,
         **{key: None if value is None else _judged_data(value) for key, value in judged.items()},
         "latency": [latency_record(latency).model_dump(mode="json") for latency in result.latency],

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnx_ir as ir
+
 from onnxopt import model_file
 from onnxopt.errors import ModelError
 from onnxopt.measure.accuracy import Evaluation, Progress
@@ -11,7 +13,7 @@ from onnxopt.measure.latency import Latency, measure_latency
 from onnxopt.measure.score import Metric
 from onnxopt.measure.session import Runtime
 from onnxopt.measure.statistics import Drop
-from onnxopt.model_file import signature_of
+from onnxopt.model_file import Given, as_graph, given, signature_of
 from onnxopt.report.job import budget_of, choose_metric
 from onnxopt.samples import ReadOptions, open_samples
 from onnxopt.search.budget import Budget
@@ -44,22 +46,30 @@ class Compared:
         fidelity: of the second model to the first.
         latency: of the first and the second.
         size_bytes: of the first and the second.
+        names: of the first and the second, as they are shown.
     """
 
     accuracy: Judged | None
     fidelity: Judged
     latency: tuple[Latency, Latency]
     size_bytes: tuple[int, int]
+    names: tuple[str, str] = ("the first model", "the second model")
 
     @property
     def within(self) -> bool:
         """Whether the drop is inside the budget: of accuracy where there are labels, else of fidelity."""
         return (self.accuracy or self.fidelity).within
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: one row per figure."""
+        from onnxopt.report.compare_view import compare_document
+
+        return compare_document(self)._repr_html_()
+
 
 def compare(
-    first: str | Path,
-    second: str | Path,
+    first: Given,
+    second: Given,
     data: object,
     *,
     labels: object = None,
@@ -82,14 +92,15 @@ def compare(
     """
     if max_drop is not None:
         Budget.parse(str(max_drop))  # before anything is loaded
-    before, after = model_file.load(first), model_file.load(second)
+    first, second = given(first), given(second)
+    before, after = as_graph(first), as_graph(second)
     signature = signature_of(before)
     inputs, others = ([s.name for s in signature_of(m).inputs] for m in (before, after))
     if inputs != others:
         raise ModelError(
             "ONX308",
             "the two models do not have the same inputs",
-            where=str(second),
+            where=_name(second, "the second model"),
             why=f"{', '.join(others)} against {', '.join(inputs)}",
             hint="Compare a model with one made from it.",
         )
@@ -116,4 +127,9 @@ def compare(
     feeds = typical_feeds(samples, batch_size)
     timed = measure_latency({"first": before, "second": after}, feeds, runtime, seconds=latency_s, seed=seed)
     sizes = (model_file.size_of(first), model_file.size_of(second))
-    return Compared(accuracy, fidelity, (timed["first"], timed["second"]), sizes)
+    names = (_name(first, "the first model"), _name(second, "the second model"))
+    return Compared(accuracy, fidelity, (timed["first"], timed["second"]), sizes, names)
+
+
+def _name(model: Path | ir.Model, otherwise: str) -> str:
+    return str(model) if isinstance(model, Path) else otherwise

@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+import onnx_ir as ir
+
 from onnxopt import model_file
 from onnxopt.graph.layers import Anatomy, Layer, anatomy_of
 from onnxopt.graph.sparsity import Sparsity, sparsity_of
 from onnxopt.measure.profile import profile
 from onnxopt.measure.session import Runtime
-from onnxopt.model_file import Signature, TensorSpec, signature_of
+from onnxopt.model_file import Given, Signature, TensorSpec, as_graph, given, signature_of
 from onnxopt.model_file.save import external_files
 from onnxopt.report.advice import advice
 from onnxopt.report.document import Block, Column, Document, Facts, Table, Text
@@ -20,21 +22,23 @@ from onnxopt.search.parts import typical_feeds
 
 
 def inspect_model(
-    path: Path, sizes: Mapping[str, int], *, sparsity: bool = False, timed: bool = False, advised: bool = False
+    model: Given, sizes: Mapping[str, int], *, sparsity: bool = False, timed: bool = False, advised: bool = False
 ) -> Document:
-    """Return inputs, outputs, versions, sizes and layers of the model at `path`.
+    """Return inputs, outputs, versions, sizes and layers of a model.
 
     Args:
-        path: of the `.onnx` file.
+        model: a file's SHA-256 is told too, unlike that of one in memory.
         sizes: of named dynamic dimensions, for the MACs; others count as 1.
         sparsity: whether to read every weight and count its zeros.
         timed: whether to run the model and say where the time goes.
         advised: whether to say what onnxopt can do for it, which tries what needs no data.
     """
-    model = model_file.load(path)
+    found = given(model)
+    path = None if isinstance(found, ir.Model) else found
+    model = as_graph(found)
     signature = signature_of(model)
-    files = (path, *external_files(path))
-    size_bytes = model_file.size_of(path)
+    files = () if path is None else (path, *external_files(path))
+    size_bytes = model_file.size_of(found)
     anatomy = anatomy_of(model, sizes)
     zeros = sparsity_of(model) if sparsity else None
     producer = f"{model.producer_name or 'unknown'} {model.producer_version or ''}".strip()
@@ -53,11 +57,11 @@ def inspect_model(
             *(() if zeros is None else (("sparsity", _total_sparsity(zeros)),)),
             ("MACs", f"{_macs(anatomy)} at {shapes}{unknown}"),
         ),
-        title=str(path),
+        title="a model in memory" if path is None else str(path),
     )
     data: dict[str, object] = {
-        "path": str(path),
-        "sha256": model_file.sha256_of(path),
+        "path": None if path is None else str(path),
+        "sha256": None if path is None else model_file.sha256_of(path),
         "size_bytes": size_bytes,
         "files": [str(file) for file in files],
         "inputs": [_spec(spec) for spec in signature.inputs],

@@ -1,5 +1,6 @@
 """What a saved model says about its making."""
 
+from importlib.metadata import version
 from pathlib import Path
 
 from onnxopt import model_file
@@ -7,7 +8,5 @@ from onnxopt import model_file
 
 def provenance(passes: str, source: Path | None) -> dict[str, str]:
     """Return metadata for a model made by `passes`; nothing in it depends on when or where, so bytes repeat."""
-    from onnxopt import __version__
-
     origin = {} if source is None else {"source_sha256": model_file.sha256_of(source)}
-    return {"version": __version__, "passes": passes, **origin}
+    return {"version": version("onnxopt"), "passes": passes, **origin}

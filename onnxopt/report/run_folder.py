@@ -8,6 +8,7 @@ import onnx_ir as ir
 from onnxopt.errors import FileError
 from onnxopt.measure.score import Metric
 from onnxopt.measure.session import Runtime
+from onnxopt.model_file import Given, given
 from onnxopt.report.folder import BEST, RunFolder
 from onnxopt.report.job import prepare
 from onnxopt.report.record import RunRecord
@@ -51,7 +52,7 @@ class Run:
 
 
 def optimize(
-    model: str | Path | ir.Model,
+    model: Given,
     data: object,
     *,
     labels: object = None,
@@ -118,7 +119,8 @@ def optimize(
         OnnxoptError: of every family; before the baseline is measured nothing is written.
         KeyboardInterrupt: the user pressed Ctrl-C; what was found until then is in `out`, if anything was.
     """
-    path = None if isinstance(model, ir.Model) else Path(model)
+    model = given(model)
+    path = None if isinstance(model, ir.Model) else model
     if path is not None and not path.exists():
         raise FileError("ONX501", "the model file does not exist", where=str(path), hint="Check the path.")
     folder = RunFolder(Path(out), overwrite)

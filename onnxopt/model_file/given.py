@@ -1,0 +1,39 @@
+"""A model as people have it: a path, an ONNX protobuf, or an onnx-ir model."""
+
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+
+from onnxopt.errors import UsageError
+from onnxopt.model_file.load import from_memory, load
+
+Given = str | Path | ir.Model | onnx.ModelProto
+"""What the public functions take."""
+
+
+def given(model: Given) -> Path | ir.Model:
+    """Return a path or an onnx-ir model; a protobuf is converted, and stays as it is.
+
+    Raises:
+        UsageError: ONX101 it is nothing of the kind.
+        ModelError: ONX301 a protobuf holds no whole graph, ONX302 it is too old or too new.
+    """
+    if isinstance(model, ir.Model):
+        return model
+    if isinstance(model, str | Path):
+        return Path(model)
+    if isinstance(model, onnx.ModelProto):
+        return from_memory(model)
+    raise UsageError(
+        "ONX101",
+        "this is no model",
+        where=type(model).__name__,
+        hint="Give a path, an onnx.ModelProto or an onnx_ir.Model; for other frameworks see onnxopt.export.",
+    )
+
+
+def as_graph(model: Given) -> ir.Model:
+    """Return the model itself, read from its file where a path is given; raises like `given` and `load`."""
+    found = given(model)
+    return found if isinstance(found, ir.Model) else load(found)
