@@ -3,15 +3,18 @@
     python bench/low_rank.py [NAME_PART ...] [--levels 0.7 0.5 0.35] [--seconds 4]
 
 For every share of the multiply-accumulates that may remain, plain truncation of the weights stands beside directions
-chosen on at most 256 unlabeled calibration samples, and beside layers fitted one after the other. None of these samples
-is in the test part. Whether the pass would keep a model is in the table: the pass itself undoes what is not faster.
-Prints a table per model and saves JSON under `bench/results/`.
+chosen on at most 256 unlabeled calibration samples, and beside layers fitted one after the other; `mix` is the same
+for a share of the time, where a knapsack over measured times of layers chooses and predicts. None of these samples is
+in the test part. All but `mix` are shown even where they are not faster; the pass by itself undoes those. Prints a
+table per model and saves JSON under `bench/results/` after each; models that are in that file already are left out.
 """
 
 import argparse
 import itertools
 import json
+import re
 import time
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -28,19 +31,19 @@ from onnxopt.measure.latency import measure_latency
 from onnxopt.measure.metrics import metric_of
 from onnxopt.measure.session import Runtime
 from onnxopt.passes.factorize import Factorize
-from onnxopt.pipeline import Context, Pipeline
+from onnxopt.pipeline import Context, Edit, Pipeline
 from onnxopt.quantization.isa import detect
 from onnxopt.search.parts import typical_feeds
 
 RESULTS = Path(__file__).parent / "results"
-MODELS = ("text_sst2_bert_l2_d192", "tf_kws_dnn_m", "cifar10_jpeg_resnet9")
+MODELS = ("text_sst2_bert_l2_d192", "tf_kws_dnn_m", "tf_kws_lstm_m", "cifar10_jpeg_resnet9")
 LEVELS = (0.7, 0.5, 0.35)
 SAMPLES = 256
 METHODS: dict[str, dict[str, Any]] = {
     "plain SVD": {"data_aware": False},
     "data-aware": {"sequential": False},
     "sequential": {},
-    "sequential, timed layers": {"measured": True, "cache": False},
+    "mix": {},
 }
 
 
@@ -60,9 +63,10 @@ def rows_of(case: Case, levels: list[float], limit: int, seconds: float, methods
         "rows": [],
     }
     print(f"\n{case.name}: {100 * found['baseline_accuracy']:.2f} % (n={len(test)}), {base.macs / 1e6:.2f} M MACs")
-    print("  method                   asked  MACs  params* size  points  time x  layers  seconds")
+    print("  method                   asked  MACs  params* size  points  time x predicted layers  seconds")
     for level, method in itertools.product(levels, methods):
-        spec = Factorize(macs=level, verify=False, **METHODS[method])
+        goal = {"latency": level} if method == "mix" else {"macs": level, "verify": False}
+        spec = Factorize(**goal, **METHODS[method])
         row = one(spec, model, Context(detect(), samples), judge, base)
         timed = measure_latency({"a": model, "b": row.pop("built")}, feeds, Runtime(), seconds=seconds)
         speedup = timed["b"].speedup
@@ -90,6 +94,7 @@ def one(spec: Factorize, model: ir.Model, context: Context, judge: LabelJudge, b
         "drop": drop.value,
         "drop_interval": [drop.interval.low, drop.interval.high],
         "layers": {edit.target: edit.action for edit in step.edits if edit.target != "graph"},
+        "predicted_time_share": predicted(step.edits),
         "graph": [edit.action for edit in step.edits if edit.target == "graph"],
         "left": {skip.target: skip.reason for skip in step.skipped},
         "proved_difference": step.difference,
@@ -97,9 +102,15 @@ def one(spec: Factorize, model: ir.Model, context: Context, judge: LabelJudge, b
     }
 
 
+def predicted(edits: Sequence[Edit]) -> float | None:
+    texts = (re.match(r"predicted to take (\d+)% of the time", edit.action) for edit in edits)
+    return next((int(found.group(1)) / 100 for found in texts if found), None)
+
+
 def line(row: dict[str, Any]) -> str:
     shares = f"{row['macs_share']:5.0%} {row['parameters_share_of_factorized']:6.0%} {row['size_share']:6.0%}"
-    end = f"{row['time_share'][1]:6.2f} {len(row['layers']):7} {row['duration_s']:8.1f}"
+    told = f"{row['predicted_time_share']:9.2f}" if row["predicted_time_share"] is not None else " " * 9
+    end = f"{row['time_share'][1]:6.2f} {told} {len(row['layers']):7} {row['duration_s']:8.1f}"
     return f"  {row['method']:24} {row['asked']:5.0%} {shares} {-100 * row['drop']:+7.2f} {end}"
 
 
@@ -112,8 +123,10 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=4.0, help="of latency measurement per row")
     parser.add_argument("--out", type=Path, default=RESULTS / f"{date.today().isoformat()}-low-rank.json")
     args = parser.parse_args()
-    done = []
+    done = json.loads(args.out.read_text())["results"] if args.out.exists() else []
     for case in cases(args.only):
+        if any(found["model"] == case.name for found in done):
+            continue
         done.append(rows_of(case, args.levels, args.limit, args.seconds, args.methods))
         args.out.write_text(json.dumps({"environment": environment(), "results": done}, indent=1, default=str) + "\n")
     print("\n* parameters left in the layers that were factorized.")

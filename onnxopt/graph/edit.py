@@ -1,5 +1,7 @@
 """Edits that are easy to get wrong, each in one place."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx_ir as ir
 
@@ -12,6 +14,16 @@ def set_weight(value: ir.Value, array: np.ndarray) -> None:
     frozen.flags.writeable = False
     tensor = ir.tensor(frozen, name=value.name)
     value.const_value, value.shape, value.type = tensor, ir.Shape(frozen.shape), ir.TensorType(tensor.dtype)
+
+
+def with_input_shapes(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> ir.Model:
+    """Return a copy whose inputs have these shapes; those that are not named keep theirs."""
+    fixed = model.clone()
+    for value in fixed.graph.inputs:
+        shape = shapes.get(value.name or "")
+        if shape is not None:
+            value.shape = ir.Shape(shape)
+    return fixed
 
 
 def freeze_weights(model: ir.Model) -> int:

@@ -9,17 +9,15 @@ import numpy as np
 import onnx_ir as ir
 from pydantic import Field
 
-from onnxopt.errors import OnnxoptError, UsageError
+from onnxopt.errors import UsageError
 from onnxopt.graph.channels import normalized
 from onnxopt.graph.check import require_nodes
+from onnxopt.graph.edit import with_input_shapes
 from onnxopt.graph.layers import anatomy_of
 from onnxopt.graph.probe import probe
 from onnxopt.graph.separable_edit import replace_by_separable
-from onnxopt.measure.equivalence import largest_difference, runnable
-from onnxopt.measure.latency import measure_latency
 from onnxopt.measure.latency_table import cache_folder
-from onnxopt.measure.session import Runtime
-from onnxopt.model_file import probe_feeds, signature_of
+from onnxopt.measure.verdict import PROVED, PROVED_HALF, one_sample, prove, time_share
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
 from onnxopt.reconstruction.batches import rebatched
 from onnxopt.reconstruction.layers import LinearLayer, drop_zero_biases, with_biases
@@ -28,13 +26,11 @@ from onnxopt.reconstruction.rank_choice import relative_error
 from onnxopt.reconstruction.reducible import reducible
 from onnxopt.reconstruction.separable import macs_share, most_terms, separate, separated
 from onnxopt.reconstruction.separable_timer import SeparableTimer
-from onnxopt.samples import Feeds, Samples
+from onnxopt.samples import Feeds
 
 _LEAST_MACS = 1_000_000
 """Below, one more node takes the time that is saved."""
 _USUAL_ERROR = 0.2
-_PROVED, _PROVED_HALF = 1e-4, 4e-3
-_SECONDS, _EPOCHS = 2.0, 4
 
 
 @dataclass(frozen=True)
@@ -87,7 +83,7 @@ class Decouple(Pass):
         if not layers:
             return Applied(model, (), tuple(skipped))
         seen = seen_by(work, list(layers.values()), samples) if samples is not None else {}
-        feeds = _one_sample(model, context.calibration)
+        feeds = one_sample(model, context.calibration)
         chosen, reasons = self._terms(work, layers, seen, feeds)
         skipped += [Skip(name, reason) for name, reason in reasons.items()]
         if not chosen:
@@ -98,8 +94,9 @@ class Decouple(Pass):
             replace_by_separable(result, name, separable.depthwise(), separable.mix)
         drop_zero_biases(result, biases)
         kinds = {work.graph.initializers[layers[name].weight].dtype for name in chosen}
-        difference, reason = _proved(wanted, result, feeds, _PROVED_HALF if ir.DataType.FLOAT16 in kinds else _PROVED)
-        share = _time_share(model, result, feeds) if not reason and self.verify else None
+        difference, reason = prove(wanted, result, feeds, PROVED_HALF if ir.DataType.FLOAT16 in kinds else PROVED)
+        share, note = time_share(model, result, feeds) if not reason and self.verify else (None, "")
+        skipped += [Skip("graph", note)] if note else []
         if share is not None and share >= 1.0:
             reason = f"undone: the model was measured to take {share:.2f} of the time"
         if reason:
@@ -132,7 +129,8 @@ class Decouple(Pass):
         if self.verify:
             shapes = probe(model, {name: array.shape for name, array in feeds.items()}).shapes
             timer = SeparableTimer(model, shapes, cache_folder() if self.cache else None)
-        macs = {layer.name: layer.macs or 0 for layer in anatomy_of(_fixed(model, feeds)).layers}
+        fixed = with_input_shapes(model, {name: array.shape for name, array in feeds.items()})
+        macs = {layer.name: layer.macs or 0 for layer in anatomy_of(fixed).layers}
         for name, layer in layers.items():
             weight = weight_of(model, layer)
             if self.verify and macs.get(name, 0) < _LEAST_MACS:
@@ -157,40 +155,6 @@ class Decouple(Pass):
         allowed = (self.max_error or _USUAL_ERROR) ** 2
         counts = range(1, most)
         return next((n for n in counts if relative_error(weight, separated(weight, n).weight(), seen) <= allowed), most)
-
-
-def _fixed(model: ir.Model, feeds: Feeds) -> ir.Model:
-    fixed = model.clone()
-    for value in fixed.graph.inputs:
-        array = feeds.get(value.name or "")
-        if array is not None:
-            value.shape = ir.Shape(array.shape)
-    return fixed
-
-
-def _one_sample(model: ir.Model, samples: Samples | None) -> Feeds:
-    if samples is not None and len(samples):
-        return next(iter(samples if samples.fixed_batch else samples.with_batch_size(1)))
-    return probe_feeds(signature_of(model), dynamic=1)
-
-
-def _proved(wanted: ir.Model, result: ir.Model, feeds: Feeds, limit: float) -> tuple[float, str]:
-    """Return how far the result is from what it must compute, and what speaks against it."""
-    batches = runnable(wanted, signature_of(wanted), [feeds, probe_feeds(signature_of(wanted), seed=1)])
-    if not batches:
-        return 0.0, "the model runs on no made-up input, so nothing can be proved"
-    try:
-        difference = largest_difference(wanted, result, batches)
-    except OnnxoptError as error:
-        return 0.0, f"not kept: {error.why or error.what}".replace("\n", " ")
-    return difference, "" if difference <= limit else f"not kept: the sum differs from its weight by {difference:.1e}"
-
-
-def _time_share(before: ir.Model, after: ir.Model, feeds: Feeds) -> float:
-    models = {"before": before, "after": after}
-    timed = measure_latency(models, feeds, Runtime(), seconds=_SECONDS, epochs=_EPOCHS)["after"]
-    assert timed.speedup is not None
-    return 1 / timed.speedup.value
 
 
 def _told(terms: int, shape: tuple[int, ...]) -> str:

@@ -8,18 +8,16 @@ from typing import Annotated, ClassVar, Literal
 import onnx_ir as ir
 from pydantic import Field
 
-from onnxopt.errors import NativeError, OnnxoptError, UsageError
+from onnxopt.errors import UsageError
 from onnxopt.graph.channels import normalized
 from onnxopt.graph.check import require_nodes
+from onnxopt.graph.edit import with_input_shapes
 from onnxopt.graph.factor_edit import replace_by_chain
 from onnxopt.graph.layers import anatomy_of
 from onnxopt.graph.probe import fed_shapes, probe
 from onnxopt.graph.recurrent_split import merge_recurrent, split_recurrent
-from onnxopt.measure.equivalence import largest_difference, runnable
-from onnxopt.measure.latency import measure_latency
 from onnxopt.measure.latency_table import LatencyTable, cache_folder
-from onnxopt.measure.session import Runtime
-from onnxopt.model_file import probe_feeds, signature_of
+from onnxopt.measure.verdict import PROVED, PROVED_HALF, one_sample, prove, time_share
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
 from onnxopt.reconstruction.batches import rebatched
 from onnxopt.reconstruction.chain_timer import timer_of
@@ -32,11 +30,6 @@ from onnxopt.reconstruction.reducible import reducible
 from onnxopt.samples import Feeds, Samples
 
 _WIDE_TARGETS = ("x86-vnni", "x86-avx512", "x86-amx")
-_PROVED = 1e-4
-_PROVED_HALF = 4e-3
-"""The same for weights in float16, whose product is rounded once and whose chain twice."""
-_SECONDS = 2.0
-_EPOCHS = 4
 _ATTEMPTS = 3
 _NEAR = 1.01
 """How far over its goal a time may be, as far as times can be told apart."""
@@ -110,7 +103,7 @@ class Factorize(Pass):
         if not layers:
             return Applied(model, (), tuple(skipped))
         seen = seen_by(work, list(layers.values()), samples) if samples is not None else {}
-        feeds = _one_sample(model, context.calibration)
+        feeds = one_sample(model, context.calibration)
         prepared = self._prepared(model, work, context, samples, feeds)
         plan = prepared(layers, seen, goal)
         for attempt in range(_ATTEMPTS):
@@ -122,7 +115,7 @@ class Factorize(Pass):
             if reason:
                 skipped += [Skip(name, reason) for name in plan.chosen]
                 break
-            share, note = _time_share(model, result, feeds) if self.verify else (None, "")
+            share, note = time_share(model, result, feeds) if self.verify else (None, "")
             last = attempt == _ATTEMPTS - 1 or bool(plan.missed)
             if share is not None and self.latency is not None and share > self.latency * _NEAR and not last:
                 # What the layers' own times do not tell is taken off the next goal.
@@ -161,7 +154,7 @@ class Factorize(Pass):
     ) -> Callable[[Mapping[str, LinearLayer], Mapping[str, Seen], Goal], Plan]:
         """Return what makes a plan for a goal; the model and its layers are measured once."""
         fed = {name: array.shape for name, array in feeds.items()} or fed_shapes(work, 1, _SIZE)
-        anatomy = anatomy_of(_fixed(work, fed))
+        anatomy = anatomy_of(with_input_shapes(work, fed))
         timer, total_ms = None, 0.0
         if self.measured or self.latency is not None:
             table = LatencyTable(cache_folder() if self.cache else None)
@@ -176,7 +169,7 @@ class Factorize(Pass):
             samples=samples,
             macs={layer.name: layer.macs for layer in anatomy.layers},
             # Where products were taken out of recurrent layers, those do more work than they will.
-            total=anatomy_of(_fixed(normalized(model), fed)).macs,
+            total=anatomy_of(with_input_shapes(normalized(model), fed)).macs,
             timer=timer,
             total_ms=total_ms,
         )
@@ -200,44 +193,9 @@ class Factorize(Pass):
             replace_by_chain(result, name, [(stage.weight, stage.axes) for stage in factors.stages])
         drop_zero_biases(result, biases)
         merge_recurrent(result, recurrent)
-        batches = runnable(reduced.model, signature_of(work), [feeds, probe_feeds(signature_of(work), seed=1)])
-        if not batches:
-            return reduced, result, 0.0, "the model runs on no made-up input, so nothing can be proved"
-        try:
-            difference = largest_difference(reduced.model, result, batches)
-        except OnnxoptError as error:
-            return reduced, result, 0.0, f"not kept: {error.why or error.what}".replace("\n", " ")
         kinds = {work.graph.initializers[layers[name].weight].dtype for name in choices}
-        limit = _PROVED_HALF if ir.DataType.FLOAT16 in kinds else _PROVED
-        wrong = f"not kept: the chain differs from its product by {difference:.1e}"
-        return reduced, result, difference, "" if difference <= limit else wrong
-
-
-def _fixed(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> ir.Model:
-    """Return a copy whose inputs have these shapes."""
-    fixed = model.clone()
-    for value in fixed.graph.inputs:
-        shape = shapes.get(value.name or "")
-        if shape is not None:
-            value.shape = ir.Shape(shape)
-    return fixed
-
-
-def _one_sample(model: ir.Model, samples: Samples | None) -> Feeds:
-    if samples is not None and len(samples):
-        return next(iter(samples if samples.fixed_batch else samples.with_batch_size(1)))
-    return probe_feeds(signature_of(model), dynamic=1)
-
-
-def _time_share(before: ir.Model, after: ir.Model, feeds: Feeds) -> tuple[float | None, str]:
-    """Return the time of a model as a share of another's; None where it cannot be measured, with the reason."""
-    try:
-        models = {"before": before, "after": after}
-        timed = measure_latency(models, feeds, Runtime(), seconds=_SECONDS, epochs=_EPOCHS)["after"]
-    except NativeError as error:
-        return None, f"not verified to be faster: {error.why or error.what}"
-    assert timed.speedup is not None
-    return 1 / timed.speedup.value, ""
+        limit = PROVED_HALF if ir.DataType.FLOAT16 in kinds else PROVED
+        return reduced, result, *prove(reduced.model, result, feeds, limit)
 
 
 def _missed(goal: float | None, share: float | None) -> str:

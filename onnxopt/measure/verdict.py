@@ -1,0 +1,50 @@
+"""Whether a changed graph computes what it must and takes less time: what passes ask before they keep it."""
+
+import onnx_ir as ir
+
+from onnxopt.errors import NativeError, OnnxoptError
+from onnxopt.measure.equivalence import largest_difference, runnable
+from onnxopt.measure.latency import measure_latency
+from onnxopt.measure.session import Runtime
+from onnxopt.model_file import probe_feeds, signature_of
+from onnxopt.samples import Feeds, Samples
+
+PROVED = 1e-4
+PROVED_HALF = 4e-3
+"""The same for weights in float16, whose product is rounded once and whose chain twice."""
+_SECONDS, _EPOCHS = 2.0, 4
+
+
+def one_sample(model: ir.Model, samples: Samples | None) -> Feeds:
+    """Return the first sample, or a made-up one; more where the model's batch is fixed."""
+    if samples is not None and len(samples):
+        return next(iter(samples if samples.fixed_batch else samples.with_batch_size(1)))
+    return probe_feeds(signature_of(model), dynamic=1)
+
+
+def prove(wanted: ir.Model, result: ir.Model, feeds: Feeds, limit: float = PROVED) -> tuple[float, str]:
+    """Return how far the result is from what it must compute, and what speaks against keeping it; "" for nothing."""
+    batches = runnable(wanted, signature_of(wanted), [feeds, probe_feeds(signature_of(wanted), seed=1)])
+    if not batches:
+        return 0.0, "the model runs on no made-up input, so nothing can be proved"
+    try:
+        difference = largest_difference(wanted, result, batches)
+    except OnnxoptError as error:
+        return 0.0, f"not kept: {error.why or error.what}".replace("\n", " ")
+    return difference, "" if difference <= limit else f"not kept: it differs from what it must give by {difference:.1e}"
+
+
+def time_shares(before: ir.Model, after: dict[str, ir.Model], feeds: Feeds) -> tuple[dict[str, float], str]:
+    """Return the time of each model as a share of that of `before`; none where they cannot be measured, and why."""
+    try:
+        timed = measure_latency({"": before, **after}, feeds, Runtime(), seconds=_SECONDS, epochs=_EPOCHS)
+    except NativeError as error:
+        return {}, f"not verified to be faster: {error.why or error.what}"
+    speedups = {name: timed[name].speedup for name in after}
+    return {name: 1 / speedup.value for name, speedup in speedups.items() if speedup is not None}, ""
+
+
+def time_share(before: ir.Model, after: ir.Model, feeds: Feeds) -> tuple[float | None, str]:
+    """Return the time of a model as a share of another's; None where it cannot be measured, with the reason."""
+    shares, note = time_shares(before, {"after": after}, feeds)
+    return shares.get("after"), note
