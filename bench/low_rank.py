@@ -1,12 +1,14 @@
 """Accuracy, work, size and time after `factorize`, without training, on the developer pack.
 
     python bench/low_rank.py [NAME_PART ...] [--levels 0.7 0.5 0.35] [--seconds 4]
+    python bench/low_rank.py --table --out bench/results/FILE
 
-For every share of the multiply-accumulates that may remain, plain truncation of the weights stands beside directions
-chosen on at most 256 unlabeled calibration samples, and beside layers fitted one after the other; `mix` is the same
-for a share of the time, where a knapsack over measured times of layers chooses and predicts. None of these samples is
-in the test part. All but `mix` are shown even where they are not faster; the pass by itself undoes those. Prints a
-table per model and saves JSON under `bench/results/` after each; models that are in that file already are left out.
+For every share of the work that may remain, plain truncation of the weights stands beside directions chosen on
+unlabeled calibration samples, and beside layers fitted one after the other; `mix` is the same for a share of the
+time, where a knapsack over measured times of layers chooses and predicts. No sample is in the test part too. Time is
+the thread's own, which other work on the machine disturbs least. All but `mix` are shown even where they are not
+faster; the pass by itself undoes those. Saves JSON under `bench/results/` after each row and leaves out the rows that
+are in it already; `--table` prints what is there.
 """
 
 import argparse
@@ -14,7 +16,7 @@ import itertools
 import json
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -28,10 +30,11 @@ from onnxopt.graph.layers import Anatomy, anatomy_of
 from onnxopt.measure.environment import environment
 from onnxopt.measure.judge import LabelJudge
 from onnxopt.measure.latency import measure_latency
+from onnxopt.measure.latency_table import clock_of
 from onnxopt.measure.metrics import metric_of
 from onnxopt.measure.session import Runtime
 from onnxopt.passes.factorize import Factorize
-from onnxopt.pipeline import Context, Edit, Pipeline
+from onnxopt.pipeline import Context, Edit, Pass, Pipeline
 from onnxopt.quantization.isa import detect
 from onnxopt.search.parts import typical_feeds
 
@@ -39,6 +42,7 @@ RESULTS = Path(__file__).parent / "results"
 MODELS = ("text_sst2_bert_l2_d192", "tf_kws_dnn_m", "tf_kws_lstm_m", "cifar10_jpeg_resnet9")
 LEVELS = (0.7, 0.5, 0.35)
 SAMPLES = 256
+WALL = time.perf_counter_ns.__name__
 METHODS: dict[str, dict[str, Any]] = {
     "plain SVD": {"data_aware": False},
     "data-aware": {"sequential": False},
@@ -47,36 +51,39 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 
 
-def rows_of(case: Case, levels: list[float], limit: int, seconds: float, methods: list[str]) -> dict[str, Any]:
+def run(case: Case, found: dict[str, Any], args: argparse.Namespace, save: Callable[[], None]) -> None:
+    """Measure the rows of a model that `found` lacks, and call `save` after each."""
     model = model_file.load(case.path)
     test, samples = case.test(), case.calibration()
-    test, samples = test.take(min(limit, len(test))), samples.take(min(SAMPLES, len(samples)))
+    test, samples = test.take(min(args.limit, len(test))), samples.take(min(args.samples, len(samples)))
     judge = LabelJudge(model, test, metric_of("top1", label_offset=case.label_offset), Runtime())
     feeds, base = typical_feeds(test, 1), anatomy_of(model)
-    found: dict[str, Any] = {
-        "model": case.name,
+    found |= {
         "n": len(test),
         "samples": len(samples),
         "baseline_accuracy": judge.baseline().value,
         "macs": base.macs,
         "size_bytes": model_file.size_bytes(model),
-        "rows": [],
     }
-    print(f"\n{case.name}: {100 * found['baseline_accuracy']:.2f} % (n={len(test)}), {base.macs / 1e6:.2f} M MACs")
-    print("  method                   asked  MACs  params* size  points  time x predicted layers  seconds")
-    for level, method in itertools.product(levels, methods):
+    rows = found.setdefault("rows", [])
+    for level, method in itertools.product(args.levels, args.methods):
+        if any((row["asked"], row["method"]) == (level, method) for row in rows):
+            continue
         goal = {"latency": level} if method == "mix" else {"macs": level, "verify": False}
-        spec = Factorize(**goal, **METHODS[method])
-        row = one(spec, model, Context(detect(), samples), judge, base)
-        timed = measure_latency({"a": model, "b": row.pop("built")}, feeds, Runtime(), seconds=seconds)
+        row = one(Factorize(**goal, **METHODS[method]), model, Context(detect(), samples), judge, base)
+        built = row.pop("built")
+        timed = measure_latency(
+            {"a": model, "b": built}, feeds, Runtime(), seconds=args.seconds, clock=clock_of(Runtime())
+        )
         speedup = timed["b"].speedup
+        row["clock"] = clock_of(Runtime()).__name__
         row["time_share"] = [1 / speedup.high, 1 / speedup.value, 1 / speedup.low]
-        found["rows"].append({"method": method, "asked": level, **row})
-        print(line(found["rows"][-1]), flush=True)
-    return found
+        rows.append({"method": method, "asked": level, **row})
+        print(line(rows[-1]), flush=True)
+        save()
 
 
-def one(spec: Factorize, model: ir.Model, context: Context, judge: LabelJudge, base: Anatomy) -> dict[str, Any]:
+def one(spec: Pass, model: ir.Model, context: Context, judge: LabelJudge, base: Anatomy) -> dict[str, Any]:
     start = time.perf_counter()
     optimized = Pipeline((spec,)).run(model, context)
     duration = time.perf_counter() - start
@@ -111,7 +118,29 @@ def line(row: dict[str, Any]) -> str:
     shares = f"{row['macs_share']:5.0%} {row['parameters_share_of_factorized']:6.0%} {row['size_share']:6.0%}"
     told = f"{row['predicted_time_share']:9.2f}" if row["predicted_time_share"] is not None else " " * 9
     end = f"{row['time_share'][1]:6.2f} {told} {len(row['layers']):7} {row['duration_s']:8.1f}"
-    return f"  {row['method']:24} {row['asked']:5.0%} {shares} {-100 * row['drop']:+7.2f} {end}"
+    return f"  {row['method']:12} {row['asked']:5.0%} {shares} {100 * row['drop']:+7.2f} {end}"
+
+
+def table(results: Sequence[dict[str, Any]]) -> str:
+    """Return what was measured as a Markdown table."""
+    lines = [
+        "| model (n) | method | asked | work left | parameters* | file | points lost | time, 95 % | predicted |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for found in results:
+        rows = sorted(found["rows"], key=lambda r: (-r["asked"], list(METHODS).index(r["method"])))
+        for row in rows:
+            name = f"{found['model']} ({found['n']})" if row is rows[0] else ""
+            low, middle, high = row["time_share"]
+            told, mark = row["predicted_time_share"], " w" if row["clock"] == WALL else ""
+            cells = [
+                *(name, row["method"], f"{row['asked']:.0%}", f"{row['macs_share']:.0%}"),
+                *(f"{row['parameters_share_of_factorized']:.0%}", f"{row['size_share']:.0%}"),
+                *(f"{100 * row['drop']:.2f}", f"{middle:.2f} ({low:.2f} to {high:.2f}){mark}"),
+                "-" if told is None else f"{told:.2f}",
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def main() -> int:
@@ -120,17 +149,28 @@ def main() -> int:
     parser.add_argument("--levels", type=float, nargs="+", default=list(LEVELS), help="shares of the work to keep")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--limit", type=int, default=1000, help="test samples")
+    parser.add_argument("--samples", type=int, default=SAMPLES, help="unlabeled, to calibrate on")
     parser.add_argument("--seconds", type=float, default=4.0, help="of latency measurement per row")
     parser.add_argument("--out", type=Path, default=RESULTS / f"{date.today().isoformat()}-low-rank.json")
+    parser.add_argument("--table", action="store_true", help="print what the file has, and measure nothing")
     args = parser.parse_args()
     done = json.loads(args.out.read_text())["results"] if args.out.exists() else []
+    if args.table:
+        print(table(done))
+        return 0
+
+    def save() -> None:
+        text = json.dumps({"environment": environment(), "results": done}, indent=1, default=str)
+        model_file.atomic_write_text(args.out, text + "\n", overwrite=True)
+
     for case in cases(args.only):
-        if any(found["model"] == case.name for found in done):
-            continue
-        done.append(rows_of(case, args.levels, args.limit, args.seconds, args.methods))
-        args.out.write_text(json.dumps({"environment": environment(), "results": done}, indent=1, default=str) + "\n")
+        found = next((f for f in done if f["model"] == case.name), None)
+        if found is None:
+            found = {"model": case.name}
+            done.append(found)
+        print(f"\n{case.name}\n  method       asked  MACs  params* size  points  time x predicted layers  seconds")
+        run(case, found, args, save)
     print("\n* parameters left in the layers that were factorized.")
-    print(f"Written: {args.out}")
     return 0
 
 

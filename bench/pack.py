@@ -125,6 +125,12 @@ def _clips(name: str) -> np.ndarray:
     return np.random.RandomState(0).permutation(len(_arrays(name)["labels"]))
 
 
+def clips_of(case: Case, first: int, last: int | None) -> Samples:
+    """Return part of a keyword model's clips, in the order in which calibration takes the first ones."""
+    z, clips = _arrays(case.entry["data"]), _clips(case.entry["data"])[first:last]
+    return case._plain(z["features"][clips], z["labels"][clips])
+
+
 def _to_input(image: Image.Image, entry: Mapping[str, Any]) -> np.ndarray:
     size = entry["size"]
     if entry.get("resize") == "crop":

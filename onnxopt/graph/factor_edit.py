@@ -12,7 +12,7 @@ Stages = Sequence[tuple[np.ndarray, tuple[int, ...]]]
 
 
 def replace_by_chain(model: ir.Model, name: str, stages: Stages) -> tuple[str, ...]:
-    """Replace a Conv, Gemm or MatMul of the main graph, in place; return the names of the new nodes.
+    """Replace a Conv, Gemm or MatMul, in place; return the names of the new nodes.
 
         Conv(3x3, 64 -> 64)   ->   Conv(3x3, 64 -> 16) - Conv(1x1, 16 -> 64)
 
@@ -22,10 +22,12 @@ def replace_by_chain(model: ir.Model, name: str, stages: Stages) -> tuple[str, .
     Args:
         model: whose node `name` has a weight that is an initializer no other node reads.
         name: of the node.
-        stages: at least two; each spatial axis belongs to exactly one of them. Those of a Gemm contain its alpha.
+        stages: at least two; each spatial axis belongs to exactly one of them. Those of a Gemm contain its alpha, those
+            of a convolution in groups work in as many groups.
     """
-    graph = model.graph
-    node = next(n for n in graph if n.name == name)
+    node = next(n for n in model.graph.all_nodes() if n.name == name)
+    graph = node.graph
+    assert graph is not None
     left = node.op_type == "MatMul" and _is_weight(model, node.inputs[0])
     slot = 0 if left else 1
     x, old = node.inputs[1 - slot], node.inputs[slot]
@@ -40,7 +42,7 @@ def replace_by_chain(model: ir.Model, name: str, stages: Stages) -> tuple[str, .
         last = number == len(stages) - 1
         factor = ir.Value(name=_free(taken, f"{old.name}_factor{number + 1}"))
         set_weight(factor, _laid_out(weight, node, left).astype(kind))
-        graph.register_initializer(factor)
+        model.graph.register_initializer(factor)
         bias = node.inputs[2] if last and len(node.inputs) > 2 else None
         made = _stage(node, value, factor, bias, axes, left)
         made.name = name if last else _free(taken, f"{name}_factor{number + 1}")
@@ -54,7 +56,7 @@ def replace_by_chain(model: ir.Model, name: str, stages: Stages) -> tuple[str, .
     node.outputs[0].replace_all_uses_with(value, replace_graph_outputs=True)
     graph.insert_before(node, nodes)
     graph.remove(node, safe=True)
-    graph.initializers.pop(old.name or "")
+    model.graph.initializers.pop(old.name or "")
     return tuple(made.name or "" for made in nodes)
 
 
@@ -83,6 +85,8 @@ def _sliding(node: ir.Node, weight: ir.Value, axes: tuple[int, ...]) -> list[ir.
             attributes.append(ir.AttrInt64s(name, kept))
     if "auto_pad" in node.attributes and axes:
         attributes.append(ir.AttrString("auto_pad", node.attributes["auto_pad"].as_string()))
+    if "group" in node.attributes:
+        attributes.append(ir.AttrInt64("group", node.attributes["group"].as_int()))
     return attributes
 
 

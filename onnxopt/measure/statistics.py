@@ -1,5 +1,6 @@
 """Intervals and probabilities for measured figures: how sure a number is, given how few samples it came from."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -207,3 +208,18 @@ class Drop:
     def probability_within(self, budget: float) -> float:
         """Return the probability that the true drop is at most `budget`; 0 when `broken`."""
         return 0.0 if self.broken else probability_within(budget, self.draws, self.n)
+
+    def samples_needed(self, budget: float, confidence: float) -> int | None:
+        """Return how many samples would show that the drop is at most `budget`, were it as on these.
+
+        Returns:
+            None where no number would, because the drop measured is not inside the budget.
+        """
+        spread, room = float(np.std(self.draws)), budget - self.value
+        if self.broken or not room > 0 or not math.isfinite(spread):
+            return None
+        # The normal approximation, the standard error falls with the square root of the number; and the rule of
+        # succession, which limits what a few samples can show.
+        errors_apart = max(float(stats.norm.ppf(confidence)), 0.0)
+        by_spread = self.n * (errors_apart * spread / room) ** 2
+        return math.ceil(max(by_spread, (2 * confidence - 1) / (1 - confidence), 1))

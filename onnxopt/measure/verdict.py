@@ -5,6 +5,7 @@ import onnx_ir as ir
 from onnxopt.errors import NativeError, OnnxoptError
 from onnxopt.measure.equivalence import largest_difference, runnable
 from onnxopt.measure.latency import measure_latency
+from onnxopt.measure.latency_table import clock_of
 from onnxopt.measure.session import Runtime
 from onnxopt.model_file import probe_feeds, signature_of
 from onnxopt.samples import Feeds, Samples
@@ -12,7 +13,7 @@ from onnxopt.samples import Feeds, Samples
 PROVED = 1e-4
 PROVED_HALF = 4e-3
 """The same for weights in float16, whose product is rounded once and whose chain twice."""
-_SECONDS, _EPOCHS = 2.0, 4
+_SECONDS, _EPOCHS, _FEWEST_ROUNDS = 2.0, 4, 8
 
 
 def one_sample(model: ir.Model, samples: Samples | None) -> Feeds:
@@ -37,7 +38,15 @@ def prove(wanted: ir.Model, result: ir.Model, feeds: Feeds, limit: float = PROVE
 def time_shares(before: ir.Model, after: dict[str, ir.Model], feeds: Feeds) -> tuple[dict[str, float], str]:
     """Return the time of each model as a share of that of `before`; none where they cannot be measured, and why."""
     try:
-        timed = measure_latency({"": before, **after}, feeds, Runtime(), seconds=_SECONDS, epochs=_EPOCHS)
+        timed = measure_latency(
+            {"": before, **after},
+            feeds,
+            Runtime(),
+            seconds=_SECONDS,
+            epochs=_EPOCHS,
+            min_rounds=_FEWEST_ROUNDS,
+            clock=clock_of(Runtime()),
+        )
     except NativeError as error:
         return {}, f"not verified to be faster: {error.why or error.what}"
     speedups = {name: timed[name].speedup for name in after}

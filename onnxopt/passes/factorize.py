@@ -10,24 +10,20 @@ from pydantic import Field
 
 from onnxopt.errors import UsageError
 from onnxopt.graph.channels import normalized
-from onnxopt.graph.check import require_nodes
 from onnxopt.graph.edit import with_input_shapes
-from onnxopt.graph.factor_edit import replace_by_chain
 from onnxopt.graph.layers import anatomy_of
-from onnxopt.graph.probe import fed_shapes, probe
-from onnxopt.graph.recurrent_split import merge_recurrent, split_recurrent
+from onnxopt.graph.probe import fed_shapes
 from onnxopt.measure.latency_table import LatencyTable, cache_folder
 from onnxopt.measure.verdict import PROVED, PROVED_HALF, one_sample, prove, time_share
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
 from onnxopt.reconstruction.batches import rebatched
 from onnxopt.reconstruction.chain_timer import timer_of
-from onnxopt.reconstruction.factors import FORMS, Form
-from onnxopt.reconstruction.layers import LinearLayer, drop_zero_biases, with_biases
+from onnxopt.reconstruction.forms import FORMS, Form
 from onnxopt.reconstruction.low_rank_fit import Reduced, reduce
 from onnxopt.reconstruction.low_rank_plan import Goal, Plan, plan_ranks
 from onnxopt.reconstruction.low_rank_seen import Seen, seen_by
-from onnxopt.reconstruction.reducible import reducible
-from onnxopt.samples import Feeds, Samples
+from onnxopt.reconstruction.workpiece import Workpiece
+from onnxopt.samples import Feeds
 
 _WIDE_TARGETS = ("x86-vnni", "x86-avx512", "x86-amx")
 _ATTEMPTS = 3
@@ -35,6 +31,43 @@ _NEAR = 1.01
 """How far over its goal a time may be, as far as times can be told apart."""
 _SIZE = 32
 """Of dynamic dimensions behind the first, where there are no samples to tell."""
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """What came of a plan; `share` of the original's time, None where it was not measured, and `note` why not."""
+
+    plan: Plan
+    reduced: Reduced
+    model: ir.Model
+    difference: float
+    share: float | None
+    note: str
+
+    @property
+    def is_faster(self) -> bool:
+        return self.share is None or self.share < 1.0
+
+    def misses(self, goal: float | None) -> list[str]:
+        """Return what is to be told about the time."""
+        # A goal that was aimed lower than asked may be missed where the one asked for is reached.
+        told = [self.plan.missed if goal is None or self.share is None else "", self.note]
+        if goal is not None and self.share is not None and self.share > goal * _NEAR:
+            told.append(f"{goal:.0%} of the time was not reached: {self.share:.0%} was measured")
+        return [text for text in told if text]
+
+    def edits(self) -> tuple[Edit, ...]:
+        edits = []
+        for name in self.reduced.factors:
+            candidate = self.plan.chosen[name]
+            ranks = "x".join(map(str, candidate.choice.ranks))
+            what = f"{candidate.choice.form} form, rank {ranks}: {candidate.macs:.0%} of its multiply-accumulates"
+            edits.append(Edit(name, f"{what}, {candidate.error:.1%} of its variance lost"))
+        predicted = self.plan.time_share
+        told = "" if predicted is None else f"predicted to take {predicted:.0%} of the time"
+        if self.share is not None:
+            told = f"{told}, measured {self.share:.0%}" if told else "measured to be faster than the original"
+        return (*edits, *([Edit("graph", told)] if told else []))
 
 
 @dataclass(frozen=True)
@@ -48,7 +81,8 @@ class Factorize(Pass):
 
         Conv(3x3, 64 -> 64)   ->   Conv(3x3, 64 -> 16) - Conv(1x1, 16 -> 64)
 
-    Of recurrent layers the product with the inputs is reduced; the recurrence runs inside one node and stays.
+    Of recurrent layers the product with the inputs is reduced; the recurrence runs inside one node and stays. Products
+    in the body of a Scan are layers too. Convolutions in groups stay in groups.
 
     Attributes:
         energy: share of the variance of its outputs that each layer keeps at least.
@@ -93,44 +127,44 @@ class Factorize(Pass):
             NativeError: ONX403 times are asked for and the processor is emulated.
         """
         goal = self._goal()
-        work = normalized(model)
-        require_nodes(work, self.exclude)
-        recurrent, left = split_recurrent(work, self.exclude)
         samples = rebatched(model, context.calibration) if self.data_aware else None
-        biases = with_biases(work) if samples is not None else set[str]()
-        layers, refused = reducible(work, self.exclude, observed=samples is not None)
-        skipped = [Skip(name, reason) for name, reason in (left | refused).items()]
-        if not layers:
+        work = Workpiece.of(model, self.exclude, samples)
+        skipped = [Skip(name, reason) for name, reason in work.refused.items()]
+        if not work.layers:
             return Applied(model, (), tuple(skipped))
-        seen = seen_by(work, list(layers.values()), samples) if samples is not None else {}
+        seen = seen_by(work.model, list(work.layers.values()), samples) if samples is not None else {}
         feeds = one_sample(model, context.calibration)
-        prepared = self._prepared(model, work, context, samples, feeds)
-        plan = prepared(layers, seen, goal)
+        planned = self._planner(model, work, seen, context, feeds)
+        plan, missed = planned(goal), list[_Attempt]()
         for attempt in range(_ATTEMPTS):
             if not plan.chosen:
                 break
-            reduced, result, difference, reason = self._built(
-                work, layers, seen, plan, samples, biases, feeds, recurrent
-            )
+            choices = {name: candidate.choice for name, candidate in plan.chosen.items()}
+            reduced = reduce(work.model, work.layers, choices, seen, samples, sequential=self.sequential)
+            result = work.whole(reduced)
+            kinds = {work.model.graph.initializers[work.layers[name].weight].dtype for name in choices}
+            limit = PROVED_HALF if ir.DataType.FLOAT16 in kinds else PROVED
+            difference, reason = prove(reduced.model, result, feeds, limit)
             if reason:
                 skipped += [Skip(name, reason) for name in plan.chosen]
                 break
             share, note = time_share(model, result, feeds) if self.verify else (None, "")
-            last = attempt == _ATTEMPTS - 1 or bool(plan.missed)
-            if share is not None and self.latency is not None and share > self.latency * _NEAR and not last:
-                # What the layers' own times do not tell is taken off the next goal.
-                goal = replace(goal, latency=max((goal.latency or 1.0) + self.latency - share, 0.01))
-                plan = prepared(layers, seen, goal)
-                continue
-            if share is None or share < 1.0:
-                skipped += [Skip(name, reason) for name, reason in plan.refused.items()]
-                # A goal that was aimed lower than asked may be missed where the one asked for is reached.
-                missed = [plan.missed if self.latency is None or share is None else "", note]
-                missed.append(_missed(self.latency, share))
-                skipped += [Skip("graph", text) for text in missed if text]
-                return Applied(result, _edits(plan, reduced, share), tuple(skipped), difference)
+            made = _Attempt(plan, reduced, result, difference, share, note)
+            if self.latency is not None and made.share is not None and made.share > self.latency * _NEAR:
+                missed.append(made)
+                if attempt < _ATTEMPTS - 1 and not plan.missed:
+                    # What the layers' own times do not tell is taken off the next goal.
+                    goal = replace(goal, latency=max((goal.latency or 1.0) + self.latency - made.share, 0.01))
+                    plan = planned(goal)
+                    continue
+                # What is out of reach is not worth the accuracy of aiming lower.
+                made = next((one for one in missed if one.is_faster), made)
+            if made.is_faster:
+                skipped += [Skip(name, reason) for name, reason in made.plan.refused.items()]
+                skipped += [Skip("graph", text) for text in made.misses(self.latency)]
+                return Applied(made.model, made.edits(), tuple(skipped), made.difference)
             slow = _slower_half(plan)
-            skipped += [Skip(name, f"undone: with it the model took {share:.2f} of the time") for name in slow]
+            skipped += [Skip(name, f"undone: with it the model took {made.share:.2f} of the time") for name in slow]
             for name in slow:
                 plan.chosen.pop(name)
         skipped += [Skip(name, reason) for name, reason in plan.refused.items()]
@@ -149,78 +183,34 @@ class Factorize(Pass):
             )
         return Goal(**numbers)
 
-    def _prepared(
-        self, model: ir.Model, work: ir.Model, context: Context, samples: Samples | None, feeds: Feeds
-    ) -> Callable[[Mapping[str, LinearLayer], Mapping[str, Seen], Goal], Plan]:
+    def _planner(
+        self, model: ir.Model, work: Workpiece, seen: Mapping[str, Seen], context: Context, feeds: Feeds
+    ) -> Callable[[Goal], Plan]:
         """Return what makes a plan for a goal; the model and its layers are measured once."""
-        fed = {name: array.shape for name, array in feeds.items()} or fed_shapes(work, 1, _SIZE)
-        anatomy = anatomy_of(with_input_shapes(work, fed))
+        fed = {name: array.shape for name, array in feeds.items()} or fed_shapes(work.model, 1, _SIZE)
         timer, total_ms = None, 0.0
         if self.measured or self.latency is not None:
             table = LatencyTable(cache_folder() if self.cache else None)
-            timer = timer_of(work, probe(work, fed).shapes, table)
+            timer = timer_of(work.model, work.shapes(feeds, fed), table, work.inner)
             total_ms = table.once_ms(model, feeds)
         block = self.round_to if self.round_to != "auto" else 16 if context.target.name in _WIDE_TARGETS else 8
         return partial(
             plan_ranks,
-            work,
+            work.model,
+            work.layers,
+            seen,
             forms=self.forms,
             block=block,
-            samples=samples,
-            macs={layer.name: layer.macs for layer in anatomy.layers},
+            samples=work.samples,
+            macs={layer.name: layer.macs for layer in anatomy_of(with_input_shapes(work.model, fed)).layers},
             # Where products were taken out of recurrent layers, those do more work than they will.
             total=anatomy_of(with_input_shapes(normalized(model), fed)).macs,
             timer=timer,
             total_ms=total_ms,
         )
 
-    def _built(
-        self,
-        work: ir.Model,
-        layers: Mapping[str, LinearLayer],
-        seen: Mapping[str, Seen],
-        plan: Plan,
-        samples: Samples | None,
-        biases: set[str],
-        feeds: Feeds,
-        recurrent: tuple[str, ...],
-    ) -> tuple[Reduced, ir.Model, float, str]:
-        """Return the layers as they are reduced, the model with their chains, and what proves it or speaks against."""
-        choices = {name: candidate.choice for name, candidate in plan.chosen.items()}
-        reduced = reduce(work, layers, choices, seen, samples, sequential=self.sequential)
-        result = reduced.model.clone()
-        for name, factors in reduced.factors.items():
-            replace_by_chain(result, name, [(stage.weight, stage.axes) for stage in factors.stages])
-        drop_zero_biases(result, biases)
-        merge_recurrent(result, recurrent)
-        kinds = {work.graph.initializers[layers[name].weight].dtype for name in choices}
-        limit = PROVED_HALF if ir.DataType.FLOAT16 in kinds else PROVED
-        return reduced, result, *prove(reduced.model, result, feeds, limit)
-
-
-def _missed(goal: float | None, share: float | None) -> str:
-    if goal is None or share is None or share <= goal * _NEAR:
-        return ""
-    return f"{goal:.0%} of the time was not reached: {share:.0%} was measured"
-
 
 def _slower_half(plan: Plan) -> list[str]:
     """Return the layers that were predicted to save least, which go first when a model did not get faster."""
     by_cost = sorted(plan.chosen, key=lambda name: plan.chosen[name].cost)
     return by_cost[len(by_cost) // 2 :]
-
-
-def _edits(plan: Plan, reduced: Reduced, share: float | None) -> tuple[Edit, ...]:
-    edits = []
-    for name in reduced.factors:
-        candidate = plan.chosen[name]
-        ranks = "x".join(map(str, candidate.choice.ranks))
-        what = f"{candidate.choice.form} form, rank {ranks}: {candidate.macs:.0%} of its multiply-accumulates"
-        edits.append(Edit(name, f"{what}, {candidate.error:.1%} of its variance lost"))
-    if share is not None and plan.time_share is not None:
-        edits.append(Edit("graph", f"predicted to take {plan.time_share:.0%} of the time, measured {share:.0%}"))
-    elif share is not None:
-        edits.append(Edit("graph", "measured to be faster than the original"))
-    elif plan.time_share is not None:
-        edits.append(Edit("graph", f"predicted to take {plan.time_share:.0%} of the time"))
-    return tuple(edits)

@@ -1,16 +1,17 @@
 """How long a layer takes whole and as a chain, among other layers rather than alone."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
 from onnxopt.graph.factor_edit import replace_by_chain
 from onnxopt.measure.latency_table import LatencyTable, alone, copies
-from onnxopt.reconstruction.factors import stage_shapes
+from onnxopt.reconstruction.forms import of_one_group, stage_shapes
 from onnxopt.reconstruction.layers import LinearLayer
 from onnxopt.reconstruction.low_rank_fit import Choice
 from onnxopt.reconstruction.low_rank_seen import weight_of
+from onnxopt.reconstruction.scan_layers import steps_of, with_bodies
 
 _RESOLUTION_MS = 1e-4
 _MOST_COPIES = 4
@@ -19,7 +20,12 @@ Timer = Callable[[LinearLayer, Sequence[Choice]], list[float]]
 """Given a layer and what may become of it: milliseconds of the dense layer, then of each choice."""
 
 
-def timer_of(model: ir.Model, shapes: Mapping[str, tuple[int, ...]], table: LatencyTable) -> Timer:
+def timer_of(
+    model: ir.Model,
+    shapes: Mapping[str, tuple[int, ...]],
+    table: LatencyTable,
+    inner: Collection[str] = (),
+) -> Timer:
     """Return what times a layer against its chains.
 
     A layer alone in a model finds its weights in the caches, where those of its neighbours would be, and pays what any
@@ -30,8 +36,9 @@ def timer_of(model: ir.Model, shapes: Mapping[str, tuple[int, ...]], table: Late
         model: that has the layers.
         shapes: of what they read, by name of the value.
         table: remembers times.
+        inner: layers in the body of a Scan, whose shapes are those of all steps together.
     """
-    nodes = {node.name: node for node in model.graph}
+    nodes = {node.name: node for _, node in with_bodies(model)}
     total = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
 
     def times_ms(layer: LinearLayer, choices: Sequence[Choice]) -> list[float]:
@@ -39,19 +46,21 @@ def timer_of(model: ir.Model, shapes: Mapping[str, tuple[int, ...]], table: Late
         if layer.x not in shapes or tensor is None:
             return [float("inf")] * (len(choices) + 1)
         rng = np.random.default_rng(0)
-        dense = alone(node, tensor, shapes[layer.x], 0 if layer.side == "left" else 1)
+        runs, shape = steps_of(layer, inner, shapes[layer.x])
+        dense = alone(node, tensor, shape, 0 if layer.side == "left" else 1)
         weight = weight_of(model, layer)
         chains = []
         for choice in choices:
             chain = dense.clone()
-            stages = stage_shapes(choice.form, choice.ranks, weight.shape)
-            replace_by_chain(chain, "layer", [(rng.standard_normal(shape), axes) for shape, axes in stages])
+            stages = stage_shapes(choice.form, choice.ranks, of_one_group(weight.shape, layer.groups))
+            sized = [((layer.groups * size[0], *size[1:]), axes) for size, axes in stages]
+            replace_by_chain(chain, "layer", [(rng.standard_normal(size), axes) for size, axes in sized])
             chains.append(chain)
-        feeds = {"x": rng.standard_normal(shapes[layer.x]).astype(tensor.dtype.numpy())}
+        feeds = {"x": rng.standard_normal(shape).astype(tensor.dtype.numpy())}
         count = min(max(round(total / tensor.nbytes), 2), _MOST_COPIES)
         single = [dense, *chains]
         times = table.times_ms([*single, *(copies(one, count) for one in single)], feeds)
         pairs = zip(times[: len(single)], times[len(single) :], strict=True)
-        return [max((many - one) / (count - 1), _RESOLUTION_MS) for one, many in pairs]
+        return [runs * max((many - one) / (count - 1), _RESOLUTION_MS) for one, many in pairs]
 
     return times_ms

@@ -1,13 +1,13 @@
 """Weights as chains of smaller ones: a product, a kernel by its axes, or a small kernel between two projections."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Literal
 
 import numpy as np
 
-Form = Literal["channel", "spatial", "tucker", "input"]
-FORMS: tuple[Form, ...] = ("channel", "spatial", "tucker", "input")
+from onnxopt.reconstruction.forms import Form, halves
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,18 @@ class Factors:
     Attributes:
         ranks: channels between the stages.
         stages: in the order in which they run.
+        groups: parts of the channels that do not see each other; ranks are those of one of them.
     """
 
     form: Form
     ranks: tuple[int, ...]
     stages: tuple[Stage, ...]
+    groups: int = 1
 
     def weight(self) -> np.ndarray:
         """Return the one weight that does the same, shape (outputs, inputs, *kernel)."""
-        return _chained(self.stages)
+        parts = zip(*(np.split(stage.weight, self.groups) for stage in self.stages), strict=True)
+        return np.concatenate([_chained(tuple(Stage(weight) for weight in weights)) for weights in parts])
 
     def features(self, rows: np.ndarray, kernel: tuple[int, ...]) -> np.ndarray:
         """Return what the last stage reads, shape (rows, rank * kernel positions of that stage).
@@ -59,45 +62,6 @@ class Factors:
         """Return the chain with other weights in the last stage, shape (outputs, rank * kernel positions)."""
         last = self.stages[-1]
         return Factors(self.form, self.ranks, (*self.stages[:-1], Stage(matrix.reshape(last.weight.shape), last.axes)))
-
-
-def forms_of(kernel: tuple[int, ...]) -> tuple[Form, ...]:
-    """Return the forms that differ for a kernel: without one all are the same product."""
-    if prod(kernel) == 1:
-        return ("channel",)
-    return FORMS if sum(k > 1 for k in kernel) > 1 else ("channel", "tucker", "input")
-
-
-def largest_ranks(form: Form, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the ranks at which a chain can be any weight of `shape`."""
-    outputs, inputs, *kernel = shape
-    size = prod(kernel)
-    if form == "channel":
-        return (min(outputs, inputs * size),)
-    if form == "input":
-        return (min(inputs, outputs * size),)
-    if form == "tucker":
-        return min(inputs, outputs * size), min(outputs, inputs * size)
-    first, rest = _split(tuple(kernel))
-    return (min(inputs * prod(kernel[a] for a in first), outputs * prod(kernel[a] for a in rest)),)
-
-
-def stage_shapes(
-    form: Form, ranks: tuple[int, ...], shape: tuple[int, ...]
-) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]:
-    """Return the shape of each stage's weight and the axes on which it slides, for a layer's weight of `shape`."""
-    outputs, inputs, *kernel = shape
-    every, ones = tuple(range(len(kernel))), (1,) * len(kernel)
-    if form == "channel":
-        return ((ranks[0], inputs, *kernel), every), ((outputs, ranks[0], *ones), ())
-    if form == "input":
-        return ((ranks[0], inputs, *ones), ()), ((outputs, ranks[0], *kernel), every)
-    if form == "tucker":
-        middle = (ranks[1], ranks[0], *kernel), every
-        return ((ranks[0], inputs, *ones), ()), middle, ((outputs, ranks[1], *ones), ())
-    first, rest = _split(tuple(kernel))
-    one, other = (tuple(k if axis in axes else 1 for axis, k in enumerate(kernel)) for axes in (first, rest))
-    return ((ranks[0], inputs, *one), first), ((outputs, ranks[0], *other), rest)
 
 
 def factorized(
@@ -133,6 +97,27 @@ def factorized(
     return Factors(form, ranks, (point, *_output_side(inner.weight, ranks[1], outputs_basis)))
 
 
+def factorized_in_groups(
+    weight: np.ndarray, groups: int, form: Form, ranks: tuple[int, ...], bases: Sequence[np.ndarray] | None = None
+) -> Factors:
+    """Return the chain of a convolution in groups, shape (outputs, inputs of a group, *kernel): each group by itself.
+
+    Args:
+        weight: of all groups.
+        groups: how many there are.
+        form: of the chain.
+        ranks: of each group.
+        bases: as `outputs_basis` of `factorized`, of each group.
+    """
+    parts = [
+        factorized(part, form, ranks, None if bases is None else bases[number])
+        for number, part in enumerate(np.split(weight, groups))
+    ]
+    stages = zip(*(part.stages for part in parts), strict=True)
+    joined = tuple(Stage(np.concatenate([stage.weight for stage in same]), same[0].axes) for same in stages)
+    return Factors(form, ranks, joined, groups)
+
+
 def truncated(factors: Factors, ranks: tuple[int, ...]) -> Factors:
     """Return the chain at lower ranks, which is the first part of it."""
     bounds = (None, *ranks, None)
@@ -146,7 +131,7 @@ def unfolded(weight: np.ndarray, form: Literal["channel", "spatial", "input"]) -
         return weight.reshape(len(weight), -1)
     if form == "input":
         return np.moveaxis(weight, 1, 0).reshape(weight.shape[1], -1)
-    first, rest = (tuple(2 + axis for axis in axes) for axes in _split(weight.shape[2:]))
+    first, rest = (tuple(2 + axis for axis in axes) for axes in halves(weight.shape[2:]))
     rows = prod(weight.shape[a] for a in (1, *first))
     return weight.transpose(1, *first, 0, *rest).reshape(rows, -1)
 
@@ -205,7 +190,7 @@ def _directions(matrix: np.ndarray) -> np.ndarray:
 
 
 def _by_axes(weight: np.ndarray, rank: int) -> tuple[Stage, Stage]:
-    first, rest = _split(weight.shape[2:])
+    first, rest = halves(weight.shape[2:])
     left, values, right = np.linalg.svd(unfolded(weight, "spatial"), full_matrices=False)
     root = np.sqrt(values[:rank])[:, None]
     outputs, inputs, *kernel = weight.shape
@@ -213,9 +198,3 @@ def _by_axes(weight: np.ndarray, rank: int) -> tuple[Stage, Stage]:
     before = (root * left[:, :rank].T).reshape(rank, inputs, *one)
     after = (root * right[:rank]).reshape(rank, outputs, *other)
     return Stage(before, first), Stage(np.moveaxis(after, 0, 1), rest)
-
-
-def _split(kernel: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the axes of the first and of the second half: the first one along which the kernel is wide, and others."""
-    wide = next(axis for axis, k in enumerate(kernel) if k > 1)
-    return (wide,), tuple(axis for axis in range(len(kernel)) if axis != wide)

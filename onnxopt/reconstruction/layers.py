@@ -6,7 +6,16 @@ import onnx_ir as ir
 from onnxopt.graph.edit import set_weight
 from onnxopt.reconstruction.linear import LinearLayer, linear_layer, linear_layers
 
-__all__ = ["LinearLayer", "bias_of", "drop_zero_biases", "linear_layer", "linear_layers", "with_biases", "write"]
+__all__ = [
+    "LinearLayer",
+    "bias_of",
+    "drop_zero_biases",
+    "give_bias",
+    "linear_layer",
+    "linear_layers",
+    "with_biases",
+    "write",
+]
 
 
 def bias_of(model: ir.Model, layer: LinearLayer, outputs: int) -> np.ndarray:
@@ -36,15 +45,16 @@ def write(model: ir.Model, layer: LinearLayer, matrix: np.ndarray, offset: np.nd
     )
 
 
-def with_biases(model: ir.Model) -> set[str]:
+def with_biases(model: ir.Model, *, grouped: bool = False) -> set[str]:
     """Give every linear layer that has no bias one of zeros, in place; return their names.
 
     Before channels are followed, so that a bias that is needed later belongs to them.
     """
     made = set[str]()
-    for layer in linear_layers(model).values():
+    for layer in linear_layers(model, grouped=grouped).values():
         if layer.bias is None:
-            made.add(_add_bias(model, layer))
+            node = next(n for n in model.graph if n.name == layer.node)
+            made.add(give_bias(model, node, layer))
     return made
 
 
@@ -58,24 +68,26 @@ def drop_zero_biases(model: ir.Model, names: set[str]) -> None:
             if node.op_type == "Add":
                 source, output = node.inputs[1 - slot], node.outputs[0]
                 assert source is not None
-                _replace(model.graph, output, source)
-                model.graph.remove(node, safe=True)
+                assert node.graph is not None
+                _replace(node.graph, output, source)
+                node.graph.remove(node, safe=True)
             else:
                 node.replace_input_with(slot, None)
                 node.resize_inputs(slot)
         model.graph.initializers.pop(name)
 
 
-def _add_bias(model: ir.Model, layer: LinearLayer) -> str:
-    graph = model.graph
-    node = next(n for n in graph if n.name == layer.node)
-    tensor = graph.initializers[layer.weight].const_value
+def give_bias(model: ir.Model, node: ir.Node, layer: LinearLayer) -> str:
+    """Give a layer that has no bias one of zeros, in place; return its name."""
+    graph = node.graph
+    tensor = model.graph.initializers[layer.weight].const_value
     assert tensor is not None
+    assert graph is not None
     array = tensor.numpy()
     zeros = np.zeros(array.shape[layer.out_axis], array.dtype)
     bias = ir.Value(name=_free(model, f"{layer.weight}_bias"))
     set_weight(bias, zeros if layer.side == "right" else zeros[:, None])
-    graph.register_initializer(bias)
+    model.graph.register_initializer(bias)
     if node.op_type != "MatMul":
         node.resize_inputs(3)
         node.replace_input_with(2, bias)
@@ -89,7 +101,7 @@ def _add_bias(model: ir.Model, layer: LinearLayer) -> str:
     return bias.name or ""
 
 
-def _replace(graph: ir.Graph, old: ir.Value, new: ir.Value) -> None:
+def _replace(graph: ir.Graph | ir.Function, old: ir.Value, new: ir.Value) -> None:
     """Let all that read `old` read `new`, but for what makes `new`; an output of the graph keeps its name."""
     for user, slot in [u for u in old.uses() if u[0] is not new.producer()]:
         user.replace_input_with(slot, new)

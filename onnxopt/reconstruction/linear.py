@@ -21,6 +21,7 @@ class LinearLayer:
         bias: None where there is none; with `bias_follows` it belongs to the Add that follows.
         window: of a convolution.
         scale: what Gemm multiplies the product with; `bias_scale` its bias.
+        groups: of a convolution; its matrix has the inputs of one of them.
     """
 
     node: str
@@ -35,6 +36,7 @@ class LinearLayer:
     scale: float = 1.0
     bias_scale: float = 1.0
     bias_follows: bool = False
+    groups: int = 1
 
     def matrix(self, array: np.ndarray) -> np.ndarray:
         """Return the weights as float64 (outputs, inputs * kernel positions), so that y = rows @ matrix.T."""
@@ -64,22 +66,22 @@ class LinearLayer:
         return ins, outs
 
 
-def linear_layers(model: ir.Model) -> dict[str, LinearLayer]:
-    """Return the linear layers of the main graph by node name, in graph order."""
+def linear_layers(model: ir.Model, *, grouped: bool = False) -> dict[str, LinearLayer]:
+    """Return the linear layers of the main graph by node name, in graph order; those in groups if asked for."""
     found = dict[str, LinearLayer]()
     for node in model.graph:
-        layer = linear_layer(model, node)
+        layer = linear_layer(model, node, grouped=grouped)
         if layer is not None:
             found[layer.node] = layer
     return found
 
 
-def linear_layer(model: ir.Model, node: ir.Node) -> LinearLayer | None:
+def linear_layer(model: ir.Model, node: ir.Node, *, grouped: bool = False) -> LinearLayer | None:
     """Return a node as a linear layer; None where it is none, or its weights are not its own."""
     if node.domain or not node.name:
         return None
     if node.op_type in _CONVOLUTIONS:
-        return _convolution(model, node)
+        return _convolution(model, node, grouped and node.op_type == "Conv")
     if node.op_type in ("Gemm", "MatMul"):
         return _product(model, node)
     return None
@@ -95,10 +97,10 @@ def _own(model: ir.Model, node: ir.Node, slot: int) -> ir.Value | None:
     return value if floating and len(value.uses()) == 1 else None
 
 
-def _convolution(model: ir.Model, node: ir.Node) -> LinearLayer | None:
+def _convolution(model: ir.Model, node: ir.Node, grouped: bool) -> LinearLayer | None:
     weight, x = _own(model, node, 1), node.inputs[0]
     group = node.attributes["group"].as_int() if "group" in node.attributes else 1
-    if weight is None or weight.const_value is None or x is None or group != 1:
+    if weight is None or weight.const_value is None or x is None or (group != 1 and not grouped):
         return None
     bias = _own(model, node, 2)
     if len(node.inputs) > 2 and node.inputs[2] is not None and bias is None:
@@ -116,6 +118,7 @@ def _convolution(model: ir.Model, node: ir.Node) -> LinearLayer | None:
         *axes,
         bias.name if bias is not None else None,
         window=window,
+        groups=group,
     )
 
 

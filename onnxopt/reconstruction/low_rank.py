@@ -1,8 +1,10 @@
 """Spectra of layers: what is lost at each rank, and how many directions carry more than noise."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy.linalg
 import scipy.optimize
 
 from onnxopt.reconstruction.moments import Moments
@@ -25,20 +27,36 @@ class Spectrum:
     basis: np.ndarray
 
     @classmethod
-    def of_weight(cls, matrix: np.ndarray) -> "Spectrum":
+    def of_weight(cls, matrix: np.ndarray, groups: int = 1) -> "Spectrum":
         """Return that of a weight, shape (outputs, inputs): the truncation is the nearest matrix of its rank."""
+        if groups > 1:
+            return cls._together([cls.of_weight(part) for part in np.split(matrix, groups)])
         left, values, _ = np.linalg.svd(matrix, full_matrices=False)
         return cls(np.square(values), left)
 
     @classmethod
-    def of_outputs(cls, covariance: np.ndarray) -> "Spectrum":
+    def of_outputs(cls, covariance: np.ndarray, groups: int = 1) -> "Spectrum":
         """Return that of a layer's outputs, shape (outputs, outputs).
 
         Of all layers of rank r, that which projects the outputs on the first r directions comes closest to them:
         reduced-rank regression of the outputs on what they were computed from.
         """
+        if groups > 1:
+            blocks = covariance.reshape(groups, len(covariance) // groups, groups, -1)
+            return cls._together([cls.of_outputs(blocks[i, :, i]) for i in range(groups)])
         values, vectors = np.linalg.eigh(covariance)
         return cls(np.maximum(values[::-1], 0.0), vectors[:, ::-1])
+
+    @classmethod
+    def _together(cls, parts: Sequence["Spectrum"]) -> "Spectrum":
+        """Return that of outputs in groups: the first direction of each, then the second of each."""
+        energies = np.stack([part.energies for part in parts], axis=1).reshape(-1)
+        order = np.arange(len(energies)).reshape(len(parts), -1).T.reshape(-1)
+        return cls(energies, scipy.linalg.block_diag(*(part.basis for part in parts))[:, order])
+
+    def bases(self, groups: int) -> list[np.ndarray]:
+        """Return the directions of each group, shape (outputs, outputs) of one group or fewer columns."""
+        return [part[:, i::groups] for i, part in enumerate(np.split(self.basis, groups))]
 
     def error(self, rank: int) -> float:
         """Return the energy that is lost at a rank, as a share of all."""
@@ -54,7 +72,13 @@ class Spectrum:
 
 
 def spectrum_of(
-    fit: Moments, held_out: Moments, matrix: np.ndarray, rank: int | None = None, *, targets: bool = False
+    fit: Moments,
+    held_out: Moments,
+    matrix: np.ndarray,
+    rank: int | None = None,
+    *,
+    targets: bool = False,
+    groups: int = 1,
 ) -> Spectrum:
     """Return the directions of a layer's outputs, and the energies along them that can be expected on new samples.
 
@@ -70,22 +94,23 @@ def spectrum_of(
         rank: at which the strength is to be best; None for all ranks alike.
         targets: whether the outputs z are to come close to the targets y of the moments, and not to themselves. The
             projection P with the least E|y - P z|^2 is on the first eigenvectors of cov(z, y) + cov(y, z) - cov(z).
+        groups: of outputs, which have directions of their own.
     """
     every, known, new = (_wanted(part, targets) for part in (pooled(fit, held_out), fit, held_out))
     if not held_out.count or fit.count >= _PLENTY * len(matrix):
-        return Spectrum.of_outputs(every)
+        return Spectrum.of_outputs(every, groups)
     prior = matrix @ matrix.T
     prior /= max(float(np.trace(prior)), 1e-30)
     best: tuple[float, float, np.ndarray] | None = None
     for strength in _STRENGTHS:
-        basis = Spectrum.of_outputs(_shrunk(known, prior, strength)).basis
+        basis = Spectrum.of_outputs(_shrunk(known, prior, strength), groups).basis
         energies = np.einsum("or,or->r", basis, new @ basis)
         lost = energies.sum() - np.cumsum(energies)
         score = float(lost.sum() if rank is None else lost[rank - 1])
         if best is None or score < best[0]:
             best = score, strength, energies
     assert best is not None
-    return Spectrum(np.maximum(best[2], 0.0), Spectrum.of_outputs(_shrunk(every, prior, best[1])).basis)
+    return Spectrum(np.maximum(best[2], 0.0), Spectrum.of_outputs(_shrunk(every, prior, best[1]), groups).basis)
 
 
 def _wanted(moments: Moments, targets: bool) -> np.ndarray:

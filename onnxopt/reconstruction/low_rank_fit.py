@@ -8,12 +8,14 @@ import onnx_ir as ir
 
 from onnxopt.measure.activations import Arrays
 from onnxopt.measure.replay import Replay, live_values
-from onnxopt.reconstruction.factors import Factors, Form, factorized
+from onnxopt.reconstruction.factors import Factors, factorized, factorized_in_groups
+from onnxopt.reconstruction.forms import Form
 from onnxopt.reconstruction.layers import LinearLayer, bias_of, write
 from onnxopt.reconstruction.least_squares import ridge
 from onnxopt.reconstruction.low_rank import pooled, projected, spectrum_of
 from onnxopt.reconstruction.low_rank_seen import HELD_OUT, Seen, batches_of, outputs_of, seed_of, weight_of
 from onnxopt.reconstruction.moments import Accumulator, Moments
+from onnxopt.reconstruction.scan_layers import with_bodies
 from onnxopt.samples import Samples
 
 _MOST_PATCHES = 16384
@@ -63,13 +65,14 @@ def reduce(
     """
     result = Reduced(original.clone(), {})
     replays = (Replay(samples), Replay(samples)) if samples is not None else None
-    places = {node.name: number for number, node in enumerate(original.graph)}
+    places = {node.name: number for number, node in with_bodies(original)}
     for name, layer in layers.items():
         if name not in choices:
             continue
         choice, weight = choices[name], weight_of(original, layer)
         if replays is None or samples is None:
-            factors, offset = factorized(weight, choice.form, choice.ranks), np.zeros(len(weight))
+            factors = factorized_in_groups(weight, layer.groups, choice.form, choice.ranks)
+            offset = np.zeros(len(weight))
         else:
             current = result.model if sequential else original
             keep = live_values(original, places[name])
@@ -101,9 +104,13 @@ def _fit(
         fit, held = moments_of(_outputs_and_targets(layer, pairs, batches))
         every = pooled(fit, held)
         gap = every.error(np.eye(len(weight)), np.zeros(len(weight))) / max(float(every.yy.sum()), 1e-30)
-        rank = choice.ranks[0]
-        basis = spectrum_of(fit, held, weight.reshape(len(weight), -1), rank, targets=True).basis[:, :rank]
-        factors = factorized(weight, choice.form, choice.ranks, basis)
+        rank, groups = choice.ranks[0] * layer.groups, layer.groups
+        spectrum = spectrum_of(fit, held, weight.reshape(len(weight), -1), rank, targets=True, groups=groups)
+        basis = spectrum.basis[:, :rank]
+        factors = factorized_in_groups(weight, groups, choice.form, choice.ranks, spectrum.bases(groups))
+        if groups > 1:
+            # A refit would mix what groups keep apart.
+            return factors, every.mean_y - basis @ (basis.T @ (every.mean_x - bias)) - bias
         fit, held = projected(fit, basis, bias), projected(held, basis, bias)
     else:
         factors = factorized(weight, choice.form, choice.ranks, seen.spectrum.basis, seen.power)

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import gcd
 
 import numpy as np
 import onnx_ir as ir
 
 from onnxopt.reconstruction.chain_timer import Timer
-from onnxopt.reconstruction.factors import FORMS, Form, forms_of, largest_ranks
+from onnxopt.reconstruction.forms import FORMS, Form, forms_of, largest_ranks, of_one_group
 from onnxopt.reconstruction.layers import LinearLayer
 from onnxopt.reconstruction.low_rank_fit import Choice
 from onnxopt.reconstruction.low_rank_seen import Seen, weight_of
@@ -88,21 +89,22 @@ def plan_ranks(
     tables = dict[str, list[Candidate]]()
     for name, layer in layers.items():
         weight = weight_of(model, layer)
-        usable = [form for form in forms_of(weight.shape[2:]) if form in forms]
+        shape = of_one_group(weight.shape, layer.groups)
+        usable = [form for form in forms_of(shape[2:]) if form in forms and (layer.groups == 1 or form == "channel")]
         strides = layer.window.strides if layer.window is not None else ()
-        table = candidates(weight, usable, strides, block, seen.get(name))
+        table = candidates(weight, usable, strides, block, seen.get(name), layer.groups)
         fast = [c for c in table if c.macs <= (MOST_MACS if timer is None else MOST_TIME)]
         if timer is not None and fast:
             dense_ms[name], *times = timer(layer, [c.choice for c in fast])
             shares = [time / dense_ms[name] for time in times]
             fast = [replace(c, cost=share) for c, share in zip(fast, shares, strict=True) if share <= MOST_TIME]
         if not fast:
-            plan.refused[name] = _too_small(weight.shape, usable, block, measured=timer is not None)
+            plan.refused[name] = _too_small(shape, usable, block, measured=timer is not None)
             continue
         if goal.macs is not None or goal.latency is not None:
             tables[name] = fast
             continue
-        reason = _choose(plan, name, weight, table, fast, goal, block, bool(seen))
+        reason = _choose(plan, name, weight, layer.groups, fast, goal, block, bool(seen))
         if reason:
             plan.refused[name] = reason
     if tables:
@@ -124,7 +126,7 @@ def _choose(
     plan: Plan,
     name: str,
     weight: np.ndarray,
-    table: Sequence[Candidate],
+    groups: int,
     fast: Sequence[Candidate],
     goal: Goal,
     block: int,
@@ -133,13 +135,14 @@ def _choose(
     """Put the layer's choice into the plan, or return why there is none."""
     if goal.rank_ratio is not None:
         share = goal.rank_ratio
-        good = [c for c in fast if _within(c.choice, weight.shape, share, block)]
+        shape = of_one_group(weight.shape, groups)
+        good = [c for c in fast if _within(c.choice, shape, share, block // gcd(block, groups))]
         if not good:
             return f"at {share:.0%} of its rank it would not be faster, or none of its ranks is a multiple of {block}"
         plan.chosen[name] = min(good, key=lambda c: (c.error, c.cost))
         return ""
     if goal.energy is None and goal.max_error is None and not observed:
-        needed = {form: evbmf_ranks(weight, form) for form in {c.choice.form for c in fast}}
+        needed = {form: evbmf_ranks(weight, form, groups) for form in {c.choice.form for c in fast}}
         good = [c for c in fast if _stands_out(c.choice, needed[c.choice.form])]
         if not good:
             return "too many of its singular values stand out of noise"

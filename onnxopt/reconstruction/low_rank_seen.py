@@ -56,7 +56,11 @@ def seen_by(model: ir.Model, layers: Sequence[LinearLayer], samples: Samples) ->
 
 def _seen_together(model: ir.Model, layers: Sequence[LinearLayer], samples: Samples) -> dict[str, Seen]:
     sums, patches = dict[str, tuple[Accumulator, Accumulator]](), dict[str, list[np.ndarray]]()
-    wide = [layer.node for layer in layers if layer.window is not None and max(layer.window.kernel) > 1]
+    wide = [
+        layer.node
+        for layer in layers
+        if layer.window is not None and layer.groups == 1 and max(layer.window.kernel) > 1
+    ]
     names = [layer.y for layer in layers] + [layer.x for layer in layers if layer.node in wide]
     batches = batches_of(samples)
     for number, arrays in enumerate(Replay(samples).of(model, names)):
@@ -73,7 +77,8 @@ def _seen_together(model: ir.Model, layers: Sequence[LinearLayer], samples: Samp
     for layer in layers:
         fit, held = (part.moments() for part in sums[layer.node])
         weight = weight_of(model, layer)
-        spectrum, mean = spectrum_of(fit, held, weight.reshape(len(weight), -1)), pooled(fit, held).mean_x
+        spectrum = spectrum_of(fit, held, weight.reshape(len(weight), -1), groups=layer.groups)
+        mean = pooled(fit, held).mean_x
         if layer.node not in wide or layer.window is None:
             found[layer.node] = Seen(spectrum, mean)
             continue

@@ -31,7 +31,7 @@ def output_harm(
         channel = [c for c in table if c.choice.form == "channel"] or list(table)
         probe = min(channel, key=lambda c: abs(c.macs - _MIDDLE))
         layer, spectrum, weight = layers[name], seen[name].spectrum, weight_of(model, layers[name])
-        rank = probe.choice.ranks[-1]
+        rank = probe.choice.ranks[-1] * layer.groups
         projection = spectrum.basis[:, :rank] @ spectrum.basis[:, :rank].T
         bias = bias_of(model, layer, len(weight))
         tried = model.clone()

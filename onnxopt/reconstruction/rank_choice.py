@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
+from math import gcd, prod
 
 import numpy as np
 
 from onnxopt.allocation import Option, choose
-from onnxopt.reconstruction.factors import Form, factorized, largest_ranks, stage_shapes, truncated, unfolded
+from onnxopt.reconstruction.factors import factorized, truncated, unfolded
+from onnxopt.reconstruction.forms import Form, largest_ranks, of_one_group, stage_shapes
 from onnxopt.reconstruction.low_rank import Spectrum, evbmf_rank
 from onnxopt.reconstruction.low_rank_fit import Choice
 from onnxopt.reconstruction.low_rank_seen import Seen
@@ -53,7 +54,7 @@ def macs_share(choice: Choice, shape: tuple[int, ...], strides: Sequence[int]) -
 
 
 def candidates(
-    weight: np.ndarray, forms: Sequence[Form], strides: Sequence[int], block: int, seen: Seen | None
+    weight: np.ndarray, forms: Sequence[Form], strides: Sequence[int], block: int, seen: Seen | None, groups: int = 1
 ) -> list[Candidate]:
     """Return what may become of a layer at ranks that are multiples of `block`, of every form, cheap ones first.
 
@@ -63,21 +64,23 @@ def candidates(
         strides: of a convolution.
         block: width of the processor's registers.
         seen: on calibration samples; None to judge by the weight alone.
+        groups: of a convolution; more than one have the `channel` form only.
     """
-    spectrum = seen.spectrum if seen is not None else Spectrum.of_weight(unfolded(weight, "channel"))
+    spectrum = seen.spectrum if seen is not None else Spectrum.of_weight(unfolded(weight, "channel"), groups)
+    shape, block = of_one_group(weight.shape, groups), block // gcd(block, groups)
     found = list[Candidate]()
     for form in forms:
-        grid = list(_grid(form, weight.shape, block))
+        grid = list(_grid(form, shape, block))
         wide = form != "channel" and bool(grid)
         basis, power = (seen.spectrum.basis, seen.power) if seen is not None else (None, None)
         whole = factorized(weight, form, tuple(map(max, zip(*grid, strict=True))), basis, power) if wide else None
         for ranks in grid:
             choice = Choice(form, ranks)
-            macs = macs_share(choice, weight.shape, strides)
+            macs = macs_share(choice, shape, strides)
             if macs >= 1.0:
                 continue
             lost = (
-                spectrum.error(ranks[0])
+                spectrum.error(ranks[0] * groups)
                 if whole is None
                 else relative_error(weight, truncated(whole, ranks).weight(), seen)
             )
@@ -85,8 +88,10 @@ def candidates(
     return sorted(found, key=lambda c: (c.cost, c.error))
 
 
-def evbmf_ranks(weight: np.ndarray, form: Form) -> tuple[int, ...]:
-    """Return the ranks that stand out of noise."""
+def evbmf_ranks(weight: np.ndarray, form: Form, groups: int = 1) -> tuple[int, ...]:
+    """Return the ranks that stand out of noise; of groups the highest."""
+    if groups > 1:
+        return tuple(map(max, zip(*(evbmf_ranks(part, form) for part in np.split(weight, groups)), strict=True)))
     if form == "tucker":
         return evbmf_rank(unfolded(weight, "input")), evbmf_rank(unfolded(weight, "channel"))
     return (evbmf_rank(unfolded(weight, form)),)

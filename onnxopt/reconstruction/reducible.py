@@ -1,10 +1,11 @@
 """Which layers may become chains of low rank, and why the others may not."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import onnx_ir as ir
 
 from onnxopt.reconstruction.layers import LinearLayer, linear_layers
+from onnxopt.reconstruction.scan_layers import with_bodies
 
 MOST_OUTPUTS = 4096
 """Outputs up to which their covariance is kept: 130 MB in double precision."""
@@ -12,7 +13,12 @@ _OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 def reducible(
-    model: ir.Model, exclude: Collection[str], *, observed: bool
+    model: ir.Model,
+    exclude: Collection[str],
+    *,
+    observed: bool,
+    grouped: bool = False,
+    inner: Mapping[str, LinearLayer] | None = None,
 ) -> tuple[dict[str, LinearLayer], dict[str, str]]:
     """Return the layers by node, in graph order, and the reasons of those that stay.
 
@@ -20,14 +26,17 @@ def reducible(
         model: with named nodes.
         exclude: names of nodes to leave.
         observed: whether the covariance of what they give is to be kept.
+        grouped: whether convolutions in groups may be reduced group by group.
+        inner: layers in the bodies of Scan nodes that may be; None where those stay.
     """
-    linear, found, refused = linear_layers(model), dict[str, LinearLayer](), dict[str, str]()
-    for node in model.graph:
+    linear, found, refused = linear_layers(model, grouped=grouped), dict[str, LinearLayer](), dict[str, str]()
+    nodes = model.graph if inner is None else [node for _, node in with_bodies(model)]
+    for node in nodes:
         if node.domain or node.op_type not in _OPERATORS:
             continue
         name = node.name or ""
-        layer = linear.get(name)
-        reason = "excluded by name" if name in exclude else _obstacle(model, node, layer, observed)
+        layer = (inner or {}).get(name) or linear.get(name)
+        reason = "excluded by name" if name in exclude else _obstacle(model, node, layer, observed, grouped)
         if reason or layer is None:
             refused[name] = reason
         else:
@@ -35,9 +44,9 @@ def reducible(
     return found, refused
 
 
-def _obstacle(model: ir.Model, node: ir.Node, layer: LinearLayer | None, observed: bool) -> str:
+def _obstacle(model: ir.Model, node: ir.Node, layer: LinearLayer | None, observed: bool, grouped: bool) -> str:
     group = node.attributes["group"].as_int() if "group" in node.attributes else 1
-    if group > 1:
+    if group > 1 and not grouped:
         return "its channels are in groups, each with few weights already"
     if node.op_type == "ConvTranspose":
         return "a transposed convolution has no form here"
@@ -46,6 +55,8 @@ def _obstacle(model: ir.Model, node: ir.Node, layer: LinearLayer | None, observe
             return "it has no constant weight"
         return "its weight or bias is shared, computed, or in a form that is not followed"
     tensor = model.graph.initializers[layer.weight].const_value
+    if group > 1 and tensor is not None and min(int(tensor.shape.numpy()[0]) // group, *tensor.shape.numpy()[1:2]) == 1:
+        return "each of its channels is in a group of its own"
     if observed and tensor is not None and int(tensor.shape.numpy()[layer.out_axis]) > MOST_OUTPUTS:
         return f"more than {MOST_OUTPUTS} outputs: their covariance would take too much memory"
     return ""

@@ -7,17 +7,18 @@ from typing import Any
 import onnx_ir as ir
 
 from onnxopt import model_file
-from onnxopt.graph.channels import normalized
 from onnxopt.graph.layers import anatomy_of
-from onnxopt.graph.probe import probe
 from onnxopt.measure.latency_table import LatencyTable, cache_folder
+from onnxopt.measure.verdict import one_sample
 from onnxopt.reconstruction.chain_timer import Timer, timer_of
 from onnxopt.reconstruction.factors import unfolded
-from onnxopt.reconstruction.layers import LinearLayer, linear_layers
+from onnxopt.reconstruction.forms import of_one_group
+from onnxopt.reconstruction.layers import LinearLayer
 from onnxopt.reconstruction.low_rank import Spectrum
 from onnxopt.reconstruction.low_rank_fit import Choice
 from onnxopt.reconstruction.low_rank_seen import weight_of
 from onnxopt.reconstruction.rank_choice import macs_share
+from onnxopt.reconstruction.workpiece import Workpiece
 from onnxopt.report.document import Column, Document, Table, Text
 from onnxopt.report.units import count
 
@@ -27,7 +28,7 @@ _BLOCK = 16
 
 
 def spectrum_document(path: Path, sizes: Mapping[str, int], *, measure: bool = False) -> Document:
-    """Return the rank of every Conv, Gemm and MatMul weight at which its energy is kept, and the cost at that rank.
+    """Return the rank of every weight at which its energy is kept, and the cost at that rank; of groups, of each one.
 
     Args:
         path: of the model.
@@ -37,14 +38,16 @@ def spectrum_document(path: Path, sizes: Mapping[str, int], *, measure: bool = F
     Raises:
         NativeError: ONX403 times are asked for and the processor is emulated.
     """
-    model = normalized(model_file.load(path))
-    anatomy = anatomy_of(model, sizes)
+    model = model_file.load(path)
+    work = Workpiece.of(model, (), None)
+    anatomy = anatomy_of(work.model, sizes)
     macs = {layer.name: layer.macs for layer in anatomy.layers}
     timer = None
     if measure:
         fed = {name: shape for name, shape in anatomy.input_shapes.items() if shape is not None}
-        timer = timer_of(model, probe(model, fed).shapes, LatencyTable(cache_folder()))
-    found = [_layer(model, layer, macs.get(name), timer) for name, layer in linear_layers(model).items()]
+        shapes = work.shapes(one_sample(model, None), fed)
+        timer = timer_of(work.model, shapes, LatencyTable(cache_folder()), work.inner)
+    found = [_layer(work.model, layer, macs.get(name), timer) for name, layer in work.layers.items()]
     columns = (
         Column("layer"),
         Column("weight"),
@@ -62,24 +65,27 @@ def spectrum_document(path: Path, sizes: Mapping[str, int], *, measure: bool = F
             "layer's, both measured on this machine beside copies of themselves.",
         ]
     return Document(
-        (Table(columns, tuple(_row(f, measure) for f in found), title=str(path)), Text(tuple(says))), {"layers": found}
+        (Table(columns, tuple(_row(f, measure) for f in found), title=str(path)), Text(tuple(says))),
+        {"layers": found, "left": work.refused},
     )
 
 
 def _layer(model: ir.Model, layer: LinearLayer, macs: int | None, timer: Timer | None) -> dict[str, Any]:
     weight = weight_of(model, layer)
-    spectrum = Spectrum.of_weight(unfolded(weight, "channel"))
+    groups, shape = layer.groups, of_one_group(weight.shape, layer.groups)
+    spectrum = Spectrum.of_weight(unfolded(weight, "channel"), groups)
     strides = layer.window.strides if layer.window is not None else ()
-    timed = min(-(-spectrum.rank(_TIMED) // _BLOCK) * _BLOCK, len(spectrum.energies))
-    ranks = {energy: spectrum.rank(energy) for energy in ENERGIES}
+    full = len(spectrum.energies) // groups
+    timed = min(-(-spectrum.rank(_TIMED) // _BLOCK) * _BLOCK // groups or 1, full)
+    ranks = {energy: -(-spectrum.rank(energy) // groups) for energy in ENERGIES}
     times = timer(layer, [Choice("channel", (timed,))]) if timer is not None else []
     return {
         "name": layer.node,
         "weight_shape": list(weight.shape),
         "macs": macs,
-        "full_rank": len(spectrum.energies),
+        "full_rank": full,
         "ranks": [
-            {"energy": e, "rank": r, "macs_share": macs_share(Choice("channel", (r,)), weight.shape, strides)}
+            {"energy": e, "rank": r, "macs_share": macs_share(Choice("channel", (r,)), shape, strides)}
             for e, r in ranks.items()
         ],
         **({"time_share": times[1] / times[0]} if times else {}),

@@ -9,7 +9,8 @@ import pytest
 from onnxopt import model_file
 from onnxopt.graph.check import check_structure
 from onnxopt.graph.factor_edit import replace_by_chain
-from onnxopt.reconstruction.factors import factorized, forms_of, largest_ranks
+from onnxopt.reconstruction.factors import factorized_in_groups
+from onnxopt.reconstruction.forms import forms_of, largest_ranks, of_one_group
 from onnxopt.reconstruction.linear import linear_layer
 from onnxopt.reconstruction.low_rank_seen import weight_of
 from tests import builders, numerics
@@ -22,10 +23,11 @@ PADDINGS |= {p: {"auto_pad": p} for p in ("SAME_UPPER", "SAME_LOWER")}
 def chained(model: ir.Model, name: str, form: str) -> ir.Model:
     """Return a copy whose layer is a chain of full rank."""
     copy = model.clone()
-    layer = linear_layer(copy, next(n for n in copy.graph if n.name == name))
+    layer = linear_layer(copy, next(n for n in copy.graph if n.name == name), grouped=True)
     assert layer is not None
     weight = weight_of(copy, layer)
-    factors = factorized(weight, form, largest_ranks(form, weight.shape))
+    ranks = largest_ranks(form, of_one_group(weight.shape, layer.groups))
+    factors = factorized_in_groups(weight, layer.groups, form, ranks)
     replace_by_chain(copy, name, [(stage.weight, stage.axes) for stage in factors.stages])
     check_structure(copy)
     model_file.check(copy)
@@ -39,22 +41,23 @@ def assert_equal_outputs(model: ir.Model, chain: ir.Model, feeds: dict[str, np.n
         assert numerics.largest_difference(before, after) < numerics.EXACT_RELATIVE
 
 
-def convolution(kernel, stride, dilation, padding, bias):
-    """A convolution of 3 to 5 channels whose attributes differ between its axes."""
+def convolution(kernel, stride, dilation, padding, bias, groups=1):
+    """A convolution of 3 to 5 channels per group whose attributes differ between its axes."""
     rank, net = len(kernel), Net(7)
     attributes = {
         "kernel_shape": list(kernel),
         "strides": [stride + (axis == 1) for axis in range(rank)] if stride > 1 else [1] * rank,
         "dilations": [dilation + (axis == 0) for axis in range(rank)] if dilation > 1 else [1] * rank,
         **padding,
+        **({"group": groups} if groups > 1 else {}),
     }
     if "pads" in padding:
         begins = [axis % 2 + 1 for axis in range(rank)]
         attributes["pads"] = begins + (begins if padding["pads"] == 1 else [n + 1 for n in begins])
-    weights = [net.weight(5, 3, *kernel)] + ([net.weight(5)] if bias else [])
+    weights = [net.weight(5 * groups, 3, *kernel)] + ([net.weight(5 * groups)] if bias else [])
     net.node("Conv", "x", *weights, out="y", name="conv", **attributes)
     size = {1: [17], 2: [11, 12], 3: [9, 8, 10]}[rank]
-    return net.model([("x", F, [2, 3, *size])], [("y", F, [2, 5, *[None] * rank])])
+    return net.model([("x", F, [2, 3 * groups, *size])], [("y", F, [2, 5 * groups, *[None] * rank])])
 
 
 KERNELS = [(3,), (1,), (3, 3), (3, 2), (1, 3), (1, 1), (2, 3, 2), (3, 1, 1)]
@@ -66,9 +69,10 @@ CONVOLUTIONS = [
 ]
 
 
+@pytest.mark.parametrize("groups", [1, 3])
 @pytest.mark.parametrize(("kernel", "stride", "dilation", "padding"), CONVOLUTIONS)
-def test_every_convolution_at_full_rank(kernel, stride, dilation, padding):
-    model = convolution(kernel, stride, dilation, PADDINGS[padding], bias=stride == 1)
+def test_every_convolution_at_full_rank(kernel, stride, dilation, padding, groups):
+    model = convolution(kernel, stride, dilation, PADDINGS[padding], bias=stride == 1, groups=groups)
     feeds = builders.feeds_of(model)
     for form in forms_of(kernel):
         assert_equal_outputs(model, chained(model, "conv", form), feeds, "Conv", 3 if form == "tucker" else 2)

@@ -1,13 +1,14 @@
 """Times of layers are measured once per machine and shape, and never made up."""
 
 import json
+import time
 
 import numpy as np
 import pytest
 
 from onnxopt.errors import NativeError
 from onnxopt.measure import latency_table
-from onnxopt.measure.latency_table import LatencyTable, alone, cache_folder, copies, fastest_ms
+from onnxopt.measure.latency_table import LatencyTable, alone, cache_folder, clock_of, copies, fastest_ms
 from onnxopt.measure.session import Runtime
 from tests import builders, numerics
 from tests.builders import F, Net
@@ -142,3 +143,12 @@ def test_the_users_cache_folder(monkeypatch, tmp_path):
     assert cache_folder() == tmp_path / ".cache" / "onnxopt"
     monkeypatch.setattr(latency_table.platform, "system", lambda: "Darwin")
     assert cache_folder() == tmp_path / "Library" / "Caches" / "onnxopt"
+
+
+def test_a_lone_thread_is_timed_by_what_it_works_itself():
+    before, waited = clock_of(Runtime())(), time.perf_counter_ns()
+    time.sleep(0.05)
+    assert clock_of(Runtime())() - before < (time.perf_counter_ns() - waited) / 2
+    before = clock_of(Runtime(threads=2))()
+    time.sleep(0.05)
+    assert clock_of(Runtime(threads=2))() - before >= 40_000_000

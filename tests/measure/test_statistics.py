@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from onnxopt.measure.statistics import (
+    Drop,
     Interval,
     bootstrap_draws,
     bootstrap_interval,
@@ -124,3 +125,30 @@ def test_ratio_interval_is_symmetric_under_inversion(ratios):
     one, other = ratio_interval(ratios), ratio_interval([1 / r for r in ratios])
     assert one.low <= one.value <= one.high
     assert (one.low, one.value, one.high) == pytest.approx((1 / other.high, 1 / other.value, 1 / other.low), rel=1e-6)
+
+
+def of_normal_draws(value: float, error: float, n: int) -> Drop:
+    draws = value + error * stats.norm.ppf(np.linspace(0.0005, 0.9995, 1000))
+    return Drop(value, Interval(value - error, value, value + error), n, None, None, None, False, draws)
+
+
+@pytest.mark.parametrize("confidence", [0.7, 0.95])
+def test_the_number_of_samples_that_is_needed_is_enough(confidence):
+    few = of_normal_draws(0.008, 0.01, 100)
+    assert few.probability_within(0.01) < confidence
+    needed = few.samples_needed(0.01, confidence)
+    assert needed is not None
+    for n, enough in ((round(1.05 * needed), True), (round(0.95 * needed), False)):
+        assert (of_normal_draws(0.008, 0.01 * (100 / n) ** 0.5, n).probability_within(0.01) >= confidence) is enough
+
+
+def test_no_number_of_samples_shows_what_is_not_so():
+    assert of_normal_draws(0.02, 0.01, 100).samples_needed(0.01, 0.95) is None
+    assert of_normal_draws(0.01, 0.01, 100).samples_needed(0.01, 0.95) is None
+
+
+def test_a_few_samples_show_little_even_when_all_agree():
+    same = of_normal_draws(0.0, 0.0, 4)
+    assert same.probability_within(0.01) < 0.95
+    assert same.samples_needed(0.01, 0.95) == 18
+    assert of_normal_draws(0.0, 0.0, 18).probability_within(0.01) >= 0.95

@@ -12,7 +12,7 @@ from onnxopt.pipeline import Context, Pipeline, Step
 from onnxopt.quantization.isa import target_of
 from onnxopt.samples import Samples
 from tests import builders, numerics
-from tests.builders import F, I64, Net
+from tests.builders import I64, F, Net
 
 ROWS, WIDTH, RANK = 300, 32, 6
 

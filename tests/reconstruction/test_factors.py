@@ -5,15 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnxopt.reconstruction.factors import (
-    FORMS,
-    factorized,
-    forms_of,
-    largest_ranks,
-    stage_shapes,
-    truncated,
-    unfolded,
-)
+from onnxopt.reconstruction.factors import factorized, factorized_in_groups, truncated, unfolded
+from onnxopt.reconstruction.forms import FORMS, forms_of, largest_ranks, stage_shapes
 from tests import numerics
 
 SHAPES = [(6, 5), (6, 5, 3), (6, 5, 3, 2), (4, 7, 1, 3), (4, 5, 2, 3, 2), (6, 5, 1, 1), (3, 20, 3, 3)]
@@ -74,6 +67,16 @@ def test_the_error_is_the_tail_of_the_spectrum(form, seed, rank):
     values = np.linalg.svd(unfolded(weight, form), compute_uv=False)
     lost = np.square(weight - factorized(weight, form, (rank,)).weight()).sum()
     assert lost == pytest.approx(np.square(values[rank:]).sum(), rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_groups_are_factorized_each_by_itself(form):
+    weight = weight_of((12, 5, 3, 3))
+    full = factorized_in_groups(weight, 3, form, largest_ranks(form, (4, 5, 3, 3)))
+    assert relative(full.weight(), weight) < numerics.EXACT_RELATIVE
+    ranks = tuple(2 for _ in full.ranks)
+    low = np.concatenate([factorized(part, form, ranks).weight() for part in np.split(weight, 3)])
+    assert relative(factorized_in_groups(weight, 3, form, ranks).weight(), low) < numerics.EXACT_RELATIVE
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.linalg
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,6 +53,20 @@ def test_data_aware_directions_lose_no_more_than_singular_vectors(seed, rank, ro
         error(x, weight, b[:, :rank] @ b[:, :rank].T @ weight) for b in (seen.basis, Spectrum.of_weight(weight).basis)
     ]
     assert lost[0] <= lost[1] * (1 + 1e-5) + 1e-9
+
+
+@given(st.integers(0, 9999), st.integers(1, 3), st.booleans())
+def test_the_error_of_groups_is_the_tail_of_all_their_spectra(seed, rank, seen):
+    _, weight, y = layer(seed, outputs=9)
+    covariance = np.cov(y.T, bias=True)
+    spectrum = Spectrum.of_outputs(covariance, 3) if seen else Spectrum.of_weight(weight, 3)
+    projection = scipy.linalg.block_diag(*(b[:, :rank] @ b[:, :rank].T for b in spectrum.bases(3)))
+    directions = spectrum.basis[:, : 3 * rank]
+    np.testing.assert_allclose(directions @ directions.T, projection, atol=1e-9)
+    left = np.eye(9) - projection
+    lost = [np.square(left @ weight).sum() / np.square(weight).sum()]
+    lost += [np.trace(left @ covariance @ left) / np.trace(covariance)]
+    assert spectrum.error(3 * rank) == pytest.approx(lost[seen], abs=1e-9)
 
 
 def test_no_projection_of_the_outputs_is_closer_to_other_targets():

@@ -10,6 +10,7 @@ from onnxopt.report import spectrum_view
 from onnxopt.report.spectrum_view import spectrum_document
 from tests import builders
 from tests.builders import F, Net
+from tests.reconstruction.test_scan_layers import cell
 
 
 @pytest.fixture
@@ -82,3 +83,19 @@ def test_every_builder_has_a_spectrum(tmp_path):
             ranks = [at["rank"] for at in layer["ranks"]]
             assert ranks == sorted(ranks)
             assert 1 <= ranks[0] <= ranks[-1] <= layer["full_rank"]
+
+
+def test_layers_in_groups_and_bodies_are_shown_and_others_named(tmp_path):
+    net = Net(5)
+    x = net.conv("x", 3, 16, name="first")
+    x = net.conv(net.node("Relu", x), 16, 16, group=2, name="halves")
+    x = net.conv(net.node("Relu", x), 16, 16, group=16, name="each")
+    net.pool_fc(x, 16, 4)
+    model_file.save(net.model([builders.IMAGE], [builders.CLASSES]), tmp_path / "groups.onnx")
+    data = spectrum_document(tmp_path / "groups.onnx", {}).data
+    assert {layer["name"]: layer["full_rank"] for layer in data["layers"]}["halves"] == 8
+    assert data["left"] == {"each": "each of its channels is in a group of its own"}
+    model_file.save(cell(), tmp_path / "scan.onnx")
+    shown = spectrum_document(tmp_path / "scan.onnx", {}, measure=True).data["layers"]
+    assert [layer["name"] for layer in shown] == ["gates", "project"]
+    assert all(layer["time_share"] > 0 for layer in shown)

@@ -17,19 +17,24 @@ from onnxopt.measure.device.kit import OUTPUTS, RESULT, RUNNER
 CONNECTION_FAILED = 255
 """Exit status of ssh when it is ssh that failed, not the command."""
 
-# Everything that runs there before the kit's own file: unpack what comes in, run it, send back what it wrote.
+# Everything that runs there before the kit's own file: unpack what comes in, run it, send back what it wrote. Run in
+# the same process: what the board calls python may be a wrapper that knows how to start it. What it prints is not ours.
 BOOTSTRAP = f"""
-import io, os, subprocess, sys, tarfile, tempfile
+import os, runpy, sys, tarfile, tempfile
+back = os.fdopen(os.dup(1), "wb")
+os.dup2(2, 1)
 with tempfile.TemporaryDirectory(prefix="onnxopt-") as place:
     with tarfile.open(fileobj=sys.stdin.buffer, mode="r|") as kit:
         kit.extractall(place)
-    run = [sys.executable, os.path.join(place, {RUNNER!r})]
-    ended = subprocess.run(run, stdout=sys.stderr, stdin=subprocess.DEVNULL)
-    if ended.returncode:
-        sys.exit(3)
-    with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as back:
+    sys.argv = [os.path.join(place, {RUNNER!r})]
+    try:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    except SystemExit as ended:
+        if ended.code:
+            raise
+    with back, tarfile.open(fileobj=back, mode="w|") as sent:
         for name in ({RESULT!r}, {OUTPUTS!r}):
-            back.add(os.path.join(place, name), name)
+            sent.add(os.path.join(place, name), name)
 """
 
 

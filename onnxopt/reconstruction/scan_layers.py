@@ -1,0 +1,128 @@
+"""Products inside the body of a Scan, seen from the main graph: exporters write recurrent layers that way."""
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
+
+import onnx_ir as ir
+
+from onnxopt.reconstruction.layers import LinearLayer, give_bias, linear_layer
+
+_PRODUCTS = ("Gemm", "MatMul")
+_FIRST_OPSET = 9
+"""Before, Scan had a batch axis of its own."""
+
+
+def with_bodies(model: ir.Model) -> Iterator[tuple[int, ir.Node]]:
+    """Yield the nodes of the main graph with their place in it, and after each Scan those of its body at its place."""
+    for number, node in enumerate(model.graph):
+        yield number, node
+        for inner in _body(node) or ():
+            yield number, inner
+
+
+def observed(model: ir.Model, *, biases: bool) -> tuple[dict[str, LinearLayer], set[str]]:
+    """Let every Scan also give what the products in its body read and give, in place.
+
+        Scan(Gemm(x_t) -> y_t)   ->   x, y stacked over the steps, as values of the main graph
+
+    Args:
+        model: with named nodes; initializers of the bodies become its own.
+        biases: whether products that have no bias get one of zeros.
+
+    Returns:
+        The products as layers that read and give the stacked values, and the names of the biases.
+    """
+    found, made = dict[str, LinearLayer](), set[str]()
+    if model.graph.opset_imports.get("", _FIRST_OPSET) < _FIRST_OPSET:
+        return found, made
+    taken = _names(model)
+    for node in model.graph:
+        body = _body(node)
+        if body is None:
+            continue
+        for inner in [n for n in body if n.op_type in _PRODUCTS and not n.domain]:
+            if not inner.name or sum(n.name == inner.name for n in model.graph.all_nodes()) > 1:
+                inner.name = _free(taken, f"{node.name}_{inner.op_type}")
+            _adopt(model, body, inner, taken)
+            layer = linear_layer(model, inner)
+            if layer is None:
+                continue
+            if biases and layer.bias is None:
+                made.add(give_bias(model, inner, layer))
+                layer = linear_layer(model, inner)
+                assert layer is not None
+            x = inner.inputs[0 if layer.side == "right" else 1]
+            assert x is not None
+            seen = [_shown(node, body, value, taken) for value in (x, inner.outputs[0])]
+            found[layer.node] = replace(layer, x=seen[0], y=seen[1])
+    return found, made
+
+
+def hidden(model: ir.Model, layers: Iterable[LinearLayer]) -> None:
+    """Undo what `observed` let a Scan give, in place."""
+    names = {name for layer in layers for name in (layer.x, layer.y)}
+    for node in model.graph:
+        body = _body(node)
+        count = sum(value.name in names for value in node.outputs)
+        if body is None or not count:
+            continue
+        last = list(body.outputs)[-count:]
+        node.resize_outputs(len(node.outputs) - count)
+        for name in ("scan_output_axes", "scan_output_directions"):
+            if name in node.attributes:
+                node.attributes[name] = ir.AttrInt64s(name, list(node.attributes[name].as_ints())[:-count])
+        for value in last:
+            body.outputs.remove(value)
+            shown = value.producer()
+            assert shown is not None
+            body.remove(shown, safe=True)
+
+
+def steps_of(layer: LinearLayer, inner: Collection[str], shape: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
+    """Return how often a layer runs, and the shape of what it reads each time."""
+    return (shape[0], shape[1:]) if layer.node in inner else (1, shape)
+
+
+def _body(node: ir.Node) -> ir.Graph | None:
+    return node.attributes["body"].as_graph() if node.op_type == "Scan" and not node.domain else None
+
+
+def _adopt(model: ir.Model, body: ir.Graph, node: ir.Node, taken: set[str]) -> None:
+    """Let the initializers of a body that a node reads, and those of an Add behind it, belong to the main graph."""
+    behind = [user for user, _ in node.outputs[0].uses() if user.op_type == "Add"]
+    for value in [v for n in (node, *behind) for v in n.inputs if v is not None]:
+        name = value.name or ""
+        if name in body.initializers and value.const_value is not None:
+            body.initializers.pop(name)
+            if name in model.graph.initializers:
+                value.name = _free(taken, name)
+            model.graph.register_initializer(value)
+
+
+def _shown(scan: ir.Node, body: ir.Graph, value: ir.Value, taken: set[str]) -> str:
+    """Let a Scan give a value of its body, stacked over the steps; return the name."""
+    copy = ir.Node("", "Identity", [value], name=_free(taken, f"{value.name}_shown"))
+    copy.outputs[0].name = _free(taken, f"{value.name}_step")
+    copy.outputs[0].type, copy.outputs[0].shape = value.type, value.shape
+    body.append(copy)
+    body.outputs.append(copy.outputs[0])
+    scan.resize_outputs(len(scan.outputs) + 1)
+    stacked = scan.outputs[-1]
+    stacked.name, stacked.type = _free(taken, f"{value.name}_steps"), value.type
+    for name in ("scan_output_axes", "scan_output_directions"):
+        if name in scan.attributes:
+            scan.attributes[name] = ir.AttrInt64s(name, [*scan.attributes[name].as_ints(), 0])
+    return stacked.name
+
+
+def _names(model: ir.Model) -> set[str]:
+    nodes = list(model.graph.all_nodes())
+    values = (*model.graph.inputs, *model.graph.initializers.values(), *(v for node in nodes for v in node.outputs))
+    return {name for name in (*(v.name for v in values), *(node.name for node in nodes)) if name}
+
+
+def _free(taken: set[str], name: str) -> str:
+    while name in taken:
+        name += "_"
+    taken.add(name)
+    return name

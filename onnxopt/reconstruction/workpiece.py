@@ -1,0 +1,76 @@
+"""A copy of a model in which every layer that may be reduced stands as one, and the way back to the model."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from onnxopt.graph.channels import normalized
+from onnxopt.graph.check import require_nodes
+from onnxopt.graph.factor_edit import replace_by_chain
+from onnxopt.graph.probe import probe
+from onnxopt.graph.recurrent_split import merge_recurrent, split_recurrent
+from onnxopt.measure.activations import Activations
+from onnxopt.reconstruction.layers import LinearLayer, drop_zero_biases, with_biases
+from onnxopt.reconstruction.low_rank_fit import Reduced
+from onnxopt.reconstruction.reducible import reducible
+from onnxopt.reconstruction.scan_layers import hidden, observed
+from onnxopt.samples import Feeds, Samples
+
+
+@dataclass(frozen=True)
+class Workpiece:
+    """A normalized copy of a model, what may be reduced in it, and what was done to it for that.
+
+    Attributes:
+        layers: that may be reduced, by node, in graph order.
+        refused: why others may not.
+        samples: calibration samples; with them every layer has a bias.
+        inner: those of the layers that stand in the body of a Scan.
+        recurrent: nodes before which the product with their inputs was put.
+        biases: of zeros that were added.
+    """
+
+    model: ir.Model
+    layers: dict[str, LinearLayer]
+    refused: dict[str, str]
+    samples: Samples | None
+    inner: dict[str, LinearLayer]
+    recurrent: tuple[str, ...]
+    biases: set[str]
+
+    @classmethod
+    def of(cls, model: ir.Model, exclude: Collection[str], samples: Samples | None) -> "Workpiece":
+        """Return that of a model, which stays as it is.
+
+        Raises:
+            UsageError: ONX102 `exclude` names something that is not there.
+        """
+        work = normalized(model)
+        inner, biases = observed(work, biases=samples is not None)
+        require_nodes(work, [name for name in exclude if name not in inner])
+        recurrent, left = split_recurrent(work, exclude)
+        if samples is not None:
+            biases |= with_biases(work, grouped=True)
+        layers, refused = reducible(work, exclude, observed=samples is not None, grouped=True, inner=inner)
+        return cls(work, layers, left | refused, samples, inner, recurrent, biases)
+
+    def shapes(self, feeds: Feeds, fed: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of values by name, for inputs of the shapes `fed`; `feeds` is a batch of them."""
+        found = dict(probe(self.model, fed).shapes)
+        # What depends on the steps of a loop is not inferred.
+        names = [layer.x for layer in self.layers.values() if layer.node in self.inner or layer.x not in found]
+        if names:
+            (arrays,) = Activations(self.model, names).of([feeds])
+            found |= {name: array.shape for name, array in arrays.items()}
+        return found
+
+    def whole(self, reduced: Reduced) -> ir.Model:
+        """Return the model with the chains of layers that were reduced, as it was made in all else."""
+        result = reduced.model.clone()
+        for name, factors in reduced.factors.items():
+            replace_by_chain(result, name, [(stage.weight, stage.axes) for stage in factors.stages])
+        hidden(result, self.inner.values())
+        drop_zero_biases(result, self.biases)
+        merge_recurrent(result, self.recurrent)
+        return result
