@@ -27,6 +27,7 @@ class QuantizeDynamic(Pass):
         reduce_range: `yes` for 7-bit weights, for processors whose 8-bit products saturate; `auto` follows the target.
         op_types: op types to quantize.
         exclude: names of nodes to leave in float.
+        subgraphs: quantize inside control flow too, such as the body of a Scan that is a recurrent layer.
     """
 
     name: ClassVar[str] = "quantize-dynamic"
@@ -42,6 +43,7 @@ class QuantizeDynamic(Pass):
         "Gather",
     )
     exclude: tuple[str, ...] = ()
+    subgraphs: bool = True
 
     def apply(self, model: ir.Model, context: Context) -> Applied:
         """Quantize `model`; says which layers stayed in float and why.
@@ -66,6 +68,7 @@ class QuantizeDynamic(Pass):
             reduce_range=context.target.reduce_range if self.reduce_range == "auto" else self.reduce_range == "yes",
             op_types=self.op_types,
             exclude=self.exclude,
+            subgraphs=self.subgraphs,
         )
         try:
             after = ort_bridge.quantize_dynamic(before, options)

@@ -1,5 +1,6 @@
-"""Weights of matrix products in 4 or 8 bits, block by block; activations stay floats."""
+"""Weights in 4 or 8 bits; activations stay floats."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -7,11 +8,15 @@ import numpy as np
 import onnx_ir as ir
 from pydantic import Field
 
-from onnxopt.errors import UsageError
+from onnxopt.errors import ModelError, UsageError
 from onnxopt.graph.check import require_nodes
-from onnxopt.graph.edit import lift_constants, name_nodes, set_weight
+from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes, set_weight
+from onnxopt.model_file import size_bytes, upgrade_opset
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
-from onnxopt.quantization.blockwise import Blocks, round_to_nearest
+from onnxopt.quantization.blockwise import Blocks, round_to_nearest, shrunk
+from onnxopt.quantization.gptq import gptq
+from onnxopt.quantization.hessians import MOST_FEATURES, Read, at_most, hessians, sweeps
+from onnxopt.quantization.stored_weights import choose, store
 
 _DOMAIN = "com.microsoft"
 _LEVEL = 4
@@ -25,47 +30,77 @@ class QuantizeWeights(Pass):
     The runtime's MatMulNBits reads them as they are. It is fast where few rows are multiplied (batch 1, text token by
     token) and slower than INT8 for many: `onnxopt compare` tells. The result runs in ONNX Runtime only.
 
+        MatMul(W float32)   ->   MatMulNBits(W 4 bits, a scale and a zero point for each 32)
+
+    `form=dequantize` is for the size of the file alone: int8 weights of convolutions, products and tables of embeddings
+    with a scale per channel, in standard operators. The runtime turns them back into floats once, when it loads the
+    file, and of a table just the rows that are looked up.
+
     Attributes:
-        bits: 8, or 4, which loses more.
-        block: inputs that share a scale.
+        form: `blocks` for MatMulNBits, or `dequantize` for int8 that is turned back, where the file gets smaller.
+        bits: 8, or 4, which loses more; for `form=blocks`.
+        block: inputs that share a scale; for `form=blocks`.
+        method: `rtn` rounds to nearest; `hqq` fits scales to most of a block instead of its outliers; `gptq` lets later
+            columns make up for earlier ones, and needs samples; `auto` is `gptq` with samples and `hqq` without. With
+            `form=dequantize` it is always `rtn`.
         least: elements below which a weight stays; its scales would take what is saved.
         exclude: names of nodes that stay.
+        samples: most calibration samples to use.
     """
 
     name: ClassVar[str] = "quantize-weights"
     effect: ClassVar[Effect] = Effect.LOSSY
 
+    form: Literal["blocks", "dequantize"] = "blocks"
     bits: Literal[4, 8] = 8
     block: Literal[32, 64, 128] = 32
+    method: Literal["auto", "rtn", "hqq", "gptq"] = "auto"
     least: Annotated[int, Field(ge=1)] = 1024
     exclude: tuple[str, ...] = ()
+    samples: Annotated[int, Field(ge=1)] = 128
 
     def __post_init__(self) -> None:
         """Check the numbers.
 
         Raises:
-            UsageError: ONX101 one makes no sense.
+            UsageError: ONX101 one makes no sense, ONX109 one is not for `form=dequantize`.
         """
         for option, value, known in (("bits", self.bits, (4, 8)), ("block", self.block, (32, 64, 128))):
             if value not in known:
                 hint = f"Use one of {', '.join(map(str, known))}."
                 raise UsageError("ONX101", f"{option} has no such value", where=str(value), hint=hint)
+        if self.form == "dequantize" and (self.bits != 8 or self.method not in ("auto", "rtn")):
+            where = "bits" if self.bits != 8 else "method"
+            raise UsageError("ONX109", "this option is for form=blocks", where=where, hint="Leave it out.")
 
     def apply(self, model: ir.Model, context: Context) -> Applied:
-        """Replace every product whose weight is a constant matrix."""
+        """Replace every product whose weight is a constant matrix.
+
+        Raises:
+            UsageError: ONX102 `exclude` names something that is not there, ONX109 `gptq` is asked for without samples.
+        """
+        if self.method == "gptq" and context.calibration is None:
+            hint = "Give some with --data, or use hqq."
+            raise UsageError("ONX109", "gptq needs calibration samples", where="quantize-weights", hint=hint)
         work = model.clone()
+        freeze_weights(work)
         lift_constants(work)
         name_nodes(work)
         require_nodes(work, self.exclude)
+        if self.form == "dequantize":
+            return self._stored(model, work)
         edits, skipped = list[Edit](), list[Skip]()
         packed: dict[tuple[str, bool], tuple[list[ir.Value], Blocks]] = {}
+        chosen = list[ir.Node]()
         for node in [n for n in work.graph if n.op_type in ("MatMul", "Gemm") and not n.domain]:
-            name = node.name or ""
             if reason := self._obstacle(node):
-                skipped.append(Skip(name, reason))
-                continue
-            before, after = self._replace(work.graph, node, packed)
-            edits.append(Edit(name, f"weight in {self.bits} bits, {before} bytes to {after}"))
+                skipped.append(Skip(node.name or "", reason))
+            else:
+                chosen.append(node)
+        for nodes, seen in self._seen(work, chosen, context):
+            for node in nodes:
+                before, after = self._replace(work.graph, node, packed, seen)
+                edits.append(Edit(node.name or "", f"weight in {self.bits} bits, {before} bytes to {after}"))
         if not edits:
             return Applied(model, (), tuple(skipped))
         for value in [v for v in work.graph.initializers.values() if not v.uses() and not v.is_graph_output()]:
@@ -89,18 +124,71 @@ class QuantizeWeights(Pass):
                 return "it scales or transposes its inputs"
         return ""
 
+    def _stored(self, model: ir.Model, work: ir.Model) -> Applied:
+        """Return the weights of `work` in int8 where that makes the file smaller."""
+        try:
+            result = upgrade_opset(work, 13)  # the first with a scale per channel
+        except ModelError as error:
+            return Applied(model, (), (Skip("graph", f"{error.what}: {error.why}"),))
+        chosen, left = choose(result, self.least, self.exclude)
+        skipped = [Skip(name, reason) for name, reason in left.items()]
+        edits = [Edit(name, f"stored as int8, {weight.bytes_saved()} bytes less") for name, weight in chosen.items()]
+        for weight in chosen.values():
+            store(result.graph, weight)
+        if chosen and size_bytes(result) >= size_bytes(model):
+            return Applied(model, (), (*skipped, Skip("graph", "the file would not get smaller")))
+        return Applied(result if edits else model, tuple(edits), tuple(skipped))
+
+    def _seen(
+        self, model: ir.Model, nodes: Sequence[ir.Node], context: Context
+    ) -> Iterator[tuple[list[ir.Node], dict[str, np.ndarray]]]:
+        """Yield nodes with what their inputs are like, by the input's name, as many as memory is given to.
+
+        What is yielded later reads what the nodes before have become.
+        """
+        if self.method not in ("auto", "gptq") or context.calibration is None:
+            yield list(nodes), {}
+            return
+        # One at a time: some models declare a free batch and run at one only.
+        samples = context.calibration.take(min(self.samples, len(context.calibration))).with_batch_size(1)
+        readers, reads = dict[str, list[ir.Node]](), dict[str, Read]()
+        for node in nodes:
+            x, weight = node.inputs[0], node.inputs[1]
+            assert x is not None
+            assert weight is not None
+            assert weight.const_value is not None
+            name, features = x.name or "", int(weight.const_value.shape.numpy()[1 if _transposed(node) else 0])
+            readers.setdefault(name, []).append(node)
+            reads[name] = _read(name, features)
+        small = [read for read in reads.values() if read.features <= MOST_FEATURES]
+        for group in sweeps(small):
+            seen = hessians(model, group, samples)
+            yield [node for read in group for node in readers[read.layer]], seen
+        yield [node for name, read in reads.items() if read.features > MOST_FEATURES for node in readers[name]], {}
+
+    def _blocks(self, matrix: np.ndarray, hessian: np.ndarray | None) -> Blocks:
+        if hessian is not None:
+            return gptq(matrix, hessian, self.bits, self.block)
+        return (round_to_nearest if self.method == "rtn" else shrunk)(matrix, self.bits, self.block)
+
     def _replace(
-        self, graph: ir.Graph, node: ir.Node, packed: dict[tuple[str, bool], tuple[list[ir.Value], Blocks]]
+        self,
+        graph: ir.Graph,
+        node: ir.Node,
+        packed: dict[tuple[str, bool], tuple[list[ir.Value], Blocks]],
+        hessians: Mapping[str, np.ndarray],
     ) -> tuple[int, int]:
         """Put MatMulNBits in the place of `node`; return the bytes of the weight before and after."""
         weight = node.inputs[1]
         assert weight is not None
         assert weight.const_value is not None
-        transposed = bool(node.attributes.get_int("transB", 0)) if node.op_type == "Gemm" else False
+        transposed = _transposed(node)
         key = (weight.name or "", transposed)
         if key not in packed:
             matrix = weight.const_value.numpy()
-            blocks = round_to_nearest(matrix if transposed else matrix.T, self.bits, self.block)
+            x = node.inputs[0]
+            seen = hessians.get(x.name or "") if x is not None else None
+            blocks = self._blocks(matrix if transposed else matrix.T, seen)
             packed[key] = (_registered(graph, key[0], transposed, blocks), blocks)
         values, blocks = packed[key]
         outputs, _, size = blocks.integers.shape
@@ -127,6 +215,14 @@ class QuantizeWeights(Pass):
         ir.convenience.replace_nodes_and_values(graph, node, [node], new, [old], [new[-1].outputs[0]])
         assert weight.const_value is not None
         return weight.const_value.nbytes, sum(v.const_value.nbytes for v in values if v.const_value is not None)
+
+
+def _read(name: str, features: int) -> Read:
+    return Read(name, (name,), features, lambda arrays: at_most(arrays[name].reshape(-1, features)))
+
+
+def _transposed(node: ir.Node) -> bool:
+    return node.op_type == "Gemm" and bool(node.attributes.get_int("transB", 0))
 
 
 def _registered(graph: ir.Graph, name: str, transposed: bool, blocks: Blocks) -> list[ir.Value]:

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+_POWER, _BETA, _GROWTH = 0.7, 10.0, 1.01
+"""Of half-quadratic quantization: the norm of the error, and how strongly both parts are tied, as in the article."""
+
 
 @dataclass(frozen=True)
 class Blocks:
@@ -41,14 +44,57 @@ class Blocks:
 def round_to_nearest(weight: np.ndarray, bits: int, block: int) -> Blocks:
     """Return `weight`, of shape (outputs, features), with the range of each block spread over all integers."""
     blocks = _split(weight, block)
-    low, high = np.minimum(blocks.min(axis=-1), 0), np.maximum(blocks.max(axis=-1), 0)
+    scale, zero = grid_of(blocks, bits)
+    # What fills up the last block is zero, which rounds to the zero point.
+    integers = np.clip(np.rint(blocks / scale[..., None]) + zero[..., None], 0, 2**bits - 1)
+    return Blocks(integers.astype(np.uint8), scale, zero, bits, weight.shape[1])
+
+
+def grid_of(values: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return scale and zero point that spread the range over the last axis, with zero in it, over all integers."""
+    low, high = np.minimum(values.min(axis=-1), 0), np.maximum(values.max(axis=-1), 0)
     most = 2**bits - 1
     scale = ((high - low) / most).astype(np.float32)
     scale[scale < np.finfo(np.float32).tiny] = 1
-    zero = np.clip(np.rint(-low / scale), 0, most)
-    # What fills up the last block is zero, which rounds to the zero point.
-    integers = np.clip(np.rint(blocks / scale[..., None]) + zero[..., None], 0, most)
-    return Blocks(integers.astype(np.uint8), scale, zero.astype(np.uint8), bits, weight.shape[1])
+    return scale, np.clip(np.rint(-low / scale), 0, most).astype(np.uint8)
+
+
+def shrunk(weight: np.ndarray, bits: int, block: int, rounds: int = 20) -> Blocks:
+    """Return `weight` with scales and zero points that fit most of a block best, and its outliers less.
+
+    Badri & Shaji, "Half-Quadratic Quantization of Large Machine Learning Models", 2023: the error is split into a
+    sparse part, which absorbs outliers, and a rest that is fitted by least squares. The runtime reads whole zero
+    points, so the scale is fitted too. A block keeps its plain grid where that has the smaller error.
+    """
+    plain, blocks, most = round_to_nearest(weight, bits, block), _split(weight, block), 2**bits - 1
+    scale, zero = plain.scale[..., None], plain.zero_point[..., None].astype(np.float32)
+    integers = plain.integers.astype(np.float32)
+    best, least, beta = (integers, scale, zero), np.full(scale.shape, np.inf), _BETA
+    for _ in range(rounds):
+        gap = blocks - (integers - zero) * scale
+        size = np.abs(gap)
+        error = (size**_POWER).sum(-1, keepdims=True)
+        better = error < least
+        best = (
+            np.where(better, integers, best[0]),
+            np.where(better, scale, best[1]),
+            np.where(better, zero, best[2]),
+        )
+        least = np.minimum(error, least)
+        sparse = np.sign(gap) * np.maximum(size - _POWER / beta * np.maximum(size, 1e-12) ** (_POWER - 1), 0)
+        target = blocks - sparse
+        zero = np.clip(np.rint((integers - target / scale).mean(-1, keepdims=True)), 0, most)
+        steps = integers - zero
+        norm = np.square(steps).sum(-1, keepdims=True)
+        fitted = (steps * target).sum(-1, keepdims=True) / np.where(norm > 0, norm, 1)
+        scale = np.where(fitted > np.finfo(np.float32).tiny, fitted, scale).astype(np.float32)
+        integers = np.clip(np.rint(blocks / scale) + zero, 0, most)
+        beta *= _GROWTH
+    # What fills up the last block stays zero.
+    integers, scale, zero = (
+        part.astype(kind) for part, kind in zip(best, (np.uint8, np.float32, np.uint8), strict=True)
+    )
+    return Blocks(integers, scale[..., 0], zero[..., 0], bits, weight.shape[1])
 
 
 def _split(weight: np.ndarray, block: int) -> np.ndarray:

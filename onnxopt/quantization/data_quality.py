@@ -27,3 +27,26 @@ def require_variety(found: Mapping[str, Extremes], inputs: Collection[str], sour
             why=values,
             hint="Give samples like those that the model will see.",
         )
+
+
+FEW = 8
+"""Below so many samples a range says little of what will come."""
+
+
+def findings(found: Mapping[str, Extremes], inputs: Collection[str], count: int) -> list[str]:
+    """Return what weakens ranges without making them useless.
+
+    Args:
+        found: extremes of activations and inputs over the samples.
+        inputs: names of the model's inputs.
+        count: of the samples.
+    """
+    notes = []
+    if count < FEW:
+        samples = "1 sample" if count == 1 else f"{count} samples"
+        notes.append(
+            f"calibrated on {samples} only: values outside their ranges will be clipped; some dozens are better"
+        )
+    fixed = [name for name in inputs if name in found and found[name].low == found[name].high]
+    notes += [f"the input {name} holds {found[name].low:g} in every calibration sample" for name in fixed]
+    return notes

@@ -9,7 +9,7 @@ import onnx_ir as ir
 from onnxopt.errors import ModelError
 from onnxopt.measure.profile import NodeNames
 from onnxopt.measure.session import Runtime, optimized_model
-from onnxopt.quantization.outcome import EXCLUDED, HAS_INTEGER_KERNEL, WEIGHTED, Outcome, read_back
+from onnxopt.quantization.outcome import EXCLUDED, HAS_INTEGER_KERNEL, WEIGHTED, Outcome, read_back, weighted_inside
 
 CONVERSIONS = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
 """Operators that belong to no layer."""
@@ -88,7 +88,7 @@ def executions(
     found = []
     for node in model.graph:
         name = node.name or ""
-        if name not in outcome.quantized and name not in outcome.left:
+        if (name not in outcome.quantized and name not in outcome.left) or weighted_inside(node):
             continue
         kernel, integer = _best(node, kernels.get(name, []))
         if not kernel and node.op_type not in WEIGHTED:
@@ -121,6 +121,16 @@ def proved(outcome: Outcome, model: ir.Model, quantized: ir.Model) -> Outcome:
         elif layer.kernel != layer.op_type:
             quantized_now[layer.name] += f" as {layer.kernel}"
     return Outcome(quantized_now, left)
+
+
+def integer_layers(quantized: ir.Model, runtime: Runtime) -> frozenset[str]:
+    """Return the nodes of `quantized`, all of them named, that the runtime computes on integers.
+
+    Raises:
+        ModelError: ONX304 the runtime cannot load it.
+    """
+    found = _kernels(quantized, optimized_model(quantized, runtime))
+    return frozenset(name for name, kernels in found.items() if any(integer for _, integer in kernels))
 
 
 def _kernels(model: ir.Model, optimized: ir.Model) -> dict[str, list[tuple[str, bool]]]:

@@ -2,8 +2,9 @@
 
 import json
 import tempfile
+import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,14 +18,15 @@ from onnxopt.model_file import load
 from onnxopt.quantization.kernels import CONVERSIONS, LayerNames
 from onnxopt.samples import Feeds
 
-_RUNS = 24
+_RUNS, _MOST_RUNS, _SECONDS = 24, 400, 0.05
+"""Runs at least, and at most where they are short: the profile counts whole microseconds."""
 _SMALL, _LARGE = 1 << 10, 1 << 17
 
 
 def layer_times_ms(model: ir.Model, made: ir.Model, feeds: Feeds, runtime: Runtime) -> dict[str, float]:
     """Return the time of each layer of the float `model` when `made` runs; 0 is left out.
 
-    The median over runs of each kernel: what disturbs a shared processor falls on few runs.
+    The mean of the middle half of the runs of each kernel: what disturbs a shared processor falls on few runs.
 
     Raises:
         ModelError: ONX304 the runtime cannot load `made`.
@@ -35,8 +37,10 @@ def layer_times_ms(model: ir.Model, made: ir.Model, feeds: Feeds, runtime: Runti
         with tempfile.TemporaryDirectory(prefix="onnxopt-") as folder:
             optimized = Path(folder) / "optimized.onnx"
             session = Session(made, runtime, profile_prefix=Path(folder) / "profile", optimized_path=optimized)
-            for _ in range(_RUNS + 1):
+            runs, until = 0, time.monotonic() + _SECONDS
+            while runs <= _RUNS or (runs < _MOST_RUNS and time.monotonic() < until):
                 session.run(feeds)
+                runs += 1
             events = json.loads(session.end_profiling().read_text())
             names = LayerNames(model, load(optimized))
         times_us = defaultdict[tuple[str, str], list[int]](list)
@@ -47,10 +51,15 @@ def layer_times_ms(model: ir.Model, made: ir.Model, feeds: Feeds, runtime: Runti
         for (kernel, op_type), times in times_us.items():
             layer = None if op_type in CONVERSIONS else names.find(kernel, op_type)
             if layer is not None:
-                found[layer] += float(np.median(times[1:] or times)) / 1e3
+                found[layer] += _typical(times[1:] or times) / 1e3
         return dict(found)
 
     return interruptible(work)
+
+
+def _typical(times: Sequence[int]) -> float:
+    middle = sorted(times)[len(times) // 4 : max(3 * len(times) // 4, len(times) // 4 + 1)]
+    return float(np.mean(middle))
 
 
 def conversion_ms(runtime: Runtime) -> tuple[float, float]:

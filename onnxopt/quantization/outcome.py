@@ -1,7 +1,7 @@
 """Which layers of a model became INT8, read back from the quantized graph instead of assumed."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -73,26 +73,31 @@ def read_back(before: ir.Model, after: ir.Model, exclude: Collection[str], hints
             quantized[name] = f"{node.op_type} to INT8"
         elif node.op_type in WEIGHTED:
             left[name] = EXCLUDED if name in exclude else hints.get(node.op_type) or _reason(node)
-        elif inner := _weighted_inside(node):
-            left[name] = f"what is in its sub-graphs stays in float: {inner}"
+        elif inner := weighted_inside(node):
+            rest = weighted_inside(now[name]) if name in now else inner
+            if done := inner - rest:
+                quantized[name] = f"{_counted(done)} in its sub-graphs to INT8"
+            if rest:
+                left[name] = f"what is in its sub-graphs stays in float: {_counted(rest)}"
     return Outcome(quantized, left)
 
 
-def _weighted_inside(node: ir.Node) -> str:
-    """Return the weighted layers in the sub-graphs of a control-flow node, counted by operator: `2 MatMul, 1 Gemm`."""
-    graphs = [
-        graph
-        for attribute in node.attributes.values()
-        for graph in (
-            [attribute.as_graph()]
-            if attribute.type == ir.AttributeType.GRAPH
-            else attribute.as_graphs()
-            if attribute.type == ir.AttributeType.GRAPHS
-            else []
-        )
-    ]
-    inner = (one.op_type for graph in graphs for one in ir.traversal.RecursiveGraphIterator(graph))
-    found = Counter(op_type for op_type in inner if op_type in WEIGHTED)
+def weighted_inside(node: ir.Node) -> Counter[str]:
+    """Return how many weighted layers are in the sub-graphs of a control-flow node, by operator."""
+    return Counter(one.op_type for one in nodes_inside(node) if one.op_type in WEIGHTED)
+
+
+def nodes_inside(node: ir.Node) -> Iterator[ir.Node]:
+    """Return the nodes of the sub-graphs of a control-flow node, and of theirs."""
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            yield from ir.traversal.RecursiveGraphIterator(attribute.as_graph())
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            for graph in attribute.as_graphs():
+                yield from ir.traversal.RecursiveGraphIterator(graph)
+
+
+def _counted(found: Counter[str]) -> str:
     return ", ".join(f"{times} {op_type}" for op_type, times in found.most_common())
 
 

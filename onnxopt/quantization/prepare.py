@@ -1,13 +1,13 @@
 """Bring a graph into the form that the runtime's quantizer gets right, and name the nodes where it never does."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
 from onnxopt.graph.edit import set_weight
 from onnxopt.graph.shapes import with_types
-from onnxopt.quantization.outcome import reads_quantized
+from onnxopt.quantization.outcome import nodes_inside, reads_quantized
 
 
 def ready(model: ir.Model, op_types: Sequence[str]) -> ir.Model:
@@ -139,3 +139,31 @@ def _bound(clip: ir.Node, slot: int) -> float:
 def _own_scale(value: ir.Value | None) -> bool:
     producer = None if value is None else value.producer()
     return producer is not None and producer.op_type in _OWN_SCALE and value is not None and len(value.uses()) == 1
+
+
+def activations_around(typed: ir.Model, names: Collection[str], known: Collection[str]) -> list[str]:
+    """Return the activations in `known` that these nodes read and write, and those of a merged Relu or Clip."""
+    found = dict[str, None]()
+    for node in typed.graph:
+        if node.name not in names:
+            continue
+        values = [*node.inputs, *node.outputs]
+        for use in (use for value in node.outputs for use in value.uses()):
+            values += use.node.outputs if use.node.op_type in ("Relu", "Clip") else []
+        found |= dict.fromkeys(v.name for v in values if v is not None and v.name is not None and v.name in known)
+    return list(found)
+
+
+def name_inner_nodes(typed: ir.Model, op_types: Collection[str], exclude: Collection[str]) -> list[str]:
+    """Give the nodes of sub-graphs names that no other has, and return those of them that must stay in float.
+
+    The quantizer names what it adds for them, and knows them by nothing else.
+    """
+    left, number = list[str](), 0
+    for outer in typed.graph:
+        for inner in nodes_inside(outer):
+            inner.name = f"{inner.op_type}_inside_{number}"
+            number += 1
+            if outer.name in exclude or inner.op_type not in op_types or _other_floats(inner):
+                left.append(inner.name)
+    return left

@@ -27,7 +27,7 @@ OPTION_SETS: Mapping[str, tuple[str, ...]] = {
         "quantize-static{activation_type=int8,weight_type=int8,method=mse}",
         "quantize-static{method=percentile,percentile=99,per_channel=false,reduce_range=yes,samples=3}",
         "quantize-static{op_types=[Conv,MatMul]}",
-        "quantize-static{correct_bias=true}",
+        "quantize-static{correct_bias=true,rounding=gptq}",
     ),
     "prune-channels": (
         "prune-channels{macs=0.5,round_to=1}",
@@ -40,7 +40,11 @@ OPTION_SETS: Mapping[str, tuple[str, ...]] = {
     "prune-heads": ("prune-heads{ratio=0.5}",),
     "smooth-quant": ("smooth-quant{alpha=1}",),
     "decouple": ("decouple{terms=2,verify=false}",),
-    "quantize-weights": ("quantize-weights{least=1}", "quantize-weights{bits=4,block=64,least=1}"),
+    "quantize-weights": (
+        "quantize-weights{least=1}",
+        "quantize-weights{form=dequantize,least=1}",
+        "quantize-weights{bits=4,block=64,least=1}",
+    ),
     "share-weights": ("share-weights{bits=4}",),
     "prune-groups": ("prune-groups{ratio=0.5}",),
     "prune-blocks": ("prune-blocks{ratio=1,layers=true}",),

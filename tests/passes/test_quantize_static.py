@@ -135,3 +135,30 @@ def test_layers_behind_operators_of_unknown_type_are_quantized() -> None:
     feeds = builders.feeds_of(model)
     (before,), (after,) = builders.run(model, feeds), builders.run(result.model, feeds)
     assert numerics.sqnr_db(before, after) > numerics.INT8_SQNR_DB
+
+
+def test_wide_activations_lose_less_and_say_that_they_cost_time() -> None:
+    model = builders.BUILDERS["residual_cnn"]()
+    context = Context(target_of("x86-vnni"), builders.samples_of(model))
+    names = [n.name or "" for n in model.graph if n.op_type == "Conv"]
+    plain, wide = (
+        Pipeline(parse(f"quantize-static{{wide=[{','.join(some)}]}}" if some else "quantize-static")).run(
+            model, context
+        )
+        for some in ([], names)
+    )
+    assert activation_types(plain.model) == {"UINT8"}
+    assert "UINT16" in activation_types(wide.model)
+    assert weight_types(wide.model) == {"INT8"}
+    actions = {e.target: e.action for e in wide.steps[0].edits}
+    assert all("16-bit activations, computed in float" in actions[name] for name in names)
+    feeds = builders.feeds_of(model)
+    exact, *both = (builders.run(m, feeds)[0] for m in (model, plain.model, wide.model))
+    assert numerics.sqnr_db(exact, both[1]) > numerics.sqnr_db(exact, both[0]) + 3
+
+
+def test_wide_activations_need_qdq_and_known_names() -> None:
+    with pytest.raises(UsageError, match="ONX109"):
+        quantized("quantize-static{wide=[x],format=qoperator}")
+    with pytest.raises(UsageError, match="ONX102"):
+        quantized("quantize-static{wide=[nobody]}")

@@ -4,10 +4,11 @@ import pytest
 
 from onnxopt.catalog import parse
 from onnxopt.errors import UsageError
-from onnxopt.model_file import size_bytes
+from onnxopt.model_file import signature_of, size_bytes, to_bytes
 from onnxopt.passes.quantize_weights import QuantizeWeights
 from onnxopt.pipeline import Context, Pipeline
 from onnxopt.quantization.isa import target_of
+from onnxopt.samples import Samples, open_samples
 from tests import builders, numerics
 
 CONTEXT = Context(target_of("x86-vnni"))
@@ -63,3 +64,78 @@ def test_what_stays_says_why():
 def test_numbers_that_make_no_sense(options):
     with pytest.raises(UsageError, match="ONX101"):
         QuantizeWeights(**options)
+
+
+def correlated(count: int = 256) -> Samples:
+    """Return inputs of the network that mostly lie in few directions."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(count, 12)) @ rng.normal(size=(12, SIZES[0])) + 0.1 * rng.normal(size=(count, SIZES[0]))
+    return open_samples({"x": x.astype(np.float32)}, signature_of(network()))
+
+
+def error(model: ir.Model, other: ir.Model, samples: Samples) -> float:
+    before, after = (np.concatenate([builders.run(m, dict(f))[0] for f in samples]) for m in (model, other))
+    return float(np.sqrt(np.square(before - after).mean() / np.square(before).mean()))
+
+
+def test_what_is_fitted_to_the_inputs_loses_less_on_them():
+    model, samples = network(), correlated()
+    lost = {}
+    for method in ("rtn", "hqq", "gptq"):
+        context = Context(target_of("x86-vnni"), samples)
+        made = Pipeline((QuantizeWeights(bits=4, method=method),)).run(model, context)
+        assert len(made.steps[0].edits) == 2
+        lost[method] = error(model, made.model, samples)
+    assert lost["gptq"] < 0.7 * lost["rtn"]
+    assert lost["hqq"] < 1.05 * lost["rtn"]
+
+
+def test_without_samples_the_scales_are_fitted_and_gptq_is_refused():
+    model = network()
+    made = {m: Pipeline((QuantizeWeights(bits=4, method=m),)).run(model, CONTEXT).model for m in ("auto", "hqq", "rtn")}
+    assert to_bytes(made["auto"]) == to_bytes(made["hqq"]) != to_bytes(made["rtn"])
+    with pytest.raises(UsageError, match="ONX109: gptq needs calibration samples"):
+        Pipeline((QuantizeWeights(method="gptq"),)).run(model, CONTEXT)
+
+
+@pytest.mark.parametrize("name", ["residual_cnn", "gemm_mlp", "transformer_13", "nhwc", "listed_weights_7"])
+def test_weights_stored_as_int8_stay_close_and_make_the_file_smaller(name):
+    model = builders.BUILDERS[name]()
+    done = Pipeline(parse("quantize-weights{form=dequantize,least=64}")).run(model, CONTEXT)
+    assert done.steps[0].edits
+    assert size_bytes(done.model) < size_bytes(model)
+    feeds = builders.feeds_of(model)
+    for expected, found in zip(builders.run(model, feeds), builders.run(done.model, feeds), strict=True):
+        assert numerics.sqnr_db(expected, found) > numerics.INT8_SQNR_DB
+    assert all(n.domain == "" for n in done.model.graph)
+    stored = [v.const_value for n, v in done.model.graph.initializers.items() if n.endswith("_int8")]
+    assert len(stored) == len(done.steps[0].edits)
+    assert {t.dtype for t in stored} == {ir.DataType.INT8}
+
+
+def test_rows_of_a_table_are_turned_back_after_they_are_looked_up():
+    net = builders.Net(3)
+    found = net.node("Gather", net.weight(50, 16, name="table"), "ids", axis=0)
+    net.node("MatMul", found, net.weight(16, 4, name="head"), out="y")
+    outputs = [("y", builders.F, ["batch", "time", 4])]
+    model = net.model([("ids", builders.I64, ["batch", "time"])], outputs, opset=13)
+    done = Pipeline(parse("quantize-weights{form=dequantize,least=1}")).run(model, CONTEXT)
+    assert [e.target for e in done.steps[0].edits] == ["table", "head"]
+    gather = next(n for n in done.model.graph if n.op_type == "Gather")
+    assert gather.inputs[0].const_value.dtype is ir.DataType.INT8
+    assert [node.op_type for node, _ in gather.outputs[0].uses()] == ["DequantizeLinear"]
+    feeds = {"ids": np.array([[0, 7, 49], [3, 3, 20]])}
+    (expected,), (got,) = builders.run(model, feeds), builders.run(done.model, feeds)
+    assert numerics.sqnr_db(expected, got) > numerics.INT8_SQNR_DB
+
+
+@pytest.mark.parametrize("options", ["bits=4", "method=gptq", "method=hqq"])
+def test_options_of_the_other_form(options):
+    with pytest.raises(UsageError, match="ONX109"):
+        parse(f"quantize-weights{{form=dequantize,{options}}}")
+
+
+def test_a_weight_that_takes_more_than_it_saves_stays():
+    done = Pipeline(parse("quantize-weights{form=dequantize,least=1000000}")).run(network(), CONTEXT)
+    assert not done.steps[0].edits
+    assert {s.target for s in done.steps[0].skipped} == {"first", "second"}

@@ -8,6 +8,8 @@ import pytest
 from onnxopt.catalog import parse
 from onnxopt.errors import DataError
 from onnxopt.pipeline import Context, Pipeline
+from onnxopt.quantization.data_quality import findings
+from onnxopt.quantization.histogram import Extremes
 from onnxopt.quantization.isa import target_of
 from onnxopt.samples import Samples
 from tests import builders
@@ -42,3 +44,17 @@ def test_one_value_that_varies_is_enough() -> None:
     model = builders.BUILDERS["residual_cnn"]()
     context = Context(target_of("x86-vnni"), Samples.of(Pictures(0.0, 0.1)))
     assert Pipeline(parse("quantize-static")).run(model, context).steps[0].edits
+
+
+def test_few_samples_are_told() -> None:
+    model = builders.BUILDERS["residual_cnn"]()
+    for count, told in ((3, True), (8, False)):
+        context = Context(target_of("x86-vnni"), builders.samples_of(model, 8))
+        step = Pipeline(parse(f"quantize-static{{samples={count}}}")).run(model, context).steps[0]
+        assert step.edits
+        assert any(f"calibrated on {count} samples only" in s.reason for s in step.skipped) is told
+
+
+def test_an_input_that_stays_the_same_is_told() -> None:
+    found = {"x": Extremes(0.0, 1.0, 0.1, 0.9), "mask": Extremes(1.0, 1.0, 1.0, 1.0)}
+    assert findings(found, ["x", "mask", "unknown"], 100) == ["the input mask holds 1 in every calibration sample"]

@@ -211,3 +211,12 @@ def test_a_model_the_runtime_cannot_load_is_told() -> None:
     model.graph.node(0).op_type = "NoSuchOperator"
     with pytest.raises(NativeError, match="ONX401"):
         ort_bridge.basic_optimized(model)
+
+
+def test_dynamic_quantization_leaves_no_shapes_that_the_runtime_would_merge_by() -> None:
+    model = builders.BUILDERS["transformer_17"]()
+    made = Pipeline(parse("quantize-dynamic")).run(model, Context(target_of("x86-vnni"))).model
+    inner = [v for n in made.graph for v in n.outputs if not v.is_graph_output()]
+    assert len(inner) > 10
+    assert not [v.name for v in inner if v.shape is not None or v.type is not None]
+    assert all(v.shape is not None for v in made.graph.outputs)

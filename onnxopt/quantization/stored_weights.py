@@ -1,0 +1,125 @@
+"""Float weights stored as int8 with a scale per channel.
+
+A weight is turned back by Cast and Mul, which ONNX Runtime folds when it loads the file. DequantizeLinear it would
+keep and compute at every run, at many times the cost of a small product; so that stands only behind tables, for the
+rows that are looked up.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxopt.graph.edit import set_weight
+
+_SLOTS: Mapping[str, int] = MappingProxyType({"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1, "Gather": 0})
+_LARGEST = 127
+
+
+@dataclass(frozen=True)
+class Storable:
+    """A weight and the axis of its channels; `table` if rows are looked up in it, and only those turned back."""
+
+    value: ir.Value
+    axis: int
+    table: bool
+
+    def bytes_saved(self) -> int:
+        """Return how much smaller int8 values and their scales are than the floats."""
+        assert self.value.const_value is not None
+        size, channels = self.value.const_value.size, int(self.value.const_value.shape.numpy()[self.axis])
+        return 3 * size - 5 * channels
+
+
+def choose(model: ir.Model, least: int, exclude: Collection[str]) -> tuple[dict[str, Storable], dict[str, str]]:
+    """Return the weights of at least `least` elements that get smaller, and why others stay, by their names.
+
+    Args:
+        model: whose constants are initializers.
+        least: elements of a weight.
+        exclude: names of nodes whose weights stay.
+    """
+    chosen, left = dict[str, Storable](), dict[str, str]()
+    for name, value in model.graph.initializers.items():
+        readers = {node.name for node, _ in value.uses()}
+        if value.const_value is None or len(value.const_value.shape) < 2 or not readers:
+            continue
+        found = storable(value)
+        if not readers.isdisjoint(exclude):
+            left[name] = "excluded by name"
+        elif isinstance(found, str):
+            left[name] = found
+        elif value.const_value.size < least or found.bytes_saved() <= 0:
+            left[name] = f"it has fewer than {least} elements, or scales would take what is saved"
+        else:
+            chosen[name] = found
+    return chosen, left
+
+
+def storable(value: ir.Value) -> Storable | str:
+    """Return how a weight can be stored, or why it cannot."""
+    tensor, uses = value.const_value, list(value.uses())
+    if tensor is None or tensor.dtype is not ir.DataType.FLOAT or len(tensor.shape) < 2:
+        return "it is no float32 matrix or kernel"
+    if value.is_graph_output() or value.is_graph_input():
+        return "it is an input or output of the model"
+    axes = {_axis(node, slot, len(tensor.shape)) for node, slot in uses}
+    tables = {node.op_type == "Gather" for node, _ in uses}
+    if None in axes or any(node.domain for node, _ in uses):
+        return "an operator reads it that is no convolution, product or table"
+    if len(axes) > 1 or len(tables) > 1:
+        return "operators read it along different axes"
+    axis = axes.pop()
+    assert axis is not None
+    return Storable(value, axis, tables.pop())
+
+
+def store(graph: ir.Graph, weight: Storable) -> None:
+    """Store a weight as int8 in place, zero exactly as zero."""
+    value, axis = weight.value, weight.axis
+    assert value.const_value is not None
+    array = value.const_value.numpy()
+    others = tuple(i for i in range(array.ndim) if i != axis)
+    scale = (np.abs(array).max(axis=others, keepdims=True) / _LARGEST).astype(np.float32)
+    scale[scale < np.finfo(np.float32).tiny] = 1
+    name = value.name or ""
+    stored, scales = ir.Value(name=f"{name}_int8"), ir.Value(name=f"{name}_int8_scale")
+    set_weight(stored, np.clip(np.rint(array / scale), -_LARGEST, _LARGEST).astype(np.int8))
+    set_weight(scales, scale.reshape(-1) if weight.table else scale)
+    for one in (stored, scales):
+        graph.register_initializer(one)
+    if not weight.table:
+        to_float = [ir.AttrInt64("to", int(ir.DataType.FLOAT))]
+        cast = ir.Node("", "Cast", [stored], to_float, name=f"{name}_cast")
+        cast.outputs[0].name = f"{name}_steps"
+        floats = ir.Node("", "Mul", [cast.outputs[0], scales], name=f"{name}_scaled")
+        floats.outputs[0].shape, floats.outputs[0].type = value.shape, value.type
+        value.replace_all_uses_with(floats.outputs[0])
+        graph.initializers.pop(name)
+        # The value keeps the name by which it is known to users and other passes.
+        floats.outputs[0].name = name
+        graph.insert_before(graph[0], [cast, floats])
+        return
+    for node in [node for node, _ in value.uses()]:
+        node.replace_input_with(0, stored)
+        rows, output = ir.Value(name=f"{node.outputs[0].name}_int8"), node.outputs[0]
+        looked_up = ir.Node("", "Gather", [stored, node.inputs[1]], node.attributes.values(), name=node.name)
+        looked_up.outputs[0].name = rows.name
+        last = [ir.AttrInt64("axis", -1)]
+        floats = ir.Node("", "DequantizeLinear", [looked_up.outputs[0], scales], last, name=f"{node.name}_floats")
+        ir.convenience.replace_nodes_and_values(graph, node, [node], [looked_up, floats], [output], [floats.outputs[0]])
+    graph.initializers.pop(name)
+
+
+def _axis(node: ir.Node, slot: int, rank: int) -> int | None:
+    """Return the axis of a weight's outputs; None where `node` does not read it as a weight."""
+    if _SLOTS.get(node.op_type) != slot:
+        return None
+    if node.op_type == "Gather":
+        # A scale per column fits every row that is looked up.
+        return rank - 1 if node.attributes.get_int("axis", 0) == 0 else None
+    if node.op_type == "Gemm":
+        return 0 if node.attributes.get_int("transB", 0) else 1
+    return {"Conv": 0, "ConvTranspose": 1}.get(node.op_type, rank - 1)
