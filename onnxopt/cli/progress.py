@@ -113,6 +113,9 @@ class SearchBar:
         """Show a long step."""
         self.bar.show(what, done, total)
 
+    def within(self, model: "ir.Model", trial: "Trial") -> None:
+        """Nothing: it is among those that were finished."""
+
     def best(self, model: "ir.Model", trial: "Trial") -> None:
         """Say which leads."""
         self.say(f"best so far: {trial.candidate.name}")

@@ -80,6 +80,39 @@ def optimize(
     time_limit: Annotated[
         float | None, typer.Option("--time-limit", metavar="SECONDS", help="After it no further candidate is started.")
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the search that was begun in --out with the same options.")
+    ] = False,
+    trial_timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--trial-timeout",
+            metavar="SECONDS",
+            help="Give a candidate up after so long; each is then built and scored in a process of its own.",
+        ),
+    ] = None,
+    memory_limit: Annotated[
+        str | None,
+        typer.Option("--memory-limit", metavar="2GB", help="Of building and scoring a candidate, in such a process."),
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster",
+            metavar="tcp://HOST:PORT",
+            help="Dask scheduler whose workers build, score and time candidates.",
+        ),
+    ] = None,
+    bench: Annotated[
+        str | None,
+        typer.Option(
+            "--bench", metavar="bench-arm64", help="With --cluster: resource of the workers whose latency counts."
+        ),
+    ] = None,
+    tls: Annotated[
+        tuple[str, str, str] | None,
+        typer.Option("--tls", metavar="CA CERT KEY", help="With --cluster: files for an encrypted connection."),
+    ] = None,
     limit: LIMIT = None,
     target: TARGET = "auto",
     scoring: Scoring,
@@ -108,6 +141,11 @@ def optimize(
         "target_latency": target_latency,
         "target_size": target_size,
         "time_limit_s": time_limit,
+        "trial_timeout_s": trial_timeout,
+        "memory_limit": memory_limit,
+        "cluster": cluster,
+        "bench": bench,
+        "tls": tls,
         "limit": limit,
         "read": reading.options(),
         "seed": running.seed,
@@ -117,10 +155,10 @@ def optimize(
 
         emit(plan_document(model, data, out, overwrite, asked), shown)
         return ExitCode.OK
-    return _search(model, data, out, overwrite, asked, shown)
+    return _search(model, data, out, {**asked, "overwrite": overwrite, "resume": resume}, shown)
 
 
-def _search(model: Path, data: str, out: Path, overwrite: bool, asked: dict[str, Any], shown: Shown) -> int:
+def _search(model: Path, data: str, out: Path, asked: dict[str, Any], shown: Shown) -> int:
     from onnxopt.cli.progress import Bar, SearchBar
     from onnxopt.report.run_folder import optimize as find_best
     from onnxopt.report.summary import summary
@@ -134,9 +172,13 @@ def _search(model: Path, data: str, out: Path, overwrite: bool, asked: dict[str,
     command = f"cd {shlex.quote(str(Path.cwd()))} && {shlex.join(['onnxopt', *sys.argv[1:]])}"
     try:
         with bar:
-            run = find_best(model, data, out=out, overwrite=overwrite, observer=observer, command=command, **asked)
+            run = find_best(model, data, out=out, observer=observer, command=command, **asked)
     except KeyboardInterrupt:
-        kept = f"what was found so far is in {out}" if observer.began else "nothing was written"
+        kept = (
+            f"what was found so far is in {out}; to go on: onnxopt resume {shlex.quote(str(out))}"
+            if observer.began
+            else "nothing was written"
+        )
         print(f"interrupted: {kept}", file=sys.stderr)
         return ExitCode.INTERRUPTED
     emit(summary(run.record, run.folder), shown)

@@ -19,7 +19,9 @@ def worker(
     bench: Annotated[
         bool, typer.Option("--bench", help="Models may be timed on this machine; nothing else should run on it.")
     ] = False,
-    threads: Annotated[int, typer.Option("--threads", help="Tasks at a time; one with --bench.")] = 1,
+    tasks: Annotated[
+        int, typer.Option("--tasks", min=1, help="Tasks at a time, each in a process; one with --bench.")
+    ] = 1,
     name: Annotated[str | None, typer.Option("--name", help="Name of this worker.")] = None,
     tls_ca_file: Annotated[Path | None, typer.Option("--tls-ca-file", help="As Dask takes it.")] = None,
     tls_cert: Annotated[Path | None, typer.Option("--tls-cert", help="As Dask takes it.")] = None,
@@ -33,7 +35,7 @@ def worker(
     require_scheduler(scheduler)
     given = (("--tls-ca-file", tls_ca_file), ("--tls-cert", tls_cert), ("--tls-key", tls_key))
     tls = [word for option, path in given if path is not None for word in (option, str(path))]
-    command = worker_command(scheduler, bench=bench, threads=threads, name=name, tls=tls)
+    command = worker_command(scheduler, bench=bench, tasks=tasks, name=name, tls=tls)
     limits = dict.fromkeys(THREAD_VARIABLES, "1")
     try:
         return subprocess.run(command, env={**limits, **os.environ}, check=False).returncode

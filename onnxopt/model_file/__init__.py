@@ -3,7 +3,15 @@
 from onnxopt.model_file.given import Given, as_graph, given
 from onnxopt.model_file.load import load
 from onnxopt.model_file.manifest import sha256_of, write_manifest
-from onnxopt.model_file.memory import check, fits_protobuf, flush_denormals, materialize, size_bytes, to_bytes
+from onnxopt.model_file.memory import (
+    check,
+    fits_protobuf,
+    flush_denormals,
+    from_bytes,
+    materialize,
+    size_bytes,
+    to_bytes,
+)
 from onnxopt.model_file.opset import opset_of, upgrade_opset
 from onnxopt.model_file.proto import from_proto, to_proto
 from onnxopt.model_file.save import atomic_write_bytes, atomic_write_text, save, size_of, stamped
@@ -19,6 +27,7 @@ __all__ = [
     "check",
     "fits_protobuf",
     "flush_denormals",
+    "from_bytes",
     "from_proto",
     "given",
     "load",

@@ -12,7 +12,7 @@ import onnx
 import onnx_ir as ir
 
 from onnxopt.errors import ModelError, first_line
-from onnxopt.model_file.proto import to_proto, weights
+from onnxopt.model_file.proto import from_proto, to_proto, weights
 
 EXTERNAL_ABOVE_BYTES = 1_500_000_000
 """Protobuf ends at 2 GiB; stay well below."""
@@ -39,6 +39,11 @@ def size_bytes(model: ir.Model) -> int:
 def to_bytes(model: ir.Model) -> bytes:
     """Serialize a model below the protobuf limit; external weights are embedded."""
     return to_proto(model).SerializeToString(deterministic=True)
+
+
+def from_bytes(data: bytes) -> ir.Model:
+    """Read what `to_bytes` wrote."""
+    return from_proto(onnx.load_model_from_string(data))
 
 
 def write_with_data(model: ir.Model, path: Path, data_name: str) -> None:

@@ -53,11 +53,11 @@ def prune(
     request = request.settled(samples)
     biases = with_biases(work) if request.compensate != "none" else set[str]()
     channels = find(work)
-    _note_types(channels)
+    note_types(channels)
     if not channels.groups:
         return Applied(model, (), (Skip("graph", "no layer has weights whose channels could be followed"),))
     batches = proof_batches(channels, samples)
-    some = choices(channels, request, context, samples, _unprovable(channels, batches))
+    some = choices(channels, request, context, samples, unprovable(channels, batches))
     # What cannot be proved with these units stays whole, and the rest is decided again.
     for _ in range(_ATTEMPTS):
         outcome = _planned(some, channels, batches)
@@ -110,7 +110,7 @@ class _Outcome:
     missed: tuple[Skip, ...] = ()
 
 
-def _note_types(channels: Channels) -> None:
+def note_types(channels: Channels) -> None:
     """Write the types that the probe found to the values, which are inputs and outputs of the parts that are run."""
     for node in channels.model.graph:
         for value in node.outputs:
@@ -119,7 +119,7 @@ def _note_types(channels: Channels) -> None:
                 value.type = ir.TensorType(ir.DataType(kind))
 
 
-def _unprovable(channels: Channels, batches: list[Feeds]) -> dict[str, str]:
+def unprovable(channels: Channels, batches: list[Feeds]) -> dict[str, str]:
     """Return the groups of which not even one unit can be shown to go alone, with the reason."""
     kept = {g.name: tuple(range(g.size - 1)) for g in channels.groups if g.frozen is None and g.size > 1}
     if not batches:

@@ -20,6 +20,7 @@ from onnxopt.report.steps import reasons, step_data, steps_table
 from onnxopt.report.writable import refuse_output_file
 from onnxopt.samples import ReadOptions, Samples, open_samples
 from onnxopt.search.parts import split_parts
+from onnxopt.search.quantize_auto import choose
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Made:
         size_after: likewise.
         files: what was written, the `.onnx` file first; empty when nothing was to be written.
         source: file it was made from; None where the model was given in memory.
+        note: why these passes, where they were chosen by measuring.
     """
 
     passes: str
@@ -41,6 +43,7 @@ class Made:
     size_after: int
     files: tuple[Path, ...]
     source: Path | None = None
+    note: str = ""
 
     @property
     def model(self) -> ir.Model:
@@ -108,11 +111,24 @@ def apply_passes(
     if progress is not None:
         context = replace(context, progress=progress)
     optimized = Pipeline(chosen).run(loaded, context)
-    text = format_passes(chosen)
-    files: tuple[Path, ...] = ()
-    if out is not None and not dry_run:
+    return _saved(chosen, optimized, before, source, None if dry_run else out, overwrite=overwrite)
+
+
+def _saved(
+    passes: tuple[Pass, ...],
+    optimized: Optimized,
+    before: int,
+    source: Path | None,
+    out: str | Path | None,
+    *,
+    overwrite: bool,
+    note: str = "",
+) -> Made:
+    text, files = format_passes(passes), tuple[Path, ...]()
+    if out is not None:
         files = model_file.save(optimized.model, out, overwrite=overwrite, provenance=provenance(text, source))
-    return Made(text, optimized, before, model_file.size_of(files[0] if files else optimized.model), files, source)
+    size = model_file.size_of(files[0] if files else optimized.model)
+    return Made(text, optimized, before, size, files, source, note)
 
 
 def quantize(
@@ -128,14 +144,15 @@ def quantize(
     read: ReadOptions | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
+    progress: Progress | None = None,
 ) -> Made:
-    """Quantize `model` to INT8, `static` (needs data) or `dynamic`, after simplifying it.
+    """Quantize `model` to INT8, `static` (needs data) or `dynamic`, after simplifying it; or `auto`, as is best.
 
     Args:
         model: stays as it is.
         out: file to write; None for none.
-        mode: `static` or `dynamic`.
-        options: of the pass `quantize-static` or `quantize-dynamic`.
+        mode: `static`, `dynamic`, or `auto`: the fastest form that was measured to be close to the model.
+        options: of the pass `quantize-static` or `quantize-dynamic`; with `auto`, `effort` as `normal` or `high`.
         simplify: fold and fuse first, which quantizes better.
         data: samples to calibrate on.
         target: processor the result is for.
@@ -143,12 +160,15 @@ def quantize(
         read: how `data` is read.
         overwrite: whether `out` may exist.
         dry_run: do everything but save.
+        progress: told how far a long search is.
 
     Raises:
-        UsageError: ONX101 no such mode, ONX109 static without data; and as `apply_passes`.
+        UsageError: ONX101 no such mode or effort, ONX109 static or auto without data; and as `apply_passes`.
     """
-    if mode not in ("static", "dynamic"):
-        raise UsageError("ONX101", "unknown mode", where=mode, hint="It is static or dynamic.")
+    if mode not in ("auto", "static", "dynamic"):
+        raise UsageError("ONX101", "unknown mode", where=mode, hint="It is auto, static or dynamic.")
+    if mode == "auto":
+        return _auto(model, out, options or {}, data, target, seed, read, overwrite, dry_run, progress)
     quantizer = make_pass(f"quantize-{mode}", options or {})
     if data is None and Need.CALIBRATION in quantizer.needs:
         raise UsageError(
@@ -158,8 +178,50 @@ def quantize(
         )
     passes = (*((Simplify(),) if simplify else ()), quantizer)
     return apply_passes(
-        model, passes, data=data, target=target, seed=seed, read=read, out=out, overwrite=overwrite, dry_run=dry_run
+        model,
+        passes,
+        data=data,
+        target=target,
+        seed=seed,
+        read=read,
+        out=out,
+        overwrite=overwrite,
+        dry_run=dry_run,
+        progress=progress,
     )
+
+
+def _auto(
+    model: Given,
+    out: str | Path | None,
+    options: Mapping[str, object],
+    data: object,
+    target: str,
+    seed: int,
+    read: ReadOptions | None,
+    overwrite: bool,
+    dry_run: bool,
+    progress: Progress | None,
+) -> Made:
+    effort = options.get("effort", "normal")
+    if set(options) - {"effort"} or effort not in ("normal", "high"):
+        raise UsageError(
+            "ONX101", "unknown option", where=f"{dict(options)}", hint="It is effort=normal or effort=high."
+        )
+    if data is None:
+        raise UsageError("ONX109", "choosing how to quantize needs samples", hint="Give some with --data.")
+    context = Context(target_of(target), seed=seed)
+    model = given(model)
+    source = None if isinstance(model, ir.Model) else model
+    if out is not None:
+        refuse_output_file(Path(out), overwrite=overwrite, source=source)
+    loaded = model_file.as_graph(model)
+    samples = open_samples(data, signature_of(loaded), options=read)
+    context = context if progress is None else replace(context, progress=progress)
+    chosen = choose(loaded, samples, context, effort)
+    form, before = chosen.form, model_file.size_of(model)
+    out = None if dry_run else out
+    return _saved(form.passes, form.built, before, source, out, overwrite=overwrite, note=chosen.reason)
 
 
 def made_document(model: Path, made: Made) -> Document:
@@ -169,6 +231,7 @@ def made_document(model: Path, made: Made) -> Document:
         f"{model}, {units.size(made.size_before)}, became {units.size(made.size_after)}: "
         f"{units.times(made.size_before / max(made.size_after, 1))} smaller."
     ]
+    lines += [made.note] if made.note else []
     lines += reasons(skip for step in steps for skip in step.skipped)
     if made.files:
         lines.append(
@@ -178,6 +241,7 @@ def made_document(model: Path, made: Made) -> Document:
         lines.append("Dry run: nothing was written.")
     data = {
         "passes": made.passes,
+        "note": made.note,
         "steps": [step_data(step) for step in steps],
         "size_before_bytes": made.size_before,
         "size_after_bytes": made.size_after,

@@ -75,9 +75,10 @@ def _as_it_was_quantized(model: ir.Model, quantized: ir.Model) -> ir.Model | Non
     freeze_weights(plain)
     lift_constants(plain)
     name_nodes(plain)
-    simplified = Pipeline((Simplify(),)).run(model, Context(detect())).model
-    name_nodes(simplified)
-    best = max((simplified, plain), key=lambda m: names_in_common(m, quantized))
+    forms = [Pipeline((Simplify(fuse=fuse),)).run(model, Context(detect())).model for fuse in (True, False)]
+    for form in forms:
+        name_nodes(form)
+    best = max((*forms, plain), key=lambda m: names_in_common(m, quantized))
     return best if names_in_common(best, quantized) else None
 
 

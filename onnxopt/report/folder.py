@@ -1,6 +1,7 @@
 """The files of a run folder; nothing else in it is ever touched."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import onnx_ir as ir
@@ -20,8 +21,11 @@ from onnxopt.samples import Samples
 
 BEST, RECORD, PAGE, MANIFEST = "best.onnx", "run.json", "report.html", "MANIFEST.sha256"
 PAPER, GOLDEN = "report.md", "golden.npz"
-BEST_DATA = f"{BEST}.data"
-OURS = (BEST, BEST_DATA, RECORD, PAGE, PAPER, GOLDEN, MANIFEST)
+SMALLEST, FASTEST, JOURNAL = "smallest.onnx", "fastest.onnx", "journal.jsonl"
+OURS = (
+    *(name for model in (BEST, SMALLEST, FASTEST) for name in (model, f"{model}.data")),
+    *(RECORD, PAGE, PAPER, GOLDEN, MANIFEST, JOURNAL),
+)
 
 
 class RunFolder:
@@ -30,13 +34,26 @@ class RunFolder:
     Args:
         path: may not exist yet.
         overwrite: whether it may hold something.
+        resume: whether it holds a search that goes on.
 
     Attributes:
         began: whether anything was written.
     """
 
-    def __init__(self, path: Path, overwrite: bool) -> None:
-        self.path, self.overwrite, self.began = path, overwrite, False
+    def __init__(self, path: Path, overwrite: bool, resume: bool = False) -> None:
+        self.path, self.overwrite, self.resume, self.began = path, overwrite, resume, False
+
+    @property
+    def journal(self) -> Path:
+        """The file of what the search measured."""
+        return self.path / JOURNAL
+
+    @property
+    def command(self) -> str | None:
+        """The command line of the search that goes on; None where there is none."""
+        with suppress(OSError, ValueError):
+            return RunRecord.model_validate_json((self.path / RECORD).read_bytes()).command
+        return None
 
     def refuse(self, model: Path | None) -> None:
         """Refuse a folder that cannot be used, before any work is done; leaves no trace.
@@ -51,12 +68,13 @@ class RunFolder:
         refuse_unwritable(self.path)
         if not self.path.is_dir() or not any(self.path.iterdir()):
             return
-        if not self.overwrite:
+        if not self.overwrite and not self.resume:
             raise FileError(
                 "ONX502",
                 "the output folder is not empty",
                 where=str(self.path),
-                hint=f"Choose another with --out, or pass --overwrite, which replaces only {', '.join(OURS)}.",
+                hint=f"Choose another with --out, or pass --resume to go on with the search in it, or --overwrite, "
+                f"which replaces only {', '.join(OURS)}.",
             )
         if model is not None and model.resolve() in {(self.path / name).resolve() for name in OURS}:
             raise FileError(
@@ -76,6 +94,9 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             for name in (RECORD, PAGE, PAPER, GOLDEN, MANIFEST):
                 (self.path / name).unlink(missing_ok=True)
+            if not self.resume:
+                self.drop(SMALLEST)
+                self.drop(FASTEST)
         except OSError as error:
             raise FileError(
                 "ONX503", "cannot write the output", where=str(self.path), why=error.strerror or ""
@@ -87,13 +108,22 @@ class RunFolder:
         best = self.path / BEST
         if not passes and original is not None and not external_files(original):
             model_file.atomic_write_bytes(best, original.read_bytes(), overwrite=True)
-            files: tuple[Path, ...] = (best,)
-        else:
-            about = provenance(format_passes(tuple(passes)), original) if passes else None
-            files = model_file.save(model, best, overwrite=True, provenance=about)
-        if self.path / BEST_DATA not in files:
-            (self.path / BEST_DATA).unlink(missing_ok=True)
+            (self.path / f"{BEST}.data").unlink(missing_ok=True)
+            return (best,)
+        return self.save(BEST, model, passes, original)
+
+    def save(self, name: str, model: ir.Model, passes: Sequence[Pass], original: Path | None) -> tuple[Path, ...]:
+        """Write a model that says what it was made of, and return its files."""
+        about = provenance(format_passes(tuple(passes)), original) if passes else None
+        files = model_file.save(model, self.path / name, overwrite=True, provenance=about)
+        if self.path / f"{name}.data" not in files:
+            (self.path / f"{name}.data").unlink(missing_ok=True)
         return files
+
+    def drop(self, name: str) -> None:
+        """Remove a model, if it is there."""
+        for file in (name, f"{name}.data"):
+            (self.path / file).unlink(missing_ok=True)
 
     def write_golden(self, samples: Samples, optimization: str) -> None:
         """Write golden.npz: a few of `samples` with the outputs of best.onnx."""
@@ -112,5 +142,5 @@ class RunFolder:
         # On a full disk the run ends before there is any model.
         written = (BEST, RECORD, PAGE, PAPER) if record.best else (RECORD, PAGE, PAPER)
         # A run that was interrupted or failed has no golden outputs.
-        golden = (GOLDEN,) if (self.path / GOLDEN).exists() else ()
-        model_file.write_manifest(self.path, [self.path / name for name in (*written, *golden)])
+        others = [name for name in (GOLDEN, SMALLEST, FASTEST) if (self.path / name).exists()]
+        model_file.write_manifest(self.path, [self.path / name for name in (*written, *others)])

@@ -58,6 +58,11 @@ def prepare(
     prune: bool = False,
     train: bool = False,
     time_limit_s: float | None = None,
+    trial_timeout_s: float | None = None,
+    memory_limit: str | int | None = None,
+    cluster: str | None = None,
+    bench: str | None = None,
+    tls: tuple[str, str, str] | None = None,
     target_latency: str | None = None,
     target_size: str | None = None,
     strategy: str | None = None,
@@ -86,6 +91,11 @@ def prepare(
         "prune": prune,
         "train": train,
         "time_limit_s": time_limit_s,
+        "trial_timeout_s": trial_timeout_s,
+        "memory_limit_bytes": None if memory_limit is None else bytes_of(memory_limit),
+        "cluster": cluster,
+        "bench": bench,
+        "tls": tls,
         "aim": aim_of(target_latency, target_size),
     }
     settings = Settings(**{key: value for key, value in chosen.items() if value is not None})  # type: ignore[arg-type]
@@ -128,6 +138,20 @@ def aim_of(target_latency: str | None, target_size: str | None) -> Aim | None:
     if target_latency is not None:
         return Aim.parse("latency", target_latency)
     return None if target_size is None else Aim.parse("size", target_size)
+
+
+def bytes_of(text: str | int) -> int:
+    """Return the number of bytes that `2GB` or a number says.
+
+    Raises:
+        UsageError: ONX101 it cannot be read.
+    """
+    if isinstance(text, int):
+        return text
+    aim = Aim.parse("size", text)
+    if aim.relative:
+        raise UsageError("ONX101", "a memory limit is no share", where=text, hint="Write a size such as 2GB.")
+    return int(aim.value)
 
 
 def goal_of(goal: str | Goal) -> Goal:

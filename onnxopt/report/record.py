@@ -96,6 +96,9 @@ class TrialRecord(Part):
 
     name: str
     passes: str
+    predicted: float | None = Field(
+        default=None, description="share of the original's time (or bytes) it was chosen for"
+    )
     verdict: str
     reason: str
     steps: tuple[StepRecord, ...]
@@ -173,6 +176,9 @@ class SettingsRecord(Part):
     train: bool = False
     time_limit_s: float | None = None
     aim: str | None = None
+    trial_timeout_s: float | None = None
+    memory_limit_bytes: int | None = None
+    cluster: str | None = None
     seed: int
 
 
@@ -238,6 +244,8 @@ class RunRecord(Part):
     best: tuple[FileRecord, ...] = Field(description="best.onnx, and its external data if there is any")
     stopped: str = Field(default="", description="why not everything planned was tried; empty when it was")
     aim_reached: bool | None = Field(default=None, description="whether best.onnx reaches the aim; null without one")
+    smallest: str | None = Field(default=None, description="trial in smallest.onnx, inside the budget but not proved")
+    fastest: str | None = Field(default=None, description="trial in fastest.onnx, inside the budget but not proved")
     pareto: tuple[str, ...] = Field(default=(), description="trials that none beats at speed, size and score at once")
     analysis: AnalysisRecord | None = Field(default=None, description="what explains the run; null when not measured")
 

@@ -1,9 +1,11 @@
 """What happens in a run, written down as it happens."""
 
+import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 import onnx_ir as ir
 
@@ -12,7 +14,7 @@ from onnxopt.catalog import format_passes
 from onnxopt.errors import FileError, OnnxoptError, first_line
 from onnxopt.pipeline import Pass
 from onnxopt.report.analysis import analyze
-from onnxopt.report.folder import BEST, RunFolder
+from onnxopt.report.folder import BEST, FASTEST, SMALLEST, RunFolder
 from onnxopt.report.job import Job
 from onnxopt.report.provenance import provenance
 from onnxopt.report.record import FileRecord, RunRecord
@@ -25,10 +27,14 @@ from onnxopt.report.recording import (
     trial_record,
 )
 from onnxopt.report.repro import Origin, repro_command
+from onnxopt.search.journal import Journal
 from onnxopt.search.observer import Observer
 from onnxopt.search.optimize import search
 from onnxopt.search.pareto import pareto_front
-from onnxopt.search.trial import Candidate, SearchResult, Trial
+from onnxopt.search.trial import Candidate, SearchResult, Trial, Verdict
+
+_HOW = {"time_limit_s", "trial_timeout_s", "memory_limit_bytes", "cluster"}
+"""Settings that do not change what is measured."""
 
 
 class Recorder:
@@ -46,13 +52,14 @@ class Recorder:
         self.job, self.folder, self.origin, self.observer = job, folder, origin, observer
         self.trials: list[Trial] = []
         self.leader: Trial | None = None
+        self.extremes = dict[str, Trial]()
         self.begun = time.perf_counter()
         self.record = RunRecord(
             status="running",
             reason="the search has not ended",
             started=datetime.now(UTC).isoformat(timespec="seconds"),
             duration_s=0.0,
-            command=command,
+            command=(folder.command if folder.resume else None) or command,
             repro=None,
             model=model_record(job.model, job.path),
             # Reads every sample once, so that bad ones are found before anything is written.
@@ -70,13 +77,32 @@ class Recorder:
             confidence=None,
             best=(),
         )
+        self.journal = Journal(folder.journal, self._about(), resume=folder.resume)
+
+    def _about(self) -> dict[str, str]:
+        """Return what measurements depend on; a search whose does not differ may be resumed."""
+        record = self.record
+        settings = record.settings.model_dump(mode="json", exclude=_HOW)
+        about = {f"setting {key}": str(value) for key, value in settings.items()}
+        parts = record.data.model_dump(mode="json").items()
+        about |= {f"{part} samples": str(samples["fingerprint"]) for part, samples in parts}
+        about["model"] = (
+            hashlib.sha256(model_file.to_bytes(self.job.model)).hexdigest()
+            if (model_file.fits_protobuf(self.job.model))
+            else str(record.model.sha256)
+        )
+        environment = record.environment
+        return about | {"metric": record.metric, "processor": environment.cpu, "versions": str(environment.versions)}
 
     def run(self) -> tuple[RunRecord, ir.Model]:
         """Search, and return the record and the model in best.onnx; raises like `onnxopt.optimize`."""
         size = self.record.model.size_bytes
         try:
-            result = search(self.job.model, self.job.parts, self.job.metric, self.job.settings, self, size, self._stamp)
+            job = self.job
+            result = search(job.model, job.parts, job.metric, job.settings, self, size, self._stamp, self.journal)
         except KeyboardInterrupt:
+            if self.folder.began:
+                self.journal.interrupted()
             self._end("interrupted", self._interrupted())
             raise
         except Exception as error:
@@ -101,7 +127,9 @@ class Recorder:
     def planned(self, candidates: Sequence[Candidate]) -> None:
         """Begin the folder: the baseline could be measured."""
         self.folder.begin()
-        self._save_best(None, self.job.model)
+        if not self.journal.resumed:
+            self._save_best(None, self.job.model)
+        self.folder.write_record(self.record)
         self.observer.planned(candidates)
 
     def started(self, candidate: Candidate) -> None:
@@ -118,6 +146,14 @@ class Recorder:
     def progress(self, what: str, done: int, total: int) -> None:
         """Pass it on."""
         self.observer.progress(what, done, total)
+
+    def within(self, model: ir.Model, trial: Trial) -> None:
+        """Write it to the folder where it is the smallest or the fastest so far."""
+        for name, cost in _COSTS.items():
+            if name not in self.extremes or cost(trial) < cost(self.extremes[name]):
+                self.extremes[name] = trial
+                self.folder.save(name, model, trial.candidate.passes, self.job.path)
+        self.observer.within(model, trial)
 
     def best(self, model: ir.Model, trial: Trial) -> None:
         """Write it to the folder at once."""
@@ -163,6 +199,7 @@ class Recorder:
         self.trials = list(result.trials)
         proof = next((p for p in result.proofs if p.accepted), None)
         self._save_best(result.winner, result.model)
+        self._settle(result)
         self.observer.progress("explaining the result", 0, 1)
         best = None if result.winner is None else result.model
         passes = () if result.winner is None else result.winner.candidate.passes
@@ -172,6 +209,8 @@ class Recorder:
             analysis=analysis,
             stopped=result.stopped,
             aim_reached=result.aim_reached,
+            smallest=self._extreme(SMALLEST),
+            fastest=self._extreme(FASTEST),
             pareto=tuple(trial.candidate.name for trial in pareto_front(result.trials)),
             status="kept-original" if result.winner is None else "won",
             reason=result.reason,
@@ -179,6 +218,41 @@ class Recorder:
             proofs=tuple(map(proof_record, result.proofs)),
             confidence=None if proof is None or result.winner is None else proof.confidence,
         )
+        if not result.stopped:
+            self.journal.drop_models()
         self.folder.write_golden(self.job.parts.holdout, settings.runtime.optimization)
         self.folder.finish(self.record)
         return self.record, result.model
+
+    def _settle(self, result: SearchResult) -> None:
+        """Leave the smallest and the fastest of those that did not fail on the proof, where they are not the best."""
+        inside = [t for t in result.trials if t.verdict in (Verdict.WITHIN, Verdict.WINNER)]
+        for name, cost in _COSTS.items():
+            trial = min(inside, key=cost, default=None)
+            written = self.extremes.pop(name, None)
+            if trial is not None and trial.verdict is Verdict.WITHIN:
+                if written is not None and written.candidate == trial.candidate:
+                    self.extremes[name] = trial
+                    continue
+                model = self.journal.model(trial.candidate)
+                if model is not None:
+                    self.folder.save(name, model, trial.candidate.passes, self.job.path)
+                    self.extremes[name] = trial
+                    continue
+            self.folder.drop(name)
+
+    def _extreme(self, name: str) -> str | None:
+        return self.extremes[name].candidate.name if name in self.extremes else None
+
+
+def _size(trial: Trial) -> float:
+    return float(trial.size_bytes or 0)
+
+
+def _time(trial: Trial) -> float:
+    assert trial.latency is not None
+    assert trial.latency.speedup is not None
+    return 1 / trial.latency.speedup.value
+
+
+_COSTS: Mapping[str, Callable[[Trial], float]] = MappingProxyType({SMALLEST: _size, FASTEST: _time})

@@ -68,6 +68,7 @@ def trial_record(trial: Trial) -> record.TrialRecord:
     return record.TrialRecord(
         name=trial.candidate.name,
         passes=format_passes(trial.candidate.passes),
+        predicted=trial.candidate.predicted,
         verdict=trial.verdict.value,
         reason=trial.reason,
         steps=tuple(record.StepRecord.model_validate(step_data(step)) for step in trial.steps),
@@ -144,6 +145,9 @@ def settings_record(settings: Settings) -> record.SettingsRecord:
         train=settings.train,
         time_limit_s=settings.time_limit_s,
         aim=None if settings.aim is None else f"{settings.aim.kind} {settings.aim}",
+        trial_timeout_s=settings.trial_timeout_s,
+        memory_limit_bytes=settings.memory_limit_bytes,
+        cluster=settings.cluster,
         seed=settings.seed,
     )
 

@@ -70,6 +70,11 @@ def optimize(
     prune: bool = False,
     train: bool = False,
     time_limit_s: float | None = None,
+    trial_timeout_s: float | None = None,
+    memory_limit: str | int | None = None,
+    cluster: str | None = None,
+    bench: str | None = None,
+    tls: tuple[str, str, str] | None = None,
     target_latency: str | None = None,
     target_size: str | None = None,
     strategy: str | None = None,
@@ -78,6 +83,7 @@ def optimize(
     seed: int = 0,
     out: str | Path = "onnxopt-run",
     overwrite: bool = False,
+    resume: bool = False,
     observer: Observer | None = None,
     command: str | None = None,
 ) -> Run:
@@ -104,6 +110,12 @@ def optimize(
         prune: whether to remove channels too, which takes minutes more.
         train: whether a pruned model that loses too much may learn from the original; needs torch.
         time_limit_s: after which no further candidate is started.
+        trial_timeout_s: time after which building and scoring one candidate is given up; each then runs in a process of
+            its own, so that a crash ends that candidate only.
+        memory_limit: of such a process, in bytes or as `2GB`.
+        cluster: address of a Dask scheduler whose workers build, score and time candidates, such as `tcp://host:8786`.
+        bench: resource of the workers that time models; None for those of this kind of processor.
+        tls: files of the authority, the certificate and the key for the connection to the cluster.
         target_latency: such as `10ms` or `0.5x`; the search ends when it is reached.
         target_size: such as `2MB` or `0.25x`, likewise.
         strategy: `mobile`, `edge`, `realtime`, `server` or `size`, which decide `goal`, `prune` and `train`.
@@ -112,6 +124,7 @@ def optimize(
         seed: of everything random.
         out: folder to write.
         overwrite: whether files of an earlier run in `out` may be replaced; other files are never touched.
+        resume: go on with the search that was begun in `out` with the same arguments; what it measured is kept.
         observer: told every step.
         command: the command line, for the record.
 
@@ -123,7 +136,7 @@ def optimize(
     path = None if isinstance(model, ir.Model) else model
     if path is not None and not path.exists():
         raise FileError("ONX501", "the model file does not exist", where=str(path), hint="Check the path.")
-    folder = RunFolder(Path(out), overwrite)
+    folder = RunFolder(Path(out), overwrite, resume)
     folder.refuse(path)
     job = prepare(
         model,
@@ -143,6 +156,11 @@ def optimize(
         prune=prune,
         train=train,
         time_limit_s=time_limit_s,
+        trial_timeout_s=trial_timeout_s,
+        memory_limit=memory_limit,
+        cluster=cluster,
+        bench=bench,
+        tls=tls,
         target_latency=target_latency,
         target_size=target_size,
         strategy=strategy,

@@ -8,20 +8,33 @@ from onnxopt.measure.accuracy import Evaluation, Progress, evaluate
 from onnxopt.measure.score import Metric
 from onnxopt.measure.session import Runtime
 from onnxopt.model_file import Given, as_graph, signature_of
+from onnxopt.quantization.isa import Target, target_of
+from onnxopt.quantization.simulation import Simulation
+from onnxopt.quantization.simulation import simulate as simulate_on
 from onnxopt.report import units
-from onnxopt.report.document import Column, Document, Table
+from onnxopt.report.document import Column, Document, Table, Text
 from onnxopt.report.job import choose_metric
 from onnxopt.report.recording import score_record
 from onnxopt.samples import ReadOptions, open_samples
 
 
 @dataclass(frozen=True)
+class ScoredThere:
+    """A model's score as another processor would give it."""
+
+    target: Target
+    simulation: Simulation
+    evaluation: Evaluation
+
+
+@dataclass(frozen=True)
 class Scored:
-    """A model's score, and what it was measured on."""
+    """A model's score, and what it was measured on; and its scores on simulated processors."""
 
     metric: Metric
     samples: str
     evaluation: Evaluation
+    there: tuple[ScoredThere, ...] = ()
 
 
 def score(
@@ -36,13 +49,16 @@ def score(
     limit: int | None = None,
     read: ReadOptions | None = None,
     seed: int = 0,
+    simulate: str | None = None,
     progress: Progress | None = None,
 ) -> Scored:
-    """Return the metric of `model` on labelled samples.
+    """Return the metric of `model` on labelled samples, here and as on each of the targets in `simulate`.
 
     Raises:
         DataError: ONX208 there are no labels.
+        UsageError: ONX102 no such target.
     """
+    targets = [target_of(name.strip()) for name in simulate.split(",")] if simulate else []
     graph = as_graph(model)
     samples = open_samples(data, signature_of(graph), labels=labels, options=read, limit=limit)
     chosen = choose_metric(metric, samples.labels, output, threshold)
@@ -53,7 +69,13 @@ def score(
             where=samples.name,
             hint="Give --labels; to compare two models without labels use `onnxopt compare`.",
         )
-    return Scored(chosen, samples.name, evaluate(graph, samples, chosen, runtime, seed=seed, progress=progress))
+    here = evaluate(graph, samples, chosen, runtime, seed=seed, progress=progress)
+    there = []
+    for target in targets:
+        found = simulate_on(graph, target, runtime)
+        scored = evaluate(found.model, samples, chosen, found.runtime, seed=seed, progress=progress)
+        there.append(ScoredThere(target, found, scored))
+    return Scored(chosen, samples.name, here, tuple(there))
 
 
 def score_document(path: Path, scored: Scored) -> Document:
@@ -63,7 +85,31 @@ def score_document(path: Path, scored: Scored) -> Document:
     row = (str(path), scored.metric.name, *_cells(found, unit), str(found.n))
     record = score_record(found).model_dump(mode="json")
     data = {"model": str(path), "data": scored.samples, "metric": scored.metric.name, "unit": unit, **record}
-    return Document((Table(columns, (row,)),), data)
+    if not scored.there:
+        return Document((Table(columns, (row,)),), data)
+    rows = [(*row, "this machine")]
+    for one in scored.there:
+        rows.append(
+            (str(path), scored.metric.name, *_cells(one.evaluation, unit), str(one.evaluation.n), one.target.name)
+        )
+    data["simulated"] = [_record_there(one) for one in scored.there]
+    notes = [line for one in scored.there for line in _notes(one)]
+    return Document((Table((*columns, Column("as on")), tuple(rows)), Text(tuple(notes))), data)
+
+
+def _record_there(one: ScoredThere) -> dict[str, object]:
+    found = one.simulation
+    layers: dict[str, object] = {"saturating_pairs": dict(found.saturating), "not_simulated": dict(found.left)}
+    return {"target": one.target.name, **score_record(one.evaluation).model_dump(mode="json"), **layers}
+
+
+def _notes(one: ScoredThere) -> list[str]:
+    found, name = one.simulation, one.target.name
+    if one.target.reduce_range:
+        lines = [f"{name}: {len(found.saturating)} layers have weights whose products can saturate at 16 bits."]
+    else:
+        lines = [f"{name}: products are exact."]
+    return lines + [f"{name}: {layer} is computed as here: {why}." for layer, why in found.left.items()]
 
 
 def _cells(score: Evaluation, unit: str) -> tuple[str, str]:

@@ -99,10 +99,14 @@ class Bar:
             return f"measured again, its speed of {speedup.value:.2f}x the original's did not hold"
         if proof.drop.broken:
             return "on the hold-out part it gives NaN or infinite outputs where the original does not"
-        return (
+        found = (
             f"on {proof.drop.n} hold-out samples it {self.changed(proof.drop)}; inside "
             f"{self.said(self.allowed_drop)} with probability {proof.confidence:.2f}, {proof.asked:.3g} is asked for"
         )
+        needed = proof.drop.samples_needed(self.allowed_drop, proof.asked)
+        if needed is None or needed <= proof.drop.n:
+            return found
+        return f"{found}; about {needed} such samples would show it, were the drop the same on them"
 
     def changed(self, drop: Drop) -> str:
         """Return how the score changed, in words."""

@@ -8,6 +8,7 @@ import hashlib
 import platform
 import socket
 import sys
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from distributed.security import Security
 
 BENCH = "bench"
-RETRIES = 3
-"""Times a task is run again when its worker was lost."""
 
 
 def bench_resource(machine: str | None = None) -> str:
@@ -34,6 +33,9 @@ def bench_resource(machine: str | None = None) -> str:
 @dataclass
 class Cluster:
     """A connection to a Dask scheduler; a context manager.
+
+    The scheduler gives the tasks of a lost worker to others, as often as its `distributed.scheduler.allowed-failures`
+    says; results that were lost with it are computed again.
 
     Attributes:
         anywhere: executor for tasks that any worker may run.
@@ -49,24 +51,27 @@ class Cluster:
         """Connect.
 
         Raises:
-            UsageError: ONX108 `distributed` is not installed.
+            UsageError: ONX101 it is no address, ONX108 `distributed` is not installed.
             NativeError: ONX407 the scheduler cannot be reached.
         """
         client_class = _distributed().Client
+        require_scheduler(self.address, self.timeout_s)
         try:
             self.client: Any = client_class(
                 self.address, timeout=self.timeout_s, security=self.security, set_as_default=False
             )
-        except (OSError, TimeoutError, ValueError) as error:
+        except (OSError, TimeoutError, ValueError, TypeError) as error:  # TypeError: tls:// without its files
             raise NativeError(
                 "ONX407",
                 "the cluster's scheduler cannot be reached",
                 where=self.address,
                 why=first_line(error),
-                hint="Start one with: dask scheduler",
+                hint="Start one with: dask scheduler; tls:// needs --tls.",
             ) from error
-        self.anywhere: Executor = self.client.get_executor(pure=False, retries=RETRIES)
-        self.bench: Executor = self.client.get_executor(pure=False, retries=RETRIES, resources={self.resource: 1})
+        # It drops copies that no task waits for just now: models would travel again and again.
+        self.client.amm.stop()
+        self.anywhere: Executor = self.client.get_executor(pure=False)
+        self.bench: Executor = self.client.get_executor(pure=False, resources={self.resource: 1})
         return self
 
     def __exit__(
@@ -95,8 +100,32 @@ class Cluster:
 
         Equal data has one handle, whoever shares it.
         """
-        key = f"onnxopt-{hashlib.sha256(data).hexdigest()}"
-        return self.client.scatter({key: data}, hash=False)[key]
+        # Scattered data would be lost with the worker that holds it; the result of a task is made again.
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Sending large graph")
+            return self.client.submit(_same, data, key=f"onnxopt-{hashlib.sha256(data).hexdigest()}")
+
+
+def _same(data: bytes) -> bytes:
+    return data
+
+
+def security_of(tls: tuple[str, str, str] | None) -> "Security | None":
+    """Return Dask's own description of an encrypted connection.
+
+    Args:
+        tls: files of the authority, the certificate and the key.
+
+    Raises:
+        UsageError: ONX108 `distributed` is not installed.
+    """
+    if tls is None:
+        return None
+    _distributed()
+    from distributed.security import Security
+
+    authority, certificate, key = tls
+    return Security(tls_ca_file=authority, tls_client_cert=certificate, tls_client_key=key, require_encryption=True)
 
 
 def require_scheduler(address: str, timeout_s: float = 10.0) -> None:
@@ -127,19 +156,19 @@ def require_scheduler(address: str, timeout_s: float = 10.0) -> None:
         ) from error
 
 
-def worker_command(address: str, *, bench: bool, threads: int, name: str | None, tls: Sequence[str]) -> list[str]:
-    """Return the command that starts a worker: Dask's own, with the right resources and one task at a time.
+def worker_command(address: str, *, bench: bool, tasks: int, name: str | None, tls: Sequence[str]) -> list[str]:
+    """Return the command that starts a worker: Dask's own, with the right resources and a process for each task.
 
     Args:
         address: of the scheduler.
         bench: whether models may be timed on this machine.
-        threads: tasks at a time; always one where models are timed, which must not disturb each other.
+        tasks: at a time; always one where models are timed, which must not disturb each other.
         name: of the worker; None to let Dask choose.
         tls: further words of Dask's TLS options.
     """
     _distributed()
-    command = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--no-dashboard", "--nworkers", "1"]
-    command += ["--nthreads", "1" if bench else str(threads)]
+    command = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--no-dashboard", "--nthreads", "1"]
+    command += ["--nworkers", "1" if bench else str(tasks)]
     if bench:
         command += ["--resources", f"{bench_resource()}=1"]
     if name:

@@ -26,6 +26,9 @@ class Observer(Protocol):
     def progress(self, what: str, done: int, total: int) -> None:
         """A long step got further."""
 
+    def within(self, model: ir.Model, trial: Trial) -> None:
+        """A model inside the budget."""
+
     def best(self, model: ir.Model, trial: Trial) -> None:
         """The best so far inside the budget."""
 
@@ -46,6 +49,9 @@ class Silent:
         """Nothing."""
 
     def progress(self, what: str, done: int, total: int) -> None:
+        """Nothing."""
+
+    def within(self, model: ir.Model, trial: Trial) -> None:
         """Nothing."""
 
     def best(self, model: ir.Model, trial: Trial) -> None:

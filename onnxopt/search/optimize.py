@@ -2,15 +2,18 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import onnx_ir as ir
 
 from onnxopt import model_file
+from onnxopt.catalog import format_passes, parse
 from onnxopt.errors import DataError, ModelError, NativeError
-from onnxopt.measure.judge import FidelityJudge, Judge, LabelJudge
-from onnxopt.measure.latency import Latency, measure_latency
+from onnxopt.measure.judge import Judge
+from onnxopt.measure.latency import Latency
+from onnxopt.measure.latency_table import cache_folder
 from onnxopt.measure.score import Metric
 from onnxopt.pipeline import Context, Pass, Pipeline
 from onnxopt.quantization.isa import target_of
@@ -19,8 +22,14 @@ from onnxopt.samples import Samples
 from onnxopt.search.aim import Aim
 from onnxopt.search.bar import MOST_PROOFS, Bar
 from onnxopt.search.budget import Goal
+from onnxopt.search.cluster import Cluster, bench_resource, security_of
+from onnxopt.search.executor import Isolated
+from onnxopt.search.journal import Journal
+from onnxopt.search.layer_times import LayerTimes
+from onnxopt.search.mix import ROUNDS, Mixer, quantizer_of
 from onnxopt.search.observer import Observer, Silent
 from onnxopt.search.parts import Parts, typical_feeds
+from onnxopt.search.runner import LOST, Apart, Here, Runner, Work, judge_of
 from onnxopt.search.sensitivity import rank_layers
 from onnxopt.search.settings import Settings
 from onnxopt.search.strategies import (
@@ -34,6 +43,7 @@ from onnxopt.search.strategies import (
     recovered,
     static_pass,
 )
+from onnxopt.search.tables import Tables, tables_of
 from onnxopt.search.trial import Candidate, Proof, SearchResult, Trial, Verdict
 
 Stamp = Callable[[ir.Model, tuple[Pass, ...]], ir.Model]
@@ -50,6 +60,7 @@ def search(
     observer: Observer | None = None,
     size_bytes: int | None = None,
     stamp: Stamp | None = None,
+    journal: Journal | None = None,
 ) -> SearchResult:
     """Return the best model inside the budget, proved on the hold-out part, or the original with the reason.
 
@@ -61,6 +72,7 @@ def search(
         observer: told every step.
         size_bytes: of the file the model came from; None to go by its size when saved again.
         stamp: makes of a built model the one that is saved, so that what is measured is what ships; None for as it is.
+        journal: where measurements are written down, and taken from; None for nowhere.
 
     A candidate that is not faster than the original, larger than it, over the budget, or that cannot be built or run
     never wins, and each says why.
@@ -71,7 +83,9 @@ def search(
         ModelError: ONX304 the original cannot be loaded.
         NativeError: ONX401 the original cannot be run.
     """
-    return _Search(model, parts, metric, settings or Settings(), observer or Silent(), stamp).run(size_bytes)
+    made = _Search(model, parts, metric, settings or Settings(), observer or Silent(), stamp, journal or Journal())
+    with made.at_work():
+        return made.run(size_bytes)
 
 
 class _Search:
@@ -85,7 +99,9 @@ class _Search:
         settings: Settings,
         observer: Observer,
         stamp: Stamp | None,
+        journal: Journal,
     ) -> None:
+        self.journal = journal
         self.stamp = stamp or (lambda built, _: built)
         self.model, self.parts, self.metric, self.settings, self.observer = model, parts, metric, settings, observer
         self.context = Context(
@@ -100,6 +116,31 @@ class _Search:
         self.stopped = ""
         self.began = time.monotonic()
 
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Have a runner while the search lasts."""
+        asked = self.settings
+        work = Work(
+            self.parts.calibration,
+            self.parts.search,
+            self.metric,
+            self.context.target.name,
+            asked.runtime,
+            asked.seed,
+            self.feeds,
+        )
+        if asked.cluster is not None:
+            with Cluster(asked.cluster, asked.bench or bench_resource(), security_of(asked.tls)) as cluster:
+                cluster.require_bench()
+                self.runner: Runner = Apart(self.model, work, cluster.anywhere, cluster.bench, cluster.share)
+                yield
+        elif asked.trial_timeout_s is not None or asked.memory_limit_bytes is not None:
+            self.runner = Apart(self.model, work, Isolated(asked.trial_timeout_s, asked.memory_limit_bytes))
+            yield
+        else:
+            self.runner = Here(self.model, self.context, self.judge, work)
+            yield
+
     def run(self, size_bytes: int | None) -> SearchResult:
         baseline = self._baseline(size_bytes or model_file.size_bytes(self.model))
         assert baseline.score is not None
@@ -109,6 +150,10 @@ class _Search:
         self.observer.baseline(baseline, allowed)
         plan = first_candidates()
         self.observer.planned(plan)
+        self.journal.begin()
+        if self.settings.cluster is not None:
+            score = baseline.score
+            self.runner.announce([c for c in plan if self.journal.trial(c, score) is None])
         for candidate in plan:
             if not self._enough():
                 self._try(candidate)
@@ -116,6 +161,7 @@ class _Search:
         self._place_layers()
         if self.settings.prune:
             self._remove_channels()
+            self._mix_techniques()
         model, proofs = self._prove()
         trials = tuple(self._decided(trial, proofs) for trial in self.trials)
         return SearchResult(
@@ -160,10 +206,7 @@ class _Search:
         return aim.reached(trial.latency.p50_ms, beside.p50_ms)
 
     def _judge(self, samples: Samples) -> Judge:
-        runtime, seed = self.settings.runtime, self.settings.seed
-        if self.metric is None:
-            return FidelityJudge(self.model, samples, runtime, seed=seed)
-        return LabelJudge(self.model, samples, self.metric, runtime, seed=seed)
+        return judge_of(self.model, samples, self.metric, self.settings.runtime, self.settings.seed)
 
     def _baseline(self, size_bytes: int) -> Trial:
         score = self.judge.baseline()
@@ -184,50 +227,79 @@ class _Search:
         )
 
     def _latency(self, models: dict[str, ir.Model], seconds: float) -> dict[str, Latency]:
-        return measure_latency(models, self.feeds, self.settings.runtime, seconds=seconds, seed=self.settings.seed)
+        return self.runner.latency(models, seconds)
 
     def _build(self, candidate: Candidate) -> ir.Model:
         return Pipeline(candidate.passes).run(self.model, self.context).model
 
     def _try(self, candidate: Candidate) -> Trial:
         self.observer.started(candidate)
-        trial, model = self._measure(candidate)
+        trial, model = self._known(candidate)
+        if trial is None:
+            self.journal.started(candidate)
+            trial, model, digest = self._measure(candidate)
+            self.journal.finished(trial, digest, model)
         self.trials.append(trial)
-        within = model is not None and trial.verdict is Verdict.WITHIN
-        if within and (self.leader is None or self.bar.rank(trial) < self.bar.rank(self.leader)):
-            assert model is not None
-            self.leader, self.leader_model = trial, model
-            self.observer.best(model, trial)
+        if model is not None and trial.verdict is Verdict.WITHIN:
+            self.observer.within(model, trial)
+            if self.leader is None or self.bar.rank(trial) < self.bar.rank(self.leader):
+                self.leader, self.leader_model = trial, model
+                self.observer.best(model, trial)
         self.observer.finished(trial)
         return trial
 
-    def _measure(self, candidate: Candidate) -> tuple[Trial, ir.Model | None]:
+    def _known(self, candidate: Candidate) -> tuple[Trial | None, ir.Model | None]:
+        """Return what an earlier part of this search measured, and the model where it may be the best."""
+        trial = self.journal.trial(candidate, self.judge.baseline())
+        if trial is None:
+            return None, None
+        digest = self.journal.digest(candidate)
+        if digest:
+            self.seen.setdefault(digest, candidate.name)
+        if trial.score is None or trial.latency is None or trial.size_bytes is None:
+            return trial, None
+        trial = self._judged(trial)
+        if trial.verdict is not Verdict.WITHIN:
+            return trial, None
         try:
-            built = Pipeline(candidate.passes).run(self.model, self.context)
+            return trial, self._again(candidate)
+        except (ModelError, NativeError) as error:
+            return replace(trial, verdict=Verdict.FAILED, reason=str(error)), None
+
+    def _measure(self, candidate: Candidate) -> tuple[Trial, ir.Model | None, str]:
+        """Return the trial, its model where it was measured, and the checksum of what the passes made."""
+        digest = ""
+        try:
+            built = self.runner.build(candidate)
             last = built.steps[-1]
             if not last.edits:
                 reason = last.skipped[0].reason if last.skipped else f"{last.spec.name} finds nothing to do"
-                return Trial(candidate, Verdict.UNCHANGED, reason, built.steps), None
-            same = self._same_as(built.model, candidate)
-            if same is not None:
-                return Trial(candidate, Verdict.SAME, f"the same model as {same}", built.steps), None
+                return Trial(candidate, Verdict.UNCHANGED, reason, built.steps), None, digest
+            digest = _digest(built.model)
+            earlier = self.seen.setdefault(digest, candidate.name) if digest else candidate.name
+            if earlier != candidate.name:
+                reason = f"the same model as {earlier}"
+                return Trial(candidate, Verdict.SAME, reason, built.steps), None, digest
             model = self.stamp(built.model, candidate.passes)
-            score = self.judge.evaluate(model)
+            score = self.runner.score(candidate, model)
             latency = self._latency({"baseline": self.model, candidate.name: model}, self.settings.latency_s)
         except (ModelError, NativeError) as error:
-            return Trial(candidate, Verdict.FAILED, str(error)), None
-        drop, size, timed = self.judge.drop(score), model_file.size_bytes(model), latency[candidate.name]
-        assert timed.speedup is not None
-        verdict, reason = self.bar.verdict(drop, timed.speedup, size)
-        beside = latency["baseline"]
-        return Trial(candidate, verdict, reason, built.steps, size, score, drop, timed, beside), model
+            if error.code == LOST:
+                raise
+            return Trial(candidate, Verdict.FAILED, str(error)), None, digest
+        beside, size = latency["baseline"], model_file.size_bytes(model)
+        measured = Trial(candidate, Verdict.WITHIN, "", built.steps, size, score, None, latency[candidate.name], beside)
+        return self._judged(measured), model, digest
 
-    def _same_as(self, model: ir.Model, candidate: Candidate) -> str | None:
-        if not model_file.fits_protobuf(model):
-            return None
-        digest = hashlib.sha256(model_file.to_bytes(model)).hexdigest()
-        earlier = self.seen.setdefault(digest, candidate.name)
-        return earlier if earlier != candidate.name else None
+    def _judged(self, trial: Trial) -> Trial:
+        """Return a measured trial with its drop and its verdict."""
+        assert trial.score is not None
+        assert trial.latency is not None
+        assert trial.latency.speedup is not None
+        assert trial.size_bytes is not None
+        drop = self.judge.drop(trial.score)
+        verdict, reason = self.bar.verdict(drop, trial.latency.speedup, trial.size_bytes)
+        return replace(trial, verdict=verdict, reason=reason, drop=drop)
 
     def _keep_harmful_layers(self) -> None:
         """Leave the most harmful layers in float while every static candidate drops too much."""
@@ -240,26 +312,31 @@ class _Search:
         assert spec is not None
         quantized = tuple(edit.target for edit in best.steps[-1].edits)
         weighted = tuple(edit.target for edit in best.steps[-1].edits if edit.action.split()[0] in WEIGHTED)
-        ranked = rank_layers(
-            self._build(Candidate("float", best.candidate.passes[:-1])),
-            spec,
-            weighted,
-            quantized,
-            self.parts.calibration.take(SENSITIVITY_SAMPLES),
-            self.context,
-            self.settings.runtime,
-            lambda done, total: self.observer.progress("sensitivity of layers", done, total),
-        )
+
+        def rank() -> list[str]:
+            ranked = rank_layers(
+                self._build(Candidate("float", best.candidate.passes[:-1])),
+                spec,
+                weighted,
+                quantized,
+                self.parts.calibration.take(SENSITIVITY_SAMPLES),
+                self.context,
+                self.settings.runtime,
+                lambda done, total: self.observer.progress("sensitivity of layers", done, total),
+            )
+            return [each.layer for each in ranked]
+
+        ranked = self.journal.recall(f"layers by harm: {best.candidate.name}", rank)
         for count in keep_counts(len(weighted)):
-            kept = tuple(s.layer for s in ranked[:count])
+            kept = tuple(ranked[:count])
             if self._enough() or self.bar.accurate(self._try(keep_in_float(best.candidate, kept))):
                 return
 
     def _place_layers(self) -> None:
         """Leave those layers of the most accurate static candidate in float that INT8 makes slower."""
-        statics = [t for t in self.trials if static_pass(t.candidate) and t.drop is not None and not t.drop.broken]
-        if statics and not self._enough():
-            self._try(placed(min(statics, key=_placing_order).candidate))
+        best = self._best_static()
+        if best is not None and not self._enough():
+            self._try(placed(best))
 
     def _remove_channels(self) -> None:
         """Remove more and more channels in front of the best so far, while the drop stays inside the budget."""
@@ -277,6 +354,42 @@ class _Search:
                     self._try(pruned(base, PRUNED_LITTLE))
                 return
 
+    def _mix_techniques(self) -> None:
+        """Choose for all layers together from tables of time and loss, and again by what was measured of the choice."""
+        base = self.leader.candidate if self.leader is not None else self._best_static()
+        quantizer = None if base is None else quantizer_of(base)
+        settings = self.settings
+
+        def tables() -> Tables:
+            times = LayerTimes(cache_folder(), settings.runtime)
+            return tables_of(self.model, self.context, self.feeds, settings.runtime, settings.goal, quantizer, times)
+
+        mixer = Mixer(tables)
+
+        def choose() -> list[str]:
+            try:
+                made = mixer.next()
+            except (ModelError, NativeError) as error:
+                self.observer.progress(f"no mix of techniques: {error}", 1, 1)
+                made = None
+            return [] if made is None else [made.name, format_passes(made.passes), str(made.predicted)]
+
+        for number in range(1, ROUNDS + 1):
+            if self._enough():
+                return
+            chosen = self.journal.recall(f"mix {number}", choose)
+            if not chosen:
+                return
+            name, passes, predicted = chosen
+            trial = self._try(Candidate(name, parse(passes), float(predicted)))
+            if trial.drop is None or not self.bar.allowed_drop > 0:
+                return
+            mixer.learn(good=self.bar.accurate(trial), share=max(trial.drop.value, 0.0) / self.bar.allowed_drop)
+
+    def _best_static(self) -> Candidate | None:
+        statics = [t for t in self.trials if static_pass(t.candidate) and t.drop is not None and not t.drop.broken]
+        return min(statics, key=_placing_order).candidate if statics else None
+
     def _prove(self) -> tuple[ir.Model, tuple[Proof, ...]]:
         """Measure finalists on the hold-out part, the best first, until one holds; else return the original."""
         judge = self._judge(self.parts.holdout)
@@ -292,6 +405,8 @@ class _Search:
                 seconds = PROOF_LATENCY_FACTOR * self.settings.latency_s
                 timed = self._latency({"baseline": self.model, name: model}, seconds)
             except (ModelError, NativeError) as error:
+                if error.code == LOST:
+                    raise
                 self._fail(trial, error)
                 continue
             speedup = timed[name].speedup
@@ -308,10 +423,11 @@ class _Search:
         return self.model, tuple(proofs)
 
     def _again(self, candidate: Candidate) -> ir.Model:
-        """Return what was measured of a candidate: the leader is still there, others are built again."""
+        """Return what was measured of a candidate: the leader is still there, others are kept, or built again."""
         if self.leader is not None and self.leader_model is not None and candidate == self.leader.candidate:
             return self.leader_model
-        return self.stamp(self._build(candidate), candidate.passes)
+        kept = self.journal.model(candidate)
+        return kept if kept is not None else self.stamp(self._build(candidate), candidate.passes)
 
     def _fail(self, trial: Trial, error: Exception) -> None:
         place = self.trials.index(trial)
@@ -359,3 +475,7 @@ def _placing_order(trial: Trial) -> tuple[bool, float]:
     if trial.verdict is Verdict.WITHIN and trial.latency is not None and trial.latency.speedup is not None:
         return False, -trial.latency.speedup.value
     return True, trial.drop.value
+
+
+def _digest(model: ir.Model) -> str:
+    return hashlib.sha256(model_file.to_bytes(model)).hexdigest() if model_file.fits_protobuf(model) else ""

@@ -8,6 +8,8 @@ from onnxopt.measure.session import Runtime
 from onnxopt.search.aim import Aim
 from onnxopt.search.budget import Budget, Goal
 
+_LEAST_MEMORY = 1 << 28
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -26,6 +28,11 @@ class Settings:
         train: whether a pruned model that loses too much may learn from the original; needs torch, many minutes more.
         time_limit_s: after which no further candidate is started; None for no limit.
         aim: what is enough; None to go on for the best.
+        trial_timeout_s: of building and scoring one candidate, each then in a process of its own; None for no limit.
+        memory_limit_bytes: of the same, where the system can limit it.
+        cluster: address of a Dask scheduler whose workers build, score and time candidates; None to do it here.
+        bench: resource of the workers that time models; None for those of this kind of processor.
+        tls: files for an encrypted connection to the cluster: of the authority, the certificate and the key.
 
     Raises:
         UsageError: ONX101 a value makes no sense.
@@ -43,6 +50,11 @@ class Settings:
     train: bool = False
     time_limit_s: float | None = None
     aim: Aim | None = None
+    trial_timeout_s: float | None = None
+    memory_limit_bytes: int | None = None
+    cluster: str | None = None
+    bench: str | None = None
+    tls: tuple[str, str, str] | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.confidence < 1:
@@ -51,6 +63,14 @@ class Settings:
             raise UsageError("ONX101", "the batch size must be 1 or more", where=str(self.batch_size))
         if self.time_limit_s is not None and not self.time_limit_s > 0:
             raise UsageError("ONX101", "the time limit must be positive", where=str(self.time_limit_s))
+        if self.trial_timeout_s is not None and not self.trial_timeout_s > 0:
+            raise UsageError("ONX101", "the time limit of a trial must be positive", where=str(self.trial_timeout_s))
+        if self.memory_limit_bytes is not None and self.memory_limit_bytes < _LEAST_MEMORY:
+            where, hint = f"{self.memory_limit_bytes} bytes", "Give 256MB or more: a process needs as much to start."
+            raise UsageError("ONX101", "the memory limit is too low", where=where, hint=hint)
+        if self.cluster is not None and (self.trial_timeout_s or self.memory_limit_bytes):
+            hint = "Limit the workers instead: dask worker --memory-limit, --lifetime."
+            raise UsageError("ONX109", "limits of trials are for this machine", where="cluster", hint=hint)
         if self.train and not self.prune:
             raise UsageError("ONX109", "training recovers what pruning lost", where="train", hint="Add --prune.")
         if not (self.latency_s > 0 and math.isfinite(self.latency_s)):

@@ -21,6 +21,9 @@ def first_candidates() -> tuple[Candidate, ...]:
         # fusing spares GELU and LayerNorm the rounding of their parts.
         Candidate("simplify", (Simplify(fuse=False),)),
         Candidate("dynamic", (simplify, QuantizeDynamic())),
+        # Products run faster with one scale per weight, and the runtime's own fusions may beat the standard's.
+        Candidate("dynamic-float-graph", (Simplify(fuse=False), QuantizeDynamic(per_channel=False))),
+        Candidate("static-entropy-tensor", (simplify, QuantizeStatic(method="entropy", per_channel=False))),
         *(Candidate(f"static-{m}", (simplify, QuantizeStatic(method=m))) for m in CALIBRATIONS),  # type: ignore[arg-type]
     )
 

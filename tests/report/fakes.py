@@ -45,6 +45,7 @@ def fake_search(
     observer: Observer,
     size_bytes: int,
     stamp: object,
+    journal: object = None,
 ) -> SearchResult:
     """Find that dynamic quantization wins, with figures that never change."""
     baseline = Trial(
@@ -89,6 +90,7 @@ def static_search(
     observer: Observer,
     size_bytes: int,
     stamp: object,
+    journal: object = None,
 ) -> SearchResult:
     """Find that static quantization with tight ranges wins, with figures that never change."""
     found = fake_search(model, parts, metric, settings, Silent(), size_bytes, stamp)
@@ -117,6 +119,7 @@ def interrupted_search(
     observer: Observer,
     size_bytes: int,
     stamp: object,
+    journal: object = None,
 ) -> SearchResult:
     """Be interrupted when the best so far is known."""
     fake_search(model, parts, metric, settings, observer, size_bytes, stamp)
@@ -131,6 +134,7 @@ def losing_search(
     observer: Observer,
     size_bytes: int,
     stamp: object,
+    journal: object = None,
 ) -> SearchResult:
     """Find that nothing wins."""
     result = fake_search(model, parts, metric, settings, observer, size_bytes, stamp)
@@ -146,6 +150,7 @@ def failing_search(
     observer: Observer,
     size_bytes: int,
     stamp: object,
+    journal: object = None,
 ) -> SearchResult:
     """Fail when the best so far is known."""
     fake_search(model, parts, metric, settings, observer, size_bytes, stamp)

@@ -9,12 +9,13 @@ import onnx_ir as ir
 import pytest
 
 from onnxopt.catalog import parse
+from onnxopt.errors import ModelError
 from onnxopt.measure.latency import Latency
 from onnxopt.measure.statistics import Drop, Interval
 from onnxopt.model_file import to_bytes
 from onnxopt.passes.distill import Distill
 from onnxopt.passes.prune_channels import PruneChannels
-from onnxopt.search import optimize
+from onnxopt.search import optimize, runner
 from onnxopt.search.observer import Silent
 from onnxopt.search.parts import Parts, split_parts
 from onnxopt.search.strategies import pruned, recovered
@@ -57,6 +58,7 @@ class Score:
     value: float
     non_finite: int = 0
     n: int = 100
+    metric: None = None
 
 
 @dataclass
@@ -169,6 +171,11 @@ def _name(plan: Mapping[str, tuple[Any, ...]], passes: tuple[Any, ...]) -> str:
     )
 
 
+def refused(*_: Any) -> Any:
+    """Make no tables: mixes have tests of their own."""
+    raise ModelError("ONX304", "no tables for made-up figures")
+
+
 def install(patch: pytest.MonkeyPatch, world: World) -> None:
     """Replace building and measuring; what decides stays as it is."""
     here = parts()
@@ -187,10 +194,12 @@ def install(patch: pytest.MonkeyPatch, world: World) -> None:
 
     names = [name for name in world.figures if "+" not in name and not name.endswith("-placed")]
     plan = {name: named(name) for name in names}
+    patch.setattr(optimize, "tables_of", refused)
     part_names = {len(here.search): "search", len(here.holdout): "holdout"}
     patch.setattr(optimize, "Pipeline", Pipeline)
+    patch.setattr(runner, "Pipeline", Pipeline)
     patch.setattr(optimize, "first_candidates", lambda: tuple(Candidate(n, p) for n, p in plan.items()))
-    patch.setattr(optimize, "measure_latency", world.latency)
+    patch.setattr(runner, "measure_latency", world.latency)
     patch.setattr(optimize.model_file, "size_bytes", world.size)
-    patch.setattr(optimize, "LabelJudge", lambda m, samples, *_, **__: FakeJudge(world, part_names[len(samples)]))
-    patch.setattr(optimize, "FidelityJudge", lambda m, samples, *_, **__: FakeJudge(world, part_names[len(samples)]))
+    patch.setattr(runner, "LabelJudge", lambda m, samples, *_, **__: FakeJudge(world, part_names[len(samples)]))
+    patch.setattr(runner, "FidelityJudge", lambda m, samples, *_, **__: FakeJudge(world, part_names[len(samples)]))

@@ -135,7 +135,9 @@ def test_when_none_holds_the_original_is_returned_with_the_reason() -> None:
     assert result.winner is None
     assert to_bytes(result.model) == ORIGINAL
     assert result.reason.startswith("no candidate held on the hold-out part; a: ")
-    assert "probability 0.50, 0.85 is asked for" in {t.candidate.name: t.reason for t in result.trials}["b"]
+    reason = {t.candidate.name: t.reason for t in result.trials}["b"]
+    assert "probability 0.50, 0.85 is asked for" in reason
+    assert "such samples would show it" in reason
 
 
 @pytest.mark.parametrize(

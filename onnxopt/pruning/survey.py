@@ -1,0 +1,69 @@
+"""What removing channels would lose, of every group at several shares, before anything is decided."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import onnx_ir as ir
+
+from onnxopt.graph.channel_cut import cut_channels
+from onnxopt.graph.channels import Channels, channels_of, normalized
+from onnxopt.pipeline import Context
+from onnxopt.pruning.plan import Choices, choices
+from onnxopt.pruning.proof import proof_batches
+from onnxopt.pruning.protect import Protect
+from onnxopt.pruning.prune import limited, note_types, unprovable
+from onnxopt.pruning.request import Request
+from onnxopt.reconstruction.batches import rebatched
+from onnxopt.reconstruction.layers import drop_zero_biases, with_biases
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Groups of a model with what they are worth, measured at the outputs.
+
+    Attributes:
+        biases: of zeros, that layers were given.
+    """
+
+    channels: Channels
+    choices: Choices
+    biases: frozenset[str]
+
+    def kept(self, share: float) -> Mapping[str, tuple[int, ...]]:
+        """Return the units that stay of each group when at most `share` of them goes; whole groups are left out."""
+        request = replace(self.choices.request, scope="local", ratio=share)
+        return replace(self.choices, request=request).plan(None).kept
+
+    def cut(self, share: float) -> ir.Model:
+        """Return the model in which at most `share` of each group is gone; the right size, but nothing made up for.
+
+        Raises:
+            ModelError: ONX305 these groups cannot be cut together.
+        """
+        model = cut_channels(self.channels, self.kept(share))
+        drop_zero_biases(model, set(self.biases))
+        return model
+
+    def loss(self, group: str, kept: int) -> float:
+        """Return the error of the outputs, relative to their variance, when that many units of one group stay."""
+        losses = self.choices.rankings[group].losses
+        removed = len(losses) + 1 - kept
+        return float(losses[removed - 1]) if removed else 0.0
+
+
+def survey(model: ir.Model, context: Context, protect: tuple[Protect, ...] = ()) -> Survey:
+    """Measure what the channels of `model` are worth.
+
+    Args:
+        model: stays as it is.
+        context: with at least two calibration samples.
+        protect: groups that stay whole because of where they are.
+    """
+    work, context = normalized(model), limited(context)
+    samples = rebatched(model, context.calibration)
+    request = Request(scope="global", protect=protect).settled(samples)
+    biases = frozenset(with_biases(work))
+    channels = channels_of(work)
+    note_types(channels)
+    refused = unprovable(channels, proof_batches(channels, samples))
+    return Survey(channels, choices(channels, request, context, samples, refused), biases)

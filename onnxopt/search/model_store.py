@@ -1,0 +1,54 @@
+"""Models in a folder, each under the checksum of what is in it."""
+
+import hashlib
+from contextlib import suppress
+from pathlib import Path
+
+import onnx_ir as ir
+
+from onnxopt import model_file
+
+
+class ModelStore:
+    """Models by the SHA-256 of their bytes; those too large for a protobuf are not kept.
+
+    Args:
+        folder: made when the first model comes; only files of such names in it are touched.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def put(self, model: ir.Model) -> str:
+        """Write a model unless it is there, and return its checksum; "" when it is too large.
+
+        Raises:
+            FileError: ONX503 it cannot be written.
+        """
+        if not model_file.fits_protobuf(model):
+            return ""
+        data = model_file.to_bytes(model)
+        digest = hashlib.sha256(data).hexdigest()
+        if not self._file(digest).exists():
+            with suppress(OSError):  # writing the file says what is wrong
+                self._folder.mkdir(exist_ok=True)
+            model_file.atomic_write_bytes(self._file(digest), data)
+        return digest
+
+    def get(self, digest: str) -> ir.Model | None:
+        """Return a model; None when it is not there as it was written."""
+        with suppress(OSError):
+            data = self._file(digest).read_bytes()
+            if hashlib.sha256(data).hexdigest() == digest:
+                return model_file.from_bytes(data)
+        return None
+
+    def clear(self) -> None:
+        """Remove all models, and the folder when nothing else is in it."""
+        with suppress(OSError):
+            for file in self._folder.glob(f"{'[0-9a-f]' * 64}.onnx"):
+                file.unlink()
+            self._folder.rmdir()
+
+    def _file(self, digest: str) -> Path:
+        return self._folder / f"{digest}.onnx"

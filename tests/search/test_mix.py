@@ -1,0 +1,136 @@
+"""Mixes follow from the tables, and the loss allowed follows from what was measured of them."""
+
+import numpy as np
+import pytest
+
+from onnxopt.catalog import format_passes
+from onnxopt.errors import ModelError
+from onnxopt.measure.session import Runtime
+from onnxopt.passes.quantize_dynamic import QuantizeDynamic
+from onnxopt.passes.quantize_static import QuantizeStatic
+from onnxopt.pipeline import Context, Pipeline
+from onnxopt.quantization.isa import target_of
+from onnxopt.search import optimize
+from onnxopt.search.budget import Budget, Goal
+from onnxopt.search.layer_times import LayerTimes
+from onnxopt.search.mix import Mixer, quantizer_of
+from onnxopt.search.optimize import search
+from onnxopt.search.parts import split_parts, typical_feeds
+from onnxopt.search.settings import Settings
+from onnxopt.search.solver import Group, Layer, Problem
+from onnxopt.search.strategies import first_candidates
+from onnxopt.search.tables import Tables, tables_of
+from onnxopt.search.trial import Candidate
+from tests import builders
+
+
+def tables(levels: int = 8) -> Tables:
+    """Return one group of channels, each level of which saves a tenth and loses twice as much as the one before."""
+    losses = (0.0, *(0.002 * 2**i for i in range(levels)))
+    group = Group(losses, (0.0,) * (levels + 1))
+    times = 1.0 - 0.1 * np.arange(levels + 1)
+    layers = {"a": Layer(("a",), {"float": times, "INT8": times / 2}, {"float": 0.0, "INT8": 0.001})}
+    shares = tuple(0.1 * i for i in range(levels + 1))
+    return Tables(
+        Problem({"a": group}, layers, (), frozenset({"INT8"})), 1.0, {"a": shares}, {}, ("a",), QuantizeStatic(), None
+    )
+
+
+def test_the_first_mix_is_the_fastest_inside_the_loss() -> None:
+    made = Mixer(tables).next()
+    assert made is not None
+    assert made.name == "mixed-1+static-minmax"
+    assert "ratios=[a:0.30000000000000004]" in format_passes(made.passes)
+    assert made.predicted == pytest.approx(0.35)
+
+
+def test_what_is_inside_is_pushed_further_and_what_is_outside_is_taken_back() -> None:
+    mixer = Mixer(tables)
+    first = mixer.next()
+    mixer.learn(good=True, share=0.1)
+    second = mixer.next()
+    mixer.learn(good=False, share=3.0)
+    third = mixer.next()
+    assert first is not None
+    assert second is not None
+    assert third is not None
+    assert second.predicted < third.predicted < first.predicted
+
+
+def test_it_goes_on_from_what_was_told_before() -> None:
+    one, other = Mixer(tables), Mixer(tables)
+    one.next()
+    one.learn(good=True, share=0.1)
+    other.learn(good=True, share=0.1)
+    assert other.next() == one.next()
+
+
+def test_the_same_mix_is_not_tried_twice() -> None:
+    mixer = Mixer(lambda: tables(1))
+    assert mixer.next() is not None
+    mixer.learn(good=True, share=0.0)
+    assert mixer.next() is None
+
+
+def test_quantizations_are_taken_over_for_all_layers() -> None:
+    found = {c.name: quantizer_of(c) for c in first_candidates()}
+    assert isinstance(found["static-minmax"], QuantizeStatic)
+    assert isinstance(found["dynamic"], QuantizeDynamic)
+    assert found["simplify"] is None
+    kept = Candidate("kept", (QuantizeStatic(method="mse", exclude=("a",), placement="measured"),))
+    assert quantizer_of(kept) == QuantizeStatic(method="mse", placement="all", least_db=0)
+
+
+def of_a_network(goal: Goal) -> tuple:
+    """Return a small network, its samples and its tables."""
+    model = builders.BUILDERS["residual_cnn"]()
+    parts = split_parts(builders.samples_of(model, count=60), None, 0)
+    context = Context(target_of("x86-vnni"), parts.calibration)
+    feeds = typical_feeds(parts.search, 1)
+    made = tables_of(
+        model, context, feeds, Runtime(), goal, QuantizeStatic(placement="all"), LayerTimes(None, Runtime())
+    )
+    return model, parts, context, made
+
+
+@pytest.fixture(scope="module")
+def real() -> tuple:
+    return of_a_network(Goal.SIZE)
+
+
+def test_tables_of_a_network_add_up_to_the_time_of_the_whole() -> None:
+    made = of_a_network(Goal.LATENCY)[3]
+    whole = made.problem.cost(made.problem.whole())
+    assert made.original > 0
+    # What the simplified network takes differs from the original's, and conversions are only paid for integers.
+    assert 0.3 * made.original < whole < 2 * made.original
+    assert made.problem.loss(made.problem.whole()) == 0
+    assert any("INT8" in layer.costs for layer in made.problem.layers.values())
+
+
+def test_candidates_of_real_tables_can_be_built(real) -> None:
+    model, _, context, made = real
+    mixer = Mixer(lambda: made)
+    mixer._allowed = 10.0
+    candidate = mixer.next()
+    assert candidate is not None
+    built = Pipeline(candidate.passes).run(model, context)
+    assert built.steps[-1].edits
+
+
+def test_a_search_tries_mixes_and_goes_on_where_there_are_none(real, monkeypatch) -> None:
+    model, parts, _, made = real
+    monkeypatch.setattr(optimize, "first_candidates", lambda: first_candidates()[:2])
+    monkeypatch.setattr(optimize, "tables_of", lambda *_: made)
+    monkeypatch.setattr(optimize, "PRUNED", ())
+    settings = Settings(Budget(0.5), target="x86-vnni", latency_s=0.02, prune=True, goal=Goal.SIZE)
+    found = search(model, parts, None, settings)
+    mixes = [t for t in found.trials if t.candidate.name.startswith("mixed-")]
+    assert mixes
+    assert all(t.candidate.predicted for t in mixes)
+
+    def fail(*_):
+        raise ModelError("ONX304", "no tables")
+
+    monkeypatch.setattr(optimize, "tables_of", fail)
+    assert not [t for t in search(model, parts, None, settings).trials if t.candidate.name.startswith("mixed-")]
