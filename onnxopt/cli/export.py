@@ -1,0 +1,75 @@
+"""Command that makes ONNX files from models of other frameworks: export."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onnxopt.cli.options import OUT_MODEL, OVERWRITE, SEED, TARGET, Shown
+from onnxopt.cli.output import emit, quieten
+from onnxopt.errors import ExitCode
+
+
+def export(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="file.py:function that returns (model, inputs); .keras, .h5, .tflite, .pkl, .joblib, LightGBM .txt; "
+            "SavedModel folder; .onnx for --out NAME.ort. Python files and pickles are run: trust them first.",
+            show_default=False,
+        ),
+    ],
+    *,
+    out: OUT_MODEL,
+    inputs: Annotated[
+        Path | None, typer.Option("--inputs", help=".npz with one batch of example inputs, by name or in order.")
+    ] = None,
+    framework: Annotated[
+        str,
+        typer.Option("--framework", help="torch, keras, saved-model, tflite, sklearn, xgboost, lightgbm, jax, paddle."),
+    ] = "auto",
+    exporter: Annotated[str, typer.Option("--exporter", help="torch: dynamo or torchscript.")] = "auto",
+    opset: Annotated[int | None, typer.Option("--opset", help="Version of the standard operator set.")] = None,
+    fixed_batch: Annotated[
+        bool, typer.Option("--fixed-batch", help="Keep the batch size of the example; else the first axis is open.")
+    ] = False,
+    no_simplify: Annotated[
+        bool, typer.Option("--no-simplify", help="Keep the graph as the exporter wrote it.")
+    ] = False,
+    tolerance: Annotated[
+        float, typer.Option("--tolerance", min=0.0, help="Largest difference, relative to the largest output.")
+    ] = 1e-3,
+    target: TARGET = "auto",
+    seed: SEED = 0,
+    overwrite: OVERWRITE = False,
+    shown: Shown,
+) -> int:
+    """Make an ONNX file from another framework's model, and verify it."""
+    quieten(shown)
+    from onnxopt.exporters.export import export as export_model
+    from onnxopt.exporters.export import to_ort
+    from onnxopt.exporters.sources import read_inputs
+    from onnxopt.exporters.view import exported_document
+    from onnxopt.report.document import Document, Text
+
+    if source.endswith(".onnx"):
+        files = to_ort(source, out, target=target, overwrite=overwrite)
+        lines = (f"Written: {', '.join(map(str, files))}.",)
+        emit(Document((Text(lines),), {"files": [str(file) for file in files]}), shown)
+        return ExitCode.OK
+    made = export_model(
+        source,
+        out,
+        inputs=None if inputs is None else read_inputs(inputs),
+        framework=framework,
+        exporter=exporter,
+        opset=opset,
+        dynamic_batch=not fixed_batch,
+        simplify=not no_simplify,
+        tolerance=tolerance,
+        target=target,
+        seed=seed,
+        overwrite=overwrite,
+    )
+    emit(exported_document(made), shown)
+    return ExitCode.OK

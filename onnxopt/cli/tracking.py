@@ -1,0 +1,29 @@
+"""Command that hands a finished run to MLflow: mlflow."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onnxopt.cli.options import Shown
+from onnxopt.cli.output import emit, quieten
+from onnxopt.errors import ExitCode
+
+
+def mlflow(
+    run: Annotated[Path, typer.Argument(help="Run folder.", show_default=False)],
+    *,
+    uri: Annotated[
+        str, typer.Option("--uri", help="Store: http://host:5000, sqlite:///runs.db, ...", show_default=False)
+    ],
+    experiment: Annotated[str, typer.Option("--experiment", help="Name of the experiment.")] = "onnxopt",
+    shown: Shown,
+) -> int:
+    """Log a finished run to MLflow: settings, figures, the report."""
+    quieten(shown)
+    from onnxopt.report.document import Document, Text
+    from onnxopt.report.tracking import log_run
+
+    number = log_run(run, uri, experiment)
+    emit(Document((Text((f"Logged to {uri} as run {number}.",)),), {"run_id": number, "uri": uri}), shown)
+    return ExitCode.OK

@@ -1,0 +1,195 @@
+"""One call for all frameworks: their exporter, our checks, a clean-up, the file."""
+
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from onnxopt import model_file
+from onnxopt.errors import ModelError, OnnxoptError, UsageError, first_line, nearest
+from onnxopt.exporters.converted import Converted, Wanted
+from onnxopt.exporters.sources import FRAMEWORKS, converter, opened
+from onnxopt.exporters.verify import TOLERANCE, Verified, verify
+from onnxopt.model_file.ort_format import write_ort
+from onnxopt.passes.simplify import Simplify
+from onnxopt.pipeline import Context, Pipeline
+from onnxopt.quantization.isa import target_of
+from onnxopt.report.provenance import provenance
+from onnxopt.report.writable import refuse_output_file
+from onnxopt.samples import Feeds
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A model made from another framework's.
+
+    Attributes:
+        model: the graph, verified.
+        framework: of the source.
+        exporter: what wrote the graph.
+        versions: of the packages that took part.
+        verified: how close it is to the source.
+        example: one batch it was compared on, by input name.
+        files: what was written; empty when nothing was to be written.
+        notes: what a user should know.
+    """
+
+    model: ir.Model
+    framework: str
+    exporter: str
+    versions: Mapping[str, str]
+    verified: Verified
+    example: Feeds = field(repr=False)
+    files: tuple[Path, ...]
+    notes: tuple[str, ...]
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        from onnxopt.exporters.view import exported_document
+
+        return exported_document(self)._repr_html_()
+
+
+def export(
+    source: Any,
+    out: str | Path | None = None,
+    *,
+    inputs: Any = None,
+    framework: str = "auto",
+    exporter: str = "auto",
+    opset: int | None = None,
+    dynamic_batch: bool = True,
+    simplify: bool = True,
+    tolerance: float = TOLERANCE,
+    target: str = "auto",
+    seed: int = 0,
+    overwrite: bool = False,
+) -> Exported:
+    """Export a model of torch, Keras, TensorFlow, scikit-learn, XGBoost, LightGBM, JAX or Paddle, and verify it.
+
+    The framework's own exporter writes the graph; it is checked, compared with the source in ONNX Runtime, simplified,
+    and compared again. Opening `file.py:function` or a pickle runs the code in it.
+
+    Args:
+        source: a model object, a file, a folder, or `file.py:function` that returns `(model, inputs)`.
+        out: file to write, `.onnx`, or `.ort` for mobile; None for none.
+        inputs: one batch of example inputs: an array, several in order, or several by name.
+        framework: `auto`, or one of `torch`, `keras`, `saved-model`, `tflite`, `sklearn`, `xgboost`, `lightgbm`, `jax`,
+            `paddle`.
+        exporter: of torch: `dynamo` or `torchscript`; `auto` tries them in this order.
+        opset: version of the standard operator set; None for the exporter's own choice.
+        dynamic_batch: whether the first axis of inputs is left open.
+        simplify: whether to fold constants and batch norms.
+        tolerance: largest difference of an output, relative to its largest magnitude.
+        target: processor that an `.ort` file is for; `auto` is ARM.
+        seed: of made-up inputs.
+        overwrite: whether `out` may exist.
+
+    Raises:
+        UsageError: ONX101 to ONX111 the source or an option cannot be used, a package is missing.
+        ModelError: ONX311 the framework's exporter failed, ONX312 the model does not compute what its source does.
+        FileError: a file cannot be read or written.
+    """
+    if out is not None:
+        refuse_output_file(Path(out), overwrite=overwrite, source=None)
+        _refuse_suffix(Path(out))
+    if framework not in ("auto", *FRAMEWORKS):
+        raise UsageError("ONX101", "unknown framework", where=framework, hint=nearest(framework, FRAMEWORKS))
+    with _quiet():
+        found, opened_source, own_inputs = opened(source)
+        wanted = Wanted(own_inputs if inputs is None else inputs, exporter, opset, dynamic_batch, seed)
+        chosen = found if framework == "auto" else framework
+        converted = _converted(chosen, opened_source, wanted)
+        # The batch of a TFLite file is what it is in the file.
+        free = dynamic_batch and _batch_is_open(converted.model)
+        options: dict[str, Any] = {"dynamic_batch": free, "tolerance": tolerance, "seed": seed}
+        model, verified = converted.model, verify(converted.model, converted, **options)
+        notes = list(converted.notes)
+        if dynamic_batch and not free:
+            notes.append("the batch size is fixed in the source")
+        if simplify:
+            model, verified, note = _cleaned(converted, verified, options)
+            notes += [note] if note else []
+        if verified.rows_apart is not None and verified.rows_apart > tolerance:
+            notes.append("rows of a batch influence each other: the first axis may not be the batch")
+    files: tuple[Path, ...] = ()
+    if out is not None:
+        files = _saved(model, Path(out), converted.exporter, target, overwrite=overwrite)
+    return Exported(
+        model, chosen, converted.exporter, converted.versions, verified, converted.example, files, tuple(notes)
+    )
+
+
+def to_ort(model: str | Path, out: str | Path, *, target: str = "auto", overwrite: bool = False) -> tuple[Path, Path]:
+    """Write an ONNX file as `.ort` for mobile builds of ONNX Runtime, with the list of operators such a build needs.
+
+    Raises:
+        FileError: ONX501 the model does not exist, ONX502 the output exists.
+        ModelError: ONX304 ONNX Runtime cannot load the model.
+    """
+    refuse_output_file(Path(out), overwrite=overwrite, source=Path(model))
+    _refuse_suffix(Path(out), only=".ort")
+    # Not the processor of this machine, unless it is named: `.ort` is for phones and boards.
+    arm = target == "auto" or not target_of(target).name.startswith("x86")
+    return write_ort(Path(model), Path(out), arm=arm, overwrite=overwrite)
+
+
+def _converted(framework: str, source: Any, wanted: Wanted) -> Converted:
+    convert = converter(framework)
+    try:
+        converted = convert(source, wanted)
+    except OnnxoptError:
+        raise
+    except Exception as error:  # exporters raise whatever they like
+        why = f"{type(error).__name__}: {first_line(error).rstrip('.')}"
+        hint = "Try --fixed-batch or another --opset." if wanted.dynamic_batch else "Try another --opset."
+        raise ModelError("ONX311", "the exporter failed", where=framework, why=why, hint=hint) from error
+    return replace(converted, example={k: v for k, v in converted.example.items() if k in _names(converted.model)})
+
+
+def _cleaned(converted: Converted, verified: Verified, options: Mapping[str, Any]) -> tuple[ir.Model, Verified, str]:
+    """Simplify without fusing, which would raise the opset; what does not verify is not kept."""
+    try:
+        cleaned = Pipeline((Simplify(fuse=False),)).run(converted.model, Context(target_of("auto"))).model
+        return cleaned, verify(cleaned, converted, **options), ""
+    except OnnxoptError as error:
+        return converted.model, verified, f"not simplified: {error.what}"
+
+
+def _names(model: ir.Model) -> set[str]:
+    return {spec.name for spec in model_file.signature_of(model).inputs}
+
+
+def _batch_is_open(model: ir.Model) -> bool:
+    shapes = [spec.shape for spec in model_file.signature_of(model).inputs]
+    return any(shape is None or (bool(shape) and not isinstance(shape[0], int)) for shape in shapes)
+
+
+def _refuse_suffix(out: Path, *, only: str | None = None) -> None:
+    if out.suffix not in ((only,) if only else (".onnx", ".ort")):
+        hint = "Name it .ort." if only else "Name it .onnx, or .ort for mobile."
+        raise UsageError("ONX101", "unknown form of output", where=str(out), hint=hint)
+
+
+def _saved(model: ir.Model, out: Path, exporter: str, target: str, *, overwrite: bool) -> tuple[Path, ...]:
+    about = provenance("", None) | {"exporter": exporter}
+    if out.suffix == ".onnx":
+        return model_file.save(model, out, overwrite=overwrite, provenance=about)
+    with tempfile.TemporaryDirectory(prefix="onnxopt-") as folder:
+        path = Path(folder) / f"{out.stem}.onnx"
+        model_file.save(model, path, provenance=about)
+        return to_ort(path, out, target=target, overwrite=overwrite)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what exporters print away from stdout, where results go, and their warnings to themselves."""
+    with redirect_stdout(sys.stderr), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
