@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from onnxopt.api import prune as prune
     from onnxopt.catalog import available_passes as available_passes
     from onnxopt.catalog import format_passes as format_passes
+    from onnxopt.exporters.export import export as export
     from onnxopt.measure.metrics import metric_of as metric_of
     from onnxopt.measure.session import Runtime as Runtime
     from onnxopt.model_file import load as load
@@ -63,6 +64,7 @@ _HOMES = {
     "compare": "onnxopt.report.comparison",
     "distill": "onnxopt.api",
     "evaluate": "onnxopt.api",
+    "export": "onnxopt.exporters.export",
     "factorize": "onnxopt.api",
     "finetune": "onnxopt.api",
     "format_passes": "onnxopt.catalog",

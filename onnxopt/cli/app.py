@@ -5,7 +5,23 @@ from typing import Annotated
 
 import typer
 
-from onnxopt.cli import check, completion, device, diagnose, init, judge, look, make, recover, report, search, worker
+from onnxopt.cli import (
+    check,
+    completion,
+    device,
+    diagnose,
+    export,
+    init,
+    judge,
+    look,
+    make,
+    recover,
+    report,
+    resume,
+    search,
+    tracking,
+    worker,
+)
 from onnxopt.cli.groups import command_of
 
 app = typer.Typer(
@@ -23,8 +39,10 @@ app = typer.Typer(
 
 _COMMANDS: Mapping[str, Callable[..., int]] = {
     "optimize": search.optimize,
+    "resume": resume.resume,
     "quantize": make.quantize,
     "run": make.run,
+    "export": export.export,
     "distill": recover.distill,
     "finetune": recover.finetune,
     "inspect": look.inspect,
@@ -37,6 +55,7 @@ _COMMANDS: Mapping[str, Callable[..., int]] = {
     "check": check.check,
     "verify": check.verify,
     "card": check.card,
+    "mlflow": tracking.mlflow,
     "report": report.report,
     "device-result": device.device_result,
     "worker": worker.worker,

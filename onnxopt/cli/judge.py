@@ -38,6 +38,12 @@ def evaluate(
     data: DATA,
     labels: LABELS = None,
     limit: LIMIT = None,
+    simulate: Annotated[
+        str | None,
+        typer.Option(
+            "--simulate", metavar="x86-avx2,arm64", help="Measure it too as these processors would compute it."
+        ),
+    ] = None,
     scoring: Scoring,
     running: Running,
     reading: Reading,
@@ -60,6 +66,7 @@ def evaluate(
             limit=limit,
             read=reading.options(),
             seed=running.seed,
+            simulate=simulate,
             progress=bar.callback("samples"),
         )
     emit(score_document(model, scored), shown)

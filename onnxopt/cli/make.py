@@ -1,5 +1,6 @@
 """Commands that make one model from another without searching: quantize, run."""
 
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,8 +15,16 @@ from onnxopt.errors import ExitCode, UsageError
 class Mode(Enum):
     """When the scales of activations are found."""
 
+    AUTO = "auto"
     STATIC = "static"
     DYNAMIC = "dynamic"
+
+
+class Effort(Enum):
+    """How much is tried."""
+
+    NORMAL = "normal"
+    HIGH = "high"
 
 
 class Placement(Enum):
@@ -73,7 +82,12 @@ def quantize(
     *,
     out: OUT_MODEL,
     data: MAYBE_DATA = None,
-    mode: Annotated[Mode, typer.Option("--mode", help="static needs data; dynamic does not.")] = Mode.STATIC,
+    mode: Annotated[
+        Mode, typer.Option("--mode", help="auto: what is measured to be fastest and close; dynamic needs no data.")
+    ] = Mode.STATIC,
+    effort: Annotated[
+        Effort | None, typer.Option("--effort", help="Auto: high tries more forms, and takes longer. [default: normal]")
+    ] = None,
     method: Annotated[str | None, typer.Option("--method", help="Static: minmax, entropy, ...")] = None,
     form: Annotated[str | None, typer.Option("--form", help="Static: qdq or qoperator.")] = None,
     per_tensor: Annotated[bool, typer.Option("--per-tensor", help="One scale per weight, not per channel.")] = False,
@@ -99,12 +113,22 @@ def quantize(
 ) -> int:
     """Quantize a model to INT8. It says what was quantized, and what was left and why."""
     quieten(shown)
-    if mode is Mode.DYNAMIC:
-        static = {"--method": method, "--form": form, "--activation-type": activation_type}
-        static["--placement"] = None if placement is Placement.ALL else placement.value
-        for name, value in static.items():
-            if value is not None:
-                raise UsageError("ONX109", "this option is for static quantization", where=name, hint="Leave it out.")
+    static: dict[str, object] = {"--method": method, "--form": form, "--activation-type": activation_type}
+    static["--placement"] = None if placement is Placement.ALL else placement.value
+    if mode is not Mode.STATIC:
+        _refuse(static, "this option is for static quantization")
+    if mode is Mode.AUTO:
+        given: dict[str, object] = {
+            "--weight-type": weight_type,
+            "--op-types": op_types,
+            "--exclude": exclude,
+            "--overrides": overrides,
+        }
+        given |= {"--per-tensor": per_tensor or None, "--no-simplify": no_simplify or None}
+        _refuse(given, "--mode auto decides this itself")
+    else:
+        _refuse({"--effort": effort}, "this option is for --mode auto")
+    from onnxopt.cli.progress import Bar
     from onnxopt.report.apply import quantize as quantize_model
     from onnxopt.report.overrides import read_overrides
 
@@ -118,22 +142,31 @@ def quantize(
         "op_types": tuple(op_types.split(",")) if op_types else None,
         "exclude": tuple(dict.fromkeys(kept)) or None,
         "per_channel": False if per_tensor else None,
+        "effort": None if effort is None else effort.value,
     }
-    made = quantize_model(
-        model,
-        out,
-        mode=mode.value,
-        options={key: value for key, value in options.items() if value is not None},
-        simplify=not no_simplify,
-        data=data,
-        target=target,
-        seed=seed,
-        read=reading.options(),
-        overwrite=overwrite,
-        dry_run=dry_run,
-    )
+    with Bar(shown) as bar:
+        made = quantize_model(
+            model,
+            out,
+            mode=mode.value,
+            options={key: value for key, value in options.items() if value is not None},
+            simplify=not no_simplify,
+            data=data,
+            target=target,
+            seed=seed,
+            read=reading.options(),
+            overwrite=overwrite,
+            dry_run=dry_run,
+            progress=bar.show,
+        )
     emit_made(model, made, shown)
     return ExitCode.OK
+
+
+def _refuse(given: Mapping[str, object], why: str) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise UsageError("ONX109", why, where=name, hint="Leave it out.")
 
 
 def emit_made(model: Path, made: Any, shown: Shown) -> None:
