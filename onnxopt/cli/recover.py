@@ -1,5 +1,6 @@
 """Commands that recover accuracy by training: distill, finetune."""
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,20 @@ from onnxopt.cli.make import emit_made
 from onnxopt.cli.options import DATA, LABELS, LIMIT, MODEL, OUT_MODEL, OVERWRITE, SEED, Reading, Shown
 from onnxopt.cli.output import quieten
 from onnxopt.errors import ExitCode
+
+
+class Precision(Enum):
+    """Of the products of a training."""
+
+    AUTO = "auto"
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
+PRECISION = Annotated[
+    Precision,
+    typer.Option("--precision", help="Of products; bfloat16 takes about half the time where the processor has it."),
+]
 
 
 def distill(
@@ -33,6 +48,7 @@ def distill(
         str | None, typer.Option("--augment", help="Images: flip, crop, cutout, mixup; comma-separated.")
     ] = None,
     device: Annotated[str, typer.Option("--device", help="Of torch: cpu, cuda, ...")] = "cpu",
+    precision: PRECISION = Precision.AUTO,
     checkpoint: Annotated[
         str | None, typer.Option("--checkpoint", help="File to resume from after an interruption.")
     ] = None,
@@ -58,6 +74,7 @@ def distill(
         alpha=alpha,
         augment=tuple(augment.split(",")) if augment else (),
         device=device,
+        precision=precision.value,
         checkpoint=checkpoint or "",
     )
     with Bar(shown) as bar:
@@ -99,6 +116,7 @@ def finetune(
     ] = None,
     batch_norm: Annotated[str, typer.Option("--batch-norm", help="frozen or trained.")] = "frozen",
     device: Annotated[str, typer.Option("--device", help="Of torch: cpu, cuda, ...")] = "cpu",
+    precision: PRECISION = Precision.AUTO,
     checkpoint: Annotated[
         str | None, typer.Option("--checkpoint", help="File to resume from after an interruption.")
     ] = None,
@@ -124,6 +142,7 @@ def finetune(
         "augment": tuple(augment.split(",")) if augment else (),
         "batch_norm": batch_norm,
         "device": device,
+        "precision": precision.value,
         "checkpoint": checkpoint or "",
     }
     with Bar(shown) as bar:

@@ -34,6 +34,8 @@ class Finetune(Pass):
         held_out: share of the samples that judges.
         batch_norm: `frozen` or `trained`.
         device: of torch, such as `cpu` or `cuda`.
+        precision: `float32`, or `bfloat16` for the products: about half the time on processors with instructions for it
+            (AVX512-BF16, AMX, Arm BF16); `auto` is bfloat16 on a GPU.
         checkpoint: file to resume from after an interruption; none when empty.
     """
 
@@ -53,6 +55,7 @@ class Finetune(Pass):
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1
     batch_norm: Literal["frozen", "trained"] = "frozen"
     device: str = "cpu"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     checkpoint: str = ""
 
     def __post_init__(self) -> None:
@@ -83,7 +86,14 @@ class Finetune(Pass):
         options = FineTuning(
             epochs=self.epochs,
             steps=self.steps,
-            schedule=Schedule(1, self.batch_size, self.lr, optimizer=self.optimizer, weight_decay=self.weight_decay),
+            schedule=Schedule(
+                1,
+                self.batch_size,
+                self.lr,
+                optimizer=self.optimizer,
+                weight_decay=self.weight_decay,
+                precision=self.precision,
+            ),
             loss=self.loss,
             output=self.output,
             augmentations=self.augment,

@@ -50,5 +50,6 @@ def to_array(tensor: Tensor) -> np.ndarray:
 
 
 def to_tensors(feeds: Feeds, device: torch.device | str = "cpu") -> dict[str, Tensor]:
-    """Return one batch as tensors, by input name."""
-    return {name: to_tensor(array).to(device) for name, array in feeds.items()}
+    """Return one batch as tensors, by input name; images with their channels together, which convolves faster."""
+    tensors = {name: to_tensor(array).to(device) for name, array in feeds.items()}
+    return {name: x.to(memory_format=torch.channels_last) if x.dim() == 4 else x for name, x in tensors.items()}

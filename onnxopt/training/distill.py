@@ -193,7 +193,7 @@ def runnable(model: ir.Model, samples: Samples, batch_size: int) -> Samples:
         Session(model, Runtime(optimization="none")).run(next(iter(wanted)))
     except NativeError:
         return replace(samples, batch_size=1, fixed_batch=True)
-    return samples
+    return wanted
 
 
 def _features(student: ir.Model, teacher: ir.Model, options: Distillation) -> tuple[str, ...]:

@@ -19,6 +19,8 @@ class Schedule:
     optimizer: `adamw` or `sgd` (with Nesterov momentum of 0.9).
     weight_decay: as the optimizer takes it.
     clip: largest norm of the gradient.
+    precision: of products on the way forward and back; weights and their sums are float32 in any case. `auto` is
+        bfloat16 on a GPU.
     evaluations: times the held-out part is scored along the way, the end included.
     patience: evaluations without a better score after which training ends; many, for the best ones come late, when the
         rate is low.
@@ -33,6 +35,7 @@ class Schedule:
     optimizer: str = "adamw"
     weight_decay: float = 0.0
     clip: float = 1.0
+    precision: str = "auto"
     evaluations: int = 20
     patience: int = 12
 

@@ -134,7 +134,7 @@ class Trainer:
         self.module.train()
         for batch in self.batches.at(step):
             size = _size(batch)
-            with _precision(parameters[0].device):
+            with _precision(self.schedule.precision, parameters[0].device):
                 loss = self.loss(batch)
             (loss * size).backward()
             total, count = total + float(loss.detach()) * size, count + size
@@ -219,9 +219,10 @@ def processes() -> Iterator[tuple[int, int]]:
         dist.destroy_process_group()
 
 
-def _precision(device: torch.device) -> Any:
-    """Return a context of mixed precision on a GPU, of none elsewhere."""
-    return torch.autocast("cuda", dtype=torch.bfloat16) if device.type == "cuda" else nullcontext()
+def _precision(name: str, device: torch.device) -> Any:
+    """Return a context of mixed precision if that was asked for, or fits the device."""
+    mixed = name == "bfloat16" or (name == "auto" and device.type == "cuda")
+    return torch.autocast(device.type, dtype=torch.bfloat16) if mixed else nullcontext()
 
 
 def _mask(parameter: nn.Parameter) -> Tensor | None:

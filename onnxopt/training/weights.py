@@ -53,7 +53,7 @@ def trainable(model: ir.Model) -> dict[str, ir.Value]:
         if tensor.dtype in FLOATS
         and _is_weight(value, tensor.size)
         # A weight that is also a statistic, because an exporter stores equal arrays once, must not move alone.
-        and not any(_in_statistics(node, slot) for node, slot in value.uses())
+        and not _reaches_statistics(value)
         and not _mask(tensor)
     )
 
@@ -78,6 +78,13 @@ def _by_name(values: Iterator[ir.Value]) -> dict[str, ir.Value]:
 
 def _in_statistics(node: ir.Node, slot: int) -> bool:
     return node.op_type == "BatchNormalization" and slot in _STATISTICS
+
+
+def _reaches_statistics(value: ir.Value) -> bool:
+    return any(
+        _in_statistics(node, slot) or (node.op_type == "Identity" and _reaches_statistics(node.outputs[0]))
+        for node, slot in value.uses()
+    )
 
 
 def _is_weight(value: ir.Value, size: int) -> bool:

@@ -95,3 +95,18 @@ def test_frozen_normalizations_ignore_training_mode() -> None:
     module = TorchModel(model)
     torch.testing.assert_close(module.train()({"x": x})["y"], source(x), rtol=1e-4, atol=1e-5)
     assert not [n for n, _ in module.named_weights() if "running" in n]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_mixed_precision_trains_every_kind_of_network(name: str) -> None:
+    source, x = module_of(name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = TorchModel(exported(source, x, "torchscript"))
+    exact = module({"x": x})["y"]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = module({"x": x})["y"]
+    assert float((mixed.float() - exact).abs().max()) <= 0.05 * float(exact.abs().max())
+    mixed.float().square().mean().backward()
+    grads = [p.grad for p in module.parameters()]
+    assert all(g is not None and g.dtype == torch.float32 and bool(g.isfinite().all()) for g in grads)

@@ -102,10 +102,12 @@ def test_masks_are_not_trained_and_biases_are() -> None:
     assert set(trainable(model)) == {"bias"}
 
 
-def test_a_statistic_that_is_a_weight_too_stays() -> None:
+@pytest.mark.parametrize("through", ["initializer", "Identity"])
+def test_a_statistic_that_is_a_weight_too_stays(through: str) -> None:
     net = builders.Net(1)
     zeros, ones = net.const(np.zeros(3, np.float32), "zeros"), net.const(np.ones(3, np.float32), "ones")
-    net.node("BatchNormalization", "x", ones, zeros, zeros, ones, out="y")
+    mean, variance = (net.node(through, v) if through == "Identity" else v for v in (zeros, ones))
+    net.node("BatchNormalization", "x", ones, zeros, mean, variance, out="y")
     model = net.model([builders.IMAGE], [("y", builders.F, ["batch", 3, 8, 8])])
     assert trainable(model) == {}
     assert TorchModel(model)({"x": torch.ones(1, 3, 8, 8)})["y"].shape == (1, 3, 8, 8)
