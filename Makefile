@@ -29,7 +29,7 @@ docs: $(VENV)/.dev
 	@echo "The documentation: docs/_build/html/index.html"
 
 bench: $(VENV)/.dev
-	$(BIN)/python bench/real_models.py
+	$(BIN)/python bench/optimize.py --prune
 
 clean:
 	rm -rf $(VENV) build dist docs/_build docs/reference *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache runs

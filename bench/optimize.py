@@ -1,0 +1,276 @@
+"""`onnxopt optimize` on the developer pack, beside quantization alone, ONNX Runtime's own quantizer, and OpenVINO.
+
+    python bench/optimize.py [NAME_PART ...] [--prune [--train]] [--time-limit 300] [--openvino PYTHON --nncf PYTHON]
+    python bench/optimize.py --table
+
+Saves every figure with the processor and the versions as JSON under `bench/results/` after each model; models that are
+in it are left out, so that a run can be continued. `--table` prints it as Markdown. Accuracy is measured on all test
+samples, search and hold-out part together; nothing of them is calibrated on. `quantized` is the best of the same search
+that neither prunes nor factorizes. OpenVINO runs in a process, and with `--openvino` in an environment, of its own.
+"""
+
+import argparse
+import json
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pack import Case, cases
+from peers import PEERS
+from quantize import make
+
+from onnxopt import model_file
+from onnxopt.errors import OnnxoptError, first_line
+from onnxopt.measure.environment import environment
+from onnxopt.measure.judge import LabelJudge
+from onnxopt.measure.latency import measure_latency
+from onnxopt.measure.metrics import metric_of
+from onnxopt.measure.statistics import Drop
+from onnxopt.pipeline import Context, Pipeline
+from onnxopt.quantization.isa import target_of
+from onnxopt.search.budget import Budget
+from onnxopt.search.observer import Silent
+from onnxopt.search.optimize import search
+from onnxopt.search.parts import split_parts, typical_feeds
+from onnxopt.search.settings import Settings
+from onnxopt.search.trial import Candidate, SearchResult, Trial, Verdict
+
+HERE = Path(__file__).parent
+PARITY = 0.97
+"""Closer than 3 % is no difference on a noisy machine."""
+REDUCING = ("prune", "factorize", "decouple", "distill", "share")
+"""What the names of passes begin with that do more than quantize."""
+OUTSIDE_SAMPLES = 500
+
+
+class Narrator(Silent):
+    def finished(self, trial: Trial) -> None:
+        speed = trial.latency.speedup.value if trial.latency and trial.latency.speedup else float("nan")
+        drop = trial.drop.value if trial.drop else float("nan")
+        print(f"    {trial.candidate.name:28} {trial.verdict.value:14} {speed:5.2f}x drop {drop:7.4f}  {trial.reason}")
+
+
+def measure(case: Case, settings: Settings, options: argparse.Namespace) -> dict[str, Any]:
+    model = model_file.load(case.path)
+    test, calibration = case.test(), case.calibration()
+    metric, runtime = metric_of("top1", label_offset=case.label_offset), settings.runtime
+    parts = split_parts(test, calibration, seed=0)
+    start = time.perf_counter()
+    result = search(model, parts, metric, settings, Narrator())
+    search_s = time.perf_counter() - start
+    models: dict[str, Any] = {"baseline": model, "onnxopt": result.model}
+    alone = quantization_alone(result)
+    if alone is not None:
+        context = Context(target_of(settings.target), parts.calibration)
+        models["quantized"] = Pipeline(alone.passes).run(model, context).model
+    failures = {}
+    for name in PEERS:
+        try:
+            models[name] = PEERS[name](case.path, calibration)
+        except Exception as error:  # a peer may fail in any way
+            failures[name] = f"{type(error).__name__}: {first_line(error)}"[:160]
+    judge = LabelJudge(model, test, metric, runtime)
+    feeds = typical_feeds(test, 1)
+    for name in list(models):
+        try:
+            measure_latency({name: models[name]}, feeds, runtime, seconds=0.01, min_rounds=1, epochs=1)
+        except Exception as error:
+            failures[name] = f"{type(error).__name__}: {first_line(error)}"[:160]
+            del models[name]
+    timed = measure_latency(models, feeds, runtime, seconds=options.seconds)
+    rows = {name: row(judge, name, built, timed) for name, built in models.items()}
+    winner = result.winner
+    return {
+        "model": case.name,
+        "n": len(test),
+        "baseline_accuracy": judge.baseline().value,
+        "allowed_drop": result.allowed_drop,
+        "winner": None if winner is None else winner.candidate.name,
+        "passes": None if winner is None else [str(each) for each in winner.candidate.passes],
+        "predicted_share": None if winner is None else winner.candidate.predicted,
+        "done": None if winner is None else done(winner),
+        "quantized": None if alone is None else alone.name,
+        "reason": result.reason,
+        "stopped": result.stopped,
+        "holdout": holdout(result),
+        "trials": len(result.trials),
+        "search_s": round(search_s, 1),
+        "rows": rows,
+        "failures": failures,
+        "behind": behind(rows, result.allowed_drop),
+        "outside": outside(case, options) if options.openvino and options.nncf else None,
+        "environment": environment(runtime),
+    }
+
+
+def quantization_alone(result: SearchResult) -> Candidate | None:
+    """Return the fastest candidate inside the budget that neither prunes nor factorizes."""
+    fits = (Verdict.WITHIN, Verdict.WINNER, Verdict.UNPROVEN)
+    plain = [t for t in result.trials if t.verdict in fits and not reduces(t.candidate) and speed_of(t)]
+    return max(plain, key=speed_of).candidate if plain else None
+
+
+def reduces(candidate: Candidate) -> bool:
+    return any(each.name.startswith(REDUCING) for each in candidate.passes)
+
+
+def speed_of(trial: Trial) -> float:
+    return trial.latency.speedup.value if trial.latency and trial.latency.speedup else 0.0
+
+
+def done(trial: Trial) -> dict[str, dict[str, int]]:
+    """Return how often each pass did what, and left alone why."""
+    return {
+        step.spec.name: dict(
+            Counter(
+                [" ".join(edit.action.split()[:2]) for edit in step.edits] + [f"left: {s.reason}" for s in step.skipped]
+            ).most_common(8)
+        )
+        for step in trial.steps
+    }
+
+
+def outside(case: Case, options: argparse.Namespace) -> dict[str, Any]:
+    """Return what OpenVINO makes of the model that NNCF quantized, or why it does not."""
+    folder = options.work / case.name
+    made = make(case, "nncf", folder, options.nncf)
+    if "failure" in made:
+        return made
+    test = case.test()
+    few = test.take(min(OUTSIDE_SAMPLES, len(test))).with_batch_size(1)
+    samples, labels = folder / "test.npz", folder / "labels.npy"
+    np.savez(samples, **{f"{i}/{name}": array for i, feeds in enumerate(few) for name, array in feeds.items()})
+    np.save(labels, few.labels + case.label_offset)
+    command = [options.openvino, str(HERE / "openvino_int8.py"), str(case.path), str(folder / "nncf.onnx")]
+    command += [str(samples), str(labels), "--seconds", str(options.seconds)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    if ran.returncode:
+        return {"failure": (ran.stderr.strip().splitlines() or ["?"])[-1][:160]}
+    return dict(json.loads(ran.stdout))
+
+
+def row(judge: LabelJudge, name: str, built: Any, timed: Any) -> dict[str, Any]:
+    drop: Drop | None = None
+    if name != "baseline":
+        drop = judge.drop(judge.evaluate(built))
+    size = len(built) if isinstance(built, bytes) else model_file.size_bytes(built)
+    speedup = timed[name].speedup
+    return {
+        "drop": None if drop is None else drop.value,
+        "drop_interval": None if drop is None else [drop.interval.low, drop.interval.high],
+        "speedup": None
+        if speedup is None
+        else {"low": speedup.low, "value": speedup.value, "high": speedup.high, "level": speedup.level},
+        "p50_ms": timed[name].p50_ms,
+        "size_bytes": size,
+    }
+
+
+def holdout(result: SearchResult) -> dict[str, Any] | None:
+    if result.winner is None:
+        return None
+    proof = result.proofs[-1]
+    return {"n": proof.drop.n, "drop": proof.drop.value, "confidence": proof.confidence}
+
+
+def behind(rows: Mapping[str, Any], allowed: float) -> list[str]:
+    """Return what is inside the budget and clearly faster than ours."""
+    ours = rows["onnxopt"]["speedup"]["value"]
+    inside = [name for name in rows if name not in ("baseline", "onnxopt") and rows[name]["drop"] <= allowed]
+    return [name for name in inside if ours < PARITY * rows[name]["speedup"]["value"]]
+
+
+def summary(models: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    ours = [m["rows"]["onnxopt"] for m in models]
+    sizes = [m["rows"]["baseline"]["size_bytes"] / r["size_bytes"] for m, r in zip(models, ours, strict=True)]
+    return {
+        "models": len(models),
+        "median_speedup": float(np.median([r["speedup"]["value"] for r in ours])),
+        "median_size_ratio": float(np.median(sizes)),
+        "over_budget": [m["model"] for m in models if m["rows"]["onnxopt"]["drop"] > m["allowed_drop"]],
+        "slower_than_fp32": [m["model"] for m in models if m["rows"]["onnxopt"]["speedup"]["high"] < 1],
+        "behind": {m["model"]: m["behind"] for m in models if m["behind"]},
+    }
+
+
+def table(models: Sequence[Mapping[str, Any]]) -> str:
+    """Return the record as Markdown: drop in points, speed-up over FP32 in ONNX Runtime and its 95 % interval."""
+    heads = ("model (n)", "FP32", "onnxopt", "drop", "speed-up", "size", "minutes", "quantization alone")
+    heads = (*heads, *PEERS, "OpenVINO FP32", "NNCF in OpenVINO")
+    lines = ["| " + " | ".join(heads) + " |", "|---|--:|---|" + "--:|" * (len(heads) - 3)]
+    for m in models:
+        ours, size = m["rows"]["onnxopt"], m["rows"]["baseline"]["size_bytes"]
+        low, value, high = (ours["speedup"][key] for key in ("low", "value", "high"))
+        cells = [f"{m['model']} ({m['n']})", f"{100 * m['baseline_accuracy']:.2f}", m["winner"] or "original kept"]
+        cells += [f"{100 * ours['drop']:+.2f}", f"**{value:.2f}x** ({low:.2f}..{high:.2f})"]
+        cells += [f"{size / ours['size_bytes']:.1f}x", f"{m['search_s'] / 60:.1f}"]
+        for name in ("quantized", *PEERS):
+            row = m["rows"].get(name)
+            none = "fails" if name in m["failures"] else "-"
+            cells.append(none if row is None else f"{100 * row['drop']:+.2f}, {row['speedup']['value']:.2f}x")
+        cells += outside_cells(m["outside"])
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def outside_cells(found: Mapping[str, Any] | None) -> list[str]:
+    if not found or "failure" in found:
+        return ["fails" if found else "-"] * 2
+    p50, accuracy = found["p50_ms"], found["accuracy"]
+    drop = accuracy["onnxruntime"] - accuracy["openvino-int8"]
+    times = [p50["onnxruntime"] / p50[name] for name in ("openvino", "openvino-int8")]
+    return [f"{times[0]:.2f}x", f"{100 * drop:+.2f}, {times[1]:.2f}x"]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("only", nargs="*", help="parts of model names")
+    parser.add_argument("--max-drop", default="1pp")
+    parser.add_argument("--prune", action="store_true", help="prune and factorize too")
+    parser.add_argument("--train", action="store_true", help="let pruned models learn from the original")
+    parser.add_argument("--time-limit", type=float, help="seconds after which a search begins nothing more")
+    parser.add_argument("--seconds", type=float, default=8.0, help="of latency measurement per model")
+    parser.add_argument("--openvino", help="Python with openvino and onnxruntime")
+    parser.add_argument("--nncf", help="Python with nncf and onnx")
+    parser.add_argument("--work", type=Path, default=HERE / "build" / "quantize", help="folder of the peers' files")
+    parser.add_argument("--table", action="store_true", help="print the record, measure nothing")
+    parser.add_argument("--out", type=Path, default=HERE / "results" / f"{date.today()}-optimize.json")
+    options = parser.parse_args()
+    models: list[dict[str, Any]] = json.loads(options.out.read_text())["models"] if options.out.exists() else []
+    if options.table:
+        print(table(models))
+        return 0
+    settings = Settings(
+        budget=Budget.parse(options.max_drop),
+        prune=options.prune,
+        train=options.train,
+        time_limit_s=options.time_limit,
+    )
+    about = {key: getattr(options, key) for key in ("max_drop", "prune", "train", "time_limit", "seconds")}
+    for case in cases(options.only):
+        if any(m["model"] == case.name for m in models):
+            continue
+        print(case.name, flush=True)
+        try:
+            found = measure(case, settings, options)
+        except OnnxoptError as error:
+            print(f"    {error}", flush=True)
+            continue
+        models.append(found)
+        options.out.parent.mkdir(exist_ok=True)
+        record = {"settings": about, "summary": summary(models), "models": models}
+        options.out.write_text(json.dumps(record, indent=1, default=str) + "\n")
+        print(f"    {table([found]).splitlines()[2]} behind: {found['behind']}", flush=True)
+    print(table(models))
+    said = summary(models)
+    print(json.dumps(said, indent=1))
+    return 1 if said["over_budget"] or said["slower_than_fp32"] or said["behind"] else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
