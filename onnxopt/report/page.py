@@ -14,6 +14,7 @@ from onnxopt.report.charts import Chart
 from onnxopt.report.graph_view import KINDS, graph_views
 from onnxopt.report.layer_rows import layer_rows
 from onnxopt.report.record import RunRecord, StepRecord
+from onnxopt.report.recovery import recovery_table
 from onnxopt.report.steps import counted
 from onnxopt.report.summary import choice_table, findings, headline, proofs_table, tiles, trials_table
 
@@ -39,11 +40,12 @@ def to_page(run: RunRecord) -> str:
     environment.filters |= {"size": units.size, "seconds": units.seconds}
     drawn = _charts(run)
     found = {"choice": choice_table(run), "proof": proofs_table(run), "graph": graph_views(run)}
+    regained = recovery_table(run)
     shown = {
         **dict.fromkeys(_SECTIONS, True),
         **{name: bool(value) for name, value in found.items()},
         "latency": bool(drawn["distribution"] or drawn["drift"]),
-        "recovery": bool(drawn["recovery"]),
+        "recovery": bool(drawn["recovery"] or regained),
         "classes": bool(drawn["classes"]),
         "ranges": bool(drawn["ranges"]),
     }
@@ -64,6 +66,7 @@ def to_page(run: RunRecord) -> str:
         table=trials_table(run),
         proofs=found["proof"],
         graphs=found["graph"],
+        regained=regained,
         kinds=KINDS,
         layers=layer_rows(run),
         charts=drawn,

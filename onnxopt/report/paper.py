@@ -4,6 +4,7 @@ from onnxopt.report.caveats import caveats
 from onnxopt.report.document import Block, Document, Table, Text
 from onnxopt.report.markdown import to_markdown
 from onnxopt.report.record import RunRecord
+from onnxopt.report.recovery import recovery_table
 from onnxopt.report.summary import choice_table, findings, headline, proofs_table, trials_table
 
 
@@ -14,6 +15,7 @@ def to_paper(run: RunRecord) -> str:
         ("Original, best, smallest, fastest", choice_table(run)),
         ("What was measured", trials_table(run)),
         ("Proof", proofs_table(run)),
+        ("What recovery gave", recovery_table(run)),
     ):
         if table is not None:
             blocks += [Text((f"## {title}",)), Table(table.columns, table.rows, table.title)]

@@ -109,6 +109,13 @@ class TrialRecord(Part):
     baseline_latency: LatencyRecord | None
 
 
+class RecoveredRecord(Part):
+    """What the winner drops on the search part with this alone, and what is above it, making up for its losses."""
+
+    by: str
+    drop: Number
+
+
 class ProofRecord(Part):
     """How a finalist did on the hold-out part; `confidence` that its true drop is inside the budget."""
 
@@ -244,6 +251,9 @@ class RunRecord(Part):
     best: tuple[FileRecord, ...] = Field(description="best.onnx, and its external data if there is any")
     stopped: str = Field(default="", description="why not everything planned was tried; empty when it was")
     aim_reached: bool | None = Field(default=None, description="whether best.onnx reaches the aim; null without one")
+    recovered: tuple[RecoveredRecord, ...] = Field(
+        default=(), description="what recovery gave the winner, stage by stage; empty where it has none"
+    )
     smallest: str | None = Field(default=None, description="trial in smallest.onnx, inside the budget but not proved")
     fastest: str | None = Field(default=None, description="trial in fastest.onnx, inside the budget but not proved")
     pareto: tuple[str, ...] = Field(default=(), description="trials that none beats at speed, size and score at once")

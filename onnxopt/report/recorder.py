@@ -17,7 +17,7 @@ from onnxopt.report.analysis import analyze
 from onnxopt.report.folder import BEST, FASTEST, SMALLEST, RunFolder
 from onnxopt.report.job import Job
 from onnxopt.report.provenance import provenance
-from onnxopt.report.record import FileRecord, RunRecord
+from onnxopt.report.record import FileRecord, RecoveredRecord, RunRecord
 from onnxopt.report.recording import (
     data_record,
     environment_record,
@@ -209,6 +209,7 @@ class Recorder:
             analysis=analysis,
             stopped=result.stopped,
             aim_reached=result.aim_reached,
+            recovered=tuple(RecoveredRecord(by=by, drop=drop) for by, drop in result.recovered),
             smallest=self._extreme(SMALLEST),
             fastest=self._extreme(FASTEST),
             pareto=tuple(trial.candidate.name for trial in pareto_front(result.trials)),

@@ -7,6 +7,7 @@ from pathlib import Path
 from onnxopt.report import units
 from onnxopt.report.document import Column, Document, Table, Text
 from onnxopt.report.record import IntervalRecord, LatencyRecord, ProofRecord, RunRecord, TrialRecord
+from onnxopt.report.recovery import recovery_sentence
 from onnxopt.report.steps import counted, reasons
 from onnxopt.search.bar import SAME
 
@@ -230,6 +231,7 @@ def findings(run: RunRecord) -> list[str]:
     lines += [
         _predicted(run, trial) for trial in run.trials if trial.predicted is not None and trial.latency is not None
     ]
+    lines += filter(None, [recovery_sentence(run)])
     extremes = (("smallest.onnx", run.smallest), ("fastest.onnx", run.fastest))
     lines += [
         f"Also in the folder, inside the budget but not proved: {file} ({name})." for file, name in extremes if name

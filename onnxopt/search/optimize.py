@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import onnx_ir as ir
 
@@ -29,6 +30,7 @@ from onnxopt.search.layer_times import LayerTimes
 from onnxopt.search.mix import ROUNDS, Mixer, quantizer_of
 from onnxopt.search.observer import Observer, Silent
 from onnxopt.search.parts import Parts, typical_feeds
+from onnxopt.search.recovery import last_stage, stages_before
 from onnxopt.search.runner import LOST, Apart, Here, Runner, Work, judge_of
 from onnxopt.search.sensitivity import rank_layers
 from onnxopt.search.settings import Settings
@@ -164,6 +166,7 @@ class _Search:
             self._mix_techniques()
         model, proofs = self._prove()
         trials = tuple(self._decided(trial, proofs) for trial in self.trials)
+        winner = next((t for t in trials if t.verdict is Verdict.WINNER), None)
         return SearchResult(
             kind=self.judge.kind,
             metric=self.judge.metric_name,
@@ -171,9 +174,10 @@ class _Search:
             baseline=baseline,
             trials=trials,
             proofs=proofs,
-            winner=next((t for t in trials if t.verdict is Verdict.WINNER), None),
+            winner=winner,
             model=model,
             reason=self._reason(proofs),
+            recovered=() if winner is None else self._recovered(winner),
             stopped=self.stopped,
             aim_reached=self._aim_reached(trials, proofs),
         )
@@ -191,11 +195,15 @@ class _Search:
     def _enough(self) -> bool:
         """Return whether to start no further candidate: the aim is reached, or the time is over."""
         limit, aim = self.settings.time_limit_s, self.settings.aim
-        if not self.stopped and limit is not None and time.monotonic() - self.began > limit:
+        if not self.stopped and self._late():
             self.stopped = f"the time limit of {limit:g} s was reached after {len(self.trials)} candidates"
         if not self.stopped and aim is not None and self.leader is not None and self._reaches(self.leader, aim):
             self.stopped = f"{self.leader.candidate.name} reached the target {aim.kind} of {aim}"
         return bool(self.stopped)
+
+    def _late(self) -> bool:
+        limit = self.settings.time_limit_s
+        return limit is not None and time.monotonic() - self.began > limit
 
     def _reaches(self, trial: Trial, aim: Aim) -> bool:
         beside = trial.baseline_latency
@@ -421,6 +429,25 @@ class _Search:
                 self.observer.progress("proof on the hold-out part", len(finalists), len(finalists))
                 return model, tuple(proofs)
         return self.model, tuple(proofs)
+
+    def _recovered(self, winner: Trial) -> tuple[tuple[str, float], ...]:
+        """Return what the winner would drop without what made up for its losses, stage by stage."""
+        assert winner.drop is not None
+
+        def drop_of(candidate: Candidate) -> list[str]:
+            try:
+                model = self.stamp(self._build(candidate), candidate.passes)
+                return [str(self.judge.drop(self.judge.evaluate(model)).value)]
+            except (ModelError, NativeError):
+                return []
+
+        found = list[tuple[str, float]]()
+        for stage, candidate in stages_before(winner.candidate):
+            if self._late():
+                return ()
+            drop = self.journal.recall(candidate.name, partial(drop_of, candidate))
+            found += [(stage, float(value)) for value in drop]
+        return (*found, (last_stage(winner.candidate), winner.drop.value)) if found else ()
 
     def _again(self, candidate: Candidate) -> ir.Model:
         """Return what was measured of a candidate: the leader is still there, others are kept, or built again."""

@@ -87,6 +87,8 @@ class SearchResult:
     """The outcome: every trial, the proofs, and the model to ship (the original when nothing won).
 
     Attributes:
+        recovered: drop of the winner on the search part by what made up for its losses until then, see
+            `onnxopt.search.recovery`; the last is the winner's own; () where it recovers nothing.
         stopped: why not everything that was planned was tried; empty when it was.
         aim_reached: whether `model` reaches the aim, as measured for the proof; None without one.
     """
@@ -100,5 +102,6 @@ class SearchResult:
     winner: Trial | None
     model: ir.Model
     reason: str
+    recovered: tuple[tuple[str, float], ...] = ()
     stopped: str = ""
     aim_reached: bool | None = None

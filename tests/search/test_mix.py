@@ -16,6 +16,7 @@ from onnxopt.search.layer_times import LayerTimes
 from onnxopt.search.mix import Mixer, quantizer_of
 from onnxopt.search.optimize import search
 from onnxopt.search.parts import split_parts, typical_feeds
+from onnxopt.search.recovery import stages_before
 from onnxopt.search.settings import Settings
 from onnxopt.search.solver import Group, Layer, Problem
 from onnxopt.search.strategies import first_candidates
@@ -128,6 +129,10 @@ def test_a_search_tries_mixes_and_goes_on_where_there_are_none(real, monkeypatch
     mixes = [t for t in found.trials if t.candidate.name.startswith("mixed-")]
     assert mixes
     assert all(t.candidate.predicted for t in mixes)
+    assert found.winner is not None
+    before = [by for by, _ in stages_before(found.winner.candidate)]
+    assert [by for by, _ in found.recovered[:-1]] == before
+    assert not before or found.recovered[-1] == ("least squares", found.winner.drop.value)
 
     def fail(*_):
         raise ModelError("ONX304", "no tables")

@@ -1,0 +1,41 @@
+"""What recovery gave: the winner made again without what makes up for its losses."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from onnxopt.passes.distill import Distill
+from onnxopt.passes.factorize import Factorize
+from onnxopt.passes.finetune import Finetune
+from onnxopt.passes.prune_channels import PruneChannels
+from onnxopt.passes.prune_groups import PruneGroups
+from onnxopt.passes.prune_heads import PruneHeads
+from onnxopt.passes.reconstruct_blocks import ReconstructBlocks
+from onnxopt.pipeline import Pass
+from onnxopt.search.trial import Candidate
+
+ALONE, COMPENSATED, TRAINED = "nothing", "least squares", "training"
+"""What made up for the losses, up to each stage."""
+
+_TRAINING = (Distill, Finetune, ReconstructBlocks)
+
+
+def stages_before(winner: Candidate) -> Iterator[tuple[str, Candidate]]:
+    """Yield the winner without recovery, then with all but the last kind of it; nothing where it recovers nothing."""
+    untrained = tuple(p for p in winner.passes if not isinstance(p, _TRAINING))
+    alone = tuple(_alone(p) for p in untrained)
+    if alone != untrained:
+        yield ALONE, Candidate(f"{winner.name} without recovery", alone)
+    if untrained != winner.passes:
+        kept = COMPENSATED if alone != untrained else ALONE
+        yield kept, Candidate(f"{winner.name} without training", untrained)
+
+
+def last_stage(winner: Candidate) -> str:
+    """Return what the last stage of the winner's recovery is."""
+    return TRAINED if any(isinstance(p, _TRAINING) for p in winner.passes) else COMPENSATED
+
+
+def _alone(spec: Pass) -> Pass:
+    if isinstance(spec, PruneChannels | PruneGroups | PruneHeads) and spec.compensate != "none":
+        return replace(spec, compensate="none")
+    return replace(spec, data_aware=False) if isinstance(spec, Factorize) and spec.data_aware else spec
