@@ -109,8 +109,8 @@ def measure(case: Case, settings: Settings, options: argparse.Namespace) -> dict
 
 
 def quantization_alone(result: SearchResult) -> Candidate | None:
-    """Return the fastest candidate inside the budget that neither prunes nor factorizes."""
-    fits = (Verdict.WITHIN, Verdict.WINNER, Verdict.UNPROVEN)
+    """Return the fastest candidate that neither prunes nor factorizes, and did not fail on the hold-out part."""
+    fits = (Verdict.WITHIN, Verdict.WINNER)
     plain = [t for t in result.trials if t.verdict in fits and not reduces(t.candidate) and speed_of(t)]
     return max(plain, key=speed_of).candidate if plain else None
 

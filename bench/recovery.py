@@ -1,12 +1,15 @@
 """What training gives back after pruning, on the developer pack.
 
     python bench/recovery.py [TASK_PART ...] [--steps 2000] [--limit 5000] [--rows none response ...] [--fresh]
+    python bench/recovery.py --table
 
 Every task removes a share of a network and teaches what is left by the network it was, on training samples whose
 labels are not used. Rows: `none` (only removed), `compensated` (least squares), then distillation of the compensated
-network by feature, response, relation and all three. `dense` is the whole network fine-tuned with labels for as many
-steps, for training on these samples alone may lift it. The `student` task teaches a narrow network of another
-architecture by a large one (`taught`) and by labels alone (`labels`).
+network by feature, response, relation and all three. `int8` is what was taught,
+by all where that was done, quantized. `dense` is the whole
+network fine-tuned with labels for as many steps, for training on these samples alone may lift it. The `student` task
+teaches a narrow network of another architecture by a large one (`taught`) and by labels alone (`labels`). The `4bit`
+task quantizes the whole network: to 8 bits, to 4, and to 4 with training.
 
 A row that is done is not done again: results are saved after each under `bench/results/`, pruned networks under
 `--work`.
@@ -45,7 +48,8 @@ LOSSES: Mapping[str, str] = {
 }
 CLIPS = 1200
 """Clips that a keyword model learns from."""
-ROWS = ("none", "compensated", *LOSSES, "dense")
+ROWS = ("none", "compensated", *LOSSES, "int8", "dense")
+QUANTIZE = "simplify,quantize-static"
 IMAGES = "lr=0.001,batch_size=128,augment=[flip,crop],precision=bfloat16"
 PLAIN = "lr=0.0005,batch_size=32"
 
@@ -82,6 +86,7 @@ TASKS: Mapping[str, Task] = {
     **dict(_macs(f"tf_kws_{net}", 0.5, PLAIN) for net in ("ds_cnn_s", "dnn_m")),
     # Its cell is a loop of plain operators: its products are factorized, for no channels could be followed through it.
     "tf_kws_lstm_m-50": Task("tf_kws_lstm_m", "factorize{macs=0.5,verify=false", PLAIN, alone="data_aware=false"),
+    "cifar10_jpeg_resnet20-4bit": Task("cifar10_jpeg_resnet20", "", "lr=0.0001,batch_size=64,augment=[flip,crop]"),
     "student": Task(
         "cifar10_jpeg_resnet9", "reinit-narrow{width=0.25", f"{IMAGES},batch_norm=trained", "cifar10_jpeg_resnet56"
     ),
@@ -109,6 +114,13 @@ class Bench:
                 "taught": lambda: self._trained(self._pruned(), "distill", "losses=[response]"),
                 "labels": lambda: self._trained(self._pruned(), "finetune", ""),
             }
+        if not self.task.prune:
+            four = f"{QUANTIZE},qat{{weight_bits=4,{self.task.train}"
+            return {
+                "int8": lambda: self._run(self.model, QUANTIZE),
+                "int4": lambda: self._run(self.model, f"{four},lr=1e-12,steps=1}}"),
+                "int4 trained": lambda: self._run(self.model, f"{four},steps={self.steps}}}"),
+            }
         made = {
             "none": lambda: self._run(self.model, f"{self.task.prune},{self.task.alone}}}"),
             "compensated": lambda: self._run(self.model, f"{self.task.prune}}}"),
@@ -116,7 +128,13 @@ class Bench:
         }
         for name, losses in LOSSES.items():
             made[name] = lambda losses=losses: self._trained(self._pruned(), "distill", f"losses={losses}")
-        return {name: made[name] for name in ROWS}
+        kept = [self._kept(name) for name in ("all", "response") if self._kept(name).exists()]
+        if kept:
+            made["int8"] = lambda: self._run(model_file.load(kept[0]), QUANTIZE)
+        return {name: made[name] for name in ROWS if name in made}
+
+    def _kept(self, row: str) -> Path:
+        return self.work / f"{self.name}-{row}.onnx"
 
     def _pruned(self) -> ir.Model:
         file = self.work / f"{self.name}.onnx"
@@ -132,10 +150,12 @@ class Bench:
     def _run(self, model: ir.Model, passes: str) -> Optimized:
         return Pipeline(parse(passes)).run(model, Context(detect(), self.samples, teacher=self.teacher))
 
-    def measured(self, make: Callable[[], Optimized]) -> dict[str, Any]:
-        """Return one row."""
+    def measured(self, row: str, make: Callable[[], Optimized]) -> dict[str, Any]:
+        """Return one row; networks that were taught are kept."""
         start = time.perf_counter()
         made = make()
+        if row in LOSSES:
+            model_file.save(made.model, self._kept(row), overwrite=True)
         duration_s = time.perf_counter() - start
         drop = self.judge.drop(self.judge.evaluate(made.model))
         step = made.steps[-1]
@@ -175,6 +195,20 @@ def line(name: str, row: Mapping[str, Any]) -> str:
     return f"  {name:12} {accuracy:>8} {points:>14} {row['macs_removed']:5.0%} of MACs gone {row['duration_s']:8.1f} s"
 
 
+def table(results: Mapping[str, Any]) -> str:
+    """Return the record as Markdown."""
+    lines = ["| network, MACs removed | row | top-1 | drop, points | steps | minutes |", "|---|---|--:|--:|--:|--:|"]
+    for name, found in results.items():
+        lines.append(f"| **{name}** | original | {100 * found['baseline_accuracy']:.2f} | | | |")
+        for key, row in found["rows"].items():
+            label, _, steps = key.partition("@")
+            low, high = (f"{100 * value:+.2f}" for value in row["interval"])
+            cells = [f"{row['macs_removed']:.0%}", label, f"{100 * row['accuracy']:.2f}"]
+            cells += [f"{100 * row['drop']:+.2f} ({low}..{high})", steps, f"{row['duration_s'] / 60:.1f}"]
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("only", nargs="*", help="parts of task names")
@@ -182,6 +216,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=2000, help="of the optimizer")
     parser.add_argument("--limit", type=int, default=5000, help="test samples")
     parser.add_argument("--threads", type=int, default=2, help="of torch")
+    parser.add_argument("--table", action="store_true", help="print the record, train nothing")
     parser.add_argument("--fresh", action="store_true", help="do rows again")
     parser.add_argument("--work", type=Path, default=Path("runs/recovery"), help="where pruned networks go")
     parser.add_argument("--out", type=Path, help="where the JSON goes, and is resumed from")
@@ -189,6 +224,9 @@ def main() -> int:
     torch.set_num_threads(args.threads)
     out = args.out or RESULTS / f"{date.today().isoformat()}-recovery.json"
     saved = json.loads(out.read_text()) if out.exists() and not args.fresh else {"results": {}}
+    if args.table:
+        print(table(saved["results"]))
+        return 0
     for name in TASKS:
         if args.only and not any(part in name for part in args.only):
             continue
@@ -200,7 +238,11 @@ def main() -> int:
                 continue
             key = row if row in ("none", "compensated") else f"{row}@{args.steps}"
             if key not in found["rows"]:
-                found["rows"][key] = {**bench.measured(make), "threads": args.threads, "environment": environment()}
+                found["rows"][key] = {
+                    **bench.measured(row, make),
+                    "threads": args.threads,
+                    "environment": environment(),
+                }
                 out.write_text(json.dumps(saved, indent=1, default=str) + "\n")
             print(line(row, found["rows"][key]), flush=True)
     print(f"\nWritten: {out}")

@@ -71,6 +71,12 @@ def optimize(
     strategy: Annotated[
         StrategyName | None, typer.Option("--strategy", help="Decides --goal, --prune and --train by the deployment.")
     ] = None,
+    protect: Annotated[
+        str | None,
+        typer.Option(
+            "--protect", help="Layers that keep all their channels: first, last, embeddings; comma-separated."
+        ),
+    ] = None,
     target_latency: Annotated[
         str | None, typer.Option("--target-latency", metavar="10ms|0.5x", help="Stop when it is reached.")
     ] = None,
@@ -138,6 +144,7 @@ def optimize(
         "prune": prune,
         "train": train,
         "strategy": None if strategy is None else strategy.value,
+        "protect": tuple(protect.split(",")) if protect else (),
         "target_latency": target_latency,
         "target_size": target_size,
         "time_limit_s": time_limit,

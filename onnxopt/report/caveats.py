@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from onnxopt.report import units
-from onnxopt.report.record import LatencyRecord, RunRecord
+from onnxopt.report.record import LatencyRecord, RunRecord, TrialRecord
+from onnxopt.search.knee import envelope, knee_of
 
 FEW_SAMPLES, NOISY, CLIPPED = 200, 0.10, 0.01
 """Below so many samples, above such a spread of the original's time, above such a share of clipped values: said."""
@@ -19,8 +20,36 @@ class Caveat:
 
 def caveats(run: RunRecord) -> tuple[Caveat, ...]:
     """Return what a reader should know before trusting the figures, the worrying first."""
-    found = [*_samples(run), *_noise(run), *_ranges(run), *_rest(run)]
+    found = [*_samples(run), *_noise(run), *_ranges(run), *_knee(run), *_rest(run)]
     return tuple(sorted(found, key=lambda caveat: caveat.fine))
+
+
+def _knee(run: RunRecord) -> list[Caveat]:
+    """Return that the winner asks more of the model than it gives away cheaply, where it does."""
+    winner = run.trial(run.winner)
+    curve = [point for trial in run.trials if (point := _point(trial, run)) is not None and point[0] > 1]
+    points = [(1.0, 0.0), *envelope(curve)]
+    place = knee_of(points)
+    chosen = None if winner is None else _point(winner, run)
+    if place is None or chosen is None or not chosen[0] > points[place][0]:
+        return []
+    what = "smaller" if run.settings.goal == "size" else "faster"
+    (gain, drop), (more, cost) = points[place], chosen
+    return [
+        Caveat(
+            f"Past the knee: {units.times(gain)} {what} costs {units.points(drop, run.unit)}, but the winner's "
+            f"{units.times(more)} costs {units.points(cost, run.unit)}; from there on each gain costs more than before."
+        )
+    ]
+
+
+def _point(trial: TrialRecord, run: RunRecord) -> tuple[float, float] | None:
+    """Return how much faster or smaller a trial is and what it drops; gains are chance."""
+    speedup = None if trial.latency is None or trial.latency.speedup is None else trial.latency.speedup.value
+    if trial.drop is None or trial.drop.broken or trial.drop.value is None or not speedup or not trial.size_bytes:
+        return None
+    gain = run.model.size_bytes / trial.size_bytes if run.settings.goal == "size" else speedup
+    return gain, max(trial.drop.value, 0.0)
 
 
 def _samples(run: RunRecord) -> list[Caveat]:

@@ -1,5 +1,6 @@
 """Everything a search needs, opened and checked before it starts."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -66,6 +67,7 @@ def prepare(
     target_latency: str | None = None,
     target_size: str | None = None,
     strategy: str | None = None,
+    protect: Sequence[str] = (),
     limit: int | None = None,
     read: ReadOptions | None = None,
     seed: int = 0,
@@ -80,6 +82,7 @@ def prepare(
     if strategy is not None:
         named = strategy_of(strategy)
         goal, prune, train = named.goal, named.prune, named.train
+        protect = protect or named.protect
     chosen = {
         "goal": goal_of(goal),
         "confidence": confidence,
@@ -90,6 +93,7 @@ def prepare(
         "latency_s": latency_s,
         "prune": prune,
         "train": train,
+        "protect": tuple(protect),
         "time_limit_s": time_limit_s,
         "trial_timeout_s": trial_timeout_s,
         "memory_limit_bytes": None if memory_limit is None else bytes_of(memory_limit),

@@ -181,6 +181,7 @@ class SettingsRecord(Part):
     latency_s: float
     prune: bool = False
     train: bool = False
+    protect: tuple[str, ...] = ()
     time_limit_s: float | None = None
     aim: str | None = None
     trial_timeout_s: float | None = None

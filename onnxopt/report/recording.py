@@ -143,6 +143,7 @@ def settings_record(settings: Settings) -> record.SettingsRecord:
         latency_s=settings.latency_s,
         prune=settings.prune,
         train=settings.train,
+        protect=settings.protect,
         time_limit_s=settings.time_limit_s,
         aim=None if settings.aim is None else f"{settings.aim.kind} {settings.aim}",
         trial_timeout_s=settings.trial_timeout_s,

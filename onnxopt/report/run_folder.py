@@ -1,5 +1,6 @@
 """One call from a model and samples to a folder with the best model and the proof."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,6 +79,7 @@ def optimize(
     target_latency: str | None = None,
     target_size: str | None = None,
     strategy: str | None = None,
+    protect: Sequence[str] = (),
     limit: int | None = None,
     read: ReadOptions | None = None,
     seed: int = 0,
@@ -119,6 +121,7 @@ def optimize(
         target_latency: such as `10ms` or `0.5x`; the search ends when it is reached.
         target_size: such as `2MB` or `0.25x`, likewise.
         strategy: `mobile`, `edge`, `realtime`, `server` or `size`, which decide `goal`, `prune` and `train`.
+        protect: layers that keep all their channels: `first`, `last`, `embeddings`; () as the strategy says.
         limit: samples of `data` to use at most.
         read: how `data` is read.
         seed: of everything random.
@@ -164,6 +167,7 @@ def optimize(
         target_latency=target_latency,
         target_size=target_size,
         strategy=strategy,
+        protect=protect,
         limit=limit,
         read=read,
         seed=seed,

@@ -352,14 +352,14 @@ class _Search:
         for macs in PRUNED:
             if self._enough():
                 return
-            trial = self._try(pruned(base, macs))
+            trial = self._try(pruned(base, macs, self.settings.protect))
             if trial.verdict in (Verdict.UNCHANGED, Verdict.SAME):
                 return
             if not self.bar.accurate(trial) and self.settings.train and not self._enough():
                 trial = self._try(recovered(trial.candidate))
             if not self.bar.accurate(trial):
                 if macs == PRUNED[0] and not self._enough():
-                    self._try(pruned(base, PRUNED_LITTLE))
+                    self._try(pruned(base, PRUNED_LITTLE, self.settings.protect))
                 return
 
     def _mix_techniques(self) -> None:
@@ -370,7 +370,16 @@ class _Search:
 
         def tables() -> Tables:
             times = LayerTimes(cache_folder(), settings.runtime)
-            return tables_of(self.model, self.context, self.feeds, settings.runtime, settings.goal, quantizer, times)
+            return tables_of(
+                self.model,
+                self.context,
+                self.feeds,
+                settings.runtime,
+                settings.goal,
+                quantizer,
+                times,
+                settings.protect,
+            )
 
         mixer = Mixer(tables)
 

@@ -2,9 +2,11 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import get_args
 
-from onnxopt.errors import UsageError
+from onnxopt.errors import UsageError, nearest
 from onnxopt.measure.session import Runtime
+from onnxopt.pruning.protect import Protect
 from onnxopt.search.aim import Aim
 from onnxopt.search.budget import Budget, Goal
 
@@ -26,6 +28,7 @@ class Settings:
         latency_s: time spent on the latency of one candidate; the proof takes three times that.
         prune: whether to remove channels too, in front of the best so far: minutes more.
         train: whether a pruned model that loses too much may learn from the original; needs torch, many minutes more.
+        protect: layers that keep all their channels: `first`, `last`, `embeddings`.
         time_limit_s: after which no further candidate is started; None for no limit.
         aim: what is enough; None to go on for the best.
         trial_timeout_s: of building and scoring one candidate, each then in a process of its own; None for no limit.
@@ -48,6 +51,7 @@ class Settings:
     latency_s: float = 1.0
     prune: bool = False
     train: bool = False
+    protect: tuple[Protect, ...] = ()
     time_limit_s: float | None = None
     aim: Aim | None = None
     trial_timeout_s: float | None = None
@@ -73,5 +77,10 @@ class Settings:
             raise UsageError("ONX109", "limits of trials are for this machine", where="cluster", hint=hint)
         if self.train and not self.prune:
             raise UsageError("ONX109", "training recovers what pruning lost", where="train", hint="Add --prune.")
+        for name in self.protect:
+            if name not in get_args(Protect):
+                raise UsageError(
+                    "ONX102", "no such layers to protect", where=name, hint=nearest(name, get_args(Protect))
+                )
         if not (self.latency_s > 0 and math.isfinite(self.latency_s)):
             raise UsageError("ONX101", "the seconds to measure latency for must be positive", where=str(self.latency_s))

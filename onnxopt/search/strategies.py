@@ -7,6 +7,7 @@ from onnxopt.passes.prune_channels import PruneChannels
 from onnxopt.passes.quantize_dynamic import QuantizeDynamic
 from onnxopt.passes.quantize_static import QuantizeStatic
 from onnxopt.passes.simplify import Simplify
+from onnxopt.pruning.protect import Protect
 from onnxopt.search.trial import Candidate
 
 CALIBRATIONS = ("minmax", "percentile", "entropy", "symmetric-entropy", "moving-average")
@@ -51,10 +52,10 @@ PRUNED_LITTLE = 0.9
 """What is tried where the first of them loses too much."""
 
 
-def pruned(candidate: Candidate, macs: float) -> Candidate:
+def pruned(candidate: Candidate, macs: float, protect: tuple[Protect, ...] = ()) -> Candidate:
     """Return `candidate` with channels removed before everything else, from a graph whose batch norms are folded."""
     rest = () if all(isinstance(p, Simplify) for p in candidate.passes) else candidate.passes
-    passes = (Simplify(fuse=False), PruneChannels(macs=macs), *rest)
+    passes = (Simplify(fuse=False), PruneChannels(macs=macs, protect=protect or None), *rest)
     return Candidate(f"pruned-to-{macs:.0%}+{candidate.name}", passes)
 
 

@@ -1,0 +1,31 @@
+"""A winner past the knee is said to be one."""
+
+from onnxopt.report.caveats import caveats
+from onnxopt.report.record import IntervalRecord, RunRecord
+
+
+def with_curve(run: RunRecord, curve: list[tuple[float, float]]) -> RunRecord:
+    """Return a run whose trials are as much faster and drop as much as given; the last wins."""
+    trial = next(t for t in run.trials if t.latency is not None and t.drop is not None)
+    trials = []
+    for number, (speedup, drop) in enumerate(curve):
+        gain = IntervalRecord(low=speedup, value=speedup, high=speedup, level=0.95)
+        latency = trial.latency.model_copy(update={"speedup": gain})
+        lost = trial.drop.model_copy(update={"value": drop})
+        trials.append(trial.model_copy(update={"name": f"t{number}", "latency": latency, "drop": lost}))
+    return run.model_copy(update={"trials": tuple(trials), "winner": trials[-1].name})
+
+
+def past_the_knee(run: RunRecord) -> list[str]:
+    return [caveat.text for caveat in caveats(run) if "knee" in caveat.text]
+
+
+def test_the_last_gain_that_cost_most_is_told(explained_record):
+    (text,) = past_the_knee(with_curve(explained_record, [(2.0, -0.001), (3.0, 0.001), (3.3, 0.009)]))
+    assert "3.00x faster costs 0.10" in text
+    assert "3.30x costs 0.90" in text
+
+
+def test_an_even_price_is_not(explained_record):
+    assert not past_the_knee(with_curve(explained_record, [(2.0, 0.003), (3.0, 0.006), (4.0, 0.009)]))
+    assert not past_the_knee(with_curve(explained_record, [(2.0, 0.0), (3.0, 0.0), (4.0, 0.0)]))
