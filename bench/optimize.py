@@ -93,6 +93,11 @@ def measure(case: Case, settings: Settings, options: argparse.Namespace) -> dict
         "winner": None if winner is None else winner.candidate.name,
         "passes": None if winner is None else [str(each) for each in winner.candidate.passes],
         "predicted_share": None if winner is None else winner.candidate.predicted,
+        "mixes": {
+            trial.candidate.name: {"predicted": trial.candidate.predicted, "measured": 1 / speed_of(trial)}
+            for trial in result.trials
+            if trial.candidate.predicted and speed_of(trial)
+        },
         "done": None if winner is None else done(winner),
         "quantized": None if alone is None else alone.name,
         "reason": result.reason,
@@ -187,11 +192,15 @@ def behind(rows: Mapping[str, Any], allowed: float) -> list[str]:
 
 def summary(models: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     ours = [m["rows"]["onnxopt"] for m in models]
+    errors = [mix["measured"] / mix["predicted"] - 1 for m in models for mix in m.get("mixes", {}).values()]
     sizes = [m["rows"]["baseline"]["size_bytes"] / r["size_bytes"] for m, r in zip(models, ours, strict=True)]
     return {
         "models": len(models),
         "median_speedup": float(np.median([r["speedup"]["value"] for r in ours])),
         "median_size_ratio": float(np.median(sizes)),
+        "mixes": len(errors),
+        "mixes_median_error": float(np.median(np.abs(errors))) if errors else None,
+        "mixes_within_15_percent": sum(abs(error) <= 0.15 for error in errors),
         "over_budget": [m["model"] for m in models if m["rows"]["onnxopt"]["drop"] > m["allowed_drop"]],
         "slower_than_fp32": [m["model"] for m in models if m["rows"]["onnxopt"]["speedup"]["high"] < 1],
         "behind": {m["model"]: m["behind"] for m in models if m["behind"]},

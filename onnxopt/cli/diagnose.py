@@ -41,6 +41,10 @@ def sensitivity(
     model: MODEL,
     *,
     data: DATA,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE.html", help="Also draw it, as a page that needs no network.")
+    ] = None,
+    overwrite: OVERWRITE = False,
     limit: LIMIT = 256,
     target: TARGET = "auto",
     seed: SEED = 0,
@@ -54,7 +58,15 @@ def sensitivity(
 
     with Bar(shown) as bar:
         document = sensitivity_document(
-            model, data, limit=limit, target=target, seed=seed, read=reading.options(), progress=bar.show
+            model,
+            data,
+            limit=limit,
+            target=target,
+            seed=seed,
+            read=reading.options(),
+            progress=bar.show,
+            plot=plot,
+            overwrite=overwrite,
         )
     emit(document, shown)
     return ExitCode.OK

@@ -2,23 +2,19 @@
 
 import hashlib
 import json
-import os
-import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
-from onnxopt.errors import FileError
 from onnxopt.measure.emulation import emulator
 from onnxopt.measure.environment import environment
 from onnxopt.measure.interrupt import interruptible
 from onnxopt.measure.latency import race, refuse_emulation
+from onnxopt.measure.remembered import Remembered, is_number
 from onnxopt.measure.session import Runtime, Session
-from onnxopt.model_file import atomic_write_text
 from onnxopt.samples import Feeds
 
 _BUDGET_NS = 30_000_000
@@ -52,9 +48,9 @@ class LatencyTable:
     ) -> None:
         refuse_emulation(emulation)
         self._runtime = runtime or Runtime()
-        self._path = None if folder is None else folder / f"latency-{machine_name(self._runtime)}.json"
         self._clock = clock or fastest_ms
-        self._known = _read(self._path)
+        path = None if folder is None else folder / f"latency-{machine_name(self._runtime)}.json"
+        self._known = Remembered[float](path, lambda ms: is_number(ms) and ms > 0)
 
     def times_ms(self, models: Sequence[ir.Model], feeds: Feeds) -> list[float]:
         """Return the time of each model, measured by turns where it is not known.
@@ -66,26 +62,14 @@ class LatencyTable:
         keys = [_key(model, feeds) for model in models]
         fresh = {key: model for key, model in zip(keys, models, strict=True) if key not in self._known}
         if fresh:
-            self._known |= zip(fresh, self._clock(list(fresh.values()), feeds, self._runtime), strict=True)
-            self._write()
+            times = self._clock(list(fresh.values()), feeds, self._runtime)
+            self._known.keep(dict(zip(fresh, times, strict=True)))
         return [self._known[key] for key in keys]
 
     def once_ms(self, model: ir.Model, feeds: Feeds) -> float:
         """Return the time of a model measured now, as that of layers is."""
         # One that is not measured beside others needs as long as they do to outlast what disturbs it.
         return min(self._clock([model] * _AGAIN, feeds, self._runtime))
-
-    def _write(self) -> None:
-        if self._path is None:
-            return
-        # Others may have measured other shapes meanwhile; whoever is last keeps both.
-        kept = {**_read(self._path), **self._known}
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            atomic_write_text(self._path, json.dumps(kept, indent=0, sort_keys=True), overwrite=True)
-        except (FileError, OSError):
-            # A table that cannot be kept is measured again the next time.
-            self._path = None
 
 
 def fastest_ms(models: Sequence[ir.Model], feeds: Feeds, runtime: Runtime) -> list[float]:
@@ -105,14 +89,6 @@ def clock_of(runtime: Runtime) -> Callable[[], int]:
     """Return what tells layers apart best: a lone thread's own time, in which nothing else that runs is counted."""
     lone = runtime.threads == 1 and runtime.provider == Runtime().provider
     return time.thread_time_ns if lone else time.perf_counter_ns
-
-
-def cache_folder() -> Path:
-    """Return the user's cache folder for this program, as the system has it."""
-    if platform.system() == "Darwin":
-        return Path.home() / "Library" / "Caches" / "onnxopt"
-    base = os.environ.get("LOCALAPPDATA" if platform.system() == "Windows" else "XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "onnxopt"
 
 
 def alone(node: ir.Node, weight: ir.TensorProtocol, x_shape: Sequence[int], slot: int) -> ir.Model:
@@ -196,15 +172,3 @@ def machine_name(runtime: Runtime) -> str:
         sort_keys=True,
     )
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _read(path: Path | None) -> dict[str, float]:
-    """Return the times in a file; none where there is no such file, or it holds something else."""
-    if path is None:
-        return {}
-    try:
-        found: Any = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    entries: Mapping[str, Any] = found if isinstance(found, dict) else {}
-    return {k: float(v) for k, v in entries.items() if isinstance(v, int | float) and 0 < float(v) < float("inf")}

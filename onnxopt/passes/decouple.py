@@ -16,7 +16,7 @@ from onnxopt.graph.edit import with_input_shapes
 from onnxopt.graph.layers import anatomy_of
 from onnxopt.graph.probe import probe
 from onnxopt.graph.separable_edit import replace_by_separable
-from onnxopt.measure.latency_table import cache_folder
+from onnxopt.measure.remembered import cache_folder
 from onnxopt.measure.verdict import PROVED, PROVED_HALF, one_sample, prove, time_share
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
 from onnxopt.reconstruction.batches import rebatched

@@ -13,7 +13,8 @@ from onnxopt.graph.channels import normalized
 from onnxopt.graph.edit import with_input_shapes
 from onnxopt.graph.layers import anatomy_of
 from onnxopt.graph.probe import fed_shapes
-from onnxopt.measure.latency_table import LatencyTable, cache_folder
+from onnxopt.measure.latency_table import LatencyTable
+from onnxopt.measure.remembered import cache_folder
 from onnxopt.measure.verdict import PROVED, PROVED_HALF, one_sample, prove, time_share
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
 from onnxopt.reconstruction.batches import rebatched

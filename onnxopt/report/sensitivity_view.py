@@ -3,10 +3,13 @@
 from pathlib import Path
 
 from onnxopt import model_file
-from onnxopt.model_file import signature_of
+from onnxopt.measure.remembered import cache_folder
+from onnxopt.model_file import atomic_write_text, signature_of
 from onnxopt.pipeline import Context, Progress
 from onnxopt.quantization.isa import target_of
 from onnxopt.report.document import Column, Document, Table, Text
+from onnxopt.report.sensitivity_plot import sensitivity_page
+from onnxopt.report.writable import refuse_output_file
 from onnxopt.samples import ReadOptions, open_samples
 from onnxopt.search.layer_table import Harm, layer_table
 
@@ -26,16 +29,22 @@ def sensitivity_document(
     seed: int = 0,
     read: ReadOptions | None = None,
     progress: Progress = lambda what, done, total: None,
+    plot: Path | None = None,
+    overwrite: bool = False,
 ) -> Document:
-    """Measure every technique on every layer alone.
+    """Measure every technique on every layer alone, and draw it in the HTML file `plot` where one is named.
 
     Raises:
         OnnxoptError: of every family.
     """
+    if plot is not None:
+        refuse_output_file(plot, overwrite=overwrite, source=model)
     loaded = model_file.load(model)
     samples = open_samples(data, signature_of(loaded), options=read, limit=limit)
     context = Context(target_of(target), samples, seed=seed)
-    found = layer_table(loaded, context, lambda done, total: progress(WHAT, done, total))
+    found = layer_table(loaded, context, lambda done, total: progress(WHAT, done, total), cache_folder())
+    if plot is not None:
+        atomic_write_text(plot, sensitivity_page(found, f"{model.name}: sensitivity of layers"), overwrite=overwrite)
     techniques = list(dict.fromkeys(harm.technique for harm in found))
     layers = list(dict.fromkeys(harm.layer for harm in found))
     cells = {(harm.layer, harm.technique): _cell(harm) for harm in found}

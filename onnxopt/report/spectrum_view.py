@@ -8,7 +8,8 @@ import onnx_ir as ir
 
 from onnxopt import model_file
 from onnxopt.graph.layers import anatomy_of
-from onnxopt.measure.latency_table import LatencyTable, cache_folder
+from onnxopt.measure.latency_table import LatencyTable
+from onnxopt.measure.remembered import cache_folder
 from onnxopt.measure.verdict import one_sample
 from onnxopt.reconstruction.chain_timer import Timer, timer_of
 from onnxopt.reconstruction.factors import unfolded

@@ -1,7 +1,6 @@
 """How long each layer of a model takes as part of it, measured once per machine: what surrounds a layer counts too."""
 
 import hashlib
-import json
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -11,10 +10,9 @@ from typing import NamedTuple
 import onnx_ir as ir
 
 from onnxopt import model_file
-from onnxopt.errors import FileError
 from onnxopt.measure.latency_table import fastest_ms, machine_name
+from onnxopt.measure.remembered import Remembered
 from onnxopt.measure.session import Runtime
-from onnxopt.model_file import atomic_write_text
 from onnxopt.quantization.node_times import layer_times_ms
 from onnxopt.samples import Feeds
 
@@ -44,7 +42,8 @@ class LayerTimes:
 
     def __init__(self, folder: Path | None, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._path = None if folder is None else folder / f"layers-{machine_name(runtime)}.json"
+        path = None if folder is None else folder / f"layers-{machine_name(runtime)}.json"
+        self._known = Remembered[list[Times]](path, lambda found: isinstance(found, list))
 
     def of(self, forms: Sequence[Form], feeds: Feeds) -> list[Times]:
         """Return the milliseconds of each layer in each form; they add up to the time of the whole.
@@ -60,9 +59,8 @@ class LayerTimes:
             NativeError: ONX401 one cannot be run.
         """
         key = _key(forms, feeds)
-        known = _read(self._path)
-        if key is not None and key in known:
-            return known[key]
+        if key is not None and key in self._known:
+            return self._known[key]
         wholes = fastest_ms([form.made for form in forms], feeds, self._runtime)
         found = []
         for form, whole in zip(forms, wholes, strict=True):
@@ -72,19 +70,9 @@ class LayerTimes:
             total = sum(parts.values())
             # What no layer has to itself, such as starting kernels, is shared out.
             found.append({name: ms * whole / total for name, ms in parts.items()} if total else {"": whole})
-        self._keep(key, found)
+        if key is not None:
+            self._known.keep({key: found})
         return found
-
-    def _keep(self, key: str | None, found: list[Times]) -> None:
-        if self._path is None or key is None:
-            return
-        text = json.dumps({**_read(self._path), key: found}, sort_keys=True)
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            atomic_write_text(self._path, text, overwrite=True)
-        except (FileError, OSError):
-            # What cannot be kept is measured again the next time.
-            self._path = None
 
 
 def _key(forms: Sequence[Form], feeds: Feeds) -> str | None:
@@ -94,12 +82,3 @@ def _key(forms: Sequence[Form], feeds: Feeds) -> str | None:
             return None
         digest.update(model_file.to_bytes(form.made))
     return digest.hexdigest()
-
-
-def _read(path: Path | None) -> dict[str, list[Times]]:
-    """Return what a file holds; nothing where there is none, or it holds something else."""
-    try:
-        found = json.loads(path.read_text()) if path is not None else {}
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) and all(isinstance(v, list) for v in found.values()) else {}

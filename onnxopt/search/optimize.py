@@ -14,7 +14,7 @@ from onnxopt.catalog import format_passes, parse
 from onnxopt.errors import DataError, ModelError, NativeError
 from onnxopt.measure.judge import Judge
 from onnxopt.measure.latency import Latency
-from onnxopt.measure.latency_table import cache_folder
+from onnxopt.measure.remembered import cache_folder
 from onnxopt.measure.score import Metric
 from onnxopt.pipeline import Context, Pass, Pipeline
 from onnxopt.quantization.isa import target_of
@@ -379,6 +379,7 @@ class _Search:
                 quantizer,
                 times,
                 settings.protect,
+                cache_folder(),
             )
 
         mixer = Mixer(tables)

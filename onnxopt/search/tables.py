@@ -5,16 +5,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from math import inf, isfinite, prod
+from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 
-from onnxopt.errors import ModelError, NativeError
 from onnxopt.graph.probe import probe
 from onnxopt.measure.session import Runtime
 from onnxopt.passes.quantize_static import QuantizeStatic
 from onnxopt.passes.simplify import Simplify
-from onnxopt.pipeline import Context, Pass, Pipeline
+from onnxopt.pipeline import Context, Pipeline
 from onnxopt.pruning.protect import Protect
 from onnxopt.pruning.sensitivity import OutputError
 from onnxopt.pruning.survey import Survey, survey
@@ -25,6 +25,7 @@ from onnxopt.samples import Feeds
 from onnxopt.search.budget import Goal
 from onnxopt.search.forms import Forms, Quantizer, chains, forms_of, layer_bytes
 from onnxopt.search.layer_times import Form, LayerTimes, Times
+from onnxopt.search.losses import Losses
 from onnxopt.search.node_groups import node_groups
 from onnxopt.search.screening import screened
 from onnxopt.search.solver import ALWAYS_FLOAT, FLOAT, Group, Layer, Problem, Wire
@@ -50,7 +51,6 @@ class Tables:
         ranks: share of the full rank by mode.
         weighted: names of the layers that `Factorize` may know.
         quantizer: how layers get into INT8; None for not at all.
-        error: of a model's outputs, in the unit of the losses.
     """
 
     problem: Problem
@@ -59,7 +59,6 @@ class Tables:
     ranks: Mapping[str, float]
     weighted: tuple[str, ...]
     quantizer: Quantizer | None
-    error: OutputError
 
 
 def tables_of(
@@ -71,6 +70,7 @@ def tables_of(
     quantizer: Quantizer | None,
     times: LayerTimes,
     protect: tuple[Protect, ...] = (),
+    folder: Path | None = None,
 ) -> Tables:
     """Measure what a mix is chosen from.
 
@@ -83,6 +83,7 @@ def tables_of(
         quantizer: how layers get into INT8; None for not at all.
         times: of layers.
         protect: channel groups that stay whole because of where they are.
+        folder: where losses are kept and looked up; None for nowhere.
 
     Raises:
         ModelError, NativeError: the model cannot be built or run.
@@ -104,11 +105,11 @@ def tables_of(
     samples = rebatched(forms.base, context.calibration)
     assert samples is not None
     error = OutputError(forms.base, samples)
-    harm = _harms(forms, quantizer, error, context)
+    harm = _harms(forms, quantizer, Losses(forms.base, error, context, folder))
     tell(4, _STEPS)
     counts, shares = _levels(found, list(forms.widths))
     table = _Table(found, forms, costed, counts, shares)
-    layers, fixed, rest = table.layers(harm, _chain_harms(simple, forms, table, error, context))
+    layers, fixed, rest = table.layers(harm, _chain_harms(simple, forms, table, Losses(simple, error, context, folder)))
     groups = {
         name: Group(tuple(found.loss(name, count) for count in some), rest[name]) for name, some in counts.items()
     }
@@ -123,7 +124,6 @@ def tables_of(
         {rank_mode(ratio): ratio for ratio in forms.ranks},
         _weighted(simple),
         quantizer if forms.quantized else None,
-        error,
     )
 
 
@@ -153,7 +153,7 @@ def _levels(found: Survey, shares: Sequence[float]) -> tuple[dict[str, list[int]
     return {name: counts[name] for name in some}, some
 
 
-def _harms(forms: Forms, quantizer: Quantizer | None, error: OutputError, context: Context) -> dict[str, float]:
+def _harms(forms: Forms, quantizer: Quantizer | None, losses: Losses) -> dict[str, float]:
     """Return by layer what it does to the outputs in INT8."""
     if quantizer is None or not forms.quantized:
         return {}
@@ -164,25 +164,16 @@ def _harms(forms: Forms, quantizer: Quantizer | None, error: OutputError, contex
 
     def harm(some: Sequence[str]) -> float:
         left = tuple(sorted(forms.quantized - set(some)))
-        return _error(forms.base, replace(plain, exclude=left), error, context)
+        return losses.of(replace(plain, exclude=left))
 
     return screened(names, harm)
 
 
-def _error(model: ir.Model, spec: Pass, error: OutputError, context: Context) -> float:
-    try:
-        return error.of(Pipeline((spec,)).run(model, context).model)
-    except (ModelError, NativeError):
-        return inf
-
-
-def _chain_harms(
-    simple: ir.Model, forms: Forms, table: "_Table", error: OutputError, context: Context
-) -> dict[tuple[float, str], float]:
+def _chain_harms(simple: ir.Model, forms: Forms, table: "_Table", losses: Losses) -> dict[tuple[float, str], float]:
     """Return by share of the rank and layer what its chain does to the outputs, of the layers that it makes faster."""
     names = _weighted(simple)
     return {
-        (ratio, name): _error(simple, chains(ratio, tuple(n for n in names if n != name)), error, context)
+        (ratio, name): losses.of(chains(ratio, tuple(n for n in names if n != name)))
         for ratio, name in product(forms.ranks, names)
         if table.chain_cost(ratio, name) < _WORTH * table.whole_cost(name)
     }

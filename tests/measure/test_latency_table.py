@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from onnxopt.errors import NativeError
-from onnxopt.measure import latency_table
-from onnxopt.measure.latency_table import LatencyTable, alone, cache_folder, clock_of, copies, fastest_ms
+from onnxopt.measure.latency_table import LatencyTable, alone, clock_of, copies, fastest_ms
 from onnxopt.measure.session import Runtime
 from tests import builders, numerics
 from tests.builders import F, Net
@@ -132,17 +131,6 @@ def test_real_models_take_time():
     model = layer()
     assert all(0 < time < 1000 for time in fastest_ms([model, copies(model, 3)], FEEDS, Runtime()))
     assert 0 < LatencyTable(None, emulation=real).once_ms(model, FEEDS) < 1000
-
-
-def test_the_users_cache_folder(monkeypatch, tmp_path):
-    monkeypatch.setattr(latency_table.platform, "system", lambda: "Linux")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / "onnxopt"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / ".cache" / "onnxopt"
-    monkeypatch.setattr(latency_table.platform, "system", lambda: "Darwin")
-    assert cache_folder() == tmp_path / "Library" / "Caches" / "onnxopt"
 
 
 def test_a_lone_thread_is_timed_by_what_it_works_itself():

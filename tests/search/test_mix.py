@@ -33,7 +33,7 @@ def tables(levels: int = 8) -> Tables:
     layers = {"a": Layer(("a",), {"float": times, "INT8": times / 2}, {"float": 0.0, "INT8": 0.001})}
     shares = tuple(0.1 * i for i in range(levels + 1))
     return Tables(
-        Problem({"a": group}, layers, (), frozenset({"INT8"})), 1.0, {"a": shares}, {}, ("a",), QuantizeStatic(), None
+        Problem({"a": group}, layers, (), frozenset({"INT8"})), 1.0, {"a": shares}, {}, ("a",), QuantizeStatic()
     )
 
 

@@ -30,5 +30,5 @@ def test_candidates_protect() -> None:
 
 
 def test_unknown_layers_are_refused() -> None:
-    with pytest.raises(UsageError, match="ONX102.*frist.*first"):
+    with pytest.raises(UsageError, match=r"ONX102.*frist.*first"):
         Settings(protect=("frist",))  # type: ignore[arg-type]

@@ -1,0 +1,69 @@
+"""What was measured once and need not be measured again: a file of JSON in the user's cache folder."""
+
+import json
+import os
+import platform
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from onnxopt.errors import FileError
+from onnxopt.model_file import atomic_write_text
+
+T = TypeVar("T")
+
+
+class Remembered(Generic[T]):
+    """Values by key in a file that several processes may share.
+
+    What cannot be read counts as unknown, and what cannot be written is measured again the next time.
+
+    Args:
+        path: of the file; None to remember nothing beyond this object.
+        fits: whether a value is one that was written here.
+    """
+
+    def __init__(self, path: Path | None, fits: Callable[[Any], bool]) -> None:
+        self._path, self._fits = path, fits
+        self._known = self._read()
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._known
+
+    def __getitem__(self, key: str) -> T:
+        return self._known[key]
+
+    def keep(self, found: Mapping[str, T]) -> None:
+        """Add what was measured."""
+        self._known |= found
+        if self._path is None:
+            return
+        # Others may have measured something else meanwhile; whoever is last keeps both.
+        kept = {**self._read(), **self._known}
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            atomic_write_text(self._path, json.dumps(kept, indent=0, sort_keys=True), overwrite=True)
+        except (FileError, OSError):
+            self._path = None
+
+    def _read(self) -> dict[str, T]:
+        if self._path is None:
+            return {}
+        try:
+            found = json.loads(self._path.read_text())
+        except (OSError, ValueError):
+            return {}
+        return {key: value for key, value in found.items() if self._fits(value)} if isinstance(found, dict) else {}
+
+
+def cache_folder() -> Path:
+    """Return the user's cache folder for this program, as the system has it."""
+    if platform.system() == "Darwin":
+        return Path.home() / "Library" / "Caches" / "onnxopt"
+    base = os.environ.get("LOCALAPPDATA" if platform.system() == "Windows" else "XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "onnxopt"
+
+
+def is_number(value: object) -> bool:
+    """Return whether a value is a finite number, above or equal to zero."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")

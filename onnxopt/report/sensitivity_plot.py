@@ -1,0 +1,57 @@
+"""A page with one picture: how much each technique does to each layer."""
+
+from collections.abc import Sequence
+from math import log10
+
+from plotly.io import to_html
+
+from onnxopt.report import units
+from onnxopt.report.charts import Figure, plain, short
+from onnxopt.search.layer_table import Harm
+
+_LEAST, _MOST = 1e-5, 1.0
+"""Errors that are as good as none, and that leave nothing."""
+
+
+def sensitivity_page(found: Sequence[Harm], title: str) -> str:
+    """Return one offline HTML page with a heatmap of layers, in graph order, by techniques."""
+    return str(to_html(sensitivity_figure(found, title), include_plotlyjs=True, full_html=True, validate=True))
+
+
+def sensitivity_figure(found: Sequence[Harm], title: str) -> Figure:
+    """Return the heatmap as plain data; colours are logarithmic, what does not apply is left blank."""
+    layers = list(dict.fromkeys(harm.layer for harm in found))
+    techniques = list(dict.fromkeys(harm.technique for harm in found))
+    cells = {(h.layer, h.technique): h for h in found}
+    table = [[cells.get((layer, technique)) for technique in techniques] for layer in layers]
+    trace = {
+        "type": "heatmap",
+        "x": techniques,
+        "y": list(range(len(layers))),
+        "z": [[_colour(h) for h in row] for row in table],
+        "zmin": log10(_LEAST),
+        "zmax": log10(_MOST),
+        "colorscale": "Reds",
+        "hoverongaps": True,
+        "text": [[_hover(h) for h in row] for row in table],
+        "hoverinfo": "text",
+        "colorbar": {
+            "title": {"text": "error of the outputs"},
+            "tickvals": [-5, -4, -3, -2, -1, 0],
+            "ticktext": ["0.00001", "0.0001", "0.001", "0.01", "0.1", "1"],
+        },
+    }
+    axis = {"tickvals": list(range(len(layers))), "ticktext": [short(name) for name in layers], "autorange": "reversed"}
+    layout = {"title": {"text": plain(title)}, "yaxis": axis, "height": 180 + 24 * len(layers)}
+    return {"data": [trace], "layout": layout | {"margin": {"l": 260}}}
+
+
+def _colour(harm: Harm | None) -> float | None:
+    return None if harm is None or harm.error is None else log10(min(max(harm.error, _LEAST), _MOST))
+
+
+def _hover(harm: Harm | None) -> str:
+    if harm is None:
+        return ""
+    what = plain(harm.why) if harm.error is None else units.significant(harm.error)
+    return f"{plain(harm.layer)}, {plain(harm.technique)}: {what}"
