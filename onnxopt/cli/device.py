@@ -47,12 +47,23 @@ def bundle(
 
 
 def device_result(
-    result: Annotated[Path, typer.Argument(help="result.json that a kit wrote.", show_default=False)], *, shown: Shown
+    result: Annotated[Path, typer.Argument(help="result.json that a kit wrote.", show_default=False)],
+    *,
+    run: Annotated[
+        Path | None,
+        typer.Option("--run", help="Folder of the run whose best.onnx was in the kit: its report shows this too."),
+    ] = None,
+    shown: Shown,
 ) -> int:
     """Show what a kit found on its device."""
     quieten(shown)
     from onnxopt.measure.device.result import read_result
     from onnxopt.report.device_view import device_document
 
-    emit(device_document(read_result(result)), shown)
+    found = read_result(result)
+    if run is not None:
+        from onnxopt.report.device_run import add_to_run
+
+        add_to_run(found, run)
+    emit(device_document(found), shown)
     return ExitCode.OK

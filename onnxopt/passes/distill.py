@@ -110,7 +110,9 @@ class Distill(Pass):
         change = f"divergence from the teacher {trained.before:.3g} to {trained.after:.3g} on held-out samples"
         curve = tuple((point.step, point.loss, point.score) for point in trained.history)
         edit = Edit(WHOLE, f"learned from the teacher in {curve[-1][0]} steps: {change}")
-        return Applied(done.model, edits=(edit,), curve=((0, float("nan"), trained.before), *curve))
+        why = "student and teacher have no inner values in common that it could compare"
+        skipped = tuple(Skip(f"{name} loss", why) for name in done.left_out)
+        return Applied(done.model, (edit,), skipped, curve=((0, float("nan"), trained.before), *curve))
 
     def _options(self) -> "Distillation":
         from onnxopt.training.distill import Distillation

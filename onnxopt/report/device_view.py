@@ -8,11 +8,11 @@ from pathlib import Path
 from onnxopt import model_file
 from onnxopt.errors import FileError, ModelError
 from onnxopt.measure.device.kit import write_kit
-from onnxopt.measure.device.result import DeviceModel, DeviceResult, read_result
+from onnxopt.measure.device.result import DeviceResult, read_result
 from onnxopt.measure.device.ssh import Board, run_on_board
 from onnxopt.model_file import signature_of
-from onnxopt.report import units
-from onnxopt.report.document import Column, Document, Facts, Table, Text
+from onnxopt.report.device_result import device_record, device_table
+from onnxopt.report.document import Document, Facts, Text
 from onnxopt.samples import ReadOptions, open_samples
 from onnxopt.search.parts import typical_feeds
 
@@ -106,37 +106,7 @@ def _named(models: Sequence[str | Path]) -> dict[str, Path]:
 
 def device_document(result: DeviceResult) -> Document:
     """Return the table of a kit's result."""
-    facts = result.device
-    told = {
-        "device": facts.get("board") or facts.get("name"),
-        "processor": f"{facts.get('cpu')}, {facts.get('architecture')}",
-        "instructions": " ".join(facts.get("isa", ())) or "unknown",
-        "threads": facts.get("threads"),
-        "governor": facts.get("governor"),
-        "temperature": _temperature(result),
-        "software": f"ONNX Runtime {facts.get('onnxruntime')}, Python {facts.get('python')}",
-    }
-    columns = (
-        Column("model"),
-        *(Column(t, number=True) for t in ("size", "p50 ms", "p90 ms", "speed-up", "same prediction", "difference")),
-    )
+    found = device_record(result)
     notes = [f"No times: {result.refused}."] if result.refused else []
     notes.append("Predictions are compared with those of the machine that made the kit.")
-    table = Table(columns, tuple(map(_row, result.models)))
-    pairs = tuple((name, str(value)) for name, value in told.items() if value is not None)
-    return Document((Facts(pairs), table, Text(tuple(notes))), asdict(result))
-
-
-def _row(model: DeviceModel) -> tuple[str, ...]:
-    latency = model.latency
-    p50, p90 = ("-", "-") if latency is None else map(units.significant, (latency.p50_ms, latency.p90_ms))
-    speedup = None if latency is None else latency.speedup
-    faster = "-" if speedup is None else f"{units.times(speedup.value)}\n{units.times_interval(speedup)}"
-    same = f"{model.same_class}/{model.classified}" if model.classified else "-"
-    difference = "other shapes" if model.difference is None else f"{model.difference:.2g}"
-    return (model.name, units.size(model.size_bytes), p50, p90, faster, same, difference)
-
-
-def _temperature(result: DeviceResult) -> str | None:
-    before, after = (max(result.celsius.get(when, ()), default=None) for when in ("before", "after"))
-    return None if before is None or after is None else f"{before:.0f} to {after:.0f} °C"
+    return Document((Facts(tuple(found.facts.items())), device_table(found), Text(tuple(notes))), asdict(result))

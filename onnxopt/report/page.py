@@ -11,6 +11,7 @@ from markupsafe import Markup
 from onnxopt.report import charts_layers, charts_search, units
 from onnxopt.report.caveats import caveats
 from onnxopt.report.charts import Chart
+from onnxopt.report.device_result import device_table
 from onnxopt.report.graph_view import KINDS, graph_views
 from onnxopt.report.layer_rows import layer_rows
 from onnxopt.report.record import RunRecord, StepRecord
@@ -25,6 +26,7 @@ _SECTIONS = {
     "measured": "Measured",
     "proof": "Proof",
     "latency": "Latency",
+    "devices": "Devices",
     "recovery": "Recovery",
     "graph": "Graph",
     "layers": "Layers",
@@ -41,10 +43,12 @@ def to_page(run: RunRecord) -> str:
     drawn = _charts(run)
     found = {"choice": choice_table(run), "proof": proofs_table(run), "graph": graph_views(run)}
     regained = recovery_table(run)
+    devices = [(device, device_table(device)) for device in run.devices]
     shown = {
         **dict.fromkeys(_SECTIONS, True),
         **{name: bool(value) for name, value in found.items()},
         "latency": bool(drawn["distribution"] or drawn["drift"]),
+        "devices": bool(devices),
         "recovery": bool(drawn["recovery"] or regained),
         "classes": bool(drawn["classes"]),
         "ranges": bool(drawn["ranges"]),
@@ -67,6 +71,7 @@ def to_page(run: RunRecord) -> str:
         proofs=found["proof"],
         graphs=found["graph"],
         regained=regained,
+        devices=devices,
         kinds=KINDS,
         layers=layer_rows(run),
         charts=drawn,

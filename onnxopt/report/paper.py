@@ -1,6 +1,7 @@
 """The report of a run as Markdown, for a job summary or a pull request."""
 
 from onnxopt.report.caveats import caveats
+from onnxopt.report.device_result import device_table
 from onnxopt.report.document import Block, Document, Table, Text
 from onnxopt.report.markdown import to_markdown
 from onnxopt.report.record import RunRecord
@@ -19,6 +20,12 @@ def to_paper(run: RunRecord) -> str:
     ):
         if table is not None:
             blocks += [Text((f"## {title}",)), Table(table.columns, table.rows, table.title)]
+    for device in run.devices:
+        table = device_table(device)
+        blocks += [
+            Text((f"## On {device.facts.get('device', 'another device')}",)),
+            Table(table.columns, table.rows, device.refused or ""),
+        ]
     blocks.append(Text(("## How far to trust this", *(f"- {caveat.text}" for caveat in caveats(run)))))
     text = to_markdown(Document(tuple(blocks)))
     again = [f"## {title}\n\n{_verbatim(line)}" for title, line in _commands(run).items() if line]

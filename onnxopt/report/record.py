@@ -109,6 +109,26 @@ class TrialRecord(Part):
     baseline_latency: LatencyRecord | None
 
 
+class DeviceModelRecord(Part):
+    """A model on another device; `difference` of float outputs from those of the machine that made the kit."""
+
+    name: str
+    sha256: str
+    size_bytes: int
+    difference: Number
+    same_class: int
+    classified: int
+    latency: LatencyRecord | None
+
+
+class DeviceRecord(Part):
+    """What a benchmark kit found on another device; `refused` is why latency was not measured there."""
+
+    facts: dict[str, str]
+    models: tuple[DeviceModelRecord, ...]
+    refused: str | None
+
+
 class RecoveredRecord(Part):
     """What the winner drops on the search part with this alone, and what is above it, making up for its losses."""
 
@@ -255,6 +275,7 @@ class RunRecord(Part):
     recovered: tuple[RecoveredRecord, ...] = Field(
         default=(), description="what recovery gave the winner, stage by stage; empty where it has none"
     )
+    devices: tuple[DeviceRecord, ...] = Field(default=(), description="what kits found on other devices, added later")
     smallest: str | None = Field(default=None, description="trial in smallest.onnx, inside the budget but not proved")
     fastest: str | None = Field(default=None, description="trial in fastest.onnx, inside the budget but not proved")
     pareto: tuple[str, ...] = Field(default=(), description="trials that none beats at speed, size and score at once")

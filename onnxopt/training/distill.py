@@ -63,10 +63,15 @@ class Distillation:
 
 @dataclass(frozen=True)
 class Distilled:
-    """`model` is the student with the best weights; None where there were too few samples to learn and to judge."""
+    """Attributes:
+    model: the student with the best weights.
+    trained: how that went; None where there were too few samples to learn and to judge.
+    left_out: losses that found no inner values to compare.
+    """
 
     model: ir.Model
     trained: Trained | None
+    left_out: tuple[str, ...] = ()
 
 
 def distill(
@@ -95,6 +100,7 @@ def distill(
     learned, judged = parts
     outputs = TorchModel(student).output_names
     features = _features(student, teacher, options)
+    losses, left_out = _usable(options.losses, features)
     names = [*outputs, *(name for name in features if name not in outputs)]
     inner = ending_at(student, names)
     module = TorchModel(inner, outputs=names, batch_norm="trained" if options.batch_norm == "trained" else "frozen")
@@ -104,8 +110,8 @@ def distill(
     module.to(options.device)
     told = Teacher(teacher, names, options.device)
     heat, alpha = options.temperature, options.alpha
-    objective = Objective(outputs, features, options.losses, temperature=heat, alpha=alpha)
-    with_labels = alpha < 1 and "response" in options.losses and samples.labels is not None
+    objective = Objective(outputs, features, losses, temperature=heat, alpha=alpha)
+    with_labels = alpha < 1 and "response" in losses and samples.labels is not None
     with processes() as (rank, world):
         torch.manual_seed(seed)
         batches = Batches(learned, options.schedule.batch_size, seed, options.augmentations, rank, world)
@@ -131,7 +137,7 @@ def distill(
         )
         trained = trainer.train()
     module.to("cpu")
-    return Distilled(write_back(student, module) if trained.improved else student, trained)
+    return Distilled(write_back(student, module) if trained.improved else student, trained, left_out)
 
 
 class Teacher:
@@ -194,6 +200,24 @@ def runnable(model: ir.Model, samples: Samples, batch_size: int) -> Samples:
     except NativeError:
         return replace(samples, batch_size=1, fixed_batch=True)
     return wanted
+
+
+def _usable(losses: Mapping[str, float], features: Sequence[str]) -> tuple[dict[str, float], tuple[str, ...]]:
+    """Return the losses that can be computed, and the names of the others.
+
+    Raises:
+        ModelError: ONX309 none can.
+    """
+    least = {"feature": 1, "attention": 1, "flow": 2}
+    usable = {name: weight for name, weight in losses.items() if len(features) >= least.get(name, 0)}
+    if not usable:
+        raise ModelError(
+            "ONX309",
+            f"nothing to compare for losses={','.join(losses)}",
+            why=f"student and teacher have {len(features)} inner values in common",
+            hint="Name some with features=[...], or add the response to the losses.",
+        )
+    return usable, tuple(name for name in losses if name not in usable)
 
 
 def _features(student: ir.Model, teacher: ir.Model, options: Distillation) -> tuple[str, ...]:

@@ -157,6 +157,21 @@ def test_models_that_cannot_be_compared_are_refused():
         distill(other, one, data(one), Distillation(steps=1, schedule=FAST))
 
 
+def test_losses_without_inner_values_to_compare_are_left_out():
+    teacher = builders.BUILDERS["gemm_mlp"]()
+    student = spoiled(teacher)
+    for node in student.graph:
+        for value in node.outputs:
+            if not value.is_graph_output():
+                value.name = f"other_{value.name}"
+    both = Distillation(steps=20, schedule=FAST, losses={"feature": 1.0, "response": 1.0})
+    done = distill(student, teacher, data(teacher), both)
+    assert done.left_out == ("feature",)
+    assert done.trained is not None
+    with pytest.raises(ModelError, match="nothing to compare for losses=feature,flow"):
+        distill(student, teacher, data(teacher), Distillation(steps=20, losses={"feature": 1.0, "flow": 1.0}))
+
+
 def test_too_few_samples_to_judge_by():
     teacher = builders.BUILDERS["gemm_mlp"]()
     assert distill(teacher, teacher, data(teacher, 2), Distillation(steps=1)).trained is None

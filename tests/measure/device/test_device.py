@@ -11,12 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import onnxopt
+from onnxopt.cli.entry import main
 from onnxopt.errors import DataError, FileError, NativeError, UsageError
 from onnxopt.measure.device.kit import runner_source
 from onnxopt.measure.device.result import read_result
 from onnxopt.measure.device.ssh import Board, run_on_board
+from onnxopt.report.device_run import add_to_run
 from onnxopt.report.device_view import bundle, device_document, measure_on
+from onnxopt.report.runs import read_run
 from tests import numerics
+from tests.report import fakes
 
 ROOT = Path(__file__).parents[3]
 # The digits network has two outputs, the class and its probabilities: each sample is compared twice.
@@ -74,6 +79,41 @@ def test_emulation_is_refused_and_predictions_still_count(kit):
     assert all(m.latency is None for m in result.models)
     assert result.models[0].same_class == 18
     assert "No times" in str(device_document(result).blocks)
+
+
+@pytest.fixture
+def measured(tmp_path):
+    """The result of a kit, and the folder of the run its second model came from."""
+    pytest.importorskip("sklearn")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("onnxopt.report.recorder.search", fakes.static_search)
+        run = onnxopt.optimize(MODELS[0], "digits", out=tmp_path / "run").folder
+    kit = bundle((MODELS[0], run / "best.onnx"), "digits", tmp_path / "own", seconds=0.05, checked=8)
+    subprocess.run([sys.executable, "run.py"], cwd=kit, check=True, capture_output=True)
+    return kit / "result.json", run
+
+
+def test_a_result_goes_into_the_report_of_its_run(measured):
+    result, run = measured
+    assert main(["device-result", str(result), "--run", str(run)]) == 0
+    device = read_run(run).devices[0]
+    assert [m.sha256 for m in device.models] == [m.sha256 for m in read_result(result).models]
+    assert device.models[1].latency is not None
+    assert device.facts["software"] in (run / "report.html").read_text()
+    assert f"## On {device.facts['device']}" in (run / "report.md").read_text()
+    assert main(["verify", str(run)]) == 0
+    # The same device again replaces what it said before.
+    add_to_run(read_result(result), run)
+    assert len(read_run(run).devices) == 1
+
+
+def test_a_result_of_another_run_is_refused(kit, measured):
+    _, run = measured
+    before = (run / "run.json").read_bytes()
+    subprocess.run([sys.executable, "run.py", "--seconds", "0.01"], cwd=kit, check=True, capture_output=True)
+    with pytest.raises(DataError, match=r"ONX201.*other models"):
+        add_to_run(read_result(kit / "result.json"), run)
+    assert (run / "run.json").read_bytes() == before
 
 
 def test_a_folder_in_use_is_refused(kit):

@@ -1,0 +1,58 @@
+"""What a benchmark kit found on another device: as a table, and as part of a run's report."""
+
+from onnxopt.measure.device.result import DeviceResult
+from onnxopt.report import units
+from onnxopt.report.document import Column, Table
+from onnxopt.report.record import DeviceModelRecord, DeviceRecord
+from onnxopt.report.recording import latency_record
+
+
+def device_record(result: DeviceResult) -> DeviceRecord:
+    """Return the part of a run's record that a result becomes."""
+    facts = result.device
+    told = {
+        "device": facts.get("board") or facts.get("name"),
+        "processor": f"{facts.get('cpu')}, {facts.get('architecture')}",
+        "instructions": " ".join(facts.get("isa", ())) or "unknown",
+        "threads": facts.get("threads"),
+        "governor": facts.get("governor"),
+        "temperature": _temperature(result),
+        "software": f"ONNX Runtime {facts.get('onnxruntime')}, Python {facts.get('python')}",
+    }
+    models = tuple(
+        DeviceModelRecord(
+            name=model.name,
+            sha256=model.sha256,
+            size_bytes=model.size_bytes,
+            difference=model.difference,
+            same_class=model.same_class,
+            classified=model.classified,
+            latency=None if model.latency is None else latency_record(model.latency),
+        )
+        for model in result.models
+    )
+    named = {name: str(value) for name, value in told.items() if value is not None}
+    return DeviceRecord(facts=named, models=models, refused=result.refused)
+
+
+def device_table(device: DeviceRecord) -> Table:
+    """Return one row per model on a device."""
+    titles = ("size", "p50 ms", "p90 ms", "speed-up", "same prediction", "difference")
+    return Table((Column("model"), *(Column(t, number=True) for t in titles)), tuple(map(_row, device.models)))
+
+
+def _row(model: DeviceModelRecord) -> tuple[str, ...]:
+    latency = model.latency
+    p50, p90 = ("-", "-") if latency is None else map(units.significant, (latency.p50_ms, latency.p90_ms))
+    speedup = None if latency is None else latency.speedup
+    faster = "-"
+    if speedup is not None and speedup.value is not None:
+        faster = f"{units.times(speedup.value)}\n[{speedup.low:.2f}, {speedup.high:.2f}]"
+    same = f"{model.same_class}/{model.classified}" if model.classified else "-"
+    difference = "other shapes" if model.difference is None else f"{model.difference:.2g}"
+    return (model.name, units.size(model.size_bytes), p50, p90, faster, same, difference)
+
+
+def _temperature(result: DeviceResult) -> str | None:
+    before, after = (max(result.celsius.get(when, ()), default=None) for when in ("before", "after"))
+    return None if before is None or after is None else f"{before:.0f} to {after:.0f} °C"
