@@ -17,6 +17,10 @@ from onnxopt.pruning.survey import Survey
 from onnxopt.quantization.outcome import WEIGHTED
 from onnxopt.search.layer_times import Form, Times, layer_of
 
+SIMPLE: tuple[Pass, ...] = (Simplify(fuse=False),)
+"""What makes the model that channels are removed from and layers factorized in."""
+FUSED: tuple[Pass, ...] = (Simplify(),)
+"""What makes of that the model that is quantized."""
 SHARES = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75)
 """Of each group that are looked at; those that come to the same count are one level."""
 RANKS = (0.5, 0.25)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 
 import onnx_ir as ir
 
@@ -27,6 +27,7 @@ from onnxopt.search.cluster import Cluster, bench_resource, security_of
 from onnxopt.search.executor import Isolated
 from onnxopt.search.journal import Journal
 from onnxopt.search.layer_times import LayerTimes
+from onnxopt.search.losses import Known, Losses
 from onnxopt.search.mix import ROUNDS, Mixer, quantizer_of
 from onnxopt.search.observer import Observer, Silent
 from onnxopt.search.parts import Parts, typical_feeds
@@ -50,7 +51,6 @@ from onnxopt.search.trial import Candidate, Proof, SearchResult, Trial, Verdict
 
 Stamp = Callable[[ir.Model, tuple[Pass, ...]], ir.Model]
 
-SENSITIVITY_SAMPLES = 32
 PROOF_LATENCY_FACTOR = 3
 
 
@@ -142,6 +142,11 @@ class _Search:
         else:
             self.runner = Here(self.model, self.context, self.judge, work)
             yield
+
+    @cached_property
+    def losses(self) -> Losses:
+        """What passes do to the outputs, as the runner measures it, or measured it in an earlier search."""
+        return Known(self.runner.losses, self.model, self.context, cache_folder())
 
     def run(self, size_bytes: int | None) -> SearchResult:
         baseline = self._baseline(size_bytes or model_file.size_bytes(self.model))
@@ -322,17 +327,7 @@ class _Search:
         weighted = tuple(edit.target for edit in best.steps[-1].edits if edit.action.split()[0] in WEIGHTED)
 
         def rank() -> list[str]:
-            ranked = rank_layers(
-                self._build(Candidate("float", best.candidate.passes[:-1])),
-                spec,
-                weighted,
-                quantized,
-                self.parts.calibration.take(SENSITIVITY_SAMPLES),
-                self.context,
-                self.settings.runtime,
-                lambda done, total: self.observer.progress("sensitivity of layers", done, total),
-            )
-            return [each.layer for each in ranked]
+            return rank_layers(spec, best.candidate.passes[:-1], weighted, quantized, self.losses)
 
         ranked = self.journal.recall(f"layers by harm: {best.candidate.name}", rank)
         for count in keep_counts(len(weighted)):
@@ -379,7 +374,7 @@ class _Search:
                 quantizer,
                 times,
                 settings.protect,
-                cache_folder(),
+                self.losses,
             )
 
         mixer = Mixer(tables)

@@ -4,7 +4,8 @@ import pickle
 from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError, Executor, Future
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from math import inf
 from typing import Any, Protocol, TypeVar
 
 import onnx_ir as ir
@@ -19,9 +20,11 @@ from onnxopt.measure.session import Runtime
 from onnxopt.pipeline import Context, Optimized, Pass, Pipeline, Step
 from onnxopt.quantization.isa import target_of
 from onnxopt.samples import Feeds, Samples
+from onnxopt.search.losses import Base, Measured
 from onnxopt.search.trial import Candidate
 
 T = TypeVar("T")
+SENSITIVITY = "sensitivity of layers"
 LOST = "ONX407"
 """Code of the error after which no further trial can run."""
 
@@ -62,6 +65,9 @@ class Runner(Protocol):
     def latency(self, models: Mapping[str, ir.Model], seconds: float) -> dict[str, Latency]:
         """Return how fast models are, beside each other."""
 
+    def losses(self, base: Base, specs: Sequence[Pass]) -> list[float]:
+        """Return what each pass does to the outputs, see `onnxopt.search.losses.Losses`."""
+
 
 class Here:
     """Does everything in this process.
@@ -75,6 +81,7 @@ class Here:
 
     def __init__(self, model: ir.Model, context: Context, judge: Judge, work: Work) -> None:
         self._model, self._context, self._judge, self._work = model, context, judge, work
+        self.losses = Measured(model, context, partial(context.progress, SENSITIVITY))
 
     def announce(self, candidates: Sequence[Candidate]) -> None:
         """Begin nothing: there is one process."""
@@ -117,6 +124,14 @@ class Apart:
         self._model, self._needed = share(model_file.to_bytes(model)), share(_pickled(work))
         self._pending = dict[Candidate, Future[tuple[bytes | None, tuple[Step, ...], Evaluation | None]]]()
         self._scores = dict[Candidate, Evaluation | None]()
+        self._measured = Measured(model, Context(target_of(work.target), work.calibration, seed=work.seed))
+
+    def losses(self, base: Base, specs: Sequence[Pass]) -> list[float]:
+        """Send all off at once, to a cluster; a process of its own for each would take longer than it works."""
+        if self._bench is None:
+            return self._measured(base, specs)
+        tasks = [self._executor.submit(loss_of, self._model, self._needed, base, spec) for spec in specs]
+        return [_loss_of(task) for task in tasks]
 
     def announce(self, candidates: Sequence[Candidate]) -> None:
         """Send them off."""
@@ -159,6 +174,17 @@ def build_and_score(
     return model_file.to_bytes(built.model), built.steps, judge.evaluate(built.model)
 
 
+def loss_of(model: bytes, needed: bytes, base: Base, spec: Pass) -> float:
+    """Return what a pass does to the outputs of what `base` makes."""
+    return _measured(model, needed)(base, [spec])[0]
+
+
+@lru_cache(maxsize=1)
+def _measured(model: bytes, needed: bytes) -> Measured:
+    original, context, _ = _opened(model, needed)
+    return Measured(original, context)
+
+
 @lru_cache(maxsize=1)
 def _opened(model: bytes, needed: bytes) -> tuple[ir.Model, Context, Judge]:
     """Return what all tasks of one search share; a worker keeps it, with the calibration and the original's outputs."""
@@ -194,6 +220,15 @@ def _result_of(task: Future[T]) -> T:
         raise NativeError(
             "ONX406", "a trial failed on the cluster", why=f"{type(error).__name__}: {first_line(error)}"
         ) from error
+
+
+def _loss_of(task: Future[float]) -> float:
+    try:
+        return _result_of(task)
+    except NativeError as error:
+        if error.code == LOST:
+            raise
+        return inf
 
 
 def _pickled(work: Work) -> bytes:

@@ -6,29 +6,27 @@ _HARMLESS = 1 / 50
 """Share of the harm of all together below which a set of layers is not looked into."""
 
 
-def screened(
-    names: Sequence[str], harm: Callable[[Sequence[str]], float], progress: Callable[[int], None] = lambda done: None
-) -> dict[str, float]:
+def screened(names: Sequence[str], harms: Callable[[Sequence[Sequence[str]]], Sequence[float]]) -> dict[str, float]:
     """Return the harm of each layer, those in a set that does next to nothing sharing that of the set.
 
     Sets are halved until they are harmless or one layer.
 
     Args:
         names: of the layers, neighbours next to each other.
-        harm: of a set of layers together.
-        progress: told how many layers are settled.
+        harms: of each of several sets of layers, each set together.
     """
-    found = dict[str, float]()
     if not names:
-        return found
-    sets = [(list(names), harm(names))]
-    limit = sets[0][1] * _HARMLESS
+        return {}
+    found = dict[str, float]()
+    sets = [list(names)]
+    totals = harms(sets)
+    limit = totals[0] * _HARMLESS
     while sets:
-        some, total = sets.pop()
-        if len(some) == 1 or total <= limit:
-            found |= dict.fromkeys(some, total / len(some))
-            progress(len(found))
-            continue
-        middle = len(some) // 2
-        sets += [(half, harm(half)) for half in (some[middle:], some[:middle])]
+        halves = list[list[str]]()
+        for some, total in zip(sets, totals, strict=True):
+            if len(some) == 1 or total <= limit:
+                found |= dict.fromkeys(some, total / len(some))
+            else:
+                halves += [some[: len(some) // 2], some[len(some) // 2 :]]
+        sets, totals = halves, harms(halves) if halves else []
     return {name: found[name] for name in names}

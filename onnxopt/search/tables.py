@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from math import inf, isfinite, prod
-from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
@@ -13,19 +12,16 @@ import onnx_ir as ir
 from onnxopt.graph.probe import probe
 from onnxopt.measure.session import Runtime
 from onnxopt.passes.quantize_static import QuantizeStatic
-from onnxopt.passes.simplify import Simplify
 from onnxopt.pipeline import Context, Pipeline
 from onnxopt.pruning.protect import Protect
-from onnxopt.pruning.sensitivity import OutputError
 from onnxopt.pruning.survey import Survey, survey
 from onnxopt.quantization.node_times import conversion_ms
 from onnxopt.quantization.outcome import WEIGHTED
-from onnxopt.reconstruction.batches import rebatched
 from onnxopt.samples import Feeds
 from onnxopt.search.budget import Goal
-from onnxopt.search.forms import Forms, Quantizer, chains, forms_of, layer_bytes
+from onnxopt.search.forms import FUSED, SIMPLE, Forms, Quantizer, chains, forms_of, layer_bytes
 from onnxopt.search.layer_times import Form, LayerTimes, Times
-from onnxopt.search.losses import Losses
+from onnxopt.search.losses import Losses, Measured
 from onnxopt.search.node_groups import node_groups
 from onnxopt.search.screening import screened
 from onnxopt.search.solver import ALWAYS_FLOAT, FLOAT, Group, Layer, Problem, Wire
@@ -70,7 +66,7 @@ def tables_of(
     quantizer: Quantizer | None,
     times: LayerTimes,
     protect: tuple[Protect, ...] = (),
-    folder: Path | None = None,
+    losses: Losses | None = None,
 ) -> Tables:
     """Measure what a mix is chosen from.
 
@@ -83,14 +79,14 @@ def tables_of(
         quantizer: how layers get into INT8; None for not at all.
         times: of layers.
         protect: channel groups that stay whole because of where they are.
-        folder: where losses are kept and looked up; None for nowhere.
+        losses: tell what passes do to the outputs; None to measure here.
 
     Raises:
         ModelError, NativeError: the model cannot be built or run.
     """
     tell = partial(context.progress, WHAT)
     tell(0, _STEPS)
-    simple = Pipeline((Simplify(fuse=False),)).run(model, context).model
+    simple = Pipeline(SIMPLE).run(model, context).model
     found = survey(simple, context, protect)
     tell(1, _STEPS)
     forms = forms_of(simple, found, quantizer, context)
@@ -102,14 +98,12 @@ def tables_of(
         costs = times.of(everything, feeds)
     costed = dict(zip(map(id, everything), costs, strict=True))
     tell(3, _STEPS)
-    samples = rebatched(forms.base, context.calibration)
-    assert samples is not None
-    error = OutputError(forms.base, samples)
-    harm = _harms(forms, quantizer, Losses(forms.base, error, context, folder))
+    losses = losses or Measured(model, context)
+    harm = _harms(forms, quantizer, losses)
     tell(4, _STEPS)
     counts, shares = _levels(found, list(forms.widths))
     table = _Table(found, forms, costed, counts, shares)
-    layers, fixed, rest = table.layers(harm, _chain_harms(simple, forms, table, Losses(simple, error, context, folder)))
+    layers, fixed, rest = table.layers(harm, _chain_harms(simple, forms, table, losses))
     groups = {
         name: Group(tuple(found.loss(name, count) for count in some), rest[name]) for name, some in counts.items()
     }
@@ -162,21 +156,22 @@ def _harms(forms: Forms, quantizer: Quantizer | None, losses: Losses) -> dict[st
         plain = replace(plain, placement="all", least_db=0)
     names = [name for name in _weighted(forms.base) if name in forms.quantized]
 
-    def harm(some: Sequence[str]) -> float:
-        left = tuple(sorted(forms.quantized - set(some)))
-        return losses.of(replace(plain, exclude=left))
+    def harms(sets: Sequence[Sequence[str]]) -> list[float]:
+        return losses(SIMPLE + FUSED, [replace(plain, exclude=tuple(sorted(forms.quantized - set(s)))) for s in sets])
 
-    return screened(names, harm)
+    return screened(names, harms)
 
 
 def _chain_harms(simple: ir.Model, forms: Forms, table: "_Table", losses: Losses) -> dict[tuple[float, str], float]:
     """Return by share of the rank and layer what its chain does to the outputs, of the layers that it makes faster."""
     names = _weighted(simple)
-    return {
-        (ratio, name): losses.of(chains(ratio, tuple(n for n in names if n != name)))
+    worth = [
+        (ratio, name)
         for ratio, name in product(forms.ranks, names)
         if table.chain_cost(ratio, name) < _WORTH * table.whole_cost(name)
-    }
+    ]
+    found = losses(SIMPLE, [chains(ratio, tuple(n for n in names if n != name)) for ratio, name in worth])
+    return dict(zip(worth, found, strict=True))
 
 
 @dataclass

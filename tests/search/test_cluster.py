@@ -9,10 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from onnxopt.catalog import parse
 from onnxopt.errors import NativeError, UsageError
+from onnxopt.pipeline import Context
+from onnxopt.quantization.isa import target_of
 from onnxopt.search import optimize
 from onnxopt.search.budget import Budget
 from onnxopt.search.cluster import Cluster, bench_resource, require_scheduler, security_of, worker_command
+from onnxopt.search.losses import Measured
 from onnxopt.search.observer import Silent
 from onnxopt.search.optimize import search
 from onnxopt.search.runner import Apart
@@ -84,6 +88,21 @@ def test_a_killed_worker_loses_no_trial(dask):
         time.sleep(0.5)
         os.kill(next(iter(pids.values())), signal.SIGKILL)
         assert [future.result(120) for future in futures] == [n * n for n in range(12)]
+
+
+def test_sensitivity_is_measured_by_any_worker(dask):
+    base, specs = (
+        parse("simplify{fuse=false}"),
+        parse("quantize-static,quantize-static{method=entropy},quantize-dynamic"),
+    )
+    asked = work()
+    with Cluster(dask.scheduler_address) as cluster:
+        cluster.client.wait_for_workers(2)
+        runner = Apart(model(), asked, cluster.anywhere, cluster.bench, cluster.share)
+        found = runner.losses(base, specs)
+    context = Context(target_of(asked.target), asked.calibration, seed=asked.seed)
+    assert found == pytest.approx(Measured(model(), context)(base, specs))
+    assert all(0 < loss < 1 for loss in found)
 
 
 class Killer(Silent):

@@ -1,19 +1,40 @@
 """Sensitivity is measured once, and again as soon as anything it depends on changed."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from math import inf
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
+from onnxopt.errors import ModelError
+from onnxopt.measure.session import Runtime
+from onnxopt.passes.prune_channels import PruneChannels
 from onnxopt.passes.quantize_static import QuantizeStatic
-from onnxopt.pipeline import Context
-from onnxopt.pruning.sensitivity import OutputError
+from onnxopt.pipeline import Applied, Context, Effect, Pass
 from onnxopt.quantization.isa import target_of
 from onnxopt.search import layer_table as tables
 from onnxopt.search.evidence import evidence_key
+from onnxopt.search.executor import Inline
+from onnxopt.search.forms import SIMPLE
 from onnxopt.search.layer_table import layer_table
-from onnxopt.search.losses import Losses
+from onnxopt.search.losses import Known, Measured
+from onnxopt.search.runner import Apart, Work
+from onnxopt.search.screening import screened
+from onnxopt.search.sensitivity import rank_layers
 from tests import builders
+
+
+@dataclass(frozen=True)
+class Fails(Pass):
+    """Cannot be applied to anything."""
+
+    name: ClassVar[str] = "fails"
+    effect: ClassVar[Effect] = Effect.LOSSY
+
+    def apply(self, model, context: Context) -> Applied:
+        """Refuse."""
+        raise ModelError("ONX304", "no model is good enough")
 
 
 @pytest.fixture
@@ -45,16 +66,56 @@ def test_everything_it_depends_on_is_in_the_key(model, context):
     assert evidence_key(model, replace(context, calibration=None)) is None
 
 
-def test_a_loss_is_looked_up(model, context, tmp_path, monkeypatch):
-    calls = []
-    monkeypatch.setattr(OutputError, "of", lambda *_: calls.append(1) or 0.25)
+def test_a_loss_is_looked_up(model, context, tmp_path):
+    asked = []
+
+    def ask(base, specs):
+        asked.append(list(specs))
+        return [0.25 if spec == QuantizeStatic() else inf for spec in specs]
+
+    specs = [QuantizeStatic(), QuantizeStatic(method="entropy")]
     for _ in range(2):
-        losses = Losses(model, OutputError(model, context.calibration), context, tmp_path)
-        assert losses.of(QuantizeStatic()) == 0.25
-    assert len(calls) == 1
-    assert losses.of(QuantizeStatic(method="entropy")) == 0.25
-    assert Losses(model, OutputError(model, context.calibration), context, None).of(QuantizeStatic()) == 0.25
-    assert len(calls) == 3
+        assert Known(ask, model, context, tmp_path)(SIMPLE, specs) == [0.25, inf]
+    # What failed is tried again.
+    assert asked == [specs, specs[1:]]
+    assert Known(ask, model, context, tmp_path)((), specs[:1]) == [0.25]
+    assert Known(ask, model, context, None)(SIMPLE, specs[:1]) == [0.25]
+    assert len(asked) == 4
+
+
+def test_workers_find_the_losses_that_one_process_finds(model, context):
+    specs = [QuantizeStatic(), PruneChannels(ratio=0.5, round_to=1), Fails()]
+    here = Measured(model, context)(SIMPLE, specs)
+    assert 0 < here[0] < here[2] == inf
+    assert 0 < here[1] < inf
+    work = Work(context.calibration, context.calibration, None, "x86-vnni", Runtime(), 0, {})
+    assert Apart(model, work, Inline(), bench=Inline()).losses(SIMPLE, specs) == here
+    assert Apart(model, work, Inline()).losses(SIMPLE, specs) == here
+
+
+def test_sets_that_do_nothing_are_not_looked_into():
+    harm = {"a": 1.0, "b": 0.0, "c": 0.001, "d": 0.0, "e": 0.0, "f": 0.5}
+    asked = []
+
+    def harms(sets):
+        asked.extend(map(tuple, sets))
+        return [sum(harm[name] for name in some) for some in sets]
+
+    found = screened(list(harm), harms)
+    assert list(found) == list(harm)
+    assert found["a"] == 1.0
+    assert found["f"] == 0.5
+    assert sum(found.values()) == pytest.approx(sum(harm.values()))
+    assert ("b",) not in asked
+    assert ("c",) not in asked
+    assert screened([], harms) == {}
+
+
+def test_what_cannot_be_quantized_alone_is_the_most_harmful():
+    def losses(base, specs):
+        return [{"a": 0.1, "b": inf, "c": 0.2}[({"a", "b", "c"} - set(spec.exclude)).pop()] for spec in specs]
+
+    assert rank_layers(QuantizeStatic(), (), ["a", "b", "c"], ["a", "b", "c"], losses) == ["b", "c", "a"]
 
 
 def test_a_table_is_looked_up(model, context, tmp_path, monkeypatch):
