@@ -25,7 +25,6 @@ ELSEWHERE = {
     "python": "tests/test_api.py",
     "writing-a-pass": "tests/test_documents.py",
     "errors": "tests/test_errors.py",
-    "mlflow": "tests/report/test_tracking.py",
 }
 """Pages whose commands need more than a folder of files."""
 MAY_FIND_NOTHING = ("optimize", "compare", "eval", "distill", "finetune")
@@ -110,7 +109,7 @@ def here() -> list[str]:
 
 def test_pages_that_are_tested_elsewhere_are() -> None:
     for name, place in ELSEWHERE.items():
-        assert (ROOT / "docs" / f"{name}.md").exists() or name == "mlflow"
+        assert (ROOT / "docs" / f"{name}.md").exists()
         assert (ROOT / place).exists()
 
 
