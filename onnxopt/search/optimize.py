@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property, partial
 
@@ -90,6 +90,10 @@ def search(
         return made.run(size_bytes)
 
 
+class _TimeOver(Exception):
+    """The time limit was reached while something was prepared that no candidate waits for."""
+
+
 class _Search:
     """One search; holds what its steps share."""
 
@@ -106,8 +110,9 @@ class _Search:
         self.journal = journal
         self.stamp = stamp or (lambda built, _: built)
         self.model, self.parts, self.metric, self.settings, self.observer = model, parts, metric, settings, observer
+        self.hurried = False
         self.context = Context(
-            target_of(settings.target), parts.calibration, seed=settings.seed, progress=self.observer.progress
+            target_of(settings.target), parts.calibration, seed=settings.seed, progress=self._progress
         )
         self.judge = self._judge(parts.search)
         self.feeds = typical_feeds(parts.search, settings.batch_size)
@@ -147,6 +152,21 @@ class _Search:
     def losses(self) -> Losses:
         """What passes do to the outputs, as the runner measures it, or measured it in an earlier search."""
         return Known(self.runner.losses, self.model, self.context, cache_folder())
+
+    def _progress(self, what: str, done: int, total: int) -> None:
+        if self.hurried and self._late():
+            raise _TimeOver
+        self.observer.progress(what, done, total)
+
+    @contextmanager
+    def _hurrying(self) -> Iterator[None]:
+        """Give up what is done inside when the time is over; it would only make further candidates."""
+        self.hurried = True
+        try:
+            with suppress(_TimeOver):
+                yield
+        finally:
+            self.hurried = False
 
     def run(self, size_bytes: int | None) -> SearchResult:
         baseline = self._baseline(size_bytes or model_file.size_bytes(self.model))
@@ -329,10 +349,12 @@ class _Search:
         def rank() -> list[str]:
             return rank_layers(spec, best.candidate.passes[:-1], weighted, quantized, self.losses)
 
-        ranked = self.journal.recall(f"layers by harm: {best.candidate.name}", rank)
+        ranked: Sequence[str] = ()
+        with self._hurrying():
+            ranked = self.journal.recall(f"layers by harm: {best.candidate.name}", rank)
         for count in keep_counts(len(weighted)):
             kept = tuple(ranked[:count])
-            if self._enough() or self.bar.accurate(self._try(keep_in_float(best.candidate, kept))):
+            if self._enough() or not kept or self.bar.accurate(self._try(keep_in_float(best.candidate, kept))):
                 return
 
     def _place_layers(self) -> None:
@@ -390,8 +412,10 @@ class _Search:
         for number in range(1, ROUNDS + 1):
             if self._enough():
                 return
-            chosen = self.journal.recall(f"mix {number}", choose)
-            if not chosen:
+            chosen: Sequence[str] = ()
+            with self._hurrying():
+                chosen = self.journal.recall(f"mix {number}", choose)
+            if self._enough() or not chosen:
                 return
             name, passes, predicted = chosen
             trial = self._try(Candidate(name, parse(passes), float(predicted)))

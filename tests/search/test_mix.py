@@ -1,5 +1,7 @@
 """Mixes follow from the tables, and the loss allowed follows from what was measured of them."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -139,3 +141,23 @@ def test_a_search_tries_mixes_and_goes_on_where_there_are_none(real, monkeypatch
 
     monkeypatch.setattr(optimize, "tables_of", fail)
     assert not [t for t in search(model, parts, None, settings).trials if t.candidate.name.startswith("mixed-")]
+
+
+def test_tables_that_take_too_long_are_given_up(real, monkeypatch) -> None:
+    model, parts, _, _ = real
+
+    def endless(model, context, *_):
+        while True:
+            context.progress("tables", 0, 1)
+            time.sleep(0.01)
+
+    monkeypatch.setattr(optimize, "first_candidates", lambda: first_candidates()[:2])
+    monkeypatch.setattr(optimize, "tables_of", endless)
+    monkeypatch.setattr(optimize, "PRUNED", ())
+    settings = Settings(
+        Budget(0.5), target="x86-vnni", latency_s=0.02, prune=True, goal=Goal.SIZE, time_limit_s=8, confidence=0.5
+    )
+    found = search(model, parts, None, settings)
+    assert "time limit" in found.stopped
+    assert len(found.trials) >= 2
+    assert not [t for t in found.trials if t.candidate.name.startswith("mixed-")]
