@@ -228,9 +228,7 @@ def findings(run: RunRecord) -> list[str]:
         lines.append(f"Not everything was tried: {run.stopped}.")
     if run.aim_reached is False:
         lines.append(f"The aim was not reached: {run.settings.aim}.")
-    lines += [
-        _predicted(run, trial) for trial in run.trials if trial.predicted is not None and trial.latency is not None
-    ]
+    lines += filter(None, [_predicted(run)])
     lines += filter(None, [recovery_sentence(run)])
     extremes = (("smallest.onnx", run.smallest), ("fastest.onnx", run.fastest))
     lines += [
@@ -239,20 +237,25 @@ def findings(run: RunRecord) -> list[str]:
     if len(run.pareto) > 1:
         lines.append(f"None beats these at speed, size and score at once: {', '.join(run.pareto)}.")
     if winner is not None:
-        lines.append(f"{winner.name} is {winner.passes}: {counted(_actions(winner))}.")
+        # The command that makes it again has the passes too.
+        made = "What was done" if run.repro else f"{winner.name} is {winner.passes}"
+        lines.append(f"{made}: {counted(_actions(winner))}.")
         lines += reasons(s for step in winner.steps for s in step.skipped)
     return lines
 
 
-def _predicted(run: RunRecord, trial: TrialRecord) -> str:
-    """Return what a trial was chosen for beside what was measured of it."""
-    assert trial.predicted is not None
-    if run.settings.goal == "size":
-        what, found = "size", (trial.size_bytes or 0) / max(run.model.size_bytes, 1)
-    else:
-        speedup = None if trial.latency is None else trial.latency.speedup
-        what, found = "time", 0.0 if speedup is None else 1 / max(_number(speedup.value), 1e-9)
-    return f"{trial.name} was predicted to take {trial.predicted:.0%} of the {what}; measured: {found:.0%}."
+def _predicted(run: RunRecord) -> str:
+    """Return what trials were chosen for beside what was measured of them; "" where none was predicted."""
+    size = run.settings.goal == "size"
+    pairs = [
+        (trial.predicted, (trial.size_bytes or 0) / max(run.model.size_bytes, 1) if size else 1 / speedup)
+        for trial in run.trials
+        if trial.predicted is not None and trial.latency is not None and (speedup := _speedup(trial)) > 0
+    ]
+    if not pairs:
+        return ""
+    told, found = (", ".join(f"{share:.0%}" for share in shares) for shares in zip(*pairs, strict=True))
+    return f"Mixes were predicted to take {told} of the {'size' if size else 'time'}; measured: {found}."
 
 
 def _actions(trial: TrialRecord) -> Iterable[str]:
