@@ -160,6 +160,7 @@ def evaluate(
     limit: int | None = None,
     read: ReadOptions | None = None,
     seed: int = 0,
+    simulate: str | None = None,
 ) -> Evaluation:
     """Measure the accuracy of a model on labelled samples.
 
@@ -174,11 +175,12 @@ def evaluate(
         limit: samples to use at most.
         read: how `data` is read.
         seed: of the interval.
+        simulate: a target, such as `x86-avx2` or `arm64`, as which an INT8 model is computed; None for this machine.
 
     Raises:
         DataError: ONX208 there are no labels; and every other family.
     """
-    return score(
+    scored = score(
         model,
         data,
         labels=labels,
@@ -189,7 +191,9 @@ def evaluate(
         limit=limit,
         read=read,
         seed=seed,
-    ).evaluation
+        simulate=simulate,
+    )
+    return scored.there[0].evaluation if scored.there else scored.evaluation
 
 
 @dataclass(frozen=True)

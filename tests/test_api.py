@@ -52,6 +52,7 @@ def test_calls_take_every_form_of_a_model_and_leave_it_alone(model, tmp_path):
     expected = onnxopt.inspect(str(MODEL)).data["macs"]
     assert onnxopt.inspect(model).data["macs"] == expected
     assert onnxopt.evaluate(model, "digits", limit=50).n == 50
+    assert onnxopt.evaluate(model, "digits", limit=50, simulate="arm64").n == 50
     made = onnxopt.quantize(model, data="digits:train")
     assert made.size_after < made.size_before
     assert onnxopt.inspect(onnxopt.prune(model, ratio=0.5, round_to=1).model).data["macs"] < expected
