@@ -1,6 +1,6 @@
 """Large layers become products of smaller ones."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, ClassVar, Literal
@@ -8,17 +8,19 @@ from typing import Annotated, ClassVar, Literal
 import onnx_ir as ir
 from pydantic import Field
 
-from onnxopt.errors import UsageError
+from onnxopt.errors import ModelError, NativeError, UsageError
 from onnxopt.graph.channels import normalized
 from onnxopt.graph.edit import with_input_shapes
 from onnxopt.graph.layers import anatomy_of
 from onnxopt.graph.probe import fed_shapes
 from onnxopt.measure.latency_table import LatencyTable
 from onnxopt.measure.remembered import cache_folder
+from onnxopt.measure.session import Runtime
 from onnxopt.measure.verdict import PROVED, PROVED_HALF, one_sample, prove, time_share
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
+from onnxopt.quantization.node_times import layer_times_ms
 from onnxopt.reconstruction.batches import rebatched
-from onnxopt.reconstruction.chain_timer import timer_of
+from onnxopt.reconstruction.chain_timer import in_place, timer_of
 from onnxopt.reconstruction.forms import FORMS, Form
 from onnxopt.reconstruction.low_rank_fit import Reduced, reduce
 from onnxopt.reconstruction.low_rank_plan import Goal, Plan, plan_ranks
@@ -194,6 +196,7 @@ class Factorize(Pass):
             table = LatencyTable(cache_folder() if self.cache else None)
             timer = timer_of(work.model, work.shapes(feeds, fed), table, work.inner)
             total_ms = table.once_ms(model, feeds)
+            timer = in_place(timer, _inside_ms(work.model, feeds, total_ms, work.inner))
         block = self.round_to if self.round_to != "auto" else 16 if context.target.name in _WIDE_TARGETS else 8
         return partial(
             plan_ranks,
@@ -209,6 +212,16 @@ class Factorize(Pass):
             timer=timer,
             total_ms=total_ms,
         )
+
+
+def _inside_ms(model: ir.Model, feeds: Feeds, total_ms: float, inner: Collection[str]) -> dict[str, float]:
+    """Return what each layer takes in the model, by the runtime's profile; of those in a loop that is one turn."""
+    try:
+        found = layer_times_ms(model, model, feeds, Runtime())
+    except (ModelError, NativeError):
+        return {}
+    scale = max(total_ms / sum(found.values()), 1.0) if found else 1.0
+    return {name: scale * time for name, time in found.items() if name not in inner}
 
 
 def _slower_half(plan: Plan) -> list[str]:

@@ -64,3 +64,22 @@ def timer_of(
         return [runs * max((many - one) / (count - 1), _RESOLUTION_MS) for one, many in pairs]
 
     return times_ms
+
+
+def in_place(timer: Timer, inside_ms: Mapping[str, float]) -> Timer:
+    """Return a timer whose dense layers take no more than they take inside the model; chains keep their ratio to them.
+
+    What a layer costs depends on what ran before it: beside its copies a wide convolution was measured to take a
+    third more than in its network. A profile that says more is not believed: of short kernels it counts itself.
+
+    Args:
+        timer: of layers beside their copies.
+        inside_ms: by node; a layer without one keeps its time.
+    """
+
+    def times_ms(layer: LinearLayer, choices: Sequence[Choice]) -> list[float]:
+        dense, *chains = timer(layer, choices)
+        scale = min(inside_ms.get(layer.node, dense) / dense, 1.0)
+        return [scale * time for time in (dense, *chains)]
+
+    return times_ms
