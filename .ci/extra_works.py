@@ -14,7 +14,8 @@ MLP = MODELS / "digits_mlp.onnx"
 def onnxopt(*words: object) -> None:
     program = Path(sys.executable).with_name("onnxopt")
     done = subprocess.run([program, *map(str, words)], capture_output=True, text=True, check=False)
-    if done.returncode:
+    # A search in which nothing won ends with 1, and has worked.
+    if done.returncode not in ((0, 1) if words[0] == "optimize" else (0,)):
         raise SystemExit(f"{EXTRA}: onnxopt {' '.join(map(str, words))}\n{done.stdout}{done.stderr}")
 
 
