@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from onnxopt import available_passes
+
 ROOT = Path(__file__).parents[1]
 PAGES = ("quickstart", "calibration", "arm")
 MAY_FIND_NOTHING = ("onnxopt optimize", "onnxopt compare", "onnxopt eval")
@@ -46,6 +48,11 @@ def test_every_page_is_in_a_table_of_contents():
     pages = {path.stem for path in (ROOT / "docs").glob("*.md")} - {"index"}
     assert pages <= named
     assert {name for name in named if not name.startswith("reference/")} <= pages
+
+
+def test_every_pass_has_its_line():
+    lines = re.findall(r"^\| \[`([\w-]+)`\]", (ROOT / "docs/passes.md").read_text(), re.MULTILINE)
+    assert sorted(lines) == sorted(available_passes())
 
 
 @pytest.fixture(scope="module")
