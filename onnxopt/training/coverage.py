@@ -31,6 +31,11 @@ def unsupported_in(nodes: Iterable[ir.Node], fed: Collection[ir.Value]) -> tuple
     return tuple(missing)
 
 
+def frozen_among(nodes: Iterable[ir.Node], fed: Collection[ir.Value]) -> dict[ir.Node, None]:
+    """Return the nodes, in graph order, that cannot be trained, or have one inside that cannot."""
+    return {node: None for node in nodes if unsupported_in([node], fed)}
+
+
 def _decided(node: ir.Node, fed: Collection[ir.Value]) -> bool:
     """Whether control flow depends on constants and shapes alone; what a body is given counts as such."""
     slots = {"If": (0,), "Loop": (0, 1)}.get(node.op_type, ()) if not node.domain else ()
@@ -125,6 +130,8 @@ def covered_page() -> str:
         "",
         "This page is made by `onnxopt.training.coverage.covered_page()`. Constant, If, Loop and Scan are carried out",
         "while the plan of a run is made: what they choose or repeat may depend on shapes, not on data.",
+        "`distill` and `finetune` run what is not here in ONNX Runtime; no gradient passes it, and what lies before it",
+        "learns to give it what the original does.",
     ]
     for domain, title in _TITLES.items():
         names = sorted(op for where, op in covered() if where == domain)

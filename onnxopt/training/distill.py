@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx_ir as ir
@@ -98,12 +98,13 @@ def distill(
     if parts is None:
         return Distilled(student, None)
     learned, judged = parts
-    outputs = TorchModel(student).output_names
+    outputs = _compared(student, teacher)
     features = _features(student, teacher, options)
     losses, left_out = _usable(options.losses, features)
     names = [*outputs, *(name for name in features if name not in outputs)]
     inner = ending_at(student, names)
-    module = TorchModel(inner, outputs=names, batch_norm="trained" if options.batch_norm == "trained" else "frozen")
+    norm: Literal["frozen", "trained"] = "trained" if options.batch_norm == "trained" else "frozen"
+    module = TorchModel(inner, outputs=names, batch_norm=norm, unknown="frozen")
     if not any(True for _ in module.parameters()):
         raise ModelError("ONX309", "the model has no float weights to train", hint="Train before it is quantized.")
     check_parity(inner, module, list(judged.take(1)))
@@ -200,6 +201,13 @@ def runnable(model: ir.Model, samples: Samples, batch_size: int) -> Samples:
     except NativeError:
         return replace(samples, batch_size=1, fixed_batch=True)
     return wanted
+
+
+def _compared(student: ir.Model, teacher: ir.Model) -> tuple[str, ...]:
+    """Return the outputs, and what flows into nodes through which no gradient passes, where the teacher has it too."""
+    module = TorchModel(student, unknown="frozen")
+    known = {value.name for node in teacher.graph for value in node.outputs}
+    return (*module.output_names, *(n for n in module.boundaries if n in known and n not in module.output_names))
 
 
 def _usable(losses: Mapping[str, float], features: Sequence[str]) -> tuple[dict[str, float], tuple[str, ...]]:

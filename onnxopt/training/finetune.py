@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import onnx_ir as ir
 import torch
@@ -66,7 +67,8 @@ def finetune(
     """
     if samples.labels is None:
         raise DataError("ONX208", "fine-tuning needs labels", hint="Give --labels, or distill, which needs none.")
-    module = TorchModel(model, batch_norm="trained" if options.batch_norm == "trained" else "frozen")
+    norm: Literal["frozen", "trained"] = "trained" if options.batch_norm == "trained" else "frozen"
+    module = TorchModel(model, batch_norm=norm, unknown="frozen")
     names = module.output_names
     output = options.output or names[0]
     if output not in names:

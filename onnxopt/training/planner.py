@@ -1,6 +1,6 @@
 """How the plan of a graph is made: the graph runs once, and whatever does not depend on data is done there and then."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import onnx_ir as ir
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from onnxopt.errors import ModelError, OnnxoptError, first_line
 from onnxopt.training.convert import to_tensor
+from onnxopt.training.frozen import Frozen, read_by
 from onnxopt.training.plan import Plan
 from onnxopt.training.registry import RULES
 from onnxopt.training.rule import Apply, Site
@@ -24,6 +25,8 @@ class Planner:
         trains_batch_norm: whether normalizations use the statistics of the batch.
         device: where constants go.
         inlined: operators that are run while the plan is made, instead of by a rule.
+        frozen: nodes of `model` that run in ONNX Runtime.
+        model: that the nodes are of.
     """
 
     def __init__(
@@ -34,7 +37,10 @@ class Planner:
         trains_batch_norm: bool,
         device: torch.device,
         inlined: Mapping[str, Callable[["Planner", ir.Node], None]],
+        frozen: Collection[ir.Node] = (),
+        model: ir.Model | None = None,
     ) -> None:
+        self.frozen, self.model = frozen, model
         self.opsets, self.keys, self.tensors = opsets, weights, tensors
         self.trains_batch_norm, self.device, self.inlined = trains_batch_norm, device, inlined
         self.plan = Plan()
@@ -117,6 +123,9 @@ class Planner:
             raise cannot_train(node, first_line(error)) from error
 
     def _visit(self, node: ir.Node) -> None:
+        if node in self.frozen:
+            self._run_frozen(node)
+            return
         if not node.domain and node.op_type in self.inlined:
             self.inlined[node.op_type](self, node)
             return
@@ -132,6 +141,13 @@ class Planner:
         several = len(node.outputs) > 1 and used_outputs(node) > 1
         written = self.emit(call, inputs, used_outputs(node) if several else None, loose=loose)
         self.places.update(zip(node.outputs, written if several else (written,), strict=False))
+
+    def _run_frozen(self, node: ir.Node) -> None:
+        assert self.model is not None
+        inputs = [self.place(value) for value in read_by(node)]
+        call = Frozen(self.model, node, [self.values[i] for i in inputs])
+        written = self.emit(call, inputs, len(call.outputs), loose=True)
+        self.places.update(zip(call.outputs, written, strict=True))
 
     def site(self, node: ir.Node, inputs: Sequence[int]) -> Site:
         """Return what a rule may know of a node."""

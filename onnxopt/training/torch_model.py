@@ -9,7 +9,15 @@ from torch import Tensor, nn
 
 from onnxopt.errors import DataError, ModelError
 from onnxopt.training.convert import FLOATS, to_tensor
-from onnxopt.training.coverage import inlined_functions, inputs_of, live_nodes, named_outputs, unsupported_in
+from onnxopt.training.coverage import (
+    frozen_among,
+    inlined_functions,
+    inputs_of,
+    live_nodes,
+    named_outputs,
+    unsupported_in,
+)
+from onnxopt.training.frozen import boundaries
 from onnxopt.training.inlined import INLINED
 from onnxopt.training.plan import Plan
 from onnxopt.training.planner import Planner
@@ -30,6 +38,9 @@ class TorchModel(nn.Module):  # type: ignore[misc]  # torch is not typed here
         batch_norm: `frozen` uses the statistics in the file; `trained` uses those of the batch while the module is in
             training mode, and updates those in the file.
 
+        unknown: what to do with operators without a rule: refuse them, or run them in ONNX Runtime, where no gradient
+            passes.
+
     Attributes:
         names: name in the model of every parameter and buffer, by its key in `weights`.
         weights: holds the parameters; torch allows no dot in their names, so a dot is a slash there.
@@ -45,6 +56,7 @@ class TorchModel(nn.Module):  # type: ignore[misc]  # torch is not typed here
         *,
         outputs: Sequence[str] | None = None,
         batch_norm: Literal["frozen", "trained"] = "frozen",
+        unknown: Literal["refused", "frozen"] = "refused",
     ) -> None:
         super().__init__()
         self.batch_norm = batch_norm
@@ -54,8 +66,9 @@ class TorchModel(nn.Module):  # type: ignore[misc]  # torch is not typed here
         self._outputs = _floats_of(graph, outputs)
         self._nodes = live_nodes(graph, self._outputs)
         self._inputs = inputs_of(graph)
-        if missing := unsupported_in(self._nodes, self._inputs):
-            raise _missing(missing)
+        self._frozen = frozen_among(self._nodes, self._inputs)
+        if self._frozen and unknown == "refused":
+            raise _missing(unsupported_in(self._frozen, self._inputs))
         self.weights = nn.Module()
         self.names: dict[str, str] = {}
         self._keys: dict[ir.Value, str] = {}
@@ -80,6 +93,11 @@ class TorchModel(nn.Module):  # type: ignore[misc]  # torch is not typed here
     def output_names(self) -> tuple[str, ...]:
         """Names of the outputs that are computed."""
         return tuple(value.name or "" for value in self._outputs)
+
+    @property
+    def boundaries(self) -> tuple[str, ...]:
+        """Names of the float values that flow into nodes which run in ONNX Runtime."""
+        return boundaries(self._frozen)
 
     @property
     def device(self) -> torch.device:
@@ -114,7 +132,7 @@ class TorchModel(nn.Module):  # type: ignore[misc]  # torch is not typed here
         if plan is not None:
             return plan.run(feeds, weights)
         opsets = self._model.opset_imports
-        planner = Planner(opsets, self._keys, weights, trains, device, INLINED)
+        planner = Planner(opsets, self._keys, weights, trains, device, INLINED, self._frozen, self._model)
         # What is constant is kept for runs with gradients, also when the first run is one without.
         learns = torch.is_grad_enabled()
         with torch.inference_mode(False), torch.set_grad_enabled(learns):

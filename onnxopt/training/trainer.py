@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from onnxopt.errors import FileError
+from onnxopt.errors import FileError, ModelError
 from onnxopt.measure.interrupt import raise_if_interrupted
 from onnxopt.model_file import atomic_write_bytes
 from onnxopt.samples.core import Batch
@@ -136,6 +136,13 @@ class Trainer:
             size = _size(batch)
             with _precision(self.schedule.precision, parameters[0].device):
                 loss = self.loss(batch)
+            if not loss.requires_grad:
+                raise ModelError(
+                    "ONX309",
+                    "no weight can learn",
+                    why="operators without a gradient lie between all of them and the loss",
+                    hint="docs/training-ops.md lists those that have one; train the model where it was made.",
+                )
             (loss * size).backward()
             total, count = total + float(loss.detach()) * size, count + size
         self.module.eval()

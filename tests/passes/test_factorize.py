@@ -1,6 +1,7 @@
 """Layers become chains that lose as little as they can, that are proved, and that are faster or undone."""
 
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import onnx_ir as ir
@@ -17,6 +18,7 @@ from onnxopt.passes.factorize import Factorize
 from onnxopt.pipeline import Context, Pipeline, Step
 from onnxopt.quantization.isa import target_of
 from onnxopt.reconstruction import workpiece
+from onnxopt.reconstruction.chain_timer import in_place
 from onnxopt.reconstruction.forms import FORMS
 from onnxopt.reconstruction.linear import linear_layers
 from onnxopt.reconstruction.low_rank_seen import weight_of
@@ -290,6 +292,13 @@ def table_by(time_ms, monkeypatch) -> None:
 
     table = LatencyTable(None, clock=clock, emulation=lambda: None)
     monkeypatch.setattr(factorize, "LatencyTable", lambda folder: table)
+    monkeypatch.setattr(factorize, "layer_times_ms", lambda *_: {})
+
+
+def test_a_layer_takes_no_more_than_inside_the_model() -> None:
+    timer = in_place(lambda layer, choices: [8.0, *(2.0 for _ in choices)], {"half": 4.0, "more": 9.0})
+    times = {name: timer(SimpleNamespace(node=name), (None,)) for name in ("half", "more", "unknown")}
+    assert times == {"half": [4.0, 1.0], "more": [8.0, 2.0], "unknown": [8.0, 2.0]}
 
 
 def test_measured_times_decide_which_layers_pay(monkeypatch) -> None:
