@@ -115,11 +115,11 @@ class Bench:
                 "labels": lambda: self._trained(self._pruned(), "finetune", ""),
             }
         if not self.task.prune:
-            four = f"{QUANTIZE},qat{{weight_bits=4,{self.task.train}"
             return {
                 "int8": lambda: self._run(self.model, QUANTIZE),
-                "int4": lambda: self._run(self.model, f"{four},lr=1e-12,steps=1}}"),
-                "int4 trained": lambda: self._run(self.model, f"{four},steps={self.steps}}}"),
+                # One step that changes nothing writes what four bits are worth without training.
+                "int4": lambda: self._run(self.model, self._four_bits("lr=1e-12,batch_size=64,steps=1")),
+                "int4 trained": lambda: self._run(self.model, self._four_bits(f"{self.task.train},steps={self.steps}")),
             }
         made = {
             "none": lambda: self._run(self.model, f"{self.task.prune},{self.task.alone}}}"),
@@ -132,6 +132,9 @@ class Bench:
         if kept:
             made["int8"] = lambda: self._run(model_file.load(kept[0]), QUANTIZE)
         return {name: made[name] for name in ROWS if name in made}
+
+    def _four_bits(self, options: str) -> str:
+        return f"{QUANTIZE},qat{{weight_bits=4,{options}}}"
 
     def _kept(self, row: str) -> Path:
         return self.work / f"{self.name}-{row}.onnx"

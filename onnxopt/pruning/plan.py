@@ -26,7 +26,7 @@ class Plan:
     """Units to keep per group, and why others stay whole.
 
     Attributes:
-        rankings: of all groups that could be smaller.
+        rankings: of all groups that may lose units.
         macs_before: at some made-up sizes; `macs_after` at the same, as predicted.
     """
 
@@ -87,8 +87,8 @@ def choices(
     """
     own = _own_ratios(channels, request)
     groups, skipped = _candidates(channels, request, refused)
-    rankings = ranked(channels, groups, request, context, samples)
     steps = {group.name: _step(group, request, context) for group in groups}
+    rankings = ranked(channels, _losing(groups, own, request, steps), request, context, samples)
     return Choices(tuple(groups), tuple(skipped), rankings, Work.of(channels), steps, own, request)
 
 
@@ -137,6 +137,15 @@ def _candidates(
         what = " or ".join(f"{unit}s" for unit in request.units)
         skipped.append(Skip("graph", f"it has no {what} that could go; {others} groups are of another kind"))
     return groups, skipped
+
+
+def _losing(
+    groups: Sequence[ChannelGroup], own: Mapping[str, float], request: Request, steps: Mapping[str, int]
+) -> list[ChannelGroup]:
+    """Return the groups that may lose units; a local choice says so beforehand."""
+    if request.scope != "local" or request.macs is not None or request.latency is not None:
+        return list(groups)
+    return [g for g in groups if _rounded(g.size, own.get(g.name, request.ratio), steps[g.name])]
 
 
 def _step(group: ChannelGroup, request: Request, context: Context) -> int:

@@ -33,7 +33,7 @@ def ranked(
         rule = "l2" if importance == "obs" else importance
         scores = {g.name: by_weights(channels, g, rule, context.seed) for g in groups}
     rankings = {name: Ranking.by_scores(some) for name, some in scores.items()}
-    if samples is not None and (importance == "obs" or request.normalize == "measured"):
+    if samples is not None and (importance == "obs" or request.measured):
         rankings |= _observed(channels, groups, rankings, request, samples)
     if request.normalize == "lamp":
         return {name: ranking.lamp() for name, ranking in rankings.items()}
@@ -49,7 +49,8 @@ def _observed(
 ) -> dict[str, Ranking]:
     """Return rankings by elimination, or with measured losses, or both."""
     readers = consumers_of(channels)
-    error, found = OutputError(channels.model, samples), dict[str, Ranking]()
+    error = OutputError(channels.model, samples) if request.measured else None
+    found = dict[str, Ranking]()
     for together in _in_sweeps(readers, groups, channels):
         members = dict.fromkeys(node for _, nodes in together for node in nodes)
         mine = [c for c in readers if c.layer.node in members]
@@ -57,7 +58,7 @@ def _observed(
         for group, _ in together:
             ranking = by_elimination(group.name, mine, seen, channels.model) if request.importance == "obs" else None
             ranking = ranking or rankings[group.name]
-            if request.normalize == "measured":
+            if error is not None:
                 ranking = measured(ranking, group, channels, mine, seen, error, request.compensate)
             found[group.name] = ranking
     return found

@@ -64,6 +64,11 @@ class Request:
     ratios: tuple[str, ...] = ()
     units: tuple[Unit, ...] = ()
 
+    @property
+    def measured(self) -> bool:
+        """Whether groups are compared by what losing some of each does to the outputs; a local choice compares none."""
+        return self.normalize == "measured" and self.scope == "global"
+
     def settled(self, samples: Samples | None) -> "Request":
         """Return the request with all that depends on whether there are samples decided."""
         goal = self.macs is not None or self.latency is not None

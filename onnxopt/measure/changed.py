@@ -1,0 +1,90 @@
+"""Outputs of changed versions of one model, without computing again what the change does not reach."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxopt.graph.cut_points import cut_points
+from onnxopt.graph.sameness import same_values
+from onnxopt.measure.activations import Arrays, ending_at
+from onnxopt.measure.replay import LIMIT_BYTES, starting_at
+from onnxopt.measure.session import Runtime, Session
+from onnxopt.samples import Samples
+
+
+class ChangedOutputs:
+    """Runs versions of a model on the same samples, each from the last point before the change.
+
+    The points are values that everything after them goes through, such as the ends of residual blocks; what they are
+    for every batch is kept.
+
+    Args:
+        model: the version that others are changes of.
+        samples: read again only where a change reaches the first point, or inputs are read behind it.
+        limit_bytes: of kept values; where those of all points take more, every other is kept, or every fourth.
+
+    Attributes:
+        original: the outputs of `model` for each batch, in graph order.
+
+    Raises:
+        ModelError: ONX304 ONNX Runtime cannot load the model.
+        NativeError: ONX401 a run failed.
+    """
+
+    def __init__(self, model: ir.Model, samples: Samples, limit_bytes: int = LIMIT_BYTES) -> None:
+        self._model, self._samples = model, samples
+        outputs = [v.name or "" for v in model.graph.outputs]
+        points = _points(model)
+        session = Session(ending_at(model, [*outputs, *points]) if points else model, Runtime())
+        self.original = list[list[Any]]()
+        self._kept = list[Arrays]()
+        size = 0
+        for feeds in samples:
+            found = session.run(feeds)
+            self.original.append(found[: len(outputs)])
+            inside = dict(zip([*outputs, *points], found, strict=True))
+            self._kept.append({name: inside[name] for name in (self._kept[0] if self._kept else points)})
+            size += sum(array.nbytes for array in self._kept[-1].values())
+            while size > limit_bytes:
+                some = list(self._kept[0])[1::2]
+                self._kept = [{name: arrays[name] for name in some} for arrays in self._kept]
+                size = sum(array.nbytes for arrays in self._kept for array in arrays.values())
+
+    def of(self, model: ir.Model) -> Iterator[Sequence[Any]]:
+        """Yield the outputs for each batch, in graph order.
+
+        Raises:
+            ModelError: ONX304 ONNX Runtime cannot load the model.
+            NativeError: ONX401 a run failed.
+        """
+        same = same_values(model, self._model)
+        if same.issuperset(v.name or "" for v in model.graph.outputs):
+            yield from self.original
+            return
+        start = next((name for name in reversed(self._kept[0]) if name in same), None)
+        if start is None:
+            session = Session(model, Runtime())
+            yield from (session.run(feeds) for feeds in self._samples)
+            return
+        part = ending_at(starting_at(model, {start: self._kept[0][start]}), [v.name or "" for v in model.graph.outputs])
+        session = Session(part, Runtime())
+        for feeds in self._feeds(start, alone=set(session.input_names) == {start}):
+            yield session.run({name: feeds[name] for name in session.input_names})
+
+    def _feeds(self, start: str, *, alone: bool) -> Iterator[Mapping[str, np.ndarray]]:
+        if alone:
+            yield from ({start: arrays[start]} for arrays in self._kept)
+            return
+        for feeds, arrays in zip(self._samples, self._kept, strict=True):
+            yield {**feeds, start: arrays[start]}
+
+
+def _points(model: ir.Model) -> list[str]:
+    """Return one value to start from for every number of layers before it, in graph order."""
+    outputs = list(model.graph.outputs)
+    if len({v.name for v in outputs}) < len(outputs) or any(v.producer() is None for v in outputs):
+        return []
+    found = dict.fromkeys(group[-1] for group in cut_points(model))
+    return [name for name in found if name not in {v.name for v in outputs}]
