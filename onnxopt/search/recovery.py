@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
+from onnxopt.errors import ModelError, NativeError
 from onnxopt.passes.distill import Distill
 from onnxopt.passes.factorize import Factorize
 from onnxopt.passes.finetune import Finetune
@@ -11,12 +13,32 @@ from onnxopt.passes.prune_groups import PruneGroups
 from onnxopt.passes.prune_heads import PruneHeads
 from onnxopt.passes.reconstruct_blocks import ReconstructBlocks
 from onnxopt.pipeline import Pass
-from onnxopt.search.trial import Candidate
+from onnxopt.search.trial import Candidate, Trial
+from onnxopt.search.trials import Trials
 
 ALONE, COMPENSATED, TRAINED = "nothing", "least squares", "training"
 """What made up for the losses, up to each stage."""
 
 _TRAINING = (Distill, Finetune, ReconstructBlocks)
+
+
+def given_back(trials: Trials, winner: Trial) -> tuple[tuple[str, float], ...]:
+    """Return what the winner would drop without what made up for its losses, stage by stage."""
+    assert winner.drop is not None
+
+    def drop_of(candidate: Candidate) -> list[str]:
+        try:
+            return [str(trials.judge.drop(trials.judge.evaluate(trials.build(candidate))).value)]
+        except (ModelError, NativeError):
+            return []
+
+    found = list[tuple[str, float]]()
+    for stage, candidate in stages_before(winner.candidate):
+        if trials.deadline.over():
+            return ()
+        drop = trials.journal.recall(candidate.name, partial(drop_of, candidate))
+        found += [(stage, float(value)) for value in drop]
+    return (*found, (last_stage(winner.candidate), winner.drop.value)) if found else ()
 
 
 def stages_before(winner: Candidate) -> Iterator[tuple[str, Candidate]]:

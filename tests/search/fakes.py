@@ -15,7 +15,7 @@ from onnxopt.measure.statistics import Drop, Interval
 from onnxopt.model_file import to_bytes
 from onnxopt.passes.distill import Distill
 from onnxopt.passes.prune_channels import PruneChannels
-from onnxopt.search import optimize, runner
+from onnxopt.search import optimize, runner, stages, trials
 from onnxopt.search.observer import Silent
 from onnxopt.search.parts import Parts, split_parts
 from onnxopt.search.strategies import pruned, recovered
@@ -194,9 +194,9 @@ def install(patch: pytest.MonkeyPatch, world: World) -> None:
 
     names = [name for name in world.figures if "+" not in name and not name.endswith("-placed")]
     plan = {name: named(name) for name in names}
-    patch.setattr(optimize, "tables_of", refused)
+    patch.setattr(stages, "tables_of", refused)
     part_names = {len(here.search): "search", len(here.holdout): "holdout"}
-    patch.setattr(optimize, "Pipeline", Pipeline)
+    patch.setattr(trials, "Pipeline", Pipeline)
     patch.setattr(runner, "Pipeline", Pipeline)
     patch.setattr(optimize, "first_candidates", lambda: tuple(Candidate(n, p) for n, p in plan.items()))
     patch.setattr(runner, "measure_latency", world.latency)

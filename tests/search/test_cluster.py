@@ -19,7 +19,7 @@ from onnxopt.search.cluster import Cluster, bench_resource, require_scheduler, s
 from onnxopt.search.losses import Measured
 from onnxopt.search.observer import Silent
 from onnxopt.search.optimize import search
-from onnxopt.search.runner import Apart
+from onnxopt.search.runner import Apart, Here
 from onnxopt.search.settings import Settings
 from onnxopt.search.strategies import first_candidates
 from onnxopt.search.trial import Candidate
@@ -159,7 +159,7 @@ def test_a_lost_scheduler_ends_the_search_and_blames_no_candidate(monkeypatch):
     def lost(self, candidate):
         raise NativeError("ONX407", "the connection to the cluster was lost")
 
-    monkeypatch.setattr(optimize.Here, "build", lost)
+    monkeypatch.setattr(Here, "build", lost)
     with pytest.raises(NativeError, match="ONX407"):
         search(model(), parts(), None, Settings(Budget(0.5), latency_s=0.02))
 

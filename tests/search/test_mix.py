@@ -14,7 +14,7 @@ from onnxopt.passes.quantize_dynamic import QuantizeDynamic
 from onnxopt.passes.quantize_static import QuantizeStatic
 from onnxopt.pipeline import Context, Pipeline
 from onnxopt.quantization.isa import target_of
-from onnxopt.search import optimize, runner
+from onnxopt.search import deadline, optimize, runner, stages
 from onnxopt.search.budget import Budget, Goal
 from onnxopt.search.layer_times import LayerTimes
 from onnxopt.search.mix import Mixer, quantizer_of
@@ -136,12 +136,12 @@ def few(monkeypatch) -> None:
 
     monkeypatch.setattr(runner, "measure_latency", measured)
     monkeypatch.setattr(optimize, "first_candidates", lambda: first_candidates()[:2])
-    monkeypatch.setattr(optimize, "PRUNED", ())
+    monkeypatch.setattr(stages, "PRUNED", ())
 
 
 def test_a_search_tries_mixes_and_goes_on_where_there_are_none(real, few, monkeypatch) -> None:
     model, parts, _, made = real
-    monkeypatch.setattr(optimize, "tables_of", lambda *_: made)
+    monkeypatch.setattr(stages, "tables_of", lambda *_: made)
     settings = Settings(Budget(0.5), target="x86-vnni", latency_s=0.02, prune=True, goal=Goal.SIZE)
     found = search(model, parts, None, settings)
     mixes = [t for t in found.trials if t.candidate.name.startswith("mixed-")]
@@ -155,7 +155,7 @@ def test_a_search_tries_mixes_and_goes_on_where_there_are_none(real, few, monkey
     def fail(*_):
         raise ModelError("ONX304", "no tables")
 
-    monkeypatch.setattr(optimize, "tables_of", fail)
+    monkeypatch.setattr(stages, "tables_of", fail)
     assert not [t for t in search(model, parts, None, settings).trials if t.candidate.name.startswith("mixed-")]
 
 
@@ -168,8 +168,8 @@ def test_tables_that_take_too_long_are_given_up(real, few, monkeypatch) -> None:
             now[0] += 1
             context.progress("tables", 0, 1)
 
-    monkeypatch.setattr(optimize, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    monkeypatch.setattr(optimize, "tables_of", endless)
+    monkeypatch.setattr(deadline, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(stages, "tables_of", endless)
     settings = Settings(
         Budget(0.5), target="x86-vnni", latency_s=0.02, prune=True, goal=Goal.SIZE, time_limit_s=8, confidence=0.5
     )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from onnxopt.errors import DataError, ModelError, NativeError, UsageError
 from onnxopt.model_file import to_bytes
 from onnxopt.passes.quantize_static import QuantizeStatic
-from onnxopt.search import optimize
+from onnxopt.search import stages
 from onnxopt.search.aim import Aim
 from onnxopt.search.budget import Budget, Goal
 from onnxopt.search.optimize import search
@@ -304,8 +304,8 @@ def test_layers_of_the_best_static_candidate_are_placed() -> None:
     with pytest.MonkeyPatch.context() as patch:
         world = World({"a": Figures(speedup=1.5), "b": Figures(speedup=2.0), "b-placed": Figures(speedup=2.5)})
         fakes.install(patch, world)
-        patch.setattr(optimize, "static_pass", lambda candidate: QuantizeStatic())
-        patch.setattr(optimize, "placed", lambda candidate: Candidate("b-placed", fakes.named("b-placed")))
+        patch.setattr(stages, "static_pass", lambda candidate: QuantizeStatic())
+        patch.setattr(stages, "placed", lambda candidate: Candidate("b-placed", fakes.named("b-placed")))
         result = search(fakes.model(), fakes.parts(), None, Settings(Budget(0.01), confidence=0.7), None)
     assert list(verdicts(result)) == ["a", "b", "b-placed"]
     assert result.winner is not None

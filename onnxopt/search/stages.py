@@ -1,0 +1,130 @@
+"""Which candidates follow from what was measured so far, stage by stage."""
+
+from collections.abc import Sequence
+
+from onnxopt.catalog import format_passes, parse
+from onnxopt.errors import ModelError, NativeError
+from onnxopt.measure.remembered import cache_folder
+from onnxopt.quantization.outcome import WEIGHTED
+from onnxopt.search.layer_times import LayerTimes
+from onnxopt.search.mix import ROUNDS, Mixer, quantizer_of
+from onnxopt.search.sensitivity import rank_layers
+from onnxopt.search.strategies import (
+    PRUNED,
+    PRUNED_LITTLE,
+    keep_counts,
+    keep_in_float,
+    placed,
+    pruned,
+    recovered,
+    static_pass,
+)
+from onnxopt.search.tables import Tables, tables_of
+from onnxopt.search.trial import Candidate, Trial, Verdict
+from onnxopt.search.trials import Trials
+
+
+def keep_harmful_layers(trials: Trials) -> None:
+    """Leave the most harmful layers in float while every static candidate drops too much."""
+    worth_it = (Verdict.OVER_BUDGET, Verdict.WITHIN)  # the others are too slow or too large anyway
+    statics = [t for t in trials.made if static_pass(t.candidate) and t.drop is not None and t.verdict in worth_it]
+    if not statics or any(trials.bar.accurate(t) for t in statics) or trials.enough():
+        return
+    best = min(statics, key=lambda t: t.drop.value if t.drop is not None else float("inf"))
+    spec = static_pass(best.candidate)
+    assert spec is not None
+    quantized = tuple(edit.target for edit in best.steps[-1].edits)
+    weighted = tuple(edit.target for edit in best.steps[-1].edits if edit.action.split()[0] in WEIGHTED)
+
+    def rank() -> list[str]:
+        return rank_layers(spec, best.candidate.passes[:-1], weighted, quantized, trials.losses)
+
+    ranked: Sequence[str] = ()
+    with trials.deadline.hurrying():
+        ranked = trials.journal.recall(f"layers by harm: {best.candidate.name}", rank)
+    for count in keep_counts(len(weighted)):
+        kept = tuple(ranked[:count])
+        if trials.enough() or not kept or trials.bar.accurate(trials.run(keep_in_float(best.candidate, kept))):
+            return
+
+
+def place_layers(trials: Trials) -> None:
+    """Leave those layers of the most accurate static candidate in float that INT8 makes slower."""
+    best = _best_static(trials)
+    if best is not None and not trials.enough():
+        trials.run(placed(best))
+
+
+def remove_channels(trials: Trials) -> None:
+    """Remove more and more channels in front of the best so far, while the drop stays inside the budget."""
+    base = trials.leader.candidate if trials.leader is not None else Candidate("float", ())
+    for macs in PRUNED:
+        if trials.enough():
+            return
+        trial = trials.run(pruned(base, macs, trials.settings.protect))
+        if trial.verdict in (Verdict.UNCHANGED, Verdict.SAME):
+            return
+        if not trials.bar.accurate(trial) and trials.settings.train and not trials.enough():
+            trial = trials.run(recovered(trial.candidate))
+        if not trials.bar.accurate(trial):
+            if macs == PRUNED[0] and not trials.enough():
+                trials.run(pruned(base, PRUNED_LITTLE, trials.settings.protect))
+            return
+
+
+def mix_techniques(trials: Trials) -> None:
+    """Choose for all layers together from tables of time and loss, and again by what was measured of the choice."""
+    base = trials.leader.candidate if trials.leader is not None else _best_static(trials)
+    quantizer = None if base is None else quantizer_of(base)
+    settings = trials.settings
+
+    def tables() -> Tables:
+        times = LayerTimes(cache_folder(), settings.runtime)
+        return tables_of(
+            trials.model,
+            trials.context,
+            trials.feeds,
+            settings.runtime,
+            settings.goal,
+            quantizer,
+            times,
+            settings.protect,
+            trials.losses,
+        )
+
+    mixer = Mixer(tables)
+
+    def choose() -> list[str]:
+        try:
+            made = mixer.next()
+        except (ModelError, NativeError) as error:
+            trials.observer.progress(f"no mix of techniques: {error}", 1, 1)
+            made = None
+        return [] if made is None else [made.name, format_passes(made.passes), str(made.predicted)]
+
+    for number in range(1, ROUNDS + 1):
+        if trials.enough():
+            return
+        chosen: Sequence[str] = ()
+        with trials.deadline.hurrying():
+            chosen = trials.journal.recall(f"mix {number}", choose)
+        if trials.enough() or not chosen:
+            return
+        name, passes, predicted = chosen
+        trial = trials.run(Candidate(name, parse(passes), float(predicted)))
+        if trial.drop is None or not trials.bar.allowed_drop > 0:
+            return
+        mixer.learn(good=trials.bar.accurate(trial), share=max(trial.drop.value, 0.0) / trials.bar.allowed_drop)
+
+
+def _best_static(trials: Trials) -> Candidate | None:
+    statics = [t for t in trials.made if static_pass(t.candidate) and t.drop is not None and not t.drop.broken]
+    return min(statics, key=_placing_order).candidate if statics else None
+
+
+def _placing_order(trial: Trial) -> tuple[bool, float]:
+    """Order trials inside the budget by speed, then the others by drop."""
+    assert trial.drop is not None
+    if trial.verdict is Verdict.WITHIN and trial.latency is not None and trial.latency.speedup is not None:
+        return False, -trial.latency.speedup.value
+    return True, trial.drop.value

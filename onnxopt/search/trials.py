@@ -1,0 +1,241 @@
+"""Candidates of one search: built, checked and measured once each, and what is known of them so far."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
+
+import onnx_ir as ir
+
+from onnxopt import model_file
+from onnxopt.errors import DataError, ModelError, NativeError
+from onnxopt.measure.judge import Judge
+from onnxopt.measure.latency import Latency
+from onnxopt.measure.remembered import cache_folder
+from onnxopt.measure.score import Metric
+from onnxopt.pipeline import Context, Pass, Pipeline
+from onnxopt.quantization.isa import target_of
+from onnxopt.samples import Samples
+from onnxopt.search.aim import Aim
+from onnxopt.search.bar import Bar
+from onnxopt.search.cluster import Cluster, bench_resource, security_of
+from onnxopt.search.deadline import Deadline
+from onnxopt.search.executor import Isolated
+from onnxopt.search.journal import Journal
+from onnxopt.search.losses import Known, Losses
+from onnxopt.search.observer import Observer
+from onnxopt.search.parts import Parts, typical_feeds
+from onnxopt.search.runner import LOST, Apart, Here, Runner, Work, judge_of
+from onnxopt.search.settings import Settings
+from onnxopt.search.trial import Candidate, Trial, Verdict
+
+Stamp = Callable[[ir.Model, tuple[Pass, ...]], ir.Model]
+
+
+class Trials:
+    """All that was tried; see `onnxopt.search.optimize.search` for the arguments.
+
+    Attributes:
+        made: trials in the order they were made.
+        baseline: the original, measured.
+        bar: what a candidate must reach.
+        leader: the best trial inside the budget so far, with its model in `leader_model`.
+        judge: of the search part.
+        stopped: why no further candidate is started; empty while more are.
+    """
+
+    def __init__(
+        self,
+        model: ir.Model,
+        parts: Parts,
+        metric: Metric | None,
+        settings: Settings,
+        observer: Observer,
+        stamp: Stamp | None,
+        journal: Journal,
+    ) -> None:
+        self.model, self.parts, self.metric, self.settings = model, parts, metric, settings
+        self.observer, self.journal, self.stamp = observer, journal, stamp or (lambda built, _: built)
+        self.deadline = Deadline(settings.time_limit_s)
+        self.context = Context(
+            target_of(settings.target), parts.calibration, seed=settings.seed, progress=self._progress
+        )
+        self.judge = self.judge_on(parts.search)
+        self.feeds = typical_feeds(parts.search, settings.batch_size)
+        self.made: list[Trial] = []
+        self.leader: Trial | None = None
+        self.leader_model: ir.Model | None = None
+        self.stopped = ""
+        self._seen: dict[str, str] = {}
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Have a runner while the search lasts."""
+        asked = self.settings
+        work = Work(
+            self.parts.calibration,
+            self.parts.search,
+            self.metric,
+            self.context.target.name,
+            asked.runtime,
+            asked.seed,
+            self.feeds,
+        )
+        if asked.cluster is not None:
+            with Cluster(asked.cluster, asked.bench or bench_resource(), security_of(asked.tls)) as cluster:
+                cluster.require_bench()
+                self.runner: Runner = Apart(self.model, work, cluster.anywhere, cluster.bench, cluster.share)
+                yield
+        elif asked.trial_timeout_s is not None or asked.memory_limit_bytes is not None:
+            self.runner = Apart(self.model, work, Isolated(asked.trial_timeout_s, asked.memory_limit_bytes))
+            yield
+        else:
+            self.runner = Here(self.model, self.context, self.judge, work)
+            yield
+
+    @cached_property
+    def losses(self) -> Losses:
+        """What passes do to the outputs, as the runner measures it, or measured it in an earlier search."""
+        return Known(self.runner.losses, self.model, self.context, cache_folder())
+
+    def _progress(self, what: str, done: int, total: int) -> None:
+        self.deadline.check()
+        self.observer.progress(what, done, total)
+
+    def begin(self, size_bytes: int) -> None:
+        """Measure the original; raises what `search` does."""
+        score = self.judge.baseline()
+        if score.non_finite:
+            raise DataError(
+                "ONX207",
+                "the original model gives NaN or infinite outputs for these samples",
+                where=f"{score.non_finite} of {score.n} samples",
+                hint="Check that the samples are preprocessed as the model expects.",
+            )
+        self.baseline = Trial(
+            Candidate("baseline", ()),
+            Verdict.BASELINE,
+            "the original model",
+            size_bytes=size_bytes,
+            score=score,
+            latency=self.latency({"baseline": self.model}, self.settings.latency_s)["baseline"],
+        )
+        allowed = self.settings.budget.allowed(score.value)
+        self.bar = Bar(self.settings.goal, allowed, self.settings.confidence, size_bytes, self.judge.unit)
+
+    def enough(self) -> bool:
+        """Return whether to start no further candidate: the aim is reached, or the time is over."""
+        limit, aim = self.settings.time_limit_s, self.settings.aim
+        if not self.stopped and self.deadline.over():
+            self.stopped = f"the time limit of {limit:g} s was reached after {len(self.made)} candidates"
+        if not self.stopped and aim is not None and self.leader is not None and self.reaches(self.leader, aim):
+            self.stopped = f"{self.leader.candidate.name} reached the target {aim.kind} of {aim}"
+        return bool(self.stopped)
+
+    def reaches(self, trial: Trial, aim: Aim) -> bool:
+        """Return whether a trial is as fast or as small as was aimed at."""
+        beside = trial.baseline_latency
+        if aim.kind == "size":
+            return aim.reached(trial.size_bytes or 0, self.bar.baseline_bytes)
+        assert trial.latency is not None
+        assert beside is not None
+        return aim.reached(trial.latency.p50_ms, beside.p50_ms)
+
+    def judge_on(self, samples: Samples) -> Judge:
+        """Return who compares models with the original on `samples`."""
+        return judge_of(self.model, samples, self.metric, self.settings.runtime, self.settings.seed)
+
+    def latency(self, models: dict[str, ir.Model], seconds: float) -> dict[str, Latency]:
+        """Return how fast models are, beside each other."""
+        return self.runner.latency(models, seconds)
+
+    def build(self, candidate: Candidate) -> ir.Model:
+        """Return what would ship of a candidate, made here."""
+        return self.stamp(Pipeline(candidate.passes).run(self.model, self.context).model, candidate.passes)
+
+    def run(self, candidate: Candidate) -> Trial:
+        """Measure a candidate, or look up what an earlier part of this search measured."""
+        self.observer.started(candidate)
+        trial, model = self._known(candidate)
+        if trial is None:
+            self.journal.started(candidate)
+            trial, model, digest = self._measure(candidate)
+            self.journal.finished(trial, digest, model)
+        self.made.append(trial)
+        if model is not None and trial.verdict is Verdict.WITHIN:
+            self.observer.within(model, trial)
+            if self.leader is None or self.bar.rank(trial) < self.bar.rank(self.leader):
+                self.leader, self.leader_model = trial, model
+                self.observer.best(model, trial)
+        self.observer.finished(trial)
+        return trial
+
+    def _known(self, candidate: Candidate) -> tuple[Trial | None, ir.Model | None]:
+        """Return what an earlier part of this search measured, and the model where it may be the best."""
+        trial = self.journal.trial(candidate, self.judge.baseline())
+        if trial is None:
+            return None, None
+        digest = self.journal.digest(candidate)
+        if digest:
+            self._seen.setdefault(digest, candidate.name)
+        if trial.score is None or trial.latency is None or trial.size_bytes is None:
+            return trial, None
+        trial = self._judged(trial)
+        if trial.verdict is not Verdict.WITHIN:
+            return trial, None
+        try:
+            return trial, self.again(candidate)
+        except (ModelError, NativeError) as error:
+            return replace(trial, verdict=Verdict.FAILED, reason=str(error)), None
+
+    def _measure(self, candidate: Candidate) -> tuple[Trial, ir.Model | None, str]:
+        """Return the trial, its model where it was measured, and the checksum of what the passes made."""
+        digest = ""
+        try:
+            built = self.runner.build(candidate)
+            last = built.steps[-1]
+            if not last.edits:
+                reason = last.skipped[0].reason if last.skipped else f"{last.spec.name} finds nothing to do"
+                return Trial(candidate, Verdict.UNCHANGED, reason, built.steps), None, digest
+            digest = _digest(built.model)
+            earlier = self._seen.setdefault(digest, candidate.name) if digest else candidate.name
+            if earlier != candidate.name:
+                reason = f"the same model as {earlier}"
+                return Trial(candidate, Verdict.SAME, reason, built.steps), None, digest
+            model = self.stamp(built.model, candidate.passes)
+            score = self.runner.score(candidate, model)
+            latency = self.latency({"baseline": self.model, candidate.name: model}, self.settings.latency_s)
+        except (ModelError, NativeError) as error:
+            if error.code == LOST:
+                raise
+            return Trial(candidate, Verdict.FAILED, str(error)), None, digest
+        beside, size = latency["baseline"], model_file.size_bytes(model)
+        measured = Trial(candidate, Verdict.WITHIN, "", built.steps, size, score, None, latency[candidate.name], beside)
+        return self._judged(measured), model, digest
+
+    def _judged(self, trial: Trial) -> Trial:
+        """Return a measured trial with its drop and its verdict."""
+        assert trial.score is not None
+        assert trial.latency is not None
+        assert trial.latency.speedup is not None
+        assert trial.size_bytes is not None
+        drop = self.judge.drop(trial.score)
+        verdict, reason = self.bar.verdict(drop, trial.latency.speedup, trial.size_bytes)
+        return replace(trial, verdict=verdict, reason=reason, drop=drop)
+
+    def again(self, candidate: Candidate) -> ir.Model:
+        """Return what was measured of a candidate: the leader is still there, others are kept, or built again."""
+        if self.leader is not None and self.leader_model is not None and candidate == self.leader.candidate:
+            return self.leader_model
+        kept = self.journal.model(candidate)
+        return kept if kept is not None else self.build(candidate)
+
+    def fail(self, trial: Trial, error: Exception) -> None:
+        """Note that a finalist could not be measured again."""
+        place = self.made.index(trial)
+        self.made[place] = replace(trial, verdict=Verdict.FAILED, reason=f"on the hold-out part: {error}")
+
+
+def _digest(model: ir.Model) -> str:
+    return hashlib.sha256(model_file.to_bytes(model)).hexdigest() if model_file.fits_protobuf(model) else ""
