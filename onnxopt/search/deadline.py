@@ -1,11 +1,13 @@
 """When a search must end."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
-class _TimeOver(Exception):
+class TimeOver(Exception):
     """The time limit was reached while something was prepared that no candidate waits for."""
 
 
@@ -23,17 +25,17 @@ class Deadline:
         """Return whether the time is over."""
         return self._limit_s is not None and time.monotonic() - self._began > self._limit_s
 
-    @contextmanager
-    def hurrying(self) -> Iterator[None]:
-        """Give up what is done inside when the time is over; it would only make further candidates."""
+    def in_time(self, make: Callable[[], T]) -> T | None:
+        """Return what `make` returns; it is given up when the time is over, for it only makes further candidates."""
         self._hurried = True
         try:
-            with suppress(_TimeOver):
-                yield
+            return make()
+        except TimeOver:
+            return None
         finally:
             self._hurried = False
 
     def check(self) -> None:
-        """Leave `hurrying` when the time is over; to be called as often as there is progress."""
+        """Leave `in_time` when the time is over; to be called as often as there is progress."""
         if self._hurried and self.over():
-            raise _TimeOver
+            raise TimeOver

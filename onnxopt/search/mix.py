@@ -16,6 +16,8 @@ from onnxopt.search.tables import Tables
 from onnxopt.search.trial import Candidate
 
 ROUNDS = 3
+BEYOND = (3.0, 1.5)
+"""Times the loss that is allowed that mixes may have before training; it won back about two thirds of what was lost."""
 _FIRST = 0.01
 """Error of the outputs, over their variance, that is tried first where nothing inside the budget is known."""
 _LEAST, _MOST = 1.25, 4.0
@@ -71,12 +73,7 @@ class Mixer:
 
     def next(self) -> Candidate | None:
         """Return the best mix for the loss that is allowed now; None where it is one that was returned before."""
-        # What an earlier part of the search chose is chosen again, to go on from there.
-        while len(self._mixes) < len(self._told):
-            if self._choose() is None:
-                return None
-            self._adapt(*self._told[len(self._mixes) - 1])
-        return self._choose()
+        return self._choose() if self._caught_up() else None
 
     def learn(self, *, good: bool, share: float) -> None:
         """Set the loss to allow next: tables know layers alone, and what was measured knows them together.
@@ -88,6 +85,27 @@ class Mixer:
         self._told.append((good, share))
         if len(self._mixes) == len(self._told):
             self._adapt(good, share)
+
+    def beyond(self, factor: float) -> Candidate | None:
+        """Return the best mix for `factor` times the loss that is allowed now, for training to win back.
+
+        None where it is one that was returned before. What is allowed stays as it is.
+        """
+        if not self._caught_up():
+            return None
+        allowed, self._allowed = self._allowed, self._allowed * factor
+        try:
+            return self._choose()
+        finally:
+            self._allowed = allowed
+
+    def _caught_up(self) -> bool:
+        """Choose again what an earlier part of the search chose, to go on from there."""
+        while len(self._mixes) < len(self._told):
+            if self._choose() is None:
+                return False
+            self._adapt(*self._told[len(self._mixes) - 1])
+        return True
 
     @cached_property
     def _tables(self) -> Tables:

@@ -1,13 +1,14 @@
 """Which candidates follow from what was measured so far, stage by stage."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from functools import partial
 
 from onnxopt.catalog import format_passes, parse
 from onnxopt.errors import ModelError, NativeError
 from onnxopt.measure.remembered import cache_folder
 from onnxopt.quantization.outcome import WEIGHTED
 from onnxopt.search.layer_times import LayerTimes
-from onnxopt.search.mix import ROUNDS, Mixer, quantizer_of
+from onnxopt.search.mix import BEYOND, ROUNDS, Mixer, quantizer_of
 from onnxopt.search.sensitivity import rank_layers
 from onnxopt.search.strategies import (
     PRUNED,
@@ -17,6 +18,7 @@ from onnxopt.search.strategies import (
     placed,
     pruned,
     recovered,
+    reduces,
     static_pass,
 )
 from onnxopt.search.tables import Tables, tables_of
@@ -39,9 +41,8 @@ def keep_harmful_layers(trials: Trials) -> None:
     def rank() -> list[str]:
         return rank_layers(spec, best.candidate.passes[:-1], weighted, quantized, trials.losses)
 
-    ranked: Sequence[str] = ()
-    with trials.deadline.hurrying():
-        ranked = trials.journal.recall(f"layers by harm: {best.candidate.name}", rank)
+    note = f"layers by harm: {best.candidate.name}"
+    ranked = trials.deadline.in_time(lambda: trials.journal.recall(note, rank)) or []
     for count in keep_counts(len(weighted)):
         kept = tuple(ranked[:count])
         if trials.enough() or not kept or trials.bar.accurate(trials.run(keep_in_float(best.candidate, kept))):
@@ -65,7 +66,7 @@ def remove_channels(trials: Trials) -> None:
         if trial.verdict in (Verdict.UNCHANGED, Verdict.SAME):
             return
         if not trials.bar.accurate(trial) and trials.settings.train and not trials.enough():
-            trial = trials.run(recovered(trial.candidate))
+            trial = _taught(trials, trial.candidate) or trial
         if not trials.bar.accurate(trial):
             if macs == PRUNED[0] and not trials.enough():
                 trials.run(pruned(base, PRUNED_LITTLE, trials.settings.protect))
@@ -93,28 +94,50 @@ def mix_techniques(trials: Trials) -> None:
         )
 
     mixer = Mixer(tables)
+    for number in range(1, ROUNDS + 1):
+        chosen = _chosen(trials, f"mix {number}", mixer.next)
+        if chosen is None:
+            break
+        trial = trials.run(chosen)
+        if trial.drop is None or not trials.bar.allowed_drop > 0:
+            return
+        mixer.learn(good=trials.bar.accurate(trial), share=max(trial.drop.value, 0.0) / trials.bar.allowed_drop)
+    if settings.train:
+        _teach_mixes(trials, mixer)
 
-    def choose() -> list[str]:
+
+def _teach_mixes(trials: Trials, mixer: Mixer) -> None:
+    """Try mixes that lose more than the budget by themselves, and learn from the original."""
+    for factor in BEYOND:
+        chosen = _chosen(trials, f"mix beyond {factor}", partial(mixer.beyond, factor))
+        if chosen is None or not reduces(chosen):
+            return
+        trial = _taught(trials, chosen)
+        if trial is not None and trials.bar.accurate(trial):
+            return
+
+
+def _chosen(trials: Trials, name: str, choose: Callable[[], Candidate | None]) -> Candidate | None:
+    """Return the mix that is chosen, or was in an earlier part of the search; None when there is none, or no time."""
+
+    def words() -> list[str]:
         try:
-            made = mixer.next()
+            made = choose()
         except (ModelError, NativeError) as error:
             trials.observer.progress(f"no mix of techniques: {error}", 1, 1)
             made = None
         return [] if made is None else [made.name, format_passes(made.passes), str(made.predicted)]
 
-    for number in range(1, ROUNDS + 1):
-        if trials.enough():
-            return
-        chosen: Sequence[str] = ()
-        with trials.deadline.hurrying():
-            chosen = trials.journal.recall(f"mix {number}", choose)
-        if trials.enough() or not chosen:
-            return
-        name, passes, predicted = chosen
-        trial = trials.run(Candidate(name, parse(passes), float(predicted)))
-        if trial.drop is None or not trials.bar.allowed_drop > 0:
-            return
-        mixer.learn(good=trials.bar.accurate(trial), share=max(trial.drop.value, 0.0) / trials.bar.allowed_drop)
+    found = None if trials.enough() else trials.deadline.in_time(lambda: trials.journal.recall(name, words))
+    if trials.enough() or not found:
+        return None
+    title, passes, predicted = found
+    return Candidate(title, parse(passes), float(predicted))
+
+
+def _taught(trials: Trials, candidate: Candidate) -> Trial | None:
+    """Return a candidate that learned from the original; None where time was over before it had."""
+    return trials.deadline.in_time(lambda: trials.run(recovered(candidate, len(trials.parts.calibration))))
 
 
 def _best_static(trials: Trials) -> Candidate | None:

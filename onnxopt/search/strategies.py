@@ -3,12 +3,15 @@
 from dataclasses import replace
 
 from onnxopt.passes.distill import Distill
+from onnxopt.passes.factorize import Factorize
 from onnxopt.passes.prune_channels import PruneChannels
 from onnxopt.passes.quantize_dynamic import QuantizeDynamic
 from onnxopt.passes.quantize_static import QuantizeStatic
 from onnxopt.passes.simplify import Simplify
 from onnxopt.pruning.protect import Protect
 from onnxopt.search.trial import Candidate
+
+_REDUCING = (PruneChannels, Factorize)
 
 CALIBRATIONS = ("minmax", "percentile", "entropy", "symmetric-entropy", "moving-average")
 """Ways to calibrate that were best on at least one trained model; the others never were by more than noise."""
@@ -60,14 +63,27 @@ def pruned(candidate: Candidate, macs: float, protect: tuple[Protect, ...] = ())
 
 
 RECOVERY = Distill(epochs=20, augment=("crop",))
-"""How a pruned model learns from the original; images that are moved a little still show the same."""
+"""How a smaller model learns from the original; images that are moved a little still show the same."""
+_MOST_STEPS = 3000
 
 
-def recovered(candidate: Candidate) -> Candidate:
-    """Return a pruned candidate that learns from the original before the rest of its passes."""
-    place = next(i for i, spec in enumerate(candidate.passes) if isinstance(spec, PruneChannels)) + 1
-    passes = (*candidate.passes[:place], RECOVERY, *candidate.passes[place:])
-    return Candidate(candidate.name.replace("+", "+distilled+", 1), passes)
+def reduces(candidate: Candidate) -> bool:
+    """Return whether a candidate has less to compute than the original, which training can make up for."""
+    return any(isinstance(spec, _REDUCING) for spec in candidate.passes)
+
+
+def recovered(candidate: Candidate, samples: int) -> Candidate:
+    """Return a candidate that learns from the original once it is smaller, before the rest of its passes.
+
+    Args:
+        candidate: has less to compute than the original.
+        samples: that it may learn from; the more there are, the less often it sees each.
+    """
+    place = max(i for i, spec in enumerate(candidate.passes) if isinstance(spec, _REDUCING)) + 1
+    long = samples * RECOVERY.epochs > _MOST_STEPS * RECOVERY.batch_size
+    taught = replace(RECOVERY, steps=_MOST_STEPS) if long else RECOVERY
+    passes = (*candidate.passes[:place], taught, *candidate.passes[place:])
+    return Candidate(candidate.name.replace("+", "+distilled+", 1), passes, candidate.predicted)
 
 
 def keep_counts(layers: int) -> tuple[int, ...]:

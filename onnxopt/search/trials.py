@@ -20,7 +20,7 @@ from onnxopt.samples import Samples
 from onnxopt.search.aim import Aim
 from onnxopt.search.bar import Bar
 from onnxopt.search.cluster import Cluster, bench_resource, security_of
-from onnxopt.search.deadline import Deadline
+from onnxopt.search.deadline import Deadline, TimeOver
 from onnxopt.search.executor import Isolated
 from onnxopt.search.journal import Journal
 from onnxopt.search.losses import Known, Losses
@@ -155,12 +155,16 @@ class Trials:
         return self.stamp(Pipeline(candidate.passes).run(self.model, self.context).model, candidate.passes)
 
     def run(self, candidate: Candidate) -> Trial:
-        """Measure a candidate, or look up what an earlier part of this search measured."""
+        """Measure a candidate, or look up what an earlier part of this search measured; not done where time is over."""
         self.observer.started(candidate)
         trial, model = self._known(candidate)
         if trial is None:
             self.journal.started(candidate)
-            trial, model, digest = self._measure(candidate)
+            try:
+                trial, model, digest = self._measure(candidate)
+            except TimeOver:
+                self.journal.interrupted()
+                raise
             self.journal.finished(trial, digest, model)
         self.made.append(trial)
         if model is not None and trial.verdict is Verdict.WITHIN:

@@ -165,7 +165,7 @@ def _name(plan: Mapping[str, tuple[Any, ...]], passes: tuple[Any, ...]) -> str:
     if any(isinstance(p, PruneChannels) for p in passes):
         rest = tuple(p for p in passes[2:] if not isinstance(p, Distill))
         made = pruned(Candidate(_name(plan, rest) if rest else "float", rest), passes[1].macs)
-        return made.name if rest == passes[2:] else recovered(made).name
+        return made.name if rest == passes[2:] else recovered(made, 100).name
     return next((c for c, p in plan.items() if p == passes), None) or next(
         (c for c in ("b-placed",) if named(c) == passes), "baseline"
     )

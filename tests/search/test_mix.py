@@ -1,5 +1,6 @@
 """Mixes follow from the tables, and the loss allowed follows from what was measured of them."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,11 +11,15 @@ from onnxopt.errors import ModelError
 from onnxopt.measure.latency import Latency
 from onnxopt.measure.session import Runtime
 from onnxopt.measure.statistics import Interval
+from onnxopt.passes.distill import Distill
+from onnxopt.passes.factorize import Factorize
+from onnxopt.passes.prune_channels import PruneChannels
 from onnxopt.passes.quantize_dynamic import QuantizeDynamic
 from onnxopt.passes.quantize_static import QuantizeStatic
+from onnxopt.passes.simplify import Simplify
 from onnxopt.pipeline import Context, Pipeline
 from onnxopt.quantization.isa import target_of
-from onnxopt.search import deadline, optimize, runner, stages
+from onnxopt.search import deadline, optimize, runner, stages, strategies
 from onnxopt.search.budget import Budget, Goal
 from onnxopt.search.layer_times import LayerTimes
 from onnxopt.search.mix import Mixer, quantizer_of
@@ -157,6 +162,77 @@ def test_a_search_tries_mixes_and_goes_on_where_there_are_none(real, few, monkey
 
     monkeypatch.setattr(stages, "tables_of", fail)
     assert not [t for t in search(model, parts, None, settings).trials if t.candidate.name.startswith("mixed-")]
+
+
+def test_a_mix_beyond_the_loss_that_is_allowed_leaves_that_as_it_was() -> None:
+    mixer = Mixer(tables)
+    first = mixer.next()
+    mixer.learn(good=True, share=1.0)
+    beyond = mixer.beyond(3.0)
+    assert first is not None
+    assert beyond is not None
+    assert beyond.predicted < first.predicted
+    assert mixer.beyond(3.0) is None
+    told = Mixer(tables)
+    told.learn(good=True, share=1.0)
+    assert told.beyond(3.0) == beyond
+
+
+@pytest.fixture
+def beyond(few, monkeypatch) -> None:
+    """Have no mix inside the budget, and ever smaller ones beyond it."""
+
+    def mix(factor: float) -> Candidate:
+        name, spec = f"mixed-{factor:g}+dynamic", PruneChannels(macs=0.5 / factor, round_to=1)
+        return Candidate(name, (Simplify(fuse=False), spec, QuantizeDynamic()), 0.5 / factor)
+
+    monkeypatch.setattr(stages, "Mixer", lambda _: SimpleNamespace(next=lambda: None, beyond=mix))
+
+
+def test_with_training_mixes_that_lose_too_much_learn_from_the_original(real, beyond) -> None:
+    pytest.importorskip("torch")
+    model, parts, _, _ = real
+    settings = Settings(Budget(0.0), target="x86-vnni", latency_s=0.02, prune=True, train=True, goal=Goal.SIZE)
+    taught = [t for t in search(model, parts, None, settings).trials if t.candidate.predicted]
+    assert [t.candidate.name for t in taught] == ["mixed-3+distilled+dynamic", "mixed-1.5+distilled+dynamic"]
+    assert [t.candidate.predicted for t in taught] == [0.5 / 3, 0.5 / 1.5]
+    assert [[type(spec) for spec in t.candidate.passes] for t in taught] == 2 * [
+        [Simplify, PruneChannels, Distill, QuantizeDynamic]
+    ]
+    assert all(t.score is not None for t in taught)
+    generous = replace(settings, budget=Budget(0.9))
+    taught = [t for t in search(model, parts, None, generous).trials if t.candidate.predicted]
+    assert [t.candidate.name for t in taught] == ["mixed-3+distilled+dynamic"]
+
+
+def test_a_training_that_takes_too_long_is_given_up(real, beyond, monkeypatch) -> None:
+    pytest.importorskip("torch")
+    model, parts, _, _ = real
+    now = [0.0]
+    as_it_is = strategies.recovered
+
+    def late(candidate, samples):
+        now[0] = 9.0
+        return as_it_is(candidate, samples)
+
+    monkeypatch.setattr(deadline, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(stages, "recovered", late)
+    settings = Settings(
+        Budget(0.1), target="x86-vnni", latency_s=0.02, prune=True, train=True, goal=Goal.SIZE, time_limit_s=8
+    )
+    found = search(model, parts, None, settings)
+    assert now == [9.0]
+    assert found.stopped == "the time limit of 8 s was reached after 2 candidates"
+    assert len(found.trials) == 2
+
+
+def test_many_samples_are_seen_less_often() -> None:
+    pruned = Candidate("mixed-1+float", (Simplify(fuse=False), PruneChannels(macs=0.5), Factorize(), Simplify()), 0.5)
+    few, many = strategies.recovered(pruned, 100), strategies.recovered(pruned, 50_000)
+    assert [type(spec) for spec in few.passes] == [Simplify, PruneChannels, Factorize, Distill, Simplify]
+    assert few.passes[3].steps == 0
+    assert few.passes[3].epochs > 1
+    assert 0 < many.passes[3].steps * many.passes[3].batch_size < 50_000 * few.passes[3].epochs
 
 
 def test_tables_that_take_too_long_are_given_up(real, few, monkeypatch) -> None:
