@@ -5,7 +5,8 @@
 
 Saves every figure with the processor and the versions as JSON under `bench/results/` after each model; models that are
 in it are left out, so that a run can be continued. `--table` prints it as Markdown. Accuracy is measured on all test
-samples, search and hold-out part together; nothing of them is calibrated on. `quantized` is the best of the same search
+samples, search and hold-out part together; nothing of them is calibrated on. With `--train` models learn from up
+to 10,000 training samples, which then calibrate too. `quantized` is the best of the same search
 that neither prunes nor factorizes. OpenVINO runs in a process, and with `--openvino` in an environment, of its own.
 """
 
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pack import Case, cases
+from pack import Case, cases, judging_of, training_of
 from peers import PEERS
 from quantize import make
 
@@ -46,6 +47,7 @@ PARITY = 0.97
 REDUCING = ("prune", "factorize", "decouple", "distill", "share")
 """What the names of passes begin with that do more than quantize."""
 OUTSIDE_SAMPLES = 500
+TAUGHT_BY = 10_000
 
 
 class Narrator(Silent):
@@ -58,6 +60,9 @@ class Narrator(Silent):
 def measure(case: Case, settings: Settings, options: argparse.Namespace) -> dict[str, Any]:
     model = model_file.load(case.path)
     test, calibration = case.test(), case.calibration()
+    if settings.train:
+        test, calibration = judging_of(case), training_of(case)
+        calibration = calibration.take(min(TAUGHT_BY, len(calibration)))
     metric, runtime = metric_of("top1", label_offset=case.label_offset), settings.runtime
     parts = split_parts(test, calibration, seed=0)
     start = time.perf_counter()
@@ -71,7 +76,7 @@ def measure(case: Case, settings: Settings, options: argparse.Namespace) -> dict
     failures = {}
     for name in PEERS:
         try:
-            models[name] = PEERS[name](case.path, calibration)
+            models[name] = PEERS[name](case.path, case.calibration())
         except Exception as error:  # a peer may fail in any way
             failures[name] = f"{type(error).__name__}: {first_line(error)}"[:160]
     judge = LabelJudge(model, test, metric, runtime)

@@ -20,6 +20,8 @@ from onnxopt.samples import Samples
 
 ROOT = Path(os.environ.get("ONNXOPT_PACK", Path(__file__).parents[2] / "shared" / "data"))
 CALIBRATION_CLIPS = 200
+TRAINING_CLIPS = 1200
+"""Clips that a keyword model learns from."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,21 @@ def clips_of(case: Case, first: int, last: int | None) -> Samples:
     """Return part of a keyword model's clips, in the order in which calibration takes the first ones."""
     z, clips = _arrays(case.entry["data"]), _clips(case.entry["data"])[first:last]
     return case._plain(z["features"][clips], z["labels"][clips])
+
+
+def training_of(case: Case) -> Samples:
+    """Return what may be learned from: none of it is in the judging part."""
+    task = case.entry["task"]
+    if task == "cifar10":
+        return case._pictures("cifar10_train_50k.npz")
+    if task == "text":
+        return case._text("sst2_train5k.tsv")
+    return clips_of(case, 0, TRAINING_CLIPS) if task == "kws" else case.calibration()
+
+
+def judging_of(case: Case) -> Samples:
+    """Return the test part; half of the clips of a keyword model, for it has no samples to learn from besides."""
+    return clips_of(case, TRAINING_CLIPS, None) if case.entry["task"] == "kws" else case.test()
 
 
 def _to_input(image: Image.Image, entry: Mapping[str, Any]) -> np.ndarray:

@@ -26,7 +26,7 @@ from typing import Any
 
 import onnx_ir as ir
 import torch
-from pack import Case, cases, clips_of
+from pack import Case, cases, judging_of, training_of
 
 from onnxopt import model_file
 from onnxopt.catalog import format_pass, parse
@@ -37,7 +37,6 @@ from onnxopt.measure.metrics import metric_of
 from onnxopt.measure.session import Runtime
 from onnxopt.pipeline import Context, Optimized, Pipeline
 from onnxopt.quantization.isa import detect
-from onnxopt.samples import Samples
 
 RESULTS = Path(__file__).parent / "results"
 LOSSES: Mapping[str, str] = {
@@ -46,8 +45,6 @@ LOSSES: Mapping[str, str] = {
     "relation": "[relation]",
     "all": "[response,feature,relation]",
 }
-CLIPS = 1200
-"""Clips that a keyword model learns from."""
 ROWS = ("none", "compensated", *LOSSES, "int8", "dense")
 QUANTIZE = "simplify,quantize-static"
 IMAGES = "lr=0.001,batch_size=128,augment=[flip,crop],precision=bfloat16"
@@ -101,11 +98,11 @@ class Bench:
         self.case = _case(self.task.model)
         self.model = model_file.load(self.case.path)
         self.teacher = model_file.load(_case(self.task.teacher).path) if self.task.teacher else self.model
-        test = _judging(self.case)
+        test = judging_of(self.case)
         offset = self.case.label_offset
         test = test.take(min(limit, len(test)))
         self.judge = LabelJudge(self.model, test, metric_of("top1", label_offset=offset), Runtime())
-        self.samples, self.count = _training(self.case), len(test)
+        self.samples, self.count = training_of(self.case), len(test)
 
     def rows(self) -> Mapping[str, Callable[[], Optimized]]:
         """Return what makes each row."""
@@ -178,19 +175,6 @@ class Bench:
 
 def _case(name: str) -> Case:
     return next(case for case in cases([name]) if case.name == name)
-
-
-def _training(case: Case) -> Samples:
-    """Return what may be learned from: none of it is in the test part."""
-    task = case.entry["task"]
-    if task == "cifar10":
-        return case._pictures("cifar10_train_50k.npz")
-    return case._text("sst2_train5k.tsv") if task == "text" else clips_of(case, 0, CLIPS)
-
-
-def _judging(case: Case) -> Samples:
-    """Return the test part; half of the clips of a keyword model, for it has no samples to learn from besides."""
-    return clips_of(case, CLIPS, None) if case.entry["task"] == "kws" else case.test()
 
 
 def line(name: str, row: Mapping[str, Any]) -> str:
