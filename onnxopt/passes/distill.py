@@ -33,8 +33,9 @@ class Distill(Pass):
         lr: highest learning rate; it falls to zero by a half cosine.
         optimizer: `adamw` or `sgd`.
         weight_decay: as the optimizer takes it.
-        losses: what is compared: `response` (outputs), `feature` (inner values), `attention` (where they are large),
-            `relation` (distances and angles between samples), `flow` (how layers go together).
+        losses: what is compared: `response` (outputs), `feature` (inner values, and outputs without a response),
+            `attention` (where they are large), `relation` (distances and angles between samples), `flow` (how layers
+            go together).
         weights: of the losses, in their order; () for 1 each.
         temperature: class scores are divided by it.
         alpha: share of the teacher where there are labels, the rest is theirs; 1 leaves labels alone.

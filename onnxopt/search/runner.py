@@ -21,7 +21,7 @@ from onnxopt.pipeline import Context, Optimized, Pass, Pipeline, Step
 from onnxopt.quantization.isa import target_of
 from onnxopt.samples import Feeds, Samples
 from onnxopt.search.losses import Base, Measured
-from onnxopt.search.trial import Candidate
+from onnxopt.search.trial import Candidate, why_unchanged
 
 T = TypeVar("T")
 SENSITIVITY = "sensitivity of layers"
@@ -166,10 +166,10 @@ class Apart:
 def build_and_score(
     model: bytes, needed: bytes, passes: tuple[Pass, ...]
 ) -> tuple[bytes | None, tuple[Step, ...], Evaluation | None]:
-    """Return the model that passes make, what they did, and its score; no model where the last did nothing."""
+    """Return the model that passes make, what they did, and its score; no model where they did nothing."""
     original, context, judge = _opened(model, needed)
     built = Pipeline(passes).run(original, context)
-    if not built.steps[-1].edits:
+    if why_unchanged(built.steps) is not None:
         return None, built.steps, None
     return model_file.to_bytes(built.model), built.steps, judge.evaluate(built.model)
 

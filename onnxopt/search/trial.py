@@ -1,5 +1,6 @@
 """What was tried, what came out, and what was decided."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -8,6 +9,7 @@ import onnx_ir as ir
 from onnxopt.measure.accuracy import Evaluation
 from onnxopt.measure.latency import Latency
 from onnxopt.measure.statistics import Drop
+from onnxopt.passes.simplify import Simplify
 from onnxopt.pipeline import Pass, Step
 
 
@@ -105,3 +107,12 @@ class SearchResult:
     recovered: tuple[tuple[str, float], ...] = ()
     stopped: str = ""
     aim_reached: bool | None = None
+
+
+def why_unchanged(steps: Sequence[Step]) -> str | None:
+    """Return why passes made nothing of their own of the model, simplification aside; None where they did."""
+    working = [step for step in steps if not isinstance(step.spec, Simplify)] or list(steps)
+    if any(step.edits for step in working):
+        return None
+    last = working[-1]
+    return last.skipped[0].reason if last.skipped else f"{last.spec.name} finds nothing to do"

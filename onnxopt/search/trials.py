@@ -28,7 +28,7 @@ from onnxopt.search.observer import Observer
 from onnxopt.search.parts import Parts, typical_feeds
 from onnxopt.search.runner import LOST, Apart, Here, Runner, Work, judge_of
 from onnxopt.search.settings import Settings
-from onnxopt.search.trial import Candidate, Trial, Verdict
+from onnxopt.search.trial import Candidate, Trial, Verdict, why_unchanged
 
 Stamp = Callable[[ir.Model, tuple[Pass, ...]], ir.Model]
 
@@ -198,9 +198,8 @@ class Trials:
         digest = ""
         try:
             built = self.runner.build(candidate)
-            last = built.steps[-1]
-            if not last.edits:
-                reason = last.skipped[0].reason if last.skipped else f"{last.spec.name} finds nothing to do"
+            reason = why_unchanged(built.steps)
+            if reason is not None:
                 return Trial(candidate, Verdict.UNCHANGED, reason, built.steps), None, digest
             digest = _digest(built.model)
             earlier = self._seen.setdefault(digest, candidate.name) if digest else candidate.name

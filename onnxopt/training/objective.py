@@ -69,6 +69,9 @@ class Objective(nn.Module):  # type: ignore[misc]  # torch is not typed here
 
     def _feature(self, student: Tensors, teacher: Tensors, _: Tensor | None) -> Tensor:
         pairs = [(self.adapters[_key(name)](student[name]), teacher[name]) for name in self.features]
+        if "response" not in self.shares:
+            # Nothing else would teach what follows the last feature to read it.
+            pairs += [_scores_or_values(student[name], teacher[name]) for name in self.outputs]
         return torch.stack([_relative(found, wanted) for found, wanted in pairs]).mean()
 
     def _attention(self, student: Tensors, teacher: Tensors, _: Tensor | None) -> Tensor:
@@ -124,6 +127,10 @@ def divergence(student: Tensors, teacher: Tensors, outputs: Sequence[str]) -> Te
 def are_scores(output: Tensor) -> bool:
     """Return whether an output (n, ...) is class scores per sample: one axis of more than one element."""
     return bool(output.dim() > 1 and sum(size > 1 for size in output.shape[1:]) == 1)
+
+
+def _scores_or_values(found: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    return (as_scores(found, wanted), as_scores(wanted, wanted)) if are_scores(wanted) else (found, wanted)
 
 
 def as_scores(output: Tensor, teacher: Tensor) -> Tensor:

@@ -65,6 +65,14 @@ def test_every_loss_helps(losses):
     assert last.loss < 0.5 * first.loss
 
 
+def test_features_alone_teach_what_follows_the_last_of_them_too():
+    teacher = builders.BUILDERS["residual_cnn"]()
+    options = Distillation(steps=60, schedule=FAST, losses={"feature": 1.0})
+    done = distill(spoiled(teacher), teacher, data(teacher), options)
+    assert done.trained is not None
+    assert done.trained.after < 0.7 * done.trained.before
+
+
 def test_the_same_seed_gives_the_same_weights():
     teacher = builders.BUILDERS["residual_cnn"]()
     options = Distillation(steps=6, schedule=FAST)
