@@ -16,8 +16,8 @@ from onnxopt.search.tables import Tables
 from onnxopt.search.trial import Candidate
 
 ROUNDS = 3
-BEYOND = (3.0, 1.5)
-"""Times the loss that is allowed that mixes may have before training; it won back about two thirds of what was lost."""
+BEYOND = 3.0
+"""Times the loss that is allowed that a mix may have before training, which won back two thirds of it or more."""
 _FIRST = 0.01
 """Error of the outputs, over their variance, that is tried first where nothing inside the budget is known."""
 _LEAST, _MOST = 1.25, 4.0

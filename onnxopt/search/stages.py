@@ -25,6 +25,8 @@ from onnxopt.search.tables import Tables, tables_of
 from onnxopt.search.trial import Candidate, Trial, Verdict
 from onnxopt.search.trials import Trials
 
+_TAUGHT_MIXES = 2
+
 
 def keep_harmful_layers(trials: Trials) -> None:
     """Leave the most harmful layers in float while every static candidate drops too much."""
@@ -108,13 +110,13 @@ def mix_techniques(trials: Trials) -> None:
 
 def _teach_mixes(trials: Trials, mixer: Mixer) -> None:
     """Try mixes that lose more than the budget by themselves, and learn from the original."""
-    for factor in BEYOND:
+    factor = BEYOND
+    for _ in range(_TAUGHT_MIXES):
         chosen = _chosen(trials, f"mix beyond {factor}", partial(mixer.beyond, factor))
         if chosen is None or not reduces(chosen):
             return
         trial = _taught(trials, chosen)
-        if trial is not None and trials.bar.accurate(trial):
-            return
+        factor *= BEYOND if trial is not None and trials.bar.accurate(trial) else 0.5
 
 
 def _chosen(trials: Trials, name: str, choose: Callable[[], Candidate | None]) -> Candidate | None:

@@ -49,7 +49,7 @@ def keep_in_float(candidate: Candidate, layers: tuple[str, ...]) -> Candidate:
     return Candidate(f"{candidate.name}-keep{len(layers)}", passes)
 
 
-PRUNED = (0.75, 0.5, 0.35)
+PRUNED = (0.75, 0.5, 0.35, 0.25, 0.15)
 """Shares of the multiply-accumulates that may remain, tried one after the other while the budget holds."""
 PRUNED_LITTLE = 0.9
 """What is tried where the first of them loses too much."""
