@@ -6,7 +6,7 @@
 Every task removes a share of a network and teaches what is left by the network it was, on training samples whose
 labels are not used. Rows: `none` (only removed), `compensated` (least squares), then distillation of the compensated
 network by feature, response, relation and all three. `int8` is what was taught,
-by all where that was done, quantized. `dense` is the whole
+by all where that was done, as `quantize --mode auto` makes it. `dense` is the whole
 network fine-tuned with labels for as many steps, for training on these samples alone may lift it. The `student` task
 teaches a narrow network of another architecture by a large one (`taught`) and by labels alone (`labels`). The `4bit`
 task quantizes the whole network: to 8 bits, to 4, and to 4 with training.
@@ -127,8 +127,11 @@ class Bench:
             made[name] = lambda losses=losses: self._trained(self._pruned(), "distill", f"losses={losses}")
         kept = [self._kept(name) for name in ("all", "response") if self._kept(name).exists()]
         if kept:
-            made["int8"] = lambda: self._run(model_file.load(kept[0]), QUANTIZE)
+            made["int8"] = lambda: self._int8(model_file.load(kept[0]))
         return {name: made[name] for name in ROWS if name in made}
+
+    def _int8(self, model: ir.Model) -> Optimized:
+        return choose(model, self.samples, Context(detect(), self.samples)).form.built
 
     def _four_bits(self, options: str) -> str:
         return f"{QUANTIZE},qat{{weight_bits=4,{options}}}"
