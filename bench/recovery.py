@@ -37,6 +37,7 @@ from onnxopt.measure.metrics import metric_of
 from onnxopt.measure.session import Runtime
 from onnxopt.pipeline import Context, Optimized, Pipeline
 from onnxopt.quantization.isa import detect
+from onnxopt.search.quantize_auto import choose
 
 RESULTS = Path(__file__).parent / "results"
 LOSSES: Mapping[str, str] = {
