@@ -69,8 +69,9 @@ CODES: Mapping[str, str] = MappingProxyType(
         "ONX501": "the file does not exist",
         "ONX502": "the output exists",
         "ONX503": "the output cannot be written",
-        "ONX504": "the output would overwrite the files the model was loaded from",
+        "ONX504": "the output would overwrite a file that is read: the model, its weights, or samples",
         "ONX505": "the file cannot be read",
+        "ONX506": "another search is running in the folder",
         "ONX901": "a bug in onnxopt",
     }
 )

@@ -1,9 +1,10 @@
 """The way in: run one command, turn every ending into an exit code and at most one line on stderr."""
 
 import os
+import signal
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 import typer
 
@@ -19,7 +20,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = _run(given)
+        with _ended_in_order():
+            code = _run(given)
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read our output has seen enough. Python would complain while flushing at exit.
@@ -35,6 +37,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # the last resort: whatever it is, it is our bug, not the user's
         return _bug(error, verbose=_asks_for_details(given))
     return code
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """Have whoever ends the process (a scheduler, a container) leave as much as Ctrl-C does."""
+
+    def end(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, end)
+    except ValueError:  # not the main thread: whoever runs us there decides
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _run(arguments: list[str]) -> int:

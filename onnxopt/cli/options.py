@@ -104,7 +104,7 @@ TARGET = Annotated[
         "--target", help="Processor: auto, x86-avx2, x86-vnni, arm64-dotprod, ...; or several: x86-avx2,arm64."
     ),
 ]
-SEED = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+SEED = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of everything random.")]
 OVERWRITE = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
 DRY_RUN = Annotated[bool, typer.Option("--dry-run", help="Check everything, show what would be done, write nothing.")]
 
@@ -133,7 +133,7 @@ class Running:
 
     threads: Annotated[int, typer.Option("--threads", help="Compute threads of one run.")] = 1
     ep: Annotated[str, typer.Option("--ep", help="Execution provider: cpu, openvino, xnnpack, cuda, ...")] = "cpu"
-    seed: Annotated[int, typer.Option("--seed", help="Seed of everything random.")] = 0
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of everything random.")] = 0
     optimization_level: Annotated[
         OptimizationLevel, typer.Option("--optimization-level", help="ONNX Runtime's own graph optimization.")
     ] = OptimizationLevel.ALL

@@ -120,6 +120,9 @@ class SearchBar:
         """Say which leads."""
         self.say(f"best so far: {trial.candidate.name}")
 
+    def proved(self, model: "ir.Model", trial: "Trial") -> None:
+        """Nothing: the verdict follows."""
+
 
 def _figures(trial: "Trial") -> str:
     """Return time, speed-up and size in few words, as far as they were measured."""

@@ -42,7 +42,7 @@ def optimize(
         ),
     ] = None,
     max_drop: MAX_DROP = None,
-    goal: Annotated[GoalName, typer.Option("--goal", help="What to gain.")] = GoalName.LATENCY,
+    goal: Annotated[GoalName | None, typer.Option("--goal", help="What to gain. [default: latency]")] = None,
     confidence: Annotated[
         float | None,
         typer.Option("--confidence", help="Least probability that the true drop is inside the budget. [default: 0.7]"),
@@ -135,7 +135,7 @@ def optimize(
         "output": scoring.output_name,
         "threshold": scoring.threshold,
         "max_drop": max_drop,
-        "goal": goal.value,
+        "goal": None if goal is None else goal.value,
         "confidence": confidence,
         "target": target,
         "runtime": running.runtime(),

@@ -42,10 +42,12 @@ class ChangedOutputs:
         self._kept = list[Arrays]()
         size = 0
         for feeds in samples:
-            found = session.run(feeds)
+            # An input that nothing reads is none of a model that was cut.
+            found = session.run({name: feeds[name] for name in session.input_names})
             self.original.append(found[: len(outputs)])
             inside = dict(zip([*outputs, *points], found, strict=True))
-            self._kept.append({name: inside[name] for name in (self._kept[0] if self._kept else points)})
+            names = self._kept[0] if self._kept else [p for p in points if isinstance(inside[p], np.ndarray)]
+            self._kept.append({name: inside[name] for name in names})
             size += sum(array.nbytes for array in self._kept[-1].values())
             while size > limit_bytes:
                 some = list(self._kept[0])[1::2]

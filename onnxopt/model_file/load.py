@@ -8,7 +8,7 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from onnxopt.errors import FileError, ModelError, first_line
-from onnxopt.model_file.proto import attribute_tensors, from_proto, tensors_of
+from onnxopt.model_file.proto import attribute_tensors, damaged_names, from_proto, missing_values, tensors_of
 
 MIN_IR_VERSION, MIN_OPSET = 3, 7
 
@@ -18,7 +18,8 @@ def load(path: str | Path) -> ir.Model:
 
     Raises:
         FileError: ONX501 it does not exist, ONX505 it cannot be read.
-        ModelError: ONX301 not ONNX or damaged, ONX302 too old or too new, ONX303 external data missing or short.
+        ModelError: ONX301 not ONNX or damaged, ONX302 too old or too new, ONX303 external data missing or short, ONX305
+            nothing gives a value that is read.
     """
     path = Path(path)
     if not path.exists():
@@ -35,7 +36,11 @@ def load(path: str | Path) -> ir.Model:
         raise _not_onnx(path, "the bytes are no ONNX protobuf") from error
     if not _is_whole(proto):
         raise _not_onnx(path, "there is no whole graph in it")
+    damaged = next(damaged_names(proto.graph), None)
+    if damaged is not None:
+        raise _not_onnx(path, f"a name in it is no text: {damaged!r}")
     _check_versions(proto, str(path))
+    _check_values(proto, str(path))
     _check_external(proto, path)
     try:
         # Only initializers are mapped from the disk; tensors elsewhere are small.
@@ -54,12 +59,14 @@ def from_memory(proto: onnx.ModelProto) -> ir.Model:
     """Convert a protobuf that somebody holds; it stays as it is.
 
     Raises:
-        ModelError: ONX301 there is no whole graph in it, or weights of it lie in files; ONX302 too old or too new.
+        ModelError: ONX301 there is no whole graph in it, or weights of it lie in files; ONX302 too old or too new;
+            ONX305 nothing gives a value that is read.
     """
     where = "a ModelProto"
     if not _is_whole(proto):
         raise ModelError("ONX301", "not a readable ONNX model", where=where, why="there is no whole graph in it")
     _check_versions(proto, where)
+    _check_values(proto, where)
     if any(map(_is_external, tensors_of(proto.graph))):
         why, hint = "its weights lie in external files", "Give the path of the file, or load it with its data."
         raise ModelError("ONX301", "not a readable ONNX model", where=where, why=why, hint=hint)
@@ -98,6 +105,13 @@ def _check_versions(proto: onnx.ModelProto, where: str) -> None:
             f"opset {MIN_OPSET} to {newest}",
             hint="Export it again with an opset in that range.",
         )
+
+
+def _check_values(proto: onnx.ModelProto, where: str) -> None:
+    missing = next(missing_values(proto.graph), None)
+    if missing is not None:
+        why, hint = f"nothing gives {missing!r}, which is read or is an output", "Export it again."
+        raise ModelError("ONX305", "the model is invalid", where=where, why=why, hint=hint)
 
 
 def _is_external(tensor: onnx.TensorProto) -> bool:

@@ -57,3 +57,32 @@ def attribute_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
 
 def _holds_map(kind: onnx.TypeProto) -> bool:
     return kind.HasField("map_type") or (kind.HasField("sequence_type") and _holds_map(kind.sequence_type.elem_type))
+
+
+def damaged_names(graph: onnx.GraphProto) -> Iterator[bytes]:
+    """Return the names of a graph and its subgraphs that are not UTF-8: protobuf gives those as bytes."""
+    values = (graph.input, graph.output, graph.initializer, graph.value_info)
+    names: list[object] = [graph.name, *(value.name for some in values for value in some)]
+    for node in graph.node:
+        names += [node.name, node.op_type, node.domain, *node.input, *node.output]
+    yield from (name for name in names if isinstance(name, bytes))
+    for inner in _subgraphs(graph):
+        yield from damaged_names(inner)
+
+
+def missing_values(graph: onnx.GraphProto, outer: frozenset[str] = frozenset()) -> Iterator[str]:
+    """Return what nodes of a graph and its subgraphs read, or outputs name, and nothing gives."""
+    given = {value.name for some in (graph.input, graph.initializer) for value in some}
+    given |= {sparse.values.name for sparse in graph.sparse_initializer}
+    known = outer | given | {name for node in graph.node for name in node.output}
+    read = [name for node in graph.node for name in node.input if name]
+    yield from (name for name in (*read, *(value.name for value in graph.output)) if name not in known)
+    for inner in _subgraphs(graph):
+        yield from missing_values(inner, known)
+
+
+def _subgraphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    for attribute in (a for node in graph.node for a in node.attribute):
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs

@@ -34,13 +34,18 @@ class OutputError:
         self._scales = [max(float(np.var(np.concatenate(parts))), 1e-30) for parts in zip(*self._outputs, strict=True)]
 
     def of(self, model: ir.Model) -> float:
-        """Return the mean squared difference over variance, averaged over the float outputs; 0 where it is rounding."""
+        """Return the mean squared difference over variance, averaged over the float outputs.
+
+        0 where it is rounding, infinite where the change makes NaN.
+        """
         total, count = 0.0, 0
         for mine, theirs in zip(map(_compared, self._changed.of(model)), self._outputs, strict=True):
             for one, other, scale in zip(mine, theirs, self._scales, strict=True):
                 total += float(np.square(one - other).sum()) / scale
                 count += one.size
         error = total / max(count, 1)
+        if np.isnan(error):
+            return float("inf")
         return error if error > _ROUNDING else 0.0
 
 

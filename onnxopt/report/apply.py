@@ -98,7 +98,8 @@ def apply_passes(
     model = given(model)
     source = None if isinstance(model, ir.Model) else model
     if out is not None:
-        refuse_output_file(Path(out), overwrite=overwrite, source=source)
+        read_too = (data, labels, teacher)
+        refuse_output_file(Path(out), overwrite=overwrite, source=source, read=read_too)
     loaded = model_file.as_graph(model)
     calibration: Samples | None = None
     if data is not None:
@@ -214,7 +215,7 @@ def _auto(
     model = given(model)
     source = None if isinstance(model, ir.Model) else model
     if out is not None:
-        refuse_output_file(Path(out), overwrite=overwrite, source=source)
+        refuse_output_file(Path(out), overwrite=overwrite, source=source, read=[data])
     loaded = model_file.as_graph(model)
     samples = open_samples(data, signature_of(loaded), options=read)
     context = context if progress is None else replace(context, progress=progress)

@@ -46,7 +46,7 @@ def diagnose_models(
         ModelError: ONX308 `second` was not made from `first`; and every other family.
     """
     if out is not None:
-        refuse_output_file(Path(out), overwrite=overwrite, source=Path(second))
+        refuse_output_file(Path(out), overwrite=overwrite, source=Path(second), read=[first, data])
     model, quantized = model_file.load(first), model_file.load(second)
     samples = open_samples(data, signature_of(model), options=read, limit=limit).with_batch_size(1)
     before = _as_it_was_quantized(model, quantized)

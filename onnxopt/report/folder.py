@@ -1,6 +1,7 @@
 """The files of a run folder; nothing else in it is ever touched."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from onnxopt.report.page import to_page
 from onnxopt.report.paper import to_paper
 from onnxopt.report.provenance import provenance
 from onnxopt.report.record import RunRecord
-from onnxopt.report.writable import refuse_unwritable
+from onnxopt.report.writable import refuse_inputs, refuse_unwritable
 from onnxopt.samples import Samples
 
 BEST, RECORD, PAGE, MANIFEST = "best.onnx", "run.json", "report.html", "MANIFEST.sha256"
@@ -42,6 +43,7 @@ class RunFolder:
 
     def __init__(self, path: Path, overwrite: bool, resume: bool = False) -> None:
         self.path, self.overwrite, self.resume, self.began = path, overwrite, resume, False
+        self._held: int | None = None
 
     @property
     def journal(self) -> Path:
@@ -55,11 +57,16 @@ class RunFolder:
             return RunRecord.model_validate_json((self.path / RECORD).read_bytes()).command
         return None
 
-    def refuse(self, model: Path | None) -> None:
+    def refuse(self, model: Path | None, read: Iterable[object] = ()) -> None:
         """Refuse a folder that cannot be used, before any work is done; leaves no trace.
 
+        Args:
+            model: the file of the original.
+            read: whatever else is read, of which paths of files count.
+
         Raises:
-            FileError: ONX502 it is not empty, ONX503 it cannot be written, ONX504 the model is one of our files in it.
+            FileError: ONX502 it is not empty, ONX503 it cannot be written, ONX504 a file that is read is one of ours in
+                it, ONX506 another search is running in it.
         """
         if self.path.exists() and not self.path.is_dir():
             raise FileError(
@@ -76,22 +83,48 @@ class RunFolder:
                 hint=f"Choose another with --out, or pass --resume to go on with the search in it, or --overwrite, "
                 f"which replaces only {', '.join(OURS)}.",
             )
-        if model is not None and model.resolve() in {(self.path / name).resolve() for name in OURS}:
+        refuse_inputs([self.path / name for name in OURS], model, read)
+        self._take()
+
+    def _take(self) -> None:
+        """Have no other search write here until `release`; where the system cannot say so, trust that none does."""
+        if self._held is not None:
+            return
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            return
+        with suppress(OSError):
+            self._held = os.open(self.path, os.O_RDONLY)
+        try:
+            if self._held is not None:
+                fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self.release()
             raise FileError(
-                "ONX504",
-                "the run would overwrite the model it starts from",
-                where=str(model),
-                hint="Choose another folder with --out.",
-            )
+                "ONX506",
+                "another search is running in this folder",
+                where=str(self.path),
+                hint="Wait until it has ended, or choose another folder with --out.",
+            ) from error
+        except OSError:  # a file system without locks
+            self.release()
+
+    def release(self) -> None:
+        """Leave the folder to others; its end does the same for a process that dies."""
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
 
     def begin(self) -> None:
         """Make the folder; what an earlier run left goes, so that the files always belong together.
 
         Raises:
-            FileError: ONX503 it cannot be made.
+            FileError: ONX503 it cannot be made, ONX506 another search is running in it.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            self._take()
             for name in (RECORD, PAGE, PAPER, GOLDEN, MANIFEST):
                 (self.path / name).unlink(missing_ok=True)
             if not self.resume:

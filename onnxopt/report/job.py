@@ -19,7 +19,7 @@ from onnxopt.search.aim import Aim
 from onnxopt.search.budget import Budget, Goal
 from onnxopt.search.parts import Parts, split_parts
 from onnxopt.search.settings import Settings
-from onnxopt.search.strategy import strategy_of
+from onnxopt.search.strategy import Strategy, strategy_of
 
 FIDELITY = "fidelity"
 
@@ -50,7 +50,7 @@ def prepare(
     output: str | None = None,
     threshold: float = 0.5,
     max_drop: str | float | None = None,
-    goal: str | Goal = Goal.LATENCY,
+    goal: str | Goal | None = None,
     confidence: float | None = None,
     target: str = "auto",
     runtime: Runtime | None = None,
@@ -81,10 +81,11 @@ def prepare(
         Budget.parse(str(max_drop))  # before anything is loaded
     if strategy is not None:
         named = strategy_of(strategy)
+        _refuse_other(strategy, named, None if goal is None else goal_of(goal), prune, train)
         goal, prune, train = named.goal, named.prune, named.train
         protect = protect or named.protect
     chosen = {
-        "goal": goal_of(goal),
+        "goal": None if goal is None else goal_of(goal),
         "confidence": confidence,
         "target": target_of(target).name,
         "runtime": runtime,
@@ -103,6 +104,8 @@ def prepare(
         "aim": aim_of(target_latency, target_size),
     }
     settings = Settings(**{key: value for key, value in chosen.items() if value is not None})  # type: ignore[arg-type]
+    if train:
+        import onnxopt.training  # noqa: F401  # says at once that torch is not installed
     path = None if isinstance(model, ir.Model) else Path(model)
     loaded = model if isinstance(model, ir.Model) else model_file.load(model)
     signature = signature_of(loaded)
@@ -152,10 +155,31 @@ def bytes_of(text: str | int) -> int:
     """
     if isinstance(text, int):
         return text
-    aim = Aim.parse("size", text)
+    hint = "Write a number with one of B, kB, MB, GB, such as 2GB."
+    try:
+        aim = Aim.parse("size", text)
+    except UsageError as error:
+        raise UsageError("ONX101", "the memory limit cannot be read", where=text, hint=hint) from error
     if aim.relative:
-        raise UsageError("ONX101", "a memory limit is no share", where=text, hint="Write a size such as 2GB.")
+        raise UsageError("ONX101", "a memory limit is no share", where=text, hint=hint)
     return int(aim.value)
+
+
+def _refuse_other(name: str, strategy: Strategy, goal: Goal | None, prune: bool, train: bool) -> None:
+    others = {
+        f"goal {strategy.goal.value}": goal not in (None, strategy.goal),
+        "no pruning": prune and not strategy.prune,
+        "no training": train and not strategy.train,
+    }
+    for what, differs in others.items():
+        if differs:
+            raise UsageError(
+                "ONX109",
+                "the strategy and another option contradict each other",
+                where=name,
+                why=f"it stands for {what}",
+                hint="Leave one of the two out.",
+            )
 
 
 def goal_of(goal: str | Goal) -> Goal:

@@ -7,17 +7,25 @@ from onnxopt.catalog import format_passes
 from onnxopt.report.document import Column, Document, Facts, Table, Text
 from onnxopt.report.folder import RunFolder
 from onnxopt.report.job import prepare
+from onnxopt.search.runner import judge_of
 from onnxopt.search.strategies import first_candidates
+
+_FEW = 64
+"""Samples that the original must be able to run on, and the metric to score."""
 
 
 def plan_document(model: Path, data: str, out: Path, overwrite: bool, asked: dict[str, Any]) -> Document:
     """Check everything that `optimize` would check before it starts, and return what it would try.
 
     Raises:
-        OnnxoptError: as `onnxopt.optimize` before the baseline is measured.
+        OnnxoptError: as `onnxopt.optimize` before a candidate is tried.
     """
-    RunFolder(out, overwrite).refuse(model)
+    folder = RunFolder(out, overwrite)
+    folder.refuse(model, (data, asked.get("labels"), asked.get("calibration")))
+    folder.release()
     job = prepare(model, data, **asked)
+    few = job.parts.search.take(min(_FEW, len(job.parts.search)))
+    judge_of(job.model, few, job.metric, job.settings.runtime, job.settings.seed).baseline()
     parts = {"calibration": job.parts.calibration, "search": job.parts.search, "hold-out": job.parts.holdout}
     candidates = first_candidates()
     metric = "fidelity" if job.metric is None else job.metric.name

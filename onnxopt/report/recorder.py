@@ -99,16 +99,24 @@ class Recorder:
         size = self.record.model.size_bytes
         try:
             job = self.job
-            result = search(job.model, job.parts, job.metric, job.settings, self, size, self._stamp, self.journal)
+            return self._finish(
+                search(job.model, job.parts, job.metric, job.settings, self, size, self._stamp, self.journal)
+            )
         except KeyboardInterrupt:
-            if self.folder.began:
-                self.journal.interrupted()
+            self._blame_nobody()
             self._end("interrupted", self._interrupted())
             raise
         except Exception as error:
+            if isinstance(error, OnnxoptError):
+                self._blame_nobody()
             self._end("failed", str(error) if isinstance(error, OnnxoptError) else first_line(error))
             raise
-        return self._finish(result)
+
+    def _blame_nobody(self) -> None:
+        """Have no candidate left out when the search goes on: it did not end the process."""
+        if self.folder.began:
+            with suppress(FileError):
+                self.journal.interrupted()
 
     def _stamp(self, model: ir.Model, passes: tuple[Pass, ...]) -> ir.Model:
         return model_file.stamped(model, provenance(format_passes(passes), self.job.path))
@@ -161,6 +169,12 @@ class Recorder:
         self._save_best(trial, model)
         self.observer.best(model, trial)
 
+    def proved(self, model: ir.Model, trial: Trial) -> None:
+        """Write it to the folder: what comes next explains it, and may be interrupted."""
+        self.leader = trial
+        self._save_best(trial, model)
+        self.observer.proved(model, trial)
+
     def _save_best(self, trial: Trial | None, model: ir.Model) -> None:
         """Write best.onnx; without a trial it is the original, byte by byte where that is one file."""
         passes = () if trial is None else trial.candidate.passes
@@ -192,33 +206,37 @@ class Recorder:
                 self.folder.finish(self.record)
 
     def _interrupted(self) -> str:
-        kept = "the original" if self.leader is None else "the best until then and is not proved"
+        kept = "the best until then and is not proved"
+        if self.leader is None:
+            kept = "the original"
+        elif self.leader.verdict is Verdict.WINNER:
+            kept = "the best and is proved, and only the explanation is missing"
         return f"the run was interrupted; best.onnx is {kept}"
 
     def _finish(self, result: SearchResult) -> tuple[RunRecord, ir.Model]:
         self.trials = list(result.trials)
         proof = next((p for p in result.proofs if p.accepted), None)
+        self.leader = result.winner
         self._save_best(result.winner, result.model)
         self._settle(result)
-        self.observer.progress("explaining the result", 0, 1)
-        best = None if result.winner is None else result.model
-        passes = () if result.winner is None else result.winner.candidate.passes
-        settings, metric = self.job.settings, self.job.metric
-        analysis = analyze(self.job.model, best, self.job.parts, metric, settings.runtime, settings.batch_size, passes)
         self._update(
-            analysis=analysis,
             stopped=result.stopped,
             aim_reached=result.aim_reached,
             recovered=tuple(RecoveredRecord(by=by, drop=drop) for by, drop in result.recovered),
             smallest=self._extreme(SMALLEST),
             fastest=self._extreme(FASTEST),
             pareto=tuple(trial.candidate.name for trial in pareto_front(result.trials)),
-            status="kept-original" if result.winner is None else "won",
-            reason=result.reason,
             kind=result.kind,
             proofs=tuple(map(proof_record, result.proofs)),
             confidence=None if proof is None or result.winner is None else proof.confidence,
         )
+        self.observer.progress("explaining the result", 0, 1)
+        best = None if result.winner is None else result.model
+        passes = () if result.winner is None else result.winner.candidate.passes
+        settings, metric = self.job.settings, self.job.metric
+        analysis = analyze(self.job.model, best, self.job.parts, metric, settings.runtime, settings.batch_size, passes)
+        status = "kept-original" if result.winner is None else "won"
+        self._update(analysis=analysis, status=status, reason=result.reason)
         if not result.stopped:
             self.journal.drop_models()
         self.folder.write_golden(self.job.parts.holdout, settings.runtime.optimization)

@@ -62,7 +62,7 @@ def optimize(
     output: str | None = None,
     threshold: float = 0.5,
     max_drop: str | float | None = None,
-    goal: str | Goal = Goal.LATENCY,
+    goal: str | Goal | None = None,
     confidence: float | None = None,
     target: str = "auto",
     runtime: Runtime | None = None,
@@ -103,7 +103,7 @@ def optimize(
         threshold: above which a single score means "positive".
         max_drop: `1pp` (points), `1%` (of the baseline's score), or a number in the metric's unit; None for 1pp, or
             1% where the metric has no points (rmse, mae, one of your own).
-        goal: `latency` or `size`.
+        goal: `latency` or `size`; None for latency, or as the strategy says.
         confidence: least probability that the true drop is inside the budget.
         target: processor to quantize for; `auto` is this one.
         runtime: how models are run.
@@ -140,38 +140,41 @@ def optimize(
     if path is not None and not path.exists():
         raise FileError("ONX501", "the model file does not exist", where=str(path), hint="Check the path.")
     folder = RunFolder(Path(out), overwrite, resume)
-    folder.refuse(path)
-    job = prepare(
-        model,
-        data,
-        labels=labels,
-        calibration=calibration,
-        metric=metric,
-        output=output,
-        threshold=threshold,
-        max_drop=max_drop,
-        goal=goal,
-        confidence=confidence,
-        target=target,
-        runtime=runtime,
-        batch_size=batch_size,
-        latency_s=latency_s,
-        prune=prune,
-        train=train,
-        time_limit_s=time_limit_s,
-        trial_timeout_s=trial_timeout_s,
-        memory_limit=memory_limit,
-        cluster=cluster,
-        bench=bench,
-        tls=tls,
-        target_latency=target_latency,
-        target_size=target_size,
-        strategy=strategy,
-        protect=protect,
-        limit=limit,
-        read=read,
-        seed=seed,
-    )
-    origin = Origin(path, data, calibration, read or ReadOptions(), limit, job.settings.target, seed)
-    recorder = Recorder(job, folder, origin, observer or Silent(), command)
-    return Run(folder.path, *recorder.run())
+    try:
+        folder.refuse(path, (data, labels, calibration))
+        job = prepare(
+            model,
+            data,
+            labels=labels,
+            calibration=calibration,
+            metric=metric,
+            output=output,
+            threshold=threshold,
+            max_drop=max_drop,
+            goal=goal,
+            confidence=confidence,
+            target=target,
+            runtime=runtime,
+            batch_size=batch_size,
+            latency_s=latency_s,
+            prune=prune,
+            train=train,
+            time_limit_s=time_limit_s,
+            trial_timeout_s=trial_timeout_s,
+            memory_limit=memory_limit,
+            cluster=cluster,
+            bench=bench,
+            tls=tls,
+            target_latency=target_latency,
+            target_size=target_size,
+            strategy=strategy,
+            protect=protect,
+            limit=limit,
+            read=read,
+            seed=seed,
+        )
+        origin = Origin(path, data, calibration, read or ReadOptions(), limit, job.settings.target, seed)
+        recorder = Recorder(job, folder, origin, observer or Silent(), command)
+        return Run(folder.path, *recorder.run())
+    finally:
+        folder.release()

@@ -1,5 +1,6 @@
 """A run in one table and a few sentences."""
 
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -285,12 +286,20 @@ def _proved(run: RunRecord, proof: ProofRecord) -> str:
     )
 
 
+def _go_on(run: RunRecord, folder: Path) -> str:
+    if (run.command or "").startswith("cd "):
+        return f"onnxopt resume {shlex.quote(str(folder))}"
+    return "onnxopt.optimize(..., resume=True) with the arguments it was begun with"
+
+
 def next_step(run: RunRecord, folder: Path) -> str:
     """Return what a user does now."""
     if run.status == "won":
         return f"deploy {folder / 'best.onnx'}; the proof is in {folder / 'report.html'}."
     if run.status != "kept-original":
-        return "run the same command again with --overwrite."
+        return f"{_go_on(run, folder)}."
+    if not run.trials:
+        return f"{_go_on(run, folder)}, with more time."
     verdicts = {trial.verdict for trial in run.trials}
     if verdicts & {"over budget", UNPROVEN} and run.allowed_drop == 0:
         some = "0.5%" if run.unit != "share" else "0.5pp"

@@ -1,6 +1,7 @@
 """Whether a run folder is as it was written, and its model computes here what it did there: `onnxopt verify`."""
 
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -80,8 +81,10 @@ def check_files(folder: Path) -> list[Checked]:
 def _manifest(folder: Path) -> dict[str, str]:
     path = folder / MANIFEST
     if not path.is_file():
-        hint = "Give the folder that `onnxopt optimize --out` wrote."
-        raise FileError("ONX501", "there is no manifest", where=str(path), hint=hint)
+        hint, why = "Give the folder that `onnxopt optimize --out` wrote.", ""
+        if (folder / RECORD).is_file():
+            why, hint = "the search has not ended", f"Go on with: onnxopt resume {shlex.quote(str(folder))}"
+        raise FileError("ONX501", "there is no manifest", where=str(path), why=why, hint=hint)
     try:
         matches = [(line, _LINE.fullmatch(line)) for line in path.read_text().splitlines()]
     except (OSError, UnicodeDecodeError) as error:

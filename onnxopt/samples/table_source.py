@@ -104,12 +104,13 @@ def _features(table: Table, name: str, *, text: bool) -> np.ndarray:
     for key, cells in table.items():
         column = np.asarray(list(map(str, cells))) if text else _numbers(cells)
         if column is None:
+            index = next((index for index, cell in enumerate(cells) if _numbers([cell]) is None), 0)
             raise DataError(
                 "ONX204",
                 f"column {key!r} holds no plain numbers",
                 where=name,
-                why=f"the first cell is {str(cells[0])[:40]!r}",
-                hint="Remove the column, or encode it as numbers as in training.",
+                why=f"sample {index} has {str(cells[index])[:40]!r}",
+                hint="Mend it, or encode the column as numbers as in training.",
             )
         columns.append(column)
     if not columns:

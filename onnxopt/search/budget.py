@@ -63,6 +63,8 @@ class Budget:
             why, hint = f"{metric} is no share and has no points", f"Write {number}%, or a number in the metric's unit."
         elif bounded and not budget.relative and not budget.points and budget.limit >= 1:
             why, hint = f"without a unit it is {100 * budget.limit:g} points", f"Write {number}pp or {number}%."
+        elif bounded and (budget.relative or budget.points) and budget.limit >= 1:
+            why, hint = "every model is inside it", f"Write less than {'100%' if budget.relative else '100pp'}."
         else:
             return budget
         raise UsageError("ONX101", "the accuracy budget does not fit the metric", where=str(given), why=why, hint=hint)

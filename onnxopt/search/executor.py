@@ -1,8 +1,10 @@
 """Where trials run: here, or each in a process of its own; a cluster's executors look the same."""
 
+import math
 import multiprocessing
 import signal
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from multiprocessing.connection import Connection
@@ -12,6 +14,8 @@ from onnxopt.errors import NativeError, OnnxoptError, first_line
 
 P = ParamSpec("P")
 T = TypeVar("T")
+_LOOK_S = 0.2
+"""Seconds between two looks whether a task still matters."""
 
 
 class Inline(Executor):
@@ -26,6 +30,18 @@ class Inline(Executor):
         except Exception as error:
             future.set_exception(error)
         return future
+
+
+class _Task(Future[T]):
+    """A future whose `cancel` also ends the process that works for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given_up = threading.Event()
+
+    def cancel(self) -> bool:
+        self.given_up.set()
+        return super().cancel()
 
 
 class Isolated(Executor):
@@ -43,24 +59,26 @@ class Isolated(Executor):
         self._one = threading.Lock()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Start `fn` and return its future.
+        """Start `fn` and return its future; cancelling that ends the process.
 
         The future raises NativeError ONX406 when the process took too long or died, and else what `fn` raised.
         """
-        future: Future[T] = Future()
+        future = _Task[T]()
         threading.Thread(target=self._run, args=(future, fn, args, kwargs), daemon=True).start()
         return future
 
-    def _run(self, future: Future[T], fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _run(self, future: _Task[T], fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         with self._one:
             if not future.set_running_or_notify_cancel():
                 return
             try:
-                future.set_result(self._in_process(fn, args, kwargs))
+                future.set_result(self._in_process(future.given_up, fn, args, kwargs))
             except BaseException as error:
                 future.set_exception(error)
 
-    def _in_process(self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
+    def _in_process(
+        self, given_up: threading.Event, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> T:
         # Not forked: the threads of a runtime do not survive that.
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe(duplex=False)
@@ -68,10 +86,7 @@ class Isolated(Executor):
         process.start()
         theirs.close()
         try:
-            if not ours.poll(self.timeout_s):
-                raise NativeError(
-                    "ONX406", "a trial took too long and was stopped", why=f"more than {self.timeout_s:g} s"
-                )
+            self._wait(ours, given_up)
             worked, value = ours.recv()
         except EOFError as error:
             process.join()
@@ -82,6 +97,16 @@ class Isolated(Executor):
         if not worked:
             raise value
         return value  # type: ignore[no-any-return]
+
+    def _wait(self, pipe: Connection, given_up: threading.Event) -> None:
+        end = math.inf if self.timeout_s is None else time.monotonic() + self.timeout_s
+        while not pipe.poll(max(0.0, min(_LOOK_S, end - time.monotonic()))):
+            if given_up.is_set():
+                raise NativeError("ONX406", "a trial was given up")
+            if time.monotonic() >= end:
+                raise NativeError(
+                    "ONX406", "a trial took too long and was stopped", why=f"more than {self.timeout_s:g} s"
+                )
 
 
 def _work(

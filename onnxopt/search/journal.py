@@ -9,6 +9,7 @@ from typing import Any
 
 import onnx_ir as ir
 
+from onnxopt import model_file
 from onnxopt.catalog import format_passes
 from onnxopt.errors import FileError, UsageError
 from onnxopt.measure.accuracy import Evaluation
@@ -162,7 +163,7 @@ class Journal:
                 hint="Give the options it was begun with, or another --out.",
             )
         if not text.endswith("\n"):  # a line that was cut: the next one must not become its end
-            path.write_text("".join(json.dumps(event) + "\n" for event in events), encoding="utf-8")
+            model_file.atomic_write_text(path, "".join(json.dumps(event) + "\n" for event in events), overwrite=True)
         begun = ""
         for event in [*events, {"kind": "end"}]:
             kind, key = event.get("kind"), str(event.get("candidate", ""))

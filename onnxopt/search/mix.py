@@ -1,7 +1,7 @@
 """Mixes of techniques as candidates: chosen by the tables, and chosen again by what was measured of the last."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -86,13 +86,23 @@ class Mixer:
         if len(self._mixes) == len(self._told):
             self._adapt(good, share)
 
-    def beyond(self, factor: float) -> Candidate | None:
+    def beyond(self, factor: float, before: Sequence[float] = ()) -> Candidate | None:
         """Return the best mix for `factor` times the loss that is allowed now, for training to win back.
 
         None where it is one that was returned before. What is allowed stays as it is.
+
+        Args:
+            factor: above 0.
+            before: what was asked for since the last loss that was told, here or in an earlier part of the search.
         """
         if not self._caught_up():
             return None
+        for earlier in before[len(self._mixes) - len(self._told) :]:
+            if self._widened(earlier) is None:
+                return None
+        return self._widened(factor)
+
+    def _widened(self, factor: float) -> Candidate | None:
         allowed, self._allowed = self._allowed, self._allowed * factor
         try:
             return self._choose()

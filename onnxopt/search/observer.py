@@ -32,6 +32,9 @@ class Observer(Protocol):
     def best(self, model: ir.Model, trial: Trial) -> None:
         """The best so far inside the budget."""
 
+    def proved(self, model: ir.Model, trial: Trial) -> None:
+        """The winner, before anything is said of how it came to be."""
+
 
 class Silent:
     """An observer that does nothing; a base for those who want to hear of some events only."""
@@ -55,4 +58,7 @@ class Silent:
         """Nothing."""
 
     def best(self, model: ir.Model, trial: Trial) -> None:
+        """Nothing."""
+
+    def proved(self, model: ir.Model, trial: Trial) -> None:
         """Nothing."""

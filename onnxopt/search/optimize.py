@@ -63,6 +63,8 @@ def _searched(trials: Trials, size_bytes: int) -> SearchResult:
     model, proofs = prove(trials)
     made = tuple(decided(trials, trial, proofs) for trial in trials.made)
     winner = next((t for t in made if t.verdict is Verdict.WINNER), None)
+    if winner is not None:
+        trials.observer.proved(model, winner)
     return SearchResult(
         kind=trials.judge.kind,
         metric=trials.judge.metric_name,
@@ -118,6 +120,8 @@ def _reason(trials: Trials, proofs: Sequence[Proof]) -> str:
         best = proofs[0]
         return f"no candidate held on the hold-out part; {best.candidate}: {trials.bar.why_unproven(best)}"
     verdicts = {t.verdict for t in trials.made}
+    if not verdicts:
+        return f"nothing was tried: {trials.stopped}"
     failed = next((t for t in trials.made if t.verdict is Verdict.FAILED), None)
     if failed is not None and verdicts <= {Verdict.UNCHANGED, Verdict.FAILED}:
         return f"every candidate that changes the model failed; {failed.candidate.name}: {failed.reason}"

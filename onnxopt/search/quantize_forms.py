@@ -121,12 +121,13 @@ class Forms:
         return placed if placed is not None and placed.loss <= ALLOWED else None
 
     def _best_static(self) -> Form | None:
-        """Try every calibration; where all are too far from the original, leave the worst layers in float."""
+        """Try every calibration; where all are too far from the original, correct biases, then leave layers in float."""
         methods = (*_METHODS, *_MORE_METHODS) if self.effort == "high" else _METHODS
         found = [self._try(Simplify(), QuantizeStatic(method=cast(Any, m))) for m in methods]
-        if self.effort == "high":
-            closest = sorted((f for f in found if f is not None), key=loss_of)[:_CORRECTED]
+        closest = sorted((f for f in found if f is not None), key=loss_of)[:_CORRECTED]
+        if closest and (self.effort == "high" or closest[0].loss > ALLOWED):
             found += [self._try(*_corrected(f)) for f in closest]
+        if self.effort == "high":
             best = min((f for f in found if f is not None), key=loss_of, default=None)
             if best is not None:
                 found += [self._try(*_before(best, extra)) for extra in (SmoothQuant(), Equalize())]

@@ -1,8 +1,8 @@
 """Where the work of a search is done: here, in processes of their own, or on a cluster."""
 
 import pickle
-from collections.abc import Mapping, Sequence
-from concurrent.futures import CancelledError, Executor, Future
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError, Executor, Future, wait
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from math import inf
@@ -25,6 +25,8 @@ from onnxopt.search.trial import Candidate, why_unchanged
 
 T = TypeVar("T")
 SENSITIVITY = "sensitivity of layers"
+_LOOK_S = 0.5
+"""Seconds between two looks whether a task still matters."""
 LOST = "ONX407"
 """Code of the error after which no further trial can run."""
 
@@ -109,29 +111,42 @@ class Apart:
         executor: of what may run anywhere.
         bench: of what times models, on the machines whose latency counts; None to time here.
         share: makes of bytes what tasks take in their place; None for the bytes themselves.
+        check: called now and then while tasks run; what it raises gives them up.
 
     Raises:
         UsageError: ONX109 the model is too large, or the samples cannot be sent to another process.
     """
 
     def __init__(
-        self, model: ir.Model, work: Work, executor: Executor, bench: Executor | None = None, share: Any = None
+        self,
+        model: ir.Model,
+        work: Work,
+        executor: Executor,
+        bench: Executor | None = None,
+        share: Any = None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         if not model_file.fits_protobuf(model):
             raise UsageError("ONX109", "a model this large is only tried in this process", where="over 1.5 GB")
         share = share or (lambda data: data)
         self._original, self._work, self._executor, self._bench, self._share = model, work, executor, bench, share
+        self._check = check
         self._model, self._needed = share(model_file.to_bytes(model)), share(_pickled(work))
         self._pending = dict[Candidate, Future[tuple[bytes | None, tuple[Step, ...], Evaluation | None]]]()
         self._scores = dict[Candidate, Evaluation | None]()
-        self._measured = Measured(model, Context(target_of(work.target), work.calibration, seed=work.seed))
+        context = Context(target_of(work.target), work.calibration, seed=work.seed)
+        self._measured = Measured(model, context, lambda done, total: check())
 
     def losses(self, base: Base, specs: Sequence[Pass]) -> list[float]:
         """Send all off at once, to a cluster; a process of its own for each would take longer than it works."""
         if self._bench is None:
             return self._measured(base, specs)
         tasks = [self._executor.submit(loss_of, self._model, self._needed, base, spec) for spec in specs]
-        return [_loss_of(task) for task in tasks]
+        try:
+            return [_loss_of(task, self._check) for task in tasks]
+        finally:
+            for task in tasks:
+                task.cancel()  # of effect only where one was not waited for
 
     def announce(self, candidates: Sequence[Candidate]) -> None:
         """Send them off."""
@@ -144,7 +159,7 @@ class Apart:
     def build(self, candidate: Candidate) -> Optimized:
         """Wait for the task; raises NativeError ONX406 when its process died or broke a limit."""
         self.announce([candidate])
-        made, steps, score = _result_of(self._pending.pop(candidate))
+        made, steps, score = _result_of(self._pending.pop(candidate), self._check)
         self._scores[candidate] = score
         return Optimized(self._original if made is None else model_file.from_bytes(made), steps)
 
@@ -160,7 +175,7 @@ class Apart:
         if self._bench is None:
             return measure_latency(models, work.feeds, work.runtime, seconds=seconds, seed=work.seed)
         sent = [self._share(model_file.to_bytes(model)) for model in models.values()]
-        return _result_of(self._bench.submit(time_models, list(models), self._needed, seconds, *sent))
+        return _result_of(self._bench.submit(time_models, list(models), self._needed, seconds, *sent), self._check)
 
 
 def build_and_score(
@@ -208,7 +223,13 @@ def judge_of(model: ir.Model, samples: Samples, metric: Metric | None, runtime: 
     return LabelJudge(model, samples, metric, runtime, seed=seed)
 
 
-def _result_of(task: Future[T]) -> T:
+def _result_of(task: Future[T], check: Callable[[], None]) -> T:
+    try:
+        while not wait([task], timeout=_LOOK_S).done:
+            check()
+    except BaseException:
+        task.cancel()
+        raise
     try:
         return task.result()
     except OnnxoptError:
@@ -222,9 +243,9 @@ def _result_of(task: Future[T]) -> T:
         ) from error
 
 
-def _loss_of(task: Future[float]) -> float:
+def _loss_of(task: Future[float], check: Callable[[], None]) -> float:
     try:
-        return _result_of(task)
+        return _result_of(task, check)
     except NativeError as error:
         if error.code == LOST:
             raise

@@ -9,6 +9,7 @@ from onnxopt.measure.remembered import cache_folder
 from onnxopt.quantization.outcome import WEIGHTED
 from onnxopt.search.layer_times import LayerTimes
 from onnxopt.search.mix import BEYOND, ROUNDS, Mixer, quantizer_of
+from onnxopt.search.runner import LOST
 from onnxopt.search.sensitivity import rank_layers
 from onnxopt.search.strategies import (
     PRUNED,
@@ -44,7 +45,7 @@ def keep_harmful_layers(trials: Trials) -> None:
         return rank_layers(spec, best.candidate.passes[:-1], weighted, quantized, trials.losses)
 
     note = f"layers by harm: {best.candidate.name}"
-    ranked = trials.deadline.in_time(lambda: trials.journal.recall(note, rank)) or []
+    ranked = trials.deadline.in_time(lambda: trials.recall(note, rank)) or []
     for count in keep_counts(len(weighted)):
         kept = tuple(ranked[:count])
         if trials.enough() or not kept or trials.bar.accurate(trials.run(keep_in_float(best.candidate, kept))):
@@ -110,12 +111,13 @@ def mix_techniques(trials: Trials) -> None:
 
 def _teach_mixes(trials: Trials, mixer: Mixer) -> None:
     """Try mixes that lose more than the budget by themselves, and learn from the original."""
-    factor = BEYOND
+    factor, before = BEYOND, list[float]()
     for _ in range(_TAUGHT_MIXES):
-        chosen = _chosen(trials, f"mix beyond {factor}", partial(mixer.beyond, factor))
+        chosen = _chosen(trials, f"mix beyond {factor}", partial(mixer.beyond, factor, tuple(before)))
         if chosen is None or not reduces(chosen):
             return
         trial = _taught(trials, chosen)
+        before.append(factor)
         factor *= BEYOND if trial is not None and trials.bar.accurate(trial) else 0.5
 
 
@@ -126,11 +128,13 @@ def _chosen(trials: Trials, name: str, choose: Callable[[], Candidate | None]) -
         try:
             made = choose()
         except (ModelError, NativeError) as error:
+            if error.code == LOST:
+                raise
             trials.observer.progress(f"no mix of techniques: {error}", 1, 1)
             made = None
         return [] if made is None else [made.name, format_passes(made.passes), str(made.predicted)]
 
-    found = None if trials.enough() else trials.deadline.in_time(lambda: trials.journal.recall(name, words))
+    found = None if trials.enough() else trials.deadline.in_time(lambda: trials.recall(name, words))
     if trials.enough() or not found:
         return None
     title, passes, predicted = found
@@ -139,7 +143,9 @@ def _chosen(trials: Trials, name: str, choose: Callable[[], Candidate | None]) -
 
 def _taught(trials: Trials, candidate: Candidate) -> Trial | None:
     """Return a candidate that learned from the original; None where time was over before it had."""
-    return trials.deadline.in_time(lambda: trials.run(recovered(candidate, len(trials.parts.calibration))))
+    trial = trials.deadline.in_time(lambda: trials.run(recovered(candidate, len(trials.parts.calibration))))
+    trials.enough()  # says so, also where nothing would have followed
+    return trial
 
 
 def _best_static(trials: Trials) -> Candidate | None:

@@ -9,6 +9,7 @@ from math import inf, isfinite, prod
 import numpy as np
 import onnx_ir as ir
 
+from onnxopt.graph.edit import name_nodes
 from onnxopt.graph.probe import probe
 from onnxopt.measure.session import Runtime
 from onnxopt.passes.quantize_static import QuantizeStatic
@@ -86,6 +87,9 @@ def tables_of(
     """
     tell = partial(context.progress, WHAT)
     tell(0, _STEPS)
+    # Tables are read by the names that passes give where there are none.
+    model = model.clone()
+    name_nodes(model)
     simple = Pipeline(SIMPLE).run(model, context).model
     found = survey(simple, context, protect)
     tell(1, _STEPS)

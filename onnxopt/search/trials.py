@@ -1,7 +1,7 @@
 """Candidates of one search: built, checked and measured once each, and what is known of them so far."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -57,7 +57,8 @@ class Trials:
     ) -> None:
         self.model, self.parts, self.metric, self.settings = model, parts, metric, settings
         self.observer, self.journal, self.stamp = observer, journal, stamp or (lambda built, _: built)
-        self.deadline = Deadline(settings.time_limit_s)
+        # What an earlier part of the search measured is looked up however little time there is.
+        self.deadline = Deadline(settings.time_limit_s, begun=not journal.resumed)
         self.context = Context(
             target_of(settings.target), parts.calibration, seed=settings.seed, progress=self._progress
         )
@@ -82,13 +83,15 @@ class Trials:
             asked.seed,
             self.feeds,
         )
+        check = self.deadline.check
         if asked.cluster is not None:
             with Cluster(asked.cluster, asked.bench or bench_resource(), security_of(asked.tls)) as cluster:
                 cluster.require_bench()
-                self.runner: Runner = Apart(self.model, work, cluster.anywhere, cluster.bench, cluster.share)
+                self.runner: Runner = Apart(self.model, work, cluster.anywhere, cluster.bench, cluster.share, check)
                 yield
         elif asked.trial_timeout_s is not None or asked.memory_limit_bytes is not None:
-            self.runner = Apart(self.model, work, Isolated(asked.trial_timeout_s, asked.memory_limit_bytes))
+            isolated = Isolated(asked.trial_timeout_s, asked.memory_limit_bytes)
+            self.runner = Apart(self.model, work, isolated, check=check)
             yield
         else:
             self.runner = Here(self.model, self.context, self.judge, work)
@@ -159,6 +162,7 @@ class Trials:
         self.observer.started(candidate)
         trial, model = self._known(candidate)
         if trial is None:
+            self.deadline.begin()
             self.journal.started(candidate)
             try:
                 trial, model, digest = self._measure(candidate)
@@ -174,6 +178,15 @@ class Trials:
                 self.observer.best(model, trial)
         self.observer.finished(trial)
         return trial
+
+    def recall(self, name: str, make: Callable[[], Sequence[str]]) -> Sequence[str]:
+        """Return what `make` returns, or returned in an earlier part of this search, see `Journal.recall`."""
+
+        def fresh() -> Sequence[str]:
+            self.deadline.begin()
+            return make()
+
+        return self.journal.recall(name, fresh)
 
     def _known(self, candidate: Candidate) -> tuple[Trial | None, ir.Model | None]:
         """Return what an earlier part of this search measured, and the model where it may be the best."""

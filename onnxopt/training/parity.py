@@ -39,7 +39,7 @@ def check_parity(
     session = Session(model, Runtime(optimization="none"))
     worst = 0.0
     for feeds in batches:
-        expected = session.named(feeds)
+        expected = session.named({name: feeds[name] for name in session.input_names})
         found = _outputs(module, feeds)
         for name, array in found.items():
             difference = _difference(expected[name], array)
@@ -59,7 +59,8 @@ def first_difference(
     values = [(node, v) for node in nodes for v in node.outputs[: used_outputs(node)] if v.name]
     inner = ending_at(flat, [v.name or "" for _, v in values])
     names = [v.name or "" for v in inner.graph.outputs]
-    expected = Session(inner, Runtime(optimization="none")).named(feeds)
+    session = Session(inner, Runtime(optimization="none"))
+    expected = session.named({name: feeds[name] for name in session.input_names})
     found = _outputs(TorchModel(inner, outputs=names), feeds)
     for node, value in values:
         name = value.name or ""

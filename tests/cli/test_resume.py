@@ -1,5 +1,7 @@
 import json
+import subprocess
 import sys
+import time
 
 import pytest
 
@@ -77,3 +79,17 @@ def test_a_search_that_was_begun_from_python_says_how(cli, mlp, tmp_path, scored
     assert ended.code == 2
     assert "ONX110" in ended.err
     assert "resume=True" in ended.err
+
+
+def test_who_ends_the_process_leaves_as_much_as_ctrl_c(tmp_path, mlp):
+    words = ["optimize", str(mlp), "-d", "digits", "--out", str(tmp_path / "run"), "--prune"]
+    program = "import sys; from onnxopt.cli.entry import main; sys.exit(main())"
+    process = subprocess.Popen([sys.executable, "-c", program, *words], stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "run" / "run.json").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.strip().splitlines()[-1].startswith("interrupted: what was found so far is in ")
+    assert (tmp_path / "run" / "report.html").exists()

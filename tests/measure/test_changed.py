@@ -117,3 +117,28 @@ def test_fewer_points_are_kept_where_memory_is_short():
     for _, version in versions(model):
         assert apart(some.of(version), version, samples) <= 1e-4
         assert apart(none.of(version), version, samples) == 0
+
+
+def with_unread_input() -> ir.Model:
+    model = builders.BUILDERS["gemm_mlp"]()
+    spare = ir.Value(name="spare", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(["n", 2]))
+    model.graph.inputs.append(spare)
+    return model
+
+
+def through_a_sequence() -> ir.Model:
+    net = builders.Net(7)
+    hidden = net.node("Relu", net.node("MatMul", "x", net.weight(8, 8)))
+    parts = net.node("SplitToSequence", hidden, axis=1)
+    joined = net.node("ConcatFromSequence", parts, axis=1)
+    net.node("MatMul", joined, net.weight(8, 4), out="y")
+    return net.model([builders.ROWS], [builders.CLASSES])
+
+
+@pytest.mark.parametrize("make", [with_unread_input, through_a_sequence])
+def test_unread_inputs_and_sequences_are_no_obstacle(make):
+    model = make()
+    samples = few(model)
+    changed = ChangedOutputs(model, samples)
+    for name, version in versions(model):
+        assert apart(changed.of(version), version, samples) < 1e-5, name

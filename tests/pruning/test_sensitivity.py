@@ -77,3 +77,11 @@ def test_losses_are_measured_at_the_outputs_once_readers_made_up_for_them(method
             refit(state.model, reader, seen[reader.layer.node], kept, method)
         real = error.of(mask_channels(state, kept))
         assert found.losses[removed - 1] == pytest.approx(max(real, found.losses[removed - 2]), rel=1e-6)
+
+
+def test_a_change_that_makes_nan_is_no_small_one() -> None:
+    model = builders.BUILDERS["gemm_mlp"]()
+    broken = model.clone()
+    weight = next(v for v in broken.graph.initializers.values() if len(v.shape) == 2)
+    set_weight(weight, np.full(tuple(weight.shape), np.nan, np.float32))
+    assert OutputError(model, builders.samples_of(model, count=4)).of(broken) == float("inf")

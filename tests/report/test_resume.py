@@ -12,6 +12,7 @@ from onnxopt.measure.statistics import Interval
 from onnxopt.model_file import load
 from onnxopt.report.folder import JOURNAL
 from onnxopt.report.record import RunRecord
+from onnxopt.report.summary import next_step
 from onnxopt.search import optimize, runner
 from onnxopt.search.observer import Silent
 from onnxopt.search.strategies import first_candidates
@@ -104,3 +105,18 @@ def test_the_smallest_and_the_fastest_are_there_where_they_are_not_the_best(tmp_
         if told is not None:
             assert told == min(inside, key=cost).name
             assert told != found.record.winner
+
+
+def test_what_was_measured_is_taken_over_however_little_time_there_is(tmp_path):
+    whole = run(tmp_path / "run")
+    resumed = run(tmp_path / "run", resume=True, time_limit_s=1e-6)
+    assert [t.name for t in resumed.record.trials] == [t.name for t in whole.record.trials]
+    assert resumed.record.winner == whole.record.winner
+    assert resumed.best.read_bytes() == whole.best.read_bytes()
+
+
+def test_without_any_time_nothing_is_said_of_the_model(tmp_path):
+    found = run(tmp_path / "run", time_limit_s=1e-9)
+    assert not found.record.trials
+    assert found.record.reason.startswith("nothing was tried: the time limit of 1e-09 s")
+    assert "resume" in next_step(found.record, found.folder)

@@ -8,10 +8,11 @@ import pytest
 
 import onnxopt
 from onnxopt.cli.entry import main
-from onnxopt.errors import FileError
-from onnxopt.model_file import load
+from onnxopt.errors import FileError, NativeError
+from onnxopt.model_file import load, sha256_of
 from onnxopt.report.folder import FASTEST, JOURNAL, OURS, SMALLEST
 from onnxopt.report.record import RunRecord
+from onnxopt.search.trial import Candidate
 from tests.report import fakes
 
 MODEL = Path(__file__).parents[2] / "models" / "digits_lstm.onnx"
@@ -161,3 +162,47 @@ def test_a_full_disk_is_told_as_such(tmp_path, searching, monkeypatch):
     assert not (tmp_path / "run" / "best.onnx").exists()
     assert _record(tmp_path / "run").status == "failed"
     assert _whole(tmp_path / "run")
+
+
+def test_who_interrupts_the_explanation_keeps_what_was_proved(tmp_path, searching, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("onnxopt.report.recorder.analyze", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        onnxopt.optimize(MODEL, "digits", out=tmp_path / "run")
+    record = _record(tmp_path / "run")
+    assert record.status == "interrupted"
+    assert "is proved, and only the explanation is missing" in record.reason
+    assert record.winner == "dynamic"
+    assert [proof.accepted for proof in record.proofs] == [True]
+    assert record.best[0].sha256 == sha256_of(tmp_path / "run" / "best.onnx")
+    assert _whole(tmp_path / "run")
+
+
+def test_errors_that_end_a_search_are_blamed_on_no_candidate(tmp_path, searching):
+    def lost(model, parts, metric, settings, observer, size_bytes, stamp, journal):
+        fakes.fake_search(model, parts, metric, settings, observer, size_bytes, stamp)
+        journal.begin()
+        journal.started(Candidate("dynamic", ()))
+        raise NativeError("ONX407", "the connection to the cluster was lost")
+
+    searching(lost)
+    with pytest.raises(NativeError, match="ONX407"):
+        onnxopt.optimize(MODEL, "digits", out=tmp_path / "run")
+    events = [json.loads(line)["kind"] for line in (tmp_path / "run" / JOURNAL).read_text().splitlines()]
+    assert events[-2:] == ["started", "interrupted"]
+
+
+def test_two_searches_do_not_share_a_folder(tmp_path, searching):
+    def meanwhile(*given, **named):
+        with pytest.raises(FileError, match="ONX506"):
+            onnxopt.optimize(MODEL, "digits", out=tmp_path / "run", overwrite=True)
+        return fakes.fake_search(*given, **named)
+
+    onnxopt.optimize(MODEL, "digits", out=tmp_path / "run")
+    searching(meanwhile)
+    run = onnxopt.optimize(MODEL, "digits", out=tmp_path / "run", overwrite=True)
+    assert _whole(run.folder)
+    searching(fakes.fake_search)
+    onnxopt.optimize(MODEL, "digits", out=tmp_path / "run", overwrite=True)

@@ -178,3 +178,9 @@ def test_difference_is_relative_and_strict_about_kinds():
 def test_quantized_models_get_the_wider_tolerance():
     assert tolerance_of(BUILDERS["gemm_mlp"]()) == FLOAT_TOLERANCE
     assert tolerance_of(BUILDERS["already_quantized"]()) == QUANTIZED_TOLERANCE
+
+
+def test_a_search_that_has_not_ended_is_to_go_on(run, capsys):
+    (run / "MANIFEST.sha256").unlink()
+    assert main(["verify", str(run)]) == 5
+    assert f"the search has not ended. Go on with: onnxopt resume {run}" in capsys.readouterr().err

@@ -107,6 +107,7 @@ def test_a_column_of_text_for_a_model_of_text(tmp_path: Path) -> None:
         ("a.csv", 'p,q,r,s\n"1,2,3,4\n', "ONX201"),
         ("a.csv", b"p,q,r,s\n\xff\xfe,2,3,4\n", "ONX201"),
         ("a.csv", "p,q,r,s\n1,2,3,x\n", "ONX204: column 's' holds no plain numbers"),
+        ("a.csv", "p,q,r,s\n1,2,3,4\n1,2,3,x\n", "ONX204: column 's'.*sample 1 has 'x'"),
         ("a.csv", "p,q,r,s\n1,2,3,4\n1,,3,4\n", "ONX207.*sample 1"),
         ("a.csv", "p,q,r\n1,2,3\n", r"ONX203.*shape \(3,\)"),
         ("a.csv", "label\n1\n", "ONX202.*no features"),

@@ -67,7 +67,7 @@ def parsed(text: str) -> Budget | None:
         ("5", False, "5"),
         (0.02, True, "0.02"),
         ("0", True, "0"),
-        ("100pp", True, "100pp"),
+        ("99pp", True, "99pp"),
     ],
 )
 def test_the_budget_of_a_metric(given_text: str | float | None, bounded: bool, text: str) -> None:

@@ -72,3 +72,13 @@ def test_memory_is_limited():
     assert executor.submit(hoard, 1 << 20).result() == 1 << 20
     with pytest.raises(NativeError, match="ran out of memory"):
         executor.submit(hoard, 2 << 30).result()
+
+
+def test_who_cancels_ends_the_process_too():
+    task = Isolated().submit(time.sleep, 60)
+    while not multiprocessing.active_children():
+        time.sleep(0.01)
+    assert not task.cancel()  # it runs
+    with pytest.raises(NativeError, match="given up"):
+        task.result(timeout=30)
+    assert not multiprocessing.active_children()

@@ -1,12 +1,13 @@
 """A search that was cut goes on where it was, and reaches the same answer."""
 
+import errno
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from onnxopt.errors import NativeError, UsageError
+from onnxopt.errors import FileError, NativeError, UsageError
 from onnxopt.measure.user_metric import user_metric
 from onnxopt.model_file import to_bytes
 from onnxopt.search import optimize
@@ -168,3 +169,21 @@ def test_what_a_metric_of_the_users_own_read_is_measured_again(tmp_path, counted
     first, second = ([(t.candidate.name, t.drop.value) for t in r.trials if t.drop is not None] for r in results)
     assert first == second
     assert counted.count("dynamic") >= 2
+
+
+def test_a_disk_that_is_full_while_resuming_leaves_the_journal_as_it_was(tmp_path, counted, monkeypatch) -> None:
+    path = tmp_path / "journal.jsonl"
+    run(path)
+    cut = path.read_text()[:-5]
+    path.write_text(cut)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        with pytest.raises(FileError):
+            Journal(path, ABOUT, resume=True)
+    assert path.read_text() == cut
+    assert Journal(path, ABOUT, resume=True).resumed
+    assert path.read_text().endswith("\n")

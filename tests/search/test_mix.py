@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from onnxopt.catalog import format_passes
-from onnxopt.errors import ModelError
+from onnxopt.errors import ModelError, NativeError
+from onnxopt.graph.edit import name_nodes
 from onnxopt.measure.latency import Latency
 from onnxopt.measure.session import Runtime
 from onnxopt.measure.statistics import Interval
@@ -182,7 +183,7 @@ def test_a_mix_beyond_the_loss_that_is_allowed_leaves_that_as_it_was() -> None:
 def beyond(few, monkeypatch) -> None:
     """Have no mix inside the budget, and ever smaller ones beyond it."""
 
-    def mix(factor: float) -> Candidate:
+    def mix(factor: float, before: tuple[float, ...]) -> Candidate:
         name, spec = f"mixed-{factor:g}+dynamic", PruneChannels(macs=0.5 / factor, round_to=1)
         return Candidate(name, (Simplify(fuse=False), spec, QuantizeDynamic()), 0.5 / factor)
 
@@ -253,3 +254,46 @@ def test_tables_that_take_too_long_are_given_up(real, few, monkeypatch) -> None:
     assert found.stopped == "the time limit of 8 s was reached after 2 candidates"
     assert len(found.trials) == 2
     assert not [t for t in found.trials if t.candidate.name.startswith("mixed-")]
+
+
+def test_mixes_for_training_go_on_from_those_of_an_earlier_part() -> None:
+    mixer, resumed = Mixer(tables), Mixer(tables)
+    mixer.next()
+    for one in (mixer, resumed):
+        one.learn(good=True, share=1.0)
+    assert mixer.beyond(3.0) is not None
+    second = mixer.beyond(9.0, (3.0,))
+    assert second is not None
+    assert resumed.beyond(9.0, (3.0,)) == second
+    assert second.name.startswith("mixed-3")
+
+
+def test_layers_without_names_get_mixes_too() -> None:
+    made = []
+    for named in (True, False):
+        model = builders.BUILDERS["gemm_mlp"]()
+        for node in model.graph:
+            node.name = ""
+        if named:
+            name_nodes(model)
+        parts = split_parts(builders.samples_of(model, count=60), None, 0)
+        context = Context(target_of("x86-vnni"), parts.calibration)
+        quantizer, times = QuantizeStatic(placement="all"), LayerTimes(None, Runtime())
+        feeds = typical_feeds(parts.search, 1)
+        found = tables_of(model, context, feeds, Runtime(), Goal.SIZE, quantizer, times)
+        candidate = Mixer(lambda found=found: found).next()
+        assert candidate is not None
+        assert Pipeline(candidate.passes).run(model, context).steps[-1].edits
+        made.append((sorted(found.problem.layers), candidate))
+    assert made[0] == made[1]
+
+
+def test_a_lost_cluster_is_not_taken_for_a_model_without_mixes(real, few, monkeypatch) -> None:
+    model, parts, _, _ = real
+
+    def lost(*_):
+        raise NativeError("ONX407", "the connection to the cluster was lost")
+
+    monkeypatch.setattr(stages, "tables_of", lost)
+    with pytest.raises(NativeError, match="ONX407"):
+        search(model, parts, None, Settings(Budget(0.5), target="x86-vnni", latency_s=0.02, prune=True))

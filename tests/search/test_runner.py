@@ -1,5 +1,6 @@
 """Candidates built in processes of their own: the same figures, and what goes wrong ends alone."""
 
+import multiprocessing
 import os
 import time
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from onnxopt.pipeline import Applied, Context, Effect, Pass
 from onnxopt.quantization.isa import target_of
 from onnxopt.samples import Samples
 from onnxopt.search.budget import Budget
+from onnxopt.search.deadline import TimeOver
 from onnxopt.search.executor import Inline, Isolated
 from onnxopt.search.optimize import search
 from onnxopt.search.runner import Apart, Here, Work, judge_of
@@ -103,3 +105,26 @@ def test_samples_that_cannot_be_sent_are_refused_before_the_search() -> None:
     stuck = Work(Samples.of(Local()), needed.search, None, "x86-vnni", Runtime(), 0, needed.feeds)
     with pytest.raises(UsageError, match="ONX109: these samples or this metric cannot be sent"):
         Apart(model(), stuck, Inline())
+
+
+def test_what_runs_apart_is_given_up_when_the_time_is_over() -> None:
+    def check() -> None:
+        if time.monotonic() - start > 1:
+            raise TimeOver
+
+    start = time.monotonic()
+    apart = Apart(model(), work(), Isolated(memory_bytes=4 << 30), check=check)
+    with pytest.raises(TimeOver):
+        apart.build(Candidate("slow", (Misbehave(how="hang"),)))
+    assert time.monotonic() - start < 30
+    while multiprocessing.active_children():  # killed, and soon gone
+        assert time.monotonic() - start < 60
+        time.sleep(0.01)
+
+
+def test_losses_measured_apart_look_at_the_clock() -> None:
+    def check() -> None:
+        raise TimeOver
+
+    with pytest.raises(TimeOver):
+        Apart(model(), work(), Inline(), check=check).losses((), parse("quantize-dynamic"))

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import sys
 sys.modules["torch"] = None
@@ -12,10 +14,21 @@ try:
 except UsageError as error:
     print(error)
 """
+SEARCH = """
+import sys
+sys.modules["torch"] = None
+from onnxopt.errors import UsageError
+from onnxopt.report.job import prepare
+try:
+    prepare("no such model", "no such data", prune=True, train=True)
+except UsageError as error:
+    print(error)
+"""
 
 
-def test_without_torch() -> None:
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
+@pytest.mark.parametrize("program", [PROGRAM, SEARCH], ids=["training", "search"])
+def test_without_torch(program) -> None:
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == (
         'ONX108: training needs a package that is not installed [torch]. Run: pip install "onnxopt[train]"'
     )

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from onnxopt.errors import DataError, ModelError, UsageError
+from onnxopt.measure.activations import ending_at
 from onnxopt.model_file import load
 from onnxopt.training import planner
 from onnxopt.training.convert import to_tensors
@@ -158,3 +159,9 @@ def test_the_page_of_covered_operators_is_current() -> None:
     page = covered_page()
     assert (ROOT / "docs" / "training-ops.md").read_text(encoding="utf-8") == page
     assert all(op in page for _, op in covered())
+
+
+def test_inputs_that_nothing_reads_are_not_asked_for():
+    model = ending_at(builders.BUILDERS["gemm_mlp"](), ["y"])
+    feeds = {**next(iter(builders.samples_of(model, count=2))), "spare": np.zeros((1, 2), np.float32)}
+    assert check_parity(model, TorchModel(model), [feeds]) <= PARITY_RELATIVE
