@@ -121,7 +121,7 @@ class Forms:
         return placed if placed is not None and placed.loss <= ALLOWED else None
 
     def _best_static(self) -> Form | None:
-        """Try every calibration; where all are too far from the original, correct biases, then leave layers in float."""
+        """Try every calibration; where all are too far from the original, correct biases, then keep layers in float."""
         methods = (*_METHODS, *_MORE_METHODS) if self.effort == "high" else _METHODS
         found = [self._try(Simplify(), QuantizeStatic(method=cast(Any, m))) for m in methods]
         closest = sorted((f for f in found if f is not None), key=loss_of)[:_CORRECTED]

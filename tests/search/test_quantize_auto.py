@@ -83,13 +83,19 @@ def test_what_is_not_close_is_never_taken_however_fast(monkeypatch: pytest.Monke
     assert not any("Quantize" in node.op_type for node in found.form.built.model.graph)
 
 
-def test_layers_that_harm_stay_in_float_until_the_rest_is_close(monkeypatch: pytest.MonkeyPatch) -> None:
-    loose = chosen(monkeypatch, Clock(), "residual_cnn")
-    least = min(f.loss for f in loose.forms if isinstance(f.passes[-1], QuantizeStatic) and f.passes[-1].per_channel)
-    monkeypatch.setattr(quantize_forms, "ALLOWED", least * 0.9)
-    tight = chosen(monkeypatch, Clock(), "residual_cnn")
-    assert any(isinstance(f.passes[-1], QuantizeStatic) and f.passes[-1].exclude for f in tight.forms)
-    assert tight.form.loss <= least * 0.9
+def test_biases_are_corrected_first_then_harmful_layers_stay_in_float(monkeypatch: pytest.MonkeyPatch) -> None:
+    def least(forms: tuple[quantize_forms.Form, ...]) -> float:
+        return min(f.loss for f in forms if isinstance(f.passes[-1], QuantizeStatic) and f.passes[-1].per_channel)
+
+    loose = least(chosen(monkeypatch, Clock(), "residual_cnn").forms)
+    monkeypatch.setattr(quantize_forms, "ALLOWED", loose * 0.99)
+    found = chosen(monkeypatch, Clock(), "residual_cnn")
+    assert any(isinstance(f.passes[-1], QuantizeStatic) and f.passes[-1].correct_bias for f in found.forms)
+    tight = least(found.forms) * 0.9
+    monkeypatch.setattr(quantize_forms, "ALLOWED", tight)
+    found = chosen(monkeypatch, Clock(), "residual_cnn")
+    assert any(isinstance(f.passes[-1], QuantizeStatic) and f.passes[-1].exclude for f in found.forms)
+    assert found.form.loss <= tight
 
 
 def test_where_all_are_too_far_the_fastest_placement_inside_the_bound_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
