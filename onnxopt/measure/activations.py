@@ -43,8 +43,7 @@ class Activations:
         for feeds in samples:
             arrays = {name: np.asarray(feeds[name]) for name in self._fed}
             if self._session is not None:
-                fed = {name: feeds[name] for name in self._session.input_names}
-                arrays |= zip(self._fetched, self._session.run(fed, self._fetched), strict=True)
+                arrays |= zip(self._fetched, self._session.run(feeds, self._fetched), strict=True)
             yield arrays
 
 

@@ -42,8 +42,7 @@ class ChangedOutputs:
         self._kept = list[Arrays]()
         size = 0
         for feeds in samples:
-            # An input that nothing reads is none of a model that was cut.
-            found = session.run({name: feeds[name] for name in session.input_names})
+            found = session.run(feeds)
             self.original.append(found[: len(outputs)])
             inside = dict(zip([*outputs, *points], found, strict=True))
             names = self._kept[0] if self._kept else [p for p in points if isinstance(inside[p], np.ndarray)]
@@ -73,7 +72,7 @@ class ChangedOutputs:
         part = ending_at(starting_at(model, {start: self._kept[0][start]}), [v.name or "" for v in model.graph.outputs])
         session = Session(part, Runtime())
         for feeds in self._feeds(start, alone=set(session.input_names) == {start}):
-            yield session.run({name: feeds[name] for name in session.input_names})
+            yield session.run(feeds)
 
     def _feeds(self, start: str, *, alone: bool) -> Iterator[Mapping[str, np.ndarray]]:
         if alone:

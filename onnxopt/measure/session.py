@@ -130,9 +130,10 @@ class Session:
             raise unavailable(runtime.provider, f"ONNX Runtime fell back to {used}; its libraries cannot be loaded")
         self.input_names: tuple[str, ...] = tuple(i.name for i in self.native.get_inputs())
         self.output_names: tuple[str, ...] = tuple(o.name for o in self.native.get_outputs())
+        self._takes = {*self.input_names, *(i.name for i in self.native.get_overridable_initializers())}
 
     def run(self, feeds: Feeds, outputs: Sequence[str] | None = None) -> list[Any]:
-        """Run one batch.
+        """Run one batch, of which a part of a model takes what it reads.
 
         Returns:
             One numpy array per output, in graph order or that of `outputs`; a list of dictionaries for a map output,
@@ -153,7 +154,8 @@ class Session:
     def bound(self, feeds: Feeds, outputs: Sequence[str] | None = None) -> Callable[[], Sequence[Any]]:
         """Return the bare native run of one batch, for timing: nothing of ours in it, errors included."""
         names = list(self.output_names if outputs is None else outputs)
-        native, fed, options = self.native, dict(feeds), run_options() or _quiet()
+        native, options = self.native, run_options() or _quiet()
+        fed = {name: array for name, array in feeds.items() if name in self._takes}
         return lambda: native.run(names, fed, options)
 
     def end_profiling(self) -> Path:

@@ -36,9 +36,9 @@ def load(path: str | Path) -> ir.Model:
         raise _not_onnx(path, "the bytes are no ONNX protobuf") from error
     if not _is_whole(proto):
         raise _not_onnx(path, "there is no whole graph in it")
-    damaged = next(damaged_names(proto.graph), None)
-    if damaged is not None:
-        raise _not_onnx(path, f"a name in it is no text: {damaged!r}")
+    damaged = _damage(proto)
+    if damaged:
+        raise _not_onnx(path, damaged)
     _check_versions(proto, str(path))
     _check_values(proto, str(path))
     _check_external(proto, path)
@@ -65,6 +65,9 @@ def from_memory(proto: onnx.ModelProto) -> ir.Model:
     where = "a ModelProto"
     if not _is_whole(proto):
         raise ModelError("ONX301", "not a readable ONNX model", where=where, why="there is no whole graph in it")
+    damaged = _damage(proto)
+    if damaged:
+        raise ModelError("ONX301", "not a readable ONNX model", where=where, why=damaged)
     _check_versions(proto, where)
     _check_values(proto, where)
     if any(map(_is_external, tensors_of(proto.graph))):
@@ -105,6 +108,12 @@ def _check_versions(proto: onnx.ModelProto, where: str) -> None:
             f"opset {MIN_OPSET} to {newest}",
             hint="Export it again with an opset in that range.",
         )
+
+
+def _damage(proto: onnx.ModelProto) -> str:
+    """Return what is no text though it should be; "" where all is well."""
+    damaged = next(damaged_names(proto.graph), None)
+    return "" if damaged is None else f"a name in it is no text: {damaged!r}"
 
 
 def _check_values(proto: onnx.ModelProto, where: str) -> None:

@@ -49,10 +49,8 @@ def attribute_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
         if attribute.HasField("t"):
             yield attribute.t
         yield from attribute.tensors
-        if attribute.HasField("g"):
-            yield from tensors_of(attribute.g)
-        for inner in attribute.graphs:
-            yield from tensors_of(inner)
+    for inner in _subgraphs(graph):
+        yield from tensors_of(inner)
 
 
 def _holds_map(kind: onnx.TypeProto) -> bool:

@@ -216,8 +216,9 @@ class Recorder:
     def _finish(self, result: SearchResult) -> tuple[RunRecord, ir.Model]:
         self.trials = list(result.trials)
         proof = next((p for p in result.proofs if p.accepted), None)
-        self.leader = result.winner
-        self._save_best(result.winner, result.model)
+        if result.winner is None or result.winner is not self.leader:
+            self.leader = result.winner
+            self._save_best(result.winner, result.model)
         self._settle(result)
         self._update(
             stopped=result.stopped,

@@ -1,18 +1,18 @@
 """A run in one table and a few sentences."""
 
-import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from onnxopt.report import units
 from onnxopt.report.document import Column, Document, Table, Text
+from onnxopt.report.next_step import next_step
 from onnxopt.report.record import IntervalRecord, LatencyRecord, ProofRecord, RunRecord, TrialRecord
 from onnxopt.report.recovery import recovery_sentence
 from onnxopt.report.steps import counted, reasons
 from onnxopt.search.bar import SAME
+from onnxopt.search.trial import Verdict
 
-UNPROVEN = "not proven on the hold-out part"
 COLUMNS = (
     Column("candidate"),
     Column("size", number=True),
@@ -223,7 +223,7 @@ def findings(run: RunRecord) -> list[str]:
     """Return what won and why, what was done, and what was left alone and why."""
     winner = run.trial(run.winner)
     lines = [_outcome(run, winner)]
-    unproven = (trial for trial in run.trials if trial.verdict == UNPROVEN)
+    unproven = (trial for trial in run.trials if trial.verdict == Verdict.UNPROVEN.value)
     lines += [f"{trial.name} was not proven: {trial.reason}." for trial in unproven if trial.reason not in lines[0]]
     if run.stopped:
         lines.append(f"Not everything was tried: {run.stopped}.")
@@ -284,31 +284,3 @@ def _proved(run: RunRecord, proof: ProofRecord) -> str:
         f"{units.points(_number(proof.drop.value), run.unit)}{unit}, of {allowed} allowed; that the true drop is "
         f"inside has a probability of {units.percent(proof.confidence)}"
     )
-
-
-def _go_on(run: RunRecord, folder: Path) -> str:
-    if (run.command or "").startswith("cd "):
-        return f"onnxopt resume {shlex.quote(str(folder))}"
-    return "onnxopt.optimize(..., resume=True) with the arguments it was begun with"
-
-
-def next_step(run: RunRecord, folder: Path) -> str:
-    """Return what a user does now."""
-    if run.status == "won":
-        return f"deploy {folder / 'best.onnx'}; the proof is in {folder / 'report.html'}."
-    if run.status != "kept-original":
-        return f"{_go_on(run, folder)}."
-    if not run.trials:
-        return f"{_go_on(run, folder)}, with more time."
-    verdicts = {trial.verdict for trial in run.trials}
-    if verdicts & {"over budget", UNPROVEN} and run.allowed_drop == 0:
-        some = "0.5%" if run.unit != "share" else "0.5pp"
-        return (
-            "that nothing at all is lost cannot be proved with a limited number of samples; allow a little, such as "
-            f"--max-drop {some}."
-        )
-    if verdicts & {"over budget", UNPROVEN}:
-        return "give more samples, or allow a larger --max-drop."
-    if "not faster" in verdicts:
-        return "try --goal size, or more --threads if that is how the model is deployed."
-    return f"see {folder / 'report.html'} for what every pass found."

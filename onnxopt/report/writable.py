@@ -23,8 +23,6 @@ def refuse_output_file(out: Path, *, overwrite: bool, source: Path | None, read:
         FileError: ONX502 it exists, ONX503 it or its folder cannot be written, ONX504 it is one of the files that are
             read, those with the source's weights included.
     """
-    if source is not None and out.exists() and source.exists() and out.samefile(source):
-        raise FileError("ONX504", "the output is the model itself", where=str(out), hint="Choose another name.")
     refuse_inputs([out], source, read)
     if out.is_dir():
         raise FileError("ONX503", "cannot write the output", where=str(out), why="it is a folder", hint="Name a file.")

@@ -150,8 +150,7 @@ class Teacher:
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         """Return what the teacher makes of one batch."""
-        fed = {name: batch.feeds[name] for name in self.session.input_names}
-        found = self.session.named(fed)
+        found = self.session.named(batch.feeds)
         return to_tensors({name: _array(found[name]) for name in self.names}, self.device)
 
 

@@ -59,9 +59,7 @@ class Frozen:
 
     def __call__(self, *given: Tensor) -> tuple[Tensor, ...]:
         """Return the outputs, through which no gradient passes."""
-        fed = self._fed(given)
-        feeds = {name: fed[name] for name in self._session.input_names}
-        found = self._session.named(feeds)
+        found = self._session.named(self._fed(given))
         device = given[0].device if given else torch.device("cpu")
         return tuple(to_tensor(np.asarray(found[value.name or ""])).to(device) for value in self.outputs)
 

@@ -39,7 +39,7 @@ def check_parity(
     session = Session(model, Runtime(optimization="none"))
     worst = 0.0
     for feeds in batches:
-        expected = session.named({name: feeds[name] for name in session.input_names})
+        expected = session.named(feeds)
         found = _outputs(module, feeds)
         for name, array in found.items():
             difference = _difference(expected[name], array)
@@ -59,8 +59,7 @@ def first_difference(
     values = [(node, v) for node in nodes for v in node.outputs[: used_outputs(node)] if v.name]
     inner = ending_at(flat, [v.name or "" for _, v in values])
     names = [v.name or "" for v in inner.graph.outputs]
-    session = Session(inner, Runtime(optimization="none"))
-    expected = session.named({name: feeds[name] for name in session.input_names})
+    expected = Session(inner, Runtime(optimization="none")).named(feeds)
     found = _outputs(TorchModel(inner, outputs=names), feeds)
     for node, value in values:
         name = value.name or ""

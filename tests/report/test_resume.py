@@ -11,8 +11,8 @@ from onnxopt.measure.latency import Latency
 from onnxopt.measure.statistics import Interval
 from onnxopt.model_file import load
 from onnxopt.report.folder import JOURNAL
+from onnxopt.report.next_step import next_step
 from onnxopt.report.record import RunRecord
-from onnxopt.report.summary import next_step
 from onnxopt.search import optimize, runner
 from onnxopt.search.observer import Silent
 from onnxopt.search.strategies import first_candidates

@@ -1,0 +1,36 @@
+"""What a user does after a run."""
+
+import shlex
+from pathlib import Path
+
+from onnxopt.report.record import RunRecord
+from onnxopt.search.trial import Verdict
+
+
+def next_step(run: RunRecord, folder: Path) -> str:
+    """Return what a user does now."""
+    if run.status == "won":
+        return f"deploy {folder / 'best.onnx'}; the proof is in {folder / 'report.html'}."
+    if run.status != "kept-original":
+        return f"{_go_on(run, folder)}."
+    if not run.trials:
+        return f"{_go_on(run, folder)}, with more time."
+    verdicts = {trial.verdict for trial in run.trials}
+    lost_too_much = bool(verdicts & {Verdict.OVER_BUDGET.value, Verdict.UNPROVEN.value})
+    if lost_too_much and run.allowed_drop == 0:
+        some = "0.5%" if run.unit != "share" else "0.5pp"
+        return (
+            "that nothing at all is lost cannot be proved with a limited number of samples; allow a little, such as "
+            f"--max-drop {some}."
+        )
+    if lost_too_much:
+        return "give more samples, or allow a larger --max-drop."
+    if Verdict.SLOWER.value in verdicts:
+        return "try --goal size, or more --threads if that is how the model is deployed."
+    return f"see {folder / 'report.html'} for what every pass found."
+
+
+def _go_on(run: RunRecord, folder: Path) -> str:
+    if (run.command or "").startswith("cd "):
+        return f"onnxopt resume {shlex.quote(str(folder))}"
+    return "onnxopt.optimize(..., resume=True) with the arguments it was begun with"
