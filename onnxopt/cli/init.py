@@ -31,7 +31,8 @@ def init(
 
     if max_drop is not None:
         Budget.parse(max_drop)
-    write_config(out, config_text(model, _options(context), data, max_drop), overwrite=overwrite, source=model)
+    text = config_text(model, _options(context), data, max_drop)
+    write_config(out, text, overwrite=overwrite, source=model, data=data)
     missing = "" if data else " Say in it where your samples are, or add --data."
     print(f"Written: {out}.{missing} Next: onnxopt optimize {model} --config {out}")
     if shown.verbose:

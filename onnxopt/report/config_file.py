@@ -52,13 +52,13 @@ def config_text(model: Path, options: Sequence[Option], data: str | None, max_dr
     return "\n".join(lines) + "\n"
 
 
-def write_config(path: Path, text: str, *, overwrite: bool, source: Path) -> None:
+def write_config(path: Path, text: str, *, overwrite: bool, source: Path, data: str | None) -> None:
     """Write the file.
 
     Raises:
-        FileError: ONX502 it exists, ONX503 it cannot be written.
+        FileError: ONX502 it exists, ONX503 it cannot be written, ONX504 it is the model or the samples.
     """
-    refuse_output_file(path, overwrite=overwrite, source=source)
+    refuse_output_file(path, overwrite=overwrite, source=source, read=[data])
     model_file.atomic_write_text(path, text, overwrite=overwrite)
 
 

@@ -152,6 +152,7 @@ CASES = [
     ("quantize model.onnx -d good.npz -o good.npz --mode auto --overwrite", 5, "ONX504"),
     ("optimize model.onnx -d run/golden.npz -o run --overwrite", 5, "ONX504"),
     ("sensitivity model.onnx -d good.npz --plot good.npz --overwrite", 5, "ONX504"),
+    ("init model.onnx -d good.npz -o good.npz --overwrite", 5, "ONX504"),
     ("inspect flipped.onnx", 3, "ONX301"),
     ("eval flipped.onnx -d good.npz", 3, "ONX301"),
     ("inspect dangling.onnx", 3, "ONX305"),
