@@ -22,8 +22,10 @@ class Comparison(Score):
     bounded: ClassVar[bool] = True
 
     @abstractmethod
-    def compare(self, before: Outputs, after: Outputs, size: int) -> Array:
+    def compare(self, before: Outputs, after: Outputs, size: int, feeds: Feeds) -> Array:
         """Return `(size, k)` statistics of a batch of `size` samples, from the baseline's and the candidate's outputs.
+
+        `feeds` are the inputs of the batch, for tasks whose targets or padding follow from them.
 
         Raises:
             DataError: ONX209 the outputs cannot be compared in this way.
@@ -43,7 +45,7 @@ class Agreement(Comparison):
     unit: ClassVar[str] = "share"
     binary: ClassVar[bool] = True
 
-    def compare(self, before: Outputs, after: Outputs, size: int) -> Array:
+    def compare(self, before: Outputs, after: Outputs, size: int, feeds: Feeds) -> Array:
         """Return `(n, 1)`, 1 where the class is the same."""
         one, other = classes_of(before, self.output), classes_of(after, self.output)
         if one is None or other is None or one.shape != other.shape:
@@ -78,7 +80,7 @@ class RelativeError(Comparison):
     output: str | None = None
     name = "1 - relative RMS error"
 
-    def compare(self, before: Outputs, after: Outputs, size: int) -> Array:
+    def compare(self, before: Outputs, after: Outputs, size: int, feeds: Feeds) -> Array:
         """Return `(n, 3 * outputs)`: squared error, baseline value and its square, each the mean over the elements."""
         parts = []
         for name in before:

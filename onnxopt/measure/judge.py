@@ -167,7 +167,7 @@ class FidelityJudge:
             rows, non_finite, done = [], 0, 0
             for batch, before, after in run_both(self._session, session, self.samples):
                 size = sample_count(batch)
-                rows.append(comparison.compare(before, after, size))
+                rows.append(comparison.compare(before, after, size, batch.feeds))
                 non_finite += non_finite_rows(after, size, comparison.output)
                 done += size
                 if progress is not None:

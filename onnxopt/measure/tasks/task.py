@@ -1,0 +1,82 @@
+"""The vocabulary of tasks: their names, the options of reading outputs, and the facts that tell tasks apart."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, get_args
+
+if TYPE_CHECKING:
+    from onnxopt.measure.comparison import Comparison
+
+TaskName = Literal[
+    "classification",
+    "multilabel",
+    "regression",
+    "detection",
+    "segmentation",
+    "sequence",
+    "embedding",
+    "signal",
+    "tokens",
+]
+TASKS: tuple[str, ...] = get_args(TaskName)
+
+
+@dataclass(frozen=True)
+class TaskOptions:
+    """How outputs are read, where the defaults of a task do not fit.
+
+    Attributes:
+        tasks: task of each output by name; the name "" stands for every output.
+        output: the only output to judge; None judges all.
+    """
+
+    tasks: tuple[tuple[str, TaskName], ...] = ()
+    output: str | None = None
+
+
+@dataclass(frozen=True)
+class OutputFacts:
+    """Facts of one model output that the graph states.
+
+    Attributes:
+        name: of the output.
+        shape: declared dimensions, a number or a name each, None where it is free; None when no shape is declared.
+        ends: operator types that make the output, the last first, walked back through data movement (Reshape,
+            Transpose, Squeeze, Cast, Identity) up to the first operator that computes.
+    """
+
+    name: str
+    shape: tuple[int | str | None, ...] | None
+    ends: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """Facts of a model that tell its tasks apart.
+
+    Attributes:
+        outputs: by name, in graph order.
+        operators: every operator type in the graph and its subgraphs.
+        metadata: the file's own key-value notes, such as an exporter's class names.
+    """
+
+    outputs: Mapping[str, OutputFacts] = field(default_factory=dict)
+    operators: frozenset[str] = frozenset()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Recognized:
+    """A task found in a model's outputs.
+
+    Attributes:
+        task: its name.
+        outputs: the outputs it reads.
+        comparison: how two models' readings are compared.
+        reason: the evidence, in words that follow "because".
+    """
+
+    task: TaskName
+    outputs: tuple[str, ...]
+    comparison: "Comparison"
+    reason: str
