@@ -28,10 +28,16 @@ class TaskOptions:
     Attributes:
         tasks: task of each output by name; the name "" stands for every output.
         output: the only output to judge; None judges all.
+        decode: layout of a detector's outputs by name; None finds it.
+        score_threshold: score from which a box that the baseline finds is the truth.
+        nms_iou: overlap from which the box with the lower score of two of a class is dropped.
     """
 
     tasks: tuple[tuple[str, TaskName], ...] = ()
     output: str | None = None
+    decode: str | None = None
+    score_threshold: float = 0.25
+    nms_iou: float = 0.45
 
 
 @dataclass(frozen=True)
