@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; 
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then command -v $$p; break; fi; done)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lint docs bench clean
+.PHONY: demo test test-rest test-all lint docs bench clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -15,8 +15,15 @@ demo: $(VENV)/.demo
 		--out runs/demo --overwrite
 	@echo "The report: runs/demo/report.html"
 
+# Every kind of check; of grids of combinations a part that covers each option and each model.
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2
+
+# The rest of the grids.
+test-rest: $(VENV)/.dev
+	$(BIN)/python -m pytest -n 2 -m grid
+
+test-all: test test-rest
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -29,8 +29,14 @@ if TYPE_CHECKING:
     from onnxopt.measure.session import Runtime as Runtime
     from onnxopt.model_file import load as load
     from onnxopt.model_file import save as save
+    from onnxopt.pipeline import Applied as Applied
     from onnxopt.pipeline import Context as Context
+    from onnxopt.pipeline import Edit as Edit
+    from onnxopt.pipeline import Effect as Effect
+    from onnxopt.pipeline import Need as Need
+    from onnxopt.pipeline import Pass as Pass
     from onnxopt.pipeline import Pipeline as Pipeline
+    from onnxopt.pipeline import Skip as Skip
     from onnxopt.quantization.isa import target_of as target_of
     from onnxopt.report.apply import apply_passes as apply_passes
     from onnxopt.report.apply import quantize as quantize
@@ -49,14 +55,20 @@ if TYPE_CHECKING:
     parse_passes = catalog.parse
 
 _HOMES = {
+    "Applied": "onnxopt.pipeline",
     "Budget": "onnxopt.search.budget",
     "Context": "onnxopt.pipeline",
+    "Edit": "onnxopt.pipeline",
+    "Effect": "onnxopt.pipeline",
     "Goal": "onnxopt.search.budget",
+    "Need": "onnxopt.pipeline",
+    "Pass": "onnxopt.pipeline",
     "Pipeline": "onnxopt.pipeline",
     "ReadOptions": "onnxopt.samples.options",
     "Run": "onnxopt.report.run_folder",
     "Runtime": "onnxopt.measure.session",
     "Samples": "onnxopt.samples",
+    "Skip": "onnxopt.pipeline",
     "apply_passes": "onnxopt.report.apply",
     "available_passes": "onnxopt.catalog",
     "benchmark": "onnxopt.api",

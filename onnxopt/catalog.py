@@ -1,4 +1,7 @@
-"""Every pass by name, and passes as text: `quantize-static{method=entropy,keep=[conv1,fc]},simplify`."""
+"""Every pass by name, and passes as text: `quantize-static{method=entropy,keep=[conv1,fc]},simplify`.
+
+Other packages add passes by an entry point of the group `onnxopt.passes`.
+"""
 
 import importlib
 import inspect
@@ -6,20 +9,68 @@ import json
 import pkgutil
 import re
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
+from importlib.metadata import entry_points
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 import onnxopt.passes
-from onnxopt.errors import UsageError, nearest
+from onnxopt.errors import UsageError, first_line, nearest
 from onnxopt.pipeline import Pass
+
+PLUGINS = "onnxopt.passes"
+"""Entry-point group of passes in other packages."""
+
+
+@dataclass(frozen=True)
+class Plugins:
+    """Passes of other packages.
+
+    Attributes:
+        passes: by name.
+        refused: entry points that cannot be used, with the reason.
+    """
+
+    passes: Mapping[str, type[Pass]]
+    refused: Mapping[str, str]
+
+
+def available_passes() -> Mapping[str, type[Pass]]:
+    """Return every pass by name: one per module of `onnxopt/passes`, and those that installed packages add."""
+    return dict(sorted({**plugins().passes, **_built_in()}.items()))
 
 
 @cache
-def available_passes() -> Mapping[str, type[Pass]]:
-    """Return every pass of the package by name: one per module of `onnxopt/passes`."""
+def plugins() -> Plugins:
+    """Return the passes that installed packages add; one that cannot be used does no harm to the others."""
+    found, refused = dict[str, type[Pass]](), dict[str, str]()
+    for entry in entry_points(group=PLUGINS):
+        try:
+            kind = entry.load()
+        except Exception as error:  # whatever the other package raises
+            refused[entry.name] = f"{type(error).__name__}: {first_line(error)}"
+            continue
+        why = _why_no_pass(entry.name, kind, {**_built_in(), **found})
+        if why:
+            refused[entry.name] = why
+        else:
+            found[entry.name] = kind
+    return Plugins(found, refused)
+
+
+def _why_no_pass(name: str, kind: object, taken: Mapping[str, object]) -> str:
+    """Return what speaks against an entry point; "" for nothing."""
+    if not (inspect.isclass(kind) and issubclass(kind, Pass) and is_dataclass(kind) and not inspect.isabstract(kind)):
+        return "it is no dataclass that derives from onnxopt.Pass and has an apply method"
+    if getattr(kind, "name", None) != name:
+        return f"its pass is called {getattr(kind, 'name', None)!r}, which must be the name of the entry point"
+    return "another pass has this name" if name in taken else ""
+
+
+@cache
+def _built_in() -> Mapping[str, type[Pass]]:
     found: dict[str, type[Pass]] = {}
     for module_info in pkgutil.iter_modules(onnxopt.passes.__path__):
         module = importlib.import_module(f"onnxopt.passes.{module_info.name}")
@@ -37,19 +88,30 @@ def make_pass(name: str, options: Mapping[str, Any]) -> Pass:
     """
     known = available_passes()
     if name not in known:
-        raise UsageError("ONX103", "unknown pass", where=name, hint=nearest(name, known))
+        refused = plugins().refused.get(name, "")
+        hint = "Repair or remove the package that adds it." if refused else nearest(name, known)
+        raise UsageError("ONX103", "unknown pass", where=name, why=refused, hint=hint)
     names = [f.name for f in fields(known[name])]
     for key in options:
         if key not in names:
             hint = nearest(key, names) if names else "It has no options."
             raise UsageError("ONX102", f"unknown option of pass {name}", where=key, hint=hint)
+    return typed(known[name], options)
+
+
+def typed(kind: type[Pass], options: Mapping[str, Any]) -> Pass:
+    """Return a pass of `kind` with `options` checked and converted to the types of its fields.
+
+    Raises:
+        UsageError: ONX101 a value makes no sense.
+    """
     try:
-        return TypeAdapter(known[name]).validate_python(dict(options))
+        return TypeAdapter(kind).validate_python(dict(options))
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(
             "ONX101",
-            f"an option of pass {name} has a wrong value",
+            f"an option of pass {kind.name} has a wrong value",
             where=".".join(map(str, first["loc"])),
             why=f"{first['input']!r}: {first['msg']}",
             hint="See `onnxopt passes`.",

@@ -1,17 +1,22 @@
 """Passes by name and as text."""
 
 import json
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
+from typing import ClassVar
 
+import onnx_ir as ir
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from onnxopt import catalog
 from onnxopt.catalog import available_passes, format_pass, format_passes, make_pass, options_of, parse
 from onnxopt.errors import UsageError
 from onnxopt.passes.quantize_dynamic import QuantizeDynamic
 from onnxopt.passes.quantize_static import QuantizeStatic
 from onnxopt.passes.simplify import Simplify
-from onnxopt.pipeline import Pass
+from onnxopt.pipeline import Applied, Context, Effect, Pass
 from tests import strategies
 
 any_pass = st.sampled_from(sorted(available_passes())).flatmap(lambda n: strategies.passes(available_passes()[n]))
@@ -109,3 +114,61 @@ def test_what_is_wrong_is_named(text: str, code: str, says: str) -> None:
         parse(text)
     assert caught.value.code == code
     assert says in str(caught.value)
+
+
+@pytest.fixture
+def plugged(monkeypatch: pytest.MonkeyPatch):
+    """Have an entry point of another package, which names an object of this file."""
+
+    def plug(name: str, attribute: str):
+        entry = EntryPoint(name, f"{__name__}:{attribute}", catalog.PLUGINS)
+        monkeypatch.setattr(catalog, "entry_points", lambda group: [entry] if group == catalog.PLUGINS else [])
+        catalog.plugins.cache_clear()
+
+    yield plug
+    monkeypatch.undo()
+    catalog.plugins.cache_clear()
+
+
+@dataclass(frozen=True)
+class Idle(Pass):
+    """Do nothing."""
+
+    name: ClassVar[str] = "idle"
+    effect: ClassVar[Effect] = Effect.EXACT
+
+    times: int = 1
+
+    def apply(self, model: ir.Model, context: Context) -> Applied:
+        return Applied(model)
+
+
+@dataclass(frozen=True)
+class Simplified(Idle):
+    """Take the name of a built-in pass."""
+
+    name: ClassVar[str] = "simplify"
+
+
+def test_a_pass_of_another_package_is_found_by_its_entry_point(plugged) -> None:
+    plugged("idle", "Idle")
+    assert parse("idle{times=2}") == (Idle(2),)
+    assert "simplify" in available_passes()
+
+
+@pytest.mark.parametrize(
+    ("name", "attribute", "why"),
+    [
+        ("idle", "nothing", "AttributeError"),
+        ("idle", "parsed", "no dataclass that derives from onnxopt.Pass"),
+        ("lazy", "Idle", "must be the name of the entry point"),
+        ("simplify", "Simplified", "another pass has this name"),
+    ],
+)
+def test_an_entry_point_that_cannot_be_used_harms_no_other_pass(plugged, name: str, attribute: str, why: str) -> None:
+    plugged(name, attribute)
+    assert why in catalog.plugins().refused[name]
+    assert available_passes()["simplify"] is Simplify
+    if name != "simplify":
+        with pytest.raises(UsageError, match=f"ONX103.*{why}"):
+            parse(name)

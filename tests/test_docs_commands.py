@@ -23,7 +23,7 @@ ELSEWHERE = {
     "export": "tests/exporters/test_guide.py",
     "cluster": "tests/search/test_cluster.py",
     "python": "tests/test_api.py",
-    "writing-a-pass": "tests/test_documents.py",
+    "writing-a-pass": "tests/testing/test_guide.py",
     "errors": "tests/test_errors.py",
 }
 """Pages whose commands need more than a folder of files."""

@@ -30,7 +30,7 @@ def largest_difference(one: ir.Model, other: ir.Model, batches: Sequence[Feeds])
         sessions = Session(one, runtime), Session(other, runtime)
         for feeds in batches:
             pairs = zip(*(session.run(feeds) for session in sessions), strict=True)
-            worst = max([worst, *(_difference(a, b) for a, b in pairs)])
+            worst = max([worst, *(difference(a, b) for a, b in pairs)])
     return worst
 
 
@@ -51,7 +51,11 @@ def runnable(model: ir.Model, signature: Signature, batches: Sequence[Feeds]) ->
     return good
 
 
-def _difference(one: Any, other: Any) -> float:
+def difference(one: Any, other: Any) -> float:
+    """Return the largest difference of two outputs relative to the first one's largest magnitude.
+
+    What is no float must be equal, and NaN must stand in the same places, or the difference is infinite.
+    """
     if not isinstance(one, np.ndarray) or not isinstance(other, np.ndarray):
         return 0.0 if one == other else float("inf")
     if one.shape != other.shape or one.dtype != other.dtype:

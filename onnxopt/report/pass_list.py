@@ -5,7 +5,7 @@ import re
 from dataclasses import MISSING, fields
 from typing import Any
 
-from onnxopt.catalog import available_passes
+from onnxopt.catalog import available_passes, plugins
 from onnxopt.errors import UsageError, nearest
 from onnxopt.pipeline import Pass
 from onnxopt.report.document import Document, Facts, Text
@@ -22,7 +22,9 @@ def passes_document(name: str | None = None) -> Document:
         raise UsageError("ONX103", "unknown pass", where=name, hint=nearest(name, known))
     chosen = [known[key] for key in known if name in (None, key)]
     blocks = tuple(block for kind in chosen for block in _blocks(kind))
-    return Document(blocks, {"passes": [_data(kind) for kind in chosen]})
+    refused = plugins().refused if name is None else {}
+    notes = tuple(Text((f"The pass {key} of another package cannot be used: {why}.",)) for key, why in refused.items())
+    return Document((*blocks, *notes), {"passes": [_data(kind) for kind in chosen], "refused": dict(refused)})
 
 
 def _blocks(kind: type[Pass]) -> tuple[Text | Facts, ...]:

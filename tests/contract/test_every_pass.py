@@ -2,18 +2,15 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import cache
-from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 import pytest
 
-from onnxopt import catalog, model_file
-from onnxopt.model_file import Signature, signature_of, to_bytes
-from onnxopt.pipeline import Context, Effect, Optimized, Pipeline
-from onnxopt.quantization.isa import target_of
+from onnxopt import catalog
+from onnxopt.pipeline import Effect
+from onnxopt.testing.contract import Case, apply_twice, hold_to_contract
 from tests import builders, numerics
 
 OPTION_SETS: Mapping[str, tuple[str, ...]] = {
@@ -54,117 +51,53 @@ OPTION_SETS: Mapping[str, tuple[str, ...]] = {
 }
 """Options worth testing on every model, beside the defaults."""
 
-SPECS = [text for name in catalog.available_passes() for text in (name, *OPTION_SETS.get(name, ()))]
+SPECS_OF = {name: (name, *OPTION_SETS.get(name, ())) for name in catalog.available_passes()}
+SPECS = [text for specs in SPECS_OF.values() for text in specs]
 
 
-@dataclass(frozen=True)
-class Case:
-    """One pass applied to one model, twice."""
+def _is_covering(builder: int, number: int, spec: int, specs: int) -> bool:
+    """Return whether a case is in the part that always runs: each pass on each model, its options by turns."""
+    return (builder + number) % specs == spec
 
-    spec: str
-    builder: str
-    model: ir.Model
-    untouched: bytes
-    first: Optimized
-    second: Optimized
+
+CASES = [
+    pytest.param((text, builder), marks=() if _is_covering(b, n, s, len(specs)) else pytest.mark.grid)
+    for b, builder in enumerate(builders.BUILDERS)
+    for n, specs in enumerate(SPECS_OF.values())
+    for s, text in enumerate(specs)
+]
 
 
 def feeds_for(builder: str) -> dict[str, np.ndarray]:
     return builders.feeds_of(builders.BUILDERS[builder](), batch=1 if builder in builders.RUNS_AT_ONE_ONLY else 2)
 
 
-def context_for(model: ir.Model) -> Context:
-    return Context(target_of("x86-vnni"), builders.samples_of(model), teacher=model, seed=3)
-
-
 @cache
 def outcome(spec: str, builder: str) -> Case:
     model = builders.BUILDERS[builder]()
-    untouched = to_bytes(model)
-    pipeline = Pipeline(catalog.parse(spec))
-    runs = [pipeline.run(model, context_for(model)) for _ in range(2)]
-    return Case(spec, builder, model, untouched, *runs)
+    limit = numerics.HALF_RELATIVE if builder in builders.HALF else numerics.EXACT_RELATIVE
+    return apply_twice(catalog.parse(spec), model, builders.samples_of(model), feeds_for(builder), limit)
 
 
-@cache
-def reference(builder: str) -> list[Any]:
-    return builders.run(builders.BUILDERS[builder](), feeds_for(builder))
+@pytest.fixture(scope="module", params=CASES, ids="-".join)
+def case(request: pytest.FixtureRequest) -> tuple[str, Case]:
+    return request.param[0], outcome(*request.param)
 
 
-@pytest.fixture(scope="module", params=[(s, b) for b in builders.BUILDERS for s in SPECS], ids="-".join)
-def case(request: pytest.FixtureRequest) -> Case:
-    return outcome(*request.param)
+def test_every_pass_keeps_the_contract(case: tuple[str, Case]) -> None:
+    hold_to_contract(case[1])
 
 
-def test_the_input_model_stays_as_it_is(case: Case) -> None:
-    assert to_bytes(case.model) == case.untouched
-
-
-def test_the_checker_accepts_the_result(case: Case) -> None:
-    model_file.check(case.first.model)
-    assert case.first.model.ir_version >= case.model.ir_version
-
-
-def _types(signature: Signature) -> list[tuple[str, str, int | None]]:
-    return [
-        (s.name, s.dtype, None if s.shape is None else len(s.shape)) for s in (*signature.inputs, *signature.outputs)
-    ]
-
-
-def test_inputs_and_outputs_are_the_same(case: Case) -> None:
-    before, after = signature_of(case.model), signature_of(case.first.model)
-    assert _types(after) == _types(before)
-    assert [s.shape for s in after.inputs] == [s.shape for s in before.inputs]
-
-
-def test_metadata_is_kept(case: Case) -> None:
-    kept = case.first.model
-    assert dict(case.model.metadata_props).items() <= dict(kept.metadata_props).items()
-    assert (kept.producer_name, kept.producer_version) == (case.model.producer_name, case.model.producer_version)
-
-
-def test_same_seed_same_bytes(case: Case) -> None:
-    assert to_bytes(case.first.model) == to_bytes(case.second.model)
-    assert [s.edits for s in case.first.steps] == [s.edits for s in case.second.steps]
-
-
-def test_no_edits_mean_the_same_bytes(case: Case) -> None:
-    edited = any(step.edits for step in case.first.steps)
-    assert edited or to_bytes(case.first.model) == case.untouched
-    assert not edited or to_bytes(case.first.model) != case.untouched
-
-
-def test_every_skip_and_edit_says_what_and_why(case: Case) -> None:
-    for step in case.first.steps:
-        assert all(skip.target and skip.reason.strip() and "\n" not in skip.reason for skip in step.skipped)
-        assert all(edit.target and edit.action.strip() for edit in step.edits)
-
-
-@pytest.mark.parametrize("optimized", [False, True], ids=["plain", "optimized"])
-def test_the_result_runs_and_keeps_the_outputs(case: Case, optimized: bool) -> None:
-    before, after = reference(case.builder), builders.run(case.first.model, feeds_for(case.builder), optimized)
-    if all(step.spec.effect is Effect.EXACT for step in case.first.steps):
-        limit = numerics.HALF_RELATIVE if case.builder in builders.HALF else numerics.EXACT_RELATIVE
-        assert numerics.largest_difference(before, after) <= limit
-        return
-    assert len(after) == len(before)
-    for old, new in zip(before, after, strict=True):
-        if isinstance(old, np.ndarray):
-            assert (new.shape, new.dtype) == (old.shape, old.dtype)
-            assert np.isfinite(new.astype(np.float64)).all()
-        else:
-            assert [m.keys() for m in new] == [m.keys() for m in old]
-
-
-def test_what_is_lost_is_little(case: Case) -> None:
+def test_what_is_lost_is_little(case: tuple[str, Case]) -> None:
     """On the samples a pass was calibrated on, so that ranges cannot be to blame."""
-    if "reinit" in case.spec:
+    spec, made = case
+    if "reinit" in spec:
         pytest.skip("it forgets on purpose; its own tests teach it again")
-    if any(word in case.spec for word in ("prune", "factorize{", "decouple{", "share-weights{", "bits=4")):
+    if any(word in spec for word in ("prune", "factorize{", "decouple{", "share-weights{", "bits=4")):
         pytest.skip("how much pruning loses is the user's choice of ratio; its own tests compare with masked weights")
-    samples = builders.samples_of(case.model).with_batch_size(1)
-    pairs = [[builders.run(m, dict(f)) for f in samples] for m in (case.model, case.first.model)]
-    floor = numerics.CLIPPED_SQNR_DB if "percentile" in case.spec else numerics.INT8_SQNR_DB
+    samples = builders.samples_of(made.model).with_batch_size(1)
+    pairs = [[builders.run(m, dict(f)) for f in samples] for m in (made.model, made.first.model)]
+    floor = numerics.CLIPPED_SQNR_DB if "percentile" in spec else numerics.INT8_SQNR_DB
     for outputs in zip(*(zip(*runs, strict=True) for runs in pairs), strict=True):
         if isinstance(outputs[0][0], np.ndarray) and outputs[0][0].dtype.kind == "f":
             signal, noisy = (np.concatenate([a.ravel() for a in arrays]) for arrays in outputs)
@@ -192,3 +125,11 @@ def test_every_pass_is_described(name: str) -> None:
 
 def test_every_option_set_belongs_to_a_pass() -> None:
     assert set(OPTION_SETS) <= set(catalog.available_passes())
+
+
+def test_the_part_of_the_grid_that_always_runs_has_every_pass_on_every_model_and_every_option_set() -> None:
+    always = {case.values[0] for case in CASES if not case.marks}
+    assert {spec for spec, _ in always} == set(SPECS)
+    passes_of = {text: name for name, specs in SPECS_OF.items() for text in specs}
+    pairs = {(passes_of[spec], builder) for spec, builder in always}
+    assert pairs == {(name, builder) for name in SPECS_OF for builder in builders.BUILDERS}
