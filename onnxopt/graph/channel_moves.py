@@ -186,8 +186,9 @@ def _pad(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
         before, after, vector = pads[position], pads[position + len(listed)], result[axis]
         if vector is None or not (before or after):
             continue
-        if mode != "constant" or before < 0 or after < 0:
-            trace.labels.freeze(vector, f"Pad {node.name} repeats positions of it")
+        crops = before < 0 or after < 0
+        if mode != "constant" or crops:
+            trace.labels.freeze(vector, f"Pad {node.name} {'crops it' if crops else 'repeats positions of it'}")
             result[axis] = None
             continue
         fixed = [trace.labels.fresh(n, "padding") for n in (before, after)]

@@ -212,3 +212,11 @@ def test_every_operator_alone(op: str) -> None:
 def test_operators_in_a_row(seed: int, ops: list[str]) -> None:
     model = network(seed, ops)
     equal(model, drawn(model, seed))
+
+
+def test_a_pad_that_crops_channels_is_left_alone_with_the_reason() -> None:
+    net = Net(0)
+    cropped = net.node("Pad", net.conv("x", 3, C), net.ints(0, -2, 0, 0, 0, -1, 0, 0))
+    net.node("Conv", cropped, net.weight(4, C - 3, 1, 1), out="y")
+    model = net.model([("x", F, [1, 3, SIDE, SIDE])], [("y", F, [1, 4, SIDE, SIDE])])
+    assert any((group.frozen or "").endswith("crops it") for group in groups_of(model))

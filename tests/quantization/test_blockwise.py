@@ -6,7 +6,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxopt.quantization.blockwise import Blocks, round_to_nearest
+from onnxopt.quantization.blockwise import _POWER, Blocks, round_to_nearest, shrunk
 
 SHAPES = [(8, 64), (5, 96), (7, 50), (3, 20)]
 
@@ -62,3 +62,15 @@ def test_zeros_stay_zero() -> None:
     weight[1] = 0
     found = round_to_nearest(weight, 4, 32).dequantized()
     assert not found[weight == 0].any()
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_a_block_keeps_the_grid_with_the_smallest_error_of_all_rounds(bits: int) -> None:
+    weight = weight_of((16, 256), seed=3)
+
+    def errors(rounds: int) -> np.ndarray:
+        blocks = shrunk(weight, bits, 32, rounds)
+        return (np.abs(blocks.dequantized() - weight) ** _POWER).reshape(16, -1, 32).sum(-1)
+
+    by_rounds = np.array([errors(rounds) for rounds in (1, 2, 4, 8, 16)])
+    assert (np.diff(by_rounds, axis=0) <= 1e-4).all()
