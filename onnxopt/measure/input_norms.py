@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from onnxopt.errors import DataError
 from onnxopt.graph.sparsity import Weight
+from onnxopt.graph.windows import SAME, same_pads
 from onnxopt.measure.activations import Activations
 from onnxopt.samples import Samples
 
@@ -113,15 +114,14 @@ def _unfolded(node: ir.Node, shape: tuple[int, ...]) -> Squares:
     auto = node.attributes["auto_pad"].as_string() if "auto_pad" in node.attributes else "NOTSET"
 
     def squares(x: np.ndarray) -> np.ndarray:
+        used = pads if auto == "NOTSET" else [0] * 2 * rank
+        if auto in SAME:
+            used = list(same_pads(auto, x.shape[2:], kernel, strides, dilations))
         around, ends = [(0, 0)], list[int]()
         for axis, size in enumerate(x.shape[2:]):
-            extent, before, after = (kernel[axis] - 1) * dilations[axis] + 1, pads[axis], pads[rank + axis]
-            if auto != "NOTSET":
-                steps = -(-size // strides[axis]) - 1
-                missing = max(steps * strides[axis] + extent - size, 0) if auto.startswith("SAME") else 0
-                before, after = (missing + (auto == "SAME_LOWER")) // 2, (missing + (auto == "SAME_UPPER")) // 2
+            before, after = used[axis], used[rank + axis]
             around.append((before, after))
-            ends.append(size + before + after - extent + 1)
+            ends.append(size + before + after - (kernel[axis] - 1) * dilations[axis])
         padded = np.pad(x.sum(axis=0), around)
         sums = np.empty((x.shape[1], *kernel))
         for position in np.ndindex(*kernel):

@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from onnxopt.graph.edit import lift_constants, name_nodes
 from onnxopt.graph.shapes import with_types
+from onnxopt.graph.windows import SAME, same_pads
 from onnxopt.measure.session import Runtime
 from onnxopt.model_file import fits_protobuf
 from onnxopt.quantization.isa import Target
@@ -147,22 +148,18 @@ def _depthwise(node: ir.Node, weight: np.ndarray) -> bool:
 
 def _pads(window: Window, node: ir.Node) -> tuple[int, ...] | None:
     """Return begins and ends; None where they cannot be known without the input."""
-    if window.auto_pad not in ("SAME_UPPER", "SAME_LOWER"):
+    if window.auto_pad not in SAME:
         return window.pads
     shape = None if node.inputs[0] is None else node.inputs[0].shape
-    sizes = [] if shape is None else list(shape)[2:]
-    begins, ends = [], []
-    for axis, (k, s, d) in enumerate(zip(window.kernel, window.strides, window.dilations, strict=True)):
-        size = sizes[axis] if axis < len(sizes) else None
-        if not isinstance(size, int):
-            if s != 1:
-                return None
-            size = k * d
-        total = max((-(-size // s) - 1) * s + (k - 1) * d + 1 - size, 0)
-        less, more = total // 2, total - total // 2
-        begins.append(less if window.auto_pad == "SAME_UPPER" else more)
-        ends.append(more if window.auto_pad == "SAME_UPPER" else less)
-    return (*begins, *ends)
+    declared = [] if shape is None else list(shape)[2:]
+    sizes = []
+    for axis, (k, stride, dilation) in enumerate(zip(window.kernel, window.strides, window.dilations, strict=True)):
+        size = declared[axis] if axis < len(declared) else None
+        if not isinstance(size, int) and stride != 1:
+            return None
+        # At stride 1 the padding is the same for every size.
+        sizes.append(size if isinstance(size, int) else k * dilation)
+    return same_pads(window.auto_pad, sizes, window.kernel, window.strides, window.dilations)
 
 
 def _dequantized(value: ir.Value | None) -> tuple[ir.Value, ir.Value, ir.Value | None] | None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from onnxopt.graph.windows import SAME, same_pads
+
 
 @dataclass(frozen=True)
 class Window:
@@ -83,12 +85,9 @@ def _padded(window: Window, x: np.ndarray, out: tuple[int, ...]) -> tuple[np.nda
         ends = tuple(n + e - 1 - s - b for n, e, s, b in sizes)
         return _pad(wide, begins, ends), extent
     begins, ends = window.pads[:rank], window.pads[rank:]
-    if window.auto_pad in ("SAME_UPPER", "SAME_LOWER"):
-        sizes = zip(out, window.strides, extent, x.shape[2:], strict=True)
-        total = tuple(max((n - 1) * s + e - i, 0) for n, s, e, i in sizes)
-        less = tuple(t // 2 for t in total)
-        more = tuple(t - h for t, h in zip(total, less, strict=True))
-        begins, ends = (less, more) if window.auto_pad == "SAME_UPPER" else (more, less)
+    if window.auto_pad in SAME:
+        pads = same_pads(window.auto_pad, x.shape[2:], window.kernel, window.strides, window.dilations)
+        begins, ends = pads[:rank], pads[rank:]
     return _pad(x, begins, ends), extent
 
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from onnxopt.graph.windows import halves
 from onnxopt.training.ops.windows import fixed_pads, pads_for, torch_pads
 from onnxopt.training.rule import Apply, Rule, Site, plain
 
@@ -73,10 +74,9 @@ def _cropping(
     for n, s, span, out, more in zip(sizes, stride, spans, target, extra, strict=True):
         total = s * (n - 1) + more + span - out
         grown.append(more - min(total, 0))
-        total = max(total, 0)
-        small, large = total // 2, total - total // 2
-        begin.append(small if auto == "SAME_UPPER" else large)
-        end.append(large if auto == "SAME_UPPER" else small)
+        first, last = halves(max(total, 0), auto)
+        begin.append(first)
+        end.append(last)
     return (*begin, *end), tuple(grown)
 
 

@@ -1,8 +1,8 @@
 """Padding of sliding windows, as convolutions and poolings state it."""
 
 from collections.abc import Sequence
-from math import ceil
 
+from onnxopt.graph.windows import same_pads
 from onnxopt.training.rule import Site
 
 
@@ -18,14 +18,7 @@ def pads_for(
     site: Site, sizes: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
 ) -> tuple[int, ...]:
     """Return the pads that keep the size up to the stride, for an input of `sizes`."""
-    begin, end = [], []
-    for size, k, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True):
-        total = max((ceil(size / stride) - 1) * stride + (k - 1) * dilation + 1 - size, 0)
-        small, large = total // 2, total - total // 2
-        upper = site.get("auto_pad") == "SAME_UPPER"
-        begin.append(small if upper else large)
-        end.append(large if upper else small)
-    return (*begin, *end)
+    return same_pads(site.get("auto_pad"), sizes, kernel, strides, dilations)
 
 
 def torch_pads(begin: Sequence[int], end: Sequence[int]) -> list[int]:

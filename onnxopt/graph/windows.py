@@ -1,0 +1,25 @@
+"""Padding of sliding windows where ONNX's `auto_pad` leaves it to the input's size."""
+
+from collections.abc import Sequence
+
+SAME = ("SAME_UPPER", "SAME_LOWER")
+
+
+def halves(total: int, auto_pad: str) -> tuple[int, int]:
+    """Return the padding at the beginning and at the end of an axis; an odd one more is where `auto_pad` says.
+
+    Source: the ONNX specification of Conv and ConvTranspose, attribute `auto_pad`.
+    """
+    less, more = total // 2, total - total // 2
+    return (less, more) if auto_pad == "SAME_UPPER" else (more, less)
+
+
+def same_pads(
+    auto_pad: str, sizes: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
+) -> tuple[int, ...]:
+    """Return the pads that make an output of `ceil(size / stride)`, the beginnings of all axes first."""
+    pads = []
+    for size, k, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True):
+        steps = -(-size // stride) - 1
+        pads.append(halves(max(steps * stride + (k - 1) * dilation + 1 - size, 0), auto_pad))
+    return (*(begin for begin, _ in pads), *(end for _, end in pads))
