@@ -11,6 +11,9 @@ EXACT_RELATIVE = 2e-5
 DEEP_RELATIVE = 1e-3
 """The same in real networks of up to a hundred layers, at the outputs that cancel most."""
 
+FLOAT64_RELATIVE = 1e-9
+"""The same that float64 arithmetic in another order may cause in sums of thousands of numbers."""
+
 HALF_RELATIVE = 4e-3
 """The same for models that compute in 16-bit floats: eight units in the last place of float16."""
 

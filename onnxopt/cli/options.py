@@ -29,6 +29,7 @@ class Resize(Enum):
 
     SQUASH = "squash"
     CROP = "crop"
+    LETTERBOX = "letterbox"
 
 
 class Layout(Enum):
@@ -88,7 +89,13 @@ DATA = Annotated[
     ),
 ]
 MAYBE_DATA = Annotated[str | None, *DATA.__metadata__]
-LABELS = Annotated[str | None, typer.Option("--labels", help="File of labels, if they are not in the data.")]
+LABELS = Annotated[
+    str | None,
+    typer.Option(
+        "--labels",
+        help="File of labels, if they are not in the data; boxes: COCO JSON, folder of YOLO .txt or VOC .xml.",
+    ),
+]
 MAX_DROP = Annotated[
     str | None,
     typer.Option(
@@ -160,7 +167,9 @@ class Scoring:
 
     metric: Annotated[
         str | None,
-        typer.Option("--metric", help="top1, top5, f1, auroc, rmse, mae, r2 or file.py:function; else by the labels."),
+        typer.Option(
+            "--metric", help="top1, top5, f1, auroc, rmse, mae, r2, ap, ap50 or file.py:function; else by the labels."
+        ),
     ] = None
     output_name: Annotated[
         str | None, typer.Option("--output-name", help="Model output to score; else the first that fits.")
@@ -175,6 +184,7 @@ class Reading:
     """How data is read; the fields are those of `onnxopt.samples.options.ReadOptions`, None keeps its default."""
 
     resize: Annotated[Resize | None, typer.Option("--resize", help="Images: how to get to the size.")] = None
+    pad: Annotated[int | None, typer.Option("--pad", help="Images: pixel value beside a letterboxed image.")] = None
     shortest_side: Annotated[
         int | None, typer.Option("--shortest-side", help="Images: scale to this before --resize crop.")
     ] = None

@@ -88,15 +88,16 @@ def evaluate(
 
     def work() -> Evaluation:
         session = model if isinstance(model, Session) else Session(model, runtime)
-        rows, non_finite, done = [], 0, 0
+        rows, non_finite, done, fitting = [], 0, 0, metric
         for batch, outputs in run_batches(session, samples):
             labels = np.asarray(batch.labels)
-            rows.append(metric.rows(outputs, labels))
+            fitting = fitting.prepared(outputs, labels)
+            rows.append(fitting.rows(outputs, labels))
             non_finite += non_finite_rows(outputs, len(labels), metric.output)
             done += len(labels)
             if progress is not None:
                 progress(done, len(samples))
-        return evaluation_of(metric, np.concatenate(rows), non_finite, seed=seed)
+        return evaluation_of(fitting, np.concatenate(rows), non_finite, seed=seed)
 
     return interruptible(work)
 
@@ -109,7 +110,7 @@ def evaluation_of(metric: Score, rows: np.ndarray, non_finite: int, *, seed: int
     """
     value = metric.value(rows)
     if np.isnan(value) and not non_finite:
-        raise misfit("it is undefined on these samples", "Give more samples, of every class.", where=metric.name)
+        raise misfit("it is undefined on these samples", metric.undefined, where=metric.name)
     if metric.binary and _right_or_wrong(rows):
         interval = statistics.wilson(int(rows.sum()), len(rows))
     elif not np.isfinite(value):

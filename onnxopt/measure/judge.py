@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from onnxopt.measure.accuracy import Evaluation, Progress, drop, evaluate, evaluation_of
+from onnxopt.measure.accuracy import Evaluation, Progress, drop, evaluate, evaluation_of, run_batches
 from onnxopt.measure.comparison import Comparison, comparison_of
 from onnxopt.measure.fidelity import run_both, sample_count
 from onnxopt.measure.interrupt import interruptible
@@ -76,6 +76,15 @@ class LabelJudge:
         return self.metric.unit
 
     @cached_property
+    def _prepared(self) -> Metric:
+        """The metric, fitted to the baseline's outputs: a candidate's may no longer show how they are read."""
+        if self.samples.labels is None:
+            return self.metric
+        session = Session(self.model, self.runtime)
+        batch, outputs = interruptible(lambda: next(run_batches(session, self.samples.take(1))))
+        return self.metric.prepared(outputs, np.asarray(batch.labels))
+
+    @cached_property
     def _baseline(self) -> Evaluation:
         return self.evaluate(self.model)
 
@@ -85,7 +94,7 @@ class LabelJudge:
 
     def evaluate(self, model: Loadable | Session, *, progress: Progress | None = None) -> Evaluation:
         """Measure a candidate; raises like `onnxopt.measure.accuracy.evaluate`."""
-        return evaluate(model, self.samples, self.metric, self.runtime, seed=self.seed, progress=progress)
+        return evaluate(model, self.samples, self._prepared, self.runtime, seed=self.seed, progress=progress)
 
     def drop(self, candidate: Evaluation) -> Drop:
         """Compare a candidate with the baseline, sample by sample."""

@@ -4,12 +4,21 @@ from onnxopt.errors import UsageError, nearest
 from onnxopt.measure.classification import F1, Auroc, TopK
 from onnxopt.measure.regression import R2, Mae, Rmse
 from onnxopt.measure.score import Metric
+from onnxopt.measure.tasks.detection.metric import AveragePrecision
+from onnxopt.measure.tasks.task import TaskOptions
 from onnxopt.measure.user_metric import user_metric
 
-METRICS = ("auroc", "f1", "mae", "r2", "rmse", "top1", "top5")
+METRICS = ("ap", "ap50", "auroc", "f1", "mae", "r2", "rmse", "top1", "top5")
 
 
-def metric_of(name: str, *, output: str | None = None, label_offset: int = 0, threshold: float = 0.5) -> Metric:
+def metric_of(
+    name: str,
+    *,
+    output: str | None = None,
+    label_offset: int = 0,
+    threshold: float = 0.5,
+    options: TaskOptions | None = None,
+) -> Metric:
     """Return the metric called `name`, or one that calls the user's `file.py:function`.
 
     Args:
@@ -17,13 +26,17 @@ def metric_of(name: str, *, output: str | None = None, label_offset: int = 0, th
         output: the model output to score; None takes the first that fits.
         label_offset: subtracted from a predicted class before comparing: 1 for a network with a background class 0.
         threshold: above which a classifier with a single score says "positive"; 0 for logits.
+        options: how a detector's outputs are read; None takes the defaults.
 
     Raises:
         UsageError: ONX102 no metric has this name, ONX107 the function cannot be used.
     """
     if ":" in name:
         return user_metric(name, output=output)
+    options = options or TaskOptions()
     match name:
+        case "ap" | "ap50":
+            return AveragePrecision(name, output, label_offset, options.nms_iou, options.decode)
         case "top1" | "top5":
             return TopK(int(name[3:]), output, label_offset, threshold)
         case "f1":

@@ -25,6 +25,7 @@ class Score(ABC):
         bounded: whether 1 is perfect and 0 (about) useless, so that one point of it is 0.01.
         relative: whether the baseline is perfect by definition, because it is what candidates are compared with.
         resamples: of a bootstrap.
+        undefined: what to do where the figure is undefined on the samples.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Score(ABC):
     bounded: ClassVar[bool] = False
     relative: ClassVar[bool] = False
     resamples: ClassVar[int] = 1000
+    undefined: ClassVar[str] = "Give more samples, of every class."
 
     @abstractmethod
     def values(self, rows: Array, counts: Array) -> Array:
@@ -47,6 +49,14 @@ class Score(ABC):
 
 class Metric(Score):
     """How good outputs are, given labels."""
+
+    def prepared(self, outputs: Outputs, labels: Array) -> "Metric":
+        """Return the metric that reads outputs as the baseline's are read: itself, unless it has to see them first.
+
+        Raises:
+            DataError: ONX209 outputs or labels do not fit the metric.
+        """
+        return self
 
     @abstractmethod
     def rows(self, outputs: Outputs, labels: Array) -> Array:

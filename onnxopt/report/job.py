@@ -199,7 +199,7 @@ def goal_of(goal: str | Goal) -> Goal:
 def choose_metric(
     metric: str | Metric | None, labels: np.ndarray | None, output: str | None, threshold: float
 ) -> Metric | None:
-    """Return the metric that is asked for, or that labels ask for: top1 for classes, rmse for numbers.
+    """Return the metric that is asked for, or that labels ask for: top1 for classes, rmse for numbers, ap for boxes.
 
     Returns:
         None for fidelity: there are no labels, or it was asked for.
@@ -211,5 +211,7 @@ def choose_metric(
         return None if metric == FIDELITY else metric_of(metric, output=output, threshold=threshold)
     if metric is not None or labels is None:
         return metric
+    if labels.dtype == object:  # boxes: the only labels that are no array
+        return metric_of("ap", output=output)
     whole = labels.dtype.kind != "f" or bool(np.all(labels == np.round(labels)))
     return metric_of("top1" if whole else "rmse", output=output, threshold=threshold)

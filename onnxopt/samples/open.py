@@ -10,6 +10,7 @@ import numpy as np
 from onnxopt.errors import DataError, FileError, UsageError, first_line
 from onnxopt.model_file import Signature
 from onnxopt.samples.archive import read_archive, read_array
+from onnxopt.samples.boxes import is_box_labels, read_boxes
 from onnxopt.samples.core import Samples, Source
 from onnxopt.samples.expect import by_input, expecting
 from onnxopt.samples.fit import fit
@@ -61,7 +62,11 @@ def open_samples(
         raise UsageError("ONX109", "these samples come with their labels", where=data.name, hint="Give no others.")
     with expecting(signature), _disk(data):
         source = data if isinstance(data, Source | Samples) else _open(data, signature, options, limit)
-        given = None if labels is None else read_labels(labels, signature)
+        given: np.ndarray | None = None
+        if isinstance(labels, str | Path) and is_box_labels(labels):
+            given = read_boxes(labels, source, options)
+        elif labels is not None:
+            given = read_labels(labels, signature)
         if given is None and source.labels is not None and source.labels.dtype.kind in "OSU":
             given = class_labels(source.labels, signature)
         if options.label_offset:

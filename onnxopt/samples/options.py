@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from onnxopt.errors import UsageError
 
 Layout = Literal["NCHW", "NHWC"]
-Resize = Literal["squash", "crop"]
+Resize = Literal["squash", "crop", "letterbox"]
 ChannelOrder = Literal["rgb", "bgr"]
 
 
@@ -16,7 +16,9 @@ class ReadOptions:
     """Options of the readers; every one has a default that fits most models.
 
     Args:
-        resize: `squash` scales an image to the size and ignores its proportions; `crop` cuts the centre out.
+        resize: `squash` scales an image to the size and ignores its proportions; `crop` cuts the centre out;
+            `letterbox` scales it to fit and fills the rest with `pad`, as YOLO does.
+        pad: pixel value (0..255) beside a letterboxed image.
         shortest_side: with `crop`, pixels to scale the shortest side to before cutting; None leaves an image as it is,
             unless it is smaller than the crop.
         size: height and width of an image in pixels, one number for a square; None takes the model's own.
@@ -36,6 +38,7 @@ class ReadOptions:
     """
 
     resize: Resize = "squash"
+    pad: int = 114
     shortest_side: int | None = None
     size: int | tuple[int, int] | None = None
     divide_by: float = 255.0
@@ -53,6 +56,7 @@ class ReadOptions:
         sizes = self.size if isinstance(self.size, tuple) else (self.size,)
         wrong = {
             "resize": self.resize not in get_args(Resize),
+            "pad": not 0 <= self.pad <= 255,
             "shortest_side": self.shortest_side is not None and self.shortest_side < 1,
             "size": len(sizes) > 2 or any(s is not None and s < 1 for s in sizes),
             "divide_by": self.divide_by == 0,

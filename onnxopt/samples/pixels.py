@@ -10,6 +10,7 @@ from onnxopt.errors import DataError, UsageError, first_line
 from onnxopt.model_file import Signature, TensorSpec
 from onnxopt.samples.optional import require
 from onnxopt.samples.options import Layout, ReadOptions
+from onnxopt.samples.placement import Placement
 
 
 @dataclass(frozen=True)
@@ -102,15 +103,15 @@ def read_pixels(path: Path, target: ImageInput, options: ReadOptions) -> np.ndar
 
 
 def _resized(image: Any, target: ImageInput, options: ReadOptions) -> Any:
-    if target.size is None:
+    place = Placement.of((image.height, image.width), target.size, options)
+    module = require("PIL.Image", "images")
+    if place.scaled != (image.height, image.width):
+        image = image.resize(place.scaled[::-1], module.Resampling.BILINEAR)
+    if place.scaled == place.size:
         return image
-    height, width = target.size
-    bilinear = require("PIL.Image", "images").Resampling.BILINEAR
-    if options.resize == "squash":
-        return image if image.size == (width, height) else image.resize((width, height), bilinear)
-    scale = options.shortest_side / min(image.size) if options.shortest_side else 1.0
-    scale = max(scale, width / image.width, height / image.height)
-    if scale != 1.0:
-        image = image.resize((round(image.width * scale), round(image.height * scale)), bilinear)
-    left, top = (image.width - width) // 2, (image.height - height) // 2
-    return image.crop((left, top, left + width, top + height))
+    if options.resize == "letterbox":
+        framed = module.new(image.mode, place.size[::-1], options.pad if image.mode == "L" else (options.pad,) * 3)
+        framed.paste(image, place.offset[::-1])
+        return framed
+    top, left = -place.offset[0], -place.offset[1]
+    return image.crop((left, top, left + place.size[1], top + place.size[0]))

@@ -1,0 +1,70 @@
+"""A detector judged by the baseline: the boxes that the baseline finds are the truth."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from onnxopt.measure.comparison import Comparison
+from onnxopt.measure.outputs import Outputs
+from onnxopt.measure.tasks.detection.average_precision import average_precision, records_array
+from onnxopt.measure.tasks.detection.layout import Layout
+from onnxopt.measure.tasks.detection.matching import Truth, record_of
+from onnxopt.samples import Feeds
+
+Array = np.ndarray
+ALLOWED_FALL = 0.8
+"""Share of the score threshold from which a candidate's boxes count.
+
+A box that moves a little below the threshold is not lost; one whose score falls by a fifth below it is, because users
+of the model keep their threshold.
+"""
+
+
+@dataclass(frozen=True)
+class DetectionAgreement(Comparison):
+    """Average precision of the candidate's boxes where the baseline's are the truth.
+
+    AP@[.5:.95], because a box half as wide again still overlaps by two thirds. Boxes of classes that the baseline
+    never finds, which COCO leaves out, count: they take off their share of all boxes.
+
+    Attributes:
+        layout: of the outputs.
+        score_threshold: of the baseline's boxes.
+        nms_iou: of the suppression.
+    """
+
+    layout: Layout
+    score_threshold: float = 0.25
+    nms_iou: float = 0.45
+    output: str | None = None
+    name = "AP@[.5:.95] of the baseline's boxes"
+    unit: ClassVar[str] = "share"
+    undefined: ClassVar[str] = (
+        "The baseline finds no box in them: give samples with objects, a lower --score-threshold, or --task regression."
+    )
+
+    def compare(self, before: Outputs, after: Outputs, size: int, feeds: Feeds) -> Array:
+        """Return `(n, 1)` objects, the record of each image.
+
+        Raises:
+            DataError: ONX209 the outputs do not have the layout.
+        """
+        least = ALLOWED_FALL * self.score_threshold
+        one = self.layout.detections(before, size, least=self.score_threshold, iou=self.nms_iou)
+        other = self.layout.detections(after, size, least=least, iou=self.nms_iou)
+        return records_array([record_of(found, Truth.found_by(truth)) for truth, found in zip(one, other, strict=True)])
+
+    def values(self, rows: Array, counts: Array) -> Array:
+        """Return the average precision, times the share of boxes that are of the baseline's classes."""
+        records = rows[:, 0]
+        known = {c for record in records for c, matched in record.items() if matched.wanted}
+        there, invented = np.zeros(len(records)), np.zeros(len(records))
+        for i, record in enumerate(records):
+            for c, matched in record.items():
+                there[i] += matched.wanted
+                if c not in known:
+                    invented[i] += (matched.scores >= self.score_threshold).sum()
+        boxes, strange = counts @ there, counts @ invented
+        share = np.divide(boxes, boxes + strange, out=np.ones(len(counts)), where=boxes + strange > 0)
+        return np.asarray(average_precision(records, counts, slice(None)) * share)

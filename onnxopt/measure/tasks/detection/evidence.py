@@ -1,0 +1,117 @@
+"""What tells the parts of a detector's outputs apart: image sizes, grids, boxes and probabilities."""
+
+import ast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+
+import numpy as np
+
+from onnxopt.measure.outputs import Outputs, is_float
+from onnxopt.measure.tasks.detection.layout import Layout
+from onnxopt.measure.tasks.task import ModelFacts
+from onnxopt.samples import Feeds
+
+Array = np.ndarray
+Finding = tuple[Layout, str]
+"""A layout, and the evidence in words that follow "because"."""
+Image = tuple[int, int] | None
+"""Height and width of the input in pixels, where an input is an image."""
+FEWEST_ROWS = 16
+"""Places that a detector has at least; fewer rows are a list of numbers."""
+STRIDES = (4, 8, 16, 32, 64)
+_SMALLEST_IMAGE = 16
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One run of the baseline.
+
+    Attributes:
+        outputs: numpy arrays by name.
+        image: height and width of the input in pixels; None when no input is an image.
+        facts: of the model.
+    """
+
+    outputs: Mapping[str, Array] = field(repr=False)
+    image: Image
+    facts: ModelFacts = field(repr=False)
+
+    @classmethod
+    def of(cls, outputs: Outputs, image: Image, facts: ModelFacts) -> "View":
+        """Return the view of outputs that are arrays."""
+        arrays = {name: value for name, value in outputs.items() if isinstance(value, np.ndarray)}
+        return cls(arrays, image, facts)
+
+    def floats(self, axes: int) -> dict[str, Array]:
+        """Return float outputs with so many axes."""
+        found = {name: value for name, value in self.outputs.items() if is_float(value)}
+        return {name: value.astype(np.float64) for name, value in found.items() if value.ndim == axes}
+
+    def class_names(self) -> int | None:
+        """Return how many class names the file's notes hold, as Ultralytics' exporter writes them."""
+        try:
+            names = ast.literal_eval(self.facts.metadata.get("names", ""))
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            return None
+        return len(names) if isinstance(names, dict | list | tuple) and names else None
+
+
+def image_size(feeds: Feeds) -> tuple[int, int] | None:
+    """Return height and width of the only input that is an image, that is, has four axes and 1, 3 or 4 channels."""
+    sizes = []
+    for value in feeds.values():
+        shape = np.shape(value)
+        if len(shape) == 4 and shape[1] in (1, 3, 4):
+            sizes.append(shape[2:])
+        elif len(shape) == 4 and shape[3] in (1, 3, 4):
+            sizes.append(shape[1:3])
+    if len(sizes) != 1 or min(sizes[0]) < _SMALLEST_IMAGE:
+        return None
+    return int(sizes[0][0]), int(sizes[0][1])
+
+
+def grids(rows: int, image: Image) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """Return how so many rows fill grids of neighbouring strides: (boxes per cell, strides), two grids or more."""
+    if image is None:
+        return
+    cells = [(image[0] // stride) * (image[1] // stride) for stride in STRIDES]
+    for first, last in combinations(range(len(STRIDES) + 1), 2):
+        total = sum(cells[first:last])
+        if last - first > 1 and total and rows in (total, 3 * total):
+            yield rows // total, STRIDES[first:last]
+
+
+def within_one(values: Array) -> bool:
+    """Return whether every finite value lies between 0 and 1, give or take rounding."""
+    known = values[np.isfinite(values)]
+    return bool(known.size and known.min() >= -1e-4 and known.max() <= 1 + 1e-4)
+
+
+def whole_numbers(values: Array) -> bool:
+    """Return whether every value is a whole number that can be a class."""
+    known = np.asarray(values, dtype=np.float64)
+    return bool(np.isfinite(known).all() and (known == np.round(known)).all() and (known >= -1).all())
+
+
+def are_corners(boxes: Array, image: Image) -> bool:
+    """Return whether nearly all of `(..., 4)` are left, top, right, bottom, inside or near the image."""
+    flat = boxes.reshape(-1, 4)
+    flat = flat[np.isfinite(flat).all(axis=1)]
+    if not len(flat) or not flat.any():
+        return False
+    ordered = (flat[:, 2:] >= flat[:, :2]).all(axis=1).mean() >= 0.95
+    largest = np.quantile(np.abs(flat), 0.99)
+    return bool(ordered and (image is None or largest <= 2 * max(image)))
+
+
+def are_centers(boxes: Array, image: Image) -> bool:
+    """Return whether nearly all of `(..., 4)` are center and size: inside the image, with sizes above zero."""
+    flat = boxes.reshape(-1, 4)
+    flat = flat[np.isfinite(flat).all(axis=1)]
+    if not len(flat) or not flat.any():
+        return False
+    sizes, centers = flat[:, 2:], flat[:, :2]
+    unit = 1.0 if np.quantile(flat, 0.99) <= 2 else float(max(image) if image else flat.max())
+    inside = ((centers >= -0.2 * unit) & (centers <= 1.2 * unit)).all(axis=1).mean() >= 0.95
+    return bool(inside and (sizes >= 0).mean() >= 0.95 and np.quantile(sizes, 0.5) <= 2 * unit)

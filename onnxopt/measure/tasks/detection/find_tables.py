@@ -1,0 +1,108 @@
+"""Tell the table of a YOLO: places whose first attributes are a box, and the others probabilities."""
+
+import numpy as np
+
+from onnxopt.measure.outputs import are_probabilities
+from onnxopt.measure.tasks.detection.evidence import (
+    FEWEST_ROWS,
+    Finding,
+    Image,
+    View,
+    are_centers,
+    grids,
+    within_one,
+)
+from onnxopt.measure.tasks.detection.tables import Yolo, Yolox
+
+Array = np.ndarray
+Places = list[tuple[int, tuple[int, ...]]]
+_PROTOTYPES = 32
+"""Coefficients per row of a YOLO that also gives masks."""
+
+
+def yolo(view: View, named: bool, objectness: bool | None = None, raw: bool | None = None) -> Finding | None:
+    """Find the table, decoded or as YOLOX leaves it.
+
+    Args:
+        view: of the baseline.
+        named: whether the user named the layout, so that the values need no evidence.
+        objectness: whether there is a column of it; None tells by the table.
+        raw: whether boxes are offsets in grids; None tells by the table.
+    """
+    for name, table in view.floats(3).items():
+        for rows_last in (True, False):
+            rows = table.swapaxes(1, 2) if rows_last else table
+            count, attributes = rows.shape[1:]
+            if attributes < 5 or attributes >= count or count < FEWEST_ROWS:
+                continue
+            if not named and not (_scored(rows, view) and not are_probabilities(rows)):
+                continue
+            places = list(grids(count, view.image))
+            found = None if raw is False else _raw(name, rows, rows_last, places, view, sure=raw is True)
+            if found is None and raw is not True and (named or _decoded(rows[..., :4], view.image, bool(places))):
+                found = _table(name, attributes, rows_last, places, view, objectness)
+            if found is not None:
+                return found
+    return None
+
+
+def _scored(rows: Array, view: View) -> bool:
+    """Return whether all attributes that would be scores lie between 0 and 1."""
+    return within_one(rows[..., 4 : max(_end(view, rows.shape[2]), 5)])
+
+
+def _raw(name: str, rows: Array, rows_last: bool, places: Places, view: View, *, sure: bool) -> Finding | None:
+    strides = next((strides for per_cell, strides in places if per_cell == 1), None)
+    if view.image is None or strides is None or rows.shape[2] < 6 or not (sure or _is_raw(rows)):
+        return None
+    found = Yolox(name, rows_last, True, rows.shape[2] - 5, view.image, strides)
+    return found, f"rows of {name!r} fill grids of strides {_words(strides)} and are not decoded"
+
+
+def _table(
+    name: str, attributes: int, rows_last: bool, places: Places, view: View, objectness: bool | None
+) -> Finding | None:
+    per_cell = places[0][0] if places else 1
+    five = _has_objectness(view, attributes, per_cell, rows_last) if objectness is None else objectness
+    classes = _end(view, attributes) - 4 - five
+    if classes < 1:
+        return None
+    reason = f"{'columns' if rows_last else 'rows'} of {name!r} are a box, {'an objectness and ' * five}"
+    reason += f"{classes} class score{'s' * (classes != 1)}"
+    reason += f", and fill grids of strides {_words(places[0][1])}" if places else ""
+    return Yolo(name, rows_last, five, classes), reason
+
+
+def _decoded(boxes: Array, image: Image, in_grids: bool) -> bool:
+    """Return whether boxes are centers and sizes; of rows that fill grids, sizes above zero in pixels are enough."""
+    pixels = bool(boxes.max() > 2)
+    if in_grids and pixels and (boxes[..., 2:] >= 0).mean() >= 0.99:
+        return True
+    return (in_grids or pixels) and are_centers(boxes, image)
+
+
+def _is_raw(rows: Array) -> bool:
+    """Return whether boxes are offsets and logarithms: sizes below zero, all of them small."""
+    boxes = rows[..., :4]
+    return bool((boxes[..., 2:] < 0).any() and np.quantile(np.abs(boxes), 0.99) < 20)
+
+
+def _end(view: View, attributes: int) -> int:
+    """Return where the attributes that are scores end."""
+    masks = any(value.shape[1] == _PROTOTYPES for value in view.floats(4).values())
+    names = view.class_names()
+    if names is not None and attributes >= 4 + names:
+        return 4 + names + (attributes - 4 - names == 1)
+    return attributes - _PROTOTYPES if masks and attributes > 5 + _PROTOTYPES else attributes
+
+
+def _has_objectness(view: View, attributes: int, per_cell: int, rows_last: bool) -> bool:
+    names = view.class_names()
+    if names is not None:
+        return _end(view, attributes) == 5 + names
+    # Three anchors per cell are YOLO v5 and v7. With one, rows across are v8; rows down may be YOLOX, of COCO's 80.
+    return per_cell == 3 or (not rows_last and attributes == 85)
+
+
+def _words(strides: tuple[int, ...]) -> str:
+    return ", ".join(map(str, strides))

@@ -1,0 +1,106 @@
+"""Average precision against labels."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from onnxopt.measure.outputs import Outputs, misfit
+from onnxopt.measure.score import Metric
+from onnxopt.measure.tasks.detection.average_precision import average_precision, records_array
+from onnxopt.measure.tasks.detection.boxes import Detections
+from onnxopt.measure.tasks.detection.evidence import View
+from onnxopt.measure.tasks.detection.layout import Layout
+from onnxopt.measure.tasks.detection.matching import Record, Truth, record_of
+from onnxopt.measure.tasks.detection.recognition import LAYOUTS, find, named
+from onnxopt.measure.tasks.task import ModelFacts
+from onnxopt.samples.boxes import ImageBoxes
+
+Array = np.ndarray
+LEAST_SCORE = 0.001
+"""Score from which boxes count against labels: nearly the whole curve of precision over recall, as is usual."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How one model's outputs are read.
+
+    Attributes:
+        layout: of the outputs.
+        pixels: whether boxes are in pixels of the input, not in shares of it.
+    """
+
+    layout: Layout
+    pixels: bool
+
+
+@dataclass(frozen=True)
+class AveragePrecision(Metric):
+    """COCO's average precision, the mean over classes.
+
+    Attributes:
+        name: `ap` for the mean over the overlaps 0.5 to 0.95, `ap50` for 0.5 alone.
+        output: not used: a layout names its outputs.
+        label_offset: subtracted from a model's class before comparing: 1 where its class 0 means background.
+        nms_iou: of the suppression.
+        decode: layout by name; None finds it.
+        reading: of the baseline's outputs; None until they were seen.
+    """
+
+    name: str
+    output: str | None = None
+    label_offset: int = 0
+    nms_iou: float = 0.45
+    decode: str | None = None
+    reading: Reading | None = None
+    unit: ClassVar[str] = "share"
+    bounded: ClassVar[bool] = True
+    undefined: ClassVar[str] = "No image has a labelled box: give images of objects."
+
+    def prepared(self, outputs: Outputs, labels: Array) -> "AveragePrecision":
+        """Return the metric that reads outputs as these are read.
+
+        Raises:
+            UsageError: ONX102 no layout has the name in `decode`.
+            DataError: ONX209 labels are no boxes, or the outputs have no known layout.
+        """
+        if self.reading is not None:
+            return self
+        truth = _boxes(labels, self.name)
+        view = View.of(outputs, truth[0].size, ModelFacts())
+        found = find(view) if self.decode is None else named(view, self.decode)
+        if found is None:
+            hint = f"Name the layout with --decode: {', '.join(LAYOUTS)}."
+            raise misfit("the outputs have no known layout of boxes", hint, where=self.name)
+        everywhere = [boxes for boxes, _, _ in found[0].images(outputs, len(truth)) if boxes.size]
+        pixels = bool(everywhere) and bool(np.nanmax(np.abs(np.concatenate(everywhere))) > 2)
+        return replace(self, reading=Reading(found[0], pixels))
+
+    def rows(self, outputs: Outputs, labels: Array) -> Array:
+        """Return `(n, 1)` objects, the record of each image; raises like `prepared` and the layout."""
+        truth = _boxes(labels, self.name)
+        reading = self.reading or self.prepared(outputs, labels).reading
+        if reading is None:
+            raise AssertionError("a prepared metric knows how outputs are read")
+        found = reading.layout.detections(outputs, len(truth), least=LEAST_SCORE, iou=self.nms_iou)
+        pairs = zip(found, truth, strict=True)
+        return records_array([self._record(one, there, reading.pixels) for one, there in pairs])
+
+    def _record(self, found: Detections, there: ImageBoxes, pixels: bool) -> Record:
+        height, width = there.size if pixels else (1, 1)
+        scaled = Detections(
+            found.boxes / [width, height, width, height], found.scores, found.classes - self.label_offset
+        )
+        return record_of(scaled, Truth(there.boxes, there.classes, there.ignored, there.crowd))
+
+    def values(self, rows: Array, counts: Array) -> Array:
+        """Return the average precision of resampled images."""
+        return average_precision(rows[:, 0], counts, slice(None) if self.name == "ap" else slice(0, 1))
+
+
+def _boxes(labels: Array, name: str) -> list[ImageBoxes]:
+    found = [label for label in labels if isinstance(label, ImageBoxes)]
+    if not len(labels) or len(found) != len(labels):
+        hint = "Give boxes with --labels: COCO JSON, or a folder of YOLO .txt or Pascal VOC .xml files."
+        raise misfit("the labels are no boxes", hint, where=name)
+    return found

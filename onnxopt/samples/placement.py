@@ -1,0 +1,50 @@
+"""Where an image lies in the input of a model, for its pixels and for boxes in it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxopt.samples.options import ReadOptions
+
+Size = tuple[int, int]
+"""Height and width in pixels."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How an image is scaled and moved.
+
+    Attributes:
+        scaled: height and width it is scaled to.
+        offset: rows and columns it is moved down and right by; below zero where its edge is cut off.
+        size: height and width of the input.
+    """
+
+    scaled: Size
+    offset: tuple[int, int]
+    size: Size
+
+    @classmethod
+    def of(cls, image: Size, size: Size | None, options: ReadOptions) -> "Placement":
+        """Return where an image of height and width `image` lies in an input of `size`; None keeps its own."""
+        if size is None:
+            return cls(image, (0, 0), image)
+        if options.resize == "squash":
+            return cls(size, (0, 0), size)
+        shares = [own / given for own, given in zip(size, image, strict=True)]
+        if options.resize == "letterbox":
+            scale = min(shares)
+        else:
+            scale = options.shortest_side / min(image) if options.shortest_side else 1.0
+            scale = max(scale, *shares)
+        scaled = image if scale == 1.0 else (max(round(image[0] * scale), 1), max(round(image[1] * scale), 1))
+        if options.resize == "letterbox":
+            scaled = (min(scaled[0], size[0]), min(scaled[1], size[1]))
+            return cls(scaled, ((size[0] - scaled[0]) // 2, (size[1] - scaled[1]) // 2), size)
+        return cls(scaled, (-((scaled[0] - size[0]) // 2), -((scaled[1] - size[1]) // 2)), size)
+
+    def boxes(self, shares: np.ndarray) -> np.ndarray:
+        """Return boxes `(k, 4)`, given in shares of the image, in shares of the input; they may reach beyond it."""
+        scale = np.array([self.scaled[1], self.scaled[0]] * 2, dtype=np.float64)
+        offset = np.array([self.offset[1], self.offset[0]] * 2, dtype=np.float64)
+        return np.asarray((shares * scale + offset) / np.array([self.size[1], self.size[0]] * 2))
