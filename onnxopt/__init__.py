@@ -11,7 +11,10 @@ Names load on first use, so that importing the package costs nothing.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from onnxopt.child import disable_telemetry
 from onnxopt.errors import OnnxoptError as OnnxoptError
+
+disable_telemetry()
 
 if TYPE_CHECKING:
     from onnxopt import catalog

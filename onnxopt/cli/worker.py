@@ -1,6 +1,5 @@
 """Command for clusters: worker."""
 
-import os
 import subprocess
 from pathlib import Path
 from typing import Annotated
@@ -30,6 +29,7 @@ def worker(
 ) -> int:
     """Offer this machine to a cluster's scheduler, until Ctrl-C."""
     quieten(shown)
+    from onnxopt.child import child_environment
     from onnxopt.search.cluster import require_scheduler, worker_command
 
     require_scheduler(scheduler)
@@ -38,6 +38,6 @@ def worker(
     command = worker_command(scheduler, bench=bench, tasks=tasks, name=name, tls=tls)
     limits = dict.fromkeys(THREAD_VARIABLES, "1")
     try:
-        return subprocess.run(command, env={**limits, **os.environ}, check=False).returncode
+        return subprocess.run(command, env=child_environment(**limits), check=False).returncode
     except KeyboardInterrupt:
         return 0

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from onnxopt.child import child_environment
 from onnxopt.errors import ModelError, UsageError
 from onnxopt.exporters.converted import Converted, Outputs, Wanted, arrays_of, made_up, read_back
 from onnxopt.exporters.packages import require, versions
@@ -90,7 +91,7 @@ def _tf2onnx(source: Sequence[str], wanted: Wanted) -> ir.Model:
         path = Path(folder) / "model.onnx"
         opset = [] if wanted.opset is None else ["--opset", str(wanted.opset)]
         command = [sys.executable, "-m", "tf2onnx.convert", *source, "--output", str(path), *opset]
-        done = subprocess.run(command, capture_output=True, check=False, text=True)
+        done = subprocess.run(command, capture_output=True, check=False, text=True, env=child_environment())
         if done.returncode or not path.is_file():
             lines = [line for line in done.stderr.splitlines() if line.strip()]
             raise ModelError(

@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from onnxopt.child import telemetry
 from onnxopt.measure.emulation import emulator
 from onnxopt.measure.session import Runtime
 
@@ -30,6 +31,7 @@ def environment(runtime: Runtime | None = None) -> dict[str, Any]:
         "os": platform.platform(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
+        "telemetry": telemetry(),
     }
     if runtime is not None:
         facts["provider"] = runtime.provider

@@ -1,7 +1,6 @@
 """Peak memory of a model."""
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
+from onnxopt.child import child_environment
 from onnxopt.measure.providers import provider_name
 from onnxopt.measure.session import OPTIMIZATIONS, Loadable, Runtime
 from onnxopt.model_file import materialize
@@ -57,7 +57,7 @@ def _probe(source: bytes | str | Path, feeds: Feeds, runtime: Runtime, provider:
             text=True,
             timeout=TIMEOUT_S,
             check=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            env=child_environment(),
         )
     grown = json.loads(done.stdout)
     return None if grown is None else int(grown)

@@ -51,6 +51,7 @@ def examine() -> tuple[Document, bool]:
             ("target", f"{target.name} (INT8: {target.activation_type} activations, {target.weight_type} weights)"),
             ("emulation", f"{emulated}: latency means nothing here" if emulated else "none"),
             ("providers", ", ".join(providers)),
+            ("telemetry", f"{about['telemetry']} (ONNX Runtime's own)"),
             ("extras present", ", ".join(n for n, ok in extras.items() if ok) or "none"),
             ("extras absent", _absent(extras)),
             *((f"writable {folder}", "yes" if ok else "no") for folder, ok in writable.items()),

@@ -223,6 +223,8 @@ class EnvironmentRecord(Part):
     os: str
     python: str
     versions: dict[str, str | None]
+    telemetry: str | None = None
+    """Whether the runtime's own telemetry was off."""
 
 
 class FileRecord(Part):

@@ -10,6 +10,7 @@ from concurrent.futures import Executor, Future
 from multiprocessing.connection import Connection
 from typing import Any, ParamSpec, TypeVar
 
+from onnxopt.child import safe_start
 from onnxopt.errors import NativeError, OnnxoptError, first_line
 
 P = ParamSpec("P")
@@ -83,7 +84,8 @@ class Isolated(Executor):
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe(duplex=False)
         process = context.Process(target=_work, args=(theirs, self.memory_bytes, fn, args, kwargs), daemon=True)
-        process.start()
+        with safe_start():
+            process.start()
         theirs.close()
         try:
             self._wait(ours, given_up)

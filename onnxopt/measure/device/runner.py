@@ -8,12 +8,16 @@ Needs onnxruntime and numpy, nothing else. Writes result.json and outputs.npz be
 import argparse
 import hashlib
 import json
+import os
 import platform
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it counts only before the library is loaded
+
 import onnxruntime
 
 from onnxopt.measure.emulation import emulator

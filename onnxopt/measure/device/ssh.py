@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from onnxopt.child import TELEMETRY
 from onnxopt.errors import NativeError, UsageError, first_line
 from onnxopt.measure.device.kit import OUTPUTS, RESULT, RUNNER
 
@@ -85,7 +86,7 @@ class Board:
 
     def command(self, program: str) -> list[str]:
         """Return the ssh command that runs a Python program there."""
-        remote = f"{shlex.quote(self.python)} -c {shlex.quote(program)}"
+        remote = f"{TELEMETRY}=1 PYTHONSAFEPATH=1 {shlex.quote(self.python)} -c {shlex.quote(program)}"
         port = ["-p", str(self.port)] if self.port else []
         options = [word for option in ("BatchMode=yes", *self.options) for word in ("-o", option)]
         return ["ssh", *options, *port, "-T", "-C", "--", self.host, remote]
