@@ -69,7 +69,7 @@ def open_samples(
             given = read_labels(labels, signature)
         if given is None and source.labels is not None and source.labels.dtype.kind in "OSU":
             given = class_labels(source.labels, signature)
-        if options.label_offset:
+        if options.label_offset and not (isinstance(labels, str | Path) and is_box_labels(labels)):
             given = _shifted(source.labels if given is None else given, options.label_offset, source.name)
         samples = fit(source, signature, labels=given, batch_size=batch_size)
         if limit is None or limit >= len(samples):

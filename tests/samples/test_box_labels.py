@@ -128,6 +128,11 @@ def test_a_letterbox_is_filled_with_its_pad(tmp_path: Path) -> None:
     assert (pixels[:, 10] == 0).all()
 
 
+def test_the_label_offset_is_added_to_the_classes(tmp_path: Path) -> None:
+    first, _ = read(write_images(tmp_path / "images"), coco(tmp_path), label_offset=1)
+    assert first.classes.tolist() == [2, 1]
+
+
 def test_arrays_take_boxes_in_the_order_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "x.npz"
     np.savez(path, x=np.zeros((2, 3, 40, 40), np.float32))

@@ -45,7 +45,7 @@ def read_boxes(labels: str | Path, source: Source | Samples, options: ReadOption
         raise DataError("ONX206", "labels and samples differ in number", where=str(path), why=why, hint=hint)
     boxes = np.empty(len(found), dtype=object)
     for index, annotation in enumerate(found):
-        boxes[index] = _placed(annotation, _placement(source, index, options))
+        boxes[index] = _placed(annotation, _placement(source, index, options), options.label_offset)
     return boxes
 
 
@@ -117,10 +117,12 @@ def _image_size(path: Path) -> Size:
         return image.height, image.width
 
 
-def _placed(found: Annotation, place: Placement) -> ImageBoxes:
+def _placed(found: Annotation, place: Placement, offset: int) -> ImageBoxes:
     whole = place.boxes(found.boxes)
     seen = np.clip(whole, 0, 1)
     area, left = ((b[:, 2:] - b[:, :2]).prod(axis=1) for b in (whole, seen))
     kept = left > 0
     cut = left < IN_VIEW * area
-    return ImageBoxes(seen[kept], found.classes[kept], (found.ignored | cut)[kept], found.crowd[kept], place.size)
+    return ImageBoxes(
+        seen[kept], found.classes[kept] + offset, (found.ignored | cut)[kept], found.crowd[kept], place.size
+    )
