@@ -64,7 +64,8 @@ def _numbers(option: str, text: str, kind: Callable[[str], Any]) -> tuple[Any, .
         ) from error
 
 
-def _entry(text: str) -> tuple[str, str]:
+def session_entry(text: str) -> tuple[str, str]:
+    """Return a session option and its value; raises ONX101."""
     key, separator, value = text.partition("=")
     if not (key and separator and value):
         raise UsageError(
@@ -157,7 +158,7 @@ class Running:
             provider=self.ep,
             threads=self.threads,
             optimization=self.optimization_level.value,
-            options=tuple(map(_entry, self.session_option or ())),
+            options=tuple(map(session_entry, self.session_option or ())),
         )
 
 

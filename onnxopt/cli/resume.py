@@ -1,14 +1,13 @@
 """Go on with a search: resume."""
 
-import shlex
-from contextlib import chdir
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from onnxopt.cli.options import Shown
+from onnxopt.cli.options import Shown, session_entry
 from onnxopt.cli.output import quieten
+from onnxopt.cli.search import search
 from onnxopt.errors import UsageError
 
 
@@ -18,29 +17,48 @@ def resume(
     time_limit: Annotated[
         float | None, typer.Option("--time-limit", metavar="SECONDS", help="Of what is left, instead of the first one.")
     ] = None,
+    metric: Annotated[
+        str | None, typer.Option("--metric", help="file.py:function, as it was: a folder is not believed about code.")
+    ] = None,
+    cluster: Annotated[
+        str | None, typer.Option("--cluster", metavar="tcp://HOST:PORT", help="The scheduler, if there was one.")
+    ] = None,
+    bench: Annotated[str | None, typer.Option("--bench", help="With --cluster, as it was.")] = None,
+    tls: Annotated[
+        tuple[str, str, str] | None, typer.Option("--tls", metavar="CA CERT KEY", help="With --cluster, as it was.")
+    ] = None,
+    session_option: Annotated[
+        list[str] | None, typer.Option("--session-option", metavar="KEY=VALUE", help="As it was; repeat it.")
+    ] = None,
+    model: Annotated[Path | None, typer.Option("--model", help="The model, if it was in memory or has moved.")] = None,
+    data: Annotated[str | None, typer.Option("--data", "-d", help="The samples, likewise.")] = None,
+    labels: Annotated[str | None, typer.Option("--labels", help="The labels, likewise.")] = None,
+    calibration: Annotated[str | None, typer.Option("--calibration", help="Calibration samples, likewise.")] = None,
     shown: Shown,
 ) -> int:
     """Go on with an interrupted search, with the options it was begun with; what was measured is kept."""
     quieten(shown)
-    from onnxopt.cli.entry import main
     from onnxopt.report.runs import read_run
 
-    place, words = _begun_with(run, read_run(run).command)
-    words += ["--out", str(run.resolve()), "--resume", "--format", shown.format.value]
-    words += ["--time-limit", str(time_limit)] if time_limit is not None else []
-    with chdir(place):
-        return main(words)
-
-
-def _begun_with(run: Path, command: str | None) -> tuple[Path, list[str]]:
-    """Return the folder a search was begun in, and the words after `onnxopt`."""
-    words = shlex.split(command or "")
-    if words[:1] != ["cd"] or words[2:5] != ["&&", "onnxopt", "optimize"] or not Path(words[1]).is_dir():
+    options = read_run(run).options
+    if options is None or not run.is_dir():
         raise UsageError(
             "ONX110",
             "there is no search to resume",
             where=str(run),
-            why="it was not begun with: onnxopt optimize",
-            hint="From Python: onnxopt.optimize(..., resume=True) with the arguments it was begun with.",
+            why="it is no folder of a search that keeps its options",
+            hint="Give the options it was begun with: onnxopt optimize MODEL --data DATA --out FOLDER --resume.",
         )
-    return Path(words[1]), words[4:]
+    given = {
+        "model": model,
+        "data": data,
+        "labels": labels,
+        "calibration": calibration,
+        "metric": metric,
+        "cluster": cluster,
+        "bench": bench,
+        "tls": tls,
+        "time_limit_s": time_limit,
+        "session_options": tuple(map(session_entry, session_option or ())),
+    }
+    return search({**options.arguments(run, given), "resume": True}, run.resolve(), shown)

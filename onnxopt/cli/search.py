@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -162,10 +163,14 @@ def optimize(
 
         emit(plan_document(model, data, out, overwrite, asked), shown)
         return ExitCode.OK
-    return _search(model, data, out, {**asked, "overwrite": overwrite, "resume": resume}, shown)
+    command = f"cd {shlex.quote(str(Path.cwd()))} && {shlex.join(['onnxopt', *sys.argv[1:]])}"
+    return search(
+        {**asked, "model": model, "data": data, "overwrite": overwrite, "resume": resume}, out, shown, command
+    )
 
 
-def _search(model: Path, data: str, out: Path, asked: dict[str, Any], shown: Shown) -> int:
+def search(asked: Mapping[str, Any], out: Path, shown: Shown, command: str | None = None) -> int:
+    """Run a search with the arguments of `onnxopt.optimize` and show how it goes and ends."""
     from onnxopt.cli.progress import Bar, SearchBar
     from onnxopt.report.run_folder import optimize as find_best
     from onnxopt.report.summary import summary
@@ -176,10 +181,9 @@ def _search(model: Path, data: str, out: Path, asked: dict[str, Any], shown: Sho
 
     bar = Bar(shown)
     observer = SearchBar(bar, say)
-    command = f"cd {shlex.quote(str(Path.cwd()))} && {shlex.join(['onnxopt', *sys.argv[1:]])}"
     try:
         with bar:
-            run = find_best(model, data, out=out, observer=observer, command=command, **asked)
+            run = find_best(**asked, out=out, observer=observer, command=command)
     except KeyboardInterrupt:
         kept = (
             f"what was found so far is in {out}; to go on: onnxopt resume {shlex.quote(str(out))}"

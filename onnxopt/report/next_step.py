@@ -12,9 +12,9 @@ def next_step(run: RunRecord, folder: Path) -> str:
     if run.status == "won":
         return f"deploy {folder / 'best.onnx'}; the proof is in {folder / 'report.html'}."
     if run.status != "kept-original":
-        return f"{_go_on(run, folder)}."
+        return f"{_go_on(folder)}."
     if not run.trials:
-        return f"{_go_on(run, folder)}, with more time."
+        return f"{_go_on(folder)}, with more time."
     verdicts = {trial.verdict for trial in run.trials}
     lost_too_much = bool(verdicts & {Verdict.OVER_BUDGET.value, Verdict.UNPROVEN.value})
     if lost_too_much and run.allowed_drop == 0:
@@ -30,7 +30,5 @@ def next_step(run: RunRecord, folder: Path) -> str:
     return f"see {folder / 'report.html'} for what every pass found."
 
 
-def _go_on(run: RunRecord, folder: Path) -> str:
-    if (run.command or "").startswith("cd "):
-        return f"onnxopt resume {shlex.quote(str(folder))}"
-    return "onnxopt.optimize(..., resume=True) with the arguments it was begun with"
+def _go_on(folder: Path) -> str:
+    return f"onnxopt resume {shlex.quote(str(folder))}"

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from onnxopt.report.options import SearchOptions
 from onnxopt.report.part import Number, Part
 from onnxopt.report.record_analysis import AnalysisRecord
 
@@ -282,6 +283,7 @@ class RunRecord(Part):
     fastest: str | None = Field(default=None, description="trial in fastest.onnx, inside the budget but not proved")
     pareto: tuple[str, ...] = Field(default=(), description="trials that none beats at speed, size and score at once")
     analysis: AnalysisRecord | None = Field(default=None, description="what explains the run; null when not measured")
+    options: SearchOptions | None = Field(default=None, description="the arguments, for going on; null in older runs")
 
     @field_validator("confidence")
     @classmethod

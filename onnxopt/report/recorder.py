@@ -16,6 +16,7 @@ from onnxopt.pipeline import Pass
 from onnxopt.report.analysis import analyze
 from onnxopt.report.folder import BEST, FASTEST, SMALLEST, RunFolder
 from onnxopt.report.job import Job
+from onnxopt.report.options import SearchOptions
 from onnxopt.report.provenance import provenance
 from onnxopt.report.record import FileRecord, RecoveredRecord, RunRecord
 from onnxopt.report.recording import (
@@ -46,9 +47,18 @@ class Recorder:
         origin: where model and data came from.
         observer: told everything in turn.
         command: the command line, if there was one.
+        options: what the search was asked, for going on.
     """
 
-    def __init__(self, job: Job, folder: RunFolder, origin: Origin, observer: Observer, command: str | None) -> None:
+    def __init__(
+        self,
+        job: Job,
+        folder: RunFolder,
+        origin: Origin,
+        observer: Observer,
+        command: str | None,
+        options: SearchOptions,
+    ) -> None:
         self.job, self.folder, self.origin, self.observer = job, folder, origin, observer
         self.trials: list[Trial] = []
         self.leader: Trial | None = None
@@ -76,6 +86,7 @@ class Recorder:
             winner=None,
             confidence=None,
             best=(),
+            options=options,
         )
         self.journal = Journal(folder.journal, self._about(), resume=folder.resume)
 

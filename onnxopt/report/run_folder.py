@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
 
@@ -12,6 +13,7 @@ from onnxopt.measure.session import Runtime
 from onnxopt.model_file import Given, given
 from onnxopt.report.folder import BEST, RunFolder
 from onnxopt.report.job import prepare
+from onnxopt.report.options import SearchOptions
 from onnxopt.report.record import RunRecord
 from onnxopt.report.recorder import Recorder
 from onnxopt.report.repro import Origin
@@ -140,41 +142,41 @@ def optimize(
     if path is not None and not path.exists():
         raise FileError("ONX501", "the model file does not exist", where=str(path), hint="Check the path.")
     folder = RunFolder(Path(out), overwrite, resume)
+    asked: dict[str, Any] = {
+        "labels": labels,
+        "calibration": calibration,
+        "metric": metric,
+        "output": output,
+        "threshold": threshold,
+        "max_drop": max_drop,
+        "goal": goal,
+        "confidence": confidence,
+        "target": target,
+        "runtime": runtime,
+        "batch_size": batch_size,
+        "latency_s": latency_s,
+        "prune": prune,
+        "train": train,
+        "time_limit_s": time_limit_s,
+        "trial_timeout_s": trial_timeout_s,
+        "memory_limit": memory_limit,
+        "cluster": cluster,
+        "bench": bench,
+        "tls": tls,
+        "target_latency": target_latency,
+        "target_size": target_size,
+        "strategy": strategy,
+        "protect": protect,
+        "limit": limit,
+        "read": read,
+        "seed": seed,
+    }
     try:
         folder.refuse(path, (data, labels, calibration))
-        job = prepare(
-            model,
-            data,
-            labels=labels,
-            calibration=calibration,
-            metric=metric,
-            output=output,
-            threshold=threshold,
-            max_drop=max_drop,
-            goal=goal,
-            confidence=confidence,
-            target=target,
-            runtime=runtime,
-            batch_size=batch_size,
-            latency_s=latency_s,
-            prune=prune,
-            train=train,
-            time_limit_s=time_limit_s,
-            trial_timeout_s=trial_timeout_s,
-            memory_limit=memory_limit,
-            cluster=cluster,
-            bench=bench,
-            tls=tls,
-            target_latency=target_latency,
-            target_size=target_size,
-            strategy=strategy,
-            protect=protect,
-            limit=limit,
-            read=read,
-            seed=seed,
-        )
+        job = prepare(model, data, **asked)
         origin = Origin(path, data, calibration, read or ReadOptions(), limit, job.settings.target, seed)
-        recorder = Recorder(job, folder, origin, observer or Silent(), command)
+        options = SearchOptions.of({"model": model, "data": data, **asked})
+        recorder = Recorder(job, folder, origin, observer or Silent(), command, options)
         return Run(folder.path, *recorder.run())
     finally:
         folder.release()

@@ -1,12 +1,15 @@
+import inspect
 import json
 import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from onnxopt.measure.latency import Latency
 from onnxopt.measure.statistics import Interval
+from onnxopt.report.options import SearchOptions
 from onnxopt.search import optimize, runner
 from onnxopt.search.runner import Here
 from onnxopt.search.strategies import first_candidates
@@ -70,15 +73,65 @@ def test_what_cannot_be_resumed(cli, tmp_path):
     assert ended.err.count("\n") == 1
 
 
-def test_a_search_that_was_begun_from_python_says_how(cli, mlp, tmp_path, scored):
+def test_a_search_that_was_begun_from_python_goes_on_too(cli, mlp, tmp_path, monkeypatch, scored):
     import onnxopt
 
+    monkeypatch.chdir(mlp.parent)
     with pytest.raises(KeyboardInterrupt):
-        onnxopt.optimize(mlp, "digits", limit=80, out=tmp_path / "run")
+        onnxopt.optimize(mlp.name, "digits", limit=80, out=tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    ended = cli("resume", tmp_path / "run", "-q")
+    assert ended.code in (0, 1), ended.err
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] in ("won", "kept-original")
+
+
+def test_arguments_in_memory_are_given_again(cli, mlp, tmp_path, scored):
+    import onnxopt
+
+    x = np.random.default_rng(0).random((80, 64), np.float32)
+    with pytest.raises(KeyboardInterrupt):
+        onnxopt.optimize(mlp, x, out=tmp_path / "run")
     ended = cli("resume", tmp_path / "run")
-    assert ended.code == 2
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
     assert "ONX110" in ended.err
-    assert "resume=True" in ended.err
+    assert "--data ..." in ended.err
+    np.save(tmp_path / "x.npy", x)
+    ended = cli("resume", tmp_path / "run", "--data", tmp_path / "x.npy")
+    assert "ONX110: the search in this folder is another one" in ended.err or ended.code in (0, 1)
+
+
+@pytest.mark.parametrize("planted", ["metric", "again", "command"])
+def test_nothing_that_a_folder_names_is_imported(cli, mlp, tmp_path, scored, planted):
+    evil = tmp_path / "evil.py"
+    evil.write_text(f"open({str(tmp_path / 'canary')!r}, 'w').close()\ndef f(outputs, labels): return 1.0\n")
+    run = tmp_path / "run"
+    assert cli("optimize", mlp, "--data", "digits", "--limit", "80", "--out", run).code == 130
+    record = json.loads((run / "run.json").read_text())
+    if planted == "command":
+        record["command"] = f"cd {tmp_path} && onnxopt optimize {mlp} --data digits --metric {evil}:f"
+        record["options"] = None
+    elif planted == "metric":
+        record["options"]["metric"] = f"{evil}:f"
+    else:
+        record["options"]["again"] = ["metric"]
+    (run / "run.json").write_text(json.dumps(record))
+    ended = cli("resume", run)
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+    assert ended.err.startswith("ONX110")
+    assert not (tmp_path / "canary").exists()
+    if planted != "command":
+        assert "--metric ..." in ended.err
+        cli("resume", run, "--metric", f"{evil}:f")
+        assert (tmp_path / "canary").exists()
+
+
+def test_every_argument_of_a_search_is_kept_or_given_again():
+    import onnxopt
+
+    asked = set(inspect.signature(onnxopt.optimize).parameters)
+    kept = set(SearchOptions.model_fields) - {"version", "again", "in_memory", "provider", "threads", "optimization"}
+    again = {"cluster", "bench", "tls", "runtime"}
+    assert asked - {"out", "overwrite", "resume", "observer", "command"} == kept | again
 
 
 def test_who_ends_the_process_leaves_as_much_as_ctrl_c(tmp_path, mlp):
