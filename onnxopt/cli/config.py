@@ -7,7 +7,6 @@ data = "digits"
 max-drop = "1pp"
 """
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import typer
 
 from onnxopt.errors import UsageError, nearest
+from onnxopt.files import read_toml
 
 
 def read_config(context: typer.Context, path: Path | None) -> Path | None:
@@ -48,8 +48,8 @@ def read_config(context: typer.Context, path: Path | None) -> Path | None:
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return read_toml(path)
+    except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise UsageError(
             "ONX105", "the configuration file cannot be read", where=str(path), why=why, hint="It must be TOML."

@@ -8,11 +8,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-
 from onnxopt.errors import DataError, FileError, UsageError, first_line
 from onnxopt.exporters.converted import Converted, Wanted
 from onnxopt.exporters.packages import require
+from onnxopt.samples.archive import read_archive
 
 FRAMEWORKS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
@@ -97,9 +96,8 @@ def read_inputs(path: Path) -> Any:
         DataError: ONX201 it is no such file.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+        arrays = read_archive(path)
+    except (DataError, FileError) as error:
         hint = "Write one with numpy.savez(path, name=array)."
         raise DataError("ONX201", "the example inputs cannot be read", where=str(path), hint=hint) from error
     return tuple(arrays.values()) if all(name.startswith("arr_") for name in arrays) else arrays

@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from onnxopt.errors import FileError
+from onnxopt.files import read_json
 from onnxopt.model_file import atomic_write_text
 
 T = TypeVar("T")
+
+MOST_ENTRIES = 20_000
+"""Of one file; the oldest are forgotten."""
 
 
 class Remembered(Generic[T]):
@@ -39,10 +43,11 @@ class Remembered(Generic[T]):
         if self._path is None:
             return
         # Others may have measured something else meanwhile; whoever is last keeps both.
-        kept = {**self._read(), **self._known}
+        older = {key: value for key, value in {**self._read(), **self._known}.items() if key not in found}
+        self._known = dict([*older.items(), *found.items()][-MOST_ENTRIES:])
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            atomic_write_text(self._path, json.dumps(kept, indent=0, sort_keys=True), overwrite=True)
+            atomic_write_text(self._path, json.dumps(self._known, indent=0), overwrite=True)
         except (FileError, OSError):
             self._path = None
 
@@ -50,7 +55,7 @@ class Remembered(Generic[T]):
         if self._path is None:
             return {}
         try:
-            found = json.loads(self._path.read_text())
+            found = read_json(self._path)
         except (OSError, ValueError):
             return {}
         return {key: value for key, value in found.items() if self._fits(value)} if isinstance(found, dict) else {}

@@ -7,6 +7,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from onnxopt.errors import DataError, FileError, first_line
+from onnxopt.files import read_bytes
 
 
 def read_tensor_file(path: Path) -> np.ndarray:
@@ -19,7 +20,7 @@ def read_tensor_file(path: Path) -> np.ndarray:
     if not path.exists():
         raise FileError("ONX501", "the tensor file does not exist", where=str(path), hint="Check the path.")
     try:
-        tensor = onnx.TensorProto.FromString(path.read_bytes())
+        tensor = onnx.TensorProto.FromString(read_bytes(path))
     except OSError as error:
         raise FileError("ONX505", "the tensor file cannot be read", where=str(path), why=first_line(error)) from error
     except DecodeError as error:

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from onnxopt import model_file
 from onnxopt.catalog import format_passes
 from onnxopt.errors import FileError
+from onnxopt.files import read_bytes
 from onnxopt.model_file.save import external_files
 from onnxopt.pipeline import Pass
 from onnxopt.report.golden import golden_bytes, record_golden
@@ -54,7 +55,7 @@ class RunFolder:
     def command(self) -> str | None:
         """The command line of the search that goes on; None where there is none."""
         with suppress(OSError, ValueError):
-            return RunRecord.model_validate_json((self.path / RECORD).read_bytes()).command
+            return RunRecord.model_validate_json(read_bytes(self.path / RECORD)).command
         return None
 
     def refuse(self, model: Path | None, read: Iterable[object] = ()) -> None:

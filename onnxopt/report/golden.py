@@ -4,14 +4,14 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import onnx_ir as ir
 
-from onnxopt.errors import FileError, OnnxoptError, first_line
+from onnxopt.errors import DataError, FileError, OnnxoptError, first_line
 from onnxopt.measure.session import OPTIMIZATIONS, Runtime, Session
 from onnxopt.samples import Samples
+from onnxopt.samples.archive import read_archive
 
 MOST_SAMPLES, MOST_BYTES = 4, 1_000_000
 
@@ -71,16 +71,17 @@ def read_golden(path: Path) -> Golden:
     """
     runs: dict[int, tuple[dict[str, np.ndarray], dict[str, np.ndarray]]] = {}
     try:
-        with np.load(path, allow_pickle=False) as file:
-            optimization, note = str(file["optimization"]), str(file["note"])
-            for key in file.files:
-                number, _, rest = key.partition("/")
-                kind, _, name = rest.partition("/")
-                if kind in ("in", "out"):
-                    pair = runs.setdefault(int(number), ({}, {}))
-                    array = file[key]
-                    pair[kind == "out"][name] = array.astype(object) if array.dtype.kind == "U" else array
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        file = read_archive(path)
+        optimization, note = str(file["optimization"]), str(file["note"])
+        for key, array in file.items():
+            number, _, rest = key.partition("/")
+            kind, _, name = rest.partition("/")
+            if kind in ("in", "out"):
+                pair = runs.setdefault(int(number), ({}, {}))
+                pair[kind == "out"][name] = array.astype(object) if array.dtype.kind == "U" else array
+    except DataError as error:
+        raise FileError("ONX505", "no readable golden outputs", where=str(path), why=error.why or error.what) from error
+    except (ValueError, KeyError) as error:
         raise FileError("ONX505", "no readable golden outputs", where=str(path), why=first_line(error)) from error
     if optimization not in OPTIMIZATIONS:
         raise FileError("ONX505", "no readable golden outputs", where=str(path), why=f"optimization {optimization!r}")

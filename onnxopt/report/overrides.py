@@ -7,11 +7,11 @@ It is also a configuration file of `quantize`.
 """
 
 import json
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
 from onnxopt.errors import UsageError
+from onnxopt.files import read_toml
 
 
 def overrides_text(reasons: Mapping[str, str]) -> str:
@@ -28,8 +28,8 @@ def read_overrides(path: Path) -> tuple[str, ...]:
         UsageError: ONX105 the file cannot be read, or has another form.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        content = read_toml(path)
+    except (OSError, ValueError) as error:
         raise _refusal(path, getattr(error, "strerror", None) or str(error)) from error
     table = content.get("quantize")
     names = table.get("exclude") if isinstance(table, dict) else None

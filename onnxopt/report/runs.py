@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from onnxopt import model_file
 from onnxopt.errors import FileError, first_line
+from onnxopt.files import read_bytes
 from onnxopt.report import units
 from onnxopt.report.document import Column, Document, Table, Text
 from onnxopt.report.folder import PAGE, RECORD
@@ -29,7 +30,7 @@ def read_run(folder: Path) -> RunRecord:
         hint = "Give the folder that `onnxopt optimize --out` wrote."
         raise FileError("ONX501", "there is no run", where=str(path), hint=hint)
     try:
-        return RunRecord.model_validate_json(path.read_bytes())
+        return RunRecord.model_validate_json(read_bytes(path))
     except OSError as error:
         raise FileError("ONX505", "the record cannot be read", where=str(path), why=error.strerror or "") from error
     except ValidationError as error:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from onnxopt import model_file
-from onnxopt.errors import FileError, ModelError, NativeError
+from onnxopt.errors import FileError, ModelError, NativeError, first_line
+from onnxopt.files import read_text
 from onnxopt.measure.session import Runtime, Session
 from onnxopt.report.document import Column, Document, Table, Text
 from onnxopt.report.folder import BEST, GOLDEN, MANIFEST, RECORD
@@ -86,9 +87,9 @@ def _manifest(folder: Path) -> dict[str, str]:
             why, hint = "the search has not ended", f"Go on with: onnxopt resume {shlex.quote(str(folder))}"
         raise FileError("ONX501", "there is no manifest", where=str(path), why=why, hint=hint)
     try:
-        matches = [(line, _LINE.fullmatch(line)) for line in path.read_text().splitlines()]
+        matches = [(line, _LINE.fullmatch(line)) for line in read_text(path).splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise FileError("ONX505", "the manifest cannot be read", where=str(path), why=str(error)) from error
+        raise FileError("ONX505", "the manifest cannot be read", where=str(path), why=first_line(error)) from error
     broken = next((line for line, match in matches if match is None), None)
     if broken is not None or not matches:
         why = "it is empty" if broken is None else f"{broken[:80]!r} is no checksum with a name"
@@ -101,6 +102,8 @@ def _check_file(folder: Path, name: str, digest: str) -> Checked:
     if place.is_absolute() or ".." in place.parts:
         return Checked(name, False, "lies outside the folder")
     file = folder / place
+    if file.resolve() != folder.resolve() / place:
+        return Checked(name, False, "is a link, which is not followed")
     if not file.is_file():
         return Checked(name, False, "missing")
     try:

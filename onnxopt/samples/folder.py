@@ -12,7 +12,7 @@ from onnxopt.model_file import Signature
 from onnxopt.model_file.tensor_file import read_tensor_file
 from onnxopt.samples.archive import read_archive, read_array
 from onnxopt.samples.core import Source
-from onnxopt.samples.images import LABEL_FILE, is_image, open_images
+from onnxopt.samples.images import LABEL_FILE, is_image, open_images, refuse_elsewhere
 from onnxopt.samples.options import ReadOptions
 from onnxopt.samples.stream import open_stream
 
@@ -26,9 +26,11 @@ def open_folder(folder: Path, signature: Signature, options: ReadOptions, limit:
     """
     tests = [folder] if (folder / "input_0.pb").is_file() else sorted(folder.glob("test_data_set_*"), key=_number)
     if tests:
+        refuse_elsewhere(folder, [file for test in tests for file in test.glob("input_*.pb")])
         return OnnxRuns.of(folder, tests, signature)
     archives = sorted(folder.glob("*.npz")) + sorted(folder.glob("*.npy"))
     if archives:
+        refuse_elsewhere(folder, archives)
         return open_stream(str(folder), _items(archives), signature, options.memory_mb << 20, limit)
     if (folder / LABEL_FILE).is_file() or any(is_image(file) for file in folder.rglob("*")):
         return open_images(folder, signature, options)

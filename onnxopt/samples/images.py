@@ -1,6 +1,6 @@
 """Folders of images, decoded one at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,7 +71,26 @@ def open_images(folder: Path, signature: Signature, options: ReadOptions) -> Ima
             )
         files = loose or [file for file, _ in pairs]
         labels = np.array([index for _, index in pairs]) if pairs else None
+    refuse_elsewhere(folder, files)
     return Images(str(folder), files, labels, target, options)
+
+
+def refuse_elsewhere(folder: Path, files: Iterable[Path]) -> None:
+    """Refuse files that lie outside the folder that was named, by a name or by a link.
+
+    Raises:
+        DataError: ONX201.
+    """
+    root = folder.resolve()
+    for file in files:
+        if not file.resolve().is_relative_to(root):
+            raise DataError(
+                "ONX201",
+                "a file lies outside the folder",
+                where=str(file),
+                why=f"what is read lies in {folder}",
+                hint="Copy it into the folder; names and links that lead out of it are not followed.",
+            )
 
 
 def _listed(folder: Path, signature: Signature) -> tuple[list[Path], np.ndarray]:
@@ -85,6 +104,7 @@ def _listed(folder: Path, signature: Signature) -> tuple[list[Path], np.ndarray]
             why=f"columns: {', '.join(table)}",
         )
     files = [folder / str(name) for name in table["file"]]
+    refuse_elsewhere(folder, files)
     missing = next((file for file in files if not file.is_file()), None)
     if missing is not None:
         raise DataError("ONX201", "a listed image does not exist", where=str(missing), hint=f"Correct {path}.")

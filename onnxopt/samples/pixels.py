@@ -1,5 +1,8 @@
 """One image file as the array a model wants."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,10 +10,15 @@ from typing import Any
 import numpy as np
 
 from onnxopt.errors import DataError, UsageError, first_line
+from onnxopt.files import open_regular
 from onnxopt.model_file import Signature, TensorSpec
 from onnxopt.samples.optional import require
 from onnxopt.samples.options import Layout, ReadOptions
 from onnxopt.samples.placement import Placement
+
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
+MOST_PIXELS = 178_956_970
+"""Pillow's own limit, at which it suspects a file that unpacks without end."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +86,12 @@ def read_pixels(path: Path, target: ImageInput, options: ReadOptions) -> np.ndar
         DataError: ONX201 it is damaged or no image, ONX204 it has more than 8 bits per channel.
         UsageError: ONX108 pillow is not installed.
     """
-    image_module = require("PIL.Image", "images")
     try:
-        with image_module.open(path) as image:
+        with opened_image(path) as image:
             deep = image.mode[0] in "IF"
             picture = None if deep else _resized(image.convert("L" if target.channels == 1 else "RGB"), target, options)
+    except UsageError:
+        raise
     except Exception as error:  # pillow's decoders raise many types on damaged files
         why, hint = first_line(error), "Replace it or leave it out."
         raise DataError("ONX201", "not a readable image", where=str(path), why=why, hint=hint) from error
@@ -100,6 +109,21 @@ def read_pixels(path: Path, target: ImageInput, options: ReadOptions) -> np.ndar
         scaled = pixels.astype(np.float32) / np.float32(options.divide_by)
         pixels = (scaled - np.array(options.mean, np.float32)) / np.array(options.std, np.float32)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1) if target.layout == "NCHW" else pixels)
+
+
+@contextmanager
+def opened_image(path: Path) -> Iterator[Any]:
+    """Open an image of a format that Pillow decodes itself, and of a bearable size; raises what Pillow raises.
+
+    Others would start programs: PostScript is handed to Ghostscript. Warnings about sizes and metadata are no news.
+    """
+    module = require("PIL.Image", "images")
+    with warnings.catch_warnings(), open_regular(path) as file:
+        warnings.simplefilter("ignore")
+        with module.open(file, formats=FORMATS) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise ValueError(f"{image.width} x {image.height} pixels are more than {MOST_PIXELS}")
+            yield image
 
 
 def _resized(image: Any, target: ImageInput, options: ReadOptions) -> Any:

@@ -1,11 +1,13 @@
 """Tables in text and Parquet files, as columns of cells."""
 
 import csv
+import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from onnxopt.errors import DataError, first_line
+from onnxopt.files import open_regular
 from onnxopt.samples.columns import is_number
 from onnxopt.samples.optional import require
 
@@ -27,7 +29,7 @@ def read_table(path: Path) -> Table:
     try:
         if path.suffix == ".parquet":
             return _read_parquet(path)
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with io.TextIOWrapper(open_regular(path), encoding="utf-8-sig", newline="") as file:
             if path.suffix == ".jsonl":
                 return _read_jsonl(file, path)
             if path.suffix == ".csv":
@@ -80,7 +82,8 @@ def _read_jsonl(lines: Iterable[str], path: Path) -> Table:
 def _read_parquet(path: Path) -> Table:
     parquet = require("pyarrow.parquet", "tables")
     try:
-        columns: Table = parquet.read_table(path).to_pydict()
+        with open_regular(path) as file:
+            columns: Table = parquet.read_table(file).to_pydict()
     except Exception as error:  # pyarrow has its own hierarchy, of which some escape as OSError
         raise _damaged(path, first_line(error)) from error
     return columns

@@ -8,7 +8,7 @@ import numpy as np
 
 from onnxopt.errors import UsageError
 from onnxopt.model_file import Signature
-from onnxopt.samples.tokenizer import Tokenizer, open_vocab
+from onnxopt.samples.tokenizer import Tokenizer, open_vocab, refuse_endless
 
 
 def _roles(signature: Signature) -> dict[str, str]:
@@ -41,7 +41,9 @@ def open_text(
         raise UsageError("ONX109", "text needs a vocabulary", where=name, hint="Name its JSON file (option `vocab`).")
     dims = [spec.shape[1] for spec in signature.inputs if spec.shape is not None and len(spec.shape) == 2]
     length = next((dim for dim in dims if isinstance(dim, int)), None)
-    return Text(name, sentences, labels, open_vocab(Path(vocab), length), _roles(signature), length)
+    tokenizer = open_vocab(Path(vocab), length)
+    refuse_endless(tokenizer, sentences, Path(vocab))
+    return Text(name, sentences, labels, tokenizer, _roles(signature), length)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,13 +2,18 @@
 
 import json
 import re
-from collections.abc import Mapping
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from onnxopt.errors import DataError, UsageError, first_line
+from onnxopt.files import read_json
 from onnxopt.samples.optional import require
+
+USUAL_PATTERN = r"\w+|[^\w\s]"
 
 
 class Tokenizer(Protocol):
@@ -63,6 +68,40 @@ class HuggingFace:
         return list(self.tokenizer.encode(sentence).ids)
 
 
+_CUT = """
+import json, re, sys
+pattern, sentences = json.load(sys.stdin)
+pattern = re.compile(pattern)
+for sentence in sentences:
+    pattern.findall(sentence)
+"""
+PATIENCE_S = 20.0
+"""Time for a vocabulary's own regular expression on all sentences; a million words take about one second."""
+
+
+def refuse_endless(tokenizer: Tokenizer, sentences: Sequence[str], where: Path) -> None:
+    """Try a vocabulary's own regular expression on the sentences in a process that can be ended; here nothing could.
+
+    Raises:
+        DataError: ONX201 it takes practically for ever.
+    """
+    if not isinstance(tokenizer, Vocabulary) or tokenizer.pattern.pattern == USUAL_PATTERN:
+        return
+    lowered = [sentence.lower() if tokenizer.lower else sentence for sentence in sentences]
+    task = json.dumps([tokenizer.pattern.pattern, lowered])
+    limit = PATIENCE_S + sum(map(len, lowered)) / 1e6
+    try:
+        subprocess.run([sys.executable, "-I", "-c", _CUT], input=task, text=True, timeout=limit, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise DataError(
+            "ONX201",
+            "the vocabulary's regular expression takes too long",
+            where=str(where),
+            why=f"{tokenizer.pattern.pattern[:80]!r} was not through with {len(sentences)} sentences in {limit:.0f} s",
+            hint="Repetitions inside repetitions can take exponential time: write it without.",
+        ) from error
+
+
 def open_vocab(path: Path, length: int | None = None) -> Tokenizer:
     """Read a tokenizer.json, or a JSON object with `vocab` (a list of words), `regex`, `lower` and `max_len`.
 
@@ -75,7 +114,7 @@ def open_vocab(path: Path, length: int | None = None) -> Tokenizer:
         UsageError: ONX108 the package `tokenizers` is not installed.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         if isinstance(content.get("model"), dict):
             tokenizer = require("tokenizers", "text").Tokenizer.from_file(str(path))
             padding = content.get("padding") or {}
@@ -85,7 +124,7 @@ def open_vocab(path: Path, length: int | None = None) -> Tokenizer:
             return HuggingFace(tokenizer, int(padding.get("pad_id", 0)))
         ids = {str(word): i for i, word in enumerate(content["vocab"])}
         limit = content.get("max_len")
-        pattern = re.compile(content.get("regex", r"\w+|[^\w\s]"))
+        pattern = re.compile(content.get("regex", USUAL_PATTERN))
         return Vocabulary(ids, pattern, bool(content.get("lower", True)), None if limit is None else int(limit))
     except UsageError:
         raise

@@ -4,6 +4,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import onnx_ir as ir
 
 from onnxopt import model_file
 from onnxopt.catalog import format_passes
-from onnxopt.errors import FileError, UsageError
+from onnxopt.errors import FileError, UsageError, first_line
+from onnxopt.files import parse_json, read_text
 from onnxopt.measure.accuracy import Evaluation
 from onnxopt.search.model_store import ModelStore
 from onnxopt.search.trial import Candidate, Trial, Verdict
@@ -70,8 +72,10 @@ class Journal:
             baseline: measured the same way.
         """
         found = self._trials.get(_key(candidate))
-        if found is not None and is_whole(found):
-            return restored(candidate, found, baseline.metric)
+        # A line that was damaged counts as not measured.
+        with suppress(KeyError, TypeError, ValueError, AttributeError):
+            if found is not None and is_whole(found):
+                return restored(candidate, found, baseline.metric)
         if self._deaths[_key(candidate)] >= MOST_DEATHS:
             why = f"it ended the whole process {self._deaths[_key(candidate)]} times, so it is left out"
             return Trial(candidate, Verdict.FAILED, why)
@@ -148,11 +152,12 @@ class Journal:
                 hint="Name the folder of the earlier run with --out, or leave --resume out.",
             )
         try:
-            text = path.read_text(encoding="utf-8")
+            text = read_text(path)
         except (OSError, UnicodeDecodeError) as error:
-            raise FileError("ONX505", "the journal cannot be read", where=str(path), why=str(error)) from error
+            raise FileError("ONX505", "the journal cannot be read", where=str(path), why=first_line(error)) from error
         events = list(filter(None, map(_event, text.splitlines())))
-        about = events[0].get("about", {}) if events else {}
+        about = events[0].get("about") if events else None
+        about = about if isinstance(about, dict) else {}
         other = sorted(key for key in {*about, *self._about} if about.get(key) != self._about.get(key))
         if other:
             raise UsageError(
@@ -174,7 +179,9 @@ class Journal:
                 self._trials[key] = event
                 begun = ""
             elif kind == "note":
-                self._notes[str(event["name"])] = event["value"]
+                value = event.get("value")
+                if isinstance(value, list):
+                    self._notes[str(event.get("name"))] = value
             elif kind == "interrupted":
                 begun = ""
         self._deaths[begun] += bool(begun)
@@ -187,7 +194,7 @@ def _key(candidate: Candidate) -> str:
 
 def _event(line: str) -> dict[str, Any] | None:
     try:
-        event = json.loads(line)
+        event = parse_json(line)
     except ValueError:
         return None
     return event if isinstance(event, dict) else None

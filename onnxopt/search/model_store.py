@@ -1,12 +1,18 @@
 """Models in a folder, each under the checksum of what is in it."""
 
 import hashlib
+import re
 from contextlib import suppress
 from pathlib import Path
 
 import onnx_ir as ir
 
 from onnxopt import model_file
+from onnxopt.files import read_bytes
+
+_DIGEST = re.compile("[0-9a-f]{64}")
+_MOST_BYTES = 1 << 31
+"""A protobuf is no larger."""
 
 
 class ModelStore:
@@ -37,8 +43,10 @@ class ModelStore:
 
     def get(self, digest: str) -> ir.Model | None:
         """Return a model; None when it is not there as it was written."""
+        if not _DIGEST.fullmatch(digest):  # a journal may come from anybody
+            return None
         with suppress(OSError):
-            data = self._file(digest).read_bytes()
+            data = read_bytes(self._file(digest), most=_MOST_BYTES)
             if hashlib.sha256(data).hexdigest() == digest:
                 return model_file.from_bytes(data)
         return None

@@ -1,6 +1,5 @@
 """What a device sent back, checked and summed up."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from onnxopt.errors import DataError, FileError, first_line
+from onnxopt.files import read_json
 from onnxopt.measure.device.kit import FORMAT
 from onnxopt.measure.environment import FLAGS
 from onnxopt.measure.latency import Latency
@@ -59,7 +59,7 @@ def read_result(path: Path) -> DeviceResult:
         DataError: ONX201 it is no result of a kit.
     """
     try:
-        told = json.loads(path.read_text())
+        told = read_json(path)
         if told["format"] != FORMAT:
             raise ValueError(f"format {told['format']}, this version reads {FORMAT}")
         device = dict(told["device"])
@@ -71,7 +71,7 @@ def read_result(path: Path) -> DeviceResult:
         raise FileError("ONX501", "the result does not exist", where=str(path), hint="Check the path.") from error
     except OSError as error:
         raise FileError("ONX505", "the result cannot be read", where=str(path), why=first_line(error)) from error
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
         raise DataError(
             "ONX201",
             "this is no result of a kit",

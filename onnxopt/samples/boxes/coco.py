@@ -1,9 +1,9 @@
 """Boxes in COCO's JSON: images, annotations and categories."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+from onnxopt.files import read_json
 from onnxopt.samples.boxes.record import Annotation, damaged
 
 
@@ -17,7 +17,7 @@ def read_coco(path: Path) -> list[Annotation]:
     """
     where = str(path)
     try:
-        content = json.loads(path.read_bytes())
+        content = read_json(path)
         images = {image["id"]: image for image in content["images"]}
         numbers = sorted(category["id"] for category in content["categories"])
         classes = {number: index for index, number in enumerate(numbers)}

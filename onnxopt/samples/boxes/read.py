@@ -11,9 +11,9 @@ from onnxopt.samples.boxes.record import Annotation, ImageBoxes
 from onnxopt.samples.boxes.voc import read_voc
 from onnxopt.samples.boxes.yolo import read_yolo
 from onnxopt.samples.core import Samples, Source
-from onnxopt.samples.images import Images
-from onnxopt.samples.optional import require
+from onnxopt.samples.images import Images, refuse_elsewhere
 from onnxopt.samples.options import ReadOptions
+from onnxopt.samples.pixels import opened_image
 from onnxopt.samples.placement import Placement, Size
 
 IN_VIEW = 0.5
@@ -56,6 +56,7 @@ def _existing(path: Path) -> Path:
 
 
 def _in_folder(folder: Path, files: Sequence[Path] | None) -> list[Annotation]:
+    refuse_elsewhere(folder, [*folder.rglob("*.txt"), *folder.rglob("*.xml")])
     texts = {file.stem: file for file in sorted(folder.rglob("*.txt")) if file.stem != "classes"}
     if not texts:
         documents = sorted(folder.rglob("*.xml"))
@@ -113,7 +114,7 @@ def _placement(source: Source | Samples, index: int, options: ReadOptions) -> Pl
 
 
 def _image_size(path: Path) -> Size:
-    with require("PIL.Image", "images").open(path) as image:
+    with opened_image(path) as image:
         return image.height, image.width
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
+from onnxopt.files import read_bytes
 from onnxopt.samples.boxes.record import Annotation, damaged
 
 Objects = list[tuple[str, tuple[float, ...], bool]]
@@ -31,7 +32,7 @@ def read_voc(paths: Sequence[Path]) -> list[Annotation]:
 
 def _objects(path: Path) -> tuple[str, Objects]:
     """Return the image's file name, and name, box in shares and difficulty of each object."""
-    content = path.read_bytes()
+    content = read_bytes(path)
     # Entities can name other files or grow without end; nothing in data is trusted, and these files need none.
     if b"<!DOCTYPE" in content or b"<!ENTITY" in content or b"\0" in content:
         raise damaged(str(path), "it declares a document type or entities", "Leave the declaration out.")

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from onnxopt.files import read_text
 from onnxopt.samples.boxes.record import Annotation, damaged
 
 
@@ -13,7 +14,7 @@ def read_yolo(path: Path) -> Annotation:
     """
     boxes, classes = [], []
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = read_text(path).splitlines()
     except UnicodeDecodeError as error:
         raise damaged(str(path), "it is no text") from error
     for number, line in enumerate(lines, 1):
