@@ -13,8 +13,8 @@ from onnxopt.files import NotRegularError, open_regular, read_bytes, read_json, 
 from onnxopt.measure import remembered
 from onnxopt.measure.remembered import Remembered
 from onnxopt.model_file import Signature, TensorSpec
-from onnxopt.samples import open_samples
 from onnxopt.samples import archive as archives
+from onnxopt.samples import open_samples
 from onnxopt.samples import tokenizer as tokenizers
 
 IMAGES = Signature((TensorSpec("x", "float32", ("n", 3, 8, 8)),), (TensorSpec("y", "float32", ("n", 2)),))
