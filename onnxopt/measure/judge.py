@@ -14,6 +14,8 @@ from onnxopt.measure.outputs import non_finite_rows
 from onnxopt.measure.score import Metric
 from onnxopt.measure.session import Loadable, Runtime, Session
 from onnxopt.measure.statistics import Drop
+from onnxopt.measure.tasks import detection
+from onnxopt.measure.tasks.task import ModelFacts, TaskOptions
 from onnxopt.samples import Samples
 
 
@@ -141,6 +143,11 @@ class FidelityJudge:
         """
         feeds = next(iter(self.samples.take(1)))
         outputs = interruptible(lambda: self._session.named(feeds))
+        if self.task == "auto" and self.output is None:
+            facts = ModelFacts(metadata=self._session.metadata)
+            found = detection.recognize(outputs, feeds, facts, TaskOptions())
+            if found is not None:
+                return found.comparison
         return comparison_of(outputs, feeds, output=self.output, task=self.task)
 
     @property

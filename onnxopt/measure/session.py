@@ -132,6 +132,11 @@ class Session:
         self.output_names: tuple[str, ...] = tuple(o.name for o in self.native.get_outputs())
         self._takes = {*self.input_names, *(i.name for i in self.native.get_overridable_initializers())}
 
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The file's own key-value notes."""
+        return dict(self.native.get_modelmeta().custom_metadata_map)
+
     def run(self, feeds: Feeds, outputs: Sequence[str] | None = None) -> list[Any]:
         """Run one batch, of which a part of a model takes what it reads.
 
