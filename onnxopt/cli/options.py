@@ -169,7 +169,9 @@ class Scoring:
     metric: Annotated[
         str | None,
         typer.Option(
-            "--metric", help="top1, top5, f1, auroc, rmse, mae, r2, ap, ap50 or file.py:function; else by the labels."
+            "--metric",
+            help="top1, top5, f1, auroc, rmse, mae, r2; ap, ap50; miou, pixel-accuracy; exact, cer, wer; recall1, "
+            "recall10; si-sdr, psnr; perplexity; or file.py:function. Else by the labels.",
         ),
     ] = None
     output_name: Annotated[

@@ -112,7 +112,7 @@ def evaluation_of(metric: Score, rows: np.ndarray, non_finite: int, *, seed: int
     if np.isnan(value) and not non_finite:
         raise misfit("it is undefined on these samples", metric.undefined, where=metric.name)
     if metric.binary and _right_or_wrong(rows):
-        interval = statistics.wilson(int(rows.sum()), len(rows))
+        interval = statistics.wilson(int(rows[:, 0].sum()), len(rows))
     elif not np.isfinite(value):
         interval = statistics.interval_of_draws(float("nan"), np.empty(0))
     else:
@@ -163,4 +163,4 @@ def _bootstrap(statistic: Statistic, metric: Score, size: int, seed: int) -> tup
 
 
 def _right_or_wrong(rows: np.ndarray) -> bool:
-    return bool(np.all((rows == 0) | (rows == 1)))
+    return bool(np.all((rows[:, 0] == 0) | (rows[:, 0] == 1)))

@@ -5,10 +5,35 @@ from onnxopt.measure.classification import F1, Auroc, TopK
 from onnxopt.measure.regression import R2, Mae, Rmse
 from onnxopt.measure.score import Metric
 from onnxopt.measure.tasks.detection.metric import AveragePrecision
+from onnxopt.measure.tasks.embedding.metric import RecallAt
+from onnxopt.measure.tasks.segmentation.metric import SegmentationMetric
+from onnxopt.measure.tasks.sequence.metric import ErrorRate, ExactMatch
+from onnxopt.measure.tasks.signal.metric import SignalRatio
 from onnxopt.measure.tasks.task import TaskOptions
+from onnxopt.measure.tasks.tokens.metric import Perplexity
 from onnxopt.measure.user_metric import user_metric
 
-METRICS = ("ap", "ap50", "auroc", "f1", "mae", "r2", "rmse", "top1", "top5")
+METRICS = (
+    "ap",
+    "ap50",
+    "auroc",
+    "cer",
+    "exact",
+    "f1",
+    "mae",
+    "miou",
+    "perplexity",
+    "pixel-accuracy",
+    "psnr",
+    "r2",
+    "recall1",
+    "recall10",
+    "rmse",
+    "si-sdr",
+    "top1",
+    "top5",
+    "wer",
+)
 
 
 def metric_of(
@@ -26,7 +51,7 @@ def metric_of(
         output: the model output to score; None takes the first that fits.
         label_offset: subtracted from a predicted class before comparing: 1 for a network with a background class 0.
         threshold: above which a classifier with a single score says "positive"; 0 for logits.
-        options: how a detector's outputs are read; None takes the defaults.
+        options: how outputs of boxes, maps or texts are read; None takes the defaults.
 
     Raises:
         UsageError: ONX102 no metric has this name, ONX107 the function cannot be used.
@@ -37,6 +62,18 @@ def metric_of(
     match name:
         case "ap" | "ap50":
             return AveragePrecision(name, output, label_offset, options.nms_iou, options.decode)
+        case "cer" | "wer":
+            return ErrorRate(output, options.blank, options.characters, name=name)
+        case "exact":
+            return ExactMatch(output, options.blank, options.characters)
+        case "miou" | "pixel-accuracy":
+            return SegmentationMetric(name, output, label_offset, options.map_threshold)
+        case "perplexity":
+            return Perplexity(output)
+        case "psnr" | "si-sdr":
+            return SignalRatio(name, output)
+        case "recall1" | "recall10":
+            return RecallAt(int(name[6:]), output)
         case "top1" | "top5":
             return TopK(int(name[3:]), output, label_offset, threshold)
         case "f1":

@@ -21,7 +21,7 @@ class Score(ABC):
         output: the model output to score; None takes the first that fits.
         higher_is_better: whether a larger value is a better model.
         unit: of the value; empty for a dimensionless score.
-        binary: whether a sample is right or wrong (1 or 0) and the value the share of right ones.
+        binary: whether a sample is right or wrong (1 or 0 in the first column) and the value the share of right ones.
         bounded: whether 1 is perfect and 0 (about) useless, so that one point of it is 0.01.
         relative: whether the baseline is perfect by definition, because it is what candidates are compared with.
         resamples: of a bootstrap.
@@ -45,6 +45,10 @@ class Score(ABC):
     def value(self, rows: Array) -> float:
         """Return the figure of all rows; NaN when it is undefined or an output was."""
         return float(self.values(rows, np.ones((1, len(rows)), dtype=np.int64))[0])
+
+    def details(self, rows: Array) -> dict[str, float]:
+        """Return further figures of the same rows by name and unit, to be shown beside the value."""
+        return {}
 
 
 class Metric(Score):

@@ -18,7 +18,8 @@ def class_labels(values: Iterable[object], signature: Signature) -> np.ndarray:
     """Return labels as the model's output counts them.
 
     Numbers stay. Names become their index among the sorted names, unless the model itself gives names. That is only
-    right when every class has its name among the labels.
+    right when every class has its name among the labels. Where a model scores classes at every step, other texts stay:
+    they are the sequences to be read.
 
     Raises:
         DataError: ONX206 they are no sequence, differ in shape, or are fewer or more names than the model has classes.
@@ -34,6 +35,8 @@ def class_labels(values: Iterable[object], signature: Signature) -> np.ndarray:
     if labels.dtype.kind == "U" and all(spec.dtype != "str" for spec in signature.outputs):
         names, indices = np.unique(labels, return_inverse=True)
         classes = _class_counts(signature)
+        if len(names) not in classes and _reads_sequences(signature):
+            return labels
         if classes and len(names) not in classes:
             raise DataError(
                 "ONX206",
@@ -54,6 +57,12 @@ def _class_counts(signature: Signature) -> set[int]:
         return set()
     sizes = {max((size for size in shape[1:] if isinstance(size, int)), default=1) for shape in shapes if shape}
     return {max(size, 2) for size in sizes}
+
+
+def _reads_sequences(signature: Signature) -> bool:
+    """Return whether all outputs of numbers are `(n, steps, classes)`, or time-major."""
+    shapes = [spec.shape for spec in signature.outputs if spec.dtype.startswith(("float", "bfloat"))]
+    return bool(shapes) and all(shape is not None and len(shape) == 3 and 1 not in shape[1:] for shape in shapes)
 
 
 def _no_labels(why: str) -> DataError:

@@ -6,7 +6,7 @@ from measure_models import linear, samples_of
 
 from onnxopt.errors import DataError, NativeError
 from onnxopt.measure.accuracy import drop, evaluate, evaluation_of, run_batches
-from onnxopt.measure.metrics import METRICS, metric_of
+from onnxopt.measure.metrics import metric_of
 from onnxopt.measure.session import Runtime, Session
 
 RUNTIME = Runtime()
@@ -74,7 +74,7 @@ def test_drops_are_positive_when_worse_whatever_the_direction():
         assert drop(other, one).value == -lost.value
 
 
-@pytest.mark.parametrize("name", [name for name in METRICS if name not in ("ap", "ap50")])
+@pytest.mark.parametrize("name", ["auroc", "f1", "mae", "r2", "rmse", "top1", "top5"])
 def test_nan_never_looks_good(name):
     regression = name in ("mae", "rmse", "r2")
     weight = np.eye(3)[:, :1] if regression else np.eye(3)

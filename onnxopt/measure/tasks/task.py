@@ -18,6 +18,7 @@ TaskName = Literal[
     "signal",
     "tokens",
 ]
+SignalDomain = Literal["waveform", "spectrum"]
 TASKS: tuple[str, ...] = get_args(TaskName)
 
 
@@ -31,6 +32,12 @@ class TaskOptions:
         decode: layout of a detector's outputs by name; None finds it.
         score_threshold: score from which a box that the baseline finds is the truth.
         nms_iou: overlap from which the box with the lower score of two of a class is dropped.
+        map_threshold: probability from which an element of a binary map belongs to it.
+        blank: index of the CTC blank in a sequence's scores; -1 for scores that are no CTC; None finds it.
+        characters: file with one symbol per line, in the order of the scores and without the blank, or the symbols
+            themselves as one text; None takes those that the model's file holds.
+        mask: name of the input that is 0 at padding; None finds it.
+        signal: whether signals are compared as they are, or by the magnitudes of their spectra, which leave out phase.
     """
 
     tasks: tuple[tuple[str, TaskName], ...] = ()
@@ -38,6 +45,11 @@ class TaskOptions:
     decode: str | None = None
     score_threshold: float = 0.25
     nms_iou: float = 0.45
+    map_threshold: float = 0.5
+    blank: int | None = None
+    characters: str | None = None
+    mask: str | None = None
+    signal: SignalDomain = "waveform"
 
 
 @dataclass(frozen=True)

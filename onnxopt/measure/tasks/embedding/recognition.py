@@ -1,0 +1,64 @@
+"""Embeddings, told by evidence."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from onnxopt.measure.outputs import Outputs, is_float, misfit, without_ones
+from onnxopt.measure.tasks.embedding.agreement import EmbeddingAgreement, vectors_of
+from onnxopt.measure.tasks.evidence import ends_of, named_like
+from onnxopt.measure.tasks.task import ModelFacts, Recognized, TaskOptions
+from onnxopt.samples import Feeds
+
+_NAMES = ("embed", "pooler", "pooled", "sentence", "descriptor", "fingerprint")
+
+_NARROWEST = 8
+
+
+def recognize(outputs: Outputs, feeds: Feeds, facts: ModelFacts, options: TaskOptions) -> Recognized | None:
+    """Return an embedding where an output is a table of vectors that is called one or has rows of length 1; else None.
+
+    One output at a time: call it again without those it claimed.
+
+    Args:
+        outputs: of the baseline, for one batch.
+        feeds: the inputs of that batch.
+        facts: of the model.
+        options: how outputs are read.
+    """
+    for name, value in outputs.items():
+        if not is_float(value):
+            continue
+        table = without_ones(np.asarray(value, dtype=np.float64))
+        if table.ndim != 2 or table.shape[1] < _NARROWEST or not np.isfinite(table).all():
+            continue
+        # Probabilities are no vectors, though a sure classifier's rows are about as long as 1.
+        signed = bool(table.min() < 0)
+        if ends_of(facts, name)[:1] in (("Softmax",), ("LogSoftmax",), ("Sigmoid",)):
+            continue
+        if signed and np.allclose(np.linalg.norm(table, axis=1), 1, atol=1e-3):
+            reason = f"the vectors of {name!r} have length 1"
+        elif "LpNormalization" in ends_of(facts, name)[:1]:
+            reason = f"{name!r} ends in LpNormalization"
+        elif named_like(name, _NAMES):
+            reason = f"{name!r} is called so"
+        else:
+            continue
+        if table.shape[1] <= 8192:
+            return Recognized("embedding", (name,), EmbeddingAgreement(name), reason)
+    return None
+
+
+def comparison(
+    outputs: Outputs, names: Sequence[str], facts: ModelFacts, options: TaskOptions, feeds: Feeds | None = None
+) -> EmbeddingAgreement:
+    """Return how two embeddings are compared, on the user's word.
+
+    Raises:
+        DataError: ONX209 no output is a table of vectors.
+    """
+    for name in names or outputs:
+        if name in outputs and is_float(outputs[name]) and (names or without_ones(outputs[name]).ndim == 2):
+            vectors_of(outputs, name)
+            return EmbeddingAgreement(name)
+    raise misfit("no output is a table of vectors", f"Outputs: {', '.join(outputs)}.", where="embedding")

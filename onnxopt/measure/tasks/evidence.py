@@ -1,0 +1,50 @@
+"""Evidence that several tasks look at: the graph's ends, names, and the sizes of inputs."""
+
+import re
+from collections.abc import Iterable
+
+import numpy as np
+
+from onnxopt.measure.outputs import is_float
+from onnxopt.measure.tasks.task import ModelFacts
+from onnxopt.samples import Feeds
+
+COLOURS = (1, 3, 4)
+
+
+def ends_of(facts: ModelFacts, name: str) -> tuple[str, ...]:
+    """Return the operator types that make an output, the last first; empty where they are not known."""
+    return facts.outputs[name].ends if name in facts.outputs else ()
+
+
+def declared(facts: ModelFacts, name: str) -> tuple[int | str | None, ...] | None:
+    """Return the declared dimensions of an output; None where they are not known."""
+    return facts.outputs[name].shape if name in facts.outputs else None
+
+
+def named_like(name: str, words: Iterable[str]) -> bool:
+    """Return whether a part of a name begins with one of `words`: `seg_logits` does with `seg`, `msgseg` does not."""
+    parts = re.split(r"[^a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower())
+    return any(part.startswith(word) for part in parts for word in words)
+
+
+def image_sizes(feeds: Feeds) -> tuple[tuple[int, int], ...]:
+    """Return height and width of every input image, `(n, channels, H, W)` or `(n, H, W, channels)`."""
+    sizes = []
+    for value in feeds.values():
+        shape = np.shape(value)
+        if len(shape) == 4 and min(shape) > 0:
+            first = shape[1] in COLOURS or shape[3] not in COLOURS
+            sizes.append((shape[2], shape[3]) if first else (shape[1], shape[2]))
+    return tuple(sizes)
+
+
+def float_inputs(feeds: Feeds) -> dict[str, np.ndarray]:
+    """Return the inputs that hold floating-point numbers."""
+    return {name: np.asarray(value) for name, value in feeds.items() if is_float(np.asarray(value))}
+
+
+def token_inputs(feeds: Feeds) -> dict[str, np.ndarray]:
+    """Return the inputs `(n, steps)` of whole numbers."""
+    arrays = {name: np.asarray(value) for name, value in feeds.items()}
+    return {name: array for name, array in arrays.items() if array.ndim == 2 and array.dtype.kind in "iub"}

@@ -1,0 +1,108 @@
+"""Segmentation, told by evidence."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from onnxopt.measure.outputs import Outputs, are_probabilities, chosen, is_float, misfit
+from onnxopt.measure.tasks.evidence import ends_of, image_sizes, named_like
+from onnxopt.measure.tasks.segmentation.agreement import SegmentationAgreement
+from onnxopt.measure.tasks.segmentation.maps import MapReading, class_axis
+from onnxopt.measure.tasks.segmentation.metric import reading_of, score_at
+from onnxopt.measure.tasks.task import ModelFacts, Recognized, TaskOptions
+from onnxopt.samples import Feeds
+
+_NAMES = ("mask", "seg", "semantic", "parsing")
+
+
+def recognize(outputs: Outputs, feeds: Feeds, facts: ModelFacts, options: TaskOptions) -> Recognized | None:
+    """Return segmentation of the first output that is a map of classes in the proportions of an input image; else None.
+
+    One output at a time: call it again without those it claimed.
+
+    Args:
+        outputs: of the baseline, for one batch.
+        feeds: the inputs of that batch.
+        facts: of the model.
+        options: how outputs are read.
+    """
+    sizes = image_sizes(feeds)
+    if not sizes:
+        return None
+    for name, value in outputs.items():
+        found = _found(name, value, sizes, ends_of(facts, name), options)
+        if found is not None:
+            reading, reason = found
+            return Recognized("segmentation", (name,), SegmentationAgreement(name, reading), reason)
+    return None
+
+
+def comparison(
+    outputs: Outputs, names: Sequence[str], facts: ModelFacts, options: TaskOptions, feeds: Feeds | None = None
+) -> SegmentationAgreement:
+    """Return how two segmentations are compared, on the user's word.
+
+    Raises:
+        DataError: ONX209 no output is a map.
+    """
+    for name in names or outputs:
+        value = chosen(outputs, name)
+        if np.ndim(value) == 4 or (np.ndim(value) == 3 and (names or not is_float(value))):
+            sizes = image_sizes(feeds or {})
+            found = _found(name, value, sizes, ends_of(facts, name), options) if sizes else None
+            return SegmentationAgreement(name, found[0] if found else reading_of(value, options.map_threshold))
+    raise misfit("no output is a map", f"Outputs: {', '.join(outputs)}.", where="segmentation")
+
+
+def _found(
+    name: str, value: Any, sizes: tuple[tuple[int, int], ...], ends: tuple[str, ...], options: TaskOptions
+) -> tuple[MapReading, str] | None:
+    array = np.asarray(value)
+    if not is_float(array):
+        if array.dtype.kind in "iu" and array.ndim in (3, 4) and _spatial(array.shape, 1, sizes) == 1:
+            return MapReading("classes"), f"{name!r} holds a class number for every pixel"
+        return None
+    if array.ndim != 4:
+        return None
+    axis = class_axis(array.shape, sizes)
+    stride = _spatial(array.shape, axis, sizes)
+    if stride is None or not array.size:
+        return None
+    classes = array.shape[axis]
+    where = f"{name!r} has the proportions of the image"
+    shares = bool(array.min() >= 0 and array.max() <= 1)
+    if shares and ends[:1] == ("Sigmoid",) and (classes == 1 or stride == 1):
+        return MapReading("binary", axis, options.map_threshold), f"{where} and ends in Sigmoid"
+    if classes == 1:
+        if named_like(name, _NAMES):
+            return MapReading("binary", axis, score_at(array, options.map_threshold)), f"{where} and is called so"
+        return None
+    if set(ends[:1]) & {"Softmax", "LogSoftmax"} and _sums_to_one(array, axis):
+        return MapReading("scores", axis), f"{where} and holds probabilities of {classes} classes"
+    if are_probabilities(np.moveaxis(array, axis, -1)):
+        return MapReading("scores", axis), f"every pixel of {name!r} holds probabilities of {classes} classes"
+    # Logits look like any other map of features: only their names, or full size with more channels than colours, tell.
+    if named_like(name, _NAMES):
+        return MapReading("scores", axis), f"{where} and is called so"
+    if stride == 1 and (classes == 2 or classes > 4) and ends[:1] in (("Conv",), ("Resize",), ("ConvTranspose",)):
+        return MapReading("scores", axis), f"{name!r} holds {classes} scores for every pixel of the image"
+    return None
+
+
+def _sums_to_one(array: np.ndarray, axis: int) -> bool:
+    """Return whether probabilities, or the exponentials of their logarithms, add up to 1 over the classes."""
+    shares = array if array.min() >= 0 else np.exp(np.minimum(array, 0.0))
+    return are_probabilities(np.moveaxis(shares, axis, -1))
+
+
+def _spatial(shape: tuple[int, ...], axis: int, sizes: tuple[tuple[int, int], ...]) -> float | None:
+    """Return by how much a map is smaller than an input image in both directions; None where they do not agree."""
+    if len(shape) == 3:
+        height, width = shape[1:3]
+    else:
+        height, width = shape[2:4] if axis == 1 else shape[1:3]
+    for rows, columns in sizes:
+        if height > 1 and width > 1 and abs(rows / height - columns / width) < 0.1:
+            return 1.0 if (height, width) == (rows, columns) else rows / height
+    return None

@@ -1,0 +1,6 @@
+"""Sequences: text by CTC, or a class for every step, judged after decoding."""
+
+from onnxopt.measure.tasks.sequence.agreement import StepAgreement, TextAgreement
+from onnxopt.measure.tasks.sequence.recognition import comparison, recognize
+
+__all__ = ["StepAgreement", "TextAgreement", "comparison", "recognize"]

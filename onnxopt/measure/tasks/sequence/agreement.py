@@ -1,0 +1,107 @@
+"""Agreement of two models that read sequences."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from onnxopt.measure.comparison import Comparison
+from onnxopt.measure.outputs import Outputs, chosen
+from onnxopt.measure.tasks.overlap import class_rows, drawn, intersection_over_union, kept
+from onnxopt.measure.tasks.sequence.decoding import Decoding
+from onnxopt.measure.tasks.sequence.distance import edit_distance
+from onnxopt.measure.tasks.tokens.masks import kept_steps
+from onnxopt.samples import Feeds
+
+Array = np.ndarray
+
+MOST_CLASSES = 1024
+"""Of which the overlap is counted for each: a sample's row holds three numbers per class."""
+
+
+@dataclass(frozen=True)
+class TextAgreement(Comparison):
+    """Share of samples of which both models read the same text, after greedy CTC decoding.
+
+    A text that differs in one character counts as another text, so errors of a candidate cannot make up for one
+    another; how many characters differ is shown beside it, and is never more. One sequence is one sample, whatever its
+    number of steps.
+
+    Attributes:
+        output: the scores of every step.
+        decoding: how they are read.
+    """
+
+    output: str
+    decoding: Decoding
+    name = "same text"
+    unit: ClassVar[str] = "share"
+    binary: ClassVar[bool] = True
+
+    def compare(self, before: Outputs, after: Outputs, size: int, feeds: Feeds) -> Array:
+        """Return `(n, 3)`: 1 where the text is the same, edits between the texts, symbols in the baseline's."""
+        one = self.decoding.sequences(chosen(before, self.output))
+        other = self.decoding.sequences(chosen(after, self.output))
+        if len(one) != len(other):
+            return np.array([[0, len(text), len(text)] for text in one], dtype=np.float64)
+        pairs = zip(one, other, strict=True)
+        return np.array([[a == b, edit_distance(a, b), len(a)] for a, b in pairs], dtype=np.float64)
+
+    def values(self, rows: Array, counts: Array) -> Array:
+        """Return the share of same texts."""
+        return np.asarray(counts @ rows[:, 0] / counts.sum(axis=1))
+
+    def details(self, rows: Array) -> dict[str, float]:
+        """Return how many characters differ, as a share of the baseline's."""
+        return {"character error rate against the baseline": float(rows[:, 1].sum() / max(rows[:, 2].sum(), 1))}
+
+
+@dataclass(frozen=True)
+class StepAgreement(Comparison):
+    """Share of steps to which both models give the same class, or less where a class is lost.
+
+    The score is the mean of the samples' shares, and at most the mean IoU of the classes that the baseline finds and
+    twice the IoU of the worst of them: most steps of a tagger have no entity, and agree whatever becomes of the
+    others. One sequence is one sample; steps of padding are left out by the mask. Above 1,024 classes, only the share
+    of steps counts.
+
+    Attributes:
+        output: the scores of every step.
+        decoding: how they are read.
+        mask: the input that is 0 at padding; None where there is none.
+    """
+
+    output: str
+    decoding: Decoding
+    mask: str | None = None
+    name = "same class per step"
+    unit: ClassVar[str] = "share"
+
+    def compare(self, before: Outputs, after: Outputs, size: int, feeds: Feeds) -> Array:
+        """Return `(n, 3 + 3 * classes)`: the share of equal steps, then the overlap of classes."""
+        one = chosen(before, self.output)
+        truth, found = self.decoding.steps(one), self.decoding.steps(chosen(after, self.output))
+        if truth.shape != found.shape:
+            found = np.full_like(truth, -1)
+        truth = np.where(kept_steps(feeds, self.mask, truth.shape), truth, -1)
+        classes = int(np.shape(one)[-1])
+        valid = truth >= 0
+        number = valid.sum(axis=1)
+        share = np.where(number > 0, (valid & (truth == found)).sum(axis=1) / np.maximum(number, 1), 1.0)
+        if classes > MOST_CLASSES:
+            return share[:, None]
+        return np.hstack((share[:, None], class_rows(truth, found, classes)))
+
+    def values(self, rows: Array, counts: Array) -> Array:
+        """Return the share of equal steps, or how much of the baseline's classes is kept where that is less."""
+        share = counts @ rows[:, 0] / counts.sum(axis=1)
+        return np.asarray(share if rows.shape[1] == 1 else np.minimum(share, kept(rows[:, 1:], counts)))
+
+    def details(self, rows: Array) -> dict[str, float]:
+        """Return the share of equal steps and the worst class's IoU."""
+        share = {"steps of the same class": float(rows[:, 0].mean())}
+        if rows.shape[1] == 1:
+            return share
+        total = drawn(rows[:, 1:], np.ones((1, len(rows))))
+        iou = intersection_over_union(total)[0][total.before[0] > 0]
+        return share | ({"IoU of the worst class": float(iou.min())} if iou.size else {})

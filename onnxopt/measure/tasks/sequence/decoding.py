@@ -1,0 +1,118 @@
+"""From scores of every step to sequences of symbols and to text."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnxopt.errors import FileError
+from onnxopt.measure.outputs import is_float, misfit
+
+Array = np.ndarray
+
+NOTHING = -2
+"""The class of a step that has a NaN score: it equals no class, and no blank."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How an output is read as sequences.
+
+    Attributes:
+        batch_axis: 0, or 1 for time-major scores `(steps, n, classes)`.
+        blank: index of the CTC blank; None for a class per step, which is not collapsed.
+        characters: the symbol of every class in order, without the blank; empty where they are not known.
+    """
+
+    batch_axis: int = 0
+    blank: int | None = None
+    characters: tuple[str, ...] = ()
+
+    def steps(self, value: Any) -> Array:
+        """Return the class of every step, `(n, steps)`; `NOTHING` where a score is NaN.
+
+        Raises:
+            DataError: ONX209 the output holds no scores of steps.
+        """
+        array = np.asarray(value)
+        if array.ndim == 2 and array.dtype.kind in "iu":
+            return array
+        if array.ndim != 3 or not is_float(array):
+            hint = "Name an output [N, T, C] or [T, N, C]."
+            raise misfit(f"the output is {array.dtype} of shape {list(array.shape)}", hint, where="sequence")
+        best = np.where(np.isnan(array).any(axis=-1), NOTHING, array.argmax(axis=-1))
+        return best if self.batch_axis == 0 else best.T
+
+    def sequences(self, value: Any) -> list[tuple[int, ...]]:
+        """Return the classes of every sample; by CTC repeats count once and blanks not at all (best path).
+
+        Source: Graves et al., "Connectionist temporal classification", 2006.
+        """
+        steps = self.steps(value)
+        if self.blank is None:
+            return [tuple(row.tolist()) for row in steps]
+        return [collapse(row, self.blank) for row in steps]
+
+    def texts(self, value: Any) -> list[str]:
+        """Return the text of every sample.
+
+        Raises:
+            DataError: ONX209 there are more classes than characters.
+        """
+        table = self.table(int(np.shape(value)[-1]))
+        return ["".join(table.get(symbol, "\ufffd") for symbol in row) for row in self.sequences(value)]
+
+    def table(self, classes: int) -> dict[int, str]:
+        """Return the character of each class; where one is missing at the end, it is the space.
+
+        Raises:
+            DataError: ONX209 the characters do not fit the number of classes.
+        """
+        symbols = [index for index in range(classes) if index != self.blank]
+        missing = len(symbols) - len(self.characters)
+        if missing not in (0, 1):
+            why = f"{len(self.characters)} characters for {len(symbols)} classes besides the blank"
+            raise misfit(why, "Give one character per line, in the order of the classes.", where="characters")
+        return dict(zip(symbols, (*self.characters, " "), strict=False))
+
+
+def collapse(steps: Array, blank: int) -> tuple[int, ...]:
+    """Return the symbols of a CTC path: repeats once, blanks left out."""
+    kept = np.ones(len(steps), dtype=bool)
+    kept[1:] = steps[1:] != steps[:-1]
+    return tuple(steps[kept & (steps != blank)].tolist())
+
+
+def characters_of(given: str | None, metadata: str = "") -> tuple[str, ...]:
+    """Return the characters in a file (one per line), in a text, or in a model's metadata; empty where none are given.
+
+    Raises:
+        FileError: ONX501 there is no such file, ONX505 it cannot be read.
+    """
+    if given is None:
+        return tuple(metadata.split("\n")) if "\n" in metadata else tuple(metadata)
+    path = Path(given)
+    if not _looks_like_a_path(given):
+        return tuple(given)
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except FileNotFoundError:
+        what = "the file of characters does not exist"
+        raise FileError("ONX501", what, where=given, hint="Check the path.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileError("ONX505", "the file of characters cannot be read", where=given, why=str(error)) from error
+    lines = [line.removesuffix("\r") for line in lines]
+    return tuple(lines[:-1] if lines and lines[-1] == "" else lines)
+
+
+def _looks_like_a_path(text: str) -> bool:
+    """Return whether a text names a file: a list of characters holds each once, and hardly ever ends like a file."""
+    return "\n" not in text and len(text) < 4096 and (Path(text).suffix in (".txt", ".dict") or _is_file(text))
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):
+        return False

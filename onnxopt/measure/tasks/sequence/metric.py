@@ -1,0 +1,132 @@
+"""Sequences against texts."""
+
+from abc import abstractmethod
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from onnxopt.measure.outputs import Outputs, chosen, misfit
+from onnxopt.measure.score import Array, Metric
+from onnxopt.measure.tasks.sequence.decoding import Decoding, characters_of
+from onnxopt.measure.tasks.sequence.distance import edit_distance
+from onnxopt.measure.tasks.sequence.evidence import batch_axis_of, blank_of, steps_output
+
+_Reading = str | tuple[int, ...]
+"""One sample's text, or its class numbers."""
+
+
+@dataclass(frozen=True)
+class _TextMetric(Metric):
+    """What the metrics of texts share.
+
+    Labels are texts, which need the characters of the classes, or sequences of class numbers `(n, length)`, filled up
+    with a negative number.
+
+    Attributes:
+        output: the scores of every step; None takes the first that fits.
+        blank: index of the CTC blank; -1 for a class per step; None finds it.
+        characters: file of characters or the characters themselves.
+        decoding: how the output is read; None until it is seen.
+    """
+
+    output: str | None = None
+    blank: int | None = None
+    characters: str | None = None
+    decoding: Decoding | None = None
+
+    def prepared(self, outputs: Outputs, labels: Array) -> Metric:
+        """Return the metric with the output, its axes and the blank fixed.
+
+        Raises:
+            DataError: ONX209 no output holds scores of steps.
+            FileError: ONX501, ONX505 the file of characters cannot be read.
+        """
+        name = self.output or steps_output(outputs)
+        value = np.asarray(chosen(outputs, name))
+        axis = batch_axis_of(value.shape, len(labels), None)
+        steps = Decoding(axis).steps(value)
+        blank = blank_of(self.blank, steps, int(value.shape[-1])) if value.ndim == 3 else None
+        return replace(self, output=name, decoding=Decoding(axis, blank, characters_of(self.characters)))
+
+    def rows(self, outputs: Outputs, labels: Array) -> Array:
+        """Return one row per text.
+
+        Raises:
+            DataError: ONX209 outputs and labels do not fit, or texts have no characters to be read with.
+        """
+        if self.decoding is None or self.output is None:
+            return self.prepared(outputs, labels).rows(outputs, labels)
+        value = chosen(outputs, self.output)
+        truth = np.asarray(labels)
+        found: list[_Reading]
+        expected: list[_Reading]
+        if truth.dtype.kind in "US" or truth.dtype == object:
+            if not self.decoding.characters:
+                hint = "Give --characters: a file with one character per line, in the order of the scores."
+                raise misfit("the labels are texts, and the characters are not known", hint, where=self.name)
+            found, expected = [*self.decoding.texts(value)], [str(text) for text in truth.tolist()]
+        else:
+            found, expected = [*self.decoding.sequences(value)], [*_sequences(truth, self.name)]
+        if len(found) != len(expected):
+            hint = "Check the output name, and run the samples at batch size 1."
+            raise misfit(f"{len(found)} sequences for {len(expected)} labels", hint, where=self.name)
+        return np.array([self._row(a, b) for a, b in zip(found, expected, strict=True)], dtype=np.float64)
+
+    @abstractmethod
+    def _row(self, found: _Reading, truth: _Reading) -> tuple[float, ...]: ...
+
+
+@dataclass(frozen=True)
+class ExactMatch(_TextMetric):
+    """Share of texts that are right to the last character."""
+
+    name = "exact"
+    unit: ClassVar[str] = "share"
+    binary: ClassVar[bool] = True
+    bounded: ClassVar[bool] = True
+
+    def _row(self, found: _Reading, truth: _Reading) -> tuple[float, ...]:
+        return (float(found == truth),)
+
+    def values(self, rows: Array, counts: Array) -> Array:
+        """Return the share of right texts."""
+        return np.asarray(counts @ rows[:, 0] / counts.sum(axis=1))
+
+
+@dataclass(frozen=True)
+class ErrorRate(_TextMetric):
+    """Edits per character (`cer`) or word (`wer`) of the true texts, over all texts.
+
+    Errors that go may make up for errors that come: read it beside the share of texts that stay the same.
+
+    Attributes:
+        name: `cer` or `wer`.
+    """
+
+    name: Literal["cer", "wer"] = "cer"
+    higher_is_better: bool = False
+    unit: ClassVar[str] = "share"
+    bounded: ClassVar[bool] = True
+    undefined: ClassVar[str] = "Give labels that hold text."
+
+    def _row(self, found: _Reading, truth: _Reading) -> tuple[float, ...]:
+        if self.name == "cer":
+            return edit_distance(found, truth), len(truth)
+        if not isinstance(found, str) or not isinstance(truth, str):
+            raise misfit("words need texts as labels", "Use cer, or give texts as labels.", where=self.name)
+        words = truth.split()
+        return edit_distance(found.split(), words), len(words)
+
+    def values(self, rows: Array, counts: Array) -> Array:
+        """Return edits per symbol of resampled texts; NaN where they hold none."""
+        total = counts @ rows
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(np.where(total[:, 1] > 0, total[:, 0] / total[:, 1], np.nan))
+
+
+def _sequences(labels: Array, name: str) -> list[tuple[int, ...]]:
+    if labels.ndim != 2 or labels.dtype.kind not in "iu":
+        hint = "Give texts, or class numbers filled up with -1."
+        raise misfit(f"labels {labels.dtype} of shape {list(labels.shape)}", hint, where=name)
+    return [tuple(row[row >= 0].tolist()) for row in labels]

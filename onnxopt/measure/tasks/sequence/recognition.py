@@ -1,0 +1,125 @@
+"""Sequences, told by evidence."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from onnxopt.measure.outputs import Outputs, are_probabilities, chosen, is_float
+from onnxopt.measure.tasks.evidence import declared, ends_of, float_inputs, token_inputs
+from onnxopt.measure.tasks.sequence.agreement import StepAgreement, TextAgreement
+from onnxopt.measure.tasks.sequence.decoding import Decoding, characters_of
+from onnxopt.measure.tasks.sequence.evidence import BLANK_SHARE, batch_axis_of, blank_of, steps_output
+from onnxopt.measure.tasks.task import ModelFacts, Recognized, TaskOptions
+from onnxopt.measure.tasks.tokens.masks import mask_of
+from onnxopt.samples import Feeds
+
+Array = np.ndarray
+
+_DICTIONARY = "character"
+"""Key under which text recognizers of PaddleOCR's family keep their characters in the file's metadata."""
+
+_FEWEST_CTC_CLASSES = 10
+
+
+def recognize(outputs: Outputs, feeds: Feeds, facts: ModelFacts, options: TaskOptions) -> Recognized | None:
+    """Return a sequence where an output holds scores of classes for every step; else None.
+
+    One output at a time: call it again without those it claimed.
+
+    Args:
+        outputs: of the baseline, for one batch.
+        feeds: the inputs of that batch.
+        facts: of the model.
+        options: how outputs are read.
+    """
+    for name, value in outputs.items():
+        if is_float(value) and value.ndim == 3 and min(value.shape) > 0 and not _beside_boxes(name, outputs):
+            found = _found(name, value, feeds, facts, options)
+            if found is not None:
+                return found
+    return None
+
+
+def comparison(
+    outputs: Outputs, names: Sequence[str], facts: ModelFacts, options: TaskOptions, feeds: Feeds | None = None
+) -> StepAgreement | TextAgreement:
+    """Return how two readings of sequences are compared, on the user's word.
+
+    Raises:
+        DataError: ONX209 no output holds scores of steps.
+        FileError: ONX501, ONX505 the file of characters cannot be read.
+    """
+    feeds = feeds or {}
+    name = names[0] if names else steps_output(outputs)
+    value = np.asarray(chosen(outputs, name))
+    axis = batch_axis_of(value.shape, _size(feeds), declared(facts, name))
+    steps = Decoding(axis).steps(value)
+    tagged = any(array.shape == steps.shape for array in token_inputs(feeds).values())
+    if options.blank is None and (value.ndim == 2 or (tagged and _DICTIONARY not in facts.metadata)):
+        return StepAgreement(name, Decoding(axis), mask_of(feeds, steps.shape, options.mask))
+    blank = 0 if options.blank is None and _DICTIONARY in facts.metadata else None
+    if blank is None:
+        # Steps come first where a CTC loss was trained; a tagger's batch comes first.
+        blank = blank_of(options.blank, steps, int(value.shape[-1]), 0.0 if axis == 1 else BLANK_SHARE)
+    characters = characters_of(options.characters, facts.metadata.get(_DICTIONARY, ""))
+    if blank is None:
+        return StepAgreement(name, Decoding(axis, None, characters), mask_of(feeds, steps.shape, options.mask))
+    return TextAgreement(name, Decoding(axis, blank, characters))
+
+
+def _found(name: str, value: Array, feeds: Feeds, facts: ModelFacts, options: TaskOptions) -> Recognized | None:
+    size = _size(feeds)
+    axis = batch_axis_of(value.shape, size, declared(facts, name))
+    if value.shape[axis] != size:
+        return None
+    steps, classes = Decoding(axis).steps(value), value.shape[-1]
+    if classes < 2 or steps.shape[1] < 2:
+        return None
+
+    def judged(reason: str) -> Recognized:
+        compared = comparison({name: value}, (name,), facts, options, feeds)
+        return Recognized("sequence", (name,), compared, reason)
+
+    if _DICTIONARY in facts.metadata:
+        return judged(f"the file holds the characters of {name!r}")
+    tokens = [array for array in token_inputs(feeds).values() if array.shape == steps.shape]
+    if tokens:
+        # A language model has a class for every token it may read; a tagger's classes are others, and fewer.
+        if classes <= max(int(array.max()) for array in tokens):
+            return judged(f"{name!r} gives each of the input's tokens one of {classes} classes")
+        return None
+    if steps.shape[1] > _longest(feeds) or value.shape in {array.shape for array in float_inputs(feeds).values()}:
+        return None
+    blank = blank_of(None, steps, classes) if options.blank is None else options.blank
+    if axis == 1 and (size > 1 or _probabilities(value)):
+        return judged(f"{name!r} is time-major: {steps.shape[1]} steps first, then {size} sample{'s' * (size > 1)}")
+    if _probabilities(value) or ends_of(facts, name)[:1] in (("Softmax",), ("LogSoftmax",)):
+        return judged(f"{name!r} holds probabilities of {classes} classes for each of {steps.shape[1]} steps")
+    if blank is not None and classes >= _FEWEST_CTC_CLASSES:
+        return judged(f"most steps of {name!r} are blank: class {blank} of {classes}")
+    return None
+
+
+def _size(feeds: Feeds) -> int:
+    return next((len(value) for value in feeds.values() if np.ndim(value)), 1)
+
+
+def _longest(feeds: Feeds) -> int:
+    """Return the longest axis of the inputs beside the batch: text is not longer than the image or sound it is in."""
+    return max((max(np.shape(value)[1:], default=0) for value in feeds.values()), default=0)
+
+
+def _probabilities(value: Array) -> bool:
+    """Return whether the rows are probabilities or their logarithms."""
+    if not np.isfinite(value).any():
+        return False
+    return are_probabilities(value if value.min() >= 0 else np.exp(np.minimum(value, 0.0)) * (value.max() <= 1e-3))
+
+
+def _beside_boxes(name: str, outputs: Outputs) -> bool:
+    """Return whether another output gives four numbers where this one gives classes: those are a detector's."""
+    shape = np.shape(outputs[name])
+    return any(
+        other != name and np.ndim(value) >= 3 and np.shape(value)[:2] == shape[:2] and np.shape(value)[2:3] == (4,)
+        for other, value in outputs.items()
+    )

@@ -1,0 +1,53 @@
+"""Sound and images against references."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from onnxopt.measure.outputs import Outputs, chosen, is_float, misfit
+from onnxopt.measure.score import Array, Metric, mean_of
+from onnxopt.measure.tasks.signal.channels import decibels, si_sdr
+
+
+@dataclass(frozen=True)
+class SignalRatio(Metric):
+    """Mean ratio of signal and error in dB: SI-SDR of sound, or PSNR of images.
+
+    Labels are the true signals, of the output's shape. PSNR is relative to the range of the labels: 255 where they go
+    beyond 1, else 2 where they are negative, else 1.
+
+    Attributes:
+        name: `si-sdr` or `psnr`.
+        output: the signal; None takes the first output of numbers.
+    """
+
+    name: Literal["si-sdr", "psnr"]
+    output: str | None = None
+    unit: ClassVar[str] = "dB"
+
+    def rows(self, outputs: Outputs, labels: Array) -> Array:
+        """Return `(n, 1)` in dB for SI-SDR; `(n, 3)` squared error, largest and least label for PSNR.
+
+        Raises:
+            DataError: ONX209 labels are not of the output's shape.
+        """
+        name = self.output or next((key for key, value in outputs.items() if is_float(value)), None)
+        found: Array = np.asarray(chosen(outputs, name), dtype=np.float64) if name is not None else np.empty(0)
+        truth = np.asarray(labels)
+        if truth.dtype.kind not in "iuf" or truth.size != found.size or len(truth) != len(found):
+            why = f"labels {truth.dtype} of shape {list(truth.shape)} for an output of shape {list(found.shape)}"
+            raise misfit(why, "Give the true signal of each sample, at the size of the output.", where=self.name)
+        one, other = truth.reshape(len(truth), -1).astype(np.float64), found.reshape(len(truth), -1)
+        with np.errstate(invalid="ignore", over="ignore"):
+            if self.name == "si-sdr":
+                return si_sdr(one, other)[:, None]
+            return np.column_stack((((one - other) ** 2).mean(axis=1), one.max(axis=1), one.min(axis=1)))
+
+    def values(self, rows: Array, counts: Array) -> Array:
+        """Return the mean over resampled samples."""
+        if self.name == "si-sdr":
+            return np.asarray(mean_of(rows, counts)[:, 0])
+        negative = rows[:, 2].min() < 0
+        peak = 255.0 if rows[:, 1].max() > 1 else 2.0 if negative else 1.0
+        return np.asarray(mean_of(decibels(np.full(len(rows), peak**2), rows[:, 0])[:, None], counts)[:, 0])

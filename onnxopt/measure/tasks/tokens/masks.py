@@ -1,0 +1,40 @@
+"""Which input says where padding is."""
+
+import numpy as np
+
+from onnxopt.errors import nearest
+from onnxopt.measure.outputs import misfit
+from onnxopt.measure.tasks.evidence import named_like, token_inputs
+from onnxopt.samples import Feeds
+
+
+def mask_of(feeds: Feeds, shape: tuple[int, ...], given: str | None) -> str | None:
+    """Return the input `(n, steps)` that is 0 at padding; None where there is none.
+
+    Args:
+        feeds: a batch of inputs.
+        shape: of the steps.
+        given: by the user.
+
+    Raises:
+        DataError: ONX209 the user's is no input, or of another shape.
+    """
+    if given is not None:
+        if given not in feeds:
+            raise misfit("the model has no such input", nearest(given, feeds), where=given)
+        if np.shape(feeds[given]) != shape:
+            why = f"a mask of shape {list(np.shape(feeds[given]))} for steps of shape {list(shape)}"
+            raise misfit(why, "Name the input with one number per step.", where=given)
+        return given
+    for name, array in token_inputs(feeds).items():
+        if named_like(name, ("mask",)) and array.shape == shape and array.max(initial=0) <= 1:
+            return name
+    return None
+
+
+def kept_steps(feeds: Feeds, mask: str | None, shape: tuple[int, ...]) -> np.ndarray:
+    """Return which steps are no padding, of the shape given: all where there is no mask, or one of another shape."""
+    given = None if mask is None else feeds.get(mask)
+    if given is None or np.shape(given) != shape:
+        return np.ones(shape, dtype=bool)
+    return np.asarray(np.asarray(given) != 0)

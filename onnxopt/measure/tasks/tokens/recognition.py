@@ -1,0 +1,80 @@
+"""Language models, told by evidence."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from onnxopt.measure.outputs import Outputs, are_probabilities, chosen, is_float, misfit
+from onnxopt.measure.tasks.evidence import named_like, token_inputs
+from onnxopt.measure.tasks.task import ModelFacts, Recognized, TaskOptions
+from onnxopt.measure.tasks.tokens.agreement import TokenAgreement
+from onnxopt.measure.tasks.tokens.masks import mask_of
+from onnxopt.measure.tasks.tokens.scores import log_probabilities, negative_log_likelihood
+from onnxopt.samples import Feeds
+
+Array = np.ndarray
+
+
+def recognize(outputs: Outputs, feeds: Feeds, facts: ModelFacts, options: TaskOptions) -> Recognized | None:
+    """Return a language model where an output scores every token of the vocabulary at every token read; else None.
+
+    Args:
+        outputs: of the baseline, for one batch.
+        feeds: the inputs of that batch.
+        facts: of the model.
+        options: how outputs are read.
+    """
+    for name, value in outputs.items():
+        if not is_float(value) or value.ndim != 3 or not value.size:
+            continue
+        tokens = _tokens(feeds, value.shape)
+        # A tagger has fewer classes than its input has tokens; features of tokens are called so.
+        if tokens is None or named_like(name, ("hidden", "embed", "feature", "encod", "present", "past")):
+            continue
+        vocabulary = value.shape[2]
+        # Features as wide as the largest token by chance are the exception: most texts use high numbers.
+        reached = int(np.asarray(feeds[tokens]).max()) >= vocabulary // 4
+        if not (reached or named_like(name, ("logit", "lm", "prob", "score")) or are_probabilities(value)):
+            continue
+        reason = f"{name!r} scores {vocabulary} tokens at each token of {tokens!r}"
+        return Recognized("tokens", (name,), comparison({name: value}, (name,), facts, options, feeds), reason)
+    return None
+
+
+def comparison(
+    outputs: Outputs, names: Sequence[str], facts: ModelFacts, options: TaskOptions, feeds: Feeds | None = None
+) -> TokenAgreement:
+    """Return how two language models are compared, on the user's word.
+
+    Raises:
+        DataError: ONX209 no output is `(n, steps, vocabulary)`, or the mask is no input.
+    """
+    feeds = feeds or {}
+    for name in names or outputs:
+        value = chosen(outputs, name)
+        if is_float(value) and value.ndim == 3:
+            tokens = _tokens(feeds, value.shape)
+            mask = mask_of(feeds, value.shape[:2], options.mask)
+            probabilities = are_probabilities(value)
+            next_token = tokens is not None and predicts_next(value, np.asarray(feeds[tokens]), probabilities)
+            return TokenAgreement(name, tokens if next_token else None, mask, probabilities)
+    raise misfit("no output scores tokens", "Name an output [N, T, V].", where=", ".join(names or outputs))
+
+
+def predicts_next(scores: Array, ids: Array, probabilities: bool) -> bool:
+    """Return whether scores fit the next token better than the token read, as a model that fills gaps does not."""
+    if scores.shape[1] < 2:
+        return False
+    log_shares = log_probabilities(scores[0, :-1], probabilities)
+    costs = [negative_log_likelihood(log_shares, targets).mean() for targets in (ids[0, 1:], ids[0, :-1])]
+    return bool(costs[0] < costs[1])
+
+
+def _tokens(feeds: Feeds, shape: tuple[int, ...]) -> str | None:
+    """Return the input that holds a token of the vocabulary for every step: the one with the largest numbers."""
+    fitting = {name: array for name, array in token_inputs(feeds).items() if array.shape == shape[:2] and array.size}
+    fitting = {name: array for name, array in fitting.items() if array.min() >= 0 and not named_like(name, ("mask",))}
+    if not fitting:
+        return None
+    name = max(fitting, key=lambda key: (int(fitting[key].max()), named_like(key, ("input", "token"))))
+    return name if int(fitting[name].max()) < shape[2] else None
