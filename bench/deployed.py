@@ -130,7 +130,9 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def figures(found: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.3f}" if value <= 1 else f"{value:.0f} {name}" for name, value in found.items())
+    return ", ".join(
+        f"{value} {name}" if isinstance(value, int) else f"{name} {value:.3f}" for name, value in found.items()
+    )
 
 
 def main() -> None:

@@ -146,6 +146,24 @@ def test_a_model_that_sees_no_image_is_no_detector() -> None:
     assert recognize(scenes.v8(SOME), feeds, scenes.NO_FACTS, TaskOptions()) is None
 
 
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        {"output0": np.zeros((1, 100, 6), np.float32)},
+        {
+            "boxes": np.zeros((0, 4), np.float32),
+            "labels": np.zeros(0, np.int64),
+            "scores": np.zeros(0, np.float32),
+        },
+    ],
+)
+def test_nothing_found_is_believed_of_a_graph_that_suppresses_overlaps(outputs: dict[str, np.ndarray]) -> None:
+    feeds = {"image": scenes.FEEDS["image"][:1]}
+    assert recognize(outputs, feeds, scenes.NO_FACTS, TaskOptions()) is None
+    facts = ModelFacts(operators=frozenset({"NonMaxSuppression"}))
+    assert recognize(outputs, feeds, facts, TaskOptions()) is not None
+
+
 def test_class_names_in_the_file_say_how_many_columns_are_scores() -> None:
     table = scenes.yolo(SOME, objectness=False)
     points = rng_array(*table.shape[:2], 6, low=0, high=96)
