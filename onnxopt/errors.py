@@ -11,6 +11,8 @@ from functools import partial
 from types import MappingProxyType
 from typing import ClassVar
 
+from onnxopt.printable import printable
+
 
 class ExitCode(IntEnum):
     """Exit statuses of the command line."""
@@ -44,7 +46,7 @@ CODES: Mapping[str, str] = MappingProxyType(
         "ONX204": "the data has another type than the model expects",
         "ONX205": "there are no samples, or too few",
         "ONX206": "the labels do not fit the samples",
-        "ONX207": "the data holds NaN or infinite values",
+        "ONX207": "the data or labels hold NaN or infinite values",
         "ONX208": "labels are needed here and the data has none",
         "ONX209": "the metric does not fit the model's outputs or the labels",
         "ONX301": "the file is not an ONNX model, or it is damaged",
@@ -69,7 +71,7 @@ CODES: Mapping[str, str] = MappingProxyType(
         "ONX501": "the file does not exist",
         "ONX502": "the output exists",
         "ONX503": "the output cannot be written",
-        "ONX504": "the output would overwrite a file that is read: the model, its weights, or samples",
+        "ONX504": "the output would overwrite a file that is read, or one of another kind",
         "ONX505": "the file cannot be read",
         "ONX506": "another search is running in the folder",
         "ONX901": "a bug in onnxopt",
@@ -108,7 +110,7 @@ class OnnxoptError(Exception):
             text += f" [{self.where}]"
         if self.why:
             text += f": {self.why}"
-        return f"{text}. {self.hint}" if self.hint else text
+        return printable(f"{text}. {self.hint}" if self.hint else text)
 
 
 class UsageError(OnnxoptError):

@@ -11,6 +11,7 @@ import typer
 from onnxopt.cli.app import app
 from onnxopt.cli.usage import as_usage_error
 from onnxopt.errors import ExitCode, OnnxoptError, first_line
+from onnxopt.printable import printable
 
 # Base of every complaint about the arguments; typer exports only this child of it.
 _Complaint: type[Exception] = typer.BadParameter.__mro__[1]
@@ -77,7 +78,7 @@ def _asks_for_details(arguments: Sequence[str]) -> bool:
 
 
 def _say(text: str) -> None:
-    print(" ".join(text.split()), file=sys.stderr)
+    print(printable(" ".join(text.split())), file=sys.stderr)
 
 
 def _bug(error: Exception, *, verbose: bool) -> int:

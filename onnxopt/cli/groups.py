@@ -1,10 +1,13 @@
 """Options that many commands share, declared once as dataclasses and expanded into the signature of a command."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from functools import wraps
+from pathlib import Path
 from typing import Any, get_type_hints
+
+from onnxopt.errors import FileError
 
 
 def command_of(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -23,6 +26,7 @@ def command_of(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(function)
     def call(**given: Any) -> Any:
+        _refuse_config(given)
         for name, group in groups.items():
             given[name] = group(**{f.name: given.pop(f.name) for f in fields(group)})
         return function(**given)
@@ -30,6 +34,22 @@ def command_of(function: Callable[..., Any]) -> Callable[..., Any]:
     call.__signature__ = inspect.Signature(parameters, return_annotation=hints.get("return"))  # type: ignore[attr-defined]
     call.__annotations__ = {p.name: p.annotation for p in parameters}
     return call
+
+
+def _refuse_config(given: Mapping[str, Any]) -> None:
+    """Refuse to write the result over the configuration file.
+
+    Raises:
+        FileError: ONX504.
+    """
+    config = given.get("config")
+    for name in ("out", "plot", "html"):
+        out = given.get(name)
+        if config is not None and isinstance(out, Path) and out.exists() and out.samefile(config):
+            hint = "Choose another name."
+            raise FileError(
+                "ONX504", "the output would overwrite a file that is read", where=str(out), why="--config", hint=hint
+            )
 
 
 def _of_fields(group: Any) -> list[inspect.Parameter]:

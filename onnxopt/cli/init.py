@@ -10,6 +10,7 @@ import typer
 from onnxopt.cli.options import MODEL, OVERWRITE, Shown
 from onnxopt.cli.output import note
 from onnxopt.errors import ExitCode
+from onnxopt.printable import printable
 
 LEFT_OUT = frozenset({"config", "overwrite", "dry-run", "quiet", "verbose", "format"})
 """Options of one call, which belong in no file."""
@@ -34,7 +35,7 @@ def init(
     text = config_text(model, _options(context), data, max_drop)
     write_config(out, text, overwrite=overwrite, source=model, data=data)
     missing = "" if data else " Say in it where your samples are, or add --data."
-    print(f"Written: {out}.{missing} Next: onnxopt optimize {model} --config {out}")
+    print(printable(f"Written: {out}.{missing} Next: onnxopt optimize {model} --config {out}"))
     if shown.verbose:
         note("Every option stands in it with its default, commented out.", shown)
     return ExitCode.OK

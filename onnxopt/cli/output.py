@@ -8,6 +8,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from onnxopt.cli.options import Format, Shown
+from onnxopt.printable import CONTROL, printable
 
 if TYPE_CHECKING:
     from onnxopt.report.document import Document
@@ -32,7 +33,9 @@ def emit(document: "Document", shown: Shown) -> None:
 
 def json_text(data: Any) -> str:
     """Return strict JSON: what is not a number there becomes null."""
-    return json.dumps(_strict(data), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    # Within strings JSON has escapes for them, and it has none outside.
+    text = json.dumps(_strict(data), indent=2, ensure_ascii=False, allow_nan=False)
+    return CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
 
 
 def _strict(value: Any) -> Any:
@@ -48,7 +51,7 @@ def _strict(value: Any) -> Any:
 def note(text: str, shown: Shown) -> None:
     """Tell people something that is not the result."""
     if not shown.quiet:
-        print(text, file=sys.stderr)
+        print(printable(text), file=sys.stderr)
 
 
 def quieten(shown: Shown) -> None:

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from onnxopt.cli.options import Shown
+from onnxopt.printable import printable
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -40,6 +41,7 @@ class Bar:
         """Say how far `what` is; the time left is guessed from what is done of it."""
         if not self.enabled or time.monotonic() - self._started < SHOW_AFTER_S:
             return
+        what = printable(what)
         if self._progress is None:
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -70,6 +72,7 @@ class Bar:
         """Say something that stays, above the bar; nothing where nobody watches."""
         if not self.enabled:
             return
+        text = printable(text)
         if self._progress is None:
             print(text, file=sys.stderr)
         else:

@@ -12,6 +12,7 @@ import typer
 from onnxopt.cli.options import DATA, DRY_RUN, LABELS, LIMIT, MAX_DROP, MODEL, TARGET, Reading, Running, Scoring, Shown
 from onnxopt.cli.output import emit, note, quieten
 from onnxopt.errors import ExitCode
+from onnxopt.printable import printable
 
 
 class GoalName(Enum):
@@ -190,7 +191,7 @@ def search(asked: Mapping[str, Any], out: Path, shown: Shown, command: str | Non
             if observer.began
             else "nothing was written"
         )
-        print(f"interrupted: {kept}", file=sys.stderr)
+        print(printable(f"interrupted: {kept}"), file=sys.stderr)
         return ExitCode.INTERRUPTED
     emit(summary(run.record, run.folder), shown)
     met = run.won and run.record.aim_reached is not False

@@ -180,6 +180,7 @@ class Auroc(Metric):
     label_offset: int = 0
     name = "auroc"
     bounded: ClassVar[bool] = True
+    undefined: ClassVar[str] = "Give more samples, of every class."
     resamples: ClassVar[int] = 500
 
     def rows(self, outputs: Outputs, labels: Array) -> Array:

@@ -67,6 +67,7 @@ class R2(Metric):
     output: str | None = None
     name = "r2"
     bounded: ClassVar[bool] = True
+    undefined: ClassVar[str] = "All labels are equal, or a number is none: give samples whose labels differ."
 
     def rows(self, outputs: Outputs, labels: Array) -> Array:
         """Return `(n, 2 * targets)`: squared errors, then labels."""

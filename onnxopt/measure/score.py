@@ -36,7 +36,7 @@ class Score(ABC):
     bounded: ClassVar[bool] = False
     relative: ClassVar[bool] = False
     resamples: ClassVar[int] = 1000
-    undefined: ClassVar[str] = "Give more samples, of every class."
+    undefined: ClassVar[str] = "Give more samples, or another metric."
 
     @abstractmethod
     def values(self, rows: Array, counts: Array) -> Array:

@@ -58,7 +58,7 @@ def write_config(path: Path, text: str, *, overwrite: bool, source: Path, data: 
     Raises:
         FileError: ONX502 it exists, ONX503 it cannot be written, ONX504 it is the model or the samples.
     """
-    refuse_output_file(path, overwrite=overwrite, source=source, read=[data])
+    refuse_output_file(path, overwrite=overwrite, source=source, read=[data], kind=".toml")
     model_file.atomic_write_text(path, text, overwrite=overwrite)
 
 

@@ -46,7 +46,7 @@ def diagnose_models(
         ModelError: ONX308 `second` was not made from `first`; and every other family.
     """
     if out is not None:
-        refuse_output_file(Path(out), overwrite=overwrite, source=Path(second), read=[first, data])
+        refuse_output_file(Path(out), overwrite=overwrite, source=Path(second), read=[first, data], kind=".toml")
     model, quantized = model_file.load(first), model_file.load(second)
     samples = open_samples(data, signature_of(model), options=read, limit=limit).with_batch_size(1)
     before = _as_it_was_quantized(model, quantized)
@@ -65,7 +65,7 @@ def diagnose_models(
     by_name = {loss.name: loss for loss in losses}
     if out is not None:
         reasons = {name: f"{_db(by_name[name].output_db)} dB at the outputs by itself" for name in kept}
-        Path(out).write_text(overrides_text(reasons), encoding="utf-8")
+        model_file.atomic_write_text(Path(out), overrides_text(reasons), overwrite=overwrite)
     return _document(str(first), str(second), losses, kept, out)
 
 

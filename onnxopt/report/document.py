@@ -1,8 +1,14 @@
-"""What a command has to say, free of how it is shown: tables, facts and sentences, with the same content as data."""
+"""What a command has to say, free of how it is shown: tables, facts and sentences, with the same content as data.
+
+Names come from models and files of anybody, so the blocks for people hold no control characters; the data, which JSON
+escapes, is as it was.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from onnxopt.printable import printable
 
 
 @dataclass(frozen=True)
@@ -11,6 +17,9 @@ class Column:
 
     title: str
     number: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "title", printable(self.title))
 
 
 @dataclass(frozen=True)
@@ -21,6 +30,10 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     title: str = ""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rows", tuple(tuple(map(printable, row)) for row in self.rows))
+        object.__setattr__(self, "title", printable(self.title))
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -29,12 +42,19 @@ class Facts:
     pairs: tuple[tuple[str, str], ...]
     title: str = ""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pairs", tuple((printable(name), printable(value)) for name, value in self.pairs))
+        object.__setattr__(self, "title", printable(self.title))
+
 
 @dataclass(frozen=True)
 class Text:
     """Sentences, one per line."""
 
     lines: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lines", tuple(map(printable, self.lines)))
 
 
 Block = Table | Facts | Text

@@ -85,7 +85,20 @@ class RunFolder:
                 f"which replaces only {', '.join(OURS)}.",
             )
         refuse_inputs([self.path / name for name in OURS], model, read)
+        self._refuse_foreign()
         self._take()
+
+    def _refuse_foreign(self) -> None:
+        """Refuse to replace files that only have the names of ours: no earlier run lies in the folder."""
+        found = [name for name in OURS if (self.path / name).exists()]
+        if found and not any(name in found for name in (RECORD, JOURNAL, MANIFEST)):
+            raise FileError(
+                "ONX502",
+                "the output folder holds files that are of no run",
+                where=str(self.path),
+                why=f"{', '.join(found)} would be replaced",
+                hint="Choose another with --out, or move them away.",
+            )
 
     def _take(self) -> None:
         """Have no other search write here until `release`; where the system cannot say so, trust that none does."""

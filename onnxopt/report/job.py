@@ -8,13 +8,14 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxopt import model_file
-from onnxopt.errors import UsageError, nearest
+from onnxopt.errors import DataError, UsageError, nearest
 from onnxopt.measure.metrics import metric_of
 from onnxopt.measure.score import Metric
 from onnxopt.measure.session import Runtime
 from onnxopt.model_file import signature_of
 from onnxopt.quantization.isa import target_of
 from onnxopt.samples import ReadOptions, Samples, open_samples
+from onnxopt.samples.labels import differ
 from onnxopt.search.aim import Aim
 from onnxopt.search.budget import Budget, Goal
 from onnxopt.search.parts import Parts, split_parts
@@ -205,10 +206,20 @@ def choose_metric(
         None for fidelity: there are no labels, or it was asked for.
 
     Raises:
+        DataError: ONX206 labels differ in shape.
         UsageError: ONX102 no metric has this name, ONX107 a user's function cannot be used.
     """
+    if isinstance(metric, str) and metric == FIDELITY:
+        return None
+    own = metric is not None and (not isinstance(metric, str) or ":" in metric)
+    if labels is not None and differ(labels) and not own:
+        raise DataError(
+            "ONX206",
+            "the labels differ in shape",
+            hint="Give labels of one shape, or a metric of your own that reads them: --metric file.py:function.",
+        )
     if isinstance(metric, str):
-        return None if metric == FIDELITY else metric_of(metric, output=output, threshold=threshold)
+        return metric_of(metric, output=output, threshold=threshold)
     if metric is not None or labels is None:
         return metric
     if labels.dtype == object:  # boxes: the only labels that are no array

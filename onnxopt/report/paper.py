@@ -1,5 +1,6 @@
 """The report of a run as Markdown, for a job summary or a pull request."""
 
+from onnxopt.printable import printable
 from onnxopt.report.caveats import caveats
 from onnxopt.report.device_result import device_table
 from onnxopt.report.document import Block, Document, Table, Text
@@ -38,4 +39,4 @@ def _commands(run: RunRecord) -> dict[str, str | None]:
 
 def _verbatim(text: str) -> str:
     """Indent a line, which no text in it can end."""
-    return "\n".join(f"    {line}" for line in text.splitlines())
+    return "\n".join(f"    {line}" for line in printable(text).splitlines())

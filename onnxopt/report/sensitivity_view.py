@@ -38,7 +38,7 @@ def sensitivity_document(
         OnnxoptError: of every family.
     """
     if plot is not None:
-        refuse_output_file(plot, overwrite=overwrite, source=model, read=[data])
+        refuse_output_file(plot, overwrite=overwrite, source=model, read=[data], kind=".html")
     loaded = model_file.load(model)
     samples = open_samples(data, signature_of(loaded), options=read, limit=limit)
     context = Context(target_of(target), samples, seed=seed)

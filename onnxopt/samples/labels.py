@@ -50,6 +50,11 @@ def class_labels(values: Iterable[object], signature: Signature) -> np.ndarray:
     return labels
 
 
+def differ(labels: np.ndarray) -> bool:
+    """Return whether labels are arrays of several shapes, which only a metric of the user's own can read."""
+    return labels.dtype == object and labels.size > 0 and isinstance(labels.flat[0], np.ndarray)
+
+
 def _class_counts(signature: Signature) -> set[int]:
     """Return how many classes the outputs may stand for; empty when they do not say. One score stands for two."""
     shapes = [spec.shape for spec in signature.outputs if spec.dtype.startswith(("float", "bfloat"))]

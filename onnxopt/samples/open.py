@@ -15,7 +15,7 @@ from onnxopt.samples.core import Samples, Source
 from onnxopt.samples.expect import by_input, expecting
 from onnxopt.samples.fit import fit
 from onnxopt.samples.folder import open_folder
-from onnxopt.samples.labels import class_labels, read_labels
+from onnxopt.samples.labels import class_labels, differ, read_labels
 from onnxopt.samples.named import open_digits, open_random
 from onnxopt.samples.options import ReadOptions
 from onnxopt.samples.rows import as_rows
@@ -67,8 +67,10 @@ def open_samples(
             given = read_boxes(labels, source, options)
         elif labels is not None:
             given = read_labels(labels, signature)
-        if given is None and source.labels is not None and source.labels.dtype.kind in "OSU":
-            given = class_labels(source.labels, signature)
+        own = source.labels
+        if given is None and own is not None and own.dtype.kind in "OSU" and not differ(own):
+            given = class_labels(own, signature)
+        _refuse_missing(own if given is None else given, source.name)
         if options.label_offset and not (isinstance(labels, str | Path) and is_box_labels(labels)):
             given = _shifted(source.labels if given is None else given, options.label_offset, source.name)
         samples = fit(source, signature, labels=given, batch_size=batch_size)
@@ -117,6 +119,18 @@ def _open_named(data: str | Path, signature: Signature, options: ReadOptions, li
         return open_table(path, signature, options)
     what = "the file is in no known format" if word and path.exists() else "there is no data by this name"
     raise DataError("ONX201", what, where=word, hint=f"Accepted: {FORMS}.")
+
+
+def _refuse_missing(labels: np.ndarray | None, where: str) -> None:
+    if labels is None or labels.dtype.kind != "f" or not labels.size or np.isfinite(labels).all():
+        return
+    index = int(np.argmin(np.isfinite(labels).reshape(len(labels), -1).all(axis=1)))
+    raise DataError(
+        "ONX207",
+        "the labels hold NaN or an infinite value",
+        where=f"{where}, sample {index}",
+        hint="Leave out samples without a label.",
+    )
 
 
 def _shifted(labels: Any, offset: int, name: str) -> np.ndarray:

@@ -48,8 +48,10 @@ def open_stream(
             break
     if labels:
         if len({label.shape for label in labels}) > 1:
-            raise DataError("ONX206", "the labels differ in shape", where=name, hint="Give labels of one shape.")
-        spool.labels = np.stack(labels)
+            spool.labels = np.empty(len(labels), dtype=object)
+            spool.labels[:] = labels
+        else:
+            spool.labels = np.stack(labels)
     return spool
 
 

@@ -48,6 +48,7 @@ class Journal:
         self._trials = dict[str, dict[str, Any]]()
         self._notes = dict[str, Any]()
         self._deaths = Counter[str]()
+        self._stored = set[str]()
         self._models = None if path is None else ModelStore(path.with_name(MODELS))
         self.resumed = False
         if resume and path is not None:
@@ -60,8 +61,9 @@ class Journal:
             FileError: ONX503 it cannot be written.
         """
         if self._path is not None and not self.resumed:
-            self._path.unlink(missing_ok=True)
+            self._written_before(self._path)
             self.drop_models()
+            self._path.unlink(missing_ok=True)
             self._write({"kind": "search", "about": self._about})
 
     def trial(self, candidate: Candidate, baseline: Evaluation) -> Trial | None:
@@ -113,12 +115,20 @@ class Journal:
             **stored(trial),
         }
         self._trials[_key(trial.candidate)] = made
+        self._stored.add(kept)
         self._write(made)
 
     def drop_models(self) -> None:
-        """Remove the models: nothing is left to go on with."""
+        """Remove the models that the journal names: nothing is left to go on with."""
         if self._models is not None:
-            self._models.clear()
+            self._models.clear(self._stored)
+            self._stored.clear()
+
+    def _written_before(self, path: Path) -> None:
+        """Take over which models an earlier search in the folder wrote, so that no other file is removed."""
+        with suppress(OSError, UnicodeDecodeError):
+            for event in filter(None, map(_event, read_text(path).splitlines())):
+                self._stored.add(str(event.get("model") or ""))
 
     def interrupted(self) -> None:
         """Write down that the user ended the search, so that no candidate is blamed for it."""
@@ -177,6 +187,7 @@ class Journal:
                 begun = key
             elif kind == "trial":
                 self._trials[key] = event
+                self._stored.add(str(event.get("model") or ""))
                 begun = ""
             elif kind == "note":
                 value = event.get("value")

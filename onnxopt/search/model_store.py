@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -51,11 +52,11 @@ class ModelStore:
                 return model_file.from_bytes(data)
         return None
 
-    def clear(self) -> None:
-        """Remove all models, and the folder when nothing else is in it."""
+    def clear(self, digests: Iterable[str]) -> None:
+        """Remove models, and the folder when nothing else is in it."""
         with suppress(OSError):
-            for file in self._folder.glob(f"{'[0-9a-f]' * 64}.onnx"):
-                file.unlink()
+            for digest in filter(_DIGEST.fullmatch, digests):
+                self._file(digest).unlink(missing_ok=True)
             self._folder.rmdir()
 
     def _file(self, digest: str) -> Path:

@@ -12,6 +12,7 @@ from torch import Tensor
 from onnxopt.errors import DataError, ModelError, UsageError, nearest
 from onnxopt.samples import Samples
 from onnxopt.samples.core import Batch
+from onnxopt.samples.labels import differ
 from onnxopt.training.batches import Batches, split_held_out
 from onnxopt.training.convert import to_tensors
 from onnxopt.training.distill import Distilled, runnable
@@ -67,6 +68,8 @@ def finetune(
     """
     if samples.labels is None:
         raise DataError("ONX208", "fine-tuning needs labels", hint="Give --labels, or distill, which needs none.")
+    if differ(samples.labels):
+        raise DataError("ONX206", "the labels differ in shape", hint="Give labels of one shape.")
     norm: Literal["frozen", "trained"] = "trained" if options.batch_norm == "trained" else "frozen"
     module = TorchModel(model, batch_norm=norm, unknown="frozen")
     names = module.output_names

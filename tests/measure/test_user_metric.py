@@ -1,3 +1,6 @@
+import pickle
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -76,3 +79,92 @@ def test_exceptions_while_scoring_are_named(path):
     rows = metric.rows({"scores": np.eye(2)}, np.array([0, 1]))
     with pytest.raises(UsageError, match=r"ONX107.*KeyError.*no such box"):
         metric.value(rows)
+
+
+RUDE = """
+import os, sys, time
+
+def leaves(outputs, labels):
+    sys.exit(0)
+
+class Odd(BaseException):
+    pass
+
+def odd(outputs, labels):
+    raise Odd("of its own kind")
+
+def wanders(outputs, labels):
+    os.chdir("/")
+    return 1.0
+
+def endless(outputs, labels):
+    while True:
+        time.sleep(0.01)
+endless.time_limit_s = 0.3
+
+def one(outputs, label):
+    assert len(outputs["scores"]) == 1
+    return float(outputs["scores"].sum() == len(label))
+one.per_sample = one.bounded = True
+"""
+
+
+@pytest.fixture
+def rude(tmp_path):
+    file = tmp_path / "rude.py"
+    file.write_text(RUDE)
+    return file
+
+
+def _rows(metric, labels=(0, 1)):
+    return metric.rows({"scores": np.eye(2, dtype=np.float32)}, np.array(labels))
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("leaves", "SystemExit: 0"), ("odd", "Odd: of its own kind"), ("endless", "one call took longer than 0.3 s")],
+)
+def test_however_a_function_ends_it_is_one_error(rude, name, why):
+    metric = metric_of(f"{rude}:{name}")
+    with pytest.raises(UsageError, match=f"ONX107.*{why}"):
+        metric.value(_rows(metric))
+
+
+def test_a_file_that_leaves_at_import_is_one_error(tmp_path):
+    (tmp_path / "m.py").write_text("raise SystemExit(0)")
+    with pytest.raises(UsageError, match=r"ONX107.*SystemExit"):
+        metric_of(f"{tmp_path / 'm.py'}:f")
+
+
+def test_the_current_folder_stays(rude):
+    before = Path.cwd()
+    metric = metric_of(f"{rude}:wanders")
+    assert metric.value(_rows(metric)) == 1.0
+    assert Path.cwd() == before
+
+
+def test_a_metric_per_sample_keeps_a_number_per_sample(rude):
+    metric = metric_of(f"{rude}:one")
+    labels = np.empty(2, dtype=object)
+    labels[:] = [np.zeros(1), np.zeros(3)]
+    rows = metric.rows({"scores": np.eye(2, dtype=np.float32)}, labels)
+    np.testing.assert_array_equal(rows, [[1.0], [0.0]])
+    assert metric.value(rows) == 0.5
+    np.testing.assert_array_equal(metric.values(rows, np.array([[2, 0], [0, 2]])), [1.0, 0.0])
+
+
+def test_a_bounded_metric_has_points(rude, path):
+    from onnxopt.search.budget import Budget
+
+    metric = metric_of(f"{rude}:one")
+    assert Budget.of("1pp", metric.name, bounded=metric.bounded).points
+    plain = metric_of(f"{path}:share")
+    with pytest.raises(UsageError, match="ONX101"):
+        Budget.of("1pp", plain.name, bounded=plain.bounded)
+
+
+def test_it_travels_to_other_processes_by_its_file(rude):
+    metric = metric_of(f"{rude}:one", output="scores")
+    again = pickle.loads(pickle.dumps(metric))
+    assert again == metric
+    np.testing.assert_array_equal(_rows(again, [np.zeros(1)] * 2), [[1.0], [1.0]])

@@ -2,7 +2,9 @@
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.resources import files
 from itertools import chain
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from onnxopt import model_file
+from onnxopt.errors import FileError, first_line
 from onnxopt.measure.session import Runtime, Session
 from onnxopt.model_file.save import external_files
 from onnxopt.samples import Feeds
@@ -54,7 +57,39 @@ def write_kit(
         NativeError: ONX401 a model cannot be run.
         FileError: ONX503 the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with _whole(folder) as made:
+        _fill(made, models, timed, checked, threads, seconds, epochs, seed)
+    return folder
+
+
+@contextmanager
+def _whole(folder: Path) -> Iterator[Path]:
+    """Give a folder beside `folder`, which takes its place when all is in it."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as place:
+            made = Path(place) / folder.name
+            made.mkdir()
+            yield made
+            if folder.exists():
+                folder.rmdir()
+            made.rename(folder)
+    except OSError as error:
+        raise FileError(
+            "ONX503", "cannot write the output", where=str(folder), why=error.strerror or first_line(error)
+        ) from error
+
+
+def _fill(
+    folder: Path,
+    models: Mapping[str, Path],
+    timed: Feeds,
+    checked: Iterable[Feeds],
+    threads: int,
+    seconds: float,
+    epochs: int,
+    seed: int,
+) -> None:
     stored: dict[str, np.ndarray] = {}
     expected: dict[str, np.ndarray] = {}
     inputs: list[str] = []
@@ -82,7 +117,6 @@ def write_kit(
     model_file.atomic_write_text(folder / RUNNER, runner_source(), overwrite=True)
     model_file.atomic_write_text(folder / "README.txt", ABOUT, overwrite=True)
     model_file.atomic_write_text(folder / JOB, json.dumps(job, indent=1) + "\n", overwrite=True)
-    return folder
 
 
 def runner_source() -> str:

@@ -1,0 +1,124 @@
+"""--overwrite replaces the result of the same kind, and nothing else; a full disk leaves what was there."""
+
+import errno
+import os
+import shutil
+import tempfile
+
+import numpy as np
+import pytest
+
+from onnxopt.errors import FileError
+from onnxopt.report.folder import RunFolder
+from onnxopt.report.writable import refuse_inputs, refuse_output_file
+from onnxopt.search.journal import Journal
+
+
+@pytest.fixture
+def data(tmp_path):
+    folder = tmp_path / "samples"
+    folder.mkdir()
+    np.savez(folder / "a.npz", x=np.zeros((4, 64), np.float32))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["samples/a.npz", "config.toml", "labels.csv", "run/best.onnx", "run/run.json"])
+def test_a_file_of_another_kind_stays(cli, mlp, data, tmp_path, name):
+    (tmp_path / "run").mkdir()
+    for path in ("config.toml", "labels.csv", "run/best.onnx", "run/run.json"):
+        (tmp_path / path).write_text("")
+    before = (tmp_path / name).read_bytes()
+    ended = cli("quantize", mlp, "--data", data, "-o", tmp_path / name, "--overwrite", "-q")
+    assert (ended.code, ended.err.count("\n")) == (5, 1)
+    assert ended.err.startswith("ONX504")
+    assert (tmp_path / name).read_bytes() == before
+
+
+def test_a_model_beside_the_samples_may_be_replaced(tmp_path):
+    data, out = tmp_path, tmp_path / "m.onnx"
+    out.write_bytes(b"")
+    refuse_output_file(out, overwrite=True, source=None, read=[data])
+    (tmp_path / "sub").mkdir()
+    image = tmp_path / "sub" / "a.png"
+    image.write_bytes(b"")
+    with pytest.raises(FileError, match="ONX504"):
+        refuse_inputs([image], None, [data])
+
+
+def test_the_configuration_stays(cli, mlp, resnet, tmp_path):
+    config = tmp_path / "c.toml"
+    config.write_text("threads = 1\n")
+    ended = cli("init", mlp, "-o", config, "--config", config, "--overwrite")
+    assert ended.code == 5
+    assert "ONX504" in ended.err
+    assert config.read_text() == "threads = 1\n"
+
+
+def test_a_folder_that_only_has_our_names_is_no_run(tmp_path):
+    (tmp_path / "report.md").write_text("mine")
+    with pytest.raises(FileError, match=r"ONX502.*report\.md would be replaced"):
+        RunFolder(tmp_path, overwrite=True).refuse(None)
+    (tmp_path / "run.json").write_text("{}")
+    RunFolder(tmp_path, overwrite=True).refuse(None)
+
+
+def test_models_that_no_journal_names_stay(tmp_path):
+    mine = tmp_path / "trials" / f"{'a' * 64}.onnx"
+    theirs = tmp_path / "trials" / f"{'b' * 64}.onnx"
+    mine.parent.mkdir()
+    mine.write_bytes(b"")
+    theirs.write_bytes(b"")
+    (tmp_path / "journal.jsonl").write_text(f'{{"kind": "trial", "candidate": "c", "model": "{"b" * 64}"}}\n')
+    journal = Journal(tmp_path / "journal.jsonl", {})
+    journal.begin()
+    journal.drop_models()
+    assert mine.exists()
+    assert not theirs.exists()
+
+
+def _full_disk(monkeypatch):
+    """Have every file that is flushed to the disk, or written by NumPy, find the disk full."""
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(np, "savez_compressed", full)
+    monkeypatch.setattr(shutil, "copyfile", full)
+
+
+def _everything(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize("command", ["quantize", "run", "diagnose", "bundle", "init", "sensitivity"])
+def test_a_full_disk_leaves_what_was_there(cli, mlp, tmp_path, monkeypatch, command):
+    work = tmp_path / "work"
+    work.mkdir()
+    small = work / "small.onnx"
+    shutil.copy(mlp, small)
+    (work / "old.toml").write_text("old")
+    (work / "old.html").write_text("old")
+    words = {
+        "quantize": [mlp, "--mode", "dynamic", "-o", small, "--overwrite"],
+        "run": [mlp, "--passes", "simplify", "-o", small, "--overwrite"],
+        "diagnose": [mlp, small, "-d", "digits", "--limit", 8, "-o", work / "old.toml", "--overwrite"],
+        "bundle": [mlp, small, "-d", "digits", "-o", work / "kit"],
+        "init": [mlp, "-o", work / "old.toml", "--overwrite"],
+        "sensitivity": [mlp, "-d", "digits", "--limit", 8, "--plot", work / "old.html", "--overwrite"],
+    }[command]
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = _everything(work)
+    _full_disk(monkeypatch)
+    ended = cli(command, *words, "-q")
+    assert (ended.code, ended.err.count("\n")) == (5, 1), ended.err
+    assert ended.err.startswith("ONX503")
+    assert _everything(work) == before
+    assert not (work / "kit").exists()
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="the superuser may write everywhere")
+def test_a_folder_that_may_not_be_written_is_refused(cli, mlp, tmp_path):
+    tmp_path.chmod(0o500)
+    ended = cli("quantize", mlp, "-d", "digits", "-o", tmp_path / "o.onnx")
+    assert ended.err.startswith("ONX503")
