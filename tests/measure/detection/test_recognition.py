@@ -132,6 +132,9 @@ OTHERS: dict[str, dict[str, Any]] = {
     "hidden states": {"last_hidden_state": rng_array(2, 197, 64)},
     "two heads": {"age": rng_array(2, 1), "gender": softmaxed(rng_array(2, 2))},
     "pose and shape": {"pose": rng_array(2, 24, 4), "shape": rng_array(2, 24, 10, low=0, high=1)},
+    "one row of corners, score and class": {"y": ROWS[:, :1]},
+    "corners, a score and a length": {"y": ROWS + np.array([0, 0, 0, 0, 0, 0.5], np.float32)},
+    "a few regions with their kinds": {"regions": CORNERS[:, :8], "kinds": SHARES[:, :8]},
     "nothing": {"empty": np.zeros((2, 0, 6), np.float32)},
 }
 
