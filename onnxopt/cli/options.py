@@ -94,7 +94,8 @@ LABELS = Annotated[
     str | None,
     typer.Option(
         "--labels",
-        help="File of labels, if they are not in the data; boxes: COCO JSON, folder of YOLO .txt or VOC .xml.",
+        help="File of labels, if they are not in the data; boxes: COCO JSON, folder of YOLO .txt or VOC .xml; masks: "
+        "folder of .png.",
     ),
 ]
 MAX_DROP = Annotated[

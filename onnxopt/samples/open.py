@@ -16,6 +16,7 @@ from onnxopt.samples.expect import by_input, expecting
 from onnxopt.samples.fit import fit
 from onnxopt.samples.folder import open_folder
 from onnxopt.samples.labels import class_labels, differ, read_labels
+from onnxopt.samples.masks import is_mask_folder, read_masks
 from onnxopt.samples.named import open_digits, open_random
 from onnxopt.samples.options import ReadOptions
 from onnxopt.samples.rows import as_rows
@@ -63,7 +64,9 @@ def open_samples(
     with expecting(signature), _disk(data):
         source = data if isinstance(data, Source | Samples) else _open(data, signature, options, limit)
         given: np.ndarray | None = None
-        if isinstance(labels, str | Path) and is_box_labels(labels):
+        if isinstance(labels, str | Path) and is_mask_folder(labels):
+            given = read_masks(labels, source, options)
+        elif isinstance(labels, str | Path) and is_box_labels(labels):
             given = read_boxes(labels, source, options)
         elif labels is not None:
             given = read_labels(labels, signature)

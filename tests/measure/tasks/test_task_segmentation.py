@@ -147,3 +147,13 @@ def test_the_users_word_is_taken_unless_there_is_no_map():
     assert compared.reading == MapReading("scores", 1)
     with pytest.raises(DataError, match=r"ONX209.*no output is a map"):
         segmentation.comparison({"y": np.zeros((2, 3), np.float32)}, (), facts(), OPTIONS)
+
+
+def test_masks_may_be_a_multiple_of_the_outputs_size():
+    truth = RNG.integers(0, 4, (2, 4, 6))
+    larger = truth.repeat(4, axis=1).repeat(4, axis=2)
+    logits = one_hot(truth, 4)
+    assert measured("miou", logits, larger) == 1
+    assert measured("miou", np.moveaxis(logits, 1, -1), larger) == 1
+    assert measured("miou", truth.astype(np.int64), larger) == 1
+    assert measured("miou", (truth > 1)[:, None].astype(np.float32), larger > 1) == 1

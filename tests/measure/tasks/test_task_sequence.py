@@ -96,6 +96,7 @@ def test_characters_come_from_a_file_or_a_text(tmp_path):
     assert characters_of(str(file)) == ("a", "b", " ", "ä")
     assert characters_of("ab c") == ("a", "b", " ", "c")
     assert characters_of(None, "x\ny") == ("x", "y")
+    assert characters_of("x\n\n ") == ("x", "", " ")
     with pytest.raises(FileError, match="ONX501"):
         characters_of(str(tmp_path / "none.txt"))
 

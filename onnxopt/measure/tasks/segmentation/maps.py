@@ -56,6 +56,16 @@ class MapReading:
             return MOST_CLASSES
         return int(array.shape[self.axis]) if array.ndim > 3 else 1
 
+    def size(self, value: Any) -> tuple[int, int]:
+        """Return height and width of a map."""
+        shape = np.shape(value)
+        if self.kind == "classes" or len(shape) == 3:
+            first = -3 if len(shape) > 3 and shape[-1] == 1 else -2
+        else:
+            first = 2 if self.axis == 1 else 1
+        height, width = shape[first], shape[first + 1]
+        return int(height), int(width)
+
     def _classes_second(self, array: Array) -> Array:
         if array.ndim == 3:  # one map without an axis of classes
             array, axis = array[:, None], 1

@@ -16,7 +16,8 @@ class SegmentationMetric(Metric):
     """Mean IoU over classes, or the share of right pixels, over the pixels of all images.
 
     Labels are masks of class numbers `(n, H, W)`; a number that is no class (255, -1) is left out. Of binary maps,
-    labels are 0 and 1, `(n, H, W)` or one map per class.
+    labels are 0 and 1, `(n, H, W)` or one map per class. Where masks are a multiple of the output's size, every element
+    of the output stands for as many pixels.
 
     Source: Everingham et al., "The Pascal visual object classes challenge: a retrospective", 2015.
 
@@ -53,7 +54,8 @@ class SegmentationMetric(Metric):
         if self.reading is None or self.output is None:
             return self.prepared(outputs, labels).rows(outputs, labels)
         value = chosen(outputs, self.output)
-        found, truth = self.reading.labels(value), np.asarray(labels)
+        truth = np.asarray(labels)
+        found = enlarged(self.reading.labels(value), self.reading.size(value), truth.shape[-2:])
         if self.reading.kind == "binary":
             shape = (len(found), found.shape[1], -1)
             truth = truth.reshape(shape) if truth.size == found.size else truth
@@ -81,6 +83,15 @@ class SegmentationMetric(Metric):
             return mean_present(intersection_over_union(total), float("nan"))
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray(total.equal / total.elements)
+
+
+def enlarged(found: Array, size: tuple[int, ...], wanted: tuple[int, ...]) -> Array:
+    """Return maps `(..., H * W)` at a size that is a multiple of theirs, every element repeated; else as they are."""
+    if size == wanted or len(wanted) != 2 or 0 in size or any(w % s for w, s in zip(wanted, size, strict=True)):
+        return found
+    height, width = (w // s for w, s in zip(wanted, size, strict=True))
+    maps = found.reshape(*found.shape[:-1], *size).repeat(height, axis=-2).repeat(width, axis=-1)
+    return np.asarray(maps.reshape(*found.shape[:-1], -1))
 
 
 def reading_of(value: Array, threshold: float = 0.5, labels: Array | None = None) -> MapReading:

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from onnxopt.errors import FileError
+from onnxopt.errors import FileError, first_line
+from onnxopt.files import read_text
 from onnxopt.measure.outputs import is_float, misfit
 
 Array = np.ndarray
@@ -85,24 +86,25 @@ def collapse(steps: Array, blank: int) -> tuple[int, ...]:
 
 
 def characters_of(given: str | None, metadata: str = "") -> tuple[str, ...]:
-    """Return the characters in a file (one per line), in a text, or in a model's metadata; empty where none are given.
+    """Return the characters in a file, in a text, or in a model's metadata; empty where none are given.
+
+    Of more than one line, each line is a symbol; a single line holds symbols of one character each.
 
     Raises:
         FileError: ONX501 there is no such file, ONX505 it cannot be read.
     """
-    if given is None:
-        return tuple(metadata.split("\n")) if "\n" in metadata else tuple(metadata)
+    if given is None or not _looks_like_a_path(given):
+        text = metadata if given is None else given
+        return tuple(text.split("\n")) if "\n" in text else tuple(text)
     path = Path(given)
-    if not _looks_like_a_path(given):
-        return tuple(given)
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = [line.removesuffix("\r") for line in read_text(path).split("\n")]
     except FileNotFoundError:
         what = "the file of characters does not exist"
         raise FileError("ONX501", what, where=given, hint="Check the path.") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise FileError("ONX505", "the file of characters cannot be read", where=given, why=str(error)) from error
-    lines = [line.removesuffix("\r") for line in lines]
+        why = first_line(error)
+        raise FileError("ONX505", "the file of characters cannot be read", where=given, why=why) from error
     return tuple(lines[:-1] if lines and lines[-1] == "" else lines)
 
 
