@@ -10,11 +10,29 @@ from onnxopt.measure.tasks.task import ModelFacts
 from onnxopt.samples import Feeds
 
 COLOURS = (1, 3, 4)
+_MOVES = frozenset(
+    (
+        "Reshape",
+        "Transpose",
+        "Squeeze",
+        "Unsqueeze",
+        "Flatten",
+        "Slice",
+        "Cast",
+        "CastLike",
+        "DequantizeLinear",
+        "Identity",
+    )
+)
 
 
 def ends_of(facts: ModelFacts, name: str) -> tuple[str, ...]:
-    """Return the operator types that make an output, the last first; empty where they are not known."""
-    return facts.outputs[name].ends if name in facts.outputs else ()
+    """Return the operator types that compute an output, the last first; empty where they are not known.
+
+    Those that only move numbers are left out: a Transpose behind a Softmax is no other evidence.
+    """
+    ends = facts.outputs[name].ends if name in facts.outputs else ()
+    return tuple(operator for operator in ends if operator not in _MOVES)
 
 
 def declared(facts: ModelFacts, name: str) -> tuple[int | str | None, ...] | None:

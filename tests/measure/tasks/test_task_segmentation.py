@@ -116,11 +116,11 @@ def test_class_maps_and_probabilities_and_sigmoids_are_recognized():
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     assert found(shares).comparison.reading == MapReading("scores", 1)
     assert found(np.moveaxis(shares, 1, -1)).comparison.reading == MapReading("scores", -1)
-    assert found(shares[:, :, ::2, ::2], ends=("Softmax",)).task == "segmentation"
+    assert found(shares[:, :, ::2, ::2], ends=("Transpose", "Cast", "Softmax")).task == "segmentation"
     assert found(logits, ends=("Conv",)).comparison.reading.kind == "scores"
     assert found(logits[..., ::4, ::4], name="seg_logits").comparison.reading.kind == "scores"
     assert found(logits.argmax(axis=1)).comparison.reading.kind == "classes"
-    assert found(shares[:, :1], ends=("Sigmoid",)).comparison.reading == MapReading("binary", 1, 0.5)
+    assert found(shares[:, :1], ends=("Squeeze", "Sigmoid")).comparison.reading == MapReading("binary", 1, 0.5)
 
 
 @pytest.mark.parametrize(
