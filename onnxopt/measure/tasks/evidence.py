@@ -1,11 +1,12 @@
 """Evidence that several tasks look at: the graph's ends, names, and the sizes of inputs."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
-from onnxopt.measure.outputs import is_float
+from onnxopt.measure.outputs import Outputs, chosen, is_float, misfit
 from onnxopt.measure.tasks.task import ModelFacts
 from onnxopt.samples import Feeds
 
@@ -38,6 +39,22 @@ def ends_of(facts: ModelFacts, name: str) -> tuple[str, ...]:
 def declared(facts: ModelFacts, name: str) -> tuple[int | str | None, ...] | None:
     """Return the declared dimensions of an output; None where they are not known."""
     return facts.outputs[name].shape if name in facts.outputs else None
+
+
+def only_output(outputs: Outputs, names: Sequence[str], fits: Callable[[Any], bool], what: str) -> str:
+    """Return the output among `names` (among all, where there are none) that fits; it must be the only one.
+
+    Raises:
+        DataError: ONX209 none fits, or several do, of which all but one would go unjudged.
+    """
+    given = {name: chosen(outputs, name) for name in names or outputs}
+    fitting = [name for name, value in given.items() if fits(value)]
+    if len(fitting) > 1:
+        why, hint = f"several outputs have the shape of {what}: {', '.join(fitting)}", "Name one with --output-name."
+        raise misfit(why, hint, where=fitting[0])
+    if not fitting:
+        raise misfit(f"no output has the shape of {what}", f"Outputs: {', '.join(given)}.", where=", ".join(given))
+    return fitting[0]
 
 
 def named_like(name: str, words: Iterable[str]) -> bool:

@@ -5,7 +5,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from onnxopt.errors import DataError
 from onnxopt.measure.metrics import metric_of
-from onnxopt.measure.tasks import embedding
+from onnxopt.measure.tasks import embedding, segmentation, sequence, signal, tokens
 from onnxopt.measure.tasks.embedding import EmbeddingAgreement, neighbours
 
 RNG = np.random.default_rng(0)
@@ -115,5 +115,23 @@ def test_class_tables_and_numbers_are_no_embeddings(ends):
 def test_wide_vectors_and_maps_are_refused():
     with pytest.raises(DataError, match=r"ONX209.*9000 numbers.*regression"):
         embedding.comparison({"y": np.zeros((2, 9000), np.float32)}, (), facts(), OPTIONS)
-    with pytest.raises(DataError, match=r"ONX209.*no output is a table"):
+    with pytest.raises(DataError, match=r"ONX209.*no output has the shape of a table"):
         embedding.comparison({"y": np.zeros((2, 3, 4), np.float32)}, (), facts(), OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("task", "shape"),
+    [
+        (segmentation, (2, 3, 4, 4)),
+        (sequence, (2, 9, 5)),
+        (embedding, (2, 9)),
+        (signal, (2, 1, 90)),
+        (tokens, (2, 9, 5)),
+    ],
+)
+def test_of_several_outputs_none_goes_unjudged(task, shape):
+    value = np.abs(RNG.normal(size=shape)).astype(np.float32)
+    outputs = {"out": value, "aux": value}
+    with pytest.raises(DataError, match=r"ONX209.*several outputs.*out, aux.*--output-name"):
+        task.comparison(outputs, ("out", "aux"), facts(), OPTIONS)
+    assert task.comparison(outputs, ("aux",), facts(), OPTIONS).output == "aux"

@@ -145,7 +145,7 @@ def test_tables_features_and_images_are_no_segmentation(shape, ends):
 def test_the_users_word_is_taken_unless_there_is_no_map():
     compared = segmentation.comparison({"y": np.zeros((2, 3, 4, 4), np.float32)}, (), facts(), OPTIONS)
     assert compared.reading == MapReading("scores", 1)
-    with pytest.raises(DataError, match=r"ONX209.*no output is a map"):
+    with pytest.raises(DataError, match=r"ONX209.*no output has the shape of a map"):
         segmentation.comparison({"y": np.zeros((2, 3), np.float32)}, (), facts(), OPTIONS)
 
 

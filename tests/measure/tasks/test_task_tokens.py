@@ -94,6 +94,15 @@ def test_a_token_made_impossible_and_nan_cost_all_and_masked_tokens_nothing():
     assert score(AGREEMENT, one, one[:, :5], feeds) < 1e-9
 
 
+def test_nan_is_nobodys_best_guess():
+    one = np.zeros((2, 3, 4), np.float32)
+    one[..., 0] = 5
+    other = one.copy()
+    other[..., 0] = np.nan
+    unmasked = TokenAgreement("y")
+    assert unmasked.details(rows_of(unmasked, one, other))["same best token"] == 0
+
+
 def test_percentiles_come_from_bins_a_tenth_wide():
     assert percentile(np.zeros(242), 0.99) == 0
     histogram = np.zeros(242)

@@ -59,9 +59,9 @@ class RecallAt(Metric):
             return np.full(len(counts), np.nan)
         vectors = unit(rows[:, :-1])
         found = nearest(vectors, vectors, min(self.k, len(rows) - 1))
-        hits = (truth[found] == truth[:, None]).any(axis=1)
+        hits = (truth[found] == truth[:, None]).any(axis=1)  # never of a label's only sample
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray((counts @ (hits * paired)) / (counts @ paired))
+            return np.asarray((counts @ hits) / (counts @ paired))
 
 
 def _is_table(value: Array) -> bool:

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onnxopt.measure.outputs import Outputs, is_float, misfit, without_ones
+from onnxopt.measure.outputs import Outputs, is_float, without_ones
 from onnxopt.measure.tasks.embedding.agreement import EmbeddingAgreement, vectors_of
-from onnxopt.measure.tasks.evidence import ends_of, named_like
+from onnxopt.measure.tasks.evidence import ends_of, named_like, only_output
 from onnxopt.measure.tasks.task import ModelFacts, Recognized, TaskOptions
 from onnxopt.samples import Feeds
 
@@ -57,8 +57,6 @@ def comparison(
     Raises:
         DataError: ONX209 no output is a table of vectors.
     """
-    for name in names or outputs:
-        if name in outputs and is_float(outputs[name]) and (names or without_ones(outputs[name]).ndim == 2):
-            vectors_of(outputs, name)
-            return EmbeddingAgreement(name)
-    raise misfit("no output is a table of vectors", f"Outputs: {', '.join(outputs)}.", where="embedding")
+    name = only_output(outputs, names, lambda v: is_float(v) and without_ones(v).ndim == 2, "a table of vectors")
+    vectors_of(outputs, name)
+    return EmbeddingAgreement(name)

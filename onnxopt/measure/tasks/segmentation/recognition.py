@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from onnxopt.measure.outputs import Outputs, are_probabilities, chosen, is_float, misfit
-from onnxopt.measure.tasks.evidence import ends_of, image_sizes, named_like
+from onnxopt.measure.outputs import Outputs, are_probabilities, is_float
+from onnxopt.measure.tasks.evidence import ends_of, image_sizes, named_like, only_output
 from onnxopt.measure.tasks.segmentation.agreement import SegmentationAgreement
 from onnxopt.measure.tasks.segmentation.maps import MapReading, class_axis
 from onnxopt.measure.tasks.segmentation.metric import reading_of, score_at
@@ -46,13 +46,10 @@ def comparison(
     Raises:
         DataError: ONX209 no output is a map.
     """
-    for name in names or outputs:
-        value = chosen(outputs, name)
-        if np.ndim(value) == 4 or (np.ndim(value) == 3 and (names or not is_float(value))):
-            sizes = image_sizes(feeds or {})
-            found = _found(name, value, sizes, ends_of(facts, name), options) if sizes else None
-            return SegmentationAgreement(name, found[0] if found else reading_of(value, options.map_threshold))
-    raise misfit("no output is a map", f"Outputs: {', '.join(outputs)}.", where="segmentation")
+    name = only_output(outputs, names, lambda value: np.ndim(value) in (3, 4), "a map")
+    sizes = image_sizes(feeds or {})
+    found = _found(name, outputs[name], sizes, ends_of(facts, name), options) if sizes else None
+    return SegmentationAgreement(name, found[0] if found else reading_of(outputs[name], options.map_threshold))
 
 
 def _found(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxopt.measure.outputs import Outputs, are_probabilities, chosen, is_float
-from onnxopt.measure.tasks.evidence import declared, ends_of, float_inputs, token_inputs
+from onnxopt.measure.tasks.evidence import declared, ends_of, float_inputs, only_output, token_inputs
 from onnxopt.measure.tasks.sequence.agreement import StepAgreement, TextAgreement
 from onnxopt.measure.tasks.sequence.decoding import Decoding, characters_of
 from onnxopt.measure.tasks.sequence.evidence import BLANK_SHARE, batch_axis_of, blank_of, steps_output
@@ -50,7 +50,10 @@ def comparison(
         FileError: ONX501, ONX505 the file of characters cannot be read.
     """
     feeds = feeds or {}
-    name = names[0] if names else steps_output(outputs)
+    if any(is_float(outputs.get(name)) and np.ndim(outputs[name]) == 3 for name in names or outputs):
+        name = only_output(outputs, names, lambda v: is_float(v) and v.ndim == 3, "scores of steps")
+    else:
+        name = names[0] if names else steps_output(outputs)
     value = np.asarray(chosen(outputs, name))
     axis = batch_axis_of(value.shape, _size(feeds), declared(facts, name))
     steps = Decoding(axis).steps(value)

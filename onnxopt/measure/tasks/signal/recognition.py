@@ -4,8 +4,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onnxopt.measure.outputs import Outputs, are_probabilities, chosen, is_float, misfit
-from onnxopt.measure.tasks.evidence import COLOURS, declared, ends_of, float_inputs, image_sizes, named_like
+from onnxopt.measure.outputs import Outputs, are_probabilities, is_float
+from onnxopt.measure.tasks.evidence import (
+    COLOURS,
+    declared,
+    ends_of,
+    float_inputs,
+    image_sizes,
+    named_like,
+    only_output,
+)
 from onnxopt.measure.tasks.signal.agreement import SignalAgreement
 from onnxopt.measure.tasks.task import ModelFacts, Recognized, TaskOptions
 from onnxopt.samples import Feeds
@@ -49,14 +57,12 @@ def comparison(
     Raises:
         DataError: ONX209 no output has the shape of a signal.
     """
-    for name in names or outputs:
-        value = chosen(outputs, name)
-        if is_float(value) and value.ndim in (2, 3):
-            return SignalAgreement(name, "sound", 1, options.signal)
-        if is_float(value) and value.ndim == 4:
-            axis = -1 if value.shape[1] not in COLOURS and value.shape[3] in COLOURS else 1
-            return SignalAgreement(name, "image", axis, options.signal)
-    raise misfit("no output has the shape of a signal", f"Outputs: {', '.join(outputs)}.", where="signal")
+    name = only_output(outputs, names, lambda value: is_float(value) and value.ndim in (2, 3, 4), "a signal")
+    shape = np.shape(outputs[name])
+    if len(shape) < 4:
+        return SignalAgreement(name, "sound", 1, options.signal)
+    axis = -1 if shape[1] not in COLOURS and shape[3] in COLOURS else 1
+    return SignalAgreement(name, "image", axis, options.signal)
 
 
 def _image(name: str, value: Array, feeds: Feeds, facts: ModelFacts) -> tuple[int, str] | None:

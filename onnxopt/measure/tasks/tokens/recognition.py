@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onnxopt.measure.outputs import Outputs, are_probabilities, chosen, is_float, misfit
-from onnxopt.measure.tasks.evidence import named_like, token_inputs
+from onnxopt.measure.outputs import Outputs, are_probabilities, is_float
+from onnxopt.measure.tasks.evidence import named_like, only_output, token_inputs
 from onnxopt.measure.tasks.task import ModelFacts, Recognized, TaskOptions
 from onnxopt.measure.tasks.tokens.agreement import TokenAgreement
 from onnxopt.measure.tasks.tokens.masks import mask_of
@@ -50,15 +50,13 @@ def comparison(
         DataError: ONX209 no output is `(n, steps, vocabulary)`, or the mask is no input.
     """
     feeds = feeds or {}
-    for name in names or outputs:
-        value = chosen(outputs, name)
-        if is_float(value) and value.ndim == 3:
-            tokens = _tokens(feeds, value.shape)
-            mask = mask_of(feeds, value.shape[:2], options.mask)
-            probabilities = are_probabilities(value)
-            next_token = tokens is not None and predicts_next(value, np.asarray(feeds[tokens]), probabilities)
-            return TokenAgreement(name, tokens if next_token else None, mask, probabilities)
-    raise misfit("no output scores tokens", "Name an output [N, T, V].", where=", ".join(names or outputs))
+    name = only_output(outputs, names, lambda v: is_float(v) and v.ndim == 3, "scores of tokens [N, T, V]")
+    value = np.asarray(outputs[name])
+    tokens = _tokens(feeds, value.shape)
+    mask = mask_of(feeds, value.shape[:2], options.mask)
+    probabilities = are_probabilities(value)
+    next_token = tokens is not None and predicts_next(value, np.asarray(feeds[tokens]), probabilities)
+    return TokenAgreement(name, tokens if next_token else None, mask, probabilities)
 
 
 def predicts_next(scores: Array, ids: Array, probabilities: bool) -> bool:
