@@ -9,6 +9,8 @@ import onnx_ir as ir
 from onnxopt.graph.shapes import with_types
 
 Shape = tuple[int, ...]
+_IMAGE_SIDE = 224
+"""Of an image where the model leaves it free: at 1 pixel most networks have no cost at all."""
 _BIG_BYTES = 4096
 """Constants above this are no shapes: shape inference does not need their values, and memory would."""
 
@@ -20,12 +22,15 @@ def with_fixed_shapes(model: ir.Model, sizes: Mapping[str, int]) -> ir.Model:
 
     Args:
         model: stays as it is.
-        sizes: of named dynamic dimensions; all others are 1.
+        sizes: of named dynamic dimensions; the sides of images are 224 else, and all others 1.
     """
     light = model.clone()
     for value in light.graph.inputs:
         if value.shape is not None and value.name not in light.graph.initializers:
-            value.shape = ir.Shape(_fixed(dim, sizes) for dim in value.shape)
+            sides = _sides(value.shape)
+            value.shape = ir.Shape(
+                _fixed(dim, sizes, _IMAGE_SIDE if axis in sides else 1) for axis, dim in enumerate(value.shape)
+            )
     for name, value in list(light.graph.initializers.items()):
         tensor = value.const_value
         if tensor is None or tensor.nbytes <= _BIG_BYTES:
@@ -38,17 +43,26 @@ def with_fixed_shapes(model: ir.Model, sizes: Mapping[str, int]) -> ir.Model:
     return with_types(light)
 
 
-def _fixed(dim: int | ir.SymbolicDim, sizes: Mapping[str, int]) -> int:
+def _sides(shape: ir.Shape) -> tuple[int, ...]:
+    """Return the axes of height and width where an input takes images, whose channels are 1 or 3."""
+    dims = list(shape)
+    if len(dims) != 4 or (dims[1] in (1, 3)) == (dims[3] in (1, 3)):
+        return ()
+    return (2, 3) if dims[1] in (1, 3) else (1, 2)
+
+
+def _fixed(dim: int | ir.SymbolicDim, sizes: Mapping[str, int], usual: int) -> int:
     if isinstance(dim, int) and dim >= 0:
         return dim
-    return sizes.get(str(dim.value), 1) if isinstance(dim, ir.SymbolicDim) else 1
+    return sizes.get(str(dim.value), usual) if isinstance(dim, ir.SymbolicDim) else usual
 
 
 def shape_of(value: ir.Value | None) -> Shape | None:
     """Return the shape of a value, or None unless every size is known."""
     if value is None or value.shape is None:
         return None
-    known = tuple(dim for dim in value.shape if isinstance(dim, int))
+    # Shape inference of a window larger than its input gives sizes below 1.
+    known = tuple(dim for dim in value.shape if isinstance(dim, int) and dim >= 0)
     return known if len(known) == len(value.shape) else None
 
 

@@ -60,4 +60,9 @@ def _hint(arrays: Mapping[str, np.ndarray], signature: Signature) -> str:
     spec = signature.inputs[0]
     if len(signature.inputs) == 1 and spec.shape is not None:
         return shape_hint(arrays[spec.name].shape, spec.shape, batch_axis=True)
-    return "Give arrays with one row per sample."
+    wanted = ", ".join(
+        f"{spec.name} of shape ({', '.join(['N', *(str(d) if isinstance(d, int) else '1' for d in spec.shape)])})"
+        for spec in signature.inputs
+        if spec.shape is not None
+    )
+    return f"Give whole runs along the first axis, such as {wanted}, or a folder with an .npz file per run."

@@ -92,3 +92,12 @@ def test_a_quantized_model_has_layers_too(tmp_path):
     kinds = [layer.op_type for layer in layers]
     assert kinds.count("Conv") == 7
     assert onnx.__version__
+
+
+def test_free_sides_of_an_image_are_stated_and_no_size_is_below_zero():
+    model = _model([helper.make_node("Conv", ["x", "w"], ["y"])], {"x": ["n", 3, "h", "v"]}, {"w": (4, 3, 9, 9)})
+    usual = anatomy_of(model)
+    assert usual.input_shapes["x"] == (1, 3, 224, 224)
+    assert usual.macs == 4 * 216 * 216 * 3 * 81
+    least = anatomy_of(model, {"h": 4, "v": 4})
+    assert (least.macs, least.macs_unknown) == (0, 1)

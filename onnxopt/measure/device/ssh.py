@@ -62,25 +62,23 @@ class Board:
         Raises:
             UsageError: ONX101 it cannot be read.
         """
-        parts = urlsplit(text)
         try:
-            port, host = parts.port, parts.hostname
-        except ValueError:
-            port, host = None, None
+            parts = urlsplit(text)
+            port, host = parts.port, parts.hostname or ""
+        except ValueError as error:
+            raise _unreadable(text) from error
         asked = parse_qs(parts.query)
+        named = unquote(parts.username or "") + host
         if (
             parts.scheme != "ssh"
             or not host
-            or host.startswith("-")
+            or named.startswith("-")  # ssh would take it for an option
+            or not named.isprintable()
+            or " " in named
             or set(asked) - {"python"}
             or parts.path.strip("/")
         ):
-            raise UsageError(
-                "ONX101",
-                "the device cannot be read",
-                where=text,
-                hint="Write ssh://user@board, with :port or ?python=/path/to/python where needed.",
-            )
+            raise _unreadable(text)
         user = f"{unquote(parts.username)}@" if parts.username else ""
         return cls(user + host, port, asked.get("python", ["python3"])[0])
 
@@ -119,6 +117,15 @@ def run_on_board(kit: Path, board: Board, timeout_s: float = 3600.0) -> Path:
         raise NativeError("ONX405", "the run on the device failed", where=board.host, why=_last_line(said))
     _receive(sent_back, kit, board)
     return kit / RESULT
+
+
+def _unreadable(text: str) -> UsageError:
+    return UsageError(
+        "ONX101",
+        "the device cannot be read",
+        where=text,
+        hint="Write ssh://user@board, with :port or ?python=/path/to/python where needed.",
+    )
 
 
 def _require_packages(board: Board) -> None:
