@@ -150,6 +150,15 @@ def test_a_lost_entity_counts_though_most_steps_agree():
     assert score(agreement, before, before) == 1
 
 
+def test_rows_stay_small_with_many_classes():
+    agreement = StepAgreement("y", Decoding())
+    before = RNG.random((3, 4, 1025)).astype(np.float32)
+    rows = rows_of(agreement, before, before)
+    assert rows.shape == (3, 1)
+    assert agreement.value(rows) == 1
+    assert agreement.details(rows) == {"steps of the same class": 1}
+
+
 def test_padding_is_left_out_of_steps():
     mask = np.array([[1, 1, 0, 0]] * 5)
     before, after = path(*[[1, 2, 0, 0]] * 5), path(*[[1, 2, 3, 4]] * 5)
@@ -210,7 +219,11 @@ def test_language_models_reconstructions_and_boxes_are_no_sequences():
     ids = {"ids": RNG.integers(0, 50, (3, 20))}
     assert recognized(RNG.normal(size=(3, 20, 60)).astype(np.float32), ids) is None
     frames = {"x": RNG.normal(size=(3, 20, 16)).astype(np.float32)}
-    assert recognized(np.abs(frames["x"]), frames) is None
+    shares = np.exp(frames["x"]) / np.exp(frames["x"]).sum(axis=-1, keepdims=True)
+    assert recognized(shares, frames) is None
+    anchors = np.repeat(shares, 6, axis=1)  # more of them than the image has columns
+    assert recognized(anchors) is None
+    assert recognized(anchors[:, :90]) is not None
     no_object = np.eye(21, dtype=np.float32)[np.full((3, 30), 20)]
     assert recognized(no_object, others={"boxes": np.zeros((3, 30, 4), np.float32)}) is None
 

@@ -118,6 +118,12 @@ def test_language_models_are_recognized_with_tokens_and_mask():
     assert tokens.recognize({"y": logits}, feeds, facts(), OPTIONS).comparison == AGREEMENT
 
 
+def test_an_input_of_masked_tokens_is_no_mask():
+    logits, feeds = texts()
+    named = {"ids": feeds["input_ids"], "masked_ids": feeds["input_ids"]}
+    assert tokens.recognize({"y": logits}, named, facts(), OPTIONS).comparison.mask is None
+
+
 def test_a_model_that_fills_gaps_has_no_perplexity():
     logits, feeds = texts()
     logits = logits + 9 * np.eye(30, dtype=np.float32)[feeds["input_ids"]]
