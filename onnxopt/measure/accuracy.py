@@ -13,6 +13,7 @@ from onnxopt.measure.outputs import Outputs, misfit, non_finite_rows
 from onnxopt.measure.score import Metric, Score
 from onnxopt.measure.session import Loadable, Runtime, Session
 from onnxopt.measure.statistics import Drop, Interval, Statistic
+from onnxopt.measure.tasks.worst import Worst
 from onnxopt.samples import Batch, Samples
 
 Progress = Callable[[int, int], None]
@@ -29,7 +30,9 @@ class Evaluation:
         value: the metric of all rows; NaN when outputs were NaN.
         interval: of `value`, from the number of samples.
         n: samples.
-        non_finite: samples with NaN or an infinity in a float output (in the scored one, when it was named).
+        non_finite: samples with NaN or an infinity in a float output (in the scored one, when it was named); compared
+            with a baseline, only where that has not the same.
+        left_out: numbers of the samples, counted from 0 in the data, for which the baseline gives NaN.
     """
 
     metric: Score
@@ -38,6 +41,7 @@ class Evaluation:
     interval: Interval
     n: int
     non_finite: int
+    left_out: tuple[int, ...] = ()
 
 
 def run_batches(session: Session, samples: Samples) -> Iterator[tuple[Batch, Outputs]]:
@@ -111,7 +115,11 @@ def evaluation_of(metric: Score, rows: np.ndarray, non_finite: int, *, seed: int
     value = metric.value(rows)
     if np.isnan(value) and not non_finite:
         raise misfit("it is undefined on these samples", metric.undefined, where=metric.name)
-    if metric.binary and _right_or_wrong(rows):
+    least = metric.least_drop(rows)
+    if least > 0:
+        value = min(value, 1 - least)
+        interval = Interval(value, value, value)
+    elif metric.binary and _right_or_wrong(rows):
         interval = statistics.wilson(int(rows[:, 0].sum()), len(rows))
     elif not np.isfinite(value):
         interval = statistics.interval_of_draws(float("nan"), np.empty(0))
@@ -131,6 +139,11 @@ def drop(baseline: Evaluation, candidate: Evaluation, *, seed: int = 0) -> Drop:
     if baseline.metric != candidate.metric or len(baseline.rows) != len(candidate.rows):
         raise ValueError("a drop needs two evaluations of one metric on the same samples")
     metric, n = baseline.metric, len(baseline.rows)
+    if isinstance(metric, Worst):
+        return _worst(metric, baseline, candidate, seed)
+    least = metric.least_drop(candidate.rows)
+    if least > 0:
+        return _at_least(least, baseline, candidate)
     sign = 1.0 if metric.higher_is_better else -1.0
     value = sign * (baseline.value - candidate.value)
     broken = candidate.non_finite > baseline.non_finite or not np.isfinite(candidate.value)
@@ -155,6 +168,34 @@ def drop(baseline: Evaluation, candidate: Evaluation, *, seed: int = 0) -> Drop:
     return Drop(value, interval, n, None, None, None, broken, draws)
 
 
+def _at_least(least: float, baseline: Evaluation, candidate: Evaluation) -> Drop:
+    """Return the drop where a part of the answers is surely lost, which the figure shows little of."""
+    value = max(least, baseline.value - candidate.value)
+    broken = candidate.non_finite > baseline.non_finite or not np.isfinite(value)
+    draws = np.full(1000, value)
+    return Drop(value, Interval(value, value, value), len(baseline.rows), None, None, None, broken, draws)
+
+
+def _worst(metric: Worst, baseline: Evaluation, candidate: Evaluation, seed: int) -> Drop:
+    """Return the largest drop of several outputs, each found by its own statistics."""
+    parts = []
+    for number, part in enumerate(metric.parts):
+        both = []
+        for whole in (baseline, candidate):
+            rows = metric.part_rows(whole.rows, number)
+            both.append(Evaluation(part, rows, part.value(rows), whole.interval, whole.n, whole.non_finite))
+        parts.append(drop(both[0], both[1], seed=seed + number))
+    value, broken = max(part.value for part in parts), any(part.broken for part in parts)
+    drawn = [part.draws for part in parts if len(part.draws)]
+    if not np.isfinite(value) or not drawn:
+        worst = float("inf")
+        return Drop(worst, Interval(worst, worst, worst), baseline.n, None, None, None, True, np.empty(0))
+    count = min(map(len, drawn))
+    draws = np.max([one[:count] for one in drawn], axis=0)
+    interval = statistics.interval_of_draws(value, draws)
+    return Drop(value, interval, baseline.n, None, None, None, broken, draws)
+
+
 def _bootstrap(statistic: Statistic, metric: Score, size: int, seed: int) -> tuple[Interval, np.ndarray]:
     draws = statistics.bootstrap_draws(statistic, size, seed=seed, resamples=metric.resamples)
     # The correction matters for few samples, and for many would cost more than the bootstrap itself.
@@ -163,4 +204,4 @@ def _bootstrap(statistic: Statistic, metric: Score, size: int, seed: int) -> tup
 
 
 def _right_or_wrong(rows: np.ndarray) -> bool:
-    return bool(np.all((rows[:, 0] == 0) | (rows[:, 0] == 1)))
+    return rows.dtype != object and bool(np.all((rows[:, 0] == 0) | (rows[:, 0] == 1)))

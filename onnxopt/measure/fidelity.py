@@ -110,7 +110,9 @@ def run_both(baseline: Session, candidate: Session, samples: Samples) -> Iterato
 
 
 def sample_count(batch: Batch) -> int:
-    """Return how many samples a batch holds: its labels say, else the first axis of its inputs."""
+    """Return how many independent samples a batch holds; where it does not say, the first axis of its inputs."""
+    if batch.size is not None:
+        return batch.size
     if batch.labels is not None:
         return len(batch.labels)
     first = next(iter(batch.feeds.values()))

@@ -1,22 +1,26 @@
 """One way to ask what a candidate lost, with labels (accuracy) or without (fidelity)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
+import onnx_ir as ir
 
 from onnxopt.measure.accuracy import Evaluation, Progress, drop, evaluate, evaluation_of, run_batches
-from onnxopt.measure.comparison import Comparison, comparison_of
+from onnxopt.measure.comparison import Comparison
 from onnxopt.measure.fidelity import run_both, sample_count
 from onnxopt.measure.interrupt import interruptible
-from onnxopt.measure.outputs import non_finite_rows
+from onnxopt.measure.outputs import Outputs, broken_rows
 from onnxopt.measure.score import Metric
 from onnxopt.measure.session import Loadable, Runtime, Session
 from onnxopt.measure.statistics import Drop
-from onnxopt.measure.tasks import detection
-from onnxopt.measure.tasks.task import ModelFacts, TaskOptions
-from onnxopt.samples import Samples
+from onnxopt.measure.tasks.facts import facts_of
+from onnxopt.measure.tasks.recognition import choice_of, comparison_of, recognize
+from onnxopt.measure.tasks.task import Recognized, TaskOptions
+from onnxopt.measure.usable import without_nan
+from onnxopt.model_file import from_bytes, load
+from onnxopt.samples import Batch, Samples
 
 
 class Judge(Protocol):
@@ -33,6 +37,10 @@ class Judge(Protocol):
     @property
     def unit(self) -> str:
         """Of the metric."""
+
+    @property
+    def choice(self) -> str:
+        """How results are judged and why, in one sentence."""
 
     def baseline(self) -> Evaluation:
         """Return the baseline's evaluation; measured once."""
@@ -77,6 +85,16 @@ class LabelJudge:
         """The metric's unit."""
         return self.metric.unit
 
+    @property
+    def choice(self) -> str:
+        """How results are judged, in one sentence."""
+        return f"Judged by {self.metric.name} against the labels."
+
+    @cached_property
+    def _usable(self) -> tuple[Samples, tuple[int, ...]]:
+        judged = None if self.metric.output is None else (self.metric.output,)
+        return without_nan(Session(self.model, self.runtime), self.samples, judged)
+
     @cached_property
     def _prepared(self) -> Metric:
         """The metric, fitted to the baseline's outputs: a candidate's may no longer show how they are read."""
@@ -95,8 +113,12 @@ class LabelJudge:
         return self._baseline
 
     def evaluate(self, model: Loadable | Session, *, progress: Progress | None = None) -> Evaluation:
-        """Measure a candidate; raises like `onnxopt.measure.accuracy.evaluate`."""
-        return evaluate(model, self.samples, self._prepared, self.runtime, seed=self.seed, progress=progress)
+        """Measure a candidate; raises like `onnxopt.measure.accuracy.evaluate`, and ONX207 like `without_nan`."""
+        if self.samples.labels is None:
+            return evaluate(model, self.samples, self.metric, self.runtime)  # which says that labels are needed
+        samples, left_out = self._usable
+        found = evaluate(model, samples, self._prepared, self.runtime, seed=self.seed, progress=progress)
+        return replace(found, left_out=left_out)
 
     def drop(self, candidate: Evaluation) -> Drop:
         """Compare a candidate with the baseline, sample by sample."""
@@ -107,22 +129,18 @@ class LabelJudge:
 class FidelityJudge:
     """Judges by agreement with the baseline's outputs, which are computed again beside each candidate's.
 
-    The drop is the share of samples given another class, or the RMS difference relative to the output's spread.
-
     Attributes:
         model: the baseline.
-        samples: labels are not used.
+        samples: labels are not used, but for telling what a table holds.
         runtime: how to run.
-        output: the output to compare; None chooses.
-        task: `auto`, `classification` or `regression`, see `onnxopt.measure.comparison.comparison_of`.
+        options: how outputs are read.
         seed: of the resampling.
     """
 
     model: Loadable
     samples: Samples
     runtime: Runtime
-    output: str | None = None
-    task: str = "auto"
+    options: TaskOptions = field(default_factory=TaskOptions)
     seed: int = 0
 
     @property
@@ -135,20 +153,45 @@ class FidelityJudge:
         return Session(self.model, self.runtime)
 
     @cached_property
-    def comparison(self) -> Comparison:
-        """How outputs are compared, decided on the baseline's outputs for the first sample.
+    def _first(self) -> tuple[Batch, Outputs]:
+        return interruptible(lambda: next(run_batches(self._session, self.samples)))
+
+    @cached_property
+    def recognized(self) -> tuple[Recognized, ...]:
+        """The tasks of the outputs, decided on the baseline's outputs for the first samples.
 
         Raises:
             DataError: ONX209 the outputs cannot be compared in the way asked for.
         """
-        feeds = next(iter(self.samples.take(1)))
-        outputs = interruptible(lambda: self._session.named(feeds))
-        if self.task == "auto" and self.output is None:
-            facts = ModelFacts(metadata=self._session.metadata)
-            found = detection.recognize(outputs, feeds, facts, TaskOptions())
-            if found is not None:
-                return found.comparison
-        return comparison_of(outputs, feeds, output=self.output, task=self.task)
+        batch, outputs = self._first
+        return recognize(outputs, batch.feeds, facts_of(loaded(self.model)), self.options, self.samples.labels)
+
+    @cached_property
+    def comparison(self) -> Comparison:
+        """How outputs are compared; raises like `recognized`."""
+        return comparison_of(self.recognized)
+
+    @property
+    def choice(self) -> str:
+        """The tasks and the reason for them, in one sentence."""
+        return choice_of(self.recognized)
+
+    @cached_property
+    def _judged(self) -> tuple[str, ...]:
+        return tuple(name for one in self.recognized for name in one.outputs)
+
+    @cached_property
+    def _usable(self) -> tuple[Samples, tuple[int, ...]]:
+        """Samples for which the baseline gives numbers, and which of the data were left out.
+
+        A model whose outputs lack the batch axis is run one sample at a time: what it gives is then of that sample.
+        """
+        batch, outputs = self._first
+        size = sample_count(batch)
+        samples = self.samples
+        if any(_is_tensor(outputs[n]) and len(np.atleast_1d(outputs[n])) != size for n in self._judged):
+            samples = samples.with_batch_size(1)
+        return without_nan(self._session, samples, self._judged)
 
     @property
     def metric_name(self) -> str:
@@ -172,26 +215,40 @@ class FidelityJudge:
         """Measure a candidate, one batch in memory at a time; Ctrl-C stops it.
 
         Raises:
-            DataError: ONX209 the outputs cannot be compared in the way asked for.
+            DataError: ONX207 the baseline gives NaN for most samples, ONX209 the outputs cannot be compared in the way
+                asked for.
             ModelError: ONX304 the model cannot be loaded, ONX308 its outputs are called otherwise.
             NativeError: ONX401 it cannot be run.
         """
         comparison = self.comparison
+        samples, left_out = self._usable
 
         def work() -> Evaluation:
             session = model if isinstance(model, Session) else Session(model, self.runtime)
             rows, non_finite, done = [], 0, 0
-            for batch, before, after in run_both(self._session, session, self.samples):
+            for batch, before, after in run_both(self._session, session, samples):
                 size = sample_count(batch)
                 rows.append(comparison.compare(before, after, size, batch.feeds))
-                non_finite += non_finite_rows(after, size, comparison.output)
+                non_finite += int(broken_rows(before, after, size, self._judged).sum())
                 done += size
                 if progress is not None:
-                    progress(done, len(self.samples))
-            return evaluation_of(comparison, np.concatenate(rows), non_finite, seed=self.seed)
+                    progress(done, len(samples))
+            found = evaluation_of(comparison, np.concatenate(rows), non_finite, seed=self.seed)
+            return replace(found, left_out=left_out)
 
         return interruptible(work)
 
     def drop(self, candidate: Evaluation) -> Drop:
         """Compare a candidate with the baseline, sample by sample."""
         return drop(self.baseline(), candidate, seed=self.seed)
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, np.ndarray)
+
+
+def loaded(model: Loadable) -> ir.Model:
+    """Return the graph of a model in whatever form it is given."""
+    if isinstance(model, ir.Model):
+        return model
+    return from_bytes(model) if isinstance(model, bytes) else load(model)

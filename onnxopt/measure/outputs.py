@@ -1,6 +1,6 @@
 """What a model's outputs say: class scores, predicted classes or numbers, in whatever form the exporter gave them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,17 +118,42 @@ def as_probabilities(scores: Array) -> Array:
 
 def non_finite_rows(outputs: Outputs, size: int, name: str | None) -> int:
     """Return how many of `size` samples have NaN or an infinity in the float outputs (in output `name` alone)."""
+    return int(_rows_where(outputs, size, None if name is None else (name,), lambda a: ~np.isfinite(a)).sum())
+
+
+def nan_rows(outputs: Outputs, size: int, names: Sequence[str] | None = None) -> Array:
+    """Return which of `size` samples have NaN in the float outputs, or in those of `names`, `(size,)`."""
+    return _rows_where(outputs, size, names, np.isnan)
+
+
+def broken_rows(before: Outputs, after: Outputs, size: int, names: Sequence[str] | None = None) -> Array:
+    """Return which of `size` samples have NaN or an infinity where the baseline has not the same, `(size,)`."""
+    bad = nan_rows(after, size, names)
+    for key, value in after.items():
+        if (names is not None and key not in names) or not is_float(value) or not is_float(before.get(key)):
+            continue
+        mine, theirs = (np.asarray(a, dtype=np.float64) for a in (value, before[key]))
+        if mine.shape == theirs.shape:
+            bad |= _by_sample(np.isinf(mine) & (mine != theirs), size)
+        else:
+            bad |= _by_sample(np.isinf(mine), size)
+    return bad
+
+
+def _rows_where(outputs: Outputs, size: int, names: Sequence[str] | None, holds: Callable[[Array], Array]) -> Array:
     bad = np.zeros(size, dtype=bool)
     for key, value in outputs.items():
-        if name not in (None, key):
+        if names is not None and key not in names:
             continue
         array = scores_of({key: value}, None) if is_map(value) else None
         values = array.values if array is not None else value
-        if not is_float(values):
-            continue
-        finite = np.isfinite(np.asarray(values, dtype=np.float64))
-        if finite.ndim and len(finite) == size:
-            bad |= ~finite.reshape(size, -1).all(axis=1)
-        elif not finite.all():
-            bad[:] = True
-    return int(bad.sum())
+        if is_float(values):
+            bad |= _by_sample(holds(np.asarray(values, dtype=np.float64)), size)
+    return bad
+
+
+def _by_sample(marked: Array, size: int) -> Array:
+    """Return which samples hold a marked element; where the first axis is another, one marks all."""
+    if marked.ndim and len(marked) == size:
+        return np.asarray(marked.reshape(size, -1).any(axis=1))
+    return np.full(size, bool(marked.any()))

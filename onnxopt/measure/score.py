@@ -42,6 +42,10 @@ class Score(ABC):
     def values(self, rows: Array, counts: Array) -> Array:
         """Return the figure of resampled rows, from how often each row is drawn: `(resamples, n)` -> `(resamples,)`."""
 
+    def least_drop(self, rows: Array) -> float:
+        """Return a drop that a candidate's rows show although the figure does not; 0 for none."""
+        return 0.0
+
     def value(self, rows: Array) -> float:
         """Return the figure of all rows; NaN when it is undefined or an output was."""
         return float(self.values(rows, np.ones((1, len(rows)), dtype=np.int64))[0])

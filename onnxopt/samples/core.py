@@ -38,10 +38,15 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Batch:
-    """Inputs for one run, and the labels of the samples in it."""
+    """Inputs for one run, and the labels of the samples in it.
+
+    Attributes:
+        size: how many independent samples it holds: a run that comes as a whole is one; None for the first axis.
+    """
 
     feeds: Feeds
     labels: np.ndarray | None
+    size: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +115,7 @@ class Samples:
     def _batch(self, samples: Sequence[Feeds], start: int) -> Batch:
         labels = None if self.labels is None else self.labels[start : start + len(samples)]
         if not self.source.stacks:
-            return Batch(samples[0], labels)
+            return Batch(samples[0], labels, 1)
         if self.fixed_batch and len(samples) < self.batch_size:
             raise DataError(
                 "ONX203",
@@ -119,7 +124,7 @@ class Samples:
                 why=f"the model takes exactly {self.batch_size} samples at a time",
                 hint="Bring all samples to one shape.",
             )
-        return Batch({key: np.stack([s[key] for s in samples]) for key in samples[0]}, labels)
+        return Batch({key: np.stack([s[key] for s in samples]) for key in samples[0]}, labels, len(samples))
 
     @property
     def name(self) -> str:

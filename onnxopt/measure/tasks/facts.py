@@ -1,0 +1,98 @@
+"""Facts that a graph states about its outputs: which operators make them, and in which shape."""
+
+from collections.abc import Iterator, Mapping
+
+import onnx_ir as ir
+
+from onnxopt.measure.tasks.task import ModelFacts, OutputFacts
+
+MOVES = frozenset(
+    {
+        "Cast",
+        "CastLike",
+        "Concat",
+        "DequantizeLinear",
+        "Expand",
+        "Flatten",
+        "Gather",
+        "Identity",
+        "QuantizeLinear",
+        "Reshape",
+        "Slice",
+        "Split",
+        "Squeeze",
+        "Transpose",
+        "Unsqueeze",
+    }
+)
+"""Operators that move numbers and compute none."""
+_BRANCHES = frozenset({"Concat"})
+_MOST = 64
+"""Operators listed for one output, which bounds a walk through many concatenations."""
+_Bound = Mapping[str, tuple[ir.Value, "_Scope"]]
+
+
+class _Scope:
+    """Values of a function's inputs, where it is called; none in the graph itself."""
+
+    def __init__(self, given: dict[str, tuple[ir.Value, "_Scope"]] | None = None) -> None:
+        self.given = given or {}
+
+
+def facts_of(model: ir.Model) -> ModelFacts:
+    """Return the facts that tell a model's tasks apart."""
+    outputs = {}
+    for value in model.graph.outputs:
+        name = value.name or ""
+        outputs[name] = OutputFacts(name, _shape(value), tuple(_ends(value, model)))
+    operators = {node.op_type for node in model.graph.all_nodes()}
+    for function in model.functions.values():
+        operators |= {node.op_type for node in function.all_nodes()}
+    return ModelFacts(outputs, frozenset(operators), dict(model.metadata_props))
+
+
+def _shape(value: ir.Value) -> tuple[int | str | None, ...] | None:
+    if value.shape is None:
+        return None
+    return tuple(size if isinstance(size, int) else size.value for size in value.shape.dims)
+
+
+def _ends(value: ir.Value, model: ir.Model) -> Iterator[str]:
+    seen = set[int]()
+    for number, operator in enumerate(_walk(value, _Scope(), model, seen)):
+        if number == _MOST:
+            return
+        yield operator
+
+
+def _walk(value: ir.Value, scope: _Scope, model: ir.Model, seen: set[int]) -> Iterator[str]:
+    """Yield operators from `value` backwards, depth first; each value once."""
+    node = value.producer()
+    if node is None:
+        if value.name in scope.given:
+            outside, around = scope.given[value.name]
+            yield from _walk(outside, around, model, seen)
+        return
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    index = value.index() or 0
+    function = model.functions.get(node.op_identifier())
+    if function is not None:
+        pairs = zip(function.inputs, node.inputs, strict=False)
+        inner = _Scope({one.name or "": (other, scope) for one, other in pairs if other is not None})
+        yield from _walk(function.outputs[index], inner, model, seen)
+        return
+    yield node.op_type
+    graphs = [a.as_graph() for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH]
+    if graphs:
+        # A loop's first output of its body is the condition; scanned and carried values follow.
+        skipped = 1 if node.op_type == "Loop" else 0
+        for graph in graphs:
+            if index + skipped < len(graph.outputs):
+                yield from _walk(graph.outputs[index + skipped], scope, model, seen)
+        return
+    if node.op_type in MOVES:
+        for given in node.inputs if node.op_type in _BRANCHES else node.inputs[:1]:
+            if given is not None:
+                yield from _walk(given, scope, model, seen)

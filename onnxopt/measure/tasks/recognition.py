@@ -1,0 +1,166 @@
+"""Which tasks a model's outputs are for: as the user says, else by evidence, in a fixed order."""
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from importlib.util import find_spec
+from types import MappingProxyType
+from typing import Any, get_args
+
+import numpy as np
+
+from onnxopt.errors import UsageError, nearest
+from onnxopt.measure.comparison import Comparison
+from onnxopt.measure.outputs import Outputs, is_float, misfit
+from onnxopt.measure.tasks.table.evidence import labels_fit, size_of
+from onnxopt.measure.tasks.task import ModelFacts, Recognized, TaskName, TaskOptions
+from onnxopt.measure.tasks.worst import Worst
+from onnxopt.samples import Feeds
+
+_HERE = "onnxopt.measure.tasks"
+MODULES: Mapping[str, str] = MappingProxyType(
+    {
+        "detection": f"{_HERE}.detection",
+        "classification": f"{_HERE}.table.classification",
+        "tokens": f"{_HERE}.tokens",
+        "sequence": f"{_HERE}.sequence",
+        "segmentation": f"{_HERE}.segmentation",
+        "signal": f"{_HERE}.signal",
+        "embedding": f"{_HERE}.embedding",
+        "multilabel": f"{_HERE}.table.multilabel",
+        "regression": f"{_HERE}.table.regression",
+    }
+)
+"""Where each task lives, in the order in which they are tried: the more special first, numbers last."""
+_USER = "--task says so"
+
+
+def recognize(
+    outputs: Outputs,
+    feeds: Feeds,
+    facts: ModelFacts,
+    options: TaskOptions | None = None,
+    labels: np.ndarray | None = None,
+) -> tuple[Recognized, ...]:
+    """Return the tasks of a model's outputs, in the order of the outputs.
+
+    Args:
+        outputs: of the baseline, for one batch.
+        feeds: the inputs of that batch.
+        facts: of the model.
+        options: what the user says.
+        labels: of all samples, where there are any.
+
+    Raises:
+        UsageError: ONX102 there is no such task.
+        DataError: ONX209 there is no such output, or an output does not fit the task named for it.
+    """
+    options = options or TaskOptions()
+    left = dict(outputs)
+    if options.output is not None:
+        left = {options.output: _output(outputs, options.output)}
+    found = list[Recognized]()
+    for task, names in _named(left, options):
+        comparison = _module(task).comparison(left, names, facts, options)
+        found.append(Recognized(task, names, comparison, _USER))
+    for one in found:
+        left = {name: value for name, value in left.items() if name not in one.outputs}
+    if found and any(name == "" for name, _ in options.tasks):
+        left = {}
+    found += _by_labels(left, size_of(feeds), facts, options, labels)
+    left = {name: value for name, value in left.items() if all(name not in one.outputs for one in found)}
+    for kind in MODULES:
+        while left and (module := _module(kind, missing_ok=True)) is not None:
+            one = module.recognize(left, feeds, facts, options)
+            if one is None:
+                break
+            found.append(one)
+            left = {name: value for name, value in left.items() if name not in one.outputs}
+    if not found:
+        found.append(_whole_numbers(outputs, facts, options))
+    order = list(outputs)
+    return tuple(sorted(found, key=lambda one: order.index(one.outputs[0])))
+
+
+def comparison_of(found: tuple[Recognized, ...]) -> Comparison:
+    """Return how outputs of these tasks are compared: one alone, or the worst of several."""
+    if len(found) == 1:
+        return found[0].comparison
+    return Worst(tuple(one.comparison for one in found), tuple(", ".join(one.outputs) for one in found))
+
+
+def choice_of(found: tuple[Recognized, ...]) -> str:
+    """Return the choice and its reason in one sentence."""
+    if len(found) == 1:
+        return f"Judged as {found[0].task}, because {found[0].reason}."
+    parts = (f"{', '.join(one.outputs)} as {one.task}, because {one.reason}" for one in found)
+    return f"Judged by the worst of: {'; '.join(parts)}."
+
+
+def parse_tasks(text: str) -> tuple[tuple[str, TaskName], ...]:
+    """Read `detection` or `boxes=regression,scores=classification`.
+
+    Raises:
+        UsageError: ONX101 it is neither, ONX102 there is no such task.
+    """
+    pairs = []
+    for word in text.split(","):
+        name, separator, task = word.rpartition("=")
+        if (separator and not name) or (not separator and "," in text):
+            hint = "Write --task TASK, or --task output=task,output=task."
+            raise UsageError("ONX101", "the tasks cannot be read", where=text, hint=hint)
+        pairs.append((name.strip(), _task(task.strip())))
+    return tuple(pairs)
+
+
+def _task(name: str) -> Any:
+    if name not in get_args(TaskName):
+        raise UsageError("ONX102", "unknown task", where=name, hint=nearest(name, get_args(TaskName)))
+    return name
+
+
+def _named(outputs: Outputs, options: TaskOptions) -> Iterator[tuple[TaskName, tuple[str, ...]]]:
+    """Yield the tasks that the user names, each with its outputs."""
+    named: dict[TaskName, list[str]] = {}
+    everything: TaskName | None = None
+    for name, task in options.tasks:
+        _task(task)
+        if name:
+            _output(outputs, name)
+            named.setdefault(task, []).append(name)
+        else:
+            everything = task
+    if everything is not None:
+        taken = {name for names in named.values() for name in names}
+        named.setdefault(everything, []).extend(name for name in outputs if name not in taken)
+    yield from ((task, tuple(names)) for task, names in named.items() if names)
+
+
+def _by_labels(
+    outputs: Outputs, size: int, facts: ModelFacts, options: TaskOptions, labels: np.ndarray | None
+) -> Iterator[Recognized]:
+    """Yield classification of the only table whose columns the labels number."""
+    tables = [name for name, value in outputs.items() if is_float(value)]
+    if len(tables) == 1 and labels_fit(outputs[tables[0]], labels, size):
+        comparison = _module("classification").comparison(outputs, (tables[0],), facts, options)
+        yield Recognized("classification", (tables[0],), comparison, f"the labels number the columns of {tables[0]}")
+
+
+def _whole_numbers(outputs: Outputs, facts: ModelFacts, options: TaskOptions) -> Recognized:
+    """Return classification of an output of whole numbers or names, where there is nothing else."""
+    for name, value in outputs.items():
+        if options.output in (None, name) and isinstance(value, np.ndarray) and value.dtype.kind in "iubOUS":
+            comparison = _module("classification").comparison(outputs, (name,), facts, options)
+            return Recognized("classification", (name,), comparison, f"{name} holds whole numbers or names")
+    raise misfit("no output can be compared", f"Outputs: {', '.join(outputs)}.", where=options.output or "")
+
+
+def _output(outputs: Outputs, name: str) -> Any:
+    if name not in outputs:
+        raise misfit("the model has no such output", nearest(name, outputs), where=name)
+    return outputs[name]
+
+
+def _module(task: str, *, missing_ok: bool = False) -> Any:
+    if missing_ok and find_spec(MODULES[task]) is None:
+        return None
+    return import_module(MODULES[task])

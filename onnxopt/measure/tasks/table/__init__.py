@@ -1,0 +1,1 @@
+"""Tables and other numbers: regression, classification, multilabel."""

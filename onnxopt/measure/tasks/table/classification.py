@@ -1,0 +1,116 @@
+"""Classification: outputs compared by the class they give, and no class may be lost."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+from zlib import crc32
+
+import numpy as np
+
+from onnxopt.measure.comparison import Comparison
+from onnxopt.measure.outputs import Outputs, is_float, is_map, misfit, scores_of
+from onnxopt.measure.tasks.table.columns import column_rows, table_of
+from onnxopt.measure.tasks.table.evidence import classes_evidence, size_of
+from onnxopt.measure.tasks.table.lost import lost_class, lost_column
+from onnxopt.measure.tasks.task import ModelFacts, Recognized, TaskOptions
+from onnxopt.samples import Feeds
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Agreement(Comparison):
+    """Share of samples to which both models give the same class; a candidate's NaN agrees with nothing.
+
+    A sample of many rows of scores counts with its share of equal ones. Where a class is lost, see `lost_class` and
+    `lost_column`, the drop is at least what is lost of that class.
+
+    Attributes:
+        output: the output with class scores or classes.
+    """
+
+    output: str
+    name = "top-1 agreement"
+    unit: ClassVar[str] = "share"
+    binary: ClassVar[bool] = True
+
+    def compare(self, before: Outputs, after: Outputs, size: int, feeds: Feeds) -> Array:
+        """Return `(size, 2 + 3 * classes)`: same class (0 or 1), the baseline's class, and scores as `column_rows`."""
+        one, other = (_scores(outputs[self.output], size) for outputs in (before, after))
+        if one is None or other is None:
+            return self._of_classes(before, after, size)
+        if one.shape != other.shape:
+            raise misfit("the outputs differ in shape", "Compare a model with one made from it.", where=self.output)
+        best = one.argmax(axis=-1)
+        same = (best == other.argmax(axis=-1)) & ~np.isnan(other).any(axis=-1)
+        flat = one.reshape(size, -1, one.shape[-1]), other.reshape(size, -1, one.shape[-1])
+        return np.column_stack((_share(same, size), _single(best, size), column_rows(*flat)))
+
+    def _of_classes(self, before: Outputs, after: Outputs, size: int) -> Array:
+        one, other = (np.asarray(outputs[self.output]).reshape(size, -1) for outputs in (before, after))
+        if one.shape != other.shape:
+            return np.column_stack((np.zeros(size), np.full(size, np.nan)))
+        numbers = one if one.dtype.kind in "iub" else _hashed(one)
+        return np.column_stack((_share(one == other, size), _single(numbers, size)))
+
+    def values(self, rows: Array, counts: Array) -> Array:
+        """Return the share of equal classes."""
+        return np.asarray(counts @ rows[:, 0] / counts.sum(axis=1))
+
+    def least_drop(self, rows: Array) -> float:
+        """Return what is lost of the class that loses most."""
+        columns = rows[:, 2:]
+        return max(lost_class(rows[:, 1], rows[:, 0]), lost_column(columns) if columns.shape[1] else 0.0)
+
+
+def _scores(value: object, size: int) -> Array | None:
+    """Return class scores `(size, ..., classes)`; None where an output holds classes."""
+    if is_map(value):
+        scores = scores_of({"": value}, None)
+        return None if scores is None else scores.values
+    return table_of(value, size) if is_float(value) and isinstance(value, np.ndarray) else None
+
+
+def _share(same: Array, size: int) -> Array:
+    return np.asarray(same.reshape(size, -1).mean(axis=1))
+
+
+def _single(classes: Array, size: int) -> Array:
+    """Return the class of samples that have one, else NaN."""
+    flat = classes.reshape(size, -1)
+    return flat[:, 0].astype(np.float64) if flat.shape[1] == 1 else np.full(size, np.nan)
+
+
+def _hashed(words: Array) -> Array:
+    return np.array([[crc32(str(word).encode()) for word in row] for row in words.tolist()])
+
+
+def recognize(outputs: Outputs, feeds: Feeds, facts: ModelFacts, options: TaskOptions) -> Recognized | None:
+    """Return classification where an output is known to hold classes or their scores.
+
+    A table of scores goes first; whole numbers or names beside it are its classes.
+    """
+    size = size_of(feeds)
+    reasons = {name: classes_evidence(name, value, facts, size) for name, value in outputs.items()}
+    found = [(name, reason) for name, reason in reasons.items() if reason]
+    found.sort(key=lambda pair: not (is_float(outputs[pair[0]]) or is_map(outputs[pair[0]])))
+    if not found:
+        return None
+    name, reason = found[0]
+    beside = tuple(n for n, _ in found[1:] if not is_float(outputs[n]) and not is_map(outputs[n]))
+    return Recognized("classification", (name, *beside), Agreement(name), reason)
+
+
+def comparison(outputs: Outputs, names: tuple[str, ...], facts: ModelFacts, options: TaskOptions) -> Agreement:
+    """Return the comparison by class of the first output of `names` that can hold classes.
+
+    Raises:
+        DataError: ONX209 none can.
+    """
+    for name in names:
+        value = outputs[name]
+        if is_map(value) or (isinstance(value, np.ndarray) and value.dtype.kind in "iubOUS"):
+            return Agreement(name)
+        if is_float(value) and table_of(value, len(value) if value.ndim else 1).shape[-1] > 1:
+            return Agreement(name)
+    hint = f"Outputs: {', '.join(outputs)}. Name one, or compare as regression."
+    raise misfit("no output holds classes", hint, where=", ".join(names))

@@ -1,0 +1,118 @@
+"""Errors of columns, each in units of its own spread, so that no column hides behind larger ones."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from onnxopt.measure.outputs import without_ones
+
+Array = np.ndarray
+
+MOST_COLUMNS = 1024
+"""More are pooled with their neighbours, which bounds the memory that a sample takes."""
+_NO_SPREAD = 1e-9
+"""Variance over power below which a column counts as constant: float32 rounding makes as much."""
+_NOTHING = 1e-12
+"""Power over the largest column's below which a difference is rounding."""
+
+
+def samples_first(value: Array, size: int) -> Array:
+    """Return an output as `(size, ...)`; one without a batch axis only ever comes from a run of one sample."""
+    array = np.asarray(value, dtype=np.float64)
+    if array.ndim and len(array) == size:
+        return array
+    return np.broadcast_to(array[None], (size, *array.shape)) if size > 1 else array[None]
+
+
+def table_of(value: Array, size: int) -> Array:
+    """Return an output as `samples_first` without its axes of size 1, and with a last axis: `(size, ..., columns)`."""
+    array = without_ones(samples_first(value, size))
+    return array[:, None] if array.ndim == 1 else array
+
+
+def column_axes(shape: Sequence[int], declared: Sequence[int | str | None] | None) -> tuple[int, ...]:
+    """Return the axes whose entries are columns: the last or the channels; () where no such axis has a fixed size.
+
+    Args:
+        shape: of the output as `samples_first`, which may have one axis more than declared.
+        declared: in the file; None where it is not.
+    """
+    rank = len(shape)
+    if rank < 2:
+        return ()
+    if rank == 2:
+        return (1,)
+    offset = rank - len(declared) if declared is not None else 0
+    fixed = [
+        axis
+        for axis in (1, rank - 1)
+        if declared is not None and axis >= offset and isinstance(declared[axis - offset], int) and shape[axis] > 1
+    ]
+    if len(fixed) < 2:
+        return tuple(fixed)
+    if rank > 3:  # a map: height and width are alike, channels are few or neither
+        alike = shape[2] == shape[-1], shape[1] == shape[2]
+        return (1,) if alike[0] and not alike[1] else (rank - 1,) if alike[1] and not alike[0] else _smaller(shape)
+    return tuple(axis for axis in fixed if shape[axis] <= MOST_COLUMNS) or _smaller(shape)
+
+
+def _smaller(shape: Sequence[int]) -> tuple[int, ...]:
+    return (1,) if shape[1] <= shape[-1] else (len(shape) - 1,)
+
+
+def by_column(array: Array, axis: int | None) -> Array:
+    """Return `(size, elements, columns)` of an array `(size, ...)`; a single column for no axis."""
+    if axis is None or axis >= array.ndim:
+        return array.reshape(len(array), -1, 1)
+    return np.moveaxis(array, axis, -1).reshape(len(array), -1, array.shape[axis])
+
+
+def column_rows(one: Array, other: Array) -> Array:
+    """Return `(size, 3 * columns)`: squared error, baseline and its square, each the mean over a sample's elements.
+
+    Infinities that both hold in the same place are no error, and have no spread.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        if one.shape == other.shape:
+            same = np.isinf(one) & (one == other)
+            kept = np.where(same, 0.0, one)
+            error = (kept - np.where(same, 0.0, other)) ** 2
+        else:  # another number of elements differs by all they hold
+            kept = np.where(np.isinf(one), 0.0, one)
+            mine, theirs = (np.asarray(a**2).sum(axis=(1, 2), keepdims=True) for a in (kept, other))
+            count = max(one.shape[1] * one.shape[2], 1)
+            error = np.broadcast_to(np.maximum(mine, theirs) / count, one.shape)
+        parts = [_mean(error), _mean(kept), _mean(kept**2)]
+    return np.hstack([_pooled(part) for part in parts])
+
+
+def _mean(array: Array) -> Array:
+    return array.mean(axis=1) if array.shape[1] else np.zeros((len(array), array.shape[2]))
+
+
+def _pooled(table: Array) -> Array:
+    count = table.shape[1]
+    if count <= MOST_COLUMNS:
+        return table
+    starts = np.unique(np.linspace(0, count, MOST_COLUMNS, endpoint=False).astype(int))
+    sizes = np.diff(starts, append=count)
+    return np.asarray(np.add.reduceat(table, starts, axis=1) / sizes)
+
+
+def relative_errors(rows: Array, counts: Array) -> Array:
+    """Return the root mean squared error of each column over its spread, `(resamples, columns)`, of `column_rows`.
+
+    A column that never varies is measured against its size; one that is nothing beside the others, against rounding.
+    """
+    error, mean, square = np.split(rows, 3, axis=1)
+    drawn = counts.sum(axis=1, keepdims=True)
+    # Deviations from the mean of all rows keep the variance below from cancelling.
+    center = mean.mean(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        noise = counts @ error / drawn
+        power = counts @ square / drawn
+        shift = counts @ (mean - center) / drawn
+        variance = counts @ (square - 2 * mean * center + center**2) / drawn - shift**2
+        scale = np.where(variance > _NO_SPREAD * power, variance, power)
+        scale = np.maximum(scale, _NOTHING * scale.max(axis=1, keepdims=True, initial=0))
+        return np.asarray(np.sqrt(np.where(noise == 0, 0.0, noise / scale)))

@@ -1,0 +1,63 @@
+"""Evidence that a table holds class scores: the graph, or rows that are probabilities."""
+
+from typing import Any
+
+import numpy as np
+
+from onnxopt.measure.outputs import are_probabilities, is_float, is_map
+from onnxopt.measure.tasks.facts import MOVES
+from onnxopt.measure.tasks.table.columns import table_of
+from onnxopt.measure.tasks.task import ModelFacts
+from onnxopt.samples import Feeds
+
+_SCORES = ("Softmax", "LogSoftmax", "Hardmax", "TreeEnsembleClassifier", "LinearClassifier", "SVMClassifier")
+_CLASSES = ("ArgMax", "TreeEnsembleClassifier", "LinearClassifier", "SVMClassifier")
+
+
+def computed_by(name: str, facts: ModelFacts) -> str:
+    """Return the operator type that computes an output, behind those that move numbers; "" where it is not known."""
+    ends = facts.outputs[name].ends if name in facts.outputs else ()
+    return next((operator for operator in ends if operator not in MOVES), "")
+
+
+def declared(facts: ModelFacts, name: str) -> tuple[int | str | None, ...] | None:
+    """Return the declared dimensions of an output; None where they are not known."""
+    return facts.outputs[name].shape if name in facts.outputs else None
+
+
+def size_of(feeds: Feeds) -> int:
+    """Return how many samples a run was fed: the first axis of its first input."""
+    first = next(iter(feeds.values()), np.zeros(1))
+    return len(first) if np.ndim(first) else 1
+
+
+def classes_evidence(name: str, value: Any, facts: ModelFacts, size: int) -> str:
+    """Return why an output holds classes or their scores, one per sample; "" where nothing says so."""
+    if is_map(value):
+        return f"{name} maps classes to scores"
+    if not isinstance(value, np.ndarray) or not value.ndim:
+        return ""
+    operator = computed_by(name, facts)
+    if value.dtype.kind in "iubOUS":
+        if value.size != size:
+            return ""
+        words = value.dtype.kind in "OUS"
+        return f"{name} is made by {operator}" if operator in _CLASSES else f"{name} holds names" if words else ""
+    if not is_float(value):
+        return ""
+    table = table_of(value, size)
+    if table.ndim != 2 or table.shape[1] < 2:
+        return ""
+    if operator in _SCORES:
+        return f"{name} is made by {operator}"
+    return f"the rows of {name} are probabilities" if are_probabilities(table) else ""
+
+
+def labels_fit(value: Any, labels: np.ndarray | None, size: int) -> bool:
+    """Return whether labels are class numbers of a table: whole, one per sample, and each of them a column."""
+    if labels is None or labels.ndim != 1 or not is_float(value) or not value.ndim:
+        return False
+    table = table_of(value, size)
+    if table.ndim != 2 or table.shape[1] < 2 or labels.dtype.kind not in "iufb":
+        return False
+    return bool(np.all(labels == np.round(labels)) and labels.min() >= 0 and labels.max() < table.shape[1])

@@ -1,0 +1,59 @@
+"""Several outputs, each judged by its own task: the worst decides."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxopt.measure.comparison import Comparison
+from onnxopt.measure.outputs import Outputs
+from onnxopt.samples import Feeds
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Worst(Comparison):
+    """The lowest of several comparisons. Its rows are `(size, parts)` objects, each the row of one part.
+
+    Attributes:
+        parts: the comparisons, in the order of the model's outputs.
+        titles: of each part.
+    """
+
+    parts: tuple[Comparison, ...]
+    titles: tuple[str, ...]
+    output: str | None = None
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """Every part with what it reads."""
+        both = zip(self.titles, self.parts, strict=True)
+        return f"the worst of {', '.join(f'{part.name} ({title})' for title, part in both)}"
+
+    @property
+    def unit(self) -> str:  # type: ignore[override]
+        """A share where all parts are shares."""
+        units = {part.unit for part in self.parts}
+        return units.pop() if len(units) == 1 else ""
+
+    def compare(self, before: Outputs, after: Outputs, size: int, feeds: Feeds) -> Array:
+        """Return the rows of all parts."""
+        rows = np.empty((size, len(self.parts)), dtype=object)
+        for column, part in enumerate(self.parts):
+            found = part.compare(before, after, size, feeds)
+            for sample in range(size):
+                rows[sample, column] = found[sample]
+        return rows
+
+    def part_rows(self, rows: Array, index: int) -> Array:
+        """Return the rows of one part, as it made them."""
+        return np.stack(list(rows[:, index]))
+
+    def values(self, rows: Array, counts: Array) -> Array:
+        """Return the lowest value."""
+        found = [part.values(self.part_rows(rows, i), counts) for i, part in enumerate(self.parts)]
+        return np.asarray(np.min(found, axis=0))
+
+    def least_drop(self, rows: Array) -> float:
+        """Return the largest of the parts."""
+        return max(part.least_drop(self.part_rows(rows, i)) for i, part in enumerate(self.parts))

@@ -1,0 +1,43 @@
+"""Samples that can be judged: those for which the baseline itself gives numbers."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from onnxopt.errors import DataError
+from onnxopt.measure.accuracy import run_batches
+from onnxopt.measure.fidelity import sample_count
+from onnxopt.measure.interrupt import interruptible
+from onnxopt.measure.outputs import nan_rows
+from onnxopt.measure.session import Session
+from onnxopt.samples import Samples
+
+
+def without_nan(baseline: Session, samples: Samples, names: Sequence[str] | None) -> tuple[Samples, tuple[int, ...]]:
+    """Return the samples without those for which the baseline gives NaN, and the numbers of these in the data.
+
+    Args:
+        baseline: the original, which decides.
+        samples: all there are.
+        names: of the outputs that are judged; None for all.
+
+    Raises:
+        DataError: ONX207 it gives NaN for more than half of them.
+        NativeError: ONX401 it cannot be run.
+    """
+
+    def work() -> np.ndarray:
+        marks = [nan_rows(o, sample_count(batch), names) for batch, o in run_batches(baseline, samples)]
+        return np.concatenate(marks)
+
+    nan = interruptible(work)
+    if not nan.any():
+        return samples, ()
+    if nan.mean() > 0.5:
+        raise DataError(
+            "ONX207",
+            "the baseline gives NaN for most of these samples",
+            where=f"{int(nan.sum())} of {len(nan)} samples",
+            hint="Check that the samples are preprocessed as the model expects.",
+        )
+    return samples.select(samples.indices[~nan]), tuple(int(i) for i in samples.indices[nan])
