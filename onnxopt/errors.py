@@ -61,6 +61,7 @@ CODES: Mapping[str, str] = MappingProxyType(
         "ONX310": "the trained form of the model does not compute what ONNX Runtime does",
         "ONX311": "the framework's exporter failed",
         "ONX312": "the exported model does not compute what its source does",
+        "ONX313": "the model does not give the same outputs twice for the same inputs",
         "ONX401": "ONNX Runtime failed while running the model",
         "ONX402": "ONNX Runtime's quantizer failed",
         "ONX403": "latency measured under emulation would be meaningless",

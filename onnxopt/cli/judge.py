@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onnxopt.cli.options import DATA, LABELS, LIMIT, MAX_DROP, MAYBE_DATA, MODEL, Reading, Running, Scoring, Shown
+from onnxopt.cli.options import (
+    DATA,
+    LABELS,
+    LIMIT,
+    MAX_DROP,
+    MAYBE_DATA,
+    MODEL,
+    Reading,
+    Running,
+    Scoring,
+    Shown,
+    Tasking,
+)
 from onnxopt.cli.output import emit, quieten
 from onnxopt.errors import ExitCode, UsageError
 
@@ -45,6 +57,7 @@ def evaluate(
         ),
     ] = None,
     scoring: Scoring,
+    tasking: Tasking,
     running: Running,
     reading: Reading,
     shown: Shown,
@@ -62,6 +75,7 @@ def evaluate(
             metric=scoring.metric,
             output=scoring.output_name,
             threshold=scoring.threshold,
+            tasks=tasking.options(),
             runtime=running.runtime(),
             limit=limit,
             read=reading.options(),
@@ -84,6 +98,7 @@ def compare(
     seconds: SECONDS = 3.0,
     limit: LIMIT = None,
     scoring: Scoring,
+    tasking: Tasking,
     running: Running,
     reading: Reading,
     shown: Shown,
@@ -105,6 +120,7 @@ def compare(
             metric=scoring.metric,
             output=scoring.output_name,
             threshold=scoring.threshold,
+            tasks=tasking.options(),
             max_drop=max_drop,
             runtime=running.runtime(),
             batch_size=batch_size,

@@ -13,6 +13,7 @@ from onnxopt.errors import UsageError
 
 if TYPE_CHECKING:
     from onnxopt.measure.session import Runtime
+    from onnxopt.measure.tasks.task import TaskOptions
     from onnxopt.samples.options import ReadOptions
 
 
@@ -181,6 +182,38 @@ class Scoring:
     threshold: Annotated[
         float, typer.Option("--threshold", help="Above it, a single score means `positive`; 0 for logits.")
     ] = 0.5
+
+
+@dataclass(frozen=True)
+class Tasking:
+    """As which tasks outputs are judged; the fields are those of `onnxopt.measure.tasks.task.TaskOptions`."""
+
+    task: Annotated[
+        str | None,
+        typer.Option(
+            "--task",
+            metavar="TASK|OUTPUT=TASK,...",
+            help="classification, multilabel, regression, detection, segmentation, sequence, embedding, signal or "
+            "tokens; else by evidence.",
+        ),
+    ] = None
+    decode: Annotated[str | None, typer.Option("--decode", help="Detection: layout of the outputs.")] = None
+    score_threshold: Annotated[
+        float | None, typer.Option("--score-threshold", min=0, max=1, help="Detection: least score. [default: 0.25]")
+    ] = None
+    nms_iou: Annotated[
+        float | None,
+        typer.Option("--nms-iou", min=0, max=1, help="Detection: overlap allowed. [default: 0.45]"),
+    ] = None
+
+    def options(self) -> "TaskOptions":
+        """Return how outputs are read."""
+        from onnxopt.measure.tasks.recognition import parse_tasks
+        from onnxopt.measure.tasks.task import TaskOptions
+
+        given = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "task"}
+        chosen = {key: value for key, value in given.items() if value is not None}
+        return TaskOptions(tasks=parse_tasks(self.task) if self.task else (), **chosen)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,20 @@ from typing import Annotated, Any
 
 import typer
 
-from onnxopt.cli.options import DATA, DRY_RUN, LABELS, LIMIT, MAX_DROP, MODEL, TARGET, Reading, Running, Scoring, Shown
+from onnxopt.cli.options import (
+    DATA,
+    DRY_RUN,
+    LABELS,
+    LIMIT,
+    MAX_DROP,
+    MODEL,
+    TARGET,
+    Reading,
+    Running,
+    Scoring,
+    Shown,
+    Tasking,
+)
 from onnxopt.cli.output import emit, note, quieten
 from onnxopt.errors import ExitCode
 from onnxopt.printable import printable
@@ -124,6 +137,7 @@ def optimize(
     limit: LIMIT = None,
     target: TARGET = "auto",
     scoring: Scoring,
+    tasking: Tasking,
     running: Running,
     reading: Reading,
     shown: Shown,
@@ -136,6 +150,7 @@ def optimize(
         "metric": scoring.metric,
         "output": scoring.output_name,
         "threshold": scoring.threshold,
+        "tasks": tasking.options(),
         "max_drop": max_drop,
         "goal": None if goal is None else goal.value,
         "confidence": confidence,

@@ -32,6 +32,7 @@ class Evaluation:
         n: samples.
         non_finite: samples with NaN or an infinity in a float output (in the scored one, when it was named); compared
             with a baseline, only where that has not the same.
+        choice: how results are judged and why, in one sentence; empty where no judge was involved.
         left_out: numbers of the samples, counted from 0 in the data, for which the baseline gives NaN.
     """
 
@@ -42,6 +43,7 @@ class Evaluation:
     n: int
     non_finite: int
     left_out: tuple[int, ...] = ()
+    choice: str = ""
 
 
 def run_batches(session: Session, samples: Samples) -> Iterator[tuple[Batch, Outputs]]:

@@ -5,21 +5,20 @@ from functools import cached_property
 from typing import Any, Literal, Protocol
 
 import numpy as np
-import onnx_ir as ir
 
 from onnxopt.measure.accuracy import Evaluation, Progress, drop, evaluate, evaluation_of, run_batches
 from onnxopt.measure.comparison import Comparison
 from onnxopt.measure.fidelity import run_both, sample_count
 from onnxopt.measure.interrupt import interruptible
 from onnxopt.measure.outputs import Outputs, broken_rows
+from onnxopt.measure.repeatable import Fresh, graph_of, needs_fresh
 from onnxopt.measure.score import Metric
 from onnxopt.measure.session import Loadable, Runtime, Session
 from onnxopt.measure.statistics import Drop
 from onnxopt.measure.tasks.facts import facts_of
-from onnxopt.measure.tasks.recognition import choice_of, comparison_of, recognize
+from onnxopt.measure.tasks.recognition import TABLES, USER, by_number, choice_of, comparison_of, recognize
 from onnxopt.measure.tasks.task import Recognized, TaskOptions
 from onnxopt.measure.usable import without_nan
-from onnxopt.model_file import from_bytes, load
 from onnxopt.samples import Batch, Samples
 
 
@@ -93,14 +92,18 @@ class LabelJudge:
     @cached_property
     def _usable(self) -> tuple[Samples, tuple[int, ...]]:
         judged = None if self.metric.output is None else (self.metric.output,)
-        return without_nan(Session(self.model, self.runtime), self.samples, judged)
+        return without_nan(self._open(self.model, self.runtime), self.samples, judged)
+
+    @cached_property
+    def _open(self) -> type[Session]:
+        return session_kind(self.model, self.samples, self.runtime)
 
     @cached_property
     def _prepared(self) -> Metric:
         """The metric, fitted to the baseline's outputs: a candidate's may no longer show how they are read."""
         if self.samples.labels is None:
             return self.metric
-        session = Session(self.model, self.runtime)
+        session = self._open(self.model, self.runtime)
         batch, outputs = interruptible(lambda: next(run_batches(session, self.samples.take(1))))
         return self.metric.prepared(outputs, np.asarray(batch.labels))
 
@@ -117,8 +120,9 @@ class LabelJudge:
         if self.samples.labels is None:
             return evaluate(model, self.samples, self.metric, self.runtime)  # which says that labels are needed
         samples, left_out = self._usable
+        model = model if isinstance(model, Session) else self._open(model, self.runtime)
         found = evaluate(model, samples, self._prepared, self.runtime, seed=self.seed, progress=progress)
-        return replace(found, left_out=left_out)
+        return replace(found, left_out=left_out, choice=self.choice)
 
     def drop(self, candidate: Evaluation) -> Drop:
         """Compare a candidate with the baseline, sample by sample."""
@@ -149,8 +153,12 @@ class FidelityJudge:
         return "fidelity"
 
     @cached_property
+    def _open(self) -> type[Session]:
+        return session_kind(self.model, self.samples, self.runtime)
+
+    @cached_property
     def _session(self) -> Session:
-        return Session(self.model, self.runtime)
+        return self._open(self.model, self.runtime)
 
     @cached_property
     def _first(self) -> tuple[Batch, Outputs]:
@@ -164,7 +172,23 @@ class FidelityJudge:
             DataError: ONX209 the outputs cannot be compared in the way asked for.
         """
         batch, outputs = self._first
-        return recognize(outputs, batch.feeds, facts_of(loaded(self.model)), self.options, self.samples.labels)
+        facts = facts_of(graph_of(self.model))
+        found = recognize(outputs, batch.feeds, facts, self.options, self.samples.labels)
+        return tuple(one if self._is_defined(one) else by_number(one, outputs, facts) for one in found)
+
+    def _is_defined(self, found: Recognized) -> bool:
+        """Return whether the samples hold anything for a task that was found by evidence, such as boxes."""
+        if found.reason == USER or found.task in TABLES:
+            return True
+
+        def work() -> bool:
+            rows = [
+                found.comparison.compare(outputs, outputs, sample_count(batch), batch.feeds)
+                for batch, outputs in run_batches(self._session, self.samples)
+            ]
+            return not np.isnan(found.comparison.value(np.concatenate(rows)))
+
+        return interruptible(work)
 
     @cached_property
     def comparison(self) -> Comparison:
@@ -224,7 +248,7 @@ class FidelityJudge:
         samples, left_out = self._usable
 
         def work() -> Evaluation:
-            session = model if isinstance(model, Session) else Session(model, self.runtime)
+            session = model if isinstance(model, Session) else self._open(model, self.runtime)
             rows, non_finite, done = [], 0, 0
             for batch, before, after in run_both(self._session, session, samples):
                 size = sample_count(batch)
@@ -234,7 +258,7 @@ class FidelityJudge:
                 if progress is not None:
                     progress(done, len(samples))
             found = evaluation_of(comparison, np.concatenate(rows), non_finite, seed=self.seed)
-            return replace(found, left_out=left_out)
+            return replace(found, left_out=left_out, choice=self.choice)
 
         return interruptible(work)
 
@@ -247,8 +271,15 @@ def _is_tensor(value: Any) -> bool:
     return isinstance(value, np.ndarray)
 
 
-def loaded(model: Loadable) -> ir.Model:
-    """Return the graph of a model in whatever form it is given."""
-    if isinstance(model, ir.Model):
-        return model
-    return from_bytes(model) if isinstance(model, bytes) else load(model)
+def session_kind(model: Loadable, samples: Samples, runtime: Runtime) -> type[Session]:
+    """Return how a model and its candidates are loaded, so that each gives the same outputs twice.
+
+    Raises:
+        ModelError: ONX313 the model does not, whatever is done.
+    """
+
+    def work() -> bool:
+        feeds = next(iter(samples.with_batch_size(1)))
+        return needs_fresh(model, feeds, runtime)
+
+    return Fresh if interruptible(work) else Session

@@ -3,7 +3,7 @@
 from onnxopt.report import units
 from onnxopt.report.comparison import Compared, Judged
 from onnxopt.report.document import Column, Document, Table, Text
-from onnxopt.report.recording import drop_record, latency_record, score_record
+from onnxopt.report.recording import drop_record, latency_record, left_out_sentence, score_record
 
 
 def compare_document(result: Compared) -> Document:
@@ -24,7 +24,8 @@ def compare_document(result: Compared) -> Document:
     rows.append(("size", *sizes, units.smaller(result.size_bytes[0] / result.size_bytes[1]), ""))
     first, second = result.names
     lines = (f"A is {first}.", f"B is {second}.", _verdict(result.accuracy or result.fidelity))
-    return Document((Table(columns, tuple(rows)), Text(lines)), _data(result))
+    first_lines = tuple(filter(None, (result.choice, left_out_sentence(result.left_out))))
+    return Document((Text(first_lines), Table(columns, tuple(rows)), Text(lines)), _data(result))
 
 
 def _judged(judged: Judged, name: str) -> tuple[str, ...]:
@@ -53,6 +54,8 @@ def _data(result: Compared) -> dict[str, object]:
         "first": result.names[0],
         "second": result.names[1],
         "within": result.within,
+        "choice": result.choice,
+        "left_out": list(result.left_out),
         **{key: None if value is None else _judged_data(value) for key, value in judged.items()},
         "latency": [latency_record(latency).model_dump(mode="json") for latency in result.latency],
         "size_bytes": list(result.size_bytes),

@@ -13,8 +13,9 @@ from onnxopt.measure.latency import Latency, measure_latency
 from onnxopt.measure.score import Metric
 from onnxopt.measure.session import Runtime
 from onnxopt.measure.statistics import Drop
+from onnxopt.measure.tasks.task import TaskOptions
 from onnxopt.model_file import Given, as_graph, given, signature_of
-from onnxopt.report.job import budget_of, choose_metric
+from onnxopt.report.job import budget_of, choose_metric, tasks_of
 from onnxopt.samples import ReadOptions, open_samples
 from onnxopt.search.budget import Budget
 from onnxopt.search.parts import typical_feeds
@@ -47,6 +48,8 @@ class Compared:
         latency: of the first and the second.
         size_bytes: of the first and the second.
         names: of the first and the second, as they are shown.
+        choice: how the outputs are judged and why, in one sentence.
+        left_out: numbers of the samples for which the first model gives NaN.
     """
 
     accuracy: Judged | None
@@ -54,6 +57,8 @@ class Compared:
     latency: tuple[Latency, Latency]
     size_bytes: tuple[int, int]
     names: tuple[str, str] = ("the first model", "the second model")
+    choice: str = ""
+    left_out: tuple[int, ...] = ()
 
     @property
     def within(self) -> bool:
@@ -77,6 +82,7 @@ def compare(
     output: str | None = None,
     threshold: float = 0.5,
     max_drop: str | float | None = None,
+    tasks: TaskOptions | None = None,
     runtime: Runtime | None = None,
     batch_size: int = 1,
     latency_s: float = 3.0,
@@ -106,7 +112,7 @@ def compare(
         )
     runtime = runtime or Runtime()
     samples = open_samples(data, signature, labels=labels, options=read, limit=limit)
-    chosen = choose_metric(metric, samples.labels, output, threshold)
+    chosen = choose_metric(metric, samples.labels, output, threshold, tasks)
     budget = budget_of(max_drop, chosen)
     accuracy: Judged | None = None
     if chosen is not None:
@@ -114,7 +120,7 @@ def compare(
         score = by_labels.evaluate(after, progress=progress)
         allowed = budget.allowed(by_labels.baseline().value)
         accuracy = Judged(chosen.name, chosen.unit, by_labels.baseline(), score, by_labels.drop(score), allowed)
-    by_outputs = FidelityJudge(before, samples, runtime, output=output, seed=seed)
+    by_outputs = FidelityJudge(before, samples, runtime, tasks_of(tasks, output), seed=seed)
     agreement = by_outputs.evaluate(after, progress=progress)
     fidelity = Judged(
         by_outputs.metric_name,
@@ -128,7 +134,8 @@ def compare(
     timed = measure_latency({"first": before, "second": after}, feeds, runtime, seconds=latency_s, seed=seed)
     sizes = (model_file.size_of(first), model_file.size_of(second))
     names = (_name(first, "the first model"), _name(second, "the second model"))
-    return Compared(accuracy, fidelity, (timed["first"], timed["second"]), sizes, names)
+    choice, left_out = by_outputs.choice, agreement.left_out
+    return Compared(accuracy, fidelity, (timed["first"], timed["second"]), sizes, names, choice, left_out)
 
 
 def _name(model: Path | ir.Model, otherwise: str) -> str:

@@ -12,6 +12,7 @@ from onnxopt.errors import DataError, UsageError, nearest
 from onnxopt.measure.metrics import metric_of
 from onnxopt.measure.score import Metric
 from onnxopt.measure.session import Runtime
+from onnxopt.measure.tasks.task import TaskOptions
 from onnxopt.model_file import signature_of
 from onnxopt.quantization.isa import target_of
 from onnxopt.samples import ReadOptions, Samples, open_samples
@@ -69,6 +70,7 @@ def prepare(
     target_size: str | None = None,
     strategy: str | None = None,
     protect: Sequence[str] = (),
+    tasks: TaskOptions | None = None,
     limit: int | None = None,
     read: ReadOptions | None = None,
     seed: int = 0,
@@ -103,6 +105,7 @@ def prepare(
         "bench": bench,
         "tls": tls,
         "aim": aim_of(target_latency, target_size),
+        "tasks": tasks_of(tasks, output),
     }
     settings = Settings(**{key: value for key, value in chosen.items() if value is not None})  # type: ignore[arg-type]
     if train:
@@ -121,7 +124,7 @@ def prepare(
                 where=samples.name,
                 hint="Leave --calibration out: a part of the data is taken for it, and used for nothing else.",
             )
-    chosen_metric = choose_metric(metric, samples.labels, output, threshold)
+    chosen_metric = choose_metric(metric, samples.labels, output, threshold, tasks)
     settings = replace(settings, budget=budget_of(max_drop, chosen_metric))
     return Job(loaded, path, split_parts(samples, apart, seed), chosen_metric, settings)
 
@@ -131,6 +134,12 @@ def budget_of(max_drop: str | float | None, metric: Metric | None) -> Budget:
     if metric is None:
         return Budget.of(max_drop, FIDELITY, bounded=True)
     return Budget.of(max_drop, metric.name, bounded=metric.bounded)
+
+
+def tasks_of(tasks: TaskOptions | None, output: str | None) -> TaskOptions:
+    """Return how outputs are read, with the only output to judge."""
+    chosen = tasks or TaskOptions()
+    return chosen if output is None else replace(chosen, output=output)
 
 
 def aim_of(target_latency: str | None, target_size: str | None) -> Aim | None:
@@ -198,7 +207,11 @@ def goal_of(goal: str | Goal) -> Goal:
 
 
 def choose_metric(
-    metric: str | Metric | None, labels: np.ndarray | None, output: str | None, threshold: float
+    metric: str | Metric | None,
+    labels: np.ndarray | None,
+    output: str | None,
+    threshold: float,
+    tasks: TaskOptions | None = None,
 ) -> Metric | None:
     """Return the metric that is asked for, or that labels ask for: top1 for classes, rmse for numbers, ap for boxes.
 
@@ -219,10 +232,10 @@ def choose_metric(
             hint="Give labels of one shape, or a metric of your own that reads them: --metric file.py:function.",
         )
     if isinstance(metric, str):
-        return metric_of(metric, output=output, threshold=threshold)
+        return metric_of(metric, output=output, threshold=threshold, options=tasks)
     if metric is not None or labels is None:
         return metric
     if labels.dtype == object:  # boxes: the only labels that are no array
-        return metric_of("ap", output=output)
+        return metric_of("ap", output=output, options=tasks)
     whole = labels.dtype.kind != "f" or bool(np.all(labels == np.round(labels)))
     return metric_of("top1" if whole else "rmse", output=output, threshold=threshold)

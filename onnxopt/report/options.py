@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from onnxopt.errors import FileError, UsageError, first_line
+from onnxopt.measure.tasks.task import TaskOptions, changed_options
 from onnxopt.report.part import Part
 from onnxopt.samples import ReadOptions
 
@@ -54,6 +55,7 @@ class SearchOptions(Part):
     strategy: str | None = None
     protect: tuple[str, ...] = ()
     limit: int | None = None
+    tasks: dict[str, Any] = Field(default={}, description="options of reading outputs that are not at their default")
     read: dict[str, Any] = Field(default={}, description="options of reading that are not at their default")
     seed: int = 0
     again: tuple[str, ...] = ()
@@ -82,6 +84,8 @@ class SearchOptions(Part):
             kept["read"] = {key: value for key, value in asdict(read).items() if value != defaults[key]}
             if "vocab" in kept["read"]:
                 kept["read"]["vocab"] = _anywhere(kept["read"]["vocab"])
+        if (tasks := given.get("tasks")) is not None:
+            kept["tasks"] = changed_options(tasks)
         kept["goal"] = getattr(kept.get("goal"), "value", kept.get("goal"))
         kept["protect"] = tuple(kept.get("protect", ()))
         return cls(**kept, again=tuple(again), in_memory=tuple(in_memory))
@@ -116,15 +120,18 @@ class SearchOptions(Part):
                 f"own {' and '.join(missing)}",
                 hint=f"Give them as they were: onnxopt resume {where} {options}",
             )
-        kept = self.model_dump(exclude={"version", "again", "in_memory", "provider", "threads", "optimization", "read"})
+        kept = self.model_dump(
+            exclude={"version", "again", "in_memory", "provider", "threads", "optimization", "read", "tasks"}
+        )
         try:
             read = TypeAdapter(ReadOptions).validate_python(self.read)
+            tasks = TypeAdapter(TaskOptions).validate_python(self.tasks)
         except ValidationError as error:
             why = first_line(ValueError(error.errors()[0]["msg"]))
-            raise FileError("ONX505", "the record cannot be read", where=f"{where}: options.read", why=why) from error
+            raise FileError("ONX505", "the record cannot be read", where=f"{where}: options", why=why) from error
         entries = tuple(now.pop("session_options", ()))
         runtime = Runtime(self.provider, self.threads, self.optimization, entries)
-        return {**kept, "read": read, "runtime": runtime, **now}
+        return {**kept, "read": read, "tasks": tasks, "runtime": runtime, **now}
 
 
 def _is_known(metric: object) -> bool:

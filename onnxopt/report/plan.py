@@ -25,7 +25,8 @@ def plan_document(model: Path, data: str, out: Path, overwrite: bool, asked: dic
     folder.release()
     job = prepare(model, data, **asked)
     few = job.parts.search.take(min(_FEW, len(job.parts.search)))
-    judge_of(job.model, few, job.metric, job.settings.runtime, job.settings.seed).baseline()
+    judge = judge_of(job.model, few, job.metric, job.settings.runtime, job.settings.seed, job.settings.tasks)
+    judge.baseline()
     parts = {"calibration": job.parts.calibration, "search": job.parts.search, "hold-out": job.parts.holdout}
     candidates = first_candidates()
     metric = "fidelity" if job.metric is None else job.metric.name
@@ -33,6 +34,7 @@ def plan_document(model: Path, data: str, out: Path, overwrite: bool, asked: dic
         (
             *((f"{name} part", f"{len(samples)} samples of {samples.name}") for name, samples in parts.items()),
             ("judged by", metric),
+            ("because", judge.choice),
             ("allowed drop", str(job.settings.budget)),
             ("goal", job.settings.goal.value),
             ("target", job.settings.target),

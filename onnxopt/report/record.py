@@ -208,6 +208,7 @@ class SettingsRecord(Part):
     trial_timeout_s: float | None = None
     memory_limit_bytes: int | None = None
     cluster: str | None = None
+    tasks: dict[str, Any] = Field(default={}, description="options of reading outputs that are not at their default")
     seed: int
 
 
@@ -279,6 +280,8 @@ class RunRecord(Part):
         default=(), description="what recovery gave the winner, stage by stage; empty where it has none"
     )
     devices: tuple[DeviceRecord, ...] = Field(default=(), description="what kits found on other devices, added later")
+    judged: str = Field(default="", description="how results are judged, and why; empty in older records")
+    left_out: tuple[int, ...] = Field(default=(), description="samples for which the baseline gives NaN")
     smallest: str | None = Field(default=None, description="trial in smallest.onnx, inside the budget but not proved")
     fastest: str | None = Field(default=None, description="trial in fastest.onnx, inside the budget but not proved")
     pareto: tuple[str, ...] = Field(default=(), description="trials that none beats at speed, size and score at once")

@@ -140,6 +140,8 @@ class Recorder:
             allowed_drop=allowed_drop,
             metric="" if score is None else score.metric.name,
             unit="" if score is None else score.metric.unit,
+            judged="" if score is None else score.choice,
+            left_out=() if score is None else score.left_out,
         )
         self.observer.baseline(trial, allowed_drop)
 

@@ -1,5 +1,6 @@
 """From what was measured to what is recorded."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx_ir as ir
@@ -10,9 +11,10 @@ from onnxopt.measure.accuracy import Evaluation
 from onnxopt.measure.environment import environment
 from onnxopt.measure.latency import Latency
 from onnxopt.measure.statistics import Drop, Interval
+from onnxopt.measure.tasks.task import changed_options
 from onnxopt.model_file import TensorSpec, opset_of, signature_of
 from onnxopt.quantization.isa import detect
-from onnxopt.report import record
+from onnxopt.report import record, units
 from onnxopt.report.steps import step_data
 from onnxopt.samples import Samples
 from onnxopt.search.parts import Parts
@@ -30,6 +32,17 @@ def score_record(score: Evaluation) -> record.ScoreRecord:
     return record.ScoreRecord(
         value=score.value, interval=interval_record(score.interval), n=score.n, non_finite=score.non_finite
     )
+
+
+_NAMED = 10
+
+
+def left_out_sentence(samples: Sequence[int]) -> str:
+    """Return which samples were left out because the baseline gives NaN for them; "" for none."""
+    if not samples:
+        return ""
+    named = ", ".join(map(str, samples[:_NAMED])) + (", ..." if len(samples) > _NAMED else "")
+    return f"Left out, because the baseline gives NaN for them: {units.many(len(samples), 'sample')} ({named})."
 
 
 def drop_record(drop: Drop) -> record.DropRecord:
@@ -149,6 +162,7 @@ def settings_record(settings: Settings) -> record.SettingsRecord:
         trial_timeout_s=settings.trial_timeout_s,
         memory_limit_bytes=settings.memory_limit_bytes,
         cluster=settings.cluster,
+        tasks=changed_options(settings.tasks),
         seed=settings.seed,
     )
 

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from onnxopt.errors import FileError
 from onnxopt.measure.score import Metric
 from onnxopt.measure.session import Runtime
+from onnxopt.measure.tasks.task import TaskOptions
 from onnxopt.model_file import Given, given
 from onnxopt.report.folder import BEST, RunFolder
 from onnxopt.report.job import prepare
@@ -82,6 +83,7 @@ def optimize(
     target_size: str | None = None,
     strategy: str | None = None,
     protect: Sequence[str] = (),
+    tasks: TaskOptions | None = None,
     limit: int | None = None,
     read: ReadOptions | None = None,
     seed: int = 0,
@@ -124,6 +126,7 @@ def optimize(
         target_size: such as `2MB` or `0.25x`, likewise.
         strategy: `mobile`, `edge`, `realtime`, `server` or `size`, which decide `goal`, `prune` and `train`.
         protect: layers that keep all their channels: `first`, `last`, `embeddings`; () as the strategy says.
+        tasks: as which tasks outputs are judged, and how they are read; None finds it out.
         limit: samples of `data` to use at most.
         read: how `data` is read.
         seed: of everything random.
@@ -167,6 +170,7 @@ def optimize(
         "target_size": target_size,
         "strategy": strategy,
         "protect": protect,
+        "tasks": tasks,
         "limit": limit,
         "read": read,
         "seed": seed,

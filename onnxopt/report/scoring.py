@@ -7,6 +7,7 @@ from onnxopt.errors import DataError
 from onnxopt.measure.accuracy import Evaluation, Progress, evaluate
 from onnxopt.measure.score import Metric
 from onnxopt.measure.session import Runtime
+from onnxopt.measure.tasks.task import TaskOptions
 from onnxopt.model_file import Given, as_graph, signature_of
 from onnxopt.quantization.isa import Target, target_of
 from onnxopt.quantization.simulation import Simulation
@@ -45,6 +46,7 @@ def score(
     metric: str | Metric | None = None,
     output: str | None = None,
     threshold: float = 0.5,
+    tasks: TaskOptions | None = None,
     runtime: Runtime,
     limit: int | None = None,
     read: ReadOptions | None = None,
@@ -61,7 +63,7 @@ def score(
     targets = [target_of(name.strip()) for name in simulate.split(",")] if simulate else []
     graph = as_graph(model)
     samples = open_samples(data, signature_of(graph), labels=labels, options=read, limit=limit)
-    chosen = choose_metric(metric, samples.labels, output, threshold)
+    chosen = choose_metric(metric, samples.labels, output, threshold, tasks)
     if chosen is None:
         raise DataError(
             "ONX208",

@@ -8,6 +8,7 @@ from onnxopt.report import units
 from onnxopt.report.document import Column, Document, Table, Text
 from onnxopt.report.next_step import next_step
 from onnxopt.report.record import IntervalRecord, LatencyRecord, ProofRecord, RunRecord, TrialRecord
+from onnxopt.report.recording import left_out_sentence
 from onnxopt.report.recovery import recovery_sentence
 from onnxopt.report.steps import counted, reasons
 from onnxopt.search.bar import SAME
@@ -23,7 +24,13 @@ COLUMNS = (
 
 def summary(run: RunRecord, folder: Path) -> Document:
     """Return the result of `run`, whose files are in `folder`."""
-    return Document((trials_table(run), Text(tuple(sentences(run, folder)))), run.model_dump(mode="json"))
+    blocks = (Text(judged_lines(run)), trials_table(run), Text(tuple(sentences(run, folder))))
+    return Document(blocks if run.judged else blocks[1:], run.model_dump(mode="json"))
+
+
+def judged_lines(run: RunRecord) -> tuple[str, ...]:
+    """Return how results are judged and why, and which samples are not; () in older records."""
+    return tuple(filter(None, (run.judged, left_out_sentence(run.left_out))))
 
 
 def trials_table(run: RunRecord) -> Table:

@@ -3,7 +3,7 @@
 import pickle
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, Executor, Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from math import inf
 from typing import Any, Protocol, TypeVar
@@ -17,6 +17,7 @@ from onnxopt.measure.judge import FidelityJudge, Judge, LabelJudge
 from onnxopt.measure.latency import Latency, measure_latency
 from onnxopt.measure.score import Metric
 from onnxopt.measure.session import Runtime
+from onnxopt.measure.tasks.task import TaskOptions
 from onnxopt.pipeline import Context, Optimized, Pass, Pipeline, Step
 from onnxopt.quantization.isa import target_of
 from onnxopt.samples import Feeds, Samples
@@ -50,6 +51,7 @@ class Work:
     runtime: Runtime
     seed: int
     feeds: Feeds
+    tasks: TaskOptions = field(default_factory=TaskOptions)
 
 
 class Runner(Protocol):
@@ -206,7 +208,7 @@ def _opened(model: bytes, needed: bytes) -> tuple[ir.Model, Context, Judge]:
     work: Work = pickle.loads(needed)
     original = model_file.from_bytes(model)
     context = Context(target_of(work.target), work.calibration, seed=work.seed)
-    return original, context, judge_of(original, work.search, work.metric, work.runtime, work.seed)
+    return original, context, judge_of(original, work.search, work.metric, work.runtime, work.seed, work.tasks)
 
 
 def time_models(names: Sequence[str], needed: bytes, seconds: float, *models: bytes) -> dict[str, Latency]:
@@ -216,10 +218,17 @@ def time_models(names: Sequence[str], needed: bytes, seconds: float, *models: by
     return measure_latency(loaded, work.feeds, work.runtime, seconds=seconds, seed=work.seed)
 
 
-def judge_of(model: ir.Model, samples: Samples, metric: Metric | None, runtime: Runtime, seed: int) -> Judge:
+def judge_of(
+    model: ir.Model,
+    samples: Samples,
+    metric: Metric | None,
+    runtime: Runtime,
+    seed: int,
+    tasks: TaskOptions | None = None,
+) -> Judge:
     """Return who judges candidates for `model` on `samples`; without a metric by agreement."""
     if metric is None:
-        return FidelityJudge(model, samples, runtime, seed=seed)
+        return FidelityJudge(model, samples, runtime, tasks or TaskOptions(), seed=seed)
     return LabelJudge(model, samples, metric, runtime, seed=seed)
 
 

@@ -6,6 +6,7 @@ from typing import get_args
 
 from onnxopt.errors import UsageError, nearest
 from onnxopt.measure.session import Runtime
+from onnxopt.measure.tasks.task import TaskOptions
 from onnxopt.pruning.protect import Protect
 from onnxopt.search.aim import Aim
 from onnxopt.search.budget import Budget, Goal
@@ -36,6 +37,7 @@ class Settings:
         cluster: address of a Dask scheduler whose workers build, score and time candidates; None to do it here.
         bench: resource of the workers that time models; None for those of this kind of processor.
         tls: files for an encrypted connection to the cluster: of the authority, the certificate and the key.
+        tasks: how outputs are read, and as which tasks they are judged.
 
     Raises:
         UsageError: ONX101 a value makes no sense.
@@ -59,6 +61,7 @@ class Settings:
     cluster: str | None = None
     bench: str | None = None
     tls: tuple[str, str, str] | None = None
+    tasks: TaskOptions = field(default_factory=TaskOptions)
 
     def __post_init__(self) -> None:
         if not 0 < self.confidence < 1:

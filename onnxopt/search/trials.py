@@ -9,7 +9,7 @@ from functools import cached_property
 import onnx_ir as ir
 
 from onnxopt import model_file
-from onnxopt.errors import DataError, ModelError, NativeError
+from onnxopt.errors import ModelError, NativeError
 from onnxopt.measure.judge import Judge
 from onnxopt.measure.latency import Latency
 from onnxopt.measure.remembered import cache_folder
@@ -82,6 +82,7 @@ class Trials:
             asked.runtime,
             asked.seed,
             self.feeds,
+            asked.tasks,
         )
         check = self.deadline.check
         if asked.cluster is not None:
@@ -109,13 +110,6 @@ class Trials:
     def begin(self, size_bytes: int) -> None:
         """Measure the original; raises what `search` does."""
         score = self.judge.baseline()
-        if score.non_finite:
-            raise DataError(
-                "ONX207",
-                "the original model gives NaN or infinite outputs for these samples",
-                where=f"{score.non_finite} of {score.n} samples",
-                hint="Check that the samples are preprocessed as the model expects.",
-            )
         self.baseline = Trial(
             Candidate("baseline", ()),
             Verdict.BASELINE,
@@ -147,7 +141,8 @@ class Trials:
 
     def judge_on(self, samples: Samples) -> Judge:
         """Return who compares models with the original on `samples`."""
-        return judge_of(self.model, samples, self.metric, self.settings.runtime, self.settings.seed)
+        asked = self.settings
+        return judge_of(self.model, samples, self.metric, asked.runtime, asked.seed, asked.tasks)
 
     def latency(self, models: dict[str, ir.Model], seconds: float) -> dict[str, Latency]:
         """Return how fast models are, beside each other."""

@@ -3,22 +3,23 @@ import pytest
 from measure_models import built, linear, samples_of, zipmap
 from onnx import TensorProto, helper
 
-from onnxopt.errors import DataError, UsageError
-from onnxopt.measure.comparison import Agreement, RelativeError, comparison_of
+from onnxopt.errors import DataError
 from onnxopt.measure.judge import FidelityJudge, Judge, LabelJudge
 from onnxopt.measure.metrics import metric_of
 from onnxopt.measure.session import Runtime
+from onnxopt.measure.tasks.task import TaskOptions
 
 RUNTIME = Runtime()
+BY_CLASS = TaskOptions(tasks=(("", "classification"),))
 X = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
 LABELS = X.argmax(axis=1)
-OTHER = np.eye(3) + 0.5 * np.eye(3, k=1)
+OTHER = np.eye(3) + 0.3 * np.eye(3, k=1)
 
 
 def judges() -> list[Judge]:
     return [
         LabelJudge(linear(np.eye(3)), samples_of(X, LABELS), metric_of("top1"), RUNTIME),
-        FidelityJudge(linear(np.eye(3)), samples_of(X), RUNTIME, task="classification"),
+        FidelityJudge(linear(np.eye(3)), samples_of(X), RUNTIME, BY_CLASS),
     ]
 
 
@@ -81,7 +82,7 @@ def test_the_worst_of_several_outputs_counts():
 
     judge = FidelityJudge(two(1), samples_of(X), RUNTIME)
     assert judge.evaluate(two(1.5)).value == pytest.approx(0.5, abs=0.02)
-    assert FidelityJudge(two(1), samples_of(X), RUNTIME, output="a").evaluate(two(1.5)).value == 1
+    assert FidelityJudge(two(1), samples_of(X), RUNTIME, TaskOptions(output="a")).evaluate(two(1.5)).value == 1
 
 
 def test_maps_are_judged_by_class():
@@ -90,35 +91,28 @@ def test_maps_are_judged_by_class():
     assert judge.baseline().value == 1
 
 
-FLOATS = np.zeros((4, 3), np.float32)
+def test_samples_without_a_number_in_the_baseline_are_left_out_and_named():
+    x = X.copy()
+    x[[3, 17]] = np.nan
+    for judge in (
+        LabelJudge(linear(np.eye(3)), samples_of(x, LABELS), metric_of("top1"), RUNTIME),
+        FidelityJudge(linear(np.eye(3)), samples_of(x), RUNTIME, BY_CLASS),
+    ):
+        assert (judge.baseline().left_out, judge.baseline().n) == ((3, 17), 58)
+        assert judge.drop(judge.evaluate(linear(np.eye(3)))).within(0.0)
+        assert judge.drop(judge.evaluate(linear(np.eye(3), [np.nan, 0, 0]))).broken
 
 
-@pytest.mark.parametrize(
-    ("outputs", "kind"),
-    [
-        ({"logits": FLOATS}, Agreement),
-        ({"label": np.zeros(4, np.int64), "probabilities": FLOATS}, Agreement),
-        ({"label": np.zeros(4, np.int64)}, Agreement),
-        ({"sentence_embedding": FLOATS}, RelativeError),
-        ({"same_shape_as_input": np.zeros((4, 5), np.float32)}, RelativeError),
-        ({"probabilities": np.full((4, 5), 0.2, np.float32)}, Agreement),
-        ({"value": np.zeros((4, 1), np.float32)}, RelativeError),
-        ({"boxes": FLOATS, "scores": FLOATS}, RelativeError),
-        ({"tokens": np.zeros((4, 3, 3), np.float32)}, RelativeError),
-    ],
-)
-def test_how_outputs_are_compared_unless_told(outputs, kind):
-    assert isinstance(comparison_of(outputs, {"x": np.zeros((4, 5), np.float32)}), kind)
+def test_a_baseline_without_numbers_for_most_samples_is_refused():
+    x = X.copy()
+    x[:31] = np.nan
+    with pytest.raises(DataError, match=r"ONX207.*31 of 60"):
+        FidelityJudge(linear(np.eye(3)), samples_of(x), RUNTIME).baseline()
 
 
-def test_the_task_and_output_can_be_told():
-    outputs = {"boxes": FLOATS, "scores": FLOATS}
-    assert comparison_of(outputs, {}, output="scores") == Agreement("scores")
-    assert comparison_of(outputs, {}, output="scores", task="regression") == RelativeError("scores")
-    assert comparison_of({"v": FLOATS}, {}, task="regression") == RelativeError()
-    with pytest.raises(UsageError, match=r"ONX101.*classification"):
-        comparison_of(outputs, {}, task="classifikation")
-    with pytest.raises(DataError, match=r"ONX209.*scores"):
-        comparison_of(outputs, {}, output="score")
-    with pytest.raises(DataError, match="ONX209"):
-        comparison_of({"v": np.zeros((4, 1), np.float32)}, {}, task="classification")
+def test_infinities_of_the_baseline_are_equal_to_themselves_and_to_nothing_else():
+    bias = [-np.inf, 0, 0]
+    judge = FidelityJudge(linear(np.eye(3), bias), samples_of(X), RUNTIME)
+    assert judge.drop(judge.evaluate(linear(np.eye(3), bias))).value == 0
+    assert judge.drop(judge.evaluate(linear(1.5 * np.eye(3), bias))).value > 0.4
+    assert judge.drop(judge.evaluate(linear(np.eye(3), [np.inf, 0, 0]))).broken

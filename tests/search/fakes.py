@@ -59,6 +59,8 @@ class Score:
     non_finite: int = 0
     n: int = 100
     metric: None = None
+    choice: str = "made up"
+    left_out: tuple[int, ...] = ()
 
 
 @dataclass
@@ -67,7 +69,6 @@ class World:
 
     figures: Mapping[str, Figures]
     score: float = 0.9
-    baseline_non_finite: int = 0
     names: dict[bytes, str] = field(default_factory=dict)
     judged: list[tuple[str, str]] = field(default_factory=list)
 
@@ -109,13 +110,13 @@ class World:
 
 
 class FakeJudge:
-    kind, metric_name, unit = "accuracy", "made up", "share"
+    kind, metric_name, unit, choice = "accuracy", "made up", "share", "made up"
 
     def __init__(self, world: World, part: str) -> None:
         self.world, self.part = world, part
 
     def baseline(self) -> Score:
-        return Score("baseline", self.world.score, self.world.baseline_non_finite)
+        return Score("baseline", self.world.score)
 
     def evaluate(self, model: ir.Model, **_: Any) -> Score:
         return self.world.evaluate(model, self.part)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnxopt.errors import DataError, ModelError, NativeError, UsageError
+from onnxopt.errors import ModelError, NativeError, UsageError
 from onnxopt.model_file import to_bytes
 from onnxopt.passes.quantize_static import QuantizeStatic
 from onnxopt.search import stages
@@ -178,11 +178,6 @@ def test_the_best_so_far_is_told_in_order() -> None:
     assert [t.candidate.name for t in recorder.finished_trials] == list(speeds)
     assert recorder.best_names == ["a", "c", "e"]
     assert recorder.best_models[-1] == to_bytes(result.model)
-
-
-def test_an_original_that_gives_nan_is_refused() -> None:
-    with pytest.raises(DataError, match="ONX207"):
-        found({}, world=World({"a": Figures()}, baseline_non_finite=3))
 
 
 def test_a_relative_budget_follows_the_score() -> None:

@@ -31,7 +31,9 @@ MODULES: Mapping[str, str] = MappingProxyType(
     }
 )
 """Where each task lives, in the order in which they are tried: the more special first, numbers last."""
-_USER = "--task says so"
+USER = "--task says so"
+TABLES = ("classification", "multilabel", "regression")
+"""Tasks that every sample holds something for."""
 
 
 def recognize(
@@ -61,7 +63,7 @@ def recognize(
     found = list[Recognized]()
     for task, names in _named(left, options):
         comparison = _module(task).comparison(left, names, facts, options)
-        found.append(Recognized(task, names, comparison, _USER))
+        found.append(Recognized(task, names, comparison, USER))
     for one in found:
         left = {name: value for name, value in left.items() if name not in one.outputs}
     if found and any(name == "" for name, _ in options.tasks):
@@ -94,6 +96,13 @@ def choice_of(found: tuple[Recognized, ...]) -> str:
         return f"Judged as {found[0].task}, because {found[0].reason}."
     parts = (f"{', '.join(one.outputs)} as {one.task}, because {one.reason}" for one in found)
     return f"Judged by the worst of: {'; '.join(parts)}."
+
+
+def by_number(found: Recognized, outputs: Outputs, facts: ModelFacts) -> Recognized:
+    """Return the comparison by number of outputs whose own task finds nothing in the samples."""
+    comparison = _module("regression").comparison(outputs, found.outputs, facts, TaskOptions())
+    reason = f"it looks like {found.task} ({found.reason}), but the baseline finds nothing in these samples"
+    return Recognized("regression", found.outputs, comparison, reason)
 
 
 def parse_tasks(text: str) -> tuple[tuple[str, TaskName], ...]:

@@ -1,8 +1,8 @@
 """The vocabulary of tasks: their names, the options of reading outputs, and the facts that tell tasks apart."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, get_args
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
     from onnxopt.measure.comparison import Comparison
@@ -50,6 +50,12 @@ class TaskOptions:
     characters: str | None = None
     mask: str | None = None
     signal: SignalDomain = "waveform"
+
+
+def changed_options(tasks: TaskOptions) -> dict[str, Any]:
+    """Return the options of reading outputs that are not at their default."""
+    defaults = asdict(TaskOptions())
+    return {key: value for key, value in asdict(tasks).items() if value != defaults[key]}
 
 
 @dataclass(frozen=True)
