@@ -49,6 +49,13 @@ class OptimizationLevel(Enum):
     ALL = "all"
 
 
+class SignalKind(Enum):
+    """How signals are compared."""
+
+    WAVEFORM = "waveform"
+    SPECTRUM = "spectrum"
+
+
 class ChannelOrder(Enum):
     """Order of the colours of an image."""
 
@@ -206,13 +213,25 @@ class Tasking:
         typer.Option("--nms-iou", min=0, max=1, help="Detection: overlap allowed. [default: 0.45]"),
     ] = None
 
+    map_threshold: Annotated[
+        float | None, typer.Option("--map-threshold", help="Segmentation: of a binary map. [default: 0.5]")
+    ] = None
+    blank: Annotated[int | None, typer.Option("--blank", help="Sequence: index of the CTC blank; -1 for none.")] = None
+    characters: Annotated[
+        str | None, typer.Option("--characters", help="Sequence: file of symbols, one per line, or the symbols.")
+    ] = None
+    mask: Annotated[str | None, typer.Option("--mask", help="Tokens: input that is 0 at padding.")] = None
+    signal: Annotated[
+        SignalKind | None, typer.Option("--signal", help="Signal: waveform, or spectrum for magnitudes alone.")
+    ] = None
+
     def options(self) -> "TaskOptions":
         """Return how outputs are read."""
         from onnxopt.measure.tasks.recognition import parse_tasks
         from onnxopt.measure.tasks.task import TaskOptions
 
         given = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "task"}
-        chosen = {key: value for key, value in given.items() if value is not None}
+        chosen = {k: v.value if isinstance(v, Enum) else v for k, v in given.items() if v is not None}
         return TaskOptions(tasks=parse_tasks(self.task) if self.task else (), **chosen)
 
 

@@ -86,8 +86,8 @@ class LabelJudge:
 
     @property
     def choice(self) -> str:
-        """How results are judged, in one sentence."""
-        return f"Judged by {self.metric.name} against the labels."
+        """How results are judged, in one sentence, and the seed where there is one."""
+        return f"Judged by {self.metric.name} against the labels.{_seed_sentence(self._open)}"
 
     @cached_property
     def _usable(self) -> tuple[Samples, tuple[int, ...]]:
@@ -197,8 +197,8 @@ class FidelityJudge:
 
     @property
     def choice(self) -> str:
-        """The tasks and the reason for them, in one sentence."""
-        return choice_of(self.recognized)
+        """The tasks and the reason for them, in one sentence, and the seed where there is one."""
+        return f"{choice_of(self.recognized)}{_seed_sentence(self._open)}"
 
     @cached_property
     def _judged(self) -> tuple[str, ...]:
@@ -283,3 +283,7 @@ def session_kind(model: Loadable, samples: Samples, runtime: Runtime) -> type[Se
         return needs_fresh(model, feeds, runtime)
 
     return Fresh if interruptible(work) else Session
+
+
+def _seed_sentence(kind: type[Session]) -> str:
+    return " Its random operators have a fixed seed for measuring, and for nothing else." if kind is Fresh else ""

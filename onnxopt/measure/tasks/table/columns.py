@@ -13,7 +13,7 @@ MOST_COLUMNS = 1024
 _NO_SPREAD = 1e-9
 """Variance over power below which a column counts as constant: float32 rounding makes as much."""
 _NOTHING = 1e-12
-"""Power over the largest column's below which a difference is rounding."""
+"""Power over the largest column's that a column of zeros is measured against; below its square, it holds zeros."""
 
 
 def samples_first(value: Array, size: int) -> Array:
@@ -114,5 +114,6 @@ def relative_errors(rows: Array, counts: Array) -> Array:
         shift = counts @ (mean - center) / drawn
         variance = counts @ (square - 2 * mean * center + center**2) / drawn - shift**2
         scale = np.where(variance > _NO_SPREAD * power, variance, power)
-        scale = np.maximum(scale, _NOTHING * scale.max(axis=1, keepdims=True, initial=0))
+        largest = scale.max(axis=1, keepdims=True, initial=0)
+        scale = np.where(power > _NOTHING**2 * largest, scale, _NOTHING * largest)
         return np.asarray(np.sqrt(np.where(noise == 0, 0.0, noise / scale)))

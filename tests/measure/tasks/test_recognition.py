@@ -1,0 +1,124 @@
+import numpy as np
+import pytest
+from measure_models import built, linear, samples_of, zipmap
+from onnx import TensorProto, helper
+
+from onnxopt.errors import DataError, UsageError
+from onnxopt.measure.judge import FidelityJudge
+from onnxopt.measure.session import Runtime
+from onnxopt.measure.tasks.facts import facts_of
+from onnxopt.measure.tasks.recognition import parse_tasks, recognize
+from onnxopt.measure.tasks.task import ModelFacts, TaskOptions
+from onnxopt.measure.tasks.worst import Worst
+
+RUNTIME = Runtime()
+X = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
+TABLE = np.random.default_rng(1).normal(size=(4, 3)).astype(np.float32)
+FEEDS = {"x": np.zeros((4, 5), np.float32)}
+
+
+def tasks(outputs, *, labels=None, options=None, feeds=FEEDS, facts=None):
+    return [one.task for one in recognize(outputs, feeds, facts or ModelFacts(), options, labels)]
+
+
+def judged(model, options=None):
+    return FidelityJudge(model, samples_of(X), RUNTIME, options or TaskOptions())
+
+
+@pytest.mark.parametrize(
+    ("model", "task"),
+    [
+        (linear(np.eye(3)), "regression"),
+        (linear(np.eye(3), activation="Softmax"), "classification"),
+        (linear(np.eye(3), activation="LogSoftmax"), "classification"),
+        (linear(np.ones((3, 2)), activation="Sigmoid"), "multilabel"),
+        (linear(np.eye(3), activation="Sigmoid"), "regression"),  # of the shape of the input: a reconstruction
+        (zipmap(), "classification"),
+    ],
+)
+def test_a_table_holds_class_scores_only_on_evidence(model, task):
+    judge = judged(model)
+    assert [one.task for one in judge.recognized][:1] == [task]
+    assert judge.choice.startswith(f"Judged as {task}, because ")
+
+
+def test_labels_that_number_the_columns_are_evidence():
+    assert tasks({"y": TABLE}) == ["regression"]
+    assert tasks({"y": TABLE}, labels=np.array([0, 2, 1, 0])) == ["classification"]
+    assert tasks({"y": TABLE}, labels=np.array([0, 3, 1, 0])) == ["regression"]
+    assert tasks({"y": TABLE}, labels=np.array([0, 1.5, 1, 0])) == ["regression"]
+
+
+def test_rows_that_are_probabilities_are_evidence():
+    assert tasks({"y": np.full((4, 3), 1 / 3, np.float32)}) == ["classification"]
+
+
+def test_steps_of_one_sample_are_no_samples():
+    """At a batch of 1 a time-major table of probabilities looks like many samples."""
+    facts, feeds = ModelFacts(), {"x": np.zeros((1, 5), np.float32)}
+    outputs = {"y": np.full((6, 1, 3), 1 / 3, np.float32)}
+    assert tasks(outputs, facts=facts, feeds=feeds) != ["classification"]
+
+
+def test_the_user_names_the_task_of_all_or_of_each():
+    two = {"boxes": TABLE, "scores": TABLE}
+    assert tasks(two, options=TaskOptions(tasks=parse_tasks("boxes=regression,scores=classification"))) == [
+        "regression",
+        "classification",
+    ]
+    assert tasks({"y": TABLE}, options=TaskOptions(tasks=parse_tasks("classification"))) == ["classification"]
+    assert tasks(two, options=TaskOptions(output="scores", tasks=parse_tasks("classification"))) == ["classification"]
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [("klassification", r"ONX102.*classification"), ("a=regression,b", "ONX101"), ("=regression", "ONX101")],
+)
+def test_tasks_that_cannot_be_read_are_refused(text, match):
+    with pytest.raises(UsageError, match=match):
+        parse_tasks(text)
+
+
+def test_an_output_that_is_not_there_or_does_not_fit_is_refused():
+    with pytest.raises(DataError, match=r"ONX209.*z.*y"):
+        tasks({"y": TABLE}, options=TaskOptions(output="z"))
+    with pytest.raises(DataError, match="ONX209"):
+        tasks({"y": np.zeros((4, 1), np.float32)}, options=TaskOptions(tasks=parse_tasks("classification")))
+
+
+def test_several_outputs_are_judged_each_by_its_task_and_the_worst_decides():
+    def two(first, second):
+        value = helper.make_tensor_value_info
+        nodes = [
+            helper.make_node("MatMul", ["x", "w"], ["a"]),
+            helper.make_node("MatMul", ["x", "v"], ["logits"]),
+            helper.make_node("Softmax", ["logits"], ["b"]),
+        ]
+        ends = [value("x", TensorProto.FLOAT, ["n", 3]), value("a", TensorProto.FLOAT, ["n", 2])]
+        ends.append(value("b", TensorProto.FLOAT, ["n", 3]))
+        weights = {"w": np.full((3, 2), first, np.float32), "v": np.asarray(second, np.float32)}
+        return built(nodes, ends[:1], ends[1:], weights)
+
+    judge = judged(two(1, np.eye(3)))
+    assert isinstance(judge.comparison, Worst)
+    assert [one.task for one in judge.recognized] == ["regression", "classification"]
+    assert judge.drop(judge.evaluate(two(1, np.eye(3)))).value == 0
+    number = judge.drop(judge.evaluate(two(1.2, np.eye(3))))
+    assert number.value == pytest.approx(0.2, abs=0.01)
+    assert number.probability_within(0.1) < 0.1
+    assert judge.drop(judge.evaluate(two(1, -np.eye(3)))).value > 0.5
+
+
+def test_the_ends_of_an_output_are_found_behind_what_moves_numbers():
+    value = helper.make_tensor_value_info
+    nodes = [
+        helper.make_node("Softmax", ["x"], ["p"]),
+        helper.make_node("Sigmoid", ["x"], ["s"]),
+        helper.make_node("Concat", ["p", "s"], ["c"], axis=1),
+        helper.make_node("Transpose", ["c"], ["y"], perm=[1, 0]),
+    ]
+    model = built(nodes, [value("x", TensorProto.FLOAT, ["n", 3])], [value("y", TensorProto.FLOAT, [6, "n"])])
+    facts = facts_of(model)
+    assert facts.outputs["y"].ends == ("Transpose", "Concat", "Softmax", "Sigmoid")
+    assert facts.outputs["y"].shape == (6, "n")
+    assert facts.operators == {"Softmax", "Sigmoid", "Concat", "Transpose"}
