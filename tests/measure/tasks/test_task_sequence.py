@@ -232,4 +232,6 @@ def test_nan_reads_nothing():
     before = spelled("ab", "c")
     agreement = TextAgreement("y", Decoding(0, 0))
     assert score(agreement, before, np.full_like(before, np.nan)) == 0
+    empty = spelled("", "")
+    assert score(agreement, empty, np.full_like(empty, np.nan)) == 0
     assert rows_of(agreement, before, before[:, :30])[:, 0].tolist() == [1, 1]
