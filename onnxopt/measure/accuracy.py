@@ -97,7 +97,7 @@ def evaluate(
         rows, non_finite, done, fitting = [], 0, 0, metric
         for batch, outputs in run_batches(session, samples):
             labels = np.asarray(batch.labels)
-            fitting = fitting.prepared(outputs, labels)
+            fitting = fitting.prepared(outputs, labels, session.metadata)
             rows.append(fitting.rows(outputs, labels))
             non_finite += non_finite_rows(outputs, len(labels), metric.output)
             done += len(labels)

@@ -105,7 +105,7 @@ class LabelJudge:
             return self.metric
         session = self._open(self.model, self.runtime)
         batch, outputs = interruptible(lambda: next(run_batches(session, self.samples.take(1))))
-        return self.metric.prepared(outputs, np.asarray(batch.labels))
+        return self.metric.prepared(outputs, np.asarray(batch.labels), session.metadata)
 
     @cached_property
     def _baseline(self) -> Evaluation:

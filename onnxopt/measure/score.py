@@ -4,6 +4,7 @@ Rows are small, so a whole data set's fit in memory, and paired: the same row in
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -58,8 +59,10 @@ class Score(ABC):
 class Metric(Score):
     """How good outputs are, given labels."""
 
-    def prepared(self, outputs: Outputs, labels: Array) -> "Metric":
+    def prepared(self, outputs: Outputs, labels: Array, notes: Mapping[str, str] | None = None) -> "Metric":
         """Return the metric that reads outputs as the baseline's are read: itself, unless it has to see them first.
+
+        `notes` are the key-value notes in the baseline's file, such as an exporter's class names.
 
         Raises:
             DataError: ONX209 outputs or labels do not fit the metric.

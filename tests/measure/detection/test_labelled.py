@@ -12,6 +12,8 @@ from onnxopt.errors import DataError
 from onnxopt.measure.judge import LabelJudge
 from onnxopt.measure.metrics import metric_of
 from onnxopt.measure.session import Runtime
+from onnxopt.measure.tasks.detection.metric import AveragePrecision, Reading
+from onnxopt.measure.tasks.detection.tables import Yolo
 from onnxopt.model_file import load, signature_of
 from onnxopt.samples import Samples, open_samples
 
@@ -74,6 +76,21 @@ def test_the_label_offset_is_taken_off_the_models_classes(tmp_path: Path) -> Non
     # Labels begin one category lower, as they do for a model whose class 0 means background, and the other way round.
     assert judge(tmp_path, label_offset=-1).baseline().value == 1
     assert judge(tmp_path, label_offset=1).baseline().value < 0.5
+
+
+def test_class_names_in_the_file_say_which_columns_are_scores(tmp_path: Path) -> None:
+    # With a name for two of the three columns, the third is what follows the scores.
+    names = {"names": "{0: 'a', 1: 'b'}"}
+    samples = labelled(tmp_path)
+    assert samples.labels is not None
+    outputs = {
+        "output0": np.concatenate((scenes.v8(FOUND)["output0"], np.full((COUNT, 2, 126), 7, np.float32)), axis=1)
+    }
+    ready = metric_of("ap").prepared(outputs, samples.labels, names)
+    assert isinstance(ready, AveragePrecision)
+    assert ready.reading == Reading(Yolo("output0", True, False, 2), pixels=True)
+    with pytest.raises(DataError, match=r"ONX209.*--decode"):
+        metric_of("ap").prepared(outputs, samples.labels)
 
 
 def test_labels_that_are_no_boxes_are_one_clear_error(tmp_path: Path) -> None:

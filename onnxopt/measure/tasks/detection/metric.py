@@ -1,5 +1,6 @@
 """Average precision against labels."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -57,7 +58,7 @@ class AveragePrecision(Metric):
     bounded: ClassVar[bool] = True
     undefined: ClassVar[str] = "No image has a labelled box: give images of objects."
 
-    def prepared(self, outputs: Outputs, labels: Array) -> "AveragePrecision":
+    def prepared(self, outputs: Outputs, labels: Array, notes: Mapping[str, str] | None = None) -> "AveragePrecision":
         """Return the metric that reads outputs as these are read.
 
         Raises:
@@ -67,7 +68,7 @@ class AveragePrecision(Metric):
         if self.reading is not None:
             return self
         truth = _boxes(labels, self.name)
-        view = View.of(outputs, truth[0].size, ModelFacts())
+        view = View.of(outputs, truth[0].size, ModelFacts(metadata=notes or {}))
         found = find(view) if self.decode is None else named(view, self.decode)
         if found is None:
             hint = f"Name the layout with --decode: {', '.join(LAYOUTS)}."

@@ -1,5 +1,6 @@
 """Segmentation against masks."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -38,7 +39,7 @@ class SegmentationMetric(Metric):
     bounded: ClassVar[bool] = True
     undefined: ClassVar[str] = "Give masks that hold classes of the model."
 
-    def prepared(self, outputs: Outputs, labels: Array) -> Metric:
+    def prepared(self, outputs: Outputs, labels: Array, notes: Mapping[str, str] | None = None) -> Metric:
         """Return the metric with the output and its axis of classes fixed.
 
         Raises:

@@ -1,6 +1,7 @@
 """Sequences against texts."""
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -35,7 +36,7 @@ class _TextMetric(Metric):
     characters: str | None = None
     decoding: Decoding | None = None
 
-    def prepared(self, outputs: Outputs, labels: Array) -> Metric:
+    def prepared(self, outputs: Outputs, labels: Array, notes: Mapping[str, str] | None = None) -> Metric:
         """Return the metric with the output, its axes and the blank fixed.
 
         Raises:
