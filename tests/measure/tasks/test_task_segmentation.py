@@ -105,6 +105,8 @@ def test_a_text_map_that_vanishes_is_no_small_drop():
 def test_nan_and_another_shape_keep_nothing():
     one = RNG.normal(size=(2, 3, 8, 8)).astype(np.float32)
     assert score(SCORES, one, np.full_like(one, np.nan)) == 0
+    background = one_hot(np.zeros((2, 8, 8), int), 3)
+    assert score(SCORES, background, np.full_like(background, np.nan)) == 0
     assert score(SCORES, one, one[:, :, :4]) == 0
 
 

@@ -153,6 +153,12 @@ def test_tables_maps_and_heads_are_no_signals(shape, ends, declared):
     assert recognized(value, image, ends=ends, shape=declared) is None
 
 
+def test_a_map_of_a_gray_image_is_no_signal():
+    gray = {"x": np.zeros((4, 1, 16, 16), np.float32)}
+    assert recognized(RNG.random((4, 1, 16, 16), np.float32), gray, ends=("Sigmoid",)) is None
+    assert recognized(RNG.random((4, 1, 16, 16), np.float32), gray, ends=("Conv",)) is not None
+
+
 def test_the_users_word_needs_the_shape_of_a_signal():
     assert signal.comparison({"y": clips()}, (), facts(), OPTIONS) == SOUND
     with pytest.raises(DataError, match=r"ONX209.*shape of a signal"):
