@@ -8,7 +8,8 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from onnxopt.errors import FileError, ModelError, first_line
-from onnxopt.model_file.proto import attribute_tensors, damaged_names, from_proto, missing_values, tensors_of
+from onnxopt.model_file.functions import check_functions
+from onnxopt.model_file.proto import damaged_names, from_proto, missing_values, tensors_of
 
 MIN_IR_VERSION, MIN_OPSET = 3, 7
 
@@ -40,11 +41,14 @@ def load(path: str | Path) -> ir.Model:
     if damaged:
         raise _not_onnx(path, damaged)
     _check_versions(proto, str(path))
+    check_functions(proto, str(path))
     _check_values(proto, str(path))
     _check_external(proto, path)
     try:
-        # Only initializers are mapped from the disk; tensors elsewhere are small.
-        for tensor in filter(_is_external, attribute_tensors(proto.graph)):
+        # Only the main graph's weights are mapped from the disk: what saves a model knows of no others in files.
+        weights = list(proto.graph.initializer)  # held, for protobuf gives one object per part while it is held
+        mapped = {id(tensor) for tensor in weights}
+        for tensor in (t for t in tensors_of(proto) if _is_external(t) and id(t) not in mapped):
             onnx.external_data_helper.load_external_data_for_tensor(tensor, str(path.parent))
             tensor.ClearField("data_location")
             del tensor.external_data[:]
@@ -69,8 +73,9 @@ def from_memory(proto: onnx.ModelProto) -> ir.Model:
     if damaged:
         raise ModelError("ONX301", "not a readable ONNX model", where=where, why=damaged)
     _check_versions(proto, where)
+    check_functions(proto, where)
     _check_values(proto, where)
-    if any(map(_is_external, tensors_of(proto.graph))):
+    if any(map(_is_external, tensors_of(proto))):
         why, hint = "its weights lie in external files", "Give the path of the file, or load it with its data."
         raise ModelError("ONX301", "not a readable ONNX model", where=where, why=why, hint=hint)
     copied = onnx.ModelProto()
@@ -128,7 +133,7 @@ def _is_external(tensor: onnx.TensorProto) -> bool:
 
 
 def _check_external(proto: onnx.ModelProto, path: Path) -> None:
-    for tensor in filter(_is_external, tensors_of(proto.graph)):
+    for tensor in filter(_is_external, tensors_of(proto)):
         entries = {e.key: e.value for e in tensor.external_data}
         location = Path(entries.get("location", ""))
         file = path.parent / location
@@ -159,6 +164,8 @@ def _check_external(proto: onnx.ModelProto, path: Path) -> None:
 def _stays_inside(location: Path, folder: Path) -> bool:
     """Whether onnx-ir will read the file: it follows no link out of the folder, and reads no file with two names."""
     file = folder / location
+    if "\0" in str(location):  # the system ends a name there
+        return False
     if location.is_absolute() or ".." in location.parts or not file.resolve().is_relative_to(folder.resolve()):
         return False
     return not file.is_file() or file.stat().st_nlink == 1

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import onnx
 import onnx_ir as ir
+from google.protobuf.message import Message
 
 _TYPE_KEY = "onnxopt.value_type"
 
@@ -37,20 +38,32 @@ def weights(model: ir.Model) -> Iterator[ir.TensorProtocol]:
     return (v.const_value for graph in model.graphs() for v in graph.initializers.values() if v.const_value is not None)
 
 
-def tensors_of(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """Return the initializers of a graph and its subgraphs, and the tensors in attributes of their nodes."""
-    yield from graph.initializer
-    yield from attribute_tensors(graph)
+_HOLDERS = (
+    onnx.ModelProto,
+    onnx.GraphProto,
+    onnx.NodeProto,
+    onnx.AttributeProto,
+    onnx.FunctionProto,
+    onnx.TrainingInfoProto,
+    onnx.SparseTensorProto,
+)
 
 
-def attribute_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """Return the tensors in attributes of nodes, and all tensors of subgraphs."""
-    for attribute in (a for node in graph.node for a in node.attribute):
-        if attribute.HasField("t"):
-            yield attribute.t
-        yield from attribute.tensors
-    for inner in _subgraphs(graph):
-        yield from tensors_of(inner)
+def tensors_of(proto: Message) -> Iterator[onnx.TensorProto]:
+    """Return every tensor inside a message, whichever field of whichever part holds it.
+
+    The walk follows the fields that are set, not a list of places: graphs, functions, training information, sparse
+    tensors and attributes of every kind are all reached.
+    """
+    waiting: list[Message] = [proto]
+    while waiting:
+        message = waiting.pop()
+        inner: list[Message] = []
+        for field, value in message.ListFields():
+            if field.message_type is not None:
+                inner += [value] if isinstance(value, Message) else value
+        yield from (part for part in inner if isinstance(part, onnx.TensorProto))
+        waiting += reversed([part for part in inner if isinstance(part, _HOLDERS)])
 
 
 def _holds_map(kind: onnx.TypeProto) -> bool:
@@ -64,7 +77,7 @@ def damaged_names(graph: onnx.GraphProto) -> Iterator[bytes]:
     for node in graph.node:
         names += [node.name, node.op_type, node.domain, *node.input, *node.output]
     yield from (name for name in names if isinstance(name, bytes))
-    for inner in _subgraphs(graph):
+    for inner in subgraphs(graph):
         yield from damaged_names(inner)
 
 
@@ -75,11 +88,12 @@ def missing_values(graph: onnx.GraphProto, outer: frozenset[str] = frozenset()) 
     known = outer | given | {name for node in graph.node for name in node.output}
     read = [name for node in graph.node for name in node.input if name]
     yield from (name for name in (*read, *(value.name for value in graph.output)) if name not in known)
-    for inner in _subgraphs(graph):
+    for inner in subgraphs(graph):
         yield from missing_values(inner, known)
 
 
-def _subgraphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+def subgraphs(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.GraphProto]:
+    """Return the graphs that the nodes of a graph or function hold, one level down."""
     for attribute in (a for node in graph.node for a in node.attribute):
         if attribute.HasField("g"):
             yield attribute.g

@@ -73,7 +73,7 @@ def _give_usual_mode(path: Path) -> None:
 def external_files(path: Path) -> tuple[Path, ...]:
     """Return the external-data files that the model file at `path` names, in order of first use."""
     proto = onnx.load(str(path), format="protobuf", load_external_data=False)
-    entries = (entry for tensor in tensors_of(proto.graph) for entry in tensor.external_data)
+    entries = (entry for tensor in tensors_of(proto) for entry in tensor.external_data)
     return tuple(dict.fromkeys(path.parent / entry.value for entry in entries if entry.key == "location"))
 
 
