@@ -7,7 +7,7 @@ import pytest
 import scenes
 
 from onnxopt.errors import DataError, UsageError
-from onnxopt.measure.tasks.detection import comparison, recognize
+from onnxopt.measure.tasks.detection import LAYOUTS, comparison, recognize
 from onnxopt.measure.tasks.detection.agreement import DetectionAgreement
 from onnxopt.measure.tasks.detection.pairs import ultraface_priors
 from onnxopt.measure.tasks.detection.tables import Yolo
@@ -96,6 +96,7 @@ def test_a_layout_is_recognized_and_its_boxes_are_those_that_are_there(case: str
     found = recognize(outputs, feeds, scenes.NO_FACTS, TaskOptions())
     assert found is not None
     assert f"layout {name}" in found.reason
+    assert found.reason.rpartition("layout ")[2].rstrip(")") in LAYOUTS
     assert set(found.outputs) <= set(outputs)
     assert isinstance(found.comparison, DetectionAgreement)
     images = found.comparison.layout.detections(outputs, size, least=0.25, iou=0.45)

@@ -34,7 +34,7 @@ def recognize(outputs: Outputs, feeds: Feeds, facts: ModelFacts, options: TaskOp
     if found is None:
         return None
     layout, reason = found
-    return Recognized("detection", layout.outputs, _agreement(found, options), f"{reason} (layout {layout.name})")
+    return Recognized("detection", layout.outputs, _agreement(found, options), f"{reason} (layout {layout.title})")
 
 
 def comparison(

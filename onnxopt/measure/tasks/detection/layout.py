@@ -18,12 +18,17 @@ class Layout(ABC):
     """How the outputs of one detector are read.
 
     Attributes:
-        name: of the layout, as `--decode` takes it.
+        name: of the layout.
         overlapping: whether the outputs hold several boxes per object, which suppression thins out.
     """
 
     name: ClassVar[str]
     overlapping: ClassVar[bool] = True
+
+    @property
+    def title(self) -> str:
+        """The name that `--decode` takes."""
+        return self.name
 
     @property
     @abstractmethod

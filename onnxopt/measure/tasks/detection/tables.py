@@ -31,6 +31,11 @@ class Yolo(Layout):
     name: ClassVar[str] = "yolo"
 
     @property
+    def title(self) -> str:
+        """The name that `--decode` takes."""
+        return "yolov5" if self.objectness else "yolov8"
+
+    @property
     def outputs(self) -> tuple[str, ...]:
         """The table."""
         return (self.output,)
@@ -68,6 +73,11 @@ class Yolox(Yolo):
     image: tuple[int, int] = (0, 0)
     strides: tuple[int, ...] = (8, 16, 32)
     name: ClassVar[str] = "yolox"
+
+    @property
+    def title(self) -> str:
+        """The name that `--decode` takes."""
+        return self.name
 
     def corners(self, rows: Array) -> Array:
         """Return the corners in pixels."""
