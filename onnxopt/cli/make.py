@@ -7,7 +7,19 @@ from typing import Annotated, Any
 
 import typer
 
-from onnxopt.cli.options import DRY_RUN, LIMIT, MAYBE_DATA, MODEL, OUT_MODEL, OVERWRITE, SEED, TARGET, Reading, Shown
+from onnxopt.cli.options import (
+    DRY_RUN,
+    LIMIT,
+    MAYBE_DATA,
+    MODEL,
+    OUT_MODEL,
+    OVERWRITE,
+    SEED,
+    TARGET,
+    Reading,
+    Shown,
+    Tasking,
+)
 from onnxopt.cli.output import emit, quieten
 from onnxopt.errors import ExitCode, UsageError
 
@@ -108,6 +120,7 @@ def quantize(
     seed: SEED = 0,
     overwrite: OVERWRITE = False,
     dry_run: DRY_RUN = False,
+    tasking: Tasking,
     reading: Reading,
     shown: Shown,
 ) -> int:
@@ -149,6 +162,7 @@ def quantize(
             model,
             out,
             mode=mode.value,
+            tasks=tasking.options(),
             options={key: value for key, value in options.items() if value is not None},
             simplify=not no_simplify,
             data=data,

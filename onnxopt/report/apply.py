@@ -9,6 +9,7 @@ import onnx_ir as ir
 from onnxopt import model_file
 from onnxopt.catalog import format_passes, make_pass, parse
 from onnxopt.errors import UsageError
+from onnxopt.measure.tasks.task import TaskOptions
 from onnxopt.model_file import Given, given, signature_of
 from onnxopt.passes.simplify import Simplify
 from onnxopt.pipeline import Context, Need, Optimized, Pass, Pipeline, Progress
@@ -35,6 +36,7 @@ class Made:
         files: what was written, the `.onnx` file first; empty when nothing was to be written.
         source: file it was made from; None where the model was given in memory.
         note: why these passes, where they were chosen by measuring.
+        judged: how results were judged for that, and why.
     """
 
     passes: str
@@ -44,6 +46,7 @@ class Made:
     files: tuple[Path, ...]
     source: Path | None = None
     note: str = ""
+    judged: str = ""
 
     @property
     def model(self) -> ir.Model:
@@ -124,12 +127,13 @@ def _saved(
     *,
     overwrite: bool,
     note: str = "",
+    judged: str = "",
 ) -> Made:
     text, files = format_passes(passes), tuple[Path, ...]()
     if out is not None:
         files = model_file.save(optimized.model, out, overwrite=overwrite, provenance=provenance(text, source))
     size = model_file.size_of(files[0] if files else optimized.model)
-    return Made(text, optimized, before, size, files, source, note)
+    return Made(text, optimized, before, size, files, source, note, judged)
 
 
 def quantize(
@@ -145,6 +149,7 @@ def quantize(
     read: ReadOptions | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
+    tasks: TaskOptions | None = None,
     progress: Progress | None = None,
 ) -> Made:
     """Quantize `model` to INT8, `static` (needs data) or `dynamic`, after simplifying it; or `auto`, as is best.
@@ -161,6 +166,7 @@ def quantize(
         read: how `data` is read.
         overwrite: whether `out` may exist.
         dry_run: do everything but save.
+        tasks: with `auto`, as which tasks outputs are judged; None finds it out.
         progress: told how far a long search is.
 
     Raises:
@@ -169,7 +175,7 @@ def quantize(
     if mode not in ("auto", "static", "dynamic"):
         raise UsageError("ONX101", "unknown mode", where=mode, hint="It is auto, static or dynamic.")
     if mode == "auto":
-        return _auto(model, out, options or {}, data, target, seed, read, overwrite, dry_run, progress)
+        return _auto(model, out, options or {}, data, target, seed, read, overwrite, dry_run, progress, tasks)
     quantizer = make_pass(f"quantize-{mode}", options or {})
     if data is None and Need.CALIBRATION in quantizer.needs:
         raise UsageError(
@@ -203,6 +209,7 @@ def _auto(
     overwrite: bool,
     dry_run: bool,
     progress: Progress | None,
+    tasks: TaskOptions | None,
 ) -> Made:
     effort = options.get("effort", "normal")
     if set(options) - {"effort"} or effort not in ("normal", "high"):
@@ -219,10 +226,12 @@ def _auto(
     loaded = model_file.as_graph(model)
     samples = open_samples(data, signature_of(loaded), options=read)
     context = context if progress is None else replace(context, progress=progress)
-    chosen = choose(loaded, samples, context, effort)
+    chosen = choose(loaded, samples, context, effort, tasks)
     form, before = chosen.form, model_file.size_of(model)
     out = None if dry_run else out
-    return _saved(form.passes, form.built, before, source, out, overwrite=overwrite, note=chosen.reason)
+    return _saved(
+        form.passes, form.built, before, source, out, overwrite=overwrite, note=chosen.reason, judged=chosen.judged
+    )
 
 
 def made_document(model: Path, made: Made) -> Document:
@@ -243,9 +252,11 @@ def made_document(model: Path, made: Made) -> Document:
     data = {
         "passes": made.passes,
         "note": made.note,
+        "judged": made.judged,
         "steps": [step_data(step) for step in steps],
         "size_before_bytes": made.size_before,
         "size_after_bytes": made.size_after,
         "files": [str(file) for file in made.files],
     }
-    return Document((steps_table(steps), Text(tuple(lines))), data)
+    first = (Text((made.judged,)),) if made.judged else ()
+    return Document((*first, steps_table(steps), Text(tuple(lines))), data)

@@ -6,6 +6,7 @@ import onnx_ir as ir
 
 from onnxopt.measure.latency import measure_latency
 from onnxopt.measure.latency_table import fastest_ms
+from onnxopt.measure.tasks.task import TaskOptions
 from onnxopt.passes.equalize import Equalize
 from onnxopt.passes.quantize_static import QuantizeStatic
 from onnxopt.pipeline import Context, Pass
@@ -28,20 +29,29 @@ class Chosen:
         form: the chosen one; its last pass quantizes, or it is only simplified.
         reason: why this one.
         forms: all that were tried, the original's simplified form among them.
+        judged: how they were judged and why, in one sentence.
     """
 
     form: Form
     reason: str
     forms: tuple[Form, ...]
+    judged: str = ""
 
 
-def choose(model: ir.Model, samples: Samples, context: Context, effort: Effort = "normal") -> Chosen:
+def choose(
+    model: ir.Model,
+    samples: Samples,
+    context: Context,
+    effort: Effort = "normal",
+    tasks: TaskOptions | None = None,
+) -> Chosen:
     """Return the fastest INT8 form of `model` that is close to it, or the simplified float model where none is faster.
 
     Args:
         model: stays as it is.
         samples: no labels needed; 256 of them are used at most.
         context: with the target and the seed.
+        tasks: how outputs are read, and as which tasks they are judged; None finds it out.
         effort: `high` also tries more calibrations, and for the closest of them bias correction, equalization,
             smoothing, and keeping what harms most in float.
 
@@ -49,7 +59,12 @@ def choose(model: ir.Model, samples: Samples, context: Context, effort: Effort =
         ModelError, NativeError: the original cannot be loaded or run.
         DataError: the samples fit no calibration; see `QuantizeStatic`.
     """
-    forms = Forms(model, samples, context, effort)
+    forms = Forms(model, samples, context, effort, tasks)
+    found = _chosen(forms, context)
+    return replace(found, judged=forms.judged.choice)
+
+
+def _chosen(forms: Forms, context: Context) -> Chosen:
     plain, allowed = forms.plain(), quantize_forms.ALLOWED
     forms.try_all()
     if not forms.tried:
@@ -57,7 +72,7 @@ def choose(model: ir.Model, samples: Samples, context: Context, effort: Effort =
     close = [form for form in forms.tried if form.loss <= allowed]
     if not close:
         least = min(form.loss for form in forms.tried)
-        reason = f"every INT8 form diverges too far from the original: {least:.3f} nats, {allowed} are allowed"
+        reason = f"every INT8 form diverges too far from the original: a loss of {least:.3f}, {allowed} is allowed"
         return Chosen(plain, reason, (plain, *forms.tried))
     why = unmeasurable(context.target)
     if why is not None:
@@ -87,7 +102,7 @@ def _fastest(forms: Forms, plain: Form, close: list[Form]) -> Chosen:
     said = f"{speed.value:.2f}x the original's speed, between {speed.low:.2f} and {speed.high:.2f}"
     if speed.low <= 1:
         return Chosen(plain, f"the best INT8 form is not surely faster: {said}", tried)
-    return Chosen(best, f"the fastest of {len(tried)} forms: {said}; divergence {best.loss:.4f} nats", tried)
+    return Chosen(best, f"the fastest of {len(tried)} forms: {said}; loss {best.loss:.4f}", tried)
 
 
 def _closest_by_graph(forms: list[Form]) -> list[Form]:

@@ -10,8 +10,8 @@ import onnx_ir as ir
 
 from onnxopt.errors import ModelError, NativeError
 from onnxopt.graph.edit import name_nodes
-from onnxopt.measure.fidelity import Fidelity, fidelity
-from onnxopt.measure.session import Runtime, Session
+from onnxopt.measure.session import Runtime
+from onnxopt.measure.tasks.task import TaskOptions
 from onnxopt.passes.equalize import Equalize
 from onnxopt.passes.quantize_dynamic import QuantizeDynamic
 from onnxopt.passes.quantize_static import QuantizeStatic
@@ -21,13 +21,14 @@ from onnxopt.pipeline import Context, Optimized, Pass, Pipeline
 from onnxopt.quantization.diagnosis import diagnose, worst
 from onnxopt.quantization.measured_placement import unmeasurable
 from onnxopt.samples import Samples
+from onnxopt.search import task_loss
 from onnxopt.search.parts import LEAST
+from onnxopt.search.task_loss import TaskLoss
 
 Effort = Literal["normal", "high"]
 
-ALLOWED = 0.015
-"""Largest mean divergence of the class probabilities from the original's, in nats, that counts as close: what loses
-less than half a point of accuracy is below it on most networks, what loses two or more above."""
+ALLOWED = task_loss.ALLOWED
+"""Largest loss of a form that counts as close."""
 _METHODS = ("minmax", "percentile", "entropy", "symmetric-entropy", "mse")
 _MORE_METHODS = ("jensen-shannon", "moving-average")
 _MOST_SAMPLES, _JUDGED = 256, 4
@@ -43,7 +44,7 @@ class Form:
     Attributes:
         passes: that make it.
         built: what they made.
-        loss: divergence from the original on the samples held back; see `ALLOWED`.
+        loss: from the original on the samples held back, see `onnxopt.search.task_loss.ALLOWED`.
         least_db: signal-to-noise ratio of the outputs at which that would be just allowed, errors scaled alike.
         time_ms: shortest time of a run beside all others; None where it was not timed, because it is too far from the
             original or a closer one has the same graph.
@@ -64,13 +65,22 @@ class Forms:
         samples: no labels needed; 256 of them are used at most.
         context: with the target and the seed.
         effort: how many are tried.
+        tasks: how outputs are read.
 
     Attributes:
         judges: the samples to judge on.
+        judged: how far forms are from the model.
         tried: forms that quantize something and run.
     """
 
-    def __init__(self, model: ir.Model, samples: Samples, context: Context, effort: Effort) -> None:
+    def __init__(
+        self,
+        model: ir.Model,
+        samples: Samples,
+        context: Context,
+        effort: Effort,
+        tasks: TaskOptions | None = None,
+    ) -> None:
         samples = samples.take(min(_MOST_SAMPLES, len(samples)))
         judged = np.arange(len(samples)) % _JUDGED == _JUDGED - 1
         few = len(samples) < LEAST
@@ -79,7 +89,7 @@ class Forms:
         self.context = replace(context, calibration=ranges, cache={})
         self.model, self.effort, self.runtime = model, effort, Runtime()
         self.tried: list[Form] = []
-        self._baseline = Session(model, self.runtime)
+        self.judged = TaskLoss(model, self.judges, self.runtime, tasks)
         self._planned = 2 * len(_METHODS) if effort == "normal" else 3 * len((*_METHODS, *_MORE_METHODS))
 
     def try_all(self) -> None:
@@ -173,19 +183,10 @@ class Forms:
     def _form(self, *passes: Pass) -> Form | None:
         try:
             built = Pipeline(passes).run(self.model, self.context)
-            found = fidelity(self._baseline, built.model, self.judges, self.runtime)
-            loss, db = divergence(found), min((o.sqnr_db for o in found.outputs), default=inf)
+            loss, db = self.judged.of(built.model)
             return Form(passes, built, loss, db + 10 * log10(loss / ALLOWED) if loss > 0 else -inf)
         except (ModelError, NativeError):
             return None
-
-
-def divergence(found: Fidelity) -> float:
-    """Return how far outputs are from the original's: of classes, else the power of the error over the signal's."""
-    if found.non_finite or not found.outputs:
-        return float("inf")
-    # One column has no classes: its divergence is zero whatever it holds.
-    return max(o.kl if o.kl else float(10 ** (-o.sqnr_db / 10)) for o in found.outputs)
 
 
 def loss_of(form: Form) -> float:

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from onnxopt.measure.fidelity import Fidelity, OutputFidelity
 from onnxopt.model_file import to_bytes
 from onnxopt.passes import quantize_static
 from onnxopt.passes.quantize_dynamic import QuantizeDynamic
@@ -16,7 +15,7 @@ from onnxopt.quantization.isa import TARGETS, detect
 from onnxopt.quantization.measured_placement import Placed
 from onnxopt.search import quantize_auto, quantize_forms
 from onnxopt.search.quantize_auto import Chosen, choose
-from onnxopt.search.quantize_forms import ALLOWED, Forms, divergence
+from onnxopt.search.quantize_forms import ALLOWED, Forms
 from tests import builders
 
 
@@ -141,15 +140,3 @@ def test_trees_have_nothing_to_quantize(monkeypatch: pytest.MonkeyPatch) -> None
     found = chosen(monkeypatch, Clock(), "trees_only")
     assert "nothing in this model" in found.reason
     assert to_bytes(found.form.built.model) == to_bytes(builders.trees_only())
-
-
-def output(kl: float | None, sqnr_db: float) -> OutputFidelity:
-    return OutputFidelity("y", None, 1.0, sqnr_db, kl, 0.0, np.empty(0))
-
-
-def test_what_counts_as_divergence() -> None:
-    assert divergence(Fidelity((output(0.02, 50.0), output(0.01, 10.0)), 4, 0)) == 0.02
-    assert divergence(Fidelity((output(0.0, 20.0),), 4, 0)) == pytest.approx(0.01)
-    assert divergence(Fidelity((output(None, float("inf")),), 4, 0)) == 0
-    assert divergence(Fidelity((output(0.0, 20.0),), 4, 1)) == float("inf")
-    assert divergence(Fidelity((), 4, 0)) == float("inf")
