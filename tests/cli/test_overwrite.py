@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -91,8 +92,19 @@ def _everything(folder):
     return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
+def _dying(monkeypatch):
+    """Have the command end where a file takes its place: what a kill at the worst moment leaves."""
+
+    def dies(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", dies)
+    monkeypatch.setattr(Path, "rename", dies)
+
+
+@pytest.mark.parametrize(("ruin", "code"), [(_full_disk, 5), (_dying, 130)])
 @pytest.mark.parametrize("command", ["quantize", "run", "diagnose", "bundle", "init", "sensitivity"])
-def test_a_full_disk_leaves_what_was_there(cli, mlp, tmp_path, monkeypatch, command):
+def test_what_was_there_stays_on_a_full_disk_and_after_a_kill(cli, mlp, tmp_path, monkeypatch, command, ruin, code):
     work = tmp_path / "work"
     work.mkdir()
     small = work / "small.onnx"
@@ -109,10 +121,10 @@ def test_a_full_disk_leaves_what_was_there(cli, mlp, tmp_path, monkeypatch, comm
     }[command]
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     before = _everything(work)
-    _full_disk(monkeypatch)
+    ruin(monkeypatch)
     ended = cli(command, *words, "-q")
-    assert (ended.code, ended.err.count("\n")) == (5, 1), ended.err
-    assert ended.err.startswith("ONX503")
+    assert (ended.code, ended.err.count("\n")) == (code, 1), ended.err
+    assert ended.err.startswith("ONX503" if code == 5 else "interrupted")
     assert _everything(work) == before
     assert not (work / "kit").exists()
 

@@ -65,8 +65,13 @@ def read_result(path: Path) -> DeviceResult:
         device = dict(told["device"])
         flags = set(device.pop("flags"))
         device["isa"] = [flag for flag in FLAGS if flag in flags]
+        odd = [key for key, value in told["device"].items() if key != "flags" and isinstance(value, list | dict)]
+        if odd:
+            raise ValueError(f"{odd[0]} is no text or number")
+        refused = None if told["refused"] is None else str(told["refused"])
+        celsius = {str(when): [float(value) for value in zones] for when, zones in told["celsius"].items()}
         models = tuple(_model(told, index) for index in range(len(told["models"])))
-        return DeviceResult(device, models, told["refused"], told["celsius"])
+        return DeviceResult(device, models, refused, celsius)
     except FileNotFoundError as error:
         raise FileError("ONX501", "the result does not exist", where=str(path), hint="Check the path.") from error
     except OSError as error:
