@@ -102,7 +102,7 @@ def measured(model: ir.Model, feeds: Mapping[str, np.ndarray], seconds: float) -
             forms[name] = made.model
             rows[name] |= {"difference": step.difference} if step.difference is not None else {}
     if forms:
-        timed = measure_latency({"": model, **forms}, feeds, Runtime(threads=1), seconds=seconds)
+        timed = measure_latency({"": model, **forms}, [feeds], Runtime(threads=1), seconds=seconds)
         rows["p50_ms"] = timed[""].p50_ms
         for name in forms:
             speedup = timed[name].speedup

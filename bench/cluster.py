@@ -80,7 +80,7 @@ def pieces() -> tuple[Any, Work]:
     model = model_file.load(ROOT / "models" / "digits_resnet.onnx")
     parts = split_parts(open_samples("digits", signature_of(model)), None, 0)
     feeds = typical_feeds(parts.search, 1)
-    return model, Work(parts.calibration, parts.search, None, "x86-vnni", Runtime(), 0, feeds)
+    return model, Work(parts.calibration, parts.search, None, "x86-vnni", Runtime(), 0, (feeds,), feeds)
 
 
 def candidates(count: int) -> list[Candidate]:

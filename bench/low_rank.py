@@ -29,14 +29,13 @@ from onnxopt.catalog import format_pass
 from onnxopt.graph.layers import Anatomy, anatomy_of
 from onnxopt.measure.environment import environment
 from onnxopt.measure.judge import LabelJudge
-from onnxopt.measure.latency import measure_latency
-from onnxopt.measure.latency_table import clock_of
+from onnxopt.measure.latency import drawn_inputs, measure_latency
+from onnxopt.measure.latency_table import timed_by
 from onnxopt.measure.metrics import metric_of
 from onnxopt.measure.session import Runtime
 from onnxopt.passes.factorize import Factorize
 from onnxopt.pipeline import Context, Edit, Pass, Pipeline
 from onnxopt.quantization.isa import detect
-from onnxopt.search.parts import typical_feeds
 
 RESULTS = Path(__file__).parent / "results"
 MODELS = ("text_sst2_bert_l2_d192", "tf_kws_dnn_m", "tf_kws_lstm_m", "cifar10_jpeg_resnet9")
@@ -57,7 +56,7 @@ def run(case: Case, found: dict[str, Any], args: argparse.Namespace, save: Calla
     test, samples = case.test(), case.calibration()
     test, samples = test.take(min(args.limit, len(test))), samples.take(min(args.samples, len(samples)))
     judge = LabelJudge(model, test, metric_of("top1", label_offset=case.label_offset), Runtime())
-    feeds, base = typical_feeds(test, 1), anatomy_of(model)
+    inputs, base = drawn_inputs(test, 1), anatomy_of(model)
     found |= {
         "n": len(test),
         "samples": len(samples),
@@ -72,11 +71,9 @@ def run(case: Case, found: dict[str, Any], args: argparse.Namespace, save: Calla
         goal = {"latency": level} if method == "mix" else {"macs": level, "verify": False}
         row = one(Factorize(**goal, **METHODS[method]), model, Context(detect(), samples), judge, base)
         built = row.pop("built")
-        timed = measure_latency(
-            {"a": model, "b": built}, feeds, Runtime(), seconds=args.seconds, clock=clock_of(Runtime())
-        )
+        timed = measure_latency({"a": model, "b": built}, inputs, Runtime(), seconds=args.seconds)
         speedup = timed["b"].speedup
-        row["clock"] = clock_of(Runtime()).__name__
+        row["clock"] = timed_by(Runtime()).own.__name__
         row["time_share"] = [1 / speedup.high, 1 / speedup.value, 1 / speedup.low]
         rows.append({"method": method, "asked": level, **row})
         print(line(rows[-1]), flush=True)

@@ -29,7 +29,7 @@ from onnxopt import model_file
 from onnxopt.errors import OnnxoptError, first_line
 from onnxopt.measure.environment import environment
 from onnxopt.measure.judge import LabelJudge
-from onnxopt.measure.latency import measure_latency
+from onnxopt.measure.latency import drawn_inputs, measure_latency
 from onnxopt.measure.metrics import metric_of
 from onnxopt.measure.statistics import Drop
 from onnxopt.pipeline import Context, Pipeline
@@ -37,7 +37,7 @@ from onnxopt.quantization.isa import target_of
 from onnxopt.search.budget import Budget
 from onnxopt.search.observer import Silent
 from onnxopt.search.optimize import search
-from onnxopt.search.parts import split_parts, typical_feeds
+from onnxopt.search.parts import split_parts
 from onnxopt.search.settings import Settings
 from onnxopt.search.trial import Candidate, SearchResult, Trial, Verdict
 
@@ -80,14 +80,14 @@ def measure(case: Case, settings: Settings, options: argparse.Namespace) -> dict
         except Exception as error:  # a peer may fail in any way
             failures[name] = f"{type(error).__name__}: {first_line(error)}"[:160]
     judge = LabelJudge(model, test, metric, runtime)
-    feeds = typical_feeds(test, 1)
+    inputs = drawn_inputs(test, 1)
     for name in list(models):
         try:
-            measure_latency({name: models[name]}, feeds, runtime, seconds=0.01, min_rounds=1, epochs=1)
+            measure_latency({name: models[name]}, inputs, runtime, seconds=0.01, min_rounds=1, epochs=1)
         except Exception as error:
             failures[name] = f"{type(error).__name__}: {first_line(error)}"[:160]
             del models[name]
-    timed = measure_latency(models, feeds, runtime, seconds=options.seconds)
+    timed = measure_latency(models, inputs, runtime, seconds=options.seconds)
     rows = {name: row(judge, name, built, timed) for name, built in models.items()}
     winner = result.winner
     return {

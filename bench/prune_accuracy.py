@@ -24,13 +24,12 @@ from onnxopt.catalog import format_pass
 from onnxopt.graph.layers import anatomy_of
 from onnxopt.measure.environment import environment
 from onnxopt.measure.judge import LabelJudge
-from onnxopt.measure.latency import measure_latency
+from onnxopt.measure.latency import drawn_inputs, measure_latency
 from onnxopt.measure.metrics import metric_of
 from onnxopt.measure.session import Runtime
 from onnxopt.passes.prune_channels import PruneChannels
 from onnxopt.pipeline import Context, Pipeline
 from onnxopt.quantization.isa import detect
-from onnxopt.search.parts import typical_feeds
 
 RESULTS = Path(__file__).parent / "results"
 MODELS = ("cifar10_resnet20", "cifar10_resnet32", "cifar10_resnet56", "cifar10_ch_resnet20", "cifar10_jpeg")
@@ -64,7 +63,7 @@ def rows_of(case: Case, chosen: Pairs, limit: int, seconds: float, levels: list[
     test, samples = case.test(), case.calibration()
     test, samples = test.take(min(limit, len(test))), samples.take(min(IMAGES, len(samples)))
     judge = LabelJudge(model, test, metric_of("top1", label_offset=case.label_offset), Runtime())
-    feeds, base = typical_feeds(test, 1), anatomy_of(model).macs
+    inputs, base = drawn_inputs(test, 1), anatomy_of(model).macs
     block = "auto" if any(part in case.name for part in WIDE) else 1
     found: dict[str, Any] = {
         "model": case.name,
@@ -79,7 +78,7 @@ def rows_of(case: Case, chosen: Pairs, limit: int, seconds: float, levels: list[
         spec = PruneChannels(macs=1 - level, importance=importance, compensate=compensate, round_to=block)
         row = one(spec, model, Context(detect(), samples), judge, base)
         if (importance, compensate) == SHORT[0] and seconds:
-            timed = measure_latency({"a": model, "b": row["built"]}, feeds, Runtime(), seconds=seconds)
+            timed = measure_latency({"a": model, "b": row["built"]}, inputs, Runtime(), seconds=seconds)
             row["p50_ratio"] = timed["b"].speedup.value
         del row["built"]
         found["rows"].append({"importance": importance, "compensate": compensate, "asked": level, **row})

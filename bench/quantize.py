@@ -30,8 +30,7 @@ from onnxopt import model_file
 from onnxopt.errors import first_line
 from onnxopt.measure.environment import environment
 from onnxopt.measure.judge import LabelJudge
-from onnxopt.measure.latency import measure_latency
-from onnxopt.search.parts import typical_feeds
+from onnxopt.measure.latency import drawn_inputs, measure_latency
 
 HERE = Path(__file__).parent
 CALIBRATION_SAMPLES = 128
@@ -95,10 +94,10 @@ def prepare(
     folder = work / case.name
     made = {maker: make(case, maker, folder, python) for maker, python in pythons.items()}
     files = {"fp32": case.path} | {m: folder / f"{m}.onnx" for m, facts in made.items() if "failure" not in facts}
-    feeds = typical_feeds(case.test(), 1)
+    inputs = drawn_inputs(case.test(), 1)
     for maker in list(files):
         try:
-            measure_latency({maker: files[maker]}, feeds, onnxopt.Runtime(), seconds=0.01, min_rounds=1, epochs=1)
+            measure_latency({maker: files[maker]}, inputs, onnxopt.Runtime(), seconds=0.01, min_rounds=1, epochs=1)
         except Exception as error:  # a peer's file may be wrong in any way
             made[maker] = {"failure": f"ONNX Runtime cannot run it: {first_line(error)[:120]}"}
             del files[maker]
@@ -108,7 +107,7 @@ def prepare(
 def measure(case: Case, work: Path, pythons: Mapping[str, str], most: int, seconds: float) -> dict[str, Any]:
     """Make, judge and time all files of one model."""
     made, files, judged = prepare(case, work, pythons, most)
-    timed = measure_latency(files, typical_feeds(case.test(), 1), onnxopt.Runtime(), seconds=seconds)
+    timed = measure_latency(files, drawn_inputs(case.test(), 1), onnxopt.Runtime(), seconds=seconds)
     rows = dict[str, Any]()
     for name, file in files.items():
         row: dict[str, Any] = {"size_bytes": model_file.size_of(file), "p50_ms": timed[name].p50_ms, **judged[name]}

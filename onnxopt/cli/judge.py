@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from onnxopt.measure.session import Runtime
 
 BATCH_SIZE = Annotated[int, typer.Option("--batch-size", help="Batch size at which latency is measured.")]
+HOT = Annotated[bool, typer.Option("--hot", help="Time one input again and again, not inputs of the data by turns.")]
 SECONDS = Annotated[float, typer.Option("--seconds", help="Time to spend on timed runs.")]
 
 
@@ -96,6 +97,7 @@ def compare(
     max_drop: MAX_DROP = None,
     batch_size: BATCH_SIZE = 1,
     seconds: SECONDS = 3.0,
+    hot: HOT = False,
     limit: LIMIT = None,
     scoring: Scoring,
     tasking: Tasking,
@@ -125,6 +127,7 @@ def compare(
             runtime=running.runtime(),
             batch_size=batch_size,
             latency_s=seconds,
+            hot=hot,
             limit=limit,
             read=reading.options(),
             seed=running.seed,
@@ -142,7 +145,11 @@ def bench(
         list[int] | None, typer.Option("--batch-size", help="Batch size; repeat it. [default: 1]")
     ] = None,
     seconds: SECONDS = 5.0,
-    memory: Annotated[bool, typer.Option("--memory", help="Measure peak memory too.")] = False,
+    memory: Annotated[bool, typer.Option("--memory", help="Measure memory and the cold start too.")] = False,
+    hot: HOT = False,
+    processes: Annotated[
+        int | None, typer.Option("--processes", help="Measure load instead, by so many processes at once.")
+    ] = None,
     profile: Annotated[bool, typer.Option("--profile", help="Show instead where the time goes, by operator.")] = False,
     scenario: Annotated[
         Scenario,
@@ -185,6 +192,26 @@ def bench(
     if profile:
         emit(profile_models(models, data, batch_size=sizes[0], runtime=runtime, read=read), shown)
         return ExitCode.OK
+    if processes is not None:
+        _positive("--processes", processes)
+        if memory or hot or streams is not None or len(sizes) > 1 or scenario is not Scenario.SINGLE:
+            hint = "Leave --memory, --hot, --streams and --scenario out, and give one --batch-size."
+            raise UsageError("ONX109", "several processes measure load", where="--processes", hint=hint)
+        from onnxopt.report.benchmark import crowd, crowd_document
+
+        with Bar(shown) as bar:
+            loads = crowd(
+                models,
+                data,
+                processes=processes,
+                runtime=runtime,
+                batch_size=sizes[0],
+                seconds=seconds,
+                read=read,
+                progress=bar.callback("rounds under load"),
+            )
+        emit(crowd_document(loads, data), shown)
+        return ExitCode.OK
     if streams is not None and scenario is not Scenario.STREAMS:
         raise UsageError("ONX109", "--streams belongs to --scenario streams", where="--streams", hint="Add it.")
     if scenario in (Scenario.OFFLINE, Scenario.STREAMS):
@@ -215,6 +242,7 @@ def bench(
             batch_sizes=sizes,
             seconds=seconds,
             memory=memory,
+            hot=hot,
             read=read,
             seed=running.seed,
             progress=bar.callback("timed epochs"),

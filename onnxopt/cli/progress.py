@@ -132,7 +132,7 @@ def _figures(trial: "Trial") -> str:
     from onnxopt.report import units
 
     latency = trial.latency
-    found = [] if latency is None else [f"{units.significant(latency.p50_ms)} ms"]
+    found = [] if latency is None or latency.unsure else [f"{units.significant(latency.p50_ms)} ms"]
     if latency is not None and latency.speedup is not None:
         found.append(units.times(latency.speedup.value))
     if trial.size_bytes is not None:

@@ -77,6 +77,9 @@ def optimize(
             help="Time to spend on the latency of one candidate; a proof takes three times that. [default: 1.0]",
         ),
     ] = None,
+    hot: Annotated[
+        bool, typer.Option("--hot", help="Time one input again and again, not the inputs of --data by turns.")
+    ] = False,
     prune: Annotated[
         bool, typer.Option("--prune", help="Remove channels too, in front of the best so far: minutes more.")
     ] = False,
@@ -158,6 +161,7 @@ def optimize(
         "runtime": running.runtime(),
         "batch_size": batch_size,
         "latency_s": latency_seconds,
+        "hot": hot,
         "prune": prune,
         "train": train,
         "strategy": None if strategy is None else strategy.value,

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import onnx_ir as ir
 from onnxopt.measure.emulation import emulator
 from onnxopt.measure.environment import environment
 from onnxopt.measure.interrupt import interruptible
-from onnxopt.measure.latency import race, refuse_emulation
+from onnxopt.measure.latency import Watch, race, refuse_emulation, watch_of
 from onnxopt.measure.remembered import Remembered, is_number
 from onnxopt.measure.session import Runtime, Session
 from onnxopt.samples import Feeds
@@ -78,17 +77,16 @@ def fastest_ms(models: Sequence[ir.Model], feeds: Feeds, runtime: Runtime) -> li
     def work() -> list[float]:
         runs = [Session(model, runtime).bound(feeds) for model in models]
         budget, rng = _BUDGET_NS * len(models), np.random.default_rng(0)
-        clock = clock_of(runtime)
-        rounds = race(runs, budget_ns=budget, min_rounds=_ROUNDS, warmup=_WARM_UP, rng=rng, clock=clock)
-        return [min(float(np.median(blocks[i])) for blocks in rounds) / 1e6 for i in range(len(models))]
+        watch = timed_by(runtime)
+        rounds = race([[r] for r in runs], budget_ns=budget, min_rounds=_ROUNDS, warmup=_WARM_UP, rng=rng, watch=watch)
+        return [min(float(np.median(one.own_ns[i])) for one in rounds) / 1e6 for i in range(len(models))]
 
     return interruptible(work)
 
 
-def clock_of(runtime: Runtime) -> Callable[[], int]:
+def timed_by(runtime: Runtime) -> Watch:
     """Return what tells layers apart best: a lone thread's own time, in which nothing else that runs is counted."""
-    lone = runtime.threads == 1 and runtime.provider == Runtime().provider
-    return time.thread_time_ns if lone else time.perf_counter_ns
+    return watch_of(runtime.threads, on_processor=runtime.provider == Runtime().provider)
 
 
 def alone(node: ir.Node, weight: ir.TensorProtocol, x_shape: Sequence[int], slot: int) -> ir.Model:
@@ -166,7 +164,7 @@ def machine_name(runtime: Runtime) -> str:
         {
             **named,
             "options": runtime.options,
-            "clock": clock_of(runtime).__name__,
+            "clock": timed_by(runtime).own.__name__,
             "onnxruntime": facts["versions"]["onnxruntime"],
         },
         sort_keys=True,

@@ -7,32 +7,47 @@ that it starts quickly and the imports do not hide the model.
 import importlib
 import json
 import sys
+import time
 from pathlib import Path
 
-import numpy as np
-import onnxruntime
+from onnxopt.measure.probe import opened
 
 RUNS = 3
 
 
 def main(folder: Path) -> None:
     """Carry out the task in `folder`; print the growth in bytes as JSON, null where the system cannot tell."""
-    task = json.loads((folder / "task.json").read_text())
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = task["threads"]
-    options.inter_op_num_threads = 1
-    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, task["level"])
-    options.log_severity_level = 4
-    for key, value in task["options"]:
-        options.add_session_config_entry(key, value)
-    with np.load(folder / "feeds.npz") as arrays:
-        feeds = {name: arrays[f"arr_{index}"] for index, name in enumerate(task["names"])}
-    before = start_bytes()
-    session = onnxruntime.InferenceSession(task["model"], options, providers=[task["provider"]], enable_fallback=0)
-    for _ in range(RUNS):
+    before, private, mapped = start_bytes(), *resident()
+    session, feeds = opened(folder)
+    session.run(None, feeds)
+    first_result_ns = time.time_ns()
+    for _ in range(RUNS - 1):
         session.run(None, feeds)
-    after = peak_bytes()
-    print(json.dumps(None if before is None or after is None else max(after - before, 0)))
+    after, (private_after, mapped_after) = peak_bytes(), resident()
+    told = {
+        "peak": _growth(before, after),
+        "private": _growth(private, private_after),
+        "mapped": _growth(mapped, mapped_after),
+        "first_result_ns": first_result_ns,
+    }
+    print(json.dumps(told))
+
+
+def _growth(before: int | None, after: int | None) -> int | None:
+    return None if before is None or after is None else max(after - before, 0)
+
+
+def resident(rollup: str = "/proc/self/smaps_rollup") -> tuple[int | None, int | None]:
+    """Return the bytes in memory that no file backs, and those that files back."""
+    try:
+        lines = [line.split() for line in Path(rollup).read_text().splitlines()]
+    except OSError:
+        return None, None
+    kilobytes = {words[0].rstrip(":"): int(words[1]) for words in lines if len(words) == 3 and words[2] == "kB"}
+    if not {"Rss", "Anonymous"} <= kilobytes.keys():
+        return None, None
+    private = kilobytes["Anonymous"] + kilobytes.get("Swap", 0)
+    return private * 1024, (kilobytes["Rss"] - kilobytes["Anonymous"]) * 1024
 
 
 def start_bytes() -> int | None:

@@ -5,7 +5,6 @@ import onnx_ir as ir
 from onnxopt.errors import NativeError, OnnxoptError
 from onnxopt.measure.equivalence import largest_difference, runnable
 from onnxopt.measure.latency import measure_latency
-from onnxopt.measure.latency_table import clock_of
 from onnxopt.measure.session import Runtime
 from onnxopt.model_file import probe_feeds, signature_of
 from onnxopt.samples import Feeds, Samples
@@ -40,17 +39,18 @@ def time_shares(before: ir.Model, after: dict[str, ir.Model], feeds: Feeds) -> t
     try:
         timed = measure_latency(
             {"": before, **after},
-            feeds,
+            [feeds],
             Runtime(),
             seconds=_SECONDS,
             epochs=_EPOCHS,
             min_rounds=_FEWEST_ROUNDS,
-            clock=clock_of(Runtime()),
         )
     except NativeError as error:
         return {}, f"not verified to be faster: {error.why or error.what}"
     speedups = {name: timed[name].speedup for name in after}
-    return {name: 1 / speedup.value for name, speedup in speedups.items() if speedup is not None}, ""
+    unsure = next((timed[name].unsure for name in after if timed[name].unsure), "")
+    shares = {name: 1 / speedup.value for name, speedup in speedups.items() if speedup is not None}
+    return shares, f"not verified to be faster: {unsure}" if unsure else ""
 
 
 def time_share(before: ir.Model, after: ir.Model, feeds: Feeds) -> tuple[float | None, str]:

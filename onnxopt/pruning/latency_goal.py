@@ -22,7 +22,7 @@ Time = Callable[[ir.Model, ir.Model, Feeds], float]
 
 def time_share(model: ir.Model, smaller: ir.Model, feeds: Feeds) -> float:
     """Return the median time of `smaller` as a share of that of `model`, measured by turns on one thread."""
-    found = measure_latency({"before": model, "after": smaller}, feeds, Runtime(), seconds=_SECONDS, epochs=4)
+    found = measure_latency({"before": model, "after": smaller}, [feeds], Runtime(), seconds=_SECONDS, epochs=4)
     speedup = found["after"].speedup
     assert speedup is not None
     return 1.0 / speedup.value

@@ -3,10 +3,8 @@
 from collections.abc import Mapping
 
 from onnxopt.measure.latency import Latency
+from onnxopt.measure.latency.noise import noise_in
 from onnxopt.report import units
-
-NOISY = 0.10
-"""Above such a spread of the baseline's time from loading to loading, a host is called noisy."""
 
 
 def said_of(timed: Mapping[str, Latency]) -> list[str]:
@@ -16,7 +14,9 @@ def said_of(timed: Mapping[str, Latency]) -> list[str]:
     lines = []
     for name in names[1:]:
         speedup = timed[name].speedup
-        if speedup is not None:
+        if timed[name].unsure:
+            lines.append(f"At batch size {batch}, how fast {name} is stays unsure: {timed[name].unsure}.")
+        elif speedup is not None:
             lines.append(
                 f"At batch size {batch}, {compared(name, names[0], speedup.low, speedup.value, speedup.high)}."
             )
@@ -32,16 +32,9 @@ def compared(name: str, other: str, low: float, value: float, high: float) -> st
     return f"{name} is as fast as {other} [{low:.2f}, {high:.2f}]"
 
 
-def noise_of(timed: Mapping[str, Latency]) -> str | None:
-    """Return a warning when the baseline's own time moved while it was measured; None on a quiet host."""
-    first = next(iter(timed.values()))
-    values = sorted(first.epochs_ms)
-    if len(values) < 4:
+def warning_of(timed: Mapping[str, Latency]) -> str | None:
+    """Return a warning when the host was noisy while the first model was measured; None on a quiet one."""
+    noise = noise_in(next(iter(timed.values())))
+    if not noise.loud:
         return None
-    spread = (values[-1] - values[0]) / first.p50_ms
-    if spread <= NOISY:
-        return None
-    return (
-        f"Warning: a noisy host. The first model's own time varied by {100 * spread:.0f} % from loading to loading; "
-        "stop other programs, or give more --seconds."
-    )
+    return f"Warning: a noisy host: {noise.words}. Stop other programs, or give more --seconds."

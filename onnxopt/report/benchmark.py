@@ -7,13 +7,14 @@ from pathlib import Path
 import onnx_ir as ir
 
 from onnxopt.errors import ModelError, UsageError
-from onnxopt.measure.latency import Latency, Progress, measure_latency
+from onnxopt.measure.latency import Latency, Progress, drawn_inputs, measure_latency
+from onnxopt.measure.processes import Crowd, measure_processes
 from onnxopt.measure.profile import profile
 from onnxopt.measure.session import Runtime
 from onnxopt.measure.throughput import Throughput, measure_throughput
 from onnxopt.model_file import Given, as_graph, signature_of
 from onnxopt.report import units
-from onnxopt.report.bench_words import compared, noise_of, said_of
+from onnxopt.report.bench_words import compared, said_of, warning_of
 from onnxopt.report.document import Column, Document, Table, Text
 from onnxopt.report.recording import latency_record
 from onnxopt.samples import Feeds, ReadOptions, open_samples
@@ -31,6 +32,7 @@ def bench(
     batch_sizes: Sequence[int] = (1,),
     seconds: float = 5.0,
     memory: bool = False,
+    hot: bool = False,
     read: ReadOptions | None = None,
     seed: int = 0,
     progress: Progress | None = None,
@@ -43,7 +45,8 @@ def bench(
         runtime: how to run.
         batch_sizes: a model with a fixed batch size runs at its own.
         seconds: of timed runs per batch size.
-        memory: measure peak memory too.
+        memory: measure memory and the cold start too.
+        hot: time one input again and again, and not up to 32 inputs of `data` by turns.
         read: how `data` is read.
         seed: of made-up inputs and of the order of runs.
         progress: called with how much is done and how much there is.
@@ -61,9 +64,9 @@ def bench(
     samples = open_samples(MADE_UP if data is None else data, signature_of(first), options=read)
     found: dict[int, dict[str, Latency]] = {}
     for size in batch_sizes:
-        feeds = typical_feeds(samples, size)
+        inputs = (typical_feeds(samples, size),) if hot else drawn_inputs(samples, size)
         timed = measure_latency(
-            loaded, feeds, runtime or Runtime(), seconds=seconds, memory=memory, seed=seed, progress=progress
+            loaded, inputs, runtime or Runtime(), seconds=seconds, memory=memory, seed=seed, progress=progress
         )
         found[next(iter(timed.values())).batch_size] = timed
     return found
@@ -98,8 +101,10 @@ def bench_document(found: dict[int, dict[str, Latency]], data: object) -> Docume
     rows = tuple(_row(name, latency) for timed in found.values() for name, latency in timed.items())
     inputs = "made-up inputs" if data is None else f"samples of {data}"
     lines = [line for timed in found.values() for line in said_of(timed)]
-    warnings = [warning for timed in found.values() if (warning := noise_of(timed)) is not None]
-    line = f"Measured on {inputs}, by turns in one process; the first model is what the others are compared with."
+    warnings = [warning for timed in found.values() if (warning := warning_of(timed)) is not None]
+    some = next(iter(next(iter(found.values())).values()))
+    count = "one of them again and again" if some.inputs == 1 else f"{some.inputs} of them by turns"
+    line = f"Measured on {inputs}, {count}, by turns in one process; the others are compared with the first model."
     records = [
         {"model": name, **latency_record(latency).model_dump(mode="json")}
         for timed in found.values()
@@ -114,11 +119,91 @@ def bench_document(found: dict[int, dict[str, Latency]], data: object) -> Docume
 def _row(name: str, latency: Latency) -> tuple[str, ...]:
     speedup = latency.speedup
     faster = "-" if speedup is None else f"{units.times(speedup.value)}\n{units.times_interval(speedup)}"
-    times = (latency.p50_ms, latency.p90_ms, latency.p99_ms)
-    shown = map(units.significant, times)
-    memory = "" if latency.peak_memory_bytes is None else f"\npeak {units.size(latency.peak_memory_bytes)}"
+    faster = "unsure" if latency.unsure else faster
+    p50 = "-" if latency.unsure else units.significant(latency.p50_ms)
+    tails = (_tail(latency.p90_ms, latency.p90_bound_ms), _tail(latency.p99_ms, latency.p99_bound_ms))
     first = units.significant(latency.first_run_ms)
-    return (f"{name}{memory}", str(latency.batch_size), *shown, faster, first, str(latency.n))
+    return (f"{name}{_costs(latency)}", str(latency.batch_size), p50, *tails, faster, first, str(latency.n))
+
+
+def _tail(value: float | None, bound: float | None) -> str:
+    """Return a quantile and the time that the true one is below with 99 % confidence, where enough runs tell it."""
+    return "-" if value is None or bound is None else f"{units.significant(value)}\n<{units.significant(bound)}"
+
+
+def _costs(latency: Latency) -> str:
+    """Return the lines below a model's name: what a fresh process needs for it."""
+    lines = [f"load {units.significant(latency.load_ms)} ms"]
+    for name, size in (
+        ("peak", latency.peak_memory_bytes),
+        ("private", latency.private_bytes),
+        ("mapped", latency.mapped_bytes),
+    ):
+        lines += [] if size is None else [f"{name} {units.size(size)}"]
+    lines += [] if latency.cold_start_ms is None else [f"cold start {units.significant(latency.cold_start_ms)} ms"]
+    return "".join(f"\n{line}" for line in lines)
+
+
+def crowd(
+    models: Sequence[str | Path],
+    data: object = None,
+    *,
+    processes: int,
+    runtime: Runtime | None = None,
+    batch_size: int = 1,
+    seconds: float = 5.0,
+    read: ReadOptions | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Crowd]:
+    """Measure models in several processes at once; arguments and errors as those of `throughput`.
+
+    Args:
+        models: files; the first is what the others are compared with.
+        data: samples to run on; None for made-up inputs.
+        processes: how many run at a time.
+        runtime: how to run; its threads are those of one process.
+        batch_size: samples in a run.
+        seconds: of load in all.
+        read: how `data` is read.
+        progress: called with how much is done and how much there is.
+    """
+    loaded = _named(models)
+    signature = signature_of(next(iter(loaded.values())))
+    feeds = typical_feeds(open_samples(MADE_UP if data is None else data, signature, options=read), batch_size)
+    return measure_processes(
+        loaded,
+        feeds,
+        runtime or Runtime(),
+        processes=processes,
+        seconds=seconds,
+        batch_size=batch_size,
+        progress=progress,
+    )
+
+
+def crowd_document(found: dict[str, Crowd], data: object) -> Document:
+    """Return one row per model: samples per second, slow runs and energy with several processes at once."""
+    titles = ("processes", "batch", "samples/s", "p50 ms", "p99 ms", "energy", "runs")
+    rows = tuple(
+        (
+            name,
+            str(one.processes),
+            str(one.batch_size),
+            units.significant(one.samples_per_s),
+            units.significant(one.p50_ms),
+            _tail(one.p99_ms, one.p99_bound_ms),
+            "-" if one.joules is None else f"{units.significant(1e3 * one.joules)} mJ",
+            str(one.runs),
+        )
+        for name, one in found.items()
+    )
+    inputs = "made-up inputs" if data is None else f"samples of {data}"
+    lines = [f"Measured on {inputs}, each model in turn, in processes that begin together."]
+    if all(one.joules is None for one in found.values()):
+        lines.append("Energy per run: not available, the system gives no access to counters of the processor (RAPL).")
+    records = [{"model": name, **asdict(one)} for name, one in found.items()]
+    columns = (Column("model"), *(Column(title, number=True) for title in titles))
+    return Document((Table(columns, rows), Text(tuple(lines))), {"inputs": inputs, "models": records})
 
 
 def throughput(

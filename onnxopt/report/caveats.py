@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 
+from onnxopt.measure.latency import Noise, noise_of
 from onnxopt.report import units
 from onnxopt.report.record import LatencyRecord, RunRecord, TrialRecord
 from onnxopt.search.knee import envelope, knee_of
 
-FEW_SAMPLES, NOISY, CLIPPED = 200, 0.10, 0.01
-"""Below so many samples, above such a spread of the original's time, above such a share of clipped values: said."""
+FEW_SAMPLES, CLIPPED = 200, 0.01
+"""Below so many samples, above such a share of clipped values: said."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Caveat:
 
 def caveats(run: RunRecord) -> tuple[Caveat, ...]:
     """Return what a reader should know before trusting the figures, the worrying first."""
-    found = [*_samples(run), *_noise(run), *_ranges(run), *_knee(run), *_rest(run)]
+    found = [*_samples(run), *_noise(run), *_hot(run), *_ranges(run), *_knee(run), *_rest(run)]
     return tuple(sorted(found, key=lambda caveat: caveat.fine))
 
 
@@ -74,24 +75,42 @@ def _samples(run: RunRecord) -> list[Caveat]:
 def _noise(run: RunRecord) -> list[Caveat]:
     if run.environment.emulated:
         return [Caveat("Emulated processor: latency means nothing here.")]
-    spread = host_noise(run)
-    if spread is None:
+    noise = host_noise(run)
+    if not noise.words:
         return []
-    words = f"the original's own time varied by {100 * spread:.0f} % (9 of 10 loadings) over the run"
-    if spread > NOISY:
-        return [Caveat(f"Noisy host: {words}. Ratios are measured side by side, but milliseconds are not exact.")]
-    return [Caveat(f"Quiet host: {words}.", fine=True)]
+    if noise.loud:
+        return [
+            Caveat(f"Noisy host: {noise.words}. Speed-ups are of undisturbed time, but milliseconds are not exact.")
+        ]
+    return [Caveat(f"Quiet host: {noise.words}.", fine=True)]
 
 
-def host_noise(run: RunRecord) -> float | None:
-    """Return how far 9 of 10 loadings of the original lay apart, relative to their median; None when unknown."""
+def host_noise(run: RunRecord) -> Noise:
+    """Return what disturbed the original over the run, in all loadings together."""
     timed: list[LatencyRecord | None] = [None if run.baseline is None else run.baseline.latency]
     timed += [t.baseline_latency for t in run.trials] + [p.baseline_latency for p in run.proofs]
-    values = sorted(value for one in timed if one is not None for value in one.epochs_ms)
-    if len(values) < 4:
-        return None
-    cut = len(values) // 20
-    return (values[-1 - cut] - values[cut]) / values[len(values) // 2]
+    known = [one for one in timed if one is not None]
+    return noise_of([value for one in known for value in one.epochs_ms], [one.waited for one in known])
+
+
+def _hot(run: RunRecord) -> list[Caveat]:
+    """Return what the winner gains with one input again and again, and why that differs."""
+    proof = next((p for p in run.proofs if p.accepted), None)
+    if run.settings.hot:
+        return [Caveat("Times are of a hot loop, one input again and again: calls with new inputs gain less or more.")]
+    if proof is None or proof.hot_speedup is None or proof.latency.speedup is None:
+        return []
+    called, hot = proof.latency.speedup, proof.hot_speedup
+    if called.value is None or hot.value is None:
+        return []
+    return [
+        Caveat(
+            f"As called, with {units.many(proof.latency.inputs, 'input')} by turns, the winner is "
+            f"{units.times(called.value)} as fast; in a hot loop of one input {units.times(hot.value)}. The "
+            "difference is what reading new inputs into the caches, their sizes, and the call itself take.",
+            fine=True,
+        )
+    ]
 
 
 def _ranges(run: RunRecord) -> list[Caveat]:

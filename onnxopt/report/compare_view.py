@@ -16,16 +16,19 @@ def compare_document(result: Compared) -> Document:
     before, after = result.latency
     speedup = after.speedup
     words = "-" if speedup is None else units.faster(speedup.low, speedup.value, speedup.high)
+    words = "unsure" if after.unsure else words
     faster = words.replace(" (", "\n(")
-    p50s = (units.significant(before.p50_ms), units.significant(after.p50_ms))
+    p50s = ("-", "-") if after.unsure else (units.significant(before.p50_ms), units.significant(after.p50_ms))
     rows.append((f"p50 ms, batch {after.batch_size}", *p50s, faster, f"{before.n}, {after.n}"))
     rows.append(("p90 ms", units.significant(before.p90_ms), units.significant(after.p90_ms), "", ""))
     sizes = tuple(map(units.size, result.size_bytes))
     rows.append(("size", *sizes, units.smaller(result.size_bytes[0] / result.size_bytes[1]), ""))
     first, second = result.names
-    lines = (f"A is {first}.", f"B is {second}.", _verdict(result.accuracy or result.fidelity))
+    lines = [f"A is {first}.", f"B is {second}.", _verdict(result.accuracy or result.fidelity)]
+    if after.unsure:
+        lines.append(f"Which is faster stays unsure: {after.unsure}.")
     first_lines = tuple(filter(None, (result.choice, left_out_sentence(result.left_out))))
-    return Document((Text(first_lines), Table(columns, tuple(rows)), Text(lines)), _data(result))
+    return Document((Text(first_lines), Table(columns, tuple(rows)), Text(tuple(lines))), _data(result))
 
 
 def _judged(judged: Judged, name: str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from onnxopt import model_file
 from onnxopt.errors import ModelError
 from onnxopt.measure.accuracy import Evaluation, Progress
 from onnxopt.measure.judge import FidelityJudge, LabelJudge
-from onnxopt.measure.latency import Latency, measure_latency
+from onnxopt.measure.latency import Latency, drawn_inputs, measure_latency
 from onnxopt.measure.score import Metric
 from onnxopt.measure.session import Runtime
 from onnxopt.measure.statistics import Drop
@@ -86,6 +86,7 @@ def compare(
     runtime: Runtime | None = None,
     batch_size: int = 1,
     latency_s: float = 3.0,
+    hot: bool = False,
     limit: int | None = None,
     read: ReadOptions | None = None,
     seed: int = 0,
@@ -130,8 +131,8 @@ def compare(
         by_outputs.drop(agreement),
         budget.allowed(1.0),
     )
-    feeds = typical_feeds(samples, batch_size)
-    timed = measure_latency({"first": before, "second": after}, feeds, runtime, seconds=latency_s, seed=seed)
+    fed = (typical_feeds(samples, batch_size),) if hot else drawn_inputs(samples, batch_size)
+    timed = measure_latency({"first": before, "second": after}, fed, runtime, seconds=latency_s, seed=seed)
     sizes = (model_file.size_of(first), model_file.size_of(second))
     names = (_name(first, "the first model"), _name(second, "the second model"))
     choice, left_out = by_outputs.choice, agreement.left_out

@@ -43,9 +43,11 @@ def device_table(device: DeviceRecord) -> Table:
 
 def _row(model: DeviceModelRecord) -> tuple[str, ...]:
     latency = model.latency
-    p50, p90 = ("-", "-") if latency is None else map(units.significant, (latency.p50_ms, latency.p90_ms))
+    p50, p90 = (
+        ("-", "-") if latency is None or latency.unsure else map(units.significant, (latency.p50_ms, latency.p90_ms))
+    )
     speedup = None if latency is None else latency.speedup
-    faster = "-"
+    faster = "unsure" if latency is not None and latency.unsure else "-"
     if speedup is not None and speedup.value is not None:
         faster = f"{units.times(speedup.value)}\n[{speedup.low:.2f}, {speedup.high:.2f}]"
     same = f"{model.same_class}/{model.classified}" if model.classified else "-"

@@ -10,6 +10,7 @@ from onnxopt.errors import FileError, ModelError
 from onnxopt.measure.device.kit import write_kit
 from onnxopt.measure.device.result import DeviceResult, read_result
 from onnxopt.measure.device.ssh import Board, run_on_board
+from onnxopt.measure.latency import drawn_inputs
 from onnxopt.model_file import signature_of
 from onnxopt.report.device_result import device_record, device_table
 from onnxopt.report.document import Document, Facts, Text
@@ -29,6 +30,7 @@ def bundle(
     seconds: float = 5.0,
     batch_size: int = 1,
     checked: int = CHECKED,
+    hot: bool = False,
     read: ReadOptions | None = None,
     seed: int = 0,
 ) -> Path:
@@ -41,6 +43,7 @@ def bundle(
         threads: compute threads of one run there.
         seconds: of timed runs there.
         batch_size: at which latency is measured.
+        hot: time one input again and again, and not inputs of `data` by turns.
         checked: samples whose predictions are compared with this machine's.
         read: how `data` is read.
         seed: of the order of runs.
@@ -56,7 +59,7 @@ def bundle(
         raise FileError("ONX502", "the output exists", where=str(folder), hint="Name a new folder with --out.")
     named = _named(models)
     samples = open_samples(data, signature_of(model_file.load(next(iter(named.values())))), options=read)
-    timed = typical_feeds(samples, batch_size)
+    timed = (typical_feeds(samples, batch_size),) if hot else drawn_inputs(samples, batch_size)
     return write_kit(named, timed, samples.take(checked), folder, threads=threads, seconds=seconds, seed=seed)
 
 

@@ -25,6 +25,8 @@ def next_step(run: RunRecord, folder: Path) -> str:
         )
     if lost_too_much:
         return "give more samples, or allow a larger --max-drop."
+    if Verdict.UNSURE.value in verdicts:
+        return f"stop other programs and search again, with longer measuring: --latency-seconds; {_go_on(folder)}."
     if Verdict.SLOWER.value in verdicts:
         return "try --goal size, or more --threads if that is how the model is deployed."
     return f"see {folder / 'report.html'} for what every pass found."

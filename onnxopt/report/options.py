@@ -45,6 +45,7 @@ class SearchOptions(Part):
     optimization: str = "all"
     batch_size: int = 1
     latency_s: float | None = None
+    hot: bool = False
     prune: bool = False
     train: bool = False
     time_limit_s: float | None = None

@@ -74,13 +74,16 @@ class DropRecord(Part):
 class LatencyRecord(Part):
     """Time of one run at `batch_size`; the speed-up is over the baseline measured beside it.
 
-    `quantiles_ms` are equally spaced from the fastest run to the slowest; `epochs_ms` the median after each loading, in
-    the order of time.
+    The speed-up is the ratio of the two `p50_ms`; it is None where `unsure` says why. The others are by the time of
+    day, `p99_ms` where enough runs were timed to know. `waited` is the share of the time that threads waited for a
+    processor, `inputs` how many inputs were run by turns; the bounds hold with 99 % confidence. `quantiles_ms` are
+    equally spaced from the fastest run to the slowest; `epochs_ms` the typical time after each loading, in the order
+    of time.
     """
 
     p50_ms: float
     p90_ms: float
-    p99_ms: float
+    p99_ms: float | None
     n: int
     first_run_ms: float
     load_ms: float
@@ -90,6 +93,14 @@ class LatencyRecord(Part):
     peak_memory_bytes: int | None
     quantiles_ms: tuple[float, ...] = ()
     epochs_ms: tuple[float, ...] = ()
+    unsure: str = ""
+    waited: float | None = None
+    inputs: int = 1
+    p90_bound_ms: float | None = None
+    p99_bound_ms: float | None = None
+    private_bytes: int | None = None
+    mapped_bytes: int | None = None
+    cold_start_ms: float | None = None
 
 
 class TrialRecord(Part):
@@ -149,6 +160,7 @@ class ProofRecord(Part):
     baseline_latency: LatencyRecord
     latency: LatencyRecord
     accepted: bool
+    hot_speedup: IntervalRecord | None = Field(default=None, description="with one input again and again")
 
 
 class TensorRecord(Part):
@@ -200,6 +212,7 @@ class SettingsRecord(Part):
     session_options: dict[str, str]
     batch_size: int
     latency_s: float
+    hot: bool = False
     prune: bool = False
     train: bool = False
     protect: tuple[str, ...] = ()

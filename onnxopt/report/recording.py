@@ -73,6 +73,14 @@ def latency_record(latency: Latency) -> record.LatencyRecord:
         peak_memory_bytes=latency.peak_memory_bytes,
         quantiles_ms=tuple(round(value, 6) for value in latency.quantiles_ms),
         epochs_ms=tuple(round(value, 6) for value in latency.epochs_ms),
+        unsure=latency.unsure,
+        waited=latency.waited,
+        inputs=latency.inputs,
+        p90_bound_ms=latency.p90_bound_ms,
+        p99_bound_ms=latency.p99_bound_ms,
+        private_bytes=latency.private_bytes,
+        mapped_bytes=latency.mapped_bytes,
+        cold_start_ms=latency.cold_start_ms,
     )
 
 
@@ -105,6 +113,7 @@ def proof_record(proof: Proof) -> record.ProofRecord:
         baseline_latency=latency_record(proof.baseline_latency),
         latency=latency_record(proof.latency),
         accepted=proof.accepted,
+        hot_speedup=None if proof.hot_speedup is None else interval_record(proof.hot_speedup),
     )
 
 
@@ -154,6 +163,7 @@ def settings_record(settings: Settings) -> record.SettingsRecord:
         session_options=dict(settings.runtime.options),
         batch_size=settings.batch_size,
         latency_s=settings.latency_s,
+        hot=settings.hot,
         prune=settings.prune,
         train=settings.train,
         protect=settings.protect,

@@ -71,6 +71,7 @@ def optimize(
     runtime: Runtime | None = None,
     batch_size: int = 1,
     latency_s: float | None = None,
+    hot: bool = False,
     prune: bool = False,
     train: bool = False,
     time_limit_s: float | None = None,
@@ -113,6 +114,7 @@ def optimize(
         runtime: how models are run.
         batch_size: at which latency is measured.
         latency_s: time spent on the latency of one candidate.
+        hot: whether to time one batch again and again, and not the inputs of `data` by turns.
         prune: whether to remove channels too, which takes minutes more.
         train: whether a pruned model that loses too much may learn from the original; needs torch.
         time_limit_s: after which no further candidate is started.
@@ -158,6 +160,7 @@ def optimize(
         "runtime": runtime,
         "batch_size": batch_size,
         "latency_s": latency_s,
+        "hot": hot,
         "prune": prune,
         "train": train,
         "time_limit_s": time_limit_s,

@@ -146,10 +146,11 @@ def _row(trial: TrialRecord, original: int | None, run: RunRecord) -> tuple[str,
         if original and trial is not run.baseline:
             size += f"\n{units.times(original / trial.size_bytes)}"
     p50 = "-"
-    if trial.latency is not None:
+    if trial.latency is not None and not trial.latency.unsure:
         p50 = f"{units.significant(trial.latency.p50_ms)}\n{_beside(trial)}"
     speedup = trial.latency.speedup if trial.latency is not None else None
     faster = "-" if speedup is None else f"{units.times(_number(speedup.value))}\n{_range(speedup)}"
+    faster = "unsure" if trial.latency is not None and trial.latency.unsure else faster
     score = "-" if trial.score is None else units.score(_number(trial.score.value), run.unit)
     drop = "-"
     if trial.drop is not None:
@@ -200,8 +201,10 @@ def proofs_table(run: RunRecord) -> Table | None:
 def _proof_row(run: RunRecord, proof: ProofRecord) -> tuple[str, ...]:
     trial, speedup = run.trial(proof.candidate), proof.latency.speedup
     size = "-" if trial is None or trial.size_bytes is None else units.size(trial.size_bytes)
-    p50s = (units.significant(one.p50_ms) for one in (proof.latency, proof.baseline_latency))
+    p50s = [units.significant(one.p50_ms) for one in (proof.latency, proof.baseline_latency)]
     faster = "-" if speedup is None else f"{units.times(_number(speedup.value))}\n{_range(speedup)}"
+    if proof.latency.unsure:
+        p50s, faster = ["-", "-"], "unsure"
     interval = proof.drop.interval
     low, high = (units.points(_number(v), run.unit) for v in (interval.low, interval.high))
     drop = f"{units.points(_number(proof.drop.value), run.unit)}\n{low}..{high}"

@@ -15,6 +15,9 @@ LEAST_GAIN = 1.01
 MOST_PROOFS = 3
 """Finalists that may be tried on the hold-out part: each further one is another chance to be lucky there."""
 
+UNDECIDED = 1.1
+"""A candidate that may be so much faster, and may be slower, is measured again when the host is quieter."""
+
 SAME = 1.03
 """A ratio below this is noise: calibration methods, for one, lead to the same kernels."""
 
@@ -37,16 +40,23 @@ class Bar:
     baseline_bytes: int
     unit: str = ""
 
-    def verdict(self, drop: Drop, speedup: Interval, size_bytes: int) -> tuple[Verdict, str]:
+    def verdict(self, drop: Drop, speedup: Interval | None, size_bytes: int, unsure: str = "") -> tuple[Verdict, str]:
         """Return what becomes of a measured candidate, and why.
 
         For latency as the goal, it must be faster beyond doubt and not larger; for size, smaller and not slower
         beyond doubt. Accuracy comes last: a candidate over the budget would have won with a larger one.
+
+        Args:
+            drop: of accuracy.
+            speedup: over the baseline; None where the clock is unsure.
+            size_bytes: of its file.
+            unsure: the clock's reason.
         """
         lost = f"{self.changed(drop)}, {self.said(self.allowed_drop)} allowed"
-        if self.goal is Goal.LATENCY and speedup.low <= 1:
+        doubt = unsure if speedup is None else self._doubt(speedup)
+        if speedup is not None and not doubt and self.goal is Goal.LATENCY and speedup.low <= 1:
             return Verdict.SLOWER, f"speed {speedup.value:.2f}x of the original's, {speedup.low:.2f}x at worst"
-        if self.goal is Goal.SIZE and speedup.high < 1:
+        if speedup is not None and self.goal is Goal.SIZE and speedup.high < 1:
             return Verdict.SLOWER, f"speed {speedup.value:.2f}x of the original's, {speedup.high:.2f}x at best"
         largest = self.baseline_bytes if self.goal is Goal.LATENCY else self.baseline_bytes / LEAST_GAIN
         if size_bytes > largest:
@@ -55,7 +65,13 @@ class Bar:
             return Verdict.OVER_BUDGET, "gives NaN or infinite outputs where the original does not"
         if not drop.within(self.allowed_drop):
             return Verdict.OVER_BUDGET, lost
-        return Verdict.WITHIN, lost
+        return (Verdict.UNSURE, doubt) if doubt else (Verdict.WITHIN, lost)
+
+    def _doubt(self, speedup: Interval) -> str:
+        """Return why an interval decides nothing: it holds 1, and much more; "" where it decides."""
+        if self.goal is Goal.SIZE or not speedup.low <= 1 < UNDECIDED <= speedup.high:
+            return ""
+        return f"its speed is between {speedup.low:.2f}x and {speedup.high:.2f}x of the original's"
 
     def rank(self, trial: Trial) -> float:
         """Return the time or the size of a measured trial relative to the original; smaller is better."""
@@ -86,7 +102,7 @@ class Bar:
         """
         return float(1 - (1 - self.confidence) * 0.5**attempt)
 
-    def holds(self, proof_drop: Drop, speedup: Interval, size_bytes: int, attempt: int) -> bool:
+    def holds(self, proof_drop: Drop, speedup: Interval | None, size_bytes: int, attempt: int) -> bool:
         """Return whether a finalist, measured again on the hold-out part, is inside every limit."""
         inside = self.verdict(proof_drop, speedup, size_bytes)[0] is Verdict.WITHIN
         return inside and proof_drop.probability_within(self.allowed_drop) >= self.asked(attempt)
@@ -94,6 +110,8 @@ class Bar:
     def why_unproven(self, proof: Proof) -> str:
         """Return in words what a finalist failed on."""
         speedup = proof.latency.speedup
+        if speedup is None:
+            return f"measured again, its speed is not sure: {proof.latency.unsure}"
         unsteady = speedup is not None and (speedup.low <= 1 if self.goal is Goal.LATENCY else speedup.high < 1)
         if speedup is not None and unsteady:
             return f"measured again, its speed of {speedup.value:.2f}x the original's did not hold"

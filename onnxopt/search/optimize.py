@@ -14,6 +14,7 @@ from onnxopt.search.observer import Observer, Silent
 from onnxopt.search.parts import Parts
 from onnxopt.search.proving import decided, prove
 from onnxopt.search.recovery import given_back
+from onnxopt.search.remeasure import time_unsure_again
 from onnxopt.search.settings import Settings
 from onnxopt.search.strategies import first_candidates
 from onnxopt.search.trial import Proof, SearchResult, Trial, Verdict
@@ -96,6 +97,7 @@ def _try_all(trials: Trials) -> None:
     if trials.settings.prune:
         stages.remove_channels(trials)
         stages.mix_techniques(trials)
+    time_unsure_again(trials)
 
 
 def _aim_reached(trials: Trials, winner: Trial | None, proofs: Sequence[Proof]) -> bool | None:
@@ -129,6 +131,12 @@ def _reason(trials: Trials, proofs: Sequence[Proof]) -> str:
         left = next((t for t in trials.made if t.steps and t.steps[-1].skipped), None)
         why = "" if left is None else f"; {left.candidate.name}: {left.reason}"
         return f"no pass finds anything to do in this model{why}"
+    unsure = [t for t in trials.made if t.verdict is Verdict.UNSURE]
+    if unsure:
+        return (
+            f"whether {unsure[0].candidate.name} is faster could not be measured, because the host was busy: "
+            f"{unsure[0].reason}"
+        )
     if Verdict.OVER_BUDGET in verdicts:
         return "every candidate that is faster and not larger drops more than the budget allows"
     if trials.bar.goal is Goal.SIZE:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
-from onnxopt.measure.latency import measure_latency
+from onnxopt.measure.latency import drawn_inputs, measure_latency
 from onnxopt.measure.latency_table import fastest_ms
 from onnxopt.measure.tasks.task import TaskOptions
 from onnxopt.passes.equalize import Equalize
@@ -97,8 +97,10 @@ def _fastest(forms: Forms, plain: Form, close: list[Form]) -> Chosen:
     if best is plain:
         return Chosen(plain, "no INT8 form that is close to the original is faster than float", tried)
     models = {"original": forms.model, "best": best.built.model}
-    speed = measure_latency(models, feeds, runtime, seconds=_SECONDS)["best"].speedup
-    assert speed is not None
+    fastest = measure_latency(models, drawn_inputs(forms.judges, 1), runtime, seconds=_SECONDS)["best"]
+    speed = fastest.speedup
+    if speed is None:
+        return Chosen(plain, f"whether the best INT8 form is faster could not be measured: {fastest.unsure}", tried)
     said = f"{speed.value:.2f}x the original's speed, between {speed.low:.2f} and {speed.high:.2f}"
     if speed.low <= 1:
         return Chosen(plain, f"the best INT8 form is not surely faster: {said}", tried)

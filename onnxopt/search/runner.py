@@ -41,7 +41,8 @@ class Work:
         search: samples to score it on.
         metric: None for fidelity.
         target: name of a processor, see `onnxopt.quantization.isa`.
-        feeds: one batch to time models on.
+        inputs: batches to time models on, by turns.
+        hot: the one batch of a hot loop.
     """
 
     calibration: Samples
@@ -50,7 +51,8 @@ class Work:
     target: str
     runtime: Runtime
     seed: int
-    feeds: Feeds
+    inputs: tuple[Feeds, ...]
+    hot: Feeds
     tasks: TaskOptions = field(default_factory=TaskOptions)
 
 
@@ -66,8 +68,8 @@ class Runner(Protocol):
     def score(self, candidate: Candidate, model: ir.Model) -> Evaluation:
         """Return how good a model is that was built; raises what running it raises."""
 
-    def latency(self, models: Mapping[str, ir.Model], seconds: float) -> dict[str, Latency]:
-        """Return how fast models are, beside each other."""
+    def latency(self, models: Mapping[str, ir.Model], seconds: float, *, hot: bool = False) -> dict[str, Latency]:
+        """Return how fast models are, beside each other; `hot`: on one batch again and again."""
 
     def losses(self, base: Base, specs: Sequence[Pass]) -> list[float]:
         """Return what each pass does to the outputs, see `onnxopt.search.losses.Losses`."""
@@ -98,10 +100,9 @@ class Here:
         """Ask the judge."""
         return self._judge.evaluate(model)
 
-    def latency(self, models: Mapping[str, ir.Model], seconds: float) -> dict[str, Latency]:
+    def latency(self, models: Mapping[str, ir.Model], seconds: float, *, hot: bool = False) -> dict[str, Latency]:
         """Measure."""
-        work = self._work
-        return measure_latency(models, work.feeds, work.runtime, seconds=seconds, seed=work.seed)
+        return _timed(models, self._work, seconds, hot)
 
 
 class Apart:
@@ -171,13 +172,12 @@ class Apart:
         assert score is not None
         return score
 
-    def latency(self, models: Mapping[str, ir.Model], seconds: float) -> dict[str, Latency]:
+    def latency(self, models: Mapping[str, ir.Model], seconds: float, *, hot: bool = False) -> dict[str, Latency]:
         """Measure here, or on a machine whose latency counts."""
-        work = self._work
         if self._bench is None:
-            return measure_latency(models, work.feeds, work.runtime, seconds=seconds, seed=work.seed)
+            return _timed(models, self._work, seconds, hot)
         sent = [self._share(model_file.to_bytes(model)) for model in models.values()]
-        return _result_of(self._bench.submit(time_models, list(models), self._needed, seconds, *sent), self._check)
+        return _result_of(self._bench.submit(time_models, list(models), self._needed, seconds, hot, *sent), self._check)
 
 
 def build_and_score(
@@ -211,11 +211,16 @@ def _opened(model: bytes, needed: bytes) -> tuple[ir.Model, Context, Judge]:
     return original, context, judge_of(original, work.search, work.metric, work.runtime, work.seed, work.tasks)
 
 
-def time_models(names: Sequence[str], needed: bytes, seconds: float, *models: bytes) -> dict[str, Latency]:
+def time_models(names: Sequence[str], needed: bytes, seconds: float, hot: bool, *models: bytes) -> dict[str, Latency]:
     """Return how fast models are, beside each other."""
     work: Work = pickle.loads(needed)
     loaded = {name: model_file.from_bytes(model) for name, model in zip(names, models, strict=True)}
-    return measure_latency(loaded, work.feeds, work.runtime, seconds=seconds, seed=work.seed)
+    return _timed(loaded, work, seconds, hot)
+
+
+def _timed(models: Mapping[str, ir.Model], work: Work, seconds: float, hot: bool) -> dict[str, Latency]:
+    inputs = (work.hot,) if hot else work.inputs
+    return measure_latency(models, inputs, work.runtime, seconds=seconds, seed=work.seed)
 
 
 def judge_of(

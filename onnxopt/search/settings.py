@@ -27,6 +27,7 @@ class Settings:
         seed: of everything random.
         batch_size: at which latency is measured.
         latency_s: time spent on the latency of one candidate; the proof takes three times that.
+        hot: whether latency is that of a hot loop, one batch again and again, and not of the user's inputs by turns.
         prune: whether to remove channels too, in front of the best so far: minutes more.
         train: whether a pruned model that loses too much may learn from the original; needs torch, many minutes more.
         protect: layers that keep all their channels: `first`, `last`, `embeddings`.
@@ -51,6 +52,7 @@ class Settings:
     seed: int = 0
     batch_size: int = 1
     latency_s: float = 1.0
+    hot: bool = False
     prune: bool = False
     train: bool = False
     protect: tuple[Protect, ...] = ()

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from onnxopt.measure.accuracy import Evaluation
 from onnxopt.measure.latency import Latency
-from onnxopt.measure.statistics import Drop
+from onnxopt.measure.statistics import Drop, Interval
 from onnxopt.passes.simplify import Simplify
 from onnxopt.pipeline import Pass, Step
 
@@ -34,6 +34,7 @@ class Verdict(Enum):
     WITHIN = "within budget"
     OVER_BUDGET = "over budget"
     SLOWER = "not faster"
+    UNSURE = "unsure"
     LARGER = "larger"
     UNPROVEN = "not proven on the hold-out part"
     UNCHANGED = "nothing to do"
@@ -71,6 +72,7 @@ class Proof:
     Attributes:
         confidence: probability that the true drop is inside the budget, given the hold-out part.
         asked: the confidence it had to reach; later attempts on the same part have to reach more.
+        hot_speedup: with one input again and again, of what was accepted; None where it was not measured.
     """
 
     candidate: str
@@ -82,6 +84,7 @@ class Proof:
     baseline_latency: Latency
     latency: Latency
     accepted: bool
+    hot_speedup: Interval | None = None
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import base64
 import io
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from onnxopt.measure.statistics import Interval
 from onnxopt.pipeline import Edit, Skip, Step
 from onnxopt.search.trial import Candidate, Trial, Verdict
 
+_LATENCY = frozenset(f.name for f in fields(Latency))
 _FAILURES = (Verdict.FAILED, Verdict.UNCHANGED, Verdict.SAME)
 
 
@@ -84,7 +85,8 @@ def _latency(found: Mapping[str, Any] | None) -> Latency | None:
         return None
     intervals = {k: None if found[k] is None else Interval(**found[k]) for k in ("speedup", "p50_interval_ms")}
     tuples = {k: tuple(found[k]) for k in ("quantiles_ms", "epochs_ms")}
-    return Latency(**{**found, **intervals, **tuples})
+    known = {k: v for k, v in found.items() if k in _LATENCY}
+    return Latency(**{**known, **intervals, **tuples})
 
 
 def _text(array: np.ndarray) -> str:

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from onnxopt import model_file
 from onnxopt.errors import ModelError, NativeError
 from onnxopt.measure.judge import Judge
-from onnxopt.measure.latency import Latency
+from onnxopt.measure.latency import Latency, drawn_inputs
 from onnxopt.measure.remembered import cache_folder
 from onnxopt.measure.score import Metric
 from onnxopt.pipeline import Context, Pass, Pipeline
@@ -64,6 +64,7 @@ class Trials:
         )
         self.judge = self.judge_on(parts.search)
         self.feeds = typical_feeds(parts.search, settings.batch_size)
+        self.inputs = (self.feeds,) if settings.hot else drawn_inputs(parts.search, settings.batch_size)
         self.made: list[Trial] = []
         self.leader: Trial | None = None
         self.leader_model: ir.Model | None = None
@@ -81,6 +82,7 @@ class Trials:
             self.context.target.name,
             asked.runtime,
             asked.seed,
+            self.inputs,
             self.feeds,
             asked.tasks,
         )
@@ -144,9 +146,9 @@ class Trials:
         asked = self.settings
         return judge_of(self.model, samples, self.metric, asked.runtime, asked.seed, asked.tasks)
 
-    def latency(self, models: dict[str, ir.Model], seconds: float) -> dict[str, Latency]:
-        """Return how fast models are, beside each other."""
-        return self.runner.latency(models, seconds)
+    def latency(self, models: dict[str, ir.Model], seconds: float, *, hot: bool = False) -> dict[str, Latency]:
+        """Return how fast models are, beside each other; `hot`: on one batch again and again."""
+        return self.runner.latency(models, seconds, hot=hot)
 
     def build(self, candidate: Candidate) -> ir.Model:
         """Return what would ship of a candidate, made here."""
@@ -166,13 +168,24 @@ class Trials:
                 raise
             self.journal.finished(trial, digest, model)
         self.made.append(trial)
-        if model is not None and trial.verdict is Verdict.WITHIN:
-            self.observer.within(model, trial)
-            if self.leader is None or self.bar.rank(trial) < self.bar.rank(self.leader):
-                self.leader, self.leader_model = trial, model
-                self.observer.best(model, trial)
+        self._lead(trial, model)
         self.observer.finished(trial)
         return trial
+
+    def replace_made(self, place: int, trial: Trial, model: ir.Model | None) -> None:
+        """Take what was measured again of a candidate in the place of what was measured first."""
+        self.made[place] = trial
+        self.journal.finished(trial, self.journal.digest(trial.candidate), model)
+        self._lead(trial, model)
+        self.observer.progress(f"{trial.candidate.name}, timed again: {trial.verdict.value}", 1, 1)
+
+    def _lead(self, trial: Trial, model: ir.Model | None) -> None:
+        if model is None or trial.verdict is not Verdict.WITHIN:
+            return
+        self.observer.within(model, trial)
+        if self.leader is None or self.bar.rank(trial) < self.bar.rank(self.leader):
+            self.leader, self.leader_model = trial, model
+            self.observer.best(model, trial)
 
     def recall(self, name: str, make: Callable[[], Sequence[str]]) -> Sequence[str]:
         """Return what `make` returns, or returned in an earlier part of this search, see `Journal.recall`."""
@@ -193,7 +206,7 @@ class Trials:
             self._seen.setdefault(digest, candidate.name)
         if trial.score is None or trial.latency is None or trial.size_bytes is None:
             return trial, None
-        trial = self._judged(trial)
+        trial = self.judged(trial)
         if trial.verdict is not Verdict.WITHIN:
             return trial, None
         try:
@@ -223,16 +236,15 @@ class Trials:
             return Trial(candidate, Verdict.FAILED, str(error)), None, digest
         beside, size = latency["baseline"], model_file.size_bytes(model)
         measured = Trial(candidate, Verdict.WITHIN, "", built.steps, size, score, None, latency[candidate.name], beside)
-        return self._judged(measured), model, digest
+        return self.judged(measured), model, digest
 
-    def _judged(self, trial: Trial) -> Trial:
+    def judged(self, trial: Trial) -> Trial:
         """Return a measured trial with its drop and its verdict."""
         assert trial.score is not None
         assert trial.latency is not None
-        assert trial.latency.speedup is not None
         assert trial.size_bytes is not None
         drop = self.judge.drop(trial.score)
-        verdict, reason = self.bar.verdict(drop, trial.latency.speedup, trial.size_bytes)
+        verdict, reason = self.bar.verdict(drop, trial.latency.speedup, trial.size_bytes, trial.latency.unsure)
         return replace(trial, verdict=verdict, reason=reason, drop=drop)
 
     def again(self, candidate: Candidate) -> ir.Model:

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from onnxopt.report.bench_words import compared, noise_of, said_of
+from onnxopt.report.bench_words import compared, said_of, warning_of
 from tests.report import fakes
 
 
@@ -28,7 +28,13 @@ def test_each_model_is_held_against_the_first():
 
 def test_a_noisy_host_is_called_so():
     quiet = fakes.latency(1.0)
-    assert noise_of({"a": quiet}) is None
+    assert warning_of({"a": quiet}) is None
     noisy = replace(quiet, epochs_ms=(1.0, 1.0, 1.3, 1.0))
-    assert "varied by 30 %" in (noise_of({"a": noisy}) or "")
-    assert noise_of({"a": replace(quiet, epochs_ms=(1.0, 2.0))}) is None
+    assert "varied by 30 %" in (warning_of({"a": noisy}) or "")
+    assert warning_of({"a": replace(quiet, epochs_ms=(1.0, 2.0))}) is None
+    assert "waited for a processor 30 %" in (warning_of({"a": replace(quiet, waited=0.3)}) or "")
+
+
+def test_an_unsure_clock_names_no_number():
+    timed = {"a": fakes.latency(1.0), "b": replace(fakes.latency(0.5), unsure="the host was busy")}
+    assert said_of(timed) == ["At batch size 1, how fast b is stays unsure: the host was busy."]

@@ -80,7 +80,7 @@ def test_what_weakens_a_run_is_said(explained_record):
     said = " ".join(c.text for c in caveats(weak) if not c.fine)
     for words in ("Few samples", "Synthetic data", "agreement with the original", "Noisy host"):
         assert words in said
-    assert host_noise(weak) == pytest.approx(1.0)
+    assert host_noise(weak).spread == pytest.approx(1.0)
 
 
 def test_report_shows_and_writes(explained, tmp_path, capsys):

@@ -37,6 +37,7 @@ class Figures:
         broken: whether it gives NaN.
         bytes_saved: what its size is less than the original's.
         error: what building or running it ends with.
+        unsure: how many times the clock is unsure of it.
     """
 
     drop: float = 0.0
@@ -48,6 +49,7 @@ class Figures:
     broken: bool = False
     bytes_saved: int = 10
     error: BaseException | None = None
+    unsure: int = 0
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class World:
     score: float = 0.9
     names: dict[bytes, str] = field(default_factory=dict)
     judged: list[tuple[str, str]] = field(default_factory=list)
+    timed: list[str] = field(default_factory=list)
 
     def name_of(self, model: ir.Model) -> str:
         return str(model.metadata_props.get("candidate", "baseline"))
@@ -95,13 +98,18 @@ class World:
         found = {}
         for name in models:
             speedup = None
+            self.timed.append(name)
             if name != "baseline":
                 made = self.figures[name]
                 proof = seconds > 2 and made.holdout_speedup is not None
                 value = made.holdout_speedup if proof and made.holdout_speedup is not None else made.speedup
                 speedup = Interval(value - made.spread, value, value + made.spread)
             p50_ms = 1.0 if speedup is None else 1 / speedup.value
-            found[name] = Latency(p50_ms, 1.0, 1.0, 100, 1.0, 1.0, speedup, None, 1, Interval(1.0, p50_ms, 1.0))
+            unsure = "busy" if name != "baseline" and self.timed.count(name) <= self.figures[name].unsure else ""
+            own = Interval(1.0, p50_ms, 1.0)
+            found[name] = Latency(
+                p50_ms, 1.0, 1.0, 100, 1.0, 1.0, None if unsure else speedup, None, 1, own, unsure=unsure
+            )
         return found
 
     def size(self, model: ir.Model) -> int:

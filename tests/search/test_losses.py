@@ -88,7 +88,7 @@ def test_workers_find_the_losses_that_one_process_finds(model, context):
     here = Measured(model, context)(SIMPLE, specs)
     assert 0 < here[0] < here[2] == inf
     assert 0 < here[1] < inf
-    work = Work(context.calibration, context.calibration, None, "x86-vnni", Runtime(), 0, {})
+    work = Work(context.calibration, context.calibration, None, "x86-vnni", Runtime(), 0, ({},), {})
     assert Apart(model, work, Inline(), bench=Inline()).losses(SIMPLE, specs) == here
     assert Apart(model, work, Inline()).losses(SIMPLE, specs) == here
 

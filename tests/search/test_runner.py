@@ -47,7 +47,7 @@ class Misbehave(Pass):
 def work() -> Work:
     here = parts()
     feeds = next(iter(here.search))
-    return Work(here.calibration, here.search, None, "x86-vnni", Runtime(), 0, feeds)
+    return Work(here.calibration, here.search, None, "x86-vnni", Runtime(), 0, (feeds,), feeds)
 
 
 def here() -> Here:
@@ -102,7 +102,7 @@ def test_samples_that_cannot_be_sent_are_refused_before_the_search() -> None:
             return {"x": np.zeros(8, np.float32)}
 
     needed = work()
-    stuck = Work(Samples.of(Local()), needed.search, None, "x86-vnni", Runtime(), 0, needed.feeds)
+    stuck = Work(Samples.of(Local()), needed.search, None, "x86-vnni", Runtime(), 0, needed.inputs, needed.hot)
     with pytest.raises(UsageError, match="ONX109: these samples or this metric cannot be sent"):
         Apart(model(), stuck, Inline())
 

@@ -3,7 +3,7 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from itertools import chain
@@ -19,7 +19,13 @@ from onnxopt.samples import Feeds
 
 FORMAT = 1
 RUNNER, JOB, RESULT, OUTPUTS = "run.py", "job.json", "result.json", "outputs.npz"
-INLINED = ("onnxopt.measure", "emulation"), ("onnxopt.measure.device", "runner")
+INLINED = (
+    ("onnxopt.measure", "emulation"),
+    ("onnxopt.measure.latency", "watch"),
+    ("onnxopt.measure.latency", "rounds"),
+    ("onnxopt.measure.latency", "estimate"),
+    ("onnxopt.measure.device", "runner"),
+)
 ABOUT = """To measure these models on a device, copy this folder there and run
 
     python run.py
@@ -31,7 +37,7 @@ bring result.json back and look at it with: onnxopt device-result result.json
 
 def write_kit(
     models: Mapping[str, Path],
-    timed: Feeds,
+    timed: Sequence[Feeds],
     checked: Iterable[Feeds],
     folder: Path,
     *,
@@ -44,7 +50,7 @@ def write_kit(
 
     Args:
         models: files by name, the baseline first.
-        timed: the batch that is timed.
+        timed: the batches that are timed, by turns.
         checked: batches whose outputs are compared with this machine's.
         folder: where.
         threads: compute threads of one run.
@@ -83,7 +89,7 @@ def _whole(folder: Path) -> Iterator[Path]:
 def _fill(
     folder: Path,
     models: Mapping[str, Path],
-    timed: Feeds,
+    timed: Sequence[Feeds],
     checked: Iterable[Feeds],
     threads: int,
     seconds: float,
@@ -95,7 +101,7 @@ def _fill(
     inputs: list[str] = []
     count = 0
     sessions = [Session(path, Runtime(threads=threads)) for path in models.values()]
-    for number, feeds in enumerate(chain([timed], checked)):
+    for number, feeds in enumerate(chain(timed, checked)):
         inputs, count = list(feeds), number + 1
         stored |= {f"{number}/{name}": np.asarray(array) for name, array in feeds.items()}
         for index, session in enumerate(sessions):
@@ -106,7 +112,8 @@ def _fill(
         "models": [_copied(name, path, folder / "models" / str(i)) for i, (name, path) in enumerate(models.items())],
         "inputs": inputs,
         "batches": count,
-        "batch_size": len(next(iter(timed.values()))) if inputs and np.ndim(next(iter(timed.values()))) else 1,
+        "timed": len(timed),
+        "batch_size": len(next(iter(timed[0].values()))) if inputs and np.ndim(next(iter(timed[0].values()))) else 1,
         "threads": threads,
         "seconds": seconds,
         "epochs": epochs,

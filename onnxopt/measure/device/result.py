@@ -11,7 +11,11 @@ from onnxopt.files import read_json
 from onnxopt.measure.device.kit import FORMAT
 from onnxopt.measure.environment import FLAGS
 from onnxopt.measure.latency import Latency
-from onnxopt.measure.statistics import Interval, ratio_interval
+from onnxopt.measure.latency.estimate import FEWEST_CLEAN
+from onnxopt.measure.latency.summary import MIN_EPOCHS, interval_over, too_wide
+
+FEWEST_FOR_P99 = 459
+"""Runs with which a 99 % point is known at 99 % confidence."""
 
 
 @dataclass(frozen=True)
@@ -103,17 +107,29 @@ def _latency(told: dict[str, Any], index: int) -> Latency:
     def over_epochs(key: str) -> list[float]:
         return [float(epoch[key][index]) for epoch in told["epochs"]]
 
-    p50 = float(np.median(over_epochs("p50_ms")))
-    spread = ratio_interval(over_epochs("p50_ms"))
+    epochs = [epoch for epoch in told["epochs"] if epoch.get("clean", FEWEST_CLEAN) >= FEWEST_CLEAN]
+    enough = len(epochs) >= min(MIN_EPOCHS, len(told["epochs"]))
+    usable = epochs if enough else told["epochs"]
+    own = interval_over([float(epoch["p50_ms"][index]) for epoch in usable])
+    speedup = interval_over([float(epoch["speedup"][index]) for epoch in usable]) if index else None
+    unsure = (
+        "" if enough else "other programs kept its threads waiting for a processor; stop them, or use fewer threads"
+    )
+    unsure = unsure or ("" if speedup is None else too_wide(speedup))
+    waits = [float(epoch["waited"]) for epoch in told["epochs"] if epoch.get("waited") is not None]
+    runs = int(sum(over_epochs("runs")))
     return Latency(
-        p50_ms=p50,
+        p50_ms=own.value,
         p90_ms=float(np.median(over_epochs("p90_ms"))),
-        p99_ms=float(np.median(over_epochs("p99_ms"))),
-        n=int(sum(over_epochs("runs"))),
+        p99_ms=float(np.median(over_epochs("p99_ms"))) if runs >= FEWEST_FOR_P99 else None,
+        n=runs,
         first_run_ms=float(np.median(over_epochs("first_run_ms"))),
         load_ms=float(np.median(over_epochs("load_ms"))),
-        speedup=ratio_interval(over_epochs("speedup")) if index else None,
+        speedup=None if unsure else speedup,
         peak_memory_bytes=None,
         batch_size=int(told["batch_size"]),
-        p50_interval_ms=Interval(min(spread.low, p50), p50, max(spread.high, p50), spread.level),
+        p50_interval_ms=own,
+        unsure=unsure,
+        waited=float(np.mean(waits)) if waits else None,
+        inputs=int(told.get("inputs", 1)),
     )

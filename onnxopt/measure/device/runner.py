@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,12 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it counts only before the
 import onnxruntime
 
 from onnxopt.measure.emulation import emulator
+from onnxopt.measure.latency.estimate import per_run_ns, undisturbed, waiting_share
+from onnxopt.measure.latency.rounds import race
+from onnxopt.measure.latency.watch import watch_of
 
-BLOCK_NS = 2_000_000
-WARM_UP_NS = 250_000_000
 FEWEST_ROUNDS = 2
+WARM_UP_RUNS = 10
 
 
 def measure_kit(folder: Path, threads: int | None = None, seconds: float | None = None) -> dict[str, Any]:
@@ -51,7 +54,10 @@ def measure_kit(folder: Path, threads: int | None = None, seconds: float | None 
             for model, path, same in zip(job["models"], paths, agreement, strict=True)
         ],
         "batch_size": job["batch_size"],
-        "epochs": [] if why else _race(paths, batches[0], threads, seconds, job["epochs"], job["seed"]),
+        "inputs": job.get("timed", 1),
+        "epochs": []
+        if why
+        else _race(paths, batches[: job.get("timed", 1)], threads, seconds, job["epochs"], job["seed"]),
         "refused": f"latency is not measured under emulation: {why}" if why else None,
         "celsius": {"before": before, "after": temperatures()},
     }
@@ -129,50 +135,55 @@ def _agreement(found: dict[str, np.ndarray], expected: Any) -> dict[str, Any]:
 
 
 def _race(
-    paths: list[Path], feeds: dict[str, np.ndarray], threads: int, seconds: float, epochs: int, seed: int
+    paths: list[Path], inputs: list[dict[str, np.ndarray]], threads: int, seconds: float, epochs: int, seed: int
 ) -> list[dict[str, Any]]:
     """Time the models by turns; every epoch loads them anew, because where memory lies makes a difference."""
     rng = np.random.default_rng(seed)
-    return [_epoch(paths, feeds, threads, seconds / epochs, rng) for _ in range(epochs)]
+    return [_epoch(paths, inputs, threads, seconds / epochs, rng) for _ in range(epochs)]
 
 
 def _epoch(
-    paths: list[Path], feeds: dict[str, np.ndarray], threads: int, seconds: float, rng: np.random.Generator
+    paths: list[Path], inputs: list[dict[str, np.ndarray]], threads: int, seconds: float, rng: np.random.Generator
 ) -> dict[str, Any]:
-    count = len(paths)
-    load_ms, first_ms, estimates = [0.0] * count, [0.0] * count, [0] * count
+    count, watch = len(paths), watch_of(threads)
+    load_ms, first_ms = [0.0] * count, [0.0] * count
     sessions: dict[int, onnxruntime.InferenceSession] = {}
     for i in map(int, rng.permutation(count)):
         start = time.perf_counter_ns()
         sessions[i] = _session(paths[i], threads)
         load_ms[i] = (time.perf_counter_ns() - start) / 1e6
-        first_ms[i] = _timed(sessions[i], feeds) / 1e6
-    for i in map(int, rng.permutation(count)):
-        start, warm = time.perf_counter_ns(), [_timed(sessions[i], feeds)]
-        while len(warm) < 10 and time.perf_counter_ns() - start < WARM_UP_NS:
-            warm.append(_timed(sessions[i], feeds))
-        estimates[i] = max(1, int(np.median(warm)))
-    repeats = [max(1, -(-BLOCK_NS // estimate)) for estimate in estimates]
-    times: list[list[int]] = [[] for _ in paths]
-    medians: list[list[float]] = [[] for _ in paths]
-    start = time.perf_counter_ns()
-    while len(medians[0]) < FEWEST_ROUNDS or time.perf_counter_ns() - start < seconds * 1e9:
-        for i in map(int, rng.permutation(count)):
-            _timed(sessions[i], feeds)
-            block = [_timed(sessions[i], feeds) for _ in range(repeats[i])]
-            times[i] += block
-            medians[i].append(float(np.median(block)))
-    quantiles = [np.quantile(taken, [0.5, 0.9, 0.99]) / 1e6 for taken in times]
-    ratios = [float(np.median(np.divide(medians[0], own))) for own in medians]
+        first_ms[i] = _timed(sessions[i], inputs[0]) / 1e6
+    rounds = race(
+        [[partial(sessions[i].run, None, feeds) for feeds in inputs] for i in range(count)],
+        budget_ns=int(seconds * 1e9),
+        min_rounds=FEWEST_ROUNDS,
+        warmup=WARM_UP_RUNS,
+        rng=rng,
+        watch=watch,
+        start=int(rng.integers(len(inputs))),
+    )
+    clean = undisturbed(rounds, watch.pauses)
+    typical_ms = per_run_ns(clean or rounds, _kinds(inputs)) / 1e6
+    walls = [np.concatenate([one.wall_ns[i] for one in rounds]) for i in range(count)]
+    quantiles = [np.quantile(wall, [0.9, 0.99]) / 1e6 for wall in walls]
     return {
         "load_ms": load_ms,
         "first_run_ms": first_ms,
-        "p50_ms": [float(q[0]) for q in quantiles],
-        "p90_ms": [float(q[1]) for q in quantiles],
-        "p99_ms": [float(q[2]) for q in quantiles],
-        "runs": [len(taken) for taken in times],
-        "speedup": ratios,
+        "p50_ms": typical_ms.tolist(),
+        "p90_ms": [float(q[0]) for q in quantiles],
+        "p99_ms": [float(q[1]) for q in quantiles],
+        "runs": [len(wall) for wall in walls],
+        "speedup": (typical_ms[0] / typical_ms).tolist(),
+        "clean": len(clean),
+        "rounds": len(rounds),
+        "waited": waiting_share(rounds),
     }
+
+
+def _kinds(inputs: list[dict[str, np.ndarray]]) -> list[int]:
+    """Return a number for each input, the same for inputs of equal shapes."""
+    seen: dict[Any, int] = {}
+    return [seen.setdefault(tuple(np.shape(a) for a in feeds.values()), len(seen)) for feeds in inputs]
 
 
 def _timed(session: onnxruntime.InferenceSession, feeds: dict[str, np.ndarray]) -> int:

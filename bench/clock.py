@@ -1,0 +1,288 @@
+"""Whether the clock finds speed-ups that are planted, on an idle host and beside other programs.
+
+    python bench/clock.py [--quick] [--trials 40] [--seconds 0.8] [--hosts idle,same] [--out FILE]
+
+Pairs are chains of equal layers, one of them longer by a known factor, in float and INT8, from 30 us to 100 ms, and a
+chain beside itself. What is true of a pair is measured first: the ratio of the least processor time of many runs on
+one thread, of the least time of day on two, because a longer chain has one start, not several. The hosts: idle; a busy
+loop on the processor that is measured (the only one the measured process may use) or on the other; bursts of 5 to
+50 ms; and a program that copies memory. Every cell holds at least 90 % of its true ratios inside the 95 % interval, or
+answers `unsure`; a model beside itself differs in at most 5 %; an idle host leaves at most 10 % unsure. Hosts, factors
+and threads are covered in full; the forms of a pair take turns from trial to trial.
+
+The truth is that of an idle host. Where a pair is bound by memory, a hog may change the ratio itself: with 300 MB of
+shared cache, as here, the layers are small enough for the processor's own cache.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from onnxopt.measure.environment import environment
+from onnxopt.measure.latency import Latency, measure_latency
+from onnxopt.measure.session import Runtime, Session
+
+RESULTS = Path(__file__).parent / "results"
+FACTORS = (1.0, 1.1, 1.25, 1.5, 2.0, 4.0)
+HOSTS = ("idle", "same", "other", "bursts", "hog")
+THREADS = (1, 2)
+INPUTS = 32
+LEAST_HELD, MOST_TOLD_APART, MOST_UNSURE = 0.90, 0.05, 0.10
+TRUTH_S = 1.5
+OWN, OTHER = 0, 1
+
+
+@dataclass(frozen=True)
+class Form:
+    """A layer and how many of them the shorter chain has.
+
+    Attributes:
+        precision: `float` or `int8`.
+        side: of the image a convolution reads.
+        count: divisible by 20, so that every factor gives whole layers; or by 4 where it is small.
+    """
+
+    name: str
+    precision: str
+    side: int
+    channels: int
+    count: int
+
+
+FORMS = (
+    Form("float, 30 us", "float", 4, 4, 20),
+    Form("int8, 100 us", "int8", 8, 8, 20),
+    Form("float, 1 ms", "float", 32, 16, 20),
+    Form("int8, 1 ms", "int8", 48, 16, 20),
+    Form("float, 10 ms", "float", 64, 32, 20),
+    Form("float, 25 ms", "float", 96, 32, 20),
+)
+"""A chain of the longest is four times as long as the shortest of its form: 100 ms."""
+
+TURNS = (0, 1, 2, 3, 0, 1, 2, 4, 3, 5)
+"""Which form each trial has: the longest take most of the time, and are rarer."""
+
+
+def chain(form: Form, factor: float) -> bytes:
+    """Return a chain of `form.count * factor` convolutions of small weights."""
+    rng, size = np.random.default_rng(0), (1, form.channels, form.side, form.side)
+    nodes: list[onnx.NodeProto] = []
+    weights: list[onnx.TensorProto] = []
+
+    def constant(name: str, array: np.ndarray) -> str:
+        weights.append(numpy_helper.from_array(array, name))
+        return name
+
+    before = "x"
+    for i in range(round(form.count * factor)):
+        weight = rng.normal(scale=(9 * form.channels) ** -0.5, size=(form.channels, form.channels, 3, 3))
+        if form.precision == "float":
+            inputs = [before, constant(f"w{i}", weight.astype(np.float32))]
+        else:
+            scale, zero = constant(f"s{i}", np.float32(0.05)), constant(f"z{i}", np.uint8(128))
+            weight_scale = constant(f"ws{i}", np.float32(np.abs(weight).max() / 127))
+            whole = np.round(weight / np.abs(weight).max() * 127).astype(np.int8)
+            nodes += [
+                helper.make_node("QuantizeLinear", [before, scale, zero], [f"q{i}"]),
+                helper.make_node("DequantizeLinear", [f"q{i}", scale, zero], [f"d{i}"]),
+                helper.make_node(
+                    "DequantizeLinear",
+                    [constant(f"w{i}", whole), weight_scale, constant(f"wz{i}", np.int8(0))],
+                    [f"f{i}"],
+                ),
+            ]
+            inputs = [f"d{i}", f"f{i}"]
+        nodes.append(helper.make_node("Conv", inputs, [f"y{i}"], pads=[1, 1, 1, 1]))
+        before = f"y{i}"
+    if form.precision == "int8":  # the last layer is then computed in INT8 too
+        nodes += [
+            helper.make_node("QuantizeLinear", [before, "s0", "z0"], ["q"]),
+            helper.make_node("DequantizeLinear", ["q", "s0", "z0"], ["y"]),
+        ]
+    else:
+        nodes.append(helper.make_node("Identity", [before], ["y"]))
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, size) for name in ("x", "y")]
+    graph = helper.make_graph(nodes, "chain", ends[:1], ends[1:], weights)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    return bytes(made.SerializeToString())
+
+
+def inputs_of(form: Form) -> list[dict[str, np.ndarray]]:
+    rng = np.random.default_rng(1)
+    size = (1, form.channels, form.side, form.side)
+    return [{"x": rng.normal(size=size).astype(np.float32)} for _ in range(INPUTS)]
+
+
+@cache
+def truth(form: Form, factor: float, threads: int) -> float:
+    """Return the ratio of the least times of many runs, of several loadings: what disturbs a run only adds to it."""
+    clock = time.thread_time_ns if threads == 1 else time.perf_counter_ns
+    models, feeds = (chain(form, factor), chain(form, 1.0)), inputs_of(form)
+    ratios = []
+    for _ in range(5):
+        options = (("session.force_spinning_stop", "1"),) if threads > 1 else ()
+        sessions = [Session(model, Runtime(threads=threads, options=options)) for model in models]
+        runs = [[session.bound(fed) for fed in feeds] for session in sessions]
+        taken: list[list[int]] = [[], []]
+        end = time.perf_counter() + TRUTH_S / 5
+        while time.perf_counter() < end or len(taken[0]) < 8:
+            for place in range(2):
+                run = runs[place][len(taken[place]) % INPUTS]
+                run()
+                before = clock()
+                run()
+                taken[place].append(clock() - before)
+        ratios.append(np.quantile(taken[0], 0.1) / np.quantile(taken[1], 0.1))
+    return float(np.median(ratios))
+
+
+@contextmanager
+def host(kind: str, threads: int) -> Iterator[None]:
+    """Have a load, on the processor of the one measured thread or on the other."""
+    usable = os.sched_getaffinity(0)
+    place = OWN if kind in ("same", "bursts") else OTHER
+    load = None
+    if kind != "idle":
+        load = multiprocessing.get_context("fork").Process(target=_load, args=(kind, place), daemon=True)
+        load.start()
+        time.sleep(0.2)
+    if threads == 1:
+        os.sched_setaffinity(0, {OWN})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, usable)
+        if load is not None:
+            load.kill()
+            load.join()
+
+
+def _load(kind: str, place: int) -> None:
+    os.sched_setaffinity(0, {place})
+    rng, block = np.random.default_rng(os.getpid()), np.ones(8 << 20)
+    copied = np.empty_like(block)
+    while True:
+        if kind == "hog":
+            np.copyto(copied, block)
+        elif kind == "bursts":
+            end = time.perf_counter() + rng.uniform(0.005, 0.05)
+            while time.perf_counter() < end:
+                pass
+            time.sleep(rng.uniform(0.005, 0.05))
+
+
+def cell(kind: str, factor: float, threads: int, args: argparse.Namespace) -> dict[str, Any]:
+    """Return how often the clock is right about one factor on one host."""
+    planned = [FORMS[TURNS[trial % len(TURNS)]] for trial in range(args.trials)]
+    told = []
+    for form in sorted(set(planned), key=FORMS.index):
+        true = 1.0 if factor == 1 else truth(form, factor, threads)
+        models = {"long": chain(form, factor), "short": chain(form, 1.0)}
+        feeds = inputs_of(form)
+        with host(kind, threads):
+            for trial in range(planned.count(form)):
+                began = time.perf_counter()
+                found = measure_latency(
+                    models, feeds, Runtime(threads=threads), seconds=args.seconds, epochs=5, min_rounds=10, seed=trial
+                )["short"]
+                told.append(_told(form, true, found, time.perf_counter() - began))
+    sure = [one for one in told if one["interval"] is not None]
+    return {
+        "host": kind,
+        "factor": factor,
+        "threads": threads,
+        "trials": len(told),
+        "unsure": len(told) - len(sure),
+        "held": sum(one["held"] for one in sure),
+        "told_apart": sum(one["interval"][0] > 1 or one["interval"][2] < 1 for one in sure),
+        "width": float(np.median([one["interval"][2] / one["interval"][0] for one in sure])) if sure else None,
+        "each": told,
+    }
+
+
+def _told(form: Form, true: float, found: Latency, seconds: float) -> dict[str, Any]:
+    speedup = found.speedup
+    return {
+        "form": form.name,
+        "true": round(true, 4),
+        "interval": None if speedup is None else [round(n, 4) for n in (speedup.low, speedup.value, speedup.high)],
+        "held": speedup is not None and not speedup.excludes(true),
+        "unsure": found.unsure,
+        "waited": found.waited,
+        "p50_ms": round(found.p50_ms, 4),
+        "seconds": round(seconds, 2),
+    }
+
+
+def passes(one: dict[str, Any]) -> bool:
+    """Return whether a cell is what is asked for."""
+    sure = one["trials"] - one["unsure"]
+    good = one["held"] >= LEAST_HELD * sure
+    if one["factor"] == 1:
+        good = good and one["told_apart"] <= MOST_TOLD_APART * one["trials"]
+    return good and (one["host"] != "idle" or one["unsure"] <= MOST_UNSURE * one["trials"])
+
+
+def line(one: dict[str, Any]) -> str:
+    """Return a cell as a line of the table."""
+    width = "-" if one["width"] is None else f"{100 * (one['width'] - 1):.1f} %"
+    sure = one["trials"] - one["unsure"]
+    return (
+        f"{one['host']:8}{one['factor']:6g}{one['threads']:9}{one['trials']:8}{one['unsure']:8}"
+        f"{one['held']:6}/{sure:<4}{width:>9}  {'ok' if passes(one) else 'NOT MET'}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a few cells, few trials")
+    parser.add_argument("--trials", type=int, default=40)
+    parser.add_argument("--seconds", type=float, default=0.4, help="of timed runs in a trial")
+    parser.add_argument("--hosts", default=",".join(HOSTS))
+    parser.add_argument("--factors", default=",".join(f"{factor:g}" for factor in FACTORS))
+    parser.add_argument("--threads", default="1,2")
+    parser.add_argument("--out", type=Path, default=RESULTS / f"clock-{date.today()}.json")
+    args = parser.parse_args()
+    if args.quick:
+        args.trials, args.factors, args.hosts = 12, "1,2", "idle,same,hog"
+    cells = list(product(args.hosts.split(","), map(float, args.factors.split(",")), map(int, args.threads.split(","))))
+    # The truth of every pair is measured before any load begins.
+    for form, factor, threads in product(FORMS, {c[1] for c in cells} - {1.0}, {c[2] for c in cells}):
+        truth(form, factor, threads)
+    print("host    factor  threads  trials  unsure  held    width")
+    found = []
+    for kind, factor, threads in cells:
+        found.append(cell(kind, factor, threads, args))
+        print(line(found[-1]), flush=True)
+    met = sum(map(passes, found))
+    print(f"{met} of {len(found)} cells are as asked for")
+    if args.quick:
+        return
+    record = {
+        "date": str(date.today()),
+        "environment": environment(Runtime()),
+        "seconds": args.seconds,
+        "met": met,
+        "cells": found,
+    }
+    args.out.parent.mkdir(exist_ok=True)
+    args.out.write_text(json.dumps(record, indent=1) + "\n")
+    print(f"Written: {args.out}")
+
+
+if __name__ == "__main__":
+    main()

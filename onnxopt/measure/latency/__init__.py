@@ -1,0 +1,22 @@
+"""How long models take, side by side: the clock, the rounds, the estimate, the result."""
+
+from onnxopt.measure.latency.inputs import drawn_inputs
+from onnxopt.measure.latency.measure import measure_latency, refuse_emulation
+from onnxopt.measure.latency.noise import Noise, noise_of
+from onnxopt.measure.latency.result import Latency, Progress
+from onnxopt.measure.latency.rounds import Round, race
+from onnxopt.measure.latency.watch import Watch, watch_of
+
+__all__ = [
+    "Latency",
+    "Noise",
+    "Progress",
+    "Round",
+    "Watch",
+    "drawn_inputs",
+    "measure_latency",
+    "noise_of",
+    "race",
+    "refuse_emulation",
+    "watch_of",
+]

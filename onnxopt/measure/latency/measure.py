@@ -1,0 +1,199 @@
+"""Latency of models side by side: all alive in one process, run by turns, so that what disturbs one disturbs all."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from onnxopt.errors import NativeError
+from onnxopt.measure.emulation import emulator
+from onnxopt.measure.interrupt import interruptible
+from onnxopt.measure.latency.result import Latency, Progress
+from onnxopt.measure.latency.rounds import race
+from onnxopt.measure.latency.summary import MIN_EPOCHS, Epoch, summed_up
+from onnxopt.measure.latency.watch import Watch, watch_of
+from onnxopt.measure.memory import footprint_of
+from onnxopt.measure.providers import provider_name
+from onnxopt.measure.session import Loadable, Runtime, Session, failures_named
+from onnxopt.samples import Feeds
+
+
+def measure_latency(
+    models: Mapping[str, Loadable],
+    inputs: Sequence[Feeds],
+    runtime: Runtime,
+    *,
+    seconds: float = 10.0,
+    min_rounds: int = 16,
+    warmup: int = 10,
+    epochs: int = 8,
+    memory: bool = False,
+    seed: int = 0,
+    progress: Progress | None = None,
+    watch: Watch | None = None,
+    emulation: Callable[[], str | None] = emulator,
+) -> dict[str, Latency]:
+    """Time models against the first of them, the baseline; Ctrl-C stops it.
+
+    Time is split into epochs, each with newly loaded sessions, because where a session's memory happens to lie makes
+    it a little faster or slower for as long as it lives. An epoch is many rounds; a round runs every model on the
+    same inputs for a few milliseconds, in random order. The speed-up is the ratio of the time for the inputs; its
+    interval comes from how much the epochs differ. Where other programs left too little undisturbed time, the result
+    is `unsure` and has no speed-up.
+
+    Args:
+        models: by name, the baseline first.
+        inputs: batches, run by turns: those of the user's data, or a single one for a hot loop.
+        runtime: how to run.
+        seconds: time to spend on timed runs.
+        min_rounds: of all epochs together, also when they take longer than `seconds`.
+        warmup: untimed runs of a new session; fewer when they take long.
+        epochs: times every model is loaded; fewer when that takes long, but at least 4.
+        memory: measure memory and the cold start too, each model in a process of its own, a second or two each.
+        seed: of the order of runs.
+        progress: see `Progress`.
+        watch: what runs are timed by; None for the best there is.
+        emulation: says why the processor is no real one, or None.
+
+    Raises:
+        ValueError: there are no models, or no inputs.
+        NativeError: ONX403 the processor is emulated, ONX401 a model cannot be run.
+        ModelError: ONX304 a model cannot be loaded.
+        UsageError: ONX106 the provider is not available.
+    """
+    if not models:
+        raise ValueError("there are no models to measure")
+    if not inputs:
+        raise ValueError("there are no inputs to measure on")
+    refuse_emulation(emulation)
+    on_processor = provider_name(runtime.provider) == provider_name(Runtime().provider)
+    timed_by = watch or watch_of(runtime.threads, on_processor=on_processor)
+
+    def work() -> dict[str, Latency]:
+        rng = np.random.default_rng(seed)
+        planned = max(epochs, 2)
+        done: list[Epoch] = []
+        while len(done) < planned:
+            done.append(
+                _epoch(
+                    list(models.values()),
+                    inputs,
+                    runtime,
+                    budget_ns=int(seconds * 1e9 / planned),
+                    min_rounds=-(-min_rounds // planned),
+                    warmup=warmup,
+                    rng=rng,
+                    watch=timed_by,
+                    start=sum(len(r.inputs) for epoch in done for r in epoch.rounds),
+                )
+            )
+            planned = min(planned, max(MIN_EPOCHS, int(seconds / max(done[0].loading_s, 1e-9))))
+            if progress is not None:
+                progress(len(done), planned)
+        shapes, size = kinds_of(inputs), _batch_size(inputs[0])
+        found = summed_up(done, pauses=timed_by.pauses, shapes=shapes, batch_size=size)
+        return {
+            name: _with_footprint(one, model, inputs[0], runtime) if memory else one
+            for (name, model), one in zip(models.items(), found, strict=True)
+        }
+
+    return interruptible(work)
+
+
+def refuse_emulation(emulation: Callable[[], str | None] = emulator) -> None:
+    """Refuse to time anything on an emulated processor.
+
+    Raises:
+        NativeError: ONX403 it is emulated.
+    """
+    why = emulation()
+    if why:
+        raise NativeError(
+            "ONX403",
+            "latency is not measured under emulation",
+            why=why,
+            hint="Run on the device itself; accuracy and fidelity can be measured here.",
+        )
+
+
+def kinds_of(inputs: Sequence[Feeds]) -> list[int]:
+    """Return a number for each input, the same for inputs of equal shapes."""
+    seen: dict[tuple[tuple[int, ...], ...], int] = {}
+    return [seen.setdefault(tuple(np.shape(array) for array in feeds.values()), len(seen)) for feeds in inputs]
+
+
+def _with_footprint(latency: Latency, model: Loadable, feeds: Feeds, runtime: Runtime) -> Latency:
+    found = footprint_of(model, feeds, runtime)
+    if found is None:
+        return latency
+    return replace(
+        latency,
+        peak_memory_bytes=found.peak_bytes,
+        private_bytes=found.private_bytes,
+        mapped_bytes=found.mapped_bytes,
+        cold_start_ms=found.cold_start_ms,
+    )
+
+
+def _epoch(
+    models: Sequence[Loadable],
+    inputs: Sequence[Feeds],
+    runtime: Runtime,
+    *,
+    budget_ns: int,
+    min_rounds: int,
+    warmup: int,
+    rng: np.random.Generator,
+    watch: Watch,
+    start: int,
+) -> Epoch:
+    """Load all models, time them, and let them go."""
+    # Threads of a session that has just run would spin on, and take processor time from the next model's.
+    if runtime.threads > 1:
+        runtime = replace(runtime, options=(*runtime.options, ("session.force_spinning_stop", "1")))
+    start_ns = watch.wall()
+    # Loading and first runs allocate memory, and whoever comes first gets the better part.
+    loaded = {int(i): Session(models[i], runtime) for i in rng.permutation(len(models))}
+    sessions = [loaded[i] for i in range(len(models))]
+    first_run_ms = np.zeros(len(models))
+    for i in rng.permutation(len(models)):
+        run_start_ns = watch.wall()
+        _run_once(sessions[i], inputs[0])
+        first_run_ms[i] = (watch.wall() - run_start_ns) / 1e6
+    loading_s = (watch.wall() - start_ns) / 1e9
+    with failures_named(inputs[0]):
+        runs = [[session.bound(feeds) for feeds in inputs] for session in sessions]
+        rounds = race(
+            runs, budget_ns=budget_ns, min_rounds=min_rounds, warmup=warmup, rng=rng, watch=watch, start=start
+        )
+    return Epoch(rounds, tuple(s.load_ms for s in sessions), tuple(map(float, first_run_ms)), loading_s)
+
+
+def _run_once(session: Session, feeds: Feeds) -> None:
+    """Run one batch; a model that takes only single samples, whatever its shapes declare, fails in plain words."""
+    try:
+        session.run(feeds)
+    except NativeError as error:
+        size = _batch_size(feeds)
+        one = {name: array[:1] if np.ndim(array) and len(array) == size else array for name, array in feeds.items()}
+        if size > 1 and _runs(session, one):
+            raise NativeError(
+                "ONX401",
+                f"the model cannot be run at batch size {size}",
+                why="it runs at batch size 1",
+                hint="Give --batch-size 1, or export the model with a dynamic batch axis.",
+            ) from error
+        raise
+
+
+def _runs(session: Session, feeds: Feeds) -> bool:
+    try:
+        session.run(feeds)
+    except NativeError:
+        return False
+    return True
+
+
+def _batch_size(feeds: Feeds) -> int:
+    first = np.asarray(next(iter(feeds.values()))) if feeds else np.empty(0)
+    return len(first) if first.ndim else 1

@@ -1,0 +1,129 @@
+"""Models run by turns: every round runs each of them on the same inputs, equally often, in random order."""
+
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from onnxopt.measure.latency.watch import Watch
+
+BLOCK_NS = 2_000_000
+"""Shortest block of timed runs of the fastest model: long against the clock's resolution and a switch of models."""
+
+LONGEST_BLOCK_NS = 100_000_000
+"""Of the slowest model, which runs as often as the fastest."""
+
+SETTLE_BELOW_NS = 100_000_000
+"""When all models are faster than this, a block starts with an untimed run, which refills the caches."""
+
+WARM_UP_NS = 250_000_000
+"""Longest warm-up of one session; half of the time for timed runs at most, but never less than the next."""
+
+LEAST_WARM_UP_NS = 20_000_000
+
+
+@dataclass(frozen=True)
+class Round:
+    """One turn of every model.
+
+    Attributes:
+        own_ns: by model, what each run took by the watch.
+        wall_ns: by model, what each run took by the time of day.
+        inputs: which input each run had, the same for every model.
+        waited_ns: for how long threads waited for a processor in this round; None where nothing tells.
+        length_ns: of the round.
+    """
+
+    own_ns: tuple[np.ndarray, ...]
+    wall_ns: tuple[np.ndarray, ...]
+    inputs: np.ndarray
+    waited_ns: int | None
+    length_ns: int
+
+
+def race(
+    runs: Sequence[Sequence[Callable[[], Any]]],
+    *,
+    budget_ns: int,
+    min_rounds: int,
+    warmup: int,
+    rng: np.random.Generator,
+    watch: Watch,
+    start: int = 0,
+) -> list[Round]:
+    """Time models by turns for `budget_ns` and at least `min_rounds` rounds.
+
+    Args:
+        runs: for each model, one run per input; all models have the same inputs.
+        budget_ns: by the time of day.
+        min_rounds: also when they take longer.
+        warmup: untimed runs of each model; at least one per input, fewer when they take long.
+        rng: of the order of models.
+        watch: times them.
+        start: input of the first timed run; the next follow in order.
+    """
+    estimates = np.zeros(len(runs))
+    longest_ns = min(WARM_UP_NS, max(budget_ns // (2 * len(runs)), LEAST_WARM_UP_NS))
+    for index in rng.permutation(len(runs)):
+        estimates[index] = _warm_up(runs[index], warmup, watch, longest_ns)
+    repeats = repeats_of(estimates)
+    settle = bool(estimates.max() < SETTLE_BELOW_NS)
+    rounds: list[Round] = []
+    with _no_garbage_collection():
+        begun_ns = watch.wall()
+        while len(rounds) < min_rounds or watch.wall() - begun_ns < budget_ns:
+            inputs = (start + len(rounds) * repeats + np.arange(repeats)) % len(runs[0])
+            own: list[np.ndarray] = [np.empty(0)] * len(runs)
+            wall: list[np.ndarray] = [np.empty(0)] * len(runs)
+            waited_before, round_ns = watch.waited(), watch.wall()
+            for index in rng.permutation(len(runs)):
+                turn = [runs[index][int(i)] for i in inputs]
+                if settle:
+                    runs[index][int(inputs[0] - 1) % len(runs[0])]()
+                own[index], wall[index] = _block(turn, watch)
+            length_ns, waited_after = watch.wall() - round_ns, watch.waited()
+            waited = None if waited_before is None or waited_after is None else waited_after - waited_before
+            rounds.append(Round(tuple(own), tuple(wall), inputs, waited, length_ns))
+    return rounds
+
+
+def repeats_of(estimates_ns: np.ndarray) -> int:
+    """Return how often every model runs in a round: equally often, or the rarer one would be spoilt more easily."""
+    wanted = np.ceil(BLOCK_NS / max(float(estimates_ns.min()), 1.0))
+    most = LONGEST_BLOCK_NS // max(float(estimates_ns.max()), 1.0)
+    return int(max(1, min(wanted, most)))
+
+
+def _block(turn: Sequence[Callable[[], Any]], watch: Watch) -> tuple[np.ndarray, np.ndarray]:
+    own, wall = watch.own, watch.wall
+    stamps = [(wall(), own())]
+    for run in turn:
+        run()
+        stamps.append((wall(), own()))
+    found = np.diff(np.array(stamps, dtype=np.int64), axis=0)
+    return found[:, 1], found[:, 0]
+
+
+def _warm_up(runs: Sequence[Callable[[], Any]], times: int, watch: Watch, longest_ns: int) -> float:
+    """Return the median time of a run in ns."""
+    begun_ns, taken = watch.wall(), list[int]()
+    while not taken or (len(taken) < max(times, len(runs)) and watch.wall() - begun_ns < longest_ns):
+        before = watch.own()
+        runs[len(taken) % len(runs)]()
+        taken.append(watch.own() - before)
+    return float(np.median(taken))
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -1,0 +1,123 @@
+"""From the rounds of all loadings to one `Latency` per model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxopt.measure.latency import estimate
+from onnxopt.measure.latency.result import Latency
+from onnxopt.measure.latency.rounds import Round
+from onnxopt.measure.latency.tails import upper_bound
+from onnxopt.measure.statistics import Interval, ratio_interval
+
+QUANTILES = 41
+"""Points of the distribution that is kept of each model's runs."""
+
+MIN_EPOCHS = 4
+"""Fewest epochs when loading takes long: below, the interval is useless."""
+
+STRICT = 0.98
+"""Level at which an interval is computed that is stated at 95 %: epochs on a busy host are no normal sample."""
+
+RESOLUTION = 1.005
+"""Ratios closer than this are not told apart: where code and data happen to lie in memory makes as much."""
+
+WIDEST = 1.5
+"""Upper over lower end of an interval, above which it says nothing."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What the sessions of one loading showed; tuples hold one value per model."""
+
+    rounds: list[Round]
+    load_ms: tuple[float, ...]
+    first_run_ms: tuple[float, ...]
+    loading_s: float
+
+
+def summed_up(epochs: Sequence[Epoch], *, pauses: bool, shapes: Sequence[int], batch_size: int) -> list[Latency]:
+    """Return the latency of each model.
+
+    Args:
+        epochs: all loadings.
+        pauses: whether the watch stood still while a thread waited.
+        shapes: for each input a number, the same for those of equal shapes.
+        batch_size: first axis of the inputs.
+    """
+    clean = [estimate.undisturbed(epoch.rounds, pauses) for epoch in epochs]
+    usable = [rounds for rounds in clean if len(rounds) >= estimate.FEWEST_CLEAN]
+    everything = [r for epoch in epochs for r in epoch.rounds]
+    why = _busy(epochs, clean, usable)
+    times_ms = np.array([estimate.per_run_ns(r, shapes) for r in (usable or [e.rounds for e in epochs])]) / 1e6
+    waited = estimate.waiting_share(everything)
+    return [
+        _latency(i, epochs, times_ms, everything, why, waited, batch_size, len(shapes))
+        for i in range(len(everything[0].own_ns))
+    ]
+
+
+def _busy(epochs: Sequence[Epoch], clean: Sequence[Sequence[Round]], usable: Sequence[Sequence[Round]]) -> str:
+    """Return why too little of the time was undisturbed; "" where enough was."""
+    everything = [r for epoch in epochs for r in epoch.rounds]
+    if len(usable) < min(MIN_EPOCHS, len(epochs)):
+        spoilt = len(everything) - sum(map(len, clean))
+        return (
+            f"other programs kept its threads waiting for a processor in {spoilt} of {len(everything)} rounds; "
+            "stop them, or give fewer threads"
+        )
+    if estimate.restless(everything):
+        return "its runs differ too much from each other: other programs took the processor; stop them"
+    return ""
+
+
+def _latency(
+    index: int,
+    epochs: Sequence[Epoch],
+    times_ms: np.ndarray,
+    rounds: Sequence[Round],
+    why: str,
+    waited: float | None,
+    batch_size: int,
+    inputs: int,
+) -> Latency:
+    wall_ms = np.concatenate([r.wall_ns[index] for r in rounds]) / 1e6
+    own = interval_over(list(times_ms[:, index]))
+    speedup = interval_over(list(times_ms[:, 0] / times_ms[:, index])) if index else None
+    why = why or ("" if speedup is None else too_wide(speedup))
+    return Latency(
+        p50_ms=own.value,
+        p90_ms=float(np.quantile(wall_ms, 0.9)),
+        p99_ms=None if (bound := upper_bound(wall_ms, 0.99)) is None else float(np.quantile(wall_ms, 0.99)),
+        n=len(wall_ms),
+        first_run_ms=float(np.median([epoch.first_run_ms[index] for epoch in epochs])),
+        load_ms=float(np.median([epoch.load_ms[index] for epoch in epochs])),
+        speedup=None if why else speedup,
+        peak_memory_bytes=None,
+        batch_size=batch_size,
+        p50_interval_ms=own,
+        quantiles_ms=tuple(map(float, np.quantile(wall_ms, np.linspace(0, 1, QUANTILES)))),
+        epochs_ms=tuple(map(float, times_ms[:, index])),
+        unsure=why,
+        waited=waited,
+        inputs=inputs,
+        p90_bound_ms=upper_bound(wall_ms, 0.9),
+        p99_bound_ms=bound,
+    )
+
+
+def too_wide(speedup: Interval) -> str:
+    """Return why an interval says nothing; "" where it does."""
+    if speedup.high <= WIDEST * speedup.low:
+        return ""
+    return (
+        f"it varied so much that its speed is between {speedup.low:.2f} and {speedup.high:.2f} times the first's; "
+        "stop other programs, or measure for longer"
+    )
+
+
+def interval_over(epochs: Sequence[float]) -> Interval:
+    """Return the interval of a time, or of a ratio of times, measured in several loadings."""
+    found = ratio_interval(epochs, STRICT)
+    return Interval(found.low / RESOLUTION, found.value, found.high * RESOLUTION)

@@ -1,0 +1,38 @@
+"""Candidates whose speed the clock was unsure of, timed again after the others: the host may be quieter by then."""
+
+from dataclasses import replace
+
+import onnx_ir as ir
+
+from onnxopt.errors import ModelError, NativeError
+from onnxopt.search.runner import LOST
+from onnxopt.search.trial import Trial, Verdict
+from onnxopt.search.trials import Trials
+
+FACTOR = 3
+"""Of the usual time for the latency of a candidate."""
+
+
+def time_unsure_again(trials: Trials) -> None:
+    """Time every unsure candidate again while there is time; one that stays unsure says so."""
+    for place, trial in enumerate(trials.made):
+        if trial.verdict is not Verdict.UNSURE:
+            continue
+        if trials.enough():
+            return
+        trials.replace_made(place, *_again(trials, trial))
+
+
+def _again(trials: Trials, trial: Trial) -> tuple[Trial, ir.Model | None]:
+    name = trial.candidate.name
+    try:
+        model = trials.again(trial.candidate)
+        timed = trials.latency({"baseline": trials.model, name: model}, FACTOR * trials.settings.latency_s)
+    except (ModelError, NativeError) as error:
+        if error.code == LOST:
+            raise
+        return replace(trial, verdict=Verdict.FAILED, reason=f"timed again: {error}"), None
+    found = trials.judged(replace(trial, latency=timed[name], baseline_latency=timed["baseline"]))
+    if found.verdict is Verdict.UNSURE:
+        found = replace(found, reason=f"{found.reason}; it was timed twice")
+    return found, model

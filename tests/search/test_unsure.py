@@ -1,0 +1,75 @@
+"""A clock that is unsure of a candidate makes it neither win nor lose."""
+
+import pytest
+
+from onnxopt.measure.statistics import Interval
+from onnxopt.search.bar import Bar
+from onnxopt.search.budget import Goal
+from onnxopt.search.optimize import search
+from onnxopt.search.trial import SearchResult, Verdict
+from tests.search import fakes
+from tests.search.fakes import Figures, World
+
+
+def searched(monkeypatch: pytest.MonkeyPatch, **figures: Figures) -> SearchResult:
+    world = World(figures)
+    fakes.install(monkeypatch, world)
+    return search(fakes.model(), fakes.parts())
+
+
+def verdicts(result: SearchResult) -> dict[str, Verdict]:
+    return {trial.candidate.name: trial.verdict for trial in result.trials}
+
+
+def test_an_unsure_candidate_is_timed_again_and_can_win(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = searched(monkeypatch, a=Figures(speedup=3, unsure=1), b=Figures(speedup=2))
+    assert result.winner is not None
+    assert result.winner.candidate.name == "a"
+
+
+def test_one_that_stays_unsure_neither_wins_nor_counts_as_slower(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = searched(monkeypatch, a=Figures(speedup=3, unsure=99))
+    assert result.winner is None
+    assert verdicts(result)["a"] is Verdict.UNSURE
+    assert "busy" in result.reason
+    assert "timed twice" in result.trials[0].reason
+
+
+def test_a_proof_that_the_clock_is_unsure_of_is_timed_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Figures(speedup=3, unsure=0)
+    world = World({"a": made})
+    fakes.install(monkeypatch, world)
+    plain, world_timed = world.latency, list[str]()
+
+    def unsure_in_proof(models, *args, seconds, **options):  # type: ignore[no-untyped-def]
+        world_timed.append("proof" if seconds > 2 else "search")
+        if world_timed.count("proof") == 1 and seconds > 2:
+            world.figures = {"a": Figures(speedup=3, unsure=99)}
+        else:
+            world.figures = {"a": made}
+        return plain(models, *args, seconds=seconds, **options)
+
+    monkeypatch.setattr(fakes.runner, "measure_latency", unsure_in_proof)
+    result = search(fakes.model(), fakes.parts())
+    assert world_timed.count("proof") == 2
+    assert verdicts(result)["a"] is Verdict.WINNER
+
+
+BAR = Bar(Goal.LATENCY, 0.01, 0.7, 1000)
+
+
+@pytest.mark.parametrize(
+    ("speedup", "drop", "verdict"),
+    [
+        (None, 0.0, Verdict.UNSURE),
+        (None, 0.5, Verdict.OVER_BUDGET),
+        (Interval(0.8, 1.1, 1.5), 0.0, Verdict.UNSURE),
+        (Interval(0.99, 1.0, 1.02), 0.0, Verdict.SLOWER),
+        (Interval(0.7, 0.8, 0.9), 0.0, Verdict.SLOWER),
+        (Interval(1.1, 1.3, 1.5), 0.0, Verdict.WITHIN),
+    ],
+)
+def test_the_verdict_by_what_the_clock_says(speedup: Interval | None, drop: float, verdict: Verdict) -> None:
+    world = World({"a": Figures(drop=drop)})
+    found = world.drop(fakes.Score("a", 0.9), "search")
+    assert BAR.verdict(found, speedup, 900, "busy")[0] is verdict
