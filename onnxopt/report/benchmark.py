@@ -103,8 +103,8 @@ def bench_document(found: dict[int, dict[str, Latency]], data: object) -> Docume
     lines = [line for timed in found.values() for line in said_of(timed)]
     warnings = [warning for timed in found.values() if (warning := warning_of(timed)) is not None]
     some = next(iter(next(iter(found.values())).values()))
-    count = "one of them again and again" if some.inputs == 1 else f"{some.inputs} of them by turns"
-    line = f"Measured on {inputs}, {count}, by turns in one process; the others are compared with the first model."
+    count = "one of them again and again" if some.inputs == 1 else f"{some.inputs} of them one after the other"
+    line = f"Measured on {inputs}, {count}; the models take turns in one process, the first is the baseline."
     records = [
         {"model": name, **latency_record(latency).model_dump(mode="json")}
         for timed in found.values()

@@ -146,3 +146,12 @@ def test_ctrl_c_keeps_what_was_found(cli, mlp, tmp_path, monkeypatch):
     assert ended.code == 130
     assert ended.err.startswith("interrupted: ")
     assert json.loads(Path(tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
+
+
+def test_load_by_several_processes_is_measured(cli, mlp):
+    ended = cli("bench", mlp, "--processes", "2", "--seconds", "0.1")
+    assert ended.code == 0
+    assert "Energy per run" in ended.out or "mJ" in ended.out
+    ended = cli("bench", mlp, "--processes", "2", "--memory")
+    assert ended.code == 2
+    assert "ONX109" in ended.err
