@@ -12,6 +12,7 @@ from onnxopt.printable import printable
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from onnxopt.search.prospect import Prospect
     from onnxopt.search.trial import Candidate, Trial
 
 SHOW_AFTER_S = 2.0
@@ -93,6 +94,10 @@ class SearchBar:
     def baseline(self, trial: "Trial", allowed_drop: float) -> None:
         """Say what there is to beat."""
         self.bar.line(f"original: {_figures(trial)}")
+
+    def prospect(self, prospect: "Prospect") -> None:
+        """Say what the samples can prove."""
+        self.bar.line(prospect.sentence())
 
     def planned(self, candidates: "Sequence[Candidate]") -> None:
         """Note how many there are."""

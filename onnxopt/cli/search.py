@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -60,7 +60,11 @@ def optimize(
     goal: Annotated[GoalName | None, typer.Option("--goal", help="What to gain. [default: latency]")] = None,
     confidence: Annotated[
         float | None,
-        typer.Option("--confidence", help="Least probability that the true drop is inside the budget. [default: 0.7]"),
+        typer.Option("--confidence", help="Probability of being inside the budget that is a proof. [default: 0.95]"),
+    ] = None,
+    require: Annotated[
+        Literal["proven", "likely"] | None,
+        typer.Option("--require", help="`proven`: a winner that is only likely does not ship. [default: likely]"),
     ] = None,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for the best model, the record and the report.")
@@ -157,6 +161,7 @@ def optimize(
         "max_drop": max_drop,
         "goal": None if goal is None else goal.value,
         "confidence": confidence,
+        "require": require,
         "target": target,
         "runtime": running.runtime(),
         "batch_size": batch_size,

@@ -3,6 +3,7 @@
 Rows are small, so a whole data set's fit in memory, and paired: the same row index is the same sample for every model.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar
@@ -81,6 +82,14 @@ class Metric(Score):
 def difference(value: float, unit: str) -> str:
     """Return a drop in words: points where the metric is a share, else the number alone."""
     return f"{100 * value:.2f} points" if unit == "share" else f"{value:.4g}"
+
+
+def percent(probability: float) -> str:
+    """Return a probability in percent with one decimal, the only way in which it is written.
+
+    It is rounded down, so that it never seems to reach a limit that it does not reach, and is never certainty.
+    """
+    return f"{min(math.floor(1000 * probability + 1e-9) / 10, 99.9):.1f} %"
 
 
 def mean_of(rows: Array, counts: Array) -> Array:

@@ -43,9 +43,13 @@ def _proved(run: RunRecord, proof: ProofRecord) -> list[tuple[str, str]]:
     gained = "" if speedup is None else f": {units.times(speedup.value or 0)} ({speedup.low:.2f}..{speedup.high:.2f})"
     return [
         (judged, f"{before} before, {after} after, on {proof.score.n} samples"),
-        ("Probability that the drop is inside the budget", units.percent(proof.confidence)),
+        ("Probability that the drop is inside the budget", f"{units.percent(proof.confidence)}{_standing(run)}"),
         ("Latency, median", f"{slow} ms before, {fast} ms after{gained}"),
     ]
+
+
+def _standing(run: RunRecord) -> str:
+    return {"proven": " (proven)", "likely": " (likely, not proven)"}.get(run.standing or "", "")
 
 
 def _score(score: ScoreRecord, unit: str) -> str:

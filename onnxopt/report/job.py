@@ -54,6 +54,7 @@ def prepare(
     max_drop: str | float | None = None,
     goal: str | Goal | None = None,
     confidence: float | None = None,
+    require: str | None = None,
     target: str = "auto",
     runtime: Runtime | None = None,
     batch_size: int = 1,
@@ -91,6 +92,7 @@ def prepare(
     chosen = {
         "goal": None if goal is None else goal_of(goal),
         "confidence": confidence,
+        "require": require,
         "target": target_of(target).name,
         "runtime": runtime,
         "seed": seed,

@@ -3,12 +3,19 @@
 import shlex
 from pathlib import Path
 
+from onnxopt.report import units
 from onnxopt.report.record import RunRecord
 from onnxopt.search.trial import Verdict
 
 
 def next_step(run: RunRecord, folder: Path) -> str:
     """Return what a user does now."""
+    if run.status == "won" and run.standing == "likely":
+        sure = units.percent(run.confidence or 0.0)
+        return (
+            f"more samples, to prove what is now likely ({sure}); or deploy {folder / 'best.onnx'} at that risk. "
+            "--require proven ships nothing that is not proven."
+        )
     if run.status == "won":
         return f"deploy {folder / 'best.onnx'}; the proof is in {folder / 'report.html'}."
     if run.status != "kept-original":

@@ -39,6 +39,7 @@ class SearchOptions(Part):
     max_drop: str | float | None = None
     goal: str | None = None
     confidence: float | None = None
+    require: Literal["proven", "likely"] | None = None
     target: str = "auto"
     provider: str = "cpu"
     threads: int = 1

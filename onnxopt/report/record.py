@@ -161,6 +161,7 @@ class ProofRecord(Part):
     latency: LatencyRecord
     accepted: bool
     hot_speedup: IntervalRecord | None = Field(default=None, description="with one input again and again")
+    standing: Literal["proven", "likely", ""] = Field(default="", description="by its confidence; empty for neither")
 
 
 class TensorRecord(Part):
@@ -205,6 +206,7 @@ class SettingsRecord(Part):
     max_drop: str
     goal: Literal["latency", "size"]
     confidence: float
+    require: Literal["proven", "likely"] | None = None
     target: str
     provider: str
     threads: int
@@ -287,6 +289,10 @@ class RunRecord(Part):
     winner: str | None
     confidence: float | None
     best: tuple[FileRecord, ...] = Field(description="best.onnx, and its external data if there is any")
+    standing: Literal["proven", "likely"] | None = Field(
+        default=None, description="how sure it is that the winner is inside the budget; null for the original"
+    )
+    prospect: str = Field(default="", description="what the hold-out part can prove, said before the search")
     stopped: str = Field(default="", description="why not everything planned was tried; empty when it was")
     aim_reached: bool | None = Field(default=None, description="whether best.onnx reaches the aim; null without one")
     recovered: tuple[RecoveredRecord, ...] = Field(

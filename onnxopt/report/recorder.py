@@ -32,6 +32,7 @@ from onnxopt.search.journal import Journal
 from onnxopt.search.observer import Observer
 from onnxopt.search.optimize import search
 from onnxopt.search.pareto import pareto_front
+from onnxopt.search.prospect import Prospect
 from onnxopt.search.trial import Candidate, SearchResult, Trial, Verdict
 
 _HOW = {"time_limit_s", "trial_timeout_s", "memory_limit_bytes", "cluster"}
@@ -145,6 +146,11 @@ class Recorder:
         )
         self.observer.baseline(trial, allowed_drop)
 
+    def prospect(self, prospect: Prospect) -> None:
+        """Write it down with the first trial."""
+        self._update(prospect=prospect.sentence())
+        self.observer.prospect(prospect)
+
     def planned(self, candidates: Sequence[Candidate]) -> None:
         """Begin the folder: the baseline could be measured."""
         self.folder.begin()
@@ -243,6 +249,7 @@ class Recorder:
             kind=result.kind,
             proofs=tuple(map(proof_record, result.proofs)),
             confidence=None if proof is None or result.winner is None else proof.confidence,
+            standing=None if proof is None or result.winner is None else proof.standing or None,
         )
         self.observer.progress("explaining the result", 0, 1)
         best = None if result.winner is None else result.model

@@ -114,6 +114,7 @@ def proof_record(proof: Proof) -> record.ProofRecord:
         latency=latency_record(proof.latency),
         accepted=proof.accepted,
         hot_speedup=None if proof.hot_speedup is None else interval_record(proof.hot_speedup),
+        standing=proof.standing,
     )
 
 
@@ -156,6 +157,7 @@ def settings_record(settings: Settings) -> record.SettingsRecord:
         max_drop=str(settings.budget),
         goal=settings.goal.value,
         confidence=settings.confidence,
+        require=settings.require,
         target=settings.target,
         provider=settings.runtime.provider,
         threads=settings.runtime.threads,

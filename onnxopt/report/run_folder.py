@@ -67,6 +67,7 @@ def optimize(
     max_drop: str | float | None = None,
     goal: str | Goal | None = None,
     confidence: float | None = None,
+    require: str | None = None,
     target: str = "auto",
     runtime: Runtime | None = None,
     batch_size: int = 1,
@@ -109,7 +110,8 @@ def optimize(
         max_drop: `1pp` (points), `1%` (of the baseline's score), or a number in the metric's unit; None for 1pp, or
             1% where the metric has no points (rmse, mae, one of your own).
         goal: `latency` or `size`; None for latency, or as the strategy says.
-        confidence: least probability that the true drop is inside the budget.
+        confidence: probability that the true drop is inside the budget from which a winner is proven; None for 0.95.
+        require: `proven`: nothing else ships; `likely`, the default: where nothing is proven, a winner of 0.7 or more.
         target: processor to quantize for; `auto` is this one.
         runtime: how models are run.
         batch_size: at which latency is measured.
@@ -156,6 +158,7 @@ def optimize(
         "max_drop": max_drop,
         "goal": goal,
         "confidence": confidence,
+        "require": require,
         "target": target,
         "runtime": runtime,
         "batch_size": batch_size,

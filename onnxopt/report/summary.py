@@ -58,8 +58,14 @@ def headline(run: RunRecord) -> str:
     winner = run.trial(run.winner)
     if run.status == "won" and accepted is not None and winner is not None and accepted.latency.speedup is not None:
         faster = speed(accepted.latency.speedup).partition(" (")[0]
-        return f"{name}: {faster}, {units.smaller(run.model.size_bytes / (winner.size_bytes or 1))}"
+        sure = standing_words(run, accepted)
+        return f"{name}: {faster}, {units.smaller(run.model.size_bytes / (winner.size_bytes or 1))}{sure}"
     return f"{name}: {'the original stays' if run.status == 'kept-original' else 'not finished'}"
+
+
+def standing_words(run: RunRecord, proof: ProofRecord) -> str:
+    """Return what a title says of a winner that is not proven; "" of one that is."""
+    return f" (likely, {units.percent(proof.confidence)}: not proven)" if run.standing == "likely" else ""
 
 
 @dataclass(frozen=True)
@@ -101,7 +107,12 @@ def tiles(run: RunRecord) -> tuple[Tile, ...]:
             f"{low}..{high}, {units.points(_number(run.allowed_drop), run.unit)} allowed",
             good=proof.drop.value is not None and proof.drop.value <= 0,
         ),
-        Tile("sure to be inside", units.percent(proof.confidence), f"{units.percent(proof.asked)} asked for"),
+        Tile(
+            "probability of being within budget",
+            units.percent(proof.confidence),
+            f"{run.standing or 'proven'}; {units.percent(proof.asked)} proves it",
+            good=run.standing == "proven",
+        ),
     )
 
 
@@ -210,7 +221,8 @@ def _proof_row(run: RunRecord, proof: ProofRecord) -> tuple[str, ...]:
     drop = f"{units.points(_number(proof.drop.value), run.unit)}\n{low}..{high}"
     chances = (units.percent(proof.confidence), units.percent(proof.asked))
     reason = "" if trial is None else trial.reason
-    verdict = "winner" if proof.accepted else f"not proven\n{reason}"
+    sure = "likely" if proof.standing == "likely" else "proven"
+    verdict = f"winner\n{sure}" if proof.accepted else f"not proven\n{reason}"
     return (proof.candidate, size, "\nwas ".join(p50s), faster, drop, *chances, verdict)
 
 
@@ -282,7 +294,8 @@ def _outcome(run: RunRecord, winner: TrialRecord | None) -> str:
     speedup = proof.latency.speedup
     assert speedup is not None
     smaller = units.smaller(run.model.size_bytes / (winner.size_bytes or 1))
-    return f"{winner.name} wins: {speed(speedup)}, {smaller}, {_proved(run, proof)}."
+    wins = "is likely inside the budget and ships" if run.standing == "likely" else "wins"
+    return f"{winner.name} {wins}: {speed(speedup)}, {smaller}, {_proved(run, proof)}."
 
 
 def _proved(run: RunRecord, proof: ProofRecord) -> str:
@@ -290,7 +303,7 @@ def _proved(run: RunRecord, proof: ProofRecord) -> str:
     allowed = units.points(_number(run.allowed_drop), run.unit)
     before, after = (units.score(_number(s.value), run.unit) for s in (proof.baseline, proof.score))
     return (
-        f"{run.metric} {before} to {after} on {proof.score.n} hold-out samples: a drop of "
-        f"{units.points(_number(proof.drop.value), run.unit)}{unit}, of {allowed} allowed; that the true drop is "
-        f"inside has a probability of {units.percent(proof.confidence)}"
+        f"{run.metric} {before} to {after} on {proof.score.n} hold-out samples; measured drop "
+        f"{units.points(_number(proof.drop.value), run.unit)}{unit} (budget {allowed}); probability that the true drop "
+        f"is within budget: {units.percent(proof.confidence)}"
     )

@@ -2,7 +2,13 @@
 
 from math import isfinite
 
+from onnxopt.measure.score import percent
 from onnxopt.measure.statistics import Interval
+
+__all__ = [
+    "count", "faster", "many", "ms_interval", "percent", "points", "points_interval", "score", "seconds", "significant",
+    "size", "smaller", "times", "times_interval",
+]  # fmt: skip
 
 
 def size(count: float) -> str:
@@ -87,11 +93,6 @@ def points(value: float, unit: str) -> str:
 def points_interval(interval: Interval, unit: str) -> str:
     """Return the interval of a drop."""
     return f"[{points(interval.low, unit)}, {points(interval.high, unit)}]"
-
-
-def percent(share: float) -> str:
-    """Return a probability; never rounded up to certainty."""
-    return f"{min(100 * share, 99.9):.1f} %"
 
 
 def seconds(value: float) -> str:

@@ -4,10 +4,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from onnxopt.measure.score import difference
+from onnxopt.measure.score import difference, percent
 from onnxopt.measure.statistics import Drop, Interval
 from onnxopt.search.budget import Goal
-from onnxopt.search.trial import Proof, Trial, Verdict
+from onnxopt.search.trial import Proof, Standing, Trial, Verdict
+
+LIKELY = 0.7
+"""Probability of being inside the budget from which a winner may ship though it is not proven."""
+
+RISKS = (0.5, 0.25, 0.25)
+"""Shares of the accepted risk that each attempt on the hold-out part may take: all together never take more than all of
+it (bench/proof.py)."""
 
 LEAST_GAIN = 1.01
 """A file must get this much smaller to be worth shipping, when size is the goal."""
@@ -17,6 +24,9 @@ MOST_PROOFS = 3
 
 UNDECIDED = 1.1
 """A candidate that may be so much faster, and may be slower, is measured again when the host is quieter."""
+
+_MOST_SAMPLES = 1_000_000
+"""More samples than anybody is advised to find."""
 
 SAME = 1.03
 """A ratio below this is noise: calibration methods, for one, lead to the same kernels."""
@@ -29,9 +39,10 @@ class Bar:
     Attributes:
         goal: what the best model is best at.
         allowed_drop: in the metric's unit.
-        confidence: least probability that the true drop is inside, asked for in a proof.
+        confidence: probability that the true drop is inside from which a winner is proven.
         baseline_bytes: size of the original.
         unit: of the metric, for the reasons.
+        require: `proven`, or `likely` for either.
     """
 
     goal: Goal
@@ -39,6 +50,7 @@ class Bar:
     confidence: float
     baseline_bytes: int
     unit: str = ""
+    require: str = "likely"
 
     def verdict(self, drop: Drop, speedup: Interval | None, size_bytes: int, unsure: str = "") -> tuple[Verdict, str]:
         """Return what becomes of a measured candidate, and why.
@@ -81,7 +93,7 @@ class Bar:
 
     def accurate(self, trial: Trial) -> bool:
         """Return whether a trial's drop is inside the budget with the confidence that the proof will ask for."""
-        return trial.drop is not None and trial.drop.probability_within(self.allowed_drop) >= self.confidence
+        return trial.drop is not None and trial.drop.probability_within(self.allowed_drop) >= self.asked(0)
 
     def finalists(self, trials: Sequence[Trial]) -> list[Trial]:
         """Return the trials inside the budget, the best first; among those equally good at the goal, by drop."""
@@ -96,16 +108,31 @@ class Bar:
         return sorted(within, key=order)
 
     def asked(self, attempt: int) -> float:
-        """Return the confidence that attempt 0, 1, ... on the same hold-out part has to reach.
+        """Return the confidence with which attempt 0, 1, ... on the same hold-out part is a proof.
 
-        The accepted risk is halved each time, so that all attempts together risk less than twice the first.
+        All attempts together take no more than the accepted risk, see `RISKS`.
         """
-        return float(1 - (1 - self.confidence) * 0.5**attempt)
+        return float(1 - (1 - self.confidence) * RISKS[attempt])
 
-    def holds(self, proof_drop: Drop, speedup: Interval | None, size_bytes: int, attempt: int) -> bool:
-        """Return whether a finalist, measured again on the hold-out part, is inside every limit."""
-        inside = self.verdict(proof_drop, speedup, size_bytes)[0] is Verdict.WITHIN
-        return inside and proof_drop.probability_within(self.allowed_drop) >= self.asked(attempt)
+    def attempts(self, finalists: Sequence[Trial]) -> list[Trial]:
+        """Return the finalists to try on the hold-out part, in this order.
+
+        The last try is kept for the finalist with the smallest drop: the fastest are the boldest, and would use up all.
+        """
+        if len(finalists) <= MOST_PROOFS:
+            return list(finalists)
+        first, rest = list(finalists[: MOST_PROOFS - 1]), finalists[MOST_PROOFS - 1 :]
+        return [*first, min(rest, key=lambda t: float("inf") if t.drop is None else t.drop.value)]
+
+    def standing(self, confidence: float, attempt: int) -> Standing:
+        """Return how sure it is that a finalist of attempt 0, 1, ... is inside the budget; empty for not enough."""
+        if confidence >= self.asked(attempt):
+            return "proven"
+        return "likely" if confidence >= LIKELY and self.require != "proven" else ""
+
+    def inside(self, proof_drop: Drop, speedup: Interval | None, size_bytes: int) -> bool:
+        """Return whether a finalist, measured again on the hold-out part, is inside every limit as measured."""
+        return self.verdict(proof_drop, speedup, size_bytes)[0] is Verdict.WITHIN
 
     def why_unproven(self, proof: Proof) -> str:
         """Return in words what a finalist failed on."""
@@ -119,10 +146,11 @@ class Bar:
             return "on the hold-out part it gives NaN or infinite outputs where the original does not"
         found = (
             f"on {proof.drop.n} hold-out samples it {self.changed(proof.drop)}; inside "
-            f"{self.said(self.allowed_drop)} with probability {proof.confidence:.2f}, {proof.asked:.3g} is asked for"
+            f"{self.said(self.allowed_drop)} with a probability of {percent(proof.confidence)}, "
+            f"{percent(proof.asked)} is asked for"
         )
         needed = proof.drop.samples_needed(self.allowed_drop, proof.asked)
-        if needed is None or needed <= proof.drop.n:
+        if needed is None or not proof.drop.n < needed <= _MOST_SAMPLES:
             return found
         return f"{found}; about {needed} such samples would show it, were the drop the same on them"
 

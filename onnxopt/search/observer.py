@@ -5,6 +5,7 @@ from typing import Protocol
 
 import onnx_ir as ir
 
+from onnxopt.search.prospect import Prospect
 from onnxopt.search.trial import Candidate, Trial
 
 
@@ -13,6 +14,9 @@ class Observer(Protocol):
 
     def baseline(self, trial: Trial, allowed_drop: float) -> None:
         """The original was measured; candidates may drop `allowed_drop` in the metric's unit."""
+
+    def prospect(self, prospect: Prospect) -> None:
+        """So much can be proved with the samples there are."""
 
     def planned(self, candidates: Sequence[Candidate]) -> None:
         """These will be tried."""
@@ -40,6 +44,9 @@ class Silent:
     """An observer that does nothing; a base for those who want to hear of some events only."""
 
     def baseline(self, trial: Trial, allowed_drop: float) -> None:
+        """Nothing."""
+
+    def prospect(self, prospect: Prospect) -> None:
         """Nothing."""
 
     def planned(self, candidates: Sequence[Candidate]) -> None:

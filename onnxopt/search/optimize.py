@@ -6,13 +6,14 @@ from dataclasses import replace
 import onnx_ir as ir
 
 from onnxopt import model_file
-from onnxopt.measure.score import Metric
+from onnxopt.measure.score import Metric, percent
 from onnxopt.search import stages
+from onnxopt.search.bar import MOST_PROOFS
 from onnxopt.search.budget import Goal
 from onnxopt.search.journal import Journal
 from onnxopt.search.observer import Observer, Silent
 from onnxopt.search.parts import Parts
-from onnxopt.search.proving import decided, prove
+from onnxopt.search.proving import decided, prove, untried
 from onnxopt.search.recovery import given_back
 from onnxopt.search.remeasure import time_unsure_again
 from onnxopt.search.settings import Settings
@@ -60,8 +61,10 @@ def search(
 def _searched(trials: Trials, size_bytes: int) -> SearchResult:
     trials.begin(size_bytes)
     trials.observer.baseline(trials.baseline, trials.bar.allowed_drop)
+    trials.observer.prospect(trials.prospect())
     _try_all(trials)
     model, proofs = prove(trials)
+    left = untried(trials)
     made = tuple(decided(trials, trial, proofs) for trial in trials.made)
     winner = next((t for t in made if t.verdict is Verdict.WINNER), None)
     if winner is not None:
@@ -76,6 +79,7 @@ def _searched(trials: Trials, size_bytes: int) -> SearchResult:
         winner=winner,
         model=model,
         reason=_reason(trials, proofs),
+        unproved=left,
         recovered=() if winner is None else given_back(trials, winner),
         stopped=trials.stopped,
         aim_reached=_aim_reached(trials, winner, proofs),
@@ -106,21 +110,25 @@ def _aim_reached(trials: Trials, winner: Trial | None, proofs: Sequence[Proof]) 
         return None
     if winner is None or not proofs:
         return False
-    timed = replace(winner, latency=proofs[-1].latency, baseline_latency=proofs[-1].baseline_latency)
+    proof = next(p for p in proofs if p.accepted)
+    timed = replace(winner, latency=proof.latency, baseline_latency=proof.baseline_latency)
     return trials.reaches(timed, aim)
 
 
 def _reason(trials: Trials, proofs: Sequence[Proof]) -> str:
-    if proofs and proofs[-1].accepted:
-        proof = proofs[-1]
+    won = next((proof for proof in proofs if proof.accepted), None)
+    if won is not None:
+        sure = "" if won.standing == "proven" else ", likely but not proven"
         return (
-            f"{proof.candidate} is the best of {len(trials.made)} candidates: it "
-            f"{trials.bar.changed(proof.drop)} on {proof.drop.n} hold-out samples, inside "
-            f"{trials.bar.said(trials.bar.allowed_drop)} with probability {proof.confidence:.2f}"
+            f"{won.candidate} is the best of {len(trials.made)} candidates: it "
+            f"{trials.bar.changed(won.drop)} on {won.drop.n} hold-out samples, inside "
+            f"{trials.bar.said(trials.bar.allowed_drop)} with a probability of {percent(won.confidence)}{sure}"
         )
     if proofs:
         best = proofs[0]
-        return f"no candidate held on the hold-out part; {best.candidate}: {trials.bar.why_unproven(best)}"
+        spare = untried(trials)
+        others = f"; not tried there, for at most {MOST_PROOFS} are: {', '.join(spare)}" if spare else ""
+        return f"no candidate held on the hold-out part; {best.candidate}: {trials.bar.why_unproven(best)}{others}"
     verdicts = {t.verdict for t in trials.made}
     if not verdicts:
         return f"nothing was tried: {trials.stopped}"

@@ -8,19 +8,22 @@ import onnx_ir as ir
 from onnxopt.errors import ModelError, NativeError
 from onnxopt.measure.latency import Latency
 from onnxopt.measure.statistics import Interval
-from onnxopt.search.bar import MOST_PROOFS
 from onnxopt.search.runner import LOST
-from onnxopt.search.trial import Proof, Trial, Verdict
+from onnxopt.search.trial import Proof, Standing, Trial, Verdict
 from onnxopt.search.trials import Trials
 
 _LATENCY_FACTOR = 3
 
 
 def prove(trials: Trials) -> tuple[ir.Model, tuple[Proof, ...]]:
-    """Measure finalists on the hold-out part, the best first, until one holds; else return the original."""
+    """Measure finalists on the hold-out part until one is proven.
+
+    Where none is, the first that is likely enough ships, unless a proof is required; else the original does.
+    """
     judge = trials.judge_on(trials.parts.holdout)
     proofs: list[Proof] = []
-    finalists = trials.bar.finalists(trials.made)[:MOST_PROOFS]
+    finalists = trials.bar.attempts(trials.bar.finalists(trials.made))
+    likely: tuple[int, ir.Model] | None = None
     for number, trial in enumerate(finalists):
         trials.observer.progress("proof on the hold-out part", number, len(finalists))
         name = trial.candidate.name
@@ -36,16 +39,32 @@ def prove(trials: Trials) -> tuple[ir.Model, tuple[Proof, ...]]:
             trials.fail(trial, error)
             continue
         assert trial.size_bytes is not None
-        held = trials.bar.holds(drop, timed[name].speedup, trial.size_bytes, len(proofs))
         confidence = drop.probability_within(trials.bar.allowed_drop)
+        inside = trials.bar.inside(drop, timed[name].speedup, trial.size_bytes)
+        standing: Standing = trials.bar.standing(confidence, len(proofs)) if inside else ""
         asked = trials.bar.asked(len(proofs))
         both = (timed["baseline"], timed[name])
-        hot = _hot(trials, name, model) if held else None
-        proofs.append(Proof(name, judge.baseline(), score, drop, confidence, asked, *both, held, hot))
-        if held:
+        proven = standing == "proven"
+        hot = _hot(trials, name, model) if proven else None
+        proofs.append(Proof(name, judge.baseline(), score, drop, confidence, asked, *both, proven, hot, standing))
+        if standing == "likely" and likely is None:
+            likely = len(proofs) - 1, model
+        if proven:
             trials.observer.progress("proof on the hold-out part", len(finalists), len(finalists))
             return model, tuple(proofs)
-    return trials.model, tuple(proofs)
+    if likely is None:
+        return trials.model, tuple(proofs)
+    place, model = likely
+    hot = _hot(trials, proofs[place].candidate, model)
+    proofs[place] = replace(proofs[place], accepted=True, hot_speedup=hot)
+    return model, tuple(proofs)
+
+
+def untried(trials: Trials) -> tuple[str, ...]:
+    """Return the finalists inside the budget that are not tried on the hold-out part."""
+    finalists = trials.bar.finalists(trials.made)
+    tried = {trial.candidate.name for trial in trials.bar.attempts(finalists)}
+    return tuple(t.candidate.name for t in finalists if t.candidate.name not in tried)
 
 
 def _timed(trials: Trials, name: str, model: ir.Model, seconds: float) -> dict[str, Latency]:
@@ -69,7 +88,8 @@ def decided(trials: Trials, trial: Trial, proofs: Sequence[Proof]) -> Trial:
     if proof is None:
         return trial
     if proof.accepted:
-        return replace(trial, verdict=Verdict.WINNER, reason="the best that was proved on the hold-out part")
+        sure = "proved" if proof.standing == "proven" else "found likely"
+        return replace(trial, verdict=Verdict.WINNER, reason=f"the best that was {sure} on the hold-out part")
     size, speedup = trial.size_bytes or 0, proof.latency.speedup
     if trials.bar.verdict(proof.drop, speedup, size, proof.latency.unsure)[0] is Verdict.UNSURE:
         return replace(trial, verdict=Verdict.UNSURE, reason=trials.bar.why_unproven(proof))

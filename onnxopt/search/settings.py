@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import get_args
+from typing import Literal, get_args
 
 from onnxopt.errors import UsageError, nearest
 from onnxopt.measure.session import Runtime
@@ -10,6 +10,8 @@ from onnxopt.measure.tasks.task import TaskOptions
 from onnxopt.pruning.protect import Protect
 from onnxopt.search.aim import Aim
 from onnxopt.search.budget import Budget, Goal
+
+Require = Literal["proven", "likely"]
 
 _LEAST_MEMORY = 1 << 28
 
@@ -21,7 +23,8 @@ class Settings:
     Attributes:
         budget: largest accepted drop.
         goal: what the best model is best at.
-        confidence: least probability, on the hold-out part, that the true drop is inside the budget.
+        confidence: probability, on the hold-out part, that the true drop is inside the budget, from which it is proven.
+        require: what may ship: `proven`, or also `likely` where nothing is proven, see `onnxopt.search.bar.LIKELY`.
         target: processor to quantize for, see `onnxopt.quantization.isa`.
         runtime: how models are run.
         seed: of everything random.
@@ -46,7 +49,8 @@ class Settings:
 
     budget: Budget = field(default_factory=lambda: Budget(0.01))
     goal: Goal = Goal.LATENCY
-    confidence: float = 0.7
+    confidence: float = 0.95
+    require: Require = "likely"
     target: str = "auto"
     runtime: Runtime = field(default_factory=Runtime)
     seed: int = 0
@@ -68,6 +72,9 @@ class Settings:
     def __post_init__(self) -> None:
         if not 0 < self.confidence < 1:
             raise UsageError("ONX101", "the confidence must lie between 0 and 1", where=str(self.confidence))
+        if self.require not in get_args(Require):
+            hint = nearest(self.require, get_args(Require))
+            raise UsageError("ONX101", "no such requirement", where=self.require, hint=hint)
         if self.batch_size < 1:
             raise UsageError("ONX101", "the batch size must be 1 or more", where=str(self.batch_size))
         if self.time_limit_s is not None and not self.time_limit_s > 0:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Literal
 
 import onnx_ir as ir
 
@@ -65,13 +66,18 @@ class Trial:
     baseline_latency: Latency | None = None
 
 
+Standing = Literal["proven", "likely", ""]
+"""How sure it is that a finalist is inside the budget: proven, only likely, or not enough."""
+
+
 @dataclass(frozen=True)
 class Proof:
     """How a finalist did on samples that took no part in choosing it.
 
     Attributes:
         confidence: probability that the true drop is inside the budget, given the hold-out part.
-        asked: the confidence it had to reach; later attempts on the same part have to reach more.
+        asked: the confidence it had to reach to be proven; later attempts on the same part have to reach more.
+        standing: what the confidence is enough for.
         hot_speedup: with one input again and again, of what was accepted; None where it was not measured.
     """
 
@@ -85,6 +91,7 @@ class Proof:
     latency: Latency
     accepted: bool
     hot_speedup: Interval | None = None
+    standing: Standing = ""
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,7 @@ class SearchResult:
         recovered: drop of the winner on the search part by what made up for its losses until then, see
             `onnxopt.search.recovery`; the last is the winner's own; () where it recovers nothing.
         stopped: why not everything that was planned was tried; empty when it was.
+        unproved: finalists that were not tried on the hold-out part.
         aim_reached: whether `model` reaches the aim, as measured for the proof; None without one.
     """
 
@@ -110,6 +118,7 @@ class SearchResult:
     recovered: tuple[tuple[str, float], ...] = ()
     stopped: str = ""
     aim_reached: bool | None = None
+    unproved: tuple[str, ...] = ()
 
 
 def why_unchanged(steps: Sequence[Step]) -> str | None:

@@ -26,6 +26,7 @@ from onnxopt.search.journal import Journal
 from onnxopt.search.losses import Known, Losses
 from onnxopt.search.observer import Observer
 from onnxopt.search.parts import Parts, typical_feeds
+from onnxopt.search.prospect import Prospect, prospect_of
 from onnxopt.search.runner import LOST, Apart, Here, Runner, Work, judge_of
 from onnxopt.search.settings import Settings
 from onnxopt.search.trial import Candidate, Trial, Verdict, why_unchanged
@@ -121,7 +122,14 @@ class Trials:
             latency=self.latency({"baseline": self.model}, self.settings.latency_s)["baseline"],
         )
         allowed = self.settings.budget.allowed(score.value)
-        self.bar = Bar(self.settings.goal, allowed, self.settings.confidence, size_bytes, self.judge.unit)
+        self.bar = Bar(
+            self.settings.goal, allowed, self.settings.confidence, size_bytes, self.judge.unit, self.settings.require
+        )
+
+    def prospect(self) -> Prospect:
+        """Return what the hold-out part can prove."""
+        metric = self.judge.baseline().metric
+        return prospect_of(metric, len(self.parts.holdout), self.bar.allowed_drop, self.bar.asked(0))
 
     def enough(self) -> bool:
         """Return whether to start no further candidate: the aim is reached, or the time is over."""

@@ -12,10 +12,11 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 import onnxopt
+from onnxopt.report.card import to_card
 from onnxopt.report.markdown import to_markdown
 from onnxopt.report.page import to_page
 from onnxopt.report.record import RunRecord
-from onnxopt.report.summary import summary
+from onnxopt.report.summary import headline, summary
 from onnxopt.report.terminal import to_text
 from tests.report import fakes
 
@@ -41,8 +42,8 @@ def test_the_table_and_the_sentences(record):
     assert table[-1].split() == ["3.60x", "was", "1.25", "2.48..2.53", "-0.50..1.50"]
     words = " ".join(text.split())
     assert "dynamic wins: 2.50x faster (2.48..2.53)" in words
-    assert "top1 98.50 % to 98.20 % on 200 hold-out samples: a drop of 0.30 points, of 1.00 allowed" in words
-    assert "probability of 97.0 %" in words
+    assert "top1 98.50 % to 98.20 % on 200 hold-out samples; measured drop 0.30 points (budget 1.00)" in words
+    assert "probability that the true drop is within budget: 97.0 %" in words
     assert "onnxopt run" in words
     assert "Next: deploy run/best.onnx" in words
 
@@ -58,7 +59,8 @@ def test_no_gain_is_called_no_gain(record):
 
 def _unproven(record, **changes):
     trial, proof = record.trials[1], record.proofs[0]
-    reason = "on 200 hold-out samples it drops 0.30 points; inside 0.00 points with probability 0.45, 0.7 is asked for"
+    sure = "inside 0.00 points with a probability of 45.0 %, 97.5 % is asked for"
+    reason = f"on 200 hold-out samples it drops 0.30 points; {sure}"
     lost = trial.model_copy(update={"verdict": "not proven on the hold-out part", "reason": reason})
     update = {
         "status": "kept-original",
@@ -171,3 +173,17 @@ def test_other_endings_are_shown_too(tmp_path, monkeypatch, search):
     assert ("Not finished" in text) == (found.status == "interrupted")
     assert "Next: " in text
     assert (tmp_path / "run" / "report.html").read_text() == to_page(found)
+
+
+def test_a_winner_that_is_only_likely_is_called_so_wherever_it_is_named(record):
+    proof = record.proofs[0].model_copy(update={"confidence": 0.9, "standing": "likely"})
+    likely = record.model_copy(update={"standing": "likely", "confidence": 0.9, "proofs": (proof,)})
+    assert "(likely, 90.0 %: not proven)" in headline(likely)
+    words = " ".join(to_text(summary(likely, Path("run"))).split())
+    assert "dynamic is likely inside the budget and ships: 2.50x faster" in words
+    assert "Next: more samples, to prove what is now likely (90.0 %)" in words
+    assert "90.0 % (likely, not proven)" in to_card(likely)
+    assert "likely, 90.0 %: not proven" in to_page(likely)
+    proven = record.model_copy(update={"standing": "proven"})
+    assert "likely" not in headline(proven)
+    assert "(proven)" in to_card(proven)

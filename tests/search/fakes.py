@@ -10,7 +10,9 @@ import pytest
 
 from onnxopt.catalog import parse
 from onnxopt.errors import ModelError
+from onnxopt.measure.classification import TopK
 from onnxopt.measure.latency import Latency
+from onnxopt.measure.score import Metric
 from onnxopt.measure.statistics import Drop, Interval
 from onnxopt.model_file import to_bytes
 from onnxopt.passes.distill import Distill
@@ -60,7 +62,7 @@ class Score:
     value: float
     non_finite: int = 0
     n: int = 100
-    metric: None = None
+    metric: Metric = field(default_factory=lambda: TopK(1))
     choice: str = "made up"
     left_out: tuple[int, ...] = ()
 

@@ -136,8 +136,8 @@ def test_when_none_holds_the_original_is_returned_with_the_reason() -> None:
     assert to_bytes(result.model) == ORIGINAL
     assert result.reason.startswith("no candidate held on the hold-out part; a: ")
     reason = {t.candidate.name: t.reason for t in result.trials}["b"]
-    assert "probability 0.50, 0.85 is asked for" in reason
-    assert "such samples would show it" in reason
+    assert "with a probability of 50.0 %, 92.5 % is asked for" in reason
+    assert "such samples would show it" not in reason, "a number that nobody can find is no advice"
 
 
 @pytest.mark.parametrize(
@@ -312,3 +312,39 @@ def test_a_placed_candidate_differs_in_nothing_else() -> None:
     made = placed(static)
     assert static_pass(made) == QuantizeStatic(placement="measured")
     assert made.passes[:-1] == static.passes[:-1]
+
+
+def standing_of(figures: Mapping[str, Figures], monkeypatch: pytest.MonkeyPatch, **asked: object) -> SearchResult:
+    fakes.install(monkeypatch, World(figures))
+    return search(fakes.model(), fakes.parts(), None, Settings(Budget(0.01), target="x86-vnni", **asked))
+
+
+def test_where_nothing_is_proven_a_likely_winner_ships_and_is_called_so(monkeypatch) -> None:
+    result = standing_of({"a": Figures(confidence=0.9), "b": Figures(speedup=1.5, confidence=0.95)}, monkeypatch)
+    assert result.winner is not None
+    assert result.winner.candidate.name == "a"
+    assert [(p.candidate, p.standing, p.accepted) for p in result.proofs] == [
+        ("a", "likely", True),
+        ("b", "likely", False),
+    ]
+    assert "90.0 %, likely but not proven" in result.reason
+
+
+def test_a_proven_candidate_goes_before_a_faster_one_that_is_only_likely(monkeypatch) -> None:
+    result = standing_of({"a": Figures(confidence=0.9), "b": Figures(speedup=1.5, confidence=0.995)}, monkeypatch)
+    assert result.winner is not None
+    assert result.winner.candidate.name == "b"
+
+
+def test_where_a_proof_is_required_a_likely_candidate_does_not_ship(monkeypatch) -> None:
+    result = standing_of({"a": Figures(confidence=0.97)}, monkeypatch, require="proven")
+    assert result.winner is None
+    assert "97.0 %, 97.5 % is asked for" in result.reason
+
+
+def test_finalists_that_were_not_tried_are_named(monkeypatch) -> None:
+    figures = {name: Figures(speedup=4 - 0.5 * i, confidence=0.1, drop=0.005) for i, name in enumerate("abcd")}
+    result = standing_of(figures, monkeypatch)
+    assert len(result.proofs) == 3
+    assert result.unproved == ("d",)
+    assert "not tried there, for at most 3 are: d" in result.reason

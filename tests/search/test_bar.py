@@ -1,0 +1,92 @@
+"""What a finalist must reach, how sure that is, and who is tried on the hold-out part."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from onnxopt.measure.accuracy import Evaluation
+from onnxopt.measure.classification import TopK
+from onnxopt.measure.latency import Latency
+from onnxopt.measure.statistics import Drop, Interval
+from onnxopt.search.bar import LIKELY, MOST_PROOFS, RISKS, Bar
+from onnxopt.search.budget import Goal
+from onnxopt.search.trial import Candidate, Proof, Trial, Verdict
+
+BAR = Bar(Goal.LATENCY, 0.01, 0.95, 100, "share")
+
+
+def drop(value: float) -> Drop:
+    return Drop(value, Interval(value, value, value), 100, None, None, None, False, np.full(9, value))
+
+
+def speed(low: float, value: float, high: float) -> Interval:
+    return Interval(low, value, high)
+
+
+def trial(name: str, value: float, speedup: float) -> Trial:
+    fast = Interval(speedup, speedup, speedup)
+    latency = Latency(1, 1, 1, 1, 1, 1, fast, None, 1, Interval(1, 1, 1))
+    return Trial(Candidate(name, ()), Verdict.WITHIN, "", size_bytes=50, drop=drop(value), latency=latency)
+
+
+def names(trials: list[Trial]) -> list[str]:
+    return [t.candidate.name for t in trials]
+
+
+def test_faster_means_that_the_whole_interval_is_faster() -> None:
+    """A candidate of 1.2x +- 0.3 is not faster beyond doubt."""
+    assert BAR.verdict(drop(0), speed(0.95, 1.02, 1.08), 50)[0] is Verdict.SLOWER
+    assert BAR.verdict(drop(0), speed(1.0, 1.2, 1.4), 50)[0] is not Verdict.WITHIN
+    assert BAR.verdict(drop(0), speed(1.01, 1.2, 1.4), 50)[0] is Verdict.WITHIN
+
+
+def test_for_size_slower_means_that_the_whole_interval_is_slower() -> None:
+    size = replace(BAR, goal=Goal.SIZE)
+    assert size.verdict(drop(0), speed(0.9, 0.95, 1.0), 50)[0] is Verdict.WITHIN
+    assert size.verdict(drop(0), speed(0.9, 0.95, 0.99), 50)[0] is Verdict.SLOWER
+
+
+@given(st.floats(0.5, 0.999))
+def test_all_attempts_together_take_no_more_than_the_accepted_risk(confidence: float) -> None:
+    bar = replace(BAR, confidence=confidence)
+    assert len(RISKS) == MOST_PROOFS
+    assert sum(1 - bar.asked(attempt) for attempt in range(MOST_PROOFS)) <= 1 - confidence + 1e-12
+    assert all(bar.asked(attempt) > confidence for attempt in range(MOST_PROOFS))
+
+
+@pytest.mark.parametrize(
+    ("confidence", "require", "standing"),
+    [(0.976, "likely", "proven"), (0.974, "likely", "likely"), (LIKELY, "likely", "likely"), (0.69, "likely", ""),
+     (0.976, "proven", "proven"), (0.974, "proven", "")],
+)  # fmt: skip
+def test_a_finalist_is_proven_likely_or_neither(confidence: float, require: str, standing: str) -> None:
+    assert replace(BAR, require=require).standing(confidence, 0) == standing
+
+
+def test_a_later_attempt_needs_more_to_be_proven() -> None:
+    assert BAR.standing(0.98, 0) == "proven"
+    assert BAR.standing(0.98, 1) == "likely"
+
+
+def test_the_last_try_is_kept_for_the_finalist_that_loses_least() -> None:
+    bold = [trial(str(i), 0.009, 4 - 0.5 * i) for i in range(3)]
+    careful = trial("careful", 0.0, 1.2)
+    finalists = BAR.finalists([*bold, trial("slow", 0.005, 1.1), careful])
+    assert names(BAR.attempts(finalists)) == ["0", "1", "careful"]
+    assert names(BAR.attempts(finalists[:MOST_PROOFS])) == ["0", "1", "2"]
+
+
+def test_how_many_samples_would_be_a_proof_is_said() -> None:
+    wide = replace(drop(0.005), draws=np.random.default_rng(0).normal(0.005, 0.004, 10_000))
+    latency = trial("a", 0.005, 2.0).latency
+    assert latency is not None
+    score = Evaluation(TopK(1), np.zeros((100, 1)), 0.9, speed(0.8, 0.9, 0.95), 100, 0)
+    proof = Proof("a", score, score, wide, 0.89, 0.98, latency, latency, False)
+    needed = wide.samples_needed(0.01, 0.98)
+    assert needed is not None
+    assert 100 < needed < 1000
+    assert f"about {needed} such samples would show it" in BAR.why_unproven(proof)
+    assert "a probability of 89.0 %, 98.0 % is asked for" in BAR.why_unproven(proof)
