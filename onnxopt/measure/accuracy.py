@@ -45,6 +45,11 @@ class Evaluation:
     left_out: tuple[int, ...] = ()
     choice: str = ""
 
+    @property
+    def details(self) -> dict[str, float]:
+        """Further figures of the same samples by name and unit, such as the character error rate."""
+        return self.metric.details(self.rows)
+
 
 def run_batches(session: Session, samples: Samples) -> Iterator[tuple[Batch, Outputs]]:
     """Run `samples` batch by batch.

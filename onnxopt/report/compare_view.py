@@ -2,6 +2,7 @@
 
 from onnxopt.report import units
 from onnxopt.report.comparison import Compared, Judged
+from onnxopt.report.details import details_rows
 from onnxopt.report.document import Column, Document, Table, Text
 from onnxopt.report.recording import drop_record, latency_record, left_out_sentence, score_record
 
@@ -13,6 +14,8 @@ def compare_document(result: Compared) -> Document:
     if result.accuracy is not None:
         rows.append(_judged(result.accuracy, result.accuracy.metric))
     rows.append(_judged(result.fidelity, f"fidelity:\n{result.fidelity.metric}"))
+    for judged in filter(None, (result.accuracy, result.fidelity)):
+        rows += details_rows(judged.before, judged.after)
     before, after = result.latency
     speedup = after.speedup
     words = "-" if speedup is None else units.faster(speedup.low, speedup.value, speedup.high)

@@ -51,12 +51,13 @@ class StepRecord(Part):
 
 
 class ScoreRecord(Part):
-    """A metric on `n` samples."""
+    """A metric on `n` samples; `details` are further figures of the same samples, by name and unit."""
 
     value: Number
     interval: IntervalRecord
     n: int
     non_finite: int
+    details: dict[str, Number] = Field(default_factory=dict)
 
 
 class DropRecord(Part):

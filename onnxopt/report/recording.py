@@ -30,7 +30,11 @@ def interval_record(interval: Interval) -> record.IntervalRecord:
 def score_record(score: Evaluation) -> record.ScoreRecord:
     """Record a metric; its rows are left out."""
     return record.ScoreRecord(
-        value=score.value, interval=interval_record(score.interval), n=score.n, non_finite=score.non_finite
+        value=score.value,
+        interval=interval_record(score.interval),
+        n=score.n,
+        non_finite=score.non_finite,
+        details=score.details,
     )
 
 

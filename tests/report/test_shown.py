@@ -187,3 +187,12 @@ def test_a_winner_that_is_only_likely_is_called_so_wherever_it_is_named(record):
     proven = record.model_copy(update={"standing": "proven"})
     assert "likely" not in headline(proven)
     assert "(proven)" in to_card(proven)
+
+
+def test_figures_beside_the_one_that_decides_are_said_of_the_winner(record):
+    proof = record.proofs[0]
+    score = proof.score.model_copy(update={"details": {"character error rate": 0.0123, "SI-SDR, dB": None}})
+    told = record.model_copy(update={"proofs": (proof.model_copy(update={"score": score}),)})
+    words = " ".join(to_text(summary(told, Path("run"))).split())
+    assert "Beside it, on the hold-out samples: character error rate: 0.0123; SI-SDR, dB: -." in words
+    assert "Beside it" not in to_text(summary(record, Path("run")))

@@ -8,9 +8,9 @@ from typing import Any, get_args
 
 import numpy as np
 
-from onnxopt.errors import UsageError, nearest
+from onnxopt.errors import DataError, UsageError, nearest
 from onnxopt.measure.comparison import Comparison
-from onnxopt.measure.outputs import Outputs, is_float, misfit
+from onnxopt.measure.outputs import Outputs, is_float, is_map, misfit
 from onnxopt.measure.tasks.table.evidence import labels_fit, size_of
 from onnxopt.measure.tasks.task import ModelFacts, Recognized, TaskName, TaskOptions
 from onnxopt.measure.tasks.worst import Worst
@@ -34,6 +34,8 @@ MODULES: Mapping[str, str] = MappingProxyType(
 USER = "--task says so"
 TABLES = ("classification", "multilabel", "regression")
 """Tasks that every sample holds something for."""
+TOGETHER = ("detection", "regression")
+"""Tasks that read several outputs as one."""
 
 
 def recognize(
@@ -61,9 +63,10 @@ def recognize(
     if options.output is not None:
         left = {options.output: _output(outputs, options.output)}
     found = list[Recognized]()
-    for task, names in _named(left, options):
-        comparison = _module(task).comparison(left, names, facts, options)
-        found.append(Recognized(task, names, comparison, USER))
+    for task, names, everything in _named(left, options):
+        for some in _apart(task, names, everything, left, facts, options, feeds):
+            comparison = _module(task).comparison(left, some, facts, options, feeds)
+            found.append(Recognized(task, some, comparison, USER))
     for one in found:
         left = {name: value for name, value in left.items() if name not in one.outputs}
     if found and any(name == "" for name, _ in options.tasks):
@@ -127,8 +130,8 @@ def _task(name: str) -> Any:
     return name
 
 
-def _named(outputs: Outputs, options: TaskOptions) -> Iterator[tuple[TaskName, tuple[str, ...]]]:
-    """Yield the tasks that the user names, each with its outputs."""
+def _named(outputs: Outputs, options: TaskOptions) -> Iterator[tuple[TaskName, tuple[str, ...], bool]]:
+    """Yield the tasks that the user names, each with its outputs, and whether these are all that have no own task."""
     named: dict[TaskName, list[str]] = {}
     everything: TaskName | None = None
     for name, task in options.tasks:
@@ -138,10 +141,44 @@ def _named(outputs: Outputs, options: TaskOptions) -> Iterator[tuple[TaskName, t
             named.setdefault(task, []).append(name)
         else:
             everything = task
-    if everything is not None:
-        taken = {name for names in named.values() for name in names}
-        named.setdefault(everything, []).extend(name for name in outputs if name not in taken)
-    yield from ((task, tuple(names)) for task, names in named.items() if names)
+    taken = {name for names in named.values() for name in names}
+    yield from ((task, tuple(names), False) for task, names in named.items())
+    if everything is not None and (left := tuple(name for name in outputs if name not in taken)):
+        yield everything, left, True
+
+
+def _apart(
+    task: TaskName,
+    names: tuple[str, ...],
+    everything: bool,
+    outputs: Outputs,
+    facts: ModelFacts,
+    options: TaskOptions,
+    feeds: Feeds,
+) -> tuple[tuple[str, ...], ...]:
+    """Return the outputs of a task as they are compared: together, or each by itself.
+
+    Of all outputs, those that do not fit the task are left out where another fits, such as a classifier's features.
+    """
+    if task in TOGETHER:
+        return (names,)
+    if not everything:
+        return tuple((name,) for name in names)
+    fitting = tuple(name for name in names if _fits(task, name, outputs, facts, options, feeds))
+    if task in TABLES:
+        flat = [n for n in fitting if is_map(outputs[n]) or (is_float(outputs[n]) and np.ndim(outputs[n]) == 2)]
+        fitting = tuple(flat) or fitting[:1]
+    elif task == "sequence":
+        fitting = tuple(n for n in fitting if is_float(outputs[n]) and np.ndim(outputs[n]) == 3) or fitting[:1]
+    return tuple((name,) for name in fitting) or (names,)
+
+
+def _fits(task: TaskName, name: str, outputs: Outputs, facts: ModelFacts, options: TaskOptions, feeds: Feeds) -> bool:
+    try:
+        _module(task).comparison(outputs, (name,), facts, options, feeds)
+    except DataError:
+        return False
+    return True
 
 
 def _by_labels(

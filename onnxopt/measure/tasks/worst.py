@@ -57,3 +57,11 @@ class Worst(Comparison):
     def least_drop(self, rows: Array) -> float:
         """Return the largest of the parts."""
         return max(part.least_drop(self.part_rows(rows, i)) for i, part in enumerate(self.parts))
+
+    def details(self, rows: Array) -> dict[str, float]:
+        """Return the further figures of all parts, each with the outputs it is of."""
+        found = {}
+        for index, (part, title) in enumerate(zip(self.parts, self.titles, strict=True)):
+            for name, value in part.details(self.part_rows(rows, index)).items():
+                found[f"{title}: {name}"] = value
+        return found

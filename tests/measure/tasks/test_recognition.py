@@ -122,3 +122,35 @@ def test_the_ends_of_an_output_are_found_behind_what_moves_numbers():
     assert facts.outputs["y"].ends == ("Transpose", "Concat", "Softmax", "Sigmoid")
     assert facts.outputs["y"].shape == (6, "n")
     assert facts.operators == {"Softmax", "Sigmoid", "Concat", "Transpose"}
+
+
+def test_the_users_word_reads_the_inputs_as_evidence_does():
+    """The tokens read are the targets of perplexity, and padding is left out by the mask."""
+    rng = np.random.default_rng(0)
+    ids = rng.integers(0, 9, (4, 6))
+    feeds = {"ids": ids, "attention_mask": np.ones((4, 6), np.int64)}
+    scores = np.eye(9, dtype=np.float32)[np.roll(ids, -1, axis=1)]  # of the next token
+    said = recognize({"y": scores}, feeds, ModelFacts(), TaskOptions(tasks=parse_tasks("tokens")))[0].comparison
+    assert (said.tokens, said.mask) == ("ids", "attention_mask")
+
+
+def test_a_task_that_reads_one_output_judges_each_output_that_fits():
+    maps = np.random.default_rng(0).normal(size=(4, 3, 8, 8)).astype(np.float32)
+    two, feeds = {"a": maps, "table": TABLE, "b": maps}, {"x": np.zeros((4, 3, 8, 8), np.float32)}
+    for text in ("a=segmentation,b=segmentation", "segmentation"):
+        found = recognize(two, feeds, ModelFacts(), TaskOptions(tasks=parse_tasks(text)))
+        judged_as = {one.outputs: one.task for one in found}
+        assert judged_as[("a",)] == judged_as[("b",)] == "segmentation"
+
+
+def test_all_heads_of_a_classifier_are_judged_and_its_features_are_not():
+    outputs = {"features": np.zeros((4, 7, 3), np.float32), "age": TABLE, "gender": TABLE}
+    found = recognize(outputs, FEEDS, ModelFacts(), TaskOptions(tasks=parse_tasks("classification")))
+    assert [one.outputs for one in found] == [("age",), ("gender",)]
+
+
+def test_an_output_that_does_not_fit_the_task_named_for_it_is_refused():
+    with pytest.raises(DataError, match="ONX209"):
+        recognize({"y": TABLE}, FEEDS, ModelFacts(), TaskOptions(tasks=parse_tasks("segmentation")))
+    with pytest.raises(DataError, match="ONX209"):
+        recognize({"y": TABLE, "z": TABLE}, FEEDS, ModelFacts(), TaskOptions(tasks=parse_tasks("z=tokens")))

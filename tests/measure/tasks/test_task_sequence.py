@@ -135,7 +135,7 @@ def test_same_texts_are_right_or_wrong_for_the_interval():
     result = lost(agreement, before, before)
     assert (result.better, result.worse) == (0, 0)
     # A bootstrap would draw 60 same texts every time; no difference in 60 is not yet a proof of one point.
-    assert 0.5 < result.probability_within(0.01) < 0.9
+    assert 0.3 < result.probability_within(0.01) < 0.9
 
 
 def test_a_lost_entity_counts_though_most_steps_agree():

@@ -100,7 +100,9 @@ def recognize(outputs: Outputs, feeds: Feeds, facts: ModelFacts, options: TaskOp
     return Recognized("classification", (name, *beside), Agreement(name), reason)
 
 
-def comparison(outputs: Outputs, names: tuple[str, ...], facts: ModelFacts, options: TaskOptions) -> Agreement:
+def comparison(
+    outputs: Outputs, names: tuple[str, ...], facts: ModelFacts, options: TaskOptions, feeds: Feeds | None = None
+) -> Agreement:
     """Return the comparison by class of the first output of `names` that can hold classes.
 
     Raises:

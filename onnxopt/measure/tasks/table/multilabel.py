@@ -71,7 +71,9 @@ def recognize(outputs: Outputs, feeds: Feeds, facts: ModelFacts, options: TaskOp
     return None
 
 
-def comparison(outputs: Outputs, names: tuple[str, ...], facts: ModelFacts, options: TaskOptions) -> LabelAgreement:
+def comparison(
+    outputs: Outputs, names: tuple[str, ...], facts: ModelFacts, options: TaskOptions, feeds: Feeds | None = None
+) -> LabelAgreement:
     """Return the comparison by label of the first table of `names`; scores outside 0..1 are logits.
 
     Raises:

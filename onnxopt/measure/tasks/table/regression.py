@@ -72,7 +72,9 @@ def recognize(outputs: Outputs, feeds: Feeds, facts: ModelFacts, options: TaskOp
     return Recognized("regression", names, found, "nothing in the graph or the data says that they are anything else")
 
 
-def comparison(outputs: Outputs, names: tuple[str, ...], facts: ModelFacts, options: TaskOptions) -> RelativeError:
+def comparison(
+    outputs: Outputs, names: tuple[str, ...], facts: ModelFacts, options: TaskOptions, feeds: Feeds | None = None
+) -> RelativeError:
     """Return the comparison by number.
 
     Raises:

@@ -1,0 +1,29 @@
+"""Further figures beside the one that decides, such as the character error rate or the perplexity."""
+
+from collections.abc import Iterator
+from math import isfinite
+
+from onnxopt.measure.accuracy import Evaluation
+from onnxopt.report import units
+from onnxopt.report.record import RunRecord
+
+
+def details_rows(before: Evaluation, after: Evaluation) -> Iterator[tuple[str, ...]]:
+    """Yield one row per figure: its name, of both models, nothing for a drop, and the number of samples."""
+    known = before.details
+    for name, value in after.details.items():
+        yield name, _number(known.get(name)), _number(value), "", str(after.n)
+
+
+def details_sentence(run: RunRecord) -> str:
+    """Return the figures of the winner on the hold-out samples; "" where there are none."""
+    proof = next((proof for proof in run.proofs if proof.accepted), None)
+    if proof is None or not proof.score.details:
+        return ""
+    figures = (f"{name}: {_number(value)}" for name, value in proof.score.details.items())
+    return f"Beside it, on the hold-out samples: {'; '.join(figures)}."
+
+
+def _number(value: float | None) -> str:
+    """Return a figure; one that is infinite, as the signal-to-noise ratio of equal signals, has no number."""
+    return "-" if value is None or not isfinite(value) else units.significant(value)
