@@ -113,7 +113,7 @@ def compare(
         )
     runtime = runtime or Runtime()
     samples = open_samples(data, signature, labels=labels, options=read, limit=limit)
-    chosen = choose_metric(metric, samples.labels, output, threshold, tasks)
+    chosen = choose_metric(metric, samples.labels, output, threshold, tasks, signature)
     budget = budget_of(max_drop, chosen)
     accuracy: Judged | None = None
     if chosen is not None:

@@ -13,7 +13,7 @@ from onnxopt.measure.metrics import metric_of
 from onnxopt.measure.score import Metric
 from onnxopt.measure.session import Runtime
 from onnxopt.measure.tasks.task import TaskOptions
-from onnxopt.model_file import signature_of
+from onnxopt.model_file import Signature, signature_of
 from onnxopt.quantization.isa import target_of
 from onnxopt.samples import ReadOptions, Samples, open_samples
 from onnxopt.samples.labels import differ
@@ -128,7 +128,7 @@ def prepare(
                 where=samples.name,
                 hint="Leave --calibration out: a part of the data is taken for it, and used for nothing else.",
             )
-    chosen_metric = choose_metric(metric, samples.labels, output, threshold, tasks)
+    chosen_metric = choose_metric(metric, samples.labels, output, threshold, tasks, signature)
     settings = replace(settings, budget=budget_of(max_drop, chosen_metric))
     return Job(loaded, path, split_parts(samples, apart, seed), chosen_metric, settings)
 
@@ -216,8 +216,12 @@ def choose_metric(
     output: str | None,
     threshold: float,
     tasks: TaskOptions | None = None,
+    signature: Signature | None = None,
 ) -> Metric | None:
-    """Return the metric that is asked for, or that labels ask for: top1 for classes, rmse for numbers, ap for boxes.
+    """Return the metric that is asked for, or that the form of the labels asks for.
+
+    That is top1 for classes, rmse for numbers, ap for boxes, miou for masks, and exact for texts of a model that gives
+    no names itself, as `signature` says.
 
     Returns:
         None for fidelity: there are no labels, or it was asked for.
@@ -241,5 +245,10 @@ def choose_metric(
         return metric
     if labels.dtype == object:  # boxes: the only labels that are no array
         return metric_of("ap", output=output, options=tasks)
+    names = signature is not None and any(spec.dtype == "str" for spec in signature.outputs)
+    if labels.dtype.kind in "US" and not names:
+        return metric_of("exact", output=output, options=tasks)
+    if labels.ndim > 2 and labels.dtype.kind in "iub":
+        return metric_of("miou", output=output, options=tasks)
     whole = labels.dtype.kind != "f" or bool(np.all(labels == np.round(labels)))
     return metric_of("top1" if whole else "rmse", output=output, threshold=threshold)

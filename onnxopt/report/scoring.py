@@ -63,7 +63,7 @@ def score(
     targets = [target_of(name.strip()) for name in simulate.split(",")] if simulate else []
     graph = as_graph(model)
     samples = open_samples(data, signature_of(graph), labels=labels, options=read, limit=limit)
-    chosen = choose_metric(metric, samples.labels, output, threshold, tasks)
+    chosen = choose_metric(metric, samples.labels, output, threshold, tasks, signature_of(graph))
     if chosen is None:
         raise DataError(
             "ONX208",

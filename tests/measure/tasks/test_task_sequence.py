@@ -235,3 +235,12 @@ def test_nan_reads_nothing():
     empty = spelled("", "")
     assert score(agreement, empty, np.full_like(empty, np.nan)) == 0
     assert rows_of(agreement, before, before[:, :30])[:, 0].tolist() == [1, 1]
+
+
+def test_the_characters_in_the_models_file_read_texts_for_labels():
+    scores, truth = spelled("kitten", "sitting"), np.array(["kitten", "sitting"])
+    notes = {"character": "\n".join("abcdefghijklmnopqrstuvwxyz")}
+    metric = metric_of("exact").prepared({"y": scores}, truth, notes)
+    assert metric.rows({"y": scores}, truth).tolist() == [[1], [1]]
+    with pytest.raises(DataError, match=r"ONX209.*characters"):
+        metric_of("exact").prepared({"y": scores}, truth).rows({"y": scores}, truth)

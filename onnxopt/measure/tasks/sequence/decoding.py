@@ -12,6 +12,8 @@ from onnxopt.measure.outputs import is_float, misfit
 
 Array = np.ndarray
 
+DICTIONARY = "character"
+"""Key under which text recognizers of PaddleOCR's family keep their characters in the file's metadata."""
 NOTHING = -2
 """The class of a step that has a NaN score: it equals no class, and no blank."""
 

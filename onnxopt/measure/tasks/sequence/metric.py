@@ -9,7 +9,7 @@ import numpy as np
 
 from onnxopt.measure.outputs import Outputs, chosen, misfit
 from onnxopt.measure.score import Array, Metric
-from onnxopt.measure.tasks.sequence.decoding import Decoding, characters_of
+from onnxopt.measure.tasks.sequence.decoding import DICTIONARY, Decoding, characters_of
 from onnxopt.measure.tasks.sequence.distance import edit_distance
 from onnxopt.measure.tasks.sequence.evidence import batch_axis_of, blank_of, steps_output
 
@@ -37,7 +37,9 @@ class _TextMetric(Metric):
     decoding: Decoding | None = None
 
     def prepared(self, outputs: Outputs, labels: Array, notes: Mapping[str, str] | None = None) -> Metric:
-        """Return the metric with the output, its axes and the blank fixed.
+        """Return the metric with the output, its axes, the blank and the characters fixed.
+
+        A file's own dictionary gives the characters where the user gives none, and has its blank in front.
 
         Raises:
             DataError: ONX209 no output holds scores of steps.
@@ -47,8 +49,11 @@ class _TextMetric(Metric):
         value = np.asarray(chosen(outputs, name))
         axis = batch_axis_of(value.shape, len(labels), None)
         steps = Decoding(axis).steps(value)
-        blank = blank_of(self.blank, steps, int(value.shape[-1])) if value.ndim == 3 else None
-        return replace(self, output=name, decoding=Decoding(axis, blank, characters_of(self.characters)))
+        noted = (notes or {}).get(DICTIONARY, "")
+        blank = 0 if noted and self.blank is None and value.ndim == 3 else None
+        if blank is None and value.ndim == 3:
+            blank = blank_of(self.blank, steps, int(value.shape[-1]))
+        return replace(self, output=name, decoding=Decoding(axis, blank, characters_of(self.characters, noted)))
 
     def rows(self, outputs: Outputs, labels: Array) -> Array:
         """Return one row per text.

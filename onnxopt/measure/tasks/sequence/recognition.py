@@ -7,16 +7,13 @@ import numpy as np
 from onnxopt.measure.outputs import Outputs, are_probabilities, chosen, is_float
 from onnxopt.measure.tasks.evidence import declared, ends_of, float_inputs, only_output, token_inputs
 from onnxopt.measure.tasks.sequence.agreement import StepAgreement, TextAgreement
-from onnxopt.measure.tasks.sequence.decoding import Decoding, characters_of
+from onnxopt.measure.tasks.sequence.decoding import DICTIONARY, Decoding, characters_of
 from onnxopt.measure.tasks.sequence.evidence import BLANK_SHARE, batch_axis_of, blank_of, steps_output
 from onnxopt.measure.tasks.task import ModelFacts, Recognized, TaskOptions
 from onnxopt.measure.tasks.tokens.masks import mask_of
 from onnxopt.samples import Feeds
 
 Array = np.ndarray
-
-_DICTIONARY = "character"
-"""Key under which text recognizers of PaddleOCR's family keep their characters in the file's metadata."""
 
 _FEWEST_CTC_CLASSES = 10
 
@@ -58,13 +55,13 @@ def comparison(
     axis = batch_axis_of(value.shape, _size(feeds), declared(facts, name))
     steps = Decoding(axis).steps(value)
     tagged = any(array.shape == steps.shape for array in token_inputs(feeds).values())
-    if options.blank is None and (value.ndim == 2 or (tagged and _DICTIONARY not in facts.metadata)):
+    if options.blank is None and (value.ndim == 2 or (tagged and DICTIONARY not in facts.metadata)):
         return StepAgreement(name, Decoding(axis), mask_of(feeds, steps.shape, options.mask))
-    blank = 0 if options.blank is None and _DICTIONARY in facts.metadata else None
+    blank = 0 if options.blank is None and DICTIONARY in facts.metadata else None
     if blank is None:
         # Steps come first where a CTC loss was trained; a tagger's batch comes first.
         blank = blank_of(options.blank, steps, int(value.shape[-1]), 0.0 if axis == 1 else BLANK_SHARE)
-    characters = characters_of(options.characters, facts.metadata.get(_DICTIONARY, ""))
+    characters = characters_of(options.characters, facts.metadata.get(DICTIONARY, ""))
     if blank is None:
         return StepAgreement(name, Decoding(axis, None, characters), mask_of(feeds, steps.shape, options.mask))
     return TextAgreement(name, Decoding(axis, blank, characters))
@@ -83,7 +80,7 @@ def _found(name: str, value: Array, feeds: Feeds, facts: ModelFacts, options: Ta
         compared = comparison({name: value}, (name,), facts, options, feeds)
         return Recognized("sequence", (name,), compared, reason)
 
-    if _DICTIONARY in facts.metadata:
+    if DICTIONARY in facts.metadata:
         return judged(f"the file holds the characters of {name!r}")
     tokens = [array for array in token_inputs(feeds).values() if array.shape == steps.shape]
     if tokens:
