@@ -1,6 +1,7 @@
 """INT8 weights, activations quantized while the model runs."""
 
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import onnx_ir as ir
@@ -11,8 +12,10 @@ from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes
 from onnxopt.model_file import fits_protobuf, upgrade_opset
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
 from onnxopt.quantization import ort_bridge
+from onnxopt.quantization.attempt import attempt, runnable_feeds
 from onnxopt.quantization.kernels import proved
-from onnxopt.quantization.outcome import read_back
+from onnxopt.quantization.obstacles import dynamic_obstacles
+from onnxopt.quantization.outcome import nodes_inside, read_back
 
 
 @dataclass(frozen=True)
@@ -70,13 +73,26 @@ class QuantizeDynamic(Pass):
             exclude=self.exclude,
             subgraphs=self.subgraphs,
         )
+        obstacles = dynamic_obstacles(before, self.op_types)
+        nodes = [n for n in before.graph if n.name not in (*self.exclude, *obstacles)]
+
+        def build(more: tuple[str, ...]) -> ir.Model:
+            exclude = (*self.exclude, *obstacles, *more)
+            return ort_bridge.quantize_dynamic(before, replace(options, exclude=exclude))
+
         try:
-            after = ort_bridge.quantize_dynamic(before, options)
-        except NativeError as error:
+            made = attempt(build, _touched(nodes, self.op_types), runnable_feeds(before, context.calibration))
+        except (NativeError, ModelError) as error:
             return Applied(model, (), (Skip("graph", f"{error.what}: {error.why}"),))
         hints = {op: "not among the op types chosen" for op in ("MatMul", "Gemm", "LSTM") if op not in self.op_types}
         hints |= {"Conv": "dynamic quantization makes convolutions slower", "GRU": "the runtime has no INT8 GRU"}
-        outcome = proved(read_back(before, after, self.exclude, hints), before, after)
+        left = {**obstacles, **made.left}
+        outcome = proved(read_back(before, made.model, (*self.exclude, *left), hints), before, made.model)
         edits = tuple(Edit(name, action) for name, action in outcome.quantized.items())
-        skips = tuple(Skip(name, reason) for name, reason in outcome.left.items())
-        return Applied(after if edits else model, edits, skips)
+        skips = tuple(Skip(name, left.get(name, reason)) for name, reason in outcome.left.items())
+        return Applied(made.model if edits else model, edits, skips)
+
+
+def _touched(nodes: Sequence[ir.Node], op_types: Collection[str]) -> list[ir.Node]:
+    """Return the nodes that may change: those of the types, and those with sub-graphs."""
+    return [n for n in nodes if n.op_type in op_types or any(True for _ in nodes_inside(n))]

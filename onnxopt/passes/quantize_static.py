@@ -1,7 +1,7 @@
 """INT8 weights and activations, with activation ranges found on calibration samples."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
 
@@ -12,14 +12,18 @@ from onnxopt import model_file
 from onnxopt.errors import ModelError, NativeError, UsageError, nearest
 from onnxopt.graph.check import require_nodes
 from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes
+from onnxopt.graph.shapes import with_types
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Need, Pass, Skip
-from onnxopt.quantization import bias_correction, calibrators, ort_bridge, ranges
-from onnxopt.quantization.data_quality import findings, require_variety
-from onnxopt.quantization.histogram import Extremes, Histogram, Range
+from onnxopt.quantization import bias_correction, ort_bridge
+from onnxopt.quantization.attempt import Build
+from onnxopt.quantization.calibration import calibrate
+from onnxopt.quantization.histogram import Range
 from onnxopt.quantization.kernels import proved
 from onnxopt.quantization.measured_placement import Placed, place, unmeasurable
+from onnxopt.quantization.obstacles import static_obstacles
 from onnxopt.quantization.outcome import WEIGHTED, Outcome, read_back
 from onnxopt.quantization.qdq_rounding import compensate
+from onnxopt.quantization.static_plan import StaticPlan, decide
 from onnxopt.samples import Samples
 
 _CORRECTED_ON = 48
@@ -89,8 +93,23 @@ class QuantizeStatic(Pass):
         Raises:
             UsageError: ONX102 `exclude`, `wide` or `op_types` names something that is not there, ONX109 `least_db`
                 without `placement=measured`, `wide` or `rounding` without `format=qdq`.
-            DataError: ONX205 no input varies over the calibration samples, ONX207 they give NaN or infinities.
+            DataError: ONX205 no input varies over the calibration samples.
         """
+        self._require_consistent()
+        before = self._before(model)
+        if isinstance(before, Skip):
+            return Applied(model, (), (before,))
+        assert context.calibration is not None
+        # One sample at a time: every activation of a batch is alive at once, and ranges do not depend on the batch.
+        samples = context.calibration.take(self.samples).with_batch_size(1)
+        try:
+            made = self._quantized(before, samples, context)
+        except (NativeError, ModelError) as error:
+            return Applied(model, (), (Skip("graph", f"{error.what}: {error.why}"),))
+        edits, skips = self._refined(made, before, samples, context)
+        return Applied(made.model if edits else model, tuple(edits), tuple(skips))
+
+    def _require_consistent(self) -> None:
         if self.least_db and self.placement != "measured":
             raise UsageError("ONX109", "this option is for placement=measured", where="least_db", hint="Leave it out.")
         for option, asked in (("wide", bool(self.wide)), ("rounding", self.rounding != "nearest")):
@@ -100,9 +119,11 @@ class QuantizeStatic(Pass):
         for op_type in self.op_types:
             if op_type not in known:
                 raise UsageError("ONX102", "no such quantizable op type", where=op_type, hint=nearest(op_type, known))
-        op_types = self.op_types or known
+
+    def _before(self, model: ir.Model) -> ir.Model | Skip:
+        """Return what is to be quantized, or why nothing can be."""
         if not model_file.fits_protobuf(model):
-            return Applied(model, (), (Skip("graph", "ONNX Runtime's quantizer takes no weights above 1.5 GB"),))
+            return Skip("graph", "ONNX Runtime's quantizer takes no weights above 1.5 GB")
         named = model.clone()
         freeze_weights(named)
         lift_constants(named)
@@ -112,65 +133,81 @@ class QuantizeStatic(Pass):
             # Standard conversions know 16 bits from opset 21 on.
             before = model_file.upgrade_opset(named, 21 if self.wide else 13)
         except ModelError as error:
-            return Applied(model, (), (Skip("graph", f"{error.what}: {error.why}"),))
-        assert context.calibration is not None
+            return Skip("graph", f"{error.what}: {error.why}")
         if self.correct_bias and self.format == "qdq":
             bias_correction.give_biases(before, [n.name or "" for n in before.graph if n.name not in self.exclude])
-        # One sample at a time: every activation of a batch is alive at once, and ranges do not depend on the batch.
-        samples = context.calibration.take(self.samples).with_batch_size(1)
-        found, lacks = self._ranges(before, op_types, samples, context)
-        hints = {op: "not among the op types chosen" for op in WEIGHTED if op not in op_types}
+        return before
+
+    def _quantized(self, before: ir.Model, samples: Samples, context: Context) -> "_Made":
+        """Calibrate, decide and quantize.
+
+        Raises:
+            NativeError, ModelError: no quantized form of the model runs.
+            DataError: as `apply`.
+        """
+        op_types = self.op_types or ort_bridge.static_op_types()
+        names = _activations(before, op_types)
+        calibration = calibrate(before, names, samples, self.method, self.percentile, context.cache)
+        options = self._options(op_types, context)
+
+        def make(ranges: Mapping[str, Range], more: tuple[str, ...]) -> ir.Model:
+            return ort_bridge.quantize_static(before, ranges, replace(options, exclude=(*self.exclude, *more)))
+
+        nodes = [n for n in before.graph if n.op_type in op_types and n.name not in self.exclude]
+        obstacles = static_obstacles(with_types(before), self.format, op_types, calibration.ranges)
+        plan = decide(before, calibration, make, nodes, obstacles, samples)
+        notes = [Skip("calibration", finding) for finding in calibration.findings]
+        made = self._read_back(before, plan, Placed(), notes)
+        if self.placement == "all" or not made.outcome.quantized:
+            return made
+        if why := unmeasurable(context.target):
+            return replace(made, notes=(*made.notes, Skip("graph", why)))
+
+        def build(more: tuple[str, ...]) -> ir.Model:
+            return make(plan.ranges, (*plan.left, *more))
+
+        placed = self._place(before, made, build, samples, context)
+        if not placed.reasons:
+            return made
+        return self._read_back(before, replace(plan, model=build(placed.exclude)), placed, notes)
+
+    def _read_back(self, before: ir.Model, plan: StaticPlan, placed: Placed, notes: Sequence[Skip]) -> "_Made":
+        """Return what became of `before`, as read from the runtime's graph of the quantized model."""
+        hints = {op: "not among the op types chosen" for op in WEIGHTED if self.op_types and op not in self.op_types}
         hints |= {"GRU": "the runtime has no INT8 GRU", "LSTM": "the runtime has no static INT8 LSTM"}
+        exclude = (*self.exclude, *plan.left, *placed.exclude)
+        outcome = proved(read_back(before, plan.model, exclude, hints), before, plan.model)
+        reasons = {**plan.left, **placed.reasons}
+        left = {n: r for n, r in outcome.left.items() if n not in reasons}
+        outcome = _widened(Outcome(outcome.quantized, left | reasons), before, self.wide)
+        clipped = tuple(Edit(name, reason) for name, reason in plan.clipped.items())
+        return _Made(plan.model, outcome, clipped if outcome.quantized else (), tuple(notes))
 
-        def build(more: tuple[str, ...] = ()) -> ir.Model:
-            options = self._options(op_types, context)
-            return ort_bridge.quantize_static(before, found, replace(options, exclude=(*options.exclude, *more)))
-
-        notes = [Skip("calibration", finding) for finding in lacks]
-        try:
-            after = build()
-            outcome = proved(read_back(before, after, self.exclude, hints), before, after)
-            if self.placement == "measured" and outcome.quantized:
-                why = unmeasurable(context.target)
-                notes += [Skip("graph", why)] if why else []
-                placed = Placed() if why else self._place(before, after, outcome, build, samples, context)
-                if placed.reasons:
-                    after = build(placed.exclude)
-                    outcome = proved(read_back(before, after, (*self.exclude, *placed.exclude), hints), before, after)
-                    left = {n: r for n, r in outcome.left.items() if n not in placed.reasons}
-                    outcome = Outcome(outcome.quantized, left | dict(placed.reasons))
-        except (NativeError, ModelError) as error:
-            return Applied(model, (), (Skip("graph", f"{error.what}: {error.why}"),))
-        outcome = _widened(outcome, before, self.wide)
-        edits = [Edit(name, action) for name, action in outcome.quantized.items()]
-        skips = [*notes, *(Skip(name, reason) for name, reason in outcome.left.items())]
+    def _refined(
+        self, made: "_Made", before: ir.Model, samples: Samples, context: Context
+    ) -> tuple[list[Edit], list[Skip]]:
+        """Round weights anew and correct biases, as the options say, in place; return all that was done and left."""
+        edits = [*(Edit(name, action) for name, action in made.outcome.quantized.items()), *made.clipped]
+        skips = [*made.notes, *(Skip(name, reason) for name, reason in made.outcome.left.items())]
         if self.rounding == "gptq" and edits:
             # Before biases, which then make up for the shift that is left.
-            avoid = self._options(op_types, context).avoid_saturation
-            rounded = compensate(after, before, samples, avoid_saturation=avoid)
+            avoid = self._options(self.op_types, context).avoid_saturation
+            rounded = compensate(made.model, before, samples, avoid_saturation=avoid)
             edits += [Edit(n, f"rounded anew: {e:.0%} of the error of its outputs") for n, e in rounded.errors.items()]
             skips += [Skip(n, f"its weights are rounded to nearest: {why}") for n, why in rounded.left.items()]
         if self.correct_bias and self.format != "qdq":
             skips.append(Skip("graph", "biases are corrected with format=qdq only"))
         elif self.correct_bias and edits:
-            corrected = bias_correction.correct(after, before, samples.take(min(_CORRECTED_ON, len(samples))))
+            corrected = bias_correction.correct(made.model, before, samples.take(min(_CORRECTED_ON, len(samples))))
             edits += [Edit(n, f"bias corrected by up to {100 * d:.2g} % of its output") for n, d in corrected.items()]
-        return Applied(after if edits else model, tuple(edits), tuple(skips))
+        return edits, skips
 
-    def _place(
-        self,
-        before: ir.Model,
-        after: ir.Model,
-        outcome: Outcome,
-        build: Callable[[tuple[str, ...]], ir.Model],
-        samples: Samples,
-        context: Context,
-    ) -> Placed:
+    def _place(self, before: ir.Model, made: "_Made", build: Build, samples: Samples, context: Context) -> Placed:
         # Measured once: the same search must not come to two placements of one model.
-        key = f"placement {self} " + hashlib.sha256(model_file.to_bytes(after)).hexdigest()
+        key = f"placement {self} " + hashlib.sha256(model_file.to_bytes(made.model)).hexdigest()
         if key not in context.cache:
             least_db = self.least_db or float("-inf")
-            context.cache[key] = place(before, after, list(outcome.quantized), build, samples, least_db)
+            context.cache[key] = place(before, made.model, list(made.outcome.quantized), build, samples, least_db)
         placed: Placed = context.cache[key]
         return placed
 
@@ -190,27 +227,15 @@ class QuantizeStatic(Pass):
             avoid_saturation=saturates and weight_type == "int8",
         )
 
-    def _ranges(
-        self, model: ir.Model, op_types: tuple[str, ...], samples: Samples, context: Context
-    ) -> tuple[Mapping[str, Range], list[str]]:
-        """Return the range of every activation, and what the samples lack."""
-        names = _activations(model, op_types)
-        # Other methods and exclusions on the same model need the same histograms: the search tries many.
-        key = hashlib.sha256(model_file.to_bytes(model)).hexdigest() + f" {len(samples)} {sorted(names)}"
-        if key not in context.cache:
-            context.cache[key] = ranges.extremes(model, names, samples)
-        found: Mapping[str, Extremes] = context.cache[key]
-        inputs = [value.name or "" for value in model.graph.inputs]
-        require_variety(found, inputs, samples.name)
-        notes = findings(found, inputs, len(samples))
-        if self.method in calibrators.FROM_EXTREMES:
-            return {name: calibrators.FROM_EXTREMES[self.method](e) for name, e in found.items()}, notes
-        if f"{key} histograms" not in context.cache:
-            context.cache[f"{key} histograms"] = ranges.histograms(model, samples, found)
-        histograms: Mapping[str, Histogram] = context.cache[f"{key} histograms"]
-        if self.method == "percentile":
-            return {name: calibrators.percentile(h, self.percentile) for name, h in histograms.items()}, notes
-        return {name: calibrators.METHODS[self.method](h) for name, h in histograms.items()}, notes
+
+@dataclass(frozen=True)
+class _Made:
+    """A quantized model, what became of its layers, ranges that were clipped, and what else is to be said."""
+
+    model: ir.Model
+    outcome: Outcome
+    clipped: tuple[Edit, ...]
+    notes: tuple[Skip, ...]
 
 
 def _activations(model: ir.Model, op_types: tuple[str, ...]) -> list[str]:

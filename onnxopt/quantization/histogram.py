@@ -1,8 +1,10 @@
 """What is kept of the values of one tensor: extremes and a histogram of fixed size, whatever the number of samples."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+
+from onnxopt.quantization.spread import Spread
 
 BINS = 2048
 LEVELS = 256
@@ -14,17 +16,24 @@ class Extremes:
 
     Attributes:
         mean_low: mean over runs of the smallest value of each; `mean_high` of the largest.
+        spread: how the values are spread; None where that is not known.
     """
 
     low: float
     high: float
     mean_low: float
     mean_high: float
+    spread: Spread | None = field(default=None, kw_only=True)
+
+    @property
+    def magnitude(self) -> float:
+        """The largest magnitude."""
+        return max(abs(self.low), abs(self.high))
 
 
 @dataclass(frozen=True)
 class Histogram(Extremes):
-    """Counts of the values of one tensor in `BINS` equal bins over [low, high]."""
+    """Counts of the values of one tensor in `BINS` equal bins over [low, high]; values outside are left out."""
 
     counts: np.ndarray
 

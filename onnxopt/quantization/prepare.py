@@ -34,7 +34,7 @@ def _split_roles(typed: ir.Model, op_types: Sequence[str]) -> None:
     """
     roles = dict[ir.Value, tuple[str, int]]()
     for node in typed.graph:
-        slot = {"Gemm": 1, "MatMul": 1, "Conv": 1, "Gather": 0}.get(node.op_type)
+        slot = {"Gemm": 1, "MatMul": 1, "Conv": 1, "ConvTranspose": 1, "Gather": 0}.get(node.op_type)
         array = None if slot is None else _constant(node, slot)
         if slot is None or array is None or node.op_type not in op_types:
             continue

@@ -11,11 +11,12 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime
 
-from onnxopt.errors import DataError, ModelError, NativeError, first_line
+from onnxopt.errors import ModelError, NativeError, first_line
 from onnxopt.graph.shapes import with_types
 from onnxopt.model_file import materialize
 from onnxopt.quantization import calibrators
 from onnxopt.quantization.histogram import BINS, Extremes, Histogram, Range
+from onnxopt.quantization.spread import Spread, octaves_of
 from onnxopt.samples import Samples
 
 METHODS: Mapping[str, Callable[[Histogram], Range]] = MappingProxyType(
@@ -30,17 +31,18 @@ def collect(model: ir.Model, names: Sequence[str], samples: Samples) -> dict[str
     Raises:
         ModelError: ONX304 ONNX Runtime cannot load the model.
         NativeError: ONX401 a run failed.
-        DataError: ONX207 a tensor became NaN or infinite.
     """
     session, watched = _open(model, names)
     return _counted(session, samples, _extremes(session, watched, samples))
 
 
 def extremes(model: ir.Model, names: Sequence[str], samples: Samples) -> dict[str, Extremes]:
-    """Return the smallest and largest value of every float tensor in `names`: half the work of `collect`.
+    """Return the smallest and largest finite value of every float tensor in `names`: half the work of `collect`.
+
+    A tensor without any finite value, such as an empty one, is left out.
 
     Raises:
-        ModelError, NativeError, DataError: as `collect`.
+        ModelError, NativeError: as `collect`.
     """
     session, watched = _open(model, names)
     return _extremes(session, watched, samples)
@@ -56,23 +58,41 @@ def histograms(model: ir.Model, samples: Samples, found: Mapping[str, Extremes])
     return _counted(session, samples, found)
 
 
-def _extremes(session: onnxruntime.InferenceSession, watched: Sequence[str], samples: Samples) -> dict[str, Extremes]:
-    if not watched:
-        return {}
-    lows, highs = dict.fromkeys(watched, np.inf), dict.fromkeys(watched, -np.inf)
-    low_sums, high_sums, runs = dict.fromkeys(watched, 0.0), dict.fromkeys(watched, 0.0), dict.fromkeys(watched, 0)
-    for name, array in _activations(session, watched, samples):
+class _Watched:
+    """What is kept of one tensor while samples pass."""
+
+    def __init__(self) -> None:
+        self.lows, self.highs = list[float](), list[float]()
+        self._octaves = np.zeros(len(octaves_of(np.empty(0, np.float32))), np.int64)
+        self._infinite = self._missing = 0
+
+    def add(self, array: np.ndarray) -> None:
+        """Count the values of one run."""
         low, high = float(array.min()), float(array.max())
-        lows[name], highs[name] = min(lows[name], low), max(highs[name], high)
-        low_sums[name], high_sums[name], runs[name] = low_sums[name] + low, high_sums[name] + high, runs[name] + 1
         if not np.isfinite(low + high):
-            raise DataError(
-                "ONX207",
-                "an activation is NaN or infinite for these samples",
-                where=name,
-                hint="Check that the samples are preprocessed as the model expects.",
-            )
-    return {n: Extremes(lows[n], highs[n], low_sums[n] / k, high_sums[n] / k) for n, k in runs.items() if k}
+            finite, missing = np.isfinite(array), int(np.count_nonzero(np.isnan(array)))
+            self._missing += missing
+            self._infinite += int(array.size - np.count_nonzero(finite)) - missing
+            array = array[finite]
+            if not array.size:
+                return
+            low, high = float(array.min()), float(array.max())
+        self.lows.append(low)
+        self.highs.append(high)
+        self._octaves += octaves_of(array)
+
+    def extremes(self) -> Extremes:
+        """Return what was seen; there must have been a finite value."""
+        lows, highs = np.array(self.lows), np.array(self.highs)
+        spread = Spread(self._octaves, lows, highs, self._infinite, self._missing)
+        return Extremes(*map(float, (lows.min(), highs.max(), lows.mean(), highs.mean())), spread=spread)
+
+
+def _extremes(session: onnxruntime.InferenceSession, watched: Sequence[str], samples: Samples) -> dict[str, Extremes]:
+    seen = {name: _Watched() for name in watched}
+    for name, array in _activations(session, watched, samples):
+        seen[name].add(array)
+    return {name: one.extremes() for name, one in seen.items() if one.lows}
 
 
 def _counted(
@@ -82,11 +102,18 @@ def _counted(
         return {}
     counts = {name: np.zeros(BINS, np.int64) for name in found}
     for name, array in _activations(session, list(found), samples):
-        width = found[name].high - found[name].low
-        scale = BINS / width if width > 0 else 0.0
-        bins = ((array.ravel() - np.float32(found[name].low)) * np.float32(scale)).astype(np.int32)
-        counts[name] += np.bincount(np.clip(bins, 0, BINS - 1), minlength=BINS)
-    return {n: Histogram(e.low, e.high, e.mean_low, e.mean_high, counts[n]) for n, e in found.items()}
+        counts[name] += _bins(array.ravel(), found[name].low, found[name].high)
+    return {n: Histogram(e.low, e.high, e.mean_low, e.mean_high, counts[n], spread=e.spread) for n, e in found.items()}
+
+
+def _bins(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Return how many values are in each of the equal bins over [low, high]; those outside and NaN are left out."""
+    if not (values.min() >= low and values.max() <= high):
+        values = values[(values >= low) & (values <= high)]
+    width = high - low
+    scale = BINS / width if width > 0 else 0.0
+    bins = ((values - np.float32(low)) * np.float32(scale)).astype(np.int32)
+    return np.bincount(np.clip(bins, 0, BINS - 1), minlength=BINS)
 
 
 def _open(model: ir.Model, names: Sequence[str]) -> tuple[onnxruntime.InferenceSession, list[str]]:

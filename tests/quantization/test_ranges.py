@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto
 
-from onnxopt.errors import DataError, ModelError, NativeError
+from onnxopt.errors import ModelError, NativeError
 from onnxopt.quantization import calibrators, divergence, ranges
 from onnxopt.quantization.calibrators import METHODS
 from onnxopt.quantization.histogram import BINS, Histogram, Range
@@ -139,12 +139,18 @@ def test_the_graph_stays_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_values_that_are_not_finite_are_named(bad: float) -> None:
-    array = np.ones((4, 3), np.float32)
+def test_values_that_are_no_numbers_are_counted_and_left_out(bad: float) -> None:
+    array = np.arange(12, dtype=np.float32).reshape(4, 3)
     array[2, 1] = bad
-    with pytest.raises(DataError, match="ONX207") as caught:
-        collected(array, 2)
-    assert caught.value.where in ("x", "y")
+    found = collected(array, 2)["x"]
+    assert (found.low, found.high, found.counts.sum()) == (0, 11, 11)
+    assert found.spread is not None
+    assert (found.spread.missing, found.spread.infinite) == ((1, 0) if np.isnan(bad) else (0, 1))
+
+
+def test_a_tensor_without_any_number_has_no_range() -> None:
+    assert collected(np.full((4, 3), np.nan, np.float32)) == {}
+    assert collected(np.empty((4, 0), np.float32)) == {}
 
 
 def test_a_run_that_fails_is_told() -> None:

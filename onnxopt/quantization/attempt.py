@@ -1,0 +1,124 @@
+"""Quantize what can be: where the quantizer fails or its file does not run, find the node and leave it out."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from onnxopt.errors import ModelError, NativeError
+from onnxopt.measure.session import Runtime, Session
+from onnxopt.model_file import probe_feeds, signature_of
+from onnxopt.samples import Feeds, Samples
+
+Build = Callable[[tuple[str, ...]], ir.Model]
+"""Makes the quantized model with nodes left in float, by name."""
+
+_MOST_BUILDS = 64
+"""Of one model; a culprit among a thousand nodes takes eleven."""
+_ALIKE = 2
+"""Culprits of one operator after which all of that operator are left out."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A quantized model that runs, and why some nodes had to stay in float, by name."""
+
+    model: ir.Model
+    left: Mapping[str, str]
+
+
+def attempt(build: Build, nodes: Sequence[ir.Node], feeds: Feeds | None) -> Attempt:
+    """Build a quantized model that ONNX Runtime loads and runs, with as few of `nodes` left in float as are found.
+
+    Args:
+        build: quantizes all but what it is given.
+        nodes: that may be quantized.
+        feeds: one sample; None to load the model only.
+
+    Raises:
+        NativeError, ModelError: as the last build, where no set of nodes explains the failure.
+    """
+    return _Search(build, nodes, feeds).result()
+
+
+def runnable_feeds(model: ir.Model, samples: Samples | None) -> Feeds | None:
+    """Return a sample that `model` runs on, a made-up one where there are none; None where it runs on neither."""
+    found = [] if samples is None else [next(iter(samples.with_batch_size(1)), None)]
+    signature = signature_of(model)
+    for feeds in (*found, *(probe_feeds(signature, dynamic=size) for size in (2, 1))):
+        try:
+            if feeds is not None:
+                Session(model, Runtime()).run(feeds)
+                return feeds
+        except (NativeError, ModelError):
+            continue
+    return None
+
+
+class _Search:
+    def __init__(self, build: Build, nodes: Sequence[ir.Node], feeds: Feeds | None) -> None:
+        self._build, self._feeds = build, feeds
+        self._kinds = {node.name or "": node.op_type for node in nodes}
+        self._left = dict[str, str]()
+        self._builds = 0
+
+    def result(self) -> Attempt:
+        while True:
+            made = self._try(())
+            if isinstance(made, ir.Model):
+                return Attempt(made, self._left)
+            culprits = self._named(made) or self._bisected()
+            if not culprits:
+                raise made
+            self._leave(culprits, made)
+
+    def _try(self, more: tuple[str, ...]) -> ir.Model | NativeError | ModelError:
+        self._builds += 1
+        try:
+            model = self._build((*self._left, *more))
+            session = Session(model, Runtime())
+            if self._feeds is not None:
+                session.run(self._feeds)
+        except (NativeError, ModelError) as error:
+            return error
+        return model
+
+    def _rest(self) -> list[str]:
+        return [name for name in self._kinds if name not in self._left]
+
+    def _named(self, error: NativeError | ModelError) -> list[str]:
+        """Return the node that the message names, if leaving it out changes the message."""
+        found = max((n for n in self._rest() if n and f"'{n}" in error.why), key=len, default="")
+        if not found:
+            return []
+        after = self._try((found,))
+        return [] if isinstance(after, Exception) and after.why == error.why else [found]
+
+    def _bisected(self) -> list[str]:
+        """Return the first node with which it fails although all behind it are left out."""
+        names = self._rest()
+        low, high = 0, len(names)
+        if not high or isinstance(self._try(tuple(names)), Exception):
+            return []
+        while high - low > 1:
+            if self._builds >= _MOST_BUILDS:
+                return names[low:high]
+            middle = (low + high) // 2
+            if isinstance(self._try(tuple(names[middle:])), Exception):
+                high = middle
+            else:
+                low = middle
+        return names[low:high]
+
+    def _leave(self, culprits: list[str], error: NativeError | ModelError) -> None:
+        reason = f"in INT8 the model does not run: {error.why}"
+        for name in culprits:
+            kind = self._kinds[name]
+            self._left[name] = reason
+            alike = [n for n in self._kinds if self._kinds[n] == kind]
+            if sum(n in self._left for n in alike) >= _ALIKE:
+                self._left |= {
+                    n: f"in INT8 the model does not run with others of its kind ({kind})"
+                    for n in alike
+                    if n not in self._left
+                }

@@ -1,0 +1,114 @@
+"""Operators that the runtime's quantizers write wrongly or give up at: those stay in float, all else is INT8."""
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from onnxopt.catalog import parse
+from onnxopt.model_file import signature_of
+from onnxopt.pipeline import Context, Optimized, Pipeline
+from onnxopt.quantization.isa import target_of
+from onnxopt.samples import Samples
+from onnxopt.samples.open import open_samples
+from tests import builders, numerics
+from tests.builders import IMAGE, ROWS, TOKENS, F, Net
+
+SPECS = ("quantize-static", "quantize-static{format=qoperator}", "quantize-dynamic")
+
+
+def ran(model: ir.Model, spec: str, samples: Samples | None = None) -> Optimized:
+    """Return what the pass made; it runs and is close to `model`."""
+    samples = samples or builders.samples_of(model)
+    result = Pipeline(parse(spec)).run(model, Context(target_of("x86-vnni"), samples))
+    pairs = [[builders.run(m, dict(f))[0] for f in samples.with_batch_size(1)] for m in (model, result.model)]
+    before, after = (np.concatenate([a.ravel() for a in arrays]) for arrays in pairs)
+    assert numerics.sqnr_db(before, after) > numerics.INT8_SQNR_DB
+    return result
+
+
+def left(result: Optimized) -> dict[str, str]:
+    return {s.target: s.reason for s in result.steps[0].skipped}
+
+
+def done(result: Optimized) -> set[str]:
+    return {e.target for e in result.steps[0].edits}
+
+
+@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("shape", [(8,), (2, 8, 6), (1, 3, 8, 6)], ids=str)
+def test_a_product_with_weights_of_any_rank(spec: str, shape: tuple[int, ...]) -> None:
+    net = Net(1)
+    first = net.node("Relu", net.node("MatMul", "x", net.weight(8, 8), name="first"))
+    rows = net.node("Unsqueeze", first, net.ints(1)) if len(shape) == 3 else first
+    net.node("MatMul", rows, net.weight(*shape), name="odd", out="y")
+    result = ran(net.model([ROWS], [("y", F, None)], opset=13), spec)
+    assert "first" in done(result)
+    if spec != "quantize-static":
+        assert "axes" in left(result)["odd"]
+
+
+@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("order", [0, 1])
+def test_a_weight_of_conv_and_convtranspose(spec: str, order: int) -> None:
+    net = Net(2)
+    weight = net.const((net.rng.standard_normal((6, 6, 3, 3)) * 4.0 ** -np.arange(6)[:, None, None, None]).astype("f4"))
+    x = net.conv("x", 3, 6)
+    for op in ("Conv", "ConvTranspose")[:: 1 if order else -1]:
+        x = net.node(op, x, weight, pads=[1] * 4, kernel_shape=[3, 3], name=op)
+    net.node("Relu", x, out="y")
+    ran(net.model([IMAGE], [("y", F, None)], opset=13), spec)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("mode", ["cubic", "linear", "nearest"])
+def test_resize_in_every_mode(spec: str, mode: str) -> None:
+    net = Net(3)
+    x = net.node("Relu", net.conv("x", 3, 4, name="conv"))
+    y = net.node("Resize", x, "", net.const(np.array([1, 1, 2, 2], np.float32)), mode=mode, name="resize")
+    net.node("Relu", y, out="y")
+    result = ran(net.model([IMAGE], [("y", F, None)], opset=14), spec)
+    if spec != "quantize-dynamic":
+        assert "conv" in done(result)
+    if mode == "cubic" and "qoperator" in spec:
+        assert result.steps[0].edits
+        assert not any(n.op_type == "QLinearResize" for n in result.model.graph)
+
+
+@pytest.mark.parametrize("spec", SPECS[:2])
+def test_one_convtranspose_in_groups_costs_that_one_only(spec: str) -> None:
+    net = Net(4)
+    x = net.node("Relu", net.conv("x", 3, 8, name="before"))
+    x = net.node("ConvTranspose", x, net.weight(8, 2, 2, 2), net.weight(8), group=4, strides=[2, 2], name="grouped")
+    net.node("Relu", net.conv(x, 8, 4, name="behind"), out="y")
+    result = ran(net.model([IMAGE], [("y", F, None)], opset=13), spec)
+    assert {"before", "behind"} <= done(result)
+    assert "groups" in left(result)["grouped"]
+
+
+@pytest.mark.parametrize("spec", SPECS[:2])
+def test_a_convolution_with_a_computed_bias(spec: str) -> None:
+    net = Net(5)
+    first = net.conv("x", 3, 8, name="first")
+    bias = net.node("ReduceMean", "x", axes=[0, 2, 3], keepdims=0)
+    bias = net.node("Concat", bias, bias, net.const(np.zeros(2, np.float32)), axis=0)
+    net.node("Conv", first, net.weight(8, 8, 3, 3), bias, pads=[1] * 4, kernel_shape=[3, 3], name="odd", out="y")
+    result = ran(net.model([IMAGE], [("y", F, None)], opset=13), spec)
+    assert "first" in done(result)
+    if "qoperator" in spec:
+        assert left(result)["odd"] == "its bias is computed"
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_an_empty_past_has_no_range(spec: str) -> None:
+    net = Net(6)
+    now = net.node("MatMul", "x", net.weight(8, 8), name="first")
+    both = net.node("Concat", "past", now, axis=1, name="joined")
+    net.node("MatMul", both, net.weight(8, 4), name="last", out="y")
+    past = ("past", F, ["batch", "before", 8])
+    model = net.model([TOKENS, past], [("y", F, None)], opset=14)
+    rng = np.random.RandomState(0)
+    arrays = {"x": rng.standard_normal((8, 5, 8)).astype("f4"), "past": np.zeros((8, 0, 8), np.float32)}
+    result = ran(model, spec, open_samples(arrays, signature_of(model)))
+    assert "first" in done(result)
+    if spec != "quantize-dynamic":
+        assert "no sample gives past" in left(result)["joined"]
