@@ -1,7 +1,7 @@
 """Accuracy of a model on labelled samples, and how much of it a candidate lost, sample by sample."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -145,9 +145,21 @@ def drop(baseline: Evaluation, candidate: Evaluation, *, seed: int = 0) -> Drop:
     """
     if baseline.metric != candidate.metric or len(baseline.rows) != len(candidate.rows):
         raise ValueError("a drop needs two evaluations of one metric on the same samples")
-    metric, n = baseline.metric, len(baseline.rows)
+    metric = baseline.metric
     if isinstance(metric, Worst):
         return _worst(metric, baseline, candidate, seed)
+    net = _net(baseline, candidate, seed)
+    changes = None if net.broken else metric.changes(baseline.rows, candidate.rows)
+    if changes is None:
+        return net
+    change, weight = changes
+    gross = float(np.maximum(change, 0).sum() / max(weight.sum(), 1))
+    return replace(net, better=int((change < 0).sum()), worse=int((change > 0).sum()), gross=gross)
+
+
+def _net(baseline: Evaluation, candidate: Evaluation, seed: int) -> Drop:
+    """Return the drop of the figure, in which gains are set against losses."""
+    metric, n = baseline.metric, len(baseline.rows)
     least = metric.least_drop(candidate.rows)
     if least > 0:
         return _at_least(least, baseline, candidate)

@@ -61,7 +61,10 @@ def metric_of(
     options = options or TaskOptions()
     match name:
         case "ap" | "ap50":
-            return AveragePrecision(name, output, label_offset, options.nms_iou, options.decode)
+            threshold = options.score_threshold
+            return AveragePrecision(
+                name, output, label_offset, options.nms_iou, options.decode, score_threshold=threshold
+            )
         case "cer" | "wer":
             return ErrorRate(output, options.blank, options.characters, name=name)
         case "exact":

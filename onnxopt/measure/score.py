@@ -48,6 +48,13 @@ class Score(ABC):
         """Return a drop that a candidate's rows show although the figure does not; 0 for none."""
         return 0.0
 
+    def changes(self, before: Array, after: Array) -> tuple[Array, Array] | None:
+        """Return how much worse each sample became, `(n,)`, and how much of each there is to lose, `(n,)`.
+
+        None where the figure alone counts; else gains in some samples are no excuse for losses in others.
+        """
+        return None
+
     def value(self, rows: Array) -> float:
         """Return the figure of all rows; NaN when it is undefined or an output was."""
         return float(self.values(rows, np.ones((1, len(rows)), dtype=np.int64))[0])

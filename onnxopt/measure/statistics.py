@@ -194,11 +194,12 @@ class Drop:
         value: in points of the metric, positive when worse; infinite when one of the two has no value.
         interval: of `value`.
         n: paired samples.
-        better: samples only the candidate has right; None when samples are not right or wrong.
-        worse: samples only the baseline has right; None likewise.
+        better: samples only the candidate has right, or where it has fewer errors; None when neither can be said.
+        worse: samples only the baseline has right, or where it has fewer errors; None likewise.
         p_value: of "no difference" (exact McNemar test); None likewise, and for fidelity.
         broken: the candidate gave NaN or infinities where the baseline did not; it is within no budget.
         draws: plausible values of the true drop.
+        gross: what the samples that got worse lost, with no gain set against it; None where only the net counts.
     """
 
     value: float
@@ -209,6 +210,11 @@ class Drop:
     p_value: float | None
     broken: bool
     draws: Array = field(repr=False)
+    gross: float | None = None
+
+    def evened_out(self, budget: float) -> bool:
+        """Return whether only gains keep the drop inside `budget`: the losses alone are beyond it."""
+        return self.gross is not None and self.gross > budget + 1e-12
 
     def within(self, budget: float) -> bool:
         """Return whether the measured drop is at most `budget`, up to rounding."""

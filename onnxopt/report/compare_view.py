@@ -2,7 +2,7 @@
 
 from onnxopt.report import units
 from onnxopt.report.comparison import Compared, Judged
-from onnxopt.report.details import details_rows
+from onnxopt.report.details import details_rows, evened_sentence
 from onnxopt.report.document import Column, Document, Table, Text
 from onnxopt.report.recording import drop_record, latency_record, left_out_sentence, score_record
 
@@ -27,7 +27,9 @@ def compare_document(result: Compared) -> Document:
     sizes = tuple(map(units.size, result.size_bytes))
     rows.append(("size", *sizes, units.smaller(result.size_bytes[0] / result.size_bytes[1]), ""))
     first, second = result.names
-    lines = [f"A is {first}.", f"B is {second}.", _verdict(result.accuracy or result.fidelity)]
+    decides = result.accuracy or result.fidelity
+    evened = evened_sentence(drop_record(decides.drop), decides.allowed, decides.unit)
+    lines = [f"A is {first}.", f"B is {second}.", _verdict(decides), *filter(None, [evened])]
     if after.unsure:
         lines.append(f"Which is faster stays unsure: {after.unsure}.")
     first_lines = tuple(filter(None, (result.choice, left_out_sentence(result.left_out))))

@@ -5,7 +5,7 @@ from math import isfinite
 
 from onnxopt.measure.accuracy import Evaluation
 from onnxopt.report import units
-from onnxopt.report.record import RunRecord
+from onnxopt.report.record import DropRecord, RunRecord
 
 
 def details_rows(before: Evaluation, after: Evaluation) -> Iterator[tuple[str, ...]]:
@@ -22,6 +22,17 @@ def details_sentence(run: RunRecord) -> str:
         return ""
     figures = (f"{name}: {_number(value)}" for name, value in proof.score.details.items())
     return f"Beside it, on the hold-out samples: {'; '.join(figures)}."
+
+
+def evened_sentence(drop: DropRecord, allowed: float, unit: str) -> str:
+    """Return gains and losses apart from each other; "" where only the net counts, or nothing changed."""
+    if drop.gross is None or not (drop.better or drop.worse):
+        return ""
+    lost, room = (units.points(value, unit) for value in (drop.gross, allowed))
+    words = " points" if unit == "share" else ""
+    text = f"Gains and losses: of {drop.n} samples {drop.better} got better and {drop.worse} worse, which lost "
+    text += f"{lost}{words} ({room} allowed)"
+    return f"{text}: only gains make up for it, so it is not proven." if drop.gross > allowed + 1e-12 else f"{text}."
 
 
 def _number(value: float | None) -> str:

@@ -61,7 +61,10 @@ class ScoreRecord(Part):
 
 
 class DropRecord(Part):
-    """How much worse than the baseline, in the metric's unit; `better` and `worse` count samples that flipped."""
+    """How much worse than the baseline, in the metric's unit; `better` and `worse` count samples that flipped.
+
+    `gross` is what the samples that got worse lost, with no gain set against it; None where only the net counts.
+    """
 
     value: Number
     interval: IntervalRecord
@@ -70,6 +73,7 @@ class DropRecord(Part):
     worse: int | None
     p_value: float | None
     broken: bool
+    gross: Number = None
 
 
 class LatencyRecord(Part):

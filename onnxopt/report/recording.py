@@ -59,6 +59,7 @@ def drop_record(drop: Drop) -> record.DropRecord:
         worse=drop.worse,
         p_value=drop.p_value,
         broken=drop.broken,
+        gross=drop.gross,
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from onnxopt.report import units
-from onnxopt.report.details import details_sentence
+from onnxopt.report.details import details_sentence, evened_sentence
 from onnxopt.report.document import Column, Document, Table, Text
 from onnxopt.report.next_step import next_step
 from onnxopt.report.record import IntervalRecord, LatencyRecord, ProofRecord, RunRecord, TrialRecord
@@ -245,7 +245,9 @@ def sentences(run: RunRecord, folder: Path) -> list[str]:
 def findings(run: RunRecord) -> list[str]:
     """Return what won and why, what was done, and what was left alone and why."""
     winner = run.trial(run.winner)
-    lines = [_outcome(run, winner), *filter(None, [details_sentence(run)])]
+    proof = next((p for p in run.proofs if p.accepted), None)
+    evened = "" if proof is None else evened_sentence(proof.drop, _number(run.allowed_drop), run.unit)
+    lines = [_outcome(run, winner), *filter(None, [evened, details_sentence(run)])]
     unproven = (trial for trial in run.trials if trial.verdict == Verdict.UNPROVEN.value)
     lines += [f"{trial.name} was not proven: {trial.reason}." for trial in unproven if trial.reason not in lines[0]]
     if run.stopped:

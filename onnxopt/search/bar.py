@@ -124,9 +124,13 @@ class Bar:
         first, rest = list(finalists[: MOST_PROOFS - 1]), finalists[MOST_PROOFS - 1 :]
         return [*first, min(rest, key=lambda t: float("inf") if t.drop is None else t.drop.value)]
 
-    def standing(self, confidence: float, attempt: int) -> Standing:
-        """Return how sure it is that a finalist of attempt 0, 1, ... is inside the budget; empty for not enough."""
-        if confidence >= self.asked(attempt):
+    def standing(self, confidence: float, attempt: int, drop: Drop | None = None) -> Standing:
+        """Return how sure it is that a finalist of attempt 0, 1, ... is inside the budget; empty for not enough.
+
+        Where losses alone are beyond the budget, and gains make up for them, nothing is proven.
+        """
+        evened_out = drop is not None and drop.evened_out(self.allowed_drop)
+        if confidence >= self.asked(attempt) and not evened_out:
             return "proven"
         return "likely" if confidence >= LIKELY and self.require != "proven" else ""
 
@@ -144,6 +148,12 @@ class Bar:
             return f"measured again, its speed of {speedup.value:.2f}x the original's did not hold"
         if proof.drop.broken:
             return "on the hold-out part it gives NaN or infinite outputs where the original does not"
+        if proof.drop.evened_out(self.allowed_drop) and proof.confidence >= proof.asked:
+            return (
+                f"on {proof.drop.n} hold-out samples only gains make up for its losses: {proof.drop.better} got "
+                f"better, {proof.drop.worse} got worse and lost {self.said(proof.drop.gross or 0)}, "
+                f"{self.said(self.allowed_drop)} allowed"
+            )
         found = (
             f"on {proof.drop.n} hold-out samples it {self.changed(proof.drop)}; inside "
             f"{self.said(self.allowed_drop)} with a probability of {percent(proof.confidence)}, "

@@ -41,7 +41,7 @@ def prove(trials: Trials) -> tuple[ir.Model, tuple[Proof, ...]]:
         assert trial.size_bytes is not None
         confidence = drop.probability_within(trials.bar.allowed_drop)
         inside = trials.bar.inside(drop, timed[name].speedup, trial.size_bytes)
-        standing: Standing = trials.bar.standing(confidence, len(proofs)) if inside else ""
+        standing: Standing = trials.bar.standing(confidence, len(proofs), drop) if inside else ""
         asked = trials.bar.asked(len(proofs))
         both = (timed["baseline"], timed[name])
         proven = standing == "proven"

@@ -7,7 +7,8 @@ from onnxopt.measure.tasks.sequence.agreement import TextAgreement
 from onnxopt.measure.tasks.sequence.decoding import Decoding
 from onnxopt.measure.tasks.signal import SignalAgreement
 from onnxopt.measure.tasks.worst import Worst
-from onnxopt.report.details import details_rows
+from onnxopt.report.details import details_rows, evened_sentence
+from onnxopt.report.record import DropRecord, IntervalRecord
 from onnxopt.report.recording import score_record
 
 
@@ -33,3 +34,13 @@ def test_the_figures_of_each_output_are_named_by_it():
     same = evaluated(worst, both, both)
     assert same.details["y: character error rate against the baseline"] == 0
     assert "z: SI-SDR, dB" in same.details
+
+
+def test_gains_and_losses_are_said_apart_and_losses_beyond_the_budget_by_name():
+    nothing = IntervalRecord(low=0, value=0, high=0, level=0.95)
+    even = DropRecord(value=-0.1, interval=nothing, n=60, better=13, worse=7, p_value=None, broken=False, gross=0.117)
+    text = evened_sentence(even, 0.01, "share")
+    assert "of 60 samples 13 got better and 7 worse, which lost 11.70 points (1.00 allowed)" in text
+    assert "not proven" in text
+    assert "not proven" not in evened_sentence(even, 0.2, "share")
+    assert not evened_sentence(even.model_copy(update={"gross": None}), 0.01, "share")

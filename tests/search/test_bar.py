@@ -66,6 +66,18 @@ def test_a_finalist_is_proven_likely_or_neither(confidence: float, require: str,
     assert replace(BAR, require=require).standing(confidence, 0) == standing
 
 
+def test_gains_that_make_up_for_losses_prove_nothing() -> None:
+    """Half of the texts changed, and a few more of them became right than wrong."""
+    even = replace(drop(-0.1), better=25, worse=20, gross=0.2)
+    assert BAR.standing(0.99, 0, even) == "likely"
+    assert replace(BAR, require="proven").standing(0.99, 0, even) == ""
+    assert BAR.standing(0.99, 0, replace(even, gross=0.01)) == "proven"
+    fast = Latency(1, 1, 1, 1, 1, 1, speed(2, 2, 2), None, 1, Interval(1, 1, 1))
+    score = Evaluation(TopK(), np.ones((100, 1)), 1.0, Interval(1, 1, 1), 100, 0)
+    why = BAR.why_unproven(Proof("x", score, score, even, 0.99, BAR.asked(0), fast, fast, False))
+    assert "25 got better, 20 got worse and lost 20.00 points, 1.00 points allowed" in why
+
+
 def test_a_later_attempt_needs_more_to_be_proven() -> None:
     assert BAR.standing(0.98, 0) == "proven"
     assert BAR.standing(0.98, 1) == "likely"

@@ -98,3 +98,14 @@ def test_labels_that_are_no_boxes_are_one_clear_error(tmp_path: Path) -> None:
     samples = open_samples({"image": images(FOUND)}, signature_of(load(model)), labels=np.zeros(COUNT, int))
     with pytest.raises(DataError, match=r"ONX209.*no boxes.*COCO"):
         LabelJudge(model, samples, metric_of("ap"), Runtime()).baseline()
+
+
+def test_scores_that_all_fall_are_losses_although_the_average_precision_stays(tmp_path: Path) -> None:
+    faint = detector(tmp_path / "faint.onnx", np.array([1, 1, 1, 1, 0.1, 0.1, 0.1]))
+    whole = judge(tmp_path)
+    drop = whole.drop(whole.evaluate(faint))
+    assert drop.value == 0
+    assert drop.gross == 1
+    assert drop.evened_out(0.5)
+    same = whole.drop(whole.evaluate(tmp_path / "model.onnx"))
+    assert (same.better, same.worse, same.gross) == (0, 0, 0)

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from judged import OPTIONS, facts, lost, rows_of, score
 
 from onnxopt.errors import DataError, FileError
+from onnxopt.measure.accuracy import drop, evaluation_of
 from onnxopt.measure.metrics import metric_of
 from onnxopt.measure.tasks import sequence
 from onnxopt.measure.tasks.sequence import StepAgreement, TextAgreement, distance
@@ -244,3 +245,18 @@ def test_the_characters_in_the_models_file_read_texts_for_labels():
     assert metric.rows({"y": scores}, truth).tolist() == [[1], [1]]
     with pytest.raises(DataError, match=r"ONX209.*characters"):
         metric_of("exact").prepared({"y": scores}, truth).rows({"y": scores}, truth)
+
+
+@pytest.mark.parametrize(("name", "gross"), [("exact", 0.25), ("cer", 0.25)])
+def test_texts_that_become_right_are_no_excuse_for_texts_that_become_wrong(name, gross):
+    truth = np.array(["aa", "bb", "cc", "dd"])
+    options = TaskOptions(blank=0, characters="abcdefghijklmnopqrstuvwxyz ")
+    metric = metric_of(name, options=options)
+    before = {"y": spelled("a b", "bb", "cc", "dd")}
+    after = {"y": spelled("aa", "xy", "cc", "dd")}
+    both = [evaluation_of(metric, metric.rows(outputs, truth), 0) for outputs in (before, after)]
+    found = drop(*both)
+    assert found.value <= 0
+    assert (found.better, found.worse, found.gross) == (1, 1, gross)
+    assert found.evened_out(0.1)
+    assert not found.evened_out(gross)

@@ -8,6 +8,7 @@ import numpy as np
 
 from onnxopt.measure.outputs import Outputs, misfit
 from onnxopt.measure.score import Metric
+from onnxopt.measure.tasks.detection.agreement import ALLOWED_FALL
 from onnxopt.measure.tasks.detection.average_precision import average_precision, records_array
 from onnxopt.measure.tasks.detection.boxes import Detections
 from onnxopt.measure.tasks.detection.evidence import View
@@ -46,6 +47,7 @@ class AveragePrecision(Metric):
         nms_iou: of the suppression.
         decode: layout by name; None finds it.
         reading: of the baseline's outputs; None until they were seen.
+        score_threshold: from which a box is one for a user, see `changes`.
     """
 
     name: str
@@ -54,6 +56,7 @@ class AveragePrecision(Metric):
     nms_iou: float = 0.45
     decode: str | None = None
     reading: Reading | None = None
+    score_threshold: float = 0.25
     unit: ClassVar[str] = "share"
     bounded: ClassVar[bool] = True
     undefined: ClassVar[str] = "No image has a labelled box: give images of objects."
@@ -97,6 +100,27 @@ class AveragePrecision(Metric):
     def values(self, rows: Array, counts: Array) -> Array:
         """Return the average precision of resampled images."""
         return average_precision(rows[:, 0], counts, slice(None) if self.name == "ap" else slice(0, 1))
+
+    def changes(self, before: Array, after: Array) -> tuple[Array, Array]:
+        """Return the errors that each image has more at the score threshold, and its labelled boxes.
+
+        Errors are labelled boxes that are missed and boxes that are wrong, at an overlap of 0.5. Average precision sees
+        only the order of scores, and nothing where all fall. A box near the threshold is no error of the candidate.
+        """
+        low, high = ALLOWED_FALL * self.score_threshold, self.score_threshold
+        more = [_errors(b, low, high) - _errors(a, high, low) for a, b in zip(before[:, 0], after[:, 0], strict=True)]
+        wanted = [sum(matched.wanted for matched in record.values()) for record in before[:, 0]]
+        return np.array(more, dtype=np.float64), np.array(wanted, dtype=np.float64)
+
+
+def _errors(record: Record, found: float, wrong: float) -> int:
+    """Return the labelled boxes not found from one score on, and the wrong boxes from another on."""
+    count = 0
+    for one in record.values():
+        right, ignored = one.right[0], one.ignored[0]
+        count += one.wanted - int((right & (one.scores >= found)).sum())
+        count += int((~right & ~ignored & (one.scores >= wrong)).sum())
+    return count
 
 
 def _boxes(labels: Array, name: str) -> list[ImageBoxes]:

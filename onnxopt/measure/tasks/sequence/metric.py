@@ -99,12 +99,14 @@ class ExactMatch(_TextMetric):
         """Return the share of right texts."""
         return np.asarray(counts @ rows[:, 0] / counts.sum(axis=1))
 
+    def changes(self, before: Array, after: Array) -> tuple[Array, Array]:
+        """Return which texts became wrong (1) or right (-1), and 1 for each."""
+        return before[:, 0] - after[:, 0], np.ones(len(before))
+
 
 @dataclass(frozen=True)
 class ErrorRate(_TextMetric):
     """Edits per character (`cer`) or word (`wer`) of the true texts, over all texts.
-
-    Errors that go may make up for errors that come: read it beside the share of texts that stay the same.
 
     Attributes:
         name: `cer` or `wer`.
@@ -129,6 +131,10 @@ class ErrorRate(_TextMetric):
         total = counts @ rows
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray(np.where(total[:, 1] > 0, total[:, 0] / total[:, 1], np.nan))
+
+    def changes(self, before: Array, after: Array) -> tuple[Array, Array]:
+        """Return the edits that each text needs more, and its length."""
+        return after[:, 0] - before[:, 0], before[:, 1]
 
 
 def _sequences(labels: Array, name: str) -> list[tuple[int, ...]]:

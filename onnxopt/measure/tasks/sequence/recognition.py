@@ -92,7 +92,7 @@ def _found(name: str, value: Array, feeds: Feeds, facts: ModelFacts, options: Ta
         return None
     blank = blank_of(None, steps, classes) if options.blank is None else options.blank
     if axis == 1 and (size > 1 or _probabilities(value)):
-        return judged(f"{name!r} is time-major: {steps.shape[1]} steps first, then {size} sample{'s' * (size > 1)}")
+        return judged(f"{name!r} is time-major: {steps.shape[1]} steps first, then the samples")
     if _probabilities(value) or ends_of(facts, name)[:1] in (("Softmax",), ("LogSoftmax",)):
         return judged(f"{name!r} holds probabilities of {classes} classes for each of {steps.shape[1]} steps")
     if blank is not None and classes >= _FEWEST_CTC_CLASSES:
