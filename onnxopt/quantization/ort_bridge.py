@@ -28,8 +28,8 @@ from onnxopt.quantization.weight_ranges import safe_ranges
 
 _FLOAT_WHERE_UNKNOWN = {"DefaultTensorType": int(ir.DataType.FLOAT)}
 """Shape inference stops at operators outside the standard set (scikit-learn's Scaler), which give floats."""
-
-
+_RUNTIME = "com.microsoft"
+"""Domain of the runtime's own operators."""
 _NORMALIZATIONS = ("LayerNormalization", "InstanceNormalization", "BatchNormalization", "EmbedLayerNormalization")
 
 
@@ -174,6 +174,9 @@ def _forget_types(model: ir.Model) -> None:
 def _back(proto: onnx.ModelProto, source: ir.Model) -> ir.Model:
     _sort(proto.graph)
     result = from_proto(proto)
+    if any(node.domain == _RUNTIME for node in result.graph.all_nodes()):
+        # It declares this domain for what it writes into the main graph only.
+        result.opset_imports.setdefault(_RUNTIME, 1)
     result.metadata_props.update(source.metadata_props)
     result.producer_name, result.producer_version = source.producer_name, source.producer_version
     return result

@@ -3,9 +3,10 @@
 import numpy as np
 import onnx_ir as ir
 import pytest
+from onnx import helper
 
 from onnxopt.catalog import parse
-from onnxopt.model_file import signature_of
+from onnxopt.model_file import signature_of, to_bytes
 from onnxopt.pipeline import Context, Optimized, Pipeline
 from onnxopt.quantization.isa import target_of
 from onnxopt.samples import Samples
@@ -112,3 +113,24 @@ def test_an_empty_past_has_no_range(spec: str) -> None:
     assert "first" in done(result)
     if spec != "quantize-dynamic":
         assert "no sample gives past" in left(result)["joined"]
+
+
+def test_a_recurrent_layer_inside_an_if_runs_and_is_smaller() -> None:
+    branches = []
+    for seed in (1, 2):
+        inner = Net(seed, f"branch{seed}_")
+        weights = (inner.weight(1, 128, 8), inner.weight(1, 128, 32))
+        inner.nodes.append(
+            helper.make_node("LSTM", ["turned", *weights], [f"out{seed}"], name=f"lstm{seed}", hidden_size=32)
+        )
+        result = helper.make_tensor_value_info(f"out{seed}", F, None)
+        branches.append(helper.make_graph(inner.nodes, f"branch_{seed}", [], [result], inner.weights))
+    outer = Net(3)
+    outer.node("Transpose", "x", perm=[1, 0, 2], out="turned")
+    test = outer.node("Greater", outer.node("ReduceSum", "x", keepdims=0), outer.const(np.float32(0)))
+    outer.node("If", test, out="y", name="either", then_branch=branches[0], else_branch=branches[1])
+    model = outer.model([TOKENS], [("y", F, None)], opset=13)
+    result = ran(model, "quantize-dynamic")
+    assert done(result) == {"either"}
+    assert [n.domain for n in result.model.graph.all_nodes() if "LSTM" in n.op_type] == ["com.microsoft"] * 2
+    assert len(to_bytes(result.model)) < 0.5 * len(to_bytes(model))
