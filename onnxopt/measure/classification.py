@@ -114,6 +114,18 @@ def _aligned(values: Array, labels: Array) -> tuple[Array, Array]:
     return rows, labels.reshape(-1)
 
 
+def _by_sample(table: Array, samples: int) -> Array:
+    """Return rows per sample of rows per position: tokens and pixels of one sample are drawn together."""
+    return table if len(table) == samples else table.reshape(samples, -1, table.shape[1])
+
+
+def _by_position(rows: Array, counts: Array) -> tuple[Array, Array]:
+    """Return rows per position, and how often each is drawn: as often as its sample."""
+    if rows.ndim == 2:
+        return rows, counts
+    return rows.reshape(-1, rows.shape[2]), np.repeat(counts, rows.shape[1], axis=1)
+
+
 def _integers(labels: Array) -> Array:
     if labels.dtype.kind in "iub":
         return labels.astype(np.int64)
@@ -142,16 +154,18 @@ class F1(Metric):
     bounded: ClassVar[bool] = True
 
     def rows(self, outputs: Outputs, labels: Array) -> Array:
-        """Return `(n, 2)`: predicted class and label."""
+        """Return `(n, 2)`, predicted class and label; `(n, positions, 2)` where a sample has a label per position."""
         guesses, truth = _guesses(self, outputs, labels, 1)
         if guesses.dtype.kind not in "iu":
             raise misfit("the classes are words", "Give class numbers as labels, or use top1.", where=self.name)
         predicted, truth = guesses[:, 0], _integers(truth)
         undefined = predicted == _NOTHING
-        return np.column_stack((np.where(undefined, truth != 1, predicted), truth))  # wrong in any case
+        table = np.column_stack((np.where(undefined, truth != 1, predicted), truth))  # wrong in any case
+        return _by_sample(table, len(labels))
 
     def values(self, rows: Array, counts: Array) -> Array:
         """Return F1 of resampled rows; classes that neither the labels nor the predictions hold do not count."""
+        rows, counts = _by_position(rows, counts)
         predicted, truth = rows[:, 0], rows[:, 1]
         binary = len(np.unique(truth)) <= 2 and truth.max() <= 1
         scores = []
@@ -184,7 +198,7 @@ class Auroc(Metric):
     resamples: ClassVar[int] = 500
 
     def rows(self, outputs: Outputs, labels: Array) -> Array:
-        """Return `(n, classes + 1)`, scores and label; `(n, 2)` for two classes."""
+        """Return `(n, classes + 1)`, scores and label; `(n, positions, classes + 1)`; two columns for two classes."""
         scores = scores_of(outputs, self.output)
         if scores is None:
             single = single_score_of(outputs, self.output)
@@ -201,10 +215,11 @@ class Auroc(Metric):
             truth = np.array([order.get(label, -1) for label in truth.tolist()])
         truth = _class_labels(truth, values.shape[1], self.label_offset) + self.label_offset
         values = values[:, 1:] - values[:, :1] if values.shape[1] == 2 else as_probabilities(values)
-        return np.column_stack((values, truth))
+        return _by_sample(np.column_stack((values, truth)), len(labels))
 
     def values(self, rows: Array, counts: Array) -> Array:
         """Return the area of resampled rows, NaN where a resample holds a single class."""
+        rows, counts = _by_position(rows, counts)
         scores, truth = rows[:, :-1], rows[:, -1]
         if np.isnan(scores).any():
             return np.full(len(counts), np.nan)

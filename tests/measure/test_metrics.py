@@ -197,3 +197,16 @@ def test_numbers_as_labels_for_a_model_that_gives_names():
     outputs = {"label": np.array(["cat", "dog"], dtype=object)}
     with pytest.raises(DataError, match=r"names such as 'cat', the labels are numbers.*Give the names"):
         value(metric_of("top1"), outputs, [0, 1])
+
+
+@pytest.mark.parametrize("name", ["f1", "auroc", "top1"])
+def test_tokens_of_a_sentence_are_one_sample_and_give_the_value_of_all_tokens(name):
+    rng = np.random.default_rng(0)
+    scores, labels = rng.normal(size=(20, 5, 3)), rng.integers(0, 3, (20, 5))
+    metric = metric_of(name)
+    rows = metric.rows({"y": scores.astype(np.float32)}, labels)
+    flat = metric.rows({"y": scores.reshape(100, 3).astype(np.float32)}, labels.reshape(100))
+    assert len(rows) == 20
+    assert metric.value(rows) == pytest.approx(metric.value(flat))
+    twice, weights = np.concatenate([rows, rows[:3]]), np.array([[2] * 3 + [1] * 17])
+    assert metric.values(rows, weights)[0] == pytest.approx(metric.value(twice))

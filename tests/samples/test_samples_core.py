@@ -70,6 +70,11 @@ def test_a_fixed_batch_is_always_full(count: int, take: int) -> None:
         assert chosen.labels.tolist() == indices(chosen)
 
 
+@pytest.mark.parametrize(("count", "taken"), [(1, 4), (4, 4), (5, 8), (12, 12), (30, 12)])
+def test_as_many_samples_are_taken_as_fill_runs_of_fixed_size(count: int, taken: int) -> None:
+    assert len(numbered(12, batch=4).take(count)) == taken
+
+
 def test_too_few_for_a_fixed_batch() -> None:
     with pytest.raises(DataError, match=r"ONX205.*exactly 4 at a time, 3 there.*expected: x: float32\[4, 4\]"):
         numbered(3, batch=4)

