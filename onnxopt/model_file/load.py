@@ -9,7 +9,9 @@ from google.protobuf.message import DecodeError
 
 from onnxopt.errors import FileError, ModelError, first_line
 from onnxopt.model_file.functions import check_functions
-from onnxopt.model_file.proto import damaged_names, from_proto, missing_values, tensors_of
+from onnxopt.model_file.normal import normalize
+from onnxopt.model_file.proto import damaged_names, from_proto, tensors_of
+from onnxopt.model_file.valid import refuse_invalid
 
 MIN_IR_VERSION, MIN_OPSET = 3, 7
 
@@ -42,16 +44,22 @@ def load(path: str | Path) -> ir.Model:
         raise _not_onnx(path, damaged)
     _check_versions(proto, str(path))
     check_functions(proto, str(path))
-    _check_values(proto, str(path))
     _check_external(proto, path)
     try:
         # Only the main graph's weights are mapped from the disk: what saves a model knows of no others in files.
         weights = list(proto.graph.initializer)  # held, for protobuf gives one object per part while it is held
         mapped = {id(tensor) for tensor in weights}
         for tensor in (t for t in tensors_of(proto) if _is_external(t) and id(t) not in mapped):
+            if "length" not in {entry.key for entry in tensor.external_data}:
+                size = math.ceil(math.prod(tensor.dims) * ir.DataType(tensor.data_type).itemsize)
+                tensor.external_data.add(key="length", value=str(size))
             onnx.external_data_helper.load_external_data_for_tensor(tensor, str(path.parent))
             tensor.ClearField("data_location")
             del tensor.external_data[:]
+    except Exception as error:  # onnx raises many types on external data
+        raise _not_onnx(path, first_line(error)) from error
+    _enter(proto, str(path))  # behind external data: what looks at a tensor's numbers must not read a file by its name
+    try:
         model = from_proto(proto)
     except Exception as error:  # onnx-ir raises many types on malformed graphs
         raise _not_onnx(path, first_line(error)) from error
@@ -74,16 +82,22 @@ def from_memory(proto: onnx.ModelProto) -> ir.Model:
         raise ModelError("ONX301", "not a readable ONNX model", where=where, why=damaged)
     _check_versions(proto, where)
     check_functions(proto, where)
-    _check_values(proto, where)
     if any(map(_is_external, tensors_of(proto))):
         why, hint = "its weights lie in external files", "Give the path of the file, or load it with its data."
         raise ModelError("ONX301", "not a readable ONNX model", where=where, why=why, hint=hint)
     copied = onnx.ModelProto()
     copied.CopyFrom(proto)
+    _enter(copied, where)
     try:
         return from_proto(copied)
     except Exception as error:  # onnx-ir raises many types on malformed graphs
         raise ModelError("ONX301", "not a readable ONNX model", where=where, why=first_line(error)) from error
+
+
+def _enter(proto: onnx.ModelProto, where: str) -> None:
+    """Have a protobuf keep the rules, in the one form that everything after this relies on; in place."""
+    normalize(proto, where)
+    refuse_invalid(proto, where)
 
 
 def _is_whole(proto: onnx.ModelProto) -> bool:
@@ -117,15 +131,8 @@ def _check_versions(proto: onnx.ModelProto, where: str) -> None:
 
 def _damage(proto: onnx.ModelProto) -> str:
     """Return what is no text though it should be; "" where all is well."""
-    damaged = next(damaged_names(proto.graph), None)
+    damaged = next(damaged_names(proto), None)
     return "" if damaged is None else f"a name in it is no text: {damaged!r}"
-
-
-def _check_values(proto: onnx.ModelProto, where: str) -> None:
-    missing = next(missing_values(proto.graph), None)
-    if missing is not None:
-        why, hint = f"nothing gives {missing!r}, which is read or is an output", "Export it again."
-        raise ModelError("ONX305", "the model is invalid", where=where, why=why, hint=hint)
 
 
 def _is_external(tensor: onnx.TensorProto) -> bool:
@@ -147,6 +154,8 @@ def _check_external(proto: onnx.ModelProto, path: Path) -> None:
             )
         try:
             start, length = (int(entries.get(key, 0)) for key in ("offset", "length"))
+            if min(start, length) < 0:
+                raise ValueError("its place in the file is negative")
             need = start + max(length, math.ceil(math.prod(tensor.dims) * ir.DataType(tensor.data_type).itemsize))
         except (ValueError, TypeError) as error:
             raise _not_onnx(path, f"weight {tensor.name!r}: {first_line(error)}") from error

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import onnx
 import onnx_ir as ir
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 _TYPE_KEY = "onnxopt.value_type"
@@ -55,6 +56,11 @@ def tensors_of(proto: Message) -> Iterator[onnx.TensorProto]:
     The walk follows the fields that are set, not a list of places: graphs, functions, training information, sparse
     tensors and attributes of every kind are all reached.
     """
+    return (part for part in messages_of(proto, _HOLDERS) if isinstance(part, onnx.TensorProto))
+
+
+def messages_of(proto: Message, opened: tuple[type[Message], ...] = (Message,)) -> Iterator[Message]:
+    """Return every message inside a message, in order; of those it enters, `opened` are the kinds."""
     waiting: list[Message] = [proto]
     while waiting:
         message = waiting.pop()
@@ -62,23 +68,22 @@ def tensors_of(proto: Message) -> Iterator[onnx.TensorProto]:
         for field, value in message.ListFields():
             if field.message_type is not None:
                 inner += [value] if isinstance(value, Message) else value
-        yield from (part for part in inner if isinstance(part, onnx.TensorProto))
-        waiting += reversed([part for part in inner if isinstance(part, _HOLDERS)])
+        yield from inner
+        waiting += reversed([part for part in inner if isinstance(part, opened)])
 
 
 def _holds_map(kind: onnx.TypeProto) -> bool:
     return kind.HasField("map_type") or (kind.HasField("sequence_type") and _holds_map(kind.sequence_type.elem_type))
 
 
-def damaged_names(graph: onnx.GraphProto) -> Iterator[bytes]:
-    """Return the names of a graph and its subgraphs that are not UTF-8: protobuf gives those as bytes."""
-    values = (graph.input, graph.output, graph.initializer, graph.value_info)
-    names: list[object] = [graph.name, *(value.name for some in values for value in some)]
-    for node in graph.node:
-        names += [node.name, node.op_type, node.domain, *node.input, *node.output]
-    yield from (name for name in names if isinstance(name, bytes))
-    for inner in subgraphs(graph):
-        yield from damaged_names(inner)
+def damaged_names(proto: Message) -> Iterator[bytes]:
+    """Return the texts in a message that are not UTF-8: protobuf gives those as bytes. Comments do not count."""
+    for message in (proto, *messages_of(proto)):
+        for field, value in message.ListFields():
+            if field.type == FieldDescriptor.TYPE_STRING and field.name != "doc_string":
+                yield from (
+                    text for text in ([value] if isinstance(value, str | bytes) else value) if isinstance(text, bytes)
+                )
 
 
 def missing_values(graph: onnx.GraphProto, outer: frozenset[str] = frozenset()) -> Iterator[str]:

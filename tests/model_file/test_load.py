@@ -106,7 +106,8 @@ def test_a_file_cut_off_anywhere_is_refused(tmp_path: Path, name: str) -> None:
     ends = {*range(0, len(whole), max(1, len(whole) // 150)), *range(len(whole) - 30, len(whole))}
     errors = {end: error_of(write(path, whole[:end])) for end in ends}
     accepted = [end for end, error in errors.items() if error is None]
-    assert {error.code for error in errors.values() if error} <= {"ONX301", "ONX302"}
+    # ONX305: the end lay between two imports of operator sets.
+    assert {error.code for error in errors.values() if error} <= {"ONX301", "ONX302", "ONX305"}
     assert not any("\n" in str(error) for error in errors.values())
     # Cut between two imports, the file is a whole model of another operator set.
     assert all(end > len(whole) - 30 for end in accepted)

@@ -1,0 +1,184 @@
+"""Odd forms that the standard or the runtime allows are put into one; models that break a rule are refused in words."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from onnxopt import model_file
+from onnxopt.errors import ModelError
+from onnxopt.graph.check import check_structure
+from onnxopt.model_file import normal
+
+X = np.linspace(-2, 2, 8, dtype=np.float32).reshape(2, 4)
+
+
+def small() -> onnx.ModelProto:
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [2, 4]) for n in "xy")
+    nodes = [helper.make_node("Mul", ["x", "w"], ["a"], "mul"), helper.make_node("LeakyRelu", ["a"], ["y"], alpha=0.1)]
+    w = numpy_helper.from_array(np.arange(4, dtype=np.float32), "w")
+    opsets = [helper.make_opsetid("", 17)]
+    return helper.make_model(helper.make_graph(nodes, "g", [x], [y], [w]), opset_imports=opsets, ir_version=9)
+
+
+def expected() -> np.ndarray:
+    return run_bytes(small().SerializeToString())
+
+
+def run_bytes(data: bytes) -> np.ndarray:
+    return np.asarray(ort.InferenceSession(data).run(None, {"x": X})[0])
+
+
+def unsorted(model: onnx.ModelProto) -> None:
+    nodes = [onnx.NodeProto.FromString(n.SerializeToString()) for n in reversed(model.graph.node)]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+def sparse(model: onnx.ModelProto, indices: np.ndarray | None = None, dims: tuple[int, ...] = (4,)) -> None:
+    del model.graph.initializer[:]
+    found = np.array([1, 2, 3], np.int64) if indices is None else indices
+    values = numpy_helper.from_array(np.array([1, 2, 3], np.float32), "w")
+    model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, numpy_helper.from_array(found), list(dims)))
+
+
+def sparse_by_coordinates(model: onnx.ModelProto) -> None:
+    sparse(model, np.array([[1], [2], [3]], np.int64))
+
+
+def comment(model: onnx.ModelProto) -> None:
+    model.graph.node[0].doc_string = "comment"
+
+
+def unsorted_through_a_branch(model: onnx.ModelProto) -> None:
+    """The If stands first and takes `a` from around it, inside its branches alone."""
+    out = helper.make_tensor_value_info("b", TensorProto.FLOAT, [2, 4])
+    branch = helper.make_graph([helper.make_node("LeakyRelu", ["a"], ["b"], alpha=0.1)], "b", [], [out])
+    chosen = helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch)
+    mul = onnx.NodeProto.FromString(model.graph.node[0].SerializeToString())
+    del model.graph.node[:]
+    model.graph.node.extend([chosen, mul])
+    model.graph.initializer.append(numpy_helper.from_array(np.array(True), "c"))
+
+
+@pytest.mark.parametrize(
+    "change", [unsorted, sparse, sparse_by_coordinates, comment, unsorted_through_a_branch], ids=lambda f: f.__name__
+)
+def test_an_odd_form_is_read_and_computes_the_same(tmp_path: Path, change: Callable[[onnx.ModelProto], None]) -> None:
+    model = small()
+    change(model)
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model.SerializeToString().replace(b"comment", b"comm\xff\xfet"))
+
+    loaded = model_file.load(path)
+    check_structure(loaded)
+
+    np.testing.assert_array_equal(run_bytes(model_file.to_bytes(loaded)), expected())
+
+
+def test_nodes_in_order_keep_their_order() -> None:
+    model = small()
+    model.graph.node.insert(0, helper.make_node("Identity", ["x"], ["unused"], "first"))
+    before = [node.op_type for node in model.graph.node]
+
+    normal.normalize(model, "m")
+
+    assert [node.op_type for node in model.graph.node] == before
+
+
+def circle(model: onnx.ModelProto) -> None:
+    model.graph.node[0].input[0] = "y"
+
+
+def huge_sparse(model: onnx.ModelProto) -> None:
+    sparse(model, dims=(1 << 40,))
+
+
+def sparse_outside(model: onnx.ModelProto) -> None:
+    sparse(model, np.array([1, 2, 9], np.int64))
+
+
+def lying_dims(model: onnx.ModelProto) -> None:
+    model.graph.initializer[0].dims[0] = 10**9
+
+
+def negative_dims(model: onnx.ModelProto) -> None:
+    model.graph.initializer[0].dims[0] = -4
+
+
+def no_tensor_type(model: onnx.ModelProto) -> None:
+    model.graph.initializer[0].data_type = 0
+
+
+def unknown_tensor_type(model: onnx.ModelProto) -> None:
+    model.graph.initializer[0].data_type = 99
+
+
+def no_input_type(model: onnx.ModelProto) -> None:
+    model.graph.input[0].ClearField("type")
+
+
+def no_attribute_type(model: onnx.ModelProto) -> None:
+    model.graph.node[1].attribute[0].type = onnx.AttributeProto.UNDEFINED
+
+
+def no_import(model: onnx.ModelProto) -> None:
+    model.graph.node[0].domain = "com.acme"
+
+
+def given_twice(model: onnx.ModelProto) -> None:
+    model.graph.node.append(helper.make_node("Neg", ["x"], ["a"]))
+
+
+def weight_twice(model: onnx.ModelProto) -> None:
+    model.graph.initializer.append(model.graph.initializer[0])
+
+
+def no_operator(model: onnx.ModelProto) -> None:
+    model.graph.node[0].op_type = ""
+
+
+REFUSED = {
+    circle: "reads what is made of its own output",
+    huge_sparse: "more than 256 MiB when dense",
+    sparse_outside: "the sparse weight 'w' is damaged",
+    lying_dims: "the tensor 'w' states 4000000000 bytes, but holds 16",
+    negative_dims: "the tensor 'w' has the shape [-4]",
+    no_tensor_type: "the tensor 'w' has no type that ONNX knows (0)",
+    unknown_tensor_type: "the tensor 'w' has no type that ONNX knows (99)",
+    no_input_type: "the input 'x' has no type",
+    no_attribute_type: "the attribute 'alpha' of node (LeakyRelu) that gives 'y' has no type",
+    no_import: "'mul' (Mul) is of the operator set 'com.acme', which the model does not import",
+    given_twice: "'a' is given twice",
+    weight_twice: "the weight 'w' is given twice",
+    no_operator: "has no operator",
+}
+
+
+@pytest.mark.parametrize(("change", "why"), REFUSED.items(), ids=[f.__name__ for f in REFUSED])
+def test_a_broken_rule_is_refused_by_name(tmp_path: Path, change: Callable[[onnx.ModelProto], None], why: str) -> None:
+    model = small()
+    change(model)
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model.SerializeToString())
+
+    with pytest.raises(ModelError) as refused:
+        model_file.load(path)
+
+    assert refused.value.code == "ONX305"
+    assert why in (refused.value.why or "")
+    assert refused.value.where == str(path)
+    assert refused.value.hint
+
+
+def test_the_operators_of_the_runtime_need_no_import() -> None:
+    model = small()
+    model.graph.node[1].CopyFrom(helper.make_node("Gelu", ["a"], ["y"], domain="com.microsoft"))
+
+    loaded = model_file.as_graph(model)
+
+    assert loaded.opset_imports["com.microsoft"] == 1
