@@ -12,6 +12,7 @@ import onnx_ir as ir
 from onnxopt import model_file
 from onnxopt.errors import ModelError, UsageError
 from onnxopt.graph.check import check_structure
+from onnxopt.measure.interrupt import raise_if_interrupted
 from onnxopt.model_file import Signature, signature_of
 from onnxopt.quantization.isa import Target
 from onnxopt.samples import Samples
@@ -142,6 +143,7 @@ class Pipeline:
         current = model.clone()
         steps: list[Step] = []
         for number, spec in enumerate(self.passes, start=1):
+            raise_if_interrupted()
             start = time.perf_counter()
             applied = spec.apply(current, context)
             current = applied.model

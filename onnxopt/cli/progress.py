@@ -99,6 +99,10 @@ class SearchBar:
         """Say what the samples can prove."""
         self.bar.line(prospect.sentence())
 
+    def needed(self, sentence: str) -> None:
+        """Say how much of the time limit is not for the search."""
+        self.bar.line(sentence)
+
     def planned(self, candidates: "Sequence[Candidate]") -> None:
         """Note how many there are."""
         self.planned_count, self.began = len(candidates), True

@@ -15,7 +15,7 @@ def resume(
     run: Annotated[Path, typer.Argument(help="Folder of a run that was interrupted.", show_default=False)],
     *,
     time_limit: Annotated[
-        float | None, typer.Option("--time-limit", metavar="SECONDS", help="Of what is left, instead of the first one.")
+        float | None, typer.Option("--time-limit", metavar="SECONDS", help="Of this command, instead of the first one.")
     ] = None,
     metric: Annotated[
         str | None, typer.Option("--metric", help="file.py:function, as it was: a folder is not believed about code.")

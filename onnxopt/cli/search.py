@@ -106,7 +106,7 @@ def optimize(
         str | None, typer.Option("--target-size", metavar="2MB|0.25x", help="Stop when it is reached.")
     ] = None,
     time_limit: Annotated[
-        float | None, typer.Option("--time-limit", metavar="SECONDS", help="After it no further candidate is started.")
+        float | None, typer.Option("--time-limit", metavar="SECONDS", help="Of everything, proof and report included.")
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the search that was begun in --out with the same options.")

@@ -1,7 +1,8 @@
-"""Ctrl-C while ONNX Runtime computes: Python cannot deliver it inside a native call, `RunOptions.terminate` can."""
+"""Ctrl-C or the end of the time while ONNX Runtime computes: Python cannot end a native call, `RunOptions` can."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from typing import TypeVar
 
@@ -18,17 +19,75 @@ PATIENCE_S = 5.0
 """How long to wait for the node that is running to end before leaving the worker behind."""
 
 
+class TimeOver(BaseException):
+    """The time that work had is over; like Ctrl-C no error, so nothing takes it for a failure."""
+
+
+class _Cut:
+    """Ends native runs once the time is over.
+
+    Args:
+        over: whether it is.
+    """
+
+    def __init__(self, over: Callable[[], bool]) -> None:
+        self.over = over
+        self.options = _quiet_options()
+        self._watched: list[onnxruntime.RunOptions] = [self.options]
+        self._ended = threading.Event()
+
+    def watch(self, options: "onnxruntime.RunOptions") -> None:
+        """End runs with these options too."""
+        self._watched.append(options)
+
+    def keep_looking(self) -> None:
+        """Look until the end."""
+        while not self._ended.wait(POLL_S):
+            if self.over():
+                for options in tuple(self._watched):
+                    options.terminate = True
+                return
+
+    def end(self) -> None:
+        """Look no longer."""
+        self._ended.set()
+
+
+_CUTS: ContextVar[tuple[_Cut, ...]] = ContextVar("cuts", default=())
+
+
+@contextmanager
+def cut_when(over: Callable[[], bool]) -> Iterator[None]:
+    """Have work inside end with `TimeOver` once `over` returns True: a native run at its next node, other work at its
+    next `raise_if_interrupted`.
+    """
+    cut = _Cut(over)
+    token = _CUTS.set((*_CUTS.get(), cut))
+    watcher = threading.Thread(target=cut.keep_looking, name="onnxopt-cut", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        cut.end()
+        _CUTS.reset(token)
+        watcher.join()
+
+
 def run_options() -> "onnxruntime.RunOptions | None":
-    """Return what every native run of this thread must be started with; None outside `interruptible`."""
-    return _RUN_OPTIONS.get()
+    """Return what every native run of this thread must be started with; None where nothing ends runs."""
+    cuts = _CUTS.get()
+    return _RUN_OPTIONS.get() or (cuts[-1].options if cuts else None)
 
 
 def raise_if_interrupted() -> None:
-    """Stop work that `interruptible` was asked to end.
+    """Stop work that `interruptible` or `cut_when` was asked to end; long work in Python calls it now and then.
 
     Raises:
         KeyboardInterrupt: the user pressed Ctrl-C.
+        TimeOver: the time is over.
     """
+    if any(cut.over() for cut in _CUTS.get()):
+        raise TimeOver
     options = _RUN_OPTIONS.get()
     if options is not None and options.terminate:
         raise KeyboardInterrupt
@@ -46,8 +105,9 @@ def interruptible(function: Callable[[], T]) -> T:
     """
     if _RUN_OPTIONS.get() is not None or threading.current_thread() is not threading.main_thread():
         return function()
-    options = onnxruntime.RunOptions()
-    options.log_severity_level = 4
+    options = _quiet_options()
+    for cut in _CUTS.get():
+        cut.watch(options)
     done = threading.Event()
     results: list[T] = []
     failures: list[BaseException] = []
@@ -73,3 +133,9 @@ def interruptible(function: Callable[[], T]) -> T:
     if failures:
         raise failures[0]
     return results[0]
+
+
+def _quiet_options() -> "onnxruntime.RunOptions":
+    options = onnxruntime.RunOptions()
+    options.log_severity_level = 4
+    return options

@@ -7,6 +7,7 @@ import onnx_ir as ir
 
 from onnxopt.graph.channel_cut import mask_channels
 from onnxopt.graph.channels import Channels
+from onnxopt.measure.interrupt import raise_if_interrupted
 from onnxopt.measure.replay import Replay, live_values
 from onnxopt.pruning.consumers import Consumer, consumers_of, kept_features, weight_matrix
 from onnxopt.pruning.observe import Observed, affordable, observe
@@ -63,6 +64,7 @@ def compensate(
     readers = {c.layer.node: c for c in everything if affordable([c], channels.model)}
     result.too_large = tuple(c.layer.node for c in everything if c.layer.node not in readers and _reads(c, kept))
     for consumer in readers.values():
+        raise_if_interrupted()
         if not _reads(consumer, kept) and not decided:
             continue
         seen = dict[str, Observed]()

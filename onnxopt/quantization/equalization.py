@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxopt.graph.edit import set_weight
+from onnxopt.measure.interrupt import raise_if_interrupted
 
 _HOMOGENEOUS = frozenset(
     ["AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Identity", "LeakyRelu", "MaxPool", "Relu"]
@@ -47,6 +48,7 @@ def equalize(found: list[Chain]) -> dict[str, np.ndarray]:
     """
     total = dict[str, np.ndarray]()
     for _ in range(SWEEPS):
+        raise_if_interrupted()
         changed = False
         for chain in found:
             exponents = _exponents(chain)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.linalg
 
+from onnxopt.measure.interrupt import raise_if_interrupted
 from onnxopt.quantization.blockwise import Blocks, grid_of
 
 _DAMPING = 0.01
@@ -85,6 +86,7 @@ def _rounded(
     factor = _inverse_factor(hessian)
     integers = np.zeros((outputs, features))
     for start in range(0, features, together):
+        raise_if_interrupted()
         end = min(start + together, features)
         lost = np.zeros((outputs, end - start))
         for column in range(start, end):

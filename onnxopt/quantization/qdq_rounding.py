@@ -13,6 +13,7 @@ from onnxopt.graph.quantized_weights import (
     masters_of,
     quantized_weights,
 )
+from onnxopt.measure.interrupt import raise_if_interrupted
 from onnxopt.quantization.gptq import error_of, gptq_on_grid
 from onnxopt.quantization.hessians import LIMIT_BYTES, MOST_FEATURES, ROWS, Read, at_most, hessians, sweeps
 from onnxopt.quantization.saturation import HIGH
@@ -64,6 +65,7 @@ def compensate(quantized: ir.Model, model: ir.Model, samples: Samples, *, avoid_
     for group in sweeps(reads, LIMIT_BYTES // 2):
         seen, unseen = (hessians(quantized, group, part) for part in (fit, judge))
         for name, hessian in seen.items():
+            raise_if_interrupted()
             ratio = _round(quantized, subjects[name], hessian, unseen[name], avoid_saturation)
             if ratio is None:
                 left[name] = "on samples held out, rounding to nearest is as good"

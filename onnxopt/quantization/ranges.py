@@ -13,6 +13,7 @@ import onnxruntime
 
 from onnxopt.errors import ModelError, NativeError, first_line
 from onnxopt.graph.shapes import with_types
+from onnxopt.measure.interrupt import raise_if_interrupted, run_options
 from onnxopt.model_file import materialize
 from onnxopt.quantization import calibrators
 from onnxopt.quantization.histogram import BINS, Extremes, Histogram, Range
@@ -143,9 +144,11 @@ def _activations(
     fed = {i.name for i in session.get_inputs()}
     fetched = [name for name in names if name not in fed]
     for position, feeds in enumerate(samples):
+        raise_if_interrupted()
         try:
-            arrays = session.run(fetched, dict(feeds)) if fetched else []
+            arrays = session.run(fetched, dict(feeds), run_options()) if fetched else []
         except Exception as error:  # see above
+            raise_if_interrupted()
             if position == 0 and samples.batch_size > 1:
                 # Some models declare a dynamic batch and only run at 1.
                 yield from _activations(session, names, samples.with_batch_size(1))

@@ -8,6 +8,7 @@ from typing import Any
 import onnx_ir as ir
 
 from onnxopt.errors import OnnxoptError, first_line
+from onnxopt.measure.interrupt import TimeOver, raise_if_interrupted
 from onnxopt.measure.profile import Profile, profile
 from onnxopt.measure.score import Metric
 from onnxopt.measure.session import Runtime
@@ -46,7 +47,7 @@ def analyze(
         batch_size: at which layers are timed.
         passes: that made `best`; without them no layer's sensitivity is measured.
 
-    Ctrl-C ends the measuring, with what is known until then.
+    Ctrl-C and the end of the time, see `cut_when`, end the measuring, with what is known until then.
     """
     problems: list[str] = []
 
@@ -56,11 +57,15 @@ def analyze(
         if stopped:
             return None
         try:
+            raise_if_interrupted()
             return work()
         except KeyboardInterrupt:
             # The search is over and its result proved: only the rest of the explanation is given up.
             stopped.append(what)
             problems.append(f"{what} and what comes after: interrupted")
+        except TimeOver:
+            stopped.append(what)
+            problems.append(f"{what} and what comes after: left out, for the time limit was reached")
         except OnnxoptError as error:
             problems.append(f"{what}: {error.why or error.what}")
         except Exception as error:  # an explanation that fails must not cost the result it would have explained

@@ -298,6 +298,9 @@ class RunRecord(Part):
         default=None, description="how sure it is that the winner is inside the budget; null for the original"
     )
     prospect: str = Field(default="", description="what the hold-out part can prove, said before the search")
+    time_needed: str = Field(
+        default="", description="what proof and report need of a time limit, said before the search"
+    )
     stopped: str = Field(default="", description="why not everything planned was tried; empty when it was")
     aim_reached: bool | None = Field(default=None, description="whether best.onnx reaches the aim; null without one")
     recovered: tuple[RecoveredRecord, ...] = Field(

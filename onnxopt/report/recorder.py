@@ -28,6 +28,7 @@ from onnxopt.report.recording import (
     trial_record,
 )
 from onnxopt.report.repro import Origin, repro_command
+from onnxopt.search.deadline import Deadline
 from onnxopt.search.journal import Journal
 from onnxopt.search.observer import Observer
 from onnxopt.search.optimize import search
@@ -49,6 +50,7 @@ class Recorder:
         observer: told everything in turn.
         command: the command line, if there was one.
         options: what the search was asked, for going on.
+        deadline: of the whole command; None to begin it now.
     """
 
     def __init__(
@@ -59,8 +61,10 @@ class Recorder:
         observer: Observer,
         command: str | None,
         options: SearchOptions,
+        deadline: Deadline | None = None,
     ) -> None:
         self.job, self.folder, self.origin, self.observer = job, folder, origin, observer
+        self.deadline = deadline or Deadline(job.settings.time_limit_s)
         self.trials: list[Trial] = []
         self.leader: Trial | None = None
         self.extremes = dict[str, Trial]()
@@ -111,9 +115,10 @@ class Recorder:
         size = self.record.model.size_bytes
         try:
             job = self.job
-            return self._finish(
-                search(job.model, job.parts, job.metric, job.settings, self, size, self._stamp, self.journal)
+            found = search(
+                job.model, job.parts, job.metric, job.settings, self, size, self._stamp, self.journal, self.deadline
             )
+            return self._finish(found)
         except KeyboardInterrupt:
             self._blame_nobody()
             self._end("interrupted", self._interrupted())
@@ -150,6 +155,11 @@ class Recorder:
         """Write it down with the first trial."""
         self._update(prospect=prospect.sentence())
         self.observer.prospect(prospect)
+
+    def needed(self, sentence: str) -> None:
+        """Write it down with the first trial."""
+        self._update(time_needed=sentence)
+        self.observer.needed(sentence)
 
     def planned(self, candidates: Sequence[Candidate]) -> None:
         """Begin the folder: the baseline could be measured."""
@@ -255,7 +265,10 @@ class Recorder:
         best = None if result.winner is None else result.model
         passes = () if result.winner is None else result.winner.candidate.passes
         settings, metric = self.job.settings, self.job.metric
-        analysis = analyze(self.job.model, best, self.job.parts, metric, settings.runtime, settings.batch_size, passes)
+        with self.deadline.ending():
+            analysis = analyze(
+                self.job.model, best, self.job.parts, metric, settings.runtime, settings.batch_size, passes
+            )
         status = "kept-original" if result.winner is None else "won"
         self._update(analysis=analysis, status=status, reason=result.reason)
         if not result.stopped:

@@ -20,6 +20,7 @@ from onnxopt.report.recorder import Recorder
 from onnxopt.report.repro import Origin
 from onnxopt.samples import ReadOptions
 from onnxopt.search.budget import Goal
+from onnxopt.search.deadline import Deadline
 from onnxopt.search.observer import Observer, Silent
 
 
@@ -119,7 +120,7 @@ def optimize(
         hot: whether to time one batch again and again, and not the inputs of `data` by turns.
         prune: whether to remove channels too, which takes minutes more.
         train: whether a pruned model that loses too much may learn from the original; needs torch.
-        time_limit_s: after which no further candidate is started.
+        time_limit_s: of the whole call, see `onnxopt.search.reserve`; what is unfinished then is cut or left out.
         trial_timeout_s: time after which building and scoring one candidate is given up; each then runs in a process of
             its own, so that a crash ends that candidate only.
         memory_limit: of such a process, in bytes or as `2GB`.
@@ -144,6 +145,7 @@ def optimize(
         OnnxoptError: of every family; before the baseline is measured nothing is written.
         KeyboardInterrupt: the user pressed Ctrl-C; what was found until then is in `out`, if anything was.
     """
+    deadline = Deadline(time_limit_s)
     model = given(model)
     path = None if isinstance(model, ir.Model) else model
     if path is not None and not path.exists():
@@ -186,7 +188,7 @@ def optimize(
         job = prepare(model, data, **asked)
         origin = Origin(path, data, calibration, read or ReadOptions(), limit, job.settings.target, seed)
         options = SearchOptions.of({"model": model, "data": data, **asked})
-        recorder = Recorder(job, folder, origin, observer or Silent(), command, options)
+        recorder = Recorder(job, folder, origin, observer or Silent(), command, options, deadline)
         return Run(folder.path, *recorder.run())
     finally:
         folder.release()

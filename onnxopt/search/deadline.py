@@ -1,50 +1,98 @@
-"""When a search must end."""
+"""When a command must end, and what of its time is kept for the proof and the report."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from math import inf
 from typing import TypeVar
+
+from onnxopt.measure.interrupt import TimeOver, cut_when, raise_if_interrupted
+
+__all__ = ["GRACE_S", "Deadline", "TimeOver"]
 
 T = TypeVar("T")
 
-
-class TimeOver(Exception):
-    """The time limit was reached while something was prepared that no candidate waits for."""
+GRACE_S = 10.0
+"""What the baseline, the proof and the report have together, however short the limit is."""
 
 
 class Deadline:
-    """Runs from the moment it is made, or begun.
+    """Runs from the moment it is made.
 
     Args:
-        limit_s: seconds; None for no end.
-        begun: whether it runs from now on.
+        limit_s: seconds of the whole command; None for no end.
+        clock: seconds.
+
+    Attributes:
+        reserve_s: kept free for what follows the search.
     """
 
-    def __init__(self, limit_s: float | None, *, begun: bool = True) -> None:
-        self._limit_s, self._hurried = limit_s, False
-        self._began = time.monotonic() if begun else None
+    def __init__(self, limit_s: float | None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.limit_s, self.reserve_s = limit_s, 0.0
+        self._clock, self._began = clock, clock()
+        self._searching, self._hurried = True, False
+
+    def look_up(self) -> None:
+        """Do not end the search until `begin`: an earlier one is looked up, which takes no time."""
+        self._searching = False
 
     def begin(self) -> None:
-        """Run from now on, unless it does."""
-        if self._began is None:
-            self._began = time.monotonic()
+        """End the search in time from now on."""
+        self._searching = True
+
+    def elapsed_s(self) -> float:
+        """Return the seconds since the start."""
+        return self._clock() - self._began
+
+    def left_s(self) -> float:
+        """Return the seconds until all must have ended."""
+        return inf if self.limit_s is None else max(self.limit_s, GRACE_S) - self.elapsed_s()
 
     def over(self) -> bool:
-        """Return whether the time is over."""
-        if self._limit_s is None or self._began is None:
-            return False
-        return time.monotonic() - self._began > self._limit_s
+        """Return whether the time for the search is over."""
+        return (
+            self.limit_s is not None and self._searching and self.elapsed_s() > max(self.limit_s - self.reserve_s, 0.0)
+        )
+
+    def ended(self) -> bool:
+        """Return whether the time for everything is over."""
+        return self.left_s() < 0
+
+    @contextmanager
+    def searching(self) -> Iterator[None]:
+        """Cut what is inside with `TimeOver` when the time for the search is over."""
+        if self.limit_s is None:
+            yield
+            return
+        with cut_when(self.over):
+            yield
+
+    @contextmanager
+    def ending(self, timeout_s: float | None = None) -> Iterator[None]:
+        """Cut what is inside with `TimeOver` when the time for everything is over, or after `timeout_s`."""
+        if self.limit_s is None and timeout_s is None:
+            yield
+            return
+        start_s = self._clock()
+        with cut_when(lambda: self.ended() or (timeout_s is not None and self._clock() - start_s > timeout_s)):
+            yield
+
+    @property
+    def hurried(self) -> bool:
+        """Whether `in_time` waits for what is being done."""
+        return self._hurried
 
     def in_time(self, make: Callable[[], T]) -> T | None:
         """Return what `make` returns; it is given up when the time is over, for it only makes further candidates."""
         self._hurried = True
         try:
-            return make()
+            with self.searching():
+                return make()
         except TimeOver:
             return None
         finally:
             self._hurried = False
 
     def check(self) -> None:
-        """Leave `in_time` when the time is over; to be called as often as there is progress."""
-        if self._hurried and self.over():
-            raise TimeOver
+        """Leave what is cut when the time is over; to be called as often as there is progress."""
+        raise_if_interrupted()

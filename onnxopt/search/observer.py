@@ -18,6 +18,9 @@ class Observer(Protocol):
     def prospect(self, prospect: Prospect) -> None:
         """So much can be proved with the samples there are."""
 
+    def needed(self, sentence: str) -> None:
+        """So long the proof and the report take, of a time limit."""
+
     def planned(self, candidates: Sequence[Candidate]) -> None:
         """These will be tried."""
 
@@ -47,6 +50,9 @@ class Silent:
         """Nothing."""
 
     def prospect(self, prospect: Prospect) -> None:
+        """Nothing."""
+
+    def needed(self, sentence: str) -> None:
         """Nothing."""
 
     def planned(self, candidates: Sequence[Candidate]) -> None:

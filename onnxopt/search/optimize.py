@@ -10,6 +10,7 @@ from onnxopt.measure.score import Metric, percent
 from onnxopt.search import stages
 from onnxopt.search.bar import MOST_PROOFS
 from onnxopt.search.budget import Goal
+from onnxopt.search.deadline import Deadline
 from onnxopt.search.journal import Journal
 from onnxopt.search.observer import Observer, Silent
 from onnxopt.search.parts import Parts
@@ -31,6 +32,7 @@ def search(
     size_bytes: int | None = None,
     stamp: Stamp | None = None,
     journal: Journal | None = None,
+    deadline: Deadline | None = None,
 ) -> SearchResult:
     """Return the best model inside the budget, proved on the hold-out part, or the original with the reason.
 
@@ -43,6 +45,7 @@ def search(
         size_bytes: of the file the model came from; None to go by its size when saved again.
         stamp: makes of a built model the one that is saved, so that what is measured is what ships; None for as it is.
         journal: where measurements are written down, and taken from; None for nowhere.
+        deadline: of the command that this search is a part of; None to begin it now.
 
     A candidate that is not faster than the original, larger than it, over the budget, or that cannot be built or run
     never wins, and each says why.
@@ -51,9 +54,10 @@ def search(
         DataError: ONX207 the original gives NaN on these samples, ONX208 `metric` is given and labels are missing,
             ONX209 it does not fit the outputs.
         ModelError: ONX304 the original cannot be loaded.
-        NativeError: ONX401 the original cannot be run.
+        NativeError: ONX401 the original cannot be run, ONX408 or ONX406 not within the time there is.
     """
-    trials = Trials(model, parts, metric, settings or Settings(), observer or Silent(), stamp, journal or Journal())
+    asked = settings or Settings()
+    trials = Trials(model, parts, metric, asked, observer or Silent(), stamp, journal or Journal(), deadline)
     with trials.at_work():
         return _searched(trials, size_bytes or model_file.size_bytes(model))
 
@@ -62,9 +66,12 @@ def _searched(trials: Trials, size_bytes: int) -> SearchResult:
     trials.begin(size_bytes)
     trials.observer.baseline(trials.baseline, trials.bar.allowed_drop)
     trials.observer.prospect(trials.prospect())
+    needed = trials.needed()
+    if needed:
+        trials.observer.needed(needed)
     _try_all(trials)
     model, proofs = prove(trials)
-    left = untried(trials)
+    left = (*untried(trials), *trials.late.finalists)
     made = tuple(decided(trials, trial, proofs) for trial in trials.made)
     winner = next((t for t in made if t.verdict is Verdict.WINNER), None)
     if winner is not None:
@@ -123,12 +130,16 @@ def _reason(trials: Trials, proofs: Sequence[Proof]) -> str:
             f"{won.candidate} is the best of {len(trials.made)} candidates: it "
             f"{trials.bar.changed(won.drop)} on {won.drop.n} hold-out samples, inside "
             f"{trials.bar.said(trials.bar.allowed_drop)} with a probability of {percent(won.confidence)}{sure}"
+            f"{trials.late.fewer}"
         )
     if proofs:
         best = proofs[0]
         spare = untried(trials)
         others = f"; not tried there, for at most {MOST_PROOFS} are: {', '.join(spare)}" if spare else ""
-        return f"no candidate held on the hold-out part; {best.candidate}: {trials.bar.why_unproven(best)}{others}"
+        why = f"{trials.bar.why_unproven(best)}{others}{trials.late.words}{trials.late.fewer}"
+        return f"no candidate held on the hold-out part; {best.candidate}: {why}"
+    if trials.late.finalists:
+        return f"nothing is proved{trials.late.words}"
     verdicts = {t.verdict for t in trials.made}
     if not verdicts:
         return f"nothing was tried: {trials.stopped}"

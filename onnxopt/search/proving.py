@@ -3,16 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import onnx_ir as ir
 
 from onnxopt.errors import ModelError, NativeError
 from onnxopt.measure.latency import Latency
 from onnxopt.measure.statistics import Interval
+from onnxopt.samples import Samples
+from onnxopt.search.deadline import TimeOver
 from onnxopt.search.runner import LOST
 from onnxopt.search.trial import Proof, Standing, Trial, Verdict
-from onnxopt.search.trials import Trials
-
-_LATENCY_FACTOR = 3
+from onnxopt.search.trials import PROOF_LATENCY, Trials
 
 
 def prove(trials: Trials) -> tuple[ir.Model, tuple[Proof, ...]]:
@@ -20,19 +21,31 @@ def prove(trials: Trials) -> tuple[ir.Model, tuple[Proof, ...]]:
 
     Where none is, the first that is likely enough ships, unless a proof is required; else the original does.
     """
-    judge = trials.judge_on(trials.parts.holdout)
-    proofs: list[Proof] = []
     finalists = trials.bar.attempts(trials.bar.finalists(trials.made))
+    holdout = held_out(trials)
+    if holdout is None:
+        trials.late.leave_out(finalists, "there is no time left for a proof")
+        return trials.model, ()
+    judge = trials.judge_on(holdout)
+    proofs: list[Proof] = []
     likely: tuple[int, ir.Model] | None = None
     for number, trial in enumerate(finalists):
+        if proofs and not _another_fits(trials, len(holdout)):
+            trials.late.leave_out(finalists[number:], "there is no time left for a further proof")
+            break
         trials.observer.progress("proof on the hold-out part", number, len(finalists))
         name = trial.candidate.name
         try:
-            model = trials.again(trial.candidate)
-            score = judge.evaluate(model)
-            drop = judge.drop(score)
-            seconds = _LATENCY_FACTOR * trials.settings.latency_s
-            timed = _timed(trials, name, model, seconds)
+            with trials.deadline.ending():
+                baseline = judge.baseline()
+                model = trials.again(trial.candidate)
+                score = judge.evaluate(model)
+                drop = judge.drop(score)
+                seconds = PROOF_LATENCY * trials.settings.latency_s
+                timed = _timed(trials, name, model, seconds)
+        except TimeOver:
+            trials.late.leave_out(finalists[number:], f"the proof of {name} was cut at the time limit")
+            break
         except (ModelError, NativeError) as error:
             if error.code == LOST:
                 raise
@@ -46,7 +59,7 @@ def prove(trials: Trials) -> tuple[ir.Model, tuple[Proof, ...]]:
         both = (timed["baseline"], timed[name])
         proven = standing == "proven"
         hot = _hot(trials, name, model) if proven else None
-        proofs.append(Proof(name, judge.baseline(), score, drop, confidence, asked, *both, proven, hot, standing))
+        proofs.append(Proof(name, baseline, score, drop, confidence, asked, *both, proven, hot, standing))
         if standing == "likely" and likely is None:
             likely = len(proofs) - 1, model
         if proven:
@@ -60,6 +73,26 @@ def prove(trials: Trials) -> tuple[ir.Model, tuple[Proof, ...]]:
     return model, tuple(proofs)
 
 
+def held_out(trials: Trials) -> Samples | None:
+    """Return the hold-out samples that there is time for, drawn by chance; None where they would be too few."""
+    samples = trials.parts.holdout
+    if trials.reserve is None:
+        return samples
+    count = trials.reserve.samples(trials.deadline.left_s())
+    if count >= len(samples):
+        return samples
+    if count == 0:
+        return None
+    drawn = np.random.default_rng(trials.settings.seed).permutation(samples.indices)[:count]
+    trials.late.fewer = f"; for lack of time {count} of the {len(samples)} hold-out samples were used"
+    return samples.select(np.sort(drawn))
+
+
+def _another_fits(trials: Trials, used: int) -> bool:
+    reserve = trials.reserve
+    return reserve is None or reserve.another_fits(trials.deadline.left_s(), used / max(len(trials.parts.holdout), 1))
+
+
 def untried(trials: Trials) -> tuple[str, ...]:
     """Return the finalists inside the budget that are not tried on the hold-out part."""
     finalists = trials.bar.finalists(trials.made)
@@ -71,14 +104,20 @@ def _timed(trials: Trials, name: str, model: ir.Model, seconds: float) -> dict[s
     """Return the times of the original and of a finalist; measured once more where the clock is unsure."""
     models = {"baseline": trials.model, name: model}
     timed = trials.latency(models, seconds)
-    return trials.latency(models, seconds) if timed[name].unsure else timed
+    again = timed[name].unsure and (trials.reserve is None or trials.deadline.left_s() > trials.reserve.timing_s)
+    return trials.latency(models, seconds) if again else timed
 
 
 def _hot(trials: Trials, name: str, model: ir.Model) -> Interval | None:
     """Return the speed-up with one input again and again, for comparison; None where that is how all was measured."""
-    if trials.settings.hot:
+    reserve, left_s = trials.reserve, trials.deadline.left_s()
+    if trials.settings.hot or (reserve is not None and left_s < reserve.hot_s + reserve.report_s):
         return None
-    timed = trials.latency({"baseline": trials.model, name: model}, trials.settings.latency_s, hot=True)
+    try:
+        with trials.deadline.ending():
+            timed = trials.latency({"baseline": trials.model, name: model}, trials.settings.latency_s, hot=True)
+    except TimeOver:
+        return None
     return timed[name].speedup
 
 

@@ -36,7 +36,9 @@ def given_back(trials: Trials, winner: Trial) -> tuple[tuple[str, float], ...]:
     for stage, candidate in stages_before(winner.candidate):
         if trials.deadline.over():
             return ()
-        drop = trials.recall(candidate.name, partial(drop_of, candidate))
+        drop = trials.deadline.in_time(partial(trials.recall, candidate.name, partial(drop_of, candidate)))
+        if drop is None:
+            return ()
         found += [(stage, float(value)) for value in drop]
     return (*found, (last_stage(winner.candidate), winner.drop.value)) if found else ()
 

@@ -1,6 +1,7 @@
 """Candidates whose speed the clock was unsure of, timed again after the others: the host may be quieter by then."""
 
 from dataclasses import replace
+from functools import partial
 
 import onnx_ir as ir
 
@@ -20,7 +21,11 @@ def time_unsure_again(trials: Trials) -> None:
             continue
         if trials.enough():
             return
-        trials.replace_made(place, *_again(trials, trial))
+        again = trials.deadline.in_time(partial(_again, trials, trial))
+        if again is None:
+            trials.enough()  # says so
+            return
+        trials.replace_made(place, *again)
 
 
 def _again(trials: Trials, trial: Trial) -> tuple[Trial, ir.Model | None]:

@@ -34,7 +34,7 @@ class Settings:
         prune: whether to remove channels too, in front of the best so far: minutes more.
         train: whether a pruned model that loses too much may learn from the original; needs torch, many minutes more.
         protect: layers that keep all their channels: `first`, `last`, `embeddings`.
-        time_limit_s: after which no further candidate is started; None for no limit.
+        time_limit_s: of everything, proof and report included; None for no limit.
         aim: what is enough; None to go on for the best.
         trial_timeout_s: of building and scoring one candidate, each then in a process of its own; None for no limit.
         memory_limit_bytes: of the same, where the system can limit it.

@@ -26,10 +26,15 @@ from onnxopt.search.journal import Journal
 from onnxopt.search.losses import Known, Losses
 from onnxopt.search.observer import Observer
 from onnxopt.search.parts import Parts, typical_feeds
+from onnxopt.search.pressure import Late, baseline_in_time, refuse_hopeless
 from onnxopt.search.prospect import Prospect, prospect_of
+from onnxopt.search.reserve import Reserve, reserve_of
 from onnxopt.search.runner import LOST, Apart, Here, Runner, Work, judge_of
 from onnxopt.search.settings import Settings
 from onnxopt.search.trial import Candidate, Trial, Verdict, why_unchanged
+
+PROOF_LATENCY = 3
+"""Times the usual seconds for the latency of a finalist in its proof."""
 
 Stamp = Callable[[ir.Model, tuple[Pass, ...]], ir.Model]
 
@@ -55,11 +60,16 @@ class Trials:
         observer: Observer,
         stamp: Stamp | None,
         journal: Journal,
+        deadline: Deadline | None = None,
     ) -> None:
         self.model, self.parts, self.metric, self.settings = model, parts, metric, settings
         self.observer, self.journal, self.stamp = observer, journal, stamp or (lambda built, _: built)
         # What an earlier part of the search measured is looked up however little time there is.
-        self.deadline = Deadline(settings.time_limit_s, begun=not journal.resumed)
+        self.deadline = deadline or Deadline(settings.time_limit_s)
+        if journal.resumed:
+            self.deadline.look_up()
+        self.reserve: Reserve | None = None
+        self.late = Late()
         self.context = Context(
             target_of(settings.target), parts.calibration, seed=settings.seed, progress=self._progress
         )
@@ -112,19 +122,45 @@ class Trials:
 
     def begin(self, size_bytes: int) -> None:
         """Measure the original; raises what `search` does."""
-        score = self.judge.baseline()
+        asked, clock = self.settings, self.deadline
+        start_s = clock.elapsed_s()
+        with baseline_in_time(clock, asked.trial_timeout_s):
+            if asked.time_limit_s is not None:
+                refuse_hopeless(self.model, self.parts.search, asked.runtime, clock)
+            score = self.judge.baseline()
+            scored_s = clock.elapsed_s() - start_s
+            latency = self.latency({"baseline": self.model}, asked.latency_s)["baseline"]
+        if asked.time_limit_s is not None:
+            self.reserve = reserve_of(
+                scored_s=scored_s,
+                searched=len(self.parts.search),
+                holdout=len(self.parts.holdout),
+                timed_s=clock.elapsed_s() - start_s - scored_s,
+                latency_s=asked.latency_s,
+                proof_latency_s=PROOF_LATENCY * asked.latency_s,
+                hot=asked.hot,
+                size_bytes=size_bytes,
+            )
+            clock.reserve_s = self.reserve.kept_s(asked.time_limit_s - clock.elapsed_s())
         self.baseline = Trial(
             Candidate("baseline", ()),
             Verdict.BASELINE,
             "the original model",
             size_bytes=size_bytes,
             score=score,
-            latency=self.latency({"baseline": self.model}, self.settings.latency_s)["baseline"],
+            latency=latency,
         )
         allowed = self.settings.budget.allowed(score.value)
         self.bar = Bar(
             self.settings.goal, allowed, self.settings.confidence, size_bytes, self.judge.unit, self.settings.require
         )
+
+    def needed(self) -> str:
+        """Return in one line how long proof and report take; "" without a limit."""
+        limit_s = self.settings.time_limit_s
+        if self.reserve is None or limit_s is None:
+            return ""
+        return self.reserve.sentence(limit_s, self.deadline.elapsed_s())
 
     def prospect(self) -> Prospect:
         """Return what the hold-out part can prove."""
@@ -170,15 +206,23 @@ class Trials:
             self.deadline.begin()
             self.journal.started(candidate)
             try:
-                trial, model, digest = self._measure(candidate)
+                with self.deadline.searching():
+                    trial, model, digest = self._measure(candidate)
+                self.journal.finished(trial, digest, model)
             except TimeOver:
                 self.journal.interrupted()
-                raise
-            self.journal.finished(trial, digest, model)
+                if self.deadline.hurried:
+                    raise
+                trial = Trial(candidate, Verdict.FAILED, self.cut_reason())
+                self.enough()  # says so, also where nothing would have followed
         self.made.append(trial)
         self._lead(trial, model)
         self.observer.finished(trial)
         return trial
+
+    def cut_reason(self) -> str:
+        """Return why something was ended before it was done."""
+        return f"cut: the time limit of {self.settings.time_limit_s:g} s, less what is kept for the proof, was reached"
 
     def replace_made(self, place: int, trial: Trial, model: ir.Model | None) -> None:
         """Take what was measured again of a candidate in the place of what was measured first."""

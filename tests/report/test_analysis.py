@@ -4,6 +4,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from onnxopt.measure.interrupt import cut_when
 from onnxopt.measure.metrics import metric_of
 from onnxopt.measure.session import Runtime
 from onnxopt.model_file import load, signature_of
@@ -71,6 +72,16 @@ def test_an_interrupt_keeps_what_is_known(models, parts, monkeypatch):
     assert found.layers
     assert found.classes is None
     assert found.problems == ("ranges and what comes after: interrupted",)
+
+
+def test_the_end_of_the_time_limit_keeps_what_is_known(models, parts, monkeypatch):
+    over = []
+    monkeypatch.setattr("onnxopt.report.analysis.clipping", lambda *_: over.append(True))
+    with cut_when(lambda: bool(over)):
+        found = analyze(*models, parts, metric_of("top1"), Runtime(), 1)
+    assert found.layers
+    assert found.classes is None
+    assert found.problems == ("answers by class and what comes after: left out, for the time limit was reached",)
 
 
 def test_values_outside_a_range_are_counted(models, parts):

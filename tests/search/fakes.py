@@ -212,5 +212,9 @@ def install(patch: pytest.MonkeyPatch, world: World) -> None:
     patch.setattr(optimize, "first_candidates", lambda: tuple(Candidate(n, p) for n, p in plan.items()))
     patch.setattr(runner, "measure_latency", world.latency)
     patch.setattr(optimize.model_file, "size_bytes", world.size)
-    patch.setattr(runner, "LabelJudge", lambda m, samples, *_, **__: FakeJudge(world, part_names[len(samples)]))
-    patch.setattr(runner, "FidelityJudge", lambda m, samples, *_, **__: FakeJudge(world, part_names[len(samples)]))
+    patch.setattr(
+        runner, "LabelJudge", lambda m, samples, *_, **__: FakeJudge(world, part_names.get(len(samples), "holdout"))
+    )
+    patch.setattr(
+        runner, "FidelityJudge", lambda m, samples, *_, **__: FakeJudge(world, part_names.get(len(samples), "holdout"))
+    )

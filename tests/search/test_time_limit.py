@@ -1,0 +1,221 @@
+"""The time limit, by a clock that only moves when a test moves it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from onnxopt.errors import NativeError
+from onnxopt.measure.interrupt import TimeOver, cut_when, raise_if_interrupted
+from onnxopt.search import runner
+from onnxopt.search import trials as trials_module
+from onnxopt.search.budget import Budget
+from onnxopt.search.deadline import Deadline
+from onnxopt.search.observer import Silent
+from onnxopt.search.optimize import search
+from onnxopt.search.reserve import FEWEST, Reserve, reserve_of
+from onnxopt.search.settings import Settings
+from onnxopt.search.trial import SearchResult, Trial, Verdict
+from tests.search import fakes
+from tests.search.fakes import Figures, World
+
+
+class Clock:
+    """Seconds, as many as were spent."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def spend(self, seconds: float) -> None:
+        """Work in small steps, and look at the time as real work does."""
+        for _ in range(int(seconds)):
+            self.now += 1
+            raise_if_interrupted()
+
+
+class Told(Silent):
+    def __init__(self) -> None:
+        self.sentences: list[str] = []
+        self.trials: list[Trial] = []
+
+    def needed(self, sentence: str) -> None:
+        self.sentences.append(sentence)
+
+    def finished(self, trial: Trial) -> None:
+        self.trials.append(trial)
+
+
+Costs = Callable[[str, str], float]
+"""Seconds by step (build, search, holdout, timing) and candidate."""
+
+
+def limited(
+    figures: dict[str, Figures], limit_s: float, costs: Costs, **asked: Any
+) -> tuple[SearchResult, Clock, Told]:
+    """Search where steps take as long as `costs` says."""
+    clock, told, world = Clock(), Told(), World(figures)
+    evaluate, latency = world.evaluate, world.latency
+
+    def scored(model: Any, part: str) -> Any:
+        clock.spend(costs(part, world.name_of(model)))
+        return evaluate(model, part)
+
+    def timed(models: Any, *rest: Any, **more: Any) -> Any:
+        clock.spend(costs("timing", list(models)[-1]))
+        return latency(models, *rest, **more)
+
+    def baseline(judge: Any) -> Any:
+        clock.spend(costs(judge.part, "baseline"))
+        return fakes.Score("baseline", world.score)
+
+    with pytest.MonkeyPatch.context() as patch:
+        world.evaluate, world.latency = scored, timed  # type: ignore[method-assign]
+        fakes.install(patch, world)
+        patch.setattr(fakes.FakeJudge, "baseline", _once(baseline))
+        inner: Any = runner.__dict__["Pipeline"]
+
+        class Slow(inner):  # type: ignore[misc]
+            def run(self, source: Any, context: Any) -> Any:
+                built = super().run(source, context)
+                clock.spend(costs("build", world.name_of(built.model)))
+                return built
+
+        patch.setattr(runner, "Pipeline", Slow)
+        patch.setattr(trials_module, "Pipeline", Slow)
+        settings = Settings(Budget(0.01), confidence=0.7, target="x86-vnni", time_limit_s=limit_s, **asked)
+        result = search(fakes.model(), fakes.parts(), None, settings, told, deadline=Deadline(limit_s, clock=clock))
+    return result, clock, told
+
+
+def _once(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    known: dict[int, Any] = {}
+
+    def found(judge: Any) -> Any:
+        if id(judge) not in known:
+            known[id(judge)] = function(judge)
+        return known[id(judge)]
+
+    return found
+
+
+def everywhere(seconds: float, **others: float) -> Costs:
+    """Return costs of `seconds` a step, but for some, such as `build_b`."""
+    return lambda step, name: others.get(f"{step}_{name}", others.get(step, seconds))
+
+
+TWO = {"a": Figures(speedup=2.0), "b": Figures(speedup=3.0)}
+
+
+def test_a_calibration_that_takes_too_long_is_cut_and_the_best_until_then_is_proved() -> None:
+    result, clock, _ = limited(TWO, 100, everywhere(1, build_b=1000))
+    cut = next(t for t in result.trials if t.candidate.name == "b")
+    assert cut.verdict is Verdict.FAILED
+    assert cut.reason.startswith("cut: the time limit of 100 s")
+    assert result.winner is not None
+    assert result.winner.candidate.name == "a"
+    assert "time limit" in result.stopped
+    assert clock.now <= 100
+
+
+def test_a_scoring_that_takes_too_long_is_cut() -> None:
+    result, clock, _ = limited(TWO, 100, everywhere(1, search=3, search_b=1000))
+    assert [t.verdict for t in result.trials] == [Verdict.WINNER, Verdict.FAILED]
+    assert clock.now <= 100
+
+
+def test_time_for_the_proof_is_kept_before_the_search_begins() -> None:
+    result, clock, told = limited(TWO, 60, everywhere(1, search_baseline=6, holdout=12, build=15))
+    assert len(told.sentences) == 1
+    assert "Proof and report take about" in told.sentences[0]
+    assert result.proofs
+    assert clock.now <= 60
+
+
+def test_a_proof_that_has_little_time_takes_fewer_samples_and_says_so() -> None:
+    figures = {"a": Figures()}
+    result, _, told = limited(figures, 40, everywhere(0, search_baseline=10, build=100))
+    assert "hold-out samples" in told.sentences[0]
+    assert result.proofs == ()
+    assert result.winner is None
+
+
+def test_a_limit_below_the_least_says_so_and_keeps_the_original() -> None:
+    result, clock, told = limited(TWO, 30, everywhere(1, search_baseline=9, timing_baseline=15))
+    assert "nothing can be proved in time" in told.sentences[0]
+    assert result.winner is None
+    assert clock.now <= 30
+
+
+def test_a_proof_that_takes_longer_than_predicted_is_cut_and_the_original_kept() -> None:
+    result, clock, _ = limited(TWO, 60, everywhere(1, holdout=1000))
+    assert result.winner is None
+    assert result.proofs == ()
+    assert "cut at the time limit" in result.reason
+    assert result.unproved[0] == "b"
+    assert clock.now <= 61
+
+
+def test_a_further_proof_is_only_begun_with_time_for_it() -> None:
+    lost = Figures(speedup=3.0, confidence=0.1)
+    figures = {"a": Figures(speedup=2.0), "b": lost}
+    result, clock, _ = limited(figures, 60, everywhere(1, timing_b=20, holdout=4))
+    assert [p.candidate for p in result.proofs] == ["b"]
+    assert "no time left for a further proof: a" in result.reason
+    assert clock.now <= 60
+
+
+def test_a_baseline_that_takes_longer_than_the_limit_is_one_clear_error() -> None:
+    with pytest.raises(NativeError, match="ONX408: the time limit is too short to measure the baseline"):
+        limited(TWO, 60, everywhere(1, search_baseline=1000))
+
+
+def test_the_time_limit_of_a_trial_holds_for_the_baseline_too() -> None:
+    with pytest.raises(NativeError, match=r"ONX406.*baseline took more than 20 s"):
+        limited(TWO, 1000, everywhere(1, search_baseline=500), trial_timeout_s=20)
+
+
+def test_without_a_limit_nothing_is_kept_or_said() -> None:
+    told = Told()
+    with pytest.MonkeyPatch.context() as patch:
+        fakes.install(patch, World(TWO))
+        result = search(fakes.model(), fakes.parts(), None, Settings(target="x86-vnni"), told)
+    assert told.sentences == []
+    assert result.stopped == ""
+
+
+def reserve(**changes: Any) -> Reserve:
+    asked = {
+        "scored_s": 10.0,
+        "searched": 100,
+        "holdout": 200,
+        "timed_s": 3.0,
+        "latency_s": 1.0,
+        "proof_latency_s": 3.0,
+        "hot": False,
+        "size_bytes": 0,
+    }
+    return reserve_of(**(asked | changes))
+
+
+def test_a_reserve_is_what_the_baseline_took_scaled_to_the_proof() -> None:
+    kept = reserve()
+    assert (kept.scoring_s, kept.timing_s, kept.hot_s) == (40.0, 7.0, 5.0)
+    assert reserve(hot=True).hot_s == 0
+    assert reserve(size_bytes=10**9).report_s > kept.report_s
+
+
+def test_a_proof_longer_than_half_the_time_takes_fewer_samples() -> None:
+    kept = reserve()
+    assert kept.samples(1e9) == 200
+    assert FEWEST <= kept.samples(kept.kept_s(40.0)) < 200
+    assert kept.samples(kept.least_s - 0.1) == 0
+    assert kept.kept_s(1000.0) == kept.needed_s
+
+
+def test_what_is_cut_ends_with_time_over_and_the_next_goes_on() -> None:
+    with pytest.raises(TimeOver), cut_when(lambda: True):
+        raise_if_interrupted()
+    raise_if_interrupted()
