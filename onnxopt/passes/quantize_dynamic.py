@@ -13,6 +13,7 @@ from onnxopt.model_file import fits_protobuf, upgrade_opset
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
 from onnxopt.quantization import ort_bridge
 from onnxopt.quantization.attempt import attempt, runnable_feeds
+from onnxopt.quantization.half import narrowed, widened
 from onnxopt.quantization.kernels import proved
 from onnxopt.quantization.obstacles import dynamic_obstacles
 from onnxopt.quantization.outcome import nodes_inside, read_back
@@ -62,7 +63,7 @@ class QuantizeDynamic(Pass):
         name_nodes(named)
         require_nodes(named, self.exclude)
         try:
-            before = upgrade_opset(named, 11)
+            before, narrow = widened(upgrade_opset(named, 11))
         except ModelError as error:
             return Applied(model, (), (Skip("graph", f"{error.what}: {error.why}"),))
         options = ort_bridge.DynamicOptions(
@@ -88,6 +89,7 @@ class QuantizeDynamic(Pass):
         hints |= {"Conv": "dynamic quantization makes convolutions slower", "GRU": "the runtime has no INT8 GRU"}
         left = {**obstacles, **made.left}
         outcome = proved(read_back(before, made.model, (*self.exclude, *left), hints), before, made.model)
+        narrowed(made.model, narrow)
         edits = tuple(Edit(name, action) for name, action in outcome.quantized.items())
         skips = tuple(Skip(name, left.get(name, reason)) for name, reason in outcome.left.items())
         return Applied(made.model if edits else model, edits, skips)

@@ -17,6 +17,7 @@ from onnxopt.pipeline import Applied, Context, Edit, Effect, Need, Pass, Skip
 from onnxopt.quantization import bias_correction, ort_bridge
 from onnxopt.quantization.attempt import Build
 from onnxopt.quantization.calibration import calibrate
+from onnxopt.quantization.half import narrowed, widened
 from onnxopt.quantization.histogram import Range
 from onnxopt.quantization.kernels import proved
 from onnxopt.quantization.measured_placement import Placed, place, unmeasurable
@@ -96,9 +97,12 @@ class QuantizeStatic(Pass):
             DataError: ONX205 no input varies over the calibration samples.
         """
         self._require_consistent()
-        before = self._before(model)
-        if isinstance(before, Skip):
-            return Applied(model, (), (before,))
+        found = self._before(model)
+        if isinstance(found, Skip):
+            return Applied(model, (), (found,))
+        before, narrow = widened(found)
+        if self.correct_bias and self.format == "qdq":
+            bias_correction.give_biases(before, [n.name or "" for n in before.graph if n.name not in self.exclude])
         assert context.calibration is not None
         # One sample at a time: every activation of a batch is alive at once, and ranges do not depend on the batch.
         samples = context.calibration.take(self.samples).with_batch_size(1)
@@ -107,6 +111,7 @@ class QuantizeStatic(Pass):
         except (NativeError, ModelError) as error:
             return Applied(model, (), (Skip("graph", f"{error.what}: {error.why}"),))
         edits, skips = self._refined(made, before, samples, context)
+        narrowed(made.model, narrow)
         return Applied(made.model if edits else model, tuple(edits), tuple(skips))
 
     def _require_consistent(self) -> None:
@@ -134,8 +139,6 @@ class QuantizeStatic(Pass):
             before = model_file.upgrade_opset(named, 21 if self.wide else 13)
         except ModelError as error:
             return Skip("graph", f"{error.what}: {error.why}")
-        if self.correct_bias and self.format == "qdq":
-            bias_correction.give_biases(before, [n.name or "" for n in before.graph if n.name not in self.exclude])
         return before
 
     def _quantized(self, before: ir.Model, samples: Samples, context: Context) -> "_Made":

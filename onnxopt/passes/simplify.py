@@ -13,6 +13,8 @@ from onnxopt.model_file import opset_of, upgrade_opset
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
 from onnxopt.quantization import ort_bridge
 
+_RUNTIME_CASTS = "Inserted"
+"""How the runtime names what it puts around layers that it has no kernel for in their type."""
 _STANDARD_SINCE = {"layernorm": ("LayerNormalization", 17), "gelu": ("Gelu", 20)}
 
 
@@ -66,6 +68,9 @@ def _folded(model: ir.Model, edits: list[Edit], skipped: list[Skip]) -> ir.Model
         candidate = ort_bridge.basic_optimized(candidate)
     except NativeError as error:
         skipped.append(Skip("graph", f"not folded: {error.why}"))
+        return model
+    if any((node.name or "").startswith(_RUNTIME_CASTS) for node in candidate.graph.all_nodes()):
+        skipped.append(Skip("graph", "not folded: the runtime would compute its 16-bit layers in float32"))
         return model
     name_nodes(candidate)
     foreign = {n.domain for n in candidate.graph.all_nodes()} - {n.domain for n in model.graph.all_nodes()} - {""}

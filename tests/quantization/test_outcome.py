@@ -21,8 +21,6 @@ CASES = [
     ("quantize-static", "lstm", "LSTM_1", "the runtime has no static INT8 LSTM"),
     ("quantize-dynamic{op_types=[MatMul]}", "gemm_mlp", "Gemm_0", "not among the op types chosen"),
     ("quantize-static{op_types=[MatMul]}", "gemm_mlp", "Gemm_0", "not among the op types chosen"),
-    ("quantize-dynamic", "half_weights", "MatMul_4", "its weights are float16, not float32"),
-    ("quantize-static", "half_weights", "MatMul_4", "its weights are float16, not float32"),
     ("quantize-dynamic", "already_quantized", "MatMul_3", "it is quantized already"),
     ("quantize-static", "already_quantized", "MatMul_3", "it is quantized already"),
     ("quantize-dynamic{exclude=[Gemm_2]}", "gemm_mlp", "Gemm_2", "excluded"),
