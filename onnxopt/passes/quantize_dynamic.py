@@ -9,6 +9,7 @@ import onnx_ir as ir
 from onnxopt.errors import ModelError, NativeError
 from onnxopt.graph.check import require_nodes
 from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes
+from onnxopt.graph.renamed import renamed
 from onnxopt.model_file import fits_protobuf, upgrade_opset
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
 from onnxopt.quantization import ort_bridge
@@ -55,6 +56,10 @@ class QuantizeDynamic(Pass):
         Raises:
             UsageError: ONX102 `exclude` names something that is not there.
         """
+        known = renamed(model, self.exclude, context.teacher)
+        if known.notes:
+            applied = replace(self, exclude=known.names).apply(model, context)
+            return replace(applied, skipped=(*(Skip(*note) for note in known.notes.items()), *applied.skipped))
         if not fits_protobuf(model):
             return Applied(model, (), (Skip("graph", "ONNX Runtime's quantizer takes no weights above 1.5 GB"),))
         named = model.clone()

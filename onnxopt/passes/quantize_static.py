@@ -12,6 +12,7 @@ from onnxopt import model_file
 from onnxopt.errors import ModelError, NativeError, UsageError, nearest
 from onnxopt.graph.check import require_nodes
 from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes
+from onnxopt.graph.renamed import renamed
 from onnxopt.graph.shapes import with_types
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Need, Pass, Skip
 from onnxopt.quantization import bias_correction, ort_bridge
@@ -97,6 +98,10 @@ class QuantizeStatic(Pass):
             DataError: ONX205 no input varies over the calibration samples.
         """
         self._require_consistent()
+        known = renamed(model, self.exclude, context.teacher)
+        if known.notes:
+            applied = replace(self, exclude=known.names).apply(model, context)
+            return replace(applied, skipped=(*(Skip(*note) for note in known.notes.items()), *applied.skipped))
         found = self._before(model)
         if isinstance(found, Skip):
             return Applied(model, (), (found,))

@@ -58,8 +58,11 @@ def calibrate(
     found: Mapping[str, Extremes] = cache[key]
     inputs = [value.name or "" for value in model.graph.inputs]
     require_variety(found, inputs, samples.name)
-    giants = {n: e for n, e in ((n, _below_giants(e)) for n, e in found.items()) if e is not None}
-    loud = {n: e for n, e in ((n, _quiet(e)) for n, e in found.items() if n not in giants) if e is not None}
+    # A score that is rare is no outlier.
+    likely = {v.name for n in model.graph if n.op_type in _PROBABILITIES for v in n.outputs}
+    open_ended = {n: e for n, e in found.items() if n not in likely}
+    giants = {n: e for n, e in ((n, _below_giants(e)) for n, e in open_ended.items()) if e is not None}
+    loud = {n: e for n, e in ((n, _quiet(e)) for n, e in open_ended.items() if n not in giants) if e is not None}
     trimmed = giants | loud
     of_extremes = method in calibrators.FROM_EXTREMES
     needed = trimmed if of_extremes else {**found, **trimmed}

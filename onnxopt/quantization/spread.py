@@ -11,14 +11,11 @@ _EXPONENTS, _SHIFT, _NO_NUMBER = 256, 23, 255
 _LOOKED_AT = 1 << 16
 """Most values of one run that are sorted by magnitude: the extremes are known exactly anyway."""
 
-_GAP = 7
-"""Orders of two without any value from which on what is above them is called giant: INT8 has eight."""
+_GAPS = ((12, 0.05), (7, 0.5))
+"""Orders of two without any value from which on what is above them is called giant, and the share of the values below
+that it takes: INT8 has eight orders, and most of a tensor may be a mask, but then far above all else."""
 _TAIL, _TAIL_SHARE = 8, 0.99
 """INT8 tells nothing apart in that share of the values if the largest are so many orders of two above it."""
-_LEAST_SHARE, _MASK_SHARE = 0.5, 0.05
-"""Share of the values below a gap that makes them worth a range of their own: above are giants, or masks."""
-_MASK = 2.0**12
-"""Magnitude from which on most of the values may be a mask, which carries nothing but its presence."""
 _LOUD = 16.0
 """Times the median sample's largest value from which on a sample is an outlier."""
 _LEAST_RUNS = 5
@@ -67,9 +64,8 @@ def bulk_bound(octaves: np.ndarray, largest: float) -> float | None:
     top = frexp(largest)[1] + 126
     seen = [int(e) for e in np.flatnonzero(counts) if e < top]
     below = np.cumsum(counts)
-    share = _MASK_SHARE if largest >= _MASK else _LEAST_SHARE
     for lower, upper in reversed(list(pairwise([*seen, top]))):
-        if upper - lower > _GAP and below[lower] >= share * total:
+        if any(upper - lower > gap and below[lower] >= share * total for gap, share in _GAPS):
             return _above(lower)
     quantile = int(np.searchsorted(below, _TAIL_SHARE * total))
     return _above(quantile) if top - quantile >= _TAIL else None

@@ -11,6 +11,7 @@ from onnxopt.quantization import measured_placement
 from onnxopt.quantization.isa import TARGETS, detect
 from onnxopt.quantization.kernels import executions
 from onnxopt.quantization.node_times import conversion_ms, layer_times_ms
+from onnxopt.quantization.placement import Layer
 from tests import builders
 
 LAYERS = ("Conv_0", "Conv_3", "Conv_6", "Add_8", "GlobalAveragePool_10", "Flatten_11", "Gemm_12")
@@ -114,3 +115,8 @@ def test_a_bound_without_placement_is_refused() -> None:
     context = Context(detect(), builders.samples_of(model, count=8))
     with pytest.raises(UsageError, match=r"ONX109: .*least_db"):
         Pipeline(parse("quantize-static{least_db=20}")).run(model, context)
+
+
+def test_a_layer_that_takes_no_time_in_float_is_not_called_zero_times_slower() -> None:
+    assert "0.00x" not in measured_placement._reason(Layer(0.0, 0.2), sensitive=False)
+    assert measured_placement._reason(Layer(0.1, 0.2), sensitive=False) == "slower in INT8: 0.50x"

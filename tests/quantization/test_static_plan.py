@@ -232,6 +232,18 @@ def test_probabilities_reach_to_one_whatever_clips() -> None:
     assert clipped.ranges["x"].high < clipped.extremes["x"].high
 
 
+def test_a_score_that_is_rare_is_no_outlier() -> None:
+    net = Net(7)
+    net.node("Sigmoid", net.node("Sub", "x", net.const(np.float32(12))), out="y")
+    model = net.model([builders.ROWS], [("y", F, ["batch", 8])], opset=13)
+    x = np.random.RandomState(0).standard_normal((16, 8)).astype(np.float32)
+    x[3, 2] = 20
+    samples = open_samples({"x": x}, signature_of(model)).with_batch_size(1)
+    found = calibrate(model, ["x", "y"], samples, "minmax", 99.99, {})
+    assert not {"y"} & (found.without_giants.keys() | found.without_loud.keys())
+    assert found.extremes["y"].high > 0.99
+
+
 def test_constant_samples_are_still_refused() -> None:
     model = builders.BUILDERS["gemm_mlp"]()
     samples = open_samples({"x": np.ones((4, 8), np.float32)}, signature_of(model))
