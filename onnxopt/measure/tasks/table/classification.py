@@ -7,10 +7,10 @@ from zlib import crc32
 import numpy as np
 
 from onnxopt.measure.comparison import Comparison
-from onnxopt.measure.outputs import Outputs, is_float, is_map, misfit, scores_of
+from onnxopt.measure.outputs import Outputs, are_probabilities, is_float, is_map, misfit, scores_of
 from onnxopt.measure.tasks.table.columns import column_rows, table_of
 from onnxopt.measure.tasks.table.evidence import classes_evidence, size_of
-from onnxopt.measure.tasks.table.lost import lost_class, lost_column
+from onnxopt.measure.tasks.table.lost import log_shares, lost_class, lost_column, lost_faint
 from onnxopt.measure.tasks.task import ModelFacts, Recognized, TaskOptions
 from onnxopt.samples import Feeds
 
@@ -26,15 +26,20 @@ class Agreement(Comparison):
 
     Attributes:
         output: the output with class scores or classes.
+        probabilities: whether scores are probabilities, whose logarithms show faint classes.
     """
 
     output: str
+    probabilities: bool = False
     name = "top-1 agreement"
     unit: ClassVar[str] = "share"
     binary: ClassVar[bool] = True
 
     def compare(self, before: Outputs, after: Outputs, size: int, feeds: Feeds) -> Array:
-        """Return `(size, 2 + 3 * classes)`: same class (0 or 1), the baseline's class, and scores as `column_rows`."""
+        """Return `(size, 2 + 3 * classes)`: same class (0 or 1), the baseline's class, and scores as `column_rows`.
+
+        Of probabilities, `column_rows` of their logarithms follow.
+        """
         one, other = (_scores(outputs[self.output], size) for outputs in (before, after))
         if one is None or other is None:
             return self._of_classes(before, after, size)
@@ -43,7 +48,10 @@ class Agreement(Comparison):
         best = one.argmax(axis=-1)
         same = (best == other.argmax(axis=-1)) & ~np.isnan(other).any(axis=-1)
         flat = one.reshape(size, -1, one.shape[-1]), other.reshape(size, -1, one.shape[-1])
-        return np.column_stack((_share(same, size), _single(best, size), column_rows(*flat)))
+        parts = [column_rows(*flat)]
+        if self.probabilities:
+            parts.append(column_rows(*log_shares(*flat)))
+        return np.column_stack((_share(same, size), _single(best, size), *parts))
 
     def _of_classes(self, before: Outputs, after: Outputs, size: int) -> Array:
         one, other = (np.asarray(outputs[self.output]).reshape(size, -1) for outputs in (before, after))
@@ -58,8 +66,12 @@ class Agreement(Comparison):
 
     def least_drop(self, rows: Array) -> float:
         """Return what is lost of the class that loses most."""
+        found = [lost_class(rows[:, 1], rows[:, 0])]
         columns = rows[:, 2:]
-        return max(lost_class(rows[:, 1], rows[:, 0]), lost_column(columns) if columns.shape[1] else 0.0)
+        if columns.shape[1]:
+            shares, *logs = np.split(columns, 2, axis=1) if self.probabilities else [columns]
+            found += [lost_column(shares), *map(lost_faint, logs)]
+        return max(found)
 
 
 def _scores(value: object, size: int) -> Array | None:
@@ -68,6 +80,14 @@ def _scores(value: object, size: int) -> Array | None:
         scores = scores_of({"": value}, None)
         return None if scores is None else scores.values
     return table_of(value, size) if is_float(value) and isinstance(value, np.ndarray) else None
+
+
+def _agreement(name: str, value: object) -> Agreement:
+    """Return the comparison of an output, which knows by the baseline's whether it holds probabilities."""
+    if not is_float(value) or not isinstance(value, np.ndarray) or not value.ndim:
+        return Agreement(name)
+    table = table_of(value, len(value))
+    return Agreement(name, table.shape[-1] > 1 and are_probabilities(table))
 
 
 def _share(same: Array, size: int) -> Array:
@@ -97,7 +117,7 @@ def recognize(outputs: Outputs, feeds: Feeds, facts: ModelFacts, options: TaskOp
         return None
     name, reason = found[0]
     beside = tuple(n for n, _ in found[1:] if not is_float(outputs[n]) and not is_map(outputs[n]))
-    return Recognized("classification", (name, *beside), Agreement(name), reason)
+    return Recognized("classification", (name, *beside), _agreement(name, outputs[name]), reason)
 
 
 def comparison(
@@ -113,6 +133,6 @@ def comparison(
         if is_map(value) or (isinstance(value, np.ndarray) and value.dtype.kind in "iubOUS"):
             return Agreement(name)
         if is_float(value) and table_of(value, len(value) if value.ndim else 1).shape[-1] > 1:
-            return Agreement(name)
+            return _agreement(name, value)
     hint = f"Outputs: {', '.join(outputs)}. Name one, or compare as regression."
     raise misfit("no output holds classes", hint, where=", ".join(names))

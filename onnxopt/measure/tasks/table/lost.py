@@ -14,6 +14,14 @@ is off by 5 %, that of MobileNetV2 on ImageNet by 21 %.
 """
 _FAINT = 0.02
 """Spread that a column of scores has at least, as a share of the largest: fainter ones decide nothing."""
+_ENOUGH_COLUMNS = 20
+"""Columns from which one can stand out among the others."""
+_STEPS = 8
+"""Of a quantized Softmax, from which rounding is no more than a sixteenth."""
+_LEAST_SPREAD = 0.1
+"""Nats by which a probability must vary from sample to sample for its course to be followed."""
+_OUTSTANDING = 3.0
+"""Times the error of nine in ten columns that one stands out with: a common shift is none of a single class."""
 
 
 def lost_class(classes: Array, same: Array) -> float:
@@ -54,3 +62,43 @@ def lost_column(rows: Array) -> float:
     ratios = np.sqrt(pooled[spreads > 0] / spreads[spreads > 0])
     worst = float(ratios.max(initial=0))
     return worst if worst >= LOST else 0.0
+
+
+def log_shares(one: Array, other: Array) -> tuple[Array, Array]:
+    """Return logarithms of probabilities, no lower than a few times the smallest that the candidate `other` shows.
+
+    A quantized Softmax gives 0 for whatever is below its step, and rounds whatever is near: that is its resolution,
+    and no loss of a class.
+    """
+    shown = other[other > 0]
+    least = _STEPS * float(shown.min()) if shown.size else float(np.finfo(np.float32).tiny)
+    with np.errstate(invalid="ignore"):
+        return np.log(np.maximum(one, least)), np.log(np.maximum(other, least))
+
+
+def lost_faint(rows: Array) -> float:
+    """Return the error of the worst column of logarithms over its spread, 1 at most, where it stands out; else 0.
+
+    Among a thousand classes most are never the answer, and as probabilities they are nothing beside the others. Their
+    logarithms tell whether they still follow the baseline. The noise of quantization is alike in all columns, so only
+    one that is far above nine in ten of them is lost.
+
+    Args:
+        rows: `column_rows` of `log_shares`.
+    """
+    error, mean, square = np.split(rows, 3, axis=1)
+    usable = np.isfinite(error).all(axis=1)
+    error, mean, square = error[usable], mean[usable], square[usable]
+    if error.shape[1] < _ENOUGH_COLUMNS or len(error) < OFTEN:
+        return 0.0
+    center = mean.mean(axis=0)
+    spread = np.maximum(square - 2 * mean * center + center**2, 0)
+    total = spread.sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        often = np.nan_to_num(total**2 / (spread**2).sum(axis=0)) >= OFTEN
+    varies = often & (total > _LEAST_SPREAD**2 * len(error))
+    ratios = np.sqrt(error.sum(axis=0)[varies] / total[varies])
+    if len(ratios) < _ENOUGH_COLUMNS:
+        return 0.0
+    worst = float(ratios.max())
+    return min(worst, 1.0) if worst >= max(LOST, _OUTSTANDING * float(np.quantile(ratios, 0.9))) else 0.0
