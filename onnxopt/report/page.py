@@ -17,7 +17,7 @@ from onnxopt.report.layer_rows import layer_rows
 from onnxopt.report.record import RunRecord, StepRecord
 from onnxopt.report.recovery import recovery_table
 from onnxopt.report.steps import counted
-from onnxopt.report.summary import choice_table, findings, headline, proofs_table, tiles, trials_table
+from onnxopt.report.summary import choice_table, findings, headline, judged_lines, proofs_table, tiles, trials_table
 
 _SECTIONS = {
     "verdict": "Verdict",
@@ -64,7 +64,7 @@ def to_page(run: RunRecord) -> str:
         mood={"won": "won", "kept-original": "kept"}.get(run.status, "stopped"),
         headline=headline(run),
         tiles=tiles(run),
-        sentences=findings(run),
+        sentences=[*judged_lines(run), *findings(run)],
         best=found["choice"],
         caveats=caveats(run),
         table=trials_table(run),

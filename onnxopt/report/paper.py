@@ -7,12 +7,12 @@ from onnxopt.report.document import Block, Document, Table, Text
 from onnxopt.report.markdown import to_markdown
 from onnxopt.report.record import RunRecord
 from onnxopt.report.recovery import recovery_table
-from onnxopt.report.summary import choice_table, findings, headline, proofs_table, trials_table
+from onnxopt.report.summary import choice_table, findings, headline, judged_lines, proofs_table, trials_table
 
 
 def to_paper(run: RunRecord) -> str:
     """Return the Markdown of the report."""
-    blocks: list[Block] = [Text((f"# {headline(run)}", *findings(run)))]
+    blocks: list[Block] = [Text((f"# {headline(run)}", *judged_lines(run), *findings(run)))]
     for title, table in (
         ("Original, best, smallest, fastest", choice_table(run)),
         ("What was measured", trials_table(run)),

@@ -14,6 +14,7 @@ from onnxopt.samples import ReadOptions, open_samples
 from onnxopt.search.layer_table import Harm, layer_table
 
 WHAT = "sensitivity of layers"
+JUDGED = "Judged by number, whatever the task, because layers are ranked by how far each alone moves the outputs."
 ABOUT = (
     "Each figure is the mean squared difference of the outputs over their variance when done to the layer alone;",
     "0.01 hardly moves a prediction, 1 leaves nothing. Removed channels are made up for by the layers that read them.",
@@ -53,7 +54,9 @@ def sensitivity_document(
     lefts = {harm.why: harm.layer for harm in found if harm.why}
     notes = tuple(f"{layer} and the like: {why}." for why, layer in lefts.items())
     records = [{"layer": h.layer, "technique": h.technique, "error": h.error, "why": h.why or None} for h in found]
-    return Document((Table(columns, rows), Text((*ABOUT, *notes))), {"model": str(model), "layers": records})
+    return Document(
+        (Text((JUDGED,)), Table(columns, rows), Text((*ABOUT, *notes))), {"model": str(model), "layers": records}
+    )
 
 
 def _cell(harm: Harm) -> str:

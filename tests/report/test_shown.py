@@ -15,6 +15,7 @@ import onnxopt
 from onnxopt.report.card import to_card
 from onnxopt.report.markdown import to_markdown
 from onnxopt.report.page import to_page
+from onnxopt.report.paper import to_paper
 from onnxopt.report.record import RunRecord
 from onnxopt.report.summary import headline, summary
 from onnxopt.report.terminal import to_text
@@ -196,3 +197,9 @@ def test_figures_beside_the_one_that_decides_are_said_of_the_winner(record):
     words = " ".join(to_text(summary(told, Path("run"))).split())
     assert "Beside it, on the hold-out samples: character error rate: 0.0123; SI-SDR, dB: -." in words
     assert "Beside it" not in to_text(summary(record, Path("run")))
+
+
+def test_the_page_and_the_markdown_begin_with_how_results_were_judged(record):
+    judged = record.model_copy(update={"judged": "Judged as sequence, because of the steps."})
+    for text in (to_page(judged), to_paper(judged)):
+        assert text.index("Judged as sequence, because of the steps.") < text.index("dynamic wins:")
