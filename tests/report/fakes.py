@@ -46,6 +46,7 @@ def fake_search(
     size_bytes: int,
     stamp: object,
     journal: object = None,
+    deadline: object = None,
 ) -> SearchResult:
     """Find that dynamic quantization wins, with figures that never change."""
     baseline = Trial(
@@ -91,6 +92,7 @@ def static_search(
     size_bytes: int,
     stamp: object,
     journal: object = None,
+    deadline: object = None,
 ) -> SearchResult:
     """Find that static quantization with tight ranges wins, with figures that never change."""
     found = fake_search(model, parts, metric, settings, Silent(), size_bytes, stamp)
@@ -120,6 +122,7 @@ def interrupted_search(
     size_bytes: int,
     stamp: object,
     journal: object = None,
+    deadline: object = None,
 ) -> SearchResult:
     """Be interrupted when the best so far is known."""
     fake_search(model, parts, metric, settings, observer, size_bytes, stamp)
@@ -135,6 +138,7 @@ def losing_search(
     size_bytes: int,
     stamp: object,
     journal: object = None,
+    deadline: object = None,
 ) -> SearchResult:
     """Find that nothing wins."""
     result = fake_search(model, parts, metric, settings, observer, size_bytes, stamp)
@@ -151,6 +155,7 @@ def failing_search(
     size_bytes: int,
     stamp: object,
     journal: object = None,
+    deadline: object = None,
 ) -> SearchResult:
     """Fail when the best so far is known."""
     fake_search(model, parts, metric, settings, observer, size_bytes, stamp)
