@@ -123,7 +123,7 @@ def search_once(case: Case, bar: Bar, rng: np.random.Generator) -> tuple[str, fl
     for attempt, trial in enumerate(bar.attempts(bar.finalists(trials))):
         index = int(trial.candidate.name)
         value, sure = held(index)
-        standing = bar.standing(sure, attempt) if value <= BUDGET + 1e-12 else ""
+        standing = bar.standing(sure, attempt, None) if value <= BUDGET + 1e-12 else ""
         if standing == "proven":
             return standing, case.drops[index]
         if standing == "likely" and likely is None:

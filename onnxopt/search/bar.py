@@ -124,7 +124,7 @@ class Bar:
         first, rest = list(finalists[: MOST_PROOFS - 1]), finalists[MOST_PROOFS - 1 :]
         return [*first, min(rest, key=lambda t: float("inf") if t.drop is None else t.drop.value)]
 
-    def standing(self, confidence: float, attempt: int, drop: Drop | None = None) -> Standing:
+    def standing(self, confidence: float, attempt: int, drop: Drop | None) -> Standing:
         """Return how sure it is that a finalist of attempt 0, 1, ... is inside the budget; empty for not enough.
 
         Where losses alone are beyond the budget, and gains make up for them, nothing is proven.

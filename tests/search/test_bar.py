@@ -63,7 +63,7 @@ def test_all_attempts_together_take_no_more_than_the_accepted_risk(confidence: f
      (0.976, "proven", "proven"), (0.974, "proven", "")],
 )  # fmt: skip
 def test_a_finalist_is_proven_likely_or_neither(confidence: float, require: str, standing: str) -> None:
-    assert replace(BAR, require=require).standing(confidence, 0) == standing
+    assert replace(BAR, require=require).standing(confidence, 0, None) == standing
 
 
 def test_gains_that_make_up_for_losses_prove_nothing() -> None:
@@ -79,8 +79,8 @@ def test_gains_that_make_up_for_losses_prove_nothing() -> None:
 
 
 def test_a_later_attempt_needs_more_to_be_proven() -> None:
-    assert BAR.standing(0.98, 0) == "proven"
-    assert BAR.standing(0.98, 1) == "likely"
+    assert BAR.standing(0.98, 0, None) == "proven"
+    assert BAR.standing(0.98, 1, None) == "likely"
 
 
 def test_the_last_try_is_kept_for_the_finalist_that_loses_least() -> None:
