@@ -16,6 +16,7 @@ from onnxopt.errors import ModelError, OnnxoptError, UsageError, first_line, nea
 from onnxopt.exporters.converted import Converted, Wanted
 from onnxopt.exporters.sources import FRAMEWORKS, converter, opened
 from onnxopt.exporters.verify import TOLERANCE, Verified, verify
+from onnxopt.measure.written import loads
 from onnxopt.model_file.ort_format import write_ort
 from onnxopt.passes.simplify import Simplify
 from onnxopt.pipeline import Context, Pipeline
@@ -180,7 +181,7 @@ def _refuse_suffix(out: Path, *, only: str | None = None) -> None:
 def _saved(model: ir.Model, out: Path, exporter: str, target: str, *, overwrite: bool) -> tuple[Path, ...]:
     about = provenance("", None) | {"exporter": exporter}
     if out.suffix == ".onnx":
-        return model_file.save(model, out, overwrite=overwrite, provenance=about)
+        return model_file.save(model, out, overwrite=overwrite, provenance=about, proof=loads)
     with tempfile.TemporaryDirectory(prefix="onnxopt-") as folder:
         path = Path(folder) / f"{out.stem}.onnx"
         model_file.save(model, path, provenance=about)

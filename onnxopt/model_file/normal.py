@@ -11,6 +11,9 @@ from onnxopt.model_file.proto import messages_of, subgraphs
 MAX_DENSE_BYTES = 1 << 28
 """Of all sparse weights together once they are dense; a file of 100 bytes can state any size."""
 
+LEAST_IR_VERSION = 4
+"""The first in which passes can add weights."""
+
 _Body = onnx.GraphProto | onnx.FunctionProto
 
 
@@ -20,7 +23,7 @@ def normalize(proto: onnx.ModelProto, where: str) -> None:
     Raises:
         ModelError: ONX305 nodes read each other in a circle; sparse weights are damaged, or too large when dense.
     """
-    for message in messages_of(proto):
+    for message in (proto, *messages_of(proto)):
         if isinstance(getattr(message, "doc_string", ""), bytes):  # protobuf gives text that is no UTF-8 as bytes
             message.ClearField("doc_string")
     bodies = list(bodies_of(proto))
@@ -30,6 +33,8 @@ def normalize(proto: onnx.ModelProto, where: str) -> None:
             room = _densify(body, room, where)
         _sort(body.node, where)
     _import_known(proto)
+    # Until then every weight had to be listed as an input as well; that is still allowed, no longer asked for.
+    proto.ir_version = max(proto.ir_version, LEAST_IR_VERSION)
 
 
 def bodies_of(proto: onnx.ModelProto) -> Iterator[_Body]:

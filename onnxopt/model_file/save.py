@@ -3,7 +3,7 @@
 import errno
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +14,9 @@ from google.protobuf.message import DecodeError
 from onnxopt.errors import FileError, first_line
 from onnxopt.model_file import memory
 from onnxopt.model_file.proto import tensors_of, weights
+
+Proof = Callable[[Path], None]
+"""Looks at a file that is about to take its place, and raises if it must not."""
 
 
 def _unwritable(path: Path, error: OSError) -> FileError:
@@ -34,8 +37,8 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
         )
 
 
-def atomic_write_bytes(path: Path, data: bytes, *, overwrite: bool = False) -> None:
-    """Write `data` to a temporary sibling, flush it to the disk, then rename it to `path`.
+def atomic_write_bytes(path: Path, data: bytes, *, overwrite: bool = False, proof: Proof | None = None) -> None:
+    """Write `data` to a temporary sibling, flush it to the disk, have `proof` look at it, then rename it to `path`.
 
     Raises:
         FileError: ONX502 it exists, ONX503 it cannot be written.
@@ -49,6 +52,8 @@ def atomic_write_bytes(path: Path, data: bytes, *, overwrite: bool = False) -> N
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        if proof is not None:
+            proof(temporary)
         _give_usual_mode(temporary)
         temporary.replace(path)
     except OSError as error:
@@ -108,13 +113,19 @@ def stamped(model: ir.Model, provenance: Mapping[str, str]) -> ir.Model:
 
 
 def save(
-    model: ir.Model, path: str | Path, *, overwrite: bool = False, provenance: Mapping[str, str] | None = None
+    model: ir.Model,
+    path: str | Path,
+    *,
+    overwrite: bool = False,
+    provenance: Mapping[str, str] | None = None,
+    proof: Proof | None = None,
 ) -> tuple[Path, ...]:
     """Save `model` at `path`, with external data beside it (`NAME.data`) when the weights exceed 1.5 GB.
 
     The files are written whole under temporary names and renamed last. Data that replaces older data gets another name
     (`NAME.2.data`), and the older is removed last. Denormal weights are flushed. The user's metadata is kept;
-    `provenance` is added under `onnxopt.*`.
+    `provenance` is added under `onnxopt.*`. What `proof` raises at the sight of the whole temporary file is passed on;
+    nothing is written then.
 
     Returns:
         The files written, the `.onnx` file first.
@@ -136,11 +147,11 @@ def save(
     saved = stamped(model, provenance or {})
     stale = _replaced(path)
     if memory.fits_protobuf(saved):
-        atomic_write_bytes(path, memory.to_bytes(saved), overwrite=overwrite)
+        atomic_write_bytes(path, memory.to_bytes(saved), overwrite=overwrite, proof=proof)
         written: tuple[Path, ...] = (path,)
     else:
         refuse_existing(data_path, overwrite)
-        written = _save_external(saved, path, _free_name(data_path))
+        written = _save_external(saved, path, _free_name(data_path), proof)
     for file in stale:
         with suppress(OSError):  # the new model is whole; the old data is only in the way
             file.unlink()
@@ -164,7 +175,7 @@ def _free_name(data_path: Path) -> Path:
     return free
 
 
-def _save_external(model: ir.Model, path: Path, data_path: Path) -> tuple[Path, Path]:
+def _save_external(model: ir.Model, path: Path, data_path: Path, proof: Proof | None) -> tuple[Path, Path]:
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
             part = Path(folder) / path.name
@@ -173,6 +184,8 @@ def _save_external(model: ir.Model, path: Path, data_path: Path) -> tuple[Path, 
             for file in (part_data, part):
                 with file.open("rb+") as handle:
                     os.fsync(handle.fileno())
+            if proof is not None:
+                proof(part)
             # Weights first: a model file never names weights that are not there yet.
             part_data.replace(data_path)
             try:

@@ -10,11 +10,16 @@ from onnx_ir.passes import common
 from onnxopt.errors import ModelError, NativeError
 from onnxopt.graph.edit import freeze_weights, name_nodes
 from onnxopt.model_file import opset_of, upgrade_opset
+from onnxopt.model_file.memory import weight_bytes
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
 from onnxopt.quantization import ort_bridge
 
 _RUNTIME_CASTS = "Inserted"
 """How the runtime names what it puts around layers that it has no kernel for in their type."""
+
+MOST_UNFOLDED_BYTES = 1 << 22
+"""By which constants may grow when they are computed once; more only where the weights are large themselves."""
+
 _STANDARD_SINCE = {"layernorm": ("LayerNormalization", 17), "gelu": ("Gelu", 20)}
 
 
@@ -65,7 +70,14 @@ def _folded(model: ir.Model, edits: list[Edit], skipped: list[Skip]) -> ir.Model
     if candidate.functions:
         common.InlinePass()(candidate)
     try:
-        candidate = ort_bridge.basic_optimized(candidate)
+        before = weight_bytes(candidate)
+        folded = ort_bridge.basic_optimized(candidate)
+        grown = weight_bytes(folded) - before
+        if grown > max(MOST_UNFOLDED_BYTES, before // 4):
+            skipped.append(Skip("graph", f"constants not folded: they would take {grown / 1e6:.1f} MB more"))
+            folded = ort_bridge.basic_optimized(candidate, fold_constants=False)
+            grown = weight_bytes(folded) - before
+        candidate = folded
     except NativeError as error:
         skipped.append(Skip("graph", f"not folded: {error.why}"))
         return model
@@ -81,6 +93,8 @@ def _folded(model: ir.Model, edits: list[Edit], skipped: list[Skip]) -> ir.Model
     gone = _ops(model) - _ops(candidate)
     if overridable:
         edits.append(Edit("graph", f"{overridable} weights made constant that were listed as inputs"))
+    if grown > max(before // 20, 1 << 14):
+        edits.append(Edit("graph", f"constants that are no longer computed take {grown / 1e6:.2f} MB more"))
     edits.extend(Edit("graph", f"{count} {op} folded or removed") for op, count in sorted(gone.items()))
     return candidate if edits else model
 

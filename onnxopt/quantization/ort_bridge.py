@@ -234,8 +234,12 @@ def _quantizer_errors() -> Iterator[None]:
         root.setLevel(level)
 
 
-def basic_optimized(model: ir.Model) -> ir.Model:
+def basic_optimized(model: ir.Model, *, fold_constants: bool = True) -> ir.Model:
     """Return `model` after ONNX Runtime's basic graph optimizations: constants and batch-norms folded, dead nodes gone.
+
+    Args:
+        model: stays as it is.
+        fold_constants: whether what depends on weights alone is computed; batch-norms are folded without that too.
 
     Raises:
         NativeError: ONX401 the runtime failed.
@@ -252,7 +256,10 @@ def basic_optimized(model: ir.Model) -> ir.Model:
         options.optimized_model_filepath = str(path)
         try:
             with materialize(model) as source:
-                onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+                left_out = [] if fold_constants else ["ConstantFolding"]
+                onnxruntime.InferenceSession(
+                    source, options, providers=["CPUExecutionProvider"], disabled_optimizers=left_out
+                )
             proto = onnx.load(str(path))
             _sort(proto.graph)
             return from_proto(proto)

@@ -1,6 +1,6 @@
 """One explicit pipeline on one model: applied, checked and saved, with nothing searched."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from onnxopt import model_file
 from onnxopt.catalog import format_passes, make_pass, parse
 from onnxopt.errors import UsageError
 from onnxopt.measure.tasks.task import TaskOptions
+from onnxopt.measure.written import proof
 from onnxopt.model_file import Given, given, signature_of
 from onnxopt.passes.simplify import Simplify
 from onnxopt.pipeline import Context, Need, Optimized, Pass, Pipeline, Progress
@@ -115,7 +116,8 @@ def apply_passes(
     if progress is not None:
         context = replace(context, progress=progress)
     optimized = Pipeline(chosen).run(loaded, context)
-    return _saved(chosen, optimized, before, source, None if dry_run else out, overwrite=overwrite)
+    out = None if dry_run else out
+    return _saved(chosen, optimized, before, source, out, proof(loaded, calibration), overwrite=overwrite)
 
 
 def _saved(
@@ -124,6 +126,7 @@ def _saved(
     before: int,
     source: Path | None,
     out: str | Path | None,
+    looked_at: Callable[[Path], None],
     *,
     overwrite: bool,
     note: str = "",
@@ -131,7 +134,8 @@ def _saved(
 ) -> Made:
     text, files = format_passes(passes), tuple[Path, ...]()
     if out is not None:
-        files = model_file.save(optimized.model, out, overwrite=overwrite, provenance=provenance(text, source))
+        about = provenance(text, source)
+        files = model_file.save(optimized.model, out, overwrite=overwrite, provenance=about, proof=looked_at)
     size = model_file.size_of(files[0] if files else optimized.model)
     return Made(text, optimized, before, size, files, source, note, judged)
 
@@ -230,7 +234,15 @@ def _auto(
     form, before = chosen.form, model_file.size_of(model)
     out = None if dry_run else out
     return _saved(
-        form.passes, form.built, before, source, out, overwrite=overwrite, note=chosen.reason, judged=chosen.judged
+        form.passes,
+        form.built,
+        before,
+        source,
+        out,
+        proof(loaded, samples),
+        overwrite=overwrite,
+        note=chosen.reason,
+        judged=chosen.judged,
     )
 
 
@@ -239,7 +251,7 @@ def made_document(model: Path, made: Made) -> Document:
     steps = made.optimized.steps
     lines = [
         f"{model}, {units.size(made.size_before)}, became {units.size(made.size_after)}: "
-        f"{units.times(made.size_before / max(made.size_after, 1))} smaller."
+        f"{units.smaller(made.size_before / max(made.size_after, 1))}."
     ]
     lines += [made.note] if made.note else []
     lines += reasons(skip for step in steps for skip in step.skipped)

@@ -11,6 +11,7 @@ from onnxopt import model_file
 from onnxopt.catalog import format_passes
 from onnxopt.errors import FileError
 from onnxopt.files import read_bytes
+from onnxopt.measure.written import loads
 from onnxopt.model_file.save import external_files
 from onnxopt.pipeline import Pass
 from onnxopt.report.golden import golden_bytes, record_golden
@@ -162,7 +163,7 @@ class RunFolder:
     def save(self, name: str, model: ir.Model, passes: Sequence[Pass], original: Path | None) -> tuple[Path, ...]:
         """Write a model that says what it was made of, and return its files."""
         about = provenance(format_passes(tuple(passes)), original) if passes else None
-        files = model_file.save(model, self.path / name, overwrite=True, provenance=about)
+        files = model_file.save(model, self.path / name, overwrite=True, provenance=about, proof=loads)
         if self.path / f"{name}.data" not in files:
             (self.path / f"{name}.data").unlink(missing_ok=True)
         return files

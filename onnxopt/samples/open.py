@@ -12,7 +12,7 @@ from onnxopt.model_file import Signature
 from onnxopt.samples.archive import read_archive, read_array
 from onnxopt.samples.boxes import is_box_labels, read_boxes
 from onnxopt.samples.core import Samples, Source
-from onnxopt.samples.expect import by_input, expecting
+from onnxopt.samples.expect import by_input, expecting, fixed_batch_size
 from onnxopt.samples.fit import fit
 from onnxopt.samples.folder import open_folder
 from onnxopt.samples.labels import class_labels, differ, read_labels
@@ -62,6 +62,7 @@ def open_samples(
     if isinstance(data, Samples) and (labels is not None or options.label_offset):
         raise UsageError("ONX109", "these samples come with their labels", where=data.name, hint="Give no others.")
     with expecting(signature), _disk(data):
+        _refuse_unfeedable(signature)
         source = data if isinstance(data, Source | Samples) else _open(data, signature, options, limit)
         given: np.ndarray | None = None
         if isinstance(labels, str | Path) and is_mask_folder(labels):
@@ -80,6 +81,25 @@ def open_samples(
         if limit is None or limit >= len(samples):
             return samples
         return samples.select(samples.indices[np.arange(limit) * len(samples) // limit])
+
+
+def _refuse_unfeedable(signature: Signature) -> None:
+    for spec in signature.inputs:
+        if spec.dtype == "object":
+            raise DataError(
+                "ONX204",
+                "the model takes a sequence or a map, which samples cannot hold",
+                where=spec.name,
+                hint="Cut the model behind that input: samples are tensors.",
+            )
+    if fixed_batch_size(signature) == 0:
+        raise DataError(
+            "ONX203",
+            "the model takes no sample at a time",
+            where=signature.inputs[0].name,
+            why="its first axis is 0",
+            hint="Export it again with a dynamic batch axis.",
+        )
 
 
 @contextmanager

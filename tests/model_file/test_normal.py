@@ -182,3 +182,12 @@ def test_the_operators_of_the_runtime_need_no_import() -> None:
     loaded = model_file.as_graph(model)
 
     assert loaded.opset_imports["com.microsoft"] == 1
+
+
+def test_a_comment_on_the_model_itself_may_be_no_text(tmp_path: Path) -> None:
+    model = small()
+    model.doc_string = "comment"
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model.SerializeToString().replace(b"comment", b"comm\xff\xfet"))
+
+    assert model_file.to_bytes(model_file.load(path))

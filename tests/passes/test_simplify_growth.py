@@ -1,0 +1,78 @@
+"""Constants are computed once only where that does not blow the file up, and growth is said."""
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from onnxopt import model_file
+from onnxopt.passes.simplify import Simplify
+from onnxopt.pipeline import Applied, Context
+from onnxopt.quantization.isa import target_of
+
+
+def counted(numbers: int) -> onnx.ModelProto:
+    """A file of 300 bytes whose constant, computed, takes 4 bytes a number."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n"])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n"])
+    bounds = [numpy_helper.from_array(np.float32(v), n) for n, v in (("a", 0), ("b", numbers), ("d", 1))]
+    axis = numpy_helper.from_array(np.array([0]), "axis")
+    nodes = [
+        helper.make_node("Range", ["a", "b", "d"], ["r"]),
+        helper.make_node("Sin", ["r"], ["t"]),
+        # What is read of it depends on the input.
+        helper.make_node("Shape", ["x"], ["n"]),
+        helper.make_node("Slice", ["t", "axis", "n", "axis"], ["s"]),
+        helper.make_node("Add", ["x", "s"], ["y"]),
+    ]
+    graph = helper.make_graph(nodes, "g", [x], [y], [*bounds, axis])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def simplified(proto: onnx.ModelProto) -> Applied:
+    return Simplify().apply(model_file.as_graph(proto), Context(target_of("auto")))
+
+
+def test_a_constant_that_would_blow_the_file_up_stays_computed() -> None:
+    applied = simplified(counted(3_000_000))
+
+    assert model_file.size_of(applied.model) < 10_000
+    assert any("would take 12.0 MB more" in skip.reason for skip in applied.skipped)
+    x = np.ones(5, np.float32)
+    before, after = (
+        ort.InferenceSession(data).run(None, {"x": x})[0]
+        for data in (counted(3_000_000).SerializeToString(), model_file.to_bytes(applied.model))
+    )
+    np.testing.assert_array_equal(before, after)
+
+
+def test_a_small_constant_is_computed_once_and_its_growth_is_said() -> None:
+    applied = simplified(counted(100_000))
+
+    assert "Range" not in {node.op_type for node in applied.model.graph}
+    assert any("take 0.40 MB more" in edit.action for edit in applied.edits)
+
+
+@pytest.mark.parametrize("opset", [9, 12])
+def test_weights_can_be_added_to_a_file_of_ir_version_3(opset: int) -> None:
+    proto = counted(1000) if opset >= 11 else _plain()
+    proto.ir_version = 3
+    proto.opset_import[0].version = opset
+
+    applied = simplified(proto)
+
+    onnx.checker.check_model(model_file.to_proto(applied.model))
+
+
+def _plain() -> onnx.ModelProto:
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", 4]) for n in "xy")
+    one = numpy_helper.from_array(np.ones(4, np.float32), "one")
+    nodes = [
+        helper.make_node("Constant", [], ["c"], value=one),
+        helper.make_node("Neg", ["c"], ["m"]),
+        helper.make_node("Add", ["x", "m"], ["y"]),
+    ]
+    unused = helper.make_tensor_value_info("u", TensorProto.FLOAT, ["n"])
+    graph = helper.make_graph(nodes, "g", [x, unused], [y])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 9)], ir_version=3)
