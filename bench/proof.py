@@ -33,6 +33,7 @@ from onnxopt.search.budget import Goal
 from onnxopt.search.parts import CALIBRATION_MOST, CALIBRATION_SHARE, SEARCH_MOST, SEARCH_SHARE
 from onnxopt.search.trial import Candidate, Trial, Verdict
 
+Sure = Callable[[], float]
 BUDGET, CANDIDATES = 0.01, 20
 SIZES = (200, 500, 1000, 5000)
 POINTS = (0.0, 0.25, 0.5, 0.75, 0.99, 1.01, 1.25, 1.5, 2.0, 3.0)
@@ -73,8 +74,8 @@ def probability(kind: str, better: int, worse: int, count: int) -> float:
     return probability_within(BUDGET, draws, count)
 
 
-def counted(case: Case, count: int, rng: np.random.Generator) -> Callable[[int], tuple[float, float]]:
-    """Return a draw of one part: the measured drop of a candidate, and the probability that the true one is inside."""
+def counted(case: Case, count: int, rng: np.random.Generator) -> Callable[[int], tuple[float, Sure]]:
+    """Return a draw of one part: the measured drop of a candidate, and how sure it is that the true one is inside."""
     drops = np.asarray(case.drops)
     if case.kind == "agreement":
         worse = rng.binomial(count, drops)
@@ -84,26 +85,27 @@ def counted(case: Case, count: int, rng: np.random.Generator) -> Callable[[int],
         down = np.maximum((case.discordance - drops) / 2, 0)
         better, worse, _ = rng.multinomial(count, np.stack([down, up, 1 - up - down], axis=-1)).T
 
-    def of(index: int) -> tuple[float, float]:
+    def of(index: int) -> tuple[float, Sure]:
         flips = int(better[index]), int(worse[index])
-        return (flips[1] - flips[0]) / count, probability(case.kind, *flips, count)
+        return (flips[1] - flips[0]) / count, lambda: probability(case.kind, *flips, count)
 
     return of
 
 
-def bootstrapped(case: Case, count: int, rng: np.random.Generator) -> Callable[[int], tuple[float, float]]:
+def bootstrapped(case: Case, count: int, rng: np.random.Generator) -> Callable[[int], tuple[float, Sure]]:
     """Return the same for an RMSE of one, whose candidates add errors; heavy tails, as real errors have."""
     metric = Rmse()
     error = rng.standard_t(5, count)
     error /= np.sqrt(5 / 3)
-    known: dict[int, Drop] = {}
 
-    def of(index: int) -> tuple[float, float]:
-        if index not in known:
-            added = np.sqrt((1 + case.drops[index]) ** 2 - 1) * rng.standard_normal(count)
-            rows = [np.square(values)[:, None] for values in (error, error + added)]
-            known[index] = drop_of(*(evaluation_of(metric, one, 0) for one in rows))
-        return known[index].value, known[index].probability_within(BUDGET)
+    def of(index: int) -> tuple[float, Sure]:
+        added = np.sqrt((1 + case.drops[index]) ** 2 - 1) * rng.standard_normal(count)
+        rows = [np.square(values)[:, None] for values in (error, error + added)]
+        before, after = (metric.value(one) for one in rows)
+        # A bootstrap takes long, and only finalists need one.
+        return after - before, lambda: drop_of(*(evaluation_of(metric, one, 0) for one in rows)).probability_within(
+            BUDGET
+        )
 
     return of
 
@@ -123,7 +125,7 @@ def search_once(case: Case, bar: Bar, rng: np.random.Generator) -> tuple[str, fl
     for attempt, trial in enumerate(bar.attempts(bar.finalists(trials))):
         index = int(trial.candidate.name)
         value, sure = held(index)
-        standing = bar.standing(sure, attempt, None) if value <= BUDGET + 1e-12 else ""
+        standing = bar.standing(sure(), attempt, None) if value <= BUDGET + 1e-12 else ""
         if standing == "proven":
             return standing, case.drops[index]
         if standing == "likely" and likely is None:
