@@ -8,6 +8,9 @@ FEWEST = 8
 _MOST_OF_THE_REST = 0.5
 """Share of the time after the baseline that a proof may keep; a longer one takes fewer hold-out samples."""
 
+_MARGIN = 1.2
+"""Times the least for the smallest proof: what is cut ends a little late."""
+
 _BYTES_PER_S = 1e8
 """Bytes of models that are written, hashed and drawn in a second, at least."""
 
@@ -44,7 +47,7 @@ class Reserve:
 
     def kept_s(self, left_s: float) -> float:
         """Return the seconds that a search with `left_s` left keeps free."""
-        return min(self.needed_s, max(self.least_s, _MOST_OF_THE_REST * left_s))
+        return min(self.needed_s, max(_MARGIN * self.least_s, _MOST_OF_THE_REST * left_s))
 
     def samples(self, left_s: float) -> int:
         """Return how many hold-out samples a proof has time for, 0 where they would be too few.

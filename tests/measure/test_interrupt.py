@@ -8,7 +8,7 @@ import pytest
 from measure_models import linear, slow_model
 
 from onnxopt.measure import interrupt
-from onnxopt.measure.interrupt import interruptible
+from onnxopt.measure.interrupt import TimeOver, cut_when, interruptible
 from onnxopt.measure.session import Runtime, Session
 
 
@@ -79,3 +79,24 @@ def test_after_ctrl_c_nothing_new_starts():
             Session(linear(np.eye(2)), Runtime())
     finally:
         interrupt._RUN_OPTIONS.reset(token)
+
+
+@pytest.mark.parametrize("call", [interruptible, lambda function: function()])
+def test_the_end_of_the_time_ends_a_long_native_run(call):
+    session = Session(slow_model(300), Runtime())
+    feeds = {"v0": np.zeros((256, 1024), np.float32)}
+    runs = []
+
+    def work():
+        while len(runs) < 100:
+            runs.append(None)
+            # As a run for timing does: nothing in it looks at the time.
+            session.bound(feeds)()
+
+    over = threading.Event()
+    threading.Timer(0.3, over.set).start()
+    with pytest.raises(Exception, match="terminate"), cut_when(over.is_set):
+        call(work)
+    assert len(runs) < 100
+    with pytest.raises(TimeOver), cut_when(over.is_set):
+        call(lambda: session.run(feeds))

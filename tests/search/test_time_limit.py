@@ -30,7 +30,8 @@ class Clock:
         return self.now
 
     def spend(self, seconds: float) -> None:
-        """Work in small steps, and look at the time as real work does."""
+        """Work in small steps, and look at the time as real work does; less than 0 for work that does not look."""
+        self.now += max(-seconds, 0)
         for _ in range(int(seconds)):
             self.now += 1
             raise_if_interrupted()
@@ -135,11 +136,23 @@ def test_time_for_the_proof_is_kept_before_the_search_begins() -> None:
 
 
 def test_a_proof_that_has_little_time_takes_fewer_samples_and_says_so() -> None:
-    figures = {"a": Figures()}
-    result, _, told = limited(figures, 40, everywhere(0, search_baseline=10, build=100))
-    assert "hold-out samples" in told.sentences[0]
+    result, _, told = limited({"a": Figures()}, 40, everywhere(0, search_baseline=10))
+    assert "of 20 hold-out samples" in told.sentences[0]
+    assert result.winner is not None
+    assert "; for lack of time 12 of the 20 hold-out samples were used" in result.reason
+
+
+def test_without_time_for_the_fewest_samples_nothing_is_proved() -> None:
+    result, _, _ = limited(TWO, 40, everywhere(0, search_baseline=10, timing_b=-19))
     assert result.proofs == ()
     assert result.winner is None
+    assert result.reason == "nothing is proved; there is no time left for a proof: b, a"
+
+
+def test_a_cut_that_comes_a_little_late_leaves_time_for_the_fewest_samples() -> None:
+    result, _, _ = limited(TWO, 40, everywhere(0, search_baseline=10, search_a=3, timing_b=19))
+    assert result.winner is not None
+    assert "for lack of time 9 of the 20" in result.reason
 
 
 def test_a_limit_below_the_least_says_so_and_keeps_the_original() -> None:
@@ -213,6 +226,7 @@ def test_a_proof_longer_than_half_the_time_takes_fewer_samples() -> None:
     assert FEWEST <= kept.samples(kept.kept_s(40.0)) < 200
     assert kept.samples(kept.least_s - 0.1) == 0
     assert kept.kept_s(1000.0) == kept.needed_s
+    assert kept.kept_s(0.0) > kept.least_s
 
 
 def test_what_is_cut_ends_with_time_over_and_the_next_goes_on() -> None:
