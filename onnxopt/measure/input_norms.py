@@ -35,7 +35,7 @@ def input_norms(
     Raises:
         ModelError: ONX304 ONNX Runtime cannot load the model.
         NativeError: ONX401 a run failed.
-        DataError: ONX207 an activation became NaN or infinite.
+        DataError: ONX207 an activation is never a number.
     """
     readers, refused = dict[str, list[_Reader]](), dict[str, str]()
     for weight in weights:
@@ -48,16 +48,19 @@ def input_norms(
             refused[name] = next(r for r in found if isinstance(r, str))
     sums = dict[str, np.ndarray]()
     sources = list(dict.fromkeys(r.source for every in readers.values() for r in every))
+    numbers = dict.fromkeys(sources, False)
     for arrays in Activations(model, sources).of(samples.with_batch_size(1)) if sources else ():
         for name, every in readers.items():
             for reader in every:
                 # Squares of large half-precision values would overflow.
-                squares = reader.squares(np.square(arrays[reader.source].astype(np.float64)))
+                seen = arrays[reader.source].astype(np.float64)
+                numbers[reader.source] |= bool(np.isfinite(seen).any())
+                # NaN of rows of padding, and infinities of masks, say nothing of a feature.
+                squares = reader.squares(np.square(np.where(np.isfinite(seen), seen, 0.0)))
                 sums[name] = sums.get(name, np.zeros(1)) + squares
-                if not np.isfinite(squares).all():
-                    hint = "Check that the samples are preprocessed as the model expects."
-                    what = "an activation is NaN or infinite for these samples"
-                    raise DataError("ONX207", what, where=reader.source, hint=hint)
+    for source in (source for source in sources if not numbers[source] and sums):
+        hint = "Check that the samples are preprocessed as the model expects."
+        raise DataError("ONX207", "an activation is never a number for these samples", where=source, hint=hint)
     return {name: np.sqrt(total) for name, total in sums.items()}, refused
 
 

@@ -26,6 +26,7 @@ class Compensated:
 
     Attributes:
         fits: per layer that was looked at.
+        missing: how many rows were not finite and left out, per layer with any.
         too_large: layers whose moments would take too much memory.
     """
 
@@ -33,6 +34,7 @@ class Compensated:
     kept: Kept
     fits: dict[str, Fit] = field(default_factory=dict)
     too_large: tuple[str, ...] = ()
+    missing: dict[str, int] = field(default_factory=dict)
 
 
 def compensate(
@@ -78,6 +80,9 @@ def compensate(
             seen = sequence.observed(consumer, [consumer], decided)
         fit = refit(sequence.state.model, consumer, seen[consumer.layer.node], decided, method)
         result.fits[consumer.layer.node] = fit
+        both = seen[consumer.layer.node]
+        if missing := both.fit.missing + both.held_out.missing:
+            result.missing[consumer.layer.node] = missing
     for name in kept:
         decided.setdefault(name, kept[name])
     return result

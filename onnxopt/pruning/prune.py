@@ -192,4 +192,5 @@ def _not_made_up(made: Compensated) -> list[Skip]:
     return [
         *(Skip(name, worse) for name, fit in made.fits.items() if not fit.helped),
         *(Skip(name, large) for name in made.too_large),
+        *(Skip(name, f"{n} rows that are NaN or infinite are left out of the fit") for name, n in made.missing.items()),
     ]

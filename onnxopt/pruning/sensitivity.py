@@ -26,12 +26,13 @@ _ROUNDING = 1e-11
 
 
 class OutputError:
-    """Error of a changed model's outputs on a few samples, relative to their variance."""
+    """Error of a changed model's outputs relative to their variance, on a few samples where there are numbers."""
 
     def __init__(self, model: ir.Model, samples: Samples) -> None:
         self._changed = ChangedOutputs(model, samples.take(min(_SAMPLES, len(samples))))
         self._outputs = list(map(_compared, self._changed.original))
-        self._scales = [max(float(np.var(np.concatenate(parts))), 1e-30) for parts in zip(*self._outputs, strict=True)]
+        together = (np.concatenate(parts) for parts in zip(*self._outputs, strict=True))
+        self._scales = [_variance(every[np.isfinite(every)]) for every in together]
 
     def of(self, model: ir.Model) -> float:
         """Return the mean squared difference over variance, averaged over the float outputs.
@@ -41,12 +42,17 @@ class OutputError:
         total, count = 0.0, 0
         for mine, theirs in zip(map(_compared, self._changed.of(model)), self._outputs, strict=True):
             for one, other, scale in zip(mine, theirs, self._scales, strict=True):
-                total += float(np.square(one - other).sum()) / scale
-                count += one.size
+                known = np.isfinite(other)
+                total += float(np.square(one[known] - other[known]).sum()) / scale
+                count += int(known.sum())
         error = total / max(count, 1)
-        if np.isnan(error):
+        if not np.isfinite(error):
             return float("inf")
         return error if error > _ROUNDING else 0.0
+
+
+def _variance(numbers: np.ndarray) -> float:
+    return max(float(np.var(numbers)), 1e-30) if numbers.size else 1.0
 
 
 def _compared(outputs: Sequence[Any]) -> list[np.ndarray]:

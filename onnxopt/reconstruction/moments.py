@@ -13,6 +13,7 @@ class Moments:
         count: rows seen.
         mean_x: shape (D,); `mean_y` shape (O,).
         xx: covariance of x, shape (D, D); `xy` of x with y, shape (D, O); `yy` variance of each y, shape (O,).
+        missing: rows that were left out because they are not finite.
     """
 
     count: int
@@ -21,6 +22,7 @@ class Moments:
     xx: np.ndarray
     xy: np.ndarray
     yy: np.ndarray
+    missing: int = 0
 
     def error(self, weight: np.ndarray, offset: np.ndarray | None = None) -> float:
         """Return the mean squared error per row, summed over outputs, of weight @ x + offset; the best offset if None.
@@ -40,7 +42,7 @@ class Accumulator:
     """Sums of products, from which moments are made at the end."""
 
     def __init__(self, features: int, outputs: int) -> None:
-        self._count = 0
+        self._count = self._missing = 0
         self._shift_x: np.ndarray | None = None
         self._shift_y: np.ndarray | None = None
         self._x, self._y = np.zeros(features), np.zeros(outputs)
@@ -52,6 +54,7 @@ class Accumulator:
         finite = np.isfinite(x).all(1) & np.isfinite(y).all(1)
         if not finite.all():
             x, y = x[finite], y[finite]
+            self._missing += int(len(finite) - len(x))
         if not len(x):
             return
         if self._shift_x is None or self._shift_y is None:
@@ -78,4 +81,5 @@ class Accumulator:
             self._xx / n - np.outer(mean_x, mean_x),
             self._xy / n - np.outer(mean_x, mean_y),
             np.maximum(self._yy / n - np.square(mean_y), 0.0),
+            self._missing,
         )
