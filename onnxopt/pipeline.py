@@ -57,6 +57,10 @@ class Context:
     cache: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
+LEAST_IR_VERSION = 4
+"""The first in which a weight need not be an input as well, so that passes can add some."""
+
+
 @dataclass(frozen=True)
 class Edit:
     """One thing that was done: `target` is the user's name of the node or weight."""
@@ -148,6 +152,7 @@ class Pipeline:
             applied = spec.apply(current, context)
             current = applied.model
             if applied.edits:
+                current.ir_version = max(current.ir_version, LEAST_IR_VERSION)
                 _check(current, signature, f"{spec} (step {number} of {len(self.passes)})")
             duration_s = time.perf_counter() - start
             steps.append(Step(spec, applied.edits, applied.skipped, duration_s, applied.difference, applied.curve))

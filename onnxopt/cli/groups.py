@@ -27,6 +27,8 @@ def command_of(function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     def call(**given: Any) -> Any:
         _refuse_config(given)
+        if function.__name__ != "check":  # it makes a finding of it
+            _survive_loading(given)
         for name, group in groups.items():
             given[name] = group(**{f.name: given.pop(f.name) for f in fields(group)})
         return function(**given)
@@ -50,6 +52,21 @@ def _refuse_config(given: Mapping[str, Any]) -> None:
             raise FileError(
                 "ONX504", "the output would overwrite a file that is read", where=str(out), why="--config", hint=hint
             )
+
+
+def _survive_loading(given: Mapping[str, Any]) -> None:
+    """Have a process of its own load each model that is named, so that a crash of the runtime ends in a message.
+
+    Raises:
+        ModelError: ONX304 it crashes.
+    """
+    named = [given.get(name) for name in ("model", "models", "original", "optimized", "teacher")]
+    paths = [p for some in named for p in (some if isinstance(some, list | tuple) else [some]) if isinstance(p, Path)]
+    if paths:
+        from onnxopt.measure.first_load import survive_loading
+
+        for path in paths:
+            survive_loading(path)
 
 
 def _of_fields(group: Any) -> list[inspect.Parameter]:

@@ -1,10 +1,26 @@
 """Types and shapes of values."""
 
+from math import isfinite
+
 import onnx
 import onnx_ir as ir
 
 from onnxopt.errors import ModelError, first_line
 from onnxopt.model_file import from_proto, to_proto
+
+MAX_COUNTED = 1 << 20
+"""Numbers that a constant `Range` may stand for; a file of 300 bytes can ask for any count."""
+
+
+def longest_range(model: ir.Model) -> int:
+    """Return how many numbers the longest constant `Range` of `model` stands for."""
+    longest = 0
+    for node in (n for n in model.graph.all_nodes() if n.op_type == "Range" and n.domain == ""):
+        ends = [None if value is None else ir.convenience.get_const_tensor(value) for value in node.inputs]
+        if len(ends) == 3 and all(end is not None and end.size == 1 for end in ends):
+            start, limit, step = (float(end.numpy().reshape(())) for end in ends if end is not None)
+            longest = max(longest, int((limit - start) / step) if step and isfinite(limit - start) else 0)
+    return longest
 
 
 def with_types(model: ir.Model) -> ir.Model:
@@ -15,8 +31,10 @@ def with_types(model: ir.Model) -> ir.Model:
     """
     proto = to_proto(model)
     del proto.graph.value_info[:]
+    # Propagating data computes constants one number at a time.
+    propagated = longest_range(model) <= MAX_COUNTED
     try:
-        inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+        inferred = onnx.shape_inference.infer_shapes(proto, data_prop=propagated)
     except onnx.shape_inference.InferenceError as error:
         raise ModelError("ONX305", "the model is invalid", why=first_line(error), hint="Export it again.") from error
     return from_proto(inferred)

@@ -11,9 +11,6 @@ from onnxopt.model_file.proto import messages_of, subgraphs
 MAX_DENSE_BYTES = 1 << 28
 """Of all sparse weights together once they are dense; a file of 100 bytes can state any size."""
 
-LEAST_IR_VERSION = 4
-"""The first in which passes can add weights."""
-
 _Body = onnx.GraphProto | onnx.FunctionProto
 
 
@@ -33,8 +30,6 @@ def normalize(proto: onnx.ModelProto, where: str) -> None:
             room = _densify(body, room, where)
         _sort(body.node, where)
     _import_known(proto)
-    # Until then every weight had to be listed as an input as well; that is still allowed, no longer asked for.
-    proto.ir_version = max(proto.ir_version, LEAST_IR_VERSION)
 
 
 def bodies_of(proto: onnx.ModelProto) -> Iterator[_Body]:

@@ -90,7 +90,7 @@ def missing_values(graph: onnx.GraphProto, outer: frozenset[str] = frozenset()) 
     """Return what nodes of a graph and its subgraphs read, or outputs name, and nothing gives."""
     given = {value.name for some in (graph.input, graph.initializer) for value in some}
     given |= {sparse.values.name for sparse in graph.sparse_initializer}
-    known = outer | given | {name for node in graph.node for name in node.output}
+    known = outer | given | {name for node in graph.node for name in node.output if name}
     read = [name for node in graph.node for name in node.input if name]
     yield from (name for name in (*read, *(value.name for value in graph.output)) if name not in known)
     for inner in subgraphs(graph):

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import onnx
 import onnx_ir as ir
@@ -13,6 +13,7 @@ from onnxopt.model_file.proto import missing_values, tensors_of
 
 MAX_RANK = 256
 _STRING = onnx.TensorProto.STRING
+_KINDS = dict(onnx.AttributeProto.AttributeType.items())
 _TYPED = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data")
 
 
@@ -33,9 +34,6 @@ def _faults(proto: onnx.ModelProto) -> Iterator[str]:
         if why:
             yield f"the input {value.name!r} {why}"
     imported = {_domain(o.domain) for o in proto.opset_import}
-    imported_twice = [d for d, n in Counter(_domain(o.domain) for o in proto.opset_import).items() if n > 1]
-    if imported_twice:
-        yield f"the operator set {imported_twice[0]!r} is imported twice"
     for body in bodies_of(proto):
         for node in body.node:
             if not node.op_type:
@@ -47,8 +45,42 @@ def _faults(proto: onnx.ModelProto) -> Iterator[str]:
                 if attribute.type == onnx.AttributeProto.UNDEFINED:
                     yield f"the attribute {attribute.name!r} of node {label(node)} has no type"
         yield from _given_twice(body)
+        own = body.opset_import if isinstance(body, onnx.FunctionProto) else proto.opset_import
+        versions = {_domain(o.domain): o.version for o in own}
+        for node in body.node:
+            yield from _of_node(node, versions)
+    for function in proto.functions:
+        inside = onnx.GraphProto(
+            node=function.node,
+            input=[onnx.ValueInfoProto(name=name) for name in function.input],
+            output=[onnx.ValueInfoProto(name=name) for name in function.output],
+        )
+        for missing in missing_values(inside):
+            yield f"in the function {function.name!r}, nothing gives {missing!r}, which is read or is an output"
     for missing in missing_values(proto.graph):
         yield f"nothing gives {missing!r}, which is read or is an output"
+
+
+def _of_node(node: onnx.NodeProto, versions: Mapping[str, int]) -> Iterator[str]:
+    """Return how a node of a standard operator differs from its schema; ONNX Runtime refuses all of that as well."""
+    try:
+        schema = onnx.defs.get_schema(node.op_type, versions.get(_domain(node.domain), 0), _domain(node.domain))
+    except onnx.defs.SchemaError:
+        return  # no operator of the standard; whether the runtime knows it is for it to say
+    for what, names, least, most in (
+        ("inputs", node.input, schema.min_input, schema.max_input),
+        ("outputs", node.output, schema.min_output, schema.max_output),
+    ):
+        if not least <= len(names) <= most:
+            yield f"node {label(node)} has {len(names)} {what}, its operator {least} to {most}"
+    given = {attribute.name: attribute for attribute in node.attribute}
+    for name, stated in schema.attributes.items():
+        attribute = given.get(name)
+        if attribute is None:
+            if stated.required:
+                yield f"node {label(node)} has no attribute {name!r}, which its operator needs"
+        elif attribute.type != _KINDS[kind := str(stated.type).rpartition(".")[2]]:
+            yield f"the attribute {name!r} of node {label(node)} is of another kind than {kind}"
 
 
 def _given_twice(body: onnx.GraphProto | onnx.FunctionProto) -> Iterator[str]:

@@ -9,6 +9,7 @@ from onnx_ir.passes import common
 
 from onnxopt.errors import ModelError, NativeError
 from onnxopt.graph.edit import freeze_weights, name_nodes
+from onnxopt.graph.shapes import MAX_COUNTED, longest_range
 from onnxopt.model_file import opset_of, upgrade_opset
 from onnxopt.model_file.memory import weight_bytes
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
@@ -71,9 +72,12 @@ def _folded(model: ir.Model, edits: list[Edit], skipped: list[Skip]) -> ir.Model
         common.InlinePass()(candidate)
     try:
         before = weight_bytes(candidate)
-        folded = ort_bridge.basic_optimized(candidate)
+        counted = longest_range(candidate)
+        folded = ort_bridge.basic_optimized(candidate, fold_constants=counted <= MAX_COUNTED)
         grown = weight_bytes(folded) - before
-        if grown > max(MOST_UNFOLDED_BYTES, before // 4):
+        if counted > MAX_COUNTED:
+            skipped.append(Skip("graph", f"constants not folded: one of them has {counted} numbers"))
+        elif grown > max(MOST_UNFOLDED_BYTES, before // 4):
             skipped.append(Skip("graph", f"constants not folded: they would take {grown / 1e6:.1f} MB more"))
             folded = ort_bridge.basic_optimized(candidate, fold_constants=False)
             grown = weight_bytes(folded) - before

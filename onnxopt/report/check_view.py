@@ -6,6 +6,7 @@ from pathlib import Path
 from onnxopt import model_file
 from onnxopt.errors import ModelError, UsageError, nearest
 from onnxopt.graph.lint import RULES, Finding, Level, lint
+from onnxopt.measure.first_load import survive_loading
 from onnxopt.measure.session import Runtime, Session
 from onnxopt.report.document import Column, Document, Table, Text
 
@@ -29,6 +30,7 @@ def findings_of(path: Path) -> tuple[Finding, ...]:
     except ModelError as error:
         found.append(_of_error(error))
     try:
+        survive_loading(path)
         # By its path, as whoever deploys it will; not optimized, for a graph that loads is all that is asked.
         Session(path, Runtime(optimization="none"))
     except ModelError as error:

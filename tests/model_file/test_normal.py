@@ -142,7 +142,23 @@ def no_operator(model: onnx.ModelProto) -> None:
     model.graph.node[0].op_type = ""
 
 
+def too_few_inputs(model: onnx.ModelProto) -> None:
+    model.graph.node[0].input.pop()
+
+
+def no_needed_attribute(model: onnx.ModelProto) -> None:
+    model.graph.node[1].op_type = "Cast"
+    del model.graph.node[1].attribute[:]
+
+
+def attribute_of_another_kind(model: onnx.ModelProto) -> None:
+    model.graph.node[1].attribute[0].CopyFrom(helper.make_attribute("alpha", 1))
+
+
 REFUSED = {
+    too_few_inputs: "node 'mul' (Mul) has 1 inputs, its operator 2 to 2",
+    no_needed_attribute: "has no attribute 'to', which its operator needs",
+    attribute_of_another_kind: "the attribute 'alpha' of node (LeakyRelu) that gives 'y' is of another kind than FLOAT",
     circle: "reads what is made of its own output",
     huge_sparse: "more than 256 MiB when dense",
     sparse_outside: "the sparse weight 'w' is damaged",
@@ -191,3 +207,21 @@ def test_a_comment_on_the_model_itself_may_be_no_text(tmp_path: Path) -> None:
     path.write_bytes(model.SerializeToString().replace(b"comment", b"comm\xff\xfet"))
 
     assert model_file.to_bytes(model_file.load(path))
+
+
+def test_one_operator_set_may_be_imported_by_both_its_names() -> None:
+    model = small()
+    model.opset_import.add(domain="ai.onnx", version=17)
+
+    assert model_file.as_graph(model)
+
+
+def test_a_function_whose_output_nothing_gives_is_refused() -> None:
+    model = small()
+    node = helper.make_node("Relu", ["a"], ["b"])
+    model.functions.append(helper.make_function("local", "F", ["a"], ["c"], [node], [helper.make_opsetid("", 17)]))
+
+    with pytest.raises(ModelError) as refused:
+        model_file.as_graph(model)
+
+    assert refused.value.why == "in the function 'F', nothing gives 'c', which is read or is an output"

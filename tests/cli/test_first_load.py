@@ -1,0 +1,70 @@
+"""A model on which ONNX Runtime crashes ends in one line, under every command that loads it."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from onnxopt.errors import ModelError
+from onnxopt.measure import first_load
+from onnxopt.report.check_view import findings_of
+
+MODEL = Path(__file__).parents[2] / "models" / "digits_mlp.onnx"
+
+
+@pytest.fixture
+def crashing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model whose load kills the process that does it, as a segmentation fault does."""
+    first_load._DEATHS.clear()
+    monkeypatch.setattr(first_load, "_LOAD", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+    return Path(shutil.copy(MODEL, tmp_path / "m.onnx"))
+
+
+@pytest.fixture(autouse=True)
+def _forgotten() -> Iterator[None]:
+    yield
+    first_load._DEATHS.clear()
+
+
+def test_a_crash_is_one_error(crashing: Path) -> None:
+    with pytest.raises(ModelError) as refused:
+        first_load.survive_loading(crashing)
+
+    assert refused.value.code == "ONX304"
+    assert refused.value.why == "the process that loaded it was ended by signal 11"
+
+
+def test_a_crash_is_a_finding_of_check(crashing: Path) -> None:
+    assert any(f.code == "CHK105" and "crashes" in f.detail for f in findings_of(crashing))
+
+
+@pytest.mark.parametrize("command", ["inspect", "quantize", "bench"])
+def test_a_command_says_that_the_runtime_crashes(cli, crashing: Path, tmp_path: Path, command: str) -> None:
+    ended = cli(command, crashing, *(["--mode", "dynamic", "-o", tmp_path / "o.onnx"] if command == "quantize" else []))
+
+    assert ended.code == 3
+    assert ended.err.startswith("ONX304: ONNX Runtime crashes on the model")
+
+
+def test_one_content_is_loaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first_load._DEATHS.clear()
+    started: list[object] = []
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[bytes]:
+        started.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    for name in ("a.onnx", "b.onnx"):
+        first_load.survive_loading(Path(shutil.copy(MODEL, tmp_path / name)))
+
+    assert len(started) == 1
+
+
+def test_a_model_that_the_runtime_refuses_in_words_is_left_to_them(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(b"no model")
+
+    first_load.survive_loading(path)
