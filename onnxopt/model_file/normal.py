@@ -28,6 +28,10 @@ def normalize(proto: onnx.ModelProto, where: str) -> None:
     for body in bodies:
         if isinstance(body, onnx.GraphProto) and body.sparse_initializer:
             room = _densify(body, room, where)
+        if isinstance(body, onnx.GraphProto):
+            for value in (*body.output, *body.value_info):
+                if value.type.HasField("tensor_type") and not value.type.tensor_type.elem_type:
+                    value.ClearField("type")  # a type that states nothing; it is inferred
         _sort(body.node, where)
     _import_known(proto)
 

@@ -1,10 +1,16 @@
 """What a model takes and gives: names, types and shapes of its inputs and outputs."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
+
+from onnxopt.errors import DataError
+
+MOST_MADE_UP = 1 << 30
+"""Numbers in one made-up input; larger ones are a fault in the file."""
 
 Dim = int | str | None
 """A fixed size, a named dynamic size, or an unknown one."""
@@ -67,12 +73,22 @@ def probe_feeds(
         sizes: sizes for named dynamic dimensions, over `dynamic`.
 
     Floats are standard normal; integers and booleans are 0 or 1, which every embedding table accepts.
+
+    Raises:
+        DataError: ONX203 the model states inputs that no memory holds.
     """
     rng = np.random.RandomState(seed)
     feeds: dict[str, np.ndarray] = {}
     for spec in signature.inputs:
         dims = spec.shape if spec.shape is not None else (None,)
         shape = tuple(d if isinstance(d, int) else (sizes or {}).get(d or "", dynamic) for d in dims)
+        if math.prod(shape) > MOST_MADE_UP:
+            raise DataError(
+                "ONX203",
+                "the model takes more numbers than can be made up",
+                where=str(spec),
+                hint="Check the sizes that the model states; give data of your own.",
+            )
         if spec.dtype == "str":
             feeds[spec.name] = np.full(shape, "a", dtype=object)
         elif np.issubdtype(np.dtype(spec.dtype), np.floating) or spec.dtype in ("bfloat16",):

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxopt import model_file
-from onnxopt.errors import ModelError
+from onnxopt.errors import DataError, ModelError
 from onnxopt.graph.check import check_structure
 from onnxopt.model_file import normal
 
@@ -225,3 +225,20 @@ def test_a_function_whose_output_nothing_gives_is_refused() -> None:
         model_file.as_graph(model)
 
     assert refused.value.why == "in the function 'F', nothing gives 'c', which is read or is an output"
+
+
+def test_an_output_whose_type_states_nothing_is_read() -> None:
+    model = small()
+    model.graph.output[0].type.tensor_type.elem_type = 0
+
+    assert model_file.as_graph(model).graph.outputs[0].dtype is None
+
+
+def test_no_input_of_absurd_size_is_made_up() -> None:
+    model = small()
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1 << 40
+
+    with pytest.raises(DataError) as refused:
+        model_file.probe_feeds(model_file.signature_of(model_file.as_graph(model)))
+
+    assert refused.value.code == "ONX203"
