@@ -117,16 +117,15 @@ def tiles(run: RunRecord) -> tuple[Tile, ...]:
     )
 
 
+_INSIDE = (Verdict.WITHIN.value, Verdict.WINNER.value)
+"""Verdicts of candidates that keep every limit: one that failed on the hold-out part is none of them."""
+
+
 def choice_table(run: RunRecord) -> Table | None:
     """Return the original, the best, and the smallest and the fastest inside the budget; None without any of them."""
-    allowed = run.allowed_drop
-    if run.baseline is None or allowed is None:
+    if run.baseline is None or run.allowed_drop is None:
         return None
-    inside = [
-        t
-        for t in run.trials
-        if t.drop is not None and t.latency is not None and not t.drop.broken and _number(t.drop.value) <= allowed
-    ]
+    inside = [t for t in run.trials if t.verdict in _INSIDE and t.latency is not None]
     named: dict[str, list[str]] = {}
     if run.status == "won" and run.winner is not None:
         named.setdefault(run.winner, []).append("best")

@@ -17,7 +17,7 @@ from onnxopt.report.markdown import to_markdown
 from onnxopt.report.page import to_page
 from onnxopt.report.paper import to_paper
 from onnxopt.report.record import RunRecord
-from onnxopt.report.summary import headline, summary
+from onnxopt.report.summary import choice_table, headline, summary
 from onnxopt.report.terminal import to_text
 from tests.report import fakes
 
@@ -203,3 +203,16 @@ def test_the_page_and_the_markdown_begin_with_how_results_were_judged(record):
     judged = record.model_copy(update={"judged": "Judged as sequence, because of the steps."})
     for text in (to_page(judged), to_paper(judged)):
         assert text.index("Judged as sequence, because of the steps.") < text.index("dynamic wins:")
+
+
+def test_a_candidate_that_is_not_inside_every_limit_is_neither_the_smallest_nor_the_fastest(record):
+    winner = record.trial(record.winner)
+    speedup = winner.latency.speedup.model_copy(update={"value": 9.0})
+    fast = winner.latency.model_copy(update={"speedup": speedup})
+    for verdict in ("larger", "over budget", "not proven on the hold-out part"):
+        bold = winner.model_copy(update={"name": "bold", "verdict": verdict, "size_bytes": 1, "latency": fast})
+        table = choice_table(record.model_copy(update={"trials": (*record.trials, bold)}))
+        assert [row[0] for row in table.rows] == ["original", "best, smallest, fastest"]
+    inside = bold.model_copy(update={"verdict": "within budget"})
+    table = choice_table(record.model_copy(update={"trials": (*record.trials, inside)}))
+    assert [row[0] for row in table.rows] == ["original", "best", "smallest, fastest"]
