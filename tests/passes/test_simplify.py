@@ -74,7 +74,7 @@ def test_nothing_to_do_is_no_edit() -> None:
 
 
 def test_a_runtime_that_refuses_is_a_skip(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(model: ir.Model) -> ir.Model:
+    def fail(model: ir.Model, **options: object) -> ir.Model:
         raise NativeError("ONX401", "it failed", why="no kernel")
 
     monkeypatch.setattr(ort_bridge, "basic_optimized", fail)

@@ -10,7 +10,7 @@ from onnxopt.measure.comparison import Comparison
 from onnxopt.measure.outputs import Outputs, are_probabilities, is_float, is_map, misfit, scores_of
 from onnxopt.measure.tasks.table.columns import column_rows, table_of
 from onnxopt.measure.tasks.table.evidence import classes_evidence, size_of
-from onnxopt.measure.tasks.table.lost import log_shares, lost_class, lost_column, lost_faint
+from onnxopt.measure.tasks.table.lost import log_shares, lost_class, lost_column, lost_faint, scaled_faint
 from onnxopt.measure.tasks.task import ModelFacts, Recognized, TaskOptions
 from onnxopt.samples import Feeds
 
@@ -70,7 +70,7 @@ class Agreement(Comparison):
         columns = rows[:, 2:]
         if columns.shape[1]:
             shares, *logs = np.split(columns, 2, axis=1) if self.probabilities else [columns]
-            found += [lost_column(shares), *map(lost_faint, logs)]
+            found += [lost_column(shares), *map(lost_faint, logs), *map(scaled_faint, logs)]
         return max(found)
 
 

@@ -23,6 +23,11 @@ _LEAST_SPREAD = 0.1
 _OUTSTANDING = 3.0
 """Times the error of nine in ten columns that one stands out with: a common shift is none of a single class."""
 
+_FACTOR = 0.3
+"""Shift of a logarithm, by a factor of 1.35, from which a column may count as scaled."""
+_SCATTER = 0.2
+"""Spread of the squared shift over its mean, above which the shift is no constant."""
+
 
 def lost_class(classes: Array, same: Array) -> float:
     """Return the largest share of a class's samples that are given another one, where it is more than `LOST`.
@@ -102,3 +107,23 @@ def lost_faint(rows: Array) -> float:
         return 0.0
     worst = float(ratios.max())
     return min(worst, 1.0) if worst >= max(LOST, _OUTSTANDING * float(np.quantile(ratios, 0.9))) else 0.0
+
+
+def scaled_faint(rows: Array) -> float:
+    """Return by how much the worst column of logarithms is a constant factor off, where it stands out; else 0.
+
+    A factor moves the logarithm by the same amount for every sample. Noise of quantization scatters from sample to
+    sample, and another temperature moves all columns.
+
+    Args:
+        rows: `column_rows` of `log_shares`.
+    """
+    error = np.split(rows, 3, axis=1)[0]
+    error = error[np.isfinite(error).all(axis=1)]
+    if error.shape[1] < _ENOUGH_COLUMNS or len(error) < OFTEN:
+        return 0.0
+    mean, scatter = error.mean(axis=0), error.std(axis=0)
+    shift = np.sqrt(mean)
+    constant = (shift >= _FACTOR) & (scatter <= _SCATTER * mean)
+    worst = float(shift[constant].max(initial=0))
+    return min(float(np.expm1(worst)), 1.0) if worst >= _OUTSTANDING * float(np.quantile(shift, 0.9)) else 0.0
