@@ -26,6 +26,20 @@ def with_input_shapes(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) ->
     return fixed
 
 
+def constant_of(value: ir.Value | None) -> ir.TensorProtocol | None:
+    """Return the tensor of an initializer or a Constant node; None for whatever is computed.
+
+    `ir.convenience.get_const_tensor` gives the tensor of a Constant node the name of its value, and clones share it:
+    the model that was cloned would change too.
+    """
+    if value is None or value.const_value is not None:
+        return None if value is None else value.const_value
+    node = value.producer()
+    if node is None or node.op_type != "Constant" or "value" not in node.attributes:
+        return None
+    return node.attributes["value"].as_tensor()
+
+
 def freeze_weights(model: ir.Model) -> int:
     """Make constants of the weights that are listed as graph inputs; return how many.
 

@@ -6,6 +6,7 @@ import onnx
 import onnx_ir as ir
 
 from onnxopt.errors import ModelError, first_line
+from onnxopt.graph.edit import constant_of
 from onnxopt.model_file import from_proto, to_proto
 
 MAX_COUNTED = 1 << 20
@@ -16,7 +17,7 @@ def longest_range(model: ir.Model) -> int:
     """Return how many numbers the longest constant `Range` of `model` stands for."""
     longest = 0
     for node in (n for n in model.graph.all_nodes() if n.op_type == "Range" and n.domain == ""):
-        ends = [None if value is None else ir.convenience.get_const_tensor(value) for value in node.inputs]
+        ends = [constant_of(value) for value in node.inputs]
         if len(ends) == 3 and all(end is not None and end.size == 1 for end in ends):
             start, limit, step = (float(end.numpy().reshape(())) for end in ends if end is not None)
             longest = max(longest, int((limit - start) / step) if step and isfinite(limit - start) else 0)

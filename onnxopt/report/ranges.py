@@ -3,6 +3,7 @@
 import numpy as np
 import onnx_ir as ir
 
+from onnxopt.graph.edit import constant_of
 from onnxopt.measure.activations import Activations
 from onnxopt.measure.session import Runtime
 from onnxopt.report.record_analysis import RangeRecord
@@ -67,9 +68,9 @@ def _ranges(model: ir.Model) -> dict[str, tuple[float, float, float]]:
     for node in model.graph:
         if node.op_type != "QuantizeLinear" or len(node.inputs) < 2 or node.inputs[0] is None:
             continue
-        scale = ir.convenience.get_const_tensor(node.inputs[1]) if node.inputs[1] is not None else None
+        scale = constant_of(node.inputs[1])
         zero = node.inputs[2] if len(node.inputs) > 2 else None
-        point = ir.convenience.get_const_tensor(zero) if zero is not None else None
+        point = constant_of(zero)
         if scale is None or scale.size != 1 or node.inputs[0].const_value is not None:
             continue
         dtype = ir.DataType.UINT8 if point is None else point.dtype

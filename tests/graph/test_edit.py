@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes, set_weight
+from onnxopt.graph.edit import constant_of, freeze_weights, lift_constants, name_nodes, set_weight
 from onnxopt.model_file import signature_of, to_bytes
 from tests import builders
 
@@ -84,3 +84,15 @@ def test_names_become_unique_and_the_users_own_stay(names: list[str]) -> None:
     for name in set(names) - {""}:
         assert after[names.index(name)] == name
     assert name_nodes(model) == 0
+
+
+def test_reading_a_constant_changes_no_model_that_shares_it() -> None:
+    text = '<ir_version: 8, opset_import: ["" : 17]> g (float[2] x) => (float[2] y) {\n'
+    model = ir.from_onnx_text(text + "k = Constant <value = float {2.0}> ()\n y = Mul(x, k)\n}")
+    before = to_bytes(model)
+    clone = model.clone()
+    tensor = constant_of(clone.graph[1].inputs[1])
+    assert tensor is not None
+    assert tensor.numpy() == 2.0
+    assert constant_of(clone.graph[1].inputs[0]) is None
+    assert to_bytes(model) == before

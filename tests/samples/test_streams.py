@@ -169,7 +169,6 @@ def failing() -> Iterator[np.ndarray]:
         ([{"a": X, "b": X}], TABULAR, "ONX202"),
         ([(X[0], 1), X[1]], TABULAR, "ONX206.*some have none"),
         ([(X, Y[:3])], TABULAR, "ONX206.*3 labels for 7 samples"),
-        ([(X[0], [1]), (X[1], [1, 2])], TABULAR, "ONX206.*differ in shape"),
         ([X[None, :2], X[0]], TABULAR, "ONX203.*differ in kind"),
         ([X[0], np.full(4, np.nan)], TABULAR, "ONX207.*sample 1"),
         ([X[0], X[0, :2]], TABULAR, r"ONX203.*sample 1.*shape \(2,\)"),

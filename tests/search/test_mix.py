@@ -20,8 +20,9 @@ from onnxopt.passes.quantize_static import QuantizeStatic
 from onnxopt.passes.simplify import Simplify
 from onnxopt.pipeline import Context, Pipeline
 from onnxopt.quantization.isa import target_of
-from onnxopt.search import deadline, optimize, runner, stages, strategies
+from onnxopt.search import optimize, runner, stages, strategies
 from onnxopt.search.budget import Budget, Goal
+from onnxopt.search.deadline import Deadline
 from onnxopt.search.layer_times import LayerTimes
 from onnxopt.search.mix import Mixer, quantizer_of
 from onnxopt.search.optimize import search
@@ -201,7 +202,7 @@ def test_with_training_mixes_that_lose_too_much_learn_from_the_original(real, be
         [Simplify, PruneChannels, Distill, QuantizeDynamic]
     ]
     assert all(t.score is not None for t in taught)
-    generous = replace(settings, budget=Budget(0.9))
+    generous = replace(settings, budget=Budget(0.9), confidence=0.5)
     taught = [t for t in search(model, parts, None, generous).trials if t.candidate.predicted]
     assert [t.candidate.name for t in taught] == ["mixed-3+distilled+dynamic", "mixed-9+distilled+dynamic"]
 
@@ -216,12 +217,12 @@ def test_a_training_that_takes_too_long_is_given_up(real, beyond, monkeypatch) -
         now[0] = 9.0
         return as_it_is(candidate, samples)
 
-    monkeypatch.setattr(deadline, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    clock = Deadline(8, clock=lambda: now[0])
     monkeypatch.setattr(stages, "recovered", late)
     settings = Settings(
         Budget(0.1), target="x86-vnni", latency_s=0.02, prune=True, train=True, goal=Goal.SIZE, time_limit_s=8
     )
-    found = search(model, parts, None, settings)
+    found = search(model, parts, None, settings, deadline=clock)
     assert now == [9.0]
     assert found.stopped == "the time limit of 8 s was reached after 2 candidates"
     assert len(found.trials) == 2
@@ -245,12 +246,12 @@ def test_tables_that_take_too_long_are_given_up(real, few, monkeypatch) -> None:
             now[0] += 1
             context.progress("tables", 0, 1)
 
-    monkeypatch.setattr(deadline, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    clock = Deadline(8, clock=lambda: now[0])
     monkeypatch.setattr(stages, "tables_of", endless)
     settings = Settings(
         Budget(0.5), target="x86-vnni", latency_s=0.02, prune=True, goal=Goal.SIZE, time_limit_s=8, confidence=0.5
     )
-    found = search(model, parts, None, settings)
+    found = search(model, parts, None, settings, deadline=clock)
     assert found.stopped == "the time limit of 8 s was reached after 2 candidates"
     assert len(found.trials) == 2
     assert not [t for t in found.trials if t.candidate.name.startswith("mixed-")]
