@@ -80,7 +80,7 @@ def test_a_trial_that_dies_is_recorded_and_the_search_goes_on(how: str, why: str
 
     plan = (Candidate("bad", (Misbehave(how=how),)), DYNAMIC)
     monkeypatch.setattr(optimize, "first_candidates", lambda: plan)
-    settings = Settings(Budget(0.5), target="x86-vnni", latency_s=0.02, trial_timeout_s=5 if how == "hang" else 60)
+    settings = Settings(Budget(0.5), target="x86-vnni", latency_s=0.02, trial_timeout_s=12 if how == "hang" else 60)
     result = search(model(), parts(), None, settings)
     bad, good = result.trials[:2]
     assert bad.verdict is Verdict.FAILED
