@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from importlib import import_module
-from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Any, get_args
 
@@ -74,8 +73,8 @@ def recognize(
     found += _by_labels(left, size_of(feeds), facts, options, labels)
     left = {name: value for name, value in left.items() if all(name not in one.outputs for one in found)}
     for kind in MODULES:
-        while left and (module := _module(kind, missing_ok=True)) is not None:
-            one = module.recognize(left, feeds, facts, options)
+        while left:
+            one = _module(kind).recognize(left, feeds, facts, options)
             if one is None:
                 break
             found.append(one)
@@ -206,7 +205,5 @@ def _output(outputs: Outputs, name: str) -> Any:
     return outputs[name]
 
 
-def _module(task: str, *, missing_ok: bool = False) -> Any:
-    if missing_ok and find_spec(MODULES[task]) is None:
-        return None
+def _module(task: str) -> Any:
     return import_module(MODULES[task])
