@@ -1,17 +1,14 @@
 """What the standard or ONNX Runtime allows in a file but nothing after the seam has to know: put into one form."""
 
-from collections.abc import Iterator, MutableSequence
-
 import numpy as np
 import onnx
 
 from onnxopt.errors import ModelError
-from onnxopt.model_file.proto import messages_of, subgraphs
+from onnxopt.model_file.order import bodies_of, sort_nodes
+from onnxopt.model_file.proto import messages_of
 
 MAX_DENSE_BYTES = 1 << 28
 """Of all sparse weights together once they are dense; a file of 100 bytes can state any size."""
-
-_Body = onnx.GraphProto | onnx.FunctionProto
 
 
 def normalize(proto: onnx.ModelProto, where: str) -> None:
@@ -32,62 +29,10 @@ def normalize(proto: onnx.ModelProto, where: str) -> None:
             for value in (*body.output, *body.value_info):
                 if value.type.HasField("tensor_type") and not value.type.tensor_type.elem_type:
                     value.ClearField("type")  # a type that states nothing; it is inferred
-        _sort(body.node, where)
+        circle = sort_nodes(body)
+        if circle is not None:
+            raise invalid(f"node {label(circle)} reads what is made of its own output", where)
     _import_known(proto)
-
-
-def bodies_of(proto: onnx.ModelProto) -> Iterator[_Body]:
-    """Return the graph, the functions, and every graph inside them."""
-    waiting: list[_Body] = [proto.graph, *proto.functions]
-    while waiting:
-        body = waiting.pop()
-        yield body
-        waiting += subgraphs(body)
-
-
-def _sort(nodes: MutableSequence[onnx.NodeProto], where: str) -> None:
-    """Order nodes so that each stands behind what it reads; nodes in order already are left as they are."""
-    makers = {name: index for index, node in enumerate(nodes) for name in node.output if name}
-    needs = [{makers[name] for name in _reads(node) if name in makers} for node in nodes]
-    if all(max(some, default=-1) < index for index, some in enumerate(needs)):
-        return
-    order: list[int] = []
-    state = [0] * len(needs)  # 1: being looked at, 2: placed
-    for first in range(len(needs)):
-        stack = [first]
-        while stack:
-            index = stack[-1]
-            if state[index] == 2:
-                stack.pop()
-                continue
-            state[index] = 1
-            waiting = sorted(needs[index], reverse=True)
-            circle = next((i for i in waiting if state[i] == 1), None)
-            if circle is not None:
-                raise invalid(f"node {label(nodes[circle])} reads what is made of its own output", where)
-            rest = [i for i in waiting if state[i] == 0]
-            if rest:
-                stack.append(rest[-1])
-            else:
-                state[index] = 2
-                order.append(index)
-                stack.pop()
-    copies = [onnx.NodeProto.FromString(nodes[i].SerializeToString()) for i in order]
-    del nodes[:]
-    nodes.extend(copies)
-
-
-def _reads(node: onnx.NodeProto) -> Iterator[str]:
-    """Return the names a node reads, those that its subgraphs take from around them included."""
-    yield from (name for name in node.input if name)
-    waiting = [a.g for a in node.attribute if a.HasField("g")] + [g for a in node.attribute for g in a.graphs]
-    while waiting:
-        graph = waiting.pop()
-        own = {v.name for some in (graph.input, graph.initializer) for v in some}
-        own |= {name for inner in graph.node for name in inner.output}
-        read = [name for inner in graph.node for name in inner.input] + [value.name for value in graph.output]
-        yield from (name for name in read if name and name not in own)
-        waiting += subgraphs(graph)
 
 
 def _densify(graph: onnx.GraphProto, room: int, where: str) -> int:

@@ -8,7 +8,8 @@ import onnx
 import onnx_ir as ir
 from google.protobuf.message import Message
 
-from onnxopt.model_file.normal import bodies_of, invalid, label
+from onnxopt.model_file.normal import invalid, label
+from onnxopt.model_file.order import bodies_of
 from onnxopt.model_file.proto import missing_values, tensors_of
 
 MAX_RANK = 256

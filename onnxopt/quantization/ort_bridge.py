@@ -4,7 +4,6 @@ The runtime's quantizer classes are called with ranges that were measured here, 
 activation of every sample in memory.
 """
 
-import heapq
 import logging
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from onnxopt.errors import NativeError, first_line
 from onnxopt.graph.shapes import with_types
 from onnxopt.model_file import from_proto, to_proto
+from onnxopt.model_file.order import bodies_of, sort_nodes
 from onnxopt.quantization.histogram import Range
 from onnxopt.quantization.keep_float import keep_float
 from onnxopt.quantization.prepare import activations_around, must_stay, name_inner_nodes, products_not_in, ready, unfit
@@ -172,8 +172,7 @@ def _forget_types(model: ir.Model) -> None:
 
 
 def _back(proto: onnx.ModelProto, source: ir.Model) -> ir.Model:
-    _sort(proto.graph)
-    result = from_proto(proto)
+    result = _read_back(proto)
     if any(node.domain == _RUNTIME for node in result.graph.all_nodes()):
         # It declares this domain for what it writes into the main graph only.
         result.opset_imports.setdefault(_RUNTIME, 1)
@@ -182,40 +181,12 @@ def _back(proto: onnx.ModelProto, source: ir.Model) -> ir.Model:
     return result
 
 
-def _sort(graph: onnx.GraphProto) -> None:
-    """Put every node behind what it and its subgraphs read, else where it is: new nodes are appended in no order."""
-    source = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
-    needs = [{source[name] for name in _reads(node) if name in source} for node in graph.node]
-    readers: list[list[int]] = [[] for _ in needs]
-    for reader, sources in enumerate(needs):
-        for i in sources:
-            readers[i].append(reader)
-    missing = [len(sources) for sources in needs]
-    ready, order = [i for i, count in enumerate(missing) if not count], list[onnx.NodeProto]()
-    while ready:
-        i = heapq.heappop(ready)
-        order.append(graph.node[i])
-        for reader in readers[i]:
-            missing[reader] -= 1
-            if not missing[reader]:
-                heapq.heappush(ready, reader)
-    if len(order) < len(graph.node):
-        raise ValueError("the graph has a cycle")
-    for inner in (
-        g for node in order for a in node.attribute for g in (*((a.g,) if a.HasField("g") else ()), *a.graphs)
-    ):
-        _sort(inner)
-    whole = onnx.GraphProto(node=order)
-    graph.ClearField("node")
-    graph.node.extend(whole.node)
-
-
-def _reads(node: onnx.NodeProto) -> Iterator[str]:
-    yield from node.input
-    for graph in (g for a in node.attribute for g in (a.g, *a.graphs)):
-        yield from (value.name for value in graph.output)
-        for inner in graph.node:
-            yield from _reads(inner)
+def _read_back(proto: onnx.ModelProto) -> ir.Model:
+    """Return the graph of a file that the runtime wrote; it appends new nodes in no order."""
+    for body in bodies_of(proto):
+        if sort_nodes(body) is not None:
+            raise ValueError("the graph has a circle")
+    return from_proto(proto)
 
 
 @contextmanager
@@ -260,9 +231,7 @@ def basic_optimized(model: ir.Model, *, fold_constants: bool = True) -> ir.Model
                 onnxruntime.InferenceSession(
                     source, options, providers=["CPUExecutionProvider"], disabled_optimizers=left_out
                 )
-            proto = onnx.load(str(path))
-            _sort(proto.graph)
-            return from_proto(proto)
+            return _read_back(onnx.load(str(path)))
         except Exception as error:  # onnxruntime has no common base class for its errors
             raise NativeError("ONX401", "ONNX Runtime cannot optimize the model", why=first_line(error)) from error
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 import pytest
 from hypothesis import given, settings
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 
 from onnxopt.catalog import parse
 from onnxopt.errors import NativeError
-from onnxopt.model_file import to_bytes, to_proto
+from onnxopt.model_file import to_bytes
 from onnxopt.pipeline import Context, Pipeline
 from onnxopt.quantization import ort_bridge
 from onnxopt.quantization.isa import target_of
@@ -183,19 +182,6 @@ def test_the_source_stays_as_it_is() -> None:
 def test_a_graph_is_read_back_in_order(name: str, spec: str, caplog: pytest.LogCaptureFixture) -> None:
     assert sqnr_db(builders.BUILDERS[name](), spec) > numerics.INT8_SQNR_DB
     assert not caplog.records, "onnx-ir complains about values that it cannot find"
-
-
-def test_nodes_are_put_behind_what_their_subgraphs_read() -> None:
-    proto = to_proto(builders.BUILDERS["nested_capture"]())
-    names = [node.name for node in proto.graph.node]
-    whole = onnx.GraphProto(node=reversed(proto.graph.node))
-    ort_bridge._sort(whole)
-    position = {node.name: i for i, node in enumerate(whole.node)}
-    assert sorted(position) == sorted(names)
-    assert position["Sigmoid_2"] < position[names[-2]] < position[names[-1]]
-    again = onnx.GraphProto(node=proto.graph.node)
-    ort_bridge._sort(again)
-    assert [node.name for node in again.node] == names
 
 
 def test_missing_ranges_are_told() -> None:

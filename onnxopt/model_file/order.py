@@ -1,0 +1,70 @@
+"""Nodes in the order in which they can run: ONNX asks for it, tools that append nodes do not keep to it."""
+
+import heapq
+from collections.abc import Iterator
+
+import onnx
+
+from onnxopt.model_file.proto import subgraphs
+
+Body = onnx.GraphProto | onnx.FunctionProto
+
+
+def bodies_of(proto: onnx.ModelProto) -> Iterator[Body]:
+    """Return the graph, the functions, and every graph inside them."""
+    waiting: list[Body] = [proto.graph, *proto.functions]
+    while waiting:
+        body = waiting.pop()
+        yield body
+        waiting += subgraphs(body)
+
+
+def sort_nodes(body: Body) -> onnx.NodeProto | None:
+    """Put every node behind what it and its subgraphs read, else where it is; in place.
+
+    Returns:
+        A node of a circle, where nodes read each other in one, and nothing is changed; else None.
+    """
+    source = {name: i for i, node in enumerate(body.node) for name in node.output if name}
+    needs = [{source[name] for name in _reads(node) if name in source} for node in body.node]
+    readers: list[list[int]] = [[] for _ in needs]
+    for reader, sources in enumerate(needs):
+        for i in sources:
+            readers[i].append(reader)
+    missing = [len(sources) for sources in needs]
+    ready, order = [i for i, count in enumerate(missing) if not count], list[int]()
+    while ready:
+        order.append(heapq.heappop(ready))
+        for reader in readers[order[-1]]:
+            missing[reader] -= 1
+            if not missing[reader]:
+                heapq.heappush(ready, reader)
+    if len(order) < len(needs):
+        return body.node[_in_circle(needs, set(order))]
+    if order != sorted(order):
+        copies = [onnx.NodeProto.FromString(body.node[i].SerializeToString()) for i in order]
+        del body.node[:]
+        body.node.extend(copies)
+    return None
+
+
+def _in_circle(needs: list[set[int]], placed: set[int]) -> int:
+    """Return a node of a circle, found by going back from a node that could not be placed until one comes again."""
+    at, seen = next(i for i in range(len(needs)) if i not in placed), set[int]()
+    while at not in seen:
+        seen.add(at)
+        at = min(needs[at] - placed)
+    return at
+
+
+def _reads(node: onnx.NodeProto) -> Iterator[str]:
+    """Return the names a node reads, those that its subgraphs take from around them included."""
+    yield from (name for name in node.input if name)
+    waiting = [a.g for a in node.attribute if a.HasField("g")] + [g for a in node.attribute for g in a.graphs]
+    while waiting:
+        graph = waiting.pop()
+        own = {v.name for some in (graph.input, graph.initializer) for v in some}
+        own |= {name for inner in graph.node for name in inner.output}
+        read = [name for inner in graph.node for name in inner.input] + [value.name for value in graph.output]
+        yield from (name for name in read if name and name not in own)
+        waiting += subgraphs(graph)
