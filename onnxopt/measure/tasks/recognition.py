@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from types import MappingProxyType
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from onnxopt.errors import DataError, UsageError, nearest
 from onnxopt.measure.comparison import Comparison
 from onnxopt.measure.outputs import Outputs, is_float, is_map, misfit
 from onnxopt.measure.tasks.table.evidence import labels_fit, size_of
-from onnxopt.measure.tasks.task import ModelFacts, Recognized, TaskName, TaskOptions
+from onnxopt.measure.tasks.task import ModelFacts, Recognized, TaskModule, TaskName, TaskOptions
 from onnxopt.measure.tasks.worst import Worst
 from onnxopt.samples import Feeds
 
@@ -74,11 +74,11 @@ def recognize(
     left = {name: value for name, value in left.items() if all(name not in one.outputs for one in found)}
     for kind in MODULES:
         while left:
-            one = _module(kind).recognize(left, feeds, facts, options)
-            if one is None:
+            claimed = _module(kind).recognize(left, feeds, facts, options)
+            if claimed is None:
                 break
-            found.append(one)
-            left = {name: value for name, value in left.items() if name not in one.outputs}
+            found.append(claimed)
+            left = {name: value for name, value in left.items() if name not in claimed.outputs}
     if not found:
         found.append(_whole_numbers(outputs, facts, options))
     order = list(outputs)
@@ -205,5 +205,5 @@ def _output(outputs: Outputs, name: str) -> Any:
     return outputs[name]
 
 
-def _module(task: str) -> Any:
-    return import_module(MODULES[task])
+def _module(task: str) -> TaskModule:
+    return cast(TaskModule, import_module(MODULES[task]))

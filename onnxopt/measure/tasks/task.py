@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+
+from onnxopt.measure.outputs import Outputs
+from onnxopt.samples import Feeds
 
 if TYPE_CHECKING:
     from onnxopt.measure.comparison import Comparison
@@ -104,3 +107,35 @@ class Recognized:
     outputs: tuple[str, ...]
     comparison: "Comparison"
     reason: str
+
+
+class TaskModule(Protocol):
+    """The two functions of a task's module, each with the same arguments.
+
+    Args:
+        outputs: of the baseline, for one batch.
+        feeds: the inputs of that batch.
+        facts: of the model.
+        options: how outputs are read.
+        names: of the outputs to compare; empty for all.
+    """
+
+    def recognize(self, outputs: Outputs, feeds: Feeds, facts: ModelFacts, options: TaskOptions) -> Recognized | None:
+        """Return the task of one output, or of outputs that are read together, where there is evidence; else None.
+
+        It is called again without the outputs that it claimed.
+        """
+
+    def comparison(
+        self,
+        outputs: Outputs,
+        names: tuple[str, ...],
+        facts: ModelFacts,
+        options: TaskOptions,
+        feeds: Feeds | None = None,
+    ) -> "Comparison":
+        """Return how two models' outputs are compared, on the user's word.
+
+        Raises:
+            DataError: ONX209 the outputs do not fit the task.
+        """

@@ -16,12 +16,6 @@ __all__ = ["LAYOUTS", "comparison", "recognize"]
 def recognize(outputs: Outputs, feeds: Feeds, facts: ModelFacts, options: TaskOptions) -> Recognized | None:
     """Return detection where outputs have the layout of a detector, or `options.decode` names one; else None.
 
-    Args:
-        outputs: of the baseline, for one batch.
-        feeds: the inputs of that batch.
-        facts: of the model.
-        options: how outputs are read.
-
     Raises:
         UsageError: ONX102 no layout has the name in `options.decode`.
         DataError: ONX209 the outputs cannot have the layout named.
@@ -40,14 +34,7 @@ def recognize(outputs: Outputs, feeds: Feeds, facts: ModelFacts, options: TaskOp
 def comparison(
     outputs: Outputs, names: Sequence[str], facts: ModelFacts, options: TaskOptions, feeds: Feeds | None = None
 ) -> Comparison:
-    """Return how two detectors' outputs are compared, on the user's word that they are detectors.
-
-    Args:
-        outputs: of the baseline, for one batch.
-        names: of the outputs to read; empty for all.
-        facts: of the model.
-        options: how outputs are read.
-        feeds: the inputs of that batch, whose image size tells more layouts apart.
+    """Return how two detectors' outputs are compared, on the user's word; the image's size tells more layouts apart.
 
     Raises:
         UsageError: ONX102 no layout has the name in `options.decode`.

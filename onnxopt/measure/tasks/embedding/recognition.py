@@ -16,16 +16,7 @@ _NARROWEST = 8
 
 
 def recognize(outputs: Outputs, feeds: Feeds, facts: ModelFacts, options: TaskOptions) -> Recognized | None:
-    """Return an embedding where an output is a table of vectors that is called one or has rows of length 1; else None.
-
-    One output at a time: call it again without those it claimed.
-
-    Args:
-        outputs: of the baseline, for one batch.
-        feeds: the inputs of that batch.
-        facts: of the model.
-        options: how outputs are read.
-    """
+    """Return an embedding where an output is a table of vectors, by its name or rows of length 1; else None."""
     for name, value in outputs.items():
         if not is_float(value):
             continue

@@ -17,16 +17,7 @@ _NAMES = ("mask", "seg", "semantic", "parsing")
 
 
 def recognize(outputs: Outputs, feeds: Feeds, facts: ModelFacts, options: TaskOptions) -> Recognized | None:
-    """Return segmentation of the first output that is a map of classes in the proportions of an input image; else None.
-
-    One output at a time: call it again without those it claimed.
-
-    Args:
-        outputs: of the baseline, for one batch.
-        feeds: the inputs of that batch.
-        facts: of the model.
-        options: how outputs are read.
-    """
+    """Return segmentation of the first output that maps classes in the proportions of an input image; else None."""
     sizes = image_sizes(feeds)
     if not sizes:
         return None

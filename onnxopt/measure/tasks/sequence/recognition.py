@@ -19,16 +19,7 @@ _FEWEST_CTC_CLASSES = 10
 
 
 def recognize(outputs: Outputs, feeds: Feeds, facts: ModelFacts, options: TaskOptions) -> Recognized | None:
-    """Return a sequence where an output holds scores of classes for every step; else None.
-
-    One output at a time: call it again without those it claimed.
-
-    Args:
-        outputs: of the baseline, for one batch.
-        feeds: the inputs of that batch.
-        facts: of the model.
-        options: how outputs are read.
-    """
+    """Return a sequence where an output holds scores of classes for every step; else None."""
     for name, value in outputs.items():
         if is_float(value) and value.ndim == 3 and min(value.shape) > 0 and not _beside_boxes(name, outputs):
             found = _found(name, value, feeds, facts, options)

@@ -26,16 +26,7 @@ _NO_SIGNAL = ("mask", "seg", "logit", "class", "prob", "score", "embed", "hidden
 
 
 def recognize(outputs: Outputs, feeds: Feeds, facts: ModelFacts, options: TaskOptions) -> Recognized | None:
-    """Return a signal where an output is an image for an image, or sound; else None.
-
-    One output at a time: call it again without those it claimed.
-
-    Args:
-        outputs: of the baseline, for one batch.
-        feeds: the inputs of that batch.
-        facts: of the model.
-        options: how outputs are read.
-    """
+    """Return a signal where an output is an image for an image, or sound; else None."""
     for name, value in outputs.items():
         if not is_float(value) or not value.size or named_like(name, _NO_SIGNAL):
             continue

@@ -16,14 +16,7 @@ Array = np.ndarray
 
 
 def recognize(outputs: Outputs, feeds: Feeds, facts: ModelFacts, options: TaskOptions) -> Recognized | None:
-    """Return a language model where an output scores every token of the vocabulary at every token read; else None.
-
-    Args:
-        outputs: of the baseline, for one batch.
-        feeds: the inputs of that batch.
-        facts: of the model.
-        options: how outputs are read.
-    """
+    """Return a language model where an output scores every token of the vocabulary at every token read; else None."""
     for name, value in outputs.items():
         if not is_float(value) or value.ndim != 3 or not value.size:
             continue
