@@ -91,12 +91,14 @@ def difference(value: float, unit: str) -> str:
     return f"{100 * value:.2f} points" if unit == "share" else f"{value:.4g}"
 
 
-def percent(probability: float) -> str:
+def percent(probability: float, *, limit: bool = False) -> str:
     """Return a probability in percent with one decimal, the only way in which it is written.
 
-    It is rounded down, so that it never seems to reach a limit that it does not reach, and is never certainty.
+    A measured one is rounded down and a `limit` up, so that none seems to reach a limit that it does not reach. It is
+    never certainty.
     """
-    return f"{min(math.floor(1000 * probability + 1e-9) / 10, 99.9):.1f} %"
+    tenths = math.ceil(1000 * probability - 1e-9) if limit else math.floor(1000 * probability + 1e-9)
+    return f"{min(tenths / 10, 99.9):.1f} %"
 
 
 def mean_of(rows: Array, counts: Array) -> Array:

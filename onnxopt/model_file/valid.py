@@ -13,6 +13,7 @@ from onnxopt.model_file.order import bodies_of
 from onnxopt.model_file.proto import missing_values, tensors_of
 
 MAX_RANK = 256
+MAX_VERSION = 2**31 - 1
 _STRING = onnx.TensorProto.STRING
 _KINDS = dict(onnx.AttributeProto.AttributeType.items())
 _TYPED = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data")
@@ -46,7 +47,14 @@ def _faults(proto: onnx.ModelProto) -> Iterator[str]:
                 if attribute.type == onnx.AttributeProto.UNDEFINED:
                     yield f"the attribute {attribute.name!r} of node {label(node)} has no type"
         yield from _given_twice(body)
+        if isinstance(body, onnx.GraphProto) and body is not proto.graph:
+            yield from _not_made_inside(body)
         own = body.opset_import if isinstance(body, onnx.FunctionProto) else proto.opset_import
+        yield from (
+            f"the operator set {o.domain!r} is imported in version {o.version}"
+            for o in own
+            if not 0 < o.version <= MAX_VERSION
+        )
         versions = {_domain(o.domain): o.version for o in own}
         for node in body.node:
             yield from _of_node(node, versions)
@@ -98,6 +106,16 @@ def _given_twice(body: onnx.GraphProto | onnx.FunctionProto) -> Iterator[str]:
         if name in known:
             yield f"{name!r} is given twice"
         known.add(name)
+
+
+def _not_made_inside(branch: onnx.GraphProto) -> Iterator[str]:
+    """Return outputs of an inner graph that come from around it; ONNX Runtime asks for an Identity between."""
+    own = {v.name for some in (branch.input, branch.initializer) for v in some}
+    own |= {tensor.values.name for tensor in branch.sparse_initializer}
+    own |= {name for node in branch.node for name in node.output}
+    for value in branch.output:
+        if value.name not in own:
+            yield f"the inner graph {branch.name!r} gives {value.name!r}, which nothing inside it makes"
 
 
 def _of_tensors(proto: Message) -> Iterator[str]:

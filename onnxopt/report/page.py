@@ -154,7 +154,7 @@ def _shown(run: RunRecord) -> dict[str, str]:
         "Judged by": f"{run.metric} ({run.kind})",
         "Allowed drop": settings.max_drop,
         "Goal": settings.goal,
-        "Confidence asked for": units.percent(settings.confidence),
+        "Confidence asked for": units.percent(settings.confidence, limit=True),
         "Latency": f"batch size {settings.batch_size}, {units.many(settings.threads, 'thread')}, provider "
         f"{settings.provider}, optimization {settings.optimization}"
         + "".join(f", {key}={value}" for key, value in settings.session_options.items()),

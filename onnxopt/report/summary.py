@@ -111,7 +111,7 @@ def tiles(run: RunRecord) -> tuple[Tile, ...]:
         Tile(
             "probability of being within budget",
             units.percent(proof.confidence),
-            f"{run.standing or 'proven'}; {units.percent(proof.asked)} proves it",
+            f"{run.standing or 'proven'}; {units.percent(proof.asked, limit=True)} proves it",
             good=run.standing == "proven",
         ),
     )
@@ -219,7 +219,7 @@ def _proof_row(run: RunRecord, proof: ProofRecord) -> tuple[str, ...]:
     interval = proof.drop.interval
     low, high = (units.points(_number(v), run.unit) for v in (interval.low, interval.high))
     drop = f"{units.points(_number(proof.drop.value), run.unit)}\n{low}..{high}"
-    chances = (units.percent(proof.confidence), units.percent(proof.asked))
+    chances = (units.percent(proof.confidence), units.percent(proof.asked, limit=True))
     reason = "" if trial is None else trial.reason
     sure = "likely" if proof.standing == "likely" else "proven"
     verdict = f"winner\n{sure}" if proof.accepted else f"not proven\n{reason}"

@@ -157,7 +157,7 @@ class Bar:
         found = (
             f"on {proof.drop.n} hold-out samples it {self.changed(proof.drop)}; inside "
             f"{self.said(self.allowed_drop)} with a probability of {percent(proof.confidence)}, "
-            f"{percent(proof.asked)} is asked for"
+            f"{percent(proof.asked, limit=True)} is asked for"
         )
         needed = proof.drop.samples_needed(self.allowed_drop, proof.asked)
         if needed is None or not proof.drop.n < needed <= _MOST_SAMPLES:

@@ -40,7 +40,7 @@ class Prospect:
 
     def sentence(self) -> str:
         """Return in one line what can be proved."""
-        asked = percent(self.asked)
+        asked = percent(self.asked, limit=True)
         if self.smallest is None:
             if self.possible:
                 return f"{self.holdout} hold-out samples; a drop inside the budget is proved at {asked}."

@@ -155,7 +155,19 @@ def attribute_of_another_kind(model: onnx.ModelProto) -> None:
     model.graph.node[1].attribute[0].CopyFrom(helper.make_attribute("alpha", 1))
 
 
+def outer_value_from_a_branch(model: onnx.ModelProto) -> None:
+    unsorted_through_a_branch(model)
+    model.graph.node[0].attribute[0].g.output[0].name = "x"
+
+
+def absurd_version(model: onnx.ModelProto) -> None:
+    model.functions.append(helper.make_function("local", "F", ["a"], ["b"], [], [helper.make_opsetid("", 1 << 40)]))
+    model.functions[0].node.append(helper.make_node("Relu", ["a"], ["b"]))
+
+
 REFUSED = {
+    outer_value_from_a_branch: "the inner graph 'b' gives 'x', which nothing inside it makes",
+    absurd_version: "the operator set '' is imported in version 1099511627776",
     too_few_inputs: "node 'mul' (Mul) has 1 inputs, its operator 2 to 2",
     no_needed_attribute: "has no attribute 'to', which its operator needs",
     attribute_of_another_kind: "the attribute 'alpha' of node (LeakyRelu) that gives 'y' is of another kind than FLOAT",

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from onnxopt.measure.accuracy import Evaluation
 from onnxopt.measure.classification import TopK
 from onnxopt.measure.latency import Latency
+from onnxopt.measure.score import percent
 from onnxopt.measure.statistics import Drop, Interval
 from onnxopt.search.bar import LIKELY, MOST_PROOFS, RISKS, Bar
 from onnxopt.search.budget import Goal
@@ -102,3 +103,9 @@ def test_how_many_samples_would_be_a_proof_is_said() -> None:
     assert 100 < needed < 1000
     assert f"about {needed} such samples would show it" in BAR.why_unproven(proof)
     assert "a probability of 89.0 %, 98.0 % is asked for" in BAR.why_unproven(proof)
+
+
+def test_a_probability_just_below_its_limit_is_not_written_like_it() -> None:
+    assert (percent(0.98749), percent(0.9875, limit=True)) == ("98.7 %", "98.8 %")
+    assert (percent(0.95), percent(0.95, limit=True)) == ("95.0 %", "95.0 %")
+    assert percent(1.0) == "99.9 %"
