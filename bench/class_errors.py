@@ -36,9 +36,8 @@ def main() -> None:
             rows = column_rows(before[:, None], after[:, None])
             errors = relative_errors(rows, np.ones((1, len(rows))))
             same = (before.argmax(axis=1) == after.argmax(axis=1)).mean()
-            print(
-                f"{case.name}, {form}: worst class {errors.max():.2f}, median {np.median(errors):.2f}, same top-1 {same:.3f}"
-            )
+            shown = f"worst class {errors.max():.2f}, median {np.median(errors):.2f}, same top-1 {same:.3f}"
+            print(f"{case.name}, {form}: {shown}", flush=True)
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def _refuse_config(given: Mapping[str, Any]) -> None:
 
 
 def _survive_loading(given: Mapping[str, Any]) -> None:
-    """Have a process of its own load each model that is named, so that a crash of the runtime ends in a message.
+    """Load each model that is named in a separate process first, so that a crash of the runtime ends in a message.
 
     Raises:
         ModelError: ONX304 it crashes.

@@ -10,7 +10,7 @@ from onnxopt.graph.edit import name_nodes
 
 @dataclass(frozen=True)
 class Renamed:
-    """The names to use, and for each that is gone what became of it."""
+    """Node names in the simplified graph, and a reason for each name that it does not have."""
 
     names: tuple[str, ...]
     notes: Mapping[str, str]
@@ -43,7 +43,7 @@ def renamed(model: ir.Model, names: Collection[str], source: ir.Model | None) ->
             found[heir] = None
             notes[name] = f"it is part of {heir} by now, which stays in float for it"
         else:
-            notes[name] = "it is gone before anything is quantized: folded into a constant, or removed"
+            notes[name] = "it was folded into a constant or removed before quantization"
     return Renamed(tuple(found), notes)
 
 
