@@ -85,3 +85,17 @@ def test_what_is_no_model_is_refused():
     outside.graph.initializer[0].data_location = onnx.TensorProto.EXTERNAL
     with pytest.raises(ModelError, match="external files"):
         onnxopt.inspect(outside)
+
+
+@pytest.mark.parametrize("metric", [None, "top1", "rmse"])
+def test_labels_of_different_shapes_are_refused_by_every_built_in_metric(metric):
+    items = [(np.zeros(64, np.float32), [1] * (1 + i % 2)) for i in range(4)]
+    with pytest.raises(onnxopt.OnnxoptError, match=r"ONX206: the labels differ in shape.*file.py:function"):
+        onnxopt.evaluate(ROOT / "models" / "digits_mlp.onnx", items, metric=metric)
+
+
+def test_a_metric_per_sample_reads_labels_of_different_shapes(tmp_path):
+    (tmp_path / "own.py").write_text("def size(outputs, label):\n    return len(label)\n\n\nsize.per_sample = True\n")
+    items = [(np.zeros(64, np.float32), [1] * (2 + i % 2)) for i in range(4)]
+    found = onnxopt.evaluate(ROOT / "models" / "digits_mlp.onnx", items, metric=f"{tmp_path / 'own.py'}:size")
+    assert found.value == 2.5
