@@ -26,15 +26,15 @@ from architectures.families import Family
 from pack import ROOT as PACK
 from torch import Tensor, nn
 
-from onnxopt.measure.environment import environment
 from onnxopt.measure.latency import measure_latency
-from onnxopt.measure.session import Runtime
+from onnxopt.measure.runtime.environment import environment
+from onnxopt.measure.runtime.session import Runtime
 from onnxopt.measure.verdict import PROVED
 from onnxopt.model_file import load, probe_feeds, signature_of
 from onnxopt.passes.fuse_attention import FuseAttention
 from onnxopt.passes.linearize_attention import LinearizeAttention
 from onnxopt.pipeline import Context, Pass, Pipeline
-from onnxopt.quantization.isa import detect
+from onnxopt.target import detect
 
 RESULTS = Path(__file__).parent / "results"
 LENGTHS = (16, 64, 128, 256, 512, 1024)

@@ -22,10 +22,10 @@ from typing import Any
 from pack import Case, cases
 
 from onnxopt import model_file
-from onnxopt.measure.environment import environment
 from onnxopt.measure.latency import drawn_inputs, measure_latency
-from onnxopt.measure.metrics import metric_of
-from onnxopt.measure.session import Runtime
+from onnxopt.measure.runtime.environment import environment
+from onnxopt.measure.runtime.session import Runtime
+from onnxopt.measure.tasks.named import metric_of
 from onnxopt.search.optimize import search
 from onnxopt.search.parts import split_parts
 from onnxopt.search.settings import Settings

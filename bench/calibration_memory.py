@@ -26,8 +26,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxopt import model_file
-from onnxopt.measure.environment import environment
-from onnxopt.quantization import calibrators, ranges
+from onnxopt.measure.runtime.environment import environment
+from onnxopt.quantization.calibration import calibrators, ranges
 from onnxopt.samples import Samples
 
 RESULTS = Path(__file__).parent / "results"

@@ -11,7 +11,7 @@ import numpy as np
 from pack import cases
 
 import onnxopt
-from onnxopt.measure.session import Session
+from onnxopt.measure.runtime.session import Session
 from onnxopt.measure.tasks.table.columns import column_rows, relative_errors
 from onnxopt.measure.tasks.table.lost import LOST
 

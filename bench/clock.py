@@ -32,9 +32,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxopt.measure.environment import environment
 from onnxopt.measure.latency import Latency, measure_latency
-from onnxopt.measure.session import Runtime, Session
+from onnxopt.measure.runtime.environment import environment
+from onnxopt.measure.runtime.session import Runtime, Session
 
 RESULTS = Path(__file__).parent / "results"
 FACTORS = (1.0, 1.1, 1.25, 1.5, 2.0, 4.0)

@@ -27,16 +27,16 @@ import numpy as np
 
 from onnxopt import model_file
 from onnxopt.catalog import parse
-from onnxopt.measure.environment import environment
-from onnxopt.measure.session import Runtime
+from onnxopt.measure.runtime.environment import environment
+from onnxopt.measure.runtime.session import Runtime
 from onnxopt.model_file import signature_of
 from onnxopt.pipeline import Context
-from onnxopt.quantization.isa import target_of
 from onnxopt.samples import open_samples
-from onnxopt.search.cluster import Cluster, bench_resource
 from onnxopt.search.parts import split_parts, typical_feeds
-from onnxopt.search.runner import Apart, Here, Work, judge_of
 from onnxopt.search.trial import Candidate
+from onnxopt.search.workers.cluster import Cluster, bench_resource
+from onnxopt.search.workers.runner import Apart, Here, Work, judge_of
+from onnxopt.target import target_of
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"

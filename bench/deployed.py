@@ -25,8 +25,8 @@ import onnxruntime
 from deployed_cases import Case, cases, model_of
 from pack import ROOT
 
-from onnxopt.measure.environment import environment
-from onnxopt.measure.session import Runtime
+from onnxopt.measure.runtime.environment import environment
+from onnxopt.measure.runtime.session import Runtime
 
 HERE = Path(__file__).parent
 STATIC = "quantize-static{method=percentile}"

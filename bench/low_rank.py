@@ -27,15 +27,15 @@ from pack import Case, cases
 from onnxopt import model_file
 from onnxopt.catalog import format_pass
 from onnxopt.graph.layers import Anatomy, anatomy_of
-from onnxopt.measure.environment import environment
 from onnxopt.measure.judge import LabelJudge
 from onnxopt.measure.latency import drawn_inputs, measure_latency
-from onnxopt.measure.latency_table import timed_by
-from onnxopt.measure.metrics import metric_of
-from onnxopt.measure.session import Runtime
+from onnxopt.measure.latency.latency_table import timed_by
+from onnxopt.measure.runtime.environment import environment
+from onnxopt.measure.runtime.session import Runtime
+from onnxopt.measure.tasks.named import metric_of
 from onnxopt.passes.factorize import Factorize
 from onnxopt.pipeline import Context, Edit, Pass, Pipeline
-from onnxopt.quantization.isa import detect
+from onnxopt.target import detect
 
 RESULTS = Path(__file__).parent / "results"
 MODELS = ("text_sst2_bert_l2_d192", "tf_kws_dnn_m", "tf_kws_lstm_m", "cifar10_jpeg_resnet9")

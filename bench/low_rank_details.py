@@ -19,15 +19,15 @@ from pack import cases, clips_of
 
 from onnxopt import model_file
 from onnxopt.graph.layers import anatomy_of
-from onnxopt.measure.environment import environment
 from onnxopt.measure.judge import LabelJudge
-from onnxopt.measure.metrics import metric_of
-from onnxopt.measure.session import Runtime
+from onnxopt.measure.runtime.environment import environment
+from onnxopt.measure.runtime.session import Runtime
+from onnxopt.measure.tasks.named import metric_of
 from onnxopt.passes.factorize import Factorize
 from onnxopt.passes.factorize_embeddings import FactorizeEmbeddings
 from onnxopt.pipeline import Context, Pass
-from onnxopt.quantization.isa import detect
 from onnxopt.samples import Samples
+from onnxopt.target import detect
 
 TEST = 1000
 COUNTS = (100, 200, 400, 800, 1445)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import openvino
 
-from onnxopt.measure.session import Runtime, Session
+from onnxopt.measure.runtime.session import Runtime, Session
 
 RESULTS = Path(__file__).parent / "results" / "2026-11-23-openvino.json"
 

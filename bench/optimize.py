@@ -27,19 +27,19 @@ from quantize import make
 
 from onnxopt import model_file
 from onnxopt.errors import OnnxoptError, first_line
-from onnxopt.measure.environment import environment
 from onnxopt.measure.judge import LabelJudge
 from onnxopt.measure.latency import drawn_inputs, measure_latency
-from onnxopt.measure.metrics import metric_of
+from onnxopt.measure.runtime.environment import environment
 from onnxopt.measure.statistics import Drop
+from onnxopt.measure.tasks.named import metric_of
 from onnxopt.pipeline import Context, Pipeline
-from onnxopt.quantization.isa import target_of
 from onnxopt.search.budget import Budget
 from onnxopt.search.observer import Silent
 from onnxopt.search.optimize import search
 from onnxopt.search.parts import split_parts
 from onnxopt.search.settings import Settings
 from onnxopt.search.trial import Candidate, SearchResult, Trial, Verdict
+from onnxopt.target import target_of
 
 HERE = Path(__file__).parent
 PARITY = 0.97

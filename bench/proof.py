@@ -26,7 +26,7 @@ from onnxopt.measure.accuracy import drop as drop_of
 from onnxopt.measure.accuracy import evaluation_of
 from onnxopt.measure.judge import LabelJudge
 from onnxopt.measure.latency import Latency
-from onnxopt.measure.regression import Rmse
+from onnxopt.measure.metrics.regression import Rmse
 from onnxopt.measure.statistics import Drop, Interval, flip_draws, probability_within, share_draws, wilson
 from onnxopt.search.bar import Bar
 from onnxopt.search.budget import Goal

@@ -22,14 +22,14 @@ from pack import Case, cases
 from onnxopt import model_file
 from onnxopt.catalog import format_pass
 from onnxopt.graph.layers import anatomy_of
-from onnxopt.measure.environment import environment
 from onnxopt.measure.judge import LabelJudge
 from onnxopt.measure.latency import drawn_inputs, measure_latency
-from onnxopt.measure.metrics import metric_of
-from onnxopt.measure.session import Runtime
+from onnxopt.measure.runtime.environment import environment
+from onnxopt.measure.runtime.session import Runtime
+from onnxopt.measure.tasks.named import metric_of
 from onnxopt.passes.prune_channels import PruneChannels
 from onnxopt.pipeline import Context, Pipeline
-from onnxopt.quantization.isa import detect
+from onnxopt.target import detect
 
 RESULTS = Path(__file__).parent / "results"
 MODELS = ("cifar10_resnet20", "cifar10_resnet32", "cifar10_resnet56", "cifar10_ch_resnet20", "cifar10_jpeg")

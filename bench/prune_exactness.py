@@ -26,15 +26,15 @@ import torch
 from architectures import EXPORTERS, FAMILIES, Family, export
 
 from onnxopt import model_file
-from onnxopt.graph.channel_cut import cut_channels, mask_channels
-from onnxopt.graph.channels import Channels, channels_of, normalized
+from onnxopt.graph.channels.cut import cut_channels, mask_channels
+from onnxopt.graph.channels.find import Channels, channels_of, normalized
 from onnxopt.graph.cost import macs_of
 from onnxopt.graph.probe import probe
-from onnxopt.measure.environment import environment
-from onnxopt.measure.session import Runtime, Session
+from onnxopt.measure.runtime.environment import environment
+from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.passes.prune_channels import PruneChannels
 from onnxopt.pipeline import Context, Pipeline
-from onnxopt.quantization.isa import detect
+from onnxopt.target import detect
 
 RESULTS = Path(__file__).parent / "results"
 EXACT = 1e-4

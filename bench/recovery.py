@@ -31,13 +31,13 @@ from pack import Case, cases, judging_of, training_of
 from onnxopt import model_file
 from onnxopt.catalog import format_pass, parse
 from onnxopt.graph.layers import anatomy_of
-from onnxopt.measure.environment import environment
 from onnxopt.measure.judge import LabelJudge
-from onnxopt.measure.metrics import metric_of
-from onnxopt.measure.session import Runtime
+from onnxopt.measure.runtime.environment import environment
+from onnxopt.measure.runtime.session import Runtime
+from onnxopt.measure.tasks.named import metric_of
 from onnxopt.pipeline import Context, Optimized, Pipeline
-from onnxopt.quantization.isa import detect
-from onnxopt.search.quantize_auto import choose
+from onnxopt.search.int8.choose import choose
+from onnxopt.target import detect
 
 RESULTS = Path(__file__).parent / "results"
 LOSSES: Mapping[str, str] = {

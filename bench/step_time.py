@@ -22,9 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from onnxopt.measure.environment import environment
+from onnxopt.measure.runtime.environment import environment
 from onnxopt.model_file import from_proto
-from onnxopt.training.torch_model import TorchModel
+from onnxopt.training.module.torch_model import TorchModel
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -21,10 +21,10 @@ from pack import Case, cases
 
 from onnxopt import model_file
 from onnxopt.catalog import parse
-from onnxopt.measure.environment import environment
-from onnxopt.measure.session import Runtime, Session
+from onnxopt.measure.runtime.environment import environment
+from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.pipeline import Context, Pipeline
-from onnxopt.quantization.isa import target_of
+from onnxopt.target import target_of
 
 RESULTS = Path(__file__).parent / "results"
 FORMS = {

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from onnxopt.catalog import available_passes as available_passes
     from onnxopt.catalog import format_passes as format_passes
     from onnxopt.exporters.export import export as export
-    from onnxopt.measure.metrics import metric_of as metric_of
-    from onnxopt.measure.session import Runtime as Runtime
+    from onnxopt.measure.runtime.session import Runtime as Runtime
+    from onnxopt.measure.tasks.named import metric_of as metric_of
     from onnxopt.model_file import load as load
     from onnxopt.model_file import save as save
     from onnxopt.pipeline import Applied as Applied
@@ -40,19 +40,19 @@ if TYPE_CHECKING:
     from onnxopt.pipeline import Pass as Pass
     from onnxopt.pipeline import Pipeline as Pipeline
     from onnxopt.pipeline import Skip as Skip
-    from onnxopt.quantization.isa import target_of as target_of
-    from onnxopt.report.apply import apply_passes as apply_passes
-    from onnxopt.report.apply import quantize as quantize
-    from onnxopt.report.comparison import compare as compare
-    from onnxopt.report.device_view import bundle as bundle
-    from onnxopt.report.device_view import measure_on as measure_on
-    from onnxopt.report.run_folder import Run as Run
-    from onnxopt.report.run_folder import optimize as optimize
+    from onnxopt.run.optimize import Run as Run
+    from onnxopt.run.optimize import optimize as optimize
     from onnxopt.samples import Samples as Samples
     from onnxopt.samples import open_samples as open_samples
     from onnxopt.samples.options import ReadOptions as ReadOptions
     from onnxopt.search.budget import Budget as Budget
     from onnxopt.search.budget import Goal as Goal
+    from onnxopt.target import target_of as target_of
+    from onnxopt.tasks.apply import apply_passes as apply_passes
+    from onnxopt.tasks.apply import quantize as quantize
+    from onnxopt.tasks.compare import compare as compare
+    from onnxopt.tasks.device import bundle as bundle
+    from onnxopt.tasks.device import measure_on as measure_on
 
     __version__: str
     parse_passes = catalog.parse
@@ -68,15 +68,15 @@ _HOMES = {
     "Pass": "onnxopt.pipeline",
     "Pipeline": "onnxopt.pipeline",
     "ReadOptions": "onnxopt.samples.options",
-    "Run": "onnxopt.report.run_folder",
-    "Runtime": "onnxopt.measure.session",
+    "Run": "onnxopt.run.optimize",
+    "Runtime": "onnxopt.measure.runtime.session",
     "Samples": "onnxopt.samples",
     "Skip": "onnxopt.pipeline",
-    "apply_passes": "onnxopt.report.apply",
+    "apply_passes": "onnxopt.tasks.apply",
     "available_passes": "onnxopt.catalog",
     "benchmark": "onnxopt.api",
-    "bundle": "onnxopt.report.device_view",
-    "compare": "onnxopt.report.comparison",
+    "bundle": "onnxopt.tasks.device",
+    "compare": "onnxopt.tasks.compare",
     "distill": "onnxopt.api",
     "evaluate": "onnxopt.api",
     "export": "onnxopt.exporters.export",
@@ -85,15 +85,15 @@ _HOMES = {
     "format_passes": "onnxopt.catalog",
     "inspect": "onnxopt.api",
     "load": "onnxopt.model_file",
-    "measure_on": "onnxopt.report.device_view",
-    "metric_of": "onnxopt.measure.metrics",
+    "measure_on": "onnxopt.tasks.device",
+    "metric_of": "onnxopt.measure.tasks.named",
     "open_samples": "onnxopt.samples",
-    "optimize": "onnxopt.report.run_folder",
+    "optimize": "onnxopt.run.optimize",
     "parse_passes": "onnxopt.catalog",
     "prune": "onnxopt.api",
-    "quantize": "onnxopt.report.apply",
+    "quantize": "onnxopt.tasks.apply",
     "save": "onnxopt.model_file",
-    "target_of": "onnxopt.quantization.isa",
+    "target_of": "onnxopt.target",
 }
 _ELSEWHERE_CALLED = {"parse_passes": "parse"}
 

@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Literal
 
 from onnxopt.catalog import make_pass
+from onnxopt.document.blocks import Document
 from onnxopt.measure.accuracy import Evaluation
 from onnxopt.measure.latency import Latency
-from onnxopt.measure.score import Metric
-from onnxopt.measure.session import Runtime
+from onnxopt.measure.metrics.score import Metric
+from onnxopt.measure.runtime.session import Runtime
 from onnxopt.model_file import Given
 from onnxopt.passes.simplify import Simplify
 from onnxopt.pipeline import Progress
-from onnxopt.report.apply import Made, apply_passes
-from onnxopt.report.benchmark import bench, bench_document
-from onnxopt.report.document import Document
-from onnxopt.report.inspection import inspect_model
-from onnxopt.report.scoring import score
 from onnxopt.samples import ReadOptions
+from onnxopt.tasks.apply import Made, apply_passes
+from onnxopt.tasks.benchmark import bench, bench_document
+from onnxopt.tasks.evaluate import score
+from onnxopt.tasks.inspect import inspect_model
 
 Structure = Literal["channels", "heads", "groups", "blocks", "weights"]
 

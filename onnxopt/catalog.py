@@ -75,7 +75,8 @@ def _built_in() -> Mapping[str, type[Pass]]:
     for module_info in pkgutil.iter_modules(onnxopt.passes.__path__):
         module = importlib.import_module(f"onnxopt.passes.{module_info.name}")
         for item in vars(module).values():
-            if inspect.isclass(item) and issubclass(item, Pass) and item.__module__ == module.__name__:
+            own = inspect.isclass(item) and issubclass(item, Pass) and item.__module__ == module.__name__
+            if own and "name" in vars(item):  # a base of several passes has none
                 found[item.name] = item
     return dict(sorted(found.items()))
 

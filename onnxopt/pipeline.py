@@ -12,10 +12,10 @@ import onnx_ir as ir
 from onnxopt import model_file
 from onnxopt.errors import ModelError, UsageError
 from onnxopt.graph.check import check_structure
-from onnxopt.measure.interrupt import raise_if_interrupted
+from onnxopt.measure.runtime.interrupt import raise_if_interrupted
 from onnxopt.model_file import Signature, signature_of
-from onnxopt.quantization.isa import Target
 from onnxopt.samples import Samples
+from onnxopt.target import Target
 
 Progress = Callable[[str, int, int], None]
 

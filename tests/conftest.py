@@ -8,6 +8,12 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+import onnxopt
+from onnxopt.record.run import RunRecord
+from tests.run import fakes
+
+MODELS = Path(__file__).parents[1] / "models"
+
 # Examples are the same on every run and no example is timed: a failure is a fact about the code, not about the machine.
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=True, max_examples=60)
 hypothesis.settings.load_profile("suite")
@@ -22,3 +28,18 @@ def _cache_of_its_own():
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(Path(folder) / os.environ.get("PYTEST_XDIST_WORKER", "main")))
         yield
+
+
+@pytest.fixture(scope="session")
+def explained(tmp_path_factory) -> Path:
+    """The folder of a run that found what `fakes` says, explained by real measurements."""
+    folder = tmp_path_factory.mktemp("explained") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("onnxopt.run.recorder.search", fakes.static_search)
+        onnxopt.optimize(MODELS / "digits_resnet.onnx", "digits", out=folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def explained_record(explained) -> RunRecord:
+    return RunRecord.model_validate_json((explained / "run.json").read_text())

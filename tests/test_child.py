@@ -24,8 +24,8 @@ sys.meta_path.insert(0, Spy())
 """
 CANARY = "import os; open(os.environ['SPY_LOG'] + '.canary', 'a').write(__file__)"
 BENCH = ("bench", MODEL, "--seconds", "0.05", "--memory")
-ISOLATED = "import os\nif __name__ == '__main__':\n    from onnxopt.search.executor import Isolated\n    "
-ISOLATED += "from onnxopt.measure.session import Runtime\n    print(Isolated(60).submit(Runtime).result())"
+ISOLATED = "import os\nif __name__ == '__main__':\n    from onnxopt.search.workers.executor import Isolated\n    "
+ISOLATED += "from onnxopt.measure.runtime.session import Runtime\n    print(Isolated(60).submit(Runtime).result())"
 
 
 @pytest.fixture

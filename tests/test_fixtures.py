@@ -15,8 +15,8 @@ from onnxopt.catalog import available_passes, parse
 from onnxopt.graph.edit import with_input_shapes
 from onnxopt.model_file import load, probe_feeds, save, signature_of, to_bytes
 from onnxopt.pipeline import Context, Effect, Pipeline
-from onnxopt.quantization.isa import target_of
 from onnxopt.samples import Samples
+from onnxopt.target import target_of
 from tests import builders, numerics
 
 SHARED = Path(__file__).parents[2] / "shared"

@@ -6,11 +6,11 @@ import pytest
 
 from onnxopt import model_file
 from onnxopt.errors import OnnxoptError
-from onnxopt.measure.session import Runtime, Session
+from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.passes.prune_channels import PruneChannels
 from onnxopt.pipeline import Context, Pipeline
 from onnxopt.pruning.proof import PROVED_RELATIVE
-from onnxopt.quantization.isa import target_of
+from onnxopt.target import target_of
 
 MODELS = sorted((Path(__file__).parents[2] / "shared" / "data" / "models").glob("*.onnx"))
 

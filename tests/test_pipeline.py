@@ -10,7 +10,7 @@ from onnxopt.catalog import parse
 from onnxopt.errors import ModelError, UsageError
 from onnxopt.model_file import to_bytes
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Need, Pass, Pipeline, Skip
-from onnxopt.quantization.isa import target_of
+from onnxopt.target import target_of
 from tests import builders
 
 CONTEXT = Context(target_of("x86-vnni"))

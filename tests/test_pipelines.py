@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from onnxopt.cli.entry import main
-from tests.report import fakes
+from tests.run import fakes
 
 ROOT = Path(__file__).parents[1]
 DOC = ROOT / "docs/pipelines.md"
@@ -33,7 +33,7 @@ def _bash(script: str, folder: Path, **variables: str) -> subprocess.CompletedPr
 
 
 def test_every_command_in_the_document_works(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("onnxopt.report.recorder.search", fakes.fake_search)
+    monkeypatch.setattr("onnxopt.run.recorder.search", fakes.fake_search)
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "models/digits_lstm.onnx", tmp_path / "model.onnx")
     blocks = re.findall(r"^```sh\n(.*?)^```", DOC.read_text(), re.MULTILINE | re.DOTALL)

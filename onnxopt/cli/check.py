@@ -20,7 +20,7 @@ def check(
     shown: Shown,
 ) -> int:
     """Check that models are valid and safe to ship. Exit code 1 on an error."""
-    from onnxopt.report.check_view import check_models
+    from onnxopt.tasks.check import check_models
 
     document, passed = check_models(models, strict=strict, ignored=ignore or [])
     emit(document, shown)
@@ -42,7 +42,7 @@ def verify(
     shown: Shown,
 ) -> int:
     """Check a run folder's checksums and its model's outputs on this machine."""
-    from onnxopt.report.verify_view import verify as verified
+    from onnxopt.run.verify import verify as verified
 
     document, passed = verified(run, tolerance)
     emit(document, shown)
@@ -52,7 +52,7 @@ def verify(
 def card(run: Annotated[Path, typer.Argument(help="Run folder.", show_default=False)]) -> int:
     """Print a block for a model card, in Markdown, from a run."""
     from onnxopt.report.card import to_card
-    from onnxopt.report.runs import read_run
+    from onnxopt.run.runs import read_run
 
     print(to_card(read_run(run)), end="")
     return ExitCode.OK

@@ -24,8 +24,8 @@ def bundle(
 ) -> int:
     """Write a kit that measures models on a device with only onnxruntime and numpy."""
     quieten(shown)
-    from onnxopt.report.device_view import bundle as write
-    from onnxopt.report.document import Document, Text
+    from onnxopt.document.blocks import Document, Text
+    from onnxopt.tasks.device import bundle as write
 
     folder = write(
         models,
@@ -58,11 +58,11 @@ def device_result(
     """Show what a kit found on its device."""
     quieten(shown)
     from onnxopt.measure.device.result import read_result
-    from onnxopt.report.device_view import device_document
+    from onnxopt.tasks.device import device_document
 
     found = read_result(result)
     if run is not None:
-        from onnxopt.report.device_run import add_to_run
+        from onnxopt.run.add_device import add_to_run
 
         add_to_run(found, run)
     emit(device_document(found), shown)

@@ -28,7 +28,7 @@ def diagnose(
     quieten(shown)
     if keep < 0:
         raise UsageError("ONX101", "an option makes no sense", where="--keep", why=f"{keep} given", hint="0 or more.")
-    from onnxopt.report.diagnosis import diagnose_models
+    from onnxopt.tasks.diagnosis import diagnose_models
 
     document = diagnose_models(
         model, quantized, data, keep=keep, out=out, overwrite=overwrite, limit=limit, read=reading.options()
@@ -54,7 +54,7 @@ def sensitivity(
     """Show what INT8 and pruning of each layer alone do to the outputs."""
     quieten(shown)
     from onnxopt.cli.progress import Bar
-    from onnxopt.report.sensitivity_view import sensitivity_document
+    from onnxopt.tasks.sensitivity import sensitivity_document
 
     with Bar(shown) as bar:
         document = sensitivity_document(

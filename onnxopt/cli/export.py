@@ -46,11 +46,10 @@ def export(
 ) -> int:
     """Make an ONNX file from another framework's model, and verify it."""
     quieten(shown)
+    from onnxopt.document.blocks import Document, Text
     from onnxopt.exporters.export import export as export_model
-    from onnxopt.exporters.export import to_ort
+    from onnxopt.exporters.export import exported_document, to_ort
     from onnxopt.exporters.sources import read_inputs
-    from onnxopt.exporters.view import exported_document
-    from onnxopt.report.document import Document, Text
 
     if source.endswith(".onnx"):
         files = to_ort(source, out, target=target, overwrite=overwrite)

@@ -63,7 +63,7 @@ def _survive_loading(given: Mapping[str, Any]) -> None:
     named = [given.get(name) for name in ("model", "models", "original", "optimized", "teacher")]
     paths = [p for some in named for p in (some if isinstance(some, list | tuple) else [some]) if isinstance(p, Path)]
     if paths:
-        from onnxopt.measure.first_load import survive_loading
+        from onnxopt.measure.runtime.first_load import survive_loading
 
         for path in paths:
             survive_loading(path)

@@ -27,8 +27,8 @@ def init(
     shown: Shown,
 ) -> int:
     """Write a configuration file for a model, every option explained."""
-    from onnxopt.report.config_file import config_text, write_config
     from onnxopt.search.budget import Budget
+    from onnxopt.tasks.config_file import config_text, write_config
 
     if max_drop is not None:
         Budget.parse(max_drop)
@@ -42,7 +42,7 @@ def init(
 
 
 def _options(context: typer.Context) -> list[Any]:
-    from onnxopt.report.config_file import Option
+    from onnxopt.tasks.config_file import Option
 
     parent = context.parent
     commands = getattr(parent.command, "commands", {}) if parent else {}

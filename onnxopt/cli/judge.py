@@ -24,7 +24,7 @@ from onnxopt.cli.output import emit, quieten
 from onnxopt.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from onnxopt.measure.session import Runtime
+    from onnxopt.measure.runtime.session import Runtime
 
 BATCH_SIZE = Annotated[int, typer.Option("--batch-size", help="Batch size at which latency is measured.")]
 HOT = Annotated[bool, typer.Option("--hot", help="Time one input again and again, not inputs of the data by turns.")]
@@ -66,7 +66,7 @@ def evaluate(
     """Measure the accuracy of a model."""
     quieten(shown)
     from onnxopt.cli.progress import Bar
-    from onnxopt.report.scoring import score, score_document
+    from onnxopt.tasks.evaluate import score, score_document
 
     with Bar(shown) as bar:
         scored = score(
@@ -110,8 +110,8 @@ def compare(
     _positive("--seconds", seconds)
     _positive("--batch-size", batch_size)
     from onnxopt.cli.progress import Bar
-    from onnxopt.report.compare_view import compare_document
-    from onnxopt.report.comparison import compare as compare_models
+    from onnxopt.tasks.compare import compare as compare_models
+    from onnxopt.tasks.compare import compare_document
 
     with Bar(shown) as bar:
         result = compare_models(
@@ -175,12 +175,12 @@ def bench(
     for size in sizes:
         _positive("--batch-size", size)
     from onnxopt.cli.progress import Bar
-    from onnxopt.report.benchmark import bench as time_models
-    from onnxopt.report.benchmark import bench_document, profile_models
+    from onnxopt.tasks.benchmark import bench as time_models
+    from onnxopt.tasks.benchmark import bench_document, profile_models
 
     runtime, read = running.runtime(), reading.options()
     if device is not None:
-        from onnxopt.report.device_view import device_document, measure_on
+        from onnxopt.tasks.device import device_document, measure_on
 
         _for_boards(runtime, data, sizes, memory=memory, profile=profile)
         threads, size = runtime.threads, sizes[0]
@@ -197,7 +197,7 @@ def bench(
         if memory or hot or streams is not None or len(sizes) > 1 or scenario is not Scenario.SINGLE:
             hint = "Leave --memory, --hot, --streams and --scenario out, and give one --batch-size."
             raise UsageError("ONX109", "several processes measure load", where="--processes", hint=hint)
-        from onnxopt.report.benchmark import crowd, crowd_document
+        from onnxopt.tasks.benchmark import crowd, crowd_document
 
         with Bar(shown) as bar:
             loads = crowd(
@@ -215,7 +215,7 @@ def bench(
     if streams is not None and scenario is not Scenario.STREAMS:
         raise UsageError("ONX109", "--streams belongs to --scenario streams", where="--streams", hint="Add it.")
     if scenario in (Scenario.OFFLINE, Scenario.STREAMS):
-        from onnxopt.report.benchmark import throughput, throughput_document
+        from onnxopt.tasks.benchmark import throughput, throughput_document
 
         if memory or len(sizes) > 1:
             hint = "Leave --memory out, and give one --batch-size."

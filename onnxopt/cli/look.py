@@ -39,13 +39,13 @@ def inspect(
     shown: Shown,
 ) -> int:
     """Show inputs, outputs, size, layers and cost."""
-    from onnxopt.report.groups_view import groups_document
-    from onnxopt.report.inspection import inspect_model, schema_document
+    from onnxopt.tasks.groups import groups_document
+    from onnxopt.tasks.inspect import inspect_model, schema_document
 
     if measure and not spectrum:
         raise UsageError("ONX109", "--measure belongs to --spectrum", where="--measure", hint="Add --spectrum.")
     if spectrum:
-        from onnxopt.report.spectrum_view import spectrum_document
+        from onnxopt.tasks.spectrum import spectrum_document
 
         emit(spectrum_document(model, _sizes(dim or []), measure=measure), shown)
         return ExitCode.OK
@@ -75,7 +75,7 @@ def passes(
     shown: Shown,
 ) -> int:
     """List every pass: what it does, what it needs, its options."""
-    from onnxopt.report.pass_list import passes_document
+    from onnxopt.tasks.pass_list import passes_document
 
     emit(passes_document(name), shown)
     return ExitCode.OK
@@ -83,7 +83,7 @@ def passes(
 
 def doctor(*, shown: Shown) -> int:
     """Check this installation. Exit code 1 when something is missing."""
-    from onnxopt.report.doctor import examine
+    from onnxopt.tasks.doctor import examine
 
     document, healthy = examine()
     emit(document, shown)
@@ -92,7 +92,7 @@ def doctor(*, shown: Shown) -> int:
 
 def schema() -> int:
     """Print the JSON Schema of run.json."""
-    from onnxopt.report.record import RunRecord
+    from onnxopt.record.run import RunRecord
 
     print(json_text(RunRecord.model_json_schema()), end="")
     return ExitCode.OK

@@ -68,7 +68,7 @@ def run(
     """Apply one explicit pipeline of passes and save the result."""
     quieten(shown)
     from onnxopt.cli.progress import Bar
-    from onnxopt.report.apply import apply_passes
+    from onnxopt.tasks.apply import apply_passes
 
     with Bar(shown) as bar:
         made = apply_passes(
@@ -142,8 +142,8 @@ def quantize(
     else:
         _refuse({"--effort": effort}, "this option is for --mode auto")
     from onnxopt.cli.progress import Bar
-    from onnxopt.report.apply import quantize as quantize_model
-    from onnxopt.report.overrides import read_overrides
+    from onnxopt.tasks.apply import quantize as quantize_model
+    from onnxopt.tasks.overrides import read_overrides
 
     kept = (*(exclude or ()), *(read_overrides(overrides) if overrides else ()))
     options: dict[str, Any] = {
@@ -185,6 +185,6 @@ def _refuse(given: Mapping[str, object], why: str) -> None:
 
 def emit_made(model: Path, made: Any, shown: Shown) -> None:
     """Print what was made of `model`."""
-    from onnxopt.report.apply import made_document
+    from onnxopt.tasks.apply import made_document
 
     emit(made_document(model, made), shown)

@@ -12,7 +12,7 @@ from onnxopt.cli.config import read_config
 from onnxopt.errors import UsageError
 
 if TYPE_CHECKING:
-    from onnxopt.measure.session import Runtime
+    from onnxopt.measure.runtime.session import Runtime
     from onnxopt.measure.tasks.task import TaskOptions
     from onnxopt.samples.options import ReadOptions
 
@@ -161,7 +161,7 @@ class Running:
 
     def runtime(self) -> "Runtime":
         """Return how ONNX Runtime is to be set up."""
-        from onnxopt.measure.session import Runtime
+        from onnxopt.measure.runtime.session import Runtime
 
         return Runtime(
             provider=self.ep,

@@ -11,7 +11,7 @@ from onnxopt.cli.options import Format, Shown
 from onnxopt.printable import CONTROL, printable
 
 if TYPE_CHECKING:
-    from onnxopt.report.document import Document
+    from onnxopt.document.blocks import Document
 
 
 def emit(document: "Document", shown: Shown) -> None:
@@ -19,11 +19,11 @@ def emit(document: "Document", shown: Shown) -> None:
     if shown.format is Format.JSON:
         text = json_text(document.data)
     elif shown.format is Format.MD:
-        from onnxopt.report.markdown import to_markdown
+        from onnxopt.document.markdown import to_markdown
 
         text = to_markdown(document)
     else:
-        from onnxopt.report.terminal import to_text
+        from onnxopt.document.terminal import to_text
 
         terminal = sys.stdout.isatty()
         width = shutil.get_terminal_size((80, 24)).columns

@@ -138,7 +138,7 @@ class SearchBar:
 
 def _figures(trial: "Trial") -> str:
     """Return time, speed-up and size in few words, as far as they were measured."""
-    from onnxopt.report import units
+    from onnxopt.document import units
 
     latency = trial.latency
     found = [] if latency is None or latency.unsure else [f"{units.significant(latency.p50_ms)} ms"]

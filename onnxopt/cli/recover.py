@@ -62,7 +62,7 @@ def distill(
     quieten(shown)
     from onnxopt.cli.progress import Bar
     from onnxopt.passes.distill import Distill
-    from onnxopt.report.apply import apply_passes
+    from onnxopt.tasks.apply import apply_passes
 
     spec = Distill(
         epochs=epochs,
@@ -130,7 +130,7 @@ def finetune(
     quieten(shown)
     from onnxopt.catalog import make_pass
     from onnxopt.cli.progress import Bar
-    from onnxopt.report.apply import apply_passes
+    from onnxopt.tasks.apply import apply_passes
 
     options = {
         "epochs": epochs,

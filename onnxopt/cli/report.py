@@ -24,8 +24,8 @@ def report(
     if len(runs) > 1 and (open_ or out is not None):
         hint = "Give one run, or leave the option out."
         raise UsageError("ONX109", "this option is for one run", where="--open" if open_ else "--out", hint=hint)
-    from onnxopt.report.runs import open_page, page_of, read_run, runs_document
     from onnxopt.report.summary import summary
+    from onnxopt.run.runs import open_page, page_of, read_run, runs_document
 
     found = [read_run(folder) for folder in runs]
     if len(runs) > 1:

@@ -38,7 +38,7 @@ def resume(
 ) -> int:
     """Go on with an interrupted search, with the options it was begun with; what was measured is kept."""
     quieten(shown)
-    from onnxopt.report.runs import read_run
+    from onnxopt.run.runs import read_run
 
     options = read_run(run).options
     if options is None or not run.is_dir():

@@ -184,7 +184,7 @@ def optimize(
         "seed": running.seed,
     }
     if dry_run:
-        from onnxopt.report.plan import plan_document
+        from onnxopt.run.plan import plan_document
 
         emit(plan_document(model, data, out, overwrite, asked), shown)
         return ExitCode.OK
@@ -197,8 +197,8 @@ def optimize(
 def search(asked: Mapping[str, Any], out: Path, shown: Shown, command: str | None = None) -> int:
     """Run a search with the arguments of `onnxopt.optimize` and show how it goes and ends."""
     from onnxopt.cli.progress import Bar, SearchBar
-    from onnxopt.report.run_folder import optimize as find_best
     from onnxopt.report.summary import summary
+    from onnxopt.run.optimize import optimize as find_best
 
     def say(text: str) -> None:
         if shown.verbose:

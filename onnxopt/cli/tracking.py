@@ -21,8 +21,8 @@ def mlflow(
 ) -> int:
     """Log a finished run to MLflow: settings, figures, the report."""
     quieten(shown)
-    from onnxopt.report.document import Document, Text
-    from onnxopt.report.tracking import log_run
+    from onnxopt.document.blocks import Document, Text
+    from onnxopt.run.tracking import log_run
 
     number = log_run(run, uri, experiment)
     emit(Document((Text((f"Logged to {uri} as run {number}.",)),), {"run_id": number, "uri": uri}), shown)

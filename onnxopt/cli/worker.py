@@ -30,7 +30,7 @@ def worker(
     """Offer this machine to a cluster's scheduler, until Ctrl-C."""
     quieten(shown)
     from onnxopt.child import child_environment
-    from onnxopt.search.cluster import require_scheduler, worker_command
+    from onnxopt.search.workers.cluster import require_scheduler, worker_command
 
     require_scheduler(scheduler)
     given = (("--tls-ca-file", tls_ca_file), ("--tls-cert", tls_cert), ("--tls-key", tls_key))

@@ -12,18 +12,20 @@ from typing import Any
 import onnx_ir as ir
 
 from onnxopt import model_file
+from onnxopt.document import units
+from onnxopt.document.blocks import Document, Facts, Text
 from onnxopt.errors import ModelError, OnnxoptError, UsageError, first_line, nearest
 from onnxopt.exporters.converted import Converted, Wanted
 from onnxopt.exporters.sources import FRAMEWORKS, converter, opened
 from onnxopt.exporters.verify import TOLERANCE, Verified, verify
-from onnxopt.measure.written import loads
+from onnxopt.measure.runtime.written import loads
 from onnxopt.model_file.ort_format import write_ort
+from onnxopt.model_file.writable import refuse_output_file
 from onnxopt.passes.simplify import Simplify
 from onnxopt.pipeline import Context, Pipeline
-from onnxopt.quantization.isa import target_of
-from onnxopt.report.provenance import provenance
-from onnxopt.report.writable import refuse_output_file
+from onnxopt.record.provenance import provenance
 from onnxopt.samples import Feeds
+from onnxopt.target import target_of
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,6 @@ class Exported:
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows."""
-        from onnxopt.exporters.view import exported_document
-
         return exported_document(self)._repr_html_()
 
 
@@ -194,3 +194,31 @@ def _quiet() -> Iterator[None]:
     with redirect_stdout(sys.stderr), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+def exported_document(made: Exported) -> Document:
+    """Return what was exported and how close it is to its source."""
+    verified = made.verified
+    apart = "not checked, the batch size is fixed" if verified.rows_apart is None else f"{verified.rows_apart:.1e}"
+    pairs = {
+        "source": made.framework,
+        "exporter": f"{made.exporter}, {', '.join(f'{k} {v}' for k, v in made.versions.items())}",
+        "opset": str(model_file.opset_of(made.model) or "none of the standard set"),
+        "takes": str(model_file.signature_of(made.model)),
+        "difference from the source": f"{verified.difference:.1e} of the largest output, {verified.batches} batches",
+        "a row alone and among others": apart,
+        "size": units.size(model_file.size_of(made.model)),
+    }
+    lines = [f"Note: {note}." for note in made.notes]
+    if made.files:
+        lines.append(f"Written: {', '.join(map(str, made.files))}.")
+    data = {
+        "framework": made.framework,
+        "exporter": made.exporter,
+        "versions": dict(made.versions),
+        "difference": verified.difference,
+        "rows_apart": verified.rows_apart,
+        "notes": list(made.notes),
+        "files": [str(file) for file in made.files],
+    }
+    return Document((Facts(tuple(pairs.items())), Text(tuple(lines))), data)

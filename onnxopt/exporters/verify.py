@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from onnxopt.errors import ModelError, NativeError, OnnxoptError, first_line
 from onnxopt.exporters.converted import Converted, Outputs
-from onnxopt.measure.session import Runtime, Session
+from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.model_file import check
 from onnxopt.samples import Feeds
 

@@ -6,7 +6,7 @@ from math import prod
 
 import onnx_ir as ir
 
-from onnxopt.graph.channels import normalized
+from onnxopt.graph.channels.find import normalized
 from onnxopt.graph.cost import Shape, macs_of, shape_of, with_fixed_shapes
 from onnxopt.graph.probe import probe
 

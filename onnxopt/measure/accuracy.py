@@ -8,10 +8,10 @@ import numpy as np
 
 from onnxopt.errors import DataError, NativeError
 from onnxopt.measure import statistics
-from onnxopt.measure.interrupt import interruptible
-from onnxopt.measure.outputs import Outputs, misfit, non_finite_rows
-from onnxopt.measure.score import Metric, Score
-from onnxopt.measure.session import Loadable, Runtime, Session
+from onnxopt.measure.metrics.outputs import Outputs, misfit, non_finite_rows
+from onnxopt.measure.metrics.score import Metric, Score
+from onnxopt.measure.runtime.interrupt import interruptible
+from onnxopt.measure.runtime.session import Loadable, Runtime, Session
 from onnxopt.measure.statistics import Drop, Interval, Statistic
 from onnxopt.measure.tasks.worst import Worst
 from onnxopt.samples import Batch, Samples

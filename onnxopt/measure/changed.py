@@ -8,9 +8,9 @@ import onnx_ir as ir
 
 from onnxopt.graph.cut_points import cut_points
 from onnxopt.graph.sameness import same_values
-from onnxopt.measure.activations import Arrays, ending_at
-from onnxopt.measure.replay import LIMIT_BYTES, starting_at
-from onnxopt.measure.session import Runtime, Session
+from onnxopt.measure.runtime.activations import Arrays, ending_at
+from onnxopt.measure.runtime.replay import LIMIT_BYTES, starting_at
+from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.samples import Samples
 
 

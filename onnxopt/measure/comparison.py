@@ -5,8 +5,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from onnxopt.measure.outputs import Outputs, predictions_of, scores_of
-from onnxopt.measure.score import Score
+from onnxopt.measure.metrics.outputs import Outputs, predictions_of, scores_of
+from onnxopt.measure.metrics.score import Score
 from onnxopt.samples import Feeds
 
 Array = np.ndarray

@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxopt.errors import NativeError, OnnxoptError
-from onnxopt.measure.session import Runtime, Session
+from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.model_file import Signature
 from onnxopt.samples import Feeds
 

@@ -8,8 +8,7 @@ import numpy as np
 
 from onnxopt.errors import ModelError
 from onnxopt.measure.accuracy import Progress, run_batches
-from onnxopt.measure.interrupt import interruptible
-from onnxopt.measure.outputs import (
+from onnxopt.measure.metrics.outputs import (
     Outputs,
     as_probabilities,
     is_float,
@@ -17,7 +16,8 @@ from onnxopt.measure.outputs import (
     non_finite_rows,
     scores_of,
 )
-from onnxopt.measure.session import Loadable, Runtime, Session
+from onnxopt.measure.runtime.interrupt import interruptible
+from onnxopt.measure.runtime.session import Loadable, Runtime, Session
 from onnxopt.samples import Batch, Samples
 
 Array = np.ndarray

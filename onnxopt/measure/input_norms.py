@@ -8,9 +8,9 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxopt.errors import DataError
-from onnxopt.graph.sparsity import Weight
+from onnxopt.graph.weights.sparsity import Weight
 from onnxopt.graph.windows import SAME, same_pads
-from onnxopt.measure.activations import Activations
+from onnxopt.measure.runtime.activations import Activations
 from onnxopt.samples import Samples
 
 Squares = Callable[[np.ndarray], np.ndarray]

@@ -9,11 +9,11 @@ import numpy as np
 from onnxopt.measure.accuracy import Evaluation, Progress, drop, evaluate, evaluation_of, run_batches
 from onnxopt.measure.comparison import Comparison
 from onnxopt.measure.fidelity import run_both, sample_count
-from onnxopt.measure.interrupt import interruptible
-from onnxopt.measure.outputs import Outputs, broken_rows
+from onnxopt.measure.metrics.outputs import Outputs, broken_rows
+from onnxopt.measure.metrics.score import Metric
 from onnxopt.measure.repeatable import Fresh, graph_of, needs_fresh
-from onnxopt.measure.score import Metric
-from onnxopt.measure.session import Loadable, Runtime, Session
+from onnxopt.measure.runtime.interrupt import interruptible
+from onnxopt.measure.runtime.session import Loadable, Runtime, Session
 from onnxopt.measure.statistics import Drop
 from onnxopt.measure.tasks.facts import facts_of
 from onnxopt.measure.tasks.recognition import TABLES, USER, by_number, choice_of, comparison_of, recognize

@@ -8,8 +8,8 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxopt.errors import ModelError
-from onnxopt.measure.outputs import Outputs, is_map
-from onnxopt.measure.session import Loadable, Runtime, Session
+from onnxopt.measure.metrics.outputs import Outputs, is_map
+from onnxopt.measure.runtime.session import Loadable, Runtime, Session
 from onnxopt.model_file import from_bytes, load
 from onnxopt.samples import Feeds
 

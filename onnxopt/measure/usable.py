@@ -7,9 +7,9 @@ import numpy as np
 from onnxopt.errors import DataError
 from onnxopt.measure.accuracy import run_batches
 from onnxopt.measure.fidelity import sample_count
-from onnxopt.measure.interrupt import interruptible
-from onnxopt.measure.outputs import nan_rows
-from onnxopt.measure.session import Session
+from onnxopt.measure.metrics.outputs import nan_rows
+from onnxopt.measure.runtime.interrupt import interruptible
+from onnxopt.measure.runtime.session import Session
 from onnxopt.samples import Samples
 
 

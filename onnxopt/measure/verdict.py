@@ -5,7 +5,7 @@ import onnx_ir as ir
 from onnxopt.errors import NativeError, OnnxoptError
 from onnxopt.measure.equivalence import largest_difference, runnable
 from onnxopt.measure.latency import measure_latency
-from onnxopt.measure.session import Runtime
+from onnxopt.measure.runtime.session import Runtime
 from onnxopt.model_file import probe_feeds, signature_of
 from onnxopt.samples import Feeds, Samples
 

@@ -8,8 +8,8 @@ from pydantic import Field
 
 from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Need, Pass, Skip
-from onnxopt.quantization.bias_absorption import absorb, floors, refusal
-from onnxopt.quantization.equalization import chains
+from onnxopt.quantization.equalization.bias_absorption import absorb, floors, refusal
+from onnxopt.quantization.equalization.cross_layer import chains
 from onnxopt.reconstruction.layers import drop_zero_biases, linear_layers, with_biases
 
 

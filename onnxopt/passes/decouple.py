@@ -10,20 +10,20 @@ import onnx_ir as ir
 from pydantic import Field
 
 from onnxopt.errors import UsageError
-from onnxopt.graph.channels import normalized
+from onnxopt.graph.channels.find import normalized
 from onnxopt.graph.check import require_nodes
 from onnxopt.graph.edit import with_input_shapes
 from onnxopt.graph.layers import anatomy_of
 from onnxopt.graph.probe import probe
 from onnxopt.graph.separable_edit import replace_by_separable
-from onnxopt.measure.remembered import cache_folder
+from onnxopt.measure.latency.remembered import cache_folder
 from onnxopt.measure.verdict import PROVED, PROVED_HALF, one_sample, prove, time_share
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
 from onnxopt.reconstruction.batches import rebatched
 from onnxopt.reconstruction.layers import LinearLayer, drop_zero_biases, with_biases
-from onnxopt.reconstruction.low_rank_seen import Seen, seen_by, weight_of
-from onnxopt.reconstruction.rank_choice import relative_error
-from onnxopt.reconstruction.reducible import reducible
+from onnxopt.reconstruction.low_rank.rank_choice import relative_error
+from onnxopt.reconstruction.low_rank.reducible import reducible
+from onnxopt.reconstruction.low_rank.seen import Seen, seen_by, weight_of
 from onnxopt.reconstruction.separable import macs_share, most_terms, separate, separated
 from onnxopt.reconstruction.separable_timer import SeparableTimer
 from onnxopt.samples import Feeds

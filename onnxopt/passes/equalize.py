@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
-from onnxopt.quantization.equalization import chains, equalize
+from onnxopt.quantization.equalization.cross_layer import chains, equalize
 
 
 @dataclass(frozen=True)

@@ -9,22 +9,22 @@ import onnx_ir as ir
 from pydantic import Field
 
 from onnxopt.errors import ModelError, NativeError, UsageError
-from onnxopt.graph.channels import normalized
+from onnxopt.graph.channels.find import normalized
 from onnxopt.graph.edit import with_input_shapes
 from onnxopt.graph.layers import anatomy_of
 from onnxopt.graph.probe import fed_shapes
-from onnxopt.measure.latency_table import LatencyTable
-from onnxopt.measure.remembered import cache_folder
-from onnxopt.measure.session import Runtime
+from onnxopt.measure.latency.latency_table import LatencyTable
+from onnxopt.measure.latency.remembered import cache_folder
+from onnxopt.measure.runtime.session import Runtime
 from onnxopt.measure.verdict import PROVED, PROVED_HALF, one_sample, prove, time_share
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
-from onnxopt.quantization.node_times import layer_times_ms
+from onnxopt.quantization.placement.node_times import layer_times_ms
 from onnxopt.reconstruction.batches import rebatched
-from onnxopt.reconstruction.chain_timer import in_place, timer_of
-from onnxopt.reconstruction.forms import FORMS, Form
-from onnxopt.reconstruction.low_rank_fit import Reduced, reduce
-from onnxopt.reconstruction.low_rank_plan import Goal, Plan, plan_ranks
-from onnxopt.reconstruction.low_rank_seen import Seen, seen_by
+from onnxopt.reconstruction.low_rank.chain_timer import in_place, timer_of
+from onnxopt.reconstruction.low_rank.fit import Reduced, reduce
+from onnxopt.reconstruction.low_rank.forms import FORMS, Form
+from onnxopt.reconstruction.low_rank.plan import Goal, Plan, plan_ranks
+from onnxopt.reconstruction.low_rank.seen import Seen, seen_by
 from onnxopt.reconstruction.workpiece import Workpiece
 from onnxopt.samples import Feeds
 

@@ -8,11 +8,11 @@ import onnx_ir as ir
 from pydantic import Field
 
 from onnxopt.errors import UsageError
-from onnxopt.graph.channels import normalized
+from onnxopt.graph.channels.find import normalized
 from onnxopt.graph.check import require_nodes
 from onnxopt.graph.edit import set_weight
 from onnxopt.graph.node_writer import NodeWriter
-from onnxopt.measure.activations import Activations
+from onnxopt.measure.runtime.activations import Activations
 from onnxopt.measure.verdict import PROVED, PROVED_HALF, one_sample, prove, time_share
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
 from onnxopt.reconstruction.batches import rebatched

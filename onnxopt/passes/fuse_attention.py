@@ -8,10 +8,10 @@ from typing import ClassVar, Literal
 import onnx_ir as ir
 
 from onnxopt.errors import ModelError
-from onnxopt.graph.attention import Attention, attentions
-from onnxopt.graph.attention_edit import AttentionWriter, Core
-from onnxopt.graph.attention_forms import DOMAIN, STANDARD_SINCE, runtime, standard
-from onnxopt.graph.channels import normalized
+from onnxopt.graph.attention.edit import AttentionWriter, Core
+from onnxopt.graph.attention.find import Attention, attentions
+from onnxopt.graph.attention.forms import DOMAIN, STANDARD_SINCE, runtime, standard
+from onnxopt.graph.channels.find import normalized
 from onnxopt.graph.check import require_nodes
 from onnxopt.graph.edit import with_input_shapes
 from onnxopt.graph.layers import anatomy_of

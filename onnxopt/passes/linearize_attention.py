@@ -6,10 +6,10 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from onnxopt.errors import ModelError
-from onnxopt.graph.attention import Attention, attentions
-from onnxopt.graph.attention_edit import AttentionWriter
-from onnxopt.graph.attention_forms import linear
-from onnxopt.graph.channels import normalized
+from onnxopt.graph.attention.edit import AttentionWriter
+from onnxopt.graph.attention.find import Attention, attentions
+from onnxopt.graph.attention.forms import linear
+from onnxopt.graph.channels.find import normalized
 from onnxopt.graph.check import require_nodes
 from onnxopt.graph.edit import with_input_shapes
 from onnxopt.graph.layers import anatomy_of

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from pydantic import Field
 
 from onnxopt.errors import OnnxoptError, UsageError, nearest
-from onnxopt.graph.blocks import Block, blocks_of
+from onnxopt.graph.blocks.find import Block, blocks_of
 from onnxopt.graph.edit import name_nodes
 from onnxopt.measure.equivalence import runnable
 from onnxopt.model_file import signature_of

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 import onnx_ir as ir
 from pydantic import Field
 
-from onnxopt.graph.channels import channels_of
+from onnxopt.graph.channels.find import channels_of
 from onnxopt.pipeline import Applied, Context, Effect, Pass
 from onnxopt.pruning.protect import Protect
 from onnxopt.pruning.prune import limited, prune

@@ -11,9 +11,9 @@ from pydantic import Field
 from onnxopt.errors import UsageError
 from onnxopt.graph.check import require_nodes
 from onnxopt.graph.edit import lift_constants, name_nodes, set_weight
-from onnxopt.graph.sparsity import Refused, Weight, weights_of
-from onnxopt.graph.weight_masks import removed_by_masks
-from onnxopt.graph.weight_units import Pattern
+from onnxopt.graph.weights.masks import removed_by_masks
+from onnxopt.graph.weights.sparsity import Refused, Weight, weights_of
+from onnxopt.graph.weights.units import Pattern
 from onnxopt.measure.deflate import deflated_bytes
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
 from onnxopt.pruning.weight_choice import WeightChoice

@@ -9,7 +9,7 @@ import onnx_ir as ir
 from pydantic import Field
 
 from onnxopt.errors import ModelError
-from onnxopt.graph.quantized_weights import float_weights, masters_of, narrowed, quantized_weights
+from onnxopt.graph.weights.quantized import float_weights, masters_of, narrowed, quantized_weights
 from onnxopt.passes.simplify import Simplify
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Need, Pass, Skip
 

@@ -16,8 +16,8 @@ from onnxopt.quantization import ort_bridge
 from onnxopt.quantization.attempt import attempt, runnable_feeds
 from onnxopt.quantization.half import narrowed, widened
 from onnxopt.quantization.kernels import proved
-from onnxopt.quantization.obstacles import dynamic_obstacles
 from onnxopt.quantization.outcome import nodes_inside, read_back
+from onnxopt.quantization.placement.obstacles import dynamic_obstacles
 
 
 @dataclass(frozen=True)

@@ -15,17 +15,18 @@ from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes
 from onnxopt.graph.renamed import renamed
 from onnxopt.graph.shapes import with_types
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Need, Pass, Skip
-from onnxopt.quantization import bias_correction, ort_bridge
+from onnxopt.quantization import ort_bridge
 from onnxopt.quantization.attempt import Build
-from onnxopt.quantization.calibration import calibrate
+from onnxopt.quantization.calibration.calibrate import calibrate
+from onnxopt.quantization.calibration.histogram import Range
+from onnxopt.quantization.equalization import bias_correction
 from onnxopt.quantization.half import narrowed, widened
-from onnxopt.quantization.histogram import Range
 from onnxopt.quantization.kernels import proved
-from onnxopt.quantization.measured_placement import Placed, place, unmeasurable
-from onnxopt.quantization.obstacles import static_obstacles
 from onnxopt.quantization.outcome import WEIGHTED, Outcome, read_back
-from onnxopt.quantization.qdq_rounding import compensate
-from onnxopt.quantization.static_plan import StaticPlan, decide
+from onnxopt.quantization.placement.measured import Placed, place, unmeasurable
+from onnxopt.quantization.placement.obstacles import static_obstacles
+from onnxopt.quantization.placement.static_plan import StaticPlan, decide
+from onnxopt.quantization.rounding.qdq_rounding import compensate
 from onnxopt.samples import Samples
 
 _CORRECTED_ON = 48

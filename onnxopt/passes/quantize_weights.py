@@ -13,10 +13,10 @@ from onnxopt.graph.check import require_nodes
 from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes, set_weight
 from onnxopt.model_file import size_bytes, upgrade_opset
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
-from onnxopt.quantization.blockwise import Blocks, round_to_nearest, shrunk
-from onnxopt.quantization.gptq import gptq
-from onnxopt.quantization.hessians import MOST_FEATURES, Read, at_most, hessians, sweeps
-from onnxopt.quantization.stored_weights import choose, store
+from onnxopt.quantization.rounding.blockwise import Blocks, round_to_nearest, shrunk
+from onnxopt.quantization.rounding.gptq import gptq
+from onnxopt.quantization.rounding.hessians import MOST_FEATURES, Read, at_most, hessians, sweeps
+from onnxopt.quantization.rounding.stored_weights import choose, store
 
 _DOMAIN = "com.microsoft"
 _LEVEL = 4

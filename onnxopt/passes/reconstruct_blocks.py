@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 import onnx_ir as ir
 from pydantic import Field
 
-from onnxopt.graph.quantized_weights import masters_of, quantized_weights
+from onnxopt.graph.weights.quantized import masters_of, quantized_weights
 from onnxopt.passes.qat import float_originals
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Need, Pass, Skip
 

@@ -7,7 +7,7 @@ import onnx_ir as ir
 from pydantic import Field
 
 from onnxopt.errors import UsageError, nearest
-from onnxopt.graph.channels import ChannelGroup, channels_of
+from onnxopt.graph.channels.find import ChannelGroup, channels_of
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
 from onnxopt.pruning.proof import cut_and_prove, proof_batches
 from onnxopt.reconstruction.batches import rebatched

@@ -9,10 +9,10 @@ from pydantic import Field
 
 from onnxopt.errors import OnnxoptError
 from onnxopt.graph.check import require_nodes
-from onnxopt.graph.computed_weight import Step, compute_weight
 from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes
+from onnxopt.graph.weights.computed import Step, compute_weight
 from onnxopt.measure.deflate import deflated_bytes
-from onnxopt.measure.session import Runtime, optimized_model
+from onnxopt.measure.runtime.session import Runtime, optimized_model
 from onnxopt.model_file import opset_of, size_bytes
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
 from onnxopt.reconstruction.palette import Palette, palette_of

@@ -8,9 +8,9 @@ import onnx_ir as ir
 from pydantic import Field
 
 from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes
-from onnxopt.measure.activations import Activations
+from onnxopt.measure.runtime.activations import Activations
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Need, Pass, Skip
-from onnxopt.quantization.smoothing import largest_by_channel, smooth, smoothables
+from onnxopt.quantization.equalization.smoothing import largest_by_channel, smooth, smoothables
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import onnx_ir as ir
 from onnxopt.errors import OnnxoptError
 from onnxopt.graph.check import require_nodes
 from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes, set_weight
-from onnxopt.measure.session import Runtime, optimized_model
+from onnxopt.measure.runtime.session import Runtime, optimized_model
 from onnxopt.model_file import opset_of, size_bytes
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
 

@@ -5,12 +5,12 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from onnxopt.graph.block_cut import gate_names, gated
-from onnxopt.graph.blocks import Block
+from onnxopt.graph.blocks.cut import gate_names, gated
+from onnxopt.graph.blocks.find import Block
 from onnxopt.measure.fidelity import powers, tensors
-from onnxopt.measure.interrupt import interruptible
-from onnxopt.measure.outputs import Outputs
-from onnxopt.measure.session import Runtime, Session
+from onnxopt.measure.metrics.outputs import Outputs
+from onnxopt.measure.runtime.interrupt import interruptible
+from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.samples import Feeds
 
 _MEASURED_AGAIN = 8

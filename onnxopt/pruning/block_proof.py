@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import onnx_ir as ir
 
 from onnxopt.errors import OnnxoptError
-from onnxopt.graph.block_cut import gated, without_blocks
-from onnxopt.graph.blocks import Block
+from onnxopt.graph.blocks.cut import gated, without_blocks
+from onnxopt.graph.blocks.find import Block
 from onnxopt.graph.probe import fed_shapes, two_probes
 from onnxopt.measure.equivalence import largest_difference, runnable
 from onnxopt.model_file import probe_feeds, signature_of

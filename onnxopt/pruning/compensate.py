@@ -5,10 +5,10 @@ from dataclasses import dataclass, field, replace
 
 import onnx_ir as ir
 
-from onnxopt.graph.channel_cut import mask_channels
-from onnxopt.graph.channels import Channels
-from onnxopt.measure.interrupt import raise_if_interrupted
-from onnxopt.measure.replay import Replay, live_values
+from onnxopt.graph.channels.cut import mask_channels
+from onnxopt.graph.channels.find import Channels
+from onnxopt.measure.runtime.interrupt import raise_if_interrupted
+from onnxopt.measure.runtime.replay import Replay, live_values
 from onnxopt.pruning.consumers import Consumer, consumers_of, kept_features, weight_matrix
 from onnxopt.pruning.observe import Observed, affordable, observe
 from onnxopt.reconstruction.fit import Fit, Method, fitted

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from onnxopt.graph.channels import ChannelGroup, Channels
+from onnxopt.graph.channels.find import ChannelGroup, Channels
 from onnxopt.reconstruction.layers import LinearLayer, linear_layers
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onnxopt.graph.channels import ChannelGroup, Channels
+from onnxopt.graph.channels.find import ChannelGroup, Channels
 from onnxopt.samples import Samples
 
 

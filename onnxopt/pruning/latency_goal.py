@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import onnx_ir as ir
 
-from onnxopt.graph.channel_cut import cut_channels
-from onnxopt.graph.channels import Channels
+from onnxopt.graph.channels.cut import cut_channels
+from onnxopt.graph.channels.find import Channels
 from onnxopt.measure.latency import measure_latency
-from onnxopt.measure.session import Runtime
+from onnxopt.measure.runtime.session import Runtime
 from onnxopt.pruning.plan import Choices, Plan
 from onnxopt.samples import Feeds
 

@@ -7,8 +7,8 @@ from zlib import crc32
 import numpy as np
 import onnx_ir as ir
 
-from onnxopt.measure.activations import Arrays
-from onnxopt.measure.replay import Replay
+from onnxopt.measure.runtime.activations import Arrays
+from onnxopt.measure.runtime.replay import Replay
 from onnxopt.pruning.consumers import Consumer
 from onnxopt.reconstruction.moments import Accumulator, Moments
 from onnxopt.reconstruction.residual import Partner, partner_of

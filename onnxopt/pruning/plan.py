@@ -6,7 +6,7 @@ from math import gcd
 
 from onnxopt.allocation import greedy, next_count
 from onnxopt.errors import UsageError, nearest
-from onnxopt.graph.channels import ChannelGroup, Channels
+from onnxopt.graph.channels.find import ChannelGroup, Channels
 from onnxopt.graph.check import require_nodes
 from onnxopt.pipeline import Context, Skip
 from onnxopt.pruning.protect import protected

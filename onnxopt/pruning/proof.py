@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import onnx_ir as ir
 
 from onnxopt.errors import ModelError, OnnxoptError
-from onnxopt.graph.channel_cut import cut_channels, mask_channels
-from onnxopt.graph.channels import Channels
+from onnxopt.graph.channels.cut import cut_channels, mask_channels
+from onnxopt.graph.channels.find import Channels
 from onnxopt.measure.equivalence import largest_difference, runnable
 from onnxopt.model_file import probe_feeds, signature_of
 from onnxopt.samples import Feeds, Samples

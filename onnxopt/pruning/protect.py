@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from onnxopt.graph.channels import Channels
+from onnxopt.graph.channels.find import Channels
 from onnxopt.graph.layers import WEIGHT_SLOTS
 
 Protect = Literal["first", "last", "embeddings"]

@@ -7,8 +7,8 @@ from types import MappingProxyType
 import numpy as np
 import onnx_ir as ir
 
-from onnxopt.graph.channel_trace import Unit
-from onnxopt.graph.channels import ChannelGroup, Channels, normalized
+from onnxopt.graph.channels.find import ChannelGroup, Channels, normalized
+from onnxopt.graph.channels.trace import Unit
 from onnxopt.pipeline import Applied, Context, Edit, Skip
 from onnxopt.pruning.compensate import Compensated, Kept, compensate
 from onnxopt.pruning.consumers import consumers_of

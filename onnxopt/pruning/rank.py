@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from onnxopt.graph.channels import ChannelGroup, Channels
+from onnxopt.graph.channels.find import ChannelGroup, Channels
 from onnxopt.pipeline import Context
 from onnxopt.pruning.consumers import Consumer, consumers_of
 from onnxopt.pruning.gradients import by_gradients

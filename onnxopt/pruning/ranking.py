@@ -9,8 +9,8 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxopt import importance as scoring
-from onnxopt.graph.channels import ChannelGroup, Channels
-from onnxopt.measure.activations import Activations
+from onnxopt.graph.channels.find import ChannelGroup, Channels
+from onnxopt.measure.runtime.activations import Activations
 from onnxopt.pruning.consumers import Consumer, weight_matrix
 from onnxopt.pruning.observe import Observed
 from onnxopt.reconstruction.least_squares import Elimination, removal_order

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from onnxopt.errors import UsageError
-from onnxopt.graph.channel_trace import Unit
+from onnxopt.graph.channels.trace import Unit
 from onnxopt.pruning.protect import Protect
 from onnxopt.reconstruction.fit import Method
 from onnxopt.samples import Samples

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from onnxopt.graph.channel_cut import mask_channels
-from onnxopt.graph.channels import ChannelGroup, Channels
+from onnxopt.graph.channels.cut import mask_channels
+from onnxopt.graph.channels.find import ChannelGroup, Channels
 from onnxopt.measure.changed import ChangedOutputs
-from onnxopt.measure.outputs import are_probabilities
+from onnxopt.measure.metrics.outputs import are_probabilities
 from onnxopt.pruning.compensate import refit
 from onnxopt.pruning.consumers import Consumer
 from onnxopt.pruning.observe import Observed

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
-from onnxopt.graph.channel_cut import cut_channels
-from onnxopt.graph.channels import Channels, channels_of, normalized
+from onnxopt.graph.channels.cut import cut_channels
+from onnxopt.graph.channels.find import Channels, channels_of, normalized
 from onnxopt.pipeline import Context
 from onnxopt.pruning.plan import Choices, choices
 from onnxopt.pruning.proof import proof_batches

@@ -7,8 +7,8 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxopt import importance
-from onnxopt.graph.sparsity import Axes, Weight
-from onnxopt.graph.weight_units import lowest_per_output
+from onnxopt.graph.weights.sparsity import Axes, Weight
+from onnxopt.graph.weights.units import lowest_per_output
 from onnxopt.measure.input_norms import input_norms
 from onnxopt.samples import Samples
 

@@ -8,8 +8,8 @@ import onnx_ir as ir
 
 from onnxopt import importance
 from onnxopt.errors import UsageError
-from onnxopt.graph.sparsity import Axes, Refused, Weight
-from onnxopt.graph.weight_units import Pattern, Units, lowest_of, units_of
+from onnxopt.graph.weights.sparsity import Axes, Refused, Weight
+from onnxopt.graph.weights.units import Pattern, Units, lowest_of, units_of
 from onnxopt.pruning.wanda import Wanda
 from onnxopt.samples import Samples
 

@@ -7,8 +7,8 @@ from math import prod
 import numpy as np
 import onnx_ir as ir
 
-from onnxopt.graph.channel_trace import Trace
-from onnxopt.graph.channels import Channels
+from onnxopt.graph.channels.find import Channels
+from onnxopt.graph.channels.trace import Trace
 from onnxopt.graph.cost import macs_of
 
 _Share = tuple[tuple[str, float], ...]

@@ -6,8 +6,8 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxopt.errors import ModelError, NativeError
-from onnxopt.measure.session import Runtime, Session
-from onnxopt.quantization.spread import bulk_bound, octaves_of
+from onnxopt.measure.runtime.session import Runtime, Session
+from onnxopt.quantization.calibration.spread import bulk_bound, octaves_of
 from onnxopt.samples import Samples
 
 _MOST_SAMPLES = 16

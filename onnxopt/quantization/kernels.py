@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from onnxopt.errors import ModelError
-from onnxopt.measure.profile import NodeNames
-from onnxopt.measure.session import Runtime, optimized_model
+from onnxopt.measure.latency.profile import NodeNames
+from onnxopt.measure.runtime.session import Runtime, optimized_model
 from onnxopt.quantization.outcome import EXCLUDED, HAS_INTEGER_KERNEL, WEIGHTED, Outcome, read_back, weighted_inside
 
 CONVERSIONS = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")

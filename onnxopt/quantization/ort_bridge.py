@@ -21,10 +21,10 @@ from onnxopt.errors import NativeError, first_line
 from onnxopt.graph.shapes import with_types
 from onnxopt.model_file import from_proto, to_proto
 from onnxopt.model_file.order import bodies_of, sort_nodes
-from onnxopt.quantization.histogram import Range
-from onnxopt.quantization.keep_float import keep_float
+from onnxopt.quantization.calibration.histogram import Range
+from onnxopt.quantization.placement.keep_float import keep_float
 from onnxopt.quantization.prepare import activations_around, must_stay, name_inner_nodes, products_not_in, ready, unfit
-from onnxopt.quantization.weight_ranges import safe_ranges
+from onnxopt.quantization.rounding.weight_ranges import safe_ranges
 
 _FLOAT_WHERE_UNKNOWN = {"DefaultTensorType": int(ir.DataType.FLOAT)}
 """Shape inference stops at operators outside the standard set (scikit-learn's Scaler), which give floats."""

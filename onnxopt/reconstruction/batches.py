@@ -3,7 +3,7 @@
 import onnx_ir as ir
 
 from onnxopt.errors import NativeError
-from onnxopt.measure.session import Runtime, Session
+from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.samples import Samples
 
 _BATCHES = 16

@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 import scipy.linalg
 
-from onnxopt.graph.channels import ChannelGroup, Channels
+from onnxopt.graph.channels.find import ChannelGroup, Channels
 from onnxopt.reconstruction.affine import batch_norm_of, constant_of, per_channel
 from onnxopt.reconstruction.layers import LinearLayer, bias_of, linear_layers, write
 

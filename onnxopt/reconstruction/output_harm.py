@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from onnxopt.measure.session import Runtime, Session
+from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.reconstruction.layers import LinearLayer, bias_of, write
-from onnxopt.reconstruction.low_rank_seen import Seen, weight_of
-from onnxopt.reconstruction.rank_choice import Candidate
+from onnxopt.reconstruction.low_rank.rank_choice import Candidate
+from onnxopt.reconstruction.low_rank.seen import Seen, weight_of
 from onnxopt.samples import Samples
 
 _JUDGES = 64

@@ -7,12 +7,12 @@ from math import prod
 import numpy as np
 import onnx_ir as ir
 
-from onnxopt.measure.activations import Arrays
-from onnxopt.measure.replay import Replay, live_values
+from onnxopt.measure.runtime.activations import Arrays
+from onnxopt.measure.runtime.replay import Replay, live_values
 from onnxopt.reconstruction.layers import LinearLayer, bias_of, write
-from onnxopt.reconstruction.low_rank import pooled
-from onnxopt.reconstruction.low_rank_fit import moments_of, refitted
-from onnxopt.reconstruction.low_rank_seen import batches_of, seed_of, weight_of
+from onnxopt.reconstruction.low_rank.fit import moments_of, refitted
+from onnxopt.reconstruction.low_rank.seen import batches_of, seed_of, weight_of
+from onnxopt.reconstruction.low_rank.spectrum import pooled
 from onnxopt.samples import Samples
 
 _MOST_PATCHES = 16384

@@ -8,9 +8,9 @@ import onnx_ir as ir
 
 from onnxopt.errors import NativeError
 from onnxopt.graph.separable_edit import replace_by_separable
-from onnxopt.measure.latency_table import LatencyTable, alone, copies
+from onnxopt.measure.latency.latency_table import LatencyTable, alone, copies
 from onnxopt.reconstruction.layers import LinearLayer
-from onnxopt.reconstruction.low_rank_plan import MOST_TIME
+from onnxopt.reconstruction.low_rank.plan import MOST_TIME
 from onnxopt.reconstruction.separable import separated
 
 

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from onnxopt.graph.channels import normalized
+from onnxopt.graph.channels.find import normalized
 from onnxopt.graph.check import require_nodes
 from onnxopt.graph.factor_edit import replace_by_chain
 from onnxopt.graph.probe import probe
 from onnxopt.graph.recurrent_split import merge_recurrent, split_recurrent
-from onnxopt.measure.activations import Activations
+from onnxopt.measure.runtime.activations import Activations
 from onnxopt.reconstruction.layers import LinearLayer, drop_zero_biases, with_biases
-from onnxopt.reconstruction.low_rank_fit import Reduced
-from onnxopt.reconstruction.reducible import reducible
+from onnxopt.reconstruction.low_rank.fit import Reduced
+from onnxopt.reconstruction.low_rank.reducible import reducible
 from onnxopt.reconstruction.scan_layers import hidden, observed
 from onnxopt.samples import Feeds, Samples
 

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from onnxopt.report import units
+from onnxopt.document import units
+from onnxopt.document.blocks import Document, Facts, Text
+from onnxopt.document.markdown import to_markdown
+from onnxopt.record.run import ProofRecord, RunRecord, ScoreRecord
 from onnxopt.report.caveats import caveats
-from onnxopt.report.document import Document, Facts, Text
-from onnxopt.report.markdown import to_markdown
-from onnxopt.report.record import ProofRecord, RunRecord, ScoreRecord
 
 
 def to_card(run: RunRecord) -> str:

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+from onnxopt.document import units
 from onnxopt.measure.latency import Noise, noise_of
-from onnxopt.report import units
-from onnxopt.report.record import LatencyRecord, RunRecord, TrialRecord
+from onnxopt.record.run import LatencyRecord, RunRecord, TrialRecord
 from onnxopt.search.knee import envelope, knee_of
 
 FEW_SAMPLES, CLIPPED = 200, 0.01

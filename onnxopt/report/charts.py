@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from onnxopt.report.record import RunRecord
+from onnxopt.record.run import RunRecord
 
 Figure = dict[str, Any]
 MOST_BARS = 24

@@ -1,9 +1,9 @@
 """Charts of what happened inside: layers, ranges, classes."""
 
-from onnxopt.report import units
+from onnxopt.document import units
+from onnxopt.record.analysis import ClassesRecord
+from onnxopt.record.run import RunRecord
 from onnxopt.report.charts import MOST_BARS, Chart, axes, bars, number, plain, short
-from onnxopt.report.record import RunRecord
-from onnxopt.report.record_analysis import ClassesRecord
 
 
 def layers_chart(run: RunRecord) -> Chart | None:

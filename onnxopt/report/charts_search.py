@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from onnxopt.report import units
+from onnxopt.document import units
+from onnxopt.record.run import IntervalRecord, LatencyRecord, RunRecord, TrialRecord
 from onnxopt.report.charts import Chart, Figure, axes, metric, number, plain, scale
-from onnxopt.report.record import IntervalRecord, LatencyRecord, RunRecord, TrialRecord
 
 _VERDICTS = {"winner": "$good", "baseline": "$ink", "within budget": "$accent", "over budget": "$bad"}
 _ON_TOP = ("baseline", "winner")

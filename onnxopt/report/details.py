@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from math import isfinite
 
+from onnxopt.document import units
 from onnxopt.measure.accuracy import Evaluation
-from onnxopt.report import units
-from onnxopt.report.record import DropRecord, RunRecord
+from onnxopt.record.run import DropRecord, RunRecord
 
 
 def details_rows(before: Evaluation, after: Evaluation) -> Iterator[tuple[str, ...]]:

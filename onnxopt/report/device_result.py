@@ -1,10 +1,10 @@
 """What a benchmark kit found on another device: as a table, and as part of a run's report."""
 
+from onnxopt.document import units
+from onnxopt.document.blocks import Column, Table
 from onnxopt.measure.device.result import DeviceResult
-from onnxopt.report import units
-from onnxopt.report.document import Column, Table
-from onnxopt.report.record import DeviceModelRecord, DeviceRecord
-from onnxopt.report.recording import latency_record
+from onnxopt.record.recording import latency_record
+from onnxopt.record.run import DeviceModelRecord, DeviceRecord
 
 
 def device_record(result: DeviceResult) -> DeviceRecord:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from onnxopt.record.analysis import GraphRecord, NodeRecord
+from onnxopt.record.run import RunRecord, TrialRecord
 from onnxopt.report.graph_layout import HEIGHT, WIDTH, Layout, layout
-from onnxopt.report.record import RunRecord, TrialRecord
-from onnxopt.report.record_analysis import GraphRecord, NodeRecord
 
 MOST_DRAWN = 3000
 """Of a larger graph, chains that nothing happened to are drawn as one node."""

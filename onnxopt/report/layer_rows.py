@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from onnxopt.report import units
+from onnxopt.document import units
+from onnxopt.record.part import Number
+from onnxopt.record.run import RunRecord
 from onnxopt.report.graph_view import what_happened
-from onnxopt.report.part import Number
-from onnxopt.report.record import RunRecord
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 import shlex
 from pathlib import Path
 
-from onnxopt.report import units
-from onnxopt.report.record import RunRecord
+from onnxopt.document import units
+from onnxopt.record.run import RunRecord
 from onnxopt.search.trial import Verdict
 
 

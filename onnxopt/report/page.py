@@ -8,15 +8,16 @@ from importlib.resources import files
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from onnxopt.report import charts_layers, charts_search, units
+from onnxopt.document import units
+from onnxopt.record.run import RunRecord, StepRecord
+from onnxopt.record.steps import counted
+from onnxopt.report import charts_layers, charts_search
 from onnxopt.report.caveats import caveats
 from onnxopt.report.charts import Chart
 from onnxopt.report.device_result import device_table
 from onnxopt.report.graph_view import KINDS, graph_views
 from onnxopt.report.layer_rows import layer_rows
-from onnxopt.report.record import RunRecord, StepRecord
 from onnxopt.report.recovery import recovery_table
-from onnxopt.report.steps import counted
 from onnxopt.report.summary import choice_table, findings, headline, judged_lines, proofs_table, tiles, trials_table
 
 _SECTIONS = {

@@ -1,11 +1,11 @@
 """The report of a run as Markdown, for a job summary or a pull request."""
 
+from onnxopt.document.blocks import Block, Document, Table, Text
+from onnxopt.document.markdown import to_markdown
 from onnxopt.printable import printable
+from onnxopt.record.run import RunRecord
 from onnxopt.report.caveats import caveats
 from onnxopt.report.device_result import device_table
-from onnxopt.report.document import Block, Document, Table, Text
-from onnxopt.report.markdown import to_markdown
-from onnxopt.report.record import RunRecord
 from onnxopt.report.recovery import recovery_table
 from onnxopt.report.summary import choice_table, findings, headline, judged_lines, proofs_table, trials_table
 

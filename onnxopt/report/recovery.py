@@ -1,8 +1,8 @@
 """What recovery gave back of what pruning and factorizing cost."""
 
-from onnxopt.report import units
-from onnxopt.report.document import Column, Table
-from onnxopt.report.record import RunRecord
+from onnxopt.document import units
+from onnxopt.document.blocks import Column, Table
+from onnxopt.record.run import RunRecord
 
 
 def recovery_table(run: RunRecord) -> Table | None:

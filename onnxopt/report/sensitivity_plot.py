@@ -5,9 +5,9 @@ from math import log10
 
 from plotly.io import to_html
 
-from onnxopt.report import units
+from onnxopt.document import units
 from onnxopt.report.charts import Figure, plain, short
-from onnxopt.search.layer_table import Harm
+from onnxopt.search.mix.layer_table import Harm
 
 _LEAST, _MOST = 1e-5, 1.0
 """Errors that are as good as none, and that leave nothing."""

@@ -4,14 +4,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from onnxopt.report import units
+from onnxopt.document import units
+from onnxopt.document.blocks import Column, Document, Table, Text
+from onnxopt.record.recording import left_out_sentence
+from onnxopt.record.run import IntervalRecord, LatencyRecord, ProofRecord, RunRecord, TrialRecord
+from onnxopt.record.steps import counted, reasons
 from onnxopt.report.details import details_sentence, evened_sentence
-from onnxopt.report.document import Column, Document, Table, Text
 from onnxopt.report.next_step import next_step
-from onnxopt.report.record import IntervalRecord, LatencyRecord, ProofRecord, RunRecord, TrialRecord
-from onnxopt.report.recording import left_out_sentence
 from onnxopt.report.recovery import recovery_sentence
-from onnxopt.report.steps import counted, reasons
 from onnxopt.search.bar import SAME
 from onnxopt.search.trial import Verdict
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from onnxopt.measure.score import difference, percent
+from onnxopt.measure.metrics.score import difference, percent
 from onnxopt.measure.statistics import Drop, Interval
 from onnxopt.search.budget import Goal
 from onnxopt.search.trial import Proof, Standing, Trial, Verdict

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from math import inf
 from typing import TypeVar
 
-from onnxopt.measure.interrupt import TimeOver, cut_when, raise_if_interrupted
+from onnxopt.measure.runtime.interrupt import TimeOver, cut_when, raise_if_interrupted
 
 __all__ = ["GRACE_S", "Deadline", "TimeOver"]
 

@@ -5,7 +5,7 @@ import hashlib
 import onnx_ir as ir
 
 from onnxopt import model_file
-from onnxopt.measure.environment import environment
+from onnxopt.measure.runtime.environment import environment
 from onnxopt.pipeline import Context
 
 

@@ -6,19 +6,19 @@ from dataclasses import replace
 import onnx_ir as ir
 
 from onnxopt import model_file
-from onnxopt.measure.score import Metric, percent
+from onnxopt.measure.metrics.score import Metric, percent
 from onnxopt.search import stages
 from onnxopt.search.bar import MOST_PROOFS
 from onnxopt.search.budget import Goal
+from onnxopt.search.candidates import first_candidates
 from onnxopt.search.deadline import Deadline
-from onnxopt.search.journal import Journal
+from onnxopt.search.journal.journal import Journal
 from onnxopt.search.observer import Observer, Silent
 from onnxopt.search.parts import Parts
 from onnxopt.search.proving import decided, prove, untried
 from onnxopt.search.recovery import given_back
 from onnxopt.search.remeasure import time_unsure_again
 from onnxopt.search.settings import Settings
-from onnxopt.search.strategies import first_candidates
 from onnxopt.search.trial import Proof, SearchResult, Trial, Verdict
 from onnxopt.search.trials import Stamp, Trials
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from onnxopt.errors import ModelError, NativeError
-from onnxopt.measure.session import Loadable, Runtime, Session
+from onnxopt.measure.runtime.session import Loadable, Runtime, Session
 from onnxopt.samples import Samples
 from onnxopt.search.deadline import Deadline, TimeOver
 from onnxopt.search.trial import Trial

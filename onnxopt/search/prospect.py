@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from onnxopt.measure.score import Score, difference, percent
+from onnxopt.measure.metrics.score import Score, difference, percent
 from onnxopt.measure.statistics import LOSS_UNSEEN, flip_draws
 
 _MOST_SAMPLES = 1 << 24

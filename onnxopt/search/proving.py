@@ -11,9 +11,9 @@ from onnxopt.measure.latency import Latency
 from onnxopt.measure.statistics import Interval
 from onnxopt.samples import Samples
 from onnxopt.search.deadline import TimeOver
-from onnxopt.search.runner import LOST
 from onnxopt.search.trial import Proof, Standing, Trial, Verdict
 from onnxopt.search.trials import PROOF_LATENCY, Trials
+from onnxopt.search.workers.runner import LOST
 
 
 def prove(trials: Trials) -> tuple[ir.Model, tuple[Proof, ...]]:

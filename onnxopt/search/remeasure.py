@@ -6,9 +6,9 @@ from functools import partial
 import onnx_ir as ir
 
 from onnxopt.errors import ModelError, NativeError
-from onnxopt.search.runner import LOST
 from onnxopt.search.trial import Trial, Verdict
 from onnxopt.search.trials import Trials
+from onnxopt.search.workers.runner import LOST
 
 FACTOR = 3
 """Of the usual time for the latency of a candidate."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from onnxopt.errors import UsageError, nearest
-from onnxopt.measure.session import Runtime
+from onnxopt.measure.runtime.session import Runtime
 from onnxopt.measure.tasks.task import TaskOptions
 from onnxopt.pruning.protect import Protect
 from onnxopt.search.aim import Aim
@@ -25,7 +25,7 @@ class Settings:
         goal: what the best model is best at.
         confidence: probability, on the hold-out part, that the true drop is inside the budget, from which it is proven.
         require: what may ship: `proven`, or also `likely` where nothing is proven, see `onnxopt.search.bar.LIKELY`.
-        target: processor to quantize for, see `onnxopt.quantization.isa`.
+        target: processor to quantize for, see `onnxopt.target`.
         runtime: how models are run.
         seed: of everything random.
         batch_size: at which latency is measured.

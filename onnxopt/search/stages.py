@@ -5,13 +5,9 @@ from functools import partial
 
 from onnxopt.catalog import format_passes, parse
 from onnxopt.errors import ModelError, NativeError
-from onnxopt.measure.remembered import cache_folder
+from onnxopt.measure.latency.remembered import cache_folder
 from onnxopt.quantization.outcome import WEIGHTED
-from onnxopt.search.layer_times import LayerTimes
-from onnxopt.search.mix import BEYOND, ROUNDS, Mixer, quantizer_of
-from onnxopt.search.runner import LOST
-from onnxopt.search.sensitivity import rank_layers
-from onnxopt.search.strategies import (
+from onnxopt.search.candidates import (
     PRUNED,
     PRUNED_LITTLE,
     keep_counts,
@@ -22,9 +18,13 @@ from onnxopt.search.strategies import (
     reduces,
     static_pass,
 )
-from onnxopt.search.tables import Tables, tables_of
+from onnxopt.search.mix.cost_tables import Tables, tables_of
+from onnxopt.search.mix.layer_times import LayerTimes
+from onnxopt.search.mix.mixer import BEYOND, ROUNDS, Mixer, quantizer_of
+from onnxopt.search.sensitivity import rank_layers
 from onnxopt.search.trial import Candidate, Trial, Verdict
 from onnxopt.search.trials import Trials
+from onnxopt.search.workers.runner import LOST
 
 _TAUGHT_MIXES = 2
 

@@ -12,26 +12,26 @@ from onnxopt import model_file
 from onnxopt.errors import ModelError, NativeError
 from onnxopt.measure.judge import Judge
 from onnxopt.measure.latency import Latency, drawn_inputs
-from onnxopt.measure.remembered import cache_folder
-from onnxopt.measure.score import Metric
+from onnxopt.measure.latency.remembered import cache_folder
+from onnxopt.measure.metrics.score import Metric
 from onnxopt.pipeline import Context, Pass, Pipeline
-from onnxopt.quantization.isa import target_of
 from onnxopt.samples import Samples
 from onnxopt.search.aim import Aim
 from onnxopt.search.bar import Bar
-from onnxopt.search.cluster import Cluster, bench_resource, security_of
 from onnxopt.search.deadline import Deadline, TimeOver
-from onnxopt.search.executor import Isolated
-from onnxopt.search.journal import Journal
+from onnxopt.search.journal.journal import Journal
 from onnxopt.search.losses import Known, Losses
 from onnxopt.search.observer import Observer
 from onnxopt.search.parts import Parts, typical_feeds
 from onnxopt.search.pressure import Late, baseline_in_time, refuse_hopeless
 from onnxopt.search.prospect import Prospect, prospect_of
 from onnxopt.search.reserve import Reserve, reserve_of
-from onnxopt.search.runner import LOST, Apart, Here, Runner, Work, judge_of
 from onnxopt.search.settings import Settings
 from onnxopt.search.trial import Candidate, Trial, Verdict, why_unchanged
+from onnxopt.search.workers.cluster import Cluster, bench_resource, security_of
+from onnxopt.search.workers.executor import Isolated
+from onnxopt.search.workers.runner import LOST, Apart, Here, Runner, Work, judge_of
+from onnxopt.target import target_of
 
 PROOF_LATENCY = 3
 """Times the usual seconds for the latency of a finalist in its proof."""

@@ -12,11 +12,11 @@ import onnx_ir as ir
 from onnxopt import catalog, model_file
 from onnxopt.errors import ModelError
 from onnxopt.measure.equivalence import difference
-from onnxopt.measure.session import Runtime, Session
+from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.model_file import Signature, probe_feeds, signature_of, to_bytes
 from onnxopt.pipeline import Context, Effect, Optimized, Pass, Pipeline
-from onnxopt.quantization.isa import target_of
 from onnxopt.samples import Feeds, Samples, open_samples
+from onnxopt.target import target_of
 from onnxopt.testing.models import model_names, small_model
 
 REASSOCIATION = 2e-5

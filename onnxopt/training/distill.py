@@ -11,21 +11,21 @@ import torch
 from torch import Tensor, nn
 
 from onnxopt.errors import ModelError, NativeError
-from onnxopt.measure.activations import ending_at
-from onnxopt.measure.outputs import is_map
-from onnxopt.measure.session import Runtime, Session
+from onnxopt.measure.metrics.outputs import is_map
+from onnxopt.measure.runtime.activations import ending_at
+from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.model_file import signature_of
 from onnxopt.samples import Samples
 from onnxopt.samples.core import Batch
 from onnxopt.training.batches import Batches, split_held_out
-from onnxopt.training.convert import to_tensors
 from onnxopt.training.features import common_features
+from onnxopt.training.module.parity import check_parity
+from onnxopt.training.module.torch_model import TorchModel
+from onnxopt.training.module.write_back import write_back
 from onnxopt.training.objective import Objective, divergence, label_tensor
-from onnxopt.training.parity import check_parity
+from onnxopt.training.ops.convert import to_tensors
 from onnxopt.training.schedule import Schedule
-from onnxopt.training.torch_model import TorchModel
 from onnxopt.training.trainer import Trained, Trainer, processes
-from onnxopt.training.write_back import write_back
 
 _INNER = frozenset({"feature", "attention", "relation", "flow"})
 

@@ -12,10 +12,10 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
-from onnxopt.graph.quantized_weights import QuantizedWeight, in_floats, in_integers, quantized_weights
-from onnxopt.training.convert import to_array, to_tensor
-from onnxopt.training.torch_model import TorchModel
-from onnxopt.training.write_back import write_back
+from onnxopt.graph.weights.quantized import QuantizedWeight, in_floats, in_integers, quantized_weights
+from onnxopt.training.module.torch_model import TorchModel
+from onnxopt.training.module.write_back import write_back
+from onnxopt.training.ops.convert import to_array, to_tensor
 
 
 class FakeQuantized(TorchModel):

@@ -14,14 +14,14 @@ from onnxopt.samples import Samples
 from onnxopt.samples.core import Batch
 from onnxopt.samples.labels import differ
 from onnxopt.training.batches import Batches, split_held_out
-from onnxopt.training.convert import to_tensors
 from onnxopt.training.distill import Distilled, runnable
 from onnxopt.training.label_loss import LabelLoss, label_loss
-from onnxopt.training.parity import check_parity
+from onnxopt.training.module.parity import check_parity
+from onnxopt.training.module.torch_model import TorchModel
+from onnxopt.training.module.write_back import write_back
+from onnxopt.training.ops.convert import to_tensors
 from onnxopt.training.schedule import Schedule
-from onnxopt.training.torch_model import TorchModel
 from onnxopt.training.trainer import Trainer, processes
-from onnxopt.training.write_back import write_back
 
 
 @dataclass(frozen=True)

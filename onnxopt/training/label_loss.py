@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from onnxopt.errors import DataError, UsageError, first_line, nearest
-from onnxopt.measure.user_metric import user_metric
+from onnxopt.measure.metrics.user_metric import user_metric
 from onnxopt.training.objective import Tensors, are_scores, as_scores, label_tensor
 
 LOSSES = ("auto", "cross-entropy", "mse", "bce")

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from onnxopt.errors import ModelError
-from onnxopt.graph.quantized_weights import quantized_weights
-from onnxopt.measure.activations import Activations
+from onnxopt.graph.weights.quantized import quantized_weights
+from onnxopt.measure.runtime.activations import Activations
 from onnxopt.samples import Samples
 from onnxopt.samples.core import Batch
 from onnxopt.training.batches import Batches, split_held_out
-from onnxopt.training.convert import to_array, to_tensors
 from onnxopt.training.distill import Teacher, held_out_divergence, require_same_outputs
 from onnxopt.training.fake_quantized import FakeQuantized, write_integers
 from onnxopt.training.objective import Objective
+from onnxopt.training.ops.convert import to_array, to_tensors
 from onnxopt.training.schedule import Schedule
 from onnxopt.training.trainer import Trained, Trainer, processes
 

@@ -14,17 +14,17 @@ from torch import Tensor
 
 from onnxopt.errors import ModelError, NativeError
 from onnxopt.graph.cut_points import cut_points
-from onnxopt.measure.activations import Activations, Arrays, ending_at
-from onnxopt.measure.replay import starting_at
+from onnxopt.measure.runtime.activations import Activations, Arrays, ending_at
+from onnxopt.measure.runtime.replay import starting_at
 from onnxopt.samples import Samples
 from onnxopt.samples.core import Batch
 from onnxopt.training.batches import Batches, split_held_out
 from onnxopt.training.channel_match import Match, match
-from onnxopt.training.convert import FLOATS, to_tensor, to_tensors
+from onnxopt.training.module.torch_model import TorchModel
+from onnxopt.training.module.write_back import write_back
+from onnxopt.training.ops.convert import FLOATS, to_tensor, to_tensors
 from onnxopt.training.schedule import Schedule
-from onnxopt.training.torch_model import TorchModel
 from onnxopt.training.trainer import ALIKE, Trainer
-from onnxopt.training.write_back import write_back
 
 LIMIT_BYTES = 1 << 30
 """Memory that what a block is given, and is to give, may take; samples beyond it are not used."""

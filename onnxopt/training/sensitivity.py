@@ -14,8 +14,8 @@ from torch import Tensor
 
 from onnxopt.errors import DataError, ModelError
 from onnxopt.samples import Samples
-from onnxopt.training.convert import to_array, to_tensors
-from onnxopt.training.torch_model import TorchModel
+from onnxopt.training.module.torch_model import TorchModel
+from onnxopt.training.ops.convert import to_array, to_tensors
 
 Member = tuple[str, int]
 """Name of an initializer and an axis of it."""

@@ -10,11 +10,11 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
-from onnxopt.graph.quantized_weights import in_integers
-from onnxopt.training.convert import to_array
+from onnxopt.graph.weights.quantized import in_integers
 from onnxopt.training.fake_quantized import FakeQuantized
+from onnxopt.training.module.torch_model import TorchModel
+from onnxopt.training.ops.convert import to_array
 from onnxopt.training.reconstruct import Method
-from onnxopt.training.torch_model import TorchModel
 
 _LOW, _HIGH = -0.1, 1.1
 """A sigmoid is stretched to these ends, so that it comes to 0 and 1."""

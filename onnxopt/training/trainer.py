@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from onnxopt.errors import FileError, ModelError
-from onnxopt.measure.interrupt import raise_if_interrupted
+from onnxopt.measure.runtime.interrupt import raise_if_interrupted
 from onnxopt.model_file import atomic_write_bytes
 from onnxopt.samples.core import Batch
 from onnxopt.training.batches import Batches

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from onnxopt import model_file
-from onnxopt.graph.channels import channels_of
-from onnxopt.measure.session import Session
+from onnxopt.graph.channels.find import channels_of
+from onnxopt.measure.runtime.session import Session
 from tests import numerics
 
 torch = pytest.importorskip("torch")

@@ -212,7 +212,7 @@ def test_a_bug_is_told_from_a_mistake(place, cli, monkeypatch):
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("unexpected")
 
-    monkeypatch.setattr("onnxopt.report.inspection.inspect_model", fail)
+    monkeypatch.setattr("onnxopt.tasks.inspect.inspect_model", fail)
     ended = cli("inspect", "model.onnx")
     assert ended.code == 70
     assert ended.err.startswith("ONX901: ")

@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from onnxopt.catalog import available_passes
-from onnxopt.quantization.calibrators import METHODS
+from onnxopt.quantization.calibration.calibrators import METHODS
 
 
 def test_optimize_from_the_command_line_to_the_folder(cli, mlp, tmp_path):
@@ -107,7 +107,7 @@ def test_a_model_named_twice_is_measured_twice(cli, mlp):
     models = json.loads(cli("bench", mlp, mlp, "--seconds", "0.05", "--format", "json").out)["models"]
     assert [m["model"] for m in models] == [str(mlp), f"{mlp} (2)"]
     assert models[0]["speedup"] is None
-    assert models[1]["speedup"]["value"] > 0
+    assert (models[1]["speedup"] is None) == bool(models[1]["unsure"])
 
 
 def test_options_from_a_file_and_the_command_line_wins(cli, mlp, tmp_path):
@@ -138,9 +138,9 @@ def test_version_and_no_arguments(cli):
 
 
 def test_ctrl_c_keeps_what_was_found(cli, mlp, tmp_path, monkeypatch):
-    from tests.report.fakes import interrupted_search
+    from tests.run.fakes import interrupted_search
 
-    monkeypatch.setattr("onnxopt.report.recorder.search", interrupted_search)
+    monkeypatch.setattr("onnxopt.run.recorder.search", interrupted_search)
     monkeypatch.setattr(sys, "argv", ["onnxopt", "optimize"])
     ended = cli("optimize", mlp, "-d", "digits", "-o", tmp_path / "run")
     assert ended.code == 130

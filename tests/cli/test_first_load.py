@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from onnxopt.errors import ModelError
-from onnxopt.measure import first_load
-from onnxopt.report.check_view import findings_of
+from onnxopt.measure.runtime import first_load
+from onnxopt.tasks.check import findings_of
 
 MODEL = Path(__file__).parents[2] / "models" / "digits_mlp.onnx"
 

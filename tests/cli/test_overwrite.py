@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from onnxopt.errors import FileError
-from onnxopt.report.folder import RunFolder
-from onnxopt.report.writable import refuse_inputs, refuse_output_file
-from onnxopt.search.journal import Journal
+from onnxopt.model_file.writable import refuse_inputs, refuse_output_file
+from onnxopt.run.folder import RunFolder
+from onnxopt.search.journal.journal import Journal
 
 
 @pytest.fixture

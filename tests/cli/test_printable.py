@@ -3,11 +3,11 @@ import json
 import onnx
 import pytest
 
+from onnxopt.document.blocks import Column, Document, Facts, Table, Text
+from onnxopt.document.markdown import to_markdown
+from onnxopt.document.terminal import to_text
 from onnxopt.errors import UsageError
 from onnxopt.printable import printable
-from onnxopt.report.document import Column, Document, Facts, Table, Text
-from onnxopt.report.markdown import to_markdown
-from onnxopt.report.terminal import to_text
 
 EVIL = ["\x1b]0;title\x07", "\x9b31m", "\u202eabc", "a\rb", "\x00", "\x7f", "\u2066", "\ud800"]
 

@@ -9,10 +9,11 @@ import pytest
 
 from onnxopt.measure.latency import Latency
 from onnxopt.measure.statistics import Interval
-from onnxopt.report.options import SearchOptions
-from onnxopt.search import optimize, runner
-from onnxopt.search.runner import Here
-from onnxopt.search.strategies import first_candidates
+from onnxopt.record.options import SearchOptions
+from onnxopt.search import optimize
+from onnxopt.search.candidates import first_candidates
+from onnxopt.search.workers import runner
+from onnxopt.search.workers.runner import Here
 
 
 def _latency(models, *_, **__):

@@ -12,9 +12,9 @@ from onnxopt.catalog import parse
 from onnxopt.cli import progress
 from onnxopt.cli.options import Shown
 from onnxopt.cli.progress import Bar, SearchBar
-from onnxopt.report.doctor import frequency_governor
 from onnxopt.search.trial import Candidate, Trial, Verdict
-from tests.report import fakes
+from onnxopt.tasks.doctor import frequency_governor
+from tests.run import fakes
 
 
 class _Terminal(io.StringIO):

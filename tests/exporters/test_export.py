@@ -14,7 +14,7 @@ from onnxopt.errors import FileError, ModelError, UsageError
 from onnxopt.exporters import packages, sources
 from onnxopt.exporters.converted import Converted, Wanted, flat, made_up
 from onnxopt.exporters.verify import verify
-from onnxopt.measure.session import Runtime, Session
+from onnxopt.measure.runtime.session import Runtime, Session
 from tests.builders import gemm_mlp
 
 SOURCES = Path(__file__).parent / "sources.py"

@@ -9,10 +9,10 @@ import pytest
 from onnxopt import model_file
 from onnxopt.graph.check import check_structure
 from onnxopt.graph.factor_edit import replace_by_chain
-from onnxopt.reconstruction.factors import factorized_in_groups
-from onnxopt.reconstruction.forms import forms_of, largest_ranks, of_one_group
 from onnxopt.reconstruction.linear import linear_layer
-from onnxopt.reconstruction.low_rank_seen import weight_of
+from onnxopt.reconstruction.low_rank.factors import factorized_in_groups
+from onnxopt.reconstruction.low_rank.forms import forms_of, largest_ranks, of_one_group
+from onnxopt.reconstruction.low_rank.seen import weight_of
 from tests import builders, numerics
 from tests.builders import F, Net
 

@@ -8,7 +8,7 @@ from onnxopt.catalog import parse
 from onnxopt.errors import UsageError
 from onnxopt.graph.renamed import renamed
 from onnxopt.pipeline import Context, Pipeline, Step
-from onnxopt.quantization.isa import target_of
+from onnxopt.target import target_of
 from tests import builders
 from tests.builders import CLASSES, IMAGE, Net
 

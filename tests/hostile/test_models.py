@@ -7,7 +7,7 @@ from pathlib import Path
 import onnxruntime as ort
 import pytest
 
-from onnxopt.measure import first_load
+from onnxopt.measure.runtime import first_load
 from tests.hostile.model_faults import Fault, every_fault
 
 FAULTS = list({fault.data: fault for fault in every_fault()}.values())

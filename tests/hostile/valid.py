@@ -9,9 +9,9 @@ import numpy as np
 
 import onnxopt
 from onnxopt.measure.device.kit import FORMAT
-from onnxopt.search.journal import Journal
+from onnxopt.search.journal.journal import Journal
 from onnxopt.search.trial import Candidate, Trial, Verdict
-from tests.report import fakes
+from tests.run import fakes
 
 MODEL = Path(__file__).parents[2] / "models" / "digits_mlp.onnx"
 ABOUT = {"model": "m", "metric": "top1"}
@@ -19,7 +19,7 @@ ABOUT = {"model": "m", "metric": "top1"}
 
 def valid_run(folder: Path) -> dict[str, bytes]:
     """Return the files of a run that may not be resumed: its model is not where run.json says."""
-    with mock.patch("onnxopt.report.recorder.search", fakes.fake_search):
+    with mock.patch("onnxopt.run.recorder.search", fakes.fake_search):
         onnxopt.optimize(MODEL, "digits", limit=80, out=folder)
     record = json.loads((folder / "run.json").read_text())
     record["options"]["model"] = "/nowhere/m.onnx"

@@ -6,8 +6,8 @@ from measure_models import linear, samples_of
 
 from onnxopt.errors import DataError, NativeError
 from onnxopt.measure.accuracy import drop, evaluate, evaluation_of, run_batches
-from onnxopt.measure.metrics import metric_of
-from onnxopt.measure.session import Runtime, Session
+from onnxopt.measure.runtime.session import Runtime, Session
+from onnxopt.measure.tasks.named import metric_of
 
 RUNTIME = Runtime()
 RNG = np.random.default_rng(0)

@@ -8,11 +8,11 @@ import pytest
 
 from onnxopt.graph.edit import set_weight
 from onnxopt.measure.changed import ChangedOutputs
-from onnxopt.measure.session import Runtime, Session
+from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.passes.quantize_static import QuantizeStatic
 from onnxopt.pipeline import Context, Pipeline
-from onnxopt.quantization.isa import target_of
 from onnxopt.samples import Samples
+from onnxopt.target import target_of
 from tests import builders
 
 

@@ -6,7 +6,7 @@ from scipy import special, stats
 
 from onnxopt.errors import ModelError
 from onnxopt.measure.fidelity import fidelity
-from onnxopt.measure.session import Runtime
+from onnxopt.measure.runtime.session import Runtime
 
 RUNTIME = Runtime()
 X = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)

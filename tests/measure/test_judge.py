@@ -5,8 +5,8 @@ from onnx import TensorProto, helper
 
 from onnxopt.errors import DataError
 from onnxopt.measure.judge import FidelityJudge, Judge, LabelJudge
-from onnxopt.measure.metrics import metric_of
-from onnxopt.measure.session import Runtime
+from onnxopt.measure.runtime.session import Runtime
+from onnxopt.measure.tasks.named import metric_of
 from onnxopt.measure.tasks.task import TaskOptions
 
 RUNTIME = Runtime()

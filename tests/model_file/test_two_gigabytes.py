@@ -11,7 +11,7 @@ import pytest
 from onnxopt.catalog import parse
 from onnxopt.model_file import load, save, size_bytes
 from onnxopt.pipeline import Context, Pipeline
-from onnxopt.quantization.isa import target_of
+from onnxopt.target import target_of
 from tests import builders
 from tests.builders import ROWS, F, Net
 

@@ -8,8 +8,8 @@ from onnx import TensorProto
 from onnxopt.catalog import parse
 from onnxopt.model_file import signature_of
 from onnxopt.pipeline import Context, Optimized, Pipeline
-from onnxopt.quantization.isa import target_of
 from onnxopt.samples import open_samples
+from onnxopt.target import target_of
 from tests import builders, numerics
 from tests.builders import Net
 

@@ -6,13 +6,13 @@ import pytest
 
 from onnxopt import model_file
 from onnxopt.errors import NativeError, UsageError
-from onnxopt.measure.latency_table import LatencyTable
+from onnxopt.measure.latency.latency_table import LatencyTable
 from onnxopt.passes import decouple
 from onnxopt.passes.decouple import Decouple
 from onnxopt.pipeline import Context, Pipeline, Step
-from onnxopt.quantization.isa import target_of
 from onnxopt.reconstruction import separable_timer
 from onnxopt.samples import Samples
+from onnxopt.target import target_of
 from tests import builders, numerics
 from tests.builders import F, Net
 

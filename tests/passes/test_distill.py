@@ -8,8 +8,8 @@ from onnxopt.errors import UsageError
 from onnxopt.model_file import signature_of, to_bytes
 from onnxopt.passes.distill import Distill
 from onnxopt.pipeline import Context, Pipeline
-from onnxopt.quantization.isa import target_of
 from onnxopt.samples import open_samples
+from onnxopt.target import target_of
 from tests import builders
 
 

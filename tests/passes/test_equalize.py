@@ -9,7 +9,7 @@ from onnx import TensorProto
 
 from onnxopt.catalog import parse
 from onnxopt.pipeline import Context, Optimized, Pipeline
-from onnxopt.quantization.isa import target_of
+from onnxopt.target import target_of
 from tests import builders, numerics
 from tests.builders import Net
 

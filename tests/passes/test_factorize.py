@@ -9,20 +9,20 @@ import pytest
 
 from onnxopt import model_file
 from onnxopt.errors import NativeError, UsageError
-from onnxopt.graph.channels import normalized
+from onnxopt.graph.channels.find import normalized
 from onnxopt.graph.layers import anatomy_of
 from onnxopt.measure import verdict
-from onnxopt.measure.latency_table import LatencyTable
+from onnxopt.measure.latency.latency_table import LatencyTable
 from onnxopt.passes import factorize
 from onnxopt.passes.factorize import Factorize
 from onnxopt.pipeline import Context, Pipeline, Step
-from onnxopt.quantization.isa import target_of
 from onnxopt.reconstruction import workpiece
-from onnxopt.reconstruction.chain_timer import in_place
-from onnxopt.reconstruction.forms import FORMS
 from onnxopt.reconstruction.linear import linear_layers
-from onnxopt.reconstruction.low_rank_seen import weight_of
+from onnxopt.reconstruction.low_rank.chain_timer import in_place
+from onnxopt.reconstruction.low_rank.forms import FORMS
+from onnxopt.reconstruction.low_rank.seen import weight_of
 from onnxopt.samples import Samples
+from onnxopt.target import target_of
 from tests import builders, numerics
 from tests.builders import F, Net
 

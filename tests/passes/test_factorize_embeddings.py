@@ -9,8 +9,8 @@ from onnxopt.errors import UsageError
 from onnxopt.passes import factorize_embeddings
 from onnxopt.passes.factorize_embeddings import FactorizeEmbeddings
 from onnxopt.pipeline import Context, Pipeline, Step
-from onnxopt.quantization.isa import target_of
 from onnxopt.samples import Samples
+from onnxopt.target import target_of
 from tests import builders, numerics
 from tests.builders import I64, F, Net
 

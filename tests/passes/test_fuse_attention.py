@@ -11,7 +11,7 @@ from onnxopt.errors import UsageError
 from onnxopt.passes import fuse_attention
 from onnxopt.passes.fuse_attention import FuseAttention
 from onnxopt.pipeline import Context, Pipeline, Step
-from onnxopt.quantization.isa import target_of
+from onnxopt.target import target_of
 from tests import builders, numerics
 from tests.builders import F, Net
 

@@ -9,7 +9,7 @@ from onnxopt.measure import verdict
 from onnxopt.passes import linearize_attention
 from onnxopt.passes.linearize_attention import LinearizeAttention
 from onnxopt.pipeline import Context, Pipeline, Step
-from onnxopt.quantization.isa import target_of
+from onnxopt.target import target_of
 from tests import builders, numerics
 from tests.passes.test_fuse_attention import HEADS, SIZE, TIME, WIDTH, attention, ops, reasons
 

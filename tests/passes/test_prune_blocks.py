@@ -14,7 +14,7 @@ from onnxopt.model_file import load, to_bytes
 from onnxopt.passes.prune_blocks import PruneBlocks
 from onnxopt.pipeline import Context, Optimized, Pipeline
 from onnxopt.pruning import block_proof
-from onnxopt.quantization.isa import target_of
+from onnxopt.target import target_of
 from tests import builders, numerics
 from tests.builders import CLASSES, ROWS, Net
 

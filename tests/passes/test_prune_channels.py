@@ -7,8 +7,8 @@ import pytest
 from onnxopt import model_file
 from onnxopt.catalog import parse
 from onnxopt.errors import ModelError, UsageError
-from onnxopt.graph.channel_cut import masked
-from onnxopt.graph.channels import channels_of
+from onnxopt.graph.channels.cut import masked
+from onnxopt.graph.channels.find import channels_of
 from onnxopt.graph.layers import anatomy_of
 from onnxopt.model_file import to_bytes
 from onnxopt.passes.prune_channels import PruneChannels
@@ -17,7 +17,7 @@ from onnxopt.pruning import proof
 from onnxopt.pruning.latency_goal import plan_for_latency
 from onnxopt.pruning.plan import choices
 from onnxopt.pruning.request import Request
-from onnxopt.quantization.isa import target_of
+from onnxopt.target import target_of
 from tests import builders, numerics
 
 CONTEXT = Context(target_of("x86-vnni"), seed=5)
@@ -204,7 +204,9 @@ def test_a_latency_is_met_with_as_much_left_as_can_be():
 def test_a_latency_is_measured():
     model = builders.BUILDERS["residual_cnn"]()
     result = replace(SMALL, latency=0.99).apply(model, CONTEXT)
-    assert any("removed" in e.action for e in result.edits) or any("of the time" in s.reason for s in result.skipped)
+    reasons = [s.reason for s in result.skipped]
+    unreached = [r for r in reasons if "of the time" in r or "not verified to be faster" in r]
+    assert unreached or any("removed" in e.action for e in result.edits)
 
 
 def test_heads_go_whole():

@@ -8,10 +8,10 @@ import pytest
 
 from onnxopt import catalog
 from onnxopt.graph.layers import anatomy_of
-from onnxopt.graph.sparsity import weights_of
+from onnxopt.graph.weights.sparsity import weights_of
 from onnxopt.model_file import load
 from onnxopt.pipeline import Context, Optimized, Pipeline
-from onnxopt.quantization.isa import target_of
+from onnxopt.target import target_of
 from tests import builders
 
 MODELS = Path(__file__).parents[2] / "models"

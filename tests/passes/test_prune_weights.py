@@ -18,7 +18,7 @@ from onnxopt.importance import gradual_ratios
 from onnxopt.model_file import from_proto, to_bytes, to_proto
 from onnxopt.passes.prune_weights import PruneWeights
 from onnxopt.pipeline import Context, Optimized, Pipeline
-from onnxopt.quantization.isa import target_of
+from onnxopt.target import target_of
 from tests import builders
 from tests.builders import CLASSES, IMAGE, ROWS, F, Net
 

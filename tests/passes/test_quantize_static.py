@@ -8,8 +8,8 @@ from onnxopt.catalog import parse
 from onnxopt.errors import ModelError, UsageError
 from onnxopt.passes import quantize_static
 from onnxopt.pipeline import Context, Optimized, Pipeline
-from onnxopt.quantization import ranges
-from onnxopt.quantization.isa import TARGETS, target_of
+from onnxopt.quantization.calibration import ranges
+from onnxopt.target import TARGETS, target_of
 from tests import builders, numerics
 
 

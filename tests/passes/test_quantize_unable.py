@@ -8,9 +8,9 @@ from onnx import helper
 from onnxopt.catalog import parse
 from onnxopt.model_file import signature_of, to_bytes
 from onnxopt.pipeline import Context, Optimized, Pipeline
-from onnxopt.quantization.isa import target_of
 from onnxopt.samples import Samples
 from onnxopt.samples.open import open_samples
+from onnxopt.target import target_of
 from tests import builders, numerics
 from tests.builders import IMAGE, ROWS, TOKENS, F, Net
 

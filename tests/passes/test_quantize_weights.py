@@ -7,8 +7,8 @@ from onnxopt.errors import UsageError
 from onnxopt.model_file import signature_of, size_bytes, to_bytes
 from onnxopt.passes.quantize_weights import QuantizeWeights
 from onnxopt.pipeline import Context, Pipeline
-from onnxopt.quantization.isa import target_of
 from onnxopt.samples import Samples, open_samples
+from onnxopt.target import target_of
 from tests import builders, numerics
 
 CONTEXT = Context(target_of("x86-vnni"))

@@ -7,8 +7,8 @@ from onnxopt.graph.layers import anatomy_of
 from onnxopt.model_file import signature_of, to_bytes
 from onnxopt.passes.reinit_narrow import ReinitNarrow
 from onnxopt.pipeline import Context, Pipeline
-from onnxopt.quantization.isa import target_of
 from onnxopt.samples import open_samples
+from onnxopt.target import target_of
 from tests import builders
 
 TARGET = target_of("x86-vnni")

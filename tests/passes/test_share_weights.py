@@ -6,12 +6,12 @@ import pytest
 
 from onnxopt import model_file
 from onnxopt.errors import UsageError
-from onnxopt.measure.session import Runtime, optimized_model
+from onnxopt.measure.runtime.session import Runtime, optimized_model
 from onnxopt.passes import share_weights
 from onnxopt.passes.share_weights import ShareWeights
 from onnxopt.pipeline import Context, Pipeline, Step
-from onnxopt.quantization.isa import target_of
 from onnxopt.reconstruction.palette import palette_of
+from onnxopt.target import target_of
 from tests import builders, numerics
 from tests.builders import F, Net
 

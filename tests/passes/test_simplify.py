@@ -11,7 +11,7 @@ from onnxopt.passes import simplify
 from onnxopt.passes.simplify import Simplify
 from onnxopt.pipeline import Context, Optimized, Pipeline
 from onnxopt.quantization import ort_bridge
-from onnxopt.quantization.isa import target_of
+from onnxopt.target import target_of
 from tests import builders, numerics
 
 

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxopt import model_file
 from onnxopt.passes.simplify import Simplify
 from onnxopt.pipeline import Applied, Context, Pipeline
-from onnxopt.quantization.isa import target_of
+from onnxopt.target import target_of
 
 
 def counted(numbers: int) -> onnx.ModelProto:

@@ -6,10 +6,10 @@ import pytest
 
 from onnxopt.catalog import parse
 from onnxopt.measure.fidelity import fidelity
-from onnxopt.measure.session import Runtime
+from onnxopt.measure.runtime.session import Runtime
 from onnxopt.pipeline import Context, Optimized, Pipeline
-from onnxopt.quantization.isa import target_of
 from onnxopt.samples import Samples
+from onnxopt.target import target_of
 from tests import builders
 
 WIDTH = 8

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx import TensorProto
 
-from onnxopt.graph.channels import Channels, channels_of, normalized
+from onnxopt.graph.channels.find import Channels, channels_of, normalized
 from onnxopt.model_file import signature_of
 from onnxopt.pruning.ranking import Ranking, by_weights
 from onnxopt.reconstruction.layers import with_biases

@@ -6,8 +6,8 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from onnxopt.graph.channel_cut import cut_channels
-from onnxopt.graph.channels import Channels
+from onnxopt.graph.channels.cut import cut_channels
+from onnxopt.graph.channels.find import Channels
 from onnxopt.graph.edit import set_weight
 from onnxopt.model_file import to_bytes
 from onnxopt.pruning.compensate import compensate

@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 
 from onnxopt import model_file
-from onnxopt.graph.channels import channels_of
+from onnxopt.graph.channels.find import channels_of
 from onnxopt.graph.edit import set_weight
-from onnxopt.measure.session import Runtime, Session
+from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.model_file import signature_of
 from onnxopt.passes.prune_channels import PruneChannels
 from onnxopt.pipeline import Context
-from onnxopt.quantization.isa import target_of
 from onnxopt.samples import open_samples
+from onnxopt.target import target_of
 
 pytest.importorskip("torch")
 from onnxopt.pruning.gradients import by_gradients

@@ -7,9 +7,9 @@ import pytest
 from onnxopt.catalog import parse
 from onnxopt.model_file import signature_of
 from onnxopt.pipeline import Context, Pipeline, Step
-from onnxopt.quantization.isa import target_of
 from onnxopt.samples import Samples
 from onnxopt.samples.open import open_samples
+from onnxopt.target import target_of
 from tests import builders, numerics
 from tests.builders import F, Net
 

@@ -4,7 +4,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from onnxopt.graph.channel_cut import mask_channels
+from onnxopt.graph.channels.cut import mask_channels
 from onnxopt.pruning.consumers import consumers_of
 from onnxopt.pruning.observe import Observed, affordable, cost_bytes, observe
 from onnxopt.reconstruction.moments import Moments

@@ -4,7 +4,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from onnxopt.graph.channel_cut import mask_channels
+from onnxopt.graph.channels.cut import mask_channels
 from onnxopt.graph.edit import set_weight
 from onnxopt.pruning.compensate import refit
 from onnxopt.pruning.consumers import consumers_of

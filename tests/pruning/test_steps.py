@@ -7,7 +7,7 @@ import pytest
 from onnxopt.pipeline import Context
 from onnxopt.pruning.plan import _step
 from onnxopt.pruning.request import Request
-from onnxopt.quantization.isa import target_of
+from onnxopt.target import target_of
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from onnxopt.graph.channel_cut import cut_channels
-from onnxopt.graph.channels import channels_of
+from onnxopt.graph.channels.cut import cut_channels
+from onnxopt.graph.channels.find import channels_of
 from onnxopt.graph.layers import anatomy_of
 from onnxopt.pruning.work import Work
 from tests import builders

@@ -9,7 +9,7 @@ from onnxopt.catalog import parse
 from onnxopt.model_file import to_bytes
 from onnxopt.pipeline import Context, Pipeline
 from onnxopt.quantization.half import narrowed, widened
-from onnxopt.quantization.isa import target_of
+from onnxopt.target import target_of
 from tests import builders, numerics
 from tests.builders import CLASSES, IMAGE, F, Net
 

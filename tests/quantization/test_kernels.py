@@ -6,11 +6,11 @@ import pytest
 
 from onnxopt.catalog import parse
 from onnxopt.graph.edit import lift_constants, name_nodes
-from onnxopt.measure.session import Runtime, optimized_model
+from onnxopt.measure.runtime.session import Runtime, optimized_model
 from onnxopt.pipeline import Context, Pipeline, Step
-from onnxopt.quantization.isa import target_of
 from onnxopt.quantization.kernels import Execution, executions
 from onnxopt.quantization.outcome import WEIGHTED
+from onnxopt.target import target_of
 from tests import builders
 
 

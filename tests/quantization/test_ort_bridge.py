@@ -13,9 +13,9 @@ from onnxopt.errors import NativeError
 from onnxopt.model_file import to_bytes
 from onnxopt.pipeline import Context, Pipeline
 from onnxopt.quantization import ort_bridge
-from onnxopt.quantization.isa import target_of
+from onnxopt.quantization.calibration.ranges import Range
 from onnxopt.quantization.ort_bridge import StaticOptions
-from onnxopt.quantization.ranges import Range
+from onnxopt.target import target_of
 from tests import builders, numerics
 from tests.builders import CLASSES, IMAGE, ROWS, Net
 

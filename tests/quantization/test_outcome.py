@@ -4,7 +4,7 @@ import pytest
 
 from onnxopt.catalog import parse
 from onnxopt.pipeline import Context, Pipeline, Step
-from onnxopt.quantization.isa import target_of
+from onnxopt.target import target_of
 from tests import builders
 
 

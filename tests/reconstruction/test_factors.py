@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnxopt.reconstruction.factors import factorized, factorized_in_groups, truncated, unfolded
-from onnxopt.reconstruction.forms import FORMS, forms_of, largest_ranks, stage_shapes
+from onnxopt.reconstruction.low_rank.factors import factorized, factorized_in_groups, truncated, unfolded
+from onnxopt.reconstruction.low_rank.forms import FORMS, forms_of, largest_ranks, stage_shapes
 from tests import numerics
 
 SHAPES = [(6, 5), (6, 5, 3), (6, 5, 3, 2), (4, 7, 1, 3), (4, 5, 2, 3, 2), (6, 5, 1, 1), (3, 20, 3, 3)]

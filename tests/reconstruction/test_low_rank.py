@@ -6,7 +6,7 @@ import scipy.linalg
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnxopt.reconstruction.low_rank import Spectrum, evbmf_rank, pooled, projected, spectrum_of
+from onnxopt.reconstruction.low_rank.spectrum import Spectrum, evbmf_rank, pooled, projected, spectrum_of
 from tests.reconstruction.test_moments import moments_of
 
 

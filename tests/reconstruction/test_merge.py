@@ -6,8 +6,8 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto
 
-from onnxopt.graph.channel_cut import cut_channels
-from onnxopt.graph.channels import Channels, channels_of
+from onnxopt.graph.channels.cut import cut_channels
+from onnxopt.graph.channels.find import Channels, channels_of
 from onnxopt.graph.edit import set_weight
 from onnxopt.model_file import to_bytes
 from onnxopt.reconstruction.merge import merged

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from onnxopt.graph.factor_edit import replace_by_chain
 from onnxopt.graph.layers import anatomy_of
-from onnxopt.reconstruction.factors import factorized
-from onnxopt.reconstruction.forms import FORMS
-from onnxopt.reconstruction.low_rank_fit import Choice
-from onnxopt.reconstruction.rank_choice import Candidate, best_mix, candidates, evbmf_ranks, macs_share
+from onnxopt.reconstruction.low_rank.factors import factorized
+from onnxopt.reconstruction.low_rank.fit import Choice
+from onnxopt.reconstruction.low_rank.forms import FORMS
+from onnxopt.reconstruction.low_rank.rank_choice import Candidate, best_mix, candidates, evbmf_ranks, macs_share
 from tests.builders import F, Net
 
 

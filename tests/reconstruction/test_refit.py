@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from onnxopt.reconstruction.low_rank_fit import refitted
+from onnxopt.reconstruction.low_rank.fit import refitted
 from tests.reconstruction.test_moments import moments_of
 
 RNG = np.random.default_rng(0)

@@ -9,9 +9,9 @@ from onnxopt import model_file
 from onnxopt.graph.layers import anatomy_of
 from onnxopt.passes.factorize import Factorize
 from onnxopt.pipeline import Context, Pipeline, Step
-from onnxopt.quantization.isa import target_of
 from onnxopt.reconstruction.scan_layers import hidden, observed
 from onnxopt.samples import Samples
+from onnxopt.target import target_of
 from tests import builders, numerics
 from tests.builders import F, Net
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from onnxopt.record.analysis import GraphRecord, NodeRecord
 from onnxopt.report.page import to_page
-from onnxopt.report.record_analysis import GraphRecord, NodeRecord
 from tests.report.browser import CHROMIUM, Browser
 from tests.report.test_page import hostile
 

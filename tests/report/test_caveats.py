@@ -1,7 +1,7 @@
 """A winner past the knee is said to be one."""
 
+from onnxopt.record.run import IntervalRecord, RunRecord
 from onnxopt.report.caveats import caveats
-from onnxopt.report.record import IntervalRecord, RunRecord
 
 
 def with_curve(run: RunRecord, curve: list[tuple[float, float]]) -> RunRecord:

@@ -7,9 +7,9 @@ from onnxopt.measure.tasks.sequence.agreement import TextAgreement
 from onnxopt.measure.tasks.sequence.decoding import Decoding
 from onnxopt.measure.tasks.signal import SignalAgreement
 from onnxopt.measure.tasks.worst import Worst
+from onnxopt.record.recording import score_record
+from onnxopt.record.run import DropRecord, IntervalRecord
 from onnxopt.report.details import details_rows, evened_sentence
-from onnxopt.report.record import DropRecord, IntervalRecord
-from onnxopt.report.recording import score_record
 
 
 def texts(*numbers):

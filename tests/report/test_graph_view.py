@@ -3,9 +3,9 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
+from onnxopt.record.analysis import GraphRecord, NodeRecord
 from onnxopt.report.graph_layout import GAP_X, HEIGHT, WIDTH, layout
 from onnxopt.report.graph_view import MOST_DRAWN, graph_views
-from onnxopt.report.record_analysis import GraphRecord, NodeRecord
 
 
 @st.composite

@@ -7,11 +7,11 @@ import plotly.graph_objects as go
 import pytest
 from plotly.offline import get_plotlyjs
 
+from onnxopt.record.analysis import AnalysisRecord, ClassesRecord, LayerRecord
+from onnxopt.record.run import RunRecord
 from onnxopt.report.charts_layers import classes_chart, confusion_chart, layers_chart, ranges_chart, sensitivity_chart
 from onnxopt.report.charts_search import distribution_chart, drift_chart, pareto_chart, recovery_chart
 from onnxopt.report.page import to_page
-from onnxopt.report.record import RunRecord
-from onnxopt.report.record_analysis import AnalysisRecord, ClassesRecord, LayerRecord
 
 BAD = "</script><img src=x onerror=alert(1)><a href='javascript:alert(1)'>$bad %{x}"
 CLASSES = ClassesRecord(

@@ -4,7 +4,7 @@ import pytest
 from plotly.graph_objects import Figure
 
 from onnxopt.report.sensitivity_plot import sensitivity_figure, sensitivity_page
-from onnxopt.search.layer_table import Harm
+from onnxopt.search.mix.layer_table import Harm
 
 FOUND = (
     Harm("a", "INT8", 0.01),

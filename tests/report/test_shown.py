@@ -12,14 +12,14 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 import onnxopt
+from onnxopt.document.markdown import to_markdown
+from onnxopt.document.terminal import to_text
+from onnxopt.record.run import RunRecord
 from onnxopt.report.card import to_card
-from onnxopt.report.markdown import to_markdown
 from onnxopt.report.page import to_page
 from onnxopt.report.paper import to_paper
-from onnxopt.report.record import RunRecord
 from onnxopt.report.summary import choice_table, headline, summary
-from onnxopt.report.terminal import to_text
-from tests.report import fakes
+from tests.run import fakes
 
 MODEL = Path(__file__).parents[2] / "models" / "digits_lstm.onnx"
 
@@ -27,7 +27,7 @@ MODEL = Path(__file__).parents[2] / "models" / "digits_lstm.onnx"
 @pytest.fixture(scope="module")
 def record(tmp_path_factory) -> RunRecord:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("onnxopt.report.recorder.search", fakes.fake_search)
+        patch.setattr("onnxopt.run.recorder.search", fakes.fake_search)
         return onnxopt.optimize(MODEL, "digits", out=tmp_path_factory.mktemp("shown") / "run").record
 
 
@@ -165,7 +165,7 @@ def test_names_from_the_model_cannot_inject_anything(record):
 
 @pytest.mark.parametrize("search", [fakes.losing_search, fakes.interrupted_search])
 def test_other_endings_are_shown_too(tmp_path, monkeypatch, search):
-    monkeypatch.setattr("onnxopt.report.recorder.search", search)
+    monkeypatch.setattr("onnxopt.run.recorder.search", search)
     with suppress(KeyboardInterrupt):
         onnxopt.optimize(MODEL, "digits", out=tmp_path / "run")
     found = RunRecord.model_validate_json((tmp_path / "run" / "run.json").read_text())

@@ -10,8 +10,8 @@ import pytest
 
 from onnxopt.errors import DataError, FileError, OnnxoptError
 from onnxopt.files import NotRegularError, open_regular, read_bytes, read_json, read_toml
-from onnxopt.measure import remembered
-from onnxopt.measure.remembered import Remembered
+from onnxopt.measure.latency import remembered
+from onnxopt.measure.latency.remembered import Remembered
 from onnxopt.model_file import Signature, TensorSpec
 from onnxopt.samples import archive as archives
 from onnxopt.samples import open_samples

@@ -10,18 +10,19 @@ import pytest
 
 from onnxopt.catalog import parse
 from onnxopt.errors import ModelError
-from onnxopt.measure.classification import TopK
 from onnxopt.measure.latency import Latency
-from onnxopt.measure.score import Metric
+from onnxopt.measure.metrics.classification import TopK
+from onnxopt.measure.metrics.score import Metric
 from onnxopt.measure.statistics import Drop, Interval
 from onnxopt.model_file import to_bytes
 from onnxopt.passes.distill import Distill
 from onnxopt.passes.prune_channels import PruneChannels
-from onnxopt.search import optimize, runner, stages, trials
+from onnxopt.search import optimize, stages, trials
+from onnxopt.search.candidates import pruned, recovered
 from onnxopt.search.observer import Silent
 from onnxopt.search.parts import Parts, split_parts
-from onnxopt.search.strategies import pruned, recovered
 from onnxopt.search.trial import Candidate, Trial
+from onnxopt.search.workers import runner
 from tests import builders
 
 

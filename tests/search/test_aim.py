@@ -2,7 +2,7 @@ import pytest
 
 from onnxopt.errors import UsageError
 from onnxopt.search.aim import Aim
-from onnxopt.search.strategy import STRATEGIES, strategy_of
+from onnxopt.search.presets import STRATEGIES, strategy_of
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onnxopt.measure.accuracy import Evaluation
-from onnxopt.measure.classification import TopK
 from onnxopt.measure.latency import Latency
-from onnxopt.measure.score import percent
+from onnxopt.measure.metrics.classification import TopK
+from onnxopt.measure.metrics.score import percent
 from onnxopt.measure.statistics import Drop, Interval
 from onnxopt.search.bar import LIKELY, MOST_PROOFS, RISKS, Bar
 from onnxopt.search.budget import Goal

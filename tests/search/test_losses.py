@@ -8,20 +8,20 @@ import numpy as np
 import pytest
 
 from onnxopt.errors import ModelError
-from onnxopt.measure.session import Runtime
+from onnxopt.measure.runtime.session import Runtime
 from onnxopt.passes.prune_channels import PruneChannels
 from onnxopt.passes.quantize_static import QuantizeStatic
 from onnxopt.pipeline import Applied, Context, Effect, Pass
-from onnxopt.quantization.isa import target_of
-from onnxopt.search import layer_table as tables
 from onnxopt.search.evidence import evidence_key
-from onnxopt.search.executor import Inline
-from onnxopt.search.forms import SIMPLE
-from onnxopt.search.layer_table import layer_table
 from onnxopt.search.losses import Known, Measured
-from onnxopt.search.runner import Apart, Work
-from onnxopt.search.screening import screened
+from onnxopt.search.mix import layer_table as tables
+from onnxopt.search.mix.forms import SIMPLE
+from onnxopt.search.mix.layer_table import layer_table
+from onnxopt.search.mix.screening import screened
 from onnxopt.search.sensitivity import rank_layers
+from onnxopt.search.workers.executor import Inline
+from onnxopt.search.workers.runner import Apart, Work
+from onnxopt.target import target_of
 from tests import builders
 
 

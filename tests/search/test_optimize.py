@@ -12,9 +12,9 @@ from onnxopt.passes.quantize_static import QuantizeStatic
 from onnxopt.search import stages
 from onnxopt.search.aim import Aim
 from onnxopt.search.budget import Budget, Goal
+from onnxopt.search.candidates import first_candidates, placed, static_pass
 from onnxopt.search.optimize import search
 from onnxopt.search.settings import Settings
-from onnxopt.search.strategies import first_candidates, placed, static_pass
 from onnxopt.search.trial import Candidate, SearchResult, Verdict
 from tests.search import fakes
 from tests.search.fakes import Figures, Recorder, World

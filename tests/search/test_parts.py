@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from onnxopt.errors import DataError, UsageError
 from onnxopt.samples import Samples
 from onnxopt.samples.rows import Rows
+from onnxopt.search.candidates import keep_counts
 from onnxopt.search.parts import LEAST, split_parts, typical_feeds
-from onnxopt.search.strategies import keep_counts
 from tests import builders
 
 MODEL = builders.BUILDERS["gemm_mlp"]()

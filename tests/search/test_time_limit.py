@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from onnxopt.errors import NativeError
-from onnxopt.measure.interrupt import TimeOver, cut_when, raise_if_interrupted
-from onnxopt.search import runner
+from onnxopt.measure.runtime.interrupt import TimeOver, cut_when, raise_if_interrupted
 from onnxopt.search import trials as trials_module
 from onnxopt.search.budget import Budget
 from onnxopt.search.deadline import Deadline
@@ -16,6 +15,7 @@ from onnxopt.search.optimize import search
 from onnxopt.search.reserve import FEWEST, Reserve, reserve_of
 from onnxopt.search.settings import Settings
 from onnxopt.search.trial import SearchResult, Trial, Verdict
+from onnxopt.search.workers import runner
 from tests.search import fakes
 from tests.search.fakes import Figures, World
 

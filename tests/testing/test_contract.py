@@ -10,7 +10,7 @@ import pytest
 
 from onnxopt.errors import UsageError
 from onnxopt.graph.edit import set_weight
-from onnxopt.measure.session import Runtime, Session
+from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.model_file import probe_feeds, signature_of
 from onnxopt.passes.simplify import Simplify
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Optimized, Pass, Skip

@@ -17,8 +17,8 @@ from onnxopt.samples import Samples, open_samples
 from onnxopt.training import trainer
 from onnxopt.training.batches import Batches, split_held_out
 from onnxopt.training.distill import Distillation, distill
+from onnxopt.training.module.weights import constants_of
 from onnxopt.training.schedule import Schedule
-from onnxopt.training.weights import constants_of
 from tests import builders
 
 FAST = Schedule(1, batch_size=16, lr=1e-2, evaluations=5, patience=9)

@@ -18,7 +18,7 @@ SEARCH = """
 import sys
 sys.modules["torch"] = None
 from onnxopt.errors import UsageError
-from onnxopt.report.job import prepare
+from onnxopt.run.job import prepare
 try:
     prepare("no such model", "no such data", prune=True, train=True)
 except UsageError as error:

@@ -10,8 +10,8 @@ from onnxopt.errors import DataError, UsageError
 from onnxopt.model_file import signature_of, to_bytes
 from onnxopt.passes.finetune import Finetune
 from onnxopt.pipeline import Context, Pipeline
-from onnxopt.quantization.isa import target_of
 from onnxopt.samples import Samples, open_samples
+from onnxopt.target import target_of
 from onnxopt.training.finetune import FineTuning, finetune
 from onnxopt.training.label_loss import label_loss
 from onnxopt.training.schedule import Schedule

@@ -7,14 +7,14 @@ import torch
 from onnx import TensorProto, helper
 
 from onnxopt.errors import ModelError
-from onnxopt.measure.session import Runtime, Session
+from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.model_file import signature_of
 from onnxopt.samples import open_samples
 from onnxopt.training.distill import Distillation, distill
 from onnxopt.training.finetune import FineTuning, finetune
-from onnxopt.training.parity import check_parity
+from onnxopt.training.module.parity import check_parity
+from onnxopt.training.module.torch_model import TorchModel
 from onnxopt.training.schedule import Schedule
-from onnxopt.training.torch_model import TorchModel
 from tests import builders
 from tests.training.test_distill import spoiled
 

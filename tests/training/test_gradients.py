@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from onnxopt.model_file import from_proto, to_proto
-from onnxopt.training.torch_model import TorchModel
-from onnxopt.training.write_back import write_back
+from onnxopt.training.module.torch_model import TorchModel
+from onnxopt.training.module.write_back import write_back
 from tests.training.modules import MODULES, exported, module_of
 
 GRADIENT_RELATIVE = 1e-4

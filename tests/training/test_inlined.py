@@ -10,8 +10,8 @@ from onnx import TensorProto, helper
 
 from onnxopt.errors import ModelError
 from onnxopt.model_file import to_bytes
-from onnxopt.training.coverage import unsupported
-from onnxopt.training.torch_model import TorchModel
+from onnxopt.training.module.coverage import unsupported
+from onnxopt.training.module.torch_model import TorchModel
 from tests import builders, numerics
 from tests.builders import I64, F, Net
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from onnxopt.model_file import to_bytes
-from onnxopt.training.convert import to_array, to_tensors
-from onnxopt.training.coverage import covered
-from onnxopt.training.torch_model import TorchModel
+from onnxopt.training.module.coverage import covered
+from onnxopt.training.module.torch_model import TorchModel
+from onnxopt.training.ops.convert import to_array, to_tensors
 from tests import builders, numerics
 from tests.training.cases import CASES, Case
 

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from onnxopt.errors import DataError, ModelError, UsageError
-from onnxopt.measure.activations import ending_at
+from onnxopt.measure.runtime.activations import ending_at
 from onnxopt.model_file import load
-from onnxopt.training import planner
-from onnxopt.training.convert import to_tensors
-from onnxopt.training.coverage import covered, covered_page, unsupported
-from onnxopt.training.parity import HALF_PARITY_RELATIVE, PARITY_RELATIVE, check_parity, first_difference
-from onnxopt.training.rule import Rule
-from onnxopt.training.torch_model import TorchModel
+from onnxopt.training.module import planner
+from onnxopt.training.module.coverage import covered, covered_page, unsupported
+from onnxopt.training.module.parity import HALF_PARITY_RELATIVE, PARITY_RELATIVE, check_parity, first_difference
+from onnxopt.training.module.torch_model import TorchModel
+from onnxopt.training.ops.convert import to_tensors
+from onnxopt.training.ops.rule import Rule
 from tests import builders, numerics
 from tests.test_fixtures import FILES, feeds_of
 from tests.training.cases import REFUSED

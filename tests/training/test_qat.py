@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from onnxopt import catalog
-from onnxopt.graph.quantized_weights import dequantized, float_weights, in_integers, masters_of, quantized_weights
+from onnxopt.graph.weights.quantized import dequantized, float_weights, in_integers, masters_of, quantized_weights
 from onnxopt.model_file import to_bytes
 from onnxopt.pipeline import Context, Optimized, Pipeline
-from onnxopt.quantization.isa import target_of
-from onnxopt.training.convert import to_array, to_tensors
+from onnxopt.target import target_of
 from onnxopt.training.fake_quantized import FakeQuantized, write_integers
+from onnxopt.training.ops.convert import to_array, to_tensors
 from tests import builders
 
 

@@ -11,7 +11,7 @@ from onnxopt.graph.cut_points import cut_points
 from onnxopt.graph.edit import set_weight
 from onnxopt.model_file import load, to_bytes
 from onnxopt.pipeline import Context, Optimized, Pipeline
-from onnxopt.quantization.isa import target_of
+from onnxopt.target import target_of
 from onnxopt.training.channel_match import match
 from tests import builders
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from onnxopt.model_file import load, save, to_bytes, to_proto
-from onnxopt.training.torch_model import TorchModel
-from onnxopt.training.weights import trainable
-from onnxopt.training.write_back import write_back
+from onnxopt.training.module.torch_model import TorchModel
+from onnxopt.training.module.weights import trainable
+from onnxopt.training.module.write_back import write_back
 from tests import builders
 from tests.training.cases import REFUSED
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from onnxopt import model_file
 from onnxopt.errors import FileError, first_line
-from onnxopt.measure.session import Runtime, Session
+from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.model_file.save import external_files
 from onnxopt.samples import Feeds
 

@@ -9,10 +9,10 @@ import numpy as np
 from onnxopt.errors import DataError, FileError, first_line
 from onnxopt.files import read_json
 from onnxopt.measure.device.kit import FORMAT
-from onnxopt.measure.environment import FLAGS
 from onnxopt.measure.latency import Latency
 from onnxopt.measure.latency.estimate import FEWEST_CLEAN
 from onnxopt.measure.latency.summary import MIN_EPOCHS, interval_over, too_wide
+from onnxopt.measure.runtime.environment import FLAGS
 
 FEWEST_FOR_P99 = 459
 """Runs with which a 99 % point is known at 99 % confidence."""

@@ -21,10 +21,10 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it counts only before the
 
 import onnxruntime
 
-from onnxopt.measure.emulation import emulator
 from onnxopt.measure.latency.estimate import per_run_ns, undisturbed, waiting_share
 from onnxopt.measure.latency.rounds import race
 from onnxopt.measure.latency.watch import watch_of
+from onnxopt.measure.runtime.emulation import emulator
 
 FEWEST_ROUNDS = 2
 WARM_UP_RUNS = 10

@@ -6,15 +6,15 @@ from dataclasses import replace
 import numpy as np
 
 from onnxopt.errors import NativeError
-from onnxopt.measure.emulation import emulator
-from onnxopt.measure.interrupt import interruptible
 from onnxopt.measure.latency.result import Latency, Progress
 from onnxopt.measure.latency.rounds import race
 from onnxopt.measure.latency.summary import MIN_EPOCHS, Epoch, summed_up
 from onnxopt.measure.latency.watch import Watch, watch_of
-from onnxopt.measure.memory import footprint_of
-from onnxopt.measure.providers import provider_name
-from onnxopt.measure.session import Loadable, Runtime, Session, failures_named
+from onnxopt.measure.resources.memory import footprint_of
+from onnxopt.measure.runtime.emulation import emulator
+from onnxopt.measure.runtime.interrupt import interruptible
+from onnxopt.measure.runtime.providers import provider_name
+from onnxopt.measure.runtime.session import Loadable, Runtime, Session, failures_named
 from onnxopt.samples import Feeds
 
 

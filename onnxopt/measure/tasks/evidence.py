@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxopt.measure.outputs import Outputs, chosen, is_float, misfit
+from onnxopt.measure.metrics.outputs import Outputs, chosen, is_float, misfit
 from onnxopt.measure.tasks.task import ModelFacts
 from onnxopt.samples import Feeds
 

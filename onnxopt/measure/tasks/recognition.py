@@ -9,7 +9,7 @@ import numpy as np
 
 from onnxopt.errors import DataError, UsageError, nearest
 from onnxopt.measure.comparison import Comparison
-from onnxopt.measure.outputs import Outputs, is_float, is_map, misfit
+from onnxopt.measure.metrics.outputs import Outputs, is_float, is_map, misfit
 from onnxopt.measure.tasks.table.evidence import labels_fit, size_of
 from onnxopt.measure.tasks.task import ModelFacts, Recognized, TaskModule, TaskName, TaskOptions
 from onnxopt.measure.tasks.worst import Worst

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
-from onnxopt.measure.outputs import Outputs
+from onnxopt.measure.metrics.outputs import Outputs
 from onnxopt.samples import Feeds
 
 if TYPE_CHECKING:

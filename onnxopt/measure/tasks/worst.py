@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxopt.measure.comparison import Comparison
-from onnxopt.measure.outputs import Outputs
+from onnxopt.measure.metrics.outputs import Outputs
 from onnxopt.samples import Feeds
 
 Array = np.ndarray

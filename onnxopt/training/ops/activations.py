@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from onnxopt.training.rule import Apply, Rule, Site, plain
+from onnxopt.training.ops.rule import Apply, Rule, Site, plain
 
 
 def _leaky(site: Site) -> Apply:

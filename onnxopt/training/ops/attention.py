@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from onnxopt.training.rule import Apply, Rule, Site
+from onnxopt.training.ops.rule import Apply, Rule, Site
 
 
 def _attention(site: Site) -> Apply:

@@ -7,8 +7,8 @@ import onnx_ir as ir
 import torch
 from torch import Tensor
 
-from onnxopt.training.convert import DTYPES
-from onnxopt.training.rule import Apply, Rule, Site, plain
+from onnxopt.training.ops.convert import DTYPES
+from onnxopt.training.ops.rule import Apply, Rule, Site, plain
 
 
 def _divide(site: Site) -> Apply:

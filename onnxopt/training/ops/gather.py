@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from onnxopt.training.rule import Apply, Rule, Site, known_or_read
+from onnxopt.training.ops.rule import Apply, Rule, Site, known_or_read
 
 _REDUCTIONS = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
 

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from onnxopt.graph.windows import halves
+from onnxopt.training.ops.rule import Apply, Rule, Site, plain
 from onnxopt.training.ops.windows import fixed_pads, pads_for, torch_pads
-from onnxopt.training.rule import Apply, Rule, Site, plain
 
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}

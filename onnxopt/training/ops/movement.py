@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from onnxopt.training.rule import Apply, Rule, Site, known_or_read, plain
+from onnxopt.training.ops.rule import Apply, Rule, Site, known_or_read, plain
 
 
 def _reshape(site: Site) -> Apply:

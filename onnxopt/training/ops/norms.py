@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from onnxopt.training.rule import Apply, Rule, Site
+from onnxopt.training.ops.rule import Apply, Rule, Site
 
 
 def _batch_norm(site: Site) -> Apply:

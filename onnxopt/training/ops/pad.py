@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from onnxopt.training.ops.rule import Apply, Rule, Site, known_or_read
 from onnxopt.training.ops.windows import torch_pads
-from onnxopt.training.rule import Apply, Rule, Site, known_or_read
 
 
 def _pad(site: Site) -> Apply:

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from onnxopt.training.ops.rule import Apply, Rule, Site, plain
 from onnxopt.training.ops.windows import fixed_pads, pads_for, torch_pads
-from onnxopt.training.rule import Apply, Rule, Site, plain
 
 _MAX = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 _AVERAGE = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from onnxopt.training.rule import Apply, Rule, Site
+from onnxopt.training.ops.rule import Apply, Rule, Site
 
 
 def _beside(values: Tensor, x: Tensor, axis: int) -> Tensor:

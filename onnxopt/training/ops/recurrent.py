@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from onnxopt.training.ops.recurrent_cells import GATES, cell_of, run_cell
-from onnxopt.training.rule import Apply, Rule, Site
+from onnxopt.training.ops.rule import Apply, Rule, Site
 
 _TORCH_ORDER = {"LSTM": (0, 2, 3, 1), "GRU": (1, 0, 2), "RNN": (0,)}
 """Where torch's gates stand among those of ONNX: i o f c for an LSTM, z r h for a GRU."""

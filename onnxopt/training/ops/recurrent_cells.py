@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from onnxopt.training.rule import Site
+from onnxopt.training.ops.rule import Site
 
 Function = Callable[[Tensor], Tensor]
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from onnxopt.training.rule import Apply, Rule, Site, known_or_read
+from onnxopt.training.ops.rule import Apply, Rule, Site, known_or_read
 
 Reduce = Callable[[Tensor, tuple[int, ...], bool], Tensor]
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from onnxopt.training.rule import Apply, Rule, Site, known_or_read
+from onnxopt.training.ops.rule import Apply, Rule, Site, known_or_read
 
 
 def _resize(site: Site) -> Apply:

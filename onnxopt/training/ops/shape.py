@@ -6,8 +6,8 @@ import onnx_ir as ir
 import torch
 from torch import Tensor
 
-from onnxopt.training.convert import DTYPES
-from onnxopt.training.rule import Apply, Rule, Site, known_or_read, plain
+from onnxopt.training.ops.convert import DTYPES
+from onnxopt.training.ops.rule import Apply, Rule, Site, known_or_read, plain
 
 
 def _shape(site: Site) -> Apply:

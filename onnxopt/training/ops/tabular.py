@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from onnxopt.training.rule import Apply, Rule, Site, plain
+from onnxopt.training.ops.rule import Apply, Rule, Site, plain
 
 
 def _scaler(site: Site) -> Apply:

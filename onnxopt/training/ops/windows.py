@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from onnxopt.graph.windows import same_pads
-from onnxopt.training.rule import Site
+from onnxopt.training.ops.rule import Site
 
 
 def fixed_pads(site: Site) -> tuple[int, ...] | None:

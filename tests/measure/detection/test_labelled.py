@@ -10,10 +10,10 @@ from detector_models import detector, images
 
 from onnxopt.errors import DataError
 from onnxopt.measure.judge import LabelJudge
-from onnxopt.measure.metrics import metric_of
-from onnxopt.measure.session import Runtime
+from onnxopt.measure.runtime.session import Runtime
 from onnxopt.measure.tasks.detection.metric import AveragePrecision, Reading
 from onnxopt.measure.tasks.detection.tables import Yolo
+from onnxopt.measure.tasks.named import metric_of
 from onnxopt.model_file import load, signature_of
 from onnxopt.samples import Samples, open_samples
 

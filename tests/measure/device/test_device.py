@@ -17,11 +17,11 @@ from onnxopt.errors import DataError, FileError, NativeError, UsageError
 from onnxopt.measure.device.kit import runner_source
 from onnxopt.measure.device.result import read_result
 from onnxopt.measure.device.ssh import Board, run_on_board
-from onnxopt.report.device_run import add_to_run
-from onnxopt.report.device_view import bundle, device_document, measure_on
-from onnxopt.report.runs import read_run
+from onnxopt.run.add_device import add_to_run
+from onnxopt.run.runs import read_run
+from onnxopt.tasks.device import bundle, device_document, measure_on
 from tests import numerics
-from tests.report import fakes
+from tests.run import fakes
 
 ROOT = Path(__file__).parents[3]
 # The digits network has two outputs, the class and its probabilities: each sample is compared twice.
@@ -86,7 +86,7 @@ def measured(tmp_path):
     """The result of a kit, and the folder of the run its second model came from."""
     pytest.importorskip("sklearn")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("onnxopt.report.recorder.search", fakes.static_search)
+        patch.setattr("onnxopt.run.recorder.search", fakes.static_search)
         run = onnxopt.optimize(MODELS[0], "digits", out=tmp_path / "run").folder
     kit = bundle((MODELS[0], run / "best.onnx"), "digits", tmp_path / "own", seconds=0.05, checked=8)
     subprocess.run([sys.executable, "run.py"], cwd=kit, check=True, capture_output=True)

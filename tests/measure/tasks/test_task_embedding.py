@@ -4,9 +4,9 @@ from judged import OPTIONS, facts, lost, rows_of, score
 from sklearn.neighbors import NearestNeighbors
 
 from onnxopt.errors import DataError
-from onnxopt.measure.metrics import metric_of
 from onnxopt.measure.tasks import embedding, segmentation, sequence, signal, tokens
 from onnxopt.measure.tasks.embedding import EmbeddingAgreement, neighbours
+from onnxopt.measure.tasks.named import metric_of
 
 RNG = np.random.default_rng(0)
 AGREEMENT = EmbeddingAgreement("y")

@@ -5,7 +5,7 @@ from onnx import TensorProto, helper
 
 from onnxopt.errors import DataError, UsageError
 from onnxopt.measure.judge import FidelityJudge
-from onnxopt.measure.session import Runtime
+from onnxopt.measure.runtime.session import Runtime
 from onnxopt.measure.tasks.facts import facts_of
 from onnxopt.measure.tasks.recognition import parse_tasks, recognize
 from onnxopt.measure.tasks.task import ModelFacts, TaskOptions

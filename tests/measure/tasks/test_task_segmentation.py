@@ -4,8 +4,8 @@ from judged import OPTIONS, facts, lost, rows_of, score
 from sklearn.metrics import accuracy_score, jaccard_score
 
 from onnxopt.errors import DataError
-from onnxopt.measure.metrics import metric_of
 from onnxopt.measure.tasks import segmentation
+from onnxopt.measure.tasks.named import metric_of
 from onnxopt.measure.tasks.segmentation import SegmentationAgreement
 from onnxopt.measure.tasks.segmentation.maps import MapReading
 from onnxopt.measure.tasks.task import TaskOptions

@@ -6,8 +6,8 @@ from judged import OPTIONS, facts, lost, rows_of, score
 
 from onnxopt.errors import DataError, FileError
 from onnxopt.measure.accuracy import drop, evaluation_of
-from onnxopt.measure.metrics import metric_of
 from onnxopt.measure.tasks import sequence
+from onnxopt.measure.tasks.named import metric_of
 from onnxopt.measure.tasks.sequence import StepAgreement, TextAgreement, distance
 from onnxopt.measure.tasks.sequence.decoding import Decoding, characters_of
 from onnxopt.measure.tasks.task import TaskOptions

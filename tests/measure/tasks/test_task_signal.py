@@ -3,8 +3,8 @@ import pytest
 from judged import OPTIONS, facts, lost, rows_of, score
 
 from onnxopt.errors import DataError
-from onnxopt.measure.metrics import metric_of
 from onnxopt.measure.tasks import signal
+from onnxopt.measure.tasks.named import metric_of
 from onnxopt.measure.tasks.signal import SignalAgreement
 from onnxopt.measure.tasks.signal.channels import si_sdr
 from onnxopt.measure.tasks.task import TaskOptions

@@ -4,8 +4,8 @@ from judged import OPTIONS, facts, lost, rows_of, score
 from scipy import special, stats
 
 from onnxopt.errors import DataError
-from onnxopt.measure.metrics import metric_of
 from onnxopt.measure.tasks import tokens
+from onnxopt.measure.tasks.named import metric_of
 from onnxopt.measure.tasks.task import TaskOptions
 from onnxopt.measure.tasks.tokens import TokenAgreement, scores
 from onnxopt.measure.tasks.tokens.agreement import percentile

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from onnxopt.measure.comparison import Comparison
-from onnxopt.measure.outputs import Outputs, misfit
+from onnxopt.measure.metrics.outputs import Outputs, misfit
 from onnxopt.measure.tasks.detection.agreement import DetectionAgreement
 from onnxopt.measure.tasks.detection.evidence import Finding, View, image_size
 from onnxopt.measure.tasks.detection.recognition import LAYOUTS, find, named

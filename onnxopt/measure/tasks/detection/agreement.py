@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from onnxopt.measure.comparison import Comparison
-from onnxopt.measure.outputs import Outputs
+from onnxopt.measure.metrics.outputs import Outputs
 from onnxopt.measure.tasks.detection.average_precision import average_precision, records_array
 from onnxopt.measure.tasks.detection.layout import Layout
 from onnxopt.measure.tasks.detection.matching import Truth, record_of

@@ -7,7 +7,7 @@ from itertools import combinations
 
 import numpy as np
 
-from onnxopt.measure.outputs import Outputs, is_float
+from onnxopt.measure.metrics.outputs import Outputs, is_float
 from onnxopt.measure.tasks.detection.layout import Layout
 from onnxopt.measure.tasks.task import ModelFacts
 from onnxopt.samples import Feeds

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from onnxopt.measure.outputs import is_float
+from onnxopt.measure.metrics.outputs import is_float
 from onnxopt.measure.tasks.detection.evidence import Finding, View, are_corners, whole_numbers, within_one
 from onnxopt.measure.tasks.detection.lists import EndToEnd, Lists, Selected
 

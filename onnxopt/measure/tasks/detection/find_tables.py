@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from onnxopt.measure.outputs import are_probabilities
+from onnxopt.measure.metrics.outputs import are_probabilities
 from onnxopt.measure.tasks.detection.evidence import (
     FEWEST_ROWS,
     Finding,

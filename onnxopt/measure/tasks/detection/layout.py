@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from onnxopt.measure.outputs import Outputs, chosen, misfit
+from onnxopt.measure.metrics.outputs import Outputs, chosen, misfit
 from onnxopt.measure.tasks.detection.boxes import Detections, suppressed
 
 Array = np.ndarray

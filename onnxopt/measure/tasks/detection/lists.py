@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from onnxopt.measure.outputs import Outputs, chosen
+from onnxopt.measure.metrics.outputs import Outputs, chosen
 from onnxopt.measure.tasks.detection.layout import Found, Layout
 
 

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from onnxopt.measure.outputs import Outputs, misfit
-from onnxopt.measure.score import Metric
+from onnxopt.measure.metrics.outputs import Outputs, misfit
+from onnxopt.measure.metrics.score import Metric
 from onnxopt.measure.tasks.detection.agreement import ALLOWED_FALL
 from onnxopt.measure.tasks.detection.average_precision import average_precision, records_array
 from onnxopt.measure.tasks.detection.boxes import Detections

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from onnxopt.errors import UsageError, nearest
-from onnxopt.measure.outputs import misfit
+from onnxopt.measure.metrics.outputs import misfit
 from onnxopt.measure.tasks.detection.evidence import Finding, View
 from onnxopt.measure.tasks.detection.find_lists import end_to_end, lists, selected
 from onnxopt.measure.tasks.detection.find_pairs import detr, pair, ultraface

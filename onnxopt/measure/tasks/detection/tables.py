@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from onnxopt.measure.outputs import Outputs, misfit
+from onnxopt.measure.metrics.outputs import Outputs, misfit
 from onnxopt.measure.tasks.detection.boxes import from_centers
 from onnxopt.measure.tasks.detection.layout import Found, Layout, best_class
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from onnxopt.measure.comparison import Comparison
-from onnxopt.measure.outputs import Outputs, chosen, misfit, without_ones
+from onnxopt.measure.metrics.outputs import Outputs, chosen, misfit, without_ones
 from onnxopt.measure.tasks.embedding.neighbours import kept_neighbours, unit
 from onnxopt.samples import Feeds
 

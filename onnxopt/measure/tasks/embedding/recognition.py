@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onnxopt.measure.outputs import Outputs, is_float, without_ones
+from onnxopt.measure.metrics.outputs import Outputs, is_float, without_ones
 from onnxopt.measure.tasks.embedding.agreement import EmbeddingAgreement, vectors_of
 from onnxopt.measure.tasks.evidence import ends_of, named_like, only_output
 from onnxopt.measure.tasks.task import ModelFacts, Recognized, TaskOptions

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxopt.measure.outputs import Outputs, are_probabilities, is_float
+from onnxopt.measure.metrics.outputs import Outputs, are_probabilities, is_float
 from onnxopt.measure.tasks.evidence import ends_of, image_sizes, named_like, only_output
 from onnxopt.measure.tasks.segmentation.agreement import SegmentationAgreement
 from onnxopt.measure.tasks.segmentation.maps import MapReading, class_axis

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from onnxopt.measure.comparison import Comparison
-from onnxopt.measure.outputs import Outputs, chosen
+from onnxopt.measure.metrics.outputs import Outputs, chosen
 from onnxopt.measure.tasks.overlap import class_rows, drawn, intersection_over_union, kept
 from onnxopt.measure.tasks.sequence.decoding import Decoding
 from onnxopt.measure.tasks.sequence.distance import edit_distance

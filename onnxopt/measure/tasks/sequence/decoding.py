@@ -8,7 +8,7 @@ import numpy as np
 
 from onnxopt.errors import FileError, first_line
 from onnxopt.files import read_text
-from onnxopt.measure.outputs import is_float, misfit
+from onnxopt.measure.metrics.outputs import is_float, misfit
 
 Array = np.ndarray
 

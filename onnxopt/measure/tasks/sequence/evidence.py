@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from onnxopt.measure.outputs import Outputs, is_float, misfit
+from onnxopt.measure.metrics.outputs import Outputs, is_float, misfit
 
 Array = np.ndarray
 

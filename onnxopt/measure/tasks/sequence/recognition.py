@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onnxopt.measure.outputs import Outputs, are_probabilities, chosen, is_float
+from onnxopt.measure.metrics.outputs import Outputs, are_probabilities, chosen, is_float
 from onnxopt.measure.tasks.evidence import declared, ends_of, float_inputs, only_output, token_inputs
 from onnxopt.measure.tasks.sequence.agreement import StepAgreement, TextAgreement
 from onnxopt.measure.tasks.sequence.decoding import DICTIONARY, Decoding, characters_of

@@ -5,7 +5,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy import fft
 
-from onnxopt.measure.outputs import is_float, misfit
+from onnxopt.measure.metrics.outputs import is_float, misfit
 
 Array = np.ndarray
 SignalKind = Literal["sound", "image"]

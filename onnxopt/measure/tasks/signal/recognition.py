@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onnxopt.measure.outputs import Outputs, are_probabilities, is_float
+from onnxopt.measure.metrics.outputs import Outputs, are_probabilities, is_float
 from onnxopt.measure.tasks.evidence import (
     COLOURS,
     declared,

@@ -7,7 +7,7 @@ from zlib import crc32
 import numpy as np
 
 from onnxopt.measure.comparison import Comparison
-from onnxopt.measure.outputs import Outputs, are_probabilities, is_float, is_map, misfit, scores_of
+from onnxopt.measure.metrics.outputs import Outputs, are_probabilities, is_float, is_map, misfit, scores_of
 from onnxopt.measure.tasks.table.columns import column_rows, table_of
 from onnxopt.measure.tasks.table.evidence import classes_evidence, size_of
 from onnxopt.measure.tasks.table.lost import log_shares, lost_class, lost_column, lost_faint, scaled_faint

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onnxopt.measure.outputs import without_ones
+from onnxopt.measure.metrics.outputs import without_ones
 
 Array = np.ndarray
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxopt.measure.outputs import are_probabilities, is_float, is_map
+from onnxopt.measure.metrics.outputs import are_probabilities, is_float, is_map
 from onnxopt.measure.tasks.facts import MOVES
 from onnxopt.measure.tasks.table.columns import table_of
 from onnxopt.measure.tasks.task import ModelFacts

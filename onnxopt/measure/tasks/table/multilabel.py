@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from onnxopt.measure.comparison import Comparison
-from onnxopt.measure.outputs import Outputs, is_float, misfit
+from onnxopt.measure.metrics.outputs import Outputs, is_float, misfit
 from onnxopt.measure.tasks.table.columns import MOST_COLUMNS, column_rows, table_of
 from onnxopt.measure.tasks.table.evidence import computed_by, size_of
 from onnxopt.measure.tasks.table.lost import lost_column

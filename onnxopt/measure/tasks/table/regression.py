@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxopt.measure.comparison import Comparison
-from onnxopt.measure.outputs import Outputs, is_float, misfit
+from onnxopt.measure.metrics.outputs import Outputs, is_float, misfit
 from onnxopt.measure.tasks.table.columns import (
     by_column,
     column_axes,

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from onnxopt.measure.comparison import Comparison
-from onnxopt.measure.outputs import Outputs, chosen, misfit
+from onnxopt.measure.metrics.outputs import Outputs, chosen, misfit
 from onnxopt.measure.tasks.tokens.masks import kept_steps
 from onnxopt.measure.tasks.tokens.scores import chunks, divergence, log_probabilities, negative_log_likelihood
 from onnxopt.samples import Feeds

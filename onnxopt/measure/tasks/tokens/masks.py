@@ -3,7 +3,7 @@
 import numpy as np
 
 from onnxopt.errors import nearest
-from onnxopt.measure.outputs import misfit
+from onnxopt.measure.metrics.outputs import misfit
 from onnxopt.measure.tasks.evidence import named_like, token_inputs
 from onnxopt.samples import Feeds
 

@@ -5,8 +5,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from onnxopt.measure.outputs import Outputs, are_probabilities, chosen, is_float, misfit
-from onnxopt.measure.score import Array, Metric
+from onnxopt.measure.metrics.outputs import Outputs, are_probabilities, chosen, is_float, misfit
+from onnxopt.measure.metrics.score import Array, Metric
 from onnxopt.measure.tasks.tokens.scores import chunks, log_probabilities, negative_log_likelihood
 
 

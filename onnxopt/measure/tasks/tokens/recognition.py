@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onnxopt.measure.outputs import Outputs, are_probabilities, is_float
+from onnxopt.measure.metrics.outputs import Outputs, are_probabilities, is_float
 from onnxopt.measure.tasks.evidence import named_like, only_output, token_inputs
 from onnxopt.measure.tasks.task import ModelFacts, Recognized, TaskOptions
 from onnxopt.measure.tasks.tokens.agreement import TokenAgreement

@@ -1,0 +1,98 @@
+"""What a command has to say, free of how it is shown: tables, facts and sentences, with the same content as data.
+
+Names come from models and files of anybody, so the blocks for people hold no control characters; the data, which JSON
+escapes, is as it was.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from markupsafe import Markup
+
+from onnxopt.printable import printable
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table; numbers stand to the right."""
+
+    title: str
+    number: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "title", printable(self.title))
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text; a cell may have a second line, such as an interval below its value."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[str, ...], ...]
+    title: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rows", tuple(tuple(map(printable, row)) for row in self.rows))
+        object.__setattr__(self, "title", printable(self.title))
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Names and values, one pair per line."""
+
+    pairs: tuple[tuple[str, str], ...]
+    title: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pairs", tuple((printable(name), printable(value)) for name, value in self.pairs))
+        object.__setattr__(self, "title", printable(self.title))
+
+
+@dataclass(frozen=True)
+class Text:
+    """Sentences, one per line."""
+
+    lines: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lines", tuple(map(printable, self.lines)))
+
+
+Block = Table | Facts | Text
+
+
+@dataclass(frozen=True)
+class Document:
+    """The result of a command: `blocks` for people, `data` (JSON-ready) for programs."""
+
+    blocks: tuple[Block, ...]
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        return to_html(self)
+
+
+def to_html(document: Document) -> str:
+    """Return the document as a fragment of HTML, without styles and with every text escaped, for notebooks."""
+    return str(Markup("\n").join(map(_block, document.blocks)))
+
+
+def _block(block: Block) -> Markup:
+    if isinstance(block, Table):
+        head = _row([c.title for c in block.columns], "th")
+        body = Markup("\n").join(_row(row, "td") for row in block.rows)
+        table = Markup("<table><thead>{}</thead><tbody>{}</tbody></table>").format(head, body)
+    elif isinstance(block, Facts):
+        rows = (Markup("<tr><th>{}</th><td>{}</td></tr>").format(*pair) for pair in block.pairs)
+        table = Markup("<table><tbody>{}</tbody></table>").format(Markup("\n").join(rows))
+    else:
+        return Markup("\n").join(Markup("<p>{}</p>").format(line) for line in block.lines)
+    return Markup("<p><b>{}</b></p>{}").format(block.title, table) if block.title else table
+
+
+def _row(cells: list[str] | tuple[str, ...], kind: str) -> Markup:
+    shown = (Markup("<br>").join(cell.split("\n")) for cell in cells)
+    tag = Markup(kind)
+    return Markup("<tr>{}</tr>").format(Markup("").join(Markup("<{0}>{1}</{0}>").format(tag, cell) for cell in shown))

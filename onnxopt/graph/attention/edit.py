@@ -1,0 +1,134 @@
+"""An attention of many nodes rewritten as one, or as one without a matrix of queries by keys."""
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+from onnxopt.graph.attention.find import Attention, Parts
+from onnxopt.graph.attention.layout import Layout
+from onnxopt.graph.attention.result import Target
+from onnxopt.graph.attention.scores import Mask
+from onnxopt.graph.node_writer import NodeWriter
+
+Core = Callable[[NodeWriter, Attention, "Flat"], ir.Value]
+"""Writes what makes (batch, queries, width) of queries, keys and values."""
+_FLOAT = ir.DataType.FLOAT
+_LEAST = -1e30
+"""The runtime's Attention gives 0 to queries whose scores are all the least float; a softmax gives their mean."""
+
+
+class Flat:
+    """Queries, keys and values as (batch, time, width), and what scores are biased by."""
+
+    def __init__(self, write: NodeWriter, parts: Parts, bias: Callable[[], ir.Value | None]) -> None:
+        self.query, self.key, self.value = (_flat(write, each) for each in (parts.query, parts.key, parts.value))
+        self.scale = parts.scale
+        reading = parts.query.reading
+        self.heads = reading.own
+        self.key_heads = parts.key.reading.own
+        self.size = reading.size
+        self.value_size = parts.value.reading.size
+        self.bias = bias
+
+
+class AttentionWriter:
+    """Rewrites attentions of a model in place; masks that several share are written once."""
+
+    def __init__(self, model: ir.Model, stem: str) -> None:
+        self._model = model
+        self.write = NodeWriter(model, stem)
+        self._biases = dict[tuple[object, ...], ir.Value]()
+
+    def replace(self, found: Attention, core: Core) -> None:
+        """Put what `core` writes in the place of an attention.
+
+        Args:
+            found: has parts with the heads together.
+            core: writes the new form.
+        """
+        parts = found.parts(apart=False)
+        assert parts is not None
+        old = parts.target.value
+        node = old.producer()
+        assert node is not None
+        self.write.anchor = node
+        made = core(self.write, found, Flat(self.write, parts, lambda: self._bias(found, parts)))
+        new = _targeted(self.write, made, parts)
+        new.shape, new.type = old.shape, old.type
+        old.replace_all_uses_with(new, replace_graph_outputs=True)
+        name, old.name = old.name, new.name
+        new.name = name
+
+    def finish(self) -> None:
+        """Drop what nothing reads any more and put the nodes in order."""
+        RemoveUnusedNodesPass()(self._model)
+        self._model.graph.sort()
+
+    def _bias(self, found: Attention, parts: Parts) -> ir.Value | None:
+        """Return what is added to the scores, (batch or 1, heads or 1, queries, keys); None for nothing."""
+        if not found.masks:
+            return None
+        key = (*((m.value, m.kind, m.fill) for m in found.masks), found.queries)
+        if key not in self._biases:
+            total: ir.Value | None = None
+            for mask in found.masks:
+                one = added(self.write, mask, cleared=found.cleared)
+                total = one if total is None else self.write("Add", total, one)
+            assert total is not None
+            rows = self._rows(found, parts)
+            self._biases[key] = self.write("Expand", total, rows)
+        return self._biases[key]
+
+    def _rows(self, found: Attention, parts: Parts) -> ir.Value:
+        """Return a shape that broadcasts to all queries."""
+        write = self.write
+        if len(set(found.queries)) == 1:  # at both choices of sizes
+            return write.constant([1, 1, found.queries[0], 1])
+        shape = write("Shape", parts.query.value, kind=ir.DataType.INT64)
+        axis = write.constant([0 if parts.query.reading.time_first else 1])
+        one = write.constant([1])
+        return write("Concat", one, one, write("Gather", shape, axis), one, axis=0)
+
+
+def added(write: NodeWriter, mask: Mask, *, cleared: bool) -> ir.Value:
+    """Return what a mask adds to scores, in four dimensions.
+
+    Args:
+        write: where.
+        mask: of one attention.
+        cleared: queries that see no key give 0, so what stands for no score stays minus infinity.
+    """
+    value, least = mask.value, -np.inf if cleared else _LEAST
+    if mask.kind == "add" and not cleared:
+        value = write("Max", value, write.constant(least, np.float32))
+    elif mask.kind != "add":
+        fill, nothing = write.constant(max(mask.fill, least), np.float32), write.constant(0.0, np.float32)
+        value = write("Where", value, *((nothing, fill) if mask.kind == "keep" else (fill, nothing)), kind=_FLOAT)
+    missing = 4 - len(mask.shapes[0])
+    return write("Unsqueeze", value, write.constant(list(range(missing)))) if missing else value
+
+
+def _flat(write: NodeWriter, layout: Layout) -> ir.Value:
+    reading, value = layout.reading, layout.value
+    # The standard's shape inference takes an unknown width of what Attention reads for 0.
+    if layout.rank > 3 or value.shape is None or not isinstance(value.shape[-1], int):
+        value = write("Reshape", value, write.constant([0, 0, reading.width]))
+    taken = reading.own * reading.size
+    if taken < reading.width:
+        starts, ends = write.constant([reading.offset]), write.constant([reading.offset + taken])
+        value = write("Slice", value, starts, ends, write.constant([2]))
+    return write("Transpose", value, perm=[1, 0, 2]) if reading.time_first else value
+
+
+def _targeted(write: NodeWriter, made: ir.Value, parts: Parts) -> ir.Value:
+    target: Target = parts.target
+    if target.time_first:
+        made = write("Transpose", made, perm=[1, 0, 2])
+    size = parts.value.reading.size
+    if target.rank == 2:
+        return write("Reshape", made, write.constant([-1, parts.query.reading.own * size]))
+    if target.rank == 4:
+        return write("Reshape", made, write.constant([0, 0, parts.query.reading.own, size]))
+    return made

@@ -1,0 +1,189 @@
+"""How values hold the heads of an attention, read off from where each element goes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import prod
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxopt.graph.attention.moves import Probes, factor, moved, moves
+from onnxopt.graph.cost import Shape
+from onnxopt.graph.probe import Probe
+
+Laid = Callable[[np.ndarray], np.ndarray]
+"""From the shape of an input to (*batch, time, size)."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The layout of queries, keys or values.
+
+    Attributes:
+        apart: (batch, heads, time, size); else (batch, time, width), the width in one axis or several.
+        time_first: (time, batch, width).
+        offset: of the first head along the width.
+        width: of all that is there; 0 if apart.
+        own: heads that are there; several of the attention's may share one.
+        heads: of the attention.
+        size: of a head.
+    """
+
+    apart: bool
+    time_first: bool
+    offset: int
+    width: int
+    own: int
+    heads: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A value, how it holds heads, and what it is multiplied by after that."""
+
+    value: ir.Value
+    rank: int
+    reading: Reading
+    factor: float
+
+    @property
+    def cost(self) -> int:
+        """Return how much is to be done to get (batch, time, heads x size) from it, as a rank."""
+        whole = self.reading.offset == 0 and self.reading.width == self.reading.own * self.reading.size
+        return 4 * self.reading.time_first + 2 * (not whole) + (self.rank != 3)
+
+
+@dataclass(frozen=True)
+class Operand:
+    """Queries, keys or values: where they can be read, best first."""
+
+    layouts: tuple[Layout, ...]
+
+    def best(self, *, apart: bool, heads: int) -> Layout | None:
+        """Return the best of one kind."""
+        fits = (each for each in self.layouts if each.reading.apart == apart and each.reading.heads == heads)
+        return next(fits, None)
+
+
+def operand_of(
+    value: ir.Value, laid: Laid, batches: Sequence[Shape], probes: Probes, *, scaled: bool = True
+) -> Operand:
+    """Return where an input of a product can be read instead.
+
+    Args:
+        value: the input.
+        laid: gives what has its shape as (*batch, time, size).
+        batches: shape of the product's batch, per probe.
+        probes: at two choices of sizes.
+        scaled: whether to read what is before multiplications by constants.
+    """
+    chain, factors = [value], [1.0]
+    while True:
+        node = chain[-1].producer()
+        multiplied = factor(node, probes)
+        if multiplied is not None and (scaled or multiplied[1] == 1.0):
+            chain.append(multiplied[0])
+            factors.append(multiplied[1])
+        elif node is not None and moves(node) and node.inputs[0] is not None:
+            chain.append(node.inputs[0])
+            factors.append(1.0)
+        else:
+            break
+    chain = [v for v, known in zip(chain, _known_so_far(chain, probes), strict=True) if known]
+    numbered: list[list[np.ndarray]] = []
+    for probe in probes:
+        arrays = _numbered(chain, probe)
+        while isinstance(arrays, int):  # what is above cannot be followed
+            chain = chain[:arrays]
+            numbered.clear()
+            arrays = _numbered(chain, probe)
+        numbered.append(arrays)
+    if len(numbered) < len(probes):
+        numbered = [a for a in (_numbered(chain, probe) for probe in probes) if not isinstance(a, int)]
+    found = list[Layout]()
+    for index, place in enumerate(chain):
+        readings = [
+            _readings(arrays[index], _flat(laid(arrays[0]), batch), probe.shapes[place.name or ""])
+            for arrays, batch, probe in zip(numbered, batches, probes, strict=True)
+        ]
+        shared = [reading for reading in readings[0] if all(reading in other for other in readings[1:])]
+        rank = len(probes[0].shapes[place.name or ""])
+        found += [Layout(place, rank, reading, prod(factors[: index + 1])) for reading in shared]
+    found.reverse()  # of equal ones the furthest up, which leaves least in between
+    return Operand(tuple(sorted(found, key=lambda each: each.cost)))
+
+
+def _known_so_far(chain: Sequence[ir.Value], probes: Probes) -> list[bool]:
+    known = [all((v.name or "") in probe.shapes for probe in probes) for v in chain]
+    return [all(known[: i + 1]) for i in range(len(chain))]
+
+
+def _numbered(chain: Sequence[ir.Value], probe: Probe) -> list[np.ndarray] | int:
+    """Return what each value holds when the last one holds its own positions.
+
+    A number says how many values can be followed.
+    """
+    shape = probe.shapes[chain[-1].name or ""]
+    arrays = [np.arange(prod(shape)).reshape(shape)]
+    for above, value in pairwise(reversed(chain)):
+        node = value.producer()
+        assert node is not None
+        array = arrays[-1] if not moves(node) else moved(value, arrays[-1], probe)
+        if array is None:
+            return chain.index(above) if above in chain else 1
+        arrays.append(array)
+    return arrays[::-1]
+
+
+def _flat(array: np.ndarray, batch: Shape) -> np.ndarray:
+    """Return (batch x heads, time, size)."""
+    whole = np.broadcast_to(array, (*batch, *array.shape[-2:]))
+    return whole.reshape(-1, *array.shape[-2:])
+
+
+def _readings(held: np.ndarray, wanted: np.ndarray, shape: Shape) -> list[Reading]:
+    """Return how a value that holds `held` can be read as `wanted`, (batch x heads, time, size)."""
+    numbers = held.reshape(-1)
+    places = np.full(int(max(numbers.max(), wanted.max())) + 1, -1)
+    places[numbers] = np.arange(numbers.size)
+    if (places >= 0).sum() < numbers.size:  # copies, which are better read before they are made
+        return []
+    at = places[wanted]
+    return [] if (at < 0).any() else [*_apart(at, shape), *_together(at, shape)]
+
+
+def _apart(at: np.ndarray, shape: Shape) -> list[Reading]:
+    count, time, size = at.shape
+    if len(shape) != 4 or shape[2:] != (time, size) or count % shape[0] or (count // shape[0]) % shape[1]:
+        return []
+    batch, heads, own = shape[0], count // shape[0], shape[1]
+    rows = np.arange(batch)[:, None] * own + _shared(heads, own)
+    expected = (rows.reshape(-1, 1, 1) * time + np.arange(time)[:, None]) * size + np.arange(size)
+    return [Reading(True, False, 0, 0, own, heads, size)] if np.array_equal(at, expected) else []
+
+
+def _together(at: np.ndarray, shape: Shape) -> list[Reading]:
+    count, time, size = at.shape
+    found = list[Reading]()
+    for time_first in (False, True):
+        if len(shape) < 3 or shape[int(not time_first)] != time or count % shape[int(time_first)]:
+            continue
+        batch, width = shape[int(time_first)], prod(shape[2:])
+        heads, offset = count // batch, int(at[0, 0, 0])
+        own = len(np.unique(at.reshape(batch, heads, time, size)[0, :, 0, 0]))
+        if heads % own or offset + own * size > width:
+            continue
+        row = np.arange(batch)[:, None] * time + np.arange(time)
+        if time_first:
+            row = np.arange(batch)[:, None] + np.arange(time) * batch
+        along = offset + _shared(heads, own)[:, None] * size + np.arange(size)
+        expected = row[:, None, :, None] * width + along[None, :, None, :]
+        if np.array_equal(at, expected.reshape(at.shape)):
+            found.append(Reading(False, time_first, offset, width, own, heads, size))
+    return found
+
+
+def _shared(heads: int, own: int) -> np.ndarray:
+    return np.arange(heads) // (heads // own)

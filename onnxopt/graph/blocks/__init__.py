@@ -1,0 +1,1 @@
+"""Residual blocks: found and removed."""

@@ -1,0 +1,95 @@
+"""Channel groups: which positions of which weights go together when a channel is removed."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxopt.graph.channels.choice import Part, best
+from onnxopt.graph.channels.groups import ChannelGroup, Channels, grouped
+from onnxopt.graph.channels.rules import RULES
+from onnxopt.graph.channels.trace import Trace
+from onnxopt.graph.edit import freeze_weights, name_nodes, set_weight
+from onnxopt.graph.probe import two_probes
+
+__all__ = ["COPY_MARK", "ChannelGroup", "Channels", "channels_of", "groups_of", "normalized"]
+
+_SHARED_SMALL = 4096
+COPY_MARK = "__of__"
+
+
+def groups_of(model: ir.Model) -> tuple[ChannelGroup, ...]:
+    """Return the channel groups of `model`, in graph order; what cannot be removed is in groups that are frozen."""
+    return channels_of(model).groups
+
+
+def channels_of(model: ir.Model, part: Part | None = None) -> Channels:
+    """Return groups and labels of a normalized copy of `model`.
+
+    Args:
+        model: stays as it is.
+        part: where an axis splits in several, the one to cut: the `outer` one (heads, groups), the `inner` one
+            (dimensions of a head, channels within a group), or what frees most. Where the part cannot be cut but
+            another can, that one is.
+    """
+    normal = normalized(model)
+    probes = two_probes(normal)
+
+    def traced(choice: Mapping[str, int], uniform: int) -> Trace:
+        trace = Trace(normal, *probes, choice, uniform)
+        trace.run(RULES)
+        return trace
+
+    return grouped(normal, best(traced, part))
+
+
+def normalized(model: ir.Model) -> ir.Model:
+    """Return a copy with named nodes, constants as initializers, and no small weight shared by two nodes."""
+    copy = model.clone()
+    freeze_weights(copy)
+    name_nodes(copy)
+    graph = copy.graph
+    for node in [n for n in graph if n.op_type == "Constant" and not n.domain]:
+        output = node.outputs[0]
+        array = _constant(node)
+        if array is None or output.is_graph_output() or _captured(output, graph):
+            continue
+        weight = ir.Value(name=output.name)
+        set_weight(weight, array)
+        output.replace_all_uses_with(weight)
+        graph.remove(node, safe=True)
+        graph.register_initializer(weight)
+    for name, value in list(graph.initializers.items()):
+        tensor = value.const_value
+        if (
+            tensor is None
+            or tensor.dtype is ir.DataType.STRING
+            or tensor.size > _SHARED_SMALL
+            or len(tensor.shape) > 1
+            or _captured(value, graph)
+        ):
+            continue
+        number = 0
+        for node, slot in list(value.uses())[1:]:
+            while f"{name}{COPY_MARK}{number}" in graph.initializers:
+                number += 1
+            twin = ir.Value(name=f"{name}{COPY_MARK}{number}")
+            set_weight(twin, tensor.numpy())
+            graph.register_initializer(twin)
+            node.replace_input_with(slot, twin)
+    return copy
+
+
+def _captured(value: ir.Value, graph: ir.Graph) -> bool:
+    return any(node.graph is not graph for node, _ in value.uses())
+
+
+def _constant(node: ir.Node) -> np.ndarray | None:
+    attributes = node.attributes
+    if "value" in attributes:
+        tensor = attributes["value"].as_tensor()
+        return None if tensor.dtype is ir.DataType.STRING else tensor.numpy()
+    for name, kind in (("value_int", np.int64), ("value_ints", np.int64), ("value_float", np.float32)):
+        if name in attributes:
+            return np.array(attributes[name].value, kind)
+    return np.array(attributes["value_floats"].value, np.float32) if "value_floats" in attributes else None

@@ -1,0 +1,1 @@
+"""Weights as stored: sparse, masked, quantized, computed."""

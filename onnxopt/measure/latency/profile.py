@@ -1,0 +1,184 @@
+"""Where the time goes: ONNX Runtime's profile, node by node, in the names of the user's graph."""
+
+import json
+import re
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from onnxopt.measure.runtime.interrupt import interruptible
+from onnxopt.measure.runtime.session import Runtime, Session
+from onnxopt.model_file import load
+from onnxopt.samples import Feeds
+
+_SUFFIX = re.compile(
+    r"(_nchwc|_nhwc|_quant|_fused|_token_\d+|/\w*Fusion\w*/?|_kernel_time|_(Quantize|Dequantize)Linear)$"
+)
+_CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
+"""Their time includes that of the nodes in their bodies, which is listed by itself."""
+
+_NEAR = 4
+"""How many nodes back a fused kernel's main operator is looked for."""
+
+
+@dataclass(frozen=True)
+class NodeTime:
+    """Time of one kernel.
+
+    Attributes:
+        name: of the node in the user's graph; ONNX Runtime's own name when `mapped` is false.
+        op_type: what ONNX Runtime runs, such as `QLinearConv` where the user's graph says `Conv`.
+        time_ms: mean of the runs.
+        share: of all kernels' time.
+        mapped: whether a node of the user's graph was found; kernels that only reorder data belong to none.
+    """
+
+    name: str
+    op_type: str
+    time_ms: float
+    share: float
+    mapped: bool
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Kernel times of a model; profiling itself slows small kernels down, so trust shares.
+
+    Attributes:
+        nodes: slowest first.
+        by_op: milliseconds per run by operator as ONNX Runtime runs it, slowest first.
+        total_ms: all kernels of one run.
+        runs: how many were averaged.
+    """
+
+    nodes: tuple[NodeTime, ...]
+    by_op: Mapping[str, float]
+    total_ms: float
+    runs: int
+
+
+def profile(model: ir.Model | Path, feeds: Feeds, runtime: Runtime, runs: int = 20) -> Profile:
+    """Run `model` under ONNX Runtime's profiler; the first run is not counted, and Ctrl-C stops it.
+
+    Raises:
+        ModelError: ONX304 the model cannot be loaded.
+        NativeError: ONX401 it cannot be run.
+    """
+    graph = (model if isinstance(model, ir.Model) else load(model)).graph
+
+    def work() -> Profile:
+        with tempfile.TemporaryDirectory(prefix="onnxopt-") as folder:
+            optimized = Path(folder) / "optimized.onnx"
+            session = Session(model, runtime, profile_prefix=Path(folder) / "profile", optimized_path=optimized)
+            for _ in range(runs + 1):
+                session.run(feeds)
+            events = json.loads(session.end_profiling().read_text())
+            names = NodeNames(graph, load(optimized).graph)
+        return summarize(_kernels(events), names, runs)
+
+    return interruptible(work)
+
+
+def _kernels(events: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, int]]:
+    """Return name, operator and own microseconds of every kernel of every run but the first."""
+    first_end_us = min((e["ts"] + e["dur"] for e in events if e.get("name") == "model_run"), default=0)
+    kernels = [
+        event
+        for event in events
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time") and event["ts"] >= first_end_us
+    ]
+    own_us = [event["dur"] for event in kernels]
+    outer: list[int] = []
+    for index in sorted(range(len(kernels)), key=lambda i: (kernels[i]["ts"], -kernels[i]["dur"])):
+        end_us = kernels[index]["ts"] + kernels[index]["dur"]
+        while outer and kernels[outer[-1]]["ts"] + kernels[outer[-1]]["dur"] < end_us:
+            outer.pop()
+        if outer:
+            own_us[outer[-1]] -= kernels[index]["dur"]
+        if kernels[index]["args"]["op_name"] in _CONTROL_FLOW:
+            outer.append(index)
+    return [
+        (event["name"].removesuffix("_kernel_time"), event["args"]["op_name"], max(own, 0))
+        for event, own in zip(kernels, own_us, strict=True)
+    ]
+
+
+def summarize(kernels: Sequence[tuple[str, str, int]], names: "NodeNames", runs: int) -> Profile:
+    """Add up kernels `(name, operator, microseconds)` of `runs` runs."""
+    times_us: dict[tuple[str, str], int] = defaultdict(int)
+    by_op_us: dict[str, int] = defaultdict(int)
+    for native, op_type, duration_us in kernels:
+        times_us[native, op_type] += duration_us
+        by_op_us[op_type] += duration_us
+    total_us = sum(times_us.values())
+    nodes = []
+    for (native, op_type), time_us in sorted(times_us.items(), key=lambda item: -item[1]):
+        name = names.find(native, op_type)
+        share = time_us / total_us if total_us else 0.0
+        nodes.append(NodeTime(name or native, op_type, time_us / 1e3 / runs, share, name is not None))
+    by_op = {op: t / 1e3 / runs for op, t in sorted(by_op_us.items(), key=lambda item: -item[1])}
+    return Profile(tuple(nodes), by_op, total_us / 1e3 / runs, runs)
+
+
+class NodeNames:
+    """From the names ONNX Runtime gives its kernels back to the nodes of the user's graph, as well as can be told.
+
+    Fusions invent node names but keep the names of the values they write, so a kernel is found by its own name, or by
+    a value it writes, also after the suffixes that optimizers append are taken off.
+
+    Args:
+        graph: the user's.
+        optimized: ONNX Runtime's.
+    """
+
+    def __init__(self, graph: ir.Graph, optimized: ir.Graph) -> None:
+        self._by_name = {node.name: node for node in graph.all_nodes() if node.name}
+        self._by_value = {value.name: node for node in graph.all_nodes() for value in node.outputs if value.name}
+        self._writes = {
+            node.name: [v.name for v in node.outputs if v.name] for node in optimized.all_nodes() if node.name
+        }
+
+    def find(self, native: str, op_type: str) -> str | None:
+        """Return the name of the user's node that a kernel stands for (of its first output when it has none)."""
+        node = self._look_up(native)
+        if node is None:
+            return None
+        main = _main(node, op_type)
+        return main.name or main.outputs[0].name
+
+    def _look_up(self, native: str) -> ir.Node | None:
+        for text in (native, *self._writes.get(native, ())):
+            for name in _shortened(text):
+                node = self._by_name.get(name) or self._by_value.get(name)
+                if node is not None:
+                    return node
+        return None
+
+
+def _shortened(name: str) -> Iterator[str]:
+    """Yield `name`, then what is left of it as known suffixes are taken off."""
+    while True:
+        yield name
+        shorter = _SUFFIX.sub("", name)
+        if shorter == name:
+            return
+        name = shorter
+
+
+def _main(node: ir.Node, op_type: str) -> ir.Node:
+    """Return the node a fused kernel is named for: of `Conv -> Relu` run as `FusedConv`, the Conv.
+
+    A MatMul and the Add behind it run as a Gemm.
+    """
+    reached = [node]
+    for _ in range(_NEAR):
+        for candidate in reached:
+            if candidate.op_type in op_type or (candidate.op_type == "MatMul" and "Gemm" in op_type):
+                return candidate
+        reached = [p for n in reached for v in n.inputs if v is not None and (p := v.producer()) is not None]
+    return node

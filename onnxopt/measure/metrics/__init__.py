@@ -1,0 +1,1 @@
+"""Metrics of class scores and numbers, and those that users write."""

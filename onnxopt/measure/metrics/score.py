@@ -1,0 +1,107 @@
+"""What a metric is: outputs and labels of a batch to one row of statistics per sample, and rows to a figure.
+
+Rows are small, so a whole data set's fit in memory, and paired: the same row index is the same sample for every model.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+
+from onnxopt.measure.metrics.outputs import Outputs
+
+Array = np.ndarray
+
+
+class Score(ABC):
+    """A figure computed from rows of per-sample statistics, or from any resample of them.
+
+    Attributes:
+        name: as the user gave it.
+        output: the model output to score; None takes the first that fits.
+        higher_is_better: whether a larger value is a better model.
+        unit: of the value; empty for a dimensionless score.
+        binary: whether a sample is right or wrong (1 or 0 in the first column) and the value the share of right ones.
+        bounded: whether 1 is perfect and 0 (about) useless, so that one point of it is 0.01.
+        relative: whether the baseline is perfect by definition, because it is what candidates are compared with.
+        resamples: of a bootstrap.
+        undefined: what to do where the figure is undefined on the samples.
+    """
+
+    name: str
+    output: str | None
+    higher_is_better: bool = True
+    unit: ClassVar[str] = ""
+    binary: ClassVar[bool] = False
+    bounded: ClassVar[bool] = False
+    relative: ClassVar[bool] = False
+    resamples: ClassVar[int] = 1000
+    undefined: ClassVar[str] = "Give more samples, or another metric."
+
+    @abstractmethod
+    def values(self, rows: Array, counts: Array) -> Array:
+        """Return the figure of resampled rows, from how often each row is drawn: `(resamples, n)` -> `(resamples,)`."""
+
+    def least_drop(self, rows: Array) -> float:
+        """Return a drop that a candidate's rows show although the figure does not; 0 for none."""
+        return 0.0
+
+    def changes(self, before: Array, after: Array) -> tuple[Array, Array] | None:
+        """Return how much worse each sample became, `(n,)`, and how much of each there is to lose, `(n,)`.
+
+        None where the figure alone counts; else gains in some samples are no excuse for losses in others.
+        """
+        return None
+
+    def value(self, rows: Array) -> float:
+        """Return the figure of all rows; NaN when it is undefined or an output was."""
+        return float(self.values(rows, np.ones((1, len(rows)), dtype=np.int64))[0])
+
+    def details(self, rows: Array) -> dict[str, float]:
+        """Return further figures of the same rows by name and unit, to be shown beside the value."""
+        return {}
+
+
+class Metric(Score):
+    """How good outputs are, given labels."""
+
+    def prepared(self, outputs: Outputs, labels: Array, notes: Mapping[str, str] | None = None) -> "Metric":
+        """Return the metric that reads outputs as the baseline's are read: itself, unless it has to see them first.
+
+        `notes` are the key-value notes in the baseline's file, such as an exporter's class names.
+
+        Raises:
+            DataError: ONX209 outputs or labels do not fit the metric.
+        """
+        return self
+
+    @abstractmethod
+    def rows(self, outputs: Outputs, labels: Array) -> Array:
+        """Return `(n, k)` statistics of a batch of `n` samples.
+
+        Raises:
+            DataError: ONX209 outputs or labels do not fit the metric.
+        """
+
+
+def difference(value: float, unit: str) -> str:
+    """Return a drop in words: points where the metric is a share, else the number alone."""
+    return f"{100 * value:.2f} points" if unit == "share" else f"{value:.4g}"
+
+
+def percent(probability: float, *, limit: bool = False) -> str:
+    """Return a probability in percent with one decimal, the only way in which it is written.
+
+    A measured one is rounded down and a `limit` up, so that none seems to reach a limit that it does not reach. It is
+    never certainty.
+    """
+    tenths = math.ceil(1000 * probability - 1e-9) if limit else math.floor(1000 * probability + 1e-9)
+    return f"{min(tenths / 10, 99.9):.1f} %"
+
+
+def mean_of(rows: Array, counts: Array) -> Array:
+    """Return the mean row of every resample: `(n, k)` and counts `(resamples, n)` to `(resamples, k)`."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.asarray(counts @ rows / counts.sum(axis=1, keepdims=True))

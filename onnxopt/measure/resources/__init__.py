@@ -1,0 +1,1 @@
+"""What a model needs beside time: memory and energy."""

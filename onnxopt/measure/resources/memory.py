@@ -1,0 +1,54 @@
+"""What a model costs a fresh process: memory, and the time to its first result."""
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+from onnxopt.child import child_environment
+from onnxopt.measure.runtime.apart import task_folder
+from onnxopt.measure.runtime.session import Loadable, Runtime
+from onnxopt.samples import Feeds
+
+TIMEOUT_S = 300
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Growth of a fresh process by a model, in bytes; None where the system does not tell.
+
+    Attributes:
+        peak_bytes: at most, of all memory in use.
+        private_bytes: of memory that no file backs: what counts against a container's limit for good.
+        mapped_bytes: of memory that files back, such as weights that are mapped; the system can take it back.
+        cold_start_ms: from the start of the process, interpreter and libraries included, to the first result.
+    """
+
+    peak_bytes: int | None
+    private_bytes: int | None
+    mapped_bytes: int | None
+    cold_start_ms: float
+
+
+def footprint_of(model: Loadable, feeds: Feeds, runtime: Runtime) -> Footprint | None:
+    """Load and run `model` in a fresh process and return what that took; None when it cannot be told.
+
+    Raises:
+        UsageError: ONX106 the provider is not available.
+    """
+    try:
+        with task_folder(model, feeds, runtime) as folder:
+            begun_ns = time.time_ns()
+            done = subprocess.run(
+                [sys.executable, "-m", "onnxopt.measure.resources.memory_probe", str(folder)],
+                capture_output=True,
+                text=True,
+                timeout=TIMEOUT_S,
+                check=True,
+                env=child_environment(),
+            )
+        told = json.loads(done.stdout)
+        return Footprint(told["peak"], told["private"], told["mapped"], (told["first_result_ns"] - begun_ns) / 1e6)
+    except (OSError, subprocess.SubprocessError, ValueError):  # nice to know, never worth failing a measurement
+        return None

@@ -1,0 +1,76 @@
+"""The machine and the software a measurement was made with, for its record."""
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from onnxopt.child import telemetry
+from onnxopt.measure.runtime.emulation import emulator
+from onnxopt.measure.runtime.session import Runtime
+
+PACKAGES = ("onnxopt", "onnx", "onnx-ir", "onnxruntime", "numpy", "scipy")
+FLAGS = (
+    *("sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "avx512_bf16"),
+    *("amx_tile", "amx_int8", "amx_bf16", "asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2", "sme"),
+)
+"""Instruction sets that decide how fast a model runs, as /proc/cpuinfo spells them."""
+
+
+def environment(runtime: Runtime | None = None) -> dict[str, Any]:
+    """Return what a figure depends on besides the model: processor, system, versions, and how models are run."""
+    cpuinfo = _cpuinfo()
+    facts: dict[str, Any] = {
+        "cpu": cpuinfo.get("model name") or cpuinfo.get("Model") or platform.processor() or "unknown",
+        "architecture": platform.machine(),
+        "cores": os.cpu_count(),
+        "usable_cores": _usable_cores(),
+        "isa": [flag for flag in FLAGS if flag in (cpuinfo.get("flags") or cpuinfo.get("Features", "")).split()],
+        "emulated": emulator() is not None,
+        "os": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "telemetry": telemetry(),
+    }
+    if runtime is not None:
+        facts["provider"] = runtime.provider
+        facts["threads"] = runtime.threads
+        facts["optimization"] = runtime.optimization
+        facts["runtime_options"] = dict(runtime.options)
+    return facts
+
+
+def _cpuinfo() -> dict[str, str]:
+    """Return the fields of the first processor in /proc/cpuinfo; nothing where there is none."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return {}
+    fields: dict[str, str] = {}
+    for line in lines:
+        key, _, value = line.partition(":")
+        fields.setdefault(key.strip(), value.strip())
+    return fields
+
+
+def _usable_cores() -> int | None:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # only where the system has affinities
+        return os.cpu_count()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # onnxruntime-openvino and -gpu provide the module under another name
+        return _module_version(package)
+
+
+def _module_version(package: str) -> str | None:
+    if package != "onnxruntime":
+        return None
+    import onnxruntime
+
+    return str(onnxruntime.__version__)

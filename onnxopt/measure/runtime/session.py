@@ -1,0 +1,238 @@
+"""A model loaded in ONNX Runtime: the provider that was asked for or an error, quiet, and failing in our own words."""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+
+from onnxopt.errors import FileError, ModelError, NativeError, UsageError, first_line, nearest
+from onnxopt.measure.runtime.interrupt import raise_if_interrupted, run_options
+from onnxopt.measure.runtime.providers import provider_name, unavailable
+from onnxopt.model_file import load, materialize
+from onnxopt.samples import Feeds
+
+Loadable = ir.Model | Path | str | bytes
+"""A model in memory, the path of a file, or its bytes."""
+
+OPTIMIZATIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "none": "ORT_DISABLE_ALL",
+        "basic": "ORT_ENABLE_BASIC",
+        "extended": "ORT_ENABLE_EXTENDED",
+        "all": "ORT_ENABLE_ALL",
+    }
+)
+
+
+MOST_THREADS = 1024
+"""More are a slip of the finger: starting them alone takes minutes."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """How models are run.
+
+    Attributes:
+        provider: short name, such as `cpu` or `openvino`, or ONNX Runtime's own.
+        threads: compute threads of one run; runs never overlap.
+        optimization: ONNX Runtime's graph optimization level: `none`, `basic`, `extended` or `all`.
+        options: further session configuration entries, such as `("session.disable_prepacking", "1")`. ONNX Runtime
+            ignores names it does not know, and with one thread it heeds `session.set_denormal_as_zero` only for the
+            first session of a process and the thread that made it: flush denormal weights in the model instead.
+
+    Raises:
+        UsageError: ONX101 there is no such optimization level or thread count.
+    """
+
+    provider: str = "cpu"
+    threads: int = 1
+    optimization: str = "all"
+    options: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.optimization not in OPTIMIZATIONS:
+            hint = nearest(self.optimization, OPTIMIZATIONS)
+            raise UsageError("ONX101", "unknown optimization level", where=self.optimization, hint=hint)
+        if self.threads < 1:
+            raise UsageError("ONX101", "threads must be 1 or more", where="threads", why=f"{self.threads} given")
+        if self.threads > MOST_THREADS:
+            hint = "Give no more than the processor has cores; more only make it slower."
+            raise UsageError("ONX101", "too many threads", where="threads", why=f"{self.threads} given", hint=hint)
+
+    def session_options(self) -> "onnxruntime.SessionOptions":
+        """Return new ONNX Runtime session options."""
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, OPTIMIZATIONS[self.optimization])
+        options.log_severity_level = 4
+        for key, value in self.options:
+            options.add_session_config_entry(key, value)
+        return options
+
+
+class Session:
+    """A model ready to run.
+
+    Args:
+        model: what to load.
+        runtime: how.
+        profile_prefix: path prefix of the profile ONNX Runtime writes; None for no profiling.
+        optimized_path: where ONNX Runtime writes the graph it made of the model; None for nowhere.
+
+    Attributes:
+        load_ms: time ONNX Runtime took to load and optimize the model.
+        input_names: in graph order, without weights.
+        output_names: in graph order.
+        native: the `onnxruntime.InferenceSession`.
+
+    Raises:
+        UsageError: ONX102 no such provider, ONX106 it is not available, or ONNX Runtime fell back to another.
+        FileError: ONX501 the file does not exist.
+        ModelError: ONX304 ONNX Runtime cannot load the model.
+    """
+
+    def __init__(
+        self,
+        model: Loadable,
+        runtime: Runtime,
+        *,
+        profile_prefix: Path | None = None,
+        optimized_path: Path | None = None,
+    ) -> None:
+        raise_if_interrupted()
+        self.runtime = runtime
+        provider = provider_name(runtime.provider)
+        options = runtime.session_options()
+        if profile_prefix is not None:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(profile_prefix)
+        if optimized_path is not None:
+            options.optimized_model_filepath = str(optimized_path)
+        with _openable(model) as source:
+            start_ns = time.perf_counter_ns()
+            try:
+                self.native = onnxruntime.InferenceSession(source, options, providers=[provider], enable_fallback=0)
+            except Exception as error:  # onnxruntime's errors have no common base class
+                raise _load_error(error) from error
+            self.load_ms = (time.perf_counter_ns() - start_ns) / 1e6
+        used = self.native.get_providers()[0]
+        if used != provider:
+            raise unavailable(runtime.provider, f"ONNX Runtime fell back to {used}; its libraries cannot be loaded")
+        self.input_names: tuple[str, ...] = tuple(i.name for i in self.native.get_inputs())
+        self.output_names: tuple[str, ...] = tuple(o.name for o in self.native.get_outputs())
+        self._takes = {*self.input_names, *(i.name for i in self.native.get_overridable_initializers())}
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The file's own key-value notes."""
+        return dict(self.native.get_modelmeta().custom_metadata_map)
+
+    def run(self, feeds: Feeds, outputs: Sequence[str] | None = None) -> list[Any]:
+        """Run one batch, of which a part of a model takes what it reads.
+
+        Returns:
+            One numpy array per output, in graph order or that of `outputs`; a list of dictionaries for a map output,
+            such as that of scikit-learn's ZipMap.
+
+        Raises:
+            NativeError: ONX401 the run failed.
+            KeyboardInterrupt: inside `interruptible`, the user pressed Ctrl-C.
+        """
+        raise_if_interrupted()
+        with failures_named(feeds):
+            return list(self.bound(feeds, outputs)())
+
+    def named(self, feeds: Feeds) -> dict[str, Any]:
+        """Run one batch and return its outputs by name; raises like `run`."""
+        return dict(zip(self.output_names, self.run(feeds), strict=True))
+
+    def bound(self, feeds: Feeds, outputs: Sequence[str] | None = None) -> Callable[[], Sequence[Any]]:
+        """Return the bare native run of one batch, for timing: nothing of ours in it, errors included."""
+        names = list(self.output_names if outputs is None else outputs)
+        native, options = self.native, run_options() or _quiet()
+        fed = {name: array for name, array in feeds.items() if name in self._takes}
+        return lambda: native.run(names, fed, options)
+
+    def end_profiling(self) -> Path:
+        """Stop profiling and return the file that was written."""
+        return Path(self.native.end_profiling())
+
+
+@contextmanager
+def failures_named(feeds: Feeds) -> Iterator[None]:
+    """Turn what a native run raises into our own words.
+
+    Raises:
+        NativeError: ONX401 the run failed.
+        KeyboardInterrupt: it was ended by Ctrl-C.
+    """
+    try:
+        yield
+    except Exception as error:  # onnxruntime's errors have no common base class
+        raise_if_interrupted()
+        raise NativeError(
+            "ONX401",
+            "ONNX Runtime failed while running the model",
+            why=first_line(error).rstrip("."),
+            hint=f"It was fed {_describe(feeds)}.",
+        ) from error
+
+
+def optimized_model(model: Loadable, runtime: Runtime) -> ir.Model:
+    """Return the graph ONNX Runtime makes of `model`: what really runs, with its fused and INT8 operators.
+
+    Raises:
+        ModelError: ONX304 ONNX Runtime cannot load the model.
+    """
+    # The size from which weights are written beside the graph, which protobuf could not hold otherwise.
+    external = (
+        ("session.optimized_model_external_initializers_file_name", "weights.data"),
+        ("session.optimized_model_external_initializers_min_size_in_bytes", str(1 << 20)),
+    )
+    runtime = Runtime(runtime.provider, runtime.threads, runtime.optimization, (*runtime.options, *external))
+    with tempfile.TemporaryDirectory(prefix="onnxopt-") as folder:
+        path = Path(folder) / "optimized.onnx"
+        Session(model, runtime, optimized_path=path)
+        optimized = load(path)
+        ir.external_data.load_to_model(optimized)
+    return optimized
+
+
+def _openable(model: Loadable) -> AbstractContextManager[bytes | str]:
+    if isinstance(model, ir.Model):
+        return materialize(model)
+    if isinstance(model, bytes):
+        return nullcontext(model)
+    if not Path(model).is_file():
+        raise FileError("ONX501", "the model file does not exist", where=str(model), hint="Check the path.")
+    return nullcontext(str(model))
+
+
+def _load_error(error: Exception) -> ModelError:
+    why = first_line(error).rstrip(".")
+    if "NOT_IMPLEMENTED" in why:
+        hint = "This build has no kernel for that operator and type; export with another opset or type."
+    else:
+        hint = "Check the model with onnx.checker, and that its opset is one this version of ONNX Runtime supports."
+    return ModelError("ONX304", "ONNX Runtime cannot load the model", why=why, hint=hint)
+
+
+def _quiet() -> "onnxruntime.RunOptions":
+    options = onnxruntime.RunOptions()
+    options.log_severity_level = 4
+    return options
+
+
+def _describe(feeds: Feeds) -> str:
+    shapes = (f"{name}: {np.asarray(array).dtype}{list(np.shape(array))}" for name, array in feeds.items())
+    return ", ".join(shapes) or "nothing"

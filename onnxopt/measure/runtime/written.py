@@ -1,0 +1,99 @@
+"""A file that is about to be written is loaded and run once before it takes its place."""
+
+import math
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx_ir as ir
+import onnxruntime
+
+from onnxopt.errors import ModelError, NativeError
+from onnxopt.measure.runtime.session import Runtime, Session, failures_named
+from onnxopt.model_file import probe_feeds, signature_of
+from onnxopt.samples import Feeds, Samples
+
+PATIENCE_S = 20.0
+"""A run on one sample that takes longer is stopped; the file loads, and begins to run."""
+
+MAX_MADE_UP = 1 << 26
+"""Numbers in made-up inputs; a model can state inputs of any size."""
+
+
+def proof(source: ir.Model, samples: Samples | None = None) -> Callable[[Path], None]:
+    """Return the check of a file made of `source`, which reads and runs it once, on a sample or a made-up input.
+
+    Made-up inputs may be of sizes that no such model takes: one that `source` fails on proves nothing.
+
+    Raises:
+        ModelError: (the check) ONX304 ONNX Runtime can load neither, ONX306 it loads or runs `source`, not the file.
+    """
+
+    def check(path: Path) -> None:
+        runtime = Runtime()
+        try:
+            session = Session(path, runtime)
+        except ModelError as error:
+            Session(source, runtime)  # where this fails too, it is the fault of what was given
+            raise _bad("ONNX Runtime does not load it", error.why) from error
+        feeds = _feeds(source, samples)
+        if feeds is None:
+            return
+        try:
+            _run(session, feeds)
+        except NativeError as error:
+            try:
+                _run(Session(source, runtime), feeds)
+            except NativeError:
+                if samples is None:
+                    return
+                raise
+            raise _bad("ONNX Runtime does not run it", error.why) from error
+
+    return check
+
+
+def loads(path: Path) -> None:
+    """Check that ONNX Runtime loads a file of a model that was run before.
+
+    Raises:
+        ModelError: ONX304 it does not.
+    """
+    Session(path, Runtime())
+
+
+def _feeds(source: ir.Model, samples: Samples | None) -> Feeds | None:
+    if samples is not None:
+        return next(iter(samples))
+    signature = signature_of(source)
+    if any(spec.dtype == "object" for spec in signature.inputs):
+        return None  # sequences, maps
+    numbers = sum(math.prod(d if isinstance(d, int) else 2 for d in spec.shape or ()) for spec in signature.inputs)
+    return probe_feeds(signature) if numbers <= MAX_MADE_UP else None
+
+
+def _run(session: Session, feeds: Feeds) -> None:
+    options = onnxruntime.RunOptions()
+    options.log_severity_level = 4
+    ended = threading.Event()
+
+    def stop() -> None:
+        ended.set()
+        options.terminate = True
+
+    timer = threading.Timer(PATIENCE_S, stop)
+    timer.daemon = True
+    timer.start()
+    try:
+        with failures_named(feeds):
+            session.native.run(None, {n: a for n, a in feeds.items() if n in session.input_names}, options)
+    except NativeError:
+        if not ended.is_set():
+            raise
+    finally:
+        timer.cancel()
+
+
+def _bad(what: str, why: str | None) -> ModelError:
+    hint = "Leave out the pass, or its option, that changed the operator named here; please report the model."
+    return ModelError("ONX306", "the result was not written", why=f"{what}: {why}", hint=hint)

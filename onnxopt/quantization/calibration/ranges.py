@@ -1,0 +1,162 @@
+"""Ranges of activations, streamed: one batch of activations is alive at a time, whatever the number of samples.
+
+Two sweeps over the samples: the first finds the extremes, the second fills one histogram of fixed size per tensor.
+Every calibration method then works on those alone, so trying another method costs no further run.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+
+from onnxopt.errors import ModelError, NativeError, first_line
+from onnxopt.graph.shapes import with_types
+from onnxopt.measure.runtime.interrupt import raise_if_interrupted, run_options
+from onnxopt.model_file import materialize
+from onnxopt.quantization.calibration import calibrators
+from onnxopt.quantization.calibration.histogram import BINS, Extremes, Histogram, Range
+from onnxopt.quantization.calibration.spread import Spread, octaves_of
+from onnxopt.samples import Samples
+
+METHODS: Mapping[str, Callable[[Histogram], Range]] = MappingProxyType(
+    {name: calibrators.METHODS[name] for name in ("minmax", "percentile", "entropy", "mse")}
+)
+"""Calibration methods worth trying first; the others are in `calibrators.METHODS`."""
+
+
+def collect(model: ir.Model, names: Sequence[str], samples: Samples) -> dict[str, Histogram]:
+    """Return the histogram of every float tensor in `names` over `samples`.
+
+    Raises:
+        ModelError: ONX304 ONNX Runtime cannot load the model.
+        NativeError: ONX401 a run failed.
+    """
+    session, watched = _open(model, names)
+    return _counted(session, samples, _extremes(session, watched, samples))
+
+
+def extremes(model: ir.Model, names: Sequence[str], samples: Samples) -> dict[str, Extremes]:
+    """Return the smallest and largest finite value of every float tensor in `names`: half the work of `collect`.
+
+    A tensor without any finite value, such as an empty one, is left out.
+
+    Raises:
+        ModelError, NativeError: as `collect`.
+    """
+    session, watched = _open(model, names)
+    return _extremes(session, watched, samples)
+
+
+def histograms(model: ir.Model, samples: Samples, found: Mapping[str, Extremes]) -> dict[str, Histogram]:
+    """Return the histograms of the tensors whose extremes were found before, over the same samples.
+
+    Raises:
+        ModelError, NativeError: as `collect`.
+    """
+    session, _ = _open(model, list(found))
+    return _counted(session, samples, found)
+
+
+class _Watched:
+    """What is kept of one tensor while samples pass."""
+
+    def __init__(self) -> None:
+        self.lows, self.highs = list[float](), list[float]()
+        self._octaves = np.zeros(len(octaves_of(np.empty(0, np.float32))), np.int64)
+        self._infinite = self._missing = 0
+
+    def add(self, array: np.ndarray) -> None:
+        """Count the values of one run."""
+        low, high = float(array.min()), float(array.max())
+        if not np.isfinite(low + high):
+            finite, missing = np.isfinite(array), int(np.count_nonzero(np.isnan(array)))
+            self._missing += missing
+            self._infinite += int(array.size - np.count_nonzero(finite)) - missing
+            array = array[finite]
+            if not array.size:
+                return
+            low, high = float(array.min()), float(array.max())
+        self.lows.append(low)
+        self.highs.append(high)
+        self._octaves += octaves_of(array)
+
+    def extremes(self) -> Extremes:
+        """Return what was seen; there must have been a finite value."""
+        lows, highs = np.array(self.lows), np.array(self.highs)
+        spread = Spread(self._octaves, lows, highs, self._infinite, self._missing)
+        return Extremes(*map(float, (lows.min(), highs.max(), lows.mean(), highs.mean())), spread=spread)
+
+
+def _extremes(session: onnxruntime.InferenceSession, watched: Sequence[str], samples: Samples) -> dict[str, Extremes]:
+    seen = {name: _Watched() for name in watched}
+    for name, array in _activations(session, watched, samples):
+        seen[name].add(array)
+    return {name: one.extremes() for name, one in seen.items() if one.lows}
+
+
+def _counted(
+    session: onnxruntime.InferenceSession, samples: Samples, found: Mapping[str, Extremes]
+) -> dict[str, Histogram]:
+    if not found:
+        return {}
+    counts = {name: np.zeros(BINS, np.int64) for name in found}
+    for name, array in _activations(session, list(found), samples):
+        counts[name] += _bins(array.ravel(), found[name].low, found[name].high)
+    return {n: Histogram(e.low, e.high, e.mean_low, e.mean_high, counts[n], spread=e.spread) for n, e in found.items()}
+
+
+def _bins(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Return how many values are in each of the equal bins over [low, high]; those outside and NaN are left out."""
+    if not (values.min() >= low and values.max() <= high):
+        values = values[(values >= low) & (values <= high)]
+    width = high - low
+    scale = BINS / width if width > 0 else 0.0
+    bins = ((values - np.float32(low)) * np.float32(scale)).astype(np.int32)
+    return np.bincount(np.clip(bins, 0, BINS - 1), minlength=BINS)
+
+
+def _open(model: ir.Model, names: Sequence[str]) -> tuple[onnxruntime.InferenceSession, list[str]]:
+    watching = with_types(model)
+    wanted = set(names)
+    outputs = {v.name for v in watching.graph.outputs}
+    inputs = [v.name for v in watching.graph.inputs if v.name in wanted]
+    for node in watching.graph:
+        for value in node.outputs:
+            if value.name in wanted and value.name not in outputs and value.dtype in (None, ir.DataType.FLOAT):
+                watching.graph.outputs.append(value)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        with materialize(watching) as source:
+            session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has no common base class for its errors
+        raise ModelError("ONX304", "ONNX Runtime cannot calibrate the model", why=first_line(error)) from error
+    given = {o.name for o in (*session.get_outputs(), *session.get_inputs()) if o.type == "tensor(float)"}
+    order = [*inputs, *(o.name for o in session.get_outputs())]
+    return session, [name for name in order if name in given and name in wanted]
+
+
+def _activations(
+    session: onnxruntime.InferenceSession, names: Sequence[str], samples: Samples
+) -> Iterator[tuple[str, np.ndarray]]:
+    fed = {i.name for i in session.get_inputs()}
+    fetched = [name for name in names if name not in fed]
+    for position, feeds in enumerate(samples):
+        raise_if_interrupted()
+        try:
+            arrays = session.run(fetched, dict(feeds), run_options()) if fetched else []
+        except Exception as error:  # see above
+            raise_if_interrupted()
+            if position == 0 and samples.batch_size > 1:
+                # Some models declare a dynamic batch and only run at 1.
+                yield from _activations(session, names, samples.with_batch_size(1))
+                return
+            raise NativeError("ONX401", "ONNX Runtime failed while calibrating", why=first_line(error)) from error
+        for name in names:
+            if name in fed and feeds[name].size:
+                yield name, feeds[name]
+        for name, array in zip(fetched, arrays, strict=True):
+            if array.size:
+                yield name, array

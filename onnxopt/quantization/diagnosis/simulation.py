@@ -1,0 +1,204 @@
+"""What a quantized model computes on another family of processors, as a graph that can be run here.
+
+x86 without VNNI saturates sums of two products at 16 bits (see `saturation`); all others compute them exactly, and
+differ in speed alone. The result holds where this machine itself is exact, as every one with VNNI and every ARM is.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxopt.graph.edit import lift_constants, name_nodes
+from onnxopt.graph.shapes import with_types
+from onnxopt.graph.windows import SAME, same_pads
+from onnxopt.measure.runtime.session import Runtime
+from onnxopt.model_file import fits_protobuf
+from onnxopt.quantization.kernels import integer_layers
+from onnxopt.quantization.outcome import nodes_inside
+from onnxopt.quantization.rounding.pair_excess import Pairs, Writer, excess_of_rows, excess_of_windows, pairs_of
+from onnxopt.quantization.rounding.saturation import reduced
+from onnxopt.reconstruction.unfold import Window
+from onnxopt.target import Target
+
+_EXACT = ("session.disable_quant_qdq", "1")
+"""Keeps Q/DQ as they are written: this processor's own integer kernels have no part in the result."""
+_UNKNOWN = ("QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "DynamicQuantizeLSTM", "QAttention")
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """A model as another processor computes it.
+
+    Attributes:
+        model: to be run with `runtime`.
+        runtime: how.
+        saturating: layers that can saturate there, with how many pairs of weights.
+        left: layers that are computed as here, with the reason.
+    """
+
+    model: ir.Model
+    runtime: Runtime
+    saturating: Mapping[str, int]
+    left: Mapping[str, str]
+
+
+def simulate(model: ir.Model, target: Target, runtime: Runtime) -> Simulation:
+    """Return `model` as `target` computes it.
+
+    Raises:
+        ModelError: ONX304 the runtime cannot load it.
+    """
+    exact = replace(runtime, options=(*runtime.options, _EXACT))
+    if not target.reduce_range or not fits_protobuf(model):
+        left = {} if not target.reduce_range else {"graph": "weights above 1.5 GB are not simulated"}
+        return Simulation(model, exact, {}, left)
+    named = model.clone()
+    lift_constants(named)
+    name_nodes(named)
+    copy = with_types(named)
+    integer = integer_layers(copy, runtime)
+    saturating, left = dict[str, int](), dict[str, str]()
+    for node in list(copy.graph):
+        name = node.name or ""
+        if node.op_type in _UNKNOWN:
+            left[name] = f"how {node.op_type} saturates is not simulated"
+        elif node.op_type in ("Conv", "Gemm", "MatMul") and name in integer:
+            found = _between_conversions(copy, node)
+            if isinstance(found, str):
+                left[name] = found
+            elif found:
+                saturating[name] = found
+        elif any(inner.op_type in ("MatMulInteger", *_UNKNOWN) for inner in nodes_inside(node)):
+            left[name] = "what is in sub-graphs is not simulated"
+        elif node.op_type == "MatMulInteger":
+            found = _dynamic(copy, node)
+            if found:
+                saturating[name] = found
+    return Simulation(copy, exact, saturating, left)
+
+
+def _between_conversions(model: ir.Model, node: ir.Node) -> int | str:
+    """Take from a layer between Q/DQ what saturates; return how many pairs can, or why it was left."""
+    x, w = (_dequantized(value) for value in node.inputs[:2])
+    if x is None or w is None:
+        return 0
+    weight = None if w[0].const_value is None else w[0].const_value.numpy()
+    if weight is None or weight.dtype != np.int8 or _depthwise(node, weight):
+        return 0  # unsigned weights and depthwise convolutions are multiplied in 16 bits, one by one
+    if x[0].dtype not in (ir.DataType.UINT8, ir.DataType.INT8):
+        return 0
+    write = Writer(node, model.opset_imports.get("", 13))
+    if node.op_type == "Conv":
+        pairs = _pairs_of_convolution(node, weight)
+        window = Window.of(node, weight.shape[2:], transposed=False)
+        assert window is not None
+        pads = _pads(window, node)
+        if pads is None:
+            return "its padding depends on the size of its input"
+        if not len(pairs):
+            return 0
+        distance, zero = _distance(write, x)
+        excess = excess_of_windows(write, distance, zero, pairs, window, pads)
+        scale_shape = (-1, *(1,) * len(window.kernel))
+    else:
+        transposed = node.op_type == "Gemm" and bool(node.attributes.get_int("transB", 0))
+        if weight.ndim != 2 or (node.op_type == "Gemm" and bool(node.attributes.get_int("transA", 0))):
+            return "it multiplies stacks of matrices or transposes its input"
+        rows = weight if transposed else weight.T
+        pairs = pairs_of(rows, np.broadcast_to(np.arange(rows.shape[1]), rows.shape))
+        if not len(pairs):
+            return 0
+        distance, zero = _distance(write, x)
+        excess = excess_of_rows(write, write.node("Add", distance, zero), pairs)
+        scale_shape = (-1,)
+    step = write.node("Mul", _as_row(write, w[1], scale_shape), x[1])
+    _subtract(node, write.node("Mul", excess, step), model.opset_imports.get("", 13))
+    return len(pairs)
+
+
+def _dynamic(model: ir.Model, node: ir.Node) -> int:
+    """Take from a MatMulInteger what saturates; return how many pairs can."""
+    value = node.inputs[1]
+    weight = None if value is None or value.const_value is None else value.const_value.numpy()
+    if weight is None or weight.dtype != np.int8 or weight.ndim != 2 or node.inputs[0] is None:
+        return 0
+    pairs = pairs_of(weight.T, np.broadcast_to(np.arange(weight.shape[0]), weight.T.shape))
+    if len(pairs):
+        write = Writer(node, model.opset_imports.get("", 13))
+        excess = excess_of_rows(write, write.floats(node.inputs[0]), pairs)
+        whole = write.node("Cast", excess, to=int(ir.DataType.INT32))
+        _subtract(node, whole, model.opset_imports.get("", 13))
+    return len(pairs)
+
+
+def _pairs_of_convolution(node: ir.Node, weight: np.ndarray) -> Pairs:
+    groups = node.attributes.get_int("group", 1) or 1
+    outputs, channels = weight.shape[:2]
+    group = np.arange(outputs)[:, None] // (outputs // groups)
+    position, channel = np.divmod(np.arange(weight[0].size), channels)
+    places = position * channels * groups + group * channels + channel
+    return pairs_of(reduced(weight), places)
+
+
+def _depthwise(node: ir.Node, weight: np.ndarray) -> bool:
+    return node.op_type == "Conv" and weight.shape[1] == 1 and (node.attributes.get_int("group", 1) or 1) > 1
+
+
+def _pads(window: Window, node: ir.Node) -> tuple[int, ...] | None:
+    """Return begins and ends; None where they cannot be known without the input."""
+    if window.auto_pad not in SAME:
+        return window.pads
+    shape = None if node.inputs[0] is None else node.inputs[0].shape
+    declared = [] if shape is None else list(shape)[2:]
+    sizes = []
+    for axis, (k, stride, dilation) in enumerate(zip(window.kernel, window.strides, window.dilations, strict=True)):
+        size = declared[axis] if axis < len(declared) else None
+        if not isinstance(size, int) and stride != 1:
+            return None
+        # At stride 1 the padding is the same for every size.
+        sizes.append(size if isinstance(size, int) else k * dilation)
+    return same_pads(window.auto_pad, sizes, window.kernel, window.strides, window.dilations)
+
+
+def _dequantized(value: ir.Value | None) -> tuple[ir.Value, ir.Value, ir.Value | None] | None:
+    """Return what a DequantizeLinear reads: integers, scale and zero point."""
+    producer = None if value is None else value.producer()
+    if producer is None or producer.op_type != "DequantizeLinear":
+        return None
+    integers, scale = producer.inputs[:2]
+    assert integers is not None
+    assert scale is not None
+    return integers, scale, producer.inputs[2] if len(producer.inputs) > 2 else None
+
+
+def _distance(write: Writer, x: tuple[ir.Value, ir.Value, ir.Value | None]) -> tuple[ir.Value, ir.Value]:
+    """Return activations less their zero point, and that as an unsigned byte: signed ones are shifted to unsigned."""
+    integers, _, zero = x
+    shift = 128.0 if integers.dtype is ir.DataType.INT8 else 0.0
+    point = write.constant(np.float32(0)) if zero is None else write.floats(zero)
+    distance = write.node("Sub", write.floats(integers), point)
+    return distance, write.node("Add", point, write.constant(np.float32(shift)))
+
+
+def _as_row(write: Writer, scale: ir.Value, shape: tuple[int, ...]) -> ir.Value:
+    return write.node("Reshape", scale, write.constant(np.array(shape, np.int64)))
+
+
+def _subtract(node: ir.Node, amount: ir.Value, version: int) -> None:
+    """Let what reads the output of `node` read it less `amount`."""
+    assert node.graph is not None
+    output = node.outputs[0]
+    name = output.name
+    output.name = f"{name}_unsaturated"
+    less = ir.node("Sub", [output, amount], name=f"{node.name}_saturated", version=version)
+    result = less.outputs[0]
+    result.name, result.type, result.shape = name, output.type, output.shape
+    for use in [u for u in output.uses() if u.node is not less]:
+        use.node.replace_input_with(use.idx, result)
+    outputs = node.graph.outputs
+    for place, value in enumerate(outputs):
+        if value is output:
+            outputs[place] = result
+    node.graph.insert_after(node, less)

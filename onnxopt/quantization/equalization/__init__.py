@@ -1,0 +1,1 @@
+"""Scales and biases moved between layers before and after quantization."""

@@ -1,0 +1,70 @@
+"""What a layer's outputs never fall below, moved through a ReLU into the bias of the next layer.
+
+Nagel et al., "Data-free quantization through weight equalization and bias correction", ICCV 2019, section 4.1.3, with
+means and deviations measured on samples instead of those of batch-norms.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxopt.measure.runtime.activations import Activations
+from onnxopt.quantization.equalization.cross_layer import Chain
+from onnxopt.reconstruction.layers import LinearLayer, bias_of, write
+from onnxopt.samples import Samples
+
+DEVIATIONS = 3.0
+"""How far below its mean a channel counts as never: one value in 740 of normally distributed ones."""
+
+
+def refusal(chain: Chain, layers: Mapping[str, LinearLayer]) -> str:
+    """Return why nothing can move from the first layer to the second; "" where it can."""
+    relu = next(iter(chain.first.outputs[0].uses())).node
+    if relu.op_type != "Relu" or [node for node, _ in relu.outputs[0].uses()] != [chain.second]:
+        return f"no Relu alone stands between it and {chain.second.name}"
+    if any((name or "") not in layers for name in (chain.first.name, chain.second.name)):
+        return f"it or {chain.second.name} is a convolution in groups, or has weights that are not its own"
+    if _pads(chain.second):
+        return f"{chain.second.name} pads with zeros, which have nothing to give back"
+    return ""
+
+
+def floors(model: ir.Model, chains: Sequence[Chain], samples: Samples) -> dict[str, np.ndarray]:
+    """Return by first layer what each channel of its output never falls below, shape (channels,); 0 where below zero.
+
+    Raises:
+        NativeError: ONX401 a run failed.
+    """
+    names = {chain.first.outputs[0].name or "": chain.first.name or "" for chain in chains}
+    sums, counts = dict[str, np.ndarray](), dict.fromkeys(names, 0)
+    for arrays in Activations(model, list(names)).of(samples):
+        for name, array in arrays.items():
+            rows = np.moveaxis(array, 1, -1).reshape(-1, array.shape[1]).astype(np.float64)
+            rows = rows[np.isfinite(rows).all(1)]
+            sums[name] = sums.get(name, 0) + np.stack([rows.sum(0), np.square(rows).sum(0)])
+            counts[name] += len(rows)
+    found = dict[str, np.ndarray]()
+    for value, layer in names.items():
+        mean, square = sums[value] / max(counts[value], 1)
+        spread = np.sqrt(np.maximum(square - mean**2, 0))
+        found[layer] = np.maximum(mean - DEVIATIONS * spread, 0)
+    return found
+
+
+def absorb(model: ir.Model, chain: Chain, floor: np.ndarray, layers: Mapping[str, LinearLayer]) -> None:
+    """Lower the first layer's outputs by `floor` and raise the second's by what that takes from them, in place."""
+    for node, sign in ((chain.first, -1.0), (chain.second, 1.0)):
+        layer = layers[node.name or ""]
+        tensor = model.graph.initializers[layer.weight].const_value
+        assert tensor is not None
+        matrix = layer.matrix(tensor.numpy())
+        # Every position of a kernel reads the same channel.
+        offset = floor if sign < 0 else matrix @ np.repeat(floor, matrix.shape[1] // len(floor))
+        assert len(bias_of(model, layer, len(matrix))) == len(offset)
+        write(model, layer, matrix, sign * offset)
+
+
+def _pads(node: ir.Node) -> bool:
+    pads = node.attributes.get_ints("pads") if "pads" in node.attributes else ()
+    return any(pads or ()) or node.attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", "VALID")

@@ -1,0 +1,1 @@
+"""Which layers run in INT8, and which stay in float."""

@@ -1,0 +1,180 @@
+"""Which layers to leave in float because INT8 does not pay there, or harms too much: measured on this machine."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from math import isfinite, isnan, prod
+
+import onnx_ir as ir
+
+from onnxopt.graph.probe import probe
+from onnxopt.measure.latency.latency_table import fastest_ms
+from onnxopt.measure.runtime.emulation import emulator
+from onnxopt.measure.runtime.session import Runtime
+from onnxopt.quantization.diagnosis.layers import diagnose
+from onnxopt.quantization.placement.cheapest import FLOAT, Layer, Tensor, cheapest
+from onnxopt.quantization.placement.node_times import conversion_ms, layer_times_ms
+from onnxopt.samples import Feeds, Samples
+from onnxopt.target import Target, detect
+
+_PRICES = (1.0, 3.0, 8.0)
+"""Multiples of a bare conversion's time that are tried: with it may come a change of the memory layout."""
+_GAIN = 0.98
+"""Share of the time of the simpler model below which another is called faster."""
+_JUDGES = 16
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Layers to leave in float.
+
+    Attributes:
+        reasons: why, by name.
+        along: activations that go with them.
+    """
+
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    along: tuple[str, ...] = ()
+
+    @property
+    def exclude(self) -> tuple[str, ...]:
+        """All of them."""
+        return (*self.reasons, *self.along)
+
+
+def unmeasurable(target: Target) -> str | None:
+    """Return why times on this machine would say nothing of `target`; None where they do."""
+    here = detect()
+    if target != here:
+        return f"times are measured on {here.name}, not on {target.name}: all layers are in INT8"
+    why = emulator()
+    return f"{why}: no times are measured, all layers are in INT8" if why else None
+
+
+def place(
+    model: ir.Model,
+    quantized: ir.Model,
+    integer: Collection[str],
+    build: Callable[[tuple[str, ...]], ir.Model],
+    samples: Samples,
+    least_db: float,
+) -> Placed:
+    """Return what to leave in float: the fastest of several placements, timed by turns with both pure forms.
+
+    Args:
+        model: the float model, every node named.
+        quantized: with all layers in INT8 that can be.
+        integer: names of those.
+        build: makes the model with further layers left in float.
+        samples: one at a time; the first decides the shapes.
+        least_db: signal-to-noise ratio of the outputs that is asked for, the errors of layers added up; minus infinity
+            for any.
+
+    Raises:
+        ModelError, NativeError: a model cannot be loaded or run.
+    """
+    runtime, feeds = Runtime(), next(iter(samples))
+    heads = _heads(model, integer)
+    layers = _layers(model, quantized, heads, feeds, runtime)
+    if isfinite(least_db):
+        layers = _with_noise(layers, model, quantized, samples.take(min(len(samples), _JUDGES)))
+    allowed = 10 ** (-least_db / 10)
+    tensors = _tensors(model, heads, feeds, runtime)
+    everything, nothing = frozenset(layers), frozenset[str]()
+    found = dict.fromkeys(
+        cheapest(layers, [Tensor(t.writer, t.readers, t.conversion_ms * price) for t in tensors], allowed)
+        for price in _PRICES
+    )
+    # The simplest first: another must be faster than it to be chosen.
+    fits = sum(layer.noise for layer in layers.values()) <= allowed
+    choices = [*([everything] if fits else []), nothing, *(c for c in found if c not in (everything, nothing))]
+    models = [_built(choice, everything, nothing, heads, model, quantized, build) for choice in choices]
+    times = fastest_ms(models, feeds, runtime)
+    best = 0
+    for index in range(1, len(choices)):
+        if times[index] < times[best] * _GAIN:
+            best = index
+    left = [name for name in layers if name not in choices[best]]
+    free = cheapest(layers, tensors)
+    reasons = {name: _reason(layers[name], name in free and isfinite(least_db)) for name in left}
+    return Placed(reasons, tuple(_followers(heads, left)))
+
+
+def _built(
+    choice: frozenset[str],
+    everything: frozenset[str],
+    nothing: frozenset[str],
+    heads: Mapping[str, str],
+    model: ir.Model,
+    quantized: ir.Model,
+    build: Callable[[tuple[str, ...]], ir.Model],
+) -> ir.Model:
+    if choice == everything:
+        return quantized
+    if choice == nothing:
+        return model
+    left = [name for name in everything if name not in choice]
+    return build((*sorted(left), *_followers(heads, left)))
+
+
+def _reason(layer: Layer, sensitive: bool) -> str:
+    if sensitive:
+        return "too sensitive in INT8"
+    if not layer.float_ms and layer.int8_ms:
+        return "in float it takes no time of its own: the runtime merges or removes it"
+    if layer.int8_ms > layer.float_ms:
+        return f"slower in INT8: {layer.float_ms / layer.int8_ms:.2f}x"
+    return "in INT8 it does not pay for the conversions around it"
+
+
+def _heads(model: ir.Model, integer: Collection[str]) -> dict[str, str]:
+    """Return by node the layer it runs with: itself, or for an activation that is merged the layer before it."""
+    heads = {name: name for name in integer}
+    for node in model.graph:
+        if node.op_type not in ("Relu", "Clip") or node.inputs[0] is None or node.name in heads:
+            continue
+        producer = node.inputs[0].producer()
+        if producer is not None and producer.name in heads and len(node.inputs[0].uses()) == 1:
+            heads[node.name or ""] = heads[producer.name or ""]
+    return heads
+
+
+def _followers(heads: Mapping[str, str], left: Collection[str]) -> list[str]:
+    return sorted(name for name, head in heads.items() if name != head and head in left)
+
+
+def _layers(
+    model: ir.Model, quantized: ir.Model, heads: Mapping[str, str], feeds: Feeds, runtime: Runtime
+) -> dict[str, Layer]:
+    floats, integers = (layer_times_ms(model, made, feeds, runtime) for made in (model, quantized))
+    times = {head: [0.0, 0.0] for head in heads.values()}
+    for name, head in heads.items():
+        times[head][0] += floats.get(name, 0.0)
+        times[head][1] += integers.get(name, 0.0)
+    return {name: Layer(*both) for name, both in times.items()}
+
+
+def _with_noise(
+    layers: Mapping[str, Layer], model: ir.Model, quantized: ir.Model, samples: Samples
+) -> dict[str, Layer]:
+    found = dict(layers)
+    for loss in diagnose(model, quantized, samples):
+        if loss.name in layers:
+            db = loss.own_db if isnan(loss.output_db) else loss.output_db
+            noise = 0.0 if isnan(db) else 10 ** (-db / 10)
+            found[loss.name] = Layer(layers[loss.name].float_ms, layers[loss.name].int8_ms, noise)
+    return found
+
+
+def _tensors(model: ir.Model, heads: Mapping[str, str], feeds: Feeds, runtime: Runtime) -> list[Tensor]:
+    shapes = probe(model, {name: array.shape for name, array in feeds.items()}).shapes
+    base, per_element = conversion_ms(runtime)
+    written = [(v, heads.get(node.name or "", FLOAT)) for node in model.graph for v in node.outputs]
+    written += [(v, FLOAT) for v in model.graph.inputs if v.name not in model.graph.initializers]
+    found = []
+    for value, writer in written:
+        readers = [heads.get(use.node.name or "", FLOAT) for use in value.uses()]
+        readers += [FLOAT] if value.is_graph_output() else []
+        if readers and value.dtype in (None, ir.DataType.FLOAT):
+            size = prod(shapes.get(value.name or "", (0,)))
+            found.append(Tensor(writer, tuple(readers), base + per_element * size))
+    return found

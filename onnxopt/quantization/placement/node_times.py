@@ -1,0 +1,91 @@
+"""How long each layer of a float model takes, in it or in what was made of it: from the runtime's profile."""
+
+import json
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxopt.measure.latency.latency_table import fastest_ms
+from onnxopt.measure.runtime.interrupt import interruptible
+from onnxopt.measure.runtime.session import Runtime, Session
+from onnxopt.model_file import load
+from onnxopt.quantization.kernels import CONVERSIONS, LayerNames
+from onnxopt.samples import Feeds
+
+_RUNS, _MOST_RUNS, _SECONDS = 24, 400, 0.05
+"""Runs at least, and at most where they are short: the profile counts whole microseconds."""
+_SMALL, _LARGE = 1 << 10, 1 << 17
+
+
+def layer_times_ms(model: ir.Model, made: ir.Model, feeds: Feeds, runtime: Runtime) -> dict[str, float]:
+    """Return the time of each layer of the float `model` when `made` runs; 0 is left out.
+
+    The mean of the middle half of the runs of each kernel: what disturbs a shared processor falls on few runs.
+
+    Raises:
+        ModelError: ONX304 the runtime cannot load `made`.
+        NativeError: ONX401 it cannot be run.
+    """
+
+    def work() -> dict[str, float]:
+        with tempfile.TemporaryDirectory(prefix="onnxopt-") as folder:
+            optimized = Path(folder) / "optimized.onnx"
+            session = Session(made, runtime, profile_prefix=Path(folder) / "profile", optimized_path=optimized)
+            runs, until = 0, time.monotonic() + _SECONDS
+            while runs <= _RUNS or (runs < _MOST_RUNS and time.monotonic() < until):
+                session.run(feeds)
+                runs += 1
+            events = json.loads(session.end_profiling().read_text())
+            names = LayerNames(model, load(optimized))
+        times_us = defaultdict[tuple[str, str], list[int]](list)
+        for event in events:
+            if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+                times_us[event["name"].removesuffix("_kernel_time"), event["args"]["op_name"]].append(event["dur"])
+        found = defaultdict[str, float](float)
+        for (kernel, op_type), times in times_us.items():
+            layer = None if op_type in CONVERSIONS else names.find(kernel, op_type)
+            if layer is not None:
+                found[layer] += _typical(times[1:] or times) / 1e3
+        return dict(found)
+
+    return interruptible(work)
+
+
+def _typical(times: Sequence[int]) -> float:
+    middle = sorted(times)[len(times) // 4 : max(3 * len(times) // 4, len(times) // 4 + 1)]
+    return float(np.mean(middle))
+
+
+def conversion_ms(runtime: Runtime) -> tuple[float, float]:
+    """Return what a QuantizeLinear or DequantizeLinear costs: for being there, and per element."""
+    # Optimizing would merge neighbouring pairs.
+    plain, times = replace(runtime, optimization="none"), []
+    for size in (_SMALL, _LARGE):
+        feeds: Mapping[str, np.ndarray] = {"x": np.linspace(-1, 1, size, dtype=np.float32).reshape(1, size)}
+        one, three = fastest_ms([_pairs(1), _pairs(3)], feeds, plain)
+        times.append(max(three - one, 1e-5) / 4)
+    per_element = max(times[1] - times[0], 0.0) / (_LARGE - _SMALL)
+    return max(times[0] - per_element * _SMALL, 0.0), per_element
+
+
+def _pairs(count: int) -> ir.Model:
+    """Return a model of `count` pairs of conversions."""
+    x = ir.Value(name="x", shape=ir.Shape([1, None]), type=ir.TensorType(ir.DataType.FLOAT))
+    nodes, constants, value = list[ir.Node](), list[ir.Value](), x
+    for i in range(count):
+        scale = ir.Value(name=f"scale_{i}", const_value=ir.tensor(np.float32(0.01 * (i + 1))))
+        zero = ir.Value(name=f"zero_{i}", const_value=ir.tensor(np.uint8(128)))
+        constants += [scale, zero]
+        for op_type in ("QuantizeLinear", "DequantizeLinear"):
+            nodes.append(ir.node(op_type, [value, scale, zero], name=f"{op_type}_{i}"))
+            value = nodes[-1].outputs[0]
+            value.name = f"{op_type}_{i}_output"
+    value.type = ir.TensorType(ir.DataType.FLOAT)
+    graph = ir.Graph([x], [value], nodes=nodes, initializers=constants, opset_imports={"": 13}, name="pairs")
+    return ir.Model(graph, ir_version=8)

@@ -1,0 +1,141 @@
+"""Decide how activations are covered: which ranges are clipped and which nodes stay in float, by what is measured."""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import onnx_ir as ir
+
+from onnxopt.quantization.attempt import Attempt, attempt
+from onnxopt.quantization.calibration.calibrate import Calibration
+from onnxopt.quantization.calibration.histogram import Extremes, Range
+from onnxopt.quantization.calibration.spread import UNBOUNDED
+from onnxopt.quantization.closeness import Closeness
+from onnxopt.quantization.placement.joins import before_softmax, heads_apart, inner_apart
+from onnxopt.samples import Samples
+
+Make = Callable[[Mapping[str, Range], tuple[str, ...]], ir.Model]
+"""Quantizes with these ranges, with nodes left in float, by name."""
+
+_GAIN_DB = 1.0
+"""What clipping must be closer by: below, the widest range is the safest."""
+_WORTH_DB = 3.0
+"""What leaving more in float must be closer by: it costs time."""
+
+
+@dataclass(frozen=True)
+class StaticPlan:
+    """What was decided, and the model that comes of it.
+
+    Attributes:
+        model: quantized; it loads and runs.
+        ranges: that it was made with.
+        left: nodes that stay in float for what was found, with the reason.
+        clipped: tensors whose range was clipped, with the reason.
+    """
+
+    model: ir.Model
+    ranges: Mapping[str, Range]
+    left: Mapping[str, str] = field(default_factory=dict)
+    clipped: Mapping[str, str] = field(default_factory=dict)
+
+
+def decide(
+    before: ir.Model,
+    calibration: Calibration,
+    make: Make,
+    nodes: Sequence[ir.Node],
+    obstacles: Mapping[str, str],
+    samples: Samples,
+) -> StaticPlan:
+    """Return the plan whose model is closest to `before`, the simplest of those that are alike.
+
+    Nodes at infinities and at masks stay in float: clipped, a mask would let everything through. For giants, loud
+    samples and joins of very different tensors, what is done about them is measured beside doing nothing.
+
+    Args:
+        before: the float model, every node named.
+        calibration: its ranges.
+        make: quantizes it.
+        nodes: of `before` that may be quantized.
+        obstacles: those that must not be, with the reason.
+        samples: one at a time.
+
+    Raises:
+        NativeError, ModelError: no form of the model runs.
+    """
+    names = {node.name for node in nodes}
+    needed = (_unbounded(before, calibration.extremes), heads_apart(before, calibration.ranges), obstacles)
+    left = {name: reason for some in needed for name, reason in some.items() if name in names}
+    feeds = next(iter(samples), None)
+
+    def planned(ranges: Mapping[str, Range], kept: Mapping[str, str]) -> StaticPlan:
+        candidates = [node for node in nodes if node.name not in kept]
+        made: Attempt = attempt(lambda more: make(ranges, (*kept, *more)), candidates, feeds)
+        return StaticPlan(made.model, ranges, {**kept, **made.left})
+
+    best = planned(calibration.ranges, left)
+    remedies = _remedies(before, calibration, names - left.keys())
+    if not remedies:
+        return best
+    closeness = Closeness(before, samples)
+    least = closeness.db(best.model)
+    for ranges, kept, clipped, gain in remedies:
+        tried = planned({**best.ranges, **ranges}, {**best.left, **kept})
+        db = closeness.db(tried.model)
+        if db >= least + gain:
+            clips = {n: why for n, why in best.clipped.items() if n not in ranges}
+            best, least = replace(tried, clipped={**clips, **clipped}), db
+    return best
+
+
+_Remedy = tuple[Mapping[str, Range], Mapping[str, str], Mapping[str, str], float]
+"""Ranges, nodes to leave in float, reasons for what is clipped, and the gain that is asked for in dB."""
+
+
+def _remedies(before: ir.Model, found: Calibration, names: Collection[str | None]) -> list[_Remedy]:
+    """Return the remedies to try, each on top of those taken before it; nodes but `names` are left alone."""
+    remedies = list[_Remedy]()
+    sizes = {n: f"{e.magnitude:.3g}" for n, e in found.extremes.items()}
+    giants = {n: r for n, r in found.without_giants.items() if found.extremes[n].magnitude < UNBOUNDED}
+    # A clipped mask lets something through: such tensors are not clipped.
+    masks = giants.keys() & before_softmax(before)
+    few = {n: (r, f"{_said(r)}: a few values reach {sizes[n]}, far from all others") for n, r in giants.items()}
+    few = {n: both for n, both in few.items() if n not in masks}
+    loud = {n: (r, f"{_said(r)}: of the samples, a few are far louder") for n, r in found.without_loud.items()}
+    for some in ({**few, **loud}, few, loud):
+        # One ruined range hides what another costs: all at once first.
+        if some and (not remedies or (few and loud)):
+            clipped = {n: reason for n, (_, reason) in some.items()}
+            remedies.append(({n: covered for n, (covered, _) in some.items()}, {}, clipped, _GAIN_DB))
+    for names_of, gain in ((masks, _GAIN_DB), (giants.keys(), _WORTH_DB)):
+        said = {n: f"values of {n} reach {sizes[n]}, far from all others" for n in giants if n in names_of}
+        if kept := _only(_around(before, said), names):
+            remedies.append(({n: found.ranges[n] for n in said}, kept, {}, gain))
+    if inner := _only(inner_apart(before, found.ranges), names):
+        remedies.append(({}, inner, {}, _WORTH_DB))
+    return remedies
+
+
+def _only(reasons: Mapping[str, str], names: Collection[str | None]) -> dict[str, str]:
+    return {name: reason for name, reason in reasons.items() if name in names}
+
+
+def _said(covered: Range) -> str:
+    return f"its range ends at {covered.low:.3g} and {covered.high:.3g}"
+
+
+def _unbounded(model: ir.Model, found: Mapping[str, Extremes]) -> dict[str, str]:
+    infinite = {n: f"{n} holds infinities" for n, e in found.items() if e.spread is not None and e.spread.infinite}
+    huge = {n: f"values of {n} reach {e.magnitude:.3g}" for n, e in found.items() if e.magnitude >= UNBOUNDED}
+    return _around(model, {**huge, **infinite})
+
+
+def _around(model: ir.Model, reasons: Mapping[str, str]) -> dict[str, str]:
+    """Return the nodes that write or read the tensors of `reasons`, with the reason."""
+
+    def first(values: Iterable[ir.Value | None]) -> str | None:
+        names = (v.name or "" for v in values if v is not None)
+        return next((reasons[name] for name in names if name in reasons), None)
+
+    found = ((node.name or "", first((*node.outputs, *node.inputs))) for node in model.graph)
+    return {name: reason for name, reason in found if reason is not None}

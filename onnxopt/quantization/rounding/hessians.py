@@ -1,0 +1,70 @@
+"""Second moments of what layers read, streamed: memory grows neither with the samples nor with the layers."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxopt.measure.runtime.activations import Activations
+from onnxopt.samples import Samples
+
+LIMIT_BYTES = 1 << 28
+"""Memory for the sums of one sweep over the samples; one layer alone may take more."""
+MOST_FEATURES = 8192
+"""Inputs above which a layer's sums, and their factors, would take gigabytes."""
+ROWS = 512
+"""Rows of a layer's input that a batch gives at most."""
+
+
+@dataclass(frozen=True)
+class Read:
+    """What one layer reads.
+
+    Attributes:
+        layer: its name.
+        values: names of the values that `rows` needs.
+        rows: makes of the values of a batch the rows that the weight multiplies, of shape (rows, features).
+    """
+
+    layer: str
+    values: tuple[str, ...]
+    features: int
+    rows: Callable[[Mapping[str, np.ndarray]], np.ndarray]
+
+
+def sweeps(reads: Sequence[Read], limit_bytes: int = LIMIT_BYTES) -> Iterator[list[Read]]:
+    """Yield the layers, in their order, in groups whose sums fit into `limit_bytes`."""
+    group, size = list[Read](), 0
+    for read in reads:
+        needed = 8 * read.features**2
+        if group and size + needed > limit_bytes:
+            yield group
+            group, size = [], 0
+        group.append(read)
+        size += needed
+    if group:
+        yield group
+
+
+def hessians(model: ir.Model, reads: Sequence[Read], samples: Samples) -> dict[str, np.ndarray]:
+    """Return by layer the mean over rows x of x x^T, shape (features, features), without rows that are not finite.
+
+    Raises:
+        NativeError: ONX401 a run failed.
+    """
+    sums = {read.layer: np.zeros((read.features, read.features)) for read in reads}
+    counts = dict.fromkeys(sums, 0)
+    names = list(dict.fromkeys(name for read in reads for name in read.values))
+    for arrays in Activations(model, names).of(samples):
+        for read in reads:
+            rows = read.rows(arrays).astype(np.float32)
+            rows = rows[np.isfinite(rows).all(1)]
+            sums[read.layer] += rows.T @ rows
+            counts[read.layer] += len(rows)
+    return {layer: total / max(counts[layer], 1) for layer, total in sums.items()}
+
+
+def at_most(rows: np.ndarray, limit: int = ROWS) -> np.ndarray:
+    """Return `rows`, or `limit` of them at even distances."""
+    return rows if len(rows) <= limit else rows[np.linspace(0, len(rows) - 1, limit).astype(int)]

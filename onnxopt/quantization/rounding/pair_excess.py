@@ -1,0 +1,149 @@
+"""What saturation takes from a layer, as nodes of the graph: see `saturation` for the processors that do it.
+
+    q - Cast - Sub(zero point) - [windows] - Gather x 2 - Mul, Add - minus its Clip to 16 bits - MatMul or Conv - Sub
+
+Only the pairs of weights that can saturate at all are computed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxopt.graph.edit import set_weight
+from onnxopt.quantization.rounding.saturation import HIGH, LOW
+from onnxopt.reconstruction.unfold import Window
+
+_LARGEST = 255
+_TO_END = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Neighbouring weights whose products can add up to more than 16 bits hold; arrays with one entry per pair.
+
+    Attributes:
+        output: of the layer.
+        first: place of the first input along the reduced axis.
+        second: of the second one; the first again, with a weight of zero, where the axis ends.
+        weights: shape (pairs, 2).
+        outputs: how many outputs the layer has.
+    """
+
+    output: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+    weights: np.ndarray
+    outputs: int
+
+    def __len__(self) -> int:
+        return len(self.output)
+
+
+def pairs_of(rows: np.ndarray, places: np.ndarray) -> Pairs:
+    """Return the pairs that can saturate with activations from 0 to 255.
+
+    Args:
+        rows: int8 weights, shape (outputs, inputs), in the order in which the kernel reduces.
+        places: where the inputs are along the axis that is gathered from, of the same shape.
+    """
+    odd = rows.shape[1] % 2
+    weights = np.pad(rows.astype(np.int64), ((0, 0), (0, odd))).reshape(len(rows), -1, 2)
+    where = np.pad(places, ((0, 0), (0, odd)), mode="edge").reshape(len(rows), -1, 2)
+    high = np.maximum(weights, 0).sum(-1) * _LARGEST > HIGH
+    low = np.minimum(weights, 0).sum(-1) * _LARGEST < LOW
+    output, pair = np.nonzero(high | low)
+    return Pairs(output, where[output, pair, 0], where[output, pair, 1], weights[output, pair], len(rows))
+
+
+class Writer:
+    """Writes nodes in front of one, under names of its own."""
+
+    def __init__(self, before: ir.Node, version: int) -> None:
+        assert before.graph is not None
+        self.graph: ir.Graph = before.graph
+        self.before, self.version, self.count = before, version, 0
+
+    def constant(self, array: np.ndarray | np.floating) -> ir.Value:
+        """Return a new initializer."""
+        self.count += 1
+        value = ir.Value(name=f"{self.before.name}_saturation_{self.count}")
+        set_weight(value, np.asarray(array))
+        self.graph.register_initializer(value)
+        return value
+
+    def node(self, op_type: str, *inputs: ir.Value | None, **attributes: int) -> ir.Value:
+        """Return the output of a new node."""
+        self.count += 1
+        name = f"{self.before.name}_saturation_{self.count}"
+        node = ir.node(op_type, inputs, attributes or None, name=name, version=self.version)
+        node.outputs[0].name = name
+        self.graph.insert_before(self.before, node)
+        return node.outputs[0]
+
+    def floats(self, value: ir.Value) -> ir.Value:
+        """Return `value` as floats."""
+        return self.node("Cast", value, to=int(ir.DataType.FLOAT))
+
+
+def excess_of_rows(write: Writer, raw: ir.Value, pairs: Pairs) -> ir.Value:
+    """Return what saturation takes from the integer sums: `raw` and the result have the features last."""
+    sums = _sums(write, raw, pairs, axis=-1, shape=(-1,))
+    spread = np.zeros((len(pairs), pairs.outputs), np.float32)
+    spread[np.arange(len(pairs)), pairs.output] = 1
+    return write.node("MatMul", _beyond(write, sums), write.constant(spread))
+
+
+def excess_of_windows(
+    write: Writer, distance: ir.Value, zero: ir.Value, pairs: Pairs, window: Window, pads: Sequence[int]
+) -> ir.Value:
+    """Return what saturation takes from the integer sums of a convolution.
+
+    Args:
+        write: in front of what reads the result.
+        distance: of the activations from their zero point, as floats, shape (batch, channels, *spatial).
+        zero: their zero point as unsigned bytes have it, as a float.
+        pairs: places are kernel position times channels plus channel.
+        window: of the convolution.
+        pads: begins and ends of the spatial axes.
+    """
+    rank = len(window.kernel)
+    unfolded = _unfold(write, distance, window, pads)
+    shape = (-1, *(1,) * rank)
+    both = write.constant(pairs.weights.sum(1).astype(np.float32).reshape(shape))
+    sums = write.node("Add", _sums(write, unfolded, pairs, axis=1, shape=shape), write.node("Mul", both, zero))
+    spread = np.zeros((pairs.outputs, len(pairs)), np.float32)
+    spread[pairs.output, np.arange(len(pairs))] = 1
+    return write.node("Conv", _beyond(write, sums), write.constant(spread.reshape(*spread.shape, *(1,) * rank)))
+
+
+def _sums(write: Writer, raw: ir.Value, pairs: Pairs, axis: int, shape: tuple[int, ...]) -> ir.Value:
+    halves = []
+    for side, places in enumerate((pairs.first, pairs.second)):
+        gathered = write.node("Gather", raw, write.constant(places.astype(np.int64)), axis=axis)
+        weights = write.constant(pairs.weights[:, side].astype(np.float32).reshape(shape))
+        halves.append(write.node("Mul", gathered, weights))
+    return write.node("Add", *halves)
+
+
+def _beyond(write: Writer, sums: ir.Value) -> ir.Value:
+    limits = (write.constant(np.float32(limit)) for limit in (LOW, HIGH))
+    return write.node("Sub", sums, write.node("Clip", sums, *limits))
+
+
+def _unfold(write: Writer, x: ir.Value, window: Window, pads: Sequence[int]) -> ir.Value:
+    """Return shape (batch, kernel positions * channels, *output): every window, channels last."""
+    rank = len(window.kernel)
+    if any(pads):
+        around = np.array([0, 0, *pads[:rank], 0, 0, *pads[rank:]], np.int64)
+        x = write.node("Pad", x, write.constant(around))
+    axes, steps = (write.constant(np.array(a, np.int64)) for a in (range(2, 2 + rank), window.strides))
+    views = []
+    for position in np.ndindex(window.kernel):
+        starts = [p * d for p, d in zip(position, window.dilations, strict=True)]
+        rests = [(k - 1 - p) * d for k, p, d in zip(window.kernel, position, window.dilations, strict=True)]
+        ends = [-rest if rest else _TO_END for rest in rests]
+        bounds = (write.constant(np.array(b, np.int64)) for b in (starts, ends))
+        views.append(write.node("Slice", x, *bounds, axes, steps))
+    return views[0] if len(views) == 1 else write.node("Concat", *views, axis=1)

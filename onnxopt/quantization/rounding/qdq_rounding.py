@@ -1,0 +1,173 @@
+"""Integers of a QDQ model chosen again, so that each layer's products with its inputs change least."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxopt.graph.edit import set_weight
+from onnxopt.graph.weights.quantized import (
+    QuantizedWeight,
+    float_weights,
+    masters_of,
+    quantized_weights,
+)
+from onnxopt.measure.runtime.interrupt import raise_if_interrupted
+from onnxopt.quantization.rounding.gptq import error_of, gptq_on_grid
+from onnxopt.quantization.rounding.hessians import LIMIT_BYTES, MOST_FEATURES, ROWS, Read, at_most, hessians, sweeps
+from onnxopt.quantization.rounding.saturation import HIGH
+from onnxopt.reconstruction.linear import LinearLayer, linear_layer
+from onnxopt.samples import Samples
+
+_MOST_PAIR = HIGH // 255
+"""Largest sum of two neighbouring integers of one sign whose products with unsigned bytes fit into 16 bits."""
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """By layer the error of its outputs, relative to rounding to nearest; and why others were left alone."""
+
+    errors: Mapping[str, float]
+    left: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class _Subject:
+    layer: LinearLayer
+    weight: QuantizedWeight
+    floats: np.ndarray
+
+    @property
+    def features(self) -> int:
+        return int(self.layer.matrix(self.floats).shape[1])
+
+
+def compensate(quantized: ir.Model, model: ir.Model, samples: Samples, *, avoid_saturation: bool = False) -> Rounded:
+    """Round the weights of convolutions and products in `quantized` by GPTQ, in place; scales stay as they are.
+
+    Inputs are those of the model as quantized so far, in graph order, as many layers at a time as memory is given to.
+    One sample in five is held out and decides whether a layer is rounded anew.
+
+    Args:
+        quantized: with weights behind DequantizeLinear.
+        model: the floats that `quantized` was made from.
+        samples: that tell what layers read.
+        avoid_saturation: no two neighbouring integers may then add up to more than 16 bits hold after products.
+
+    Raises:
+        NativeError: ONX401 a run failed.
+    """
+    subjects, left = _subjects(quantized, model)
+    errors = dict[str, float]()
+    reads = [_read(quantized, subject) for subject in subjects.values()]
+    fit, judge = _parts(samples)
+    for group in sweeps(reads, LIMIT_BYTES // 2):
+        seen, unseen = (hessians(quantized, group, part) for part in (fit, judge))
+        for name, hessian in seen.items():
+            raise_if_interrupted()
+            ratio = _round(quantized, subjects[name], hessian, unseen[name], avoid_saturation)
+            if ratio is None:
+                left[name] = "on samples held out, rounding to nearest is as good"
+            else:
+                errors[name] = ratio
+    return Rounded(errors, left)
+
+
+def _subjects(quantized: ir.Model, model: ir.Model) -> tuple[dict[str, _Subject], dict[str, str]]:
+    weights = {weight.value: weight for weight in quantized_weights(quantized) if not weight.factors}
+    masters = masters_of(quantized, list(weights.values()), float_weights(model))
+    source = {node.name: node for node in model.graph}
+    found, left = dict[str, _Subject](), dict[str, str]()
+    for node in quantized.graph:
+        name, value = node.name or "", node.inputs[1] if len(node.inputs) > 1 else None
+        if node.op_type not in ("Conv", "Gemm", "MatMul") or value is None or value.name not in weights:
+            continue
+        weight = weights[value.name]
+        layer = linear_layer(model, source[name], grouped=True) if name in source else None
+        if layer is None or weight.name not in masters or layer.side != "right" or layer.scale != 1:
+            left[name] = "its weights are not its own, or not those of the original"
+        elif layer.groups != 1:
+            left[name] = "it is a convolution in groups: few inputs share an output"
+        elif -1 in weight.shape and weight.shape.index(-1) != layer.out_axis:
+            left[name] = "its scales do not go with its outputs"
+        else:
+            subject = _Subject(layer, weight, masters[weight.name])
+            if subject.features > MOST_FEATURES:
+                left[name] = f"it has more than {MOST_FEATURES} inputs"
+            else:
+                found[name] = subject
+    return found, left
+
+
+def _parts(samples: Samples) -> tuple[Samples, Samples]:
+    held_out = len(samples) // 5
+    if not held_out or samples.fixed_batch:
+        return samples, samples
+    fit, judge = samples.split((len(samples) - held_out, held_out), seed=0)
+    return fit, judge
+
+
+def _read(quantized: ir.Model, subject: _Subject) -> Read:
+    node = next(n for n in quantized.graph if n.name == subject.layer.node)
+    source = node.inputs[0]
+    assert source is not None
+    x, y = source.name or "", node.outputs[0].name or ""
+
+    def rows(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+        return at_most(subject.layer.rows(arrays[x], arrays[y], ROWS, 0)[0])
+
+    return Read(subject.layer.node, (x, y), subject.features, rows)
+
+
+def _round(
+    quantized: ir.Model, subject: _Subject, seen: np.ndarray, unseen: np.ndarray, avoid_saturation: bool
+) -> float | None:
+    """Write new integers, and return their error relative to the old ones'; None where it is no smaller.
+
+    Both arguments are Hessians: of what to fit to, and of what decides.
+    """
+    layer, weight = subject.layer, subject.weight
+    value = quantized.graph.initializers[weight.name]
+    scales = quantized.graph.initializers[weight.scale].const_value
+    assert value.const_value is not None
+    assert scales is not None
+    stored, shape = value.const_value.numpy(), subject.floats.shape
+
+    def rows(array: np.ndarray) -> np.ndarray:
+        return layer.matrix(np.broadcast_to(array, shape))
+
+    scale, shift = rows(scales.numpy().reshape(weight.shape)), rows(weight.shift)
+    floats, old = rows(subject.floats), rows(stored.astype(np.float64)) - shift
+    # No farther than an integer was before: those of fewer bits stay such, and none leaves its type.
+    new = gptq_on_grid(floats, seen, scale[:, 0], rows(weight.largest)[:, 0]).astype(np.float64)
+    if avoid_saturation:
+        new = _inside(new, old, _orders(shape) if layer.window is not None else [np.arange(old.shape[1])])
+    before, after = (error_of(integers * scale - floats, unseen) for integers in (old, new))
+    if not after < before:
+        return None
+    set_weight(value, layer.array(new + shift, stored))
+    return after / before
+
+
+def _orders(shape: Sequence[int]) -> list[np.ndarray]:
+    """Return the orders in which kernels reduce a convolution: channels first, and channels last."""
+    columns = np.arange(int(np.prod(shape[1:])))
+    return [columns, columns.reshape(shape[1], -1).T.reshape(-1)]
+
+
+def _inside(new: np.ndarray, old: np.ndarray, orders: Sequence[np.ndarray]) -> np.ndarray:
+    """Return `new` with the `old` integers where two neighbours of one sign would add up to too much."""
+    found = new.copy()
+    while True:
+        reverted = False
+        for order in orders:
+            even = order[: len(order) // 2 * 2].reshape(-1, 2)
+            pairs = found[:, even]
+            most = np.maximum(np.maximum(pairs, 0).sum(-1), np.maximum(-pairs, 0).sum(-1))
+            for row, pair in np.argwhere(most > _MOST_PAIR):
+                place = even[pair]
+                reverted |= bool((found[row, place] != old[row, place]).any())
+                found[row, place] = old[row, place]
+        if not reverted:
+            return found

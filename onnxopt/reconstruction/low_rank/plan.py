@@ -1,0 +1,209 @@
+"""What becomes of each layer: decided from what it would lose and what it would cost, before anything is changed."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import gcd
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxopt.reconstruction.layers import LinearLayer
+from onnxopt.reconstruction.low_rank.chain_timer import Timer
+from onnxopt.reconstruction.low_rank.fit import Choice
+from onnxopt.reconstruction.low_rank.forms import FORMS, Form, forms_of, largest_ranks, of_one_group
+from onnxopt.reconstruction.low_rank.rank_choice import MOST_MACS, Candidate, best_mix, candidates, evbmf_ranks
+from onnxopt.reconstruction.low_rank.seen import Seen, weight_of
+from onnxopt.reconstruction.output_harm import output_harm
+from onnxopt.samples import Samples
+
+MOST_TIME = 0.85
+"""Predicted time, as a share of the dense layer's, above which a layer stays as it is."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """How far layers are reduced; at most one of the numbers is given.
+
+    Attributes:
+        energy: share of the variance of its outputs that each layer keeps at least.
+        rank_ratio: share of its full rank that each layer keeps at most.
+        max_error: root mean square error that each layer makes at most, relative to the deviation of its outputs.
+        macs: share of the model's multiply-accumulates that may remain.
+        latency: share of the model's time that may remain.
+    """
+
+    energy: float | None = None
+    rank_ratio: float | None = None
+    max_error: float | None = None
+    macs: float | None = None
+    latency: float | None = None
+
+
+@dataclass
+class Plan:
+    """What becomes of each layer, by node.
+
+    Attributes:
+        chosen: of those to reduce, with what they lose by themselves and cost.
+        refused: why the others stay.
+        missed: why the goal is not reached; empty when it is.
+        time_share: predicted of the model; None where nothing was timed.
+    """
+
+    chosen: dict[str, Candidate] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    missed: str = ""
+    time_share: float | None = None
+
+
+def plan_ranks(
+    model: ir.Model,
+    layers: Mapping[str, LinearLayer],
+    seen: Mapping[str, Seen],
+    goal: Goal,
+    *,
+    forms: Sequence[Form] = FORMS,
+    block: int = 8,
+    samples: Samples | None = None,
+    macs: Mapping[str, int | None] | None = None,
+    total: int = 0,
+    timer: Timer | None = None,
+    total_ms: float = 0.0,
+) -> Plan:
+    """Return what becomes of each layer; of those that reach the goal, what is predicted to be fastest.
+
+    Args:
+        model: stays as it is.
+        layers: that may be reduced.
+        seen: of them on calibration samples; of none to judge by weights.
+        goal: how far.
+        forms: that may be used.
+        block: ranks are multiples of it.
+        samples: to compare, for a goal over all layers, what the error of each does to the outputs.
+        macs: of each layer, for the same; None where that is unknown.
+        total: of the whole model.
+        timer: predicts times; None to predict them by multiply-accumulates.
+        total_ms: time of the whole model, where there is a timer.
+    """
+    plan, dense_ms = Plan(), dict[str, float]()
+    tables = dict[str, list[Candidate]]()
+    for name, layer in layers.items():
+        weight = weight_of(model, layer)
+        shape = of_one_group(weight.shape, layer.groups)
+        usable = [form for form in forms_of(shape[2:]) if form in forms and (layer.groups == 1 or form == "channel")]
+        strides = layer.window.strides if layer.window is not None else ()
+        table = candidates(weight, usable, strides, block, seen.get(name), layer.groups)
+        fast = [c for c in table if c.macs <= (MOST_MACS if timer is None else MOST_TIME)]
+        if timer is not None and fast:
+            dense_ms[name], *times = timer(layer, [c.choice for c in fast])
+            shares = [time / dense_ms[name] for time in times]
+            fast = [replace(c, cost=share) for c, share in zip(fast, shares, strict=True) if share <= MOST_TIME]
+        if not fast:
+            plan.refused[name] = _too_small(shape, usable, block, measured=timer is not None)
+            continue
+        if goal.macs is not None or goal.latency is not None:
+            tables[name] = fast
+            continue
+        reason = _choose(plan, name, weight, layer.groups, fast, goal, block, bool(seen))
+        if reason:
+            plan.refused[name] = reason
+    if tables:
+        harm = output_harm(model, layers, seen, tables, samples) if samples is not None and seen else {}
+        # What a layer's own error says of the outputs differs by orders of magnitude between layers.
+        weighed = {n: [replace(c, error=c.error * harm.get(n, 1.0)) for c in t] for n, t in tables.items()}
+        if goal.latency is not None:
+            _mix(plan, tables, weighed, "time", dense_ms, total_ms, goal.latency, lambda c: c.cost)
+        elif goal.macs is not None:
+            known = {name: float((macs or {}).get(name) or 0) for name in tables}
+            _mix(plan, tables, weighed, "work", known, float(total), goal.macs, lambda c: c.macs)
+    if timer is not None and total_ms > 0:
+        saved = sum(dense_ms[name] * (1 - c.cost) for name, c in plan.chosen.items())
+        plan.time_share = max(1 - saved / total_ms, 0.0)
+    return plan
+
+
+def _choose(
+    plan: Plan,
+    name: str,
+    weight: np.ndarray,
+    groups: int,
+    fast: Sequence[Candidate],
+    goal: Goal,
+    block: int,
+    observed: bool,
+) -> str:
+    """Put the layer's choice into the plan, or return why there is none."""
+    if goal.rank_ratio is not None:
+        share = goal.rank_ratio
+        shape = of_one_group(weight.shape, groups)
+        good = [c for c in fast if _within(c.choice, shape, share, block // gcd(block, groups))]
+        if not good:
+            return f"at {share:.0%} of its rank it would not be faster, or none of its ranks is a multiple of {block}"
+        plan.chosen[name] = min(good, key=lambda c: (c.error, c.cost))
+        return ""
+    if goal.energy is None and goal.max_error is None and not observed:
+        needed = {form: evbmf_ranks(weight, form, groups) for form in {c.choice.form for c in fast}}
+        good = [c for c in fast if _stands_out(c.choice, needed[c.choice.form])]
+        if not good:
+            return "too many of its singular values stand out of noise"
+    else:
+        allowed = 1 - (goal.energy or 0.95) if goal.max_error is None else goal.max_error**2
+        good = [c for c in fast if c.error <= allowed]
+        if not good:
+            least = min(fast, key=lambda c: c.error)
+            return (
+                f"fast enough it would lose {least.error:.1%} of its variance with "
+                f"{'rank' if len(least.choice.ranks) == 1 else 'ranks'} {_ranks(least.choice)}, over the "
+                f"{allowed:.1%} allowed"
+            )
+    plan.chosen[name] = min(good, key=lambda c: (c.cost, c.error))
+    return ""
+
+
+def _within(choice: Choice, shape: tuple[int, ...], share: float, block: int) -> bool:
+    largest = largest_ranks(choice.form, shape)
+    return all(rank <= max(share * most, min(block, most)) for rank, most in zip(choice.ranks, largest, strict=True))
+
+
+def _stands_out(choice: Choice, needed: tuple[int, ...]) -> bool:
+    return min(needed) > 0 and all(rank >= least for rank, least in zip(choice.ranks, needed, strict=True))
+
+
+def _too_small(shape: tuple[int, ...], forms: Sequence[Form], block: int, *, measured: bool) -> str:
+    if not forms:
+        return "none of the forms given exists for it"
+    what = "time" if measured else "multiply-accumulates"
+    limit = MOST_TIME if measured else MOST_MACS
+    sizes = "x".join(map(str, shape))
+    return f"too small: of {sizes} no rank that is a multiple of {block} needs at most {limit:.0%} of the {what}"
+
+
+def _ranks(choice: Choice) -> str:
+    return "x".join(map(str, choice.ranks))
+
+
+def _mix(
+    plan: Plan,
+    tables: Mapping[str, list[Candidate]],
+    weighed: Mapping[str, list[Candidate]],
+    what: str,
+    work: Mapping[str, float],
+    total: float,
+    goal: float,
+    share: Callable[[Candidate], float],
+) -> None:
+    """Put the mix into the plan that loses least of what `weighed` tells and leaves a share `goal` of `total`."""
+    for name in [n for n in tables if not work[n]]:
+        plan.refused[name] = "its multiply-accumulates are unknown"
+    usable = {name: table for name, table in weighed.items() if work[name]}
+    known = {name: work[name] for name in usable}
+    rest = max(total - sum(known.values()), 0.0)
+    chosen = best_mix(usable, known, goal * total - rest, share)
+    for name in usable:
+        if name in chosen:
+            plan.chosen[name] = next(c for c in tables[name] if c.choice == chosen[name])
+        else:
+            plan.refused[name] = "the goal is reached without it, at less loss"
+    left = rest + sum(cost * (share(plan.chosen[n]) if n in plan.chosen else 1.0) for n, cost in known.items())
+    if left > goal * total * (1 + 1e-9):
+        plan.missed = f"{goal:.0%} of the {what} cannot be reached, {left / max(total, 1e-12):.0%} can"

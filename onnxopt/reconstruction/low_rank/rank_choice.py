@@ -1,0 +1,146 @@
+"""Which form and which ranks a layer gets: what each would lose and cost, and the best mix within a budget."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import gcd, prod
+
+import numpy as np
+
+from onnxopt.allocation import Option, choose
+from onnxopt.reconstruction.low_rank.factors import factorized, truncated, unfolded
+from onnxopt.reconstruction.low_rank.fit import Choice
+from onnxopt.reconstruction.low_rank.forms import Form, largest_ranks, of_one_group, stage_shapes
+from onnxopt.reconstruction.low_rank.seen import Seen
+from onnxopt.reconstruction.low_rank.spectrum import Spectrum, evbmf_rank
+
+MOST_MACS = 0.6
+"""Share of the multiply-accumulates above which a chain was not faster when measured; overheads eat the rest."""
+_ANY_ERROR = 1e-12
+"""So that a layer that loses nothing is not reduced for nothing."""
+_TRIED = 8
+"""Ranks per form that are tried where each costs a decomposition."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to reduce a layer.
+
+    Attributes:
+        error: variance of the outputs that it loses, as a share; of the weights where there are no samples.
+        macs: multiply-accumulates as a share of the dense layer's.
+        cost: predicted time, likewise: the multiply-accumulates until it is measured.
+    """
+
+    choice: Choice
+    error: float
+    macs: float
+    cost: float
+
+
+def macs_share(choice: Choice, shape: tuple[int, ...], strides: Sequence[int]) -> float:
+    """Return the multiply-accumulates of a chain as a share of the dense layer's, but for what happens at borders.
+
+    Args:
+        choice: form and ranks.
+        shape: of the dense weight.
+        strides: one per spatial axis; stages before the one that slides there see that many times the positions.
+    """
+    slid = set[int]()
+    total = 0.0
+    for stage, axes in stage_shapes(choice.form, choice.ranks, shape):
+        slid |= set(axes)
+        total += prod(stage) * prod(stride for axis, stride in enumerate(strides) if axis not in slid)
+    return total / prod(shape)
+
+
+def candidates(
+    weight: np.ndarray, forms: Sequence[Form], strides: Sequence[int], block: int, seen: Seen | None, groups: int = 1
+) -> list[Candidate]:
+    """Return what may become of a layer at ranks that are multiples of `block`, of every form, cheap ones first.
+
+    Args:
+        weight: shape (outputs, inputs, *kernel).
+        forms: to look at.
+        strides: of a convolution.
+        block: width of the processor's registers.
+        seen: on calibration samples; None to judge by the weight alone.
+        groups: of a convolution; more than one have the `channel` form only.
+    """
+    spectrum = seen.spectrum if seen is not None else Spectrum.of_weight(unfolded(weight, "channel"), groups)
+    shape, block = of_one_group(weight.shape, groups), block // gcd(block, groups)
+    found = list[Candidate]()
+    for form in forms:
+        grid = list(_grid(form, shape, block))
+        wide = form != "channel" and bool(grid)
+        basis, power = (seen.spectrum.basis, seen.power) if seen is not None else (None, None)
+        whole = factorized(weight, form, tuple(map(max, zip(*grid, strict=True))), basis, power) if wide else None
+        for ranks in grid:
+            choice = Choice(form, ranks)
+            macs = macs_share(choice, shape, strides)
+            if macs >= 1.0:
+                continue
+            lost = (
+                spectrum.error(ranks[0] * groups)
+                if whole is None
+                else relative_error(weight, truncated(whole, ranks).weight(), seen)
+            )
+            found.append(Candidate(choice, lost, macs, macs))
+    return sorted(found, key=lambda c: (c.cost, c.error))
+
+
+def evbmf_ranks(weight: np.ndarray, form: Form, groups: int = 1) -> tuple[int, ...]:
+    """Return the ranks that stand out of noise; of groups the highest."""
+    if groups > 1:
+        return tuple(map(max, zip(*(evbmf_ranks(part, form) for part in np.split(weight, groups)), strict=True)))
+    if form == "tucker":
+        return evbmf_rank(unfolded(weight, "input")), evbmf_rank(unfolded(weight, "channel"))
+    return (evbmf_rank(unfolded(weight, form)),)
+
+
+def best_mix(
+    tables: Mapping[str, Sequence[Candidate]],
+    work: Mapping[str, float],
+    budget: float,
+    share: Callable[[Candidate], float] = lambda candidate: candidate.macs,
+) -> dict[str, Choice]:
+    """Return what to take of each table so that least is lost in all, and at most `budget` remains of the work.
+
+    A knapsack with one choice per layer; what is in no table, and layers without a choice, keep all their work.
+
+    Args:
+        tables: candidates by layer, their errors comparable between layers.
+        work: of each of these layers: multiply-accumulates, or milliseconds.
+        budget: that may remain of it together; when that is less than can be reached, the cheapest of all is taken.
+        share: of its layer's work that a candidate needs.
+    """
+    names = [name for name in tables if tables[name]]
+    levels = [
+        [Option(0.0, work[n]), *(Option(c.error + _ANY_ERROR, work[n] * share(c)) for c in tables[n])] for n in names
+    ]
+    rest = sum(work.values()) - sum(work[name] for name in names)
+    taken = choose(levels, cost_limit=budget - rest)
+    return {name: tables[name][level - 1].choice for name, level in zip(names, taken, strict=True) if level}
+
+
+def _grid(form: Form, shape: tuple[int, ...], block: int) -> Iterator[tuple[int, ...]]:
+    largest = largest_ranks(form, shape)
+    ranks = list(range(block, largest[-1], block))
+    if form != "channel" and len(ranks) > _TRIED:
+        ranks = [ranks[i] for i in np.unique(np.linspace(0, len(ranks) - 1, _TRIED).round().astype(int))]
+    for rank in ranks:
+        if form != "tucker":
+            yield (rank,)
+            continue
+        share = rank / largest[1]
+        inner = max(block, round(share * largest[0] / block) * block)
+        if inner < largest[0]:
+            yield inner, rank
+
+
+def relative_error(weight: np.ndarray, approximation: np.ndarray, seen: Seen | None) -> float:
+    """Return the variance that is lost of a layer's outputs, as a share; of its weights where there are no samples."""
+    matrix, lost = (a.reshape(len(weight), -1) for a in (weight, weight - approximation))
+    if seen is None or seen.patches is None:
+        return float(np.square(lost).sum() / max(np.square(matrix).sum(), 1e-30))
+    power = [np.square(seen.patches @ m.T.astype(np.float32)).sum(dtype=np.float64) for m in (lost, matrix)]
+    return float(power[0] / max(power[1], 1e-30))

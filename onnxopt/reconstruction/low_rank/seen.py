@@ -1,0 +1,117 @@
+"""What layers of the original give on calibration samples."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from zlib import crc32
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxopt.measure.runtime.replay import Replay
+from onnxopt.reconstruction.layers import LinearLayer
+from onnxopt.reconstruction.low_rank.spectrum import Spectrum, pooled, spectrum_of
+from onnxopt.reconstruction.moments import Accumulator
+from onnxopt.samples import Samples
+
+HELD_OUT = 5
+"""One batch in this many judges whether a fit helped."""
+_TOGETHER = 8
+_FEWEST_ROWS = 32768
+_PATCHES = 1024
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a layer of the original gave on calibration samples.
+
+    Attributes:
+        spectrum: of its outputs; `mean` of them.
+        patches: some of the rows it read, about their mean, shape (rows, inputs * kernel positions); None of a layer
+            without a kernel.
+        power: second moments of its input channels, likewise.
+    """
+
+    spectrum: Spectrum
+    mean: np.ndarray
+    patches: np.ndarray | None = None
+    power: np.ndarray | None = None
+
+
+def weight_of(model: ir.Model, layer: LinearLayer) -> np.ndarray:
+    """Return the weight of a layer in double precision, shape (outputs, inputs, *kernel)."""
+    tensor = model.graph.initializers[layer.weight].const_value
+    assert tensor is not None
+    matrix = layer.matrix(tensor.numpy())
+    kernel = layer.window.kernel if layer.window is not None else ()
+    return matrix.reshape(len(matrix), -1, *kernel)
+
+
+def seen_by(model: ir.Model, layers: Sequence[LinearLayer], samples: Samples) -> dict[str, Seen]:
+    """Return what the layers give, a few of them at a time, by node."""
+    found = dict[str, Seen]()
+    for start in range(0, len(layers), _TOGETHER):
+        found |= _seen_together(model, layers[start : start + _TOGETHER], samples)
+    return found
+
+
+def _seen_together(model: ir.Model, layers: Sequence[LinearLayer], samples: Samples) -> dict[str, Seen]:
+    sums, patches = dict[str, tuple[Accumulator, Accumulator]](), dict[str, list[np.ndarray]]()
+    wide = [
+        layer.node
+        for layer in layers
+        if layer.window is not None and layer.groups == 1 and max(layer.window.kernel) > 1
+    ]
+    names = [layer.y for layer in layers] + [layer.x for layer in layers if layer.node in wide]
+    batches = batches_of(samples)
+    for number, arrays in enumerate(Replay(samples).of(model, names)):
+        for layer in layers:
+            y, seed = arrays[layer.y], seed_of(layer, number)
+            rows = outputs_of(layer, y, batches, seed)
+            if layer.node not in sums:
+                sums[layer.node] = Accumulator(rows.shape[1], 1), Accumulator(rows.shape[1], 1)
+            sums[layer.node][number % HELD_OUT == 1].add(rows, rows[:, :1])
+            if layer.node in wide:
+                few = layer.rows(arrays[layer.x], y, _PATCHES // batches + 1, seed)[0]
+                patches.setdefault(layer.node, []).append(few.astype(np.float32))
+    found = dict[str, Seen]()
+    for layer in layers:
+        fit, held = (part.moments() for part in sums[layer.node])
+        weight = weight_of(model, layer)
+        spectrum = spectrum_of(fit, held, weight.reshape(len(weight), -1), groups=layer.groups)
+        mean = pooled(fit, held).mean_x
+        if layer.node not in wide or layer.window is None:
+            found[layer.node] = Seen(spectrum, mean)
+            continue
+        rows = np.concatenate(patches[layer.node])
+        channels = np.moveaxis(rows.reshape(len(rows), -1, *layer.window.kernel), 1, -1)
+        flat = channels.reshape(-1, channels.shape[-1]).astype(np.float64)
+        found[layer.node] = Seen(spectrum, mean, rows - rows.mean(0), flat.T @ flat / len(flat))
+    return found
+
+
+def outputs_of(layer: LinearLayer, y: np.ndarray, batches: int, seed: int) -> np.ndarray:
+    """Return some of the rows that a layer gives, shape (rows, outputs).
+
+    Args:
+        layer: whose outputs they are.
+        y: what it gave for one batch.
+        batches: that there are in all.
+        seed: of the choice.
+    """
+    axis = 1 if layer.window is not None else -2 if layer.side == "left" else -1
+    moved = np.moveaxis(y, axis, -1)
+    rows = moved.reshape(-1, moved.shape[-1])
+    limit = max(_FEWEST_ROWS, 8 * rows.shape[1]) // batches + 1
+    if len(rows) > limit:
+        rows = rows[np.sort(np.random.default_rng(seed).choice(len(rows), limit, replace=False))]
+    return rows
+
+
+def batches_of(samples: Samples) -> int:
+    """Return how many batches there are, at least 1."""
+    return max(len(samples) // max(samples.batch_size, 1), 1)
+
+
+def seed_of(layer: LinearLayer, number: int) -> int:
+    """Return the seed of the rows that are drawn from a batch."""
+    return crc32(f"{layer.node}/{number}".encode())

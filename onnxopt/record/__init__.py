@@ -1,0 +1,1 @@
+"""The contents of run.json, and how measurements become it."""

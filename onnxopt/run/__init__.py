@@ -1,0 +1,1 @@
+"""One search: prepared, driven, recorded, resumed, verified."""

@@ -1,0 +1,254 @@
+"""Everything a search needs, opened and checked before it starts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxopt import model_file
+from onnxopt.errors import DataError, UsageError, nearest
+from onnxopt.measure.metrics.score import Metric
+from onnxopt.measure.runtime.session import Runtime
+from onnxopt.measure.tasks.named import metric_of
+from onnxopt.measure.tasks.task import TaskOptions
+from onnxopt.model_file import Signature, signature_of
+from onnxopt.samples import ReadOptions, Samples, open_samples
+from onnxopt.samples.labels import differ
+from onnxopt.search.aim import Aim
+from onnxopt.search.budget import Budget, Goal
+from onnxopt.search.parts import Parts, split_parts
+from onnxopt.search.presets import Strategy, strategy_of
+from onnxopt.search.settings import Settings
+from onnxopt.target import target_of
+
+FIDELITY = "fidelity"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A search that is ready to run.
+
+    Attributes:
+        path: of the model; None when it was given in memory.
+        metric: None for fidelity.
+    """
+
+    model: ir.Model
+    path: Path | None
+    parts: Parts
+    metric: Metric | None
+    settings: Settings
+
+
+def prepare(
+    model: str | Path | ir.Model,
+    data: object,
+    *,
+    labels: object = None,
+    calibration: object = None,
+    metric: str | Metric | None = None,
+    output: str | None = None,
+    threshold: float = 0.5,
+    max_drop: str | float | None = None,
+    goal: str | Goal | None = None,
+    confidence: float | None = None,
+    require: str | None = None,
+    target: str = "auto",
+    runtime: Runtime | None = None,
+    batch_size: int = 1,
+    latency_s: float | None = None,
+    hot: bool = False,
+    prune: bool = False,
+    train: bool = False,
+    time_limit_s: float | None = None,
+    trial_timeout_s: float | None = None,
+    memory_limit: str | int | None = None,
+    cluster: str | None = None,
+    bench: str | None = None,
+    tls: tuple[str, str, str] | None = None,
+    target_latency: str | None = None,
+    target_size: str | None = None,
+    strategy: str | None = None,
+    protect: Sequence[str] = (),
+    tasks: TaskOptions | None = None,
+    limit: int | None = None,
+    read: ReadOptions | None = None,
+    seed: int = 0,
+) -> Job:
+    """Load the model, open the data, split it, and check every option; see `onnxopt.optimize`.
+
+    Raises:
+        OnnxoptError: of every family but the disk's.
+    """
+    if max_drop is not None:
+        Budget.parse(str(max_drop))  # before anything is loaded
+    if strategy is not None:
+        named = strategy_of(strategy)
+        _refuse_other(strategy, named, None if goal is None else goal_of(goal), prune, train)
+        goal, prune, train = named.goal, named.prune, named.train
+        protect = protect or named.protect
+    chosen = {
+        "goal": None if goal is None else goal_of(goal),
+        "confidence": confidence,
+        "require": require,
+        "target": target_of(target).name,
+        "runtime": runtime,
+        "seed": seed,
+        "batch_size": batch_size,
+        "latency_s": latency_s,
+        "hot": hot,
+        "prune": prune,
+        "train": train,
+        "protect": tuple(protect),
+        "time_limit_s": time_limit_s,
+        "trial_timeout_s": trial_timeout_s,
+        "memory_limit_bytes": None if memory_limit is None else bytes_of(memory_limit),
+        "cluster": cluster,
+        "bench": bench,
+        "tls": tls,
+        "aim": aim_of(target_latency, target_size),
+        "tasks": tasks_of(tasks, output),
+    }
+    settings = Settings(**{key: value for key, value in chosen.items() if value is not None})  # type: ignore[arg-type]
+    if train:
+        import onnxopt.training  # noqa: F401  # says at once that torch is not installed
+    path = None if isinstance(model, ir.Model) else Path(model)
+    loaded = model if isinstance(model, ir.Model) else model_file.load(model)
+    signature = signature_of(loaded)
+    samples = open_samples(data, signature, labels=labels, options=read, limit=limit)
+    apart: Samples | None = None
+    if calibration is not None:
+        apart = open_samples(calibration, signature, options=read)
+        if apart.name == samples.name and isinstance(data, str | Path):
+            raise UsageError(
+                "ONX109",
+                "calibration and data are the same samples",
+                where=samples.name,
+                hint="Leave --calibration out: a part of the data is taken for it, and used for nothing else.",
+            )
+    chosen_metric = choose_metric(metric, samples.labels, output, threshold, tasks, signature)
+    settings = replace(settings, budget=budget_of(max_drop, chosen_metric))
+    return Job(loaded, path, split_parts(samples, apart, seed), chosen_metric, settings)
+
+
+def budget_of(max_drop: str | float | None, metric: Metric | None) -> Budget:
+    """Return the budget for `metric`, None for fidelity, which is a share in every form; raises like `Budget.of`."""
+    if metric is None:
+        return Budget.of(max_drop, FIDELITY, bounded=True)
+    return Budget.of(max_drop, metric.name, bounded=metric.bounded)
+
+
+def tasks_of(tasks: TaskOptions | None, output: str | None) -> TaskOptions:
+    """Return how outputs are read, with the only output to judge."""
+    chosen = tasks or TaskOptions()
+    return chosen if output is None else replace(chosen, output=output)
+
+
+def aim_of(target_latency: str | None, target_size: str | None) -> Aim | None:
+    """Return what is enough.
+
+    Raises:
+        UsageError: ONX101 it cannot be read, ONX109 both are given.
+    """
+    if target_latency is not None and target_size is not None:
+        raise UsageError(
+            "ONX109", "a target latency and a target size are both given", hint="Leave one out: a search has one goal."
+        )
+    if target_latency is not None:
+        return Aim.parse("latency", target_latency)
+    return None if target_size is None else Aim.parse("size", target_size)
+
+
+def bytes_of(text: str | int) -> int:
+    """Return the number of bytes that `2GB` or a number says.
+
+    Raises:
+        UsageError: ONX101 it cannot be read.
+    """
+    if isinstance(text, int):
+        return text
+    hint = "Write a number with one of B, kB, MB, GB, such as 2GB."
+    try:
+        aim = Aim.parse("size", text)
+    except UsageError as error:
+        raise UsageError("ONX101", "the memory limit cannot be read", where=text, hint=hint) from error
+    if aim.relative:
+        raise UsageError("ONX101", "a memory limit is no share", where=text, hint=hint)
+    return int(aim.value)
+
+
+def _refuse_other(name: str, strategy: Strategy, goal: Goal | None, prune: bool, train: bool) -> None:
+    others = {
+        f"goal {strategy.goal.value}": goal not in (None, strategy.goal),
+        "no pruning": prune and not strategy.prune,
+        "no training": train and not strategy.train,
+    }
+    for what, differs in others.items():
+        if differs:
+            raise UsageError(
+                "ONX109",
+                "the strategy and another option contradict each other",
+                where=name,
+                why=f"it stands for {what}",
+                hint="Leave one of the two out.",
+            )
+
+
+def goal_of(goal: str | Goal) -> Goal:
+    """Return the goal called `goal`.
+
+    Raises:
+        UsageError: ONX102 there is none.
+    """
+    known = {g.value: g for g in Goal}
+    if isinstance(goal, Goal):
+        return goal
+    if goal not in known:
+        raise UsageError("ONX102", "unknown goal", where=goal, hint=nearest(goal, known))
+    return known[goal]
+
+
+def choose_metric(
+    metric: str | Metric | None,
+    labels: np.ndarray | None,
+    output: str | None,
+    threshold: float,
+    tasks: TaskOptions | None = None,
+    signature: Signature | None = None,
+) -> Metric | None:
+    """Return the metric that is asked for, or that the form of the labels asks for.
+
+    That is top1 for classes, rmse for numbers, ap for boxes, miou for masks, and exact for texts of a model that gives
+    no names itself, as `signature` says.
+
+    Returns:
+        None for fidelity: there are no labels, or it was asked for.
+
+    Raises:
+        DataError: ONX206 labels differ in shape.
+        UsageError: ONX102 no metric has this name, ONX107 a user's function cannot be used.
+    """
+    if isinstance(metric, str) and metric == FIDELITY:
+        return None
+    own = metric is not None and (not isinstance(metric, str) or ":" in metric)
+    if labels is not None and differ(labels) and not own:
+        raise DataError(
+            "ONX206",
+            "the labels differ in shape",
+            hint="Give labels of one shape, or a metric of your own that reads them: --metric file.py:function.",
+        )
+    if isinstance(metric, str):
+        return metric_of(metric, output=output, threshold=threshold, options=tasks)
+    if metric is not None or labels is None:
+        return metric
+    if labels.dtype == object:  # boxes: the only labels that are no array
+        return metric_of("ap", output=output, options=tasks)
+    names = signature is not None and any(spec.dtype == "str" for spec in signature.outputs)
+    if labels.dtype.kind in "US" and not names:
+        return metric_of("exact", output=output, options=tasks)
+    if labels.ndim > 2 and labels.dtype.kind in "iub":
+        return metric_of("miou", output=output, options=tasks)
+    whole = labels.dtype.kind != "f" or bool(np.all(labels == np.round(labels)))
+    return metric_of("top1" if whole else "rmse", output=output, threshold=threshold)

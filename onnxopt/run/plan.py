@@ -1,0 +1,59 @@
+"""What a run would do, for `--dry-run`."""
+
+from pathlib import Path
+from typing import Any
+
+from onnxopt.catalog import format_passes
+from onnxopt.document.blocks import Column, Document, Facts, Table, Text
+from onnxopt.run.folder import RunFolder
+from onnxopt.run.job import prepare
+from onnxopt.search.candidates import first_candidates
+from onnxopt.search.workers.runner import judge_of
+
+_FEW = 64
+"""Samples that the original must be able to run on, and the metric to score."""
+
+
+def plan_document(model: Path, data: str, out: Path, overwrite: bool, asked: dict[str, Any]) -> Document:
+    """Check everything that `optimize` would check before it starts, and return what it would try.
+
+    Raises:
+        OnnxoptError: as `onnxopt.optimize` before a candidate is tried.
+    """
+    folder = RunFolder(out, overwrite)
+    folder.refuse(model, (data, asked.get("labels"), asked.get("calibration")))
+    folder.release()
+    job = prepare(model, data, **asked)
+    few = job.parts.search.take(min(_FEW, len(job.parts.search)))
+    judge = judge_of(job.model, few, job.metric, job.settings.runtime, job.settings.seed, job.settings.tasks)
+    judge.baseline()
+    parts = {"calibration": job.parts.calibration, "search": job.parts.search, "hold-out": job.parts.holdout}
+    candidates = first_candidates()
+    metric = "fidelity" if job.metric is None else job.metric.name
+    facts = Facts(
+        (
+            *((f"{name} part", f"{len(samples)} samples of {samples.name}") for name, samples in parts.items()),
+            ("judged by", metric),
+            ("because", judge.choice),
+            ("allowed drop", str(job.settings.budget)),
+            ("goal", job.settings.goal.value),
+            ("target", job.settings.target),
+            ("output", str(out)),
+        )
+    )
+    table = Table((Column("candidate"), Column("passes")), tuple((c.name, format_passes(c.passes)) for c in candidates))
+    rest = Text(
+        (
+            "If none is surely inside the budget, the most harmful layers are left in float.",
+            "Dry run: nothing was written.",
+        )
+    )
+    plan = {
+        "parts": {name: {"source": s.name, "samples": len(s)} for name, s in parts.items()},
+        "metric": metric,
+        "max_drop": str(job.settings.budget),
+        "goal": job.settings.goal.value,
+        "target": job.settings.target,
+        "candidates": [{"name": c.name, "passes": format_passes(c.passes)} for c in candidates],
+    }
+    return Document((facts, table, rest), plan)

@@ -1,0 +1,311 @@
+"""What happens in a run, written down as it happens."""
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from types import MappingProxyType
+
+import onnx_ir as ir
+
+from onnxopt import model_file
+from onnxopt.catalog import format_passes
+from onnxopt.errors import FileError, OnnxoptError, first_line
+from onnxopt.pipeline import Pass
+from onnxopt.record.options import SearchOptions
+from onnxopt.record.provenance import provenance
+from onnxopt.record.recording import (
+    data_record,
+    environment_record,
+    model_record,
+    proof_record,
+    settings_record,
+    trial_record,
+)
+from onnxopt.record.repro import Origin, repro_command
+from onnxopt.record.run import FileRecord, RecoveredRecord, RunRecord
+from onnxopt.run.analysis import analyze
+from onnxopt.run.folder import BEST, FASTEST, SMALLEST, RunFolder
+from onnxopt.run.job import Job
+from onnxopt.search.deadline import Deadline
+from onnxopt.search.journal.journal import Journal
+from onnxopt.search.observer import Observer
+from onnxopt.search.optimize import search
+from onnxopt.search.pareto import pareto_front
+from onnxopt.search.prospect import Prospect
+from onnxopt.search.trial import Candidate, SearchResult, Trial, Verdict
+
+_HOW = {"time_limit_s", "trial_timeout_s", "memory_limit_bytes", "cluster"}
+"""Settings that do not change what is measured."""
+
+
+class Recorder:
+    """Runs a search and writes down what happens while it happens; the observer of the search.
+
+    Args:
+        job: what to search.
+        folder: where to write.
+        origin: where model and data came from.
+        observer: told everything in turn.
+        command: the command line, if there was one.
+        options: what the search was asked, for going on.
+        deadline: of the whole command; None to begin it now.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        folder: RunFolder,
+        origin: Origin,
+        observer: Observer,
+        command: str | None,
+        options: SearchOptions,
+        deadline: Deadline | None = None,
+    ) -> None:
+        self.job, self.folder, self.origin, self.observer = job, folder, origin, observer
+        self.deadline = deadline or Deadline(job.settings.time_limit_s)
+        self.trials: list[Trial] = []
+        self.leader: Trial | None = None
+        self.extremes = dict[str, Trial]()
+        self.begun = time.perf_counter()
+        self.record = RunRecord(
+            status="running",
+            reason="the search has not ended",
+            started=datetime.now(UTC).isoformat(timespec="seconds"),
+            duration_s=0.0,
+            command=(folder.command if folder.resume else None) or command,
+            repro=None,
+            model=model_record(job.model, job.path),
+            # Reads every sample once, so that bad ones are found before anything is written.
+            data=data_record(job.parts),
+            settings=settings_record(job.settings),
+            environment=environment_record(),
+            kind="fidelity" if job.metric is None else "accuracy",
+            metric="" if job.metric is None else job.metric.name,
+            unit="" if job.metric is None else job.metric.unit,
+            allowed_drop=None,
+            baseline=None,
+            trials=(),
+            proofs=(),
+            winner=None,
+            confidence=None,
+            best=(),
+            options=options,
+        )
+        self.journal = Journal(folder.journal, self._about(), resume=folder.resume)
+
+    def _about(self) -> dict[str, str]:
+        """Return what measurements depend on; a search whose does not differ may be resumed."""
+        record = self.record
+        settings = record.settings.model_dump(mode="json", exclude=_HOW)
+        about = {f"setting {key}": str(value) for key, value in settings.items()}
+        parts = record.data.model_dump(mode="json").items()
+        about |= {f"{part} samples": str(samples["fingerprint"]) for part, samples in parts}
+        about["model"] = (
+            hashlib.sha256(model_file.to_bytes(self.job.model)).hexdigest()
+            if (model_file.fits_protobuf(self.job.model))
+            else str(record.model.sha256)
+        )
+        environment = record.environment
+        return about | {"metric": record.metric, "processor": environment.cpu, "versions": str(environment.versions)}
+
+    def run(self) -> tuple[RunRecord, ir.Model]:
+        """Search, and return the record and the model in best.onnx; raises like `onnxopt.optimize`."""
+        size = self.record.model.size_bytes
+        try:
+            job = self.job
+            found = search(
+                job.model, job.parts, job.metric, job.settings, self, size, self._stamp, self.journal, self.deadline
+            )
+            return self._finish(found)
+        except KeyboardInterrupt:
+            self._blame_nobody()
+            self._end("interrupted", self._interrupted())
+            raise
+        except Exception as error:
+            if isinstance(error, OnnxoptError):
+                self._blame_nobody()
+            self._end("failed", str(error) if isinstance(error, OnnxoptError) else first_line(error))
+            raise
+
+    def _blame_nobody(self) -> None:
+        """Have no candidate left out when the search goes on: it did not end the process."""
+        if self.folder.began:
+            with suppress(FileError):
+                self.journal.interrupted()
+
+    def _stamp(self, model: ir.Model, passes: tuple[Pass, ...]) -> ir.Model:
+        return model_file.stamped(model, provenance(format_passes(passes), self.job.path))
+
+    def baseline(self, trial: Trial, allowed_drop: float) -> None:
+        """Write it down with the first trial."""
+        score = trial.score
+        self._update(
+            baseline=trial_record(trial),
+            allowed_drop=allowed_drop,
+            metric="" if score is None else score.metric.name,
+            unit="" if score is None else score.metric.unit,
+            judged="" if score is None else score.choice,
+            left_out=() if score is None else score.left_out,
+        )
+        self.observer.baseline(trial, allowed_drop)
+
+    def prospect(self, prospect: Prospect) -> None:
+        """Write it down with the first trial."""
+        self._update(prospect=prospect.sentence())
+        self.observer.prospect(prospect)
+
+    def needed(self, sentence: str) -> None:
+        """Write it down with the first trial."""
+        self._update(time_needed=sentence)
+        self.observer.needed(sentence)
+
+    def planned(self, candidates: Sequence[Candidate]) -> None:
+        """Begin the folder: the baseline could be measured."""
+        self.folder.begin()
+        if not self.journal.resumed:
+            self._save_best(None, self.job.model)
+        self.folder.write_record(self.record)
+        self.observer.planned(candidates)
+
+    def started(self, candidate: Candidate) -> None:
+        """Pass it on."""
+        self.observer.started(candidate)
+
+    def finished(self, trial: Trial) -> None:
+        """Write it down at once."""
+        self.trials.append(trial)
+        self._update()
+        self.folder.write_record(self.record)
+        self.observer.finished(trial)
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Pass it on."""
+        self.observer.progress(what, done, total)
+
+    def within(self, model: ir.Model, trial: Trial) -> None:
+        """Write it to the folder where it is the smallest or the fastest so far."""
+        for name, cost in _COSTS.items():
+            if name not in self.extremes or cost(trial) < cost(self.extremes[name]):
+                self.extremes[name] = trial
+                self.folder.save(name, model, trial.candidate.passes, self.job.path)
+        self.observer.within(model, trial)
+
+    def best(self, model: ir.Model, trial: Trial) -> None:
+        """Write it to the folder at once."""
+        self.leader = trial
+        self._save_best(trial, model)
+        self.observer.best(model, trial)
+
+    def proved(self, model: ir.Model, trial: Trial) -> None:
+        """Write it to the folder: what comes next explains it, and may be interrupted."""
+        self.leader = trial
+        self._save_best(trial, model)
+        self.observer.proved(model, trial)
+
+    def _save_best(self, trial: Trial | None, model: ir.Model) -> None:
+        """Write best.onnx; without a trial it is the original, byte by byte where that is one file."""
+        passes = () if trial is None else trial.candidate.passes
+        files = self.folder.save_best(model, passes, self.job.path)
+        self.record = self.record.model_copy(
+            update={
+                "winner": None if trial is None else trial.candidate.name,
+                "repro": repro_command(passes, self.origin, BEST) if passes else None,
+                "best": tuple(
+                    FileRecord(name=f.name, sha256=model_file.sha256_of(f), size_bytes=f.stat().st_size) for f in files
+                ),
+            }
+        )
+
+    def _update(self, **changes: object) -> None:
+        self.record = self.record.model_copy(
+            update={
+                "duration_s": round(time.perf_counter() - self.begun, 3),
+                "trials": tuple(map(trial_record, self.trials)),
+                **changes,
+            }
+        )
+
+    def _end(self, status: str, reason: str) -> None:
+        if self.folder.began:
+            self._update(status=status, reason=reason)
+            # What ended the run is what is told, also when it leaves nothing to write with, such as a full disk.
+            with suppress(FileError):
+                self.folder.finish(self.record)
+
+    def _interrupted(self) -> str:
+        kept = "the best until then and is not proved"
+        if self.leader is None:
+            kept = "the original"
+        elif self.leader.verdict is Verdict.WINNER:
+            kept = "the best and is proved, and only the explanation is missing"
+        return f"the run was interrupted; best.onnx is {kept}"
+
+    def _finish(self, result: SearchResult) -> tuple[RunRecord, ir.Model]:
+        self.trials = list(result.trials)
+        proof = next((p for p in result.proofs if p.accepted), None)
+        if result.winner is None or result.winner is not self.leader:
+            self.leader = result.winner
+            self._save_best(result.winner, result.model)
+        self._settle(result)
+        self._update(
+            stopped=result.stopped,
+            aim_reached=result.aim_reached,
+            recovered=tuple(RecoveredRecord(by=by, drop=drop) for by, drop in result.recovered),
+            smallest=self._extreme(SMALLEST),
+            fastest=self._extreme(FASTEST),
+            pareto=tuple(trial.candidate.name for trial in pareto_front(result.trials)),
+            kind=result.kind,
+            proofs=tuple(map(proof_record, result.proofs)),
+            confidence=None if proof is None or result.winner is None else proof.confidence,
+            standing=None if proof is None or result.winner is None else proof.standing or None,
+        )
+        self.observer.progress("explaining the result", 0, 1)
+        best = None if result.winner is None else result.model
+        passes = () if result.winner is None else result.winner.candidate.passes
+        settings, metric = self.job.settings, self.job.metric
+        with self.deadline.ending():
+            analysis = analyze(
+                self.job.model, best, self.job.parts, metric, settings.runtime, settings.batch_size, passes
+            )
+        status = "kept-original" if result.winner is None else "won"
+        self._update(analysis=analysis, status=status, reason=result.reason)
+        if not result.stopped:
+            self.journal.drop_models()
+        self.folder.write_golden(self.job.parts.holdout, settings.runtime.optimization)
+        self.folder.finish(self.record)
+        return self.record, result.model
+
+    def _settle(self, result: SearchResult) -> None:
+        """Leave the smallest and the fastest of those that did not fail on the proof, where they are not the best."""
+        inside = [t for t in result.trials if t.verdict in (Verdict.WITHIN, Verdict.WINNER)]
+        for name, cost in _COSTS.items():
+            trial = min(inside, key=cost, default=None)
+            written = self.extremes.pop(name, None)
+            if trial is not None and trial.verdict is Verdict.WITHIN:
+                if written is not None and written.candidate == trial.candidate:
+                    self.extremes[name] = trial
+                    continue
+                model = self.journal.model(trial.candidate)
+                if model is not None:
+                    self.folder.save(name, model, trial.candidate.passes, self.job.path)
+                    self.extremes[name] = trial
+                    continue
+            self.folder.drop(name)
+
+    def _extreme(self, name: str) -> str | None:
+        return self.extremes[name].candidate.name if name in self.extremes else None
+
+
+def _size(trial: Trial) -> float:
+    return float(trial.size_bytes or 0)
+
+
+def _time(trial: Trial) -> float:
+    assert trial.latency is not None
+    assert trial.latency.speedup is not None
+    return 1 / trial.latency.speedup.value
+
+
+_COSTS: Mapping[str, Callable[[Trial], float]] = MappingProxyType({SMALLEST: _size, FASTEST: _time})

@@ -1,0 +1,133 @@
+"""Whether a run folder is as it was written, and its model computes here what it did there: `onnxopt verify`."""
+
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from onnxopt import model_file
+from onnxopt.document.blocks import Column, Document, Table, Text
+from onnxopt.errors import FileError, ModelError, NativeError, first_line
+from onnxopt.files import read_text
+from onnxopt.measure.runtime.session import Runtime, Session
+from onnxopt.record.golden import differences, read_golden, tolerance_of
+from onnxopt.run.folder import BEST, GOLDEN, MANIFEST, RECORD
+from onnxopt.run.runs import read_run
+
+_LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One file or output, and what became of it."""
+
+    name: str
+    passed: bool
+    result: str
+
+
+def verify(folder: Path, tolerance: float | None = None) -> tuple[Document, bool]:
+    """Return what is wrong with a run folder, and whether nothing is.
+
+    Args:
+        folder: that `optimize` wrote.
+        tolerance: largest difference of an output relative to its largest magnitude; None for that of the model's kind.
+
+    Raises:
+        FileError: ONX501 there is no manifest, ONX505 it, the record or the golden outputs cannot be read.
+    """
+    files = check_files(folder)
+    lines: list[str] = []
+    outputs: list[Checked] = []
+    if not all(checked.passed for checked in files):
+        lines.append("The outputs were not compared, because the files are not those of the run.")
+    elif not (folder / GOLDEN).is_file() or not (folder / BEST).is_file():
+        lines.append(f"The outputs were not compared: the run ended before it wrote {GOLDEN}.")
+    else:
+        outputs, line = _check_outputs(folder, tolerance)
+        lines.append(line)
+    wrong = [checked for checked in (*files, *outputs) if not checked.passed]
+    lines.append(f"{len(wrong)} of {len(files) + len(outputs)} checks failed." if wrong else "Everything is as it was.")
+    tables = (
+        Table((Column("file"), Column("result")), tuple((c.name, c.result) for c in files)),
+        *([Table((Column("output"), Column("result")), tuple((c.name, c.result) for c in outputs))] if outputs else ()),
+    )
+    data = {
+        "passed": not wrong,
+        "files": [vars(c) for c in files],
+        "outputs": [vars(c) for c in outputs],
+        "notes": lines[:-1],
+    }
+    return Document((*tables, Text(tuple(lines))), data), not wrong
+
+
+def check_files(folder: Path) -> list[Checked]:
+    """Hold every file of the manifest against its checksum, and best.onnx against run.json too.
+
+    Raises:
+        FileError: ONX501 there is no manifest, ONX505 it or the record cannot be read.
+    """
+    listed = _manifest(folder)
+    checked = [_check_file(folder, name, digest) for name, digest in listed.items()]
+    for name in (BEST, RECORD, GOLDEN):
+        if name not in listed and (folder / name).exists():
+            checked.append(Checked(name, False, f"not in {MANIFEST}"))
+    if all(c.passed for c in checked) and RECORD in listed:
+        for file in read_run(folder).best:
+            if listed.get(file.name) != file.sha256:
+                checked.append(Checked(file.name, False, f"{RECORD} was written for another file of this name"))
+    return checked
+
+
+def _manifest(folder: Path) -> dict[str, str]:
+    path = folder / MANIFEST
+    if not path.is_file():
+        hint, why = "Give the folder that `onnxopt optimize --out` wrote.", ""
+        if (folder / RECORD).is_file():
+            why, hint = "the search has not ended", f"Go on with: onnxopt resume {shlex.quote(str(folder))}"
+        raise FileError("ONX501", "there is no manifest", where=str(path), why=why, hint=hint)
+    try:
+        matches = [(line, _LINE.fullmatch(line)) for line in read_text(path).splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileError("ONX505", "the manifest cannot be read", where=str(path), why=first_line(error)) from error
+    broken = next((line for line, match in matches if match is None), None)
+    if broken is not None or not matches:
+        why = "it is empty" if broken is None else f"{broken[:80]!r} is no checksum with a name"
+        raise FileError("ONX505", "the manifest cannot be read", where=str(path), why=why)
+    return {match[2]: match[1] for _, match in matches if match is not None}
+
+
+def _check_file(folder: Path, name: str, digest: str) -> Checked:
+    place = PurePosixPath(name)
+    if place.is_absolute() or ".." in place.parts:
+        return Checked(name, False, "lies outside the folder")
+    file = folder / place
+    if file.resolve() != folder.resolve() / place:
+        return Checked(name, False, "is a link, which is not followed")
+    if not file.is_file():
+        return Checked(name, False, "missing")
+    try:
+        found = model_file.sha256_of(file)
+    except OSError as error:
+        raise FileError("ONX505", "the file cannot be read", where=str(file), why=error.strerror or "") from error
+    if found != digest:
+        return Checked(name, False, f"changed: SHA-256 {found[:12]}.. instead of {digest[:12]}..")
+    return Checked(name, True, "as written")
+
+
+def _check_outputs(folder: Path, tolerance: float | None) -> tuple[list[Checked], str]:
+    golden = read_golden(folder / GOLDEN)
+    if not golden.runs:
+        return [], f"The outputs were not compared: {golden.note}."
+    model = model_file.load(folder / BEST)
+    limit = tolerance_of(model) if tolerance is None else tolerance
+    try:
+        found = differences(Session(folder / BEST, Runtime(optimization=golden.optimization)), golden)
+    except (ModelError, NativeError) as error:
+        return [Checked(BEST, False, str(error))], "The outputs were not compared: the model does not run here."
+    checked = [
+        Checked(name, worst <= limit, f"differs by {worst:.2g} of its range" + ("" if worst <= limit else ", too much"))
+        for name, worst in found.items()
+    ]
+    about = f"{len(golden.runs)} samples; largest difference relative to the largest magnitude of an output"
+    return checked, f"Outputs on {about}; accepted: {limit:g}, and none where outputs are no floats."

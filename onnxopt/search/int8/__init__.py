@@ -1,0 +1,1 @@
+"""The best INT8 form of one model."""

@@ -1,0 +1,125 @@
+"""Which INT8 form of a model to take: the fastest that stays close to the original, with no labels needed."""
+
+from dataclasses import dataclass, replace
+
+import onnx_ir as ir
+
+from onnxopt.measure.latency import drawn_inputs, measure_latency
+from onnxopt.measure.latency.latency_table import fastest_ms
+from onnxopt.measure.tasks.task import TaskOptions
+from onnxopt.passes.equalize import Equalize
+from onnxopt.passes.quantize_static import QuantizeStatic
+from onnxopt.pipeline import Context, Pass
+from onnxopt.quantization.placement.measured import unmeasurable
+from onnxopt.samples import Samples
+from onnxopt.search.int8 import forms as quantize_forms
+from onnxopt.search.int8.forms import Effort, Form, Forms, loss_of
+from onnxopt.search.parts import typical_feeds
+
+_SAME = 1.02
+"""Times closer than that are taken for the same, and the closer form is chosen."""
+_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The form to take.
+
+    Attributes:
+        form: the chosen one; its last pass quantizes, or it is only simplified.
+        reason: why this one.
+        forms: all that were tried, the original's simplified form among them.
+        judged: how they were judged and why, in one sentence.
+    """
+
+    form: Form
+    reason: str
+    forms: tuple[Form, ...]
+    judged: str = ""
+
+
+def choose(
+    model: ir.Model,
+    samples: Samples,
+    context: Context,
+    effort: Effort = "normal",
+    tasks: TaskOptions | None = None,
+) -> Chosen:
+    """Return the fastest INT8 form of `model` that is close to it, or the simplified float model where none is faster.
+
+    Args:
+        model: stays as it is.
+        samples: no labels needed; 256 of them are used at most.
+        context: with the target and the seed.
+        tasks: how outputs are read, and as which tasks they are judged; None finds it out.
+        effort: `high` also tries more calibrations, and for the closest of them bias correction, equalization,
+            smoothing, and keeping what harms most in float.
+
+    Raises:
+        ModelError, NativeError: the original cannot be loaded or run.
+        DataError: the samples fit no calibration; see `QuantizeStatic`.
+    """
+    forms = Forms(model, samples, context, effort, tasks)
+    found = _chosen(forms, context)
+    return replace(found, judged=forms.judged.choice)
+
+
+def _chosen(forms: Forms, context: Context) -> Chosen:
+    plain, allowed = forms.plain(), quantize_forms.ALLOWED
+    forms.try_all()
+    if not forms.tried:
+        return Chosen(plain, "nothing in this model can be quantized", (plain,))
+    close = [form for form in forms.tried if form.loss <= allowed]
+    if not close:
+        least = min(form.loss for form in forms.tried)
+        reason = f"every INT8 form diverges too far from the original: a loss of {least:.3f}, {allowed} is allowed"
+        return Chosen(plain, reason, (plain, *forms.tried))
+    why = unmeasurable(context.target)
+    if why is not None:
+        best = min(close, key=loss_of)
+        return Chosen(best, f"the closest to the original; {why}", (plain, *forms.tried))
+    return _fastest(forms, plain, _closest_by_graph(close))
+
+
+def _fastest(forms: Forms, plain: Form, close: list[Form]) -> Chosen:
+    feeds, runtime = typical_feeds(forms.judges, 1), forms.runtime
+    rest = [form for form in forms.tried if form not in close]
+    times = fastest_ms([plain.built.model, *(f.built.model for f in close)], feeds, runtime)
+    plain, *timed = [replace(f, time_ms=t) for f, t in zip([plain, *close], times, strict=True)]
+    best, all_forms = _pick([plain, *timed]), [plain, *timed, *rest]
+    statics = [form for form in timed if isinstance(form.passes[-1], QuantizeStatic)]
+    if statics and (placed := forms.placed(_pick(statics))) is not None:
+        before, after = fastest_ms([best.built.model, placed.built.model], feeds, runtime)
+        placed = replace(placed, time_ms=(best.time_ms or 0.0) * after / before)
+        best = _pick([best, placed])
+        all_forms.append(placed)
+    tried = tuple(all_forms)
+    if best is plain:
+        return Chosen(plain, "no INT8 form that is close to the original is faster than float", tried)
+    models = {"original": forms.model, "best": best.built.model}
+    fastest = measure_latency(models, drawn_inputs(forms.judges, 1), runtime, seconds=_SECONDS)["best"]
+    speed = fastest.speedup
+    if speed is None:
+        return Chosen(plain, f"whether the best INT8 form is faster could not be measured: {fastest.unsure}", tried)
+    said = f"{speed.value:.2f}x the original's speed, between {speed.low:.2f} and {speed.high:.2f}"
+    if speed.low <= 1:
+        return Chosen(plain, f"the best INT8 form is not surely faster: {said}", tried)
+    return Chosen(best, f"the fastest of {len(tried)} forms: {said}; loss {best.loss:.4f}", tried)
+
+
+def _closest_by_graph(forms: list[Form]) -> list[Form]:
+    """Return the closest of those that differ in their numbers alone, and so take the same time."""
+    best = dict[tuple[Pass, ...], Form]()
+    for form in sorted(forms, key=loss_of):
+        shape = (
+            replace(p, method="minmax", correct_bias=False) if isinstance(p, QuantizeStatic) else p
+            for p in form.passes
+            if not isinstance(p, Equalize)
+        )
+        best.setdefault(tuple(shape), form)
+    return list(best.values())
+
+
+def _pick(forms: list[Form]) -> Form:
+    fastest = min(form.time_ms or 0.0 for form in forms)
+    return min((f for f in forms if (f.time_ms or 0.0) <= fastest * _SAME), key=loss_of)

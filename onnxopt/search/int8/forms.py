@@ -1,0 +1,209 @@
+"""INT8 forms of one model, each judged by how far its outputs are from the original's."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import inf, log10
+from typing import Any, Literal, cast
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxopt.errors import ModelError, NativeError
+from onnxopt.graph.edit import name_nodes
+from onnxopt.measure.runtime.session import Runtime
+from onnxopt.measure.tasks.task import TaskOptions
+from onnxopt.passes.equalize import Equalize
+from onnxopt.passes.quantize_dynamic import QuantizeDynamic
+from onnxopt.passes.quantize_static import QuantizeStatic
+from onnxopt.passes.simplify import Simplify
+from onnxopt.passes.smooth_quant import SmoothQuant
+from onnxopt.pipeline import Context, Optimized, Pass, Pipeline
+from onnxopt.quantization.diagnosis.layers import diagnose, worst
+from onnxopt.quantization.placement.measured import unmeasurable
+from onnxopt.samples import Samples
+from onnxopt.search.int8 import task_loss
+from onnxopt.search.int8.task_loss import TaskLoss
+from onnxopt.search.parts import LEAST
+
+Effort = Literal["normal", "high"]
+
+ALLOWED = task_loss.ALLOWED
+"""Largest loss of a form that counts as close."""
+_METHODS = ("minmax", "percentile", "entropy", "symmetric-entropy", "mse")
+_MORE_METHODS = ("jensen-shannon", "moving-average")
+_MOST_SAMPLES, _JUDGED = 256, 4
+_MOST_DB, _TRIES, _MARGIN_DB = 100, 2, 0.5
+_CORRECTED = 2
+"""Calibrations whose biases are corrected too: layer by layer, which takes longer than all the rest."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """One way to quantize, tried.
+
+    Attributes:
+        passes: that make it.
+        built: what they made.
+        loss: from the original on the samples held back, see `onnxopt.search.int8.task_loss.ALLOWED`.
+        least_db: signal-to-noise ratio of the outputs at which that would be just allowed, errors scaled alike.
+        time_ms: shortest time of a run beside all others; None where it was not timed, because it is too far from the
+            original or a closer one has the same graph.
+    """
+
+    passes: tuple[Pass, ...]
+    built: Optimized
+    loss: float
+    least_db: float = 0.0
+    time_ms: float | None = None
+
+
+class Forms:
+    """Makes forms of one model; calibrated on three of four samples, judged on the others.
+
+    Args:
+        model: stays as it is.
+        samples: no labels needed; 256 of them are used at most.
+        context: with the target and the seed.
+        effort: how many are tried.
+        tasks: how outputs are read.
+
+    Attributes:
+        judges: the samples to judge on.
+        judged: how far forms are from the model.
+        tried: forms that quantize something and run.
+    """
+
+    def __init__(
+        self,
+        model: ir.Model,
+        samples: Samples,
+        context: Context,
+        effort: Effort,
+        tasks: TaskOptions | None = None,
+    ) -> None:
+        samples = samples.take(min(_MOST_SAMPLES, len(samples)))
+        judged = np.arange(len(samples)) % _JUDGED == _JUDGED - 1
+        few = len(samples) < LEAST
+        self.judges = samples if few else samples.select(samples.indices[judged])
+        ranges = samples if few else samples.select(samples.indices[~judged])
+        self.context = replace(context, calibration=ranges, cache={})
+        self.model, self.effort, self.runtime = model, effort, Runtime()
+        self.tried: list[Form] = []
+        self.judged = TaskLoss(model, self.judges, self.runtime, tasks)
+        self._planned = 2 * len(_METHODS) if effort == "normal" else 3 * len((*_METHODS, *_MORE_METHODS))
+
+    def try_all(self) -> None:
+        """Try every form."""
+        static = self._best_static()
+        if static is not None:
+            self._per_tensor(static)
+        for per_channel in (True, False):
+            self._try(Simplify(fuse=False), QuantizeDynamic(per_channel=per_channel))
+
+    def plain(self) -> Form:
+        """Return the simplified float model."""
+        form = self._form(Simplify(fuse=False))
+        if form is not None and np.isfinite(form.loss):
+            return form
+        return Form((), Pipeline(()).run(self.model, self.context), 0.0)
+
+    def _bounded(self, form: Form) -> None:
+        """Try a static `form` with those layers in INT8 that take the least time inside what is allowed."""
+        if unmeasurable(self.context.target) is not None:
+            return
+        least_db = form.least_db
+        for _ in range(_TRIES):
+            if not 0 < least_db <= _MOST_DB:
+                return
+            spec = replace(cast(QuantizeStatic, form.passes[-1]), placement="measured", least_db=round(least_db, 2))
+            found = self._try(*form.passes[:-1], spec)
+            if found is None or found.loss <= ALLOWED:
+                return
+            # Errors of layers do not quite add up.
+            least_db += 10 * log10(found.loss / ALLOWED) + _MARGIN_DB
+
+    def placed(self, form: Form) -> Form | None:
+        """Return a static `form` with only those layers in INT8 that were measured to pay."""
+        spec = form.passes[-1]
+        if not isinstance(spec, QuantizeStatic):
+            return None
+        placed = self._form(*form.passes[:-1], replace(spec, placement="measured"))
+        return placed if placed is not None and placed.loss <= ALLOWED else None
+
+    def _best_static(self) -> Form | None:
+        """Try every calibration; where all are too far from the original, correct biases, then keep layers in float."""
+        methods = (*_METHODS, *_MORE_METHODS) if self.effort == "high" else _METHODS
+        found = [self._try(Simplify(), QuantizeStatic(method=cast(Any, m))) for m in methods]
+        closest = sorted((f for f in found if f is not None), key=loss_of)[:_CORRECTED]
+        if closest and (self.effort == "high" or closest[0].loss > ALLOWED):
+            found += [self._try(*_corrected(f)) for f in closest]
+        if self.effort == "high":
+            best = min((f for f in found if f is not None), key=loss_of, default=None)
+            if best is not None:
+                found += [self._try(*_before(best, extra)) for extra in (SmoothQuant(), Equalize())]
+        best = min((f for f in found if f is not None), key=loss_of, default=None)
+        if best is not None and best.loss > ALLOWED:
+            self._bounded(best)
+        if best is not None and (best.loss > ALLOWED or self.effort == "high"):
+            best = self._keep_worst(best)
+        return best
+
+    def _keep_worst(self, form: Form) -> Form:
+        """Return `form` with as many of its most harmful layers in float as it takes to be close."""
+        before = Pipeline(form.passes[:-1]).run(self.model, self.context).model
+        name_nodes(before)
+        losses = diagnose(before, form.built.model, self.judges.with_batch_size(1))
+        most, best = len(worst(losses, len(losses))) // 2, form
+        counts = (1, 2) if form.loss <= ALLOWED else tuple(_doubling(most))
+        for count in counts:
+            spec = cast(QuantizeStatic, form.passes[-1])
+            kept = self._try(*form.passes[:-1], replace(spec, exclude=worst(losses, count)))
+            if kept is not None and kept.loss < best.loss:
+                best = kept
+                if form.loss > ALLOWED >= kept.loss:
+                    break
+        return form if form.loss <= ALLOWED else best
+
+    def _per_tensor(self, static: Form) -> None:
+        """Try one scale per weight, which small products are faster with."""
+        spec = cast(QuantizeStatic, static.passes[-1])
+        plain = replace(spec, per_channel=False)
+        self._try(*static.passes[:-1], plain)
+        if self.effort == "high":
+            self._try(*static.passes[:-1], Equalize(), plain)
+
+    def _try(self, *passes: Pass) -> Form | None:
+        form = self._form(*passes)
+        if form is None or not form.built.steps[-1].edits or not np.isfinite(form.loss):
+            return None
+        self.tried.append(form)
+        self.context.progress("forms of INT8", len(self.tried), max(self._planned, len(self.tried)))
+        return form
+
+    def _form(self, *passes: Pass) -> Form | None:
+        try:
+            built = Pipeline(passes).run(self.model, self.context)
+            loss, db = self.judged.of(built.model)
+            return Form(passes, built, loss, db + 10 * log10(loss / ALLOWED) if loss > 0 else -inf)
+        except (ModelError, NativeError):
+            return None
+
+
+def loss_of(form: Form) -> float:
+    """Return the loss of a form, to sort by."""
+    return form.loss
+
+
+def _corrected(form: Form) -> tuple[Pass, ...]:
+    return (*form.passes[:-1], replace(cast(QuantizeStatic, form.passes[-1]), correct_bias=True))
+
+
+def _before(form: Form, extra: Pass) -> tuple[Pass, ...]:
+    return (*form.passes[:-1], extra, form.passes[-1])
+
+
+def _doubling(most: int) -> Iterator[int]:
+    count = 1
+    while count <= most:
+        yield count
+        count *= 2

@@ -1,0 +1,1 @@
+"""What a search measured, on disk."""

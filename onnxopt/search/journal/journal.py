@@ -1,0 +1,211 @@
+"""What a search measured, on the disk line by line, so that a search that was cut goes on where it was."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from onnxopt import model_file
+from onnxopt.catalog import format_passes
+from onnxopt.errors import FileError, UsageError, first_line
+from onnxopt.files import parse_json, read_text
+from onnxopt.measure.accuracy import Evaluation
+from onnxopt.search.journal.model_store import ModelStore
+from onnxopt.search.journal.trial_json import is_whole, restored, stored
+from onnxopt.search.trial import Candidate, Trial, Verdict
+
+MOST_DEATHS = 2
+"""Times a candidate may end the whole process before it is left out."""
+MODELS = "trials"
+"""Folder of models beside the journal."""
+
+
+class Journal:
+    """Trials of one search by candidate, and the models of those inside the budget; without a path nothing is kept.
+
+    Args:
+        path: a file of JSON lines, a last line that was cut is not read; the models are in a folder beside it.
+        about: what the search depends on, by name: model, data, settings, versions.
+        resume: take over what is in the file; else it is begun anew.
+
+    Attributes:
+        resumed: whether anything was taken over.
+
+    Raises:
+        FileError: ONX505 the file cannot be read.
+        UsageError: ONX110 there is nothing to resume, or what is there is of another search.
+    """
+
+    def __init__(
+        self, path: Path | None = None, about: Mapping[str, str] | None = None, *, resume: bool = False
+    ) -> None:
+        self._path, self._about = path, dict(about or {})
+        self._trials = dict[str, dict[str, Any]]()
+        self._notes = dict[str, Any]()
+        self._deaths = Counter[str]()
+        self._stored = set[str]()
+        self._models = None if path is None else ModelStore(path.with_name(MODELS))
+        self.resumed = False
+        if resume and path is not None:
+            self._take_over(path)
+
+    def begin(self) -> None:
+        """Make the file, unless it is resumed.
+
+        Raises:
+            FileError: ONX503 it cannot be written.
+        """
+        if self._path is not None and not self.resumed:
+            self._written_before(self._path)
+            self.drop_models()
+            self._path.unlink(missing_ok=True)
+            self._write({"kind": "search", "about": self._about})
+
+    def trial(self, candidate: Candidate, baseline: Evaluation) -> Trial | None:
+        """Return what was measured of a candidate, without its drop; None when nothing was.
+
+        Args:
+            candidate: by its name and its passes.
+            baseline: measured the same way.
+        """
+        found = self._trials.get(_key(candidate))
+        # A line that was damaged counts as not measured.
+        with suppress(KeyError, TypeError, ValueError, AttributeError):
+            if found is not None and is_whole(found):
+                return restored(candidate, found, baseline.metric)
+        if self._deaths[_key(candidate)] >= MOST_DEATHS:
+            why = f"it ended the whole process {self._deaths[_key(candidate)]} times, so it is left out"
+            return Trial(candidate, Verdict.FAILED, why)
+        return None
+
+    def digest(self, candidate: Candidate) -> str:
+        """Return the checksum of the candidate's model, "" where it is not known."""
+        return str(self._trials.get(_key(candidate), {}).get("digest", ""))
+
+    def model(self, candidate: Candidate) -> ir.Model | None:
+        """Return the model of a candidate inside the budget; None where it is not kept."""
+        digest = str(self._trials.get(_key(candidate), {}).get("model", ""))
+        return self._models.get(digest) if self._models is not None and digest else None
+
+    def started(self, candidate: Candidate) -> None:
+        """Write down that a candidate is begun."""
+        self._write({"kind": "started", "candidate": _key(candidate)})
+
+    def finished(self, trial: Trial, digest: str, model: ir.Model | None) -> None:
+        """Write down what was measured, and the model where it is inside the budget.
+
+        Args:
+            trial: of which all but the drop is kept.
+            digest: checksum of what the passes made, "" when unknown.
+            model: as measured.
+        """
+        if self._models is None:
+            return
+        kept = self._models.put(model) if model is not None and trial.verdict is Verdict.WITHIN else ""
+        made = {
+            "kind": "trial",
+            "candidate": _key(trial.candidate),
+            "digest": digest,
+            "model": kept,
+            **stored(trial),
+        }
+        self._trials[_key(trial.candidate)] = made
+        self._stored.add(kept)
+        self._write(made)
+
+    def drop_models(self) -> None:
+        """Remove the models that the journal names: nothing is left to go on with."""
+        if self._models is not None:
+            self._models.clear(self._stored)
+            self._stored.clear()
+
+    def _written_before(self, path: Path) -> None:
+        """Take over which models an earlier search in the folder wrote, so that no other file is removed."""
+        with suppress(OSError, UnicodeDecodeError):
+            for event in filter(None, map(_event, read_text(path).splitlines())):
+                self._stored.add(str(event.get("model") or ""))
+
+    def interrupted(self) -> None:
+        """Write down that the user ended the search, so that no candidate is blamed for it."""
+        self._write({"kind": "interrupted"})
+
+    def recall(self, name: str, make: Callable[[], Sequence[str]]) -> Sequence[str]:
+        """Return what `make` returned when it was called under this name; a search that goes on does not call again."""
+        if name not in self._notes:
+            self._notes[name] = list(make())
+            self._write({"kind": "note", "name": name, "value": self._notes[name]})
+        return [str(item) for item in self._notes[name]]
+
+    def _write(self, event: Mapping[str, Any]) -> None:
+        if self._path is None:
+            return
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(event) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            where, why = str(self._path), error.strerror or ""
+            raise FileError("ONX503", "cannot write the output", where=where, why=why) from error
+
+    def _take_over(self, path: Path) -> None:
+        if not path.exists():
+            raise UsageError(
+                "ONX110",
+                "there is no search to resume",
+                where=str(path.parent),
+                hint="Name the folder of the earlier run with --out, or leave --resume out.",
+            )
+        try:
+            text = read_text(path)
+        except (OSError, UnicodeDecodeError) as error:
+            raise FileError("ONX505", "the journal cannot be read", where=str(path), why=first_line(error)) from error
+        events = list(filter(None, map(_event, text.splitlines())))
+        about = events[0].get("about") if events else None
+        about = about if isinstance(about, dict) else {}
+        other = sorted(key for key in {*about, *self._about} if about.get(key) != self._about.get(key))
+        if other:
+            raise UsageError(
+                "ONX110",
+                "the search in this folder is another one",
+                where=str(path.parent),
+                why=f"{', '.join(other)} changed",
+                hint="Give the options it was begun with, or another --out.",
+            )
+        if not text.endswith("\n"):  # a line that was cut: the next one must not become its end
+            model_file.atomic_write_text(path, "".join(json.dumps(event) + "\n" for event in events), overwrite=True)
+        begun = ""
+        for event in [*events, {"kind": "end"}]:
+            kind, key = event.get("kind"), str(event.get("candidate", ""))
+            if kind == "started":
+                self._deaths[begun] += bool(begun)
+                begun = key
+            elif kind == "trial":
+                self._trials[key] = event
+                self._stored.add(str(event.get("model") or ""))
+                begun = ""
+            elif kind == "note":
+                value = event.get("value")
+                if isinstance(value, list):
+                    self._notes[str(event.get("name"))] = value
+            elif kind == "interrupted":
+                begun = ""
+        self._deaths[begun] += bool(begun)
+        self.resumed = True
+
+
+def _key(candidate: Candidate) -> str:
+    return f"{candidate.name}: {format_passes(candidate.passes)}"
+
+
+def _event(line: str) -> dict[str, Any] | None:
+    try:
+        event = parse_json(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) else None

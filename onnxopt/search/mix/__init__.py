@@ -1,0 +1,1 @@
+"""Techniques chosen per layer by an integer program."""

@@ -1,0 +1,269 @@
+"""Time or bytes, and loss, of every layer at every level: what a mix of techniques is chosen from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
+from math import inf, isfinite, prod
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxopt.graph.edit import name_nodes
+from onnxopt.graph.probe import probe
+from onnxopt.measure.runtime.session import Runtime
+from onnxopt.passes.quantize_static import QuantizeStatic
+from onnxopt.pipeline import Context, Pipeline
+from onnxopt.pruning.protect import Protect
+from onnxopt.pruning.survey import Survey, survey
+from onnxopt.quantization.outcome import WEIGHTED
+from onnxopt.quantization.placement.node_times import conversion_ms
+from onnxopt.samples import Feeds
+from onnxopt.search.budget import Goal
+from onnxopt.search.losses import Losses, Measured
+from onnxopt.search.mix.forms import FUSED, SIMPLE, Forms, Quantizer, chains, forms_of, layer_bytes
+from onnxopt.search.mix.layer_times import Form, LayerTimes, Times
+from onnxopt.search.mix.node_groups import node_groups
+from onnxopt.search.mix.screening import screened
+from onnxopt.search.mix.solver import ALWAYS_FLOAT, FLOAT, Group, Layer, Problem, Wire
+
+INT8 = "INT8"
+WHAT = "tables of time and loss"
+_WORTH = 0.9
+"""Share of its time above which a layer is not factorized."""
+_STEPS = 5
+
+Counts = Mapping[str, Sequence[int]]
+"""Units that stay, by group and level."""
+
+
+@dataclass(frozen=True)
+class Tables:
+    """All that a mix is chosen from.
+
+    Attributes:
+        problem: costs in milliseconds, or in bytes where size is the goal.
+        original: cost of the original model.
+        shares: of each group that is removed, by level.
+        ranks: share of the full rank by mode.
+        weighted: names of the layers that `Factorize` may know.
+        quantizer: how layers get into INT8; None for not at all.
+    """
+
+    problem: Problem
+    original: float
+    shares: Mapping[str, tuple[float, ...]]
+    ranks: Mapping[str, float]
+    weighted: tuple[str, ...]
+    quantizer: Quantizer | None
+
+
+def tables_of(
+    model: ir.Model,
+    context: Context,
+    feeds: Feeds,
+    runtime: Runtime,
+    goal: Goal,
+    quantizer: Quantizer | None,
+    times: LayerTimes,
+    protect: tuple[Protect, ...] = (),
+    losses: Losses | None = None,
+) -> Tables:
+    """Measure what a mix is chosen from.
+
+    Args:
+        model: the original; stays as it is.
+        context: with calibration samples; told what is done.
+        feeds: one batch, to measure times on.
+        runtime: how models are run.
+        goal: what costs are.
+        quantizer: how layers get into INT8; None for not at all.
+        times: of layers.
+        protect: channel groups that stay whole because of where they are.
+        losses: tell what passes do to the outputs; None to measure here.
+
+    Raises:
+        ModelError, NativeError: the model cannot be built or run.
+    """
+    tell = partial(context.progress, WHAT)
+    tell(0, _STEPS)
+    # Tables are read by the names that passes give where there are none.
+    model = model.clone()
+    name_nodes(model)
+    simple = Pipeline(SIMPLE).run(model, context).model
+    found = survey(simple, context, protect)
+    tell(1, _STEPS)
+    forms = forms_of(simple, found, quantizer, context)
+    tell(2, _STEPS)
+    everything = [Form(model, model), *forms.all()]
+    if goal is Goal.SIZE:
+        costs = [layer_bytes(form, forms.quantized) for form in everything]
+    else:
+        costs = times.of(everything, feeds)
+    costed = dict(zip(map(id, everything), costs, strict=True))
+    tell(3, _STEPS)
+    losses = losses or Measured(model, context)
+    harm = _harms(forms, quantizer, losses)
+    tell(4, _STEPS)
+    counts, shares = _levels(found, list(forms.widths))
+    table = _Table(found, forms, costed, counts, shares)
+    layers, fixed, rest = table.layers(harm, _chain_harms(simple, forms, table, losses))
+    groups = {
+        name: Group(tuple(found.loss(name, count) for count in some), rest[name]) for name, some in counts.items()
+    }
+    integer = frozenset({INT8, *map(rank_mode, forms.ranks)}) if forms.quantized else frozenset[str]()
+    static = isinstance(quantizer, QuantizeStatic) and goal is Goal.LATENCY
+    wires = _wires(forms, feeds, runtime) if static else ()
+    tell(5, _STEPS)
+    return Tables(
+        Problem(groups, layers, wires, integer, fixed),
+        sum(costs[0].values()),
+        shares,
+        {rank_mode(ratio): ratio for ratio in forms.ranks},
+        _weighted(simple),
+        quantizer if forms.quantized else None,
+    )
+
+
+def rank_mode(ratio: float) -> str:
+    """Return the name of the mode in which a layer keeps that share of its rank."""
+    return f"rank {ratio:.0%}"
+
+
+def _weighted(model: ir.Model) -> tuple[str, ...]:
+    return tuple(n.name or "" for n in model.graph if n.op_type in WEIGHTED)
+
+
+def _levels(found: Survey, shares: Sequence[float]) -> tuple[dict[str, list[int]], dict[str, tuple[float, ...]]]:
+    """Return by group the counts of units that may stay, falling, and the shares that lead to them."""
+    known = {source: group.name for group in found.channels.groups for source in group.sources}
+    counts, taken = dict[str, list[int]](), dict[str, list[float]]()
+    for group in found.choices.groups:
+        # Options of passes name a group by its node.
+        if known.get(group.name) == group.name:
+            counts[group.name], taken[group.name] = [group.size], [0.0]
+    for share in shares[1:]:
+        for name, units in found.kept(share).items():
+            if name in counts and len(units) < counts[name][-1]:
+                counts[name].append(len(units))
+                taken[name].append(share)
+    some = {name: tuple(shares) for name, shares in taken.items() if len(shares) > 1}
+    return {name: counts[name] for name in some}, some
+
+
+def _harms(forms: Forms, quantizer: Quantizer | None, losses: Losses) -> dict[str, float]:
+    """Return by layer what it does to the outputs in INT8."""
+    if quantizer is None or not forms.quantized:
+        return {}
+    plain = replace(quantizer, exclude=())
+    if isinstance(plain, QuantizeStatic):
+        plain = replace(plain, placement="all", least_db=0)
+    names = [name for name in _weighted(forms.base) if name in forms.quantized]
+
+    def harms(sets: Sequence[Sequence[str]]) -> list[float]:
+        return losses(SIMPLE + FUSED, [replace(plain, exclude=tuple(sorted(forms.quantized - set(s)))) for s in sets])
+
+    return screened(names, harms)
+
+
+def _chain_harms(simple: ir.Model, forms: Forms, table: "_Table", losses: Losses) -> dict[tuple[float, str], float]:
+    """Return by share of the rank and layer what its chain does to the outputs, of the layers that it makes faster."""
+    names = _weighted(simple)
+    worth = [
+        (ratio, name)
+        for ratio, name in product(forms.ranks, names)
+        if table.chain_cost(ratio, name) < _WORTH * table.whole_cost(name)
+    ]
+    found = losses(SIMPLE, [chains(ratio, tuple(n for n in names if n != name)) for ratio, name in worth])
+    return dict(zip(worth, found, strict=True))
+
+
+@dataclass
+class _Table:
+    """What forms cost, read by layer and level."""
+
+    found: Survey
+    forms: Forms
+    costed: Mapping[int, Times]
+    counts: Counts
+    shares: Mapping[str, tuple[float, ...]]
+
+    def cost(self, form: Form | None, name: str) -> float:
+        return self.costed[id(form)].get(name, 0.0) if form is not None else inf
+
+    def whole_cost(self, name: str) -> float:
+        return min(self.cost(form, name) for form in self.forms.widths[0.0])
+
+    def chain_cost(self, ratio: float, name: str) -> float:
+        return self.cost(self.forms.ranks[ratio], name)
+
+    def layers(
+        self, harm: Mapping[str, float], chained: Mapping[tuple[float, str], float]
+    ) -> tuple[dict[str, Layer], float, dict[str, tuple[float, ...]]]:
+        """Return the layers, what no choice changes, and what is shared among groups by level."""
+        members = node_groups(self.found.channels, self.counts)
+        known = {node.name or "" for node in self.forms.base.graph}
+        mine = {n: g for n, g in members.items() if n in known and len(g) <= 2}
+        made = {name: self._layer(name, groups, harm, chained) for name, groups in mine.items()}
+        rest = {
+            share: sum(cost for name, cost in self.costed[id(form)].items() if name not in mine)
+            for share, (form, _) in self.forms.widths.items()
+        }
+        each = max(len(self.counts), 1)
+        shared = {n: tuple((rest[s] - rest[0.0]) / each for s in shares) for n, shares in self.shares.items()}
+        return made, rest[0.0], shared
+
+    def _layer(
+        self, name: str, groups: tuple[str, ...], harm: Mapping[str, float], chained: Mapping[tuple[float, str], float]
+    ) -> Layer:
+        costs, losses = {FLOAT: self._curve(name, groups, 0)}, {FLOAT: 0.0}
+        lost = harm.get(name, 0.0)
+        if name in self.forms.quantized and isfinite(lost):
+            costs[INT8], losses[INT8] = self._curve(name, groups, 1), lost
+        for (ratio, layer), more in chained.items():
+            if layer == name and isfinite(more):
+                # What a narrower layer makes of its rank was not measured.
+                only = np.full([len(self.counts[g]) for g in groups], inf)
+                only[(0,) * len(groups)] = self.chain_cost(ratio, name)
+                mode = rank_mode(ratio)
+                costs[mode], losses[mode] = only, more + losses.get(INT8, 0.0)
+        return Layer(groups, costs, losses)
+
+    def _curve(self, name: str, groups: tuple[str, ...], kind: int) -> np.ndarray:
+        """Return the cost at every level: that of the forms, by the share of its work that is left to the layer."""
+        sizes = {group: self.counts[group][0] for group in groups}
+        points = dict[float, float]()
+        for share, pair in self.forms.widths.items():
+            kept = self.found.kept(share) if share else {}
+            left = prod(len(kept[g]) / sizes[g] if g in kept else 1.0 for g in groups)
+            if pair[kind] is not None:
+                points.setdefault(left, self.cost(pair[kind], name))
+        places = sorted(points)
+        shape = [len(self.counts[group]) for group in groups]
+        costs = np.empty(shape)
+        for place in np.ndindex(*shape):
+            left = prod(self.counts[g][level] / sizes[g] for g, level in zip(groups, place, strict=True))
+            costs[place] = np.interp(left, places, [points[p] for p in places])
+        return costs
+
+
+def _wires(forms: Forms, feeds: Feeds, runtime: Runtime) -> tuple[Wire, ...]:
+    """Return the activations between layers, with what a conversion of each costs."""
+    base, per_element = conversion_ms(runtime)
+    shapes = probe(forms.base, {name: np.shape(array) for name, array in feeds.items()}).shapes
+    heads = {name: name for name in forms.quantized}
+    for node in forms.base.graph:
+        before = node.inputs[0].producer() if node.inputs and node.inputs[0] is not None else None
+        if node.op_type in ("Relu", "Clip") and before is not None and node.name not in heads:
+            # An activation is merged with the layer before it.
+            heads[node.name or ""] = heads.get(before.name or "", ALWAYS_FLOAT)
+    found = []
+    for node in forms.base.graph:
+        for value in node.outputs:
+            writer = heads.get(node.name or "", ALWAYS_FLOAT)
+            readers = {heads.get(use.node.name or "", ALWAYS_FLOAT) for use in value.uses()}
+            readers |= {ALWAYS_FLOAT} if value.is_graph_output() else set()
+            if readers - {writer} and value.dtype in (None, ir.DataType.FLOAT):
+                size = prod(shapes.get(value.name or "", (0,)))
+                found.append(Wire(writer, tuple(sorted(readers)), base + per_element * size))
+    return tuple(found)

@@ -1,0 +1,129 @@
+"""A model in many forms, to see what each layer costs there: narrower, in float and INT8, in chains of factors."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import onnx_ir as ir
+
+from onnxopt import model_file
+from onnxopt.errors import ModelError, NativeError
+from onnxopt.passes.factorize import Factorize
+from onnxopt.passes.quantize_dynamic import QuantizeDynamic
+from onnxopt.passes.quantize_static import QuantizeStatic
+from onnxopt.passes.simplify import Simplify
+from onnxopt.pipeline import Context, Pass, Pipeline
+from onnxopt.pruning.survey import Survey
+from onnxopt.quantization.outcome import WEIGHTED
+from onnxopt.search.mix.layer_times import Form, Times, layer_of
+
+SIMPLE: tuple[Pass, ...] = (Simplify(fuse=False),)
+"""What makes the model that channels are removed from and layers factorized in."""
+FUSED: tuple[Pass, ...] = (Simplify(),)
+"""What makes of that the model that is quantized."""
+SHARES = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75)
+"""Of each group that are looked at; those that come to the same count are one level."""
+RANKS = (0.5, 0.25)
+"""Shares of the full rank that are looked at."""
+_SAMPLES = 4
+_BYTES = 4
+"""Of a weight in float for each one in INT8."""
+
+Quantizer = QuantizeStatic | QuantizeDynamic
+
+
+@dataclass(frozen=True)
+class Forms:
+    """Attributes:
+    base: the simplified model in float, whose nodes name the layers.
+    quantized: names of those that the quantizer takes.
+    widths: by share that is removed, in float and in INT8 where there is a quantizer.
+    ranks: by share of the full rank that stays, in INT8 where there is a quantizer.
+    """
+
+    base: ir.Model
+    quantized: frozenset[str]
+    widths: Mapping[float, tuple[Form, Form | None]]
+    ranks: Mapping[float, Form]
+
+    def all(self) -> list[Form]:
+        """Return every form."""
+        both = [form for pair in self.widths.values() for form in pair if form is not None]
+        return [*both, *self.ranks.values()]
+
+
+def forms_of(simple: ir.Model, found: Survey, quantizer: Quantizer | None, context: Context) -> Forms:
+    """Build the forms; those that cannot be built are left out.
+
+    Args:
+        simple: as the survey saw it.
+        found: channel groups.
+        quantizer: how layers get into INT8; None for not at all.
+        context: with calibration samples.
+    """
+    base = _run(simple, context, Simplify())
+    quantized = frozenset[str]()
+    if quantizer is not None:
+        names = {node.name for node in base.graph}
+        edits = Pipeline((quantizer,)).run(base, context).steps[0].edits
+        quantized = frozenset(edit.target for edit in edits if edit.target in names)
+    kind = quantizer if quantized else None
+    widths = {0.0: (Form(base, base), _integer(base, kind, context))}
+    before = dict[str, int]()
+    for share in SHARES:
+        kept = {name: len(units) for name, units in found.kept(share).items()}
+        if kept == before:
+            continue
+        before = kept
+        try:
+            model = _run(found.cut(share), context, Simplify())
+            widths[share] = Form(model, model), _integer(model, kind, context)
+        except (ModelError, NativeError):
+            continue
+    return Forms(base, quantized, widths, dict(_ranks(simple, kind, context)))
+
+
+def _ranks(simple: ir.Model, quantizer: Quantizer | None, context: Context) -> list[tuple[float, Form]]:
+    made = []
+    for ratio in RANKS:
+        try:
+            done = Pipeline((chains(ratio),)).run(simple, context)
+            if done.steps[0].edits:
+                model = _run(done.model, context, Simplify())
+                made.append((ratio, _integer(model, quantizer, context) or Form(model, model)))
+        except (ModelError, NativeError):
+            continue
+    return made
+
+
+def chains(ratio: float, exclude: tuple[str, ...] = ()) -> Factorize:
+    """Return the pass that leaves a share of their full rank to layers, whether the whole is faster or not."""
+    return Factorize(rank_ratio=ratio, exclude=exclude, verify=False)
+
+
+def _integer(model: ir.Model, quantizer: Quantizer | None, context: Context) -> Form | None:
+    """Return a form to time: ranges of activations decide nothing about that."""
+    if quantizer is None or context.calibration is None:
+        return None
+    few = replace(context, calibration=context.calibration.take(min(_SAMPLES, len(context.calibration))), cache={})
+    plain = quantizer
+    if isinstance(plain, QuantizeStatic):
+        plain = replace(plain, method="minmax", placement="all", least_db=0, correct_bias=False)
+    done = Pipeline((replace(plain, exclude=()),)).run(model, few)
+    return Form(model, done.model) if done.steps[0].edits else None
+
+
+def _run(model: ir.Model, context: Context, *passes: Pass) -> ir.Model:
+    return Pipeline(passes).run(model, context).model
+
+
+def layer_bytes(form: Form, quantized: frozenset[str]) -> Times:
+    """Return the bytes of each layer's weights; what the file has besides is under no name."""
+    found, integer = defaultdict[str, float](float), form.made is not form.model
+    for node in form.model.graph:
+        name = layer_of(node.name or "")
+        weights = [v.const_value.nbytes for v in node.inputs if v is not None and v.const_value is not None]
+        small = integer and name in quantized and node.op_type in WEIGHTED
+        found[name] += sum(weights) / (_BYTES if small else 1)
+    found[""] = max(model_file.size_bytes(form.made) - sum(found.values()), 0.0)
+    return dict(found)

@@ -1,0 +1,108 @@
+"""What each technique does to the outputs when it is applied to one layer alone."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import onnx_ir as ir
+
+from onnxopt.errors import ModelError, NativeError
+from onnxopt.graph.channels.find import channels_of
+from onnxopt.measure.latency.remembered import Remembered
+from onnxopt.passes.prune_channels import PruneChannels
+from onnxopt.passes.quantize_static import QuantizeStatic
+from onnxopt.passes.simplify import Simplify
+from onnxopt.pipeline import Context, Pass, Pipeline
+from onnxopt.pruning.sensitivity import OutputError
+from onnxopt.search.evidence import evidence_key
+from onnxopt.search.mix.forms import chains
+
+Row = tuple[str, str, float | None, str]
+SHARES = (0.25, 0.5)
+"""Shares of a layer's channels that are removed."""
+RANKS = (0.5, 0.25)
+"""Shares of a layer's full rank that are kept."""
+
+
+@dataclass(frozen=True)
+class Harm:
+    """Attributes:
+    layer: name of the node; for channels that go together, of the first that makes them.
+    technique: `INT8`, `rank 50%`, `channels -25%` and the like.
+    error: mean squared difference of the outputs over their variance; None where the technique does not apply.
+    why: why it does not apply; empty where it does.
+    """
+
+    layer: str
+    technique: str
+    error: float | None
+    why: str = ""
+
+
+def layer_table(
+    model: ir.Model,
+    context: Context,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    folder: Path | None = None,
+) -> tuple[Harm, ...]:
+    """Return the harm of every technique to every layer, layers in graph order.
+
+    Args:
+        model: float; stays as it is.
+        context: with calibration samples, a few of which judge; labels are not used.
+        progress: called with how many trials are done and how many there are.
+        folder: where tables are kept and looked up by what they were measured of; None for nowhere.
+    """
+    key = None if folder is None else evidence_key(model, context, *map(str, (*SHARES, *RANKS)))
+    if folder is None or key is None:
+        return tuple(_measured(model, context, progress))
+    known = Remembered[list[Row]](folder / "layer-harm.json", _are_rows)
+    if key not in known:
+        known.keep({key: [(h.layer, h.technique, h.error, h.why) for h in _measured(model, context, progress)]})
+    return tuple(Harm(*row) for row in known[key])
+
+
+def _are_rows(found: object) -> bool:
+    return isinstance(found, list) and all(isinstance(row, list) and len(row) == len(fields(Harm)) for row in found)
+
+
+def _measured(model: ir.Model, context: Context, progress: Callable[[int, int], None]) -> list[Harm]:
+    assert context.calibration is not None
+    simple = Pipeline((Simplify(fuse=False),)).run(model, context).model
+    error = OutputError(simple, context.calibration)
+    trials = list(_trials(simple, context))
+    found = list[Harm]()
+    for number, (layer, technique, spec) in enumerate(trials):
+        progress(number, len(trials))
+        try:
+            done = Pipeline((spec,)).run(simple, context)
+        except (ModelError, NativeError) as failure:
+            found.append(Harm(layer, technique, None, failure.what))
+            continue
+        (step,) = done.steps
+        if step.edits:
+            found.append(Harm(layer, technique, error.of(done.model)))
+        else:
+            reasons = [skip.reason for skip in step.skipped if skip.target == layer] or ["nothing to do"]
+            found.append(Harm(layer, technique, None, reasons[0]))
+    progress(len(trials), len(trials))
+    return found
+
+
+def _trials(model: ir.Model, context: Context) -> Iterator[tuple[str, str, Pass]]:
+    quantized = [edit.target for edit in Pipeline((QuantizeStatic(),)).run(model, context).steps[0].edits]
+    weighted = [n.name or "" for n in model.graph if n.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul")]
+    known = {node.name for node in model.graph}
+    for layer in (name for name in weighted if name in quantized):
+        others = tuple(name for name in quantized if name != layer and name in known)
+        yield layer, "INT8", QuantizeStatic(exclude=others)
+    for layer in weighted:
+        for ratio in RANKS:
+            yield layer, f"rank {ratio:.0%}", chains(ratio, tuple(name for name in weighted if name != layer))
+    for group in channels_of(model).groups:
+        if not group.frozen:
+            for share in SHARES:
+                spec = PruneChannels(
+                    ratio=0.0, scope="local", protect=(), ratios=(f"{group.name}:{share}",), round_to=1
+                )
+                yield group.name, f"channels -{share:.0%}", spec

@@ -1,0 +1,84 @@
+"""How long each layer of a model takes as part of it, measured once per machine: what surrounds a layer counts too."""
+
+import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import onnx_ir as ir
+
+from onnxopt import model_file
+from onnxopt.measure.latency.latency_table import fastest_ms, machine_name
+from onnxopt.measure.latency.remembered import Remembered
+from onnxopt.measure.runtime.session import Runtime
+from onnxopt.quantization.placement.node_times import layer_times_ms
+from onnxopt.samples import Feeds
+
+_FACTOR = re.compile(r"_factor\d+(_\d+)?$")
+Times = dict[str, float]
+
+
+def layer_of(name: str) -> str:
+    """Return the layer that a node of a chain of factors stands for; any other node is its own."""
+    return _FACTOR.sub("", name)
+
+
+class Form(NamedTuple):
+    """A model in float, whose nodes name the layers, and what is made of it and runs."""
+
+    model: ir.Model
+    made: ir.Model
+
+
+class LayerTimes:
+    """Times of layers inside models, kept in a file per machine under what the models contain.
+
+    Args:
+        folder: where the file is; None to remember nothing.
+        runtime: how models are run.
+    """
+
+    def __init__(self, folder: Path | None, runtime: Runtime) -> None:
+        self._runtime = runtime
+        path = None if folder is None else folder / f"layers-{machine_name(runtime)}.json"
+        self._known = Remembered[list[Times]](path, lambda found: isinstance(found, list))
+
+    def of(self, forms: Sequence[Form], feeds: Feeds) -> list[Times]:
+        """Return the milliseconds of each layer in each form; they add up to the time of the whole.
+
+        The wholes are measured by turns; each is shared among its layers as the runtime's profile has it.
+
+        Args:
+            forms: that read the same inputs; a chain of factors counts as the layer it stands for.
+            feeds: one batch.
+
+        Raises:
+            ModelError: ONX304 the runtime cannot load one.
+            NativeError: ONX401 one cannot be run.
+        """
+        key = _key(forms, feeds)
+        if key is not None and key in self._known:
+            return self._known[key]
+        wholes = fastest_ms([form.made for form in forms], feeds, self._runtime)
+        found = []
+        for form, whole in zip(forms, wholes, strict=True):
+            parts = defaultdict[str, float](float)
+            for name, ms in layer_times_ms(form.model, form.made, feeds, self._runtime).items():
+                parts[layer_of(name)] += ms
+            total = sum(parts.values())
+            # What no layer has to itself, such as starting kernels, is shared out.
+            found.append({name: ms * whole / total for name, ms in parts.items()} if total else {"": whole})
+        if key is not None:
+            self._known.keep({key: found})
+        return found
+
+
+def _key(forms: Sequence[Form], feeds: Feeds) -> str | None:
+    digest = hashlib.sha256(repr(sorted((n, a.shape, str(a.dtype)) for n, a in feeds.items())).encode())
+    for form in forms:
+        if not model_file.fits_protobuf(form.made):
+            return None
+        digest.update(model_file.to_bytes(form.made))
+    return digest.hexdigest()

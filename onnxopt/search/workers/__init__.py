@@ -1,0 +1,1 @@
+"""Where trials run: here, in processes of their own, on a cluster."""

@@ -1,0 +1,274 @@
+"""One explicit pipeline on one model: applied, checked and saved, with nothing searched."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import onnx_ir as ir
+
+from onnxopt import model_file
+from onnxopt.catalog import format_passes, make_pass, parse
+from onnxopt.document import units
+from onnxopt.document.blocks import Document, Text
+from onnxopt.errors import UsageError
+from onnxopt.measure.runtime.written import proof
+from onnxopt.measure.tasks.task import TaskOptions
+from onnxopt.model_file import Given, given, signature_of
+from onnxopt.model_file.writable import refuse_output_file
+from onnxopt.passes.simplify import Simplify
+from onnxopt.pipeline import Context, Need, Optimized, Pass, Pipeline, Progress
+from onnxopt.record.provenance import provenance
+from onnxopt.record.steps import reasons, step_data, steps_table
+from onnxopt.samples import ReadOptions, Samples, open_samples
+from onnxopt.search.int8.choose import choose
+from onnxopt.search.parts import split_parts
+from onnxopt.target import target_of
+
+
+@dataclass(frozen=True)
+class Made:
+    """A model made by one pipeline.
+
+    Attributes:
+        passes: as text.
+        optimized: the model and what each step did.
+        size_before: bytes of the model's files.
+        size_after: likewise.
+        files: what was written, the `.onnx` file first; empty when nothing was to be written.
+        source: file it was made from; None where the model was given in memory.
+        note: why these passes, where they were chosen by measuring.
+        judged: how results were judged for that, and why.
+    """
+
+    passes: str
+    optimized: Optimized
+    size_before: int
+    size_after: int
+    files: tuple[Path, ...]
+    source: Path | None = None
+    note: str = ""
+    judged: str = ""
+
+    @property
+    def model(self) -> ir.Model:
+        """The model that was made."""
+        return self.optimized.model
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: what each step did, and what was left alone."""
+        return made_document(self.source or Path("the model"), self)._repr_html_()
+
+
+def apply_passes(
+    model: Given,
+    passes: str | Sequence[Pass],
+    *,
+    data: object = None,
+    calibration_part: bool = False,
+    limit: int | None = None,
+    target: str = "auto",
+    seed: int = 0,
+    read: ReadOptions | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    teacher: Given | None = None,
+    labels: object = None,
+    progress: Progress | None = None,
+) -> Made:
+    """Apply `passes` (text such as `simplify,quantize-static{method=mse}`) in order, and save the result.
+
+    Args:
+        model: stays as it is.
+        passes: what to do.
+        data: samples to calibrate on, for passes that need some.
+        calibration_part: calibrate on the part of `data` that `optimize` would take for it, not on all.
+        limit: samples of `data` to use at most.
+        target: processor the result is for.
+        seed: of everything random.
+        read: how `data` is read.
+        out: file to write; None for none.
+        overwrite: whether `out` may exist.
+        dry_run: do everything but save.
+        teacher: model that passes which train imitate; None for `model` itself.
+        labels: one per sample, if they are not in the data.
+        progress: told how far a long pass is.
+
+    Raises:
+        OnnxoptError: of every family; nothing is written then.
+    """
+    chosen = parse(passes) if isinstance(passes, str) else tuple(passes)
+    context_target = target_of(target)
+    model = given(model)
+    source = None if isinstance(model, ir.Model) else model
+    if out is not None:
+        read_too = (data, labels, teacher)
+        refuse_output_file(Path(out), overwrite=overwrite, source=source, read=read_too)
+    loaded = model_file.as_graph(model)
+    calibration: Samples | None = None
+    if data is not None:
+        calibration = open_samples(data, signature_of(loaded), labels=labels, options=read, limit=limit)
+        if calibration_part:
+            calibration = split_parts(calibration, None, seed).calibration
+    before = model_file.size_of(model)
+    taught_by = None if teacher is None else model_file.as_graph(teacher)
+    context = Context(context_target, calibration, teacher=taught_by, seed=seed)
+    if progress is not None:
+        context = replace(context, progress=progress)
+    optimized = Pipeline(chosen).run(loaded, context)
+    out = None if dry_run else out
+    return _saved(chosen, optimized, before, source, out, proof(loaded, calibration), overwrite=overwrite)
+
+
+def _saved(
+    passes: tuple[Pass, ...],
+    optimized: Optimized,
+    before: int,
+    source: Path | None,
+    out: str | Path | None,
+    looked_at: Callable[[Path], None],
+    *,
+    overwrite: bool,
+    note: str = "",
+    judged: str = "",
+) -> Made:
+    text, files = format_passes(passes), tuple[Path, ...]()
+    if out is not None:
+        about = provenance(text, source)
+        files = model_file.save(optimized.model, out, overwrite=overwrite, provenance=about, proof=looked_at)
+    size = model_file.size_of(files[0] if files else optimized.model)
+    return Made(text, optimized, before, size, files, source, note, judged)
+
+
+def quantize(
+    model: Given,
+    out: str | Path | None = None,
+    *,
+    mode: str = "static",
+    options: Mapping[str, object] | None = None,
+    simplify: bool = True,
+    data: object = None,
+    target: str = "auto",
+    seed: int = 0,
+    read: ReadOptions | None = None,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    tasks: TaskOptions | None = None,
+    progress: Progress | None = None,
+) -> Made:
+    """Quantize `model` to INT8, `static` (needs data) or `dynamic`, after simplifying it; or `auto`, as is best.
+
+    Args:
+        model: stays as it is.
+        out: file to write; None for none.
+        mode: `static`, `dynamic`, or `auto`: the fastest form that was measured to be close to the model.
+        options: of the pass `quantize-static` or `quantize-dynamic`; with `auto`, `effort` as `normal` or `high`.
+        simplify: fold and fuse first, which quantizes better.
+        data: samples to calibrate on.
+        target: processor the result is for.
+        seed: of everything random.
+        read: how `data` is read.
+        overwrite: whether `out` may exist.
+        dry_run: do everything but save.
+        tasks: with `auto`, as which tasks outputs are judged; None finds it out.
+        progress: told how far a long search is.
+
+    Raises:
+        UsageError: ONX101 no such mode or effort, ONX109 static or auto without data; and as `apply_passes`.
+    """
+    if mode not in ("auto", "static", "dynamic"):
+        raise UsageError("ONX101", "unknown mode", where=mode, hint="It is auto, static or dynamic.")
+    if mode == "auto":
+        return _auto(model, out, options or {}, data, target, seed, read, overwrite, dry_run, progress, tasks)
+    quantizer = make_pass(f"quantize-{mode}", options or {})
+    if data is None and Need.CALIBRATION in quantizer.needs:
+        raise UsageError(
+            "ONX109",
+            "static quantization needs samples to calibrate on",
+            hint="Give some with --data, or use --mode dynamic.",
+        )
+    passes = (*((Simplify(),) if simplify else ()), quantizer)
+    return apply_passes(
+        model,
+        passes,
+        data=data,
+        target=target,
+        seed=seed,
+        read=read,
+        out=out,
+        overwrite=overwrite,
+        dry_run=dry_run,
+        progress=progress,
+    )
+
+
+def _auto(
+    model: Given,
+    out: str | Path | None,
+    options: Mapping[str, object],
+    data: object,
+    target: str,
+    seed: int,
+    read: ReadOptions | None,
+    overwrite: bool,
+    dry_run: bool,
+    progress: Progress | None,
+    tasks: TaskOptions | None,
+) -> Made:
+    effort = options.get("effort", "normal")
+    if set(options) - {"effort"} or effort not in ("normal", "high"):
+        raise UsageError(
+            "ONX101", "unknown option", where=f"{dict(options)}", hint="It is effort=normal or effort=high."
+        )
+    if data is None:
+        raise UsageError("ONX109", "choosing how to quantize needs samples", hint="Give some with --data.")
+    context = Context(target_of(target), seed=seed)
+    model = given(model)
+    source = None if isinstance(model, ir.Model) else model
+    if out is not None:
+        refuse_output_file(Path(out), overwrite=overwrite, source=source, read=[data])
+    loaded = model_file.as_graph(model)
+    samples = open_samples(data, signature_of(loaded), options=read)
+    context = context if progress is None else replace(context, progress=progress)
+    chosen = choose(loaded, samples, context, effort, tasks)
+    form, before = chosen.form, model_file.size_of(model)
+    out = None if dry_run else out
+    return _saved(
+        form.passes,
+        form.built,
+        before,
+        source,
+        out,
+        proof(loaded, samples),
+        overwrite=overwrite,
+        note=chosen.reason,
+        judged=chosen.judged,
+    )
+
+
+def made_document(model: Path, made: Made) -> Document:
+    """Return what was done to `model` step by step, and what was left alone."""
+    steps = made.optimized.steps
+    lines = [
+        f"{model}, {units.size(made.size_before)}, became {units.size(made.size_after)}: "
+        f"{units.smaller(made.size_before / max(made.size_after, 1))}."
+    ]
+    lines += [made.note] if made.note else []
+    lines += reasons(skip for step in steps for skip in step.skipped)
+    if made.files:
+        lines.append(
+            f"Written: {', '.join(map(str, made.files))}. Next: onnxopt compare {model} {made.files[0]} --data ..."
+        )
+    else:
+        lines.append("Dry run: nothing was written.")
+    data = {
+        "passes": made.passes,
+        "note": made.note,
+        "judged": made.judged,
+        "steps": [step_data(step) for step in steps],
+        "size_before_bytes": made.size_before,
+        "size_after_bytes": made.size_after,
+        "files": [str(file) for file in made.files],
+    }
+    first = (Text((made.judged,)),) if made.judged else ()
+    return Document((*first, steps_table(steps), Text(tuple(lines))), data)

@@ -1,0 +1,221 @@
+"""Two models side by side: what the second lost, and how much faster it is."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx_ir as ir
+
+from onnxopt import model_file
+from onnxopt.document import units
+from onnxopt.document.blocks import Column, Document, Table, Text
+from onnxopt.errors import ModelError
+from onnxopt.measure.accuracy import Evaluation, Progress
+from onnxopt.measure.judge import FidelityJudge, LabelJudge
+from onnxopt.measure.latency import Latency, drawn_inputs, measure_latency
+from onnxopt.measure.metrics.score import Metric
+from onnxopt.measure.runtime.session import Runtime
+from onnxopt.measure.statistics import Drop
+from onnxopt.measure.tasks.task import TaskOptions
+from onnxopt.model_file import Given, as_graph, given, signature_of
+from onnxopt.record.recording import drop_record, latency_record, left_out_sentence, score_record
+from onnxopt.report.details import details_rows, evened_sentence
+from onnxopt.run.job import budget_of, choose_metric, tasks_of
+from onnxopt.samples import ReadOptions, open_samples
+from onnxopt.search.budget import Budget
+from onnxopt.search.parts import typical_feeds
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One metric of both models, on the same samples."""
+
+    metric: str
+    unit: str
+    before: Evaluation
+    after: Evaluation
+    drop: Drop
+    allowed: float
+
+    @property
+    def within(self) -> bool:
+        """Whether the measured drop is inside the budget."""
+        return self.drop.within(self.allowed)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The result of a comparison.
+
+    Attributes:
+        accuracy: against labels; None without any.
+        fidelity: of the second model to the first.
+        latency: of the first and the second.
+        size_bytes: of the first and the second.
+        names: of the first and the second, as they are shown.
+        choice: how the outputs are judged and why, in one sentence.
+        left_out: numbers of the samples for which the first model gives NaN.
+    """
+
+    accuracy: Judged | None
+    fidelity: Judged
+    latency: tuple[Latency, Latency]
+    size_bytes: tuple[int, int]
+    names: tuple[str, str] = ("the first model", "the second model")
+    choice: str = ""
+    left_out: tuple[int, ...] = ()
+
+    @property
+    def within(self) -> bool:
+        """Whether the drop is inside the budget: of accuracy where there are labels, else of fidelity."""
+        return (self.accuracy or self.fidelity).within
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: one row per figure."""
+        return compare_document(self)._repr_html_()
+
+
+def compare(
+    first: Given,
+    second: Given,
+    data: object,
+    *,
+    labels: object = None,
+    metric: str | Metric | None = None,
+    output: str | None = None,
+    threshold: float = 0.5,
+    max_drop: str | float | None = None,
+    tasks: TaskOptions | None = None,
+    runtime: Runtime | None = None,
+    batch_size: int = 1,
+    latency_s: float = 3.0,
+    hot: bool = False,
+    limit: int | None = None,
+    read: ReadOptions | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Compared:
+    """Measure accuracy (with labels), fidelity and latency of two models on the same samples, side by side.
+
+    Raises:
+        ModelError: ONX308 the models do not take the same inputs; and every other family.
+    """
+    if max_drop is not None:
+        Budget.parse(str(max_drop))  # before anything is loaded
+    first, second = given(first), given(second)
+    before, after = as_graph(first), as_graph(second)
+    signature = signature_of(before)
+    inputs, others = ([s.name for s in signature_of(m).inputs] for m in (before, after))
+    if inputs != others:
+        raise ModelError(
+            "ONX308",
+            "the two models do not have the same inputs",
+            where=_name(second, "the second model"),
+            why=f"{', '.join(others)} against {', '.join(inputs)}",
+            hint="Compare a model with one made from it.",
+        )
+    runtime = runtime or Runtime()
+    samples = open_samples(data, signature, labels=labels, options=read, limit=limit)
+    chosen = choose_metric(metric, samples.labels, output, threshold, tasks, signature)
+    budget = budget_of(max_drop, chosen)
+    accuracy: Judged | None = None
+    if chosen is not None:
+        by_labels = LabelJudge(before, samples, chosen, runtime, seed=seed)
+        score = by_labels.evaluate(after, progress=progress)
+        allowed = budget.allowed(by_labels.baseline().value)
+        accuracy = Judged(chosen.name, chosen.unit, by_labels.baseline(), score, by_labels.drop(score), allowed)
+    by_outputs = FidelityJudge(before, samples, runtime, tasks_of(tasks, output), seed=seed)
+    agreement = by_outputs.evaluate(after, progress=progress)
+    fidelity = Judged(
+        by_outputs.metric_name,
+        by_outputs.comparison.unit,
+        by_outputs.baseline(),
+        agreement,
+        by_outputs.drop(agreement),
+        budget.allowed(1.0),
+    )
+    fed = (typical_feeds(samples, batch_size),) if hot else drawn_inputs(samples, batch_size)
+    timed = measure_latency({"first": before, "second": after}, fed, runtime, seconds=latency_s, seed=seed)
+    sizes = (model_file.size_of(first), model_file.size_of(second))
+    names = (_name(first, "the first model"), _name(second, "the second model"))
+    choice, left_out = by_outputs.choice, agreement.left_out
+    return Compared(accuracy, fidelity, (timed["first"], timed["second"]), sizes, names, choice, left_out)
+
+
+def _name(model: Path | ir.Model, otherwise: str) -> str:
+    return str(model) if isinstance(model, Path) else otherwise
+
+
+def compare_document(result: Compared) -> Document:
+    """Return one row per figure: both models, the difference, its interval."""
+    columns = (Column("figure"), *(Column(title, number=True) for title in ("A", "B", "B against A")), Column("n"))
+    rows = []
+    if result.accuracy is not None:
+        rows.append(_judged(result.accuracy, result.accuracy.metric))
+    rows.append(_judged(result.fidelity, f"fidelity:\n{result.fidelity.metric}"))
+    for judged in filter(None, (result.accuracy, result.fidelity)):
+        rows += details_rows(judged.before, judged.after)
+    before, after = result.latency
+    speedup = after.speedup
+    words = "-" if speedup is None else units.faster(speedup.low, speedup.value, speedup.high)
+    words = "unsure" if after.unsure else words
+    faster = words.replace(" (", "\n(")
+    p50s = ("-", "-") if after.unsure else (units.significant(before.p50_ms), units.significant(after.p50_ms))
+    rows.append((f"p50 ms, batch {after.batch_size}", *p50s, faster, f"{before.n}, {after.n}"))
+    rows.append(("p90 ms", units.significant(before.p90_ms), units.significant(after.p90_ms), "", ""))
+    sizes = tuple(map(units.size, result.size_bytes))
+    rows.append(("size", *sizes, units.smaller(result.size_bytes[0] / result.size_bytes[1]), ""))
+    first, second = result.names
+    decides = result.accuracy or result.fidelity
+    evened = evened_sentence(drop_record(decides.drop), decides.allowed, decides.unit)
+    lines = [f"A is {first}.", f"B is {second}.", _verdict(decides), *filter(None, [evened])]
+    if after.unsure:
+        lines.append(f"Which is faster stays unsure: {after.unsure}.")
+    first_lines = tuple(filter(None, (result.choice, left_out_sentence(result.left_out))))
+    return Document((Text(first_lines), Table(columns, tuple(rows)), Text(tuple(lines))), _data(result))
+
+
+def _judged(judged: Judged, name: str) -> tuple[str, ...]:
+    drop = judged.drop
+    points = " points" if judged.unit == "share" else ""
+    word = "drops" if drop.value >= 0 else "gains"
+    difference = f"{word} {units.points(abs(drop.value), judged.unit)}{points}"
+    interval = units.points_interval(drop.interval, judged.unit)
+    scores = (units.score(judged.before.value, judged.unit), units.score(judged.after.value, judged.unit))
+    return (name, *scores, f"{difference}\n{interval}", str(drop.n))
+
+
+def _verdict(judged: Judged) -> str:
+    confidence = units.percent(judged.drop.probability_within(judged.allowed))
+    allowed = units.points(judged.allowed, judged.unit)
+    inside = "inside" if judged.within else "NOT inside"
+    return (
+        f"The drop of {judged.metric} is {inside} the {allowed} allowed; that the true one is inside has a "
+        f"probability of {confidence}."
+    )
+
+
+def _data(result: Compared) -> dict[str, object]:
+    judged = {"accuracy": result.accuracy, "fidelity": result.fidelity}
+    return {
+        "first": result.names[0],
+        "second": result.names[1],
+        "within": result.within,
+        "choice": result.choice,
+        "left_out": list(result.left_out),
+        **{key: None if value is None else _judged_data(value) for key, value in judged.items()},
+        "latency": [latency_record(latency).model_dump(mode="json") for latency in result.latency],
+        "size_bytes": list(result.size_bytes),
+    }
+
+
+def _judged_data(judged: Judged) -> dict[str, object]:
+    return {
+        "metric": judged.metric,
+        "unit": judged.unit,
+        "first": score_record(judged.before).model_dump(mode="json"),
+        "second": score_record(judged.after).model_dump(mode="json"),
+        "drop": drop_record(judged.drop).model_dump(mode="json"),
+        "allowed_drop": judged.allowed,
+        "confidence": judged.drop.probability_within(judged.allowed),
+        "within": judged.within,
+    }

@@ -1,0 +1,115 @@
+"""Models on another device: the kit, the run over ssh, and the table of what came back."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from onnxopt import model_file
+from onnxopt.document.blocks import Document, Facts, Text
+from onnxopt.errors import FileError, ModelError
+from onnxopt.measure.device.kit import write_kit
+from onnxopt.measure.device.result import DeviceResult, read_result
+from onnxopt.measure.device.ssh import Board, run_on_board
+from onnxopt.measure.latency import drawn_inputs
+from onnxopt.model_file import signature_of
+from onnxopt.report.device_result import device_record, device_table
+from onnxopt.samples import ReadOptions, open_samples
+from onnxopt.search.parts import typical_feeds
+
+CHECKED = 32
+"""Samples whose predictions are compared with this machine's."""
+
+
+def bundle(
+    models: Sequence[str | Path],
+    data: object,
+    out: str | Path,
+    *,
+    threads: int = 1,
+    seconds: float = 5.0,
+    batch_size: int = 1,
+    checked: int = CHECKED,
+    hot: bool = False,
+    read: ReadOptions | None = None,
+    seed: int = 0,
+) -> Path:
+    """Write a benchmark kit for another device: one Python file that needs only onnxruntime and numpy, and its data.
+
+    Args:
+        models: files with the same inputs, the baseline first.
+        data: samples to run on.
+        out: a folder that does not exist or is empty.
+        threads: compute threads of one run there.
+        seconds: of timed runs there.
+        batch_size: at which latency is measured.
+        hot: time one input again and again, and not inputs of `data` by turns.
+        checked: samples whose predictions are compared with this machine's.
+        read: how `data` is read.
+        seed: of the order of runs.
+
+    Returns:
+        The folder.
+
+    Raises:
+        FileError: ONX502 the folder is not empty; and every other family.
+    """
+    folder = Path(out)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileError("ONX502", "the output exists", where=str(folder), hint="Name a new folder with --out.")
+    named = _named(models)
+    samples = open_samples(data, signature_of(model_file.load(next(iter(named.values())))), options=read)
+    timed = (typical_feeds(samples, batch_size),) if hot else drawn_inputs(samples, batch_size)
+    return write_kit(named, timed, samples.take(checked), folder, threads=threads, seconds=seconds, seed=seed)
+
+
+def measure_on(
+    device: str,
+    models: Sequence[str | Path],
+    data: object,
+    *,
+    threads: int = 1,
+    seconds: float = 5.0,
+    batch_size: int = 1,
+    read: ReadOptions | None = None,
+    seed: int = 0,
+) -> DeviceResult:
+    """Measure `models` on a board, `ssh://[user@]host[:port][?python=PATH]`, and return what it found.
+
+    Raises:
+        NativeError: ONX404 the board cannot be reached, ONX405 the run failed there; and every other family.
+    """
+    board = Board.parse(device)
+    with tempfile.TemporaryDirectory(prefix="onnxopt-") as place:
+        kit = bundle(
+            models,
+            data,
+            Path(place) / "kit",
+            threads=threads,
+            seconds=seconds,
+            batch_size=batch_size,
+            read=read,
+            seed=seed,
+        )
+        return read_result(run_on_board(kit, board))
+
+
+def _named(models: Sequence[str | Path]) -> dict[str, Path]:
+    named: dict[str, Path] = {}
+    wanted: list[str] | None = None
+    for path in map(Path, models):
+        inputs = [spec.name for spec in signature_of(model_file.load(path)).inputs]
+        if wanted is not None and inputs != wanted:
+            why = f"{', '.join(inputs)} against {', '.join(wanted)}"
+            raise ModelError("ONX308", "the models do not have the same inputs", where=str(path), why=why)
+        wanted = inputs
+        named[str(path) if str(path) not in named else f"{path} ({len(named) + 1})"] = path
+    return named
+
+
+def device_document(result: DeviceResult) -> Document:
+    """Return the table of a kit's result."""
+    found = device_record(result)
+    notes = [f"No times: {result.refused}."] if result.refused else []
+    notes.append("Predictions are compared with those of the machine that made the kit.")
+    return Document((Facts(tuple(found.facts.items())), device_table(found), Text(tuple(notes))), asdict(result))

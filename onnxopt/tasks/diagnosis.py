@@ -1,0 +1,134 @@
+"""Which layers of a quantized model lose precision, which run in INT8, and which to keep in float."""
+
+from math import isnan
+from pathlib import Path
+
+import onnx_ir as ir
+
+from onnxopt import model_file
+from onnxopt.document.blocks import Column, Document, Table, Text
+from onnxopt.errors import ModelError
+from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes
+from onnxopt.model_file import signature_of
+from onnxopt.model_file.writable import refuse_output_file
+from onnxopt.passes.simplify import Simplify
+from onnxopt.pipeline import Context, Pipeline
+from onnxopt.quantization.diagnosis.layers import LayerLoss, diagnose, names_in_common, worst
+from onnxopt.samples import ReadOptions, open_samples
+from onnxopt.target import detect
+from onnxopt.tasks.overrides import overrides_text
+
+
+def diagnose_models(
+    first: str | Path,
+    second: str | Path,
+    data: object,
+    *,
+    keep: int = 1,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    limit: int | None = None,
+    read: ReadOptions | None = None,
+) -> Document:
+    """Rank the layers of the quantized model `second` by what they lose against the float model `first`.
+
+    Args:
+        first: the float model.
+        second: what was made from it.
+        data: samples to run both on.
+        keep: how many of the worst layers the file of overrides names.
+        out: file of overrides to write; None for none.
+        overwrite: whether `out` may exist.
+        limit: samples to use at most.
+        read: how `data` is read.
+
+    Raises:
+        ModelError: ONX308 `second` was not made from `first`; and every other family.
+    """
+    if out is not None:
+        refuse_output_file(Path(out), overwrite=overwrite, source=Path(second), read=[first, data], kind=".toml")
+    model, quantized = model_file.load(first), model_file.load(second)
+    samples = open_samples(data, signature_of(model), options=read, limit=limit).with_batch_size(1)
+    before = _as_it_was_quantized(model, quantized)
+    if before is None or [s.name for s in signature_of(model).inputs] != [
+        s.name for s in signature_of(quantized).inputs
+    ]:
+        raise ModelError(
+            "ONX308",
+            "the second model was not made from the first",
+            where=str(second),
+            why="they have no layer in common" if before is None else "their inputs differ",
+            hint="Give the float model first, then what `onnxopt quantize` made of it.",
+        )
+    losses = diagnose(before, quantized, samples)
+    kept = worst(losses, keep)
+    by_name = {loss.name: loss for loss in losses}
+    if out is not None:
+        reasons = {name: f"{_db(by_name[name].output_db)} dB at the outputs by itself" for name in kept}
+        model_file.atomic_write_text(Path(out), overrides_text(reasons), overwrite=overwrite)
+    return _document(str(first), str(second), losses, kept, out)
+
+
+def _as_it_was_quantized(model: ir.Model, quantized: ir.Model) -> ir.Model | None:
+    """Return the float model with the node names that the quantizer saw: simplified first, or as it is."""
+    plain = model.clone()
+    freeze_weights(plain)
+    lift_constants(plain)
+    name_nodes(plain)
+    forms = [Pipeline((Simplify(fuse=fuse),)).run(model, Context(detect())).model for fuse in (True, False)]
+    for form in forms:
+        name_nodes(form)
+    best = max((*forms, plain), key=lambda m: names_in_common(m, quantized))
+    return best if names_in_common(best, quantized) else None
+
+
+def _document(
+    first: str, second: str, losses: tuple[LayerLoss, ...], kept: tuple[str, ...], out: str | Path | None
+) -> Document:
+    numbers = tuple(Column(title, number=True) for title in ("output, dB", "layer, dB", "so far, dB"))
+    columns = (Column("layer"), Column("operator"), *numbers, Column("runs in"))
+    rows = tuple(
+        (
+            loss.name,
+            loss.op_type,
+            _db(loss.output_db),
+            _db(loss.own_db),
+            _db(loss.total_db),
+            loss.kernel or "INT8" if loss.quantized else f"float: {loss.state}",
+        )
+        for loss in losses
+    )
+    integer = sum(loss.quantized for loss in losses)
+    lines = [
+        f"{integer} of {len(losses)} layers run in INT8, as read from the graph that the runtime makes of the model. "
+        "Noise of the outputs and of the layer when it alone is quantized, and of the layer with all before it; "
+        "20 dB is an error of a tenth."
+    ]
+    if kept:
+        lines.append(f"First to keep in float: {', '.join(kept)}.")
+    if out is not None:
+        lines.append(f"Written: {out}. Next: onnxopt quantize {first} --overrides {out} --data ...")
+    data = {
+        "first": first,
+        "second": second,
+        "layers": [
+            {
+                "name": loss.name,
+                "op_type": loss.op_type,
+                "output_db": loss.output_db,
+                "own_db": loss.own_db,
+                "total_db": loss.total_db,
+                "quantized": loss.quantized,
+                "kernel": loss.kernel or None,
+                "reason": None if loss.quantized else loss.state,
+            }
+            for loss in losses
+        ],
+        "exclude": list(kept),
+        "file": None if out is None else str(out),
+    }
+    return Document((Table(columns, rows), Text(tuple(lines))), data)
+
+
+def _db(value: float) -> str:
+    return "-" if isnan(value) else f"{value:.1f}"

@@ -1,0 +1,103 @@
+"""The rank that each layer needs, and what factorizing it would save."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from onnxopt import model_file
+from onnxopt.document.blocks import Column, Document, Table, Text
+from onnxopt.document.units import count
+from onnxopt.graph.layers import anatomy_of
+from onnxopt.measure.latency.latency_table import LatencyTable
+from onnxopt.measure.latency.remembered import cache_folder
+from onnxopt.measure.verdict import one_sample
+from onnxopt.reconstruction.layers import LinearLayer
+from onnxopt.reconstruction.low_rank.chain_timer import Timer, timer_of
+from onnxopt.reconstruction.low_rank.factors import unfolded
+from onnxopt.reconstruction.low_rank.fit import Choice
+from onnxopt.reconstruction.low_rank.forms import of_one_group
+from onnxopt.reconstruction.low_rank.rank_choice import macs_share
+from onnxopt.reconstruction.low_rank.seen import weight_of
+from onnxopt.reconstruction.low_rank.spectrum import Spectrum
+from onnxopt.reconstruction.workpiece import Workpiece
+
+ENERGIES = (0.90, 0.95, 0.99)
+_TIMED = 0.95
+_BLOCK = 16
+
+
+def spectrum_document(path: Path, sizes: Mapping[str, int], *, measure: bool = False) -> Document:
+    """Return the rank of every weight at which its energy is kept, and the cost at that rank; of groups, of each one.
+
+    Args:
+        path: of the model.
+        sizes: of named dynamic dimensions, for the MACs; others count as 1.
+        measure: whether to time each layer, whole and factorized.
+
+    Raises:
+        NativeError: ONX403 times are asked for and the processor is emulated.
+    """
+    model = model_file.load(path)
+    work = Workpiece.of(model, (), None)
+    anatomy = anatomy_of(work.model, sizes)
+    macs = {layer.name: layer.macs for layer in anatomy.layers}
+    timer = None
+    if measure:
+        fed = {name: shape for name, shape in anatomy.input_shapes.items() if shape is not None}
+        shapes = work.shapes(one_sample(model, None), fed)
+        timer = timer_of(work.model, shapes, LatencyTable(cache_folder()), work.inner)
+    found = [_layer(work.model, layer, macs.get(name), timer) for name, layer in work.layers.items()]
+    columns = (
+        Column("layer"),
+        Column("weight"),
+        Column("MACs", number=True),
+        *(Column(f"{energy:.0%}", number=True) for energy in ENERGIES),
+        *((Column("time", number=True),) if measure else ()),
+    )
+    says = [
+        "Rank that keeps so much of the energy of the weight, and in brackets the MACs",
+        "at that rank as a share of the dense layer's. Samples make fewer ranks do.",
+    ]
+    if measure:
+        says += [
+            f"Time: at the rank for {_TIMED:.0%} in whole blocks of {_BLOCK}, as a share of the dense",
+            "layer's, both measured on this machine beside copies of themselves.",
+        ]
+    return Document(
+        (Table(columns, tuple(_row(f, measure) for f in found), title=str(path)), Text(tuple(says))),
+        {"layers": found, "left": work.refused},
+    )
+
+
+def _layer(model: ir.Model, layer: LinearLayer, macs: int | None, timer: Timer | None) -> dict[str, Any]:
+    weight = weight_of(model, layer)
+    groups, shape = layer.groups, of_one_group(weight.shape, layer.groups)
+    spectrum = Spectrum.of_weight(unfolded(weight, "channel"), groups)
+    strides = layer.window.strides if layer.window is not None else ()
+    full = len(spectrum.energies) // groups
+    timed = min(-(-spectrum.rank(_TIMED) // _BLOCK) * _BLOCK // groups or 1, full)
+    ranks = {energy: -(-spectrum.rank(energy) // groups) for energy in ENERGIES}
+    times = timer(layer, [Choice("channel", (timed,))]) if timer is not None else []
+    return {
+        "name": layer.node,
+        "weight_shape": list(weight.shape),
+        "macs": macs,
+        "full_rank": full,
+        "ranks": [
+            {"energy": e, "rank": r, "macs_share": macs_share(Choice("channel", (r,)), shape, strides)}
+            for e, r in ranks.items()
+        ],
+        **({"time_share": times[1] / times[0]} if times else {}),
+    }
+
+
+def _row(found: Mapping[str, Any], measure: bool) -> tuple[str, ...]:
+    return (
+        found["name"],
+        "x".join(map(str, found["weight_shape"])),
+        "?" if found["macs"] is None else count(found["macs"]),
+        *(f"{at['rank']} ({at['macs_share']:.2f})" for at in found["ranks"]),
+        *((f"{found['time_share']:.2f}",) if measure else ()),
+    )

@@ -1,0 +1,139 @@
+"""Which operators can be trained, and which nodes of a model cannot."""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from onnxopt.errors import UsageError, nearest
+from onnxopt.training.module.inlined import INLINED
+from onnxopt.training.module.registry import RULES
+
+_TITLES = {"": "The standard operator set", "ai.onnx.ml": "ai.onnx.ml", "com.microsoft": "com.microsoft"}
+
+
+def covered() -> frozenset[tuple[str, str]]:
+    """Return the operators that can be trained, as (domain, op type)."""
+    return frozenset(RULES) | {("", op) for op in INLINED}
+
+
+def unsupported_in(nodes: Iterable[ir.Node], fed: Collection[ir.Value]) -> tuple[tuple[str, str], ...]:
+    """Return the nodes that cannot be trained, those of branches and bodies too, as (node name, op type).
+
+    They have no rule, or are control flow that depends on what is `fed` to the model.
+    """
+    known = covered()
+    missing = dict[tuple[str, str], None]()
+    for node in _with_inner(nodes):
+        if (node.domain, node.op_type) not in known or not _decided(node, fed):
+            op_type = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+            missing[node.name or node.outputs[0].name or "", op_type] = None
+    return tuple(missing)
+
+
+def frozen_among(nodes: Iterable[ir.Node], fed: Collection[ir.Value]) -> dict[ir.Node, None]:
+    """Return the nodes, in graph order, that cannot be trained, or have one inside that cannot."""
+    return {node: None for node in nodes if unsupported_in([node], fed)}
+
+
+def _decided(node: ir.Node, fed: Collection[ir.Value]) -> bool:
+    """Whether control flow depends on constants and shapes alone; what a body is given counts as such."""
+    slots = {"If": (0,), "Loop": (0, 1)}.get(node.op_type, ()) if not node.domain else ()
+    return not any(_reads(node.inputs[slot], fed) for slot in slots)
+
+
+def _reads(value: ir.Value | None, fed: Collection[ir.Value]) -> bool:
+    """Whether the elements of a value, and not only its shape, follow from `fed`."""
+    seen, pending = set[ir.Value](), [value]
+    while pending:
+        value = pending.pop()
+        if value is None or value in seen:
+            continue
+        if value in fed:
+            return True
+        seen.add(value)
+        node = value.producer()
+        if node is not None and node.op_type not in ("Shape", "Size"):
+            pending += node.inputs
+    return False
+
+
+def unsupported(model: ir.Model, outputs: Sequence[str] | None = None) -> tuple[tuple[str, str], ...]:
+    """Return the nodes that keep `model` from being trained, as (node name, op type).
+
+    Args:
+        model: any.
+        outputs: names of those that are wanted; by default all.
+
+    Raises:
+        UsageError: ONX101 there is no such output.
+    """
+    flat = inlined_functions(model)
+    return unsupported_in(live_nodes(flat.graph, named_outputs(flat.graph, outputs)), inputs_of(flat.graph))
+
+
+def inputs_of(graph: ir.Graph) -> list[ir.Value]:
+    """Return the inputs of `graph` that a caller must feed."""
+    return [value for value in graph.inputs if value.name not in graph.initializers]
+
+
+def inlined_functions(model: ir.Model) -> ir.Model:
+    """Return a copy in which calls of the model's own functions are what they call."""
+    copy = model.clone()
+    if copy.functions:
+        common.InlinePass()(copy)
+    return copy
+
+
+def named_outputs(graph: ir.Graph, names: Sequence[str] | None) -> list[ir.Value]:
+    """Return the outputs called `names`; all when that is None.
+
+    Raises:
+        UsageError: ONX101 there is no such output.
+    """
+    known = {value.name or "": value for value in graph.outputs}
+    for name in names or ():
+        if name not in known:
+            raise UsageError("ONX101", "there is no such output", where=name, hint=nearest(name, known))
+    return [*known.values()] if names is None else [known[name] for name in names]
+
+
+def live_nodes(graph: ir.Graph, outputs: Sequence[ir.Value]) -> list[ir.Node]:
+    """Return the nodes of `graph` that `outputs` depend on, in graph order."""
+    found, pending = set[ir.Node](), list[ir.Value | None](outputs)
+    while pending:
+        value = pending.pop()
+        node = None if value is None else value.producer()
+        if node is None or node in found:
+            continue
+        found.add(node)
+        for inner in _with_inner([node]):
+            pending += inner.inputs
+            pending += [
+                v for a in inner.attributes.values() if a.type == ir.AttributeType.GRAPH for v in a.value.outputs
+            ]
+    return [node for node in graph if node in found]
+
+
+def _with_inner(nodes: Iterable[ir.Node]) -> Iterator[ir.Node]:
+    for node in nodes:
+        yield node
+        for attribute in node.attributes.values():
+            if attribute.type == ir.AttributeType.GRAPH:
+                yield from _with_inner(attribute.as_graph())
+
+
+def covered_page() -> str:
+    """Return docs/training-ops.md."""
+    lines = [
+        "# Operators that can be trained",
+        "",
+        "This page is made by `onnxopt.training.module.coverage.covered_page()`. Constant, If, Loop and Scan are",
+        "carried out while the plan of a run is made: what they choose or repeat may depend on shapes, not on data.",
+        "`distill` and `finetune` run what is not here in ONNX Runtime; no gradient passes it, and what lies before it",
+        "learns to give it what the original does.",
+    ]
+    for domain, title in _TITLES.items():
+        names = sorted(op for where, op in covered() if where == domain)
+        lines += ["", f"## {title}", "", f"{len(names)} operators: {', '.join(names)}."]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,166 @@
+"""Ranges of activations: inside what was seen, around zero, and the same however the samples are batched."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto
+
+from onnxopt.errors import ModelError, NativeError
+from onnxopt.quantization.calibration import calibrators, divergence, ranges
+from onnxopt.quantization.calibration.calibrators import METHODS
+from onnxopt.quantization.calibration.histogram import BINS, Histogram, Range
+from onnxopt.samples import Samples
+from tests import builders, strategies
+from tests.builders import Net
+
+
+class Given:
+    """Samples of one input, as they are."""
+
+    name, labels, stacks = "given", None, True
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def read(self, index: int) -> dict[str, np.ndarray]:
+        return {"x": self.array[index]}
+
+
+def relu() -> Any:
+    net = Net(0)
+    net.node("Relu", "x", out="y")
+    return net.model([("x", TensorProto.FLOAT, ["batch", "n"])], [("y", TensorProto.FLOAT, ["batch", "n"])], opset=13)
+
+
+def collected(array: np.ndarray, batch_size: int = 1) -> dict[str, Histogram]:
+    return ranges.collect(relu(), ["x", "y"], Samples.of(Given(array), batch_size))
+
+
+def histogram(values: np.ndarray) -> Histogram:
+    return collected(values[None])["x"]
+
+
+@settings(max_examples=80)
+@given(strategies.activations())
+def test_every_range_lies_inside_what_was_seen_and_holds_zero(values: np.ndarray) -> None:
+    found = histogram(values)
+    low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
+    assert (found.low, found.high) == (float(values.min()), float(values.max()))
+    assert found.counts.sum() == values.size
+    for name, method in METHODS.items():
+        covered = method(found)
+        assert low <= covered.low <= 0 <= covered.high <= high, name
+        assert type(covered.low) is type(covered.high) is float, name
+        # A range of nothing would make every scale zero, unless nothing but zero was seen.
+        assert covered.high > covered.low or not values.any(), name
+
+
+@given(strategies.activations())
+def test_minmax_is_the_extremes_and_zero(values: np.ndarray) -> None:
+    covered = calibrators.minmax(histogram(values))
+    assert (covered.low, covered.high) == (min(float(values.min()), 0.0), max(float(values.max()), 0.0))
+
+
+@given(strategies.activations(), st.floats(50, 100, exclude_min=True))
+def test_percentile_covers_its_share(values: np.ndarray, share: float) -> None:
+    found = histogram(values)
+    covered = calibrators.percentile(found, share)
+    bin_width = (found.high - found.low) / BINS
+    inside = (values >= covered.low - bin_width) & (values <= covered.high + bin_width)
+    assert inside.sum() >= values.size * share / 100 - 1
+
+
+@given(strategies.activations())
+def test_mse_is_no_worse_than_covering_everything(values: np.ndarray) -> None:
+    found = histogram(values)
+
+    def error(covered: Range) -> float:
+        step = (covered.high - covered.low) / 255
+        if not step:
+            return 0.0
+        grid = np.clip(np.round((found.centers - covered.low) / step), 0, 255) * step + covered.low
+        return float(found.counts @ (found.centers - grid) ** 2)
+
+    assert error(calibrators.mse(found)) <= error(calibrators.minmax(found)) * (1 + 1e-9)
+
+
+def test_outliers_are_clipped_where_a_method_is_for_that() -> None:
+    values = np.random.RandomState(0).standard_normal(100_000).astype(np.float32)
+    values[0] = 1000
+    found = histogram(values)
+    assert calibrators.minmax(found).high == 1000
+    assert calibrators.percentile(found).high < 10
+    assert divergence.entropy(found).high < 200
+
+
+def test_entropy_covers_all_of_a_few_values() -> None:
+    values = np.array([-1, 0.01, 0.02, 0.5, 0.8], np.float32)
+    assert divergence.entropy(histogram(values)) == calibrators.minmax(histogram(values))
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 1000), st.integers(1, 17), st.integers(1, 17))
+def test_the_batch_size_changes_nothing(seed: int, one: int, other: int) -> None:
+    array = np.random.RandomState(seed).standard_normal((17, 50)).astype(np.float32)
+    first, second = collected(array, one), collected(array, other)
+    assert first.keys() == second.keys() == {"x", "y"}
+    for name, found in first.items():
+        assert (found.low, found.high) == (second[name].low, second[name].high)
+        np.testing.assert_array_equal(found.counts, second[name].counts)
+
+
+def test_a_model_that_runs_at_one_only_is_run_at_one() -> None:
+    model = builders.BUILDERS["runs_at_one_only"]()
+    names = ["x", *(v.name or "" for n in model.graph for v in n.outputs)]
+    batched = ranges.collect(model, names, builders.samples_of(model, batch_size=4))
+    singly = ranges.collect(model, names, builders.samples_of(model, batch_size=1))
+    assert batched.keys() == singly.keys() >= {"x", "y"}
+    assert all((batched[k].counts == singly[k].counts).all() for k in singly)
+
+
+def test_tensors_that_are_no_floats_are_left_out() -> None:
+    model = builders.BUILDERS["two_outputs"]()
+    found = ranges.collect(model, ["x", "scores", "class", "no such tensor"], builders.samples_of(model))
+    assert set(found) == {"x", "scores"}
+    assert ranges.collect(model, ["class"], builders.samples_of(model)) == {}
+
+
+def test_the_graph_stays_as_it_is() -> None:
+    model = relu()
+    before = len(model.graph.outputs)
+    ranges.collect(model, ["x", "y"], Samples.of(Given(np.ones((2, 3), np.float32))))
+    assert len(model.graph.outputs) == before
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_values_that_are_no_numbers_are_counted_and_left_out(bad: float) -> None:
+    array = np.arange(12, dtype=np.float32).reshape(4, 3)
+    array[2, 1] = bad
+    found = collected(array, 2)["x"]
+    assert (found.low, found.high, found.counts.sum()) == (0, 11, 11)
+    assert found.spread is not None
+    assert (found.spread.missing, found.spread.infinite) == ((1, 0) if np.isnan(bad) else (0, 1))
+
+
+def test_a_tensor_without_any_number_has_no_range() -> None:
+    assert collected(np.full((4, 3), np.nan, np.float32)) == {}
+    assert collected(np.empty((4, 0), np.float32)) == {}
+
+
+def test_a_run_that_fails_is_told() -> None:
+    model = builders.BUILDERS["gemm_mlp"]()
+    with pytest.raises(NativeError, match="ONX401"):
+        ranges.collect(model, ["y"], Samples.of(Given(np.ones((2, 5), np.float32))))
+
+
+def test_a_model_that_cannot_be_loaded_is_told() -> None:
+    model = builders.BUILDERS["gemm_mlp"]()
+    model.graph.node(0).op_type = "NoSuchOperator"
+    with pytest.raises(ModelError, match="ONX304"):
+        ranges.collect(model, ["y"], builders.samples_of(model))

@@ -1,0 +1,44 @@
+import json
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from onnxopt.record.run import DropRecord, IntervalRecord, RunRecord, ScoreRecord
+
+numbers = st.floats() | st.none()
+intervals = st.builds(IntervalRecord, low=numbers, value=numbers, high=numbers, level=st.floats(0, 1))
+counts = st.integers(0, 10**9)
+
+
+@given(
+    st.builds(ScoreRecord, value=numbers, interval=intervals, n=counts, non_finite=counts)
+    | st.builds(
+        DropRecord,
+        value=numbers,
+        interval=intervals,
+        n=counts,
+        better=counts | st.none(),
+        worse=counts | st.none(),
+        p_value=st.floats(0, 1) | st.none(),
+        broken=st.booleans(),
+    )
+)
+def test_records_survive_json(record):
+    text = record.model_dump_json()
+    assert type(record).model_validate_json(text) == record
+    jsonschema.validate(json.loads(text), type(record).model_json_schema())
+
+
+def test_unknown_fields_are_refused():
+    with pytest.raises(ValidationError, match="extra"):
+        IntervalRecord.model_validate({"low": 0.0, "value": 0.0, "high": 0.0, "level": 0.95, "width": 1.0})
+
+
+def test_the_schema_is_closed_and_versioned():
+    schema = RunRecord.model_json_schema()
+    assert schema["additionalProperties"] is False
+    assert all(part["additionalProperties"] is False for part in schema["$defs"].values())
+    assert schema["properties"]["schema_version"]["const"] == 3

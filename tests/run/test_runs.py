@@ -1,0 +1,106 @@
+"""Finished runs, shown again and compared."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from onnxopt.cli.entry import main
+from onnxopt.errors import FileError
+from onnxopt.report.caveats import caveats, host_noise
+from onnxopt.report.paper import to_paper
+from onnxopt.run.runs import read_run, runs_document
+
+
+def test_a_run_is_read_again(explained, explained_record):
+    assert read_run(explained) == read_run(explained / "run.json") == explained_record
+
+
+@pytest.mark.parametrize(("text", "says"), [("{}", "status"), ("no json", "JSON"), ('{"schema_version": 1}', "schema")])
+def test_other_records_are_refused_in_one_line(tmp_path, text, says):
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(FileError, match="ONX505") as caught:
+        read_run(tmp_path)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(FileError, match="ONX501"):
+        read_run(tmp_path)
+
+
+def test_runs_are_compared(explained_record):
+    other = explained_record.model_copy(
+        update={"settings": explained_record.settings.model_copy(update={"threads": 4}), "status": "kept-original"}
+    )
+    document = runs_document([Path("a"), Path("b")], [explained_record, other])
+    table, text = document.blocks
+    assert [row[0] for row in table.rows] == ["a", "b"]
+    assert table.rows[0][2] == "2.50x\n2.48..2.53"
+    assert table.rows[1][-1] == "kept original"
+    assert "threads: 1 in a, 4 in b." in text.lines
+    assert any("different processors or threads" in line for line in text.lines)
+    assert json.dumps(document.data)
+
+
+def test_the_paper_says_what_the_page_says(explained, explained_record):
+    paper = (explained / "report.md").read_text()
+    assert paper == to_paper(explained_record)
+    assert paper.startswith("# digits_resnet.onnx: 2.50x faster, ")
+    assert "dynamic wins: 2.50x faster" in paper
+    assert "| best, smallest, fastest |" in paper
+    assert f"    {explained_record.repro}" in paper
+    for caveat in caveats(explained_record):
+        assert caveat.text in paper
+
+
+def test_names_cannot_write_markdown(explained_record):
+    trial = explained_record.trials[1].model_copy(update={"name": "<img src=x> [a](http://b)|c"})
+    paper = to_paper(explained_record.model_copy(update={"trials": (trial,), "winner": None}))
+    assert "<img" not in paper
+    assert "[a](http" not in paper
+
+
+def test_what_weakens_a_run_is_said(explained_record):
+    said = [c.text for c in caveats(explained_record) if not c.fine]
+    assert not any("Few samples" in text for text in said)
+    data = explained_record.data
+    few = data.holdout.model_copy(update={"samples": 20, "source": "random"})
+    noisy = explained_record.baseline.latency.model_copy(update={"epochs_ms": (1.0, 1.5, 1.0, 2.0, 1.0)})
+    weak = explained_record.model_copy(
+        update={
+            "data": data.model_copy(update={"holdout": few}),
+            "kind": "fidelity",
+            "baseline": explained_record.baseline.model_copy(update={"latency": noisy}),
+            "trials": (),
+            "proofs": (),
+        }
+    )
+    said = " ".join(c.text for c in caveats(weak) if not c.fine)
+    for words in ("Few samples", "Synthetic data", "agreement with the original", "Noisy host"):
+        assert words in said
+    assert host_noise(weak).spread == pytest.approx(1.0)
+
+
+def test_report_shows_and_writes(explained, tmp_path, capsys):
+    assert main(["report", str(explained), "--out", str(tmp_path / "again.html")]) == 0
+    assert "dynamic wins" in " ".join(capsys.readouterr().out.split())
+    assert (tmp_path / "again.html").read_text() == (explained / "report.html").read_text()
+    assert main(["report", str(explained), str(explained)]) == 0
+    assert "All settings and versions are the same." in capsys.readouterr().out
+    assert main(["report", str(explained), str(explained), "--open"]) == 2
+    assert "ONX109" in capsys.readouterr().err
+
+
+def test_report_opens_the_page(explained, monkeypatch, capsys):
+    opened = []
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr("webbrowser.open", lambda url: opened.append(url) or True)
+    assert main(["report", str(explained), "--open"]) == 0
+    assert opened == [(explained / "report.html").as_uri()]
+    monkeypatch.delenv("DISPLAY")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    assert main(["report", str(explained), "--open"]) == 0
+    assert "No browser was found" in capsys.readouterr().err
+    assert len(opened) == 1

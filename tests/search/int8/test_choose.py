@@ -1,0 +1,143 @@
+"""The form that is chosen is close to the original and as fast as any that is, whatever the clock says."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from onnxopt.model_file import to_bytes
+from onnxopt.passes import quantize_static
+from onnxopt.passes.quantize_dynamic import QuantizeDynamic
+from onnxopt.passes.quantize_static import QuantizeStatic
+from onnxopt.pipeline import Context
+from onnxopt.quantization.placement.measured import Placed
+from onnxopt.search.int8 import choose as quantize_auto
+from onnxopt.search.int8 import forms as quantize_forms
+from onnxopt.search.int8.choose import Chosen, choose
+from onnxopt.search.int8.forms import ALLOWED, Forms
+from onnxopt.target import TARGETS, detect
+from tests import builders
+
+
+class Clock:
+    """Times that follow from how many quantizers a graph has, or are drawn."""
+
+    def __init__(self, int8: float = 0.5, low: float = 1.5, seed: int | None = None) -> None:
+        self.int8, self.low, self.rng = int8, low, None if seed is None else np.random.default_rng(seed)
+
+    def fastest(self, models: Any, feeds: Any, runtime: Any) -> list[float]:
+        if self.rng is not None:
+            return [float(t) for t in self.rng.uniform(0.5, 1.5, len(models))]
+        return [self.int8 if any("Quantize" in n.op_type for n in m.graph) else 1.0 for m in models]
+
+    def measured(self, models: Any, feeds: Any, runtime: Any, **options: Any) -> dict[str, Any]:
+        speed = SimpleNamespace(low=self.low, value=self.low + 0.1, high=self.low + 0.2)
+        return {name: SimpleNamespace(speedup=speed) for name in models}
+
+
+def chosen(
+    monkeypatch: pytest.MonkeyPatch, clock: Clock, name: str = "gemm_mlp", effort: Any = "normal", bounded: bool = False
+) -> Chosen:
+    monkeypatch.setattr(quantize_auto, "fastest_ms", clock.fastest)
+    monkeypatch.setattr(quantize_auto, "measure_latency", clock.measured)
+    monkeypatch.setattr(quantize_auto, "unmeasurable", lambda target: None)
+    monkeypatch.setattr(quantize_forms, "unmeasurable", lambda target: None if bounded else "not here")
+    monkeypatch.setattr(Forms, "placed", lambda self, form: None)
+    model = builders.BUILDERS[name]()
+    before = to_bytes(model)
+    found = choose(model, builders.samples_of(model, 16), Context(detect()), effort)
+    assert to_bytes(model) == before
+    return found
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_it_is_close_and_nothing_close_is_faster(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    found = chosen(monkeypatch, Clock(seed=seed))
+    assert found.form.loss <= ALLOWED
+    times = [form.time_ms for form in found.forms if form.loss <= ALLOWED and form.time_ms is not None]
+    assert len(times) >= 3
+    assert found.form.time_ms is not None
+    assert found.form.time_ms <= min(times) * quantize_auto._SAME
+    assert all(form.time_ms is None for form in found.forms if form.loss > ALLOWED)
+
+
+def test_of_equally_fast_forms_the_closest_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = chosen(monkeypatch, Clock())
+    assert isinstance(found.form.passes[-1], QuantizeStatic | QuantizeDynamic)
+    assert found.form.loss == min(f.loss for f in found.forms if isinstance(f.passes[-1], type(found.form.passes[-1])))
+    assert "the fastest of" in found.reason
+
+
+@pytest.mark.parametrize(("clock", "why"), [(Clock(int8=1.1), "faster than float"), (Clock(low=0.99), "not surely")])
+def test_what_is_not_surely_faster_stays_in_float(monkeypatch: pytest.MonkeyPatch, clock: Clock, why: str) -> None:
+    found = chosen(monkeypatch, clock)
+    assert why in found.reason
+    assert not any("Quantize" in node.op_type for node in found.form.built.model.graph)
+
+
+def test_what_is_not_close_is_never_taken_however_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quantize_forms, "ALLOWED", 1e-12)
+    found = chosen(monkeypatch, Clock(int8=0.01))
+    assert "diverges too far" in found.reason
+    assert not any("Quantize" in node.op_type for node in found.form.built.model.graph)
+
+
+def test_biases_are_corrected_first_then_harmful_layers_stay_in_float(monkeypatch: pytest.MonkeyPatch) -> None:
+    def least(forms: tuple[quantize_forms.Form, ...]) -> float:
+        return min(f.loss for f in forms if isinstance(f.passes[-1], QuantizeStatic) and f.passes[-1].per_channel)
+
+    loose = least(chosen(monkeypatch, Clock(), "residual_cnn").forms)
+    monkeypatch.setattr(quantize_forms, "ALLOWED", loose * 0.99)
+    found = chosen(monkeypatch, Clock(), "residual_cnn")
+    assert any(isinstance(f.passes[-1], QuantizeStatic) and f.passes[-1].correct_bias for f in found.forms)
+    tight = least(found.forms) * 0.9
+    monkeypatch.setattr(quantize_forms, "ALLOWED", tight)
+    found = chosen(monkeypatch, Clock(), "residual_cnn")
+    assert any(isinstance(f.passes[-1], QuantizeStatic) and f.passes[-1].exclude for f in found.forms)
+    assert found.form.loss <= tight
+
+
+def test_where_all_are_too_far_the_fastest_placement_inside_the_bound_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[float]()
+
+    def place(model: Any, quantized: Any, integer: Any, build: Any, samples: Any, least_db: float) -> Placed:
+        asked.append(least_db)
+        return Placed({next(iter(integer)): "too sensitive in INT8"})
+
+    monkeypatch.setattr(quantize_static, "place", place)
+    monkeypatch.setattr(quantize_static, "unmeasurable", lambda target: None)
+    loose = chosen(monkeypatch, Clock(), "residual_cnn")
+    assert not asked
+    closest = min((f for f in loose.forms if isinstance(f.passes[-1], QuantizeStatic)), key=lambda f: f.loss)
+    monkeypatch.setattr(quantize_forms, "ALLOWED", closest.loss * 0.5)
+    tight = chosen(monkeypatch, Clock(), "residual_cnn", bounded=True)
+    # Half the error is 3 dB more.
+    assert asked[0] == pytest.approx(closest.least_db + 10 * np.log10(ALLOWED / (closest.loss * 0.5)), abs=0.5)
+    assert any(isinstance(f.passes[-1], QuantizeStatic) and f.passes[-1].least_db > 0 for f in tight.forms)
+
+
+def test_more_effort_tries_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    normal, high = (chosen(monkeypatch, Clock(), "gemm_mlp", effort) for effort in ("normal", "high"))
+    assert len(high.forms) > len(normal.forms)
+    assert any(isinstance(f.passes[-1], QuantizeStatic) and f.passes[-1].correct_bias for f in high.forms)
+    assert min(f.loss for f in high.forms) <= min(f.loss for f in normal.forms)
+
+
+def test_for_another_processor_nothing_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: Any, **__: Any) -> Any:
+        raise AssertionError("timed")
+
+    monkeypatch.setattr(quantize_auto, "fastest_ms", never)
+    monkeypatch.setattr(quantize_auto, "measure_latency", never)
+    model = builders.gemm_mlp()
+    other = TARGETS["x86-avx2" if detect().name.startswith("arm") else "arm64-neon"]
+    found = choose(model, builders.samples_of(model, 16), Context(other))
+    assert found.form.loss == min(form.loss for form in found.forms if form.loss > 0)
+    assert other.name in found.reason
+
+
+def test_trees_have_nothing_to_quantize(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = chosen(monkeypatch, Clock(), "trees_only")
+    assert "nothing in this model" in found.reason
+    assert to_bytes(found.form.built.model) == to_bytes(builders.trees_only())

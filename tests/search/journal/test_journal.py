@@ -1,0 +1,189 @@
+"""A search that was cut goes on where it was, and reaches the same answer."""
+
+import errno
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from onnxopt.errors import FileError, NativeError, UsageError
+from onnxopt.measure.metrics.user_metric import user_metric
+from onnxopt.model_file import to_bytes
+from onnxopt.search import optimize
+from onnxopt.search.budget import Budget
+from onnxopt.search.candidates import first_candidates
+from onnxopt.search.journal.journal import MOST_DEATHS, Journal
+from onnxopt.search.optimize import search
+from onnxopt.search.parts import split_parts
+from onnxopt.search.settings import Settings
+from onnxopt.search.trial import SearchResult, Verdict
+from onnxopt.search.workers.runner import Here
+from tests import builders
+from tests.search.fakes import parts
+
+ABOUT = {"model": "m", "samples": "s"}
+SETTINGS = Settings(Budget(0.5), target="x86-vnni", latency_s=0.02)
+FEW = ("simplify", "dynamic", "static-minmax")
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Count what is built, and keep the plan short."""
+    built: list[str] = []
+    real = Here.build
+
+    def build(self, candidate):
+        built.append(candidate.name)
+        return real(self, candidate)
+
+    monkeypatch.setattr(Here, "build", build)
+    monkeypatch.setattr(optimize, "first_candidates", lambda: tuple(c for c in first_candidates() if c.name in FEW))
+    return built
+
+
+def run(path: Path, *, resume: bool = False) -> SearchResult:
+    journal = Journal(path, ABOUT, resume=resume)
+    return search(builders.BUILDERS["gemm_mlp"](), parts(), None, SETTINGS, journal=journal)
+
+
+def outcome(result: SearchResult) -> list[tuple[object, ...]]:
+    return [
+        (t.candidate, t.size_bytes, t.latency, None if t.drop is None else (t.drop.value, t.drop.interval), t.steps)
+        for t in result.trials
+    ]
+
+
+def test_what_was_measured_is_not_measured_again(tmp_path, counted) -> None:
+    first = run(tmp_path / "journal.jsonl")
+    assert counted[:3] == list(FEW)
+    before = len(counted)
+    second = run(tmp_path / "journal.jsonl", resume=True)
+    assert len(counted) == before
+    assert outcome(second) == outcome(first)
+    kinds = [
+        (t.candidate.name, t.verdict) for t in second.trials if t.verdict not in (Verdict.WINNER, Verdict.UNPROVEN)
+    ]
+    assert kinds == [
+        (t.candidate.name, t.verdict) for t in first.trials if t.verdict not in (Verdict.WINNER, Verdict.UNPROVEN)
+    ]
+
+
+def test_a_search_that_was_cut_goes_on_after_the_last_trial(tmp_path, counted, monkeypatch) -> None:
+    whole = run(tmp_path / "whole.jsonl")
+    counted.clear()
+    path = tmp_path / "journal.jsonl"
+    real = Here.score
+
+    def cut(self, candidate, model):
+        if candidate.name == "dynamic":
+            raise KeyboardInterrupt
+        return real(self, candidate, model)
+
+    monkeypatch.setattr(Here, "score", cut)
+    with pytest.raises(KeyboardInterrupt):
+        run(path)
+    assert counted == ["simplify", "dynamic"]
+    monkeypatch.setattr(Here, "score", real)
+    resumed = run(path, resume=True)
+    assert counted[:4] == ["simplify", "dynamic", "dynamic", "static-minmax"]
+    assert [t.candidate for t in resumed.trials] == [t.candidate for t in whole.trials]
+    assert [t.drop.value for t in resumed.trials if t.drop] == [t.drop.value for t in whole.trials if t.drop]
+
+
+def test_a_line_that_was_cut_is_not_read(tmp_path, counted) -> None:
+    path = tmp_path / "journal.jsonl"
+    run(path)
+    lines = path.read_text().splitlines()
+    last = next(i for i, line in enumerate(lines) if json.loads(line).get("candidate", "").startswith("static-minmax"))
+    path.write_text("\n".join([*lines[: last + 1], '{"kind": "trial", "candida']))
+    counted.clear()
+    run(path, resume=True)
+    assert "simplify" not in counted
+    assert "dynamic" not in counted
+    assert "static-minmax" in counted
+    assert all(json.loads(line) for line in path.read_text().splitlines())
+
+
+def test_another_search_is_not_resumed(tmp_path, counted) -> None:
+    path = tmp_path / "journal.jsonl"
+    run(path)
+    with pytest.raises(UsageError, match=r"ONX110: the search in this folder is another one.*samples changed"):
+        Journal(path, {**ABOUT, "samples": "other"}, resume=True)
+    with pytest.raises(UsageError, match="ONX110: there is no search to resume"):
+        Journal(tmp_path / "none" / "journal.jsonl", ABOUT, resume=True)
+
+
+def test_what_ends_the_process_again_and_again_is_left_out(tmp_path, counted) -> None:
+    path = tmp_path / "journal.jsonl"
+    (crashing,) = (c for c in first_candidates() if c.name == "dynamic")
+    journal = Journal(path, ABOUT)
+    journal.begin()
+    for _ in range(MOST_DEATHS):
+        journal.started(crashing)
+    result = run(path, resume=True)
+    (trial,) = (t for t in result.trials if t.candidate.name == "dynamic")
+    assert trial.verdict is Verdict.FAILED
+    assert "it ended the whole process 2 times" in trial.reason
+    assert "dynamic" not in counted
+
+
+def test_the_user_who_ended_it_is_no_crash(tmp_path, counted) -> None:
+    path = tmp_path / "journal.jsonl"
+    (candidate,) = (c for c in first_candidates() if c.name == "dynamic")
+    journal = Journal(path, ABOUT)
+    journal.begin()
+    for _ in range(MOST_DEATHS):
+        journal.started(candidate)
+        journal.interrupted()
+    run(path, resume=True)
+    assert "dynamic" in counted
+
+
+def test_failures_are_remembered_with_their_reason(tmp_path, counted, monkeypatch) -> None:
+    path = tmp_path / "journal.jsonl"
+
+    def fail(self, candidate):
+        counted.append(candidate.name)
+        raise NativeError("ONX402", "failed", why="for a test")
+
+    monkeypatch.setattr(Here, "build", fail)
+    first = run(path)
+    counted.clear()
+    again = run(path, resume=True)
+    assert not counted
+    assert [t.reason for t in again.trials] == [t.reason for t in first.trials]
+    assert all(t.verdict is Verdict.FAILED for t in again.trials)
+    assert to_bytes(again.model) == to_bytes(first.model)
+
+
+def test_what_a_metric_of_the_users_own_read_is_measured_again(tmp_path, counted) -> None:
+    path = tmp_path / "metric.py"
+    path.write_text("def spread(outputs, labels):\n    return float(abs(outputs['y']).mean())\n")
+    model, metric = builders.BUILDERS["gemm_mlp"](), user_metric(f"{path}:spread")
+    here = split_parts(builders.samples_of(model, count=40, labels=np.zeros(40)), None, 0)
+    results = []
+    for resume in (False, True):
+        journal = Journal(tmp_path / "journal.jsonl", ABOUT, resume=resume)
+        results.append(search(model, here, metric, SETTINGS, journal=journal))
+    first, second = ([(t.candidate.name, t.drop.value) for t in r.trials if t.drop is not None] for r in results)
+    assert first == second
+    assert counted.count("dynamic") >= 2
+
+
+def test_a_disk_that_is_full_while_resuming_leaves_the_journal_as_it_was(tmp_path, counted, monkeypatch) -> None:
+    path = tmp_path / "journal.jsonl"
+    run(path)
+    cut = path.read_text()[:-5]
+    path.write_text(cut)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        with pytest.raises(FileError):
+            Journal(path, ABOUT, resume=True)
+    assert path.read_text() == cut
+    assert Journal(path, ABOUT, resume=True).resumed
+    assert path.read_text().endswith("\n")
