@@ -28,7 +28,7 @@ def test_every_module_of_the_folder_is_a_pass() -> None:
     assert list(found) == sorted(found)
     for name, kind in found.items():
         assert kind.name == name
-        home = {"prune-heads": "prune_whole_units", "prune-groups": "prune_whole_units"}.get(name, name.replace("-", "_"))
+        home = "prune_whole_units" if name in ("prune-heads", "prune-groups") else name.replace("-", "_")
         assert kind.__module__ == f"onnxopt.passes.{home}"
 
 

@@ -9,8 +9,7 @@ from onnxopt.passes.distill import Distill
 from onnxopt.passes.factorize import Factorize
 from onnxopt.passes.finetune import Finetune
 from onnxopt.passes.prune_channels import PruneChannels
-from onnxopt.passes.prune_whole_units import PruneGroups
-from onnxopt.passes.prune_whole_units import PruneHeads
+from onnxopt.passes.prune_whole_units import PruneGroups, PruneHeads
 from onnxopt.passes.reconstruct_blocks import ReconstructBlocks
 from onnxopt.pipeline import Pass
 from onnxopt.search.trial import Candidate, Trial
