@@ -35,7 +35,7 @@ from onnxopt.samples import open_samples
 from onnxopt.search.parts import split_parts, typical_feeds
 from onnxopt.search.trial import Candidate
 from onnxopt.search.workers.cluster import Cluster, bench_resource
-from onnxopt.search.workers.runner import Apart, Here, Work, judge_of
+from onnxopt.search.workers.runner import LocalRunner, RemoteRunner, Work, judge_of
 from onnxopt.target import target_of
 
 ROOT = Path(__file__).parents[1]
@@ -93,13 +93,13 @@ def real_row(workers: int, trials: int) -> dict[str, Any]:
     plan = candidates(trials)
     if not workers:
         judge = judge_of(model, work.search, work.metric, work.runtime, work.seed)
-        here = Here(model, Context(target_of(work.target), work.calibration, seed=work.seed), judge, work)
+        here = LocalRunner(model, Context(target_of(work.target), work.calibration, seed=work.seed), judge, work)
         start = time.perf_counter()
         for candidate in plan:
             here.score(candidate, here.build(candidate).model)
         return {"workers": 0, "trials": trials, "seconds": round(time.perf_counter() - start, 2)}
     with local_cluster(workers, processes=True) as (cluster, _):
-        apart = Apart(model, work, cluster.anywhere, cluster.bench, cluster.share)
+        apart = RemoteRunner(model, work, cluster.anywhere, cluster.bench, cluster.share)
         first = [Candidate(f"w{i}", plan[0].passes) for i in range(workers)]
         apart.announce(first)  # every worker imports what it needs
         for candidate in first:

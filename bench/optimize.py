@@ -34,7 +34,7 @@ from onnxopt.measure.statistics import Drop
 from onnxopt.measure.tasks.named import metric_of
 from onnxopt.pipeline import Context, Pipeline
 from onnxopt.search.budget import Budget
-from onnxopt.search.observer import Silent
+from onnxopt.search.observer import NullObserver
 from onnxopt.search.optimize import search
 from onnxopt.search.parts import split_parts
 from onnxopt.search.settings import Settings
@@ -50,7 +50,7 @@ OUTSIDE_SAMPLES = 500
 TAUGHT_BY = 10_000
 
 
-class Narrator(Silent):
+class Narrator(NullObserver):
     def finished(self, trial: Trial) -> None:
         speed = trial.latency.speedup.value if trial.latency and trial.latency.speedup else float("nan")
         drop = trial.drop.value if trial.drop else float("nan")

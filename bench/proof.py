@@ -3,7 +3,7 @@
     python bench/proof.py [--trials 2000] [--quick]
 
 Twenty candidates are chosen from on the search part; at most three finalists are tried on the hold-out part, in the
-order and with the limits of `onnxopt.search.bar.Bar` and the probabilities of `onnxopt.measure.statistics`. The
+order and with the limits of `onnxopt.search.acceptance.Bar` and the probabilities of `onnxopt.measure.statistics`. The
 candidates have known true drops around a budget of one point. Of a metric against labels, samples flip both ways
 (`differ`: how many differ at all); of an agreement with the baseline they flip one way; the score of a regression is
 bootstrapped. It prints and stores, for each case, the share of searches that end with a proven winner, with a proven
@@ -28,7 +28,7 @@ from onnxopt.measure.judge import LabelJudge
 from onnxopt.measure.latency import Latency
 from onnxopt.measure.metrics.regression import Rmse
 from onnxopt.measure.statistics import Drop, Interval, flip_draws, probability_within, share_draws, wilson
-from onnxopt.search.bar import Bar
+from onnxopt.search.acceptance import Acceptance
 from onnxopt.search.budget import Goal
 from onnxopt.search.parts import CALIBRATION_MOST, CALIBRATION_SHARE, SEARCH_MOST, SEARCH_SHARE
 from onnxopt.search.trial import Candidate, Trial, Verdict
@@ -110,7 +110,7 @@ def bootstrapped(case: Case, count: int, rng: np.random.Generator) -> Callable[[
     return of
 
 
-def search_once(case: Case, bar: Bar, rng: np.random.Generator) -> tuple[str, float]:
+def search_once(case: Case, bar: Acceptance, rng: np.random.Generator) -> tuple[str, float]:
     """Return how one search ends: the standing of the model that ships, and its true drop."""
     draw = bootstrapped if case.kind == "rmse" else counted
     searched, held = (draw(case, count, rng) for count in parts_of(case.samples))
@@ -161,7 +161,7 @@ def cases(quick: bool) -> list[Case]:
 
 
 def row_of(case: Case, trials: int) -> dict[str, object]:
-    bar, rng = Bar(Goal.LATENCY, BUDGET, 0.95, 1, "share"), np.random.default_rng(0)
+    bar, rng = Acceptance(Goal.LATENCY, BUDGET, 0.95, 1, "share"), np.random.default_rng(0)
     trials = trials if case.kind != "rmse" else max(trials // 15, 1)
     ends = [search_once(case, bar, rng) for _ in range(trials)]
     proven = [drop for standing, drop in ends if standing == "proven"]

@@ -53,10 +53,10 @@ def sensitivity(
 ) -> int:
     """Show what INT8 and pruning of each layer alone do to the outputs."""
     quieten(shown)
-    from onnxopt.cli.progress import Bar
+    from onnxopt.cli.progress import ProgressBar
     from onnxopt.tasks.sensitivity import sensitivity_document
 
-    with Bar(shown) as bar:
+    with ProgressBar(shown) as bar:
         document = sensitivity_document(
             model,
             data,

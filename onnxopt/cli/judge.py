@@ -65,10 +65,10 @@ def evaluate(
 ) -> int:
     """Measure the accuracy of a model."""
     quieten(shown)
-    from onnxopt.cli.progress import Bar
+    from onnxopt.cli.progress import ProgressBar
     from onnxopt.tasks.evaluate import score, score_document
 
-    with Bar(shown) as bar:
+    with ProgressBar(shown) as bar:
         scored = score(
             model,
             data,
@@ -109,11 +109,11 @@ def compare(
     quieten(shown)
     _positive("--seconds", seconds)
     _positive("--batch-size", batch_size)
-    from onnxopt.cli.progress import Bar
+    from onnxopt.cli.progress import ProgressBar
     from onnxopt.tasks.compare import compare as compare_models
     from onnxopt.tasks.compare import compare_document
 
-    with Bar(shown) as bar:
+    with ProgressBar(shown) as bar:
         result = compare_models(
             model,
             other,
@@ -174,7 +174,7 @@ def bench(
     sizes = batch_size or [scenario.batch_size]
     for size in sizes:
         _positive("--batch-size", size)
-    from onnxopt.cli.progress import Bar
+    from onnxopt.cli.progress import ProgressBar
     from onnxopt.tasks.benchmark import bench as time_models
     from onnxopt.tasks.benchmark import bench_document, profile_models
 
@@ -199,7 +199,7 @@ def bench(
             raise UsageError("ONX109", "several processes measure load", where="--processes", hint=hint)
         from onnxopt.tasks.benchmark import crowd, crowd_document
 
-        with Bar(shown) as bar:
+        with ProgressBar(shown) as bar:
             loads = crowd(
                 models,
                 data,
@@ -220,7 +220,7 @@ def bench(
         if memory or len(sizes) > 1:
             hint = "Leave --memory out, and give one --batch-size."
             raise UsageError("ONX109", "this scenario measures throughput", where=scenario.value, hint=hint)
-        with Bar(shown) as bar:
+        with ProgressBar(shown) as bar:
             rates = throughput(
                 models,
                 data,
@@ -234,7 +234,7 @@ def bench(
             )
         emit(throughput_document(rates, data), shown)
         return ExitCode.OK
-    with Bar(shown) as bar:
+    with ProgressBar(shown) as bar:
         found = time_models(
             models,
             data,

@@ -67,10 +67,10 @@ def run(
 ) -> int:
     """Apply one explicit pipeline of passes and save the result."""
     quieten(shown)
-    from onnxopt.cli.progress import Bar
+    from onnxopt.cli.progress import ProgressBar
     from onnxopt.tasks.apply import apply_passes
 
-    with Bar(shown) as bar:
+    with ProgressBar(shown) as bar:
         made = apply_passes(
             model,
             passes,
@@ -141,7 +141,7 @@ def quantize(
         _refuse(given, "--mode auto decides this itself")
     else:
         _refuse({"--effort": effort}, "this option is for --mode auto")
-    from onnxopt.cli.progress import Bar
+    from onnxopt.cli.progress import ProgressBar
     from onnxopt.tasks.apply import quantize as quantize_model
     from onnxopt.tasks.overrides import read_overrides
 
@@ -157,7 +157,7 @@ def quantize(
         "per_channel": False if per_tensor else None,
         "effort": None if effort is None else effort.value,
     }
-    with Bar(shown) as bar:
+    with ProgressBar(shown) as bar:
         made = quantize_model(
             model,
             out,

@@ -19,7 +19,7 @@ SHOW_AFTER_S = 2.0
 """What ends sooner needs no bar."""
 
 
-class Bar:
+class ProgressBar:
     """A progress bar that appears after two seconds; one task at a time, named by what is done."""
 
     def __init__(self, shown: Shown) -> None:
@@ -29,7 +29,7 @@ class Bar:
         self._task: Any = None
         self._what = ""
 
-    def __enter__(self) -> "Bar":
+    def __enter__(self) -> "ProgressBar":
         return self
 
     def __exit__(
@@ -87,7 +87,7 @@ class Bar:
 class SearchBar:
     """A search's observer that moves a bar and numbers the steps; in verbose mode it gives reasons, wherever."""
 
-    def __init__(self, bar: Bar, say: Callable[[str], None]) -> None:
+    def __init__(self, bar: ProgressBar, say: Callable[[str], None]) -> None:
         self.bar, self.say = bar, say
         self.done, self.planned_count, self.began = 0, 0, False
 

@@ -60,7 +60,7 @@ def distill(
 ) -> int:
     """Let one model learn from another, without labels or training code. Needs torch."""
     quieten(shown)
-    from onnxopt.cli.progress import Bar
+    from onnxopt.cli.progress import ProgressBar
     from onnxopt.passes.distill import Distill
     from onnxopt.tasks.apply import apply_passes
 
@@ -77,7 +77,7 @@ def distill(
         precision=precision.value,
         checkpoint=checkpoint or "",
     )
-    with Bar(shown) as bar:
+    with ProgressBar(shown) as bar:
         made = apply_passes(
             student,
             (spec,),
@@ -129,7 +129,7 @@ def finetune(
     """Train a model on labels, without its training code. Needs torch."""
     quieten(shown)
     from onnxopt.catalog import make_pass
-    from onnxopt.cli.progress import Bar
+    from onnxopt.cli.progress import ProgressBar
     from onnxopt.tasks.apply import apply_passes
 
     options = {
@@ -145,7 +145,7 @@ def finetune(
         "precision": precision.value,
         "checkpoint": checkpoint or "",
     }
-    with Bar(shown) as bar:
+    with ProgressBar(shown) as bar:
         made = apply_passes(
             model,
             (make_pass("finetune", options),),

@@ -196,7 +196,7 @@ def optimize(
 
 def search(asked: Mapping[str, Any], out: Path, shown: Shown, command: str | None = None) -> int:
     """Run a search with the arguments of `onnxopt.optimize` and show how it goes and ends."""
-    from onnxopt.cli.progress import Bar, SearchBar
+    from onnxopt.cli.progress import ProgressBar, SearchBar
     from onnxopt.report.summary import summary
     from onnxopt.run.optimize import optimize as find_best
 
@@ -204,7 +204,7 @@ def search(asked: Mapping[str, Any], out: Path, shown: Shown, command: str | Non
         if shown.verbose:
             note(text, shown)
 
-    bar = Bar(shown)
+    bar = ProgressBar(shown)
     observer = SearchBar(bar, say)
     try:
         with bar:

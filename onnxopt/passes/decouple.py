@@ -21,9 +21,9 @@ from onnxopt.measure.verdict import PROVED, PROVED_HALF, one_sample, prove, time
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
 from onnxopt.reconstruction.batches import rebatched
 from onnxopt.reconstruction.layers import LinearLayer, drop_zero_biases, with_biases
+from onnxopt.reconstruction.low_rank.layer_statistics import LayerStatistics, seen_by, weight_of
 from onnxopt.reconstruction.low_rank.rank_choice import relative_error
 from onnxopt.reconstruction.low_rank.reducible import reducible
-from onnxopt.reconstruction.low_rank.seen import Seen, seen_by, weight_of
 from onnxopt.reconstruction.separable import macs_share, most_terms, separate, separated
 from onnxopt.reconstruction.separable_timer import SeparableTimer
 from onnxopt.samples import Feeds
@@ -121,7 +121,7 @@ class Decouple(Pass):
         return layers, skipped
 
     def _terms(
-        self, model: ir.Model, layers: Mapping[str, LinearLayer], seen: Mapping[str, Seen], feeds: Feeds
+        self, model: ir.Model, layers: Mapping[str, LinearLayer], seen: Mapping[str, LayerStatistics], feeds: Feeds
     ) -> tuple[dict[str, int], dict[str, str]]:
         """Return the terms of each layer that is to change, and why others stay."""
         chosen, reasons = dict[str, int](), dict[str, str]()
@@ -148,7 +148,7 @@ class Decouple(Pass):
                 chosen[name] = count
         return chosen, reasons
 
-    def _count(self, weight: np.ndarray, seen: Seen | None) -> int:
+    def _count(self, weight: np.ndarray, seen: LayerStatistics | None) -> int:
         most = most_terms(weight.shape)
         if self.terms is not None:
             return min(self.terms, most)

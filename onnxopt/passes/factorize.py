@@ -20,12 +20,12 @@ from onnxopt.measure.verdict import PROVED, PROVED_HALF, one_sample, prove, time
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
 from onnxopt.quantization.placement.node_times import layer_times_ms
 from onnxopt.reconstruction.batches import rebatched
+from onnxopt.reconstruction.factorizable import FactorizableModel
 from onnxopt.reconstruction.low_rank.chain_timer import in_place, timer_of
-from onnxopt.reconstruction.low_rank.fit import Reduced, reduce
+from onnxopt.reconstruction.low_rank.fit import FactorizedModel, reduce
 from onnxopt.reconstruction.low_rank.forms import FORMS, Form
-from onnxopt.reconstruction.low_rank.plan import Goal, Plan, plan_ranks
-from onnxopt.reconstruction.low_rank.seen import Seen, seen_by
-from onnxopt.reconstruction.workpiece import Workpiece
+from onnxopt.reconstruction.low_rank.layer_statistics import LayerStatistics, seen_by
+from onnxopt.reconstruction.low_rank.plan import RankGoal, RankPlan, plan_ranks
 from onnxopt.samples import Feeds
 
 _WIDE_TARGETS = ("x86-vnni", "x86-avx512", "x86-amx")
@@ -40,8 +40,8 @@ _SIZE = 32
 class _Attempt:
     """What came of a plan; `share` of the original's time, None where it was not measured, and `note` why not."""
 
-    plan: Plan
-    reduced: Reduced
+    plan: RankPlan
+    reduced: FactorizedModel
     model: ir.Model
     difference: float
     share: float | None
@@ -131,7 +131,7 @@ class Factorize(Pass):
         """
         goal = self._goal()
         samples = rebatched(model, context.calibration) if self.data_aware else None
-        work = Workpiece.of(model, self.exclude, samples)
+        work = FactorizableModel.of(model, self.exclude, samples)
         skipped = [Skip(name, reason) for name, reason in work.refused.items()]
         if not work.layers:
             return Applied(model, (), tuple(skipped))
@@ -173,7 +173,7 @@ class Factorize(Pass):
         skipped += [Skip(name, reason) for name, reason in plan.refused.items()]
         return Applied(model, (), (*skipped, *([Skip("graph", plan.missed)] if plan.missed else [])))
 
-    def _goal(self) -> Goal:
+    def _goal(self) -> RankGoal:
         numbers = {name: getattr(self, name) for name in ("energy", "rank_ratio", "max_error", "macs", "latency")}
         given = [name for name, number in numbers.items() if number is not None]
         if len(given) > 1:
@@ -184,11 +184,16 @@ class Factorize(Pass):
                 why="each says how far to go",
                 hint="Give one of them.",
             )
-        return Goal(**numbers)
+        return RankGoal(**numbers)
 
     def _planner(
-        self, model: ir.Model, work: Workpiece, seen: Mapping[str, Seen], context: Context, feeds: Feeds
-    ) -> Callable[[Goal], Plan]:
+        self,
+        model: ir.Model,
+        work: FactorizableModel,
+        seen: Mapping[str, LayerStatistics],
+        context: Context,
+        feeds: Feeds,
+    ) -> Callable[[RankGoal], RankPlan]:
         """Return what makes a plan for a goal; the model and its layers are measured once."""
         fed = {name: array.shape for name, array in feeds.items()} or fed_shapes(work.model, 1, _SIZE)
         timer, total_ms = None, 0.0
@@ -224,7 +229,7 @@ def _inside_ms(model: ir.Model, feeds: Feeds, total_ms: float, inner: Collection
     return {name: scale * time for name, time in found.items() if name not in inner}
 
 
-def _slower_half(plan: Plan) -> list[str]:
+def _slower_half(plan: RankPlan) -> list[str]:
     """Return the layers that were predicted to save least, which go first when a model did not get faster."""
     by_cost = sorted(plan.chosen, key=lambda name: plan.chosen[name].cost)
     return by_cost[len(by_cost) // 2 :]

@@ -76,7 +76,7 @@ class Qat(Pass):
             floats = {w.name: masters[w.name] for w in weights if w.name in masters}
             start = narrowed(model, weights, floats, self.weight_bits)
             edits = [Edit(w.value, f"weights in {self.weight_bits} bits") for w in weights if w.largest.ndim]
-        options = qat.Qat(
+        options = qat.QatTraining(
             self.epochs,
             self.steps,
             Schedule(1, self.batch_size, self.lr),

@@ -18,7 +18,7 @@ PROVED_RELATIVE = 1e-4
 
 
 @dataclass(frozen=True)
-class Proved:
+class BlockProof:
     """A smaller model.
 
     Attributes:
@@ -44,24 +44,24 @@ def made_up(model: ir.Model) -> list[Feeds]:
     return runnable(model, signature, batches)
 
 
-def cut_and_prove(model: ir.Model, blocks: Sequence[Block], batches: Sequence[Feeds]) -> Proved:
+def cut_and_prove(model: ir.Model, blocks: Sequence[Block], batches: Sequence[Feeds]) -> BlockProof:
     """Return the model without `blocks`; where that cannot be proved, without those of them for which it can."""
     first = _attempt(model, blocks, batches)
-    if isinstance(first, Proved):
+    if isinstance(first, BlockProof):
         return first
     if len(blocks) == 1:
-        return Proved(model, refused=((blocks[0].name, first),))
-    best, refused = Proved(model), list[tuple[str, str]]()
+        return BlockProof(model, refused=((blocks[0].name, first),))
+    best, refused = BlockProof(model), list[tuple[str, str]]()
     for block in blocks:
         result = _attempt(model, (*best.removed, block), batches)
-        if isinstance(result, Proved):
+        if isinstance(result, BlockProof):
             best = result
         else:
             refused.append((block.name, result))
     return replace(best, refused=tuple(refused))
 
 
-def _attempt(model: ir.Model, blocks: Sequence[Block], batches: Sequence[Feeds]) -> Proved | str:
+def _attempt(model: ir.Model, blocks: Sequence[Block], batches: Sequence[Feeds]) -> BlockProof | str:
     """Return the smaller model, or why it is not to be trusted."""
     try:
         smaller = without_blocks(model, blocks)
@@ -70,4 +70,4 @@ def _attempt(model: ir.Model, blocks: Sequence[Block], batches: Sequence[Feeds])
         return f"not removed: {error.why or error.what}".replace("\n", " ")
     if not difference <= PROVED_RELATIVE:
         return f"not removed: the outputs differ from those with a block of zeros by {difference:.1e}"
-    return Proved(smaller, tuple(blocks), difference)
+    return BlockProof(smaller, tuple(blocks), difference)

@@ -13,7 +13,7 @@ from onnxopt.pruning.protect import protected
 from onnxopt.pruning.rank import ranked
 from onnxopt.pruning.ranking import Ranking
 from onnxopt.pruning.request import Request
-from onnxopt.pruning.work import Work
+from onnxopt.pruning.work import PruningWork
 from onnxopt.samples import Samples
 
 _WIDE_TARGETS = ("x86-vnni", "x86-avx512", "x86-amx")
@@ -44,7 +44,7 @@ class Choices:
     groups: tuple[ChannelGroup, ...]
     skipped: tuple[Skip, ...]
     rankings: Mapping[str, Ranking] = field(repr=False)
-    work: Work = field(repr=False)
+    work: PruningWork = field(repr=False)
     steps: Mapping[str, int]
     own: Mapping[str, float]
     request: Request
@@ -89,7 +89,7 @@ def choices(
     groups, skipped = _candidates(channels, request, refused)
     steps = {group.name: _step(group, request, context) for group in groups}
     rankings = ranked(channels, _losing(groups, own, request, steps), request, context, samples)
-    return Choices(tuple(groups), tuple(skipped), rankings, Work.of(channels), steps, own, request)
+    return Choices(tuple(groups), tuple(skipped), rankings, PruningWork.of(channels), steps, own, request)
 
 
 def _own_ratios(channels: Channels, request: Request) -> dict[str, float]:
@@ -183,7 +183,7 @@ def _rounded(size: int, ratio: float, step: int) -> int:
 
 
 def _uniform(
-    groups: Sequence[ChannelGroup], own: Mapping[str, float], work: Work, steps: Mapping[str, int], goal: float
+    groups: Sequence[ChannelGroup], own: Mapping[str, float], work: PruningWork, steps: Mapping[str, int], goal: float
 ) -> dict[str, int]:
     """Return the counts at the smallest common ratio that meets the goal for MACs, or the largest there is."""
     counts = dict[str, int]()

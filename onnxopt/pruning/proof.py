@@ -18,7 +18,7 @@ Kept = Mapping[str, Sequence[int]]
 
 
 @dataclass(frozen=True)
-class Proved:
+class ChannelProof:
     """A smaller model, or None where nothing could be proved.
 
     Attributes:
@@ -50,13 +50,13 @@ def _batches(channels: Channels, samples: Samples | None) -> Iterator[Feeds]:
         yield next(iter(samples))
 
 
-def cut_and_prove(channels: Channels, kept: Kept, batches: list[Feeds]) -> Proved:
+def cut_and_prove(channels: Channels, kept: Kept, batches: list[Feeds]) -> ChannelProof:
     """Return the model without the units that are not in `kept`; a group that cannot be proved stays whole."""
     model, difference, reason = _attempt(channels, kept, batches)
     if model is not None or not kept:
-        return Proved(model, kept, difference, {})
+        return ChannelProof(model, kept, difference, {})
     if len(kept) == 1:
-        return Proved(None, {}, 0.0, dict.fromkeys(kept, reason))
+        return ChannelProof(None, {}, 0.0, dict.fromkeys(kept, reason))
     proved, refused, best, worst = dict[str, Sequence[int]](), dict[str, str](), None, 0.0
     for name, units in kept.items():
         model, difference, reason = _attempt(channels, {**proved, name: units}, batches)
@@ -64,7 +64,7 @@ def cut_and_prove(channels: Channels, kept: Kept, batches: list[Feeds]) -> Prove
             refused[name] = reason
         else:
             proved[name], best, worst = units, model, difference
-    return Proved(best, proved, worst, refused)
+    return ChannelProof(best, proved, worst, refused)
 
 
 def _attempt(channels: Channels, kept: Kept, batches: list[Feeds]) -> tuple[ir.Model | None, float, str]:

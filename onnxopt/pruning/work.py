@@ -16,7 +16,7 @@ _Share = tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True)
-class Work:
+class PruningWork:
     """The cost of a model whose groups shrink.
 
     Attributes:
@@ -28,7 +28,7 @@ class Work:
     fixed: float
 
     @classmethod
-    def of(cls, channels: Channels) -> "Work":
+    def of(cls, channels: Channels) -> "PruningWork":
         """Read costs at the input sizes of the first probe."""
         sized = _shaped(channels)
         originals = {node.name: node for node in channels.model.graph}

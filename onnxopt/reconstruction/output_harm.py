@@ -7,8 +7,8 @@ import onnx_ir as ir
 
 from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.reconstruction.layers import LinearLayer, bias_of, write
-from onnxopt.reconstruction.low_rank.rank_choice import Candidate
-from onnxopt.reconstruction.low_rank.seen import Seen, weight_of
+from onnxopt.reconstruction.low_rank.layer_statistics import LayerStatistics, weight_of
+from onnxopt.reconstruction.low_rank.rank_choice import RankChoice
 from onnxopt.samples import Samples
 
 _JUDGES = 64
@@ -19,8 +19,8 @@ _MIDDLE = 0.3
 def output_harm(
     model: ir.Model,
     layers: Mapping[str, LinearLayer],
-    seen: Mapping[str, Seen],
-    tables: Mapping[str, Sequence[Candidate]],
+    seen: Mapping[str, LayerStatistics],
+    tables: Mapping[str, Sequence[RankChoice]],
     samples: Samples,
 ) -> dict[str, float]:
     """Return the error of the model's outputs per error of each layer, measured with that layer alone reduced."""

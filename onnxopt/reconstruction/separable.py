@@ -11,7 +11,7 @@ from onnxopt.measure.runtime.activations import Arrays
 from onnxopt.measure.runtime.replay import Replay, live_values
 from onnxopt.reconstruction.layers import LinearLayer, bias_of, write
 from onnxopt.reconstruction.low_rank.fit import moments_of, refitted
-from onnxopt.reconstruction.low_rank.seen import batches_of, seed_of, weight_of
+from onnxopt.reconstruction.low_rank.layer_statistics import batches_of, seed_of, weight_of
 from onnxopt.reconstruction.low_rank.spectrum import pooled
 from onnxopt.samples import Samples
 

@@ -1,9 +1,9 @@
 """The part of the run record that explains a run: where time goes, who lost, what the graph looks like."""
 
-from onnxopt.record.part import Number, Part
+from onnxopt.record.part import Number, RecordPart
 
 
-class LayerRecord(Part):
+class LayerRecord(RecordPart):
     """Time of one layer in the original and in best.onnx; null where it has no kernel of its own.
 
     `runs_as` is what ONNX Runtime calls for it in best.onnx; `sqnr_db` the signal to noise at the outputs when this
@@ -18,7 +18,7 @@ class LayerRecord(Part):
     sqnr_db: Number = None
 
 
-class RangeRecord(Part):
+class RangeRecord(RecordPart):
     """What a quantized activation can hold, `low` to `high`, what was seen, and the share of values outside."""
 
     tensor: str
@@ -29,7 +29,7 @@ class RangeRecord(Part):
     clipped: Number
 
 
-class ChangedRecord(Part):
+class ChangedRecord(RecordPart):
     """A hold-out sample that best.onnx answers otherwise; `sample` counts from 0 in the data."""
 
     sample: int
@@ -38,7 +38,7 @@ class ChangedRecord(Part):
     after: str
 
 
-class ClassesRecord(Part):
+class ClassesRecord(RecordPart):
     """What became of each class; rows of a confusion matrix are labels, or the original's classes without labels.
 
     Only `labels` of the most frequent classes are listed, in the order of rows and columns.
@@ -51,7 +51,7 @@ class ClassesRecord(Part):
     after: tuple[tuple[int, ...], ...]
 
 
-class NodeRecord(Part):
+class NodeRecord(RecordPart):
     """A node of a graph; `inputs` are the positions of the nodes it reads."""
 
     name: str
@@ -59,14 +59,14 @@ class NodeRecord(Part):
     inputs: tuple[int, ...]
 
 
-class GraphRecord(Part):
+class GraphRecord(RecordPart):
     """The nodes of a main graph in topological order; the last `left_out` of a very large one are not listed."""
 
     nodes: tuple[NodeRecord, ...]
     left_out: int = 0
 
 
-class AnalysisRecord(Part):
+class AnalysisRecord(RecordPart):
     """What was measured after the search, on the original and best.onnx.
 
     Attributes:

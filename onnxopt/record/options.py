@@ -13,14 +13,14 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from onnxopt.errors import FileError, UsageError, first_line
 from onnxopt.measure.tasks.task import TaskOptions, changed_options
-from onnxopt.record.part import Part
+from onnxopt.record.part import RecordPart
 from onnxopt.samples import ReadOptions
 
 _NAMED = ("model", "data", "labels", "calibration")
 _AGAIN = ("metric", "cluster", "bench", "tls", "session-option")
 
 
-class SearchOptions(Part):
+class SearchOptions(RecordPart):
     """The arguments of `onnxopt.optimize`; paths are absolute, None stands for the default.
 
     Attributes:

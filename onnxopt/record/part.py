@@ -14,7 +14,7 @@ Number = Annotated[float | None, BeforeValidator(_not_finite_is_null)]
 """A measured number; null where it has no finite value, which JSON cannot hold."""
 
 
-class Part(BaseModel):
+class RecordPart(BaseModel):
     """Base of all parts: nothing unknown is accepted, nothing changes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -6,10 +6,10 @@ from pydantic import Field, field_validator
 
 from onnxopt.record.analysis import AnalysisRecord
 from onnxopt.record.options import SearchOptions
-from onnxopt.record.part import Number, Part
+from onnxopt.record.part import Number, RecordPart
 
 
-class IntervalRecord(Part):
+class IntervalRecord(RecordPart):
     """A value and the interval that holds the true one with probability `level`."""
 
     low: Number
@@ -18,21 +18,21 @@ class IntervalRecord(Part):
     level: float
 
 
-class EditRecord(Part):
+class EditRecord(RecordPart):
     """One thing that was done to a node or weight."""
 
     target: str
     action: str
 
 
-class SkipRecord(Part):
+class SkipRecord(RecordPart):
     """One thing that was left alone."""
 
     target: str
     reason: str
 
 
-class StepRecord(Part):
+class StepRecord(RecordPart):
     """What one pass did; `spec` is the text that `onnxopt run --passes` reads, `options` those not at their default.
 
     `proved_difference` is the largest difference of the outputs from what the pass proved them equal to, relative to
@@ -50,7 +50,7 @@ class StepRecord(Part):
     curve: tuple[tuple[int, Number, Number], ...] = ()
 
 
-class ScoreRecord(Part):
+class ScoreRecord(RecordPart):
     """A metric on `n` samples; `details` are further figures of the same samples, by name and unit."""
 
     value: Number
@@ -60,7 +60,7 @@ class ScoreRecord(Part):
     details: dict[str, Number] = Field(default_factory=dict)
 
 
-class DropRecord(Part):
+class DropRecord(RecordPart):
     """How much worse than the baseline, in the metric's unit; `better` and `worse` count samples that flipped.
 
     `gross` is what the samples that got worse lost, with no gain set against it; None where only the net counts.
@@ -76,7 +76,7 @@ class DropRecord(Part):
     gross: Number = None
 
 
-class LatencyRecord(Part):
+class LatencyRecord(RecordPart):
     """Time of one run at `batch_size`; the speed-up is over the baseline measured beside it.
 
     The speed-up is the ratio of the two `p50_ms`; it is None where `unsure` says why. The others are by the time of
@@ -108,7 +108,7 @@ class LatencyRecord(Part):
     cold_start_ms: float | None = None
 
 
-class TrialRecord(Part):
+class TrialRecord(RecordPart):
     """One candidate and what became of it, on the search part; the speed-up is over `baseline_latency`."""
 
     name: str
@@ -126,7 +126,7 @@ class TrialRecord(Part):
     baseline_latency: LatencyRecord | None
 
 
-class DeviceModelRecord(Part):
+class DeviceModelRecord(RecordPart):
     """A model on another device; `difference` of float outputs from those of the machine that made the kit."""
 
     name: str
@@ -138,7 +138,7 @@ class DeviceModelRecord(Part):
     latency: LatencyRecord | None
 
 
-class DeviceRecord(Part):
+class DeviceRecord(RecordPart):
     """What a benchmark kit found on another device; `refused` is why latency was not measured there."""
 
     facts: dict[str, str]
@@ -146,14 +146,14 @@ class DeviceRecord(Part):
     refused: str | None
 
 
-class RecoveredRecord(Part):
+class RecoveredRecord(RecordPart):
     """What the winner drops on the search part with this alone, and what is above it, making up for its losses."""
 
     by: str
     drop: Number
 
 
-class ProofRecord(Part):
+class ProofRecord(RecordPart):
     """How a finalist did on the hold-out part; `confidence` that its true drop is inside the budget."""
 
     candidate: str
@@ -169,7 +169,7 @@ class ProofRecord(Part):
     standing: Literal["proven", "likely", ""] = Field(default="", description="by its confidence; empty for neither")
 
 
-class TensorRecord(Part):
+class TensorRecord(RecordPart):
     """One input or output; a dynamic size is its name or null."""
 
     name: str
@@ -177,7 +177,7 @@ class TensorRecord(Part):
     shape: tuple[int | str | None, ...] | None
 
 
-class ModelRecord(Part):
+class ModelRecord(RecordPart):
     """The model that was given."""
 
     path: str
@@ -188,7 +188,7 @@ class ModelRecord(Part):
     outputs: tuple[TensorRecord, ...]
 
 
-class SamplesRecord(Part):
+class SamplesRecord(RecordPart):
     """One part of the data; the fingerprint is over every input and label."""
 
     source: str
@@ -197,7 +197,7 @@ class SamplesRecord(Part):
     fingerprint: str
 
 
-class DataRecord(Part):
+class DataRecord(RecordPart):
     """The three disjoint parts."""
 
     calibration: SamplesRecord
@@ -205,7 +205,7 @@ class DataRecord(Part):
     holdout: SamplesRecord
 
 
-class SettingsRecord(Part):
+class SettingsRecord(RecordPart):
     """What was asked for."""
 
     max_drop: str
@@ -232,7 +232,7 @@ class SettingsRecord(Part):
     seed: int
 
 
-class EnvironmentRecord(Part):
+class EnvironmentRecord(RecordPart):
     """Where it was measured."""
 
     cpu: str
@@ -249,7 +249,7 @@ class EnvironmentRecord(Part):
     """Whether the runtime's own telemetry was off."""
 
 
-class FileRecord(Part):
+class FileRecord(RecordPart):
     """A file of the run folder."""
 
     name: str
@@ -257,7 +257,7 @@ class FileRecord(Part):
     size_bytes: int
 
 
-class RunRecord(Part):
+class RunRecord(RecordPart):
     """One run of `optimize`.
 
     Attributes:

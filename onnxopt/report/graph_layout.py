@@ -14,7 +14,7 @@ _SWEEPS = 4
 
 
 @dataclass(frozen=True)
-class Layout:
+class GraphLayout:
     """Centres of nodes and the points that edges run through, in pixels from the top left.
 
     Attributes:
@@ -28,7 +28,7 @@ class Layout:
     size: tuple[float, float]
 
 
-def layout(inputs: Sequence[Sequence[int]]) -> Layout:
+def layout(inputs: Sequence[Sequence[int]]) -> GraphLayout:
     """Return places for nodes of which number `i` reads the earlier nodes `inputs[i]`."""
     levels: list[int] = []
     for index, read in enumerate(inputs):
@@ -58,7 +58,7 @@ def layout(inputs: Sequence[Sequence[int]]) -> Layout:
         if start < index
     )
     size = (max(xs, default=0.0) + WIDTH / 2, max(ys, default=0.0) + HEIGHT / 2)
-    return Layout(tuple(zip(xs, ys, strict=True))[: len(inputs)], edges, size)
+    return GraphLayout(tuple(zip(xs, ys, strict=True))[: len(inputs)], edges, size)
 
 
 def _lower_sources(inputs: Sequence[Sequence[int]], levels: list[int]) -> None:

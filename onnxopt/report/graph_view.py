@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from onnxopt.record.analysis import GraphRecord, NodeRecord
 from onnxopt.record.run import RunRecord, TrialRecord
-from onnxopt.report.graph_layout import HEIGHT, WIDTH, Layout, layout
+from onnxopt.report.graph_layout import HEIGHT, WIDTH, GraphLayout, layout
 
 MOST_DRAWN = 3000
 """Of a larger graph, chains that nothing happened to are drawn as one node."""
@@ -34,7 +34,7 @@ class Drawn:
 
 
 @dataclass(frozen=True)
-class View:
+class GraphView:
     """A drawing with its title and how many nodes have each kind."""
 
     title: str
@@ -47,7 +47,7 @@ class View:
         return ", ".join(f"{number} {KINDS[kind]}" for kind, number in self.counts.items() if number)
 
 
-def graph_views(run: RunRecord) -> tuple[View, ...]:
+def graph_views(run: RunRecord) -> tuple[GraphView, ...]:
     """Return the original and, where there is one, best.onnx."""
     found = run.analysis
     if found is None or found.before is None:
@@ -72,7 +72,7 @@ def graph_views(run: RunRecord) -> tuple[View, ...]:
             return "new"
         return "left" if node.name in why else "same"
 
-    def drawing(title: str, graph: GraphRecord, kinds: Sequence[str]) -> View:
+    def drawing(title: str, graph: GraphRecord, kinds: Sequence[str]) -> GraphView:
         abouts = [done.get(n.name) or _left(why.get(n.name)) or "" for n in graph.nodes]
         nodes = [
             Drawn(n.name, n.op_type, kind, about or KINDS[kind], n.inputs)
@@ -82,7 +82,7 @@ def graph_views(run: RunRecord) -> tuple[View, ...]:
         counts = {kind: sum(n.kind == kind for n in shown) for kind in KINDS}
         shown = shown if len(shown) <= MOST_DRAWN else _folded(shown)
         more = f", {graph.left_out} more not drawn" if graph.left_out else ""
-        return View(f"{title}: {len(graph.nodes) + graph.left_out} nodes{more}", _svg(shown, title), counts)
+        return GraphView(f"{title}: {len(graph.nodes) + graph.left_out} nodes{more}", _svg(shown, title), counts)
 
     views = [drawing("Before", found.before, [before_kind(n) for n in found.before.nodes])]
     if found.after is not None:
@@ -148,7 +148,7 @@ def _folded(nodes: Sequence[Drawn]) -> list[Drawn]:
 
 
 def _svg(nodes: Sequence[Drawn], title: str) -> Markup:
-    found: Layout = layout([n.inputs for n in nodes])
+    found: GraphLayout = layout([n.inputs for n in nodes])
     width, height = found.size
     parts = [
         Markup(

@@ -12,7 +12,7 @@ from onnxopt.record.steps import counted, reasons
 from onnxopt.report.details import details_sentence, evened_sentence
 from onnxopt.report.next_step import next_step
 from onnxopt.report.recovery import recovery_sentence
-from onnxopt.search.bar import SAME
+from onnxopt.search.acceptance import SAME
 from onnxopt.search.trial import Verdict
 
 COLUMNS = (

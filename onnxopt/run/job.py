@@ -16,11 +16,11 @@ from onnxopt.measure.tasks.task import TaskOptions
 from onnxopt.model_file import Signature, signature_of
 from onnxopt.samples import ReadOptions, Samples, open_samples
 from onnxopt.samples.labels import differ
-from onnxopt.search.aim import Aim
 from onnxopt.search.budget import Budget, Goal
 from onnxopt.search.parts import Parts, split_parts
 from onnxopt.search.presets import Strategy, strategy_of
 from onnxopt.search.settings import Settings
+from onnxopt.search.stop_target import StopTarget
 from onnxopt.target import target_of
 
 FIDELITY = "fidelity"
@@ -146,7 +146,7 @@ def tasks_of(tasks: TaskOptions | None, output: str | None) -> TaskOptions:
     return chosen if output is None else replace(chosen, output=output)
 
 
-def aim_of(target_latency: str | None, target_size: str | None) -> Aim | None:
+def aim_of(target_latency: str | None, target_size: str | None) -> StopTarget | None:
     """Return what is enough.
 
     Raises:
@@ -157,8 +157,8 @@ def aim_of(target_latency: str | None, target_size: str | None) -> Aim | None:
             "ONX109", "a target latency and a target size are both given", hint="Leave one out: a search has one goal."
         )
     if target_latency is not None:
-        return Aim.parse("latency", target_latency)
-    return None if target_size is None else Aim.parse("size", target_size)
+        return StopTarget.parse("latency", target_latency)
+    return None if target_size is None else StopTarget.parse("size", target_size)
 
 
 def bytes_of(text: str | int) -> int:
@@ -171,7 +171,7 @@ def bytes_of(text: str | int) -> int:
         return text
     hint = "Write a number with one of B, kB, MB, GB, such as 2GB."
     try:
-        aim = Aim.parse("size", text)
+        aim = StopTarget.parse("size", text)
     except UsageError as error:
         raise UsageError("ONX101", "the memory limit cannot be read", where=text, hint=hint) from error
     if aim.relative:

@@ -21,7 +21,7 @@ from onnxopt.run.recorder import Recorder
 from onnxopt.samples import ReadOptions
 from onnxopt.search.budget import Goal
 from onnxopt.search.deadline import Deadline
-from onnxopt.search.observer import Observer, Silent
+from onnxopt.search.observer import NullObserver, Observer
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ def optimize(
         job = prepare(model, data, **asked)
         origin = Origin(path, data, calibration, read or ReadOptions(), limit, job.settings.target, seed)
         options = SearchOptions.of({"model": model, "data": data, **asked})
-        recorder = Recorder(job, folder, origin, observer or Silent(), command, options, deadline)
+        recorder = Recorder(job, folder, origin, observer or NullObserver(), command, options, deadline)
         return Run(folder.path, *recorder.run())
     finally:
         folder.release()

@@ -31,7 +31,7 @@ class Losses(Protocol):
         """
 
 
-class Measured:
+class MeasuredLosses:
     """Measures in this process; what `base` makes is kept for the next call."""
 
     def __init__(self, model: ir.Model, context: Context, progress: Callable[[int, int], None] | None = None) -> None:
@@ -64,7 +64,7 @@ class Measured:
         return self._bases[name]
 
 
-class Known:
+class CachedLosses:
     """Looks losses up, and asks for those that are not known.
 
     Args:

@@ -43,7 +43,7 @@ class Observer(Protocol):
         """The winner, before anything is said of how it came to be."""
 
 
-class Silent:
+class NullObserver:
     """An observer that does nothing; a base for those who want to hear of some events only."""
 
     def baseline(self, trial: Trial, allowed_drop: float) -> None:

@@ -8,15 +8,15 @@ import onnx_ir as ir
 from onnxopt import model_file
 from onnxopt.measure.metrics.score import Metric, percent
 from onnxopt.search import stages
-from onnxopt.search.bar import MOST_PROOFS
+from onnxopt.search.acceptance import MOST_PROOFS
 from onnxopt.search.budget import Goal
 from onnxopt.search.candidates import first_candidates
 from onnxopt.search.deadline import Deadline
 from onnxopt.search.journal.journal import Journal
-from onnxopt.search.observer import Observer, Silent
+from onnxopt.search.observer import NullObserver, Observer
 from onnxopt.search.parts import Parts
 from onnxopt.search.proving import decided, prove, untried
-from onnxopt.search.recovery import given_back
+from onnxopt.search.recovery import recovery_by_stage
 from onnxopt.search.remeasure import time_unsure_again
 from onnxopt.search.settings import Settings
 from onnxopt.search.trial import Proof, SearchResult, Trial, Verdict
@@ -57,7 +57,7 @@ def search(
         NativeError: ONX401 the original cannot be run, ONX408 or ONX406 not within the time there is.
     """
     asked = settings or Settings()
-    trials = Trials(model, parts, metric, asked, observer or Silent(), stamp, journal or Journal(), deadline)
+    trials = Trials(model, parts, metric, asked, observer or NullObserver(), stamp, journal or Journal(), deadline)
     with trials.at_work():
         return _searched(trials, size_bytes or model_file.size_bytes(model))
 
@@ -87,7 +87,7 @@ def _searched(trials: Trials, size_bytes: int) -> SearchResult:
         model=model,
         reason=_reason(trials, proofs),
         unproved=left,
-        recovered=() if winner is None else given_back(trials, winner),
+        recovered=() if winner is None else recovery_by_stage(trials, winner),
         stopped=trials.stopped,
         aim_reached=_aim_reached(trials, winner, proofs),
     )

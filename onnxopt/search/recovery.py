@@ -21,7 +21,7 @@ ALONE, COMPENSATED, TRAINED = "nothing", "least squares", "training"
 _TRAINING = (Distill, Finetune, ReconstructBlocks)
 
 
-def given_back(trials: Trials, winner: Trial) -> tuple[tuple[str, float], ...]:
+def recovery_by_stage(trials: Trials, winner: Trial) -> tuple[tuple[str, float], ...]:
     """Return what the winner would drop without what made up for its losses, stage by stage."""
     assert winner.drop is not None
 

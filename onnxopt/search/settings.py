@@ -8,8 +8,8 @@ from onnxopt.errors import UsageError, nearest
 from onnxopt.measure.runtime.session import Runtime
 from onnxopt.measure.tasks.task import TaskOptions
 from onnxopt.pruning.protect import Protect
-from onnxopt.search.aim import Aim
 from onnxopt.search.budget import Budget, Goal
+from onnxopt.search.stop_target import StopTarget
 
 Require = Literal["proven", "likely"]
 
@@ -24,7 +24,8 @@ class Settings:
         budget: largest accepted drop.
         goal: what the best model is best at.
         confidence: probability, on the hold-out part, that the true drop is inside the budget, from which it is proven.
-        require: what may ship: `proven`, or also `likely` where nothing is proven, see `onnxopt.search.bar.LIKELY`.
+        require: what may ship: `proven`, or also `likely` where nothing is proven, see
+            `onnxopt.search.acceptance.LIKELY`.
         target: processor to quantize for, see `onnxopt.target`.
         runtime: how models are run.
         seed: of everything random.
@@ -61,7 +62,7 @@ class Settings:
     train: bool = False
     protect: tuple[Protect, ...] = ()
     time_limit_s: float | None = None
-    aim: Aim | None = None
+    aim: StopTarget | None = None
     trial_timeout_s: float | None = None
     memory_limit_bytes: int | None = None
     cluster: str | None = None

@@ -16,21 +16,21 @@ from onnxopt.measure.latency.remembered import cache_folder
 from onnxopt.measure.metrics.score import Metric
 from onnxopt.pipeline import Context, Pass, Pipeline
 from onnxopt.samples import Samples
-from onnxopt.search.aim import Aim
-from onnxopt.search.bar import Bar
+from onnxopt.search.acceptance import Acceptance
 from onnxopt.search.deadline import Deadline, TimeOver
 from onnxopt.search.journal.journal import Journal
-from onnxopt.search.losses import Known, Losses
+from onnxopt.search.losses import CachedLosses, Losses
 from onnxopt.search.observer import Observer
 from onnxopt.search.parts import Parts, typical_feeds
 from onnxopt.search.pressure import Late, baseline_in_time, refuse_hopeless
 from onnxopt.search.prospect import Prospect, prospect_of
 from onnxopt.search.reserve import Reserve, reserve_of
 from onnxopt.search.settings import Settings
+from onnxopt.search.stop_target import StopTarget
 from onnxopt.search.trial import Candidate, Trial, Verdict, why_unchanged
 from onnxopt.search.workers.cluster import Cluster, bench_resource, security_of
 from onnxopt.search.workers.executor import Isolated
-from onnxopt.search.workers.runner import LOST, Apart, Here, Runner, Work, judge_of
+from onnxopt.search.workers.runner import LOST, LocalRunner, RemoteRunner, Runner, Work, judge_of
 from onnxopt.target import target_of
 
 PROOF_LATENCY = 3
@@ -101,20 +101,22 @@ class Trials:
         if asked.cluster is not None:
             with Cluster(asked.cluster, asked.bench or bench_resource(), security_of(asked.tls)) as cluster:
                 cluster.require_bench()
-                self.runner: Runner = Apart(self.model, work, cluster.anywhere, cluster.bench, cluster.share, check)
+                self.runner: Runner = RemoteRunner(
+                    self.model, work, cluster.anywhere, cluster.bench, cluster.share, check
+                )
                 yield
         elif asked.trial_timeout_s is not None or asked.memory_limit_bytes is not None:
             isolated = Isolated(asked.trial_timeout_s, asked.memory_limit_bytes)
-            self.runner = Apart(self.model, work, isolated, check=check)
+            self.runner = RemoteRunner(self.model, work, isolated, check=check)
             yield
         else:
-            self.runner = Here(self.model, self.context, self.judge, work)
+            self.runner = LocalRunner(self.model, self.context, self.judge, work)
             yield
 
     @cached_property
     def losses(self) -> Losses:
         """What passes do to the outputs, as the runner measures it, or measured it in an earlier search."""
-        return Known(self.runner.losses, self.model, self.context, cache_folder())
+        return CachedLosses(self.runner.losses, self.model, self.context, cache_folder())
 
     def _progress(self, what: str, done: int, total: int) -> None:
         self.deadline.check()
@@ -151,7 +153,7 @@ class Trials:
             latency=latency,
         )
         allowed = self.settings.budget.allowed(score.value)
-        self.bar = Bar(
+        self.bar = Acceptance(
             self.settings.goal, allowed, self.settings.confidence, size_bytes, self.judge.unit, self.settings.require
         )
 
@@ -176,7 +178,7 @@ class Trials:
             self.stopped = f"{self.leader.candidate.name} reached the target {aim.kind} of {aim}"
         return bool(self.stopped)
 
-    def reaches(self, trial: Trial, aim: Aim) -> bool:
+    def reaches(self, trial: Trial, aim: StopTarget) -> bool:
         """Return whether a trial is as fast or as small as was aimed at."""
         beside = trial.baseline_latency
         if aim.kind == "size":

@@ -13,15 +13,15 @@ from onnxopt.graph.layers import anatomy_of
 from onnxopt.measure.latency.latency_table import LatencyTable
 from onnxopt.measure.latency.remembered import cache_folder
 from onnxopt.measure.verdict import one_sample
+from onnxopt.reconstruction.factorizable import FactorizableModel
 from onnxopt.reconstruction.layers import LinearLayer
 from onnxopt.reconstruction.low_rank.chain_timer import Timer, timer_of
 from onnxopt.reconstruction.low_rank.factors import unfolded
 from onnxopt.reconstruction.low_rank.fit import Choice
 from onnxopt.reconstruction.low_rank.forms import of_one_group
+from onnxopt.reconstruction.low_rank.layer_statistics import weight_of
 from onnxopt.reconstruction.low_rank.rank_choice import macs_share
-from onnxopt.reconstruction.low_rank.seen import weight_of
 from onnxopt.reconstruction.low_rank.spectrum import Spectrum
-from onnxopt.reconstruction.workpiece import Workpiece
 
 ENERGIES = (0.90, 0.95, 0.99)
 _TIMED = 0.95
@@ -40,7 +40,7 @@ def spectrum_document(path: Path, sizes: Mapping[str, int], *, measure: bool = F
         NativeError: ONX403 times are asked for and the processor is emulated.
     """
     model = model_file.load(path)
-    work = Workpiece.of(model, (), None)
+    work = FactorizableModel.of(model, (), None)
     anatomy = anatomy_of(work.model, sizes)
     macs = {layer.name: layer.macs for layer in anatomy.layers}
     timer = None

@@ -29,7 +29,7 @@ Values on the border of two integers may fall either way, in few elements, so th
 
 
 @dataclass(frozen=True)
-class Qat:
+class QatTraining:
     """Attributes:
     epochs: times the samples are seen, when `steps` is 0.
     steps: of the optimizer, in place of `epochs`.
@@ -55,7 +55,7 @@ def train_quantized(
     student: ir.Model,
     teacher: ir.Model,
     samples: Samples,
-    options: Qat,
+    options: QatTraining,
     *,
     masters: Mapping[str, np.ndarray] | None = None,
     seed: int = 0,
@@ -67,7 +67,7 @@ def train_quantized(
         student: as static quantization with QDQ writes it.
         teacher: the float model.
         samples: labels are not used.
-        options: see `Qat`.
+        options: see `QatTraining`.
         masters: float weights that the integers come from, by the names of the integers.
         seed: of everything random.
         progress: see `Trainer`.

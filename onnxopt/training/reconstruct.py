@@ -68,7 +68,7 @@ class Reconstruction:
 
 
 @dataclass(frozen=True)
-class Block:
+class TrainedBlock:
     """What became of one block: its end, the held-out error as a share of the variance, and why it stayed as it was."""
 
     end: str
@@ -94,7 +94,7 @@ def reconstruct(
     *,
     seed: int = 0,
     method: Method | None = None,
-) -> tuple[ir.Model, tuple[Block, ...]]:
+) -> tuple[ir.Model, tuple[TrainedBlock, ...]]:
     """Return `student` with the weights of each block that came closer to its teacher, and what became of every block.
 
     Blocks end where both graphs have a value of one name that all after it goes through. Where the student's is
@@ -104,16 +104,18 @@ def reconstruct(
     samples = _runnable(student, samples.with_batch_size(options.schedule.batch_size))
     parts = split_held_out(samples, options.held_out, seed)
     if parts is None:
-        return student, (Block("model", reason="there are too few samples to learn from and to judge by"),)
+        return student, (TrainedBlock("model", reason="there are too few samples to learn from and to judge by"),)
     ends, different = common_ends(student, teacher, parts[1])
-    blocks = [Block(name, reason="it cannot be told which channels of the original it still has") for name in different]
+    blocks = [
+        TrainedBlock(name, reason="it cannot be told which channels of the original it still has") for name in different
+    ]
     current, start = student, ""
     torch.manual_seed(seed)
     for end in ends:
         try:
             current, block = _one(current, teacher, start, end, parts, options, seed, method)
         except (ModelError, NativeError) as error:
-            block = Block(
+            block = TrainedBlock(
                 next(iter(end)), reason=f"{error.what}{f': {error.why}' if error.why else ''}".replace("\n", " ")
             )
         blocks.append(block)
@@ -174,7 +176,7 @@ def _one(
     options: Reconstruction,
     seed: int,
     method: Method,
-) -> tuple[ir.Model, Block]:
+) -> tuple[ir.Model, TrainedBlock]:
     end = next(iter(ends))
     learned, judged = (_record(student, teacher, start, ends, part) for part in parts)
     first = learned[0][0]
@@ -182,10 +184,10 @@ def _one(
     module = method.module(part, [*ends])
     module.eval()
     if not any(p.requires_grad for p in module.parameters()):
-        return student, Block(end, reason="it has no weights that can be trained")
+        return student, TrainedBlock(end, reason="it has no weights that can be trained")
     difference = _difference(module, judged[0])
     if not difference <= _SAME:
-        return student, Block(end, reason=f"torch computes it otherwise than ONNX Runtime, by {difference:.1e}")
+        return student, TrainedBlock(end, reason=f"torch computes it otherwise than ONNX Runtime, by {difference:.1e}")
     module.to(options.device)
     scales = {name: _variance([wanted[name] for _, wanted, _ in learned]) for name in ends}
 
@@ -218,11 +220,11 @@ def _one(
     trained = Trainer(module, loss, score, batches, schedule).train()
     module.to("cpu")
     if trained.before < ALIKE:
-        return student, Block(end, reason="it gives what the original's gives already")
+        return student, TrainedBlock(end, reason="it gives what the original's gives already")
     if not trained.improved:
         reason = f"it came no closer on held-out samples: error {trained.before:.3g}, {trained.after:.3g} at best"
-        return student, Block(end, trained.before, trained.after, reason)
-    return method.write_back(student, module), Block(end, trained.before, trained.after)
+        return student, TrainedBlock(end, trained.before, trained.after, reason)
+    return method.write_back(student, module), TrainedBlock(end, trained.before, trained.after)
 
 
 _Seen = tuple[Arrays, Arrays, Arrays]

@@ -13,7 +13,7 @@ from onnxopt.record.options import SearchOptions
 from onnxopt.search import optimize
 from onnxopt.search.candidates import first_candidates
 from onnxopt.search.workers import runner
-from onnxopt.search.workers.runner import Here
+from onnxopt.search.workers.runner import LocalRunner
 
 
 def _latency(models, *_, **__):
@@ -28,7 +28,7 @@ def _latency(models, *_, **__):
 def scored(monkeypatch):
     """Keep the plan short; Ctrl-C is pressed when the second candidate is scored for the first time."""
     names: list[str] = []
-    real = Here.score
+    real = LocalRunner.score
 
     def score(self, candidate, model):
         names.append(candidate.name)
@@ -36,7 +36,7 @@ def scored(monkeypatch):
             raise KeyboardInterrupt
         return real(self, candidate, model)
 
-    monkeypatch.setattr(Here, "score", score)
+    monkeypatch.setattr(LocalRunner, "score", score)
     monkeypatch.setattr(runner, "measure_latency", _latency)
     monkeypatch.setattr(optimize, "first_candidates", lambda: first_candidates()[:2])
     return names

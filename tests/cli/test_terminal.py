@@ -11,7 +11,7 @@ import pytest
 from onnxopt.catalog import parse
 from onnxopt.cli import progress
 from onnxopt.cli.options import Shown
-from onnxopt.cli.progress import Bar, SearchBar
+from onnxopt.cli.progress import ProgressBar, SearchBar
 from onnxopt.search.trial import Candidate, Trial, Verdict
 from onnxopt.tasks.doctor import frequency_governor
 from tests.run import fakes
@@ -27,7 +27,7 @@ def _trial(verdict: Verdict) -> Trial:
     return Trial(Candidate("static", parse("simplify")), verdict, "because", (), 250_000, latency=latency)
 
 
-def _search(bar: Bar) -> list[str]:
+def _search(bar: ProgressBar) -> list[str]:
     said: list[str] = []
     observer = SearchBar(bar, said.append)
     trial = _trial(Verdict.WITHIN)
@@ -47,7 +47,7 @@ def test_steps_are_numbered_on_a_terminal(monkeypatch):
     monkeypatch.setattr(progress, "SHOW_AFTER_S", 0.0)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
-    _search(Bar(Shown()))
+    _search(ProgressBar(Shown()))
     text = terminal.getvalue()
     assert "original: 0.500 ms" in text
     assert "1/2 static: within budget, 0.500 ms, 2.50x, 250 kB" in text
@@ -61,7 +61,7 @@ def test_nothing_is_shown_where_nobody_watches(monkeypatch, quiet, watched):
     stream = _Terminal() if watched else io.StringIO()
     monkeypatch.setattr("sys.stderr", stream)
     monkeypatch.setattr(progress, "SHOW_AFTER_S", 0.0)
-    said = _search(Bar(Shown(quiet=quiet)))
+    said = _search(ProgressBar(Shown(quiet=quiet)))
     assert stream.getvalue() == ""
     assert said == ["static: within budget. because"] * 2
 

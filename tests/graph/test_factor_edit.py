@@ -12,7 +12,7 @@ from onnxopt.graph.factor_edit import replace_by_chain
 from onnxopt.reconstruction.linear import linear_layer
 from onnxopt.reconstruction.low_rank.factors import factorized_in_groups
 from onnxopt.reconstruction.low_rank.forms import forms_of, largest_ranks, of_one_group
-from onnxopt.reconstruction.low_rank.seen import weight_of
+from onnxopt.reconstruction.low_rank.layer_statistics import weight_of
 from tests import builders, numerics
 from tests.builders import F, Net
 

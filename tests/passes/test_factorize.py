@@ -16,11 +16,11 @@ from onnxopt.measure.latency.latency_table import LatencyTable
 from onnxopt.passes import factorize
 from onnxopt.passes.factorize import Factorize
 from onnxopt.pipeline import Context, Pipeline, Step
-from onnxopt.reconstruction import workpiece
+from onnxopt.reconstruction import factorizable
 from onnxopt.reconstruction.linear import linear_layers
 from onnxopt.reconstruction.low_rank.chain_timer import in_place
 from onnxopt.reconstruction.low_rank.forms import FORMS
-from onnxopt.reconstruction.low_rank.seen import weight_of
+from onnxopt.reconstruction.low_rank.layer_statistics import weight_of
 from onnxopt.samples import Samples
 from onnxopt.target import target_of
 from tests import builders, numerics
@@ -113,8 +113,8 @@ def test_a_wrong_chain_is_not_kept(monkeypatch) -> None:
     def broken(model, name, stages):
         return original(model, name, [(weight * 1.01, axes) for weight, axes in stages])
 
-    original = workpiece.replace_by_chain
-    monkeypatch.setattr(workpiece, "replace_by_chain", broken)
+    original = factorizable.replace_by_chain
+    monkeypatch.setattr(factorizable, "replace_by_chain", broken)
     model = mlp()
     result, step = run(model, rank_ratio=0.25)
     assert not step.edits

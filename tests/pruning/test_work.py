@@ -4,7 +4,7 @@ import pytest
 from onnxopt.graph.channels.cut import cut_channels
 from onnxopt.graph.channels.find import channels_of
 from onnxopt.graph.layers import anatomy_of
-from onnxopt.pruning.work import Work
+from onnxopt.pruning.work import PruningWork
 from tests import builders
 
 NAMES = (
@@ -32,7 +32,7 @@ def test_predicted_work_is_that_of_the_smaller_model(name, seed):
         for axis, dim in enumerate(value.shape or ())
         if not isinstance(dim, int)
     }
-    work, rng = Work.of(channels), np.random.default_rng(seed)
+    work, rng = PruningWork.of(channels), np.random.default_rng(seed)
     whole = anatomy_of(channels.model, sizes)
     assert whole.macs_unknown == 0
     assert work.macs({}) == pytest.approx(whole.macs)

@@ -12,12 +12,12 @@ from onnxopt.graph.layers import anatomy_of
 from onnxopt.reconstruction.low_rank.factors import factorized
 from onnxopt.reconstruction.low_rank.fit import Choice
 from onnxopt.reconstruction.low_rank.forms import FORMS
-from onnxopt.reconstruction.low_rank.rank_choice import Candidate, best_mix, candidates, evbmf_ranks, macs_share
+from onnxopt.reconstruction.low_rank.rank_choice import RankChoice, best_mix, candidates, evbmf_ranks, macs_share
 from tests.builders import F, Net
 
 
 def candidate(rank, error, macs):
-    return Candidate(Choice("channel", (rank,)), error, macs, macs)
+    return RankChoice(Choice("channel", (rank,)), error, macs, macs)
 
 
 tables_of = st.lists(

@@ -9,7 +9,7 @@ import pytest
 from onnxopt.graph.layers import anatomy_of
 from onnxopt.graph.separable_edit import replace_by_separable
 from onnxopt.reconstruction.linear import linear_layers
-from onnxopt.reconstruction.low_rank.seen import weight_of
+from onnxopt.reconstruction.low_rank.layer_statistics import weight_of
 from onnxopt.reconstruction.separable import macs_share, separated
 from tests import builders, numerics
 from tests.builders import F, Net

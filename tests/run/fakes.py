@@ -12,7 +12,7 @@ from onnxopt.measure.metrics.classification import TopK
 from onnxopt.measure.metrics.score import Metric
 from onnxopt.measure.statistics import Drop, Interval
 from onnxopt.pipeline import Context, Pipeline
-from onnxopt.search.observer import Observer, Silent
+from onnxopt.search.observer import NullObserver, Observer
 from onnxopt.search.parts import Parts
 from onnxopt.search.settings import Settings
 from onnxopt.search.trial import Candidate, Proof, SearchResult, Trial, Verdict
@@ -95,7 +95,7 @@ def static_search(
     deadline: object = None,
 ) -> SearchResult:
     """Find that static quantization with tight ranges wins, with figures that never change."""
-    found = fake_search(model, parts, metric, settings, Silent(), size_bytes, stamp)
+    found = fake_search(model, parts, metric, settings, NullObserver(), size_bytes, stamp)
     candidate = Candidate("dynamic", parse("simplify,quantize-static"))
     context = Context(target_of("x86-vnni"), parts.calibration.take(8), seed=0)
     built = Pipeline(candidate.passes).run(model, context)

@@ -15,14 +15,14 @@ from onnxopt.report.next_step import next_step
 from onnxopt.run.folder import JOURNAL
 from onnxopt.search import optimize
 from onnxopt.search.candidates import first_candidates
-from onnxopt.search.observer import Silent
+from onnxopt.search.observer import NullObserver
 from onnxopt.search.workers import runner
 
 MODEL = Path(__file__).parents[2] / "models" / "digits_mlp.onnx"
 FEW = ("simplify", "dynamic", "static-minmax")
 
 
-class Impatient(Silent):
+class Impatient(NullObserver):
     """Presses Ctrl-C when a candidate is begun."""
 
     def __init__(self, at: str = "") -> None:

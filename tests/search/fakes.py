@@ -19,7 +19,7 @@ from onnxopt.passes.distill import Distill
 from onnxopt.passes.prune_channels import PruneChannels
 from onnxopt.search import optimize, stages, trials
 from onnxopt.search.candidates import pruned, recovered
-from onnxopt.search.observer import Silent
+from onnxopt.search.observer import NullObserver
 from onnxopt.search.parts import Parts, split_parts
 from onnxopt.search.trial import Candidate, Trial
 from onnxopt.search.workers import runner
@@ -136,7 +136,7 @@ class FakeJudge:
         return self.world.drop(score, self.part)
 
 
-class Recorder(Silent):
+class Recorder(NullObserver):
     """Writes down what a search tells."""
 
     def __init__(self) -> None:

@@ -13,14 +13,14 @@ from onnxopt.passes.prune_channels import PruneChannels
 from onnxopt.passes.quantize_static import QuantizeStatic
 from onnxopt.pipeline import Applied, Context, Effect, Pass
 from onnxopt.search.evidence import evidence_key
-from onnxopt.search.losses import Known, Measured
+from onnxopt.search.losses import CachedLosses, MeasuredLosses
 from onnxopt.search.mix import layer_table as tables
 from onnxopt.search.mix.forms import SIMPLE
 from onnxopt.search.mix.layer_table import layer_table
 from onnxopt.search.mix.screening import screened
 from onnxopt.search.sensitivity import rank_layers
 from onnxopt.search.workers.executor import Inline
-from onnxopt.search.workers.runner import Apart, Work
+from onnxopt.search.workers.runner import RemoteRunner, Work
 from onnxopt.target import target_of
 from tests import builders
 
@@ -75,22 +75,22 @@ def test_a_loss_is_looked_up(model, context, tmp_path):
 
     specs = [QuantizeStatic(), QuantizeStatic(method="entropy")]
     for _ in range(2):
-        assert Known(ask, model, context, tmp_path)(SIMPLE, specs) == [0.25, inf]
+        assert CachedLosses(ask, model, context, tmp_path)(SIMPLE, specs) == [0.25, inf]
     # What failed is tried again.
     assert asked == [specs, specs[1:]]
-    assert Known(ask, model, context, tmp_path)((), specs[:1]) == [0.25]
-    assert Known(ask, model, context, None)(SIMPLE, specs[:1]) == [0.25]
+    assert CachedLosses(ask, model, context, tmp_path)((), specs[:1]) == [0.25]
+    assert CachedLosses(ask, model, context, None)(SIMPLE, specs[:1]) == [0.25]
     assert len(asked) == 4
 
 
 def test_workers_find_the_losses_that_one_process_finds(model, context):
     specs = [QuantizeStatic(), PruneChannels(ratio=0.5, round_to=1), Fails()]
-    here = Measured(model, context)(SIMPLE, specs)
+    here = MeasuredLosses(model, context)(SIMPLE, specs)
     assert 0 < here[0] < here[2] == inf
     assert 0 < here[1] < inf
     work = Work(context.calibration, context.calibration, None, "x86-vnni", Runtime(), 0, ({},), {})
-    assert Apart(model, work, Inline(), bench=Inline()).losses(SIMPLE, specs) == here
-    assert Apart(model, work, Inline()).losses(SIMPLE, specs) == here
+    assert RemoteRunner(model, work, Inline(), bench=Inline()).losses(SIMPLE, specs) == here
+    assert RemoteRunner(model, work, Inline()).losses(SIMPLE, specs) == here
 
 
 def test_sets_that_do_nothing_are_not_looked_into():

@@ -10,11 +10,11 @@ from onnxopt.errors import ModelError, NativeError, UsageError
 from onnxopt.model_file import to_bytes
 from onnxopt.passes.quantize_static import QuantizeStatic
 from onnxopt.search import stages
-from onnxopt.search.aim import Aim
 from onnxopt.search.budget import Budget, Goal
 from onnxopt.search.candidates import first_candidates, placed, static_pass
 from onnxopt.search.optimize import search
 from onnxopt.search.settings import Settings
+from onnxopt.search.stop_target import StopTarget
 from onnxopt.search.trial import Candidate, SearchResult, Verdict
 from tests.search import fakes
 from tests.search.fakes import Figures, Recorder, World
@@ -264,18 +264,18 @@ def test_no_candidate_is_started_after_the_time_limit() -> None:
 
 def test_the_search_ends_when_the_aim_is_reached() -> None:
     figures = {"a": Figures(speedup=1.5), "b": Figures(speedup=2.5), "c": Figures(speedup=4.0)}
-    result = limited(figures, aim=Aim.parse("latency", "0.5x"))
+    result = limited(figures, aim=StopTarget.parse("latency", "0.5x"))
     assert list(verdicts(result)) == ["a", "b"]
     assert result.aim_reached is True
     assert "b reached the target latency" in result.stopped
-    missed = limited(figures, aim=Aim.parse("latency", "0.1x"))
+    missed = limited(figures, aim=StopTarget.parse("latency", "0.1x"))
     assert (missed.aim_reached, missed.stopped) == (False, "")
     assert missed.winner is not None
     assert limited(figures).aim_reached is None
 
 
 def test_an_aim_that_does_not_hold_on_the_hold_out_part_is_not_reached() -> None:
-    result = limited({"a": Figures(speedup=2.5, holdout_speedup=1.5)}, aim=Aim.parse("latency", "0.5x"))
+    result = limited({"a": Figures(speedup=2.5, holdout_speedup=1.5)}, aim=StopTarget.parse("latency", "0.5x"))
     assert result.winner is not None
     assert result.aim_reached is False
 

@@ -10,7 +10,7 @@ from onnxopt.measure.runtime.interrupt import TimeOver, cut_when, raise_if_inter
 from onnxopt.search import trials as trials_module
 from onnxopt.search.budget import Budget
 from onnxopt.search.deadline import Deadline
-from onnxopt.search.observer import Silent
+from onnxopt.search.observer import NullObserver
 from onnxopt.search.optimize import search
 from onnxopt.search.reserve import FEWEST, Reserve, reserve_of
 from onnxopt.search.settings import Settings
@@ -37,7 +37,7 @@ class Clock:
             raise_if_interrupted()
 
 
-class Told(Silent):
+class Told(NullObserver):
     def __init__(self) -> None:
         self.sentences: list[str] = []
         self.trials: list[Trial] = []

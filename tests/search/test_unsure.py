@@ -3,7 +3,7 @@
 import pytest
 
 from onnxopt.measure.statistics import Interval
-from onnxopt.search.bar import Bar
+from onnxopt.search.acceptance import Acceptance
 from onnxopt.search.budget import Goal
 from onnxopt.search.optimize import search
 from onnxopt.search.trial import SearchResult, Verdict
@@ -55,7 +55,7 @@ def test_a_proof_that_the_clock_is_unsure_of_is_timed_once_more(monkeypatch: pyt
     assert verdicts(result)["a"] is Verdict.WINNER
 
 
-BAR = Bar(Goal.LATENCY, 0.01, 0.7, 1000)
+BAR = Acceptance(Goal.LATENCY, 0.01, 0.7, 1000)
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from onnxopt.graph.attention.find import Attention, Parts
-from onnxopt.graph.attention.layout import Layout
-from onnxopt.graph.attention.result import Target
+from onnxopt.graph.attention.find import Attention, AttentionParts
+from onnxopt.graph.attention.layout import HeadLayout
+from onnxopt.graph.attention.result import ResultTarget
 from onnxopt.graph.attention.scores import Mask
 from onnxopt.graph.node_writer import NodeWriter
 
@@ -22,7 +22,7 @@ _LEAST = -1e30
 class Flat:
     """Queries, keys and values as (batch, time, width), and what scores are biased by."""
 
-    def __init__(self, write: NodeWriter, parts: Parts, bias: Callable[[], ir.Value | None]) -> None:
+    def __init__(self, write: NodeWriter, parts: AttentionParts, bias: Callable[[], ir.Value | None]) -> None:
         self.query, self.key, self.value = (_flat(write, each) for each in (parts.query, parts.key, parts.value))
         self.scale = parts.scale
         reading = parts.query.reading
@@ -66,7 +66,7 @@ class AttentionWriter:
         RemoveUnusedNodesPass()(self._model)
         self._model.graph.sort()
 
-    def _bias(self, found: Attention, parts: Parts) -> ir.Value | None:
+    def _bias(self, found: Attention, parts: AttentionParts) -> ir.Value | None:
         """Return what is added to the scores, (batch or 1, heads or 1, queries, keys); None for nothing."""
         if not found.masks:
             return None
@@ -81,7 +81,7 @@ class AttentionWriter:
             self._biases[key] = self.write("Expand", total, rows)
         return self._biases[key]
 
-    def _rows(self, found: Attention, parts: Parts) -> ir.Value:
+    def _rows(self, found: Attention, parts: AttentionParts) -> ir.Value:
         """Return a shape that broadcasts to all queries."""
         write = self.write
         if len(set(found.queries)) == 1:  # at both choices of sizes
@@ -110,7 +110,7 @@ def added(write: NodeWriter, mask: Mask, *, cleared: bool) -> ir.Value:
     return write("Unsqueeze", value, write.constant(list(range(missing)))) if missing else value
 
 
-def _flat(write: NodeWriter, layout: Layout) -> ir.Value:
+def _flat(write: NodeWriter, layout: HeadLayout) -> ir.Value:
     reading, value = layout.reading, layout.value
     # The standard's shape inference takes an unknown width of what Attention reads for 0.
     if layout.rank > 3 or value.shape is None or not isinstance(value.shape[-1], int):
@@ -122,8 +122,8 @@ def _flat(write: NodeWriter, layout: Layout) -> ir.Value:
     return write("Transpose", value, perm=[1, 0, 2]) if reading.time_first else value
 
 
-def _targeted(write: NodeWriter, made: ir.Value, parts: Parts) -> ir.Value:
-    target: Target = parts.target
+def _targeted(write: NodeWriter, made: ir.Value, parts: AttentionParts) -> ir.Value:
+    target: ResultTarget = parts.target
     if target.time_first:
         made = write("Transpose", made, perm=[1, 0, 2])
     size = parts.value.reading.size

@@ -5,25 +5,25 @@ from math import prod
 
 import onnx_ir as ir
 
-from onnxopt.graph.attention.layout import Layout, Operand, operand_of
+from onnxopt.graph.attention.layout import HeadLayout, HeadOperand, operand_of
 from onnxopt.graph.attention.moves import Probes
 from onnxopt.graph.attention.product import Product
-from onnxopt.graph.attention.result import Target, is_weighing, targets_of, weighted_by
+from onnxopt.graph.attention.result import ResultTarget, is_weighing, targets_of, weighted_by
 from onnxopt.graph.attention.scores import Mask, UnknownAttention, batch_of, check_masks, scores_of
 from onnxopt.graph.probe import two_probes
 
-__all__ = ["Attention", "Parts", "attentions"]
+__all__ = ["Attention", "AttentionParts", "attentions"]
 
 
 @dataclass(frozen=True)
-class Parts:
+class AttentionParts:
     """Queries, keys and values in layouts that go together, what scores are multiplied by, and the value to replace."""
 
-    query: Layout
-    key: Layout
-    value: Layout
+    query: HeadLayout
+    key: HeadLayout
+    value: HeadLayout
     scale: float
-    target: Target
+    target: ResultTarget
 
 
 @dataclass(frozen=True)
@@ -43,19 +43,19 @@ class Attention:
 
     name: str
     weighing: ir.Node
-    query: Operand
-    key: Operand
-    value: Operand
+    query: HeadOperand
+    key: HeadOperand
+    value: HeadOperand
     scale: float
     masks: tuple[Mask, ...]
     cleared: bool
     heads: int
     queries: tuple[int, ...]
     keys: tuple[int, ...]
-    targets: tuple[Target, ...]
+    targets: tuple[ResultTarget, ...]
     float32: bool
 
-    def parts(self, *, apart: bool) -> Parts | None:
+    def parts(self, *, apart: bool) -> AttentionParts | None:
         """Return inputs and result as (batch, time, width), or with the heads apart; None where there are none so.
 
         With heads apart some of the inputs may have to be taken apart first.
@@ -67,9 +67,9 @@ class Attention:
             return None
         if query.reading.own != self.heads or key.reading.own != value.reading.own:
             return None
-        return Parts(query, key, value, self.scale * query.factor * key.factor, target)
+        return AttentionParts(query, key, value, self.scale * query.factor * key.factor, target)
 
-    def _layout(self, operand: Operand, apart: bool) -> Layout | None:
+    def _layout(self, operand: HeadOperand, apart: bool) -> HeadLayout | None:
         found = operand.best(apart=apart, heads=self.heads)
         return found if found is not None or not apart else operand.best(apart=False, heads=self.heads)
 

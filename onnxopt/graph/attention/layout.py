@@ -17,7 +17,7 @@ Laid = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Reading:
+class HeadReading:
     """The layout of queries, keys or values.
 
     Attributes:
@@ -40,12 +40,12 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Layout:
+class HeadLayout:
     """A value, how it holds heads, and what it is multiplied by after that."""
 
     value: ir.Value
     rank: int
-    reading: Reading
+    reading: HeadReading
     factor: float
 
     @property
@@ -56,12 +56,12 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Operand:
+class HeadOperand:
     """Queries, keys or values: where they can be read, best first."""
 
-    layouts: tuple[Layout, ...]
+    layouts: tuple[HeadLayout, ...]
 
-    def best(self, *, apart: bool, heads: int) -> Layout | None:
+    def best(self, *, apart: bool, heads: int) -> HeadLayout | None:
         """Return the best of one kind."""
         fits = (each for each in self.layouts if each.reading.apart == apart and each.reading.heads == heads)
         return next(fits, None)
@@ -69,7 +69,7 @@ class Operand:
 
 def operand_of(
     value: ir.Value, laid: Laid, batches: Sequence[Shape], probes: Probes, *, scaled: bool = True
-) -> Operand:
+) -> HeadOperand:
     """Return where an input of a product can be read instead.
 
     Args:
@@ -102,7 +102,7 @@ def operand_of(
         numbered.append(arrays)
     if len(numbered) < len(probes):
         numbered = [a for a in (_numbered(chain, probe) for probe in probes) if not isinstance(a, int)]
-    found = list[Layout]()
+    found = list[HeadLayout]()
     for index, place in enumerate(chain):
         readings = [
             _readings(arrays[index], _flat(laid(arrays[0]), batch), probe.shapes[place.name or ""])
@@ -110,9 +110,9 @@ def operand_of(
         ]
         shared = [reading for reading in readings[0] if all(reading in other for other in readings[1:])]
         rank = len(probes[0].shapes[place.name or ""])
-        found += [Layout(place, rank, reading, prod(factors[: index + 1])) for reading in shared]
+        found += [HeadLayout(place, rank, reading, prod(factors[: index + 1])) for reading in shared]
     found.reverse()  # of equal ones the furthest up, which leaves least in between
-    return Operand(tuple(sorted(found, key=lambda each: each.cost)))
+    return HeadOperand(tuple(sorted(found, key=lambda each: each.cost)))
 
 
 def _known_so_far(chain: Sequence[ir.Value], probes: Probes) -> list[bool]:
@@ -143,7 +143,7 @@ def _flat(array: np.ndarray, batch: Shape) -> np.ndarray:
     return whole.reshape(-1, *array.shape[-2:])
 
 
-def _readings(held: np.ndarray, wanted: np.ndarray, shape: Shape) -> list[Reading]:
+def _readings(held: np.ndarray, wanted: np.ndarray, shape: Shape) -> list[HeadReading]:
     """Return how a value that holds `held` can be read as `wanted`, (batch x heads, time, size)."""
     numbers = held.reshape(-1)
     places = np.full(int(max(numbers.max(), wanted.max())) + 1, -1)
@@ -154,19 +154,19 @@ def _readings(held: np.ndarray, wanted: np.ndarray, shape: Shape) -> list[Readin
     return [] if (at < 0).any() else [*_apart(at, shape), *_together(at, shape)]
 
 
-def _apart(at: np.ndarray, shape: Shape) -> list[Reading]:
+def _apart(at: np.ndarray, shape: Shape) -> list[HeadReading]:
     count, time, size = at.shape
     if len(shape) != 4 or shape[2:] != (time, size) or count % shape[0] or (count // shape[0]) % shape[1]:
         return []
     batch, heads, own = shape[0], count // shape[0], shape[1]
     rows = np.arange(batch)[:, None] * own + _shared(heads, own)
     expected = (rows.reshape(-1, 1, 1) * time + np.arange(time)[:, None]) * size + np.arange(size)
-    return [Reading(True, False, 0, 0, own, heads, size)] if np.array_equal(at, expected) else []
+    return [HeadReading(True, False, 0, 0, own, heads, size)] if np.array_equal(at, expected) else []
 
 
-def _together(at: np.ndarray, shape: Shape) -> list[Reading]:
+def _together(at: np.ndarray, shape: Shape) -> list[HeadReading]:
     count, time, size = at.shape
-    found = list[Reading]()
+    found = list[HeadReading]()
     for time_first in (False, True):
         if len(shape) < 3 or shape[int(not time_first)] != time or count % shape[int(time_first)]:
             continue
@@ -181,7 +181,7 @@ def _together(at: np.ndarray, shape: Shape) -> list[Reading]:
         along = offset + _shared(heads, own)[:, None] * size + np.arange(size)
         expected = row[:, None, :, None] * width + along[None, :, None, :]
         if np.array_equal(at, expected.reshape(at.shape)):
-            found.append(Reading(False, time_first, offset, width, own, heads, size))
+            found.append(HeadReading(False, time_first, offset, width, own, heads, size))
     return found
 
 

@@ -15,7 +15,7 @@ _PRODUCTS = ("MatMul", "Einsum")
 
 
 @dataclass(frozen=True)
-class Target:
+class ResultTarget:
     """A value that holds the result.
 
     Attributes:
@@ -81,18 +81,20 @@ def weighted_by(softmax: ir.Node, probes: Probes) -> Weighted:
         path.append(node.outputs[0])
 
 
-def targets_of(product: Product, heads: int, probes: Probes) -> tuple[Target, ...]:
+def targets_of(product: Product, heads: int, probes: Probes) -> tuple[ResultTarget, ...]:
     """Return values that hold the result, the easiest to give first."""
     value = product.node.outputs[0]
     arrays = [product.numbered(*batch_of(product, probe)) for probe in probes]
-    found = list[Target]()
+    found = list[ResultTarget]()
     while True:
         sizes = [batch_of(product, probe) for probe in probes]
         read = [
             _places(array, int(np.prod(batch)) // heads, heads, rows, columns)
             for array, (batch, rows, columns) in zip(arrays, sizes, strict=True)
         ]
-        found += [Target(value, arrays[0].ndim, *kind) for kind in read[0] if all(kind in other for other in read)]
+        found += [
+            ResultTarget(value, arrays[0].ndim, *kind) for kind in read[0] if all(kind in other for other in read)
+        ]
         readers = _readers(value)
         if value.is_graph_output() or len(readers) != 1 or readers[0][1] or not moves(readers[0][0]):
             break

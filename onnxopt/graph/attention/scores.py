@@ -44,7 +44,7 @@ class Mask:
 
 
 @dataclass(frozen=True)
-class Scores:
+class AttentionScores:
     """What a Softmax reads: a product, scaled and masked.
 
     Attributes:
@@ -58,7 +58,7 @@ class Scores:
     path: tuple[ir.Value, ...]
 
 
-def scores_of(value: ir.Value, probes: Probes) -> Scores:
+def scores_of(value: ir.Value, probes: Probes) -> AttentionScores:
     """Return what makes up the scores that a Softmax over the last axis reads.
 
     Raises:
@@ -80,7 +80,7 @@ def batch_of(product: Product, probe: Probe) -> tuple[Shape, int, int]:
     return product.sizes(left, right)
 
 
-def check_masks(scores: Scores, heads: int, probes: Probes) -> None:
+def check_masks(scores: AttentionScores, heads: int, probes: Probes) -> None:
     """Require masks to be given by batch, head, query and key, as far as they have these axes.
 
     Raises:
@@ -100,7 +100,7 @@ def check_masks(scores: Scores, heads: int, probes: Probes) -> None:
                 raise UnknownAttention("its mask has batch and heads in one axis")
 
 
-def _climbed(value: ir.Value, probes: Probes, depth: int) -> Scores | None:
+def _climbed(value: ir.Value, probes: Probes, depth: int) -> AttentionScores | None:
     node = value.producer()
     if node is None or not depth:
         return None
@@ -119,15 +119,15 @@ def _climbed(value: ir.Value, probes: Probes, depth: int) -> Scores | None:
     return _masked(node, value, probes, depth) if not node.domain else None
 
 
-def _start(node: ir.Node, value: ir.Value, probes: Probes) -> Scores | None:
+def _start(node: ir.Node, value: ir.Value, probes: Probes) -> AttentionScores | None:
     shapes = [probes[0].shapes.get(v.name or "") for v in node.inputs if v is not None]
     if any(v is None or v.const_value is not None for v in node.inputs) or any(shape is None for shape in shapes):
         return None
     product = product_of(node, tuple(len(shape) for shape in shapes if shape is not None))
-    return Scores(product, 1.0, (), (value,)) if product is not None else None
+    return AttentionScores(product, 1.0, (), (value,)) if product is not None else None
 
 
-def _masked(node: ir.Node, value: ir.Value, probes: Probes, depth: int) -> Scores | None:
+def _masked(node: ir.Node, value: ir.Value, probes: Probes, depth: int) -> AttentionScores | None:
     for slot, other in {"Add": ((0, 1), (1, 0)), "Where": ((1, 2), (2, 1))}.get(node.op_type, ()):
         source, given = node.inputs[slot], node.inputs[other]
         if source is None or given is None or not same_shape(source, value, probes):
@@ -146,7 +146,7 @@ def _masked(node: ir.Node, value: ir.Value, probes: Probes, depth: int) -> Score
     return None
 
 
-def _in_order(scores: Scores, probe: Probe) -> bool:
+def _in_order(scores: AttentionScores, probe: Probe) -> bool:
     """Return whether scores lie by batch, query and key wherever they are masked, and where the Softmax reads them."""
     array = scores.product.numbered(*batch_of(scores.product, probe))
     places = {mask.place for mask in scores.masks} | {scores.path[-1]}

@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from onnxopt.errors import ModelError, UsageError, nearest
 from onnxopt.graph.channels.find import COPY_MARK, Channels, channels_of
-from onnxopt.graph.channels.plan import Plan
+from onnxopt.graph.channels.plan import CutPlan
 from onnxopt.graph.channels.rewrite import rewrite
 from onnxopt.graph.edit import set_weight
 from onnxopt.graph.probe import probe
@@ -73,7 +73,7 @@ def mask_channels(channels: Channels, kept: Kept) -> ir.Model:
     return model
 
 
-def _planned(channels: Channels, kept: Kept) -> Plan:
+def _planned(channels: Channels, kept: Kept) -> CutPlan:
     known = {group.name: group for group in channels.groups}
     for name in kept:
         if name not in known:
@@ -94,10 +94,10 @@ def _planned(channels: Channels, kept: Kept) -> Plan:
                 raise ModelError("ONX305", "nothing would be left of an axis", where=name)
             if not keep.all():
                 keeps.setdefault(name, {})[axis] = keep
-    return Plan(channels.trace, channels.model.clone(), keeps)
+    return CutPlan(channels.trace, channels.model.clone(), keeps)
 
 
-def _carry_out(plan: Plan) -> None:
+def _carry_out(plan: CutPlan) -> None:
     graph = plan.model.graph
     for node in list(graph):
         rewrite(plan, node)
@@ -117,7 +117,7 @@ def _carry_out(plan: Plan) -> None:
     _verify(plan)
 
 
-def _tidy(plan: Plan) -> None:
+def _tidy(plan: CutPlan) -> None:
     """Drop constants that nothing reads, and copies that stayed equal to what they were copied from."""
     weights = plan.model.graph.initializers
     for name, value in list(weights.items()):
@@ -129,7 +129,7 @@ def _tidy(plan: Plan) -> None:
             weights.pop(name)
 
 
-def _verify(plan: Plan) -> None:
+def _verify(plan: CutPlan) -> None:
     """Compare the shapes that follow from the smaller graph with those that were planned.
 
     Raises:

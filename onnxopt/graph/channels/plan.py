@@ -11,7 +11,7 @@ from onnxopt.graph.edit import set_weight
 
 
 @dataclass
-class Plan:
+class CutPlan:
     """Which positions stay, and the copy of the graph that is made smaller.
 
     Attributes:

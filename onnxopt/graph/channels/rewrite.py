@@ -6,11 +6,11 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxopt.graph.channels.moves import slices, taken_positions
-from onnxopt.graph.channels.plan import Plan
+from onnxopt.graph.channels.plan import CutPlan
 from onnxopt.graph.channels.rules import reduced_axes
 
 
-def rewrite(plan: Plan, node: ir.Node) -> None:
+def rewrite(plan: CutPlan, node: ir.Node) -> None:
     """Adapt the attributes and constants of a node to the axes that shrink.
 
     Raises:
@@ -50,7 +50,7 @@ def rewrite(plan: Plan, node: ir.Node) -> None:
         _original_sizes(plan, node)
 
 
-def _group(plan: Plan, node: ir.Node) -> None:
+def _group(plan: CutPlan, node: ir.Node) -> None:
     group = node.attributes["group"].as_int() if "group" in node.attributes else 1
     if group > 1 and not plan.trace.parts.get(node.name or "", 0):
         x = node.inputs[0]
@@ -59,14 +59,14 @@ def _group(plan: Plan, node: ir.Node) -> None:
         node.attributes["group"] = ir.AttrInt64("group", plan.shape(x)[1] // width)
 
 
-def _norm_groups(plan: Plan, node: ir.Node) -> None:
+def _norm_groups(plan: CutPlan, node: ir.Node) -> None:
     x = node.inputs[0]
     assert x is not None
     width = plan.trace.shape(x)[1] // node.attributes["num_groups"].as_int()
     node.attributes["num_groups"] = ir.AttrInt64("num_groups", plan.shape(x)[1] // width)
 
 
-def _mean(plan: Plan, node: ir.Node) -> None:
+def _mean(plan: CutPlan, node: ir.Node) -> None:
     """Divide by as many as in the original, where removed positions count as zero."""
     original = plan.original(node)
     value, keep = node.inputs[0], plan.keep(node.inputs[0])
@@ -89,7 +89,7 @@ def _mean(plan: Plan, node: ir.Node) -> None:
     plan.model.graph.insert_after(node, product)
 
 
-def _root_mean_square(plan: Plan, node: ir.Node) -> None:
+def _root_mean_square(plan: CutPlan, node: ir.Node) -> None:
     """Scale to the root mean square of the original: x / sqrt(s m + e) = x / sqrt(m + e / s) / sqrt(s)."""
     value, scale = node.inputs[:2]
     assert scale is not None
@@ -106,7 +106,7 @@ def _root_mean_square(plan: Plan, node: ir.Node) -> None:
     node.replace_input_with(1, product.outputs[0])
 
 
-def _attention(plan: Plan, node: ir.Node) -> None:
+def _attention(plan: CutPlan, node: ir.Node) -> None:
     """State the number of heads that stay; scores are scaled by the original dimension of a head."""
     q, k = node.inputs[:2]
     assert q is not None
@@ -122,7 +122,7 @@ def _attention(plan: Plan, node: ir.Node) -> None:
             node.attributes[name] = ir.AttrInt64(name, plan.shape(value)[-1] // width)
 
 
-def _resize(plan: Plan, node: ir.Node) -> None:
+def _resize(plan: CutPlan, node: ir.Node) -> None:
     """Adapt sizes, which name all axes or only some."""
     if "axes" not in node.attributes:
         _target(plan, node, 3)
@@ -132,7 +132,7 @@ def _resize(plan: Plan, node: ir.Node) -> None:
         raise ValueError(f"{node.name} states the size of an axis that shrinks")
 
 
-def _target(plan: Plan, node: ir.Node, slot: int) -> None:
+def _target(plan: CutPlan, node: ir.Node, slot: int) -> None:
     """Put the sizes after the cut into a target shape; what else is computed stays computed, from original sizes."""
     given, before, output = node.inputs[slot], plan.original(node).inputs[slot], node.outputs[0]
     assert given is not None
@@ -164,7 +164,7 @@ def _target(plan: Plan, node: ir.Node, slot: int) -> None:
     node.replace_input_with(slot, chosen.outputs[0])
 
 
-def _share_of(plan: Plan, node: ir.Node, sizes: ir.Value, keep: Mapping[int, np.ndarray], rank: int) -> ir.Value:
+def _share_of(plan: CutPlan, node: ir.Node, sizes: ir.Value, keep: Mapping[int, np.ndarray], rank: int) -> ir.Value:
     """Return computed sizes of which axes merged with a dynamic one keep their share."""
     factors = [[int(count(keep[i])) if i in keep else 1 for i in range(rank)] for count in (np.sum, np.size)]
     for op, factor in zip(("Mul", "Div"), factors, strict=True):
@@ -175,7 +175,7 @@ def _share_of(plan: Plan, node: ir.Node, sizes: ir.Value, keep: Mapping[int, np.
     return sizes
 
 
-def _split(plan: Plan, node: ir.Node) -> None:
+def _split(plan: CutPlan, node: ir.Node) -> None:
     first = node.inputs[0]
     assert first is not None
     axis = (node.attributes["axis"].as_int() if "axis" in node.attributes else 0) % len(plan.trace.shape(first))
@@ -191,7 +191,7 @@ def _split(plan: Plan, node: ir.Node) -> None:
     node.replace_input_with(1, plan.constant(np.array(sizes, np.int64), node.name or "split"))
 
 
-def _slice(plan: Plan, node: ir.Node) -> None:
+def _slice(plan: CutPlan, node: ir.Node) -> None:
     source = node.inputs[0]
     assert source is not None
     original = plan.original(node)
@@ -220,7 +220,7 @@ def _slice(plan: Plan, node: ir.Node) -> None:
         node.replace_input_with(slot, plan.constant(np.array(column, np.int64), node.name or "slice"))
 
 
-def _pick(plan: Plan, node: ir.Node, axis: int, positions: np.ndarray) -> None:
+def _pick(plan: CutPlan, node: ir.Node, axis: int, positions: np.ndarray) -> None:
     """Gather before a Slice what it takes in steps: what stays need not lie at equal distances."""
     original = plan.original(node)
     source, keep = node.inputs[0], plan.keep(original.inputs[0])[axis]
@@ -232,7 +232,7 @@ def _pick(plan: Plan, node: ir.Node, axis: int, positions: np.ndarray) -> None:
     node.replace_input_with(0, gather.outputs[0])
 
 
-def _gather(plan: Plan, node: ir.Node) -> None:
+def _gather(plan: CutPlan, node: ir.Node) -> None:
     data, picked = node.inputs[0], node.inputs[1]
     assert data is not None
     axis = (node.attributes["axis"].as_int() if "axis" in node.attributes else 0) % len(plan.trace.shape(data))
@@ -247,7 +247,7 @@ def _gather(plan: Plan, node: ir.Node) -> None:
     node.replace_input_with(1, plan.constant(chosen, node.name or "gather"))
 
 
-def _original_sizes(plan: Plan, node: ir.Node) -> None:
+def _original_sizes(plan: CutPlan, node: ir.Node) -> None:
     """Let what is computed from sizes be computed from those of the original."""
     output = node.outputs[0]
     known = plan.trace.known(output)

@@ -20,7 +20,7 @@ from onnxopt.samples import Feeds
 FORMAT = 1
 RUNNER, JOB, RESULT, OUTPUTS = "run.py", "job.json", "result.json", "outputs.npz"
 INLINED = (
-    ("onnxopt.measure", "emulation"),
+    ("onnxopt.measure.runtime", "emulation"),
     ("onnxopt.measure.latency", "watch"),
     ("onnxopt.measure.latency", "rounds"),
     ("onnxopt.measure.latency", "estimate"),

@@ -12,7 +12,7 @@ FLOAT = ""
 
 
 @dataclass(frozen=True)
-class Layer:
+class PricedLayer:
     """One layer that can run in either.
 
     Attributes:
@@ -27,7 +27,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Tensor:
+class Edge:
     """One activation: who writes it and who reads it, as names of layers or `FLOAT`.
 
     Attributes:
@@ -39,7 +39,7 @@ class Tensor:
     conversion_ms: float
 
 
-def cheapest(layers: Mapping[str, Layer], tensors: Iterable[Tensor], noise: float = float("inf")) -> frozenset[str]:
+def cheapest(layers: Mapping[str, PricedLayer], tensors: Iterable[Edge], noise: float = float("inf")) -> frozenset[str]:
     """Return the layers to run in INT8: the least time, conversions between both included.
 
     A mixed-integer program over one choice per layer, and per tensor whether it is converted either way. Errors of

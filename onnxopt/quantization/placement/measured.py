@@ -11,7 +11,7 @@ from onnxopt.measure.latency.latency_table import fastest_ms
 from onnxopt.measure.runtime.emulation import emulator
 from onnxopt.measure.runtime.session import Runtime
 from onnxopt.quantization.diagnosis.layers import diagnose
-from onnxopt.quantization.placement.cheapest import FLOAT, Layer, Tensor, cheapest
+from onnxopt.quantization.placement.cheapest import FLOAT, Edge, PricedLayer, cheapest
 from onnxopt.quantization.placement.node_times import conversion_ms, layer_times_ms
 from onnxopt.samples import Feeds, Samples
 from onnxopt.target import Target, detect
@@ -81,7 +81,7 @@ def place(
     tensors = _tensors(model, heads, feeds, runtime)
     everything, nothing = frozenset(layers), frozenset[str]()
     found = dict.fromkeys(
-        cheapest(layers, [Tensor(t.writer, t.readers, t.conversion_ms * price) for t in tensors], allowed)
+        cheapest(layers, [Edge(t.writer, t.readers, t.conversion_ms * price) for t in tensors], allowed)
         for price in _PRICES
     )
     # The simplest first: another must be faster than it to be chosen.
@@ -116,7 +116,7 @@ def _built(
     return build((*sorted(left), *_followers(heads, left)))
 
 
-def _reason(layer: Layer, sensitive: bool) -> str:
+def _reason(layer: PricedLayer, sensitive: bool) -> str:
     if sensitive:
         return "too sensitive in INT8"
     if not layer.float_ms and layer.int8_ms:
@@ -144,28 +144,28 @@ def _followers(heads: Mapping[str, str], left: Collection[str]) -> list[str]:
 
 def _layers(
     model: ir.Model, quantized: ir.Model, heads: Mapping[str, str], feeds: Feeds, runtime: Runtime
-) -> dict[str, Layer]:
+) -> dict[str, PricedLayer]:
     floats, integers = (layer_times_ms(model, made, feeds, runtime) for made in (model, quantized))
     times = {head: [0.0, 0.0] for head in heads.values()}
     for name, head in heads.items():
         times[head][0] += floats.get(name, 0.0)
         times[head][1] += integers.get(name, 0.0)
-    return {name: Layer(*both) for name, both in times.items()}
+    return {name: PricedLayer(*both) for name, both in times.items()}
 
 
 def _with_noise(
-    layers: Mapping[str, Layer], model: ir.Model, quantized: ir.Model, samples: Samples
-) -> dict[str, Layer]:
+    layers: Mapping[str, PricedLayer], model: ir.Model, quantized: ir.Model, samples: Samples
+) -> dict[str, PricedLayer]:
     found = dict(layers)
     for loss in diagnose(model, quantized, samples):
         if loss.name in layers:
             db = loss.own_db if isnan(loss.output_db) else loss.output_db
             noise = 0.0 if isnan(db) else 10 ** (-db / 10)
-            found[loss.name] = Layer(layers[loss.name].float_ms, layers[loss.name].int8_ms, noise)
+            found[loss.name] = PricedLayer(layers[loss.name].float_ms, layers[loss.name].int8_ms, noise)
     return found
 
 
-def _tensors(model: ir.Model, heads: Mapping[str, str], feeds: Feeds, runtime: Runtime) -> list[Tensor]:
+def _tensors(model: ir.Model, heads: Mapping[str, str], feeds: Feeds, runtime: Runtime) -> list[Edge]:
     shapes = probe(model, {name: array.shape for name, array in feeds.items()}).shapes
     base, per_element = conversion_ms(runtime)
     written = [(v, heads.get(node.name or "", FLOAT)) for node in model.graph for v in node.outputs]
@@ -176,5 +176,5 @@ def _tensors(model: ir.Model, heads: Mapping[str, str], feeds: Feeds, runtime: R
         readers += [FLOAT] if value.is_graph_output() else []
         if readers and value.dtype in (None, ir.DataType.FLOAT):
             size = prod(shapes.get(value.name or "", (0,)))
-            found.append(Tensor(writer, tuple(readers), base + per_element * size))
+            found.append(Edge(writer, tuple(readers), base + per_element * size))
     return found

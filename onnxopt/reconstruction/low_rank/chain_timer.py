@@ -10,7 +10,7 @@ from onnxopt.measure.latency.latency_table import LatencyTable, alone, copies
 from onnxopt.reconstruction.layers import LinearLayer
 from onnxopt.reconstruction.low_rank.fit import Choice
 from onnxopt.reconstruction.low_rank.forms import of_one_group, stage_shapes
-from onnxopt.reconstruction.low_rank.seen import weight_of
+from onnxopt.reconstruction.low_rank.layer_statistics import weight_of
 from onnxopt.reconstruction.scan_layers import steps_of, with_bodies
 
 _RESOLUTION_MS = 1e-4

@@ -12,7 +12,14 @@ from onnxopt.reconstruction.layers import LinearLayer, bias_of, write
 from onnxopt.reconstruction.least_squares import ridge
 from onnxopt.reconstruction.low_rank.factors import Factors, factorized, factorized_in_groups
 from onnxopt.reconstruction.low_rank.forms import Form
-from onnxopt.reconstruction.low_rank.seen import HELD_OUT, Seen, batches_of, outputs_of, seed_of, weight_of
+from onnxopt.reconstruction.low_rank.layer_statistics import (
+    HELD_OUT,
+    LayerStatistics,
+    batches_of,
+    outputs_of,
+    seed_of,
+    weight_of,
+)
 from onnxopt.reconstruction.low_rank.spectrum import pooled, projected, spectrum_of
 from onnxopt.reconstruction.moments import Accumulator, Moments
 from onnxopt.reconstruction.scan_layers import with_bodies
@@ -34,7 +41,7 @@ class Choice:
 
 
 @dataclass
-class Reduced:
+class FactorizedModel:
     """The original graph with weights of low rank, and the same weights as chains, by node."""
 
     model: ir.Model
@@ -45,11 +52,11 @@ def reduce(
     original: ir.Model,
     layers: Mapping[str, LinearLayer],
     choices: Mapping[str, Choice],
-    seen: Mapping[str, Seen],
+    seen: Mapping[str, LayerStatistics],
     samples: Samples | None,
     *,
     sequential: bool,
-) -> Reduced:
+) -> FactorizedModel:
     """Return `original` with layers of low rank.
 
     Each is given the outputs of the original as target: its directions are those of what it gives in the network
@@ -63,7 +70,7 @@ def reduce(
         samples: calibration samples; None to take the nearest weights.
         sequential: whether layers read what the reduced network gives, or what the original does.
     """
-    result = Reduced(original.clone(), {})
+    result = FactorizedModel(original.clone(), {})
     replays = (Replay(samples), Replay(samples)) if samples is not None else None
     places = {node.name: number for number, node in with_bodies(original)}
     for name, layer in layers.items():
@@ -94,7 +101,7 @@ def _fit(
     choice: Choice,
     weight: np.ndarray,
     bias: np.ndarray,
-    seen: Seen,
+    seen: LayerStatistics,
     pairs: Iterator[tuple[Arrays, Arrays]],
     batches: int,
 ) -> tuple[Factors, np.ndarray]:

@@ -11,8 +11,8 @@ from onnxopt.reconstruction.layers import LinearLayer
 from onnxopt.reconstruction.low_rank.chain_timer import Timer
 from onnxopt.reconstruction.low_rank.fit import Choice
 from onnxopt.reconstruction.low_rank.forms import FORMS, Form, forms_of, largest_ranks, of_one_group
-from onnxopt.reconstruction.low_rank.rank_choice import MOST_MACS, Candidate, best_mix, candidates, evbmf_ranks
-from onnxopt.reconstruction.low_rank.seen import Seen, weight_of
+from onnxopt.reconstruction.low_rank.layer_statistics import LayerStatistics, weight_of
+from onnxopt.reconstruction.low_rank.rank_choice import MOST_MACS, RankChoice, best_mix, candidates, evbmf_ranks
 from onnxopt.reconstruction.output_harm import output_harm
 from onnxopt.samples import Samples
 
@@ -21,7 +21,7 @@ MOST_TIME = 0.85
 
 
 @dataclass(frozen=True)
-class Goal:
+class RankGoal:
     """How far layers are reduced; at most one of the numbers is given.
 
     Attributes:
@@ -40,7 +40,7 @@ class Goal:
 
 
 @dataclass
-class Plan:
+class RankPlan:
     """What becomes of each layer, by node.
 
     Attributes:
@@ -50,7 +50,7 @@ class Plan:
         time_share: predicted of the model; None where nothing was timed.
     """
 
-    chosen: dict[str, Candidate] = field(default_factory=dict)
+    chosen: dict[str, RankChoice] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     missed: str = ""
     time_share: float | None = None
@@ -59,8 +59,8 @@ class Plan:
 def plan_ranks(
     model: ir.Model,
     layers: Mapping[str, LinearLayer],
-    seen: Mapping[str, Seen],
-    goal: Goal,
+    seen: Mapping[str, LayerStatistics],
+    goal: RankGoal,
     *,
     forms: Sequence[Form] = FORMS,
     block: int = 8,
@@ -69,7 +69,7 @@ def plan_ranks(
     total: int = 0,
     timer: Timer | None = None,
     total_ms: float = 0.0,
-) -> Plan:
+) -> RankPlan:
     """Return what becomes of each layer; of those that reach the goal, what is predicted to be fastest.
 
     Args:
@@ -85,8 +85,8 @@ def plan_ranks(
         timer: predicts times; None to predict them by multiply-accumulates.
         total_ms: time of the whole model, where there is a timer.
     """
-    plan, dense_ms = Plan(), dict[str, float]()
-    tables = dict[str, list[Candidate]]()
+    plan, dense_ms = RankPlan(), dict[str, float]()
+    tables = dict[str, list[RankChoice]]()
     for name, layer in layers.items():
         weight = weight_of(model, layer)
         shape = of_one_group(weight.shape, layer.groups)
@@ -123,12 +123,12 @@ def plan_ranks(
 
 
 def _choose(
-    plan: Plan,
+    plan: RankPlan,
     name: str,
     weight: np.ndarray,
     groups: int,
-    fast: Sequence[Candidate],
-    goal: Goal,
+    fast: Sequence[RankChoice],
+    goal: RankGoal,
     block: int,
     observed: bool,
 ) -> str:
@@ -183,14 +183,14 @@ def _ranks(choice: Choice) -> str:
 
 
 def _mix(
-    plan: Plan,
-    tables: Mapping[str, list[Candidate]],
-    weighed: Mapping[str, list[Candidate]],
+    plan: RankPlan,
+    tables: Mapping[str, list[RankChoice]],
+    weighed: Mapping[str, list[RankChoice]],
     what: str,
     work: Mapping[str, float],
     total: float,
     goal: float,
-    share: Callable[[Candidate], float],
+    share: Callable[[RankChoice], float],
 ) -> None:
     """Put the mix into the plan that loses least of what `weighed` tells and leaves a share `goal` of `total`."""
     for name in [n for n in tables if not work[n]]:

@@ -10,7 +10,7 @@ from onnxopt.allocation import Option, choose
 from onnxopt.reconstruction.low_rank.factors import factorized, truncated, unfolded
 from onnxopt.reconstruction.low_rank.fit import Choice
 from onnxopt.reconstruction.low_rank.forms import Form, largest_ranks, of_one_group, stage_shapes
-from onnxopt.reconstruction.low_rank.seen import Seen
+from onnxopt.reconstruction.low_rank.layer_statistics import LayerStatistics
 from onnxopt.reconstruction.low_rank.spectrum import Spectrum, evbmf_rank
 
 MOST_MACS = 0.6
@@ -22,7 +22,7 @@ _TRIED = 8
 
 
 @dataclass(frozen=True)
-class Candidate:
+class RankChoice:
     """One way to reduce a layer.
 
     Attributes:
@@ -54,8 +54,13 @@ def macs_share(choice: Choice, shape: tuple[int, ...], strides: Sequence[int]) -
 
 
 def candidates(
-    weight: np.ndarray, forms: Sequence[Form], strides: Sequence[int], block: int, seen: Seen | None, groups: int = 1
-) -> list[Candidate]:
+    weight: np.ndarray,
+    forms: Sequence[Form],
+    strides: Sequence[int],
+    block: int,
+    seen: LayerStatistics | None,
+    groups: int = 1,
+) -> list[RankChoice]:
     """Return what may become of a layer at ranks that are multiples of `block`, of every form, cheap ones first.
 
     Args:
@@ -68,7 +73,7 @@ def candidates(
     """
     spectrum = seen.spectrum if seen is not None else Spectrum.of_weight(unfolded(weight, "channel"), groups)
     shape, block = of_one_group(weight.shape, groups), block // gcd(block, groups)
-    found = list[Candidate]()
+    found = list[RankChoice]()
     for form in forms:
         grid = list(_grid(form, shape, block))
         wide = form != "channel" and bool(grid)
@@ -84,7 +89,7 @@ def candidates(
                 if whole is None
                 else relative_error(weight, truncated(whole, ranks).weight(), seen)
             )
-            found.append(Candidate(choice, lost, macs, macs))
+            found.append(RankChoice(choice, lost, macs, macs))
     return sorted(found, key=lambda c: (c.cost, c.error))
 
 
@@ -98,10 +103,10 @@ def evbmf_ranks(weight: np.ndarray, form: Form, groups: int = 1) -> tuple[int, .
 
 
 def best_mix(
-    tables: Mapping[str, Sequence[Candidate]],
+    tables: Mapping[str, Sequence[RankChoice]],
     work: Mapping[str, float],
     budget: float,
-    share: Callable[[Candidate], float] = lambda candidate: candidate.macs,
+    share: Callable[[RankChoice], float] = lambda candidate: candidate.macs,
 ) -> dict[str, Choice]:
     """Return what to take of each table so that least is lost in all, and at most `budget` remains of the work.
 
@@ -137,7 +142,7 @@ def _grid(form: Form, shape: tuple[int, ...], block: int) -> Iterator[tuple[int,
             yield inner, rank
 
 
-def relative_error(weight: np.ndarray, approximation: np.ndarray, seen: Seen | None) -> float:
+def relative_error(weight: np.ndarray, approximation: np.ndarray, seen: LayerStatistics | None) -> float:
     """Return the variance that is lost of a layer's outputs, as a share; of its weights where there are no samples."""
     matrix, lost = (a.reshape(len(weight), -1) for a in (weight, weight - approximation))
     if seen is None or seen.patches is None:

@@ -13,7 +13,7 @@ from onnxopt.pipeline import Context, Pass
 from onnxopt.quantization.placement.measured import unmeasurable
 from onnxopt.samples import Samples
 from onnxopt.search.int8 import forms as quantize_forms
-from onnxopt.search.int8.forms import Effort, Form, Forms, loss_of
+from onnxopt.search.int8.forms import Effort, Int8Form, Int8Forms, loss_of
 from onnxopt.search.parts import typical_feeds
 
 _SAME = 1.02
@@ -32,9 +32,9 @@ class Chosen:
         judged: how they were judged and why, in one sentence.
     """
 
-    form: Form
+    form: Int8Form
     reason: str
-    forms: tuple[Form, ...]
+    forms: tuple[Int8Form, ...]
     judged: str = ""
 
 
@@ -59,12 +59,12 @@ def choose(
         ModelError, NativeError: the original cannot be loaded or run.
         DataError: the samples fit no calibration; see `QuantizeStatic`.
     """
-    forms = Forms(model, samples, context, effort, tasks)
+    forms = Int8Forms(model, samples, context, effort, tasks)
     found = _chosen(forms, context)
     return replace(found, judged=forms.judged.choice)
 
 
-def _chosen(forms: Forms, context: Context) -> Chosen:
+def _chosen(forms: Int8Forms, context: Context) -> Chosen:
     plain, allowed = forms.plain(), quantize_forms.ALLOWED
     forms.try_all()
     if not forms.tried:
@@ -81,7 +81,7 @@ def _chosen(forms: Forms, context: Context) -> Chosen:
     return _fastest(forms, plain, _closest_by_graph(close))
 
 
-def _fastest(forms: Forms, plain: Form, close: list[Form]) -> Chosen:
+def _fastest(forms: Int8Forms, plain: Int8Form, close: list[Int8Form]) -> Chosen:
     feeds, runtime = typical_feeds(forms.judges, 1), forms.runtime
     rest = [form for form in forms.tried if form not in close]
     times = fastest_ms([plain.built.model, *(f.built.model for f in close)], feeds, runtime)
@@ -107,9 +107,9 @@ def _fastest(forms: Forms, plain: Form, close: list[Form]) -> Chosen:
     return Chosen(best, f"the fastest of {len(tried)} forms: {said}; loss {best.loss:.4f}", tried)
 
 
-def _closest_by_graph(forms: list[Form]) -> list[Form]:
+def _closest_by_graph(forms: list[Int8Form]) -> list[Int8Form]:
     """Return the closest of those that differ in their numbers alone, and so take the same time."""
-    best = dict[tuple[Pass, ...], Form]()
+    best = dict[tuple[Pass, ...], Int8Form]()
     for form in sorted(forms, key=loss_of):
         shape = (
             replace(p, method="minmax", correct_bias=False) if isinstance(p, QuantizeStatic) else p
@@ -120,6 +120,6 @@ def _closest_by_graph(forms: list[Form]) -> list[Form]:
     return list(best.values())
 
 
-def _pick(forms: list[Form]) -> Form:
+def _pick(forms: list[Int8Form]) -> Int8Form:
     fastest = min(form.time_ms or 0.0 for form in forms)
     return min((f for f in forms if (f.time_ms or 0.0) <= fastest * _SAME), key=loss_of)

@@ -38,7 +38,7 @@ _CORRECTED = 2
 
 
 @dataclass(frozen=True)
-class Form:
+class Int8Form:
     """One way to quantize, tried.
 
     Attributes:
@@ -57,7 +57,7 @@ class Form:
     time_ms: float | None = None
 
 
-class Forms:
+class Int8Forms:
     """Makes forms of one model; calibrated on three of four samples, judged on the others.
 
     Args:
@@ -88,7 +88,7 @@ class Forms:
         ranges = samples if few else samples.select(samples.indices[~judged])
         self.context = replace(context, calibration=ranges, cache={})
         self.model, self.effort, self.runtime = model, effort, Runtime()
-        self.tried: list[Form] = []
+        self.tried: list[Int8Form] = []
         self.judged = TaskLoss(model, self.judges, self.runtime, tasks)
         self._planned = 2 * len(_METHODS) if effort == "normal" else 3 * len((*_METHODS, *_MORE_METHODS))
 
@@ -100,14 +100,14 @@ class Forms:
         for per_channel in (True, False):
             self._try(Simplify(fuse=False), QuantizeDynamic(per_channel=per_channel))
 
-    def plain(self) -> Form:
+    def plain(self) -> Int8Form:
         """Return the simplified float model."""
         form = self._form(Simplify(fuse=False))
         if form is not None and np.isfinite(form.loss):
             return form
-        return Form((), Pipeline(()).run(self.model, self.context), 0.0)
+        return Int8Form((), Pipeline(()).run(self.model, self.context), 0.0)
 
-    def _bounded(self, form: Form) -> None:
+    def _bounded(self, form: Int8Form) -> None:
         """Try a static `form` with those layers in INT8 that take the least time inside what is allowed."""
         if unmeasurable(self.context.target) is not None:
             return
@@ -122,7 +122,7 @@ class Forms:
             # Errors of layers do not quite add up.
             least_db += 10 * log10(found.loss / ALLOWED) + _MARGIN_DB
 
-    def placed(self, form: Form) -> Form | None:
+    def placed(self, form: Int8Form) -> Int8Form | None:
         """Return a static `form` with only those layers in INT8 that were measured to pay."""
         spec = form.passes[-1]
         if not isinstance(spec, QuantizeStatic):
@@ -130,7 +130,7 @@ class Forms:
         placed = self._form(*form.passes[:-1], replace(spec, placement="measured"))
         return placed if placed is not None and placed.loss <= ALLOWED else None
 
-    def _best_static(self) -> Form | None:
+    def _best_static(self) -> Int8Form | None:
         """Try every calibration; where all are too far from the original, correct biases, then keep layers in float."""
         methods = (*_METHODS, *_MORE_METHODS) if self.effort == "high" else _METHODS
         found = [self._try(Simplify(), QuantizeStatic(method=cast(Any, m))) for m in methods]
@@ -148,7 +148,7 @@ class Forms:
             best = self._keep_worst(best)
         return best
 
-    def _keep_worst(self, form: Form) -> Form:
+    def _keep_worst(self, form: Int8Form) -> Int8Form:
         """Return `form` with as many of its most harmful layers in float as it takes to be close."""
         before = Pipeline(form.passes[:-1]).run(self.model, self.context).model
         name_nodes(before)
@@ -164,7 +164,7 @@ class Forms:
                     break
         return form if form.loss <= ALLOWED else best
 
-    def _per_tensor(self, static: Form) -> None:
+    def _per_tensor(self, static: Int8Form) -> None:
         """Try one scale per weight, which small products are faster with."""
         spec = cast(QuantizeStatic, static.passes[-1])
         plain = replace(spec, per_channel=False)
@@ -172,7 +172,7 @@ class Forms:
         if self.effort == "high":
             self._try(*static.passes[:-1], Equalize(), plain)
 
-    def _try(self, *passes: Pass) -> Form | None:
+    def _try(self, *passes: Pass) -> Int8Form | None:
         form = self._form(*passes)
         if form is None or not form.built.steps[-1].edits or not np.isfinite(form.loss):
             return None
@@ -180,25 +180,25 @@ class Forms:
         self.context.progress("forms of INT8", len(self.tried), max(self._planned, len(self.tried)))
         return form
 
-    def _form(self, *passes: Pass) -> Form | None:
+    def _form(self, *passes: Pass) -> Int8Form | None:
         try:
             built = Pipeline(passes).run(self.model, self.context)
             loss, db = self.judged.of(built.model)
-            return Form(passes, built, loss, db + 10 * log10(loss / ALLOWED) if loss > 0 else -inf)
+            return Int8Form(passes, built, loss, db + 10 * log10(loss / ALLOWED) if loss > 0 else -inf)
         except (ModelError, NativeError):
             return None
 
 
-def loss_of(form: Form) -> float:
+def loss_of(form: Int8Form) -> float:
     """Return the loss of a form, to sort by."""
     return form.loss
 
 
-def _corrected(form: Form) -> tuple[Pass, ...]:
+def _corrected(form: Int8Form) -> tuple[Pass, ...]:
     return (*form.passes[:-1], replace(cast(QuantizeStatic, form.passes[-1]), correct_bias=True))
 
 
-def _before(form: Form, extra: Pass) -> tuple[Pass, ...]:
+def _before(form: Int8Form, extra: Pass) -> tuple[Pass, ...]:
     return (*form.passes[:-1], extra, form.passes[-1])
 
 

@@ -20,12 +20,12 @@ from onnxopt.quantization.outcome import WEIGHTED
 from onnxopt.quantization.placement.node_times import conversion_ms
 from onnxopt.samples import Feeds
 from onnxopt.search.budget import Goal
-from onnxopt.search.losses import Losses, Measured
-from onnxopt.search.mix.forms import FUSED, SIMPLE, Forms, Quantizer, chains, forms_of, layer_bytes
-from onnxopt.search.mix.layer_times import Form, LayerTimes, Times
+from onnxopt.search.losses import Losses, MeasuredLosses
+from onnxopt.search.mix.forms import FUSED, SIMPLE, LayerForms, Quantizer, chains, forms_of, layer_bytes
+from onnxopt.search.mix.layer_times import LayerTimes, TimedForm, Times
 from onnxopt.search.mix.node_groups import node_groups
 from onnxopt.search.mix.screening import screened
-from onnxopt.search.mix.solver import ALWAYS_FLOAT, FLOAT, Group, Layer, Problem, Wire
+from onnxopt.search.mix.solver import ALWAYS_FLOAT, FLOAT, Edge, Group, LayerOptions, Problem
 
 INT8 = "INT8"
 WHAT = "tables of time and loss"
@@ -95,14 +95,14 @@ def tables_of(
     tell(1, _STEPS)
     forms = forms_of(simple, found, quantizer, context)
     tell(2, _STEPS)
-    everything = [Form(model, model), *forms.all()]
+    everything = [TimedForm(model, model), *forms.all()]
     if goal is Goal.SIZE:
         costs = [layer_bytes(form, forms.quantized) for form in everything]
     else:
         costs = times.of(everything, feeds)
     costed = dict(zip(map(id, everything), costs, strict=True))
     tell(3, _STEPS)
-    losses = losses or Measured(model, context)
+    losses = losses or MeasuredLosses(model, context)
     harm = _harms(forms, quantizer, losses)
     tell(4, _STEPS)
     counts, shares = _levels(found, list(forms.widths))
@@ -151,7 +151,7 @@ def _levels(found: Survey, shares: Sequence[float]) -> tuple[dict[str, list[int]
     return {name: counts[name] for name in some}, some
 
 
-def _harms(forms: Forms, quantizer: Quantizer | None, losses: Losses) -> dict[str, float]:
+def _harms(forms: LayerForms, quantizer: Quantizer | None, losses: Losses) -> dict[str, float]:
     """Return by layer what it does to the outputs in INT8."""
     if quantizer is None or not forms.quantized:
         return {}
@@ -166,7 +166,9 @@ def _harms(forms: Forms, quantizer: Quantizer | None, losses: Losses) -> dict[st
     return screened(names, harms)
 
 
-def _chain_harms(simple: ir.Model, forms: Forms, table: "_Table", losses: Losses) -> dict[tuple[float, str], float]:
+def _chain_harms(
+    simple: ir.Model, forms: LayerForms, table: "_Table", losses: Losses
+) -> dict[tuple[float, str], float]:
     """Return by share of the rank and layer what its chain does to the outputs, of the layers that it makes faster."""
     names = _weighted(simple)
     worth = [
@@ -183,12 +185,12 @@ class _Table:
     """What forms cost, read by layer and level."""
 
     found: Survey
-    forms: Forms
+    forms: LayerForms
     costed: Mapping[int, Times]
     counts: Counts
     shares: Mapping[str, tuple[float, ...]]
 
-    def cost(self, form: Form | None, name: str) -> float:
+    def cost(self, form: TimedForm | None, name: str) -> float:
         return self.costed[id(form)].get(name, 0.0) if form is not None else inf
 
     def whole_cost(self, name: str) -> float:
@@ -199,7 +201,7 @@ class _Table:
 
     def layers(
         self, harm: Mapping[str, float], chained: Mapping[tuple[float, str], float]
-    ) -> tuple[dict[str, Layer], float, dict[str, tuple[float, ...]]]:
+    ) -> tuple[dict[str, LayerOptions], float, dict[str, tuple[float, ...]]]:
         """Return the layers, what no choice changes, and what is shared among groups by level."""
         members = node_groups(self.found.channels, self.counts)
         known = {node.name or "" for node in self.forms.base.graph}
@@ -215,7 +217,7 @@ class _Table:
 
     def _layer(
         self, name: str, groups: tuple[str, ...], harm: Mapping[str, float], chained: Mapping[tuple[float, str], float]
-    ) -> Layer:
+    ) -> LayerOptions:
         costs, losses = {FLOAT: self._curve(name, groups, 0)}, {FLOAT: 0.0}
         lost = harm.get(name, 0.0)
         if name in self.forms.quantized and isfinite(lost):
@@ -227,7 +229,7 @@ class _Table:
                 only[(0,) * len(groups)] = self.chain_cost(ratio, name)
                 mode = rank_mode(ratio)
                 costs[mode], losses[mode] = only, more + losses.get(INT8, 0.0)
-        return Layer(groups, costs, losses)
+        return LayerOptions(groups, costs, losses)
 
     def _curve(self, name: str, groups: tuple[str, ...], kind: int) -> np.ndarray:
         """Return the cost at every level: that of the forms, by the share of its work that is left to the layer."""
@@ -247,7 +249,7 @@ class _Table:
         return costs
 
 
-def _wires(forms: Forms, feeds: Feeds, runtime: Runtime) -> tuple[Wire, ...]:
+def _wires(forms: LayerForms, feeds: Feeds, runtime: Runtime) -> tuple[Edge, ...]:
     """Return the activations between layers, with what a conversion of each costs."""
     base, per_element = conversion_ms(runtime)
     shapes = probe(forms.base, {name: np.shape(array) for name, array in feeds.items()}).shapes
@@ -265,5 +267,5 @@ def _wires(forms: Forms, feeds: Feeds, runtime: Runtime) -> tuple[Wire, ...]:
             readers |= {ALWAYS_FLOAT} if value.is_graph_output() else set()
             if readers - {writer} and value.dtype in (None, ir.DataType.FLOAT):
                 size = prod(shapes.get(value.name or "", (0,)))
-                found.append(Wire(writer, tuple(sorted(readers)), base + per_element * size))
+                found.append(Edge(writer, tuple(sorted(readers)), base + per_element * size))
     return tuple(found)

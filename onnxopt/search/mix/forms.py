@@ -15,7 +15,7 @@ from onnxopt.passes.simplify import Simplify
 from onnxopt.pipeline import Context, Pass, Pipeline
 from onnxopt.pruning.survey import Survey
 from onnxopt.quantization.outcome import WEIGHTED
-from onnxopt.search.mix.layer_times import Form, Times, layer_of
+from onnxopt.search.mix.layer_times import TimedForm, Times, layer_of
 
 SIMPLE: tuple[Pass, ...] = (Simplify(fuse=False),)
 """What makes the model that channels are removed from and layers factorized in."""
@@ -33,7 +33,7 @@ Quantizer = QuantizeStatic | QuantizeDynamic
 
 
 @dataclass(frozen=True)
-class Forms:
+class LayerForms:
     """Attributes:
     base: the simplified model in float, whose nodes name the layers.
     quantized: names of those that the quantizer takes.
@@ -43,16 +43,16 @@ class Forms:
 
     base: ir.Model
     quantized: frozenset[str]
-    widths: Mapping[float, tuple[Form, Form | None]]
-    ranks: Mapping[float, Form]
+    widths: Mapping[float, tuple[TimedForm, TimedForm | None]]
+    ranks: Mapping[float, TimedForm]
 
-    def all(self) -> list[Form]:
+    def all(self) -> list[TimedForm]:
         """Return every form."""
         both = [form for pair in self.widths.values() for form in pair if form is not None]
         return [*both, *self.ranks.values()]
 
 
-def forms_of(simple: ir.Model, found: Survey, quantizer: Quantizer | None, context: Context) -> Forms:
+def forms_of(simple: ir.Model, found: Survey, quantizer: Quantizer | None, context: Context) -> LayerForms:
     """Build the forms; those that cannot be built are left out.
 
     Args:
@@ -68,7 +68,7 @@ def forms_of(simple: ir.Model, found: Survey, quantizer: Quantizer | None, conte
         edits = Pipeline((quantizer,)).run(base, context).steps[0].edits
         quantized = frozenset(edit.target for edit in edits if edit.target in names)
     kind = quantizer if quantized else None
-    widths = {0.0: (Form(base, base), _integer(base, kind, context))}
+    widths = {0.0: (TimedForm(base, base), _integer(base, kind, context))}
     before = dict[str, int]()
     for share in SHARES:
         kept = {name: len(units) for name, units in found.kept(share).items()}
@@ -77,20 +77,20 @@ def forms_of(simple: ir.Model, found: Survey, quantizer: Quantizer | None, conte
         before = kept
         try:
             model = _run(found.cut(share), context, Simplify())
-            widths[share] = Form(model, model), _integer(model, kind, context)
+            widths[share] = TimedForm(model, model), _integer(model, kind, context)
         except (ModelError, NativeError):
             continue
-    return Forms(base, quantized, widths, dict(_ranks(simple, kind, context)))
+    return LayerForms(base, quantized, widths, dict(_ranks(simple, kind, context)))
 
 
-def _ranks(simple: ir.Model, quantizer: Quantizer | None, context: Context) -> list[tuple[float, Form]]:
+def _ranks(simple: ir.Model, quantizer: Quantizer | None, context: Context) -> list[tuple[float, TimedForm]]:
     made = []
     for ratio in RANKS:
         try:
             done = Pipeline((chains(ratio),)).run(simple, context)
             if done.steps[0].edits:
                 model = _run(done.model, context, Simplify())
-                made.append((ratio, _integer(model, quantizer, context) or Form(model, model)))
+                made.append((ratio, _integer(model, quantizer, context) or TimedForm(model, model)))
         except (ModelError, NativeError):
             continue
     return made
@@ -101,7 +101,7 @@ def chains(ratio: float, exclude: tuple[str, ...] = ()) -> Factorize:
     return Factorize(rank_ratio=ratio, exclude=exclude, verify=False)
 
 
-def _integer(model: ir.Model, quantizer: Quantizer | None, context: Context) -> Form | None:
+def _integer(model: ir.Model, quantizer: Quantizer | None, context: Context) -> TimedForm | None:
     """Return a form to time: ranges of activations decide nothing about that."""
     if quantizer is None or context.calibration is None:
         return None
@@ -110,14 +110,14 @@ def _integer(model: ir.Model, quantizer: Quantizer | None, context: Context) -> 
     if isinstance(plain, QuantizeStatic):
         plain = replace(plain, method="minmax", placement="all", least_db=0, correct_bias=False)
     done = Pipeline((replace(plain, exclude=()),)).run(model, few)
-    return Form(model, done.model) if done.steps[0].edits else None
+    return TimedForm(model, done.model) if done.steps[0].edits else None
 
 
 def _run(model: ir.Model, context: Context, *passes: Pass) -> ir.Model:
     return Pipeline(passes).run(model, context).model
 
 
-def layer_bytes(form: Form, quantized: frozenset[str]) -> Times:
+def layer_bytes(form: TimedForm, quantized: frozenset[str]) -> Times:
     """Return the bytes of each layer's weights; what the file has besides is under no name."""
     found, integer = defaultdict[str, float](float), form.made is not form.model
     for node in form.model.graph:

@@ -25,7 +25,7 @@ def layer_of(name: str) -> str:
     return _FACTOR.sub("", name)
 
 
-class Form(NamedTuple):
+class TimedForm(NamedTuple):
     """A model in float, whose nodes name the layers, and what is made of it and runs."""
 
     model: ir.Model
@@ -45,7 +45,7 @@ class LayerTimes:
         path = None if folder is None else folder / f"layers-{machine_name(runtime)}.json"
         self._known = Remembered[list[Times]](path, lambda found: isinstance(found, list))
 
-    def of(self, forms: Sequence[Form], feeds: Feeds) -> list[Times]:
+    def of(self, forms: Sequence[TimedForm], feeds: Feeds) -> list[Times]:
         """Return the milliseconds of each layer in each form; they add up to the time of the whole.
 
         The wholes are measured by turns; each is shared among its layers as the runtime's profile has it.
@@ -75,7 +75,7 @@ class LayerTimes:
         return found
 
 
-def _key(forms: Sequence[Form], feeds: Feeds) -> str | None:
+def _key(forms: Sequence[TimedForm], feeds: Feeds) -> str | None:
     digest = hashlib.sha256(repr(sorted((n, a.shape, str(a.dtype)) for n, a in feeds.items())).encode())
     for form in forms:
         if not model_file.fits_protobuf(form.made):

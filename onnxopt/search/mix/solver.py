@@ -27,7 +27,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Layer:
+class LayerOptions:
     """One layer, which reads channels of at most one group and makes those of at most another.
 
     Attributes:
@@ -42,7 +42,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Wire:
+class Edge:
     """One activation, converted once for all its readers where they differ from its writer in being integer."""
 
     writer: str
@@ -68,8 +68,8 @@ class Problem:
     """
 
     groups: Mapping[str, Group]
-    layers: Mapping[str, Layer]
-    wires: Sequence[Wire] = ()
+    layers: Mapping[str, LayerOptions]
+    wires: Sequence[Edge] = ()
     integer: frozenset[str] = frozenset()
     fixed: float = 0.0
 
@@ -207,7 +207,7 @@ def _solved(problem: Problem, loss_limit: float) -> Mix | None:
     return Mix(chosen, {name: max(some, key=lambda mode: found[some[mode]]) for name, some in modes.items()})
 
 
-def _layer_columns(program: _Program, layer: Layer, levels: Mapping[str, list[int]]) -> dict[str, int]:
+def _layer_columns(program: _Program, layer: LayerOptions, levels: Mapping[str, list[int]]) -> dict[str, int]:
     """Add one column per mode, and one per mode and levels, which is 1 where all of these are."""
     modes = {mode: program.column(0.0, layer.losses[mode], whole=True) for mode in layer.costs}
     both = {
@@ -226,7 +226,7 @@ def _layer_columns(program: _Program, layer: Layer, levels: Mapping[str, list[in
 
 
 def _wire_columns(
-    program: _Program, wire: Wire, modes: Mapping[str, Mapping[str, int]], integer: frozenset[str]
+    program: _Program, wire: Edge, modes: Mapping[str, Mapping[str, int]], integer: frozenset[str]
 ) -> None:
     """Add one column per direction of conversion, 1 where any reader needs it."""
 

@@ -20,7 +20,7 @@ from onnxopt.measure.runtime.session import Runtime
 from onnxopt.measure.tasks.task import TaskOptions
 from onnxopt.pipeline import Context, Optimized, Pass, Pipeline, Step
 from onnxopt.samples import Feeds, Samples
-from onnxopt.search.losses import Base, Measured
+from onnxopt.search.losses import Base, MeasuredLosses
 from onnxopt.search.trial import Candidate, why_unchanged
 from onnxopt.target import target_of
 
@@ -75,7 +75,7 @@ class Runner(Protocol):
         """Return what each pass does to the outputs, see `onnxopt.search.losses.Losses`."""
 
 
-class Here:
+class LocalRunner:
     """Does everything in this process.
 
     Args:
@@ -87,7 +87,7 @@ class Here:
 
     def __init__(self, model: ir.Model, context: Context, judge: Judge, work: Work) -> None:
         self._model, self._context, self._judge, self._work = model, context, judge, work
-        self.losses = Measured(model, context, partial(context.progress, SENSITIVITY))
+        self.losses = MeasuredLosses(model, context, partial(context.progress, SENSITIVITY))
 
     def announce(self, candidates: Sequence[Candidate]) -> None:
         """Begin nothing: there is one process."""
@@ -105,7 +105,7 @@ class Here:
         return _timed(models, self._work, seconds, hot)
 
 
-class Apart:
+class RemoteRunner:
     """Builds and scores by an executor, such as processes of their own; times here, where nothing else runs.
 
     Args:
@@ -138,7 +138,7 @@ class Apart:
         self._pending = dict[Candidate, Future[tuple[bytes | None, tuple[Step, ...], Evaluation | None]]]()
         self._scores = dict[Candidate, Evaluation | None]()
         context = Context(target_of(work.target), work.calibration, seed=work.seed)
-        self._measured = Measured(model, context, lambda done, total: check())
+        self._measured = MeasuredLosses(model, context, lambda done, total: check())
 
     def losses(self, base: Base, specs: Sequence[Pass]) -> list[float]:
         """Send all off at once, to a cluster; a process of its own for each would take longer than it works."""
@@ -197,9 +197,9 @@ def loss_of(model: bytes, needed: bytes, base: Base, spec: Pass) -> float:
 
 
 @lru_cache(maxsize=1)
-def _measured(model: bytes, needed: bytes) -> Measured:
+def _measured(model: bytes, needed: bytes) -> MeasuredLosses:
     original, context, _ = _opened(model, needed)
-    return Measured(original, context)
+    return MeasuredLosses(original, context)
 
 
 @lru_cache(maxsize=1)

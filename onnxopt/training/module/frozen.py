@@ -34,7 +34,7 @@ def boundaries(frozen: Iterable[ir.Node]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(value.name or "" for value in values))
 
 
-class Frozen:
+class FrozenFunction:
     """A node as a function of tensors, for one type and rank of its inputs.
 
     Args:

@@ -11,7 +11,7 @@ Step = tuple[Callable[..., Any], tuple[int, ...], int | tuple[int, ...], tuple[i
 
 
 @dataclass
-class Plan:
+class ModulePlan:
     """What is left to do in every run; registers are numbered, register 0 holds None for inputs left out.
 
     Attributes:

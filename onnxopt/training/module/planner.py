@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from onnxopt.errors import ModelError, OnnxoptError, first_line
-from onnxopt.training.module.frozen import Frozen, read_by
-from onnxopt.training.module.plan import Plan
+from onnxopt.training.module.frozen import FrozenFunction, read_by
+from onnxopt.training.module.plan import ModulePlan
 from onnxopt.training.module.registry import RULES
 from onnxopt.training.ops.convert import to_tensor
 from onnxopt.training.ops.rule import Apply, Site
@@ -43,13 +43,15 @@ class Planner:
         self.frozen, self.model = frozen, model
         self.opsets, self.keys, self.tensors = opsets, weights, tensors
         self.trains_batch_norm, self.device, self.inlined = trains_batch_norm, device, inlined
-        self.plan = Plan()
+        self.plan = ModulePlan()
         self.values: list[Any] = [None]
         self.known: set[int] = {0}
         self.loose: set[int] = set()
         self.places: dict[ir.Value, int] = {}
 
-    def trace(self, feeds: Mapping[ir.Value, Tensor], nodes: Sequence[ir.Node], outputs: Sequence[ir.Value]) -> Plan:
+    def trace(
+        self, feeds: Mapping[ir.Value, Tensor], nodes: Sequence[ir.Node], outputs: Sequence[ir.Value]
+    ) -> ModulePlan:
         """Run `nodes` on `feeds`, and return what has to be done again for other data of the same shapes."""
         for value, tensor in feeds.items():
             self.places[value] = self.plan.feeds[value.name or ""] = self.register(tensor)
@@ -145,7 +147,7 @@ class Planner:
     def _run_frozen(self, node: ir.Node) -> None:
         assert self.model is not None
         inputs = [self.place(value) for value in read_by(node)]
-        call = Frozen(self.model, node, [self.values[i] for i in inputs])
+        call = FrozenFunction(self.model, node, [self.values[i] for i in inputs])
         written = self.emit(call, inputs, len(call.outputs), loose=True)
         self.places.update(zip(call.outputs, written, strict=True))
 

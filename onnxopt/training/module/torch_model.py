@@ -18,7 +18,7 @@ from onnxopt.training.module.coverage import (
 )
 from onnxopt.training.module.frozen import boundaries
 from onnxopt.training.module.inlined import INLINED
-from onnxopt.training.module.plan import Plan
+from onnxopt.training.module.plan import ModulePlan
 from onnxopt.training.module.planner import Planner
 from onnxopt.training.module.weights import constants_of, running_statistics, trainable
 from onnxopt.training.ops.convert import FLOATS, to_tensor
@@ -80,7 +80,7 @@ class TorchModel(nn.Module):  # type: ignore[misc]  # torch is not typed here
             for name, value in running_statistics(self._model).items():
                 if name in originals:
                     self.weights.register_buffer(self._key(name, value), to_tensor(arrays[value].numpy()))
-        self._plans: dict[Any, Plan] = {}
+        self._plans: dict[Any, ModulePlan] = {}
 
     def _key(self, name: str, value: ir.Value) -> str:
         key = name.replace(".", "/")

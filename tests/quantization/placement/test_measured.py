@@ -9,7 +9,7 @@ from onnxopt.measure.runtime.session import Runtime
 from onnxopt.pipeline import Context, Pipeline, Step
 from onnxopt.quantization.kernels import executions
 from onnxopt.quantization.placement import measured as measured_placement
-from onnxopt.quantization.placement.cheapest import Layer
+from onnxopt.quantization.placement.cheapest import PricedLayer
 from onnxopt.quantization.placement.node_times import conversion_ms, layer_times_ms
 from onnxopt.target import TARGETS, detect
 from tests import builders
@@ -118,5 +118,5 @@ def test_a_bound_without_placement_is_refused() -> None:
 
 
 def test_a_layer_that_takes_no_time_in_float_is_not_called_zero_times_slower() -> None:
-    assert "0.00x" not in measured_placement._reason(Layer(0.0, 0.2), sensitive=False)
-    assert measured_placement._reason(Layer(0.1, 0.2), sensitive=False) == "slower in INT8: 0.50x"
+    assert "0.00x" not in measured_placement._reason(PricedLayer(0.0, 0.2), sensitive=False)
+    assert measured_placement._reason(PricedLayer(0.1, 0.2), sensitive=False) == "slower in INT8: 0.50x"

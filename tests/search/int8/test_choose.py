@@ -15,7 +15,7 @@ from onnxopt.quantization.placement.measured import Placed
 from onnxopt.search.int8 import choose as quantize_auto
 from onnxopt.search.int8 import forms as quantize_forms
 from onnxopt.search.int8.choose import Chosen, choose
-from onnxopt.search.int8.forms import ALLOWED, Forms
+from onnxopt.search.int8.forms import ALLOWED, Int8Forms
 from onnxopt.target import TARGETS, detect
 from tests import builders
 
@@ -43,7 +43,7 @@ def chosen(
     monkeypatch.setattr(quantize_auto, "measure_latency", clock.measured)
     monkeypatch.setattr(quantize_auto, "unmeasurable", lambda target: None)
     monkeypatch.setattr(quantize_forms, "unmeasurable", lambda target: None if bounded else "not here")
-    monkeypatch.setattr(Forms, "placed", lambda self, form: None)
+    monkeypatch.setattr(Int8Forms, "placed", lambda self, form: None)
     model = builders.BUILDERS[name]()
     before = to_bytes(model)
     found = choose(model, builders.samples_of(model, 16), Context(detect()), effort)
@@ -84,7 +84,7 @@ def test_what_is_not_close_is_never_taken_however_fast(monkeypatch: pytest.Monke
 
 
 def test_biases_are_corrected_first_then_harmful_layers_stay_in_float(monkeypatch: pytest.MonkeyPatch) -> None:
-    def least(forms: tuple[quantize_forms.Form, ...]) -> float:
+    def least(forms: tuple[quantize_forms.Int8Form, ...]) -> float:
         return min(f.loss for f in forms if isinstance(f.passes[-1], QuantizeStatic) and f.passes[-1].per_channel)
 
     loose = least(chosen(monkeypatch, Clock(), "residual_cnn").forms)

@@ -18,7 +18,7 @@ from onnxopt.search.optimize import search
 from onnxopt.search.parts import split_parts
 from onnxopt.search.settings import Settings
 from onnxopt.search.trial import SearchResult, Verdict
-from onnxopt.search.workers.runner import Here
+from onnxopt.search.workers.runner import LocalRunner
 from tests import builders
 from tests.search.fakes import parts
 
@@ -31,13 +31,13 @@ FEW = ("simplify", "dynamic", "static-minmax")
 def counted(monkeypatch):
     """Count what is built, and keep the plan short."""
     built: list[str] = []
-    real = Here.build
+    real = LocalRunner.build
 
     def build(self, candidate):
         built.append(candidate.name)
         return real(self, candidate)
 
-    monkeypatch.setattr(Here, "build", build)
+    monkeypatch.setattr(LocalRunner, "build", build)
     monkeypatch.setattr(optimize, "first_candidates", lambda: tuple(c for c in first_candidates() if c.name in FEW))
     return built
 
@@ -73,18 +73,18 @@ def test_a_search_that_was_cut_goes_on_after_the_last_trial(tmp_path, counted, m
     whole = run(tmp_path / "whole.jsonl")
     counted.clear()
     path = tmp_path / "journal.jsonl"
-    real = Here.score
+    real = LocalRunner.score
 
     def cut(self, candidate, model):
         if candidate.name == "dynamic":
             raise KeyboardInterrupt
         return real(self, candidate, model)
 
-    monkeypatch.setattr(Here, "score", cut)
+    monkeypatch.setattr(LocalRunner, "score", cut)
     with pytest.raises(KeyboardInterrupt):
         run(path)
     assert counted == ["simplify", "dynamic"]
-    monkeypatch.setattr(Here, "score", real)
+    monkeypatch.setattr(LocalRunner, "score", real)
     resumed = run(path, resume=True)
     assert counted[:4] == ["simplify", "dynamic", "dynamic", "static-minmax"]
     assert [t.candidate for t in resumed.trials] == [t.candidate for t in whole.trials]
@@ -147,7 +147,7 @@ def test_failures_are_remembered_with_their_reason(tmp_path, counted, monkeypatc
         counted.append(candidate.name)
         raise NativeError("ONX402", "failed", why="for a test")
 
-    monkeypatch.setattr(Here, "build", fail)
+    monkeypatch.setattr(LocalRunner, "build", fail)
     first = run(path)
     counted.clear()
     again = run(path, resume=True)

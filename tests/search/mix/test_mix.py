@@ -27,7 +27,7 @@ from onnxopt.search.deadline import Deadline
 from onnxopt.search.mix.cost_tables import Tables, tables_of
 from onnxopt.search.mix.layer_times import LayerTimes
 from onnxopt.search.mix.mixer import Mixer, quantizer_of
-from onnxopt.search.mix.solver import Group, Layer, Problem
+from onnxopt.search.mix.solver import Group, LayerOptions, Problem
 from onnxopt.search.optimize import search
 from onnxopt.search.parts import split_parts, typical_feeds
 from onnxopt.search.recovery import stages_before
@@ -43,7 +43,7 @@ def tables(levels: int = 8) -> Tables:
     losses = (0.0, *(0.002 * 2**i for i in range(levels)))
     group = Group(losses, (0.0,) * (levels + 1))
     times = 1.0 - 0.1 * np.arange(levels + 1)
-    layers = {"a": Layer(("a",), {"float": times, "INT8": times / 2}, {"float": 0.0, "INT8": 0.001})}
+    layers = {"a": LayerOptions(("a",), {"float": times, "INT8": times / 2}, {"float": 0.0, "INT8": 0.001})}
     shares = tuple(0.1 * i for i in range(levels + 1))
     return Tables(
         Problem({"a": group}, layers, (), frozenset({"INT8"})), 1.0, {"a": shares}, {}, ("a",), QuantizeStatic()

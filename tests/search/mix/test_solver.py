@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onnxopt.search.mix import solver
-from onnxopt.search.mix.solver import Group, Layer, Mix, Problem, Wire, greedy, solve
+from onnxopt.search.mix.solver import Edge, Group, LayerOptions, Mix, Problem, greedy, solve
 
 MODES = ("float", "int8", "rank")
 
@@ -27,9 +27,11 @@ def made(seed: int, groups: int, layers: int) -> Problem:
         costs = {m: rng.uniform(0, 3, shape) for m in modes}
         if "rank" in costs and shape:
             costs["rank"] = np.where(np.arange(costs["rank"].size).reshape(shape) == 0, costs["rank"], np.inf)
-        table[f"l{i}"] = Layer(mine, costs, {m: 0.0 if m == "float" else float(rng.uniform(0, 1)) for m in modes})
-    wires = [Wire("" if not i else f"l{i - 1}", (f"l{i}",), float(rng.uniform(0, 1))) for i in range(layers)]
-    wires.append(Wire("l0", tuple(f"l{i}" for i in range(1, layers)) or ("",), 0.3))
+        table[f"l{i}"] = LayerOptions(
+            mine, costs, {m: 0.0 if m == "float" else float(rng.uniform(0, 1)) for m in modes}
+        )
+    wires = [Edge("" if not i else f"l{i - 1}", (f"l{i}",), float(rng.uniform(0, 1))) for i in range(layers)]
+    wires.append(Edge("l0", tuple(f"l{i}" for i in range(1, layers)) or ("",), 0.3))
     return Problem(some, table, wires, frozenset({"int8", "rank"}), 0.5)
 
 
@@ -71,13 +73,17 @@ def test_one_layer_in_float_is_not_worth_two_conversions() -> None:
     one = {"float": np.array(1.0), "int8": np.array(1.1)}
     rest = {"float": np.array(9.0), "int8": np.array(1.0)}
     no_loss = {"float": 0.0, "int8": 0.0}
-    layers = {"a": Layer((), rest, no_loss), "b": Layer((), one, no_loss), "c": Layer((), rest, no_loss)}
-    wires = [Wire("", ("a",), 0.2), Wire("a", ("b",), 0.2), Wire("b", ("c",), 0.2), Wire("c", ("",), 0.2)]
+    layers = {
+        "a": LayerOptions((), rest, no_loss),
+        "b": LayerOptions((), one, no_loss),
+        "c": LayerOptions((), rest, no_loss),
+    }
+    wires = [Edge("", ("a",), 0.2), Edge("a", ("b",), 0.2), Edge("b", ("c",), 0.2), Edge("c", ("",), 0.2)]
     assert solve(Problem({}, layers, wires, frozenset({"int8"})), 0.0).modes["b"] == "int8"
-    free = [Wire(w.writer, w.readers, 0.0) for w in wires]
+    free = [Edge(w.writer, w.readers, 0.0) for w in wires]
     assert solve(Problem({}, layers, free, frozenset({"int8"})), 0.0).modes["b"] == "float"
 
 
 def test_where_nothing_fits_the_least_harm_is_taken() -> None:
-    layers = {"a": Layer((), {"float": np.array(1.0)}, {"float": 0.5})}
+    layers = {"a": LayerOptions((), {"float": np.array(1.0)}, {"float": 0.5})}
     assert solve(Problem({}, layers), 0.1) == Mix({}, {"a": "float"})

@@ -15,13 +15,13 @@ from onnxopt.pipeline import Context
 from onnxopt.search import optimize
 from onnxopt.search.budget import Budget
 from onnxopt.search.candidates import first_candidates
-from onnxopt.search.losses import Measured
-from onnxopt.search.observer import Silent
+from onnxopt.search.losses import MeasuredLosses
+from onnxopt.search.observer import NullObserver
 from onnxopt.search.optimize import search
 from onnxopt.search.settings import Settings
 from onnxopt.search.trial import Candidate
 from onnxopt.search.workers.cluster import Cluster, bench_resource, require_scheduler, security_of, worker_command
-from onnxopt.search.workers.runner import Apart, Here
+from onnxopt.search.workers.runner import LocalRunner, RemoteRunner
 from onnxopt.target import target_of
 from tests.search.fakes import model, parts
 from tests.search.workers.test_runner import work
@@ -98,14 +98,14 @@ def test_sensitivity_is_measured_by_any_worker(dask):
     asked = work()
     with Cluster(dask.scheduler_address) as cluster:
         cluster.client.wait_for_workers(2)
-        runner = Apart(model(), asked, cluster.anywhere, cluster.bench, cluster.share)
+        runner = RemoteRunner(model(), asked, cluster.anywhere, cluster.bench, cluster.share)
         found = runner.losses(base, specs)
     context = Context(target_of(asked.target), asked.calibration, seed=asked.seed)
-    assert found == pytest.approx(Measured(model(), context)(base, specs))
+    assert found == pytest.approx(MeasuredLosses(model(), context)(base, specs))
     assert all(0 < loss < 1 for loss in found)
 
 
-class Killer(Silent):
+class Killer(NullObserver):
     """Kills the worker that times models when a candidate is begun."""
 
     def __init__(self, address: str, at: str) -> None:
@@ -148,7 +148,7 @@ class Ends(Executor):
 
 @pytest.mark.parametrize(("error", "code"), [(RuntimeError("4 workers died"), "ONX406"), (CancelledError(), "ONX407")])
 def test_what_a_cluster_raises_is_one_line(error, code):
-    apart = Apart(model(), work(), Ends(error), Ends(error))
+    apart = RemoteRunner(model(), work(), Ends(error), Ends(error))
     with pytest.raises(NativeError, match=code):
         apart.build(Candidate("any", ()))
     with pytest.raises(NativeError, match=code):
@@ -159,7 +159,7 @@ def test_a_lost_scheduler_ends_the_search_and_blames_no_candidate(monkeypatch):
     def lost(self, candidate):
         raise NativeError("ONX407", "the connection to the cluster was lost")
 
-    monkeypatch.setattr(Here, "build", lost)
+    monkeypatch.setattr(LocalRunner, "build", lost)
     with pytest.raises(NativeError, match="ONX407"):
         search(model(), parts(), None, Settings(Budget(0.5), latency_s=0.02))
 

@@ -21,7 +21,7 @@ from onnxopt.search.optimize import search
 from onnxopt.search.settings import Settings
 from onnxopt.search.trial import Candidate, Verdict
 from onnxopt.search.workers.executor import Inline, Isolated
-from onnxopt.search.workers.runner import Apart, Here, Work, judge_of
+from onnxopt.search.workers.runner import LocalRunner, RemoteRunner, Work, judge_of
 from onnxopt.target import target_of
 from tests.search.fakes import model, parts
 
@@ -50,15 +50,15 @@ def work() -> Work:
     return Work(here.calibration, here.search, None, "x86-vnni", Runtime(), 0, (feeds,), feeds)
 
 
-def here() -> Here:
+def here() -> LocalRunner:
     needed = work()
     context = Context(target_of("x86-vnni"), needed.calibration)
-    return Here(model(), context, judge_of(model(), needed.search, None, Runtime(), 0), needed)
+    return LocalRunner(model(), context, judge_of(model(), needed.search, None, Runtime(), 0), needed)
 
 
 @pytest.mark.parametrize("executor", [Inline(), Isolated(timeout_s=60)], ids=["inline", "isolated"])
 def test_where_it_is_built_makes_no_difference(executor) -> None:
-    apart, ours = Apart(model(), work(), executor), here()
+    apart, ours = RemoteRunner(model(), work(), executor), here()
     made, same = apart.build(DYNAMIC), ours.build(DYNAMIC)
     assert to_bytes(made.model) == to_bytes(same.model)
     assert [step.edits for step in made.steps] == [step.edits for step in same.steps]
@@ -69,7 +69,7 @@ def test_where_it_is_built_makes_no_difference(executor) -> None:
 
 def test_nothing_to_do_is_told_with_the_reason() -> None:
     idle = Candidate("idle", parse("quantize-weights{least=1000000000}"))
-    made = Apart(model(), work(), Inline()).build(idle)
+    made = RemoteRunner(model(), work(), Inline()).build(idle)
     assert not made.steps[-1].edits
     assert made.steps[-1].skipped
 
@@ -104,7 +104,7 @@ def test_samples_that_cannot_be_sent_are_refused_before_the_search() -> None:
     needed = work()
     stuck = Work(Samples.of(Local()), needed.search, None, "x86-vnni", Runtime(), 0, needed.inputs, needed.hot)
     with pytest.raises(UsageError, match="ONX109: these samples or this metric cannot be sent"):
-        Apart(model(), stuck, Inline())
+        RemoteRunner(model(), stuck, Inline())
 
 
 def test_what_runs_apart_is_given_up_when_the_time_is_over() -> None:
@@ -113,7 +113,7 @@ def test_what_runs_apart_is_given_up_when_the_time_is_over() -> None:
             raise TimeOver
 
     start = time.monotonic()
-    apart = Apart(model(), work(), Isolated(memory_bytes=4 << 30), check=check)
+    apart = RemoteRunner(model(), work(), Isolated(memory_bytes=4 << 30), check=check)
     with pytest.raises(TimeOver):
         apart.build(Candidate("slow", (Misbehave(how="hang"),)))
     assert time.monotonic() - start < 30
@@ -127,4 +127,4 @@ def test_losses_measured_apart_look_at_the_clock() -> None:
         raise TimeOver
 
     with pytest.raises(TimeOver):
-        Apart(model(), work(), Inline(), check=check).losses((), parse("quantize-dynamic"))
+        RemoteRunner(model(), work(), Inline(), check=check).losses((), parse("quantize-dynamic"))

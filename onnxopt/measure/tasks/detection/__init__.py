@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from onnxopt.measure.comparison import Comparison
 from onnxopt.measure.metrics.outputs import Outputs, misfit
 from onnxopt.measure.tasks.detection.agreement import DetectionAgreement
-from onnxopt.measure.tasks.detection.evidence import Finding, View, image_size
+from onnxopt.measure.tasks.detection.evidence import Finding, OutputView, image_size
 from onnxopt.measure.tasks.detection.recognition import LAYOUTS, find, named
 from onnxopt.measure.tasks.task import ModelFacts, Recognized, TaskOptions
 from onnxopt.samples import Feeds
@@ -24,7 +24,7 @@ def recognize(outputs: Outputs, feeds: Feeds, facts: ModelFacts, options: TaskOp
     # A table of a model that sees no image is no detector's, whatever it looks like.
     if image is None and options.decode is None:
         return None
-    found = _found(View.of(outputs, image, facts), options)
+    found = _found(OutputView.of(outputs, image, facts), options)
     if found is None:
         return None
     layout, reason = found
@@ -41,14 +41,14 @@ def comparison(
         DataError: ONX209 the outputs have no known layout, or cannot have the one named.
     """
     some = {name: outputs[name] for name in names or outputs}
-    found = _found(View.of(some, image_size(feeds or {}), facts), options)
+    found = _found(OutputView.of(some, image_size(feeds or {}), facts), options)
     if found is None:
         hint = f"Name the layout with --decode: {', '.join(LAYOUTS)}."
         raise misfit("the outputs have no known layout of boxes", hint, where="detection")
     return _agreement(found, options)
 
 
-def _found(view: View, options: TaskOptions) -> Finding | None:
+def _found(view: OutputView, options: TaskOptions) -> Finding | None:
     return find(view) if options.decode is None else named(view, options.decode)
 
 

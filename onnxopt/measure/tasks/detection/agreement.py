@@ -8,7 +8,7 @@ import numpy as np
 from onnxopt.measure.comparison import Comparison
 from onnxopt.measure.metrics.outputs import Outputs
 from onnxopt.measure.tasks.detection.average_precision import average_precision, records_array
-from onnxopt.measure.tasks.detection.layout import Layout
+from onnxopt.measure.tasks.detection.layout import BoxLayout
 from onnxopt.measure.tasks.detection.matching import Truth, record_of
 from onnxopt.samples import Feeds
 
@@ -34,7 +34,7 @@ class DetectionAgreement(Comparison):
         nms_iou: of the suppression.
     """
 
-    layout: Layout
+    layout: BoxLayout
     score_threshold: float = 0.25
     nms_iou: float = 0.45
     output: str | None = None

@@ -8,12 +8,12 @@ from itertools import combinations
 import numpy as np
 
 from onnxopt.measure.metrics.outputs import Outputs, is_float
-from onnxopt.measure.tasks.detection.layout import Layout
+from onnxopt.measure.tasks.detection.layout import BoxLayout
 from onnxopt.measure.tasks.task import ModelFacts
 from onnxopt.samples import Feeds
 
 Array = np.ndarray
-Finding = tuple[Layout, str]
+Finding = tuple[BoxLayout, str]
 """A layout, and the evidence in words that follow "because"."""
 Image = tuple[int, int] | None
 """Height and width of the input in pixels, where an input is an image."""
@@ -24,7 +24,7 @@ _SMALLEST_IMAGE = 16
 
 
 @dataclass(frozen=True, eq=False)
-class View:
+class OutputView:
     """One run of the baseline.
 
     Attributes:
@@ -38,7 +38,7 @@ class View:
     facts: ModelFacts = field(repr=False)
 
     @classmethod
-    def of(cls, outputs: Outputs, image: Image, facts: ModelFacts) -> "View":
+    def of(cls, outputs: Outputs, image: Image, facts: ModelFacts) -> "OutputView":
         """Return the view of outputs that are arrays."""
         arrays = {name: value for name, value in outputs.items() if isinstance(value, np.ndarray)}
         return cls(arrays, image, facts)

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 import numpy as np
 
 from onnxopt.measure.metrics.outputs import is_float
-from onnxopt.measure.tasks.detection.evidence import Finding, View, are_corners, whole_numbers, within_one
+from onnxopt.measure.tasks.detection.evidence import Finding, OutputView, are_corners, whole_numbers, within_one
 from onnxopt.measure.tasks.detection.lists import EndToEnd, Lists, Selected
 
 Array = np.ndarray
 
 
-def selected(view: View, named: bool) -> Finding | None:
+def selected(view: OutputView, named: bool) -> Finding | None:
     """Find YOLO v3's three outputs: boxes, scores, and the numbers that NonMaxSuppression chose."""
     floats = view.floats(3)
     indices = [n for n, v in view.outputs.items() if v.dtype.kind == "i" and v.shape[-1:] == (3,)]
@@ -25,7 +25,7 @@ def selected(view: View, named: bool) -> Finding | None:
     return None
 
 
-def lists(view: View, named: bool) -> Finding | None:
+def lists(view: OutputView, named: bool) -> Finding | None:
     """Find finished boxes, scores and classes of equal length, as TensorFlow and torchvision give them."""
     boxes = {n: v for n, v in view.outputs.items() if is_float(v) and v.ndim in (2, 3) and v.shape[-1] == 4}
     for name, value in boxes.items():
@@ -59,14 +59,14 @@ def _counts(value: Array, images: int, rows: int) -> bool:
     return value.size == images and value.dtype.kind in "iuf" and whole_numbers(value) and bool((value <= rows).all())
 
 
-def _evident(boxes: Array, view: View) -> bool:
+def _evident(boxes: Array, view: OutputView) -> bool:
     """Return whether finished boxes look like boxes; none at all are believed where the graph suppresses overlaps."""
     return are_corners(boxes.astype(np.float64), view.image) or (
         not boxes.any() and "NonMaxSuppression" in view.facts.operators
     )
 
 
-def end_to_end(view: View, named: bool) -> Finding | None:
+def end_to_end(view: OutputView, named: bool) -> Finding | None:
     """Find rows of corners, score and class."""
     for name, rows in view.floats(3).items():
         apart = [n for n, v in view.outputs.items() if v.dtype.kind == "i" and v.shape == rows.shape[:2]]
@@ -85,7 +85,7 @@ def end_to_end(view: View, named: bool) -> Finding | None:
     return None
 
 
-def _finished(rows: Array, view: View) -> bool:
+def _finished(rows: Array, view: OutputView) -> bool:
     # An image without objects gives rows of zeros, which are believed where the graph suppresses overlaps.
     if not rows.any():
         return rows.shape[1] > 1 and "NonMaxSuppression" in view.facts.operators

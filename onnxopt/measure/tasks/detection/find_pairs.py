@@ -6,7 +6,7 @@ from onnxopt.measure.metrics.outputs import are_probabilities
 from onnxopt.measure.tasks.detection.evidence import (
     FEWEST_ROWS,
     Finding,
-    View,
+    OutputView,
     are_centers,
     are_corners,
     within_one,
@@ -16,7 +16,7 @@ from onnxopt.measure.tasks.detection.pairs import Detr, Pair, UltraFace, ultrafa
 Array = np.ndarray
 
 
-def detr(view: View, named: bool) -> Finding | None:
+def detr(view: OutputView, named: bool) -> Finding | None:
     """Find logits and boxes of queries."""
     for boxes, scores in _pairs(view):
         values, logits = view.outputs[boxes].astype(np.float64), view.outputs[scores].astype(np.float64)
@@ -30,12 +30,12 @@ def detr(view: View, named: bool) -> Finding | None:
     return None
 
 
-def _ends(view: View, name: str) -> str | None:
+def _ends(view: OutputView, name: str) -> str | None:
     facts = view.facts.outputs.get(name)
     return facts.ends[0] if facts is not None and facts.ends else None
 
 
-def _pairs(view: View) -> list[tuple[str, str]]:
+def _pairs(view: OutputView) -> list[tuple[str, str]]:
     """Return outputs of boxes with outputs of as many rows of scores."""
     tables = {n: v for axes in (3, 4) for n, v in view.floats(axes).items() if axes == 3 or v.shape[2] == 1}
     return [
@@ -46,7 +46,7 @@ def _pairs(view: View) -> list[tuple[str, str]]:
     ]
 
 
-def pair(view: View, named: bool, only: type[Pair] = Pair) -> Finding | None:
+def pair(view: OutputView, named: bool, only: type[Pair] = Pair) -> Finding | None:
     """Find boxes and probabilities of places, decoded or relative to known priors."""
     image = view.image
     for boxes, scores in _pairs(view):
@@ -76,6 +76,6 @@ def _background(scores: Array) -> int | None:
     return -1 if (wins == scores.shape[-1] - 1).mean() > 0.5 else 0
 
 
-def ultraface(view: View, named: bool) -> Finding | None:
+def ultraface(view: OutputView, named: bool) -> Finding | None:
     """Find a pair whose boxes are relative to UltraFace's priors."""
     return pair(view, named, UltraFace)

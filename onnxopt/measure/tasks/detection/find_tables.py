@@ -7,7 +7,7 @@ from onnxopt.measure.tasks.detection.evidence import (
     FEWEST_ROWS,
     Finding,
     Image,
-    View,
+    OutputView,
     are_centers,
     grids,
     within_one,
@@ -20,7 +20,7 @@ _PROTOTYPES = 32
 """Coefficients per row of a YOLO that also gives masks."""
 
 
-def yolo(view: View, named: bool, objectness: bool | None = None, raw: bool | None = None) -> Finding | None:
+def yolo(view: OutputView, named: bool, objectness: bool | None = None, raw: bool | None = None) -> Finding | None:
     """Find the table, decoded or as YOLOX leaves it.
 
     Args:
@@ -46,12 +46,12 @@ def yolo(view: View, named: bool, objectness: bool | None = None, raw: bool | No
     return None
 
 
-def _scored(rows: Array, view: View) -> bool:
+def _scored(rows: Array, view: OutputView) -> bool:
     """Return whether all attributes that would be scores lie between 0 and 1."""
     return within_one(rows[..., 4 : max(_end(view, rows.shape[2]), 5)])
 
 
-def _raw(name: str, rows: Array, rows_last: bool, places: Places, view: View, *, sure: bool) -> Finding | None:
+def _raw(name: str, rows: Array, rows_last: bool, places: Places, view: OutputView, *, sure: bool) -> Finding | None:
     strides = next((strides for per_cell, strides in places if per_cell == 1), None)
     if view.image is None or strides is None or rows.shape[2] < 6 or not (sure or _is_raw(rows)):
         return None
@@ -60,7 +60,7 @@ def _raw(name: str, rows: Array, rows_last: bool, places: Places, view: View, *,
 
 
 def _table(
-    name: str, attributes: int, rows_last: bool, places: Places, view: View, objectness: bool | None
+    name: str, attributes: int, rows_last: bool, places: Places, view: OutputView, objectness: bool | None
 ) -> Finding | None:
     per_cell = places[0][0] if places else 1
     five = _has_objectness(view, attributes, per_cell, rows_last) if objectness is None else objectness
@@ -87,7 +87,7 @@ def _is_raw(rows: Array) -> bool:
     return bool((boxes[..., 2:] < 0).any() and np.quantile(np.abs(boxes), 0.99) < 20)
 
 
-def _end(view: View, attributes: int) -> int:
+def _end(view: OutputView, attributes: int) -> int:
     """Return where the attributes that are scores end."""
     masks = any(value.shape[1] == _PROTOTYPES for value in view.floats(4).values())
     names = view.class_names()
@@ -96,7 +96,7 @@ def _end(view: View, attributes: int) -> int:
     return attributes - _PROTOTYPES if masks and attributes > 5 + _PROTOTYPES else attributes
 
 
-def _has_objectness(view: View, attributes: int, per_cell: int, rows_last: bool) -> bool:
+def _has_objectness(view: OutputView, attributes: int, per_cell: int, rows_last: bool) -> bool:
     names = view.class_names()
     if names is not None:
         return _end(view, attributes) == 5 + names

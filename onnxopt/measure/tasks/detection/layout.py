@@ -14,7 +14,7 @@ Found = tuple[Array, Array, Array]
 """Boxes `(k, 4)`, scores `(k,)` and classes `(k,)` of one image."""
 
 
-class Layout(ABC):
+class BoxLayout(ABC):
     """How the outputs of one detector are read.
 
     Attributes:

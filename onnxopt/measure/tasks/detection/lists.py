@@ -7,11 +7,11 @@ from typing import ClassVar
 import numpy as np
 
 from onnxopt.measure.metrics.outputs import Outputs, chosen
-from onnxopt.measure.tasks.detection.layout import Found, Layout
+from onnxopt.measure.tasks.detection.layout import BoxLayout, Found
 
 
 @dataclass(frozen=True)
-class EndToEnd(Layout):
+class EndToEnd(BoxLayout):
     """One row per object: corners, score and class, the suppression inside.
 
     Attributes:
@@ -46,7 +46,7 @@ class EndToEnd(Layout):
 
 
 @dataclass(frozen=True)
-class Lists(Layout):
+class Lists(BoxLayout):
     """Boxes, scores and classes in outputs of their own, one entry per object, the suppression inside.
 
     Attributes:
@@ -84,7 +84,7 @@ class Lists(Layout):
 
 
 @dataclass(frozen=True)
-class Selected(Layout):
+class Selected(BoxLayout):
     """All boxes and scores, and the (image, class, box) numbers that NonMaxSuppression chose.
 
     Attributes:

@@ -11,8 +11,8 @@ from onnxopt.measure.metrics.score import Metric
 from onnxopt.measure.tasks.detection.agreement import ALLOWED_FALL
 from onnxopt.measure.tasks.detection.average_precision import average_precision, records_array
 from onnxopt.measure.tasks.detection.boxes import Detections
-from onnxopt.measure.tasks.detection.evidence import View
-from onnxopt.measure.tasks.detection.layout import Layout
+from onnxopt.measure.tasks.detection.evidence import OutputView
+from onnxopt.measure.tasks.detection.layout import BoxLayout
 from onnxopt.measure.tasks.detection.matching import Record, Truth, record_of
 from onnxopt.measure.tasks.detection.recognition import LAYOUTS, find, named
 from onnxopt.measure.tasks.task import ModelFacts
@@ -32,7 +32,7 @@ class Reading:
         pixels: whether boxes are in pixels of the input, not in shares of it.
     """
 
-    layout: Layout
+    layout: BoxLayout
     pixels: bool
 
 
@@ -71,7 +71,7 @@ class AveragePrecision(Metric):
         if self.reading is not None:
             return self
         truth = _boxes(labels, self.name)
-        view = View.of(outputs, truth[0].size, ModelFacts(metadata=notes or {}))
+        view = OutputView.of(outputs, truth[0].size, ModelFacts(metadata=notes or {}))
         found = find(view) if self.decode is None else named(view, self.decode)
         if found is None:
             hint = f"Name the layout with --decode: {', '.join(LAYOUTS)}."

@@ -8,13 +8,13 @@ import numpy as np
 
 from onnxopt.measure.metrics.outputs import Outputs, misfit
 from onnxopt.measure.tasks.detection.boxes import from_centers
-from onnxopt.measure.tasks.detection.layout import Found, Layout, best_class
+from onnxopt.measure.tasks.detection.layout import BoxLayout, Found, best_class
 
 Array = np.ndarray
 
 
 @dataclass(frozen=True)
-class Pair(Layout):
+class Pair(BoxLayout):
     """One output of boxes and one of class scores, a row per place.
 
     Attributes:

@@ -5,12 +5,12 @@ from types import MappingProxyType
 
 from onnxopt.errors import UsageError, nearest
 from onnxopt.measure.metrics.outputs import misfit
-from onnxopt.measure.tasks.detection.evidence import Finding, View
+from onnxopt.measure.tasks.detection.evidence import Finding, OutputView
 from onnxopt.measure.tasks.detection.find_lists import end_to_end, lists, selected
 from onnxopt.measure.tasks.detection.find_pairs import detr, pair, ultraface
 from onnxopt.measure.tasks.detection.find_tables import yolo
 
-Finder = Callable[[View, bool], Finding | None]
+Finder = Callable[[OutputView, bool], Finding | None]
 LAYOUTS: Mapping[str, Finder] = MappingProxyType(
     {
         "selected": selected,
@@ -28,12 +28,12 @@ LAYOUTS: Mapping[str, Finder] = MappingProxyType(
 _UNNAMED: tuple[Finder, ...] = (selected, lists, end_to_end, detr, pair, yolo)
 
 
-def find(view: View) -> Finding | None:
+def find(view: OutputView) -> Finding | None:
     """Return the layout of the outputs; None unless the evidence is clear."""
     return next((found for finder in _UNNAMED if (found := finder(view, False)) is not None), None)
 
 
-def named(view: View, name: str) -> Finding:
+def named(view: OutputView, name: str) -> Finding:
     """Return the layout that the user named.
 
     Raises:

@@ -8,13 +8,13 @@ import numpy as np
 
 from onnxopt.measure.metrics.outputs import Outputs, misfit
 from onnxopt.measure.tasks.detection.boxes import from_centers
-from onnxopt.measure.tasks.detection.layout import Found, Layout, best_class
+from onnxopt.measure.tasks.detection.layout import BoxLayout, Found, best_class
 
 Array = np.ndarray
 
 
 @dataclass(frozen=True)
-class Yolo(Layout):
+class Yolo(BoxLayout):
     """One table per image, a row per place: center, width and height, then the scores of the classes.
 
     Attributes:

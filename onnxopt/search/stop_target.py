@@ -11,7 +11,7 @@ _UNITS = {"latency": ("ms", "us", "s"), "size": ("B", "kB", "MB", "GB")}
 
 
 @dataclass(frozen=True)
-class Aim:
+class StopTarget:
     """Attributes:
     kind: `latency` or `size`.
     value: in milliseconds or bytes, or a share of the original when `relative`.
@@ -22,7 +22,7 @@ class Aim:
     relative: bool = False
 
     @classmethod
-    def parse(cls, kind: str, text: str) -> "Aim":
+    def parse(cls, kind: str, text: str) -> "StopTarget":
         """Read `10ms` or `2MB`, or `0.5x` of the original.
 
         Raises:

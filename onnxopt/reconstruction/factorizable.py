@@ -12,14 +12,14 @@ from onnxopt.graph.probe import probe
 from onnxopt.graph.recurrent_split import merge_recurrent, split_recurrent
 from onnxopt.measure.runtime.activations import Activations
 from onnxopt.reconstruction.layers import LinearLayer, drop_zero_biases, with_biases
-from onnxopt.reconstruction.low_rank.fit import Reduced
+from onnxopt.reconstruction.low_rank.fit import FactorizedModel
 from onnxopt.reconstruction.low_rank.reducible import reducible
 from onnxopt.reconstruction.scan_layers import hidden, observed
 from onnxopt.samples import Feeds, Samples
 
 
 @dataclass(frozen=True)
-class Workpiece:
+class FactorizableModel:
     """A normalized copy of a model, what may be reduced in it, and what was done to it for that.
 
     Attributes:
@@ -40,7 +40,7 @@ class Workpiece:
     biases: set[str]
 
     @classmethod
-    def of(cls, model: ir.Model, exclude: Collection[str], samples: Samples | None) -> "Workpiece":
+    def of(cls, model: ir.Model, exclude: Collection[str], samples: Samples | None) -> "FactorizableModel":
         """Return that of a model, which stays as it is.
 
         Raises:
@@ -65,7 +65,7 @@ class Workpiece:
             found |= {name: array.shape for name, array in arrays.items()}
         return found
 
-    def whole(self, reduced: Reduced) -> ir.Model:
+    def whole(self, reduced: FactorizedModel) -> ir.Model:
         """Return the model with the chains of layers that were reduced, as it was made in all else."""
         result = reduced.model.clone()
         for name, factors in reduced.factors.items():

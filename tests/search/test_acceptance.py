@@ -12,11 +12,11 @@ from onnxopt.measure.latency import Latency
 from onnxopt.measure.metrics.classification import TopK
 from onnxopt.measure.metrics.score import percent
 from onnxopt.measure.statistics import Drop, Interval
-from onnxopt.search.bar import LIKELY, MOST_PROOFS, RISKS, Bar
+from onnxopt.search.acceptance import LIKELY, MOST_PROOFS, RISKS, Acceptance
 from onnxopt.search.budget import Goal
 from onnxopt.search.trial import Candidate, Proof, Trial, Verdict
 
-BAR = Bar(Goal.LATENCY, 0.01, 0.95, 100, "share")
+BAR = Acceptance(Goal.LATENCY, 0.01, 0.95, 100, "share")
 
 
 def drop(value: float) -> Drop:

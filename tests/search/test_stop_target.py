@@ -1,8 +1,8 @@
 import pytest
 
 from onnxopt.errors import UsageError
-from onnxopt.search.aim import Aim
 from onnxopt.search.presets import STRATEGIES, strategy_of
+from onnxopt.search.stop_target import StopTarget
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ from onnxopt.search.presets import STRATEGIES, strategy_of
     ],
 )
 def test_aims_are_read(kind, text, value, relative):
-    aim = Aim.parse(kind, text)
+    aim = StopTarget.parse(kind, text)
     assert (aim.value, aim.relative) == (pytest.approx(value), relative)
 
 
@@ -26,14 +26,14 @@ def test_aims_are_read(kind, text, value, relative):
 )
 def test_aims_that_make_no_sense(kind, text):
     with pytest.raises(UsageError, match="ONX101"):
-        Aim.parse(kind, text)
+        StopTarget.parse(kind, text)
 
 
 def test_when_an_aim_is_reached():
-    assert Aim.parse("size", "0.25x").reached(25, 100)
-    assert not Aim.parse("size", "0.25x").reached(26, 100)
-    assert Aim.parse("latency", "10ms").reached(10, 1000)
-    assert not Aim.parse("latency", "10ms").reached(10.1, 1000)
+    assert StopTarget.parse("size", "0.25x").reached(25, 100)
+    assert not StopTarget.parse("size", "0.25x").reached(26, 100)
+    assert StopTarget.parse("latency", "10ms").reached(10, 1000)
+    assert not StopTarget.parse("latency", "10ms").reached(10.1, 1000)
 
 
 def test_strategies_are_known_by_name():

@@ -33,7 +33,7 @@ SAME = 1.03
 
 
 @dataclass(frozen=True)
-class Bar:
+class Acceptance:
     """The limits of one search.
 
     Attributes:

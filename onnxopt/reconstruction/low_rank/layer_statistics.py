@@ -21,7 +21,7 @@ _PATCHES = 1024
 
 
 @dataclass(frozen=True)
-class Seen:
+class LayerStatistics:
     """What a layer of the original gave on calibration samples.
 
     Attributes:
@@ -46,15 +46,15 @@ def weight_of(model: ir.Model, layer: LinearLayer) -> np.ndarray:
     return matrix.reshape(len(matrix), -1, *kernel)
 
 
-def seen_by(model: ir.Model, layers: Sequence[LinearLayer], samples: Samples) -> dict[str, Seen]:
+def seen_by(model: ir.Model, layers: Sequence[LinearLayer], samples: Samples) -> dict[str, LayerStatistics]:
     """Return what the layers give, a few of them at a time, by node."""
-    found = dict[str, Seen]()
+    found = dict[str, LayerStatistics]()
     for start in range(0, len(layers), _TOGETHER):
         found |= _seen_together(model, layers[start : start + _TOGETHER], samples)
     return found
 
 
-def _seen_together(model: ir.Model, layers: Sequence[LinearLayer], samples: Samples) -> dict[str, Seen]:
+def _seen_together(model: ir.Model, layers: Sequence[LinearLayer], samples: Samples) -> dict[str, LayerStatistics]:
     sums, patches = dict[str, tuple[Accumulator, Accumulator]](), dict[str, list[np.ndarray]]()
     wide = [
         layer.node
@@ -73,19 +73,19 @@ def _seen_together(model: ir.Model, layers: Sequence[LinearLayer], samples: Samp
             if layer.node in wide:
                 few = layer.rows(arrays[layer.x], y, _PATCHES // batches + 1, seed)[0]
                 patches.setdefault(layer.node, []).append(few.astype(np.float32))
-    found = dict[str, Seen]()
+    found = dict[str, LayerStatistics]()
     for layer in layers:
         fit, held = (part.moments() for part in sums[layer.node])
         weight = weight_of(model, layer)
         spectrum = spectrum_of(fit, held, weight.reshape(len(weight), -1), groups=layer.groups)
         mean = pooled(fit, held).mean_x
         if layer.node not in wide or layer.window is None:
-            found[layer.node] = Seen(spectrum, mean)
+            found[layer.node] = LayerStatistics(spectrum, mean)
             continue
         rows = np.concatenate(patches[layer.node])
         channels = np.moveaxis(rows.reshape(len(rows), -1, *layer.window.kernel), 1, -1)
         flat = channels.reshape(-1, channels.shape[-1]).astype(np.float64)
-        found[layer.node] = Seen(spectrum, mean, rows - rows.mean(0), flat.T @ flat / len(flat))
+        found[layer.node] = LayerStatistics(spectrum, mean, rows - rows.mean(0), flat.T @ flat / len(flat))
     return found
 
 
