@@ -44,7 +44,7 @@ from onnxopt.target import target_of
 HERE = Path(__file__).parent
 PARITY = 0.97
 """Closer than 3 % is no difference on a noisy machine."""
-REDUCING = ("prune", "factorize", "decouple", "distill", "share")
+REDUCING = ("prune", "factorize", "depthwise-separable", "distill", "share")
 """What the names of passes begin with that do more than quantize."""
 OUTSIDE_SAMPLES = 500
 TAUGHT_BY = 10_000

@@ -86,7 +86,7 @@ TASKS: Mapping[str, Task] = {
     "tf_kws_lstm_m-50": Task("tf_kws_lstm_m", "factorize{macs=0.5,verify=false", PLAIN, alone="data_aware=false"),
     "cifar10_jpeg_resnet20-4bit": Task("cifar10_jpeg_resnet20", "", "lr=0.0001,batch_size=64,augment=[flip,crop]"),
     "student": Task(
-        "cifar10_jpeg_resnet9", "reinit-narrow{width=0.25", f"{IMAGES},batch_norm=trained", "cifar10_jpeg_resnet56"
+        "cifar10_jpeg_resnet9", "narrow-student{width=0.25", f"{IMAGES},batch_norm=trained", "cifar10_jpeg_resnet56"
     ),
 }
 

@@ -13,8 +13,8 @@ from onnxopt.cli.app import app
 from onnxopt.pipeline import Need, Pass
 
 GUIDES: Mapping[str, tuple[str, ...]] = {
-    "pruning": ("prune-", "reinit-narrow"),
-    "low-rank": ("factorize", "decouple", "share-weights", "store-float16"),
+    "pruning": ("prune-", "narrow-student"),
+    "low-rank": ("factorize", "depthwise-separable", "share-weights", "store-float16"),
     "attention": ("fuse-attention", "linearize-attention"),
     "quantization": ("quantize-", "equalize", "absorb-biases", "smooth-quant"),
     "qat": ("qat",),

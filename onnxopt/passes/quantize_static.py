@@ -48,16 +48,16 @@ class QuantizeStatic(Pass):
             as far, whose products could saturate on a processor the result is for.
         op_types: op types to quantize; empty for all the quantizer knows.
         exclude: names of nodes to leave in float.
-        wide: names of nodes whose activations get 16 bits, with `format=qdq`: for accuracy where the file must be all
-            integers. The runtime's CPU kernels have no 16-bit activations and compute these layers in float, slower.
+        int16_activations: names of nodes whose activations get 16 bits (`format=qdq` only), for accuracy in an
+            all-integer file. The runtime's CPU kernels compute these layers in float, which is slower.
         correct_bias: take the mean error of each layer's output on the calibration samples off its bias, in graph
             order; with `format=qdq`.
         rounding: of weights: `nearest`, or `gptq`, where what one input's weights lose is taken over by those of the
             next, as goes best with what the layer reads; with `format=qdq`. Convolutions in groups stay at `nearest`.
         placement: `all` layers in INT8 that can be, or where `measured` on this machine with one thread to be
             fastest, conversions between both included; never slower than float then.
-        least_db: with `placement=measured`, the signal-to-noise ratio that is asked of the outputs, in dB; layers that
-            harm most for what they save stay in float. 0 for any.
+        min_sqnr_db: with `placement=measured`, the lowest SQNR of the model outputs, in dB; the layers with the most
+            noise for the time that they save stay in float. 0 = no limit.
         samples: most calibration samples to use.
     """
 
@@ -83,19 +83,20 @@ class QuantizeStatic(Pass):
     reduce_range: Literal["auto", "yes", "no"] = "auto"
     op_types: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
-    wide: tuple[str, ...] = ()
+    int16_activations: tuple[str, ...] = ()
     correct_bias: bool = False
     rounding: Literal["nearest", "gptq"] = "nearest"
     placement: Literal["all", "measured"] = "all"
-    least_db: Annotated[float, Field(ge=0, le=100)] = 0
+    min_sqnr_db: Annotated[float, Field(ge=0, le=100)] = 0
     samples: Annotated[int, Field(ge=1)] = 128
 
     def apply(self, model: ir.Model, context: Context) -> Applied:
         """Quantize `model`; says which layers stayed in float and why.
 
         Raises:
-            UsageError: ONX102 `exclude`, `wide` or `op_types` names something that is not there, ONX109 `least_db`
-                without `placement=measured`, `wide` or `rounding` without `format=qdq`.
+            UsageError: ONX102 `exclude`, `int16_activations` or `op_types` names something that is not there,
+                ONX109 `min_sqnr_db` without `placement=measured`, or `int16_activations` or `rounding` without
+                `format=qdq`.
             DataError: ONX205 no input varies over the calibration samples.
         """
         self._require_consistent()
@@ -121,9 +122,14 @@ class QuantizeStatic(Pass):
         return Applied(made.model if edits else model, tuple(edits), tuple(skips))
 
     def _require_consistent(self) -> None:
-        if self.least_db and self.placement != "measured":
-            raise UsageError("ONX109", "this option is for placement=measured", where="least_db", hint="Leave it out.")
-        for option, asked in (("wide", bool(self.wide)), ("rounding", self.rounding != "nearest")):
+        if self.min_sqnr_db and self.placement != "measured":
+            raise UsageError(
+                "ONX109", "this option is for placement=measured", where="min_sqnr_db", hint="Leave it out."
+            )
+        for option, asked in (
+            ("int16_activations", bool(self.int16_activations)),
+            ("rounding", self.rounding != "nearest"),
+        ):
             if asked and self.format != "qdq":
                 raise UsageError("ONX109", "this option is for format=qdq", where=option, hint="Leave it out.")
         known = ort_bridge.static_op_types()
@@ -139,10 +145,10 @@ class QuantizeStatic(Pass):
         freeze_weights(named)
         lift_constants(named)
         name_nodes(named)
-        require_nodes(named, (*self.exclude, *self.wide))
+        require_nodes(named, (*self.exclude, *self.int16_activations))
         try:
             # Standard conversions know 16 bits from opset 21 on.
-            before = model_file.upgrade_opset(named, 21 if self.wide else 13)
+            before = model_file.upgrade_opset(named, 21 if self.int16_activations else 13)
         except ModelError as error:
             return Skip("graph", f"{error.what}: {error.why}")
         return before
@@ -188,7 +194,7 @@ class QuantizeStatic(Pass):
         outcome = proved(read_back(before, plan.model, exclude, hints), before, plan.model)
         reasons = {**plan.left, **placed.reasons}
         left = {n: r for n, r in outcome.left.items() if n not in reasons}
-        outcome = _widened(Outcome(outcome.quantized, left | reasons), before, self.wide)
+        outcome = _widened(Outcome(outcome.quantized, left | reasons), before, self.int16_activations)
         clipped = tuple(Edit(name, reason) for name, reason in plan.clipped.items())
         return _Made(plan.model, outcome, clipped if outcome.quantized else (), tuple(notes))
 
@@ -215,8 +221,8 @@ class QuantizeStatic(Pass):
         # Measured once: the same search must not come to two placements of one model.
         key = f"placement {self} " + hashlib.sha256(model_file.to_bytes(made.model)).hexdigest()
         if key not in context.cache:
-            least_db = self.least_db or float("-inf")
-            context.cache[key] = place(before, made.model, list(made.outcome.quantized), build, samples, least_db)
+            min_sqnr_db = self.min_sqnr_db or float("-inf")
+            context.cache[key] = place(before, made.model, list(made.outcome.quantized), build, samples, min_sqnr_db)
         placed: Placed = context.cache[key]
         return placed
 
@@ -232,7 +238,7 @@ class QuantizeStatic(Pass):
             reduce_range=self.reduce_range == "yes" or (saturates and weight_type == "uint8"),
             op_types=op_types,
             exclude=self.exclude,
-            wide=self.wide,
+            int16_activations=self.int16_activations,
             avoid_saturation=saturates and weight_type == "int8",
         )
 

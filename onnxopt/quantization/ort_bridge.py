@@ -40,7 +40,7 @@ class StaticOptions:
     Attributes:
         reduce_range: 7-bit weights.
         avoid_saturation: signed weights within which no sum of two products saturates 16 bits.
-        wide: names of nodes whose activations get 16 bits; with `format=qdq`.
+        int16_activations: names of nodes whose activations get 16 bits; with `format=qdq`.
     """
 
     format: str
@@ -51,7 +51,7 @@ class StaticOptions:
     op_types: tuple[str, ...]
     exclude: tuple[str, ...]
     avoid_saturation: bool = False
-    wide: tuple[str, ...] = ()
+    int16_activations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,9 @@ def quantize_static(model: ir.Model, ranges: Mapping[str, Range], options: Stati
         if options.avoid_saturation:
             overrides |= safe_ranges(typed, options.op_types, exclude, options.per_channel)
         wide = QuantType.QInt16 if symmetric else QuantType.QUInt16
-        overrides |= {name: [{"quant_type": wide}] for name in activations_around(typed, options.wide, ranges)}
+        overrides |= {
+            name: [{"quant_type": wide}] for name in activations_around(typed, options.int16_activations, ranges)
+        }
         if overrides:
             extra["TensorQuantOverrides"] = overrides
         choice: tuple[Any, ...] = ([], exclude, list(options.op_types), extra)

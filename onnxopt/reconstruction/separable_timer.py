@@ -15,7 +15,7 @@ from onnxopt.reconstruction.separable import separated
 
 
 class SeparableTimer:
-    """Times layers beside copies of themselves, whole and decoupled.
+    """Times layers beside copies of themselves, whole and separable.
 
     Args:
         model: that has the layers.
@@ -30,10 +30,10 @@ class SeparableTimer:
         try:
             self._table = LatencyTable(folder)
         except NativeError as error:
-            self._note = f"not decoupled, as it cannot be timed: {error.why or error.what}"
+            self._note = f"not replaced, as it cannot be timed: {error.why or error.what}"
 
     def too_slow(self, layer: LinearLayer, weight: np.ndarray, terms: int) -> str:
-        """Return why a layer stays whole; empty when it is faster decoupled."""
+        """Return why a layer stays whole; empty when it is faster as separable ones."""
         tensor = self._model.graph.initializers[layer.weight].const_value
         if self._table is None or tensor is None or layer.x not in self._shapes:
             return self._note or "the shape of what it reads is unknown, so it cannot be timed"

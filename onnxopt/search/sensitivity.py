@@ -20,7 +20,7 @@ def rank_layers(
         losses: measures; a layer that cannot even be quantized alone is the first.
     """
     alone = [
-        replace(spec, placement="all", least_db=0, exclude=tuple(other for other in quantized if other != layer))
+        replace(spec, placement="all", min_sqnr_db=0, exclude=tuple(other for other in quantized if other != layer))
         for layer in layers
     ]
     found = dict(zip(layers, losses(base, alone), strict=True))

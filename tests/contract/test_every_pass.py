@@ -36,7 +36,7 @@ OPTION_SETS: Mapping[str, tuple[str, ...]] = {
     ),
     "prune-heads": ("prune-heads{ratio=0.5}",),
     "smooth-quant": ("smooth-quant{alpha=1}",),
-    "decouple": ("decouple{terms=2,verify=false}",),
+    "depthwise-separable": ("depthwise-separable{terms=2,verify=false}",),
     "quantize-weights": (
         "quantize-weights{least=1}",
         "quantize-weights{form=dequantize,least=1}",
@@ -91,9 +91,9 @@ def test_every_pass_keeps_the_contract(case: tuple[str, Case]) -> None:
 def test_what_is_lost_is_little(case: tuple[str, Case]) -> None:
     """On the samples a pass was calibrated on, so that ranges cannot be to blame."""
     spec, made = case
-    if "reinit" in spec:
+    if "narrow-student" in spec:
         pytest.skip("it forgets on purpose; its own tests teach it again")
-    if any(word in spec for word in ("prune", "factorize{", "decouple{", "share-weights{", "bits=4")):
+    if any(word in spec for word in ("prune", "factorize{", "depthwise-separable{", "share-weights{", "bits=4")):
         pytest.skip("how much pruning loses is the user's choice of ratio; its own tests compare with masked weights")
     samples = builders.samples_of(made.model).with_batch_size(1)
     pairs = [[builders.run(m, dict(f)) for f in samples] for m in (made.model, made.first.model)]

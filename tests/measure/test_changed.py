@@ -76,7 +76,7 @@ def test_one_layer_in_int8_gives_what_the_whole_graph_gives():
     samples = few(model)
     changed = ChangedOutputs(model, samples)
     context = Context(target_of("x86-vnni"), samples)
-    spec = QuantizeStatic(placement="all", least_db=0)
+    spec = QuantizeStatic(placement="all", min_sqnr_db=0)
     layers = [edit.target for edit in Pipeline((spec,)).run(model, context).steps[0].edits]
     for layer in layers:
         alone = replace(spec, exclude=tuple(other for other in layers if other != layer))

@@ -142,7 +142,7 @@ def test_wide_activations_lose_less_and_say_that_they_cost_time() -> None:
     context = Context(target_of("x86-vnni"), builders.samples_of(model))
     names = [n.name or "" for n in model.graph if n.op_type == "Conv"]
     plain, wide = (
-        Pipeline(parse(f"quantize-static{{wide=[{','.join(some)}]}}" if some else "quantize-static")).run(
+        Pipeline(parse(f"quantize-static{{int16_activations=[{','.join(some)}]}}" if some else "quantize-static")).run(
             model, context
         )
         for some in ([], names)
@@ -159,6 +159,6 @@ def test_wide_activations_lose_less_and_say_that_they_cost_time() -> None:
 
 def test_wide_activations_need_qdq_and_known_names() -> None:
     with pytest.raises(UsageError, match="ONX109"):
-        quantized("quantize-static{wide=[x],format=qoperator}")
+        quantized("quantize-static{int16_activations=[x],format=qoperator}")
     with pytest.raises(UsageError, match="ONX102"):
-        quantized("quantize-static{wide=[nobody]}")
+        quantized("quantize-static{int16_activations=[nobody]}")

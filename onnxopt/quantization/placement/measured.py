@@ -56,7 +56,7 @@ def place(
     integer: Collection[str],
     build: Callable[[tuple[str, ...]], ir.Model],
     samples: Samples,
-    least_db: float,
+    min_sqnr_db: float,
 ) -> Placed:
     """Return what to leave in float: the fastest of several placements, timed by turns with both pure forms.
 
@@ -66,8 +66,8 @@ def place(
         integer: names of those.
         build: makes the model with further layers left in float.
         samples: one at a time; the first decides the shapes.
-        least_db: signal-to-noise ratio of the outputs that is asked for, the errors of layers added up; minus infinity
-            for any.
+        min_sqnr_db: lowest signal-to-noise ratio of the outputs, with the errors of layers added up; minus infinity for
+            no limit.
 
     Raises:
         ModelError, NativeError: a model cannot be loaded or run.
@@ -75,9 +75,9 @@ def place(
     runtime, feeds = Runtime(), next(iter(samples))
     heads = _heads(model, integer)
     layers = _layers(model, quantized, heads, feeds, runtime)
-    if isfinite(least_db):
+    if isfinite(min_sqnr_db):
         layers = _with_noise(layers, model, quantized, samples.take(min(len(samples), _JUDGES)))
-    allowed = 10 ** (-least_db / 10)
+    allowed = 10 ** (-min_sqnr_db / 10)
     tensors = _tensors(model, heads, feeds, runtime)
     everything, nothing = frozenset(layers), frozenset[str]()
     found = dict.fromkeys(
@@ -95,7 +95,7 @@ def place(
             best = index
     left = [name for name in layers if name not in choices[best]]
     free = cheapest(layers, tensors)
-    reasons = {name: _reason(layers[name], name in free and isfinite(least_db)) for name in left}
+    reasons = {name: _reason(layers[name], name in free and isfinite(min_sqnr_db)) for name in left}
     return Placed(reasons, tuple(_followers(heads, left)))
 
 

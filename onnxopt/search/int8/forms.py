@@ -45,7 +45,7 @@ class Int8Form:
         passes: that make it.
         built: what they made.
         loss: from the original on the samples held back, see `onnxopt.search.int8.task_loss.ALLOWED`.
-        least_db: signal-to-noise ratio of the outputs at which that would be just allowed, errors scaled alike.
+        min_sqnr_db: signal-to-noise ratio of the outputs at which that would be just allowed, errors scaled alike.
         time_ms: shortest time of a run beside all others; None where it was not timed, because it is too far from the
             original or a closer one has the same graph.
     """
@@ -53,7 +53,7 @@ class Int8Form:
     passes: tuple[Pass, ...]
     built: Optimized
     loss: float
-    least_db: float = 0.0
+    min_sqnr_db: float = 0.0
     time_ms: float | None = None
 
 
@@ -111,16 +111,18 @@ class Int8Forms:
         """Try a static `form` with those layers in INT8 that take the least time inside what is allowed."""
         if unmeasurable(self.context.target) is not None:
             return
-        least_db = form.least_db
+        min_sqnr_db = form.min_sqnr_db
         for _ in range(_TRIES):
-            if not 0 < least_db <= _MOST_DB:
+            if not 0 < min_sqnr_db <= _MOST_DB:
                 return
-            spec = replace(cast(QuantizeStatic, form.passes[-1]), placement="measured", least_db=round(least_db, 2))
+            spec = replace(
+                cast(QuantizeStatic, form.passes[-1]), placement="measured", min_sqnr_db=round(min_sqnr_db, 2)
+            )
             found = self._try(*form.passes[:-1], spec)
             if found is None or found.loss <= ALLOWED:
                 return
             # Errors of layers do not quite add up.
-            least_db += 10 * log10(found.loss / ALLOWED) + _MARGIN_DB
+            min_sqnr_db += 10 * log10(found.loss / ALLOWED) + _MARGIN_DB
 
     def placed(self, form: Int8Form) -> Int8Form | None:
         """Return a static `form` with only those layers in INT8 that were measured to pay."""

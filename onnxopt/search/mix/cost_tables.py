@@ -157,7 +157,7 @@ def _harms(forms: LayerForms, quantizer: Quantizer | None, losses: Losses) -> di
         return {}
     plain = replace(quantizer, exclude=())
     if isinstance(plain, QuantizeStatic):
-        plain = replace(plain, placement="all", least_db=0)
+        plain = replace(plain, placement="all", min_sqnr_db=0)
     names = [name for name in _weighted(forms.base) if name in forms.quantized]
 
     def harms(sets: Sequence[Sequence[str]]) -> list[float]:

@@ -108,7 +108,7 @@ def _integer(model: ir.Model, quantizer: Quantizer | None, context: Context) -> 
     few = replace(context, calibration=context.calibration.take(min(_SAMPLES, len(context.calibration))), cache={})
     plain = quantizer
     if isinstance(plain, QuantizeStatic):
-        plain = replace(plain, method="minmax", placement="all", least_db=0, correct_bias=False)
+        plain = replace(plain, method="minmax", placement="all", min_sqnr_db=0, correct_bias=False)
     done = Pipeline((replace(plain, exclude=()),)).run(model, few)
     return TimedForm(model, done.model) if done.steps[0].edits else None
 

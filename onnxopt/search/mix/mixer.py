@@ -28,7 +28,7 @@ def quantizer_of(candidate: Candidate) -> Quantizer | None:
     """Return the quantization in `candidate` that all its layers get; None without one."""
     found = next((p for p in candidate.passes if isinstance(p, QuantizeStatic | QuantizeDynamic)), None)
     if isinstance(found, QuantizeStatic):
-        return replace(found, exclude=(), placement="all", least_db=0)
+        return replace(found, exclude=(), placement="all", min_sqnr_db=0)
     return None if found is None else replace(found, exclude=())
 
 

@@ -76,11 +76,11 @@ def test_islands_that_do_not_pay_stay_in_float(monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_noise_of_the_outputs_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, {}, [7.0, 2.0])
-    _, _, step = made(",least_db=48")
+    _, _, step = made(",min_sqnr_db=48")
     assert {s.target: s.reason for s in step.skipped} == {"Gemm_12": "too sensitive in INT8"}
     assert {e.target for e in step.edits} == set(LAYERS) - {"Gemm_12"}
     pretend(monkeypatch, {}, [7.0, 2.0])
-    _, _, step = made(",least_db=100")
+    _, _, step = made(",min_sqnr_db=100")
     assert step.edits == ()
 
 
@@ -113,8 +113,8 @@ def test_converting_more_elements_takes_longer() -> None:
 def test_a_bound_without_placement_is_refused() -> None:
     model = builders.BUILDERS["residual_cnn"]()
     context = Context(detect(), builders.samples_of(model, count=8))
-    with pytest.raises(UsageError, match=r"ONX109: .*least_db"):
-        Pipeline(parse("quantize-static{least_db=20}")).run(model, context)
+    with pytest.raises(UsageError, match=r"ONX109: .*min_sqnr_db"):
+        Pipeline(parse("quantize-static{min_sqnr_db=20}")).run(model, context)
 
 
 def test_a_layer_that_takes_no_time_in_float_is_not_called_zero_times_slower() -> None:

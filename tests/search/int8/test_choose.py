@@ -101,8 +101,8 @@ def test_biases_are_corrected_first_then_harmful_layers_stay_in_float(monkeypatc
 def test_where_all_are_too_far_the_fastest_placement_inside_the_bound_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = list[float]()
 
-    def place(model: Any, quantized: Any, integer: Any, build: Any, samples: Any, least_db: float) -> Placed:
-        asked.append(least_db)
+    def place(model: Any, quantized: Any, integer: Any, build: Any, samples: Any, min_sqnr_db: float) -> Placed:
+        asked.append(min_sqnr_db)
         return Placed({next(iter(integer)): "too sensitive in INT8"})
 
     monkeypatch.setattr(quantize_static, "place", place)
@@ -113,8 +113,8 @@ def test_where_all_are_too_far_the_fastest_placement_inside_the_bound_is_tried(m
     monkeypatch.setattr(quantize_forms, "ALLOWED", closest.loss * 0.5)
     tight = chosen(monkeypatch, Clock(), "residual_cnn", bounded=True)
     # Half the error is 3 dB more.
-    assert asked[0] == pytest.approx(closest.least_db + 10 * np.log10(ALLOWED / (closest.loss * 0.5)), abs=0.5)
-    assert any(isinstance(f.passes[-1], QuantizeStatic) and f.passes[-1].least_db > 0 for f in tight.forms)
+    assert asked[0] == pytest.approx(closest.min_sqnr_db + 10 * np.log10(ALLOWED / (closest.loss * 0.5)), abs=0.5)
+    assert any(isinstance(f.passes[-1], QuantizeStatic) and f.passes[-1].min_sqnr_db > 0 for f in tight.forms)
 
 
 def test_more_effort_tries_more(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,7 +92,7 @@ def test_quantizations_are_taken_over_for_all_layers() -> None:
     assert isinstance(found["dynamic"], QuantizeDynamic)
     assert found["simplify"] is None
     kept = Candidate("kept", (QuantizeStatic(method="mse", exclude=("a",), placement="measured"),))
-    assert quantizer_of(kept) == QuantizeStatic(method="mse", placement="all", least_db=0)
+    assert quantizer_of(kept) == QuantizeStatic(method="mse", placement="all", min_sqnr_db=0)
 
 
 def of_a_network(goal: Goal) -> tuple:

@@ -15,7 +15,7 @@ from onnxopt.reconstruction.fresh import reinitialize
 
 
 @dataclass(frozen=True)
-class ReinitNarrow(Pass):
+class NarrowStudent(Pass):
     """Make every layer narrower and forget what it knew: a student for `distill`, useless until it is taught.
 
     Widths follow the channel groups of `prune-channels`; groups that cannot be cut keep theirs. Weights are drawn anew.
@@ -28,7 +28,7 @@ class ReinitNarrow(Pass):
         exclude: names of nodes whose channels all stay.
     """
 
-    name: ClassVar[str] = "reinit-narrow"
+    name: ClassVar[str] = "narrow-student"
     effect: ClassVar[Effect] = Effect.LOSSY
 
     width: Annotated[float, Field(gt=0, le=1)] = 0.5

@@ -34,7 +34,7 @@ _USUAL_ERROR = 0.2
 
 
 @dataclass(frozen=True)
-class Decouple(Pass):
+class DepthwiseSeparable(Pass):
     """Replace convolutions by a kernel on each channel alone and a 1 x 1 convolution that mixes them, where faster.
 
     Each input channel gets one or several kernels. With calibration samples the 1 x 1 weights are fitted to what the
@@ -52,7 +52,7 @@ class Decouple(Pass):
         exclude: names of nodes to leave whole.
     """
 
-    name: ClassVar[str] = "decouple"
+    name: ClassVar[str] = "depthwise-separable"
     effect: ClassVar[Effect] = Effect.LOSSY
 
     terms: Annotated[int, Field(ge=1)] | None = None
@@ -62,7 +62,7 @@ class Decouple(Pass):
     exclude: tuple[str, ...] = ()
 
     def apply(self, model: ir.Model, context: Context) -> Applied:
-        """Decouple the convolutions of `model`; says which stayed whole and why.
+        """Replace the convolutions of `model`; says which stayed whole and why.
 
         Raises:
             UsageError: ONX102 `exclude` names something that is not there, ONX109 both goals are given.
@@ -70,7 +70,7 @@ class Decouple(Pass):
         if self.terms is not None and self.max_error is not None:
             raise UsageError(
                 "ONX109",
-                "options of pass decouple contradict each other",
+                "options of pass depthwise-separable contradict each other",
                 where="terms, max_error",
                 why="each says how far to go",
                 hint="Give one of them.",

@@ -7,8 +7,8 @@ import pytest
 from onnxopt import model_file
 from onnxopt.errors import NativeError, UsageError
 from onnxopt.measure.latency.latency_table import LatencyTable
-from onnxopt.passes import decouple
-from onnxopt.passes.decouple import Decouple
+from onnxopt.passes import depthwise_separable
+from onnxopt.passes.depthwise_separable import DepthwiseSeparable
 from onnxopt.pipeline import Context, Pipeline, Step
 from onnxopt.reconstruction import separable_timer
 from onnxopt.samples import Samples
@@ -34,7 +34,7 @@ def convnet(size: int = 8) -> ir.Model:
 
 def run(model: ir.Model, samples: Samples | None = None, **options) -> tuple[ir.Model, Step]:
     options = {"verify": False, "cache": False, **options}
-    result = Pipeline((Decouple(**options),)).run(model, Context(target_of("x86-vnni"), samples))
+    result = Pipeline((DepthwiseSeparable(**options),)).run(model, Context(target_of("x86-vnni"), samples))
     return result.model, result.steps[0]
 
 
@@ -94,29 +94,29 @@ def test_a_layer_that_is_not_measured_to_be_faster_says_by_how_much(monkeypatch)
 
 def test_layers_that_are_faster_are_kept_if_the_model_is(monkeypatch) -> None:
     table_by(1.0, 0.5, monkeypatch)
-    monkeypatch.setattr(decouple, "time_share", lambda *_: (0.7, ""))
+    monkeypatch.setattr(depthwise_separable, "time_share", lambda *_: (0.7, ""))
     _, step = run(convnet(32), terms=2, verify=True)
     assert {edit.target for edit in step.edits} == {"conv1", "conv2", "graph"}
     assert step.edits[-1].action == "measured to take 70% of the time"
-    monkeypatch.setattr(decouple, "time_share", lambda *_: (1.1, ""))
+    monkeypatch.setattr(depthwise_separable, "time_share", lambda *_: (1.1, ""))
     _, step = run(convnet(32), terms=2, verify=True)
     assert not step.edits
     assert sum("undone: the model was measured to take 1.10" in skip.reason for skip in step.skipped) == 2
 
 
-def test_an_emulated_processor_decouples_nothing(monkeypatch) -> None:
+def test_an_emulated_processor_separates_nothing(monkeypatch) -> None:
     def refuse(folder):
         raise NativeError("ONX403", "latency is not measured under emulation", why="QEMU")
 
     monkeypatch.setattr(separable_timer, "LatencyTable", refuse)
     _, step = run(convnet(32), terms=2, verify=True)
     assert not step.edits
-    assert any(skip.reason == "not decoupled, as it cannot be timed: QEMU" for skip in step.skipped)
+    assert any(skip.reason == "not replaced, as it cannot be timed: QEMU" for skip in step.skipped)
 
 
 def test_a_wrong_sum_is_not_kept(monkeypatch) -> None:
-    real = decouple.replace_by_separable
-    monkeypatch.setattr(decouple, "replace_by_separable", lambda m, n, d, p: real(m, n, d, 1.01 * p))
+    real = depthwise_separable.replace_by_separable
+    monkeypatch.setattr(depthwise_separable, "replace_by_separable", lambda m, n, d, p: real(m, n, d, 1.01 * p))
     model = convnet()
     result, step = run(model)
     assert model_file.to_bytes(result) == model_file.to_bytes(model)
