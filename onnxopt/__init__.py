@@ -9,6 +9,7 @@ Names load on first use, so that importing the package costs nothing.
 """
 
 from importlib import import_module
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from onnxopt.child import disable_telemetry
@@ -57,45 +58,45 @@ if TYPE_CHECKING:
     __version__: str
     parse_passes = catalog.parse
 
-_HOMES = {
-    "Applied": "onnxopt.pipeline",
-    "Budget": "onnxopt.search.budget",
-    "Context": "onnxopt.pipeline",
-    "Edit": "onnxopt.pipeline",
-    "Effect": "onnxopt.pipeline",
-    "Goal": "onnxopt.search.budget",
-    "Need": "onnxopt.pipeline",
-    "Pass": "onnxopt.pipeline",
-    "Pipeline": "onnxopt.pipeline",
-    "ReadOptions": "onnxopt.samples.options",
-    "Run": "onnxopt.run.optimize",
-    "Runtime": "onnxopt.measure.runtime.session",
-    "Samples": "onnxopt.samples",
-    "Skip": "onnxopt.pipeline",
-    "apply_passes": "onnxopt.tasks.apply",
-    "available_passes": "onnxopt.catalog",
-    "benchmark": "onnxopt.api",
-    "bundle": "onnxopt.tasks.device",
-    "compare": "onnxopt.tasks.compare",
-    "distill": "onnxopt.api",
-    "evaluate": "onnxopt.api",
-    "export": "onnxopt.exporters.export",
-    "factorize": "onnxopt.api",
-    "finetune": "onnxopt.api",
-    "format_passes": "onnxopt.catalog",
-    "inspect": "onnxopt.api",
-    "load": "onnxopt.model_file",
-    "measure_on": "onnxopt.tasks.device",
-    "metric_of": "onnxopt.measure.tasks.named",
-    "open_samples": "onnxopt.samples",
-    "optimize": "onnxopt.run.optimize",
-    "parse_passes": "onnxopt.catalog",
-    "prune": "onnxopt.api",
-    "quantize": "onnxopt.tasks.apply",
-    "save": "onnxopt.model_file",
-    "target_of": "onnxopt.target",
+_LAZY = {
+    "Applied": ("onnxopt.pipeline", "Applied"),
+    "Budget": ("onnxopt.search.budget", "Budget"),
+    "Context": ("onnxopt.pipeline", "Context"),
+    "Edit": ("onnxopt.pipeline", "Edit"),
+    "Effect": ("onnxopt.pipeline", "Effect"),
+    "Goal": ("onnxopt.search.budget", "Goal"),
+    "Need": ("onnxopt.pipeline", "Need"),
+    "Pass": ("onnxopt.pipeline", "Pass"),
+    "Pipeline": ("onnxopt.pipeline", "Pipeline"),
+    "ReadOptions": ("onnxopt.samples.options", "ReadOptions"),
+    "Run": ("onnxopt.run.optimize", "Run"),
+    "Runtime": ("onnxopt.measure.runtime.session", "Runtime"),
+    "Samples": ("onnxopt.samples", "Samples"),
+    "Skip": ("onnxopt.pipeline", "Skip"),
+    "apply_passes": ("onnxopt.tasks.apply", "apply_passes"),
+    "available_passes": ("onnxopt.catalog", "available_passes"),
+    "benchmark": ("onnxopt.api", "benchmark"),
+    "bundle": ("onnxopt.tasks.device", "bundle"),
+    "compare": ("onnxopt.tasks.compare", "compare"),
+    "distill": ("onnxopt.api", "distill"),
+    "evaluate": ("onnxopt.api", "evaluate"),
+    "export": ("onnxopt.exporters.export", "export"),
+    "factorize": ("onnxopt.api", "factorize"),
+    "finetune": ("onnxopt.api", "finetune"),
+    "format_passes": ("onnxopt.catalog", "format_passes"),
+    "inspect": ("onnxopt.api", "inspect"),
+    "load": ("onnxopt.model_file", "load"),
+    "measure_on": ("onnxopt.tasks.device", "measure_on"),
+    "metric_of": ("onnxopt.measure.tasks.named", "metric_of"),
+    "open_samples": ("onnxopt.samples", "open_samples"),
+    "optimize": ("onnxopt.run.optimize", "optimize"),
+    "parse_passes": ("onnxopt.catalog", "parse"),
+    "prune": ("onnxopt.api", "prune"),
+    "quantize": ("onnxopt.tasks.apply", "quantize"),
+    "save": ("onnxopt.model_file", "save"),
+    "target_of": ("onnxopt.target", "target_of"),
 }
-_ELSEWHERE_CALLED = {"parse_passes": "parse"}
+"""Public name to the module and the attribute that it stands for."""
 
 
 def __getattr__(name: str) -> Any:
@@ -103,12 +104,17 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("onnxopt")
-    if name not in _HOMES:
+    if name not in _LAZY:
         raise AttributeError(f"module 'onnxopt' has no attribute {name!r}")
-    found = getattr(import_module(_HOMES[name]), _ELSEWHERE_CALLED.get(name, name))
+    module, attribute = _LAZY[name]
+    found = getattr(import_module(module), attribute)
+    if isinstance(found, FunctionType):
+        from onnxopt.keywords import with_checked_keywords
+
+        found = with_checked_keywords(found, name, __name__)
     globals()[name] = found
     return found
 
 
 def __dir__() -> list[str]:
-    return sorted(["OnnxoptError", "__version__", *_HOMES])
+    return sorted(["OnnxoptError", "__version__", *_LAZY])

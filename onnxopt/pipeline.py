@@ -30,10 +30,9 @@ class Effect(Enum):
 
 
 class Need(Enum):
-    """What a pass reads from its context."""
+    """Data that a pass cannot do without; `Pipeline.run` refuses a context that lacks it."""
 
     CALIBRATION = "calibration"
-    TEACHER = "teacher"
 
 
 @dataclass(frozen=True)

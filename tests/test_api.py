@@ -1,4 +1,5 @@
 import doctest
+import pickle
 import re
 import shutil
 from pathlib import Path
@@ -34,6 +35,18 @@ def test_the_guide_names_every_public_name_and_no_other():
 def test_every_public_name_says_what_it_is():
     for name in dir(onnxopt):
         assert (getattr(onnxopt, name).__doc__ or "").strip(), name
+
+
+def test_an_unknown_keyword_is_an_unknown_option():
+    with pytest.raises(UsageError, match=r"ONX102: unknown option of compare \[max_dorp\]\. Did you mean 'max_drop'\?"):
+        onnxopt.compare(MODEL, MODEL, "digits", max_dorp="1pp")
+    with pytest.raises(UsageError, match=r"ONX102: unknown option of pass prune-channels \[rato\]"):
+        onnxopt.prune(MODEL, rato=0.5)
+
+
+def test_public_calls_can_be_pickled():
+    for name in dir(onnxopt):
+        assert pickle.loads(pickle.dumps(getattr(onnxopt, name))) == getattr(onnxopt, name)
 
 
 @pytest.fixture(params=FORMS)

@@ -45,10 +45,9 @@ class Act(Pass):
 
 @dataclass(frozen=True)
 class Teach(Act):
-    """Need a teacher."""
+    """Read the teacher."""
 
     name: ClassVar[str] = "teach"
-    needs: ClassVar[frozenset[Need]] = frozenset({Need.TEACHER})
 
     def apply(self, model: ir.Model, context: Context) -> Applied:
         """Say who teaches."""
@@ -93,6 +92,18 @@ def test_needs_are_checked_before_anything_runs() -> None:
         Pipeline((Act("ghost"), last)).run(builders.BUILDERS["gemm_mlp"](), CONTEXT)
     assert caught.value.where == "quantize-static"
     assert "--data" in caught.value.hint
+
+
+@pytest.mark.parametrize("need", Need)
+def test_every_need_is_checked(need: Need) -> None:
+    @dataclass(frozen=True)
+    class Needy(Act):
+        """Need one thing."""
+
+        needs: ClassVar[frozenset[Need]] = frozenset({need})
+
+    with pytest.raises(UsageError, match=f"ONX109.*{need.value}"):
+        Pipeline((Needy(),)).run(builders.BUILDERS["gemm_mlp"](), CONTEXT)
 
 
 def test_the_teacher_is_the_model_a_pipeline_starts_with_unless_another_is_given() -> None:

@@ -51,7 +51,7 @@ class Distill(Pass):
 
     name: ClassVar[str] = "distill"
     effect: ClassVar[Effect] = Effect.LOSSY
-    needs: ClassVar[frozenset[Need]] = frozenset({Need.CALIBRATION, Need.TEACHER})
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.CALIBRATION})
 
     epochs: Annotated[float, Field(gt=0)] = 10.0
     steps: Annotated[int, Field(ge=0)] = 0

@@ -43,7 +43,7 @@ class PruneGradually(Pass):
 
     name: ClassVar[str] = "prune-gradually"
     effect: ClassVar[Effect] = Effect.LOSSY
-    needs: ClassVar[frozenset[Need]] = frozenset({Need.CALIBRATION, Need.TEACHER})
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.CALIBRATION})
 
     sparsity: Annotated[float, Field(gt=0, lt=1)] = 0.8
     macs: Annotated[float, Field(gt=0, lt=1)] | None = None

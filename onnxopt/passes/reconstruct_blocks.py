@@ -32,7 +32,7 @@ class ReconstructBlocks(Pass):
 
     name: ClassVar[str] = "reconstruct-blocks"
     effect: ClassVar[Effect] = Effect.LOSSY
-    needs: ClassVar[frozenset[Need]] = frozenset({Need.CALIBRATION, Need.TEACHER})
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.CALIBRATION})
 
     epochs: Annotated[float, Field(gt=0)] = 20.0
     steps: Annotated[int, Field(ge=0)] = 0
