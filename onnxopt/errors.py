@@ -29,7 +29,7 @@ class ExitCode(IntEnum):
 
 CODES: Mapping[str, str] = MappingProxyType(
     {
-        "ONX101": "an option has a value that makes no sense",
+        "ONX101": "an option has an invalid value",
         "ONX102": "an option, a configuration key or a pass option is unknown",
         "ONX103": "no pass has this name",
         "ONX104": "a pass specification cannot be read",

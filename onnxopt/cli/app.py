@@ -23,10 +23,11 @@ from onnxopt.cli import (
     worker,
 )
 from onnxopt.cli.groups import command_of
+from onnxopt.search.candidate_names import legend_line
 
 app = typer.Typer(
     name="onnxopt",
-    help="Make an ONNX model smaller and faster inside an accuracy budget, with the measurements that prove it.",
+    help="Make an ONNX model smaller and faster within an accuracy budget, with the measurements that prove it.",
     epilog="Start with: onnxopt optimize MODEL --data SAMPLES. Exit codes: 0 limit met; 1 limit not met; "
     "2 usage, data; 3 model rejected; 4 runtime failed; 5 disk; 70 bug; 130 interrupted.",
     no_args_is_help=True,
@@ -65,8 +66,9 @@ _COMMANDS: Mapping[str, Callable[..., int]] = {
     "init": init.init,
     "completion": completion.completion,
 }
+_EPILOGS: Mapping[str, str] = {"optimize": legend_line()}
 for name, function in _COMMANDS.items():
-    app.command(name)(command_of(function))
+    app.command(name, epilog=_EPILOGS.get(name))(command_of(function))
 
 
 def _version(wanted: bool) -> None:
@@ -83,4 +85,4 @@ def options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Take the options that stand before the command."""
+    """Take the options in front of the command."""

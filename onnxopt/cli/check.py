@@ -13,13 +13,13 @@ from onnxopt.errors import ExitCode
 def check(
     models: Annotated[list[Path], typer.Argument(help="ONNX files.", show_default=False)],
     *,
-    strict: Annotated[bool, typer.Option("--strict", help="Warnings also end with exit code 1.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with code 1 on warnings too.")] = False,
     ignore: Annotated[
-        list[str] | None, typer.Option("--ignore", metavar="CODE", help="A finding to leave out, such as CHK203.")
+        list[str] | None, typer.Option("--ignore", metavar="CODE", help="Finding to ignore, such as CHK203; repeat it.")
     ] = None,
     shown: Shown,
 ) -> int:
-    """Check that models are valid and safe to ship. Exit code 1 on an error."""
+    """Check that models are valid and safe to ship. Errors end with exit code 1."""
     from onnxopt.tasks.check import check_models
 
     document, passed = check_models(models, strict=strict, ignored=ignore or [])
@@ -36,12 +36,15 @@ def verify(
             "--tolerance",
             min=0.0,
             show_default="0.001; 0.05 when quantized",
-            help="Largest difference of an output, relative to its largest magnitude.",
+            help="Largest accepted difference of an output, relative to its largest magnitude.",
         ),
     ] = None,
     shown: Shown,
 ) -> int:
-    """Check a run folder's checksums and its model's outputs on this machine."""
+    """Check a run folder's checksums and its model's outputs.
+
+    The outputs are computed on this machine and compared with the recorded ones.
+    """
     from onnxopt.run.verify import verify as verified
 
     document, passed = verified(run, tolerance)
@@ -50,7 +53,7 @@ def verify(
 
 
 def card(run: Annotated[Path, typer.Argument(help="Run folder.", show_default=False)]) -> int:
-    """Print a block for a model card, in Markdown, from a run."""
+    """Print the model-card section of a run, in Markdown."""
     from onnxopt.report.card import to_card
     from onnxopt.run.runs import read_run
 

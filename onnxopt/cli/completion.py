@@ -10,7 +10,7 @@ from onnxopt.errors import ExitCode
 
 
 class Shell(Enum):
-    """Shells that a script can be printed for."""
+    """Shells with a completion script."""
 
     BASH = "bash"
     ZSH = "zsh"
@@ -20,7 +20,10 @@ class Shell(Enum):
 def completion(
     context: typer.Context, *, shell: Annotated[Shell, typer.Argument(help="Your shell.", show_default=False)]
 ) -> int:
-    """Print a completion script: eval "$(onnxopt completion bash)" in the file that your shell starts with."""
+    """Print a shell completion script.
+
+    Put `eval "$(onnxopt completion bash)"` in the startup file of your shell.
+    """
     parent = context.parent
     commands: Mapping[str, Any] = getattr(parent.command, "commands", {}) if parent else {}
     print({Shell.BASH: _bash, Shell.ZSH: _zsh, Shell.FISH: _fish}[shell](commands), end="")
@@ -28,7 +31,7 @@ def completion(
 
 
 def _options(command: Any) -> dict[str, list[str]]:
-    """Return the long options of a command, each with the words it takes, if they are fixed."""
+    """Return the long options of a command, each with its choices."""
     found: dict[str, list[str]] = {}
     for parameter in command.params:
         if parameter.param_type_name == "option":
@@ -37,7 +40,7 @@ def _options(command: Any) -> dict[str, list[str]]:
 
 
 def _words(parameter: Any) -> list[str]:
-    """Return what an option takes, where that is one of a few words; typer says it in one way or the other."""
+    """Return the choices of an option; typer stores them in one of two ways."""
     declared = getattr(getattr(parameter, "type_descriptor", None), "annotation", None)
     kinds = [k for k in (declared, *get_args(declared)) if isinstance(k, type) and issubclass(k, Enum)]
     choices = kinds[0] if kinds else getattr(getattr(parameter, "type", None), "choices", ())

@@ -21,7 +21,7 @@ def read_config(context: typer.Context, path: Path | None) -> Path | None:
     """Make the values in `path` the defaults of the command that is being parsed.
 
     Raises:
-        UsageError: ONX105 the file cannot be read, ONX102 a key is no option.
+        UsageError: ONX105 the file cannot be read, ONX102 a key is not an option.
     """
     if path is None:
         return None
@@ -76,7 +76,7 @@ def _require(key: str, known: Iterable[str], what: str, path: Path) -> None:
 
 
 def _typed(value: Any, parameter: Any) -> Any:
-    """Return what would have been typed; the option then checks it like anything typed."""
+    """Return a value as command-line text; the option then checks it like any argument."""
     if parameter.multiple:
         return [str(item) for item in value] if isinstance(value, list) else [str(value)]
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)

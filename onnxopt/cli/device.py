@@ -15,14 +15,17 @@ def bundle(
     *,
     data: DATA,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.", show_default=False)],
-    threads: Annotated[int, typer.Option("--threads", help="Compute threads of one run there.")] = 1,
-    seconds: Annotated[float, typer.Option("--seconds", help="Time to spend on timed runs there.")] = 5.0,
+    threads: Annotated[int, typer.Option("--threads", help="Compute threads per run on the device.")] = 1,
+    seconds: Annotated[float, typer.Option("--seconds", help="Measurement time on the device.")] = 5.0,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Batch size at which latency is measured.")] = 1,
-    samples: Annotated[int, typer.Option("--samples", help="Samples whose predictions are compared.")] = 32,
+    samples: Annotated[int, typer.Option("--samples", help="Samples for the comparison of predictions.")] = 32,
     reading: Reading,
     shown: Shown,
 ) -> int:
-    """Write a kit that measures models on a device with only onnxruntime and numpy."""
+    """Write a benchmark kit for a device without onnxopt.
+
+    The kit needs onnxruntime and numpy only.
+    """
     quieten(shown)
     from onnxopt.document.blocks import Document, Text
     from onnxopt.tasks.device import bundle as write
@@ -47,15 +50,15 @@ def bundle(
 
 
 def device_result(
-    result: Annotated[Path, typer.Argument(help="result.json that a kit wrote.", show_default=False)],
+    result: Annotated[Path, typer.Argument(help="result.json of a benchmark kit.", show_default=False)],
     *,
     run: Annotated[
         Path | None,
-        typer.Option("--run", help="Folder of the run whose best.onnx was in the kit: its report shows this too."),
+        typer.Option("--run", help="Run folder of the kit's best.onnx; the result is added to its report."),
     ] = None,
     shown: Shown,
 ) -> int:
-    """Show what a kit found on its device."""
+    """Show the result of a benchmark kit."""
     quieten(shown)
     from onnxopt.measure.device.result import read_result
     from onnxopt.tasks.device import device_document

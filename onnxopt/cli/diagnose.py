@@ -1,4 +1,4 @@
-"""Commands that say where precision is lost: diagnose, sensitivity."""
+"""Commands that locate the loss of precision: diagnose, sensitivity."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,22 +12,25 @@ from onnxopt.errors import ExitCode, UsageError
 
 def diagnose(
     model: MODEL,
-    quantized: Annotated[Path, typer.Argument(help="INT8 file made from it.", show_default=False)],
+    quantized: Annotated[Path, typer.Argument(help="INT8 file made from MODEL.", show_default=False)],
     *,
     data: DATA,
-    keep: Annotated[int, typer.Option("--keep", help="How many of the worst layers --out names.")] = 1,
+    keep: Annotated[int, typer.Option("--keep", help="Number of the worst layers to write to --out.")] = 1,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="File of layers to keep in float, for `quantize --overrides`.")
+        Path | None, typer.Option("--out", "-o", help="File for `quantize --overrides`: the layers to keep in float.")
     ] = None,
     limit: LIMIT = 64,
     overwrite: OVERWRITE = False,
     reading: Reading,
     shown: Shown,
 ) -> int:
-    """Rank the layers of a quantized model by what they lose, and say which run in INT8."""
+    """Rank the layers of a quantized model by their error.
+
+    The table also shows the layers that run in INT8.
+    """
     quieten(shown)
     if keep < 0:
-        raise UsageError("ONX101", "an option makes no sense", where="--keep", why=f"{keep} given", hint="0 or more.")
+        raise UsageError("ONX101", "invalid option value", where="--keep", why=f"{keep} given", hint="0 or more.")
     from onnxopt.tasks.diagnosis import diagnose_models
 
     document = diagnose_models(
@@ -42,7 +45,7 @@ def sensitivity(
     *,
     data: DATA,
     plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE.html", help="Also draw it, as a page that needs no network.")
+        Path | None, typer.Option("--plot", metavar="FILE.html", help="Also write a heatmap as an offline HTML page.")
     ] = None,
     overwrite: OVERWRITE = False,
     limit: LIMIT = 256,
@@ -51,7 +54,7 @@ def sensitivity(
     reading: Reading,
     shown: Shown,
 ) -> int:
-    """Show what INT8 and pruning of each layer alone do to the outputs."""
+    """Measure the output error of INT8 and of pruning per layer."""
     quieten(shown)
     from onnxopt.cli.progress import ProgressBar
     from onnxopt.tasks.sensitivity import sensitivity_document

@@ -1,4 +1,4 @@
-"""Command that makes ONNX files from models of other frameworks: export."""
+"""Command that converts models of other frameworks to ONNX: export."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,36 +15,36 @@ def export(
         str,
         typer.Argument(
             help="file.py:function that returns (model, inputs); .keras, .h5, .tflite, .pkl, .joblib, LightGBM .txt; "
-            "SavedModel folder; .onnx for --out NAME.ort. Python files and pickles are run: trust them first.",
+            "SavedModel folder; .onnx for --out NAME.ort. Python files and pickles are executed: trust them first.",
             show_default=False,
         ),
     ],
     *,
     out: OUT_MODEL,
     inputs: Annotated[
-        Path | None, typer.Option("--inputs", help=".npz with one batch of example inputs, by name or in order.")
+        Path | None, typer.Option("--inputs", help=".npz file with one batch of example inputs, by name or in order.")
     ] = None,
     framework: Annotated[
         str,
-        typer.Option("--framework", help="torch, keras, saved-model, tflite, sklearn, xgboost, lightgbm, jax, paddle."),
+        typer.Option(
+            "--framework", help="auto, torch, keras, saved-model, tflite, sklearn, xgboost, lightgbm, jax or paddle."
+        ),
     ] = "auto",
-    exporter: Annotated[str, typer.Option("--exporter", help="torch: dynamo or torchscript.")] = "auto",
+    exporter: Annotated[str, typer.Option("--exporter", help="For torch: dynamo or torchscript.")] = "auto",
     opset: Annotated[int | None, typer.Option("--opset", help="Version of the standard operator set.")] = None,
     fixed_batch: Annotated[
-        bool, typer.Option("--fixed-batch", help="Keep the batch size of the example; else the first axis is open.")
+        bool, typer.Option("--fixed-batch", help="Keep the batch size of the example. Default: a dynamic first axis.")
     ] = False,
-    no_simplify: Annotated[
-        bool, typer.Option("--no-simplify", help="Keep the graph as the exporter wrote it.")
-    ] = False,
+    no_simplify: Annotated[bool, typer.Option("--no-simplify", help="Keep the exporter's graph unchanged.")] = False,
     tolerance: Annotated[
-        float, typer.Option("--tolerance", min=0.0, help="Largest difference, relative to the largest output.")
+        float, typer.Option("--tolerance", min=0.0, help="Largest accepted difference, relative to the largest output.")
     ] = 1e-3,
     target: TARGET = "auto",
     seed: SEED = 0,
     overwrite: OVERWRITE = False,
     shown: Shown,
 ) -> int:
-    """Make an ONNX file from another framework's model, and verify it."""
+    """Convert another framework's model to ONNX and verify it."""
     quieten(shown)
     from onnxopt.document.blocks import Document, Text
     from onnxopt.exporters.export import export as export_model

@@ -1,4 +1,4 @@
-"""Options that many commands share, declared once as dataclasses and expanded into the signature of a command."""
+"""Expansion of shared option groups (dataclasses) into the signature of a command."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from onnxopt.errors import FileError
 
 
 def command_of(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `function` as typer wants it: each parameter of a dataclass type is replaced by the dataclass's fields.
+    """Return `function` for typer: each parameter of a dataclass type is replaced by the dataclass's fields.
 
     Typer reads `__signature__`; when called, the fields are gathered into the dataclass again.
     """
@@ -27,7 +27,7 @@ def command_of(function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     def call(**given: Any) -> Any:
         _refuse_config(given)
-        if function.__name__ != "check":  # it makes a finding of it
+        if function.__name__ != "check":  # it reports a crash as a finding
             _survive_loading(given)
         for name, group in groups.items():
             given[name] = group(**{f.name: given.pop(f.name) for f in fields(group)})
@@ -55,10 +55,10 @@ def _refuse_config(given: Mapping[str, Any]) -> None:
 
 
 def _survive_loading(given: Mapping[str, Any]) -> None:
-    """Load each model that is named in a separate process first, so that a crash of the runtime ends in a message.
+    """Load each model argument in a separate process first, so that a crash of the runtime ends in a message.
 
     Raises:
-        ModelError: ONX304 it crashes.
+        ModelError: ONX304 the runtime crashes on it.
     """
     named = [given.get(name) for name in ("model", "models", "original", "optimized", "teacher")]
     paths = [p for some in named for p in (some if isinstance(some, list | tuple) else [some]) if isinstance(p, Path)]

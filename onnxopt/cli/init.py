@@ -1,4 +1,4 @@
-"""The first file of a project: init."""
+"""Command that writes a configuration file: init."""
 
 import json
 from enum import Enum
@@ -13,7 +13,7 @@ from onnxopt.errors import ExitCode
 from onnxopt.printable import printable
 
 LEFT_OUT = frozenset({"config", "overwrite", "dry-run", "quiet", "verbose", "format"})
-"""Options of one call, which belong in no file."""
+"""Options of a single call, which the file leaves out."""
 
 
 def init(
@@ -21,12 +21,12 @@ def init(
     model: MODEL,
     *,
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")] = Path("onnxopt.toml"),
-    data: Annotated[str | None, typer.Option("--data", "-d", help="Samples, as `optimize` takes them.")] = None,
-    max_drop: Annotated[str | None, typer.Option("--max-drop", help="The budget. [default: 1pp]")] = None,
+    data: Annotated[str | None, typer.Option("--data", "-d", help="Samples, as for `optimize`.")] = None,
+    max_drop: Annotated[str | None, typer.Option("--max-drop", help="Accuracy budget. [default: 1pp]")] = None,
     overwrite: OVERWRITE = False,
     shown: Shown,
 ) -> int:
-    """Write a configuration file for a model, every option explained."""
+    """Write a configuration file with every option explained."""
     from onnxopt.search.budget import Budget
     from onnxopt.tasks.config_file import config_text, write_config
 
@@ -34,10 +34,10 @@ def init(
         Budget.parse(max_drop)
     text = config_text(model, _options(context), data, max_drop)
     write_config(out, text, overwrite=overwrite, source=model, data=data)
-    missing = "" if data else " Say in it where your samples are, or add --data."
+    missing = "" if data else " Set `data` in it to your samples, or add --data."
     print(printable(f"Written: {out}.{missing} Next: onnxopt optimize {model} --config {out}"))
     if shown.verbose:
-        note("Every option stands in it with its default, commented out.", shown)
+        note("The file lists every option with its default, commented out.", shown)
     return ExitCode.OK
 
 

@@ -27,12 +27,14 @@ if TYPE_CHECKING:
     from onnxopt.measure.runtime.session import Runtime
 
 BATCH_SIZE = Annotated[int, typer.Option("--batch-size", help="Batch size at which latency is measured.")]
-HOT = Annotated[bool, typer.Option("--hot", help="Time one input again and again, not inputs of the data by turns.")]
-SECONDS = Annotated[float, typer.Option("--seconds", help="Time to spend on timed runs.")]
+HOT = Annotated[
+    bool, typer.Option("--hot", help="Time one input repeatedly instead of alternating the inputs of --data.")
+]
+SECONDS = Annotated[float, typer.Option("--seconds", help="Measurement time.")]
 
 
 class Scenario(Enum):
-    """How a model is used."""
+    """Load on a model in deployment."""
 
     SINGLE = "single"
     BATCH = "batch"
@@ -41,7 +43,7 @@ class Scenario(Enum):
 
     @property
     def batch_size(self) -> int:
-        """Samples in a run, when nobody says."""
+        """Default number of samples per run."""
         return {"batch": 8, "offline": 32}.get(self.value, 1)
 
 
@@ -54,7 +56,7 @@ def evaluate(
     simulate: Annotated[
         str | None,
         typer.Option(
-            "--simulate", metavar="x86-avx2,arm64", help="Measure it too as these processors would compute it."
+            "--simulate", metavar="x86-avx2,arm64", help="Also score an emulation of these processors' INT8 arithmetic."
         ),
     ] = None,
     scoring: Scoring,
@@ -90,7 +92,7 @@ def evaluate(
 
 def compare(
     model: MODEL,
-    other: Annotated[Path, typer.Argument(help="ONNX file made from it.", show_default=False)],
+    other: Annotated[Path, typer.Argument(help="ONNX file made from the baseline.", show_default=False)],
     *,
     data: DATA,
     labels: LABELS = None,
@@ -105,7 +107,7 @@ def compare(
     reading: Reading,
     shown: Shown,
 ) -> int:
-    """Compare two models: accuracy, fidelity, latency, size. A drop over the budget ends with exit code 1."""
+    """Compare two models: accuracy, fidelity, latency, size. A drop above the budget ends with exit code 1."""
     quieten(shown)
     _positive("--seconds", seconds)
     _positive("--batch-size", batch_size)
@@ -145,30 +147,33 @@ def bench(
         list[int] | None, typer.Option("--batch-size", help="Batch size; repeat it. [default: 1]")
     ] = None,
     seconds: SECONDS = 5.0,
-    memory: Annotated[bool, typer.Option("--memory", help="Measure memory and the cold start too.")] = False,
+    memory: Annotated[bool, typer.Option("--memory", help="Also measure memory and cold start.")] = False,
     hot: HOT = False,
     processes: Annotated[
-        int | None, typer.Option("--processes", help="Measure load instead, by so many processes at once.")
+        int | None, typer.Option("--processes", help="Measure throughput under load from this many processes.")
     ] = None,
-    profile: Annotated[bool, typer.Option("--profile", help="Show instead where the time goes, by operator.")] = False,
+    profile: Annotated[bool, typer.Option("--profile", help="Show the time per operator instead.")] = False,
     scenario: Annotated[
         Scenario,
         typer.Option(
-            "--scenario", help="single: one run after the other; batch: 8 samples; offline: 32; streams: many."
+            "--scenario",
+            help="single: one run at a time; batch: 8 samples per run; offline: 32; streams: concurrent runs.",
         ),
     ] = Scenario.SINGLE,
     streams: Annotated[
-        int | None, typer.Option("--streams", help="Runs at a time, for --scenario streams. [default: 4]")
+        int | None, typer.Option("--streams", help="Concurrent runs for --scenario streams. [default: 4]")
     ] = None,
     device: Annotated[
         str | None,
-        typer.Option("--device", metavar="ssh://[user@]board", help="Measure there, over the OpenSSH client."),
+        typer.Option(
+            "--device", metavar="ssh://[user@]board", help="Measure on this board, through the OpenSSH client."
+        ),
     ] = None,
     running: Running,
     reading: Reading,
     shown: Shown,
 ) -> int:
-    """Measure the latency of models, by turns."""
+    """Measure the latency of models in alternating runs."""
     quieten(shown)
     _positive("--seconds", seconds)
     sizes = batch_size or [scenario.batch_size]
@@ -196,7 +201,7 @@ def bench(
         _positive("--processes", processes)
         if memory or hot or streams is not None or len(sizes) > 1 or scenario is not Scenario.SINGLE:
             hint = "Leave --memory, --hot, --streams and --scenario out, and give one --batch-size."
-            raise UsageError("ONX109", "several processes measure load", where="--processes", hint=hint)
+            raise UsageError("ONX109", "--processes measures load", where="--processes", hint=hint)
         from onnxopt.tasks.benchmark import crowd, crowd_document
 
         with ProgressBar(shown) as bar:
@@ -252,7 +257,7 @@ def bench(
 
 
 def _for_boards(runtime: "Runtime", data: str | None, sizes: list[int], *, memory: bool, profile: bool) -> None:
-    """Refuse what a kit does not do."""
+    """Refuse options that a benchmark kit does not support."""
     plain = type(runtime)(threads=runtime.threads)
     if data is None or runtime != plain or len(sizes) > 1 or memory or profile:
         raise UsageError(
@@ -265,6 +270,4 @@ def _for_boards(runtime: "Runtime", data: str | None, sizes: list[int], *, memor
 
 def _positive(option: str, value: float) -> None:
     if not (value > 0 and isfinite(value)):
-        raise UsageError(
-            "ONX101", "an option makes no sense", where=option, why=f"{value} given", hint="Give more than 0."
-        )
+        raise UsageError("ONX101", "invalid option value", where=option, why=f"{value} given", hint="Give more than 0.")

@@ -1,4 +1,4 @@
-"""Commands that only look: inspect, passes, doctor, schema."""
+"""Commands that only read: inspect, passes, doctor, schema."""
 
 from typing import Annotated
 
@@ -13,28 +13,31 @@ def inspect(
     model: MODEL,
     *,
     schema: Annotated[
-        bool, typer.Option("--schema", help="Only what data the model takes, and how to make some.")
+        bool, typer.Option("--schema", help="Show only the expected data, with code that makes an example.")
     ] = False,
     dim: Annotated[
-        list[str] | None, typer.Option("--dim", metavar="NAME=SIZE", help="Size of a dynamic dimension, for the MACs.")
+        list[str] | None,
+        typer.Option("--dim", metavar="NAME=SIZE", help="Size of a dynamic dimension, for the MACs; repeat it."),
     ] = None,
     sparsity: Annotated[
-        bool, typer.Option("--sparsity", help="Also the share of zeros, in all and per layer; reads every weight.")
+        bool, typer.Option("--sparsity", help="Add the sparsity of the model and of each layer; reads every weight.")
     ] = False,
-    time: Annotated[
-        bool, typer.Option("--time", help="Also where the time goes, by operator; runs the model.")
-    ] = False,
+    time: Annotated[bool, typer.Option("--time", help="Add the time per operator; runs the model.")] = False,
     advise: Annotated[
-        bool, typer.Option("--advise", help="Also what onnxopt can do here; tries what needs no data.")
+        bool, typer.Option("--advise", help="Add the applicable passes; tries those that need no data.")
     ] = False,
     groups: Annotated[
-        bool, typer.Option("--groups", help="Only which channels go together when pruned, and which cannot go.")
+        bool,
+        typer.Option(
+            "--groups", help="Show only the channel groups for pruning, and the channels that cannot be pruned."
+        ),
     ] = False,
     spectrum: Annotated[
-        bool, typer.Option("--spectrum", help="Only which rank each layer needs, and what factorizing would save.")
+        bool,
+        typer.Option("--spectrum", help="Show only the rank that each layer needs, and the saving by factorization."),
     ] = False,
     measure: Annotated[
-        bool, typer.Option("--measure", help="With --spectrum: also time each layer, whole and factorized.")
+        bool, typer.Option("--measure", help="With --spectrum: time each layer, original and factorized.")
     ] = False,
     shown: Shown,
 ) -> int:
@@ -70,11 +73,11 @@ def _sizes(texts: list[str]) -> dict[str, int]:
 
 
 def passes(
-    name: Annotated[str | None, typer.Argument(help="One pass; all when left out.", show_default=False)] = None,
+    name: Annotated[str | None, typer.Argument(help="Name of a pass. Default: all.", show_default=False)] = None,
     *,
     shown: Shown,
 ) -> int:
-    """List every pass: what it does, what it needs, its options."""
+    """List passes with their effects, requirements and options."""
     from onnxopt.tasks.pass_list import passes_document
 
     emit(passes_document(name), shown)
@@ -82,7 +85,7 @@ def passes(
 
 
 def doctor(*, shown: Shown) -> int:
-    """Check this installation. Exit code 1 when something is missing."""
+    """Check this installation. A missing part ends with exit code 1."""
     from onnxopt.tasks.doctor import examine
 
     document, healthy = examine()

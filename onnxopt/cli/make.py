@@ -1,4 +1,4 @@
-"""Commands that make one model from another without searching: quantize, run."""
+"""Commands that make one model from another without a search: quantize, run."""
 
 from collections.abc import Mapping
 from enum import Enum
@@ -25,7 +25,7 @@ from onnxopt.errors import ExitCode, UsageError
 
 
 class Mode(Enum):
-    """When the scales of activations are found."""
+    """Time at which activation scales are computed."""
 
     AUTO = "auto"
     STATIC = "static"
@@ -33,14 +33,14 @@ class Mode(Enum):
 
 
 class Effort(Enum):
-    """How much is tried."""
+    """Number of INT8 forms to try."""
 
     NORMAL = "normal"
     HIGH = "high"
 
 
 class Placement(Enum):
-    """Which layers are quantized."""
+    """Choice of the layers to quantize."""
 
     ALL = "all"
     MEASURED = "measured"
@@ -50,12 +50,13 @@ def run(
     model: MODEL,
     *,
     passes: Annotated[
-        str, typer.Option("--passes", help='As in "simplify,quantize-static{method=mse}".', show_default=False)
+        str,
+        typer.Option("--passes", help='Pipeline, such as "simplify,quantize-static{method=mse}".', show_default=False),
     ],
     out: OUT_MODEL,
     data: MAYBE_DATA = None,
     calibration_part: Annotated[
-        bool, typer.Option("--calibration-part", help="Calibrate on the part of the data that `optimize` would.")
+        bool, typer.Option("--calibration-part", help="Calibrate on the same part of the data as `optimize`.")
     ] = False,
     limit: LIMIT = None,
     target: TARGET = "auto",
@@ -65,7 +66,7 @@ def run(
     reading: Reading,
     shown: Shown,
 ) -> int:
-    """Apply one explicit pipeline of passes and save the result."""
+    """Apply a pipeline of passes and save the result."""
     quieten(shown)
     from onnxopt.cli.progress import ProgressBar
     from onnxopt.tasks.apply import apply_passes
@@ -95,27 +96,33 @@ def quantize(
     out: OUT_MODEL,
     data: MAYBE_DATA = None,
     mode: Annotated[
-        Mode, typer.Option("--mode", help="auto: what is measured to be fastest and close; dynamic needs no data.")
+        Mode, typer.Option("--mode", help="auto: the fastest measured form with small error; dynamic: no data needed.")
     ] = Mode.STATIC,
     effort: Annotated[
-        Effort | None, typer.Option("--effort", help="Auto: high tries more forms, and takes longer. [default: normal]")
+        Effort | None, typer.Option("--effort", help="With --mode auto: high tries more forms. [default: normal]")
     ] = None,
-    method: Annotated[str | None, typer.Option("--method", help="Static: minmax, entropy, ...")] = None,
+    method: Annotated[
+        str | None, typer.Option("--method", help="Static: calibration method: minmax, entropy, ...")
+    ] = None,
     form: Annotated[str | None, typer.Option("--form", help="Static: qdq or qoperator.")] = None,
     per_tensor: Annotated[bool, typer.Option("--per-tensor", help="One scale per weight, not per channel.")] = False,
     activation_type: Annotated[
-        str | None, typer.Option("--activation-type", help="int8 or uint8; else by target.")
+        str | None, typer.Option("--activation-type", help="int8 or uint8. Default: by target.")
     ] = None,
-    weight_type: Annotated[str | None, typer.Option("--weight-type", help="int8 or uint8; else by target.")] = None,
-    op_types: Annotated[str | None, typer.Option("--op-types", help="Only these, comma-separated.")] = None,
-    exclude: Annotated[list[str] | None, typer.Option("--exclude", help="Node to leave in float; repeat it.")] = None,
+    weight_type: Annotated[str | None, typer.Option("--weight-type", help="int8 or uint8. Default: by target.")] = None,
+    op_types: Annotated[
+        str | None, typer.Option("--op-types", help="Operator types to quantize, comma-separated.")
+    ] = None,
+    exclude: Annotated[list[str] | None, typer.Option("--exclude", help="Node to keep in float; repeat it.")] = None,
     placement: Annotated[
-        Placement, typer.Option("--placement", help="Static: all layers, or only those that are measured to pay.")
+        Placement, typer.Option("--placement", help="Static: all layers, or only those measured faster in INT8.")
     ] = Placement.ALL,
     overrides: Annotated[
-        Path | None, typer.Option("--overrides", help="File that `diagnose --out` wrote: more nodes to leave in float.")
+        Path | None, typer.Option("--overrides", help="File of `diagnose --out`: further nodes to keep in float.")
     ] = None,
-    no_simplify: Annotated[bool, typer.Option("--no-simplify", help="Quantize the graph as it is.")] = False,
+    no_simplify: Annotated[
+        bool, typer.Option("--no-simplify", help="Quantize the graph without simplifying it first.")
+    ] = False,
     target: TARGET = "auto",
     seed: SEED = 0,
     overwrite: OVERWRITE = False,
@@ -124,7 +131,7 @@ def quantize(
     reading: Reading,
     shown: Shown,
 ) -> int:
-    """Quantize a model to INT8. It says what was quantized, and what was left and why."""
+    """Quantize a model to INT8. The output lists quantized layers and skipped layers with reasons."""
     quieten(shown)
     static: dict[str, object] = {"--method": method, "--form": form, "--activation-type": activation_type}
     static["--placement"] = None if placement is Placement.ALL else placement.value
@@ -184,7 +191,7 @@ def _refuse(given: Mapping[str, object], why: str) -> None:
 
 
 def emit_made(model: Path, made: Any, shown: Shown) -> None:
-    """Print what was made of `model`."""
+    """Print the result of passes on `model`."""
     from onnxopt.tasks.apply import made_document
 
     emit(made_document(model, made), shown)

@@ -1,4 +1,4 @@
-"""The options that commands share: one dataclass per group, see `onnxopt.cli.groups`."""
+"""Options shared by commands: one dataclass per group, see `onnxopt.cli.groups`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Format(Enum):
-    """How results are written."""
+    """Format of the result on stdout."""
 
     TEXT = "text"
     JSON = "json"
@@ -26,7 +26,7 @@ class Format(Enum):
 
 
 class Resize(Enum):
-    """How an image gets to the model's size."""
+    """Method for fitting an image to the model's input size."""
 
     SQUASH = "squash"
     CROP = "crop"
@@ -34,14 +34,14 @@ class Resize(Enum):
 
 
 class Layout(Enum):
-    """Where the channels of an image are."""
+    """Axis order of an image."""
 
     NCHW = "NCHW"
     NHWC = "NHWC"
 
 
 class OptimizationLevel(Enum):
-    """How far ONNX Runtime optimizes a graph when it loads it."""
+    """Level of ONNX Runtime's graph optimization at load time."""
 
     NONE = "none"
     BASIC = "basic"
@@ -50,14 +50,14 @@ class OptimizationLevel(Enum):
 
 
 class SignalKind(Enum):
-    """How signals are compared."""
+    """Method for comparing signals."""
 
     WAVEFORM = "waveform"
     SPECTRUM = "spectrum"
 
 
 class ChannelOrder(Enum):
-    """Order of the colours of an image."""
+    """Order of the colour channels of an image."""
 
     RGB = "rgb"
     BGR = "bgr"
@@ -68,7 +68,7 @@ def _numbers(option: str, text: str, kind: Callable[[str], Any]) -> tuple[Any, .
         return tuple(kind(word) for word in text.replace("x", ",").split(","))
     except ValueError as error:
         raise UsageError(
-            "ONX101", "an option makes no sense", where=option, why=f"{text!r} is no list of numbers"
+            "ONX101", "invalid option value", where=option, why=f"{text!r} is no list of numbers"
         ) from error
 
 
@@ -102,35 +102,35 @@ LABELS = Annotated[
     str | None,
     typer.Option(
         "--labels",
-        help="File of labels, if they are not in the data; boxes: COCO JSON, folder of YOLO .txt or VOC .xml; masks: "
-        "folder of .png.",
+        help="File of labels, if --data has none. Boxes: COCO JSON, folder of YOLO .txt or VOC .xml; masks: folder of "
+        ".png.",
     ),
 ]
 MAX_DROP = Annotated[
     str | None,
     typer.Option(
         "--max-drop",
-        help="1pp (points), 1% (of the score) or 0.01 (in the metric's unit). [default: 1pp; 1% where there are no "
-        "points, as for rmse]",
+        help="Budget: 1pp (percentage points), 1% (of the score) or 0.01 (in the metric's unit). [default: 1pp; 1% for "
+        "metrics without points, such as rmse]",
     ),
 ]
-LIMIT = Annotated[int | None, typer.Option("--limit", help="Samples to use at most, spread evenly over the data.")]
+LIMIT = Annotated[int | None, typer.Option("--limit", help="Largest number of samples, spread evenly over the data.")]
 TARGET = Annotated[
     str,
     typer.Option(
-        "--target", help="Processor: auto, x86-avx2, x86-vnni, arm64-dotprod, ...; or several: x86-avx2,arm64."
+        "--target", help="Target processor: auto, x86-avx2, x86-vnni, arm64-dotprod, ...; or several: x86-avx2,arm64."
     ),
 ]
-SEED = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of everything random.")]
-OVERWRITE = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
-DRY_RUN = Annotated[bool, typer.Option("--dry-run", help="Check everything, show what would be done, write nothing.")]
+SEED = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Random seed.")]
+OVERWRITE = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output file.")]
+DRY_RUN = Annotated[bool, typer.Option("--dry-run", help="Check the inputs and show the plan; write nothing.")]
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What is printed, and where options come from."""
+    """Options of the output, and the configuration file."""
 
-    format: Annotated[Format, typer.Option("--format", "-f", help="Form of the result on stdout.")] = Format.TEXT
+    format: Annotated[Format, typer.Option("--format", "-f", help="Format of the result on stdout.")] = Format.TEXT
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")] = False
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="More notes; tracebacks of bugs.")] = False
     config: Annotated[
@@ -139,20 +139,20 @@ class Shown:
             "--config",
             callback=read_config,
             is_eager=True,
-            help="TOML file with options by their long names; the command line wins.",
+            help="TOML file of options by long name; the command line overrides it.",
         ),
     ] = None
 
 
 @dataclass(frozen=True)
 class Running:
-    """How models are run."""
+    """Options of ONNX Runtime."""
 
-    threads: Annotated[int, typer.Option("--threads", help="Compute threads of one run.")] = 1
+    threads: Annotated[int, typer.Option("--threads", help="Compute threads per run.")] = 1
     ep: Annotated[str, typer.Option("--ep", help="Execution provider: cpu, openvino, xnnpack, cuda, ...")] = "cpu"
-    seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of everything random.")] = 0
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Random seed.")] = 0
     optimization_level: Annotated[
-        OptimizationLevel, typer.Option("--optimization-level", help="ONNX Runtime's own graph optimization.")
+        OptimizationLevel, typer.Option("--optimization-level", help="ONNX Runtime's graph optimization level.")
     ] = OptimizationLevel.ALL
     session_option: Annotated[
         list[str] | None,
@@ -160,7 +160,7 @@ class Running:
     ] = None
 
     def runtime(self) -> "Runtime":
-        """Return how ONNX Runtime is to be set up."""
+        """Return the configuration of ONNX Runtime."""
         from onnxopt.measure.runtime.session import Runtime
 
         return Runtime(
@@ -173,27 +173,27 @@ class Running:
 
 @dataclass(frozen=True)
 class Scoring:
-    """What is measured on the data."""
+    """Options of the metric."""
 
     metric: Annotated[
         str | None,
         typer.Option(
             "--metric",
             help="top1, top5, f1, auroc, rmse, mae, r2; ap, ap50; miou, pixel-accuracy; exact, cer, wer; recall1, "
-            "recall10; si-sdr, psnr; perplexity; or file.py:function. Else by the labels.",
+            "recall10; si-sdr, psnr; perplexity; or file.py:function. Default: by the labels.",
         ),
     ] = None
     output_name: Annotated[
-        str | None, typer.Option("--output-name", help="Model output to score; else the first that fits.")
+        str | None, typer.Option("--output-name", help="Model output to score. Default: the first that fits.")
     ] = None
     threshold: Annotated[
-        float, typer.Option("--threshold", help="Above it, a single score means `positive`; 0 for logits.")
+        float, typer.Option("--threshold", help="Lowest single score of the positive class; 0 for logits.")
     ] = 0.5
 
 
 @dataclass(frozen=True)
 class Tasking:
-    """As which tasks outputs are judged; the fields are those of `onnxopt.measure.tasks.task.TaskOptions`."""
+    """Options of the task; the fields are those of `onnxopt.measure.tasks.task.TaskOptions`."""
 
     task: Annotated[
         str | None,
@@ -201,32 +201,37 @@ class Tasking:
             "--task",
             metavar="TASK|OUTPUT=TASK,...",
             help="classification, multilabel, regression, detection, segmentation, sequence, embedding, signal or "
-            "tokens; else by evidence.",
+            "tokens. Default: recognized from outputs, labels and metadata.",
         ),
     ] = None
     decode: Annotated[str | None, typer.Option("--decode", help="Detection: layout of the outputs.")] = None
     score_threshold: Annotated[
-        float | None, typer.Option("--score-threshold", min=0, max=1, help="Detection: least score. [default: 0.25]")
+        float | None,
+        typer.Option("--score-threshold", min=0, max=1, help="Detection: lowest score of a box. [default: 0.25]"),
     ] = None
     nms_iou: Annotated[
         float | None,
-        typer.Option("--nms-iou", min=0, max=1, help="Detection: overlap allowed. [default: 0.45]"),
+        typer.Option(
+            "--nms-iou", min=0, max=1, help="Detection: IoU threshold of non-maximum suppression. [default: 0.45]"
+        ),
     ] = None
 
     map_threshold: Annotated[
-        float | None, typer.Option("--map-threshold", help="Segmentation: of a binary map. [default: 0.5]")
+        float | None, typer.Option("--map-threshold", help="Segmentation: threshold of a binary map. [default: 0.5]")
     ] = None
     blank: Annotated[int | None, typer.Option("--blank", help="Sequence: index of the CTC blank; -1 for none.")] = None
     characters: Annotated[
         str | None, typer.Option("--characters", help="Sequence: file of symbols, one per line, or the symbols.")
     ] = None
-    mask: Annotated[str | None, typer.Option("--mask", help="Tokens: input that is 0 at padding.")] = None
+    mask: Annotated[
+        str | None, typer.Option("--mask", help="Tokens: name of the attention mask input (0 = padding).")
+    ] = None
     signal: Annotated[
-        SignalKind | None, typer.Option("--signal", help="Signal: waveform, or spectrum for magnitudes alone.")
+        SignalKind | None, typer.Option("--signal", help="Signal: waveform, or spectrum (magnitudes only).")
     ] = None
 
     def options(self) -> "TaskOptions":
-        """Return how outputs are read."""
+        """Return the options of the task."""
         from onnxopt.measure.tasks.recognition import parse_tasks
         from onnxopt.measure.tasks.task import TaskOptions
 
@@ -237,31 +242,42 @@ class Tasking:
 
 @dataclass(frozen=True)
 class Reading:
-    """How data is read; the fields are those of `onnxopt.samples.options.ReadOptions`, None keeps its default."""
+    """Options of the data readers, with the fields of `onnxopt.samples.options.ReadOptions`; None = its default."""
 
-    resize: Annotated[Resize | None, typer.Option("--resize", help="Images: how to get to the size.")] = None
+    resize: Annotated[Resize | None, typer.Option("--resize", help="Images: method for fitting the input size.")] = None
     pad: Annotated[int | None, typer.Option("--pad", help="Images: pixel value beside a letterboxed image.")] = None
     shortest_side: Annotated[
-        int | None, typer.Option("--shortest-side", help="Images: scale to this before --resize crop.")
+        int | None, typer.Option("--shortest-side", help="Images: length of the shorter side before --resize crop.")
     ] = None
     size: Annotated[
-        str | None, typer.Option("--size", metavar="H[xW]", help="Images: height and width; else the model's.")
+        str | None, typer.Option("--size", metavar="H[xW]", help="Images: height and width. Default: the model's.")
     ] = None
     divide_by: Annotated[
-        float | None, typer.Option("--divide-by", help="Images: pixels 0..255 are divided by this.")
+        float | None, typer.Option("--divide-by", help="Images: divisor of the pixel values 0 to 255.")
     ] = None
-    mean: Annotated[str | None, typer.Option("--mean", metavar="M[,M,M]", help="Images: subtracted then.")] = None
-    std: Annotated[str | None, typer.Option("--std", metavar="S[,S,S]", help="Images: divides last.")] = None
-    layout: Annotated[Layout | None, typer.Option("--layout", help="Images: else read from the model.")] = None
-    channel_order: Annotated[ChannelOrder | None, typer.Option("--channel-order", help="Images: colours.")] = None
+    mean: Annotated[
+        str | None,
+        typer.Option("--mean", metavar="M[,M,M]", help="Images: mean per channel, subtracted after the division."),
+    ] = None
+    std: Annotated[
+        str | None,
+        typer.Option("--std", metavar="S[,S,S]", help="Images: standard deviation per channel, divides last."),
+    ] = None
+    layout: Annotated[Layout | None, typer.Option("--layout", help="Images: axis order. Default: the model's.")] = None
+    channel_order: Annotated[
+        ChannelOrder | None, typer.Option("--channel-order", help="Images: order of the colour channels.")
+    ] = None
     label_column: Annotated[str | None, typer.Option("--label-column", help="Tables: column of labels.")] = None
     label_offset: Annotated[
-        int | None, typer.Option("--label-offset", help="Added to labels: 1 if class 0 is background.")
+        int | None, typer.Option("--label-offset", help="Number added to each label: 1 if class 0 is background.")
     ] = None
     text_column: Annotated[str | None, typer.Option("--text-column", help="Tables: column of text.")] = None
     vocab: Annotated[str | None, typer.Option("--vocab", help="Text: JSON file of the tokenizer.")] = None
     memory_mb: Annotated[
-        int | None, typer.Option("--memory-mb", help="A larger stream of samples goes to a temporary file.")
+        int | None,
+        typer.Option(
+            "--memory-mb", help="Largest stream of samples held in memory; a larger one goes to a temporary file."
+        ),
     ] = None
 
     def options(self) -> "ReadOptions":

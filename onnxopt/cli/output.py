@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def emit(document: "Document", shown: Shown) -> None:
-    """Print the result of a command in the form that was asked for."""
+    """Print the result of a command in the chosen format."""
     if shown.format is Format.JSON:
         text = json_text(document.data)
     elif shown.format is Format.MD:
@@ -32,7 +32,7 @@ def emit(document: "Document", shown: Shown) -> None:
 
 
 def json_text(data: Any) -> str:
-    """Return strict JSON: what is not a number there becomes null."""
+    """Return strict JSON; NaN and infinities become null."""
     # Within strings JSON has escapes for them, and it has none outside.
     text = json.dumps(_strict(data), indent=2, ensure_ascii=False, allow_nan=False)
     return CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
@@ -49,13 +49,13 @@ def _strict(value: Any) -> Any:
 
 
 def note(text: str, shown: Shown) -> None:
-    """Tell people something that is not the result."""
+    """Print a note on stderr."""
     if not shown.quiet:
         print(printable(text), file=sys.stderr)
 
 
 def quieten(shown: Shown) -> None:
-    """Silence what libraries log, unless details are wanted."""
+    """Silence the logs of libraries, except in verbose mode."""
     import logging
 
     logging.basicConfig(stream=sys.stderr, level=logging.INFO if shown.verbose else logging.ERROR, format="%(message)s")

@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar on a terminal, and nothing where nobody watches."""
+"""Progress on stderr: a bar on a terminal, nothing elsewhere."""
 
 import sys
 import time
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from onnxopt.search.trial import Candidate, Trial
 
 SHOW_AFTER_S = 2.0
-"""What ends sooner needs no bar."""
+"""A shorter task needs no bar."""
 
 
 class ProgressBar:
-    """A progress bar that appears after two seconds; one task at a time, named by what is done."""
+    """A progress bar that appears after two seconds; one named task at a time."""
 
     def __init__(self, shown: Shown) -> None:
         self.enabled = sys.stderr.isatty() and not shown.quiet
@@ -39,7 +39,7 @@ class ProgressBar:
             self._progress.stop()
 
     def show(self, what: str, done: float, total: float) -> None:
-        """Say how far `what` is; the time left is guessed from what is done of it."""
+        """Show the progress of task `what`, with an estimate of the remaining time."""
         if not self.enabled or time.monotonic() - self._started < SHOW_AFTER_S:
             return
         what = printable(what)
@@ -70,7 +70,7 @@ class ProgressBar:
         return what.partition(":")[0]
 
     def line(self, text: str) -> None:
-        """Say something that stays, above the bar; nothing where nobody watches."""
+        """Print a permanent line above the bar; nothing without a terminal."""
         if not self.enabled:
             return
         text = printable(text)
@@ -80,39 +80,39 @@ class ProgressBar:
             self._progress.console.print(text, markup=False, highlight=False)
 
     def callback(self, what: str) -> Callable[[float, float], None]:
-        """Return `show` for one thing."""
+        """Return `show` for one task."""
         return lambda done, total: self.show(what, done, total)
 
 
 class SearchBar:
-    """A search's observer that moves a bar and numbers the steps; in verbose mode it gives reasons, wherever."""
+    """A search observer that moves a bar and numbers the candidates; in verbose mode it prints every reason."""
 
     def __init__(self, bar: ProgressBar, say: Callable[[str], None]) -> None:
         self.bar, self.say = bar, say
         self.done, self.planned_count, self.began = 0, 0, False
 
     def baseline(self, trial: "Trial", allowed_drop: float) -> None:
-        """Say what there is to beat."""
-        self.bar.line(f"original: {_figures(trial)}")
+        """Print the figures of the baseline."""
+        self.bar.line(f"baseline: {_figures(trial)}")
 
     def prospect(self, prospect: "Prospect") -> None:
-        """Say what the samples can prove."""
+        """Print the smallest drop that the samples can prove."""
         self.bar.line(prospect.sentence())
 
     def needed(self, sentence: str) -> None:
-        """Say how much of the time limit is not for the search."""
+        """Print the share of the time limit that proof and report need."""
         self.bar.line(sentence)
 
     def planned(self, candidates: "Sequence[Candidate]") -> None:
-        """Note how many there are."""
+        """Store the number of candidates."""
         self.planned_count, self.began = len(candidates), True
 
     def started(self, candidate: "Candidate") -> None:
-        """Show which is on."""
+        """Show the current candidate."""
         self.bar.show(f"candidates: {candidate.name}", self.done, max(self.planned_count, self.done + 1))
 
     def finished(self, trial: "Trial") -> None:
-        """Count it."""
+        """Count and print a finished candidate."""
         self.done += 1
         total = max(self.planned_count, self.done)
         figures = _figures(trial)
@@ -122,22 +122,22 @@ class SearchBar:
         self.say(f"{trial.candidate.name}: {trial.verdict.value}. {trial.reason}")
 
     def progress(self, what: str, done: int, total: int) -> None:
-        """Show a long step."""
+        """Show the progress of a long step."""
         self.bar.show(what, done, total)
 
     def within(self, model: "ir.Model", trial: "Trial") -> None:
-        """Nothing: it is among those that were finished."""
+        """Do nothing: `finished` has printed it."""
 
     def best(self, model: "ir.Model", trial: "Trial") -> None:
-        """Say which leads."""
+        """Print the current best candidate."""
         self.say(f"best so far: {trial.candidate.name}")
 
     def proved(self, model: "ir.Model", trial: "Trial") -> None:
-        """Nothing: the verdict follows."""
+        """Do nothing: the verdict follows."""
 
 
 def _figures(trial: "Trial") -> str:
-    """Return time, speed-up and size in few words, as far as they were measured."""
+    """Return the measured ones of latency, speed-up and size, comma-separated."""
     from onnxopt.document import units
 
     latency = trial.latency

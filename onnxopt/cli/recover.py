@@ -13,7 +13,7 @@ from onnxopt.errors import ExitCode
 
 
 class Precision(Enum):
-    """Of the products of a training."""
+    """Number format of matrix products in training."""
 
     AUTO = "auto"
     FLOAT32 = "float32"
@@ -22,32 +22,40 @@ class Precision(Enum):
 
 PRECISION = Annotated[
     Precision,
-    typer.Option("--precision", help="Of products; bfloat16 takes about half the time where the processor has it."),
+    typer.Option(
+        "--precision", help="Number format of matrix products; bfloat16 halves the time on processors with it."
+    ),
 ]
 
 
 def distill(
-    teacher: Annotated[Path, typer.Argument(help="ONNX file that knows.", show_default=False)],
+    teacher: Annotated[Path, typer.Argument(help="ONNX file of the reference model.", show_default=False)],
     student: Annotated[
-        Path, typer.Argument(help="ONNX file that learns, with the same inputs and outputs.", show_default=False)
+        Path,
+        typer.Argument(help="ONNX file of the model to train, with the same inputs and outputs.", show_default=False),
     ],
     *,
     data: DATA,
     out: OUT_MODEL,
     labels: LABELS = None,
-    epochs: Annotated[float, typer.Option("--epochs", help="Times the samples are seen.")] = 10.0,
-    steps: Annotated[int, typer.Option("--steps", help="Of the optimizer, in place of --epochs.")] = 0,
+    epochs: Annotated[float, typer.Option("--epochs", help="Number of passes over the samples.")] = 10.0,
+    steps: Annotated[int, typer.Option("--steps", help="Number of optimizer steps, instead of --epochs.")] = 0,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Samples per step.")] = 64,
-    lr: Annotated[float, typer.Option("--lr", help="Highest learning rate.")] = 1e-3,
+    lr: Annotated[float, typer.Option("--lr", help="Peak learning rate.")] = 1e-3,
     losses: Annotated[
         str, typer.Option("--losses", help="response, feature, attention, relation, flow; comma-separated.")
     ] = "response",
-    temperature: Annotated[float, typer.Option("--temperature", help="Class scores are divided by it.")] = 4.0,
-    alpha: Annotated[float, typer.Option("--alpha", help="Share of the teacher where there are labels.")] = 1.0,
+    temperature: Annotated[
+        float, typer.Option("--temperature", help="Softmax temperature of the distillation loss.")
+    ] = 4.0,
+    alpha: Annotated[
+        float,
+        typer.Option("--alpha", help="Weight of the distillation loss; 1 - alpha is the weight of the label loss."),
+    ] = 1.0,
     augment: Annotated[
         str | None, typer.Option("--augment", help="Images: flip, crop, cutout, mixup; comma-separated.")
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="Of torch: cpu, cuda, ...")] = "cpu",
+    device: Annotated[str, typer.Option("--device", help="Torch device: cpu, cuda, ...")] = "cpu",
     precision: PRECISION = Precision.AUTO,
     checkpoint: Annotated[
         str | None, typer.Option("--checkpoint", help="File to resume from after an interruption.")
@@ -58,7 +66,7 @@ def distill(
     reading: Reading,
     shown: Shown,
 ) -> int:
-    """Let one model learn from another, without labels or training code. Needs torch."""
+    """Train a student model to match a teacher model's outputs. Needs torch, but no labels or training code."""
     quieten(shown)
     from onnxopt.cli.progress import ProgressBar
     from onnxopt.passes.distill import Distill
@@ -105,17 +113,19 @@ def finetune(
         str, typer.Option("--loss", help="auto, cross-entropy, mse, bce or file.py:function of outputs and labels.")
     ] = "auto",
     output_name: Annotated[
-        str | None, typer.Option("--output-name", help="Model output that labels are for; else the first.")
+        str | None, typer.Option("--output-name", help="Model output that the labels belong to. Default: the first.")
     ] = None,
-    epochs: Annotated[float, typer.Option("--epochs", help="Times the samples are seen.")] = 5.0,
-    steps: Annotated[int, typer.Option("--steps", help="Of the optimizer, in place of --epochs.")] = 0,
+    epochs: Annotated[float, typer.Option("--epochs", help="Number of passes over the samples.")] = 5.0,
+    steps: Annotated[int, typer.Option("--steps", help="Number of optimizer steps, instead of --epochs.")] = 0,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Samples per step.")] = 64,
-    lr: Annotated[float, typer.Option("--lr", help="Highest learning rate.")] = 1e-3,
+    lr: Annotated[float, typer.Option("--lr", help="Peak learning rate.")] = 1e-3,
     augment: Annotated[
         str | None, typer.Option("--augment", help="Images: flip, crop, cutout; comma-separated.")
     ] = None,
-    batch_norm: Annotated[str, typer.Option("--batch-norm", help="frozen or trained.")] = "frozen",
-    device: Annotated[str, typer.Option("--device", help="Of torch: cpu, cuda, ...")] = "cpu",
+    batch_norm: Annotated[
+        str, typer.Option("--batch-norm", help="Batch-norm statistics: frozen or trained.")
+    ] = "frozen",
+    device: Annotated[str, typer.Option("--device", help="Torch device: cpu, cuda, ...")] = "cpu",
     precision: PRECISION = Precision.AUTO,
     checkpoint: Annotated[
         str | None, typer.Option("--checkpoint", help="File to resume from after an interruption.")

@@ -1,4 +1,4 @@
-"""What became of runs: report."""
+"""Command that shows finished runs: report."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,17 +13,17 @@ from onnxopt.errors import ExitCode, UsageError
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders; several are compared.", show_default=False)],
     *,
-    open_: Annotated[bool, typer.Option("--open", help="Show report.html in the browser.")] = False,
+    open_: Annotated[bool, typer.Option("--open", help="Open report.html in the browser.")] = False,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Write the HTML report of one run again, to this file.")
+        Path | None, typer.Option("--out", "-o", help="Write the HTML report of one run to this file.")
     ] = None,
     overwrite: OVERWRITE = False,
     shown: Shown,
 ) -> int:
-    """Show a finished run again, or compare several."""
+    """Show a finished run, or compare several runs."""
     if len(runs) > 1 and (open_ or out is not None):
         hint = "Give one run, or leave the option out."
-        raise UsageError("ONX109", "this option is for one run", where="--open" if open_ else "--out", hint=hint)
+        raise UsageError("ONX109", "this option takes one run", where="--open" if open_ else "--out", hint=hint)
     from onnxopt.report.summary import summary
     from onnxopt.run.runs import open_page, page_of, read_run, runs_document
 

@@ -1,4 +1,4 @@
-"""Go on with a search: resume."""
+"""Command that continues a search: resume."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,28 +15,40 @@ def resume(
     run: Annotated[Path, typer.Argument(help="Folder of a run that was interrupted.", show_default=False)],
     *,
     time_limit: Annotated[
-        float | None, typer.Option("--time-limit", metavar="SECONDS", help="Of this command, instead of the first one.")
+        float | None,
+        typer.Option(
+            "--time-limit", metavar="SECONDS", help="Time limit for the remaining search; replaces the original one."
+        ),
     ] = None,
     metric: Annotated[
-        str | None, typer.Option("--metric", help="file.py:function, as it was: a folder is not believed about code.")
+        str | None,
+        typer.Option(
+            "--metric", help="file.py:function of the original search; code is never taken from a run folder."
+        ),
     ] = None,
     cluster: Annotated[
-        str | None, typer.Option("--cluster", metavar="tcp://HOST:PORT", help="The scheduler, if there was one.")
+        str | None, typer.Option("--cluster", metavar="tcp://HOST:PORT", help="Scheduler of the original search.")
     ] = None,
-    bench: Annotated[str | None, typer.Option("--bench", help="With --cluster, as it was.")] = None,
+    bench: Annotated[str | None, typer.Option("--bench", help="With --cluster: as in the original search.")] = None,
     tls: Annotated[
-        tuple[str, str, str] | None, typer.Option("--tls", metavar="CA CERT KEY", help="With --cluster, as it was.")
+        tuple[str, str, str] | None,
+        typer.Option("--tls", metavar="CA CERT KEY", help="With --cluster: as in the original search."),
     ] = None,
     session_option: Annotated[
-        list[str] | None, typer.Option("--session-option", metavar="KEY=VALUE", help="As it was; repeat it.")
+        list[str] | None,
+        typer.Option("--session-option", metavar="KEY=VALUE", help="Session entry of the original search; repeat it."),
     ] = None,
-    model: Annotated[Path | None, typer.Option("--model", help="The model, if it was in memory or has moved.")] = None,
-    data: Annotated[str | None, typer.Option("--data", "-d", help="The samples, likewise.")] = None,
-    labels: Annotated[str | None, typer.Option("--labels", help="The labels, likewise.")] = None,
-    calibration: Annotated[str | None, typer.Option("--calibration", help="Calibration samples, likewise.")] = None,
+    model: Annotated[
+        Path | None, typer.Option("--model", help="Path of the model, if it was in memory or has moved.")
+    ] = None,
+    data: Annotated[str | None, typer.Option("--data", "-d", help="Path of the samples, likewise.")] = None,
+    labels: Annotated[str | None, typer.Option("--labels", help="Path of the labels, likewise.")] = None,
+    calibration: Annotated[
+        str | None, typer.Option("--calibration", help="Path of the calibration samples, likewise.")
+    ] = None,
     shown: Shown,
 ) -> int:
-    """Go on with an interrupted search, with the options it was begun with; what was measured is kept."""
+    """Continue an interrupted search with its recorded options. Finished measurements are kept."""
     quieten(shown)
     from onnxopt.run.runs import read_run
 
@@ -46,8 +58,8 @@ def resume(
             "ONX110",
             "there is no search to resume",
             where=str(run),
-            why="it is no folder of a search that keeps its options",
-            hint="Give the options it was begun with: onnxopt optimize MODEL --data DATA --out FOLDER --resume.",
+            why="the folder has no record of search options",
+            hint="Repeat the original options: onnxopt optimize MODEL --data DATA --out FOLDER --resume.",
         )
     given = {
         "model": model,

@@ -29,14 +29,14 @@ from onnxopt.printable import printable
 
 
 class GoalName(Enum):
-    """What the best model is best at."""
+    """Figure that the search improves."""
 
     LATENCY = "latency"
     SIZE = "size"
 
 
 class StrategyName(Enum):
-    """What kind of deployment the model is for."""
+    """Kind of deployment."""
 
     MOBILE = "mobile"
     EDGE = "edge"
@@ -53,24 +53,28 @@ def optimize(
     calibration: Annotated[
         str | None,
         typer.Option(
-            "--calibration", help="Samples to calibrate on; else a part of the data, which then judges nothing."
+            "--calibration", help="Calibration samples. Default: a part of --data, which is excluded from evaluation."
         ),
     ] = None,
     max_drop: MAX_DROP = None,
-    goal: Annotated[GoalName | None, typer.Option("--goal", help="What to gain. [default: latency]")] = None,
+    goal: Annotated[GoalName | None, typer.Option("--goal", help="Figure to improve. [default: latency]")] = None,
     confidence: Annotated[
         float | None,
-        typer.Option("--confidence", help="Probability of being inside the budget that is a proof. [default: 0.95]"),
+        typer.Option(
+            "--confidence", help="Probability of being within the budget that counts as proof. [default: 0.95]"
+        ),
     ] = None,
     require: Annotated[
         Literal["proven", "likely"] | None,
-        typer.Option("--require", help="`proven`: a winner that is only likely does not ship. [default: likely]"),
+        typer.Option(
+            "--require", help="`proven`: ship no winner that is only likely within the budget. [default: likely]"
+        ),
     ] = None,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for the best model, the record and the report.")
     ] = Path("onnxopt-run"),
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an earlier run in the folder; other files stay.")
+        bool, typer.Option("--overwrite", help="Replace an earlier run in the folder; keep all other files.")
     ] = False,
     dry_run: DRY_RUN = False,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Batch size at which latency is measured.")] = 1,
@@ -78,50 +82,54 @@ def optimize(
         float | None,
         typer.Option(
             "--latency-seconds",
-            help="Time to spend on the latency of one candidate; a proof takes three times that. [default: 1.0]",
+            help="Measurement time per candidate; a proof takes three times as long. [default: 1.0]",
         ),
     ] = None,
     hot: Annotated[
-        bool, typer.Option("--hot", help="Time one input again and again, not the inputs of --data by turns.")
+        bool, typer.Option("--hot", help="Time one input repeatedly instead of alternating the inputs of --data.")
     ] = False,
     prune: Annotated[
-        bool, typer.Option("--prune", help="Remove channels too, in front of the best so far: minutes more.")
+        bool, typer.Option("--prune", help="Also prune channels of the best candidate; takes minutes more.")
     ] = False,
     train: Annotated[
-        bool, typer.Option("--train", help="With --prune: a pruned model may learn from the original. Needs torch.")
+        bool, typer.Option("--train", help="With --prune: distill pruned models from the baseline. Needs torch.")
     ] = False,
     strategy: Annotated[
-        StrategyName | None, typer.Option("--strategy", help="Decides --goal, --prune and --train by the deployment.")
+        StrategyName | None,
+        typer.Option("--strategy", help="Preset of --goal, --prune, --train and --protect for a kind of deployment."),
     ] = None,
     protect: Annotated[
         str | None,
         typer.Option(
-            "--protect", help="Layers that keep all their channels: first, last, embeddings; comma-separated."
+            "--protect", help="Layers whose channels are never pruned: first, last, embeddings; comma-separated."
         ),
     ] = None,
     target_latency: Annotated[
-        str | None, typer.Option("--target-latency", metavar="10ms|0.5x", help="Stop when it is reached.")
+        str | None, typer.Option("--target-latency", metavar="10ms|0.5x", help="Stop at this latency (or ratio).")
     ] = None,
     target_size: Annotated[
-        str | None, typer.Option("--target-size", metavar="2MB|0.25x", help="Stop when it is reached.")
+        str | None, typer.Option("--target-size", metavar="2MB|0.25x", help="Stop at this file size (or ratio).")
     ] = None,
     time_limit: Annotated[
-        float | None, typer.Option("--time-limit", metavar="SECONDS", help="Of everything, proof and report included.")
+        float | None,
+        typer.Option("--time-limit", metavar="SECONDS", help="Limit of the whole run, with proof and report."),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the search that was begun in --out with the same options.")
+        bool, typer.Option("--resume", help="Continue the search in --out that has the same options.")
     ] = False,
     trial_timeout: Annotated[
         float | None,
         typer.Option(
             "--trial-timeout",
             metavar="SECONDS",
-            help="Give a candidate up after so long; each is then built and scored in a process of its own.",
+            help="Time limit per candidate; runs each candidate in its own process.",
         ),
     ] = None,
     memory_limit: Annotated[
         str | None,
-        typer.Option("--memory-limit", metavar="2GB", help="Of building and scoring a candidate, in such a process."),
+        typer.Option(
+            "--memory-limit", metavar="2GB", help="Memory limit per candidate; runs each candidate in its own process."
+        ),
     ] = None,
     cluster: Annotated[
         str | None,
@@ -134,7 +142,7 @@ def optimize(
     bench: Annotated[
         str | None,
         typer.Option(
-            "--bench", metavar="bench-arm64", help="With --cluster: resource of the workers whose latency counts."
+            "--bench", metavar="bench-arm64", help="With --cluster: Dask resource of the workers that measure latency."
         ),
     ] = None,
     tls: Annotated[
@@ -149,7 +157,7 @@ def optimize(
     reading: Reading,
     shown: Shown,
 ) -> int:
-    """Find the best model inside an accuracy budget, and prove it."""
+    """Find the best model within an accuracy budget. The proof uses samples that no choice depends on."""
     quieten(shown)
     asked: dict[str, Any] = {
         "labels": labels,
@@ -195,7 +203,7 @@ def optimize(
 
 
 def search(asked: Mapping[str, Any], out: Path, shown: Shown, command: str | None = None) -> int:
-    """Run a search with the arguments of `onnxopt.optimize` and show how it goes and ends."""
+    """Run a search with the arguments of `onnxopt.optimize` and show its progress and result."""
     from onnxopt.cli.progress import ProgressBar, SearchBar
     from onnxopt.report.summary import summary
     from onnxopt.run.optimize import optimize as find_best
@@ -211,7 +219,7 @@ def search(asked: Mapping[str, Any], out: Path, shown: Shown, command: str | Non
             run = find_best(**asked, out=out, observer=observer, command=command)
     except KeyboardInterrupt:
         kept = (
-            f"what was found so far is in {out}; to go on: onnxopt resume {shlex.quote(str(out))}"
+            f"results so far are in {out}; to continue: onnxopt resume {shlex.quote(str(out))}"
             if observer.began
             else "nothing was written"
         )

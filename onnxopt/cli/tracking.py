@@ -1,4 +1,4 @@
-"""Command that hands a finished run to MLflow: mlflow."""
+"""Command that logs a finished run to MLflow: mlflow."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,12 +14,12 @@ def mlflow(
     run: Annotated[Path, typer.Argument(help="Run folder.", show_default=False)],
     *,
     uri: Annotated[
-        str, typer.Option("--uri", help="Store: http://host:5000, sqlite:///runs.db, ...", show_default=False)
+        str, typer.Option("--uri", help="Tracking store: http://host:5000, sqlite:///runs.db, ...", show_default=False)
     ],
     experiment: Annotated[str, typer.Option("--experiment", help="Name of the experiment.")] = "onnxopt",
     shown: Shown,
 ) -> int:
-    """Log a finished run to MLflow: settings, figures, the report."""
+    """Log a finished run to MLflow: settings, metrics, report."""
     quieten(shown)
     from onnxopt.document.blocks import Document, Text
     from onnxopt.run.tracking import log_run

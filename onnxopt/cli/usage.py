@@ -1,4 +1,4 @@
-"""What typer says about wrong arguments, in our own words and with our own codes."""
+"""Errors of typer about wrong arguments, as errors with stable codes."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,7 @@ from onnxopt.errors import UsageError, nearest
 
 
 def as_usage_error(error: Exception) -> UsageError:
-    """Translate typer's complaint about the arguments; they come as classes that it does not export."""
+    """Translate an error of typer about the arguments; typer does not export its classes."""
     kind = type(error).__name__
     context: typer.Context | None = getattr(error, "ctx", None)
     command = context.command_path if context else "onnxopt"
@@ -22,9 +22,9 @@ def as_usage_error(error: Exception) -> UsageError:
         known = getattr(context.command, "commands", {}) if context else {}
         return UsageError("ONX102", "unknown command", where=name, hint=nearest(name, known))
     if kind == "MissingParameter":
-        return UsageError("ONX109", "a needed argument is missing", where=_hint_of(error), hint=hint)
+        return UsageError("ONX109", "a required argument is missing", where=_hint_of(error), hint=hint)
     if isinstance(error, typer.BadParameter):
-        return UsageError("ONX101", "an option makes no sense", where=_hint_of(error), why=_no_dot(message), hint=hint)
+        return UsageError("ONX101", "invalid option value", where=_hint_of(error), why=_no_dot(message), hint=hint)
     return UsageError("ONX101", "the command line cannot be read", where=command, why=_no_dot(message), hint=hint)
 
 

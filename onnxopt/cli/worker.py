@@ -16,18 +16,19 @@ def worker(
     scheduler: Annotated[str, typer.Argument(help="Address such as tcp://10.0.0.1:8786.", show_default=False)],
     *,
     bench: Annotated[
-        bool, typer.Option("--bench", help="Models may be timed on this machine; nothing else should run on it.")
+        bool, typer.Option("--bench", help="Allow latency measurements on this machine; run nothing else on it.")
     ] = False,
     tasks: Annotated[
-        int, typer.Option("--tasks", min=1, help="Tasks at a time, each in a process; one with --bench.")
+        int,
+        typer.Option("--tasks", min=1, help="Number of concurrent tasks, each in its own process; one with --bench."),
     ] = 1,
     name: Annotated[str | None, typer.Option("--name", help="Name of this worker.")] = None,
-    tls_ca_file: Annotated[Path | None, typer.Option("--tls-ca-file", help="As Dask takes it.")] = None,
-    tls_cert: Annotated[Path | None, typer.Option("--tls-cert", help="As Dask takes it.")] = None,
-    tls_key: Annotated[Path | None, typer.Option("--tls-key", help="As Dask takes it.")] = None,
+    tls_ca_file: Annotated[Path | None, typer.Option("--tls-ca-file", help="TLS file, as for Dask.")] = None,
+    tls_cert: Annotated[Path | None, typer.Option("--tls-cert", help="TLS file, as for Dask.")] = None,
+    tls_key: Annotated[Path | None, typer.Option("--tls-key", help="TLS file, as for Dask.")] = None,
     shown: Shown,
 ) -> int:
-    """Offer this machine to a cluster's scheduler, until Ctrl-C."""
+    """Run a worker of a Dask cluster on this machine. Ctrl-C ends it."""
     quieten(shown)
     from onnxopt.child import child_environment
     from onnxopt.search.workers.cluster import require_scheduler, worker_command

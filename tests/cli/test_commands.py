@@ -8,6 +8,7 @@ import pytest
 
 from onnxopt.catalog import available_passes
 from onnxopt.quantization.calibration.calibrators import METHODS
+from onnxopt.search.candidate_names import legend_line
 
 
 def test_optimize_from_the_command_line_to_the_folder(cli, mlp, tmp_path):
@@ -155,3 +156,15 @@ def test_load_by_several_processes_is_measured(cli, mlp):
     ended = cli("bench", mlp, "--processes", "2", "--memory")
     assert ended.code == 2
     assert "ONX109" in ended.err
+
+
+def test_every_command_is_explained_in_one_line_at_80_columns(cli, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    listed = cli("--help").out.partition("Commands:")[2].partition("Start with")[0]
+    assert len(listed.split("\n")) > 20
+    assert "..." not in listed
+
+
+def test_the_help_of_optimize_decodes_candidate_names(cli):
+    shown = "".join(cli("optimize", "--help").out.split())
+    assert "".join(legend_line().split()) in shown

@@ -49,7 +49,7 @@ def test_steps_are_numbered_on_a_terminal(monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     _search(ProgressBar(Shown()))
     text = terminal.getvalue()
-    assert "original: 0.500 ms" in text
+    assert "baseline: 0.500 ms" in text
     assert "1/2 static: within budget, 0.500 ms, 2.50x, 250 kB" in text
     assert "2/2 static: within budget" in text
     assert "sensitivity of layers" in text

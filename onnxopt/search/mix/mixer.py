@@ -46,9 +46,15 @@ def candidate_of(tables: Tables, mix: Mix, number: int) -> Candidate:
     label = "float"
     if tables.quantizer is not None and integer:
         passes += [Simplify(), replace(tables.quantizer, exclude=kept)]
-        label = f"static-{tables.quantizer.method}" if isinstance(tables.quantizer, QuantizeStatic) else "dynamic"
+        label = _label(tables.quantizer)
     predicted = tables.problem.cost(mix) / tables.original
     return Candidate(f"mixed-{number}+{label}", tuple(passes), predicted)
+
+
+def _label(quantizer: Quantizer) -> str:
+    """Return the name of a quantizer, as in the names of the candidates without a mix."""
+    kind = f"static-{quantizer.method}" if isinstance(quantizer, QuantizeStatic) else "dynamic"
+    return kind if quantizer.per_channel else f"{kind}-tensor"
 
 
 def _in_float(problem: Problem, mix: Mix) -> tuple[tuple[str, ...], bool]:

@@ -1,0 +1,87 @@
+"""Every part of every candidate name has a meaning in the legend, and the names say what was built."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from onnxopt.passes.quantize_dynamic import QuantizeDynamic
+from onnxopt.passes.quantize_static import QuantizeStatic
+from onnxopt.search.candidate_names import LEGEND, legend_line, legend_of, parts_of
+from onnxopt.search.candidates import (
+    PRUNED,
+    PRUNED_LITTLE,
+    first_candidates,
+    keep_counts,
+    keep_in_float,
+    placed,
+    pruned,
+    recovered,
+)
+from onnxopt.search.mix.cost_tables import Tables
+from onnxopt.search.mix.mixer import candidate_of, quantizer_of
+from onnxopt.search.mix.solver import Group, LayerOptions, Mix, Problem
+from onnxopt.search.trial import Candidate
+
+
+def mixed(base: Candidate, mode: str) -> Candidate:
+    layer = LayerOptions(("a",), {"float": np.ones(2), "INT8": np.ones(2)}, {"float": 0.0, "INT8": 0.0})
+    problem = Problem({"a": Group((0.0, 0.1), (0.0, 0.0))}, {"a": layer}, (), frozenset({"INT8"}))
+    tables = Tables(problem, 1.0, {"a": (0.0, 0.5)}, {}, ("a",), quantizer_of(base))
+    return candidate_of(tables, Mix({"a": 1}, {"a": mode}), 2)
+
+
+def every_candidate() -> Iterator[Candidate]:
+    bases = (*first_candidates(), Candidate("float", ()))
+    for base in bases:
+        forms = [base]
+        if any(isinstance(spec, QuantizeStatic) for spec in base.passes):
+            forms += [placed(base), *(keep_in_float(base, ("n",) * count) for count in keep_counts(40))]
+        yield from forms
+        smaller = [pruned(form, macs) for form in forms for macs in (*PRUNED, PRUNED_LITTLE)]
+        smaller += [mixed(base, mode) for mode in ("float", "INT8")]
+        yield from smaller
+        yield from (recovered(candidate, 1000) for candidate in smaller)
+
+
+def test_every_part_of_every_name_is_in_the_legend() -> None:
+    used = {part for candidate in every_candidate() for part in parts_of(candidate.name)}
+    assert used == set(LEGEND)
+
+
+def test_a_name_is_decoded_part_by_part() -> None:
+    assert parts_of("pruned-to-35%+distilled+static-symmetric-entropy-tensor-placed") == (
+        "pruned-to-N%", "distilled", "static", "symmetric-entropy", "tensor", "placed",
+    )  # fmt: skip
+    assert parts_of("mixed-2+dynamic-float-graph") == ("mixed-N", "dynamic", "float-graph")
+    assert parts_of("static-minmax-keep16") == ("static", "minmax", "keepN")
+
+
+@pytest.mark.parametrize("name", ["mine", "staticish", "static-entropy-mine", "keep4+mine"])
+def test_a_name_of_other_origin_has_no_meaning(name: str) -> None:
+    with pytest.raises(ValueError, match="unknown part"):
+        parts_of(name)
+    assert legend_of([name]) == ()
+
+
+def test_the_legend_of_a_run_has_its_parts_alone() -> None:
+    assert [part for part, _ in legend_of(["static-entropy-placed", "mine"])] == ["static", "entropy", "placed"]
+    assert all(f"{part} = " in legend_line() for part in LEGEND)
+
+
+def test_a_name_says_whether_weights_have_one_scale_per_tensor() -> None:
+    for candidate in every_candidate():
+        quantizers = [spec for spec in candidate.passes if isinstance(spec, QuantizeStatic | QuantizeDynamic)]
+        parts = set(parts_of(candidate.name))
+        assert bool(parts & {"tensor", "float-graph"}) == any(not spec.per_channel for spec in quantizers)
+        assert bool(parts & {"static", "dynamic"}) == bool(quantizers)
+        for spec in quantizers:
+            assert not isinstance(spec, QuantizeStatic) or spec.method in parts
+
+
+def test_a_mix_of_a_per_tensor_quantizer_is_named_so() -> None:
+    base = next(c for c in first_candidates() if c.name == "static-entropy-tensor")
+    assert mixed(base, "INT8").name == "mixed-2+static-entropy-tensor"
+    channels = replace(base, passes=(QuantizeStatic(method="entropy"),))
+    assert mixed(channels, "INT8").name == "mixed-2+static-entropy"
