@@ -97,7 +97,7 @@ def test_init_writes_a_file_that_works(cli, mlp, tmp_path, monkeypatch):
     assert (ended.code, ended.err) == (0, "")
     text = Path("onnxopt.toml").read_text()
     assert tomllib.loads(text) == {"optimize": {"data": "digits", "max-drop": "2pp"}}
-    assert "What to gain. [default: latency]" in text
+    assert "Figure to improve. [default: latency]" in text
     assert "X: float32" in text
     dry = cli("optimize", mlp, "--config", "onnxopt.toml", "--dry-run")
     assert dry.code == 0
