@@ -21,7 +21,7 @@ ELSEWHERE = {
     "recipes": "tests/test_recipes.py",
     "pipelines": "tests/test_pipelines.py",
     "export": "tests/exporters/test_guide.py",
-    "cluster": "tests/search/test_cluster.py",
+    "cluster": "tests/search/workers/test_cluster.py",
     "python": "tests/test_api.py",
     "writing-a-pass": "tests/testing/test_guide.py",
     "errors": "tests/test_errors.py",
