@@ -6,13 +6,11 @@ from types import MappingProxyType
 
 import onnx_ir as ir
 
-from onnxopt.graph.shapes import with_types
+from onnxopt.graph.shapes import LARGE_BYTES, with_types
 
 Shape = tuple[int, ...]
 _IMAGE_SIDE = 224
 """Of an image where the model leaves it free: at 1 pixel most networks have no cost at all."""
-_BIG_BYTES = 4096
-"""Constants above this are no shapes: shape inference does not need their values, and memory would."""
 
 
 def with_fixed_shapes(model: ir.Model, sizes: Mapping[str, int]) -> ir.Model:
@@ -33,7 +31,7 @@ def with_fixed_shapes(model: ir.Model, sizes: Mapping[str, int]) -> ir.Model:
             )
     for name, value in list(light.graph.initializers.items()):
         tensor = value.const_value
-        if tensor is None or tensor.nbytes <= _BIG_BYTES:
+        if tensor is None or tensor.nbytes <= LARGE_BYTES:
             continue
         value.shape, value.type = ir.Shape(tensor.shape.numpy()), ir.TensorType(tensor.dtype)
         light.graph.initializers.pop(name)

@@ -1,5 +1,6 @@
 """Types and shapes of values."""
 
+from collections.abc import Mapping
 from math import isfinite
 
 import onnx
@@ -11,6 +12,9 @@ from onnxopt.model_file import from_proto, to_proto
 
 MAX_COUNTED = 1 << 20
 """Numbers that a constant `Range` may stand for; a file of 300 bytes can ask for any count."""
+
+LARGE_BYTES = 4096
+"""Constants above this are no shapes: inference does not need their values."""
 
 
 def longest_range(model: ir.Model) -> int:
@@ -27,10 +31,13 @@ def longest_range(model: ir.Model) -> int:
 def with_types(model: ir.Model) -> ir.Model:
     """Return a copy of `model` whose values carry every type and shape that ONNX can infer; stale ones are dropped.
 
+    Large weights never reach ONNX: their shapes are all it needs, and the copy shares them with `model`.
+
     Raises:
         ModelError: ONX305 types in the model contradict each other.
     """
-    proto = to_proto(model)
+    light, weights = _without_large_weights(model)
+    proto = to_proto(light)
     del proto.graph.value_info[:]
     # Propagating data computes constants one number at a time.
     propagated = longest_range(model) <= MAX_COUNTED
@@ -38,4 +45,35 @@ def with_types(model: ir.Model) -> ir.Model:
         inferred = onnx.shape_inference.infer_shapes(proto, data_prop=propagated)
     except onnx.shape_inference.InferenceError as error:
         raise ModelError("ONX305", "the model is invalid", why=first_line(error), hint="Export it again.") from error
-    return from_proto(inferred)
+    typed = from_proto(inferred)
+    _give_back(typed, model, weights)
+    return typed
+
+
+def _without_large_weights(model: ir.Model) -> tuple[ir.Model, dict[str, ir.TensorProtocol]]:
+    """Return a copy whose large weights are inputs, and what they hold."""
+    light, taken = model.clone(), dict[str, ir.TensorProtocol]()
+    for name, value in list(light.graph.initializers.items()):
+        tensor = value.const_value
+        if tensor is None or tensor.nbytes <= LARGE_BYTES or value.is_graph_output():
+            continue
+        taken[name] = tensor
+        light.graph.initializers.pop(name)
+        value.const_value, value.shape, value.type = None, tensor.shape, ir.TensorType(tensor.dtype)  # type: ignore[assignment]
+        if value not in light.graph.inputs:
+            light.graph.inputs.append(value)
+    return light, taken
+
+
+def _give_back(typed: ir.Model, model: ir.Model, weights: Mapping[str, ir.TensorProtocol]) -> None:
+    """Make weights of those inputs again, in the order that they had in `model`; in place."""
+    known = {value.name: value for value in typed.graph.inputs}
+    for name, tensor in weights.items():
+        known[name].const_value = tensor
+        typed.graph.initializers[name] = known[name]
+    own = {value.name for value in model.graph.inputs}
+    kept = [value for value in typed.graph.inputs if value.name in own or value.name not in weights]
+    typed.graph.inputs.clear()
+    typed.graph.inputs.extend(kept)
+    for name in model.graph.initializers:
+        typed.graph.initializers[name] = typed.graph.initializers.pop(name)

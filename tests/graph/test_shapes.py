@@ -1,7 +1,9 @@
 """Shapes and types are inferred afresh."""
 
 import onnx_ir as ir
+import pytest
 
+from onnxopt.graph import shapes
 from onnxopt.graph.shapes import with_types
 from onnxopt.model_file import to_bytes
 from tests import builders
@@ -34,3 +36,16 @@ def test_operators_of_other_sets_are_passed_over() -> None:
     typed = with_types(builders.BUILDERS["zipmap"]())
     assert [n.op_type for n in typed.graph] == ["Scaler", "LinearClassifier", "Cast", "ZipMap"]
     assert typed.graph.node(2).outputs[0].dtype is ir.DataType.INT64
+
+
+@pytest.mark.parametrize("name", builders.BUILDERS)
+def test_large_weights_are_shared_and_change_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = builders.BUILDERS[name]()
+    monkeypatch.setattr(shapes, "LARGE_BYTES", 1 << 40)
+    whole = to_bytes(with_types(model))
+    monkeypatch.setattr(shapes, "LARGE_BYTES", 64)
+    light = with_types(model)
+    assert to_bytes(light) == whole
+    known = {name: value.const_value for name, value in model.graph.initializers.items()}
+    large = {name for name, tensor in known.items() if tensor is not None and tensor.nbytes > 64}
+    assert all(light.graph.initializers[name].const_value is known[name] for name in large)
