@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from onnxopt.catalog import available_passes as available_passes
     from onnxopt.catalog import format_passes as format_passes
     from onnxopt.exporters.export import export as export
+    from onnxopt.graph.lint import Finding as Finding
     from onnxopt.measure.runtime.session import Runtime as Runtime
     from onnxopt.measure.tasks.named import metric_of as metric_of
     from onnxopt.model_file import load as load
@@ -41,19 +42,30 @@ if TYPE_CHECKING:
     from onnxopt.pipeline import Pass as Pass
     from onnxopt.pipeline import Pipeline as Pipeline
     from onnxopt.pipeline import Skip as Skip
+    from onnxopt.quantization.diagnosis.layers import LayerLoss as LayerLoss
     from onnxopt.run.optimize import Run as Run
     from onnxopt.run.optimize import optimize as optimize
+    from onnxopt.run.verify import Verification as Verification
+    from onnxopt.run.verify import VerifiedPart as VerifiedPart
+    from onnxopt.run.verify import verify as verify
     from onnxopt.samples import Samples as Samples
     from onnxopt.samples import open_samples as open_samples
     from onnxopt.samples.options import ReadOptions as ReadOptions
     from onnxopt.search.budget import Budget as Budget
     from onnxopt.search.budget import Goal as Goal
+    from onnxopt.search.mix.layer_table import LayerSensitivity as LayerSensitivity
     from onnxopt.target import target_of as target_of
     from onnxopt.tasks.apply import apply_passes as apply_passes
     from onnxopt.tasks.apply import quantize as quantize
+    from onnxopt.tasks.check import CheckResult as CheckResult
+    from onnxopt.tasks.check import check as check
     from onnxopt.tasks.compare import compare as compare
     from onnxopt.tasks.device import bundle as bundle
     from onnxopt.tasks.device import measure_on as measure_on
+    from onnxopt.tasks.diagnosis import Diagnosis as Diagnosis
+    from onnxopt.tasks.diagnosis import diagnose as diagnose
+    from onnxopt.tasks.sensitivity import Sensitivity as Sensitivity
+    from onnxopt.tasks.sensitivity import sensitivity as sensitivity
 
     __version__: str
     parse_passes = catalog.parse
@@ -61,10 +73,15 @@ if TYPE_CHECKING:
 _LAZY = {
     "Applied": ("onnxopt.pipeline", "Applied"),
     "Budget": ("onnxopt.search.budget", "Budget"),
+    "CheckResult": ("onnxopt.tasks.check", "CheckResult"),
     "Context": ("onnxopt.pipeline", "Context"),
+    "Diagnosis": ("onnxopt.tasks.diagnosis", "Diagnosis"),
     "Edit": ("onnxopt.pipeline", "Edit"),
     "Effect": ("onnxopt.pipeline", "Effect"),
+    "Finding": ("onnxopt.graph.lint", "Finding"),
     "Goal": ("onnxopt.search.budget", "Goal"),
+    "LayerLoss": ("onnxopt.quantization.diagnosis.layers", "LayerLoss"),
+    "LayerSensitivity": ("onnxopt.search.mix.layer_table", "LayerSensitivity"),
     "Need": ("onnxopt.pipeline", "Need"),
     "Pass": ("onnxopt.pipeline", "Pass"),
     "Pipeline": ("onnxopt.pipeline", "Pipeline"),
@@ -72,12 +89,17 @@ _LAZY = {
     "Run": ("onnxopt.run.optimize", "Run"),
     "Runtime": ("onnxopt.measure.runtime.session", "Runtime"),
     "Samples": ("onnxopt.samples", "Samples"),
+    "Sensitivity": ("onnxopt.tasks.sensitivity", "Sensitivity"),
     "Skip": ("onnxopt.pipeline", "Skip"),
+    "Verification": ("onnxopt.run.verify", "Verification"),
+    "VerifiedPart": ("onnxopt.run.verify", "VerifiedPart"),
     "apply_passes": ("onnxopt.tasks.apply", "apply_passes"),
     "available_passes": ("onnxopt.catalog", "available_passes"),
     "benchmark": ("onnxopt.api", "benchmark"),
     "bundle": ("onnxopt.tasks.device", "bundle"),
+    "check": ("onnxopt.tasks.check", "check"),
     "compare": ("onnxopt.tasks.compare", "compare"),
+    "diagnose": ("onnxopt.tasks.diagnosis", "diagnose"),
     "distill": ("onnxopt.api", "distill"),
     "evaluate": ("onnxopt.api", "evaluate"),
     "export": ("onnxopt.exporters.export", "export"),
@@ -94,7 +116,9 @@ _LAZY = {
     "prune": ("onnxopt.api", "prune"),
     "quantize": ("onnxopt.tasks.apply", "quantize"),
     "save": ("onnxopt.model_file", "save"),
+    "sensitivity": ("onnxopt.tasks.sensitivity", "sensitivity"),
     "target_of": ("onnxopt.target", "target_of"),
+    "verify": ("onnxopt.run.verify", "verify"),
 }
 """Public name to the module and the attribute that it stands for."""
 

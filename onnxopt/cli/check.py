@@ -20,11 +20,11 @@ def check(
     shown: Shown,
 ) -> int:
     """Check that models are valid and safe to ship. Errors end with exit code 1."""
-    from onnxopt.tasks.check import check_models
+    from onnxopt.tasks.check import check as check_models
 
-    document, passed = check_models(models, strict=strict, ignored=ignore or [])
-    emit(document, shown)
-    return ExitCode.OK if passed else ExitCode.LIMIT_NOT_MET
+    found = check_models(models, strict=strict, ignore=ignore or ())
+    emit(found.document, shown)
+    return ExitCode.OK if found.passed else ExitCode.LIMIT_NOT_MET
 
 
 def verify(
@@ -47,9 +47,9 @@ def verify(
     """
     from onnxopt.run.verify import verify as verified
 
-    document, passed = verified(run, tolerance)
-    emit(document, shown)
-    return ExitCode.OK if passed else ExitCode.LIMIT_NOT_MET
+    found = verified(run, tolerance=tolerance)
+    emit(found.document, shown)
+    return ExitCode.OK if found.passed else ExitCode.LIMIT_NOT_MET
 
 
 def card(run: Annotated[Path, typer.Argument(help="Run folder.", show_default=False)]) -> int:

@@ -7,7 +7,7 @@ import typer
 
 from onnxopt.cli.options import DATA, LIMIT, MODEL, OVERWRITE, SEED, TARGET, Reading, Shown
 from onnxopt.cli.output import emit, quieten
-from onnxopt.errors import ExitCode, UsageError
+from onnxopt.errors import ExitCode
 
 
 def diagnose(
@@ -29,14 +29,12 @@ def diagnose(
     The table also shows the layers that run in INT8.
     """
     quieten(shown)
-    if keep < 0:
-        raise UsageError("ONX101", "invalid option value", where="--keep", why=f"{keep} given", hint="0 or more.")
-    from onnxopt.tasks.diagnosis import diagnose_models
+    from onnxopt.tasks.diagnosis import diagnose as diagnose_model
 
-    document = diagnose_models(
+    found = diagnose_model(
         model, quantized, data, keep=keep, out=out, overwrite=overwrite, limit=limit, read=reading.options()
     )
-    emit(document, shown)
+    emit(found.document, shown)
     return ExitCode.OK
 
 
@@ -57,10 +55,10 @@ def sensitivity(
     """Measure the output error of INT8 and of pruning per layer."""
     quieten(shown)
     from onnxopt.cli.progress import ProgressBar
-    from onnxopt.tasks.sensitivity import sensitivity_document
+    from onnxopt.tasks.sensitivity import sensitivity as measure
 
     with ProgressBar(shown) as bar:
-        document = sensitivity_document(
+        found = measure(
             model,
             data,
             limit=limit,
@@ -71,5 +69,5 @@ def sensitivity(
             plot=plot,
             overwrite=overwrite,
         )
-    emit(document, shown)
+    emit(found.document, shown)
     return ExitCode.OK

@@ -74,6 +74,16 @@ class Document:
         return to_html(self)
 
 
+class Displayed:
+    """A result that a notebook shows as its document; `document.data` has the figures, JSON-ready."""
+
+    document: Document
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        return to_html(self.document)
+
+
 def to_html(document: Document) -> str:
     """Return the document as a fragment of HTML, without styles and with every text escaped, for notebooks."""
     return str(Markup("\n").join(map(_block, document.blocks)))

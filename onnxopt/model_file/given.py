@@ -1,5 +1,6 @@
 """A model as people have it: a path, an ONNX protobuf, or an onnx-ir model."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -9,7 +10,9 @@ from onnxopt.errors import UsageError
 from onnxopt.model_file.load import from_memory, load
 
 Given = str | Path | ir.Model | onnx.ModelProto
-"""What the public functions take."""
+"""A model, as the public functions take it."""
+Several = Given | Sequence[Given] | Mapping[str, Given]
+"""One model, several, or several by name."""
 
 
 def given(model: Given) -> Path | ir.Model:
@@ -31,6 +34,27 @@ def given(model: Given) -> Path | ir.Model:
         where=type(model).__name__,
         hint="Give a path, an onnx.ModelProto or an onnx_ir.Model; for other frameworks see onnxopt.export.",
     )
+
+
+def named(model: Given, otherwise: str) -> str:
+    """Return the path as the user gave it, or `otherwise` for a model in memory."""
+    return str(model) if isinstance(model, str | Path) else otherwise
+
+
+def by_name(models: Several) -> dict[str, Given]:
+    """Return models by name: as given, or the path, or `model` in memory; a name that comes again gets a number."""
+    if isinstance(models, Mapping):
+        return dict(models)
+    several = [models] if isinstance(models, str) or not isinstance(models, Sequence) else models
+    found: dict[str, Given] = {}
+    for model in several:
+        said = name = named(model, "model")
+        times = 1
+        while name in found:
+            times += 1
+            name = f"{said} ({times})"
+        found[name] = model
+    return found
 
 
 def as_graph(model: Given) -> ir.Model:

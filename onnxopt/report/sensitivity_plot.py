@@ -7,18 +7,18 @@ from plotly.io import to_html
 
 from onnxopt.document import units
 from onnxopt.report.charts import Figure, plain, short
-from onnxopt.search.mix.layer_table import Harm
+from onnxopt.search.mix.layer_table import LayerSensitivity
 
 _LEAST, _MOST = 1e-5, 1.0
 """Errors that are as good as none, and that leave nothing."""
 
 
-def sensitivity_page(found: Sequence[Harm], title: str) -> str:
+def sensitivity_page(found: Sequence[LayerSensitivity], title: str) -> str:
     """Return one offline HTML page with a heatmap of layers, in graph order, by techniques."""
     return str(to_html(sensitivity_figure(found, title), include_plotlyjs=True, full_html=True, validate=True))
 
 
-def sensitivity_figure(found: Sequence[Harm], title: str) -> Figure:
+def sensitivity_figure(found: Sequence[LayerSensitivity], title: str) -> Figure:
     """Return the heatmap as plain data; colours are logarithmic, what does not apply is left blank."""
     layers = list(dict.fromkeys(harm.layer for harm in found))
     techniques = list(dict.fromkeys(harm.technique for harm in found))
@@ -46,11 +46,11 @@ def sensitivity_figure(found: Sequence[Harm], title: str) -> Figure:
     return {"data": [trace], "layout": layout | {"margin": {"l": 260}}}
 
 
-def _colour(harm: Harm | None) -> float | None:
+def _colour(harm: LayerSensitivity | None) -> float | None:
     return None if harm is None or harm.error is None else log10(min(max(harm.error, _LEAST), _MOST))
 
 
-def _hover(harm: Harm | None) -> str:
+def _hover(harm: LayerSensitivity | None) -> str:
     if harm is None:
         return ""
     what = plain(harm.why) if harm.error is None else units.significant(harm.error)

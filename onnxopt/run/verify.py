@@ -2,11 +2,11 @@
 
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 
 from onnxopt import model_file
-from onnxopt.document.blocks import Column, Document, Table, Text
+from onnxopt.document.blocks import Column, Displayed, Document, Table, Text
 from onnxopt.errors import FileError, ModelError, NativeError, first_line
 from onnxopt.files import read_text
 from onnxopt.measure.runtime.session import Runtime, Session
@@ -18,7 +18,7 @@ _LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 
 
 @dataclass(frozen=True)
-class Checked:
+class VerifiedPart:
     """One file or output, and what became of it."""
 
     name: str
@@ -26,19 +26,37 @@ class Checked:
     result: str
 
 
-def verify(folder: Path, tolerance: float | None = None) -> tuple[Document, bool]:
-    """Return what is wrong with a run folder, and whether nothing is.
+@dataclass(frozen=True)
+class Verification(Displayed):
+    """The state of a run folder.
+
+    Attributes:
+        files: of the manifest, each against its checksum.
+        outputs: of best.onnx on this machine, each against the recorded ones; empty where they were not compared.
+        passed: whether nothing is wrong.
+        document: the same as a table, with the reason why outputs were not compared.
+    """
+
+    files: tuple[VerifiedPart, ...]
+    outputs: tuple[VerifiedPart, ...]
+    passed: bool
+    document: Document = field(repr=False)
+
+
+def verify(run: str | Path, *, tolerance: float | None = None) -> Verification:
+    """Check the checksums of a run folder, and that its model computes here what was recorded.
 
     Args:
-        folder: that `optimize` wrote.
+        run: folder that `optimize` wrote.
         tolerance: largest difference of an output relative to its largest magnitude; None for that of the model's kind.
 
     Raises:
         FileError: ONX501 there is no manifest, ONX505 it, the record or the golden outputs cannot be read.
     """
+    folder = Path(run)
     files = check_files(folder)
     lines: list[str] = []
-    outputs: list[Checked] = []
+    outputs: list[VerifiedPart] = []
     if not all(checked.passed for checked in files):
         lines.append("The outputs were not compared, because the files are not those of the run.")
     elif not (folder / GOLDEN).is_file() or not (folder / BEST).is_file():
@@ -54,14 +72,15 @@ def verify(folder: Path, tolerance: float | None = None) -> tuple[Document, bool
     )
     data = {
         "passed": not wrong,
-        "files": [vars(c) for c in files],
-        "outputs": [vars(c) for c in outputs],
+        "files": [asdict(c) for c in files],
+        "outputs": [asdict(c) for c in outputs],
         "notes": lines[:-1],
     }
-    return Document((*tables, Text(tuple(lines))), data), not wrong
+    document = Document((*tables, Text(tuple(lines))), data)
+    return Verification(tuple(files), tuple(outputs), not wrong, document)
 
 
-def check_files(folder: Path) -> list[Checked]:
+def check_files(folder: Path) -> list[VerifiedPart]:
     """Hold every file of the manifest against its checksum, and best.onnx against run.json too.
 
     Raises:
@@ -71,11 +90,11 @@ def check_files(folder: Path) -> list[Checked]:
     checked = [_check_file(folder, name, digest) for name, digest in listed.items()]
     for name in (BEST, RECORD, GOLDEN):
         if name not in listed and (folder / name).exists():
-            checked.append(Checked(name, False, f"not in {MANIFEST}"))
+            checked.append(VerifiedPart(name, False, f"not in {MANIFEST}"))
     if all(c.passed for c in checked) and RECORD in listed:
         for file in read_run(folder).best:
             if listed.get(file.name) != file.sha256:
-                checked.append(Checked(file.name, False, f"{RECORD} was written for another file of this name"))
+                checked.append(VerifiedPart(file.name, False, f"{RECORD} was written for another file of this name"))
     return checked
 
 
@@ -97,25 +116,25 @@ def _manifest(folder: Path) -> dict[str, str]:
     return {match[2]: match[1] for _, match in matches if match is not None}
 
 
-def _check_file(folder: Path, name: str, digest: str) -> Checked:
+def _check_file(folder: Path, name: str, digest: str) -> VerifiedPart:
     place = PurePosixPath(name)
     if place.is_absolute() or ".." in place.parts:
-        return Checked(name, False, "lies outside the folder")
+        return VerifiedPart(name, False, "lies outside the folder")
     file = folder / place
     if file.resolve() != folder.resolve() / place:
-        return Checked(name, False, "is a link, which is not followed")
+        return VerifiedPart(name, False, "is a link, which is not followed")
     if not file.is_file():
-        return Checked(name, False, "missing")
+        return VerifiedPart(name, False, "missing")
     try:
         found = model_file.sha256_of(file)
     except OSError as error:
         raise FileError("ONX505", "the file cannot be read", where=str(file), why=error.strerror or "") from error
     if found != digest:
-        return Checked(name, False, f"changed: SHA-256 {found[:12]}.. instead of {digest[:12]}..")
-    return Checked(name, True, "as written")
+        return VerifiedPart(name, False, f"changed: SHA-256 {found[:12]}.. instead of {digest[:12]}..")
+    return VerifiedPart(name, True, "as written")
 
 
-def _check_outputs(folder: Path, tolerance: float | None) -> tuple[list[Checked], str]:
+def _check_outputs(folder: Path, tolerance: float | None) -> tuple[list[VerifiedPart], str]:
     golden = read_golden(folder / GOLDEN)
     if not golden.runs:
         return [], f"The outputs were not compared: {golden.note}."
@@ -124,9 +143,11 @@ def _check_outputs(folder: Path, tolerance: float | None) -> tuple[list[Checked]
     try:
         found = differences(Session(folder / BEST, Runtime(optimization=golden.optimization)), golden)
     except (ModelError, NativeError) as error:
-        return [Checked(BEST, False, str(error))], "The outputs were not compared: the model does not run here."
+        return [VerifiedPart(BEST, False, str(error))], "The outputs were not compared: the model does not run here."
     checked = [
-        Checked(name, worst <= limit, f"differs by {worst:.2g} of its range" + ("" if worst <= limit else ", too much"))
+        VerifiedPart(
+            name, worst <= limit, f"differs by {worst:.2g} of its range" + ("" if worst <= limit else ", too much")
+        )
         for name, worst in found.items()
     ]
     about = f"{len(golden.runs)} samples; largest difference relative to the largest magnitude of an output"

@@ -1,70 +1,101 @@
 """Validity and safety of model files, as `onnxopt check` shows them."""
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
 
 from onnxopt import model_file
-from onnxopt.document.blocks import Column, Document, Table, Text
+from onnxopt.document.blocks import Column, Displayed, Document, Table, Text
 from onnxopt.errors import ModelError, UsageError, nearest
 from onnxopt.graph.lint import RULES, Finding, Level, lint
 from onnxopt.measure.runtime.first_load import survive_loading
 from onnxopt.measure.runtime.session import Runtime, Session
+from onnxopt.model_file import Given, as_graph, given
+from onnxopt.model_file.given import Several, by_name
 
 _OF_ERRORS = {"ONX301": "CHK101", "ONX302": "CHK102", "ONX303": "CHK103", "ONX305": "CHK104", "ONX304": "CHK105"}
 _NAMED = 3
 
 
-def findings_of(path: Path) -> tuple[Finding, ...]:
-    """Return everything found in one file, the worst first; a file that cannot be read has one finding.
+@dataclass(frozen=True)
+class CheckResult(Displayed):
+    """The findings in models.
+
+    Attributes:
+        findings: by model, the worst first; a model without any has an empty tuple.
+        passed: whether no model has an error, and with `strict` no warning either.
+        document: the same as a table.
+    """
+
+    findings: Mapping[str, tuple[Finding, ...]]
+    passed: bool
+    document: Document = field(repr=False)
+
+
+def findings_of(model: Given) -> tuple[Finding, ...]:
+    """Return everything found in one model, the worst first; a file that cannot be read has one finding.
 
     Raises:
         FileError: ONX501 it does not exist, ONX505 it cannot be read.
     """
     try:
-        model = model_file.load(path)
+        source = given(model)
+        graph = as_graph(source)
     except ModelError as error:
         return (_of_error(error),)
-    found = list(lint(model))
+    found = list(lint(graph))
     try:
-        model_file.check(model)
+        model_file.check(graph)
     except ModelError as error:
         found.append(_of_error(error))
     try:
-        survive_loading(path)
+        if not isinstance(source, ir.Model):
+            survive_loading(source)
         # By its path, as whoever deploys it will; not optimized, for a graph that loads is all that is asked.
-        Session(path, Runtime(optimization="none"))
+        Session(source, Runtime(optimization="none"))
     except ModelError as error:
         found.append(_of_error(error))
     order = list(Level)
     return tuple(sorted(found, key=lambda finding: (order.index(finding.level), finding.code)))
 
 
-def check_models(paths: Sequence[Path], *, strict: bool = False, ignored: Sequence[str] = ()) -> tuple[Document, bool]:
-    """Return the findings in `paths`, and whether no model has an error (with `strict`: nor a warning).
+def check(models: Several, *, strict: bool = False, ignore: Sequence[str] = ()) -> CheckResult:
+    """Check that models are valid and safe to ship.
+
+    Args:
+        models: one, several, or several by name.
+        strict: whether a warning fails too.
+        ignore: codes of findings to leave out, such as `CHK203`.
 
     Raises:
-        UsageError: ONX101 there is no code in `ignored`.
-        FileError: like `findings_of`.
+        UsageError: ONX101 no finding has a code in `ignore`.
+        FileError: ONX501 a file does not exist, ONX505 it cannot be read.
     """
-    for code in ignored:
+    for code in ignore:
         if code not in RULES:
             raise UsageError("ONX101", "no finding has this code", where=code, hint=nearest(code, RULES))
-    found = {path: tuple(f for f in findings_of(path) if f.code not in ignored) for path in paths}
+    found = {name: tuple(f for f in findings_of(m) if f.code not in ignore) for name, m in by_name(models).items()}
     levels = [finding.level for findings in found.values() for finding in findings]
     errors, warnings = levels.count(Level.ERROR), levels.count(Level.WARNING)
     passed = not errors and not (strict and warnings)
+    return CheckResult(found, passed, _document(found, errors, warnings, passed))
+
+
+def _document(found: Mapping[str, tuple[Finding, ...]], errors: int, warnings: int, passed: bool) -> Document:
+    facts = sum(finding.level is Level.FACT for findings in found.values() for finding in findings)
     columns = (Column("model"), Column("code"), Column("level"), Column("what was found"))
-    rows = tuple((str(p), f.code, f.level.value, _sentence(f)) for p, findings in found.items() for f in findings)
+    rows = tuple((p, f.code, f.level.value, _sentence(f)) for p, findings in found.items() for f in findings)
     verdict = f"{len(found)} {_plural('model', len(found))}: {errors} {_plural('error', errors)}, {warnings} " + (
-        f"{_plural('warning', warnings)}, {levels.count(Level.FACT)} {_plural('fact', levels.count(Level.FACT))}."
+        f"{_plural('warning', warnings)}, {facts} {_plural('fact', facts)}."
     )
     data = {
         "passed": passed,
         "errors": errors,
         "warnings": warnings,
-        "models": [{"path": str(p), "findings": list(map(_data, findings))} for p, findings in found.items()],
+        "models": [{"path": p, "findings": list(map(_data, findings))} for p, findings in found.items()],
     }
-    return Document((*((Table(columns, rows),) if rows else ()), Text((verdict,))), data), passed
+    return Document((*((Table(columns, rows),) if rows else ()), Text((verdict,))), data)
 
 
 def _of_error(error: ModelError) -> Finding:

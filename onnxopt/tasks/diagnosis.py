@@ -1,40 +1,60 @@
 """Which layers of a quantized model lose precision, which run in INT8, and which to keep in float."""
 
+from dataclasses import dataclass, field
 from math import isnan
 from pathlib import Path
 
 import onnx_ir as ir
 
 from onnxopt import model_file
-from onnxopt.document.blocks import Column, Document, Table, Text
-from onnxopt.errors import ModelError
+from onnxopt.document.blocks import Column, Displayed, Document, Table, Text
+from onnxopt.errors import ModelError, UsageError
 from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes
-from onnxopt.model_file import signature_of
+from onnxopt.model_file import Given, as_graph, given, signature_of
+from onnxopt.model_file.given import named
 from onnxopt.model_file.writable import refuse_output_file
 from onnxopt.passes.simplify import Simplify
 from onnxopt.pipeline import Context, Pipeline
-from onnxopt.quantization.diagnosis.layers import LayerLoss, diagnose, names_in_common, worst
+from onnxopt.quantization.diagnosis.layers import LayerLoss, names_in_common, worst
+from onnxopt.quantization.diagnosis.layers import diagnose as layer_losses
 from onnxopt.samples import ReadOptions, open_samples
 from onnxopt.target import detect
 from onnxopt.tasks.overrides import overrides_text
 
 
-def diagnose_models(
-    first: str | Path,
-    second: str | Path,
+@dataclass(frozen=True)
+class Diagnosis(Displayed):
+    """The layers of a quantized model and their losses.
+
+    Attributes:
+        layers: the worst first.
+        exclude: layers to keep in float first.
+        file: of overrides that was written; None for none.
+        document: the same as a table.
+    """
+
+    layers: tuple[LayerLoss, ...]
+    exclude: tuple[str, ...]
+    file: Path | None
+    document: Document = field(repr=False)
+
+
+def diagnose(
+    model: Given,
+    quantized: Given,
     data: object,
     *,
     keep: int = 1,
     out: str | Path | None = None,
     overwrite: bool = False,
-    limit: int | None = None,
+    limit: int | None = 64,
     read: ReadOptions | None = None,
-) -> Document:
-    """Rank the layers of the quantized model `second` by what they lose against the float model `first`.
+) -> Diagnosis:
+    """Rank the layers of a quantized model by their loss against the float model, and say which run in INT8.
 
     Args:
-        first: the float model.
-        second: what was made from it.
+        model: the float model.
+        quantized: the model made from it.
         data: samples to run both on.
         keep: how many of the worst layers the file of overrides names.
         out: file of overrides to write; None for none.
@@ -43,30 +63,35 @@ def diagnose_models(
         read: how `data` is read.
 
     Raises:
-        ModelError: ONX308 `second` was not made from `first`; and every other family.
+        UsageError: ONX101 `keep` is negative.
+        ModelError: ONX308 `quantized` was not made from `model`; and every other family.
     """
+    if keep < 0:
+        raise UsageError("ONX101", "invalid option value", where="keep", why=f"{keep} given", hint="0 or more.")
+    found = given(quantized)
     if out is not None:
-        refuse_output_file(Path(out), overwrite=overwrite, source=Path(second), read=[first, data], kind=".toml")
-    model, quantized = model_file.load(first), model_file.load(second)
-    samples = open_samples(data, signature_of(model), options=read, limit=limit).with_batch_size(1)
-    before = _as_it_was_quantized(model, quantized)
-    if before is None or [s.name for s in signature_of(model).inputs] != [
-        s.name for s in signature_of(quantized).inputs
-    ]:
+        source = None if isinstance(found, ir.Model) else found
+        refuse_output_file(Path(out), overwrite=overwrite, source=source, read=[model, data], kind=".toml")
+    first, second = named(model, "the float model"), named(quantized, "the quantized model")
+    graph, other = as_graph(model), as_graph(found)
+    samples = open_samples(data, signature_of(graph), options=read, limit=limit).with_batch_size(1)
+    before = _as_it_was_quantized(graph, other)
+    if before is None or [s.name for s in signature_of(graph).inputs] != [s.name for s in signature_of(other).inputs]:
         raise ModelError(
             "ONX308",
             "the second model was not made from the first",
-            where=str(second),
+            where=second,
             why="they have no layer in common" if before is None else "their inputs differ",
             hint="Give the float model first, then what `onnxopt quantize` made of it.",
         )
-    losses = diagnose(before, quantized, samples)
+    losses = layer_losses(before, other, samples)
     kept = worst(losses, keep)
     by_name = {loss.name: loss for loss in losses}
     if out is not None:
         reasons = {name: f"{_db(by_name[name].output_db)} dB at the outputs by itself" for name in kept}
         model_file.atomic_write_text(Path(out), overrides_text(reasons), overwrite=overwrite)
-    return _document(str(first), str(second), losses, kept, out)
+    file = None if out is None else Path(out)
+    return Diagnosis(losses, kept, file, _document(first, second, losses, kept, file))
 
 
 def _as_it_was_quantized(model: ir.Model, quantized: ir.Model) -> ir.Model | None:
@@ -83,7 +108,7 @@ def _as_it_was_quantized(model: ir.Model, quantized: ir.Model) -> ir.Model | Non
 
 
 def _document(
-    first: str, second: str, losses: tuple[LayerLoss, ...], kept: tuple[str, ...], out: str | Path | None
+    first: str, second: str, losses: tuple[LayerLoss, ...], kept: tuple[str, ...], out: Path | None
 ) -> Document:
     numbers = tuple(Column(title, number=True) for title in ("output, dB", "layer, dB", "so far, dB"))
     columns = (Column("layer"), Column("operator"), *numbers, Column("runs in"))

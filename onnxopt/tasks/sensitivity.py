@@ -1,16 +1,19 @@
 """Which layers can be made cheaper, and how: a table of what each technique alone does to the outputs."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from onnxopt import model_file
-from onnxopt.document.blocks import Column, Document, Table, Text
+import onnx_ir as ir
+
+from onnxopt.document.blocks import Column, Displayed, Document, Table, Text
 from onnxopt.measure.latency.remembered import cache_folder
-from onnxopt.model_file import atomic_write_text, signature_of
+from onnxopt.model_file import Given, as_graph, atomic_write_text, given, signature_of
+from onnxopt.model_file.given import named
 from onnxopt.model_file.writable import refuse_output_file
 from onnxopt.pipeline import Context, Progress
 from onnxopt.report.sensitivity_plot import sensitivity_page
 from onnxopt.samples import ReadOptions, open_samples
-from onnxopt.search.mix.layer_table import Harm, layer_table
+from onnxopt.search.mix.layer_table import LayerSensitivity, layer_table
 from onnxopt.target import target_of
 
 WHAT = "sensitivity of layers"
@@ -21,43 +24,77 @@ ABOUT = (
 )
 
 
-def sensitivity_document(
-    model: Path,
+@dataclass(frozen=True)
+class Sensitivity(Displayed):
+    """The error that each technique alone causes in each layer.
+
+    Attributes:
+        layers: one entry per layer and technique, layers in graph order.
+        file: HTML page that was written; None for none.
+        document: the same as a table.
+    """
+
+    layers: tuple[LayerSensitivity, ...]
+    file: Path | None
+    document: Document = field(repr=False)
+
+
+def sensitivity(
+    model: Given,
     data: object,
     *,
-    limit: int | None = None,
+    limit: int | None = 256,
     target: str = "auto",
     seed: int = 0,
     read: ReadOptions | None = None,
     progress: Progress = lambda what, done, total: None,
-    plot: Path | None = None,
+    plot: str | Path | None = None,
     overwrite: bool = False,
-) -> Document:
-    """Measure every technique on every layer alone, and draw it in the HTML file `plot` where one is named.
+) -> Sensitivity:
+    """Measure the error of the outputs when INT8, a lower rank or pruning is applied to one layer alone.
+
+    Args:
+        model: the float model.
+        data: samples that calibrate and judge; labels are not used.
+        limit: samples to use at most.
+        target: processor to quantize for.
+        seed: of everything random.
+        read: how `data` is read.
+        progress: called with what is measured, how much is done and how much there is.
+        plot: HTML file to draw the table in; None for none.
+        overwrite: whether `plot` may exist.
 
     Raises:
         OnnxoptError: of every family.
     """
+    found = given(model)
+    path = None if isinstance(found, ir.Model) else found
     if plot is not None:
-        refuse_output_file(plot, overwrite=overwrite, source=model, read=[data], kind=".html")
-    loaded = model_file.load(model)
+        refuse_output_file(Path(plot), overwrite=overwrite, source=path, read=[data], kind=".html")
+    loaded = as_graph(found)
     samples = open_samples(data, signature_of(loaded), options=read, limit=limit)
     context = Context(target_of(target), samples, seed=seed)
-    found = layer_table(loaded, context, lambda done, total: progress(WHAT, done, total), cache_folder())
+    layers = layer_table(loaded, context, lambda done, total: progress(WHAT, done, total), cache_folder())
     if plot is not None:
-        atomic_write_text(plot, sensitivity_page(found, f"{model.name}: sensitivity of layers"), overwrite=overwrite)
-    techniques = list(dict.fromkeys(harm.technique for harm in found))
-    layers = list(dict.fromkeys(harm.layer for harm in found))
-    cells = {(harm.layer, harm.technique): _cell(harm) for harm in found}
+        title = f"{'the model' if path is None else path.name}: sensitivity of layers"
+        atomic_write_text(Path(plot), sensitivity_page(layers, title), overwrite=overwrite)
+    file = None if plot is None else Path(plot)
+    return Sensitivity(layers, file, _document(named(model, "the model"), layers))
+
+
+def _document(model: str, found: tuple[LayerSensitivity, ...]) -> Document:
+    techniques = list(dict.fromkeys(one.technique for one in found))
+    layers = list(dict.fromkeys(one.layer for one in found))
+    cells = {(one.layer, one.technique): _cell(one) for one in found}
     columns = (Column("layer"), *(Column(technique, number=True) for technique in techniques))
     rows = tuple((layer, *(cells.get((layer, t), "-") for t in techniques)) for layer in layers)
-    lefts = {harm.why: harm.layer for harm in found if harm.why}
+    lefts = {one.why: one.layer for one in found if one.why}
     notes = tuple(f"{layer} and the like: {why}." for why, layer in lefts.items())
     records = [{"layer": h.layer, "technique": h.technique, "error": h.error, "why": h.why or None} for h in found]
     return Document(
-        (Text((JUDGED,)), Table(columns, rows), Text((*ABOUT, *notes))), {"model": str(model), "layers": records}
+        (Text((JUDGED,)), Table(columns, rows), Text((*ABOUT, *notes))), {"model": model, "layers": records}
     )
 
 
-def _cell(harm: Harm) -> str:
-    return "-" if harm.error is None else f"{harm.error:.2g}"
+def _cell(one: LayerSensitivity) -> str:
+    return "-" if one.error is None else f"{one.error:.2g}"

@@ -4,12 +4,12 @@ import pytest
 from plotly.graph_objects import Figure
 
 from onnxopt.report.sensitivity_plot import sensitivity_figure, sensitivity_page
-from onnxopt.search.mix.layer_table import Harm
+from onnxopt.search.mix.layer_table import LayerSensitivity
 
 FOUND = (
-    Harm("a", "INT8", 0.01),
-    Harm("<b>bold</b>", "INT8", None, "no kernel"),
-    Harm("a", "channels -25%", 1e-9),
+    LayerSensitivity("a", "INT8", 0.01),
+    LayerSensitivity("<b>bold</b>", "INT8", None, "no kernel"),
+    LayerSensitivity("a", "channels -25%", 1e-9),
 )
 
 

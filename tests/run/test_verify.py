@@ -53,10 +53,10 @@ def _sign(folder: Path, *names: str) -> None:
 
 
 def _results(folder: Path) -> dict[str, str]:
-    document, passed = verify(folder)
-    wrong = [c for part in ("files", "outputs") for c in document.data[part] if not c["passed"]]
-    assert passed == (not wrong)
-    return {c["name"]: c["result"] for c in wrong}
+    found = verify(folder)
+    wrong = [part for part in (*found.files, *found.outputs) if not part.passed]
+    assert found.passed == (not wrong)
+    return {part.name: part.result for part in wrong}
 
 
 def test_an_untouched_run_passes(run, capsys):
@@ -117,9 +117,9 @@ def test_a_run_without_golden_outputs_says_so(run):
     (run / "golden.npz").unlink()
     manifest = run / "MANIFEST.sha256"
     manifest.write_text("".join(ln for ln in manifest.read_text().splitlines(True) if "golden" not in ln))
-    document, passed = verify(run)
-    assert passed
-    assert "ended before it wrote golden.npz" in document.data["notes"][0]
+    found = verify(run)
+    assert found.passed
+    assert "ended before it wrote golden.npz" in found.document.data["notes"][0]
 
 
 @pytest.mark.parametrize(("text", "code"), [(None, "ONX501"), ("", "ONX505"), ("nonsense\n", "ONX505")])

@@ -25,7 +25,7 @@ RANKS = (0.5, 0.25)
 
 
 @dataclass(frozen=True)
-class Harm:
+class LayerSensitivity:
     """Attributes:
     layer: name of the node; for channels that go together, of the first that makes them.
     technique: `INT8`, `rank 50%`, `channels -25%` and the like.
@@ -44,7 +44,7 @@ def layer_table(
     context: Context,
     progress: Callable[[int, int], None] = lambda done, total: None,
     folder: Path | None = None,
-) -> tuple[Harm, ...]:
+) -> tuple[LayerSensitivity, ...]:
     """Return the harm of every technique to every layer, layers in graph order.
 
     Args:
@@ -59,32 +59,34 @@ def layer_table(
     known = Remembered[list[Row]](folder / "layer-harm.json", _are_rows)
     if key not in known:
         known.keep({key: [(h.layer, h.technique, h.error, h.why) for h in _measured(model, context, progress)]})
-    return tuple(Harm(*row) for row in known[key])
+    return tuple(LayerSensitivity(*row) for row in known[key])
 
 
 def _are_rows(found: object) -> bool:
-    return isinstance(found, list) and all(isinstance(row, list) and len(row) == len(fields(Harm)) for row in found)
+    return isinstance(found, list) and all(
+        isinstance(row, list) and len(row) == len(fields(LayerSensitivity)) for row in found
+    )
 
 
-def _measured(model: ir.Model, context: Context, progress: Callable[[int, int], None]) -> list[Harm]:
+def _measured(model: ir.Model, context: Context, progress: Callable[[int, int], None]) -> list[LayerSensitivity]:
     assert context.calibration is not None
     simple = Pipeline((Simplify(fuse=False),)).run(model, context).model
     error = OutputError(simple, context.calibration)
     trials = list(_trials(simple, context))
-    found = list[Harm]()
+    found = list[LayerSensitivity]()
     for number, (layer, technique, spec) in enumerate(trials):
         progress(number, len(trials))
         try:
             done = Pipeline((spec,)).run(simple, context)
         except (ModelError, NativeError) as failure:
-            found.append(Harm(layer, technique, None, failure.what))
+            found.append(LayerSensitivity(layer, technique, None, failure.what))
             continue
         (step,) = done.steps
         if step.edits:
-            found.append(Harm(layer, technique, error.of(done.model)))
+            found.append(LayerSensitivity(layer, technique, error.of(done.model)))
         else:
             reasons = [skip.reason for skip in step.skipped if skip.target == layer] or ["nothing to do"]
-            found.append(Harm(layer, technique, None, reasons[0]))
+            found.append(LayerSensitivity(layer, technique, None, reasons[0]))
     progress(len(trials), len(trials))
     return found
 

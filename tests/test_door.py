@@ -1,0 +1,77 @@
+"""The public names: the Python twins of commands, and their results."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+import onnxopt
+from onnxopt.errors import FileError, ModelError, UsageError
+from tests import builders
+
+ROOT = Path(__file__).parents[1]
+MODEL = ROOT / "models" / "digits_mlp.onnx"
+
+
+@pytest.fixture(scope="module")
+def int8(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("int8") / "int8.onnx"
+    onnxopt.quantize(MODEL, path, data="digits:train")
+    return path
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_diagnose_ranks_layers_and_writes_the_overrides_that_quantize_reads(int8, tmp_path, in_memory):
+    models = [onnx.load(path) if in_memory else path for path in (MODEL, int8)]
+    found = onnxopt.diagnose(*models, "digits", keep=2, out=tmp_path / "keep.toml", limit=16)
+    losses = [loss.output_db for loss in found.layers if loss.quantized]
+    assert losses == sorted(losses)
+    assert found.exclude == tuple(loss.name for loss in found.layers[:2])
+    assert found.file == tmp_path / "keep.toml"
+    assert all(name in found.file.read_text() for name in found.exclude)
+    assert [layer["name"] for layer in found.document.data["layers"]] == [loss.name for loss in found.layers]
+    assert "<table" in found._repr_html_()
+
+
+def test_diagnose_refuses_what_makes_no_sense(int8):
+    with pytest.raises(UsageError, match=r"ONX101.*\[keep\]: -1 given"):
+        onnxopt.diagnose(MODEL, int8, "digits", keep=-1)
+    other = builders.BUILDERS["residual_cnn"]()
+    with pytest.raises(ModelError, match=r"ONX308.*\[the quantized model\]"):
+        onnxopt.diagnose(MODEL, other, "digits")
+
+
+def test_sensitivity_has_an_entry_for_each_layer_and_technique(tmp_path):
+    found = onnxopt.sensitivity(onnx.load(MODEL), "digits", limit=8, plot=tmp_path / "plot.html")
+    techniques = {one.technique for one in found.layers}
+    assert {"INT8", "rank 50%", "channels -25%"} <= techniques
+    assert all((one.error is None) == bool(one.why) for one in found.layers)
+    assert found.file is not None
+    assert "sensitivity of layers" in found.file.read_text()
+    assert "<table" in found._repr_html_()
+
+
+def test_check_finds_the_same_in_a_file_and_in_memory(tmp_path):
+    model = builders.BUILDERS["careless_names"]()
+    onnxopt.save(model, tmp_path / "m.onnx")
+    both = onnxopt.check({"file": tmp_path / "m.onnx", "memory": model})
+    assert both.findings["file"] == both.findings["memory"]
+    assert "CHK203" in {finding.code for finding in both.findings["file"]}
+    assert both.passed
+    assert not onnxopt.check(model, strict=True).passed
+    assert onnxopt.check(model, strict=True, ignore=["CHK203", "CHK204", "CHK206", "CHK208"]).passed
+    assert list(onnxopt.check([model, model]).findings) == ["model", "model (2)"]
+    with pytest.raises(UsageError, match=r"ONX101.*CHK204"):
+        onnxopt.check(model, ignore=["CHK2044"])
+
+
+def test_check_makes_findings_of_damaged_files_and_errors_of_missing_ones(tmp_path):
+    (tmp_path / "cut.onnx").write_bytes(MODEL.read_bytes()[:100])
+    found = onnxopt.check([tmp_path / "cut.onnx", MODEL])
+    assert not found.passed
+    assert [finding.code for finding in found.findings[str(tmp_path / "cut.onnx")]] == ["CHK101"]
+    with pytest.raises(FileError, match="ONX501"):
+        onnxopt.check(tmp_path / "none.onnx")
