@@ -43,8 +43,15 @@ if TYPE_CHECKING:
     from onnxopt.pipeline import Pipeline as Pipeline
     from onnxopt.pipeline import Skip as Skip
     from onnxopt.quantization.diagnosis.layers import LayerLoss as LayerLoss
-    from onnxopt.run.optimize import Run as Run
+    from onnxopt.record.run import RunRecord as RunRecord
+    from onnxopt.record.run import TrialRecord as TrialRecord
+    from onnxopt.run.finished import ComparedRuns as ComparedRuns
+    from onnxopt.run.finished import Run as Run
+    from onnxopt.run.finished import card as card
+    from onnxopt.run.finished import compare_runs as compare_runs
+    from onnxopt.run.finished import read_run as read_run
     from onnxopt.run.optimize import optimize as optimize
+    from onnxopt.run.tracking import log_run as log_run
     from onnxopt.run.verify import Verification as Verification
     from onnxopt.run.verify import VerifiedPart as VerifiedPart
     from onnxopt.run.verify import verify as verify
@@ -74,6 +81,7 @@ _LAZY = {
     "Applied": ("onnxopt.pipeline", "Applied"),
     "Budget": ("onnxopt.search.budget", "Budget"),
     "CheckResult": ("onnxopt.tasks.check", "CheckResult"),
+    "ComparedRuns": ("onnxopt.run.finished", "ComparedRuns"),
     "Context": ("onnxopt.pipeline", "Context"),
     "Diagnosis": ("onnxopt.tasks.diagnosis", "Diagnosis"),
     "Edit": ("onnxopt.pipeline", "Edit"),
@@ -86,19 +94,23 @@ _LAZY = {
     "Pass": ("onnxopt.pipeline", "Pass"),
     "Pipeline": ("onnxopt.pipeline", "Pipeline"),
     "ReadOptions": ("onnxopt.samples.options", "ReadOptions"),
-    "Run": ("onnxopt.run.optimize", "Run"),
+    "Run": ("onnxopt.run.finished", "Run"),
+    "RunRecord": ("onnxopt.record.run", "RunRecord"),
     "Runtime": ("onnxopt.measure.runtime.session", "Runtime"),
     "Samples": ("onnxopt.samples", "Samples"),
     "Sensitivity": ("onnxopt.tasks.sensitivity", "Sensitivity"),
     "Skip": ("onnxopt.pipeline", "Skip"),
+    "TrialRecord": ("onnxopt.record.run", "TrialRecord"),
     "Verification": ("onnxopt.run.verify", "Verification"),
     "VerifiedPart": ("onnxopt.run.verify", "VerifiedPart"),
     "apply_passes": ("onnxopt.tasks.apply", "apply_passes"),
     "available_passes": ("onnxopt.catalog", "available_passes"),
     "benchmark": ("onnxopt.api", "benchmark"),
     "bundle": ("onnxopt.tasks.device", "bundle"),
+    "card": ("onnxopt.run.finished", "card"),
     "check": ("onnxopt.tasks.check", "check"),
     "compare": ("onnxopt.tasks.compare", "compare"),
+    "compare_runs": ("onnxopt.run.finished", "compare_runs"),
     "diagnose": ("onnxopt.tasks.diagnosis", "diagnose"),
     "distill": ("onnxopt.api", "distill"),
     "evaluate": ("onnxopt.api", "evaluate"),
@@ -108,6 +120,7 @@ _LAZY = {
     "format_passes": ("onnxopt.catalog", "format_passes"),
     "inspect": ("onnxopt.api", "inspect"),
     "load": ("onnxopt.model_file", "load"),
+    "log_run": ("onnxopt.run.tracking", "log_run"),
     "measure_on": ("onnxopt.tasks.device", "measure_on"),
     "metric_of": ("onnxopt.measure.tasks.named", "metric_of"),
     "open_samples": ("onnxopt.samples", "open_samples"),
@@ -115,6 +128,7 @@ _LAZY = {
     "parse_passes": ("onnxopt.catalog", "parse"),
     "prune": ("onnxopt.api", "prune"),
     "quantize": ("onnxopt.tasks.apply", "quantize"),
+    "read_run": ("onnxopt.run.finished", "read_run"),
     "save": ("onnxopt.model_file", "save"),
     "sensitivity": ("onnxopt.tasks.sensitivity", "sensitivity"),
     "target_of": ("onnxopt.target", "target_of"),

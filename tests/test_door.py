@@ -1,10 +1,7 @@
 """The public names: the Python twins of commands, and their results."""
 
-import json
-import shutil
 from pathlib import Path
 
-import numpy as np
 import onnx
 import pytest
 
@@ -75,3 +72,48 @@ def test_check_makes_findings_of_damaged_files_and_errors_of_missing_ones(tmp_pa
     assert [finding.code for finding in found.findings[str(tmp_path / "cut.onnx")]] == ["CHK101"]
     with pytest.raises(FileError, match="ONX501"):
         onnxopt.check(tmp_path / "none.onnx")
+
+
+def test_a_run_is_opened_again(explained, explained_record, tmp_path):
+    for where in (explained, explained / "run.json"):
+        run = onnxopt.read_run(where)
+        assert (run.folder, run.record) == (explained, explained_record)
+    assert run.trials == explained_record.trials
+    assert run.won
+    assert run.report() == explained / "report.html"
+    again = run.report(tmp_path / "again.html")
+    assert again.read_text().startswith("<!doctype html>")
+    with pytest.raises(FileError, match="ONX502"):
+        run.report(again)
+    assert "dynamic wins" in run._repr_html_()
+    assert onnxopt.card(run) == onnxopt.card(explained)
+    assert onnxopt.card(explained).startswith("## Optimization")
+
+
+def test_the_model_of_a_run_is_read_when_it_is_used(explained_record, tmp_path):
+    run = onnxopt.Run(tmp_path, explained_record)
+    with pytest.raises(FileError, match="ONX501"):
+        _ = run.model
+    onnxopt.save(builders.BUILDERS["gemm_mlp"](), tmp_path / "best.onnx")
+    assert run.model.graph.node(0).op_type == "Gemm"
+    assert run.model is run.model
+
+
+def test_runs_are_compared_as_folders_and_as_objects(explained, explained_record):
+    settings = explained_record.settings.model_copy(update={"threads": 4})
+    other = onnxopt.Run(Path("b"), explained_record.model_copy(update={"settings": settings}))
+    found = onnxopt.compare_runs([explained, other])
+    assert found.runs == (onnxopt.read_run(explained), other)
+    assert f"threads: 1 in {explained}, 4 in b." in found.differences
+    assert "They were timed on different processors or threads: milliseconds cannot be compared." in found.differences
+    assert "<table" in found._repr_html_()
+
+
+def test_verify_takes_a_folder_or_a_run(explained, tmp_path):
+    found = onnxopt.verify(explained, tolerance=1)
+    assert found.passed
+    assert {"best.onnx", "run.json", "report.html"} <= {part.name for part in found.files}
+    assert found.outputs
+    assert found == onnxopt.verify(onnxopt.read_run(explained), tolerance=1)
+    with pytest.raises(FileError, match=r"ONX501.*MANIFEST"):
+        onnxopt.verify(tmp_path)

@@ -54,8 +54,7 @@ def verify(
 
 def card(run: Annotated[Path, typer.Argument(help="Run folder.", show_default=False)]) -> int:
     """Print the model-card section of a run, in Markdown."""
-    from onnxopt.report.card import to_card
-    from onnxopt.run.runs import read_run
+    from onnxopt.run.finished import card as text_of
 
-    print(to_card(read_run(run)), end="")
+    print(text_of(run), end="")
     return ExitCode.OK

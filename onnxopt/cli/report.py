@@ -25,15 +25,16 @@ def report(
         hint = "Give one run, or leave the option out."
         raise UsageError("ONX109", "this option takes one run", where="--open" if open_ else "--out", hint=hint)
     from onnxopt.report.summary import summary
-    from onnxopt.run.runs import open_page, page_of, read_run, runs_document
+    from onnxopt.run.finished import compare_runs, read_run
+    from onnxopt.run.runs import open_page
 
-    found = [read_run(folder) for folder in runs]
     if len(runs) > 1:
-        emit(runs_document(runs, found), shown)
+        emit(compare_runs(runs).document, shown)
         return ExitCode.OK
-    emit(summary(found[0], runs[0]), shown)
+    run = read_run(runs[0])
+    emit(summary(run.record, runs[0]), shown)
     if open_ or out is not None:
-        page = page_of(runs[0], found[0], out, overwrite=overwrite)
+        page = run.report(out, overwrite=overwrite)
         if open_ and not open_page(page):
             note(f"No browser was found: open {page} in one.", shown)
     return ExitCode.OK

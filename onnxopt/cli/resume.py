@@ -50,9 +50,9 @@ def resume(
 ) -> int:
     """Continue an interrupted search with its recorded options. Finished measurements are kept."""
     quieten(shown)
-    from onnxopt.run.runs import read_run
+    from onnxopt.run.runs import read_record
 
-    options = read_run(run).options
+    options = read_record(run).options
     if options is None or not run.is_dir():
         raise UsageError(
             "ONX110",

@@ -24,6 +24,6 @@ def mlflow(
     from onnxopt.document.blocks import Document, Text
     from onnxopt.run.tracking import log_run
 
-    number = log_run(run, uri, experiment)
+    number = log_run(run, uri=uri, experiment=experiment)
     emit(Document((Text((f"Logged to {uri} as run {number}.",)),), {"run_id": number, "uri": uri}), shown)
     return ExitCode.OK

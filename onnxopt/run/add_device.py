@@ -7,7 +7,7 @@ from onnxopt.measure.device.result import DeviceResult
 from onnxopt.record.run import RunRecord
 from onnxopt.report.device_result import device_record
 from onnxopt.run.folder import RunFolder
-from onnxopt.run.runs import read_run
+from onnxopt.run.runs import read_record
 
 FINISHED = ("won", "kept-original")
 
@@ -20,7 +20,7 @@ def add_to_run(result: DeviceResult, folder: Path) -> RunRecord:
         UsageError: ONX110 the run is not finished.
         FileError: ONX501 there is no run, ONX503 it cannot be written, ONX505 it cannot be read.
     """
-    run = read_run(folder)
+    run = read_record(folder)
     if run.status not in FINISHED or not folder.is_dir():
         hint = "Give the folder of a finished run; `onnxopt resume` finishes one."
         raise UsageError("ONX110", "the run is not finished", where=str(folder), hint=hint)

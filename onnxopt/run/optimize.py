@@ -1,7 +1,6 @@
 """One call from a model and samples to a folder with the best model and the proof."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,46 +13,14 @@ from onnxopt.measure.tasks.task import TaskOptions
 from onnxopt.model_file import Given, given
 from onnxopt.record.options import SearchOptions
 from onnxopt.record.repro import Origin
-from onnxopt.record.run import RunRecord
-from onnxopt.run.folder import BEST, RunFolder
+from onnxopt.run.finished import Run
+from onnxopt.run.folder import RunFolder
 from onnxopt.run.job import prepare
 from onnxopt.run.recorder import Recorder
 from onnxopt.samples import ReadOptions
 from onnxopt.search.budget import Goal
 from onnxopt.search.deadline import Deadline
 from onnxopt.search.observer import NullObserver, Observer
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished run.
-
-    Attributes:
-        folder: with best.onnx, run.json, report.html and MANIFEST.sha256.
-        record: what is in run.json.
-        model: what is in best.onnx.
-    """
-
-    folder: Path
-    record: RunRecord
-    model: ir.Model
-
-    @property
-    def best(self) -> Path:
-        """The model file."""
-        return self.folder / BEST
-
-    @property
-    def won(self) -> bool:
-        """Whether a candidate won; else best.onnx is the original."""
-        return self.record.status == "won"
-
-    def _repr_html_(self) -> str:
-        """Return what a notebook shows: the table and the findings."""
-        from onnxopt.document.blocks import to_html
-        from onnxopt.report.summary import summary
-
-        return to_html(summary(self.record, self.folder))
 
 
 def optimize(
@@ -189,6 +156,7 @@ def optimize(
         origin = Origin(path, data, calibration, read or ReadOptions(), limit, job.settings.target, seed)
         options = SearchOptions.of({"model": model, "data": data, **asked})
         recorder = Recorder(job, folder, origin, observer or NullObserver(), command, options, deadline)
-        return Run(folder.path, *recorder.run())
+        record, _ = recorder.run()
+        return Run(folder.path, record)
     finally:
         folder.release()

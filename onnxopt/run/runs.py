@@ -19,7 +19,7 @@ from onnxopt.run.folder import PAGE, RECORD
 _VERSION = RunRecord.model_fields["schema_version"].default
 
 
-def read_run(folder: Path) -> RunRecord:
+def read_record(folder: Path) -> RunRecord:
     """Return what is in the run.json of a folder (or in the file itself).
 
     Raises:
@@ -72,17 +72,23 @@ def runs_document(folders: Sequence[Path], runs: Sequence[RunRecord]) -> Documen
     titles = ("speed-up", "p50 ms", "size", "drop", "probability")
     columns = (Column("run"), Column("model"), *(Column(t, number=True) for t in titles), Column("result"))
     rows = tuple(_row(folder, run) for folder, run in zip(folders, runs, strict=True))
-    lines = _differences(folders, runs)
+    lines = differences(folders, runs)
+    data = {
+        "runs": [{"folder": str(f), "record": r.model_dump(mode="json")} for f, r in zip(folders, runs, strict=True)]
+    }
+    return Document((Table(columns, rows), Text(tuple(lines))), data)
+
+
+def differences(folders: Sequence[Path], runs: Sequence[RunRecord]) -> list[str]:
+    """Return a sentence for each setting, version, model, data set and machine that is not the same in all runs."""
+    lines = _settings_that_differ(folders, runs)
     if len({run.model.sha256 for run in runs}) > 1:
         lines.append("The runs start from different models.")
     if len({run.data.holdout.fingerprint for run in runs}) > 1:
         lines.append("They were proved on different samples: drops cannot be held against each other.")
     if len({(run.environment.cpu, run.settings.threads) for run in runs}) > 1:
         lines.append("They were timed on different processors or threads: milliseconds cannot be compared.")
-    data = {
-        "runs": [{"folder": str(f), "record": r.model_dump(mode="json")} for f, r in zip(folders, runs, strict=True)]
-    }
-    return Document((Table(columns, rows), Text(tuple(lines))), data)
+    return lines
 
 
 def _row(folder: Path, run: RunRecord) -> tuple[str, ...]:
@@ -107,7 +113,7 @@ def _row(folder: Path, run: RunRecord) -> tuple[str, ...]:
     )
 
 
-def _differences(folders: Sequence[Path], runs: Sequence[RunRecord]) -> list[str]:
+def _settings_that_differ(folders: Sequence[Path], runs: Sequence[RunRecord]) -> list[str]:
     """Return the settings and versions that are not the same in all runs."""
     asked = [
         {

@@ -8,18 +8,18 @@ from typing import Any
 
 from onnxopt.errors import FileError, UsageError, first_line
 from onnxopt.record.run import RunRecord
+from onnxopt.run.finished import AnyRun, Run, read_run
 from onnxopt.run.folder import PAGE, RECORD
-from onnxopt.run.runs import read_run
 
 FILES = (RECORD, PAGE)
 """What is kept beside the figures; the model itself stays in the run folder, its checksum is a tag."""
 
 
-def log_run(folder: Path, uri: str, experiment: str = "onnxopt") -> str:
-    """Write the settings, figures and report of the run in `folder` to the tracking store at `uri`.
+def log_run(run: AnyRun, *, uri: str, experiment: str = "onnxopt") -> str:
+    """Write the settings, figures and report of a run to the MLflow store at `uri`.
 
     Args:
-        folder: what `onnxopt optimize --out` wrote.
+        run: a run folder, or a run as an object.
         uri: as MLflow names its stores: `http://host:5000`, `sqlite:///runs.db`, a folder.
         experiment: the one it belongs to; made if it is new.
 
@@ -30,14 +30,15 @@ def log_run(folder: Path, uri: str, experiment: str = "onnxopt") -> str:
         UsageError: ONX108 mlflow is not installed.
         FileError: ONX501 there is no run, ONX505 it cannot be read, ONX503 the store cannot be written.
     """
-    record = read_run(folder)
+    opened = run if isinstance(run, Run) else read_run(run)
+    record, folder = opened.record, opened.folder
     mlflow = _mlflow()
     try:
         client = mlflow.MlflowClient(tracking_uri=uri)
         found = client.get_experiment_by_name(experiment)
         place = client.create_experiment(experiment) if found is None else found.experiment_id
-        run = client.create_run(place, run_name=folder.resolve().name, tags=_tags(record))
-        number: str = run.info.run_id
+        entry = client.create_run(place, run_name=folder.resolve().name, tags=_tags(record))
+        number: str = entry.info.run_id
         for name, value in _settings(record):
             client.log_param(number, name, value)
         for name, figure in _figures(record):

@@ -11,8 +11,9 @@ from onnxopt.errors import FileError, ModelError, NativeError, first_line
 from onnxopt.files import read_text
 from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.record.golden import differences, read_golden, tolerance_of
+from onnxopt.run.finished import AnyRun, Run
 from onnxopt.run.folder import BEST, GOLDEN, MANIFEST, RECORD
-from onnxopt.run.runs import read_run
+from onnxopt.run.runs import read_record
 
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 
@@ -43,17 +44,17 @@ class Verification(Displayed):
     document: Document = field(repr=False)
 
 
-def verify(run: str | Path, *, tolerance: float | None = None) -> Verification:
+def verify(run: AnyRun, *, tolerance: float | None = None) -> Verification:
     """Check the checksums of a run folder, and that its model computes here what was recorded.
 
     Args:
-        run: folder that `optimize` wrote.
+        run: a run folder, or a run as an object.
         tolerance: largest difference of an output relative to its largest magnitude; None for that of the model's kind.
 
     Raises:
         FileError: ONX501 there is no manifest, ONX505 it, the record or the golden outputs cannot be read.
     """
-    folder = Path(run)
+    folder = run.folder if isinstance(run, Run) else Path(run)
     files = check_files(folder)
     lines: list[str] = []
     outputs: list[VerifiedPart] = []
@@ -92,7 +93,7 @@ def check_files(folder: Path) -> list[VerifiedPart]:
         if name not in listed and (folder / name).exists():
             checked.append(VerifiedPart(name, False, f"not in {MANIFEST}"))
     if all(c.passed for c in checked) and RECORD in listed:
-        for file in read_run(folder).best:
+        for file in read_record(folder).best:
             if listed.get(file.name) != file.sha256:
                 checked.append(VerifiedPart(file.name, False, f"{RECORD} was written for another file of this name"))
     return checked

@@ -1,5 +1,5 @@
 from onnxopt.document.blocks import Column, Document, Facts, Table, Text
-from onnxopt.run.optimize import Run
+from onnxopt.run.finished import Run
 
 
 def test_a_document_is_html_in_a_notebook():
@@ -12,6 +12,6 @@ def test_a_document_is_html_in_a_notebook():
 
 
 def test_a_run_shows_its_table(explained, explained_record):
-    shown = Run(explained, explained_record, None)._repr_html_()
+    shown = Run(explained, explained_record)._repr_html_()
     assert shown.count("<tr>") == 4
     assert "dynamic wins: 2.50x faster" in shown

@@ -9,25 +9,25 @@ from onnxopt.cli.entry import main
 from onnxopt.errors import FileError
 from onnxopt.report.caveats import caveats, host_noise
 from onnxopt.report.paper import to_paper
-from onnxopt.run.runs import read_run, runs_document
+from onnxopt.run.runs import read_record, runs_document
 
 
 def test_a_run_is_read_again(explained, explained_record):
-    assert read_run(explained) == read_run(explained / "run.json") == explained_record
+    assert read_record(explained) == read_record(explained / "run.json") == explained_record
 
 
 @pytest.mark.parametrize(("text", "says"), [("{}", "status"), ("no json", "JSON"), ('{"schema_version": 1}', "schema")])
 def test_other_records_are_refused_in_one_line(tmp_path, text, says):
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(FileError, match="ONX505") as caught:
-        read_run(tmp_path)
+        read_record(tmp_path)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(FileError, match="ONX501"):
-        read_run(tmp_path)
+        read_record(tmp_path)
 
 
 def test_runs_are_compared(explained_record):

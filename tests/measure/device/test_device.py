@@ -18,7 +18,7 @@ from onnxopt.measure.device.kit import runner_source
 from onnxopt.measure.device.result import read_result
 from onnxopt.measure.device.ssh import Board, run_on_board
 from onnxopt.run.add_device import add_to_run
-from onnxopt.run.runs import read_run
+from onnxopt.run.runs import read_record
 from onnxopt.tasks.device import bundle, device_document, measure_on
 from tests import numerics
 from tests.run import fakes
@@ -96,7 +96,7 @@ def measured(tmp_path):
 def test_a_result_goes_into_the_report_of_its_run(measured):
     result, run = measured
     assert main(["device-result", str(result), "--run", str(run)]) == 0
-    device = read_run(run).devices[0]
+    device = read_record(run).devices[0]
     assert [m.sha256 for m in device.models] == [m.sha256 for m in read_result(result).models]
     assert device.models[1].latency is not None
     assert device.facts["software"] in (run / "report.html").read_text()
@@ -104,7 +104,7 @@ def test_a_result_goes_into_the_report_of_its_run(measured):
     assert main(["verify", str(run)]) == 0
     # The same device again replaces what it said before.
     add_to_run(read_result(result), run)
-    assert len(read_run(run).devices) == 1
+    assert len(read_record(run).devices) == 1
 
 
 def test_a_result_of_another_run_is_refused(kit, measured):
