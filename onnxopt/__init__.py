@@ -24,10 +24,14 @@ if TYPE_CHECKING:
     from onnxopt.api import evaluate as evaluate
     from onnxopt.api import factorize as factorize
     from onnxopt.api import finetune as finetune
-    from onnxopt.api import inspect as inspect
     from onnxopt.api import prune as prune
     from onnxopt.catalog import available_passes as available_passes
     from onnxopt.catalog import format_passes as format_passes
+    from onnxopt.document.blocks import Column as Column
+    from onnxopt.document.blocks import Document as Document
+    from onnxopt.document.blocks import Facts as Facts
+    from onnxopt.document.blocks import Table as Table
+    from onnxopt.document.blocks import Text as Text
     from onnxopt.exporters.export import export as export
     from onnxopt.graph.lint import Finding as Finding
     from onnxopt.measure.runtime.session import Runtime as Runtime
@@ -71,6 +75,7 @@ if TYPE_CHECKING:
     from onnxopt.tasks.device import measure_on as measure_on
     from onnxopt.tasks.diagnosis import Diagnosis as Diagnosis
     from onnxopt.tasks.diagnosis import diagnose as diagnose
+    from onnxopt.tasks.inspect import inspect as inspect
     from onnxopt.tasks.sensitivity import Sensitivity as Sensitivity
     from onnxopt.tasks.sensitivity import sensitivity as sensitivity
 
@@ -81,11 +86,14 @@ _LAZY = {
     "Applied": ("onnxopt.pipeline", "Applied"),
     "Budget": ("onnxopt.search.budget", "Budget"),
     "CheckResult": ("onnxopt.tasks.check", "CheckResult"),
+    "Column": ("onnxopt.document.blocks", "Column"),
     "ComparedRuns": ("onnxopt.run.finished", "ComparedRuns"),
     "Context": ("onnxopt.pipeline", "Context"),
     "Diagnosis": ("onnxopt.tasks.diagnosis", "Diagnosis"),
+    "Document": ("onnxopt.document.blocks", "Document"),
     "Edit": ("onnxopt.pipeline", "Edit"),
     "Effect": ("onnxopt.pipeline", "Effect"),
+    "Facts": ("onnxopt.document.blocks", "Facts"),
     "Finding": ("onnxopt.graph.lint", "Finding"),
     "Goal": ("onnxopt.search.budget", "Goal"),
     "LayerLoss": ("onnxopt.quantization.diagnosis.layers", "LayerLoss"),
@@ -100,6 +108,8 @@ _LAZY = {
     "Samples": ("onnxopt.samples", "Samples"),
     "Sensitivity": ("onnxopt.tasks.sensitivity", "Sensitivity"),
     "Skip": ("onnxopt.pipeline", "Skip"),
+    "Table": ("onnxopt.document.blocks", "Table"),
+    "Text": ("onnxopt.document.blocks", "Text"),
     "TrialRecord": ("onnxopt.record.run", "TrialRecord"),
     "Verification": ("onnxopt.run.verify", "Verification"),
     "VerifiedPart": ("onnxopt.run.verify", "VerifiedPart"),
@@ -118,7 +128,7 @@ _LAZY = {
     "factorize": ("onnxopt.api", "factorize"),
     "finetune": ("onnxopt.api", "finetune"),
     "format_passes": ("onnxopt.catalog", "format_passes"),
-    "inspect": ("onnxopt.api", "inspect"),
+    "inspect": ("onnxopt.tasks.inspect", "inspect"),
     "load": ("onnxopt.model_file", "load"),
     "log_run": ("onnxopt.run.tracking", "log_run"),
     "measure_on": ("onnxopt.tasks.device", "measure_on"),

@@ -22,7 +22,6 @@ from onnxopt.samples import ReadOptions
 from onnxopt.tasks.apply import Made, apply_passes
 from onnxopt.tasks.benchmark import bench, bench_document
 from onnxopt.tasks.evaluate import score
-from onnxopt.tasks.inspect import inspect_model
 
 Structure = Literal["channels", "heads", "groups", "blocks", "weights"]
 
@@ -250,18 +249,3 @@ def benchmark(
         seed=seed,
     )
     return Benchmark(found, bench_document(found, data))
-
-
-def inspect(model: Given, sizes: Mapping[str, int] | None = None, *, sparsity: bool = False) -> Document:
-    """Describe a model: what it takes and gives, its size, its layers and their work; `.data` has it for programs.
-
-    Args:
-        model: stays as it is.
-        sizes: of named dynamic dimensions, for the MACs; others count as 1.
-        sparsity: whether to read every weight and count its zeros.
-
-    Raises:
-        FileError: ONX501 the file does not exist, ONX505 it cannot be read.
-        ModelError: ONX301 to ONX303 it is no model.
-    """
-    return inspect_model(model, sizes or {}, sparsity=sparsity)

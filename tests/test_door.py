@@ -117,3 +117,21 @@ def test_verify_takes_a_folder_or_a_run(explained, tmp_path):
     assert found == onnxopt.verify(onnxopt.read_run(explained), tolerance=1)
     with pytest.raises(FileError, match=r"ONX501.*MANIFEST"):
         onnxopt.verify(tmp_path)
+
+
+def test_inspect_shows_one_aspect_alone():
+    model = onnx.load(MODEL)
+    schema = onnxopt.inspect(model, schema=True)
+    assert [spec["name"] for spec in schema.data["inputs"]] == [i.name for i in model.graph.input]
+    groups = onnxopt.inspect(model, groups=True).data["groups"]
+    assert any(group["frozen"] is None and group["size"] > 1 for group in groups)
+    layers = onnxopt.inspect(model, spectrum=True).data["layers"]
+    assert all(at["rank"] <= layer["full_rank"] for layer in layers for at in layer["ranks"])
+    timed = onnxopt.inspect(model, time=True, dim={"batch": 8})
+    assert sum(timed.data["time_by_operator_ms"].values()) > 0
+
+
+@pytest.mark.parametrize(("options", "where"), [({"schema", "groups"}, "schema, groups"), ({"measure"}, "measure")])
+def test_inspect_refuses_options_that_contradict_each_other(options, where):
+    with pytest.raises(UsageError, match=rf"ONX109.*\[{where}\]"):
+        onnxopt.inspect(MODEL, **dict.fromkeys(options, True))

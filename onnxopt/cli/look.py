@@ -42,23 +42,20 @@ def inspect(
     shown: Shown,
 ) -> int:
     """Show inputs, outputs, size, layers and cost."""
-    from onnxopt.tasks.groups import groups_document
-    from onnxopt.tasks.inspect import inspect_model, schema_document
+    from onnxopt.tasks.inspect import inspect as inspect_model
 
-    if measure and not spectrum:
-        raise UsageError("ONX109", "--measure belongs to --spectrum", where="--measure", hint="Add --spectrum.")
-    if spectrum:
-        from onnxopt.tasks.spectrum import spectrum_document
-
-        emit(spectrum_document(model, _sizes(dim or []), measure=measure), shown)
-        return ExitCode.OK
-    if groups:
-        emit(groups_document(model), shown)
-        return ExitCode.OK
-    if schema:
-        emit(schema_document(model), shown)
-        return ExitCode.OK
-    emit(inspect_model(model, _sizes(dim or []), sparsity=sparsity, timed=time, advised=advise), shown)
+    document = inspect_model(
+        model,
+        dim=_sizes(dim or []),
+        sparsity=sparsity,
+        time=time,
+        advise=advise,
+        schema=schema,
+        groups=groups,
+        spectrum=spectrum,
+        measure=measure,
+    )
+    emit(document, shown)
     return ExitCode.OK
 
 

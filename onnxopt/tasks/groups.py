@@ -1,15 +1,14 @@
 """Which channels of a model go together, and why others cannot go."""
 
-from pathlib import Path
-
-from onnxopt import model_file
 from onnxopt.document.blocks import Column, Document, Table, Text
 from onnxopt.graph.channels.find import ChannelGroup, groups_of
+from onnxopt.model_file import Given, as_graph
+from onnxopt.model_file.given import named
 
 
-def groups_document(path: Path) -> Document:
-    """Return the channel groups of the model at `path`."""
-    groups = groups_of(model_file.load(path))
+def groups_document(model: Given) -> Document:
+    """Return the channel groups of a model."""
+    groups = groups_of(as_graph(model))
     free = [group for group in groups if group.frozen is None]
     columns = (
         Column("group"),
@@ -20,7 +19,10 @@ def groups_document(path: Path) -> Document:
     )
     units = sum(group.size for group in free)
     summary = Text((f"{len(free)} groups with {units} units can be cut, {len(groups) - len(free)} are frozen.",))
-    return Document((Table(columns, tuple(map(_row, groups)), title=str(path)), summary), {"groups": _data(groups)})
+    return Document(
+        (Table(columns, tuple(map(_row, groups)), title=named(model, "a model in memory")), summary),
+        {"groups": _data(groups)},
+    )
 
 
 def _row(group: ChannelGroup) -> tuple[str, ...]:

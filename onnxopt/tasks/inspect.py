@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 
 import onnx_ir as ir
 
 from onnxopt import model_file
 from onnxopt.document.blocks import Block, Column, Document, Facts, Table, Text
 from onnxopt.document.units import count, many, size
+from onnxopt.errors import UsageError
 from onnxopt.graph.layers import Anatomy, Layer, anatomy_of
 from onnxopt.graph.weights.sparsity import Sparsity, sparsity_of
 from onnxopt.measure.latency.profile import profile
@@ -18,7 +18,55 @@ from onnxopt.model_file.save import external_files
 from onnxopt.samples import open_samples, schema_text
 from onnxopt.search.parts import typical_feeds
 from onnxopt.tasks.advice import advice
+from onnxopt.tasks.groups import groups_document
 from onnxopt.tasks.operators import operators_of, operators_table, times_table
+
+
+def inspect(
+    model: Given,
+    *,
+    dim: Mapping[str, int] | None = None,
+    sparsity: bool = False,
+    time: bool = False,
+    advise: bool = False,
+    schema: bool = False,
+    groups: bool = False,
+    spectrum: bool = False,
+    measure: bool = False,
+) -> Document:
+    """Describe a model: inputs, outputs, versions, size, layers and their work; `.data` has the figures for programs.
+
+    Args:
+        model: stays as it is; of a file the SHA-256 is given too.
+        dim: sizes of named dynamic dimensions, for the MACs; others count as 1.
+        sparsity: whether to read every weight and count its zeros.
+        time: whether to run the model and measure the time of each operator.
+        advise: whether to list the techniques that fit the model, which tries those that need no data.
+        schema: show only the data that the model takes, and how to make some.
+        groups: show only which channels are pruned together, and which cannot be pruned.
+        spectrum: show only the rank that each layer needs, and the cost at that rank.
+        measure: with `spectrum`, time each layer whole and factorized.
+
+    Raises:
+        UsageError: ONX109 two of `schema`, `groups` and `spectrum`, or `measure` without `spectrum`.
+        FileError: ONX501 the file does not exist, ONX505 it cannot be read.
+        ModelError: ONX301 to ONX303 it is no model.
+        NativeError: ONX403 times are asked for and the processor is emulated.
+    """
+    only = [name for name, chosen in (("schema", schema), ("groups", groups), ("spectrum", spectrum)) if chosen]
+    if len(only) > 1:
+        raise UsageError("ONX109", "these options exclude each other", where=", ".join(only), hint="Give one of them.")
+    if measure and not spectrum:
+        raise UsageError("ONX109", "this option belongs to spectrum", where="measure", hint="Give spectrum too.")
+    if schema:
+        return schema_document(model)
+    if groups:
+        return groups_document(model)
+    if spectrum:
+        from onnxopt.tasks.spectrum import spectrum_document
+
+        return spectrum_document(model, dim or {}, measure=measure)
+    return inspect_model(model, dim or {}, sparsity=sparsity, timed=time, advised=advise)
 
 
 def inspect_model(
@@ -86,9 +134,9 @@ def inspect_model(
     return Document(tuple(blocks), data)
 
 
-def schema_document(path: Path) -> Document:
-    """Return what data the model at `path` takes."""
-    signature = signature_of(model_file.load(path))
+def schema_document(model: Given) -> Document:
+    """Return the data that a model takes."""
+    signature = signature_of(as_graph(model))
     return Document((Text(tuple(schema_text(signature).splitlines())),), schema_data(signature))
 
 

@@ -1,18 +1,18 @@
 """The rank that each layer needs, and what factorizing it would save."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
 
-from onnxopt import model_file
 from onnxopt.document.blocks import Column, Document, Table, Text
 from onnxopt.document.units import count
 from onnxopt.graph.layers import anatomy_of
 from onnxopt.measure.latency.latency_table import LatencyTable
 from onnxopt.measure.latency.remembered import cache_folder
 from onnxopt.measure.verdict import one_sample
+from onnxopt.model_file import Given, as_graph
+from onnxopt.model_file.given import named
 from onnxopt.reconstruction.factorizable import FactorizableModel
 from onnxopt.reconstruction.layers import LinearLayer
 from onnxopt.reconstruction.low_rank.chain_timer import Timer, timer_of
@@ -28,18 +28,18 @@ _TIMED = 0.95
 _BLOCK = 16
 
 
-def spectrum_document(path: Path, sizes: Mapping[str, int], *, measure: bool = False) -> Document:
+def spectrum_document(source: Given, sizes: Mapping[str, int], *, measure: bool = False) -> Document:
     """Return the rank of every weight at which its energy is kept, and the cost at that rank; of groups, of each one.
 
     Args:
-        path: of the model.
+        source: the model.
         sizes: of named dynamic dimensions, for the MACs; others count as 1.
         measure: whether to time each layer, whole and factorized.
 
     Raises:
         NativeError: ONX403 times are asked for and the processor is emulated.
     """
-    model = model_file.load(path)
+    model = as_graph(source)
     work = FactorizableModel.of(model, (), None)
     anatomy = anatomy_of(work.model, sizes)
     macs = {layer.name: layer.macs for layer in anatomy.layers}
@@ -66,7 +66,10 @@ def spectrum_document(path: Path, sizes: Mapping[str, int], *, measure: bool = F
             "layer's, both measured on this machine beside copies of themselves.",
         ]
     return Document(
-        (Table(columns, tuple(_row(f, measure) for f in found), title=str(path)), Text(tuple(says))),
+        (
+            Table(columns, tuple(_row(f, measure) for f in found), title=named(source, "a model in memory")),
+            Text(tuple(says)),
+        ),
         {"layers": found, "left": work.refused},
     )
 
