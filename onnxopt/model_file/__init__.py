@@ -1,7 +1,7 @@
 """ONNX files and nothing else: load, check, save, fingerprint. The only seam to protobuf and to the disk."""
 
 from onnxopt.model_file.given import Given, as_graph, given
-from onnxopt.model_file.load import load
+from onnxopt.model_file.load import load, refuse_endless
 from onnxopt.model_file.manifest import sha256_of, write_manifest
 from onnxopt.model_file.memory import (
     check,
@@ -34,6 +34,7 @@ __all__ = [
     "materialize",
     "opset_of",
     "probe_feeds",
+    "refuse_endless",
     "save",
     "sha256_of",
     "signature_of",

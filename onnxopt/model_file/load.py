@@ -67,6 +67,19 @@ def load(path: str | Path) -> ir.Model:
     return model
 
 
+def refuse_endless(path: Path) -> None:
+    """Refuse a file whose functions expand without end, before anything expands them; other faults are left to `load`.
+
+    Raises:
+        ModelError: ONX305, naming the function.
+    """
+    try:
+        proto = onnx.load(str(path), format="protobuf", load_external_data=False)
+    except (OSError, DecodeError):
+        return
+    check_functions(proto, str(path))
+
+
 def from_memory(proto: onnx.ModelProto) -> ir.Model:
     """Convert a protobuf that somebody holds; it stays as it is.
 

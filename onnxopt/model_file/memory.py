@@ -79,11 +79,12 @@ def _stdout_to_stderr() -> Iterator[None]:
 
 
 def check(model: ir.Model) -> None:
-    """Check the model with the ONNX checker.
+    """Check the model with the ONNX checker; inputs and outputs need no shape, as in the runtime.
 
     Raises:
         ModelError: ONX305, with the checker's first line.
     """
+    model = _shaped(model)
     try:
         with _stdout_to_stderr():
             if fits_protobuf(model):
@@ -93,6 +94,17 @@ def check(model: ir.Model) -> None:
                     onnx.checker.check_model(path)
     except onnx.checker.ValidationError as error:
         raise ModelError("ONX305", "the model is invalid", why=first_line(error)) from error
+
+
+def _shaped(model: ir.Model) -> ir.Model:
+    """Return the model, or a copy whose inputs and outputs all have a shape: any, for the checker infers nothing."""
+    if all(value.shape is not None for value in (*model.graph.inputs, *model.graph.outputs)):
+        return model
+    copy = model.clone()
+    for value in (*copy.graph.inputs, *copy.graph.outputs):
+        if value.shape is None and isinstance(value.type, ir.TensorType):
+            value.shape = ir.Shape([])
+    return copy
 
 
 def flush_denormals(model: ir.Model) -> int:

@@ -93,9 +93,10 @@ def choices(
 
 
 def _own_ratios(channels: Channels, request: Request) -> dict[str, float]:
-    """Read `NODE:RATIO`."""
+    """Read `NODE:RATIO`, where a second group of channels that begins at the same node is `NODE#2`."""
     require_nodes(channels.model, request.exclude)
-    known = {source: group.name for group in channels.groups for source in group.sources}
+    known = {source: group.name for group in reversed(channels.groups) for source in group.sources}
+    known |= {group.name: group.name for group in channels.groups}
     found = dict[str, float]()
     for text in request.ratios:
         name, _, number = text.rpartition(":")

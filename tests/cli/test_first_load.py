@@ -5,11 +5,13 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import onnx
 import pytest
 
 from onnxopt.errors import ModelError
 from onnxopt.measure.runtime import first_load
 from onnxopt.tasks.check import findings_of
+from tests.model_file.test_functions import function_of, model_of
 
 MODEL = Path(__file__).parents[2] / "models" / "digits_mlp.onnx"
 
@@ -68,3 +70,16 @@ def test_a_model_that_the_runtime_refuses_in_words_is_left_to_them(tmp_path: Pat
     path.write_bytes(b"no model")
 
     first_load.survive_loading(path)
+
+
+def test_functions_without_end_are_refused_before_the_runtime_expands_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doubling = [function_of(f"F{i}", *[f"F{i + 1}"] * 2) for i in range(40)] + [function_of("F40", "Relu")]
+    onnx.save(model_of(doubling, "F0"), tmp_path / "m.onnx")
+    monkeypatch.setattr(first_load, "_death", lambda path: pytest.fail("the runtime was started"))
+
+    with pytest.raises(ModelError) as refused:
+        first_load.survive_loading(tmp_path / "m.onnx")
+
+    assert refused.value.code == "ONX305"

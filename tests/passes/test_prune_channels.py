@@ -225,3 +225,18 @@ def test_masks_change_the_outputs():
     feeds = builders.feeds_of(model)
     pair = builders.run(model, feeds), builders.run(masked(model, {"Conv_0": [0, 1], "Conv_3": [3]}), feeds)
     assert numerics.largest_difference(*pair) > 0.01
+
+
+def test_each_group_of_one_node_has_its_own_ratio():
+    net = builders.Net(1)
+    a, b = net.node("Split", net.conv("x", 3, 16), net.ints(8, 8), outs=2, axis=1)
+    both = net.node("Concat", net.node("Relu", a), net.node("Relu", b), axis=1)
+    net.pool_fc(net.conv(both, 16, 8), 8, 4)
+    model = net.model([builders.IMAGE], [("y", builders.F, ["batch", 4])])
+    names = [group.name for group in channels_of(model).groups if not group.frozen][:2]
+    assert names == ["Conv_0", "Conv_0#2"]
+    for name, other in (names, reversed(names)):
+        spec = replace(PLAIN, ratio=0, ratios=(f"{name}:0.5",), round_to=1)
+        edits = [edit.target for edit in spec.apply(model.clone(), CONTEXT).edits]
+        assert name in edits
+        assert other not in edits

@@ -15,7 +15,7 @@ Arrays = dict[str, np.ndarray]
 
 
 class Activations:
-    """Values of the main graph by name, computed without the nodes that none of them needs.
+    """Values of the main graph by name, weights included, computed without the nodes that none of them needs.
 
     Raises:
         ModelError: ONX304 ONNX Runtime cannot load the model, or a name is no value of it.
@@ -25,7 +25,9 @@ class Activations:
         inner = ending_at(model, names)
         fed = {v.name for v in inner.graph.inputs}
         self._fed = tuple(n for n in names if n in fed)
-        self._fetched = tuple(n for n in dict.fromkeys(names) if n not in fed)
+        weights = {n: model.graph.initializers[n].const_value for n in names if n in model.graph.initializers}
+        self._constant = {n: w.numpy() for n, w in weights.items() if w is not None and n not in fed}
+        self._fetched = tuple(n for n in dict.fromkeys(names) if n not in fed and n not in self._constant)
         self._needed = frozenset(v.name or "" for v in inner.graph.inputs if v.uses()) | frozenset(self._fed)
         self._session = Session(inner, runtime or Runtime()) if self._fetched else None
 
@@ -41,7 +43,7 @@ class Activations:
             NativeError: ONX401 a run failed.
         """
         for feeds in samples:
-            arrays = {name: np.asarray(feeds[name]) for name in self._fed}
+            arrays = {**self._constant, **{name: np.asarray(feeds[name]) for name in self._fed}}
             if self._session is not None:
                 arrays |= zip(self._fetched, self._session.run(feeds, self._fetched), strict=True)
             yield arrays
@@ -71,5 +73,6 @@ def ending_at(model: ir.Model, names: Sequence[str]) -> ir.Model:
 
 def _values(model: ir.Model) -> Iterator[ir.Value]:
     yield from model.graph.inputs
+    yield from model.graph.initializers.values()
     for node in model.graph:
         yield from node.outputs

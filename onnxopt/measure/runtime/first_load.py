@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from onnxopt import model_file
 from onnxopt.child import child_environment
 from onnxopt.errors import ModelError
 
@@ -34,9 +35,10 @@ def survive_loading(path: Path) -> None:
     What the runtime refuses in words is left to whoever loads the file next, who says them.
 
     Raises:
-        ModelError: ONX304 the child died.
+        ModelError: ONX304 the child died; ONX305 its functions expand without end.
     """
     if path.is_file():
+        model_file.refuse_endless(path)  # the runtime would expand them for hours
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         if digest not in _DEATHS:

@@ -7,7 +7,7 @@ from math import inf, isnan, log10, nan
 import numpy as np
 import onnx_ir as ir
 
-from onnxopt.measure.runtime.activations import Activations
+from onnxopt.measure.runtime.activations import Activations, Arrays
 from onnxopt.quantization.diagnosis.effect import Disturbed
 from onnxopt.quantization.diagnosis.matching import counterparts
 from onnxopt.quantization.kernels import executions
@@ -126,7 +126,7 @@ def _effects(
     theirs = Activations(alone, list(layers))
     for feeds in samples:
         (expected,) = ours.of([feeds])
-        (found,) = theirs.of([{**feeds, **{name: expected[value] for name, value in fed.items()}}])
+        (found,) = theirs.of([{**feeds, **_given(alone, fed, expected)}])
         clean = disturbed.outputs(feeds, {})
         signal += sum(float(np.square(y).sum()) for y in clean)
         for name, value in layers.items():
@@ -154,13 +154,19 @@ def _noise(
     theirs, bounds = Activations(quantized, list(names)), _bounds(model, names)
     for feeds in samples:
         (expected,) = ours.of([feeds])
-        (found,) = theirs.of([{**feeds, **{name: expected[value] for name, value in fed.items()}}])
+        (found,) = theirs.of([{**feeds, **_given(quantized, fed, expected)}])
         for name, value in names.items():
             low, high = bounds.get(name, (-inf, inf))
             wanted = np.clip(expected[value].astype(np.float64), low, high)
             signal[name] += float(np.square(wanted).sum())
             noise[name] += float(np.square(wanted - np.clip(found[name], low, high)).sum())
     return {name: _decibels(signal[name], noise[name]) for name in names}
+
+
+def _given(model: ir.Model, fed: Mapping[str, str], found: Arrays) -> Arrays:
+    """Return what `model` reads in place of its own activations, of its types: a layer of 16 bits may be INT8 there."""
+    kinds = {v.name: v.dtype.numpy() for v in model.graph.inputs if v.name in fed and v.dtype is not None}
+    return {name: found[value].astype(kinds[name]) for name, value in fed.items()}
 
 
 def _bounds(model: ir.Model, names: Mapping[str, str]) -> dict[str, tuple[float, float]]:

@@ -73,3 +73,14 @@ def test_every_value_of_the_graph_can_be_had(name):
     assert set(names) == set(arrays)
     for value, expected in zip(model.graph.outputs, outputs, strict=True):
         assert np.allclose(arrays[value.name], expected, atol=1e-5)
+
+
+def test_a_weight_is_a_value_that_no_run_computes():
+    net = builders.Net(0)
+    net.node("Add", "x", net.weight(3, name="w"), out="y")
+    model = net.model([("x", F, ["n", 3])], [("y", F, ["n", 3])])
+    expected = model.graph.initializers["w"].const_value.numpy()
+    for names in (["w"], ["y", "w"]):
+        for arrays in Activations(model, names).of(builders.samples_of(model, 2, 1)):
+            assert list(arrays) == ["w", *names[:-1]]
+            assert np.array_equal(arrays["w"], expected)
