@@ -122,7 +122,7 @@ def sklearn() -> None:
     import onnxopt as package
 
     x = rows().reshape(48, -1)
-    package.export(LogisticRegression(max_iter=50).fit(x, np.arange(48) % 3), OUT / "m.onnx", inputs=x[:4])
+    package.export(LogisticRegression(max_iter=50).fit(x, np.arange(48) % 3), out=OUT / "m.onnx", inputs=x[:4])
 
 
 def export() -> None:
@@ -131,7 +131,7 @@ def export() -> None:
     import onnxopt as package
 
     package.export(
-        torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU()), OUT / "m.onnx", inputs=torch.randn(2, 4)
+        torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU()), out=OUT / "m.onnx", inputs=torch.randn(2, 4)
     )
 
 
@@ -144,7 +144,7 @@ def keras() -> None:
     import onnxopt as package
 
     model = framework.Sequential([framework.Input((4,)), framework.layers.Dense(3)])
-    package.export(model, OUT / "m.onnx", inputs=np.zeros((2, 4), np.float32))
+    package.export(model, out=OUT / "m.onnx", inputs=np.zeros((2, 4), np.float32))
 
 
 def jax() -> None:
@@ -152,7 +152,7 @@ def jax() -> None:
 
     import onnxopt as package
 
-    package.export(lambda x: jnp.tanh(x @ jnp.ones((4, 3))), OUT / "m.onnx", inputs=np.zeros((2, 4), np.float32))
+    package.export(lambda x: jnp.tanh(x @ jnp.ones((4, 3))), out=OUT / "m.onnx", inputs=np.zeros((2, 4), np.float32))
 
 
 def tensorflow() -> None:
@@ -164,7 +164,7 @@ def tensorflow() -> None:
     layer.weight = tf.Variable(tf.ones((4, 3)))
     function = tf.function(lambda x: x @ layer.weight, input_signature=[tf.TensorSpec([None, 4], tf.float32, "x")])
     tf.saved_model.save(layer, str(OUT / "saved"), signatures=function.get_concrete_function())
-    package.export(OUT / "saved", OUT / "m.onnx", inputs=np.zeros((2, 4), np.float32))
+    package.export(OUT / "saved", out=OUT / "m.onnx", inputs=np.zeros((2, 4), np.float32))
 
 
 def trees() -> None:

@@ -114,7 +114,7 @@ def exporter_of(framework: str) -> str:
 def outcome(made: Any, passes: str) -> str:
     """Say how many edits the last pass made, or why there is no result."""
     try:
-        after = onnxopt.apply_passes(made.model, passes, data=dict(made.example))
+        after = onnxopt.apply(made.model, passes, dict(made.example))
     except OnnxoptError as error:
         return str(error)
     steps = after.optimized.steps

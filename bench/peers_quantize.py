@@ -25,7 +25,7 @@ def ours(model: str, samples: Feeds, out: str, effort: str = "normal") -> None:
     """Quantize with `onnxopt quantize --mode auto`."""
     import onnxopt
 
-    onnxopt.quantize(model, out, mode="auto", options={"effort": effort}, data=samples, overwrite=True)
+    onnxopt.quantize(model, samples, out=out, mode="auto", effort=effort, overwrite=True)
 
 
 def ours_high(model: str, samples: Feeds, out: str) -> None:

@@ -19,9 +19,7 @@ disable_telemetry()
 
 if TYPE_CHECKING:
     from onnxopt import catalog
-    from onnxopt.api import benchmark as benchmark
     from onnxopt.api import distill as distill
-    from onnxopt.api import evaluate as evaluate
     from onnxopt.api import factorize as factorize
     from onnxopt.api import finetune as finetune
     from onnxopt.api import prune as prune
@@ -32,10 +30,33 @@ if TYPE_CHECKING:
     from onnxopt.document.blocks import Facts as Facts
     from onnxopt.document.blocks import Table as Table
     from onnxopt.document.blocks import Text as Text
+    from onnxopt.errors import DataError as DataError
+    from onnxopt.errors import FileError as FileError
+    from onnxopt.errors import ModelError as ModelError
+    from onnxopt.errors import NativeError as NativeError
+    from onnxopt.errors import UsageError as UsageError
+    from onnxopt.exporters.export import Exported as Exported
     from onnxopt.exporters.export import export as export
+    from onnxopt.exporters.verify import Verified as Verified
     from onnxopt.graph.lint import Finding as Finding
+    from onnxopt.graph.lint import Level as Level
+    from onnxopt.measure.accuracy import Evaluation as Evaluation
+    from onnxopt.measure.device.result import DeviceModel as DeviceModel
+    from onnxopt.measure.device.result import DeviceResult as DeviceResult
+    from onnxopt.measure.latency import Latency as Latency
+    from onnxopt.measure.latency.processes import ProcessLoad as ProcessLoad
+    from onnxopt.measure.latency.profile import NodeTime as NodeTime
+    from onnxopt.measure.latency.profile import Profile as Profile
+    from onnxopt.measure.latency.throughput import Throughput as Throughput
+    from onnxopt.measure.metrics.score import Metric as Metric
+    from onnxopt.measure.metrics.score import Score as Score
     from onnxopt.measure.runtime.session import Runtime as Runtime
+    from onnxopt.measure.statistics import Drop as Drop
+    from onnxopt.measure.statistics import Interval as Interval
     from onnxopt.measure.tasks.named import metric_of as metric_of
+    from onnxopt.measure.tasks.task import TaskOptions as TaskOptions
+    from onnxopt.model_file import Signature as Signature
+    from onnxopt.model_file import TensorSpec as TensorSpec
     from onnxopt.model_file import load as load
     from onnxopt.model_file import save as save
     from onnxopt.pipeline import Applied as Applied
@@ -43,10 +64,13 @@ if TYPE_CHECKING:
     from onnxopt.pipeline import Edit as Edit
     from onnxopt.pipeline import Effect as Effect
     from onnxopt.pipeline import Need as Need
+    from onnxopt.pipeline import Optimized as Optimized
     from onnxopt.pipeline import Pass as Pass
     from onnxopt.pipeline import Pipeline as Pipeline
     from onnxopt.pipeline import Skip as Skip
+    from onnxopt.pipeline import Step as Step
     from onnxopt.quantization.diagnosis.layers import LayerLoss as LayerLoss
+    from onnxopt.quantization.diagnosis.simulation import Simulation as Simulation
     from onnxopt.record.run import RunRecord as RunRecord
     from onnxopt.record.run import TrialRecord as TrialRecord
     from onnxopt.run.finished import ComparedRuns as ComparedRuns
@@ -59,22 +83,38 @@ if TYPE_CHECKING:
     from onnxopt.run.verify import Verification as Verification
     from onnxopt.run.verify import VerifiedPart as VerifiedPart
     from onnxopt.run.verify import verify as verify
+    from onnxopt.samples import Batch as Batch
     from onnxopt.samples import Samples as Samples
     from onnxopt.samples import open_samples as open_samples
     from onnxopt.samples.options import ReadOptions as ReadOptions
     from onnxopt.search.budget import Budget as Budget
     from onnxopt.search.budget import Goal as Goal
     from onnxopt.search.mix.layer_table import LayerSensitivity as LayerSensitivity
+    from onnxopt.search.observer import NullObserver as NullObserver
+    from onnxopt.search.observer import Observer as Observer
+    from onnxopt.search.prospect import Prospect as Prospect
+    from onnxopt.search.trial import Candidate as Candidate
+    from onnxopt.search.trial import Trial as Trial
+    from onnxopt.search.trial import Verdict as Verdict
+    from onnxopt.target import Target as Target
     from onnxopt.target import target_of as target_of
-    from onnxopt.tasks.apply import apply_passes as apply_passes
+    from onnxopt.tasks.apply import Made as Made
+    from onnxopt.tasks.apply import apply as apply
     from onnxopt.tasks.apply import quantize as quantize
+    from onnxopt.tasks.benchmark import Benchmark as Benchmark
+    from onnxopt.tasks.benchmark import benchmark as benchmark
+    from onnxopt.tasks.benchmark import device_result as device_result
     from onnxopt.tasks.check import CheckResult as CheckResult
     from onnxopt.tasks.check import check as check
+    from onnxopt.tasks.compare import Compared as Compared
+    from onnxopt.tasks.compare import Judged as Judged
     from onnxopt.tasks.compare import compare as compare
     from onnxopt.tasks.device import bundle as bundle
-    from onnxopt.tasks.device import measure_on as measure_on
     from onnxopt.tasks.diagnosis import Diagnosis as Diagnosis
     from onnxopt.tasks.diagnosis import diagnose as diagnose
+    from onnxopt.tasks.evaluate import Evaluated as Evaluated
+    from onnxopt.tasks.evaluate import SimulatedEvaluation as SimulatedEvaluation
+    from onnxopt.tasks.evaluate import evaluate as evaluate
     from onnxopt.tasks.inspect import inspect as inspect
     from onnxopt.tasks.sensitivity import Sensitivity as Sensitivity
     from onnxopt.tasks.sensitivity import sensitivity as sensitivity
@@ -84,46 +124,87 @@ if TYPE_CHECKING:
 
 _LAZY = {
     "Applied": ("onnxopt.pipeline", "Applied"),
+    "Batch": ("onnxopt.samples", "Batch"),
+    "Benchmark": ("onnxopt.tasks.benchmark", "Benchmark"),
     "Budget": ("onnxopt.search.budget", "Budget"),
+    "Candidate": ("onnxopt.search.trial", "Candidate"),
     "CheckResult": ("onnxopt.tasks.check", "CheckResult"),
     "Column": ("onnxopt.document.blocks", "Column"),
+    "Compared": ("onnxopt.tasks.compare", "Compared"),
     "ComparedRuns": ("onnxopt.run.finished", "ComparedRuns"),
     "Context": ("onnxopt.pipeline", "Context"),
+    "DataError": ("onnxopt.errors", "DataError"),
+    "DeviceModel": ("onnxopt.measure.device.result", "DeviceModel"),
+    "DeviceResult": ("onnxopt.measure.device.result", "DeviceResult"),
     "Diagnosis": ("onnxopt.tasks.diagnosis", "Diagnosis"),
     "Document": ("onnxopt.document.blocks", "Document"),
+    "Drop": ("onnxopt.measure.statistics", "Drop"),
     "Edit": ("onnxopt.pipeline", "Edit"),
     "Effect": ("onnxopt.pipeline", "Effect"),
+    "Evaluated": ("onnxopt.tasks.evaluate", "Evaluated"),
+    "Evaluation": ("onnxopt.measure.accuracy", "Evaluation"),
+    "Exported": ("onnxopt.exporters.export", "Exported"),
     "Facts": ("onnxopt.document.blocks", "Facts"),
+    "FileError": ("onnxopt.errors", "FileError"),
     "Finding": ("onnxopt.graph.lint", "Finding"),
     "Goal": ("onnxopt.search.budget", "Goal"),
+    "Interval": ("onnxopt.measure.statistics", "Interval"),
+    "Judged": ("onnxopt.tasks.compare", "Judged"),
+    "Latency": ("onnxopt.measure.latency", "Latency"),
     "LayerLoss": ("onnxopt.quantization.diagnosis.layers", "LayerLoss"),
     "LayerSensitivity": ("onnxopt.search.mix.layer_table", "LayerSensitivity"),
+    "Level": ("onnxopt.graph.lint", "Level"),
+    "Made": ("onnxopt.tasks.apply", "Made"),
+    "Metric": ("onnxopt.measure.metrics.score", "Metric"),
+    "ModelError": ("onnxopt.errors", "ModelError"),
+    "NativeError": ("onnxopt.errors", "NativeError"),
     "Need": ("onnxopt.pipeline", "Need"),
+    "NodeTime": ("onnxopt.measure.latency.profile", "NodeTime"),
+    "NullObserver": ("onnxopt.search.observer", "NullObserver"),
+    "Observer": ("onnxopt.search.observer", "Observer"),
+    "Optimized": ("onnxopt.pipeline", "Optimized"),
     "Pass": ("onnxopt.pipeline", "Pass"),
     "Pipeline": ("onnxopt.pipeline", "Pipeline"),
+    "ProcessLoad": ("onnxopt.measure.latency.processes", "ProcessLoad"),
+    "Profile": ("onnxopt.measure.latency.profile", "Profile"),
+    "Prospect": ("onnxopt.search.prospect", "Prospect"),
     "ReadOptions": ("onnxopt.samples.options", "ReadOptions"),
     "Run": ("onnxopt.run.finished", "Run"),
     "RunRecord": ("onnxopt.record.run", "RunRecord"),
     "Runtime": ("onnxopt.measure.runtime.session", "Runtime"),
     "Samples": ("onnxopt.samples", "Samples"),
+    "Score": ("onnxopt.measure.metrics.score", "Score"),
     "Sensitivity": ("onnxopt.tasks.sensitivity", "Sensitivity"),
+    "Signature": ("onnxopt.model_file", "Signature"),
+    "SimulatedEvaluation": ("onnxopt.tasks.evaluate", "SimulatedEvaluation"),
+    "Simulation": ("onnxopt.quantization.diagnosis.simulation", "Simulation"),
     "Skip": ("onnxopt.pipeline", "Skip"),
+    "Step": ("onnxopt.pipeline", "Step"),
     "Table": ("onnxopt.document.blocks", "Table"),
+    "Target": ("onnxopt.target", "Target"),
+    "TaskOptions": ("onnxopt.measure.tasks.task", "TaskOptions"),
+    "TensorSpec": ("onnxopt.model_file", "TensorSpec"),
     "Text": ("onnxopt.document.blocks", "Text"),
+    "Throughput": ("onnxopt.measure.latency.throughput", "Throughput"),
+    "Trial": ("onnxopt.search.trial", "Trial"),
     "TrialRecord": ("onnxopt.record.run", "TrialRecord"),
+    "UsageError": ("onnxopt.errors", "UsageError"),
+    "Verdict": ("onnxopt.search.trial", "Verdict"),
     "Verification": ("onnxopt.run.verify", "Verification"),
+    "Verified": ("onnxopt.exporters.verify", "Verified"),
     "VerifiedPart": ("onnxopt.run.verify", "VerifiedPart"),
-    "apply_passes": ("onnxopt.tasks.apply", "apply_passes"),
+    "apply": ("onnxopt.tasks.apply", "apply"),
     "available_passes": ("onnxopt.catalog", "available_passes"),
-    "benchmark": ("onnxopt.api", "benchmark"),
+    "benchmark": ("onnxopt.tasks.benchmark", "benchmark"),
     "bundle": ("onnxopt.tasks.device", "bundle"),
     "card": ("onnxopt.run.finished", "card"),
     "check": ("onnxopt.tasks.check", "check"),
     "compare": ("onnxopt.tasks.compare", "compare"),
     "compare_runs": ("onnxopt.run.finished", "compare_runs"),
+    "device_result": ("onnxopt.tasks.benchmark", "device_result"),
     "diagnose": ("onnxopt.tasks.diagnosis", "diagnose"),
     "distill": ("onnxopt.api", "distill"),
-    "evaluate": ("onnxopt.api", "evaluate"),
+    "evaluate": ("onnxopt.tasks.evaluate", "evaluate"),
     "export": ("onnxopt.exporters.export", "export"),
     "factorize": ("onnxopt.api", "factorize"),
     "finetune": ("onnxopt.api", "finetune"),
@@ -131,7 +212,6 @@ _LAZY = {
     "inspect": ("onnxopt.tasks.inspect", "inspect"),
     "load": ("onnxopt.model_file", "load"),
     "log_run": ("onnxopt.run.tracking", "log_run"),
-    "measure_on": ("onnxopt.tasks.device", "measure_on"),
     "metric_of": ("onnxopt.measure.tasks.named", "metric_of"),
     "open_samples": ("onnxopt.samples", "open_samples"),
     "optimize": ("onnxopt.run.optimize", "optimize"),

@@ -120,7 +120,10 @@ def typed(kind: type[Pass], options: Mapping[str, Any]) -> Pass:
 
 
 def parse(text: str) -> tuple[Pass, ...]:
-    """Read `a{x=1,y=[p,q]},b`.
+    """Return the passes of a text such as `a{x=1,y=[p,q]},b`.
+
+    Args:
+        text: names of passes in order, each with the options that differ from their defaults.
 
     Raises:
         UsageError: ONX104 it cannot be read; and as `make_pass`.
@@ -141,7 +144,11 @@ def format_pass(spec: Pass) -> str:
 
 
 def format_passes(passes: tuple[Pass, ...]) -> str:
-    """Return the text of a whole pipeline."""
+    """Return the text of a whole pipeline, which `parse` reads back.
+
+    Args:
+        passes: in order.
+    """
     return ",".join(map(format_pass, passes))
 
 

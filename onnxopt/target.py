@@ -54,6 +54,9 @@ def target_of(name: str) -> Target:
     A result for several is safe on all of them: unsigned activations if one is x86, where signed ones are slow, and
     weights that saturate on none.
 
+    Args:
+        name: such as `x86-vnni` or `arm64`.
+
     Raises:
         UsageError: ONX102 no target has this name.
     """

@@ -23,12 +23,12 @@ def test_the_guide_does_what_it_says(tmp_path, monkeypatch):
         shutil.copy(model, tmp_path)
     monkeypatch.chdir(tmp_path)
     failed, ran = doctest.testfile(str(ROOT / "docs/python.md"), module_relative=False, optionflags=doctest.ELLIPSIS)
-    assert (failed, ran > 15) == (0, True)
+    assert (failed, ran > 40) == (0, True)
 
 
 def test_the_guide_names_every_public_name_and_no_other():
-    table = (ROOT / "docs/python.md").read_text().split("## All names")[1]
-    named = {name for row in re.findall(r"^\|(.+)\|$", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
+    listed = (ROOT / "docs/python.md").read_text().split("## All names")[1]
+    named = set(re.findall(r"`(\w+)`", listed))
     assert named == set(dir(onnxopt)) - {"__version__"}
 
 
@@ -66,11 +66,11 @@ def test_calls_take_every_form_of_a_model_and_leave_it_alone(model, tmp_path):
     assert onnxopt.inspect(model).data["macs"] == expected
     assert onnxopt.evaluate(model, "digits", limit=50).n == 50
     assert onnxopt.evaluate(model, "digits", limit=50, simulate="arm64").n == 50
-    made = onnxopt.quantize(model, data="digits:train")
+    made = onnxopt.quantize(model, "digits:train")
     assert made.size_after < made.size_before
     assert onnxopt.inspect(onnxopt.prune(model, ratio=0.5, round_to=1).model).data["macs"] < expected
     assert onnxopt.inspect(onnxopt.factorize(model, rank_ratio=0.2, verify=False).model).data["macs"] < expected
-    compared = onnxopt.compare(model, made.model, "digits", limit=50, latency_s=0.05)
+    compared = onnxopt.compare(model, made.model, "digits", limit=50, seconds=0.05)
     assert compared.accuracy.drop.n == 50
     timed = onnxopt.benchmark([model, made.model], seconds=0.05)
     assert len(timed.latency[1]) == 2
@@ -85,7 +85,7 @@ def test_one_model_is_timed_alone(model):
 
 
 def test_the_same_model_in_every_form_gives_the_same_bytes():
-    made = [to_bytes(onnxopt.apply_passes(form(), "simplify,quantize-dynamic").model) for form in FORMS.values()]
+    made = [to_bytes(onnxopt.apply(form(), "simplify,quantize-dynamic").model) for form in FORMS.values()]
     assert made[0] == made[1] == made[2]
 
 

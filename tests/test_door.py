@@ -1,5 +1,8 @@
 """The public names: the Python twins of commands, and their results."""
 
+import dataclasses
+import inspect
+import typing
 from pathlib import Path
 
 import onnx
@@ -7,6 +10,7 @@ import pytest
 
 import onnxopt
 from onnxopt.errors import FileError, ModelError, UsageError
+from onnxopt.tasks.pass_list import attribute_docs
 from tests import builders
 
 ROOT = Path(__file__).parents[1]
@@ -16,7 +20,7 @@ MODEL = ROOT / "models" / "digits_mlp.onnx"
 @pytest.fixture(scope="module")
 def int8(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("int8") / "int8.onnx"
-    onnxopt.quantize(MODEL, path, data="digits:train")
+    onnxopt.quantize(MODEL, "digits:train", out=path)
     return path
 
 
@@ -135,3 +139,116 @@ def test_inspect_shows_one_aspect_alone():
 def test_inspect_refuses_options_that_contradict_each_other(options, where):
     with pytest.raises(UsageError, match=rf"ONX109.*\[{where}\]"):
         onnxopt.inspect(MODEL, **dict.fromkeys(options, True))
+
+
+def test_benchmark_has_every_kind_of_measurement():
+    models = {"float": MODEL, "again": onnx.load(MODEL)}
+    batch = onnxopt.benchmark(models, scenario="batch", seconds=0.05)
+    assert list(batch.latency) == [8]
+    several = onnxopt.benchmark(models, batch_size=(1, 2), seconds=0.05, hot=True)
+    assert {size: list(timed) for size, timed in several.latency.items()} == {1: list(models), 2: list(models)}
+    streams = onnxopt.benchmark(models, scenario="streams", streams=2, seconds=0.1)
+    assert {name: one.streams for name, one in streams.throughput.items()} == {"float": 2, "again": 2}
+    offline = onnxopt.benchmark(MODEL, scenario="offline", seconds=0.1)
+    assert offline.throughput[str(MODEL)].batch_size == 32
+    profiled = onnxopt.benchmark(models, profile=True)
+    assert profiled.profiles["again"].total_ms > 0
+    for found in (batch, streams, profiled):
+        assert "<table" in found._repr_html_()
+
+
+def test_benchmark_measures_several_processes():
+    found = onnxopt.benchmark(MODEL, processes=2, seconds=0.1)
+    assert found.load[str(MODEL)].processes == 2
+    assert not found.latency
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seconds": float("nan")}, r"ONX101.*\[seconds\]"),
+        ({"batch_size": (1, 0)}, r"ONX101.*\[batch_size\]: 0 given"),
+        ({"batch_size": ()}, r"ONX101.*\[batch_size\]"),
+        ({"processes": 0}, r"ONX101.*\[processes\]"),
+        ({"scenario": "stream"}, r"ONX101.*\[scenario\].*Did you mean 'streams'"),
+        ({"streams": 2}, r"ONX109.*\[streams\]"),
+        ({"profile": True, "memory": True, "hot": True}, r"ONX109.*\[profile, memory, hot\]"),
+        ({"profile": True, "processes": 2}, r"ONX109.*\[profile, processes\]"),
+        ({"processes": 2, "scenario": "batch"}, r"ONX109.*\[processes, scenario\]"),
+        ({"scenario": "offline", "batch_size": [1, 8]}, r"ONX109.*\[scenario offline, batch_size\]"),
+        ({"device": "ssh://board", "data": "digits", "profile": True}, r"ONX109.*\[device, profile\]"),
+        ({"device": "ssh://board", "data": "digits", "runtime": onnxopt.Runtime("openvino")}, "device, runtime"),
+        ({"device": "ssh://board"}, "ONX109.*a device measures files on samples"),
+        ({"device": "ssh://board", "data": "digits", "models": onnx.load(MODEL)}, "ONX109.*measures files"),
+    ],
+)
+def test_benchmark_refuses_what_does_not_go_together(options, message):
+    with pytest.raises(UsageError, match=message):
+        onnxopt.benchmark(**{"models": MODEL} | options)
+
+
+def test_evaluate_adds_simulated_processors():
+    found = onnxopt.evaluate(MODEL, "digits", limit=40, simulate=["x86-avx2", "arm64"])
+    assert list(found.simulated) == ["x86-avx2", "arm64"]
+    assert found.simulated["arm64"].evaluation.n == found.n == 40
+    assert found.interval.low <= found.value <= found.interval.high
+    assert found.document.data["model"] == str(MODEL)
+    assert "arm64" in found._repr_html_()
+
+
+def test_quantize_takes_the_options_of_its_pass():
+    made = onnxopt.quantize(MODEL, "digits", method="entropy")
+    assert "method=entropy" in made.passes
+    with pytest.raises(UsageError, match=r"ONX102.*\[metod\]\. Did you mean 'method'"):
+        onnxopt.quantize(MODEL, "digits", metod="entropy")
+    with pytest.raises(UsageError, match=r"ONX102: unknown option of mode auto \[effrt\]\. Did you mean 'effort'"):
+        onnxopt.quantize(MODEL, "digits", mode="auto", effrt="high")
+    with pytest.raises(UsageError, match=r"ONX101.*\[effort\]: 'hih'"):
+        onnxopt.quantize(MODEL, "digits", mode="auto", effort="hih")
+
+
+def _public():
+    return {name: getattr(onnxopt, name) for name in dir(onnxopt) if name != "__version__"}
+
+
+def _classes(hint):
+    if inspect.isclass(hint) and not typing.get_args(hint):
+        yield hint
+    for part in typing.get_args(hint):
+        yield from _classes(part)
+
+
+def _hints(item):
+    """Yield the types that a call takes and returns, or that a class holds and its public methods take and return."""
+    if not inspect.isclass(item):
+        yield from typing.get_type_hints(item).values()
+        return
+    if dataclasses.is_dataclass(item):
+        hints = typing.get_type_hints(item)
+        yield from (hints[field.name] for field in dataclasses.fields(item))
+    for name, member in vars(item).items():
+        function = getattr(member, "fget", None) or getattr(member, "func", member)
+        if not name.startswith("_") and inspect.isfunction(function):
+            yield from typing.get_type_hints(function).values()
+
+
+INSIDE = {"Reader", "Source"}
+"""Parts of Samples, which `open_samples` makes."""
+
+
+def test_what_public_calls_take_and_return_is_public():
+    public = set(_public().values())
+    hidden = {
+        f"{kind.__name__} of {name}"
+        for name, item in _public().items()
+        for hint in _hints(item)
+        for kind in _classes(hint)
+        if kind.__module__.startswith("onnxopt") and kind not in public and kind.__name__ not in INSIDE
+    }
+    assert not hidden
+
+
+def test_the_docstring_of_a_public_call_has_each_parameter_and_no_other():
+    calls = {name: item for name, item in _public().items() if inspect.isfunction(item)}
+    documented = {name: set(attribute_docs(inspect.getdoc(call) or "")) for name, call in calls.items()}
+    assert documented == {name: set(inspect.signature(call).parameters) for name, call in calls.items()}

@@ -33,11 +33,11 @@ def bundle(
     folder = write(
         models,
         data,
-        out,
+        out=out,
         threads=threads,
         seconds=seconds,
         batch_size=batch_size,
-        checked=samples,
+        samples=samples,
         read=reading.options(),
     )
     lines = (
@@ -60,13 +60,7 @@ def device_result(
 ) -> int:
     """Show the result of a benchmark kit."""
     quieten(shown)
-    from onnxopt.measure.device.result import read_result
-    from onnxopt.tasks.device import device_document
+    from onnxopt.tasks.benchmark import device_result as read
 
-    found = read_result(result)
-    if run is not None:
-        from onnxopt.run.add_device import add_to_run
-
-        add_to_run(found, run)
-    emit(device_document(found), shown)
+    emit(read(result, run=run).document, shown)
     return ExitCode.OK

@@ -58,12 +58,12 @@ def export(
         return ExitCode.OK
     made = export_model(
         source,
-        out,
+        out=out,
         inputs=None if inputs is None else read_inputs(inputs),
         framework=framework,
         exporter=exporter,
         opset=opset,
-        dynamic_batch=not fixed_batch,
+        fixed_batch=fixed_batch,
         simplify=not no_simplify,
         tolerance=tolerance,
         target=target,

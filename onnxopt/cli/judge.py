@@ -1,7 +1,6 @@
 """Commands that measure: eval, compare, bench."""
 
 from enum import Enum
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,10 +20,10 @@ from onnxopt.cli.options import (
     Tasking,
 )
 from onnxopt.cli.output import emit, quieten
-from onnxopt.errors import ExitCode, UsageError
+from onnxopt.errors import ExitCode
 
 if TYPE_CHECKING:
-    from onnxopt.measure.runtime.session import Runtime
+    pass
 
 BATCH_SIZE = Annotated[int, typer.Option("--batch-size", help="Batch size at which latency is measured.")]
 HOT = Annotated[
@@ -40,11 +39,6 @@ class Scenario(Enum):
     BATCH = "batch"
     OFFLINE = "offline"
     STREAMS = "streams"
-
-    @property
-    def batch_size(self) -> int:
-        """Default number of samples per run."""
-        return {"batch": 8, "offline": 32}.get(self.value, 1)
 
 
 def evaluate(
@@ -68,10 +62,10 @@ def evaluate(
     """Measure the accuracy of a model."""
     quieten(shown)
     from onnxopt.cli.progress import ProgressBar
-    from onnxopt.tasks.evaluate import score, score_document
+    from onnxopt.tasks.evaluate import evaluate as evaluate_model
 
     with ProgressBar(shown) as bar:
-        scored = score(
+        scored = evaluate_model(
             model,
             data,
             labels=labels,
@@ -83,10 +77,10 @@ def evaluate(
             limit=limit,
             read=reading.options(),
             seed=running.seed,
-            simulate=simulate,
-            progress=bar.callback("samples"),
+            simulate=simulate or (),
+            progress=bar.show,
         )
-    emit(score_document(model, scored), shown)
+    emit(scored.document, shown)
     return ExitCode.OK
 
 
@@ -109,11 +103,8 @@ def compare(
 ) -> int:
     """Compare two models: accuracy, fidelity, latency, size. A drop above the budget ends with exit code 1."""
     quieten(shown)
-    _positive("--seconds", seconds)
-    _positive("--batch-size", batch_size)
     from onnxopt.cli.progress import ProgressBar
     from onnxopt.tasks.compare import compare as compare_models
-    from onnxopt.tasks.compare import compare_document
 
     with ProgressBar(shown) as bar:
         result = compare_models(
@@ -128,14 +119,14 @@ def compare(
             max_drop=max_drop,
             runtime=running.runtime(),
             batch_size=batch_size,
-            latency_s=seconds,
+            seconds=seconds,
             hot=hot,
             limit=limit,
             read=reading.options(),
             seed=running.seed,
-            progress=bar.callback("samples"),
+            progress=bar.show,
         )
-    emit(compare_document(result), shown)
+    emit(result.document, shown)
     return ExitCode.OK if result.within else ExitCode.LIMIT_NOT_MET
 
 
@@ -175,99 +166,26 @@ def bench(
 ) -> int:
     """Measure the latency of models in alternating runs."""
     quieten(shown)
-    _positive("--seconds", seconds)
-    sizes = batch_size or [scenario.batch_size]
-    for size in sizes:
-        _positive("--batch-size", size)
     from onnxopt.cli.progress import ProgressBar
-    from onnxopt.tasks.benchmark import bench as time_models
-    from onnxopt.tasks.benchmark import bench_document, profile_models
+    from onnxopt.tasks.benchmark import benchmark
 
-    runtime, read = running.runtime(), reading.options()
-    if device is not None:
-        from onnxopt.tasks.device import device_document, measure_on
-
-        _for_boards(runtime, data, sizes, memory=memory, profile=profile)
-        threads, size = runtime.threads, sizes[0]
-        found_there = measure_on(
-            device, models, data, threads=threads, seconds=seconds, batch_size=size, read=read, seed=running.seed
-        )
-        emit(device_document(found_there), shown)
-        return ExitCode.OK
-    if profile:
-        emit(profile_models(models, data, batch_size=sizes[0], runtime=runtime, read=read), shown)
-        return ExitCode.OK
-    if processes is not None:
-        _positive("--processes", processes)
-        if memory or hot or streams is not None or len(sizes) > 1 or scenario is not Scenario.SINGLE:
-            hint = "Leave --memory, --hot, --streams and --scenario out, and give one --batch-size."
-            raise UsageError("ONX109", "--processes measures load", where="--processes", hint=hint)
-        from onnxopt.tasks.benchmark import crowd, crowd_document
-
-        with ProgressBar(shown) as bar:
-            loads = crowd(
-                models,
-                data,
-                processes=processes,
-                runtime=runtime,
-                batch_size=sizes[0],
-                seconds=seconds,
-                read=read,
-                progress=bar.callback("rounds under load"),
-            )
-        emit(crowd_document(loads, data), shown)
-        return ExitCode.OK
-    if streams is not None and scenario is not Scenario.STREAMS:
-        raise UsageError("ONX109", "--streams belongs to --scenario streams", where="--streams", hint="Add it.")
-    if scenario in (Scenario.OFFLINE, Scenario.STREAMS):
-        from onnxopt.tasks.benchmark import throughput, throughput_document
-
-        if memory or len(sizes) > 1:
-            hint = "Leave --memory out, and give one --batch-size."
-            raise UsageError("ONX109", "this scenario measures throughput", where=scenario.value, hint=hint)
-        with ProgressBar(shown) as bar:
-            rates = throughput(
-                models,
-                data,
-                runtime=runtime,
-                batch_size=sizes[0],
-                streams=(streams or 4) if scenario is Scenario.STREAMS else 1,
-                seconds=seconds,
-                read=read,
-                seed=running.seed,
-                progress=bar.callback("rounds under load"),
-            )
-        emit(throughput_document(rates, data), shown)
-        return ExitCode.OK
     with ProgressBar(shown) as bar:
-        found = time_models(
+        found = benchmark(
             models,
             data,
-            runtime=runtime,
-            batch_sizes=sizes,
+            batch_size=batch_size,
             seconds=seconds,
             memory=memory,
             hot=hot,
-            read=read,
+            processes=processes,
+            profile=profile,
+            scenario=scenario.value,
+            streams=streams,
+            device=device,
+            runtime=running.runtime(),
+            read=reading.options(),
             seed=running.seed,
-            progress=bar.callback("timed epochs"),
+            progress=bar.show,
         )
-    emit(bench_document(found, data), shown)
+    emit(found.document, shown)
     return ExitCode.OK
-
-
-def _for_boards(runtime: "Runtime", data: str | None, sizes: list[int], *, memory: bool, profile: bool) -> None:
-    """Refuse options that a benchmark kit does not support."""
-    plain = type(runtime)(threads=runtime.threads)
-    if data is None or runtime != plain or len(sizes) > 1 or memory or profile:
-        raise UsageError(
-            "ONX109",
-            "--device measures plain CPU latency at one batch size",
-            where="--device",
-            hint="Give --data, and leave out --memory, --profile, --ep and session options; write a bundle for more.",
-        )
-
-
-def _positive(option: str, value: float) -> None:
-    if not (value > 0 and isfinite(value)):
-        raise UsageError("ONX101", "invalid option value", where=option, why=f"{value} given", hint="Give more than 0.")

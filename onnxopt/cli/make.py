@@ -69,10 +69,10 @@ def run(
     """Apply a pipeline of passes and save the result."""
     quieten(shown)
     from onnxopt.cli.progress import ProgressBar
-    from onnxopt.tasks.apply import apply_passes
+    from onnxopt.tasks.apply import apply
 
     with ProgressBar(shown) as bar:
-        made = apply_passes(
+        made = apply(
             model,
             passes,
             data=data,
@@ -167,18 +167,18 @@ def quantize(
     with ProgressBar(shown) as bar:
         made = quantize_model(
             model,
-            out,
+            data,
+            out=out,
             mode=mode.value,
             tasks=tasking.options(),
-            options={key: value for key, value in options.items() if value is not None},
             simplify=not no_simplify,
-            data=data,
             target=target,
             seed=seed,
             read=reading.options(),
             overwrite=overwrite,
             dry_run=dry_run,
             progress=bar.show,
+            **{key: value for key, value in options.items() if value is not None},
         )
     emit_made(model, made, shown)
     return ExitCode.OK

@@ -70,7 +70,7 @@ def distill(
     quieten(shown)
     from onnxopt.cli.progress import ProgressBar
     from onnxopt.passes.distill import Distill
-    from onnxopt.tasks.apply import apply_passes
+    from onnxopt.tasks.apply import apply
 
     spec = Distill(
         epochs=epochs,
@@ -86,7 +86,7 @@ def distill(
         checkpoint=checkpoint or "",
     )
     with ProgressBar(shown) as bar:
-        made = apply_passes(
+        made = apply(
             student,
             (spec,),
             data=data,
@@ -140,7 +140,7 @@ def finetune(
     quieten(shown)
     from onnxopt.catalog import make_pass
     from onnxopt.cli.progress import ProgressBar
-    from onnxopt.tasks.apply import apply_passes
+    from onnxopt.tasks.apply import apply
 
     options = {
         "epochs": epochs,
@@ -156,7 +156,7 @@ def finetune(
         "checkpoint": checkpoint or "",
     }
     with ProgressBar(shown) as bar:
-        made = apply_passes(
+        made = apply(
             model,
             (make_pass("finetune", options),),
             data=data,

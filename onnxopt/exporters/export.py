@@ -59,13 +59,13 @@ class Exported:
 
 def export(
     source: Any,
-    out: str | Path | None = None,
     *,
+    out: str | Path | None = None,
     inputs: Any = None,
     framework: str = "auto",
     exporter: str = "auto",
     opset: int | None = None,
-    dynamic_batch: bool = True,
+    fixed_batch: bool = False,
     simplify: bool = True,
     tolerance: float = TOLERANCE,
     target: str = "auto",
@@ -85,7 +85,7 @@ def export(
             `paddle`.
         exporter: of torch: `dynamo` or `torchscript`; `auto` tries them in this order.
         opset: version of the standard operator set; None for the exporter's own choice.
-        dynamic_batch: whether the first axis of inputs is left open.
+        fixed_batch: whether inputs keep the batch size of the example; else their first axis is open.
         simplify: whether to fold constants and batch norms.
         tolerance: largest difference of an output, relative to its largest magnitude.
         target: processor that an `.ort` file is for; `auto` is ARM.
@@ -104,15 +104,15 @@ def export(
         raise UsageError("ONX101", "unknown framework", where=framework, hint=nearest(framework, FRAMEWORKS))
     with _quiet():
         found, opened_source, own_inputs = opened(source)
-        wanted = Wanted(own_inputs if inputs is None else inputs, exporter, opset, dynamic_batch, seed)
+        wanted = Wanted(own_inputs if inputs is None else inputs, exporter, opset, not fixed_batch, seed)
         chosen = found if framework == "auto" else framework
         converted = _converted(chosen, opened_source, wanted)
         # The batch of a TFLite file is what it is in the file.
-        free = dynamic_batch and _batch_is_open(converted.model)
+        free = not fixed_batch and _batch_is_open(converted.model)
         options: dict[str, Any] = {"dynamic_batch": free, "tolerance": tolerance, "seed": seed}
         model, verified = converted.model, verify(converted.model, converted, **options)
         notes = list(converted.notes)
-        if dynamic_batch and not free:
+        if not fixed_batch and not free:
             notes.append("the batch size is fixed in the source")
         if simplify:
             model, verified, note = _cleaned(converted, verified, options)

@@ -19,6 +19,9 @@ MIN_IR_VERSION, MIN_OPSET = 3, 7
 def load(path: str | Path) -> ir.Model:
     """Read the model at `path`; weights in external files stay on disk, memory-mapped.
 
+    Args:
+        path: of the `.onnx` file.
+
     Raises:
         FileError: ONX501 it does not exist, ONX505 it cannot be read.
         ModelError: ONX301 not ONNX or damaged, ONX302 too old or too new, ONX303 external data missing or short, ONX305

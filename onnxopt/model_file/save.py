@@ -123,9 +123,14 @@ def save(
     """Save `model` at `path`, with external data beside it (`NAME.data`) when the weights exceed 1.5 GB.
 
     The files are written whole under temporary names and renamed last. Data that replaces older data gets another name
-    (`NAME.2.data`), and the older is removed last. Denormal weights are flushed. The user's metadata is kept;
-    `provenance` is added under `onnxopt.*`. What `proof` raises at the sight of the whole temporary file is passed on;
-    nothing is written then.
+    (`NAME.2.data`), and the older is removed last. Denormal weights are flushed. The user's metadata is kept.
+
+    Args:
+        model: stays as it is.
+        path: of the `.onnx` file.
+        overwrite: whether it may exist.
+        provenance: metadata that is added under `onnxopt.*`.
+        proof: called with the temporary file before it is renamed; if it raises, nothing is written.
 
     Returns:
         The files written, the `.onnx` file first.

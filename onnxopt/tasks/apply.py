@@ -10,7 +10,7 @@ from onnxopt import model_file
 from onnxopt.catalog import format_passes, make_pass, parse
 from onnxopt.document import units
 from onnxopt.document.blocks import Document, Text
-from onnxopt.errors import UsageError
+from onnxopt.errors import UsageError, nearest
 from onnxopt.measure.runtime.written import proof
 from onnxopt.measure.tasks.task import TaskOptions
 from onnxopt.model_file import Given, given, signature_of
@@ -54,26 +54,31 @@ class Made:
         """The model that was made."""
         return self.optimized.model
 
+    @property
+    def document(self) -> Document:
+        """The changes of each step, and what was left alone."""
+        return made_document(self.source or Path("the model"), self)
+
     def _repr_html_(self) -> str:
-        """Return what a notebook shows: what each step did, and what was left alone."""
-        return made_document(self.source or Path("the model"), self)._repr_html_()
+        """Return what a notebook shows: the document."""
+        return self.document._repr_html_()
 
 
-def apply_passes(
+def apply(
     model: Given,
     passes: str | Sequence[Pass],
-    *,
     data: object = None,
+    *,
+    out: str | Path | None = None,
+    labels: object = None,
     calibration_part: bool = False,
     limit: int | None = None,
     target: str = "auto",
+    teacher: Given | None = None,
     seed: int = 0,
     read: ReadOptions | None = None,
-    out: str | Path | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
-    teacher: Given | None = None,
-    labels: object = None,
     progress: Progress | None = None,
 ) -> Made:
     """Apply `passes` (text such as `simplify,quantize-static{method=mse}`) in order, and save the result.
@@ -82,17 +87,17 @@ def apply_passes(
         model: stays as it is.
         passes: what to do.
         data: samples to calibrate on, for passes that need some.
+        out: file to write; None for none.
+        labels: one per sample, if they are not in the data.
         calibration_part: calibrate on the part of `data` that `optimize` would take for it, not on all.
         limit: samples of `data` to use at most.
         target: processor the result is for.
+        teacher: model that passes which train imitate; None for `model` itself.
         seed: of everything random.
         read: how `data` is read.
-        out: file to write; None for none.
         overwrite: whether `out` may exist.
         dry_run: do everything but save.
-        teacher: model that passes which train imitate; None for `model` itself.
-        labels: one per sample, if they are not in the data.
-        progress: told how far a long pass is.
+        progress: called with the step, how much is done and how much there is.
 
     Raises:
         OnnxoptError: of every family; nothing is written then.
@@ -142,12 +147,11 @@ def _saved(
 
 def quantize(
     model: Given,
-    out: str | Path | None = None,
-    *,
-    mode: str = "static",
-    options: Mapping[str, object] | None = None,
-    simplify: bool = True,
     data: object = None,
+    *,
+    out: str | Path | None = None,
+    mode: str = "static",
+    simplify: bool = True,
     target: str = "auto",
     seed: int = 0,
     read: ReadOptions | None = None,
@@ -155,32 +159,34 @@ def quantize(
     dry_run: bool = False,
     tasks: TaskOptions | None = None,
     progress: Progress | None = None,
+    **options: object,
 ) -> Made:
     """Quantize `model` to INT8, `static` (needs data) or `dynamic`, after simplifying it; or `auto`, as is best.
 
     Args:
         model: stays as it is.
+        data: samples to calibrate on.
         out: file to write; None for none.
         mode: `static`, `dynamic`, or `auto`: the fastest form that was measured to be close to the model.
-        options: of the pass `quantize-static` or `quantize-dynamic`; with `auto`, `effort` as `normal` or `high`.
         simplify: fold and fuse first, which quantizes better.
-        data: samples to calibrate on.
         target: processor the result is for.
         seed: of everything random.
         read: how `data` is read.
         overwrite: whether `out` may exist.
         dry_run: do everything but save.
-        tasks: with `auto`, as which tasks outputs are judged; None finds it out.
-        progress: told how far a long search is.
+        tasks: with `auto`, as which tasks outputs are judged; None decides by evidence.
+        progress: called with the step, how much is done and how much there is.
+        options: of the pass `quantize-static` or `quantize-dynamic`, such as `method="entropy"`; with `auto`, `effort`
+            as `normal` or `high`.
 
     Raises:
-        UsageError: ONX101 no such mode or effort, ONX109 static or auto without data; and as `apply_passes`.
+        UsageError: ONX101 no such mode or effort, ONX109 static or auto without data; and as `apply`.
     """
     if mode not in ("auto", "static", "dynamic"):
         raise UsageError("ONX101", "unknown mode", where=mode, hint="It is auto, static or dynamic.")
     if mode == "auto":
-        return _auto(model, out, options or {}, data, target, seed, read, overwrite, dry_run, progress, tasks)
-    quantizer = make_pass(f"quantize-{mode}", options or {})
+        return _auto(model, out, options, data, target, seed, read, overwrite, dry_run, progress, tasks)
+    quantizer = make_pass(f"quantize-{mode}", options)
     if data is None and Need.CALIBRATION in quantizer.needs:
         raise UsageError(
             "ONX109",
@@ -188,10 +194,10 @@ def quantize(
             hint="Give some with --data, or use --mode dynamic.",
         )
     passes = (*((Simplify(),) if simplify else ()), quantizer)
-    return apply_passes(
+    return apply(
         model,
         passes,
-        data=data,
+        data,
         target=target,
         seed=seed,
         read=read,
@@ -216,10 +222,11 @@ def _auto(
     tasks: TaskOptions | None,
 ) -> Made:
     effort = options.get("effort", "normal")
-    if set(options) - {"effort"} or effort not in ("normal", "high"):
-        raise UsageError(
-            "ONX101", "unknown option", where=f"{dict(options)}", hint="It is effort=normal or effort=high."
-        )
+    for name in options:
+        if name != "effort":
+            raise UsageError("ONX102", "unknown option of mode auto", where=name, hint=nearest(name, ["effort"]))
+    if effort not in ("normal", "high"):
+        raise UsageError("ONX101", "invalid option value", where="effort", why=f"{effort!r}", hint="normal or high.")
     if data is None:
         raise UsageError("ONX109", "choosing how to quantize needs samples", hint="Give some with --data.")
     context = Context(target_of(target), seed=seed)

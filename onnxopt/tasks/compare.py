@@ -9,7 +9,7 @@ from onnxopt import model_file
 from onnxopt.document import units
 from onnxopt.document.blocks import Column, Document, Table, Text
 from onnxopt.errors import ModelError
-from onnxopt.measure.accuracy import Evaluation, Progress
+from onnxopt.measure.accuracy import Evaluation
 from onnxopt.measure.judge import FidelityJudge, LabelJudge
 from onnxopt.measure.latency import Latency, drawn_inputs, measure_latency
 from onnxopt.measure.metrics.score import Metric
@@ -17,12 +17,14 @@ from onnxopt.measure.runtime.session import Runtime
 from onnxopt.measure.statistics import Drop
 from onnxopt.measure.tasks.task import TaskOptions
 from onnxopt.model_file import Given, as_graph, given, signature_of
+from onnxopt.pipeline import Progress
 from onnxopt.record.recording import drop_record, latency_record, left_out_sentence, score_record
 from onnxopt.report.details import details_rows, evened_sentence
 from onnxopt.run.job import budget_of, choose_metric, tasks_of
 from onnxopt.samples import ReadOptions, open_samples
 from onnxopt.search.budget import Budget
 from onnxopt.search.parts import typical_feeds
+from onnxopt.tasks.values import refuse_non_positive
 
 
 @dataclass(frozen=True)
@@ -69,14 +71,19 @@ class Compared:
         """Whether the drop is inside the budget: of accuracy where there are labels, else of fidelity."""
         return (self.accuracy or self.fidelity).within
 
+    @property
+    def document(self) -> Document:
+        """One row per figure: both models, the difference, its interval."""
+        return compare_document(self)
+
     def _repr_html_(self) -> str:
         """Return what a notebook shows: one row per figure."""
-        return compare_document(self)._repr_html_()
+        return self.document._repr_html_()
 
 
 def compare(
-    first: Given,
-    second: Given,
+    model: Given,
+    other: Given,
     data: object,
     *,
     labels: object = None,
@@ -87,44 +94,67 @@ def compare(
     tasks: TaskOptions | None = None,
     runtime: Runtime | None = None,
     batch_size: int = 1,
-    latency_s: float = 3.0,
+    seconds: float = 3.0,
     hot: bool = False,
     limit: int | None = None,
     read: ReadOptions | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Compared:
-    """Measure accuracy (with labels), fidelity and latency of two models on the same samples, side by side.
+    """Measure accuracy (with labels), fidelity, latency and size of two models on the same samples, side by side.
+
+    Args:
+        model: the baseline.
+        other: a model with the same inputs, such as one made from it.
+        data: samples to run both on.
+        labels: one per sample, instead of those in `data`.
+        metric: name or `file.py:function`; None decides by the labels.
+        output: the model output to score; None for the first that fits.
+        threshold: above which a single score means "positive".
+        max_drop: `1pp` (points), `1%` (of the baseline's score), or a number in the metric's unit; None for 1pp, or
+            1% where the metric has no points.
+        tasks: as which tasks outputs are judged, and how they are read; None decides by evidence.
+        runtime: how models are run.
+        batch_size: at which latency is measured.
+        seconds: of timed runs.
+        hot: whether to time one input again and again, and not up to 32 inputs of `data` by turns.
+        limit: samples of `data` to use at most.
+        read: how `data` is read.
+        seed: of intervals and of the order of runs.
+        progress: called with the step, how much is done and how much there is.
 
     Raises:
+        UsageError: ONX101 a value is out of range.
         ModelError: ONX308 the models do not take the same inputs; and every other family.
     """
+    refuse_non_positive(seconds=seconds, batch_size=batch_size)
     if max_drop is not None:
         Budget.parse(str(max_drop))  # before anything is loaded
-    first, second = given(first), given(second)
+    first, second = given(model), given(other)
     before, after = as_graph(first), as_graph(second)
     signature = signature_of(before)
-    inputs, others = ([s.name for s in signature_of(m).inputs] for m in (before, after))
-    if inputs != others:
+    inputs, other_inputs = ([s.name for s in signature_of(m).inputs] for m in (before, after))
+    if inputs != other_inputs:
         raise ModelError(
             "ONX308",
             "the two models do not have the same inputs",
             where=_name(second, "the second model"),
-            why=f"{', '.join(others)} against {', '.join(inputs)}",
+            why=f"{', '.join(other_inputs)} against {', '.join(inputs)}",
             hint="Compare a model with one made from it.",
         )
     runtime = runtime or Runtime()
+    counted = None if progress is None else lambda done, total: progress("samples", done, total)
     samples = open_samples(data, signature, labels=labels, options=read, limit=limit)
     chosen = choose_metric(metric, samples.labels, output, threshold, tasks, signature)
     budget = budget_of(max_drop, chosen)
     accuracy: Judged | None = None
     if chosen is not None:
         by_labels = LabelJudge(before, samples, chosen, runtime, seed=seed)
-        score = by_labels.evaluate(after, progress=progress)
+        score = by_labels.evaluate(after, progress=counted)
         allowed = budget.allowed(by_labels.baseline().value)
         accuracy = Judged(chosen.name, chosen.unit, by_labels.baseline(), score, by_labels.drop(score), allowed)
     by_outputs = FidelityJudge(before, samples, runtime, tasks_of(tasks, output), seed=seed)
-    agreement = by_outputs.evaluate(after, progress=progress)
+    agreement = by_outputs.evaluate(after, progress=counted)
     fidelity = Judged(
         by_outputs.metric_name,
         by_outputs.comparison.unit,
@@ -134,7 +164,7 @@ def compare(
         budget.allowed(1.0),
     )
     fed = (typical_feeds(samples, batch_size),) if hot else drawn_inputs(samples, batch_size)
-    timed = measure_latency({"first": before, "second": after}, fed, runtime, seconds=latency_s, seed=seed)
+    timed = measure_latency({"first": before, "second": after}, fed, runtime, seconds=seconds, seed=seed)
     sizes = (model_file.size_of(first), model_file.size_of(second))
     names = (_name(first, "the first model"), _name(second, "the second model"))
     choice, left_out = by_outputs.choice, agreement.left_out

@@ -24,12 +24,12 @@ CHECKED = 32
 def bundle(
     models: Sequence[str | Path],
     data: object,
-    out: str | Path,
     *,
+    out: str | Path,
     threads: int = 1,
     seconds: float = 5.0,
     batch_size: int = 1,
-    checked: int = CHECKED,
+    samples: int = CHECKED,
     hot: bool = False,
     read: ReadOptions | None = None,
     seed: int = 0,
@@ -44,7 +44,7 @@ def bundle(
         seconds: of timed runs there.
         batch_size: at which latency is measured.
         hot: time one input again and again, and not inputs of `data` by turns.
-        checked: samples whose predictions are compared with this machine's.
+        samples: number of those whose predictions are compared with this machine's.
         read: how `data` is read.
         seed: of the order of runs.
 
@@ -58,9 +58,9 @@ def bundle(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileError("ONX502", "the output exists", where=str(folder), hint="Name a new folder with --out.")
     named = _named(models)
-    samples = open_samples(data, signature_of(model_file.load(next(iter(named.values())))), options=read)
-    timed = (typical_feeds(samples, batch_size),) if hot else drawn_inputs(samples, batch_size)
-    return write_kit(named, timed, samples.take(checked), folder, threads=threads, seconds=seconds, seed=seed)
+    opened = open_samples(data, signature_of(model_file.load(next(iter(named.values())))), options=read)
+    timed = (typical_feeds(opened, batch_size),) if hot else drawn_inputs(opened, batch_size)
+    return write_kit(named, timed, opened.take(samples), folder, threads=threads, seconds=seconds, seed=seed)
 
 
 def measure_on(
@@ -71,6 +71,7 @@ def measure_on(
     threads: int = 1,
     seconds: float = 5.0,
     batch_size: int = 1,
+    hot: bool = False,
     read: ReadOptions | None = None,
     seed: int = 0,
 ) -> DeviceResult:
@@ -84,10 +85,11 @@ def measure_on(
         kit = bundle(
             models,
             data,
-            Path(place) / "kit",
+            out=Path(place) / "kit",
             threads=threads,
             seconds=seconds,
             batch_size=batch_size,
+            hot=hot,
             read=read,
             seed=seed,
         )

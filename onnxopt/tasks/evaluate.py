@@ -1,16 +1,20 @@
 """Score one model on labelled samples."""
 
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from onnxopt.document import units
 from onnxopt.document.blocks import Column, Document, Table, Text
 from onnxopt.errors import DataError
-from onnxopt.measure.accuracy import Evaluation, Progress, evaluate
+from onnxopt.measure.accuracy import Evaluation
+from onnxopt.measure.accuracy import evaluate as measured
 from onnxopt.measure.metrics.score import Metric
 from onnxopt.measure.runtime.session import Runtime
+from onnxopt.measure.statistics import Interval
 from onnxopt.measure.tasks.task import TaskOptions
 from onnxopt.model_file import Given, as_graph, signature_of
+from onnxopt.model_file.given import named
+from onnxopt.pipeline import Progress
 from onnxopt.quantization.diagnosis.simulation import Simulation
 from onnxopt.quantization.diagnosis.simulation import simulate as simulate_on
 from onnxopt.record.recording import score_record
@@ -20,7 +24,7 @@ from onnxopt.target import Target, target_of
 
 
 @dataclass(frozen=True)
-class ScoredThere:
+class SimulatedEvaluation:
     """A model's score as another processor would give it."""
 
     target: Target
@@ -29,16 +33,49 @@ class ScoredThere:
 
 
 @dataclass(frozen=True)
-class Scored:
-    """A model's score, and what it was measured on; and its scores on simulated processors."""
+class Evaluated:
+    """A model's score, here and on simulated processors.
 
+    Attributes:
+        model: its path, or `the model` in memory.
+        metric: of the score.
+        data: name of the samples.
+        evaluation: the score as computed here.
+        simulated: by target as named in the call, the score as that processor would compute it.
+    """
+
+    model: str
     metric: Metric
-    samples: str
+    data: str
     evaluation: Evaluation
-    there: tuple[ScoredThere, ...] = ()
+    simulated: Mapping[str, SimulatedEvaluation] = field(default_factory=dict)
+
+    @property
+    def value(self) -> float:
+        """The metric of all samples, as computed here."""
+        return self.evaluation.value
+
+    @property
+    def interval(self) -> Interval:
+        """The 95 % interval of `value`."""
+        return self.evaluation.interval
+
+    @property
+    def n(self) -> int:
+        """The number of samples."""
+        return self.evaluation.n
+
+    @property
+    def document(self) -> Document:
+        """One row per processor."""
+        return _document(self)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the document."""
+        return self.document._repr_html_()
 
 
-def score(
+def evaluate(
     model: Given,
     data: object,
     *,
@@ -47,20 +84,38 @@ def score(
     output: str | None = None,
     threshold: float = 0.5,
     tasks: TaskOptions | None = None,
-    runtime: Runtime,
+    runtime: Runtime | None = None,
     limit: int | None = None,
     read: ReadOptions | None = None,
     seed: int = 0,
-    simulate: str | None = None,
+    simulate: str | Sequence[str] = (),
     progress: Progress | None = None,
-) -> Scored:
-    """Return the metric of `model` on labelled samples, here and as on each of the targets in `simulate`.
+) -> Evaluated:
+    """Measure the accuracy of a model on labelled samples.
+
+    Args:
+        model: stays as it is.
+        data: labelled samples, see `onnxopt.open_samples`.
+        labels: one per sample, instead of those in `data`.
+        metric: name or `file.py:function`; None decides by the labels.
+        output: the model output to score; None for the first that fits.
+        threshold: above which a single score means "positive".
+        tasks: how outputs are read, such as the layout of boxes; None decides by evidence.
+        runtime: how the model is run.
+        limit: samples to use at most.
+        read: how `data` is read.
+        seed: of the interval.
+        simulate: targets such as `x86-avx2` or `arm64`, as which an INT8 model is computed too.
+        progress: called with the step, how much is done and how much there is.
 
     Raises:
-        DataError: ONX208 there are no labels.
+        DataError: ONX208 there are no labels; and every other family.
         UsageError: ONX102 no such target.
     """
-    targets = [target_of(name.strip()) for name in simulate.split(",")] if simulate else []
+    names = simulate.split(",") if isinstance(simulate, str) else simulate
+    targets = {name.strip(): target_of(name.strip()) for name in names if name.strip()}
+    runtime = runtime or Runtime()
+    counted = None if progress is None else lambda done, total: progress("samples", done, total)
     graph = as_graph(model)
     samples = open_samples(data, signature_of(graph), labels=labels, options=read, limit=limit)
     chosen = choose_metric(metric, samples.labels, output, threshold, tasks, signature_of(graph))
@@ -71,41 +126,40 @@ def score(
             where=samples.name,
             hint="Give --labels; to compare two models without labels use `onnxopt compare`.",
         )
-    here = evaluate(graph, samples, chosen, runtime, seed=seed, progress=progress)
-    there = []
-    for target in targets:
+    here = measured(graph, samples, chosen, runtime, seed=seed, progress=counted)
+    simulated = {}
+    for name, target in targets.items():
         found = simulate_on(graph, target, runtime)
-        scored = evaluate(found.model, samples, chosen, found.runtime, seed=seed, progress=progress)
-        there.append(ScoredThere(target, found, scored))
-    return Scored(chosen, samples.name, here, tuple(there))
+        scored = measured(found.model, samples, chosen, found.runtime, seed=seed, progress=counted)
+        simulated[name] = SimulatedEvaluation(target, found, scored)
+    return Evaluated(named(model, "the model"), chosen, samples.name, here, simulated)
 
 
-def score_document(path: Path, scored: Scored) -> Document:
-    """Return the score of the model at `path` with its interval."""
+def _document(scored: Evaluated) -> Document:
     found, unit = scored.evaluation, scored.metric.unit
     columns = (Column("model"), Column("metric"), *(Column(t, number=True) for t in ("value", "95 % interval", "n")))
-    row = (str(path), scored.metric.name, *_cells(found, unit), str(found.n))
+    row = (scored.model, scored.metric.name, *_cells(found, unit), str(found.n))
     record = score_record(found).model_dump(mode="json")
-    data = {"model": str(path), "data": scored.samples, "metric": scored.metric.name, "unit": unit, **record}
-    if not scored.there:
+    data = {"model": scored.model, "data": scored.data, "metric": scored.metric.name, "unit": unit, **record}
+    if not scored.simulated:
         return Document((Table(columns, (row,)),), data)
     rows = [(*row, "this machine")]
-    for one in scored.there:
+    for one in scored.simulated.values():
         rows.append(
-            (str(path), scored.metric.name, *_cells(one.evaluation, unit), str(one.evaluation.n), one.target.name)
+            (scored.model, scored.metric.name, *_cells(one.evaluation, unit), str(one.evaluation.n), one.target.name)
         )
-    data["simulated"] = [_record_there(one) for one in scored.there]
-    notes = [line for one in scored.there for line in _notes(one)]
+    data["simulated"] = [_record_there(one) for one in scored.simulated.values()]
+    notes = [line for one in scored.simulated.values() for line in _notes(one)]
     return Document((Table((*columns, Column("as on")), tuple(rows)), Text(tuple(notes))), data)
 
 
-def _record_there(one: ScoredThere) -> dict[str, object]:
+def _record_there(one: SimulatedEvaluation) -> dict[str, object]:
     found = one.simulation
     layers: dict[str, object] = {"saturating_pairs": dict(found.saturating), "not_simulated": dict(found.left)}
     return {"target": one.target.name, **score_record(one.evaluation).model_dump(mode="json"), **layers}
 
 
-def _notes(one: ScoredThere) -> list[str]:
+def _notes(one: SimulatedEvaluation) -> list[str]:
     found, name = one.simulation, one.target.name
     if one.target.reduce_range:
         lines = [f"{name}: {len(found.saturating)} layers have weights whose products can saturate at 16 bits."]

@@ -23,7 +23,7 @@ def test_reading_options_reach_the_readers(cli, resnet, tmp_path, monkeypatch):
         seen.append(read)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("onnxopt.tasks.apply.apply_passes", apply)
+    monkeypatch.setattr("onnxopt.tasks.apply.apply", apply)
     line = ["--size", "224x192", "--mean", "0.5,0.4,0.3", "--std", "0.2", "--layout", "NHWC"]
     line += ["--channel-order", "bgr", "--resize", "crop"]
     cli("run", resnet, "--passes", "simplify", "-o", tmp_path / "x.onnx", *line)

@@ -35,7 +35,7 @@ def test_torch(torch_net, tmp_path, exporter):
     net, inputs = torch_net
     net.train()
     statistics = net[1].running_mean.clone()
-    made = onnxopt.export(net, tmp_path / "net.onnx", inputs=inputs, exporter=exporter)
+    made = onnxopt.export(net, out=tmp_path / "net.onnx", inputs=inputs, exporter=exporter)
     assert made.framework == "torch"
     assert exporter in made.exporter
     assert made.verified.difference < 1e-5
@@ -53,7 +53,7 @@ def test_torch(torch_net, tmp_path, exporter):
 
 def test_torch_with_a_fixed_batch(torch_net):
     net, inputs = torch_net
-    made = onnxopt.export(net, inputs=inputs, dynamic_batch=False, exporter="torchscript", simplify=False)
+    made = onnxopt.export(net, inputs=inputs, fixed_batch=True, exporter="torchscript", simplify=False)
     assert list(made.model.graph.inputs[0].shape) == [1, 3, 8, 8]
     assert made.verified.rows_apart is None
     assert made.files == ()
@@ -129,7 +129,7 @@ def test_sources_that_cannot_be_used(cli, tmp_path, source, says):
 
 def test_other_suffixes_and_frameworks_are_refused(tmp_path):
     with pytest.raises(UsageError, match="ONX101: unknown form of output"):
-        onnxopt.export(str(SOURCES), tmp_path / "out.pb")
+        onnxopt.export(str(SOURCES), out=tmp_path / "out.pb")
     with pytest.raises(UsageError, match=r"ONX101: unknown framework .* Did you mean 'keras'"):
         onnxopt.export(str(SOURCES), framework="kera")
 

@@ -26,7 +26,7 @@ READY = "ready"
 
 
 @dataclass(frozen=True)
-class Crowd:
+class ProcessLoad:
     """What a model gets done in `processes` processes at once.
 
     Attributes:
@@ -59,7 +59,7 @@ def measure_processes(
     progress: Callable[[int, int], None] | None = None,
     meter: Meter = packages,
     emulation: Callable[[], str | None] = emulator,
-) -> dict[str, Crowd]:
+) -> dict[str, ProcessLoad]:
     """Run every model in `processes` processes that begin together, one model after the other, by turns.
 
     Raises:
@@ -85,11 +85,11 @@ def measure_processes(
 
 def _summed_up(
     times: Sequence[np.ndarray], rates: Sequence[float], used: Sequence[float | None], processes: int, batch_size: int
-) -> Crowd:
+) -> ProcessLoad:
     every_ms = np.concatenate(times) / 1e6
     bound = upper_bound(every_ms, 0.99)
     known = [energy for energy in used if energy is not None]
-    return Crowd(
+    return ProcessLoad(
         float(np.median(rates)),
         float(np.median(every_ms)),
         None if bound is None else float(np.quantile(every_ms, 0.99)),

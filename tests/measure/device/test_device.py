@@ -31,7 +31,7 @@ MODELS = (ROOT / "models" / "digits_mlp.onnx", ROOT / "models" / "digits_mlp.onn
 @pytest.fixture
 def kit(tmp_path):
     pytest.importorskip("sklearn")
-    return bundle(MODELS, "digits", tmp_path / "kit", seconds=0.2, checked=8)
+    return bundle(MODELS, "digits", out=tmp_path / "kit", seconds=0.2, samples=8)
 
 
 def test_a_kit_needs_nothing_of_this_package(kit):
@@ -88,7 +88,7 @@ def measured(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("onnxopt.run.recorder.search", fakes.static_search)
         run = onnxopt.optimize(MODELS[0], "digits", out=tmp_path / "run").folder
-    kit = bundle((MODELS[0], run / "best.onnx"), "digits", tmp_path / "own", seconds=0.05, checked=8)
+    kit = bundle((MODELS[0], run / "best.onnx"), "digits", out=tmp_path / "own", seconds=0.05, samples=8)
     subprocess.run([sys.executable, "run.py"], cwd=kit, check=True, capture_output=True)
     return kit / "result.json", run
 
@@ -118,7 +118,7 @@ def test_a_result_of_another_run_is_refused(kit, measured):
 
 def test_a_folder_in_use_is_refused(kit):
     with pytest.raises(FileError, match="ONX502"):
-        bundle(MODELS, "digits", kit)
+        bundle(MODELS, "digits", out=kit)
 
 
 @pytest.mark.parametrize("text", ["board", "ssh://", "ssh://-oProxyCommand=x", "ssh://a?x=1", "ssh://a/b", "ssh://a:x"])
@@ -224,7 +224,7 @@ def test_predictions_agree_on_an_emulated_arm_board(tmp_path, server):
     python = os.environ.get("ONNXOPT_ARM_PYTHON")
     if not python:
         pytest.skip("ONNXOPT_ARM_PYTHON names no Python for arm64")
-    kit = bundle((ROOT / "models" / "digits_resnet.onnx",), "digits", tmp_path / "kit", checked=16)
+    kit = bundle((ROOT / "models" / "digits_resnet.onnx",), "digits", out=tmp_path / "kit", samples=16)
     result = read_result(run_on_board(kit, server.board(python)))
     (model,) = result.models
     assert result.device["architecture"] == "aarch64"
