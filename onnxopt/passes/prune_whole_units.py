@@ -11,7 +11,7 @@ from onnxopt.graph.channels.find import channels_of
 from onnxopt.graph.channels.trace import Unit
 from onnxopt.pipeline import Applied, Context, Effect, Pass
 from onnxopt.pruning.prune import limited, prune
-from onnxopt.pruning.request import Importance, Request, Scope
+from onnxopt.pruning.request import Importance, Scope, UnitRequest
 from onnxopt.reconstruction.fit import Method
 
 
@@ -34,14 +34,14 @@ class _PruneWholeUnits(Pass):
         """
         if self.ratio == 0:
             return Applied(model)
-        request = Request(
+        request = UnitRequest(
             ratio=self.ratio,
             importance=self.importance,
             scope=self.scope,
             compensate=self.compensate,
             round_to=1,
             exclude=self.exclude,
-            units=(self.unit,),
+            unit=self.unit,
         )
         return prune(model, limited(context), request, partial(channels_of, part="outer"))
 

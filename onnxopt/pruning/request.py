@@ -1,7 +1,9 @@
 """What a structured pruning pass is asked for."""
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal, Self
+
+from pydantic import Field
 
 from onnxopt.errors import UsageError
 from onnxopt.graph.channels.trace import Unit
@@ -30,46 +32,50 @@ NEEDS_SAMPLES = ("obs", "act-mean", "act-var", "taylor", "fisher")
 
 @dataclass(frozen=True)
 class Request:
-    """What to remove.
+    """What to remove; also the options of the pass that removes channels.
 
     Attributes:
-        ratio: share of the units to remove; of each group, or of all together with `scope` global.
-        macs: share of the multiply-accumulates that may remain; overrides `ratio` when given.
-        latency: share of the median time that may remain, measured here; overrides both.
-        importance: what decides which units stay; `auto` is `obs` with samples and `l1` without.
+        ratio: share of the channels to remove; of each group, or of all together with `scope=global`.
+        macs: share of the multiply-accumulates that may remain; decides instead of `ratio` when given.
+        latency: share of the median time that may remain, measured on this machine; decides instead of both.
+        importance: what decides which channels stay; `auto` is `obs` with samples and `l1` without. `obs` is what the
+            layers that read a channel lose once they have made up for it; `taylor` and `fisher` need torch.
         scope: `local` takes the same share of every group, `global` takes more where less is lost; `auto` is `global`
-            with samples or a goal for work or time.
-        normalize: how a global choice compares groups: by the `share` of what the group is worth, as `lamp` does by
-            the share of what is left of it when the unit goes, or as `measured` by the error that losing some of it
-            makes in the outputs; without samples that is `share`.
-        compensate: how layers make up for what they lost.
-        round_to: units are kept in multiples of it.
-        exclude: names of nodes whose units stay.
-        protect: groups that stay whole because of where they are; None lets a global choice that has measured what
-            they are worth take any, and no other choice the first, the last and embeddings.
-        ratios: `NODE:RATIO` for groups with a share of their own.
-        units: kinds of units to remove; all kinds when empty.
+            with samples or with `macs` or `latency`, and `local` otherwise.
+        normalize: how a global choice compares groups: `measured` by what losing some of each does to the outputs,
+            given samples; by the `share` of what a group is worth; or as `lamp` does.
+        compensate: how layers make up for what they lost, given samples: `ls` by all their weights, `affine` by a
+            scale and offset per output, `bias` by the offset alone.
+        round_to: channels are kept in multiples of it; `auto` is the width of the target's registers.
+        exclude: names of nodes whose channels stay.
+        protect: channels that stay because of where they are; when not given, those of the first and last layer and of
+            embeddings, unless a global choice has measured what they are worth.
+        ratios: `NODE:RATIO` for layers with a share of their own.
     """
 
-    ratio: float = 0.25
-    macs: float | None = None
-    latency: float | None = None
+    ratio: Annotated[float, Field(ge=0, lt=1)] = 0.25
+    macs: Annotated[float, Field(gt=0, le=1)] | None = None
+    latency: Annotated[float, Field(gt=0, le=1)] | None = None
     importance: Importance = "auto"
     scope: Scope = "auto"
     normalize: Normalize = "measured"
     compensate: Method = "ls"
-    round_to: int | Literal["auto"] = "auto"
+    round_to: Literal["auto", 1, 2, 4, 8, 16, 32, 64] = "auto"
     exclude: tuple[str, ...] = ()
     protect: tuple[Protect, ...] | None = None
     ratios: tuple[str, ...] = ()
-    units: tuple[Unit, ...] = ()
+
+    @property
+    def units(self) -> tuple[Unit, ...]:
+        """Kinds of units to remove; () for all kinds."""
+        return ()
 
     @property
     def measured(self) -> bool:
         """Whether groups are compared by what losing some of each does to the outputs; a local choice compares none."""
         return self.normalize == "measured" and self.scope == "global"
 
-    def settled(self, samples: Samples | None) -> "Request":
+    def settled(self, samples: Samples | None) -> Self:
         """Return the request with all that depends on whether there are samples decided."""
         goal = self.macs is not None or self.latency is not None
         scope = self.scope if self.scope != "auto" else "global" if samples is not None or goal else "local"
@@ -82,3 +88,19 @@ class Request:
         if protect is None:
             protect = () if scope == "global" and normalize == "measured" else ("first", "last", "embeddings")
         return replace(self, scope=scope, importance=importance, normalize=normalize, protect=protect)
+
+
+@dataclass(frozen=True)
+class UnitRequest(Request):
+    """A request for units of one kind.
+
+    Attributes:
+        unit: the kind.
+    """
+
+    unit: Unit = "channel"
+
+    @property
+    def units(self) -> tuple[Unit, ...]:
+        """Kinds of units to remove."""
+        return (self.unit,)

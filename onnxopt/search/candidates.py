@@ -44,9 +44,13 @@ def placed(candidate: Candidate) -> Candidate:
 
 
 def keep_in_float(candidate: Candidate, layers: tuple[str, ...]) -> Candidate:
-    """Return `candidate` with `layers` left in float."""
-    passes = tuple(replace(p, exclude=layers) if isinstance(p, QuantizeStatic) else p for p in candidate.passes)
+    """Return `candidate` with `layers` left in float beside those that its quantization leaves out already."""
+    passes = tuple(_excluding(p, layers) if isinstance(p, QuantizeStatic) else p for p in candidate.passes)
     return Candidate(f"{candidate.name}-keep{len(layers)}", passes)
+
+
+def _excluding(spec: QuantizeStatic, layers: tuple[str, ...]) -> QuantizeStatic:
+    return replace(spec, exclude=tuple(dict.fromkeys((*spec.exclude, *layers))))
 
 
 PRUNED = (0.75, 0.5, 0.35, 0.25, 0.15)

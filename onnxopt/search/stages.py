@@ -1,9 +1,9 @@
 """Which candidates follow from what was measured so far, stage by stage."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
-from onnxopt.catalog import format_passes, parse
 from onnxopt.errors import ModelError, NativeError
 from onnxopt.measure.latency.remembered import cache_folder
 from onnxopt.quantization.outcome import WEIGHTED
@@ -18,6 +18,7 @@ from onnxopt.search.candidates import (
     reduces,
     static_pass,
 )
+from onnxopt.search.journal.notes import candidate_data, maybe_candidate, names
 from onnxopt.search.mix.cost_tables import Tables, tables_of
 from onnxopt.search.mix.layer_times import LayerTimes
 from onnxopt.search.mix.mixer import BEYOND, ROUNDS, Mixer, quantizer_of
@@ -45,7 +46,7 @@ def keep_harmful_layers(trials: Trials) -> None:
         return rank_layers(spec, best.candidate.passes[:-1], weighted, quantized, trials.losses)
 
     note = f"layers by harm: {best.candidate.name}"
-    ranked = trials.deadline.in_time(lambda: trials.recall(note, rank)) or []
+    ranked = trials.deadline.in_time(lambda: trials.recall(note, rank, names)) or ()
     for count in keep_counts(len(weighted)):
         kept = tuple(ranked[:count])
         if trials.enough() or not kept or trials.bar.accurate(trials.run(keep_in_float(best.candidate, kept))):
@@ -124,21 +125,18 @@ def _teach_mixes(trials: Trials, mixer: Mixer) -> None:
 def _chosen(trials: Trials, name: str, choose: Callable[[], Candidate | None]) -> Candidate | None:
     """Return the mix that is chosen, or was in an earlier part of the search; None when there is none, or no time."""
 
-    def words() -> list[str]:
+    def make() -> Mapping[str, Any] | None:
         try:
             made = choose()
         except (ModelError, NativeError) as error:
             if error.code == LOST:
                 raise
             trials.observer.progress(f"no mix of techniques: {error}", 1, 1)
-            made = None
-        return [] if made is None else [made.name, format_passes(made.passes), str(made.predicted)]
+            return None
+        return None if made is None else candidate_data(made)
 
-    found = None if trials.enough() else trials.deadline.in_time(lambda: trials.recall(name, words))
-    if trials.enough() or not found:
-        return None
-    title, passes, predicted = found
-    return Candidate(title, parse(passes), float(predicted))
+    found = None if trials.enough() else trials.deadline.in_time(lambda: trials.recall(name, make, maybe_candidate))
+    return None if trials.enough() else found
 
 
 def _taught(trials: Trials, candidate: Candidate) -> Trial | None:

@@ -1,10 +1,11 @@
 """Candidates of one search: built, checked and measured once each, and what is known of them so far."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
+from typing import TypeVar
 
 import onnx_ir as ir
 
@@ -32,6 +33,8 @@ from onnxopt.search.workers.cluster import Cluster, bench_resource, security_of
 from onnxopt.search.workers.executor import Isolated
 from onnxopt.search.workers.runner import LOST, LocalRunner, RemoteRunner, Runner, Work, judge_of
 from onnxopt.target import target_of
+
+T = TypeVar("T")
 
 PROOF_LATENCY = 3
 """Times the usual seconds for the latency of a finalist in its proof."""
@@ -241,14 +244,14 @@ class Trials:
             self.leader, self.leader_model = trial, model
             self.observer.best(model, trial)
 
-    def recall(self, name: str, make: Callable[[], Sequence[str]]) -> Sequence[str]:
+    def recall(self, name: str, make: Callable[[], object], read: Callable[[object], T]) -> T:
         """Return what `make` returns, or returned in an earlier part of this search, see `Journal.recall`."""
 
-        def fresh() -> Sequence[str]:
+        def fresh() -> object:
             self.deadline.begin()
             return make()
 
-        return self.journal.recall(name, fresh)
+        return self.journal.recall(name, fresh, read)
 
     def _known(self, candidate: Candidate) -> tuple[Trial | None, ir.Model | None]:
         """Return what an earlier part of this search measured, and the model where it may be the best."""

@@ -58,7 +58,7 @@ def _summary(kind: type[Pass]) -> str:
 
 
 def _options(kind: type[Pass]) -> list[dict[str, Any]]:
-    docs = attribute_docs(inspect.getdoc(kind) or "")
+    docs = field_docs(kind)
     options = []
     for field in fields(kind):
         default = None if field.default is MISSING else field.default
@@ -78,6 +78,14 @@ def _default_text(default: Any) -> str:
     if isinstance(default, tuple):
         return f"[{','.join(map(str, default))}]"
     return str(default).lower() if isinstance(default, bool | None) else str(default)
+
+
+def field_docs(kind: type) -> dict[str, str]:
+    """Return what each field of a dataclass is for: by its own docstring, else by that of the base that declares it."""
+    docs: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        docs |= attribute_docs(inspect.cleandoc(base.__doc__ or ""))
+    return docs
 
 
 def attribute_docs(docstring: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ import numpy as np
 import onnxopt
 from onnxopt.measure.device.kit import FORMAT
 from onnxopt.search.journal.journal import Journal
+from onnxopt.search.journal.notes import names
 from onnxopt.search.trial import Candidate, Trial, Verdict
 from tests.run import fakes
 
@@ -64,7 +65,7 @@ def valid_journal(path: Path) -> bytes:
         "d",
         None,
     )  # fmt: skip
-    journal.recall("worst layers", lambda: ["a", "b"])
+    journal.recall("worst layers", lambda: ["a", "b"], names)
     return path.read_bytes()
 
 
@@ -74,6 +75,6 @@ def resume(path: Path) -> None:
     trial = journal.trial(candidate(), fakes.score(0.9))
     journal.model(candidate())
     journal.digest(candidate())
-    journal.recall("worst layers", lambda: ["c"])
+    journal.recall("worst layers", lambda: ["c"], names)
     if trial is not None and trial.score is not None:
         np.asarray(trial.score.rows, np.float64)

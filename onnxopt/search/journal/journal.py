@@ -3,10 +3,10 @@
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import onnx_ir as ir
 
@@ -18,6 +18,8 @@ from onnxopt.measure.accuracy import Evaluation
 from onnxopt.search.journal.model_store import ModelStore
 from onnxopt.search.journal.trial_json import is_whole, restored, stored
 from onnxopt.search.trial import Candidate, Trial, Verdict
+
+T = TypeVar("T")
 
 MOST_DEATHS = 2
 """Times a candidate may end the whole process before it is left out."""
@@ -134,12 +136,21 @@ class Journal:
         """Write down that the user ended the search, so that no candidate is blamed for it."""
         self._write({"kind": "interrupted"})
 
-    def recall(self, name: str, make: Callable[[], Sequence[str]]) -> Sequence[str]:
-        """Return what `make` returned when it was called under this name; a search that goes on does not call again."""
-        if name not in self._notes:
-            self._notes[name] = list(make())
-            self._write({"kind": "note", "name": name, "value": self._notes[name]})
-        return [str(item) for item in self._notes[name]]
+    def recall(self, name: str, make: Callable[[], object], read: Callable[[object], T]) -> T:
+        """Return what `make` returned when it was called under this name; a search that goes on does not call again.
+
+        Args:
+            name: of what is decided, unique in a search.
+            make: returns what JSON can hold.
+            read: makes of that what is returned; raises ValueError where a line of the file was damaged, which counts
+                as not decided.
+        """
+        if name in self._notes:
+            with suppress(ValueError):
+                return read(self._notes[name])
+        self._notes[name] = make()
+        self._write({"kind": "note", "name": name, "value": self._notes[name]})
+        return read(self._notes[name])
 
     def _write(self, event: Mapping[str, Any]) -> None:
         if self._path is None:
@@ -190,9 +201,7 @@ class Journal:
                 self._stored.add(str(event.get("model") or ""))
                 begun = ""
             elif kind == "note":
-                value = event.get("value")
-                if isinstance(value, list):
-                    self._notes[str(event.get("name"))] = value
+                self._notes[str(event.get("name"))] = event.get("value")
             elif kind == "interrupted":
                 begun = ""
         self._deaths[begun] += bool(begun)

@@ -10,14 +10,17 @@ import pytest
 from onnxopt.errors import FileError, NativeError, UsageError
 from onnxopt.measure.metrics.user_metric import user_metric
 from onnxopt.model_file import to_bytes
+from onnxopt.passes.quantize_static import QuantizeStatic
+from onnxopt.passes.simplify import Simplify
 from onnxopt.search import optimize
 from onnxopt.search.budget import Budget
 from onnxopt.search.candidates import first_candidates
 from onnxopt.search.journal.journal import MOST_DEATHS, Journal
+from onnxopt.search.journal.notes import candidate_data, maybe_candidate, names
 from onnxopt.search.optimize import search
 from onnxopt.search.parts import split_parts
 from onnxopt.search.settings import Settings
-from onnxopt.search.trial import SearchResult, Verdict
+from onnxopt.search.trial import Candidate, SearchResult, Verdict
 from onnxopt.search.workers.runner import LocalRunner
 from tests import builders
 from tests.search.fakes import parts
@@ -187,3 +190,49 @@ def test_a_disk_that_is_full_while_resuming_leaves_the_journal_as_it_was(tmp_pat
     assert path.read_text() == cut
     assert Journal(path, ABOUT, resume=True).resumed
     assert path.read_text().endswith("\n")
+
+
+def test_a_candidate_that_was_chosen_comes_back_as_it_was(tmp_path) -> None:
+    """Also with names that the text form of passes would have to quote."""
+    passes = (Simplify(fuse=False), QuantizeStatic(exclude=("a,b", "{c=1}", '"'), percentile=99.5))
+    chosen = Candidate("mixed 1, half", passes, 0.1 + 0.2)
+    path = tmp_path / "journal.jsonl"
+    journal = Journal(path, ABOUT)
+    journal.begin()
+    assert journal.recall("mix 1", lambda: candidate_data(chosen), maybe_candidate) == chosen
+    assert journal.recall("mix 2", lambda: None, maybe_candidate) is None
+
+    def again():
+        raise AssertionError("decided anew")
+
+    resumed = Journal(path, ABOUT, resume=True)
+    assert resumed.recall("mix 1", again, maybe_candidate) == chosen
+    assert resumed.recall("mix 2", again, maybe_candidate) is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        ["mix", "simplify", "0.5"],
+        {"name": "mix", "passes": [{"name": "nonsense", "options": {}}], "predicted": 0.5},
+        {"name": "mix", "passes": [{"name": "simplify", "options": {"fuse": "perhaps"}}], "predicted": 0.5},
+        {"name": "mix", "passes": 5, "predicted": 0.5},
+        {"name": "mix", "passes": ["simplify"], "predicted": 0.5},
+        {"name": "mix", "passes": [], "predicted": "soon"},
+        "mix",
+    ],
+)
+def test_a_choice_that_was_damaged_is_made_anew(tmp_path, value) -> None:
+    path = tmp_path / "journal.jsonl"
+    journal = Journal(path, ABOUT)
+    journal.begin()
+    journal.recall("mix 1", lambda: value, lambda _: None)
+    fresh = Candidate("mix", (Simplify(),), 0.5)
+    resumed = Journal(path, ABOUT, resume=True)
+    assert resumed.recall("mix 1", lambda: candidate_data(fresh), maybe_candidate) == fresh
+
+
+@pytest.mark.parametrize("value", ["ab", [1, 2], None, {"a": 1}])
+def test_names_are_a_list_of_texts(value) -> None:
+    with pytest.raises(ValueError, match="no list of names"):
+        names(value)

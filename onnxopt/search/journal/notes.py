@@ -1,0 +1,35 @@
+"""What a search decided on the way, as data of its journal and back."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from onnxopt.catalog import make_pass, options_of
+from onnxopt.errors import UsageError
+from onnxopt.search.trial import Candidate
+
+
+def names(value: object) -> tuple[str, ...]:
+    """Return a list of names; raises ValueError where it is none."""
+    if not (isinstance(value, Sequence) and all(isinstance(item, str) for item in value)) or isinstance(value, str):
+        raise ValueError("this is no list of names")
+    return tuple(value)
+
+
+def candidate_data(candidate: Candidate) -> dict[str, Any]:
+    """Return a candidate as JSON can hold it."""
+    passes = [{"name": spec.name, "options": options_of(spec)} for spec in candidate.passes]
+    return {"name": candidate.name, "passes": passes, "predicted": candidate.predicted}
+
+
+def maybe_candidate(value: object) -> Candidate | None:
+    """Return the candidate of which `candidate_data` made this, None of None; raises ValueError where it is neither."""
+    if value is None:
+        return None
+    try:
+        if not isinstance(value, Mapping):
+            raise TypeError
+        passes = tuple(make_pass(spec["name"], spec["options"]) for spec in value["passes"])
+        predicted = None if value["predicted"] is None else float(value["predicted"])
+        return Candidate(str(value["name"]), passes, predicted)
+    except (AttributeError, KeyError, TypeError, UsageError) as error:
+        raise ValueError("this is no candidate") from error
