@@ -12,6 +12,7 @@ from onnxopt.passes.prune_channels import PruneChannels
 from onnxopt.passes.prune_whole_units import PruneGroups, PruneHeads
 from onnxopt.passes.reconstruct_blocks import ReconstructBlocks
 from onnxopt.pipeline import Pass
+from onnxopt.search.journal.notes import numbers
 from onnxopt.search.trial import Candidate, Trial
 from onnxopt.search.trials import Trials
 
@@ -25,9 +26,9 @@ def recovery_by_stage(trials: Trials, winner: Trial) -> tuple[tuple[str, float],
     """Return what the winner would drop without what made up for its losses, stage by stage."""
     assert winner.drop is not None
 
-    def drop_of(candidate: Candidate) -> list[str]:
+    def drop_of(candidate: Candidate) -> list[float]:
         try:
-            return [str(trials.judge.drop(trials.judge.evaluate(trials.build(candidate))).value)]
+            return [float(trials.judge.drop(trials.judge.evaluate(trials.build(candidate))).value)]
         except (ModelError, NativeError):
             return []
 
@@ -35,10 +36,10 @@ def recovery_by_stage(trials: Trials, winner: Trial) -> tuple[tuple[str, float],
     for stage, candidate in stages_before(winner.candidate):
         if trials.deadline.over():
             return ()
-        drop = trials.deadline.in_time(partial(trials.recall, candidate.name, partial(drop_of, candidate)))
+        drop = trials.deadline.in_time(partial(trials.recall, candidate.name, partial(drop_of, candidate), numbers))
         if drop is None:
             return ()
-        found += [(stage, float(value)) for value in drop]
+        found += [(stage, value) for value in drop]
     return (*found, (last_stage(winner.candidate), winner.drop.value)) if found else ()
 
 

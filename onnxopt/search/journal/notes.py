@@ -15,6 +15,13 @@ def names(value: object) -> tuple[str, ...]:
     return tuple(value)
 
 
+def numbers(value: object) -> tuple[float, ...]:
+    """Return a list of numbers; raises ValueError where it is none."""
+    if not isinstance(value, Sequence) or not all(isinstance(item, int | float) for item in value):
+        raise ValueError("this is no list of numbers")
+    return tuple(map(float, value))
+
+
 def candidate_data(candidate: Candidate) -> dict[str, Any]:
     """Return a candidate as JSON can hold it."""
     passes = [{"name": spec.name, "options": options_of(spec)} for spec in candidate.passes]

@@ -16,7 +16,7 @@ from onnxopt.search import optimize
 from onnxopt.search.budget import Budget
 from onnxopt.search.candidates import first_candidates
 from onnxopt.search.journal.journal import MOST_DEATHS, Journal
-from onnxopt.search.journal.notes import candidate_data, maybe_candidate, names
+from onnxopt.search.journal.notes import candidate_data, maybe_candidate, names, numbers
 from onnxopt.search.optimize import search
 from onnxopt.search.parts import split_parts
 from onnxopt.search.settings import Settings
@@ -236,3 +236,9 @@ def test_a_choice_that_was_damaged_is_made_anew(tmp_path, value) -> None:
 def test_names_are_a_list_of_texts(value) -> None:
     with pytest.raises(ValueError, match="no list of names"):
         names(value)
+
+
+@pytest.mark.parametrize("value", ["ab", ["0.5"], None, {"a": 1}])
+def test_numbers_are_a_list_of_numbers(value) -> None:
+    with pytest.raises(ValueError, match="no list of numbers"):
+        numbers(value)
