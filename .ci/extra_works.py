@@ -35,7 +35,7 @@ def stored() -> Path:
 
 
 def digits() -> None:
-    onnxopt("eval", MLP, "--data", "digits")
+    onnxopt("evaluate", MLP, "--data", "digits")
 
 
 def images() -> None:
@@ -46,7 +46,7 @@ def images() -> None:
     for index in range(8):
         Image.fromarray(np.full((8, 8), 30 * index, np.uint8)).save(folder / f"{index}.png")
     onnxopt(
-        "run",
+        "apply",
         MODELS / "digits_resnet.onnx",
         "--passes",
         "simplify,quantize-static",
@@ -64,7 +64,7 @@ def tables() -> None:
     flat = rows().reshape(48, -1)
     path = OUT / "rows.parquet"
     parquet.write_table(pyarrow.table({f"c{i}": column for i, column in enumerate(flat.T)}), path)
-    onnxopt("run", MLP, "--passes", "quantize-static", "--data", path, "-o", OUT / "q.onnx")
+    onnxopt("apply", MLP, "--passes", "quantize-static", "--data", path, "-o", OUT / "q.onnx")
 
 
 def text() -> None:
@@ -107,7 +107,14 @@ def dask() -> None:
 
 def train() -> None:
     onnxopt(
-        "run", MLP, "--passes", "prune-channels{ratio=0.25},distill{steps=5}", "--data", stored(), "-o", OUT / "t.onnx"
+        "apply",
+        MLP,
+        "--passes",
+        "prune-channels{ratio=0.25},distill{steps=5}",
+        "--data",
+        stored(),
+        "-o",
+        OUT / "t.onnx",
     )
 
 

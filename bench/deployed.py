@@ -6,8 +6,8 @@
 Packages are downloaded once with pip into `--cache`, and their models stay there; photos come from the developer pack.
 Nothing is labelled: the baseline is the truth for `optimize` and for the check alike, and the check reads outputs with
 code of its own (`deployed_reading.py`, average precision by pycocotools). Beside the file that is shipped it reads a
-static INT8 file that `onnxopt run` makes of the same samples, and asks `onnxopt compare` about it: a harmful file must
-not be inside the budget. Results go to bench/results/ after each model; models that are in it are left out.
+static INT8 file that `onnxopt apply` makes of the same samples, and asks `onnxopt compare` about it: a harmful file
+must not be inside the budget. Results go to bench/results/ after each model; models that are in it are left out.
 """
 
 import argparse
@@ -74,7 +74,7 @@ def measure(case: Case, options: argparse.Namespace) -> dict[str, Any]:
     row["fresh"] = options.fresh
     row["check"] = case.reading.agree(before, read(case, run / "best.onnx", options.samples, options.fresh))
     static = work / "static.onnx"
-    made = command("run", model, "--passes", STATIC, "--data", data, "-o", static, "--overwrite", limit_s=limit_s)
+    made = command("apply", model, "--passes", STATIC, "--data", data, "-o", static, "--overwrite", limit_s=limit_s)
     if made.returncode == 0:
         row["static"] = case.reading.agree(before, read(case, static, options.samples, options.fresh))
         budget = ("--max-drop", options.max_drop)

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "models" / "digits_mlp.onnx"
 COMMANDS = {
     "quantize": ["quantize", "{m}", "--mode", "dynamic", "-o", "{w}/small.onnx", "--overwrite"],
-    "run": ["run", "{m}", "--passes", "simplify", "-o", "{w}/small.onnx", "--overwrite"],
+    "apply": ["apply", "{m}", "--passes", "simplify", "-o", "{w}/small.onnx", "--overwrite"],
     "diagnose": ["diagnose", "{m}", "{q}", "-d", "digits", "--limit", "8", "-o", "{w}/keep.toml", "--overwrite"],
     "sensitivity": ["sensitivity", "{m}", "-d", "digits", "--limit", "8", "--plot", "{w}/page.html", "--overwrite"],
     "init": ["init", "{m}", "-o", "{w}/keep.toml", "--overwrite"],

@@ -34,7 +34,7 @@ def write(folder: Path) -> None:
 
 def passes() -> str:
     """Return the page of all passes with their options."""
-    head = "# Passes\n\nWhat `onnxopt run --passes` and `onnxopt.apply` take; made from the code.\n"
+    head = "# Passes\n\nWhat `onnxopt apply --passes` and `onnxopt.apply` take; made from the code.\n"
     return "\n".join([head, *(_pass(name) for name in catalog.available_passes())])
 
 

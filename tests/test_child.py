@@ -23,7 +23,7 @@ class Spy:
 sys.meta_path.insert(0, Spy())
 """
 CANARY = "import os; open(os.environ['SPY_LOG'] + '.canary', 'a').write(__file__)"
-BENCH = ("bench", MODEL, "--seconds", "0.05", "--memory")
+BENCH = ("benchmark", MODEL, "--seconds", "0.05", "--memory")
 ISOLATED = "import os\nif __name__ == '__main__':\n    from onnxopt.search.workers.executor import Isolated\n    "
 ISOLATED += "from onnxopt.measure.runtime.session import Runtime\n    print(Isolated(60).submit(Runtime).result())"
 

@@ -14,7 +14,7 @@ from onnxopt import available_passes
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("quickstart", "calibration", "arm")
-MAY_FIND_NOTHING = ("onnxopt optimize", "onnxopt compare", "onnxopt eval")
+MAY_FIND_NOTHING = ("onnxopt optimize", "onnxopt compare", "onnxopt evaluate")
 """Exit code 1 of these says that a limit was not met, which depends on the machine."""
 
 

@@ -27,7 +27,7 @@ ELSEWHERE = {
     "errors": "tests/test_errors.py",
 }
 """Pages whose commands need more than a folder of files."""
-MAY_FIND_NOTHING = ("optimize", "compare", "eval", "distill", "finetune")
+MAY_FIND_NOTHING = ("optimize", "compare", "evaluate", "distill", "finetune")
 """Exit code 1 of these says that a limit was not met or nothing was gained, which depends on the machine."""
 SSH, OPENS = "ssh://", "--open"
 """Boards are tests/measure/device's, and a browser is tests/report/test_browser's."""
@@ -136,4 +136,6 @@ def _inputs(line: str) -> None:
     """Make what the page takes for granted: an INT8 file to look at, a result to compare with."""
     for file, passes in {"int8.onnx": "quantize-static", "small.onnx": "quantize-static"}.items():
         if file in line and f"-o {file}" not in line and not Path(file).exists():
-            assert main(["run", "model.onnx", "--passes", passes, "--data", "samples.npz", "-o", file, "--quiet"]) == 0
+            assert (
+                main(["apply", "model.onnx", "--passes", passes, "--data", "samples.npz", "-o", file, "--quiet"]) == 0
+            )

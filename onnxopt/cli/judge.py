@@ -1,4 +1,4 @@
-"""Commands that measure: eval, compare, bench."""
+"""Commands that measure: evaluate, compare, benchmark."""
 
 from enum import Enum
 from pathlib import Path
@@ -70,7 +70,7 @@ def evaluate(
             data,
             labels=labels,
             metric=scoring.metric,
-            output=scoring.output_name,
+            output=scoring.output,
             threshold=scoring.threshold,
             tasks=tasking.options(),
             runtime=running.runtime(),
@@ -113,7 +113,7 @@ def compare(
             data,
             labels=labels,
             metric=scoring.metric,
-            output=scoring.output_name,
+            output=scoring.output,
             threshold=scoring.threshold,
             tasks=tasking.options(),
             max_drop=max_drop,
@@ -130,7 +130,7 @@ def compare(
     return ExitCode.OK if result.within else ExitCode.LIMIT_NOT_MET
 
 
-def bench(
+def benchmark(
     models: Annotated[list[Path], typer.Argument(help="ONNX files; the first is the baseline.", show_default=False)],
     *,
     data: MAYBE_DATA = None,
@@ -167,10 +167,10 @@ def bench(
     """Measure the latency of models in alternating runs."""
     quieten(shown)
     from onnxopt.cli.progress import ProgressBar
-    from onnxopt.tasks.benchmark import benchmark
+    from onnxopt.tasks.benchmark import benchmark as time_models
 
     with ProgressBar(shown) as bar:
-        found = benchmark(
+        found = time_models(
             models,
             data,
             batch_size=batch_size,

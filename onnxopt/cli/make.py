@@ -1,4 +1,4 @@
-"""Commands that make one model from another without a search: quantize, run."""
+"""Commands that make one model from another without a search: quantize, apply."""
 
 from collections.abc import Mapping
 from enum import Enum
@@ -46,7 +46,7 @@ class Placement(Enum):
     MEASURED = "measured"
 
 
-def run(
+def apply(
     model: MODEL,
     *,
     passes: Annotated[
@@ -69,10 +69,10 @@ def run(
     """Apply a pipeline of passes and save the result."""
     quieten(shown)
     from onnxopt.cli.progress import ProgressBar
-    from onnxopt.tasks.apply import apply
+    from onnxopt.tasks.apply import apply as apply_passes
 
     with ProgressBar(shown) as bar:
-        made = apply(
+        made = apply_passes(
             model,
             passes,
             data=data,

@@ -149,7 +149,9 @@ class Running:
     """Options of ONNX Runtime."""
 
     threads: Annotated[int, typer.Option("--threads", help="Compute threads per run.")] = 1
-    ep: Annotated[str, typer.Option("--ep", help="Execution provider: cpu, openvino, xnnpack, cuda, ...")] = "cpu"
+    provider: Annotated[
+        str, typer.Option("--provider", help="Execution provider: cpu, openvino, xnnpack, cuda, ...")
+    ] = "cpu"
     seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Random seed.")] = 0
     optimization_level: Annotated[
         OptimizationLevel, typer.Option("--optimization-level", help="ONNX Runtime's graph optimization level.")
@@ -164,7 +166,7 @@ class Running:
         from onnxopt.measure.runtime.session import Runtime
 
         return Runtime(
-            provider=self.ep,
+            provider=self.provider,
             threads=self.threads,
             optimization=self.optimization_level.value,
             options=tuple(map(session_entry, self.session_option or ())),
@@ -183,8 +185,8 @@ class Scoring:
             "recall10; si-sdr, psnr; perplexity; or file.py:function. Default: by the labels.",
         ),
     ] = None
-    output_name: Annotated[
-        str | None, typer.Option("--output-name", help="Model output to score. Default: the first that fits.")
+    output: Annotated[
+        str | None, typer.Option("--output", help="Model output to score. Default: the first that fits.")
     ] = None
     threshold: Annotated[
         float, typer.Option("--threshold", help="Lowest single score of the positive class; 0 for logits.")

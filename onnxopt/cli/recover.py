@@ -112,8 +112,8 @@ def finetune(
     loss: Annotated[
         str, typer.Option("--loss", help="auto, cross-entropy, mse, bce or file.py:function of outputs and labels.")
     ] = "auto",
-    output_name: Annotated[
-        str | None, typer.Option("--output-name", help="Model output that the labels belong to. Default: the first.")
+    output: Annotated[
+        str | None, typer.Option("--output", help="Model output that the labels belong to. Default: the first.")
     ] = None,
     epochs: Annotated[float, typer.Option("--epochs", help="Number of passes over the samples.")] = 5.0,
     steps: Annotated[int, typer.Option("--steps", help="Number of optimizer steps, instead of --epochs.")] = 0,
@@ -148,7 +148,7 @@ def finetune(
         "batch_size": batch_size,
         "lr": lr,
         "loss": loss,
-        "output": output_name or "",
+        "output": output or "",
         "augment": tuple(augment.split(",")) if augment else (),
         "batch_norm": batch_norm,
         "device": device,

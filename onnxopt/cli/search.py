@@ -163,7 +163,7 @@ def optimize(
         "labels": labels,
         "calibration": calibration,
         "metric": scoring.metric,
-        "output": scoring.output_name,
+        "output": scoring.output,
         "threshold": scoring.threshold,
         "tasks": tasking.options(),
         "max_drop": max_drop,

@@ -1,4 +1,4 @@
-"""Command that logs a finished run to MLflow: mlflow."""
+"""Command that logs a finished run to MLflow: log-run."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +10,7 @@ from onnxopt.cli.output import emit, quieten
 from onnxopt.errors import ExitCode
 
 
-def mlflow(
+def log_run(
     run: Annotated[Path, typer.Argument(help="Run folder.", show_default=False)],
     *,
     uri: Annotated[
@@ -22,8 +22,8 @@ def mlflow(
     """Log a finished run to MLflow: settings, metrics, report."""
     quieten(shown)
     from onnxopt.document.blocks import Document, Text
-    from onnxopt.run.tracking import log_run
+    from onnxopt.run.tracking import log_run as log
 
-    number = log_run(run, uri=uri, experiment=experiment)
+    number = log(run, uri=uri, experiment=experiment)
     emit(Document((Text((f"Logged to {uri} as run {number}.",)),), {"run_id": number, "uri": uri}), shown)
     return ExitCode.OK

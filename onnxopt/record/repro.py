@@ -28,10 +28,10 @@ class Origin:
 
 
 def repro_command(passes: Sequence[Pass], origin: Origin, out: str) -> str | None:
-    """Return the `onnxopt run` line that rebuilds the model; None when model or data were given in memory."""
+    """Return the `onnxopt apply` line that rebuilds the model; None when model or data were given in memory."""
     if origin.model is None:
         return None
-    words = ["onnxopt", "run", str(origin.model.absolute()), "--passes", format_passes(tuple(passes))]
+    words = ["onnxopt", "apply", str(origin.model.absolute()), "--passes", format_passes(tuple(passes))]
     if any(Need.CALIBRATION in spec.needs for spec in passes):
         source = origin.calibration if origin.calibration is not None else origin.data
         if not isinstance(source, str | Path):

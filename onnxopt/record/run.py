@@ -33,7 +33,7 @@ class SkipRecord(RecordPart):
 
 
 class StepRecord(RecordPart):
-    """What one pass did; `spec` is the text that `onnxopt run --passes` reads, `options` those not at their default.
+    """What one pass did; `spec` is the text that `onnxopt apply --passes` reads, `options` those not at their default.
 
     `proved_difference` is the largest difference of the outputs from what the pass proved them equal to, relative to
     each output's largest magnitude. `curve` is that of a training: step, loss, and score on held-out samples, lower is

@@ -40,7 +40,7 @@ def test_dry_run_writes_nothing(cli, mlp, tmp_path, monkeypatch):
     assert {c["name"] for c in json.loads(plan.out)["candidates"]} >= {"simplify", "dynamic"}
     for line in (
         ("quantize", mlp, "-d", "digits", "-o", "small.onnx"),
-        ("run", mlp, "--passes", "simplify", "-o", "small.onnx"),
+        ("apply", mlp, "--passes", "simplify", "-o", "small.onnx"),
     ):
         ended = cli(*line, "--dry-run")
         assert ended.code == 0
@@ -51,7 +51,7 @@ def test_dry_run_writes_nothing(cli, mlp, tmp_path, monkeypatch):
 def test_dry_run_of_quantize_checks_the_output_too(cli, mlp, tmp_path):
     out = tmp_path / "there.onnx"
     out.write_text("something")
-    assert cli("run", mlp, "--passes", "simplify", "-o", out, "--dry-run").code == 5
+    assert cli("apply", mlp, "--passes", "simplify", "-o", out, "--dry-run").code == 5
 
 
 @pytest.mark.parametrize(
@@ -62,11 +62,11 @@ def test_dry_run_of_quantize_checks_the_output_too(cli, mlp, tmp_path):
         "passes",
         "passes simplify",
         "doctor",
-        "eval MODEL -d digits",
+        "evaluate MODEL -d digits",
         "compare MODEL MODEL -d digits --seconds 0.05",
-        "bench MODEL --seconds 0.05",
-        "bench MODEL --profile",
-        "run MODEL --passes simplify -o OUT",
+        "benchmark MODEL --seconds 0.05",
+        "benchmark MODEL --profile",
+        "apply MODEL --passes simplify -o OUT",
     ],
 )
 def test_json_is_pure_json(cli, mlp, tmp_path, line):
@@ -105,7 +105,7 @@ def test_compare_over_the_budget_ends_with_one(cli, resnet, tmp_path):
 
 
 def test_a_model_named_twice_is_measured_twice(cli, mlp):
-    models = json.loads(cli("bench", mlp, mlp, "--seconds", "0.05", "--format", "json").out)["models"]
+    models = json.loads(cli("benchmark", mlp, mlp, "--seconds", "0.05", "--format", "json").out)["models"]
     assert [m["model"] for m in models] == [str(mlp), f"{mlp} (2)"]
     assert models[0]["speedup"] is None
     assert (models[1]["speedup"] is None) == bool(models[1]["unsure"])
@@ -150,10 +150,10 @@ def test_ctrl_c_keeps_what_was_found(cli, mlp, tmp_path, monkeypatch):
 
 
 def test_load_by_several_processes_is_measured(cli, mlp):
-    ended = cli("bench", mlp, "--processes", "2", "--seconds", "0.1")
+    ended = cli("benchmark", mlp, "--processes", "2", "--seconds", "0.1")
     assert ended.code == 0
     assert "Energy per run" in ended.out or "mJ" in ended.out
-    ended = cli("bench", mlp, "--processes", "2", "--memory")
+    ended = cli("benchmark", mlp, "--processes", "2", "--memory")
     assert ended.code == 2
     assert "ONX109" in ended.err
 

@@ -42,7 +42,7 @@ def test_a_crash_is_a_finding_of_check(crashing: Path) -> None:
     assert any(f.code == "CHK105" and "crashes" in f.detail for f in findings_of(crashing))
 
 
-@pytest.mark.parametrize("command", ["inspect", "quantize", "bench"])
+@pytest.mark.parametrize("command", ["inspect", "quantize", "benchmark"])
 def test_a_command_says_that_the_runtime_crashes(cli, crashing: Path, tmp_path: Path, command: str) -> None:
     ended = cli(command, crashing, *(["--mode", "dynamic", "-o", tmp_path / "o.onnx"] if command == "quantize" else []))
 

@@ -22,7 +22,7 @@ def _in_the_repository(monkeypatch):
         ("inspect", "inspect models/digits_mlp.onnx"),
         ("inspect_md", "inspect models/digits_gru.onnx --format md"),
         ("inspect_schema", "inspect models/digits_mlp.onnx --schema"),
-        ("eval", "eval models/digits_mlp.onnx --data digits"),
+        ("evaluate", "evaluate models/digits_mlp.onnx --data digits"),
         ("dry_run", "optimize models/digits_mlp.onnx --data digits --dry-run --target x86-vnni"),
     ],
 )
@@ -37,7 +37,7 @@ def test_output_is_as_stored(cli, name, arguments):
     ("name", "arguments"),
     [
         ("compare", "compare m.onnx m.onnx --data digits --seconds 0.05"),
-        ("bench", "bench m.onnx m.onnx --seconds 0.05 --batch-size 1 --batch-size 8"),
+        ("benchmark", "benchmark m.onnx m.onnx --seconds 0.05 --batch-size 1 --batch-size 8"),
     ],
 )
 def test_measured_output_is_as_stored(cli, name, arguments, tmp_path, monkeypatch):
@@ -53,7 +53,7 @@ def test_measured_output_is_as_stored(cli, name, arguments, tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
-        ("run", "run digits_gru.onnx --passes simplify,quantize-dynamic -o small.onnx --target x86-vnni"),
+        ("apply", "apply digits_gru.onnx --passes simplify,quantize-dynamic -o small.onnx --target x86-vnni"),
         ("quantize", "quantize digits_mlp.onnx --data digits:train -o small.onnx --target x86-vnni"),
     ],
 )

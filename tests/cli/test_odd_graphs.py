@@ -111,7 +111,7 @@ def test_sensitivity_is_a_table_of_all_layers(cli, graph) -> None:
 def test_layers_are_factorized_or_left_with_a_reason(cli, graph, tmp_path) -> None:
     model, data = graph
     passes = "factorize{rank_ratio=0.5,round_to=1,verify=false}"
-    ended = cli("run", model, "--passes", passes, "-d", data, "-o", tmp_path / "f.onnx", "--format", "json")
+    ended = cli("apply", model, "--passes", passes, "-d", data, "-o", tmp_path / "f.onnx", "--format", "json")
     assert ended.code == 0, ended.err
     (step,) = json.loads(ended.out)["steps"]
     assert step["edits"] or step["skipped"]

@@ -26,7 +26,7 @@ def test_reading_options_reach_the_readers(cli, resnet, tmp_path, monkeypatch):
     monkeypatch.setattr("onnxopt.tasks.apply.apply", apply)
     line = ["--size", "224x192", "--mean", "0.5,0.4,0.3", "--std", "0.2", "--layout", "NHWC"]
     line += ["--channel-order", "bgr", "--resize", "crop"]
-    cli("run", resnet, "--passes", "simplify", "-o", tmp_path / "x.onnx", *line)
+    cli("apply", resnet, "--passes", "simplify", "-o", tmp_path / "x.onnx", *line)
     assert seen == [
         ReadOptions(
             resize="crop", size=(224, 192), mean=(0.5, 0.4, 0.3), std=(0.2,), layout="NHWC", channel_order="bgr"
@@ -41,7 +41,7 @@ def test_a_repro_line_says_how_data_was_read(resnet):
     origin = Origin(resnet, "my images", None, read, 100, "x86-vnni", 7)
     line = repro_command(parse("quantize-static{method=mse}"), origin, "best.onnx")
     assert line is not None
-    assert line.startswith(f"onnxopt run {resnet} ")
+    assert line.startswith(f"onnxopt apply {resnet} ")
     assert "--passes 'quantize-static{method=mse}' --data 'my images' --calibration-part --limit 100" in line
     assert "--size 8,8 --mean 0.5 --channel-order bgr --target x86-vnni --seed 7 -o best.onnx" in line
     assert "label-offset" not in line
@@ -61,7 +61,7 @@ def test_a_repro_line_works_from_anywhere(tmp_path, monkeypatch):
     assert "--data digits " in (repro_command(parse("quantize-static"), named, "best.onnx") or "")
 
 
-@pytest.mark.parametrize("command", ["optimize", "eval", "compare", "bench"])
+@pytest.mark.parametrize("command", ["optimize", "evaluate", "compare", "benchmark"])
 def test_session_settings_reach_the_runtime(cli, mlp, monkeypatch, command):
     seen = []
 
@@ -71,7 +71,7 @@ def test_session_settings_reach_the_runtime(cli, mlp, monkeypatch, command):
 
     monkeypatch.setattr(Runtime, "session_options", stop)
     models = [mlp, mlp] if command == "compare" else [mlp]
-    data = [] if command == "bench" else ["-d", "digits"]
+    data = [] if command == "benchmark" else ["-d", "digits"]
     options = ["--optimization-level", "basic", "--session-option", "session.disable_prepacking=1"]
     cli(command, *models, *data, *options, "--session-option", "a=b=c")
     assert seen[0].optimization == "basic"
@@ -81,8 +81,8 @@ def test_session_settings_reach_the_runtime(cli, mlp, monkeypatch, command):
 def test_options_that_repeat_may_be_a_list_in_a_file(cli, mlp, tmp_path):
     config = tmp_path / "onnxopt.toml"
     config.write_text(
-        '[bench]\nbatch-size = [1, 2]\nseconds = 0.02\nsession-option = ["a=1", "b=2"]\nformat = "json"\n'
+        '[benchmark]\nbatch-size = [1, 2]\nseconds = 0.02\nsession-option = ["a=1", "b=2"]\nformat = "json"\n'
     )
-    ended = cli("bench", mlp, "--config", config)
+    ended = cli("benchmark", mlp, "--config", config)
     assert ended.code == 0
     assert [m["batch_size"] for m in json.loads(ended.out)["models"]] == [1, 2]

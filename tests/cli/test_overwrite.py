@@ -103,7 +103,7 @@ def _dying(monkeypatch):
 
 
 @pytest.mark.parametrize(("ruin", "code"), [(_full_disk, 5), (_dying, 130)])
-@pytest.mark.parametrize("command", ["quantize", "run", "diagnose", "bundle", "init", "sensitivity"])
+@pytest.mark.parametrize("command", ["quantize", "apply", "diagnose", "bundle", "init", "sensitivity"])
 def test_what_was_there_stays_on_a_full_disk_and_after_a_kill(cli, mlp, tmp_path, monkeypatch, command, ruin, code):
     work = tmp_path / "work"
     work.mkdir()
@@ -113,7 +113,7 @@ def test_what_was_there_stays_on_a_full_disk_and_after_a_kill(cli, mlp, tmp_path
     (work / "old.html").write_text("old")
     words = {
         "quantize": [mlp, "--mode", "dynamic", "-o", small, "--overwrite"],
-        "run": [mlp, "--passes", "simplify", "-o", small, "--overwrite"],
+        "apply": [mlp, "--passes", "simplify", "-o", small, "--overwrite"],
         "diagnose": [mlp, small, "-d", "digits", "--limit", 8, "-o", work / "old.toml", "--overwrite"],
         "bundle": [mlp, small, "-d", "digits", "-o", work / "kit"],
         "init": [mlp, "-o", work / "old.toml", "--overwrite"],

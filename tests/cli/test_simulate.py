@@ -1,4 +1,4 @@
-"""`eval --simulate`: one file, its accuracy on several processors."""
+"""`evaluate --simulate`: one file, its accuracy on several processors."""
 
 import json
 
@@ -8,7 +8,7 @@ def test_accuracy_is_told_for_every_processor(cli, mlp, tmp_path):
     # 8-bit weights, which can saturate where there is no VNNI.
     made = cli("quantize", mlp, "-d", "digits:train", "-o", small, "--target", "x86-vnni", "-q")
     assert made.code == 0
-    ended = cli("eval", small, "-d", "digits", "--limit", 60, "--simulate", "x86-avx2,arm64", "--format", "json")
+    ended = cli("evaluate", small, "-d", "digits", "--limit", 60, "--simulate", "x86-avx2,arm64", "--format", "json")
     assert ended.code == 0
     here, (old, arm) = json.loads(ended.out), json.loads(ended.out)["simulated"]
     assert (old["target"], arm["target"]) == ("x86-avx2", "arm64-neon")
@@ -19,13 +19,13 @@ def test_accuracy_is_told_for_every_processor(cli, mlp, tmp_path):
 
 
 def test_the_table_has_a_row_for_each(cli, mlp):
-    ended = cli("eval", mlp, "-d", "digits", "--limit", 30, "--simulate", "x86-avx2")
+    ended = cli("evaluate", mlp, "-d", "digits", "--limit", 30, "--simulate", "x86-avx2")
     assert ended.code == 0
     assert "this machine" in ended.out
     assert "x86-avx2: 0 layers" in ended.out
 
 
 def test_an_unknown_processor_is_refused(cli, mlp):
-    ended = cli("eval", mlp, "-d", "digits", "--simulate", "x87")
+    ended = cli("evaluate", mlp, "-d", "digits", "--simulate", "x87")
     assert ended.code == 2
     assert "ONX102" in ended.err

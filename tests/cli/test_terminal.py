@@ -78,7 +78,7 @@ def _complete(script: str, words: list[str]) -> list[str]:
 def test_bash_completes_commands_options_and_words(cli):
     script = cli("completion", "bash").out
     assert _complete(script, ["onnxopt", "op"]) == ["optimize"]
-    assert {"report", "init", "bench"} <= set(_complete(script, ["onnxopt", ""]))
+    assert {"report", "init", "benchmark"} <= set(_complete(script, ["onnxopt", ""]))
     assert _complete(script, ["onnxopt", "optimize", "--max-d"]) == ["--max-drop"]
     assert _complete(script, ["onnxopt", "optimize", "m.onnx", "--goal", ""]) == ["latency", "size"]
     assert _complete(script, ["onnxopt", "report", "--o"]) == ["--open", "--out", "--overwrite"]
@@ -124,11 +124,13 @@ def test_the_governor_is_read(tmp_path):
 
 
 def test_bench_measures_streams_and_offline(cli, mlp):
-    ended = cli("bench", mlp, mlp, "--scenario", "streams", "--streams", "2", "--seconds", "0.2", "--format", "json")
+    ended = cli(
+        "benchmark", mlp, mlp, "--scenario", "streams", "--streams", "2", "--seconds", "0.2", "--format", "json"
+    )
     assert ended.code == 0
     assert '"streams": 2' in ended.out
-    offline = cli("bench", mlp, "--scenario", "offline", "--seconds", "0.1")
+    offline = cli("benchmark", mlp, "--scenario", "offline", "--seconds", "0.1")
     assert "samples/s" in offline.out
     assert " 32 " in offline.out
-    assert cli("bench", mlp, "--streams", "2").code == 2
-    assert cli("bench", mlp, "--scenario", "offline", "--memory").code == 2
+    assert cli("benchmark", mlp, "--streams", "2").code == 2
+    assert cli("benchmark", mlp, "--scenario", "offline", "--memory").code == 2

@@ -106,10 +106,10 @@ def _reader(model: Path, name: str, data: bytes) -> Callable[[Path], list[str]]:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data)
         if name == "config.toml":
-            return ["eval", str(model), "--config", str(file), "--data", "digits", "--limit", "4"]
+            return ["evaluate", str(model), "--config", str(file), "--data", "digits", "--limit", "4"]
         if name.startswith("labels"):
-            return ["eval", str(model), "--data", "random:3", "--labels", str(file)]
-        return ["eval", str(model), "--data", str(file.parent if file.parent != folder else file)]
+            return ["evaluate", str(model), "--data", "random:3", "--labels", str(file)]
+        return ["evaluate", str(model), "--data", str(file.parent if file.parent != folder else file)]
 
     return place
 
@@ -164,7 +164,7 @@ def journal_faults(valid: bytes, count: int, seed: int) -> Iterator[tuple[str, b
 
 
 def valid_data() -> dict[str, bytes]:
-    """Return a small valid file of every kind that `eval` reads for a model of 64 features and 10 classes."""
+    """Return a small valid file of every kind that `evaluate` reads for a model of 64 features and 10 classes."""
     rows = np.arange(6 * 64, dtype=np.float32).reshape(6, 64) / 400
     labels = np.arange(6) % 3
     archive, array = io.BytesIO(), io.BytesIO()
@@ -184,7 +184,7 @@ def valid_data() -> dict[str, bytes]:
         "labels.csv": b"label\n0\n1\n2\n",
         "labels.json": json.dumps(COCO).encode(),
         "test/input_0.pb": base64.b64decode("CAEIQBABSoAC") + bytes(256),
-        "config.toml": b'threads = 1\nlimit = 3\n[eval]\nthreshold = 0.5\nmetric = "top1"\n',
+        "config.toml": b'threads = 1\nlimit = 3\n[evaluate]\nthreshold = 0.5\nmetric = "top1"\n',
     }
 
 

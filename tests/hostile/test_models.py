@@ -31,7 +31,7 @@ def commands(path: Path, out: Path) -> dict[str, list[object]]:
     return {
         "check": ["check", path],
         "inspect": ["inspect", path],
-        "simplify": ["run", path, "--passes", "simplify", "-o", out, "--overwrite"],
+        "simplify": ["apply", path, "--passes", "simplify", "-o", out, "--overwrite"],
         "dynamic": ["quantize", path, "--mode", "dynamic", "-o", out, "--overwrite"],
     }
 

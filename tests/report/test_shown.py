@@ -45,7 +45,7 @@ def test_the_table_and_the_sentences(record):
     assert "dynamic wins: 2.50x faster (2.48..2.53)" in words
     assert "top1 98.50 % to 98.20 % on 200 hold-out samples; measured drop 0.30 points (budget 1.00)" in words
     assert "probability that the true drop is within budget: 97.0 %" in words
-    assert "onnxopt run" in words
+    assert "onnxopt apply" in words
     assert "Next: deploy run/best.onnx" in words
 
 
@@ -138,7 +138,7 @@ def test_the_page_needs_nothing_from_elsewhere(record):
     assert "default-src &#39;none&#39;" in own
     assert "prefers-color-scheme: dark" in own
     assert record.repro is not None
-    assert "onnxopt run" in own
+    assert "onnxopt apply" in own
     for step in record.trials[1].steps:
         assert all(edit.target in own for edit in step.edits)
 

@@ -10,7 +10,7 @@ def test_a_run_becomes_an_entry_with_its_figures_and_its_report(explained, expla
     uri = f"sqlite:///{tmp_path}/runs.db"
     mlflow.MlflowClient(tracking_uri=uri).create_experiment("mine", artifact_location=str(tmp_path / "files"))
     for _ in range(2):
-        assert main(["mlflow", str(explained), "--uri", uri, "--experiment", "mine"]) == 0, capsys.readouterr().err
+        assert main(["log-run", str(explained), "--uri", uri, "--experiment", "mine"]) == 0, capsys.readouterr().err
     client = mlflow.MlflowClient(tracking_uri=uri)
     runs = client.search_runs([client.get_experiment_by_name("mine").experiment_id])
     assert len(runs) == 2
@@ -29,7 +29,7 @@ def test_without_mlflow_one_line_says_what_to_install(explained, monkeypatch, ca
         raise ImportError(name)
 
     monkeypatch.setattr(tracking, "import_module", absent)
-    assert main(["mlflow", str(explained), "--uri", "somewhere"]) == 2
+    assert main(["log-run", str(explained), "--uri", "somewhere"]) == 2
     assert capsys.readouterr().err.strip() == (
         'ONX108: a package that logs runs is not installed [mlflow]. Run: pip install "onnxopt[mlflow]"'
     )

@@ -50,7 +50,7 @@ def only_output(outputs: Outputs, names: Sequence[str], fits: Callable[[Any], bo
     given = {name: chosen(outputs, name) for name in names or outputs}
     fitting = [name for name, value in given.items() if fits(value)]
     if len(fitting) > 1:
-        why, hint = f"several outputs have the shape of {what}: {', '.join(fitting)}", "Name one with --output-name."
+        why, hint = f"several outputs have the shape of {what}: {', '.join(fitting)}", "Name one with --output."
         raise misfit(why, hint, where=fitting[0])
     if not fitting:
         raise misfit(f"no output has the shape of {what}", f"Outputs: {', '.join(given)}.", where=", ".join(given))

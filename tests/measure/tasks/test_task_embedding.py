@@ -132,6 +132,6 @@ def test_wide_vectors_and_maps_are_refused():
 def test_of_several_outputs_none_goes_unjudged(task, shape):
     value = np.abs(RNG.normal(size=shape)).astype(np.float32)
     outputs = {"out": value, "aux": value}
-    with pytest.raises(DataError, match=r"ONX209.*several outputs.*out, aux.*--output-name"):
+    with pytest.raises(DataError, match=r"ONX209.*several outputs.*out, aux.*--output"):
         task.comparison(outputs, ("out", "aux"), facts(), OPTIONS)
     assert task.comparison(outputs, ("aux",), facts(), OPTIONS).output == "aux"
