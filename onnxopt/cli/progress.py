@@ -132,6 +132,10 @@ class SearchBar:
         """Print the current best candidate."""
         self.say(f"best so far: {trial.candidate.name}")
 
+    def secured(self, model: "ir.Model", trial: "Trial") -> None:
+        """Print what is proved already."""
+        self.say(f"proved, and in best.onnx from now on: {trial.candidate.name}; the search for a better one goes on")
+
     def proved(self, model: "ir.Model", trial: "Trial") -> None:
         """Do nothing: the verdict follows."""
 

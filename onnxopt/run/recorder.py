@@ -68,6 +68,7 @@ class Recorder:
         self.trials: list[Trial] = []
         self.leader: Trial | None = None
         self.extremes = dict[str, Trial]()
+        self.secured_by: Trial | None = None
         self.begun = time.perf_counter()
         self.record = RunRecord(
             status="running",
@@ -193,10 +194,18 @@ class Recorder:
         self.observer.within(model, trial)
 
     def best(self, model: ir.Model, trial: Trial) -> None:
-        """Write it to the folder at once."""
-        self.leader = trial
-        self._save_best(trial, model)
+        """Write it to the folder at once, unless a proved one is there."""
+        if self.secured_by is None:
+            self.leader = trial
+            self._save_best(trial, model)
         self.observer.best(model, trial)
+
+    def secured(self, model: ir.Model, trial: Trial) -> None:
+        """Write it to the folder, where it stays until the end: nothing that is not proved takes its place."""
+        self.secured_by = self.leader = trial
+        self._save_best(trial, model)
+        self.folder.write_record(self.record)
+        self.observer.secured(model, trial)
 
     def proved(self, model: ir.Model, trial: Trial) -> None:
         """Write it to the folder: what comes next explains it, and may be interrupted."""
@@ -240,6 +249,8 @@ class Recorder:
             kept = "the original"
         elif self.leader.verdict is Verdict.WINNER:
             kept = "the best and is proved, and only the explanation is missing"
+        elif self.leader is self.secured_by:
+            kept = f"{self.leader.candidate.name} and is proved; better ones may be among those that are not"
         return f"the run was interrupted; best.onnx is {kept}"
 
     def _finish(self, result: SearchResult) -> tuple[RunRecord, ir.Model]:

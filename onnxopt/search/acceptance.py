@@ -22,6 +22,9 @@ LEAST_GAIN = 1.01
 MOST_PROOFS = 3
 """Finalists that may be tried on the hold-out part: each further one is another chance to be lucky there."""
 
+EARLY = MOST_PROOFS - 1
+"""The attempt that the early proof of a first candidate counts as: the last, whose share of the risk is then taken."""
+
 UNDECIDED = 1.1
 """A candidate that may be so much faster, and may be slower, is measured again when the host is quieter."""
 

@@ -39,6 +39,9 @@ class Observer(Protocol):
     def best(self, model: ir.Model, trial: Trial) -> None:
         """The best so far inside the budget."""
 
+    def secured(self, model: ir.Model, trial: Trial) -> None:
+        """The first candidate inside the budget was proved; the search for a better one goes on."""
+
     def proved(self, model: ir.Model, trial: Trial) -> None:
         """The winner, before anything is said of how it came to be."""
 
@@ -71,6 +74,9 @@ class NullObserver:
         """Nothing."""
 
     def best(self, model: ir.Model, trial: Trial) -> None:
+        """Nothing."""
+
+    def secured(self, model: ir.Model, trial: Trial) -> None:
         """Nothing."""
 
     def proved(self, model: ir.Model, trial: Trial) -> None:

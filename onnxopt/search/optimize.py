@@ -6,20 +6,25 @@ from dataclasses import replace
 import onnx_ir as ir
 
 from onnxopt import model_file
+from onnxopt.errors import ModelError, NativeError
 from onnxopt.measure.metrics.score import Metric, percent
 from onnxopt.search import stages
 from onnxopt.search.acceptance import MOST_PROOFS
+from onnxopt.search.bets import Plan, plan_of, work_of
 from onnxopt.search.budget import Goal
 from onnxopt.search.candidates import first_candidates
 from onnxopt.search.deadline import Deadline
+from onnxopt.search.holdout import Evidence
 from onnxopt.search.journal.journal import Journal
+from onnxopt.search.journal.notes import names
 from onnxopt.search.observer import NullObserver, Observer
 from onnxopt.search.parts import Parts
-from onnxopt.search.proving import decided, prove, untried
+from onnxopt.search.proving import decided, prove, prove_first, untried
 from onnxopt.search.recovery import recovery_by_stage
 from onnxopt.search.remeasure import time_unsure_again
+from onnxopt.search.screen import Screen
 from onnxopt.search.settings import Settings
-from onnxopt.search.trial import Proof, SearchResult, Trial, Verdict
+from onnxopt.search.trial import Candidate, Proof, SearchResult, Trial, Verdict
 from onnxopt.search.trials import Stamp, Trials
 
 
@@ -69,9 +74,9 @@ def _searched(trials: Trials, size_bytes: int) -> SearchResult:
     needed = trials.needed()
     if needed:
         trials.observer.needed(needed)
-    _try_all(trials)
-    model, proofs = prove(trials)
-    left = (*untried(trials), *trials.late.finalists)
+    early = _try_all(trials, size_bytes)
+    model, proofs = prove(trials, early)
+    left = (*untried(trials, proofs), *trials.late.finalists)
     made = tuple(decided(trials, trial, proofs) for trial in trials.made)
     winner = next((t for t in made if t.verdict is Verdict.WINNER), None)
     if winner is not None:
@@ -93,22 +98,57 @@ def _searched(trials: Trials, size_bytes: int) -> SearchResult:
     )
 
 
-def _try_all(trials: Trials) -> None:
-    plan = first_candidates()
-    trials.observer.planned(plan)
+def _try_all(trials: Trials, size_bytes: int) -> Evidence | None:
+    """Try candidates, the best bet first, and return the proof of the first that is inside the budget."""
+    plan = _planned(trials, size_bytes)
+    trials.observer.planned(plan.all)
     trials.journal.begin()
     if trials.settings.cluster is not None:
         score = trials.judge.baseline()
-        trials.runner.announce([c for c in plan if trials.journal.trial(c, score) is None])
-    for candidate in plan:
-        if not trials.enough():
-            trials.run(candidate)
+        trials.runner.announce([c for c in plan.all if trials.journal.trial(c, score) is None])
+    # The order follows from measured times, which differ: a search that goes on keeps that of its beginning.
+    plan = plan.ordered(trials.recall("order", plan.words, names))
+    screen = Screen(trials.model, trials.parts.calibration, trials.recall)
+    early = _try_each(trials, plan.bets, screen, None)
+    later = stages.left_for_later(trials, len(plan.alike))
+    early = _try_each(trials, () if later else plan.alike, screen, early)
     stages.keep_harmful_layers(trials)
     stages.place_layers(trials)
     if trials.settings.prune:
         stages.remove_channels(trials)
         stages.mix_techniques(trials)
+    early = _try_each(trials, (*(plan.alike if later else ()), *plan.late), screen, early)
     time_unsure_again(trials)
+    return early
+
+
+def _try_each(
+    trials: Trials, candidates: Sequence[Candidate], screen: Screen, early: Evidence | None
+) -> Evidence | None:
+    """Try candidates, and return the early proof: that which there was, or of the first that is inside the budget."""
+    for candidate in candidates:
+        if not trials.enough():
+            stages.try_one(trials, candidate, screen)
+            early = early or (None if trials.stopped else prove_first(trials))
+    return early
+
+
+def _planned(trials: Trials, size_bytes: int) -> Plan:
+    """Return in which order to try the first candidates; as given where nothing is known of the model's layers."""
+    candidates = first_candidates()
+    try:
+        work = work_of(
+            trials.model,
+            trials.feeds,
+            size_bytes=size_bytes,
+            sample_s=trials.sample_s,
+            calibration=len(trials.parts.calibration),
+            searched=len(trials.parts.search),
+            target=trials.context.target,
+        )
+    except (ModelError, NativeError):
+        return plan_of(candidates, None)
+    return plan_of(candidates, work)
 
 
 def _aim_reached(trials: Trials, winner: Trial | None, proofs: Sequence[Proof]) -> bool | None:
@@ -134,7 +174,7 @@ def _reason(trials: Trials, proofs: Sequence[Proof]) -> str:
         )
     if proofs:
         best = proofs[0]
-        spare = untried(trials)
+        spare = untried(trials, proofs)
         others = f"; not tried there, for at most {MOST_PROOFS} are: {', '.join(spare)}" if spare else ""
         why = f"{trials.bar.why_unproven(best)}{others}{trials.late.words}{trials.late.fewer}"
         return f"no candidate held on the hold-out part; {best.candidate}: {why}"

@@ -10,7 +10,7 @@ from onnxopt.samples import Samples
 from onnxopt.search.deadline import Deadline, TimeOver
 from onnxopt.search.trial import Trial
 
-_PASSES = 2
+RUNS_OF_BASELINE = 2
 """How often the baseline is run on every sample: for NaN, and for its score."""
 
 _HOPELESS = 2.0
@@ -56,7 +56,7 @@ def refuse_hopeless(model: Loadable, samples: Samples, runtime: Runtime, deadlin
     except (NativeError, ModelError):  # who scores it says so in full
         return
     batches = -(-len(samples) // samples.batch_size)
-    predicted_s = _PASSES * batches * (deadline.elapsed_s() - start_s)
+    predicted_s = RUNS_OF_BASELINE * batches * (deadline.elapsed_s() - start_s)
     if predicted_s > _HOPELESS * deadline.left_s():
         raise _too_short(f"scoring it on {len(samples)} samples takes about {predicted_s:.0f} s", deadline)
 

@@ -1,91 +1,142 @@
 """The last word: finalists measured on samples that took no part in the search."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-import numpy as np
 import onnx_ir as ir
 
 from onnxopt.errors import ModelError, NativeError
-from onnxopt.measure.latency import Latency
+from onnxopt.measure.judge import Judge
 from onnxopt.measure.statistics import Interval
 from onnxopt.samples import Samples
+from onnxopt.search.acceptance import EARLY
 from onnxopt.search.deadline import TimeOver
-from onnxopt.search.trial import Proof, Standing, Trial, Verdict
-from onnxopt.search.trials import PROOF_LATENCY, Trials
+from onnxopt.search.holdout import Evidence, affordable, held_out, measured
+from onnxopt.search.trial import Proof, Trial, Verdict
+from onnxopt.search.trials import Trials
 from onnxopt.search.workers.runner import LOST
 
 
-def prove(trials: Trials) -> tuple[ir.Model, tuple[Proof, ...]]:
+def prove_first(trials: Trials) -> Evidence | None:
+    """Prove the first candidate inside the budget at once: a search that is cut then has a proved result.
+
+    It takes the last share of the accepted risk (`onnxopt.search.acceptance.RISKS`), so that no finalist is asked for
+    more because of it. What it found decides nothing of the search.
+
+    Returns:
+        What was measured; None where the hold-out part cannot prove anything, or there is no time to spare.
+    """
+    trial, holdout = trials.leader, affordable(trials)
+    if trial is None or holdout is None or not trials.prospect(len(holdout), EARLY).possible:
+        return None
+    leading = trial
+    trials.observer.progress(f"early proof of {leading.candidate.name}", 0, 1)
+    judge = trials.judge_on(holdout)
+    try:
+        found = trials.deadline.in_time(lambda: measured(trials, judge, leading, len(holdout)))
+    except (ModelError, NativeError) as error:
+        if error.code == LOST:
+            raise
+        return None
+    if found is not None and found.proof(trials.bar, EARLY).accepted:
+        trials.journal.proved(leading.candidate)
+        trials.observer.secured(found.model, leading)
+    return found
+
+
+def prove(trials: Trials, early: Evidence | None = None) -> tuple[ir.Model, tuple[Proof, ...]]:
     """Measure finalists on the hold-out part until one is proven.
 
-    Where none is, the first that is likely enough ships, unless a proof is required; else the original does.
+    Where none is, the candidate of the early proof ships if that was one; else the first that is likely enough, unless
+    a proof is required; else the original.
+
+    Args:
+        trials: all that were tried.
+        early: of `prove_first`; a finalist is not measured again on the same samples.
     """
-    finalists = trials.bar.attempts(trials.bar.finalists(trials.made))
-    holdout = held_out(trials)
-    if holdout is None:
-        trials.late.leave_out(finalists, "there is no time left for a proof")
-        return trials.model, ()
-    judge = trials.judge_on(holdout)
-    proofs: list[Proof] = []
-    likely: tuple[int, ir.Model] | None = None
-    for number, trial in enumerate(finalists):
-        if proofs and not _another_fits(trials, len(holdout)):
-            trials.late.leave_out(finalists[number:], "there is no time left for a further proof")
-            break
-        trials.observer.progress("proof on the hold-out part", number, len(finalists))
-        name = trial.candidate.name
-        try:
-            with trials.deadline.ending():
-                baseline = judge.baseline()
-                model = trials.again(trial.candidate)
-                score = judge.evaluate(model)
-                drop = judge.drop(score)
-                seconds = PROOF_LATENCY * trials.settings.latency_s
-                timed = _timed(trials, name, model, seconds)
-        except TimeOver:
-            trials.late.leave_out(finalists[number:], f"the proof of {name} was cut at the time limit")
-            break
-        except (ModelError, NativeError) as error:
-            if error.code == LOST:
-                raise
-            trials.fail(trial, error)
-            continue
-        assert trial.size_bytes is not None
-        confidence = drop.probability_within(trials.bar.allowed_drop)
-        inside = trials.bar.inside(drop, timed[name].speedup, trial.size_bytes)
-        standing: Standing = trials.bar.standing(confidence, len(proofs), drop) if inside else ""
-        asked = trials.bar.asked(len(proofs))
-        both = (timed["baseline"], timed[name])
-        proven = standing == "proven"
-        hot = _hot(trials, name, model) if proven else None
-        proofs.append(Proof(name, baseline, score, drop, confidence, asked, *both, proven, hot, standing))
-        if standing == "likely" and likely is None:
-            likely = len(proofs) - 1, model
-        if proven:
-            trials.observer.progress("proof on the hold-out part", len(finalists), len(finalists))
-            return model, tuple(proofs)
-    if likely is None:
+    found = list(_tried(trials, early))
+    proofs = [proof for _, proof in found]
+    ships = next((i for i, p in enumerate(proofs) if p.standing == "proven"), None)
+    if ships is None:
+        ships = next((i for i, p in enumerate(proofs) if p.standing == "likely"), None)
+    if ships is None:
         return trials.model, tuple(proofs)
-    place, model = likely
-    hot = _hot(trials, proofs[place].candidate, model)
-    proofs[place] = replace(proofs[place], accepted=True, hot_speedup=hot)
+    model = found[ships][0].model
+    hot = _hot(trials, proofs[ships].candidate, model)
+    proofs[ships] = replace(proofs[ships], accepted=True, hot_speedup=hot)
+    trials.observer.progress("proof on the hold-out part", len(proofs), len(proofs))
     return model, tuple(proofs)
 
 
-def held_out(trials: Trials) -> Samples | None:
-    """Return the hold-out samples that there is time for, drawn by chance; None where they would be too few."""
-    samples = trials.parts.holdout
-    if trials.reserve is None:
-        return samples
-    count = trials.reserve.samples(trials.deadline.left_s())
-    if count >= len(samples):
-        return samples
-    if count == 0:
+def _tried(trials: Trials, early: Evidence | None) -> Iterator[tuple[Evidence, Proof]]:
+    """Yield what each attempt proves, up to the first that is proven; the early one last, if it is no finalist."""
+    holdout = held_out(trials)
+    finalists = _attempts(trials, early, holdout)
+    if holdout is None:
+        known = [trial for trial in finalists if early is not None and trial.candidate == early.trial.candidate]
+        trials.late.leave_out([t for t in finalists if t not in known], "there is no time left for a proof")
+        finalists = known
+    judge = None if holdout is None else (trials.judge_on(holdout), len(holdout))
+    attempts, spent = 0, False
+    for number, trial in enumerate(finalists):
+        found = _known(early, trial, holdout) or _measured(trials, judge, finalists[number:], attempts)
+        if found is None and trials.late.finalists:
+            break
+        if found is None:
+            continue
+        spent = spent or found is early
+        proof = found.proof(trials.bar, attempts)
+        attempts += 1
+        yield found, proof
+        if proof.accepted:
+            return
+    if early is not None and not spent:
+        yield early, early.proof(trials.bar, EARLY)
+
+
+def _attempts(trials: Trials, early: Evidence | None, holdout: Samples | None) -> list[Trial]:
+    """Return the finalists to try; an early proof of another candidate, or on other samples, was one attempt."""
+    finalists = trials.bar.attempts(trials.bar.finalists(trials.made))
+    if early is None or any(_known(early, trial, holdout) is not None for trial in finalists):
+        return finalists
+    return finalists[:EARLY]
+
+
+def _known(early: Evidence | None, trial: Trial, holdout: Samples | None) -> Evidence | None:
+    """Return the early evidence where it is of a finalist, on the samples on which others are tried."""
+    if early is None or early.trial.candidate != trial.candidate:
         return None
-    drawn = np.random.default_rng(trials.settings.seed).permutation(samples.indices)[:count]
-    trials.late.fewer = f"; for lack of time {count} of the {len(samples)} hold-out samples were used"
-    return samples.select(np.sort(drawn))
+    return early if holdout is None or early.samples == len(holdout) else None
+
+
+def _measured(
+    trials: Trials, judge: tuple[Judge, int] | None, finalists: Sequence[Trial], attempts: int
+) -> Evidence | None:
+    """Return what is measured of the first of `finalists`; None where it fails, or where they are left out.
+
+    Args:
+        trials: all that were tried.
+        judge: of the hold-out samples, and how many those are.
+        finalists: those that are still to be tried.
+        attempts: made before.
+    """
+    trial = finalists[0]
+    if judge is None or (attempts and not _another_fits(trials, judge[1])):
+        trials.late.leave_out(finalists, "there is no time left for a further proof")
+        return None
+    trials.observer.progress(
+        f"proof of {trial.candidate.name} on the hold-out part", attempts, attempts + len(finalists)
+    )
+    try:
+        with trials.deadline.ending():
+            return measured(trials, judge[0], trial, judge[1])
+    except TimeOver:
+        trials.late.leave_out(finalists, f"the proof of {trial.candidate.name} was cut at the time limit")
+    except (ModelError, NativeError) as error:
+        if error.code == LOST:
+            raise
+        trials.fail(trial, error)
+    return None
 
 
 def _another_fits(trials: Trials, used: int) -> bool:
@@ -93,19 +144,11 @@ def _another_fits(trials: Trials, used: int) -> bool:
     return reserve is None or reserve.another_fits(trials.deadline.left_s(), used / max(len(trials.parts.holdout), 1))
 
 
-def untried(trials: Trials) -> tuple[str, ...]:
-    """Return the finalists inside the budget that are not tried on the hold-out part."""
+def untried(trials: Trials, proofs: Sequence[Proof]) -> tuple[str, ...]:
+    """Return the finalists inside the budget that are not tried on the hold-out part, for others are before them."""
     finalists = trials.bar.finalists(trials.made)
-    tried = {trial.candidate.name for trial in trials.bar.attempts(finalists)}
+    tried = {trial.candidate.name for trial in trials.bar.attempts(finalists)} | {proof.candidate for proof in proofs}
     return tuple(t.candidate.name for t in finalists if t.candidate.name not in tried)
-
-
-def _timed(trials: Trials, name: str, model: ir.Model, seconds: float) -> dict[str, Latency]:
-    """Return the times of the original and of a finalist; measured once more where the clock is unsure."""
-    models = {"baseline": trials.model, name: model}
-    timed = trials.latency(models, seconds)
-    again = timed[name].unsure and (trials.reserve is None or trials.deadline.left_s() > trials.reserve.timing_s)
-    return trials.latency(models, seconds) if again else timed
 
 
 def _hot(trials: Trials, name: str, model: ir.Model) -> Interval | None:

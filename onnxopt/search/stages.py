@@ -22,12 +22,39 @@ from onnxopt.search.journal.notes import candidate_data, maybe_candidate, names
 from onnxopt.search.mix.cost_tables import Tables, tables_of
 from onnxopt.search.mix.layer_times import LayerTimes
 from onnxopt.search.mix.mixer import BEYOND, ROUNDS, Mixer, quantizer_of
+from onnxopt.search.screen import Screen
 from onnxopt.search.sensitivity import rank_layers
 from onnxopt.search.trial import Candidate, Trial, Verdict
 from onnxopt.search.trials import Trials
 from onnxopt.search.workers.runner import LOST
 
 _TAUGHT_MIXES = 2
+
+_ALIKE_SHARE = 0.1
+"""Of the time for candidates that other calibrations may take, where one was found good."""
+
+
+def try_one(trials: Trials, candidate: Candidate, screen: Screen) -> Trial:
+    """Try a candidate; static ones, which differ in their ranges alone, only where none is much closer."""
+    screened = static_pass(candidate) is not None and trials.settings.cluster is None
+    return trials.run(candidate, screen if screened else None)
+
+
+def left_for_later(trials: Trials, alike: int) -> bool:
+    """Return whether candidates that differ in little from those that were tried are left for the end.
+
+    So it is where a static one is surely inside the budget, and building the others would take much of the time left.
+    """
+    settled = any(static_pass(t.candidate) and trials.bar.accurate(t) for t in trials.made)
+    return settled and _longer_than(trials, alike, _ALIKE_SHARE)
+
+
+def _longer_than(trials: Trials, count: int, share: float) -> bool:
+    """Return whether building so many more candidates takes longer than a share of the time that is left for them."""
+    if trials.settings.time_limit_s is None:
+        return False
+    built_s = max((sum(step.duration_s for step in t.steps) for t in trials.made), default=0.0)
+    return count * built_s > share * (trials.deadline.left_s() - trials.deadline.reserve_s)
 
 
 def keep_harmful_layers(trials: Trials) -> None:

@@ -40,6 +40,7 @@ class Verdict(Enum):
     UNPROVEN = "not proven on the hold-out part"
     UNCHANGED = "nothing to do"
     SAME = "same as another"
+    FURTHER = "further off than another"
     FAILED = "failed"
 
 

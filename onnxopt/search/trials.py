@@ -15,7 +15,7 @@ from onnxopt.measure.judge import Judge
 from onnxopt.measure.latency import Latency, drawn_inputs
 from onnxopt.measure.latency.remembered import cache_folder
 from onnxopt.measure.metrics.score import Metric
-from onnxopt.pipeline import Context, Pass, Pipeline
+from onnxopt.pipeline import Context, Pass
 from onnxopt.samples import Samples
 from onnxopt.search.acceptance import Acceptance
 from onnxopt.search.deadline import Deadline, TimeOver
@@ -23,14 +23,16 @@ from onnxopt.search.journal.journal import Journal
 from onnxopt.search.losses import CachedLosses, Losses
 from onnxopt.search.observer import Observer
 from onnxopt.search.parts import Parts, typical_feeds
-from onnxopt.search.pressure import Late, baseline_in_time, refuse_hopeless
+from onnxopt.search.pressure import RUNS_OF_BASELINE, Late, baseline_in_time, refuse_hopeless
 from onnxopt.search.prospect import Prospect, prospect_of
 from onnxopt.search.reserve import Reserve, reserve_of
+from onnxopt.search.screen import Screen
 from onnxopt.search.settings import Settings
 from onnxopt.search.stop_target import StopTarget
 from onnxopt.search.trial import Candidate, Trial, Verdict, why_unchanged
 from onnxopt.search.workers.cluster import Cluster, bench_resource, security_of
 from onnxopt.search.workers.executor import Isolated
+from onnxopt.search.workers.preparation import Preparation
 from onnxopt.search.workers.runner import LOST, LocalRunner, RemoteRunner, Runner, Work, judge_of
 from onnxopt.target import target_of
 
@@ -52,6 +54,7 @@ class Trials:
         leader: the best trial inside the budget so far, with its model in `leader_model`.
         judge: of the search part.
         stopped: why no further candidate is started; empty while more are.
+        sample_s: about how many seconds one sample takes the original.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class Trials:
         self.context = Context(
             target_of(settings.target), parts.calibration, seed=settings.seed, progress=self._progress
         )
+        self.preparation = Preparation(model, self.context)
         self.judge = self.judge_on(parts.search)
         self.feeds = typical_feeds(parts.search, settings.batch_size)
         self.inputs = (self.feeds,) if settings.hot else drawn_inputs(parts.search, settings.batch_size)
@@ -83,6 +87,7 @@ class Trials:
         self.leader: Trial | None = None
         self.leader_model: ir.Model | None = None
         self.stopped = ""
+        self.sample_s = 0.0
         self._seen: dict[str, str] = {}
 
     @contextmanager
@@ -113,7 +118,7 @@ class Trials:
             self.runner = RemoteRunner(self.model, work, isolated, check=check)
             yield
         else:
-            self.runner = LocalRunner(self.model, self.context, self.judge, work)
+            self.runner = LocalRunner(self.model, self.context, self.judge, work, self.preparation)
             yield
 
     @cached_property
@@ -134,6 +139,7 @@ class Trials:
                 refuse_hopeless(self.model, self.parts.search, asked.runtime, clock)
             score = self.judge.baseline()
             scored_s = clock.elapsed_s() - start_s
+            self.sample_s = scored_s / (RUNS_OF_BASELINE * len(self.parts.search))
             latency = self.latency({"baseline": self.model}, asked.latency_s)["baseline"]
         if asked.time_limit_s is not None:
             self.reserve = reserve_of(
@@ -167,10 +173,10 @@ class Trials:
             return ""
         return self.reserve.sentence(limit_s, self.deadline.elapsed_s())
 
-    def prospect(self) -> Prospect:
-        """Return what the hold-out part can prove."""
-        metric = self.judge.baseline().metric
-        return prospect_of(metric, len(self.parts.holdout), self.bar.allowed_drop, self.bar.asked(0))
+    def prospect(self, samples: int | None = None, attempt: int = 0) -> Prospect:
+        """Return what the hold-out part, or so many samples of it, can prove in attempt 0, 1, ... on it."""
+        metric, count = self.judge.baseline().metric, len(self.parts.holdout) if samples is None else samples
+        return prospect_of(metric, count, self.bar.allowed_drop, self.bar.asked(attempt))
 
     def enough(self) -> bool:
         """Return whether to start no further candidate: the aim is reached, or the time is over."""
@@ -201,10 +207,15 @@ class Trials:
 
     def build(self, candidate: Candidate) -> ir.Model:
         """Return what would ship of a candidate, made here."""
-        return self.stamp(Pipeline(candidate.passes).run(self.model, self.context).model, candidate.passes)
+        return self.stamp(self.preparation.run(candidate.passes).model, candidate.passes)
 
-    def run(self, candidate: Candidate) -> Trial:
-        """Measure a candidate, or look up what an earlier part of this search measured; not done where time is over."""
+    def run(self, candidate: Candidate, screen: Screen | None = None) -> Trial:
+        """Measure a candidate, or look up what an earlier part of this search measured; not done where time is over.
+
+        Args:
+            candidate: to build, score and time.
+            screen: leaves it out before that where others are much closer to the original; None for never.
+        """
         self.observer.started(candidate)
         trial, model = self._known(candidate)
         if trial is None:
@@ -212,7 +223,7 @@ class Trials:
             self.journal.started(candidate)
             try:
                 with self.deadline.searching():
-                    trial, model, digest = self._measure(candidate)
+                    trial, model, digest = self._measure(candidate, screen)
                 self.journal.finished(trial, digest, model)
             except TimeOver:
                 self.journal.interrupted()
@@ -271,7 +282,7 @@ class Trials:
         except (ModelError, NativeError) as error:
             return replace(trial, verdict=Verdict.FAILED, reason=str(error)), None
 
-    def _measure(self, candidate: Candidate) -> tuple[Trial, ir.Model | None, str]:
+    def _measure(self, candidate: Candidate, screen: Screen | None) -> tuple[Trial, ir.Model | None, str]:
         """Return the trial, its model where it was measured, and the checksum of what the passes made."""
         digest = ""
         try:
@@ -284,6 +295,9 @@ class Trials:
             if earlier != candidate.name:
                 reason = f"the same model as {earlier}"
                 return Trial(candidate, Verdict.SAME, reason, built.steps), None, digest
+            refusal = "" if screen is None else screen.refusal(candidate.name, lambda: built.model)
+            if refusal:
+                return Trial(candidate, Verdict.FURTHER, refusal, built.steps), None, digest
             model = self.stamp(built.model, candidate.passes)
             score = self.runner.score(candidate, model)
             latency = self.latency({"baseline": self.model, candidate.name: model}, self.settings.latency_s)

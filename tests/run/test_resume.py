@@ -14,6 +14,7 @@ from onnxopt.record.run import RunRecord
 from onnxopt.report.next_step import next_step
 from onnxopt.run.folder import JOURNAL
 from onnxopt.search import optimize
+from onnxopt.search.bets import Plan
 from onnxopt.search.candidates import first_candidates
 from onnxopt.search.observer import NullObserver
 from onnxopt.search.workers import runner
@@ -49,6 +50,7 @@ def timed(monkeypatch):
 
     monkeypatch.setattr(runner, "measure_latency", measure)
     monkeypatch.setattr(optimize, "first_candidates", lambda: tuple(c for c in first_candidates() if c.name in FEW))
+    monkeypatch.setattr(optimize, "plan_of", lambda candidates, _: Plan(candidates, (), ()))
     return calls
 
 

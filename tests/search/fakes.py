@@ -17,12 +17,12 @@ from onnxopt.measure.statistics import Drop, Interval
 from onnxopt.model_file import to_bytes
 from onnxopt.passes.distill import Distill
 from onnxopt.passes.prune_channels import PruneChannels
-from onnxopt.search import optimize, stages, trials
+from onnxopt.search import optimize, stages
 from onnxopt.search.candidates import pruned, recovered
 from onnxopt.search.observer import NullObserver
 from onnxopt.search.parts import Parts, split_parts
 from onnxopt.search.trial import Candidate, Trial
-from onnxopt.search.workers import runner
+from onnxopt.search.workers import preparation, runner
 from tests import builders
 
 
@@ -174,10 +174,12 @@ Install = Callable[[pytest.MonkeyPatch, World], None]
 
 def _name(plan: Mapping[str, tuple[Any, ...]], passes: tuple[Any, ...]) -> str:
     """Return the candidate that consists of `passes`."""
-    if any(isinstance(p, PruneChannels) for p in passes):
-        rest = tuple(p for p in passes[2:] if not isinstance(p, Distill))
-        made = pruned(Candidate(_name(plan, rest) if rest else "float", rest), passes[1].macs)
-        return made.name if rest == passes[2:] else recovered(made, 100).name
+    place = next((i for i, p in enumerate(passes) if isinstance(p, PruneChannels)), None)
+    if place is not None:
+        behind = passes[place + 1 :]
+        rest = tuple(p for p in behind if not isinstance(p, Distill))
+        made = pruned(Candidate(_name(plan, rest) if rest else "float", rest), passes[place].macs)
+        return made.name if rest == behind else recovered(made, 100).name
     return next((c for c, p in plan.items() if p == passes), None) or next(
         (c for c in ("b-placed",) if named(c) == passes), "baseline"
     )
@@ -208,7 +210,7 @@ def install(patch: pytest.MonkeyPatch, world: World) -> None:
     plan = {name: named(name) for name in names}
     patch.setattr(stages, "tables_of", refused)
     part_names = {len(here.search): "search", len(here.holdout): "holdout"}
-    patch.setattr(trials, "Pipeline", Pipeline)
+    patch.setattr(preparation, "Pipeline", Pipeline)
     patch.setattr(runner, "Pipeline", Pipeline)
     patch.setattr(optimize, "first_candidates", lambda: tuple(Candidate(n, p) for n, p in plan.items()))
     patch.setattr(runner, "measure_latency", world.latency)

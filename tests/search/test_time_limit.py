@@ -7,7 +7,6 @@ import pytest
 
 from onnxopt.errors import NativeError
 from onnxopt.measure.runtime.interrupt import TimeOver, cut_when, raise_if_interrupted
-from onnxopt.search import trials as trials_module
 from onnxopt.search.budget import Budget
 from onnxopt.search.deadline import Deadline
 from onnxopt.search.observer import NullObserver
@@ -15,7 +14,7 @@ from onnxopt.search.optimize import search
 from onnxopt.search.reserve import FEWEST, Reserve, reserve_of
 from onnxopt.search.settings import Settings
 from onnxopt.search.trial import SearchResult, Trial, Verdict
-from onnxopt.search.workers import runner
+from onnxopt.search.workers import preparation
 from tests.search import fakes
 from tests.search.fakes import Figures, World
 
@@ -76,7 +75,7 @@ def limited(
         world.evaluate, world.latency = scored, timed  # type: ignore[method-assign]
         fakes.install(patch, world)
         patch.setattr(fakes.FakeJudge, "baseline", _once(baseline))
-        inner: Any = runner.__dict__["Pipeline"]
+        inner: Any = preparation.__dict__["Pipeline"]
 
         class Slow(inner):  # type: ignore[misc]
             def run(self, source: Any, context: Any) -> Any:
@@ -84,8 +83,7 @@ def limited(
                 clock.spend(costs("build", world.name_of(built.model)))
                 return built
 
-        patch.setattr(runner, "Pipeline", Slow)
-        patch.setattr(trials_module, "Pipeline", Slow)
+        patch.setattr(preparation, "Pipeline", Slow)
         settings = Settings(Budget(0.01), confidence=0.7, target="x86-vnni", time_limit_s=limit_s, **asked)
         result = search(fakes.model(), fakes.parts(), None, settings, told, deadline=Deadline(limit_s, clock=clock))
     return result, clock, told

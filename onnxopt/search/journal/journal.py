@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -132,6 +133,10 @@ class Journal:
             for event in filter(None, map(_event, read_text(path).splitlines())):
                 self._stored.add(str(event.get("model") or ""))
 
+    def proved(self, candidate: Candidate) -> None:
+        """Write down that best.onnx holds a proved candidate from now on."""
+        self._write({"kind": "proved", "candidate": _key(candidate)})
+
     def interrupted(self) -> None:
         """Write down that the user ended the search, so that no candidate is blamed for it."""
         self._write({"kind": "interrupted"})
@@ -157,7 +162,7 @@ class Journal:
             return
         try:
             with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(event) + "\n")
+                file.write(json.dumps({**event, "time": round(time.time(), 2)}) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:

@@ -16,7 +16,7 @@ from onnxopt.pipeline import Edit, Skip, Step
 from onnxopt.search.trial import Candidate, Trial, Verdict
 
 _LATENCY = frozenset(f.name for f in fields(Latency))
-_FAILURES = (Verdict.FAILED, Verdict.UNCHANGED, Verdict.SAME)
+_FAILURES = (Verdict.FAILED, Verdict.UNCHANGED, Verdict.SAME, Verdict.FURTHER)
 
 
 def stored(trial: Trial) -> dict[str, Any]:

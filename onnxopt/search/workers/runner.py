@@ -22,6 +22,7 @@ from onnxopt.pipeline import Context, Optimized, Pass, Pipeline, Step
 from onnxopt.samples import Feeds, Samples
 from onnxopt.search.losses import Base, MeasuredLosses
 from onnxopt.search.trial import Candidate, why_unchanged
+from onnxopt.search.workers.preparation import Preparation
 from onnxopt.target import target_of
 
 T = TypeVar("T")
@@ -83,10 +84,14 @@ class LocalRunner:
         context: of the passes.
         judge: on the search part.
         work: how to time.
+        preparation: of the same model, to share what it made; None for one of its own.
     """
 
-    def __init__(self, model: ir.Model, context: Context, judge: Judge, work: Work) -> None:
-        self._model, self._context, self._judge, self._work = model, context, judge, work
+    def __init__(
+        self, model: ir.Model, context: Context, judge: Judge, work: Work, preparation: Preparation | None = None
+    ) -> None:
+        self._judge, self._work = judge, work
+        self._preparation = preparation or Preparation(model, context)
         self.losses = MeasuredLosses(model, context, partial(context.progress, SENSITIVITY))
 
     def announce(self, candidates: Sequence[Candidate]) -> None:
@@ -94,7 +99,7 @@ class LocalRunner:
 
     def build(self, candidate: Candidate) -> Optimized:
         """Run the passes."""
-        return Pipeline(candidate.passes).run(self._model, self._context)
+        return self._preparation.run(candidate.passes)
 
     def score(self, candidate: Candidate, model: ir.Model) -> Evaluation:
         """Ask the judge."""

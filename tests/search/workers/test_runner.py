@@ -15,6 +15,7 @@ from onnxopt.measure.runtime.session import Runtime
 from onnxopt.model_file import to_bytes
 from onnxopt.pipeline import Applied, Context, Effect, Pass
 from onnxopt.samples import Samples
+from onnxopt.search.bets import Plan
 from onnxopt.search.budget import Budget
 from onnxopt.search.deadline import TimeOver
 from onnxopt.search.optimize import search
@@ -80,6 +81,7 @@ def test_a_trial_that_dies_is_recorded_and_the_search_goes_on(how: str, why: str
 
     plan = (Candidate("bad", (Misbehave(how=how),)), DYNAMIC)
     monkeypatch.setattr(optimize, "first_candidates", lambda: plan)
+    monkeypatch.setattr(optimize, "plan_of", lambda candidates, _: Plan(candidates, (), ()))
     settings = Settings(Budget(0.5), target="x86-vnni", latency_s=0.02, trial_timeout_s=12 if how == "hang" else 60)
     result = search(model(), parts(), None, settings)
     bad, good = result.trials[:2]

@@ -1,0 +1,112 @@
+"""A candidate measured on samples that took no part in the search, and as many of them as there is time for."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxopt.measure.accuracy import Evaluation
+from onnxopt.measure.judge import Judge
+from onnxopt.measure.latency import Latency
+from onnxopt.measure.statistics import Drop
+from onnxopt.samples import Samples
+from onnxopt.search.acceptance import Acceptance
+from onnxopt.search.trial import Proof, Standing, Trial
+from onnxopt.search.trials import PROOF_LATENCY, Trials
+
+_SPARE = 0.25
+"""Share of the search's time that an early proof may take."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was measured; how much that proves depends on how many candidates were tried on the same samples.
+
+    Attributes:
+        trial: as it was on the search part.
+        model: as measured.
+        samples: of the hold-out part that it was measured on.
+    """
+
+    trial: Trial
+    model: ir.Model
+    baseline: Evaluation
+    score: Evaluation
+    drop: Drop
+    baseline_latency: Latency
+    latency: Latency
+    samples: int
+
+    def proof(self, bar: Acceptance, attempt: int) -> Proof:
+        """Return what it proves as attempt 0, 1, ... on this hold-out part."""
+        size = self.trial.size_bytes
+        assert size is not None
+        confidence = self.drop.probability_within(bar.allowed_drop)
+        inside = bar.inside(self.drop, self.latency.speedup, size)
+        standing: Standing = bar.standing(confidence, attempt, self.drop) if inside else ""
+        return Proof(
+            self.trial.candidate.name,
+            self.baseline,
+            self.score,
+            self.drop,
+            confidence,
+            bar.asked(attempt),
+            self.baseline_latency,
+            self.latency,
+            standing == "proven",
+            None,
+            standing,
+        )
+
+
+def measured(trials: Trials, judge: Judge, trial: Trial, samples: int) -> Evidence:
+    """Measure a candidate again, on so many hold-out samples; raises what building and running it raises."""
+    name = trial.candidate.name
+    baseline = judge.baseline()
+    model = trials.again(trial.candidate)
+    score = judge.evaluate(model)
+    drop = judge.drop(score)
+    timed = _timed(trials, name, model, PROOF_LATENCY * trials.settings.latency_s)
+    return Evidence(trial, model, baseline, score, drop, timed["baseline"], timed[name], samples)
+
+
+def _timed(trials: Trials, name: str, model: ir.Model, seconds: float) -> dict[str, Latency]:
+    """Return the times of the original and of a finalist; measured once more where the clock is unsure."""
+    models = {"baseline": trials.model, name: model}
+    timed = trials.latency(models, seconds)
+    again = timed[name].unsure and (trials.reserve is None or trials.deadline.left_s() > trials.reserve.timing_s)
+    return trials.latency(models, seconds) if again else timed
+
+
+def held_out(trials: Trials) -> Samples | None:
+    """Return the hold-out samples that there is time for, drawn by chance; None where they would be too few."""
+    samples = trials.parts.holdout
+    if trials.reserve is None:
+        return samples
+    count = trials.reserve.samples(trials.deadline.left_s())
+    if count and count < len(samples):
+        trials.late.fewer = f"; for lack of time {count} of the {len(samples)} hold-out samples were used"
+    return drawn(trials, count) if count else None
+
+
+def affordable(trials: Trials) -> Samples | None:
+    """Return the hold-out samples of an early proof: as many as the last one is sure to have time for.
+
+    None where they would be too few, or where the proof would take too much of the time for candidates.
+    """
+    samples, reserve, left_s = trials.parts.holdout, trials.reserve, trials.deadline.left_s()
+    if reserve is None:
+        return samples
+    kept_s = reserve.kept_s(left_s)
+    count = reserve.samples(kept_s)
+    needed_s = reserve.scoring_s * count / max(len(samples), 1) + reserve.timing_s
+    return drawn(trials, count) if count and needed_s <= _SPARE * (left_s - kept_s) else None
+
+
+def drawn(trials: Trials, count: int) -> Samples:
+    """Return `count` of the hold-out samples, drawn by chance before anything is known of the outcome."""
+    samples = trials.parts.holdout
+    if count >= len(samples):
+        return samples
+    chosen = np.random.default_rng(trials.settings.seed).permutation(samples.indices)[:count]
+    return samples.select(np.sort(chosen))

@@ -1,0 +1,33 @@
+"""Passes run on the original, with the simplified graph that most candidates begin with made once."""
+
+from dataclasses import replace
+
+import onnx_ir as ir
+
+from onnxopt.passes.simplify import Simplify
+from onnxopt.pipeline import Context, Optimized, Pass, Pipeline
+
+
+class Preparation:
+    """Builds candidates of one model.
+
+    Args:
+        model: the original.
+        context: of the passes.
+    """
+
+    def __init__(self, model: ir.Model, context: Context) -> None:
+        self._model, self._context = model, context
+        self._simplified = dict[Simplify, Optimized]()
+
+    def run(self, passes: tuple[Pass, ...]) -> Optimized:
+        """Return the same as a pipeline of all passes; raises what it raises."""
+        first, rest = passes[0] if passes else None, passes[1:]
+        if not isinstance(first, Simplify) or not rest:
+            return Pipeline(passes).run(self._model, self._context)
+        if first not in self._simplified:
+            self._simplified[first] = Pipeline((first,)).run(self._model, self._context)
+        begun = self._simplified[first]
+        context = replace(self._context, teacher=self._context.teacher or self._model)
+        made = Pipeline(rest).run(begun.model, context)
+        return Optimized(made.model, (*begun.steps, *made.steps))

@@ -1,0 +1,71 @@
+"""The best single bet comes first, and no candidate is lost."""
+
+import pytest
+
+from onnxopt.model_file import size_bytes
+from onnxopt.search.bets import Plan, Work, plan_of, work_of
+from onnxopt.search.candidates import first_candidates
+from onnxopt.target import TARGETS
+from tests import builders
+
+
+def work(name: str, target: str = "x86-vnni") -> Work:
+    model = builders.BUILDERS[name]()
+    return work_of(
+        model,
+        builders.feeds_of(model, batch=1),
+        size_bytes=size_bytes(model),
+        sample_s=0.01,
+        calibration=100,
+        searched=100,
+        target=TARGETS[target],
+    )
+
+
+def plan(name: str) -> Plan:
+    return plan_of(first_candidates(), work(name))
+
+
+def shares(**of: float) -> Plan:
+    return plan_of(first_candidates(), Work(of, 1_000_000, 0.01, 100, 100, dot_products=True))
+
+
+def test_convolutions_begin_with_static_and_products_and_lstms_with_dynamic() -> None:
+    assert shares(convolution=0.95).bets[0].name == "static-minmax"
+    assert shares(product=0.95).bets[0].name == "dynamic"
+    assert shares(LSTM=0.95).bets[0].name == "dynamic"
+    assert plan("lstm").bets[0].name == "dynamic"
+
+
+def test_dynamic_is_no_bet_where_convolutions_take_all_the_time() -> None:
+    assert {"dynamic", "dynamic-float-graph", "simplify"} == {c.name for c in shares(convolution=0.97).late}
+
+
+def test_depthwise_convolutions_are_told_from_others() -> None:
+    found = work("depthwise_separable").shares
+    assert found["depthwise"] > 0
+    assert work("residual_cnn").shares.get("depthwise", 0) == 0
+
+
+def test_calibrations_of_one_graph_are_alike() -> None:
+    found = shares(convolution=0.95)
+    assert [c.name for c in found.bets] == ["static-minmax"]
+    assert len(found.alike) == 5
+
+
+def test_less_is_expected_without_dot_products() -> None:
+    static = next(c for c in first_candidates() if c.name == "static-minmax")
+    with_them = Work({"convolution": 1.0}, 1000, 0.01, 100, 100, dot_products=True)
+    without = Work({"convolution": 1.0}, 1000, 0.01, 100, 100, dot_products=False)
+    assert 1 < without.gain(static) < with_them.gain(static)
+
+
+@pytest.mark.parametrize("name", builders.BUILDERS)
+def test_every_candidate_is_in_the_plan_of_every_model(name: str) -> None:
+    assert sorted(c.name for c in plan(name).all) == sorted(c.name for c in first_candidates())
+
+
+def test_an_order_that_was_written_down_is_kept() -> None:
+    first, second = shares(convolution=0.95), shares(product=0.95)
+    assert second.ordered(first.words()) == first
+    assert second.ordered(["static-minmax", "|", "|", "|"]) == second, "that is an order of other candidates"

@@ -1,0 +1,89 @@
+"""The first candidate inside the budget is proved at once, and that changes no more than it may."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from onnxopt.search import proving
+from onnxopt.search.acceptance import MOST_PROOFS
+from onnxopt.search.budget import Budget
+from onnxopt.search.optimize import search
+from onnxopt.search.settings import Settings
+from onnxopt.search.trial import SearchResult
+from tests.search import fakes
+from tests.search.fakes import Figures, Recorder, World
+
+PROVABLE = 0.49
+LOST = 0.9
+"""Drop on the hold-out part of a candidate that looked good on the search part."""
+
+
+class Told(Recorder):
+    def __init__(self) -> None:
+        super().__init__()
+        self.secured_names: list[str] = []
+
+    def secured(self, model: object, trial: object) -> None:
+        self.secured_names.append(trial.candidate.name)  # type: ignore[attr-defined]
+
+
+def found(figures: Mapping[str, Figures], limit: float = PROVABLE) -> tuple[SearchResult, World, Told]:
+    world, told = World(figures), Told()
+    with pytest.MonkeyPatch.context() as patch:
+        fakes.install(patch, world)
+        settings = Settings(Budget(limit), confidence=0.7, target="x86-vnni")
+        return search(fakes.model(), fakes.parts(), None, settings, told), world, told
+
+
+def test_it_is_proved_before_the_next_is_tried() -> None:
+    result, world, told = found({"a": Figures(), "b": Figures(speedup=3.0)})
+    assert world.judged == [("search", "a"), ("holdout", "a"), ("search", "b"), ("holdout", "b")]
+    assert told.secured_names == ["a"]
+    assert result.winner is not None
+    assert result.winner.candidate.name == "b"
+
+
+def test_a_finalist_is_not_measured_twice_on_the_same_samples() -> None:
+    result, world, _ = found({"a": Figures(speedup=3.0), "b": Figures()})
+    assert world.judged.count(("holdout", "a")) == 1
+    assert result.winner is not None
+    assert result.winner.candidate.name == "a"
+    assert result.proofs[0].asked == pytest.approx(0.85), "it is the first finalist, and asked for no more than that"
+
+
+def test_a_measurement_that_lies_early_proves_nothing() -> None:
+    """On the search part `a` looks perfect."""
+    result, _, told = found({"a": Figures(speedup=9.0, holdout_drop=LOST), "b": Figures()})
+    assert told.secured_names == []
+    assert result.winner is not None
+    assert result.winner.candidate.name == "b"
+
+
+def test_the_early_proof_stands_where_all_finalists_lied() -> None:
+    lies = {name: Figures(speedup=speed, holdout_drop=LOST) for name, speed in (("b", 5.0), ("c", 4.0), ("d", 3.0))}
+    result, world, _ = found({"a": Figures(speedup=1.5), **lies})
+    assert result.winner is not None
+    assert result.winner.candidate.name == "a"
+    assert [p.candidate for p in result.proofs] == ["b", "c", "a"]
+    assert len({name for part, name in world.judged if part == "holdout"}) == MOST_PROOFS
+    assert result.proofs[-1].asked == pytest.approx(0.925), "it took the last share of the risk"
+
+
+def test_a_first_candidate_that_is_only_likely_is_not_secured() -> None:
+    result, _, told = found({"a": Figures(confidence=0.9)})
+    assert told.secured_names == []
+    assert result.winner is not None, "as the only finalist it takes the first share"
+
+
+def test_where_the_hold_out_part_can_prove_nothing_no_attempt_is_spent() -> None:
+    _, world, told = found({"a": Figures(), "b": Figures(speedup=3.0)}, limit=0.01)
+    assert told.secured_names == []
+    assert world.judged[:3] == [("search", "a"), ("search", "b"), ("holdout", "b")]
+
+
+def test_without_time_for_finalists_the_early_proof_ships(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proving, "held_out", lambda trials: None)
+    result, _, _ = found({"a": Figures(speedup=1.5), "b": Figures(speedup=3.0)})
+    assert result.winner is not None
+    assert result.winner.candidate.name == "a"
+    assert result.unproved == ("b",)
