@@ -69,7 +69,8 @@ class ChangedOutputs:
             session = Session(model, Runtime())
             yield from (session.run(feeds) for feeds in self._samples)
             return
-        part = ending_at(starting_at(model, {start: self._kept[0][start]}), [v.name or "" for v in model.graph.outputs])
+        begun = starting_at(model, {start: self._kept[0][start]}, self._kept)
+        part = ending_at(begun, [v.name or "" for v in model.graph.outputs])
         session = Session(part, Runtime())
         for feeds in self._feeds(start, alone=set(session.input_names) == {start}):
             yield session.run(feeds)

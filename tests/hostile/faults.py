@@ -6,6 +6,7 @@ import io
 import json
 import random
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,9 +58,9 @@ def json_of(text: str, luck: random.Random) -> str:
         if luck.random() < 0.2:
             del holder[key]
         elif isinstance(holder, list) and luck.random() < 0.2:
-            holder.append(holder[key])
+            holder.append(deepcopy(holder[key]))
         else:
-            holder[key] = luck.choice(ODD)
+            holder[key] = deepcopy(luck.choice(ODD))
     return json.dumps(value)
 
 

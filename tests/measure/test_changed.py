@@ -142,3 +142,18 @@ def test_unread_inputs_and_sequences_are_no_obstacle(make):
     changed = ChangedOutputs(model, samples)
     for name, version in versions(model):
         assert apart(changed.of(version), version, samples) < 1e-5, name
+
+
+def test_a_start_keeps_the_sizes_that_attention_needs():
+    net = builders.Net(5)
+    value, key, query = (net.node("MatMul", "x", net.weight(8, 8, name=name)) for name in ("v", "k", "q"))
+    seen = net.node("Attention", query, key, value, q_num_heads=2, kv_num_heads=2)
+    net.node("MatMul", seen, net.weight(8, 8), out="y")
+    tokens = ("x", builders.F, ["batch", 5, 8])
+    model = net.model([tokens], [("y", builders.F, ["batch", 5, 8])], opset=23, ir_version=11)
+    samples = builders.samples_of(model, 5, 2)
+    for name in "kqv":
+        changed = model.clone()
+        weight = changed.graph.initializers[name]
+        set_weight(weight, weight.const_value.numpy() * np.float32(2))
+        assert apart(ChangedOutputs(model, samples).of(changed), changed, samples) < 1e-5

@@ -37,7 +37,7 @@ class Replay:
             NativeError: ONX401 a run failed.
         """
         known = self._kept[0] if self._kept else {}
-        part = Activations(starting_at(model, known), list(dict.fromkeys((*names, *keep))))
+        part = Activations(starting_at(model, known, self._kept), list(dict.fromkeys((*names, *keep))))
         inputs = {v.name for v in model.graph.inputs}
         fresh = inputs.isdisjoint(part.needed)
         batches: Iterator[Mapping[str, np.ndarray]] = iter(
@@ -59,8 +59,13 @@ def _merged(samples: Samples, kept: Sequence[Arrays]) -> Iterator[Mapping[str, n
         yield {**feeds, **kept[number]} if kept else feeds
 
 
-def starting_at(model: ir.Model, known: Mapping[str, np.ndarray]) -> ir.Model:
-    """Return a copy of `model` in which the values in `known` are inputs, of the type and rank they have there."""
+def starting_at(
+    model: ir.Model, known: Mapping[str, np.ndarray], batches: Sequence[Mapping[str, np.ndarray]] = ()
+) -> ir.Model:
+    """Return a copy of `model` in which the values in `known` are inputs, of the type and rank they have there.
+
+    Sizes that all of `batches` share are stated, for operators such as Attention need some; nothing else may be run.
+    """
     copy = model.clone()
     values = {v.name: v for node in copy.graph for v in node.outputs}
     for name, array in known.items():
@@ -68,11 +73,18 @@ def starting_at(model: ir.Model, known: Mapping[str, np.ndarray]) -> ir.Model:
         if old is None:
             continue
         new = ir.Value(name=f"{name}__kept")
-        new.type, new.shape = ir.TensorType(ir.DataType.from_numpy(array.dtype)), ir.Shape([None] * array.ndim)
+        new.type, new.shape = ir.TensorType(ir.DataType.from_numpy(array.dtype)), ir.Shape(_sizes(name, array, batches))
         old.replace_all_uses_with(new)
         new.name, old.name = name, f"{name}__computed"
         copy.graph.inputs.append(new)
     return copy
+
+
+def _sizes(name: str, array: np.ndarray, batches: Sequence[Mapping[str, np.ndarray]]) -> list[int | None]:
+    shapes = [arrays[name].shape for arrays in batches]
+    if not shapes or any(len(shape) != array.ndim for shape in shapes):
+        return [None] * array.ndim
+    return [sizes[0] if len(set(sizes)) == 1 else None for sizes in zip(*shapes, strict=True)]
 
 
 def live_values(model: ir.Model, position: int) -> tuple[str, ...]:
