@@ -108,6 +108,13 @@ def test_a_pass_may_not_touch_the_model_it_was_given_a_copy_of() -> None:
         CHECKS["the input model stays as it is"](case)
 
 
+def test_text_that_reads_back_to_another_pass_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnxopt.catalog.format_pass", lambda spec: spec.name)
+    check_pass(Simplify(), {"dense": small_model("dense")})
+    with pytest.raises(AssertionError, match="the options do not survive text: simplify"):
+        check_pass(Simplify(fuse=False), {"dense": small_model("dense")})
+
+
 def test_options_that_json_cannot_hold_are_found() -> None:
     @dataclass(frozen=True)
     class Lists(Custom):
