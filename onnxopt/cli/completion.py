@@ -1,20 +1,14 @@
 """Completion for shells as a fixed script: pressing Tab starts no Python."""
 
 from collections.abc import Mapping
-from enum import Enum
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
 from onnxopt.errors import ExitCode
 
-
-class Shell(Enum):
-    """Shells with a completion script."""
-
-    BASH = "bash"
-    ZSH = "zsh"
-    FISH = "fish"
+Shell = Literal["bash", "zsh", "fish"]
+"""Shells with a completion script."""
 
 
 def completion(
@@ -26,7 +20,7 @@ def completion(
     """
     parent = context.parent
     commands: Mapping[str, Any] = getattr(parent.command, "commands", {}) if parent else {}
-    print({Shell.BASH: _bash, Shell.ZSH: _zsh, Shell.FISH: _fish}[shell](commands), end="")
+    print({"bash": _bash, "zsh": _zsh, "fish": _fish}[shell](commands), end="")
     return ExitCode.OK
 
 
@@ -42,9 +36,9 @@ def _options(command: Any) -> dict[str, list[str]]:
 def _words(parameter: Any) -> list[str]:
     """Return the choices of an option; typer stores them in one of two ways."""
     declared = getattr(getattr(parameter, "type_descriptor", None), "annotation", None)
-    kinds = [k for k in (declared, *get_args(declared)) if isinstance(k, type) and issubclass(k, Enum)]
-    choices = kinds[0] if kinds else getattr(getattr(parameter, "type", None), "choices", ())
-    return [str(getattr(choice, "value", choice)) for choice in choices]
+    kinds = [k for k in (declared, *get_args(declared)) if get_origin(k) is Literal]
+    choices = get_args(kinds[0]) if kinds else getattr(getattr(parameter, "type", None), "choices", ())
+    return [str(choice) for choice in choices]
 
 
 def _bash(commands: Mapping[str, Any]) -> str:

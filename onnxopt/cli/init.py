@@ -1,7 +1,6 @@
 """Command that writes a configuration file: init."""
 
 import json
-from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,8 +57,6 @@ def _options(context: typer.Context) -> list[Any]:
 
 def _toml(default: object) -> str | None:
     """Return a default as TOML; None where there is none."""
-    if isinstance(default, Enum):
-        default = default.value
     if isinstance(default, Path):
         default = str(default)
     return json.dumps(default, ensure_ascii=False) if isinstance(default, str | bool | int | float) else None

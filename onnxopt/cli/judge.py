@@ -1,8 +1,7 @@
 """Commands that measure: evaluate, compare, benchmark."""
 
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -32,13 +31,8 @@ HOT = Annotated[
 SECONDS = Annotated[float, typer.Option("--seconds", help="Measurement time.")]
 
 
-class Scenario(Enum):
-    """Load on a model in deployment."""
-
-    SINGLE = "single"
-    BATCH = "batch"
-    OFFLINE = "offline"
-    STREAMS = "streams"
+Scenario = Literal["single", "batch", "offline", "streams"]
+"""Load on a model in deployment."""
 
 
 def evaluate(
@@ -150,7 +144,7 @@ def benchmark(
             "--scenario",
             help="single: one run at a time; batch: 8 samples per run; offline: 32; streams: concurrent runs.",
         ),
-    ] = Scenario.SINGLE,
+    ] = "single",
     streams: Annotated[
         int | None, typer.Option("--streams", help="Concurrent runs for --scenario streams. [default: 4]")
     ] = None,
@@ -179,7 +173,7 @@ def benchmark(
             hot=hot,
             processes=processes,
             profile=profile,
-            scenario=scenario.value,
+            scenario=scenario,
             streams=streams,
             device=device,
             runtime=running.runtime(),

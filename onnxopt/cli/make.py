@@ -1,9 +1,8 @@
 """Commands that make one model from another without a search: quantize, apply."""
 
 from collections.abc import Mapping
-from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -23,27 +22,14 @@ from onnxopt.cli.options import (
 from onnxopt.cli.output import emit, quieten
 from onnxopt.errors import ExitCode, UsageError
 
+Mode = Literal["auto", "static", "dynamic"]
+"""Time at which activation scales are computed."""
 
-class Mode(Enum):
-    """Time at which activation scales are computed."""
+Effort = Literal["normal", "high"]
+"""Number of INT8 forms to try."""
 
-    AUTO = "auto"
-    STATIC = "static"
-    DYNAMIC = "dynamic"
-
-
-class Effort(Enum):
-    """Number of INT8 forms to try."""
-
-    NORMAL = "normal"
-    HIGH = "high"
-
-
-class Placement(Enum):
-    """Choice of the layers to quantize."""
-
-    ALL = "all"
-    MEASURED = "measured"
+Placement = Literal["all", "measured"]
+"""Choice of the layers to quantize."""
 
 
 def apply(
@@ -97,7 +83,7 @@ def quantize(
     data: MAYBE_DATA = None,
     mode: Annotated[
         Mode, typer.Option("--mode", help="auto: the fastest measured form with small error; dynamic: no data needed.")
-    ] = Mode.STATIC,
+    ] = "static",
     effort: Annotated[
         Effort | None, typer.Option("--effort", help="With --mode auto: high tries more forms. [default: normal]")
     ] = None,
@@ -116,7 +102,7 @@ def quantize(
     exclude: Annotated[list[str] | None, typer.Option("--exclude", help="Node to keep in float; repeat it.")] = None,
     placement: Annotated[
         Placement, typer.Option("--placement", help="Static: all layers, or only those measured faster in INT8.")
-    ] = Placement.ALL,
+    ] = "all",
     overrides: Annotated[
         Path | None, typer.Option("--overrides", help="File of `diagnose --out`: further nodes to keep in float.")
     ] = None,
@@ -134,10 +120,10 @@ def quantize(
     """Quantize a model to INT8. The output lists quantized layers and skipped layers with reasons."""
     quieten(shown)
     static: dict[str, object] = {"--method": method, "--form": form, "--activation-type": activation_type}
-    static["--placement"] = None if placement is Placement.ALL else placement.value
-    if mode is not Mode.STATIC:
+    static["--placement"] = None if placement == "all" else placement
+    if mode != "static":
         _refuse(static, "this option is for static quantization")
-    if mode is Mode.AUTO:
+    if mode == "auto":
         given: dict[str, object] = {
             "--weight-type": weight_type,
             "--op-types": op_types,
@@ -158,18 +144,18 @@ def quantize(
         "format": form,
         "activation_type": activation_type,
         "weight_type": weight_type,
-        "placement": None if placement is Placement.ALL else placement.value,
+        "placement": None if placement == "all" else placement,
         "op_types": tuple(op_types.split(",")) if op_types else None,
         "exclude": tuple(dict.fromkeys(kept)) or None,
         "per_channel": False if per_tensor else None,
-        "effort": None if effort is None else effort.value,
+        "effort": effort,
     }
     with ProgressBar(shown) as bar:
         made = quantize_model(
             model,
             data,
             out=out,
-            mode=mode.value,
+            mode=mode,
             tasks=tasking.options(),
             simplify=not no_simplify,
             target=target,

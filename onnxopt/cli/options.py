@@ -2,9 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -17,50 +16,23 @@ if TYPE_CHECKING:
     from onnxopt.samples.options import ReadOptions
 
 
-class Format(Enum):
-    """Format of the result on stdout."""
+Format = Literal["text", "json", "md"]
+"""Format of the result on stdout."""
 
-    TEXT = "text"
-    JSON = "json"
-    MD = "md"
+Resize = Literal["squash", "crop", "letterbox"]
+"""Method for fitting an image to the model's input size."""
 
+Layout = Literal["NCHW", "NHWC"]
+"""Axis order of an image."""
 
-class Resize(Enum):
-    """Method for fitting an image to the model's input size."""
+OptimizationLevel = Literal["none", "basic", "extended", "all"]
+"""Level of ONNX Runtime's graph optimization at load time."""
 
-    SQUASH = "squash"
-    CROP = "crop"
-    LETTERBOX = "letterbox"
+SignalKind = Literal["waveform", "spectrum"]
+"""Method for comparing signals."""
 
-
-class Layout(Enum):
-    """Axis order of an image."""
-
-    NCHW = "NCHW"
-    NHWC = "NHWC"
-
-
-class OptimizationLevel(Enum):
-    """Level of ONNX Runtime's graph optimization at load time."""
-
-    NONE = "none"
-    BASIC = "basic"
-    EXTENDED = "extended"
-    ALL = "all"
-
-
-class SignalKind(Enum):
-    """Method for comparing signals."""
-
-    WAVEFORM = "waveform"
-    SPECTRUM = "spectrum"
-
-
-class ChannelOrder(Enum):
-    """Order of the colour channels of an image."""
-
-    RGB = "rgb"
-    BGR = "bgr"
+ChannelOrder = Literal["rgb", "bgr"]
+"""Order of the colour channels of an image."""
 
 
 def _numbers(option: str, text: str, kind: Callable[[str], Any]) -> tuple[Any, ...]:
@@ -130,7 +102,7 @@ DRY_RUN = Annotated[bool, typer.Option("--dry-run", help="Check the inputs and s
 class Shown:
     """Options of the output, and the configuration file."""
 
-    format: Annotated[Format, typer.Option("--format", "-f", help="Format of the result on stdout.")] = Format.TEXT
+    format: Annotated[Format, typer.Option("--format", "-f", help="Format of the result on stdout.")] = "text"
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")] = False
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="More notes; tracebacks of bugs.")] = False
     config: Annotated[
@@ -155,7 +127,7 @@ class Running:
     seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Random seed.")] = 0
     optimization_level: Annotated[
         OptimizationLevel, typer.Option("--optimization-level", help="ONNX Runtime's graph optimization level.")
-    ] = OptimizationLevel.ALL
+    ] = "all"
     session_option: Annotated[
         list[str] | None,
         typer.Option("--session-option", metavar="KEY=VALUE", help="ONNX Runtime session entry; repeat it."),
@@ -168,7 +140,7 @@ class Running:
         return Runtime(
             provider=self.provider,
             threads=self.threads,
-            optimization=self.optimization_level.value,
+            optimization=self.optimization_level,
             options=tuple(map(session_entry, self.session_option or ())),
         )
 
@@ -238,7 +210,7 @@ class Tasking:
         from onnxopt.measure.tasks.task import TaskOptions
 
         given = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "task"}
-        chosen = {k: v.value if isinstance(v, Enum) else v for k, v in given.items() if v is not None}
+        chosen = {k: v for k, v in given.items() if v is not None}
         return TaskOptions(tasks=parse_tasks(self.task) if self.task else (), **chosen)
 
 
@@ -287,7 +259,7 @@ class Reading:
         from onnxopt.samples.options import ReadOptions
 
         given = {f.name: getattr(self, f.name) for f in fields(self)}
-        chosen = {k: v.value if isinstance(v, Enum) else v for k, v in given.items() if v is not None}
+        chosen = {k: v for k, v in given.items() if v is not None}
         for name, kind in (("size", int), ("mean", float), ("std", float)):
             if name in chosen:
                 chosen[name] = _numbers(f"--{name}", chosen[name], kind)

@@ -7,7 +7,7 @@ import sys
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from onnxopt.cli.options import Format, Shown
+from onnxopt.cli.options import Shown
 from onnxopt.printable import CONTROL, printable
 
 if TYPE_CHECKING:
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 def emit(document: "Document", shown: Shown) -> None:
     """Print the result of a command in the chosen format."""
-    if shown.format is Format.JSON:
+    if shown.format == "json":
         text = json_text(document.data)
-    elif shown.format is Format.MD:
+    elif shown.format == "md":
         from onnxopt.document.markdown import to_markdown
 
         text = to_markdown(document)

@@ -1,8 +1,7 @@
 """Commands that recover accuracy by training: distill, finetune."""
 
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -11,14 +10,8 @@ from onnxopt.cli.options import DATA, LABELS, LIMIT, MODEL, OUT_MODEL, OVERWRITE
 from onnxopt.cli.output import quieten
 from onnxopt.errors import ExitCode
 
-
-class Precision(Enum):
-    """Number format of matrix products in training."""
-
-    AUTO = "auto"
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"
-
+Precision = Literal["auto", "float32", "bfloat16"]
+"""Number format of matrix products in training."""
 
 PRECISION = Annotated[
     Precision,
@@ -56,7 +49,7 @@ def distill(
         str | None, typer.Option("--augment", help="Images: flip, crop, cutout, mixup; comma-separated.")
     ] = None,
     device: Annotated[str, typer.Option("--device", help="Torch device: cpu, cuda, ...")] = "cpu",
-    precision: PRECISION = Precision.AUTO,
+    precision: PRECISION = "auto",
     checkpoint: Annotated[
         str | None, typer.Option("--checkpoint", help="File to resume from after an interruption.")
     ] = None,
@@ -82,7 +75,7 @@ def distill(
         alpha=alpha,
         augment=tuple(augment.split(",")) if augment else (),
         device=device,
-        precision=precision.value,
+        precision=precision,
         checkpoint=checkpoint or "",
     )
     with ProgressBar(shown) as bar:
@@ -126,7 +119,7 @@ def finetune(
         str, typer.Option("--batch-norm", help="Batch-norm statistics: frozen or trained.")
     ] = "frozen",
     device: Annotated[str, typer.Option("--device", help="Torch device: cpu, cuda, ...")] = "cpu",
-    precision: PRECISION = Precision.AUTO,
+    precision: PRECISION = "auto",
     checkpoint: Annotated[
         str | None, typer.Option("--checkpoint", help="File to resume from after an interruption.")
     ] = None,
@@ -152,7 +145,7 @@ def finetune(
         "augment": tuple(augment.split(",")) if augment else (),
         "batch_norm": batch_norm,
         "device": device,
-        "precision": precision.value,
+        "precision": precision,
         "checkpoint": checkpoint or "",
     }
     with ProgressBar(shown) as bar:

@@ -3,7 +3,6 @@
 import shlex
 import sys
 from collections.abc import Mapping
-from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,22 +26,11 @@ from onnxopt.cli.output import emit, note, quieten
 from onnxopt.errors import ExitCode
 from onnxopt.printable import printable
 
+GoalName = Literal["latency", "size"]
+"""Figure that the search improves."""
 
-class GoalName(Enum):
-    """Figure that the search improves."""
-
-    LATENCY = "latency"
-    SIZE = "size"
-
-
-class StrategyName(Enum):
-    """Kind of deployment."""
-
-    MOBILE = "mobile"
-    EDGE = "edge"
-    REALTIME = "realtime"
-    SERVER = "server"
-    SIZE = "size"
+StrategyName = Literal["mobile", "edge", "realtime", "server", "size"]
+"""Kind of deployment."""
 
 
 def optimize(
@@ -167,7 +155,7 @@ def optimize(
         "threshold": scoring.threshold,
         "tasks": tasking.options(),
         "max_drop": max_drop,
-        "goal": None if goal is None else goal.value,
+        "goal": goal,
         "confidence": confidence,
         "require": require,
         "target": target,
@@ -177,7 +165,7 @@ def optimize(
         "hot": hot,
         "prune": prune,
         "train": train,
-        "strategy": None if strategy is None else strategy.value,
+        "strategy": strategy,
         "protect": tuple(protect.split(",")) if protect else (),
         "target_latency": target_latency,
         "target_size": target_size,
