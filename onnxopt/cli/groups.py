@@ -2,25 +2,27 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from onnxopt.cli.expand import gathered, parameters_of
 from onnxopt.errors import FileError
 
 
 def command_of(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return `function` for typer: each parameter of a dataclass type is replaced by the dataclass's fields.
 
-    Typer reads `__signature__`; when called, the fields are gathered into the dataclass again.
+    Typer reads `__signature__`; when called, the fields are gathered into the dataclass again. A field brings an option
+    of typer, or says what it is for in words that have nothing to do with typer, see `onnxopt.options.declared`.
     """
     hints = get_type_hints(function, include_extras=True)
     groups: dict[str, Any] = {name: kind for name, kind in hints.items() if name != "return" and is_dataclass(kind)}
     parameters: list[inspect.Parameter] = []
     for parameter in inspect.signature(function).parameters.values():
         if parameter.name in groups:
-            parameters.extend(_of_fields(groups[parameter.name]))
+            parameters.extend(parameters_of(groups[parameter.name]))
         else:
             parameters.append(parameter.replace(annotation=hints[parameter.name], kind=inspect.Parameter.KEYWORD_ONLY))
 
@@ -30,7 +32,7 @@ def command_of(function: Callable[..., Any]) -> Callable[..., Any]:
         if function.__name__ != "check":  # it reports a crash as a finding
             _survive_loading(given)
         for name, group in groups.items():
-            given[name] = group(**{f.name: given.pop(f.name) for f in fields(group)})
+            given[name] = gathered(group, {f.name: given.pop(f.name) for f in fields(group)})
         return function(**given)
 
     call.__signature__ = inspect.Signature(parameters, return_annotation=hints.get("return"))  # type: ignore[attr-defined]
@@ -67,16 +69,3 @@ def _survive_loading(given: Mapping[str, Any]) -> None:
 
         for path in paths:
             survive_loading(path)
-
-
-def _of_fields(group: Any) -> list[inspect.Parameter]:
-    hints = get_type_hints(group, include_extras=True)
-    return [
-        inspect.Parameter(
-            f.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            annotation=hints[f.name],
-            default=inspect.Parameter.empty if f.default is MISSING else f.default,
-        )
-        for f in fields(group)
-    ]

@@ -29,7 +29,7 @@ def as_usage_error(error: Exception) -> UsageError:
 
 
 def _no_dot(text: str) -> str:
-    return text.strip().rstrip(".")
+    return text.strip().removeprefix("Value error, ").rstrip(".")
 
 
 def _hint_of(error: Exception) -> str:

@@ -3,16 +3,17 @@
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 import onnx_ir as ir
-from pydantic import Field
 
 from onnxopt.errors import ModelError, UsageError, nearest
+from onnxopt.options.training import DistillOptions, ModelTrainingOptions
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Need, Pass, Skip
 
 if TYPE_CHECKING:
     from onnxopt.training.distill import Distillation
+    from onnxopt.training.schedule import Schedule
     from onnxopt.training.trainer import Trained
 
 WHOLE = "model"
@@ -20,56 +21,16 @@ WHOLE = "model"
 
 
 @dataclass(frozen=True)
-class Distill(Pass):
+class Distill(DistillOptions, Pass):
     """Weights learn from the original model's answers, without labels or training code; needs the `train` extra.
 
     The teacher is the model the pipeline starts with. Some samples are held out: weights that do not bring the outputs
     closer to the teacher's there are not kept. Weights that are zero stay zero, and nothing but weights changes.
-
-    Attributes:
-        epochs: times the samples are seen.
-        steps: of the optimizer, in place of `epochs`; 0 for none.
-        batch_size: samples per step.
-        lr: highest learning rate; it falls to zero by a half cosine.
-        optimizer: `adamw` or `sgd`.
-        weight_decay: as the optimizer takes it.
-        losses: what is compared: `response` (outputs), `feature` (inner values, and outputs without a response),
-            `attention` (where they are large), `relation` (distances and angles between samples), `flow` (how layers
-            go together).
-        weights: of the losses, in their order; () for 1 each.
-        temperature: class scores are divided by it.
-        alpha: share of the teacher where there are labels, the rest is theirs; 1 leaves labels alone.
-        features: names of inner values to compare; () chooses ends of blocks.
-        augment: `flip`, `crop`, `cutout`, `mixup`, for images.
-        held_out: share of the samples that judges.
-        batch_norm: `frozen` or `trained`.
-        device: of torch, such as `cpu` or `cuda`.
-        precision: `float32`, or `bfloat16` for the products: about half the time on processors with instructions for it
-            (AVX512-BF16, AMX, Arm BF16); `auto` is bfloat16 on a GPU.
-        checkpoint: file to resume from after an interruption; none when empty.
     """
 
     name: ClassVar[str] = "distill"
     effect: ClassVar[Effect] = Effect.LOSSY
     needs: ClassVar[frozenset[Need]] = frozenset({Need.CALIBRATION})
-
-    epochs: Annotated[float, Field(gt=0)] = 10.0
-    steps: Annotated[int, Field(ge=0)] = 0
-    batch_size: Annotated[int, Field(ge=1)] = 64
-    lr: Annotated[float, Field(gt=0)] = 1e-3
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    losses: tuple[str, ...] = ("response",)
-    weights: tuple[float, ...] = ()
-    temperature: Annotated[float, Field(gt=0)] = 4.0
-    alpha: Annotated[float, Field(ge=0, le=1)] = 1.0
-    features: tuple[str, ...] = ()
-    augment: tuple[str, ...] = ()
-    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    batch_norm: Literal["frozen", "trained"] = "frozen"
-    device: str = "cpu"
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    checkpoint: str = ""
 
     def __post_init__(self) -> None:
         """Check what the options mean together.
@@ -117,19 +78,11 @@ class Distill(Pass):
 
     def _options(self) -> "Distillation":
         from onnxopt.training.distill import Distillation
-        from onnxopt.training.schedule import Schedule
 
         return Distillation(
             epochs=self.epochs,
             steps=self.steps,
-            schedule=Schedule(
-                1,
-                self.batch_size,
-                self.lr,
-                optimizer=self.optimizer,
-                weight_decay=self.weight_decay,
-                precision=self.precision,
-            ),
+            schedule=schedule_of(self),
             losses=dict(zip(self.losses, self.weights or (1.0,) * len(self.losses), strict=True)),
             temperature=self.temperature,
             alpha=self.alpha,
@@ -140,6 +93,20 @@ class Distill(Pass):
             device=self.device,
             checkpoint=Path(self.checkpoint) if self.checkpoint else None,
         )
+
+
+def schedule_of(options: ModelTrainingOptions) -> "Schedule":
+    """Return how the optimizer steps."""
+    from onnxopt.training.schedule import Schedule
+
+    return Schedule(
+        1,
+        options.batch_size,
+        options.lr,
+        optimizer=options.optimizer,
+        weight_decay=options.weight_decay,
+        precision=options.precision,
+    )
 
 
 def check_names(option: str, given: tuple[str, ...], known: tuple[str, ...]) -> None:

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import onnx_ir as ir
-from pydantic import Field
 
 from onnxopt.errors import ModelError
 from onnxopt.graph.weights.quantized import float_weights, masters_of, narrowed, quantized_weights
+from onnxopt.options.training import Above0, AtLeast1, TrainingOptions
 from onnxopt.passes.simplify import Simplify
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Need, Pass, Skip
 
@@ -17,7 +17,7 @@ _WHOLE = "model"
 
 
 @dataclass(frozen=True)
-class Qat(Pass):
+class Qat(TrainingOptions, Pass):
     """Train a QDQ model from its teacher, without labels, with every value rounded as it will be; needs `train`.
 
     It starts from what quantize-static wrote and keeps that graph: where values are rounded stays, integers and scales
@@ -27,33 +27,23 @@ class Qat(Pass):
         simplify,quantize-static,qat
 
     Attributes:
-        epochs: times the samples are seen.
-        steps: of the optimizer, in place of `epochs`; 0 for none.
-        lr: highest learning rate; it falls to zero by a half cosine.
-        batch_size: samples per step.
         learn_scales: whether the scales of weights and activations are learned too.
         weight_bits: of weights: 8 leaves them as they were quantized, 4 lessens them to 15 integers in the same storage
             before training, whether training helps or not.
         temperature: class scores are divided by it.
         augment: `flip`, `crop`, `cutout`, `mixup`, for images.
-        held_out: share of the samples that judges.
-        device: of torch, such as `cpu` or `cuda`.
     """
 
     name: ClassVar[str] = "qat"
     effect: ClassVar[Effect] = Effect.LOSSY
     needs: ClassVar[frozenset[Need]] = frozenset({Need.CALIBRATION})
 
-    epochs: Annotated[float, Field(gt=0)] = 10.0
-    steps: Annotated[int, Field(ge=0)] = 0
-    lr: Annotated[float, Field(gt=0)] = 1e-4
-    batch_size: Annotated[int, Field(ge=1)] = 32
+    batch_size: AtLeast1 = 32
+    lr: Above0 = 1e-4
     learn_scales: bool = True
     weight_bits: Literal[4, 8] = 8
-    temperature: Annotated[float, Field(gt=0)] = 4.0
+    temperature: Above0 = 4.0
     augment: tuple[Literal["flip", "crop", "cutout", "mixup"], ...] = ()
-    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    device: str = "cpu"
 
     def apply(self, model: ir.Model, context: Context) -> Applied:
         """Train, and keep what was learned if it is better on the held-out samples.

@@ -4,15 +4,16 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import onnx_ir as ir
-from pydantic import Field
+from annotated_types import Ge
 
 from onnxopt.graph.weights.quantized import masters_of, quantized_weights
+from onnxopt.options.training import Above0, AtLeast1, Share, TrainingOptions
 from onnxopt.passes.qat import float_originals
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Need, Pass, Skip
 
 
 @dataclass(frozen=True)
-class ReconstructBlocks(Pass):
+class ReconstructBlocks(TrainingOptions, Pass):
     """Each block learns to give what the original's block gives, from few samples without labels; needs `train`.
 
     A block is what lies between values that all after them goes through: a residual block, a layer of a chain. It is
@@ -22,26 +23,19 @@ class ReconstructBlocks(Pass):
     Attributes:
         epochs: times each block sees the samples.
         steps: of the optimizer for each block, in place of `epochs`; 0 for none.
-        lr: highest learning rate; it falls to zero by a half cosine.
-        batch_size: samples per step.
         samples: to read at most.
-        held_out: share of the samples that judges.
         rounding: whether it is learned which way the weights of a quantized model are rounded, and nothing else.
-        device: of torch, such as `cpu` or `cuda`.
     """
 
     name: ClassVar[str] = "reconstruct-blocks"
     effect: ClassVar[Effect] = Effect.LOSSY
     needs: ClassVar[frozenset[Need]] = frozenset({Need.CALIBRATION})
 
-    epochs: Annotated[float, Field(gt=0)] = 20.0
-    steps: Annotated[int, Field(ge=0)] = 0
-    lr: Annotated[float, Field(gt=0)] = 1e-3
-    batch_size: Annotated[int, Field(ge=1)] = 32
-    samples: Annotated[int, Field(ge=2)] = 1024
-    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    epochs: Above0 = 20.0
+    batch_size: AtLeast1 = 32
+    held_out: Share = 0.2
+    samples: Annotated[int, Ge(2)] = 1024
     rounding: bool = False
-    device: str = "cpu"
 
     def apply(self, model: ir.Model, context: Context) -> Applied:
         """Train the blocks in graph order; says which came closer and which stayed, and why.

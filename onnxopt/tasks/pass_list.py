@@ -1,13 +1,13 @@
 """Every pass with its options, read from the passes themselves."""
 
 import inspect
-import re
 from dataclasses import MISSING, fields
 from typing import Any
 
 from onnxopt.catalog import available_passes, plugins
 from onnxopt.document.blocks import Document, Facts, Text
 from onnxopt.errors import UsageError, nearest
+from onnxopt.options.declared import field_docs
 from onnxopt.pipeline import Pass
 
 
@@ -78,31 +78,6 @@ def _default_text(default: Any) -> str:
     if isinstance(default, tuple):
         return f"[{','.join(map(str, default))}]"
     return str(default).lower() if isinstance(default, bool | None) else str(default)
-
-
-def field_docs(kind: type) -> dict[str, str]:
-    """Return what each field of a dataclass is for: by its own docstring, else by that of the base that declares it."""
-    docs: dict[str, str] = {}
-    for base in reversed(kind.__mro__):
-        docs |= attribute_docs(inspect.cleandoc(base.__doc__ or ""))
-    return docs
-
-
-def attribute_docs(docstring: str) -> dict[str, str]:
-    """Return the one-line texts of the section `Attributes:` or `Args:` of a Google-style docstring."""
-    docs: dict[str, str] = {}
-    inside, current = False, ""
-    for line in docstring.splitlines():
-        if re.fullmatch(r"(Attributes|Args):", line):
-            inside = True
-        elif inside and (match := re.match(r"    (\w+): (.*)", line)):
-            current = match[1]
-            docs[current] = match[2]
-        elif inside and line.startswith("        ") and current:
-            docs[current] += " " + line.strip()
-        elif line and not line.startswith(" "):
-            inside = False
-    return docs
 
 
 def type_text(annotation: Any) -> str:

@@ -1,0 +1,86 @@
+"""What a dataclass says about its fields: type, default, bounds and what each is for."""
+
+import inspect
+import re
+from dataclasses import MISSING, dataclass, fields
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+from typing_extensions import Doc
+
+
+@dataclass(frozen=True)
+class Word:
+    """How an option is written on a command line and in TOML, where its name with dashes is not it.
+
+    Attributes:
+        name: without dashes in front; "" for the field's own.
+        metavar: what stands for the value in the help; "" for the type.
+    """
+
+    name: str = ""
+    metavar: str = ""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option as declared.
+
+    Attributes:
+        field: its name in Python and JSON.
+        word: its name on a command line and in TOML, without dashes in front.
+        kind: type, without what was annotated to it.
+        default: its default.
+        about: what it is for.
+        metavar: what stands for the value in the help; "" for the type.
+        notes: what was annotated to the type, such as bounds.
+    """
+
+    field: str
+    word: str
+    kind: Any
+    default: Any
+    about: str
+    metavar: str
+    notes: tuple[Any, ...]
+
+
+def declared(kind: Any) -> tuple[Option, ...]:
+    """Return the options that a dataclass declares, in order; one without a default has none that JSON can hold."""
+    hints, docs = get_type_hints(kind, include_extras=True), field_docs(kind)
+    return tuple(_option(f.name, hints[f.name], _default(f), docs) for f in fields(kind))
+
+
+def _option(name: str, hint: Any, default: Any, docs: dict[str, str]) -> Option:
+    plain, notes = (get_args(hint)[0], hint.__metadata__) if get_origin(hint) is Annotated else (hint, ())
+    word = next((note for note in notes if isinstance(note, Word)), Word())
+    about = next((note.documentation for note in notes if isinstance(note, Doc)), docs.get(name, ""))
+    return Option(name, word.name or name.replace("_", "-"), plain, default, about, word.metavar, notes)
+
+
+def _default(field: Any) -> Any:
+    return field.default_factory() if field.default_factory is not MISSING else field.default
+
+
+def field_docs(kind: type) -> dict[str, str]:
+    """Return what each field of a dataclass is for: by its own docstring, else by that of the base that declares it."""
+    docs: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        docs |= attribute_docs(inspect.cleandoc(base.__doc__ or ""))
+    return docs
+
+
+def attribute_docs(docstring: str) -> dict[str, str]:
+    """Return the one-line texts of the section `Attributes:` or `Args:` of a Google-style docstring."""
+    docs: dict[str, str] = {}
+    inside, current = False, ""
+    for line in docstring.splitlines():
+        if re.fullmatch(r"(Attributes|Args):", line):
+            inside = True
+        elif inside and (match := re.match(r"    (\w+): (.*)", line)):
+            current = match[1]
+            docs[current] = match[2]
+        elif inside and line.startswith("        ") and current:
+            docs[current] += " " + line.strip()
+        elif line and not line.startswith(" "):
+            inside = False
+    return docs
