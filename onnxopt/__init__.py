@@ -73,6 +73,9 @@ if TYPE_CHECKING:
     from onnxopt.quantization.diagnosis.simulation import Simulation as Simulation
     from onnxopt.record.run import RunRecord as RunRecord
     from onnxopt.record.run import TrialRecord as TrialRecord
+    from onnxopt.repairs.fault import Faults as Faults
+    from onnxopt.repairs.fault import Repair as Repair
+    from onnxopt.repairs.mending import Mended as Mended
     from onnxopt.run.finished import ComparedRuns as ComparedRuns
     from onnxopt.run.finished import Run as Run
     from onnxopt.run.finished import card as card
@@ -116,6 +119,8 @@ if TYPE_CHECKING:
     from onnxopt.tasks.evaluate import SimulatedEvaluation as SimulatedEvaluation
     from onnxopt.tasks.evaluate import evaluate as evaluate
     from onnxopt.tasks.inspect import inspect as inspect
+    from onnxopt.tasks.repair import Repaired as Repaired
+    from onnxopt.tasks.repair import repair as repair
     from onnxopt.tasks.sensitivity import Sensitivity as Sensitivity
     from onnxopt.tasks.sensitivity import sensitivity as sensitivity
 
@@ -145,6 +150,7 @@ _LAZY = {
     "Evaluation": ("onnxopt.measure.accuracy", "Evaluation"),
     "Exported": ("onnxopt.exporters.export", "Exported"),
     "Facts": ("onnxopt.document.blocks", "Facts"),
+    "Faults": ("onnxopt.repairs.fault", "Faults"),
     "FileError": ("onnxopt.errors", "FileError"),
     "Finding": ("onnxopt.graph.lint", "Finding"),
     "Goal": ("onnxopt.search.budget", "Goal"),
@@ -155,6 +161,7 @@ _LAZY = {
     "LayerSensitivity": ("onnxopt.search.mix.layer_table", "LayerSensitivity"),
     "Level": ("onnxopt.graph.lint", "Level"),
     "Made": ("onnxopt.tasks.apply", "Made"),
+    "Mended": ("onnxopt.repairs.mending", "Mended"),
     "Metric": ("onnxopt.measure.metrics.score", "Metric"),
     "ModelError": ("onnxopt.errors", "ModelError"),
     "NativeError": ("onnxopt.errors", "NativeError"),
@@ -169,6 +176,8 @@ _LAZY = {
     "Profile": ("onnxopt.measure.latency.profile", "Profile"),
     "Prospect": ("onnxopt.search.prospect", "Prospect"),
     "ReadOptions": ("onnxopt.samples.options", "ReadOptions"),
+    "Repair": ("onnxopt.repairs.fault", "Repair"),
+    "Repaired": ("onnxopt.tasks.repair", "Repaired"),
     "Run": ("onnxopt.run.finished", "Run"),
     "RunRecord": ("onnxopt.record.run", "RunRecord"),
     "Runtime": ("onnxopt.measure.runtime.session", "Runtime"),
@@ -219,6 +228,7 @@ _LAZY = {
     "prune": ("onnxopt.api", "prune"),
     "quantize": ("onnxopt.tasks.apply", "quantize"),
     "read_run": ("onnxopt.run.finished", "read_run"),
+    "repair": ("onnxopt.tasks.repair", "repair"),
     "save": ("onnxopt.model_file", "save"),
     "sensitivity": ("onnxopt.tasks.sensitivity", "sensitivity"),
     "target_of": ("onnxopt.target", "target_of"),

@@ -41,9 +41,30 @@ RULES: Mapping[str, tuple[Level, str]] = MappingProxyType(
         "CHK304": (Level.WARNING, "computation in float64"),
         "CHK305": (Level.WARNING, "constants of 1 MiB or more inside nodes, which cannot be external data"),
         "CHK306": (Level.FACT, "operators that are quantized already"),
+        "CHK401": (
+            Level.WARNING,
+            "activations in integers that the processor has no fast kernels for; `repair` mends it",
+        ),
+        "CHK402": (Level.WARNING, "uint8 weights of products, which have slower kernels than int8; `repair` mends it"),
+        "CHK403": (Level.WARNING, "MatMulNBits that computes in floats, without accuracy_level 4; `repair` mends it"),
+        "CHK404": (
+            Level.WARNING,
+            "products whose stored integers become floats in every run, for how they are written; `repair` mends it",
+        ),
+        "CHK405": (Level.WARNING, "stored integers that become floats in every run; `repair` mends it"),
+        "CHK406": (Level.WARNING, "convolutions that quantize their inputs in every run; `repair` mends it"),
+        "CHK407": (Level.WARNING, "conversions to integers that no kernel on integers reads; `repair` mends it"),
+        "CHK408": (Level.WARNING, "weights stored as floats that a node quantizes; `repair` mends it"),
+        "CHK409": (Level.WARNING, "float copies of weights that are stored as integers too; `repair` mends it"),
+        "CHK410": (Level.FACT, "tensors that are stored twice, or that nothing reads; `repair` mends it"),
     }
 )
-"""Level and meaning of every code; a code never changes its meaning. 1 validity, 2 portability, 3 numbers."""
+"""Level and meaning of every code; a code never changes its meaning.
+
+1 validity, 2 portability, 3 numbers, 4 what `repair` mends.
+"""
+
+QUANTIZED_ALREADY = "it is quantized already; `onnxopt repair` mends such files where they are slow or large"
 
 OLD_OPSET = 13
 LARGE_CONSTANT_BYTES = 1 << 20
@@ -108,7 +129,7 @@ def _operators(model: ir.Model) -> Iterator[Finding]:
     foreign = {f"{n.domain}::{n.op_type}" for n in _nodes(model) if n.domain not in _STANDARD and _key(n) not in ours}
     yield from _some("CHK202", sorted(foreign))
     yield from _some("CHK304", [_called(node) for node in _nodes(model) if _is_double(node)])
-    quantized = Counter(n.op_type for n in _nodes(model) if _is_quantized(n))
+    quantized = Counter(n.op_type for n in _nodes(model) if is_quantized(n))
     yield from _some("CHK306", [f"{name} x{count}" for name, count in sorted(quantized.items())])
 
 
@@ -120,7 +141,8 @@ def _is_double(node: ir.Node) -> bool:
     return any(v is not None and v.dtype is ir.DataType.DOUBLE for v in (*node.inputs, *node.outputs))
 
 
-def _is_quantized(node: ir.Node) -> bool:
+def is_quantized(node: ir.Node) -> bool:
+    """Return whether an operator computes on integers that stand for floats, or converts to or from them."""
     return node.op_type.startswith(_QUANTIZED) or node.op_type.endswith("Integer")
 
 

@@ -11,6 +11,7 @@ from onnxopt.catalog import format_passes, make_pass, parse
 from onnxopt.document import units
 from onnxopt.document.blocks import Document, Text
 from onnxopt.errors import UsageError, nearest
+from onnxopt.graph.lint import QUANTIZED_ALREADY, is_quantized
 from onnxopt.measure.runtime.written import proof
 from onnxopt.measure.tasks.task import TaskOptions
 from onnxopt.model_file import Given, given, signature_of
@@ -194,7 +195,7 @@ def quantize(
             hint="Give some with --data, or use --mode dynamic.",
         )
     passes = (*((Simplify(),) if simplify else ()), quantizer)
-    return apply(
+    made = apply(
         model,
         passes,
         data,
@@ -206,6 +207,8 @@ def quantize(
         dry_run=dry_run,
         progress=progress,
     )
+    nothing = not made.optimized.steps[-1].edits and any(map(is_quantized, made.model.graph))
+    return replace(made, note=f"Nothing was quantized: {QUANTIZED_ALREADY}.") if nothing else made
 
 
 def _auto(

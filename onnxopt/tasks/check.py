@@ -1,6 +1,6 @@
 """Validity and safety of model files, as `onnxopt check` shows them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
@@ -13,6 +13,8 @@ from onnxopt.measure.runtime.first_load import survive_loading
 from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.model_file import Given, as_graph, given
 from onnxopt.model_file.given import Several, by_name
+from onnxopt.repairs.order import REPAIRS
+from onnxopt.target import detect
 
 _OF_ERRORS = {"ONX301": "CHK101", "ONX302": "CHK102", "ONX303": "CHK103", "ONX305": "CHK104", "ONX304": "CHK105"}
 _NAMED = 3
@@ -44,7 +46,7 @@ def findings_of(model: Given) -> tuple[Finding, ...]:
         graph = as_graph(source)
     except ModelError as error:
         return (_of_error(error),)
-    found = list(lint(graph))
+    found = [*lint(graph), *_mendable(graph)]
     try:
         model_file.check(graph)
     except ModelError as error:
@@ -96,6 +98,17 @@ def _document(found: Mapping[str, tuple[Finding, ...]], errors: int, warnings: i
         "models": [{"path": p, "findings": list(map(_data, findings))} for p, findings in found.items()],
     }
     return Document((*((Table(columns, rows),) if rows else ()), Text((verdict,))), data)
+
+
+def _mendable(model: ir.Model) -> Iterator[Finding]:
+    """Yield the faults that `repair` mends on this machine."""
+    try:
+        for repair in REPAIRS:
+            faults = repair.find(model, detect())
+            if faults.sites:
+                yield Finding(repair.code, tuple(dict.fromkeys(faults.where)))
+    except ModelError:
+        return  # the runtime does not load it, which is a finding of its own
 
 
 def _of_error(error: ModelError) -> Finding:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
+from onnxopt.graph.lint import QUANTIZED_ALREADY, is_quantized
 from onnxopt.measure.latency import drawn_inputs, measure_latency
 from onnxopt.measure.latency.latency_table import fastest_ms
 from onnxopt.measure.tasks.task import TaskOptions
@@ -68,7 +69,7 @@ def _chosen(forms: Int8Forms, context: Context) -> Chosen:
     plain, allowed = forms.plain(), quantize_forms.ALLOWED
     forms.try_all()
     if not forms.tried:
-        return Chosen(plain, "nothing in this model can be quantized", (plain,))
+        return Chosen(plain, f"nothing in this model can be quantized{_already(forms.model)}", (plain,))
     close = [form for form in forms.tried if form.loss <= allowed]
     if not close:
         least = min(form.loss for form in forms.tried)
@@ -123,3 +124,8 @@ def _closest_by_graph(forms: list[Int8Form]) -> list[Int8Form]:
 def _pick(forms: list[Int8Form]) -> Int8Form:
     fastest = min(form.time_ms or 0.0 for form in forms)
     return min((f for f in forms if (f.time_ms or 0.0) <= fastest * _SAME), key=loss_of)
+
+
+def _already(model: ir.Model) -> str:
+    """Return the way on for a file that is quantized already."""
+    return f": {QUANTIZED_ALREADY}" if any(map(is_quantized, model.graph)) else ""

@@ -1,0 +1,54 @@
+"""Commands that mend files: repair."""
+
+from typing import Annotated
+
+import typer
+
+from onnxopt.cli.options import DRY_RUN, MAYBE_DATA, MODEL, OUT_MODEL, OVERWRITE, SEED, TARGET, Reading, Shown
+from onnxopt.cli.output import emit, quieten
+from onnxopt.errors import ExitCode
+
+
+def repair(
+    model: MODEL,
+    *,
+    out: OUT_MODEL,
+    data: MAYBE_DATA = None,
+    max_change: Annotated[
+        float,
+        typer.Option(
+            "--max-change", min=0, max=0.99, help="Of outputs, by repairs that are not exact (RMS, relative); 0: none."
+        ),
+    ] = 0.05,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.01, help="Of timed runs per repair.")] = 2.0,
+    threads: Annotated[int, typer.Option("--threads", help="Compute threads of one run.")] = 1,
+    target: TARGET = "auto",
+    seed: SEED = 0,
+    overwrite: OVERWRITE = False,
+    dry_run: DRY_RUN = False,
+    reading: Reading,
+    shown: Shown,
+) -> int:
+    """Make a quantized file fast or small without data: every repair is proved and measured, or undone."""
+    quieten(shown)
+    from onnxopt.cli.progress import ProgressBar
+    from onnxopt.measure.runtime.session import Runtime
+    from onnxopt.tasks.repair import repair as repaired
+
+    with ProgressBar(shown) as bar:
+        done = repaired(
+            model,
+            data,
+            out=out,
+            target=target,
+            max_change=max_change,
+            seconds=seconds,
+            runtime=Runtime(threads=threads),
+            read=reading.options(),
+            overwrite=overwrite,
+            dry_run=dry_run,
+            seed=seed,
+            progress=bar.show,
+        )
+    emit(done.document, shown)
+    return ExitCode.OK

@@ -1,0 +1,157 @@
+"""Repairs one after the other, each proved and measured beside the file before, undone where it does not help."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+
+from onnxopt.errors import OnnxoptError
+from onnxopt.graph.check import check_structure
+from onnxopt.measure.latency import Latency
+from onnxopt.measure.statistics import Interval
+from onnxopt.model_file import check, size_bytes
+from onnxopt.repairs.fault import Faults, Purpose, Repair
+from onnxopt.repairs.order import REPAIRS
+from onnxopt.repairs.witness import Outputs, Witness, change
+from onnxopt.target import Target
+
+Clock = Callable[[ir.Model, ir.Model], Latency]
+"""Time of a model, and its speed-up over another: before, after."""
+
+
+@dataclass(frozen=True)
+class Mended:
+    """One repair, tried.
+
+    Attributes:
+        repair: which.
+        found: where the fault is.
+        kept: whether it is part of the result.
+        reason: why, in words.
+        moved: by how much outputs change with optimizations off, see `change`; None where it was not run.
+        deployed: likewise as the runtime runs both.
+        speed: over the model before; None where it was not measured.
+        size: bytes before and after.
+    """
+
+    repair: Repair
+    found: Faults
+    kept: bool
+    reason: str
+    moved: float | None = None
+    deployed: float | None = None
+    speed: Interval | None = None
+    size: tuple[int, int] = (0, 0)
+
+    @property
+    def exact(self) -> bool:
+        """Whether it keeps outputs equal, which is then proved."""
+        return self.repair.exact and self.found.exact
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What repairs may do.
+
+    Attributes:
+        target: processor the result is for.
+        most: largest change of an output that repairs which are not exact may make, and that kernels may make as run.
+        clock: how long models take; None where times on this machine say nothing of the target.
+        unmeasured: why there is no clock.
+        repairs: to try, in order.
+    """
+
+    target: Target
+    most: float
+    clock: Clock | None
+    unmeasured: str = ""
+    repairs: tuple[Repair, ...] = field(default=REPAIRS, repr=False)
+
+
+def mend(model: ir.Model, witness: Witness, limits: Limits) -> Iterator[tuple[ir.Model, Mended]]:
+    """Try every repair whose fault is there; yield the model after it, and how it went.
+
+    Args:
+        model: stays as it is.
+        witness: of `model`.
+        limits: what is allowed.
+
+    Raises:
+        ModelError: ONX304 ONNX Runtime cannot load the model.
+    """
+    current, plain = model, witness.truth
+    for repair in limits.repairs:
+        found = repair.find(current, limits.target)
+        if not found.sites:
+            if found.left:
+                yield current, Mended(repair, found, False, "nothing of it can be mended")
+            continue
+        try:
+            candidate = repair.mended(current, found)
+            check_structure(candidate)
+            check(candidate)
+            outputs = witness.plain(candidate)
+            as_run = witness.deployed(candidate)
+        except OnnxoptError as error:
+            yield current, Mended(repair, found, False, f"the result does not run: {error.why or error.what}")
+            continue
+        tried = _judged(current, candidate, repair, found, witness, (plain, outputs, as_run), limits)
+        if tried.kept:
+            current, plain = candidate, outputs
+        yield current, tried
+
+
+def _judged(
+    before: ir.Model,
+    after: ir.Model,
+    repair: Repair,
+    found: Faults,
+    witness: Witness,
+    outputs: tuple[Outputs, Outputs, Outputs],
+    limits: Limits,
+) -> Mended:
+    plain, repaired, as_run = outputs
+    exact = repair.exact and found.exact
+    moved = change(plain, repaired) if exact else change(witness.truth, repaired)
+    deployed = change(witness.truth, as_run)
+    size = size_bytes(before), size_bytes(after)
+    speed: Interval | None = None
+    reason = _unlike(exact, moved, deployed, witness.slack, limits.most)
+    kept = not reason
+    if kept and limits.clock is not None:
+        latency = limits.clock(before, after)
+        speed = latency.speedup
+        kept, reason = _worth(repair.purpose, speed, latency.unsure, size)
+    elif kept:
+        kept, reason = _unmeasured(repair, size, limits.unmeasured)
+    return Mended(repair, found, kept, reason, moved, deployed, speed, size)
+
+
+def _unlike(exact: bool, moved: float, deployed: float, slack: float, most: float) -> str:
+    """Return why the outputs are not those of the file before; "" where they are."""
+    if exact and moved:
+        return f"outputs are not equal: they change by {moved:.1e}"
+    if moved > most:
+        return f"outputs change by {moved:.1%}, {most:.1%} is allowed"
+    if deployed > max(2 * slack, most):
+        return f"as run, outputs change by {deployed:.1%}, {max(2 * slack, most):.1%} is allowed"
+    return ""
+
+
+def _worth(purpose: Purpose, speed: Interval | None, unsure: str, size: tuple[int, int]) -> tuple[bool, str]:
+    """Return whether a proved repair is kept, and why."""
+    if speed is None:
+        return False, f"whether it is faster is unsure: {unsure}"
+    if purpose is Purpose.SIZE:
+        if size[1] >= size[0]:
+            return False, "not smaller"
+        return speed.high >= 1, "smaller" if speed.high >= 1 else "slower"
+    return speed.low > 1, "faster" if speed.low > 1 else "not faster beyond doubt"
+
+
+def _unmeasured(repair: Repair, size: tuple[int, int], why: str) -> tuple[bool, str]:
+    if repair.purpose is Purpose.SIZE:
+        return size[1] < size[0], "smaller" if size[1] < size[0] else "not smaller"
+    if repair.for_target:
+        return True, f"for the target; {why}"
+    return False, why

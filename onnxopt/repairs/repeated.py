@@ -1,0 +1,49 @@
+"""Stored tensors that are there twice, or that nothing reads."""
+
+from collections.abc import Iterator
+from hashlib import sha256
+from typing import ClassVar
+
+import onnx_ir as ir
+
+from onnxopt.repairs.fault import Faults, Purpose, Repair
+from onnxopt.repairs.unused import drop_unread
+from onnxopt.target import Target
+
+_LEAST_BYTES = 1024
+
+
+class RepeatedWeights(Repair):
+    """Store equal tensors once, and leave out those that nothing reads."""
+
+    code: ClassVar[str] = "CHK410"
+    does: ClassVar[str] = "store it once, or not at all where nothing reads it"
+    purpose: ClassVar[Purpose] = Purpose.SIZE
+
+    def find(self, model: ir.Model, target: Target) -> Faults:
+        """Return the names of tensors that are there already, or unread."""
+        names = tuple(value.name or "" for value, _ in _spare(model))
+        return Faults(names, names)
+
+    def apply(self, model: ir.Model, found: Faults) -> None:
+        """Let readers take the first of equal tensors."""
+        for value, first in list(_spare(model)):
+            if first is not None and value.name in found.sites:
+                value.replace_all_uses_with(first)
+        drop_unread(model)
+
+
+def _spare(model: ir.Model) -> Iterator[tuple[ir.Value, ir.Value | None]]:
+    """Yield stored values that can go, and the equal one that stays; None where nothing reads them."""
+    firsts = dict[tuple[ir.DataType, tuple[int, ...], bytes], ir.Value]()
+    for value in model.graph.initializers.values():
+        tensor = value.const_value
+        if tensor is None or tensor.nbytes < _LEAST_BYTES or value.is_graph_input() or value.is_graph_output():
+            continue
+        if not value.uses():
+            yield value, None
+            continue
+        key = (tensor.dtype, tuple(tensor.shape.numpy()), sha256(tensor.tobytes()).digest())
+        first = firsts.setdefault(key, value)
+        if first is not value:
+            yield value, first

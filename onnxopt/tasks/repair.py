@@ -1,0 +1,202 @@
+"""Quantized files made fast or small without data: faults found, mended, proved, measured, saved."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import onnx_ir as ir
+
+from onnxopt import model_file
+from onnxopt.document.blocks import Document
+from onnxopt.errors import UsageError
+from onnxopt.measure.equivalence import runnable
+from onnxopt.measure.latency import Latency, drawn_inputs, measure_latency
+from onnxopt.measure.runtime.emulation import emulator
+from onnxopt.measure.runtime.session import Runtime, Session
+from onnxopt.measure.runtime.written import proof
+from onnxopt.measure.statistics import Interval
+from onnxopt.model_file import Given, given, signature_of, size_bytes, size_of
+from onnxopt.model_file.writable import refuse_output_file
+from onnxopt.pipeline import Progress
+from onnxopt.record.provenance import provenance
+from onnxopt.repairs.mending import Clock, Limits, Mended, mend
+from onnxopt.repairs.witness import Witness, change
+from onnxopt.samples import Feeds, ReadOptions, open_samples
+from onnxopt.target import Target, detect, target_of
+
+MOST_CHANGE = 0.05
+"""Of outputs, where a repair is not exact: about the noise of INT8 in a small network."""
+_MADE_UP, _GIVEN = 4, 8
+"""Batches that outputs are compared on."""
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """A file that was looked at, and mended where that helps.
+
+    Attributes:
+        model: the result; the given one where nothing helps.
+        tried: every repair whose fault was found.
+        size: bytes before and after.
+        speed: of the result over the given file; None where it was not measured or nothing was kept.
+        moved: by how much the result's outputs change with optimizations off; 0 is bit for bit.
+        deployed: likewise as the runtime runs both.
+        batches: inputs that outputs were compared on: made-up and given ones.
+        reason: why the original was kept, or the result is worth it.
+        files: what was written, the `.onnx` file first.
+        source: file it was made from; None where the model was given in memory.
+        target: processor the result is for.
+    """
+
+    model: ir.Model
+    tried: tuple[Mended, ...]
+    size: tuple[int, int]
+    speed: Interval | None
+    moved: float
+    deployed: float
+    batches: int
+    reason: str
+    files: tuple[Path, ...] = ()
+    source: Path | None = None
+    target: str = ""
+
+    @property
+    def kept(self) -> tuple[Mended, ...]:
+        """The repairs that are part of the result."""
+        return tuple(tried for tried in self.tried if tried.kept)
+
+    @property
+    def document(self) -> Document:
+        """Each fault that was found, and what was done about it."""
+        from onnxopt.tasks.repair_document import repaired_document
+
+        return repaired_document(self)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the document."""
+        return self.document._repr_html_()
+
+
+def repair(
+    model: Given,
+    data: object = None,
+    *,
+    out: str | Path | None = None,
+    target: str = "auto",
+    max_change: float = MOST_CHANGE,
+    seconds: float = 2.0,
+    runtime: Runtime | None = None,
+    read: ReadOptions | None = None,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    seed: int = 0,
+    progress: Progress | None = None,
+    clock: Clock | None = None,
+) -> Repaired:
+    """Mend what makes a quantized file slow or large; every repair is proved and measured, or undone.
+
+    Args:
+        model: stays as it is.
+        data: samples to compare and time on, beside made-up inputs; none are needed.
+        out: file to write, if anything was mended; None for none.
+        target: processor the result is for.
+        max_change: of outputs, relative to their size (root mean square), by repairs that are not exact; 0 for none.
+        seconds: of timed runs per repair.
+        runtime: how the file is deployed.
+        read: how `data` is read.
+        overwrite: whether `out` may exist.
+        dry_run: do everything but save.
+        seed: of the order of runs.
+        progress: called with how far it is.
+        clock: measures instead of this machine's clock.
+
+    Raises:
+        ModelError: ONX304 ONNX Runtime cannot load the model.
+        NativeError: ONX401 it runs neither on made-up inputs nor on those given.
+        OnnxoptError: of every family; nothing is written then.
+    """
+    if not 0 <= max_change < 1:
+        why = f"{max_change} given"
+        raise UsageError("ONX101", "the largest change makes no sense", where="max_change", why=why, hint="0 to 1.")
+    wanted, deployed = target_of(target), runtime or Runtime()
+    model = given(model)
+    source = None if isinstance(model, ir.Model) else model
+    if out is not None:
+        refuse_output_file(Path(out), overwrite=overwrite, source=source, read=[data])
+    loaded = model_file.as_graph(model)
+    batches, timed = _inputs(loaded, data, read)
+    witness = Witness(loaded, batches, deployed)
+
+    def measured(before: ir.Model, after: ir.Model) -> Latency:
+        pair = {"before": before, "after": after}
+        found = measure_latency(pair, timed, deployed, seconds=seconds, seed=seed)["after"]
+        # Other programs were in the way: once more, for longer.
+        return (
+            measure_latency(pair, timed, deployed, seconds=3 * seconds, seed=seed)["after"] if found.unsure else found
+        )
+
+    unmeasured = "" if clock else _unmeasured(wanted)
+    limits = Limits(wanted, max_change, None if unmeasured else clock or measured, unmeasured)
+    current, tried = loaded, list[Mended]()
+    for mended, one in mend(loaded, witness, limits):
+        current = mended
+        tried.append(one)
+        if progress is not None:
+            progress("repairs", len(tried), len(limits.repairs))
+    done = _result((loaded, size_of(model)), current, tuple(tried), witness, limits)
+    done = replace(done, batches=len(batches), source=source)
+    if not done.kept or out is None or dry_run:
+        return done
+    samples = None if data is None else open_samples(data, signature_of(loaded), options=read)
+    about = provenance("repair " + ",".join(one.repair.code for one in done.kept), source)
+    files = model_file.save(done.model, out, overwrite=overwrite, provenance=about, proof=proof(loaded, samples))
+    return replace(done, files=files, size=(done.size[0], size_of(files[0])))
+
+
+def _inputs(model: ir.Model, data: object, read: ReadOptions | None) -> tuple[list[Feeds], Sequence[Feeds]]:
+    """Return the batches to compare outputs on, and those to time: the given ones, where there are some."""
+    signature = signature_of(model)
+    made_up = drawn_inputs(open_samples("random", signature), 1)
+    own = () if data is None else drawn_inputs(open_samples(data, signature, options=read), 1)
+    batches = [*runnable(model, signature, own[:_GIVEN]), *runnable(model, signature, made_up[:_MADE_UP])]
+    if not batches:
+        Session(model, Runtime())  # says why it cannot be loaded, where that is the reason
+        raise UsageError(
+            "ONX109", "the model does not run on made-up inputs, so no repair can be proved", hint="Give --data."
+        )
+    return batches, own or batches
+
+
+def _unmeasured(target: Target) -> str:
+    """Return why times on this machine say nothing of `target`; "" where they do."""
+    here = detect()
+    if (here.activation_type, here.reduce_range) != (target.activation_type, target.reduce_range):
+        return f"times are measured on {here.name}, not on {target.name}"
+    return emulator() or ""
+
+
+def _result(
+    source: tuple[ir.Model, int], current: ir.Model, tried: tuple[Mended, ...], witness: Witness, limits: Limits
+) -> Repaired:
+    """Return the result, measured beside the file that was given; that file itself where it is not better."""
+    original, before = source
+    size = before, size_bytes(current)
+    target = limits.target.name
+    if not any(one.kept for one in tried):
+        why = "no repair helps" if tried else "none of the faults that can be mended is in it"
+        return Repaired(
+            original, tried, (size[0], size[0]), None, 0.0, 0.0, 0, f"{why}: the original is kept", target=target
+        )
+    moved = change(witness.truth, witness.plain(current))
+    deployed = change(witness.truth, witness.deployed(current))
+    if limits.clock is None:
+        reason = f"not measured: {limits.unmeasured}"
+        return Repaired(current, tried, size, None, moved, deployed, 0, reason, target=target)
+    kept = [one for one in tried if one.kept]
+    speed = kept[0].speed if len(kept) == 1 else limits.clock(original, current).speedup
+    if speed is not None and (speed.low > 1 or (size[1] < size[0] and speed.high >= 1)):
+        return Repaired(current, tried, size, speed, moved, deployed, 0, "", target=target)
+    undone = "all repairs together are neither faster beyond doubt nor smaller"
+    tried = tuple(replace(one, kept=False, reason=undone) if one.kept else one for one in tried)
+    why = f"{undone}: the original is kept"
+    return Repaired(original, tried, (size[0], size[0]), speed, 0.0, 0.0, 0, why, target=target)

@@ -1,0 +1,178 @@
+"""Repairs are kept where they are proved and measured to help, and undone otherwise."""
+
+from dataclasses import replace
+from typing import ClassVar
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from onnxopt.graph.edit import set_weight
+from onnxopt.measure.runtime.session import Runtime
+from onnxopt.model_file import probe_feeds, signature_of, to_bytes
+from onnxopt.repairs.fault import Faults, Purpose, Repair
+from onnxopt.repairs.mending import Limits, Mended, mend
+from onnxopt.repairs.order import REPAIRS
+from onnxopt.repairs.witness import Witness, change
+from onnxopt.target import Target
+from tests import builders
+from tests.repairs.quantized import ARM, X86, clock, qdq_cnn
+
+
+class Scaled(Repair):
+    """Multiplies a scale, which changes outputs by as much as a test wants, and the size by some bytes."""
+
+    code: ClassVar[str] = "CHK401"
+    does: ClassVar[str] = "change"
+    exact: ClassVar[bool] = False
+
+    def __init__(self, factor: float = 1.0, grow: int = 0) -> None:
+        object.__setattr__(self, "factor", factor)
+        object.__setattr__(self, "grow", grow)
+
+    def find(self, model: ir.Model, target: Target) -> Faults:
+        return Faults(("here",), ("here",))
+
+    def apply(self, model: ir.Model, found: Faults) -> None:
+        node = next(n for n in model.graph if n.op_type == "DequantizeLinear" and n.inputs[0].const_value is not None)
+        scale = node.inputs[1]
+        set_weight(scale, scale.const_value.numpy() * np.float32(self.factor))
+        model.doc_string = "x" * self.grow
+
+
+class Exact(Scaled):
+    exact: ClassVar[bool] = True
+
+
+class Smaller(Scaled):
+    purpose: ClassVar[Purpose] = Purpose.SIZE
+
+
+class ForTarget(Exact):
+    for_target: ClassVar[bool] = True
+
+
+class Broken(Exact):
+    def apply(self, model: ir.Model, found: Faults) -> None:
+        model.graph[0].op_type = "NoSuchOperator"
+
+
+def _tried(*repairs: Repair, speed=None, most: float = 0.05) -> tuple[ir.Model, list[Mended]]:
+    model = qdq_cnn(np.uint8)
+    witness = Witness(model, [probe_feeds(signature_of(model), dynamic=1)], Runtime())
+    measured = speed if speed is not None else clock(2.0)
+    limits = Limits(X86, most, None if speed == "none" else measured, "not here", repairs)
+    steps = list(mend(model, witness, limits))
+    return steps[-1][0], [one for _, one in steps]
+
+
+@pytest.mark.parametrize(
+    ("speed", "spread", "kept", "reason"),
+    [
+        (2.0, 0.1, True, "faster"),
+        (1.05, 0.1, False, "not faster beyond doubt"),
+        (0.5, 0.1, False, "not faster beyond doubt"),
+    ],
+)
+def test_a_repair_for_speed_is_kept_only_where_it_is_faster_beyond_doubt(speed, spread, kept, reason) -> None:
+    _, (one,) = _tried(Exact(), speed=clock(speed, spread))
+    assert (one.kept, one.reason) == (kept, reason)
+
+
+def test_where_the_clock_is_unsure_nothing_is_kept() -> None:
+    _, (one,) = _tried(Exact(), speed=clock(2.0, unsure="other programs ran"))
+    assert not one.kept
+    assert "other programs ran" in one.reason
+
+
+@pytest.mark.parametrize(
+    ("grow", "speed", "kept", "reason"),
+    [(-1, 1.0, True, "smaller"), (10, 1.0, False, "not smaller"), (-1, 0.5, False, "slower")],
+)
+def test_a_repair_for_size_is_kept_where_it_is_smaller_and_not_slower(grow, speed, kept, reason) -> None:
+    model, extra = qdq_cnn(np.uint8), 20
+    model.doc_string = "x" * extra
+    witness = Witness(model, [probe_feeds(signature_of(model), dynamic=1)], Runtime())
+    limits = Limits(X86, 0.05, clock(speed), repairs=(Smaller(grow=extra + grow),))
+    ((_, one),) = mend(model, witness, limits)
+    assert (one.kept, one.reason) == (kept, reason)
+
+
+def test_an_exact_repair_that_changes_a_bit_is_undone() -> None:
+    model, (one,) = _tried(Exact(1 + 1e-6))
+    assert not one.kept
+    assert one.reason.startswith("outputs are not equal")
+    assert to_bytes(model) == to_bytes(qdq_cnn(np.uint8))
+
+
+@pytest.mark.parametrize(("factor", "kept"), [(1.0, True), (1.01, True), (2.0, False)])
+def test_another_repair_may_change_outputs_up_to_the_bound(factor: float, kept: bool) -> None:
+    _, (one,) = _tried(Scaled(factor))
+    assert one.kept is kept
+    assert (one.moved > 0.05) is not kept
+
+
+def test_the_bound_holds_for_all_repairs_together() -> None:
+    _, tried = _tried(*(Scaled(1.04) for _ in range(4)))
+    assert tried[0].kept
+    assert not tried[-1].kept
+    assert "is allowed" in tried[-1].reason
+
+
+def test_what_the_kernels_make_of_it_is_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Witness.deployed
+    monkeypatch.setattr(Witness, "deployed", lambda self, m: [[1.5 * a for a in arrays] for arrays in real(self, m)])
+    monkeypatch.setattr(Witness, "slack", 0.0, raising=False)
+    model = qdq_cnn(np.uint8)
+    witness = Witness(model, [probe_feeds(signature_of(model), dynamic=1)], Runtime())
+    witness.slack = 0.0
+    ((_, one),) = mend(model, witness, Limits(X86, 0.05, clock(2.0), repairs=(Exact(),)))
+    assert not one.kept
+    assert one.reason.startswith("as run, outputs change by")
+
+
+def test_a_result_that_does_not_run_is_undone_and_the_next_repair_goes_on_from_the_file_before() -> None:
+    _, (broken, good) = _tried(Broken(), Exact())
+    assert not broken.kept
+    assert "does not run" in broken.reason
+    assert good.kept
+
+
+def test_without_a_clock_only_repairs_for_the_target_and_for_size_are_kept() -> None:
+    model = qdq_cnn(np.uint8)
+    witness = Witness(model, [probe_feeds(signature_of(model), dynamic=1)], Runtime())
+    limits = Limits(ARM, 0.05, None, "times are measured elsewhere", (Exact(), ForTarget()))
+    (_, plain), (_, chosen) = mend(model, witness, limits)
+    assert (plain.kept, plain.reason) == (False, "times are measured elsewhere")
+    assert chosen.kept
+
+
+def test_changes_are_relative_and_nan_must_stay_in_place() -> None:
+    one = [[np.array([3.0, 4.0], np.float32)]]
+    assert change(one, one) == 0
+    assert change(one, [[np.array([3.0, 4.5], np.float32)]]) == pytest.approx(0.1)
+    assert change(one, [[np.array([3.0, np.nan], np.float32)]]) == np.inf
+    assert change([[np.array([1, 2, 3, 4])]], [[np.array([1, 2, 3, 5])]]) == 0.25
+    assert change(one, [[np.array([3.0], np.float32)]]) == np.inf
+    nan = [[np.array([np.nan, 1.0], np.float32)]]
+    assert change(nan, nan) == 0
+
+
+@pytest.mark.parametrize("name", builders.BUILDERS)
+def test_no_repair_breaks_a_model_whatever_it_is(name: str) -> None:
+    model = builders.BUILDERS[name]()
+    untouched = to_bytes(model)
+    witness = Witness(model, [builders.feeds_of(model, batch=1)], Runtime())
+    limits = Limits(X86, 0.05, clock(2.0))
+    for result, one in mend(model, witness, limits):
+        assert "does not run" not in one.reason
+        assert "not equal" not in one.reason
+        assert to_bytes(result) != untouched or not one.kept
+    assert to_bytes(model) == untouched
+
+
+def test_every_code_is_that_of_one_repair() -> None:
+    codes = [repair.code for repair in REPAIRS]
+    assert len(set(codes)) == len(codes)
+    assert all(repair.fault and repair.does for repair in REPAIRS)
+    assert replace(Faults(), exact=False) != Faults()
