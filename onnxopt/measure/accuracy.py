@@ -1,6 +1,6 @@
 """Accuracy of a model on labelled samples, and how much of it a candidate lost, sample by sample."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -18,6 +18,9 @@ from onnxopt.samples import Batch, Samples
 
 Progress = Callable[[int, int], None]
 """Called with how much is done and how much there is."""
+
+Stop = Callable[[Sequence[np.ndarray], int], bool]
+"""Called with the rows of all batches so far and how many samples they are of: whether to score no more of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,8 +84,11 @@ def evaluate(
     *,
     seed: int = 0,
     progress: Progress | None = None,
+    stop: Stop | None = None,
 ) -> Evaluation:
     """Measure `metric` of `model` on labelled samples, one batch in memory at a time; Ctrl-C stops it.
+
+    Where `stop` says so, the evaluation is that of the first samples.
 
     Raises:
         DataError: ONX208 the samples have no labels, ONX209 the metric does not fit outputs or labels.
@@ -108,6 +114,8 @@ def evaluate(
             done += len(labels)
             if progress is not None:
                 progress(done, len(samples))
+            if stop is not None and stop(rows, done):
+                break
         return evaluation_of(fitting, np.concatenate(rows), non_finite, seed=seed)
 
     return interruptible(work)
@@ -133,6 +141,13 @@ def evaluation_of(metric: Score, rows: np.ndarray, non_finite: int, *, seed: int
     else:
         interval, _ = _bootstrap(lambda counts: metric.values(rows, counts), metric, len(rows), seed)
     return Evaluation(metric, rows, value, interval, len(rows), non_finite)
+
+
+def first(evaluation: Evaluation, count: int) -> Evaluation:
+    """Return the evaluation of the first `count` samples, to compare with one that was stopped there."""
+    if count >= len(evaluation.rows):
+        return evaluation
+    return evaluation_of(evaluation.metric, evaluation.rows[:count], evaluation.non_finite)
 
 
 def drop(baseline: Evaluation, candidate: Evaluation, *, seed: int = 0) -> Drop:

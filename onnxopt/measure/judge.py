@@ -6,7 +6,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from onnxopt.measure.accuracy import Evaluation, Progress, drop, evaluate, evaluation_of, run_batches
+from onnxopt.measure.accuracy import Evaluation, Progress, Stop, drop, evaluate, evaluation_of, first, run_batches
 from onnxopt.measure.comparison import Comparison
 from onnxopt.measure.fidelity import run_both, sample_count
 from onnxopt.measure.metrics.outputs import Outputs, broken_rows
@@ -44,11 +44,13 @@ class Judge(Protocol):
     def baseline(self) -> Evaluation:
         """Return the baseline's evaluation; measured once."""
 
-    def evaluate(self, model: Loadable | Session, *, progress: Progress | None = None) -> Evaluation:
-        """Measure a candidate."""
+    def evaluate(
+        self, model: Loadable | Session, *, progress: Progress | None = None, stop: Stop | None = None
+    ) -> Evaluation:
+        """Measure a candidate; on the first samples only, where `stop` says so."""
 
     def drop(self, candidate: Evaluation) -> Drop:
-        """Compare a candidate with the baseline, sample by sample."""
+        """Compare a candidate with the baseline, sample by sample, on those that both were scored on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,18 +117,20 @@ class LabelJudge:
         """Return the baseline's evaluation; raises like `onnxopt.measure.accuracy.evaluate`."""
         return self._baseline
 
-    def evaluate(self, model: Loadable | Session, *, progress: Progress | None = None) -> Evaluation:
+    def evaluate(
+        self, model: Loadable | Session, *, progress: Progress | None = None, stop: Stop | None = None
+    ) -> Evaluation:
         """Measure a candidate; raises like `onnxopt.measure.accuracy.evaluate`, and ONX207 like `without_nan`."""
         if self.samples.labels is None:
             return evaluate(model, self.samples, self.metric, self.runtime)  # which says that labels are needed
         samples, left_out = self._usable
         model = model if isinstance(model, Session) else self._open(model, self.runtime)
-        found = evaluate(model, samples, self._prepared, self.runtime, seed=self.seed, progress=progress)
+        found = evaluate(model, samples, self._prepared, self.runtime, seed=self.seed, progress=progress, stop=stop)
         return replace(found, left_out=left_out, choice=self.choice)
 
     def drop(self, candidate: Evaluation) -> Drop:
-        """Compare a candidate with the baseline, sample by sample."""
-        return drop(self.baseline(), candidate, seed=self.seed)
+        """Compare a candidate with the baseline, sample by sample, on those that both were scored on."""
+        return drop(first(self.baseline(), len(candidate.rows)), candidate, seed=self.seed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,7 +239,9 @@ class FidelityJudge:
         """Return the baseline compared with itself: full agreement."""
         return self._baseline
 
-    def evaluate(self, model: Loadable | Session, *, progress: Progress | None = None) -> Evaluation:
+    def evaluate(
+        self, model: Loadable | Session, *, progress: Progress | None = None, stop: Stop | None = None
+    ) -> Evaluation:
         """Measure a candidate, one batch in memory at a time; Ctrl-C stops it.
 
         Raises:
@@ -257,14 +263,16 @@ class FidelityJudge:
                 done += size
                 if progress is not None:
                     progress(done, len(samples))
+                if stop is not None and stop(rows, done):
+                    break
             found = evaluation_of(comparison, np.concatenate(rows), non_finite, seed=self.seed)
             return replace(found, left_out=left_out, choice=self.choice)
 
         return interruptible(work)
 
     def drop(self, candidate: Evaluation) -> Drop:
-        """Compare a candidate with the baseline, sample by sample."""
-        return drop(self.baseline(), candidate, seed=self.seed)
+        """Compare a candidate with the baseline, sample by sample, on those that both were scored on."""
+        return drop(first(self.baseline(), len(candidate.rows)), candidate, seed=self.seed)
 
 
 def _is_tensor(value: Any) -> bool:

@@ -25,6 +25,7 @@ from onnxopt.search.observer import Observer
 from onnxopt.search.parts import Parts, typical_feeds
 from onnxopt.search.pressure import RUNS_OF_BASELINE, Late, baseline_in_time, refuse_hopeless
 from onnxopt.search.prospect import Prospect, prospect_of
+from onnxopt.search.race import Race, race_of
 from onnxopt.search.reserve import Reserve, reserve_of
 from onnxopt.search.screen import Screen
 from onnxopt.search.settings import Settings
@@ -118,7 +119,7 @@ class Trials:
             self.runner = RemoteRunner(self.model, work, isolated, check=check)
             yield
         else:
-            self.runner = LocalRunner(self.model, self.context, self.judge, work, self.preparation)
+            self.runner = LocalRunner(self.model, self.context, self.judge, work, self.preparation, self._race)
             yield
 
     @cached_property
@@ -272,6 +273,8 @@ class Trials:
         digest = self.journal.digest(candidate)
         if digest:
             self._seen.setdefault(digest, candidate.name)
+        if trial.score is not None and trial.score.n < self.judge.baseline().n:
+            return self._given_up(trial), None
         if trial.score is None or trial.latency is None or trial.size_bytes is None:
             return trial, None
         trial = self.judged(trial)
@@ -300,6 +303,8 @@ class Trials:
                 return Trial(candidate, Verdict.FURTHER, refusal, built.steps), None, digest
             model = self.stamp(built.model, candidate.passes)
             score = self.runner.score(candidate, model)
+            if score.n < self.judge.baseline().n:
+                return self._given_up(Trial(candidate, Verdict.OVER_BUDGET, "", built.steps, score=score)), None, digest
             latency = self.latency({"baseline": self.model, candidate.name: model}, self.settings.latency_s)
         except (ModelError, NativeError) as error:
             if error.code == LOST:
@@ -308,6 +313,17 @@ class Trials:
         beside, size = latency["baseline"], model_file.size_bytes(model)
         measured = Trial(candidate, Verdict.WITHIN, "", built.steps, size, score, None, latency[candidate.name], beside)
         return self.judged(measured), model, digest
+
+    def _race(self) -> Race | None:
+        return race_of(self.judge.baseline(), self.bar.allowed_drop)
+
+    def _given_up(self, trial: Trial) -> Trial:
+        """Return a trial that was not scored to the end, with its drop on the first samples."""
+        assert trial.score is not None
+        drop, all_ = self.judge.drop(trial.score), self.judge.baseline().n
+        lost = f"{self.bar.changed(drop)} on the first {drop.n} of {all_} samples"
+        reason = f"{lost}, {self.bar.said(self.bar.allowed_drop)} allowed: given up"
+        return replace(trial, verdict=Verdict.OVER_BUDGET, reason=reason, drop=drop)
 
     def judged(self, trial: Trial) -> Trial:
         """Return a measured trial with its drop and its verdict."""

@@ -1,7 +1,7 @@
 """A search whose measurements are made up, so that what it decides can be tested for any of them."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import pytest
 
 from onnxopt.catalog import parse
 from onnxopt.errors import ModelError
+from onnxopt.measure.accuracy import Stop
 from onnxopt.measure.latency import Latency
 from onnxopt.measure.metrics.classification import TopK
 from onnxopt.measure.metrics.score import Metric
@@ -21,6 +22,7 @@ from onnxopt.search import optimize, stages
 from onnxopt.search.candidates import pruned, recovered
 from onnxopt.search.observer import NullObserver
 from onnxopt.search.parts import Parts, split_parts
+from onnxopt.search.race import FIRST
 from onnxopt.search.trial import Candidate, Trial
 from onnxopt.search.workers import preparation, runner
 from tests import builders
@@ -41,6 +43,7 @@ class Figures:
         bytes_saved: what its size is less than the original's.
         error: what building or running it ends with.
         unsure: how many times the clock is unsure of it.
+        early_drop: on the first samples that it is scored on, where the search looks at it for the first time.
     """
 
     drop: float = 0.0
@@ -53,6 +56,7 @@ class Figures:
     bytes_saved: int = 10
     error: BaseException | None = None
     unsure: int = 0
+    early_drop: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ class Score:
     metric: Metric = field(default_factory=lambda: TopK(1))
     choice: str = "made up"
     left_out: tuple[int, ...] = ()
+    rows: np.ndarray = field(default_factory=lambda: np.ones((100, 1)))
 
 
 @dataclass
@@ -129,11 +134,18 @@ class FakeJudge:
     def baseline(self) -> Score:
         return Score("baseline", self.world.score)
 
-    def evaluate(self, model: ir.Model, **_: Any) -> Score:
-        return self.world.evaluate(model, self.part)
+    def evaluate(self, model: ir.Model, stop: Stop | None = None, **_: Any) -> Score:
+        score = self.world.evaluate(model, self.part)
+        rows = np.ones((FIRST, 1))
+        rows[: round(FIRST * self.world.figures[score.name].early_drop)] = 0
+        if stop is not None and stop([rows], FIRST):
+            return replace(score, n=FIRST, rows=rows)
+        return score
 
     def drop(self, score: Score) -> Drop:
-        return self.world.drop(score, self.part)
+        drop = self.world.drop(score, self.part)
+        early = self.world.figures[score.name].early_drop if score.n < 100 else drop.value
+        return replace(drop, value=early, n=score.n)
 
 
 class Recorder(NullObserver):

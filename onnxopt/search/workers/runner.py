@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from onnxopt import model_file
 from onnxopt.errors import NativeError, OnnxoptError, UsageError, first_line
-from onnxopt.measure.accuracy import Evaluation
+from onnxopt.measure.accuracy import Evaluation, Stop
 from onnxopt.measure.judge import FidelityJudge, Judge, LabelJudge
 from onnxopt.measure.latency import Latency, measure_latency
 from onnxopt.measure.metrics.score import Metric
@@ -85,12 +85,19 @@ class LocalRunner:
         judge: on the search part.
         work: how to time.
         preparation: of the same model, to share what it made; None for one of its own.
+        race: makes what may give a candidate up while it is scored.
     """
 
     def __init__(
-        self, model: ir.Model, context: Context, judge: Judge, work: Work, preparation: Preparation | None = None
+        self,
+        model: ir.Model,
+        context: Context,
+        judge: Judge,
+        work: Work,
+        preparation: Preparation | None = None,
+        race: Callable[[], Stop | None] = lambda: None,
     ) -> None:
-        self._judge, self._work = judge, work
+        self._judge, self._work, self._race = judge, work, race
         self._preparation = preparation or Preparation(model, context)
         self.losses = MeasuredLosses(model, context, partial(context.progress, SENSITIVITY))
 
@@ -103,7 +110,7 @@ class LocalRunner:
 
     def score(self, candidate: Candidate, model: ir.Model) -> Evaluation:
         """Ask the judge."""
-        return self._judge.evaluate(model)
+        return self._judge.evaluate(model, stop=self._race())
 
     def latency(self, models: Mapping[str, ir.Model], seconds: float, *, hot: bool = False) -> dict[str, Latency]:
         """Measure."""
