@@ -1,4 +1,4 @@
-"""Numbers as people read them: the same digits and units everywhere."""
+"""Numbers as text: the same digits, units and interval notation everywhere."""
 
 from math import isfinite
 
@@ -6,8 +6,8 @@ from onnxopt.measure.metrics.score import percent
 from onnxopt.measure.statistics import Interval
 
 __all__ = [
-    "count", "faster", "many", "ms_interval", "percent", "points", "points_interval", "score", "seconds", "significant",
-    "size", "smaller", "times", "times_interval",
+    "bounds", "count", "faster", "many", "ms_interval", "percent", "points", "points_interval", "score",
+    "seconds", "significant", "size", "smaller", "times", "times_interval",
 ]  # fmt: skip
 
 
@@ -50,12 +50,17 @@ def times(ratio: float) -> str:
 
 
 def faster(low: float, value: float, high: float) -> str:
-    """Return a speed-up in words; where its interval holds 1, it is none."""
+    """Return a speed-up in words; one whose interval contains 1 is `as fast`."""
     if low > 1:
-        return f"{times(value)} faster ({low:.2f}..{high:.2f})"
+        return f"{times(value)} faster {bounds(low, high)}"
     if high < 1:
-        return f"{times(1 / value)} slower ({1 / high:.2f}..{1 / low:.2f})"
-    return f"as fast ({low:.2f}..{high:.2f})"
+        return f"{times(1 / value)} slower {bounds(1 / high, 1 / low)}"
+    return f"as fast {bounds(low, high)}"
+
+
+def bounds(low: float, high: float) -> str:
+    """Return the interval of a ratio as `[low, high]`."""
+    return f"[{low:.2f}, {high:.2f}]"
 
 
 def smaller(ratio: float) -> str:
@@ -67,7 +72,7 @@ def smaller(ratio: float) -> str:
 
 def times_interval(interval: Interval) -> str:
     """Return the interval of a ratio."""
-    return f"[{interval.low:.2f}, {interval.high:.2f}]"
+    return bounds(interval.low, interval.high)
 
 
 def ms_interval(interval: Interval) -> str:

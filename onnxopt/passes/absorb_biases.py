@@ -1,4 +1,4 @@
-"""Biases moved into the layers that follow, so that activations use their range."""
+"""High-bias absorption: offsets of activations moved into the biases of the next layers."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -15,7 +15,7 @@ from onnxopt.reconstruction.layers import drop_zero_biases, linear_layers, with_
 
 @dataclass(frozen=True)
 class AbsorbBiases(Pass):
-    """Channels that are never near zero are lowered, and the next layer's bias gives it back: smaller ranges in INT8.
+    """Move activations that stay above zero towards zero, and add the shift to the next bias: narrower INT8 ranges.
 
         Relu(x) = Relu(x - c) + c  where x is at least c;  c is the mean less three deviations, if above zero
 
@@ -23,7 +23,7 @@ class AbsorbBiases(Pass):
     and deviations of the samples. After `equalize`, which can make such channels, and before `quantize-static`.
 
     Attributes:
-        samples: most calibration samples to use.
+        samples: largest number of calibration samples.
     """
 
     name: ClassVar[str] = "absorb-biases"
@@ -33,7 +33,7 @@ class AbsorbBiases(Pass):
     samples: Annotated[int, Field(ge=1)] = 64
 
     def apply(self, model: ir.Model, context: Context) -> Applied:
-        """Move what can be moved; says which layers were left alone and why."""
+        """Absorb biases; skips name the other layers with reasons."""
         current = model.clone()
         freeze_weights(current)
         lift_constants(current)
@@ -55,7 +55,7 @@ class AbsorbBiases(Pass):
                 absorb(current, chain, floor, layers)
                 count = f"{(floor > 0).sum()} of {len(floor)} channels"
                 edits.append(
-                    Edit(name, f"{count} lowered by up to {floor.max():.3g}, given back by {chain.second.name}")
+                    Edit(name, f"{count} shifted by up to {floor.max():.3g}, added to the bias of {chain.second.name}")
                 )
             else:
                 skipped.append(Skip(name, "its channels come near zero"))

@@ -1,4 +1,4 @@
-"""Convolutions become sums of depthwise-separable ones."""
+"""Replacement of convolutions by sums of depthwise-separable ones."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,27 +29,27 @@ from onnxopt.reconstruction.separable_timer import SeparableTimer
 from onnxopt.samples import Feeds
 
 _LEAST_MACS = 1_000_000
-"""Below, one more node takes the time that is saved."""
+"""Below this, the overhead of one more node exceeds the saving."""
 _USUAL_ERROR = 0.2
 
 
 @dataclass(frozen=True)
 class DepthwiseSeparable(Pass):
-    """Replace convolutions by a kernel on each channel alone and a 1 x 1 convolution that mixes them, where faster.
+    """Replace convolutions by depthwise and 1 x 1 convolutions, where measured faster.
 
-    Each input channel gets one or several kernels. With calibration samples the 1 x 1 weights are fitted to what the
-    layer gave, and make up for the layers before it. The form of MobileNet without training; where it loses too much,
-    or is measured to be no faster, the layer stays and the reason says how much.
+    Each input channel gets one or several kernels. With calibration samples the 1 x 1 weights are fitted to the
+    original outputs of the layer, given the inputs of the reduced model. This is the form of MobileNet, without
+    training; a layer with too much error, or no measured speed-up, is skipped with the figure.
 
         Conv(3x3, 64 -> 96)   ->   Conv(3x3, 64 groups, 64 -> 128) - Conv(1x1, 128 -> 96)
 
     Attributes:
-        terms: kernels per input channel.
-        max_error: error that a layer makes at most before it is fitted, relative to the standard deviation of its
-            outputs; each gets the fewest terms for it. 0.2 when neither is given.
-        verify: measure layers and the whole model, and undo what does not make them faster.
+        terms: number of kernels per input channel.
+        max_error: largest error of a layer before the fit, relative to the standard deviation of its outputs; each
+            layer gets the fewest terms within it. 0.2 when neither is given.
+        verify: measure the layers and the whole model, and undo replacements without a speed-up.
         cache: keep the times of layers in the user's cache folder.
-        exclude: names of nodes to leave whole.
+        exclude: names of nodes not to replace.
     """
 
     name: ClassVar[str] = "depthwise-separable"
@@ -62,17 +62,17 @@ class DepthwiseSeparable(Pass):
     exclude: tuple[str, ...] = ()
 
     def apply(self, model: ir.Model, context: Context) -> Applied:
-        """Replace the convolutions of `model`; says which stayed whole and why.
+        """Replace the convolutions of `model`; skips name the others with reasons.
 
         Raises:
-            UsageError: ONX102 `exclude` names something that is not there, ONX109 both goals are given.
+            UsageError: ONX102 `exclude` has an unknown name, ONX109 both `terms` and `max_error` are given.
         """
         if self.terms is not None and self.max_error is not None:
             raise UsageError(
                 "ONX109",
                 "options of pass depthwise-separable contradict each other",
                 where="terms, max_error",
-                why="each says how far to go",
+                why="each one sets the size of the result",
                 hint="Give one of them.",
             )
         work = normalized(model)
@@ -98,16 +98,16 @@ class DepthwiseSeparable(Pass):
         share, note = time_share(model, result, feeds) if not reason and self.verify else (None, "")
         skipped += [Skip("graph", note)] if note else []
         if share is not None and share >= 1.0:
-            reason = f"undone: the model was measured to take {share:.2f} of the time"
+            reason = f"undone: the model took {share:.2f} times the time of the original"
         if reason:
             return Applied(model, (), (*skipped, *(Skip(name, reason) for name in chosen)))
-        edits = [Edit(name, _told(count, weight_of(work, layers[name]).shape)) for name, count in chosen.items()]
+        edits = [Edit(name, _described(count, weight_of(work, layers[name]).shape)) for name, count in chosen.items()]
         if share is not None:
-            edits.append(Edit("graph", f"measured to take {share:.0%} of the time"))
+            edits.append(Edit("graph", f"measured time {share:.0%} of the original"))
         return Applied(result, tuple(edits), tuple(skipped), difference)
 
     def _layers(self, model: ir.Model, *, observed: bool) -> tuple[dict[str, LinearLayer], list[Skip]]:
-        """Return the convolutions with a kernel, and why others stay."""
+        """Return the convolutions with a kernel above 1 x 1, and skips for the others."""
         found, refused = reducible(model, self.exclude, observed=observed)
         convolutions = {node.name for node in model.graph if node.op_type in ("Conv", "ConvTranspose")}
         skipped = [Skip(name, reason) for name, reason in refused.items() if name in convolutions]
@@ -123,7 +123,7 @@ class DepthwiseSeparable(Pass):
     def _terms(
         self, model: ir.Model, layers: Mapping[str, LinearLayer], seen: Mapping[str, LayerStatistics], feeds: Feeds
     ) -> tuple[dict[str, int], dict[str, str]]:
-        """Return the terms of each layer that is to change, and why others stay."""
+        """Return the terms of each layer to replace, and the reasons against the others."""
         chosen, reasons = dict[str, int](), dict[str, str]()
         timer = None
         if self.verify:
@@ -134,12 +134,12 @@ class DepthwiseSeparable(Pass):
         for name, layer in layers.items():
             weight = weight_of(model, layer)
             if self.verify and macs.get(name, 0) < _LEAST_MACS:
-                reasons[name] = "so little work that one more node takes the time that is saved"
+                reasons[name] = "so few MACs that the overhead of one more node exceeds the saving"
                 continue
             count = self._count(weight, seen.get(name))
             share = macs_share(count, weight.shape)
             if share >= 1.0:
-                reasons[name] = f"{count} terms are needed, with {share:.0%} of its multiply-accumulates"
+                reasons[name] = f"it needs {count} terms, with {share:.0%} of its MACs"
                 continue
             reason = timer.too_slow(layer, weight, count) if timer is not None else ""
             if reason:
@@ -157,6 +157,6 @@ class DepthwiseSeparable(Pass):
         return next((n for n in counts if relative_error(weight, separated(weight, n).weight(), seen) <= allowed), most)
 
 
-def _told(terms: int, shape: tuple[int, ...]) -> str:
+def _described(terms: int, shape: tuple[int, ...]) -> str:
     kernels = "one kernel" if terms == 1 else f"{terms} kernels"
-    return f"{kernels} per channel, then 1 x 1: {macs_share(terms, shape):.0%} of its multiply-accumulates"
+    return f"{kernels} per channel, then 1 x 1: {macs_share(terms, shape):.0%} of its MACs"

@@ -1,4 +1,4 @@
-"""Recover accuracy: the optimized model learns from the original one."""
+"""Distillation: training of the optimized model to match the original model."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from onnxopt.training.trainer import Trained
 
 WHOLE = "model"
-"""What edits and skips of a training are about."""
+"""Target of edits and skips of a training."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Distill(DistillOptions, Pass):
     needs: ClassVar[frozenset[Need]] = frozenset({Need.CALIBRATION})
 
     def __post_init__(self) -> None:
-        """Check what the options mean together.
+        """Check the combination of options.
 
         Raises:
             UsageError: ONX101 a name is unknown or a value makes no sense, ONX109 two options contradict each other.

@@ -1,4 +1,4 @@
-"""Weights of neighbouring layers brought to the same size, channel by channel."""
+"""Cross-layer equalization of weight ranges, channel by channel."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,10 +12,10 @@ from onnxopt.quantization.equalization.cross_layer import chains, equalize
 
 @dataclass(frozen=True)
 class Equalize(Pass):
-    """Cross-layer equalization before quantization: one scale for many channels fits them all better then.
+    """Equalize the ranges of weights across layers before quantization (cross-layer equalization).
 
-    A layer's output channel is multiplied by a power of two and the weights that read it are divided by it, so that
-    the outputs stay the same to the last bit.
+    An output channel of a layer is multiplied by a power of two and the weights that read it are divided by it: the
+    outputs stay bit-identical, and one scale fits all channels of a tensor better.
 
         Conv - Relu - Conv, Conv - Relu - depthwise Conv, Gemm - Relu - Gemm
 
@@ -27,7 +27,7 @@ class Equalize(Pass):
     effect: ClassVar[Effect] = Effect.EXACT
 
     def apply(self, model: ir.Model, context: Context) -> Applied:
-        """Equalize every chain in `model`; says which layers start none and why."""
+        """Equalize every chain in `model`; skips name the layers without one, with reasons."""
         current = model.clone()
         freeze_weights(current)
         lift_constants(current)

@@ -1,4 +1,4 @@
-"""Large layers become products of smaller ones."""
+"""Low-rank factorization of layers."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
@@ -33,7 +33,7 @@ _ATTEMPTS = 3
 _NEAR = 1.01
 """How far over its goal a time may be, as far as times can be told apart."""
 _SIZE = 32
-"""Of dynamic dimensions behind the first, where there are no samples to tell."""
+"""Assumed size of dynamic dimensions behind the first, without samples."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class _Attempt:
         for name in self.reduced.factors:
             candidate = self.plan.chosen[name]
             ranks = "x".join(map(str, candidate.choice.ranks))
-            what = f"{candidate.choice.form} form, rank {ranks}: {candidate.macs:.0%} of its multiply-accumulates"
+            what = f"{candidate.choice.form} form, rank {ranks}: {candidate.macs:.0%} of its MACs"
             edits.append(Edit(name, f"{what}, {candidate.error:.1%} of its variance lost"))
         predicted = self.plan.time_share
         told = "" if predicted is None else f"predicted to take {predicted:.0%} of the time"
@@ -75,34 +75,33 @@ class _Attempt:
 
 @dataclass(frozen=True)
 class Factorize(Pass):
-    """Replace weights by products of smaller ones where that makes a layer cheaper, and keep it only if faster.
+    """Factorize weights into low-rank products where that makes the model faster.
 
-    With calibration samples every layer keeps the directions of its outputs that vary most on them, and makes up for
-    the errors of the layers before it. At most one of energy, rank_ratio, max_error, macs and latency says how far to
-    go; when none does, each layer keeps 95 % of the variance of its outputs, and without samples the singular values
-    that stand out of noise. The chains are proved to compute what their products would in place of the weights.
+    With calibration samples each layer keeps the directions of its outputs with the largest variance, and is fitted to
+    correct the errors of the layers before it. At most one of energy, rank_ratio, max_error, macs and latency sets the
+    ranks; without any, each layer keeps 95 % of the variance of its outputs, or without samples the singular values
+    above the noise. A proof compares the factors with their product in place of the weight.
 
         Conv(3x3, 64 -> 64)   ->   Conv(3x3, 64 -> 16) - Conv(1x1, 16 -> 64)
 
-    Of recurrent layers the product with the inputs is reduced; the recurrence runs inside one node and stays. Products
-    in the body of a Scan are layers too. Convolutions in groups stay in groups.
+    In recurrent layers the product with the inputs is factorized; the recurrence, which runs inside one node, is not.
+    Products in the body of a Scan are layers too. Grouped convolutions keep their groups.
 
     Attributes:
-        energy: share of the variance of its outputs that each layer keeps at least.
-        rank_ratio: share of its full rank that each layer keeps at most.
-        max_error: error that each layer makes at most, relative to the standard deviation of its outputs.
-        macs: share of the model's multiply-accumulates that may remain, taken where the outputs change least.
-        latency: share of the model's time that may remain, likewise; layers are measured.
-        forms: of convolutions: `channel` (k x k, then 1 x 1), `input` (1 x 1, then k x k), `tucker` (k x k between two
-            1 x 1) and `spatial` (k x 1, then 1 x k); products have one form.
-        round_to: ranks are multiples of it; `auto` is the width of the target's registers.
-        data_aware: use calibration samples when there are any.
-        sequential: fit each layer on what the model reduced so far gives it.
-        measured: predict times by measuring layer shapes on this machine, not by multiply-accumulates; a goal for
-            the latency always does.
-        cache: keep those times in the user's cache folder.
-        verify: measure the whole model, and undo what does not make it faster.
-        exclude: names of nodes to leave whole.
+        energy: least share of the variance of its outputs that each layer keeps.
+        rank_ratio: largest share of its full rank that each layer keeps.
+        max_error: largest error of each layer, relative to the standard deviation of its outputs.
+        macs: remaining share of the model's MACs, with the ranks that change the outputs least.
+        latency: remaining share of the model's latency, likewise; layers are measured.
+        forms: factorizations of convolutions: `channel` (k x k, then 1 x 1), `input` (1 x 1, then k x k), `tucker`
+            (k x k between two 1 x 1) and `spatial` (k x 1, then 1 x k); matrix products have one form.
+        round_to: ranks are multiples of this number; `auto` is the width of the target's registers.
+        data_aware: use calibration samples, if there are any.
+        sequential: fit each layer on inputs from the layers factorized so far.
+        measured: predict times by measuring layer shapes on this machine, instead of by MACs; always on with `latency`.
+        cache: keep these times in the user's cache folder.
+        verify: measure the whole model, and undo factorizations without a speed-up.
+        exclude: names of nodes not to factorize.
     """
 
     name: ClassVar[str] = "factorize"
@@ -123,11 +122,11 @@ class Factorize(Pass):
     exclude: tuple[str, ...] = ()
 
     def apply(self, model: ir.Model, context: Context) -> Applied:
-        """Factorize `model`; says which layers stayed whole and why.
+        """Factorize `model`; skips name the other layers with reasons.
 
         Raises:
-            UsageError: ONX102 `exclude` names something that is not there, ONX109 several goals are given.
-            NativeError: ONX403 times are asked for and the processor is emulated.
+            UsageError: ONX102 `exclude` has an unknown name, ONX109 several goals are given.
+            NativeError: ONX403 the options need times and the processor is emulated.
         """
         goal = self._goal()
         samples = rebatched(model, context.calibration) if self.data_aware else None
@@ -181,7 +180,7 @@ class Factorize(Pass):
                 "ONX109",
                 "options of pass factorize contradict each other",
                 where=", ".join(given),
-                why="each says how far to go",
+                why="each one sets the ranks",
                 hint="Give one of them.",
             )
         return RankGoal(**numbers)

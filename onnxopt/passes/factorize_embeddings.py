@@ -1,4 +1,4 @@
-"""Embedding tables become two: a narrow one that is looked up, and one that widens what was found."""
+"""Low-rank factorization of embedding tables."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -20,27 +20,27 @@ from onnxopt.samples import Samples
 
 _USUAL_ENERGY = 0.95
 _SLOWER = 1.03
-"""Times that are nearer to each other are not told apart."""
+"""Ratio of times below which two models count as equally fast."""
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 
 
 @dataclass(frozen=True)
 class FactorizeEmbeddings(Pass):
-    """Store a table of embeddings as the product of two smaller ones, for size.
+    """Factorize embedding tables into two smaller ones, for file size.
 
-    The directions that are kept are those in which the rows vary most, each row weighted by how often the samples look
-    it up. The file and the memory shrink; the lookup is followed by a small product, so a model whose time shows that
-    stays as it is.
+    The factors keep the directions with the largest variance of the rows, weighted by the frequency of each row in the
+    samples. The file and the memory shrink; a small product follows the lookup, so a model that becomes measurably
+    slower is left unchanged.
 
         Gather(30000 x 192)   ->   Gather(30000 x 48) - MatMul(48 x 192)
 
     After Lan et al., "ALBERT", ICLR 2020, where both tables are trained; here they come from an eigendecomposition.
 
     Attributes:
-        energy: share of the rows' squared length that is kept at least; 0.95 when nothing is given.
-        rank_ratio: share of the width that is kept at most.
-        verify: measure the model, and undo what makes it slower.
-        exclude: names of Gather nodes whose tables stay.
+        energy: least share of the rows' squared length to keep; 0.95 when neither is given.
+        rank_ratio: largest share of the width to keep.
+        verify: measure the model, and undo factorizations that make it slower.
+        exclude: names of Gather nodes whose tables are not factorized.
     """
 
     name: ClassVar[str] = "factorize-embeddings"
@@ -52,17 +52,17 @@ class FactorizeEmbeddings(Pass):
     exclude: tuple[str, ...] = ()
 
     def apply(self, model: ir.Model, context: Context) -> Applied:
-        """Factorize the embeddings of `model`; says which tables stay and why.
+        """Factorize the embeddings of `model`; skips name the other tables with reasons.
 
         Raises:
-            UsageError: ONX102 `exclude` names something that is not there, ONX109 both goals are given.
+            UsageError: ONX102 `exclude` has an unknown name, ONX109 both goals are given.
         """
         if self.energy is not None and self.rank_ratio is not None:
             raise UsageError(
                 "ONX109",
                 "options of pass factorize-embeddings contradict each other",
                 where="energy, rank_ratio",
-                why="each says how far to go",
+                why="each one sets the rank",
                 hint="Give one of them.",
             )
         work = normalized(model)
@@ -80,15 +80,15 @@ class FactorizeEmbeddings(Pass):
             basis, kept = self._basis(rows, counts.get(name))
             rank = basis.shape[1]
             if rank * sum(rows.shape) >= rows.size:
-                skipped.append(Skip(name, f"{rank} of {rows.shape[1]} dimensions are needed: two tables take more"))
+                skipped.append(Skip(name, f"it needs {rank} of {rows.shape[1]} dimensions: two tables would be larger"))
                 continue
             kind = table.dtype.numpy()
             narrow, wide = (rows @ basis).astype(kind), basis.T.astype(kind)
             set_weight(wanted.graph.initializers[name], narrow @ wide)
             _split(result, writer, name, narrow, wide)
             share = rank * sum(rows.shape) / rows.size
-            told = f"{rows.shape[0]} x {rows.shape[1]} as {rank} dimensions: {share:.0%} of its size, {kept:.1%} kept"
-            edits.append(Edit(name, told))
+            what = f"{rows.shape[0]} x {rows.shape[1]} to rank {rank}: {share:.0%} of its size, {kept:.1%} energy"
+            edits.append(Edit(name, what))
         if not edits:
             return Applied(model, (), tuple(skipped))
         feeds = one_sample(model, context.calibration)
@@ -96,14 +96,14 @@ class FactorizeEmbeddings(Pass):
         difference, reason = prove(wanted, result, feeds, PROVED_HALF if half else PROVED)
         share_of_time, note = time_share(model, result, feeds) if self.verify and not reason else (None, "")
         if share_of_time is not None and share_of_time > _SLOWER:
-            reason = f"undone: with two tables the model took {share_of_time:.2f} of the time"
+            reason = f"undone: with two tables the model took {share_of_time:.2f} times the time of the original"
         if reason:
             return Applied(model, (), (*skipped, *(Skip(edit.target, reason) for edit in edits)))
         skipped += [Skip("graph", note)] if note else []
         return Applied(result, tuple(edits), tuple(skipped), difference)
 
     def _tables(self, model: ir.Model) -> tuple[dict[str, ir.Value], list[Skip]]:
-        """Return the tables that may be split, by name, and why others stay."""
+        """Return the tables to factorize by name, and skips for the others."""
         found, skipped = dict[str, ir.Value](), list[Skip]()
         for name, value in model.graph.initializers.items():
             nodes = [node for node, slot in value.uses() if node.op_type == "Gather" and not node.domain and not slot]
@@ -114,24 +114,24 @@ class FactorizeEmbeddings(Pass):
             if any(node.name in self.exclude for node in nodes):
                 reason = "excluded by name"
             elif len(nodes) < len(list(value.uses())) or value.is_graph_output():
-                reason = "something else than lookups reads it"
+                reason = "another node than Gather reads it"
             elif any(node.graph is not model.graph for node in nodes):
-                reason = "it is looked up inside a branch or a loop"
+                reason = "its Gather is inside a branch or a loop"
             elif any(node.outputs[0].is_graph_output() for node in nodes):
-                reason = "what is looked up is an output of the model"
+                reason = "its rows are an output of the model"
             elif any("axis" in node.attributes and node.attributes["axis"].as_int() for node in nodes):
-                reason = "it is not looked up by row"
+                reason = "its Gather does not select rows"
             if reason:
                 skipped.append(Skip(name, reason))
             else:
                 found[name] = value
         if not found and not skipped:
-            skipped.append(Skip("graph", "it has no table of embeddings"))
+            skipped.append(Skip("graph", "it has no embedding table"))
         return found, skipped
 
     def _basis(self, rows: np.ndarray, counts: np.ndarray | None) -> tuple[np.ndarray, float]:
         """Return the directions to keep, (width, rank), and the share of the rows' squared length in them."""
-        # Rows that the samples do not look up may be looked up one day.
+        # Rows without a lookup in the samples keep some weight: deployment may look them up.
         weights = np.ones(len(rows)) if counts is None else counts + counts.mean() + 1e-9
         energies, directions = np.linalg.eigh((rows * weights[:, None]).T @ rows)
         shares = np.cumsum(np.maximum(energies[::-1], 0)) / max(float(energies.sum()), 1e-300)
@@ -144,7 +144,7 @@ class FactorizeEmbeddings(Pass):
 
 
 def _lookups(model: ir.Model, tables: dict[str, ir.Value], samples: Samples | None) -> dict[str, np.ndarray]:
-    """Return how often the samples look up each row of each table; nothing without samples."""
+    """Return the number of lookups of each row of each table in the samples; {} without samples."""
     if samples is None:
         return {}
     read = {name: [node.inputs[1] for node, _ in value.uses()] for name, value in tables.items()}

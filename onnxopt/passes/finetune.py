@@ -1,4 +1,4 @@
-"""Recover accuracy: the model learns from labels."""
+"""Fine-tuning of a model on labels."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -26,7 +26,7 @@ class Finetune(FinetuneOptions, Pass):
     needs: ClassVar[frozenset[Need]] = frozenset({Need.CALIBRATION})
 
     def __post_init__(self) -> None:
-        """Check what the options mean together.
+        """Check the combination of options.
 
         Raises:
             UsageError: ONX101 a name is unknown, ONX109 two options contradict each other.

@@ -1,4 +1,4 @@
-"""Attention of many nodes becomes one node."""
+"""Fusion of attention into one node."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,25 +24,25 @@ _LEAST_OPSET = 13
 _CORES: Mapping[str, Core] = MappingProxyType({"portable": standard, "runtime": runtime})
 _NODES: Mapping[str, str] = MappingProxyType({"portable": "Attention", "runtime": "MultiHeadAttention"})
 _SLOWER = 1.03
-"""Times that are nearer to each other are not told apart."""
+"""Ratio of times below which two models count as equally fast."""
 _LEAST_MACS = 1_000_000
-"""Below, fewer nodes are faster, and times are too short to tell by how much."""
+"""Below this, fewer nodes are faster, and the times are too short to compare."""
 
 
 @dataclass(frozen=True)
 class FuseAttention(Pass):
-    """Put one node in the place of the many that exporters write for attention, and keep it unless it is slower.
+    """Fuse the many nodes of an exported attention into one, unless that is slower.
 
-    Attention is recognised by what its parts compute: products, scales and masks are followed through any reshaping;
-    exports of torch, TensorFlow, Keras, JAX and Paddle are understood alike. `simplify` fuses GELU and LayerNorm.
+    Attention is recognized by its computation: products, scales and masks are followed through any reshaping, so
+    exports of torch, TensorFlow, Keras, JAX and Paddle all match. `simplify` fuses GELU and LayerNorm.
 
         MatMul - Mul - Add - Softmax - MatMul   ->   Attention
 
     Attributes:
-        form: `portable` is the standard's Attention, of opset 23; `runtime` the MultiHeadAttention of ONNX Runtime;
-            `auto` the faster one, or the portable one where nothing is measured.
-        verify: measure models of over a million multiply-accumulates, and undo what makes them slower.
-        exclude: names of Softmax nodes whose attention stays.
+        form: `portable` = Attention of ONNX opset 23, `runtime` = MultiHeadAttention of ONNX Runtime, `auto` = the
+            faster one, or the portable one without a measurement.
+        verify: measure models of over a million MACs, and undo a fusion that makes them slower.
+        exclude: names of Softmax nodes whose attention is not fused.
     """
 
     name: ClassVar[str] = "fuse-attention"
@@ -53,10 +53,10 @@ class FuseAttention(Pass):
     exclude: tuple[str, ...] = ()
 
     def apply(self, model: ir.Model, context: Context) -> Applied:
-        """Fuse the attentions of `model`; says which stay and why.
+        """Fuse the attentions of `model`; skips name the others with reasons.
 
         Raises:
-            UsageError: ONX102 `exclude` names something that is not there.
+            UsageError: ONX102 `exclude` has an unknown name.
         """
         work = normalized(model)
         require_nodes(work, self.exclude)
@@ -83,15 +83,17 @@ class FuseAttention(Pass):
         skipped += [Skip("graph", note)] if note else []
         best = min(results, key=lambda form: (shares.get(form, 1.0), list(_CORES).index(form)))
         if shares.get(best, 1.0) > _SLOWER:
-            skipped.append(Skip("graph", f"undone: with {_NODES[best]} the model took {shares[best]:.2f} of the time"))
+            skipped.append(
+                Skip("graph", f"undone: with {_NODES[best]} the model took {shares[best]:.2f} times the time")
+            )
             return Applied(model, (), tuple(skipped))
         done = edits[best]
         if best in shares:
-            done.append(Edit("graph", f"measured to take {shares[best]:.0%} of the time"))
+            done.append(Edit("graph", f"measured time {shares[best]:.0%} of the original"))
         return Applied(results[best], tuple(done), (*skipped, *reasons[best]), differences[best])
 
     def _fused(self, work: ir.Model, form: str) -> tuple[ir.Model, list[Edit], list[Skip]]:
-        """Return the model with attentions in one form, and why others stay."""
+        """Return the model with attentions fused into one form, the edits, and the skips."""
         least = STANDARD_SINCE if form == "portable" else _LEAST_OPSET
         try:
             result = normalized(upgrade_opset(work, least))
@@ -106,13 +108,13 @@ class FuseAttention(Pass):
                 skipped.append(Skip(each.name, reason))
                 continue
             writer.replace(each, _CORES[form])
-            edits.append(Edit(each.name, f"its attention of {each.heads} heads is one {_NODES[form]}"))
+            edits.append(Edit(each.name, f"attention of {each.heads} heads fused into {_NODES[form]}"))
         if form == "runtime" and edits:
             result.opset_imports.setdefault(DOMAIN, 1)
         writer.finish()
         left = {node.name for node in result.graph}
         if any(edit.target in left for edit in edits):
-            return work, [], [*skipped, Skip("graph", "what its attention computes on the way is read elsewhere too")]
+            return work, [], [*skipped, Skip("graph", "other nodes read intermediate values of its attention")]
         if edits and opset_of(result) > opset_of(work):
             edits.append(Edit("graph", f"opset raised from {opset_of(work)} to {opset_of(result)}"))
         return result, edits, skipped
@@ -124,9 +126,9 @@ class FuseAttention(Pass):
             return "it is not computed in float32"
         parts = found.parts(apart=False)
         if parts is None:
-            return "its heads are changed one by one, as by rotary positions, and one node would gain nothing"
+            return "it changes single heads, as rotary positions do, so one node would bring no speed-up"
         if form == "runtime" and parts.key.reading.own != found.heads:
-            return "several heads share keys and values, which MultiHeadAttention cannot"
+            return "several heads share keys and values, which MultiHeadAttention does not support"
         return ""
 
 

@@ -1,4 +1,4 @@
-"""Softmax attention becomes linear attention."""
+"""Replacement of softmax attention by linear attention."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -23,10 +23,10 @@ _LEAST_MACS = 1_000_000
 
 @dataclass(frozen=True)
 class LinearizeAttention(Pass):
-    """Replace softmax attention by one whose work grows with the length of the sequence, not with its square.
+    """Replace softmax attention by linear attention, whose cost is linear in the sequence length.
 
-    The outputs change a lot: let the model learn from the original with `distill` afterwards. Short sequences get
-    slower by it, so the model is measured at the length of the samples (or of fixed inputs), and stays if it does.
+    The outputs change a lot: run `distill` afterwards. Short sequences become slower, so the model is measured at the
+    length of the samples (or of fixed inputs) and left unchanged without a speed-up.
 
         softmax(Q K^T) V   ->   phi(Q) (phi(K)^T V) / (phi(Q) sum phi(K)), phi(x) = elu(x) + 1
 
@@ -34,8 +34,8 @@ class LinearizeAttention(Pass):
     ICML 2020.
 
     Attributes:
-        layers: names of the Softmax nodes whose attention to replace; all when empty.
-        verify: measure the model, and undo what does not make it faster.
+        layers: names of Softmax nodes whose attention to replace; empty = all.
+        verify: measure the model, and undo the replacement without a speed-up.
     """
 
     name: ClassVar[str] = "linearize-attention"
@@ -45,10 +45,10 @@ class LinearizeAttention(Pass):
     verify: bool = True
 
     def apply(self, model: ir.Model, context: Context) -> Applied:
-        """Linearize attentions of `model`; says which stay and why.
+        """Linearize attentions of `model`; skips name the others with reasons.
 
         Raises:
-            UsageError: ONX102 `layers` names something that is not there.
+            UsageError: ONX102 `layers` has an unknown name.
         """
         work = normalized(model)
         require_nodes(work, self.layers)
@@ -79,14 +79,14 @@ class LinearizeAttention(Pass):
         macs = anatomy_of(with_input_shapes(model, {name: array.shape for name, array in feeds.items()})).macs or 0
         share, note = time_share(model, result, feeds) if macs >= _LEAST_MACS else (None, "")
         if share is None and not note:
-            reason = "so little work that more nodes take the time that is saved"
+            reason = "so few MACs that the overhead of more nodes exceeds the saving"
             return Applied(model, (), (*skipped, *(Skip(edit.target, reason) for edit in edits)))
         if share is None:
             return Applied(result, tuple(edits), (*skipped, Skip("graph", note)))
         if share >= 1.0:
-            reason = f"undone: the sequence is so short that the model took {share:.2f} of the time"
+            reason = f"undone: at this sequence length the model took {share:.2f} times the time"
             return Applied(model, (), (*skipped, *(Skip(edit.target, reason) for edit in edits)))
-        edits.append(Edit("graph", f"measured to take {share:.0%} of the time"))
+        edits.append(Edit("graph", f"measured time {share:.0%} of the original"))
         return Applied(result, tuple(edits), tuple(skipped))
 
 
@@ -95,9 +95,9 @@ def _refusal(found: Attention) -> str:
         return "it is not computed in float32"
     parts = found.parts(apart=False)
     if parts is None:
-        return "its heads are changed one by one, as by rotary positions"
+        return "it changes single heads, as rotary positions do"
     if parts.key.reading.own != found.heads:
         return "several heads share keys and values"
     if not all(mask.by_key for mask in found.masks):
-        return "its mask differs between queries, as a causal one does, so one sum over the keys does not serve all"
+        return "its mask differs between queries (such as a causal mask), so they cannot share one sum over the keys"
     return ""

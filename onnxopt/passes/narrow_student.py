@@ -1,4 +1,4 @@
-"""A smaller student of the same graph, to be taught from scratch."""
+"""A narrower student of the same graph with new weights, for distillation from scratch."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -16,16 +16,16 @@ from onnxopt.reconstruction.fresh import reinitialize
 
 @dataclass(frozen=True)
 class NarrowStudent(Pass):
-    """Make every layer narrower and forget what it knew: a student for `distill`, useless until it is taught.
+    """Make every layer narrower with new random weights: an untrained student for `distill`.
 
-    Widths follow the channel groups of `prune-channels`; groups that cannot be cut keep theirs. Weights are drawn anew.
+    Widths follow the channel groups of `prune-channels`; frozen groups keep theirs.
 
         Conv(64) - BatchNormalization - Conv(128)   ->   Conv(32) - BatchNormalization - Conv(64)
 
     Attributes:
-        width: share of the channels that remain in every group; 1 draws new weights only.
-        round_to: channels are kept in multiples of it, where a group has as many.
-        exclude: names of nodes whose channels all stay.
+        width: remaining share of the channels of every group; 1 = new weights only.
+        round_to: channels are kept in multiples of this number, where a group has as many.
+        exclude: names of nodes whose channels are not removed.
     """
 
     name: ClassVar[str] = "narrow-student"
@@ -36,10 +36,10 @@ class NarrowStudent(Pass):
     exclude: tuple[str, ...] = ()
 
     def apply(self, model: ir.Model, context: Context) -> Applied:
-        """Narrow `model` and draw new weights; says which groups kept their width and why.
+        """Narrow `model` and draw new weights; skips name the groups of full width with reasons.
 
         Raises:
-            UsageError: ONX102 an excluded name is none of the model's.
+            UsageError: ONX102 `exclude` has an unknown name.
         """
         channels = channels_of(model)
         known = [node.name or "" for node in channels.model.graph]
@@ -50,7 +50,7 @@ class NarrowStudent(Pass):
         skipped += [Skip(name, "excluded") for name in self.exclude]
         counts = {g.name: self._kept(g) for g in channels.groups if g.frozen is None and not self._excluded(g)}
         sizes = {g.name: g.size for g in channels.groups}
-        # Which channels stay does not matter: they are drawn anew.
+        # The choice of channels does not matter: their weights are new.
         kept = {name: tuple(range(count)) for name, count in counts.items() if count < sizes[name]}
         narrow, edits = channels.model, list[Edit]()
         if kept:
@@ -61,11 +61,11 @@ class NarrowStudent(Pass):
                 narrow = proved.model
                 edits = [Edit(n, f"{len(units)} of {sizes[n]} channels remain") for n, units in proved.kept.items()]
         if self.width < 1 and not edits:
-            return Applied(model, (), (*skipped, Skip("graph", "no layer could be made narrower")))
+            return Applied(model, (), (*skipped, Skip("graph", "no layer can be made narrower")))
         count = reinitialize(narrow, context.seed)
         if not count:
-            return Applied(model, (), (*skipped, Skip("graph", "it has no layers whose weights could be drawn anew")))
-        edits.append(Edit("graph", f"{count} weights were drawn anew: teach it before use"))
+            return Applied(model, (), (*skipped, Skip("graph", "it has no layers with weights to draw")))
+        edits.append(Edit("graph", f"new random values for {count} weights: train the model before use"))
         return Applied(narrow, tuple(edits), tuple(skipped))
 
     def _excluded(self, group: ChannelGroup) -> bool:

@@ -1,4 +1,4 @@
-"""Whole residual blocks removed: fewer layers, so less work in a row."""
+"""Depth pruning: removal of residual blocks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,21 +25,21 @@ _DEFAULT_RATIO = 0.25
 
 @dataclass(frozen=True)
 class PruneBlocks(Pass):
-    """Remove the residual blocks that the outputs depend on least, and prove that only those went.
+    """Remove the least important residual blocks; a proof checks that nothing else changed.
 
-    What is left of a block is its skip connection. Blocks are removed one by one, and after each the others are
-    measured again.
+    The skip connection of a block remains. Blocks are removed one by one, and after each the others are measured
+    again.
 
         x - Conv - Relu - Conv - Add(x) - Relu   ->   x - Relu
 
     Attributes:
         ratio: share of the removable blocks to remove.
-        count: how many to remove, in place of `ratio`; blocks in others count too.
-        importance: `fidelity` measures the error of the outputs without the block, on calibration samples or, without
-            any, on made-up inputs; `magnitude` is the RMS of its weights; `random` is the baseline to beat.
-        layers: whether single layers whose output has the shape of their input are removable too.
-        samples: most calibration samples to use.
-        exclude: names of blocks or nodes to leave.
+        count: number of blocks to remove, instead of `ratio`; nested blocks count too.
+        importance: `fidelity` = error of the outputs without the block, on calibration samples or synthetic inputs;
+            `magnitude` = RMS of its weights; `random` = random order, for comparison.
+        layers: whether single layers with equal input and output shapes are removable too.
+        samples: largest number of calibration samples.
+        exclude: names of blocks or nodes to keep.
     """
 
     name: ClassVar[str] = "prune-blocks"
@@ -53,7 +53,7 @@ class PruneBlocks(Pass):
     exclude: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check what the options mean together.
+        """Check the combination of options.
 
         Raises:
             UsageError: ONX109 `count` and `ratio` are both given.
@@ -65,10 +65,10 @@ class PruneBlocks(Pass):
             )
 
     def apply(self, model: ir.Model, context: Context) -> Applied:
-        """Remove blocks; says which stayed, and what removing each would have cost.
+        """Remove blocks; skips name the others with the cost of their removal.
 
         Raises:
-            UsageError: ONX101 `count` is more than there is, ONX102 `exclude` names something that is not there.
+            UsageError: ONX101 `count` exceeds the number of blocks, ONX102 `exclude` has an unknown name.
         """
         named = model.clone()
         name_nodes(named)
@@ -77,22 +77,24 @@ class PruneBlocks(Pass):
         blocks, excluded = self._allowed(named, found)
         skipped += [Skip(b.name, "excluded by name") for b in excluded]
         if not blocks:
-            return Applied(model, (), (*skipped, Skip("graph", "there is no block that could be removed")))
+            return Applied(model, (), (*skipped, Skip("graph", "it has no removable block")))
         number = self._number(len(blocks))
         if not number:
-            return Applied(model, (), (*skipped, Skip("graph", f"no whole block is removed of {len(blocks)}")))
+            return Applied(model, (), (*skipped, Skip("graph", f"the ratio is less than one of {len(blocks)} blocks")))
         invented = made_up(named)
         samples = _that_run(named, context.calibration.take(self.samples)) if context.calibration else None
         batches: Samples | list[Feeds] = invented if samples is None else samples
         if not batches:
             return Applied(
-                model, (), (*skipped, Skip("graph", "it runs on no made-up input, so nothing can be proved"))
+                model, (), (*skipped, Skip("graph", "it does not run on synthetic inputs, which the proof needs"))
             )
         try:
             loss = BlockLoss(named, blocks)
             losses = loss.of_each(blocks, batches)
         except OnnxoptError as error:
-            return Applied(model, (), (*skipped, Skip("graph", f"nothing can be measured: {error.why or error.what}")))
+            return Applied(
+                model, (), (*skipped, Skip("graph", f"the losses cannot be measured: {error.why or error.what}"))
+            )
         scores = self._scores(named, blocks, losses, context.seed)
         chosen = least_important(blocks, number, scores, loss if self.importance == "fidelity" else None, batches)
         proved = cut_and_prove(named, chosen, [*invented, *islice(batches, 1)])
@@ -103,7 +105,7 @@ class PruneBlocks(Pass):
             return Applied(model, (), tuple(skipped))
         edits = [Edit(b.name, f"{_described(b, blocks)}; alone {_would(losses[b.name])}") for b in proved.removed]
         (together,) = loss.of([[b.name for b in proved.removed]], batches)
-        basis = "made-up inputs: give samples" if samples is None else f"{len(samples)} calibration samples"
+        basis = "synthetic inputs (give samples)" if samples is None else f"{len(samples)} calibration samples"
         note = f"{len(gone)} of {len(blocks)} blocks removed; the outputs change by {100 * together:.1f} % on {basis}"
         return Applied(proved.model, (*edits, Edit("graph", note)), tuple(skipped), proved.difference)
 
@@ -123,10 +125,10 @@ class PruneBlocks(Pass):
         if self.count > blocks:
             raise UsageError(
                 "ONX101",
-                "count is more than there are removable blocks",
+                "count exceeds the number of removable blocks",
                 where="prune-blocks",
                 why=f"{self.count} of {blocks}",
-                hint="Use less, or exclude fewer.",
+                hint="Reduce count, or exclude fewer blocks.",
             )
         return self.count
 
@@ -151,7 +153,7 @@ def _magnitude(model: ir.Model, block: Block) -> float:
 
 
 def _that_run(model: ir.Model, samples: Samples) -> Samples:
-    """Return the samples one at a time where the model declares a free batch and runs at one only."""
+    """Return the samples one at a time where the model declares a dynamic batch but runs at batch size 1 only."""
     first = list(islice(samples, 1))
     return samples if runnable(model, signature_of(model), first) else samples.with_batch_size(1)
 

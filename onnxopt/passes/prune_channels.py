@@ -1,4 +1,4 @@
-"""Channels removed for good, so that the file and the work shrink."""
+"""Structured pruning: removal of channels, neurons and heads."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -16,9 +16,9 @@ from onnxopt.pruning.request import Request
 class PruneChannels(Request, Pass):
     """Remove the least important channels, neurons and heads of every layer, and prove that only those went.
 
-    What belongs to a channel is found by following it through the graph; whatever cannot be followed is left alone.
-    The proof runs the original with zeros in place of the channels against the smaller model. With calibration
-    samples the layers that read removed channels make up for them.
+    Each channel is followed through the graph; channels that cannot be followed are skipped. The proof compares the
+    smaller model with the original under masks. With calibration samples, the readers of removed channels are refitted
+    to compensate for the loss.
 
         Conv(64) - Relu - Conv   ->   Conv(48) - Relu - Conv
 
@@ -32,10 +32,10 @@ class PruneChannels(Request, Pass):
     samples: Annotated[int, Field(ge=2)] = 256
 
     def apply(self, model: ir.Model, context: Context) -> Applied:
-        """Prune `model`; says which groups stayed whole and why.
+        """Prune `model`; skips name the other groups with reasons.
 
         Raises:
-            UsageError: ONX102 a name is none of the model's, ONX109 the importance needs samples.
+            UsageError: ONX102 a name is unknown, ONX109 the importance needs samples.
         """
         if self.macs is None and self.latency is None and self.ratio == 0 and not self.ratios:
             return Applied(model)

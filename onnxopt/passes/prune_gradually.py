@@ -1,4 +1,4 @@
-"""Prune a little, let the rest learn, prune further: more can go than at once."""
+"""Iterative pruning with distillation between the rounds."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
@@ -17,28 +17,28 @@ _NEARLY = 1e-3
 
 @dataclass(frozen=True)
 class PruneGradually(Pass):
-    """Remove weights or channels in rounds, with training from the original model after each; needs `train`.
+    """Prune weights or channels in rounds, with distillation after each round; needs `train`.
 
-    After round t of n the share (1 - (1 - t/n)^3) of what is to go is gone, so that most goes early, while there is
-    plenty: Zhu and Gupta, "To prune, or not to prune", 2017. What is gone stays gone while the rest learns. Channels
-    are made up for by least squares before they are trained, as in prune-channels.
+    Round t of n reaches the share 1 - (1 - t/n)^3 of the final sparsity, so most weights are removed early: Zhu and
+    Gupta, "To prune, or not to prune", 2017. Removed weights stay zero in training. The readers of removed channels are
+    refitted by least squares before training, as in prune-channels.
 
     Attributes:
-        sparsity: share of the weights of each layer that are zero in the end.
-        macs: share of the multiply-accumulates that may remain; removes channels in place of weights when given.
-        rounds: of pruning and training.
-        epochs: times the samples are seen in each round.
-        steps: of the optimizer in each round, in place of `epochs`; 0 for none.
-        lr: highest learning rate of each round; it falls to zero by a half cosine.
+        sparsity: final share of zeros among the weights of each layer.
+        macs: remaining share of the MACs; prunes channels instead of weights.
+        rounds: number of rounds of pruning and training.
+        epochs: number of passes over the samples in each round.
+        steps: number of optimizer steps in each round, instead of `epochs`; 0 = by epochs.
+        lr: peak learning rate of each round; it decays to zero by a half cosine.
         batch_size: samples per step.
-        scope: of weights: `local` takes the same share of each layer, `global` the smallest of all layers together.
-        round_to: channels are kept in multiples of it; `auto` is the width of the target's registers.
-        exclude: names of nodes that stay whole.
-        samples: to choose channels by, at most.
-        augment: `flip`, `crop`, `cutout`, `mixup`, for images.
-        device: of torch, such as `cpu` or `cuda`.
-        precision: `float32`, or `bfloat16` for the products: about half the time on processors with instructions for it
-            (AVX512-BF16, AMX, Arm BF16); `auto` is bfloat16 on a GPU.
+        scope: of weights: `local` = the same share of each layer, `global` = the smallest of all layers together.
+        round_to: channels are kept in multiples of this number; `auto` is the width of the target's registers.
+        exclude: names of nodes not to prune.
+        samples: largest number of samples for the choice of channels.
+        augment: image augmentation: `flip`, `crop`, `cutout`, `mixup`.
+        device: torch device, such as `cpu` or `cuda`.
+        precision: `float32`, or `bfloat16` for matrix products, which halves the time on processors with such
+            instructions (AVX512-BF16, AMX, Arm BF16); `auto` = bfloat16 on a GPU.
     """
 
     name: ClassVar[str] = "prune-gradually"
@@ -61,10 +61,10 @@ class PruneGradually(Pass):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
     def apply(self, model: ir.Model, context: Context) -> Applied:
-        """Prune and train in turn; says what each round came to.
+        """Prune and train in turn; edits name the result of each round.
 
         Raises:
-            UsageError: ONX102 `exclude` names something that is not there, ONX108 torch is not installed.
+            UsageError: ONX102 `exclude` has an unknown name, ONX108 torch is not installed.
         """
         import onnxopt.training  # noqa: F401  # says at once that torch is not installed
 

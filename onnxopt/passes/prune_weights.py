@@ -1,4 +1,4 @@
-"""Set the weights that matter least to zero."""
+"""Unstructured and n:m pruning: the least important weights become zero."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -23,22 +23,22 @@ _DEFAULT_RATIO = 0.5
 
 @dataclass(frozen=True)
 class PruneWeights(Pass):
-    """Single weights, n of m neighbours, or blocks become zero: for compressed size and other runtimes.
+    """Set single weights, n of m neighbours, or blocks to zero, for compressed size and for sparse runtimes.
 
-    ONNX Runtime gains no speed from zeros; to make a model faster its channels must go. Weights are those of Conv,
-    ConvTranspose, Gemm, MatMul, LSTM, GRU and RNN; biases stay.
+    ONNX Runtime gains no speed from zeros: prune channels for a faster model. The pass prunes weights of Conv,
+    ConvTranspose, Gemm, MatMul, LSTM, GRU and RNN, but no biases.
 
     Attributes:
-        ratio: share of weights to set to zero; set by the pattern itself where that is n:m.
-        count: how many weights to set to zero, in place of `ratio`; per layer if the scope is local, else in total.
-        scope: `local` takes the same share of each layer, `global` the least important of all layers together, `output`
+        ratio: share of weights to set to zero; an n:m pattern sets it.
+        count: number of weights to set to zero, instead of `ratio`; per layer with `scope=local`, else in total.
+        scope: `local` = the same share of each layer, `global` = the least important of all layers together, `output` =
             the same share of each output of each layer, as published for wanda.
-        pattern: `unstructured`, `2:4` (at most 2 of every 4 neighbours along the inputs stay), `4x1` (blocks of
+        pattern: `unstructured`, `2:4` (at most 2 nonzero of every 4 neighbours along the inputs), `4x1` (blocks of
             outputs x inputs).
-        importance: what decides: `magnitude`, `random`, `lamp` (magnitudes made comparable between layers), or `wanda`
-            (magnitude times the size of the input on calibration samples).
-        masks: path of an .npz file of 0/1 masks by initializer name, which then decide alone.
-        exclude: names of nodes whose weights stay.
+        importance: score per weight: `magnitude`, `random`, `lamp` (magnitude, normalized between layers), or `wanda`
+            (magnitude times input norm on calibration samples).
+        masks: path of an .npz file of 0/1 masks by initializer name, which replace ratio and importance.
+        exclude: names of nodes whose weights are not pruned.
     """
 
     name: ClassVar[str] = "prune-weights"
@@ -53,10 +53,10 @@ class PruneWeights(Pass):
     exclude: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check what the options mean together.
+        """Check the combination of options.
 
         Raises:
-            UsageError: ONX101 an option makes no sense, ONX109 two contradict each other.
+            UsageError: ONX101 an option has an invalid value, ONX109 two options contradict each other.
         """
         pattern = Pattern.parse(self.pattern)
         if pattern is None:
@@ -78,20 +78,20 @@ class PruneWeights(Pass):
         if self.scope == "output" and (self.importance != "wanda" or pattern.kind == "block"):
             raise _contradiction("scope=output is for wanda and single weights", "Use scope=local.")
         if self.masks and (self.count is not None or self.ratio not in (0, _DEFAULT_RATIO)):
-            raise _contradiction("masks say themselves which weights go", "Leave out ratio and count.")
+            raise _contradiction("masks determine the weights to remove", "Leave out ratio and count.")
         if self.masks and (self.pattern, self.scope, self.importance) != ("unstructured", "local", "magnitude"):
             raise _contradiction(
-                "masks say themselves which weights go", "Leave out pattern, scope and importance, or the masks."
+                "masks determine the weights to remove", "Leave out pattern, scope and importance, or the masks."
             )
 
     def apply(self, model: ir.Model, context: Context) -> Applied:
-        """Set weights to zero; says the sparsity of every layer, and which were left alone and why.
+        """Set weights to zero; edits name the sparsity of every layer, skips the other layers with reasons.
 
         Raises:
-            UsageError: ONX101 `count` is more than there is, ONX102 `exclude` or the masks name something that is not
-                there, ONX109 wanda has no samples.
+            UsageError: ONX101 `count` exceeds the number of weights, ONX102 `exclude` or the masks have an unknown
+                name, ONX109 wanda has no samples.
             DataError: ONX201 the masks cannot be read, ONX203 and ONX204 they do not fit.
-            FileError: ONX501, ONX505 there is no such file, or it cannot be read.
+            FileError: ONX501 the file does not exist, ONX505 it cannot be read.
         """
         edited = model.clone()
         lift_constants(edited)

@@ -1,4 +1,4 @@
-"""Attention heads, or whole groups of grouped convolutions, removed for good."""
+"""Structured pruning of attention heads and of groups of grouped convolutions."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -27,10 +27,10 @@ class _PruneWholeUnits(Pass):
     exclude: tuple[str, ...] = ()
 
     def apply(self, model: ir.Model, context: Context) -> Applied:
-        """Prune the units of `model`; says which layers kept all of theirs and why.
+        """Prune the units of `model`; skips name the other layers with reasons.
 
         Raises:
-            UsageError: ONX102 a name is none of the model's, ONX109 the importance needs samples.
+            UsageError: ONX102 a name is unknown, ONX109 the importance needs samples.
         """
         if self.ratio == 0:
             return Applied(model)
@@ -48,19 +48,20 @@ class _PruneWholeUnits(Pass):
 
 @dataclass(frozen=True)
 class PruneHeads(_PruneWholeUnits):
-    """Remove whole attention heads, and prove that only those went; where heads share keys, with what they share.
+    """Remove the least important attention heads; a proof checks that nothing else changed.
 
-    Heads are found without options: an axis of the projections splits into them on its way to the scores. Michel et
-    al., "Are Sixteen Heads Really Better than One?", NeurIPS 2019.
+    Heads that share keys and values are removed together with them. Heads are found without options: an axis of the
+    projections splits into heads on its way to the scores. Michel et al., "Are Sixteen Heads Really Better than One?",
+    NeurIPS 2019.
 
         MatMul(12 heads) - Reshape - Softmax(Q K) V   ->   MatMul(9 heads) - Reshape - Softmax(Q K) V
 
     Attributes:
-        ratio: share of the heads to remove; of each layer, or of all together with `scope=global`.
-        importance: what decides which heads stay; `auto` is `obs` with samples and `l1` without.
-        scope: `auto` is `global` with samples and `local` otherwise.
-        compensate: how the output projection makes up for lost heads, given samples.
-        exclude: names of nodes whose heads stay.
+        ratio: share of the heads to remove, per layer, or in total with `scope=global`.
+        importance: score per head; `auto` = `obs` with samples, `l1` without.
+        scope: `auto` = `global` with samples, else `local`.
+        compensate: refit of the output projection (needs samples).
+        exclude: names of nodes whose heads are not removed.
     """
 
     name: ClassVar[str] = "prune-heads"
@@ -69,19 +70,19 @@ class PruneHeads(_PruneWholeUnits):
 
 @dataclass(frozen=True)
 class PruneGroups(_PruneWholeUnits):
-    """Remove whole groups of grouped convolutions, with the channels that feed and leave them, and prove it.
+    """Remove whole groups of grouped convolutions with their input and output channels; a proof checks the result.
 
-    `prune-channels` chooses between whole groups and channels within each group by what frees most; this pass takes
+    `prune-channels` chooses between whole groups and channels within each group by the saved work; this pass removes
     groups only.
 
         Conv(128) - Conv(128, group=32) - Conv   ->   Conv(96) - Conv(96, group=24) - Conv
 
     Attributes:
-        ratio: share of the groups to remove; of each layer, or of all together with `scope=global`.
-        importance: what decides which groups stay; `auto` is `obs` with samples and `l1` without.
-        scope: `auto` is `global` with samples and `local` otherwise.
-        compensate: how the layers that read lost groups make up for them, given samples.
-        exclude: names of nodes whose groups stay.
+        ratio: share of the groups to remove, per layer, or in total with `scope=global`.
+        importance: score per group; `auto` = `obs` with samples, `l1` without.
+        scope: `auto` = `global` with samples, else `local`.
+        compensate: refit of the readers of removed groups (needs samples).
+        exclude: names of nodes whose groups are not removed.
     """
 
     name: ClassVar[str] = "prune-groups"

@@ -1,4 +1,4 @@
-"""Quantization-aware training: the integers of a quantized model learn from the float model."""
+"""Quantization-aware training of a quantized model, with the float model as the teacher."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -20,9 +20,8 @@ _WHOLE = "model"
 class Qat(TrainingOptions, Pass):
     """Train a QDQ model from its teacher, without labels, with every value rounded as it will be; needs `train`.
 
-    It starts from what quantize-static wrote and keeps that graph: where values are rounded stays, integers and scales
-    change. Weights that are zero stay zero. Some samples are held out: a model that comes no closer to its teacher
-    there is not kept.
+    The pass keeps the graph of quantize-static and changes integers and scales. Zero weights stay zero. The result is
+    kept only if it comes closer to the teacher on held-out samples.
 
         simplify,quantize-static,qat
 
@@ -46,7 +45,7 @@ class Qat(TrainingOptions, Pass):
     augment: tuple[Literal["flip", "crop", "cutout", "mixup"], ...] = ()
 
     def apply(self, model: ir.Model, context: Context) -> Applied:
-        """Train, and keep what was learned if it is better on the held-out samples.
+        """Train, and keep the result if it is better on the held-out samples.
 
         Raises:
             UsageError: ONX108 torch is not installed.
@@ -58,7 +57,7 @@ class Qat(TrainingOptions, Pass):
         assert context.teacher is not None
         weights = quantized_weights(model)
         if not weights:
-            return Applied(model, (), (Skip(_WHOLE, "it has no quantized weights: run quantize-static before"),))
+            return Applied(model, (), (Skip(_WHOLE, "it has no quantized weights: run quantize-static first"),))
         masters = masters_of(model, weights, float_originals(context))
         edits: list[Edit] = []
         start = model

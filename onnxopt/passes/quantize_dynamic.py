@@ -1,4 +1,4 @@
-"""INT8 weights, activations quantized while the model runs."""
+"""Dynamic INT8 quantization."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -22,17 +22,18 @@ from onnxopt.quantization.placement.obstacles import dynamic_obstacles
 
 @dataclass(frozen=True)
 class QuantizeDynamic(Pass):
-    """Dynamic quantization by ONNX Runtime; no samples needed. Good for transformers and recurrent networks.
+    """Quantize weights to INT8, and activations at run time; needs no samples, suits transformers and RNNs.
 
-    Convolutions are never touched: the runtime only has a slow kernel for them (0.1x was measured).
+    ONNX Runtime's quantizer does the work. Convolutions stay in float: the runtime has only a slow dynamic kernel for
+    them (0.1x was measured).
 
     Attributes:
-        per_channel: one scale per output channel of a weight.
-        weight_type: of weights; `auto` follows the target.
-        reduce_range: `yes` for 7-bit weights, for processors whose 8-bit products saturate; `auto` follows the target.
-        op_types: op types to quantize.
-        exclude: names of nodes to leave in float.
-        subgraphs: quantize inside control flow too, such as the body of a Scan that is a recurrent layer.
+        per_channel: one scale per output channel of a weight, instead of one per tensor.
+        weight_type: integer type of weights; `auto` follows the target.
+        reduce_range: `yes` = 7-bit weights, for processors whose 8-bit products saturate; `auto` follows the target.
+        op_types: operator types to quantize.
+        exclude: names of nodes to keep in float.
+        subgraphs: quantize inside control flow too, such as a recurrent layer in the body of a Scan.
     """
 
     name: ClassVar[str] = "quantize-dynamic"
@@ -51,10 +52,10 @@ class QuantizeDynamic(Pass):
     subgraphs: bool = True
 
     def apply(self, model: ir.Model, context: Context) -> Applied:
-        """Quantize `model`; says which layers stayed in float and why.
+        """Quantize `model`; skips name the layers in float with reasons.
 
         Raises:
-            UsageError: ONX102 `exclude` names something that is not there.
+            UsageError: ONX102 `exclude` has an unknown name.
         """
         known = renamed(model, self.exclude, context.teacher)
         if known.notes:

@@ -1,4 +1,4 @@
-"""INT8 weights and activations, with activation ranges found on calibration samples."""
+"""Static INT8 quantization, with activation ranges from calibration samples."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -30,35 +30,35 @@ from onnxopt.quantization.rounding.qdq_rounding import compensate
 from onnxopt.samples import Samples
 
 _CORRECTED_ON = 48
-"""Most samples for means of outputs: every layer is a sweep of its own."""
+"""Largest number of samples for means of outputs: every layer needs its own sweep."""
 
 
 @dataclass(frozen=True)
 class QuantizeStatic(Pass):
-    """Static quantization by ONNX Runtime's quantizer, with ranges calibrated in bounded memory.
+    """Quantize weights and activations to INT8 with calibrated ranges, by ONNX Runtime's quantizer.
 
     Attributes:
-        method: how the range of an activation follows from its histogram.
-        percentile: share of values covered by `method=percentile`, in percent.
-        format: `qdq` (QuantizeLinear/DequantizeLinear pairs, fused when the model is loaded) or `qoperator`.
-        per_channel: one scale per output channel of a weight.
-        activation_type: of activations; `auto` follows the target.
-        weight_type: of weights; `auto` follows the target.
-        reduce_range: `yes` for 7-bit weights; `auto` lessens the precision of just those channels of weights, and just
-            as far, whose products could saturate on a processor the result is for.
-        op_types: op types to quantize; empty for all the quantizer knows.
-        exclude: names of nodes to leave in float.
+        method: calibration method: the rule from an activation's histogram to its range.
+        percentile: share of values inside the range with `method=percentile`, in percent.
+        format: `qdq` (QuantizeLinear/DequantizeLinear pairs, fused at load time) or `qoperator`.
+        per_channel: one scale per output channel of a weight, instead of one per tensor.
+        activation_type: integer type of activations; `auto` follows the target.
+        weight_type: integer type of weights; `auto` follows the target.
+        reduce_range: `yes` = 7-bit weights; `auto` reduces only the weight channels whose products could saturate on
+            the target, and only as far as needed.
+        op_types: operator types to quantize; empty = all that the quantizer supports.
+        exclude: names of nodes to keep in float.
         int16_activations: names of nodes whose activations get 16 bits (`format=qdq` only), for accuracy in an
             all-integer file. The runtime's CPU kernels compute these layers in float, which is slower.
-        correct_bias: take the mean error of each layer's output on the calibration samples off its bias, in graph
-            order; with `format=qdq`.
-        rounding: of weights: `nearest`, or `gptq`, where what one input's weights lose is taken over by those of the
-            next, as goes best with what the layer reads; with `format=qdq`. Convolutions in groups stay at `nearest`.
-        placement: `all` layers in INT8 that can be, or where `measured` on this machine with one thread to be
-            fastest, conversions between both included; never slower than float then.
+        correct_bias: subtract the mean output error of each layer on the calibration samples from its bias, in graph
+            order (`format=qdq` only).
+        rounding: of weights: `nearest`, or `gptq`, which corrects the rounding error of each weight in the next ones
+            (`format=qdq` only). Grouped convolutions use `nearest`.
+        placement: `all` = all supported layers in INT8; `measured` = INT8 where measured faster on this machine with
+            one thread, including conversions, so the model is never slower than float.
         min_sqnr_db: with `placement=measured`, the lowest SQNR of the model outputs, in dB; the layers with the most
             noise for the time that they save stay in float. 0 = no limit.
-        samples: most calibration samples to use.
+        samples: largest number of calibration samples.
     """
 
     name: ClassVar[str] = "quantize-static"
@@ -91,10 +91,10 @@ class QuantizeStatic(Pass):
     samples: Annotated[int, Field(ge=1)] = 128
 
     def apply(self, model: ir.Model, context: Context) -> Applied:
-        """Quantize `model`; says which layers stayed in float and why.
+        """Quantize `model`; skips name the layers in float with reasons.
 
         Raises:
-            UsageError: ONX102 `exclude`, `int16_activations` or `op_types` names something that is not there,
+            UsageError: ONX102 `exclude`, `int16_activations` or `op_types` has an unknown name,
                 ONX109 `min_sqnr_db` without `placement=measured`, or `int16_activations` or `rounding` without
                 `format=qdq`.
             DataError: ONX205 no input varies over the calibration samples.
@@ -135,10 +135,12 @@ class QuantizeStatic(Pass):
         known = ort_bridge.static_op_types()
         for op_type in self.op_types:
             if op_type not in known:
-                raise UsageError("ONX102", "no such quantizable op type", where=op_type, hint=nearest(op_type, known))
+                raise UsageError(
+                    "ONX102", "unknown or unsupported operator type", where=op_type, hint=nearest(op_type, known)
+                )
 
     def _before(self, model: ir.Model) -> ir.Model | Skip:
-        """Return what is to be quantized, or why nothing can be."""
+        """Return the model to quantize, or the reason against it."""
         if not model_file.fits_protobuf(model):
             return Skip("graph", "ONNX Runtime's quantizer takes no weights above 1.5 GB")
         named = model.clone()
@@ -187,7 +189,7 @@ class QuantizeStatic(Pass):
         return self._read_back(before, replace(plan, model=build(placed.exclude)), placed, notes)
 
     def _read_back(self, before: ir.Model, plan: StaticPlan, placed: Placed, notes: Sequence[Skip]) -> "_Made":
-        """Return what became of `before`, as read from the runtime's graph of the quantized model."""
+        """Return the outcome for each layer, read from the runtime's graph of the quantized model."""
         hints = {op: "not among the op types chosen" for op in WEIGHTED if self.op_types and op not in self.op_types}
         hints |= {"GRU": "the runtime has no INT8 GRU", "LSTM": "the runtime has no static INT8 LSTM"}
         exclude = (*self.exclude, *plan.left, *placed.exclude)
@@ -201,15 +203,18 @@ class QuantizeStatic(Pass):
     def _refined(
         self, made: "_Made", before: ir.Model, samples: Samples, context: Context
     ) -> tuple[list[Edit], list[Skip]]:
-        """Round weights anew and correct biases, as the options say, in place; return all that was done and left."""
+        """Apply the options `rounding` and `correct_bias` in place; return all edits and skips."""
         edits = [*(Edit(name, action) for name, action in made.outcome.quantized.items()), *made.clipped]
         skips = [*made.notes, *(Skip(name, reason) for name, reason in made.outcome.left.items())]
         if self.rounding == "gptq" and edits:
-            # Before biases, which then make up for the shift that is left.
+            # Before bias correction, which then removes the remaining shift.
             avoid = self._options(self.op_types, context).avoid_saturation
             rounded = compensate(made.model, before, samples, avoid_saturation=avoid)
-            edits += [Edit(n, f"rounded anew: {e:.0%} of the error of its outputs") for n, e in rounded.errors.items()]
-            skips += [Skip(n, f"its weights are rounded to nearest: {why}") for n, why in rounded.left.items()]
+            edits += [
+                Edit(n, f"GPTQ rounding: {e:.0%} of the output error of nearest rounding")
+                for n, e in rounded.errors.items()
+            ]
+            skips += [Skip(n, f"nearest rounding instead of GPTQ: {why}") for n, why in rounded.left.items()]
         if self.correct_bias and self.format != "qdq":
             skips.append(Skip("graph", "biases are corrected with format=qdq only"))
         elif self.correct_bias and edits:
@@ -245,7 +250,7 @@ class QuantizeStatic(Pass):
 
 @dataclass(frozen=True)
 class _Made:
-    """A quantized model, what became of its layers, ranges that were clipped, and what else is to be said."""
+    """A quantized model with the outcome of its layers, clipped ranges, and notes."""
 
     model: ir.Model
     outcome: Outcome
@@ -260,7 +265,7 @@ def _activations(model: ir.Model, op_types: tuple[str, ...]) -> list[str]:
 
 
 def _widened(outcome: Outcome, model: ir.Model, wide: tuple[str, ...]) -> Outcome:
-    """Return `outcome` with layers of 16-bit activations among what was done, although they run in float."""
+    """Return `outcome` with layers of 16-bit activations among the quantized ones, although they run in float."""
     kinds = {node.name: node.op_type for node in model.graph}
     said = {n: f"{kinds[n]} to 8-bit weights and 16-bit activations, computed in float" for n in wide if n in kinds}
     left = {name: reason for name, reason in outcome.left.items() if name not in said}

@@ -1,4 +1,4 @@
-"""Weights in 4 or 8 bits; activations stay floats."""
+"""Weight-only quantization to 4 or 8 bits."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,27 +25,27 @@ _LEVEL = 4
 
 @dataclass(frozen=True)
 class QuantizeWeights(Pass):
-    """Weights of MatMul and Gemm become 4 or 8 bits per value: files of transformers shrink to a quarter or less.
+    """Quantize the weights of MatMul and Gemm to 4 or 8 bits; activations stay in float.
 
-    The runtime's MatMulNBits reads them as they are. It is fast where few rows are multiplied (batch 1, text token by
-    token) and slower than INT8 for many: `onnxopt compare` tells. The result runs in ONNX Runtime only.
+    Transformer files shrink to a quarter or less. The runtime's MatMulNBits computes with the packed weights: it is
+    fast for few rows (batch 1, token by token) and slower than INT8 for many; measure it with `onnxopt compare`. The
+    result runs in ONNX Runtime only.
 
         MatMul(W float32)   ->   MatMulNBits(W 4 bits, a scale and a zero point for each 32)
 
-    `form=dequantize` is for the size of the file alone: int8 weights of convolutions, products and tables of embeddings
-    with a scale per channel, in standard operators. The runtime turns them back into floats once, when it loads the
-    file, and of a table just the rows that are looked up.
+    `form=dequantize` reduces the file size alone: int8 weights of convolutions, products and embedding tables with one
+    scale per channel, in standard operators. The runtime converts them to float once, at load time, and the rows of a
+    table at their lookup.
 
     Attributes:
-        form: `blocks` for MatMulNBits, or `dequantize` for int8 that is turned back, where the file gets smaller.
-        bits: 8, or 4, which loses more; for `form=blocks`.
-        block: inputs that share a scale; for `form=blocks`.
-        method: `rtn` rounds to nearest; `hqq` fits scales to most of a block instead of its outliers; `gptq` lets later
-            columns make up for earlier ones, and needs samples; `auto` is `gptq` with samples and `hqq` without. With
-            `form=dequantize` it is always `rtn`.
-        least: elements below which a weight stays; its scales would take what is saved.
-        exclude: names of nodes that stay.
-        samples: most calibration samples to use.
+        form: `blocks` = MatMulNBits; `dequantize` = int8 weights with DequantizeLinear, where the file gets smaller.
+        bits: bits per weight; 4 has a larger error (`form=blocks` only).
+        block: number of inputs that share a scale (`form=blocks` only).
+        method: `rtn` = round to nearest; `hqq` = scales fitted robustly to outliers; `gptq` = error correction in later
+            columns, needs samples; `auto` = `gptq` with samples, else `hqq`. `form=dequantize` always uses `rtn`.
+        least: smallest number of elements of a weight to quantize; scales of smaller ones exceed the saving.
+        exclude: names of nodes not to quantize.
+        samples: largest number of calibration samples.
     """
 
     name: ClassVar[str] = "quantize-weights"
@@ -63,7 +63,7 @@ class QuantizeWeights(Pass):
         """Check the numbers.
 
         Raises:
-            UsageError: ONX101 one makes no sense, ONX109 one is not for `form=dequantize`.
+            UsageError: ONX101 one is invalid, ONX109 one does not apply to `form=dequantize`.
         """
         for option, value, known in (("bits", self.bits, (4, 8)), ("block", self.block, (32, 64, 128))):
             if value not in known:
@@ -77,7 +77,7 @@ class QuantizeWeights(Pass):
         """Replace every product whose weight is a constant matrix.
 
         Raises:
-            UsageError: ONX102 `exclude` names something that is not there, ONX109 `gptq` is asked for without samples.
+            UsageError: ONX102 `exclude` has an unknown name, ONX109 `gptq` without samples.
         """
         if self.method == "gptq" and context.calibration is None:
             hint = "Give some with --data, or use hqq."
@@ -113,9 +113,9 @@ class QuantizeWeights(Pass):
             return "excluded by name"
         weight = node.inputs[1]
         if weight is None or weight.const_value is None or weight.is_graph_input():
-            return "its second factor is no constant"
+            return "its second factor is not constant"
         if weight.const_value.dtype is not ir.DataType.FLOAT or len(weight.const_value.shape) != 2:
-            return "its weight is no float32 matrix"
+            return "its weight is not a float32 matrix"
         if weight.const_value.size < self.least:
             return f"its weight has fewer than {self.least} elements"
         if node.op_type == "Gemm":
@@ -136,15 +136,15 @@ class QuantizeWeights(Pass):
         for weight in chosen.values():
             store(result.graph, weight)
         if chosen and size_bytes(result) >= size_bytes(model):
-            return Applied(model, (), (*skipped, Skip("graph", "the file would not get smaller")))
+            return Applied(model, (), (*skipped, Skip("graph", "the file would not become smaller")))
         return Applied(result if edits else model, tuple(edits), tuple(skipped))
 
     def _seen(
         self, model: ir.Model, nodes: Sequence[ir.Node], context: Context
     ) -> Iterator[tuple[list[ir.Node], dict[str, np.ndarray]]]:
-        """Yield nodes with what their inputs are like, by the input's name, as many as memory is given to.
+        """Yield groups of nodes with the Hessians of their inputs by name, as many at a time as fit in memory.
 
-        What is yielded later reads what the nodes before have become.
+        Later groups read the outputs of the nodes quantized before.
         """
         if self.method not in ("auto", "gptq") or context.calibration is None:
             yield list(nodes), {}

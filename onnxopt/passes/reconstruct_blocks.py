@@ -1,4 +1,4 @@
-"""Recover accuracy block by block, before any training of the whole model."""
+"""Block reconstruction: training of one block at a time to match the original."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -16,9 +16,9 @@ from onnxopt.pipeline import Applied, Context, Edit, Effect, Need, Pass, Skip
 class ReconstructBlocks(TrainingOptions, Pass):
     """Each block learns to give what the original's block gives, from few samples without labels; needs `train`.
 
-    A block is what lies between values that all after them goes through: a residual block, a layer of a chain. It is
-    given what the optimized model makes so far, so it makes up for the errors before it. Some samples are held out: a
-    block that comes no closer to the original there stays as it was. Weights that are zero stay zero.
+    A block lies between two values that all paths pass through, such as a residual block or a layer of a chain. Its
+    input comes from the optimized model, so it corrects the errors of the blocks before it. A block is kept only if it
+    comes closer to the original on held-out samples. Zero weights stay zero.
 
     Attributes:
         epochs: times each block sees the samples.
@@ -38,7 +38,7 @@ class ReconstructBlocks(TrainingOptions, Pass):
     rounding: bool = False
 
     def apply(self, model: ir.Model, context: Context) -> Applied:
-        """Train the blocks in graph order; says which came closer and which stayed, and why.
+        """Train the blocks in graph order; skips name the unchanged blocks with reasons.
 
         Raises:
             UsageError: ONX108 torch is not installed.
@@ -54,7 +54,7 @@ class ReconstructBlocks(TrainingOptions, Pass):
             weights = quantized_weights(model)
             masters = masters_of(model, weights, float_originals(context))
             if not masters:
-                reason = "it has no quantized weights whose floats the original still holds: run quantize-static before"
+                reason = "it has no quantized weights with float originals: run quantize-static first"
                 return Applied(model, (), (Skip("model", reason),))
             method = soft_rounding(masters)
         # How a weight is rounded goes from 0 to 1, many times the size of a weight.

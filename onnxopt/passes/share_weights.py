@@ -1,4 +1,4 @@
-"""Weights stored as codes of a palette."""
+"""Weight clustering: weights stored as codes of a palette."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
@@ -18,27 +18,26 @@ from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
 from onnxopt.reconstruction.palette import Palette, palette_of
 
 _NODES_BYTES = 400
-"""What the nodes and names that look a weight up take in the file."""
+"""File size of the nodes and names for the lookup of one weight."""
 _LEAST_ELEMENTS = 512
 _FIRST_OPSET = 6
-"""Before it, Cast named its type in words."""
+"""Earlier opsets name the type of Cast in words."""
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16)
 
 
 @dataclass(frozen=True)
 class ShareWeights(Pass):
-    """Store each weight as one byte per value, or per group of values, that names its place in a palette of 256.
+    """Store each value, or group of values, as a one-byte index into a palette of 256 (k-means clustering).
 
-    The palette is that of k-means. ONNX Runtime looks the values up once, at loading, which is read back from the graph
-    it makes, so the model runs as fast as before. A weight is left as it is unless its file gets smaller, as it is and
-    also when it is compressed.
+    ONNX Runtime looks the values up once, at load time (confirmed in its optimized graph), so the speed does not
+    change. A weight is skipped unless both the file and the compressed file become smaller.
 
         Conv(W float32)   ->   Conv(Gather(palette, Cast(codes uint8)))
 
     Attributes:
-        bits: per value: 8 for single values, 4 for pairs, 2 for fours; more for sizes that these do not divide.
-        max_error: root mean square error relative to the weight's, above which it gets more bits or stays.
-        exclude: names of nodes whose weights stay.
+        bits: bits per value: 8 = single values, 4 = pairs, 2 = groups of four; more where the size is not divisible.
+        max_error: largest RMS error relative to the RMS of the weight; above it, a weight gets more bits or is skipped.
+        exclude: names of nodes whose weights are not shared.
     """
 
     name: ClassVar[str] = "share-weights"
@@ -49,10 +48,10 @@ class ShareWeights(Pass):
     exclude: tuple[str, ...] = ()
 
     def apply(self, model: ir.Model, context: Context) -> Applied:
-        """Give weights of `model` a palette; says which stayed and why.
+        """Replace weights of `model` by palettes; skips name the others with reasons.
 
         Raises:
-            UsageError: ONX102 `exclude` names something that is not there.
+            UsageError: ONX102 `exclude` has an unknown name.
         """
         work = model.clone()
         freeze_weights(work)

@@ -1,4 +1,4 @@
-"""Fold what is constant, drop what is dead, fuse what was decomposed."""
+"""Constant folding, removal of dead nodes, and fusion of decomposed operators."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -16,26 +16,26 @@ from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
 from onnxopt.quantization import ort_bridge
 
 _RUNTIME_CASTS = "Inserted"
-"""How the runtime names what it puts around layers that it has no kernel for in their type."""
+"""Prefix of the names of casts that the runtime inserts around layers without a kernel for their type."""
 
 MOST_UNFOLDED_BYTES = 1 << 22
-"""By which constants may grow when they are computed once; more only where the weights are large themselves."""
+"""Largest growth of constants by folding; more only in models with large weights."""
 
 _STANDARD_SINCE = {"layernorm": ("LayerNormalization", 17), "gelu": ("Gelu", 20)}
 
 
 @dataclass(frozen=True)
 class Simplify(Pass):
-    """Constant folding, batch-norm folding, dead nodes, and GELU and LayerNorm fusion into standard operators.
+    """Fold constants and batch norms, remove dead nodes, and fuse GELU and LayerNorm into standard operators.
 
-    The folding is ONNX Runtime's basic optimizer, the fusion is `onnxruntime.transformers`; what either would write in
-    an operator set of its own is translated to the standard one or left as it was.
+    ONNX Runtime's basic optimizer folds, and `onnxruntime.transformers` fuses. Operators of the runtime's own set are
+    translated to the standard set, or the change is skipped.
 
         Conv - BatchNormalization - Relu   ->   Conv - Relu
         Div - Erf - Add - Mul - Mul        ->   Gelu
 
     Attributes:
-        fuse: whether to fuse GELU and LayerNorm, besides the folding.
+        fuse: whether to fuse GELU and LayerNorm, in addition to the folding.
     """
 
     name: ClassVar[str] = "simplify"
@@ -44,7 +44,7 @@ class Simplify(Pass):
     fuse: bool = True
 
     def apply(self, model: ir.Model, context: Context) -> Applied:
-        """Simplify `model`; what cannot be folded or fused is skipped with the reason."""
+        """Simplify `model`; skips name the reasons against folding or fusion."""
         edits: list[Edit] = []
         skipped: list[Skip] = []
         current = model.clone()
@@ -82,7 +82,7 @@ def _folded(model: ir.Model, edits: list[Edit], skipped: list[Skip]) -> ir.Model
         if counted > MAX_COUNTED:
             skipped.append(Skip("graph", f"constants not folded: one of them has {counted} numbers"))
         elif grown > max(MOST_UNFOLDED_BYTES, before // 4):
-            skipped.append(Skip("graph", f"constants not folded: they would take {grown / 1e6:.1f} MB more"))
+            skipped.append(Skip("graph", f"constants not folded: the file would grow by {grown / 1e6:.1f} MB"))
             folded = ort_bridge.basic_optimized(candidate, fold_constants=False)
             grown = weight_bytes(folded) - before
         candidate = folded
@@ -100,9 +100,9 @@ def _folded(model: ir.Model, edits: list[Edit], skipped: list[Skip]) -> ir.Model
     _keep_identity(candidate, model)
     gone = _ops(model) - _ops(candidate)
     if overridable:
-        edits.append(Edit("graph", f"{overridable} weights made constant that were listed as inputs"))
+        edits.append(Edit("graph", f"{overridable} weights no longer listed as model inputs"))
     if grown > max(before // 20, 1 << 14):
-        edits.append(Edit("graph", f"constants that are no longer computed take {grown / 1e6:.2f} MB more"))
+        edits.append(Edit("graph", f"folded constants add {grown / 1e6:.2f} MB"))
     edits.extend(Edit("graph", f"{count} {op} folded or removed") for op, count in sorted(gone.items()))
     return candidate if edits else model
 
@@ -131,7 +131,7 @@ def _fused(model: ir.Model, pattern: str, op_type: str, opset: int) -> tuple[ir.
     _to_standard(fused, op_type)
     name_nodes(fused)
     note = f", opset raised from {raised_from} to {opset}" if raised_from < opset else ""
-    return fused, Edit("graph", f"{_ops(fused)[op_type] - before} {op_type} fused from their parts{note}")
+    return fused, Edit("graph", f"{_ops(fused)[op_type] - before} {op_type} fused{note}")
 
 
 def _to_standard(model: ir.Model, op_type: str) -> None:

@@ -1,4 +1,4 @@
-"""Outliers of activations moved into the weights that read them, before quantization."""
+"""SmoothQuant: activation outliers moved into weights before quantization."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -15,17 +15,17 @@ from onnxopt.quantization.equalization.smoothing import largest_by_channel, smoo
 
 @dataclass(frozen=True)
 class SmoothQuant(Pass):
-    """Divide channels of activations that are much larger than others, and multiply the weights that read them.
+    """Scale down outlier channels of activations, and scale up the weights that read them (SmoothQuant).
 
         LayerNormalization - MatMul, Mul - Add - MatMul, Gemm - Relu - Gemm
 
-    The scale is folded into the constants of what writes the activation, so that nothing is added to the graph. Scales
-    are powers of two: the outputs stay the same to the last bit. After Xiao et al., "SmoothQuant: accurate and
-    efficient post-training quantization for large language models", ICML 2023.
+    The scale is folded into the constants of the node that writes the activation, so the graph gets no new node. Scales
+    are powers of two: the outputs stay bit-identical. After Xiao et al., "SmoothQuant: accurate and efficient
+    post-training quantization for large language models", ICML 2023.
 
     Attributes:
-        alpha: how much of the difficulty moves to the weights: 0 none, 1 all.
-        samples: most calibration samples to use.
+        alpha: migration strength: 0 = no scaling, 1 = activation ranges fully equalized.
+        samples: largest number of calibration samples.
     """
 
     name: ClassVar[str] = "smooth-quant"
@@ -36,7 +36,7 @@ class SmoothQuant(Pass):
     samples: Annotated[int, Field(ge=1)] = 64
 
     def apply(self, model: ir.Model, context: Context) -> Applied:
-        """Smooth what can be; says which products were left alone and why."""
+        """Smooth activations; skips name the other products with reasons."""
         current = model.clone()
         freeze_weights(current)
         lift_constants(current)

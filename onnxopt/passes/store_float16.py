@@ -1,4 +1,4 @@
-"""Weights stored in half the bytes."""
+"""Storage of float32 weights as float16."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,24 +14,24 @@ from onnxopt.model_file import opset_of, size_bytes
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
 
 _LEAST_ELEMENTS = 256
-"""Below, the node that converts a weight is as large as what is saved."""
+"""Below this, the conversion node is as large as the saving."""
 _MOST_ERROR = 1e-3
 """Root mean square error relative to the weight's: four times that of values in the usual range."""
 _FIRST_OPSET = 6
-"""Before it, Cast named its type in words."""
+"""Earlier opsets name the type of Cast in words."""
 
 
 @dataclass(frozen=True)
 class StoreFloat16(Pass):
-    """Store float32 weights as float16, converted back when the model is loaded: half the file, the same speed.
+    """Store float32 weights as float16 with a conversion at load time: half the file size, the same speed.
 
-    ONNX Runtime folds the conversion once, at loading, which is read back from the graph it makes; what it does not
-    fold stays as it is.
+    ONNX Runtime folds the conversion at load time (confirmed in its optimized graph); weights that it does not fold are
+    skipped.
 
         Conv(W float32)   ->   Conv(Cast(W float16))
 
     Attributes:
-        exclude: names of nodes whose weights stay.
+        exclude: names of nodes whose weights are not converted.
     """
 
     name: ClassVar[str] = "store-float16"

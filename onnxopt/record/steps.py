@@ -1,4 +1,4 @@
-"""What passes did and left alone, in few words."""
+"""Edits and skips of passes, counted and in words."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -11,11 +11,11 @@ from onnxopt.pipeline import Step
 
 MOST_NAMES, MOST_REASONS, MOST_ACTIONS = 3, 3, 8
 MOST_POINTS = 200
-"""Of the curve of a training; of a longer one, about as many are recorded."""
+"""Recorded points of a training curve; a longer curve is thinned."""
 
 
 def steps_table(steps: Sequence[Step]) -> Table:
-    """Return one row per step: what was done, counted by action, and what was left alone, counted by reason."""
+    """Return one row per step: edits counted by action, skips counted by reason."""
     rows = tuple(
         (
             str(number),
@@ -26,7 +26,7 @@ def steps_table(steps: Sequence[Step]) -> Table:
         )
         for number, step in enumerate(steps, start=1)
     )
-    columns = (Column("step", number=True), Column("pass"), Column("done"), Column("left alone"), Column("time"))
+    columns = (Column("step", number=True), Column("pass"), Column("edits"), Column("skipped"), Column("time"))
     return Table(columns, rows)
 
 
@@ -35,15 +35,15 @@ class Skipped(Protocol):
 
     @property
     def target(self) -> str:
-        """What was left alone."""
+        """Name of the skipped node or weight."""
 
     @property
     def reason(self) -> str:
-        """Why."""
+        """Reason for the skip."""
 
 
 def counted(words: Iterable[str], most: int | None = None) -> str:
-    """Return how often each occurs: `Conv to INT8 (7), Gemm to INT8`; beyond the `most` frequent only how many."""
+    """Return words with counts: `Conv to INT8 (7), Gemm to INT8`; beyond the `most` frequent only their number."""
     tally = Counter(words)
     shown = [word if times == 1 else f"{word} ({times})" for word, times in tally.most_common(most)]
     rest = len(tally) - len(shown)
@@ -56,9 +56,9 @@ def reasons(skips: Iterable[Skipped]) -> list[str]:
     for skip in skips:
         grouped.setdefault(skip.reason, []).append(skip.target)
     ordered = sorted(grouped.items(), key=lambda item: -len(item[1]))
-    lines = [f"Left alone: {_names(targets)}: {reason}." for reason, targets in ordered[:MOST_REASONS]]
+    lines = [f"Skipped {_names(targets)}: {reason}." for reason, targets in ordered[:MOST_REASONS]]
     rest = sum(len(targets) for _, targets in ordered[MOST_REASONS:])
-    return [*lines, f"And {rest} more for other reasons."] if rest else lines
+    return [*lines, f"Skipped {rest} more for other reasons."] if rest else lines
 
 
 def _names(targets: Sequence[str]) -> str:

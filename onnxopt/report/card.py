@@ -1,4 +1,4 @@
-"""The block about the optimization for a model card."""
+"""The optimization section of a model card."""
 
 from pathlib import Path
 
@@ -10,14 +10,14 @@ from onnxopt.report.caveats import caveats
 
 
 def to_card(run: RunRecord) -> str:
-    """Return Markdown: what was done to which model, what it was measured to cost and gain, where, and the caveats."""
+    """Return the section in Markdown: source model, passes, measured cost and gain, machine, caveats."""
     winner = run.trial(run.winner) if run.status == "won" else None
     proof = next((p for p in run.proofs if p.accepted), None)
     best = sum(file.size_bytes for file in run.best)
     version = run.environment.versions.get("onnxopt") or "unknown"
     pairs = [
         ("Made from", f"{Path(run.model.path).name or 'a model in memory'}, SHA-256 {run.model.sha256 or 'unknown'}"),
-        ("Made by", f"onnxopt {version}: {'nothing was changed' if winner is None else winner.passes}"),
+        ("Made by", f"onnxopt {version}: {'no change' if winner is None else winner.passes}"),
         *((file.name, f"SHA-256 {file.sha256}") for file in run.best),
         ("Size", f"{units.size(run.model.size_bytes)} before, {units.size(best)} after"),
     ]
@@ -25,25 +25,29 @@ def to_card(run: RunRecord) -> str:
         pairs += _proved(run, proof)
     settings, machine = run.settings, run.environment
     pairs += [
-        ("Data", f"{run.data.holdout.source}: {run.data.calibration.samples} samples to calibrate, "
-                 f"{run.data.search.samples} to choose, {run.data.holdout.samples} to prove"),
+        ("Data", f"{run.data.holdout.source}: {run.data.calibration.samples} calibration, "
+                 f"{run.data.search.samples} search and {run.data.holdout.samples} hold-out samples"),
         ("Measured on", f"{machine.cpu}, {units.many(settings.threads, 'thread')}, provider {settings.provider}, "
                         f"ONNX Runtime {machine.versions.get('onnxruntime') or 'unknown'}"),
     ]  # fmt: skip
     lines = [f"- {caveat.text}" for caveat in caveats(run)]
-    trust = (Text(("### How far to trust this",)), Text(tuple(lines))) if lines else ()
+    trust = (Text(("### Caveats",)), Text(tuple(lines))) if lines else ()
     return to_markdown(Document((Text(("## Optimization", run.reason)), Facts(tuple(pairs)), *trust)))
 
 
 def _proved(run: RunRecord, proof: ProofRecord) -> list[tuple[str, str]]:
-    judged = run.metric if run.kind == "accuracy" else f"{run.metric} with the original (fidelity, not accuracy)"
+    judged = run.metric if run.kind == "accuracy" else f"{run.metric} with the baseline (fidelity, not accuracy)"
     speedup = proof.latency.speedup
     before, after = (_score(score, run.unit) for score in (proof.baseline, proof.score))
     slow, fast = (units.significant(latency.p50_ms) for latency in (proof.baseline_latency, proof.latency))
-    gained = "" if speedup is None else f": {units.times(speedup.value or 0)} ({speedup.low:.2f}..{speedup.high:.2f})"
+    gained = (
+        ""
+        if speedup is None
+        else f": {units.times(speedup.value or 0)} {units.bounds(speedup.low or 0, speedup.high or 0)}"
+    )
     return [
         (judged, f"{before} before, {after} after, on {proof.score.n} samples"),
-        ("Probability that the drop is inside the budget", f"{units.percent(proof.confidence)}{_standing(run)}"),
+        ("Probability that the drop is within budget", f"{units.percent(proof.confidence)}{_standing(run)}"),
         ("Latency, median", f"{slow} ms before, {fast} ms after{gained}"),
     ]
 

@@ -1,4 +1,4 @@
-"""How far a run can be trusted: what weakens its figures, and what was in order."""
+"""Caveats of a run: weaknesses of its figures, and checks that were in order."""
 
 from dataclasses import dataclass
 
@@ -8,25 +8,25 @@ from onnxopt.record.run import LatencyRecord, RunRecord, TrialRecord
 from onnxopt.search.knee import envelope, knee_of
 
 FEW_SAMPLES, CLIPPED = 200, 0.01
-"""Below so many samples, above such a share of clipped values: said."""
+"""Number of samples below which, and share of clipped values above which, a caveat is given."""
 
 
 @dataclass(frozen=True)
 class Caveat:
-    """One finding; `fine` when it is nothing to worry about."""
+    """One finding; `fine` for a check that was in order."""
 
     text: str
     fine: bool = False
 
 
 def caveats(run: RunRecord) -> tuple[Caveat, ...]:
-    """Return what a reader should know before trusting the figures, the worrying first."""
+    """Return the caveats of a run, weaknesses first."""
     found = [*_samples(run), *_noise(run), *_hot(run), *_ranges(run), *_knee(run), *_rest(run)]
     return tuple(sorted(found, key=lambda caveat: caveat.fine))
 
 
 def _knee(run: RunRecord) -> list[Caveat]:
-    """Return that the winner asks more of the model than it gives away cheaply, where it does."""
+    """Return a caveat where the winner lies beyond the knee of the trade-off curve."""
     winner = run.trial(run.winner)
     curve = [point for trial in run.trials if (point := _point(trial, run)) is not None and point[0] > 1]
     points = [(1.0, 0.0), *envelope(curve)]
@@ -35,17 +35,18 @@ def _knee(run: RunRecord) -> list[Caveat]:
     if place is None or chosen is None or not chosen[0] > points[place][0]:
         return []
     what = "smaller" if run.settings.goal == "size" else "faster"
+    unit = " points" if run.unit == "share" else ""
     (gain, drop), (more, cost) = points[place], chosen
     return [
         Caveat(
-            f"Past the knee: {units.times(gain)} {what} costs {units.points(drop, run.unit)}, but the winner's "
-            f"{units.times(more)} costs {units.points(cost, run.unit)}; from there on each gain costs more than before."
+            f"Diminishing returns: {units.times(gain)} {what} drops {units.points(drop, run.unit)}{unit}, the winner's "
+            f"{units.times(more)} drops {units.points(cost, run.unit)}{unit}."
         )
     ]
 
 
 def _point(trial: TrialRecord, run: RunRecord) -> tuple[float, float] | None:
-    """Return how much faster or smaller a trial is and what it drops; gains are chance."""
+    """Return the speed-up or size ratio of a trial, and its drop; a negative drop counts as 0."""
     speedup = None if trial.latency is None or trial.latency.speedup is None else trial.latency.speedup.value
     if trial.drop is None or trial.drop.broken or trial.drop.value is None or not speedup or not trial.size_bytes:
         return None
@@ -64,29 +65,27 @@ def _samples(run: RunRecord) -> list[Caveat]:
             )
         )
     else:
-        found.append(Caveat(f"{holdout.samples} hold-out samples, which took no part in choosing.", fine=True))
+        found.append(Caveat(f"{holdout.samples} hold-out samples, used for the proof alone.", fine=True))
     if holdout.source == "random":
-        found.append(Caveat("Synthetic data: the samples are random numbers, on which agreement says little."))
+        found.append(Caveat("Synthetic data: agreement on random inputs says little about real data."))
     if run.kind == "fidelity":
-        found.append(Caveat("No labels: what was measured is agreement with the original, not accuracy."))
+        found.append(Caveat("No labels: the score is agreement with the baseline, not accuracy."))
     return found
 
 
 def _noise(run: RunRecord) -> list[Caveat]:
     if run.environment.emulated:
-        return [Caveat("Emulated processor: latency means nothing here.")]
+        return [Caveat("Emulated processor: latency has no meaning.")]
     noise = host_noise(run)
     if not noise.words:
         return []
     if noise.loud:
-        return [
-            Caveat(f"Noisy host: {noise.words}. Speed-ups are of undisturbed time, but milliseconds are not exact.")
-        ]
+        return [Caveat(f"Noisy host: {noise.words}. Speed-ups come from undisturbed runs; milliseconds are inexact.")]
     return [Caveat(f"Quiet host: {noise.words}.", fine=True)]
 
 
 def host_noise(run: RunRecord) -> Noise:
-    """Return what disturbed the original over the run, in all loadings together."""
+    """Return the noise in the baseline's latency over the whole run."""
     timed: list[LatencyRecord | None] = [None if run.baseline is None else run.baseline.latency]
     timed += [t.baseline_latency for t in run.trials] + [p.baseline_latency for p in run.proofs]
     known = [one for one in timed if one is not None]
@@ -94,10 +93,10 @@ def host_noise(run: RunRecord) -> Noise:
 
 
 def _hot(run: RunRecord) -> list[Caveat]:
-    """Return what the winner gains with one input again and again, and why that differs."""
+    """Return the winner's speed-up with one repeated input, beside that with changing inputs."""
     proof = next((p for p in run.proofs if p.accepted), None)
     if run.settings.hot:
-        return [Caveat("Times are of a hot loop, one input again and again: calls with new inputs gain less or more.")]
+        return [Caveat("Hot loop: latency of one repeated input; the speed-up with changing inputs differs.")]
     if proof is None or proof.hot_speedup is None or proof.latency.speedup is None:
         return []
     called, hot = proof.latency.speedup, proof.hot_speedup
@@ -105,9 +104,9 @@ def _hot(run: RunRecord) -> list[Caveat]:
         return []
     return [
         Caveat(
-            f"As called, with {units.many(proof.latency.inputs, 'input')} by turns, the winner is "
-            f"{units.times(called.value)} as fast; in a hot loop of one input {units.times(hot.value)}. The "
-            "difference is what reading new inputs into the caches, their sizes, and the call itself take.",
+            f"Speed-up {units.times(called.value)} with {units.many(proof.latency.inputs, 'alternating input')}, "
+            f"{units.times(hot.value)} with one repeated input. The difference comes from caches, input sizes and the "
+            "overhead of a call.",
             fine=True,
         )
     ]
@@ -119,27 +118,30 @@ def _ranges(run: RunRecord) -> list[Caveat]:
         return []
     worst = found.ranges[0]
     share = worst.clipped or 0.0
-    text = f"{worst.tensor} has {100 * share:.2g} % of its values outside its calibrated range, the most of all"
+    text = f"at most {100 * share:.2g} % of the values of an activation are outside its range ({worst.tensor})"
     if share > CLIPPED:
-        return [Caveat(f"Clipping: {text}. More calibration samples, or another method, would widen it.")]
-    return [Caveat(f"Calibration holds: {text}.", fine=True)]
+        return [Caveat(f"Clipping: {text}. More calibration samples or another method widen the range.")]
+    return [Caveat(f"Calibrated ranges fit: {text}.", fine=True)]
 
 
 def _rest(run: RunRecord) -> list[Caveat]:
     found = []
     if run.data.calibration.samples < 32 and any("quantize-static" in t.passes for t in run.trials):
-        found.append(Caveat(f"Only {units.many(run.data.calibration.samples, 'sample')} to calibrate on."))
+        found.append(Caveat(f"Only {units.many(run.data.calibration.samples, 'calibration sample')}."))
     if run.settings.target != run.environment.detected_target:
         found.append(
             Caveat(
-                f"Made for {run.settings.target}, measured on {run.environment.detected_target}: the speed there will "
-                "differ."
+                f"Target {run.settings.target}, measured on {run.environment.detected_target}: the speed-up on the "
+                "target differs."
             )
         )
     if len(run.proofs) > 1:
         found.append(
-            Caveat(f"{len(run.proofs)} finalists were tried on the same hold-out part; each was asked for more.")
+            Caveat(
+                f"{len(run.proofs)} finalists were tried on the same hold-out samples, with a higher required "
+                "probability each."
+            )
         )
     if run.analysis is not None:
-        found += [Caveat(f"Not explained: {problem}.") for problem in run.analysis.problems]
+        found += [Caveat(f"Missing in the report: {problem}.") for problem in run.analysis.problems]
     return found

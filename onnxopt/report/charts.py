@@ -1,4 +1,4 @@
-"""What charts have in common: plotly figures as plain data; colours are names that the page gives meaning."""
+"""Helpers of the charts: plotly figures as plain data; the page defines the named colours."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ MOST_BARS = 24
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure with what it shows in words; `height` in pixels."""
+    """A figure with its caption; `height` in pixels."""
 
     name: str
     figure: Figure
@@ -22,12 +22,12 @@ class Chart:
 
 
 def plain(text: str) -> str:
-    """Return text that plotly shows as it is: it reads tags and links in what it is given."""
+    """Return text that plotly shows verbatim: without escaping it interprets tags and links."""
     return escape(text, quote=False).replace("%{", "% {")
 
 
 def short(text: str, most: int = 34) -> str:
-    """Return the end of a long name, which tells layers apart."""
+    """Return the end of a long name, which distinguishes layers."""
     return plain(text if len(text) <= most else "…" + text[1 - most :])
 
 
@@ -44,7 +44,7 @@ def bars(names: Sequence[str], x: str) -> Figure:
 
 
 def scale(run: RunRecord) -> float:
-    """Return what a score is multiplied with to be shown."""
+    """Return the factor from a score to its display value."""
     return 100.0 if run.unit == "share" else 1.0
 
 
@@ -54,5 +54,5 @@ def metric(run: RunRecord) -> str:
 
 
 def number(value: float | None) -> float:
-    """Return the value, or no number."""
+    """Return the value, or NaN for None."""
     return float("nan") if value is None else value

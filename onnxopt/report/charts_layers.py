@@ -1,4 +1,4 @@
-"""Charts of what happened inside: layers, ranges, classes."""
+"""Charts of layers, activation ranges and classes."""
 
 from onnxopt.document import units
 from onnxopt.record.analysis import ClassesRecord
@@ -33,12 +33,12 @@ def layers_chart(run: RunRecord) -> Chart | None:
         for name, colour, values in sides
     ]
     layout = bars([short(r.name) for r in rows], "ms per run, profiled")
-    caption = "Where the time goes, slowest first. The profiler slows small kernels down: trust the shares."
+    caption = "Time per layer, slowest first. The profiler slows small kernels down: compare shares, not milliseconds."
     return Chart("layers", {"data": traces, "layout": layout}, caption, 120 + 26 * len(rows))
 
 
 def sensitivity_chart(run: RunRecord) -> Chart | None:
-    """Return what quantizing each layer alone leaves of the outputs' signal, the most harmful first."""
+    """Return the SQNR of the outputs with one layer quantized alone, the lowest first."""
     measured = [] if run.analysis is None else [r for r in run.analysis.layers if r.sqnr_db is not None]
     rows = sorted(measured, key=lambda r: r.sqnr_db or 0)[:MOST_BARS]
     if not rows:
@@ -53,13 +53,13 @@ def sensitivity_chart(run: RunRecord) -> Chart | None:
         "textposition": "none",
         "text": [f"{plain(r.name)}: {r.sqnr_db:.1f} dB" for r in rows],
     }
-    layout = bars([short(r.name) for r in rows], "dB at the outputs")
-    caption = "Signal to noise at the outputs when this layer alone is quantized: short bars are the harmful ones."
+    layout = bars([short(r.name) for r in rows], "SQNR of the outputs, dB")
+    caption = "SQNR of the outputs with only this layer quantized: a short bar is a sensitive layer."
     return Chart("sensitivity", {"data": [trace], "layout": layout}, caption, 120 + 22 * len(rows))
 
 
 def ranges_chart(run: RunRecord) -> Chart | None:
-    """Return what the most clipped activations can hold, and what was seen."""
+    """Return the calibrated and the observed ranges of the most clipped activations."""
     rows = () if run.analysis is None else run.analysis.ranges[:MOST_BARS]
     if not rows:
         return None
@@ -67,7 +67,7 @@ def ranges_chart(run: RunRecord) -> Chart | None:
     held = {
         "type": "bar",
         "orientation": "h",
-        "name": "INT8 can hold",
+        "name": "calibrated range",
         "y": places,
         "base": [r.low for r in rows],
         "x": [(r.high or 0) - (r.low or 0) for r in rows],
@@ -75,8 +75,8 @@ def ranges_chart(run: RunRecord) -> Chart | None:
         "hoverinfo": "text",
         "textposition": "none",
         "text": [
-            f"{plain(r.tensor)}<br>holds {units.significant(r.low or 0)} to {units.significant(r.high or 0)}<br>seen "
-            f"{units.significant(number(r.seen_low))} to {units.significant(number(r.seen_high))}<br>"
+            f"{plain(r.tensor)}<br>calibrated {units.significant(r.low or 0)} to {units.significant(r.high or 0)}<br>"
+            f"observed {units.significant(number(r.seen_low))} to {units.significant(number(r.seen_high))}<br>"
             f"{100 * (r.clipped or 0):.3g} % outside"
             for r in rows
         ],
@@ -84,7 +84,7 @@ def ranges_chart(run: RunRecord) -> Chart | None:
     seen = {
         "type": "scatter",
         "mode": "lines",
-        "name": "seen",
+        "name": "observed",
         "x": [x for r in rows for x in (r.seen_low, r.seen_high, None)],
         "y": [y for i in places for y in (i, i, None)],
         "line": {"color": "$accent", "width": 3},
@@ -93,12 +93,14 @@ def ranges_chart(run: RunRecord) -> Chart | None:
     layout = bars([short(r.tensor) for r in rows], "value of the activation")
     layout["barmode"] = "overlay"
     samples = units.many(run.analysis.range_samples if run.analysis is not None else 0, "sample")
-    caption = f"What the most clipped activations can hold, and what {samples} showed. Values outside are cut off."
+    caption = (
+        f"Calibrated ranges of the most clipped activations, and observed values of {samples}; values outside clip."
+    )
     return Chart("ranges", {"data": [held, seen], "layout": layout}, caption, 120 + 22 * len(rows))
 
 
 def classes_chart(found: ClassesRecord) -> Chart:
-    """Return by class the share of samples that are answered right (or as the original does)."""
+    """Return per class the share of samples with the right answer (or with the baseline's answer)."""
     sides = [("after", "$good", found.after)]
     if found.labelled:
         sides.insert(0, ("before", "$soft", found.before))
@@ -118,7 +120,7 @@ def classes_chart(found: ClassesRecord) -> Chart:
         }
         for name, colour, table in sides
     ]
-    layout = axes("class", "% right" if found.labelled else "% as the original")
+    layout = axes("class", "% right" if found.labelled else "% same as the baseline")
     layout["xaxis"] |= {"tickvals": list(range(len(found.labels))), "ticktext": [short(x, 12) for x in found.labels]}
     layout["yaxis"]["rangemode"] = "tozero"
     return Chart(
@@ -127,7 +129,7 @@ def classes_chart(found: ClassesRecord) -> Chart:
 
 
 def confusion_chart(found: ClassesRecord) -> Chart:
-    """Return how many more samples of each class get each answer than before."""
+    """Return the change in the number of samples per class and answer."""
     sizes = range(len(found.labels))
     moved = [[found.after[i][j] - found.before[i][j] for j in sizes] for i in sizes]
     most = max(1, *(abs(v) for row in moved for v in row))
@@ -150,12 +152,12 @@ def confusion_chart(found: ClassesRecord) -> Chart:
             for i in sizes
         ],
     }
-    rows = "class" if found.labelled else "original's answer"
+    rows = "class" if found.labelled else "baseline's answer"
     layout = axes("answer", rows)
     ticks = {"tickvals": list(sizes), "ticktext": labels}
     layout["xaxis"] |= ticks
     layout["yaxis"] |= ticks | {"autorange": "reversed"}
     caption = (
-        "Change of the confusion matrix: red is more answers than before, blue fewer. Off the diagonal, red is worse."
+        "Change of the confusion matrix: red is more samples than before, blue fewer. Off the diagonal, red is worse."
     )
     return Chart("confusion", {"data": [trace], "layout": layout}, caption, 420)

@@ -1,4 +1,4 @@
-"""Charts of the search: what was traded for what, and how steady the host was."""
+"""Charts of the search: the trade-off of speed, score and size, and the stability of the host."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ _ON_TOP = ("baseline", "winner")
 
 
 def pareto_chart(run: RunRecord) -> Chart | None:
-    """Return latency against the metric, as large as the file, with the best trade-offs joined."""
+    """Return latency against the metric, with marks in the size of the files and a line through the best trade-offs."""
     everyone = [t for t in (run.baseline, *run.trials) if t is not None and t.latency is not None and t.score]
     if len(everyone) < 2:
         return None
@@ -50,18 +50,18 @@ def pareto_chart(run: RunRecord) -> Chart | None:
         "line": {"color": "$line", "width": 2, "shape": "hv"},
         "hoverinfo": "skip",
     }
-    figure: Figure = {"data": [joined, *traces], "layout": axes("time of one run, original = 1", metric(run))}
+    figure: Figure = {"data": [joined, *traces], "layout": axes("time of one run, baseline = 1", metric(run))}
     _budget_line(figure, run)
     caption = (
-        "Each mark is a candidate on the search samples; left is faster, the better score is "
-        f"{'below' if _errs(run) else 'above'}, larger marks are larger files. Bars are 95 % intervals. Hover or "
-        "tap for the recipe."
+        "Candidates on the search samples: faster to the left, the better score "
+        f"{'below' if _errs(run) else 'above'}, larger files as larger marks. Bars are 95 % intervals. Hover or "
+        "tap to see the passes."
     )
     return Chart("pareto", figure, caption, 440)
 
 
 def _point(trial: TrialRecord, run: RunRecord) -> tuple[float, float]:
-    """Return time relative to the original measured beside it, which noise of the host leaves alone, and the score."""
+    """Return the time relative to the baseline in the same runs, which cancels host noise, and the score."""
     value = trial.score.value if trial.score is not None else None
     return _relative(trial).value or 1.0, (value if value is not None else float("nan")) * scale(run)
 
@@ -85,7 +85,7 @@ def _errors(intervals: Sequence[IntervalRecord], scale: float) -> Figure:
 
 
 def _about(trial: TrialRecord, run: RunRecord) -> str:
-    lines = [f"<b>{plain(trial.name)}</b>", plain(trial.passes or "the original")]
+    lines = [f"<b>{plain(trial.name)}</b>", plain(trial.passes or "unchanged model")]
     if trial.latency is not None:
         speedup = trial.latency.speedup
         against = "" if speedup is None else f", {units.times(speedup.value or 0)}"
@@ -106,7 +106,7 @@ def _front(points: Sequence[tuple[float, float]], *, smaller_is_better: bool) ->
 
 
 def _errs(run: RunRecord) -> bool:
-    """Return whether a smaller score is better: a share and fidelity never are, an error such as rmse is."""
+    """Return whether a smaller score is better, as for errors such as rmse."""
     return run.metric in ("rmse", "mae")
 
 
@@ -126,7 +126,7 @@ def _budget_line(figure: Figure, run: RunRecord) -> None:
 
 
 def distribution_chart(run: RunRecord) -> Chart | None:
-    """Return the share of runs that took no longer, of the original and the winner, from the proof or the search."""
+    """Return the distribution of run times of the baseline and the winner, from the proof or the search."""
     pairs = _pair(run)
     if not pairs:
         return None
@@ -142,24 +142,29 @@ def distribution_chart(run: RunRecord) -> Chart | None:
         }
         for name, found, colour in pairs
     ]
-    layout = axes("of 100 runs, this many are as fast", "ms")
+    layout = axes("percentile of runs", "ms")
     layout["yaxis"]["type"] = "log"
-    return Chart("distribution", {"data": traces, "layout": layout}, "All timed runs, sorted; flat is steady.", 320)
+    return Chart(
+        "distribution",
+        {"data": traces, "layout": layout},
+        "Timed runs, sorted by duration; a flat line is a steady latency.",
+        320,
+    )
 
 
 def _pair(run: RunRecord) -> list[tuple[str, LatencyRecord, str]]:
     proof = next((p for p in run.proofs if p.accepted), None)
     if proof is not None:
-        found = [("original", proof.baseline_latency, "$ink"), (proof.candidate, proof.latency, "$good")]
+        found = [("baseline", proof.baseline_latency, "$ink"), (proof.candidate, proof.latency, "$good")]
     else:
         found = (
-            [] if run.baseline is None or run.baseline.latency is None else [("original", run.baseline.latency, "$ink")]
+            [] if run.baseline is None or run.baseline.latency is None else [("baseline", run.baseline.latency, "$ink")]
         )
     return [one for one in found if len(one[1].quantiles_ms) > 1]
 
 
 def recovery_chart(run: RunRecord) -> Chart | None:
-    """Return how trainings went, of the winner or else of every candidate."""
+    """Return the training curves of the winner, or without one of every candidate."""
     winner = run.trial(run.winner)
     trained = [
         (trial.name, step)
@@ -185,12 +190,12 @@ def recovery_chart(run: RunRecord) -> Chart | None:
         }
         for name, step in trained
     ]
-    caption = "The score on held-out samples while training; lower is better. The best point is what was kept."
+    caption = "Score on held-out samples during training; lower is better. The weights of the best point were kept."
     return Chart("recovery", {"data": traces, "layout": axes("training step", "held-out score")}, caption, 320)
 
 
 def drift_chart(run: RunRecord) -> Chart | None:
-    """Return the original's time through the run: it was measured again beside every candidate."""
+    """Return the baseline's latency over the run: it was measured again beside every candidate."""
     beside = [("alone", run.baseline.latency)] if run.baseline is not None and run.baseline.latency is not None else []
     beside += [(t.name, t.baseline_latency) for t in run.trials if t.baseline_latency is not None]
     beside += [(f"proof of {p.candidate}", p.baseline_latency) for p in run.proofs]
@@ -213,7 +218,7 @@ def drift_chart(run: RunRecord) -> Chart | None:
         "hovertext": [f"{name}: {units.significant(v)} ms" for name, v in zip(names, values, strict=True)],
     }
     caption = (
-        "The original again and again, in the order of time. The host's speed moves; ratios are taken between "
-        "neighbours, so they do not."
+        "Latency of the baseline over the run. The speed of the host drifts; speed-ups compare runs close in time, so "
+        "the drift cancels."
     )
-    return Chart("drift", {"data": [trace], "layout": axes("loading, in order", "% off the median")}, caption, 320)
+    return Chart("drift", {"data": [trace], "layout": axes("load, in order of time", "% off the median")}, caption, 320)

@@ -1,4 +1,4 @@
-"""What a benchmark kit found on another device: as a table, and as part of a run's report."""
+"""The result of a benchmark kit on another device: as a table, and as part of a run's report."""
 
 from onnxopt.document import units
 from onnxopt.document.blocks import Column, Table
@@ -8,9 +8,9 @@ from onnxopt.record.run import DeviceModelRecord, DeviceRecord
 
 
 def device_record(result: DeviceResult) -> DeviceRecord:
-    """Return the part of a run's record that a result becomes."""
+    """Return a result as part of a run's record."""
     facts = result.device
-    told = {
+    known = {
         "device": facts.get("board") or facts.get("name"),
         "processor": f"{facts.get('cpu')}, {facts.get('architecture')}",
         "instructions": " ".join(facts.get("isa", ())) or "unknown",
@@ -31,7 +31,7 @@ def device_record(result: DeviceResult) -> DeviceRecord:
         )
         for model in result.models
     )
-    named = {name: str(value) for name, value in told.items() if value is not None}
+    named = {name: str(value) for name, value in known.items() if value is not None}
     return DeviceRecord(facts=named, models=models, refused=result.refused)
 
 

@@ -1,4 +1,4 @@
-"""The graph before and after as drawings, coloured by what was done to each node."""
+"""Drawings of the graph before and after, coloured by the edit of each node."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,21 +10,21 @@ from onnxopt.record.run import RunRecord, TrialRecord
 from onnxopt.report.graph_layout import HEIGHT, WIDTH, GraphLayout, layout
 
 MOST_DRAWN = 3000
-"""Of a larger graph, chains that nothing happened to are drawn as one node."""
+"""Number of nodes above which a chain of unchanged nodes is drawn as one node."""
 _CONVERSIONS = ("QuantizeLinear", "DequantizeLinear")
 KINDS = {
     "int8": "to INT8",
     "changed": "changed",
     "gone": "folded or removed",
-    "left": "left alone, with a reason",
+    "left": "skipped, with a reason",
     "new": "new",
-    "same": "untouched",
+    "same": "unchanged",
 }
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """One node of a drawing; `about` is shown when somebody asks."""
+    """One node of a drawing; `about` is shown on a tap."""
 
     name: str
     op_type: str
@@ -35,7 +35,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class GraphView:
-    """A drawing with its title and how many nodes have each kind."""
+    """A drawing with its title and the number of nodes per kind."""
 
     title: str
     svg: Markup
@@ -48,7 +48,7 @@ class GraphView:
 
 
 def graph_views(run: RunRecord) -> tuple[GraphView, ...]:
-    """Return the original and, where there is one, best.onnx."""
+    """Return the drawing of the baseline and, with a winner, of best.onnx."""
     found = run.analysis
     if found is None or found.before is None:
         return ()
@@ -91,7 +91,7 @@ def graph_views(run: RunRecord) -> tuple[GraphView, ...]:
 
 
 def what_happened(run: RunRecord) -> tuple[dict[str, str], dict[str, str]]:
-    """Return by node what was done in best.onnx, and why others were left alone there, or by every candidate."""
+    """Return the edits of best.onnx by node, and the reasons for skips in it (without a winner: in all candidates)."""
     winner = run.trial(run.winner)
     trials: Sequence[TrialRecord] = run.trials if winner is None else (winner,)
     why = {s.target: s.reason for trial in trials for step in trial.steps for s in step.skipped}
@@ -103,11 +103,11 @@ def what_happened(run: RunRecord) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def _left(reason: str | None) -> str | None:
-    return None if reason is None else f"left alone: {reason}"
+    return None if reason is None else f"skipped: {reason}"
 
 
 def _without_conversions(nodes: Sequence[Drawn]) -> list[Drawn]:
-    """Leave out Q and DQ: their neighbours say that they are INT8, and there are more of them than of layers."""
+    """Leave out Q and DQ nodes: they outnumber the layers, and the colours of their neighbours mark INT8."""
     makers: list[tuple[int, ...]] = []
     kept: list[Drawn] = []
     for node in nodes:
@@ -121,7 +121,7 @@ def _without_conversions(nodes: Sequence[Drawn]) -> list[Drawn]:
 
 
 def _folded(nodes: Sequence[Drawn]) -> list[Drawn]:
-    """Draw chains of nodes that nothing happened to as one."""
+    """Merge chains of unchanged nodes into one node."""
     readers = [0] * len(nodes)
     for node in nodes:
         for start in node.inputs:

@@ -1,4 +1,4 @@
-"""Every layer of a run in one row: its time, what was done, or why it was left alone."""
+"""One row per layer of a run: its time, and its edit or the reason to skip it."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from onnxopt.report.graph_view import what_happened
 
 @dataclass(frozen=True)
 class LayerRow:
-    """One layer, as text; `skip` when it was left alone with a reason."""
+    """One layer, as text; `skip` for a layer that was skipped with a reason."""
 
     name: str
     op_type: str
@@ -22,7 +22,7 @@ class LayerRow:
 
 
 def layer_rows(run: RunRecord) -> tuple[LayerRow, ...]:
-    """Return the layers that were timed, slowest first, then others that something is to be said of."""
+    """Return the timed layers, slowest first, then other layers with an edit or a skip."""
     if run.analysis is None:
         return ()
     done, why = what_happened(run)
@@ -50,7 +50,7 @@ def layer_rows(run: RunRecord) -> tuple[LayerRow, ...]:
 
 
 def _said(name: str, done: dict[str, str], why: dict[str, str]) -> str:
-    return done.get(name) or (f"left alone: {why[name]}" if name in why else "")
+    return done.get(name) or (f"skipped: {why[name]}" if name in why else "")
 
 
 def _ms(value: Number) -> str:

@@ -1,4 +1,4 @@
-"""The report of a run as one HTML file that needs nothing else and asks no one."""
+"""The report of a run as one self-contained HTML file."""
 
 import hashlib
 from base64 import b64encode
@@ -17,14 +17,15 @@ from onnxopt.report.charts import Chart
 from onnxopt.report.device_result import device_table
 from onnxopt.report.graph_view import KINDS, graph_views
 from onnxopt.report.layer_rows import layer_rows
+from onnxopt.report.names import names_table
 from onnxopt.report.recovery import recovery_table
 from onnxopt.report.summary import choice_table, findings, headline, judged_lines, proofs_table, tiles, trials_table
 
 _SECTIONS = {
     "verdict": "Verdict",
     "choice": "Choice",
-    "caveats": "Trust",
-    "measured": "Measured",
+    "caveats": "Caveats",
+    "measured": "Candidates",
     "proof": "Proof",
     "latency": "Latency",
     "devices": "Devices",
@@ -33,7 +34,7 @@ _SECTIONS = {
     "layers": "Layers",
     "classes": "Classes",
     "ranges": "Ranges",
-    "again": "Again",
+    "again": "Reproduce",
 }
 
 
@@ -69,6 +70,7 @@ def to_page(run: RunRecord) -> str:
         best=found["choice"],
         caveats=caveats(run),
         table=trials_table(run),
+        names=names_table(run),
         proofs=found["proof"],
         graphs=found["graph"],
         regained=regained,
@@ -113,7 +115,7 @@ def _plotly() -> str:
 
 
 def _policy(*scripts: str) -> str:
-    """Return what the browser may do: run these scripts alone, and fetch nothing."""
+    """Return the content security policy: run these scripts alone, and fetch nothing."""
     hashes = (b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts)
     allowed = " ".join(f"'sha256-{value}'" for value in hashes)
     return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:"
@@ -126,7 +128,7 @@ def _class_line(run: RunRecord) -> str:
     listed = len(found.classes.labels)
     most = f"; the {listed} most frequent classes" if sum(found.classes.samples) < found.samples else ""
     changed = units.many(found.changed_count, "answer")
-    return f"{changed} of {found.samples} on the hold-out part changed{most}."
+    return f"{changed} of {found.samples} on the hold-out samples changed{most}."
 
 
 def _range_line(run: RunRecord) -> str:
@@ -135,13 +137,13 @@ def _range_line(run: RunRecord) -> str:
         return ""
     over = sum((r.clipped or 0) > 0 for r in found.ranges)
     return (
-        f"{over} of {units.many(len(found.ranges), 'quantized activation')} cut values off on "
+        f"{over} of {units.many(len(found.ranges), 'quantized activation')} clip values on "
         f"{units.many(found.range_samples, 'search sample')}."
     )
 
 
 def _shown(run: RunRecord) -> dict[str, str]:
-    """Return the facts on how the run was made."""
+    """Return the settings, data and environment of the run."""
     data, settings, environment = run.data, run.settings, run.environment
     return {
         "Model": f"{run.model.path or 'in memory'} ({units.size(run.model.size_bytes)}, opset {run.model.opset})",
@@ -152,10 +154,10 @@ def _shown(run: RunRecord) -> dict[str, str]:
         "Fingerprints of the data": ", ".join(
             part.fingerprint[:16] for part in (data.calibration, data.search, data.holdout)
         ),
-        "Judged by": f"{run.metric} ({run.kind})",
-        "Allowed drop": settings.max_drop,
+        "Metric": f"{run.metric} ({run.kind})",
+        "Budget": settings.max_drop,
         "Goal": settings.goal,
-        "Confidence asked for": units.percent(settings.confidence, limit=True),
+        "Required confidence": units.percent(settings.confidence, limit=True),
         "Latency": f"batch size {settings.batch_size}, {units.many(settings.threads, 'thread')}, provider "
         f"{settings.provider}, optimization {settings.optimization}"
         + "".join(f", {key}={value}" for key, value in settings.session_options.items()),
@@ -163,7 +165,7 @@ def _shown(run: RunRecord) -> dict[str, str]:
         "Seed": str(settings.seed),
         "Processor": f"{environment.cpu} ({environment.detected_target}, {environment.usable_cores} cores usable)",
         "Instruction sets": ", ".join(environment.isa) or "unknown",
-        "System": environment.os + (", emulated: latency means nothing here" if environment.emulated else ""),
+        "System": environment.os + (", emulated: latency has no meaning" if environment.emulated else ""),
         "Versions": ", ".join(
             f"{name} {v}" for name, v in {"Python": environment.python, **environment.versions}.items()
         ),

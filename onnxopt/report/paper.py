@@ -6,6 +6,7 @@ from onnxopt.printable import printable
 from onnxopt.record.run import RunRecord
 from onnxopt.report.caveats import caveats
 from onnxopt.report.device_result import device_table
+from onnxopt.report.names import names_table
 from onnxopt.report.recovery import recovery_table
 from onnxopt.report.summary import choice_table, findings, headline, judged_lines, proofs_table, trials_table
 
@@ -14,10 +15,11 @@ def to_paper(run: RunRecord) -> str:
     """Return the Markdown of the report."""
     blocks: list[Block] = [Text((f"# {headline(run)}", *judged_lines(run), *findings(run)))]
     for title, table in (
-        ("Original, best, smallest, fastest", choice_table(run)),
-        ("What was measured", trials_table(run)),
+        ("Baseline, best, smallest, fastest", choice_table(run)),
+        ("Candidates", trials_table(run)),
+        ("Names", names_table(run)),
         ("Proof", proofs_table(run)),
-        ("What recovery gave", recovery_table(run)),
+        ("Recovery", recovery_table(run)),
     ):
         if table is not None:
             blocks += [Text((f"## {title}",)), Table(table.columns, table.rows, table.title)]
@@ -27,16 +29,16 @@ def to_paper(run: RunRecord) -> str:
             Text((f"## On {device.facts.get('device', 'another device')}",)),
             Table(table.columns, table.rows, device.refused or ""),
         ]
-    blocks.append(Text(("## How far to trust this", *(f"- {caveat.text}" for caveat in caveats(run)))))
+    blocks.append(Text(("## Caveats", *(f"- {caveat.text}" for caveat in caveats(run)))))
     text = to_markdown(Document(tuple(blocks)))
     again = [f"## {title}\n\n{_verbatim(line)}" for title, line in _commands(run).items() if line]
     return "\n\n".join([text.rstrip(), *again]) + "\n"
 
 
 def _commands(run: RunRecord) -> dict[str, str | None]:
-    return {"The same model again": run.repro, "The whole run again": run.command}
+    return {"Reproduce the model": run.repro, "Reproduce the run": run.command}
 
 
 def _verbatim(text: str) -> str:
-    """Indent a line, which no text in it can end."""
+    """Indent a text as a Markdown code block, which its content cannot end."""
     return "\n".join(f"    {line}" for line in printable(text).splitlines())

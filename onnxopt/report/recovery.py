@@ -1,4 +1,4 @@
-"""What recovery gave back of what pruning and factorizing cost."""
+"""The winner's drop by recovery stage: after pruning and factorization alone, and after each recovery method."""
 
 from onnxopt.document import units
 from onnxopt.document.blocks import Column, Table
@@ -10,18 +10,29 @@ def recovery_table(run: RunRecord) -> Table | None:
     if not run.recovered:
         return None
     drop = "drop, points" if run.unit == "share" else "drop"
-    rows = tuple((stage.by, _points(stage.drop, run)) for stage in run.recovered)
-    return Table((Column("made up for by"), Column(drop, number=True)), rows, "The winner on the search part")
+    rows = tuple((_WORDS.get(stage.by, stage.by), _points(stage.drop, run)) for stage in run.recovered)
+    return Table((Column("recovery"), Column(drop, number=True)), rows, "The winner on the search samples")
 
 
 def recovery_sentence(run: RunRecord) -> str:
-    """Return what the winner would drop without recovery and what each kind of it leaves; "" where it has none."""
+    """Return the winner's drop without recovery and after each stage; "" without any."""
     if not run.recovered:
         return ""
     first, *rest = run.recovered
-    left = ", ".join(f"{stage.by} leaves {_points(stage.drop, run)}" for stage in rest)
-    what = "points" if run.unit == "share" else run.metric
-    return f"What was removed costs {_points(first.drop, run)} {what} by itself on the search part: {left}."
+    left = ", ".join(f"after {_WORDS.get(stage.by, stage.by)} {_points(stage.drop, run)}" for stage in rest)
+    unit = "points" if run.unit == "share" else run.metric
+    return f"{_removal(run)} alone costs {_points(first.drop, run)} {unit}; {left} remain (search samples)."
+
+
+_WORDS = {"nothing": "none", "least squares": "least-squares compensation"}
+"""Stages as a reader sees them; the record keeps their short names."""
+
+
+def _removal(run: RunRecord) -> str:
+    winner = run.trial(run.winner)
+    passes = "" if winner is None else winner.passes
+    kinds = [word for part, word in (("prune", "pruning"), ("factorize", "factorization")) if part in passes]
+    return (" and ".join(kinds) or "removal").capitalize()
 
 
 def _points(drop: float | None, run: RunRecord) -> str:

@@ -1,4 +1,4 @@
-"""A page with one picture: how much each technique does to each layer."""
+"""A page with one heatmap: the output error of each technique per layer."""
 
 from collections.abc import Sequence
 from math import log10
@@ -10,7 +10,7 @@ from onnxopt.report.charts import Figure, plain, short
 from onnxopt.search.mix.layer_table import LayerSensitivity
 
 _LEAST, _MOST = 1e-5, 1.0
-"""Errors that are as good as none, and that leave nothing."""
+"""Errors at the ends of the colour scale: negligible, and total."""
 
 
 def sensitivity_page(found: Sequence[LayerSensitivity], title: str) -> str:
@@ -19,7 +19,7 @@ def sensitivity_page(found: Sequence[LayerSensitivity], title: str) -> str:
 
 
 def sensitivity_figure(found: Sequence[LayerSensitivity], title: str) -> Figure:
-    """Return the heatmap as plain data; colours are logarithmic, what does not apply is left blank."""
+    """Return the heatmap as plain data; colours are logarithmic, techniques that do not apply stay blank."""
     layers = list(dict.fromkeys(harm.layer for harm in found))
     techniques = list(dict.fromkeys(harm.technique for harm in found))
     cells = {(h.layer, h.technique): h for h in found}

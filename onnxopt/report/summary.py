@@ -1,4 +1,4 @@
-"""A run in one table and a few sentences."""
+"""The terminal summary of a run: tables and sentences."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from onnxopt.report.details import details_sentence, evened_sentence
 from onnxopt.report.next_step import next_step
 from onnxopt.report.recovery import recovery_sentence
 from onnxopt.search.acceptance import SAME
+from onnxopt.search.candidate_names import legend_of
 from onnxopt.search.trial import Verdict
 
 COLUMNS = (
@@ -30,7 +31,7 @@ def summary(run: RunRecord, folder: Path) -> Document:
 
 
 def judged_lines(run: RunRecord) -> tuple[str, ...]:
-    """Return how results are judged and why, and which samples are not; () in older records."""
+    """Return the rule for judging results, and the samples that were left out; () in older records."""
     return tuple(filter(None, (run.judged, left_out_sentence(run.left_out))))
 
 
@@ -42,7 +43,7 @@ def trials_table(run: RunRecord) -> Table:
     drop = "drop, points" if run.unit == "share" else "drop"
     columns = (*COLUMNS, Column(judged, number=True), Column(drop, number=True), Column("verdict"))
     if samples:
-        what = run.metric if run.kind == "accuracy" else f"{run.metric} with the original (fidelity, not accuracy)"
+        what = run.metric if run.kind == "accuracy" else f"{run.metric} with the baseline (fidelity, not accuracy)"
         timed = None if run.baseline is None else run.baseline.latency
         size = run.settings.batch_size if timed is None else timed.batch_size
         title = f"{what} on {samples} search samples; latency at batch size {size}"
@@ -58,20 +59,20 @@ def headline(run: RunRecord) -> str:
     accepted = next((p for p in run.proofs if p.accepted), None)
     winner = run.trial(run.winner)
     if run.status == "won" and accepted is not None and winner is not None and accepted.latency.speedup is not None:
-        faster = speed(accepted.latency.speedup).partition(" (")[0]
+        faster = speed(accepted.latency.speedup).partition(" [")[0]
         sure = standing_words(run, accepted)
         return f"{name}: {faster}, {units.smaller(run.model.size_bytes / (winner.size_bytes or 1))}{sure}"
-    return f"{name}: {'the original stays' if run.status == 'kept-original' else 'not finished'}"
+    return f"{name}: {'no better model, baseline kept' if run.status == 'kept-original' else 'not finished'}"
 
 
 def standing_words(run: RunRecord, proof: ProofRecord) -> str:
-    """Return what a title says of a winner that is not proven; "" of one that is."""
+    """Return the remark of a title on a winner that is not proven; "" for a proven one."""
     return f" (likely, {units.percent(proof.confidence)}: not proven)" if run.standing == "likely" else ""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One figure of the verdict, and what stands beside it."""
+    """One figure of the verdict, with a remark."""
 
     title: str
     value: str
@@ -80,7 +81,7 @@ class Tile:
 
 
 def tiles(run: RunRecord) -> tuple[Tile, ...]:
-    """Return the figures of the winner's proof; nothing where there is none."""
+    """Return the figures of the winner's proof; () without a winner."""
     proof, winner = next((p for p in run.proofs if p.accepted), None), run.trial(run.winner)
     if run.status != "won" or proof is None or winner is None or proof.latency.speedup is None:
         return ()
@@ -105,24 +106,24 @@ def tiles(run: RunRecord) -> tuple[Tile, ...]:
         Tile(
             f"drop of {judged}{',' + points if points else ''}",
             units.points(_number(proof.drop.value), run.unit),
-            f"{low}..{high}, {units.points(_number(run.allowed_drop), run.unit)} allowed",
+            f"[{low}, {high}], budget {units.points(_number(run.allowed_drop), run.unit)}",
             good=proof.drop.value is not None and proof.drop.value <= 0,
         ),
         Tile(
             "probability of being within budget",
             units.percent(proof.confidence),
-            f"{run.standing or 'proven'}; {units.percent(proof.asked, limit=True)} proves it",
+            f"{run.standing or 'proven'}; proven from {units.percent(proof.asked, limit=True)}",
             good=run.standing == "proven",
         ),
     )
 
 
 _INSIDE = (Verdict.WITHIN.value, Verdict.WINNER.value)
-"""Verdicts of candidates that keep every limit: one that failed on the hold-out part is none of them."""
+"""Verdicts of candidates within every limit; candidates that failed on the hold-out samples are excluded."""
 
 
 def choice_table(run: RunRecord) -> Table | None:
-    """Return the original, the best, and the smallest and the fastest inside the budget; None without any of them."""
+    """Return the baseline, the best, and the smallest and the fastest within budget; None without any of them."""
     if run.baseline is None or run.allowed_drop is None:
         return None
     inside = [t for t in run.trials if t.verdict in _INSIDE and t.latency is not None]
@@ -133,16 +134,16 @@ def choice_table(run: RunRecord) -> Table | None:
         named.setdefault(min(inside, key=lambda t: t.size_bytes or 0).name, []).append("smallest")
         fastest = max(inside, key=_speedup)
         winner = run.trial(run.winner)
-        # Of two that noise cannot tell apart, the one that was proved.
+        # Of two candidates that noise cannot tell apart, the proven one.
         even = winner is not None and winner in inside and _speedup(winner) * SAME >= _speedup(fastest)
         named.setdefault(winner.name if winner is not None and even else fastest.name, []).append("fastest")
     if not named:
         return None
     table = trials_table(run)
     rows = {row[0].replace("\n", ""): row for row in table.rows}
-    shown = [("original", *table.rows[0])]
+    shown = [("baseline", *table.rows[0])]
     shown += [(", ".join(words), *rows[name]) for name, words in named.items() if name in rows]
-    return Table((Column("which"), *table.columns), tuple(shown), table.title)
+    return Table((Column("choice"), *table.columns), tuple(shown), table.title)
 
 
 def _speedup(trial: TrialRecord) -> float:
@@ -166,7 +167,7 @@ def _row(trial: TrialRecord, original: int | None, run: RunRecord) -> tuple[str,
     drop = "-"
     if trial.drop is not None:
         low, high = (units.points(_number(v), run.unit) for v in (trial.drop.interval.low, trial.drop.interval.high))
-        drop = f"{units.points(_number(trial.drop.value), run.unit)}\n{low}..{high}"
+        drop = f"{units.points(_number(trial.drop.value), run.unit)}\n[{low}, {high}]"
     return (trial.name.replace("-keep", "\n-keep"), size, p50, faster, score, drop, _verdict(trial.verdict))
 
 
@@ -180,14 +181,14 @@ def _number(value: float | None) -> float:
 
 
 def _margin(latency: LatencyRecord) -> str:
-    """Return how far the interval of the p50 reaches, in percent: two more numbers would not fit a terminal."""
+    """Return the half-width of the p50's interval in percent; the interval itself is too wide for a terminal."""
     interval = latency.p50_interval_ms
     reach = max(_number(interval.high) - latency.p50_ms, latency.p50_ms - _number(interval.low))
     return f"±{100 * reach / latency.p50_ms:.2g} %"
 
 
 def _beside(trial: TrialRecord) -> str:
-    """Return the original's p50 in the same turns, which the speed-up is over; the original's own margin otherwise."""
+    """Return the baseline's p50 in the same runs, the reference of the speed-up; the margin for the baseline itself."""
     if trial.baseline_latency is not None:
         return f"was {units.significant(trial.baseline_latency.p50_ms)}"
     return "" if trial.latency is None else _margin(trial.latency)
@@ -199,11 +200,11 @@ def speed(speedup: IntervalRecord) -> str:
 
 
 def proofs_table(run: RunRecord) -> Table | None:
-    """Return one row per finalist that was measured on the hold-out part; None when there was none."""
+    """Return one row per finalist that was measured on the hold-out samples; None without any."""
     if not run.proofs:
         return None
     drop = "drop, points" if run.unit == "share" else "drop"
-    titles = ("size", "p50 ms", "speed-up", drop, "probability", "asked for")
+    titles = ("size", "p50 ms", "speed-up", drop, "probability", "required")
     columns = (Column("finalist"), *(Column(title, number=True) for title in titles), Column("verdict"))
     samples = run.proofs[0].score.n
     return Table(columns, tuple(_proof_row(run, p) for p in run.proofs), f"On {samples} hold-out samples")
@@ -218,7 +219,7 @@ def _proof_row(run: RunRecord, proof: ProofRecord) -> tuple[str, ...]:
         p50s, faster = ["-", "-"], "unsure"
     interval = proof.drop.interval
     low, high = (units.points(_number(v), run.unit) for v in (interval.low, interval.high))
-    drop = f"{units.points(_number(proof.drop.value), run.unit)}\n{low}..{high}"
+    drop = f"{units.points(_number(proof.drop.value), run.unit)}\n[{low}, {high}]"
     chances = (units.percent(proof.confidence), units.percent(proof.asked, limit=True))
     reason = "" if trial is None else trial.reason
     sure = "likely" if proof.standing == "likely" else "proven"
@@ -227,11 +228,11 @@ def _proof_row(run: RunRecord, proof: ProofRecord) -> tuple[str, ...]:
 
 
 def _range(interval: IntervalRecord) -> str:
-    return f"{_number(interval.low):.2f}..{_number(interval.high):.2f}"
+    return units.bounds(_number(interval.low), _number(interval.high))
 
 
 def sentences(run: RunRecord, folder: Path) -> list[str]:
-    """Return the findings, where the files are, and what to do next."""
+    """Return the findings, the location of the files, and the next step."""
     lines = findings(run)
     names = [*(f.name for f in run.best), "run.json", "report.html", "report.md"]
     lines.append(f"Files in {folder}: {', '.join(names)}.")
@@ -242,7 +243,7 @@ def sentences(run: RunRecord, folder: Path) -> list[str]:
 
 
 def findings(run: RunRecord) -> list[str]:
-    """Return what won and why, what was done, and what was left alone and why."""
+    """Return the winner with the reason, its edits, and the skipped layers with reasons."""
     winner = run.trial(run.winner)
     proof = next((p for p in run.proofs if p.accepted), None)
     evened = "" if proof is None else evened_sentence(proof.drop, _number(run.allowed_drop), run.unit)
@@ -250,27 +251,27 @@ def findings(run: RunRecord) -> list[str]:
     unproven = (trial for trial in run.trials if trial.verdict == Verdict.UNPROVEN.value)
     lines += [f"{trial.name} was not proven: {trial.reason}." for trial in unproven if trial.reason not in lines[0]]
     if run.stopped:
-        lines.append(f"Not everything was tried: {run.stopped}.")
+        lines.append(f"The search ended early: {run.stopped}.")
     if run.aim_reached is False:
-        lines.append(f"The aim was not reached: {run.settings.aim}.")
+        lines.append(f"The target was not reached: {run.settings.aim}.")
     lines += filter(None, [_predicted(run)])
     lines += filter(None, [recovery_sentence(run)])
     extremes = (("smallest.onnx", run.smallest), ("fastest.onnx", run.fastest))
-    lines += [
-        f"Also in the folder, inside the budget but not proved: {file} ({name})." for file, name in extremes if name
-    ]
+    lines += [f"Also in the folder, within budget but not proven: {file} ({name})." for file, name in extremes if name]
     if len(run.pareto) > 1:
-        lines.append(f"None beats these at speed, size and score at once: {', '.join(run.pareto)}.")
+        lines.append(f"Pareto-optimal candidates (speed, size, score): {', '.join(run.pareto)}.")
     if winner is not None:
-        # The command that makes it again has the passes too.
-        made = "What was done" if run.repro else f"{winner.name} is {winner.passes}"
-        lines.append(f"{made}: {counted(_actions(winner))}.")
+        meanings = "; ".join(f"{part} = {meaning}" for part, meaning in legend_of((winner.name,)))
+        lines += [f"The name {winner.name}: {meanings}."] if meanings else []
+        # The command for reproduction has the passes too.
+        made = "" if run.repro else f" ({winner.passes})"
+        lines.append(f"Edits{made}: {counted(_actions(winner))}.")
         lines += reasons(s for step in winner.steps for s in step.skipped)
     return lines
 
 
 def _predicted(run: RunRecord) -> str:
-    """Return what trials were chosen for beside what was measured of them; "" where none was predicted."""
+    """Return the predicted and the measured time or size of mixed candidates; "" without any."""
     size = run.settings.goal == "size"
     pairs = [
         (trial.predicted, (trial.size_bytes or 0) / max(run.model.size_bytes, 1) if size else 1 / speedup)
@@ -279,8 +280,9 @@ def _predicted(run: RunRecord) -> str:
     ]
     if not pairs:
         return ""
-    told, found = (", ".join(f"{share:.0%}" for share in shares) for shares in zip(*pairs, strict=True))
-    return f"Mixes were predicted to take {told} of the {'size' if size else 'time'}; measured: {found}."
+    predicted, found = (", ".join(f"{100 * share:.0f} %" for share in shares) for shares in zip(*pairs, strict=True))
+    figure = "size" if size else "time"
+    return f"Predicted {figure} of the mixed candidates, relative to the baseline: {predicted}; measured: {found}."
 
 
 def _actions(trial: TrialRecord) -> Iterable[str]:
@@ -292,11 +294,11 @@ def _outcome(run: RunRecord, winner: TrialRecord | None) -> str:
         return f"Not finished: {run.reason}."
     proof = next((p for p in run.proofs if p.accepted), None)
     if winner is None or proof is None:
-        return f"Nothing won, and best.onnx is the original, untouched: {run.reason}."
+        return f"No candidate won; best.onnx is the unchanged baseline: {run.reason}."
     speedup = proof.latency.speedup
     assert speedup is not None
     smaller = units.smaller(run.model.size_bytes / (winner.size_bytes or 1))
-    wins = "is likely inside the budget and ships" if run.standing == "likely" else "wins"
+    wins = "is likely within budget and ships" if run.standing == "likely" else "wins"
     return f"{winner.name} {wins}: {speed(speedup)}, {smaller}, {_proved(run, proof)}."
 
 

@@ -1,4 +1,4 @@
-"""What a run would do, for `--dry-run`."""
+"""The plan of a run, for `--dry-run`."""
 
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,11 @@ from onnxopt.search.candidates import first_candidates
 from onnxopt.search.workers.runner import judge_of
 
 _FEW = 64
-"""Samples that the original must be able to run on, and the metric to score."""
+"""Number of samples for a trial run of the baseline and the metric."""
 
 
 def plan_document(model: Path, data: str, out: Path, overwrite: bool, asked: dict[str, Any]) -> Document:
-    """Check everything that `optimize` would check before it starts, and return what it would try.
+    """Run the checks of `optimize` before its start, and return the planned candidates.
 
     Raises:
         OnnxoptError: as `onnxopt.optimize` before a candidate is tried.
@@ -33,9 +33,9 @@ def plan_document(model: Path, data: str, out: Path, overwrite: bool, asked: dic
     facts = Facts(
         (
             *((f"{name} part", f"{len(samples)} samples of {samples.name}") for name, samples in parts.items()),
-            ("judged by", metric),
-            ("because", judge.choice),
-            ("allowed drop", str(job.settings.budget)),
+            ("metric", metric),
+            ("reason", judge.choice),
+            ("budget", str(job.settings.budget)),
             ("goal", job.settings.goal.value),
             ("target", job.settings.target),
             ("output", str(out)),
@@ -44,7 +44,7 @@ def plan_document(model: Path, data: str, out: Path, overwrite: bool, asked: dic
     table = Table((Column("candidate"), Column("passes")), tuple((c.name, format_passes(c.passes)) for c in candidates))
     rest = Text(
         (
-            "If none is surely inside the budget, the most harmful layers are left in float.",
+            "If no candidate is surely within budget, the most sensitive layers stay in float.",
             "Dry run: nothing was written.",
         )
     )

@@ -1,4 +1,4 @@
-"""Finished runs, read again: one shown, several compared."""
+"""Finished runs: read, opened in a browser, compared."""
 
 import os
 import sys
@@ -20,7 +20,7 @@ _VERSION = RunRecord.model_fields["schema_version"].default
 
 
 def read_record(folder: Path) -> RunRecord:
-    """Return what is in the run.json of a folder (or in the file itself).
+    """Return the record in the run.json of a folder (or in the file itself).
 
     Raises:
         FileError: ONX501 there is none, ONX505 it cannot be read or is of another version.
@@ -38,10 +38,10 @@ def read_record(folder: Path) -> RunRecord:
         where = ".".join(map(str, first["loc"])) or "JSON"
         raise FileError(
             "ONX505",
-            "this is no record of a run that this version reads",
+            "this version cannot read the record",
             where=str(path),
             why=f"{where}: {first_line(ValueError(first['msg']))}",
-            hint=f"It must have schema version {_VERSION}: make it again with this version of onnxopt.",
+            hint=f"It must have schema version {_VERSION}: repeat the run with this version of onnxopt.",
         ) from error
 
 
@@ -68,7 +68,7 @@ def open_page(path: Path) -> bool:
 
 
 def runs_document(folders: Sequence[Path], runs: Sequence[RunRecord]) -> Document:
-    """Return one row per run, and what they were asked that differs."""
+    """Return one row per run, and the differences between their settings."""
     titles = ("speed-up", "p50 ms", "size", "drop", "probability")
     columns = (Column("run"), Column("model"), *(Column(t, number=True) for t in titles), Column("result"))
     rows = tuple(_row(folder, run) for folder, run in zip(folders, runs, strict=True))
@@ -85,9 +85,9 @@ def differences(folders: Sequence[Path], runs: Sequence[RunRecord]) -> list[str]
     if len({run.model.sha256 for run in runs}) > 1:
         lines.append("The runs start from different models.")
     if len({run.data.holdout.fingerprint for run in runs}) > 1:
-        lines.append("They were proved on different samples: drops cannot be held against each other.")
+        lines.append("The runs have different hold-out samples: do not compare their drops.")
     if len({(run.environment.cpu, run.settings.threads) for run in runs}) > 1:
-        lines.append("They were timed on different processors or threads: milliseconds cannot be compared.")
+        lines.append("The runs have different processors or threads: do not compare their milliseconds.")
     return lines
 
 
@@ -104,7 +104,7 @@ def _row(folder: Path, run: RunRecord) -> tuple[str, ...]:
     return (
         str(folder),
         name,
-        f"{units.times(speedup.value or 0)}\n{speedup.low or 0:.2f}..{speedup.high or 0:.2f}",
+        f"{units.times(speedup.value or 0)}\n{units.bounds(speedup.low or 0, speedup.high or 0)}",
         f"{units.significant(proof.latency.p50_ms)}\nwas {units.significant(proof.baseline_latency.p50_ms)}",
         f"{units.size(winner.size_bytes or 0)}\n{units.times(run.model.size_bytes / (winner.size_bytes or 1))}",
         f"{units.points(proof.drop.value if proof.drop.value is not None else float('inf'), run.unit)}{unit}",

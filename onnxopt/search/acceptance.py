@@ -1,4 +1,4 @@
-"""What a candidate must reach, and which of those that do is the best."""
+"""Acceptance of candidates: limits, ranking, and the required confidence of a proof."""
 
 import math
 from collections.abc import Sequence
@@ -10,29 +10,28 @@ from onnxopt.search.budget import Goal
 from onnxopt.search.trial import Proof, Standing, Trial, Verdict
 
 LIKELY = 0.7
-"""Probability of being inside the budget from which a winner may ship though it is not proven."""
+"""Probability of being within budget from which an unproven winner may ship."""
 
 RISKS = (0.5, 0.25, 0.25)
-"""Shares of the accepted risk that each attempt on the hold-out part may take: all together never take more than all of
-it (bench/proof.py)."""
+"""Shares of the accepted risk for each attempt on the hold-out samples; they add up to 1 (bench/proof.py)."""
 
 LEAST_GAIN = 1.01
-"""A file must get this much smaller to be worth shipping, when size is the goal."""
+"""Least size ratio of a winner, with size as the goal."""
 
 MOST_PROOFS = 3
-"""Finalists that may be tried on the hold-out part: each further one is another chance to be lucky there."""
+"""Number of finalists tried on the hold-out samples: each further one is another chance to be lucky there."""
 
 EARLY = MOST_PROOFS - 1
 """The attempt that the early proof of a first candidate counts as: the last, whose share of the risk is then taken."""
 
 UNDECIDED = 1.1
-"""A candidate that may be so much faster, and may be slower, is measured again when the host is quieter."""
+"""A candidate whose speed-up interval contains both 1 and this value is measured again on a quieter host."""
 
 _MOST_SAMPLES = 1_000_000
-"""More samples than anybody is advised to find."""
+"""Largest number of samples that a message recommends."""
 
 SAME = 1.03
-"""A ratio below this is noise: calibration methods, for one, lead to the same kernels."""
+"""A ratio below this is noise: calibration methods, for example, lead to the same kernels."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +39,10 @@ class Acceptance:
     """The limits of one search.
 
     Attributes:
-        goal: what the best model is best at.
-        allowed_drop: in the metric's unit.
-        confidence: probability that the true drop is inside from which a winner is proven.
-        baseline_bytes: size of the original.
+        goal: the figure to improve.
+        allowed_drop: the budget in the metric's unit.
+        confidence: probability of being within budget from which a winner is proven.
+        baseline_bytes: size of the baseline.
         unit: of the metric, for the reasons.
         require: `proven`, or `likely` for either.
     """
@@ -56,10 +55,10 @@ class Acceptance:
     require: str = "likely"
 
     def verdict(self, drop: Drop, speedup: Interval | None, size_bytes: int, unsure: str = "") -> tuple[Verdict, str]:
-        """Return what becomes of a measured candidate, and why.
+        """Return the verdict on a measured candidate, with its reason.
 
-        For latency as the goal, it must be faster beyond doubt and not larger; for size, smaller and not slower
-        beyond doubt. Accuracy comes last: a candidate over the budget would have won with a larger one.
+        With latency as the goal it must be faster beyond doubt and not larger; with size, smaller and not slower
+        beyond doubt. Accuracy comes last: a candidate over budget would have won with a larger one.
 
         Args:
             drop: of accuracy.
@@ -67,39 +66,39 @@ class Acceptance:
             size_bytes: of its file.
             unsure: the clock's reason.
         """
-        lost = f"{self.changed(drop)}, {self.said(self.allowed_drop)} allowed"
+        lost = f"{self.changed(drop)} (budget {self.said(self.allowed_drop)})"
         doubt = unsure if speedup is None else self._doubt(speedup)
         if speedup is not None and not doubt and self.goal is Goal.LATENCY and speedup.low <= 1:
-            return Verdict.SLOWER, f"speed {speedup.value:.2f}x of the original's, {speedup.low:.2f}x at worst"
+            return Verdict.SLOWER, f"{_interval(speedup)}; the whole interval must exceed 1"
         if speedup is not None and self.goal is Goal.SIZE and speedup.high < 1:
-            return Verdict.SLOWER, f"speed {speedup.value:.2f}x of the original's, {speedup.high:.2f}x at best"
+            return Verdict.SLOWER, f"{_interval(speedup)}; the whole interval is below 1"
         largest = self.baseline_bytes if self.goal is Goal.LATENCY else self.baseline_bytes / LEAST_GAIN
         if size_bytes > largest:
-            return Verdict.LARGER, f"{size_bytes} bytes, the original has {self.baseline_bytes}"
+            return Verdict.LARGER, f"{size_bytes} bytes, the baseline has {self.baseline_bytes}"
         if drop.broken:
-            return Verdict.OVER_BUDGET, "gives NaN or infinite outputs where the original does not"
+            return Verdict.OVER_BUDGET, "outputs are NaN or infinite where the baseline's are finite"
         if not drop.within(self.allowed_drop):
             return Verdict.OVER_BUDGET, lost
         return (Verdict.UNSURE, doubt) if doubt else (Verdict.WITHIN, lost)
 
     def _doubt(self, speedup: Interval) -> str:
-        """Return why an interval decides nothing: it holds 1, and much more; "" where it decides."""
+        """Return the reason why an interval decides nothing: it contains both 1 and `UNDECIDED`; "" if it decides."""
         if self.goal is Goal.SIZE or not speedup.low <= 1 < UNDECIDED <= speedup.high:
             return ""
-        return f"its speed is between {speedup.low:.2f}x and {speedup.high:.2f}x of the original's"
+        return f"{_interval(speedup)} is too wide to decide"
 
     def rank(self, trial: Trial) -> float:
-        """Return the time or the size of a measured trial relative to the original; smaller is better."""
+        """Return the latency or the size of a measured trial relative to the baseline; smaller is better."""
         if self.goal is Goal.SIZE:
             return (trial.size_bytes or 0) / self.baseline_bytes
         return 1 / _speedup(trial).value
 
     def accurate(self, trial: Trial) -> bool:
-        """Return whether a trial's drop is inside the budget with the confidence that the proof will ask for."""
+        """Return whether a trial's drop is within budget with the confidence that the proof requires."""
         return trial.drop is not None and trial.drop.probability_within(self.allowed_drop) >= self.asked(0)
 
     def finalists(self, trials: Sequence[Trial]) -> list[Trial]:
-        """Return the trials inside the budget, the best first; among those equally good at the goal, by drop."""
+        """Return the trials within budget, the best first; among those equally good at the goal, by drop."""
         within = [t for t in trials if t.verdict is Verdict.WITHIN]
         best = min(map(self.rank, within), default=1.0)
 
@@ -111,16 +110,16 @@ class Acceptance:
         return sorted(within, key=order)
 
     def asked(self, attempt: int) -> float:
-        """Return the confidence with which attempt 0, 1, ... on the same hold-out part is a proof.
+        """Return the confidence required of attempt 0, 1, ... on the same hold-out samples.
 
         All attempts together take no more than the accepted risk, see `RISKS`.
         """
         return float(1 - (1 - self.confidence) * RISKS[attempt])
 
     def attempts(self, finalists: Sequence[Trial]) -> list[Trial]:
-        """Return the finalists to try on the hold-out part, in this order.
+        """Return the finalists to try on the hold-out samples, in this order.
 
-        The last try is kept for the finalist with the smallest drop: the fastest are the boldest, and would use up all.
+        The last attempt is reserved for the finalist with the smallest drop, which is often slower than the others.
         """
         if len(finalists) <= MOST_PROOFS:
             return list(finalists)
@@ -128,9 +127,9 @@ class Acceptance:
         return [*first, min(rest, key=lambda t: float("inf") if t.drop is None else t.drop.value)]
 
     def standing(self, confidence: float, attempt: int, drop: Drop | None) -> Standing:
-        """Return how sure it is that a finalist of attempt 0, 1, ... is inside the budget; empty for not enough.
+        """Return the standing of a finalist in attempt 0, 1, ...; empty for too low a confidence.
 
-        Where losses alone are beyond the budget, and gains make up for them, nothing is proven.
+        Nothing is proven where the losses alone exceed the budget and only gains offset them.
         """
         evened_out = drop is not None and drop.evened_out(self.allowed_drop)
         if confidence >= self.asked(attempt) and not evened_out:
@@ -138,37 +137,36 @@ class Acceptance:
         return "likely" if confidence >= LIKELY and self.require != "proven" else ""
 
     def inside(self, proof_drop: Drop, speedup: Interval | None, size_bytes: int) -> bool:
-        """Return whether a finalist, measured again on the hold-out part, is inside every limit as measured."""
+        """Return whether the measurements of a finalist in the proof are within every limit."""
         return self.verdict(proof_drop, speedup, size_bytes)[0] is Verdict.WITHIN
 
     def why_unproven(self, proof: Proof) -> str:
-        """Return in words what a finalist failed on."""
+        """Return the reason why a finalist is not proven."""
         speedup = proof.latency.speedup
         if speedup is None:
-            return f"measured again, its speed is not sure: {proof.latency.unsure}"
+            return f"the latency in the proof is unsure: {proof.latency.unsure}"
         unsteady = speedup is not None and (speedup.low <= 1 if self.goal is Goal.LATENCY else speedup.high < 1)
         if speedup is not None and unsteady:
-            return f"measured again, its speed of {speedup.value:.2f}x the original's did not hold"
+            return f"in the proof, {_interval(speedup)} is not above 1"
         if proof.drop.broken:
-            return "on the hold-out part it gives NaN or infinite outputs where the original does not"
+            return "on the hold-out samples outputs are NaN or infinite where the baseline's are finite"
         if proof.drop.evened_out(self.allowed_drop) and proof.confidence >= proof.asked:
             return (
-                f"on {proof.drop.n} hold-out samples only gains make up for its losses: {proof.drop.better} got "
-                f"better, {proof.drop.worse} got worse and lost {self.said(proof.drop.gross or 0)}, "
-                f"{self.said(self.allowed_drop)} allowed"
+                f"of {proof.drop.n} hold-out samples {proof.drop.better} got better and {proof.drop.worse} got worse; "
+                f"the loss without the gains is {self.said(proof.drop.gross or 0)} "
+                f"(budget {self.said(self.allowed_drop)})"
             )
         found = (
-            f"on {proof.drop.n} hold-out samples it {self.changed(proof.drop)}; inside "
-            f"{self.said(self.allowed_drop)} with a probability of {percent(proof.confidence)}, "
-            f"{percent(proof.asked, limit=True)} is asked for"
+            f"it {self.changed(proof.drop)} on {proof.drop.n} hold-out samples; probability of being within "
+            f"{self.said(self.allowed_drop)}: {percent(proof.confidence)}, required: {percent(proof.asked, limit=True)}"
         )
         needed = proof.drop.samples_needed(self.allowed_drop, proof.asked)
         if needed is None or not proof.drop.n < needed <= _MOST_SAMPLES:
             return found
-        return f"{found}; about {needed} such samples would show it, were the drop the same on them"
+        return f"{found}; about {needed} such samples with the same drop would be enough"
 
     def changed(self, drop: Drop) -> str:
-        """Return how the score changed, in words."""
+        """Return the change of the score in words."""
         return f"gains {self.said(-drop.value)}" if drop.value < 0 else f"drops {self.said(drop.value)}"
 
     def said(self, drop: float) -> str:
@@ -176,7 +174,11 @@ class Acceptance:
         return difference(drop, self.unit)
 
 
+def _interval(speedup: Interval) -> str:
+    return f"speed-up {speedup.value:.2f}x [{speedup.low:.2f}, {speedup.high:.2f}]"
+
+
 def _speedup(trial: Trial) -> Interval:
     if trial.latency is None or trial.latency.speedup is None:
-        raise ValueError(f"{trial.candidate.name} was not timed beside the original")
+        raise ValueError(f"{trial.candidate.name} was not timed beside the baseline")
     return trial.latency.speedup

@@ -1,4 +1,4 @@
-"""How much may be lost, and what is to be gained."""
+"""The accuracy budget and the goal of a search."""
 
 import math
 import re
@@ -9,7 +9,7 @@ from onnxopt.errors import UsageError
 
 
 class Goal(Enum):
-    """What the best model is best at."""
+    """Figure that the search improves."""
 
     LATENCY = "latency"
     SIZE = "size"
@@ -60,11 +60,14 @@ class Budget:
         budget = cls.parse(str(given))
         number = f"{100 * budget.limit:.6g}" if budget.points else f"{budget.limit:.6g}"
         if budget.points and not bounded:
-            why, hint = f"{metric} is no share and has no points", f"Write {number}%, or a number in the metric's unit."
+            why, hint = (
+                f"{metric} is not a share: it has no points",
+                f"Write {number}%, or a number in the metric's unit.",
+            )
         elif bounded and not budget.relative and not budget.points and budget.limit >= 1:
-            why, hint = f"without a unit it is {100 * budget.limit:g} points", f"Write {number}pp or {number}%."
+            why, hint = f"without a unit it means {100 * budget.limit:g} points", f"Write {number}pp or {number}%."
         elif bounded and (budget.relative or budget.points) and budget.limit >= 1:
-            why, hint = "every model is inside it", f"Write less than {'100%' if budget.relative else '100pp'}."
+            why, hint = "every model is within it", f"Write less than {'100%' if budget.relative else '100pp'}."
         else:
             return budget
         raise UsageError("ONX101", "the accuracy budget does not fit the metric", where=str(given), why=why, hint=hint)

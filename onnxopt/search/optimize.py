@@ -1,4 +1,4 @@
-"""The search: build, check and measure candidates, then prove the best on samples that took no part."""
+"""The search: build, check and measure candidates, then prove the best on hold-out samples."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -39,27 +39,28 @@ def search(
     journal: Journal | None = None,
     deadline: Deadline | None = None,
 ) -> SearchResult:
-    """Return the best model inside the budget, proved on the hold-out part, or the original with the reason.
+    """Return the best model within budget, proven on the hold-out samples, or the baseline with the reason.
 
     Args:
-        model: stays as it is.
+        model: the baseline (not modified).
         parts: disjoint samples.
-        metric: measured against labels; None to go by agreement with the original (fidelity).
-        settings: budget, goal and how to measure.
-        observer: told every step.
-        size_bytes: of the file the model came from; None to go by its size when saved again.
-        stamp: makes of a built model the one that is saved, so that what is measured is what ships; None for as it is.
-        journal: where measurements are written down, and taken from; None for nowhere.
-        deadline: of the command that this search is a part of; None to begin it now.
+        metric: measured against labels; None for agreement with the baseline (fidelity).
+        settings: budget, goal and options of the measurements.
+        observer: called at every step.
+        size_bytes: of the baseline's file; None for its size when saved again.
+        stamp: makes the final model from a built one, so that the measured model is the one that ships; None for no
+            change.
+        journal: store of finished measurements; None for none.
+        deadline: of the command that contains this search; None for a new one.
 
-    A candidate that is not faster than the original, larger than it, over the budget, or that cannot be built or run
-    never wins, and each says why.
+    A candidate that is not faster than the baseline, larger, over budget, or that cannot be built or run never wins;
+    each trial has its reason.
 
     Raises:
-        DataError: ONX207 the original gives NaN on these samples, ONX208 `metric` is given and labels are missing,
+        DataError: ONX207 the baseline gives NaN on these samples, ONX208 `metric` is given and labels are missing,
             ONX209 it does not fit the outputs.
-        ModelError: ONX304 the original cannot be loaded.
-        NativeError: ONX401 the original cannot be run, ONX408 or ONX406 not within the time there is.
+        ModelError: ONX304 the baseline cannot be loaded.
+        NativeError: ONX401 the baseline cannot be run, ONX408 or ONX406 not within the time limit.
     """
     asked = settings or Settings()
     trials = Trials(model, parts, metric, asked, observer or NullObserver(), stamp, journal or Journal(), deadline)
@@ -168,8 +169,8 @@ def _reason(trials: Trials, proofs: Sequence[Proof]) -> str:
         sure = "" if won.standing == "proven" else ", likely but not proven"
         return (
             f"{won.candidate} is the best of {len(trials.made)} candidates: it "
-            f"{trials.bar.changed(won.drop)} on {won.drop.n} hold-out samples, inside "
-            f"{trials.bar.said(trials.bar.allowed_drop)} with a probability of {percent(won.confidence)}{sure}"
+            f"{trials.bar.changed(won.drop)} on {won.drop.n} hold-out samples; probability of being within "
+            f"{trials.bar.said(trials.bar.allowed_drop)}: {percent(won.confidence)}{sure}"
             f"{trials.late.fewer}"
         )
     if proofs:
@@ -177,29 +178,26 @@ def _reason(trials: Trials, proofs: Sequence[Proof]) -> str:
         spare = untried(trials, proofs)
         others = f"; not tried there, for at most {MOST_PROOFS} are: {', '.join(spare)}" if spare else ""
         why = f"{trials.bar.why_unproven(best)}{others}{trials.late.words}{trials.late.fewer}"
-        return f"no candidate held on the hold-out part; {best.candidate}: {why}"
+        return f"no candidate is proven on the hold-out samples; {best.candidate}: {why}"
     if trials.late.finalists:
-        return f"nothing is proved{trials.late.words}"
+        return f"no proof was finished{trials.late.words}"
     verdicts = {t.verdict for t in trials.made}
     if not verdicts:
-        return f"nothing was tried: {trials.stopped}"
+        return f"no candidate was tried: {trials.stopped}"
     failed = next((t for t in trials.made if t.verdict is Verdict.FAILED), None)
     if failed is not None and verdicts <= {Verdict.UNCHANGED, Verdict.FAILED}:
         return f"every candidate that changes the model failed; {failed.candidate.name}: {failed.reason}"
     if verdicts <= {Verdict.UNCHANGED}:
         left = next((t for t in trials.made if t.steps and t.steps[-1].skipped), None)
         why = "" if left is None else f"; {left.candidate.name}: {left.reason}"
-        return f"no pass finds anything to do in this model{why}"
+        return f"no pass applies to this model{why}"
     unsure = [t for t in trials.made if t.verdict is Verdict.UNSURE]
     if unsure:
-        return (
-            f"whether {unsure[0].candidate.name} is faster could not be measured, because the host was busy: "
-            f"{unsure[0].reason}"
-        )
+        return f"the busy host left the speed-up of {unsure[0].candidate.name} unsure: {unsure[0].reason}"
     if Verdict.OVER_BUDGET in verdicts:
-        return "every candidate that is faster and not larger drops more than the budget allows"
+        return "every candidate that is faster and not larger is over budget"
     if trials.bar.goal is Goal.SIZE:
-        return "no candidate is at least 1 % smaller than the original and as fast"
+        return "no candidate is at least 1 % smaller than the baseline and as fast"
     if Verdict.LARGER in verdicts:
-        return "the candidates that are faster are larger than the original"
-    return "no candidate is faster than the original"
+        return "the faster candidates are larger than the baseline"
+    return "no candidate is faster than the baseline"

@@ -1,4 +1,4 @@
-"""How much can be proved with the samples there are: said before a search begins, not after it."""
+"""The smallest drop that the hold-out samples can prove, computed before a search."""
 
 from dataclasses import dataclass
 
@@ -17,11 +17,11 @@ class Prospect:
 
     Attributes:
         holdout: samples kept for the proof.
-        allowed: drop that the budget allows, in the metric's unit.
-        asked: probability that the first finalist has to reach.
+        allowed: the budget, in the metric's unit.
+        asked: required probability of the first finalist.
         unit: of the metric.
-        smallest: drop that such a candidate is proved to be inside; None where the metric does not tell beforehand.
-        needed: hold-out samples with which the budget would be proved; None likewise.
+        smallest: smallest budget that such a candidate proves; None where the metric does not determine it beforehand.
+        needed: number of hold-out samples that would prove the budget; None likewise.
     """
 
     holdout: int
@@ -33,35 +33,33 @@ class Prospect:
 
     @property
     def possible(self) -> bool:
-        """Whether any candidate can be proved to be inside the budget."""
+        """Whether any candidate can be proven within budget."""
         if self.smallest is not None:
             return self.smallest <= self.allowed
         return self.needed is None or self.holdout >= self.needed
 
     def sentence(self) -> str:
-        """Return in one line what can be proved."""
+        """Return the prospect in one line."""
         asked = percent(self.asked, limit=True)
         if self.smallest is None:
             if self.possible:
-                return f"{self.holdout} hold-out samples; a drop inside the budget is proved at {asked}."
-            return f"{self.holdout} hold-out samples prove nothing at {asked}: {self.needed} are needed."
+                return f"{self.holdout} hold-out samples; a proof requires a probability of {asked}."
+            return f"{self.holdout} hold-out samples prove nothing at {asked}; {self.needed} are needed."
         smallest = difference(self.smallest, self.unit)
         said = f"{self.holdout} hold-out samples prove nothing at {asked}"
         if self.smallest < 1:
-            said = (
-                f"{self.holdout} hold-out samples prove a drop of at most {smallest} at {asked}, where nothing is lost"
-            )
+            said = f"{self.holdout} hold-out samples can prove a budget of {smallest} or more at {asked}"
         if self.possible:
             return f"{said}; the budget is {difference(self.allowed, self.unit)}."
-        needed = "no number of samples" if self.needed is None else f"about {self.needed} such samples"
-        return f"{said}; to prove the budget of {difference(self.allowed, self.unit)} takes {needed}."
+        needed = "no number of samples is enough" if self.needed is None else f"about {self.needed} are needed"
+        return f"{said}; for the budget of {difference(self.allowed, self.unit)}, {needed}."
 
 
 def prospect_of(metric: Score, holdout: int, allowed: float, asked: float) -> Prospect:
-    """Return what `holdout` samples can prove of `metric`.
+    """Return the prospect of a proof with `holdout` samples.
 
-    Right-or-wrong metrics are exact, by the posterior that the proof itself uses; of others only the number of samples
-    below which no probability reaches `asked` is known beforehand (Laplace's rule of succession).
+    Right-or-wrong metrics are exact, by the posterior of the proof itself; for others only the number of samples below
+    which no probability reaches `asked` is known beforehand (Laplace's rule of succession).
     """
     fewest = int(np.ceil((2 * asked - 1) / (1 - asked)))
     if not metric.binary:
@@ -71,7 +69,7 @@ def prospect_of(metric: Score, holdout: int, allowed: float, asked: float) -> Pr
 
 
 def _smallest(count: int, asked: float, *, relative: bool) -> float:
-    """Return the drop that `count` samples without a single flip prove."""
+    """Return the smallest budget that `count` samples without a single flip prove."""
     if (count + 1) / (count + 2) < asked:
         return 1.0
     if relative:
@@ -80,7 +78,7 @@ def _smallest(count: int, asked: float, *, relative: bool) -> float:
 
 
 def _needed(allowed: float, asked: float, fewest: int, relative: bool) -> int | None:
-    """Return the fewest samples whose smallest drop is inside the budget; None where no number is enough."""
+    """Return the fewest samples that prove the budget; None where no number is enough."""
     if not allowed > 0:
         return None
     low, high = max(fewest, 1), max(fewest, 1)

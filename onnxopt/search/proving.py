@@ -1,4 +1,4 @@
-"""The last word: finalists measured on samples that took no part in the search."""
+"""The proof: finalists measured on hold-out samples, which the search does not use."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -152,7 +152,7 @@ def untried(trials: Trials, proofs: Sequence[Proof]) -> tuple[str, ...]:
 
 
 def _hot(trials: Trials, name: str, model: ir.Model) -> Interval | None:
-    """Return the speed-up with one input again and again, for comparison; None where that is how all was measured."""
+    """Return the speed-up with one repeated input, for comparison; None where all latency is measured so."""
     reserve, left_s = trials.reserve, trials.deadline.left_s()
     if trials.settings.hot or (reserve is not None and left_s < reserve.hot_s + reserve.report_s):
         return None
@@ -165,13 +165,13 @@ def _hot(trials: Trials, name: str, model: ir.Model) -> Interval | None:
 
 
 def decided(trials: Trials, trial: Trial, proofs: Sequence[Proof]) -> Trial:
-    """Return a trial with what the proof made of it."""
+    """Return a trial with the verdict of its proof."""
     proof = next((p for p in proofs if p.candidate == trial.candidate.name), None)
     if proof is None:
         return trial
     if proof.accepted:
-        sure = "proved" if proof.standing == "proven" else "found likely"
-        return replace(trial, verdict=Verdict.WINNER, reason=f"the best that was {sure} on the hold-out part")
+        sure = "proven" if proof.standing == "proven" else "likely"
+        return replace(trial, verdict=Verdict.WINNER, reason=f"the best {sure} candidate on the hold-out samples")
     size, speedup = trial.size_bytes or 0, proof.latency.speedup
     if trials.bar.verdict(proof.drop, speedup, size, proof.latency.unsure)[0] is Verdict.UNSURE:
         return replace(trial, verdict=Verdict.UNSURE, reason=trials.bar.why_unproven(proof))

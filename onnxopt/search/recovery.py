@@ -1,4 +1,4 @@
-"""What recovery gave: the winner made again without what makes up for its losses."""
+"""The effect of recovery: the winner built again without it."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,13 +17,13 @@ from onnxopt.search.trial import Candidate, Trial
 from onnxopt.search.trials import Trials
 
 ALONE, COMPENSATED, TRAINED = "nothing", "least squares", "training"
-"""What made up for the losses, up to each stage."""
+"""Recovery methods up to each stage."""
 
 _TRAINING = (Distill, Finetune, ReconstructBlocks)
 
 
 def recovery_by_stage(trials: Trials, winner: Trial) -> tuple[tuple[str, float], ...]:
-    """Return what the winner would drop without what made up for its losses, stage by stage."""
+    """Return the winner's drop without recovery and after each recovery stage."""
     assert winner.drop is not None
 
     def drop_of(candidate: Candidate) -> list[float]:
@@ -44,7 +44,7 @@ def recovery_by_stage(trials: Trials, winner: Trial) -> tuple[tuple[str, float],
 
 
 def stages_before(winner: Candidate) -> Iterator[tuple[str, Candidate]]:
-    """Yield the winner without recovery, then with all but the last kind of it; nothing where it recovers nothing."""
+    """Yield the winner without recovery, then with all but the last recovery stage; nothing without recovery."""
     untrained = tuple(p for p in winner.passes if not isinstance(p, _TRAINING))
     alone = tuple(_alone(p) for p in untrained)
     if alone != untrained:
@@ -55,7 +55,7 @@ def stages_before(winner: Candidate) -> Iterator[tuple[str, Candidate]]:
 
 
 def last_stage(winner: Candidate) -> str:
-    """Return what the last stage of the winner's recovery is."""
+    """Return the last stage of the winner's recovery."""
     return TRAINED if any(isinstance(p, _TRAINING) for p in winner.passes) else COMPENSATED
 
 

@@ -1,4 +1,4 @@
-"""Candidates whose speed the clock was unsure of, timed again after the others: the host may be quieter by then."""
+"""A second latency measurement for unsure candidates, after the others: the host may be quieter by then."""
 
 from dataclasses import replace
 from functools import partial
@@ -11,11 +11,11 @@ from onnxopt.search.trials import Trials
 from onnxopt.search.workers.runner import LOST
 
 FACTOR = 3
-"""Of the usual time for the latency of a candidate."""
+"""Factor on the usual measurement time."""
 
 
 def time_unsure_again(trials: Trials) -> None:
-    """Time every unsure candidate again while there is time; one that stays unsure says so."""
+    """Time every unsure candidate again while the time limit allows."""
     for place, trial in enumerate(trials.made):
         if trial.verdict is not Verdict.UNSURE:
             continue

@@ -1,4 +1,4 @@
-"""How long the proof and the report will take, from what the baseline took; kept free of the search."""
+"""Time reserved for the proof and the report, predicted from the measurement of the baseline."""
 
 from dataclasses import dataclass
 
@@ -6,13 +6,13 @@ FEWEST = 8
 """Hold-out samples below which there is no proof."""
 
 _MOST_OF_THE_REST = 0.5
-"""Share of the time after the baseline that a proof may keep; a longer one takes fewer hold-out samples."""
+"""Largest share of the time after the baseline for a proof; a longer proof uses fewer hold-out samples."""
 
 _MARGIN = 1.2
-"""Times the least for the smallest proof: what is cut ends a little late."""
+"""Safety factor on the smallest proof: interrupted work ends a little late."""
 
 _BYTES_PER_S = 1e8
-"""Bytes of models that are written, hashed and drawn in a second, at least."""
+"""Lowest rate at which models are written, hashed and drawn."""
 
 _REPORT_S = 2.0
 
@@ -24,9 +24,9 @@ class Reserve:
     Attributes:
         holdout: samples.
         scoring_s: of the baseline and one finalist on all of them.
-        timing_s: of both, beside each other.
-        hot_s: the same with one input again and again; 0 where it is not measured.
-        report_s: writing the result, without what explains it.
+        timing_s: latency of both.
+        hot_s: latency of both with one repeated input; 0 where it is not measured.
+        report_s: writing the result, without its analysis.
     """
 
     holdout: int
@@ -37,22 +37,22 @@ class Reserve:
 
     @property
     def needed_s(self) -> float:
-        """Seconds that the whole proof and the report take."""
+        """Seconds for the whole proof and the report."""
         return self.scoring_s + self.timing_s + self.hot_s + self.report_s
 
     @property
     def least_s(self) -> float:
-        """Seconds that the smallest proof and the report take."""
+        """Seconds for the smallest proof and the report."""
         return self.timing_s + self.report_s + self.scoring_s * min(FEWEST / max(self.holdout, 1), 1.0)
 
     def kept_s(self, left_s: float) -> float:
-        """Return the seconds that a search with `left_s` left keeps free."""
+        """Return the seconds that a search with `left_s` left reserves."""
         return min(self.needed_s, max(_MARGIN * self.least_s, _MOST_OF_THE_REST * left_s))
 
     def samples(self, left_s: float) -> int:
-        """Return how many hold-out samples a proof has time for, 0 where they would be too few.
+        """Return the number of hold-out samples that fit the time, 0 for too few.
 
-        It depends on time alone, never on an outcome, so a proof on fewer samples is a proof.
+        It depends on time alone, never on an outcome, so a proof on fewer samples stays valid.
         """
         spare_s = left_s - self.timing_s - self.report_s
         if spare_s >= self.scoring_s:
@@ -65,18 +65,18 @@ class Reserve:
         return left_s >= share * self.scoring_s / 2 + self.timing_s + self.report_s
 
     def sentence(self, limit_s: float, elapsed_s: float) -> str:
-        """Return in one line how long proof and report take, and what that means for the limit."""
+        """Return the time for proof and report, and the division of the limit, in one line."""
         left_s = limit_s - elapsed_s
-        said = f"Proof and report take about {self.needed_s:.0f} s, and at least {self.least_s:.0f} s"
+        said = f"Proof and report take about {self.needed_s:.0f} s (at least {self.least_s:.0f} s)"
         if left_s < self.least_s:
-            return f"{said}; the limit of {limit_s:g} s leaves {max(left_s, 0.0):.0f} s: nothing can be proved in time."
+            return f"{said}; the limit of {limit_s:g} s leaves {max(left_s, 0.0):.0f} s, too little for a proof."
         kept = self.kept_s(left_s)
         if kept < self.needed_s:
             return (
-                f"{said}; of the limit of {limit_s:g} s, {kept:.0f} s are kept for them, with about "
+                f"{said}; {kept:.0f} s of the limit of {limit_s:g} s are reserved for them, with about "
                 f"{self.samples(kept)} of {self.holdout} hold-out samples."
             )
-        return f"{said}; of the limit of {limit_s:g} s, {left_s - kept:.0f} s are left for candidates."
+        return f"{said}; {left_s - kept:.0f} s of the limit of {limit_s:g} s remain for candidates."
 
 
 def reserve_of(
@@ -90,16 +90,16 @@ def reserve_of(
     hot: bool,
     size_bytes: int,
 ) -> Reserve:
-    """Return what the proof and the report will take.
+    """Return the predicted time of the proof and the report.
 
     Args:
-        scored_s: what scoring the baseline on `searched` samples took.
-        searched: samples.
-        holdout: samples.
-        timed_s: what timing the baseline alone took.
-        latency_s: seconds of timed runs that were asked for then.
-        proof_latency_s: seconds of timed runs of the proof.
-        hot: whether one input again and again is all that is timed.
+        scored_s: time for scoring the baseline on `searched` samples.
+        searched: number of search samples.
+        holdout: number of hold-out samples.
+        timed_s: time for the latency measurement of the baseline alone.
+        latency_s: measurement time in it.
+        proof_latency_s: measurement time in the proof.
+        hot: whether all latency is measured with one repeated input.
         size_bytes: of the model.
     """
     scoring_s = 2 * scored_s * holdout / max(searched, 1)

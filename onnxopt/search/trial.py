@@ -1,4 +1,4 @@
-"""What was tried, what came out, and what was decided."""
+"""Candidates, trials, proofs and the result of a search."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ from onnxopt.pipeline import Pass, Step
 
 @dataclass(frozen=True)
 class Candidate:
-    """A pipeline that nobody has measured yet; `name` is short and unique in one search.
+    """A pipeline before its measurement; `name` is unique in one search (`onnxopt.search.candidate_names`).
 
     Attributes:
-        predicted: share of the original's time, or of its bytes where size is the goal; None where nothing predicts it.
+        predicted: latency (or size, if that is the goal) relative to the baseline; None without a prediction.
     """
 
     name: str
@@ -28,7 +28,7 @@ class Candidate:
 
 
 class Verdict(Enum):
-    """What became of a trial."""
+    """Verdict on a trial."""
 
     BASELINE = "baseline"
     WINNER = "winner"
@@ -49,11 +49,11 @@ class Trial:
     """One measured candidate.
 
     Attributes:
-        score: on the search part; None when it was never run.
-        drop: against the baseline on the search part.
+        score: on the search samples; None when it was never run.
+        drop: against the baseline on the search samples.
         latency: at the batch size of the run, with the speed-up over the baseline measured beside it.
         baseline_latency: of the baseline measured beside it; None for the baseline itself.
-        reason: in one sentence, why this verdict.
+        reason: of the verdict, in one sentence.
     """
 
     candidate: Candidate
@@ -68,18 +68,18 @@ class Trial:
 
 
 Standing = Literal["proven", "likely", ""]
-"""How sure it is that a finalist is inside the budget: proven, only likely, or not enough."""
+"""Certainty that a finalist is within budget: proven, likely, or neither."""
 
 
 @dataclass(frozen=True)
 class Proof:
-    """How a finalist did on samples that took no part in choosing it.
+    """Measurements of a finalist on the hold-out samples.
 
     Attributes:
-        confidence: probability that the true drop is inside the budget, given the hold-out part.
-        asked: the confidence it had to reach to be proven; later attempts on the same part have to reach more.
-        standing: what the confidence is enough for.
-        hot_speedup: with one input again and again, of what was accepted; None where it was not measured.
+        confidence: probability that the true drop is within budget, given the hold-out samples.
+        asked: required confidence for a proof; it rises with each attempt on the same samples.
+        standing: proven, likely or neither, by the confidence.
+        hot_speedup: speed-up with one repeated input, of the accepted finalist; None where it was not measured.
     """
 
     candidate: str
@@ -97,14 +97,14 @@ class Proof:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """The outcome: every trial, the proofs, and the model to ship (the original when nothing won).
+    """The outcome: every trial, the proofs, and the model to ship (the baseline without a winner).
 
     Attributes:
-        recovered: drop of the winner on the search part by what made up for its losses until then, see
-            `onnxopt.search.recovery`; the last is the winner's own; () where it recovers nothing.
-        stopped: why not everything that was planned was tried; empty when it was.
-        unproved: finalists that were not tried on the hold-out part.
-        aim_reached: whether `model` reaches the aim, as measured for the proof; None without one.
+        recovered: drop of the winner on the search samples after each recovery stage (`onnxopt.search.recovery`); the
+            last is the winner's own; () without recovery.
+        stopped: reason for an early end of the search; empty for none.
+        unproved: finalists that were not tried on the hold-out samples.
+        aim_reached: whether `model` reaches the target, as measured in the proof; None without a target.
     """
 
     kind: str
@@ -123,9 +123,9 @@ class SearchResult:
 
 
 def why_unchanged(steps: Sequence[Step]) -> str | None:
-    """Return why passes made nothing of their own of the model, simplification aside; None where they did."""
+    """Return the reason why no pass except simplification changed the model; None where one did."""
     working = [step for step in steps if not isinstance(step.spec, Simplify)] or list(steps)
     if any(step.edits for step in working):
         return None
     last = working[-1]
-    return last.skipped[0].reason if last.skipped else f"{last.spec.name} finds nothing to do"
+    return last.skipped[0].reason if last.skipped else f"{last.spec.name} has nothing to change"

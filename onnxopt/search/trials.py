@@ -1,4 +1,4 @@
-"""Candidates of one search: built, checked and measured once each, and what is known of them so far."""
+"""The trials of one search: each candidate built, checked and measured once."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -40,13 +40,13 @@ from onnxopt.target import target_of
 T = TypeVar("T")
 
 PROOF_LATENCY = 3
-"""Times the usual seconds for the latency of a finalist in its proof."""
+"""Factor on the usual measurement time for the latency of a finalist in its proof."""
 
 Stamp = Callable[[ir.Model, tuple[Pass, ...]], ir.Model]
 
 
 class Trials:
-    """All that was tried; see `onnxopt.search.optimize.search` for the arguments.
+    """The trials of a search; see `onnxopt.search.optimize.search` for the arguments.
 
     Attributes:
         made: trials in the order they were made.
@@ -71,7 +71,7 @@ class Trials:
     ) -> None:
         self.model, self.parts, self.metric, self.settings = model, parts, metric, settings
         self.observer, self.journal, self.stamp = observer, journal, stamp or (lambda built, _: built)
-        # What an earlier part of the search measured is looked up however little time there is.
+        # Journal entries of an earlier part of the search are read regardless of the time left.
         self.deadline = deadline or Deadline(settings.time_limit_s)
         if journal.resumed:
             self.deadline.look_up()
@@ -93,7 +93,7 @@ class Trials:
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Have a runner while the search lasts."""
+        """Provide a runner for the duration of the search."""
         asked = self.settings
         work = Work(
             self.parts.calibration,
@@ -124,7 +124,7 @@ class Trials:
 
     @cached_property
     def losses(self) -> Losses:
-        """What passes do to the outputs, as the runner measures it, or measured it in an earlier search."""
+        """Output losses of passes, measured by the runner or cached from an earlier search."""
         return CachedLosses(self.runner.losses, self.model, self.context, cache_folder())
 
     def _progress(self, what: str, done: int, total: int) -> None:
@@ -132,7 +132,7 @@ class Trials:
         self.observer.progress(what, done, total)
 
     def begin(self, size_bytes: int) -> None:
-        """Measure the original; raises what `search` does."""
+        """Measure the baseline; raises the errors of `search`."""
         asked, clock = self.settings, self.deadline
         start_s = clock.elapsed_s()
         with baseline_in_time(clock, asked.trial_timeout_s):
@@ -157,7 +157,7 @@ class Trials:
         self.baseline = Trial(
             Candidate("baseline", ()),
             Verdict.BASELINE,
-            "the original model",
+            "the unchanged model",
             size_bytes=size_bytes,
             score=score,
             latency=latency,
@@ -168,7 +168,7 @@ class Trials:
         )
 
     def needed(self) -> str:
-        """Return in one line how long proof and report take; "" without a limit."""
+        """Return the time for proof and report in one line; "" without a limit."""
         limit_s = self.settings.time_limit_s
         if self.reserve is None or limit_s is None:
             return ""
@@ -180,7 +180,7 @@ class Trials:
         return prospect_of(metric, count, self.bar.allowed_drop, self.bar.asked(attempt))
 
     def enough(self) -> bool:
-        """Return whether to start no further candidate: the aim is reached, or the time is over."""
+        """Return whether the search ends: the target or the time limit is reached."""
         limit, aim = self.settings.time_limit_s, self.settings.aim
         if not self.stopped and self.deadline.over():
             self.stopped = f"the time limit of {limit:g} s was reached after {len(self.made)} candidates"
@@ -189,7 +189,7 @@ class Trials:
         return bool(self.stopped)
 
     def reaches(self, trial: Trial, aim: StopTarget) -> bool:
-        """Return whether a trial is as fast or as small as was aimed at."""
+        """Return whether a trial reaches the target latency or size."""
         beside = trial.baseline_latency
         if aim.kind == "size":
             return aim.reached(trial.size_bytes or 0, self.bar.baseline_bytes)
@@ -198,12 +198,12 @@ class Trials:
         return aim.reached(trial.latency.p50_ms, beside.p50_ms)
 
     def judge_on(self, samples: Samples) -> Judge:
-        """Return who compares models with the original on `samples`."""
+        """Return the judge that compares models with the baseline on `samples`."""
         asked = self.settings
         return judge_of(self.model, samples, self.metric, asked.runtime, asked.seed, asked.tasks)
 
     def latency(self, models: dict[str, ir.Model], seconds: float, *, hot: bool = False) -> dict[str, Latency]:
-        """Return how fast models are, beside each other; `hot`: on one batch again and again."""
+        """Return the latency of models in alternating runs; `hot`: on one repeated batch."""
         return self.runner.latency(models, seconds, hot=hot)
 
     def build(self, candidate: Candidate) -> ir.Model:
@@ -238,11 +238,13 @@ class Trials:
         return trial
 
     def cut_reason(self) -> str:
-        """Return why something was ended before it was done."""
-        return f"cut: the time limit of {self.settings.time_limit_s:g} s, less what is kept for the proof, was reached"
+        """Return the reason for a trial that the time limit interrupted."""
+        return (
+            f"interrupted by the time limit of {self.settings.time_limit_s:g} s, less the time reserved for the proof"
+        )
 
     def replace_made(self, place: int, trial: Trial, model: ir.Model | None) -> None:
-        """Take what was measured again of a candidate in the place of what was measured first."""
+        """Replace the trial at `place` by its second measurement."""
         self.made[place] = trial
         self.journal.finished(trial, self.journal.digest(trial.candidate), model)
         self._lead(trial, model)
@@ -266,7 +268,7 @@ class Trials:
         return self.journal.recall(name, fresh, read)
 
     def _known(self, candidate: Candidate) -> tuple[Trial | None, ir.Model | None]:
-        """Return what an earlier part of this search measured, and the model where it may be the best."""
+        """Return the trial of an earlier part of this search, with its model where it may be the best."""
         trial = self.journal.trial(candidate, self.judge.baseline())
         if trial is None:
             return None, None
@@ -335,16 +337,16 @@ class Trials:
         return replace(trial, verdict=verdict, reason=reason, drop=drop)
 
     def again(self, candidate: Candidate) -> ir.Model:
-        """Return what was measured of a candidate: the leader is still there, others are kept, or built again."""
+        """Return the measured model of a candidate: the leader from memory, others from the journal or built again."""
         if self.leader is not None and self.leader_model is not None and candidate == self.leader.candidate:
             return self.leader_model
         kept = self.journal.model(candidate)
         return kept if kept is not None else self.build(candidate)
 
     def fail(self, trial: Trial, error: Exception) -> None:
-        """Note that a finalist could not be measured again."""
+        """Record that the proof of a finalist failed."""
         place = self.made.index(trial)
-        self.made[place] = replace(trial, verdict=Verdict.FAILED, reason=f"on the hold-out part: {error}")
+        self.made[place] = replace(trial, verdict=Verdict.FAILED, reason=f"on the hold-out samples: {error}")
 
 
 def _digest(model: ir.Model) -> str:

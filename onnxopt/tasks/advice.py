@@ -1,4 +1,4 @@
-"""What onnxopt can do for a model, found by looking at it and trying what needs no data."""
+"""Applicable passes for a model, from its layers and from trying passes without data."""
 
 from collections import Counter
 
@@ -14,17 +14,17 @@ from onnxopt.record.steps import counted
 from onnxopt.target import detect
 
 MOST_PARAMETERS = 500_000_000
-"""Of a larger model, nothing is tried, which would take minutes."""
+"""Number of parameters above which no pass is tried: it would take minutes."""
 STATIC_ONLY = ("Conv", "ConvTranspose")
 SMALL_MACS = 2_000_000
 WIDE = 64
 
 
 def advice(model: ir.Model, anatomy: Anatomy) -> tuple[str, ...]:
-    """Return one sentence per way to make `model` cheaper, with what it needs, and why others do not fit."""
+    """Return one sentence per applicable pass with its requirements, and reasons against the others."""
     lines = [_simplify(model, anatomy), _quantize(model, anatomy), *_prune(anatomy)]
     if anatomy.macs and anatomy.macs < SMALL_MACS:
-        lines.append("The model is small: INT8 rarely gains where a run takes tens of microseconds. Measure it.")
+        lines.append("The model is small: INT8 rarely speeds up runs of tens of microseconds. Measure it.")
     return tuple(line for line in lines if line)
 
 
@@ -45,10 +45,10 @@ def _quantize(model: ir.Model, anatomy: Anatomy) -> str:
     weighted = Counter(layer.op_type for layer in anatomy.layers if layer.op_type in WEIGHTED)
     named = ", ".join(f"{times} {op}" for op, times in weighted.most_common())
     if not named:
-        return "There is no layer with weights to quantize."
+        return "quantize: the model has no layer with weights."
     dynamic = sum(times for op, times in weighted.items() if op not in STATIC_ONLY)
-    without = f"; {dynamic} of them can do without samples (dynamic)" if dynamic else ""
-    return f"quantize to INT8 for {detect().name}: {named}, with samples to calibrate on{without}."
+    without = f"; {dynamic} of them also without samples (dynamic)" if dynamic else ""
+    return f"quantize to INT8 for {detect().name}: {named}, with calibration samples{without}."
 
 
 def _prune(anatomy: Anatomy) -> list[str]:
@@ -59,5 +59,5 @@ def _prune(anatomy: Anatomy) -> list[str]:
             f"prune-channels: {many(wide, 'layer')} of convolution with {WIDE} or more filters; see inspect --groups."
         ]
     if widths:
-        return [f"prune-channels gains little: no convolution has {WIDE} filters."]
+        return [f"prune-channels: little speed-up, because no convolution has {WIDE} filters."]
     return []

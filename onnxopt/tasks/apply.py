@@ -1,4 +1,4 @@
-"""One explicit pipeline on one model: applied, checked and saved, with nothing searched."""
+"""One explicit pipeline on one model: apply, check and save, without a search."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,13 +32,13 @@ class Made:
 
     Attributes:
         passes: as text.
-        optimized: the model and what each step did.
+        optimized: the model and the edits and skips of each step.
         size_before: bytes of the model's files.
         size_after: likewise.
-        files: what was written, the `.onnx` file first; empty when nothing was to be written.
-        source: file it was made from; None where the model was given in memory.
-        note: why these passes, where they were chosen by measuring.
-        judged: how results were judged for that, and why.
+        files: written files, the `.onnx` file first; empty without an output path.
+        source: file of the input model; None for a model in memory.
+        note: reason for the passes, where measurements chose them.
+        judged: rule for judging results in that choice, with its reason.
     """
 
     passes: str
@@ -52,7 +52,7 @@ class Made:
 
     @property
     def model(self) -> ir.Model:
-        """The model that was made."""
+        """The resulting model."""
         return self.optimized.model
 
     @property
@@ -101,7 +101,7 @@ def apply(
         progress: called with the step, how much is done and how much there is.
 
     Raises:
-        OnnxoptError: of every family; nothing is written then.
+        OnnxoptError: ONX1xx usage, ONX2xx data, ONX3xx model, ONX4xx runtime, ONX5xx files; no file is written then.
     """
     chosen = parse(passes) if isinstance(passes, str) else tuple(passes)
     context_target = target_of(target)
@@ -162,7 +162,7 @@ def quantize(
     progress: Progress | None = None,
     **options: object,
 ) -> Made:
-    """Quantize `model` to INT8, `static` (needs data) or `dynamic`, after simplifying it; or `auto`, as is best.
+    """Simplify `model` and quantize it to INT8: `static` (needs data), `dynamic`, or `auto`.
 
     Args:
         model: stays as it is.
@@ -191,8 +191,8 @@ def quantize(
     if data is None and Need.CALIBRATION in quantizer.needs:
         raise UsageError(
             "ONX109",
-            "static quantization needs samples to calibrate on",
-            hint="Give some with --data, or use --mode dynamic.",
+            "static quantization needs calibration samples",
+            hint="Give them with --data, or use --mode dynamic.",
         )
     passes = (*((Simplify(),) if simplify else ()), quantizer)
     made = apply(
@@ -231,7 +231,7 @@ def _auto(
     if effort not in ("normal", "high"):
         raise UsageError("ONX101", "invalid option value", where="effort", why=f"{effort!r}", hint="normal or high.")
     if data is None:
-        raise UsageError("ONX109", "choosing how to quantize needs samples", hint="Give some with --data.")
+        raise UsageError("ONX109", "--mode auto needs samples", hint="Give them with --data.")
     context = Context(target_of(target), seed=seed)
     model = given(model)
     source = None if isinstance(model, ir.Model) else model
@@ -257,11 +257,11 @@ def _auto(
 
 
 def made_document(model: Path, made: Made) -> Document:
-    """Return what was done to `model` step by step, and what was left alone."""
+    """Return the edits and skips on `model`, step by step."""
     steps = made.optimized.steps
     lines = [
-        f"{model}, {units.size(made.size_before)}, became {units.size(made.size_after)}: "
-        f"{units.smaller(made.size_before / max(made.size_after, 1))}."
+        f"Size of {model}: {units.size(made.size_before)} before, {units.size(made.size_after)} after "
+        f"({units.smaller(made.size_before / max(made.size_after, 1))})."
     ]
     lines += [made.note] if made.note else []
     lines += reasons(skip for step in steps for skip in step.skipped)

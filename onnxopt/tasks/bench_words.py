@@ -1,4 +1,4 @@
-"""What a benchmark says in words: which is faster by how much, and whether the host was quiet."""
+"""A benchmark in sentences: the speed-up of each model, and the noise of the host."""
 
 from collections.abc import Mapping
 
@@ -15,7 +15,7 @@ def said_of(timed: Mapping[str, Latency]) -> list[str]:
     for name in names[1:]:
         speedup = timed[name].speedup
         if timed[name].unsure:
-            lines.append(f"At batch size {batch}, how fast {name} is stays unsure: {timed[name].unsure}.")
+            lines.append(f"At batch size {batch}, the speed of {name} is unsure: {timed[name].unsure}.")
         elif speedup is not None:
             lines.append(
                 f"At batch size {batch}, {compared(name, names[0], speedup.low, speedup.value, speedup.high)}."
@@ -24,17 +24,17 @@ def said_of(timed: Mapping[str, Latency]) -> list[str]:
 
 
 def compared(name: str, other: str, low: float, value: float, high: float) -> str:
-    """Return a ratio of speeds as a sentence; where its interval holds 1, neither is faster."""
+    """Return a ratio of speeds as a sentence; with 1 in its interval, neither is faster."""
     if low > 1:
-        return f"{name} is {units.times(value)} faster than {other} [{low:.2f}, {high:.2f}]"
+        return f"{name} is {units.times(value)} faster than {other} {units.bounds(low, high)}"
     if high < 1:
-        return f"{name} is {units.times(1 / value)} slower than {other} [{1 / high:.2f}, {1 / low:.2f}]"
-    return f"{name} is as fast as {other} [{low:.2f}, {high:.2f}]"
+        return f"{name} is {units.times(1 / value)} slower than {other} {units.bounds(1 / high, 1 / low)}"
+    return f"{name} is as fast as {other} {units.bounds(low, high)}"
 
 
 def warning_of(timed: Mapping[str, Latency]) -> str | None:
-    """Return a warning when the host was noisy while the first model was measured; None on a quiet one."""
+    """Return a warning about a noisy host during the measurement of the baseline; None for a quiet one."""
     noise = noise_in(next(iter(timed.values())))
     if not noise.loud:
         return None
-    return f"Warning: a noisy host: {noise.words}. Stop other programs, or give more --seconds."
+    return f"Warning: noisy host: {noise.words}. Stop other programs, or give more --seconds."

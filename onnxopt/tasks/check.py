@@ -1,4 +1,4 @@
-"""Validity and safety of model files, as `onnxopt check` shows them."""
+"""Validity and safety of model files, for `onnxopt check`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,9 +25,9 @@ class CheckResult(Displayed):
     """The findings in models.
 
     Attributes:
-        findings: by model, the worst first; a model without any has an empty tuple.
-        passed: whether no model has an error, and with `strict` no warning either.
-        document: the same as a table.
+        findings: by model, the worst first; an empty tuple for a model without findings.
+        passed: whether no model has an error (with `strict`: nor a warning).
+        document: the findings as a table.
     """
 
     findings: Mapping[str, tuple[Finding, ...]]
@@ -36,7 +36,7 @@ class CheckResult(Displayed):
 
 
 def findings_of(model: Given) -> tuple[Finding, ...]:
-    """Return everything found in one model, the worst first; a file that cannot be read has one finding.
+    """Return the findings in one model, the worst first; an unreadable file has one finding.
 
     Raises:
         FileError: ONX501 it does not exist, ONX505 it cannot be read.
@@ -54,7 +54,7 @@ def findings_of(model: Given) -> tuple[Finding, ...]:
     try:
         if not isinstance(source, ir.Model):
             survive_loading(source)
-        # By its path, as whoever deploys it will; not optimized, for a graph that loads is all that is asked.
+        # By its path, as in a deployment; not optimized, because the check is for loading alone.
         Session(source, Runtime(optimization="none"))
     except ModelError as error:
         found.append(_of_error(error))
@@ -67,11 +67,11 @@ def check(models: Several, *, strict: bool = False, ignore: Sequence[str] = ()) 
 
     Args:
         models: one, several, or several by name.
-        strict: whether a warning fails too.
-        ignore: codes of findings to leave out, such as `CHK203`.
+        strict: whether warnings fail too.
+        ignore: codes of findings to ignore, such as `CHK203`.
 
     Raises:
-        UsageError: ONX101 no finding has a code in `ignore`.
+        UsageError: ONX101 a code in `ignore` is unknown.
         FileError: ONX501 a file does not exist, ONX505 it cannot be read.
     """
     for code in ignore:
@@ -86,7 +86,7 @@ def check(models: Several, *, strict: bool = False, ignore: Sequence[str] = ()) 
 
 def _document(found: Mapping[str, tuple[Finding, ...]], errors: int, warnings: int, passed: bool) -> Document:
     facts = sum(finding.level is Level.FACT for findings in found.values() for finding in findings)
-    columns = (Column("model"), Column("code"), Column("level"), Column("what was found"))
+    columns = (Column("model"), Column("code"), Column("level"), Column("finding"))
     rows = tuple((p, f.code, f.level.value, _sentence(f)) for p, findings in found.items() for f in findings)
     verdict = f"{len(found)} {_plural('model', len(found))}: {errors} {_plural('error', errors)}, {warnings} " + (
         f"{_plural('warning', warnings)}, {facts} {_plural('fact', facts)}."

@@ -1,4 +1,4 @@
-"""Two models side by side: what the second lost, and how much faster it is."""
+"""A model beside its baseline: score, fidelity, latency, size."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +40,7 @@ class Judged:
 
     @property
     def within(self) -> bool:
-        """Whether the measured drop is inside the budget."""
+        """Whether the measured drop is within budget."""
         return self.drop.within(self.allowed)
 
 
@@ -49,26 +49,26 @@ class Compared:
     """The result of a comparison.
 
     Attributes:
-        accuracy: against labels; None without any.
-        fidelity: of the second model to the first.
-        latency: of the first and the second.
-        size_bytes: of the first and the second.
-        names: of the first and the second, as they are shown.
-        choice: how the outputs are judged and why, in one sentence.
-        left_out: numbers of the samples for which the first model gives NaN.
+        accuracy: against labels; None without labels.
+        fidelity: agreement of the model with the baseline.
+        latency: of the baseline and the model.
+        size_bytes: of the baseline and the model.
+        names: of the baseline and the model.
+        choice: the rule for judging outputs, with its reason, in one sentence.
+        left_out: numbers of the samples for which the baseline gives NaN.
     """
 
     accuracy: Judged | None
     fidelity: Judged
     latency: tuple[Latency, Latency]
     size_bytes: tuple[int, int]
-    names: tuple[str, str] = ("the first model", "the second model")
+    names: tuple[str, str] = ("the baseline", "the other model")
     choice: str = ""
     left_out: tuple[int, ...] = ()
 
     @property
     def within(self) -> bool:
-        """Whether the drop is inside the budget: of accuracy where there are labels, else of fidelity."""
+        """Whether the drop is within budget: of accuracy with labels, else of fidelity."""
         return (self.accuracy or self.fidelity).within
 
     @property
@@ -166,7 +166,7 @@ def compare(
     fed = (typical_feeds(samples, batch_size),) if hot else drawn_inputs(samples, batch_size)
     timed = measure_latency({"first": before, "second": after}, fed, runtime, seconds=seconds, seed=seed)
     sizes = (model_file.size_of(first), model_file.size_of(second))
-    names = (_name(first, "the first model"), _name(second, "the second model"))
+    names = (_name(first, "the baseline"), _name(second, "the other model"))
     choice, left_out = by_outputs.choice, agreement.left_out
     return Compared(accuracy, fidelity, (timed["first"], timed["second"]), sizes, names, choice, left_out)
 
@@ -176,8 +176,8 @@ def _name(model: Path | ir.Model, otherwise: str) -> str:
 
 
 def compare_document(result: Compared) -> Document:
-    """Return one row per figure: both models, the difference, its interval."""
-    columns = (Column("figure"), *(Column(title, number=True) for title in ("A", "B", "B against A")), Column("n"))
+    """Return one row per figure: baseline, model, their difference with its interval, number of samples or runs."""
+    columns = (Column("figure"), *(Column(t, number=True) for t in ("baseline", "model", "change")), Column("n"))
     rows = []
     if result.accuracy is not None:
         rows.append(_judged(result.accuracy, result.accuracy.metric))
@@ -188,7 +188,7 @@ def compare_document(result: Compared) -> Document:
     speedup = after.speedup
     words = "-" if speedup is None else units.faster(speedup.low, speedup.value, speedup.high)
     words = "unsure" if after.unsure else words
-    faster = words.replace(" (", "\n(")
+    faster = words.replace(" [", "\n[")
     p50s = ("-", "-") if after.unsure else (units.significant(before.p50_ms), units.significant(after.p50_ms))
     rows.append((f"p50 ms, batch {after.batch_size}", *p50s, faster, f"{before.n}, {after.n}"))
     rows.append(("p90 ms", units.significant(before.p90_ms), units.significant(after.p90_ms), "", ""))
@@ -197,9 +197,9 @@ def compare_document(result: Compared) -> Document:
     first, second = result.names
     decides = result.accuracy or result.fidelity
     evened = evened_sentence(drop_record(decides.drop), decides.allowed, decides.unit)
-    lines = [f"A is {first}.", f"B is {second}.", _verdict(decides), *filter(None, [evened])]
+    lines = [f"Baseline: {first}.", f"Model: {second}.", _verdict(decides), *filter(None, [evened])]
     if after.unsure:
-        lines.append(f"Which is faster stays unsure: {after.unsure}.")
+        lines.append(f"The speed-up is unsure: {after.unsure}.")
     first_lines = tuple(filter(None, (result.choice, left_out_sentence(result.left_out))))
     return Document((Text(first_lines), Table(columns, tuple(rows)), Text(tuple(lines))), _data(result))
 
@@ -217,10 +217,11 @@ def _judged(judged: Judged, name: str) -> tuple[str, ...]:
 def _verdict(judged: Judged) -> str:
     confidence = units.percent(judged.drop.probability_within(judged.allowed))
     allowed = units.points(judged.allowed, judged.unit)
-    inside = "inside" if judged.within else "NOT inside"
+    unit = " points" if judged.unit == "share" else ""
+    inside = "within" if judged.within else "OVER"
     return (
-        f"The drop of {judged.metric} is {inside} the {allowed} allowed; that the true one is inside has a "
-        f"probability of {confidence}."
+        f"The measured drop of {judged.metric} is {inside} the budget of {allowed}{unit}; probability that the true "
+        f"drop is within budget: {confidence}."
     )
 
 

@@ -1,4 +1,4 @@
-"""A configuration file for one model: every option of `optimize` with what it means, and what data the model takes."""
+"""A configuration file for one model: every option of `optimize` with its meaning, and the expected data."""
 
 import json
 import textwrap
@@ -16,7 +16,7 @@ WIDTH = 100
 
 @dataclass(frozen=True)
 class Option:
-    """One option of a command: its long name, what it is for, and its default as TOML; None for no default."""
+    """One option of a command: its long name, its help text, and its default as TOML; None for no default."""
 
     name: str
     about: str
@@ -24,19 +24,19 @@ class Option:
 
 
 def config_text(model: Path, options: Sequence[Option], data: str | None, max_drop: str | None) -> str:
-    """Return TOML with everything but `data` and `max-drop` commented out.
+    """Return TOML in which all options except `data` and `max-drop` are comments.
 
     Args:
-        model: read for what data it takes.
+        model: file of the model; a comment describes the data that it expects.
         options: of `optimize`.
-        data: where samples are; None leaves a place to fill in.
-        max_drop: the budget; None for one point.
+        data: path or name of the samples; None leaves a place to fill in.
+        max_drop: the budget; None for one percentage point.
     """
     signature = signature_of(model_file.load(model))
     lines = [
         *_comment(f"Options of onnxopt for {model}. Use it with:"),
         *_comment(f"  onnxopt optimize {model} --config THIS-FILE"),
-        "# The command line wins over what stands here.",
+        "# The command line overrides this file.",
         "#",
         *(f"# {line}".rstrip() for line in _plain(schema_text(signature)).splitlines()),
         "",
@@ -67,5 +67,5 @@ def _comment(text: str) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    """Return text without what TOML allows in no comment: names in a model may hold anything."""
+    """Return text without characters that TOML forbids in comments; names in a model may have any."""
     return "".join(c if c in "\n\t" or c.isprintable() else "?" for c in text)

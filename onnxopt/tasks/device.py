@@ -1,4 +1,4 @@
-"""Models on another device: the kit, the run over ssh, and the table of what came back."""
+"""Models on another device: benchmark kit, run over ssh, table of the result."""
 
 import tempfile
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from onnxopt.samples import ReadOptions, open_samples
 from onnxopt.search.parts import typical_feeds
 
 CHECKED = 32
-"""Samples whose predictions are compared with this machine's."""
+"""Number of samples for the comparison of predictions with this machine."""
 
 
 def bundle(
@@ -52,7 +52,8 @@ def bundle(
         The folder.
 
     Raises:
-        FileError: ONX502 the folder is not empty; and every other family.
+        FileError: ONX502 the folder is not empty.
+        OnnxoptError: ONX2xx data, ONX3xx model.
     """
     folder = Path(out)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -75,10 +76,11 @@ def measure_on(
     read: ReadOptions | None = None,
     seed: int = 0,
 ) -> DeviceResult:
-    """Measure `models` on a board, `ssh://[user@]host[:port][?python=PATH]`, and return what it found.
+    """Measure `models` on a board, `ssh://[user@]host[:port][?python=PATH]`.
 
     Raises:
-        NativeError: ONX404 the board cannot be reached, ONX405 the run failed there; and every other family.
+        NativeError: ONX404 the board cannot be reached, ONX405 the run failed there.
+        OnnxoptError: ONX2xx data, ONX3xx model.
     """
     board = Board.parse(device)
     with tempfile.TemporaryDirectory(prefix="onnxopt-") as place:
@@ -113,5 +115,5 @@ def device_document(result: DeviceResult) -> Document:
     """Return the table of a kit's result."""
     found = device_record(result)
     notes = [f"No times: {result.refused}."] if result.refused else []
-    notes.append("Predictions are compared with those of the machine that made the kit.")
+    notes.append("The reference for predictions is the machine that made the kit.")
     return Document((Facts(tuple(found.facts.items())), device_table(found), Text(tuple(notes))), asdict(result))

@@ -1,4 +1,4 @@
-"""Which layers of a quantized model lose precision, which run in INT8, and which to keep in float."""
+"""Quantization error of each layer, layers that run in INT8, and layers to keep in float."""
 
 from dataclasses import dataclass, field
 from math import isnan
@@ -50,21 +50,22 @@ def diagnose(
     limit: int | None = 64,
     read: ReadOptions | None = None,
 ) -> Diagnosis:
-    """Rank the layers of a quantized model by their loss against the float model, and say which run in INT8.
+    """Rank the layers of a quantized model by their error against the float model.
 
     Args:
         model: the float model.
         quantized: the model made from it.
         data: samples to run both on.
-        keep: how many of the worst layers the file of overrides names.
+        keep: number of the worst layers in the file of overrides.
         out: file of overrides to write; None for none.
-        overwrite: whether `out` may exist.
-        limit: samples to use at most.
-        read: how `data` is read.
+        overwrite: whether to replace an existing `out`.
+        limit: largest number of samples.
+        read: options of the data readers.
 
     Raises:
         UsageError: ONX101 `keep` is negative.
-        ModelError: ONX308 `quantized` was not made from `model`; and every other family.
+        ModelError: ONX308 `quantized` was not made from `model`.
+        OnnxoptError: ONX2xx data, ONX4xx runtime, ONX5xx files.
     """
     if keep < 0:
         raise UsageError("ONX101", "invalid option value", where="keep", why=f"{keep} given", hint="0 or more.")
@@ -82,20 +83,20 @@ def diagnose(
             "the second model was not made from the first",
             where=second,
             why="they have no layer in common" if before is None else "their inputs differ",
-            hint="Give the float model first, then what `onnxopt quantize` made of it.",
+            hint="Give the float model first, then the output of `onnxopt quantize`.",
         )
     losses = layer_losses(before, other, samples)
     kept = worst(losses, keep)
     by_name = {loss.name: loss for loss in losses}
     if out is not None:
-        reasons = {name: f"{_db(by_name[name].output_db)} dB at the outputs by itself" for name in kept}
+        reasons = {name: f"SQNR of the outputs {_db(by_name[name].output_db)} dB" for name in kept}
         model_file.atomic_write_text(Path(out), overrides_text(reasons), overwrite=overwrite)
     file = None if out is None else Path(out)
     return Diagnosis(losses, kept, file, _document(first, second, losses, kept, file))
 
 
 def _as_it_was_quantized(model: ir.Model, quantized: ir.Model) -> ir.Model | None:
-    """Return the float model with the node names that the quantizer saw: simplified first, or as it is."""
+    """Return the float model with the node names of the quantizer's input: simplified or not."""
     plain = model.clone()
     freeze_weights(plain)
     lift_constants(plain)
@@ -110,7 +111,7 @@ def _as_it_was_quantized(model: ir.Model, quantized: ir.Model) -> ir.Model | Non
 def _document(
     first: str, second: str, losses: tuple[LayerLoss, ...], kept: tuple[str, ...], out: Path | None
 ) -> Document:
-    numbers = tuple(Column(title, number=True) for title in ("output, dB", "layer, dB", "so far, dB"))
+    numbers = tuple(Column(title, number=True) for title in ("output dB", "layer dB", "total dB"))
     columns = (Column("layer"), Column("operator"), *numbers, Column("runs in"))
     rows = tuple(
         (
@@ -125,12 +126,12 @@ def _document(
     )
     integer = sum(loss.quantized for loss in losses)
     lines = [
-        f"{integer} of {len(losses)} layers run in INT8, as read from the graph that the runtime makes of the model. "
-        "Noise of the outputs and of the layer when it alone is quantized, and of the layer with all before it; "
-        "20 dB is an error of a tenth."
+        f"{integer} of {len(losses)} layers run in INT8, according to the runtime's optimized graph.",
+        "SQNR of the model outputs (output) and of the layer's output (layer) with only this layer quantized, and of "
+        "the layer's output with all layers up to here quantized (total); 20 dB = 10 % error.",
     ]
     if kept:
-        lines.append(f"First to keep in float: {', '.join(kept)}.")
+        lines.append(f"Best layers to keep in float: {', '.join(kept)}.")
     if out is not None:
         lines.append(f"Written: {out}. Next: onnxopt quantize {first} --overrides {out} --data ...")
     data = {

@@ -1,4 +1,4 @@
-"""Whether this installation has what it needs."""
+"""Check of the installation: packages, runtime, processor, writable folders."""
 
 import tempfile
 from importlib.metadata import PackageNotFoundError, version
@@ -13,7 +13,7 @@ from onnxopt.measure.runtime.providers import PROVIDERS, provider_name
 from onnxopt.target import detect
 
 LIBRARIES = ("pydantic", "typer", "rich", "jinja2", "plotly")
-"""What is needed besides the libraries that `environment` already names."""
+"""Required libraries besides those in `environment`."""
 
 EXTRAS = {
     "train": ("torch",),
@@ -27,7 +27,7 @@ EXTRAS = {
 
 
 def examine() -> tuple[Document, bool]:
-    """Return a report on this installation, and whether everything needed is there."""
+    """Return a report on this installation, and whether it is complete."""
     about = environment()
     found = {**about["versions"], **{name: _version(name) for name in LIBRARIES}}
     problems = [f"{name} is not installed" for name, v in found.items() if v is None]
@@ -49,7 +49,7 @@ def examine() -> tuple[Document, bool]:
             ("governor", governor or "unknown"),
             ("instructions", " ".join(about["isa"]) or "unknown"),
             ("target", f"{target.name} (INT8: {target.activation_type} activations, {target.weight_type} weights)"),
-            ("emulation", f"{emulated}: latency means nothing here" if emulated else "none"),
+            ("emulation", f"{emulated}: latency has no meaning" if emulated else "none"),
             ("providers", ", ".join(providers)),
             ("telemetry", f"{about['telemetry']} (ONNX Runtime's own)"),
             ("extras present", ", ".join(n for n, ok in extras.items() if ok) or "none"),
@@ -58,10 +58,12 @@ def examine() -> tuple[Document, bool]:
         )
     )
     notes = (
-        [] if governor in (None, "performance") else [f"The governor {governor} changes the clock: times vary more."]
+        []
+        if governor in (None, "performance")
+        else [f"The governor {governor} changes the processor's clock: latency varies more."]
     )
     verdict = Text(
-        (*(f"Problem: {p}." for p in problems), *notes) if problems else ("Everything needed is there.", *notes)
+        (*(f"Problem: {p}." for p in problems), *notes) if problems else ("The installation is complete.", *notes)
     )
     data = {
         "healthy": not problems,
@@ -79,7 +81,7 @@ def examine() -> tuple[Document, bool]:
 
 
 def frequency_governor(folder: Path = Path("/sys/devices/system/cpu/cpu0/cpufreq")) -> str | None:
-    """Return how the system chooses the processor's clock, such as `performance`; None where it does not say."""
+    """Return the frequency governor of the processor, such as `performance`; None where unknown."""
     try:
         return (folder / "scaling_governor").read_text().strip() or None
     except OSError:

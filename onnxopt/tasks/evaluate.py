@@ -122,7 +122,7 @@ def evaluate(
     if chosen is None:
         raise DataError(
             "ONX208",
-            "labels are needed to measure accuracy",
+            "accuracy needs labels",
             where=samples.name,
             hint="Give --labels; to compare two models without labels use `onnxopt compare`.",
         )
@@ -162,12 +162,12 @@ def _record_there(one: SimulatedEvaluation) -> dict[str, object]:
 def _notes(one: SimulatedEvaluation) -> list[str]:
     found, name = one.simulation, one.target.name
     if one.target.reduce_range:
-        lines = [f"{name}: {len(found.saturating)} layers have weights whose products can saturate at 16 bits."]
+        lines = [f"{name}: {len(found.saturating)} layers can saturate at 16 bits in sums of two products."]
     else:
-        lines = [f"{name}: products are exact."]
-    return lines + [f"{name}: {layer} is computed as here: {why}." for layer, why in found.left.items()]
+        lines = [f"{name}: products do not saturate."]
+    return lines + [f"{name}: {layer} is not simulated: {why}." for layer, why in found.left.items()]
 
 
 def _cells(score: Evaluation, unit: str) -> tuple[str, str]:
-    interval = f"{units.score(score.interval.low, unit)} .. {units.score(score.interval.high, unit)}"
+    interval = f"[{units.score(score.interval.low, unit)}, {units.score(score.interval.high, unit)}]"
     return units.score(score.value, unit), interval

@@ -1,4 +1,4 @@
-"""Which channels of a model go together, and why others cannot go."""
+"""Channel groups of a model, and the reasons for channels that cannot be pruned."""
 
 from onnxopt.document.blocks import Column, Document, Table, Text
 from onnxopt.graph.channels.find import ChannelGroup, groups_of
@@ -15,10 +15,11 @@ def groups_document(model: Given) -> Document:
         Column("units", number=True),
         Column("unit"),
         Column("weights", number=True),
-        Column("why frozen"),
+        Column("frozen because"),
     )
     units = sum(group.size for group in free)
-    summary = Text((f"{len(free)} groups with {units} units can be cut, {len(groups) - len(free)} are frozen.",))
+    frozen = len(groups) - len(free)
+    summary = Text((f"{len(free)} groups with {units} units can be pruned; {frozen} groups are frozen.",))
     return Document(
         (Table(columns, tuple(map(_row, groups)), title=named(model, "a model in memory")), summary),
         {"groups": _data(groups)},

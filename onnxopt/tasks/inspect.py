@@ -1,4 +1,4 @@
-"""Describe a model: what it takes and gives, how large it is, its layers."""
+"""Description of a model: inputs, outputs, size, layers, cost."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -75,11 +75,11 @@ def inspect_model(
     """Return inputs, outputs, versions, sizes and layers of a model.
 
     Args:
-        model: a file's SHA-256 is told too, unlike that of one in memory.
+        model: a file or a model in memory; the result has the SHA-256 of a file.
         sizes: of named dynamic dimensions, for the MACs; others count as 1.
         sparsity: whether to read every weight and count its zeros.
-        timed: whether to run the model and say where the time goes.
-        advised: whether to say what onnxopt can do for it, which tries what needs no data.
+        timed: whether to run the model and add the time by operator.
+        advised: whether to add the applicable passes; those without data are tried.
     """
     found = given(model)
     path = None if isinstance(found, ir.Model) else found
@@ -129,13 +129,13 @@ def inspect_model(
         data["time_by_operator_ms"] = dict(measured.by_op)
     if advised:
         lines = advice(model, anatomy)
-        blocks.append(Text(("What onnxopt can do here:", *(f"- {line}" for line in lines))))
+        blocks.append(Text(("Applicable passes:", *(f"- {line}" for line in lines))))
         data["advice"] = list(lines)
     return Document(tuple(blocks), data)
 
 
 def schema_document(model: Given) -> Document:
-    """Return the data that a model takes."""
+    """Return the data that a model expects."""
     signature = signature_of(as_graph(model))
     return Document((Text(tuple(schema_text(signature).splitlines())),), schema_data(signature))
 
@@ -194,7 +194,7 @@ def _row(layer: Layer, zeros: Sparsity | None) -> tuple[str, ...]:
 
 
 def _macs(anatomy: Anatomy) -> str:
-    """Return what is known; a sum in which nothing is known is no zero."""
+    """Return the known MACs; `unknown` if no node is known."""
     if anatomy.macs_unknown:
         return f"at least {count(anatomy.macs)}" if anatomy.macs else "unknown"
     return count(anatomy.macs)

@@ -1,4 +1,4 @@
-"""A model by operator: how many, what they hold, what they cost, how long they take."""
+"""A model by operator: number of nodes, parameters, MACs, time."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from onnxopt.measure.latency.profile import Profile
 
 @dataclass(frozen=True)
 class Operator:
-    """All nodes of one operator, those in sub-graphs too.
+    """All nodes of one operator, with those in sub-graphs.
 
     Attributes:
-        nodes: how many.
-        parameters: elements of the weights that they read; a shared weight counts for the first.
+        nodes: number of nodes.
+        parameters: elements of their weights; a shared weight counts for the first operator.
         weight_bytes: of those weights.
         macs: None when that of a node is unknown.
     """
@@ -69,8 +69,8 @@ def operators_table(found: tuple[Operator, ...]) -> Table:
 
 
 def times_table(found: Profile) -> Table:
-    """Return the time by operator as ONNX Runtime runs it, which fuses several into one."""
+    """Return the time by operator of ONNX Runtime's fused graph."""
     total = found.total_ms or 1.0
     columns = (Column("runs as"), Column("ms", number=True), Column("share", number=True))
     rows = tuple((op, significant(ms), f"{100 * ms / total:.1f} %") for op, ms in found.by_op.items())
-    return Table(columns, rows, "time by operator, under the profiler, on made-up inputs")
+    return Table(columns, rows, "time by operator, under the profiler, on synthetic inputs")

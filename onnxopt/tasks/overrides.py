@@ -1,4 +1,4 @@
-"""The file that names the layers to keep in float: written by `diagnose`, read by `quantize --overrides`.
+"""The file of layers to keep in float: written by `diagnose`, read by `quantize --overrides`.
 
 [quantize]
 exclude = ["conv_1"]
@@ -15,8 +15,8 @@ from onnxopt.files import read_toml
 
 
 def overrides_text(reasons: Mapping[str, str]) -> str:
-    """Return the content of the file; each layer with a comment that says why."""
-    # What JSON escapes, TOML does too, in the same way.
+    """Return the content of the file; each layer with its reason as a comment."""
+    # TOML has the escapes of JSON.
     lines = [f"    {json.dumps(name)},  # {reason}\n" for name, reason in reasons.items()]
     return "[quantize]\nexclude = [\n" + "".join(lines) + "]\n"
 
@@ -44,5 +44,5 @@ def _refusal(path: Path, why: str) -> UsageError:
         "the file of overrides cannot be read",
         where=str(path),
         why=why,
-        hint="Let `onnxopt diagnose ... --out FILE` write one.",
+        hint="Write one with `onnxopt diagnose ... --out FILE`.",
     )

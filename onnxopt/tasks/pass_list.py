@@ -12,10 +12,10 @@ from onnxopt.pipeline import Pass
 
 
 def passes_document(name: str | None = None) -> Document:
-    """Return what there is to know about every pass, or about one.
+    """Return the effects, requirements and options of every pass, or of one.
 
     Raises:
-        UsageError: ONX103 there is no such pass.
+        UsageError: ONX103 unknown pass.
     """
     known = available_passes()
     if name is not None and name not in known:
@@ -81,7 +81,7 @@ def _default_text(default: Any) -> str:
 
 
 def type_text(annotation: Any) -> str:
-    """Return a type as a user would say it: its choices, or its name."""
+    """Return the choices of a type, or its name."""
     if hasattr(annotation, "__metadata__"):
         return type_text(annotation.__origin__)
     arguments = [a for a in getattr(annotation, "__args__", ()) if a is not Ellipsis]

@@ -1,4 +1,4 @@
-"""Which layers can be made cheaper, and how: a table of what each technique alone does to the outputs."""
+"""Output error of each technique applied to each layer alone."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +17,10 @@ from onnxopt.search.mix.layer_table import LayerSensitivity, layer_table
 from onnxopt.target import target_of
 
 WHAT = "sensitivity of layers"
-JUDGED = "Judged by number, whatever the task, because layers are ranked by how far each alone moves the outputs."
+JUDGED = "Judged by numeric difference for every task, because layers are ranked by their effect on the outputs."
 ABOUT = (
-    "Each figure is the mean squared difference of the outputs over their variance when done to the layer alone;",
-    "0.01 hardly moves a prediction, 1 leaves nothing. Removed channels are made up for by the layers that read them.",
+    "Each figure is the mean squared error of the outputs over their variance, with the technique on this layer alone:",
+    "0.01 rarely changes a prediction, 1 destroys the outputs. The readers of removed channels are refitted.",
 )
 
 
@@ -51,21 +51,21 @@ def sensitivity(
     plot: str | Path | None = None,
     overwrite: bool = False,
 ) -> Sensitivity:
-    """Measure the error of the outputs when INT8, a lower rank or pruning is applied to one layer alone.
+    """Measure the error of the outputs with INT8, a lower rank or pruning on one layer alone.
 
     Args:
         model: the float model.
-        data: samples that calibrate and judge; labels are not used.
-        limit: samples to use at most.
-        target: processor to quantize for.
-        seed: of everything random.
-        read: how `data` is read.
-        progress: called with what is measured, how much is done and how much there is.
-        plot: HTML file to draw the table in; None for none.
-        overwrite: whether `plot` may exist.
+        data: samples for calibration and evaluation; labels are not used.
+        limit: largest number of samples.
+        target: target processor.
+        seed: random seed.
+        read: options of the data readers.
+        progress: called with the task, the finished and the total steps.
+        plot: HTML file for a heatmap; None for none.
+        overwrite: whether to replace an existing `plot`.
 
     Raises:
-        OnnxoptError: of every family.
+        OnnxoptError: ONX1xx usage, ONX2xx data, ONX3xx model, ONX4xx runtime, ONX5xx files.
     """
     found = given(model)
     path = None if isinstance(found, ir.Model) else found
@@ -89,7 +89,7 @@ def _document(model: str, found: tuple[LayerSensitivity, ...]) -> Document:
     columns = (Column("layer"), *(Column(technique, number=True) for technique in techniques))
     rows = tuple((layer, *(cells.get((layer, t), "-") for t in techniques)) for layer in layers)
     lefts = {one.why: one.layer for one in found if one.why}
-    notes = tuple(f"{layer} and the like: {why}." for why, layer in lefts.items())
+    notes = tuple(f"Skipped, for example {layer}: {why}." for why, layer in lefts.items())
     records = [{"layer": h.layer, "technique": h.technique, "error": h.error, "why": h.why or None} for h in found]
     return Document(
         (Text((JUDGED,)), Table(columns, rows), Text((*ABOUT, *notes))), {"model": model, "layers": records}

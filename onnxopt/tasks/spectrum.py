@@ -1,4 +1,4 @@
-"""The rank that each layer needs, and what factorizing it would save."""
+"""The rank that each layer needs, and the saving by factorization."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -34,10 +34,10 @@ def spectrum_document(source: Given, sizes: Mapping[str, int], *, measure: bool 
     Args:
         source: the model.
         sizes: of named dynamic dimensions, for the MACs; others count as 1.
-        measure: whether to time each layer, whole and factorized.
+        measure: whether to time each layer, original and factorized.
 
     Raises:
-        NativeError: ONX403 times are asked for and the processor is emulated.
+        NativeError: ONX403 `measure` on an emulated processor.
     """
     model = as_graph(source)
     work = FactorizableModel.of(model, (), None)
@@ -57,13 +57,13 @@ def spectrum_document(source: Given, sizes: Mapping[str, int], *, measure: bool 
         *((Column("time", number=True),) if measure else ()),
     )
     says = [
-        "Rank that keeps so much of the energy of the weight, and in brackets the MACs",
-        "at that rank as a share of the dense layer's. Samples make fewer ranks do.",
+        "Rank that keeps this share of the weight's energy; in brackets the MACs at that",
+        "rank, relative to the dense layer. With samples, lower ranks are enough.",
     ]
     if measure:
         says += [
-            f"Time: at the rank for {_TIMED:.0%} in whole blocks of {_BLOCK}, as a share of the dense",
-            "layer's, both measured on this machine beside copies of themselves.",
+            f"Time: at the rank for {_TIMED:.0%} in whole blocks of {_BLOCK}, relative to the dense layer,",
+            "both measured on this machine.",
         ]
     return Document(
         (

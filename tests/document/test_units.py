@@ -53,10 +53,10 @@ def test_counts_and_plurals():
 @pytest.mark.parametrize(
     ("low", "value", "high", "text"),
     [
-        (2.4, 2.5, 2.6, "2.50x faster (2.40..2.60)"),
-        (0.98, 1.0, 1.02, "as fast (0.98..1.02)"),
-        (1.0, 1.04, 1.08, "as fast (1.00..1.08)"),
-        (0.4, 0.5, 0.8, "2.00x slower (1.25..2.50)"),
+        (2.4, 2.5, 2.6, "2.50x faster [2.40, 2.60]"),
+        (0.98, 1.0, 1.02, "as fast [0.98, 1.02]"),
+        (1.0, 1.04, 1.08, "as fast [1.00, 1.08]"),
+        (0.4, 0.5, 0.8, "2.00x slower [1.25, 2.50]"),
     ],
 )
 def test_a_speed_up_is_one_only_beyond_its_interval(low, value, high, text):

@@ -1,4 +1,4 @@
-"""A winner past the knee is said to be one."""
+"""A winner beyond the knee of the trade-off has a caveat."""
 
 from onnxopt.record.run import IntervalRecord, RunRecord
 from onnxopt.report.caveats import caveats
@@ -17,13 +17,13 @@ def with_curve(run: RunRecord, curve: list[tuple[float, float]]) -> RunRecord:
 
 
 def past_the_knee(run: RunRecord) -> list[str]:
-    return [caveat.text for caveat in caveats(run) if "knee" in caveat.text]
+    return [caveat.text for caveat in caveats(run) if "Diminishing returns" in caveat.text]
 
 
 def test_the_last_gain_that_cost_most_is_told(explained_record):
     (text,) = past_the_knee(with_curve(explained_record, [(2.0, -0.001), (3.0, 0.001), (3.3, 0.009)]))
-    assert "3.00x faster costs 0.10" in text
-    assert "3.30x costs 0.90" in text
+    assert "3.00x faster drops 0.10 points" in text
+    assert "3.30x drops 0.90 points" in text
 
 
 def test_an_even_price_is_not(explained_record):

@@ -40,7 +40,8 @@ def test_gains_and_losses_are_said_apart_and_losses_beyond_the_budget_by_name():
     nothing = IntervalRecord(low=0, value=0, high=0, level=0.95)
     even = DropRecord(value=-0.1, interval=nothing, n=60, better=13, worse=7, p_value=None, broken=False, gross=0.117)
     text = evened_sentence(even, 0.01, "share")
-    assert "of 60 samples 13 got better and 7 worse, which lost 11.70 points (1.00 allowed)" in text
-    assert "not proven" in text
-    assert "not proven" not in evened_sentence(even, 0.2, "share")
+    assert "Of 60 samples 13 got better and 7 got worse" in text
+    assert "the loss without the gains is 11.70 points (budget 1.00)" in text
+    assert "nothing is proven" in text
+    assert "proven" not in evened_sentence(even, 0.2, "share")
     assert not evened_sentence(even.model_copy(update={"gross": None}), 0.01, "share")

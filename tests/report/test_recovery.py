@@ -14,15 +14,15 @@ def test_stages_are_shown(explained_record):
     )
     run = explained_record.model_copy(update={"recovered": stages})
     said = recovery_sentence(run)
-    assert "costs 40.00 points by itself" in said
-    assert "least squares leaves 3.00, training leaves 0.10" in said
-    assert [row[0] for row in recovery_table(run).rows] == ["nothing", "least squares", "training"]
+    assert "alone costs 40.00 points" in said
+    assert "after least-squares compensation 3.00, after training 0.10 remain" in said
+    assert [row[0] for row in recovery_table(run).rows] == ["none", "least-squares compensation", "training"]
     for text in (to_page(run), to_paper(run)):
-        assert "What recovery gave" in text
+        assert "Recovery" in text
         assert "40.00" in text
 
 
 def test_a_winner_that_recovers_nothing_says_nothing(explained_record):
     assert recovery_table(explained_record) is None
     assert recovery_sentence(explained_record) == ""
-    assert "What recovery gave" not in to_page(explained_record)
+    assert "<h2>Recovery" not in to_page(explained_record)

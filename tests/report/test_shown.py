@@ -40,9 +40,10 @@ def test_the_table_and_the_sentences(record):
     assert table[2].split() == ["baseline", "900", "kB", "1.25", "-", "98.50", "%", "-", "baseline"]
     assert table[3].split() == ["±3", "%"]
     assert table[-2].split() == ["dynamic", "250", "kB", "0.500", "2.50x", "98.00", "%", "0.50", "winner"]
-    assert table[-1].split() == ["3.60x", "was", "1.25", "2.48..2.53", "-0.50..1.50"]
+    assert table[-1].split() == ["3.60x", "was", "1.25", "[2.48,", "2.53]", "[-0.50,", "1.50]"]
     words = " ".join(text.split())
-    assert "dynamic wins: 2.50x faster (2.48..2.53)" in words
+    assert "dynamic wins: 2.50x faster [2.48, 2.53]" in words
+    assert "The name dynamic: dynamic = dynamic INT8: activation ranges computed in every run." in words
     assert "top1 98.50 % to 98.20 % on 200 hold-out samples; measured drop 0.30 points (budget 1.00)" in words
     assert "probability that the true drop is within budget: 97.0 %" in words
     assert "onnxopt apply" in words
@@ -54,18 +55,18 @@ def test_no_gain_is_called_no_gain(record):
     even = proof.latency.speedup.model_copy(update={"low": 0.98, "value": 1.0, "high": 1.02})
     latency = proof.latency.model_copy(update={"speedup": even})
     same = record.model_copy(update={"proofs": (proof.model_copy(update={"latency": latency}),)})
-    assert "dynamic wins: as fast (0.98..1.02), " in " ".join(to_text(summary(same, Path("run"))).split())
+    assert "dynamic wins: as fast [0.98, 1.02], " in " ".join(to_text(summary(same, Path("run"))).split())
     assert "<h1>digits_lstm.onnx: as fast, " in to_page(same)
 
 
 def _unproven(record, **changes):
     trial, proof = record.trials[1], record.proofs[0]
-    sure = "inside 0.00 points with a probability of 45.0 %, 97.5 % is asked for"
-    reason = f"on 200 hold-out samples it drops 0.30 points; {sure}"
+    sure = "probability of being within 0.00 points: 45.0 %, required: 97.5 %"
+    reason = f"it drops 0.30 points on 200 hold-out samples; {sure}"
     lost = trial.model_copy(update={"verdict": "not proven on the hold-out part", "reason": reason})
     update = {
         "status": "kept-original",
-        "reason": f"no candidate held on the hold-out part; dynamic: {reason}",
+        "reason": f"no candidate is proven on the hold-out samples; dynamic: {reason}",
         "winner": None,
         "trials": (record.trials[0], lost),
         "proofs": (proof.model_copy(update={"accepted": False, "confidence": 0.45}),),
@@ -76,7 +77,7 @@ def _unproven(record, **changes):
 def test_a_failed_proof_is_listed_with_its_reason(record):
     unproven, reason = _unproven(record)
     page = to_page(unproven)
-    proved = page[page.index("<h2>Proof on the hold-out part") : page.index("<h2>Layer by layer")]
+    proved = page[page.index("<h2>Proof on the hold-out samples") : page.index("<h2>Layers")]
     assert reason in proved
     assert "45.0 %" in proved
     assert "70.0 %" in proved
@@ -85,12 +86,12 @@ def test_a_failed_proof_is_listed_with_its_reason(record):
 
 
 def test_the_reason_of_every_failed_proof_is_said(record):
-    unproven, reason = _unproven(record, reason="no candidate held on the hold-out part; another: why")
+    unproven, reason = _unproven(record, reason="no candidate is proven on the hold-out samples; another: why")
     assert f"dynamic was not proven: {reason}." in " ".join(to_text(summary(unproven, Path("run"))).split())
 
 
 def test_advice_when_nothing_may_be_lost(record):
-    advice = "allow a little, such as --max-drop 0.5pp."
+    advice = "give a small budget, such as --max-drop 0.5pp"
     zero, _ = _unproven(record, allowed_drop=0.0)
     assert advice in " ".join(to_text(summary(zero, Path("run"))).split())
     usual, _ = _unproven(record)
@@ -170,7 +171,7 @@ def test_other_endings_are_shown_too(tmp_path, monkeypatch, search):
         onnxopt.optimize(MODEL, "digits", out=tmp_path / "run")
     found = RunRecord.model_validate_json((tmp_path / "run" / "run.json").read_text())
     text = " ".join(to_text(summary(found, tmp_path / "run")).split())
-    assert ("Nothing won" in text) == (found.status == "kept-original")
+    assert ("No candidate won" in text) == (found.status == "kept-original")
     assert ("Not finished" in text) == (found.status == "interrupted")
     assert "Next: " in text
     assert (tmp_path / "run" / "report.html").read_text() == to_page(found)
@@ -181,8 +182,8 @@ def test_a_winner_that_is_only_likely_is_called_so_wherever_it_is_named(record):
     likely = record.model_copy(update={"standing": "likely", "confidence": 0.9, "proofs": (proof,)})
     assert "(likely, 90.0 %: not proven)" in headline(likely)
     words = " ".join(to_text(summary(likely, Path("run"))).split())
-    assert "dynamic is likely inside the budget and ships: 2.50x faster" in words
-    assert "Next: more samples, to prove what is now likely (90.0 %)" in words
+    assert "dynamic is likely within budget and ships: 2.50x faster" in words
+    assert "Next: add samples to prove the result, which is likely now (90.0 %)" in words
     assert "90.0 % (likely, not proven)" in to_card(likely)
     assert "likely, 90.0 %: not proven" in to_page(likely)
     proven = record.model_copy(update={"standing": "proven"})
@@ -195,8 +196,8 @@ def test_figures_beside_the_one_that_decides_are_said_of_the_winner(record):
     score = proof.score.model_copy(update={"details": {"character error rate": 0.0123, "SI-SDR, dB": None}})
     told = record.model_copy(update={"proofs": (proof.model_copy(update={"score": score}),)})
     words = " ".join(to_text(summary(told, Path("run"))).split())
-    assert "Beside it, on the hold-out samples: character error rate: 0.0123; SI-SDR, dB: -." in words
-    assert "Beside it" not in to_text(summary(record, Path("run")))
+    assert "Secondary metrics on the hold-out samples: character error rate: 0.0123; SI-SDR, dB: -." in words
+    assert "Secondary metrics" not in to_text(summary(record, Path("run")))
 
 
 def test_the_page_and_the_markdown_begin_with_how_results_were_judged(record):
@@ -212,7 +213,7 @@ def test_a_candidate_that_is_not_inside_every_limit_is_neither_the_smallest_nor_
     for verdict in ("larger", "over budget", "not proven on the hold-out part"):
         bold = winner.model_copy(update={"name": "bold", "verdict": verdict, "size_bytes": 1, "latency": fast})
         table = choice_table(record.model_copy(update={"trials": (*record.trials, bold)}))
-        assert [row[0] for row in table.rows] == ["original", "best, smallest, fastest"]
+        assert [row[0] for row in table.rows] == ["baseline", "best, smallest, fastest"]
     inside = bold.model_copy(update={"verdict": "within budget"})
     table = choice_table(record.model_copy(update={"trials": (*record.trials, inside)}))
-    assert [row[0] for row in table.rows] == ["original", "best", "smallest, fastest"]
+    assert [row[0] for row in table.rows] == ["baseline", "best", "smallest, fastest"]

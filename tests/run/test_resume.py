@@ -121,5 +121,5 @@ def test_what_was_measured_is_taken_over_however_little_time_there_is(tmp_path):
 def test_without_any_time_nothing_is_said_of_the_model(tmp_path):
     found = run(tmp_path / "run", time_limit_s=1e-9)
     assert not found.record.trials
-    assert found.record.reason.startswith("nothing was tried: the time limit of 1e-09 s")
+    assert found.record.reason.startswith("no candidate was tried: the time limit of 1e-09 s")
     assert "resume" in next_step(found.record, found.folder)

@@ -37,7 +37,7 @@ def test_runs_are_compared(explained_record):
     document = runs_document([Path("a"), Path("b")], [explained_record, other])
     table, text = document.blocks
     assert [row[0] for row in table.rows] == ["a", "b"]
-    assert table.rows[0][2] == "2.50x\n2.48..2.53"
+    assert table.rows[0][2] == "2.50x\n[2.48, 2.53]"
     assert table.rows[1][-1] == "kept original"
     assert "threads: 1 in a, 4 in b." in text.lines
     assert any("different processors or threads" in line for line in text.lines)
@@ -78,7 +78,7 @@ def test_what_weakens_a_run_is_said(explained_record):
         }
     )
     said = " ".join(c.text for c in caveats(weak) if not c.fine)
-    for words in ("Few samples", "Synthetic data", "agreement with the original", "Noisy host"):
+    for words in ("Few samples", "Synthetic data", "agreement with the baseline", "Noisy host"):
         assert words in said
     assert host_noise(weak).spread == pytest.approx(1.0)
 

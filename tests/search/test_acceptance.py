@@ -76,7 +76,7 @@ def test_gains_that_make_up_for_losses_prove_nothing() -> None:
     fast = Latency(1, 1, 1, 1, 1, 1, speed(2, 2, 2), None, 1, Interval(1, 1, 1))
     score = Evaluation(TopK(), np.ones((100, 1)), 1.0, Interval(1, 1, 1), 100, 0)
     why = BAR.why_unproven(Proof("x", score, score, even, 0.99, BAR.asked(0), fast, fast, False))
-    assert "25 got better, 20 got worse and lost 20.00 points, 1.00 points allowed" in why
+    assert "25 got better and 20 got worse; the loss without the gains is 20.00 points (budget 1.00 points)" in why
 
 
 def test_a_later_attempt_needs_more_to_be_proven() -> None:
@@ -101,8 +101,8 @@ def test_how_many_samples_would_be_a_proof_is_said() -> None:
     needed = wide.samples_needed(0.01, 0.98)
     assert needed is not None
     assert 100 < needed < 1000
-    assert f"about {needed} such samples would show it" in BAR.why_unproven(proof)
-    assert "a probability of 89.0 %, 98.0 % is asked for" in BAR.why_unproven(proof)
+    assert f"about {needed} such samples with the same drop would be enough" in BAR.why_unproven(proof)
+    assert "within 1.00 points: 89.0 %, required: 98.0 %" in BAR.why_unproven(proof)
 
 
 def test_a_probability_just_below_its_limit_is_not_written_like_it() -> None:

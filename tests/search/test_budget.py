@@ -81,8 +81,8 @@ def test_the_budget_of_a_metric(given_text: str | float | None, bounded: bool, t
     [
         ("1", True, "100 points", ("1pp", "1%")),
         (2.5, True, "250 points", ("2.5pp", "2.5%")),
-        ("1pp", False, "rmse is no share", ("1%", "metric's unit")),
-        ("0.5pp", False, "rmse is no share", ("0.5%",)),
+        ("1pp", False, "rmse is not a share", ("1%", "metric's unit")),
+        ("0.5pp", False, "rmse is not a share", ("0.5%",)),
     ],
 )
 def test_a_budget_that_cannot_be_meant(given_text: str | float, bounded: bool, why: str, hints: tuple[str]) -> None:

@@ -141,10 +141,10 @@ def test_when_none_holds_the_original_is_returned_with_the_reason() -> None:
     result, _ = found(figures)
     assert result.winner is None
     assert to_bytes(result.model) == ORIGINAL
-    assert result.reason.startswith("no candidate held on the hold-out part; a: ")
+    assert result.reason.startswith("no candidate is proven on the hold-out samples; a: ")
     reason = {t.candidate.name: t.reason for t in result.trials}["b"]
-    assert "with a probability of 50.0 %, 92.5 % is asked for" in reason
-    assert "such samples would show it" not in reason, "a number that nobody can find is no advice"
+    assert "50.0 %, required: 92.5 %" in reason
+    assert "such samples with the same drop" not in reason, "a number that nobody can find is no advice"
 
 
 @pytest.mark.parametrize(
@@ -346,7 +346,7 @@ def test_a_proven_candidate_goes_before_a_faster_one_that_is_only_likely(monkeyp
 def test_where_a_proof_is_required_a_likely_candidate_does_not_ship(monkeypatch) -> None:
     result = standing_of({"a": Figures(confidence=0.97)}, monkeypatch, require="proven")
     assert result.winner is None
-    assert "97.0 %, 97.5 % is asked for" in result.reason
+    assert "97.0 %, required: 97.5 %" in result.reason
 
 
 def test_finalists_that_were_not_tried_are_named(monkeypatch) -> None:

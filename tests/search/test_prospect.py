@@ -27,8 +27,8 @@ def test_thirty_two_samples_prove_no_point_and_that_is_known_beforehand() -> Non
     assert found.needed is not None
     assert found.smallest is not None
     assert found.smallest > 0.05
-    assert found.sentence().startswith("32 hold-out samples prove nothing at 97.5 %; to prove the budget")
-    assert "takes about 367 such samples" in found.sentence()
+    assert found.sentence().startswith("32 hold-out samples prove nothing at 97.5 %; for the budget")
+    assert "about 367 are needed" in found.sentence()
 
 
 @settings(max_examples=20)
@@ -56,7 +56,7 @@ def test_that_nothing_at_all_is_lost_cannot_be_proved() -> None:
     found = prospect_of(metric_of("top1"), 1000, 0.0, ASKED)
     assert found.needed is None
     assert not found.possible
-    assert "takes no number of samples" in found.sentence()
+    assert "no number of samples is enough" in found.sentence()
 
 
 def test_of_other_metrics_only_the_fewest_samples_are_known() -> None:

@@ -20,4 +20,4 @@ def test_to_simplify_is_a_candidate_of_its_own():
     steps = (step(Simplify(), done=True), step(QuantizeStatic(), done=False))
     assert why_unchanged(steps) == "not quantize-static"
     assert why_unchanged((step(Simplify(), done=True),)) is None
-    assert why_unchanged((Step(Simplify(), (), (), 0.0),)) == "simplify finds nothing to do"
+    assert why_unchanged((Step(Simplify(), (), (), 0.0),)) == "simplify has nothing to change"

@@ -37,4 +37,4 @@ def test_a_noisy_host_is_called_so():
 
 def test_an_unsure_clock_names_no_number():
     timed = {"a": fakes.latency(1.0), "b": replace(fakes.latency(0.5), unsure="the host was busy")}
-    assert said_of(timed) == ["At batch size 1, how fast b is stays unsure: the host was busy."]
+    assert said_of(timed) == ["At batch size 1, the speed of b is unsure: the host was busy."]

@@ -43,7 +43,7 @@ def test_time_and_advice_are_shown_when_asked_for():
     assert sum(full.data["time_by_operator_ms"].values()) > 0
     said = " ".join(full.data["advice"])
     assert "7 BatchNormalization folded or removed" in said
-    assert "7 Conv, 1 Gemm, with samples" in said
+    assert "7 Conv, 1 Gemm, with calibration samples" in said
     assert "prune-channels" in said
 
 

@@ -1,4 +1,4 @@
-"""Whether the host was quiet while it measured: the one definition, for every table and report."""
+"""Noise of the host during a measurement: the one definition, for every table and report."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,20 +6,21 @@ from dataclasses import dataclass
 from onnxopt.measure.latency.result import Latency
 
 MOST_SPREAD = 0.10
-"""Above such a spread of one model's time from loading to loading, a host is called noisy."""
+"""Spread of one model's latency between loads above which a host counts as noisy."""
 
 MOST_WAITING = 0.05
-"""Above such a share of the time spent waiting for a processor, likewise."""
+"""Share of the time waiting for a processor above which a host counts as noisy."""
 
 _FEWEST = 4
 
 
 @dataclass(frozen=True)
 class Noise:
-    """What disturbed a measurement.
+    """The noise in a measurement.
 
     Attributes:
-        spread: how far 9 of 10 loadings of one model lay apart, relative to their median; None when unknown.
+        spread: distance of the 5th and the 95th percentile of one model's latency over loads, relative to the median;
+            None when unknown.
         waited: largest share of the time that its threads waited for a processor; None when unknown.
     """
 
@@ -28,26 +29,28 @@ class Noise:
 
     @property
     def loud(self) -> bool:
-        """Whether the host is called noisy."""
+        """Whether the host counts as noisy."""
         return (self.spread or 0.0) > MOST_SPREAD or (self.waited or 0.0) > MOST_WAITING
 
     @property
     def words(self) -> str:
-        """What was seen, in a sentence without its full stop; "" when nothing is known."""
+        """The noise as a sentence without its full stop; "" when unknown."""
         found = []
         if self.spread is not None:
-            found.append(f"the first model's own time varied by {100 * self.spread:.0f} % from loading to loading")
+            found.append(
+                f"the baseline's latency varied by {100 * self.spread:.0f} % between loads (5th to 95th percentile)"
+            )
         if self.waited is not None:
             found.append(f"its threads waited for a processor {100 * self.waited:.0f} % of the time")
         return ", and ".join(found)
 
 
 def noise_of(epochs_ms: Sequence[float], waited: Sequence[float | None] = ()) -> Noise:
-    """Return the noise in the times of one model, of however many measurements.
+    """Return the noise in the latency of one model, over one or more measurements.
 
     Args:
-        epochs_ms: time of each loading.
-        waited: share of each measurement that was spent waiting.
+        epochs_ms: typical latency after each load.
+        waited: share of each measurement in which threads waited for a processor.
     """
     values, shares = sorted(epochs_ms), [share for share in waited if share is not None]
     spread = None
