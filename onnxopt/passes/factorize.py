@@ -56,7 +56,7 @@ class _Attempt:
         # A goal that was aimed lower than asked may be missed where the one asked for is reached.
         told = [self.plan.missed if goal is None or self.share is None else "", self.note]
         if goal is not None and self.share is not None and self.share > goal * _NEAR:
-            told.append(f"{goal:.0%} of the time was not reached: {self.share:.0%} was measured")
+            told.append(f"goal missed: {goal:.0%} of the time, {self.share:.0%} measured")
         return [text for text in told if text]
 
     def edits(self) -> tuple[Edit, ...]:

@@ -1,4 +1,4 @@
-"""Make up for removed units in the layers that read them, one layer after the other, on what really reaches them."""
+"""Compensation for removed units: least-squares refit of their readers, layer by layer, on actual activations."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,17 +17,17 @@ from onnxopt.samples import Samples
 
 Kept = dict[str, tuple[int, ...]]
 Choose = Callable[[str, Mapping[str, Observed], ir.Model], tuple[int, ...]]
-"""Given a group, moments of the layers that read it, and the model so far: the units that stay."""
+"""Maps a group, the moments of its readers, and the current model to the units to keep."""
 
 
 @dataclass
 class Compensated:
-    """The full-size graph with other weights, the units to keep, and what was done to each layer.
+    """The full-size graph with refitted weights, the units to keep, and the fit of each layer.
 
     Attributes:
-        fits: per layer that was looked at.
-        missing: how many rows were not finite and left out, per layer with any.
-        too_large: layers whose moments would take too much memory.
+        fits: by layer.
+        missing: number of rows left out for NaN or infinite values, by layer.
+        too_large: layers whose moments exceed the memory limit.
     """
 
     channels: Channels
@@ -46,18 +46,18 @@ def compensate(
     residual: bool = True,
     choose: Choose | None = None,
 ) -> Compensated:
-    """Fit each layer that reads removed units, in graph order, on what the network pruned so far gives it.
+    """Refit each reader of removed units, in graph order, on activations of the network pruned so far.
 
     Layer by layer on pruned inputs as in He et al., "Channel Pruning", ICCV 2017, with the error of what a residual
     connection adds in the target. The graph keeps its size: removed units are masked, and cut by the caller.
 
     Args:
         channels: groups of the original.
-        kept: units to keep per group; the numbers of them when `choose` decides.
+        kept: units to keep per group; with `choose` only their number counts.
         samples: calibration samples, at least two batches.
-        method: how layers are fitted.
-        residual: whether targets include the error of what is added to them.
-        choose: picks the units of a group when its first reader is reached.
+        method: method of the refit.
+        residual: whether targets include the error of the other branch of a residual sum.
+        choose: chooses the units of a group at its first reader.
     """
     sequence = _Sequence(channels, samples, residual)
     decided: Kept = {} if choose is not None else dict(kept)
@@ -75,7 +75,7 @@ def compensate(
                 mine = [c for c in readers.values() if name in c.inputs]
                 seen = sequence.observed(consumer, mine, decided)
                 decided[name] = choose(name, seen, sequence.state.model)
-        # What the layer reads of the units that stay is the same whether the others are masked or not.
+        # The input from kept units does not depend on the masks of the others.
         if consumer.layer.node not in seen:
             seen = sequence.observed(consumer, [consumer], decided)
         fit = refit(sequence.state.model, consumer, seen[consumer.layer.node], decided, method)
@@ -89,7 +89,7 @@ def compensate(
 
 
 class _Sequence:
-    """The original and the network pruned so far, of both of which every part is computed about once."""
+    """The original and the network pruned so far; each part of both is computed about once."""
 
     def __init__(self, channels: Channels, samples: Samples, residual: bool) -> None:
         self.original = channels.model
@@ -99,7 +99,7 @@ class _Sequence:
         self._places = {node.name: number for number, node in enumerate(channels.model.graph)}
 
     def observed(self, first: Consumer, readers: list[Consumer], decided: Kept) -> dict[str, Observed]:
-        """Return what `readers` are given, of which `first` is the next in graph order: all before it is settled."""
+        """Return the observed inputs of `readers`; `first` is the next in graph order, and all before it is final."""
         return observe(
             self.original,
             mask_channels(self.state, decided),
@@ -116,7 +116,7 @@ def _reads(consumer: Consumer, kept: Kept) -> bool:
 
 
 def refit(model: ir.Model, consumer: Consumer, seen: Observed, kept: Kept, method: Method) -> Fit:
-    """Fit one layer to what was observed, in place where that lowers its error on held-out samples."""
+    """Refit one layer to the observations, in place if that lowers its error on held-out samples."""
     weight = weight_matrix(model, consumer.layer)
     stays = kept_features(consumer.inputs, kept, weight.shape[1])
     made = kept_features(consumer.outputs, kept, weight.shape[0])

@@ -1,4 +1,4 @@
-"""Decide how many units of each group go, and which: nothing is changed here."""
+"""The plan of structured pruning: number and choice of the units to remove per group."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,16 +18,16 @@ from onnxopt.samples import Samples
 
 _WIDE_TARGETS = ("x86-vnni", "x86-avx512", "x86-amx")
 _LEAST_KEPT = 0.1
-"""Share of a group that a global choice leaves at least: a layer that is cut to nothing cannot be made up for."""
+"""Least share of a group that a global choice keeps: no layer can compensate for a group without units."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Units to keep per group, and why others stay whole.
+    """Units to keep per group, and reasons for the groups that are not pruned.
 
     Attributes:
         rankings: of all groups that may lose units.
-        macs_before: at some made-up sizes; `macs_after` at the same, as predicted.
+        macs_before: at assumed input sizes; `macs_after` at the same, as predicted.
     """
 
     kept: Mapping[str, tuple[int, ...]]
@@ -39,7 +39,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Choices:
-    """All that is known before a target is set: what may go, in which order, and what it saves."""
+    """The input of a plan before its target is set: removable units, their order, and the saved work."""
 
     groups: tuple[ChannelGroup, ...]
     skipped: tuple[Skip, ...]
@@ -50,21 +50,20 @@ class Choices:
     request: Request
 
     def plan(self, macs: float | None) -> Plan:
-        """Return what goes so that at most the share `macs` of the work remains; the ratio asked for with None."""
+        """Return the plan that leaves at most the share `macs` of the work; None applies the requested ratio."""
         counts, skipped = _counts(self, macs), list(self.skipped)
         for group in self.groups:
             step = self.steps[group.name]
             if counts[group.name] == 0 and group.size <= step:
-                skipped.append(Skip(group.name, f"{group.size} units, kept in multiples of {step}, are not too many"))
+                skipped.append(Skip(group.name, f"kept: its {group.size} units are a single block of {step}"))
             elif counts[group.name] == 0:
-                skipped.append(
-                    Skip(group.name, "no multiple of a block can go for what was asked, or others cost less")
-                )
+                reason = f"kept: its share is less than one block of {step}, or other layers are cheaper to prune"
+                skipped.append(Skip(group.name, reason))
         kept = {g.name: self.rankings[g.name].kept(counts[g.name], g.size) for g in self.groups if counts[g.name]}
         return Plan(kept, tuple(skipped), self.rankings, self.work.macs({}), self.work.macs(counts))
 
     def without(self, refused: Mapping[str, str]) -> "Choices":
-        """Return the same without some groups, which stay whole for the reasons given."""
+        """Return the same without the refused groups, which are skipped with the given reasons."""
         groups = tuple(g for g in self.groups if g.name not in refused)
         skips = (Skip(name, reason) for name, reason in refused.items())
         return replace(self, groups=groups, skipped=(*self.skipped, *skips))
@@ -73,17 +72,17 @@ class Choices:
 def choices(
     channels: Channels, request: Request, context: Context, samples: Samples | None, refused: Mapping[str, str]
 ) -> Choices:
-    """Rank what may go of a model whose channels are known.
+    """Rank the removable units of a model.
 
     Args:
         channels: groups of the model.
-        request: what to remove, settled.
+        request: the settled request.
         context: target and seed.
         samples: calibration samples, at least two batches.
-        refused: groups that stay whole, with the reason.
+        refused: groups not to prune, with the reason.
 
     Raises:
-        UsageError: ONX102 a name is none of the model's.
+        UsageError: ONX102 a name is unknown.
     """
     own = _own_ratios(channels, request)
     groups, skipped = _candidates(channels, request, refused)
@@ -105,10 +104,12 @@ def _own_ratios(channels: Channels, request: Request) -> dict[str, float]:
         except ValueError:
             ratio = -1.0
         if not name or not 0 <= ratio < 1:
-            raise UsageError("ONX101", "this is no ratio of a layer", where=text, hint="Write NODE:0.5, from 0 to 1.")
+            raise UsageError(
+                "ONX101", "the ratio of a layer cannot be read", where=text, hint="Write NODE:0.5, from 0 to 1."
+            )
         if name not in known:
             raise UsageError(
-                "ONX102", "no channels begin at a node of this name", where=name, hint=nearest(name, known)
+                "ONX102", "no channel group starts at a node of this name", where=name, hint=nearest(name, known)
             )
         found[known[name]] = ratio
     return found
@@ -136,28 +137,28 @@ def _candidates(
             groups.append(group)
     if request.units and not groups:
         what = " or ".join(f"{unit}s" for unit in request.units)
-        skipped.append(Skip("graph", f"it has no {what} that could go; {others} groups are of another kind"))
+        skipped.append(Skip("graph", f"it has no removable {what}; {others} groups are of another kind"))
     return groups, skipped
 
 
 def _losing(
     groups: Sequence[ChannelGroup], own: Mapping[str, float], request: Request, steps: Mapping[str, int]
 ) -> list[ChannelGroup]:
-    """Return the groups that may lose units; a local choice says so beforehand."""
+    """Return the groups that may lose units, which a local choice determines beforehand."""
     if request.scope != "local" or request.macs is not None or request.latency is not None:
         return list(groups)
     return [g for g in groups if _rounded(g.size, own.get(g.name, request.ratio), steps[g.name])]
 
 
 def _step(group: ChannelGroup, request: Request, context: Context) -> int:
-    """Return how many units make a block of the target's registers in every axis."""
+    """Return the number of units that fill a block of the target's registers in every axis."""
     block = request.round_to if request.round_to != "auto" else 16 if context.target.name in _WIDE_TARGETS else 8
     width = min((len(positions[0]) for _, _, positions in group.members), default=1)
     return block // gcd(block, width)
 
 
 def _counts(some: Choices, macs: float | None) -> dict[str, int]:
-    """Return how many units go per group."""
+    """Return the number of units to remove per group."""
     groups, request, own, work, steps = some.groups, some.request, some.own, some.work, some.steps
     fixed = {g.name: _rounded(g.size, own.get(g.name, request.ratio), steps[g.name]) for g in groups}
     if request.scope == "local":
@@ -176,7 +177,7 @@ def _counts(some: Choices, macs: float | None) -> dict[str, int]:
 
 
 def _rounded(size: int, ratio: float, step: int) -> int:
-    """Return the most units that may go so that not more than `ratio` do and a multiple of `step` stays."""
+    """Return the largest number of units to remove within `ratio` that leaves a multiple of `step`."""
     count, taken = 0, next_count(0, size, step)
     while taken <= size * ratio + 1e-9 and taken < size:
         count, taken = taken, next_count(taken, size, step)
@@ -186,7 +187,7 @@ def _rounded(size: int, ratio: float, step: int) -> int:
 def _uniform(
     groups: Sequence[ChannelGroup], own: Mapping[str, float], work: PruningWork, steps: Mapping[str, int], goal: float
 ) -> dict[str, int]:
-    """Return the counts at the smallest common ratio that meets the goal for MACs, or the largest there is."""
+    """Return the counts at the smallest common ratio that meets the goal for MACs, else at the largest ratio."""
     counts = dict[str, int]()
     for percent in range(1, 100):
         counts = {g.name: _rounded(g.size, own.get(g.name, percent / 100), steps[g.name]) for g in groups}

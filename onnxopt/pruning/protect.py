@@ -1,4 +1,4 @@
-"""Groups that stay whole because of where they stand: the ends of a network bear pruning worst and save little."""
+"""Protected groups: the ends of a network are most sensitive to pruning and save little."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -10,12 +10,12 @@ Protect = Literal["first", "last", "embeddings"]
 
 
 def protected(channels: Channels, which: Sequence[Protect]) -> dict[str, str]:
-    """Return the groups that stay whole, with the reason.
+    """Return the protected groups with the reason.
 
     Args:
         channels: groups of the model.
-        which: `first` is the layer that reads an input, `last` the one that makes an output, `embeddings` are tables
-            that rows are gathered from. A group that several layers share stays whole for any of them.
+        which: `first` = the layer that reads an input, `last` = the one that writes an output, `embeddings` = tables of
+            Gather nodes. A group shared by several layers is protected if one of them is.
     """
     kinds = {node.name: node.op_type for node in channels.model.graph}
     layers = [n.name for n in channels.model.graph if n.op_type in WEIGHT_SLOTS and n.op_type not in _NOT_LAYERS]
@@ -27,7 +27,7 @@ def protected(channels: Channels, which: Sequence[Protect]) -> dict[str, str]:
             if any(name in tables and axis > 0 for name, axis, _ in group.members):
                 found[group.name] = "protected: it is the width of an embedding"
     ordered = [name for name in layers if name in begun and kinds[name] != "Gather"]
-    # After an embedding, which has a name of its own here, no layer reads an input any more.
+    # Behind an embedding, which has its own name here, no layer reads an input.
     embedded = bool(layers) and kinds[layers[0]] == "Gather"
     if "last" in which and ordered:
         found.setdefault(begun[ordered[-1]], "protected: its layer is the last one")

@@ -1,4 +1,4 @@
-"""Decide, prove, make up for, cut and prove again: what every structured pruning pass does."""
+"""The steps of every structured pruning pass: plan, compensate, cut, prove."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -24,11 +24,11 @@ from onnxopt.reconstruction.merge import merged
 from onnxopt.samples import Feeds, Samples
 
 _ATTEMPTS = 3
-_MIXED = "reads a mix of the units that stay in place of those that went"
+_MIXED = "weights of removed units merged into similar kept units"
 _PLURALS: Mapping[Unit, str] = MappingProxyType(
     {"hidden": "hidden units", "head-dimension": "dimensions of each head", "group-channel": "channels of each group"}
 )
-_GRADES = ((0.99, "over 99 %"), (0.9, "over 90 %"), (0.5, "over half"))
+_GRADES = ((0.99, "more than 99 %"), (0.9, "more than 90 %"), (0.5, "more than 50 %"))
 
 
 def prune(
@@ -37,16 +37,16 @@ def prune(
     request: Request,
     find: Callable[[ir.Model], Channels],
 ) -> Applied:
-    """Return `model` without the units that are missed least, or as it is with the reasons.
+    """Return `model` without its least important units, or unchanged with the reasons.
 
     Args:
-        model: owned by the caller; stays as it is when nothing is removed.
+        model: the model to prune (not modified).
         context: target, seed and calibration samples.
-        request: what to remove.
-        find: gives the channel groups of a model.
+        request: kind and number of the units to remove.
+        find: returns the channel groups of a model.
 
     Raises:
-        UsageError: ONX102 a name is none of the model's, ONX109 the importance needs samples.
+        UsageError: ONX102 a name is unknown, ONX109 the importance needs samples.
     """
     work = normalized(model)
     samples = rebatched(model, context.calibration)
@@ -55,10 +55,10 @@ def prune(
     channels = find(work)
     note_types(channels)
     if not channels.groups:
-        return Applied(model, (), (Skip("graph", "no layer has weights whose channels could be followed"),))
+        return Applied(model, (), (Skip("graph", "it has no layer with channels that can be followed"),))
     batches = proof_batches(channels, samples)
     some = choices(channels, request, context, samples, unprovable(channels, batches))
-    # What cannot be proved with these units stays whole, and the rest is decided again.
+    # Groups without a proof are skipped, and the plan is made again for the others.
     for _ in range(_ATTEMPTS):
         outcome = _planned(some, channels, batches)
         if not outcome.plan.kept:
@@ -75,13 +75,13 @@ def prune(
     groups = {group.name: group for group in channels.groups}
     edits = [Edit(name, _action(groups[name], len(units))) for name, units in proved.kept.items()]
     share = outcome.plan.macs_after / max(outcome.plan.macs_before, 1.0)
-    edits += [*made.edits, Edit("graph", f"{share:.0%} of the multiply-accumulates remain")]
+    edits += [*made.edits, Edit("graph", f"{share:.0%} of the MACs remain")]
     return Applied(proved.model, tuple(edits), (*skipped, *made.skipped), proved.difference)
 
 
 @dataclass(frozen=True)
 class _MadeUp:
-    """The full-size graph with other weights, the units to keep, and what was done to single layers."""
+    """The full-size graph with refitted weights, the units to keep, and the edits of layers."""
 
     channels: Channels
     kept: Kept
@@ -90,7 +90,7 @@ class _MadeUp:
 
 
 def _made_up_for(channels: Channels, plan: Plan, samples: Samples | None, request: Request) -> _MadeUp:
-    """Let the layers that read removed units make up for them: by what they read, or without samples by the filters."""
+    """Refit the readers of removed units: by least squares on samples, else by merging similar filters."""
     kept = dict(plan.kept)
     if request.compensate == "none":
         return _MadeUp(channels, kept)
@@ -104,14 +104,14 @@ def _made_up_for(channels: Channels, plan: Plan, samples: Samples | None, reques
 
 @dataclass(frozen=True)
 class _Outcome:
-    """A plan, and what it could not reach."""
+    """A plan, and the goals that it misses."""
 
     plan: Plan
     missed: tuple[Skip, ...] = ()
 
 
 def note_types(channels: Channels) -> None:
-    """Write the types that the probe found to the values, which are inputs and outputs of the parts that are run."""
+    """Write the types found by the probe to the values, which are inputs and outputs of partial models."""
     for node in channels.model.graph:
         for value in node.outputs:
             kind = channels.trace.first.dtypes.get(value.name or "")
@@ -120,10 +120,10 @@ def note_types(channels: Channels) -> None:
 
 
 def unprovable(channels: Channels, batches: list[Feeds]) -> dict[str, str]:
-    """Return the groups of which not even one unit can be shown to go alone, with the reason."""
+    """Return the groups for which the removal of a single unit has no proof, with the reason."""
     kept = {g.name: tuple(range(g.size - 1)) for g in channels.groups if g.frozen is None and g.size > 1}
     if not batches:
-        return dict.fromkeys(kept, "the model runs on no made-up input, so nothing can be proved")
+        return dict.fromkeys(kept, "the model does not run on synthetic inputs, which the proof needs")
     return dict(cut_and_prove(channels, kept, batches).refused)
 
 
@@ -134,17 +134,19 @@ def _planned(some: Choices, channels: Channels, batches: list[Feeds]) -> _Outcom
         share = plan.macs_after / max(plan.macs_before, 1.0)
         wanted = some.request.macs
         if wanted is not None and plan.kept and share > wanted + 1e-9:
-            return _Outcome(plan, (Skip("graph", f"{wanted:.0%} of the work cannot be reached, {share:.0%} can"),))
+            return _Outcome(
+                plan, (Skip("graph", f"goal missed: {wanted:.0%} of the MACs, {share:.0%} is the least possible"),)
+            )
         return _Outcome(plan)
     smallest = min(batches, key=lambda feeds: sum(np.asarray(array).nbytes for array in feeds.values()))
     plan, share = plan_for_latency(some, channels, goal, smallest)
     if share > goal:
-        return _Outcome(plan, (Skip("graph", f"{goal:.0%} of the time was not reached: {share:.0%} was measured"),))
+        return _Outcome(plan, (Skip("graph", f"goal missed: {goal:.0%} of the latency, {share:.0%} measured"),))
     return _Outcome(plan)
 
 
 def limited(context: Context, samples: int = 256) -> Context:
-    """Return the context with at most so many calibration samples."""
+    """Return the context with at most `samples` calibration samples."""
     calibration = context.calibration
     if calibration is None or len(calibration) <= samples:
         return context
@@ -156,7 +158,7 @@ def limited(context: Context, samples: int = 256) -> Context:
 def _chooser(
     channels: Channels, plan: Plan, request: Request
 ) -> Callable[[str, Mapping[str, Observed], ir.Model], tuple[int, ...]] | None:
-    """Return what picks units anew on what the pruned network gives their readers; None for other importances."""
+    """Return the rule that chooses units again on the activations of the pruned network; None unless `obs`."""
     if request.importance != "obs":
         return None
     readers = consumers_of(channels)
@@ -180,17 +182,17 @@ def _action(group: ChannelGroup, kept: int) -> str:
 
 
 def _made_up(before: float, after: float) -> str:
-    """Say how much in a few grades, so that layers alike are told in one line."""
+    """Return the reduction of the error in grades, so that similar layers share one line."""
     share = 1.0 - after / before
-    how = next((words for least, words in _GRADES if share >= least), "a part")
-    return f"changed to make up for {how} of the error it had on held-out samples"
+    how = next((words for least, words in _GRADES if share >= least), "up to 50 %")
+    return f"weights refitted: held-out error reduced by {how}"
 
 
 def _not_made_up(made: Compensated) -> list[Skip]:
-    worse = "left as it is: making up for what it lost did not lower its error on held-out samples"
-    large = "not made up for: it reads too many inputs for least squares in bounded memory"
+    worse = "weights not refitted: the refit does not lower the error on held-out samples"
+    large = "weights not refitted: too many inputs for least squares in bounded memory"
     return [
         *(Skip(name, worse) for name, fit in made.fits.items() if not fit.helped),
         *(Skip(name, large) for name in made.too_large),
-        *(Skip(name, f"{n} rows that are NaN or infinite are left out of the fit") for name, n in made.missing.items()),
+        *(Skip(name, f"the fit leaves out {n} rows with NaN or infinite values") for name, n in made.missing.items()),
     ]

@@ -15,12 +15,12 @@ from onnxopt.reconstruction.separable import separated
 
 
 class SeparableTimer:
-    """Times layers beside copies of themselves, whole and separable.
+    """Times layers as they are and as separable convolutions, in chains of copies.
 
     Args:
-        model: that has the layers.
-        shapes: of what they read, by name of the value.
-        folder: that remembers times; None to remember nothing.
+        model: the model of the layers.
+        shapes: input shapes by name of the value.
+        folder: cache folder of times; None for no cache.
     """
 
     def __init__(self, model: ir.Model, shapes: Mapping[str, tuple[int, ...]], folder: Path | None) -> None:
@@ -33,10 +33,10 @@ class SeparableTimer:
             self._note = f"not replaced, as it cannot be timed: {error.why or error.what}"
 
     def too_slow(self, layer: LinearLayer, weight: np.ndarray, terms: int) -> str:
-        """Return why a layer stays whole; empty when it is faster as separable ones."""
+        """Return the reason against a replacement; "" where the separable convolutions are faster."""
         tensor = self._model.graph.initializers[layer.weight].const_value
         if self._table is None or tensor is None or layer.x not in self._shapes:
-            return self._note or "the shape of what it reads is unknown, so it cannot be timed"
+            return self._note or "its input shape is unknown, so it cannot be timed"
         dense = alone(self._nodes[layer.node], tensor, self._shapes[layer.x], 1)
         changed, rng = dense.clone(), np.random.default_rng(0)
         sums = separated(rng.standard_normal(weight.shape), terms)
@@ -44,4 +44,4 @@ class SeparableTimer:
         feeds = {"x": rng.standard_normal(self._shapes[layer.x]).astype(tensor.dtype.numpy())}
         one, other, two, others = self._table.times_ms([dense, changed, copies(dense, 2), copies(changed, 2)], feeds)
         share = max(others - other, 1e-4) / max(two - one, 1e-4)
-        return "" if share <= MOST_TIME else f"with {terms} terms it was measured to take {share:.2f} of its time"
+        return "" if share <= MOST_TIME else f"not faster: with {terms} terms it took {share:.2f} times its time"

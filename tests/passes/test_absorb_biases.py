@@ -48,7 +48,7 @@ def done(model: ir.Model) -> tuple[Optimized, dict[str, np.ndarray]]:
 def test_outputs_stay_and_the_hidden_range_shrinks(model: ir.Model) -> None:
     result, x = done(model)
     (edit,) = result.steps[0].edits
-    assert edit.action.startswith("3 of 8 channels lowered")
+    assert edit.action.startswith("3 of 8 channels shifted")
     (expected,), (found,) = builders.run(model, x), builders.run(result.model, x)
     # One value in 740 is clipped by little: far less than what INT8 loses.
     assert numerics.sqnr_db(expected, found) > 2 * numerics.INT8_SQNR_DB

@@ -67,7 +67,7 @@ def test_two_tables_take_the_place_of_one() -> None:
     assert model_file.size_bytes(result) < 0.4 * model_file.size_bytes(given)
     assert step.difference is not None
     assert step.difference < numerics.EXACT_RELATIVE
-    assert step.edits[0].action.startswith(f"{ROWS} x {WIDTH} as {RANK} dimensions: 21% of its size")
+    assert step.edits[0].action.startswith(f"{ROWS} x {WIDTH} to rank {RANK}: 21% of its size")
     assert error(given, result, np.arange(ROWS)[None]) < 0.01
 
 
@@ -95,11 +95,11 @@ def test_rows_that_samples_look_up_are_kept_better() -> None:
 
 def test_what_stays_says_why() -> None:
     for made, options, reason in (
-        (model(tied=True), {}, "something else than lookups reads it"),
-        (model(shown=True), {}, "what is looked up is an output of the model"),
+        (model(tied=True), {}, "another node than Gather reads it"),
+        (model(shown=True), {}, "its rows are an output of the model"),
         (model(), {"exclude": ("lookup",)}, "excluded by name"),
-        (model(noise=5.0), {"energy": 0.999}, "dimensions are needed: two tables take more"),
-        (builders.gemm_mlp(), {}, "it has no table of embeddings"),
+        (model(noise=5.0), {"energy": 0.999}, "dimensions: two tables would be larger"),
+        (builders.gemm_mlp(), {}, "it has no embedding table"),
     ):
         result, step = apply(made, **options)
         assert model_file.to_bytes(result) == model_file.to_bytes(made)
@@ -110,7 +110,7 @@ def test_what_gets_slower_is_undone(monkeypatch) -> None:
     monkeypatch.setattr(factorize_embeddings, "time_share", lambda *_: (1.2, ""))
     _, step = apply(model(), verify=True)
     assert not step.edits
-    assert "undone: with two tables the model took 1.20 of the time" in step.skipped[0].reason
+    assert "undone: with two tables the model took 1.20 times the time" in step.skipped[0].reason
     monkeypatch.setattr(factorize_embeddings, "time_share", lambda *_: (1.01, ""))
     assert apply(model(), verify=True)[1].edits
 

@@ -69,10 +69,10 @@ def test_what_gets_slower_is_undone(monkeypatch) -> None:
     model = attention()
     result, step = apply(model, verify=True)
     assert model_file.to_bytes(result) == model_file.to_bytes(model)
-    assert "undone: the sequence is so short that the model took 1.30 of the time" in reasons(step)
+    assert "undone: at this sequence length the model took 1.30 times the time" in reasons(step)
     monkeypatch.setattr(linearize_attention, "time_share", lambda *_: (0.5, ""))
     _, step = apply(model, verify=True)
-    assert step.edits[-1].action == "measured to take 50% of the time"
+    assert step.edits[-1].action == "measured time 50% of the original"
 
 
 def test_an_emulated_processor_is_not_believed(monkeypatch) -> None:
@@ -90,4 +90,4 @@ def test_long_sequences_get_faster_and_short_ones_do_not() -> None:
     assert apply(attention("none", 768), verify=True)[1].edits
     _, step = apply(attention("none", 4), verify=True)
     assert not step.edits
-    assert "so little work that more nodes take the time" in reasons(step)
+    assert "so few MACs that the overhead of more nodes" in reasons(step)

@@ -106,7 +106,7 @@ def test_edits_say_what_went_and_what_it_cost() -> None:
     assert note.action.endswith("on 8 calibration samples")
     assert block.action.rpartition("by ")[2] in note.action
     again = pruned(builders.BUILDERS["residual_cnn"](), samples=False, count=1)
-    assert "made-up inputs" in again.steps[0].edits[-1].action
+    assert "synthetic inputs" in again.steps[0].edits[-1].action
 
 
 def test_a_ratio_is_a_share_of_the_removable() -> None:
@@ -114,7 +114,7 @@ def test_a_ratio_is_a_share_of_the_removable() -> None:
     assert [len(removed(pruned(model, ratio=r))) for r in (0, 0.25, 0.6, 1)] == [0, 1, 2, 4]
     assert removed(pruned(model)) == ["block1"]
     result = pruned(model, ratio=0.1)
-    assert reasons(result) == {"graph": "no whole block is removed of 4"}
+    assert reasons(result) == {"graph": "the ratio is less than one of 4 blocks"}
     assert to_bytes(result.model) == to_bytes(model)
 
 
@@ -157,7 +157,7 @@ def test_nothing_asked_for_is_nothing_done(options: dict[str, Any]) -> None:
 
 def test_a_model_without_blocks_says_so() -> None:
     result = pruned(builders.BUILDERS["gemm_mlp"](), count=1)
-    assert reasons(result) == {"graph": "there is no block that could be removed"}
+    assert reasons(result) == {"graph": "it has no removable block"}
 
 
 def test_layers_are_removed_on_request() -> None:

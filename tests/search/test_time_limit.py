@@ -155,7 +155,7 @@ def test_a_cut_that_comes_a_little_late_leaves_time_for_the_fewest_samples() -> 
 
 def test_a_limit_below_the_least_says_so_and_keeps_the_original() -> None:
     result, clock, told = limited(TWO, 30, everywhere(1, search_baseline=9, timing_baseline=15))
-    assert "nothing can be proved in time" in told.sentences[0]
+    assert "too little for a proof" in told.sentences[0]
     assert result.winner is None
     assert clock.now <= 30
 

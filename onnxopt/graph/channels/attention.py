@@ -27,7 +27,7 @@ def _apart(trace: Trace, node: ir.Node, inputs: list[ir.Value]) -> Axes:
     q, k, v = (trace.of(value) for value in inputs)
     for axes in (q, k, v):
         freeze_rest(trace, axes, (0, 1, 3), why(node, "attends over it"))
-    reason = why(node, "joins it with what cannot be cut")
+    reason = why(node, "joins it with channels that cannot be cut")
     repeats = trace.shape(inputs[0])[1] // trace.shape(inputs[1])[1]
     keys = trace.labels.same((k[1], v[1]), reason)
     if keys is None and repeats == trace.shape(inputs[0])[1]:  # one key serves all heads
@@ -45,7 +45,7 @@ def _apart(trace: Trace, node: ir.Node, inputs: list[ir.Value]) -> Axes:
 def _packed(trace: Trace, node: ir.Node, inputs: list[ir.Value]) -> Axes:
     """Follow inputs of shape (batch, time, heads x dimension)."""
     counts = [integer(node, "q_num_heads", 1), *[integer(node, "kv_num_heads", 1)] * 2]
-    reason = why(node, "joins it with what cannot be cut")
+    reason = why(node, "joins it with channels that cannot be cut")
     axes = [trace.of(value) for value in inputs]
     for each in axes:
         freeze_rest(trace, each, (0, 2), why(node, "attends over it"))
@@ -81,7 +81,7 @@ def _mask(trace: Trace, node: ir.Node, heads: Vector | None) -> None:
     axes = trace.of(mask)
     freeze_rest(trace, axes, (len(axes) - 3,), why(node, "attends over it"))
     if len(axes) > 2 and trace.shape(mask)[-3] > 1:
-        trace.labels.same((axes[-3], heads), why(node, "adds what cannot be cut"))
+        trace.labels.same((axes[-3], heads), why(node, "adds channels that cannot be cut"))
 
 
 ATTENTION: Mapping[str, Rule] = MappingProxyType({"Attention": _attention})

@@ -16,7 +16,7 @@ _ELLIPSIS = "".join(chr(c) for c in range(0x391, 0x3A9) if c != 0x3A2)
 def contract(trace: Trace, node: ir.Node, one: tuple[ir.Value, int], other: tuple[ir.Value, int]) -> None:
     """End the labels of two axes that a node sums over together."""
     vectors = [trace.of(value)[axis] for value, axis in (one, other)]
-    joined = trace.labels.same(vectors, why(node, "sums over it together with what cannot be cut"))
+    joined = trace.labels.same(vectors, why(node, "sums over it together with channels that cannot be cut"))
     value, axis = other if trace.is_weight(one[0]) else one
     trace.consume(value, axis, joined)
 
@@ -33,7 +33,7 @@ def _conv(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
     out = w_axes[0]
     freeze_rest(trace, x_axes, (0, 1), why(node, "slides over it"))
     if bias is not None:
-        out = trace.labels.same((out, trace.of(bias)[0]), why(node, "adds what cannot be cut"))
+        out = trace.labels.same((out, trace.of(bias)[0]), why(node, "adds channels that cannot be cut"))
     freeze_rest(trace, w_axes, (0, 1), "a kernel position")
     if group == 1:
         contract(trace, node, (x, 1), (weight, 1))
@@ -61,7 +61,7 @@ def _grouped(trace: Trace, node: ir.Node, out: Vector | None, group: int) -> Vec
         trace.kind("group-channel", into)
         trace.kind("group-channel", out)
         return out
-    trace.labels.freeze(width, why(node, "loses whole groups only"))
+    trace.labels.freeze(width, why(node, "can lose whole groups only"))
     for ins, results in zip(blocks, outs, strict=True):
         trace.labels.unite_all(np.concatenate([ins, results]))
     if max(blocks.shape[1], outs.shape[1]) > 1:
@@ -70,7 +70,7 @@ def _grouped(trace: Trace, node: ir.Node, out: Vector | None, group: int) -> Vec
 
 
 def _unite_known(trace: Trace, node: ir.Node, one: Vector | None, other: Vector | None) -> None:
-    trace.labels.same((one, other), why(node, "joins it with what cannot be cut"))
+    trace.labels.same((one, other), why(node, "joins it with channels that cannot be cut"))
 
 
 def _conv_transpose(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
@@ -84,7 +84,7 @@ def _conv_transpose(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
     else:
         out = _grouped_transpose(trace, node, group)
     if bias is not None:
-        out = trace.labels.same((out, trace.of(bias)[0]), why(node, "adds what cannot be cut"))
+        out = trace.labels.same((out, trace.of(bias)[0]), why(node, "adds channels that cannot be cut"))
     start(trace, node, weight, out)
     return ((x_axes[0], out, *(None for _ in x_axes[2:])),)
 
@@ -105,7 +105,7 @@ def _grouped_transpose(trace: Trace, node: ir.Node, group: int) -> Vector | None
         trace.kind("group-channel", joined)
         trace.kind("group-channel", width)
         return np.tile(width, group)
-    trace.labels.freeze(width, why(node, "loses whole groups only"))
+    trace.labels.freeze(width, why(node, "can lose whole groups only"))
     for block in blocks:
         trace.labels.unite_all(block)
     if max(blocks.shape[1], size) > 1:
@@ -158,7 +158,7 @@ def _einsum(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
         size = max(trace.shape(v)[i] for v, i in holders)
         wide = [(v, i) for v, i in holders if trace.shape(v)[i] == size]
         vectors = [trace.of(v)[i] for v, i in wide]
-        result[letter] = trace.labels.same(vectors, why(node, "joins it with what cannot be cut"))
+        result[letter] = trace.labels.same(vectors, why(node, "joins it with channels that cannot be cut"))
         if letter not in right:
             value, axis = next(((v, i) for v, i in wide if not trace.is_weight(v)), wide[0])
             trace.consume(value, axis, result[letter])

@@ -76,7 +76,7 @@ def _concat(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
     for axis in range(rank):
         vectors = [trace.of(v)[axis] for v in inputs]
         if axis != along:
-            reason = f"Concat {node.name} joins it with what cannot be cut"
+            reason = f"Concat {node.name} joins it with channels that cannot be cut"
             result.append(trace.labels.same(vectors, reason))
         elif all(v is None for v in vectors):
             result.append(None)
@@ -161,7 +161,7 @@ def _gather(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
                 trace.sources.append((node.name or "", table))
     if vector is not None:
         if indices is None or rank != 1 or len(indices) < 2:
-            trace.labels.freeze(vector, f"Gather {node.name} looks positions of it up")
+            trace.labels.freeze(vector, f"Gather {node.name} selects positions of it")
         else:
             middle = (vector[indices],)
     elif indices is None:
@@ -260,7 +260,7 @@ def _quantized(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
     axis = integer(node, "axis", 1)
     for value in node.inputs[1:]:
         if value is not None and trace.shape(value) not in ((), (1,)):
-            reason = f"{node.op_type} {node.name} scales it by what cannot be cut"
+            reason = f"{node.op_type} {node.name} scales it by channels that cannot be cut"
             axes[axis] = trace.labels.same((axes[axis], trace.of(value)[0]), reason)
     return (tuple(axes),)
 

@@ -46,5 +46,7 @@ def broadcast(trace: Trace, node: ir.Node, operands: list[tuple[Axes, tuple[int,
         vectors = [v for v, n in here if n == size] if size > 1 else []
         for vector in (v for v, n in here if n != size or size == 1):
             trace.labels.freeze(vector, why(node, "broadcasts it"))
-        result.append(trace.labels.same(vectors, why(node, "joins it with what cannot be cut")) if vectors else None)
+        result.append(
+            trace.labels.same(vectors, why(node, "joins it with channels that cannot be cut")) if vectors else None
+        )
     return tuple(result)

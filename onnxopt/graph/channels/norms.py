@@ -18,7 +18,7 @@ def _root_mean_square(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
     start = integer(node, "axis", -1) % len(axes)
     if start != len(axes) - 1 or len(trace.shape(scale)) != 1 or len(node.outputs) > 1:
         return _norm_from(trace, node)
-    joined = trace.labels.same((axes[-1], trace.of(scale)[0]), why(node, "joins it with what cannot be cut"))
+    joined = trace.labels.same((axes[-1], trace.of(scale)[0]), why(node, "joins it with channels that cannot be cut"))
     trace.consume(value, start, joined)
     return ((*axes[:-1], joined),)
 
@@ -42,7 +42,7 @@ def _per_channel(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
     if len(axes) < 2:
         raise Frozen(why(node, "has no channel axis"))
     vectors = [axes[1], *(trace.of(v)[0] for v in node.inputs[1:] if v is not None)]
-    joined = trace.labels.same(vectors, why(node, "joins it with what cannot be cut"))
+    joined = trace.labels.same(vectors, why(node, "joins it with channels that cannot be cut"))
     if node.op_type == "InstanceNormalization":
         freeze_rest(trace, axes, (0, 1), why(node, "normalizes over it"))
         return ((axes[0], joined, *(None for _ in axes[2:])),)
@@ -60,7 +60,7 @@ def _per_group(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
             own = np.repeat(own, len(channels) // groups)
         elif own is not None and channels is not None:
             trace.labels.unite(channels, own)
-        channels = trace.labels.same((channels, own), why(node, "joins it with what cannot be cut"))
+        channels = trace.labels.same((channels, own), why(node, "joins it with channels that cannot be cut"))
     if channels is not None:
         for block in channels.reshape(groups, -1):
             trace.labels.unite_all(block)

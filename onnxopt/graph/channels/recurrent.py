@@ -27,7 +27,9 @@ def _recurrent(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
         value = optional(node, slot)
         if value is None:
             continue
-        reason = why(node, "starts from what cannot be cut" if slot in (5, 6) else "has weights that cannot be cut")
+        reason = why(
+            node, "starts from a state that cannot be cut" if slot in (5, 6) else "has weights that cannot be cut"
+        )
         trace.labels.same((np.tile(units, times), trace.of(value)[axis]), reason)
         freeze_rest(trace, trace.of(value), (1, 2) if slot in (1, 2) else (axis,), why(node, "has directions"))
     lengths = optional(node, 4)

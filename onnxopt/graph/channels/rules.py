@@ -30,7 +30,7 @@ _ZEROS_DO_NOTHING = ("ReduceSum", "ReduceSumSquare", "ReduceL1", "ReduceL2")
 
 def _elementwise(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
     if "broadcast" in node.attributes:
-        raise Frozen(why(node, "broadcasts as opset 6 does"))
+        raise Frozen(why(node, "broadcasts by the rules of opset 6"))
     operands = [(trace.of(v), trace.shape(v)) for v in node.inputs if v is not None]
     if node.op_type == "Dropout":
         operands = operands[:1]
@@ -63,7 +63,7 @@ def _sampled(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
     axes = trace.of(operand(node, 0))
     freeze_rest(trace, axes, (0, 1), why(node, "samples it"))
     for value in node.inputs[1:]:
-        trace.freeze(value, why(node, "reads it as places"))
+        trace.freeze(value, why(node, "reads it as coordinates"))
     rank = len(trace.shape(node.outputs[0]))
     first = axes[0] if node.op_type == "GridSample" else None
     if first is None:
@@ -74,7 +74,7 @@ def _sampled(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
 def _pool(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
     axes = trace.of(operand(node, 0))
     if any(v.uses() or v.is_graph_output() for v in node.outputs[1:]):
-        raise Frozen(why(node, "gives indices"))
+        raise Frozen(why(node, "returns indices"))
     freeze_rest(trace, axes, (0, 1), why(node, "slides over it"))
     return ((*axes[:2], *(None for _ in axes[2:])),)
 

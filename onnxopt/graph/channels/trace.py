@@ -24,7 +24,7 @@ _CARRYING = frozenset(
 
 
 class Frozen(Exception):
-    """A rule cannot follow the labels: whatever the node reads is frozen with this reason."""
+    """A rule cannot follow the labels: the inputs of the node are frozen with this reason."""
 
 
 @dataclass
@@ -118,7 +118,7 @@ class Trace:
         """Note that a node sums over `axis` of `value`, so its removed positions must count as zero."""
         name = value.name or ""
         if vector is not None and self.first.shapes[name][axis] != self.second.shapes[name][axis]:
-            self.labels.freeze(vector, f"{name} mixes it with a dynamic size and is summed over")
+            self.labels.freeze(vector, f"{name} mixes it with a dynamic size before a sum")
         elif vector is not None:
             self.consumers.append((value.name or "", axis, vector))
 
@@ -127,7 +127,7 @@ class Trace:
         for node in self.model.graph:
             self._node(node, rules)
         for output in self.model.graph.outputs:
-            self.freeze(output, f"it reaches the output {output.name}")
+            self.freeze(output, f"its channels are the model output {output.name}")
 
     def _node(self, node: ir.Node, rules: Mapping[str, "Rule"]) -> None:
         label = f"{node.op_type} {node.name}"
@@ -139,7 +139,7 @@ class Trace:
                 if shape is None or [len(v) for v in axes if v is not None] != [
                     n for n, v in zip(shape, axes, strict=True) if v is not None
                 ]:
-                    raise Frozen(f"{label} gives a shape that was not foreseen")
+                    raise Frozen(f"{label} has an unexpected output shape")
         except Frozen as frozen:
             self._stop(node, str(frozen))
             return
@@ -170,7 +170,7 @@ class Trace:
         captured = list(_captured(node))
         if captured:
             for value in captured:
-                self.freeze(value, f"{label} is control flow that reads it")
+                self.freeze(value, f"{label} is control flow and reads it")
             raise Frozen(f"{label} is control flow")
         if node.domain:
             raise Frozen(f"{label} is an operator of {node.domain}")

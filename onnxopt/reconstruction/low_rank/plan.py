@@ -206,4 +206,4 @@ def _mix(
             plan.refused[name] = "the goal is reached without it, at less loss"
     left = rest + sum(cost * (share(plan.chosen[n]) if n in plan.chosen else 1.0) for n, cost in known.items())
     if left > goal * total * (1 + 1e-9):
-        plan.missed = f"{goal:.0%} of the {what} cannot be reached, {left / max(total, 1e-12):.0%} can"
+        plan.missed = f"goal missed: {goal:.0%} of the {what}, {left / max(total, 1e-12):.0%} is the least possible"

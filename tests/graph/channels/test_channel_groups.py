@@ -49,7 +49,7 @@ def test_groups_say_what_belongs_together():
     first, second, classifier = groups_of(builders.BUILDERS["residual_cnn"]())
     assert (first.name, first.size, first.frozen, first.sources) == ("Conv_0", 8, None, ("Conv_0", "Conv_6"))
     assert (second.name, second.sources) == ("Conv_3", ("Conv_3",))
-    assert classifier.frozen == "it reaches the output y"
+    assert classifier.frozen == "its channels are the model output y"
     axes = [axis for _, axis, _ in second.members]
     assert axes == [0, 0, 0, 0, 0, 0, 1]
     assert all(positions == tuple((i,) for i in range(8)) for _, _, positions in second.members)
@@ -77,6 +77,6 @@ def test_groups_are_shown_with_the_reasons():
     table = document.blocks[0]
     assert isinstance(table, Table)
     assert [row[0] for row in table.rows] == ["MatMul", "MatMul1", "MatMul2"]
-    assert [column.title for column in table.columns][-1] == "why frozen"
+    assert [column.title for column in table.columns][-1] == "frozen because"
     assert [row[-1] for row in table.rows] == ["-", "-", "Softmax Relu2 mixes its positions"]
     assert document.data["groups"][0]["size"] == 256

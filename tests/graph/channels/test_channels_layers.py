@@ -113,7 +113,7 @@ def test_hidden_units_that_start_from_an_input_stay() -> None:
     turned = net.node("Transpose", "x", perm=[1, 0, 2])
     _, last = net.node("GRU", turned, net.weight(1, 9, 6), net.weight(1, 9, 3), "", "", "h", outs=2, hidden_size=3)
     model = _ended(net, last, 3, [TOKENS, ("h", F, [1, "batch", 3])], opset=14)
-    assert next(g.frozen for g in channels_of(model).groups) == "GRU GRU_1 starts from what cannot be cut"
+    assert next(g.frozen for g in channels_of(model).groups) == "GRU GRU_1 starts from a state that cannot be cut"
 
 
 @pytest.mark.parametrize("opset", [18, 21])

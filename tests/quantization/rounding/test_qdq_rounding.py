@@ -48,7 +48,7 @@ def integers(model: ir.Model) -> dict[str, np.ndarray]:
 def test_every_layer_that_is_rounded_anew_loses_less() -> None:
     _, _, plain = made("quantize-static")
     _, _, fitted = made("quantize-static{rounding=gptq}")
-    said = {e.target: e.action for e in fitted.steps[0].edits if e.action.startswith("rounded anew")}
+    said = {e.target: e.action for e in fitted.steps[0].edits if e.action.startswith("GPTQ rounding")}
     assert "Conv_0" in said
     left = {s.target for s in fitted.steps[0].skipped if "samples held out" in s.reason}
     assert said.keys() | left >= {"Conv_0", "Gemm_12"}
@@ -88,7 +88,7 @@ def test_scales_stay_and_no_weight_leaves_its_limits() -> None:
 
 def test_no_pair_saturates_on_a_processor_without_vnni() -> None:
     _, _, fitted = made("quantize-static{rounding=gptq}", target="x86-avx2")
-    assert any(e.action.startswith("rounded anew") for e in fitted.steps[0].edits)
+    assert any(e.action.startswith("GPTQ rounding") for e in fitted.steps[0].edits)
     stored = integers(fitted.model)
     seen = 0
     for weight in quantized_weights(fitted.model):
