@@ -1,4 +1,4 @@
-"""How much to take from each part, given what it costs and what it saves. Pure tables in, levels out."""
+"""Allocation of a budget to parts, from tables of costs and losses."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Errors a user can act on: one line with what, where, why and what to do, and a code that never changes meaning.
+"""Errors with stable codes; each is one line with what, where, why and a hint.
 
 The first digit of a code says whose move it is and which exit status the command line ends with:
 ``1`` the call, ``2`` the data, ``3`` the model, ``4`` the runtime, ``5`` the disk, ``9`` a bug of ours.

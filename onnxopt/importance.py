@@ -1,4 +1,4 @@
-"""How much channels and single weights matter: arrays in, scores out, plain functions. Higher is kept.
+"""Importance scores of channels and weights: plain functions from arrays to scores. Higher is kept.
 
 Scores of channels have shape (channels,); scores of weights have the shape of the weight. Weights may be of any float
 type; float16 and bfloat16 are scored in float32.

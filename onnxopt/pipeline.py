@@ -1,4 +1,4 @@
-"""What a pass is, and how passes run one after the other."""
+"""Passes and pipelines: the interface of a pass, and the run of passes in order."""
 
 import time
 from abc import ABC, abstractmethod

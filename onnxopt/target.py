@@ -1,4 +1,4 @@
-"""What the processor that runs the model is good at in INT8, and the defaults that follow."""
+"""Target processors: their INT8 capabilities, and the defaults that follow."""
 
 import platform
 import subprocess

@@ -1,1 +1,1 @@
-"""How any result is shown: blocks, tables, units; on a terminal, as Markdown, as HTML."""
+"""Display of results: blocks, tables, units; on a terminal, as Markdown, as HTML."""

@@ -1,4 +1,4 @@
-"""What a command has to say, free of how it is shown: tables, facts and sentences, with the same content as data.
+"""The content of a result independent of its display: tables, facts and sentences, with the same content as data.
 
 Names come from models and files of anybody, so the blocks for people hold no control characters; the data, which JSON
 escapes, is as it was.

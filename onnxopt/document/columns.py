@@ -1,4 +1,4 @@
-"""How wide the columns of a table are, and where the words in them break, for a terminal of any width."""
+"""Column widths and line breaks of tables, for a terminal of any width."""
 
 import re
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""What all exporters share: what they are asked for, and what they give back."""
+"""The common request and result types of all exporters."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a source is: which framework made it, and how it is opened."""
+"""Sources of an export: recognition of the framework, and loading."""
 
 import sys
 from collections.abc import Callable, Mapping

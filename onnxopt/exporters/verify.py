@@ -1,4 +1,4 @@
-"""Whether an exported model computes what its source does."""
+"""Verification of an exported model against its source."""
 
 from dataclasses import dataclass
 

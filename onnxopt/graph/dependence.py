@@ -1,4 +1,4 @@
-"""What depends on what in the main graph: which node needs a value, and what nothing needs once some uses are gone."""
+"""Dependences in the main graph: consumers of a value, and nodes without consumers after a removal."""
 
 from collections.abc import Collection, Iterator
 

@@ -1,4 +1,4 @@
-"""What is unusual or unsafe in a model: findings with stable codes, read from the graph without running it."""
+"""Lint of a model: findings with stable codes, read from the graph without running it."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence

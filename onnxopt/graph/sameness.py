@@ -1,4 +1,4 @@
-"""What two versions of a model compute alike."""
+"""Nodes that two versions of a model have in common."""
 
 import numpy as np
 import onnx_ir as ir

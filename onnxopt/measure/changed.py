@@ -1,4 +1,4 @@
-"""Outputs of changed versions of one model, without computing again what the change does not reach."""
+"""Outputs of modified versions of one model, computed from the first changed node on."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""How small arrays become when they are compressed, as files in an archive or an app bundle are."""
+"""Compressed sizes of arrays, as in an archive or an app bundle."""
 
 import zlib
 

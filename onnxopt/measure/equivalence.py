@@ -1,4 +1,4 @@
-"""Whether two models give the same outputs, as far as running them can tell."""
+"""Numerical equivalence of two models, tested by running them."""
 
 from collections.abc import Sequence
 from typing import Any

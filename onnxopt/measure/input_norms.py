@@ -1,4 +1,4 @@
-"""How large the inputs are that weights are multiplied with, streamed: one sample's activations are alive at a time."""
+"""Norms of the inputs of weights, streamed: the activations of one sample are in memory at a time."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""One way to ask what a candidate lost, with labels (accuracy) or without (fidelity)."""
+"""Judges of candidates: with labels (accuracy) or without (fidelity)."""
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property

@@ -1,4 +1,4 @@
-"""Read an ONNX file, with every way a file can be wrong told apart."""
+"""Loading of ONNX files, with a separate error for each kind of defect."""
 
 import math
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the standard or ONNX Runtime allows in a file but nothing after the seam has to know: put into one form."""
+"""Normalization of models after loading: forms that the standard or the runtime allows become one."""
 
 import numpy as np
 import onnx

@@ -1,4 +1,4 @@
-"""What a model takes and gives: names, types and shapes of its inputs and outputs."""
+"""The signature of a model: names, types and shapes of inputs and outputs."""
 
 import math
 from collections.abc import Mapping

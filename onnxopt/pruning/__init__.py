@@ -1,1 +1,1 @@
-"""Structured pruning: which units go, what is made up for, and the proof that nothing else changed."""
+"""Structured pruning: choice of units, compensation, and the proof that nothing else changed."""

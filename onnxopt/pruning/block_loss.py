@@ -1,4 +1,4 @@
-"""What the outputs lose when blocks are switched off, measured without making a model for each choice."""
+"""Output loss by disabled blocks, measured without building a model per choice."""
 
 from collections.abc import Iterable, Mapping, Sequence
 

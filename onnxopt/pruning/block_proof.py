@@ -1,4 +1,4 @@
-"""The proof that only the removed blocks are gone: the original with their outputs times zero gives the same."""
+"""Proof of a block removal: the original with masked blocks gives the same outputs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

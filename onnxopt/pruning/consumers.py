@@ -1,4 +1,4 @@
-"""The linear layers that read the units of a channel group: where an error shows first, and can be made up for."""
+"""The linear layers that read the units of a channel group, where errors appear first and are compensated."""
 
 from dataclasses import dataclass
 

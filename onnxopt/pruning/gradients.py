@@ -1,4 +1,4 @@
-"""Scores of units from gradients, which only torch can compute: imported where they are asked for."""
+"""Scores of units from gradients, which need torch; imported on demand."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""How much to remove for a latency: found by measuring, because width and time are no simple function of each other."""
+"""Search for the amount to prune that reaches a latency, by measuring."""
 
 from collections.abc import Callable
 

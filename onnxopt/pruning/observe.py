@@ -1,4 +1,4 @@
-"""Moments of layers on calibration samples: what a pruned network gives them, and what the original made of it."""
+"""Moments of layers on calibration samples: inputs from the pruned network, targets from the original."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The proof that only the removed units are gone: the original with zeros in their place gives the same outputs."""
+"""Proof of a removal of units: the original with masked units gives the same outputs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

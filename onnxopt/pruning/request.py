@@ -1,4 +1,4 @@
-"""What a structured pruning pass is asked for."""
+"""The options of structured pruning."""
 
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal, Self

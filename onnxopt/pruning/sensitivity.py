@@ -1,4 +1,4 @@
-"""What losing a few units of one group alone does to the outputs of the whole network."""
+"""Output loss of the whole network by pruning a few units of one group."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

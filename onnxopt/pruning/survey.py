@@ -1,4 +1,4 @@
-"""What removing channels would lose, of every group at several shares, before anything is decided."""
+"""Output loss of every channel group at several shares, measured before any decision."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Which elements of weights become zero: as many as asked for, the least important first."""
+"""Choice of the weights that become zero: the requested number, the least important first."""
 
 import zlib
 from dataclasses import dataclass

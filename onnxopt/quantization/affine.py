@@ -1,4 +1,4 @@
-"""Affine quantization in numpy: what QuantizeLinear and DequantizeLinear compute, bit for bit."""
+"""Affine quantization in numpy, bit-identical to QuantizeLinear and DequantizeLinear."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

@@ -1,4 +1,4 @@
-"""Quantize what can be: where the quantizer fails or its file does not run, find the node and leave it out."""
+"""Quantization with fallback: a node on which the quantizer or its result fails stays in float."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

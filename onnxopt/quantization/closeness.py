@@ -1,4 +1,4 @@
-"""How close a quantized model's outputs are to the float model's, with giants and infinities weighed apart."""
+"""Distance of a quantized model's outputs from the float model's, robust to giants and infinities."""
 
 from math import log10
 

@@ -1,4 +1,4 @@
-"""Models that compute in 16-bit floats, brought to float32 for the quantizer, and what stays float stored back.
+"""Models in 16-bit floats: converted to float32 for the quantizer, float parts stored back.
 
 ONNX Runtime computes most float16 layers in float32 on processors anyway, and its quantizer leaves them alone.
 """

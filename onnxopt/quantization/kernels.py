@@ -1,4 +1,4 @@
-"""Which layers of a quantized model really run in INT8: read from the graph that the runtime makes of it."""
+"""Layers of a quantized model that run in INT8, read from the runtime's optimized graph."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Which layers of a model became INT8, read back from the quantized graph instead of assumed."""
+"""Layers that became INT8, read back from the quantized graph."""
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""How one layer makes up for features it lost: by its bias, by a scale per output, or by all its weights."""
+"""Refit of one layer for removed features: by its bias, by a scale per output, or by all its weights."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Linear layers as matrices: what a convolution or product reads, row by row, and where its weights go back."""
+"""Linear layers as matrices: input rows of a convolution or product, and writing its weights back."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Removed units made up for without samples: what read them reads a mix of the units that stay instead.
+"""Compensation for removed units without samples: similar kept units take over their weights.
 
 Kim et al., "Neuron Merging: Compensating for Pruned Neurons", NeurIPS 2020, give each removed unit's weights to the one
 kept unit whose filter is most alike. Here all of them share in it by least squares, in closed form: what units have in

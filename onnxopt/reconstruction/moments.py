@@ -1,4 +1,4 @@
-"""Streamed statistics of what a layer reads and should write: memory does not grow with the number of samples."""
+"""Streamed moments of a layer's inputs and targets: memory does not depend on the number of samples."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What an error inside a model does to its outputs, so that errors of different layers can be compared."""
+"""Effect of an inner error on a model's outputs, which makes errors of layers comparable."""
 
 from collections.abc import Mapping, Sequence
 

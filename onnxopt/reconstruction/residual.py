@@ -1,4 +1,4 @@
-"""The other operand of the sum that a layer's output ends in: what it could make up for, besides its own error."""
+"""The other operand of a residual sum, whose error a layer can correct besides its own."""
 
 from dataclasses import dataclass
 

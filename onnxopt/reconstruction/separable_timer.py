@@ -1,4 +1,4 @@
-"""How long a convolution takes as a sum of separable ones, as a share of what it takes whole."""
+"""Time of a convolution as a sum of separable ones, relative to the original."""
 
 from collections.abc import Mapping
 from pathlib import Path

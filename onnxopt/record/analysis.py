@@ -1,4 +1,4 @@
-"""The part of the run record that explains a run: where time goes, who lost, what the graph looks like."""
+"""The analysis in the run record: time by layer, changed classes, the graph."""
 
 from onnxopt.record.part import Number, RecordPart
 

@@ -1,4 +1,4 @@
-"""A few samples and what best.onnx makes of them, to be computed again on another machine."""
+"""Golden outputs: a few samples with the outputs of best.onnx, for verification on another machine."""
 
 import io
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A main graph as nodes and what they read, for drawing."""
+"""A main graph as nodes with their inputs, for drawing."""
 
 from collections import Counter
 

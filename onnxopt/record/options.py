@@ -1,4 +1,4 @@
-"""The options of a search as data: what run.json keeps, and what `onnxopt resume` takes up again.
+"""The options of a search as data, stored in run.json for `onnxopt resume`.
 
 A run folder may come from anybody. So nothing in these options is imported or connected to: a metric of the user's
 own, a cluster and session options are known to have been there, and must be given again by whoever goes on.

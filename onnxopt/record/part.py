@@ -1,4 +1,4 @@
-"""What all parts of the run record are made of."""
+"""The base class of all parts of the run record."""
 
 from math import isfinite
 from typing import Annotated, Any

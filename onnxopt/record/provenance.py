@@ -1,4 +1,4 @@
-"""What a saved model says about its making."""
+"""Provenance of a saved model: version, passes, source."""
 
 from importlib.metadata import version
 from pathlib import Path

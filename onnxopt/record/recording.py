@@ -1,4 +1,4 @@
-"""From what was measured to what is recorded."""
+"""Conversion of measurements to the run record."""
 
 from collections.abc import Sequence
 from pathlib import Path

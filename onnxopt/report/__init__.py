@@ -1,1 +1,1 @@
-"""What a person or a program reads afterwards: run record, terminal tables, HTML page, run folder."""
+"""Reports of a run: terminal tables, Markdown, HTML page, model card."""

@@ -1,4 +1,4 @@
-"""What a device found becomes part of a finished run and its report."""
+"""Addition of a device result to a finished run and its report."""
 
 from pathlib import Path
 

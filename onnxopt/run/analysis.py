@@ -1,4 +1,4 @@
-"""What explains a finished run, measured after the search on the original and on best.onnx."""
+"""Analysis of a finished run, measured on the baseline and on best.onnx."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence

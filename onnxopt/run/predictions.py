@@ -1,4 +1,4 @@
-"""Which samples two models answer differently, class by class."""
+"""Samples with different answers of two models, class by class."""
 
 from collections import Counter
 from collections.abc import Sequence

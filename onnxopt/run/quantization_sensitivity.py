@@ -1,4 +1,4 @@
-"""How much each layer of the winner would harm the outputs, were it alone quantized."""
+"""Output error of each layer of the winner, quantized alone."""
 
 from collections.abc import Sequence
 from math import isfinite

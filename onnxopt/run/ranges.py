@@ -1,4 +1,4 @@
-"""What the activations of a quantized model can hold, and what it cuts off."""
+"""Calibrated ranges of a quantized model's activations, and the values that they clip."""
 
 import numpy as np
 import onnx_ir as ir

@@ -1,4 +1,4 @@
-"""What happens in a run, written down as it happens."""
+"""Recording of a run while it happens."""
 
 import hashlib
 import time

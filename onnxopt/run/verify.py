@@ -1,4 +1,4 @@
-"""Whether a run folder is as it was written, and its model computes here what it did there: `onnxopt verify`."""
+"""Verification of a run folder: checksums, and the outputs of its model on this machine (`onnxopt verify`)."""
 
 import re
 import shlex

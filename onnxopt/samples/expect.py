@@ -1,4 +1,4 @@
-"""What a model expects of its data: the batch axis, the names, and the words for it in every message."""
+"""The data that a model expects: batch axis, names, and the wording of messages."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

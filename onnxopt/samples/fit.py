@@ -1,4 +1,4 @@
-"""Bring data to the types and shapes of a model, or say what does not fit."""
+"""Conversion of data to the types and shapes of a model, with errors for data that does not fit."""
 
 from dataclasses import dataclass
 

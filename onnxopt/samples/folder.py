@@ -1,4 +1,4 @@
-"""What a folder of samples can hold."""
+"""Folders of samples."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence

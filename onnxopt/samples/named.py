@@ -1,4 +1,4 @@
-"""Data that is asked for by name: the digits of scikit-learn, and random numbers."""
+"""Data by name: the digits of scikit-learn, and random numbers."""
 
 from contextlib import suppress
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""How data is read, beyond what the model itself tells."""
+"""Options of the data readers."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Where an image lies in the input of a model, for its pixels and for boxes in it."""
+"""Placement of an image in the input of a model, for its pixels and boxes."""
 
 from dataclasses import dataclass
 

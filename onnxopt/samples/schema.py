@@ -1,4 +1,4 @@
-"""Tell a user what data a model takes."""
+"""Description of the data that a model expects."""
 
 from onnxopt.model_file import Signature, TensorSpec
 from onnxopt.samples.expect import has_batch_axis

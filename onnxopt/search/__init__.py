@@ -1,1 +1,1 @@
-"""Which candidate to try, to trust and to ship."""
+"""The search: candidates, limits, trials, proof."""

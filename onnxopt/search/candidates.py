@@ -1,4 +1,4 @@
-"""Which candidates are worth measuring."""
+"""Candidates of a search and their variants."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""When a command must end, and what of its time is kept for the proof and the report."""
+"""The deadline of a command, and the time reserved for proof and report."""
 
 import time
 from collections.abc import Callable, Iterator

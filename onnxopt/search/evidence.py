@@ -1,4 +1,4 @@
-"""What sensitivity depends on: where nothing of it changed, what was measured before is still true."""
+"""Inputs of a cached sensitivity: it is valid while all of them are unchanged."""
 
 import hashlib
 

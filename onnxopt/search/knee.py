@@ -1,4 +1,4 @@
-"""Where a curve of loss over compression begins to rise steeply."""
+"""The knee of a curve of loss over compression."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What passes do to the outputs of a model: measured once, wherever there is a worker for it."""
+"""Output losses of passes, measured once, on any available worker."""
 
 from collections.abc import Callable, Sequence
 from math import inf

@@ -1,4 +1,4 @@
-"""Who is told what happens while a search runs."""
+"""Observers of a running search."""
 
 from collections.abc import Sequence
 from typing import Protocol

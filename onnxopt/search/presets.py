@@ -1,4 +1,4 @@
-"""Named ways to search: what the field recommends for each kind of deployment."""
+"""Presets of search options by kind of deployment."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

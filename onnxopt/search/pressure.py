@@ -1,4 +1,4 @@
-"""What a time limit does to the baseline before the search, and to the proofs after it."""
+"""Effects of a time limit on the baseline and on the proofs."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

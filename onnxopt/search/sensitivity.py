@@ -1,4 +1,4 @@
-"""Which layers suffer most from quantization, each measured alone."""
+"""Ranking of layers by their loss from quantization, each measured alone."""
 
 from collections.abc import Sequence
 from dataclasses import replace

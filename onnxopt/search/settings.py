@@ -1,4 +1,4 @@
-"""What to look for, and how to measure it."""
+"""The settings of a search."""
 
 import math
 from dataclasses import dataclass, field

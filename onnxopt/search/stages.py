@@ -1,4 +1,4 @@
-"""Which candidates follow from what was measured so far, stage by stage."""
+"""Stages of a search: candidates that follow from earlier measurements."""
 
 from collections.abc import Callable, Mapping
 from functools import partial

@@ -1,4 +1,4 @@
-"""Changes to a batch of images that leave what is on them; student and teacher see the same batch.
+"""Image augmentation; student and teacher see the same batch.
 
 Images are (n, channels, height, width), or (n, height, width, channels) where the last axis is 1, 3 or 4 and the second
 is not. Other inputs stay as they are.

@@ -1,4 +1,4 @@
-"""Which samples each step sees: decided by the seed and the number of the step, so that a resumed run goes on alike."""
+"""Samples of each training step, determined by the seed and the step, so that a resumed run is identical."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Which channels of the original a narrower value still holds, told from what both make of the same samples."""
+"""Channels of the original that a narrower value still has, matched by their activations."""
 
 from dataclasses import dataclass
 

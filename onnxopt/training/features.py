@@ -1,4 +1,4 @@
-"""Which tensors inside a student and its teacher are compared: the same values, spread over the depth of the graph."""
+"""Intermediate tensors for the comparison of student and teacher, spread over the depth of the graph."""
 
 from collections.abc import Sequence
 

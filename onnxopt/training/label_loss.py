@@ -1,4 +1,4 @@
-"""How wrong outputs are by the labels: what fine-tuning lowers."""
+"""Losses against labels, for fine-tuning."""
 
 from collections.abc import Callable
 

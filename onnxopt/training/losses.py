@@ -1,4 +1,4 @@
-"""What a student is told by its teacher: functions of outputs and features, each a mean over the batch.
+"""Distillation losses: functions of outputs and features, each a mean over the batch.
 
 Teachers' tensors are targets: no gradient goes to them.
 """

@@ -1,4 +1,4 @@
-"""What a student is trained for: the weighted losses between its outputs and features and those of its teacher."""
+"""The training objective of a student: weighted losses on outputs and features."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""Blocks that learn one after the other to give what the original's block gives, without labels and with few samples.
+"""Block-by-block training to match the original's blocks, without labels and with few samples.
 
 Source: Li et al., "BRECQ: Pushing the limit of post-training quantization by block reconstruction", ICLR 2021. What a
 block is given is what the student makes so far, so that each block makes up for the errors of those before it.

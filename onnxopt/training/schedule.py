@@ -1,4 +1,4 @@
-"""How long to train, and how fast: what every kind of training shares."""
+"""Length and learning rate of a training."""
 
 import math
 from dataclasses import dataclass

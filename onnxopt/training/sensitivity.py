@@ -1,4 +1,4 @@
-"""How much the loss depends on each channel, from gradients: first-order Taylor and Fisher scores.
+"""Sensitivity of the loss to each channel, from gradients: first-order Taylor and Fisher scores.
 
 Without labels the model's own answers take their place: the likeliest class, or the output itself for a regression.
 """

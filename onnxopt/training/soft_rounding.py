@@ -1,4 +1,4 @@
-"""Which way each weight is rounded, learned with the block it is in.
+"""Learned rounding directions of weights, trained with their block.
 
 Source: Nagel et al., "Up or down? Adaptive rounding for post-training quantization", ICML 2020.
 """

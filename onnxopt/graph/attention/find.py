@@ -1,4 +1,4 @@
-"""Attention as exporters write it: recognised by what its parts compute, not by which nodes they are made of."""
+"""Recognition of attention by its computation, independent of the exporter's nodes."""
 
 from dataclasses import dataclass
 from math import prod

@@ -1,4 +1,4 @@
-"""What an attention can be rewritten as: a node of the standard, one of the runtime, or a linear attention."""
+"""Target forms of attention: a standard node, a node of the runtime, or linear attention."""
 
 import numpy as np
 import onnx_ir as ir

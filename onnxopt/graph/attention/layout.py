@@ -1,4 +1,4 @@
-"""How values hold the heads of an attention, read off from where each element goes."""
+"""The layout of attention heads in a value, derived from the position of each element."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

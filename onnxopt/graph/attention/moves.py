@@ -1,4 +1,4 @@
-"""Where nodes that only move data put what they read: the move is executed on numbers that stand for positions."""
+"""Data-movement nodes, executed on numbers that stand for positions."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType

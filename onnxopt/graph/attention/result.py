@@ -1,4 +1,4 @@
-"""What becomes of the weights of an attention: from a Softmax down to the product with the values, and its result."""
+"""The value side of attention: from a Softmax through the product with the values to the result."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The scores of an attention: from what a Softmax reads up to the product of queries and keys."""
+"""The score side of attention: from a Softmax up to the product of queries and keys."""
 
 from dataclasses import dataclass, replace
 from typing import Literal

@@ -1,4 +1,4 @@
-"""What is known of a graph in which blocks are looked for: its layers, its sums, and what values are like."""
+"""Facts about a graph for the search of blocks: layers, sums, properties of values."""
 
 import numpy as np
 import onnx_ir as ir

@@ -1,4 +1,4 @@
-"""Blocks that can be dropped whole: what is added to a skip connection, and layers that keep a shape."""
+"""Removable blocks: residual branches, and layers with equal input and output shapes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace

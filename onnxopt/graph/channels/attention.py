@@ -1,4 +1,4 @@
-"""How labels pass through the Attention operator: heads with their keys and values, or dimensions of every head."""
+"""Label rules of the Attention operator: heads with their keys and values, or dimensions of every head."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

@@ -1,4 +1,4 @@
-"""Where an axis splits in several, say heads and their dimensions, decide which of the parts is to be cut."""
+"""Choice of the part to prune where an axis splits, such as heads and their dimensions."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal

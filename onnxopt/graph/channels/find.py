@@ -1,4 +1,4 @@
-"""Channel groups: which positions of which weights go together when a channel is removed."""
+"""Channel groups: the positions of all weights that belong to one channel."""
 
 from collections.abc import Mapping
 

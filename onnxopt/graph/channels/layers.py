@@ -1,4 +1,4 @@
-"""How labels end and begin at the operators that have weights: products and convolutions."""
+"""Label rules of operators with weights: products and convolutions."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

@@ -1,4 +1,4 @@
-"""How labels pass through operators that only move data: the move is executed on the positions of each axis."""
+"""Label rules of data-movement operators, executed on the positions of each axis."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

@@ -1,4 +1,4 @@
-"""What every rule asks of a node: its inputs, attributes, and how its operands broadcast."""
+"""Common helpers of the rules: inputs, attributes, and broadcasting of a node."""
 
 import onnx_ir as ir
 

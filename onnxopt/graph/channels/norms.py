@@ -1,4 +1,4 @@
-"""How labels pass through normalizations: per channel, over groups of channels, or over the channels themselves."""
+"""Label rules of normalizations: per channel, over groups of channels, over all channels."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

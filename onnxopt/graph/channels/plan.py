@@ -1,4 +1,4 @@
-"""Which positions stay, and the copy of the graph that is made smaller."""
+"""Positions to keep, and the copy of the graph for the cut."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""How labels end and begin at recurrent layers, whose hidden units are read by the layer itself too."""
+"""Label rules of recurrent layers, which read their own hidden units."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

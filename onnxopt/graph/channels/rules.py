@@ -1,4 +1,4 @@
-"""How labels pass through every operator: elementwise ones, normalizations, pooling and reductions are here."""
+"""The table of label rules; elementwise operators, pooling and reductions are here."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

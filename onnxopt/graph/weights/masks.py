@@ -1,4 +1,4 @@
-"""Masks of weights that the user made: which elements go."""
+"""Pruning masks given by the user."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Which weights layers multiply with, along which axes, and how many of them are zero."""
+"""Weights of layers with their reduction axes, and their sparsity."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

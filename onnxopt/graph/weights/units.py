@@ -1,4 +1,4 @@
-"""What is removed of a weight as one: single elements, n of m neighbours, blocks; and which of them are the lowest."""
+"""Units of weight pruning: single elements, n of m neighbours, blocks; and the choice of the lowest."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What a device sent back, checked and summed up."""
+"""Result of a benchmark kit: checked and summarized."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Run the models of a kit on this device: predictions against the expected ones, and latency by turns.
+"""Runner of a benchmark kit on a device: predictions against the expected ones, and latency in alternating runs.
 
     python run.py [--threads 1] [--seconds 5]
 

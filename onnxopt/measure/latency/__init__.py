@@ -1,4 +1,4 @@
-"""How long models take, side by side: the clock, the rounds, the estimate, the result."""
+"""Latency of models side by side: clock, rounds, estimate, result."""
 
 from onnxopt.measure.latency.inputs import drawn_inputs
 from onnxopt.measure.latency.measure import measure_latency, refuse_emulation

@@ -1,4 +1,4 @@
-"""How long single layers take on this machine, each shape measured once and remembered."""
+"""Latency of single layers on this machine; each shape is measured once and cached."""
 
 import hashlib
 import json

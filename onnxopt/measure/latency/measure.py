@@ -1,4 +1,4 @@
-"""Latency of models side by side: all alive in one process, run by turns, so that what disturbs one disturbs all."""
+"""Latency of models side by side, alternating in one process, so that disturbances affect all alike."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Where the time goes: ONNX Runtime's profile, node by node, in the names of the user's graph."""
+"""Profile of ONNX Runtime, node by node, with the names of the user's graph."""
 
 import json
 import re

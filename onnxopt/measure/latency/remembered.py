@@ -1,4 +1,4 @@
-"""What was measured once and need not be measured again: a file of JSON in the user's cache folder."""
+"""Cache of measurements: a JSON file in the user's cache folder."""
 
 import json
 import os

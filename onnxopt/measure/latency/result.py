@@ -1,4 +1,4 @@
-"""How fast a model is, as it was measured."""
+"""The measured latency of a model."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Models run by turns: every round runs each of them on the same inputs, equally often, in random order."""
+"""Rounds of alternating runs: each round runs all models equally often on the same inputs, in random order."""
 
 import gc
 from collections.abc import Callable, Iterator, Sequence

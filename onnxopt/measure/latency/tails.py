@@ -1,4 +1,4 @@
-"""How slow the slow runs are, and how sure that is."""
+"""Tail latency: p90 and p99 with confidence bounds."""
 
 import numpy as np
 from scipy import stats

@@ -1,4 +1,4 @@
-"""Samples per second of models under load: several streams at once, each model for a while, by turns."""
+"""Samples per second under load: several concurrent streams, models alternating."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""The clock that times runs, and what tells that other programs were in the way.
+"""The clock for runs, and the detection of other programs.
 
 One thread is timed by its own processor time, which stands still while another program has the processor. Several
 threads are timed by the time of day, together with how long the threads of this process waited for a processor.

@@ -1,4 +1,4 @@
-"""What a model's outputs say: class scores, predicted classes or numbers, in whatever form the exporter gave them."""
+"""Class scores, predicted classes or numbers from a model's outputs, in any exported form."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

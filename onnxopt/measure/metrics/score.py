@@ -1,4 +1,4 @@
-"""What a metric is: outputs and labels of a batch to one row of statistics per sample, and rows to a figure.
+"""The interface of metrics: outputs and labels of a batch to one row of statistics per sample, and rows to a figure.
 
 Rows are small, so a whole data set's fit in memory, and paired: the same row index is the same sample for every model.
 """

@@ -1,1 +1,1 @@
-"""What a model needs beside time: memory and energy."""
+"""Resources besides time: memory and energy."""

@@ -1,4 +1,4 @@
-"""What a model costs a fresh process: memory, and the time to its first result."""
+"""Memory and time to the first result of a model in a fresh process."""
 
 import json
 import subprocess

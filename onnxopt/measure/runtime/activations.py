@@ -1,4 +1,4 @@
-"""What a model computes inside, streamed batch by batch."""
+"""Intermediate values of a model, streamed batch by batch."""
 
 from collections.abc import Iterable, Iterator, Sequence
 

@@ -1,4 +1,4 @@
-"""A model and what to feed it in a folder, for a process of its own to load and run."""
+"""A task folder with a model and its inputs, for a separate process."""
 
 import json
 import tempfile

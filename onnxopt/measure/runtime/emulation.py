@@ -1,4 +1,4 @@
-"""Whether the processor is emulated: a latency measured then says nothing about any real machine."""
+"""Detection of an emulated processor, whose latency is meaningless for real machines."""
 
 import platform
 import re

@@ -1,4 +1,4 @@
-"""What a process of its own does first: load the model of a task folder. It imports as little as it can."""
+"""The first step of a separate process: load the model of a task folder with few imports."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Values of a model computed in graph order over many sweeps, each starting from what the last one kept."""
+"""Values of a model in graph order over many sweeps; each sweep starts from the values of the last."""
 
 from collections.abc import Iterator, Mapping, Sequence
 

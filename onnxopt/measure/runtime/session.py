@@ -1,4 +1,4 @@
-"""A model loaded in ONNX Runtime: the provider that was asked for or an error, quiet, and failing in our own words."""
+"""ONNX Runtime sessions: the requested provider or an error, without its logs, with own error codes."""
 
 import tempfile
 import time

@@ -1,1 +1,1 @@
-"""Tasks: what a model's outputs are for, how they are read, and how two models' readings are compared."""
+"""Tasks: the meaning of a model's outputs, their decoding, and the comparison of two models."""

@@ -1,4 +1,4 @@
-"""Which tasks a model's outputs are for: as the user says, else by evidence, in a fixed order."""
+"""Recognition of the tasks of a model's outputs: by option, else by evidence, in a fixed order."""
 
 from collections.abc import Iterator, Mapping
 from importlib import import_module

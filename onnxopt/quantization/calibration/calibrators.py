@@ -1,4 +1,4 @@
-"""Calibration methods: how the range that the integers cover follows from what was seen of a tensor."""
+"""Calibration methods: from the observed values of a tensor to its range."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType

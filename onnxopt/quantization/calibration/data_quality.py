@@ -1,4 +1,4 @@
-"""What calibration samples must be like for their ranges to mean anything."""
+"""Checks of calibration samples."""
 
 from collections.abc import Collection, Mapping
 

@@ -1,4 +1,4 @@
-"""What is kept of the values of one tensor: extremes and a histogram of fixed size, whatever the number of samples."""
+"""Statistics of one tensor: extremes and a histogram of fixed size, for any number of samples."""
 
 from dataclasses import dataclass, field
 

@@ -1,4 +1,4 @@
-"""How the values of a tensor are spread over orders of magnitude, and which few of them would ruin its range."""
+"""Dynamic range of a tensor, and the few outliers that would ruin its quantization."""
 
 from dataclasses import dataclass
 from itertools import pairwise

@@ -1,1 +1,1 @@
-"""Where a quantized model loses precision."""
+"""Diagnosis of the precision loss of quantized models."""

@@ -1,4 +1,4 @@
-"""What the error of one layer does to the outputs of a model."""
+"""Effect of one layer's error on the outputs of a model."""
 
 from collections.abc import Mapping
 from typing import Any

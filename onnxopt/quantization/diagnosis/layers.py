@@ -1,4 +1,4 @@
-"""Where a quantized model loses precision: each layer alone, and all layers up to it."""
+"""Precision loss by layer: each layer alone, and all layers up to it."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Which value of a quantized model stands for which value of the float model that it was made from."""
+"""Correspondence between values of a quantized model and of its float model."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""What a quantized model computes on another family of processors, as a graph that can be run here.
+"""Simulation of another processor's INT8 arithmetic, as a graph that runs here.
 
 x86 without VNNI saturates sums of two products at 16 bits (see `saturation`); all others compute them exactly, and
 differ in speed alone. The result holds where this machine itself is exact, as every one with VNNI and every ARM is.

@@ -1,4 +1,4 @@
-"""What a layer's outputs never fall below, moved through a ReLU into the bias of the next layer.
+"""Lower bounds of a layer's outputs, moved through a ReLU into the bias of the next layer.
 
 Nagel et al., "Data-free quantization through weight equalization and bias correction", ICCV 2019, section 4.1.3, with
 means and deviations measured on samples instead of those of batch-norms.

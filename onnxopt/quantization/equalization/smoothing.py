@@ -1,4 +1,4 @@
-"""Outliers of activations moved into the weights that read them: one scale fits what is left better.
+"""SmoothQuant: activation outliers moved into the weights that read them.
 
 Xiao et al., "SmoothQuant: accurate and efficient post-training quantization for large language models", ICML 2023.
 """

@@ -1,1 +1,1 @@
-"""Which layers run in INT8, and which stay in float."""
+"""Placement of layers in INT8 or float."""

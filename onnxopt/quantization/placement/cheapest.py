@@ -1,4 +1,4 @@
-"""Which layers run in INT8 so that the whole takes the least time: tables and edges in, layers out."""
+"""The placement of least total time: tables and edges in, layers out."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

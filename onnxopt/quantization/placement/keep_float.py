@@ -1,4 +1,4 @@
-"""Keep in float what was left in float: the runtime quantizes layers between Q/DQ by itself.
+"""Protection of float layers: the runtime quantizes layers between Q/DQ by itself.
 
 ONNX Runtime quantizes the float weights of a Conv, ConvTranspose or Gemm that reads a DequantizeLinear and feeds a
 QuantizeLinear, with one scale per tensor: a layer that was excluded because it loses much would lose more than before.

@@ -1,4 +1,4 @@
-"""Which layers to leave in float because INT8 does not pay there, or harms too much: measured on this machine."""
+"""Layers to keep in float because INT8 is not faster or too inaccurate there, measured on this machine."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""How long each layer of a float model takes, in it or in what was made of it: from the runtime's profile."""
+"""Time of each layer of a float model, in it or in a modified model, from the runtime's profile."""
 
 import json
 import tempfile

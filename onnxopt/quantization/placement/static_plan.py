@@ -1,4 +1,4 @@
-"""Decide how activations are covered: which ranges are clipped and which nodes stay in float, by what is measured."""
+"""Plan of static quantization: clipped ranges and nodes in float, chosen by measurement."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace

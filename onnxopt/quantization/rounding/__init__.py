@@ -1,1 +1,1 @@
-"""How weights become integers."""
+"""Rounding of weights to integers."""

@@ -1,4 +1,4 @@
-"""Rounding of weights that makes up for itself: what one column loses, the later ones take over.
+"""GPTQ rounding: the error of each column is corrected in later columns.
 
 Frantar, Ashkboos, Hoefler & Alistarh, "GPTQ: accurate post-training quantization for generative pre-trained
 transformers", ICLR 2023: optimal brain surgeon with a fixed order of columns, by the Cholesky factor of the inverse

@@ -1,4 +1,4 @@
-"""Second moments of what layers read, streamed: memory grows neither with the samples nor with the layers."""
+"""Second moments of layer inputs, streamed: memory depends on neither samples nor layers."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

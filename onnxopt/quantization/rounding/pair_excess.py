@@ -1,4 +1,4 @@
-"""What saturation takes from a layer, as nodes of the graph: see `saturation` for the processors that do it.
+"""Error by saturation of a layer, as nodes of the graph: see `saturation` for the processors.
 
     q - Cast - Sub(zero point) - [windows] - Gather x 2 - Mul, Add - minus its Clip to 16 bits - MatMul or Conv - Sub
 

@@ -1,4 +1,4 @@
-"""Which INT8 layers can saturate on x86 without VNNI, and what they would compute there.
+"""INT8 layers that can saturate on x86 without VNNI, and their results there.
 
 Without VNNI, AVX2 and AVX-512 multiply unsigned by signed bytes with VPMADDUBSW, which adds neighbouring products along
 the reduced axis in 16 bits that saturate. Depthwise convolutions multiply in 16 bits one by one and are not concerned.

@@ -1,4 +1,4 @@
-"""How long a layer takes whole and as a chain, among other layers rather than alone."""
+"""Time of a layer and of its factors, among other layers."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""Layers fitted as low-rank ones, one after the other, on what the network reduced so far really gives them."""
+"""Fit of low-rank layers, in order, on activations of the network reduced so far."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

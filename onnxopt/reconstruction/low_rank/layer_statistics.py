@@ -1,4 +1,4 @@
-"""What layers of the original give on calibration samples."""
+"""Output statistics of the original layers on calibration samples."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

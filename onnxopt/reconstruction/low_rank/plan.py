@@ -1,4 +1,4 @@
-"""What becomes of each layer: decided from what it would lose and what it would cost, before anything is changed."""
+"""The plan of a factorization: ranks of each layer from losses and costs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace

@@ -1,4 +1,4 @@
-"""Which form and which ranks a layer gets: what each would lose and cost, and the best mix within a budget."""
+"""Candidate forms and ranks of a layer with loss and cost, and the best mix within a budget."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

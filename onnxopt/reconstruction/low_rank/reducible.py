@@ -1,4 +1,4 @@
-"""Which layers may become chains of low rank, and why the others may not."""
+"""Layers that can be factorized, and the reasons against the others."""
 
 from collections.abc import Collection, Mapping
 

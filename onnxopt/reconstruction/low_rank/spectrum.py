@@ -1,4 +1,4 @@
-"""Spectra of layers: what is lost at each rank, and how many directions carry more than noise."""
+"""Spectra of layers: loss at each rank, and number of directions above the noise."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

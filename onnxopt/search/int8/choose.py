@@ -1,4 +1,4 @@
-"""Which INT8 form of a model to take: the fastest that stays close to the original, with no labels needed."""
+"""Choice of the fastest INT8 form with small error, without labels."""
 
 from dataclasses import dataclass, replace
 

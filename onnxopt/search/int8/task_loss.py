@@ -1,4 +1,4 @@
-"""How far a quantized form is from the original, on one scale for all tasks."""
+"""Loss of a quantized form against the float model, on one scale for all tasks."""
 
 from functools import cached_property
 from math import inf, isfinite

@@ -1,1 +1,1 @@
-"""What a search measured, on disk."""
+"""The measurements of a search on disk."""

@@ -1,4 +1,4 @@
-"""What a search measured, on the disk line by line, so that a search that was cut goes on where it was."""
+"""The journal: measurements of a search, line by line on disk, for resuming."""
 
 import json
 import os

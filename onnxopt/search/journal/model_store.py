@@ -1,4 +1,4 @@
-"""Models in a folder, each under the checksum of what is in it."""
+"""Models in a folder, each named by the checksum of its content."""
 
 import hashlib
 import re

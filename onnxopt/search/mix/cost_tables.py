@@ -1,4 +1,4 @@
-"""Time or bytes, and loss, of every layer at every level: what a mix of techniques is chosen from."""
+"""Time or bytes, and loss, of every layer at every level: the tables behind a mix of techniques."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

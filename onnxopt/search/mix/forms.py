@@ -1,4 +1,4 @@
-"""A model in many forms, to see what each layer costs there: narrower, in float and INT8, in chains of factors."""
+"""Forms of a model for the costs of its layers: narrower, in float and INT8, factorized."""
 
 from collections import defaultdict
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What each technique does to the outputs when it is applied to one layer alone."""
+"""Output error of each technique on one layer alone."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields

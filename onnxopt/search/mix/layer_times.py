@@ -1,4 +1,4 @@
-"""How long each layer of a model takes as part of it, measured once per machine: what surrounds a layer counts too."""
+"""Time of each layer inside its model, measured once per machine."""
 
 import hashlib
 import re

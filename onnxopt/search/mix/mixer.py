@@ -1,4 +1,4 @@
-"""Mixes of techniques as candidates: chosen by the tables, and chosen again by what was measured of the last."""
+"""Mixes of techniques as candidates: chosen from tables, and adapted to the measurement of the last one."""
 
 import math
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Which channel groups the time of a node depends on."""
+"""Channel groups that determine the time of a node."""
 
 from collections.abc import Collection
 

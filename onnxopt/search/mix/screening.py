@@ -1,4 +1,4 @@
-"""What each of many layers does to the outputs, found with few measurements where most do nothing."""
+"""Screening of layers: output losses with few measurements where most are negligible."""
 
 from collections.abc import Callable, Sequence
 

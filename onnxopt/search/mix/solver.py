@@ -1,4 +1,4 @@
-"""What becomes of every layer at once: tables of time and loss in, one choice per layer and channel group out."""
+"""The integer program of a mix: tables of time and loss in, one choice per layer and channel group out."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace

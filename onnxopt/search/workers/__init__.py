@@ -1,1 +1,1 @@
-"""Where trials run: here, in processes of their own, on a cluster."""
+"""Execution of trials: in this process, in separate processes, on a cluster."""

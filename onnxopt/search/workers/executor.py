@@ -1,4 +1,4 @@
-"""Where trials run: here, or each in a process of its own; a cluster's executors look the same."""
+"""Executors of trials: this process, or one process per trial; a cluster has the same interface."""
 
 import math
 import multiprocessing

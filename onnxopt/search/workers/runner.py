@@ -1,4 +1,4 @@
-"""Where the work of a search is done: here, in processes of their own, or on a cluster."""
+"""Runners of a search's work: in this process, in separate processes, or on a cluster."""
 
 import pickle
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Which operators can be trained, and which nodes of a model cannot."""
+"""Operators that can be trained, and nodes of a model that cannot."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 

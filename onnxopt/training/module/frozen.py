@@ -1,4 +1,4 @@
-"""Nodes without a rule: they run in ONNX Runtime, and what flows into them is learned as if it were an output.
+"""Nodes without a rule: they run in ONNX Runtime, and their inputs are trained as outputs.
 
 No gradient passes such a node, so what lies before it can only learn to give the node what the teacher gives it.
 """

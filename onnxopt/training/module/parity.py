@@ -1,4 +1,4 @@
-"""The gate before training: torch must compute what ONNX Runtime does, or the first node that differs is named."""
+"""The gate before training: torch must match ONNX Runtime; an error names the first different node."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -1,4 +1,4 @@
-"""How the plan of a graph is made: the graph runs once, and whatever does not depend on data is done there and then."""
+"""The plan of a torch module: one run of the graph computes everything that does not depend on data."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Which constants of a graph are weights to be trained, and which are part of the function."""
+"""Constants of a graph that are trainable weights, and constants that are part of the function."""
 
 from collections.abc import Iterator, Mapping
 

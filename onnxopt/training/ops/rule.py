@@ -1,4 +1,4 @@
-"""What a rule is: it sees one node with what is constant around it, and returns the torch function of the node."""
+"""The interface of operator rules: from one node with its constants to a torch function."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

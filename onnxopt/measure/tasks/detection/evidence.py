@@ -1,4 +1,4 @@
-"""What tells the parts of a detector's outputs apart: image sizes, grids, boxes and probabilities."""
+"""Evidence for the parts of a detector's outputs: image sizes, grids, boxes and probabilities."""
 
 import ast
 from collections.abc import Iterator, Mapping

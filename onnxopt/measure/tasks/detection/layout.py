@@ -1,4 +1,4 @@
-"""What every layout of a detector's outputs offers: the boxes, scores and classes of each image."""
+"""The interface of detector layouts: boxes, scores and classes of each image."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator

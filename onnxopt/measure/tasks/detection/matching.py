@@ -1,4 +1,4 @@
-"""Which boxes found in one image are right: the assignment that COCO's evaluation makes, for one class."""
+"""Matching of boxes and labels in one image, as in COCO's evaluation, for one class."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

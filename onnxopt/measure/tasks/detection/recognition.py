@@ -1,4 +1,4 @@
-"""Which layout a detector's outputs have: found by evidence, or named by the user."""
+"""Recognition of a detector's output layout, by evidence or by name."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType

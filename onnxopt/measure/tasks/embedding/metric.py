@@ -1,4 +1,4 @@
-"""Embeddings against labels: what is of one class must be near."""
+"""Metric of embeddings with labels: neighbours should be of the same class."""
 
 from dataclasses import dataclass
 from typing import ClassVar

@@ -1,4 +1,4 @@
-"""Embeddings, told by evidence."""
+"""Recognition of embeddings by evidence."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""How an output says which class a pixel has."""
+"""Class of each pixel from a segmentation output."""
 
 from dataclasses import dataclass
 from typing import Any, Literal

@@ -1,4 +1,4 @@
-"""Segmentation, told by evidence."""
+"""Recognition of segmentation by evidence."""
 
 from collections.abc import Sequence
 from typing import Any

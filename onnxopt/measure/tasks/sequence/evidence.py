@@ -1,4 +1,4 @@
-"""What tells sequences apart: which axis is the batch, and which class is the blank."""
+"""Evidence for sequences: the batch axis and the blank class."""
 
 import numpy as np
 

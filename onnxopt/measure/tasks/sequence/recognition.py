@@ -1,4 +1,4 @@
-"""Sequences, told by evidence."""
+"""Recognition of sequences by evidence."""
 
 from collections.abc import Sequence
 

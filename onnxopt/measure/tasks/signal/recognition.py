@@ -1,4 +1,4 @@
-"""Signals, told by evidence."""
+"""Recognition of signals by evidence."""
 
 from collections.abc import Sequence
 

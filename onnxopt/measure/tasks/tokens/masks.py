@@ -1,4 +1,4 @@
-"""Which input says where padding is."""
+"""The padding mask among the inputs of a language model."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Language models, told by evidence."""
+"""Recognition of language models by evidence."""
 
 from collections.abc import Sequence
 
