@@ -41,7 +41,7 @@ def prune(
         what: the pass is `prune-` and this.
         limit: samples of `data` to use at most.
         target: processor the result is for, which decides on the width of blocks.
-        seed: of everything random.
+        seed: random seed.
         read: how `data` is read.
         overwrite: whether `out` may exist.
         progress: called with the step, how much is done and how much there is.

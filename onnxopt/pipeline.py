@@ -21,7 +21,7 @@ Progress = Callable[[str, int, int], None]
 
 
 class Effect(Enum):
-    """What a pass may do to the outputs."""
+    """Effect of a pass on the outputs."""
 
     EXACT = "exact"
     """The same outputs, up to float reassociation."""
@@ -43,7 +43,7 @@ class Context:
         target: processor the result is for.
         calibration: samples to observe the model on; never the ones it is judged on.
         teacher: model to imitate; None for the one a pipeline starts with.
-        seed: of everything random.
+        seed: random seed.
         progress: told what a long pass is doing, how much is done and how much there is.
         cache: observations that other passes on the same context may reuse, under a key that says what was observed.
     """
@@ -62,7 +62,7 @@ LEAST_IR_VERSION = 4
 
 @dataclass(frozen=True)
 class Edit:
-    """One thing that was done: `target` is the user's name of the node or weight."""
+    """One edit: `target` is the user's name of the node or weight."""
 
     target: str
     action: str
@@ -70,7 +70,7 @@ class Edit:
 
 @dataclass(frozen=True)
 class Skip:
-    """One thing that was left alone, and why."""
+    """One skipped node or weight, with the reason."""
 
     target: str
     reason: str
@@ -78,7 +78,7 @@ class Skip:
 
 @dataclass(frozen=True)
 class Applied:
-    """What a pass returns.
+    """The result of a pass.
 
     Attributes:
         difference: largest difference of the outputs from what the pass proved them equal to, relative to each
@@ -108,7 +108,7 @@ class Pass(ABC):
 
 @dataclass(frozen=True)
 class Step:
-    """What one pass did in a pipeline."""
+    """One pass of a pipeline with its edits and skips."""
 
     spec: Pass
     edits: tuple[Edit, ...]
@@ -128,7 +128,7 @@ class Optimized:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Passes in order; the model that is given stays as it is."""
+    """Passes in order; the input model is not modified."""
 
     passes: tuple[Pass, ...]
 
@@ -161,7 +161,7 @@ class Pipeline:
 def _require(spec: Pass, context: Context) -> None:
     if Need.CALIBRATION in spec.needs and context.calibration is None:
         raise UsageError(
-            "ONX109", "this pass needs calibration samples", where=spec.name, hint="Give some with --data."
+            "ONX109", "this pass needs calibration samples", where=spec.name, hint="Give them with --data."
         )
 
 

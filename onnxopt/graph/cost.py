@@ -19,7 +19,7 @@ def with_fixed_shapes(model: ir.Model, sizes: Mapping[str, int]) -> ir.Model:
     Large weights become inputs of it, so that a model of many gigabytes is not read.
 
     Args:
-        model: stays as it is.
+        model: the input model (not modified).
         sizes: of named dynamic dimensions; the sides of images are 224 else, and all others 1.
     """
     light = model.clone()

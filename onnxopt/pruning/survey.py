@@ -55,7 +55,7 @@ def survey(model: ir.Model, context: Context, protect: tuple[Protect, ...] = ())
     """Measure what the channels of `model` are worth.
 
     Args:
-        model: stays as it is.
+        model: the input model (not modified).
         context: with at least two calibration samples.
         protect: groups that stay whole because of where they are.
     """

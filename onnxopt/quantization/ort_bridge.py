@@ -211,7 +211,7 @@ def basic_optimized(model: ir.Model, *, fold_constants: bool = True) -> ir.Model
     """Return `model` after ONNX Runtime's basic graph optimizations: constants and batch-norms folded, dead nodes gone.
 
     Args:
-        model: stays as it is.
+        model: the input model (not modified).
         fold_constants: whether what depends on weights alone is computed; batch-norms are folded without that too.
 
     Raises:

@@ -42,7 +42,7 @@ def merged(channels: Channels, kept: Mapping[str, Sequence[int]]) -> tuple[Chann
     homogeneous, lies between it and a layer that reads them. The cut itself is left to the caller.
 
     Args:
-        channels: groups of the original, which stays as it is.
+        channels: groups of the original (not modified).
         kept: units that stay per group.
     """
     model = channels.model.clone()

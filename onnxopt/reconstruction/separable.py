@@ -87,7 +87,7 @@ def separate(
     one after the other, on what the model changed so far gives them, where that helps on batches held out.
 
     Args:
-        original: stays as it is; with samples every layer has a bias.
+        original: the original model (not modified); with samples every layer has a bias.
         layers: those of `original`, by node, in graph order.
         terms: of those to change.
         samples: calibration samples; None to take the nearest weights.

@@ -116,11 +116,10 @@ class SearchOptions(RecordPart):
             options = " ".join(f"--{name} ..." for name in missing)
             raise UsageError(
                 "ONX110",
-                "options of the search must be given again",
+                "options of the search must be repeated",
                 where=str(where),
-                why=f"what a folder says is not imported, connected to or guessed, and this search was begun with its "
-                f"own {' and '.join(missing)}",
-                hint=f"Give them as they were: onnxopt resume {where} {options}",
+                why=f"{' and '.join(missing)} cannot come from a run folder: it stores no code, hosts or objects",
+                hint=f"Repeat them: onnxopt resume {where} {options}",
             )
         kept = self.model_dump(
             exclude={"version", "again", "in_memory", "provider", "threads", "optimization", "read", "tasks"}

@@ -19,14 +19,14 @@ class IntervalRecord(RecordPart):
 
 
 class EditRecord(RecordPart):
-    """One thing that was done to a node or weight."""
+    """One edit of a node or weight."""
 
     target: str
     action: str
 
 
 class SkipRecord(RecordPart):
-    """One thing that was left alone."""
+    """One node or weight that a pass skipped, with the reason."""
 
     target: str
     reason: str
@@ -35,9 +35,8 @@ class SkipRecord(RecordPart):
 class StepRecord(RecordPart):
     """What one pass did; `spec` is the text that `onnxopt apply --passes` reads, `options` those not at their default.
 
-    `proved_difference` is the largest difference of the outputs from what the pass proved them equal to, relative to
-    each output's largest magnitude. `curve` is that of a training: step, loss, and score on held-out samples, lower is
-    better.
+    `proved_difference` is the largest difference of the outputs in the pass's own proof, relative to each output's
+    largest magnitude. `curve` is the training curve: step, loss, and score on held-out samples (lower is better).
     """
 
     pass_name: str
@@ -61,9 +60,9 @@ class ScoreRecord(RecordPart):
 
 
 class DropRecord(RecordPart):
-    """How much worse than the baseline, in the metric's unit; `better` and `worse` count samples that flipped.
+    """Drop against the baseline in the metric's unit; `better` and `worse` count samples that changed.
 
-    `gross` is what the samples that got worse lost, with no gain set against it; None where only the net counts.
+    `gross` is the loss of the samples that got worse, without the gains of others; None where only the net drop counts.
     """
 
     value: Number
@@ -77,13 +76,12 @@ class DropRecord(RecordPart):
 
 
 class LatencyRecord(RecordPart):
-    """Time of one run at `batch_size`; the speed-up is over the baseline measured beside it.
+    """Latency of one run at `batch_size`; the speed-up is over the baseline in the same runs.
 
-    The speed-up is the ratio of the two `p50_ms`; it is None where `unsure` says why. The others are by the time of
-    day, `p99_ms` where enough runs were timed to know. `waited` is the share of the time that threads waited for a
-    processor, `inputs` how many inputs were run by turns; the bounds hold with 99 % confidence. `quantiles_ms` are
-    equally spaced from the fastest run to the slowest; `epochs_ms` the typical time after each loading, in the order
-    of time.
+    The speed-up is the ratio of the two `p50_ms`, or None for the reason in `unsure`. The other quantiles are in
+    wall-clock time; `p99_ms` needs enough runs. `waited` is the share of the time that threads waited for a processor,
+    `inputs` the number of alternating inputs; the bounds have 99 % confidence. `quantiles_ms` are equally spaced from
+    the fastest to the slowest run; `epochs_ms` are typical latencies after each load, in order of time.
     """
 
     p50_ms: float
@@ -109,13 +107,11 @@ class LatencyRecord(RecordPart):
 
 
 class TrialRecord(RecordPart):
-    """One candidate and what became of it, on the search part; the speed-up is over `baseline_latency`."""
+    """One trial on the search samples; the speed-up is over `baseline_latency`."""
 
     name: str
     passes: str
-    predicted: float | None = Field(
-        default=None, description="share of the original's time (or bytes) it was chosen for"
-    )
+    predicted: float | None = Field(default=None, description="predicted latency (or size) relative to the baseline")
     verdict: str
     reason: str
     steps: tuple[StepRecord, ...]
@@ -127,7 +123,7 @@ class TrialRecord(RecordPart):
 
 
 class DeviceModelRecord(RecordPart):
-    """A model on another device; `difference` of float outputs from those of the machine that made the kit."""
+    """A model on another device; `difference` is that of float outputs to the machine that made the kit."""
 
     name: str
     sha256: str
@@ -139,7 +135,7 @@ class DeviceModelRecord(RecordPart):
 
 
 class DeviceRecord(RecordPart):
-    """What a benchmark kit found on another device; `refused` is why latency was not measured there."""
+    """Result of a benchmark kit on another device; `refused` is the reason against a latency measurement."""
 
     facts: dict[str, str]
     models: tuple[DeviceModelRecord, ...]
@@ -147,14 +143,14 @@ class DeviceRecord(RecordPart):
 
 
 class RecoveredRecord(RecordPart):
-    """What the winner drops on the search part with this alone, and what is above it, making up for its losses."""
+    """The winner's drop on the search samples after this and all earlier recovery stages."""
 
     by: str
     drop: Number
 
 
 class ProofRecord(RecordPart):
-    """How a finalist did on the hold-out part; `confidence` that its true drop is inside the budget."""
+    """A finalist on the hold-out samples; `confidence` is the probability that its true drop is within budget."""
 
     candidate: str
     baseline: ScoreRecord
@@ -165,8 +161,10 @@ class ProofRecord(RecordPart):
     baseline_latency: LatencyRecord
     latency: LatencyRecord
     accepted: bool
-    hot_speedup: IntervalRecord | None = Field(default=None, description="with one input again and again")
-    standing: Literal["proven", "likely", ""] = Field(default="", description="by its confidence; empty for neither")
+    hot_speedup: IntervalRecord | None = Field(default=None, description="speed-up with one repeated input")
+    standing: Literal["proven", "likely", ""] = Field(
+        default="", description="standing by the confidence; empty for neither"
+    )
 
 
 class TensorRecord(RecordPart):
@@ -178,7 +176,7 @@ class TensorRecord(RecordPart):
 
 
 class ModelRecord(RecordPart):
-    """The model that was given."""
+    """The input model, which is the baseline."""
 
     path: str
     sha256: str | None
@@ -206,7 +204,7 @@ class DataRecord(RecordPart):
 
 
 class SettingsRecord(RecordPart):
-    """What was asked for."""
+    """The settings of the run."""
 
     max_drop: str
     goal: Literal["latency", "size"]
@@ -228,12 +226,12 @@ class SettingsRecord(RecordPart):
     trial_timeout_s: float | None = None
     memory_limit_bytes: int | None = None
     cluster: str | None = None
-    tasks: dict[str, Any] = Field(default={}, description="options of reading outputs that are not at their default")
+    tasks: dict[str, Any] = Field(default={}, description="task options that are not at their default")
     seed: int
 
 
 class EnvironmentRecord(RecordPart):
-    """Where it was measured."""
+    """The machine and software of the measurements."""
 
     cpu: str
     architecture: str
@@ -246,7 +244,7 @@ class EnvironmentRecord(RecordPart):
     python: str
     versions: dict[str, str | None]
     telemetry: str | None = None
-    """Whether the runtime's own telemetry was off."""
+    """State of the runtime's telemetry."""
 
 
 class FileRecord(RecordPart):
@@ -261,16 +259,16 @@ class RunRecord(RecordPart):
     """One run of `optimize`.
 
     Attributes:
-        status: `won`: best.onnx is the winner; `kept-original`: nothing won and best.onnx is the original;
-            `running`, `interrupted` or `failed`: best.onnx is the best until then, which is not proved.
-        reason: why, in one sentence.
-        command: the command line, when there was one.
-        repro: command that makes the model in best.onnx again; null for the original.
-        kind: whether candidates were held against labels or against the original's outputs.
-        unit: `share` when scores are shares (shown as percent), else empty or the unit of the labels.
-        allowed_drop: in the metric's unit; null before the baseline was measured.
-        winner: name of the trial in best.onnx; null for the original.
-        confidence: that the winner's true drop is inside the budget; null unless proved.
+        status: `won`: best.onnx is the winner; `kept-original`: without a winner, best.onnx is the baseline;
+            `running`, `interrupted` or `failed`: best.onnx is the best candidate so far, not proven.
+        reason: of the status, in one sentence.
+        command: the command line; null for a run from Python.
+        repro: command that reproduces best.onnx; null for the baseline.
+        kind: reference of the score: labels (accuracy) or the baseline's outputs (fidelity).
+        unit: `share` for scores shown as percent, else empty or the unit of the labels.
+        allowed_drop: the budget in the metric's unit; null before the baseline was measured.
+        winner: name of the trial in best.onnx; null for the baseline.
+        confidence: probability that the winner's true drop is within budget; null without a proof.
     """
 
     schema_version: Literal[3] = 3
@@ -295,25 +293,27 @@ class RunRecord(RecordPart):
     confidence: float | None
     best: tuple[FileRecord, ...] = Field(description="best.onnx, and its external data if there is any")
     standing: Literal["proven", "likely"] | None = Field(
-        default=None, description="how sure it is that the winner is inside the budget; null for the original"
+        default=None, description="certainty that the winner is within budget; null for the baseline"
     )
-    prospect: str = Field(default="", description="what the hold-out part can prove, said before the search")
-    time_needed: str = Field(
-        default="", description="what proof and report need of a time limit, said before the search"
+    prospect: str = Field(
+        default="", description="smallest drop that the hold-out samples can prove, computed before the search"
     )
-    stopped: str = Field(default="", description="why not everything planned was tried; empty when it was")
-    aim_reached: bool | None = Field(default=None, description="whether best.onnx reaches the aim; null without one")
+    time_needed: str = Field(default="", description="time for proof and report, predicted before the search")
+    stopped: str = Field(default="", description="reason for an early end of the search; empty for none")
+    aim_reached: bool | None = Field(default=None, description="whether best.onnx reaches the target; null without one")
     recovered: tuple[RecoveredRecord, ...] = Field(
-        default=(), description="what recovery gave the winner, stage by stage; empty where it has none"
+        default=(), description="the winner's drop by recovery stage; empty without recovery"
     )
-    devices: tuple[DeviceRecord, ...] = Field(default=(), description="what kits found on other devices, added later")
-    judged: str = Field(default="", description="how results are judged, and why; empty in older records")
+    devices: tuple[DeviceRecord, ...] = Field(
+        default=(), description="results of benchmark kits on other devices, added later"
+    )
+    judged: str = Field(default="", description="rule for judging results, with its reason; empty in older records")
     left_out: tuple[int, ...] = Field(default=(), description="samples for which the baseline gives NaN")
-    smallest: str | None = Field(default=None, description="trial in smallest.onnx, inside the budget but not proved")
-    fastest: str | None = Field(default=None, description="trial in fastest.onnx, inside the budget but not proved")
-    pareto: tuple[str, ...] = Field(default=(), description="trials that none beats at speed, size and score at once")
-    analysis: AnalysisRecord | None = Field(default=None, description="what explains the run; null when not measured")
-    options: SearchOptions | None = Field(default=None, description="the arguments, for going on; null in older runs")
+    smallest: str | None = Field(default=None, description="trial in smallest.onnx, within budget but not proven")
+    fastest: str | None = Field(default=None, description="trial in fastest.onnx, within budget but not proven")
+    pareto: tuple[str, ...] = Field(default=(), description="Pareto-optimal trials in speed, size and score")
+    analysis: AnalysisRecord | None = Field(default=None, description="analysis of the run; null when not measured")
+    options: SearchOptions | None = Field(default=None, description="the arguments, for resuming; null in older runs")
 
     @field_validator("confidence")
     @classmethod

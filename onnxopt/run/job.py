@@ -80,7 +80,7 @@ def prepare(
     """Load the model, open the data, split it, and check every option; see `onnxopt.optimize`.
 
     Raises:
-        OnnxoptError: of every family but the disk's.
+        OnnxoptError: ONX1xx usage, ONX2xx data, ONX3xx model, ONX4xx runtime.
     """
     if max_drop is not None:
         Budget.parse(str(max_drop))  # before anything is loaded
@@ -175,7 +175,7 @@ def bytes_of(text: str | int) -> int:
     except UsageError as error:
         raise UsageError("ONX101", "the memory limit cannot be read", where=text, hint=hint) from error
     if aim.relative:
-        raise UsageError("ONX101", "a memory limit is no share", where=text, hint=hint)
+        raise UsageError("ONX101", "the memory limit must be an absolute size, such as 2GB", where=text, hint=hint)
     return int(aim.value)
 
 

@@ -63,54 +63,53 @@ def optimize(
     observer: Observer | None = None,
     command: str | None = None,
 ) -> Run:
-    """Find the fastest or smallest model inside the accuracy budget and write it with the proof to `out`.
+    """Find the fastest or smallest model within the accuracy budget and write it with the proof to `out`.
 
-    The best so far is in the folder from the moment it is known. When nothing wins, best.onnx is the original.
+    The folder has the best model so far at any time. Without a winner, best.onnx is the unchanged baseline.
 
     Args:
-        model: stays as it is.
-        data: samples to judge on, see `onnxopt.open_samples`; with labels accuracy is measured, else fidelity.
+        model: the baseline (not modified).
+        data: samples for evaluation, see `onnxopt.open_samples`; labels give accuracy, else fidelity is measured.
         labels: one per sample, instead of those in `data`.
-        calibration: samples to calibrate on; None takes a part of `data`, which then judges nothing.
-        metric: name, `file.py:function` or `fidelity`; None decides by the labels.
-        output: the model output to score.
-        threshold: above which a single score means "positive".
-        max_drop: `1pp` (points), `1%` (of the baseline's score), or a number in the metric's unit; None for 1pp, or
-            1% where the metric has no points (rmse, mae, one of your own).
-        goal: `latency` or `size`; None for latency, or as the strategy says.
-        confidence: probability that the true drop is inside the budget from which a winner is proven; None for 0.95.
-        require: `proven`: nothing else ships; `likely`, the default: where nothing is proven, a winner of 0.7 or more.
-        target: processor to quantize for; `auto` is this one.
-        runtime: how models are run.
-        batch_size: at which latency is measured.
-        latency_s: time spent on the latency of one candidate.
-        hot: whether to time one batch again and again, and not the inputs of `data` by turns.
-        prune: whether to remove channels too, which takes minutes more.
-        train: whether a pruned model that loses too much may learn from the original; needs torch.
-        time_limit_s: of the whole call, see `onnxopt.search.reserve`; what is unfinished then is cut or left out.
-        trial_timeout_s: time after which building and scoring one candidate is given up; each then runs in a process of
-            its own, so that a crash ends that candidate only.
-        memory_limit: of such a process, in bytes or as `2GB`.
+        calibration: calibration samples; None takes a part of `data`, which is excluded from evaluation.
+        metric: name, `file.py:function` or `fidelity`; None = by the labels.
+        output: model output to score; None = the first that fits.
+        threshold: lowest single score of the positive class.
+        max_drop: budget: `1pp` (percentage points), `1%` (of the baseline's score), or a number in the metric's unit;
+            None for 1pp, or 1% for metrics without points (rmse, mae, user metrics).
+        goal: `latency` or `size`; None for latency, or the strategy's.
+        confidence: required probability of being within budget for a proof; None for 0.95.
+        require: `proven`: an unproven winner does not ship; `likely` (default): it ships from a probability of 70 %.
+        target: target processor; `auto` is this machine.
+        runtime: configuration of ONNX Runtime.
+        batch_size: for the latency.
+        latency_s: measurement time per candidate.
+        hot: whether to time one repeated batch instead of alternating inputs of `data`.
+        prune: whether to prune channels too; takes minutes more.
+        train: whether to distill pruned models that are over budget; needs torch.
+        time_limit_s: time limit of the whole call with proof and report, see `onnxopt.search.reserve`.
+        trial_timeout_s: time limit per candidate; each then runs in its own process, so a crash ends it alone.
+        memory_limit: memory limit per candidate in its own process, in bytes or as `2GB`.
         cluster: address of a Dask scheduler whose workers build, score and time candidates, such as `tcp://host:8786`.
-        bench: resource of the workers that time models; None for those of this kind of processor.
-        tls: files of the authority, the certificate and the key for the connection to the cluster.
-        target_latency: such as `10ms` or `0.5x`; the search ends when it is reached.
-        target_size: such as `2MB` or `0.25x`, likewise.
-        strategy: `mobile`, `edge`, `realtime`, `server` or `size`, which decide `goal`, `prune` and `train`.
-        protect: layers that keep all their channels: `first`, `last`, `embeddings`; () as the strategy says.
-        tasks: as which tasks outputs are judged, and how they are read; None finds it out.
-        limit: samples of `data` to use at most.
-        read: how `data` is read.
-        seed: of everything random.
+        bench: Dask resource of the workers that measure latency; None for those of this kind of processor.
+        tls: files for an encrypted connection to the cluster: authority, certificate, key.
+        target_latency: such as `10ms` or `0.5x`; the search ends at this latency.
+        target_size: such as `2MB` or `0.25x`; the search ends at this size.
+        strategy: `mobile`, `edge`, `realtime`, `server` or `size`: a preset of `goal`, `prune`, `train`, `protect`.
+        protect: layers whose channels are not pruned: `first`, `last`, `embeddings`; () = the strategy's.
+        tasks: tasks of the outputs and options of their decoding; None recognizes the tasks.
+        limit: largest number of samples of `data`.
+        read: options of the data readers.
+        seed: random seed.
         out: folder to write.
-        overwrite: whether files of an earlier run in `out` may be replaced; other files are never touched.
-        resume: go on with the search that was begun in `out` with the same arguments; what it measured is kept.
-        observer: told every step.
+        overwrite: whether to replace files of an earlier run in `out`; other files are never touched.
+        resume: whether to continue the search in `out` that has the same arguments, with its measurements.
+        observer: called at every step.
         command: the command line, for the record.
 
     Raises:
-        OnnxoptError: of every family; before the baseline is measured nothing is written.
-        KeyboardInterrupt: the user pressed Ctrl-C; what was found until then is in `out`, if anything was.
+        OnnxoptError: ONX1xx usage, ONX2xx data, ONX3xx model, ONX4xx runtime, ONX5xx files.
+        KeyboardInterrupt: the user pressed Ctrl-C; `out` has the results so far.
     """
     deadline = Deadline(time_limit_s)
     model = given(model)

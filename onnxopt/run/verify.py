@@ -45,7 +45,7 @@ class Verification(Displayed):
 
 
 def verify(run: AnyRun, *, tolerance: float | None = None) -> Verification:
-    """Check the checksums of a run folder, and that its model computes here what was recorded.
+    """Check the checksums of a run folder, and the outputs of its model on this machine.
 
     Args:
         run: a run folder, or a run as an object.
@@ -59,14 +59,14 @@ def verify(run: AnyRun, *, tolerance: float | None = None) -> Verification:
     lines: list[str] = []
     outputs: list[VerifiedPart] = []
     if not all(checked.passed for checked in files):
-        lines.append("The outputs were not compared, because the files are not those of the run.")
+        lines.append("The outputs were not compared, because files of the run were changed.")
     elif not (folder / GOLDEN).is_file() or not (folder / BEST).is_file():
         lines.append(f"The outputs were not compared: the run ended before it wrote {GOLDEN}.")
     else:
         outputs, line = _check_outputs(folder, tolerance)
         lines.append(line)
     wrong = [checked for checked in (*files, *outputs) if not checked.passed]
-    lines.append(f"{len(wrong)} of {len(files) + len(outputs)} checks failed." if wrong else "Everything is as it was.")
+    lines.append(f"{len(wrong)} of {len(files) + len(outputs)} checks failed." if wrong else "All checks passed.")
     tables = (
         Table((Column("file"), Column("result")), tuple((c.name, c.result) for c in files)),
         *([Table((Column("output"), Column("result")), tuple((c.name, c.result) for c in outputs))] if outputs else ()),
@@ -82,7 +82,7 @@ def verify(run: AnyRun, *, tolerance: float | None = None) -> Verification:
 
 
 def check_files(folder: Path) -> list[VerifiedPart]:
-    """Hold every file of the manifest against its checksum, and best.onnx against run.json too.
+    """Compare every file of the manifest with its checksum, and best.onnx with run.json.
 
     Raises:
         FileError: ONX501 there is no manifest, ONX505 it or the record cannot be read.
@@ -104,7 +104,7 @@ def _manifest(folder: Path) -> dict[str, str]:
     if not path.is_file():
         hint, why = "Give the folder that `onnxopt optimize --out` wrote.", ""
         if (folder / RECORD).is_file():
-            why, hint = "the search has not ended", f"Go on with: onnxopt resume {shlex.quote(str(folder))}"
+            why, hint = "the search has not ended", f"Continue with: onnxopt resume {shlex.quote(str(folder))}"
         raise FileError("ONX501", "there is no manifest", where=str(path), why=why, hint=hint)
     try:
         matches = [(line, _LINE.fullmatch(line)) for line in read_text(path).splitlines()]
@@ -112,7 +112,7 @@ def _manifest(folder: Path) -> dict[str, str]:
         raise FileError("ONX505", "the manifest cannot be read", where=str(path), why=first_line(error)) from error
     broken = next((line for line, match in matches if match is None), None)
     if broken is not None or not matches:
-        why = "it is empty" if broken is None else f"{broken[:80]!r} is no checksum with a name"
+        why = "it is empty" if broken is None else f"{broken[:80]!r} is not a checksum with a name"
         raise FileError("ONX505", "the manifest cannot be read", where=str(path), why=why)
     return {match[2]: match[1] for _, match in matches if match is not None}
 
@@ -123,7 +123,7 @@ def _check_file(folder: Path, name: str, digest: str) -> VerifiedPart:
         return VerifiedPart(name, False, "lies outside the folder")
     file = folder / place
     if file.resolve() != folder.resolve() / place:
-        return VerifiedPart(name, False, "is a link, which is not followed")
+        return VerifiedPart(name, False, "is a link; links are not followed")
     if not file.is_file():
         return VerifiedPart(name, False, "missing")
     try:
@@ -151,5 +151,5 @@ def _check_outputs(folder: Path, tolerance: float | None) -> tuple[list[Verified
         )
         for name, worst in found.items()
     ]
-    about = f"{len(golden.runs)} samples; largest difference relative to the largest magnitude of an output"
-    return checked, f"Outputs on {about}; accepted: {limit:g}, and none where outputs are no floats."
+    about = f"{len(golden.runs)} samples: largest difference relative to the largest magnitude of an output"
+    return checked, f"Outputs on {about}; accepted: {limit:g} for floats, 0 for other types."

@@ -10,74 +10,74 @@ from onnxopt.search.trial import Candidate, Trial
 
 
 class Observer(Protocol):
-    """Told what happens while it happens."""
+    """Receives the events of a search."""
 
     def baseline(self, trial: Trial, allowed_drop: float) -> None:
-        """The original was measured; candidates may drop `allowed_drop` in the metric's unit."""
+        """Receive the measured baseline, and the budget in the metric's unit."""
 
     def prospect(self, prospect: Prospect) -> None:
-        """So much can be proved with the samples there are."""
+        """Receive the smallest drop that the hold-out samples can prove."""
 
     def needed(self, sentence: str) -> None:
-        """So long the proof and the report take, of a time limit."""
+        """Receive the time for proof and report, as a sentence."""
 
     def planned(self, candidates: Sequence[Candidate]) -> None:
-        """These will be tried."""
+        """Receive the first candidates."""
 
     def started(self, candidate: Candidate) -> None:
-        """One is being built and measured."""
+        """Receive the candidate whose trial starts."""
 
     def finished(self, trial: Trial) -> None:
-        """It was measured."""
+        """Receive a finished trial."""
 
     def progress(self, what: str, done: int, total: int) -> None:
-        """A long step got further."""
+        """Receive the progress of a long step."""
 
     def within(self, model: ir.Model, trial: Trial) -> None:
-        """A model inside the budget."""
+        """Receive a model within budget."""
 
     def best(self, model: ir.Model, trial: Trial) -> None:
-        """The best so far inside the budget."""
+        """Receive the best model so far."""
 
     def secured(self, model: ir.Model, trial: Trial) -> None:
         """The first candidate inside the budget was proved; the search for a better one goes on."""
 
     def proved(self, model: ir.Model, trial: Trial) -> None:
-        """The winner, before anything is said of how it came to be."""
+        """Receive the winner, before its analysis."""
 
 
 class NullObserver:
-    """An observer that does nothing; a base for those who want to hear of some events only."""
+    """An observer that does nothing; a base class for observers of some events only."""
 
     def baseline(self, trial: Trial, allowed_drop: float) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def prospect(self, prospect: Prospect) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def needed(self, sentence: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def planned(self, candidates: Sequence[Candidate]) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def started(self, candidate: Candidate) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def finished(self, trial: Trial) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def progress(self, what: str, done: int, total: int) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def within(self, model: ir.Model, trial: Trial) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def best(self, model: ir.Model, trial: Trial) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def secured(self, model: ir.Model, trial: Trial) -> None:
         """Nothing."""
 
     def proved(self, model: ir.Model, trial: Trial) -> None:
-        """Nothing."""
+        """Do nothing."""

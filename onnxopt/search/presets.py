@@ -11,12 +11,14 @@ from onnxopt.search.budget import Goal
 
 @dataclass(frozen=True)
 class Strategy:
-    """Attributes:
-    goal: what the best model is best at.
-    prune: whether channels are removed.
-    train: whether a pruned model may learn from the original.
-    protect: layers that keep all their channels.
-    about: what it is for, in a few words.
+    """A preset of search options.
+
+    Attributes:
+        goal: figure to improve.
+        prune: whether to prune channels.
+        train: whether to distill pruned models.
+        protect: layers whose channels are not pruned.
+        about: description in a few words.
     """
 
     goal: Goal
@@ -28,11 +30,11 @@ class Strategy:
 
 STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
     {
-        "mobile": Strategy(Goal.LATENCY, False, False, "INT8 only: minutes, and nothing but types changes"),
-        "edge": Strategy(Goal.LATENCY, True, False, "channels removed, then INT8"),
-        "realtime": Strategy(Goal.LATENCY, True, True, "channels removed, distilled, then INT8; needs torch"),
+        "mobile": Strategy(Goal.LATENCY, False, False, "INT8 only: takes minutes, and changes types alone"),
+        "edge": Strategy(Goal.LATENCY, True, False, "pruned channels, then INT8"),
+        "realtime": Strategy(Goal.LATENCY, True, True, "pruned channels, distillation, then INT8; needs torch"),
         "server": Strategy(
-            Goal.LATENCY, True, False, "channels removed inside, then what is fastest", ("first", "last", "embeddings")
+            Goal.LATENCY, True, False, "pruned inner channels, then the fastest form", ("first", "last", "embeddings")
         ),
         "size": Strategy(Goal.SIZE, True, False, "the smallest file that is not slower"),
     }
@@ -43,7 +45,7 @@ def strategy_of(name: str) -> Strategy:
     """Return the strategy called `name`.
 
     Raises:
-        UsageError: ONX102 there is none.
+        UsageError: ONX102 unknown name.
     """
     if name not in STRATEGIES:
         raise UsageError("ONX102", "unknown strategy", where=name, hint=nearest(name, STRATEGIES))

@@ -18,34 +18,33 @@ _LEAST_MEMORY = 1 << 28
 
 @dataclass(frozen=True)
 class Settings:
-    """What to look for and how to measure.
+    """The settings of one search.
 
     Attributes:
         budget: largest accepted drop.
-        goal: what the best model is best at.
-        confidence: probability, on the hold-out part, that the true drop is inside the budget, from which it is proven.
-        require: what may ship: `proven`, or also `likely` where nothing is proven, see
-            `onnxopt.search.acceptance.LIKELY`.
-        target: processor to quantize for, see `onnxopt.target`.
-        runtime: how models are run.
-        seed: of everything random.
-        batch_size: at which latency is measured.
-        latency_s: time spent on the latency of one candidate; the proof takes three times that.
-        hot: whether latency is that of a hot loop, one batch again and again, and not of the user's inputs by turns.
-        prune: whether to remove channels too, in front of the best so far: minutes more.
-        train: whether a pruned model that loses too much may learn from the original; needs torch, many minutes more.
-        protect: layers that keep all their channels: `first`, `last`, `embeddings`.
-        time_limit_s: of everything, proof and report included; None for no limit.
-        aim: what is enough; None to go on for the best.
-        trial_timeout_s: of building and scoring one candidate, each then in a process of its own; None for no limit.
-        memory_limit_bytes: of the same, where the system can limit it.
-        cluster: address of a Dask scheduler whose workers build, score and time candidates; None to do it here.
-        bench: resource of the workers that time models; None for those of this kind of processor.
-        tls: files for an encrypted connection to the cluster: of the authority, the certificate and the key.
-        tasks: how outputs are read, and as which tasks they are judged.
+        goal: figure to improve.
+        confidence: required probability of being within budget, on the hold-out samples, for a proof.
+        require: least standing of a winner: `proven`, or `likely` (`onnxopt.search.acceptance.LIKELY`).
+        target: target processor, see `onnxopt.target`.
+        runtime: configuration of ONNX Runtime.
+        seed: random seed.
+        batch_size: for the latency.
+        latency_s: measurement time per candidate; a proof takes three times as long.
+        hot: whether to time one repeated batch instead of alternating inputs of the data.
+        prune: whether to prune channels too; takes minutes more.
+        train: whether to distill pruned models that are over budget; needs torch, takes many minutes more.
+        protect: layers whose channels are not pruned: `first`, `last`, `embeddings`.
+        time_limit_s: of the whole run with proof and report; None for no limit.
+        aim: target latency or size at which the search ends; None for none.
+        trial_timeout_s: time limit per candidate, each in its own process; None for no limit.
+        memory_limit_bytes: memory limit per candidate, likewise, where the system supports it.
+        cluster: address of a Dask scheduler whose workers build, score and time candidates; None for this machine.
+        bench: Dask resource of the workers that measure latency; None for those of this kind of processor.
+        tls: files for an encrypted connection to the cluster: authority, certificate, key.
+        tasks: tasks of the outputs and options of their decoding.
 
     Raises:
-        UsageError: ONX101 a value makes no sense.
+        UsageError: ONX101 a value is invalid, ONX109 two contradict each other.
     """
 
     budget: Budget = field(default_factory=lambda: Budget(0.01))
@@ -75,7 +74,7 @@ class Settings:
             raise UsageError("ONX101", "the confidence must lie between 0 and 1", where=str(self.confidence))
         if self.require not in get_args(Require):
             hint = nearest(self.require, get_args(Require))
-            raise UsageError("ONX101", "no such requirement", where=self.require, hint=hint)
+            raise UsageError("ONX101", "unknown requirement", where=self.require, hint=hint)
         if self.batch_size < 1:
             raise UsageError("ONX101", "the batch size must be 1 or more", where=str(self.batch_size))
         if self.time_limit_s is not None and not self.time_limit_s > 0:
@@ -89,11 +88,11 @@ class Settings:
             hint = "Limit the workers instead: dask worker --memory-limit, --lifetime."
             raise UsageError("ONX109", "limits of trials are for this machine", where="cluster", hint=hint)
         if self.train and not self.prune:
-            raise UsageError("ONX109", "training recovers what pruning lost", where="train", hint="Add --prune.")
+            raise UsageError("ONX109", "--train requires --prune", where="train", hint="Add --prune.")
         for name in self.protect:
             if name not in get_args(Protect):
                 raise UsageError(
-                    "ONX102", "no such layers to protect", where=name, hint=nearest(name, get_args(Protect))
+                    "ONX102", "unknown layers to protect", where=name, hint=nearest(name, get_args(Protect))
                 )
         if not (self.latency_s > 0 and math.isfinite(self.latency_s)):
-            raise UsageError("ONX101", "the seconds to measure latency for must be positive", where=str(self.latency_s))
+            raise UsageError("ONX101", "the measurement time must be positive", where=str(self.latency_s))

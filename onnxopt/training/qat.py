@@ -69,7 +69,7 @@ def train_quantized(
         samples: labels are not used.
         options: see `QatTraining`.
         masters: float weights that the integers come from, by the names of the integers.
-        seed: of everything random.
+        seed: random seed.
         progress: see `Trainer`.
 
     Raises:

@@ -183,7 +183,7 @@ def test_quantized_models_get_the_wider_tolerance():
 def test_a_search_that_has_not_ended_is_to_go_on(run, capsys):
     (run / "MANIFEST.sha256").unlink()
     assert main(["verify", str(run)]) == 5
-    assert f"the search has not ended. Go on with: onnxopt resume {run}" in capsys.readouterr().err
+    assert f"the search has not ended. Continue with: onnxopt resume {run}" in capsys.readouterr().err
 
 
 def test_a_link_that_a_manifest_names_is_not_followed(tmp_path):
@@ -195,4 +195,4 @@ def test_a_link_that_a_manifest_names_is_not_followed(tmp_path):
     (run / "run.json").symlink_to(tmp_path / "secret")
     (run / "MANIFEST.sha256").write_text("2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b  run.json\n")
     (found,) = check_files(run)
-    assert (found.passed, found.result) == (False, "is a link, which is not followed")
+    assert (found.passed, found.result) == (False, "is a link; links are not followed")

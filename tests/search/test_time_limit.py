@@ -112,7 +112,7 @@ def test_a_calibration_that_takes_too_long_is_cut_and_the_best_until_then_is_pro
     result, clock, _ = limited(TWO, 100, everywhere(1, build_b=1000))
     cut = next(t for t in result.trials if t.candidate.name == "b")
     assert cut.verdict is Verdict.FAILED
-    assert cut.reason.startswith("cut: the time limit of 100 s")
+    assert cut.reason.startswith("interrupted by the time limit of 100 s")
     assert result.winner is not None
     assert result.winner.candidate.name == "a"
     assert "time limit" in result.stopped
@@ -137,20 +137,20 @@ def test_a_proof_that_has_little_time_takes_fewer_samples_and_says_so() -> None:
     result, _, told = limited({"a": Figures()}, 40, everywhere(0, search_baseline=10))
     assert "of 20 hold-out samples" in told.sentences[0]
     assert result.winner is not None
-    assert "; for lack of time 12 of the 20 hold-out samples were used" in result.reason
+    assert "; the time limit left 12 of the 20 hold-out samples" in result.reason
 
 
 def test_without_time_for_the_fewest_samples_nothing_is_proved() -> None:
     result, _, _ = limited(TWO, 40, everywhere(0, search_baseline=10, timing_b=-19))
     assert result.proofs == ()
     assert result.winner is None
-    assert result.reason == "nothing is proved; there is no time left for a proof: b, a"
+    assert result.reason == "no proof was finished; no time was left for a proof: b, a"
 
 
 def test_a_cut_that_comes_a_little_late_leaves_time_for_the_fewest_samples() -> None:
     result, _, _ = limited(TWO, 40, everywhere(0, search_baseline=10, search_a=3, timing_b=19))
     assert result.winner is not None
-    assert "for lack of time 9 of the 20" in result.reason
+    assert "the time limit left 9 of the 20" in result.reason
 
 
 def test_a_limit_below_the_least_says_so_and_keeps_the_original() -> None:
@@ -174,7 +174,7 @@ def test_a_further_proof_is_only_begun_with_time_for_it() -> None:
     figures = {"a": Figures(speedup=2.0), "b": lost}
     result, clock, _ = limited(figures, 60, everywhere(1, timing_b=20, holdout=4))
     assert [p.candidate for p in result.proofs] == ["b"]
-    assert "no time left for a further proof: a" in result.reason
+    assert "no time was left for a further proof: a" in result.reason
     assert clock.now <= 60
 
 

@@ -36,7 +36,7 @@ def gated(model: ir.Model, blocks: Sequence[Block], *, closed: bool = False) -> 
     A plain layer with a closed gate gives what it is fed.
 
     Args:
-        model: stays as it is.
+        model: the input model (not modified).
         blocks: of `model`.
         closed: whether all gates are zero for good; else they are scalar inputs, of the type of what they multiply.
     """

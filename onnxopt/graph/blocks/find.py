@@ -64,7 +64,7 @@ def blocks_of(model: ir.Model, *, layers: bool = False) -> tuple[list[Block], li
     mask, is no skip connection. Blocks may lie in others.
 
     Args:
-        model: stays as it is.
+        model: the input model (not modified).
         layers: whether to return single layers too whose output has the shape of their input, with the normalization
             and activation that follow.
     """

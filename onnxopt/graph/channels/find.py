@@ -27,7 +27,7 @@ def channels_of(model: ir.Model, part: Part | None = None) -> Channels:
     """Return groups and labels of a normalized copy of `model`.
 
     Args:
-        model: stays as it is.
+        model: the input model (not modified).
         part: where an axis splits in several, the one to cut: the `outer` one (heads, groups), the `inner` one
             (dimensions of a head, channels within a group), or what frees most. Where the part cannot be cut but
             another can, that one is.

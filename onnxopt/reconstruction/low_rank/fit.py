@@ -63,7 +63,7 @@ def reduce(
     reduced so far, its last stage and its bias make up for the errors before it where that helps on batches held out.
 
     Args:
-        original: stays as it is; with samples every layer has a bias.
+        original: the original model (not modified); with samples every layer has a bias.
         layers: those of `original`, by node, in graph order.
         choices: form and ranks of those to reduce.
         seen: of the same, if there are samples.

@@ -73,7 +73,7 @@ def plan_ranks(
     """Return what becomes of each layer; of those that reach the goal, what is predicted to be fastest.
 
     Args:
-        model: stays as it is.
+        model: the input model (not modified).
         layers: that may be reduced.
         seen: of them on calibration samples; of none to judge by weights.
         goal: how far.

@@ -49,7 +49,7 @@ def choose(
     """Return the fastest INT8 form of `model` that is close to it, or the simplified float model where none is faster.
 
     Args:
-        model: stays as it is.
+        model: the input model (not modified).
         samples: no labels needed; 256 of them are used at most.
         context: with the target and the seed.
         tasks: how outputs are read, and as which tasks they are judged; None finds it out.

@@ -61,7 +61,7 @@ class Int8Forms:
     """Makes forms of one model; calibrated on three of four samples, judged on the others.
 
     Args:
-        model: stays as it is.
+        model: the input model (not modified).
         samples: no labels needed; 256 of them are used at most.
         context: with the target and the seed.
         effort: how many are tried.

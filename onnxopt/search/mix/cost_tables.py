@@ -72,7 +72,7 @@ def tables_of(
     """Measure what a mix is chosen from.
 
     Args:
-        model: the original; stays as it is.
+        model: the baseline (not modified).
         context: with calibration samples; told what is done.
         feeds: one batch, to measure times on.
         runtime: how models are run.

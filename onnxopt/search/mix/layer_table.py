@@ -48,7 +48,7 @@ def layer_table(
     """Return the harm of every technique to every layer, layers in graph order.
 
     Args:
-        model: float; stays as it is.
+        model: the float model (not modified).
         context: with calibration samples, a few of which judge; labels are not used.
         progress: called with how many trials are done and how many there are.
         folder: where tables are kept and looked up by what they were measured of; None for nowhere.
