@@ -35,20 +35,20 @@ def prune(
     The graph is simplified first, so that batch norms are part of the layers whose channels are removed.
 
     Args:
-        model: stays as it is.
+        model: the input model (not modified).
         data: samples, without labels; they rank the units, and the layers that remain are fitted to them.
         out: file to write; None for none.
         what: the pass is `prune-` and this.
-        limit: samples of `data` to use at most.
+        limit: largest number of samples of `data`.
         target: processor the result is for, which decides on the width of blocks.
         seed: random seed.
-        read: how `data` is read.
-        overwrite: whether `out` may exist.
-        progress: called with the step, how much is done and how much there is.
+        read: options of the data readers.
+        overwrite: whether to replace an existing `out`.
+        progress: called with the step, the finished and the total amount.
         options: of the pass, such as `ratio=0.5` or `macs=0.5`; see docs/pruning.md.
 
     Raises:
-        UsageError: ONX101 to ONX103 an option is unknown or has an invalid value; and every other family.
+        UsageError: ONX101 to ONX103 an option is unknown or has an invalid value; further codes as in docs/errors.md.
     """
     passes = (Simplify(fuse=False), make_pass(f"prune-{what}", options))
     return apply(
@@ -81,19 +81,19 @@ def factorize(
     """Replace layers by products of smaller ones.
 
     Args:
-        model: stays as it is.
+        model: the input model (not modified).
         data: samples, without labels; with them fewer ranks keep the same outputs.
         out: file to write; None for none.
-        limit: samples of `data` to use at most.
-        target: processor the result is for.
-        seed: of everything random.
-        read: how `data` is read.
-        overwrite: whether `out` may exist.
-        progress: called with the step, how much is done and how much there is.
+        limit: largest number of samples of `data`.
+        target: target processor.
+        seed: random seed.
+        read: options of the data readers.
+        overwrite: whether to replace an existing `out`.
+        progress: called with the step, the finished and the total amount.
         options: of the pass `factorize`, such as `rank_ratio=0.5`; see docs/low-rank.md.
 
     Raises:
-        UsageError: ONX101 an option has an invalid value, ONX102 it is unknown; and every other family.
+        UsageError: ONX101 an option has an invalid value, ONX102 it is unknown; further codes as in docs/errors.md.
     """
     passes = (Simplify(fuse=False), make_pass("factorize", options))
     return apply(
@@ -128,20 +128,20 @@ def distill(
 
     Args:
         teacher: the model to imitate.
-        student: stays as it is; the trained model is returned.
+        student: the model to train (not modified; the trained copy is returned).
         data: samples; labels are used only where `alpha` is below 1.
         out: file to write; None for none.
-        labels: one per sample, if they are not in the data.
-        limit: samples of `data` to use at most.
-        seed: of everything random.
-        read: how `data` is read.
-        overwrite: whether `out` may exist.
-        progress: called with the step, how much is done and how much there is.
+        labels: one per sample, if `data` has none.
+        limit: largest number of samples of `data`.
+        seed: random seed.
+        read: options of the data readers.
+        overwrite: whether to replace an existing `out`.
+        progress: called with the step, the finished and the total amount.
         options: of the pass `distill`, such as `epochs=5` or `losses=("response", "feature")`; see docs/recovery.md.
 
     Raises:
-        UsageError: ONX101 an option has an invalid value, ONX102 it is unknown, ONX108 torch is not installed; and
-            every other family.
+        UsageError: ONX101 an option has an invalid value, ONX102 it is unknown, ONX108 torch is not installed;
+            further codes as in docs/errors.md.
     """
     return apply(
         student,
@@ -174,20 +174,20 @@ def finetune(
     """Train a model on labels; needs torch.
 
     Args:
-        model: stays as it is; the trained model is returned.
+        model: the model to train (not modified; the trained copy is returned).
         data: labelled samples.
         out: file to write; None for none.
-        labels: one per sample, if they are not in the data.
-        limit: samples of `data` to use at most.
-        seed: of everything random.
-        read: how `data` is read.
-        overwrite: whether `out` may exist.
-        progress: called with the step, how much is done and how much there is.
+        labels: one per sample, if `data` has none.
+        limit: largest number of samples of `data`.
+        seed: random seed.
+        read: options of the data readers.
+        overwrite: whether to replace an existing `out`.
+        progress: called with the step, the finished and the total amount.
         options: of the pass `finetune`, such as `epochs=5` or `loss="cross-entropy"`; see docs/recovery.md.
 
     Raises:
-        UsageError: ONX101 an option has an invalid value, ONX102 it is unknown, ONX108 torch is not installed; and
-            every other family.
+        UsageError: ONX101 an option has an invalid value, ONX102 it is unknown, ONX108 torch is not installed;
+            further codes as in docs/errors.md.
     """
     return apply(
         model,

@@ -40,7 +40,7 @@ class Context:
     """The data a pass may use; options are fields of the pass itself.
 
     Attributes:
-        target: processor the result is for.
+        target: target processor.
         calibration: samples to observe the model on; never the ones it is judged on.
         teacher: model to imitate; None for the one a pipeline starts with.
         seed: random seed.

@@ -70,7 +70,7 @@ class Document:
     data: Mapping[str, Any] = field(default_factory=dict)
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows."""
+        """Return the HTML for a notebook."""
         return to_html(self)
 
 
@@ -80,7 +80,7 @@ class Displayed:
     document: Document
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows."""
+        """Return the HTML for a notebook."""
         return to_html(self.document)
 
 

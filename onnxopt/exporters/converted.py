@@ -25,7 +25,7 @@ class Wanted:
         exporter: `auto`, or one of several that a framework has.
         opset: version of the standard operator set; None for the exporter's own choice.
         dynamic_batch: whether the first axis of every input is left open.
-        seed: of made-up inputs.
+        seed: of synthetic inputs.
     """
 
     inputs: Any = None

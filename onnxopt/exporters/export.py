@@ -53,7 +53,7 @@ class Exported:
     notes: tuple[str, ...]
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows."""
+        """Return the HTML for a notebook."""
         return exported_document(self)._repr_html_()
 
 
@@ -89,8 +89,8 @@ def export(
         simplify: whether to fold constants and batch norms.
         tolerance: largest difference of an output, relative to its largest magnitude.
         target: processor that an `.ort` file is for; `auto` is ARM.
-        seed: of made-up inputs.
-        overwrite: whether `out` may exist.
+        seed: of synthetic inputs.
+        overwrite: whether to replace an existing `out`.
 
     Raises:
         UsageError: ONX101 to ONX111 the source or an option cannot be used, a package is missing.

@@ -61,7 +61,7 @@ class LabelJudge:
         model: the baseline.
         samples: labelled.
         metric: what to measure.
-        runtime: how to run.
+        runtime: configuration of ONNX Runtime.
         seed: of the resampling.
     """
 
@@ -140,7 +140,7 @@ class FidelityJudge:
     Attributes:
         model: the baseline.
         samples: labels are not used, but for telling what a table holds.
-        runtime: how to run.
+        runtime: configuration of ONNX Runtime.
         options: how outputs are read.
         seed: of the resampling.
     """

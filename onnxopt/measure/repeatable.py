@@ -80,7 +80,7 @@ def needs_fresh(model: Loadable, feeds: Feeds, runtime: Runtime) -> bool:
     Args:
         model: run twice in each of two sessions.
         feeds: one batch.
-        runtime: how to run.
+        runtime: configuration of ONNX Runtime.
 
     Raises:
         ModelError: ONX313 it does not even then; ONX304 it cannot be loaded.

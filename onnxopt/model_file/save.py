@@ -126,7 +126,7 @@ def save(
     (`NAME.2.data`), and the older is removed last. Denormal weights are flushed. The user's metadata is kept.
 
     Args:
-        model: stays as it is.
+        model: the input model (not modified).
         path: of the `.onnx` file.
         overwrite: whether it may exist.
         provenance: metadata that is added under `onnxopt.*`.

@@ -43,7 +43,7 @@ class StoreFloat16(Pass):
         """Convert `model`; says which weights stayed and why.
 
         Raises:
-            UsageError: ONX102 `exclude` names something that is not there.
+            UsageError: ONX102 `exclude` has an unknown name.
         """
         work = model.clone()
         freeze_weights(work)

@@ -44,7 +44,7 @@ class FactorizableModel:
         """Return that of a model, which stays as it is.
 
         Raises:
-            UsageError: ONX102 `exclude` names something that is not there.
+            UsageError: ONX102 `exclude` has an unknown name.
         """
         work = normalized(model)
         inner, biases = observed(work, biases=samples is not None)

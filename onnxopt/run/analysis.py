@@ -43,7 +43,7 @@ def analyze(
         best: what is in best.onnx; None when that is the original.
         parts: the data of the run; ranges are held against search samples, answers come from the hold-out part.
         metric: None for fidelity.
-        runtime: how to run.
+        runtime: configuration of ONNX Runtime.
         batch_size: at which layers are timed.
         passes: that made `best`; without them no layer's sensitivity is measured.
 

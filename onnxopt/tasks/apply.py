@@ -61,7 +61,7 @@ class Made:
         return made_document(self.source or Path("the model"), self)
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows: the document."""
+        """Return the HTML for a notebook."""
         return self.document._repr_html_()
 
 
@@ -85,20 +85,20 @@ def apply(
     """Apply `passes` (text such as `simplify,quantize-static{method=mse}`) in order, and save the result.
 
     Args:
-        model: stays as it is.
-        passes: what to do.
-        data: samples to calibrate on, for passes that need some.
+        model: the input model (not modified).
+        passes: the pipeline.
+        data: calibration samples, for passes that need them.
         out: file to write; None for none.
-        labels: one per sample, if they are not in the data.
-        calibration_part: calibrate on the part of `data` that `optimize` would take for it, not on all.
-        limit: samples of `data` to use at most.
-        target: processor the result is for.
-        teacher: model that passes which train imitate; None for `model` itself.
-        seed: of everything random.
-        read: how `data` is read.
-        overwrite: whether `out` may exist.
-        dry_run: do everything but save.
-        progress: called with the step, how much is done and how much there is.
+        labels: one per sample, if `data` has none.
+        calibration_part: calibrate on the same part of `data` as `optimize`, instead of on all of it.
+        limit: largest number of samples of `data`.
+        target: target processor.
+        teacher: reference model of passes that train; None for `model` itself.
+        seed: random seed.
+        read: options of the data readers.
+        overwrite: whether to replace an existing `out`.
+        dry_run: run the passes without saving the result.
+        progress: called with the step, the finished and the total amount.
 
     Raises:
         OnnxoptError: ONX1xx usage, ONX2xx data, ONX3xx model, ONX4xx runtime, ONX5xx files; no file is written then.
@@ -165,23 +165,23 @@ def quantize(
     """Simplify `model` and quantize it to INT8: `static` (needs data), `dynamic`, or `auto`.
 
     Args:
-        model: stays as it is.
-        data: samples to calibrate on.
+        model: the input model (not modified).
+        data: calibration samples.
         out: file to write; None for none.
-        mode: `static`, `dynamic`, or `auto`: the fastest form that was measured to be close to the model.
-        simplify: fold and fuse first, which quantizes better.
-        target: processor the result is for.
-        seed: of everything random.
-        read: how `data` is read.
-        overwrite: whether `out` may exist.
-        dry_run: do everything but save.
+        mode: `static`, `dynamic`, or `auto`: the fastest measured form with a small error.
+        simplify: whether to fold and fuse first, which lowers the quantization error.
+        target: target processor.
+        seed: random seed.
+        read: options of the data readers.
+        overwrite: whether to replace an existing `out`.
+        dry_run: run the passes without saving the result.
         tasks: with `auto`, as which tasks outputs are judged; None decides by evidence.
-        progress: called with the step, how much is done and how much there is.
+        progress: called with the step, the finished and the total amount.
         options: of the pass `quantize-static` or `quantize-dynamic`, such as `method="entropy"`; with `auto`, `effort`
             as `normal` or `high`.
 
     Raises:
-        UsageError: ONX101 no such mode or effort, ONX109 static or auto without data; and as `apply`.
+        UsageError: ONX101 unknown mode or effort, ONX109 static or auto without data; and as `apply`.
     """
     if mode not in ("auto", "static", "dynamic"):
         raise UsageError("ONX101", "unknown mode", where=mode, hint="It is auto, static or dynamic.")

@@ -71,26 +71,26 @@ def benchmark(
 
     Args:
         models: one, several, or several by name; the first is the baseline.
-        data: samples to run on; None for made-up inputs.
+        data: samples to run on; None for synthetic inputs.
         batch_size: samples per run, or several such sizes; None for that of the scenario. A model with a fixed batch
             size runs at its own.
-        seconds: of timed runs, per batch size.
+        seconds: measurement time per batch size.
         memory: whether to measure memory and the cold start too.
-        hot: whether to time one input again and again, and not up to 32 inputs of `data` by turns.
+        hot: whether to time one input repeatedly, instead of up to 32 alternating inputs of `data`.
         processes: measure the load of so many processes at once instead.
         profile: measure the time by operator instead.
         scenario: `single`: one run at a time; `batch`: 8 samples per run; `offline`: throughput, 32 samples per run;
             `streams`: throughput of concurrent runs.
         streams: concurrent runs of the scenario `streams`; None for 4.
         device: measure on this board instead, such as `ssh://user@board`; models are files then.
-        runtime: how models are run.
-        read: how `data` is read.
-        seed: of made-up inputs and of the order of runs.
-        progress: called with the step, how much is done and how much there is.
+        runtime: configuration of ONNX Runtime.
+        read: options of the data readers.
+        seed: of synthetic inputs and of the order of runs.
+        progress: called with the step, the finished and the total amount.
 
     Raises:
         UsageError: ONX101 a value is out of range, ONX109 two options exclude each other.
-        ModelError: ONX308 the models do not take the same inputs; and every other family.
+        ModelError: ONX308 the models have different inputs; further codes as in docs/errors.md.
     """
     sizes = _checked(scenario, batch_size, seconds, processes, streams)
     load = {"processes": processes is not None, "streams": scenario == "streams" or streams is not None}

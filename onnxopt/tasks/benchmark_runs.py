@@ -1,4 +1,4 @@
-"""Models by name, timed by turns, under load or under the profiler."""
+"""Measurements of models by name: latency, load, profile."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Work:
         runtime: its threads are those of one run.
         seconds: of timed runs.
         seed: of the order of runs.
-        progress: called with the step, how much is done and how much there is.
+        progress: called with the step, the finished and the total amount.
     """
 
     models: Mapping[str, ir.Model]
@@ -62,7 +62,7 @@ def work_on(
     """Load models and samples; without `data` inputs are made up.
 
     Raises:
-        ModelError: ONX308 the models do not take the same inputs; and every other family.
+        ModelError: ONX308 the models have different inputs; further codes as in docs/errors.md.
     """
     loaded: dict[str, ir.Model] = {}
     wanted: list[str] | None = None
@@ -80,13 +80,13 @@ def work_on(
 
 
 def latencies(work: Work, sizes: Sequence[int], *, memory: bool, hot: bool) -> dict[int, dict[str, Latency]]:
-    """Time models by turns for every batch size; a model with a fixed batch size runs at its own.
+    """Time models in alternating runs for every batch size; a model with a fixed batch size runs at its own.
 
     Args:
         work: the models and their inputs.
         sizes: samples in a run.
         memory: measure memory and the cold start too.
-        hot: time one input again and again, and not up to 32 inputs of the data by turns.
+        hot: time one input repeatedly, instead of up to 32 alternating inputs of the data.
 
     Returns:
         By batch size as measured, then by model.
@@ -108,7 +108,7 @@ def latencies(work: Work, sizes: Sequence[int], *, memory: bool, hot: bool) -> d
 
 
 def throughputs(work: Work, size: int, streams: int) -> dict[str, Throughput]:
-    """Measure samples per second under load, by turns, with `streams` runs at a time."""
+    """Measure samples per second under load, alternating, with `streams` concurrent runs."""
     return measure_throughput(
         work.models,
         work.feeds(size),

@@ -22,12 +22,12 @@ def latencies_document(found: Mapping[int, Mapping[str, Latency]], data: object)
         *(Column(t, number=True) for t in ("batch", "p50 ms", "p90 ms", "p99 ms", "speed-up", "first ms", "runs")),
     )
     rows = tuple(_row(name, latency) for timed in found.values() for name, latency in timed.items())
-    inputs = "made-up inputs" if data is None else f"samples of {data}"
+    inputs = "synthetic inputs" if data is None else f"samples of {data}"
     lines = [line for timed in found.values() for line in said_of(timed)]
     warnings = [warning for timed in found.values() if (warning := warning_of(timed)) is not None]
     some = next(iter(next(iter(found.values())).values()))
-    count = "one of them again and again" if some.inputs == 1 else f"{some.inputs} of them one after the other"
-    line = f"Measured on {inputs}, {count}; the models take turns in one process, the first is the baseline."
+    count = "one of them repeated" if some.inputs == 1 else f"{some.inputs} of them alternating"
+    line = f"Measured on {inputs}, {count}; the models alternate in one process. The first model is the baseline."
     records = [
         {"model": name, **latency_record(latency).model_dump(mode="json")}
         for timed in found.values()
@@ -50,12 +50,12 @@ def _row(name: str, latency: Latency) -> tuple[str, ...]:
 
 
 def _tail(value: float | None, bound: float | None) -> str:
-    """Return a quantile and the time that the true one is below with 99 % confidence, where enough runs tell it."""
+    """Return a quantile and its upper 99 % confidence bound; "-" with too few runs."""
     return "-" if value is None or bound is None else f"{units.significant(value)}\n<{units.significant(bound)}"
 
 
 def _costs(latency: Latency) -> str:
-    """Return the lines below a model's name: what a fresh process needs for it."""
+    """Return the lines below a model's name: load time, memory and cold start in a fresh process."""
     lines = [f"load {units.significant(latency.load_ms)} ms"]
     for name, size in (
         ("peak", latency.peak_memory_bytes),
@@ -83,17 +83,17 @@ def process_loads_document(found: Mapping[str, ProcessLoad], data: object) -> Do
         )
         for name, one in found.items()
     )
-    inputs = "made-up inputs" if data is None else f"samples of {data}"
-    lines = [f"Measured on {inputs}, each model in turn, in processes that begin together."]
+    inputs = "synthetic inputs" if data is None else f"samples of {data}"
+    lines = [f"Measured on {inputs}, one model after the other, in processes that start together."]
     if all(one.joules is None for one in found.values()):
-        lines.append("Energy per run: not available, the system gives no access to counters of the processor (RAPL).")
+        lines.append("Energy per run: not available, because the system denies access to the RAPL counters.")
     records = [{"model": name, **asdict(one)} for name, one in found.items()]
     columns = (Column("model"), *(Column(title, number=True) for title in titles))
     return Document((Table(columns, rows), Text(tuple(lines))), {"inputs": inputs, "models": records})
 
 
 def throughputs_document(found: Mapping[str, Throughput], data: object) -> Document:
-    """Return one row per model: samples per second, and what a run takes under load."""
+    """Return one row per model: samples per second, and latency under load."""
     titles = ("streams", "batch", "samples/s", "speed-up", "p50 ms", "p99 ms", "runs")
     columns = (Column("model"), *(Column(title, number=True) for title in titles))
     rows, lines, records = [], [], []
@@ -108,8 +108,8 @@ def throughputs_document(found: Mapping[str, Throughput], data: object) -> Docum
             lines.append(f"{compared(name, first, speedup.low, speedup.value, speedup.high)}.")
         interval = None if speedup is None else {"low": speedup.low, "value": speedup.value, "high": speedup.high}
         records.append({"model": name, **asdict(one), "speedup": interval})
-    inputs = "made-up inputs" if data is None else f"samples of {data}"
-    lines.append(f"Measured on {inputs}, by turns in one process; runs of one stream follow each other at once.")
+    inputs = "synthetic inputs" if data is None else f"samples of {data}"
+    lines.append(f"Measured on {inputs}, alternating in one process; runs of one stream follow without a pause.")
     return Document((Table(columns, tuple(rows)), Text(tuple(lines))), {"inputs": inputs, "models": records})
 
 

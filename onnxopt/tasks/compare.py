@@ -77,7 +77,7 @@ class Compared:
         return compare_document(self)
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows: one row per figure."""
+        """Return the HTML for a notebook: one row per figure."""
         return self.document._repr_html_()
 
 
@@ -114,18 +114,18 @@ def compare(
         max_drop: `1pp` (points), `1%` (of the baseline's score), or a number in the metric's unit; None for 1pp, or
             1% where the metric has no points.
         tasks: as which tasks outputs are judged, and how they are read; None decides by evidence.
-        runtime: how models are run.
+        runtime: configuration of ONNX Runtime.
         batch_size: at which latency is measured.
         seconds: of timed runs.
-        hot: whether to time one input again and again, and not up to 32 inputs of `data` by turns.
-        limit: samples of `data` to use at most.
-        read: how `data` is read.
+        hot: whether to time one input repeatedly, instead of up to 32 alternating inputs of `data`.
+        limit: largest number of samples of `data`.
+        read: options of the data readers.
         seed: of intervals and of the order of runs.
-        progress: called with the step, how much is done and how much there is.
+        progress: called with the step, the finished and the total amount.
 
     Raises:
         UsageError: ONX101 a value is out of range.
-        ModelError: ONX308 the models do not take the same inputs; and every other family.
+        ModelError: ONX308 the models have different inputs; further codes as in docs/errors.md.
     """
     refuse_non_positive(seconds=seconds, batch_size=batch_size)
     if max_drop is not None:
@@ -138,9 +138,9 @@ def compare(
         raise ModelError(
             "ONX308",
             "the two models do not have the same inputs",
-            where=_name(second, "the second model"),
+            where=_name(second, "the other model"),
             why=f"{', '.join(other_inputs)} against {', '.join(inputs)}",
-            hint="Compare a model with one made from it.",
+            hint="Compare a model with the baseline that it was made from.",
         )
     runtime = runtime or Runtime()
     counted = None if progress is None else lambda done, total: progress("samples", done, total)

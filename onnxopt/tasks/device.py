@@ -43,9 +43,9 @@ def bundle(
         threads: compute threads of one run there.
         seconds: of timed runs there.
         batch_size: at which latency is measured.
-        hot: time one input again and again, and not inputs of `data` by turns.
+        hot: time one input repeatedly, instead of alternating inputs of `data`.
         samples: number of those whose predictions are compared with this machine's.
-        read: how `data` is read.
+        read: options of the data readers.
         seed: of the order of runs.
 
     Returns:

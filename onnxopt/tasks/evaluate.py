@@ -25,7 +25,7 @@ from onnxopt.target import Target, target_of
 
 @dataclass(frozen=True)
 class SimulatedEvaluation:
-    """A model's score as another processor would give it."""
+    """A model's score on a simulated processor."""
 
     target: Target
     simulation: Simulation
@@ -71,7 +71,7 @@ class Evaluated:
         return _document(self)
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows: the document."""
+        """Return the HTML for a notebook."""
         return self.document._repr_html_()
 
 
@@ -94,7 +94,7 @@ def evaluate(
     """Measure the accuracy of a model on labelled samples.
 
     Args:
-        model: stays as it is.
+        model: the input model (not modified).
         data: labelled samples, see `onnxopt.open_samples`.
         labels: one per sample, instead of those in `data`.
         metric: name or `file.py:function`; None decides by the labels.
@@ -102,15 +102,15 @@ def evaluate(
         threshold: above which a single score means "positive".
         tasks: how outputs are read, such as the layout of boxes; None decides by evidence.
         runtime: how the model is run.
-        limit: samples to use at most.
-        read: how `data` is read.
+        limit: largest number of samples.
+        read: options of the data readers.
         seed: of the interval.
         simulate: targets such as `x86-avx2` or `arm64`, as which an INT8 model is computed too.
-        progress: called with the step, how much is done and how much there is.
+        progress: called with the step, the finished and the total amount.
 
     Raises:
-        DataError: ONX208 there are no labels; and every other family.
-        UsageError: ONX102 no such target.
+        DataError: ONX208 there are no labels; further codes as in docs/errors.md.
+        UsageError: ONX102 unknown target.
     """
     names = simulate.split(",") if isinstance(simulate, str) else simulate
     targets = {name.strip(): target_of(name.strip()) for name in names if name.strip()}
@@ -150,7 +150,7 @@ def _document(scored: Evaluated) -> Document:
         )
     data["simulated"] = [_record_there(one) for one in scored.simulated.values()]
     notes = [line for one in scored.simulated.values() for line in _notes(one)]
-    return Document((Table((*columns, Column("as on")), tuple(rows)), Text(tuple(notes))), data)
+    return Document((Table((*columns, Column("processor")), tuple(rows)), Text(tuple(notes))), data)
 
 
 def _record_there(one: SimulatedEvaluation) -> dict[str, object]:

@@ -37,7 +37,7 @@ def inspect(
     """Describe a model: inputs, outputs, versions, size, layers and their work; `.data` has the figures for programs.
 
     Args:
-        model: stays as it is; of a file the SHA-256 is given too.
+        model: the input model (not modified); the result has the SHA-256 of a file.
         dim: sizes of named dynamic dimensions, for the MACs; others count as 1.
         sparsity: whether to read every weight and count its zeros.
         time: whether to run the model and measure the time of each operator.
@@ -51,7 +51,7 @@ def inspect(
         UsageError: ONX109 two of `schema`, `groups` and `spectrum`, or `measure` without `spectrum`.
         FileError: ONX501 the file does not exist, ONX505 it cannot be read.
         ModelError: ONX301 to ONX303 it is no model.
-        NativeError: ONX403 times are asked for and the processor is emulated.
+        NativeError: ONX403 `measure` on an emulated processor.
     """
     only = [name for name, chosen in (("schema", schema), ("groups", groups), ("spectrum", spectrum)) if chosen]
     if len(only) > 1:

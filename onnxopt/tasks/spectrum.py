@@ -29,7 +29,7 @@ _BLOCK = 16
 
 
 def spectrum_document(source: Given, sizes: Mapping[str, int], *, measure: bool = False) -> Document:
-    """Return the rank of every weight at which its energy is kept, and the cost at that rank; of groups, of each one.
+    """Return the rank at which each weight keeps its energy, and the cost at that rank; per group of a convolution.
 
     Args:
         source: the model.

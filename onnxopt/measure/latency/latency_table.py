@@ -30,7 +30,7 @@ class LatencyTable:
 
     Args:
         folder: where the file is; None to remember nothing.
-        runtime: how models are run.
+        runtime: configuration of ONNX Runtime.
         clock: measures.
         emulation: says why the processor is no real one, or None.
 

@@ -44,7 +44,7 @@ def measure_latency(
     Args:
         models: by name, the baseline first.
         inputs: batches, run by turns: those of the user's data, or a single one for a hot loop.
-        runtime: how to run.
+        runtime: configuration of ONNX Runtime.
         seconds: time to spend on timed runs.
         min_rounds: of all epochs together, also when they take longer than `seconds`.
         warmup: untimed runs of a new session; fewer when they take long.

@@ -54,7 +54,7 @@ def race(
     watch: Watch,
     start: int = 0,
 ) -> list[Round]:
-    """Time models by turns for `budget_ns` and at least `min_rounds` rounds.
+    """Time models in alternating runs for `budget_ns` and at least `min_rounds` rounds.
 
     Args:
         runs: for each model, one run per input; all models have the same inputs.

@@ -27,7 +27,7 @@ class TaskLoss:
     Args:
         model: the original.
         samples: to judge on.
-        runtime: how to run.
+        runtime: configuration of ONNX Runtime.
         options: how outputs are read.
     """
 

@@ -75,7 +75,7 @@ def tables_of(
         model: the baseline (not modified).
         context: with calibration samples; told what is done.
         feeds: one batch, to measure times on.
-        runtime: how models are run.
+        runtime: configuration of ONNX Runtime.
         goal: what costs are.
         quantizer: how layers get into INT8; None for not at all.
         times: of layers.

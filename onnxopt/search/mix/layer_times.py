@@ -37,7 +37,7 @@ class LayerTimes:
 
     Args:
         folder: where the file is; None to remember nothing.
-        runtime: how models are run.
+        runtime: configuration of ONNX Runtime.
     """
 
     def __init__(self, folder: Path | None, runtime: Runtime) -> None:
