@@ -221,7 +221,7 @@ def table(models: Sequence[Mapping[str, Any]]) -> str:
         ours, size = m["rows"]["onnxopt"], m["rows"]["baseline"]["size_bytes"]
         low, value, high = (ours["speedup"][key] for key in ("low", "value", "high"))
         cells = [f"{m['model']} ({m['n']})", f"{100 * m['baseline_accuracy']:.2f}", m["winner"] or "original kept"]
-        cells += [f"{100 * ours['drop']:+.2f}", f"**{value:.2f}x** ({low:.2f}..{high:.2f})"]
+        cells += [f"{100 * ours['drop']:+.2f}", f"**{value:.2f}x** [{low:.2f}, {high:.2f}]"]
         cells += [f"{size / ours['size_bytes']:.1f}x", f"{m['search_s'] / 60:.1f}"]
         for name in ("quantized", *PEERS):
             row = m["rows"].get(name)

@@ -223,7 +223,7 @@ def main() -> None:
     bounds = wilson(round(share * count), count)
     print(
         f"the most often that a proven model is over the budget: {100 * share:.1f} % of searches "
-        f"({100 * bounds.low:.1f}..{100 * bounds.high:.1f})"
+        f"[{100 * bounds.low:.1f}, {100 * bounds.high:.1f}]"
     )
     if not arguments.quick:
         about = {"date": date.today().isoformat(), "python": platform.python_version(), "numpy": np.__version__}

@@ -195,7 +195,7 @@ def table(results: Mapping[str, Any]) -> str:
             label, _, steps = key.partition("@")
             low, high = (f"{100 * value:+.2f}" for value in row["interval"])
             cells = [f"{row['macs_removed']:.0%}", label, f"{100 * row['accuracy']:.2f}"]
-            cells += [f"{100 * row['drop']:+.2f} ({low}..{high})", steps, f"{row['duration_s'] / 60:.1f}"]
+            cells += [f"{100 * row['drop']:+.2f} [{low}, {high}]", steps, f"{row['duration_s'] / 60:.1f}"]
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
