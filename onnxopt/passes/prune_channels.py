@@ -14,7 +14,7 @@ from onnxopt.pruning.request import Request
 
 @dataclass(frozen=True)
 class PruneChannels(Request, Pass):
-    """Remove the least important channels, neurons and heads of every layer, and prove that only those went.
+    """Remove the least important channels, neurons and heads; a proof checks that nothing else changed.
 
     Each channel is followed through the graph; channels that cannot be followed are skipped. The proof compares the
     smaller model with the original under masks. With calibration samples, the readers of removed channels are refitted
@@ -23,7 +23,7 @@ class PruneChannels(Request, Pass):
         Conv(64) - Relu - Conv   ->   Conv(48) - Relu - Conv
 
     Attributes:
-        samples: calibration samples to read at most.
+        samples: largest number of calibration samples.
     """
 
     name: ClassVar[str] = "prune-channels"

@@ -32,25 +32,25 @@ NEEDS_SAMPLES = ("obs", "act-mean", "act-var", "taylor", "fisher")
 
 @dataclass(frozen=True)
 class Request:
-    """What to remove; also the options of the pass that removes channels.
+    """A request for structured pruning; also the options of `prune-channels`.
 
     Attributes:
-        ratio: share of the channels to remove; of each group, or of all together with `scope=global`.
-        macs: share of the multiply-accumulates that may remain; decides instead of `ratio` when given.
-        latency: share of the median time that may remain, measured on this machine; decides instead of both.
-        importance: what decides which channels stay; `auto` is `obs` with samples and `l1` without. `obs` is what the
-            layers that read a channel lose once they have made up for it; `taylor` and `fisher` need torch.
-        scope: `local` takes the same share of every group, `global` takes more where less is lost; `auto` is `global`
-            with samples or with `macs` or `latency`, and `local` otherwise.
-        normalize: how a global choice compares groups: `measured` by what losing some of each does to the outputs,
-            given samples; by the `share` of what a group is worth; or as `lamp` does.
-        compensate: how layers make up for what they lost, given samples: `ls` by all their weights, `affine` by a
-            scale and offset per output, `bias` by the offset alone.
-        round_to: channels are kept in multiples of it; `auto` is the width of the target's registers.
-        exclude: names of nodes whose channels stay.
-        protect: channels that stay because of where they are; when not given, those of the first and last layer and of
-            embeddings, unless a global choice has measured what they are worth.
-        ratios: `NODE:RATIO` for layers with a share of their own.
+        ratio: share of the channels to remove, per group, or in total with `scope=global`.
+        macs: remaining share of the MACs; replaces `ratio`.
+        latency: remaining share of the median latency, measured on this machine; replaces `ratio` and `macs`.
+        importance: score per channel; `auto` = `obs` with samples, `l1` without. `obs` = error of the readers of a
+            channel after compensation (optimal brain surgeon); `taylor` and `fisher` need torch.
+        scope: `local` = the same share of every group, `global` = more from less sensitive groups, `auto` = `global`
+            with samples, `macs` or `latency`, else `local`.
+        normalize: comparison of groups in a global choice: `measured` = output error by pruned share (needs samples),
+            `share` = importance relative to the group's total, `lamp` = LAMP scores.
+        compensate: refit of the readers of removed channels (needs samples): `ls` = all weights by least squares,
+            `affine` = scale and offset per output, `bias` = offset only, `none`.
+        round_to: channels are kept in multiples of this number; `auto` is the width of the target's registers.
+        exclude: names of nodes whose channels are not removed.
+        protect: layers whose channels are not removed; by default the first and last layer and embeddings, unless a
+            global choice has measured their sensitivity.
+        ratios: `NODE:RATIO` for layers with their own ratio.
     """
 
     ratio: Annotated[float, Field(ge=0, lt=1)] = 0.25

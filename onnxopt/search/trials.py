@@ -259,7 +259,7 @@ class Trials:
             self.observer.best(model, trial)
 
     def recall(self, name: str, make: Callable[[], object], read: Callable[[object], T]) -> T:
-        """Return what `make` returns, or returned in an earlier part of this search, see `Journal.recall`."""
+        """Return the result of `make`, or its recorded result of an earlier part of this search (`Journal.recall`)."""
 
         def fresh() -> object:
             self.deadline.begin()
