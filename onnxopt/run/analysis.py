@@ -73,7 +73,7 @@ def analyze(
         return None
 
     found: dict[str, Any] = {
-        "before": attempt("graph of the original", lambda: graph_record(original)),
+        "before": attempt("graph of the baseline", lambda: graph_record(original)),
         "after": None if best is None else attempt("graph of best.onnx", lambda: graph_record(best)),
     }
     feeds: Feeds = typical_feeds(parts.search, batch_size)

@@ -244,9 +244,9 @@ class Recorder:
                 self.folder.finish(self.record)
 
     def _interrupted(self) -> str:
-        kept = "the best until then and is not proved"
+        kept = "the best candidate so far, not proven"
         if self.leader is None:
-            kept = "the original"
+            kept = "the baseline"
         elif self.leader.verdict is Verdict.WINNER:
             kept = "the best and is proved, and only the explanation is missing"
         elif self.leader is self.secured_by:
@@ -272,7 +272,7 @@ class Recorder:
             confidence=None if proof is None or result.winner is None else proof.confidence,
             standing=None if proof is None or result.winner is None else proof.standing or None,
         )
-        self.observer.progress("explaining the result", 0, 1)
+        self.observer.progress("analysis of the result", 0, 1)
         best = None if result.winner is None else result.model
         passes = () if result.winner is None else result.winner.candidate.passes
         settings, metric = self.job.settings, self.job.metric

@@ -37,7 +37,7 @@ class StopTarget:
                 "ONX101",
                 f"the target {kind} cannot be read",
                 where=text,
-                hint=f"Write a number with one of {', '.join(known[:-1])}, or 0.5x for half of the original's.",
+                hint=f"Write a number with one of {', '.join(known[:-1])}, or 0.5x for half of the baseline's.",
             )
         return cls(kind, value if unit == "x" else value * _SCALES[unit], unit == "x")
 

@@ -12,7 +12,7 @@ def test_it_says_what_it_chose_and_why(cli, mlp, tmp_path):
     assert made.code == 0
     found = json.loads(made.out)
     assert "quantize-" in found["passes"]
-    assert "the closest to the original" in found["note"]
+    assert "the smallest error" in found["note"]
     assert out.exists()
     assert found["size_after_bytes"] < found["size_before_bytes"]
 

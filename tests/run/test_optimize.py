@@ -173,7 +173,7 @@ def test_who_interrupts_the_explanation_keeps_what_was_proved(tmp_path, searchin
         onnxopt.optimize(MODEL, "digits", out=tmp_path / "run")
     record = _record(tmp_path / "run")
     assert record.status == "interrupted"
-    assert "is proved, and only the explanation is missing" in record.reason
+    assert "the proven winner; only the analysis is missing" in record.reason
     assert record.winner == "dynamic"
     assert [proof.accepted for proof in record.proofs] == [True]
     assert record.best[0].sha256 == sha256_of(tmp_path / "run" / "best.onnx")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -85,3 +86,10 @@ def test_a_mix_of_a_per_tensor_quantizer_is_named_so() -> None:
     assert mixed(base, "INT8").name == "mixed-2+static-entropy-tensor"
     channels = replace(base, passes=(QuantizeStatic(method="entropy"),))
     assert mixed(channels, "INT8").name == "mixed-2+static-entropy"
+
+
+def test_the_page_about_the_search_has_the_legend() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "search.md").read_text()
+    table = page.partition("<!-- names -->")[2].partition("<!-- end -->")[0]
+    rows = [line.strip("| ").split(" | ") for line in table.strip().splitlines()[2:]]
+    assert rows == [[f"`{part}`", meaning] for part, meaning in LEGEND.items()]

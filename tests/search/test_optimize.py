@@ -212,7 +212,7 @@ def test_drops_of_a_share_are_said_in_points() -> None:
     result, _ = found(figures)
     reasons = {t.candidate.name: t.reason for t in result.trials}
     assert reasons["a"] == "drops 6.67 points (budget 1.00 points)"
-    assert "drops 2.00 points on 200 hold-out samples; probability of being within 1.00 points" in reasons["b"]
+    assert "hold-out samples; probability of being within 1.00 points: 99.0 %, required: 85.0 %" in reasons["b"]
     assert "drops 0.40 points" in result.reason
 
 

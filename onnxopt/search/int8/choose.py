@@ -73,12 +73,12 @@ def _chosen(forms: Int8Forms, context: Context) -> Chosen:
     close = [form for form in forms.tried if form.loss <= allowed]
     if not close:
         least = min(form.loss for form in forms.tried)
-        reason = f"every INT8 form diverges too far from the original: a loss of {least:.3f}, {allowed} is allowed"
+        reason = f"the error of every INT8 form is too large: {least:.3f}, allowed {allowed}"
         return Chosen(plain, reason, (plain, *forms.tried))
     why = unmeasurable(context.target)
     if why is not None:
         best = min(close, key=loss_of)
-        return Chosen(best, f"the closest to the original; {why}", (plain, *forms.tried))
+        return Chosen(best, f"the smallest error; {why}", (plain, *forms.tried))
     return _fastest(forms, plain, _closest_by_graph(close))
 
 
@@ -96,13 +96,13 @@ def _fastest(forms: Int8Forms, plain: Int8Form, close: list[Int8Form]) -> Chosen
         all_forms.append(placed)
     tried = tuple(all_forms)
     if best is plain:
-        return Chosen(plain, "no INT8 form that is close to the original is faster than float", tried)
+        return Chosen(plain, "no INT8 form with a small error is faster than float", tried)
     models = {"original": forms.model, "best": best.built.model}
     fastest = measure_latency(models, drawn_inputs(forms.judges, 1), runtime, seconds=_SECONDS)["best"]
     speed = fastest.speedup
     if speed is None:
         return Chosen(plain, f"whether the best INT8 form is faster could not be measured: {fastest.unsure}", tried)
-    said = f"{speed.value:.2f}x the original's speed, between {speed.low:.2f} and {speed.high:.2f}"
+    said = f"speed-up {speed.value:.2f}x [{speed.low:.2f}, {speed.high:.2f}]"
     if speed.low <= 1:
         return Chosen(plain, f"the best INT8 form is not surely faster: {said}", tried)
     return Chosen(best, f"the fastest of {len(tried)} forms: {said}; loss {best.loss:.4f}", tried)
