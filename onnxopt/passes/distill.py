@@ -22,10 +22,10 @@ WHOLE = "model"
 
 @dataclass(frozen=True)
 class Distill(DistillOptions, Pass):
-    """Weights learn from the original model's answers, without labels or training code; needs the `train` extra.
+    """Train the model to match the original model's outputs, without labels; needs the `train` extra.
 
-    The teacher is the model the pipeline starts with. Some samples are held out: weights that do not bring the outputs
-    closer to the teacher's there are not kept. Weights that are zero stay zero, and nothing but weights changes.
+    The teacher is the input model of the pipeline. Trained weights are kept only if they bring the outputs closer to
+    the teacher's on held-out samples. Zero weights stay zero, and nothing but weights changes.
     """
 
     name: ClassVar[str] = "distill"

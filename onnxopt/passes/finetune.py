@@ -15,10 +15,10 @@ from onnxopt.pipeline import Applied, Context, Edit, Effect, Need, Pass, Skip
 
 @dataclass(frozen=True)
 class Finetune(FinetuneOptions, Pass):
-    """Weights learn from labels; needs the `train` extra. Without labels there is `distill`.
+    """Train the model on labels; needs the `train` extra. Without labels, use `distill`.
 
-    Some samples are held out: weights that do not lower the loss there are not kept. Weights that are zero stay zero,
-    and nothing but weights changes.
+    Trained weights are kept only if they lower the loss on held-out samples. Zero weights stay zero, and nothing but
+    weights changes.
     """
 
     name: ClassVar[str] = "finetune"

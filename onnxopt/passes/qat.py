@@ -18,7 +18,7 @@ _WHOLE = "model"
 
 @dataclass(frozen=True)
 class Qat(TrainingOptions, Pass):
-    """Train a QDQ model from its teacher, without labels, with every value rounded as it will be; needs `train`.
+    """Train a QDQ model with simulated rounding to match its float teacher, without labels; needs `train`.
 
     The pass keeps the graph of quantize-static and changes integers and scales. Zero weights stay zero. The result is
     kept only if it comes closer to the teacher on held-out samples.
@@ -26,11 +26,11 @@ class Qat(TrainingOptions, Pass):
         simplify,quantize-static,qat
 
     Attributes:
-        learn_scales: whether the scales of weights and activations are learned too.
-        weight_bits: of weights: 8 leaves them as they were quantized, 4 lessens them to 15 integers in the same storage
-            before training, whether training helps or not.
-        temperature: class scores are divided by it.
-        augment: `flip`, `crop`, `cutout`, `mixup`, for images.
+        learn_scales: whether to train the scales of weights and activations too.
+        weight_bits: 8 = weights as quantized; 4 = weights requantized to integers in [-7, 7] before training, stored as
+            int8; this step is kept even if training does not help.
+        temperature: softmax temperature.
+        augment: augmentations of images: `flip`, `crop`, `cutout`, `mixup`.
     """
 
     name: ClassVar[str] = "qat"

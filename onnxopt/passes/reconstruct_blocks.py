@@ -14,17 +14,17 @@ from onnxopt.pipeline import Applied, Context, Edit, Effect, Need, Pass, Skip
 
 @dataclass(frozen=True)
 class ReconstructBlocks(TrainingOptions, Pass):
-    """Each block learns to give what the original's block gives, from few samples without labels; needs `train`.
+    """Train each block to match the original block's outputs, from few samples without labels; needs `train`.
 
     A block lies between two values that all paths pass through, such as a residual block or a layer of a chain. Its
     input comes from the optimized model, so it corrects the errors of the blocks before it. A block is kept only if it
     comes closer to the original on held-out samples. Zero weights stay zero.
 
     Attributes:
-        epochs: times each block sees the samples.
-        steps: of the optimizer for each block, in place of `epochs`; 0 for none.
-        samples: to read at most.
-        rounding: whether it is learned which way the weights of a quantized model are rounded, and nothing else.
+        epochs: number of passes over the samples, for each block.
+        steps: number of optimizer steps for each block, instead of `epochs`; 0 uses `epochs`.
+        samples: largest number of samples.
+        rounding: whether to train only the rounding direction of the weights of a quantized model.
     """
 
     name: ClassVar[str] = "reconstruct-blocks"

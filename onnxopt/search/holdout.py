@@ -85,7 +85,7 @@ def held_out(trials: Trials) -> Samples | None:
         return samples
     count = trials.reserve.samples(trials.deadline.left_s())
     if count and count < len(samples):
-        trials.late.fewer = f"; for lack of time {count} of the {len(samples)} hold-out samples were used"
+        trials.late.fewer = f"; the time limit left {count} of the {len(samples)} hold-out samples"
     return drawn(trials, count) if count else None
 
 

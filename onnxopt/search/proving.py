@@ -18,13 +18,13 @@ from onnxopt.search.workers.runner import LOST
 
 
 def prove_first(trials: Trials) -> Evidence | None:
-    """Prove the first candidate inside the budget at once: a search that is cut then has a proved result.
+    """Prove the first candidate within budget at once, so that an interrupted search has a proven result.
 
-    It takes the last share of the accepted risk (`onnxopt.search.acceptance.RISKS`), so that no finalist is asked for
-    more because of it. What it found decides nothing of the search.
+    It takes the last share of the accepted risk (`onnxopt.search.acceptance.RISKS`), so it does not raise the required
+    probability of any finalist. The search does not use its outcome.
 
     Returns:
-        What was measured; None where the hold-out part cannot prove anything, or there is no time to spare.
+        The measurements; None where the hold-out samples cannot prove anything, or no time is left.
     """
     trial, holdout = trials.leader, affordable(trials)
     if trial is None or holdout is None or not trials.prospect(len(holdout), EARLY).possible:
@@ -45,14 +45,14 @@ def prove_first(trials: Trials) -> Evidence | None:
 
 
 def prove(trials: Trials, early: Evidence | None = None) -> tuple[ir.Model, tuple[Proof, ...]]:
-    """Measure finalists on the hold-out part until one is proven.
+    """Measure finalists on the hold-out samples until one is proven.
 
-    Where none is, the candidate of the early proof ships if that was one; else the first that is likely enough, unless
-    a proof is required; else the original.
+    Without a proven finalist, the candidate of a successful early proof ships; else the first likely one, unless a proof
+    is required; else the baseline.
 
     Args:
-        trials: all that were tried.
-        early: of `prove_first`; a finalist is not measured again on the same samples.
+        trials: the trials of the search.
+        early: result of `prove_first`; a finalist is not measured again on the same samples.
     """
     found = list(_tried(trials, early))
     proofs = [proof for _, proof in found]
@@ -69,12 +69,12 @@ def prove(trials: Trials, early: Evidence | None = None) -> tuple[ir.Model, tupl
 
 
 def _tried(trials: Trials, early: Evidence | None) -> Iterator[tuple[Evidence, Proof]]:
-    """Yield what each attempt proves, up to the first that is proven; the early one last, if it is no finalist."""
+    """Yield the proof of each attempt, up to the first success; the early one last, unless it is a finalist."""
     holdout = held_out(trials)
     finalists = _attempts(trials, early, holdout)
     if holdout is None:
         known = [trial for trial in finalists if early is not None and trial.candidate == early.trial.candidate]
-        trials.late.leave_out([t for t in finalists if t not in known], "there is no time left for a proof")
+        trials.late.leave_out([t for t in finalists if t not in known], "no time was left for a proof")
         finalists = known
     judge = None if holdout is None else (trials.judge_on(holdout), len(holdout))
     attempts, spent = 0, False
@@ -95,7 +95,7 @@ def _tried(trials: Trials, early: Evidence | None) -> Iterator[tuple[Evidence, P
 
 
 def _attempts(trials: Trials, early: Evidence | None, holdout: Samples | None) -> list[Trial]:
-    """Return the finalists to try; an early proof of another candidate, or on other samples, was one attempt."""
+    """Return the finalists to try; an early proof of another candidate, or on other samples, counts as an attempt."""
     finalists = trials.bar.attempts(trials.bar.finalists(trials.made))
     if early is None or any(_known(early, trial, holdout) is not None for trial in finalists):
         return finalists
@@ -103,7 +103,7 @@ def _attempts(trials: Trials, early: Evidence | None, holdout: Samples | None) -
 
 
 def _known(early: Evidence | None, trial: Trial, holdout: Samples | None) -> Evidence | None:
-    """Return the early evidence where it is of a finalist, on the samples on which others are tried."""
+    """Return the early evidence if it is for a finalist and on the samples of the other attempts."""
     if early is None or early.trial.candidate != trial.candidate:
         return None
     return early if holdout is None or early.samples == len(holdout) else None
@@ -112,7 +112,7 @@ def _known(early: Evidence | None, trial: Trial, holdout: Samples | None) -> Evi
 def _measured(
     trials: Trials, judge: tuple[Judge, int] | None, finalists: Sequence[Trial], attempts: int
 ) -> Evidence | None:
-    """Return what is measured of the first of `finalists`; None where it fails, or where they are left out.
+    """Return the measurements of the first of `finalists`; None where they fail, or where no time is left.
 
     Args:
         trials: all that were tried.
@@ -122,7 +122,7 @@ def _measured(
     """
     trial = finalists[0]
     if judge is None or (attempts and not _another_fits(trials, judge[1])):
-        trials.late.leave_out(finalists, "there is no time left for a further proof")
+        trials.late.leave_out(finalists, "no time was left for a further proof")
         return None
     trials.observer.progress(
         f"proof of {trial.candidate.name} on the hold-out part", attempts, attempts + len(finalists)
@@ -145,7 +145,7 @@ def _another_fits(trials: Trials, used: int) -> bool:
 
 
 def untried(trials: Trials, proofs: Sequence[Proof]) -> tuple[str, ...]:
-    """Return the finalists inside the budget that are not tried on the hold-out part, for others are before them."""
+    """Return the finalists within budget that are not tried on the hold-out samples, because others come first."""
     finalists = trials.bar.finalists(trials.made)
     tried = {trial.candidate.name for trial in trials.bar.attempts(finalists)} | {proof.candidate for proof in proofs}
     return tuple(t.candidate.name for t in finalists if t.candidate.name not in tried)

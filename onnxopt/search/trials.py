@@ -175,7 +175,7 @@ class Trials:
         return self.reserve.sentence(limit_s, self.deadline.elapsed_s())
 
     def prospect(self, samples: int | None = None, attempt: int = 0) -> Prospect:
-        """Return what the hold-out part, or so many samples of it, can prove in attempt 0, 1, ... on it."""
+        """Return the prospect of attempt 0, 1, ... on the hold-out samples, or on some of them."""
         metric, count = self.judge.baseline().metric, len(self.parts.holdout) if samples is None else samples
         return prospect_of(metric, count, self.bar.allowed_drop, self.bar.asked(attempt))
 
@@ -183,7 +183,7 @@ class Trials:
         """Return whether the search ends: the target or the time limit is reached."""
         limit, aim = self.settings.time_limit_s, self.settings.aim
         if not self.stopped and self.deadline.over():
-            self.stopped = f"the time limit of {limit:g} s was reached after {len(self.made)} candidates"
+            self.stopped = f"it reached the time limit of {limit:g} s after {len(self.made)} candidates"
         if not self.stopped and aim is not None and self.leader is not None and self.reaches(self.leader, aim):
             self.stopped = f"{self.leader.candidate.name} reached the target {aim.kind} of {aim}"
         return bool(self.stopped)
@@ -207,11 +207,11 @@ class Trials:
         return self.runner.latency(models, seconds, hot=hot)
 
     def build(self, candidate: Candidate) -> ir.Model:
-        """Return what would ship of a candidate, made here."""
+        """Return the final model of a candidate, built in this process."""
         return self.stamp(self.preparation.run(candidate.passes).model, candidate.passes)
 
     def run(self, candidate: Candidate, screen: Screen | None = None) -> Trial:
-        """Measure a candidate, or look up what an earlier part of this search measured; not done where time is over.
+        """Measure a candidate, or read its measurement from the journal; a candidate past the time limit fails.
 
         Args:
             candidate: to build, score and time.
@@ -288,7 +288,7 @@ class Trials:
             return replace(trial, verdict=Verdict.FAILED, reason=str(error)), None
 
     def _measure(self, candidate: Candidate, screen: Screen | None) -> tuple[Trial, ir.Model | None, str]:
-        """Return the trial, its model where it was measured, and the checksum of what the passes made."""
+        """Return the trial, its model where measured, and the checksum of the built model."""
         digest = ""
         try:
             built = self.runner.build(candidate)
