@@ -47,8 +47,8 @@ def prove_first(trials: Trials) -> Evidence | None:
 def prove(trials: Trials, early: Evidence | None = None) -> tuple[ir.Model, tuple[Proof, ...]]:
     """Measure finalists on the hold-out samples until one is proven.
 
-    Without a proven finalist, the candidate of a successful early proof ships; else the first likely one, unless a proof
-    is required; else the baseline.
+    Without a proven finalist, the candidate of a successful early proof ships; else the first likely one, unless a
+    proof is required; else the baseline.
 
     Args:
         trials: the trials of the search.
