@@ -18,8 +18,11 @@ from onnxopt.quantization import ort_bridge
 _RUNTIME_CASTS = "Inserted"
 """Prefix of the names of casts that the runtime inserts around layers without a kernel for their type."""
 
-MOST_UNFOLDED_BYTES = 1 << 22
-"""Largest growth of constants by folding; more only in models with large weights."""
+LEAST_GROWTH_BYTES = 1 << 14
+"""Largest growth of constants by folding; more only up to a twentieth of what the model stores."""
+
+LEAST_SAID_BYTES = 1 << 10
+"""Largest growth that is not reported."""
 
 _STANDARD_SINCE = {"layernorm": ("LayerNormalization", 17), "gelu": ("Gelu", 20)}
 
@@ -64,6 +67,13 @@ def _ops(model: ir.Model) -> Counter[str]:
     return Counter(node.op_type for node in model.graph.all_nodes())
 
 
+def _stored_bytes(model: ir.Model) -> int:
+    """Return the bytes of all weights, those that are attributes of nodes included."""
+    attributes = (a for node in model.graph.all_nodes() for a in node.attributes.values())
+    inside = sum(a.as_tensor().nbytes for a in attributes if a.type == ir.AttributeType.TENSOR and not a.is_ref())
+    return weight_bytes(model) + inside
+
+
 def _folded(model: ir.Model, edits: list[Edit], skipped: list[Skip]) -> ir.Model:
     candidate = model.clone()
     # A weight that is listed as an input may be overridden by the caller, so nothing that reads it could be folded.
@@ -75,16 +85,16 @@ def _folded(model: ir.Model, edits: list[Edit], skipped: list[Skip]) -> ir.Model
             skipped.append(Skip("graph", f"not folded: a function cannot be inlined: {first_line(error)}"))
             return model
     try:
-        before = weight_bytes(candidate)
+        before = _stored_bytes(candidate)
         counted = longest_range(candidate)
         folded = ort_bridge.basic_optimized(candidate, fold_constants=counted <= MAX_COUNTED)
-        grown = weight_bytes(folded) - before
+        grown = _stored_bytes(folded) - before
         if counted > MAX_COUNTED:
             skipped.append(Skip("graph", f"constants not folded: one of them has {counted} numbers"))
-        elif grown > max(MOST_UNFOLDED_BYTES, before // 4):
-            skipped.append(Skip("graph", f"constants not folded: the file would grow by {grown / 1e6:.1f} MB"))
+        elif grown > max(LEAST_GROWTH_BYTES, before // 20):
+            skipped.append(Skip("graph", f"constants not folded: the file would grow by {grown / 1e6:.2f} MB"))
             folded = ort_bridge.basic_optimized(candidate, fold_constants=False)
-            grown = weight_bytes(folded) - before
+            grown = _stored_bytes(folded) - before
         candidate = folded
     except NativeError as error:
         skipped.append(Skip("graph", f"not folded: {error.why}"))
@@ -101,8 +111,8 @@ def _folded(model: ir.Model, edits: list[Edit], skipped: list[Skip]) -> ir.Model
     gone = _ops(model) - _ops(candidate)
     if overridable:
         edits.append(Edit("graph", f"{overridable} weights no longer listed as model inputs"))
-    if grown > max(before // 20, 1 << 14):
-        edits.append(Edit("graph", f"folded constants add {grown / 1e6:.2f} MB"))
+    if grown > LEAST_SAID_BYTES:
+        edits.append(Edit("graph", f"folded constants add {grown / 1e3:.1f} kB"))
     edits.extend(Edit("graph", f"{count} {op} folded or removed") for op, count in sorted(gone.items()))
     return candidate if edits else model
 
