@@ -9,6 +9,7 @@ import onnx
 import pytest
 
 import onnxopt
+from onnxopt.cli.app import _COMMANDS
 from onnxopt.errors import FileError, ModelError, UsageError
 from onnxopt.tasks.pass_list import attribute_docs
 from tests import builders
@@ -252,3 +253,18 @@ def test_the_docstring_of_a_public_call_has_each_parameter_and_no_other():
     calls = {name: item for name, item in _public().items() if inspect.isfunction(item)}
     documented = {name: set(attribute_docs(inspect.getdoc(call) or "")) for name, call in calls.items()}
     assert documented == {name: set(inspect.signature(call).parameters) for name, call in calls.items()}
+
+
+GROUPS = {"scoring": ("metric", "output", "threshold"), "running": ("runtime", "seed"), "tasking": ("tasks",)}
+GROUPS |= {"reading": ("read",), "shown": ()}
+"""Options that several commands share, and the keywords that carry them."""
+NEGATED = {"no_simplify": "simplify"}
+TWINS = ["apply", "benchmark", "bundle", "card", "check", "compare", "device_result", "diagnose", "evaluate", "export"]
+TWINS += ["inspect", "log_run", "sensitivity", "verify"]
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_a_command_and_its_call_have_the_same_words(name):
+    options = inspect.signature(_COMMANDS[name.replace("_", "-")]).parameters
+    words = {NEGATED.get(word, word) for option in options for word in GROUPS.get(option, (option,))}
+    assert words <= set(inspect.signature(getattr(onnxopt, name)).parameters)

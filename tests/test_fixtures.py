@@ -34,7 +34,7 @@ UNTIMED = [
     for name, made in available_passes().items()
 ]
 """Whether a result is faster is nothing that a test can ask of large models."""
-SPECS = [*UNTIMED, "simplify,quantize-static{format=qoperator,method=entropy}"]
+SPECS = [*UNTIMED, "simplify,quantize-static{form=qoperator,method=entropy}"]
 
 
 class OneRun:

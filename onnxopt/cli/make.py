@@ -141,7 +141,7 @@ def quantize(
     kept = (*(exclude or ()), *(read_overrides(overrides) if overrides else ()))
     options: dict[str, Any] = {
         "method": method,
-        "format": form,
+        "form": form,
         "activation_type": activation_type,
         "weight_type": weight_type,
         "placement": None if placement == "all" else placement,

@@ -40,7 +40,7 @@ class QuantizeStatic(Pass):
     Attributes:
         method: calibration method: the rule from an activation's histogram to its range.
         percentile: share of values inside the range with `method=percentile`, in percent.
-        format: `qdq` (QuantizeLinear/DequantizeLinear pairs, fused at load time) or `qoperator`.
+        form: `qdq` (QuantizeLinear/DequantizeLinear pairs, fused at load time) or `qoperator`.
         per_channel: one scale per output channel of a weight, instead of one per tensor.
         activation_type: integer type of activations; `auto` follows the target.
         weight_type: integer type of weights; `auto` follows the target.
@@ -48,12 +48,12 @@ class QuantizeStatic(Pass):
             the target, and only as far as needed.
         op_types: operator types to quantize; empty = all that the quantizer supports.
         exclude: names of nodes to keep in float.
-        int16_activations: names of nodes whose activations get 16 bits (`format=qdq` only), for accuracy in an
+        int16_activations: names of nodes whose activations get 16 bits (`form=qdq` only), for accuracy in an
             all-integer file. The runtime's CPU kernels compute these layers in float, which is slower.
         correct_bias: subtract the mean output error of each layer on the calibration samples from its bias, in graph
-            order (`format=qdq` only).
+            order (`form=qdq` only).
         rounding: of weights: `nearest`, or `gptq`, which corrects the rounding error of each weight in the next ones
-            (`format=qdq` only). Grouped convolutions use `nearest`.
+            (`form=qdq` only). Grouped convolutions use `nearest`.
         placement: `all` = all supported layers in INT8; `measured` = INT8 where measured faster on this machine with
             one thread, including conversions, so the model is never slower than float.
         min_sqnr_db: with `placement=measured`, the lowest SQNR of the model outputs, in dB; the layers with the most
@@ -76,7 +76,7 @@ class QuantizeStatic(Pass):
         "mse",
     ] = "minmax"
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
-    format: Literal["qdq", "qoperator"] = "qdq"
+    form: Literal["qdq", "qoperator"] = "qdq"
     per_channel: bool = True
     activation_type: Literal["auto", "int8", "uint8"] = "auto"
     weight_type: Literal["auto", "int8", "uint8"] = "auto"
@@ -96,7 +96,7 @@ class QuantizeStatic(Pass):
         Raises:
             UsageError: ONX102 `exclude`, `int16_activations` or `op_types` has an unknown name,
                 ONX109 `min_sqnr_db` without `placement=measured`, or `int16_activations` or `rounding` without
-                `format=qdq`.
+                `form=qdq`.
             DataError: ONX205 no input varies over the calibration samples.
         """
         self._require_consistent()
@@ -108,7 +108,7 @@ class QuantizeStatic(Pass):
         if isinstance(found, Skip):
             return Applied(model, (), (found,))
         before, narrow = widened(found)
-        if self.correct_bias and self.format == "qdq":
+        if self.correct_bias and self.form == "qdq":
             bias_correction.give_biases(before, [n.name or "" for n in before.graph if n.name not in self.exclude])
         assert context.calibration is not None
         # One sample at a time: every activation of a batch is alive at once, and ranges do not depend on the batch.
@@ -130,8 +130,8 @@ class QuantizeStatic(Pass):
             ("int16_activations", bool(self.int16_activations)),
             ("rounding", self.rounding != "nearest"),
         ):
-            if asked and self.format != "qdq":
-                raise UsageError("ONX109", "this option is for format=qdq", where=option, hint="Leave it out.")
+            if asked and self.form != "qdq":
+                raise UsageError("ONX109", "this option is for form=qdq", where=option, hint="Leave it out.")
         known = ort_bridge.static_op_types()
         for op_type in self.op_types:
             if op_type not in known:
@@ -171,7 +171,7 @@ class QuantizeStatic(Pass):
             return ort_bridge.quantize_static(before, ranges, replace(options, exclude=(*self.exclude, *more)))
 
         nodes = [n for n in before.graph if n.op_type in op_types and n.name not in self.exclude]
-        obstacles = static_obstacles(with_types(before), self.format, op_types, calibration.ranges)
+        obstacles = static_obstacles(with_types(before), self.form, op_types, calibration.ranges)
         plan = decide(before, calibration, make, nodes, obstacles, samples)
         notes = [Skip("calibration", finding) for finding in calibration.findings]
         made = self._read_back(before, plan, Placed(), notes)
@@ -215,8 +215,8 @@ class QuantizeStatic(Pass):
                 for n, e in rounded.errors.items()
             ]
             skips += [Skip(n, f"nearest rounding instead of GPTQ: {why}") for n, why in rounded.left.items()]
-        if self.correct_bias and self.format != "qdq":
-            skips.append(Skip("graph", "biases are corrected with format=qdq only"))
+        if self.correct_bias and self.form != "qdq":
+            skips.append(Skip("graph", "biases are corrected with form=qdq only"))
         elif self.correct_bias and edits:
             corrected = bias_correction.correct(made.model, before, samples.take(min(_CORRECTED_ON, len(samples))))
             edits += [Edit(n, f"bias corrected by up to {100 * d:.2g} % of its output") for n, d in corrected.items()]
@@ -236,7 +236,7 @@ class QuantizeStatic(Pass):
         weight_type = target.weight_type if self.weight_type == "auto" else self.weight_type
         saturates = self.reduce_range == "auto" and target.reduce_range
         return ort_bridge.StaticOptions(
-            format=self.format,
+            form=self.form,
             activation_type=target.activation_type if self.activation_type == "auto" else self.activation_type,
             weight_type=weight_type,
             per_channel=self.per_channel,

@@ -40,10 +40,10 @@ class StaticOptions:
     Attributes:
         reduce_range: 7-bit weights.
         avoid_saturation: signed weights within which no sum of two products saturates 16 bits.
-        int16_activations: names of nodes whose activations get 16 bits; with `format=qdq`.
+        int16_activations: names of nodes whose activations get 16 bits; with `form=qdq`.
     """
 
-    format: str
+    form: str
     activation_type: str
     weight_type: str
     per_channel: bool
@@ -101,7 +101,7 @@ def quantize_static(model: ir.Model, ranges: Mapping[str, Range], options: Stati
             value.type = ir.TensorType(ir.DataType.FLOAT)  # as the runtime says; only floats have ranges
         proto = to_proto(typed)
         weight, activation = kinds[options.weight_type], kinds[options.activation_type]
-        exclude = [*options.exclude, *unfit(typed), *must_stay(typed, options.format)]
+        exclude = [*options.exclude, *unfit(typed), *must_stay(typed, options.form)]
         overrides = dict[str, Any]()
         if options.avoid_saturation:
             overrides |= safe_ranges(typed, options.op_types, exclude, options.per_channel)
@@ -112,7 +112,7 @@ def quantize_static(model: ir.Model, ranges: Mapping[str, Range], options: Stati
         if overrides:
             extra["TensorQuantOverrides"] = overrides
         choice: tuple[Any, ...] = ([], exclude, list(options.op_types), extra)
-        if options.format == "qoperator":
+        if options.form == "qoperator":
             mode = QuantizationMode.QLinearOps
             quantizer = ONNXQuantizer(
                 proto, options.per_channel, options.reduce_range, mode, True, weight, activation, data, *choice

@@ -20,7 +20,7 @@ OPTION_SETS: Mapping[str, tuple[str, ...]] = {
         "quantize-dynamic{op_types=[MatMul,Gemm],reduce_range=yes}",
     ),
     "quantize-static": (
-        "quantize-static{format=qoperator,method=entropy}",
+        "quantize-static{form=qoperator,method=entropy}",
         "quantize-static{activation_type=int8,weight_type=int8,method=mse}",
         "quantize-static{method=percentile,percentile=99,per_channel=false,reduce_range=yes,samples=3}",
         "quantize-static{op_types=[Conv,MatMul]}",

@@ -14,7 +14,7 @@ from onnxopt.target import target_of
 from tests import builders, numerics
 from tests.builders import IMAGE, ROWS, TOKENS, F, Net
 
-SPECS = ("quantize-static", "quantize-static{format=qoperator}", "quantize-dynamic")
+SPECS = ("quantize-static", "quantize-static{form=qoperator}", "quantize-dynamic")
 
 
 def ran(model: ir.Model, spec: str, samples: Samples | None = None) -> Optimized:

@@ -78,7 +78,7 @@ def test_weights_are_stored_back_where_nothing_is_lost() -> None:
     assert numerics.largest_difference(expected, outputs(wide, builders.feeds_of(wide))) < numerics.HALF_RELATIVE
 
 
-@pytest.mark.parametrize("spec", ["quantize-static", "quantize-static{format=qoperator}", "quantize-dynamic"])
+@pytest.mark.parametrize("spec", ["quantize-static", "quantize-static{form=qoperator}", "quantize-dynamic"])
 @pytest.mark.parametrize("before", ["", "simplify,"])
 def test_a_model_of_16_bits_gets_smaller_and_stays_close(spec: str, before: str) -> None:
     model = mixed()

@@ -19,7 +19,7 @@ from onnxopt.target import target_of
 from tests import builders, numerics
 from tests.builders import CLASSES, IMAGE, ROWS, Net
 
-STATIC = ["quantize-static", "quantize-static{format=qoperator}", "quantize-static{per_channel=false}"]
+STATIC = ["quantize-static", "quantize-static{form=qoperator}", "quantize-static{per_channel=false}"]
 ALL = [*STATIC, "quantize-dynamic", "quantize-dynamic{per_channel=false}"]
 OPTIONS = StaticOptions("qdq", "uint8", "int8", True, False, ("MatMul",), ())
 

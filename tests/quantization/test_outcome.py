@@ -46,7 +46,7 @@ def test_what_stays_in_float_says_why(spec: str, builder: str, layer: str, reaso
 
 ALL = [
     ("quantize-static", "residual_cnn", {"Conv"}),
-    ("quantize-static{format=qoperator}", "residual_cnn", {"Conv"}),
+    ("quantize-static{form=qoperator}", "residual_cnn", {"Conv"}),
     ("quantize-static", "gemm_mlp", {"Gemm"}),
     ("quantize-static", "constant_nodes", {"MatMul", "Gemm"}),
     ("quantize-static", "careless_names", {"MatMul"}),
@@ -66,7 +66,7 @@ def test_every_layer_that_can_be_is_quantized(spec: str, builder: str, ops: set[
     assert not [s for s in found.skipped if s.target.split("_")[0] in ops]
 
 
-@pytest.mark.parametrize("spec", ["quantize-static", "quantize-dynamic", "quantize-static{format=qoperator}"])
+@pytest.mark.parametrize("spec", ["quantize-static", "quantize-dynamic", "quantize-static{form=qoperator}"])
 @pytest.mark.parametrize("builder", ["constant_nodes", "static_batch", "if_branches", "zipmap"])
 def test_what_computes_nothing_is_never_called_quantized(spec: str, builder: str) -> None:
     nodes = {node.name: node for node in builders.BUILDERS[builder]().graph}

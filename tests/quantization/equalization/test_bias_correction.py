@@ -74,6 +74,6 @@ def test_a_layer_without_a_bias_gets_one() -> None:
 
 
 def test_the_operator_form_is_told() -> None:
-    result = quantized(builders.BUILDERS["gemm_mlp"](), "correct_bias=true,format=qoperator")
-    assert any("format=qdq" in s.reason for s in result.steps[-1].skipped)
+    result = quantized(builders.BUILDERS["gemm_mlp"](), "correct_bias=true,form=qoperator")
+    assert any("form=qdq" in s.reason for s in result.steps[-1].skipped)
     assert not any("bias" in e.action for e in result.steps[-1].edits)

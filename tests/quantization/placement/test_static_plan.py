@@ -24,7 +24,7 @@ from tests.builders import F, Net
 WIDTH, TIME = 16, 6
 B = 9
 """The element type of booleans."""
-SPECS = ("quantize-static", "quantize-static{format=qoperator}", "quantize-static{method=percentile}")
+SPECS = ("quantize-static", "quantize-static{form=qoperator}", "quantize-static{method=percentile}")
 
 
 def attention(mask: float, how: str) -> ir.Model:
