@@ -11,7 +11,7 @@ import pytest
 import onnxopt
 from onnxopt.cli.app import _COMMANDS
 from onnxopt.errors import FileError, ModelError, UsageError
-from onnxopt.tasks.pass_list import attribute_docs
+from onnxopt.options.declared import attribute_docs
 from tests import builders
 
 ROOT = Path(__file__).parents[1]
