@@ -237,7 +237,7 @@ def sentences(run: RunRecord, folder: Path) -> list[str]:
     names = [*(f.name for f in run.best), "run.json", "report.html", "report.md"]
     lines.append(f"Files in {folder}: {', '.join(names)}.")
     if run.repro:
-        lines.append(f"The same model again: {run.repro}")
+        lines.append(f"To reproduce the model: {run.repro}")
     lines.append(f"Next: {next_step(run, folder)}")
     return lines
 

@@ -16,7 +16,7 @@ LEGEND: Mapping[str, str] = MappingProxyType(
         "entropy": "calibration by least KL divergence",
         "symmetric-entropy": "entropy calibration with symmetric ranges",
         "tensor": "one scale per weight tensor, instead of one per channel",
-        "float-graph": "GELU and LayerNorm not fused; one scale per weight tensor",
+        "float-graph": "GELU and LayerNorm not fused, one scale per weight tensor",
         "placed": "only layers that were measured faster run in INT8",
         "keepN": "the N most sensitive layers stay in float",
         "pruned-to-N%": "channels pruned until N % of the MACs remain",
