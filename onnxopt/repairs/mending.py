@@ -116,7 +116,7 @@ def _judged(
     deployed = change(witness.truth, as_run)
     size = size_bytes(before), size_bytes(after)
     speed: Interval | None = None
-    reason = _unlike(exact, moved, deployed, witness.slack, limits.most)
+    reason = _unlike(repair.reordering if exact else None, moved, deployed, witness.slack, limits.most)
     kept = not reason
     if kept and limits.clock is not None:
         latency = limits.clock(before, after)
@@ -127,9 +127,17 @@ def _judged(
     return Mended(repair, found, kept, reason, moved, deployed, speed, size)
 
 
-def _unlike(exact: bool, moved: float, deployed: float, slack: float, most: float) -> str:
-    """Return why the outputs are not those of the file before; "" where they are."""
-    if exact and moved:
+def _unlike(reordering: float | None, moved: float, deployed: float, slack: float, most: float) -> str:
+    """Return why the outputs are not those of the file before; "" where they are.
+
+    Args:
+        reordering: what an exact repair may change; None for one that is not exact.
+        moved: change with optimizations off.
+        deployed: change as run, from the given file's outputs with optimizations off.
+        slack: the given file's own.
+        most: that a repair which is not exact may make.
+    """
+    if reordering is not None and moved > reordering:
         return f"outputs are not equal: they change by {moved:.1e}"
     if moved > most:
         return f"outputs change by {moved:.1%}, {most:.1%} is allowed"

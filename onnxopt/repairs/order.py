@@ -10,7 +10,8 @@ from onnxopt.repairs.products import StoredProducts
 from onnxopt.repairs.repeated import RepeatedWeights
 from onnxopt.repairs.stored_weights import StoredWeights
 
-# Integers come first, because the others read them; conversions that no kernel takes come last among those for speed.
+# Integers come first, because the others read them. Conversions come last among those for speed: only where weights are
+# floats does it show what they cost.
 REPAIRS: tuple[Repair, ...] = (
     QuantizedAtLoading(),
     ActivationType(),
@@ -18,8 +19,8 @@ REPAIRS: tuple[Repair, ...] = (
     AccuracyLevel(),
     StoredProducts(),
     DynamicConvolutions(),
-    FloatPairs(),
     StoredWeights(),
+    FloatPairs(),
     FloatCopies(),
     RepeatedWeights(),
 )

@@ -22,10 +22,12 @@ class StoredProducts(Repair):
         Relu(Gemm(x, DequantizeLinear(W)))          ->   Max(Gemm(x, DequantizeLinear(W)), 0)
 
     The runtime does not fuse a weight that Gemm transposes, nor one of a product that it fused a Relu into before.
+    Float kernels add up the products of a transposed weight in another order.
     """
 
     code: ClassVar[str] = "CHK404"
     does: ClassVar[str] = "write products so that the runtime multiplies with the stored integers"
+    reordering: ClassVar[float] = 1e-6
 
     def find(self, model: ir.Model, target: Target) -> Faults:
         """Return Gemm nodes to transpose, and Relu nodes to keep apart."""

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from onnxopt import model_file
 from onnxopt.document.blocks import Document
-from onnxopt.errors import UsageError
+from onnxopt.errors import NativeError, UsageError
 from onnxopt.measure.equivalence import runnable
 from onnxopt.measure.latency import Latency, drawn_inputs, measure_latency
 from onnxopt.measure.runtime.emulation import emulator
@@ -160,11 +160,19 @@ def _inputs(model: ir.Model, data: object, read: ReadOptions | None) -> tuple[li
     own = () if data is None else drawn_inputs(open_samples(data, signature, options=read), 1)
     batches = [*runnable(model, signature, own[:_GIVEN]), *runnable(model, signature, made_up[:_MADE_UP])]
     if not batches:
-        Session(model, Runtime())  # says why it cannot be loaded, where that is the reason
-        raise UsageError(
-            "ONX109", "the model does not run on made-up inputs, so no repair can be proved", hint="Give --data."
-        )
+        raise _not_run(model, (*own, *made_up)[0])
     return batches, own or batches
+
+
+def _not_run(model: ir.Model, feeds: Feeds) -> UsageError:
+    """Return why no repair of a model can be proved, in the runtime's words."""
+    why = ""
+    try:
+        Session(model, Runtime(optimization="none")).run(feeds)
+    except NativeError as error:
+        why = error.why
+    what = "the model runs on no input, so no repair can be proved"
+    return UsageError("ONX109", what, why=why, hint="Give samples that it runs on with --data.")
 
 
 def _unmeasured(target: Target) -> str:

@@ -44,6 +44,10 @@ class Exact(Scaled):
     exact: ClassVar[bool] = True
 
 
+class Reordered(Exact):
+    reordering: ClassVar[float] = 0.01
+
+
 class Smaller(Scaled):
     purpose: ClassVar[Purpose] = Purpose.SIZE
 
@@ -103,6 +107,12 @@ def test_an_exact_repair_that_changes_a_bit_is_undone() -> None:
     assert not one.kept
     assert one.reason.startswith("outputs are not equal")
     assert to_bytes(model) == to_bytes(qdq_cnn(np.uint8))
+
+
+@pytest.mark.parametrize(("factor", "kept"), [(1 + 1e-6, True), (1.04, False)])
+def test_an_exact_repair_may_add_up_floats_in_another_order_where_it_says_so(factor: float, kept: bool) -> None:
+    _, (one,) = _tried(Reordered(factor))
+    assert one.kept is kept
 
 
 @pytest.mark.parametrize(("factor", "kept"), [(1.0, True), (1.01, True), (2.0, False)])

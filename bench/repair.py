@@ -1,0 +1,141 @@
+"""Repair quantized files of many tools and measure each before against after.
+
+    python bench/repair_files.py FOLDER                      # in a Python with the tools
+    python bench/repair.py FOLDER [FILE ...] [--seconds 1]
+
+Every file is repaired as `onnxopt repair` does, then written and judged again by new sessions: outputs with the
+runtime's optimizations off on other made-up inputs, and the speed of the written file beside the original's. Prints a
+row per file and saves all as JSON in `bench/results/`. Exit code 1 when a file is slower than before beyond doubt, or
+changed beyond the bound, or not equal where that was stated.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+from collections.abc import Iterator, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from onnxopt import model_file, repair
+from onnxopt.errors import OnnxoptError
+from onnxopt.measure.latency import measure_latency
+from onnxopt.measure.runtime.environment import environment
+from onnxopt.measure.runtime.session import Runtime
+from onnxopt.model_file import probe_feeds, signature_of
+from onnxopt.repairs.witness import Witness, change
+from onnxopt.tasks.repair import MOST_CHANGE, Repaired
+
+RESULTS = Path(__file__).parent / "results"
+FRESH_SEEDS = (1001, 1002)
+
+
+def row(path: Path, seconds: float) -> dict[str, Any]:
+    network, _, way = path.stem.partition("--")
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "mended.onnx"
+        done = repair(path, out=out, seconds=seconds)
+        after = out if done.files else path
+        return {
+            "file": path.stem,
+            "network": network,
+            "way": way or "given",
+            "found": {one.repair.code: "kept" if one.kept else one.reason for one in done.tried},
+            "kept": [one.repair.code for one in done.kept],
+            "exact": all(one.exact for one in done.kept),
+            "reordering": sum(one.repair.reordering for one in done.kept),
+            "size_ratio": round(model_file.size_of(after) / model_file.size_of(path), 3),
+            **_judged(path, after, seconds, done),
+        }
+
+
+def _judged(before: Path, after: Path, seconds: float, done: Repaired) -> dict[str, Any]:
+    """Return how the written file compares, by sessions and inputs that had no part in its making."""
+    models = model_file.load(before), model_file.load(after)
+    signature = signature_of(models[0])
+    batches = [probe_feeds(signature, seed=seed, dynamic=1) for seed in FRESH_SEEDS]
+    witness = Witness(models[0], batches, Runtime())
+    moved = change(witness.truth, witness.plain(models[1]))
+    found: dict[str, Any] = {
+        "change": moved,
+        "change_as_run": change(witness.truth, witness.deployed(models[1])),
+        "slack": witness.slack,
+    }
+    if not done.kept:
+        return found | {"speed_up": 1.0, "interval": [1.0, 1.0]}
+    speed = _speed(models, batches, seconds)
+    return found | (
+        {"speed_up": None} if speed is None else {"speed_up": round(speed[1], 3), "interval": [speed[0], speed[2]]}
+    )
+
+
+def _speed(models: Sequence[ir.Model], batches: Any, seconds: float) -> tuple[float, float, float] | None:
+    for longer in (1, 3):
+        pair = {"before": models[0], "after": models[1]}
+        found = measure_latency(pair, batches, Runtime(), seconds=longer * seconds, seed=7)["after"].speedup
+        if found is not None:
+            return round(found.low, 3), found.value, round(found.high, 3)
+    return None
+
+
+def wrong(one: dict[str, Any]) -> str:
+    """Return the promise that a row breaks; "" for none."""
+    if one["speed_up"] is not None and one["interval"][1] < 1:
+        return "slower"
+    if one["exact"] and one["change"] > one["reordering"]:
+        return "not equal"
+    return "changed beyond the bound" if one["change"] > MOST_CHANGE else ""
+
+
+def _files(given: Sequence[Path]) -> Iterator[Path]:
+    for path in given:
+        yield from sorted(path.glob("*.onnx")) if path.is_dir() else [path]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("given", nargs="+", type=Path)
+    parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--only", default="", help="part of the names of files")
+    options = parser.parse_args(arguments)
+    rows, failures = list[dict[str, Any]](), dict[str, str]()
+    for path in (path for path in _files(options.given) if options.only in path.name):
+        try:
+            rows.append(row(path, options.seconds))
+            one = rows[-1]
+            print(
+                f"{one['file']:45} {one['speed_up']}x  {one['size_ratio']}  {one['change']:.1e}  {one['found']}",
+                flush=True,
+            )
+        except OnnxoptError as error:
+            failures[path.stem] = str(error)
+            print(path.stem, error, flush=True)
+    speeds = [one["speed_up"] for one in rows if one["kept"] and one["speed_up"]]
+    about = [path / "about.json" for path in options.given if path.is_dir()]
+    summary = {
+        "files": len(rows),
+        "mended": sum(bool(one["kept"]) for one in rows),
+        "median_speed_up_of_mended": round(statistics.median(speeds), 2) if speeds else None,
+        "faster": sum(bool(one["speed_up"]) and one["kept"] != [] and one["interval"][0] > 1 for one in rows),
+        "wrong": {one["file"]: wrong(one) for one in rows if wrong(one)},
+    }
+    print(json.dumps(summary, indent=1))
+    result = {
+        "environment": environment(),
+        "tools": [json.loads(path.read_text()) for path in about if path.is_file()],
+        "seconds": options.seconds,
+        "bound": MOST_CHANGE,
+        "summary": summary,
+        "failures": failures,
+        "rows": rows,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{date.today()}-repair.json").write_text(json.dumps(result, indent=1, default=str) + "\n")
+    return 1 if summary["wrong"] else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
