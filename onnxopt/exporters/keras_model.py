@@ -19,7 +19,7 @@ def convert(source: Any, wanted: Wanted) -> Converted:
     """Export a `keras.Model`, or the `.keras` or `.h5` file of one.
 
     Raises:
-        UsageError: ONX108 a package is missing, ONX109 a fixed batch size is asked for.
+        UsageError: ONX108 a package is missing, ONX109 a fixed batch size is requested.
     """
     keras = require("keras", EXTRA)
     if not wanted.dynamic_batch:

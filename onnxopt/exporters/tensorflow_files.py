@@ -25,7 +25,7 @@ def convert_saved_model(folder: Path, wanted: Wanted) -> Converted:
     """Export the default signature of a SavedModel.
 
     Raises:
-        UsageError: ONX101 it has no default signature, ONX108 a package is missing, ONX109 a fixed batch is asked for.
+        UsageError: ONX101 it has no default signature, ONX108 a package is missing, ONX109 a fixed batch is requested.
         ModelError: ONX311 tf2onnx failed.
     """
     _open_batch_only(wanted)

@@ -104,7 +104,7 @@ def needs_fresh(model: Loadable, feeds: Feeds, runtime: Runtime) -> bool:
         "ONX313",
         "the model does not give the same outputs twice",
         where=_suspects(graph, random),
-        why="run twice on the same inputs, its outputs differ, so no candidate could be told from it",
+        why="two runs on the same inputs differ, so no candidate can be compared with it",
         hint="Export the model without this operator, or with its random numbers as an input.",
     )
 

@@ -16,7 +16,7 @@ Several = Given | Sequence[Given] | Mapping[str, Given]
 
 
 def given(model: Given) -> Path | ir.Model:
-    """Return a path or an onnx-ir model; a protobuf is converted, and stays as it is.
+    """Return a path or an onnx-ir model; a protobuf is converted (not modified).
 
     Raises:
         UsageError: ONX101 it is nothing of the kind.

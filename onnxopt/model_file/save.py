@@ -26,7 +26,7 @@ def _unwritable(path: Path, error: OSError) -> FileError:
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Refuse to replace a file unless that was asked for.
+    """Refuse to replace a file without `overwrite`.
 
     Raises:
         FileError: ONX502 it exists.

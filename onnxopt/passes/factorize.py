@@ -31,7 +31,7 @@ from onnxopt.samples import Feeds
 _WIDE_TARGETS = ("x86-vnni", "x86-avx512", "x86-amx")
 _ATTEMPTS = 3
 _NEAR = 1.01
-"""How far over its goal a time may be, as far as times can be told apart."""
+"""Tolerance on a goal for the time, which noise cannot resolve."""
 _SIZE = 32
 """Assumed size of dynamic dimensions behind the first, without samples."""
 

@@ -22,7 +22,7 @@ def ranked(
     context: Context,
     samples: Samples | None,
 ) -> dict[str, Ranking]:
-    """Return the ranking of each group by what was asked for."""
+    """Return the ranking of each group by the requested importance."""
     importance = request.importance
     scores = dict[str, np.ndarray]()
     if importance in ("act-mean", "act-var") and samples is not None:

@@ -24,7 +24,7 @@ STRENGTH = 1e-3
 
 @dataclass(frozen=True)
 class Ranking:
-    """Units in the order they go, and the error once the first, first two, ... are gone.
+    """Units in the order of removal, and the error after the removal of the first, first two, ... units.
 
     Attributes:
         order: shape (units - 1,); the last unit always stays.
@@ -106,7 +106,7 @@ def by_activations(
 def by_elimination(
     name: str, consumers: Iterable[Consumer], seen: Mapping[str, Observed], model: ir.Model
 ) -> Ranking | None:
-    """Return the ranking of a group by the error of the layers that read it, each made up for by least squares.
+    """Return the ranking of a group by the error of its readers after a least-squares refit.
 
     None where no layer that reads it was observed. Errors are shares of what each layer puts out.
     """

@@ -35,7 +35,7 @@ class Survey:
         return replace(self.choices, request=request).plan(None).kept
 
     def cut(self, share: float) -> ir.Model:
-        """Return the model in which at most `share` of each group is gone; the right size, but nothing made up for.
+        """Return the model without at most `share` of each group; of the right size, but without compensation.
 
         Raises:
             ModelError: ONX305 these groups cannot be cut together.

@@ -1,4 +1,4 @@
-"""Ridge least squares on streamed moments, and the units that are missed least once the others make up for them."""
+"""Ridge least squares on streamed moments, and the elimination of units with the least error after a refit."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -80,7 +80,7 @@ class Elimination:
         return np.asarray(np.maximum(rises - self.pull[candidates], 0.0))
 
     def remove(self, units: np.ndarray) -> float:
-        """Take units away together and let the others make up for them; return by how much the error rises."""
+        """Remove units together and refit the others; return the increase of the error."""
         c = self.units[units].reshape(-1)
         columns, rows = self.inverse[:, c], self.solution[c].copy()
         size = len(self.inverse)

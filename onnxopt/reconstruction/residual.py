@@ -64,7 +64,7 @@ def partner_of(model: ir.Model, y: str, outputs: int, axis: int) -> Partner | No
 
 
 def _usable(scale: np.ndarray) -> bool:
-    """A channel that is scaled to nothing cannot make up for anything."""
+    """A channel scaled to zero cannot compensate."""
     return bool(np.all(np.abs(scale) > 1e-3 * max(float(np.abs(scale).max()), 1e-12)))
 
 

@@ -158,7 +158,7 @@ def _samples(samples: Samples) -> record.SamplesRecord:
 
 
 def settings_record(settings: Settings) -> record.SettingsRecord:
-    """Record what was asked for."""
+    """Record the settings."""
     return record.SettingsRecord(
         max_drop=str(settings.budget),
         goal=settings.goal.value,

@@ -72,7 +72,7 @@ def mend(model: ir.Model, witness: Witness, limits: Limits) -> Iterator[tuple[ir
     """Try every repair whose fault is there; yield the model after it, and how it went.
 
     Args:
-        model: stays as it is.
+        model: the input model (not modified).
         witness: of `model`.
         limits: what is allowed.
 

@@ -47,7 +47,7 @@ class Recorder:
         job: what to search.
         folder: where to write.
         origin: where model and data came from.
-        observer: told everything in turn.
+        observer: called at every step.
         command: the command line, if there was one.
         options: what the search was asked, for going on.
         deadline: of the whole command; None to begin it now.

@@ -72,7 +72,7 @@ _MOST_STEPS = 3000
 
 
 def reduces(candidate: Candidate) -> bool:
-    """Return whether a candidate has less to compute than the original, which training can make up for."""
+    """Return whether a candidate is pruned or factorized, so that training can recover accuracy."""
     return any(isinstance(spec, _REDUCING) for spec in candidate.passes)
 
 

@@ -57,7 +57,7 @@ class Made:
 
     @property
     def document(self) -> Document:
-        """The changes of each step, and what was left alone."""
+        """The edits and skips of each step."""
         return made_document(self.source or Path("the model"), self)
 
     def _repr_html_(self) -> str:

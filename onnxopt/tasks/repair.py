@@ -96,7 +96,7 @@ def repair(
     """Mend what makes a quantized file slow or large; every repair is proved and measured, or undone.
 
     Args:
-        model: stays as it is.
+        model: the input model (not modified).
         data: samples to compare and time on, beside made-up inputs; none are needed.
         out: file to write, if anything was mended; None for none.
         target: processor the result is for.

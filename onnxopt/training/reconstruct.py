@@ -107,7 +107,7 @@ def reconstruct(
         return student, (TrainedBlock("model", reason="there are too few samples to learn from and to judge by"),)
     ends, different = common_ends(student, teacher, parts[1])
     blocks = [
-        TrainedBlock(name, reason="it cannot be told which channels of the original it still has") for name in different
+        TrainedBlock(name, reason="its channels cannot be matched with those of the original") for name in different
     ]
     current, start = student, ""
     torch.manual_seed(seed)

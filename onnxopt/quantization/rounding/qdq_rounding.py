@@ -26,7 +26,7 @@ _MOST_PAIR = HIGH // 255
 
 @dataclass(frozen=True)
 class Rounded:
-    """By layer the error of its outputs, relative to rounding to nearest; and why others were left alone."""
+    """By layer the error of its outputs, relative to rounding to nearest; and the reasons for skipped layers."""
 
     errors: Mapping[str, float]
     left: Mapping[str, str]

@@ -17,7 +17,7 @@ from onnxopt.reconstruction.output_harm import output_harm
 from onnxopt.samples import Samples
 
 MOST_TIME = 0.85
-"""Predicted time, as a share of the dense layer's, above which a layer stays as it is."""
+"""Predicted time, as a share of the dense layer's, above which a layer is not factorized."""
 
 
 @dataclass(frozen=True)
