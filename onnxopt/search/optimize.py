@@ -176,7 +176,7 @@ def _reason(trials: Trials, proofs: Sequence[Proof]) -> str:
     if proofs:
         best = proofs[0]
         spare = untried(trials, proofs)
-        others = f"; not tried there, for at most {MOST_PROOFS} are: {', '.join(spare)}" if spare else ""
+        others = f"; not tried, because the limit is {MOST_PROOFS} finalists: {', '.join(spare)}" if spare else ""
         why = f"{trials.bar.why_unproven(best)}{others}{trials.late.words}{trials.late.fewer}"
         return f"no candidate is proven on the hold-out samples; {best.candidate}: {why}"
     if trials.late.finalists:
