@@ -88,6 +88,8 @@ def quantize_static(model: ir.Model, ranges: Mapping[str, Range], options: Stati
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
     from onnxruntime.quantization.quant_utils import QuantizationMode
 
+    from onnxopt.quantization.ort_index import IndexedModel
+
     kinds = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
     symmetric = options.activation_type == "int8"
     data = TensorsData(
@@ -121,6 +123,7 @@ def quantize_static(model: ir.Model, ranges: Mapping[str, Range], options: Stati
             quantizer = QDQQuantizer(
                 proto, options.per_channel, options.reduce_range, weight, activation, data, *choice
             )
+            quantizer.model = IndexedModel(quantizer.model.model)
         quantizer.quantize_model()
         result = _back(quantizer.model.model, model)
         keep_float(result)
