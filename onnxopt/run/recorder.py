@@ -248,7 +248,7 @@ class Recorder:
         if self.leader is None:
             kept = "the baseline"
         elif self.leader.verdict is Verdict.WINNER:
-            kept = "the best and is proved, and only the explanation is missing"
+            kept = "the proven winner; only the analysis is missing"
         elif self.leader is self.secured_by:
             kept = f"{self.leader.candidate.name} and is proved; better ones may be among those that are not"
         return f"the run was interrupted; best.onnx is {kept}"

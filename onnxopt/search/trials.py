@@ -183,7 +183,7 @@ class Trials:
         """Return whether the search ends: the target or the time limit is reached."""
         limit, aim = self.settings.time_limit_s, self.settings.aim
         if not self.stopped and self.deadline.over():
-            self.stopped = f"it reached the time limit of {limit:g} s after {len(self.made)} candidates"
+            self.stopped = f"the time limit of {limit:g} s was reached after {len(self.made)} candidates"
         if not self.stopped and aim is not None and self.leader is not None and self.reaches(self.leader, aim):
             self.stopped = f"{self.leader.candidate.name} reached the target {aim.kind} of {aim}"
         return bool(self.stopped)
