@@ -14,8 +14,9 @@ from onnxopt.search.acceptance import Acceptance
 from onnxopt.search.trial import Proof, Standing, Trial
 from onnxopt.search.trials import PROOF_LATENCY, Trials
 
-_SPARE = 0.25
-"""Share of the search's time that an early proof may take."""
+_SPARE = 0.5
+"""Share of the time for candidates that an early proof may take: with less it was never made where a host is busy, and
+the search that is cut there is what it is for."""
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,17 @@
 """The first candidate inside the budget is proved at once, and that changes no more than it may."""
 
 from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from onnxopt.search import proving
 from onnxopt.search.acceptance import MOST_PROOFS
 from onnxopt.search.budget import Budget
+from onnxopt.search.holdout import affordable
 from onnxopt.search.optimize import search
+from onnxopt.search.reserve import Reserve
 from onnxopt.search.settings import Settings
 from onnxopt.search.trial import SearchResult
 from tests.search import fakes
@@ -87,3 +91,13 @@ def test_without_time_for_finalists_the_early_proof_ships(monkeypatch: pytest.Mo
     assert result.winner is not None
     assert result.winner.candidate.name == "a"
     assert result.unproved == ("b",)
+
+
+@pytest.mark.parametrize(("left_s", "made"), [(84.0, True), (55.0, False), (12.0, False)])
+def test_it_is_made_where_half_of_the_time_for_candidates_is_enough(left_s: float, made: bool) -> None:
+    """The figures are of a small network on a busy host with a limit of 100 s."""
+    samples = fakes.parts().holdout
+    reserve = Reserve(len(samples), scoring_s=3.5, timing_s=12.6, hot_s=10.6, report_s=2.0)
+    parts, deadline = SimpleNamespace(holdout=samples), SimpleNamespace(left_s=lambda: left_s)
+    trials: Any = SimpleNamespace(parts=parts, reserve=reserve, deadline=deadline, settings=SimpleNamespace(seed=0))
+    assert (affordable(trials) is not None) is made
