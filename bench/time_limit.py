@@ -123,13 +123,13 @@ def bert_base(path: Path, length: int = 128, d: int = 768, heads: int = 12, laye
 MADE: Mapping[str, Callable[[Path], Path]] = {"resnet50": resnet50, "bert-base": bert_base}
 
 
-def samples_of(model: Path, path: Path) -> Path:
+def samples_of(model: Path, path: Path, count: int = SAMPLES) -> Path:
     """Write random inputs; a free side of an image is 224, others are 1."""
     rng = np.random.default_rng(1)
     arrays = {}
     for one in onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"]).get_inputs():
         sides = [side if isinstance(side, int) else 224 if len(one.shape) == 4 else 1 for side in one.shape]
-        shape = (SAMPLES, *sides[1:])
+        shape = (count, *sides[1:])
         integers = "int" in one.type
         arrays[one.name] = rng.integers(0, 200, shape) if integers else rng.standard_normal(shape).astype(np.float32)
         if "int32" in one.type:
