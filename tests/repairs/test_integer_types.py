@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import onnx_ir as ir
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from onnxopt.measure.runtime.session import Runtime, optimized_model
 from onnxopt.repairs.integer_types import ActivationType, WeightType
@@ -131,6 +131,13 @@ def test_integers_that_flow_between_operators_move_together(nodes: list) -> None
     assert _zero_types(result) == {"UINT8"}
 
 
+def test_where_kernels_of_both_types_round_ties_differently_equality_is_not_stated() -> None:
+    scale = {"domain": "com.microsoft"}
+    for op, exact in (("QLinearMul", False), ("QLinearAdd", True)):
+        model = _inside((op, [".", "s", "z", ".", "s", "z", "s", "z"], scale))
+        assert ActivationType().find(model, X86).exact is exact
+
+
 def test_products_of_integers_keep_their_weights() -> None:
     net = QNet(3)
     scale, zero = net.const(np.float32(0.05)), net.zero(3, np.int8)
@@ -201,9 +208,23 @@ def _other_reader() -> ir.Model:
     return net.model([("x", F, ["batch", 4])], [("y", F, None)])
 
 
+def _read_in_a_branch() -> ir.Model:
+    net, inside = QNet(3), [QNet(4, "then_"), QNet(5, "else_")]
+    scale, zero = net.const(np.float32(0.05)), net.zero(3, np.int8)
+    q = net.node("QuantizeLinear", "x", scale, zero)
+    bodies = []
+    for body in inside:
+        read = body.node("DequantizeLinear", q, scale, zero)
+        output = helper.make_tensor_value_info(read, F, None)
+        bodies.append(helper.make_graph(body.nodes, "body", [], [output]))
+    net.node("If", net.const(np.array(True)), out="y", then_branch=bodies[0], else_branch=bodies[1])
+    return net.model([("x", F, ["batch", 4])], [("y", F, None)])
+
+
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
+        (_read_in_a_branch, "inside a branch or a loop"),
         (_output_of_integers, "an output of the model"),
         (_input_of_integers, "an input of the model"),
         (_computed_zero_point, "is computed"),

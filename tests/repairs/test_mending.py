@@ -122,6 +122,15 @@ def test_another_repair_may_change_outputs_up_to_the_bound(factor: float, kept: 
     assert (one.moved > 0.05) is not kept
 
 
+def test_a_file_that_is_far_from_its_own_outputs_gives_no_licence_to_change_them() -> None:
+    model = qdq_cnn(np.uint8)
+    witness = Witness(model, [probe_feeds(signature_of(model), dynamic=1)], Runtime())
+    witness.slack = 10.0
+    ((_, one),) = mend(model, witness, Limits(X86, 0.05, clock(2.0), repairs=(Scaled(2.0),)))
+    assert not one.kept
+    assert one.reason.startswith("outputs change by")
+
+
 def test_the_bound_holds_for_all_repairs_together() -> None:
     _, tried = _tried(*(Scaled(1.04) for _ in range(4)))
     assert tried[0].kept
