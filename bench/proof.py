@@ -28,8 +28,8 @@ from onnxopt.measure.judge import LabelJudge
 from onnxopt.measure.latency import Latency
 from onnxopt.measure.metrics.regression import Rmse
 from onnxopt.measure.statistics import Drop, Interval, flip_draws, probability_within, share_draws, wilson
+from onnxopt.options.search import Goal
 from onnxopt.search.acceptance import Acceptance
-from onnxopt.search.budget import Goal
 from onnxopt.search.parts import CALIBRATION_MOST, CALIBRATION_SHARE, SEARCH_MOST, SEARCH_SHARE
 from onnxopt.search.trial import Candidate, Trial, Verdict
 

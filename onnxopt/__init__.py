@@ -59,6 +59,11 @@ if TYPE_CHECKING:
     from onnxopt.model_file import TensorSpec as TensorSpec
     from onnxopt.model_file import load as load
     from onnxopt.model_file import save as save
+    from onnxopt.options.search import Goal as Goal
+    from onnxopt.options.search import SearchOptions as SearchOptions
+    from onnxopt.options.training import DistillOptions as DistillOptions
+    from onnxopt.options.training import FinetuneOptions as FinetuneOptions
+    from onnxopt.options.training import TrainingOptions as TrainingOptions
     from onnxopt.pipeline import Applied as Applied
     from onnxopt.pipeline import Context as Context
     from onnxopt.pipeline import Edit as Edit
@@ -91,7 +96,6 @@ if TYPE_CHECKING:
     from onnxopt.samples import open_samples as open_samples
     from onnxopt.samples.options import ReadOptions as ReadOptions
     from onnxopt.search.budget import Budget as Budget
-    from onnxopt.search.budget import Goal as Goal
     from onnxopt.search.mix.layer_table import LayerSensitivity as LayerSensitivity
     from onnxopt.search.observer import NullObserver as NullObserver
     from onnxopt.search.observer import Observer as Observer
@@ -142,6 +146,7 @@ _LAZY = {
     "DeviceModel": ("onnxopt.measure.device.result", "DeviceModel"),
     "DeviceResult": ("onnxopt.measure.device.result", "DeviceResult"),
     "Diagnosis": ("onnxopt.tasks.diagnosis", "Diagnosis"),
+    "DistillOptions": ("onnxopt.options.training", "DistillOptions"),
     "Document": ("onnxopt.document.blocks", "Document"),
     "Drop": ("onnxopt.measure.statistics", "Drop"),
     "Edit": ("onnxopt.pipeline", "Edit"),
@@ -153,7 +158,8 @@ _LAZY = {
     "Faults": ("onnxopt.repairs.fault", "Faults"),
     "FileError": ("onnxopt.errors", "FileError"),
     "Finding": ("onnxopt.graph.lint", "Finding"),
-    "Goal": ("onnxopt.search.budget", "Goal"),
+    "FinetuneOptions": ("onnxopt.options.training", "FinetuneOptions"),
+    "Goal": ("onnxopt.options.search", "Goal"),
     "Interval": ("onnxopt.measure.statistics", "Interval"),
     "Judged": ("onnxopt.tasks.compare", "Judged"),
     "Latency": ("onnxopt.measure.latency", "Latency"),
@@ -183,6 +189,7 @@ _LAZY = {
     "Runtime": ("onnxopt.measure.runtime.session", "Runtime"),
     "Samples": ("onnxopt.samples", "Samples"),
     "Score": ("onnxopt.measure.metrics.score", "Score"),
+    "SearchOptions": ("onnxopt.options.search", "SearchOptions"),
     "Sensitivity": ("onnxopt.tasks.sensitivity", "Sensitivity"),
     "Signature": ("onnxopt.model_file", "Signature"),
     "SimulatedEvaluation": ("onnxopt.tasks.evaluate", "SimulatedEvaluation"),
@@ -197,6 +204,7 @@ _LAZY = {
     "Throughput": ("onnxopt.measure.latency.throughput", "Throughput"),
     "Trial": ("onnxopt.search.trial", "Trial"),
     "TrialRecord": ("onnxopt.record.run", "TrialRecord"),
+    "TrainingOptions": ("onnxopt.options.training", "TrainingOptions"),
     "UsageError": ("onnxopt.errors", "UsageError"),
     "Verdict": ("onnxopt.search.trial", "Verdict"),
     "Verification": ("onnxopt.run.verify", "Verification"),

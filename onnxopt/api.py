@@ -8,6 +8,8 @@ from typing import Literal
 
 from onnxopt.catalog import make_pass
 from onnxopt.model_file import Given
+from onnxopt.options.keywords import with_options
+from onnxopt.options.training import DistillOptions, FinetuneOptions
 from onnxopt.passes.simplify import Simplify
 from onnxopt.pipeline import Progress
 from onnxopt.samples import ReadOptions
@@ -110,11 +112,13 @@ def factorize(
     )
 
 
+@with_options(DistillOptions)
 def distill(
     teacher: Given,
     student: Given,
     data: object,
     *,
+    options: DistillOptions | None = None,
     out: str | Path | None = None,
     labels: object = None,
     limit: int | None = None,
@@ -122,7 +126,7 @@ def distill(
     read: ReadOptions | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
-    **options: object,
+    **named: object,
 ) -> Made:
     """Train `student` to give the outputs of `teacher`, which has the same inputs and outputs; needs torch.
 
@@ -137,7 +141,9 @@ def distill(
         read: options of the data readers.
         overwrite: whether to replace an existing `out`.
         progress: called with the step, the finished and the total amount.
-        options: of the pass `distill`, such as `epochs=5` or `losses=("response", "feature")`; see docs/recovery.md.
+        options: options of the training.
+        named: fields of `options` that replace its own, such as `epochs=5` or `losses=("response", "feature")`; see
+            docs/recovery.md.
 
     Raises:
         UsageError: ONX101 an option has an invalid value, ONX102 it is unknown, ONX108 torch is not installed;
@@ -145,7 +151,7 @@ def distill(
     """
     return apply(
         student,
-        (make_pass("distill", options),),
+        (make_pass("distill", {**vars(options or DistillOptions()), **named}),),
         data,
         out=out,
         labels=labels,
@@ -158,10 +164,12 @@ def distill(
     )
 
 
+@with_options(FinetuneOptions)
 def finetune(
     model: Given,
     data: object,
     *,
+    options: FinetuneOptions | None = None,
     out: str | Path | None = None,
     labels: object = None,
     limit: int | None = None,
@@ -169,7 +177,7 @@ def finetune(
     read: ReadOptions | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
-    **options: object,
+    **named: object,
 ) -> Made:
     """Train a model on labels; needs torch.
 
@@ -183,7 +191,9 @@ def finetune(
         read: options of the data readers.
         overwrite: whether to replace an existing `out`.
         progress: called with the step, the finished and the total amount.
-        options: of the pass `finetune`, such as `epochs=5` or `loss="cross-entropy"`; see docs/recovery.md.
+        options: options of the training.
+        named: fields of `options` that replace its own, such as `epochs=5` or `loss="cross-entropy"`; see
+            docs/recovery.md.
 
     Raises:
         UsageError: ONX101 an option has an invalid value, ONX102 it is unknown, ONX108 torch is not installed;
@@ -191,7 +201,7 @@ def finetune(
     """
     return apply(
         model,
-        (make_pass("finetune", options),),
+        (make_pass("finetune", {**vars(options or FinetuneOptions()), **named}),),
         data,
         out=out,
         labels=labels,

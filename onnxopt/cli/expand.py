@@ -44,7 +44,9 @@ def _parameter(option: Option) -> Parameter:
         default = ",".join(map(str, default))
     if default in (None, ""):
         kind, default = kind | None, None
-    note = typer.Option(f"--{option.word}", help=_sentence(option.about), metavar=option.metavar or None)
+    least, most = (next((getattr(n, key) for n in option.notes if hasattr(n, key)), None) for key in ("ge", "le"))
+    bounds: dict[str, Any] = {} if least is None or most is None else {"min": least, "max": most}
+    note = typer.Option(f"--{option.word}", help=option.about, metavar=option.metavar or None, **bounds)
     annotation: Any = Annotated[kind, note]
     return Parameter(option.field, Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
 
@@ -80,7 +82,3 @@ def _item(kind: Any) -> Any:
     """Return the type of the items of a list of any length; None for every other type."""
     arguments = get_args(kind)
     return arguments[0] if get_origin(kind) is tuple and arguments[-1] is Ellipsis else None
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]

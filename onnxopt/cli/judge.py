@@ -1,7 +1,7 @@
 """Commands that measure: evaluate, compare, benchmark."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
@@ -14,12 +14,12 @@ from onnxopt.cli.options import (
     MODEL,
     Reading,
     Running,
-    Scoring,
     Shown,
     Tasking,
 )
 from onnxopt.cli.output import emit, quieten
 from onnxopt.errors import ExitCode
+from onnxopt.options.search import ScoringOptions
 
 if TYPE_CHECKING:
     pass
@@ -47,7 +47,7 @@ def evaluate(
             "--simulate", metavar="x86-avx2,arm64", help="Also score an emulation of these processors' INT8 arithmetic."
         ),
     ] = None,
-    scoring: Scoring,
+    scoring: ScoringOptions,
     tasking: Tasking,
     running: Running,
     reading: Reading,
@@ -63,7 +63,7 @@ def evaluate(
             model,
             data,
             labels=labels,
-            metric=scoring.metric,
+            metric=cast("str | None", scoring.metric),
             output=scoring.output,
             threshold=scoring.threshold,
             tasks=tasking.options(),
@@ -89,7 +89,7 @@ def compare(
     seconds: SECONDS = 3.0,
     hot: HOT = False,
     limit: LIMIT = None,
-    scoring: Scoring,
+    scoring: ScoringOptions,
     tasking: Tasking,
     running: Running,
     reading: Reading,
@@ -106,7 +106,7 @@ def compare(
             other,
             data,
             labels=labels,
-            metric=scoring.metric,
+            metric=cast("str | None", scoring.metric),
             output=scoring.output,
             threshold=scoring.threshold,
             tasks=tasking.options(),

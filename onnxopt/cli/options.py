@@ -9,6 +9,8 @@ import typer
 
 from onnxopt.cli.config import read_config
 from onnxopt.errors import UsageError
+from onnxopt.options.declared import about
+from onnxopt.options.search import SearchOptions
 
 if TYPE_CHECKING:
     from onnxopt.measure.runtime.session import Runtime
@@ -78,21 +80,9 @@ LABELS = Annotated[
         ".png.",
     ),
 ]
-MAX_DROP = Annotated[
-    str | None,
-    typer.Option(
-        "--max-drop",
-        help="Budget: 1pp (percentage points), 1% (of the score) or 0.01 (in the metric's unit). [default: 1pp; 1% for "
-        "metrics without points, such as rmse]",
-    ),
-]
-LIMIT = Annotated[int | None, typer.Option("--limit", help="Largest number of samples, spread evenly over the data.")]
-TARGET = Annotated[
-    str,
-    typer.Option(
-        "--target", help="Target processor: auto, x86-avx2, x86-vnni, arm64-dotprod, ...; or several: x86-avx2,arm64."
-    ),
-]
+MAX_DROP = Annotated[str | None, typer.Option("--max-drop", help=about(SearchOptions, "max_drop"))]
+LIMIT = Annotated[int | None, typer.Option("--limit", help=about(SearchOptions, "limit"))]
+TARGET = Annotated[str, typer.Option("--target", help=about(SearchOptions, "target"))]
 SEED = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Random seed.")]
 OVERWRITE = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output file.")]
 DRY_RUN = Annotated[bool, typer.Option("--dry-run", help="Check the inputs and show the plan; write nothing.")]
@@ -117,14 +107,13 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Running:
+class Sessions:
     """Options of ONNX Runtime."""
 
     threads: Annotated[int, typer.Option("--threads", help="Compute threads per run.")] = 1
     provider: Annotated[
         str, typer.Option("--provider", help="Execution provider: cpu, openvino, xnnpack, cuda, ...")
     ] = "cpu"
-    seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Random seed.")] = 0
     optimization_level: Annotated[
         OptimizationLevel, typer.Option("--optimization-level", help="ONNX Runtime's graph optimization level.")
     ] = "all"
@@ -146,23 +135,10 @@ class Running:
 
 
 @dataclass(frozen=True)
-class Scoring:
-    """Options of the metric."""
+class Running(Sessions):
+    """Options of ONNX Runtime, and the seed."""
 
-    metric: Annotated[
-        str | None,
-        typer.Option(
-            "--metric",
-            help="top1, top5, f1, auroc, rmse, mae, r2; ap, ap50; miou, pixel-accuracy; exact, cer, wer; recall1, "
-            "recall10; si-sdr, psnr; perplexity; or file.py:function. Default: by the labels.",
-        ),
-    ] = None
-    output: Annotated[
-        str | None, typer.Option("--output", help="Model output to score. Default: the first that fits.")
-    ] = None
-    threshold: Annotated[
-        float, typer.Option("--threshold", help="Lowest single score of the positive class; 0 for logits.")
-    ] = 0.5
+    seed: SEED = 0
 
 
 @dataclass(frozen=True)

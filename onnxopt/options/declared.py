@@ -50,11 +50,20 @@ def declared(kind: Any) -> tuple[Option, ...]:
     return tuple(_option(f.name, hints[f.name], _default(f), docs) for f in fields(kind))
 
 
+def about(kind: Any, field: str) -> str:
+    """Return what one option is for."""
+    return next(option.about for option in declared(kind) if option.field == field)
+
+
 def _option(name: str, hint: Any, default: Any, docs: dict[str, str]) -> Option:
     plain, notes = (get_args(hint)[0], hint.__metadata__) if get_origin(hint) is Annotated else (hint, ())
     word = next((note for note in notes if isinstance(note, Word)), Word())
-    about = next((note.documentation for note in notes if isinstance(note, Doc)), docs.get(name, ""))
+    about = next((note.documentation for note in notes if isinstance(note, Doc)), _sentence(docs.get(name, "")))
     return Option(name, word.name or name.replace("_", "-"), plain, default, about, word.metavar, notes)
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _default(field: Any) -> Any:

@@ -1,12 +1,10 @@
 """Protected groups: the ends of a network are most sensitive to pruning and save little."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 from onnxopt.graph.channels.find import Channels
 from onnxopt.graph.layers import WEIGHT_SLOTS
-
-Protect = Literal["first", "last", "embeddings"]
+from onnxopt.options.search import Protect
 
 
 def protected(channels: Channels, which: Sequence[Protect]) -> dict[str, str]:

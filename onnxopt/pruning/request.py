@@ -7,7 +7,7 @@ from pydantic import Field
 
 from onnxopt.errors import UsageError
 from onnxopt.graph.channels.trace import Unit
-from onnxopt.pruning.protect import Protect
+from onnxopt.options.search import Protect
 from onnxopt.reconstruction.fit import Method
 from onnxopt.samples import Samples
 

@@ -7,10 +7,10 @@ import onnx_ir as ir
 
 from onnxopt.graph.channels.cut import cut_channels
 from onnxopt.graph.channels.find import Channels, channels_of, normalized
+from onnxopt.options.search import Protect
 from onnxopt.pipeline import Context
 from onnxopt.pruning.plan import Choices, choices
 from onnxopt.pruning.proof import proof_batches
-from onnxopt.pruning.protect import Protect
 from onnxopt.pruning.prune import limited, note_types, unprovable
 from onnxopt.pruning.request import Request
 from onnxopt.reconstruction.batches import rebatched

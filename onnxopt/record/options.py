@@ -5,23 +5,26 @@ own, a cluster and session options are known to have been there, and must be giv
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError, create_model, model_validator
 
 from onnxopt.errors import FileError, UsageError, first_line
 from onnxopt.measure.tasks.task import TaskOptions, changed_options
+from onnxopt.options.declared import declared
+from onnxopt.options.search import SearchOptions
 from onnxopt.record.part import RecordPart
 from onnxopt.samples import ReadOptions
 
 _NAMED = ("model", "data", "labels", "calibration")
-_AGAIN = ("metric", "cluster", "bench", "tls", "session-option")
+_ADDRESSES = ("cluster", "bench", "tls")
+_AGAIN = ("metric", *_ADDRESSES, "session-option")
 
 
-class SearchOptions(RecordPart):
-    """The arguments of `onnxopt.optimize`; paths are absolute, None stands for the default.
+class _Kept(RecordPart):
+    """What else the arguments of `onnxopt.optimize` are, beside its options; paths are absolute.
 
     Attributes:
         again: options that name code, an address or the runtime's own entries, which are not kept.
@@ -34,62 +37,40 @@ class SearchOptions(RecordPart):
     labels: str | None = None
     calibration: str | None = None
     metric: str | None = None
-    output: str | None = None
-    threshold: float = 0.5
-    max_drop: str | float | None = None
-    goal: str | None = None
-    confidence: float | None = None
-    require: Literal["proven", "likely"] | None = None
-    target: str = "auto"
     provider: str = "cpu"
     threads: int = 1
     optimization: str = "all"
-    batch_size: int = 1
-    latency_s: float | None = None
-    hot: bool = False
-    prune: bool = False
-    train: bool = False
-    time_limit_s: float | None = None
-    trial_timeout_s: float | None = None
-    memory_limit: str | int | None = None
-    target_latency: str | None = None
-    target_size: str | None = None
-    strategy: str | None = None
-    protect: tuple[str, ...] = ()
-    limit: int | None = None
     tasks: dict[str, Any] = Field(default={}, description="options of reading outputs that are not at their default")
     read: dict[str, Any] = Field(default={}, description="options of reading that are not at their default")
-    seed: int = 0
     again: tuple[str, ...] = ()
     in_memory: tuple[str, ...] = ()
 
+    @model_validator(mode="before")
     @classmethod
-    def of(cls, given: Mapping[str, Any]) -> "SearchOptions":
-        """Return the options that `onnxopt.optimize` was called with, by its argument names."""
-        kept = {name: value for name, value in given.items() if name in cls.model_fields and value is not None}
-        again = [name for name in ("cluster", "bench", "tls") if given.get(name) is not None]
-        in_memory = []
-        for name in _NAMED:
-            if isinstance(kept.get(name), str | Path):
-                kept[name] = _anywhere(kept[name])
-            elif name in kept:
-                in_memory.append(name)
-                del kept[name]
-        if "metric" in kept and not _is_known(kept["metric"]):
-            again.append("metric")
-            del kept["metric"]
-        if (runtime := given.get("runtime")) is not None:
+    def _null_is_the_default(cls, given: Any) -> Any:
+        return {key: value for key, value in given.items() if value is not None} if isinstance(given, dict) else given
+
+    @classmethod
+    def of(cls, options: SearchOptions, rest: Mapping[str, Any]) -> Self:
+        """Return the options that `onnxopt.optimize` was called with, and its other arguments by their names."""
+        kept = {name: value for name, value in vars(options).items() if name in cls.model_fields}
+        kept["metric"] = options.metric if _is_known(options.metric) else None
+        given = {name: getattr(options, name) for name in ("metric", *_ADDRESSES)}
+        again = [name for name in _ADDRESSES if given[name] is not None]
+        again += ["metric"] * (given["metric"] is not None and kept["metric"] is None)
+        places = {name: rest[name] for name in _NAMED if rest.get(name) is not None}
+        in_memory = [name for name, value in places.items() if not isinstance(value, str | Path)]
+        kept |= {name: _anywhere(value) for name, value in places.items() if name not in in_memory}
+        if (runtime := rest.get("runtime")) is not None:
             kept |= {"provider": runtime.provider, "threads": runtime.threads, "optimization": runtime.optimization}
             again += ["session-option"] * bool(runtime.options)
-        if (read := given.get("read")) is not None:
+        if (read := rest.get("read")) is not None:
             defaults = asdict(ReadOptions())
             kept["read"] = {key: value for key, value in asdict(read).items() if value != defaults[key]}
             if "vocab" in kept["read"]:
                 kept["read"]["vocab"] = _anywhere(kept["read"]["vocab"])
-        if (tasks := given.get("tasks")) is not None:
+        if (tasks := rest.get("tasks")) is not None:
             kept["tasks"] = changed_options(tasks)
-        kept["goal"] = getattr(kept.get("goal"), "value", kept.get("goal"))
-        kept["protect"] = tuple(kept.get("protect", ()))
         return cls(**kept, again=tuple(again), in_memory=tuple(in_memory))
 
     def arguments(self, where: Path, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,26 +94,41 @@ class SearchOptions(RecordPart):
             missing.append("metric")
         missing += [name for name in _NAMED if name in self.in_memory and name not in named]
         if missing:
-            options = " ".join(f"--{name} ..." for name in missing)
+            words = " ".join(f"--{name} ..." for name in missing)
             raise UsageError(
                 "ONX110",
                 "options of the search must be repeated",
                 where=str(where),
                 why=f"{' and '.join(missing)} cannot come from a run folder: it stores no code, hosts or objects",
-                hint=f"Repeat them: onnxopt resume {where} {options}",
+                hint=f"Repeat them: onnxopt resume {where} {words}",
             )
-        kept = self.model_dump(
-            exclude={"version", "again", "in_memory", "provider", "threads", "optimization", "read", "tasks"}
-        )
         try:
             read = TypeAdapter(ReadOptions).validate_python(self.read)
             tasks = TypeAdapter(TaskOptions).validate_python(self.tasks)
+            kept = {f.name: getattr(self, f.name) for f in fields(SearchOptions) if f.name not in _ADDRESSES}
+            options = SearchOptions(**kept)
         except ValidationError as error:
             why = first_line(ValueError(error.errors()[0]["msg"]))
             raise FileError("ONX505", "the record cannot be read", where=f"{where}: options", why=why) from error
+        except UsageError as error:
+            raise FileError("ONX505", "the record cannot be read", where=f"{where}: options", why=str(error)) from error
+        options = replace(options, **{name: now.pop(name) for name in (*kept, *_ADDRESSES) if name in now})
         entries = tuple(now.pop("session_options", ()))
         runtime = Runtime(self.provider, self.threads, self.optimization, entries)
-        return {**kept, "read": read, "tasks": tasks, "runtime": runtime, **now}
+        places = {name: getattr(self, name) for name in _NAMED}
+        return {**places, "options": options, "read": read, "tasks": tasks, "runtime": runtime, **now}
+
+
+_DECLARED: dict[str, Any] = {
+    o.field: (Annotated[(o.kind, *o.notes)], Field(default=o.default, description=o.about))
+    for o in declared(SearchOptions)
+    if o.field not in (*_ADDRESSES, *_Kept.model_fields)
+}
+
+if TYPE_CHECKING:
+    KeptOptions = _Kept
+else:
+    KeptOptions = create_model("KeptOptions", __base__=_Kept, __doc__=_Kept.__doc__, **_DECLARED)
 
 
 def _is_known(metric: object) -> bool:

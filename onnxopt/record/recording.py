@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
 
@@ -158,31 +159,20 @@ def _samples(samples: Samples) -> record.SamplesRecord:
 
 
 def settings_record(settings: Settings) -> record.SettingsRecord:
-    """Record the settings."""
-    return record.SettingsRecord(
-        max_drop=str(settings.budget),
-        goal=settings.goal.value,
-        confidence=settings.confidence,
-        require=settings.require,
-        target=settings.target,
-        provider=settings.runtime.provider,
-        threads=settings.runtime.threads,
-        optimization=settings.runtime.optimization,
-        session_options=dict(settings.runtime.options),
-        batch_size=settings.batch_size,
-        latency_s=settings.latency_s,
-        hot=settings.hot,
-        prune=settings.prune,
-        train=settings.train,
-        protect=settings.protect,
-        time_limit_s=settings.time_limit_s,
-        aim=None if settings.aim is None else f"{settings.aim.kind} {settings.aim}",
-        trial_timeout_s=settings.trial_timeout_s,
-        memory_limit_bytes=settings.memory_limit_bytes,
-        cluster=settings.cluster,
-        tasks=changed_options(settings.tasks),
-        seed=settings.seed,
-    )
+    """Record the settings: those of the same name, and those with another form in JSON."""
+    runtime, aim = settings.runtime, settings.aim
+    same = {name: getattr(settings, name) for name in record.SettingsRecord.model_fields if hasattr(settings, name)}
+    other: dict[str, Any] = {
+        "max_drop": str(settings.budget),
+        "goal": settings.goal.value,
+        "provider": runtime.provider,
+        "threads": runtime.threads,
+        "optimization": runtime.optimization,
+        "session_options": dict(runtime.options),
+        "aim": None if aim is None else f"{aim.kind} {aim}",
+        "tasks": changed_options(settings.tasks),
+    }
+    return record.SettingsRecord(**{**same, **other})
 
 
 def environment_record() -> record.EnvironmentRecord:

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from onnxopt.record.analysis import AnalysisRecord
-from onnxopt.record.options import SearchOptions
+from onnxopt.record.options import KeptOptions
 from onnxopt.record.part import Number, RecordPart
 
 
@@ -313,7 +313,7 @@ class RunRecord(RecordPart):
     fastest: str | None = Field(default=None, description="trial in fastest.onnx, within budget but not proven")
     pareto: tuple[str, ...] = Field(default=(), description="Pareto-optimal trials in speed, size and score")
     analysis: AnalysisRecord | None = Field(default=None, description="analysis of the run; null when not measured")
-    options: SearchOptions | None = Field(default=None, description="the arguments, for resuming; null in older runs")
+    options: KeptOptions | None = Field(default=None, description="the arguments, for resuming; null in older runs")
 
     @field_validator("confidence")
     @classmethod

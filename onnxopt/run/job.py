@@ -1,22 +1,23 @@
 """Everything a search needs, opened and checked before it starts."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import onnx_ir as ir
 
 from onnxopt import model_file
-from onnxopt.errors import DataError, UsageError, nearest
+from onnxopt.errors import DataError, UsageError
 from onnxopt.measure.metrics.score import Metric
 from onnxopt.measure.runtime.session import Runtime
 from onnxopt.measure.tasks.named import metric_of
 from onnxopt.measure.tasks.task import TaskOptions
 from onnxopt.model_file import Signature, signature_of
+from onnxopt.options.search import Goal, SearchOptions
 from onnxopt.samples import ReadOptions, Samples, open_samples
 from onnxopt.samples.labels import differ
-from onnxopt.search.budget import Budget, Goal
+from onnxopt.search.budget import Budget
 from onnxopt.search.parts import Parts, split_parts
 from onnxopt.search.presets import Strategy, strategy_of
 from onnxopt.search.settings import Settings
@@ -45,79 +46,26 @@ class Job:
 def prepare(
     model: str | Path | ir.Model,
     data: object,
+    options: SearchOptions,
     *,
     labels: object = None,
     calibration: object = None,
-    metric: str | Metric | None = None,
-    output: str | None = None,
-    threshold: float = 0.5,
-    max_drop: str | float | None = None,
-    goal: str | Goal | None = None,
-    confidence: float | None = None,
-    require: str | None = None,
-    target: str = "auto",
     runtime: Runtime | None = None,
-    batch_size: int = 1,
-    latency_s: float | None = None,
-    hot: bool = False,
-    prune: bool = False,
-    train: bool = False,
-    time_limit_s: float | None = None,
-    trial_timeout_s: float | None = None,
-    memory_limit: str | int | None = None,
-    cluster: str | None = None,
-    bench: str | None = None,
-    tls: tuple[str, str, str] | None = None,
-    target_latency: str | None = None,
-    target_size: str | None = None,
-    strategy: str | None = None,
-    protect: Sequence[str] = (),
     tasks: TaskOptions | None = None,
-    limit: int | None = None,
     read: ReadOptions | None = None,
-    seed: int = 0,
 ) -> Job:
     """Load the model, open the data, split it, and check every option; see `onnxopt.optimize`.
 
     Raises:
         OnnxoptError: ONX1xx usage, ONX2xx data, ONX3xx model, ONX4xx runtime.
     """
-    if max_drop is not None:
-        Budget.parse(str(max_drop))  # before anything is loaded
-    if strategy is not None:
-        named = strategy_of(strategy)
-        _refuse_other(strategy, named, None if goal is None else goal_of(goal), prune, train)
-        goal, prune, train = named.goal, named.prune, named.train
-        protect = protect or named.protect
-    chosen = {
-        "goal": None if goal is None else goal_of(goal),
-        "confidence": confidence,
-        "require": require,
-        "target": target_of(target).name,
-        "runtime": runtime,
-        "seed": seed,
-        "batch_size": batch_size,
-        "latency_s": latency_s,
-        "hot": hot,
-        "prune": prune,
-        "train": train,
-        "protect": tuple(protect),
-        "time_limit_s": time_limit_s,
-        "trial_timeout_s": trial_timeout_s,
-        "memory_limit_bytes": None if memory_limit is None else bytes_of(memory_limit),
-        "cluster": cluster,
-        "bench": bench,
-        "tls": tls,
-        "aim": aim_of(target_latency, target_size),
-        "tasks": tasks_of(tasks, output),
-    }
-    settings = Settings(**{key: value for key, value in chosen.items() if value is not None})  # type: ignore[arg-type]
-    if train:
+    settings = settings_of(options, runtime, tasks)
+    if settings.train:
         import onnxopt.training  # noqa: F401  # says at once that torch is not installed
     path = None if isinstance(model, ir.Model) else Path(model)
     loaded = model if isinstance(model, ir.Model) else model_file.load(model)
     signature = signature_of(loaded)
-    samples = open_samples(data, signature, labels=labels, options=read, limit=limit)
+    samples = open_samples(data, signature, labels=labels, options=read, limit=options.limit)
     apart: Samples | None = None
     if calibration is not None:
         apart = open_samples(calibration, signature, options=read)
@@ -128,9 +76,35 @@ def prepare(
                 where=samples.name,
                 hint="Leave --calibration out: a part of the data is taken for it, and used for nothing else.",
             )
-    chosen_metric = choose_metric(metric, samples.labels, output, threshold, tasks, signature)
-    settings = replace(settings, budget=budget_of(max_drop, chosen_metric))
-    return Job(loaded, path, split_parts(samples, apart, seed), chosen_metric, settings)
+    metric = cast("str | Metric | None", options.metric)
+    metric = choose_metric(metric, samples.labels, options.output, options.threshold, tasks, signature)
+    settings = replace(settings, budget=budget_of(options.max_drop, metric))
+    return Job(loaded, path, split_parts(samples, apart, options.seed), metric, settings)
+
+
+def settings_of(options: SearchOptions, runtime: Runtime | None, tasks: TaskOptions | None) -> Settings:
+    """Return the options with everything decided but the budget, which depends on the metric.
+
+    Raises:
+        UsageError: ONX101, ONX102 a value makes no sense, ONX109 two options contradict each other.
+    """
+    if options.max_drop is not None:
+        Budget.parse(str(options.max_drop))
+    if options.strategy is not None:
+        named = strategy_of(options.strategy)
+        _refuse_other(options.strategy, named, options.goal, options.prune, options.train)
+        protect = options.protect or named.protect
+        options = replace(options, goal=named.goal, prune=named.prune, train=named.train, protect=protect)
+    given = {f.name: getattr(options, f.name) for f in fields(SearchOptions)}
+    decided: dict[str, Any] = {
+        "goal": options.goal or Goal.LATENCY,
+        "target": target_of(options.target).name,
+        "aim": aim_of(options.target_latency, options.target_size),
+        "memory_limit_bytes": None if options.memory_limit is None else bytes_of(options.memory_limit),
+        "runtime": runtime or Runtime(),
+        "tasks": tasks_of(tasks, options.output),
+    }
+    return Settings(**{**given, **decided})
 
 
 def budget_of(max_drop: str | float | None, metric: Metric | None) -> Budget:
@@ -194,20 +168,6 @@ def _refuse_other(name: str, strategy: Strategy, goal: Goal | None, prune: bool,
                 why=f"it stands for {what}",
                 hint="Leave one of the two out.",
             )
-
-
-def goal_of(goal: str | Goal) -> Goal:
-    """Return the goal called `goal`.
-
-    Raises:
-        UsageError: ONX102 there is none.
-    """
-    known = {g.value: g for g in Goal}
-    if isinstance(goal, Goal):
-        return goal
-    if goal not in known:
-        raise UsageError("ONX102", "unknown goal", where=goal, hint=nearest(goal, known))
-    return known[goal]
 
 
 def choose_metric(

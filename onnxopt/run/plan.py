@@ -1,10 +1,12 @@
 """The plan of a run, for `--dry-run`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from onnxopt.catalog import format_passes
 from onnxopt.document.blocks import Column, Document, Facts, Table, Text
+from onnxopt.options.search import SearchOptions
 from onnxopt.run.folder import RunFolder
 from onnxopt.run.job import prepare
 from onnxopt.search.candidates import first_candidates
@@ -14,16 +16,18 @@ _FEW = 64
 """Number of samples for a trial run of the baseline and the metric."""
 
 
-def plan_document(model: Path, data: str, out: Path, overwrite: bool, asked: dict[str, Any]) -> Document:
+def plan_document(
+    model: Path, data: str, options: SearchOptions, out: Path, overwrite: bool, rest: Mapping[str, Any]
+) -> Document:
     """Run the checks of `optimize` before its start, and return the planned candidates.
 
     Raises:
         OnnxoptError: as `onnxopt.optimize` before a candidate is tried.
     """
     folder = RunFolder(out, overwrite)
-    folder.refuse(model, (data, asked.get("labels"), asked.get("calibration")))
+    folder.refuse(model, (data, rest.get("labels"), rest.get("calibration")))
     folder.release()
-    job = prepare(model, data, **asked)
+    job = prepare(model, data, options, **rest)
     few = job.parts.search.take(min(_FEW, len(job.parts.search)))
     judge = judge_of(job.model, few, job.metric, job.settings.runtime, job.settings.seed, job.settings.tasks)
     judge.baseline()
@@ -42,7 +46,7 @@ def plan_document(model: Path, data: str, out: Path, overwrite: bool, asked: dic
         )
     )
     table = Table((Column("candidate"), Column("passes")), tuple((c.name, format_passes(c.passes)) for c in candidates))
-    rest = Text(
+    notes = Text(
         (
             "If no candidate is surely within budget, the most sensitive layers stay in float.",
             "Dry run: nothing was written.",
@@ -56,4 +60,4 @@ def plan_document(model: Path, data: str, out: Path, overwrite: bool, asked: dic
         "target": job.settings.target,
         "candidates": [{"name": c.name, "passes": format_passes(c.passes)} for c in candidates],
     }
-    return Document((facts, table, rest), plan)
+    return Document((facts, table, notes), plan)

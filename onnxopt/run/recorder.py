@@ -13,7 +13,7 @@ from onnxopt import model_file
 from onnxopt.catalog import format_passes
 from onnxopt.errors import FileError, OnnxoptError, first_line
 from onnxopt.pipeline import Pass
-from onnxopt.record.options import SearchOptions
+from onnxopt.record.options import KeptOptions
 from onnxopt.record.provenance import provenance
 from onnxopt.record.recording import (
     data_record,
@@ -60,7 +60,7 @@ class Recorder:
         origin: Origin,
         observer: Observer,
         command: str | None,
-        options: SearchOptions,
+        options: KeptOptions,
         deadline: Deadline | None = None,
     ) -> None:
         self.job, self.folder, self.origin, self.observer = job, folder, origin, observer

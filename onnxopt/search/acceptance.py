@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from onnxopt.measure.metrics.score import difference, percent
 from onnxopt.measure.statistics import Drop, Interval
-from onnxopt.search.budget import Goal
+from onnxopt.options.search import Goal
 from onnxopt.search.trial import Proof, Standing, Trial, Verdict
 
 LIKELY = 0.7

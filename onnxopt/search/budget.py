@@ -3,16 +3,8 @@
 import math
 import re
 from dataclasses import dataclass
-from enum import Enum
 
 from onnxopt.errors import UsageError
-
-
-class Goal(Enum):
-    """Figure that the search improves."""
-
-    LATENCY = "latency"
-    SIZE = "size"
 
 
 @dataclass(frozen=True)

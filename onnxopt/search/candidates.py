@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 
+from onnxopt.options.search import Protect
 from onnxopt.passes.distill import Distill
 from onnxopt.passes.factorize import Factorize
 from onnxopt.passes.prune_channels import PruneChannels
 from onnxopt.passes.quantize_dynamic import QuantizeDynamic
 from onnxopt.passes.quantize_static import QuantizeStatic
 from onnxopt.passes.simplify import Simplify
-from onnxopt.pruning.protect import Protect
 from onnxopt.search.trial import Candidate
 
 _REDUCING = (PruneChannels, Factorize)

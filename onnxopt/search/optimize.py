@@ -8,10 +8,10 @@ import onnx_ir as ir
 from onnxopt import model_file
 from onnxopt.errors import ModelError, NativeError
 from onnxopt.measure.metrics.score import Metric, percent
+from onnxopt.options.search import Goal
 from onnxopt.search import stages
 from onnxopt.search.acceptance import MOST_PROOFS
 from onnxopt.search.bets import Plan, plan_of, work_of
-from onnxopt.search.budget import Goal
 from onnxopt.search.candidates import first_candidates
 from onnxopt.search.deadline import Deadline
 from onnxopt.search.holdout import Evidence

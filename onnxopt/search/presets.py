@@ -4,9 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from onnxopt.errors import UsageError, nearest
-from onnxopt.pruning.protect import Protect
-from onnxopt.search.budget import Goal
+from onnxopt.options.search import Goal, Protect, StrategyName
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,7 @@ class Strategy:
     protect: tuple[Protect, ...] = ()
 
 
-STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
+STRATEGIES: Mapping[StrategyName, Strategy] = MappingProxyType(
     {
         "mobile": Strategy(Goal.LATENCY, False, False, "INT8 only: takes minutes, and changes types alone"),
         "edge": Strategy(Goal.LATENCY, True, False, "pruned channels, then INT8"),
@@ -41,12 +39,6 @@ STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
 )
 
 
-def strategy_of(name: str) -> Strategy:
-    """Return the strategy called `name`.
-
-    Raises:
-        UsageError: ONX102 unknown name.
-    """
-    if name not in STRATEGIES:
-        raise UsageError("ONX102", "unknown strategy", where=name, hint=nearest(name, STRATEGIES))
+def strategy_of(name: StrategyName) -> Strategy:
+    """Return the strategy called `name`."""
     return STRATEGIES[name]

@@ -9,7 +9,7 @@ import pytest
 
 from onnxopt.measure.latency import Latency
 from onnxopt.measure.statistics import Interval
-from onnxopt.record.options import SearchOptions
+from onnxopt.record.options import KeptOptions
 from onnxopt.search import optimize
 from onnxopt.search.bets import Plan
 from onnxopt.search.candidates import first_candidates
@@ -53,7 +53,7 @@ def test_an_interrupted_search_goes_on_with_the_options_it_was_begun_with(cli, m
     monkeypatch.chdir(started)
     ended = cli(*words)
     assert ended.code == 130
-    assert "to go on: onnxopt resume 'my run'" in ended.err
+    assert "to continue: onnxopt resume 'my run'" in ended.err
     first = json.loads((started / "my run" / "run.json").read_text())
 
     monkeypatch.chdir(elsewhere)
@@ -132,9 +132,9 @@ def test_every_argument_of_a_search_is_kept_or_given_again():
     import onnxopt
 
     asked = set(inspect.signature(onnxopt.optimize).parameters)
-    kept = set(SearchOptions.model_fields) - {"version", "again", "in_memory", "provider", "threads", "optimization"}
+    kept = set(KeptOptions.model_fields) - {"version", "again", "in_memory", "provider", "threads", "optimization"}
     again = {"cluster", "bench", "tls", "runtime"}
-    assert asked - {"out", "overwrite", "resume", "observer", "command"} == kept | again
+    assert asked - {"options", "out", "overwrite", "resume", "observer", "command"} == kept | again
 
 
 def test_who_ends_the_process_leaves_as_much_as_ctrl_c(tmp_path, mlp):
@@ -147,5 +147,5 @@ def test_who_ends_the_process_leaves_as_much_as_ctrl_c(tmp_path, mlp):
     process.terminate()
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert said.strip().splitlines()[-1].startswith("interrupted: what was found so far is in ")
+    assert said.strip().splitlines()[-1].startswith("interrupted: results so far are in ")
     assert (tmp_path / "run" / "report.html").exists()

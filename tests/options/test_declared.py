@@ -44,10 +44,10 @@ def test_an_option_says_all_there_is_to_know_about_it():
         "size",
         float,
         1.0,
-        "of the thing, in metres.",
+        "Of the thing, in metres.",
     )
     assert size.notes == (Gt(0),)
-    assert kind.about == "one of two, but other ones."
+    assert kind.about == "One of two, but other ones."
     assert (length.field, length.word, length.metavar, length.about) == ("length_s", "length", "SECONDS", "Of time.")
     assert (names.default, names.about) == ((), "")
 

@@ -12,8 +12,8 @@ from onnxopt.measure.latency import Latency
 from onnxopt.measure.metrics.classification import TopK
 from onnxopt.measure.metrics.score import percent
 from onnxopt.measure.statistics import Drop, Interval
+from onnxopt.options.search import Goal
 from onnxopt.search.acceptance import LIKELY, MOST_PROOFS, RISKS, Acceptance
-from onnxopt.search.budget import Goal
 from onnxopt.search.trial import Candidate, Proof, Trial, Verdict
 
 BAR = Acceptance(Goal.LATENCY, 0.01, 0.95, 100, "share")

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from onnxopt.errors import ModelError, NativeError, UsageError
 from onnxopt.model_file import to_bytes
+from onnxopt.options.search import Goal
 from onnxopt.passes.quantize_static import QuantizeStatic
 from onnxopt.search import stages
 from onnxopt.search.acceptance import MOST_PROOFS
-from onnxopt.search.budget import Budget, Goal
+from onnxopt.search.budget import Budget
 from onnxopt.search.candidates import first_candidates, placed, static_pass
 from onnxopt.search.optimize import search
 from onnxopt.search.settings import Settings
@@ -30,7 +31,7 @@ def found(
     world: World | None = None,
 ) -> tuple[SearchResult, World]:
     world = world or World(figures)
-    settings = Settings(Budget(limit), goal, confidence=0.7, target="x86-vnni")
+    settings = Settings(Budget(limit), goal=goal, confidence=0.7, target="x86-vnni")
     with pytest.MonkeyPatch.context() as patch:
         fakes.install(patch, world)
         return search(fakes.model(), fakes.parts(), None, settings, observer), world

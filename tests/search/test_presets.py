@@ -1,17 +1,21 @@
 """What is protected by name or by strategy stays whole in every candidate that prunes."""
 
+from typing import get_args
+
 import pytest
 
 from onnxopt.errors import UsageError
+from onnxopt.options.search import SearchOptions, StrategyName
 from onnxopt.passes.prune_channels import PruneChannels
 from onnxopt.run.job import prepare
 from onnxopt.search.candidates import first_candidates, pruned
+from onnxopt.search.presets import STRATEGIES
 from onnxopt.search.settings import Settings
 from tests import builders
 
 
 def job(**asked):
-    return prepare(builders.BUILDERS["residual_cnn"](), "random", limit=24, **asked).settings
+    return prepare(builders.BUILDERS["residual_cnn"](), "random", SearchOptions(limit=24, **asked)).settings
 
 
 def test_a_strategy_protects_unless_told_otherwise() -> None:
@@ -32,3 +36,7 @@ def test_candidates_protect() -> None:
 def test_unknown_layers_are_refused() -> None:
     with pytest.raises(UsageError, match=r"ONX102.*frist.*first"):
         Settings(protect=("frist",))  # type: ignore[arg-type]
+
+
+def test_every_strategy_that_can_be_named_is_there() -> None:
+    assert set(STRATEGIES) == set(get_args(StrategyName))

@@ -3,8 +3,8 @@
 import pytest
 
 from onnxopt.measure.statistics import Interval
+from onnxopt.options.search import Goal
 from onnxopt.search.acceptance import Acceptance
-from onnxopt.search.budget import Goal
 from onnxopt.search.optimize import search
 from onnxopt.search.trial import SearchResult, Verdict
 from tests.search import fakes

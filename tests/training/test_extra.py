@@ -18,9 +18,10 @@ SEARCH = """
 import sys
 sys.modules["torch"] = None
 from onnxopt.errors import UsageError
+from onnxopt.options.search import SearchOptions
 from onnxopt.run.job import prepare
 try:
-    prepare("no such model", "no such data", prune=True, train=True)
+    prepare("no such model", "no such data", SearchOptions(prune=True, train=True))
 except UsageError as error:
     print(error)
 """

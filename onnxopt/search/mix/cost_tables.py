@@ -12,14 +12,13 @@ import onnx_ir as ir
 from onnxopt.graph.edit import name_nodes
 from onnxopt.graph.probe import probe
 from onnxopt.measure.runtime.session import Runtime
+from onnxopt.options.search import Goal, Protect
 from onnxopt.passes.quantize_static import QuantizeStatic
 from onnxopt.pipeline import Context, Pipeline
-from onnxopt.pruning.protect import Protect
 from onnxopt.pruning.survey import Survey, survey
 from onnxopt.quantization.outcome import WEIGHTED
 from onnxopt.quantization.placement.node_times import conversion_ms
 from onnxopt.samples import Feeds
-from onnxopt.search.budget import Goal
 from onnxopt.search.losses import Losses, MeasuredLosses
 from onnxopt.search.mix.forms import FUSED, SIMPLE, LayerForms, Quantizer, chains, forms_of, layer_bytes
 from onnxopt.search.mix.layer_times import LayerTimes, TimedForm, Times

@@ -12,6 +12,7 @@ from onnxopt.graph.edit import name_nodes
 from onnxopt.measure.latency import Latency
 from onnxopt.measure.runtime.session import Runtime
 from onnxopt.measure.statistics import Interval
+from onnxopt.options.search import Goal
 from onnxopt.passes.distill import Distill
 from onnxopt.passes.factorize import Factorize
 from onnxopt.passes.prune_channels import PruneChannels
@@ -21,7 +22,7 @@ from onnxopt.passes.simplify import Simplify
 from onnxopt.pipeline import Context, Pipeline
 from onnxopt.search import candidates as strategies
 from onnxopt.search import optimize, stages
-from onnxopt.search.budget import Budget, Goal
+from onnxopt.search.budget import Budget
 from onnxopt.search.candidates import first_candidates
 from onnxopt.search.deadline import Deadline
 from onnxopt.search.mix.cost_tables import Tables, tables_of
