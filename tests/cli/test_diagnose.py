@@ -44,7 +44,7 @@ def test_the_table_names_the_worst_first(cli, resnet, small):
     ended = cli("diagnose", resnet, small, "-d", "digits", "--limit", 4)
     assert ended.code == 0
     assert "layers run in INT8" in ended.out
-    assert "First to keep in float" in ended.out
+    assert "Best layers to keep in float" in ended.out
 
 
 def test_a_model_that_was_not_made_from_the_other_is_refused(cli, resnet, mlp, small):

@@ -181,7 +181,7 @@ def test_scores_from_data_need_data(importance):
 
 def test_work_that_cannot_be_saved_is_said():
     result = applied(PruneChannels(macs=0.01, round_to=1))
-    assert any("1% of the work cannot be reached" in s.reason for s in result.skipped)
+    assert any("goal missed: 1% of the MACs" in s.reason for s in result.skipped)
 
 
 def test_a_latency_is_met_with_as_much_left_as_can_be():
@@ -217,7 +217,7 @@ def test_heads_go_whole():
     assert result.difference < 1e-4
     (none,) = parse("prune-heads{ratio=0.5}")
     skipped = none.apply(builders.BUILDERS["residual_cnn"](), CONTEXT).skipped
-    assert any("no heads" in s.reason for s in skipped)
+    assert any("no removable heads" in s.reason for s in skipped)
 
 
 def test_masks_change_the_outputs():
