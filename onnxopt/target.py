@@ -20,25 +20,27 @@ class Target:
         weight_type: of quantized weights.
         reduce_range: 7-bit weights. Without VNNI, AVX2 and AVX-512 add pairs of 8x8-bit products in 16 bits, which
             saturate; one bit less in the weights keeps the sum inside.
+        register_floats: float32 numbers in a register; channel counts and ranks that are multiples of it waste none.
     """
 
     name: str
     activation_type: str
     weight_type: str
     reduce_range: bool
+    register_floats: int
 
 
 TARGETS: Mapping[str, Target] = MappingProxyType(
     {
         t.name: t
         for t in (
-            Target("x86-avx2", "uint8", "int8", True),
-            Target("x86-avx512", "uint8", "int8", True),
-            Target("x86-vnni", "uint8", "int8", False),
-            Target("x86-amx", "uint8", "int8", False),
-            Target("arm64-neon", "int8", "int8", False),
-            Target("arm64-dotprod", "int8", "int8", False),
-            Target("arm64-i8mm", "int8", "int8", False),
+            Target("x86-avx2", "uint8", "int8", True, 8),
+            Target("x86-avx512", "uint8", "int8", True, 16),
+            Target("x86-vnni", "uint8", "int8", False, 16),
+            Target("x86-amx", "uint8", "int8", False, 16),
+            Target("arm64-neon", "int8", "int8", False, 8),
+            Target("arm64-dotprod", "int8", "int8", False, 8),
+            Target("arm64-i8mm", "int8", "int8", False, 8),
         )
     }
 )
@@ -52,7 +54,7 @@ def target_of(name: str) -> Target:
     """Return the target called `name`; `auto` is this machine, and `x86-avx2,arm64` all of several.
 
     A result for several is safe on all of them: unsigned activations if one is x86, where signed ones are slow, and
-    weights that saturate on none.
+    weights that saturate on none; multiples of the widest register are multiples of every other.
 
     Args:
         name: such as `x86-vnni` or `arm64`.
@@ -68,6 +70,7 @@ def target_of(name: str) -> Target:
         "uint8" if any(t.activation_type == "uint8" for t in several) else "int8",
         "int8",
         any(t.reduce_range for t in several),
+        max(t.register_floats for t in several),
     )
 
 

@@ -14,6 +14,15 @@ def test_every_target(name: str) -> None:
     assert {target.activation_type, target.weight_type} <= {"int8", "uint8"}
     # Only x86 without VNNI saturates.
     assert target.reduce_range == (name in ("x86-avx2", "x86-avx512"))
+    # AVX2 registers hold 8 float32 numbers, those of AVX-512 hold 16.
+    assert target.register_floats == (16 if name in ("x86-avx512", "x86-vnni", "x86-amx") else 8)
+
+
+@pytest.mark.parametrize(
+    ("names", "floats"), [("x86-vnni,x86-amx", 16), ("x86-avx2,x86-avx512", 16), ("x86-avx2,arm64", 8)]
+)
+def test_several_targets_have_the_blocks_of_the_widest(names: str, floats: int) -> None:
+    assert target_of(names).register_floats == floats
 
 
 def test_auto_is_this_machine() -> None:

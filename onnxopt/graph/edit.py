@@ -53,19 +53,43 @@ def freeze_weights(model: ir.Model) -> int:
     return len(weights)
 
 
-def lift_constants(model: ir.Model) -> None:
-    """Make initializers of the float weights that are Constant nodes: quantizers look for weights there."""
+def lift_constants(model: ir.Model, *, every_type: bool = False, captured: bool = True) -> None:
+    """Make initializers of the Constant nodes of the main graph that are no outputs of it.
+
+    Args:
+        model: changed in place.
+        every_type: of all types but strings; else of float32 tensors alone, the weights that quantizers look for.
+        captured: of those that an inner graph reads, too.
+    """
     graph = model.graph
-    for node in [n for n in graph if n.op_type == "Constant" and "value" in n.attributes]:
-        tensor, output = node.attributes["value"].as_tensor(), node.outputs[0]
-        if tensor.dtype is not ir.DataType.FLOAT or output.is_graph_output():
+    for node in [n for n in graph if n.op_type == "Constant" and not n.domain]:
+        array, output = _array_of(node, every_type=every_type), node.outputs[0]
+        if array is None or output.is_graph_output() or (is_captured(output, graph) and not captured):
             continue
         # The tensor is copied, because clones share it and its name would change.
         weight = ir.Value(name=output.name)
-        set_weight(weight, tensor.numpy())
+        set_weight(weight, array)
         output.replace_all_uses_with(weight)
         graph.remove(node, safe=True)
         graph.register_initializer(weight)
+
+
+def is_captured(value: ir.Value, graph: ir.Graph) -> bool:
+    """Return whether an inner graph reads a value of `graph`."""
+    return any(node.graph is not graph for node, _ in value.uses())
+
+
+def _array_of(node: ir.Node, *, every_type: bool) -> np.ndarray | None:
+    """Return what a Constant node holds; None for what is not wanted, strings and sparse tensors."""
+    if "value" in node.attributes:
+        tensor = node.attributes["value"].as_tensor()
+        wanted = tensor.dtype is not ir.DataType.STRING if every_type else tensor.dtype is ir.DataType.FLOAT
+        return tensor.numpy() if wanted else None
+    if not every_type:
+        return None
+    kinds = {"value_int": np.int64, "value_ints": np.int64, "value_float": np.float32, "value_floats": np.float32}
+    name = next((name for name in kinds if name in node.attributes), None)
+    return None if name is None else np.array(node.attributes[name].value, kinds[name])
 
 
 def name_nodes(model: ir.Model) -> int:

@@ -93,32 +93,61 @@ def probe(model: ir.Model, fed: Mapping[str, Shape]) -> Probe:
 
 
 def _follow(node: ir.Node, found: Probe, opsets: list[Any]) -> None:
-    """Add what the outputs of `node` are, as far as it can be told."""
-    names = [v.name if v is not None else "" for v in node.inputs]
-    if any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values()):
-        return
-    if any(name and (name not in found.shapes or name not in found.dtypes) for name in names):
-        return
-    if node.op_type in ("Shape", "Size") and not node.domain and names[0]:
-        shape = np.array(found.shapes[str(names[0])], np.int64)
-        first, last = (node.attributes[k].as_int() if k in node.attributes else None for k in ("start", "end"))
-        result = shape[first:last] if node.op_type == "Shape" else np.array(shape.prod(), np.int64)
-        found.put(node.outputs[0].name or "", result)
-        return
-    if node.op_type in _SAME_SHAPE and not node.domain and names[0]:
-        name = node.outputs[0].name or ""
-        found.shapes[name], found.dtypes[name] = found.shapes[names[0]], found.dtypes[names[0]]
+    """Add the shapes and values of the outputs of `node`, as far as they are known."""
+    if not _is_readable(node, found) or _put_sizes(node, found):
         return
     proto = ir.to_proto(node)
-    if not node.domain and node.op_type in _FOLDED.split() and all(name in found.values for name in names if name):
-        try:
-            results = _evaluate(proto, found, opsets)
-        except Exception:  # the reference has no common error; the shapes alone are inferred below
-            results = []
-        if results and all(isinstance(r, np.ndarray) and r.size <= _SMALL for r in results):
-            for value, result in zip(node.outputs, results, strict=True):
-                found.put(value.name or "", result)
-            return
+    if not _put_values(node, proto, found, opsets):
+        _put_shapes(node, proto, found, opsets)
+
+
+def _is_readable(node: ir.Node, found: Probe) -> bool:
+    """Return whether the node has no body and all its inputs are known."""
+    if any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values()):
+        return False
+    names = [v.name for v in node.inputs if v is not None and v.name]
+    return all(name in found.shapes and name in found.dtypes for name in names)
+
+
+def _put_sizes(node: ir.Node, found: Probe) -> bool:
+    """Add the output of a node for which the shape of its first input suffices; return whether it is one."""
+    source = node.inputs[0] if node.inputs else None
+    if node.domain or source is None or not source.name:
+        return False
+    shape, output = found.shapes[source.name], node.outputs[0].name or ""
+    if node.op_type == "Shape":
+        first, last = (node.attributes[k].as_int() if k in node.attributes else None for k in ("start", "end"))
+        found.put(output, np.array(shape, np.int64)[first:last])
+    elif node.op_type == "Size":
+        found.put(output, np.array(np.array(shape, np.int64).prod(), np.int64))
+    elif node.op_type in _SAME_SHAPE:
+        found.shapes[output], found.dtypes[output] = shape, found.dtypes[source.name]
+    else:
+        return False
+    return True
+
+
+def _put_values(node: ir.Node, proto: onnx.NodeProto, found: Probe, opsets: list[Any]) -> bool:
+    """Compute the outputs of a node that shapes are computed with; return whether they are known and small."""
+    if (
+        node.domain
+        or node.op_type not in _FOLDED.split()
+        or not all(name in found.values for name in proto.input if name)
+    ):
+        return False
+    try:
+        results = _evaluate(proto, found, opsets)
+    except Exception:  # the reference has no common error; the shapes alone are inferred instead
+        return False
+    if not results or not all(isinstance(r, np.ndarray) and r.size <= _SMALL for r in results):
+        return False
+    for value, result in zip(node.outputs, results, strict=True):
+        found.put(value.name or "", result)
+    return True
+
+
+def _put_shapes(node: ir.Node, proto: onnx.NodeProto, found: Probe, opsets: list[Any]) -> None:
+    """Infer the shapes of the outputs, and count what cannot be inferred."""
     try:
         inferred = _inferred(proto, found, opsets)
     except Exception:  # onnx raises several unrelated types here

@@ -49,16 +49,7 @@ def load(path: str | Path) -> ir.Model:
     check_functions(proto, str(path))
     _check_external(proto, path)
     try:
-        # Only the main graph's weights are mapped from the disk: what saves a model knows of no others in files.
-        weights = list(proto.graph.initializer)  # held, for protobuf gives one object per part while it is held
-        mapped = {id(tensor) for tensor in weights}
-        for tensor in (t for t in tensors_of(proto) if _is_external(t) and id(t) not in mapped):
-            if "length" not in {entry.key for entry in tensor.external_data}:
-                size = math.ceil(math.prod(tensor.dims) * ir.DataType(tensor.data_type).itemsize)
-                tensor.external_data.add(key="length", value=str(size))
-            onnx.external_data_helper.load_external_data_for_tensor(tensor, str(path.parent))
-            tensor.ClearField("data_location")
-            del tensor.external_data[:]
+        _read_inner_tensors(proto, path.parent)
     except Exception as error:  # onnx raises many types on external data
         raise _not_onnx(path, first_line(error)) from error
     _enter(proto, str(path))  # behind external data: what looks at a tensor's numbers must not read a file by its name
@@ -81,6 +72,19 @@ def refuse_endless(path: Path) -> None:
     except (OSError, DecodeError):
         return
     check_functions(proto, str(path))
+
+
+def _read_inner_tensors(proto: onnx.ModelProto, folder: Path) -> None:
+    """Read the tensors in files that are no weights of the main graph: only those can be mapped from the disk."""
+    weights = list(proto.graph.initializer)  # held, for protobuf gives one object per part while it is held
+    mapped = {id(tensor) for tensor in weights}
+    for tensor in (t for t in tensors_of(proto) if _is_external(t) and id(t) not in mapped):
+        if "length" not in {entry.key for entry in tensor.external_data}:
+            size = math.ceil(math.prod(tensor.dims) * ir.DataType(tensor.data_type).itemsize)
+            tensor.external_data.add(key="length", value=str(size))
+        onnx.external_data_helper.load_external_data_for_tensor(tensor, str(folder))
+        tensor.ClearField("data_location")
+        del tensor.external_data[:]
 
 
 def from_memory(proto: onnx.ModelProto) -> ir.Model:

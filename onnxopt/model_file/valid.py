@@ -35,39 +35,47 @@ def _faults(proto: onnx.ModelProto) -> Iterator[str]:
         why = _type_fault(value.type)
         if why:
             yield f"the input {value.name!r} {why}"
-    imported = {_domain(o.domain) for o in proto.opset_import}
     for body in bodies_of(proto):
-        for node in body.node:
-            if not node.op_type:
-                yield f"node {label(node)} has no operator"
-            # A function states its own imports.
-            if isinstance(body, onnx.GraphProto) and _domain(node.domain) not in imported:
-                yield f"node {label(node)} is of the operator set {node.domain!r}, which the model does not import"
-            for attribute in node.attribute:
-                if attribute.type == onnx.AttributeProto.UNDEFINED:
-                    yield f"the attribute {attribute.name!r} of node {label(node)} has no type"
-        yield from _given_twice(body)
-        if isinstance(body, onnx.GraphProto) and body is not proto.graph:
-            yield from _not_made_inside(body)
-        own = body.opset_import if isinstance(body, onnx.FunctionProto) else proto.opset_import
-        yield from (
-            f"the operator set {o.domain!r} is imported in version {o.version}"
-            for o in own
-            if not 0 < o.version <= MAX_VERSION
-        )
-        versions = {_domain(o.domain): o.version for o in own}
-        for node in body.node:
-            yield from _of_node(node, versions)
+        yield from _of_body(proto, body)
     for function in proto.functions:
-        inside = onnx.GraphProto(
-            node=function.node,
-            input=[onnx.ValueInfoProto(name=name) for name in function.input],
-            output=[onnx.ValueInfoProto(name=name) for name in function.output],
-        )
-        for missing in missing_values(inside):
-            yield f"in the function {function.name!r}, nothing gives {missing!r}, which is read or is an output"
+        yield from _of_function(function)
     for missing in missing_values(proto.graph):
         yield f"nothing gives {missing!r}, which is read or is an output"
+
+
+def _of_body(proto: onnx.ModelProto, body: onnx.GraphProto | onnx.FunctionProto) -> Iterator[str]:
+    """Check the main graph, the body of a control flow operator or a function."""
+    in_graph = isinstance(body, onnx.GraphProto)
+    imported = {_domain(o.domain) for o in proto.opset_import}
+    for node in body.node:
+        if not node.op_type:
+            yield f"node {label(node)} has no operator"
+        # A function states its own imports.
+        if in_graph and _domain(node.domain) not in imported:
+            yield f"node {label(node)} is of the operator set {node.domain!r}, which the model does not import"
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.UNDEFINED:
+                yield f"the attribute {attribute.name!r} of node {label(node)} has no type"
+    yield from _given_twice(body)
+    if isinstance(body, onnx.GraphProto) and body is not proto.graph:
+        yield from _not_made_inside(body)
+    own = body.opset_import if isinstance(body, onnx.FunctionProto) else proto.opset_import
+    for o in own:
+        if not 0 < o.version <= MAX_VERSION:
+            yield f"the operator set {o.domain!r} is imported in version {o.version}"
+    versions = {_domain(o.domain): o.version for o in own}
+    for node in body.node:
+        yield from _of_node(node, versions)
+
+
+def _of_function(function: onnx.FunctionProto) -> Iterator[str]:
+    inside = onnx.GraphProto(
+        node=function.node,
+        input=[onnx.ValueInfoProto(name=name) for name in function.input],
+        output=[onnx.ValueInfoProto(name=name) for name in function.output],
+    )
+    for missing in missing_values(inside):
+        yield f"in the function {function.name!r}, nothing gives {missing!r}, which is read or is an output"
 
 
 def _of_node(node: onnx.NodeProto, versions: Mapping[str, int]) -> Iterator[str]:

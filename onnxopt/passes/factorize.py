@@ -16,61 +16,21 @@ from onnxopt.graph.probe import fed_shapes
 from onnxopt.measure.latency.latency_table import LatencyTable
 from onnxopt.measure.latency.remembered import cache_folder
 from onnxopt.measure.runtime.session import Runtime
-from onnxopt.measure.verdict import PROVED, PROVED_HALF, one_sample, prove, time_share
-from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
+from onnxopt.measure.verdict import one_sample
+from onnxopt.pipeline import Applied, Context, Effect, Pass, Skip
 from onnxopt.quantization.placement.node_times import layer_times_ms
 from onnxopt.reconstruction.batches import rebatched
 from onnxopt.reconstruction.factorizable import FactorizableModel
+from onnxopt.reconstruction.low_rank.attempt import Attempt, AttemptBuilder
 from onnxopt.reconstruction.low_rank.chain_timer import in_place, timer_of
-from onnxopt.reconstruction.low_rank.fit import FactorizedModel, reduce
 from onnxopt.reconstruction.low_rank.forms import FORMS, Form
 from onnxopt.reconstruction.low_rank.layer_statistics import LayerStatistics, seen_by
 from onnxopt.reconstruction.low_rank.plan import RankGoal, RankPlan, plan_ranks
 from onnxopt.samples import Feeds
 
-_WIDE_TARGETS = ("x86-vnni", "x86-avx512", "x86-amx")
 _ATTEMPTS = 3
-_NEAR = 1.01
-"""Tolerance on a goal for the time, which noise cannot resolve."""
 _SIZE = 32
 """Assumed size of dynamic dimensions behind the first, without samples."""
-
-
-@dataclass(frozen=True)
-class _Attempt:
-    """What came of a plan; `share` of the original's time, None where it was not measured, and `note` why not."""
-
-    plan: RankPlan
-    reduced: FactorizedModel
-    model: ir.Model
-    difference: float
-    share: float | None
-    note: str
-
-    @property
-    def is_faster(self) -> bool:
-        return self.share is None or self.share < 1.0
-
-    def misses(self, goal: float | None) -> list[str]:
-        """Return what is to be told about the time."""
-        # A goal that was aimed lower than asked may be missed where the one asked for is reached.
-        told = [self.plan.missed if goal is None or self.share is None else "", self.note]
-        if goal is not None and self.share is not None and self.share > goal * _NEAR:
-            told.append(f"goal missed: {goal:.0%} of the time, {self.share:.0%} measured")
-        return [text for text in told if text]
-
-    def edits(self) -> tuple[Edit, ...]:
-        edits = []
-        for name in self.reduced.factors:
-            candidate = self.plan.chosen[name]
-            ranks = "x".join(map(str, candidate.choice.ranks))
-            what = f"{candidate.choice.form} form, rank {ranks}: {candidate.macs:.0%} of its MACs"
-            edits.append(Edit(name, f"{what}, {candidate.error:.1%} of its variance lost"))
-        predicted = self.plan.time_share
-        told = "" if predicted is None else f"predicted to take {predicted:.0%} of the time"
-        if self.share is not None:
-            told = f"{told}, measured {self.share:.0%}" if told else "measured to be faster than the original"
-        return (*edits, *([Edit("graph", told)] if told else []))
 
 
 @dataclass(frozen=True)
@@ -137,26 +97,20 @@ class Factorize(Pass):
         seen = seen_by(work.model, list(work.layers.values()), samples) if samples is not None else {}
         feeds = one_sample(model, context.calibration)
         planned = self._planner(model, work, seen, context, feeds)
-        plan, missed = planned(goal), list[_Attempt]()
+        build = AttemptBuilder(model, work, seen, samples, feeds, sequential=self.sequential, timed=self.verify)
+        plan, missed = planned(goal), list[Attempt]()
         for attempt in range(_ATTEMPTS):
             if not plan.chosen:
                 break
-            choices = {name: candidate.choice for name, candidate in plan.chosen.items()}
-            reduced = reduce(work.model, work.layers, choices, seen, samples, sequential=self.sequential)
-            result = work.whole(reduced)
-            kinds = {work.model.graph.initializers[work.layers[name].weight].dtype for name in choices}
-            limit = PROVED_HALF if ir.DataType.FLOAT16 in kinds else PROVED
-            difference, reason = prove(reduced.model, result, feeds, limit)
-            if reason:
+            made, reason = build(plan)
+            if made is None:
                 skipped += [Skip(name, reason) for name in plan.chosen]
                 break
-            share, note = time_share(model, result, feeds) if self.verify else (None, "")
-            made = _Attempt(plan, reduced, result, difference, share, note)
-            if self.latency is not None and made.share is not None and made.share > self.latency * _NEAR:
+            if made.is_over(self.latency):
                 missed.append(made)
                 if attempt < _ATTEMPTS - 1 and not plan.missed:
                     # What the layers' own times do not tell is taken off the next goal.
-                    goal = replace(goal, latency=max((goal.latency or 1.0) + self.latency - made.share, 0.01))
+                    goal = replace(goal, latency=max((goal.latency or 1.0) - made.over(self.latency), 0.01))
                     plan = planned(goal)
                     continue
                 # What is out of reach is not worth the accuracy of aiming lower.
@@ -201,7 +155,7 @@ class Factorize(Pass):
             timer = timer_of(work.model, work.shapes(feeds, fed), table, work.inner)
             total_ms = table.once_ms(model, feeds)
             timer = in_place(timer, _inside_ms(work.model, feeds, total_ms, work.inner))
-        block = self.round_to if self.round_to != "auto" else 16 if context.target.name in _WIDE_TARGETS else 8
+        block = self.round_to if self.round_to != "auto" else context.target.register_floats
         return partial(
             plan_ranks,
             work.model,

@@ -1,6 +1,6 @@
 """Replacement of softmax attention by linear attention."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import onnx_ir as ir
@@ -71,23 +71,25 @@ class LinearizeAttention(Pass):
                 writer.replace(each, linear)
                 edits.append(Edit(each.name, f"its attention of {each.heads} heads is linear"))
         writer.finish()
+        made = Applied(result, tuple(edits), tuple(skipped))
         if not edits:
-            return Applied(model, (), tuple(skipped))
-        if not self.verify:
-            return Applied(result, tuple(edits), tuple(skipped))
-        feeds = one_sample(model, context.calibration)
-        macs = anatomy_of(with_input_shapes(model, {name: array.shape for name, array in feeds.items()})).macs or 0
-        share, note = time_share(model, result, feeds) if macs >= _LEAST_MACS else (None, "")
-        if share is None and not note:
-            reason = "so few MACs that the overhead of more nodes exceeds the saving"
-            return Applied(model, (), (*skipped, *(Skip(edit.target, reason) for edit in edits)))
-        if share is None:
-            return Applied(result, tuple(edits), (*skipped, Skip("graph", note)))
-        if share >= 1.0:
-            reason = f"undone: at this sequence length the model took {share:.2f} times the time"
-            return Applied(model, (), (*skipped, *(Skip(edit.target, reason) for edit in edits)))
-        edits.append(Edit("graph", f"measured time {share:.0%} of the original"))
-        return Applied(result, tuple(edits), tuple(skipped))
+            return replace(made, model=model)
+        return _if_faster(model, made, context) if self.verify else made
+
+
+def _if_faster(model: ir.Model, made: Applied, context: Context) -> Applied:
+    """Return what was made where it takes less time than `model`, else `model` with the reasons."""
+    feeds = one_sample(model, context.calibration)
+    macs = anatomy_of(with_input_shapes(model, {name: array.shape for name, array in feeds.items()})).macs or 0
+    share, note = time_share(model, made.model, feeds) if macs >= _LEAST_MACS else (None, "")
+    if share is None and note:
+        return replace(made, skipped=(*made.skipped, Skip("graph", note)))
+    if share is not None and share < 1.0:
+        return replace(made, edits=(*made.edits, Edit("graph", f"measured time {share:.0%} of the original")))
+    reason = "so few MACs that the overhead of more nodes exceeds the saving"
+    if share is not None:
+        reason = f"undone: at this sequence length the model took {share:.2f} times the time"
+    return Applied(model, (), (*made.skipped, *(Skip(edit.target, reason) for edit in made.edits)))
 
 
 def _refusal(found: Attention) -> str:

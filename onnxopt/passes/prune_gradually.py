@@ -7,6 +7,7 @@ import onnx_ir as ir
 from pydantic import Field
 
 from onnxopt.graph.layers import anatomy_of
+from onnxopt.importance import gradual_ratios
 from onnxopt.passes.distill import Distill
 from onnxopt.passes.prune_channels import PruneChannels
 from onnxopt.passes.prune_weights import PruneWeights
@@ -80,8 +81,7 @@ class PruneGradually(Pass):
         current = model
         edits, curve = list[Edit](), list[tuple[int, float, float]]()
         skipped: tuple[Skip, ...] = ()
-        for number in range(1, self.rounds + 1):
-            share = 1 - (1 - number / self.rounds) ** 3
+        for number, share in enumerate(gradual_ratios(0.0, 1.0, self.rounds), 1):
             pruned, what = self._pruned(model, current, share, context)
             if pruned is None:
                 continue

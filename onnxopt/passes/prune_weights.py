@@ -1,6 +1,7 @@
 """Unstructured and n:m pruning: the least important weights become zero."""
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -68,21 +69,41 @@ class PruneWeights(Pass):
             raise _senseless("count", self.count, "Use 0 or more.")
         if self.count is not None and self.ratio != _DEFAULT_RATIO:
             raise _contradiction("count and ratio are both given", "Leave one out.")
+        for contradicts, why, hint in self._contradictions(pattern):
+            if contradicts:
+                raise _contradiction(why, hint)
+
+    def _contradictions(self, pattern: Pattern) -> Iterator[tuple[bool, str, str]]:
+        """Yield each pair of options that exclude each other: whether both are given, why not both, what to do."""
         fixed = pattern.ratio
-        if fixed is not None and (self.count is not None or self.ratio not in (0, _DEFAULT_RATIO, fixed)):
-            raise _contradiction(f"the pattern {self.pattern} sets the ratio itself", "Leave out ratio and count.")
-        if fixed is not None and self.scope != "local":
-            raise _contradiction(f"the pattern {self.pattern} is the same in each layer", "Leave out the scope.")
-        if self.importance == "wanda" and self.scope == "global":
-            raise _contradiction("wanda does not compare between layers", "Use scope=local or scope=output.")
-        if self.scope == "output" and (self.importance != "wanda" or pattern.kind == "block"):
-            raise _contradiction("scope=output is for wanda and single weights", "Use scope=local.")
-        if self.masks and (self.count is not None or self.ratio not in (0, _DEFAULT_RATIO)):
-            raise _contradiction("masks determine the weights to remove", "Leave out ratio and count.")
-        if self.masks and (self.pattern, self.scope, self.importance) != ("unstructured", "local", "magnitude"):
-            raise _contradiction(
-                "masks determine the weights to remove", "Leave out pattern, scope and importance, or the masks."
-            )
+        by_masks = "masks determine the weights to remove"
+        counted = self.count is not None or self.ratio not in (0, _DEFAULT_RATIO)
+        yield (
+            fixed is not None and (self.count is not None or self.ratio not in (0, _DEFAULT_RATIO, fixed)),
+            f"the pattern {self.pattern} sets the ratio itself",
+            "Leave out ratio and count.",
+        )
+        yield (
+            fixed is not None and self.scope != "local",
+            f"the pattern {self.pattern} is the same in each layer",
+            "Leave out the scope.",
+        )
+        yield (
+            self.importance == "wanda" and self.scope == "global",
+            "wanda does not compare between layers",
+            "Use scope=local or scope=output.",
+        )
+        yield (
+            self.scope == "output" and (self.importance != "wanda" or pattern.kind == "block"),
+            "scope=output is for wanda and single weights",
+            "Use scope=local.",
+        )
+        yield bool(self.masks) and counted, by_masks, "Leave out ratio and count."
+        yield (
+            bool(self.masks) and (self.pattern, self.scope, self.importance) != ("unstructured", "local", "magnitude"),
+            by_masks,
+            "Leave out pattern, scope and importance, or the masks.",
+        )
 
     def apply(self, model: ir.Model, context: Context) -> Applied:
         """Set weights to zero; edits name the sparsity of every layer, skips the other layers with reasons.

@@ -10,6 +10,7 @@ from onnx_ir.passes import common
 from onnxopt.errors import ModelError, NativeError, first_line
 from onnxopt.graph.edit import freeze_weights, name_nodes
 from onnxopt.graph.shapes import MAX_COUNTED, longest_range
+from onnxopt.measure.runtime.session import Runtime, optimized_model
 from onnxopt.model_file import opset_of, upgrade_opset
 from onnxopt.model_file.memory import weight_bytes
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
@@ -87,16 +88,16 @@ def _folded(model: ir.Model, edits: list[Edit], skipped: list[Skip]) -> ir.Model
     try:
         before = _stored_bytes(candidate)
         counted = longest_range(candidate)
-        folded = ort_bridge.basic_optimized(candidate, fold_constants=counted <= MAX_COUNTED)
+        folded = _by_runtime(candidate, fold_constants=counted <= MAX_COUNTED)
         grown = _stored_bytes(folded) - before
         if counted > MAX_COUNTED:
             skipped.append(Skip("graph", f"constants not folded: one of them has {counted} numbers"))
         elif grown > max(LEAST_GROWTH_BYTES, before // 20):
             skipped.append(Skip("graph", f"constants not folded: the file would grow by {grown / 1e6:.2f} MB"))
-            folded = ort_bridge.basic_optimized(candidate, fold_constants=False)
+            folded = _by_runtime(candidate, fold_constants=False)
             grown = _stored_bytes(folded) - before
         candidate = folded
-    except NativeError as error:
+    except (NativeError, ModelError) as error:
         skipped.append(Skip("graph", f"not folded: {error.why}"))
         return model
     if any((node.name or "").startswith(_RUNTIME_CASTS) for node in candidate.graph.all_nodes()):
@@ -115,6 +116,12 @@ def _folded(model: ir.Model, edits: list[Edit], skipped: list[Skip]) -> ir.Model
         edits.append(Edit("graph", f"folded constants add {grown / 1e3:.1f} kB"))
     edits.extend(Edit("graph", f"{count} {op} folded or removed") for op, count in sorted(gone.items()))
     return candidate if edits else model
+
+
+def _by_runtime(model: ir.Model, *, fold_constants: bool) -> ir.Model:
+    """Return `model` after ONNX Runtime's basic optimizations, which fold batch norms without constant folding too."""
+    left_out = () if fold_constants else (("optimization.disable_specified_optimizers", "ConstantFolding"),)
+    return optimized_model(model, Runtime(optimization="basic", options=left_out))
 
 
 def _keep_identity(candidate: ir.Model, model: ir.Model) -> None:

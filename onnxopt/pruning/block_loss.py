@@ -9,6 +9,7 @@ from onnxopt.graph.blocks.cut import gate_names, gated
 from onnxopt.graph.blocks.find import Block
 from onnxopt.measure.fidelity import powers, tensors
 from onnxopt.measure.metrics.outputs import Outputs
+from onnxopt.measure.output_error import relative_power
 from onnxopt.measure.runtime.interrupt import interruptible
 from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.samples import Feeds
@@ -50,7 +51,10 @@ class BlockLoss:
                     after = self._session.named({**feeds, **self._open, **closed})
                     for name in before:
                         total[name] = total.get(name, np.zeros(2)) + _powers(name, before, after)
-            return [max((_relative(*powers) for powers in total.values()), default=0.0) for total in sums]
+            return [
+                max((np.sqrt(relative_power(error, signal)) for signal, error in total.values()), default=0.0)
+                for total in sums
+            ]
 
         return interruptible(work)
 
@@ -102,9 +106,3 @@ def _powers(name: str, before: Outputs, after: Outputs) -> np.ndarray:
         return np.array((1.0, float(not np.array_equal(before[name], after[name]))))
     signal, error = powers(*pair)
     return np.array((signal.sum(), error.sum()))
-
-
-def _relative(signal: float, error: float) -> float:
-    if not np.isfinite(error):
-        return float("inf")
-    return float(np.sqrt(error / max(signal, np.finfo(np.float64).tiny)))

@@ -16,7 +16,6 @@ from onnxopt.pruning.request import Request
 from onnxopt.pruning.work import PruningWork
 from onnxopt.samples import Samples
 
-_WIDE_TARGETS = ("x86-vnni", "x86-avx512", "x86-amx")
 _LEAST_KEPT = 0.1
 """Least share of a group that a global choice keeps: no layer can compensate for a group without units."""
 
@@ -152,7 +151,7 @@ def _losing(
 
 def _step(group: ChannelGroup, request: Request, context: Context) -> int:
     """Return the number of units that fill a block of the target's registers in every axis."""
-    block = request.round_to if request.round_to != "auto" else 16 if context.target.name in _WIDE_TARGETS else 8
+    block = request.round_to if request.round_to != "auto" else context.target.register_floats
     width = min((len(positions[0]) for _, _, positions in group.members), default=1)
     return block // gcd(block, width)
 

@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from onnxopt.graph.channels.find import ChannelGroup, Channels
+from onnxopt.measure.output_error import OutputError
 from onnxopt.pipeline import Context
 from onnxopt.pruning.consumers import Consumer, consumers_of
 from onnxopt.pruning.gradients import by_gradients
 from onnxopt.pruning.observe import LIMIT_BYTES, affordable, cost_bytes, observe
 from onnxopt.pruning.ranking import Ranking, by_activations, by_elimination, by_weights
 from onnxopt.pruning.request import Request
-from onnxopt.pruning.sensitivity import OutputError, measured
+from onnxopt.pruning.sensitivity import measured
 from onnxopt.samples import Samples
 
 

@@ -30,19 +30,8 @@ def widened(model: ir.Model) -> tuple[ir.Model, dict[str, ir.DataType]]:
     if typed.functions or any(_states_type(node) for node in typed.graph):
         return model, {}
     graph = typed.graph
-    for cast in [n for n in graph if n.op_type == "Cast"]:
-        source = cast.inputs[0]
-        if source is not None and _moves_floats(cast) and not cast.outputs[0].is_graph_output():
-            cast.outputs[0].replace_all_uses_with(source)
-            graph.remove(cast, safe=True)
-        elif cast.attributes.get_int("to", 0) in map(int, _HALF):
-            cast.attributes["to"] = ir.AttrInt64("to", int(ir.DataType.FLOAT))
-    narrow = dict[str, ir.DataType]()
-    for name, value in graph.initializers.items():
-        tensor = value.const_value
-        if tensor is not None and tensor.dtype in _HALF:
-            narrow[name] = tensor.dtype
-            set_weight(value, tensor.numpy().astype(np.float32))
+    _widen_casts(graph)
+    narrow = _widen_weights(graph)
     for value in [v for node in graph for v in node.outputs if v.dtype in _HALF and not v.is_graph_output()]:
         value.type = ir.TensorType(ir.DataType.FLOAT)
     for value in [v for v in graph.inputs if v.dtype in _HALF]:
@@ -55,6 +44,27 @@ def widened(model: ir.Model) -> tuple[ir.Model, dict[str, ir.DataType]]:
     for value in [v for v in graph.outputs if v.dtype in _HALF]:
         _narrow_output(graph, value)
     return typed, narrow
+
+
+def _widen_casts(graph: ir.Graph) -> None:
+    for cast in [n for n in graph if n.op_type == "Cast"]:
+        source = cast.inputs[0]
+        if source is not None and _moves_floats(cast) and not cast.outputs[0].is_graph_output():
+            cast.outputs[0].replace_all_uses_with(source)
+            graph.remove(cast, safe=True)
+        elif cast.attributes.get_int("to", 0) in map(int, _HALF):
+            cast.attributes["to"] = ir.AttrInt64("to", int(ir.DataType.FLOAT))
+
+
+def _widen_weights(graph: ir.Graph) -> dict[str, ir.DataType]:
+    """Store 16-bit weights in float32; return their types before, by name."""
+    narrow = dict[str, ir.DataType]()
+    for name, value in graph.initializers.items():
+        tensor = value.const_value
+        if tensor is not None and tensor.dtype in _HALF:
+            narrow[name] = tensor.dtype
+            set_weight(value, tensor.numpy().astype(np.float32))
+    return narrow
 
 
 def narrowed(model: ir.Model, narrow: Mapping[str, ir.DataType]) -> None:

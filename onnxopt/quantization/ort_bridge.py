@@ -5,11 +5,9 @@ activation of every sample in memory.
 """
 
 import logging
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -208,37 +206,6 @@ def _quantizer_errors() -> Iterator[None]:
         ) from error
     finally:
         root.setLevel(level)
-
-
-def basic_optimized(model: ir.Model, *, fold_constants: bool = True) -> ir.Model:
-    """Return `model` after ONNX Runtime's basic graph optimizations: constants and batch-norms folded, dead nodes gone.
-
-    Args:
-        model: the input model (not modified).
-        fold_constants: whether what depends on weights alone is computed; batch-norms are folded without that too.
-
-    Raises:
-        NativeError: ONX401 the runtime failed.
-    """
-    import onnxruntime
-
-    from onnxopt.model_file import materialize
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    with tempfile.TemporaryDirectory(prefix="onnxopt-") as folder:
-        path = Path(folder) / "basic.onnx"
-        options.optimized_model_filepath = str(path)
-        try:
-            with materialize(model) as source:
-                left_out = [] if fold_constants else ["ConstantFolding"]
-                onnxruntime.InferenceSession(
-                    source, options, providers=["CPUExecutionProvider"], disabled_optimizers=left_out
-                )
-            return _read_back(onnx.load(str(path)))
-        except Exception as error:  # onnxruntime has no common base class for its errors
-            raise NativeError("ONX401", "ONNX Runtime cannot optimize the model", why=first_line(error)) from error
 
 
 def fuse(model: ir.Model, patterns: Sequence[str]) -> ir.Model:

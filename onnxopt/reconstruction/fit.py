@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from onnxopt.measure.output_error import relative_power
 from onnxopt.reconstruction.least_squares import ridge
 from onnxopt.reconstruction.moments import Moments
 
@@ -89,4 +90,4 @@ def _candidates(
 
 def _relative(moments: Moments, weight: np.ndarray, bias: np.ndarray, outputs: np.ndarray) -> float:
     part = replace(moments, mean_y=moments.mean_y[outputs], xy=moments.xy[:, outputs], yy=moments.yy[outputs])
-    return part.error(weight[outputs], bias[outputs]) / max(float(part.yy.sum()), 1e-12)
+    return relative_power(part.error(weight[outputs], bias[outputs]), float(part.yy.sum()))

@@ -41,25 +41,28 @@ def partner_of(model: ir.Model, y: str, outputs: int, axis: int) -> Partner | No
         if node.domain:
             return None
         other = node.inputs[1 - slot] if node.op_type in ("Add", "Mul") and len(node.inputs) == 2 else None
-        if node.op_type in ("Add", "Mul"):
-            if other is None:
-                return None
-            constant = constant_of(model, other)
-            if constant is None:
-                return Partner(other.name or "", scale) if node.op_type == "Add" and _usable(scale) else None
-            if node.op_type == "Mul":
-                factor = per_channel(constant, outputs, behind)
-                if factor is None:
-                    return None
-                scale = scale * factor
-        elif node.op_type == "BatchNormalization" and axis == 1 and slot == 0:
-            found = batch_norm_of(model, node)
-            if found is None:
-                return None
-            scale = scale * found[0]
-        elif node.op_type not in ("Identity", "Dropout"):
+        if other is not None and constant_of(model, other) is None:
+            return Partner(other.name or "", scale) if node.op_type == "Add" and _usable(scale) else None
+        factor = _factor(model, node, slot, outputs, axis, behind)
+        if factor is None:
             return None
+        scale = scale * factor
         value = node.outputs[0]
+    return None
+
+
+def _factor(model: ir.Model, node: ir.Node, slot: int, outputs: int, axis: int, behind: int) -> np.ndarray | None:
+    """Return the factor per channel of a node that scales or shifts its input; None of a node that does more."""
+    if node.op_type in ("Identity", "Dropout"):
+        return np.ones(())
+    if node.op_type == "BatchNormalization" and axis == 1 and slot == 0:
+        found = batch_norm_of(model, node)
+        return None if found is None else found[0]
+    if node.op_type in ("Add", "Mul") and len(node.inputs) == 2:
+        constant = constant_of(model, node.inputs[1 - slot])
+        if constant is None or node.op_type == "Mul":
+            return None if constant is None else per_channel(constant, outputs, behind)
+        return np.ones(())
     return None
 
 

@@ -49,29 +49,8 @@ def analyze(
 
     Ctrl-C and the end of the time, see `cut_when`, end the measuring, with what is known until then.
     """
-    problems: list[str] = []
-
-    stopped: list[str] = []
-
-    def attempt(what: str, work: Callable[[], Any]) -> Any:
-        if stopped:
-            return None
-        try:
-            raise_if_interrupted()
-            return work()
-        except KeyboardInterrupt:
-            # The search is over and its result proved: only the rest of the explanation is given up.
-            stopped.append(what)
-            problems.append(f"{what} and what comes after: interrupted")
-        except TimeOver:
-            stopped.append(what)
-            problems.append(f"{what} and what comes after: left out, for the time limit was reached")
-        except OnnxoptError as error:
-            problems.append(f"{what}: {error.why or error.what}")
-        except Exception as error:  # an explanation that fails must not cost the result it would have explained
-            problems.append(f"{what}: {first_line(error)}")
-        return None
-
+    attempts = _Attempts()
+    attempt = attempts.attempt
     found: dict[str, Any] = {
         "before": attempt("graph of the baseline", lambda: graph_record(original)),
         "after": None if best is None else attempt("graph of best.onnx", lambda: graph_record(best)),
@@ -94,7 +73,41 @@ def analyze(
             found["samples"] = len(given.samples)
             found["classes"] = per_class(given)
             found["changed"], found["changed_count"] = changed_samples(given)
-    return AnalysisRecord(**found, problems=tuple(problems))
+    return AnalysisRecord(**found, problems=tuple(attempts.problems))
+
+
+class _Attempts:
+    """Parts of an explanation, each of which may fail.
+
+    Attributes:
+        problems: a line for each that did.
+    """
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+        self._stopped = False
+
+    def attempt(self, name: str, work: Callable[[], Any]) -> Any:
+        """Return the result of `work`; None where it failed, and after an interruption for all that follow."""
+        if self._stopped:
+            return None
+        try:
+            raise_if_interrupted()
+            return work()
+        except KeyboardInterrupt:
+            # The search is over and its result proved: only the rest of the explanation is given up.
+            self._stop(f"{name} and what comes after: interrupted")
+        except TimeOver:
+            self._stop(f"{name} and what comes after: left out, for the time limit was reached")
+        except OnnxoptError as error:
+            self.problems.append(f"{name}: {error.why or error.what}")
+        except Exception as error:  # an explanation that fails must not cost the result it would have explained
+            self.problems.append(f"{name}: {first_line(error)}")
+        return None
+
+    def _stop(self, problem: str) -> None:
+        self._stopped = True
+        self.problems.append(problem)
 
 
 def _affordable(times: "Times") -> bool:

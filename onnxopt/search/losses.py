@@ -10,8 +10,8 @@ import onnx_ir as ir
 from onnxopt.catalog import format_pass, format_passes
 from onnxopt.errors import ModelError, NativeError
 from onnxopt.measure.latency.remembered import Remembered, is_number
+from onnxopt.measure.output_error import OutputError
 from onnxopt.pipeline import Context, Pass, Pipeline
-from onnxopt.pruning.sensitivity import OutputError
 from onnxopt.reconstruction.batches import rebatched
 from onnxopt.search.evidence import evidence_key
 

@@ -181,6 +181,11 @@ def _reason(trials: Trials, proofs: Sequence[Proof]) -> str:
         return f"no candidate is proven on the hold-out samples; {best.candidate}: {why}"
     if trials.late.finalists:
         return f"no proof was finished{trials.late.words}"
+    return _why_none_qualified(trials)
+
+
+def _why_none_qualified(trials: Trials) -> str:
+    """Return why no candidate came as far as the hold-out part."""
     verdicts = {t.verdict for t in trials.made}
     if not verdicts:
         return f"no candidate was tried: {trials.stopped}"

@@ -18,6 +18,7 @@ from onnxopt.passes.factorize import Factorize
 from onnxopt.pipeline import Context, Pipeline, Step
 from onnxopt.reconstruction import factorizable
 from onnxopt.reconstruction.linear import linear_layers
+from onnxopt.reconstruction.low_rank import attempt
 from onnxopt.reconstruction.low_rank.chain_timer import in_place
 from onnxopt.reconstruction.low_rank.forms import FORMS
 from onnxopt.reconstruction.low_rank.layer_statistics import weight_of
@@ -255,7 +256,7 @@ def test_what_is_not_faster_is_undone(monkeypatch) -> None:
         asked.append(after)
         return 1.1, ""
 
-    monkeypatch.setattr(factorize, "time_share", slow)
+    monkeypatch.setattr(attempt, "time_share", slow)
     model = mlp()
     result, step = run(model, rank_ratio=0.25, verify=True)
     assert model_file.to_bytes(result) == model_file.to_bytes(model)
@@ -266,7 +267,7 @@ def test_what_is_not_faster_is_undone(monkeypatch) -> None:
 
 def test_the_part_that_is_faster_stays(monkeypatch) -> None:
     shares = iter([1.2, 0.9])
-    monkeypatch.setattr(factorize, "time_share", lambda *_: (next(shares), ""))
+    monkeypatch.setattr(attempt, "time_share", lambda *_: (next(shares), ""))
     _, step = run(mlp(), rank_ratio=0.25, verify=True)
     assert len(factorized(step)) == 2
     assert step.edits[-1].action == "measured to be faster than the original"
@@ -324,7 +325,7 @@ def test_a_share_of_the_time_is_predicted_from_the_layers(monkeypatch, aware: bo
 def test_a_share_of_the_time_that_was_missed_is_aimed_at_again(monkeypatch) -> None:
     table_by(float, monkeypatch)
     shares = iter([0.7, 0.5])
-    monkeypatch.setattr(factorize, "time_share", lambda *_: (next(shares), ""))
+    monkeypatch.setattr(attempt, "time_share", lambda *_: (next(shares), ""))
     _, step = run(mlp(), latency=0.5, verify=True)
     assert step.edits[-1].action == "predicted to take 28% of the time, measured 50%"
     assert not any("not reached" in skip.reason for skip in step.skipped)
@@ -335,7 +336,7 @@ def test_what_is_out_of_reach_is_not_paid_for(monkeypatch) -> None:
     table_by(float, monkeypatch)
     for shares, kept in (((0.9, 0.85, 0.8), 0.9), ((1.1, 0.85, 0.8), 0.85)):
         measured = iter(shares)
-        monkeypatch.setattr(factorize, "time_share", lambda *_, left=measured: (next(left), ""))
+        monkeypatch.setattr(attempt, "time_share", lambda *_, left=measured: (next(left), ""))
         _, step = run(mlp(), latency=0.5, verify=True)
         assert any(skip.reason == f"goal missed: 50% of the time, {kept:.0%} measured" for skip in step.skipped)
         assert step.edits[-1].action.endswith(f"measured {kept:.0%}")

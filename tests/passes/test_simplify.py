@@ -5,12 +5,11 @@ from collections import Counter
 import onnx_ir as ir
 import pytest
 
-from onnxopt.errors import ModelError, NativeError
+from onnxopt.errors import ModelError
 from onnxopt.model_file import opset_of
 from onnxopt.passes import simplify
 from onnxopt.passes.simplify import Simplify
 from onnxopt.pipeline import Context, Optimized, Pipeline
-from onnxopt.quantization import ort_bridge
 from onnxopt.target import target_of
 from tests import builders, numerics
 
@@ -74,10 +73,10 @@ def test_nothing_to_do_is_no_edit() -> None:
 
 
 def test_a_runtime_that_refuses_is_a_skip(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(model: ir.Model, **options: object) -> ir.Model:
-        raise NativeError("ONX401", "it failed", why="no kernel")
+    def fail(model: ir.Model, runtime: object) -> ir.Model:
+        raise ModelError("ONX304", "it failed", why="no kernel")
 
-    monkeypatch.setattr(ort_bridge, "basic_optimized", fail)
+    monkeypatch.setattr(simplify, "optimized_model", fail)
     step = simplified("residual_cnn").steps[0]
     assert [s.reason for s in step.skipped] == ["not folded: no kernel"]
     assert not step.edits

@@ -9,12 +9,12 @@ import pytest
 from onnxopt.graph.channels.cut import cut_channels
 from onnxopt.graph.channels.find import Channels
 from onnxopt.graph.edit import set_weight
+from onnxopt.measure.output_error import OutputError
 from onnxopt.model_file import to_bytes
 from onnxopt.pruning.compensate import compensate
 from onnxopt.pruning.consumers import consumers_of, kept_features
 from onnxopt.pruning.observe import observe
 from onnxopt.pruning.ranking import by_elimination
-from onnxopt.pruning.sensitivity import OutputError
 from onnxopt.reconstruction.fit import Method
 from tests import builders, numerics
 from tests.pruning import models

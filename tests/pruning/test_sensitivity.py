@@ -6,11 +6,12 @@ import pytest
 
 from onnxopt.graph.channels.cut import mask_channels
 from onnxopt.graph.edit import set_weight
+from onnxopt.measure.output_error import OutputError
 from onnxopt.pruning.compensate import refit
 from onnxopt.pruning.consumers import consumers_of
 from onnxopt.pruning.observe import observe
 from onnxopt.pruning.ranking import Ranking, by_weights
-from onnxopt.pruning.sensitivity import OutputError, measured
+from onnxopt.pruning.sensitivity import measured
 from tests import builders
 from tests.pruning import models
 

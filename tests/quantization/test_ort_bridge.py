@@ -173,7 +173,6 @@ def test_the_source_stays_as_it_is() -> None:
         before = to_bytes(model)
         sqnr_db(model, "quantize-static")
         ort_bridge.fuse(model, ["gelu", "layernorm"])
-        ort_bridge.basic_optimized(model)
         assert to_bytes(model) == before
 
 
@@ -190,13 +189,6 @@ def test_missing_ranges_are_told() -> None:
     with pytest.raises(NativeError, match="ONX402") as caught:
         ort_bridge.quantize_static(net.model([ROWS], [CLASSES], opset=13), {}, OPTIONS)
     assert "\n" not in str(caught.value)
-
-
-def test_a_model_the_runtime_cannot_load_is_told() -> None:
-    model = builders.BUILDERS["gemm_mlp"]()
-    model.graph.node(0).op_type = "NoSuchOperator"
-    with pytest.raises(NativeError, match="ONX401"):
-        ort_bridge.basic_optimized(model)
 
 
 def test_dynamic_quantization_leaves_no_shapes_that_the_runtime_would_merge_by() -> None:

@@ -22,8 +22,8 @@ from onnxopt.search.candidates import (
 )
 from onnxopt.search.mix.cost_tables import Tables
 from onnxopt.search.mix.mixer import candidate_of, quantizer_of
-from onnxopt.search.mix.solver import Group, LayerOptions, Mix, Problem
 from onnxopt.search.trial import Candidate
+from onnxopt.solver import Group, LayerOptions, Mix, Problem
 
 
 def mixed(base: Candidate, mode: str) -> Candidate:

@@ -1,10 +1,9 @@
 """Facts about a graph for the search of blocks: layers, sums, properties of values."""
 
-import numpy as np
 import onnx_ir as ir
 
 from onnxopt.graph.dependence import Dependence
-from onnxopt.graph.edit import set_weight
+from onnxopt.graph.edit import constant_of, lift_constants
 from onnxopt.graph.layers import WEIGHT_SLOTS
 from onnxopt.graph.probe import two_probes
 
@@ -18,7 +17,10 @@ class BlockFacts:
 
     def __init__(self, model: ir.Model) -> None:
         self.dependence = Dependence(model)
-        self.probes = two_probes(_with_constants_stored(model))
+        # Shapes are followed from initializers, not from Constant nodes.
+        stored = model.clone()
+        lift_constants(stored, every_type=True)
+        self.probes = two_probes(stored)
         self.functions = set(model.functions)
         self.layers = [node for node in self.dependence.nodes if self.is_layer(node)]
 
@@ -64,39 +66,5 @@ class BlockFacts:
         ids = {id(n) for n in gone}
         read = {id(v): v for n in gone for v in self.dependence.reads(n) if self.dependence.is_constant(v)}
         only = [v for v in read.values() if all(id(r) in ids for r in self.dependence.readers(v))]
-        tensors = [_stored(v) for v in only if not v.is_graph_output()]
+        tensors = [constant_of(v) for v in only if not v.is_graph_output()]
         return sum(t.size for t in tensors if t is not None and len(t.shape) and t.dtype not in _NOT_COUNTED)
-
-
-def _with_constants_stored(model: ir.Model) -> ir.Model:
-    """Return a copy whose Constant nodes are initializers: shapes are followed from those."""
-    copy = model.clone()
-    for node in [n for n in copy.graph if n.op_type == "Constant" and not n.domain]:
-        output = node.outputs[0]
-        array = _constant(node)
-        if array is not None and not output.is_graph_output():
-            stored = ir.Value(name=output.name)
-            set_weight(stored, array)
-            output.replace_all_uses_with(stored)
-            copy.graph.remove(node, safe=True)
-            copy.graph.register_initializer(stored)
-    return copy
-
-
-def _constant(node: ir.Node) -> np.ndarray | None:
-    for name, attribute in node.attributes.items():
-        if name == "value":
-            tensor = attribute.as_tensor()
-            return None if tensor.dtype is ir.DataType.STRING else tensor.numpy()
-        if name in ("value_int", "value_ints"):
-            return np.array(attribute.value, np.int64)
-        if name in ("value_float", "value_floats"):
-            return np.array(attribute.value, np.float32)
-    return None
-
-
-def _stored(value: ir.Value) -> ir.TensorProtocol | None:
-    node = value.producer()
-    if node is None:
-        return value.const_value
-    return node.attributes["value"].as_tensor() if node.op_type == "Constant" and "value" in node.attributes else None

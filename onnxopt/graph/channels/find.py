@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping
 
-import numpy as np
 import onnx_ir as ir
 
 from onnxopt.graph.channels.choice import Part, best
 from onnxopt.graph.channels.groups import ChannelGroup, Channels, grouped
 from onnxopt.graph.channels.rules import RULES
 from onnxopt.graph.channels.trace import Trace
-from onnxopt.graph.edit import freeze_weights, name_nodes, set_weight
+from onnxopt.graph.edit import freeze_weights, is_captured, lift_constants, name_nodes, set_weight
 from onnxopt.graph.probe import two_probes
 
 __all__ = ["COPY_MARK", "ChannelGroup", "Channels", "channels_of", "groups_of", "normalized"]
@@ -48,17 +47,8 @@ def normalized(model: ir.Model) -> ir.Model:
     copy = model.clone()
     freeze_weights(copy)
     name_nodes(copy)
+    lift_constants(copy, every_type=True, captured=False)
     graph = copy.graph
-    for node in [n for n in graph if n.op_type == "Constant" and not n.domain]:
-        output = node.outputs[0]
-        array = _constant(node)
-        if array is None or output.is_graph_output() or _captured(output, graph):
-            continue
-        weight = ir.Value(name=output.name)
-        set_weight(weight, array)
-        output.replace_all_uses_with(weight)
-        graph.remove(node, safe=True)
-        graph.register_initializer(weight)
     for name, value in list(graph.initializers.items()):
         tensor = value.const_value
         if (
@@ -66,7 +56,7 @@ def normalized(model: ir.Model) -> ir.Model:
             or tensor.dtype is ir.DataType.STRING
             or tensor.size > _SHARED_SMALL
             or len(tensor.shape) > 1
-            or _captured(value, graph)
+            or is_captured(value, graph)
         ):
             continue
         number = 0
@@ -78,18 +68,3 @@ def normalized(model: ir.Model) -> ir.Model:
             graph.register_initializer(twin)
             node.replace_input_with(slot, twin)
     return copy
-
-
-def _captured(value: ir.Value, graph: ir.Graph) -> bool:
-    return any(node.graph is not graph for node, _ in value.uses())
-
-
-def _constant(node: ir.Node) -> np.ndarray | None:
-    attributes = node.attributes
-    if "value" in attributes:
-        tensor = attributes["value"].as_tensor()
-        return None if tensor.dtype is ir.DataType.STRING else tensor.numpy()
-    for name, kind in (("value_int", np.int64), ("value_ints", np.int64), ("value_float", np.float32)):
-        if name in attributes:
-            return np.array(attributes[name].value, kind)
-    return np.array(attributes["value_floats"].value, np.float32) if "value_floats" in attributes else None

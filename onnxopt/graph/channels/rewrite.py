@@ -1,6 +1,7 @@
 """Adapt single nodes to a graph that shrinks: groups, target shapes, splits, slices, indices, sizes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 import onnx_ir as ir
@@ -19,35 +20,9 @@ def rewrite(plan: CutPlan, node: ir.Node) -> None:
     touched = any(plan.keep(v) for v in (*node.inputs, *node.outputs))
     if not touched or node.domain:
         return
-    op, first = node.op_type, node.inputs[0]
-    if op in ("Conv", "ConvTranspose"):
-        _group(plan, node)
-    elif op == "GroupNormalization":
-        _norm_groups(plan, node)
-    elif op in ("LSTM", "GRU", "RNN"):
-        inner = node.inputs[2]
-        assert inner is not None
-        node.attributes["hidden_size"] = ir.AttrInt64("hidden_size", plan.shape(inner)[2])
-    elif op == "ReduceMean":
-        _mean(plan, node)
-    elif op == "RMSNormalization":
-        _root_mean_square(plan, node)
-    elif op == "Attention":
-        _attention(plan, node)
-    elif op in ("Reshape", "Expand"):
-        _target(plan, node, 1)
-    elif op == "ConstantOfShape":
-        _target(plan, node, 0)
-    elif op == "Resize" and len(node.inputs) > 3 and node.inputs[3] is not None:
-        _resize(plan, node)
-    elif op == "Split":
-        _split(plan, node)
-    elif op == "Slice":
-        _slice(plan, node)
-    elif op == "Gather":
-        _gather(plan, node)
-    elif op in ("Shape", "Size") and first is not None:
-        _original_sizes(plan, node)
+    rule = _RULES.get(node.op_type)
+    if rule is not None:
+        rule(plan, node)
 
 
 def _group(plan: CutPlan, node: ir.Node) -> None:
@@ -57,6 +32,12 @@ def _group(plan: CutPlan, node: ir.Node) -> None:
         assert x is not None
         width = plan.trace.shape(x)[1] // group
         node.attributes["group"] = ir.AttrInt64("group", plan.shape(x)[1] // width)
+
+
+def _hidden_size(plan: CutPlan, node: ir.Node) -> None:
+    inner = node.inputs[2]
+    assert inner is not None
+    node.attributes["hidden_size"] = ir.AttrInt64("hidden_size", plan.shape(inner)[2])
 
 
 def _norm_groups(plan: CutPlan, node: ir.Node) -> None:
@@ -124,8 +105,10 @@ def _attention(plan: CutPlan, node: ir.Node) -> None:
 
 def _resize(plan: CutPlan, node: ir.Node) -> None:
     """Adapt sizes, which name all axes or only some."""
+    if len(node.inputs) < 4 or node.inputs[3] is None:
+        return  # factors: they hold for any size
     if "axes" not in node.attributes:
-        _target(plan, node, 3)
+        _target(plan, node, slot=3)
         return
     axes = [a % len(plan.shape(node.outputs[0])) for a in node.attributes["axes"].as_ints()]
     if any(a in plan.keep(node.outputs[0]) for a in axes):
@@ -263,3 +246,21 @@ def _original_sizes(plan: CutPlan, node: ir.Node) -> None:
     for user, slot in [u for u in output.uses() if u[0] is not chosen]:
         user.replace_input_with(slot, chosen.outputs[0])
     plan.model.graph.insert_after(node, chosen)
+
+
+_RULES: Mapping[str, Callable[[CutPlan, ir.Node], None]] = {
+    **dict.fromkeys(("Conv", "ConvTranspose"), _group),
+    "GroupNormalization": _norm_groups,
+    **dict.fromkeys(("LSTM", "GRU", "RNN"), _hidden_size),
+    "ReduceMean": _mean,
+    "RMSNormalization": _root_mean_square,
+    "Attention": _attention,
+    **dict.fromkeys(("Reshape", "Expand"), partial(_target, slot=1)),
+    "ConstantOfShape": partial(_target, slot=0),
+    "Resize": _resize,
+    "Split": _split,
+    "Slice": _slice,
+    "Gather": _gather,
+    **dict.fromkeys(("Shape", "Size"), _original_sizes),
+}
+"""What is adapted in a node whose inputs or outputs shrink, by operator."""

@@ -93,21 +93,8 @@ def weights_of(model: ir.Model) -> tuple[list[Weight], list[Refused]]:
             if any(v is not None and _root(v)[1] is None and _is_float(_root(v)[0]) for v in node.inputs):
                 refused.append(Refused(name, None, "its weights are used inside a function; run simplify first"))
             continue
-        if node.domain not in ("", "ai.onnx") or node.op_type in _SCALES:
-            continue
-        for slot, value in enumerate(node.inputs):
-            if value is None or slot not in (*WEIGHT_SLOTS.get(node.op_type, ()), *_PRODUCTS.get(node.op_type, ())):
-                continue
-            root, obstacle = _root(value)
-            if obstacle == "" or (obstacle is None and slot not in _PRODUCTS.get(node.op_type, (slot,))):
-                continue
-            if not obstacle and not _is_float(root):
-                if node.op_type == "Gather":
-                    continue
-                obstacle = "its weight is of integers"
-            if obstacle is None and node.op_type not in _PRODUCTS:
-                obstacle = f"weights of {node.op_type} are left alone"
-            if obstacle is not None:
+        for slot, value, root, obstacle in _reads(node):
+            if obstacle:
                 refused.append(Refused(name, root, obstacle))
                 continue
             rank = 0 if root.const_value is None else len(root.const_value.shape)
@@ -123,6 +110,27 @@ def weights_of(model: ir.Model) -> tuple[list[Weight], list[Refused]]:
         else:
             kept.append(Weight(root, layers, axes[0] if all(a == axes[0] for a in axes) else None))
     return kept, refused
+
+
+def _reads(node: ir.Node) -> Iterator[tuple[int, ir.Value, ir.Value, str]]:
+    """Yield the slots where a layer reads weights: slot, value, the initializer behind it, and why it is refused."""
+    if node.domain not in ("", "ai.onnx") or node.op_type in _SCALES:
+        return
+    products = _PRODUCTS.get(node.op_type)
+    slots = (*WEIGHT_SLOTS.get(node.op_type, ()), *(products or ()))
+    for slot, value in enumerate(node.inputs):
+        if value is None or slot not in slots:
+            continue
+        root, obstacle = _root(value)
+        if obstacle == "" or (obstacle is None and products is not None and slot not in products):
+            continue
+        if obstacle is None and not _is_float(root):
+            if node.op_type == "Gather":
+                continue
+            obstacle = "its weight is of integers"
+        if obstacle is None and products is None:
+            obstacle = f"weights of {node.op_type} are left alone"
+        yield slot, value, root, obstacle or ""
 
 
 def sparsity_of(model: ir.Model) -> Sparsity:

@@ -7,6 +7,7 @@ import numpy as np
 
 from onnxopt.measure.metrics.outputs import (
     Outputs,
+    Scores,
     as_probabilities,
     misfit,
     predictions_of,
@@ -57,33 +58,45 @@ def _guesses(metric: "TopK | F1", outputs: Outputs, labels: Array, k: int) -> tu
     """Return the `k` best classes of each sample `(n, k)`, -1 or None where scores are NaN, and the labels `(n,)`."""
     words = np.asarray(labels).dtype.kind in "OUS"
     scores = scores_of(outputs, metric.output)
-    named_classes = scores.classes if scores is not None else predictions_of(outputs, metric.output)
+    by_scores = scores is not None and not (words and scores.classes is None)
+    predicted = None if by_scores else predictions_of(outputs, metric.output)
+    named_classes = scores.classes if scores is not None else predicted
     if named_classes is not None and named_classes.dtype.kind in "OUS" and not words:
         why = f"the model gives names such as {str(named_classes.flat[0])!r}, the labels are numbers"
         raise misfit(why, "Give the names as labels.", where=metric.name)
-    if scores is not None and not (words and scores.classes is None):
-        values, truth = _aligned(scores.values, labels)
-        if scores.classes is None:
-            truth = _class_labels(truth, values.shape[-1], metric.label_offset)
-        best = np.argsort(-values, axis=1, kind="stable")[:, :k]
-        named = scores.classes[best] if scores.classes is not None else best - metric.label_offset
-        return _blank(named, np.isnan(values).any(axis=1)), truth
-    predicted = predictions_of(outputs, metric.output)
+    if scores is not None and by_scores:
+        return _by_scores(metric, scores, labels, k)
     if predicted is not None:
-        if k > 1:
-            raise misfit("the model gives classes, not scores", "Use top1.", where=metric.name)
-        if predicted.size != np.asarray(labels).size:
-            raise misfit(f"{predicted.size} predictions for {np.asarray(labels).size} labels", "Check the output name.")
-        truth = np.asarray(labels).reshape(-1)
-        predicted = predicted.reshape(-1)
-        if predicted.dtype.kind in "iub":
-            truth = _integers(truth)
-            predicted = predicted.astype(np.int64) - metric.label_offset
-        return predicted[:, None], truth
+        return _by_classes(metric, predicted, labels, k)
     single = single_score_of(outputs, metric.output)
     if single is None:
         hint = f"Outputs: {', '.join(outputs)}. Name the one with class scores."
         raise misfit("no output looks like class scores or classes", hint, where=metric.name)
+    return _by_threshold(metric, single, labels)
+
+
+def _by_scores(metric: "TopK | F1", scores: Scores, labels: Array, k: int) -> tuple[Array, Array]:
+    values, truth = _aligned(scores.values, labels)
+    if scores.classes is None:
+        truth = _class_labels(truth, values.shape[-1], metric.label_offset)
+    best = np.argsort(-values, axis=1, kind="stable")[:, :k]
+    named = scores.classes[best] if scores.classes is not None else best - metric.label_offset
+    return _blank(named, np.isnan(values).any(axis=1)), truth
+
+
+def _by_classes(metric: "TopK | F1", predicted: Array, labels: Array, k: int) -> tuple[Array, Array]:
+    if k > 1:
+        raise misfit("the model gives classes, not scores", "Use top1.", where=metric.name)
+    truth, predicted = np.asarray(labels).reshape(-1), predicted.reshape(-1)
+    if predicted.size != truth.size:
+        raise misfit(f"{predicted.size} predictions for {truth.size} labels", "Check the output name.")
+    if predicted.dtype.kind in "iub":
+        truth = _integers(truth)
+        predicted = predicted.astype(np.int64) - metric.label_offset
+    return predicted[:, None], truth
+
+
+def _by_threshold(metric: "TopK | F1", single: Array, labels: Array) -> tuple[Array, Array]:
     truth = _class_labels(np.asarray(labels).reshape(-1), 2, 0)
     if single.shape != truth.shape:
         raise misfit(f"{single.size} scores for {truth.size} labels", "Check the output name.")

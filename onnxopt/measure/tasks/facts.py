@@ -84,15 +84,18 @@ def _walk(value: ir.Value, scope: _Scope, model: ir.Model, seen: set[int]) -> It
         yield from _walk(function.outputs[index], inner, model, seen)
         return
     yield node.op_type
+    for earlier in _sources(node, index):
+        yield from _walk(earlier, scope, model, seen)
+
+
+def _sources(node: ir.Node, index: int) -> list[ir.Value]:
+    """Return the values that output `index` consists of: of the bodies of control flow, or of what is only moved."""
     graphs = [a.as_graph() for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH]
     if graphs:
         # A loop's first output of its body is the condition; scanned and carried values follow.
-        skipped = 1 if node.op_type == "Loop" else 0
-        for graph in graphs:
-            if index + skipped < len(graph.outputs):
-                yield from _walk(graph.outputs[index + skipped], scope, model, seen)
-        return
-    if node.op_type in MOVES:
-        for given in node.inputs if node.op_type in _BRANCHES else node.inputs[:1]:
-            if given is not None:
-                yield from _walk(given, scope, model, seen)
+        place = index + (node.op_type == "Loop")
+        return [graph.outputs[place] for graph in graphs if place < len(graph.outputs)]
+    if node.op_type not in MOVES:
+        return []
+    moved = node.inputs if node.op_type in _BRANCHES else node.inputs[:1]
+    return [value for value in moved if value is not None]

@@ -1,5 +1,8 @@
 """Metrics by name."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
 from onnxopt.errors import UsageError, nearest
 from onnxopt.measure.metrics.classification import F1, Auroc, TopK
 from onnxopt.measure.metrics.regression import R2, Mae, Rmse
@@ -13,27 +16,48 @@ from onnxopt.measure.tasks.signal.metric import SignalRatio
 from onnxopt.measure.tasks.task import TaskOptions
 from onnxopt.measure.tasks.tokens.metric import Perplexity
 
-METRICS = (
-    "ap",
-    "ap50",
-    "auroc",
-    "cer",
-    "exact",
-    "f1",
-    "mae",
-    "miou",
-    "perplexity",
-    "pixel-accuracy",
-    "psnr",
-    "r2",
-    "recall1",
-    "recall10",
-    "rmse",
-    "si-sdr",
-    "top1",
-    "top5",
-    "wer",
-)
+
+@dataclass(frozen=True)
+class _Wish:
+    """The arguments of `metric_of`."""
+
+    name: str
+    output: str | None
+    label_offset: int
+    threshold: float
+    options: TaskOptions
+
+
+def _average_precision(wish: _Wish) -> AveragePrecision:
+    task = wish.options
+    least = task.score_threshold
+    return AveragePrecision(wish.name, wish.output, wish.label_offset, task.nms_iou, task.decode, score_threshold=least)
+
+
+_METRICS: Mapping[str, Callable[[_Wish], Metric]] = {
+    "ap": _average_precision,
+    "ap50": _average_precision,
+    "auroc": lambda wish: Auroc(wish.output, wish.label_offset),
+    "cer": lambda wish: ErrorRate(wish.output, wish.options.blank, wish.options.characters, name="cer"),
+    "exact": lambda wish: ExactMatch(wish.output, wish.options.blank, wish.options.characters),
+    "f1": lambda wish: F1(wish.output, wish.label_offset, wish.threshold),
+    "mae": lambda wish: Mae(wish.output),
+    "miou": lambda wish: SegmentationMetric("miou", wish.output, wish.label_offset, wish.options.map_threshold),
+    "perplexity": lambda wish: Perplexity(wish.output),
+    "pixel-accuracy": lambda wish: SegmentationMetric(
+        "pixel-accuracy", wish.output, wish.label_offset, wish.options.map_threshold
+    ),
+    "psnr": lambda wish: SignalRatio("psnr", wish.output),
+    "r2": lambda wish: R2(wish.output),
+    "recall1": lambda wish: RecallAt(1, wish.output),
+    "recall10": lambda wish: RecallAt(10, wish.output),
+    "rmse": lambda wish: Rmse(wish.output),
+    "si-sdr": lambda wish: SignalRatio("si-sdr", wish.output),
+    "top1": lambda wish: TopK(1, wish.output, wish.label_offset, wish.threshold),
+    "top5": lambda wish: TopK(5, wish.output, wish.label_offset, wish.threshold),
+    "wer": lambda wish: ErrorRate(wish.output, wish.options.blank, wish.options.characters, name="wer"),
+}
+METRICS = tuple(_METRICS)
 
 
 def metric_of(
@@ -58,36 +82,8 @@ def metric_of(
     """
     if ":" in name:
         return user_metric(name, output=output)
-    options = options or TaskOptions()
-    match name:
-        case "ap" | "ap50":
-            threshold = options.score_threshold
-            return AveragePrecision(
-                name, output, label_offset, options.nms_iou, options.decode, score_threshold=threshold
-            )
-        case "cer" | "wer":
-            return ErrorRate(output, options.blank, options.characters, name=name)
-        case "exact":
-            return ExactMatch(output, options.blank, options.characters)
-        case "miou" | "pixel-accuracy":
-            return SegmentationMetric(name, output, label_offset, options.map_threshold)
-        case "perplexity":
-            return Perplexity(output)
-        case "psnr" | "si-sdr":
-            return SignalRatio(name, output)
-        case "recall1" | "recall10":
-            return RecallAt(int(name[6:]), output)
-        case "top1" | "top5":
-            return TopK(int(name[3:]), output, label_offset, threshold)
-        case "f1":
-            return F1(output, label_offset, threshold)
-        case "auroc":
-            return Auroc(output, label_offset)
-        case "mae":
-            return Mae(output)
-        case "rmse":
-            return Rmse(output)
-        case "r2":
-            return R2(output)
-    hint = f"{nearest(name, METRICS)} Or give your own as file.py:function."
-    raise UsageError("ONX102", "unknown metric", where=name, hint=hint)
+    make = _METRICS.get(name)
+    if make is None:
+        hint = f"{nearest(name, METRICS)} Or give your own as file.py:function."
+        raise UsageError("ONX102", "unknown metric", where=name, hint=hint)
+    return make(_Wish(name, output, label_offset, threshold, options or TaskOptions()))

@@ -1,18 +1,18 @@
 """Layers to keep in float because INT8 is not faster or too inaccurate there, measured on this machine."""
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
-from math import isfinite, isnan, prod
+from dataclasses import dataclass, field, replace
+from math import isfinite, isnan
 
 import onnx_ir as ir
 
-from onnxopt.graph.probe import probe
 from onnxopt.measure.latency.latency_table import fastest_ms
 from onnxopt.measure.runtime.emulation import emulator
 from onnxopt.measure.runtime.session import Runtime
 from onnxopt.quantization.diagnosis.layers import diagnose
-from onnxopt.quantization.placement.cheapest import FLOAT, Edge, PricedLayer, cheapest
-from onnxopt.quantization.placement.node_times import conversion_ms, layer_times_ms
+from onnxopt.quantization.placement.cheapest import PricedLayer, cheapest
+from onnxopt.quantization.placement.edges import edges_of, heads_of
+from onnxopt.quantization.placement.node_times import layer_times_ms
 from onnxopt.samples import Feeds, Samples
 from onnxopt.target import Target, detect
 
@@ -73,16 +73,15 @@ def place(
         ModelError, NativeError: a model cannot be loaded or run.
     """
     runtime, feeds = Runtime(), next(iter(samples))
-    heads = _heads(model, integer)
+    heads = heads_of(model, integer)
     layers = _layers(model, quantized, heads, feeds, runtime)
     if isfinite(min_sqnr_db):
         layers = _with_noise(layers, model, quantized, samples.take(min(len(samples), _JUDGES)))
     allowed = 10 ** (-min_sqnr_db / 10)
-    tensors = _tensors(model, heads, feeds, runtime)
+    edges = edges_of(model, heads, feeds, runtime)
     everything, nothing = frozenset(layers), frozenset[str]()
     found = dict.fromkeys(
-        cheapest(layers, [Edge(t.writer, t.readers, t.conversion_ms * price) for t in tensors], allowed)
-        for price in _PRICES
+        cheapest(layers, [replace(edge, cost=edge.cost * price) for edge in edges], allowed) for price in _PRICES
     )
     # The simplest first: another must be faster than it to be chosen.
     fits = sum(layer.noise for layer in layers.values()) <= allowed
@@ -94,7 +93,7 @@ def place(
         if times[index] < times[best] * _GAIN:
             best = index
     left = [name for name in layers if name not in choices[best]]
-    free = cheapest(layers, tensors)
+    free = cheapest(layers, edges)
     reasons = {name: _reason(layers[name], name in free and isfinite(min_sqnr_db)) for name in left}
     return Placed(reasons, tuple(_followers(heads, left)))
 
@@ -126,18 +125,6 @@ def _reason(layer: PricedLayer, sensitive: bool) -> str:
     return "in INT8 it does not pay for the conversions around it"
 
 
-def _heads(model: ir.Model, integer: Collection[str]) -> dict[str, str]:
-    """Return by node the layer it runs with: itself, or for an activation that is merged the layer before it."""
-    heads = {name: name for name in integer}
-    for node in model.graph:
-        if node.op_type not in ("Relu", "Clip") or node.inputs[0] is None or node.name in heads:
-            continue
-        producer = node.inputs[0].producer()
-        if producer is not None and producer.name in heads and len(node.inputs[0].uses()) == 1:
-            heads[node.name or ""] = heads[producer.name or ""]
-    return heads
-
-
 def _followers(heads: Mapping[str, str], left: Collection[str]) -> list[str]:
     return sorted(name for name, head in heads.items() if name != head and head in left)
 
@@ -162,19 +149,4 @@ def _with_noise(
             db = loss.own_db if isnan(loss.output_db) else loss.output_db
             noise = 0.0 if isnan(db) else 10 ** (-db / 10)
             found[loss.name] = PricedLayer(layers[loss.name].float_ms, layers[loss.name].int8_ms, noise)
-    return found
-
-
-def _tensors(model: ir.Model, heads: Mapping[str, str], feeds: Feeds, runtime: Runtime) -> list[Edge]:
-    shapes = probe(model, {name: array.shape for name, array in feeds.items()}).shapes
-    base, per_element = conversion_ms(runtime)
-    written = [(v, heads.get(node.name or "", FLOAT)) for node in model.graph for v in node.outputs]
-    written += [(v, FLOAT) for v in model.graph.inputs if v.name not in model.graph.initializers]
-    found = []
-    for value, writer in written:
-        readers = [heads.get(use.node.name or "", FLOAT) for use in value.uses()]
-        readers += [FLOAT] if value.is_graph_output() else []
-        if readers and value.dtype in (None, ir.DataType.FLOAT):
-            size = prod(shapes.get(value.name or "", (0,)))
-            found.append(Edge(writer, tuple(readers), base + per_element * size))
     return found

@@ -38,6 +38,11 @@ class RankGoal:
     macs: float | None = None
     latency: float | None = None
 
+    @property
+    def is_of_model(self) -> bool:
+        """Whether it is a goal for the whole model, which layers are mixed for, and not for each layer."""
+        return self.macs is not None or self.latency is not None
+
 
 @dataclass
 class RankPlan:
@@ -93,20 +98,15 @@ def plan_ranks(
         usable = [form for form in forms_of(shape[2:]) if form in forms and (layer.groups == 1 or form == "channel")]
         strides = layer.window.strides if layer.window is not None else ()
         table = candidates(weight, usable, strides, block, seen.get(name), layer.groups)
-        fast = [c for c in table if c.macs <= (MOST_MACS if timer is None else MOST_TIME)]
-        if timer is not None and fast:
-            dense_ms[name], *times = timer(layer, [c.choice for c in fast])
-            shares = [time / dense_ms[name] for time in times]
-            fast = [replace(c, cost=share) for c, share in zip(fast, shares, strict=True) if share <= MOST_TIME]
+        fast, dense_ms[name] = _fast(layer, table, timer)
         if not fast:
             plan.refused[name] = _too_small(shape, usable, block, measured=timer is not None)
-            continue
-        if goal.macs is not None or goal.latency is not None:
+        elif goal.is_of_model:
             tables[name] = fast
-            continue
-        reason = _choose(plan, name, weight, layer.groups, fast, goal, block, bool(seen))
-        if reason:
-            plan.refused[name] = reason
+        else:
+            reason = _choose(plan, name, weight, layer.groups, fast, goal, block, bool(seen))
+            if reason:
+                plan.refused[name] = reason
     if tables:
         harm = output_harm(model, layers, seen, tables, samples) if samples is not None and seen else {}
         # What a layer's own error says of the outputs differs by orders of magnitude between layers.
@@ -120,6 +120,18 @@ def plan_ranks(
         saved = sum(dense_ms[name] * (1 - c.cost) for name, c in plan.chosen.items())
         plan.time_share = max(1 - saved / total_ms, 0.0)
     return plan
+
+
+def _fast(layer: LinearLayer, table: Sequence[RankChoice], timer: Timer | None) -> tuple[list[RankChoice], float]:
+    """Return the choices that make a layer cheaper, and its time as it is in ms; 0 where nothing was timed."""
+    if timer is None:
+        return [c for c in table if c.macs <= MOST_MACS], 0.0
+    timed = [c for c in table if c.macs <= MOST_TIME]
+    if not timed:
+        return [], 0.0
+    dense_ms, *times = timer(layer, [c.choice for c in timed])
+    shares = [time / dense_ms for time in times]
+    return [replace(c, cost=share) for c, share in zip(timed, shares, strict=True) if share <= MOST_TIME], dense_ms
 
 
 def _choose(

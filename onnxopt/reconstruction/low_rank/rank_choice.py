@@ -7,6 +7,7 @@ from math import gcd, prod
 import numpy as np
 
 from onnxopt.allocation import Option, choose
+from onnxopt.measure.output_error import relative_power
 from onnxopt.reconstruction.low_rank.factors import factorized, truncated, unfolded
 from onnxopt.reconstruction.low_rank.fit import Choice
 from onnxopt.reconstruction.low_rank.forms import Form, largest_ranks, of_one_group, stage_shapes
@@ -146,6 +147,6 @@ def relative_error(weight: np.ndarray, approximation: np.ndarray, seen: LayerSta
     """Return the variance that is lost of a layer's outputs, as a share; of its weights where there are no samples."""
     matrix, lost = (a.reshape(len(weight), -1) for a in (weight, weight - approximation))
     if seen is None or seen.patches is None:
-        return float(np.square(lost).sum() / max(np.square(matrix).sum(), 1e-30))
-    power = [np.square(seen.patches @ m.T.astype(np.float32)).sum(dtype=np.float64) for m in (lost, matrix)]
-    return float(power[0] / max(power[1], 1e-30))
+        return relative_power(float(np.square(lost).sum()), float(np.square(matrix).sum()))
+    error, signal = (np.square(seen.patches @ m.T.astype(np.float32)).sum(dtype=np.float64) for m in (lost, matrix))
+    return relative_power(float(error), float(signal))

@@ -4,7 +4,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -195,6 +195,11 @@ class Journal:
             )
         if not text.endswith("\n"):  # a line that was cut: the next one must not become its end
             model_file.atomic_write_text(path, "".join(json.dumps(event) + "\n" for event in events), overwrite=True)
+        self._replay(events)
+        self.resumed = True
+
+    def _replay(self, events: Sequence[Mapping[str, Any]]) -> None:
+        """Take over trials and notes; a candidate that was begun and has no end is one that ended the process."""
         begun = ""
         for event in [*events, {"kind": "end"}]:
             kind, key = event.get("kind"), str(event.get("candidate", ""))
@@ -202,7 +207,7 @@ class Journal:
                 self._deaths[begun] += bool(begun)
                 begun = key
             elif kind == "trial":
-                self._trials[key] = event
+                self._trials[key] = dict(event)
                 self._stored.add(str(event.get("model") or ""))
                 begun = ""
             elif kind == "note":
@@ -210,7 +215,6 @@ class Journal:
             elif kind == "interrupted":
                 begun = ""
         self._deaths[begun] += bool(begun)
-        self.resumed = True
 
 
 def _key(candidate: Candidate) -> str:

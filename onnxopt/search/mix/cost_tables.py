@@ -10,21 +10,20 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxopt.graph.edit import name_nodes
-from onnxopt.graph.probe import probe
 from onnxopt.measure.runtime.session import Runtime
 from onnxopt.options.search import Goal, Protect
 from onnxopt.passes.quantize_static import QuantizeStatic
 from onnxopt.pipeline import Context, Pipeline
 from onnxopt.pruning.survey import Survey, survey
 from onnxopt.quantization.outcome import WEIGHTED
-from onnxopt.quantization.placement.node_times import conversion_ms
+from onnxopt.quantization.placement.edges import edges_of, heads_of
 from onnxopt.samples import Feeds
 from onnxopt.search.losses import Losses, MeasuredLosses
 from onnxopt.search.mix.forms import FUSED, SIMPLE, LayerForms, Quantizer, chains, forms_of, layer_bytes
 from onnxopt.search.mix.layer_times import LayerTimes, TimedForm, Times
 from onnxopt.search.mix.node_groups import node_groups
 from onnxopt.search.mix.screening import screened
-from onnxopt.search.mix.solver import ALWAYS_FLOAT, FLOAT, Edge, Group, LayerOptions, Problem
+from onnxopt.solver import FLOAT, Group, LayerOptions, Problem
 
 INT8 = "INT8"
 WHAT = "tables of time and loss"
@@ -112,10 +111,10 @@ def tables_of(
     }
     integer = frozenset({INT8, *map(rank_mode, forms.ranks)}) if forms.quantized else frozenset[str]()
     static = isinstance(quantizer, QuantizeStatic) and goal is Goal.LATENCY
-    wires = _wires(forms, feeds, runtime) if static else ()
+    edges = edges_of(forms.base, heads_of(forms.base, forms.quantized), feeds, runtime) if static else ()
     tell(5, _STEPS)
     return Tables(
-        Problem(groups, layers, wires, integer, fixed),
+        Problem(groups, layers, edges, integer, fixed),
         sum(costs[0].values()),
         shares,
         {rank_mode(ratio): ratio for ratio in forms.ranks},
@@ -246,25 +245,3 @@ class _Table:
             left = prod(self.counts[g][level] / sizes[g] for g, level in zip(groups, place, strict=True))
             costs[place] = np.interp(left, places, [points[p] for p in places])
         return costs
-
-
-def _wires(forms: LayerForms, feeds: Feeds, runtime: Runtime) -> tuple[Edge, ...]:
-    """Return the activations between layers, with what a conversion of each costs."""
-    base, per_element = conversion_ms(runtime)
-    shapes = probe(forms.base, {name: np.shape(array) for name, array in feeds.items()}).shapes
-    heads = {name: name for name in forms.quantized}
-    for node in forms.base.graph:
-        before = node.inputs[0].producer() if node.inputs and node.inputs[0] is not None else None
-        if node.op_type in ("Relu", "Clip") and before is not None and node.name not in heads:
-            # An activation is merged with the layer before it.
-            heads[node.name or ""] = heads.get(before.name or "", ALWAYS_FLOAT)
-    found = []
-    for node in forms.base.graph:
-        for value in node.outputs:
-            writer = heads.get(node.name or "", ALWAYS_FLOAT)
-            readers = {heads.get(use.node.name or "", ALWAYS_FLOAT) for use in value.uses()}
-            readers |= {ALWAYS_FLOAT} if value.is_graph_output() else set()
-            if readers - {writer} and value.dtype in (None, ir.DataType.FLOAT):
-                size = prod(shapes.get(value.name or "", (0,)))
-                found.append(Edge(writer, tuple(sorted(readers)), base + per_element * size))
-    return tuple(found)

@@ -9,11 +9,11 @@ import onnx_ir as ir
 from onnxopt.errors import ModelError, NativeError
 from onnxopt.graph.channels.find import channels_of
 from onnxopt.measure.latency.remembered import Remembered
+from onnxopt.measure.output_error import OutputError
 from onnxopt.passes.prune_channels import PruneChannels
 from onnxopt.passes.quantize_static import QuantizeStatic
 from onnxopt.passes.simplify import Simplify
 from onnxopt.pipeline import Context, Pass, Pipeline
-from onnxopt.pruning.sensitivity import OutputError
 from onnxopt.search.evidence import evidence_key
 from onnxopt.search.mix.forms import chains
 

@@ -12,8 +12,8 @@ from onnxopt.passes.simplify import Simplify
 from onnxopt.pipeline import Pass
 from onnxopt.search.mix.cost_tables import Tables
 from onnxopt.search.mix.forms import Quantizer, chains
-from onnxopt.search.mix.solver import Mix, Problem, solve
 from onnxopt.search.trial import Candidate
+from onnxopt.solver import Mix, Problem, solve
 
 ROUNDS = 3
 BEYOND = 3.0

@@ -32,16 +32,26 @@ def _attention(site: Site) -> Apply:
         if cap:
             scores = cap * torch.tanh(scores / cap)
         if causal:
-            seen = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device)
-            scores = scores.masked_fill(~seen.tril(k.shape[2] - q.shape[2] if past_k is not None else 0), float("-inf"))
-        if mask is not None:
-            scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
-        y = torch.softmax(scores, -1) @ v
+            scores = _causal(scores, with_past=past_k is not None)
+        y = torch.softmax(_masked(scores, mask), -1) @ v
         if flat:
             y = y.transpose(1, 2).flatten(2)
         return y if site.outputs == 1 else (y, *present)[: site.outputs]
 
     return apply
+
+
+def _causal(scores: Tensor, *, with_past: bool) -> Tensor:
+    """Exclude the keys that follow each query."""
+    queries, keys = scores.shape[-2:]
+    seen = torch.ones(queries, keys, dtype=torch.bool, device=scores.device)
+    return scores.masked_fill(~seen.tril(keys - queries if with_past else 0), float("-inf"))
+
+
+def _masked(scores: Tensor, mask: Tensor | None) -> Tensor:
+    if mask is None:
+        return scores
+    return scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
 
 
 def _split(x: Tensor, heads: int) -> Tensor:

@@ -12,29 +12,15 @@ from onnxopt.training.ops.rule import Apply, Rule, Site, known_or_read
 
 
 def _resize(site: Site) -> Apply:
-    old = site.op_type == "Upsample" or site.version < 11
+    old = _is_old(site)
     scales_slot, sizes_slot = (1, 9) if old else (2, 3)
     read_scales, read_sizes, read_roi = _floats(site, scales_slot), known_or_read(site, sizes_slot), _floats(site, 1)
     coordinates = site.get("coordinate_transformation_mode", "asymmetric" if old else "half_pixel")
-    rounding = site.get("nearest_mode", "floor" if old else "round_prefer_floor")
-    mode = site.get("mode", "nearest")
+    crops = coordinates == "tf_crop_and_resize"
     if site.get("antialias", 0):
         raise site.refuse("it is antialiased")
 
-    @lru_cache(maxsize=16)
-    def weights(size: int, out: int, scale: float, start: float, end: float) -> Tensor:
-        places = _places(coordinates, size, out, scale, start, end)
-        matrix = np.zeros((out, size))
-        for row, place in enumerate(places):
-            if coordinates == "tf_crop_and_resize" and not 0 <= place <= size - 1:
-                continue
-            for column, share in _taps(mode, place, rounding, site.get("cubic_coeff_a", -0.75)):
-                if site.get("exclude_outside", 0) and not 0 <= column < size:
-                    continue
-                matrix[row, min(max(column, 0), size - 1)] += share
-            if site.get("exclude_outside", 0):
-                matrix[row] /= matrix[row].sum()
-        return torch.from_numpy(matrix)
+    weights = _weights(site, coordinates)
 
     def resize(x: Tensor, *inputs: Tensor | None) -> Tensor:
         given = (x, *inputs)
@@ -42,24 +28,45 @@ def _resize(site: Site) -> Apply:
         sizes = read_sizes(_at(given, sizes_slot))
         scales = read_scales(_at(given, scales_slot)) or site.get("scales")
         shape = [x.shape[a] for a in axes]
-        if sizes:
-            goal, ratios = _fitted(site, shape, sizes)
-        else:
-            ratios = tuple(scales or (1.0,) * len(axes))
-            goal = tuple(floor(n * r) for n, r in zip(shape, ratios, strict=True))
-        region = read_roi(_at(given, 1)) if coordinates == "tf_crop_and_resize" else None
-        region = region or (0.0,) * len(axes) + (1.0,) * len(axes)
+        goal, ratios = _fitted(site, shape, sizes) if sizes else _scaled(shape, scales)
+        region = (read_roi(_at(given, 1)) if crops else None) or (0.0,) * len(axes) + (1.0,) * len(axes)
         for i, (axis, out, ratio) in enumerate(zip(axes, goal, ratios, strict=True)):
             window = region[i], region[i + len(axes)]
             if ratio != 1.0 or out != x.shape[axis] or window != (0.0, 1.0):
                 matrix = weights(x.shape[axis], out, ratio, *window).to(x)
                 moved = torch.movedim(x, axis, -1) @ matrix.t()
-                if coordinates == "tf_crop_and_resize":
+                if crops:
                     moved = moved + site.get("extrapolation_value", 0.0) * (1 - matrix.sum(1))
                 x = torch.movedim(moved, -1, axis)
         return x
 
     return resize
+
+
+def _is_old(site: Site) -> bool:
+    return site.op_type == "Upsample" or site.version < 11
+
+
+def _weights(site: Site, coordinates: str) -> Callable[[int, int, float, float, float], Tensor]:
+    """Return what makes the matrix of an axis: of its size, the size after it, the factor and the region."""
+    mode, crops = site.get("mode", "nearest"), coordinates == "tf_crop_and_resize"
+    rounding = site.get("nearest_mode", "floor" if _is_old(site) else "round_prefer_floor")
+    inside_only = bool(site.get("exclude_outside", 0))
+
+    @lru_cache(maxsize=16)
+    def weights(size: int, out: int, scale: float, start: float, end: float) -> Tensor:
+        matrix = np.zeros((out, size))
+        for row, place in enumerate(_places(coordinates, size, out, scale, start, end)):
+            if crops and not 0 <= place <= size - 1:
+                continue
+            taps = _taps(mode, place, rounding, site.get("cubic_coeff_a", -0.75))
+            for column, share in (tap for tap in taps if not inside_only or 0 <= tap[0] < size):
+                matrix[row, min(max(column, 0), size - 1)] += share
+            if inside_only:
+                matrix[row] /= matrix[row].sum()
+        return torch.from_numpy(matrix)
+
+    return weights
 
 
 def _at(inputs: Sequence[Tensor | None], slot: int) -> Tensor | None:
@@ -72,6 +79,11 @@ def _floats(site: Site, slot: int) -> Callable[[Tensor | None], tuple[float, ...
         fixed = tuple(float(v) for v in known.reshape(-1).tolist())
         return lambda tensor: fixed
     return lambda tensor: None if tensor is None else tuple(tensor.reshape(-1).tolist())
+
+
+def _scaled(shape: Sequence[int], scales: Sequence[float] | None) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    ratios = tuple(scales or (1.0,) * len(shape))
+    return tuple(floor(n * r) for n, r in zip(shape, ratios, strict=True)), ratios
 
 
 def _fitted(site: Site, shape: Sequence[int], sizes: Sequence[int]) -> tuple[tuple[int, ...], tuple[float, ...]]:

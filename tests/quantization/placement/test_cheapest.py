@@ -5,7 +5,9 @@ from itertools import combinations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onnxopt.quantization.placement.cheapest import FLOAT, Edge, PricedLayer, cheapest
+from onnxopt.quantization.placement.cheapest import PricedLayer, cheapest
+from onnxopt.solver import ALWAYS_FLOAT as FLOAT
+from onnxopt.solver import Edge
 
 NAMES = ("a", "b", "c", "d", "e")
 
@@ -14,8 +16,8 @@ def total(layers: dict[str, PricedLayer], tensors: list[Edge], chosen: frozenset
     times = sum(layer.int8_ms if name in chosen else layer.float_ms for name, layer in layers.items())
     for tensor in tensors:
         inside = tensor.writer in chosen
-        times += tensor.conversion_ms * (inside and any(r not in chosen for r in tensor.readers))
-        times += tensor.conversion_ms * (not inside and any(r in chosen for r in tensor.readers))
+        times += tensor.cost * (inside and any(r not in chosen for r in tensor.readers))
+        times += tensor.cost * (not inside and any(r in chosen for r in tensor.readers))
     return times
 
 

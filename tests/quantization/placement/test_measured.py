@@ -8,6 +8,7 @@ from onnxopt.errors import UsageError
 from onnxopt.measure.runtime.session import Runtime
 from onnxopt.pipeline import Context, Pipeline, Step
 from onnxopt.quantization.kernels import executions
+from onnxopt.quantization.placement import edges
 from onnxopt.quantization.placement import measured as measured_placement
 from onnxopt.quantization.placement.cheapest import PricedLayer
 from onnxopt.quantization.placement.node_times import conversion_ms, layer_times_ms
@@ -27,7 +28,7 @@ def pretend(
     ]
     times = iter(now)
     monkeypatch.setattr(measured_placement, "layer_times_ms", lambda *_: next(times))
-    monkeypatch.setattr(measured_placement, "conversion_ms", lambda *_: (conversion, 0.0))
+    monkeypatch.setattr(edges, "conversion_ms", lambda *_: (conversion, 0.0))
     monkeypatch.setattr(
         measured_placement, "fastest_ms", lambda models, *_: [*whole, *[whole[-1]] * len(models)][: len(models)]
     )

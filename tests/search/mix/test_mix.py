@@ -28,13 +28,13 @@ from onnxopt.search.deadline import Deadline
 from onnxopt.search.mix.cost_tables import Tables, tables_of
 from onnxopt.search.mix.layer_times import LayerTimes
 from onnxopt.search.mix.mixer import Mixer, quantizer_of
-from onnxopt.search.mix.solver import Group, LayerOptions, Problem
 from onnxopt.search.optimize import search
 from onnxopt.search.parts import split_parts, typical_feeds
 from onnxopt.search.recovery import stages_before
 from onnxopt.search.settings import Settings
 from onnxopt.search.trial import Candidate
 from onnxopt.search.workers import runner
+from onnxopt.solver import Group, LayerOptions, Problem
 from onnxopt.target import target_of
 from tests import builders
 

@@ -66,16 +66,24 @@ def _found(
         if named_like(name, _NAMES):
             return MapReading("binary", axis, score_at(array, options.map_threshold)), f"{where} and is called so"
         return None
+    reason = _scores_classes(name, array, axis, ends, full_size=stride == 1)
+    return (MapReading("scores", axis), reason) if reason else None
+
+
+def _scores_classes(name: str, array: np.ndarray, axis: int, ends: tuple[str, ...], *, full_size: bool) -> str:
+    """Return why the map holds scores of several classes; empty when it does not."""
+    classes = array.shape[axis]
+    where = f"{name!r} has the proportions of the image"
     if set(ends[:1]) & {"Softmax", "LogSoftmax"} and _sums_to_one(array, axis):
-        return MapReading("scores", axis), f"{where} and holds probabilities of {classes} classes"
+        return f"{where} and holds probabilities of {classes} classes"
     if are_probabilities(np.moveaxis(array, axis, -1)):
-        return MapReading("scores", axis), f"every pixel of {name!r} holds probabilities of {classes} classes"
+        return f"every pixel of {name!r} holds probabilities of {classes} classes"
     # Logits look like any other map of features: only their names, or full size with more channels than colours, tell.
     if named_like(name, _NAMES):
-        return MapReading("scores", axis), f"{where} and is called so"
-    if stride == 1 and (classes == 2 or classes > 4) and ends[:1] in (("Conv",), ("Resize",), ("ConvTranspose",)):
-        return MapReading("scores", axis), f"{name!r} holds {classes} scores for every pixel of the image"
-    return None
+        return f"{where} and is called so"
+    if full_size and (classes == 2 or classes > 4) and ends[:1] in (("Conv",), ("Resize",), ("ConvTranspose",)):
+        return f"{name!r} holds {classes} scores for every pixel of the image"
+    return ""
 
 
 def _sums_to_one(array: np.ndarray, axis: int) -> bool:

@@ -59,36 +59,39 @@ def comparison(
 
 
 def _found(name: str, value: Array, feeds: Feeds, facts: ModelFacts, options: TaskOptions) -> Recognized | None:
-    size = _size(feeds)
-    axis = batch_axis_of(value.shape, size, declared(facts, name))
-    if value.shape[axis] != size:
+    axis = batch_axis_of(value.shape, _size(feeds), declared(facts, name))
+    if value.shape[axis] != _size(feeds):
         return None
+    steps = Decoding(axis).steps(value)
+    if value.shape[-1] < 2 or steps.shape[1] < 2:
+        return None
+    reason = _reason(name, value, axis, feeds, facts, options)
+    if not reason:
+        return None
+    compared = comparison({name: value}, (name,), facts, options, feeds)
+    return Recognized("sequence", (name,), compared, reason)
+
+
+def _reason(name: str, value: Array, axis: int, feeds: Feeds, facts: ModelFacts, options: TaskOptions) -> str:
+    """Return why the output holds scores of classes for every step; empty when nothing says so."""
     steps, classes = Decoding(axis).steps(value), value.shape[-1]
-    if classes < 2 or steps.shape[1] < 2:
-        return None
-
-    def judged(reason: str) -> Recognized:
-        compared = comparison({name: value}, (name,), facts, options, feeds)
-        return Recognized("sequence", (name,), compared, reason)
-
     if DICTIONARY in facts.metadata:
-        return judged(f"the file holds the characters of {name!r}")
+        return f"the file holds the characters of {name!r}"
     tokens = [array for array in token_inputs(feeds).values() if array.shape == steps.shape]
     if tokens:
         # A language model has a class for every token it may read; a tagger's classes are others, and fewer.
-        if classes <= max(int(array.max()) for array in tokens):
-            return judged(f"{name!r} gives each of the input's tokens one of {classes} classes")
-        return None
+        tags = classes <= max(int(array.max()) for array in tokens)
+        return f"{name!r} gives each of the input's tokens one of {classes} classes" if tags else ""
     if steps.shape[1] > _longest(feeds) or value.shape in {array.shape for array in float_inputs(feeds).values()}:
-        return None
-    blank = blank_of(None, steps, classes) if options.blank is None else options.blank
-    if axis == 1 and (size > 1 or _probabilities(value)):
-        return judged(f"{name!r} is time-major: {steps.shape[1]} steps first, then the samples")
+        return ""
+    if axis == 1 and (_size(feeds) > 1 or _probabilities(value)):
+        return f"{name!r} is time-major: {steps.shape[1]} steps first, then the samples"
     if _probabilities(value) or ends_of(facts, name)[:1] in (("Softmax",), ("LogSoftmax",)):
-        return judged(f"{name!r} holds probabilities of {classes} classes for each of {steps.shape[1]} steps")
+        return f"{name!r} holds probabilities of {classes} classes for each of {steps.shape[1]} steps"
+    blank = blank_of(None, steps, classes) if options.blank is None else options.blank
     if blank is not None and classes >= _FEWEST_CTC_CLASSES:
-        return judged(f"most steps of {name!r} are blank: class {blank} of {classes}")
-    return None
+        return f"most steps of {name!r} are blank: class {blank} of {classes}"
+    return ""
 
 
 def _size(feeds: Feeds) -> int:

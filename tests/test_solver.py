@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnxopt.search.mix import solver
-from onnxopt.search.mix.solver import Edge, Group, LayerOptions, Mix, Problem, greedy, solve
+from onnxopt import solver
+from onnxopt.solver import Edge, Group, LayerOptions, Mix, Problem, greedy, solve
 
 MODES = ("float", "int8", "rank")
 
@@ -30,9 +30,9 @@ def made(seed: int, groups: int, layers: int) -> Problem:
         table[f"l{i}"] = LayerOptions(
             mine, costs, {m: 0.0 if m == "float" else float(rng.uniform(0, 1)) for m in modes}
         )
-    wires = [Edge("" if not i else f"l{i - 1}", (f"l{i}",), float(rng.uniform(0, 1))) for i in range(layers)]
-    wires.append(Edge("l0", tuple(f"l{i}" for i in range(1, layers)) or ("",), 0.3))
-    return Problem(some, table, wires, frozenset({"int8", "rank"}), 0.5)
+    edges = [Edge("" if not i else f"l{i - 1}", (f"l{i}",), float(rng.uniform(0, 1))) for i in range(layers)]
+    edges.append(Edge("l0", tuple(f"l{i}" for i in range(1, layers)) or ("",), 0.3))
+    return Problem(some, table, edges, frozenset({"int8", "rank"}), 0.5)
 
 
 def everything(problem: Problem) -> list[Mix]:
@@ -65,7 +65,7 @@ def test_steps_by_gain_stay_inside_the_limit(seed: int, limit: float) -> None:
 
 def test_without_the_solver_steps_by_gain_decide(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = made(3, 3, 4)
-    monkeypatch.setattr(solver, "_solved", lambda *_: None)
+    monkeypatch.setattr(solver, "_solved", lambda *_: (None, False))
     assert solve(problem, 1.0) == greedy(problem, 1.0)
 
 
@@ -78,9 +78,9 @@ def test_one_layer_in_float_is_not_worth_two_conversions() -> None:
         "b": LayerOptions((), one, no_loss),
         "c": LayerOptions((), rest, no_loss),
     }
-    wires = [Edge("", ("a",), 0.2), Edge("a", ("b",), 0.2), Edge("b", ("c",), 0.2), Edge("c", ("",), 0.2)]
-    assert solve(Problem({}, layers, wires, frozenset({"int8"})), 0.0).modes["b"] == "int8"
-    free = [Edge(w.writer, w.readers, 0.0) for w in wires]
+    edges = [Edge("", ("a",), 0.2), Edge("a", ("b",), 0.2), Edge("b", ("c",), 0.2), Edge("c", ("",), 0.2)]
+    assert solve(Problem({}, layers, edges, frozenset({"int8"})), 0.0).modes["b"] == "int8"
+    free = [Edge(w.writer, w.readers, 0.0) for w in edges]
     assert solve(Problem({}, layers, free, frozenset({"int8"})), 0.0).modes["b"] == "float"
 
 

@@ -1,4 +1,4 @@
-"""The integer program of a mix: tables of time and loss in, one choice per layer and channel group out."""
+"""The integer program: tables of time and loss in, one choice per layer and channel group out."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -69,7 +69,7 @@ class Problem:
 
     groups: Mapping[str, Group]
     layers: Mapping[str, LayerOptions]
-    wires: Sequence[Edge] = ()
+    edges: Sequence[Edge] = ()
     integer: frozenset[str] = frozenset()
     fixed: float = 0.0
 
@@ -91,9 +91,9 @@ class Problem:
         total = self.fixed + sum(g.costs[mix.levels[name]] for name, g in self.groups.items())
         for name, layer in self.layers.items():
             total += float(layer.costs[mix.modes[name]][tuple(mix.levels[g] for g in layer.groups)])
-        for wire in self.wires:
-            writer, readers = self._integer(mix, wire.writer), {self._integer(mix, r) for r in wire.readers}
-            total += wire.cost * len(readers - {writer})
+        for edge in self.edges:
+            writer, readers = self._integer(mix, edge.writer), {self._integer(mix, r) for r in edge.readers}
+            total += edge.cost * len(readers - {writer})
         return total
 
     def loss(self, mix: Mix) -> float:
@@ -111,9 +111,12 @@ def solve(problem: Problem, loss_limit: float) -> Mix:
     An integer program, solved by HiGHS: a level per group, per layer a mode at the levels of its groups, and per
     activation whether it is converted. Where the solver finds nothing in time, by gain per loss.
     """
+    found, is_optimal = _solved(problem, loss_limit)
+    fits = found is not None and problem.loss(found) <= loss_limit * (1 + 1e-6)
+    if found is not None and fits and is_optimal:
+        return found
     fallback = greedy(problem, loss_limit)
-    found = _solved(problem, loss_limit)
-    if found is None or problem.loss(found) > loss_limit * (1 + 1e-6):
+    if found is None or not fits:
         return fallback
     return min((found, fallback), key=problem.cost) if problem.loss(fallback) <= loss_limit else found
 
@@ -168,15 +171,15 @@ class _Program:
     def row(self, entries: Mapping[int, float], low: float, high: float = np.inf) -> None:
         self.rows.append((dict(entries), low, high))
 
-    def solved(self, loss_limit: float) -> np.ndarray | None:
-        """Return the values of the columns; None where the solver finds nothing in time."""
+    def solved(self, loss_limit: float) -> tuple[np.ndarray | None, bool]:
+        """Return the values of the columns, None where none are found in time, and whether they are optimal."""
         losses, limit = np.asarray(self.losses), max(loss_limit, 1e-30)
         matrix = lil_array((len(self.rows) + 1, len(self.costs)))
         for i, (entries, _, _) in enumerate(self.rows):
             for column, value in entries.items():
                 matrix[i, column] = value
         # In units of what may be lost: the solver's tolerances are absolute. What alone is over it is out.
-        matrix[len(self.rows), :] = np.minimum(losses / limit, 2.0)
+        matrix[len(self.rows), :] = np.minimum(losses / limit, 2.0) if np.isfinite(limit) else np.zeros(len(losses))
         solved = scipy.optimize.milp(
             np.asarray(self.costs) / max(float(np.abs(self.costs).max(initial=0.0)), 1e-300),
             integrality=np.asarray(self.whole, float),
@@ -186,10 +189,10 @@ class _Program:
             ),
             options={"mip_rel_gap": 1e-6, "time_limit": _SECONDS},
         )
-        return solved.x
+        return solved.x, solved.status == 0
 
 
-def _solved(problem: Problem, loss_limit: float) -> Mix | None:
+def _solved(problem: Problem, loss_limit: float) -> tuple[Mix | None, bool]:
     program = _Program()
     levels = {
         name: [program.column(c, loss, whole=True) for c, loss in zip(g.costs, g.losses, strict=True)]
@@ -198,13 +201,14 @@ def _solved(problem: Problem, loss_limit: float) -> Mix | None:
     for columns in levels.values():
         program.row(dict.fromkeys(columns, 1.0), 1.0, 1.0)
     modes = {name: _layer_columns(program, layer, levels) for name, layer in problem.layers.items()}
-    for wire in problem.wires:
-        _wire_columns(program, wire, modes, problem.integer)
-    found = program.solved(loss_limit)
+    for edge in problem.edges:
+        _edge_columns(program, edge, modes, problem.integer)
+    found, is_optimal = program.solved(loss_limit)
     if found is None:
-        return None
+        return None, False
     chosen = {name: int(np.argmax(found[columns])) for name, columns in levels.items()}
-    return Mix(chosen, {name: max(some, key=lambda mode: found[some[mode]]) for name, some in modes.items()})
+    mix = Mix(chosen, {name: max(some, key=lambda mode: found[some[mode]]) for name, some in modes.items()})
+    return mix, is_optimal
 
 
 def _layer_columns(program: _Program, layer: LayerOptions, levels: Mapping[str, list[int]]) -> dict[str, int]:
@@ -225,16 +229,16 @@ def _layer_columns(program: _Program, layer: LayerOptions, levels: Mapping[str, 
     return modes
 
 
-def _wire_columns(
-    program: _Program, wire: Edge, modes: Mapping[str, Mapping[str, int]], integer: frozenset[str]
+def _edge_columns(
+    program: _Program, edge: Edge, modes: Mapping[str, Mapping[str, int]], integer: frozenset[str]
 ) -> None:
     """Add one column per direction of conversion, 1 where any reader needs it."""
 
     def share(name: str, sign: float) -> dict[int, float]:
         return {column: sign for mode, column in modes.get(name, {}).items() if mode in integer}
 
-    there, back = program.column(wire.cost), program.column(wire.cost)
-    for reader in {*wire.readers} - {wire.writer}:
+    there, back = program.column(edge.cost), program.column(edge.cost)
+    for reader in {*edge.readers} - {edge.writer}:
         # there >= reader - writer, back >= writer - reader
-        program.row({**share(reader, -1.0), **share(wire.writer, 1.0), there: 1.0}, 0.0)
-        program.row({**share(reader, 1.0), **share(wire.writer, -1.0), back: 1.0}, 0.0)
+        program.row({**share(reader, -1.0), **share(edge.writer, 1.0), there: 1.0}, 0.0)
+        program.row({**share(reader, 1.0), **share(edge.writer, -1.0), back: 1.0}, 0.0)
