@@ -214,7 +214,8 @@ def main() -> None:
     given = parser.parse_args()
     begun = time.monotonic()
     passes = {name: kind for name, kind in available_passes().items() if kind.effect is Effect.EXACT}
-    cases = [case for case in (*stored_cases(), *node_cases()) if case.name.startswith(given.only)]
+    kinds = [stored_cases, node_cases] if not given.only else [node_cases if given.only[:4] == "node" else stored_cases]
+    cases = [case for kind in kinds for case in kind() if case.name.startswith(given.only)]
     counted, ends, faults = Counter[str](), {name: Counter[str]() for name in passes}, list[str]()
     for name, counts, endings in measured(cases, passes, begun + 60 * given.minutes):
         counted[counts] += 1

@@ -82,7 +82,7 @@ def _model(data: bytes, command: int) -> Callable[[Path], list[str]]:
         return [
             ["check", path],
             ["inspect", path],
-            ["run", path, "--passes", "simplify", "-o", out],
+            ["apply", path, "--passes", "simplify", "-o", out],
             ["quantize", path, "--mode", "dynamic", "-o", out],
         ][command]
 
@@ -93,6 +93,16 @@ def journal_mutations(valid: bytes, count: int, seed: int) -> Iterator[Mutation]
     """Return mutated journals."""
     for name, data in journal_faults(valid, count, seed):
         yield Mutation(name, lambda folder, data=data: (folder / "journal.jsonl").write_bytes(data) and [])
+
+
+def require_valid_ends(place: Path) -> None:
+    """Require that every command takes the models that are mutated: else nothing would be tested."""
+    for base in BASES:
+        for command in range(4):
+            folder = Path(tempfile.mkdtemp(dir=place))
+            code, said = ended(_model(base().SerializeToString(), command)(folder))
+            if code:
+                raise SystemExit(f"{base.__name__}, which is valid, ends with {int(code)}: {said}")
 
 
 def mutations(given: argparse.Namespace, place: Path) -> list[Mutation]:
@@ -236,6 +246,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="onnxopt-fuzz-") as name:
         found = mutations(given, Path(name))
         random.Random(given.seed).shuffle(found)
+        first = multiprocessing.get_context("fork").Process(target=require_valid_ends, args=(Path(name),))
+        first.start()  # not here: the runtime's threads would be lost to the processes forked later
+        first.join()
+        if first.exitcode:
+            sys.exit(first.exitcode)
         watched = Watched(Path(name), given.limit)
         done = watched.run(found, begun + 60 * given.minutes)
     result = {
