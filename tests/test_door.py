@@ -110,7 +110,7 @@ def test_runs_are_compared_as_folders_and_as_objects(explained, explained_record
     found = onnxopt.compare_runs([explained, other])
     assert found.runs == (onnxopt.read_run(explained), other)
     assert f"threads: 1 in {explained}, 4 in b." in found.differences
-    assert "They were timed on different processors or threads: milliseconds cannot be compared." in found.differences
+    assert "The runs have different processors or threads: do not compare their milliseconds." in found.differences
     assert "<table" in found._repr_html_()
 
 
