@@ -120,7 +120,7 @@ def train() -> None:
 
 def mlflow() -> None:
     onnxopt("optimize", MLP, "--data", stored(), "--time-limit", "10", "--out", OUT / "run")
-    onnxopt("mlflow", OUT / "run", "--uri", f"sqlite:///{OUT / 'store.db'}")
+    onnxopt("log-run", OUT / "run", "--uri", f"sqlite:///{OUT / 'store.db'}")
 
 
 def sklearn() -> None:

@@ -32,13 +32,13 @@ def run(line: str, folder: Path, may_miss: tuple[str, ...] = ()) -> str:
     return done.stdout
 
 
-def test_a_classifier_is_pruned_taught_quantized_and_compared(tmp_path):
+def test_a_classifier_is_pruned_distilled_quantized_and_compared(tmp_path):
     pytest.importorskip("torch", reason="the recipe trains")
     pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
     shutil.copy(ROOT / "models/digits_resnet.onnx", tmp_path / "model.onnx")
     for line in commands("An image classifier for a phone"):
         run(line, tmp_path)
-    sizes = [(tmp_path / name).stat().st_size for name in ("model.onnx", "taught.onnx", "phone.onnx")]
+    sizes = [(tmp_path / name).stat().st_size for name in ("model.onnx", "distilled.onnx", "phone.onnx")]
     assert sizes[0] > 4 * sizes[1] > 6 * sizes[2]
     assert (tmp_path / "kit" / "run.py").exists()
 

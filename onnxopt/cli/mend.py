@@ -29,7 +29,10 @@ def repair(
     reading: Reading,
     shown: Shown,
 ) -> int:
-    """Make a quantized file fast or small without data: every repair is proved and measured, or undone."""
+    """Mend quantized files that are slow or large, without data.
+
+    Every repair is proved and measured, or undone.
+    """
     quieten(shown)
     from onnxopt.cli.progress import ProgressBar
     from onnxopt.measure.runtime.session import Runtime

@@ -101,7 +101,7 @@ def test_compare_over_the_budget_ends_with_one(cli, resnet, tmp_path):
     onnx.save(spoiled, str(path))
     ended = cli("compare", resnet, path, "-d", "digits", "--seconds", "0.05")
     assert ended.code == 1
-    assert "NOT inside" in ended.out
+    assert "OVER the budget" in ended.out
 
 
 def test_a_model_named_twice_is_measured_twice(cli, mlp):

@@ -106,7 +106,7 @@ EVERY_LAYER = [
 @pytest.mark.parametrize("form", ["qdq", "qoperator"])
 @pytest.mark.parametrize(("name", "layer"), EVERY_LAYER)
 def test_the_runtime_never_quantizes_an_excluded_layer_by_itself(name: str, layer: str, form: str) -> None:
-    before, after, step = made(name, f"quantize-static{{exclude=[{layer}],format={form}}}")
+    before, after, step = made(name, f"quantize-static{{exclude=[{layer}],form={form}}}")
     assert not by_name(before, after)[layer].integer
     assert {s.target: s.reason for s in step.skipped}[layer] == "excluded"
 
