@@ -1,6 +1,7 @@
 """Completion for shells as a fixed script: pressing Tab starts no Python."""
 
 from collections.abc import Mapping
+from enum import Enum
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
@@ -36,9 +37,12 @@ def _options(command: Any) -> dict[str, list[str]]:
 def _words(parameter: Any) -> list[str]:
     """Return the choices of an option; typer stores them in one of two ways."""
     declared = getattr(getattr(parameter, "type_descriptor", None), "annotation", None)
-    kinds = [k for k in (declared, *get_args(declared)) if get_origin(k) is Literal]
-    choices = get_args(kinds[0]) if kinds else getattr(getattr(parameter, "type", None), "choices", ())
-    return [str(choice) for choice in choices]
+    for kind in (declared, *get_args(declared)):
+        if get_origin(kind) is Literal:
+            return [str(word) for word in get_args(kind)]
+        if isinstance(kind, type) and issubclass(kind, Enum):
+            return [str(member.value) for member in kind]
+    return [str(choice) for choice in getattr(getattr(parameter, "type", None), "choices", ())]
 
 
 def _bash(commands: Mapping[str, Any]) -> str:
