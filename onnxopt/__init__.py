@@ -123,8 +123,8 @@ if TYPE_CHECKING:
     from onnxopt.tasks.evaluate import SimulatedEvaluation as SimulatedEvaluation
     from onnxopt.tasks.evaluate import evaluate as evaluate
     from onnxopt.tasks.inspect import inspect as inspect
-    from onnxopt.tasks.repair import Repaired as Repaired
     from onnxopt.tasks.repair import repair as repair
+    from onnxopt.tasks.repaired import Repaired as Repaired
     from onnxopt.tasks.sensitivity import Sensitivity as Sensitivity
     from onnxopt.tasks.sensitivity import sensitivity as sensitivity
 
@@ -183,7 +183,7 @@ _LAZY = {
     "Prospect": ("onnxopt.search.prospect", "Prospect"),
     "ReadOptions": ("onnxopt.samples.options", "ReadOptions"),
     "Repair": ("onnxopt.repairs.fault", "Repair"),
-    "Repaired": ("onnxopt.tasks.repair", "Repaired"),
+    "Repaired": ("onnxopt.tasks.repaired", "Repaired"),
     "Run": ("onnxopt.run.finished", "Run"),
     "RunRecord": ("onnxopt.record.run", "RunRecord"),
     "Runtime": ("onnxopt.measure.runtime.session", "Runtime"),

@@ -1,20 +1,18 @@
 """Quantized files made fast or small without data: faults found, mended, proved, measured, saved."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import onnx_ir as ir
 
 from onnxopt import model_file
-from onnxopt.document.blocks import Document
 from onnxopt.errors import NativeError, UsageError
 from onnxopt.measure.equivalence import runnable
 from onnxopt.measure.latency import Latency, drawn_inputs, measure_latency
 from onnxopt.measure.runtime.emulation import emulator
 from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.measure.runtime.written import proof
-from onnxopt.measure.statistics import Interval
 from onnxopt.model_file import Given, given, signature_of, size_bytes, size_of
 from onnxopt.model_file.writable import refuse_output_file
 from onnxopt.pipeline import Progress
@@ -23,58 +21,12 @@ from onnxopt.repairs.mending import Clock, Limits, Mended, mend
 from onnxopt.repairs.witness import Witness, change
 from onnxopt.samples import Feeds, ReadOptions, open_samples
 from onnxopt.target import Target, detect, target_of
+from onnxopt.tasks.repaired import Repaired
 
 MOST_CHANGE = 0.05
 """Of outputs, where a repair is not exact: about the noise of INT8 in a small network."""
 _MADE_UP, _GIVEN = 4, 8
 """Batches that outputs are compared on."""
-
-
-@dataclass(frozen=True)
-class Repaired:
-    """A file that was looked at, and mended where that helps.
-
-    Attributes:
-        model: the result; the given one where nothing helps.
-        tried: every repair whose fault was found.
-        size: bytes before and after.
-        speed: of the result over the given file; None where it was not measured or nothing was kept.
-        moved: by how much the result's outputs change with optimizations off; 0 is bit for bit.
-        deployed: likewise as the runtime runs both.
-        batches: inputs that outputs were compared on: made-up and given ones.
-        reason: why the original was kept, or the result is worth it.
-        files: what was written, the `.onnx` file first.
-        source: file it was made from; None where the model was given in memory.
-        target: processor the result is for.
-    """
-
-    model: ir.Model
-    tried: tuple[Mended, ...]
-    size: tuple[int, int]
-    speed: Interval | None
-    moved: float
-    deployed: float
-    batches: int
-    reason: str
-    files: tuple[Path, ...] = ()
-    source: Path | None = None
-    target: str = ""
-
-    @property
-    def kept(self) -> tuple[Mended, ...]:
-        """The repairs that are part of the result."""
-        return tuple(tried for tried in self.tried if tried.kept)
-
-    @property
-    def document(self) -> Document:
-        """Each fault that was found, and what was done about it."""
-        from onnxopt.tasks.repair_document import repaired_document
-
-        return repaired_document(self)
-
-    def _repr_html_(self) -> str:
-        """Return what a notebook shows: the document."""
-        return self.document._repr_html_()
 
 
 def repair(

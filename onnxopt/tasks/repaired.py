@@ -1,18 +1,65 @@
 """Repairs as a table: what was found, what was done about it, how that was proved, what it brings."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import onnx_ir as ir
 
 from onnxopt.document import units
 from onnxopt.document.blocks import Column, Document, Table, Text
 from onnxopt.measure.statistics import Interval
 from onnxopt.record.steps import reasons
 from onnxopt.repairs.mending import Mended
-from onnxopt.tasks.repair import Repaired
 
 _NAMED = 2
 _MENDS = "; `repair` mends it"
 _COLUMNS = (Column("code"), Column("where"), Column("proof"), Column("speed-up", number=True))
 _MORE = (Column("size"), Column("result"))
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """A file that was looked at, and mended where that helps.
+
+    Attributes:
+        model: the result; the given one where nothing helps.
+        tried: every repair whose fault was found.
+        size: bytes before and after.
+        speed: of the result over the given file; None where it was not measured or nothing was kept.
+        moved: by how much the result's outputs change with optimizations off; 0 is bit for bit.
+        deployed: likewise as the runtime runs both.
+        batches: inputs that outputs were compared on: made-up and given ones.
+        reason: why the original was kept, or the result is worth it.
+        files: what was written, the `.onnx` file first.
+        source: file it was made from; None where the model was given in memory.
+        target: processor the result is for.
+    """
+
+    model: ir.Model
+    tried: tuple[Mended, ...]
+    size: tuple[int, int]
+    speed: Interval | None
+    moved: float
+    deployed: float
+    batches: int
+    reason: str
+    files: tuple[Path, ...] = ()
+    source: Path | None = None
+    target: str = ""
+
+    @property
+    def kept(self) -> tuple[Mended, ...]:
+        """The repairs that are part of the result."""
+        return tuple(tried for tried in self.tried if tried.kept)
+
+    @property
+    def document(self) -> Document:
+        """Each fault that was found, and what was done about it."""
+        return repaired_document(self)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the document."""
+        return self.document._repr_html_()
 
 
 def repaired_document(done: Repaired) -> Document:
