@@ -27,7 +27,8 @@ from onnxopt.measure.runtime.environment import environment
 from onnxopt.measure.runtime.session import Runtime
 from onnxopt.model_file import probe_feeds, signature_of
 from onnxopt.repairs.witness import Witness, change
-from onnxopt.tasks.repair import MOST_CHANGE, Repaired
+from onnxopt.tasks.repair import MOST_CHANGE
+from onnxopt.tasks.repaired import Repaired
 
 RESULTS = Path(__file__).parent / "results"
 FRESH_SEEDS = (1001, 1002)

@@ -11,7 +11,7 @@ import pytest
 import onnxopt
 from onnxopt.cli.app import _COMMANDS
 from onnxopt.errors import FileError, ModelError, UsageError
-from onnxopt.options.declared import attribute_docs
+from onnxopt.options.declared import attribute_docs, declared, field_docs
 from tests import builders
 
 ROOT = Path(__file__).parents[1]
@@ -252,7 +252,22 @@ def test_what_public_calls_take_and_return_is_public():
 def test_the_docstring_of_a_public_call_has_each_parameter_and_no_other():
     calls = {name: item for name, item in _public().items() if inspect.isfunction(item)}
     documented = {name: set(attribute_docs(inspect.getdoc(call) or "")) for name, call in calls.items()}
-    assert documented == {name: set(inspect.signature(call).parameters) for name, call in calls.items()}
+    assert documented == {name: _written(call) for name, call in calls.items()}
+
+
+def _written(call):
+    """Return the parameters as written in the code, without fields of `options` that may be given by name."""
+    code = inspect.unwrap(call).__code__
+    more = bool(code.co_flags & inspect.CO_VARARGS) + bool(code.co_flags & inspect.CO_VARKEYWORDS)
+    return set(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + more])
+
+
+def test_the_fields_of_options_given_by_name_are_documented_in_their_class():
+    for call, kind in ((onnxopt.optimize, onnxopt.SearchOptions),):
+        fields = set(inspect.signature(call).parameters) - _written(call)
+        assert fields
+        assert all(docs for name, docs in field_docs(kind).items() if name in fields)
+        assert fields <= {option.field for option in declared(kind) if option.about}
 
 
 GROUPS = {"scoring": ("metric", "output", "threshold"), "running": ("runtime", "seed"), "tasking": ("tasks",)}
