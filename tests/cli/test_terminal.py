@@ -81,6 +81,7 @@ def test_bash_completes_commands_options_and_words(cli):
     assert {"report", "init", "benchmark"} <= set(_complete(script, ["onnxopt", ""]))
     assert _complete(script, ["onnxopt", "optimize", "--max-d"]) == ["--max-drop"]
     assert _complete(script, ["onnxopt", "optimize", "m.onnx", "--goal", ""]) == ["latency", "size"]
+    assert _complete(script, ["onnxopt", "optimize", "m.onnx", "--require", ""]) == ["proven", "likely"]
     assert _complete(script, ["onnxopt", "report", "--o"]) == ["--open", "--out", "--overwrite"]
 
 
