@@ -1,6 +1,7 @@
 import pytest
 
 from onnxopt.errors import UsageError
+from onnxopt.options.search import SearchOptions
 from onnxopt.search.presets import STRATEGIES, strategy_of
 from onnxopt.search.stop_target import StopTarget
 
@@ -40,4 +41,4 @@ def test_strategies_are_known_by_name():
     assert strategy_of("edge").prune
     assert all(not s.train or s.prune for s in STRATEGIES.values())
     with pytest.raises(UsageError, match="ONX102"):
-        strategy_of("cloud")
+        SearchOptions(strategy="cloud")
