@@ -174,7 +174,18 @@ def _sentences(file: str) -> list[tuple[list[int], int]]:
 
 
 def cases(only: Sequence[str] = ()) -> list[Case]:
-    """Return the labelled models of the pack, or those whose name contains one of `only`."""
-    entries = json.loads((ROOT / "manifest.json").read_text())["models"]
+    """Return the labelled models of the pack, or those whose name contains one of `only`.
+
+    Raises:
+        SystemExit: the pack is not there.
+    """
+    manifest = ROOT / "manifest.json"
+    if not manifest.is_file():
+        raise SystemExit(
+            f"This measures the developer pack, and there is no {manifest}: trained models with labelled samples of "
+            "ImageNet, CIFAR-10, Speech Commands and SST-2. Licences of some forbid to publish them here, so ask the "
+            "maintainers for the folder (manifest.json, models/, data/) and name it by ONNXOPT_PACK=/its/path."
+        )
+    entries = json.loads(manifest.read_text())["models"]
     labelled = [Case(e) for e in entries if e["task"] != "parity"]
     return [c for c in labelled if not only or any(part in c.name for part in only)]
