@@ -6,7 +6,7 @@ from onnxopt.measure.metrics.score import percent
 from onnxopt.measure.statistics import Interval
 
 __all__ = [
-    "bounds", "count", "faster", "many", "ms_interval", "percent", "points", "points_interval", "score",
+    "bounds", "count", "faster", "many", "percent", "points", "points_interval", "score",
     "seconds", "significant", "size", "smaller", "times", "times_interval",
 ]  # fmt: skip
 
@@ -73,11 +73,6 @@ def smaller(ratio: float) -> str:
 def times_interval(interval: Interval) -> str:
     """Return the interval of a ratio."""
     return bounds(interval.low, interval.high)
-
-
-def ms_interval(interval: Interval) -> str:
-    """Return the interval of a time in milliseconds."""
-    return f"[{significant(interval.low)}, {significant(interval.high)}]"
 
 
 def score(value: float, unit: str) -> str:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 from zlib import crc32
 
 import numpy as np
@@ -16,8 +15,6 @@ from onnxopt.pruning.observe import Observed
 from onnxopt.reconstruction.least_squares import Elimination, removal_order
 from onnxopt.samples import Samples
 
-WeightImportance = Literal["l1", "l2", "linf", "random", "geometric-median", "bn-scale"]
-DataImportance = Literal["act-mean", "act-var", "taylor", "fisher", "obs"]
 STRENGTH = 1e-3
 """Ridge that units are chosen with, as a share of the mean variance of the features."""
 

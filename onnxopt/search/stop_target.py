@@ -12,9 +12,11 @@ _UNITS = {"latency": ("ms", "us", "s"), "size": ("B", "kB", "MB", "GB")}
 
 @dataclass(frozen=True)
 class StopTarget:
-    """Attributes:
-    kind: `latency` or `size`.
-    value: in milliseconds or bytes, or a share of the original when `relative`.
+    """The latency or size at which a search ends.
+
+    Attributes:
+        kind: `latency` or `size`.
+        value: in milliseconds or bytes, or a share of the original when `relative`.
     """
 
     kind: str

@@ -76,4 +76,3 @@ AUGMENTATIONS: Mapping[str, Callable[[Array, Rng], Array]] = MappingProxyType(
     {"flip": flip, "crop": crop, "cutout": cutout, "mixup": mixup}
 )
 """By the name of an option."""
-KEEPS_LABELS = frozenset({"flip", "crop", "cutout"})

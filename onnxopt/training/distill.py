@@ -32,19 +32,21 @@ _INNER = frozenset({"feature", "attention", "relation", "flow"})
 
 @dataclass(frozen=True)
 class Distillation:
-    """Attributes:
-    epochs: times the samples are seen, when `steps` is 0.
-    steps: of the optimizer, in place of `epochs`.
-    schedule: all else about the steps; its own number of steps does not count.
-    losses: weights by name, see `onnxopt.training.objective.LOSSES`.
-    temperature: class scores are divided by it.
-    alpha: share of the teacher where there are labels; 1 leaves labels alone.
-    features: names of inner values to compare; () chooses ends of blocks.
-    augmentations: see `onnxopt.training.augment`.
-    held_out: share of the samples that judges.
-    batch_norm: `frozen` or `trained`.
-    device: of torch.
-    checkpoint: see `Trainer`.
+    """How a student is trained on the outputs of a teacher.
+
+    Attributes:
+        epochs: times the samples are seen, when `steps` is 0.
+        steps: of the optimizer, in place of `epochs`.
+        schedule: all else about the steps; its own number of steps does not count.
+        losses: weights by name, see `onnxopt.training.objective.Objective`.
+        temperature: class scores are divided by it.
+        alpha: share of the teacher where there are labels; 1 leaves labels alone.
+        features: names of inner values to compare; () chooses ends of blocks.
+        augmentations: see `onnxopt.training.augment`.
+        held_out: share of the samples that judges.
+        batch_norm: `frozen` or `trained`.
+        device: of torch.
+        checkpoint: see `Trainer`.
     """
 
     epochs: float = 10.0
@@ -63,10 +65,12 @@ class Distillation:
 
 @dataclass(frozen=True)
 class Distilled:
-    """Attributes:
-    model: the student with the best weights.
-    trained: how that went; None where there were too few samples to learn and to judge.
-    left_out: losses that found no inner values to compare.
+    """A trained student.
+
+    Attributes:
+        model: the student with the best weights.
+        trained: how that went; None where there were too few samples to learn and to judge.
+        left_out: losses that found no inner values to compare.
     """
 
     model: ir.Model

@@ -19,11 +19,13 @@ from onnxopt.training.ops.convert import to_array, to_tensor
 
 
 class FakeQuantized(TorchModel):
-    """Args:
-    model: with QuantizeLinear and DequantizeLinear, as static quantization writes it.
-    masters: float weights by the names of the integers; what is left out starts from the integers.
-    learn_scales: whether the scales of weights and activations are learned.
-    outputs: as of `TorchModel`.
+    """A quantized model as a torch module, with straight-through gradients of the rounding.
+
+    Args:
+        model: with QuantizeLinear and DequantizeLinear, as static quantization writes it.
+        masters: float weights by the names of the integers; what is left out starts from the integers.
+        learn_scales: whether the scales of weights and activations are learned.
+        outputs: as of `TorchModel`.
     """
 
     def __init__(

@@ -26,17 +26,19 @@ from onnxopt.training.trainer import Trainer, processes
 
 @dataclass(frozen=True)
 class FineTuning:
-    """Attributes:
-    epochs: times the samples are seen, when `steps` is 0.
-    steps: of the optimizer, in place of `epochs`.
-    schedule: all else about the steps; its own number of steps does not count.
-    loss: see `onnxopt.training.label_loss`.
-    output: the one that labels are for; the first when empty.
-    augmentations: see `onnxopt.training.augment`.
-    held_out: share of the samples that judges.
-    batch_norm: `frozen` or `trained`.
-    device: of torch.
-    checkpoint: see `Trainer`.
+    """How a model is trained on labels.
+
+    Attributes:
+        epochs: times the samples are seen, when `steps` is 0.
+        steps: of the optimizer, in place of `epochs`.
+        schedule: all else about the steps; its own number of steps does not count.
+        loss: see `onnxopt.training.label_loss`.
+        output: the one that labels are for; the first when empty.
+        augmentations: see `onnxopt.training.augment`.
+        held_out: share of the samples that judges.
+        batch_norm: `frozen` or `trained`.
+        device: of torch.
+        checkpoint: see `Trainer`.
     """
 
     epochs: float = 5.0

@@ -35,16 +35,6 @@ def response(
     return alpha * soft + (1 - alpha) * F.cross_entropy(student.flatten(0, -2), labels.reshape(-1))
 
 
-def squared(student: Tensor, teacher: Tensor) -> Tensor:
-    """Return the mean squared difference of outputs, of scores before softmax or of numbers."""
-    return F.mse_loss(student, teacher.detach())
-
-
-def hint(student: Tensor, teacher: Tensor, adapter: nn.Module) -> Tensor:
-    """Return the mean squared difference of features, those of the student adapted: Romero et al., "FitNets", 2015."""
-    return F.mse_loss(adapter(student), teacher.detach())
-
-
 def adapter_for(student: Sequence[int], teacher: Sequence[int]) -> nn.Module:
     """Return a trainable map between features of these shapes: a linear layer, or a 1x1 convolution for images.
 

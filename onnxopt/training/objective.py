@@ -10,17 +10,18 @@ from torch import Tensor, nn
 from onnxopt.errors import DataError
 from onnxopt.training import losses
 
-LOSSES = ("response", "feature", "attention", "relation", "flow")
 Tensors = Mapping[str, Tensor]
 
 
 class Objective(nn.Module):  # type: ignore[misc]  # torch is not typed here
-    """Args:
-    outputs: names of the outputs that are compared.
-    features: names of inner values, in graph order.
-    weights: of each loss, by its name in `LOSSES`; those left out are not computed.
-    temperature: class scores are divided by it.
-    alpha: share of the teacher's part of the response where there are labels.
+    """The weighted sum of the losses of a student.
+
+    Args:
+        outputs: names of the outputs that are compared.
+        features: names of inner values, in graph order.
+        weights: of `response`, `feature`, `attention`, `relation` and `flow`; those left out are not computed.
+        temperature: class scores are divided by it.
+        alpha: share of the teacher's part of the response where there are labels.
 
     Adapters between features of different widths are made at the first batch, and trained along.
     """

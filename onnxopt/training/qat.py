@@ -30,15 +30,17 @@ Values on the border of two integers may fall either way, in few elements, so th
 
 @dataclass(frozen=True)
 class QatTraining:
-    """Attributes:
-    epochs: times the samples are seen, when `steps` is 0.
-    steps: of the optimizer, in place of `epochs`.
-    schedule: all else about the steps; its own number of steps does not count.
-    learn_scales: whether scales are learned too.
-    temperature: class scores are divided by it.
-    augmentations: see `onnxopt.training.augment`.
-    held_out: share of the samples that judges.
-    device: of torch.
+    """How a quantized model is trained.
+
+    Attributes:
+        epochs: times the samples are seen, when `steps` is 0.
+        steps: of the optimizer, in place of `epochs`.
+        schedule: all else about the steps; its own number of steps does not count.
+        learn_scales: whether scales are learned too.
+        temperature: class scores are divided by it.
+        augmentations: see `onnxopt.training.augment`.
+        held_out: share of the samples that judges.
+        device: of torch.
     """
 
     epochs: float = 10.0

@@ -6,24 +6,24 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-OPTIMIZERS = ("adamw", "sgd")
-
 
 @dataclass(frozen=True)
 class Schedule:
-    """Attributes:
-    steps: of the optimizer.
-    batch_size: samples per step, where the model's own batch size allows.
-    lr: the highest learning rate; it rises linearly for `warmup` of the steps and falls to zero by a half cosine.
-    warmup: share of the steps.
-    optimizer: `adamw` or `sgd` (with Nesterov momentum of 0.9).
-    weight_decay: as the optimizer takes it.
-    clip: largest norm of the gradient.
-    precision: of products on the way forward and back; weights and their sums are float32 in any case. `auto` is
-        bfloat16 on a GPU.
-    evaluations: times the held-out part is scored along the way, the end included.
-    patience: evaluations without a better score after which training ends; many, for the best ones come late, when the
-        rate is low.
+    """Length and learning rate of a training.
+
+    Attributes:
+        steps: of the optimizer.
+        batch_size: samples per step, where the model's own batch size allows.
+        lr: the highest learning rate; it rises linearly for `warmup` of the steps and falls to zero by a half cosine.
+        warmup: share of the steps.
+        optimizer: `adamw` or `sgd` (with Nesterov momentum of 0.9).
+        weight_decay: as the optimizer takes it.
+        clip: largest norm of the gradient.
+        precision: of products on the way forward and back; weights and their sums are float32 in any case. `auto` is
+            bfloat16 on a GPU.
+        evaluations: times the held-out part is scored along the way, the end included.
+        patience: evaluations without a better score after which training ends; many, for the best ones come late,
+            when the rate is low.
 
     Source: Loshchilov and Hutter, "SGDR", 2017, and "Decoupled weight decay regularization", 2019.
     """

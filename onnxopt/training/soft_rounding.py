@@ -24,10 +24,12 @@ _BETAS = (20.0, 2.0)
 
 
 class SoftRounded(FakeQuantized):
-    """Args:
-    model: with QuantizeLinear and DequantizeLinear.
-    masters: float weights by the names of the integers; weights without an entry are not trained.
-    outputs: as of `TorchModel`.
+    """A quantized model whose weights choose between two neighbouring integers.
+
+    Args:
+        model: with QuantizeLinear and DequantizeLinear.
+        masters: float weights by the names of the integers; weights without an entry are not trained.
+        outputs: as of `TorchModel`.
 
     In training mode weights lie between two integers, in evaluation mode on the nearer one. All else is fixed.
     """

@@ -60,14 +60,16 @@ class Trained:
 
 @dataclass
 class Trainer:
-    """Attributes:
-    module: what is trained, with every parameter that may move.
-    loss: of a batch.
-    score: on held-out samples, lower is better.
-    batches: what each step sees.
-    schedule: how long, how fast.
-    checkpoint: file that is written at every score, and resumed from where it fits; None for none.
-    progress: see `Progress`.
+    """One training, from the first step to the best weights.
+
+    Attributes:
+        module: what is trained, with every parameter that may move.
+        loss: of a batch.
+        score: on held-out samples, lower is better.
+        batches: what each step sees.
+        schedule: how long, how fast.
+        checkpoint: file that is written at every score, and resumed from where it fits; None for none.
+        progress: see `Progress`.
     """
 
     module: nn.Module

@@ -7,7 +7,6 @@ import pytest
 from onnxopt import model_file
 from onnxopt.catalog import parse
 from onnxopt.errors import ModelError, UsageError
-from onnxopt.graph.channels.cut import masked
 from onnxopt.graph.channels.find import channels_of
 from onnxopt.graph.layers import anatomy_of
 from onnxopt.model_file import to_bytes
@@ -19,6 +18,7 @@ from onnxopt.pruning.plan import choices
 from onnxopt.pruning.request import Request
 from onnxopt.target import target_of
 from tests import builders, numerics
+from tests.graph.channels.channel_graphs import masked
 
 CONTEXT = Context(target_of("x86-vnni"), seed=5)
 SMALL = PruneChannels(ratio=0.5, round_to=1, protect=())

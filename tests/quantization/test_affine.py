@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from onnxopt.quantization.affine import LIMITS, dequantize, parameters, quantize
+from onnxopt.quantization.affine import LIMITS, quantize
 from tests import numerics, strategies
+from tests.quantization.affine import dequantize, parameters
 
 
 def runtime(x: np.ndarray, scale: np.ndarray, zero_point: np.ndarray, dtype: str, axis: int | None) -> list[Any]:

@@ -19,10 +19,10 @@ from onnxopt.search.mix.forms import SIMPLE
 from onnxopt.search.mix.layer_table import layer_table
 from onnxopt.search.mix.screening import screened
 from onnxopt.search.sensitivity import rank_layers
-from onnxopt.search.workers.executor import Inline
 from onnxopt.search.workers.runner import RemoteRunner, Work
 from onnxopt.target import target_of
 from tests import builders
+from tests.search.inline import Inline
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Small torch modules, their exports, and the gradients torch itself computes."""
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import onnx
@@ -9,6 +10,13 @@ import torch
 from torch import nn
 
 from onnxopt.model_file import from_proto
+from onnxopt.training.module.coverage import (
+    inlined_functions,
+    inputs_of,
+    live_nodes,
+    named_outputs,
+    unsupported_in,
+)
 
 
 class Cnn(nn.Module):
@@ -91,3 +99,17 @@ def exported(module: nn.Module, x: torch.Tensor, exporter: str) -> ir.Model:
         dynamic_axes={"x": {0: "batch"}}, training=torch.onnx.TrainingMode.PRESERVE, do_constant_folding=False,
     )  # fmt: skip
     return from_proto(onnx.load_from_string(buffer.getvalue()))
+
+
+def unsupported(model: ir.Model, outputs: Sequence[str] | None = None) -> tuple[tuple[str, str], ...]:
+    """Return the nodes that keep `model` from being trained, as (node name, op type).
+
+    Args:
+        model: any.
+        outputs: names of those that are wanted; by default all.
+
+    Raises:
+        UsageError: ONX101 there is no such output.
+    """
+    flat = inlined_functions(model)
+    return unsupported_in(live_nodes(flat.graph, named_outputs(flat.graph, outputs)), inputs_of(flat.graph))

@@ -10,10 +10,10 @@ from onnx import TensorProto, helper
 
 from onnxopt.errors import ModelError
 from onnxopt.model_file import to_bytes
-from onnxopt.training.module.coverage import unsupported
 from onnxopt.training.module.torch_model import TorchModel
 from tests import builders, numerics
 from tests.builders import I64, F, Net
+from tests.training.modules import unsupported
 
 value = helper.make_tensor_value_info
 

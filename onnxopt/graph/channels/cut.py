@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxopt.errors import ModelError, UsageError, nearest
-from onnxopt.graph.channels.find import COPY_MARK, Channels, channels_of
+from onnxopt.graph.channels.find import COPY_MARK, Channels
 from onnxopt.graph.channels.plan import CutPlan
 from onnxopt.graph.channels.rewrite import rewrite
 from onnxopt.graph.edit import set_weight
@@ -16,22 +16,12 @@ Kept = Mapping[str, Sequence[int]]
 """Units to keep, per group; groups that are not named stay whole."""
 
 
-def cut(model: ir.Model, kept: Kept) -> ir.Model:
-    """Return a smaller copy of `model` with only the `kept` units.
+def cut_channels(channels: Channels, kept: Kept) -> ir.Model:
+    """Return a smaller model with only the `kept` units.
 
     Raises:
         ModelError: ONX305 the graph cannot be rewritten for these units.
     """
-    return cut_channels(channels_of(model), kept)
-
-
-def masked(model: ir.Model, kept: Kept) -> ir.Model:
-    """Return a copy of `model` in which removed units are multiplied by zero before every consumer."""
-    return mask_channels(channels_of(model), kept)
-
-
-def cut_channels(channels: Channels, kept: Kept) -> ir.Model:
-    """As `cut`, for groups that are already known."""
     plan = _planned(channels, kept)
     try:
         _carry_out(plan)
@@ -41,7 +31,7 @@ def cut_channels(channels: Channels, kept: Kept) -> ir.Model:
 
 
 def mask_channels(channels: Channels, kept: Kept) -> ir.Model:
-    """As `masked`, for groups that are already known."""
+    """Return a copy in which removed units are multiplied by zero before every consumer."""
     model = channels.model.clone()
     masks = dict[tuple[str, int], list[int]]()
     for group in channels.groups:

@@ -13,15 +13,17 @@ _INTEGERS = (ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT16, ir.DataType
 
 @dataclass(frozen=True)
 class QuantizedWeight:
-    """Attributes:
-    name: of the stored integers.
-    value: of their floats: what DequantizeLinear gives.
-    scale: name of the scale, per tensor or per channel.
-    shift: zero points, in a shape that broadcasts.
-    shape: of the scales, so that they broadcast.
-    largest: of the integers' distances from the zero point, per channel: training stays inside, so that integers of
-        fewer bits stay such.
-    factors: names of the scales whose product a bias has; () for a weight.
+    """A weight that is stored as integers.
+
+    Attributes:
+        name: of the stored integers.
+        value: of their floats: what DequantizeLinear gives.
+        scale: name of the scale, per tensor or per channel.
+        shift: zero points, in a shape that broadcasts.
+        shape: of the scales, so that they broadcast.
+        largest: of the integers' distances from the zero point, per channel: training stays inside, so that integers of
+            fewer bits stay such.
+        factors: names of the scales whose product a bias has; () for a weight.
     """
 
     name: str

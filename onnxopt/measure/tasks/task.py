@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from onnxopt.measure.metrics.outputs import Outputs
 from onnxopt.samples import Feeds
@@ -22,7 +22,6 @@ TaskName = Literal[
     "tokens",
 ]
 SignalDomain = Literal["waveform", "spectrum"]
-TASKS: tuple[str, ...] = get_args(TaskName)
 
 
 @dataclass(frozen=True)

@@ -26,12 +26,6 @@ class Blocks:
     bits: int
     features: int
 
-    def dequantized(self) -> np.ndarray:
-        """Return the float32 weight, of shape (outputs, features)."""
-        difference = self.integers.astype(np.float32) - self.zero_point[..., None].astype(np.float32)
-        weight = difference * self.scale[..., None]
-        return np.asarray(weight.reshape(len(weight), -1)[:, : self.features])
-
     def packed(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return weights (outputs, blocks, bytes), scales and zero points; the low half of a byte comes first."""
         if self.bits == 8:

@@ -34,11 +34,13 @@ Quantizer = QuantizeStatic | QuantizeDynamic
 
 @dataclass(frozen=True)
 class LayerForms:
-    """Attributes:
-    base: the simplified model in float, whose nodes name the layers.
-    quantized: names of those that the quantizer takes.
-    widths: by share that is removed, in float and in INT8 where there is a quantizer.
-    ranks: by share of the full rank that stays, in INT8 where there is a quantizer.
+    """The forms of a model that times of layers are read from.
+
+    Attributes:
+        base: the simplified model in float, whose nodes name the layers.
+        quantized: names of those that the quantizer takes.
+        widths: by share that is removed, in float and in INT8 where there is a quantizer.
+        ranks: by share of the full rank that stays, in INT8 where there is a quantizer.
     """
 
     base: ir.Model

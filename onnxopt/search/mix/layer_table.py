@@ -26,11 +26,13 @@ RANKS = (0.5, 0.25)
 
 @dataclass(frozen=True)
 class LayerSensitivity:
-    """Attributes:
-    layer: name of the node; for channels that go together, of the first that makes them.
-    technique: `INT8`, `rank 50%`, `channels -25%` and the like.
-    error: mean squared difference of the outputs over their variance; None where the technique does not apply.
-    why: why it does not apply; empty where it does.
+    """The effect of one technique on one layer alone.
+
+    Attributes:
+        layer: name of the node; for channels that go together, of the first that makes them.
+        technique: `INT8`, `rank 50%`, `channels -25%` and the like.
+        error: mean squared difference of the outputs over their variance; None where the technique does not apply.
+        why: why it does not apply; empty where it does.
     """
 
     layer: str

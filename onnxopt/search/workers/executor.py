@@ -19,20 +19,6 @@ _LOOK_S = 0.2
 """Seconds between two looks whether a task still matters."""
 
 
-class Inline(Executor):
-    """Runs every task at once, here."""
-
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Run `fn` and return its finished future."""
-        future: Future[T] = Future()
-        future.set_running_or_notify_cancel()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:
-            future.set_exception(error)
-        return future
-
-
 class _Task(Future[T]):
     """A future whose `cancel` also ends the process that works for it."""
 

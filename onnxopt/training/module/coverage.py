@@ -9,8 +9,6 @@ from onnxopt.errors import UsageError, nearest
 from onnxopt.training.module.inlined import INLINED
 from onnxopt.training.module.registry import RULES
 
-_TITLES = {"": "The standard operator set", "ai.onnx.ml": "ai.onnx.ml", "com.microsoft": "com.microsoft"}
-
 
 def covered() -> frozenset[tuple[str, str]]:
     """Return the operators that can be trained, as (domain, op type)."""
@@ -56,20 +54,6 @@ def _reads(value: ir.Value | None, fed: Collection[ir.Value]) -> bool:
         if node is not None and node.op_type not in ("Shape", "Size"):
             pending += node.inputs
     return False
-
-
-def unsupported(model: ir.Model, outputs: Sequence[str] | None = None) -> tuple[tuple[str, str], ...]:
-    """Return the nodes that keep `model` from being trained, as (node name, op type).
-
-    Args:
-        model: any.
-        outputs: names of those that are wanted; by default all.
-
-    Raises:
-        UsageError: ONX101 there is no such output.
-    """
-    flat = inlined_functions(model)
-    return unsupported_in(live_nodes(flat.graph, named_outputs(flat.graph, outputs)), inputs_of(flat.graph))
 
 
 def inputs_of(graph: ir.Graph) -> list[ir.Value]:
@@ -121,19 +105,3 @@ def _with_inner(nodes: Iterable[ir.Node]) -> Iterator[ir.Node]:
         for attribute in node.attributes.values():
             if attribute.type == ir.AttributeType.GRAPH:
                 yield from _with_inner(attribute.as_graph())
-
-
-def covered_page() -> str:
-    """Return docs/training-ops.md."""
-    lines = [
-        "# Operators that can be trained",
-        "",
-        "This page is made by `onnxopt.training.module.coverage.covered_page()`. Constant, If, Loop and Scan are",
-        "carried out while the plan of a run is made: what they choose or repeat may depend on shapes, not on data.",
-        "`distill` and `finetune` run what is not here in ONNX Runtime; no gradient passes it, and what lies before it",
-        "learns to give it what the original does.",
-    ]
-    for domain, title in _TITLES.items():
-        names = sorted(op for where, op in covered() if where == domain)
-        lines += ["", f"## {title}", "", f"{len(names)} operators: {', '.join(names)}."]
-    return "\n".join(lines) + "\n"

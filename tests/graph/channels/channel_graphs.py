@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from onnxopt.graph.channels.cut import Kept, cut_channels, mask_channels
+from onnxopt.graph.channels.find import channels_of
 from tests.builders import F, Net
 
 UNARY = (
@@ -606,3 +608,13 @@ def network(seed: int, kind: str, opset: int, free: tuple[bool, bool], draws: li
     _linear(d, d.net.node("Tanh", x.name), x, 4)
     d.net.nodes[-1].output[0] = "y"
     return d.net.model([("x", F, shapes[kind])], [("y", F, None)], opset=opset, ir_version=10)
+
+
+def cut(model: ir.Model, kept: Kept) -> ir.Model:
+    """Return the model with only the `kept` units."""
+    return cut_channels(channels_of(model), kept)
+
+
+def masked(model: ir.Model, kept: Kept) -> ir.Model:
+    """Return the model with its removed units multiplied by zero before every consumer."""
+    return mask_channels(channels_of(model), kept)

@@ -3,7 +3,6 @@ from pathlib import Path
 import pytest
 
 from onnxopt.document.blocks import Table
-from onnxopt.graph.channels.cut import cut
 from onnxopt.graph.channels.find import groups_of
 from onnxopt.model_file import load
 from onnxopt.passes.prune_channels import PruneChannels
@@ -11,6 +10,7 @@ from onnxopt.pipeline import Context, Pipeline
 from onnxopt.target import target_of
 from onnxopt.tasks.groups import groups_document
 from tests import builders
+from tests.graph.channels.channel_graphs import cut
 
 ROOT = Path(__file__).parents[3]
 MODELS = sorted((ROOT / "models").glob("*.onnx"))

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onnxopt.graph.channels.cut import cut, masked
 from onnxopt.graph.channels.find import groups_of
 from tests import builders, numerics
 from tests.builders import F, Net
+from tests.graph.channels.channel_graphs import cut, masked
 
 C, SIDE = 12, 8
 Op = Callable[[Net, str], tuple[str, int]]

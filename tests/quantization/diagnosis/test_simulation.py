@@ -15,10 +15,11 @@ from onnxopt.passes.quantize_static import QuantizeStatic
 from onnxopt.pipeline import Context, Pass, Pipeline
 from onnxopt.quantization.affine import LIMITS, quantize
 from onnxopt.quantization.diagnosis.simulation import simulate
-from onnxopt.quantization.rounding.saturation import multiply, reduced
+from onnxopt.quantization.rounding.saturation import reduced
 from onnxopt.reconstruction.unfold import Window
 from onnxopt.target import TARGETS
 from tests import builders, numerics
+from tests.quantization.rounding.saturating import multiply
 
 AVX2, ARM, RUNTIME = TARGETS["x86-avx2"], TARGETS["arm64-neon"], Runtime()
 SCALE, STEPS = np.float32(0.02), np.float32(0.05)

@@ -7,6 +7,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxopt.quantization.rounding.blockwise import _POWER, Blocks, round_to_nearest, shrunk
+from tests.quantization.rounding.blocks import dequantized
 
 SHAPES = [(8, 64), (5, 96), (7, 50), (3, 20)]
 
@@ -39,7 +40,7 @@ def runtime_product(x: np.ndarray, blocks: Blocks, level: int) -> np.ndarray:
 def test_the_runtime_multiplies_with_the_dequantized_weight(bits: int, shape: tuple[int, int]) -> None:
     blocks = round_to_nearest(weight_of(shape), bits, 32)
     x = weight_of((3, shape[1]), 1)
-    exact = x @ blocks.dequantized().T
+    exact = x @ dequantized(blocks).T
     np.testing.assert_allclose(runtime_product(x, blocks, 0), exact, rtol=1e-4, atol=1e-4)
     # Level 4 rounds the activations to 8 bits as well.
     error = np.linalg.norm(runtime_product(x, blocks, 4) - exact) / np.linalg.norm(exact)
@@ -53,14 +54,14 @@ def test_rounding_to_nearest_is_off_by_one_step_at_most(bits: int, shape: tuple[
     blocks = round_to_nearest(weight, bits, 32)
     steps = np.repeat(blocks.scale, 32, axis=1)[:, : shape[1]]
     # Half a step of the value and half of the rounded zero point at the ends of the range.
-    assert (np.abs(weight - blocks.dequantized()) <= steps * 1.001).all()
+    assert (np.abs(weight - dequantized(blocks)) <= steps * 1.001).all()
 
 
 def test_zeros_stay_zero() -> None:
     weight = weight_of((4, 64))
     weight[:, ::3] = 0
     weight[1] = 0
-    found = round_to_nearest(weight, 4, 32).dequantized()
+    found = dequantized(round_to_nearest(weight, 4, 32))
     assert not found[weight == 0].any()
 
 
@@ -70,7 +71,7 @@ def test_a_block_keeps_the_grid_with_the_smallest_error_of_all_rounds(bits: int)
 
     def errors(rounds: int) -> np.ndarray:
         blocks = shrunk(weight, bits, 32, rounds)
-        return (np.abs(blocks.dequantized() - weight) ** _POWER).reshape(16, -1, 32).sum(-1)
+        return (np.abs(dequantized(blocks) - weight) ** _POWER).reshape(16, -1, 32).sum(-1)
 
     by_rounds = np.array([errors(rounds) for rounds in (1, 2, 4, 8, 16)])
     assert (np.diff(by_rounds, axis=0) <= 1e-4).all()

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from onnxopt.quantization.rounding.blockwise import round_to_nearest, shrunk
 from onnxopt.quantization.rounding.gptq import gptq
 from tests import numerics
+from tests.quantization.rounding.blocks import dequantized
 
 
 def case(seed: int, outputs: int, features: int) -> tuple[np.ndarray, np.ndarray]:
@@ -30,7 +31,7 @@ def test_the_error_on_the_inputs_is_smaller(bits: int, block: int, features: int
     made = gptq(weight, x.T @ x, bits, block)
     plain = round_to_nearest(weight, bits, block)
     assert made.integers.shape == plain.integers.shape
-    assert error(weight, made.dequantized(), x) < 0.8 * error(weight, plain.dequantized(), x)
+    assert error(weight, dequantized(made), x) < 0.8 * error(weight, dequantized(plain), x)
 
 
 def test_with_inputs_that_have_nothing_in_common_it_is_plain_rounding() -> None:
@@ -44,15 +45,15 @@ def test_inputs_that_are_always_zero_do_no_harm() -> None:
     weight, x = case(2, 8, 64)
     x[:, :40] = 0
     made = gptq(weight, x.T @ x, 8, 32)
-    assert np.isfinite(made.dequantized()).all()
-    dead = round_to_nearest(weight, 8, 32).dequantized()[:, :32]
-    np.testing.assert_allclose(made.dequantized()[:, :32], dead, rtol=0, atol=numerics.EXACT_RELATIVE)
+    assert np.isfinite(dequantized(made)).all()
+    dead = dequantized(round_to_nearest(weight, 8, 32))[:, :32]
+    np.testing.assert_allclose(dequantized(made)[:, :32], dead, rtol=0, atol=numerics.EXACT_RELATIVE)
 
 
 @given(st.integers(0, 50), st.sampled_from([4, 8]), st.sampled_from([32, 64]))
 def test_fitted_scales_lose_no_more_where_outliers_count_little(seed: int, bits: int, block: int) -> None:
     weight, _ = case(seed, 6, 80)
     plain, fitted = round_to_nearest(weight, bits, block), shrunk(weight, bits, block)
-    lost = [np.abs(blocks.dequantized() - weight) ** 0.7 for blocks in (plain, fitted)]
+    lost = [np.abs(dequantized(blocks) - weight) ** 0.7 for blocks in (plain, fitted)]
     assert lost[1].sum() <= lost[0].sum() * (1 + numerics.EXACT_RELATIVE)
     assert fitted.zero_point.max() < 2**bits

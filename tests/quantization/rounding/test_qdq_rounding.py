@@ -11,10 +11,11 @@ from onnxopt.model_file import signature_of, to_bytes
 from onnxopt.pipeline import Context, Optimized, Pipeline
 from onnxopt.quantization.rounding.gptq import error_of, gptq_on_grid
 from onnxopt.quantization.rounding.hessians import Read, at_most, hessians, sweeps
-from onnxopt.quantization.rounding.saturation import bound, reduced
+from onnxopt.quantization.rounding.saturation import reduced
 from onnxopt.samples import Samples, open_samples
 from onnxopt.target import target_of
 from tests import builders, numerics
+from tests.quantization.rounding.saturating import bound
 
 
 def correlated(model: ir.Model, count: int = 24) -> Samples:

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onnxopt.quantization.rounding.saturation import HIGH, LOW, bound, multiply, reduced
+from onnxopt.quantization.rounding.saturation import reduced
+from tests.quantization.rounding.saturating import HIGH, LOW, bound, multiply
 
 
 def drawn(seed: int, largest: int, inputs: int) -> tuple[np.ndarray, np.ndarray]:

@@ -6,10 +6,11 @@ import pytest
 
 from onnxopt.catalog import parse
 from onnxopt.pipeline import Context, Pipeline
-from onnxopt.quantization.rounding.saturation import bound, reduced
+from onnxopt.quantization.rounding.saturation import reduced
 from onnxopt.quantization.rounding.weight_ranges import safe_ranges
 from onnxopt.target import target_of
 from tests import builders
+from tests.quantization.rounding.saturating import bound
 
 Weights = dict[str, tuple[ir.Node, np.ndarray, np.ndarray]]
 """By layer the node, its integers and its scales."""

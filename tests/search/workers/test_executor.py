@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from onnxopt.errors import DataError, ModelError, NativeError
-from onnxopt.search.workers.executor import Inline, Isolated
+from onnxopt.search.workers.executor import Isolated
+from tests.search.inline import Inline
 
 LINUX_ONLY = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="limits memory the Linux way")
 

@@ -21,10 +21,11 @@ from onnxopt.search.deadline import TimeOver
 from onnxopt.search.optimize import search
 from onnxopt.search.settings import Settings
 from onnxopt.search.trial import Candidate, Verdict
-from onnxopt.search.workers.executor import Inline, Isolated
+from onnxopt.search.workers.executor import Isolated
 from onnxopt.search.workers.runner import LocalRunner, RemoteRunner, Work, judge_of
 from onnxopt.target import target_of
 from tests.search.fakes import model, parts
+from tests.search.inline import Inline
 
 DYNAMIC = Candidate("dynamic", parse("quantize-dynamic"))
 
