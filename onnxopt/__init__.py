@@ -77,7 +77,7 @@ if TYPE_CHECKING:
     from onnxopt.quantization.diagnosis.layers import LayerLoss as LayerLoss
     from onnxopt.quantization.diagnosis.simulation import Simulation as Simulation
     from onnxopt.record.run import RunRecord as RunRecord
-    from onnxopt.record.run import TrialRecord as TrialRecord
+    from onnxopt.record.trial import TrialRecord as TrialRecord
     from onnxopt.repairs.fault import Faults as Faults
     from onnxopt.repairs.fault import Repair as Repair
     from onnxopt.repairs.mending import Mended as Mended
@@ -203,7 +203,7 @@ _LAZY = {
     "Text": ("onnxopt.document.blocks", "Text"),
     "Throughput": ("onnxopt.measure.latency.throughput", "Throughput"),
     "Trial": ("onnxopt.search.trial", "Trial"),
-    "TrialRecord": ("onnxopt.record.run", "TrialRecord"),
+    "TrialRecord": ("onnxopt.record.trial", "TrialRecord"),
     "TrainingOptions": ("onnxopt.options.training", "TrainingOptions"),
     "UsageError": ("onnxopt.errors", "UsageError"),
     "Verdict": ("onnxopt.search.trial", "Verdict"),

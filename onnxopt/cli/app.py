@@ -20,7 +20,6 @@ from onnxopt.cli import (
     report,
     resume,
     search,
-    tracking,
     worker,
 )
 from onnxopt.cli.groups import command_of
@@ -58,7 +57,7 @@ _COMMANDS: Mapping[str, Callable[..., int]] = {
     "check": check.check,
     "verify": check.verify,
     "card": check.card,
-    "log-run": tracking.log_run,
+    "log-run": report.log_run,
     "report": report.report,
     "device-result": device.device_result,
     "worker": worker.worker,

@@ -1,4 +1,4 @@
-"""Command that shows finished runs: report."""
+"""Commands that show finished runs and log them: report, log-run."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from onnxopt.cli.options import OVERWRITE, Shown
-from onnxopt.cli.output import emit, note
+from onnxopt.cli.output import emit, note, quieten
 from onnxopt.errors import ExitCode, UsageError
 
 
@@ -37,4 +37,23 @@ def report(
         page = run.report(out, overwrite=overwrite)
         if open_ and not open_page(page):
             note(f"No browser was found: open {page} in one.", shown)
+    return ExitCode.OK
+
+
+def log_run(
+    run: Annotated[Path, typer.Argument(help="Run folder.", show_default=False)],
+    *,
+    uri: Annotated[
+        str, typer.Option("--uri", help="Tracking store: http://host:5000, sqlite:///runs.db, ...", show_default=False)
+    ],
+    experiment: Annotated[str, typer.Option("--experiment", help="Name of the experiment.")] = "onnxopt",
+    shown: Shown,
+) -> int:
+    """Log a finished run to MLflow: settings, metrics, report."""
+    quieten(shown)
+    from onnxopt.document.blocks import Document, Text
+    from onnxopt.run.tracking import log_run as log
+
+    number = log(run, uri=uri, experiment=experiment)
+    emit(Document((Text((f"Logged to {uri} as run {number}.",)),), {"run_id": number, "uri": uri}), shown)
     return ExitCode.OK

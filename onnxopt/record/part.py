@@ -15,6 +15,6 @@ Number = Annotated[float | None, BeforeValidator(_not_finite_is_null)]
 
 
 class RecordPart(BaseModel):
-    """Base of all parts: nothing unknown is accepted, nothing changes."""
+    """Base of all parts: no unknown fields, no changes; made of JSON or of an object with the same attributes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, from_attributes=True)

@@ -5,7 +5,8 @@ from pathlib import Path
 from onnxopt.document import units
 from onnxopt.document.blocks import Document, Facts, Text
 from onnxopt.document.markdown import to_markdown
-from onnxopt.record.run import ProofRecord, RunRecord, ScoreRecord
+from onnxopt.record.run import RunRecord
+from onnxopt.record.trial import ProofRecord, ScoreRecord
 from onnxopt.report.caveats import caveats
 
 

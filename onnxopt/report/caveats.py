@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from onnxopt.document import units
 from onnxopt.measure.latency import Noise, noise_of
-from onnxopt.record.run import LatencyRecord, RunRecord, TrialRecord
-from onnxopt.search.knee import envelope, knee_of
+from onnxopt.record.run import RunRecord
+from onnxopt.record.trial import LatencyRecord, TrialRecord
+from onnxopt.search.front import envelope, knee_of
 
 FEW_SAMPLES, CLIPPED = 200, 0.01
 """Number of samples below which, and share of clipped values above which, a caveat is given."""

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from onnxopt.document import units
-from onnxopt.record.run import IntervalRecord, LatencyRecord, RunRecord, TrialRecord
+from onnxopt.record.run import RunRecord
+from onnxopt.record.trial import IntervalRecord, LatencyRecord, TrialRecord
 from onnxopt.report.charts import Chart, Figure, axes, metric, number, plain, scale
 
 _VERDICTS = {"winner": "$good", "baseline": "$ink", "within budget": "$accent", "over budget": "$bad"}

@@ -5,7 +5,8 @@ from math import isfinite
 
 from onnxopt.document import units
 from onnxopt.measure.accuracy import Evaluation
-from onnxopt.record.run import DropRecord, RunRecord
+from onnxopt.record.run import RunRecord
+from onnxopt.record.trial import DropRecord
 
 
 def details_rows(before: Evaluation, after: Evaluation) -> Iterator[tuple[str, ...]]:

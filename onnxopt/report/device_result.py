@@ -3,8 +3,8 @@
 from onnxopt.document import units
 from onnxopt.document.blocks import Column, Table
 from onnxopt.measure.device.result import DeviceResult
-from onnxopt.record.recording import latency_record
 from onnxopt.record.run import DeviceModelRecord, DeviceRecord
+from onnxopt.record.trial import LatencyRecord
 
 
 def device_record(result: DeviceResult) -> DeviceRecord:
@@ -27,7 +27,7 @@ def device_record(result: DeviceResult) -> DeviceRecord:
             difference=model.difference,
             same_class=model.same_class,
             classified=model.classified,
-            latency=None if model.latency is None else latency_record(model.latency),
+            latency=None if model.latency is None else LatencyRecord.model_validate(model.latency),
         )
         for model in result.models
     )

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from onnxopt.record.analysis import GraphRecord, NodeRecord
-from onnxopt.record.run import RunRecord, TrialRecord
+from onnxopt.record.run import RunRecord
+from onnxopt.record.trial import TrialRecord
 from onnxopt.report.graph_layout import HEIGHT, WIDTH, GraphLayout, layout
 
 MOST_DRAWN = 3000

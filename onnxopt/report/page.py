@@ -9,17 +9,20 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from onnxopt.document import units
-from onnxopt.record.run import RunRecord, StepRecord
+from onnxopt.record.run import RunRecord
 from onnxopt.record.steps import counted
+from onnxopt.record.trial import StepRecord
 from onnxopt.report import charts_layers, charts_search
 from onnxopt.report.caveats import caveats
 from onnxopt.report.charts import Chart
 from onnxopt.report.device_result import device_table
+from onnxopt.report.findings import findings
 from onnxopt.report.graph_view import KINDS, graph_views
 from onnxopt.report.layer_rows import layer_rows
 from onnxopt.report.names import names_table
 from onnxopt.report.recovery import recovery_table
-from onnxopt.report.summary import choice_table, findings, headline, judged_lines, proofs_table, tiles, trials_table
+from onnxopt.report.summary import headline, judged_lines, tiles
+from onnxopt.report.tables import choice_table, proofs_table, trials_table
 
 _SECTIONS = {
     "verdict": "Verdict",

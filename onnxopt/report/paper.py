@@ -6,9 +6,11 @@ from onnxopt.printable import printable
 from onnxopt.record.run import RunRecord
 from onnxopt.report.caveats import caveats
 from onnxopt.report.device_result import device_table
+from onnxopt.report.findings import findings
 from onnxopt.report.names import names_table
 from onnxopt.report.recovery import recovery_table
-from onnxopt.report.summary import choice_table, findings, headline, judged_lines, proofs_table, trials_table
+from onnxopt.report.summary import headline, judged_lines
+from onnxopt.report.tables import choice_table, proofs_table, trials_table
 
 
 def to_paper(run: RunRecord) -> str:

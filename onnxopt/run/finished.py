@@ -9,7 +9,8 @@ import onnx_ir as ir
 
 from onnxopt import model_file
 from onnxopt.document.blocks import Displayed, Document
-from onnxopt.record.run import RunRecord, TrialRecord
+from onnxopt.record.run import RunRecord
+from onnxopt.record.trial import TrialRecord
 from onnxopt.report.card import to_card
 from onnxopt.report.summary import summary
 from onnxopt.run.folder import BEST

@@ -18,10 +18,10 @@ from onnxopt.options.search import Goal, SearchOptions
 from onnxopt.samples import ReadOptions, Samples, open_samples
 from onnxopt.samples.labels import differ
 from onnxopt.search.budget import Budget
+from onnxopt.search.limits.stop_target import StopTarget
 from onnxopt.search.parts import Parts, split_parts
 from onnxopt.search.presets import Strategy, strategy_of
 from onnxopt.search.settings import Settings
-from onnxopt.search.stop_target import StopTarget
 from onnxopt.target import target_of
 
 FIDELITY = "fidelity"

@@ -18,7 +18,7 @@ from onnxopt.run.folder import RunFolder
 from onnxopt.run.job import prepare
 from onnxopt.run.recorder import Recorder
 from onnxopt.samples import ReadOptions
-from onnxopt.search.deadline import Deadline
+from onnxopt.search.limits.deadline import Deadline
 from onnxopt.search.observer import NullObserver, Observer
 
 

@@ -2,10 +2,9 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from types import MappingProxyType
 
 import onnx_ir as ir
 
@@ -19,20 +18,21 @@ from onnxopt.record.recording import (
     data_record,
     environment_record,
     model_record,
-    proof_record,
     settings_record,
     trial_record,
 )
 from onnxopt.record.repro import Origin, repro_command
-from onnxopt.record.run import FileRecord, RecoveredRecord, RunRecord
+from onnxopt.record.run import FileRecord, RunRecord
+from onnxopt.record.trial import ProofRecord, RecoveredRecord
 from onnxopt.run.analysis import analyze
-from onnxopt.run.folder import BEST, FASTEST, SMALLEST, RunFolder
+from onnxopt.run.extremes import Extremes
+from onnxopt.run.folder import BEST, RunFolder
 from onnxopt.run.job import Job
-from onnxopt.search.deadline import Deadline
+from onnxopt.search.front import pareto_front
 from onnxopt.search.journal.journal import Journal
+from onnxopt.search.limits.deadline import Deadline
 from onnxopt.search.observer import Observer
 from onnxopt.search.optimize import search
-from onnxopt.search.pareto import pareto_front
 from onnxopt.search.prospect import Prospect
 from onnxopt.search.trial import Candidate, SearchResult, Trial, Verdict
 
@@ -67,7 +67,7 @@ class Recorder:
         self.deadline = deadline or Deadline(job.settings.time_limit_s)
         self.trials: list[Trial] = []
         self.leader: Trial | None = None
-        self.extremes = dict[str, Trial]()
+        self.extremes = Extremes(folder, job.path)
         self.secured_by: Trial | None = None
         self.begun = time.perf_counter()
         self.record = RunRecord(
@@ -187,10 +187,7 @@ class Recorder:
 
     def within(self, model: ir.Model, trial: Trial) -> None:
         """Write it to the folder where it is the smallest or the fastest so far."""
-        for name, cost in _COSTS.items():
-            if name not in self.extremes or cost(trial) < cost(self.extremes[name]):
-                self.extremes[name] = trial
-                self.folder.save(name, model, trial.candidate.passes, self.job.path)
+        self.extremes.within(model, trial)
         self.observer.within(model, trial)
 
     def best(self, model: ir.Model, trial: Trial) -> None:
@@ -259,16 +256,16 @@ class Recorder:
         if result.winner is None or result.winner is not self.leader:
             self.leader = result.winner
             self._save_best(result.winner, result.model)
-        self._settle(result)
+        smallest, fastest = self.extremes.settle(result.trials, self.journal)
         self._update(
             stopped=result.stopped,
             aim_reached=result.aim_reached,
             recovered=tuple(RecoveredRecord(by=by, drop=drop) for by, drop in result.recovered),
-            smallest=self._extreme(SMALLEST),
-            fastest=self._extreme(FASTEST),
+            smallest=smallest,
+            fastest=fastest,
             pareto=tuple(trial.candidate.name for trial in pareto_front(result.trials)),
             kind=result.kind,
-            proofs=tuple(map(proof_record, result.proofs)),
+            proofs=tuple(map(ProofRecord.model_validate, result.proofs)),
             confidence=None if proof is None or result.winner is None else proof.confidence,
             standing=None if proof is None or result.winner is None else proof.standing or None,
         )
@@ -287,36 +284,3 @@ class Recorder:
         self.folder.write_golden(self.job.parts.holdout, settings.runtime.optimization)
         self.folder.finish(self.record)
         return self.record, result.model
-
-    def _settle(self, result: SearchResult) -> None:
-        """Leave the smallest and the fastest of those that did not fail on the proof, where they are not the best."""
-        inside = [t for t in result.trials if t.verdict in (Verdict.WITHIN, Verdict.WINNER)]
-        for name, cost in _COSTS.items():
-            trial = min(inside, key=cost, default=None)
-            written = self.extremes.pop(name, None)
-            if trial is not None and trial.verdict is Verdict.WITHIN:
-                if written is not None and written.candidate == trial.candidate:
-                    self.extremes[name] = trial
-                    continue
-                model = self.journal.model(trial.candidate)
-                if model is not None:
-                    self.folder.save(name, model, trial.candidate.passes, self.job.path)
-                    self.extremes[name] = trial
-                    continue
-            self.folder.drop(name)
-
-    def _extreme(self, name: str) -> str | None:
-        return self.extremes[name].candidate.name if name in self.extremes else None
-
-
-def _size(trial: Trial) -> float:
-    return float(trial.size_bytes or 0)
-
-
-def _time(trial: Trial) -> float:
-    assert trial.latency is not None
-    assert trial.latency.speedup is not None
-    return 1 / trial.latency.speedup.value
-
-
-_COSTS: Mapping[str, Callable[[Trial], float]] = MappingProxyType({SMALLEST: _size, FASTEST: _time})

@@ -51,7 +51,7 @@ WORTH = 1.05
 
 
 @dataclass(frozen=True)
-class Work:
+class Workload:
     """Where the time of a model is, and how long candidates take.
 
     Attributes:
@@ -106,7 +106,7 @@ def work_of(
     calibration: int,
     searched: int,
     target: Target,
-) -> Work:
+) -> Workload:
     """Return where the time of a model is at the shapes of `feeds`."""
     sizes = dict[str, int]()
     for value in model.graph.inputs:
@@ -121,7 +121,7 @@ def work_of(
         if kind and layer.macs and found.macs:
             shares[kind] = shares.get(kind, 0.0) + layer.macs / found.macs
     dot_products = target.name not in ("x86-avx2", "x86-avx512", "arm64-neon")
-    return Work(shares, size_bytes, sample_s, calibration, searched, dot_products)
+    return Workload(shares, size_bytes, sample_s, calibration, searched, dot_products)
 
 
 def _kind(layer: Layer) -> str:
@@ -173,7 +173,7 @@ class Plan:
         return Plan(*map(tuple, parts[:3]))
 
 
-def plan_of(candidates: Sequence[Candidate], work: Work | None) -> Plan:
+def plan_of(candidates: Sequence[Candidate], work: Workload | None) -> Plan:
     """Return in which order to try candidates; without `work`, as they are given.
 
     Of those that do the same to the layers, such as calibrations of one graph, the best for each second is a bet.

@@ -11,8 +11,9 @@ from onnxopt.measure.latency import Latency
 from onnxopt.measure.statistics import Drop
 from onnxopt.samples import Samples
 from onnxopt.search.acceptance import Acceptance
+from onnxopt.search.baseline import PROOF_LATENCY
 from onnxopt.search.trial import Proof, Standing, Trial
-from onnxopt.search.trials import PROOF_LATENCY, Trials
+from onnxopt.search.trials import Trials
 
 _SPARE = 0.5
 """Share of the time for candidates that an early proof may take: with less it was never made where a host is busy, and

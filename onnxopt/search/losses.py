@@ -1,19 +1,23 @@
 """Output losses of passes, measured once, on any available worker."""
 
+import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 from typing import Protocol
 
 import onnx_ir as ir
 
+from onnxopt import model_file
 from onnxopt.catalog import format_pass, format_passes
 from onnxopt.errors import ModelError, NativeError
 from onnxopt.measure.latency.remembered import Remembered, is_number
 from onnxopt.measure.output_error import OutputError
+from onnxopt.measure.runtime.environment import environment
+from onnxopt.passes.quantize_static import QuantizeStatic
 from onnxopt.pipeline import Context, Pass, Pipeline
 from onnxopt.reconstruction.batches import rebatched
-from onnxopt.search.evidence import evidence_key
 
 Base = tuple[Pass, ...]
 """Passes that make the model, from the original, whose outputs are compared."""
@@ -88,3 +92,37 @@ class CachedLosses:
         found = dict(zip(fresh, asked, strict=True))
         self._known.keep({key: loss for key, loss in found.items() if is_number(loss)})
         return [found[key] if key in found else self._known[key] for key in keys]
+
+
+def evidence_key(model: ir.Model, context: Context, *words: str) -> str | None:
+    """Return a checksum of a model, the samples, the target, the versions and `words`; None for a model too large.
+
+    Losses do not depend on the machine, but for rounding: the instruction set is part of the target.
+    """
+    if context.calibration is None or not model_file.fits_protobuf(model):
+        return None
+    digest = hashlib.sha256(model_file.to_bytes(model))
+    versions = sorted(environment()["versions"].items())
+    for part in (context.calibration.fingerprint, context.target.name, str(context.seed), str(versions), *words):
+        digest.update(hashlib.sha256(part.encode()).digest())
+    return digest.hexdigest()
+
+
+def rank_layers(
+    spec: QuantizeStatic, base: Base, layers: Sequence[str], quantized: Sequence[str], losses: Losses
+) -> list[str]:
+    """Return the names of layers, the most harmful first.
+
+    Args:
+        spec: the quantization; its own exclusions do not count here.
+        base: passes before it.
+        layers: names of the nodes to rank, as they are after `base`.
+        quantized: names of all nodes that `spec` quantizes.
+        losses: measures; a layer that cannot even be quantized alone is the first.
+    """
+    alone = [
+        replace(spec, placement="all", min_sqnr_db=0, exclude=tuple(other for other in quantized if other != layer))
+        for layer in layers
+    ]
+    found = dict(zip(layers, losses(base, alone), strict=True))
+    return sorted(layers, key=lambda layer: -found[layer])

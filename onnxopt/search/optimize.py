@@ -13,10 +13,10 @@ from onnxopt.search import stages
 from onnxopt.search.acceptance import MOST_PROOFS
 from onnxopt.search.bets import Plan, plan_of, work_of
 from onnxopt.search.candidates import first_candidates
-from onnxopt.search.deadline import Deadline
 from onnxopt.search.holdout import Evidence
 from onnxopt.search.journal.journal import Journal
 from onnxopt.search.journal.notes import names
+from onnxopt.search.limits.deadline import Deadline
 from onnxopt.search.observer import NullObserver, Observer
 from onnxopt.search.parts import Parts
 from onnxopt.search.proving import decided, prove, prove_first, untried
@@ -160,7 +160,7 @@ def _aim_reached(trials: Trials, winner: Trial | None, proofs: Sequence[Proof]) 
         return False
     proof = next(p for p in proofs if p.accepted)
     timed = replace(winner, latency=proof.latency, baseline_latency=proof.baseline_latency)
-    return trials.reaches(timed, aim)
+    return aim.reached_by(timed, trials.bar.baseline_bytes)
 
 
 def _reason(trials: Trials, proofs: Sequence[Proof]) -> str:

@@ -10,8 +10,8 @@ from onnxopt.measure.judge import Judge
 from onnxopt.measure.statistics import Interval
 from onnxopt.samples import Samples
 from onnxopt.search.acceptance import EARLY
-from onnxopt.search.deadline import TimeOver
 from onnxopt.search.holdout import Evidence, affordable, held_out, measured
+from onnxopt.search.limits.deadline import TimeOver
 from onnxopt.search.trial import Proof, Trial, Verdict
 from onnxopt.search.trials import Trials
 from onnxopt.search.workers.runner import LOST

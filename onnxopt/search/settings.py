@@ -7,7 +7,7 @@ from onnxopt.measure.runtime.session import Runtime
 from onnxopt.measure.tasks.task import TaskOptions
 from onnxopt.options.search import Goal, Protect, SearchOptions
 from onnxopt.search.budget import Budget
-from onnxopt.search.stop_target import StopTarget
+from onnxopt.search.limits.stop_target import StopTarget
 
 _LEAST_MEMORY = 1 << 28
 

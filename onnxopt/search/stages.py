@@ -19,11 +19,11 @@ from onnxopt.search.candidates import (
     static_pass,
 )
 from onnxopt.search.journal.notes import candidate_data, maybe_candidate, names
+from onnxopt.search.losses import rank_layers
 from onnxopt.search.mix.cost_tables import Tables, tables_of
 from onnxopt.search.mix.layer_times import LayerTimes
 from onnxopt.search.mix.mixer import BEYOND, ROUNDS, Mixer, quantizer_of
 from onnxopt.search.screen import Screen
-from onnxopt.search.sensitivity import rank_layers
 from onnxopt.search.trial import Candidate, Trial, Verdict
 from onnxopt.search.trials import Trials
 from onnxopt.search.workers.runner import LOST

@@ -1,6 +1,5 @@
 """The trials of one search: each candidate built, checked and measured once."""
 
-import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,29 +17,26 @@ from onnxopt.measure.metrics.score import Metric
 from onnxopt.pipeline import Context, Pass
 from onnxopt.samples import Samples
 from onnxopt.search.acceptance import Acceptance
-from onnxopt.search.deadline import Deadline, TimeOver
+from onnxopt.search.baseline import measured_baseline
 from onnxopt.search.journal.journal import Journal
+from onnxopt.search.judged import digest_of, given_up, judged
+from onnxopt.search.limits.deadline import Deadline, TimeOver
+from onnxopt.search.limits.pressure import Late
+from onnxopt.search.limits.reserve import Reserve
 from onnxopt.search.losses import CachedLosses, Losses
 from onnxopt.search.observer import Observer
 from onnxopt.search.parts import Parts, typical_feeds
-from onnxopt.search.pressure import RUNS_OF_BASELINE, Late, baseline_in_time, refuse_hopeless
 from onnxopt.search.prospect import Prospect, prospect_of
 from onnxopt.search.race import Race, race_of
-from onnxopt.search.reserve import Reserve, reserve_of
 from onnxopt.search.screen import Screen
 from onnxopt.search.settings import Settings
-from onnxopt.search.stop_target import StopTarget
 from onnxopt.search.trial import Candidate, Trial, Verdict, why_unchanged
-from onnxopt.search.workers.cluster import Cluster, bench_resource, security_of
-from onnxopt.search.workers.executor import Isolated
+from onnxopt.search.workers.choice import runner_for
 from onnxopt.search.workers.preparation import Preparation
-from onnxopt.search.workers.runner import LOST, LocalRunner, RemoteRunner, Runner, Work, judge_of
+from onnxopt.search.workers.runner import LOST, LocalRunner, Runner, Work, judge_of
 from onnxopt.target import target_of
 
 T = TypeVar("T")
-
-PROOF_LATENCY = 3
-"""Factor on the usual measurement time for the latency of a finalist in its proof."""
 
 Stamp = Callable[[ir.Model, tuple[Pass, ...]], ir.Model]
 
@@ -87,6 +83,7 @@ class Trials:
         self.made: list[Trial] = []
         self.leader: Trial | None = None
         self.leader_model: ir.Model | None = None
+        self.runner: Runner
         self.stopped = ""
         self.sample_s = 0.0
         self._seen: dict[str, str] = {}
@@ -94,32 +91,22 @@ class Trials:
     @contextmanager
     def at_work(self) -> Iterator[None]:
         """Provide a runner for the duration of the search."""
-        asked = self.settings
         work = Work(
             self.parts.calibration,
             self.parts.search,
             self.metric,
             self.context.target.name,
-            asked.runtime,
-            asked.seed,
+            self.settings.runtime,
+            self.settings.seed,
             self.inputs,
             self.feeds,
-            asked.tasks,
+            self.settings.tasks,
         )
-        check = self.deadline.check
-        if asked.cluster is not None:
-            with Cluster(asked.cluster, asked.bench or bench_resource(), security_of(asked.tls)) as cluster:
-                cluster.require_bench()
-                self.runner: Runner = RemoteRunner(
-                    self.model, work, cluster.anywhere, cluster.bench, cluster.share, check
-                )
-                yield
-        elif asked.trial_timeout_s is not None or asked.memory_limit_bytes is not None:
-            isolated = Isolated(asked.trial_timeout_s, asked.memory_limit_bytes)
-            self.runner = RemoteRunner(self.model, work, isolated, check=check)
-            yield
-        else:
-            self.runner = LocalRunner(self.model, self.context, self.judge, work, self.preparation, self._race)
+
+        def here() -> LocalRunner:
+            return LocalRunner(self.model, self.context, self.judge, work, self.preparation, self._race)
+
+        with runner_for(self.model, work, self.settings, self.deadline, here) as self.runner:
             yield
 
     @cached_property
@@ -133,35 +120,15 @@ class Trials:
 
     def begin(self, size_bytes: int) -> None:
         """Measure the baseline; raises the errors of `search`."""
-        asked, clock = self.settings, self.deadline
-        start_s = clock.elapsed_s()
-        with baseline_in_time(clock, asked.trial_timeout_s):
-            if asked.time_limit_s is not None:
-                refuse_hopeless(self.model, self.parts.search, asked.runtime, clock)
-            score = self.judge.baseline()
-            scored_s = clock.elapsed_s() - start_s
-            self.sample_s = scored_s / (RUNS_OF_BASELINE * len(self.parts.search))
-            latency = self.latency({"baseline": self.model}, asked.latency_s)["baseline"]
-        if asked.time_limit_s is not None:
-            self.reserve = reserve_of(
-                scored_s=scored_s,
-                searched=len(self.parts.search),
-                holdout=len(self.parts.holdout),
-                timed_s=clock.elapsed_s() - start_s - scored_s,
-                latency_s=asked.latency_s,
-                proof_latency_s=PROOF_LATENCY * asked.latency_s,
-                hot=asked.hot,
-                size_bytes=size_bytes,
-            )
-            clock.reserve_s = self.reserve.kept_s(asked.time_limit_s - clock.elapsed_s())
-        self.baseline = Trial(
-            Candidate("baseline", ()),
-            Verdict.BASELINE,
-            "the unchanged model",
-            size_bytes=size_bytes,
-            score=score,
-            latency=latency,
+
+        def latency() -> Latency:
+            return self.latency({"baseline": self.model}, self.settings.latency_s)["baseline"]
+
+        score, timed, self.sample_s, self.reserve = measured_baseline(
+            self.model, self.judge, self.parts, self.settings, size_bytes, self.deadline, latency
         )
+        about = Candidate("baseline", ()), Verdict.BASELINE, "the unchanged model", ()
+        self.baseline = Trial(*about, size_bytes, score, None, timed)
         allowed = self.settings.budget.allowed(score.value)
         self.bar = Acceptance(
             self.settings.goal, allowed, self.settings.confidence, size_bytes, self.judge.unit, self.settings.require
@@ -181,21 +148,14 @@ class Trials:
 
     def enough(self) -> bool:
         """Return whether the search ends: the target or the time limit is reached."""
-        limit, aim = self.settings.time_limit_s, self.settings.aim
+        limit, aim, leader = self.settings.time_limit_s, self.settings.aim, self.leader
         if not self.stopped and self.deadline.over():
             self.stopped = f"the time limit of {limit:g} s was reached after {len(self.made)} candidates"
-        if not self.stopped and aim is not None and self.leader is not None and self.reaches(self.leader, aim):
-            self.stopped = f"{self.leader.candidate.name} reached the target {aim.kind} of {aim}"
+        if self.stopped or aim is None or leader is None:
+            return bool(self.stopped)
+        if aim.reached_by(leader, self.bar.baseline_bytes):
+            self.stopped = f"{leader.candidate.name} reached the target {aim.kind} of {aim}"
         return bool(self.stopped)
-
-    def reaches(self, trial: Trial, aim: StopTarget) -> bool:
-        """Return whether a trial reaches the target latency or size."""
-        beside = trial.baseline_latency
-        if aim.kind == "size":
-            return aim.reached(trial.size_bytes or 0, self.bar.baseline_bytes)
-        assert trial.latency is not None
-        assert beside is not None
-        return aim.reached(trial.latency.p50_ms, beside.p50_ms)
 
     def judge_on(self, samples: Samples) -> Judge:
         """Return the judge that compares models with the baseline on `samples`."""
@@ -276,7 +236,7 @@ class Trials:
         if digest:
             self._seen.setdefault(digest, candidate.name)
         if trial.score is not None and trial.score.n < self.judge.baseline().n:
-            return self._given_up(trial), None
+            return given_up(trial, self.judge, self.bar), None
         if trial.score is None or trial.latency is None or trial.size_bytes is None:
             return trial, None
         trial = self.judged(trial)
@@ -295,7 +255,7 @@ class Trials:
             reason = why_unchanged(built.steps)
             if reason is not None:
                 return Trial(candidate, Verdict.UNCHANGED, reason, built.steps), None, digest
-            digest = _digest(built.model)
+            digest = digest_of(built.model)
             earlier = self._seen.setdefault(digest, candidate.name) if digest else candidate.name
             if earlier != candidate.name:
                 reason = f"the same model as {earlier}"
@@ -306,7 +266,8 @@ class Trials:
             model = self.stamp(built.model, candidate.passes)
             score = self.runner.score(candidate, model)
             if score.n < self.judge.baseline().n:
-                return self._given_up(Trial(candidate, Verdict.OVER_BUDGET, "", built.steps, score=score)), None, digest
+                trial = Trial(candidate, Verdict.OVER_BUDGET, "", built.steps, score=score)
+                return given_up(trial, self.judge, self.bar), None, digest
             latency = self.latency({"baseline": self.model, candidate.name: model}, self.settings.latency_s)
         except (ModelError, NativeError) as error:
             if error.code == LOST:
@@ -319,22 +280,9 @@ class Trials:
     def _race(self) -> Race | None:
         return race_of(self.judge.baseline(), self.bar.allowed_drop)
 
-    def _given_up(self, trial: Trial) -> Trial:
-        """Return a trial that was not scored to the end, with its drop on the first samples."""
-        assert trial.score is not None
-        drop, all_ = self.judge.drop(trial.score), self.judge.baseline().n
-        lost = f"{self.bar.changed(drop)} on the first {drop.n} of {all_} samples"
-        reason = f"{lost}, {self.bar.said(self.bar.allowed_drop)} allowed: given up"
-        return replace(trial, verdict=Verdict.OVER_BUDGET, reason=reason, drop=drop)
-
     def judged(self, trial: Trial) -> Trial:
         """Return a measured trial with its drop and its verdict."""
-        assert trial.score is not None
-        assert trial.latency is not None
-        assert trial.size_bytes is not None
-        drop = self.judge.drop(trial.score)
-        verdict, reason = self.bar.verdict(drop, trial.latency.speedup, trial.size_bytes, trial.latency.unsure)
-        return replace(trial, verdict=verdict, reason=reason, drop=drop)
+        return judged(trial, self.judge, self.bar)
 
     def again(self, candidate: Candidate) -> ir.Model:
         """Return the measured model of a candidate: the leader from memory, others from the journal or built again."""
@@ -347,7 +295,3 @@ class Trials:
         """Record that the proof of a finalist failed."""
         place = self.made.index(trial)
         self.made[place] = replace(trial, verdict=Verdict.FAILED, reason=f"on the hold-out samples: {error}")
-
-
-def _digest(model: ir.Model) -> str:
-    return hashlib.sha256(model_file.to_bytes(model)).hexdigest() if model_file.fits_protobuf(model) else ""

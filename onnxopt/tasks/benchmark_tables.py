@@ -9,7 +9,7 @@ from onnxopt.measure.latency import Latency
 from onnxopt.measure.latency.processes import ProcessLoad
 from onnxopt.measure.latency.profile import Profile
 from onnxopt.measure.latency.throughput import Throughput
-from onnxopt.record.recording import latency_record
+from onnxopt.record.trial import LatencyRecord
 from onnxopt.tasks.bench_words import compared, said_of, warning_of
 
 MOST_NODES = 10
@@ -29,7 +29,7 @@ def latencies_document(found: Mapping[int, Mapping[str, Latency]], data: object)
     count = "one of them repeated" if some.inputs == 1 else f"{some.inputs} of them alternating"
     line = f"Measured on {inputs}, {count}; the models alternate in one process. The first model is the baseline."
     records = [
-        {"model": name, **latency_record(latency).model_dump(mode="json")}
+        {"model": name, **LatencyRecord.model_validate(latency).model_dump(mode="json")}
         for timed in found.values()
         for name, latency in timed.items()
     ]

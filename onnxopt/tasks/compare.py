@@ -18,7 +18,8 @@ from onnxopt.measure.statistics import Drop
 from onnxopt.measure.tasks.task import TaskOptions
 from onnxopt.model_file import Given, as_graph, given, signature_of
 from onnxopt.pipeline import Progress
-from onnxopt.record.recording import drop_record, latency_record, left_out_sentence, score_record
+from onnxopt.record.recording import left_out_sentence
+from onnxopt.record.trial import DropRecord, LatencyRecord, ScoreRecord
 from onnxopt.report.details import details_rows, evened_sentence
 from onnxopt.run.job import budget_of, choose_metric, tasks_of
 from onnxopt.samples import ReadOptions, open_samples
@@ -196,7 +197,7 @@ def compare_document(result: Compared) -> Document:
     rows.append(("size", *sizes, units.smaller(result.size_bytes[0] / result.size_bytes[1]), ""))
     first, second = result.names
     decides = result.accuracy or result.fidelity
-    evened = evened_sentence(drop_record(decides.drop), decides.allowed, decides.unit)
+    evened = evened_sentence(DropRecord.model_validate(decides.drop), decides.allowed, decides.unit)
     lines = [f"Baseline: {first}.", f"Model: {second}.", _verdict(decides), *filter(None, [evened])]
     if after.unsure:
         lines.append(f"The speed-up is unsure: {after.unsure}.")
@@ -234,7 +235,7 @@ def _data(result: Compared) -> dict[str, object]:
         "choice": result.choice,
         "left_out": list(result.left_out),
         **{key: None if value is None else _judged_data(value) for key, value in judged.items()},
-        "latency": [latency_record(latency).model_dump(mode="json") for latency in result.latency],
+        "latency": [LatencyRecord.model_validate(latency).model_dump(mode="json") for latency in result.latency],
         "size_bytes": list(result.size_bytes),
     }
 
@@ -243,9 +244,9 @@ def _judged_data(judged: Judged) -> dict[str, object]:
     return {
         "metric": judged.metric,
         "unit": judged.unit,
-        "first": score_record(judged.before).model_dump(mode="json"),
-        "second": score_record(judged.after).model_dump(mode="json"),
-        "drop": drop_record(judged.drop).model_dump(mode="json"),
+        "first": ScoreRecord.model_validate(judged.before).model_dump(mode="json"),
+        "second": ScoreRecord.model_validate(judged.after).model_dump(mode="json"),
+        "drop": DropRecord.model_validate(judged.drop).model_dump(mode="json"),
         "allowed_drop": judged.allowed,
         "confidence": judged.drop.probability_within(judged.allowed),
         "within": judged.within,

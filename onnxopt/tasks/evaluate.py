@@ -17,7 +17,7 @@ from onnxopt.model_file.given import named
 from onnxopt.pipeline import Progress
 from onnxopt.quantization.diagnosis.simulation import Simulation
 from onnxopt.quantization.diagnosis.simulation import simulate as simulate_on
-from onnxopt.record.recording import score_record
+from onnxopt.record.trial import ScoreRecord
 from onnxopt.run.job import choose_metric
 from onnxopt.samples import ReadOptions, open_samples
 from onnxopt.target import Target, target_of
@@ -139,7 +139,7 @@ def _document(scored: Evaluated) -> Document:
     found, unit = scored.evaluation, scored.metric.unit
     columns = (Column("model"), Column("metric"), *(Column(t, number=True) for t in ("value", "95 % interval", "n")))
     row = (scored.model, scored.metric.name, *_cells(found, unit), str(found.n))
-    record = score_record(found).model_dump(mode="json")
+    record = ScoreRecord.model_validate(found).model_dump(mode="json")
     data = {"model": scored.model, "data": scored.data, "metric": scored.metric.name, "unit": unit, **record}
     if not scored.simulated:
         return Document((Table(columns, (row,)),), data)
@@ -156,7 +156,7 @@ def _document(scored: Evaluated) -> Document:
 def _record_there(one: SimulatedEvaluation) -> dict[str, object]:
     found = one.simulation
     layers: dict[str, object] = {"saturating_pairs": dict(found.saturating), "not_simulated": dict(found.left)}
-    return {"target": one.target.name, **score_record(one.evaluation).model_dump(mode="json"), **layers}
+    return {"target": one.target.name, **ScoreRecord.model_validate(one.evaluation).model_dump(mode="json"), **layers}
 
 
 def _notes(one: SimulatedEvaluation) -> list[str]:

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from onnxopt.record.run import DropRecord, IntervalRecord, RunRecord, ScoreRecord
+from onnxopt.record.run import RunRecord
+from onnxopt.record.trial import DropRecord, IntervalRecord, ScoreRecord
 
 numbers = st.floats() | st.none()
 intervals = st.builds(IntervalRecord, low=numbers, value=numbers, high=numbers, level=st.floats(0, 1))

@@ -1,6 +1,7 @@
 """A winner beyond the knee of the trade-off has a caveat."""
 
-from onnxopt.record.run import IntervalRecord, RunRecord
+from onnxopt.record.run import RunRecord
+from onnxopt.record.trial import IntervalRecord
 from onnxopt.report.caveats import caveats
 
 

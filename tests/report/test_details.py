@@ -7,8 +7,7 @@ from onnxopt.measure.tasks.sequence.agreement import TextAgreement
 from onnxopt.measure.tasks.sequence.decoding import Decoding
 from onnxopt.measure.tasks.signal import SignalAgreement
 from onnxopt.measure.tasks.worst import Worst
-from onnxopt.record.recording import score_record
-from onnxopt.record.run import DropRecord, IntervalRecord
+from onnxopt.record.trial import DropRecord, IntervalRecord, ScoreRecord
 from onnxopt.report.details import details_rows, evened_sentence
 
 
@@ -24,7 +23,7 @@ def test_the_error_rate_is_recorded_and_shown_beside_the_share_of_same_texts():
     before, after = texts([1, 2, 3, 4], [1, 2, 3, 4]), texts([1, 2, 3, 4], [1, 2, 3, 3])
     text = TextAgreement("y", Decoding(0, 0))
     both = [evaluated(text, before, one) for one in (before, after)]
-    assert score_record(both[1]).details == {"character error rate against the baseline": 0.125}
+    assert ScoreRecord.model_validate(both[1]).details == {"character error rate against the baseline": 0.125}
     assert list(details_rows(*both)) == [("character error rate against the baseline", "0", "0.125", "", "2")]
 
 

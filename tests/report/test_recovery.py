@@ -1,6 +1,6 @@
 """What recovery gave is said, tabled, and left out where there was none."""
 
-from onnxopt.record.run import RecoveredRecord
+from onnxopt.record.trial import RecoveredRecord
 from onnxopt.report.page import to_page
 from onnxopt.report.paper import to_paper
 from onnxopt.report.recovery import recovery_sentence, recovery_table

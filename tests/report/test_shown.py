@@ -18,7 +18,8 @@ from onnxopt.record.run import RunRecord
 from onnxopt.report.card import to_card
 from onnxopt.report.page import to_page
 from onnxopt.report.paper import to_paper
-from onnxopt.report.summary import choice_table, headline, summary
+from onnxopt.report.summary import headline, summary
+from onnxopt.report.tables import choice_table
 from tests.run import fakes
 
 MODEL = Path(__file__).parents[2] / "models" / "digits_lstm.onnx"

@@ -11,7 +11,7 @@ from onnxopt.measure.latency import Latency
 from onnxopt.measure.statistics import Interval
 from onnxopt.model_file import load
 from onnxopt.record.run import RunRecord
-from onnxopt.report.next_step import next_step
+from onnxopt.report.findings import next_step
 from onnxopt.run.folder import JOURNAL
 from onnxopt.search import optimize
 from onnxopt.search.bets import Plan

@@ -3,13 +3,13 @@
 import pytest
 
 from onnxopt.model_file import size_bytes
-from onnxopt.search.bets import Plan, Work, plan_of, work_of
+from onnxopt.search.bets import Plan, Workload, plan_of, work_of
 from onnxopt.search.candidates import first_candidates
 from onnxopt.target import TARGETS
 from tests import builders
 
 
-def work(name: str, target: str = "x86-vnni") -> Work:
+def work(name: str, target: str = "x86-vnni") -> Workload:
     model = builders.BUILDERS[name]()
     return work_of(
         model,
@@ -27,7 +27,7 @@ def plan(name: str) -> Plan:
 
 
 def shares(**of: float) -> Plan:
-    return plan_of(first_candidates(), Work(of, 1_000_000, 0.01, 100, 100, dot_products=True))
+    return plan_of(first_candidates(), Workload(of, 1_000_000, 0.01, 100, 100, dot_products=True))
 
 
 def test_convolutions_begin_with_static_and_products_and_lstms_with_dynamic() -> None:
@@ -55,8 +55,8 @@ def test_calibrations_of_one_graph_are_alike() -> None:
 
 def test_less_is_expected_without_dot_products() -> None:
     static = next(c for c in first_candidates() if c.name == "static-minmax")
-    with_them = Work({"convolution": 1.0}, 1000, 0.01, 100, 100, dot_products=True)
-    without = Work({"convolution": 1.0}, 1000, 0.01, 100, 100, dot_products=False)
+    with_them = Workload({"convolution": 1.0}, 1000, 0.01, 100, 100, dot_products=True)
+    without = Workload({"convolution": 1.0}, 1000, 0.01, 100, 100, dot_products=False)
     assert 1 < without.gain(static) < with_them.gain(static)
 
 

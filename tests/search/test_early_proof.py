@@ -10,8 +10,8 @@ from onnxopt.search import proving
 from onnxopt.search.acceptance import MOST_PROOFS
 from onnxopt.search.budget import Budget
 from onnxopt.search.holdout import affordable
+from onnxopt.search.limits.reserve import Reserve
 from onnxopt.search.optimize import search
-from onnxopt.search.reserve import Reserve
 from onnxopt.search.settings import Settings
 from onnxopt.search.trial import SearchResult
 from tests.search import fakes

@@ -2,7 +2,7 @@
 
 import pytest
 
-from onnxopt.search.knee import envelope, knee_of
+from onnxopt.search.front import envelope, knee_of
 
 
 @pytest.mark.parametrize(

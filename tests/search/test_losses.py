@@ -12,13 +12,11 @@ from onnxopt.measure.runtime.session import Runtime
 from onnxopt.passes.prune_channels import PruneChannels
 from onnxopt.passes.quantize_static import QuantizeStatic
 from onnxopt.pipeline import Applied, Context, Effect, Pass
-from onnxopt.search.evidence import evidence_key
-from onnxopt.search.losses import CachedLosses, MeasuredLosses
+from onnxopt.search.losses import CachedLosses, MeasuredLosses, evidence_key, rank_layers
 from onnxopt.search.mix import layer_table as tables
 from onnxopt.search.mix.forms import SIMPLE
 from onnxopt.search.mix.layer_table import layer_table
 from onnxopt.search.mix.screening import screened
-from onnxopt.search.sensitivity import rank_layers
 from onnxopt.search.workers.runner import RemoteRunner, Work
 from onnxopt.target import target_of
 from tests import builders

@@ -14,9 +14,9 @@ from onnxopt.search import stages
 from onnxopt.search.acceptance import MOST_PROOFS
 from onnxopt.search.budget import Budget
 from onnxopt.search.candidates import first_candidates, placed, static_pass
+from onnxopt.search.limits.stop_target import StopTarget
 from onnxopt.search.optimize import search
 from onnxopt.search.settings import Settings
-from onnxopt.search.stop_target import StopTarget
 from onnxopt.search.trial import Candidate, SearchResult, Verdict
 from tests.search import fakes
 from tests.search.fakes import Figures, Recorder, World

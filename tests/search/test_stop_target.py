@@ -2,8 +2,8 @@ import pytest
 
 from onnxopt.errors import UsageError
 from onnxopt.options.search import SearchOptions
+from onnxopt.search.limits.stop_target import StopTarget
 from onnxopt.search.presets import STRATEGIES, strategy_of
-from onnxopt.search.stop_target import StopTarget
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ import pytest
 from onnxopt.errors import NativeError
 from onnxopt.measure.runtime.interrupt import TimeOver, cut_when, raise_if_interrupted
 from onnxopt.search.budget import Budget
-from onnxopt.search.deadline import Deadline
+from onnxopt.search.limits.deadline import Deadline
+from onnxopt.search.limits.reserve import FEWEST, Reserve, reserve_of
 from onnxopt.search.observer import NullObserver
 from onnxopt.search.optimize import search
-from onnxopt.search.reserve import FEWEST, Reserve, reserve_of
 from onnxopt.search.settings import Settings
 from onnxopt.search.trial import SearchResult, Trial, Verdict
 from onnxopt.search.workers import preparation

@@ -14,7 +14,7 @@ from onnxopt.passes.prune_channels import PruneChannels
 from onnxopt.passes.quantize_static import QuantizeStatic
 from onnxopt.passes.simplify import Simplify
 from onnxopt.pipeline import Context, Pass, Pipeline
-from onnxopt.search.evidence import evidence_key
+from onnxopt.search.losses import evidence_key
 from onnxopt.search.mix.forms import chains
 
 Row = tuple[str, str, float | None, str]

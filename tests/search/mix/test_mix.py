@@ -24,7 +24,7 @@ from onnxopt.search import candidates as strategies
 from onnxopt.search import optimize, stages
 from onnxopt.search.budget import Budget
 from onnxopt.search.candidates import first_candidates
-from onnxopt.search.deadline import Deadline
+from onnxopt.search.limits.deadline import Deadline
 from onnxopt.search.mix.cost_tables import Tables, tables_of
 from onnxopt.search.mix.layer_times import LayerTimes
 from onnxopt.search.mix.mixer import Mixer, quantizer_of

@@ -17,7 +17,7 @@ from onnxopt.pipeline import Applied, Context, Effect, Pass
 from onnxopt.samples import Samples
 from onnxopt.search.bets import Plan
 from onnxopt.search.budget import Budget
-from onnxopt.search.deadline import TimeOver
+from onnxopt.search.limits.deadline import TimeOver
 from onnxopt.search.optimize import search
 from onnxopt.search.settings import Settings
 from onnxopt.search.trial import Candidate, Verdict

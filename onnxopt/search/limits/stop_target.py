@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 
 from onnxopt.errors import UsageError
+from onnxopt.search.trial import Trial
 
 _SCALES = {"ms": 1.0, "us": 1e-3, "s": 1e3, "B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9}
 _UNITS = {"latency": ("ms", "us", "s"), "size": ("B", "kB", "MB", "GB")}
@@ -51,3 +52,11 @@ class StopTarget:
         if self.relative:
             return f"{self.value:g}x"
         return f"{self.value:g} {'ms' if self.kind == 'latency' else 'bytes'}"
+
+    def reached_by(self, trial: Trial, baseline_bytes: int) -> bool:
+        """Return whether a measured trial has the latency or size."""
+        if self.kind == "size":
+            return self.reached(trial.size_bytes or 0, baseline_bytes)
+        assert trial.latency is not None
+        assert trial.baseline_latency is not None
+        return self.reached(trial.latency.p50_ms, trial.baseline_latency.p50_ms)

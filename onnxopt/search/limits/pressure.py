@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from onnxopt.errors import ModelError, NativeError
 from onnxopt.measure.runtime.session import Loadable, Runtime, Session
 from onnxopt.samples import Samples
-from onnxopt.search.deadline import Deadline, TimeOver
+from onnxopt.search.limits.deadline import Deadline, TimeOver
 from onnxopt.search.trial import Trial
 
 RUNS_OF_BASELINE = 2

@@ -1,0 +1,129 @@
+"""The findings of a run in sentences, and the next step."""
+
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+
+from onnxopt.document import units
+from onnxopt.record.run import RunRecord
+from onnxopt.record.steps import counted, reasons
+from onnxopt.record.trial import ProofRecord, TrialRecord
+from onnxopt.report.details import details_sentence, evened_sentence
+from onnxopt.report.recovery import recovery_sentence
+from onnxopt.report.tables import number, speed, speedup_of
+from onnxopt.search.candidate_names import legend_of
+from onnxopt.search.trial import Verdict
+
+
+def sentences(run: RunRecord, folder: Path) -> list[str]:
+    """Return the findings, the location of the files, and the next step."""
+    lines = findings(run)
+    names = [*(f.name for f in run.best), "run.json", "report.html", "report.md"]
+    lines.append(f"Files in {folder}: {', '.join(names)}.")
+    if run.repro:
+        lines.append(f"To reproduce the model: {run.repro}")
+    lines.append(f"Next: {next_step(run, folder)}")
+    return lines
+
+
+def findings(run: RunRecord) -> list[str]:
+    """Return the winner with the reason, its edits, and the skipped layers with reasons."""
+    winner = run.trial(run.winner)
+    proof = next((p for p in run.proofs if p.accepted), None)
+    evened = "" if proof is None else evened_sentence(proof.drop, number(run.allowed_drop), run.unit)
+    lines = [_outcome(run, winner), *filter(None, [evened, details_sentence(run)])]
+    unproven = (trial for trial in run.trials if trial.verdict == Verdict.UNPROVEN.value)
+    lines += [f"{trial.name} was not proven: {trial.reason}." for trial in unproven if trial.reason not in lines[0]]
+    if run.stopped:
+        lines.append(f"The search ended early: {run.stopped}.")
+    if run.aim_reached is False:
+        lines.append(f"The target was not reached: {run.settings.aim}.")
+    lines += filter(None, [_predicted(run)])
+    lines += filter(None, [recovery_sentence(run)])
+    extremes = (("smallest.onnx", run.smallest), ("fastest.onnx", run.fastest))
+    lines += [f"Also in the folder, within budget but not proven: {file} ({name})." for file, name in extremes if name]
+    if len(run.pareto) > 1:
+        lines.append(f"Pareto-optimal candidates (speed, size, score): {', '.join(run.pareto)}.")
+    if winner is not None:
+        meanings = "; ".join(f"{part} = {meaning}" for part, meaning in legend_of((winner.name,)))
+        lines += [f"The name {winner.name}: {meanings}."] if meanings else []
+        # The command for reproduction has the passes too.
+        made = "" if run.repro else f" ({winner.passes})"
+        lines.append(f"Edits{made}: {counted(_actions(winner))}.")
+        lines += reasons(s for step in winner.steps for s in step.skipped)
+    return lines
+
+
+def _predicted(run: RunRecord) -> str:
+    """Return the predicted and the measured time or size of mixed candidates; "" without any."""
+    size = run.settings.goal == "size"
+    pairs = [
+        (trial.predicted, (trial.size_bytes or 0) / max(run.model.size_bytes, 1) if size else 1 / speedup)
+        for trial in run.trials
+        if trial.predicted is not None and trial.latency is not None and (speedup := speedup_of(trial)) > 0
+    ]
+    if not pairs:
+        return ""
+    predicted, found = (", ".join(f"{100 * share:.0f} %" for share in shares) for shares in zip(*pairs, strict=True))
+    figure = "size" if size else "time"
+    return f"Predicted {figure} of the mixed candidates, relative to the baseline: {predicted}; measured: {found}."
+
+
+def _actions(trial: TrialRecord) -> Iterable[str]:
+    return (edit.action for step in trial.steps for edit in step.edits)
+
+
+def _outcome(run: RunRecord, winner: TrialRecord | None) -> str:
+    if run.status in ("interrupted", "failed", "running"):
+        return f"Not finished: {run.reason}."
+    proof = next((p for p in run.proofs if p.accepted), None)
+    if winner is None or proof is None:
+        return f"No candidate won; best.onnx is the unchanged baseline: {run.reason}."
+    speedup = proof.latency.speedup
+    assert speedup is not None
+    smaller = units.smaller(run.model.size_bytes / (winner.size_bytes or 1))
+    wins = "is likely within budget and ships" if run.standing == "likely" else "wins"
+    return f"{winner.name} {wins}: {speed(speedup)}, {smaller}, {_proved(run, proof)}."
+
+
+def _proved(run: RunRecord, proof: ProofRecord) -> str:
+    unit = " points" if run.unit == "share" else ""
+    allowed = units.points(number(run.allowed_drop), run.unit)
+    before, after = (units.score(number(s.value), run.unit) for s in (proof.baseline, proof.score))
+    return (
+        f"{run.metric} {before} to {after} on {proof.score.n} hold-out samples; measured drop "
+        f"{units.points(number(proof.drop.value), run.unit)}{unit} (budget {allowed}); probability that the true drop "
+        f"is within budget: {units.percent(proof.confidence)}"
+    )
+
+
+def next_step(run: RunRecord, folder: Path) -> str:
+    """Return the recommended next step."""
+    if run.status == "won" and run.standing == "likely":
+        sure = units.percent(run.confidence or 0.0)
+        return (
+            f"add samples to prove the result, which is likely now ({sure}); or deploy {folder / 'best.onnx'} at that "
+            "risk. With --require proven, an unproven model never ships."
+        )
+    if run.status == "won":
+        return f"deploy {folder / 'best.onnx'}; the proof is in {folder / 'report.html'}."
+    if run.status != "kept-original":
+        return f"{_go_on(folder)}."
+    if not run.trials:
+        return f"{_go_on(folder)}, with a larger time limit."
+    verdicts = {trial.verdict for trial in run.trials}
+    lost_too_much = bool(verdicts & {Verdict.OVER_BUDGET.value, Verdict.UNPROVEN.value})
+    if lost_too_much and run.allowed_drop == 0:
+        some = "0.5%" if run.unit != "share" else "0.5pp"
+        return f"give a small budget, such as --max-drop {some}: no number of samples proves a drop of exactly zero."
+    if lost_too_much:
+        return "give more samples, or a larger budget with --max-drop."
+    if Verdict.UNSURE.value in verdicts:
+        return f"stop other programs and measure longer, with --latency-seconds; {_go_on(folder)}."
+    if Verdict.SLOWER.value in verdicts:
+        return "try --goal size, or more --threads if the deployment has them."
+    return f"see {folder / 'report.html'} for the edits and skips of every pass."
+
+
+def _go_on(folder: Path) -> str:
+    return f"onnxopt resume {shlex.quote(str(folder))}"

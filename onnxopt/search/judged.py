@@ -1,0 +1,35 @@
+"""The verdict on one measured candidate."""
+
+import hashlib
+from dataclasses import replace
+
+import onnx_ir as ir
+
+from onnxopt import model_file
+from onnxopt.measure.judge import Judge
+from onnxopt.search.acceptance import Acceptance
+from onnxopt.search.trial import Trial, Verdict
+
+
+def judged(trial: Trial, judge: Judge, bar: Acceptance) -> Trial:
+    """Return a measured trial with its drop and its verdict."""
+    assert trial.score is not None
+    assert trial.latency is not None
+    assert trial.size_bytes is not None
+    drop = judge.drop(trial.score)
+    verdict, reason = bar.verdict(drop, trial.latency.speedup, trial.size_bytes, trial.latency.unsure)
+    return replace(trial, verdict=verdict, reason=reason, drop=drop)
+
+
+def given_up(trial: Trial, judge: Judge, bar: Acceptance) -> Trial:
+    """Return a trial that was not scored to the end, with its drop on the first samples."""
+    assert trial.score is not None
+    drop, all_ = judge.drop(trial.score), judge.baseline().n
+    lost = f"{bar.changed(drop)} on the first {drop.n} of {all_} samples"
+    reason = f"{lost}, {bar.said(bar.allowed_drop)} allowed: given up"
+    return replace(trial, verdict=Verdict.OVER_BUDGET, reason=reason, drop=drop)
+
+
+def digest_of(model: ir.Model) -> str:
+    """Return the checksum of a model, by which two candidates are known to be one; "" for a model too large."""
+    return hashlib.sha256(model_file.to_bytes(model)).hexdigest() if model_file.fits_protobuf(model) else ""

@@ -1,0 +1,36 @@
+"""The runner that the settings of a search ask for."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import onnx_ir as ir
+
+from onnxopt.search.limits.deadline import Deadline
+from onnxopt.search.settings import Settings
+from onnxopt.search.workers.cluster import Cluster, bench_resource, security_of
+from onnxopt.search.workers.executor import Isolated
+from onnxopt.search.workers.runner import RemoteRunner, Runner, Work
+
+
+@contextmanager
+def runner_for(
+    model: ir.Model, work: Work, settings: Settings, deadline: Deadline, here: Callable[[], Runner]
+) -> Iterator[Runner]:
+    """Provide a runner: on a cluster, in processes of their own where trials have limits, else in this process.
+
+    Args:
+        model: the baseline.
+        work: all that tasks need.
+        settings: name the cluster and the limits.
+        deadline: is checked while results are awaited.
+        here: makes the runner of this process.
+    """
+    if settings.cluster is not None:
+        with Cluster(settings.cluster, settings.bench or bench_resource(), security_of(settings.tls)) as cluster:
+            cluster.require_bench()
+            yield RemoteRunner(model, work, cluster.anywhere, cluster.bench, cluster.share, deadline.check)
+    elif settings.trial_timeout_s is not None or settings.memory_limit_bytes is not None:
+        isolated = Isolated(settings.trial_timeout_s, settings.memory_limit_bytes)
+        yield RemoteRunner(model, work, isolated, check=deadline.check)
+    else:
+        yield here()
