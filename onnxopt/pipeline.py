@@ -136,7 +136,7 @@ class Pipeline:
         """Apply every pass to a copy of `model` and check the structure after each.
 
         Raises:
-            UsageError: ONX109 a pass needs data the context has not.
+            UsageError: ONX114 a pass needs data that the context lacks.
             ModelError: ONX306 a pass made an invalid model; it names the pass, its options and its step.
         """
         context = replace(context, teacher=context.teacher or model)
@@ -161,7 +161,7 @@ class Pipeline:
 def _require(spec: Pass, context: Context) -> None:
     if Need.CALIBRATION in spec.needs and context.calibration is None:
         raise UsageError(
-            "ONX109", "this pass needs calibration samples", where=spec.name, hint="Give them with --data."
+            "ONX114", "this pass needs calibration samples", where=spec.name, hint="Give them with --data."
         )
 
 

@@ -136,9 +136,12 @@ def test_inspect_shows_one_aspect_alone():
     assert sum(timed.data["time_by_operator_ms"].values()) > 0
 
 
-@pytest.mark.parametrize(("options", "where"), [({"schema", "groups"}, "schema, groups"), ({"measure"}, "measure")])
-def test_inspect_refuses_options_that_contradict_each_other(options, where):
-    with pytest.raises(UsageError, match=rf"ONX109.*\[{where}\]"):
+@pytest.mark.parametrize(
+    ("options", "code", "where"),
+    [({"schema", "groups"}, "ONX109", "schema, groups"), ({"measure"}, "ONX112", "measure")],
+)
+def test_inspect_refuses_options_that_contradict_each_other(options, code, where):
+    with pytest.raises(UsageError, match=rf"{code}.*\[{where}\]"):
         onnxopt.inspect(MODEL, **dict.fromkeys(options, True))
 
 
@@ -172,15 +175,15 @@ def test_benchmark_measures_several_processes():
         ({"batch_size": ()}, r"ONX101.*\[batch_size\]"),
         ({"processes": 0}, r"ONX101.*\[processes\]"),
         ({"scenario": "stream"}, r"ONX101.*\[scenario\].*Did you mean 'streams'"),
-        ({"streams": 2}, r"ONX109.*\[streams\]"),
+        ({"streams": 2}, r"ONX112.*\[streams\]"),
         ({"profile": True, "memory": True, "hot": True}, r"ONX109.*\[profile, memory, hot\]"),
         ({"profile": True, "processes": 2}, r"ONX109.*\[profile, processes\]"),
         ({"processes": 2, "scenario": "batch"}, r"ONX109.*\[processes, scenario\]"),
         ({"scenario": "offline", "batch_size": [1, 8]}, r"ONX109.*\[scenario offline, batch_size\]"),
         ({"device": "ssh://board", "data": "digits", "profile": True}, r"ONX109.*\[device, profile\]"),
         ({"device": "ssh://board", "data": "digits", "runtime": onnxopt.Runtime("openvino")}, "device, runtime"),
-        ({"device": "ssh://board"}, "ONX109.*a device measures files on samples"),
-        ({"device": "ssh://board", "data": "digits", "models": onnx.load(MODEL)}, "ONX109.*measures files"),
+        ({"device": "ssh://board"}, "ONX113.*a device measures files on samples"),
+        ({"device": "ssh://board", "data": "digits", "models": onnx.load(MODEL)}, "ONX113.*measures files"),
     ],
 )
 def test_benchmark_refuses_what_does_not_go_together(options, message):

@@ -88,7 +88,7 @@ def test_a_pass_that_breaks_the_model_is_named(what: str) -> None:
 
 def test_needs_are_checked_before_anything_runs() -> None:
     (last,) = parse("quantize-static")
-    with pytest.raises(UsageError, match="ONX109") as caught:
+    with pytest.raises(UsageError, match="ONX114") as caught:
         Pipeline((Act("ghost"), last)).run(builders.BUILDERS["gemm_mlp"](), CONTEXT)
     assert caught.value.where == "quantize-static"
     assert "--data" in caught.value.hint
@@ -102,7 +102,7 @@ def test_every_need_is_checked(need: Need) -> None:
 
         needs: ClassVar[frozenset[Need]] = frozenset({need})
 
-    with pytest.raises(UsageError, match=f"ONX109.*{need.value}"):
+    with pytest.raises(UsageError, match=f"ONX114.*{need.value}"):
         Pipeline((Needy(),)).run(builders.BUILDERS["gemm_mlp"](), CONTEXT)
 
 

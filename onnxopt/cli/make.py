@@ -173,7 +173,7 @@ def quantize(
 def _refuse(given: Mapping[str, object], why: str) -> None:
     for name, value in given.items():
         if value is not None:
-            raise UsageError("ONX109", why, where=name, hint="Leave it out.")
+            raise UsageError("ONX112", why, where=name, hint="Leave it out.")
 
 
 def emit_made(model: Path, made: Any, shown: Shown) -> None:

@@ -23,7 +23,7 @@ def report(
     """Show a finished run, or compare several runs."""
     if len(runs) > 1 and (open_ or out is not None):
         hint = "Give one run, or leave the option out."
-        raise UsageError("ONX109", "this option takes one run", where="--open" if open_ else "--out", hint=hint)
+        raise UsageError("ONX112", "this option takes one run", where="--open" if open_ else "--out", hint=hint)
     from onnxopt.report.summary import summary
     from onnxopt.run.finished import compare_runs, read_run
     from onnxopt.run.runs import open_page

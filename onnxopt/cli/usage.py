@@ -22,7 +22,7 @@ def as_usage_error(error: Exception) -> UsageError:
         known = getattr(context.command, "commands", {}) if context else {}
         return UsageError("ONX102", "unknown command", where=name, hint=nearest(name, known))
     if kind == "MissingParameter":
-        return UsageError("ONX109", "a required argument is missing", where=_hint_of(error), hint=hint)
+        return UsageError("ONX113", "a required argument is missing", where=_hint_of(error), hint=hint)
     if isinstance(error, typer.BadParameter):
         return UsageError("ONX101", "invalid option value", where=_hint_of(error), why=_no_dot(message), hint=hint)
     return UsageError("ONX101", "the command line cannot be read", where=command, why=_no_dot(message), hint=hint)

@@ -77,7 +77,7 @@ def made_up(shape: Sequence[int | None], dtype: str, seed: int) -> np.ndarray:
 def needs_inputs(framework: str) -> UsageError:
     """Return the error for a source that does not tell what it takes."""
     hint = "Let the function return (model, inputs), or give --inputs FILE.npz; in Python inputs=."
-    return UsageError("ONX109", "example inputs are needed", where=framework, hint=hint)
+    return UsageError("ONX113", "example inputs are needed", where=framework, hint=hint)
 
 
 def flat(outputs: Any) -> list[Any]:

@@ -17,7 +17,7 @@ def convert(function: Callable[..., Any], wanted: Wanted) -> Converted:
     """Export a function of arrays, or a Flax NNX module in evaluation mode.
 
     Raises:
-        UsageError: ONX108 a package is missing, ONX109 there are no example inputs.
+        UsageError: ONX108 a package is missing, ONX113 there are no example inputs.
     """
     exporter = require("jax2onnx", EXTRA)
     jax = require("jax", EXTRA)

@@ -19,12 +19,12 @@ def convert(source: Any, wanted: Wanted) -> Converted:
     """Export a `keras.Model`, or the `.keras` or `.h5` file of one.
 
     Raises:
-        UsageError: ONX108 a package is missing, ONX109 a fixed batch size is requested.
+        UsageError: ONX108 a package is missing, ONX112 a fixed batch size is requested.
     """
     keras = require("keras", EXTRA)
     if not wanted.dynamic_batch:
         hint = "Leave --fixed-batch out; the batch axis of a Keras model is open."
-        raise UsageError("ONX109", "Keras exports an open batch axis only", where="--fixed-batch", hint=hint)
+        raise UsageError("ONX112", "Keras exports an open batch axis only", where="--fixed-batch", hint=hint)
     model = keras.saving.load_model(source) if isinstance(source, Path) else source
     if wanted.inputs is None:
         given = [made_up(i.shape, keras.backend.standardize_dtype(i.dtype), wanted.seed) for i in model.inputs]

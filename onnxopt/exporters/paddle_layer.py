@@ -19,7 +19,7 @@ def convert(layer: Any, wanted: Wanted) -> Converted:
     """Export a `paddle.nn.Layer` in evaluation mode.
 
     Raises:
-        UsageError: ONX108 a package is missing, ONX109 there are no example inputs.
+        UsageError: ONX108 a package is missing, ONX113 there are no example inputs.
     """
     paddle = require("paddle", "", INSTALL)
     require("paddle2onnx", "", INSTALL)

@@ -25,7 +25,7 @@ def convert_saved_model(folder: Path, wanted: Wanted) -> Converted:
     """Export the default signature of a SavedModel.
 
     Raises:
-        UsageError: ONX101 it has no default signature, ONX108 a package is missing, ONX109 a fixed batch is requested.
+        UsageError: ONX101 it has no default signature, ONX108 a package is missing, ONX112 a fixed batch is requested.
         ModelError: ONX311 tf2onnx failed.
     """
     _open_batch_only(wanted)
@@ -111,4 +111,4 @@ def _interpreter(file: Path) -> Any:
 def _open_batch_only(wanted: Wanted) -> None:
     if not wanted.dynamic_batch:
         hint = "Leave --fixed-batch out; the sizes are those of the file."
-        raise UsageError("ONX109", "the batch size cannot be fixed here", where="--fixed-batch", hint=hint)
+        raise UsageError("ONX112", "the batch size cannot be fixed here", where="--fixed-batch", hint=hint)

@@ -23,7 +23,7 @@ def convert(module: Any, wanted: Wanted) -> Converted:
     """Export a `torch.nn.Module` in evaluation mode; `auto` tries dynamo, then TorchScript.
 
     Raises:
-        UsageError: ONX101 no such exporter, ONX108 a package is missing, ONX109 there are no example inputs.
+        UsageError: ONX101 no such exporter or too many inputs, ONX108 a package is missing, ONX113 no example inputs.
     """
     torch = require("torch", EXTRA)
     # It warns of every optional package that is not there.
@@ -126,7 +126,7 @@ def _by_name(torch: Any, module: Any, inputs: Any) -> dict[str, Any]:
         names = [p.name for p in inspect.signature(module.forward).parameters.values() if p.kind is not p.VAR_KEYWORD]
         if len(names) < len(values):
             why = f"{len(values)} given for {len(names)} parameters of forward"
-            raise UsageError("ONX109", "there are too many example inputs", where="inputs", why=why)
+            raise UsageError("ONX101", "there are too many example inputs", where="inputs", why=why)
         inputs = dict(zip(names, values, strict=False))
     return {name: v.detach().cpu() if hasattr(v, "detach") else torch.as_tensor(v) for name, v in inputs.items()}
 

@@ -36,14 +36,14 @@ class Distill(DistillOptions, Pass):
         """Check the combination of options.
 
         Raises:
-            UsageError: ONX101 a name is unknown or a value makes no sense, ONX109 two options contradict each other.
+            UsageError: ONX101 a name is unknown or a value makes no sense, ONX109 two options exclude each other.
         """
         check_names("losses", self.losses, ("response", "feature", "attention", "relation", "flow"))
         check_names("augment", self.augment, ("flip", "crop", "cutout", "mixup"))
         if not self.losses:
             raise UsageError("ONX101", "there is no loss", where="losses", hint="Name at least one, such as response.")
         if self.weights and len(self.weights) != len(self.losses):
-            raise UsageError("ONX109", "losses and weights differ in number", where="weights", hint="Give one each.")
+            raise UsageError("ONX101", "losses and weights differ in number", where="weights", hint="Give one each.")
         if self.alpha < 1 and "mixup" in self.augment:
             raise UsageError("ONX109", "mixup does not keep labels", where="augment", hint="Leave it out, or alpha=1.")
 

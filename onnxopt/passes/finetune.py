@@ -29,7 +29,7 @@ class Finetune(FinetuneOptions, Pass):
         """Check the combination of options.
 
         Raises:
-            UsageError: ONX101 a name is unknown, ONX109 two options contradict each other.
+            UsageError: ONX101 a name is unknown, ONX109 two options exclude each other.
         """
         if "mixup" in self.augment:
             raise UsageError("ONX109", "mixup does not keep labels", where="augment", hint="Leave it out, or distill.")

@@ -35,7 +35,7 @@ class PruneChannels(Request, Pass):
         """Prune `model`; skips name the other groups with reasons.
 
         Raises:
-            UsageError: ONX102 a name is unknown, ONX109 the importance needs samples.
+            UsageError: ONX102 a name is unknown, ONX114 the importance needs samples.
         """
         if self.macs is None and self.latency is None and self.ratio == 0 and not self.ratios:
             return Applied(model)

@@ -57,7 +57,7 @@ class PruneWeights(Pass):
         """Check the combination of options.
 
         Raises:
-            UsageError: ONX101 an option has an invalid value, ONX109 two options contradict each other.
+            UsageError: ONX101 an option has an invalid value, ONX109 two options exclude each other.
         """
         pattern = Pattern.parse(self.pattern)
         if pattern is None:
@@ -110,7 +110,7 @@ class PruneWeights(Pass):
 
         Raises:
             UsageError: ONX101 `count` exceeds the number of weights, ONX102 `exclude` or the masks have an unknown
-                name, ONX109 wanda has no samples.
+                name, ONX114 wanda has no samples.
             DataError: ONX201 the masks cannot be read, ONX203 and ONX204 they do not fit.
             FileError: ONX501 the file does not exist, ONX505 it cannot be read.
         """

@@ -30,7 +30,7 @@ class _PruneWholeUnits(Pass):
         """Prune the units of `model`; skips name the other layers with reasons.
 
         Raises:
-            UsageError: ONX102 a name is unknown, ONX109 the importance needs samples.
+            UsageError: ONX102 a name is unknown, ONX114 the importance needs samples.
         """
         if self.ratio == 0:
             return Applied(model)

@@ -95,7 +95,7 @@ class QuantizeStatic(Pass):
 
         Raises:
             UsageError: ONX102 `exclude`, `int16_activations` or `op_types` has an unknown name,
-                ONX109 `min_sqnr_db` without `placement=measured`, or `int16_activations` or `rounding` without
+                ONX112 `min_sqnr_db` without `placement=measured`, or `int16_activations` or `rounding` without
                 `form=qdq`.
             DataError: ONX205 no input varies over the calibration samples.
         """
@@ -124,14 +124,14 @@ class QuantizeStatic(Pass):
     def _require_consistent(self) -> None:
         if self.min_sqnr_db and self.placement != "measured":
             raise UsageError(
-                "ONX109", "this option is for placement=measured", where="min_sqnr_db", hint="Leave it out."
+                "ONX112", "this option is for placement=measured", where="min_sqnr_db", hint="Leave it out."
             )
         for option, asked in (
             ("int16_activations", bool(self.int16_activations)),
             ("rounding", self.rounding != "nearest"),
         ):
             if asked and self.form != "qdq":
-                raise UsageError("ONX109", "this option is for form=qdq", where=option, hint="Leave it out.")
+                raise UsageError("ONX112", "this option is for form=qdq", where=option, hint="Leave it out.")
         known = ort_bridge.static_op_types()
         for op_type in self.op_types:
             if op_type not in known:

@@ -63,7 +63,7 @@ class QuantizeWeights(Pass):
         """Check the numbers.
 
         Raises:
-            UsageError: ONX101 one is invalid, ONX109 one does not apply to `form=dequantize`.
+            UsageError: ONX101 one is invalid, ONX112 one does not apply to `form=dequantize`.
         """
         for option, value, known in (("bits", self.bits, (4, 8)), ("block", self.block, (32, 64, 128))):
             if value not in known:
@@ -71,17 +71,17 @@ class QuantizeWeights(Pass):
                 raise UsageError("ONX101", f"{option} has no such value", where=str(value), hint=hint)
         if self.form == "dequantize" and (self.bits != 8 or self.method not in ("auto", "rtn")):
             where = "bits" if self.bits != 8 else "method"
-            raise UsageError("ONX109", "this option is for form=blocks", where=where, hint="Leave it out.")
+            raise UsageError("ONX112", "this option is for form=blocks", where=where, hint="Leave it out.")
 
     def apply(self, model: ir.Model, context: Context) -> Applied:
         """Replace every product whose weight is a constant matrix.
 
         Raises:
-            UsageError: ONX102 `exclude` has an unknown name, ONX109 `gptq` without samples.
+            UsageError: ONX102 `exclude` has an unknown name, ONX114 `gptq` without samples.
         """
         if self.method == "gptq" and context.calibration is None:
             hint = "Give some with --data, or use hqq."
-            raise UsageError("ONX109", "gptq needs calibration samples", where="quantize-weights", hint=hint)
+            raise UsageError("ONX114", "gptq needs calibration samples", where="quantize-weights", hint=hint)
         work = model.clone()
         freeze_weights(work)
         lift_constants(work)

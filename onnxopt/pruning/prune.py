@@ -46,7 +46,7 @@ def prune(
         find: returns the channel groups of a model.
 
     Raises:
-        UsageError: ONX102 a name is unknown, ONX109 the importance needs samples.
+        UsageError: ONX102 a name is unknown, ONX114 the importance needs samples.
     """
     work = normalized(model)
     samples = rebatched(model, context.calibration)

@@ -82,7 +82,7 @@ class Request:
         importance = self.importance if self.importance != "auto" else "obs" if samples is not None else "l1"
         if samples is None and importance in NEEDS_SAMPLES:
             hint = "Give some with --data, or choose importance=l1."
-            raise UsageError("ONX109", "this importance needs calibration samples", where=importance, hint=hint)
+            raise UsageError("ONX114", "this importance needs calibration samples", where=importance, hint=hint)
         normalize: Normalize = "share" if self.normalize == "measured" and samples is None else self.normalize
         protect = self.protect
         if protect is None:

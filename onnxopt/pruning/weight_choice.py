@@ -46,7 +46,7 @@ class WeightChoice:
             seed: of random importance.
 
         Raises:
-            UsageError: ONX101 `count` is more than there is, ONX109 wanda has no samples.
+            UsageError: ONX101 `count` is more than there is, ONX114 wanda has no samples.
         """
         wanda = self._observed(model, weights, samples)
         units, removed = dict[str, Units](), dict[str, np.ndarray]()
@@ -76,7 +76,7 @@ class WeightChoice:
             return None
         if samples is None:
             what, hint = "importance=wanda needs calibration samples", "Give some with --data, or use magnitude."
-            raise UsageError("ONX109", what, where="prune-weights", hint=hint)
+            raise UsageError("ONX114", what, where="prune-weights", hint=hint)
         return Wanda.observe(model, weights, samples)
 
     def _scores(self, name: str, array: np.ndarray, seed: int) -> np.ndarray:

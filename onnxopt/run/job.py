@@ -71,7 +71,7 @@ def prepare(
         apart = open_samples(calibration, signature, options=read)
         if apart.name == samples.name and isinstance(data, str | Path):
             raise UsageError(
-                "ONX109",
+                "ONX115",
                 "calibration and data are the same samples",
                 where=samples.name,
                 hint="Leave --calibration out: a part of the data is taken for it, and used for nothing else.",
@@ -86,7 +86,8 @@ def settings_of(options: SearchOptions, runtime: Runtime | None, tasks: TaskOpti
     """Return the options with everything decided but the budget, which depends on the metric.
 
     Raises:
-        UsageError: ONX101, ONX102 a value makes no sense, ONX109 two options contradict each other.
+        UsageError: ONX101, ONX102 a value makes no sense, ONX109 two options exclude each other, ONX112
+            one does not apply.
     """
     if options.max_drop is not None:
         Budget.parse(str(options.max_drop))

@@ -22,7 +22,7 @@ def open_folder(folder: Path, signature: Signature, options: ReadOptions, limit:
 
     Raises:
         DataError: ONX201 to ONX206, see the readers.
-        UsageError: ONX108 or ONX109, see the readers.
+        UsageError: ONX108, ONX112 or ONX113, see the readers.
     """
     tests = [folder] if (folder / "input_0.pb").is_file() else sorted(folder.glob("test_data_set_*"), key=_number)
     if tests:

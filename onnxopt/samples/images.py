@@ -49,7 +49,7 @@ def open_images(folder: Path, signature: Signature, options: ReadOptions) -> Ima
 
     Raises:
         DataError: ONX201 damaged, ONX203 the model takes no images, ONX205 no images, ONX206 labels do not fit.
-        UsageError: ONX108 pillow is not installed, ONX109 an option is missing or contradicts the model.
+        UsageError: ONX108 pillow is not installed, ONX112 an option does not apply, ONX113 one is missing.
     """
     target = image_input(signature, options)
     labels: np.ndarray | None = None

@@ -54,7 +54,7 @@ def open_samples(
     Raises:
         DataError: ONX201 unknown or damaged data, ONX202 to ONX207 it does not fit the model.
         FileError: ONX503, ONX505 the disk failed.
-        UsageError: ONX101, ONX102, ONX108 or ONX109, see `ReadOptions`.
+        UsageError: ONX101, ONX102, ONX108, ONX109, ONX112 or ONX113, see `ReadOptions`.
     """
     options = options or ReadOptions()
     if limit is not None and limit < 1:
@@ -158,5 +158,5 @@ def _refuse_missing(labels: np.ndarray | None, where: str) -> None:
 
 def _shifted(labels: Any, offset: int, name: str) -> np.ndarray:
     if labels is None or labels.dtype.kind not in "iu":
-        raise UsageError("ONX109", "label_offset needs labels that are whole numbers", where=name)
+        raise UsageError("ONX112", "label_offset needs labels that are whole numbers", where=name)
     return np.asarray(labels + offset)

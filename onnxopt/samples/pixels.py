@@ -47,14 +47,14 @@ def image_input(signature: Signature, options: ReadOptions) -> ImageInput:
 
     Raises:
         DataError: ONX203 the model has no single input of images.
-        UsageError: ONX109 the layout must be given, or an option contradicts the model's input.
+        UsageError: ONX101 too many channels, ONX112 an option does not apply, ONX113 the layout is missing.
     """
     spec = signature.inputs[0] if len(signature.inputs) == 1 else None
     if spec is None or spec.shape is None or len(spec.shape) != 4 or spec.dtype == "str":
         raise DataError("ONX203", "the model does not take images", hint="An image model has one input of four axes.")
     layout = options.layout or image_layout(spec)
     if layout is None:
-        raise UsageError("ONX109", "the model does not tell where its channels are", hint="Give layout NCHW or NHWC.")
+        raise UsageError("ONX113", "the model does not tell where its channels are", hint="Give layout NCHW or NHWC.")
     height, width, channels = (spec.shape[i] for i in ((2, 3, 1) if layout == "NCHW" else (1, 2, 3)))
     channels = channels if isinstance(channels, int) else 3
     if channels not in (1, 3):
@@ -63,14 +63,14 @@ def image_input(signature: Signature, options: ReadOptions) -> ImageInput:
     plain = (options.divide_by, options.mean, options.std) in ((255, (0,), (1,)), (1, (0,), (1,)))
     if not is_float and not plain:
         raise UsageError(
-            "ONX109",
+            "ONX112",
             "mean, std and divide_by do not apply",
             where=str(spec),
             why=f"the model takes pixels as {spec.dtype}",
             hint="Leave them out.",
         )
     if max(len(options.mean), len(options.std)) > channels:
-        raise UsageError("ONX109", "mean and std have more channels than the model", where=str(spec))
+        raise UsageError("ONX101", "mean and std have more channels than the model", where=str(spec))
     size: tuple[int, int] | None = None
     if options.size is not None:
         size = options.size if isinstance(options.size, tuple) else (options.size, options.size)

@@ -28,7 +28,7 @@ def open_table(path: Path, signature: Signature, options: ReadOptions) -> Source
 
     Raises:
         DataError: ONX201 damaged, ONX202 no columns for an input, ONX204 a feature is no number, ONX205 empty.
-        UsageError: ONX102 a named column does not exist, ONX109 text needs a vocabulary.
+        UsageError: ONX102 a named column does not exist, ONX113 text needs a vocabulary.
     """
     table = dict(read_table(path))
     name, inputs = str(path), [spec.name for spec in signature.inputs]

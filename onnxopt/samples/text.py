@@ -35,10 +35,10 @@ def open_text(
 
     Raises:
         DataError: ONX201 the vocabulary cannot be read.
-        UsageError: ONX108 a package is missing, ONX109 no vocabulary was given.
+        UsageError: ONX108 a package is missing, ONX113 no vocabulary was given.
     """
     if vocab is None:
-        raise UsageError("ONX109", "text needs a vocabulary", where=name, hint="Name its JSON file (option `vocab`).")
+        raise UsageError("ONX113", "text needs a vocabulary", where=name, hint="Name its JSON file (option `vocab`).")
     dims = [spec.shape[1] for spec in signature.inputs if spec.shape is not None and len(spec.shape) == 2]
     length = next((dim for dim in dims if isinstance(dim, int)), None)
     tokenizer = open_vocab(Path(vocab), length)

@@ -31,7 +31,7 @@ def split_parts(samples: Samples, calibration: Samples | None, seed: int) -> Par
 
     Raises:
         DataError: ONX205 fewer than 8 samples.
-        UsageError: ONX109 all of `calibration` is among `samples`.
+        UsageError: ONX115 all of `calibration` is among `samples`.
     """
     if len(samples) < LEAST:
         raise DataError(
@@ -56,7 +56,7 @@ def _without(calibration: Samples, *judged: Samples) -> Samples:
         return calibration
     if not len(kept):
         raise UsageError(
-            "ONX109",
+            "ONX115",
             "calibration and data are the same samples",
             where=calibration.name,
             hint="Leave --calibration out: a part of the data is taken for it, and used for nothing else.",

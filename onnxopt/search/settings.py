@@ -26,7 +26,7 @@ class Settings(SearchOptions):
         tasks: tasks of the outputs and options of their decoding.
 
     Raises:
-        UsageError: ONX101 a value is invalid, ONX109 two contradict each other.
+        UsageError: ONX101 a value is invalid, ONX109 two exclude each other, ONX112 one does not apply.
     """
 
     budget: Budget = field(default_factory=lambda: Budget(0.01))
@@ -46,4 +46,4 @@ class Settings(SearchOptions):
             hint = "Limit the workers instead: dask worker --memory-limit, --lifetime."
             raise UsageError("ONX109", "limits of trials are for this machine", where="cluster", hint=hint)
         if self.train and not self.prune:
-            raise UsageError("ONX109", "--train requires --prune", where="train", hint="Add --prune.")
+            raise UsageError("ONX112", "--train requires --prune", where="train", hint="Add --prune.")

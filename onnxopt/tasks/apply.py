@@ -181,7 +181,7 @@ def quantize(
             as `normal` or `high`.
 
     Raises:
-        UsageError: ONX101 unknown mode or effort, ONX109 static or auto without data; and as `apply`.
+        UsageError: ONX101 unknown mode or effort, ONX114 static or auto without data; and as `apply`.
     """
     if mode not in ("auto", "static", "dynamic"):
         raise UsageError("ONX101", "unknown mode", where=mode, hint="It is auto, static or dynamic.")
@@ -190,7 +190,7 @@ def quantize(
     quantizer = make_pass(f"quantize-{mode}", options)
     if data is None and Need.CALIBRATION in quantizer.needs:
         raise UsageError(
-            "ONX109",
+            "ONX114",
             "static quantization needs calibration samples",
             hint="Give them with --data, or use --mode dynamic.",
         )
@@ -231,7 +231,7 @@ def _auto(
     if effort not in ("normal", "high"):
         raise UsageError("ONX101", "invalid option value", where="effort", why=f"{effort!r}", hint="normal or high.")
     if data is None:
-        raise UsageError("ONX109", "--mode auto needs samples", hint="Give them with --data.")
+        raise UsageError("ONX114", "--mode auto needs samples", hint="Give them with --data.")
     context = Context(target_of(target), seed=seed)
     model = given(model)
     source = None if isinstance(model, ir.Model) else model

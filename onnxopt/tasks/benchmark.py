@@ -89,7 +89,8 @@ def benchmark(
         progress: called with the step, the finished and the total amount.
 
     Raises:
-        UsageError: ONX101 a value is out of range, ONX109 two options exclude each other.
+        UsageError: ONX101 a value is out of range, ONX109 two options exclude each other, ONX112 one does not
+            apply, ONX113 a device has no samples or files.
         ModelError: ONX308 the models have different inputs; further codes as in docs/errors.md.
     """
     sizes = _checked(scenario, batch_size, seconds, processes, streams)
@@ -150,7 +151,7 @@ def _checked(
         hint = nearest(scenario, get_args(Scenario))
         raise UsageError("ONX101", "invalid option value", where="scenario", why=f"{scenario} given", hint=hint)
     if streams is not None and scenario != "streams":
-        raise UsageError("ONX109", "this option belongs to the scenario streams", where="streams", hint="Name it too.")
+        raise UsageError("ONX112", "this option belongs to the scenario streams", where="streams", hint="Name it too.")
     if batch_size is None:
         batch_size = BATCH_SIZES[scenario]
     sizes = (batch_size,) if isinstance(batch_size, int) else tuple(batch_size)
@@ -182,7 +183,7 @@ def _on_device(
     files = [model for model in by_name(models).values() if isinstance(model, str | Path)]
     if data is None or len(files) < len(by_name(models)):
         hint = "Give samples, and models as files; a bundle has more options."
-        raise UsageError("ONX109", "a device measures files on samples", where="device", hint=hint)
+        raise UsageError("ONX113", "a device measures files on samples", where="device", hint=hint)
     threads = 1 if runtime is None else runtime.threads
     found = measure_on(
         device, files, data, threads=threads, seconds=seconds, batch_size=size, hot=hot, read=read, seed=seed

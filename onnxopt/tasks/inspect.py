@@ -48,7 +48,7 @@ def inspect(
         measure: with `spectrum`, time each layer whole and factorized.
 
     Raises:
-        UsageError: ONX109 two of `schema`, `groups` and `spectrum`, or `measure` without `spectrum`.
+        UsageError: ONX109 two of `schema`, `groups` and `spectrum`, ONX112 `measure` without `spectrum`.
         FileError: ONX501 the file does not exist, ONX505 it cannot be read.
         ModelError: ONX301 to ONX303 it is no model.
         NativeError: ONX403 `measure` on an emulated processor.
@@ -57,7 +57,7 @@ def inspect(
     if len(only) > 1:
         raise UsageError("ONX109", "these options exclude each other", where=", ".join(only), hint="Give one of them.")
     if measure and not spectrum:
-        raise UsageError("ONX109", "this option belongs to spectrum", where="measure", hint="Give spectrum too.")
+        raise UsageError("ONX112", "this option belongs to spectrum", where="measure", hint="Give spectrum too.")
     if schema:
         return schema_document(model)
     if groups:

@@ -126,7 +126,7 @@ def _not_run(model: ir.Model, feeds: Feeds) -> UsageError:
     except NativeError as error:
         why = error.why
     what = "the model runs on no input, so no repair can be proved"
-    return UsageError("ONX109", what, why=why, hint="Give samples that it runs on with --data.")
+    return UsageError("ONX114", what, why=why, hint="Give samples that it runs on with --data.")
 
 
 def _unmeasured(target: Target) -> str:

@@ -30,11 +30,11 @@ def test_it_says_what_it_chose_and_why(cli, mlp, tmp_path):
 def test_options_of_the_other_modes_are_refused(cli, mlp, tmp_path, options, named):
     made = cli("quantize", mlp, "-d", "digits", "-o", tmp_path / "small.onnx", *options)
     assert made.code == 2
-    assert "ONX109" in made.err
+    assert "ONX112" in made.err
     assert named in made.err
 
 
 def test_it_needs_samples(cli, mlp, tmp_path):
     made = cli("quantize", mlp, "-o", tmp_path / "small.onnx", "--mode", "auto")
     assert made.code == 2
-    assert "ONX109" in made.err
+    assert "ONX114" in made.err

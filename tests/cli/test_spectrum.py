@@ -16,4 +16,4 @@ def test_every_layer_is_in_the_table_and_in_the_data(cli, resnet):
 def test_times_belong_to_the_spectrum(cli, resnet):
     refused = cli("inspect", resnet, "--measure")
     assert refused.code == 2
-    assert "ONX109" in refused.err
+    assert "ONX112" in refused.err

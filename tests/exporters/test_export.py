@@ -71,7 +71,7 @@ def test_a_torch_model_that_is_bound_to_its_batch_is_not_exported_in_silence(tor
 
 
 def test_torch_without_inputs_says_what_to_do(torch_net):
-    with pytest.raises(UsageError, match="ONX109: example inputs are needed \\[torch\\]"):
+    with pytest.raises(UsageError, match="ONX113: example inputs are needed \\[torch\\]"):
         onnxopt.export(torch_net[0])
     with pytest.raises(UsageError, match=r"ONX101: unknown exporter \[dynam\]. Did you mean 'dynamo'"):
         onnxopt.export(torch_net[0], inputs=torch_net[1], exporter="dynam")

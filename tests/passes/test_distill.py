@@ -56,7 +56,7 @@ def test_what_cannot_be_trained_says_so():
         ({"losses": ()}, "ONX101"),
         ({"losses": ("response", "response")}, "ONX101"),
         ({"augment": ("rotate",)}, "ONX101"),
-        ({"losses": ("response",), "weights": (1.0, 2.0)}, "ONX109"),
+        ({"losses": ("response",), "weights": (1.0, 2.0)}, "ONX101"),
         ({"alpha": 0.5, "augment": ("mixup",)}, "ONX109"),
     ],
 )

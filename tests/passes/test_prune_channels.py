@@ -175,7 +175,7 @@ def test_the_ends_of_the_network_stay_whole_unless_told_otherwise():
 
 @pytest.mark.parametrize("importance", ["obs", "act-mean", "taylor"])
 def test_scores_from_data_need_data(importance):
-    with pytest.raises(UsageError, match="ONX109"):
+    with pytest.raises(UsageError, match="ONX114"):
         applied(PruneChannels(importance=importance))
 
 

@@ -482,7 +482,7 @@ def test_wanda_leaves_what_it_cannot_observe() -> None:
 
 
 def test_wanda_without_samples_is_an_error() -> None:
-    with pytest.raises(UsageError, match=r"ONX109.*wanda needs calibration samples"):
+    with pytest.raises(UsageError, match=r"ONX114.*wanda needs calibration samples"):
         pruned(products((4, 4)), importance="wanda")
 
 

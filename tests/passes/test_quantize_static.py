@@ -158,7 +158,7 @@ def test_wide_activations_lose_less_and_say_that_they_cost_time() -> None:
 
 
 def test_wide_activations_need_qdq_and_known_names() -> None:
-    with pytest.raises(UsageError, match="ONX109"):
+    with pytest.raises(UsageError, match="ONX112"):
         quantized("quantize-static{int16_activations=[x],form=qoperator}")
     with pytest.raises(UsageError, match="ONX102"):
         quantized("quantize-static{int16_activations=[nobody]}")

@@ -94,7 +94,7 @@ def test_without_samples_the_scales_are_fitted_and_gptq_is_refused():
     model = network()
     made = {m: Pipeline((QuantizeWeights(bits=4, method=m),)).run(model, CONTEXT).model for m in ("auto", "hqq", "rtn")}
     assert to_bytes(made["auto"]) == to_bytes(made["hqq"]) != to_bytes(made["rtn"])
-    with pytest.raises(UsageError, match="ONX109: gptq needs calibration samples"):
+    with pytest.raises(UsageError, match="ONX114: gptq needs calibration samples"):
         Pipeline((QuantizeWeights(method="gptq"),)).run(model, CONTEXT)
 
 
@@ -131,7 +131,7 @@ def test_rows_of_a_table_are_turned_back_after_they_are_looked_up():
 
 @pytest.mark.parametrize("options", ["bits=4", "method=gptq", "method=hqq"])
 def test_options_of_the_other_form(options):
-    with pytest.raises(UsageError, match="ONX109"):
+    with pytest.raises(UsageError, match="ONX112"):
         parse(f"quantize-weights{{form=dequantize,{options}}}")
 
 

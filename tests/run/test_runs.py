@@ -90,7 +90,7 @@ def test_report_shows_and_writes(explained, tmp_path, capsys):
     assert main(["report", str(explained), str(explained)]) == 0
     assert "All settings and versions are the same." in capsys.readouterr().out
     assert main(["report", str(explained), str(explained), "--open"]) == 2
-    assert "ONX109" in capsys.readouterr().err
+    assert "ONX112" in capsys.readouterr().err
 
 
 def test_report_opens_the_page(explained, monkeypatch, capsys):

@@ -105,7 +105,7 @@ def test_label_offset() -> None:
         3,
     ]
     for labels in (None, np.array([0.5, 1.0, 2.0])):
-        with pytest.raises(UsageError, match=r"ONX109.*whole numbers"):
+        with pytest.raises(UsageError, match=r"ONX112.*whole numbers"):
             open_samples(x, TABULAR, labels=labels, options=ReadOptions(label_offset=1))
 
 

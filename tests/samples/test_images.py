@@ -75,14 +75,14 @@ def test_whole_number_inputs_get_pixels(tmp_path: Path) -> None:
     x = read(tmp_path, one(1, 16, 16, 3, dtype="uint8"), ReadOptions())
     assert x.dtype == np.uint8
     np.testing.assert_array_equal(x[0], pixels)
-    with pytest.raises(UsageError, match=r"ONX109.*uint8"):
+    with pytest.raises(UsageError, match=r"ONX112.*uint8"):
         read(tmp_path, one(1, 16, 16, 3, dtype="uint8"), ReadOptions(mean=(0.5,)))
 
 
 def test_grey(tmp_path: Path) -> None:
     pixels = picture(tmp_path / "a.png", (8, 8))
     np.testing.assert_array_equal(read(tmp_path, DIGITS)[0, 0], pixels)
-    with pytest.raises(UsageError, match=r"ONX109.*more channels"):
+    with pytest.raises(UsageError, match=r"ONX101.*more channels"):
         read(tmp_path, DIGITS, ReadOptions(mean=(1, 2, 3)))
 
 
@@ -118,7 +118,7 @@ def test_size_of_a_free_model(tmp_path: Path, size: int | tuple[int, int] | None
 def test_layout_that_cannot_be_read_from_the_model(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
     free = one(None, None, None, None)
-    with pytest.raises(UsageError, match=r"ONX109.*NCHW or NHWC"):
+    with pytest.raises(UsageError, match=r"ONX113.*NCHW or NHWC"):
         read(tmp_path, free)
     assert read(tmp_path, free, ReadOptions(layout="NHWC")).shape == (1, 16, 16, 3)
     with pytest.raises(DataError, match=r"ONX203.*16 channels"):
@@ -128,7 +128,7 @@ def test_layout_that_cannot_be_read_from_the_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize("model", [TABULAR, PAIR, one(None, 5, 16, 16, name="x")])
 def test_models_that_take_no_images(tmp_path: Path, model: Signature) -> None:
     picture(tmp_path / "a.png")
-    with pytest.raises((DataError, UsageError), match=r"ONX203|ONX109"):
+    with pytest.raises((DataError, UsageError), match=r"ONX203|ONX113"):
         open_samples(tmp_path, model)
 
 

@@ -66,7 +66,7 @@ def test_the_only_input_takes_the_ids(table: Path, options: ReadOptions) -> None
 
 
 def test_text_needs_a_vocabulary(table: Path) -> None:
-    with pytest.raises(UsageError, match="ONX109: text needs a vocabulary"):
+    with pytest.raises(UsageError, match="ONX113: text needs a vocabulary"):
         open_samples(table, TEXT)
 
 

@@ -57,5 +57,5 @@ def test_what_judges_is_left_out_of_the_calibration() -> None:
     judged = Samples.of(Rows("judged", {"x": values[:30]}))
     parts = split_parts(judged, Samples.of(Rows("mixed", {"x": values[20:]})), seed=0)
     assert sorted(float(feeds["x"][0, 0]) for feeds in parts.calibration) == list(range(30, 40))
-    with pytest.raises(UsageError, match=r"ONX109.*same samples"):
+    with pytest.raises(UsageError, match=r"ONX115.*same samples"):
         split_parts(judged, Samples.of(Rows("copy", {"x": values[:30].copy()})), seed=0)

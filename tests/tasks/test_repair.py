@@ -119,7 +119,7 @@ def test_a_model_that_runs_on_no_made_up_input_needs_data() -> None:
     net = builders.Net(3)
     net.node("Reshape", "x", net.ints(7, -1), out="y")
     model = net.model([("x", builders.F, ["batch", 5])], [("y", builders.F, None)])
-    with pytest.raises(UsageError, match=r"ONX109.*runs on no input.*[Rr]eshape"):
+    with pytest.raises(UsageError, match=r"ONX114.*runs on no input.*[Rr]eshape"):
         repair(model, clock=clock(2.0))
 
 

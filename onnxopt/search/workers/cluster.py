@@ -83,12 +83,12 @@ class Cluster:
         """Refuse to wait for ever for a worker that may time models.
 
         Raises:
-            UsageError: ONX109 none offers the resource.
+            UsageError: ONX117 none offers the resource.
         """
         workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
         if not any(worker.get("resources", {}).get(self.resource) for worker in workers):
             raise UsageError(
-                "ONX109",
+                "ONX117",
                 "no worker of the cluster times models",
                 where=self.resource,
                 why=f"{len(workers)} workers",

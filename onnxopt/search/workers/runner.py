@@ -129,7 +129,7 @@ class RemoteRunner:
         check: called now and then while tasks run; what it raises gives them up.
 
     Raises:
-        UsageError: ONX109 the model is too large, or the samples cannot be sent to another process.
+        UsageError: ONX116 the model is too large, or the samples cannot be sent to another process.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class RemoteRunner:
         check: Callable[[], None] = lambda: None,
     ) -> None:
         if not model_file.fits_protobuf(model):
-            raise UsageError("ONX109", "a model this large is only tried in this process", where="over 1.5 GB")
+            raise UsageError("ONX116", "a model this large is only tried in this process", where="over 1.5 GB")
         share = share or (lambda data: data)
         self._original, self._work, self._executor, self._bench, self._share = model, work, executor, bench, share
         self._check = check
@@ -283,7 +283,7 @@ def _pickled(work: Work) -> bytes:
         return pickle.dumps(work)
     except Exception as error:  # whatever a user's iterable or metric raises
         raise UsageError(
-            "ONX109",
+            "ONX116",
             "these samples or this metric cannot be sent to another process",
             why=f"{type(error).__name__}: {first_line(error)}",
             hint="Give the samples as files, or leave out --trial-timeout, --memory-limit and --cluster.",

@@ -114,7 +114,7 @@ def test_converting_more_elements_takes_longer() -> None:
 def test_a_bound_without_placement_is_refused() -> None:
     model = builders.BUILDERS["residual_cnn"]()
     context = Context(detect(), builders.samples_of(model, count=8))
-    with pytest.raises(UsageError, match=r"ONX109: .*min_sqnr_db"):
+    with pytest.raises(UsageError, match=r"ONX112: .*min_sqnr_db"):
         Pipeline(parse("quantize-static{min_sqnr_db=20}")).run(model, context)
 
 

@@ -108,7 +108,7 @@ def test_same_samples_same_bytes() -> None:
 
 
 def test_only_pairs_of_conversions_can_be_rounded_anew() -> None:
-    with pytest.raises(UsageError, match="ONX109"):
+    with pytest.raises(UsageError, match="ONX112"):
         made("quantize-static{rounding=gptq,form=qoperator}")
 
 

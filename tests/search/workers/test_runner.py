@@ -106,7 +106,7 @@ def test_samples_that_cannot_be_sent_are_refused_before_the_search() -> None:
 
     needed = work()
     stuck = Work(Samples.of(Local()), needed.search, None, "x86-vnni", Runtime(), 0, needed.inputs, needed.hot)
-    with pytest.raises(UsageError, match="ONX109: these samples or this metric cannot be sent"):
+    with pytest.raises(UsageError, match="ONX116: these samples or this metric cannot be sent"):
         RemoteRunner(model(), stuck, Inline())
 
 
