@@ -92,7 +92,7 @@ def _transposed_convolution(_: ir.Node, inputs: list[Shape | None], __: Shape | 
 
 def _matrix_product(node: ir.Node, inputs: list[Shape | None], output: Shape | None) -> int:
     first = inputs[0] or _unknown()
-    transposed = "transA" in node.attributes and node.attributes["transA"].as_int()
+    transposed = node.attributes.get_int("transA", 0)
     # Not `output or`: a product of two vectors is a scalar, whose shape is the empty tuple.
     return prod(_unknown() if output is None else output) * first[0 if transposed else -1]
 

@@ -113,8 +113,8 @@ def _unfolded(node: ir.Node, shape: tuple[int, ...]) -> Squares:
         return list(node.attributes[name].as_ints()) if name in node.attributes else [default] * count
 
     strides, dilations, pads = ints("strides", 1, rank), ints("dilations", 1, rank), ints("pads", 0, 2 * rank)
-    group = node.attributes["group"].as_int() if "group" in node.attributes else 1
-    auto = node.attributes["auto_pad"].as_string() if "auto_pad" in node.attributes else "NOTSET"
+    group = node.attributes.get_int("group", 1)
+    auto = node.attributes.get_string("auto_pad", "NOTSET")
 
     def squares(x: np.ndarray) -> np.ndarray:
         used = pads if auto == "NOTSET" else [0] * 2 * rank

@@ -119,7 +119,7 @@ class FactorizeEmbeddings(Pass):
                 reason = "its Gather is inside a branch or a loop"
             elif any(node.outputs[0].is_graph_output() for node in nodes):
                 reason = "its rows are an output of the model"
-            elif any("axis" in node.attributes and node.attributes["axis"].as_int() for node in nodes):
+            elif any(node.attributes.get_int("axis", 0) for node in nodes):
                 reason = "its Gather does not select rows"
             if reason:
                 skipped.append(Skip(name, reason))

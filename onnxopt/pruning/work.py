@@ -94,7 +94,7 @@ def _axes(trace: Trace, node: ir.Node) -> list[np.ndarray]:
     if op in ("Conv", "ConvTranspose"):
         axes = list(inputs[1][:2])
     elif op == "Gemm":
-        turned = "transB" in node.attributes and node.attributes["transB"].as_int()
+        turned = node.attributes.get_int("transB", 0)
         axes = [*inputs[0], inputs[1][0 if turned else 1]] if inputs[1] else []
     elif op == "MatMul":
         axes = [*inputs[0], *inputs[1][-1:]]

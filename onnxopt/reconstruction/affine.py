@@ -31,6 +31,6 @@ def batch_norm_of(model: ir.Model, node: ir.Node) -> tuple[np.ndarray, np.ndarra
     if len(arrays) < 4:
         return None
     gamma, beta, mean, variance = arrays
-    epsilon = node.attributes["epsilon"].as_float() if "epsilon" in node.attributes else 1e-5
+    epsilon = node.attributes.get_float("epsilon", 1e-5)
     scale = gamma / np.sqrt(variance + epsilon)
     return scale, beta - mean * scale

@@ -99,7 +99,7 @@ def _own(model: ir.Model, node: ir.Node, slot: int) -> ir.Value | None:
 
 def _convolution(model: ir.Model, node: ir.Node, grouped: bool) -> LinearLayer | None:
     weight, x = _own(model, node, 1), node.inputs[0]
-    group = node.attributes["group"].as_int() if "group" in node.attributes else 1
+    group = node.attributes.get_int("group", 1)
     if weight is None or weight.const_value is None or x is None or (group != 1 and not grouped):
         return None
     bias = _own(model, node, 2)

@@ -119,7 +119,7 @@ def _reached(value: ir.Value, slope: float) -> Iterator[tuple[str, float]]:
             continue
         below = 0.0 if node.op_type == "Relu" else 1.0
         if node.op_type == "LeakyRelu":
-            below = node.attributes["alpha"].as_float() if "alpha" in node.attributes else 0.01
+            below = node.attributes.get_float("alpha", 0.01)
         yield from _reached(node.outputs[0], slope * below)
 
 

@@ -36,7 +36,7 @@ class Window:
             found = node.attributes.get(name)
             return tuple(found.as_ints()) if found is not None else (default,) * count
 
-        auto = node.attributes["auto_pad"].as_string() if "auto_pad" in node.attributes else "NOTSET"
+        auto = node.attributes.get_string("auto_pad", "NOTSET")
         if transposed and (auto not in ("NOTSET", "VALID") or "output_shape" in node.attributes):
             return None
         pads = ints("pads", 0, 2 * rank) if auto == "NOTSET" else (0,) * (2 * rank)

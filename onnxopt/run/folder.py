@@ -1,11 +1,11 @@
 """The files of a run folder; nothing else in it is ever touched."""
 
-import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import onnx_ir as ir
+from filelock import BaseFileLock, FileLock, Timeout
 
 from onnxopt import model_file
 from onnxopt.catalog import format_passes
@@ -25,6 +25,8 @@ from onnxopt.samples import Samples
 BEST, RECORD, PAGE, MANIFEST = "best.onnx", "run.json", "report.html", "MANIFEST.sha256"
 PAPER, GOLDEN = "report.md", "golden.npz"
 SMALLEST, FASTEST, JOURNAL = "smallest.onnx", "fastest.onnx", "journal.jsonl"
+LOCK = ".lock"
+"""Held while a search runs; the file of a process that died locks nothing."""
 OURS = (
     *(name for model in (BEST, SMALLEST, FASTEST) for name in (model, f"{model}.data")),
     *(RECORD, PAGE, PAPER, GOLDEN, MANIFEST, JOURNAL),
@@ -45,7 +47,7 @@ class RunFolder:
 
     def __init__(self, path: Path, overwrite: bool, resume: bool = False) -> None:
         self.path, self.overwrite, self.resume, self.began = path, overwrite, resume, False
-        self._held: int | None = None
+        self._lock: BaseFileLock | None = None
 
     @property
     def journal(self) -> Path:
@@ -75,7 +77,7 @@ class RunFolder:
                 "ONX503", "the output is not a folder", where=str(self.path), hint="Name a folder with --out."
             )
         refuse_unwritable(self.path)
-        if not self.path.is_dir() or not any(self.path.iterdir()):
+        if not self.path.is_dir() or all(file.name == LOCK for file in self.path.iterdir()):
             return
         if not self.overwrite and not self.resume:
             raise FileError(
@@ -103,33 +105,29 @@ class RunFolder:
 
     def _take(self) -> None:
         """Have no other search write here until `release`; where the system cannot say so, trust that none does."""
-        if self._held is not None:
+        if self._lock is not None:
             return
+        lock = FileLock(self.path / LOCK, timeout=0)
         try:
-            import fcntl
-        except ImportError:  # Windows
-            return
-        with suppress(OSError):
-            self._held = os.open(self.path, os.O_RDONLY)
-        try:
-            if self._held is not None:
-                fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self.release()
+            lock.acquire()
+        except Timeout as error:
             raise FileError(
                 "ONX506",
                 "another search is running in this folder",
                 where=str(self.path),
                 hint="Wait until it has ended, or choose another folder with --out.",
             ) from error
-        except OSError:  # a file system without locks
-            self.release()
+        except (OSError, NotImplementedError):  # a file system without locks
+            return
+        self._lock = lock
 
     def release(self) -> None:
         """Leave the folder to others; its end does the same for a process that dies."""
-        if self._held is not None:
-            os.close(self._held)
-            self._held = None
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+            with suppress(OSError):
+                (self.path / LOCK).unlink(missing_ok=True)
 
     def begin(self) -> None:
         """Make the folder; what an earlier run left goes, so that the files always belong together.

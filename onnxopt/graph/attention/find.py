@@ -95,7 +95,7 @@ def attentions(model: ir.Model) -> tuple[list[Attention], dict[str, str]]:
 def _read(softmax: ir.Node, probes: Probes) -> Attention:
     read = softmax.inputs[0]
     shapes = [probe.shapes.get(read.name or "") if read is not None else None for probe in probes]
-    axis = softmax.attributes["axis"].as_int() if "axis" in softmax.attributes else -1
+    axis = softmax.attributes.get_int("axis", -1)
     if read is None or shapes[0] is None or shapes[1] is None:
         raise UnknownAttention("the shape of its scores is unknown")
     if axis not in (-1, len(shapes[0]) - 1):

@@ -117,7 +117,7 @@ def _tile(node: ir.Node, output: ir.Value, array: np.ndarray, probe: Probe) -> n
 
 
 def _axis(node: ir.Node, shape: Shape) -> int:
-    return (node.attributes["axis"].as_int() if "axis" in node.attributes else 0) % len(shape)
+    return node.attributes.get_int("axis", 0) % len(shape)
 
 
 _PICKS: Mapping[str, Callable[[ir.Node, ir.Value, np.ndarray, Probe], np.ndarray]] = MappingProxyType(

@@ -36,7 +36,7 @@ def _reshape(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
 
 def _transpose(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
     axes = trace.of(node.inputs[0])
-    order = node.attributes["perm"].as_ints() if "perm" in node.attributes else range(len(axes))[::-1]
+    order = node.attributes.get_ints("perm", range(len(axes))[::-1])
     return (tuple(axes[i] for i in order),)
 
 
@@ -179,7 +179,7 @@ def _pad(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
     pads, chosen = _constant(trace, node, 1, "pads"), _constant(trace, node, 3, "-")
     if pads is None:
         raise Frozen(f"Pad {node.name} is of an old opset")
-    mode = node.attributes["mode"].as_string() if "mode" in node.attributes else "constant"
+    mode = node.attributes.get_string("mode", "constant")
     listed = [a % len(axes) for a in chosen] if chosen is not None else list(range(len(axes)))
     result = list(axes)
     for position, axis in enumerate(listed):

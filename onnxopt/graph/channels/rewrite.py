@@ -26,7 +26,7 @@ def rewrite(plan: CutPlan, node: ir.Node) -> None:
 
 
 def _group(plan: CutPlan, node: ir.Node) -> None:
-    group = node.attributes["group"].as_int() if "group" in node.attributes else 1
+    group = node.attributes.get_int("group", 1)
     if group > 1 and not plan.trace.parts.get(node.name or "", 0):
         x = node.inputs[0]
         assert x is not None
@@ -78,7 +78,7 @@ def _root_mean_square(plan: CutPlan, node: ir.Node) -> None:
     if keep is None:
         return
     share = float(keep.mean())
-    epsilon = node.attributes["epsilon"].as_float() if "epsilon" in node.attributes else 1e-5
+    epsilon = node.attributes.get_float("epsilon", 1e-5)
     node.attributes["epsilon"] = ir.AttrFloat32("epsilon", epsilon / share)
     kind = ir.DataType(plan.trace.first.dtypes[scale.name or ""]).numpy()
     factor = plan.constant(np.array(share**-0.5, kind), f"{node.name}_share")
@@ -161,7 +161,7 @@ def _share_of(plan: CutPlan, node: ir.Node, sizes: ir.Value, keep: Mapping[int, 
 def _split(plan: CutPlan, node: ir.Node) -> None:
     first = node.inputs[0]
     assert first is not None
-    axis = (node.attributes["axis"].as_int() if "axis" in node.attributes else 0) % len(plan.trace.shape(first))
+    axis = node.attributes.get_int("axis", 0) % len(plan.trace.shape(first))
     if axis not in plan.keep(first):
         return
     sizes = [plan.shape(v)[axis] for v in node.outputs]
@@ -218,7 +218,7 @@ def _pick(plan: CutPlan, node: ir.Node, axis: int, positions: np.ndarray) -> Non
 def _gather(plan: CutPlan, node: ir.Node) -> None:
     data, picked = node.inputs[0], node.inputs[1]
     assert data is not None
-    axis = (node.attributes["axis"].as_int() if "axis" in node.attributes else 0) % len(plan.trace.shape(data))
+    axis = node.attributes.get_int("axis", 0) % len(plan.trace.shape(data))
     keep = plan.keep(data).get(axis)
     if keep is None:
         return

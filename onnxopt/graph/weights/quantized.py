@@ -57,7 +57,7 @@ def _weight(node: ir.Node) -> QuantizedWeight | None:
     integers, scales = stored.const_value.numpy(), scale.const_value.numpy()
     if not (bias or stored.const_value.dtype in _INTEGERS) or scales.ndim > 1 or scales.dtype != np.float32:
         return None
-    axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 1
+    axis = node.attributes.get_int("axis", 1)
     channels = scales.size > 1
     shape = tuple(-1 if channels and i == axis % integers.ndim else 1 for i in range(integers.ndim))
     shift = np.zeros((), np.int64) if zero is None else zero.const_value.numpy().astype(np.int64)  # type: ignore[union-attr]

@@ -1,11 +1,11 @@
 """Cache of measurements: a JSON file in the user's cache folder."""
 
 import json
-import os
-import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Generic, TypeVar
+
+import platformdirs
 
 from onnxopt.errors import FileError
 from onnxopt.files import read_json
@@ -63,10 +63,7 @@ class Remembered(Generic[T]):
 
 def cache_folder() -> Path:
     """Return the user's cache folder for this program, as the system has it."""
-    if platform.system() == "Darwin":
-        return Path.home() / "Library" / "Caches" / "onnxopt"
-    base = os.environ.get("LOCALAPPDATA" if platform.system() == "Windows" else "XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "onnxopt"
+    return platformdirs.user_cache_path("onnxopt", appauthor=False)
 
 
 def is_number(value: object) -> bool:

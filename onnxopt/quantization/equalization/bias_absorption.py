@@ -66,5 +66,5 @@ def absorb(model: ir.Model, chain: Chain, floor: np.ndarray, layers: Mapping[str
 
 
 def _pads(node: ir.Node) -> bool:
-    pads = node.attributes.get_ints("pads") if "pads" in node.attributes else ()
+    pads = node.attributes.get_ints("pads", ())
     return any(pads or ()) or node.attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", "VALID")

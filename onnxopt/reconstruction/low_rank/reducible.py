@@ -45,7 +45,7 @@ def reducible(
 
 
 def _obstacle(model: ir.Model, node: ir.Node, layer: LinearLayer | None, observed: bool, grouped: bool) -> str:
-    group = node.attributes["group"].as_int() if "group" in node.attributes else 1
+    group = node.attributes.get_int("group", 1)
     if group > 1 and not grouped:
         return "its channels are in groups, each with few weights already"
     if node.op_type == "ConvTranspose":
