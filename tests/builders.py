@@ -582,14 +582,18 @@ class Made:
 
     def __init__(self, model: ir.Model, count: int, scale: float = 1.0, labels: np.ndarray | None = None) -> None:
         self.signature, self.count, self.scale, self.labels = signature_of(model), count, scale, labels
-        self.name, self.stacks = "made", True
+        self.name, self.stacks, self.drawn = "made", True, dict[int, dict[str, np.ndarray]]()
 
     def __len__(self) -> int:
         return self.count
 
     def read(self, index: int) -> dict[str, np.ndarray]:
-        feeds = probe_feeds(self.signature, seed=index, sizes=SIZES, dynamic=1)
-        return {k: (v[0] * self.scale).astype(v.dtype) if v.dtype.kind == "f" else v[0] for k, v in feeds.items()}
+        if index not in self.drawn:
+            feeds = probe_feeds(self.signature, seed=index, sizes=SIZES, dynamic=1)
+            self.drawn[index] = {
+                k: (v[0] * self.scale).astype(v.dtype) if v.dtype.kind == "f" else v[0] for k, v in feeds.items()
+            }
+        return dict(self.drawn[index])
 
 
 def samples_of(model: ir.Model, count: int = 8, batch_size: int = 4, labels: np.ndarray | None = None) -> Samples:

@@ -9,9 +9,10 @@ import pytest
 from onnxopt.catalog import available_passes
 from onnxopt.quantization.calibration.calibrators import METHODS
 from onnxopt.search.candidate_names import legend_line
+from tests.run import fakes
 
 
-def test_optimize_from_the_command_line_to_the_folder(cli, mlp, tmp_path):
+def test_optimize_from_the_command_line_to_the_folder(cli, mlp, tmp_path, monkeypatch):
     out = tmp_path / "run"
     line = ("optimize", mlp, "--data", "digits", "--max-drop", "2pp", "-o", out, "--latency-seconds", "0.05")
     ended = cli(*line, "--format", "json")
@@ -26,8 +27,9 @@ def test_optimize_from_the_command_line_to_the_folder(cli, mlp, tmp_path):
     assert "ONX502" in again.err
 
     (out / "mine.txt").write_text("keep me")
+    monkeypatch.setattr("onnxopt.run.recorder.search", fakes.static_search)
     shown = cli(*line, "--overwrite")
-    assert shown.code in (0, 1)
+    assert shown.code == 0
     assert "candidate" in shown.out
     assert "verdict" in shown.out
     assert (out / "mine.txt").read_text() == "keep me"
@@ -139,9 +141,7 @@ def test_version_and_no_arguments(cli):
 
 
 def test_ctrl_c_keeps_what_was_found(cli, mlp, tmp_path, monkeypatch):
-    from tests.run.fakes import interrupted_search
-
-    monkeypatch.setattr("onnxopt.run.recorder.search", interrupted_search)
+    monkeypatch.setattr("onnxopt.run.recorder.search", fakes.interrupted_search)
     monkeypatch.setattr(sys, "argv", ["onnxopt", "optimize"])
     ended = cli("optimize", mlp, "-d", "digits", "-o", tmp_path / "run")
     assert ended.code == 130
