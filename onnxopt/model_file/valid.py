@@ -56,6 +56,8 @@ def _of_body(proto: onnx.ModelProto, body: onnx.GraphProto | onnx.FunctionProto)
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.UNDEFINED:
                 yield f"the attribute {attribute.name!r} of node {label(node)} has no type"
+            elif _empty(attribute):
+                yield f"the attribute {attribute.name!r} of node {label(node)} has no value"
     yield from _given_twice(body)
     if isinstance(body, onnx.GraphProto) and body is not proto.graph:
         yield from _not_made_inside(body)
@@ -66,6 +68,12 @@ def _of_body(proto: onnx.ModelProto, body: onnx.GraphProto | onnx.FunctionProto)
     versions = {_domain(o.domain): o.version for o in own}
     for node in body.node:
         yield from _of_node(node, versions)
+
+
+def _empty(attribute: onnx.AttributeProto) -> bool:
+    """Return whether a tensor or a graph is stated and missing; in a function its caller may give it."""
+    field = {onnx.AttributeProto.TENSOR: "t", onnx.AttributeProto.GRAPH: "g"}.get(attribute.type)
+    return field is not None and not attribute.ref_attr_name and not attribute.HasField(field)
 
 
 def _of_function(function: onnx.FunctionProto) -> Iterator[str]:

@@ -122,6 +122,12 @@ def no_input_type(model: onnx.ModelProto) -> None:
     model.graph.input[0].ClearField("type")
 
 
+def no_attribute_value(model: onnx.ModelProto) -> None:
+    constant = helper.make_node("Constant", [], ["c"], value=numpy_helper.from_array(np.ones(4, np.float32)))
+    constant.attribute[0].ClearField("t")
+    model.graph.node.insert(0, constant)
+
+
 def no_attribute_type(model: onnx.ModelProto) -> None:
     model.graph.node[1].attribute[0].type = onnx.AttributeProto.UNDEFINED
 
@@ -179,6 +185,7 @@ REFUSED = {
     no_tensor_type: "the tensor 'w' has no type that ONNX knows (0)",
     unknown_tensor_type: "the tensor 'w' has no type that ONNX knows (99)",
     no_input_type: "the input 'x' has no type",
+    no_attribute_value: "the attribute 'value' of node (Constant) that gives 'c' has no value",
     no_attribute_type: "the attribute 'alpha' of node (LeakyRelu) that gives 'y' has no type",
     no_import: "'mul' (Mul) is of the operator set 'com.acme', which the model does not import",
     given_twice: "'a' is given twice",
