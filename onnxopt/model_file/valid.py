@@ -53,11 +53,8 @@ def _of_body(proto: onnx.ModelProto, body: onnx.GraphProto | onnx.FunctionProto)
         # A function states its own imports.
         if in_graph and _domain(node.domain) not in imported:
             yield f"node {label(node)} is of the operator set {node.domain!r}, which the model does not import"
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.UNDEFINED:
-                yield f"the attribute {attribute.name!r} of node {label(node)} has no type"
-            elif _empty(attribute):
-                yield f"the attribute {attribute.name!r} of node {label(node)} has no value"
+        missing = ((attribute.name, _missing(attribute)) for attribute in node.attribute)
+        yield from (f"the attribute {name!r} of node {label(node)} has no {part}" for name, part in missing if part)
     yield from _given_twice(body)
     if isinstance(body, onnx.GraphProto) and body is not proto.graph:
         yield from _not_made_inside(body)
@@ -70,10 +67,13 @@ def _of_body(proto: onnx.ModelProto, body: onnx.GraphProto | onnx.FunctionProto)
         yield from _of_node(node, versions)
 
 
-def _empty(attribute: onnx.AttributeProto) -> bool:
-    """Return whether a tensor or a graph is stated and missing; in a function its caller may give it."""
+def _missing(attribute: onnx.AttributeProto) -> str:
+    """Return the part that an attribute lacks, or ""; in a function its caller may give the value."""
+    if attribute.type == onnx.AttributeProto.UNDEFINED:
+        return "type"
     field = {onnx.AttributeProto.TENSOR: "t", onnx.AttributeProto.GRAPH: "g"}.get(attribute.type)
-    return field is not None and not attribute.ref_attr_name and not attribute.HasField(field)
+    empty = field is not None and not attribute.ref_attr_name and not attribute.HasField(field)
+    return "value" if empty else ""
 
 
 def _of_function(function: onnx.FunctionProto) -> Iterator[str]:
