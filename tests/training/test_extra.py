@@ -5,9 +5,15 @@ import sys
 
 import pytest
 
-PROGRAM = """
+ABSENT = """
 import sys
-sys.modules["torch"] = None
+class Absent:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] == "torch":
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Absent())
+"""
+PROGRAM = """
 from onnxopt.errors import UsageError
 try:
     import onnxopt.training.sensitivity
@@ -15,8 +21,6 @@ except UsageError as error:
     print(error)
 """
 SEARCH = """
-import sys
-sys.modules["torch"] = None
 from onnxopt.errors import UsageError
 from onnxopt.options.search import SearchOptions
 from onnxopt.run.job import prepare
@@ -29,7 +33,7 @@ except UsageError as error:
 
 @pytest.mark.parametrize("program", [PROGRAM, SEARCH], ids=["training", "search"])
 def test_without_torch(program) -> None:
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", ABSENT + program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == (
         'ONX108: training needs a package that is not installed [torch]. Run: pip install "onnxopt[train]"'
     )
