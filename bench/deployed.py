@@ -119,7 +119,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             lines.append(f"| {row['model']} | {row['failed']} |" + " |" * (len(heads) - 2))
             continue
         speed = row["speedup"]
-        cells = [row["model"], row["metric"], row["winner"] or "original kept"]
+        cells = [row["model"], row["metric"], row["winner"] or "baseline kept"]
         cells += ["-" if row["drop"] is None else f"{row['drop']:.4f}"]
         cells += ["-" if row["confidence"] is None else f"{100 * row['confidence']:.1f} %"]
         cells += ["-" if not speed else f"{speed['value']:.2f}x", f"{row['size_ratio']:.2f}x", figures(row["check"])]

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import onnx
-from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_dynamic, quantize_static
 
 from onnxopt.samples import Samples
 
@@ -32,6 +32,18 @@ def ort_u8s8(model: Path, calibration: Samples) -> bytes:
     )
 
 
+def ort_dynamic(model: Path, calibration: Samples) -> bytes:
+    """Quantize dynamically, with signed per-channel weights."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "out.onnx"
+        logging.disable(logging.WARNING)
+        try:
+            quantize_dynamic(str(model), str(out), weight_type=QuantType.QInt8, per_channel=True)
+        finally:
+            logging.disable(logging.NOTSET)
+        return onnx.load(str(out)).SerializeToString()
+
+
 def _quantized(model: Path, calibration: Samples, **options: object) -> bytes:
     reader = calibration.take(CALIBRATION_SAMPLES).with_batch_size(1).reader()
     logging.disable(logging.WARNING)
@@ -45,5 +57,5 @@ def _quantized(model: Path, calibration: Samples, **options: object) -> bytes:
 
 
 PEERS: Mapping[str, Callable[[Path, Samples], bytes]] = MappingProxyType(
-    {"ort-default": ort_default, "ort-u8s8": ort_u8s8}
+    {"ort-default": ort_default, "ort-u8s8": ort_u8s8, "ort-dynamic": ort_dynamic}
 )

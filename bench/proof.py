@@ -162,7 +162,7 @@ def cases(quick: bool) -> list[Case]:
 
 def row_of(case: Case, trials: int) -> dict[str, object]:
     bar, rng = Acceptance(Goal.LATENCY, BUDGET, 0.95, 1, "share"), np.random.default_rng(0)
-    trials = trials if case.kind != "rmse" else max(trials // 15, 1)
+    trials = trials if case.kind != "rmse" else max(trials // 4, 1)
     ends = [search_once(case, bar, rng) for _ in range(trials)]
     proven = [drop for standing, drop in ends if standing == "proven"]
     likely = [drop for standing, drop in ends if standing == "likely"]

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import numpy as np
 
@@ -233,8 +232,9 @@ def _worst(metric: Worst, baseline: Evaluation, candidate: Evaluation, seed: int
 def _bootstrap(statistic: Statistic, metric: Score, size: int, seed: int) -> tuple[Interval, np.ndarray]:
     draws = statistics.bootstrap_draws(statistic, size, seed=seed, resamples=metric.resamples)
     # The correction matters for few samples, and for many would cost more than the bootstrap itself.
-    method: Literal["bca", "percentile"] = "bca" if size <= metric.resamples else "percentile"
-    return statistics.bootstrap_interval(statistic, size, draws, method=method), draws
+    if size <= metric.resamples:
+        draws = statistics.corrected_draws(statistic, size, draws)
+    return statistics.interval_of_draws(float(statistic(np.ones((1, size), dtype=np.int64))[0]), draws), draws
 
 
 def _right_or_wrong(rows: np.ndarray) -> bool:
