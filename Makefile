@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; 
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then command -v $$p; break; fi; done)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test test-rest test-all lint docs bench clean
+.PHONY: demo test test-rest test-all lint docs bench scoreboard clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -38,6 +38,10 @@ docs: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python bench/optimize.py --prune
+
+# Hours: every bench of docs/BENCHMARKS.md again, then the page.
+scoreboard: $(VENV)/.dev
+	$(BIN)/python bench/scoreboard.py --measure
 
 clean:
 	rm -rf $(VENV) build dist docs/_build docs/reference *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache runs

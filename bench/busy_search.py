@@ -96,7 +96,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", default=MODELS)
     parser.add_argument("--seconds", type=float, default=20.0, help="of the long measurement on the idle host")
-    parser.add_argument("--out", type=Path, default=RESULTS / f"busy-search-{date.today()}.json")
+    parser.add_argument("--out", type=Path, default=RESULTS / f"{date.today()}-busy-search.json")
     args = parser.parse_args()
     rows = []
     for case in cases(args.models.split(",")):

@@ -255,7 +255,7 @@ def main() -> None:
     parser.add_argument("--hosts", default=",".join(HOSTS))
     parser.add_argument("--factors", default=",".join(f"{factor:g}" for factor in FACTORS))
     parser.add_argument("--threads", default="1,2")
-    parser.add_argument("--out", type=Path, default=RESULTS / f"clock-{date.today()}.json")
+    parser.add_argument("--out", type=Path, default=RESULTS / f"{date.today()}-clock.json")
     args = parser.parse_args()
     if args.quick:
         args.trials, args.factors, args.hosts = 12, "1,2", "idle,same,hog"
