@@ -49,10 +49,10 @@ def labelled(record: Record) -> list[str]:
     summary, settings = record["summary"], record["settings"]
     gained = summary["models"] - len(summary["nothing_gained"])
     before = f"""Searches of {settings["time_limit"]:g} seconds, a budget of {settings["max_drop"]}, one thread,
-        batch 1. Drop in points of top-1 on all test samples (negative: better than FP32); speed-up over the baseline in ONNX
-        Runtime, as called, with its 95 % interval. *Quantization alone* is the best of the same search that neither
-        prunes nor factorizes (the closed division, in the words of MLPerf). The other columns are the files of other
-        quantizers: drop, speed-up."""
+        batch 1. Drop in points of top-1 on all test samples (negative: better than FP32); speed-up over the baseline
+        in ONNX Runtime, as called, with its 95 % interval. *Quantization alone* is the best of the same search that
+        neither prunes nor factorizes (the closed division, in the words of MLPerf). The other columns are the files of
+        other quantizers: drop, speed-up."""
     after = f"""{summary["models"]} models, of which {gained} gained. Medians over all of them:
         {summary["median_speedup"]:.2f}x faster, {summary["median_size_ratio"]:.2f}x smaller. Over the budget on all
         samples: {names(summary["over_budget"])}. Slower than FP32: {names(summary["slower_than_fp32"])}. More than 3 %
