@@ -1,14 +1,16 @@
 """Whether the clock finds speed-ups that are planted, on an idle host and beside other programs.
 
-    python bench/clock.py [--quick] [--trials 40] [--seconds 0.8] [--hosts idle,same] [--out FILE]
+    python bench/clock.py [--quick] [--recheck FILE] [--trials 40] [--seconds 0.8] [--hosts idle,same] [--out FILE]
 
 Pairs are chains of equal layers, one of them longer by a known factor, in float and INT8, from 30 us to 100 ms, and a
-chain beside itself. What is true of a pair is measured first: the ratio of the least processor time of many runs on
-one thread, of the least time of day on two, because a longer chain has one start, not several. The hosts: idle; a busy
-loop on the processor that is measured (the only one the measured process may use) or on the other; bursts of 5 to
-50 ms; and a program that copies memory. Every cell holds at least 90 % of its true ratios inside the 95 % interval, or
-answers `unsure`; a model beside itself differs in at most 5 %; an idle host leaves at most 10 % unsure. Hosts, factors
-and threads are covered in full; the forms of a pair take turns from trial to trial.
+chain beside itself. What is true of a pair is measured first, because a longer chain has one start, not several: the
+ratio of the processor times of many runs of many loadings on one thread, of the times of day on two. The hosts: idle;
+a busy loop on the processor that is measured (the only one the measured process may use) or on the other; bursts of 5
+to 50 ms; and a program that copies memory. Every cell holds at least 90 % of its true ratios inside the 95 % interval,
+or answers `unsure`; a model beside itself differs in at most 5 %; an idle host leaves at most 10 % unsure. Hosts,
+factors and threads are covered in full; the forms of a pair take turns from trial to trial.
+
+`--recheck FILE` measures these ratios anew and judges the intervals of a record by them.
 
 The truth is that of an idle host. Where a pair is bound by memory, a hog may change the ratio itself: with 300 MB of
 shared cache, as here, the layers are small enough for the processor's own cache.
@@ -19,9 +21,8 @@ import json
 import multiprocessing
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import date
 from functools import cache
 from itertools import product
@@ -29,10 +30,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+from chains import FORMS, Form, chain, inputs_of
 
 from onnxopt.measure.latency import Latency, measure_latency
+from onnxopt.measure.latency.estimate import middle_mean
 from onnxopt.measure.runtime.environment import environment
 from onnxopt.measure.runtime.session import Runtime, Session
 
@@ -40,114 +41,47 @@ RESULTS = Path(__file__).parent / "results"
 FACTORS = (1.0, 1.1, 1.25, 1.5, 2.0, 4.0)
 HOSTS = ("idle", "same", "other", "bursts", "hog")
 THREADS = (1, 2)
-INPUTS = 32
 LEAST_HELD, MOST_TOLD_APART, MOST_UNSURE = 0.90, 0.05, 0.10
-TRUTH_S = 1.5
+TRUTH_S, LOADINGS = 5.0, 25
 OWN, OTHER = 0, 1
+HEAD = "host    factor  threads  trials  unsure  held    width"
 
-
-@dataclass(frozen=True)
-class Form:
-    """A layer and how many of them the shorter chain has.
-
-    Attributes:
-        precision: `float` or `int8`.
-        side: of the image a convolution reads.
-        count: divisible by 20, so that every factor gives whole layers; or by 4 where it is small.
-    """
-
-    name: str
-    precision: str
-    side: int
-    channels: int
-    count: int
-
-
-FORMS = (
-    Form("float, 30 us", "float", 4, 4, 20),
-    Form("int8, 100 us", "int8", 8, 8, 20),
-    Form("float, 1 ms", "float", 32, 16, 20),
-    Form("int8, 1 ms", "int8", 48, 16, 20),
-    Form("float, 10 ms", "float", 64, 32, 20),
-    Form("float, 25 ms", "float", 96, 32, 20),
-)
-"""A chain of the longest is four times as long as the shortest of its form: 100 ms."""
 
 TURNS = (0, 1, 2, 3, 0, 1, 2, 4, 3, 5)
 """Which form each trial has: the longest take most of the time, and are rarer."""
 
 
-def chain(form: Form, factor: float) -> bytes:
-    """Return a chain of `form.count * factor` convolutions of small weights."""
-    rng, size = np.random.default_rng(0), (1, form.channels, form.side, form.side)
-    nodes: list[onnx.NodeProto] = []
-    weights: list[onnx.TensorProto] = []
-
-    def constant(name: str, array: np.ndarray) -> str:
-        weights.append(numpy_helper.from_array(array, name))
-        return name
-
-    before = "x"
-    for i in range(round(form.count * factor)):
-        weight = rng.normal(scale=(9 * form.channels) ** -0.5, size=(form.channels, form.channels, 3, 3))
-        if form.precision == "float":
-            inputs = [before, constant(f"w{i}", weight.astype(np.float32))]
-        else:
-            scale, zero = constant(f"s{i}", np.float32(0.05)), constant(f"z{i}", np.uint8(128))
-            weight_scale = constant(f"ws{i}", np.float32(np.abs(weight).max() / 127))
-            whole = np.round(weight / np.abs(weight).max() * 127).astype(np.int8)
-            nodes += [
-                helper.make_node("QuantizeLinear", [before, scale, zero], [f"q{i}"]),
-                helper.make_node("DequantizeLinear", [f"q{i}", scale, zero], [f"d{i}"]),
-                helper.make_node(
-                    "DequantizeLinear",
-                    [constant(f"w{i}", whole), weight_scale, constant(f"wz{i}", np.int8(0))],
-                    [f"f{i}"],
-                ),
-            ]
-            inputs = [f"d{i}", f"f{i}"]
-        nodes.append(helper.make_node("Conv", inputs, [f"y{i}"], pads=[1, 1, 1, 1]))
-        before = f"y{i}"
-    if form.precision == "int8":  # the last layer is then computed in INT8 too
-        nodes += [
-            helper.make_node("QuantizeLinear", [before, "s0", "z0"], ["q"]),
-            helper.make_node("DequantizeLinear", ["q", "s0", "z0"], ["y"]),
-        ]
-    else:
-        nodes.append(helper.make_node("Identity", [before], ["y"]))
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, size) for name in ("x", "y")]
-    graph = helper.make_graph(nodes, "chain", ends[:1], ends[1:], weights)
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    return bytes(made.SerializeToString())
-
-
-def inputs_of(form: Form) -> list[dict[str, np.ndarray]]:
-    rng = np.random.default_rng(1)
-    size = (1, form.channels, form.side, form.side)
-    return [{"x": rng.normal(size=size).astype(np.float32)} for _ in range(INPUTS)]
-
-
 @cache
 def truth(form: Form, factor: float, threads: int) -> float:
-    """Return the ratio of the least times of many runs, of several loadings: what disturbs a run only adds to it."""
+    """Return the mean ratio of the typical times of a run over many loadings on the idle host.
+
+    Where code and data come to lie differs from loading to loading, and moves the ratio of small models by several
+    percent; a few loadings would be as uncertain as the intervals that are judged by them.
+    """
     clock = time.thread_time_ns if threads == 1 else time.perf_counter_ns
     models, feeds = (chain(form, factor), chain(form, 1.0)), inputs_of(form)
     ratios = []
-    for _ in range(5):
+    for _ in range(LOADINGS):
         options = (("session.force_spinning_stop", "1"),) if threads > 1 else ()
         sessions = [Session(model, Runtime(threads=threads, options=options)) for model in models]
         runs = [[session.bound(fed) for fed in feeds] for session in sessions]
         taken: list[list[int]] = [[], []]
-        end = time.perf_counter() + TRUTH_S / 5
+        end = time.perf_counter() + TRUTH_S / LOADINGS
         while time.perf_counter() < end or len(taken[0]) < 8:
             for place in range(2):
-                run = runs[place][len(taken[place]) % INPUTS]
-                run()
-                before = clock()
-                run()
-                taken[place].append(clock() - before)
-        ratios.append(np.quantile(taken[0], 0.1) / np.quantile(taken[1], 0.1))
-    return float(np.median(ratios))
+                _block(runs[place], clock, taken[place])
+        ratios.append(middle_mean(np.array(taken[0])) / middle_mean(np.array(taken[1])))
+    return float(np.exp(np.mean(np.log(ratios))))
+
+
+def _block(runs: Sequence[Callable[[], object]], clock: Callable[[], int], taken: list[int]) -> None:
+    """Time a few runs of one model in a row; an untimed one first refills the caches."""
+    runs[-1]()
+    for _ in range(4):
+        run = runs[len(taken) % len(runs)]
+        before = clock()
+        run()
+        taken.append(clock() - before)
 
 
 @contextmanager
@@ -200,6 +134,11 @@ def cell(kind: str, factor: float, threads: int, args: argparse.Namespace) -> di
                     models, feeds, Runtime(threads=threads), seconds=args.seconds, epochs=5, min_rounds=10, seed=trial
                 )["short"]
                 told.append(_told(form, true, found, time.perf_counter() - began))
+    return counted(kind, factor, threads, told)
+
+
+def counted(kind: str, factor: float, threads: int, told: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return a cell of the table, from its trials."""
     sure = [one for one in told if one["interval"] is not None]
     return {
         "host": kind,
@@ -212,6 +151,18 @@ def cell(kind: str, factor: float, threads: int, args: argparse.Namespace) -> di
         "width": float(np.median([one["interval"][2] / one["interval"][0] for one in sure])) if sure else None,
         "each": told,
     }
+
+
+def rechecked(cell: dict[str, Any]) -> dict[str, Any]:
+    """Return a cell whose intervals are judged by ratios that are measured anew."""
+    forms = {form.name: form for form in FORMS}
+    told = []
+    for one in cell["each"]:
+        true = 1.0 if cell["factor"] == 1 else truth(forms[one["form"]], cell["factor"], cell["threads"])
+        interval = one["interval"]
+        held = interval is not None and interval[0] <= true <= interval[2]
+        told.append({**one, "true": round(true, 4), "held": held})
+    return counted(cell["host"], cell["factor"], cell["threads"], told)
 
 
 def _told(form: Form, true: float, found: Latency, seconds: float) -> dict[str, Any]:
@@ -247,6 +198,25 @@ def line(one: dict[str, Any]) -> str:
     )
 
 
+def _measured(args: argparse.Namespace) -> list[dict[str, Any]]:
+    cells = list(product(args.hosts.split(","), map(float, args.factors.split(",")), map(int, args.threads.split(","))))
+    # The truth of every pair is measured before any load begins.
+    for form, factor, threads in product(FORMS, {c[1] for c in cells} - {1.0}, {c[2] for c in cells}):
+        truth(form, factor, threads)
+    print(HEAD)
+    found = []
+    for kind, factor, threads in cells:
+        found.append(cell(kind, factor, threads, args))
+        print(line(found[-1]), flush=True)
+    return found
+
+
+def _rechecked(path: Path) -> list[dict[str, Any]]:
+    found = [rechecked(one) for one in json.loads(path.read_text())["cells"]]
+    print("\n".join([HEAD, *map(line, found)]))
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a few cells, few trials")
@@ -255,19 +225,12 @@ def main() -> None:
     parser.add_argument("--hosts", default=",".join(HOSTS))
     parser.add_argument("--factors", default=",".join(f"{factor:g}" for factor in FACTORS))
     parser.add_argument("--threads", default="1,2")
+    parser.add_argument("--recheck", type=Path, metavar="FILE", help="judge this record by ratios measured anew")
     parser.add_argument("--out", type=Path, default=RESULTS / f"{date.today()}-clock.json")
     args = parser.parse_args()
     if args.quick:
         args.trials, args.factors, args.hosts = 12, "1,2", "idle,same,hog"
-    cells = list(product(args.hosts.split(","), map(float, args.factors.split(",")), map(int, args.threads.split(","))))
-    # The truth of every pair is measured before any load begins.
-    for form, factor, threads in product(FORMS, {c[1] for c in cells} - {1.0}, {c[2] for c in cells}):
-        truth(form, factor, threads)
-    print("host    factor  threads  trials  unsure  held    width")
-    found = []
-    for kind, factor, threads in cells:
-        found.append(cell(kind, factor, threads, args))
-        print(line(found[-1]), flush=True)
+    found = _rechecked(args.recheck) if args.recheck else _measured(args)
     met = sum(map(passes, found))
     print(f"{met} of {len(found)} cells are as asked for")
     if args.quick:
