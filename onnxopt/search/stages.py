@@ -31,7 +31,10 @@ from onnxopt.search.workers.runner import LOST
 _TAUGHT_MIXES = 2
 
 _ALIKE_SHARE = 0.1
-"""Of the time for candidates that other calibrations may take, where one was found good."""
+"""Of the time for candidates that other calibrations may take, where one was found good, or far from good."""
+
+_FAR = 5
+"""Drop over the budget from which another calibration hardly makes up for it, and layers in float may."""
 
 
 def try_one(trials: Trials, candidate: Candidate, screen: Screen) -> Trial:
@@ -43,10 +46,16 @@ def try_one(trials: Trials, candidate: Candidate, screen: Screen) -> Trial:
 def left_for_later(trials: Trials, alike: int) -> bool:
     """Return whether candidates that differ in little from those that were tried are left for the end.
 
-    So it is where a static one is surely inside the budget, and building the others would take much of the time left.
+    So it is where a static one is surely inside the budget or far beyond it, and building the others would take much of
+    the time left.
     """
-    settled = any(static_pass(t.candidate) and trials.bar.accurate(t) for t in trials.made)
-    return settled and _longer_than(trials, alike, _ALIKE_SHARE)
+    statics = [t for t in trials.made if static_pass(t.candidate) and t.drop is not None]
+    settled = any(map(trials.bar.accurate, statics)) or all(_far_beyond(trials, t) for t in statics)
+    return bool(statics) and settled and _longer_than(trials, alike, _ALIKE_SHARE)
+
+
+def _far_beyond(trials: Trials, trial: Trial) -> bool:
+    return trial.drop is not None and trial.drop.value > _FAR * trials.bar.allowed_drop
 
 
 def _longer_than(trials: Trials, count: int, share: float) -> bool:

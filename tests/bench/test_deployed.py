@@ -73,5 +73,5 @@ def test_the_table_says_what_failed_and_what_was_kept(bench):
     }
     text = bench.table([failed, kept])
     assert "| a | ONX209: no |" in text
-    assert "| b | AP | original kept |" in text
+    assert "| b | AP | baseline kept |" in text
     assert "AP 1.000, 27 boxes | AP 0.000 | no |" in text

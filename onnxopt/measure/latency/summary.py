@@ -20,8 +20,8 @@ MIN_EPOCHS = 4
 STRICT = 0.98
 """Level at which an interval is computed that is stated at 95 %: epochs on a busy host are no normal sample."""
 
-RESOLUTION = 1.005
-"""Ratios closer than this are not told apart: where code and data happen to lie in memory makes as much."""
+RESOLUTION = 1.01
+"""Ratios closer than this are not told apart: on virtual machines a ratio measured minutes later differs by as much."""
 
 WIDEST = 1.5
 """Upper over lower end of an interval, above which it says nothing."""

@@ -1,0 +1,50 @@
+"""Candidates that differ from a tried one in little wait where they would not decide anything, and take long."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from onnxopt.catalog import parse
+from onnxopt.measure.statistics import Drop, Interval
+from onnxopt.options.search import Goal
+from onnxopt.search import stages
+from onnxopt.search.acceptance import Acceptance
+from onnxopt.search.trial import Candidate, Trial, Verdict
+
+BUDGET = 0.01
+
+
+def trial(drop: float, passes: str = "quantize-static") -> Trial:
+    measured = Drop(drop, Interval(drop, drop, drop), 1000, None, None, None, False, np.full(100, drop))
+    step = SimpleNamespace(duration_s=10.0)
+    return Trial(Candidate("x", parse(passes)), Verdict.WITHIN, "", steps=(step,), drop=measured)
+
+
+def later(*made: Trial, left_s: float = 100, limit_s: float | None = 200) -> bool:
+    trials = SimpleNamespace(
+        made=list(made),
+        bar=Acceptance(Goal.LATENCY, BUDGET, 0.95, 100),
+        settings=SimpleNamespace(time_limit_s=limit_s),
+        deadline=SimpleNamespace(left_s=lambda: left_s, reserve_s=10),
+    )
+    return stages.left_for_later(trials, alike=4)
+
+
+@pytest.mark.parametrize("drop", [0.0, 0.2])
+def test_they_wait_where_one_is_inside_the_budget_or_all_are_far_beyond_it(drop: float) -> None:
+    assert later(trial(drop))
+
+
+def test_they_do_not_wait_where_another_calibration_may_be_inside() -> None:
+    assert not later(trial(0.02))
+    assert not later(trial(0.2), trial(0.02))
+
+
+def test_they_do_not_wait_before_a_static_candidate_was_tried() -> None:
+    assert not later(trial(0.2, "quantize-dynamic"))
+
+
+def test_they_do_not_wait_where_there_is_time_for_all() -> None:
+    assert not later(trial(0.2), left_s=10_000)
+    assert not later(trial(0.2), limit_s=None)
