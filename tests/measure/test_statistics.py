@@ -62,7 +62,7 @@ def test_corrected_draws_keep_their_order_and_what_is_no_number():
     assert np.isnan(corrected[3]) and np.isnan(corrected).sum() == 1
     usable = ~np.isnan(draws)
     assert stats.spearmanr(draws[usable], corrected[usable]).statistic > 0.9999
-    assert corrected[usable].mean() > draws[usable].mean()  # the mean of skewed data is more often too low than too high
+    assert corrected[usable].mean() > draws[usable].mean()  # a mean of skewed data is more often too low than too high
 
 
 def test_nothing_known_is_said_so():
