@@ -59,7 +59,8 @@ def test_corrected_draws_keep_their_order_and_what_is_no_number():
     draws = bootstrap_draws(mean_of(DATA), len(DATA), seed=0)
     draws[3] = np.nan
     corrected = corrected_draws(mean_of(DATA), len(DATA), draws)
-    assert np.isnan(corrected[3]) and np.isnan(corrected).sum() == 1
+    assert np.isnan(corrected[3])
+    assert np.isnan(corrected).sum() == 1
     usable = ~np.isnan(draws)
     assert stats.spearmanr(draws[usable], corrected[usable]).statistic > 0.9999
     assert corrected[usable].mean() > draws[usable].mean()  # a mean of skewed data is more often too low than too high
