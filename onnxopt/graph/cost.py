@@ -6,7 +6,8 @@ from types import MappingProxyType
 
 import onnx_ir as ir
 
-from onnxopt.graph.shapes import LARGE_BYTES, with_types
+from onnxopt.graph.shapes import with_types
+from onnxopt.model_file.light import LARGE_BYTES
 
 Shape = tuple[int, ...]
 _IMAGE_SIDE = 224

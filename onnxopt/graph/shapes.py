@@ -9,12 +9,10 @@ import onnx_ir as ir
 from onnxopt.errors import ModelError, first_line
 from onnxopt.graph.edit import constant_of
 from onnxopt.model_file import from_proto, to_proto
+from onnxopt.model_file.light import without_large_weights
 
 MAX_COUNTED = 1 << 20
 """Numbers that a constant `Range` may stand for; a file of 300 bytes can ask for any count."""
-
-LARGE_BYTES = 4096
-"""Constants above this are no shapes: inference does not need their values."""
 
 
 def longest_range(model: ir.Model) -> int:
@@ -36,7 +34,7 @@ def with_types(model: ir.Model) -> ir.Model:
     Raises:
         ModelError: ONX305 types in the model contradict each other.
     """
-    light, weights = _without_large_weights(model)
+    light, weights = without_large_weights(model)
     proto = to_proto(light)
     del proto.graph.value_info[:]
     # Propagating data computes constants one number at a time.
@@ -48,21 +46,6 @@ def with_types(model: ir.Model) -> ir.Model:
     typed = from_proto(inferred)
     _give_back(typed, model, weights)
     return typed
-
-
-def _without_large_weights(model: ir.Model) -> tuple[ir.Model, dict[str, ir.TensorProtocol]]:
-    """Return a copy whose large weights are inputs, and what they hold."""
-    light, taken = model.clone(), dict[str, ir.TensorProtocol]()
-    for name, value in list(light.graph.initializers.items()):
-        tensor = value.const_value
-        if tensor is None or tensor.nbytes <= LARGE_BYTES or value.is_graph_output():
-            continue
-        taken[name] = tensor
-        light.graph.initializers.pop(name)
-        value.const_value, value.shape, value.type = None, tensor.shape, ir.TensorType(tensor.dtype)  # type: ignore[assignment]
-        if value not in light.graph.inputs:
-            light.graph.inputs.append(value)
-    return light, taken
 
 
 def _give_back(typed: ir.Model, model: ir.Model, weights: Mapping[str, ir.TensorProtocol]) -> None:

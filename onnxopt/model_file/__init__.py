@@ -10,11 +10,12 @@ from onnxopt.model_file.memory import (
     from_bytes,
     materialize,
     size_bytes,
-    to_bytes,
 )
 from onnxopt.model_file.opset import opset_of, upgrade_opset
 from onnxopt.model_file.proto import from_proto, to_proto
 from onnxopt.model_file.save import atomic_write_bytes, atomic_write_text, save, size_of, stamped
+from onnxopt.model_file.serialized import digest, pieces, to_bytes
+from onnxopt.model_file.shared import share_weights
 from onnxopt.model_file.signature import Signature, TensorSpec, probe_feeds, signature_of
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "atomic_write_bytes",
     "atomic_write_text",
     "check",
+    "digest",
     "fits_protobuf",
     "flush_denormals",
     "from_bytes",
@@ -33,10 +35,12 @@ __all__ = [
     "load",
     "materialize",
     "opset_of",
+    "pieces",
     "probe_feeds",
     "refuse_endless",
     "save",
     "sha256_of",
+    "share_weights",
     "signature_of",
     "size_bytes",
     "size_of",

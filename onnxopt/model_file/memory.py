@@ -12,10 +12,15 @@ import onnx
 import onnx_ir as ir
 
 from onnxopt.errors import ModelError, first_line
+from onnxopt.model_file.light import without_large_weights
 from onnxopt.model_file.proto import from_proto, to_proto, weights
+from onnxopt.model_file.serialized import serialized_size, to_bytes, write
 
 EXTERNAL_ABOVE_BYTES = 1_500_000_000
 """Protobuf ends at 2 GiB; stay well below."""
+
+IN_MEMORY_BYTES = 1 << 24
+"""The runtime opens models above this from a file: the bytes would be one more copy of the weights beside its own."""
 
 LEAST_EXTERNAL_BYTES = 256
 """Smaller tensors stay in the model file: shapes and scalars, which tools read to infer types."""
@@ -33,12 +38,7 @@ def fits_protobuf(model: ir.Model) -> bool:
 
 def size_bytes(model: ir.Model) -> int:
     """Return how large the model is on disk, external data included."""
-    return len(to_bytes(model)) if fits_protobuf(model) else weight_bytes(model)
-
-
-def to_bytes(model: ir.Model) -> bytes:
-    """Serialize a model below the protobuf limit; external weights are embedded."""
-    return to_proto(model).SerializeToString(deterministic=True)
+    return serialized_size(model) if fits_protobuf(model) else weight_bytes(model)
 
 
 def from_bytes(data: bytes) -> ir.Model:
@@ -55,13 +55,17 @@ def write_with_data(model: ir.Model, path: Path, data_name: str) -> None:
 
 @contextmanager
 def materialize(model: ir.Model) -> Iterator[bytes | str]:
-    """Give ONNX Runtime something to open: the bytes, or for a model too large for those a temporary file's path."""
-    if fits_protobuf(model):
+    """Give ONNX Runtime something to open: the bytes, or for a large model a temporary file's path."""
+    fits = fits_protobuf(model)
+    if fits and weight_bytes(model) <= IN_MEMORY_BYTES:
         yield to_bytes(model)
         return
     with tempfile.TemporaryDirectory(prefix="onnxopt-") as folder:
         path = Path(folder) / "model.onnx"
-        write_with_data(model, path, "model.onnx.data")
+        if fits:
+            write(model, path)
+        else:
+            write_with_data(model, path, "model.onnx.data")
         yield str(path)
 
 
@@ -81,17 +85,15 @@ def _stdout_to_stderr() -> Iterator[None]:
 def check(model: ir.Model) -> None:
     """Check the model with the ONNX checker; inputs and outputs need no shape, as in the runtime.
 
+    The numbers of large weights never reach the checker, which copies them three times.
+
     Raises:
         ModelError: ONX305, with the checker's first line.
     """
-    model = _shaped(model)
+    light, _ = without_large_weights(_shaped(model))
     try:
         with _stdout_to_stderr():
-            if fits_protobuf(model):
-                onnx.checker.check_model(to_proto(model))
-            else:
-                with materialize(model) as path:
-                    onnx.checker.check_model(path)
+            onnx.checker.check_model(to_proto(light))
     except onnx.checker.ValidationError as error:
         raise ModelError("ONX305", "the model is invalid", why=first_line(error)) from error
 

@@ -10,6 +10,7 @@ import onnxruntime
 from onnxopt.errors import ModelError, first_line
 from onnxopt.model_file.memory import materialize
 from onnxopt.model_file.proto import from_proto, to_proto
+from onnxopt.model_file.shared import share_weights
 from onnxopt.model_file.signature import probe_feeds, signature_of
 
 TOLERANCE = 1e-4
@@ -38,6 +39,7 @@ def upgrade_opset(model: ir.Model, minimum: int) -> ir.Model:
         raise _refusal(current, minimum, first_line(error)) from error
     converted.metadata_props.update(model.metadata_props)
     converted.ir_version = max(converted.ir_version, model.ir_version)
+    share_weights(converted, model)
     try:
         difference = _largest_difference(model, converted)
     except Exception as error:  # onnxruntime has no common base class for its errors

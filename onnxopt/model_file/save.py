@@ -3,7 +3,7 @@
 import errno
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 from onnxopt.errors import FileError, first_line
 from onnxopt.model_file import memory
 from onnxopt.model_file.proto import tensors_of, weights
+from onnxopt.model_file.serialized import pieces
 
 Proof = Callable[[Path], None]
 """Looks at a file that is about to take its place, and raises if it must not."""
@@ -37,8 +38,16 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
         )
 
 
-def atomic_write_bytes(path: Path, data: bytes, *, overwrite: bool = False, proof: Proof | None = None) -> None:
+def atomic_write_bytes(
+    path: Path, data: bytes | Iterable[bytes], *, overwrite: bool = False, proof: Proof | None = None
+) -> None:
     """Write `data` to a temporary sibling, flush it to the disk, have `proof` look at it, then rename it to `path`.
+
+    Args:
+        path: of the file.
+        data: its content, whole or in pieces.
+        overwrite: whether it may exist.
+        proof: called with the temporary file; if it raises, nothing is written.
 
     Raises:
         FileError: ONX502 it exists, ONX503 it cannot be written.
@@ -49,7 +58,7 @@ def atomic_write_bytes(path: Path, data: bytes, *, overwrite: bool = False, proo
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
         temporary = Path(name)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+            file.writelines([data] if isinstance(data, bytes) else data)
             file.flush()
             os.fsync(file.fileno())
         if proof is not None:
@@ -152,7 +161,7 @@ def save(
     saved = stamped(model, provenance or {})
     stale = _replaced(path)
     if memory.fits_protobuf(saved):
-        atomic_write_bytes(path, memory.to_bytes(saved), overwrite=overwrite, proof=proof)
+        atomic_write_bytes(path, pieces(saved), overwrite=overwrite, proof=proof)
         written: tuple[Path, ...] = (path,)
     else:
         refuse_existing(data_path, overwrite)

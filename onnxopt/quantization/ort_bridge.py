@@ -17,7 +17,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from onnxopt.errors import NativeError, first_line
 from onnxopt.graph.shapes import with_types
-from onnxopt.model_file import from_proto, to_proto
+from onnxopt.model_file import from_proto, share_weights, to_proto
 from onnxopt.model_file.order import bodies_of, sort_nodes
 from onnxopt.quantization.calibration.histogram import Range
 from onnxopt.quantization.placement.keep_float import keep_float
@@ -28,6 +28,8 @@ _FLOAT_WHERE_UNKNOWN = {"DefaultTensorType": int(ir.DataType.FLOAT)}
 """Shape inference stops at operators outside the standard set (scikit-learn's Scaler), which give floats."""
 _RUNTIME = "com.microsoft"
 """Domain of the runtime's own operators."""
+_INFERRED = ("onnx.infer", "onnxruntime.quant")
+"""Metadata by which the runtime's quantizer knows that types were inferred."""
 _NORMALIZATIONS = ("LayerNormalization", "InstanceNormalization", "BatchNormalization", "EmbedLayerNormalization")
 
 
@@ -99,7 +101,7 @@ def quantize_static(model: ir.Model, ranges: Mapping[str, Range], options: Stati
         typed = ready(model, options.op_types)
         for value in (v for node in typed.graph for v in node.outputs if v.dtype is None and v.name in ranges):
             value.type = ir.TensorType(ir.DataType.FLOAT)  # as the runtime says; only floats have ranges
-        proto = to_proto(typed)
+        proto = _inferred(typed)
         weight, activation = kinds[options.weight_type], kinds[options.activation_type]
         exclude = [*options.exclude, *unfit(typed), *must_stay(typed, options.form)]
         overrides = dict[str, Any]()
@@ -144,7 +146,7 @@ def quantize_dynamic(model: ir.Model, options: DynamicOptions) -> ir.Model:
         inner = name_inner_nodes(typed, options.op_types, options.exclude)
         exclude = [*options.exclude, *inner, *unfit(typed), *products_not_in(typed, options.op_types)]
         quantizer = ONNXQuantizer(
-            to_proto(typed),
+            _inferred(typed),
             options.per_channel,
             options.reduce_range,
             QuantizationMode.IntegerOps,
@@ -164,6 +166,17 @@ def quantize_dynamic(model: ir.Model, options: DynamicOptions) -> ir.Model:
         return result
 
 
+def _inferred(typed: ir.Model) -> onnx.ModelProto:
+    """Return the protobuf of a model whose values have types; the runtime, which sees that, does not infer them again.
+
+    It would do so by way of the disk, with two further copies of all weights.
+    """
+    proto = to_proto(typed)
+    if not any(entry.key == _INFERRED[0] for entry in proto.metadata_props):
+        proto.metadata_props.add(key=_INFERRED[0], value=_INFERRED[1])
+    return proto
+
+
 def _forget_types(model: ir.Model) -> None:
     """Drop the types of inner values, in place.
 
@@ -176,6 +189,7 @@ def _forget_types(model: ir.Model) -> None:
 
 def _back(proto: onnx.ModelProto, source: ir.Model) -> ir.Model:
     result = _read_back(proto)
+    share_weights(result, source)
     if any(node.domain == _RUNTIME for node in result.graph.all_nodes()):
         # It declares this domain for what it writes into the main graph only.
         result.opset_imports.setdefault(_RUNTIME, 1)

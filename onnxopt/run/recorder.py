@@ -1,6 +1,5 @@
 """Recording of a run while it happens."""
 
-import hashlib
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -104,9 +103,7 @@ class Recorder:
         parts = record.data.model_dump(mode="json").items()
         about |= {f"{part} samples": str(samples["fingerprint"]) for part, samples in parts}
         about["model"] = (
-            hashlib.sha256(model_file.to_bytes(self.job.model)).hexdigest()
-            if (model_file.fits_protobuf(self.job.model))
-            else str(record.model.sha256)
+            model_file.digest(self.job.model) if model_file.fits_protobuf(self.job.model) else str(record.model.sha256)
         )
         environment = record.environment
         return about | {"metric": record.metric, "processor": environment.cpu, "versions": str(environment.versions)}

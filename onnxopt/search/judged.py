@@ -1,6 +1,5 @@
 """The verdict on one measured candidate."""
 
-import hashlib
 from dataclasses import replace
 
 import onnx_ir as ir
@@ -32,4 +31,4 @@ def given_up(trial: Trial, judge: Judge, bar: Acceptance) -> Trial:
 
 def digest_of(model: ir.Model) -> str:
     """Return the checksum of a model, by which two candidates are known to be one; "" for a model too large."""
-    return hashlib.sha256(model_file.to_bytes(model)).hexdigest() if model_file.fits_protobuf(model) else ""
+    return model_file.digest(model) if model_file.fits_protobuf(model) else ""

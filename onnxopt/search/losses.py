@@ -101,7 +101,7 @@ def evidence_key(model: ir.Model, context: Context, *words: str) -> str | None:
     """
     if context.calibration is None or not model_file.fits_protobuf(model):
         return None
-    digest = hashlib.sha256(model_file.to_bytes(model))
+    digest = hashlib.sha256(model_file.digest(model).encode())
     versions = sorted(environment()["versions"].items())
     for part in (context.calibration.fingerprint, context.target.name, str(context.seed), str(versions), *words):
         digest.update(hashlib.sha256(part.encode()).digest())

@@ -3,8 +3,8 @@
 import onnx_ir as ir
 import pytest
 
-from onnxopt.graph import shapes
 from onnxopt.graph.shapes import with_types
+from onnxopt.model_file import light as light_file
 from onnxopt.model_file import to_bytes
 from tests import builders
 
@@ -41,9 +41,9 @@ def test_operators_of_other_sets_are_passed_over() -> None:
 @pytest.mark.parametrize("name", builders.BUILDERS)
 def test_large_weights_are_shared_and_change_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = builders.BUILDERS[name]()
-    monkeypatch.setattr(shapes, "LARGE_BYTES", 1 << 40)
+    monkeypatch.setattr(light_file, "LARGE_BYTES", 1 << 40)
     whole = to_bytes(with_types(model))
-    monkeypatch.setattr(shapes, "LARGE_BYTES", 64)
+    monkeypatch.setattr(light_file, "LARGE_BYTES", 64)
     light = with_types(model)
     assert to_bytes(light) == whole
     known = {name: value.const_value for name, value in model.graph.initializers.items()}

@@ -16,7 +16,7 @@ import onnxruntime
 from onnxopt.errors import FileError, ModelError, NativeError, UsageError, first_line, nearest
 from onnxopt.measure.runtime.interrupt import raise_if_interrupted, run_options
 from onnxopt.measure.runtime.providers import provider_name, unavailable
-from onnxopt.model_file import load, materialize
+from onnxopt.model_file import load, materialize, share_weights
 from onnxopt.samples import Feeds
 
 Loadable = ir.Model | Path | str | bytes
@@ -204,6 +204,8 @@ def optimized_model(model: Loadable, runtime: Runtime) -> ir.Model:
         path = Path(folder) / "optimized.onnx"
         Session(model, runtime, optimized_path=path)
         optimized = load(path)
+        if isinstance(model, ir.Model):
+            share_weights(optimized, model)
         ir.external_data.load_to_model(optimized)
     return optimized
 

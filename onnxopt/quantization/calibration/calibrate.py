@@ -1,6 +1,5 @@
 """The range of every activation of one model by one method, and where that range is ruined by a few of the values."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -52,7 +51,7 @@ def calibrate(
         DataError: ONX205 no input varies over the samples.
     """
     # Other methods and exclusions on the same model need the same histograms: the search tries many.
-    key = hashlib.sha256(model_file.to_bytes(model)).hexdigest() + f" {len(samples)} {sorted(names)}"
+    key = model_file.digest(model) + f" {len(samples)} {sorted(names)}"
     if key not in cache:
         cache[key] = ranges.extremes(model, names, samples)
     found: Mapping[str, Extremes] = cache[key]

@@ -34,12 +34,11 @@ class ModelStore:
         """
         if not model_file.fits_protobuf(model):
             return ""
-        data = model_file.to_bytes(model)
-        digest = hashlib.sha256(data).hexdigest()
+        digest = model_file.digest(model)
         if not self._file(digest).exists():
             with suppress(OSError):  # writing the file says what is wrong
                 self._folder.mkdir(exist_ok=True)
-            model_file.atomic_write_bytes(self._file(digest), data)
+            model_file.atomic_write_bytes(self._file(digest), model_file.pieces(model))
         return digest
 
     def get(self, digest: str) -> ir.Model | None:

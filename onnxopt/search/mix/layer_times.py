@@ -80,5 +80,5 @@ def _key(forms: Sequence[TimedForm], feeds: Feeds) -> str | None:
     for form in forms:
         if not model_file.fits_protobuf(form.made):
             return None
-        digest.update(model_file.to_bytes(form.made))
+        digest.update(model_file.digest(form.made).encode())
     return digest.hexdigest()

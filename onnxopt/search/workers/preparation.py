@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import onnx_ir as ir
 
+from onnxopt.model_file import share_weights
 from onnxopt.passes.simplify import Simplify
 from onnxopt.pipeline import Context, Optimized, Pass, Pipeline
 
@@ -26,7 +27,9 @@ class Preparation:
         if not isinstance(first, Simplify) or not rest:
             return Pipeline(passes).run(self._model, self._context)
         if first not in self._simplified:
-            self._simplified[first] = Pipeline((first,)).run(self._model, self._context)
+            made = Pipeline((first,)).run(self._model, self._context)
+            share_weights(made.model, *(other.model for other in self._simplified.values()))
+            self._simplified[first] = made
         begun = self._simplified[first]
         context = replace(self._context, teacher=self._context.teacher or self._model)
         made = Pipeline(rest).run(begun.model, context)
