@@ -1,17 +1,26 @@
 """Arrays in .npz and .npy files."""
 
 import os
+import struct
 from pathlib import Path
-from zipfile import ZipFile
+from typing import IO, Any
+from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 import numpy as np
 
 from onnxopt.errors import DataError, FileError, first_line
 from onnxopt.files import NotRegularError, open_regular
 
+LEAST_MAPPED_BYTES = 1 << 20
+"""Smaller arrays are copied."""
+_CHUNK_BYTES = 1 << 20
+_LOCAL_HEADER, _LENGTHS_AT = 30, 26
+"""Size of the fixed part of the header before a member of a ZIP file, and where in it the lengths of the others are."""
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
 
 def read_archive(path: Path) -> dict[str, np.ndarray]:
-    """Return all arrays of an .npz file.
+    """Return all arrays of an .npz file; large uncompressed ones (`numpy.savez`) stay on disk, memory-mapped.
 
     Raises:
         DataError: ONX201 it is damaged or no .npz file, ONX204 it holds Python objects.
@@ -25,11 +34,42 @@ def read_archive(path: Path) -> dict[str, np.ndarray]:
                     "ONX201", "the file holds one bare array", where=str(path), hint="Name it .npy, or use numpy.savez."
                 )
             _refuse_bomb(path, content.zip)
-            return {key: _array(path, key, content[key]) for key in content.files}
+            mapped = {
+                key: array
+                for info in content.zip.infolist()
+                if (key := info.filename.removesuffix(".npy")) in content.files
+                and (array := _mapped(file, content.zip, info)) is not None
+            }
+            return {key: mapped[key] if key in mapped else _array(path, key, content[key]) for key in content.files}
     except DataError:
         raise
     except Exception as error:  # numpy, zipfile and zlib raise many types on damaged files
         raise _unreadable(path, error) from error
+
+
+def _mapped(file: IO[bytes], members: ZipFile, info: ZipInfo) -> np.ndarray | None:
+    """Return a member of an archive memory-mapped; None where it is small, compressed, or must be read in another way.
+
+    It is read to its end once, which compares its checksum.
+    """
+    if info.compress_type != ZIP_STORED or info.file_size < LEAST_MAPPED_BYTES or not info.filename.endswith(".npy"):
+        return None
+    with members.open(info) as member:
+        read_header = _HEADERS.get(np.lib.format.read_magic(member))
+        if read_header is None:
+            return None
+        shape, fortran, dtype = read_header(member)
+        begin = member.tell()
+        while member.read(_CHUNK_BYTES):
+            pass
+        size = member.tell() - begin
+    if dtype.hasobject or size != dtype.itemsize * int(np.prod(shape, dtype=np.float64)):
+        return None
+    file.seek(info.header_offset + _LENGTHS_AT)
+    lengths = struct.unpack("<HH", file.read(4))
+    offset = info.header_offset + _LOCAL_HEADER + sum(lengths) + begin
+    order: Any = "F" if fortran else "C"
+    return np.asarray(np.memmap(file, dtype, "r", offset, shape, order))
 
 
 def read_array(path: Path) -> np.ndarray:

@@ -24,8 +24,8 @@ class Rows:
         return len(next(iter(self.arrays.values())))
 
     def read(self, index: int) -> dict[str, np.ndarray]:
-        """Return row `index` of every array."""
-        return {key: array[index, ...] for key, array in self.arrays.items()}
+        """Return row `index` of every array; a copy where its place in a mapped file is at odd bytes."""
+        return {key: np.require(array[index, ...], requirements="A") for key, array in self.arrays.items()}
 
 
 def as_rows(name: str, arrays: Mapping[str, np.ndarray], labels: np.ndarray | None, signature: Signature) -> Rows:
