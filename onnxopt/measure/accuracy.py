@@ -1,19 +1,20 @@
 """Accuracy of a model on labelled samples, and how much of it a candidate lost, sample by sample."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from onnxopt.errors import DataError, NativeError
+from onnxopt.errors import DataError
 from onnxopt.measure import statistics
-from onnxopt.measure.metrics.outputs import Outputs, misfit, non_finite_rows
+from onnxopt.measure.known_outputs import KnownOutputs, run_batches
+from onnxopt.measure.metrics.outputs import misfit, non_finite_rows
 from onnxopt.measure.metrics.score import Metric, Score
 from onnxopt.measure.runtime.interrupt import interruptible
 from onnxopt.measure.runtime.session import Loadable, Runtime, Session
 from onnxopt.measure.statistics import Drop, Interval, Statistic
 from onnxopt.measure.tasks.worst import Worst
-from onnxopt.samples import Batch, Samples
+from onnxopt.samples import Samples
 
 Progress = Callable[[int, int], None]
 """Called with how much is done and how much there is."""
@@ -53,30 +54,8 @@ class Evaluation:
         return self.metric.details(self.rows)
 
 
-def run_batches(session: Session, samples: Samples) -> Iterator[tuple[Batch, Outputs]]:
-    """Run `samples` batch by batch.
-
-    Some models declare a dynamic batch and only run at 1: when the first batch fails, single samples are tried.
-
-    Raises:
-        NativeError: ONX401 the model cannot be run.
-    """
-    batches = samples.batches()
-    first = next(batches)
-    try:
-        outputs = session.named(first.feeds)
-    except NativeError:
-        if samples.batch_size == 1:
-            raise
-        yield from run_batches(session, samples.with_batch_size(1))
-        return
-    yield first, outputs
-    for batch in batches:
-        yield batch, session.named(batch.feeds)
-
-
 def evaluate(
-    model: Loadable | Session,
+    model: Loadable | Session | KnownOutputs,
     samples: Samples,
     metric: Metric,
     runtime: Runtime,
@@ -103,7 +82,7 @@ def evaluate(
         )
 
     def work() -> Evaluation:
-        session = model if isinstance(model, Session) else Session(model, runtime)
+        session = model if isinstance(model, Session | KnownOutputs) else Session(model, runtime)
         rows, non_finite, done, fitting = [], 0, 0, metric
         for batch, outputs in run_batches(session, samples):
             labels = np.asarray(batch.labels)

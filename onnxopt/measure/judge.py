@@ -6,9 +6,10 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from onnxopt.measure.accuracy import Evaluation, Progress, Stop, drop, evaluate, evaluation_of, first, run_batches
+from onnxopt.measure.accuracy import Evaluation, Progress, Stop, drop, evaluate, evaluation_of, first
 from onnxopt.measure.comparison import Comparison
 from onnxopt.measure.fidelity import run_both, sample_count
+from onnxopt.measure.known_outputs import KnownOutputs, run_batches
 from onnxopt.measure.metrics.outputs import Outputs, broken_rows
 from onnxopt.measure.metrics.score import Metric
 from onnxopt.measure.repeatable import Fresh, graph_of, needs_fresh
@@ -94,11 +95,15 @@ class LabelJudge:
     @cached_property
     def _usable(self) -> tuple[Samples, tuple[int, ...]]:
         judged = None if self.metric.output is None else (self.metric.output,)
-        return without_nan(self._open(self.model, self.runtime), self.samples, judged)
+        return without_nan(self._known, self.samples, judged)
 
     @cached_property
     def _open(self) -> type[Session]:
         return session_kind(self.model, self.samples, self.runtime)
+
+    @cached_property
+    def _known(self) -> KnownOutputs:
+        return KnownOutputs(lambda: self._open(self.model, self.runtime))
 
     @cached_property
     def _prepared(self) -> Metric:
@@ -111,7 +116,9 @@ class LabelJudge:
 
     @cached_property
     def _baseline(self) -> Evaluation:
-        return self.evaluate(self.model)
+        found = self._evaluated(self._known, None, None)
+        self._known.close()  # candidates are held against the labels
+        return found
 
     def baseline(self) -> Evaluation:
         """Return the baseline's evaluation; raises like `onnxopt.measure.accuracy.evaluate`."""
@@ -121,10 +128,15 @@ class LabelJudge:
         self, model: Loadable | Session, *, progress: Progress | None = None, stop: Stop | None = None
     ) -> Evaluation:
         """Measure a candidate; raises like `onnxopt.measure.accuracy.evaluate`, and ONX207 like `without_nan`."""
+        return self._evaluated(model, progress, stop)
+
+    def _evaluated(
+        self, model: Loadable | Session | KnownOutputs, progress: Progress | None, stop: Stop | None
+    ) -> Evaluation:
         if self.samples.labels is None:
             return evaluate(model, self.samples, self.metric, self.runtime)  # which says that labels are needed
         samples, left_out = self._usable
-        model = model if isinstance(model, Session) else self._open(model, self.runtime)
+        model = model if isinstance(model, Session | KnownOutputs) else self._open(model, self.runtime)
         found = evaluate(model, samples, self._prepared, self.runtime, seed=self.seed, progress=progress, stop=stop)
         return replace(found, left_out=left_out, choice=self.choice)
 
@@ -135,7 +147,7 @@ class LabelJudge:
 
 @dataclass(frozen=True, eq=False)
 class FidelityJudge:
-    """Judges by agreement with the baseline's outputs, which are computed again beside each candidate's.
+    """Judges by agreement with the baseline's outputs, which are computed once where they take little memory.
 
     Attributes:
         model: the baseline.
@@ -161,12 +173,12 @@ class FidelityJudge:
         return session_kind(self.model, self.samples, self.runtime)
 
     @cached_property
-    def _session(self) -> Session:
-        return self._open(self.model, self.runtime)
+    def _known(self) -> KnownOutputs:
+        return KnownOutputs(lambda: self._open(self.model, self.runtime))
 
     @cached_property
     def _first(self) -> tuple[Batch, Outputs]:
-        return interruptible(lambda: next(run_batches(self._session, self.samples)))
+        return interruptible(lambda: next(run_batches(self._known, self.samples)))
 
     @cached_property
     def recognized(self) -> tuple[Recognized, ...]:
@@ -188,7 +200,7 @@ class FidelityJudge:
         def work() -> bool:
             rows = [
                 found.comparison.compare(outputs, outputs, sample_count(batch), batch.feeds)
-                for batch, outputs in run_batches(self._session, self.samples)
+                for batch, outputs in run_batches(self._known, self.samples)
             ]
             return not np.isnan(found.comparison.value(np.concatenate(rows)))
 
@@ -219,7 +231,7 @@ class FidelityJudge:
         samples = self.samples
         if any(_is_tensor(outputs[n]) and len(np.atleast_1d(outputs[n])) != size for n in self._judged):
             samples = samples.with_batch_size(1)
-        return without_nan(self._session, samples, self._judged)
+        return without_nan(self._known, samples, self._judged)
 
     @property
     def metric_name(self) -> str:
@@ -233,7 +245,7 @@ class FidelityJudge:
 
     @cached_property
     def _baseline(self) -> Evaluation:
-        return self.evaluate(self._session)
+        return self._evaluated(self._known, None, None)
 
     def baseline(self) -> Evaluation:
         """Return the baseline compared with itself: full agreement."""
@@ -250,13 +262,18 @@ class FidelityJudge:
             ModelError: ONX304 the model cannot be loaded, ONX308 its outputs are called otherwise.
             NativeError: ONX401 it cannot be run.
         """
+        return self._evaluated(model, progress, stop)
+
+    def _evaluated(
+        self, model: Loadable | Session | KnownOutputs, progress: Progress | None, stop: Stop | None
+    ) -> Evaluation:
         comparison = self.comparison
         samples, left_out = self._usable
 
         def work() -> Evaluation:
-            session = model if isinstance(model, Session) else self._open(model, self.runtime)
+            session = model if isinstance(model, Session | KnownOutputs) else self._open(model, self.runtime)
             rows, non_finite, done = [], 0, 0
-            for batch, before, after in run_both(self._session, session, samples):
+            for batch, before, after in run_both(self._known, session, samples):
                 size = sample_count(batch)
                 rows.append(comparison.compare(before, after, size, batch.feeds))
                 non_finite += int(broken_rows(before, after, size, self._judged).sum())

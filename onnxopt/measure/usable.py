@@ -5,15 +5,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxopt.errors import DataError
-from onnxopt.measure.accuracy import run_batches
 from onnxopt.measure.fidelity import sample_count
+from onnxopt.measure.known_outputs import KnownOutputs, run_batches
 from onnxopt.measure.metrics.outputs import nan_rows
 from onnxopt.measure.runtime.interrupt import interruptible
 from onnxopt.measure.runtime.session import Session
 from onnxopt.samples import Samples
 
 
-def without_nan(baseline: Session, samples: Samples, names: Sequence[str] | None) -> tuple[Samples, tuple[int, ...]]:
+def without_nan(
+    baseline: Session | KnownOutputs, samples: Samples, names: Sequence[str] | None
+) -> tuple[Samples, tuple[int, ...]]:
     """Return the samples without those for which the baseline gives NaN, and the numbers of these in the data.
 
     Args:

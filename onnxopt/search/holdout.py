@@ -1,10 +1,11 @@
 """A candidate measured on samples that took no part in the search, and as many of them as there is time for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
 
+from onnxopt.errors import ModelError, NativeError
 from onnxopt.measure.accuracy import Evaluation
 from onnxopt.measure.judge import Judge
 from onnxopt.measure.latency import Latency
@@ -12,6 +13,7 @@ from onnxopt.measure.statistics import Drop
 from onnxopt.samples import Samples
 from onnxopt.search.acceptance import Acceptance
 from onnxopt.search.baseline import PROOF_LATENCY
+from onnxopt.search.limits.deadline import TimeOver
 from onnxopt.search.trial import Proof, Standing, Trial
 from onnxopt.search.trials import Trials
 
@@ -61,15 +63,31 @@ class Evidence:
         )
 
 
-def measured(trials: Trials, judge: Judge, trial: Trial, samples: int) -> Evidence:
-    """Measure a candidate again, on so many hold-out samples; raises what building and running it raises."""
+def measured(trials: Trials, judge: Judge, trial: Trial, samples: int, *, early: bool = False) -> Evidence:
+    """Measure a candidate again, on so many hold-out samples; raises what building and running it raises.
+
+    An early proof times as long as the search does; where it serves as the last, `timed_as_last` follows.
+    """
     name = trial.candidate.name
     baseline = judge.baseline()
     model = trials.again(trial.candidate)
     score = judge.evaluate(model)
     drop = judge.drop(score)
-    timed = _timed(trials, name, model, PROOF_LATENCY * trials.settings.latency_s)
+    timed = _timed(trials, name, model, (1 if early else PROOF_LATENCY) * trials.settings.latency_s)
     return Evidence(trial, model, baseline, score, drop, timed["baseline"], timed[name], samples)
+
+
+def timed_as_last(trials: Trials, found: Evidence) -> Evidence:
+    """Return the evidence of an early proof with times as long as those of the last; as it is without time for that."""
+    if trials.reserve is not None and trials.deadline.left_s() <= trials.reserve.timing_s:
+        return found
+    name = found.trial.candidate.name
+    try:
+        with trials.deadline.ending():
+            timed = _timed(trials, name, found.model, PROOF_LATENCY * trials.settings.latency_s)
+    except (TimeOver, ModelError, NativeError):
+        return found
+    return replace(found, baseline_latency=timed["baseline"], latency=timed[name])
 
 
 def _timed(trials: Trials, name: str, model: ir.Model, seconds: float) -> dict[str, Latency]:

@@ -10,7 +10,7 @@ from onnxopt.measure.judge import Judge
 from onnxopt.measure.statistics import Interval
 from onnxopt.samples import Samples
 from onnxopt.search.acceptance import EARLY
-from onnxopt.search.holdout import Evidence, affordable, held_out, measured
+from onnxopt.search.holdout import Evidence, affordable, held_out, measured, timed_as_last
 from onnxopt.search.limits.deadline import TimeOver
 from onnxopt.search.trial import Proof, Trial, Verdict
 from onnxopt.search.trials import Trials
@@ -33,7 +33,7 @@ def prove_first(trials: Trials) -> Evidence | None:
     trials.observer.progress(f"early proof of {leading.candidate.name}", 0, 1)
     judge = trials.judge_on(holdout)
     try:
-        found = trials.deadline.in_time(lambda: measured(trials, judge, leading, len(holdout)))
+        found = trials.deadline.in_time(lambda: measured(trials, judge, leading, len(holdout), early=True))
     except (ModelError, NativeError) as error:
         if error.code == LOST:
             raise
@@ -73,25 +73,29 @@ def _tried(trials: Trials, early: Evidence | None) -> Iterator[tuple[Evidence, P
     holdout = held_out(trials)
     finalists = _attempts(trials, early, holdout)
     if holdout is None:
-        known = [trial for trial in finalists if early is not None and trial.candidate == early.trial.candidate]
-        trials.late.leave_out([t for t in finalists if t not in known], "no time was left for a proof")
-        finalists = known
+        proved = [trial for trial in finalists if early is not None and trial.candidate == early.trial.candidate]
+        trials.late.leave_out([t for t in finalists if t not in proved], "no time was left for a proof")
+        finalists = proved
     judge = None if holdout is None else (trials.judge_on(holdout), len(holdout))
     attempts, spent = 0, False
     for number, trial in enumerate(finalists):
-        found = _known(early, trial, holdout) or _measured(trials, judge, finalists[number:], attempts)
+        known = _known(early, trial, holdout)
+        found = (
+            _measured(trials, judge, finalists[number:], attempts) if known is None else timed_as_last(trials, known)
+        )
         if found is None and trials.late.finalists:
             break
         if found is None:
             continue
-        spent = spent or found is early
+        spent = spent or known is not None
         proof = found.proof(trials.bar, attempts)
         attempts += 1
         yield found, proof
         if proof.accepted:
             return
     if early is not None and not spent:
-        yield early, early.proof(trials.bar, EARLY)
+        last = timed_as_last(trials, early)
+        yield last, last.proof(trials.bar, EARLY)
 
 
 def _attempts(trials: Trials, early: Evidence | None, holdout: Samples | None) -> list[Trial]:

@@ -77,6 +77,7 @@ class Trials:
             target_of(settings.target), parts.calibration, seed=settings.seed, progress=self._progress
         )
         self.preparation = Preparation(model, self.context)
+        self._judges = dict[tuple[bytes, int], Judge]()
         self.judge = self.judge_on(parts.search)
         self.feeds = typical_feeds(parts.search, settings.batch_size)
         self.inputs = (self.feeds,) if settings.hot else drawn_inputs(parts.search, settings.batch_size)
@@ -158,9 +159,11 @@ class Trials:
         return bool(self.stopped)
 
     def judge_on(self, samples: Samples) -> Judge:
-        """Return the judge that compares models with the baseline on `samples`."""
-        asked = self.settings
-        return judge_of(self.model, samples, self.metric, asked.runtime, asked.seed, asked.tasks)
+        """Return the judge that compares models with the baseline on `samples`; one for the same samples."""
+        key, asked = (samples.indices.tobytes(), samples.batch_size), self.settings
+        if key not in self._judges:
+            self._judges[key] = judge_of(self.model, samples, self.metric, asked.runtime, asked.seed, asked.tasks)
+        return self._judges[key]
 
     def latency(self, models: dict[str, ir.Model], seconds: float, *, hot: bool = False) -> dict[str, Latency]:
         """Return the latency of models in alternating runs; `hot`: on one repeated batch."""

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from measure_models import linear, samples_of
 
 from onnxopt.errors import DataError, NativeError
-from onnxopt.measure.accuracy import drop, evaluate, evaluation_of, run_batches
+from onnxopt.measure.accuracy import drop, evaluate, evaluation_of
+from onnxopt.measure.known_outputs import run_batches
 from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.measure.tasks.named import metric_of
 

@@ -1,0 +1,104 @@
+"""Runs of a model on samples, and the outputs of the baseline, which every candidate is compared with."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from onnxopt.errors import NativeError
+from onnxopt.measure.metrics.outputs import Outputs
+from onnxopt.measure.runtime.session import Session
+from onnxopt.samples import Batch, Samples
+
+MOST_BYTES = 1 << 26
+"""Outputs above this are computed again for every candidate."""
+
+
+class KnownOutputs:
+    """Outputs of one model, computed once for the same samples; the session is closed once it has computed them all.
+
+    Args:
+        opened: loads the model.
+    """
+
+    def __init__(self, opened: Callable[[], Session]) -> None:
+        self._opened = opened
+        self._session: Session | None = opened()
+        self.output_names, self.metadata = self._session.output_names, self._session.metadata
+        self._of: Samples | None = None
+        self._in: Samples | None = None
+        self._kept = list[Outputs]()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the model is loaded."""
+        return self._session is not None
+
+    def batches(self, samples: Samples) -> Iterator[tuple[Batch, Outputs]]:
+        """Yield batches with their outputs, which must not be changed; raises like `run_batches`."""
+        if self._of is not None and self._in is not None and _same(self._of, samples):
+            yield from zip(self._in.batches(), self._kept, strict=True)
+            return
+        self._of, self._kept = None, []
+        session = self._session = self._session or self._opened()
+        kept, size = list[Outputs](), 0.0
+        for self._in, batch, outputs in _runs(session, samples):
+            size += _size(outputs)
+            if size <= MOST_BYTES:
+                kept.append(_frozen(outputs))
+            else:
+                kept.clear()
+            yield batch, outputs
+        if size <= MOST_BYTES:
+            self._of, self._kept, self._session = samples, kept, None
+
+    def close(self) -> None:
+        """Drop the session and the outputs; they are computed again where they are asked for."""
+        self._of, self._kept, self._session = None, [], None
+
+
+def run_batches(session: Session | KnownOutputs, samples: Samples) -> Iterator[tuple[Batch, Outputs]]:
+    """Run `samples` batch by batch.
+
+    Some models declare a dynamic batch and only run at 1: when the first batch fails, single samples are tried.
+
+    Raises:
+        NativeError: ONX401 the model cannot be run.
+    """
+    if isinstance(session, KnownOutputs):
+        yield from session.batches(samples)
+        return
+    for _, batch, outputs in _runs(session, samples):
+        yield batch, outputs
+
+
+def _runs(session: Session, samples: Samples) -> Iterator[tuple[Samples, Batch, Outputs]]:
+    """Yield the samples in batches that the model runs, and each batch with its outputs."""
+    batches = samples.batches()
+    first = next(batches)
+    try:
+        outputs = session.named(first.feeds)
+    except NativeError:
+        if samples.batch_size == 1 or samples.fixed_batch:
+            raise
+        yield from _runs(session, samples.with_batch_size(1))
+        return
+    yield samples, first, outputs
+    for batch in batches:
+        yield samples, batch, session.named(batch.feeds)
+
+
+def _same(one: Samples, other: Samples) -> bool:
+    return (one.source, one.batch_size) == (other.source, other.batch_size) and np.array_equal(
+        one.indices, other.indices
+    )
+
+
+def _size(outputs: Outputs) -> float:
+    arrays = all(isinstance(value, np.ndarray) and value.dtype.kind in "fiubV" for value in outputs.values())
+    return sum(value.nbytes for value in outputs.values()) if arrays else float("inf")
+
+
+def _frozen(outputs: Outputs) -> Outputs:
+    for value in outputs.values():
+        value.flags.writeable = False
+    return outputs
