@@ -43,6 +43,10 @@ _SWEEP = 3.0
 _BYTES_PER_S = 2e7
 """Of a model that is built, checked, loaded and timed."""
 _LEAST_S = 1.0
+_ROWS = 0.5
+"""Share of the multiply-accumulates in products of a single row from which weights of four bits are tried."""
+_UNCACHED_BYTES = 8_000_000
+"""Of a model whose weights are read from memory in every run."""
 
 _BAR = "|"
 
@@ -95,6 +99,11 @@ def kind_of(candidate: Candidate) -> str:
     """Return what a candidate does to its layers, a key of `SPEED`."""
     kinds = {QuantizeStatic: _STATIC, QuantizeDynamic: _DYNAMIC, QuantizeWeights: _WEIGHTS}
     return next((kinds[type(spec)] for spec in candidate.passes if type(spec) in kinds), _FLOAT)
+
+
+def reads_rows(work: Workload) -> bool:
+    """Return whether most of the time is that of products of single rows with weights that no cache holds."""
+    return work.shares.get("row", 0.0) >= _ROWS and work.size_bytes >= _UNCACHED_BYTES
 
 
 def work_of(

@@ -10,6 +10,7 @@ LEGEND: Mapping[str, str] = MappingProxyType(
         "float": "float32, not quantized",
         "dynamic": "dynamic INT8: activation ranges computed in every run",
         "static": "static INT8: activation ranges calibrated once",
+        "weights-Nbit": "weights in N bits, activations in float32",
         "minmax": "calibration by the smallest and largest value",
         "moving-average": "calibration by the moving average of the extremes",
         "percentile": "calibration by percentiles",
@@ -26,7 +27,7 @@ LEGEND: Mapping[str, str] = MappingProxyType(
 )
 """Meaning of each part of a name; N is a number."""
 
-_NUMBER = re.compile(r"(?<=keep)\d+|(?<=pruned-to-)\d+|(?<=mixed-)\d+")
+_NUMBER = re.compile(r"(?<=keep)\d+|(?<=weights-)\d+|(?<=pruned-to-)\d+|(?<=mixed-)\d+")
 _PART = re.compile("|".join(re.escape(part) for part in sorted(LEGEND, key=len, reverse=True)))
 
 

@@ -8,6 +8,7 @@ from onnxopt.passes.factorize import Factorize
 from onnxopt.passes.prune_channels import PruneChannels
 from onnxopt.passes.quantize_dynamic import QuantizeDynamic
 from onnxopt.passes.quantize_static import QuantizeStatic
+from onnxopt.passes.quantize_weights import QuantizeWeights
 from onnxopt.passes.simplify import Simplify
 from onnxopt.search.trial import Candidate
 
@@ -30,6 +31,14 @@ def first_candidates() -> tuple[Candidate, ...]:
         Candidate("static-entropy-tensor", (simplify, QuantizeStatic(method="entropy", per_channel=False))),
         *(Candidate(f"static-{m}", (simplify, QuantizeStatic(method=m))) for m in CALIBRATIONS),  # type: ignore[arg-type]
     )
+
+
+def row_candidates() -> tuple[Candidate, ...]:
+    """Return what is tried beside them where products of single rows read more weights than the caches hold.
+
+    The time of such products is that of reading the weights, and four bits are an eighth of them.
+    """
+    return (Candidate("weights-4bit", (Simplify(), QuantizeWeights(bits=4, method="hqq"))),)
 
 
 def static_pass(candidate: Candidate) -> QuantizeStatic | None:

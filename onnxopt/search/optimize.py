@@ -11,8 +11,8 @@ from onnxopt.measure.metrics.score import Metric, percent
 from onnxopt.options.search import Goal
 from onnxopt.search import stages
 from onnxopt.search.acceptance import MOST_PROOFS
-from onnxopt.search.bets import Plan, plan_of, work_of
-from onnxopt.search.candidates import first_candidates
+from onnxopt.search.bets import Plan, plan_of, reads_rows, work_of
+from onnxopt.search.candidates import first_candidates, row_candidates
 from onnxopt.search.holdout import Evidence
 from onnxopt.search.journal.journal import Journal
 from onnxopt.search.journal.notes import names
@@ -149,7 +149,7 @@ def _planned(trials: Trials, size_bytes: int) -> Plan:
         )
     except (ModelError, NativeError):
         return plan_of(candidates, None)
-    return plan_of(candidates, work)
+    return plan_of((*candidates, *(row_candidates() if reads_rows(work) else ())), work)
 
 
 def _aim_reached(trials: Trials, winner: Trial | None, proofs: Sequence[Proof]) -> bool | None:

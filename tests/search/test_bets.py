@@ -3,8 +3,8 @@
 import pytest
 
 from onnxopt.model_file import size_bytes
-from onnxopt.search.bets import Plan, Workload, plan_of, work_of
-from onnxopt.search.candidates import first_candidates
+from onnxopt.search.bets import Plan, Workload, plan_of, reads_rows, work_of
+from onnxopt.search.candidates import first_candidates, row_candidates
 from onnxopt.target import TARGETS
 from tests import builders
 
@@ -69,3 +69,21 @@ def test_an_order_that_was_written_down_is_kept() -> None:
     first, second = shares(convolution=0.95), shares(product=0.95)
     assert second.ordered(first.words()) == first
     assert second.ordered(["static-minmax", "|", "|", "|"]) == second, "that is an order of other candidates"
+
+
+@pytest.mark.parametrize(
+    ("row", "size_bytes", "tried"), [(0.9, 20_000_000, True), (0.3, 20_000_000, False), (0.9, 1_000_000, False)]
+)
+def test_four_bits_are_tried_where_rows_read_more_weights_than_caches_hold(
+    row: float, size_bytes: int, tried: bool
+) -> None:
+    assert reads_rows(Workload({"row": row}, size_bytes, 0.01, 100, 100, dot_products=True)) == tried
+
+
+def test_four_bits_are_the_first_bet_of_a_decoder_and_none_of_an_encoder() -> None:
+    candidates = (*first_candidates(), *row_candidates())
+    decoder, encoder = (
+        Workload({kind: 0.95}, 20_000_000, 0.01, 100, 100, dot_products=True) for kind in ("row", "product")
+    )
+    assert plan_of(candidates, decoder).bets[0].name == "weights-4bit"
+    assert "weights-4bit" in [c.name for c in plan_of(candidates, encoder).late]

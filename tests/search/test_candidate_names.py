@@ -19,6 +19,7 @@ from onnxopt.search.candidates import (
     placed,
     pruned,
     recovered,
+    row_candidates,
 )
 from onnxopt.search.mix.cost_tables import Tables
 from onnxopt.search.mix.mixer import candidate_of, quantizer_of
@@ -34,7 +35,7 @@ def mixed(base: Candidate, mode: str) -> Candidate:
 
 
 def every_candidate() -> Iterator[Candidate]:
-    bases = (*first_candidates(), Candidate("float", ()))
+    bases = (*first_candidates(), *row_candidates(), Candidate("float", ()))
     for base in bases:
         forms = [base]
         if any(isinstance(spec, QuantizeStatic) for spec in base.passes):
@@ -56,6 +57,7 @@ def test_a_name_is_decoded_part_by_part() -> None:
         "pruned-to-N%", "distilled", "static", "symmetric-entropy", "tensor", "placed",
     )  # fmt: skip
     assert parts_of("mixed-2+dynamic-float-graph") == ("mixed-N", "dynamic", "float-graph")
+    assert parts_of("pruned-to-50%+weights-4bit") == ("pruned-to-N%", "weights-Nbit")
     assert parts_of("static-minmax-keep16") == ("static", "minmax", "keepN")
 
 
