@@ -1,6 +1,5 @@
 """Types and shapes of values."""
 
-from collections.abc import Mapping
 from math import isfinite
 
 import onnx
@@ -9,7 +8,7 @@ import onnx_ir as ir
 from onnxopt.errors import ModelError, first_line
 from onnxopt.graph.edit import constant_of
 from onnxopt.model_file import from_proto, to_proto
-from onnxopt.model_file.light import without_large_weights
+from onnxopt.model_file.light import give_weights_back, without_large_weights
 
 MAX_COUNTED = 1 << 20
 """Numbers that a constant `Range` may stand for; a file of 300 bytes can ask for any count."""
@@ -44,19 +43,5 @@ def with_types(model: ir.Model) -> ir.Model:
     except onnx.shape_inference.InferenceError as error:
         raise ModelError("ONX305", "the model is invalid", why=first_line(error), hint="Export it again.") from error
     typed = from_proto(inferred)
-    _give_back(typed, model, weights)
+    give_weights_back(typed, model, weights)
     return typed
-
-
-def _give_back(typed: ir.Model, model: ir.Model, weights: Mapping[str, ir.TensorProtocol]) -> None:
-    """Make weights of those inputs again, in the order that they had in `model`; in place."""
-    known = {value.name: value for value in typed.graph.inputs}
-    for name, tensor in weights.items():
-        known[name].const_value = tensor
-        typed.graph.initializers[name] = known[name]
-    own = {value.name for value in model.graph.inputs}
-    kept = [value for value in typed.graph.inputs if value.name in own or value.name not in weights]
-    typed.graph.inputs.clear()
-    typed.graph.inputs.extend(kept)
-    for name in model.graph.initializers:
-        typed.graph.initializers[name] = typed.graph.initializers.pop(name)

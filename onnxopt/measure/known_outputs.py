@@ -7,6 +7,7 @@ import numpy as np
 from onnxopt.errors import NativeError
 from onnxopt.measure.metrics.outputs import Outputs
 from onnxopt.measure.runtime.session import Session
+from onnxopt.model_file.heap import trim_heap
 from onnxopt.samples import Batch, Samples
 
 MOST_BYTES = 1 << 26
@@ -50,6 +51,7 @@ class KnownOutputs:
             yield batch, outputs
         if size <= MOST_BYTES:
             self._of, self._kept, self._session = samples, kept, None
+            trim_heap()
 
     def close(self) -> None:
         """Drop the session and the outputs; they are computed again where they are asked for."""

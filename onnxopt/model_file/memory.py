@@ -12,6 +12,7 @@ import onnx
 import onnx_ir as ir
 
 from onnxopt.errors import ModelError, first_line
+from onnxopt.model_file.heap import trim_heap
 from onnxopt.model_file.light import without_large_weights
 from onnxopt.model_file.proto import from_proto, to_proto, weights
 from onnxopt.model_file.serialized import serialized_size, to_bytes, write
@@ -60,6 +61,7 @@ def materialize(model: ir.Model) -> Iterator[bytes | str]:
     if fits and weight_bytes(model) <= IN_MEMORY_BYTES:
         yield to_bytes(model)
         return
+    trim_heap()
     with tempfile.TemporaryDirectory(prefix="onnxopt-") as folder:
         path = Path(folder) / "model.onnx"
         if fits:

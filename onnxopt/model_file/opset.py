@@ -8,6 +8,7 @@ import onnx_ir as ir
 import onnxruntime
 
 from onnxopt.errors import ModelError, first_line
+from onnxopt.model_file.light import give_weights_back, without_large_weights
 from onnxopt.model_file.memory import materialize
 from onnxopt.model_file.proto import from_proto, to_proto
 from onnxopt.model_file.shared import share_weights
@@ -15,6 +16,10 @@ from onnxopt.model_file.signature import probe_feeds, signature_of
 
 TOLERANCE = 1e-4
 """Largest accepted difference, relative to the largest output: operators may be rewritten, not approximated."""
+
+
+_UNREAD_BYTES = 1 << 20
+"""Weights above this hold no shape, axis or limit that the converter reads."""
 
 
 def opset_of(model: ir.Model) -> int:
@@ -34,7 +39,9 @@ def upgrade_opset(model: ir.Model, minimum: int) -> ir.Model:
     if current >= minimum or not current:
         return model
     try:
-        converted = from_proto(onnx.version_converter.convert_version(to_proto(model), minimum))
+        light, weights = without_large_weights(model, _UNREAD_BYTES)
+        converted = from_proto(onnx.version_converter.convert_version(to_proto(light), minimum))
+        give_weights_back(converted, model, weights)
     except Exception as error:  # the converter raises RuntimeError, ValueError and protobuf errors alike
         raise _refusal(current, minimum, first_line(error)) from error
     converted.metadata_props.update(model.metadata_props)

@@ -18,6 +18,8 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from onnxopt.errors import NativeError, first_line
 from onnxopt.graph.shapes import with_types
 from onnxopt.model_file import from_proto, share_weights, to_proto
+from onnxopt.model_file.heap import trim_heap
+from onnxopt.model_file.light import give_weights_back, without_large_weights
 from onnxopt.model_file.order import bodies_of, sort_nodes
 from onnxopt.quantization.calibration.histogram import Range
 from onnxopt.quantization.placement.keep_float import keep_float
@@ -28,6 +30,8 @@ _FLOAT_WHERE_UNKNOWN = {"DefaultTensorType": int(ir.DataType.FLOAT)}
 """Shape inference stops at operators outside the standard set (scikit-learn's Scaler), which give floats."""
 _RUNTIME = "com.microsoft"
 """Domain of the runtime's own operators."""
+_UNREAD_BYTES = 1 << 20
+"""Weights above this hold no scale or shift that a fusion looks at."""
 _INFERRED = ("onnx.infer", "onnxruntime.quant")
 """Metadata by which the runtime's quantizer knows that types were inferred."""
 _NORMALIZATIONS = ("LayerNormalization", "InstanceNormalization", "BatchNormalization", "EmbedLayerNormalization")
@@ -171,6 +175,7 @@ def _inferred(typed: ir.Model) -> onnx.ModelProto:
 
     It would do so by way of the disk, with two further copies of all weights.
     """
+    trim_heap()
     proto = to_proto(typed)
     if not any(entry.key == _INFERRED[0] for entry in proto.metadata_props):
         proto.metadata_props.add(key=_INFERRED[0], value=_INFERRED[1])
@@ -199,11 +204,14 @@ def _back(proto: onnx.ModelProto, source: ir.Model) -> ir.Model:
 
 
 def _read_back(proto: onnx.ModelProto) -> ir.Model:
-    """Return the graph of a file that the runtime wrote; it appends new nodes in no order."""
+    """Return the graph of a file that the runtime wrote; it appends new nodes in no order.
+
+    Read anew, because protobuf keeps what was removed from a message, such as all float weights, as long as any part.
+    """
     for body in bodies_of(proto):
         if sort_nodes(body) is not None:
             raise ValueError("the graph has a circle")
-    return from_proto(proto)
+    return from_proto(onnx.load_model_from_string(proto.SerializeToString()))
 
 
 @contextmanager
@@ -237,10 +245,13 @@ def fuse(model: ir.Model, patterns: Sequence[str]) -> ir.Model:
     level = quiet.level
     quiet.setLevel(logging.CRITICAL)
     try:
-        wrapped = OnnxModel(to_proto(with_types(model)))
+        typed = with_types(model)
+        light, weights = without_large_weights(typed, _UNREAD_BYTES)
+        wrapped = OnnxModel(to_proto(light))
         for pattern in patterns:
             fusions[pattern](wrapped).apply()
         fused = _back(wrapped.model, model)
+        give_weights_back(fused, typed, weights)
         # Its own pruning does not see what a subgraph of a subgraph reads.
         RemoveUnusedNodesPass()(fused)
         return fused

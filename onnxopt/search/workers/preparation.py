@@ -5,6 +5,7 @@ from dataclasses import replace
 import onnx_ir as ir
 
 from onnxopt.model_file import share_weights
+from onnxopt.model_file.heap import trim_heap
 from onnxopt.passes.simplify import Simplify
 from onnxopt.pipeline import Context, Optimized, Pass, Pipeline
 
@@ -33,4 +34,5 @@ class Preparation:
         begun = self._simplified[first]
         context = replace(self._context, teacher=self._context.teacher or self._model)
         made = Pipeline(rest).run(begun.model, context)
+        trim_heap()
         return Optimized(made.model, (*begun.steps, *made.steps))
