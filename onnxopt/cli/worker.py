@@ -1,4 +1,4 @@
-"""Command for clusters: worker."""
+"""Commands that serve other programs: worker, mcp."""
 
 import subprocess
 from pathlib import Path
@@ -8,6 +8,7 @@ import typer
 
 from onnxopt.cli.options import Shown
 from onnxopt.cli.output import quieten
+from onnxopt.errors import ExitCode
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -42,3 +43,19 @@ def worker(
         return subprocess.run(command, env=child_environment(**limits), check=False).returncode
     except KeyboardInterrupt:
         return 0
+
+
+def mcp(
+    *,
+    root: Annotated[
+        Path, typer.Option("--root", help="Folder that every path must lie in; links that leave it are refused.")
+    ] = Path(),
+    allow_write: Annotated[
+        bool, typer.Option("--allow-write", help="Also offer optimize and repair, which write new files.")
+    ] = False,
+) -> int:
+    """Serve inspect, check and compare to one client of the Model Context Protocol, on stdin and stdout."""
+    from onnxopt.tasks.served.server import serve
+
+    serve(root, allow_write=allow_write)
+    return ExitCode.OK
