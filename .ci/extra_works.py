@@ -57,6 +57,31 @@ def images() -> None:
     )
 
 
+def audio() -> None:
+    import soundfile
+
+    folder = OUT / "sounds"
+    folder.mkdir()
+    for index in range(4):
+        soundfile.write(folder / f"{index}.flac", np.sin(np.arange(4800) * (index + 1) / 50) / 2, 16000)
+    onnxopt("data", folder, "--for", MLP, "-o", OUT / "windows.npz")
+    onnxopt("apply", MLP, "--passes", "quantize-static", "--data", OUT / "windows.npz", "-o", OUT / "q.onnx")
+
+
+def mcp() -> None:
+    import asyncio
+
+    from mcp import Client, StdioServerParameters
+
+    program = str(Path(sys.executable).with_name("onnxopt"))
+
+    async def ask() -> None:
+        async with Client(StdioServerParameters(command=program, args=["mcp", "--root", str(MODELS)])) as client:
+            assert (await client.call_tool("inspect", {"model": MLP.name})).structured_content["parameters"] > 0
+
+    asyncio.run(ask())
+
+
 def tables() -> None:
     import pyarrow
     from pyarrow import parquet

@@ -116,6 +116,9 @@ if TYPE_CHECKING:
     from onnxopt.tasks.compare import Compared as Compared
     from onnxopt.tasks.compare import Judged as Judged
     from onnxopt.tasks.compare import compare as compare
+    from onnxopt.tasks.data.made import FirstInput as FirstInput
+    from onnxopt.tasks.data.made import SampleFile as SampleFile
+    from onnxopt.tasks.data.make import data as data
     from onnxopt.tasks.device import bundle as bundle
     from onnxopt.tasks.diagnosis import Diagnosis as Diagnosis
     from onnxopt.tasks.diagnosis import diagnose as diagnose
@@ -159,6 +162,7 @@ _LAZY = {
     "FileError": ("onnxopt.errors", "FileError"),
     "Finding": ("onnxopt.graph.lint", "Finding"),
     "FinetuneOptions": ("onnxopt.options.training", "FinetuneOptions"),
+    "FirstInput": ("onnxopt.tasks.data.made", "FirstInput"),
     "Goal": ("onnxopt.options.search", "Goal"),
     "Interval": ("onnxopt.measure.statistics", "Interval"),
     "Judged": ("onnxopt.tasks.compare", "Judged"),
@@ -187,6 +191,7 @@ _LAZY = {
     "Run": ("onnxopt.run.finished", "Run"),
     "RunRecord": ("onnxopt.record.run", "RunRecord"),
     "Runtime": ("onnxopt.measure.runtime.session", "Runtime"),
+    "SampleFile": ("onnxopt.tasks.data.made", "SampleFile"),
     "Samples": ("onnxopt.samples", "Samples"),
     "Score": ("onnxopt.measure.metrics.score", "Score"),
     "SearchOptions": ("onnxopt.options.search", "SearchOptions"),
@@ -218,6 +223,7 @@ _LAZY = {
     "check": ("onnxopt.tasks.check", "check"),
     "compare": ("onnxopt.tasks.compare", "compare"),
     "compare_runs": ("onnxopt.run.finished", "compare_runs"),
+    "data": ("onnxopt.tasks.data.make", "data"),
     "device_result": ("onnxopt.tasks.benchmark", "device_result"),
     "diagnose": ("onnxopt.tasks.diagnosis", "diagnose"),
     "distill": ("onnxopt.api", "distill"),

@@ -12,6 +12,8 @@ import pytest
 from onnxopt import model_file
 from onnxopt.cli.entry import main
 from tests import builders
+from tests.samples.waves import tone, write
+from tests.tasks.streaming import voice_detector
 
 ROOT = Path(__file__).parents[1]
 ELSEWHERE = {
@@ -43,7 +45,9 @@ def commands_of(page: Path) -> list[str]:
 
 
 def pages() -> dict[str, list[str]]:
-    found = {page.stem: commands_of(page) for page in [*(ROOT / "docs").glob("*.md"), ROOT / "README.md"]}
+    found = {
+        page.stem: commands_of(page) for page in [*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "AGENTS.md"]
+    }
     return {name: commands for name, commands in found.items() if commands}
 
 
@@ -63,6 +67,17 @@ def digits(folder: Path) -> None:
     np.savez(folder / "masks.npz", **{str(weight.name): mask})
 
 
+def digits_and_photos(folder: Path) -> None:
+    """Write the digits as pictures too, in a folder per class."""
+    image = pytest.importorskip("PIL.Image", reason="Pillow writes the pictures")
+    digits(folder)
+    with np.load(folder / "samples.npz") as arrays:
+        pairs = list(zip(arrays["image"][:, 0], arrays["y"], strict=True))
+    for number, (picture, label) in enumerate(pairs):
+        (folder / "photos" / f"{label}").mkdir(parents=True, exist_ok=True)
+        image.fromarray(np.round(255 * picture).astype(np.uint8)).save(folder / f"photos/{label}/{number}.png")
+
+
 def pictures_and_sentences(folder: Path) -> None:
     """Write a model of colour pictures in a folder per class, and a model of sentences."""
     image = pytest.importorskip("PIL.Image", reason="Pillow writes the pictures")
@@ -78,6 +93,8 @@ def pictures_and_sentences(folder: Path) -> None:
     net.node("Gemm", mean, net.weight(2, 8), net.weight(2), transB=1, out="y")
     ids, scores = ("input_ids", builders.I64, ["batch", "time"]), ("y", builders.F, ["batch", 2])
     model_file.save(net.model([ids], [scores], opset=13), folder / "classifier.onnx")
+    model_file.save(voice_detector(), folder / "vad.onnx")
+    write(folder / "sounds" / "a.wav", tone(3200))
     words = ["[PAD]", "[UNK]", "[CLS]", "good", "bad"]
     (folder / "vocab.json").write_text(json.dumps({"vocab": words, "regex": "[a-z]+", "max_len": 8}))
     (folder / "reviews.tsv").write_text("good film\t1\nbad film\t0\nnot bad\t1\nbad\t0\n")
@@ -100,7 +117,14 @@ def run_folders(folder: Path) -> None:
         assert code in (0, 1)
 
 
-DESKS = {"data": pictures_and_sentences, "attention": attention, "report": run_folders, "devices": run_folders}
+DESKS = {
+    "README": digits_and_photos,
+    "AGENTS": digits_and_photos,
+    "data": pictures_and_sentences,
+    "attention": attention,
+    "report": run_folders,
+    "devices": run_folders,
+}
 
 
 def here() -> list[str]:

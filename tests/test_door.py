@@ -278,7 +278,7 @@ GROUPS |= {"reading": ("read",), "shown": ()}
 """Options that several commands share, and the keywords that carry them."""
 NEGATED = {"no_simplify": "simplify"}
 TWINS = ["apply", "benchmark", "bundle", "card", "check", "compare", "device_result", "diagnose", "evaluate", "export"]
-TWINS += ["inspect", "log_run", "sensitivity", "verify"]
+TWINS += ["data", "inspect", "log_run", "sensitivity", "verify"]
 
 
 @pytest.mark.parametrize("name", TWINS)

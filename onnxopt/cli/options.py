@@ -67,8 +67,8 @@ DATA = Annotated[
         "--data",
         "-d",
         show_default=False,
-        help="Samples: .npz, .npy, .csv, .tsv, .jsonl, .parquet; a folder of images, of .npz files or of ONNX test "
-        "data (test_data_set_*); or `digits`, `random`.",
+        help="Samples: .npz, .npy, .csv, .tsv, .jsonl, .parquet; a folder of images, of sound (.wav, .flac, .ogg), "
+        "of .npz files or of ONNX test data (test_data_set_*); or `digits`, `random`.",
     ),
 ]
 MAYBE_DATA = Annotated[str | None, *DATA.__metadata__]
@@ -222,6 +222,17 @@ class Reading:
         int | None, typer.Option("--label-offset", help="Number added to each label: 1 if class 0 is background.")
     ] = None
     text_column: Annotated[str | None, typer.Option("--text-column", help="Tables: column of text.")] = None
+    sample_rate: Annotated[
+        int | None, typer.Option("--sample-rate", help="Sound: Hz that the model takes. Default: the files' own.")
+    ] = None
+    window: Annotated[
+        int | None,
+        typer.Option(
+            "--window",
+            help="Sound: samples per window. Default: the model's, or whole clips. Text of a model with states: tokens "
+            "per step.",
+        ),
+    ] = None
     vocab: Annotated[str | None, typer.Option("--vocab", help="Text: JSON file of the tokenizer.")] = None
     memory_mb: Annotated[
         int | None,

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from onnxopt.cli.options import DATA, DRY_RUN, LABELS, MODEL, Reading, Sessions, Shown, Tasking
+from onnxopt.cli.options import DRY_RUN, LABELS, MAYBE_DATA, MODEL, Reading, Sessions, Shown, Tasking
 from onnxopt.cli.output import emit, note, quieten
-from onnxopt.errors import ExitCode
+from onnxopt.errors import ExitCode, UsageError
 from onnxopt.options.search import SearchOptions
 from onnxopt.printable import printable
 
@@ -18,7 +18,7 @@ from onnxopt.printable import printable
 def optimize(
     model: MODEL,
     *,
-    data: DATA,
+    data: MAYBE_DATA = None,
     labels: LABELS = None,
     calibration: Annotated[
         str | None,
@@ -44,6 +44,12 @@ def optimize(
 ) -> int:
     """Find the best model within an accuracy budget. The proof uses samples that no choice depends on."""
     quieten(shown)
+    if data is None:
+        from onnxopt.tasks.data.first_steps import first_steps
+
+        emit(first_steps(model), shown)
+        hint = "The output has the commands that make some, and those that need none."
+        raise UsageError("ONX114", "samples are needed here, and none were given", where="--data", hint=hint)
     rest: dict[str, Any] = {
         "labels": labels,
         "calibration": calibration,

@@ -13,7 +13,15 @@ from onnxopt.model_file.memory import (
 )
 from onnxopt.model_file.opset import opset_of, upgrade_opset
 from onnxopt.model_file.proto import from_proto, to_proto
-from onnxopt.model_file.save import atomic_write_bytes, atomic_write_text, save, size_of, stamped
+from onnxopt.model_file.save import (
+    atomic_write,
+    atomic_write_bytes,
+    atomic_write_text,
+    refuse_existing,
+    save,
+    size_of,
+    stamped,
+)
 from onnxopt.model_file.serialized import digest, pieces, to_bytes
 from onnxopt.model_file.shared import share_weights
 from onnxopt.model_file.signature import Signature, TensorSpec, probe_feeds, signature_of
@@ -23,6 +31,7 @@ __all__ = [
     "Signature",
     "TensorSpec",
     "as_graph",
+    "atomic_write",
     "atomic_write_bytes",
     "atomic_write_text",
     "check",
@@ -38,6 +47,7 @@ __all__ = [
     "pieces",
     "probe_feeds",
     "refuse_endless",
+    "refuse_existing",
     "save",
     "sha256_of",
     "share_weights",

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import onnx
 import onnx_ir as ir
@@ -41,11 +42,22 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
 def atomic_write_bytes(
     path: Path, data: bytes | Iterable[bytes], *, overwrite: bool = False, proof: Proof | None = None
 ) -> None:
-    """Write `data` to a temporary sibling, flush it to the disk, have `proof` look at it, then rename it to `path`.
+    """Write `data`, whole or in pieces, see `atomic_write`."""
+
+    def write(file: BinaryIO) -> None:
+        file.writelines([data] if isinstance(data, bytes) else data)
+
+    atomic_write(path, write, overwrite=overwrite, proof=proof)
+
+
+def atomic_write(
+    path: Path, write: Callable[[BinaryIO], object], *, overwrite: bool = False, proof: Proof | None = None
+) -> None:
+    """Have `write` fill a temporary sibling, flush it to the disk, have `proof` look at it, then rename it to `path`.
 
     Args:
         path: of the file.
-        data: its content, whole or in pieces.
+        write: is given the file, opened for writing.
         overwrite: whether it may exist.
         proof: called with the temporary file; if it raises, nothing is written.
 
@@ -58,7 +70,7 @@ def atomic_write_bytes(
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
         temporary = Path(name)
         with os.fdopen(descriptor, "wb") as file:
-            file.writelines([data] if isinstance(data, bytes) else data)
+            write(file)
             file.flush()
             os.fsync(file.fileno())
         if proof is not None:

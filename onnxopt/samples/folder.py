@@ -11,6 +11,8 @@ from onnxopt.errors import DataError
 from onnxopt.model_file import Signature
 from onnxopt.model_file.tensor_file import read_tensor_file
 from onnxopt.samples.archive import read_archive, read_array
+from onnxopt.samples.audio.clips import open_sounds
+from onnxopt.samples.audio.files import is_sound
 from onnxopt.samples.core import Source
 from onnxopt.samples.images import LABEL_FILE, is_image, open_images, refuse_elsewhere
 from onnxopt.samples.options import ReadOptions
@@ -18,7 +20,7 @@ from onnxopt.samples.stream import open_stream
 
 
 def open_folder(folder: Path, signature: Signature, options: ReadOptions, limit: int | None) -> Source:
-    """Return the samples in a folder of .npz files, of images, or of ONNX test data (`input_0.pb`).
+    """Return the samples in a folder of .npz files, of images, of sound, or of ONNX test data (`input_0.pb`).
 
     Raises:
         DataError: ONX201 to ONX206, see the readers.
@@ -32,13 +34,16 @@ def open_folder(folder: Path, signature: Signature, options: ReadOptions, limit:
     if archives:
         refuse_elsewhere(folder, archives)
         return open_stream(str(folder), _items(archives), signature, options.memory_mb << 20, limit)
-    if (folder / LABEL_FILE).is_file() or any(is_image(file) for file in folder.rglob("*")):
+    images = any(is_image(file) for file in folder.rglob("*"))
+    if not images and any(is_sound(file) for file in folder.rglob("*")):
+        return open_sounds(folder, signature, options)
+    if images or (folder / LABEL_FILE).is_file():
         return open_images(folder, signature, options)
     raise DataError(
         "ONX205",
         "there are no samples in the folder",
         where=str(folder),
-        why="no .npz, .npy, image or input_0.pb files",
+        why="no .npz, .npy, image, sound or input_0.pb files",
         hint="Put samples into it, or name another folder.",
     )
 

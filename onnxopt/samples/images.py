@@ -1,6 +1,6 @@
 """Folders of images, decoded one at a time."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,19 +52,29 @@ def open_images(folder: Path, signature: Signature, options: ReadOptions) -> Ima
         UsageError: ONX108 pillow is not installed, ONX112 an option does not apply, ONX113 one is missing.
     """
     target = image_input(signature, options)
+    files, labels = find_files(folder, signature, is_image, "images")
+    return Images(str(folder), files, labels, target, options)
+
+
+def find_files(
+    folder: Path, signature: Signature, fits: Callable[[Path], bool], noun: str
+) -> tuple[list[Path], np.ndarray | None]:
+    """Return the files of one kind under `folder`, and their labels: by `labels.csv`, by sub-folder, or none.
+
+    Raises:
+        DataError: ONX201 a file lies elsewhere or does not exist, ONX206 labels do not fit.
+    """
     labels: np.ndarray | None = None
     if (folder / LABEL_FILE).is_file():
         files, labels = _listed(folder, signature)
     else:
         classes = [sub for sub in sorted(folder.iterdir()) if sub.is_dir() and not sub.name.startswith(".")]
-        pairs = [
-            (file, index) for index, sub in enumerate(classes) for file in sorted(sub.rglob("*")) if is_image(file)
-        ]
-        loose = sorted(file for file in folder.iterdir() if is_image(file))
+        pairs = [(file, index) for index, sub in enumerate(classes) for file in sorted(sub.rglob("*")) if fits(file)]
+        loose = sorted(file for file in folder.iterdir() if fits(file))
         if pairs and loose:
             raise DataError(
                 "ONX206",
-                "some images are in class folders and some are not",
+                f"some {noun} are in class folders and some are not",
                 where=str(folder),
                 why=f"for example {loose[0].name}",
                 hint="Move each into the folder of its class, or list all in labels.csv.",
@@ -72,7 +82,7 @@ def open_images(folder: Path, signature: Signature, options: ReadOptions) -> Ima
         files = loose or [file for file, _ in pairs]
         labels = np.array([index for _, index in pairs]) if pairs else None
     refuse_elsewhere(folder, files)
-    return Images(str(folder), files, labels, target, options)
+    return files, labels
 
 
 def refuse_elsewhere(folder: Path, files: Iterable[Path]) -> None:
@@ -107,5 +117,5 @@ def _listed(folder: Path, signature: Signature) -> tuple[list[Path], np.ndarray]
     refuse_elsewhere(folder, files)
     missing = next((file for file in files if not file.is_file()), None)
     if missing is not None:
-        raise DataError("ONX201", "a listed image does not exist", where=str(missing), hint=f"Correct {path}.")
+        raise DataError("ONX201", "a listed file does not exist", where=str(missing), hint=f"Correct {path}.")
     return files, class_labels(table["label"], signature)

@@ -25,9 +25,9 @@ from onnxopt.samples.table_source import open_table
 from onnxopt.samples.tables import TABLE_SUFFIXES
 
 FORMS = (
-    "a .npz or .npy file; a folder of .npz files, of images or of ONNX test data; a .csv, .tsv, .jsonl or .parquet "
-    "table; digits, digits:train, random or random:N; in Python also arrays, a mapping of them, an iterable of "
-    "samples or batches, a DataLoader or a CalibrationDataReader"
+    "a .npz or .npy file; a folder of .npz files, of images, of sound or of ONNX test data; a .csv, .tsv, .jsonl or "
+    ".parquet table; digits, digits:train, random or random:N; in Python also arrays, a mapping of them, an iterable "
+    "of samples or batches, a DataLoader or a CalibrationDataReader"
 )
 
 

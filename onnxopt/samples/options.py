@@ -9,6 +9,8 @@ from onnxopt.errors import UsageError
 Layout = Literal["NCHW", "NHWC"]
 Resize = Literal["squash", "crop", "letterbox"]
 ChannelOrder = Literal["rgb", "bgr"]
+MOST_HZ = 768_000
+"""Of a sampling rate; recorders end there."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,9 @@ class ReadOptions:
         label_column: column of a table that holds the labels; None looks for `label`, `labels`, `y` or `target`.
         label_offset: added to every label, for example 1 when class 0 of the model means background.
         text_column: column of a table that holds text to tokenize; None looks for `text` or `sentence`.
+        sample_rate: Hz that sound is resampled to; None takes that of the files, if it is one.
+        window: sound: samples per window, for a model that takes any number; None takes whole clips. Of text that
+            a model with states reads: tokens per step; None takes 1.
         vocab: JSON file of the tokenizer, our own form or a Hugging Face tokenizer.json.
         memory_mb: a stream larger than this goes to a temporary file.
 
@@ -49,6 +54,8 @@ class ReadOptions:
     label_column: str | None = None
     label_offset: int = 0
     text_column: str | None = None
+    sample_rate: int | None = None
+    window: int | None = None
     vocab: str | Path | None = None
     memory_mb: int = 256
 
@@ -64,6 +71,8 @@ class ReadOptions:
             "std": len(self.std) not in (1, 3) or 0 in self.std,
             "layout": self.layout not in (None, *get_args(Layout)),
             "channel_order": self.channel_order not in get_args(ChannelOrder),
+            "sample_rate": self.sample_rate is not None and not 1 <= self.sample_rate <= MOST_HZ,
+            "window": self.window is not None and self.window < 1,
             "memory_mb": self.memory_mb < 0,
         }
         for name in (n for n, bad in wrong.items() if bad):

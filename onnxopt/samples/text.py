@@ -1,6 +1,6 @@
 """Sentences as samples of a model of tokens."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,3 +77,22 @@ class Text:
             "positions": np.arange(len(ids) + fill),
         }
         return {name: arrays[role] for name, role in self.roles.items()}
+
+
+def token_windows(
+    feeds: Mapping[str, np.ndarray], roles: Mapping[str, str], window: int, *, whole: bool, grows: bool
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yield consecutive windows of a tokenized sentence, for a model that keeps what it has read.
+
+    Args:
+        feeds: arrays of shape (1, tokens).
+        roles: model input -> what it takes, see `Text`.
+        window: tokens per step; the rest that fills none is left out.
+        whole: whether a sentence shorter than one window is left out too.
+        grows: whether a mask covers what was read before too.
+    """
+    tokens = next(array.shape[1] for name, array in feeds.items() if roles[name] == "ids")
+    ends = range(window, tokens + 1, window) or ([tokens] if tokens and not whole else [])
+    for end in ends:
+        start = max(end - window, 0)
+        yield {name: array[:, 0 if grows and roles[name] == "mask" else start : end] for name, array in feeds.items()}

@@ -127,7 +127,7 @@ CASES = [
     ("optimize model.onnx -d good.npz --labels damaged.npz", 2, "ONX201"),
     ("benchmark", 2, "ONX113"),
     ("inspect", 2, "ONX113"),
-    ("optimize model.onnx", 2, "ONX113"),
+    ("optimize", 2, "ONX113"),
     ("optimize model.onnx -d good.npz --calibration good.npz", 2, "ONX115"),
     ("quantize model.onnx -o out.onnx", 2, "ONX114"),
     ("quantize model.onnx -o out.onnx --mode dynamic --method mse", 2, "ONX112"),

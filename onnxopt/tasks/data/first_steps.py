@@ -1,0 +1,127 @@
+"""The first steps with a model that has no samples yet: what a search needs of it, and what can be done without."""
+
+import shlex
+from pathlib import Path
+
+import onnx_ir as ir
+
+from onnxopt import model_file
+from onnxopt.document.blocks import Document, Text
+from onnxopt.document.units import many
+from onnxopt.errors import OnnxoptError
+from onnxopt.graph.layers import anatomy_of
+from onnxopt.model_file import Signature, signature_of
+from onnxopt.quantization.outcome import WEIGHTED
+from onnxopt.samples import ReadOptions
+from onnxopt.samples.audio.waveform import WaveInput, wave_input
+from onnxopt.samples.expect import has_batch_axis
+from onnxopt.samples.pixels import image_layout
+from onnxopt.samples.text import takes_tokens
+from onnxopt.tasks.advice import STATIC_ONLY
+from onnxopt.tasks.data.states import states_of, without_states
+from onnxopt.tasks.inspect import schema_data
+
+_QUANTIZED = ("DequantizeLinear", "DynamicQuantizeLinear", "MatMulNBits", "MatMulInteger", "ConvInteger")
+_MOST_SHOWN = 4
+_LEAST_WINDOW = 256
+"""Samples of a window of sound: 16 ms at 16 kHz."""
+
+Command = tuple[str, str]
+"""A command line, and what it does in a few words."""
+
+
+def first_steps(path: Path) -> Document:
+    """Return what a search of a model needs, and the commands that need no samples; the model is only read.
+
+    Raises:
+        FileError: ONX501 the file does not exist, ONX505 it cannot be read.
+        ModelError: ONX301 to ONX305 it is no valid model.
+    """
+    model = model_file.load(path)
+    signature = signature_of(model)
+    to_search, without = _to_search(path, signature), _without(path, model)
+    inputs = [str(spec) for spec in signature.inputs]
+    named = ", ".join(inputs[:_MOST_SHOWN]) + (f" and {len(inputs) - _MOST_SHOWN} more" if inputs[_MOST_SHOWN:] else "")
+    count = "some hundred samples" if has_batch_axis(signature) else "some hundred runs"
+    lines = [
+        f"A search needs {count} of {named}; labels are welcome and not needed.",
+        *_lines("With samples:", to_search),
+        *_lines("Without:", without),
+    ]
+    data = {
+        "code": "ONX114",
+        "model": str(path),
+        **schema_data(signature),
+        "with_samples": [_data(command) for command in to_search],
+        "without_samples": [_data(command) for command in without],
+    }
+    return Document((Text(tuple(lines)),), data)
+
+
+def _to_search(path: Path, signature: Signature) -> list[Command]:
+    model = shlex.quote(str(path))
+    source, kind = _kind(signature)
+    return [
+        (f"onnxopt data {source} --for {model} -o samples.npz", f"from {kind}"),
+        (f"onnxopt optimize {model} --data samples.npz --max-drop 1pp", "searches, measures, proves"),
+    ]
+
+
+def _kind(signature: Signature) -> tuple[str, str]:
+    """Return the words for a source of samples, and its kind."""
+    if states_of(signature):
+        signature = without_states(signature, states_of(signature))
+    if len(signature.inputs) == 1 and image_layout(signature.inputs[0]):
+        return "IMAGES", "a folder of images; --mean and --std as in training"
+    if takes_tokens(signature):
+        return "TEXTS.csv --vocab tokenizer.json", "a column `text`"
+    sound = _sound(signature)
+    if sound is not None:
+        window = "" if sound.length else " --window 512"
+        return f"SOUNDS --sample-rate 16000{window}", "a folder of .wav files; numbers as in training"
+    if all(spec.shape is not None and len(spec.shape) == 2 for spec in signature.inputs):
+        return "TABLE.csv", "feature columns, or columns named as the inputs; a column `label`, if any"
+    return "ARRAYS.npz", "arrays named as the inputs; see `onnxopt inspect --schema`"
+
+
+def _sound(signature: Signature) -> WaveInput | None:
+    """Return the waveform that a model takes; None for one too short to be sound, as a table of features has."""
+    try:
+        target = wave_input(signature, ReadOptions())
+    except OnnxoptError:
+        return None
+    long = target.rate is not None or target.channel_axis or (target.length or 0) >= _LEAST_WINDOW
+    return target if long else None
+
+
+def _without(path: Path, model: ir.Model) -> list[Command]:
+    """Return the commands for a model without samples: those that find something to do in it, and the clock."""
+    name = shlex.quote(str(path))
+    commands: list[Command] = []
+    quantized = any(n.op_type in _QUANTIZED or n.op_type.startswith("QLinear") for n in model.graph.all_nodes())
+    if quantized:
+        out = _beside(path, "repaired")
+        commands.append((f"onnxopt repair {name} -o {out}", "mends a quantized file that is slow or large"))
+    layers = [layer.op_type for layer in anatomy_of(model).layers if layer.op_type in WEIGHTED]
+    dynamic = sum(op not in STATIC_ONLY for op in layers)
+    if dynamic and not quantized:
+        did = f"INT8 in {many(dynamic, 'layer')}, ranges at run time"
+        commands.append((f"onnxopt quantize {name} --mode dynamic -o {_beside(path, 'int8')}", did))
+    if layers and not quantized:
+        passes = shlex.quote("quantize-weights{form=dequantize}")
+        commands.append((f"onnxopt apply {name} --passes {passes} -o {_beside(path, 'small')}", "a smaller file"))
+    commands.append((f"onnxopt benchmark {name}", "measures its latency on made-up inputs"))
+    return commands
+
+
+def _beside(path: Path, word: str) -> str:
+    return shlex.quote(str(path.with_name(f"{path.stem}-{word}.onnx")))
+
+
+def _lines(title: str, commands: list[Command]) -> list[str]:
+    return [title, *(f"  {line}    # {does}" for line, does in commands)]
+
+
+def _data(command: Command) -> dict[str, str]:
+    line, does = command
+    return {"command": line, "does": does}

@@ -1,0 +1,112 @@
+"""Samples of a model with states: the model is run over consecutive windows, and each step's states are kept."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxopt.errors import DataError
+from onnxopt.measure.runtime.session import Session
+from onnxopt.model_file import Signature
+from onnxopt.pipeline import Progress
+from onnxopt.samples import Feeds, Samples
+from onnxopt.samples.audio.clips import Clips
+from onnxopt.samples.expect import has_batch_axis
+from onnxopt.samples.fit import Fitted
+from onnxopt.samples.shapes import fits
+from onnxopt.samples.spool import Spool
+from onnxopt.samples.text import Text, token_windows
+from onnxopt.tasks.data.states import State
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """A model with states, and what it is run on.
+
+    Attributes:
+        signature: of the whole model.
+        states: what it keeps from step to step.
+        samples: what is given in every step, one after another.
+        window: tokens per step, where the samples are texts.
+        whole: whether the model takes exactly that many.
+    """
+
+    session: Session
+    signature: Signature
+    states: Sequence[State]
+    samples: Samples
+    window: int
+    whole: bool
+
+    def spooled(self, limit: int | None, memory_bytes: int, progress: Progress) -> Spool:
+        """Return each step's inputs, its states included, at most `limit` of them.
+
+        Raises:
+            DataError: ONX203 a state changes to a shape that the model does not take.
+            NativeError: ONX401 the model fails.
+            FileError: ONX503 the temporary file cannot be written.
+        """
+        stacks = has_batch_axis(self.signature)
+        spool = Spool(self.samples.name, memory_bytes)
+        labels: list[np.ndarray] = []
+        spool.stacks = stacks
+        names = [state.output.name for state in self.states]
+        known = self.samples.labels
+        kept: dict[str, np.ndarray] = {}
+        for position, begins, fed in self._steps():
+            if begins:
+                kept = self._start(fed)
+            feeds = {**fed, **kept}
+            spool.append({name: array[0] for name, array in feeds.items()} if stacks else feeds)
+            if known is not None:
+                labels.append(known[position])
+            progress("steps", position + 1, len(self.samples))
+            if len(spool) == limit:
+                break
+            given = self.session.run(feeds, names)
+            kept = {state.input.name: self._next(state, array) for state, array in zip(self.states, given, strict=True)}
+        spool.labels = np.stack(labels) if labels else None
+        return spool
+
+    def _steps(self) -> Iterator[tuple[int, bool, Feeds]]:
+        """Yield the number of the sample, whether a sequence begins, and what is fed beside the states."""
+        source = self.samples.source
+        inner = source.source if isinstance(source, Fitted) else source
+        clips = inner.sequences if isinstance(inner, Clips) else np.zeros(len(source), int)
+        before: int | None = None
+        for position, index in enumerate(self.samples.indices):
+            feeds = source.read(int(index))
+            run = {name: array[None] for name, array in feeds.items()} if source.stacks else feeds
+            if isinstance(inner, Text):
+                for number, part in enumerate(self._windows(run, inner)):
+                    yield position, number == 0, part
+            else:
+                yield position, before != clips[index], run
+                before = int(clips[index])
+
+    def _windows(self, run: Feeds, text: Text) -> Iterator[Feeds]:
+        grows = any(state.grows for state in self.states)
+        return token_windows(run, text.roles, self.window, whole=self.whole, grows=grows)
+
+    def _start(self, fed: Feeds) -> dict[str, np.ndarray]:
+        sizes: dict[str, int] = {}
+        for spec in self.signature.inputs:
+            if spec.name in fed:
+                sizes.update(
+                    (dim, size)
+                    for dim, size in zip(spec.shape or (), fed[spec.name].shape, strict=False)
+                    if isinstance(dim, str)
+                )
+        return {state.input.name: state.start(sizes) for state in self.states}
+
+    @staticmethod
+    def _next(state: State, array: np.ndarray) -> np.ndarray:
+        if fits(array.shape, state.input.shape or ()):
+            return array
+        raise DataError(
+            "ONX203",
+            "a state does not fit the input that takes it",
+            where=f"{state.output.name} to {state.input.name}",
+            why=f"it has shape {array.shape}; {state.input} is declared",
+            hint="Name the pairs: --state INPUT=OUTPUT.",
+        )

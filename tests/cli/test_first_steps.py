@@ -1,0 +1,72 @@
+"""A search without samples ends in what this model needs, and in commands that work without any."""
+
+import json
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+from onnxopt import model_file
+from tests import builders
+from tests.cli.conftest import MODELS
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def _data(cli, name: str) -> dict:
+    ended = cli("optimize", name, "--format", "json")
+    assert ended.code == 2
+    assert ended.err.startswith("ONX114: samples are needed here, and none were given [--data]")
+    assert ended.err.count("\n") == 1
+    return json.loads(ended.out)
+
+
+def test_the_inputs_are_named_and_nothing_is_written(cli):
+    shutil.copy(MODELS / "digits_resnet.onnx", "my model.onnx")
+    ended = cli("optimize", "my model.onnx")
+    assert ended.code == 2
+    assert "image: float32[batch, 1, 8, 8]" in ended.out
+    assert "onnxopt data IMAGES --for 'my model.onnx' -o samples.npz" in ended.out
+    assert "onnxopt optimize 'my model.onnx' --data samples.npz --max-drop 1pp" in ended.out
+    assert [path.name for path in Path().iterdir()] == ["my model.onnx"]
+
+
+def test_programs_get_the_inputs_and_the_commands(cli):
+    shutil.copy(MODELS / "digits_mlp.onnx", "m.onnx")
+    data = _data(cli, "m.onnx")
+    assert data["code"] == "ONX114"
+    assert data["inputs"] == [{"name": "X", "dtype": "float32", "shape": [None, 64]}]
+    assert [line["command"].split()[1] for line in data["without_samples"]] == ["quantize", "apply", "benchmark"]
+
+
+@pytest.mark.parametrize("kind", ["digits_lstm", "digits_resnet", "quantized"])
+def test_every_command_without_samples_works(cli, kind):
+    if kind == "quantized":
+        shutil.copy(MODELS / "digits_mlp.onnx", "float.onnx")
+        assert cli("quantize", "float.onnx", "--mode", "dynamic", "-o", "m.onnx").code == 0
+    else:
+        shutil.copy(MODELS / f"{kind}.onnx", "m.onnx")
+    commands = [line["command"] for line in _data(cli, "m.onnx")["without_samples"]]
+    assert ("repair" in " ".join(commands)) == (kind == "quantized")
+    for command in commands:
+        words = shlex.split(command)[1:]
+        short = ["--seconds", "0.05"] if words[0] in ("repair", "benchmark") else []
+        ended = cli(*words, *short)
+        assert ended.code == 0, f"{command}: {ended.err}"
+
+
+def test_convolutions_are_not_offered_dynamic_quantization(cli):
+    net = builders.Net(0)
+    net.node("Relu", net.conv("x", 3, 8), out="y")
+    model_file.save(net.model([("x", builders.F, ["n", 3, 8, 8])], [("y", builders.F, ["n", 8, 8, 8])]), "conv.onnx")
+    assert all("dynamic" not in line["command"] for line in _data(cli, "conv.onnx")["without_samples"])
+
+
+def test_a_missing_model_is_what_is_said_first(cli):
+    ended = cli("optimize", "none.onnx")
+    assert ended.code == 5
+    assert ended.err.startswith("ONX501")
