@@ -211,8 +211,7 @@ def _worst(metric: Worst, baseline: Evaluation, candidate: Evaluation, seed: int
 def _bootstrap(statistic: Statistic, metric: Score, size: int, seed: int) -> tuple[Interval, np.ndarray]:
     draws = statistics.bootstrap_draws(statistic, size, seed=seed, resamples=metric.resamples)
     # The correction matters for few samples, and for many would cost more than the bootstrap itself.
-    if size <= metric.resamples:
-        draws = statistics.corrected_draws(statistic, size, draws)
+    draws = statistics.corrected_draws(statistic, size, draws, accelerated=size <= metric.resamples)
     return statistics.interval_of_draws(float(statistic(np.ones((1, size), dtype=np.int64))[0]), draws), draws
 
 

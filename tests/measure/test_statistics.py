@@ -28,7 +28,8 @@ def mean_of(data):
 
 
 @pytest.mark.parametrize("method", ["BCa", "percentile"])
-def test_bootstrap_agrees_with_scipy(method):
+def test_bootstrap_agrees_with_scipy(method, monkeypatch):
+    monkeypatch.setattr("onnxopt.measure.statistics.WIDENING", 0.0)
     draws = bootstrap_draws(mean_of(DATA), len(DATA), seed=0, resamples=20_000)
     if method == "BCa":
         draws = corrected_draws(mean_of(DATA), len(DATA), draws)
@@ -53,6 +54,28 @@ def test_bootstrap_of_constant_rows_has_no_width():
     constant = mean_of(np.ones(5))
     draws = corrected_draws(constant, 5, bootstrap_draws(constant, 5, seed=0))
     assert interval_of_draws(1.0, draws) == Interval(1.0, 1.0, 1.0)
+
+
+def test_draws_of_few_samples_are_wider():
+    draws = bootstrap_draws(mean_of(DATA), len(DATA), seed=0)
+    wider = corrected_draws(mean_of(DATA), len(DATA), draws, accelerated=False)
+    np.testing.assert_allclose(wider - DATA.mean(), (1 + 2 / np.sqrt(len(DATA))) * (draws - DATA.mean()))
+
+
+def test_what_has_a_heavy_tail_is_called_within_the_budget_no_more_often_than_stated():
+    rng, wrong, n = np.random.default_rng(0), 0, 100
+    for seed in range(400):
+        error = rng.standard_t(5, n)
+        added = error + 0.2 * rng.standard_normal(n)
+        rows = np.square(error), np.square(added)
+
+        def lost(counts, rows=rows):
+            return np.sqrt(counts @ rows[1] / n) - np.sqrt(counts @ rows[0] / n)
+
+        true = np.sqrt(5 / 3 + 0.2**2) - np.sqrt(5 / 3)
+        draws = corrected_draws(lost, n, bootstrap_draws(lost, n, seed=seed, resamples=400))
+        wrong += probability_within(true, draws, n) >= 0.95
+    assert wrong <= 0.05 * 400
 
 
 def test_corrected_draws_keep_their_order_and_what_is_no_number():
