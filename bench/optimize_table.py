@@ -1,6 +1,7 @@
 """The record of `bench/optimize.py` as Markdown, and a summary that counts every model."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -55,10 +56,7 @@ def table(models: Sequence[Mapping[str, Any]]) -> str:
         cells = [f"{m['model']} ({m['n']})", f"{100 * m['baseline_accuracy']:.2f}", m["winner"] or "baseline kept"]
         cells += [f"{100 * ours['drop']:+.2f}", _interval(ours["speedup"])]
         cells += [f"{size / ours['size_bytes']:.1f}x", f"{m['search_s'] / 60:.1f}"]
-        for name in ("quantized", *PEERS):
-            row = m["rows"].get(name)
-            none = "fails" if name in m["failures"] else "-"
-            cells.append(none if row is None else f"{100 * row['drop']:+.2f}, {_times(row['speedup'])}")
+        cells += [_peer(m, name) for name in ("quantized", *PEERS)]
         cells += outside_cells(m["outside"])
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -79,3 +77,53 @@ def outside_cells(found: Mapping[str, Any] | None) -> list[str]:
     drop = accuracy["onnxruntime"] - accuracy["openvino-int8"]
     times = [p50["onnxruntime"] / p50[name] for name in ("openvino", "openvino-int8")]
     return [f"{times[0]:.2f}x", f"{100 * drop:+.2f}, {times[1]:.2f}x"]
+
+
+TITLES: Mapping[str, str] = MappingProxyType(
+    {
+        "mobilenetv2_1.0_224_nchw": "MobileNetV2 1.0, ImageNet (a)",
+        "caffe2_squeezenet1.1_ir3_op7": "SqueezeNet 1.1, ImageNet",
+        "tflite_mobilenetv1_0.5_160_qat": "MobileNetV1 0.5, ImageNet (a)",
+        "tflite_mobilenetv1_0.25_128_qat": "MobileNetV1 0.25, ImageNet (a)",
+        "cifar10_resnet20": "ResNet-20, CIFAR-10 (b)",
+        "cifar10_resnet32": "ResNet-32, CIFAR-10 (b)",
+        "cifar10_resnet56": "ResNet-56, CIFAR-10 (b)",
+        "cifar10_ch_resnet20": "ResNet-20 (channels last), CIFAR-10",
+        "cifar10_jpeg_resnet20": "ResNet-20, CIFAR-10",
+        "cifar10_jpeg_resnet56": "ResNet-56, CIFAR-10",
+        "cifar10_jpeg_resnet9": "ResNet-9 (wide), CIFAR-10",
+        "keras_mlperf_resnet8_cifar10": "MLPerf Tiny ResNet-8, CIFAR-10",
+        "tf_kws_ds_cnn_s": "DS-CNN S, keywords",
+        "tf_kws_ds_cnn_l": "DS-CNN L, keywords",
+        "tf_kws_lstm_m": "LSTM M, keywords",
+        "tf_kws_dnn_m": "DNN M, keywords",
+        "text_sst2_bert_l2_d192": "2-layer transformer, SST-2",
+        "sklearn_mlp_digits": "MLP, digits",
+        "sklearn_logreg_digits": "logistic regression, digits",
+        "sklearn_forest_digits": "random forest, digits",
+        "sklearn_mlp_breast_cancer_zipmap": "MLP, breast cancer",
+        "mnist_cntk": "CNN, MNIST",
+    }
+)
+"""Models as a reader knows them. (a) trained for 8 bits; (b) the same architecture with other training."""
+
+SHORT = ("model (test samples)", "FP32 top-1", "onnxopt", "drop", "speed-up", "size", "quantized only")
+
+
+def short_table(models: Sequence[Mapping[str, Any]]) -> str:
+    """Return the table of the README."""
+    lines = ["| " + " | ".join((*SHORT, *PEERS)) + " |", "|---|--:|---|" + "--:|" * (len(SHORT) - 3 + len(PEERS))]
+    for m in models:
+        ours, size = m["rows"]["onnxopt"], m["rows"]["baseline"]["size_bytes"]
+        cells = [f"{TITLES.get(m['model'], m['model'])} ({m['n']})", f"{100 * m['baseline_accuracy']:.2f} %"]
+        cells += [m["winner"] or "baseline kept", f"{100 * ours['drop']:+.2f}", _interval(ours["speedup"])]
+        cells += [f"{size / ours['size_bytes']:.1f}x", *(_peer(m, name) for name in ("quantized", *PEERS))]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _peer(model: Mapping[str, Any], name: str) -> str:
+    row = model["rows"].get(name)
+    if row is None:
+        return "fails" if name in model["failures"] else "-"
+    return f"{100 * row['drop']:+.2f}, {_times(row['speedup'])}"

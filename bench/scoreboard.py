@@ -1,4 +1,4 @@
-"""docs/BENCHMARKS.md from the newest results in bench/results/; with `--measure`, measured anew before.
+"""docs/BENCHMARKS.md and the README's table, from the newest records in bench/results/ or from new ones.
 
     python bench/scoreboard.py              # write the page
     python bench/scoreboard.py --measure    # run all benches first: several hours
@@ -22,6 +22,8 @@ from typing import Any
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 PAGE = HERE.parent / "docs" / "BENCHMARKS.md"
+README = HERE.parent / "README.md"
+BEGIN, END = "<!-- the newest table, by bench/scoreboard.py -->", "<!-- end of the table -->"
 
 Record = Mapping[str, Any]
 
@@ -144,6 +146,17 @@ def page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def readme(text: str) -> str:
+    """Return the README with the newest table between its two marks."""
+    from optimize_table import short_table
+
+    found = newest("optimize")
+    if found is None:
+        return text
+    head, rest = text.split(BEGIN)
+    return f"{head}{BEGIN}\n{short_table(found[1]['models'])}\n{END}{rest.split(END)[1]}"
+
+
 def names(found: Sequence[str] | Mapping[str, Any]) -> str:
     return ", ".join(found) or "none"
 
@@ -187,7 +200,8 @@ def main() -> int:
             if "FILES" not in command:
                 subprocess.run([sys.executable, *command.split()], cwd=HERE.parent, check=False)
     PAGE.write_text(page())
-    print(f"Written: {PAGE}")
+    README.write_text(readme(README.read_text()))
+    print(f"Written: {PAGE}, and the table in {README}")
     return 0
 
 
