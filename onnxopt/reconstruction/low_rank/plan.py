@@ -12,8 +12,8 @@ from onnxopt.reconstruction.low_rank.chain_timer import Timer
 from onnxopt.reconstruction.low_rank.fit import Choice
 from onnxopt.reconstruction.low_rank.forms import FORMS, Form, forms_of, largest_ranks, of_one_group
 from onnxopt.reconstruction.low_rank.layer_statistics import LayerStatistics, weight_of
+from onnxopt.reconstruction.low_rank.output_harm import output_harm
 from onnxopt.reconstruction.low_rank.rank_choice import MOST_MACS, RankChoice, best_mix, candidates, evbmf_ranks
-from onnxopt.reconstruction.output_harm import output_harm
 from onnxopt.samples import Samples
 
 MOST_TIME = 0.85
