@@ -19,23 +19,23 @@ def check_structure(model: ir.Model) -> None:
         for value in node.inputs:
             if value is not None and value.name not in known:
                 raise _broken(
-                    f"node {node.name!r} ({node.op_type}) reads {value.name!r}, which nothing before it gives"
+                    f"node {node.name!r} ({node.op_type}) reads {value.name!r}, which no earlier node computes"
                 )
         for value in node.outputs:
             if value.name:
                 if value.name in known:
-                    raise _broken(f"{value.name!r} is given twice")
+                    raise _broken(f"{value.name!r} is computed twice")
                 known.add(value.name)
     for value in graph.outputs:
         if value.name not in known:
-            raise _broken(f"output {value.name!r} is given by nothing")
+            raise _broken(f"output {value.name!r} is computed by no node")
 
 
 def require_nodes(model: ir.Model, names: Iterable[str]) -> None:
-    """Check that the user's names are those of nodes.
+    """Check that names given by the user are names of nodes.
 
     Raises:
-        UsageError: ONX102 no node has one of them.
+        UsageError: ONX102 one of them is not the name of a node.
     """
     known = [node.name or "" for node in model.graph]
     for name in names:

@@ -11,17 +11,17 @@ from onnxopt.model_file.light import LARGE_BYTES
 
 Shape = tuple[int, ...]
 _IMAGE_SIDE = 224
-"""Of an image where the model leaves it free: at 1 pixel most networks have no cost at all."""
+"""Side of an image where it is dynamic: at 1 pixel most networks would have no cost at all."""
 
 
 def with_fixed_shapes(model: ir.Model, sizes: Mapping[str, int]) -> ir.Model:
-    """Return the graph with every shape inferred after fixing the dynamic sizes of its inputs.
+    """Return the graph with all shapes inferred at fixed input sizes.
 
-    Large weights become inputs of it, so that a model of many gigabytes is not read.
+    Large weights become inputs of the graph, so that a model of many gigabytes is not read.
 
     Args:
         model: the input model (not modified).
-        sizes: of named dynamic dimensions; the sides of images are 224 else, and all others 1.
+        sizes: sizes of named dynamic dimensions; without one, sides of images are 224 and all others 1.
     """
     light = model.clone()
     for value in light.graph.inputs:
@@ -66,14 +66,14 @@ def shape_of(value: ir.Value | None) -> Shape | None:
 
 
 def macs_of(node: ir.Node) -> int | None:
-    """Return the multiply-accumulates of one node: 0 for an operator that has none, None when a shape is unknown."""
+    """Return the multiply-accumulates of one node: 0 for an operator without any, None if a shape is unknown."""
     rule = _RULES.get(node.op_type)
     if rule is None:
         return 0
     inputs, output = [shape_of(v) for v in node.inputs], shape_of(node.outputs[0])
     try:
         return rule(node, inputs, output)
-    except (TypeError, IndexError):  # an operand or a size of it is unknown
+    except (TypeError, IndexError):  # an operand or one of its sizes is unknown
         return None
 
 

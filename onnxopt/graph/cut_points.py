@@ -1,4 +1,4 @@
-"""Values that everything after them goes through: where a graph falls into a chain of segments."""
+"""Values on which all later nodes depend alone: the borders of a chain of segments."""
 
 import onnx_ir as ir
 
@@ -11,8 +11,8 @@ _NO_LAYERS = ("BatchNormalization", "LayerNormalization", "InstanceNormalization
 def cut_points(model: ir.Model) -> list[list[str]]:
     """Return the values that split the main graph, in graph order, grouped by how many layers are before them.
 
-    A value splits the graph when nothing after it reads anything else that a layer had a part in. The ends of residual
-    blocks do, and so does everything between the layers of a plain chain; nothing inside a residual block does.
+    A value splits the graph when later nodes read no other value that depends on a layer. The ends of residual blocks
+    and all values of a plain chain do; values inside a residual block do not.
     """
     dependence = Dependence(model)
     nodes = dependence.nodes

@@ -5,17 +5,17 @@ from collections.abc import Collection, Iterator
 import onnx_ir as ir
 
 Use = tuple[ir.Node, int]
-"""A node, and which of its inputs."""
+"""A node and the index of one of its inputs."""
 
 
 class Dependence:
-    """A graph as it is now; made anew after every edit."""
+    """The dependences of a graph in its present state; create a new object after every edit."""
 
     def __init__(self, model: ir.Model) -> None:
         self.nodes = list(model.graph)
         self._position = {id(node): i for i, node in enumerate(self.nodes)}
         self._weights = {id(v) for v in model.graph.initializers.values()}
-        # Nodes of a subgraph count as the node of the main graph that holds them.
+        # Nodes of a subgraph count as the main-graph node that contains them.
         self._owner = {id(inner): node for node in self.nodes for inner in _inside(node)}
         self._constant: set[int] = set()
         self._before = list[int]()
@@ -34,7 +34,7 @@ class Dependence:
         self._unread = {id(node) for node in self._needless(set(), set(), frozenset())}
 
     def reads(self, node: ir.Node) -> Iterator[ir.Value]:
-        """Yield what a node reads, its subgraphs included."""
+        """Yield the values that a node and its subgraphs read."""
         for inner in (node, *_inside(node)):
             yield from (v for v in inner.inputs if v is not None)
 
@@ -43,28 +43,28 @@ class Dependence:
         return list({id(n): n for n in (self._owner.get(id(u), u) for u, _ in value.uses())}.values())
 
     def is_constant(self, value: ir.Value) -> bool:
-        """Return whether a value does not depend on data: stored, computed from what is, or only the shape of data."""
+        """Return whether a value is independent of data: stored, computed from stored values, or a shape."""
         return id(value) in self._weights or id(value) in self._constant
 
     def data(self, node: ir.Node) -> list[ir.Value]:
-        """Return those inputs of a node that are no constants."""
+        """Return the inputs of a node that depend on data."""
         return [v for v in node.inputs if v is not None and not self.is_constant(v)]
 
     def needs(self, node: ir.Node, value: ir.Value) -> bool:
-        """Return whether what `node` computes depends on the data in `value`."""
+        """Return whether the outputs of `node` depend on the data in `value`."""
         bits = self._before[self._position[id(node)]]
         return any(bits >> self._position[id(r)] & 1 for r in self.readers(value))
 
     def precedes(self, first: ir.Node, second: ir.Node) -> bool:
-        """Return whether `second` is `first`, or depends on its data."""
+        """Return whether `second` is `first` or depends on its data."""
         return bool(self._before[self._position[id(second)]] >> self._position[id(first)] & 1)
 
     def without(self, cut: Collection[Use], ends: Collection[ir.Value], kept: Collection[ir.Value]) -> list[ir.Node]:
-        """Return the nodes that nothing needs any more, in graph order.
+        """Return the nodes that become unnecessary, in graph order.
 
         Args:
-            cut: uses that are gone.
-            ends: values that are no outputs of the graph any more.
+            cut: removed uses of values.
+            ends: values that are no longer outputs of the graph.
             kept: values that are needed in any case.
         """
         ids = {(id(node), slot) for node, slot in cut}

@@ -1,4 +1,4 @@
-"""Edits that are easy to get wrong, each in one place."""
+"""Graph edits that are easy to get wrong."""
 
 from collections.abc import Mapping
 
@@ -17,7 +17,7 @@ def set_weight(value: ir.Value, array: np.ndarray) -> None:
 
 
 def with_input_shapes(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> ir.Model:
-    """Return a copy whose inputs have these shapes; those that are not named keep theirs."""
+    """Return a copy whose inputs have these shapes; inputs without an entry keep theirs."""
     fixed = model.clone()
     for value in fixed.graph.inputs:
         shape = shapes.get(value.name or "")
@@ -27,10 +27,10 @@ def with_input_shapes(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) ->
 
 
 def constant_of(value: ir.Value | None) -> ir.TensorProtocol | None:
-    """Return the tensor of an initializer or a Constant node; None for whatever is computed.
+    """Return the tensor of an initializer or a Constant node; None for a computed value.
 
-    `ir.convenience.get_const_tensor` gives the tensor of a Constant node the name of its value, and clones share it:
-    the model that was cloned would change too.
+    `ir.convenience.get_const_tensor` renames the tensor of a Constant node after its value. Clones share tensors, so it
+    would change the original model too.
     """
     if value is None or value.const_value is not None:
         return None if value is None else value.const_value
@@ -41,9 +41,9 @@ def constant_of(value: ir.Value | None) -> ir.TensorProtocol | None:
 
 
 def freeze_weights(model: ir.Model) -> int:
-    """Make constants of the weights that are listed as graph inputs; return how many.
+    """Remove weights from the graph inputs, which makes them constants; return their number.
 
-    Before IR version 4 every weight had to be listed, which lets a caller override it, so nothing could be folded.
+    Before IR version 4 every weight had to be an input; a caller could override it, so no runtime may fold it.
     """
     weights = [v for v in model.graph.inputs if v.name in model.graph.initializers]
     for value in weights:
@@ -54,19 +54,19 @@ def freeze_weights(model: ir.Model) -> int:
 
 
 def lift_constants(model: ir.Model, *, every_type: bool = False, captured: bool = True) -> None:
-    """Make initializers of the Constant nodes of the main graph that are no outputs of it.
+    """Replace Constant nodes of the main graph by initializers, except those that are outputs.
 
     Args:
         model: changed in place.
-        every_type: of all types but strings; else of float32 tensors alone, the weights that quantizers look for.
-        captured: of those that an inner graph reads, too.
+        every_type: whether to replace all types but strings; else only float32, the weights that quantizers look for.
+        captured: whether to replace also constants that an inner graph reads.
     """
     graph = model.graph
     for node in [n for n in graph if n.op_type == "Constant" and not n.domain]:
         array, output = _array_of(node, every_type=every_type), node.outputs[0]
         if array is None or output.is_graph_output() or (is_captured(output, graph) and not captured):
             continue
-        # The tensor is copied, because clones share it and its name would change.
+        # The copy gets a new name; clones share the original tensor.
         weight = ir.Value(name=output.name)
         set_weight(weight, array)
         output.replace_all_uses_with(weight)
@@ -80,7 +80,7 @@ def is_captured(value: ir.Value, graph: ir.Graph) -> bool:
 
 
 def _array_of(node: ir.Node, *, every_type: bool) -> np.ndarray | None:
-    """Return what a Constant node holds; None for what is not wanted, strings and sparse tensors."""
+    """Return the array of a Constant node; None for strings, sparse tensors and types not asked for."""
     if "value" in node.attributes:
         tensor = node.attributes["value"].as_tensor()
         wanted = tensor.dtype is not ir.DataType.STRING if every_type else tensor.dtype is ir.DataType.FLOAT
@@ -93,9 +93,9 @@ def _array_of(node: ir.Node, *, every_type: bool) -> np.ndarray | None:
 
 
 def name_nodes(model: ir.Model) -> int:
-    """Give every nameless node of the main graph a unique name, `OpType_k`; return how many were named.
+    """Give every nameless node of the main graph a unique name, `OpType_k`; return their number.
 
-    Reports and exclusion lists speak of nodes by name; many exporters leave names empty, and some repeat them.
+    Reports and exclusion lists refer to nodes by name; many exporters leave names empty, and some repeat them.
     """
     kept: set[str] = set()
     taken = {node.name or "" for node in model.graph}

@@ -1,4 +1,4 @@
-"""One layer replaced by a chain of smaller ones that does the same at full rank."""
+"""Replace one layer by a chain of smaller ones, which is equal to it at full rank."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ import onnx_ir as ir
 from onnxopt.graph.edit import set_weight
 
 Stages = Sequence[tuple[np.ndarray, tuple[int, ...]]]
-"""Weights, shape (outputs, inputs, *kernel), in the order in which they run, with the spatial axes each slides on."""
+"""Weights, shape (outputs, inputs, *kernel), in execution order, each with the spatial axes on which it slides."""
 
 
 def replace_by_chain(model: ir.Model, name: str, stages: Stages) -> tuple[str, ...]:
@@ -16,14 +16,14 @@ def replace_by_chain(model: ir.Model, name: str, stages: Stages) -> tuple[str, .
 
         Conv(3x3, 64 -> 64)   ->   Conv(3x3, 64 -> 16) - Conv(1x1, 16 -> 64)
 
-    The last one keeps the name, the bias and the output. Padding with zeros is the same before and after a projection
-    without a bias, so every spatial axis keeps its stride, dilation and padding where the kernel slides on it.
+    The last layer keeps the name, the bias and the output. A projection without a bias maps zero padding to zero
+    padding, so each spatial axis keeps its stride, dilation and padding in the layer whose kernel slides on it.
 
     Args:
-        model: whose node `name` has a weight that is an initializer no other node reads.
-        name: of the node.
-        stages: at least two; each spatial axis belongs to exactly one of them. Those of a Gemm contain its alpha, those
-            of a convolution in groups work in as many groups.
+        model: the model; the weight of node `name` must be an initializer that no other node reads.
+        name: name of the node.
+        stages: at least two; each spatial axis belongs to exactly one of them. The stages of a Gemm contain its alpha;
+            the stages of a grouped convolution have as many groups.
     """
     node = next(n for n in model.graph.all_nodes() if n.name == name)
     graph = node.graph

@@ -1,4 +1,4 @@
-"""The layers of a model as a user knows them: the operators that have weights."""
+"""The layers of a model: its operators with weights."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ WEIGHT_SLOTS: Mapping[str, tuple[int, ...]] = {
     **dict.fromkeys(("BatchNormalization", "LayerNormalization", "InstanceNormalization", "PRelu"), (1,)),
     "Gather": (0,),
 }
-"""Inputs of an operator where its weight may stand; a product may have it on either side."""
+"""Input slots of an operator that may hold its weight; a product may have it on either side."""
 
 _TRANSPARENT = ("Identity", "Cast", "Transpose", "Reshape", "Unsqueeze", "Squeeze", "DequantizeLinear")
 _NOT_WEIGHTS = (ir.DataType.INT64, ir.DataType.BOOL, ir.DataType.STRING)
@@ -29,10 +29,10 @@ class Layer:
     """One operator with weights.
 
     Attributes:
-        weight_shape: of its weight, as the operator reads it.
-        parameters: elements of all its constants; those that layers share count for each.
-        macs: at the stated input shape; None when a shape is unknown.
-        output_shape: at the stated input shape, likewise.
+        weight_shape: shape of its weight, as the operator reads it.
+        parameters: elements of all its constants; constants shared by layers count for each.
+        macs: multiply-accumulates at the stated input shape; None if a shape is unknown.
+        output_shape: shape of its output at the stated input shape; None if unknown.
     """
 
     name: str
@@ -45,15 +45,15 @@ class Layer:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """The layers of a model and what they sum up to.
+    """The layers of a model, and their totals.
 
     Attributes:
         input_shapes: the shapes that the MACs are stated for.
-        macs: of all nodes.
-        macs_unknown: how many nodes have MACs that are not in the sum, because a shape is unknown.
+        macs: multiply-accumulates of all nodes.
+        macs_unknown: number of nodes that `macs` does not include, because a shape is unknown.
         parameters: elements of all weights, each counted once.
-        operators: how often each operator occurs.
-        macs_of_operators: by operator; None where that of a node is unknown.
+        operators: number of nodes by operator.
+        macs_of_operators: multiply-accumulates by operator; None if those of a node are unknown.
     """
 
     layers: tuple[Layer, ...]
@@ -66,7 +66,7 @@ class Anatomy:
 
 
 def anatomy_of(model: ir.Model, sizes: Mapping[str, int] | None = None) -> Anatomy:
-    """Return the layers of `model`, with costs at the input shape where dynamic sizes are `sizes`, or else 1."""
+    """Return the layers of `model`, with costs at the input shape where dynamic sizes are `sizes`, else 1."""
     fixed = with_fixed_shapes(model, sizes or {})
     _follow_shapes(fixed, model)
     weights = {v.name for v in _initializers(model)}
@@ -99,7 +99,7 @@ def anatomy_of(model: ir.Model, sizes: Mapping[str, int] | None = None) -> Anato
 
 
 def _follow_shapes(fixed: ir.Model, model: ir.Model) -> None:
-    """Fill in the shapes that inference misses where they depend on computed sizes."""
+    """Add shapes that ONNX's inference misses because they depend on computed sizes."""
     unknown = [v for node in fixed.graph for v in node.outputs if shape_of(v) is None]
     if not unknown:
         return
@@ -115,7 +115,7 @@ def _slots(node: ir.Node) -> Iterator[ir.Value | None]:
 
 
 def _constant(value: ir.Value, weights: set[str | None]) -> bool:
-    """Whether a value is a weight, possibly behind nodes that only store it in another form."""
+    """Return whether a value is a weight, possibly behind nodes that convert its storage form."""
     node = value.producer()
     if node is None:
         return value.name in weights

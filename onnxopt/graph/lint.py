@@ -28,43 +28,43 @@ RULES: Mapping[str, tuple[Level, str]] = MappingProxyType(
         "CHK104": (Level.ERROR, "the ONNX checker rejects the model"),
         "CHK105": (Level.ERROR, "ONNX Runtime cannot load the model"),
         "CHK201": (Level.FACT, "weights lie in external files, which must travel with the model"),
-        "CHK202": (Level.WARNING, "operators of another domain than the standard's, which other runtimes may not have"),
-        "CHK203": (Level.WARNING, "nodes without a name, which no option and no report can name"),
-        "CHK204": (Level.WARNING, "several nodes of one name"),
+        "CHK202": (Level.WARNING, "operators outside the ONNX domains, which other runtimes may not support"),
+        "CHK203": (Level.WARNING, "nodes without a name; options and reports cannot refer to them"),
+        "CHK204": (Level.WARNING, "several nodes with the same name"),
         "CHK205": (Level.FACT, "inputs with dynamic sizes"),
         "CHK206": (Level.WARNING, "outputs without a type or a rank"),
         "CHK207": (Level.WARNING, "weights listed as inputs, which stops runtimes from folding constants"),
-        "CHK208": (Level.WARNING, "the opset is below 13, which static quantization has to raise first"),
+        "CHK208": (Level.WARNING, "the opset is below 13; static quantization converts the model first"),
         "CHK301": (Level.ERROR, "weights that are NaN"),
         "CHK302": (Level.WARNING, "weights that are infinite"),
         "CHK303": (Level.WARNING, "denormal weights, which slow processors down several-fold; `simplify` flushes them"),
         "CHK304": (Level.WARNING, "computation in float64"),
         "CHK305": (Level.WARNING, "constants of 1 MiB or more inside nodes, which cannot be external data"),
-        "CHK306": (Level.FACT, "operators that are quantized already"),
+        "CHK306": (Level.FACT, "operators that are already quantized"),
         "CHK401": (
             Level.WARNING,
-            "activations in integers that the processor has no fast kernels for; `repair` mends it",
+            "activations of an integer type without fast kernels on this processor; `repair` mends it",
         ),
         "CHK402": (Level.WARNING, "uint8 weights of products, which have slower kernels than int8; `repair` mends it"),
-        "CHK403": (Level.WARNING, "MatMulNBits that computes in floats, without accuracy_level 4; `repair` mends it"),
+        "CHK403": (Level.WARNING, "MatMulNBits without accuracy_level 4, which computes in float; `repair` mends it"),
         "CHK404": (
             Level.WARNING,
-            "products whose stored integers become floats in every run, for how they are written; `repair` mends it",
+            "products in a form that converts stored integers to floats in every run; `repair` mends it",
         ),
-        "CHK405": (Level.WARNING, "stored integers that become floats in every run; `repair` mends it"),
+        "CHK405": (Level.WARNING, "stored integers that are converted to floats in every run; `repair` mends it"),
         "CHK406": (Level.WARNING, "convolutions that quantize their inputs in every run; `repair` mends it"),
-        "CHK407": (Level.WARNING, "conversions to integers that no kernel on integers reads; `repair` mends it"),
-        "CHK408": (Level.WARNING, "weights stored as floats that a node quantizes; `repair` mends it"),
-        "CHK409": (Level.WARNING, "float copies of weights that are stored as integers too; `repair` mends it"),
-        "CHK410": (Level.FACT, "tensors that are stored twice, or that nothing reads; `repair` mends it"),
+        "CHK407": (Level.WARNING, "conversions to integers that no integer kernel reads; `repair` mends it"),
+        "CHK408": (Level.WARNING, "weights stored as floats and quantized by a node in the graph; `repair` mends it"),
+        "CHK409": (Level.WARNING, "float copies of weights that are also stored as integers; `repair` mends it"),
+        "CHK410": (Level.FACT, "tensors that are stored twice or never read; `repair` mends it"),
     }
 )
 """Level and meaning of every code; a code never changes its meaning.
 
-1 validity, 2 portability, 3 numbers, 4 what `repair` mends.
+CHK1 is validity, CHK2 portability, CHK3 numbers, CHK4 faults that `repair` mends.
 """
 
-QUANTIZED_ALREADY = "it is quantized already; `onnxopt repair` mends such files where they are slow or large"
+QUANTIZED_ALREADY = "it is already quantized; `onnxopt repair` mends quantized files that are slow or large"
 
 OLD_OPSET = 13
 LARGE_CONSTANT_BYTES = 1 << 20
@@ -75,7 +75,7 @@ _QUANTIZED = ("QLinear", "QuantizeLinear", "DequantizeLinear", "DynamicQuantize"
 
 @dataclass(frozen=True)
 class Finding:
-    """One rule that a model breaks; `where` names nodes, values or files, `detail` is what was found."""
+    """A rule that a model breaks; `where` names nodes, values or files, `detail` adds the particulars."""
 
     code: str
     where: tuple[str, ...] = ()
@@ -83,17 +83,17 @@ class Finding:
 
     @property
     def level(self) -> Level:
-        """How bad it is."""
+        """The severity of the finding."""
         return RULES[self.code][0]
 
     @property
     def meaning(self) -> str:
-        """What the code stands for."""
+        """The meaning of the code, in words for the user."""
         return RULES[self.code][1]
 
 
 def lint(model: ir.Model) -> tuple[Finding, ...]:
-    """Return what the rules from CHK2 on find in `model`; every weight is read."""
+    """Return the findings of rules CHK2 and CHK3 in `model`; reads every weight."""
     return tuple(finding for rule in _RULES for finding in rule(model))
 
 

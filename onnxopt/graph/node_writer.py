@@ -1,4 +1,4 @@
-"""New nodes and constants in front of an old node, under names that are free."""
+"""Insert new nodes and constants before an existing node, under unused names."""
 
 from collections.abc import Sequence
 
@@ -9,13 +9,13 @@ from onnxopt.graph.edit import set_weight
 
 
 class NodeWriter:
-    """Writes nodes in front of `anchor`; the same constant is written once.
+    """Writes nodes before `anchor`; writes equal constants once.
 
-    What the anchor gives is only there after a sort of the graph.
+    New nodes that read outputs of the anchor are in order only after the graph is sorted.
 
     Args:
-        model: edited in place.
-        stem: start of all new names.
+        model: the model (edited in place).
+        stem: prefix of all new names.
     """
 
     def __init__(self, model: ir.Model, stem: str) -> None:
@@ -34,7 +34,7 @@ class NodeWriter:
         kind: ir.DataType | None = None,
         **attributes: int | float | Sequence[int],
     ) -> ir.Value:
-        """Write a node of one output and return that; its type is `kind`, or that of the first input."""
+        """Write a node with one output and return the output; its type is `kind`, or the type of the first input."""
         assert self.anchor is not None
         given = [ir.convenience.convert_attribute(name, value) for name, value in attributes.items()]
         node = ir.Node(domain, op, list(inputs), given, name=self._free(op))

@@ -1,4 +1,4 @@
-"""Concrete shapes of every value, and the values of small constants and shape computations, at made-up input sizes."""
+"""Concrete shapes of every value, and values of small constants and shape computations, at chosen input sizes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,22 +12,22 @@ from onnx.reference import ReferenceEvaluator
 from onnxopt.graph.cost import Shape
 
 _SMALL = 4096
-"""Elements up to which a constant is a shape or an index list rather than a weight."""
+"""Most elements of a shape or an index list; larger constants count as weights."""
 _FOLDED = (
     "Abs Add And Cast Ceil Concat ConstantOfShape Div Equal Expand Floor Gather Greater GreaterOrEqual Identity Less "
     "LessOrEqual Max Min Mod Mul Neg Not Or Pow Range ReduceMax ReduceMin ReduceProd ReduceSum Reshape Round Slice "
     "Split Sqrt Squeeze Sub Tile Transpose Unsqueeze Where"
 )
-"""Operators that shapes are computed with; their results are followed when small."""
+"""Operators of shape computations; their results are followed if they are small."""
 _SAME_SHAPE = ("GroupNormalization",)
-"""Operators without an inference of their own, being functions; the output is as the first input."""
+"""Function operators without shape inference of their own; the output has the shape of the first input."""
 _SIZES = ((2, 8, 3, 16), (2, 32, 3, 64), (2, 5, 3, 7), (2, 224, 3, 256), (2, 1, 3, 1))
-"""Batch and other dynamic sizes of a first and a second probe, in the order they are tried."""
+"""Batch size and other dynamic sizes of a first and a second probe, in the order of the attempts."""
 
 
 @dataclass
 class Probe:
-    """What is known of every value, by name, at one choice of dynamic sizes.
+    """Known shapes and values, by name, at one choice of the dynamic sizes.
 
     Attributes:
         fed: shape of each input.
@@ -41,13 +41,13 @@ class Probe:
     failures: int = 0
 
     def put(self, name: str, array: np.ndarray) -> None:
-        """Note the value of something small."""
+        """Store the value of a small tensor."""
         self.values[name], self.shapes[name] = array, array.shape
         self.dtypes[name] = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
 
 
 def two_probes(model: ir.Model) -> tuple[Probe, Probe]:
-    """Return probes at two choices of the dynamic sizes, so that what depends on them shows; the best of several."""
+    """Return probes at two choices of the dynamic sizes, which show what depends on them; the best of several pairs."""
     best: tuple[Probe, Probe] | None = None
     for batch, other, batch_2, other_2 in _SIZES:
         pair = probe(model, fed_shapes(model, batch, other)), probe(model, fed_shapes(model, batch_2, other_2))
@@ -73,7 +73,7 @@ def fed_shapes(model: ir.Model, batch: int, other: int) -> dict[str, Shape]:
 
 
 def probe(model: ir.Model, fed: Mapping[str, Shape]) -> Probe:
-    """Follow concrete shapes through the main graph; what cannot be inferred is left out."""
+    """Follow concrete shapes through the main graph; shapes that cannot be inferred are left out."""
     found = Probe(dict(fed), dict(fed))
     for value in model.graph.inputs:
         if value.dtype is not None:
@@ -110,7 +110,7 @@ def _is_readable(node: ir.Node, found: Probe) -> bool:
 
 
 def _put_sizes(node: ir.Node, found: Probe) -> bool:
-    """Add the output of a node for which the shape of its first input suffices; return whether it is one."""
+    """Add the output of a node that needs only the shape of its first input; return whether it is such a node."""
     source = node.inputs[0] if node.inputs else None
     if node.domain or source is None or not source.name:
         return False
@@ -128,7 +128,7 @@ def _put_sizes(node: ir.Node, found: Probe) -> bool:
 
 
 def _put_values(node: ir.Node, proto: onnx.NodeProto, found: Probe, opsets: list[Any]) -> bool:
-    """Compute the outputs of a node that shapes are computed with; return whether they are known and small."""
+    """Compute the outputs of a node of a shape computation; return whether they are known and small."""
     if (
         node.domain
         or node.op_type not in _FOLDED.split()
@@ -137,7 +137,7 @@ def _put_values(node: ir.Node, proto: onnx.NodeProto, found: Probe, opsets: list
         return False
     try:
         results = _evaluate(proto, found, opsets)
-    except Exception:  # the reference has no common error; the shapes alone are inferred instead
+    except Exception:  # the reference implementation has no common exception; shape inference follows instead
         return False
     if not results or not all(isinstance(r, np.ndarray) and r.size <= _SMALL for r in results):
         return False
@@ -147,7 +147,7 @@ def _put_values(node: ir.Node, proto: onnx.NodeProto, found: Probe, opsets: list
 
 
 def _put_shapes(node: ir.Node, proto: onnx.NodeProto, found: Probe, opsets: list[Any]) -> None:
-    """Infer the shapes of the outputs, and count what cannot be inferred."""
+    """Infer the shapes of the outputs; record nodes where this fails."""
     try:
         inferred = _inferred(proto, found, opsets)
     except Exception:  # onnx raises several unrelated types here

@@ -1,4 +1,4 @@
-"""Recurrent layers whose input product stands before them, as a layer of its own, and back."""
+"""Split the input product off recurrent layers as a layer of its own, and merge it again."""
 
 from collections.abc import Collection
 
@@ -12,7 +12,7 @@ _AFTER = "_recurrent"
 
 
 def split_recurrent(model: ir.Model, exclude: Collection[str]) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Take the input product out of every LSTM, GRU and RNN, in place; return their names, and why others stay.
+    """Split the input product off every LSTM, GRU and RNN, in place; return their names, and why others are unchanged.
 
         LSTM(x, W, R)   ->   LSTM(MatMul(x, W), 1, R)
 
@@ -20,8 +20,8 @@ def split_recurrent(model: ir.Model, exclude: Collection[str]) -> tuple[tuple[st
     inside one node, so its weights cannot be split.
 
     Args:
-        model: with named nodes.
-        exclude: names of nodes to leave.
+        model: a model with named nodes.
+        exclude: names of nodes to skip.
     """
     graph = model.graph
     done, refused = list[str](), dict[str, str]()
@@ -39,7 +39,7 @@ def split_recurrent(model: ir.Model, exclude: Collection[str]) -> tuple[tuple[st
 
 
 def merge_recurrent(model: ir.Model, names: Collection[str]) -> None:
-    """Put what stands last before each recurrent layer into its weights, in place: a product, and a bias."""
+    """Merge the product and the bias directly before each recurrent layer into its weights, in place."""
     for name in names:
         node = next(n for n in model.graph if n.name == f"{name}{_AFTER}")
         made = node.inputs[0].producer() if node.inputs[0] is not None else None
@@ -80,7 +80,7 @@ def _split(graph: ir.Graph, node: ir.Node, x: ir.Value, weight: ir.Value) -> Non
     node.name = f"{name}{_AFTER}"
     node.replace_input_with(0, product.outputs[0])
     graph.insert_before(node, product)
-    # Each direction reads its own part of what the product gives.
+    # Each direction reads its own part of the product.
     set_weight(weight, np.eye(directions * rows, dtype=array.dtype).reshape(directions, rows, -1))
 
 

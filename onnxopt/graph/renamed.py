@@ -1,4 +1,4 @@
-"""Names of nodes that a user knows from the file, in a model whose nodes were folded or fused since."""
+"""Node names of the user's file, translated to a model whose nodes were folded or fused."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -10,21 +10,21 @@ from onnxopt.graph.edit import name_nodes
 
 @dataclass(frozen=True)
 class Renamed:
-    """Node names in the simplified graph, and a reason for each name that it does not have."""
+    """Node names in the simplified graph, and a reason for each name that it lacks."""
 
     names: tuple[str, ...]
     notes: Mapping[str, str]
 
 
 def renamed(model: ir.Model, names: Collection[str], source: ir.Model | None) -> Renamed:
-    """Return `names` with those of nodes that are gone replaced by the nodes that do their work now.
+    """Return `names`, with removed nodes replaced by the nodes that compute their results now.
 
-    A name that neither `model` nor `source` knows is kept, for whoever reads it to refuse.
+    A name that neither `model` nor `source` has is kept; a later check refuses it.
 
     Args:
-        model: as it is now.
-        names: of nodes.
-        source: that `model` was made from, as the user knows it.
+        model: the simplified model.
+        names: names of nodes in `source`.
+        source: the model that the user gave, from which `model` was made.
     """
     known = {node.name for node in model.graph}
     if source is None or known.issuperset(names):
@@ -41,7 +41,7 @@ def renamed(model: ir.Model, names: Collection[str], source: ir.Model | None) ->
             found[name] = None
         elif (heir := None if _constant(nodes[name]) else _heir(nodes[name], writers)) is not None:
             found[heir] = None
-            notes[name] = f"it is part of {heir} by now, which stays in float for it"
+            notes[name] = f"it was merged into {heir}, which is kept in float instead"
         else:
             notes[name] = "it was folded into a constant or removed before quantization"
     return Renamed(tuple(found), notes)
@@ -64,7 +64,7 @@ def _constant(node: ir.Node) -> bool:
 
 
 def _heir(node: ir.Node, writers: Mapping[str, str]) -> str | None:
-    """Return the node that gives what `node` gave, or what the only reader of that gave, and so on."""
+    """Return the node that computes the output of `node`, or the output of its only reader, and so on."""
     while True:
         for value in node.outputs:
             if value.name is not None and value.name in writers:

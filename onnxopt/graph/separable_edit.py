@@ -1,4 +1,4 @@
-"""One convolution replaced by one that works on each channel alone and one that mixes them."""
+"""Replace one convolution by a depthwise and a pointwise one."""
 
 import numpy as np
 import onnx_ir as ir
@@ -11,13 +11,13 @@ def replace_by_separable(model: ir.Model, name: str, depthwise: np.ndarray, poin
 
         Conv(3x3, 64 -> 96)   ->   Conv(3x3, 64 groups, 64 -> 128) - Conv(1x1, 128 -> 96)
 
-    The second keeps the name, the bias and the output; stride, dilation and padding belong to the first.
+    The second keeps the name, the bias and the output; the first has the stride, dilation and padding.
 
     Args:
-        model: whose node `name` has a weight that is an initializer no other node reads.
-        name: of the node.
-        depthwise: shape (inputs * terms, 1, *kernel), the terms of a channel next to each other.
-        pointwise: shape (outputs, inputs * terms).
+        model: the model; the weight of node `name` must be an initializer that no other node reads.
+        name: name of the node.
+        depthwise: weights, shape (inputs * terms, 1, *kernel), the terms of a channel next to each other.
+        pointwise: weights, shape (outputs, inputs * terms).
     """
     graph = model.graph
     node = next(n for n in graph if n.name == name)

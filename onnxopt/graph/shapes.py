@@ -11,11 +11,11 @@ from onnxopt.model_file import from_proto, to_proto
 from onnxopt.model_file.light import give_weights_back, without_large_weights
 
 MAX_COUNTED = 1 << 20
-"""Numbers that a constant `Range` may stand for; a file of 300 bytes can ask for any count."""
+"""Longest constant `Range` that is inferred; a file of 300 bytes can ask for any length."""
 
 
 def longest_range(model: ir.Model) -> int:
-    """Return how many numbers the longest constant `Range` of `model` stands for."""
+    """Return the length of the longest constant `Range` in `model`."""
     longest = 0
     for node in (n for n in model.graph.all_nodes() if n.op_type == "Range" and n.domain == ""):
         ends = [constant_of(value) for value in node.inputs]
@@ -26,9 +26,9 @@ def longest_range(model: ir.Model) -> int:
 
 
 def with_types(model: ir.Model) -> ir.Model:
-    """Return a copy of `model` whose values carry every type and shape that ONNX can infer; stale ones are dropped.
+    """Return a copy of `model` with every type and shape that ONNX can infer; stale ones are removed.
 
-    Large weights never reach ONNX: their shapes are all it needs, and the copy shares them with `model`.
+    ONNX gets only the shapes of large weights; the copy shares their tensors with `model`.
 
     Raises:
         ModelError: ONX305 types in the model contradict each other.
@@ -36,7 +36,7 @@ def with_types(model: ir.Model) -> ir.Model:
     light, weights = without_large_weights(model)
     proto = to_proto(light)
     del proto.graph.value_info[:]
-    # Propagating data computes constants one number at a time.
+    # Data propagation computes constants one number at a time.
     propagated = longest_range(model) <= MAX_COUNTED
     try:
         inferred = onnx.shape_inference.infer_shapes(proto, data_prop=propagated)

@@ -1,4 +1,4 @@
-"""Padding of sliding windows where ONNX's `auto_pad` leaves it to the input's size."""
+"""Padding of sliding windows with ONNX's `auto_pad`, where it depends on the input size."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ SAME = ("SAME_UPPER", "SAME_LOWER")
 
 
 def halves(total: int, auto_pad: str) -> tuple[int, int]:
-    """Return the padding at the beginning and at the end of an axis; an odd one more is where `auto_pad` says.
+    """Return the padding at the beginning and the end of an axis; `auto_pad` places an odd element.
 
     Source: the ONNX specification of Conv and ConvTranspose, attribute `auto_pad`.
     """
@@ -17,7 +17,7 @@ def halves(total: int, auto_pad: str) -> tuple[int, int]:
 def same_pads(
     auto_pad: str, sizes: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
 ) -> tuple[int, ...]:
-    """Return the pads that make an output of `ceil(size / stride)`, the beginnings of all axes first."""
+    """Return the pads for outputs of size `ceil(size / stride)`, the beginnings of all axes first."""
     pads = []
     for size, k, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True):
         steps = -(-size // stride) - 1

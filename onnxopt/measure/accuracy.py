@@ -1,4 +1,4 @@
-"""Accuracy of a model on labelled samples, and how much of it a candidate lost, sample by sample."""
+"""Accuracy of a model on labelled samples, and its drop from the baseline to a candidate, sample by sample."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,10 +17,10 @@ from onnxopt.measure.tasks.worst import Worst
 from onnxopt.samples import Samples
 
 Progress = Callable[[int, int], None]
-"""Called with how much is done and how much there is."""
+"""Called with the number of units done and their total."""
 
 Stop = Callable[[Sequence[np.ndarray], int], bool]
-"""Called with the rows of all batches so far and how many samples they are of: whether to score no more of them."""
+"""Called with the rows of all batches so far and their number of samples; returns whether to stop scoring."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,14 +28,14 @@ class Evaluation:
     """A metric measured on samples.
 
     Attributes:
-        metric: what was measured.
-        rows: its statistics, one row per sample.
+        metric: the measured metric.
+        rows: statistics of the metric, one row per sample.
         value: the metric of all rows; NaN when outputs were NaN.
         interval: of `value`, from the number of samples.
-        n: samples.
-        non_finite: samples with NaN or an infinity in a float output (in the scored one, when it was named); compared
-            with a baseline, only where that has not the same.
-        choice: how results are judged and why, in one sentence; empty where no judge was involved.
+        n: number of samples.
+        non_finite: number of samples with NaN or an infinity in a float output (in the scored one, if it was named);
+            beside a baseline, only those where the baseline's output differs.
+        choice: the rule by which results are judged and its reason, in one sentence; empty without a judge.
         left_out: numbers of the samples, counted from 0 in the data, for which the baseline gives NaN.
     """
 
@@ -66,12 +66,12 @@ def evaluate(
 ) -> Evaluation:
     """Measure `metric` of `model` on labelled samples, one batch in memory at a time; Ctrl-C stops it.
 
-    Where `stop` says so, the evaluation is that of the first samples.
+    If `stop` ends it, the evaluation covers the first samples only.
 
     Raises:
         DataError: ONX208 the samples have no labels, ONX209 the metric does not fit outputs or labels.
         ModelError: ONX304 the model cannot be loaded.
-        NativeError: ONX401 it cannot be run.
+        NativeError: ONX401 the model cannot be run.
     """
     if samples.labels is None:
         raise DataError(
@@ -122,7 +122,7 @@ def evaluation_of(metric: Score, rows: np.ndarray, non_finite: int, *, seed: int
 
 
 def first(evaluation: Evaluation, count: int) -> Evaluation:
-    """Return the evaluation of the first `count` samples, to compare with one that was stopped there."""
+    """Return the evaluation of the first `count` samples, for comparison with one that stopped there."""
     if count >= len(evaluation.rows):
         return evaluation
     return evaluation_of(evaluation.metric, evaluation.rows[:count], evaluation.non_finite)
@@ -131,10 +131,10 @@ def first(evaluation: Evaluation, count: int) -> Evaluation:
 def drop(baseline: Evaluation, candidate: Evaluation, *, seed: int = 0) -> Drop:
     """Compare two evaluations of the same samples in the same order.
 
-    Right-or-wrong metrics give exact figures from the samples that flipped; others are bootstrapped in pairs.
+    Right-or-wrong metrics have exact figures from the samples that changed; others are bootstrapped in pairs.
 
     Raises:
-        ValueError: they are not of the same metric and number of samples.
+        ValueError: the evaluations differ in metric or number of samples.
     """
     if baseline.metric != candidate.metric or len(baseline.rows) != len(candidate.rows):
         raise ValueError("a drop needs two evaluations of one metric on the same samples")
@@ -151,7 +151,7 @@ def drop(baseline: Evaluation, candidate: Evaluation, *, seed: int = 0) -> Drop:
 
 
 def _net(baseline: Evaluation, candidate: Evaluation, seed: int) -> Drop:
-    """Return the drop of the figure, in which gains are set against losses."""
+    """Return the net drop, in which gains offset losses."""
     metric, n = baseline.metric, len(baseline.rows)
     least = metric.least_drop(candidate.rows)
     if least > 0:
@@ -181,7 +181,7 @@ def _net(baseline: Evaluation, candidate: Evaluation, seed: int) -> Drop:
 
 
 def _at_least(least: float, baseline: Evaluation, candidate: Evaluation) -> Drop:
-    """Return the drop where a part of the answers is surely lost, which the figure shows little of."""
+    """Return the drop of a metric with a lower bound: losses in a part of the answers that the figure hardly shows."""
     value = max(least, baseline.value - candidate.value)
     broken = candidate.non_finite > baseline.non_finite or not np.isfinite(value)
     draws = np.full(1000, value)
@@ -189,7 +189,7 @@ def _at_least(least: float, baseline: Evaluation, candidate: Evaluation) -> Drop
 
 
 def _worst(metric: Worst, baseline: Evaluation, candidate: Evaluation, seed: int) -> Drop:
-    """Return the largest drop of several outputs, each found by its own statistics."""
+    """Return the largest drop of several outputs, each computed from its own statistics."""
     parts = []
     for number, part in enumerate(metric.parts):
         both = []

@@ -17,13 +17,13 @@ from onnxopt.samples import Samples
 class ChangedOutputs:
     """Runs versions of a model on the same samples, each from the last point before the change.
 
-    The points are values that everything after them goes through, such as the ends of residual blocks; what they are
-    for every batch is kept.
+    The points are values on which all later nodes depend, such as the ends of residual blocks; their values for every
+    batch are kept.
 
     Args:
-        model: the version that others are changes of.
-        samples: read again only where a change reaches the first point, or inputs are read behind it.
-        limit_bytes: of kept values; where those of all points take more, every other is kept, or every fourth.
+        model: the original of the changed versions.
+        samples: samples; read again only if a change comes before the first point, or later nodes read inputs.
+        limit_bytes: limit of kept values; if all points need more, every other one is kept, or every fourth, and so on.
 
     Attributes:
         original: the outputs of `model` for each batch, in graph order.
@@ -84,7 +84,7 @@ class ChangedOutputs:
 
 
 def _points(model: ir.Model) -> list[str]:
-    """Return one value to start from for every number of layers before it, in graph order."""
+    """Return one starting point for each number of preceding layers, in graph order."""
     outputs = list(model.graph.outputs)
     if len({v.name for v in outputs}) < len(outputs) or any(v.producer() is None for v in outputs):
         return []

@@ -13,7 +13,7 @@ Array = np.ndarray
 
 
 class Comparison(Score):
-    """How well two sets of outputs agree; 1 is full agreement."""
+    """The agreement of two sets of outputs; 1 is full agreement."""
 
     relative: ClassVar[bool] = True
     bounded: ClassVar[bool] = True
@@ -30,7 +30,7 @@ class Comparison(Score):
 
 
 def classes_of(outputs: Outputs, name: str | None) -> Array | None:
-    """Return the class each sample is given, `(n,)`, NaN where a score is; None when no output holds classes."""
+    """Return the class of each sample, `(n,)`, NaN where a score is NaN; None if no output holds classes."""
     scores = scores_of(outputs, name)
     if scores is not None and scores.values.ndim == 2:
         best = scores.values.argmax(axis=1).astype(np.float64)

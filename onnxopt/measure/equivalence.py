@@ -15,8 +15,8 @@ from onnxopt.samples import Feeds
 def largest_difference(one: ir.Model, other: ir.Model, batches: Sequence[Feeds]) -> float:
     """Return the largest difference relative to each output's largest magnitude, optimizations off and on.
 
-    What is no float must be equal, and NaN must stand in the same places, or the difference is infinite. Of models
-    with DequantizeLinear only optimizations off: the optimizer puts integer products in their place, which round
+    Other types than float must be equal and NaN must be in the same places, or the difference is infinite. Models with
+    DequantizeLinear are compared only with optimizations off: the optimizer inserts integer products, which round
     differently in models of different size.
 
     Raises:
@@ -35,7 +35,7 @@ def largest_difference(one: ir.Model, other: ir.Model, batches: Sequence[Feeds])
 
 
 def runnable(model: ir.Model, signature: Signature, batches: Sequence[Feeds]) -> list[Feeds]:
-    """Return those of `batches` that `model` runs on."""
+    """Return the batches on which `model` runs without an error."""
     names = {spec.name for spec in signature.inputs}
     try:
         session = Session(model, Runtime(optimization="none"))
@@ -54,7 +54,7 @@ def runnable(model: ir.Model, signature: Signature, batches: Sequence[Feeds]) ->
 def difference(one: Any, other: Any) -> float:
     """Return the largest difference of two outputs relative to the first one's largest magnitude.
 
-    What is no float must be equal, and NaN must stand in the same places, or the difference is infinite.
+    Other types than float must be equal and NaN must be in the same places, or the difference is infinite.
     """
     if not isinstance(one, np.ndarray) or not isinstance(other, np.ndarray):
         return 0.0 if one == other else float("inf")

@@ -1,4 +1,4 @@
-"""Fidelity: how far a candidate's outputs agree with the baseline's. It needs no labels, and it is not accuracy."""
+"""Fidelity: the agreement of a candidate's outputs with the baseline's. It needs no labels, and it is not accuracy."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -29,11 +29,12 @@ class OutputFidelity:
     """Agreement of one float output of two models.
 
     Attributes:
-        name: of the output.
-        top1_agreement: share of samples with the same highest column; None unless it is a table of columns.
+        name: name of the output.
+        top1_agreement: share of samples with the same highest column; None if the output is not a table of columns.
         cosine: mean over samples of the cosine similarity.
         sqnr_db: signal to quantization noise, baseline power over error power, in decibels; infinite when equal.
-        kl: mean Kullback-Leibler divergence from the baseline's class probabilities, in nats; None likewise.
+        kl: mean Kullback-Leibler divergence from the baseline's class probabilities, in nats; None if the output is not
+            a table of columns.
         max_abs_error: largest difference of one element.
         rows: per sample: same highest column (0/1), cosine, signal power, error power, KL, largest difference.
     """
@@ -113,7 +114,7 @@ def run_both(
 
 
 def sample_count(batch: Batch) -> int:
-    """Return how many independent samples a batch holds; where it does not say, the first axis of its inputs."""
+    """Return the number of independent samples in a batch; without labels, the first axis of its inputs."""
     if batch.size is not None:
         return batch.size
     if batch.labels is not None:
@@ -123,7 +124,7 @@ def sample_count(batch: Batch) -> int:
 
 
 def tensors(name: str, before: Outputs, after: Outputs, size: int) -> tuple[Array, Array] | None:
-    """Return float output `name` of both models as `(samples, elements)` float64; None when it is no float output.
+    """Return float output `name` of both models as `(samples, elements)` float64; None if it is not a float output.
 
     An output without the batch axis, such as all detections of an image, counts as one sample.
     """
@@ -143,9 +144,9 @@ def _tensor(value: Any) -> Array | None:
 
 
 def powers(one: Array, other: Array) -> tuple[Array, Array]:
-    """Return per sample the sums of squares of `one` and of the difference.
+    """Return the sums of squares of `one` and of the difference, per sample.
 
-    Outputs that differ in shape, such as another number of detections, differ by all they hold.
+    Outputs of different shape, such as another number of detections, differ by the whole of `one`.
     """
     with np.errstate(invalid="ignore", over="ignore"):
         signal = (one**2).sum(axis=1)

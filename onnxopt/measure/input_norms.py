@@ -1,4 +1,4 @@
-"""Norms of the inputs of weights, streamed: the activations of one sample are in memory at a time."""
+"""Norms of the inputs of weights, streamed: only the activations of one batch are in memory."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ Squares = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class _Reader:
-    """The name of what one layer multiplies a weight with, and how its squares are summed per input feature."""
+    """The name of the value that a layer multiplies by a weight, and the sum of its squares per input feature."""
 
     source: str
     squares: Squares
@@ -27,10 +27,10 @@ class _Reader:
 def input_norms(
     model: ir.Model, weights: Sequence[Weight], samples: Samples
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Return the Euclidean norm of every input feature over all samples, and why a weight has none, by weight name.
+    """Return the Euclidean norm of every input feature over all samples, and reasons for weights without one, by name.
 
-    Shape (features,) along the weight's inputs; of a convolution (groups, features * kernel positions), the norms of
-    its unfolded input. A weight that several layers share counts the inputs of all.
+    The shape is (features,) along the weight's inputs; for a convolution (groups, features * kernel positions), the
+    norms of its unfolded input. The norms of a weight that several layers share cover the inputs of all.
 
     Raises:
         ModelError: ONX304 ONNX Runtime cannot load the model.
@@ -55,7 +55,7 @@ def input_norms(
                 # Squares of large half-precision values would overflow.
                 seen = arrays[reader.source].astype(np.float64)
                 numbers[reader.source] |= bool(np.isfinite(seen).any())
-                # NaN of rows of padding, and infinities of masks, say nothing of a feature.
+                # NaN in padding rows and infinities of masks carry no information about a feature.
                 squares = reader.squares(np.square(np.where(np.isfinite(seen), seen, 0.0)))
                 sums[name] = sums.get(name, np.zeros(1)) + squares
     for source in (source for source in sources if not numbers[source] and sums):
@@ -68,9 +68,9 @@ def _reader(node: ir.Node, slot: int, weight: Weight, graph: ir.Graph) -> _Reade
     if node.graph is not graph:
         return "its inputs are inside control flow, where they cannot be observed"
     if weight.axes is None:
-        return "its weight is grouped, reshaped or shared so that it has no one set of inputs"
+        return "it has no single set of inputs: its weight is grouped, reshaped or shared"
     if node.op_type in ("LSTM", "GRU", "RNN") and slot != 1:
-        return "what its recurrent weights are multiplied with cannot be observed"
+        return "the inputs of its recurrent weights cannot be observed"
     source = node.inputs[1 if slot == 0 else 0]
     if source is None or (source.producer() is None and not source.is_graph_input()):
         return "it reads no activation"
@@ -82,7 +82,7 @@ def _reader(node: ir.Node, slot: int, weight: Weight, graph: ir.Graph) -> _Reade
 
 
 def _layers(value: ir.Value) -> Iterator[tuple[ir.Node, int]]:
-    """Yield the layers that multiply with a weight, also behind Identity, Cast and Transpose."""
+    """Yield the layers that multiply by a weight, also through Identity, Cast and Transpose."""
     for node, slot in value.uses():
         if slot == 0 and node.op_type in ("Identity", "Cast", "Transpose"):
             yield from _layers(node.outputs[0])

@@ -28,19 +28,19 @@ class Judge(Protocol):
 
     @property
     def kind(self) -> Literal["accuracy", "fidelity"]:
-        """Whether candidates are held against labels or against the baseline's outputs."""
+        """The reference of scores: labels (accuracy) or the baseline's outputs (fidelity)."""
 
     @property
     def metric_name(self) -> str:
-        """What is measured."""
+        """The name of the metric."""
 
     @property
     def unit(self) -> str:
-        """Of the metric."""
+        """The unit of the metric."""
 
     @property
     def choice(self) -> str:
-        """How results are judged and why, in one sentence."""
+        """The rule by which results are judged and its reason, in one sentence."""
 
     def baseline(self) -> Evaluation:
         """Return the baseline's evaluation; measured once."""
@@ -48,7 +48,7 @@ class Judge(Protocol):
     def evaluate(
         self, model: Loadable | Session, *, progress: Progress | None = None, stop: Stop | None = None
     ) -> Evaluation:
-        """Measure a candidate; on the first samples only, where `stop` says so."""
+        """Measure a candidate; `stop` may end it after the first samples."""
 
     def drop(self, candidate: Evaluation) -> Drop:
         """Compare a candidate with the baseline, sample by sample, on those that both were scored on."""
@@ -56,14 +56,14 @@ class Judge(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class LabelJudge:
-    """Judges by a metric against labels.
+    """Judges candidates by a metric against labels.
 
     Attributes:
         model: the baseline.
-        samples: labelled.
-        metric: what to measure.
+        samples: samples with labels.
+        metric: the metric to measure.
         runtime: configuration of ONNX Runtime.
-        seed: of the resampling.
+        seed: seed of the resampling.
     """
 
     model: Loadable
@@ -89,7 +89,7 @@ class LabelJudge:
 
     @property
     def choice(self) -> str:
-        """How results are judged, in one sentence, and the seed where there is one."""
+        """The rule by which results are judged, in one sentence, and the seed of random operators if there is one."""
         return f"Judged by {self.metric.name} against the labels.{_seed_sentence(self._open)}"
 
     @cached_property
@@ -107,7 +107,7 @@ class LabelJudge:
 
     @cached_property
     def _prepared(self) -> Metric:
-        """The metric, fitted to the baseline's outputs: a candidate's may no longer show how they are read."""
+        """The metric, adapted to the baseline's outputs: a candidate's may lack the evidence of their layout."""
         if self.samples.labels is None:
             return self.metric
         session = self._open(self.model, self.runtime)
@@ -134,7 +134,7 @@ class LabelJudge:
         self, model: Loadable | Session | KnownOutputs, progress: Progress | None, stop: Stop | None
     ) -> Evaluation:
         if self.samples.labels is None:
-            return evaluate(model, self.samples, self.metric, self.runtime)  # which says that labels are needed
+            return evaluate(model, self.samples, self.metric, self.runtime)  # its error says that labels are needed
         samples, left_out = self._usable
         model = model if isinstance(model, Session | KnownOutputs) else self._open(model, self.runtime)
         found = evaluate(model, samples, self._prepared, self.runtime, seed=self.seed, progress=progress, stop=stop)
@@ -151,10 +151,10 @@ class FidelityJudge:
 
     Attributes:
         model: the baseline.
-        samples: labels are not used, but for telling what a table holds.
+        samples: samples; labels are used only to recognize tables of class scores.
         runtime: configuration of ONNX Runtime.
-        options: how outputs are read.
-        seed: of the resampling.
+        options: options of reading outputs.
+        seed: seed of the resampling.
     """
 
     model: Loadable
@@ -193,7 +193,7 @@ class FidelityJudge:
         return tuple(one if self._is_defined(one) else by_number(one, outputs, facts) for one in found)
 
     def _is_defined(self, found: Recognized) -> bool:
-        """Return whether the samples hold anything for a task that was found by evidence, such as boxes."""
+        """Return whether the comparison of a task found by evidence is defined on the samples, which may lack boxes."""
         if found.reason == USER or found.task in TABLES:
             return True
 
@@ -208,12 +208,12 @@ class FidelityJudge:
 
     @cached_property
     def comparison(self) -> Comparison:
-        """How outputs are compared; raises like `recognized`."""
+        """The comparison of outputs; raises like `recognized`."""
         return comparison_of(self.recognized)
 
     @property
     def choice(self) -> str:
-        """The tasks and the reason for them, in one sentence, and the seed where there is one."""
+        """The tasks and the reason for them, in one sentence, and the seed of random operators if there is one."""
         return f"{choice_of(self.recognized)}{_seed_sentence(self._open)}"
 
     @cached_property
@@ -222,9 +222,9 @@ class FidelityJudge:
 
     @cached_property
     def _usable(self) -> tuple[Samples, tuple[int, ...]]:
-        """Samples for which the baseline gives numbers, and which of the data were left out.
+        """Samples for which the baseline gives numbers, and the positions of the others in the data.
 
-        A model whose outputs lack the batch axis is run one sample at a time: what it gives is then of that sample.
+        A model whose outputs lack the batch axis is run one sample at a time, so that its outputs belong to one sample.
         """
         batch, outputs = self._first
         size = sample_count(batch)
@@ -259,8 +259,8 @@ class FidelityJudge:
         Raises:
             DataError: ONX207 the baseline gives NaN for most samples, ONX209 the outputs cannot be compared in the way
                 asked for.
-            ModelError: ONX304 the model cannot be loaded, ONX308 its outputs are called otherwise.
-            NativeError: ONX401 it cannot be run.
+            ModelError: ONX304 the model cannot be loaded, ONX308 its outputs have other names.
+            NativeError: ONX401 the model cannot be run.
         """
         return self._evaluated(model, progress, stop)
 
@@ -297,10 +297,10 @@ def _is_tensor(value: Any) -> bool:
 
 
 def session_kind(model: Loadable, samples: Samples, runtime: Runtime) -> type[Session]:
-    """Return how a model and its candidates are loaded, so that each gives the same outputs twice.
+    """Return the kind of session with which a model and its candidates give the same outputs twice.
 
     Raises:
-        ModelError: ONX313 the model does not, whatever is done.
+        ModelError: ONX313 the model gives different outputs with every kind of session.
     """
 
     def work() -> bool:

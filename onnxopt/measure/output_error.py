@@ -1,4 +1,4 @@
-"""How far the outputs of a changed model are from those of the original, relative to how they vary."""
+"""The error of a changed model's outputs, relative to the variance of the original's."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,16 +12,16 @@ from onnxopt.samples import Samples
 
 _SAMPLES = 64
 _ROUNDING = 1e-11
-"""Error that float32 arithmetic makes where a graph is cut at another place."""
+"""Error of float32 arithmetic if a graph is cut at another place."""
 
 
 def relative_power(error: float, signal: float) -> float:
-    """Return the power of an error relative to that of a signal; infinite where the error is no finite number."""
+    """Return the power of an error relative to that of a signal; infinite if the error is not finite."""
     return error / max(signal, 1e-30) if np.isfinite(error) else float("inf")
 
 
 class OutputError:
-    """Error of a changed model's outputs relative to their variance, on a few samples where there are numbers."""
+    """Error of a changed model's outputs relative to their variance, on a few samples with finite outputs."""
 
     def __init__(self, model: ir.Model, samples: Samples) -> None:
         self._changed = ChangedOutputs(model, samples.take(min(_SAMPLES, len(samples))))
@@ -32,7 +32,7 @@ class OutputError:
     def of(self, model: ir.Model) -> float:
         """Return the mean squared difference over variance, averaged over the float outputs.
 
-        0 where it is rounding, infinite where the change makes NaN.
+        The result is 0 for rounding errors and infinite if the changed model gives NaN.
         """
         total, count = 0.0, 0
         for mine, theirs in zip(map(_compared, self._changed.of(model)), self._outputs, strict=True):
@@ -56,7 +56,7 @@ def _compared(outputs: Sequence[Any]) -> list[np.ndarray]:
 
 
 def _logits(array: np.ndarray) -> np.ndarray:
-    """Return probabilities as their logarithms: a sure answer hardly moves as a probability before it is lost."""
+    """Return the logarithms of probabilities: a confident answer hardly changes as a probability before it is lost."""
     if array.ndim < 2 or array.shape[-1] < 2 or not are_probabilities(array):
         return array
     logs = np.log(array + 1e-6)

@@ -1,4 +1,4 @@
-"""Models that disagree with themselves: random operators get a fixed seed for measuring, and for nothing else."""
+"""Models with random outputs: random operators get a fixed seed, only while measuring."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -27,14 +27,14 @@ RANDOM: Mapping[str, type] = MappingProxyType(
 """Operators that draw random numbers, and the type of their attribute `seed`."""
 SEED = 1
 _CLOSE = 1e-3
-"""Difference over the spread of an output that the order of additions in several threads makes at most."""
+"""Largest difference, relative to an output's spread, that the order of additions in several threads can cause."""
 
 
 class Fresh(Session):
-    """A session that is loaded anew for every run.
+    """A session that loads the model anew for every run.
 
-    A random operator with a seed goes on drawing from one run to the next, as many numbers as its shape needs; only the
-    first run of a session is the same for every model.
+    A random operator with a seed draws further numbers in each run, as many as its shape needs; only the first run of a
+    session is the same for every model.
     """
 
     def __init__(self, model: Loadable, runtime: Runtime) -> None:
@@ -51,20 +51,20 @@ class Fresh(Session):
 
 
 def graph_of(model: Loadable) -> ir.Model:
-    """Return the graph of a model in whatever form it is given."""
+    """Return the graph of a model given as a file, as bytes or in memory."""
     if isinstance(model, ir.Model):
         return model
     return from_bytes(model) if isinstance(model, bytes) else load(model)
 
 
 def random_nodes(model: ir.Model) -> list[ir.Node]:
-    """Return the nodes that may draw random numbers, those of subgraphs and functions too."""
+    """Return the nodes that may draw random numbers, including those of subgraphs and functions."""
     nodes = [*model.graph.all_nodes(), *(node for f in model.functions.values() for node in f.all_nodes())]
     return [node for node in nodes if node.op_type in RANDOM and not node.domain]
 
 
 def seeded(model: ir.Model) -> ir.Model:
-    """Return a copy whose random operators without a seed have one, all the same: a pass may change their order."""
+    """Return a copy whose random operators without a seed get the same seed, because a pass may change their order."""
     copy = model.clone()
     for node in random_nodes(copy):
         if "seed" not in node.attributes:
@@ -75,23 +75,23 @@ def seeded(model: ir.Model) -> ir.Model:
 
 
 def needs_fresh(model: Loadable, feeds: Feeds, runtime: Runtime) -> bool:
-    """Return whether a model gives the same outputs twice only with fixed seeds and a session for every run.
+    """Return whether a model needs fixed seeds and a session for every run to give the same outputs twice.
 
     Args:
-        model: run twice in each of two sessions.
+        model: the model, which is run twice in each of two sessions.
         feeds: one batch.
         runtime: configuration of ONNX Runtime.
 
     Raises:
-        ModelError: ONX313 it does not even then; ONX304 it cannot be loaded.
-        NativeError: ONX401 it cannot be run.
+        ModelError: ONX313 its outputs differ even then; ONX304 it cannot be loaded.
+        NativeError: ONX401 the model cannot be run.
     """
     graph = graph_of(model)
     random = random_nodes(graph)
     first = Session(model, runtime)
     before = first.named(feeds)
     again = [first.named(feeds)]
-    # A second loading takes seconds for a large model, and only tells more where something can be random.
+    # A second load takes seconds for a large model, and is useful only with operators that may be random.
     if random or any(node.domain for node in graph.graph.all_nodes()):
         again.append(Session(model, runtime).named(feeds))
     if all(_same(before, other) for other in again):

@@ -1,4 +1,4 @@
-"""Intervals and probabilities for measured figures: how sure a number is, given how few samples it came from."""
+"""Intervals and probabilities of measured figures, given their number of samples."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ from scipy import stats
 
 Array = np.ndarray
 Statistic = Callable[[Array], Array]
-"""A figure of `n` rows under resampling: counts `(resamples, n)`, how often each row is drawn, to `(resamples,)`."""
+"""A figure of `n` rows under resampling: from counts of each row, `(resamples, n)`, to `(resamples,)`."""
 
 LEVEL = 0.95
 _CHUNK_ELEMENTS = 4_000_000
@@ -25,7 +25,7 @@ class Interval:
     level: float = LEVEL
 
     def excludes(self, value: float) -> bool:
-        """Return whether `value` is outside: the difference from it is significant."""
+        """Return whether `value` is outside the interval: then the difference from it is significant."""
         return not self.low <= value <= self.high
 
 
@@ -83,7 +83,7 @@ def _accelerated(statistic: Statistic, size: int, value: float, draws: Array) ->
 
 
 def interval_of_draws(value: float, draws: Array, *, level: float = LEVEL) -> Interval:
-    """Return the interval that holds the middle `level` of `draws`, and `value`."""
+    """Return the interval of the middle `level` of `draws`, extended to include `value`."""
     draws = draws[~np.isnan(draws)]
     if not len(draws) or np.isnan(value):
         return Interval(float("-inf"), value, float("inf"), level)
@@ -98,7 +98,7 @@ def _bca_corrections(statistic: Statistic, size: int, value: float, draws: Array
     left_out = _jackknife(statistic, size)
     deviations = left_out.mean() - left_out
     spread = float((deviations**2).sum())
-    # A statistic that no single row moves, or that cannot be computed without one, has no acceleration.
+    # A statistic that no single row changes, or that needs every row, has no acceleration.
     if not np.isfinite(spread) or spread == 0:
         return 0.0, 0.0
     return float(stats.norm.ppf(below)), float((deviations**3).sum() / (6 * spread**1.5))
@@ -116,7 +116,7 @@ def _jackknife(statistic: Statistic, size: int) -> Array:
 
 
 def wilson(successes: int, size: int, level: float = LEVEL) -> Interval:
-    """Return the interval of a proportion; it has a width also at 0 and 1.
+    """Return the interval of a proportion; its width is positive also at 0 and 1.
 
     Source: Wilson, "Probable inference, the law of succession, and statistical inference", 1927.
     """
@@ -128,7 +128,7 @@ def wilson(successes: int, size: int, level: float = LEVEL) -> Interval:
 
 
 def mcnemar(better: int, worse: int) -> float:
-    """Return the two-sided p-value of "as many samples got worse as got better", exact.
+    """Return the exact two-sided p-value of the hypothesis that equally many samples got worse and better.
 
     Source: McNemar, "Note on the sampling error of the difference between correlated proportions", 1947.
     """
@@ -138,8 +138,8 @@ def mcnemar(better: int, worse: int) -> float:
 def ratio_interval(ratios: Sequence[float], level: float = LEVEL) -> Interval:
     """Return the interval of a ratio measured in several independent epochs (Student's t on the logarithms).
 
-    Rounds within an epoch share its luck (where memory lies, how fast the processor runs just then), so they are no
-    independent evidence: a bootstrap over rounds found a difference between a model and itself in most trials.
+    Rounds of one epoch share chance conditions (places in memory, clock speed), so they are not independent: a
+    bootstrap over rounds found a difference between a model and itself in most trials.
 
     Source: Kalibera and Jones, "Rigorous benchmarking in reasonable time", 2013.
     """
@@ -152,7 +152,7 @@ def ratio_interval(ratios: Sequence[float], level: float = LEVEL) -> Interval:
 
 
 LOSS_UNSEEN = 1.0
-"""Samples that got worse are counted one higher than they were: so the upper bound of their share is exact."""
+"""Added to the count of samples that got worse, which makes the upper bound of their share exact."""
 
 _SAME_LEAST = 0.5
 
@@ -160,8 +160,8 @@ _SAME_LEAST = 0.5
 def flip_draws(better: int, worse: int, size: int, *, seed: int, draws: int = 100_000) -> Array:
     """Return draws of the true drop of a 0/1 score, given how many of `size` paired samples got better and worse.
 
-    The drop is the share that got worse minus the share that got better. The first is drawn as its exact upper bound
-    is, the second as its exact lower bound: with a symmetric prior a search would call too many models proven whose
+    The drop is the share that got worse minus the share that got better. The first is drawn by its exact upper bound,
+    the second by its exact lower bound: with a symmetric prior, a search would call too many models proven whose
     samples show no loss at all (bench/proof.py).
 
     Source: Clopper and Pearson, "The use of confidence or fiducial limits illustrated in the case of the binomial",
@@ -175,7 +175,7 @@ def flip_draws(better: int, worse: int, size: int, *, seed: int, draws: int = 10
 
 
 def share_draws(count: int, size: int, *, seed: int, draws: int = 100_000) -> Array:
-    """Return draws of the true share of a loss seen `count` times in `size` samples, by its exact upper bound.
+    """Return draws of the true share of a loss observed `count` times in `size` samples, by its exact upper bound.
 
     Source: as `flip_draws`.
     """
@@ -186,8 +186,8 @@ def share_draws(count: int, size: int, *, seed: int, draws: int = 100_000) -> Ar
 def probability_within(budget: float, draws: Array, size: int) -> float:
     """Return the probability that the true drop is at most `budget`, given draws of it from `size` samples.
 
-    It is never certain: resampling cannot draw a kind of sample that was not seen, so the result stays within
-    Laplace's rule of succession, 1/(n+2) .. (n+1)/(n+2).
+    It is never 0 or 1: resampling cannot draw an unseen kind of sample, so the result is limited by Laplace's rule of
+    succession to 1/(n+2) .. (n+1)/(n+2).
     """
     usable = draws[~np.isnan(draws)]
     if not len(usable):
@@ -199,18 +199,18 @@ def probability_within(budget: float, draws: Array, size: int) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Drop:
-    """How much worse a candidate is than the baseline, on the same samples.
+    """The drop from the baseline to a candidate on the same samples.
 
     Attributes:
-        value: in points of the metric, positive when worse; infinite when one of the two has no value.
-        interval: of `value`.
-        n: paired samples.
-        better: samples only the candidate has right, or where it has fewer errors; None when neither can be said.
-        worse: samples only the baseline has right, or where it has fewer errors; None likewise.
-        p_value: of "no difference" (exact McNemar test); None likewise, and for fidelity.
-        broken: the candidate gave NaN or infinities where the baseline did not; it is within no budget.
+        value: drop in the metric's unit, positive if worse; infinite if one of the two has no value.
+        interval: interval of `value`.
+        n: number of paired samples.
+        better: number of samples that only the candidate has right, or with fewer errors; None if undefined.
+        worse: number of samples that only the baseline has right, or with fewer errors; None if undefined.
+        p_value: p-value of "no difference" (exact McNemar test); None if undefined, and for fidelity.
+        broken: whether the candidate gave NaN or infinities where the baseline did not; it is within no budget.
         draws: plausible values of the true drop.
-        gross: what the samples that got worse lost, with no gain set against it; None where only the net counts.
+        gross: loss of the samples that got worse, without the gains of others; None if only the net drop counts.
     """
 
     value: float
@@ -224,7 +224,7 @@ class Drop:
     gross: float | None = None
 
     def evened_out(self, budget: float) -> bool:
-        """Return whether only gains keep the drop inside `budget`: the losses alone are beyond it."""
+        """Return whether the drop is within `budget` only by gains, because the losses alone exceed it."""
         return self.gross is not None and self.gross > budget + 1e-12
 
     def within(self, budget: float) -> bool:
@@ -236,16 +236,16 @@ class Drop:
         return 0.0 if self.broken else probability_within(budget, self.draws, self.n)
 
     def samples_needed(self, budget: float, confidence: float) -> int | None:
-        """Return how many samples would show that the drop is at most `budget`, were it as on these.
+        """Return the number of samples that would prove a drop of at most `budget`, if they are like these.
 
         Returns:
-            None where no number would, because the drop measured is not inside the budget.
+            None if no number of samples would, because the measured drop is over the budget.
         """
         spread, room = float(np.std(self.draws)), budget - self.value
         if self.broken or not room > 0 or not math.isfinite(spread):
             return None
-        # The normal approximation, the standard error falls with the square root of the number; and the rule of
-        # succession, which limits what a few samples can show.
+        # By the normal approximation the standard error falls with the square root of the number; the rule of
+        # succession limits the probability that a few samples can prove.
         errors_apart = max(float(stats.norm.ppf(confidence)), 0.0)
         by_spread = self.n * (errors_apart * spread / room) ** 2
         return math.ceil(max(by_spread, (2 * confidence - 1) / (1 - confidence), 1))

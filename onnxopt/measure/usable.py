@@ -1,4 +1,4 @@
-"""Samples that can be judged: those for which the baseline itself gives numbers."""
+"""Samples usable for judging: those for which the baseline gives no NaN."""
 
 from collections.abc import Sequence
 
@@ -19,13 +19,13 @@ def without_nan(
     """Return the samples without those for which the baseline gives NaN, and the numbers of these in the data.
 
     Args:
-        baseline: the original, which decides.
-        samples: all there are.
-        names: of the outputs that are judged; None for all.
+        baseline: the reference model.
+        samples: all samples.
+        names: names of the judged outputs; None for all.
 
     Raises:
-        DataError: ONX207 it gives NaN for more than half of them.
-        NativeError: ONX401 it cannot be run.
+        DataError: ONX207 the baseline gives NaN for more than half of them.
+        NativeError: ONX401 the baseline cannot be run.
     """
 
     def work() -> np.ndarray:

@@ -23,7 +23,7 @@ def broken(model: ir.Model) -> str:
 def test_a_value_that_nothing_gives() -> None:
     model = builders.BUILDERS["gemm_mlp"]()
     model.graph.node(2).replace_input_with(0, ir.Value(name="ghost"))
-    assert broken(model) == "node 'Gemm_2' (Gemm) reads 'ghost', which nothing before it gives"
+    assert broken(model) == "node 'Gemm_2' (Gemm) reads 'ghost', which no earlier node computes"
 
 
 def test_a_node_before_what_it_reads() -> None:
@@ -37,10 +37,10 @@ def test_a_node_before_what_it_reads() -> None:
 def test_a_name_given_twice() -> None:
     model = builders.BUILDERS["gemm_mlp"]()
     model.graph.node(1).outputs[0].name = model.graph.node(0).outputs[0].name
-    assert broken(model).endswith("is given twice")
+    assert broken(model).endswith("is computed twice")
 
 
 def test_an_output_that_nothing_gives() -> None:
     model = builders.BUILDERS["gemm_mlp"]()
     model.graph.outputs.append(ir.Value(name="ghost"))
-    assert broken(model) == "output 'ghost' is given by nothing"
+    assert broken(model) == "output 'ghost' is computed by no node"

@@ -476,7 +476,7 @@ def test_wanda_prunes_or_says_why_not(name: str, scope: str) -> None:
 
 def test_wanda_leaves_what_it_cannot_observe() -> None:
     reasons = {s.reason for s in observed(builders.BUILDERS["lstm"]()).steps[0].skipped}
-    assert reasons == {"what its recurrent weights are multiplied with cannot be observed"}
+    assert reasons == {"the inputs of its recurrent weights cannot be observed"}
     reasons = {s.reason for s in observed(builders.BUILDERS["if_branches"]()).steps[0].skipped}
     assert "its inputs are inside control flow, where they cannot be observed" in reasons
 

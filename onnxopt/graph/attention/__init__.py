@@ -1,1 +1,1 @@
-"""Attention of many nodes: found, read and rewritten."""
+"""Attention that exporters wrote as many nodes: find it, read it and rewrite it."""

@@ -1,4 +1,4 @@
-"""An attention of many nodes rewritten as one, or as one without a matrix of queries by keys."""
+"""Replace an attention of many nodes by one node, or by a form without the matrix of queries by keys."""
 
 from collections.abc import Callable
 
@@ -13,14 +13,14 @@ from onnxopt.graph.attention.scores import Mask
 from onnxopt.graph.node_writer import NodeWriter
 
 Core = Callable[[NodeWriter, Attention, "Flat"], ir.Value]
-"""Writes what makes (batch, queries, width) of queries, keys and values."""
+"""Writes the nodes that compute the result, (batch, queries, width), from queries, keys and values."""
 _FLOAT = ir.DataType.FLOAT
 _LEAST = -1e30
 """The runtime's Attention gives 0 to queries whose scores are all the least float; a softmax gives their mean."""
 
 
 class Flat:
-    """Queries, keys and values as (batch, time, width), and what scores are biased by."""
+    """Queries, keys and values as (batch, time, width), and the bias of the scores."""
 
     def __init__(self, write: NodeWriter, parts: AttentionParts, bias: Callable[[], ir.Value | None]) -> None:
         self.query, self.key, self.value = (_flat(write, each) for each in (parts.query, parts.key, parts.value))
@@ -34,7 +34,7 @@ class Flat:
 
 
 class AttentionWriter:
-    """Rewrites attentions of a model in place; masks that several share are written once."""
+    """Rewrites attentions of a model in place; writes a mask that several attentions share once."""
 
     def __init__(self, model: ir.Model, stem: str) -> None:
         self._model = model
@@ -42,11 +42,11 @@ class AttentionWriter:
         self._biases = dict[tuple[object, ...], ir.Value]()
 
     def replace(self, found: Attention, core: Core) -> None:
-        """Put what `core` writes in the place of an attention.
+        """Replace an attention by the nodes that `core` writes.
 
         Args:
-            found: has parts with the heads together.
-            core: writes the new form.
+            found: the attention; its parts must be available with the heads together.
+            core: writer of the new form.
         """
         parts = found.parts(apart=False)
         assert parts is not None
@@ -62,12 +62,12 @@ class AttentionWriter:
         new.name = name
 
     def finish(self) -> None:
-        """Drop what nothing reads any more and put the nodes in order."""
+        """Remove nodes without readers, and sort the others."""
         RemoveUnusedNodesPass()(self._model)
         self._model.graph.sort()
 
     def _bias(self, found: Attention, parts: AttentionParts) -> ir.Value | None:
-        """Return what is added to the scores, (batch or 1, heads or 1, queries, keys); None for nothing."""
+        """Return the bias of the scores, (batch or 1, heads or 1, queries, keys); None without masks."""
         if not found.masks:
             return None
         key = (*((m.value, m.kind, m.fill) for m in found.masks), found.queries)
@@ -82,9 +82,9 @@ class AttentionWriter:
         return self._biases[key]
 
     def _rows(self, found: Attention, parts: AttentionParts) -> ir.Value:
-        """Return a shape that broadcasts to all queries."""
+        """Return the shape to which masks of one row are expanded, so that they hold for all queries."""
         write = self.write
-        if len(set(found.queries)) == 1:  # at both choices of sizes
+        if len(set(found.queries)) == 1:  # at both choices of the dynamic sizes
             return write.constant([1, 1, found.queries[0], 1])
         shape = write("Shape", parts.query.value, kind=ir.DataType.INT64)
         axis = write.constant([0 if parts.query.reading.time_first else 1])
@@ -93,12 +93,12 @@ class AttentionWriter:
 
 
 def added(write: NodeWriter, mask: Mask, *, cleared: bool) -> ir.Value:
-    """Return what a mask adds to scores, in four dimensions.
+    """Return the values that a mask adds to the scores, in four dimensions.
 
     Args:
-        write: where.
-        mask: of one attention.
-        cleared: queries that see no key give 0, so what stands for no score stays minus infinity.
+        write: the writer of the nodes.
+        mask: a mask of one attention.
+        cleared: whether queries that see no key give 0; masked scores then stay minus infinity.
     """
     value, least = mask.value, -np.inf if cleared else _LEAST
     if mask.kind == "add" and not cleared:
@@ -112,7 +112,7 @@ def added(write: NodeWriter, mask: Mask, *, cleared: bool) -> ir.Value:
 
 def _flat(write: NodeWriter, layout: HeadLayout) -> ir.Value:
     reading, value = layout.reading, layout.value
-    # The standard's shape inference takes an unknown width of what Attention reads for 0.
+    # The shape inference of ONNX takes an unknown width of an input of Attention for 0.
     if layout.rank > 3 or value.shape is None or not isinstance(value.shape[-1], int):
         value = write("Reshape", value, write.constant([0, 0, reading.width]))
     taken = reading.own * reading.size

@@ -17,7 +17,7 @@ __all__ = ["Attention", "AttentionParts", "attentions"]
 
 @dataclass(frozen=True)
 class AttentionParts:
-    """Queries, keys and values in layouts that go together, what scores are multiplied by, and the value to replace."""
+    """Queries, keys and values in matching layouts, the scale of the scores, and the value to replace."""
 
     query: HeadLayout
     key: HeadLayout
@@ -31,14 +31,14 @@ class Attention:
     """softmax(scale Q K^T + masks) V, after Vaswani et al., "Attention Is All You Need", NeurIPS 2017.
 
     Attributes:
-        name: of the Softmax.
+        name: name of the Softmax.
         weighing: node that multiplies weights and values.
-        scale: of the scores, beside what queries and keys are multiplied by.
-        cleared: queries that see no key give 0, not NaN.
-        heads: of the queries; several may share one of the keys and values.
-        queries: their number, per probe.
-        keys: likewise.
-        float32: whether all is computed in it.
+        scale: factor of the scores, beside the factors of queries and keys.
+        cleared: whether queries that see no key give 0, not NaN.
+        heads: number of query heads; several may share one head of keys and values.
+        queries: number of queries, per probe.
+        keys: number of keys, per probe.
+        float32: whether all of it is computed in float32.
     """
 
     name: str
@@ -56,9 +56,9 @@ class Attention:
     float32: bool
 
     def parts(self, *, apart: bool) -> AttentionParts | None:
-        """Return inputs and result as (batch, time, width), or with the heads apart; None where there are none so.
+        """Return inputs and result as (batch, time, width), or with the heads apart; None without such values.
 
-        With heads apart some of the inputs may have to be taken apart first.
+        With heads apart, some of the inputs may still hold the heads together and must be split first.
         """
         target = next((each for each in self.targets if each.apart == apart), None)
         chosen = [self._layout(operand, apart) for operand in (self.query, self.key, self.value)]
@@ -75,10 +75,10 @@ class Attention:
 
 
 def attentions(model: ir.Model) -> tuple[list[Attention], dict[str, str]]:
-    """Return the attentions of the main graph, and why what looks like one is not understood, by name of the Softmax.
+    """Return the attentions of the main graph; by name of the Softmax, the reasons why similar nodes are none.
 
     Args:
-        model: whose nodes have unique names and whose constants are initializers.
+        model: a model with unique node names, whose constants are initializers.
     """
     weighing = [n for n in model.graph if n.op_type == "Softmax" and not n.domain and is_weighing(n)]
     found, refused = list[Attention](), dict[str, str]()
@@ -126,13 +126,13 @@ def _read(softmax: ir.Node, probes: Probes) -> Attention:
             targets_of(second, heads, probes),
             kinds == {int(ir.DataType.FLOAT)},
         )
-        # Heads that are part of a batch can be read as a batch of single heads too.
+        # Heads that are part of the batch can also be read as a batch of single heads.
         for heads in sorted(set.intersection(*numbers), reverse=True)
         if not any(prod(batch) % heads for batch in (*batches, *others))
     ]
     usable = [one for apart in (False, True) for one in read_as if one.parts(apart=apart) is not None]
     if not usable:
-        raise UnknownAttention("its heads are laid out in a way that is not understood")
+        raise UnknownAttention("the layout of its heads is unknown")
     check_masks(scores, usable[0].heads, probes)
     return usable[0]
 

@@ -8,7 +8,7 @@ from onnxopt.graph.attention.find import Attention
 from onnxopt.graph.node_writer import NodeWriter
 
 STANDARD_SINCE = 23
-"""Version of the standard operators that has Attention."""
+"""The opset that introduced Attention."""
 DOMAIN = "com.microsoft"
 _FLOAT = ir.DataType.FLOAT
 
@@ -36,7 +36,7 @@ def linear(write: NodeWriter, found: Attention, flat: Flat) -> ir.Value:
     """Write an attention whose work grows with the number of queries and keys, not with their product.
 
     phi(Q) (phi(K)^T V) / (phi(Q) sum phi(K)) with phi(x) = elu(x) + 1, after Katharopoulos et al., "Transformers are
-    RNNs", ICML 2020; keys are weighted by the exponential of what a mask adds to their scores.
+    RNNs", ICML 2020; a mask weighs each key by the exponential of the value that it adds to the key's scores.
     """
 
     def apart(value: ir.Value, size: int) -> ir.Value:

@@ -21,13 +21,13 @@ class HeadReading:
     """The layout of queries, keys or values.
 
     Attributes:
-        apart: (batch, heads, time, size); else (batch, time, width), the width in one axis or several.
-        time_first: (time, batch, width).
-        offset: of the first head along the width.
-        width: of all that is there; 0 if apart.
-        own: heads that are there; several of the attention's may share one.
-        heads: of the attention.
-        size: of a head.
+        apart: the layout is (batch, heads, time, size); else (batch, time, width), the width in one axis or several.
+        time_first: the layout is (time, batch, width).
+        offset: position of the first head along the width.
+        width: width of the whole value; 0 if heads are apart.
+        own: number of heads in the value; several heads of the attention may share one.
+        heads: number of heads of the attention.
+        size: size of a head.
     """
 
     apart: bool
@@ -41,7 +41,7 @@ class HeadReading:
 
 @dataclass(frozen=True)
 class HeadLayout:
-    """A value, how it holds heads, and what it is multiplied by after that."""
+    """A value, the layout of its heads, and the factor by which it is multiplied afterwards."""
 
     value: ir.Value
     rank: int
@@ -50,19 +50,19 @@ class HeadLayout:
 
     @property
     def cost(self) -> int:
-        """Return how much is to be done to get (batch, time, heads x size) from it, as a rank."""
+        """Return a rank of the work that turns the value into (batch, time, heads x size); 0 is none."""
         whole = self.reading.offset == 0 and self.reading.width == self.reading.own * self.reading.size
         return 4 * self.reading.time_first + 2 * (not whole) + (self.rank != 3)
 
 
 @dataclass(frozen=True)
 class HeadOperand:
-    """Queries, keys or values: where they can be read, best first."""
+    """Queries, keys or values: the values where they can be read, best first."""
 
     layouts: tuple[HeadLayout, ...]
 
     def best(self, *, apart: bool, heads: int) -> HeadLayout | None:
-        """Return the best of one kind."""
+        """Return the best value with heads apart or together, and with `heads` heads; None without one."""
         fits = (each for each in self.layouts if each.reading.apart == apart and each.reading.heads == heads)
         return next(fits, None)
 
@@ -70,14 +70,14 @@ class HeadOperand:
 def operand_of(
     value: ir.Value, laid: Laid, batches: Sequence[Shape], probes: Probes, *, scaled: bool = True
 ) -> HeadOperand:
-    """Return where an input of a product can be read instead.
+    """Return the values from which an input of a product can be read: the input, and values before it.
 
     Args:
         value: the input.
-        laid: gives what has its shape as (*batch, time, size).
+        laid: turns an array of the input's shape into (*batch, time, size).
         batches: shape of the product's batch, per probe.
-        probes: at two choices of sizes.
-        scaled: whether to read what is before multiplications by constants.
+        probes: shapes and constants at two choices of the dynamic sizes.
+        scaled: whether values before multiplications by constants count too.
     """
     chain, factors = [value], [1.0]
     while True:
@@ -95,7 +95,7 @@ def operand_of(
     numbered: list[list[np.ndarray]] = []
     for probe in probes:
         arrays = _numbered(chain, probe)
-        while isinstance(arrays, int):  # what is above cannot be followed
+        while isinstance(arrays, int):  # the nodes above cannot be followed
             chain = chain[:arrays]
             numbered.clear()
             arrays = _numbered(chain, probe)
@@ -111,7 +111,7 @@ def operand_of(
         shared = [reading for reading in readings[0] if all(reading in other for other in readings[1:])]
         rank = len(probes[0].shapes[place.name or ""])
         found += [HeadLayout(place, rank, reading, prod(factors[: index + 1])) for reading in shared]
-    found.reverse()  # of equal ones the furthest up, which leaves least in between
+    found.reverse()  # of equal ones the furthest up, with the most nodes left out
     return HeadOperand(tuple(sorted(found, key=lambda each: each.cost)))
 
 
@@ -121,7 +121,7 @@ def _known_so_far(chain: Sequence[ir.Value], probes: Probes) -> list[bool]:
 
 
 def _numbered(chain: Sequence[ir.Value], probe: Probe) -> list[np.ndarray] | int:
-    """Return what each value holds when the last one holds its own positions.
+    """Return, for each value of a chain, which positions of the last one it holds.
 
     A number says how many values can be followed.
     """
@@ -144,7 +144,7 @@ def _flat(array: np.ndarray, batch: Shape) -> np.ndarray:
 
 
 def _readings(held: np.ndarray, wanted: np.ndarray, shape: Shape) -> list[HeadReading]:
-    """Return how a value that holds `held` can be read as `wanted`, (batch x heads, time, size)."""
+    """Return the layouts in which a value that holds the positions `held` can be read as `wanted`."""
     numbers = held.reshape(-1)
     places = np.full(int(max(numbers.max(), wanted.max())) + 1, -1)
     places[numbers] = np.arange(numbers.size)

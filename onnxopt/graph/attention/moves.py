@@ -15,7 +15,7 @@ _MOVES = (*_REGROUPED, "Identity", "Dropout", "Transpose", "Expand", "Tile", "Sp
 
 
 def moves(node: ir.Node | None) -> bool:
-    """Return whether a node may be one that only moves what its first input holds."""
+    """Return whether the operator of a node can be one that only moves the elements of its first input."""
     if node is None or node.domain or node.op_type not in _MOVES or node.inputs[0] is None:
         return False
     if node.op_type == "Cast":
@@ -24,12 +24,12 @@ def moves(node: ir.Node | None) -> bool:
 
 
 def moved(output: ir.Value, array: np.ndarray, probe: Probe) -> np.ndarray | None:
-    """Return what the node that gives `output` makes of `array`, its first input; None when it cannot be told.
+    """Return the result of a node with `array` as its first input; None when it is unknown.
 
     Args:
-        output: of a node that moves.
-        array: of integers.
-        probe: sizes at which shapes and indices are known.
+        output: the output of a data-movement node.
+        array: integers that number the positions of the first input.
+        probe: shapes and indices at one choice of the dynamic sizes.
     """
     node = output.producer()
     shape = probe.shapes.get(output.name or "")
@@ -47,12 +47,12 @@ def moved(output: ir.Value, array: np.ndarray, probe: Probe) -> np.ndarray | Non
         return array.transpose(given.as_ints() if given is not None else None)
     try:
         return _PICKS[node.op_type](node, output, array, probe)
-    except KeyError:  # an index or a size that is not known
+    except KeyError:  # an unknown index or size
         return None
 
 
 def scalar(value: ir.Value | None, probes: Probes) -> float | None:
-    """Return the one number that a value holds at all sizes; None when it holds another or more."""
+    """Return the number that a value holds at all sizes; None when it holds several, or varies with a size."""
     if value is None:
         return None
     known = [probe.values.get(value.name or "") for probe in probes]
@@ -61,7 +61,7 @@ def scalar(value: ir.Value | None, probes: Probes) -> float | None:
 
 
 def factor(node: ir.Node | None, probes: Probes) -> tuple[ir.Value, float] | None:
-    """Return what a node multiplies by a constant, and the constant; None for another node."""
+    """Return the input that a node multiplies by a constant, and the constant; None for another node."""
     if node is None or node.domain or node.op_type not in ("Mul", "Div", "Add"):
         return None
     for slot in (0, 1) if node.op_type != "Div" else (1,):

@@ -16,10 +16,10 @@ class Product:
     """A product of two values whose result may be laid out in any order.
 
     Attributes:
-        slots: which inputs of the node are the left and the right one.
-        left: letters of the left input: those of `batch`, the row's and the inner one.
-        right: of the right input: those of `batch`, the inner one and the column's.
-        out: of the result.
+        slots: indices of the left and the right input of the node.
+        left: letters of the left input: those of `batch`, of the row and of the inner axis.
+        right: letters of the right input: those of `batch`, of the inner axis and of the column.
+        out: letters of the result.
     """
 
     node: ir.Node
@@ -33,16 +33,16 @@ class Product:
     column: str
 
     def swapped(self) -> "Product":
-        """Return the same product read as that of the transposed inputs."""
+        """Return the same product as one of the transposed inputs, with rows and columns swapped."""
         slots = (self.slots[1], self.slots[0])
         return replace(self, slots=slots, left=self.right, right=self.left, row=self.column, column=self.row)
 
     def laid_left(self, array: np.ndarray) -> np.ndarray:
-        """Return what has the shape of the left input as (*batch, row, inner)."""
+        """Return an array of the left input's shape as (*batch, row, inner)."""
         return _laid(array, self.left, (*self.batch, self.row, self.inner))
 
     def laid_right(self, array: np.ndarray) -> np.ndarray:
-        """Return what has the shape of the right input as (*batch, inner, column)."""
+        """Return an array of the right input's shape as (*batch, inner, column)."""
         return _laid(array, self.right, (*self.batch, self.inner, self.column))
 
     def sizes(self, left: Shape, right: Shape) -> tuple[Shape, int, int]:
@@ -52,7 +52,7 @@ class Product:
         return batch, one[self.row], other[self.column]
 
     def numbered(self, batch: Shape, rows: int, columns: int) -> np.ndarray:
-        """Return positions in (*batch, row, column), laid out as the result is."""
+        """Return the positions of (*batch, row, column) in the layout of the result."""
         size = int(np.prod(batch)) * rows * columns
         positions = np.arange(size).reshape(*batch, rows, columns)
         order = (*self.batch, self.row, self.column)
@@ -60,11 +60,11 @@ class Product:
 
 
 def product_of(node: ir.Node, ranks: tuple[int, ...]) -> Product | None:
-    """Return what a node of two inputs multiplies; None when it is no such product.
+    """Return the product that a node of two inputs computes; None when it computes none.
 
     Args:
-        node: any.
-        ranks: of its inputs.
+        node: any node with two inputs.
+        ranks: ranks of its inputs.
     """
     if node.domain or len(ranks) != 2 or any(v is None for v in node.inputs):
         return None

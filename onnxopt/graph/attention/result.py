@@ -19,8 +19,8 @@ class ResultTarget:
     """A value that holds the result.
 
     Attributes:
-        apart: (batch, heads, time, size); else (batch, time, width) in two to four axes.
-        time_first: (time, batch, width).
+        apart: the layout is (batch, heads, time, size); else (batch, time, width) in two to four axes.
+        time_first: the layout is (time, batch, width).
     """
 
     value: ir.Value
@@ -35,7 +35,7 @@ class Weighted:
 
     Attributes:
         product: its left input holds the weights.
-        cleared: queries that see no key give 0, not NaN.
+        cleared: whether queries that see no key give 0, not NaN.
     """
 
     product: Product
@@ -43,7 +43,7 @@ class Weighted:
 
 
 def is_weighing(softmax: ir.Node) -> bool:
-    """Return whether a product reads what a Softmax gives, maybe after moves."""
+    """Return whether a product reads the output of a Softmax, directly or through data movement."""
     value = softmax.outputs[0]
     for _ in range(8):
         readers = [node for node, _ in _readers(value)]
@@ -60,7 +60,7 @@ def weighted_by(softmax: ir.Node, probes: Probes) -> Weighted:
     """Return the product that reads the weights.
 
     Raises:
-        UnknownAttention: they are read elsewhere too, or in another order.
+        UnknownAttention: another node reads the weights too, or the product reads them in another order.
     """
     path, cleared = [softmax.outputs[0]], False
     while True:
@@ -82,7 +82,7 @@ def weighted_by(softmax: ir.Node, probes: Probes) -> Weighted:
 
 
 def targets_of(product: Product, heads: int, probes: Probes) -> tuple[ResultTarget, ...]:
-    """Return values that hold the result, the easiest to give first."""
+    """Return the values that hold the result, the one that needs the fewest nodes first."""
     value = product.node.outputs[0]
     arrays = [product.numbered(*batch_of(product, probe)) for probe in probes]
     found = list[ResultTarget]()
@@ -107,12 +107,12 @@ def targets_of(product: Product, heads: int, probes: Probes) -> tuple[ResultTarg
 
 
 def _readers(value: ir.Value) -> list[tuple[ir.Node, int]]:
-    """Return who reads a value, but for its shape."""
+    """Return the nodes that read a value; those that read only its shape do not count."""
     return [(node, slot) for node, slot in value.uses() if node.op_type != "Shape" or node.domain]
 
 
 def _cleared(value: ir.Value, readers: Sequence[tuple[ir.Node, int]], probes: Probes) -> ir.Value | None:
-    """Return what has 0 where `value` is NaN, if that is all that reads it."""
+    """Return the value that replaces NaN in `value` by 0, if it is the only reader."""
     kinds = {node.op_type: (node, slot) for node, slot in readers}
     if len(readers) != 2 or set(kinds) != {"IsNaN", "Where"}:
         return None
@@ -151,7 +151,7 @@ def _in_order(product: Product, path: Sequence[ir.Value], probe: Probe) -> bool:
 
 
 def _places(array: np.ndarray, batch: int, heads: int, time: int, size: int) -> list[tuple[bool, bool]]:
-    """Return how positions of (batch, heads, time, size) lie in an array: whether heads are apart, and time first."""
+    """Return how (batch, heads, time, size) lie in an array: whether heads are apart, and whether time is first."""
     whole = np.arange(array.size).reshape(batch, heads, time, size)
     found = list[tuple[bool, bool]]()
     if array.shape == whole.shape and np.array_equal(array, whole):

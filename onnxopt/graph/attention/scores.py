@@ -12,23 +12,23 @@ from onnxopt.graph.cost import Shape
 from onnxopt.graph.probe import Probe
 
 _NOTHING = -1e9
-"""At most what may stand for a score that does not count: float32 keeps nothing of a score that is added to it."""
+"""Largest value that may mask a score: in float32 the sum of a score and this value is this value."""
 _DEEPEST = 24
 
 
 class UnknownAttention(Exception):
-    """Why something that looks like an attention is not understood."""
+    """Similar to an attention, but not a known form of one; the message is the reason."""
 
 
 @dataclass(frozen=True)
 class Mask:
-    """What is added to scores, or says which of them count.
+    """A value that is added to scores, or a condition that selects scores.
 
     Attributes:
-        place: value that has it, of the shape of the scores there.
+        place: the masked scores, whose layout the mask has.
         kind: `add`; or a condition for scores to `keep` or to `drop`.
-        fill: in place of scores that do not count.
-        shapes: of `value`, per probe; empty where unknown.
+        fill: replaces dropped scores.
+        shapes: shape of `value`, per probe; empty where unknown.
     """
 
     value: ir.Value
@@ -39,17 +39,17 @@ class Mask:
 
     @property
     def by_key(self) -> bool:
-        """Return whether it is the same for all queries."""
+        """Return whether the mask is the same for all queries."""
         return all(len(shape) < 2 or shape[-2] == 1 for shape in self.shapes)
 
 
 @dataclass(frozen=True)
 class AttentionScores:
-    """What a Softmax reads: a product, scaled and masked.
+    """The input of a Softmax: a product, scaled and masked.
 
     Attributes:
         product: its rows are queries, its columns keys.
-        path: values from the result of the product to what the Softmax reads.
+        path: values from the result of the product to the input of the Softmax.
     """
 
     product: Product
@@ -59,10 +59,10 @@ class AttentionScores:
 
 
 def scores_of(value: ir.Value, probes: Probes) -> AttentionScores:
-    """Return what makes up the scores that a Softmax over the last axis reads.
+    """Return the product, scale and masks of the scores that a Softmax over the last axis reads.
 
     Raises:
-        UnknownAttention: they are made in a way that is not understood.
+        UnknownAttention: the scores are no such product, or have an unknown layout.
     """
     found = _climbed(value, probes, _DEEPEST)
     if found is None:
@@ -81,10 +81,10 @@ def batch_of(product: Product, probe: Probe) -> tuple[Shape, int, int]:
 
 
 def check_masks(scores: AttentionScores, heads: int, probes: Probes) -> None:
-    """Require masks to be given by batch, head, query and key, as far as they have these axes.
+    """Check that the axes of masks are batch, head, query and key, as far as they have them.
 
     Raises:
-        UnknownAttention: one is not.
+        UnknownAttention: a mask has other axes.
     """
     for mask in scores.masks:
         places = [probe.shapes.get(mask.place.name or "") for probe in probes]

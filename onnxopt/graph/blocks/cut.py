@@ -1,4 +1,4 @@
-"""Remove blocks physically, or only switch them off: the two must give the same outputs."""
+"""Remove blocks physically, or switch them off with gates: both must give the same outputs."""
 
 from collections.abc import Sequence
 
@@ -31,14 +31,14 @@ def gate_names(blocks: Sequence[Block]) -> list[str]:
 
 
 def gated(model: ir.Model, blocks: Sequence[Block], *, closed: bool = False) -> ir.Model:
-    """Return a copy of `model` that multiplies the output of each block with a gate: 1 leaves it, 0 removes it.
+    """Return a copy of `model` that multiplies the output of each block by a gate: 1 keeps the block, 0 removes it.
 
-    A plain layer with a closed gate gives what it is fed.
+    A plain layer with a closed gate returns its input.
 
     Args:
         model: the input model (not modified).
-        blocks: of `model`.
-        closed: whether all gates are zero for good; else they are scalar inputs, of the type of what they multiply.
+        blocks: blocks of `model`.
+        closed: whether all gates are the constant zero; else they are scalar inputs, of the type of the gated value.
     """
     result = model.clone()
     graph = result.graph
@@ -79,15 +79,15 @@ def _put_gate(model: ir.Model, block: Block, gate: ir.Value) -> None:
 
 
 def _in_order(model: ir.Model, blocks: Sequence[Block]) -> list[Block]:
-    """Sort blocks so that none takes the end of a later one away: from the back, and plain layers last."""
+    """Sort blocks so that no removal deletes the end of a later block: from the back, plain layers last."""
     places = {v.name: place for place, node in enumerate(model.graph) for v in node.outputs}
     return sorted(blocks, key=lambda b: (b.slot is not None, -places[b.end]))
 
 
 def _leave_out(end: ir.Value) -> None:
-    """Take a value out of the sum that alone reads it."""
+    """Remove a value from the sum that is its only reader."""
     if not end.uses():
-        return  # the sum went with a block around it
+        return  # the sum was removed with a block around it
     (node, slot), *_ = end.uses()
     rest = [v for i, v in enumerate(node.inputs) if i != slot]
     if len(rest) == 1:
@@ -95,7 +95,7 @@ def _leave_out(end: ir.Value) -> None:
         assert isinstance(node.graph, ir.Graph)
         graph, source = node.graph, rest[0]
         _replace(node.outputs[0], source)
-        # The node that an end is read by must be the one that counts, also for the blocks that follow.
+        # The sum keeps its node, because the ends of later blocks are found through it.
         graph.remove(node, safe=True)
         _drop_second_relu(source)
         return
@@ -105,7 +105,7 @@ def _leave_out(end: ir.Value) -> None:
 
 
 def _drop_second_relu(value: ir.Value) -> None:
-    """Leave out the activation that followed the sum, where the skip comes from the same one."""
+    """Remove the activation after a removed sum if the skip connection comes from the same activation."""
     before = value.producer()
     if before is not None and before.op_type == "Relu":
         for node in [node for node, _ in value.uses() if node.op_type == "Relu" and node.graph is before.graph]:
@@ -113,7 +113,7 @@ def _drop_second_relu(value: ir.Value) -> None:
 
 
 def _replace(old: ir.Value, new: ir.Value) -> None:
-    """Let everything read `new`; an output of the graph keeps its name."""
+    """Redirect all readers of `old` to `new`; an output of the graph keeps its name."""
     node = old.producer()
     assert node is not None
     assert isinstance(node.graph, ir.Graph)

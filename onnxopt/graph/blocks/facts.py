@@ -13,7 +13,7 @@ _NOT_COUNTED = (ir.DataType.INT64, ir.DataType.BOOL, ir.DataType.STRING)
 
 
 class BlockFacts:
-    """Facts about the main graph of a model as it is now."""
+    """Facts about the main graph of a model in its present state."""
 
     def __init__(self, model: ir.Model) -> None:
         self.dependence = Dependence(model)
@@ -25,7 +25,7 @@ class BlockFacts:
         self.layers = [node for node in self.dependence.nodes if self.is_layer(node)]
 
     def is_layer(self, node: ir.Node) -> bool:
-        """Return whether a node has weights; of what is not standard, whether it reads a constant matrix."""
+        """Return whether a node has weights; a node of another domain has some if it reads a constant matrix."""
         slots: tuple[int, ...] | range = WEIGHT_SLOTS.get(node.op_type, ())
         if node.op_identifier() in self.functions or (node.domain and not slots):
             slots = range(len(node.inputs))
@@ -44,11 +44,11 @@ class BlockFacts:
         return [n for n in self.layers if producer is not None and self.dependence.precedes(n, producer)]
 
     def shape(self, value: ir.Value) -> tuple[int, ...] | None:
-        """Return the shape of a value at made-up input sizes; None where it cannot be inferred."""
+        """Return the shape of a value at the input sizes of the first probe; None where it cannot be inferred."""
         return self.probes[0].shapes.get(value.name or "")
 
     def dtype(self, value: ir.Value) -> ir.DataType:
-        """Return the type of a value, as far as it is known."""
+        """Return the element type of a value; None if it is unknown."""
         return ir.DataType(self.probes[0].dtypes.get(value.name or "", value.dtype or ir.DataType.UNDEFINED))
 
     def alike(self, one: ir.Value, other: ir.Value) -> bool:
@@ -62,7 +62,7 @@ class BlockFacts:
         return known and one.shape == other.shape
 
     def parameters(self, gone: list[ir.Node]) -> int:
-        """Return the elements of the weights that these nodes alone read."""
+        """Return the number of elements in the weights that no other nodes read."""
         ids = {id(n) for n in gone}
         read = {id(v): v for n in gone for v in self.dependence.reads(n) if self.dependence.is_constant(v)}
         only = [v for v in read.values() if all(id(r) in ids for r in self.dependence.readers(v))]

@@ -12,7 +12,7 @@ _SAME_DATA = (
     *("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Cast", "Dropout"),
     *("QuantizeLinear", "DequantizeLinear", "Mul", "Div"),
 )
-"""Operators that a skip connection may pass, and still be one."""
+"""Operators that a skip connection may pass through."""
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
@@ -21,13 +21,13 @@ class Block:
     """Nodes that can be removed as one; the output keeps its shape.
 
     Attributes:
-        name: what the names of its layers, and of no others, have in common; else the name of the node it ends at.
-        end: name of the value that is cut. In a residual block that is what is added to the skip connection.
-        slot: None in a residual block; of a plain layer the input that takes the place of its output.
-        dtype: of `end`.
-        nodes: names of the nodes that nothing else needs, in graph order.
-        layers: those of them that have weights.
-        parameters: elements of the weights that nothing else needs.
+        name: the common scope of its layers' names, if no other layer has it; else the name of its last node.
+        end: name of the value that is cut; in a residual block the value added to the skip connection.
+        slot: None in a residual block; in a plain layer the index of the input that replaces its output.
+        dtype: element type of `end`.
+        nodes: names of the nodes that only this block needs, in graph order.
+        layers: names of those nodes that have weights.
+        parameters: number of elements in the weights that only this block needs.
     """
 
     name: str
@@ -40,32 +40,32 @@ class Block:
 
     @property
     def kind(self) -> str:
-        """What a user calls it."""
+        """The kind of block, in words for the user."""
         return "layer" if self.slot is not None else "residual block"
 
     def holds(self, other: "Block") -> bool:
-        """Return whether `other` is gone when this one is."""
+        """Return whether removing this block removes `other` too."""
         return other is not self and set(other.nodes) <= set(self.nodes)
 
 
 @dataclass(frozen=True)
 class Fixed:
-    """Something that looks like a block and cannot be removed; `target` is the name of a node."""
+    """Nodes that look like a block but cannot be removed; `target` is the name of a node."""
 
     target: str
     reason: str
 
 
 def blocks_of(model: ir.Model, *, layers: bool = False) -> tuple[list[Block], list[Fixed]]:
-    """Return the blocks of the main graph in graph order, and what is none and why; nodes must have unique names.
+    """Return the blocks of the main graph in graph order, and similar nodes that are none, with the reason.
 
-    A residual block is all that only one operand of an Add or Sum needs, when another operand is what it started from:
-    that one is read on the way to it too, or both are added to what is. What is broadcast when it is added, such as a
-    mask, is no skip connection. Blocks may lie in others.
+    A residual block is the set of nodes that only one operand of an Add or Sum needs, when another operand is its skip
+    connection: the block starts from that operand, or both start from the same value. An operand that is broadcast,
+    such as a mask, is no skip connection. Blocks may be nested. Nodes must have unique names.
 
     Args:
         model: the input model (not modified).
-        layers: whether to return single layers too whose output has the shape of their input, with the normalization
+        layers: whether to return also single layers whose output has the shape of their input, with the normalization
             and activation that follow.
     """
     finder = _Finder(model)
@@ -87,13 +87,13 @@ class _Finder:
         self.dependence = self.facts.dependence
 
     def residual(self, node: ir.Node) -> list[Block | Fixed]:
-        """Return the blocks that end at a sum, or why there is none; nothing where no layers are involved."""
+        """Return the blocks that end at a sum, or the reason why there is none; nothing where there are no layers."""
         results = [r for slot, v in enumerate(node.inputs) if v is not None for r in self._branch(node, slot, v)]
         if results:
             return [r for r in results if isinstance(r, Block)] or results[:1]
         sides = [{id(n) for n in self.facts.layers_before(v)} for v in self.dependence.data(node)]
         if any(a - b and b - a for a in sides for b in sides):
-            return [Fixed(node.name or "", "what is added here has layers of its own on either side, and no skip")]
+            return [Fixed(node.name or "", "both operands of this sum have layers of their own: neither is a skip")]
         return []
 
     def plain(self, node: ir.Node) -> Block | Fixed:
@@ -107,12 +107,12 @@ class _Finder:
             last = value if self.facts.alike(value, sources[0]) else last
             value = self._continued(value)
         if last is None:
-            return Fixed(node.name or "", "its output has not the shape of its input")
+            return Fixed(node.name or "", "its output has another shape than its input")
         gone = self.dependence.without(list(last.uses()), [last], sources)
         return self._block(node, last, list(node.inputs).index(sources[0]), gone)
 
     def _continued(self, value: ir.Value) -> ir.Value | None:
-        """Return what the only reader makes of it alone, unless that is a layer or makes an output of the model."""
+        """Return the output of the only reader, if that reads nothing else and is neither a layer nor last."""
         readers = self.dependence.readers(value)
         if value.is_graph_output() or len(value.uses()) != 1 or value not in readers[0].inputs:
             return None
@@ -134,12 +134,12 @@ class _Finder:
         others = [v for i, v in enumerate(node.inputs) if i != slot and v is not None]
         if not any(self.facts.alike(v, node.outputs[0]) for v in others):
             if self.facts.shape(node.outputs[0]) is None:
-                yield Fixed(name, "the shape of what is added here cannot be inferred")
+                yield Fixed(name, "the shape of an operand cannot be inferred")
             return
         gone = self.dependence.without([(node, slot)], (), ())
         shared = [n for n in inside if id(n) not in {id(g) for g in gone}]
         if shared:
-            yield Fixed(name, f"{shared[0].name} on the way to it is needed elsewhere too")
+            yield Fixed(name, f"{shared[0].name} inside it is needed elsewhere too")
         else:
             yield self._block(node, value, None, gone)
 
@@ -149,12 +149,12 @@ class _Finder:
             return Fixed(node.name or "", "all layers of the model are in it")
         dtype = self.facts.dtype(end)
         if dtype not in _FLOATS:
-            return Fixed(node.name or "", "its output is not known to be of floats")
+            return Fixed(node.name or "", "its output is not of a known float type")
         names = tuple(n.name or "" for n in gone)
         return Block(node.name or "", end.name or "", slot, dtype, names, layers, self.facts.parameters(gone))
 
     def _root(self, value: ir.Value, end: ir.Node) -> Iterator[ir.Value]:
-        """Yield the value that a skip comes from, if `end` depends on it."""
+        """Yield the value where a skip connection starts, if `end` depends on it."""
         while not self.dependence.needs(end, value):
             before = value.producer()
             if before is None or before.op_type not in _SAME_DATA or len(self.dependence.data(before)) != 1:
@@ -163,7 +163,7 @@ class _Finder:
         yield value
 
     def _companions(self, node: ir.Node, value: ir.Value) -> Iterator[ir.Value]:
-        """Yield all that is added to a value, in this sum and in those it is part of."""
+        """Yield the other operands that are added to a value, in this sum and in the sums around it."""
         for other in self.dependence.data(node):
             if other is not value:
                 yield from self._terms(other)
@@ -181,7 +181,7 @@ class _Finder:
 
 
 def _named(blocks: list[Block], layers: list[ir.Node]) -> list[Block]:
-    """Call blocks after the scope that their layers, and no others, have in common."""
+    """Name blocks after the scope that their layers share, if no other layer has it."""
     scopes = list[str]()
     for block in blocks:
         step = "/" if all("/" in name for name in block.layers) else "."

@@ -1,1 +1,1 @@
-"""Channel groups: labels that run through the graph, and the cut that follows from them."""
+"""Channel groups: labels that are followed through the graph, and the cut derived from them."""

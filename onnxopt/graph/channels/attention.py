@@ -74,7 +74,7 @@ def _packed(trace: Trace, node: ir.Node, inputs: list[ir.Value]) -> Axes:
 
 
 def _mask(trace: Trace, node: ir.Node, heads: Vector | None) -> None:
-    """Unite the heads of a mask that has some with those of the scores."""
+    """Unite the heads of a mask, if it has any, with those of the scores."""
     mask = optional(node, 3)
     if mask is None:
         return

@@ -1,4 +1,4 @@
-"""Choice of the part to prune where an axis splits, such as heads and their dimensions."""
+"""Choice of the part to prune where an axis splits into several, such as heads and their dimensions."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
@@ -10,16 +10,16 @@ from onnxopt.graph.channels.trace import Trace
 Part = Literal["outer", "inner"]
 _MOST_PARTS = 6
 _NEARLY = 0.95
-"""Share of what frees most at which the choice node by node is preferred."""
+"""The choice node by node is preferred if it can remove at least this share of the most removable elements."""
 _ENOUGH = 4
-"""Units from which on the outer part is cut, so that heads go before the dimensions of a head."""
+"""With at least this many units the outer part is cut: heads are removed before dimensions of a head."""
 
 
 def best(traced: Callable[[Mapping[str, int], int], Trace], part: Part | None) -> Trace:
-    """Return the choice that frees most, or wherever `part` frees anything, that part.
+    """Return the choice that can remove the most elements; with `part`, that part wherever it can be cut.
 
     Args:
-        traced: labels for a choice per node, and one for all nodes without.
+        traced: returns the labels, given a choice per node and a choice for all other nodes.
         part: the `outer` one (heads, groups), the `inner` one (dimensions of a head, channels within a group), or None.
     """
     options = [traced({}, 0)]
@@ -40,7 +40,7 @@ def best(traced: Callable[[Mapping[str, int], int], Trace], part: Part | None) -
 
 
 def _linked(options: Sequence[Trace]) -> list[list[str]]:
-    """Return the nodes whose parts go together in some option: they are decided together."""
+    """Return the sets of nodes whose parts are removed together in some option: one choice decides each set."""
     names = list(dict.fromkeys(n for option in options for n in option.splits))
     home = {name: name for name in names}
     for option in options:
@@ -63,7 +63,7 @@ def _free_units(trace: Trace, nodes: Sequence[str]) -> int:
 
 
 def _removable(trace: Trace) -> int:
-    """Return the elements of weights in axes that can shrink."""
+    """Return the number of weight elements on axes that can shrink."""
     total, begun = 0, trace.labels.among(v for _, v in trace.sources)
     for (name, axis), vector in trace.members.items():
         roots, shape = trace.labels.roots(vector), trace.first.shapes[name]

@@ -1,4 +1,4 @@
-"""Remove channels physically, or only mask them: the two must give the same outputs."""
+"""Remove channels physically, or mask them: both must give the same outputs."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,7 +13,7 @@ from onnxopt.graph.edit import set_weight
 from onnxopt.graph.probe import probe
 
 Kept = Mapping[str, Sequence[int]]
-"""Units to keep, per group; groups that are not named stay whole."""
+"""Units to keep, per group; all units of other groups are kept."""
 
 
 def cut_channels(channels: Channels, kept: Kept) -> ir.Model:
@@ -108,7 +108,7 @@ def _carry_out(plan: CutPlan) -> None:
 
 
 def _tidy(plan: CutPlan) -> None:
-    """Drop constants that nothing reads, and copies that stayed equal to what they were copied from."""
+    """Remove constants without readers, and copies that are equal to their originals."""
     weights = plan.model.graph.initializers
     for name, value in list(weights.items()):
         origin = weights.get(name.rpartition(COPY_MARK)[0])
@@ -120,7 +120,7 @@ def _tidy(plan: CutPlan) -> None:
 
 
 def _verify(plan: CutPlan) -> None:
-    """Compare the shapes that follow from the smaller graph with those that were planned.
+    """Compare the inferred shapes of the smaller graph with the planned ones.
 
     Raises:
         ModelError: ONX305 they differ.

@@ -1,4 +1,4 @@
-"""Execute a data movement on the positions of an axis, and read off where they went."""
+"""Execute a data movement on the positions of an axis, and read the new positions off the result."""
 
 from collections.abc import Callable
 
@@ -12,13 +12,13 @@ Move = Callable[[np.ndarray], np.ndarray]
 
 
 def execute(trace: Trace, node: ir.Node, move: Move, part: int | None = None) -> Axes:
-    """Apply `move` to the positions along each labelled axis of the first input, and read off where they went.
+    """Apply `move` to the positions along each labelled axis of the first input; read the labels off the result.
 
     Args:
-        trace: what is known so far.
-        node: the node that moves.
-        move: what it does to a tensor.
-        part: which of the axes that an axis is split in is to be cut; the trace's choice when None.
+        trace: the labels known so far.
+        node: the data-movement node.
+        move: executes the movement on an array.
+        part: of several axes that an axis is split into, the one to cut; None leaves it to the trace.
     """
     value = node.inputs[0]
     if value is None:
@@ -38,7 +38,7 @@ def execute(trace: Trace, node: ir.Node, move: Move, part: int | None = None) ->
             if trace.labels.are_copies(one):
                 one, other = other, one
             trace.labels.freeze(other, reason)
-            # What is only repeated does not stand in the way of what it is repeated for.
+            # Copies do not prevent the removal of the channels that they are repeated for.
             if not trace.labels.are_copies(other) or trace.labels.are_copies(one):
                 trace.labels.freeze(one, reason)
             labels = one
@@ -49,7 +49,7 @@ def execute(trace: Trace, node: ir.Node, move: Move, part: int | None = None) ->
 def _read_off(
     trace: Trace, node: ir.Node, moved: np.ndarray, vector: Vector, part: int | None
 ) -> tuple[int | None, Vector]:
-    """Return the axis along which the positions vary and its labels; of several axes one is chosen."""
+    """Return the axis along which the positions vary, and its labels; `part` or the trace chooses one of several."""
     if moved.size == 0:
         raise Frozen(f"{node.op_type} {node.name} leaves nothing")
     varying = [i for i in range(moved.ndim) if moved.shape[i] > 1 and (moved != moved.take([0], i)).any()]

@@ -18,18 +18,18 @@ COPY_MARK = "__of__"
 
 
 def groups_of(model: ir.Model) -> tuple[ChannelGroup, ...]:
-    """Return the channel groups of `model`, in graph order; what cannot be removed is in groups that are frozen."""
+    """Return the channel groups of `model`, in graph order; channels that cannot be removed are in frozen groups."""
     return channels_of(model).groups
 
 
 def channels_of(model: ir.Model, part: Part | None = None) -> Channels:
-    """Return groups and labels of a normalized copy of `model`.
+    """Return the groups and labels of a normalized copy of `model`.
 
     Args:
         model: the input model (not modified).
-        part: where an axis splits in several, the one to cut: the `outer` one (heads, groups), the `inner` one
-            (dimensions of a head, channels within a group), or what frees most. Where the part cannot be cut but
-            another can, that one is.
+        part: where an axis splits into several, the one to cut: the `outer` one (heads, groups), the `inner` one
+            (dimensions of a head, channels within a group), or None for the one that can remove most. Where only
+            another part can be cut, that part is.
     """
     normal = normalized(model)
     probes = two_probes(normal)

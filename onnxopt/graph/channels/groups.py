@@ -1,4 +1,4 @@
-"""Channel groups read off labels: units that are on the same axes, begin at the same nodes and share their fate."""
+"""Channel groups, derived from labels: units on the same axes, from the same nodes, frozen for the same reason."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,22 +10,22 @@ from onnxopt.graph.channels.labels import Vector
 from onnxopt.graph.channels.trace import Trace, Unit
 
 Place = tuple[str, int, tuple[tuple[int, ...], ...]]
-"""Name of an initializer or value, an axis of it, and per unit the positions it has there."""
+"""Name of an initializer or value, an axis of it, and the positions of each unit on that axis."""
 _MOST_TELLING: tuple[Unit, ...] = ("hidden", "head", "group", "head-dimension", "group-channel")
 
 
 @dataclass(frozen=True)
 class ChannelGroup:
-    """Units that can be removed one by one, each with everything that belongs to it.
+    """Units that can be removed one by one, each with all its positions in the graph.
 
     Attributes:
-        name: of the node whose weights make the channels; the first where several do.
+        name: the node whose weights produce the channels; the first of several.
         size: number of units.
-        members: what shrinks, as initializer, axis and positions per unit.
-        consumers: values whose positions count as zero once removed.
-        frozen: why nothing can be removed; None when it can.
-        sources: all nodes whose weights make the channels.
-        unit: what one unit is.
+        members: the weights that shrink, as initializer, axis and positions per unit.
+        consumers: values whose removed positions count as zero.
+        frozen: the reason why no unit can be removed; None if units can be removed.
+        sources: all nodes whose weights produce the channels.
+        unit: the kind of unit.
     """
 
     name: str
@@ -39,7 +39,7 @@ class ChannelGroup:
 
 @dataclass(frozen=True)
 class Channels:
-    """The groups of a model with the labels they were read from; `roots` are the classes of each group's units."""
+    """The groups of a model with the labels they are derived from; `roots` are the classes of each group's units."""
 
     model: ir.Model
     trace: Trace
@@ -48,7 +48,7 @@ class Channels:
 
 
 def grouped(model: ir.Model, trace: Trace) -> Channels:
-    """Collect what belongs to each class; those with the same axes, sources and reason are a group."""
+    """Collect the positions of each class; classes with the same axes, sources and reason form a group."""
     labels, sources = trace.labels, dict[int, dict[str, None]]()
     for node, vector in trace.sources:
         for root in labels.roots(vector).tolist():
@@ -63,7 +63,7 @@ def grouped(model: ir.Model, trace: Trace) -> Channels:
     units = _units(trace, sources)
     kinds = dict[tuple[object, ...], list[int]]()
     for root, begun in sources.items():
-        # Every unit of a group is on the same axes, so that no axis is empty while each group keeps a unit.
+        # All units of a group are on the same axes, so no axis becomes empty while each group keeps a unit.
         alike = (tuple(begun), frozenset(seen.get(root, ())), labels.reason(root), units.get(root))
         kinds.setdefault(alike, []).append(root)
     groups, classes, taken = [], [], dict[str, int]()
@@ -82,7 +82,7 @@ def grouped(model: ir.Model, trace: Trace) -> Channels:
 
 
 class _Look:
-    """Where the classes that nodes begin stand, once for all axes that look the same."""
+    """Positions of the classes that begin at nodes, stored once for all axes with equal labels."""
 
     def __init__(self, trace: Trace) -> None:
         self.labels, self.keys = trace.labels, dict[bytes, int]()
@@ -90,7 +90,7 @@ class _Look:
         self.positions: list[dict[int, tuple[int, ...]]] = []
 
     def key(self, vector: Vector) -> int:
-        """Return the same number for axes with the same classes, by which `positions` are found."""
+        """Return the key of an axis in `positions`: the same number for axes with the same classes."""
         roots = self.labels.roots(vector)
         key = self.keys.setdefault(roots.tobytes(), len(self.keys))
         if key == len(self.positions):
@@ -112,14 +112,14 @@ def _places(
 
 
 def _units(trace: Trace, sources: dict[int, dict[str, None]]) -> dict[int, Unit]:
-    """Return what each unit is, by the most telling of what it passes through."""
+    """Return the kind of each unit: the most specific one that the trace noted for it."""
     ops = {node.name: node.op_type for node in trace.model.graph}
     split = {r for vector, _ in trace.splits.values() for r in trace.labels.roots(vector).tolist()}
     found = dict[int, Unit]()
     for unit in _MOST_TELLING:
         passing = np.flatnonzero(trace.labels.among(v for kind, v in trace.kinds if kind == unit)).tolist()
         for root in passing:
-            # A product of activations need not be attention: channels that no node splits into heads are channels.
+            # A product of activations need not be attention: without a node that splits into heads, units are channels.
             convolved = any(ops[n] == "Conv" for n in sources.get(root, ()))
             if root in split or unit not in ("head", "head-dimension") or (unit == "head" and not convolved):
                 found.setdefault(root, unit)

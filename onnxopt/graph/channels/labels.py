@@ -1,4 +1,4 @@
-"""Labels of positions along an axis, united into classes that can only be removed together."""
+"""Labels of positions along an axis, united into classes that are removed as one."""
 
 from collections.abc import Iterable
 
@@ -7,13 +7,13 @@ import numpy as np
 Vector = np.ndarray
 """One label per position of an axis."""
 Axes = tuple[Vector | None, ...]
-"""Per axis of a value its labels, or None where nothing can be removed: a batch, a time axis, a model input."""
+"""Labels per axis of a value; None for an axis without removable positions: batch, time, a model input."""
 
 
 class Labels:
-    """Classes of labels; a frozen class keeps the first reason it was given.
+    """Classes of labels; a frozen class keeps its first reason.
 
-    Whole vectors are looked up and united at once, because a model has a million labels.
+    Methods work on whole vectors, because a model has a million labels.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class Labels:
         self._numbers = dict[str, int]()
 
     def fresh(self, count: int, frozen: str | None = None, copies: bool = False) -> Vector:
-        """Return new labels, each a class of its own; `copies` are of one value, as Expand makes them."""
+        """Return new labels, each a class of its own; `copies`: of one value, as in the output of Expand."""
         vector = np.arange(self._size, self._size + count)
         self._size += count
         room = len(self._parent)
@@ -40,7 +40,7 @@ class Labels:
         return vector
 
     def are_copies(self, vector: Vector) -> bool:
-        """Return whether nothing but copies of one value is in the classes."""
+        """Return whether all labels of the classes are copies of one value."""
         return bool(self._copies[self.roots(vector)].all())
 
     def roots(self, vector: Vector) -> Vector:
@@ -67,7 +67,7 @@ class Labels:
         left, right = self.roots(one), self.roots(other)
         while (differ := left != right).any():
             pairs = np.stack([np.minimum(left, right), np.maximum(left, right)])[:, differ]
-            # Of chains only one link at a time is united: each label that disappears is in one pair only.
+            # Chains are united one link at a time: each label that disappears is in one pair only.
             _, first = np.unique(pairs[1], return_index=True)
             kept, merged = pairs[:, first]
             links = ~np.isin(kept, merged)
@@ -88,7 +88,7 @@ class Labels:
         self.unite(vector[1:], np.full(max(len(vector) - 1, 0), vector[0] if len(vector) else 0))
 
     def freeze(self, vector: Vector | None, reason: str) -> None:
-        """Let no position be removed."""
+        """Freeze all positions for `reason`."""
         if vector is None or not len(vector):
             return
         if reason not in self._numbers:
@@ -106,14 +106,14 @@ class Labels:
         return np.asarray(self._reason[roots] == 0)
 
     def among(self, vectors: Iterable[Vector]) -> Vector:
-        """Return, for every label that there is, whether it stands for a class in `vectors`."""
+        """Return a mask over all labels: the ones that stand for a class in `vectors`."""
         found = np.zeros(len(self._parent), bool)
         for vector in vectors:
             found[self.roots(vector)] = True
         return found
 
     def same(self, vectors: Iterable[Vector | None], reason: str) -> Vector | None:
-        """Unite vectors; where one is None nothing can be removed and the others are frozen with `reason`."""
+        """Unite vectors position by position; if one is None, freeze the others for `reason`."""
         listed = list(vectors)
         known = [v for v in listed if v is not None]
         for vector in known[1:]:

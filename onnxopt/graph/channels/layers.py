@@ -22,7 +22,7 @@ def contract(trace: Trace, node: ir.Node, one: tuple[ir.Value, int], other: tupl
 
 
 def start(trace: Trace, node: ir.Node, weight: ir.Value, vector: Vector | None) -> None:
-    """Note that the weights of a layer begin new channels."""
+    """Record the weights of a layer as the source of new channels."""
     if vector is not None and trace.is_weight(weight):
         trace.sources.append((node.name or "", vector))
 
@@ -44,7 +44,7 @@ def _conv(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
 
 
 def _grouped(trace: Trace, node: ir.Node, out: Vector | None, group: int) -> Vector | None:
-    """Unite the inputs and outputs of each group, or the same channel of all groups, inputs and outputs apart."""
+    """Unite the inputs and outputs of each group; or the same channel of all groups, inputs and outputs apart."""
     x, weight = operand(node, 0), operand(node, 1)
     into, width = trace.of(x)[1], trace.of(weight)[1]
     if into is None or out is None:
@@ -90,7 +90,7 @@ def _conv_transpose(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
 
 
 def _grouped_transpose(trace: Trace, node: ir.Node, group: int) -> Vector | None:
-    """As for a grouped convolution, whose weights lie the other way round."""
+    """Unite labels as for a grouped convolution; the weights of the transposed one have inputs and outputs swapped."""
     x, weight = operand(node, 0), operand(node, 1)
     into, width, size = trace.of(weight)[0], trace.of(weight)[1], trace.shape(weight)[1]
     joined = trace.labels.same((trace.of(x)[1], into), why(node, "groups channels that cannot be cut"))
@@ -170,10 +170,10 @@ def _einsum(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
 
 
 def _subscripts(trace: Trace, node: ir.Node) -> tuple[list[str], str]:
-    """Return one letter per axis of each input, and of the output; what an ellipsis stands for gets capital Greek ones.
+    """Return one letter per axis of each input, and of the output; axes of an ellipsis get capital Greek letters.
 
     Raises:
-        Frozen: a letter stands twice in one term, which takes a diagonal.
+        Frozen: a term has a letter twice, which takes a diagonal.
     """
     equation = node.attributes["equation"].as_string().replace(" ", "")
     left, arrow, right = equation.partition("->")

@@ -13,10 +13,10 @@ from onnxopt.graph.channels.trace import Frozen, Rule, Trace
 
 
 def _constant(trace: Trace, node: ir.Node, slot: int, attribute: str) -> list[int] | None:
-    """Return integers that stand in an attribute or, in later opsets, in an input; None when there are none.
+    """Return integers of an attribute or, in later opsets, of an input; None if the node has neither.
 
     Raises:
-        Frozen: they are computed from dynamic sizes.
+        Frozen: the integers are computed from dynamic sizes.
     """
     if attribute in node.attributes:
         return [int(i) for i in node.attributes[attribute].as_ints()]
@@ -41,7 +41,7 @@ def _transpose(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
 
 
 def _grow(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
-    """Follow Expand: along an axis that grows stand copies of one value."""
+    """Follow Expand: the positions of an axis that grows are copies of one value."""
     value = node.inputs[0]
     if value is None:
         raise Frozen("Expand lacks an input")
@@ -117,7 +117,7 @@ def _slice(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
 
 
 Bounds = tuple[int, int, int]
-"""Start, end and step as a Slice states them."""
+"""Start, end and step, as inputs of a Slice."""
 
 
 def _counted(bounds: Bounds, size: int) -> Bounds:
@@ -130,7 +130,7 @@ def taken_positions(bounds: Bounds, size: int) -> Vector:
 
 
 def slices(trace: Trace, node: ir.Node) -> dict[int, Bounds | None]:
-    """Return what a Slice cuts, per axis; None where it is computed from dynamic sizes."""
+    """Return start, end and step per axis of a Slice; None if they are computed from dynamic sizes."""
     value = node.inputs[0]
     assert value is not None
     rank = len(trace.shape(value))
@@ -266,7 +266,7 @@ def _quantized(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
 
 
 def _sizes_only(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
-    """Follow what reads sizes alone: the sizes of the original are put in their place."""
+    """Follow a node that reads only sizes: it keeps the sizes of the original graph."""
     del trace, node
     return ()
 

@@ -7,7 +7,7 @@ from onnxopt.graph.channels.trace import Frozen, Trace
 
 
 def operand(node: ir.Node, slot: int) -> ir.Value:
-    """Return an input that must be there."""
+    """Return a required input."""
     value = node.inputs[slot] if slot < len(node.inputs) else None
     if value is None:
         raise Frozen(f"{node.op_type} {node.name} lacks an input")
@@ -15,7 +15,7 @@ def operand(node: ir.Node, slot: int) -> ir.Value:
 
 
 def optional(node: ir.Node, slot: int) -> ir.Value | None:
-    """Return an input that may be left out."""
+    """Return an optional input; None if it is absent."""
     return node.inputs[slot] if slot < len(node.inputs) else None
 
 
@@ -37,7 +37,7 @@ def freeze_rest(trace: Trace, axes: Axes, kept: tuple[int, ...], reason: str) ->
 
 
 def broadcast(trace: Trace, node: ir.Node, operands: list[tuple[Axes, tuple[int, ...]]]) -> Axes:
-    """Unite operands as numpy broadcasts them; a size of one on an axis leaves the others free."""
+    """Unite operands as numpy broadcasts them; an axis of size one is not united with the others."""
     rank = max((len(shape) for _, shape in operands), default=0)
     result: list[Vector | None] = []
     for back in range(rank, 0, -1):

@@ -12,7 +12,7 @@ from onnxopt.graph.channels.trace import Frozen, Rule, Trace
 
 
 def _root_mean_square(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
-    """Follow a division by the root mean square, which can be scaled to that of the original."""
+    """Follow a division by the root mean square, which the rewrite scales to the value of the original."""
     value, scale = operand(node, 0), operand(node, 1)
     axes = trace.of(value)
     start = integer(node, "axis", -1) % len(axes)
@@ -50,7 +50,7 @@ def _per_channel(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
 
 
 def _per_group(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
-    """Unite the channels of each group: statistics are taken over them, so that they go together."""
+    """Unite the channels of each group, because its statistics are taken over all of them."""
     axes, groups = trace.of(operand(node, 0)), integer(node, "num_groups", 1)
     freeze_rest(trace, axes, (0, 1), why(node, "normalizes over it"))
     channels = axes[1]
@@ -70,7 +70,7 @@ def _per_group(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
 
 
 def _unit_length(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
-    """Follow a division by the length of a vector, to which zeros add nothing."""
+    """Follow a division by the length of a vector; zeros do not change the length."""
     value = operand(node, 0)
     axes = trace.of(value)
     axis = integer(node, "axis", -1) % len(axes)

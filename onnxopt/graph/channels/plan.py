@@ -12,7 +12,7 @@ from onnxopt.graph.edit import set_weight
 
 @dataclass
 class CutPlan:
-    """Which positions stay, and the copy of the graph that is made smaller.
+    """The positions to keep, and the copy of the graph that becomes smaller.
 
     Attributes:
         trace: of the original.
@@ -27,24 +27,24 @@ class CutPlan:
     _taken: set[str] = field(default_factory=set)
 
     def original(self, node: ir.Node) -> ir.Node:
-        """Return what a node of the copy is a copy of."""
+        """Return the original of a node of the copy."""
         if not self._originals:
             self._originals.update((n.name or "", n) for n in self.trace.model.graph)
         return self._originals[node.name or ""]
 
     def keep(self, value: ir.Value | None) -> Mapping[int, np.ndarray]:
-        """Return what stays of the axes of a value that shrink."""
+        """Return the positions to keep, per axis of a value that shrinks."""
         return self.keeps.get((value.name or "") if value is not None else "", {})
 
     def shape(self, value: ir.Value, which: int = 0) -> tuple[int, ...]:
         """Return the shape after the cut."""
         full = (self.trace.first, self.trace.second)[which].shapes[value.name or ""]
         keep = self.keep(value)
-        # Of an axis merged with a dynamic one the same share stays at any size.
+        # An axis merged with a dynamic one keeps the same share at any size.
         return tuple(n * int(keep[i].sum()) // len(keep[i]) if i in keep else n for i, n in enumerate(full))
 
     def name(self, stem: str) -> str:
-        """Return a name that neither a node nor a value has: models are cut more than once."""
+        """Return an unused name for a node or value; a model may be cut more than once."""
         if not self._taken:
             for node in self.model.graph.all_nodes():
                 self._taken.update(n or "" for n in (node.name, *(v.name for v in node.outputs)))
@@ -55,7 +55,7 @@ class CutPlan:
         return stem
 
     def node(self, op: str, inputs: Sequence[ir.Value | None], stem: str, **attributes: int) -> ir.Node:
-        """Return a new node, which is not in the graph yet."""
+        """Return a new node that is not yet part of the graph."""
         named = [ir.AttrInt64(name, value) for name, value in attributes.items()]
         node = ir.Node("", op, inputs, named, name=self.name(stem))
         node.outputs[0].name = self.name(f"{stem}_output")

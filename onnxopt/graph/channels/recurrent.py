@@ -1,4 +1,4 @@
-"""Label rules of recurrent layers, which read their own hidden units."""
+"""Label rules of recurrent layers; they read their own hidden units."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -15,7 +15,7 @@ _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
 
 def _recurrent(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
-    """Follow hidden units; both directions have as many, so that the same one of each goes."""
+    """Follow hidden units; a unit is removed from both directions, which have equally many."""
     x, weight, inner = (operand(node, slot) for slot in range(3))
     gates = _GATES[node.op_type]
     contract(trace, node, (x, 2), (weight, 2))

@@ -15,7 +15,7 @@ def rewrite(plan: CutPlan, node: ir.Node) -> None:
     """Adapt the attributes and constants of a node to the axes that shrink.
 
     Raises:
-        ValueError: they depend on dynamic sizes in a way that cannot be adapted.
+        ValueError: attributes or constants depend on dynamic sizes in a way that cannot be adapted.
     """
     touched = any(plan.keep(v) for v in (*node.inputs, *node.outputs))
     if not touched or node.domain:
@@ -48,7 +48,7 @@ def _norm_groups(plan: CutPlan, node: ir.Node) -> None:
 
 
 def _mean(plan: CutPlan, node: ir.Node) -> None:
-    """Divide by as many as in the original, where removed positions count as zero."""
+    """Divide by the number of positions in the original, where removed positions count as zero."""
     original = plan.original(node)
     value, keep = node.inputs[0], plan.keep(node.inputs[0])
     assert value is not None
@@ -58,7 +58,7 @@ def _mean(plan: CutPlan, node: ir.Node) -> None:
     kind = ir.DataType(plan.trace.first.dtypes[value.name or ""]).numpy()
     factor = plan.constant(np.array(share, kind), f"{node.name}_share")
     output = node.outputs[0]
-    # The mean may be an output of the model, whose name must stay.
+    # The mean may be an output of the model, which must keep its name.
     scaled = value if output.is_graph_output() else output
     product = plan.node("Mul", [scaled, factor], f"{node.name}_scaled")
     if scaled is value:
@@ -88,7 +88,7 @@ def _root_mean_square(plan: CutPlan, node: ir.Node) -> None:
 
 
 def _attention(plan: CutPlan, node: ir.Node) -> None:
-    """State the number of heads that stay; scores are scaled by the original dimension of a head."""
+    """Set the number of remaining heads; scores keep the scale of the original head dimension."""
     q, k = node.inputs[:2]
     assert q is not None
     assert k is not None
@@ -104,9 +104,9 @@ def _attention(plan: CutPlan, node: ir.Node) -> None:
 
 
 def _resize(plan: CutPlan, node: ir.Node) -> None:
-    """Adapt sizes, which name all axes or only some."""
+    """Adapt target sizes, given for all axes or for some."""
     if len(node.inputs) < 4 or node.inputs[3] is None:
-        return  # factors: they hold for any size
+        return  # scale factors hold for any size
     if "axes" not in node.attributes:
         _target(plan, node, slot=3)
         return
@@ -116,7 +116,7 @@ def _resize(plan: CutPlan, node: ir.Node) -> None:
 
 
 def _target(plan: CutPlan, node: ir.Node, slot: int) -> None:
-    """Put the sizes after the cut into a target shape; what else is computed stays computed, from original sizes."""
+    """Put the sizes after the cut into a target shape; other computed sizes are computed from the original sizes."""
     given, before, output = node.inputs[slot], plan.original(node).inputs[slot], node.outputs[0]
     assert given is not None
     assert before is not None
@@ -148,7 +148,7 @@ def _target(plan: CutPlan, node: ir.Node, slot: int) -> None:
 
 
 def _share_of(plan: CutPlan, node: ir.Node, sizes: ir.Value, keep: Mapping[int, np.ndarray], rank: int) -> ir.Value:
-    """Return computed sizes of which axes merged with a dynamic one keep their share."""
+    """Return computed sizes in which axes merged with a dynamic one are scaled by the share that is kept."""
     factors = [[int(count(keep[i])) if i in keep else 1 for i in range(rank)] for count in (np.sum, np.size)]
     for op, factor in zip(("Mul", "Div"), factors, strict=True):
         constant = plan.constant(np.array(factor, np.int64), f"{node.name}_share")
@@ -204,7 +204,7 @@ def _slice(plan: CutPlan, node: ir.Node) -> None:
 
 
 def _pick(plan: CutPlan, node: ir.Node, axis: int, positions: np.ndarray) -> None:
-    """Gather before a Slice what it takes in steps: what stays need not lie at equal distances."""
+    """Insert a Gather before a strided Slice, because the kept positions need not lie at equal distances."""
     original = plan.original(node)
     source, keep = node.inputs[0], plan.keep(original.inputs[0])[axis]
     moved = np.cumsum(keep) - 1
@@ -231,7 +231,7 @@ def _gather(plan: CutPlan, node: ir.Node) -> None:
 
 
 def _original_sizes(plan: CutPlan, node: ir.Node) -> None:
-    """Let what is computed from sizes be computed from those of the original."""
+    """Replace sizes that are read from shrunk values by the sizes of the original."""
     output = node.outputs[0]
     known = plan.trace.known(output)
     if known is not None:
@@ -263,4 +263,4 @@ _RULES: Mapping[str, Callable[[CutPlan, ir.Node], None]] = {
     "Gather": _gather,
     **dict.fromkeys(("Shape", "Size"), _original_sizes),
 }
-"""What is adapted in a node whose inputs or outputs shrink, by operator."""
+"""Rewrites of nodes whose inputs or outputs shrink, by operator."""

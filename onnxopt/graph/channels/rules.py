@@ -39,7 +39,7 @@ def _elementwise(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
 
 
 def _along(default: int) -> Rule:
-    """Return the rule of what mixes the positions of one axis and treats the others alike."""
+    """Return the rule of operators that mix the positions of one axis and treat the other axes position by position."""
 
     def rule(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
         value = operand(node, 0)
@@ -59,7 +59,7 @@ def _along(default: int) -> Rule:
 
 
 def _sampled(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
-    """Follow what reads images at computed places."""
+    """Follow an operator that samples images at computed coordinates."""
     axes = trace.of(operand(node, 0))
     freeze_rest(trace, axes, (0, 1), why(node, "samples it"))
     for value in node.inputs[1:]:
@@ -83,7 +83,7 @@ def reduced_axes(trace: Trace, node: ir.Node) -> list[int]:
     """Return the axes that a reduction reduces.
 
     Raises:
-        Frozen: they are computed.
+        Frozen: the axes are computed.
     """
     rank = len(trace.shape(operand(node, 0)))
     if node.op_type in ("ArgMax", "ArgMin"):
@@ -100,7 +100,7 @@ def reduced_axes(trace: Trace, node: ir.Node) -> list[int]:
 
 
 def _centres(node: ir.Node) -> bool:
-    """Return whether a mean is subtracted from what it is of: zeros that are no longer there would not be centred."""
+    """Return whether a mean is subtracted from its own input: this shifts zeros, but not positions that are removed."""
     return any(user.op_type == "Sub" and node.inputs[0] in user.inputs for user, _ in node.outputs[0].uses())
 
 
@@ -134,4 +134,4 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         **MOVES,
     }
 )
-"""Every operator that labels can be followed through; any other freezes what it reads."""
+"""Every operator with a label rule; any other operator freezes its inputs."""

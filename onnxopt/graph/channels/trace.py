@@ -12,7 +12,7 @@ from onnxopt.graph.cost import Shape
 from onnxopt.graph.probe import Probe
 
 Unit = Literal["channel", "group", "group-channel", "head", "head-dimension", "hidden"]
-"""What a unit is: one channel of a layer, a whole group of a grouped convolution or normalization, the same channel of
+"""Kind of a unit: one channel of a layer, a whole group of a grouped convolution or normalization, the same channel of
 every group, an attention head with its keys and values, the same dimension of every head, a state of a recurrent layer.
 """
 
@@ -20,27 +20,27 @@ every group, an attention head with its keys and values, the same dimension of e
 _CARRYING = frozenset(
     ("Reshape", "Transpose", "MatMul", "Add", "Mul", "Div", "Sub", "Softmax", "Where", "Cast", "Identity", "Dropout")
 )
-"""Operators that labels of an axis merged with a dynamic one are followed through."""
+"""Operators that keep the labels of an axis merged with a dynamic one."""
 
 
 class Frozen(Exception):
-    """A rule cannot follow the labels: the inputs of the node are frozen with this reason."""
+    """A rule cannot follow the labels; the message is the reason for freezing the inputs of the node."""
 
 
 @dataclass
 class Trace:
-    """The labels of every value, and what was met on the way.
+    """The labels of every value, and the sources, sums and splits found while following them.
 
     Attributes:
-        first: shapes and constants at some dynamic sizes; `second` at others.
-        choice: per node that splits an axis in several, which of the parts is to be cut; `uniform` where none is given.
+        first: shapes and constants at one choice of the dynamic sizes; `second` at another.
+        choice: the part to cut, per node that splits an axis into several; `uniform` for all other nodes.
         axes: labels of each value seen so far, by name.
-        members: per constant and axis its labels.
-        consumers: value, axis and labels wherever a sum over the axis ends the labels.
-        sources: node and labels wherever weights begin them.
-        splits: per node that splits an axis, the labels, and into how many parts.
-        parts: per node that splits an axis, which of the parts is cut.
-        kinds: what the labels of an axis are once it is cut, the most telling last.
+        members: labels per constant and axis.
+        consumers: value, axis and labels of each sum over an axis, which ends the labels.
+        sources: node and labels of each layer whose weights begin labels.
+        splits: labels and number of parts, per node that splits an axis.
+        parts: the part that is cut, per node that splits an axis.
+        kinds: kinds of units with their labels, the most specific last.
     """
 
     model: ir.Model
@@ -63,7 +63,7 @@ class Trace:
         return self.first.shapes[value.name or ""]
 
     def known(self, value: ir.Value | None) -> np.ndarray | None:
-        """Return the value of a small constant or shape computation that no dynamic size changes."""
+        """Return the value of a small constant or shape computation; None if it depends on a dynamic size."""
         name = value.name if value is not None else None
         if name is None or name not in self.first.values or name not in self.second.values:
             return None
@@ -84,19 +84,19 @@ class Trace:
         return self._constant[name]
 
     def part(self, node: ir.Node, vector: Vector, parts: int) -> int:
-        """Return which of the parts that a node splits an axis in is to be cut, the outermost being 0."""
+        """Return the index of the part to cut where a node splits an axis; the outermost is 0."""
         name = node.name or ""
         self.splits[name] = (vector, parts)
         self.parts[name] = min(self.choice.get(name, self.uniform), parts - 1)
         return self.parts[name]
 
     def kind(self, unit: "Unit", vector: Vector | None) -> None:
-        """Note what the units of an axis are."""
+        """Record the kind of the units on an axis."""
         if vector is not None:
             self.kinds.append((unit, vector))
 
     def of(self, value: ir.Value | None) -> Axes:
-        """Return the labels of a value; a constant gets new ones, which its users unite with theirs."""
+        """Return the labels of a value; a constant gets new labels, which the nodes that read it unite with others."""
         if value is None:
             return ()
         name = value.name or ""
@@ -115,7 +115,7 @@ class Trace:
             self.labels.freeze(vector, reason)
 
     def consume(self, value: ir.Value, axis: int, vector: Vector | None) -> None:
-        """Note that a node sums over `axis` of `value`, so its removed positions must count as zero."""
+        """Record a sum over `axis` of `value`: its removed positions must count as zero."""
         name = value.name or ""
         if vector is not None and self.first.shapes[name][axis] != self.second.shapes[name][axis]:
             self.labels.freeze(vector, f"{name} mixes it with a dynamic size before a sum")
@@ -123,7 +123,7 @@ class Trace:
             self.consumers.append((value.name or "", axis, vector))
 
     def run(self, rules: Mapping[str, "Rule"]) -> None:
-        """Follow every node, then freeze what the outside sees."""
+        """Follow every node, then freeze the outputs of the model."""
         for node in self.model.graph:
             self._node(node, rules)
         for output in self.model.graph.outputs:
@@ -158,7 +158,7 @@ class Trace:
             self.axes[value.name or ""] = tuple(kept)
 
     def _repeats(self, node: ir.Node, vector: Vector, other: int) -> bool:
-        """Return whether labels stand on a dynamic axis once per sample, as where batch and heads are one axis."""
+        """Return whether labels repeat along a dynamic axis once per sample, as on an axis of batch times heads."""
         if node.op_type not in _CARRYING:
             return False
         roots = self.labels.roots(vector)
@@ -195,7 +195,7 @@ class Trace:
 
 
 def _captured(node: ir.Node) -> Iterator[ir.Value]:
-    """Return the values that subgraphs of a node read, at any depth; those of the outside are among them."""
+    """Return the values that subgraphs of a node read, at any depth, including values of the main graph."""
     graphs: list[ir.Graph] = []
     for attribute in node.attributes.values():
         if attribute.type is ir.AttributeType.GRAPH:
@@ -209,4 +209,4 @@ def _captured(node: ir.Node) -> Iterator[ir.Value]:
 
 
 Rule = Callable[[Trace, ir.Node], tuple[Axes, ...]]
-"""Return the labels of the outputs of a node, uniting on the way those of its inputs."""
+"""Return the labels of the outputs of a node, after uniting labels of its inputs."""

@@ -1,4 +1,4 @@
-"""Weights that nodes compute from something smaller, which a runtime does once when it loads the model."""
+"""Weights computed by nodes from smaller tensors; a runtime does this once, when it loads the model."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,19 +9,19 @@ import onnx_ir as ir
 from onnxopt.graph.edit import set_weight
 
 Step = tuple[str, tuple[str, ...], Mapping[str, Any]]
-"""Operator, names of parts or of `previous`, which is what the step before gives, and attributes."""
+"""Operator; names of parts, or `previous` for the result of the step before; and attributes."""
 
 
 def compute_weight(model: ir.Model, name: str, parts: Mapping[str, np.ndarray], steps: Sequence[Step]) -> list[str]:
-    """Replace an initializer of the main graph by nodes that compute it, in place; return the initializers they read.
+    """Replace an initializer of the main graph by nodes that compute it, in place; return the new initializers.
 
-    The value keeps the name by which it is known to users and other passes.
+    The value keeps its name, which users and other passes refer to.
 
     Args:
-        model: whose names of nodes and values are unique.
-        name: of the initializer.
-        parts: what is stored, by a word that is appended to `name`.
-        steps: in the order in which they run; the last gives the weight.
+        model: a model with unique names of nodes and values.
+        name: name of the initializer.
+        parts: the stored tensors, by a word that is appended to `name`.
+        steps: in execution order; the last computes the weight.
     """
     graph = model.graph
     taken = {*graph.initializers, *(node.name for node in graph)}

@@ -10,12 +10,12 @@ from onnxopt.samples.archive import read_archive
 
 
 def removed_by_masks(text: str, weights: list[Weight], refused: list[Refused]) -> dict[str, np.ndarray]:
-    """Return where each weight becomes zero, by name, as an .npz file of 0/1 masks says.
+    """Read an .npz file of 0/1 masks; return the elements of each weight that become zero, by name.
 
     Raises:
-        UsageError: ONX102 a mask is for something that is no weight that can be pruned.
-        DataError: ONX201 the masks cannot be read, ONX203 and ONX204 they do not fit.
-        FileError: ONX501, ONX505 there is no such file, or it cannot be read.
+        UsageError: ONX102 a mask does not belong to a prunable weight.
+        DataError: ONX201 the file has no masks, ONX203 or ONX204 a mask has a wrong shape or value.
+        FileError: ONX501 the file does not exist, ONX505 it cannot be read.
     """
     path = Path(text).expanduser()
     if not path.exists():

@@ -1,4 +1,4 @@
-"""Stored integers behind DequantizeLinear, as the floats that they stand for, and back."""
+"""Conversion between the stored integers before DequantizeLinear and floats."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ _INTEGERS = (ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT16, ir.DataType
 
 @dataclass(frozen=True)
 class QuantizedWeight:
-    """A weight that is stored as integers.
+    """A weight stored as integers.
 
     Attributes:
-        name: of the stored integers.
-        value: of their floats: what DequantizeLinear gives.
+        name: name of the stored integers.
+        value: name of the floats, the output of DequantizeLinear.
         scale: name of the scale, per tensor or per channel.
         shift: zero points, in a shape that broadcasts.
-        shape: of the scales, so that they broadcast.
-        largest: of the integers' distances from the zero point, per channel: training stays inside, so that integers of
-            fewer bits stay such.
-        factors: names of the scales whose product a bias has; () for a weight.
+        shape: shape in which the scales broadcast.
+        largest: largest distance of an integer from the zero point, per channel; training stays within it, so that
+            integers of fewer bits keep their range.
+        factors: names of the two scales whose product is the scale of a bias; () for a weight.
     """
 
     name: str
@@ -41,7 +41,7 @@ class QuantizedWeight:
 
 
 def quantized_weights(model: ir.Model) -> list[QuantizedWeight]:
-    """Return the weights and biases of the main graph that are stored as integers; not those with scales per block."""
+    """Return the weights and biases of the main graph stored as integers, except those with scales per block."""
     return [found for node in model.graph if (found := _weight(node)) is not None]
 
 
@@ -80,9 +80,9 @@ def _factors(node: ir.Node) -> tuple[str, ...]:
 
 
 def in_floats(model: ir.Model, weights: list[QuantizedWeight], masters: Mapping[str, np.ndarray]) -> ir.Model:
-    """Return a copy in which weights are floats: `masters` by names of integers, or else what the integers stand for.
+    """Return a copy with float weights: `masters` by name of the integers; without an entry, the dequantized integers.
 
-    Each float has the name of what DequantizeLinear gave.
+    Each float weight has the name of the output of its DequantizeLinear.
     """
     copy = model.clone()
     stored = {w.value: w for w in weights}
@@ -102,7 +102,7 @@ def in_integers(
     floats: Mapping[str, np.ndarray],
     scales: Mapping[str, np.ndarray],
 ) -> ir.Model:
-    """Return a copy of a quantized model with other weights, by the names that `in_floats` gives, and other scales."""
+    """Return a copy of a quantized model with new weights, named as in `in_floats`, and new scales."""
     copy = model.clone()
     initializers = copy.graph.initializers
     for name, array in scales.items():
@@ -121,7 +121,7 @@ def in_integers(
 
 
 def dequantized(model: ir.Model, weight: QuantizedWeight) -> np.ndarray:
-    """Return the floats that the integers of a weight stand for."""
+    """Return the dequantized integers of a weight."""
     steps = _array(model, weight.name).astype(np.int64) - weight.shift
     return np.asarray((steps * _array(model, weight.scale).reshape(weight.shape)).astype(np.float32))
 
@@ -129,7 +129,7 @@ def dequantized(model: ir.Model, weight: QuantizedWeight) -> np.ndarray:
 def masters_of(
     model: ir.Model, weights: list[QuantizedWeight], originals: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Return the floats among `originals` that weights were quantized from, by the names of the integers."""
+    """Return the arrays of `originals` from which weights were quantized, by name of the integers."""
     found = {}
     for weight in weights:
         array = originals.get(weight.name.removesuffix("_quantized"))
@@ -137,7 +137,7 @@ def masters_of(
         if array is None or array.shape != now.shape or array.dtype != np.float32:
             continue
         step = _array(model, weight.scale).reshape(weight.shape)
-        # What was clipped may be anywhere beyond.
+        # A clipped weight may have any value beyond the range.
         clipped = np.abs(now) >= (weight.largest - 0.1) * step
         if np.mean((np.abs(array - now) <= 0.51 * step) | clipped) > 0.99:
             found[weight.name] = array
@@ -145,7 +145,7 @@ def masters_of(
 
 
 def narrowed(model: ir.Model, weights: list[QuantizedWeight], masters: Mapping[str, np.ndarray], bits: int) -> ir.Model:
-    """Return a copy whose weights take `bits` bits, in the storage they had, with the scales that lose least."""
+    """Return a copy whose weights have `bits` bits, in unchanged storage, with error-minimizing scales."""
     top = 2 ** (bits - 1) - 1
     copy = model.clone()
     for weight in weights:
@@ -193,6 +193,6 @@ def _array(model: ir.Model, name: str) -> np.ndarray:
 
 def _store(value: ir.Value, array: np.ndarray) -> None:
     tensor = value.const_value
-    # What did not move keeps its tensor.
+    # Unchanged weights keep their tensors.
     if tensor is None or tensor.numpy().tobytes() != array.tobytes():
         set_weight(value, array)

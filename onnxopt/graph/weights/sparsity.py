@@ -15,7 +15,7 @@ _PRODUCTS: Mapping[str, tuple[int, ...]] = {
     **dict.fromkeys(("Gemm", "MatMul"), (1, 0)),
     **dict.fromkeys(("LSTM", "GRU", "RNN"), (1, 2)),
 }
-"""Operators whose weights are known, and where they stand; biases, peepholes and initial states do not count."""
+"""Operators with known weights, and their input slots; biases, peepholes and initial states do not count."""
 
 _SCALES = ("BatchNormalization", "LayerNormalization", "InstanceNormalization", "PRelu")
 """Operators whose weights are never pruned, like biases."""
@@ -25,7 +25,7 @@ _MOVED = ("Reshape", "Unsqueeze", "Squeeze", "Flatten")
 
 @dataclass(frozen=True)
 class Axes:
-    """Axes of a stored weight that a layer reads as its outputs and inputs; None where there is no such axis."""
+    """Axes of a stored weight that are the outputs and inputs of a layer; None without such an axis."""
 
     outputs: int | None
     inputs: int | None
@@ -33,11 +33,11 @@ class Axes:
 
 @dataclass(frozen=True)
 class Weight:
-    """A float initializer that layers multiply with.
+    """A float initializer by which layers multiply.
 
     Attributes:
-        layers: names of all that read it.
-        axes: None when the layers read it in different ways, or after a reshape.
+        layers: names of all layers that read it.
+        axes: None if the layers read it in different ways, or after a reshape.
     """
 
     value: ir.Value
@@ -47,7 +47,7 @@ class Weight:
 
 @dataclass(frozen=True)
 class Refused:
-    """Something that looks like a weight and is none that can be edited."""
+    """A tensor that looks like a weight but cannot be edited."""
 
     target: str
     value: ir.Value | None
@@ -59,8 +59,8 @@ class Sparsity:
     """Exact zeros among float weights.
 
     Attributes:
-        zeros: of all weights, each counted once.
-        elements: of all weights, each counted once.
+        zeros: zeros in all weights, each weight counted once.
+        elements: elements of all weights, each weight counted once.
         layers: zeros and elements of the weights of each layer, by name.
     """
 
@@ -80,10 +80,10 @@ class Sparsity:
 
 
 def weights_of(model: ir.Model) -> tuple[list[Weight], list[Refused]]:
-    """Return the weights of convolutions, products and recurrent layers, each once, and what was refused and why.
+    """Return the weights of convolutions, products and recurrent layers, each once, and refused tensors with reasons.
 
-    A weight may stand behind Identity, Cast, Transpose or a reshape. One that anything else reads too (an embedding, a
-    bias, an output of the graph) is refused: it could not be edited for the layer alone.
+    A weight may pass through Identity, Cast, Transpose or a reshape. It is refused if another reader uses it too (as an
+    embedding, as a bias, as an output of the graph), because an edit would change that reader.
     """
     found: dict[int, tuple[ir.Value, list[str], list[Axes | None]]] = {}
     refused: list[Refused] = []
@@ -113,7 +113,7 @@ def weights_of(model: ir.Model) -> tuple[list[Weight], list[Refused]]:
 
 
 def _reads(node: ir.Node) -> Iterator[tuple[int, ir.Value, ir.Value, str]]:
-    """Yield the slots where a layer reads weights: slot, value, the initializer behind it, and why it is refused."""
+    """Yield the input slots of a layer with weights: slot, value, its initializer, and the reason if it is refused."""
     if node.domain not in ("", "ai.onnx") or node.op_type in _SCALES:
         return
     products = _PRODUCTS.get(node.op_type)
@@ -129,12 +129,12 @@ def _reads(node: ir.Node) -> Iterator[tuple[int, ir.Value, ir.Value, str]]:
                 continue
             obstacle = "its weight is of integers"
         if obstacle is None and products is None:
-            obstacle = f"weights of {node.op_type} are left alone"
+            obstacle = f"weights of {node.op_type} are never pruned"
         yield slot, value, root, obstacle or ""
 
 
 def sparsity_of(model: ir.Model) -> Sparsity:
-    """Count the zeros of all float weights; reads every one of them."""
+    """Count the zeros of all float weights; reads every weight."""
     counts: dict[int, tuple[int, int]] = {}
     for graph in (model.graph, *model.graph.subgraphs()):
         for value in graph.initializers.values():
@@ -169,7 +169,7 @@ def _is_float(value: ir.Value) -> bool:
 
 
 def _root(value: ir.Value) -> tuple[ir.Value, str | None]:
-    """Return the value that is stored behind `value`, and why it is no weight: None if it is one, "" if it is data."""
+    """Return the stored tensor behind `value`, and why it is no weight: None if it is one, "" if it is data."""
     node = value.producer()
     if node is None:
         return value, None if value.is_initializer() else ""
@@ -184,7 +184,7 @@ def _root(value: ir.Value) -> tuple[ir.Value, str | None]:
 
 
 def _axes(node: ir.Node, slot: int, value: ir.Value, rank: int) -> Axes | None:
-    """Return which of the `rank` stored axes the layer reads as outputs and inputs, through every Transpose between."""
+    """Return which of the `rank` stored axes are outputs and inputs of the layer, followed through every Transpose."""
     if node.op_type == "ConvTranspose" and _integer(node, "group", 1) > 1:
         return None
     order, current = list(range(rank)), value
@@ -223,7 +223,7 @@ def _integer(node: ir.Node, name: str, default: int) -> int:
 
 
 def _other_uses(value: ir.Value) -> Iterator[str]:
-    """Yield what reads a weight, in whatever form, without being a layer that multiplies with it."""
+    """Yield the readers of a weight, in any form, that are not layers that multiply by it."""
     if value.is_graph_output():
         yield "the outside, as an output of the graph"
     for node, slot in value.uses():

@@ -1,4 +1,4 @@
-"""Units of weight pruning: single elements, n of m neighbours, blocks; and the choice of the lowest."""
+"""Units of weight pruning: single elements, n of m neighbours or blocks; and the choice of the lowest scores."""
 
 import re
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from onnxopt.graph.weights.sparsity import Axes
 
 @dataclass(frozen=True)
 class Pattern:
-    """How zeros must lie: anywhere, at most `first` of `second` neighbours left, or blocks of outputs x inputs."""
+    """Places of zeros: anywhere, all but `first` of `second` neighbours, or blocks of outputs x inputs."""
 
     kind: Literal["unstructured", "n:m", "block"] = "unstructured"
     first: int = 1
@@ -31,11 +31,11 @@ class Pattern:
 
     @property
     def ratio(self) -> float | None:
-        """The ratio that the pattern sets itself; None where it sets none."""
+        """The ratio that follows from the pattern; None if it implies none."""
         return 1 - self.first / self.second if self.kind == "n:m" else None
 
     def obstacle(self, array: np.ndarray, axes: Axes | None) -> str:
-        """Return why a weight cannot have this pattern; empty when it can."""
+        """Return the reason why a weight cannot have this pattern; empty if it can."""
         if not array.size:
             return "its weight is empty"
         if not np.isfinite(array).all():
@@ -43,20 +43,20 @@ class Pattern:
         if self.kind == "unstructured":
             return ""
         if axes is None or axes.inputs is None or (self.kind == "block" and axes.outputs is None):
-            return "its weight is grouped, reshaped or shared so that a pattern along its inputs has no meaning"
+            return "a pattern along its inputs has no meaning: its weight is grouped, reshaped or shared"
         if self.kind == "n:m" and array.shape[axes.inputs] <= self.first:
             return f"it has {array.shape[axes.inputs]} inputs per output, of which {self.first} stay"
         return ""
 
     def lowest(self, scores: np.ndarray, axes: Axes) -> np.ndarray:
-        """Return which elements to remove for n of m along the inputs."""
+        """Return a mask of the elements to remove for n of m along the inputs."""
         assert axes.inputs is not None
         return importance.lowest_n_of_m(scores, axes.inputs, self.first, self.second)
 
 
 @dataclass(frozen=True)
 class Units:
-    """The scores of a weight's units, and for blocks their sizes and which one each element is in."""
+    """The scores of a weight's units; for blocks, their sizes and the block of each element."""
 
     scores: np.ndarray
     sizes: np.ndarray | None = None
@@ -64,12 +64,12 @@ class Units:
 
     @property
     def elements(self) -> int:
-        """Elements of the weight."""
+        """Number of elements in the weight."""
         return self.scores.size if self.ids is None else self.ids.size
 
 
 def units_of(scores: np.ndarray, axes: Axes | None, pattern: Pattern) -> Units:
-    """Return single elements, or blocks scored by the mean of theirs."""
+    """Return single elements, or blocks scored by the mean of their elements."""
     if pattern.kind != "block":
         return Units(scores)
     assert axes is not None
@@ -77,12 +77,12 @@ def units_of(scores: np.ndarray, axes: Axes | None, pattern: Pattern) -> Units:
     assert axes.inputs is not None
     ids = importance.block_ids(scores.shape, {axes.outputs: pattern.first, axes.inputs: pattern.second})
     sizes = np.bincount(ids.ravel())
-    # The mean, not the sum: blocks at the edge are smaller.
+    # The mean, not the sum, because blocks at the edge are smaller.
     return Units(np.bincount(ids.ravel(), weights=scores.ravel()) / sizes, sizes, ids)
 
 
 def lowest_of(units: Mapping[str, Units], count: int) -> dict[str, np.ndarray]:
-    """Return which elements to remove, by weight: the lowest units of all, so that nearest to `count` elements go."""
+    """Return masks of the elements to remove, by weight: the lowest units of all, closest to `count` elements."""
     if not units:
         return {}
     scores = np.concatenate([u.scores.ravel() for u in units.values()])
@@ -98,12 +98,12 @@ def lowest_of(units: Mapping[str, Units], count: int) -> dict[str, np.ndarray]:
 
 
 def lowest_per_output(scores: np.ndarray, within: tuple[int, ...], count: int) -> np.ndarray:
-    """Return which `count` elements to remove, the lowest of each output and as many of every one, give or take one.
+    """Return a mask of `count` elements to remove: the lowest of each output, equally many of each up to one.
 
     Args:
-        scores: of a weight, its shape.
+        scores: scores of a weight, in its shape.
         within: axes along which the weights of one output lie.
-        count: in all.
+        count: number of elements over all outputs.
     """
     last = tuple(range(scores.ndim - len(within), scores.ndim))
     moved = np.moveaxis(scores, within, last)

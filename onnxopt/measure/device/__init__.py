@@ -1,1 +1,1 @@
-"""Measuring on another machine: a kit that needs only onnxruntime and numpy there."""
+"""Measurement on another machine: a kit that needs only onnxruntime and numpy there."""

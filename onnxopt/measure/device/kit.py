@@ -1,4 +1,4 @@
-"""A kit to measure models elsewhere: one Python file, the models, samples, and the outputs that are expected."""
+"""A kit to measure models on another machine: one Python file, the models, samples and expected outputs."""
 
 import json
 import shutil
@@ -46,17 +46,17 @@ def write_kit(
     epochs: int = 6,
     seed: int = 0,
 ) -> Path:
-    """Write a kit into `folder`, which must not exist or be empty, and return it.
+    """Write a kit into `folder`, which must be empty or not exist, and return it.
 
     Args:
         models: files by name, the baseline first.
-        timed: the batches that are timed, by turns.
+        timed: the batches to time, in turn.
         checked: batches whose outputs are compared with this machine's.
-        folder: where.
+        folder: the folder of the kit.
         threads: compute threads of one run.
-        seconds: of timed runs, for all models together.
-        epochs: times every model is loaded.
-        seed: of the order of runs.
+        seconds: time of the timed runs, all models together.
+        epochs: number of loads of every model.
+        seed: seed of the order of runs.
 
     Raises:
         ModelError: ONX304 a model cannot be loaded.
@@ -70,7 +70,7 @@ def write_kit(
 
 @contextmanager
 def _whole(folder: Path) -> Iterator[Path]:
-    """Give a folder beside `folder`, which takes its place when all is in it."""
+    """Yield a temporary folder, which is renamed to `folder` when it is complete."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as place:
@@ -127,14 +127,14 @@ def _fill(
 
 
 def runner_source() -> str:
-    """Return the one Python file that runs a kit: the runner with what it imports of this package in front."""
+    """Return the Python file that runs a kit: the runner, after the modules of this package that it imports."""
     sources = [files(package).joinpath(f"{name}.py").read_text(encoding="utf-8") for package, name in INLINED]
     lines = "\n\n".join(sources).splitlines()
     return "\n".join(line for line in lines if not line.startswith("from onnxopt.")) + "\n"
 
 
 def _copied(name: str, path: Path, folder: Path) -> dict[str, object]:
-    """Copy a model and its external data, under the names they refer to each other by."""
+    """Copy a model and its external data; the data keeps the name by which the model refers to it."""
     folder.mkdir(parents=True)
     size = 0
     for source in (path, *external_files(path)):

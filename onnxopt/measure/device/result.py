@@ -15,7 +15,7 @@ from onnxopt.measure.latency.summary import MIN_EPOCHS, interval_over, too_wide
 from onnxopt.measure.runtime.environment import FLAGS
 
 FEWEST_FOR_P99 = 459
-"""Runs with which a 99 % point is known at 99 % confidence."""
+"""Fewest runs that bound the 99 % quantile with 99 % confidence."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,10 @@ class DeviceModel:
 
     Attributes:
         difference: largest difference of float outputs from those of the machine that made the kit, relative to each
-            output's largest magnitude; None where shapes or types differ.
-        same_class: predictions that agree with that machine's.
-        classified: predictions there are; 0 where outputs are no classes.
-        latency: None where it was refused.
+            output's largest magnitude; None if shapes or types differ.
+        same_class: number of predictions equal to those of that machine.
+        classified: number of predictions; 0 if outputs are not classes.
+        latency: the latency; None if its measurement was refused.
     """
 
     name: str
@@ -45,8 +45,8 @@ class DeviceResult:
 
     Attributes:
         device: facts such as `cpu`, `architecture`, `isa`, `threads`, `governor`, `onnxruntime`.
-        refused: why latency was not measured; None when it was.
-        celsius: temperatures before and after, of each zone the system tells.
+        refused: the reason why latency was not measured; None if it was.
+        celsius: temperatures before and after, of each zone that the system reports.
     """
 
     device: dict[str, Any]
@@ -59,8 +59,8 @@ def read_result(path: Path) -> DeviceResult:
     """Read the result.json of a kit.
 
     Raises:
-        FileError: ONX501 it does not exist, ONX505 it cannot be read.
-        DataError: ONX201 it is no result of a kit.
+        FileError: ONX501 the file does not exist, ONX505 it cannot be read.
+        DataError: ONX201 the file is not the result of a kit.
     """
     try:
         told = read_json(path)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it counts only before the library is loaded
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it has an effect only before the library is loaded
 
 import onnxruntime
 
@@ -67,7 +67,7 @@ def measure_kit(folder: Path, threads: int | None = None, seconds: float | None 
 
 
 def device_facts() -> dict[str, Any]:
-    """Return what a figure depends on besides the model."""
+    """Return the facts of the device on which a figure depends."""
     fields: dict[str, str] = {}
     for line in _text("/proc/cpuinfo").splitlines():
         key, _, value = line.partition(":")
@@ -89,7 +89,7 @@ def device_facts() -> dict[str, Any]:
 
 
 def temperatures() -> list[float]:
-    """Return the temperature of each zone in degrees Celsius, where the system tells."""
+    """Return the temperature of each zone in degrees Celsius, as far as the system reports it."""
     zones = sorted(Path("/sys/class/thermal").glob("thermal_zone*/temp"))
     texts = [_text(str(zone)).strip() for zone in zones]
     return [int(text) / 1000 for text in texts if text.lstrip("-").isdigit()]
@@ -137,7 +137,7 @@ def _agreement(found: dict[str, np.ndarray], expected: Any) -> dict[str, Any]:
 def _race(
     paths: list[Path], inputs: list[dict[str, np.ndarray]], threads: int, seconds: float, epochs: int, seed: int
 ) -> list[dict[str, Any]]:
-    """Time the models by turns; every epoch loads them anew, because where memory lies makes a difference."""
+    """Time the models in turn; every epoch loads them anew, because the place of their memory affects the time."""
     rng = np.random.default_rng(seed)
     return [_epoch(paths, inputs, threads, seconds / epochs, rng) for _ in range(epochs)]
 
@@ -181,7 +181,7 @@ def _epoch(
 
 
 def _kinds(inputs: list[dict[str, np.ndarray]]) -> list[int]:
-    """Return a number for each input, the same for inputs of equal shapes."""
+    """Return a number for each input; inputs of equal shapes have the same number."""
     seen: dict[Any, int] = {}
     return [seen.setdefault(tuple(np.shape(a) for a in feeds.values()), len(seen)) for feeds in inputs]
 
@@ -208,7 +208,7 @@ def _text(path: str) -> str:
 
 
 def main() -> int:
-    """Measure the kit this file lies in."""
+    """Measure the kit that contains this file."""
     parser = argparse.ArgumentParser(description="Measure the models of this kit on this device.")
     parser.add_argument("--threads", type=int, help="compute threads of one run")
     parser.add_argument("--seconds", type=float, help="time to spend on timed runs")

@@ -1,4 +1,4 @@
-"""Run a kit on a board over the OpenSSH client: one connection carries the kit there and the result back."""
+"""Run a kit on a board over the OpenSSH client: one connection sends the kit and returns the result."""
 
 import io
 import shlex
@@ -16,7 +16,7 @@ from onnxopt.errors import NativeError, UsageError, first_line
 from onnxopt.measure.device.kit import OUTPUTS, RESULT, RUNNER
 
 CONNECTION_FAILED = 255
-"""Exit status of ssh when it is ssh that failed, not the command."""
+"""Exit status of ssh if ssh itself failed, not the remote command."""
 
 # Everything that runs there before the kit's own file: unpack what comes in, run it, send back what it wrote. Run in
 # the same process: what the board calls python may be a wrapper that knows how to start it. What it prints is not ours.
@@ -41,12 +41,12 @@ with tempfile.TemporaryDirectory(prefix="onnxopt-") as place:
 
 @dataclass(frozen=True)
 class Board:
-    """A machine that is reached with ssh.
+    """A machine that is reachable with ssh.
 
     Attributes:
-        host: name or address, with `user@` in front where it is given.
-        port: None for what the ssh configuration says.
-        python: command or path of a Python there that has onnxruntime and numpy.
+        host: name or address, with `user@` in front if it was given.
+        port: the port; None for the ssh configuration's.
+        python: command or path of a remote Python with onnxruntime and numpy.
         options: further `-o` options of ssh.
     """
 
@@ -60,7 +60,7 @@ class Board:
         """Read `ssh://[user@]host[:port][?python=PATH]`.
 
         Raises:
-            UsageError: ONX101 it cannot be read.
+            UsageError: ONX101 the text has another form.
         """
         try:
             parts = urlsplit(text)
@@ -83,7 +83,7 @@ class Board:
         return cls(user + host, port, asked.get("python", ["python3"])[0])
 
     def command(self, program: str) -> list[str]:
-        """Return the ssh command that runs a Python program there."""
+        """Return the ssh command that runs a Python program on the board."""
         remote = f"{TELEMETRY}=1 PYTHONSAFEPATH=1 {shlex.quote(self.python)} -c {shlex.quote(program)}"
         port = ["-p", str(self.port)] if self.port else []
         options = [word for option in ("BatchMode=yes", *self.options) for word in ("-o", option)]
@@ -94,8 +94,8 @@ def run_on_board(kit: Path, board: Board, timeout_s: float = 3600.0) -> Path:
     """Run `kit` on `board`, put the result beside its `job.json`, and return its path.
 
     Raises:
-        UsageError: ONX108 there is no ssh here.
-        NativeError: ONX404 the board cannot be reached, ONX405 the run failed there or took longer than `timeout_s`.
+        UsageError: ONX108 the OpenSSH client is not installed here.
+        NativeError: ONX404 the board cannot be reached, ONX405 the run failed or took longer than `timeout_s`.
     """
     _require_packages(board)
     pipe = subprocess.PIPE
@@ -129,7 +129,7 @@ def _unreadable(text: str) -> UsageError:
 
 
 def _require_packages(board: Board) -> None:
-    """Find out before anything is sent whether the board answers and has what a kit needs."""
+    """Check, before the kit is sent, that the board answers and has the packages that a kit needs."""
     command = board.command("import numpy, onnxruntime")
     try:
         ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
@@ -152,7 +152,7 @@ def _send(kit: Path, pipe: IO[bytes]) -> None:
             for path in _files(kit):
                 tar.add(path, str(path.relative_to(kit)))
     except OSError:
-        pass  # the other end has gone: its exit status tells more
+        pass  # the other end has closed the connection: its exit status tells why
 
 
 def _files(kit: Path) -> Iterator[Path]:
@@ -160,7 +160,7 @@ def _files(kit: Path) -> Iterator[Path]:
 
 
 def _receive(sent_back: bytes, kit: Path, board: Board) -> None:
-    """Take the two files by name and nothing else: what comes from a device is not trusted to name paths."""
+    """Extract two files by their expected names only: a device is not trusted to name paths."""
     try:
         with tarfile.open(fileobj=io.BytesIO(sent_back), mode="r:") as tar:
             for name in (RESULT, OUTPUTS):

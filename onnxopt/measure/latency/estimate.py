@@ -1,4 +1,4 @@
-"""From rounds to the time of a run, and from the times of several loadings to a speed-up or the reason for none."""
+"""Estimates of the time of a run from rounds, and the detection of disturbed rounds."""
 
 from collections.abc import Sequence
 
@@ -7,27 +7,27 @@ import numpy as np
 from onnxopt.measure.latency.rounds import Round
 
 MOST_WAITING = 0.02
-"""Share of a round that threads may have waited for a processor, where the watch runs on meanwhile."""
+"""Largest share of a round in which threads waited for a processor, if the watch runs on while they wait."""
 
 FEWEST_CLEAN = 2
-"""Undisturbed rounds that make a loading count."""
+"""Fewest undisturbed rounds of a loading that counts."""
 
 SPREAD = 1.25
-"""Median over the lower tenth of a run's time, above which a host that tells nothing about waiting is called busy."""
+"""Ratio of the median to the lowest tenth of run times above which a host without waiting statistics counts as busy."""
 
 OFTEN = 4
-"""Runs of each single input from which on inputs are held apart; with fewer, those of equal shapes are one."""
+"""Fewest runs of each input for separate statistics per input; with fewer, inputs of equal shapes are pooled."""
 
 
 def undisturbed(rounds: Sequence[Round], pauses: bool) -> list[Round]:
-    """Return the rounds in which no thread waited for a processor, or all where the watch stands still meanwhile."""
+    """Return the rounds in which no thread waited for a processor; all rounds if the watch pauses meanwhile."""
     if pauses:
         return list(rounds)
     return [r for r in rounds if r.waited_ns is None or r.waited_ns <= MOST_WAITING * r.length_ns]
 
 
 def restless(rounds: Sequence[Round]) -> bool:
-    """Return whether runs differ so much that others must have been in the way, where nothing else tells."""
+    """Return whether the spread of runs shows other programs, if the system does not report waiting."""
     if not rounds or any(r.waited_ns is not None for r in rounds):
         return False
     times = np.concatenate([r.wall_ns[0] for r in rounds])
@@ -35,7 +35,7 @@ def restless(rounds: Sequence[Round]) -> bool:
 
 
 def waiting_share(rounds: Sequence[Round]) -> float | None:
-    """Return the share of the time that threads waited for a processor, 1 at most; None where nothing tells."""
+    """Return the share of the time that threads waited for a processor, 1 at most; None if unknown."""
     known = [r for r in rounds if r.waited_ns is not None]
     total = sum(r.length_ns for r in known)
     return min(sum(r.waited_ns or 0 for r in known) / total, 1.0) if total else None
@@ -44,12 +44,12 @@ def waiting_share(rounds: Sequence[Round]) -> float | None:
 def per_run_ns(rounds: Sequence[Round], shapes: Sequence[int]) -> np.ndarray:
     """Return the mean time of a run of each model over the inputs of these rounds, shape `(models,)`.
 
-    Runs of one input (or of one shape, where each input was run only a few times) vary only by chance, so the middle
-    half of them is averaged: a preemption spoils a run or two, and those are left out.
+    Runs of one input (or of one shape, if each input ran only a few times) differ only by chance. Their middle half is
+    averaged, which leaves out the few runs that a preemption disturbed.
 
     Args:
-        rounds: at least one.
-        shapes: for each input a number, the same for those of equal shapes.
+        rounds: rounds; at least one.
+        shapes: a number for each input; inputs of equal shapes have the same number.
     """
     inputs = np.concatenate([r.inputs for r in rounds])
     rare = np.bincount(inputs)[np.unique(inputs)].min() < OFTEN
@@ -66,7 +66,7 @@ def _mean_of(times: np.ndarray, kinds: np.ndarray) -> float:
 
 
 def middle_mean(times: np.ndarray) -> float:
-    """Return the mean of the middle half; of three the median."""
+    """Return the mean of the middle half of the times; of three times the median."""
     count = len(times)
     cut = max(count // 4, 1 if count > 2 else 0)
     return float(np.sort(times)[cut : count - cut].mean())

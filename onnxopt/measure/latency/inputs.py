@@ -1,4 +1,4 @@
-"""The inputs that models are timed on: few, whose shapes stand for those of the data."""
+"""The inputs for timing: a few, whose shapes represent those of the data."""
 
 from collections.abc import Sequence
 
@@ -7,23 +7,23 @@ import numpy as np
 from onnxopt.samples import Feeds, Samples
 
 COUNT = 32
-"""Inputs that are run by turns; no more of the data is held in memory."""
+"""Number of alternating inputs; no more of the data is held in memory."""
 
 SCANNED = 128
-"""Samples whose shapes are looked at."""
+"""Number of samples whose shapes are read."""
 
 Shapes = tuple[tuple[int, ...], ...]
 
 
 def drawn_inputs(samples: Samples, batch_size: int, count: int = COUNT) -> tuple[Feeds, ...]:
-    """Return up to `count` batches of the data, any first few of which stand for its distribution of shapes too.
+    """Return up to `count` batches of the data; any first few of them represent its distribution of shapes too.
 
     Samples at equal distances over the whole data are put in the order of their size, and taken at equal distances.
 
     Args:
-        samples: sentences and images may differ in size; most inputs do not.
-        batch_size: samples in a batch, all of one shape; a batch size that the model fixes stays.
-        count: fewer where there are fewer samples.
+        samples: the data; inputs such as sentences and images may differ in size.
+        batch_size: samples in a batch, all of one shape; a batch size fixed by the model is kept.
+        count: most batches; fewer if there are fewer samples.
     """
     if samples.fixed_batch or not samples.source.stacks:
         return _whole_batches(samples, count)
@@ -35,7 +35,7 @@ def drawn_inputs(samples: Samples, batch_size: int, count: int = COUNT) -> tuple
 
 
 def scattered(count: int) -> list[int]:
-    """Return 0..count-1 so that the first few of them always lie all over the range (van der Corput's sequence)."""
+    """Return 0..count-1 in an order whose first few always cover the range (van der Corput's sequence)."""
     bits = max(count - 1, 1).bit_length()
     turned = (int(f"{i:0{bits}b}"[::-1], 2) for i in range(1 << bits))
     return [i for i in turned if i < count]

@@ -22,17 +22,17 @@ _WARM_UP = 3
 _AGAIN = 8
 
 Clock = Callable[[Sequence[ir.Model], Feeds, Runtime], list[float]]
-"""Given models and what to feed them: the time of each in milliseconds."""
+"""Called with models and their inputs; returns the time of each model in milliseconds."""
 
 
 class LatencyTable:
-    """Times of tiny models by what they compute, kept in a file per machine.
+    """Times of tiny models, by the operation that they compute, stored in a file per machine.
 
     Args:
-        folder: where the file is; None to remember nothing.
+        folder: folder of the file; None stores nothing.
         runtime: configuration of ONNX Runtime.
-        clock: measures.
-        emulation: says why the processor is no real one, or None.
+        clock: measures the models.
+        emulation: returns the evidence of an emulated processor, or None.
 
     Raises:
         NativeError: ONX403 the processor is emulated.
@@ -52,11 +52,11 @@ class LatencyTable:
         self._known = Remembered[float](path, lambda ms: is_number(ms) and ms > 0)
 
     def times_ms(self, models: Sequence[ir.Model], feeds: Feeds) -> list[float]:
-        """Return the time of each model, measured by turns where it is not known.
+        """Return the time of each model; unknown times are measured in alternating runs.
 
         Args:
-            models: that read the same inputs.
-            feeds: one batch; only its shapes decide.
+            models: models with the same inputs.
+            feeds: one batch; only its shapes matter.
         """
         keys = [_key(model, feeds) for model in models]
         fresh = {key: model for key, model in zip(keys, models, strict=True) if key not in self._known}
@@ -66,13 +66,13 @@ class LatencyTable:
         return [self._known[key] for key in keys]
 
     def once_ms(self, model: ir.Model, feeds: Feeds) -> float:
-        """Return the time of a model measured now, as that of layers is."""
-        # One that is not measured beside others needs as long as they do to outlast what disturbs it.
+        """Measure the time of a model now, with the clock of the layers."""
+        # A model measured alone needs as much time as several do to outlast disturbances.
         return min(self._clock([model] * _AGAIN, feeds, self._runtime))
 
 
 def fastest_ms(models: Sequence[ir.Model], feeds: Feeds, runtime: Runtime) -> list[float]:
-    """Return the shortest time of each model over interleaved repeats: what disturbs a run only ever adds to it."""
+    """Return the shortest time of each model over interleaved repeats: disturbances only lengthen a run."""
 
     def work() -> list[float]:
         runs = [Session(model, runtime).bound(feeds) for model in models]
@@ -85,7 +85,7 @@ def fastest_ms(models: Sequence[ir.Model], feeds: Feeds, runtime: Runtime) -> li
 
 
 def timed_by(runtime: Runtime) -> Watch:
-    """Return what tells layers apart best: a lone thread's own time, in which nothing else that runs is counted."""
+    """Return the clock that separates layers best: one thread's own processor time, which excludes other programs."""
     return watch_of(runtime.threads, on_processor=runtime.provider == Runtime().provider)
 
 
@@ -93,10 +93,10 @@ def alone(node: ir.Node, weight: ir.TensorProtocol, x_shape: Sequence[int], slot
     """Return a model of one layer without its bias.
 
     Args:
-        node: whose attributes the layer has.
-        weight: of the layer.
-        x_shape: of what it reads.
-        slot: at which the weight stands.
+        node: node with the attributes of the layer.
+        weight: weight of the layer.
+        x_shape: shape of its input.
+        slot: input slot of the weight.
     """
     x, fixed, y = ir.Value(name="x"), ir.Value(name="weight", const_value=weight), ir.Value(name="y")
     kind = ir.TensorType(weight.dtype)
@@ -110,7 +110,7 @@ def alone(node: ir.Node, weight: ir.TensorProtocol, x_shape: Sequence[int], slot
 
 
 def copies(model: ir.Model, count: int) -> ir.Model:
-    """Return so many copies of one of `alone`, or its chain, side by side on one input, each with its own weights."""
+    """Return a model of `count` parallel copies of a model from `alone`, or its chain, each with its own weights."""
     made = model.clone()
     graph = made.graph
     for number in range(1, count):
@@ -136,7 +136,7 @@ def copies(model: ir.Model, count: int) -> ir.Model:
 
 
 def _key(model: ir.Model, feeds: Feeds) -> str:
-    """Say what a model computes: shapes, types, operators and attributes, no numbers."""
+    """Return the key of a model's operation: shapes, types, operators and attributes, without weights."""
     fed = [f"{name}:{array.dtype}{list(np.shape(array))}" for name, array in sorted(feeds.items())]
     nodes = []
     for node in model.graph:
@@ -157,7 +157,7 @@ def _text(attribute: ir.Attr) -> str:
 
 
 def machine_name(runtime: Runtime) -> str:
-    """Return a short name of what times depend on besides the layer."""
+    """Return a short name of the machine and the configuration on which times depend."""
     facts = environment(runtime)
     named = {key: facts[key] for key in ("cpu", "architecture", "isa", "provider", "threads", "optimization")}
     text = json.dumps(

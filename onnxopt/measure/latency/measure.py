@@ -35,25 +35,25 @@ def measure_latency(
 ) -> dict[str, Latency]:
     """Time models against the first of them, the baseline; Ctrl-C stops it.
 
-    Time is split into epochs, each with newly loaded sessions, because where a session's memory happens to lie makes
-    it a little faster or slower for as long as it lives. An epoch is many rounds; a round runs every model on the
-    same inputs for a few milliseconds, in random order. The speed-up is the ratio of the time for the inputs; its
-    interval comes from how much the epochs differ. Where other programs left too little undisturbed time, the result
-    is `unsure` and has no speed-up.
+    Time is split into epochs with newly loaded sessions, because the place of a session's memory makes it a little
+    faster or slower for its lifetime. An epoch has many rounds; a round runs every model on the same inputs for a few
+    milliseconds, in random order. The speed-up is the ratio of the times for all inputs; its interval comes from the
+    differences between epochs. If other programs leave too little undisturbed time, the result is `unsure` and has no
+    speed-up.
 
     Args:
         models: by name, the baseline first.
-        inputs: batches, run by turns: those of the user's data, or a single one for a hot loop.
+        inputs: alternating batches of the user's data, or a single one for a hot loop.
         runtime: configuration of ONNX Runtime.
         seconds: time to spend on timed runs.
-        min_rounds: of all epochs together, also when they take longer than `seconds`.
-        warmup: untimed runs of a new session; fewer when they take long.
-        epochs: times every model is loaded; fewer when that takes long, but at least 4.
-        memory: measure memory and the cold start too, each model in a process of its own, a second or two each.
-        seed: of the order of runs.
-        progress: see `Progress`.
-        watch: what runs are timed by; None for the best there is.
-        emulation: says why the processor is no real one, or None.
+        min_rounds: fewest rounds of all epochs together, even if they take longer than `seconds`.
+        warmup: untimed runs of a new session; fewer if they take long.
+        epochs: number of loads of every model; fewer if loading takes long, but at least 4.
+        memory: whether to measure memory and cold start too, each model in its own process, for a second or two.
+        seed: seed of the order of runs.
+        progress: called after each epoch, see `Progress`.
+        watch: the clock of runs; None for the best available.
+        emulation: returns the evidence of an emulated processor, or None.
 
     Raises:
         ValueError: there are no models, or no inputs.
@@ -104,7 +104,7 @@ def refuse_emulation(emulation: Callable[[], str | None] = emulator) -> None:
     """Refuse to time anything on an emulated processor.
 
     Raises:
-        NativeError: ONX403 it is emulated.
+        NativeError: ONX403 the processor is emulated.
     """
     why = emulation()
     if why:
@@ -117,7 +117,7 @@ def refuse_emulation(emulation: Callable[[], str | None] = emulator) -> None:
 
 
 def kinds_of(inputs: Sequence[Feeds]) -> list[int]:
-    """Return a number for each input, the same for inputs of equal shapes."""
+    """Return a number for each input; inputs of equal shapes have the same number."""
     seen: dict[tuple[tuple[int, ...], ...], int] = {}
     return [seen.setdefault(tuple(np.shape(array) for array in feeds.values()), len(seen)) for feeds in inputs]
 
@@ -147,12 +147,12 @@ def _epoch(
     watch: Watch,
     start: int,
 ) -> Epoch:
-    """Load all models, time them, and let them go."""
+    """Load all models, time them, and release them."""
     # Threads of a session that has just run would spin on, and take processor time from the next model's.
     if runtime.threads > 1:
         runtime = replace(runtime, options=(*runtime.options, ("session.force_spinning_stop", "1")))
     start_ns = watch.wall()
-    # Loading and first runs allocate memory, and whoever comes first gets the better part.
+    # Loading and first runs allocate memory, and the first model gets the better part of it.
     loaded = {int(i): Session(models[i], runtime) for i in rng.permutation(len(models))}
     sessions = [loaded[i] for i in range(len(models))]
     first_run_ms = np.zeros(len(models))
@@ -170,7 +170,7 @@ def _epoch(
 
 
 def _run_once(session: Session, feeds: Feeds) -> None:
-    """Run one batch; a model that takes only single samples, whatever its shapes declare, fails in plain words."""
+    """Run one batch; explain the failure of a model that accepts only single samples despite its declared shapes."""
     try:
         session.run(feeds)
     except NativeError as error:

@@ -29,7 +29,7 @@ class Noise:
 
     @property
     def loud(self) -> bool:
-        """Whether the host counts as noisy."""
+        """Return whether the host counts as noisy."""
         return (self.spread or 0.0) > MOST_SPREAD or (self.waited or 0.0) > MOST_WAITING
 
     @property

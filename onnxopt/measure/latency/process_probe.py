@@ -1,7 +1,7 @@
 """Run the model of a task folder for a while and print the time of every run in nanoseconds as JSON.
 
-Run as `python -m onnxopt.measure.latency.process_probe FOLDER SECONDS` by `onnxopt.measure.latency.processes`: it says
-that it is ready and begins when its input says go.
+Run as `python -m onnxopt.measure.latency.process_probe FOLDER SECONDS` by `onnxopt.measure.latency.processes`: it
+reports that it is ready and starts when it reads `go`.
 """
 
 import json
@@ -13,7 +13,7 @@ from onnxopt.measure.runtime.probe import opened
 
 
 def main(folder: Path, seconds: float) -> None:
-    """Carry out the task in `folder` for `seconds`."""
+    """Run the task in `folder` for `seconds`."""
     session, feeds = opened(folder)
     session.run(None, feeds)
     print("ready", flush=True)

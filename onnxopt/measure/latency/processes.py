@@ -1,4 +1,4 @@
-"""Models in several processes at once, as a server runs them: runs per second, and how slow the slow runs are."""
+"""Models in several processes at once, as on a server: runs per second, and tail latency."""
 
 import json
 import subprocess
@@ -20,22 +20,22 @@ from onnxopt.measure.runtime.session import Loadable, Runtime
 from onnxopt.samples import Feeds
 
 ROUNDS = 2
-"""Turns of every model, in processes that are started anew."""
+"""Turns of every model; each turn starts new processes."""
 
 READY = "ready"
 
 
 @dataclass(frozen=True)
 class ProcessLoad:
-    """What a model gets done in `processes` processes at once.
+    """Throughput and latency of a model in `processes` processes at once.
 
     Attributes:
-        samples_per_s: of all processes together.
+        samples_per_s: samples per second of all processes together.
         p50_ms: median time of a run.
         p99_ms: 99 of 100 runs take no longer; None with fewer than 459 runs.
-        p99_bound_ms: the true 99 % point is below with 99 % confidence; None likewise.
-        runs: timed, of all processes.
-        joules: per run, of the whole processor; None where the system does not count it.
+        p99_bound_ms: the true 99 % quantile is below it with 99 % confidence; None with fewer than 459 runs.
+        runs: number of timed runs, all processes together.
+        joules: energy per run of the whole processor; None if the system does not count it.
     """
 
     samples_per_s: float
@@ -60,7 +60,7 @@ def measure_processes(
     meter: Meter = packages,
     emulation: Callable[[], str | None] = emulator,
 ) -> dict[str, ProcessLoad]:
-    """Run every model in `processes` processes that begin together, one model after the other, by turns.
+    """Run every model in `processes` processes that start together; models take turns.
 
     Raises:
         NativeError: ONX403 the processor is emulated, ONX401 a process failed.
@@ -102,7 +102,7 @@ def _summed_up(
 
 
 def _together(folder: Path, processes: int, seconds: float, meter: Meter) -> tuple[list[np.ndarray], float | None]:
-    """Return the run times in ns of each process, all of which began at the same moment, and the energy in joules."""
+    """Return the run times in ns of each process, started at the same moment, and the energy in joules."""
     command = [sys.executable, "-m", "onnxopt.measure.latency.process_probe", str(folder), str(seconds)]
     begun = [
         subprocess.Popen(

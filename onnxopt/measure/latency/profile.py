@@ -20,10 +20,10 @@ _SUFFIX = re.compile(
     r"(_nchwc|_nhwc|_quant|_fused|_token_\d+|/\w*Fusion\w*/?|_kernel_time|_(Quantize|Dequantize)Linear)$"
 )
 _CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
-"""Their time includes that of the nodes in their bodies, which is listed by itself."""
+"""Operators whose time includes that of the nodes in their bodies, which the profile also lists."""
 
 _NEAR = 4
-"""How many nodes back a fused kernel's main operator is looked for."""
+"""Most nodes to go back in the search for a fused kernel's main operator."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class NodeTime:
     """Time of one kernel.
 
     Attributes:
-        name: of the node in the user's graph; ONNX Runtime's own name when `mapped` is false.
-        op_type: what ONNX Runtime runs, such as `QLinearConv` where the user's graph says `Conv`.
-        time_ms: mean of the runs.
-        share: of all kernels' time.
+        name: name of the node in the user's graph; ONNX Runtime's own name if `mapped` is false.
+        op_type: operator that ONNX Runtime runs, such as `QLinearConv` for a `Conv` of the user's graph.
+        time_ms: mean time over the runs.
+        share: share of the time of all kernels.
         mapped: whether a node of the user's graph was found; kernels that only reorder data belong to none.
     """
 
@@ -47,13 +47,13 @@ class NodeTime:
 
 @dataclass(frozen=True)
 class Profile:
-    """Kernel times of a model; profiling itself slows small kernels down, so trust shares.
+    """Kernel times of a model. Profiling slows small kernels down, so shares are more reliable than times.
 
     Attributes:
         nodes: slowest first.
         by_op: milliseconds per run by operator as ONNX Runtime runs it, slowest first.
-        total_ms: all kernels of one run.
-        runs: how many were averaged.
+        total_ms: time of all kernels in one run.
+        runs: number of averaged runs.
     """
 
     nodes: tuple[NodeTime, ...]
@@ -67,7 +67,7 @@ def profile(model: ir.Model | Path, feeds: Feeds, runtime: Runtime, runs: int = 
 
     Raises:
         ModelError: ONX304 the model cannot be loaded.
-        NativeError: ONX401 it cannot be run.
+        NativeError: ONX401 the model cannot be run.
     """
     graph = (model if isinstance(model, ir.Model) else load(model)).graph
 
@@ -85,7 +85,7 @@ def profile(model: ir.Model | Path, feeds: Feeds, runtime: Runtime, runs: int = 
 
 
 def _kernels(events: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, int]]:
-    """Return name, operator and own microseconds of every kernel of every run but the first."""
+    """Return name, operator and own microseconds of every kernel in every run except the first."""
     first_end_us = min((e["ts"] + e["dur"] for e in events if e.get("name") == "model_run"), default=0)
     kernels = [
         event
@@ -126,14 +126,14 @@ def summarize(kernels: Sequence[tuple[str, str, int]], names: "NodeNames", runs:
 
 
 class NodeNames:
-    """From the names ONNX Runtime gives its kernels back to the nodes of the user's graph, as well as can be told.
+    """Maps names of ONNX Runtime's kernels to nodes of the user's graph, as far as names allow.
 
-    Fusions invent node names but keep the names of the values they write, so a kernel is found by its own name, or by
-    a value it writes, also after the suffixes that optimizers append are taken off.
+    Fusions invent node names but keep the names of their outputs. So a kernel is found by its own name or by an output,
+    if necessary without the suffixes that optimizers append.
 
     Args:
-        graph: the user's.
-        optimized: ONNX Runtime's.
+        graph: the user's graph.
+        optimized: ONNX Runtime's optimized graph.
     """
 
     def __init__(self, graph: ir.Graph, optimized: ir.Graph) -> None:
@@ -144,7 +144,7 @@ class NodeNames:
         }
 
     def find(self, native: str, op_type: str) -> str | None:
-        """Return the name of the user's node that a kernel stands for (of its first output when it has none)."""
+        """Return the name of the user's node that a kernel computes (the name of its first output if it has none)."""
         node = self._look_up(native)
         if node is None:
             return None
@@ -161,7 +161,7 @@ class NodeNames:
 
 
 def _shortened(name: str) -> Iterator[str]:
-    """Yield `name`, then what is left of it as known suffixes are taken off."""
+    """Yield `name`, then shorter names without known suffixes."""
     while True:
         yield name
         shorter = _SUFFIX.sub("", name)
@@ -171,7 +171,7 @@ def _shortened(name: str) -> Iterator[str]:
 
 
 def _main(node: ir.Node, op_type: str) -> ir.Node:
-    """Return the node a fused kernel is named for: of `Conv -> Relu` run as `FusedConv`, the Conv.
+    """Return the main node of a fused kernel: of `Conv -> Relu`, run as `FusedConv`, the Conv.
 
     A MatMul and the Add behind it run as a Gemm.
     """

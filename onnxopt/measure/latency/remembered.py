@@ -14,17 +14,17 @@ from onnxopt.model_file import atomic_write_text
 T = TypeVar("T")
 
 MOST_ENTRIES = 20_000
-"""Of one file; the oldest are forgotten."""
+"""Most entries of a file; the oldest are dropped."""
 
 
 class Remembered(Generic[T]):
     """Values by key in a file that several processes may share.
 
-    What cannot be read counts as unknown, and what cannot be written is measured again the next time.
+    Values in an unreadable file count as unknown; values that could not be written are measured again.
 
     Args:
-        path: of the file; None to remember nothing beyond this object.
-        fits: whether a value is one that was written here.
+        path: path of the file; None keeps values in this object only.
+        fits: checks the form of a stored value.
     """
 
     def __init__(self, path: Path | None, fits: Callable[[Any], bool]) -> None:
@@ -38,11 +38,11 @@ class Remembered(Generic[T]):
         return self._known[key]
 
     def keep(self, found: Mapping[str, T]) -> None:
-        """Add what was measured."""
+        """Add measured values."""
         self._known |= found
         if self._path is None:
             return
-        # Others may have measured something else meanwhile; whoever is last keeps both.
+        # Another process may have written other values meanwhile; the last writer keeps both.
         older = {key: value for key, value in {**self._read(), **self._known}.items() if key not in found}
         self._known = dict([*older.items(), *found.items()][-MOST_ENTRIES:])
         try:
@@ -62,10 +62,10 @@ class Remembered(Generic[T]):
 
 
 def cache_folder() -> Path:
-    """Return the user's cache folder for this program, as the system has it."""
+    """Return the user's cache folder for this program, by the system's convention."""
     return platformdirs.user_cache_path("onnxopt", appauthor=False)
 
 
 def is_number(value: object) -> bool:
-    """Return whether a value is a finite number, above or equal to zero."""
+    """Return whether a value is a finite number, zero or more."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")

@@ -6,35 +6,35 @@ from dataclasses import dataclass
 from onnxopt.measure.statistics import Interval
 
 Progress = Callable[[int, int], None]
-"""Called with how many epochs are done and how many there are."""
+"""Called with the number of epochs done and their total."""
 
 
 @dataclass(frozen=True)
 class Latency:
-    """How fast a model runs one batch.
+    """The latency of one batch.
 
     `p50_ms` and `speedup` come from the same runs: the speed-up is the ratio of the two `p50_ms`.
 
     Attributes:
-        p50_ms: typical time of a run: of each input the middle of its runs, averaged over the inputs, undisturbed.
-        p90_ms: 9 of 10 runs take no longer by the time of day, other programs included.
-        p99_ms: 99 of 100 runs likewise; None where too few runs were timed to know.
-        n: timed runs, in blocks of all epochs.
-        first_run_ms: the first run after loading, which allocates memory; median of the epochs.
+        p50_ms: typical time of an undisturbed run: the middle of the runs of each input, averaged over the inputs.
+        p90_ms: 9 of 10 runs take no longer in wall-clock time, other programs included.
+        p99_ms: 99 of 100 runs take no longer in wall-clock time; None if too few runs were timed.
+        n: number of timed runs, all epochs together.
+        first_run_ms: time of the first run after loading, which allocates memory; median of the epochs.
         load_ms: time to load the model; median of the epochs.
-        speedup: baseline time over this model's, and how sure that is; None for the baseline, and where `unsure`.
-        peak_memory_bytes: growth of a fresh process that loads and runs the model; None when not measured.
+        speedup: baseline time over this model's time, with its interval; None for the baseline and if `unsure`.
+        peak_memory_bytes: growth of a fresh process that loads and runs the model; None if not measured.
         batch_size: first axis of the inputs.
-        p50_interval_ms: of `p50_ms`, from how much the epochs differ.
-        quantiles_ms: of all runs by the time of day, equally spaced from the fastest to the slowest.
+        p50_interval_ms: interval of `p50_ms`, from the differences between epochs.
+        quantiles_ms: wall-clock times of all runs, equally spaced from the fastest to the slowest.
         epochs_ms: typical time in each epoch, in the order of time.
-        unsure: why nothing can be said of the time; "" where it can.
-        waited: share of the time that threads of this process waited for a processor; None where nothing tells.
-        inputs: different inputs that were run by turns.
-        p90_bound_ms: the true 90 % point is below with 99 % confidence; None with fewer than 44 runs.
-        p99_bound_ms: the true 99 % point likewise; None with fewer than 459 runs.
-        private_bytes: growth of memory that belongs to that process alone, which a container is killed for.
-        mapped_bytes: growth of memory that is backed by files, which the system can take back.
+        unsure: the reason why the time is unknown; "" if it is known.
+        waited: share of the time that threads of this process waited for a processor; None if unknown.
+        inputs: number of alternating inputs.
+        p90_bound_ms: the true 90 % quantile is below it with 99 % confidence; None with fewer than 44 runs.
+        p99_bound_ms: the true 99 % quantile is below it with 99 % confidence; None with fewer than 459 runs.
+        private_bytes: growth of memory that belongs to the process alone, which counts against a container's limit.
+        mapped_bytes: growth of memory backed by files, which the system can reclaim.
         cold_start_ms: from the start of a fresh process to its first result.
     """
 

@@ -11,16 +11,16 @@ import numpy as np
 from onnxopt.measure.latency.watch import Watch
 
 BLOCK_NS = 2_000_000
-"""Shortest block of timed runs of the fastest model: long against the clock's resolution and a switch of models."""
+"""Shortest block of timed runs of the fastest model: long beside the clock's resolution and a switch of models."""
 
 LONGEST_BLOCK_NS = 100_000_000
-"""Of the slowest model, which runs as often as the fastest."""
+"""Longest block of the slowest model, which runs as often as the fastest."""
 
 SETTLE_BELOW_NS = 100_000_000
-"""When all models are faster than this, a block starts with an untimed run, which refills the caches."""
+"""If all models are faster than this, a block starts with an untimed run, which refills the caches."""
 
 WARM_UP_NS = 250_000_000
-"""Longest warm-up of one session; half of the time for timed runs at most, but never less than the next."""
+"""Longest warm-up of one session; at most half of the time for timed runs, but never less than the next constant."""
 
 LEAST_WARM_UP_NS = 20_000_000
 
@@ -30,11 +30,11 @@ class Round:
     """One turn of every model.
 
     Attributes:
-        own_ns: by model, what each run took by the watch.
-        wall_ns: by model, what each run took by the time of day.
-        inputs: which input each run had, the same for every model.
-        waited_ns: for how long threads waited for a processor in this round; None where nothing tells.
-        length_ns: of the round.
+        own_ns: time of each run by the watch, per model.
+        wall_ns: wall-clock time of each run, per model.
+        inputs: index of the input of each run, the same for every model.
+        waited_ns: time that threads waited for a processor in this round; None if unknown.
+        length_ns: length of the round.
     """
 
     own_ns: tuple[np.ndarray, ...]
@@ -58,12 +58,12 @@ def race(
 
     Args:
         runs: for each model, one run per input; all models have the same inputs.
-        budget_ns: by the time of day.
-        min_rounds: also when they take longer.
-        warmup: untimed runs of each model; at least one per input, fewer when they take long.
-        rng: of the order of models.
-        watch: times them.
-        start: input of the first timed run; the next follow in order.
+        budget_ns: wall-clock time.
+        min_rounds: fewest rounds, even if they take longer than the budget.
+        warmup: untimed runs of each model; at least one per input, fewer if they take long.
+        rng: random generator for the order of models.
+        watch: the clock of the runs.
+        start: input of the first timed run; the next ones follow in order.
     """
     estimates = np.zeros(len(runs))
     longest_ns = min(WARM_UP_NS, max(budget_ns // (2 * len(runs)), LEAST_WARM_UP_NS))
@@ -91,7 +91,7 @@ def race(
 
 
 def repeats_of(estimates_ns: np.ndarray) -> int:
-    """Return how often every model runs in a round: equally often, or the rarer one would be spoilt more easily."""
+    """Return the runs of every model in a round: equally many, because fewer runs are disturbed more easily."""
     wanted = np.ceil(BLOCK_NS / max(float(estimates_ns.min()), 1.0))
     most = LONGEST_BLOCK_NS // max(float(estimates_ns.max()), 1.0)
     return int(max(1, min(wanted, most)))

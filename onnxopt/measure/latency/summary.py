@@ -1,4 +1,4 @@
-"""From the rounds of all loadings to one `Latency` per model."""
+"""Summary of the rounds of all loadings: one `Latency` per model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,24 +12,24 @@ from onnxopt.measure.latency.tails import upper_bound
 from onnxopt.measure.statistics import Interval, ratio_interval
 
 QUANTILES = 41
-"""Points of the distribution that is kept of each model's runs."""
+"""Number of stored quantiles of each model's runs."""
 
 MIN_EPOCHS = 4
-"""Fewest epochs when loading takes long: below, the interval is useless."""
+"""Fewest epochs if loading takes long: with fewer, the interval is useless."""
 
 STRICT = 0.98
-"""Level at which an interval is computed that is stated at 95 %: epochs on a busy host are no normal sample."""
+"""Level at which a 95 % interval is computed, because epochs on a busy host are not normally distributed."""
 
 RESOLUTION = 1.01
-"""Ratios closer than this are not told apart: on virtual machines a ratio measured minutes later differs by as much."""
+"""Smallest ratio that counts: on virtual machines a ratio measured minutes later differs by as much."""
 
 WIDEST = 1.5
-"""Upper over lower end of an interval, above which it says nothing."""
+"""Ratio of an interval's upper end to its lower end above which it is useless."""
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What the sessions of one loading showed; tuples hold one value per model."""
+    """Measurements of the sessions of one loading; tuples hold one value per model."""
 
     rounds: list[Round]
     load_ms: tuple[float, ...]
@@ -42,8 +42,8 @@ def summed_up(epochs: Sequence[Epoch], *, pauses: bool, shapes: Sequence[int], b
 
     Args:
         epochs: all loadings.
-        pauses: whether the watch stood still while a thread waited.
-        shapes: for each input a number, the same for those of equal shapes.
+        pauses: whether the watch paused while a thread waited.
+        shapes: a number for each input; inputs of equal shapes have the same number.
         batch_size: first axis of the inputs.
     """
     clean = [estimate.undisturbed(epoch.rounds, pauses) for epoch in epochs]
@@ -59,7 +59,7 @@ def summed_up(epochs: Sequence[Epoch], *, pauses: bool, shapes: Sequence[int], b
 
 
 def _busy(epochs: Sequence[Epoch], clean: Sequence[Sequence[Round]], usable: Sequence[Sequence[Round]]) -> str:
-    """Return why too little of the time was undisturbed; "" where enough was."""
+    """Return the reason why too little time was undisturbed; "" if there was enough."""
     everything = [r for epoch in epochs for r in epoch.rounds]
     if len(usable) < min(MIN_EPOCHS, len(epochs)):
         spoilt = len(everything) - sum(map(len, clean))
@@ -108,7 +108,7 @@ def _latency(
 
 
 def too_wide(speedup: Interval) -> str:
-    """Return why an interval says nothing; "" where it does."""
+    """Return the reason why an interval is useless; "" if it is useful."""
     if speedup.high <= WIDEST * speedup.low:
         return ""
     return (
@@ -118,6 +118,6 @@ def too_wide(speedup: Interval) -> str:
 
 
 def interval_over(epochs: Sequence[float]) -> Interval:
-    """Return the interval of a time, or of a ratio of times, measured in several loadings."""
+    """Return the interval of a time, or of a ratio of times, over several loadings."""
     found = ratio_interval(epochs, STRICT)
     return Interval(found.low / RESOLUTION, found.value, found.high * RESOLUTION)

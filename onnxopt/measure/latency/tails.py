@@ -7,10 +7,10 @@ CONFIDENCE = 0.99
 
 
 def upper_bound(times: np.ndarray, share: float, confidence: float = CONFIDENCE) -> float | None:
-    """Return a time that `share` of all runs stay below with `confidence`; None where too few were timed.
+    """Return an upper bound with `confidence` of the `share` quantile of run times; None if too few runs were timed.
 
-    The order statistic: of n runs the k-th fastest is above the true quantile with the probability that fewer than k
-    of n fall below it. A 99 % point at 99 % confidence needs 459 runs, of which it is the slowest.
+    The bound is an order statistic: the k-th fastest of n runs is above the true quantile with the probability that
+    fewer than k of n fall below it. The 99 % quantile at 99 % confidence needs 459 runs; the bound is the slowest.
 
     Source: David and Nagaraja, "Order Statistics", 2003, section 7.1.
     """

@@ -16,20 +16,20 @@ from onnxopt.measure.statistics import Interval, ratio_interval
 from onnxopt.samples import Feeds
 
 ROUNDS = 6
-"""Turns of every model; sessions are loaded anew in each, because where their memory lies makes a difference."""
+"""Turns of every model; each turn loads new sessions, because the place of their memory affects the time."""
 
 
 @dataclass(frozen=True)
 class Throughput:
-    """What a model gets done.
+    """The throughput of a model.
 
     Attributes:
-        samples_per_s: median of the rounds.
-        speedup: over the baseline in the same round, and how sure that is; None for the baseline.
+        samples_per_s: samples per second; median of the rounds.
+        speedup: ratio to the baseline in the same round, with its interval; None for the baseline.
         p50_ms: median time of one run while all streams run.
         p99_ms: 99 of 100 runs take no longer.
-        runs: how many were timed.
-        streams: runs at a time.
+        runs: number of timed runs.
+        streams: number of concurrent runs.
         batch_size: samples in a run.
     """
 
@@ -58,12 +58,12 @@ def measure_throughput(
     Args:
         models: by name, the baseline first.
         feeds: one batch, the same in every run.
-        runtime: how to run; its threads are those of one run.
-        streams: runs at a time.
-        seconds: of load in all.
-        seed: of the order of models in a round.
-        progress: called with how many rounds are done and how many there are.
-        emulation: says why the processor is no real one, or None.
+        runtime: configuration of ONNX Runtime, with the threads of one run.
+        streams: number of concurrent runs.
+        seconds: total time of the load.
+        seed: seed of the order of models in a round.
+        progress: called with the number of rounds done and their total.
+        emulation: returns the evidence of an emulated processor, or None.
 
     Raises:
         NativeError: ONX403 the processor is emulated, ONX401 a model cannot be run.
@@ -105,7 +105,7 @@ def measure_throughput(
 
 
 def _load(run: Callable[[], Any], streams: int, seconds: float) -> tuple[list[float], float]:
-    """Return the seconds of every run of all streams, and those from the start to the end of the last."""
+    """Return the seconds of every run of all streams, and the seconds from the start to the end of the last run."""
     run()
     begin = threading.Barrier(streams + 1)
     taken: list[list[float]] = [[] for _ in range(streams)]
@@ -121,7 +121,7 @@ def _load(run: Callable[[], Any], streams: int, seconds: float) -> tuple[list[fl
                 now = time.perf_counter()
                 mine.append(now - last)
                 last = now
-        except BaseException as error:  # told by the thread that waits
+        except BaseException as error:  # raised by the waiting thread
             failed.append(error)
 
     threads = [threading.Thread(target=stream, args=(mine,), daemon=True) for mine in taken]

@@ -1,7 +1,7 @@
 """The clock for runs, and the detection of other programs.
 
-One thread is timed by its own processor time, which stands still while another program has the processor. Several
-threads are timed by the time of day, together with how long the threads of this process waited for a processor.
+One thread is timed by its own processor time, which pauses while another program has the processor. Several threads
+are timed by wall-clock time; the time that threads of this process waited for a processor is read too.
 """
 
 import time
@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NS_PER_SWITCH = 1_000_000
-"""What an involuntary switch counts as waiting, where the system counts switches and not the waiting itself."""
+"""Waiting time per involuntary switch, if the system counts switches but not the waiting itself."""
 
 COARSEST_S = 1e-6
-"""A thread's own time in larger steps, as on Windows, cannot time a run."""
+"""Coarsest usable step of a thread's own time; larger steps, as on Windows, cannot time a run."""
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,10 @@ class Watch:
     """Readings in nanoseconds.
 
     Attributes:
-        own: what a run is measured by.
-        wall: the time of day.
-        waited: for how long threads of this process waited for a processor so far; None where nothing tells.
-        pauses: whether `own` stands still while the thread waits, so that no round is spoilt by waiting.
+        own: the clock that times runs.
+        wall: wall-clock time.
+        waited: total time that threads of this process have waited for a processor; None if unknown.
+        pauses: whether `own` pauses while the thread waits, so that waiting disturbs no round.
     """
 
     own: Callable[[], int]
@@ -34,13 +34,13 @@ class Watch:
 
 
 def watch_of(threads: int, *, on_processor: bool = True) -> Watch:
-    """Return the watch for runs of so many threads; `on_processor` where the calling thread itself computes."""
+    """Return the watch for runs of `threads` threads; `on_processor` if the calling thread itself computes."""
     lone = threads == 1 and on_processor and time.get_clock_info("thread_time").resolution <= COARSEST_S
     return Watch(time.thread_time_ns if lone else time.perf_counter_ns, time.perf_counter_ns, waited_ns, lone)
 
 
 def waited_ns() -> int | None:
-    """Return for how long the threads of this process were ready and had no processor, since it began.
+    """Return the time that threads of this process have been ready without a processor, since its start.
 
     From the scheduler's statistics (Linux); elsewhere from the number of involuntary switches; None without either.
     """
@@ -55,7 +55,7 @@ def waited_ns() -> int | None:
 
 
 def run_delay_ns(tasks: Path = Path("/proc/self/task")) -> int | None:
-    """Return the second number of every thread's schedstat, added up; None where there is none."""
+    """Return the sum of the second number in every thread's schedstat; None without one."""
     total, seen = 0, False
     try:
         for thread in tasks.iterdir():

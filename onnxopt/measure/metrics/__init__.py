@@ -1,1 +1,1 @@
-"""Metrics of class scores and numbers, and those that users write."""
+"""Metrics of class scores and numbers, and metrics written by users."""

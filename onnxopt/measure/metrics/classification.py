@@ -19,15 +19,15 @@ from onnxopt.measure.metrics.score import Array, Metric, mean_of
 
 @dataclass(frozen=True)
 class TopK(Metric):
-    """Share of samples whose label is among the `k` highest scores; one with a NaN score is wrong.
+    """Share of samples whose label is among the `k` highest scores; a sample with a NaN score is wrong.
 
-    A sample of many tokens or pixels counts with its share of right ones.
+    A sample of many tokens or pixels counts by its share of right ones.
 
     Attributes:
-        k: how many guesses count.
+        k: number of guesses that count.
         output: the model output to score; None takes the first that fits.
         label_offset: subtracted from a predicted class before comparing: 1 for a network with a background class 0.
-        threshold: above which a model with a single score says "positive".
+        threshold: score above which a model with a single score predicts the positive class.
     """
 
     k: int = 1
@@ -55,7 +55,7 @@ class TopK(Metric):
 
 
 def _guesses(metric: "TopK | F1", outputs: Outputs, labels: Array, k: int) -> tuple[Array, Array]:
-    """Return the `k` best classes of each sample `(n, k)`, -1 or None where scores are NaN, and the labels `(n,)`."""
+    """Return the `k` best classes of each sample `(n, k)`, -1 or None for NaN scores, and the labels `(n,)`."""
     words = np.asarray(labels).dtype.kind in "OUS"
     scores = scores_of(outputs, metric.output)
     by_scores = scores is not None and not (words and scores.classes is None)
@@ -107,11 +107,11 @@ def _by_threshold(metric: "TopK | F1", single: Array, labels: Array) -> tuple[Ar
 
 
 _NOTHING = np.iinfo(np.int64).min
-"""The class said by a NaN score: none that a label can have."""
+"""The class of a NaN score, which no label has."""
 
 
 def _blank(guesses: Array, undefined: Array) -> Array:
-    """Return guesses with those of undefined samples replaced by one that matches no label."""
+    """Return the guesses, with those of undefined samples replaced by a class that matches no label."""
     if not undefined.any():
         return guesses
     numbers = guesses.dtype.kind in "iu"
@@ -135,12 +135,12 @@ def _aligned(values: Array, labels: Array) -> tuple[Array, Array]:
 
 
 def _by_sample(table: Array, samples: int) -> Array:
-    """Return rows per sample of rows per position: tokens and pixels of one sample are drawn together."""
+    """Group rows per position by sample, because tokens and pixels of one sample are drawn together."""
     return table if len(table) == samples else table.reshape(samples, -1, table.shape[1])
 
 
 def _by_position(rows: Array, counts: Array) -> tuple[Array, Array]:
-    """Return rows per position, and how often each is drawn: as often as its sample."""
+    """Return rows per position and their counts, which are the counts of their samples."""
     if rows.ndim == 2:
         return rows, counts
     return rows.reshape(-1, rows.shape[2]), np.repeat(counts, rows.shape[1], axis=1)
@@ -174,7 +174,7 @@ class F1(Metric):
     bounded: ClassVar[bool] = True
 
     def rows(self, outputs: Outputs, labels: Array) -> Array:
-        """Return `(n, 2)`, predicted class and label; `(n, positions, 2)` where a sample has a label per position."""
+        """Return `(n, 2)`, predicted class and label; `(n, positions, 2)` if samples have a label per position."""
         guesses, truth = _guesses(self, outputs, labels, 1)
         if guesses.dtype.kind not in "iu":
             raise misfit("the classes are words", "Give class numbers as labels, or use top1.", where=self.name)
@@ -184,7 +184,7 @@ class F1(Metric):
         return _by_sample(table, len(labels))
 
     def values(self, rows: Array, counts: Array) -> Array:
-        """Return F1 of resampled rows; classes that neither the labels nor the predictions hold do not count."""
+        """Return F1 of resampled rows; classes absent from labels and predictions do not count."""
         rows, counts = _by_position(rows, counts)
         predicted, truth = rows[:, 0], rows[:, 1]
         binary = len(np.unique(truth)) <= 2 and truth.max() <= 1
@@ -203,9 +203,9 @@ class F1(Metric):
 
 @dataclass(frozen=True)
 class Auroc(Metric):
-    """Area under the ROC curve; for more than two classes the mean of one class against the rest.
+    """Area under the ROC curve; for more than two classes, the mean of one class against the rest.
 
-    Logits of more than two classes go through a softmax first, which ranks samples as scikit-learn's would be.
+    Logits of more than two classes are converted by softmax first, which ranks samples as scikit-learn does.
 
     Source: Hanley and McNeil, "The meaning and use of the area under a receiver operating characteristic curve", 1982.
     """

@@ -15,7 +15,7 @@ Outputs = Mapping[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Class scores of one batch, `(n, ..., classes)`; `classes` are their names where the model says them (ZipMap)."""
+    """Class scores of one batch, `(n, ..., classes)`; `classes` are their names if the model gives them (ZipMap)."""
 
     values: Array
     classes: Array | None = None
@@ -38,7 +38,7 @@ def chosen(outputs: Outputs, name: str) -> Any:
 
 
 def is_map(value: Any) -> bool:
-    """Return whether an output is a list of class-to-score dictionaries, as ZipMap makes."""
+    """Return whether an output is a list of class-to-score dictionaries, the output of ZipMap."""
     return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
 
 
@@ -50,13 +50,13 @@ def is_float(value: Any) -> bool:
 
 
 def without_ones(array: Array) -> Array:
-    """Drop axes of size 1 after the batch axis, such as those a global pooling leaves: (n, c, 1, 1) -> (n, c)."""
+    """Remove axes of size 1 after the batch axis, such as the output axes of global pooling: (n, c, 1, 1) -> (n, c)."""
     keep = tuple(axis for axis, size in enumerate(array.shape) if axis and size == 1)
     return np.squeeze(array, axis=keep)
 
 
 def scores_of(outputs: Outputs, name: str | None) -> Scores | None:
-    """Return the class scores: output `name`, or the first that is a ZipMap or float with more than one column."""
+    """Return the class scores: output `name`, or the first ZipMap or float output with more than one column."""
     candidates = outputs if name is None else {name: chosen(outputs, name)}
     for value in candidates.values():
         if is_map(value):
@@ -127,7 +127,7 @@ def nan_rows(outputs: Outputs, size: int, names: Sequence[str] | None = None) ->
 
 
 def broken_rows(before: Outputs, after: Outputs, size: int, names: Sequence[str] | None = None) -> Array:
-    """Return which of `size` samples have NaN or an infinity where the baseline has not the same, `(size,)`."""
+    """Return which of `size` samples have NaN or an infinity where the baseline's value differs, `(size,)`."""
     bad = nan_rows(after, size, names)
     for key, value in after.items():
         if (names is not None and key not in names) or not is_float(value) or not is_float(before.get(key)):
@@ -153,7 +153,7 @@ def _rows_where(outputs: Outputs, size: int, names: Sequence[str] | None, holds:
 
 
 def _by_sample(marked: Array, size: int) -> Array:
-    """Return which samples hold a marked element; where the first axis is another, one marks all."""
+    """Return which samples hold a marked element; if the first axis is not the samples, one marks all."""
     if marked.ndim and len(marked) == size:
         return np.asarray(marked.reshape(size, -1).any(axis=1))
     return np.full(size, bool(marked.any()))

@@ -75,9 +75,9 @@ class R2(Metric):
         return np.hstack(((predicted - truth) ** 2, truth))
 
     def values(self, rows: Array, counts: Array) -> Array:
-        """Return R2 of resampled rows; NaN where all labels drawn are equal."""
+        """Return R2 of resampled rows; NaN if all drawn labels are equal."""
         errors, truth = np.hsplit(rows, 2)
-        truth = truth - truth.mean(axis=0)  # keeps the variance below from cancelling
+        truth = truth - truth.mean(axis=0)  # avoids cancellation in the variance below
         variance = mean_of(truth**2, counts) - mean_of(truth, counts) ** 2
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray(np.where(variance > 0, 1 - mean_of(errors, counts) / variance, np.nan).mean(axis=1))

@@ -1,6 +1,6 @@
 """The interface of metrics: outputs and labels of a batch to one row of statistics per sample, and rows to a figure.
 
-Rows are small, so a whole data set's fit in memory, and paired: the same row index is the same sample for every model.
+Rows are small, so the rows of a whole data set fit in memory. They are paired: the same index is the same sample.
 """
 
 import math
@@ -19,15 +19,15 @@ class Score(ABC):
     """A figure computed from rows of per-sample statistics, or from any resample of them.
 
     Attributes:
-        name: as the user gave it.
+        name: the name that the user gave.
         output: the model output to score; None takes the first that fits.
         higher_is_better: whether a larger value is a better model.
-        unit: of the value; empty for a dimensionless score.
+        unit: unit of the value; empty for a dimensionless score.
         binary: whether a sample is right or wrong (1 or 0 in the first column) and the value the share of right ones.
-        bounded: whether 1 is perfect and 0 (about) useless, so that one point of it is 0.01.
-        relative: whether the baseline is perfect by definition, because it is what candidates are compared with.
-        resamples: of a bootstrap.
-        undefined: what to do where the figure is undefined on the samples.
+        bounded: whether 1 is perfect and 0 (about) useless, so that one point is 0.01.
+        relative: whether the baseline is perfect by definition, because candidates are compared with it.
+        resamples: number of bootstrap resamples.
+        undefined: hint for the user if the figure is undefined on the samples.
     """
 
     name: str
@@ -42,33 +42,33 @@ class Score(ABC):
 
     @abstractmethod
     def values(self, rows: Array, counts: Array) -> Array:
-        """Return the figure of resampled rows, from how often each row is drawn: `(resamples, n)` -> `(resamples,)`."""
+        """Return the figure of resampled rows, from the count of each row: `(resamples, n)` -> `(resamples,)`."""
 
     def least_drop(self, rows: Array) -> float:
-        """Return a drop that a candidate's rows show although the figure does not; 0 for none."""
+        """Return a lower bound of the drop that a candidate's rows show beyond the figure; 0 for none."""
         return 0.0
 
     def changes(self, before: Array, after: Array) -> tuple[Array, Array] | None:
-        """Return how much worse each sample became, `(n,)`, and how much of each there is to lose, `(n,)`.
+        """Return the loss of each sample, `(n,)`, negative for a gain, and the most that each sample can lose, `(n,)`.
 
-        None where the figure alone counts; else gains in some samples are no excuse for losses in others.
+        Without it (None), only the net figure counts; with it, gains in some samples do not offset losses in others.
         """
         return None
 
     def value(self, rows: Array) -> float:
-        """Return the figure of all rows; NaN when it is undefined or an output was."""
+        """Return the figure of all rows; NaN if it or an output is undefined."""
         return float(self.values(rows, np.ones((1, len(rows)), dtype=np.int64))[0])
 
     def details(self, rows: Array) -> dict[str, float]:
-        """Return further figures of the same rows by name and unit, to be shown beside the value."""
+        """Return further figures of the same rows by name and unit, which reports show beside the value."""
         return {}
 
 
 class Metric(Score):
-    """How good outputs are, given labels."""
+    """A score of outputs against labels."""
 
     def prepared(self, outputs: Outputs, labels: Array, notes: Mapping[str, str] | None = None) -> "Metric":
-        """Return the metric that reads outputs as the baseline's are read: itself, unless it has to see them first.
+        """Return the metric, adapted to the layout of the baseline's outputs where it needs that.
 
         `notes` are the key-value notes in the baseline's file, such as an exporter's class names.
 
@@ -87,15 +87,15 @@ class Metric(Score):
 
 
 def difference(value: float, unit: str) -> str:
-    """Return a drop in words: points where the metric is a share, else the number alone."""
+    """Return a drop in words: in points if the metric is a share, else the number alone."""
     return f"{100 * value:.2f} points" if unit == "share" else f"{value:.4g}"
 
 
 def percent(probability: float, *, limit: bool = False) -> str:
-    """Return a probability in percent with one decimal, the only way in which it is written.
+    """Return a probability in percent with one decimal, the only notation of probabilities.
 
-    A measured one is rounded down and a `limit` up, so that none seems to reach a limit that it does not reach. It is
-    never certainty.
+    Measured probabilities are rounded down and a `limit` up, so that none seems to reach a limit that it misses; none
+    is shown as 100 %.
     """
     tenths = math.ceil(1000 * probability - 1e-9) if limit else math.floor(1000 * probability + 1e-9)
     return f"{min(tenths / 10, 99.9):.1f} %"

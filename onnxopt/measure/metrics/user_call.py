@@ -1,4 +1,4 @@
-"""Calls of functions that the user wrote: whatever they do ends in one line, and they leave the process as it was."""
+"""Calls of the user's functions: every failure becomes one line, and the process keeps its state."""
 
 import os
 import threading
@@ -19,20 +19,20 @@ _LOOK_S = 0.2
 
 
 def call_user(name: str, what: str, function: Callable[[], T], limit_s: float = LIMIT_S) -> T:
-    """Return what `function` returns.
+    """Return the result of `function`.
 
-    It runs in a thread, which is left behind when it takes too long: Python cannot end one. The current folder is what
-    it was before. Ctrl-C ends the wait.
+    It runs in a thread, which is abandoned if it takes too long, because Python cannot end a thread. The current folder
+    is restored. Ctrl-C ends the wait.
 
     Args:
-        name: of the user's function, for errors.
-        what: went wrong if it fails, such as `it failed while scoring`.
-        function: calls it.
-        limit_s: of the call.
+        name: name of the user's function, for errors.
+        what: the failure in words, such as `it failed while scoring`.
+        function: calls the user's function.
+        limit_s: time limit of the call.
 
     Raises:
-        UsageError: ONX107 it raised anything, SystemExit included, or took longer than the limit.
-        OnnxoptError: it raised one.
+        UsageError: ONX107 the function raised an exception, SystemExit included, or exceeded the limit.
+        OnnxoptError: the function raised one.
     """
     results: list[T] = []
     failures: list[BaseException] = []
@@ -41,7 +41,7 @@ def call_user(name: str, what: str, function: Callable[[], T], limit_s: float = 
     def work() -> None:
         try:
             results.append(function())
-        except BaseException as error:  # a SystemExit would end the command as if the limit were met
+        except BaseException as error:  # a SystemExit would end the command with the function's exit status
             failures.append(error)
         finally:
             done.set()

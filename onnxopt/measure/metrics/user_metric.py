@@ -1,4 +1,4 @@
-"""A metric the user wrote: `file.py:function`."""
+"""A metric written by the user: `file.py:function`."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -30,11 +30,11 @@ class UserMetric(Metric):
 
     Attributes:
         name: `file.py:function`.
-        function: what it names.
+        function: the function that it names.
         output: the only output to keep; None keeps all.
-        higher_is_better: from the function.
-        bounded: from the function.
-        unit: `share` where it is bounded.
+        higher_is_better: attribute of the function.
+        bounded: attribute of the function.
+        unit: `share` if it is bounded.
     """
 
     name: str
@@ -43,7 +43,7 @@ class UserMetric(Metric):
     higher_is_better: bool = True
     bounded: bool = False  # type: ignore[misc]
     unit: str = ""  # type: ignore[misc]
-    resamples: ClassVar[int] = 100  # every one calls the function on as many samples as there are
+    resamples: ClassVar[int] = 100  # each resample calls the function on all samples
 
     def rows(self, outputs: Outputs, labels: Array) -> Array:
         """Return `(n, 2)` objects: the outputs of one sample by name, and its label."""
@@ -76,7 +76,7 @@ class UserMetric(Metric):
         return call_user(self.name, "it failed while scoring", work, limit_s)
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Its module is no part of any package: another process reads the file again.
+        # The module is not part of a package: another process reads the file again.
         file, _, attribute = self.name.rpartition(":")
         return partial(user_metric, output=self.output), (f"{Path(file).absolute()}:{attribute}",)
 
@@ -85,7 +85,7 @@ class UserMetric(Metric):
 class PerSample(UserMetric):
     """Calls `function(outputs, label) -> float` with the outputs of one sample and its label; the metric is the mean.
 
-    Nothing but that number is kept of a sample, and labels may differ in shape. Outputs keep their batch axis of 1.
+    Only that number is kept of a sample; labels may differ in shape. Outputs keep their batch axis of 1.
     """
 
     resamples: ClassVar[int] = Score.resamples
@@ -134,7 +134,7 @@ def user_metric(name: str, *, output: str | None = None) -> UserMetric:
     """Import `file.py:function`.
 
     Raises:
-        UsageError: ONX107 no such file, it fails to import, or has no such function.
+        UsageError: ONX107 the file does not exist, fails to import, or has no such function.
     """
     path_text, _, attribute = name.rpartition(":")
     path = Path(path_text)

@@ -1,4 +1,4 @@
-"""Energy that the processor packages took, where the system counts it (RAPL)."""
+"""Energy of the processor packages, if the system counts it (RAPL)."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,15 +6,15 @@ from pathlib import Path
 ROOT = Path("/sys/class/powercap")
 
 Meter = Callable[[], "dict[str, tuple[int, int]] | None"]
-"""Returns by package its counter in microjoules and the value at which that begins anew; None where nothing counts."""
+"""Returns the counter of each package in microjoules, and the value at which it wraps around; None without counters."""
 
 
 def packages(root: Path = ROOT) -> dict[str, tuple[int, int]] | None:
-    """Read the counters of all processor packages; None where there are none, or only the administrator may."""
+    """Read the counters of all processor packages; None if there are none, or only the administrator may read them."""
     found = {}
     try:
         for zone in sorted(root.glob("intel-rapl:*")):
-            if zone.name.count(":") > 1:  # a part of a package, which the package counts too
+            if zone.name.count(":") > 1:  # a part of a package, included in the package's counter
                 continue
             counted, most = (int((zone / name).read_text()) for name in ("energy_uj", "max_energy_range_uj"))
             found[zone.name] = counted, most
@@ -24,7 +24,7 @@ def packages(root: Path = ROOT) -> dict[str, tuple[int, int]] | None:
 
 
 def joules(before: dict[str, tuple[int, int]] | None, after: dict[str, tuple[int, int]] | None) -> float | None:
-    """Return the energy between two readings, also where a counter began anew; None without both."""
+    """Return the energy between two readings, also if a counter wrapped around; None without both."""
     if before is None or after is None:
         return None
     return sum((counted - before[name][0]) % (most + 1) for name, (counted, most) in after.items()) / 1e6

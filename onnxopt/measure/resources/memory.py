@@ -16,12 +16,12 @@ TIMEOUT_S = 300
 
 @dataclass(frozen=True)
 class Footprint:
-    """Growth of a fresh process by a model, in bytes; None where the system does not tell.
+    """Growth of a fresh process by a model, in bytes; None where the system does not report it.
 
     Attributes:
-        peak_bytes: at most, of all memory in use.
-        private_bytes: of memory that no file backs: what counts against a container's limit for good.
-        mapped_bytes: of memory that files back, such as weights that are mapped; the system can take it back.
+        peak_bytes: largest growth of all memory in use.
+        private_bytes: growth of memory without a backing file, which counts against a container's limit.
+        mapped_bytes: growth of memory backed by files, such as mapped weights; the system can reclaim it.
         cold_start_ms: from the start of the process, interpreter and libraries included, to the first result.
     """
 
@@ -32,7 +32,7 @@ class Footprint:
 
 
 def footprint_of(model: Loadable, feeds: Feeds, runtime: Runtime) -> Footprint | None:
-    """Load and run `model` in a fresh process and return what that took; None when it cannot be told.
+    """Load and run `model` in a fresh process and return its footprint; None if it cannot be measured.
 
     Raises:
         UsageError: ONX106 the provider is not available.
@@ -50,5 +50,5 @@ def footprint_of(model: Loadable, feeds: Feeds, runtime: Runtime) -> Footprint |
             )
         told = json.loads(done.stdout)
         return Footprint(told["peak"], told["private"], told["mapped"], (told["first_result_ns"] - begun_ns) / 1e6)
-    except (OSError, subprocess.SubprocessError, ValueError):  # nice to know, never worth failing a measurement
+    except (OSError, subprocess.SubprocessError, ValueError):  # optional: a measurement must not fail for it
         return None

@@ -1,7 +1,7 @@
-"""Load and run a model in a process of its own and print how much that process grew.
+"""Load and run a model in a process of its own and print the growth of that process.
 
-Run as `python -m onnxopt.measure.resources.memory_probe FOLDER` by `onnxopt.measure.resources.memory`. It imports as
-little as it can, so that it starts quickly and the imports do not hide the model.
+Run as `python -m onnxopt.measure.resources.memory_probe FOLDER` by `onnxopt.measure.resources.memory`. It has few
+imports, so that it starts quickly and the imports do not hide the model's memory.
 """
 
 import importlib
@@ -16,7 +16,7 @@ RUNS = 3
 
 
 def main(folder: Path) -> None:
-    """Carry out the task in `folder`; print the growth in bytes as JSON, null where the system cannot tell."""
+    """Run the task in `folder`; print the growth in bytes as JSON, null where the system does not report it."""
     before, private, mapped = start_bytes(), *resident()
     session, feeds = opened(folder)
     session.run(None, feeds)
@@ -38,7 +38,7 @@ def _growth(before: int | None, after: int | None) -> int | None:
 
 
 def resident(rollup: str = "/proc/self/smaps_rollup") -> tuple[int | None, int | None]:
-    """Return the bytes in memory that no file backs, and those that files back."""
+    """Return the bytes in memory without a backing file, and those with one."""
     try:
         lines = [line.split() for line in Path(rollup).read_text().splitlines()]
     except OSError:
@@ -51,7 +51,7 @@ def resident(rollup: str = "/proc/self/smaps_rollup") -> tuple[int | None, int |
 
 
 def start_bytes() -> int | None:
-    """Forget the peak so far and return the memory in use."""
+    """Reset the peak and return the memory in use."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
         return _status_bytes("VmRSS")
@@ -60,7 +60,7 @@ def start_bytes() -> int | None:
 
 
 def peak_bytes() -> int | None:
-    """Return the largest amount of memory that was in use."""
+    """Return the peak of memory in use."""
     try:
         return _status_bytes("VmHWM")
     except OSError:

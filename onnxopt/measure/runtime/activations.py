@@ -15,10 +15,10 @@ Arrays = dict[str, np.ndarray]
 
 
 class Activations:
-    """Values of the main graph by name, weights included, computed without the nodes that none of them needs.
+    """Values of the main graph by name, weights included, computed without unnecessary nodes.
 
     Raises:
-        ModelError: ONX304 ONNX Runtime cannot load the model, or a name is no value of it.
+        ModelError: ONX304 ONNX Runtime cannot load the model, or it has no value of this name.
     """
 
     def __init__(self, model: ir.Model, names: Sequence[str], runtime: Runtime | None = None) -> None:
@@ -33,7 +33,7 @@ class Activations:
 
     @property
     def needed(self) -> frozenset[str]:
-        """Inputs of the model that something is computed from."""
+        """Inputs of the model on which the values depend."""
         return self._needed
 
     def of(self, samples: Iterable[Feeds]) -> Iterator[Arrays]:
@@ -50,7 +50,7 @@ class Activations:
 
 
 def ending_at(model: ir.Model, names: Sequence[str]) -> ir.Model:
-    """Return a copy of `model` whose outputs are the values `names`, without what they do not need.
+    """Return a copy of `model` whose outputs are the values `names`, without nodes that they do not need.
 
     Raises:
         ModelError: ONX304 there is no such value.

@@ -17,7 +17,7 @@ from onnxopt.samples import Feeds
 
 @contextmanager
 def task_folder(model: Loadable, feeds: Feeds, runtime: Runtime) -> Iterator[Path]:
-    """Have a folder with `task.json` and `feeds.npz`, as `onnxopt.measure.runtime.probe` reads them.
+    """Yield a temporary folder with `task.json` and `feeds.npz` for `onnxopt.measure.runtime.probe`.
 
     Raises:
         UsageError: ONX106 the provider is not available.

@@ -14,8 +14,8 @@ _EMULATORS = re.compile(r"qemu|box64|box86|fex(interpreter|loader)?$", re.IGNORE
 def emulator() -> str | None:
     """Return the evidence that this process runs on an emulated processor; None when there is none.
 
-    QEMU's user mode shows the process a made-up `/proc/self` and, in newer versions, `/proc/cpuinfo`; the host shines
-    through at `/proc/thread-self` and in `/sys`.
+    QEMU's user mode shows the process an emulated `/proc/self` and, in newer versions, `/proc/cpuinfo`; the host's
+    facts remain visible at `/proc/thread-self` and in `/sys`.
     """
     if platform.system() == "Darwin":
         return "Rosetta translates this process" if _translated() else None
@@ -23,13 +23,13 @@ def emulator() -> str | None:
 
 
 def evidence(machine: str, executable: str, modalias: str, cpuinfo: str) -> str | None:
-    """Judge what the system says about itself.
+    """Return the evidence of an emulated processor in facts of the system; None without any.
 
     Args:
-        machine: architecture this process believes to run on, as `platform.machine()` says.
-        executable: path of the program the kernel really runs.
-        modalias: of the host's processors, such as `cpu:type:x86,ven0000fam0006`.
-        cpuinfo: of the host, or made up by the emulator.
+        machine: architecture that this process sees, from `platform.machine()`.
+        executable: path of the program that the kernel really runs.
+        modalias: modalias of the host's processors, such as `cpu:type:x86,ven0000fam0006`.
+        cpuinfo: `/proc/cpuinfo` of the host or of the emulator.
     """
     if _EMULATORS.search(Path(executable).name):
         return f"the process is run by {Path(executable).name}"

@@ -1,4 +1,4 @@
-"""The machine and the software a measurement was made with, for its record."""
+"""The machine and the software of a measurement, for its record."""
 
 import os
 import platform
@@ -15,11 +15,11 @@ FLAGS = (
     *("sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "avx512_bf16"),
     *("amx_tile", "amx_int8", "amx_bf16", "asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2", "sme"),
 )
-"""Instruction sets that decide how fast a model runs, as /proc/cpuinfo spells them."""
+"""Instruction sets that affect the speed of a model, as spelled in /proc/cpuinfo."""
 
 
 def environment(runtime: Runtime | None = None) -> dict[str, Any]:
-    """Return what a figure depends on besides the model: processor, system, versions, and how models are run."""
+    """Return the facts on which a figure depends: processor, system, versions and configuration of ONNX Runtime."""
     cpuinfo = _cpuinfo()
     facts: dict[str, Any] = {
         "cpu": cpuinfo.get("model name") or cpuinfo.get("Model") or platform.processor() or "unknown",
@@ -42,7 +42,7 @@ def environment(runtime: Runtime | None = None) -> dict[str, Any]:
 
 
 def _cpuinfo() -> dict[str, str]:
-    """Return the fields of the first processor in /proc/cpuinfo; nothing where there is none."""
+    """Return the fields of the first processor in /proc/cpuinfo; empty without that file."""
     try:
         lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
     except OSError:
@@ -64,7 +64,7 @@ def _usable_cores() -> int | None:
 def _version(package: str) -> str | None:
     try:
         return version(package)
-    except PackageNotFoundError:  # onnxruntime-openvino and -gpu provide the module under another name
+    except PackageNotFoundError:  # onnxruntime-openvino and -gpu install the module from another package
         return _module_version(package)
 
 

@@ -1,4 +1,4 @@
-"""The first load of a model from elsewhere, in a process of its own: ONNX Runtime can crash on an odd one."""
+"""The first load of an untrusted model, in a process of its own, because ONNX Runtime may crash on it."""
 
 import hashlib
 import subprocess
@@ -10,7 +10,7 @@ from onnxopt.child import child_environment
 from onnxopt.errors import ModelError
 
 PATIENCE_S = 120
-"""A load that takes longer is left to the caller, who can be interrupted."""
+"""Time limit of the load; a longer one is left to the caller, who can interrupt it."""
 
 _LOAD = """
 import sys
@@ -26,19 +26,19 @@ except Exception:
 """
 
 _DEATHS: dict[str, str] = {}
-"""How the load of a file with this SHA-256 ended; "" where the child lived."""
+"""End of the load of a file, by its SHA-256; "" if the child survived."""
 
 
 def survive_loading(path: Path) -> None:
-    """Load a model file with ONNX Runtime in a child process; once per content, for as long as this process lives.
+    """Load a model file with ONNX Runtime in a child process, once per content and process.
 
-    What the runtime refuses in words is left to whoever loads the file next, who says them.
+    If the runtime refuses the model with an error, the next load of the file reports it.
 
     Raises:
         ModelError: ONX304 the child died; ONX305 its functions expand without end.
     """
     if path.is_file():
-        model_file.refuse_endless(path)  # the runtime would expand them for hours
+        model_file.refuse_endless(path)  # the runtime would expand the functions for hours
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         if digest not in _DEATHS:

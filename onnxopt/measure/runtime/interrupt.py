@@ -1,4 +1,4 @@
-"""Ctrl-C or the end of the time while ONNX Runtime computes: Python cannot end a native call, `RunOptions` can."""
+"""Ctrl-C and time limits while ONNX Runtime computes: Python cannot end a native call, `RunOptions` can."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -13,21 +13,21 @@ T = TypeVar("T")
 _RUN_OPTIONS: ContextVar["onnxruntime.RunOptions | None"] = ContextVar("run_options", default=None)
 
 POLL_S = 0.2
-"""How often the waiting thread looks up; a wait without a limit cannot be interrupted on Windows."""
+"""Interval at which the waiting thread wakes; on Windows, a wait without a limit cannot be interrupted."""
 
 PATIENCE_S = 5.0
-"""How long to wait for the node that is running to end before leaving the worker behind."""
+"""Longest wait for the end of the running node, before the worker is abandoned."""
 
 
 class TimeOver(BaseException):
-    """The time that work had is over; like Ctrl-C no error, so nothing takes it for a failure."""
+    """The time limit of work is over; like Ctrl-C it is no error, so that no handler takes it for a failure."""
 
 
 class _Cut:
-    """Ends native runs once the time is over.
+    """Ends native runs when the time is over.
 
     Args:
-        over: whether it is.
+        over: returns whether the time is over.
     """
 
     def __init__(self, over: Callable[[], bool]) -> None:
@@ -37,11 +37,11 @@ class _Cut:
         self._ended = threading.Event()
 
     def watch(self, options: "onnxruntime.RunOptions") -> None:
-        """End runs with these options too."""
+        """Add the options of runs to end."""
         self._watched.append(options)
 
     def keep_looking(self) -> None:
-        """Look until the end."""
+        """Check the time until `end`."""
         while not self._ended.wait(POLL_S):
             if self.over():
                 for options in tuple(self._watched):
@@ -49,7 +49,7 @@ class _Cut:
                 return
 
     def end(self) -> None:
-        """Look no longer."""
+        """Stop checking the time."""
         self._ended.set()
 
 
@@ -74,13 +74,13 @@ def cut_when(over: Callable[[], bool]) -> Iterator[None]:
 
 
 def run_options() -> "onnxruntime.RunOptions | None":
-    """Return what every native run of this thread must be started with; None where nothing ends runs."""
+    """Return the options with which every native run of this thread must start; None if runs cannot be ended."""
     cuts = _CUTS.get()
     return _RUN_OPTIONS.get() or (cuts[-1].options if cuts else None)
 
 
 def raise_if_interrupted() -> None:
-    """Stop work that `interruptible` or `cut_when` was asked to end; long work in Python calls it now and then.
+    """Stop work that `interruptible` or `cut_when` must end; long work in Python calls it at intervals.
 
     Raises:
         KeyboardInterrupt: the user pressed Ctrl-C.
@@ -96,9 +96,9 @@ def raise_if_interrupted() -> None:
 def interruptible(function: Callable[[], T]) -> T:
     """Call `function` so that Ctrl-C ends it promptly, also inside a long run of a model.
 
-    The work moves to a thread of its own and the caller waits. On Ctrl-C the native run is told to stop, every later
-    one refuses to start, and `KeyboardInterrupt` is raised. A nested call, or one outside the main thread, which never
-    sees Ctrl-C, calls `function` directly.
+    The work runs in a thread of its own and the caller waits. On Ctrl-C the native run is stopped, later runs refuse to
+    start, and `KeyboardInterrupt` is raised. A nested call, and a call outside the main thread, which never receives
+    Ctrl-C, calls `function` directly.
 
     Raises:
         KeyboardInterrupt: the user pressed Ctrl-C.
@@ -116,7 +116,7 @@ def interruptible(function: Callable[[], T]) -> T:
         _RUN_OPTIONS.set(options)
         try:
             results.append(function())
-        except BaseException as error:  # carried over to the caller's thread and raised there
+        except BaseException as error:  # raised again in the caller's thread
             failures.append(error)
         finally:
             done.set()

@@ -1,4 +1,4 @@
-"""Execution providers: the short names users type, and whether this build of ONNX Runtime has them."""
+"""Execution providers: their short names, and their presence in the installed build of ONNX Runtime."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -40,14 +40,14 @@ _PACKAGES: Mapping[str, str] = MappingProxyType(
 
 
 def provider_name(alias: str) -> str:
-    """Return ONNX Runtime's name of a provider given by its short or its full name.
+    """Return ONNX Runtime's name of a provider, given its short or its full name.
 
     Raises:
-        UsageError: ONX102 there is none of this name, ONX106 it is not in the installed build.
+        UsageError: ONX102 there is no provider of this name, ONX106 the installed build lacks it.
     """
     by_full_name = {full.lower(): short for short, full in PROVIDERS.items()}
     short = by_full_name.get(alias.lower(), alias.lower())
-    # Only this list is what can be used; get_all_providers() is what any build could have been compiled with.
+    # This list holds the usable providers; get_all_providers() holds those of all possible builds.
     available = onnxruntime.get_available_providers()
     if short in PROVIDERS and PROVIDERS[short] in available:
         return PROVIDERS[short]
@@ -59,7 +59,7 @@ def provider_name(alias: str) -> str:
 
 
 def unavailable(alias: str, why: str) -> UsageError:
-    """Return the error for a provider that cannot be used here, with the way to get it."""
+    """Return the error for a provider that cannot be used here, with a hint how to install it."""
     package = _PACKAGES.get(alias)
     if package:
         hint = f"Install {package} in an environment of its own: it replaces the onnxruntime package."

@@ -1,4 +1,4 @@
-"""Values of a model in graph order over many sweeps; each sweep starts from the values of the last."""
+"""Values of a model in graph order over many sweeps; each sweep starts from the values kept by the last one."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -9,15 +9,15 @@ from onnxopt.measure.runtime.activations import Activations, Arrays
 from onnxopt.samples import Samples
 
 LIMIT_BYTES = 1 << 29
-"""Memory that kept values may take."""
+"""Memory limit of kept values."""
 
 
 class Replay:
-    """Runs ever later parts of a model on the same samples, so that the parts before are not computed again.
+    """Runs successive parts of a model on the same samples without computing earlier parts again.
 
     Args:
-        samples: read again only where something is computed from the inputs.
-        limit_bytes: of kept values; where the next ones would take more, the earlier ones stay.
+        samples: samples; read again only if values are computed from the inputs.
+        limit_bytes: limit of kept values; if the next ones would exceed it, the earlier ones are kept.
     """
 
     def __init__(self, samples: Samples, limit_bytes: int = LIMIT_BYTES) -> None:
@@ -28,12 +28,12 @@ class Replay:
         """Yield values by name for each batch.
 
         Args:
-            model: may have other weights than the last time, but only behind the values that were kept.
-            names: of values.
-            keep: values to start from the next time: all that is computed later must follow from them and the inputs.
+            model: the model; its weights may change between calls, but only after the kept values.
+            names: names of values.
+            keep: values from which the next call starts: all later values must follow from them and the inputs.
 
         Raises:
-            ModelError: ONX304 ONNX Runtime cannot load the model, or a name is no value of it.
+            ModelError: ONX304 ONNX Runtime cannot load the model, or it has no value of this name.
             NativeError: ONX401 a run failed.
         """
         known = self._kept[0] if self._kept else {}
@@ -62,9 +62,9 @@ def _merged(samples: Samples, kept: Sequence[Arrays]) -> Iterator[Mapping[str, n
 def starting_at(
     model: ir.Model, known: Mapping[str, np.ndarray], batches: Sequence[Mapping[str, np.ndarray]] = ()
 ) -> ir.Model:
-    """Return a copy of `model` in which the values in `known` are inputs, of the type and rank they have there.
+    """Return a copy of `model` in which the values in `known` are inputs, with their type and rank.
 
-    Sizes that all of `batches` share are stated, for operators such as Attention need some; nothing else may be run.
+    Sizes common to all `batches` become fixed, because operators such as Attention need some; other sizes cannot run.
     """
     copy = model.clone()
     values = {v.name: v for node in copy.graph for v in node.outputs}
@@ -88,7 +88,7 @@ def _sizes(name: str, array: np.ndarray, batches: Sequence[Mapping[str, np.ndarr
 
 
 def live_values(model: ir.Model, position: int) -> tuple[str, ...]:
-    """Return the values that the nodes before `position` in graph order compute and later ones read."""
+    """Return the values that nodes before `position` in graph order compute and later nodes read."""
     places = {node: number for number, node in enumerate(model.graph)}
     found = []
     for node in list(model.graph)[:position]:

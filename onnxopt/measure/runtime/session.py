@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions: the requested provider or an error, without its logs, with own error codes."""
+"""ONNX Runtime sessions: with the requested provider or an error, without logs, with this program's error codes."""
 
 import tempfile
 import time
@@ -33,12 +33,12 @@ OPTIMIZATIONS: Mapping[str, str] = MappingProxyType(
 
 
 MOST_THREADS = 1024
-"""More are a slip of the finger: starting them alone takes minutes."""
+"""Most threads; more are a typing error, and starting them would take minutes."""
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """How models are run.
+    """The configuration of ONNX Runtime.
 
     Attributes:
         provider: short name, such as `cpu` or `openvino`, or ONNX Runtime's own.
@@ -84,10 +84,10 @@ class Session:
     """A model ready to run.
 
     Args:
-        model: what to load.
-        runtime: how.
-        profile_prefix: path prefix of the profile ONNX Runtime writes; None for no profiling.
-        optimized_path: where ONNX Runtime writes the graph it made of the model; None for nowhere.
+        model: the model to load.
+        runtime: configuration of ONNX Runtime.
+        profile_prefix: path prefix of the profile that ONNX Runtime writes; None for no profiling.
+        optimized_path: path of the optimized graph that ONNX Runtime writes; None to write none.
 
     Attributes:
         load_ms: time ONNX Runtime took to load and optimize the model.
@@ -96,7 +96,7 @@ class Session:
         native: the `onnxruntime.InferenceSession`.
 
     Raises:
-        UsageError: ONX102 no such provider, ONX106 it is not available, or ONNX Runtime fell back to another.
+        UsageError: ONX102 there is no such provider, ONX106 it is not available, or ONNX Runtime fell back to another.
         FileError: ONX501 the file does not exist.
         ModelError: ONX304 ONNX Runtime cannot load the model.
     """
@@ -138,11 +138,11 @@ class Session:
         return dict(self.native.get_modelmeta().custom_metadata_map)
 
     def run(self, feeds: Feeds, outputs: Sequence[str] | None = None) -> list[Any]:
-        """Run one batch, of which a part of a model takes what it reads.
+        """Run one batch; inputs that a part of a model does not read are left out.
 
         Returns:
-            One numpy array per output, in graph order or that of `outputs`; a list of dictionaries for a map output,
-            such as that of scikit-learn's ZipMap.
+            One numpy array per output, in graph order or the order of `outputs`; a list of dictionaries for a map
+            output such as that of scikit-learn's ZipMap.
 
         Raises:
             NativeError: ONX401 the run failed.
@@ -157,7 +157,7 @@ class Session:
         return dict(zip(self.output_names, self.run(feeds), strict=True))
 
     def bound(self, feeds: Feeds, outputs: Sequence[str] | None = None) -> Callable[[], Sequence[Any]]:
-        """Return the bare native run of one batch, for timing: nothing of ours in it, errors included."""
+        """Return the bare native run of one batch, for timing, without this program's code and errors."""
         names = list(self.output_names if outputs is None else outputs)
         native, options = self.native, run_options() or _quiet()
         fed = {name: array for name, array in feeds.items() if name in self._takes}
@@ -170,11 +170,11 @@ class Session:
 
 @contextmanager
 def failures_named(feeds: Feeds) -> Iterator[None]:
-    """Turn what a native run raises into our own words.
+    """Convert exceptions of a native run to this program's errors.
 
     Raises:
         NativeError: ONX401 the run failed.
-        KeyboardInterrupt: it was ended by Ctrl-C.
+        KeyboardInterrupt: Ctrl-C ended the run.
     """
     try:
         yield
@@ -189,12 +189,12 @@ def failures_named(feeds: Feeds) -> Iterator[None]:
 
 
 def optimized_model(model: Loadable, runtime: Runtime) -> ir.Model:
-    """Return the graph ONNX Runtime makes of `model`: what really runs, with its fused and INT8 operators.
+    """Return ONNX Runtime's optimized graph of `model`, the operators that really run, fused and INT8 ones included.
 
     Raises:
         ModelError: ONX304 ONNX Runtime cannot load the model.
     """
-    # The size from which weights are written beside the graph, which protobuf could not hold otherwise.
+    # Above this size weights are written beside the graph, because protobuf cannot hold them.
     external = (
         ("session.optimized_model_external_initializers_file_name", "weights.data"),
         ("session.optimized_model_external_initializers_min_size_in_bytes", str(1 << 20)),

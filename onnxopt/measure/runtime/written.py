@@ -1,4 +1,4 @@
-"""A file that is about to be written is loaded and run once before it takes its place."""
+"""A check of each file before it takes its place: ONNX Runtime loads it and runs it once."""
 
 import math
 import threading
@@ -14,19 +14,19 @@ from onnxopt.model_file import probe_feeds, signature_of
 from onnxopt.samples import Feeds, Samples
 
 PATIENCE_S = 20.0
-"""A run on one sample that takes longer is stopped; the file loads, and begins to run."""
+"""Time limit of the run on one sample; a longer run is stopped and passes, because the file loads and starts."""
 
 MAX_MADE_UP = 1 << 26
-"""Numbers in made-up inputs; a model can state inputs of any size."""
+"""Most elements of generated inputs; a model can declare inputs of any size."""
 
 
 def proof(source: ir.Model, samples: Samples | None = None) -> Callable[[Path], None]:
-    """Return the check of a file made of `source`, which reads and runs it once, on a sample or a made-up input.
+    """Return the check of a file made from `source`: it loads and runs the file once, on a sample or a generated input.
 
-    Made-up inputs may be of sizes that no such model takes: one that `source` fails on proves nothing.
+    Generated inputs may have sizes that the model does not accept: an input on which `source` fails too proves nothing.
 
     Raises:
-        ModelError: (the check) ONX304 ONNX Runtime can load neither, ONX306 it loads or runs `source`, not the file.
+        ModelError: (the check) ONX304 ONNX Runtime can load neither model, ONX306 it loads or runs only `source`.
     """
 
     def check(path: Path) -> None:
@@ -34,7 +34,7 @@ def proof(source: ir.Model, samples: Samples | None = None) -> Callable[[Path], 
         try:
             session = Session(path, runtime)
         except ModelError as error:
-            Session(source, runtime)  # where this fails too, it is the fault of what was given
+            Session(source, runtime)  # if this fails too, the fault is in the source
             raise _bad("ONNX Runtime does not load it", error.why) from error
         feeds = _feeds(source, samples)
         if feeds is None:
@@ -54,10 +54,10 @@ def proof(source: ir.Model, samples: Samples | None = None) -> Callable[[Path], 
 
 
 def loads(path: Path) -> None:
-    """Check that ONNX Runtime loads a file of a model that was run before.
+    """Check that ONNX Runtime loads the file of a model that ran before.
 
     Raises:
-        ModelError: ONX304 it does not.
+        ModelError: ONX304 ONNX Runtime cannot load it.
     """
     Session(path, Runtime())
 

@@ -1,4 +1,4 @@
-"""Evidence that several tasks look at: the graph's ends, names, and the sizes of inputs."""
+"""Evidence for several tasks: the last operators of the graph, names, and the sizes of inputs."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -28,24 +28,24 @@ _MOVES = frozenset(
 
 
 def ends_of(facts: ModelFacts, name: str) -> tuple[str, ...]:
-    """Return the operator types that compute an output, the last first; empty where they are not known.
+    """Return the operator types that compute an output, the last first; empty if unknown.
 
-    Those that only move numbers are left out: a Transpose behind a Softmax is no other evidence.
+    Data movement is left out: a Transpose after a Softmax does not change the evidence.
     """
     ends = facts.outputs[name].ends if name in facts.outputs else ()
     return tuple(operator for operator in ends if operator not in _MOVES)
 
 
 def declared(facts: ModelFacts, name: str) -> tuple[int | str | None, ...] | None:
-    """Return the declared dimensions of an output; None where they are not known."""
+    """Return the declared dimensions of an output; None if unknown."""
     return facts.outputs[name].shape if name in facts.outputs else None
 
 
 def only_output(outputs: Outputs, names: Sequence[str], fits: Callable[[Any], bool], what: str) -> str:
-    """Return the output among `names` (among all, where there are none) that fits; it must be the only one.
+    """Return the only output of `names` (of all outputs, if it is empty) that fits.
 
     Raises:
-        DataError: ONX209 none fits, or several do, of which all but one would go unjudged.
+        DataError: ONX209 no output fits, or several do; only one of them would be judged.
     """
     given = {name: chosen(outputs, name) for name in names or outputs}
     fitting = [name for name, value in given.items() if fits(value)]
@@ -58,7 +58,7 @@ def only_output(outputs: Outputs, names: Sequence[str], fits: Callable[[Any], bo
 
 
 def named_like(name: str, words: Iterable[str]) -> bool:
-    """Return whether a part of a name begins with one of `words`: `seg_logits` does with `seg`, `msgseg` does not."""
+    """Return whether a part of a name begins with one of `words`: `seg_logits` begins with `seg`, `msgseg` does not."""
     parts = re.split(r"[^a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower())
     return any(part.startswith(word) for part in parts for word in words)
 

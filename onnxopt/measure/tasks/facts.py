@@ -1,4 +1,4 @@
-"""Facts that a graph states about its outputs: which operators make them, and in which shape."""
+"""Facts of a graph about its outputs: the operators that compute them, and their shapes."""
 
 from collections.abc import Iterator, Mapping
 
@@ -25,22 +25,22 @@ MOVES = frozenset(
         "Unsqueeze",
     }
 )
-"""Operators that move numbers and compute none."""
+"""Data-movement operators."""
 _BRANCHES = frozenset({"Concat"})
 _MOST = 64
-"""Operators listed for one output, which bounds a walk through many concatenations."""
+"""Most operators listed for one output, which limits the search through many concatenations."""
 _Bound = Mapping[str, tuple[ir.Value, "_Scope"]]
 
 
 class _Scope:
-    """Values of a function's inputs, where it is called; none in the graph itself."""
+    """Values of a function's inputs at its call; empty in the graph itself."""
 
     def __init__(self, given: dict[str, tuple[ir.Value, "_Scope"]] | None = None) -> None:
         self.given = given or {}
 
 
 def facts_of(model: ir.Model) -> ModelFacts:
-    """Return the facts that tell a model's tasks apart."""
+    """Return the facts by which a model's tasks are recognized."""
     outputs = {}
     for value in model.graph.outputs:
         name = value.name or ""
@@ -89,10 +89,10 @@ def _walk(value: ir.Value, scope: _Scope, model: ir.Model, seen: set[int]) -> It
 
 
 def _sources(node: ir.Node, index: int) -> list[ir.Value]:
-    """Return the values that output `index` consists of: of the bodies of control flow, or of what is only moved."""
+    """Return the sources of output `index`: outputs of control-flow bodies, or inputs of data movement."""
     graphs = [a.as_graph() for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH]
     if graphs:
-        # A loop's first output of its body is the condition; scanned and carried values follow.
+        # The first output of a loop's body is the condition; carried and scanned values follow.
         place = index + (node.op_type == "Loop")
         return [graph.outputs[place] for graph in graphs if place < len(graph.outputs)]
     if node.op_type not in MOVES:

@@ -68,14 +68,14 @@ def metric_of(
     threshold: float = 0.5,
     options: TaskOptions | None = None,
 ) -> Metric:
-    """Return the metric called `name`, or one that calls the user's `file.py:function`.
+    """Return the metric called `name`, or a metric that calls the user's `file.py:function`.
 
     Args:
         name: one of `METRICS`, or `file.py:function`, see `UserMetric`.
         output: the model output to score; None takes the first that fits.
         label_offset: subtracted from a predicted class before comparing: 1 for a network with a background class 0.
-        threshold: above which a classifier with a single score says "positive"; 0 for logits.
-        options: how outputs of boxes, maps or texts are read; None takes the defaults.
+        threshold: score above which a classifier with a single score predicts the positive class; 0 for logits.
+        options: options of reading boxes, maps or texts; None takes the defaults.
 
     Raises:
         UsageError: ONX102 no metric has this name, ONX107 the function cannot be used.

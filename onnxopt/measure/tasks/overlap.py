@@ -7,7 +7,7 @@ import numpy as np
 Array = np.ndarray
 
 LEAST_SHARE = 1e-4
-"""Share of all elements from which a class that the baseline finds counts: below are stray elements."""
+"""Smallest share of all elements for a class of the baseline to count; below it, elements are stray."""
 
 
 class Overlaps(NamedTuple):
@@ -21,7 +21,7 @@ class Overlaps(NamedTuple):
 
     @property
     def union(self) -> Array:
-        """Elements that either labelling gives to a class."""
+        """Number of elements that either labelling gives to a class."""
         return np.asarray(self.before + self.after - self.both)
 
 
@@ -45,7 +45,7 @@ def class_rows(before: Array, after: Array, classes: int) -> Array:
 
 
 def mask_rows(before: Array, after: Array) -> Array:
-    """Return the same counts of two sets of binary maps `(n, maps, elements)`; every map is a class."""
+    """Return the counts of two sets of binary maps `(n, maps, elements)`; every map is a class."""
     n, maps, elements = before.shape
     columns = (
         (before == after).sum(axis=(1, 2)).reshape(n, 1),
@@ -58,7 +58,7 @@ def mask_rows(before: Array, after: Array) -> Array:
 
 
 def lost_rows(rows: Array) -> Array:
-    """Return rows of which a candidate keeps nothing: it gives outputs of another shape."""
+    """Return rows with no overlap, for a candidate with outputs of another shape."""
     classes = (rows.shape[1] - 2) // 3
     lost = rows.copy()
     lost[:, 0] = 0
@@ -88,7 +88,7 @@ def intersection_over_union(overlaps: Overlaps) -> Array:
 
 
 def mean_present(values: Array, empty: float) -> Array:
-    """Return the mean of each row over what is no NaN; `empty` where nothing is."""
+    """Return the mean of each row without NaN; `empty` if all are NaN."""
     present = ~np.isnan(values)
     number = present.sum(axis=1)
     total = np.where(present, values, 0).sum(axis=1)
@@ -96,16 +96,16 @@ def mean_present(values: Array, empty: float) -> Array:
 
 
 def kept(rows: Array, counts: Array) -> Array:
-    """Return how much of the baseline's classes a candidate keeps: mean IoU, and at most twice the worst class's IoU.
+    """Return the share of the baseline's classes that a candidate keeps: mean IoU, at most twice the worst class's IoU.
 
-    The mean alone forgives the loss of one class of many. Classes below `LEAST_SHARE` of the baseline's elements do
-    not count for themselves, as long as there are others; elements that a candidate gives to them count as lost.
+    The mean alone would hide the loss of one class of many. Classes below `LEAST_SHARE` of the baseline's elements do
+    not count on their own if there are others; elements that a candidate gives to them count as lost.
     """
     whole = drawn(rows, np.ones((1, len(rows))))
     found = whole.before[0] > 0
     often = whole.before[0] >= LEAST_SHARE * whole.elements[0]
     considered = often & found if np.any(often & found) else found
-    if not considered.any():  # the baseline finds nothing, so whatever the candidate finds is wrong
+    if not considered.any():  # the baseline finds nothing, so all findings of the candidate are wrong
         everything = drawn(rows, counts)
         return np.asarray(np.where(everything.after.sum(axis=1) > 0, 0.0, 1.0))
     some = drawn(rows, counts)

@@ -29,12 +29,12 @@ MODULES: Mapping[str, str] = MappingProxyType(
         "regression": f"{_HERE}.table.regression",
     }
 )
-"""Where each task lives, in the order in which they are tried: the more special first, numbers last."""
+"""The module of each task, in the order of the attempts: the most specific first, numbers last."""
 USER = "--task says so"
 TABLES = ("classification", "multilabel", "regression")
-"""Tasks that every sample holds something for."""
+"""Tasks that are defined on every sample."""
 TOGETHER = ("detection", "regression")
-"""Tasks that read several outputs as one."""
+"""Tasks that read several outputs together."""
 
 
 def recognize(
@@ -47,11 +47,11 @@ def recognize(
     """Return the tasks of a model's outputs, in the order of the outputs.
 
     Args:
-        outputs: of the baseline, for one batch.
+        outputs: outputs of the baseline for one batch.
         feeds: the inputs of that batch.
-        facts: of the model.
-        options: what the user says.
-        labels: of all samples, where there are any.
+        facts: facts of the model's graph.
+        options: the user's options of reading outputs.
+        labels: labels of all samples, if there are any.
 
     Raises:
         UsageError: ONX102 there is no such task.
@@ -86,7 +86,7 @@ def recognize(
 
 
 def comparison_of(found: tuple[Recognized, ...]) -> Comparison:
-    """Return how outputs of these tasks are compared: one alone, or the worst of several."""
+    """Return the comparison of outputs of these tasks: a single one, or the worst of several."""
     if len(found) == 1:
         return found[0].comparison
     return Worst(tuple(one.comparison for one in found), tuple(", ".join(one.outputs) for one in found))
@@ -101,7 +101,7 @@ def choice_of(found: tuple[Recognized, ...]) -> str:
 
 
 def by_number(found: Recognized, outputs: Outputs, facts: ModelFacts) -> Recognized:
-    """Return the comparison by number of outputs whose own task finds nothing in the samples."""
+    """Return the comparison by number, for outputs whose own task is undefined on the samples."""
     comparison = _module("regression").comparison(outputs, found.outputs, facts, TaskOptions())
     reason = f"it looks like {found.task} ({found.reason}), but the baseline finds nothing in these samples"
     return Recognized("regression", found.outputs, comparison, reason)
@@ -111,7 +111,7 @@ def parse_tasks(text: str) -> tuple[tuple[str, TaskName], ...]:
     """Read `detection` or `boxes=regression,scores=classification`.
 
     Raises:
-        UsageError: ONX101 it is neither, ONX102 there is no such task.
+        UsageError: ONX101 the text has another form, ONX102 there is no such task.
     """
     pairs = []
     for word in text.split(","):
@@ -130,7 +130,7 @@ def _task(name: str) -> Any:
 
 
 def _named(outputs: Outputs, options: TaskOptions) -> Iterator[tuple[TaskName, tuple[str, ...], bool]]:
-    """Yield the tasks that the user names, each with its outputs, and whether these are all that have no own task."""
+    """Yield the tasks that the user names, their outputs, and whether these are all outputs without a named task."""
     named: dict[TaskName, list[str]] = {}
     everything: TaskName | None = None
     for name, task in options.tasks:
@@ -155,9 +155,9 @@ def _apart(
     options: TaskOptions,
     feeds: Feeds,
 ) -> tuple[tuple[str, ...], ...]:
-    """Return the outputs of a task as they are compared: together, or each by itself.
+    """Return the groups of outputs of a task that are compared: all together, or each on its own.
 
-    Of all outputs, those that do not fit the task are left out where another fits, such as a classifier's features.
+    If the user named no outputs, outputs that do not fit the task, such as features, are left out if another fits.
     """
     if task in TOGETHER:
         return (names,)
@@ -183,7 +183,7 @@ def _fits(task: TaskName, name: str, outputs: Outputs, facts: ModelFacts, option
 def _by_labels(
     outputs: Outputs, size: int, facts: ModelFacts, options: TaskOptions, labels: np.ndarray | None
 ) -> Iterator[Recognized]:
-    """Yield classification of the only table whose columns the labels number."""
+    """Yield classification of the only table whose columns the labels refer to."""
     tables = [name for name, value in outputs.items() if is_float(value)]
     if len(tables) == 1 and labels_fit(outputs[tables[0]], labels, size):
         comparison = _module("classification").comparison(outputs, (tables[0],), facts, options)
@@ -191,7 +191,7 @@ def _by_labels(
 
 
 def _whole_numbers(outputs: Outputs, facts: ModelFacts, options: TaskOptions) -> Recognized:
-    """Return classification of an output of whole numbers or names, where there is nothing else."""
+    """Return classification of an output of whole numbers or names, if there is no other output."""
     for name, value in outputs.items():
         if options.output in (None, name) and isinstance(value, np.ndarray) and value.dtype.kind in "iubOUS":
             comparison = _module("classification").comparison(outputs, (name,), facts, options)

@@ -1,4 +1,4 @@
-"""The vocabulary of tasks: their names, the options of reading outputs, and the facts that tell tasks apart."""
+"""The types of tasks: their names, the options of reading outputs, and the facts for recognition."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -26,7 +26,7 @@ SignalDomain = Literal["waveform", "spectrum"]
 
 @dataclass(frozen=True)
 class TaskOptions:
-    """How outputs are read, where the defaults of a task do not fit.
+    """Options of reading outputs, for models where the defaults do not fit.
 
     Attributes:
         tasks: task of each output by name; the name "" stands for every output.
@@ -65,10 +65,10 @@ class OutputFacts:
     """Facts of one model output that the graph states.
 
     Attributes:
-        name: of the output.
-        shape: declared dimensions, a number or a name each, None where it is free; None when no shape is declared.
-        ends: operator types that make the output, the last first, walked back through data movement (Reshape,
-            Transpose, Squeeze, Cast, Identity) up to the first operator that computes.
+        name: name of the output.
+        shape: declared dimensions, each a number, a name, or None if unnamed; None if no shape is declared.
+        ends: operator types that compute the output, the last first, followed back through data movement (Reshape,
+            Transpose, Squeeze, Cast, Identity) to the first other operator.
     """
 
     name: str
@@ -78,10 +78,10 @@ class OutputFacts:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """Facts of a model that tell its tasks apart.
+    """Facts of a model by which its tasks are recognized.
 
     Attributes:
-        outputs: by name, in graph order.
+        outputs: facts of the outputs by name, in graph order.
         operators: every operator type in the graph and its subgraphs.
         metadata: the file's own key-value notes, such as an exporter's class names.
     """
@@ -96,10 +96,10 @@ class Recognized:
     """A task found in a model's outputs.
 
     Attributes:
-        task: its name.
-        outputs: the outputs it reads.
-        comparison: how two models' readings are compared.
-        reason: the evidence, in words that follow "because".
+        task: name of the task.
+        outputs: the outputs that it reads.
+        comparison: comparison of two models' outputs.
+        reason: the evidence, worded to follow "because".
     """
 
     task: TaskName
@@ -112,17 +112,17 @@ class TaskModule(Protocol):
     """The two functions of a task's module, each with the same arguments.
 
     Args:
-        outputs: of the baseline, for one batch.
+        outputs: outputs of the baseline for one batch.
         feeds: the inputs of that batch.
-        facts: of the model.
-        options: how outputs are read.
-        names: of the outputs to compare; empty for all.
+        facts: facts of the model's graph.
+        options: options of reading outputs.
+        names: names of the outputs to compare; empty for all.
     """
 
     def recognize(self, outputs: Outputs, feeds: Feeds, facts: ModelFacts, options: TaskOptions) -> Recognized | None:
-        """Return the task of one output, or of outputs that are read together, where there is evidence; else None.
+        """Return the task of one output, or of outputs read together, if there is evidence; else None.
 
-        It is called again without the outputs that it claimed.
+        It is called again with the remaining outputs.
         """
 
     def comparison(
@@ -133,7 +133,7 @@ class TaskModule(Protocol):
         options: TaskOptions,
         feeds: Feeds | None = None,
     ) -> "Comparison":
-        """Return how two models' outputs are compared, on the user's word.
+        """Return the comparison of two models' outputs, requested by the user.
 
         Raises:
             DataError: ONX209 the outputs do not fit the task.

@@ -1,4 +1,4 @@
-"""Several outputs, each judged by its own task: the worst decides."""
+"""Several outputs, each judged by its own task; the worst one decides."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ class Worst(Comparison):
 
     Attributes:
         parts: the comparisons, in the order of the model's outputs.
-        titles: of each part.
+        titles: names of the outputs of each part.
     """
 
     parts: tuple[Comparison, ...]
@@ -26,13 +26,13 @@ class Worst(Comparison):
 
     @property
     def name(self) -> str:  # type: ignore[override]
-        """Every part with what it reads."""
+        """The names of all parts, each with its outputs."""
         both = zip(self.titles, self.parts, strict=True)
         return f"the worst of {', '.join(f'{part.name} ({title})' for title, part in both)}"
 
     @property
     def unit(self) -> str:  # type: ignore[override]
-        """A share where all parts are shares."""
+        """`share` if all parts are shares; else empty."""
         units = {part.unit for part in self.parts}
         return units.pop() if len(units) == 1 else ""
 
@@ -46,7 +46,7 @@ class Worst(Comparison):
         return rows
 
     def part_rows(self, rows: Array, index: int) -> Array:
-        """Return the rows of one part, as it made them."""
+        """Return the rows of one part."""
         return np.stack(list(rows[:, index]))
 
     def values(self, rows: Array, counts: Array) -> Array:
@@ -55,11 +55,11 @@ class Worst(Comparison):
         return np.asarray(np.min(found, axis=0))
 
     def least_drop(self, rows: Array) -> float:
-        """Return the largest of the parts."""
+        """Return the largest lower bound of the parts."""
         return max(part.least_drop(self.part_rows(rows, i)) for i, part in enumerate(self.parts))
 
     def details(self, rows: Array) -> dict[str, float]:
-        """Return the further figures of all parts, each with the outputs it is of."""
+        """Return the further figures of all parts, each with its outputs."""
         found = {}
         for index, (part, title) in enumerate(zip(self.parts, self.titles, strict=True)):
             for name, value in part.details(self.part_rows(rows, index)).items():

@@ -148,7 +148,7 @@ def test_a_downsampling_block_is_none() -> None:
     assert not found(model)
     (reason,) = fixed(model)
     assert reason.target == "join"
-    assert "layers of its own on either side" in reason.reason
+    assert "layers of their own: neither is a skip" in reason.reason
 
 
 def test_a_block_whose_inside_is_read_elsewhere_is_none() -> None:
@@ -159,7 +159,7 @@ def test_a_block_whose_inside_is_read_elsewhere_is_none() -> None:
     net.node("MatMul", total, net.weight(8, 4), out="y")
     model = net.model([ROWS], [CLASSES, ("other", F, ["batch", 8])], opset=13)
     assert not found(model)
-    assert fixed(model) == [Fixed("join", "inner on the way to it is needed elsewhere too")]
+    assert fixed(model) == [Fixed("join", "inner inside it is needed elsewhere too")]
 
 
 def test_an_inside_that_is_an_output_makes_no_block() -> None:
@@ -168,7 +168,7 @@ def test_an_inside_that_is_an_output_makes_no_block() -> None:
     net.node("MatMul", "total", net.weight(8, 4), out="y")
     model = net.model([ROWS], [CLASSES, ("features", F, ["batch", 8])], opset=13)
     assert not found(model)
-    assert fixed(model)[0].reason == "inner on the way to it is needed elsewhere too"
+    assert fixed(model)[0].reason == "inner inside it is needed elsewhere too"
 
 
 def test_a_sum_that_is_an_output_keeps_its_name() -> None:
@@ -264,7 +264,7 @@ def test_a_layer_takes_its_norm_and_activation_along() -> None:
     (block,) = found(model, layers=True)
     assert block.nodes == ("Conv_3", "BatchNormalization_4", "Relu_5")
     assert block.kind == "layer"
-    assert {f.reason for f in fixed(model, layers=True)} == {"its output has not the shape of its input"}
+    assert {f.reason for f in fixed(model, layers=True)} == {"its output has another shape than its input"}
 
 
 def test_an_output_activation_is_not_taken_along() -> None:
@@ -287,7 +287,7 @@ def test_a_value_read_in_a_subgraph_is_needed() -> None:
     chosen = net.node("If", test, then_branch=branch("a", "Relu"), else_branch=branch("b", "Tanh"))
     model = rows(net, net.node("Mul", chosen, total))
     assert not found(model)
-    assert fixed(model) == [Fixed("join", "inside on the way to it is needed elsewhere too")]
+    assert fixed(model) == [Fixed("join", "inside inside it is needed elsewhere too")]
 
 
 def test_control_flow_inside_a_block_goes_with_it() -> None:
@@ -300,7 +300,7 @@ def test_control_flow_inside_a_block_goes_with_it() -> None:
     test = net.node("Greater", net.node("ReduceSum", "inner", keepdims=0), net.const(np.float32(0)))
     chosen = net.node("If", test, then_branch=branch("a", "Relu"), else_branch=branch("b", "Tanh"))
     model = rows(net, net.node("Add", "x", chosen, name="join"))
-    assert fixed(model) == [Fixed("join", "the shape of what is added here cannot be inferred")]
+    assert fixed(model) == [Fixed("join", "the shape of an operand cannot be inferred")]
     for node in model.graph:
         if node.name in ("join", "If_3"):
             node.outputs[0].shape, node.outputs[0].type = ir.Shape(["batch", 8]), ir.TensorType(ir.DataType.FLOAT)

@@ -21,7 +21,7 @@ def recognize(outputs: Outputs, feeds: Feeds, facts: ModelFacts, options: TaskOp
         DataError: ONX209 the outputs cannot have the layout named.
     """
     image = image_size(feeds)
-    # A table of a model that sees no image is no detector's, whatever it looks like.
+    # Without an image as input the model is no detector, whatever the form of its table.
     if image is None and options.decode is None:
         return None
     found = _found(OutputView.of(outputs, image, facts), options)
@@ -34,7 +34,7 @@ def recognize(outputs: Outputs, feeds: Feeds, facts: ModelFacts, options: TaskOp
 def comparison(
     outputs: Outputs, names: Sequence[str], facts: ModelFacts, options: TaskOptions, feeds: Feeds | None = None
 ) -> Comparison:
-    """Return how two detectors' outputs are compared, on the user's word; the image's size tells more layouts apart.
+    """Return the comparison of two detectors, requested by the user; the image's size helps to find the layout.
 
     Raises:
         UsageError: ONX102 no layout has the name in `options.decode`.

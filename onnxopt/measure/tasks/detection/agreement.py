@@ -1,4 +1,4 @@
-"""A detector judged by the baseline: the boxes that the baseline finds are the truth."""
+"""Agreement of two detectors: the boxes that the baseline finds are the truth."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,24 +14,24 @@ from onnxopt.samples import Feeds
 
 Array = np.ndarray
 ALLOWED_FALL = 0.8
-"""Share of the score threshold from which a candidate's boxes count.
+"""Lowest score of a candidate's boxes that count, as a share of the score threshold.
 
-A box that moves a little below the threshold is not lost; one whose score falls by a fifth below it is, because users
-of the model keep their threshold.
+A box whose score falls a little below the threshold is not lost; a box a fifth below it is, because users of the model
+keep their threshold.
 """
 
 
 @dataclass(frozen=True)
 class DetectionAgreement(Comparison):
-    """Average precision of the candidate's boxes where the baseline's are the truth.
+    """Average precision of the candidate's boxes, with the baseline's boxes as the truth.
 
-    AP@[.5:.95], because a box half as wide again still overlaps by two thirds. Boxes of classes that the baseline
-    never finds, which COCO leaves out, count: they take off their share of all boxes.
+    AP@[.5:.95], because a box 1.5 times as wide still overlaps by two thirds. Boxes of classes that the baseline never
+    finds, which COCO leaves out, reduce the result by their share of all boxes.
 
     Attributes:
-        layout: of the outputs.
-        score_threshold: of the baseline's boxes.
-        nms_iou: of the suppression.
+        layout: layout of the outputs.
+        score_threshold: lowest score of the baseline's boxes.
+        nms_iou: overlap threshold of the suppression.
     """
 
     layout: BoxLayout
@@ -56,7 +56,7 @@ class DetectionAgreement(Comparison):
         return records_array([record_of(found, Truth.found_by(truth)) for truth, found in zip(one, other, strict=True)])
 
     def values(self, rows: Array, counts: Array) -> Array:
-        """Return the average precision, times the share of boxes that are of the baseline's classes."""
+        """Return the average precision, times the share of boxes that belong to the baseline's classes."""
         records = rows[:, 0]
         known = {c for record in records for c, matched in record.items() if matched.wanted}
         there, invented = np.zeros(len(records)), np.zeros(len(records))

@@ -1,7 +1,7 @@
 """Average precision of recorded images and of any resample of them, as COCO defines it.
 
-The definition is that of pycocotools, and the tests hold these figures against it and against faster-coco-eval. It is
-written anew because an interval needs the figure of a thousand resamples: here they are one array expression.
+The definition is that of pycocotools; tests compare the figures with it and with faster-coco-eval. The code is our own
+because an interval needs the figures of a thousand resamples, which are one array expression here.
 
 Source: Lin et al., "Microsoft COCO: common objects in context", 2014; pycocotools' `COCOeval.accumulate`.
 """
@@ -15,19 +15,19 @@ from onnxopt.measure.tasks.detection.matching import Matched, Record
 
 Array = np.ndarray
 RECALLS = np.linspace(0, 1, 101)
-"""Where the precision is read off: COCO's 101 points."""
+"""Recalls at which the precision is read: COCO's 101 points."""
 _CHUNK_ELEMENTS = 4_000_000
 
 
 @dataclass(frozen=True, eq=False)
 class Ranked:
-    """All boxes of one class, the surest first.
+    """All boxes of one class, highest score first.
 
     Attributes:
-        image: `(d,)`, in which image each is.
-        right: `(thresholds, d)`.
-        ignored: `(thresholds, d)`.
-        wanted: `(n,)`, boxes of the class that are in each image.
+        image: `(d,)`, index of each box's image.
+        right: `(thresholds, d)`, whether the box is right.
+        ignored: `(thresholds, d)`, whether the box is neither right nor wrong.
+        wanted: `(n,)`, number of labelled boxes of the class in each image.
     """
 
     image: Array
@@ -37,7 +37,7 @@ class Ranked:
 
 
 def ranked(records: Array) -> Iterator[Ranked]:
-    """Bring the records of `(n,)` images together, class by class; classes that are in no image are left out."""
+    """Merge the records of `(n,)` images by class; classes absent from all images are left out."""
     classes = sorted({c for record in records for c, matched in record.items() if matched.wanted})
     for c in classes:
         yield _of_class(c, records)
@@ -56,12 +56,12 @@ def _of_class(c: int, records: Array) -> Ranked:
 
 
 def average_precision(records: Array, counts: Array, levels: slice) -> Array:
-    """Return the mean over classes and overlaps of the average precision, `(resamples,)`; NaN where nothing is there.
+    """Return the mean over classes and overlaps of the average precision, `(resamples,)`; NaN without boxes.
 
     Args:
         records: `(n,)` objects, see `Record`.
-        counts: `(resamples, n)`, how often each image is drawn.
-        levels: which of the recorded overlaps.
+        counts: `(resamples, n)`, number of draws of each image.
+        levels: indices of the recorded overlaps.
     """
     total, classes = np.zeros(len(counts)), np.zeros(len(counts))
     for one in ranked(records):
@@ -78,8 +78,8 @@ def average_precision(records: Array, counts: Array, levels: slice) -> Array:
 def _of_resamples(one: Ranked, counts: Array, levels: slice) -> Array:
     """Return `(resamples,)` average precisions of one class, the mean over the overlaps.
 
-    The envelope of the precision changes at right boxes only, so nothing is computed at the others. A right box that
-    is drawn no time stands where the right box before it does, with no higher precision, and so adds nothing.
+    The envelope of the precision changes only at right boxes, so only these are computed. A right box that is not drawn
+    has the recall of the right box before it, with no higher precision, and so adds nothing.
     """
     weights = counts[:, one.image].astype(np.float64)
     ranks = np.cumsum(weights, axis=1)
@@ -94,7 +94,7 @@ def _of_resamples(one: Ranked, counts: Array, levels: slice) -> Array:
         precision = np.divide(hits, seen, out=np.zeros_like(hits), where=hits > 0)
         envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
         reached = np.searchsorted(RECALLS, hits / wanted, side="right")
-        # A recall of 0 is reached by the first right box too.
+        # The first right box also reaches a recall of 0.
         points = np.diff(np.where(hits > 0, reached, 0), axis=1, prepend=0)
         values.append((envelope * points).sum(axis=1) / len(RECALLS))
     return np.asarray(np.mean(values, axis=0))

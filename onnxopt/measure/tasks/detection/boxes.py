@@ -1,4 +1,4 @@
-"""Boxes of one image: overlap, and the choice among boxes of one object."""
+"""Boxes of one image: their overlap, and the suppression of duplicates."""
 
 from dataclasses import dataclass, field
 
@@ -6,12 +6,12 @@ import numpy as np
 
 Array = np.ndarray
 MOST_CONSIDERED, MOST_KEPT = 3000, 300
-"""Boxes of an image that the suppression looks at, and that it keeps: the usual limits of exported detectors."""
+"""Most boxes of an image before and after suppression: the usual limits of exported detectors."""
 
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """Boxes found in one image, the surest first.
+    """Boxes found in one image, highest score first.
 
     Attributes:
         boxes: `(k, 4)`, left, top, right, bottom, in the model's own unit.
@@ -25,7 +25,7 @@ class Detections:
 
     @classmethod
     def of(cls, boxes: Array, scores: Array, classes: Array, least: float) -> "Detections":
-        """Return those with a score of at least `least`; what is not finite or has no area is no box."""
+        """Return the boxes with a score of at least `least`, without boxes that are not finite or have no area."""
         boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
         scores = np.asarray(scores, dtype=np.float64).reshape(-1)
         classes = np.asarray(classes, dtype=np.float64).reshape(-1)
@@ -36,7 +36,7 @@ class Detections:
         return cls(boxes[kept], scores[kept], classes[kept].astype(np.int64))
 
     def take(self, places: Array) -> "Detections":
-        """Return the boxes at `places`, or where a mask says."""
+        """Return the boxes at `places`, which are indices or a mask."""
         return Detections(self.boxes[places], self.scores[places], self.classes[places])
 
     def __len__(self) -> int:
@@ -69,7 +69,7 @@ def _areas(boxes: Array) -> Array:
 
 
 def suppressed(found: Detections, iou: float) -> Detections:
-    """Return the boxes that overlap no surer kept box of their class by more than `iou` (greedy suppression)."""
+    """Return the boxes that overlap no kept box of their class by more than `iou` (greedy suppression by score)."""
     found = found.take(np.arange(min(len(found), MOST_CONSIDERED)))
     alive = np.arange(len(found))
     kept: list[int] = []

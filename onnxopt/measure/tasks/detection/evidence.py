@@ -18,7 +18,7 @@ Finding = tuple[BoxLayout, str]
 Image = tuple[int, int] | None
 """Height and width of the input in pixels, where an input is an image."""
 FEWEST_ROWS = 16
-"""Places that a detector has at least; fewer rows are a list of numbers."""
+"""Fewest places of a detector; fewer rows are a list of numbers."""
 STRIDES = (4, 8, 16, 32, 64)
 _SMALLEST_IMAGE = 16
 
@@ -30,7 +30,7 @@ class OutputView:
     Attributes:
         outputs: numpy arrays by name.
         image: height and width of the input in pixels; None when no input is an image.
-        facts: of the model.
+        facts: facts of the model's graph.
     """
 
     outputs: Mapping[str, Array] = field(repr=False)
@@ -44,12 +44,12 @@ class OutputView:
         return cls(arrays, image, facts)
 
     def floats(self, axes: int) -> dict[str, Array]:
-        """Return float outputs with so many axes."""
+        """Return the float outputs with `axes` axes."""
         found = {name: value for name, value in self.outputs.items() if is_float(value)}
         return {name: value.astype(np.float64) for name, value in found.items() if value.ndim == axes}
 
     def class_names(self) -> int | None:
-        """Return how many class names the file's notes hold, as Ultralytics' exporter writes them."""
+        """Return the number of class names in the file's metadata, as written by Ultralytics' exporter."""
         try:
             names = ast.literal_eval(self.facts.metadata.get("names", ""))
         except (ValueError, SyntaxError, RecursionError, MemoryError):
@@ -58,7 +58,7 @@ class OutputView:
 
 
 def image_size(feeds: Feeds) -> tuple[int, int] | None:
-    """Return height and width of the only input that is an image, that is, has four axes and 1, 3 or 4 channels."""
+    """Return height and width of the only image input: four axes and 1, 3 or 4 channels."""
     sizes = []
     for value in feeds.values():
         shape = np.shape(value)
@@ -72,7 +72,7 @@ def image_size(feeds: Feeds) -> tuple[int, int] | None:
 
 
 def grids(rows: int, image: Image) -> Iterator[tuple[int, tuple[int, ...]]]:
-    """Return how so many rows fill grids of neighbouring strides: (boxes per cell, strides), two grids or more."""
+    """Return how `rows` rows fill two or more grids of neighbouring strides: (boxes per cell, strides)."""
     if image is None:
         return
     cells = [(image[0] // stride) * (image[1] // stride) for stride in STRIDES]
@@ -83,7 +83,7 @@ def grids(rows: int, image: Image) -> Iterator[tuple[int, tuple[int, ...]]]:
 
 
 def within_one(values: Array) -> bool:
-    """Return whether every finite value lies between 0 and 1, give or take rounding."""
+    """Return whether every finite value lies between 0 and 1, up to rounding."""
     known = values[np.isfinite(values)]
     return bool(known.size and known.min() >= -1e-4 and known.max() <= 1 + 1e-4)
 

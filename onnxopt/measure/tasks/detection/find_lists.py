@@ -1,4 +1,4 @@
-"""Tell finished boxes by the outputs: a graph that suppresses overlaps itself."""
+"""Recognition of finished boxes: the graph contains the suppression."""
 
 from collections.abc import Mapping
 
@@ -41,7 +41,7 @@ def lists(view: OutputView, named: bool) -> Finding | None:
         count = next((n for n in counts if "num" in n.lower()), None)
         evident = _evident(value, view) and (not rows or within_one(parts[scores[0]].astype(np.float64)))
         if named or evident:
-            # TensorFlow counts the boxes and gives the rows first; its exporters keep the names.
+            # TensorFlow outputs a count of boxes, and rows before columns; its exporters keep the names.
             tensorflow = count is not None and ("detection" in name.lower() or "num_detections" in count.lower())
             found = Lists(name, scores[0], classes, count, tensorflow)
             return found, f"{name!r}, {scores[0]!r} and {classes!r} have one entry per box"
@@ -60,7 +60,7 @@ def _counts(value: Array, images: int, rows: int) -> bool:
 
 
 def _evident(boxes: Array, view: OutputView) -> bool:
-    """Return whether finished boxes look like boxes; none at all are believed where the graph suppresses overlaps."""
+    """Return whether finished boxes look like boxes; an empty list counts if the graph contains the suppression."""
     return are_corners(boxes.astype(np.float64), view.image) or (
         not boxes.any() and "NonMaxSuppression" in view.facts.operators
     )
@@ -86,7 +86,7 @@ def end_to_end(view: OutputView, named: bool) -> Finding | None:
 
 
 def _finished(rows: Array, view: OutputView) -> bool:
-    # An image without objects gives rows of zeros, which are believed where the graph suppresses overlaps.
+    # An image without objects gives rows of zeros, which count if the graph contains the suppression.
     if not rows.any():
         return rows.shape[1] > 1 and "NonMaxSuppression" in view.facts.operators
     boxes = are_corners(rows[..., :4], view.image)

@@ -1,4 +1,4 @@
-"""Tell outputs of boxes and of class scores that have a row per place or query."""
+"""Recognition of outputs of boxes and of class scores with a row per place or query."""
 
 import numpy as np
 
@@ -23,7 +23,7 @@ def detr(view: OutputView, named: bool) -> Finding | None:
         words = "logit" in scores.lower() and "box" in boxes.lower()
         unlike = not within_one(logits) and within_one(values) and are_centers(values, view.image)
         if named or (unlike and (words or _ends(view, boxes) == "Sigmoid")):
-            # Queries without an object win the last class in nearly all rows; no sigmoid model has such a class.
+            # The last class, "no object", wins in nearly all rows; models with a sigmoid have no such class.
             softmax = bool((logits.argmax(axis=-1) == logits.shape[-1] - 1).mean() > 0.5) and logits.shape[-1] > 1
             found = Detr(boxes, scores, -1 if softmax else None, centers=True, softmax=softmax)
             return found, f"{scores!r} are logits and {boxes!r} centers and sizes of as many queries"
@@ -36,7 +36,7 @@ def _ends(view: OutputView, name: str) -> str | None:
 
 
 def _pairs(view: OutputView) -> list[tuple[str, str]]:
-    """Return outputs of boxes with outputs of as many rows of scores."""
+    """Return pairs of an output of boxes and an output of equally many rows of scores."""
     tables = {n: v for axes in (3, 4) for n, v in view.floats(axes).items() if axes == 3 or v.shape[2] == 1}
     return [
         (boxes, scores)
@@ -69,7 +69,7 @@ def pair(view: OutputView, named: bool, only: type[Pair] = Pair) -> Finding | No
 
 
 def _background(scores: Array) -> int | None:
-    """Return the column that wins in most places and makes a row add up to one; None without one."""
+    """Return the column that wins in most places and completes rows to a sum of one; None without one."""
     if scores.shape[-1] < 2 or not are_probabilities(scores):
         return None
     wins = scores.argmax(axis=-1)

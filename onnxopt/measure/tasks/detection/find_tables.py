@@ -1,4 +1,4 @@
-"""Tell the table of a YOLO: places whose first attributes are a box, and the others probabilities."""
+"""Recognition of a YOLO's table: the first attributes of a place are a box, the others probabilities."""
 
 import numpy as np
 
@@ -17,17 +17,17 @@ from onnxopt.measure.tasks.detection.tables import Yolo, Yolox
 Array = np.ndarray
 Places = list[tuple[int, tuple[int, ...]]]
 _PROTOTYPES = 32
-"""Coefficients per row of a YOLO that also gives masks."""
+"""Mask coefficients per row of a YOLO for segmentation."""
 
 
 def yolo(view: OutputView, named: bool, objectness: bool | None = None, raw: bool | None = None) -> Finding | None:
-    """Find the table, decoded or as YOLOX leaves it.
+    """Find the table, decoded or raw as in YOLOX.
 
     Args:
-        view: of the baseline.
-        named: whether the user named the layout, so that the values need no evidence.
-        objectness: whether there is a column of it; None tells by the table.
-        raw: whether boxes are offsets in grids; None tells by the table.
+        view: outputs of the baseline.
+        named: whether the user named the layout, so that no evidence is needed.
+        objectness: whether there is a column of objectness; None decides by the table.
+        raw: whether boxes are offsets in grids; None decides by the table.
     """
     for name, table in view.floats(3).items():
         for rows_last in (True, False):
@@ -47,7 +47,7 @@ def yolo(view: OutputView, named: bool, objectness: bool | None = None, raw: boo
 
 
 def _scored(rows: Array, view: OutputView) -> bool:
-    """Return whether all attributes that would be scores lie between 0 and 1."""
+    """Return whether all attributes in the place of scores lie between 0 and 1."""
     return within_one(rows[..., 4 : max(_end(view, rows.shape[2]), 5)])
 
 
@@ -74,7 +74,7 @@ def _table(
 
 
 def _decoded(boxes: Array, image: Image, in_grids: bool) -> bool:
-    """Return whether boxes are centers and sizes; of rows that fill grids, sizes above zero in pixels are enough."""
+    """Return whether boxes are centers and sizes; for rows that fill grids, positive sizes in pixels are enough."""
     pixels = bool(boxes.max() > 2)
     if in_grids and pixels and (boxes[..., 2:] >= 0).mean() >= 0.99:
         return True
@@ -88,7 +88,7 @@ def _is_raw(rows: Array) -> bool:
 
 
 def _end(view: OutputView, attributes: int) -> int:
-    """Return where the attributes that are scores end."""
+    """Return the end of the attributes that are scores."""
     masks = any(value.shape[1] == _PROTOTYPES for value in view.floats(4).values())
     names = view.class_names()
     if names is not None and attributes >= 4 + names:

@@ -15,11 +15,11 @@ Found = tuple[Array, Array, Array]
 
 
 class BoxLayout(ABC):
-    """How the outputs of one detector are read.
+    """The reading of one detector's outputs.
 
     Attributes:
-        name: of the layout.
-        overlapping: whether the outputs hold several boxes per object, which suppression thins out.
+        name: name of the layout.
+        overlapping: whether the outputs hold several boxes per object, which need suppression.
     """
 
     name: ClassVar[str]
@@ -27,17 +27,17 @@ class BoxLayout(ABC):
 
     @property
     def title(self) -> str:
-        """The name that `--decode` takes."""
+        """The name for `--decode`."""
         return self.name
 
     @property
     @abstractmethod
     def outputs(self) -> tuple[str, ...]:
-        """Names of the outputs that are read."""
+        """Names of the outputs that the layout reads."""
 
     @abstractmethod
     def images(self, outputs: Outputs, size: int) -> Iterator[Found]:
-        """Return what is in each of `size` images.
+        """Return all boxes, scores and classes of each of `size` images.
 
         Raises:
             DataError: ONX209 the outputs do not have this layout.
@@ -53,7 +53,7 @@ class BoxLayout(ABC):
         return [suppressed(one, iou) for one in found] if self.overlapping else found
 
     def tensor(self, outputs: Outputs, name: str, size: int, axes: int) -> Array:
-        """Return output `name` as `(size, ...)` with so many axes; an output of one image may lack the first."""
+        """Return output `name` as `(size, ...)` with `axes` axes; an output of one image may lack the first."""
         value: Any = chosen(outputs, name)
         array = np.asarray(value)
         if size == 1 and array.ndim == axes - 1:

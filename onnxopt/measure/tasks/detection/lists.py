@@ -1,4 +1,4 @@
-"""Detectors that give finished boxes: the suppression is inside the model."""
+"""Detectors with finished boxes: the model contains the suppression."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from onnxopt.measure.tasks.detection.layout import BoxLayout, Found
 
 @dataclass(frozen=True)
 class EndToEnd(BoxLayout):
-    """One row per object: corners, score and class, the suppression inside.
+    """One row per object: corners, score and class; the model contains the suppression.
 
     Attributes:
         output: `(n, rows, 6)`, or `(rows, 7)` where each row begins with the number of its image.
-        classes: output with the classes where rows end with the score; None where they are in the rows.
+        classes: output with the classes if rows end with the score; None if the rows hold them.
         numbered: whether a row begins with the number of its image, and the class comes before the score.
     """
 
@@ -28,7 +28,7 @@ class EndToEnd(BoxLayout):
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """The rows, and the classes where they are apart."""
+        """The output of rows, and the output of classes if there is one."""
         return (self.output,) if self.classes is None else (self.output, self.classes)
 
     def images(self, outputs: Outputs, size: int) -> Iterator[Found]:
@@ -47,13 +47,13 @@ class EndToEnd(BoxLayout):
 
 @dataclass(frozen=True)
 class Lists(BoxLayout):
-    """Boxes, scores and classes in outputs of their own, one entry per object, the suppression inside.
+    """Boxes, scores and classes in separate outputs, one entry per object; the model contains the suppression.
 
     Attributes:
         boxes: output `(n, rows, 4)`, or `(rows, 4)` of one image.
         scores: output `(n, rows)`.
         classes: output `(n, rows)`.
-        count: output with how many rows of each image are used; None where all are.
+        count: output with the number of used rows of each image; None if all are used.
         rows_first: whether a box is top, left, bottom, right, as in TensorFlow.
     """
 

@@ -9,20 +9,20 @@ from onnxopt.measure.tasks.detection.boxes import Detections, overlaps
 
 Array = np.ndarray
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
-"""Overlaps from which a box is right: COCO's ten."""
+"""Overlap thresholds of a right box: COCO's ten."""
 MOST_OF_A_CLASS = 100
-"""Boxes of one class and image that are looked at: COCO's limit."""
+"""Most boxes of one class and image: COCO's limit."""
 
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """Boxes that are in one image.
+    """Labelled boxes of one image.
 
     Attributes:
         boxes: `(k, 4)` corners, in the unit of the detections.
         classes: `(k,)` whole numbers.
-        ignored: `(k,)`, True where finding the box is neither right nor wrong.
-        crowd: `(k,)`, True where one box stands for many objects; a crowd is ignored too.
+        ignored: `(k,)`, whether a match with the box is neither right nor wrong.
+        crowd: `(k,)`, whether one box stands for many objects; crowds are ignored too.
     """
 
     boxes: Array = field(repr=False)
@@ -32,20 +32,20 @@ class Truth:
 
     @classmethod
     def found_by(cls, found: Detections) -> "Truth":
-        """Return a model's detections as the truth for another."""
+        """Return a model's detections as the truth for another model."""
         none = np.zeros(len(found), dtype=bool)
         return cls(found.boxes, found.classes, none, none)
 
 
 @dataclass(frozen=True, eq=False)
 class Matched:
-    """What one class of one image adds to the average precision.
+    """The contribution of one class of one image to the average precision.
 
     Attributes:
-        scores: `(d,)`, of the boxes found.
-        right: `(thresholds, d)`.
-        ignored: `(thresholds, d)`, boxes that are neither right nor wrong.
-        wanted: boxes that are there.
+        scores: `(d,)`, scores of the boxes found.
+        right: `(thresholds, d)`, whether a box is right.
+        ignored: `(thresholds, d)`, whether a box is neither right nor wrong.
+        wanted: number of labelled boxes.
     """
 
     scores: Array = field(repr=False)
@@ -59,18 +59,18 @@ Record = Mapping[int, Matched]
 
 
 def record_of(found: Detections, truth: Truth, thresholds: Array = THRESHOLDS) -> Record:
-    """Return the assignment of each class that is found or there."""
+    """Return the assignment of each class among the found and the labelled boxes."""
     classes = np.union1d(found.classes, truth.classes)
     return {int(c): _matched(found.take(found.classes == c), truth, truth.classes == c, thresholds) for c in classes}
 
 
 def _matched(found: Detections, truth: Truth, own: Array, thresholds: Array) -> Matched:
-    """Give each box, the surest first, the free box of the truth that it overlaps most; ignored ones come last."""
+    """Assign each box, highest score first, the free box of the truth that it overlaps most; ignored ones come last."""
     order = np.argsort(truth.ignored[own], kind="stable")
     boxes, ignored, crowd = (part[own][order] for part in (truth.boxes, truth.ignored, truth.crowd))
     found = found.take(np.arange(min(len(found), MOST_OF_A_CLASS)))
     shares = overlaps(found.boxes, boxes, crowd)
-    # One row per threshold, because what is free differs.
+    # One row per threshold, because the free boxes differ.
     free = np.ones((len(thresholds), len(boxes)), dtype=bool)
     least = np.minimum(thresholds, 1 - 1e-10)[:, None]
     right = np.zeros((len(thresholds), len(found)), dtype=bool)
@@ -79,7 +79,7 @@ def _matched(found: Detections, truth: Truth, own: Array, thresholds: Array) -> 
     for place, share in enumerate(shares):
         open_to = (free | crowd) & (share >= least)
         for kind, out in ((~ignored, right), (ignored, passed)):
-            # Of equal overlaps the last is taken, as in COCO's loop; ignored boxes only where no other fits.
+            # Of equal overlaps the last wins, as in COCO's loop; ignored boxes match only if no other does.
             fits = np.where(open_to & kind, share, -1.0)
             chosen = fits.shape[1] - 1 - fits[:, ::-1].argmax(axis=1) if fits.shape[1] else rows * 0
             hit = (fits.max(axis=1, initial=-1.0) >= 0) & ~right[:, place]

@@ -20,15 +20,15 @@ from onnxopt.samples.boxes import ImageBoxes
 
 Array = np.ndarray
 LEAST_SCORE = 0.001
-"""Score from which boxes count against labels: nearly the whole curve of precision over recall, as is usual."""
+"""Lowest score of boxes compared with labels: as usual, it keeps nearly the whole precision-recall curve."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How one model's outputs are read.
+    """The reading of a model's outputs.
 
     Attributes:
-        layout: of the outputs.
+        layout: layout of the outputs.
         pixels: whether boxes are in pixels of the input, not in shares of it.
     """
 
@@ -42,12 +42,12 @@ class AveragePrecision(Metric):
 
     Attributes:
         name: `ap` for the mean over the overlaps 0.5 to 0.95, `ap50` for 0.5 alone.
-        output: not used: a layout names its outputs.
+        output: unused, because a layout names its outputs.
         label_offset: subtracted from a model's class before comparing: 1 where its class 0 means background.
-        nms_iou: of the suppression.
-        decode: layout by name; None finds it.
-        reading: of the baseline's outputs; None until they were seen.
-        score_threshold: from which a box is one for a user, see `changes`.
+        nms_iou: overlap threshold of the suppression.
+        decode: name of the layout; None recognizes it.
+        reading: reading of the baseline's outputs; None before `prepared`.
+        score_threshold: lowest score of a box that a user would see, see `changes`.
     """
 
     name: str
@@ -62,11 +62,11 @@ class AveragePrecision(Metric):
     undefined: ClassVar[str] = "No image has a labelled box: give images of objects."
 
     def prepared(self, outputs: Outputs, labels: Array, notes: Mapping[str, str] | None = None) -> "AveragePrecision":
-        """Return the metric that reads outputs as these are read.
+        """Return the metric with the reading of these outputs.
 
         Raises:
             UsageError: ONX102 no layout has the name in `decode`.
-            DataError: ONX209 labels are no boxes, or the outputs have no known layout.
+            DataError: ONX209 labels are not boxes, or the outputs have no known layout.
         """
         if self.reading is not None:
             return self
@@ -102,10 +102,10 @@ class AveragePrecision(Metric):
         return average_precision(rows[:, 0], counts, slice(None) if self.name == "ap" else slice(0, 1))
 
     def changes(self, before: Array, after: Array) -> tuple[Array, Array]:
-        """Return the errors that each image has more at the score threshold, and its labelled boxes.
+        """Return the additional errors of each image at the score threshold, and its number of labelled boxes.
 
-        Errors are labelled boxes that are missed and boxes that are wrong, at an overlap of 0.5. Average precision sees
-        only the order of scores, and nothing where all fall. A box near the threshold is no error of the candidate.
+        Errors are missed labelled boxes and wrong boxes, at an overlap of 0.5. Average precision depends only on the
+        order of scores and does not notice if all scores fall. A box near the threshold is no error of the candidate.
         """
         low, high = ALLOWED_FALL * self.score_threshold, self.score_threshold
         more = [_errors(b, low, high) - _errors(a, high, low) for a, b in zip(before[:, 0], after[:, 0], strict=True)]
@@ -114,7 +114,7 @@ class AveragePrecision(Metric):
 
 
 def _errors(record: Record, found: float, wrong: float) -> int:
-    """Return the labelled boxes not found from one score on, and the wrong boxes from another on."""
+    """Return the number of labelled boxes missed above the score `found`, and of wrong ones above the score `wrong`."""
     count = 0
     for one in record.values():
         right, ignored = one.right[0], one.ignored[0]

@@ -20,7 +20,7 @@ class Pair(BoxLayout):
     Attributes:
         boxes: output `(n, rows, 4)`.
         scores: output `(n, rows, classes)`.
-        background: position of the class that means "nothing here", such as 0 or -1; None without one.
+        background: position of the background class, such as 0 or -1; None without one.
         centers: whether a box is center, width and height instead of corners.
     """
 
@@ -44,7 +44,7 @@ class Pair(BoxLayout):
         return scores
 
     def images(self, outputs: Outputs, size: int) -> Iterator[Found]:
-        """Return every place with the best of its classes, the background left out."""
+        """Return every place with the best of its classes except the background."""
         every_box, every_score = (self.tensor(outputs, name, size, 3) for name in (self.boxes, self.scores))
         if every_box.shape[:2] != every_score.shape[:2]:
             raise misfit("boxes and scores differ in number", "Name another layout with --decode.", where=self.name)
@@ -56,7 +56,7 @@ class Pair(BoxLayout):
 
 @dataclass(frozen=True)
 class UltraFace(Pair):
-    """A pair whose boxes are relative to the prior boxes of RFB-320, slim-320 and other networks of that family.
+    """A pair with boxes relative to the prior boxes of RFB-320, slim-320 and other networks of that family.
 
     Source: the priors of "Ultra-Light-Fast-Generic-Face-Detector-1MB"; variances as in Liu et al., "SSD", 2016.
 

@@ -24,12 +24,12 @@ LAYOUTS: Mapping[str, Finder] = MappingProxyType(
         "yolox": lambda view, named: yolo(view, named, True, True),
     }
 )
-"""Finders by the name that `--decode` takes; the layouts that say most about themselves come first."""
+"""Finders by their name for `--decode`; the layouts with the clearest evidence come first."""
 _UNNAMED: tuple[Finder, ...] = (selected, lists, end_to_end, detr, pair, yolo)
 
 
 def find(view: OutputView) -> Finding | None:
-    """Return the layout of the outputs; None unless the evidence is clear."""
+    """Return the layout of the outputs; None without clear evidence."""
     return next((found for finder in _UNNAMED if (found := finder(view, False)) is not None), None)
 
 
@@ -38,7 +38,7 @@ def named(view: OutputView, name: str) -> Finding:
 
     Raises:
         UsageError: ONX102 no layout has this name.
-        DataError: ONX209 the outputs cannot have it.
+        DataError: ONX209 the outputs cannot have this layout.
     """
     if name not in LAYOUTS:
         raise UsageError("ONX102", "unknown layout of a detector's outputs", where=name, hint=nearest(name, LAYOUTS))

@@ -21,7 +21,7 @@ class Yolo(BoxLayout):
         output: with the table.
         rows_last: whether it is `(attributes, rows)`, as YOLO v8 to v11 export it.
         objectness: whether the fifth column multiplies the scores, as in YOLO v5, v7 and X.
-        classes: columns of scores; what follows them (masks, key points) is not read.
+        classes: number of score columns; later columns (masks, key points) are not read.
     """
 
     output: str
@@ -63,7 +63,7 @@ class Yolo(BoxLayout):
 
 @dataclass(frozen=True)
 class Yolox(Yolo):
-    """YOLOX without its decoding: offsets inside a cell and logarithms of sizes, in units of each grid's stride.
+    """YOLOX before decoding: offsets inside a cell and logarithms of sizes, in units of each grid's stride.
 
     Attributes:
         image: height and width of the input in pixels.

@@ -1,4 +1,4 @@
-"""Embeddings: vectors that are searched for neighbours, judged by direction, length and neighbours kept."""
+"""Embeddings: vectors for neighbour search, judged by direction, length and preserved neighbours."""
 
 from onnxopt.measure.tasks.embedding.agreement import EmbeddingAgreement
 from onnxopt.measure.tasks.embedding.recognition import comparison, recognize

@@ -1,4 +1,4 @@
-"""Agreement of two models that embed."""
+"""Agreement of two embedding models."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,19 +13,19 @@ from onnxopt.samples import Feeds
 Array = np.ndarray
 
 WIDEST = 8192
-"""Numbers of a vector: rows hold both models' vectors in float32, 8 bytes a number and sample."""
+"""Widest vector: rows hold both models' vectors in float32, 8 bytes per element and sample."""
 
 NEIGHBOURS = (1, 10)
 
 
 @dataclass(frozen=True)
 class EmbeddingAgreement(Comparison):
-    """The least of three: mean similarity to the baseline's vector, and nearest neighbours kept, of 1 and of 10.
+    """The lowest of three: mean similarity to the baseline's vector, and preserved nearest neighbours, of 1 and of 10.
 
-    The similarity is the cosine where both vectors are of one length, and less where they are not. Neighbours are
-    those that the candidate's vector of a sample finds among the baseline's vectors of the other samples, as in an
-    index that was built before the model was replaced. One input is one sample. The vectors of all samples stay in
-    memory in float32: 30 MB for 5,000 samples of 768 numbers.
+    The similarity is the cosine for vectors of equal length, and less for others. The candidate's vector of a sample
+    searches its neighbours among the baseline's vectors of the other samples, as in an index built before the model was
+    replaced. One input is one sample. The vectors of all samples stay in memory in float32: 30 MB for 5,000 samples of
+    768 numbers.
 
     Attributes:
         output: the vectors `(n, width)`.
@@ -50,7 +50,7 @@ class EmbeddingAgreement(Comparison):
         return np.asarray(np.min([counts @ column / number for column in self._columns(rows).values()], axis=0))
 
     def details(self, rows: Array) -> dict[str, float]:
-        """Return the mean similarity, and the share of neighbours kept."""
+        """Return the mean similarity, and the share of preserved neighbours."""
         return {name: float(column.mean()) for name, column in self._columns(rows).items()}
 
     def _columns(self, rows: Array) -> dict[str, Array]:

@@ -1,4 +1,4 @@
-"""Metric of embeddings with labels: neighbours should be of the same class."""
+"""Metric of embeddings with labels: the recall of neighbours with the same label."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,15 +13,15 @@ from onnxopt.measure.tasks.embedding.neighbours import nearest, unit
 
 @dataclass(frozen=True)
 class RecallAt(Metric):
-    """Share of samples with one of their own label among the `k` nearest other samples, by cosine.
+    """Share of samples with a sample of the same label among the `k` nearest others, by cosine.
 
     Samples that are the only one of their label are left out. The vectors of all samples stay in memory.
 
     Source: Jégou et al., "Product quantization for nearest neighbor search", 2011.
 
     Attributes:
-        k: neighbours.
-        output: the vectors; None takes the first table.
+        k: number of neighbours.
+        output: output with the vectors; None takes the first table.
     """
 
     k: int = 1
@@ -59,7 +59,7 @@ class RecallAt(Metric):
             return np.full(len(counts), np.nan)
         vectors = unit(rows[:, :-1])
         found = nearest(vectors, vectors, min(self.k, len(rows) - 1))
-        hits = (truth[found] == truth[:, None]).any(axis=1)  # never of a label's only sample
+        hits = (truth[found] == truth[:, None]).any(axis=1)  # without samples that are the only one of their label
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray((counts @ hits) / (counts @ paired))
 

@@ -7,14 +7,14 @@ import numpy as np
 Array = np.ndarray
 
 _BLOCK = 1 << 22
-"""Similarities held at once: 32 MB of float64."""
+"""Most similarities in memory: 32 MB of float64."""
 
 TIE = 1e-6
-"""Difference of cosines below which two neighbours are equally near, as those of the same text twice are."""
+"""Largest difference of cosines of equally near neighbours, such as two copies of a text."""
 
 
 def unit(vectors: Array) -> Array:
-    """Return vectors `(n, width)` of length 1; of a zero vector or one with NaN, zeros, which are near to nothing."""
+    """Return vectors `(n, width)` of length 1; zero vectors and those with NaN become zeros, without neighbours."""
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         scaled: Array = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     scaled[~np.isfinite(scaled).all(axis=1)] = 0
@@ -22,7 +22,7 @@ def unit(vectors: Array) -> Array:
 
 
 def nearest(queries: Array, index: Array, k: int) -> Array:
-    """Return the `k` nearest of `index` for each query, nearest first, itself (same row) left out; `(n, k)`.
+    """Return the `k` nearest of `index` for each query, nearest first, without the same row; `(n, k)`.
 
     Both are unit vectors.
     """
@@ -30,14 +30,14 @@ def nearest(queries: Array, index: Array, k: int) -> Array:
 
 
 def kept_neighbours(before: Array, after: Array, numbers: Sequence[int]) -> dict[int, Array]:
-    """Return which share of each sample's `k` nearest a candidate finds when it searches the baseline's vectors.
+    """Return the share of each sample's `k` nearest neighbours that a candidate finds among the baseline's vectors.
 
-    A neighbour counts as found where the baseline puts one as near, up to rounding: among equal ones any will do.
+    A neighbour counts as found if it is as near as the baseline's, up to rounding: equally near ones are exchangeable.
 
     Args:
         before: the baseline's unit vectors `(n, width)`.
-        after: the candidate's.
-        numbers: every `k`, below the number of samples.
+        after: the candidate's unit vectors.
+        numbers: the values of `k`, below the number of samples.
     """
     shares: dict[int, list[Array]] = {k: [] for k in numbers}
     if not shares:
@@ -53,7 +53,7 @@ def kept_neighbours(before: Array, after: Array, numbers: Sequence[int]) -> dict
 
 
 def _similarities(queries: Array, index: Array) -> Iterator[Array]:
-    """Yield the similarities of some queries with all of `index`, -inf with themselves, at most `_BLOCK` at once."""
+    """Yield the similarities of blocks of queries with all of `index`, -inf with themselves, `_BLOCK` at most."""
     some = max(1, _BLOCK // max(len(index), 1))
     for start in range(0, len(queries), some):
         similar = queries[start : start + some] @ index.T

@@ -23,7 +23,7 @@ def recognize(outputs: Outputs, feeds: Feeds, facts: ModelFacts, options: TaskOp
         table = without_ones(np.asarray(value, dtype=np.float64))
         if table.ndim != 2 or table.shape[1] < _NARROWEST or not np.isfinite(table).all():
             continue
-        # Probabilities are no vectors, though a sure classifier's rows are about as long as 1.
+        # Probabilities are not vectors, although the rows of a confident classifier have a length near 1.
         signed = bool(table.min() < 0)
         if ends_of(facts, name)[:1] in (("Softmax",), ("LogSoftmax",), ("Sigmoid",)):
             continue
@@ -43,7 +43,7 @@ def recognize(outputs: Outputs, feeds: Feeds, facts: ModelFacts, options: TaskOp
 def comparison(
     outputs: Outputs, names: Sequence[str], facts: ModelFacts, options: TaskOptions, feeds: Feeds | None = None
 ) -> EmbeddingAgreement:
-    """Return how two embeddings are compared, on the user's word.
+    """Return the comparison of two embeddings, requested by the user.
 
     Raises:
         DataError: ONX209 no output is a table of vectors.

@@ -18,13 +18,13 @@ Array = np.ndarray
 class SegmentationAgreement(Comparison):
     """Mean intersection over union with the baseline's classes, over the pixels of all images.
 
-    The score is at most twice the IoU of the worst class, so that a class that the candidate loses counts however many
-    classes there are. Classes that the baseline finds in less than 0.01 % of all pixels do not count for themselves.
-    One image is one sample: pixels of an image are no independent evidence.
+    The score is at most twice the IoU of the worst class, so that a lost class counts for any number of classes.
+    Classes that the baseline finds in less than 0.01 % of all pixels do not count on their own. One image is one
+    sample, because pixels of an image are not independent.
 
     Attributes:
-        output: the map.
-        reading: how it is read.
+        output: output with the map.
+        reading: reading of the map.
     """
 
     output: str
@@ -33,7 +33,7 @@ class SegmentationAgreement(Comparison):
     unit: ClassVar[str] = "share"
 
     def compare(self, before: Outputs, after: Outputs, size: int, feeds: Feeds) -> Array:
-        """Return `(n, 2 + 3 * classes)`: equal pixels, pixels, and each class's overlap, pixels before and after."""
+        """Return `(n, 2 + 3 * classes)`: equal pixels, all pixels; per class the overlap and each model's pixels."""
         one, other = chosen(before, self.output), chosen(after, self.output)
         truth = self.reading.labels(one)
         classes = self.reading.classes(one)
@@ -45,7 +45,7 @@ class SegmentationAgreement(Comparison):
         return mask_rows(truth, found) if self.reading.kind == "binary" else class_rows(truth, found, classes)
 
     def values(self, rows: Array, counts: Array) -> Array:
-        """Return how much of the baseline's classes is kept."""
+        """Return the share of the baseline's classes that is kept."""
         return kept(rows, counts)
 
     def details(self, rows: Array) -> dict[str, float]:

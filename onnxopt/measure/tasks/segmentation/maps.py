@@ -10,18 +10,18 @@ from onnxopt.measure.metrics.outputs import is_float, misfit
 Array = np.ndarray
 
 MOST_CLASSES = 256
-"""Of outputs that hold class numbers, which do not say how many classes there are."""
+"""Most classes of outputs that hold class numbers, which do not show the number of classes."""
 
 
 @dataclass(frozen=True)
 class MapReading:
-    """How a map is read.
+    """The reading of a map.
 
     Attributes:
         kind: `scores` of every class, of which the highest counts; `binary` maps, one per class, where each element
             is in or out; `classes`, numbers already.
-        axis: of the classes: 1 (NCHW) or -1 (NHWC).
-        threshold: of binary maps.
+        axis: axis of the classes: 1 (NCHW) or -1 (NHWC).
+        threshold: threshold of binary maps.
     """
 
     kind: Literal["scores", "binary", "classes"]
@@ -29,10 +29,10 @@ class MapReading:
     threshold: float = 0.5
 
     def labels(self, value: Any) -> Array:
-        """Return classes `(n, elements)`, -1 where a score is NaN; of binary maps, booleans `(n, maps, elements)`.
+        """Return classes `(n, elements)`, -1 where a score is NaN; for binary maps, booleans `(n, maps, elements)`.
 
         Raises:
-            DataError: ONX209 the output is no map, or has more classes than numbers can name.
+            DataError: ONX209 the output is not a map, or has too many classes.
         """
         array = np.asarray(value)
         if self.kind == "classes":
@@ -50,7 +50,7 @@ class MapReading:
         return np.where(np.isnan(scores).any(axis=1), -1, best)
 
     def classes(self, value: Any) -> int:
-        """Return how many classes the output tells apart."""
+        """Return the number of classes of the output."""
         array = np.asarray(value)
         if self.kind == "classes":
             return MOST_CLASSES
@@ -79,8 +79,8 @@ def class_axis(shape: tuple[int, ...], sizes: tuple[tuple[int, int], ...] = ()) 
     """Return the axis of the classes of a map `(n, ., ., .)`: 1, or -1 where the first two axes are the image.
 
     Args:
-        shape: of the map.
-        sizes: height and width of the input images, of which the map has the proportions.
+        shape: shape of the map.
+        sizes: height and width of the input images, whose proportions the map has.
     """
     if len(shape) < 4:
         return 1

@@ -16,18 +16,18 @@ from onnxopt.measure.tasks.segmentation.maps import MapReading, class_axis
 class SegmentationMetric(Metric):
     """Mean IoU over classes, or the share of right pixels, over the pixels of all images.
 
-    Labels are masks of class numbers `(n, H, W)`; a number that is no class (255, -1) is left out. Of binary maps,
-    labels are 0 and 1, `(n, H, W)` or one map per class. Where masks are a multiple of the output's size, every element
-    of the output stands for as many pixels.
+    Labels are masks of class numbers `(n, H, W)`; numbers of no class (255, -1) are left out. Labels of binary maps are
+    0 and 1, `(n, H, W)` or one map per class. If the size of masks is a multiple of the output's size, the output is
+    enlarged by repetition.
 
     Source: Everingham et al., "The Pascal visual object classes challenge: a retrospective", 2015.
 
     Attributes:
         name: `miou` or `pixel-accuracy`.
-        output: the map; None takes the first that fits.
+        output: output with the map; None takes the first that fits.
         label_offset: subtracted from a predicted class before comparing.
-        threshold: probability from which an element of a binary map is in.
-        reading: how the output is read; None until it is seen.
+        threshold: lowest probability of an element that belongs to a binary map.
+        reading: reading of the output; None before `prepared`.
     """
 
     name: Literal["miou", "pixel-accuracy"]
@@ -78,7 +78,7 @@ class SegmentationMetric(Metric):
         return misfit(why, "Give one class number per pixel, at the size of the output.", where=self.name)
 
     def values(self, rows: Array, counts: Array) -> Array:
-        """Return the figure of resampled images; NaN where they hold no class."""
+        """Return the figure of resampled images; NaN if they hold no class."""
         total = drawn(rows, counts)
         if self.name == "miou":
             return mean_present(intersection_over_union(total), float("nan"))
@@ -87,7 +87,7 @@ class SegmentationMetric(Metric):
 
 
 def enlarged(found: Array, size: tuple[int, ...], wanted: tuple[int, ...]) -> Array:
-    """Return maps `(..., H * W)` at a size that is a multiple of theirs, every element repeated; else as they are."""
+    """Return maps `(..., H * W)`, enlarged by repetition if the wanted size is a multiple of theirs; else unchanged."""
     if size == wanted or len(wanted) != 2 or 0 in size or any(w % s for w, s in zip(wanted, size, strict=True)):
         return found
     height, width = (w // s for w, s in zip(wanted, size, strict=True))
@@ -96,7 +96,7 @@ def enlarged(found: Array, size: tuple[int, ...], wanted: tuple[int, ...]) -> Ar
 
 
 def reading_of(value: Array, threshold: float = 0.5, labels: Array | None = None) -> MapReading:
-    """Return how a map is read, by its type, shape and values."""
+    """Return the reading of a map, by its type, shape and values."""
     if not is_float(value):
         return MapReading("classes")
     sizes: tuple[tuple[int, int], ...] = ()
@@ -109,7 +109,7 @@ def reading_of(value: Array, threshold: float = 0.5, labels: Array | None = None
 
 
 def score_at(value: Array, threshold: float) -> float:
-    """Return the score that stands for the probability `threshold`: itself, or its logit where scores are no shares."""
+    """Return the score of the probability `threshold`: the same, or its logit if scores are not probabilities."""
     finite = value[np.isfinite(value)]
     probabilities = not finite.size or (finite.min() >= 0 and finite.max() <= 1)
     return threshold if probabilities or not 0 < threshold < 1 else float(np.log(threshold / (1 - threshold)))

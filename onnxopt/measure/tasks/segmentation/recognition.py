@@ -17,7 +17,7 @@ _NAMES = ("mask", "seg", "semantic", "parsing")
 
 
 def recognize(outputs: Outputs, feeds: Feeds, facts: ModelFacts, options: TaskOptions) -> Recognized | None:
-    """Return segmentation of the first output that maps classes in the proportions of an input image; else None."""
+    """Return segmentation of the first output with a map of classes in the proportions of an input image; else None."""
     sizes = image_sizes(feeds)
     if not sizes:
         return None
@@ -32,7 +32,7 @@ def recognize(outputs: Outputs, feeds: Feeds, facts: ModelFacts, options: TaskOp
 def comparison(
     outputs: Outputs, names: Sequence[str], facts: ModelFacts, options: TaskOptions, feeds: Feeds | None = None
 ) -> SegmentationAgreement:
-    """Return how two segmentations are compared, on the user's word.
+    """Return the comparison of two segmentations, requested by the user.
 
     Raises:
         DataError: ONX209 no output is a map.
@@ -71,14 +71,14 @@ def _found(
 
 
 def _scores_classes(name: str, array: np.ndarray, axis: int, ends: tuple[str, ...], *, full_size: bool) -> str:
-    """Return why the map holds scores of several classes; empty when it does not."""
+    """Return the evidence that the map holds scores of several classes; empty without any."""
     classes = array.shape[axis]
     where = f"{name!r} has the proportions of the image"
     if set(ends[:1]) & {"Softmax", "LogSoftmax"} and _sums_to_one(array, axis):
         return f"{where} and holds probabilities of {classes} classes"
     if are_probabilities(np.moveaxis(array, axis, -1)):
         return f"every pixel of {name!r} holds probabilities of {classes} classes"
-    # Logits look like any other map of features: only their names, or full size with more channels than colours, tell.
+    # Logits look like any map of features: the evidence is their name, or full size with more channels than colours.
     if named_like(name, _NAMES):
         return f"{where} and is called so"
     if full_size and (classes == 2 or classes > 4) and ends[:1] in (("Conv",), ("Resize",), ("ConvTranspose",)):
@@ -93,7 +93,7 @@ def _sums_to_one(array: np.ndarray, axis: int) -> bool:
 
 
 def _spatial(shape: tuple[int, ...], axis: int, sizes: tuple[tuple[int, int], ...]) -> float | None:
-    """Return by how much a map is smaller than an input image in both directions; None where they do not agree."""
+    """Return the factor by which a map is smaller than an input image in both directions; None if the two differ."""
     if len(shape) == 3:
         height, width = shape[1:3]
     else:

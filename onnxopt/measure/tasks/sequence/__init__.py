@@ -1,4 +1,4 @@
-"""Sequences: text by CTC, or a class for every step, judged after decoding."""
+"""Sequences: text decoded by CTC, or a class for every step."""
 
 from onnxopt.measure.tasks.sequence.agreement import StepAgreement, TextAgreement
 from onnxopt.measure.tasks.sequence.recognition import comparison, recognize

@@ -1,4 +1,4 @@
-"""Agreement of two models that read sequences."""
+"""Agreement of two sequence models."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -16,20 +16,20 @@ from onnxopt.samples import Feeds
 Array = np.ndarray
 
 MOST_CLASSES = 1024
-"""Of which the overlap is counted for each: a sample's row holds three numbers per class."""
+"""Most classes with an overlap of their own: a sample's row holds three numbers per class."""
 
 
 @dataclass(frozen=True)
 class TextAgreement(Comparison):
-    """Share of samples of which both models read the same text, after greedy CTC decoding.
+    """Share of samples for which both models read the same text, after greedy CTC decoding.
 
-    A text that differs in one character counts as another text, so errors of a candidate cannot make up for one
-    another; how many characters differ is shown beside it, and is never more. One sequence is one sample, whatever its
-    number of steps.
+    A text that differs in one character counts as another text, so that errors of a candidate cannot cancel out; the
+    share of different characters is shown beside it and is never larger. One sequence is one sample, for any number of
+    steps.
 
     Attributes:
-        output: the scores of every step.
-        decoding: how they are read.
+        output: output with the scores of every step.
+        decoding: reading of the scores.
     """
 
     output: str
@@ -48,27 +48,27 @@ class TextAgreement(Comparison):
         return np.array([[a == b, edit_distance(a, b), len(a)] for a, b in pairs], dtype=np.float64)
 
     def values(self, rows: Array, counts: Array) -> Array:
-        """Return the share of same texts."""
+        """Return the share of equal texts."""
         return np.asarray(counts @ rows[:, 0] / counts.sum(axis=1))
 
     def details(self, rows: Array) -> dict[str, float]:
-        """Return how many characters differ, as a share of the baseline's."""
+        """Return the number of different characters, as a share of the baseline's characters."""
         return {"character error rate against the baseline": float(rows[:, 1].sum() / max(rows[:, 2].sum(), 1))}
 
 
 @dataclass(frozen=True)
 class StepAgreement(Comparison):
-    """Share of steps to which both models give the same class, or less where a class is lost.
+    """Share of steps to which both models give the same class, or less if a class is lost.
 
-    The score is the mean of the samples' shares, and at most the mean IoU of the classes that the baseline finds and
-    twice the IoU of the worst of them: most steps of a tagger have no entity, and agree whatever becomes of the
-    others. One sequence is one sample; steps of padding are left out by the mask. Above 1,024 classes, only the share
-    of steps counts.
+    The score is the mean of the samples' shares, limited by the mean IoU of the classes that the baseline finds and by
+    twice the IoU of the worst of them: most steps of a tagger have no entity and agree even if all entities are lost.
+    One sequence is one sample; the mask leaves out steps of padding. Above 1,024 classes, only the share of steps
+    counts.
 
     Attributes:
         output: the scores of every step.
         decoding: how they are read.
-        mask: the input that is 0 at padding; None where there is none.
+        mask: the input that is 0 at padding; None without one.
     """
 
     output: str
@@ -93,7 +93,7 @@ class StepAgreement(Comparison):
         return np.hstack((share[:, None], class_rows(truth, found, classes)))
 
     def values(self, rows: Array, counts: Array) -> Array:
-        """Return the share of equal steps, or how much of the baseline's classes is kept where that is less."""
+        """Return the share of equal steps, or the kept share of the baseline's classes if that is less."""
         share = counts @ rows[:, 0] / counts.sum(axis=1)
         return np.asarray(share if rows.shape[1] == 1 else np.minimum(share, kept(rows[:, 1:], counts)))
 

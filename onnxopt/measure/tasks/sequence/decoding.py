@@ -1,4 +1,4 @@
-"""From scores of every step to sequences of symbols and to text."""
+"""Decoding: from scores of every step to sequences of symbols and to text."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,19 +13,19 @@ from onnxopt.measure.metrics.outputs import is_float, misfit
 Array = np.ndarray
 
 DICTIONARY = "character"
-"""Key under which text recognizers of PaddleOCR's family keep their characters in the file's metadata."""
+"""Key of the characters in the metadata of PaddleOCR's text recognizers."""
 NOTHING = -2
-"""The class of a step that has a NaN score: it equals no class, and no blank."""
+"""The class of a step with a NaN score; it differs from all classes and from the blank."""
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """How an output is read as sequences.
+    """The reading of an output as sequences.
 
     Attributes:
         batch_axis: 0, or 1 for time-major scores `(steps, n, classes)`.
         blank: index of the CTC blank; None for a class per step, which is not collapsed.
-        characters: the symbol of every class in order, without the blank; empty where they are not known.
+        characters: the symbol of every class in order, without the blank; empty if unknown.
     """
 
     batch_axis: int = 0
@@ -48,7 +48,7 @@ class Decoding:
         return best if self.batch_axis == 0 else best.T
 
     def sequences(self, value: Any) -> list[tuple[int, ...]]:
-        """Return the classes of every sample; by CTC repeats count once and blanks not at all (best path).
+        """Return the classes of every sample; with CTC, without repeats and blanks (best path).
 
         Source: Graves et al., "Connectionist temporal classification", 2006.
         """
@@ -67,7 +67,7 @@ class Decoding:
         return ["".join(table.get(symbol, "\ufffd") for symbol in row) for row in self.sequences(value)]
 
     def table(self, classes: int) -> dict[int, str]:
-        """Return the character of each class; where one is missing at the end, it is the space.
+        """Return the character of each class; if one is missing, the last is the space.
 
         Raises:
             DataError: ONX209 the characters do not fit the number of classes.
@@ -81,16 +81,16 @@ class Decoding:
 
 
 def collapse(steps: Array, blank: int) -> tuple[int, ...]:
-    """Return the symbols of a CTC path: repeats once, blanks left out."""
+    """Return the symbols of a CTC path, without repeats and blanks."""
     kept = np.ones(len(steps), dtype=bool)
     kept[1:] = steps[1:] != steps[:-1]
     return tuple(steps[kept & (steps != blank)].tolist())
 
 
 def characters_of(given: str | None, metadata: str = "") -> tuple[str, ...]:
-    """Return the characters in a file, in a text, or in a model's metadata; empty where none are given.
+    """Return the characters in a file, in a text, or in a model's metadata; empty without any.
 
-    Of more than one line, each line is a symbol; a single line holds symbols of one character each.
+    In a text of several lines, each line is a symbol; a single line holds symbols of one character each.
 
     Raises:
         FileError: ONX501 there is no such file, ONX505 it cannot be read.
@@ -111,7 +111,7 @@ def characters_of(given: str | None, metadata: str = "") -> tuple[str, ...]:
 
 
 def _looks_like_a_path(text: str) -> bool:
-    """Return whether a text names a file: a list of characters holds each once, and hardly ever ends like a file."""
+    """Return whether a text is a path: a list of characters has no repeats, and hardly ever a file suffix."""
     return "\n" not in text and len(text) < 4096 and (Path(text).suffix in (".txt", ".dict") or _is_file(text))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 
 def edit_distance(one: Sequence[Any], other: Sequence[Any]) -> int:
-    """Return how many insertions, deletions and substitutions lead from one sequence to the other.
+    """Return the number of insertions, deletions and substitutions from one sequence to the other.
 
     `rapidfuzz` (the extra `text-metrics`) counts them where it is installed, about a hundred times faster.
     """
@@ -19,7 +19,7 @@ def edit_distance(one: Sequence[Any], other: Sequence[Any]) -> int:
 
 
 def plain_distance(one: Sequence[Any], other: Sequence[Any]) -> int:
-    """Return the same without a package, one numpy operation per symbol of `one`.
+    """Return the edit distance without rapidfuzz, with one numpy operation per symbol of `one`.
 
     Source: Wagner and Fischer, "The string-to-string correction problem", 1974.
     """
@@ -31,5 +31,5 @@ def plain_distance(one: Sequence[Any], other: Sequence[Any]) -> int:
         best = np.empty_like(row)
         best[0] = position
         best[1:] = np.minimum(row[1:] + 1, row[:-1] + (second != symbol))
-        row = np.minimum.accumulate(best - steps) + steps  # insertions, of which each costs one
+        row = np.minimum.accumulate(best - steps) + steps  # insertions cost one each
     return int(row[-1])

@@ -7,13 +7,13 @@ from onnxopt.measure.metrics.outputs import Outputs, is_float, misfit
 Array = np.ndarray
 
 BLANK_SHARE = 0.3
-"""Share of steps from which the class at an end is taken for the blank of CTC."""
+"""Smallest share of steps for the first or last class to count as the blank of CTC."""
 
 
 def batch_axis_of(shape: tuple[int, ...], size: int, declared: tuple[int | str | None, ...] | None) -> int:
     """Return which of the first two axes of `(., ., classes)` is the batch of `size` samples.
 
-    Where both are as long, a batch that the graph declares free while the steps are fixed says which; else the first.
+    If both have this length, the batch is the dynamic one if the graph fixes the other; else the first.
     """
     if len(shape) < 3 or (shape[0] == size) != (shape[1] == size):
         return int(len(shape) >= 3 and shape[1] == size)
@@ -22,16 +22,16 @@ def batch_axis_of(shape: tuple[int, ...], size: int, declared: tuple[int | str |
 
 
 def blank_of(given: int | None, steps: Array, classes: int, least: float = BLANK_SHARE) -> int | None:
-    """Return the blank's index: the user's, or of the first and last class the one more steps have; None for no CTC.
+    """Return the blank's index: the user's, or the first or last class, whichever more steps have; None for no CTC.
 
     Args:
-        given: by the user; -1 says that the scores are no CTC.
+        given: the user's index; -1 for scores without CTC.
         steps: classes of the baseline's steps `(n, steps)`.
-        classes: how many there are.
-        least: share of steps below which there is no blank; 0 where other evidence says CTC.
+        classes: number of classes.
+        least: smallest share of steps of a blank; 0 if other evidence shows CTC.
 
     Raises:
-        DataError: ONX209 the user's is no class.
+        DataError: ONX209 the user's index is not a class.
     """
     if given is not None:
         if given >= classes or given < -1:

@@ -19,16 +19,16 @@ _Reading = str | tuple[int, ...]
 
 @dataclass(frozen=True)
 class _TextMetric(Metric):
-    """What the metrics of texts share.
+    """Base of the metrics of texts.
 
-    Labels are texts, which need the characters of the classes, or sequences of class numbers `(n, length)`, filled up
-    with a negative number.
+    Labels are texts, which need the characters of the classes, or sequences of class numbers `(n, length)`, padded with
+    a negative number.
 
     Attributes:
         output: the scores of every step; None takes the first that fits.
         blank: index of the CTC blank; -1 for a class per step; None finds it.
         characters: file of characters or the characters themselves.
-        decoding: how the output is read; None until it is seen.
+        decoding: reading of the output; None before `prepared`.
     """
 
     output: str | None = None
@@ -39,7 +39,7 @@ class _TextMetric(Metric):
     def prepared(self, outputs: Outputs, labels: Array, notes: Mapping[str, str] | None = None) -> Metric:
         """Return the metric with the output, its axes, the blank and the characters fixed.
 
-        A file's own dictionary gives the characters where the user gives none, and has its blank in front.
+        If the user gives no characters, they come from the file's metadata, where the blank is the first class.
 
         Raises:
             DataError: ONX209 no output holds scores of steps.
@@ -59,7 +59,7 @@ class _TextMetric(Metric):
         """Return one row per text.
 
         Raises:
-            DataError: ONX209 outputs and labels do not fit, or texts have no characters to be read with.
+            DataError: ONX209 outputs and labels do not fit, or labels are texts and the characters are unknown.
         """
         if self.decoding is None or self.output is None:
             return self.prepared(outputs, labels).rows(outputs, labels)
@@ -100,7 +100,7 @@ class ExactMatch(_TextMetric):
         return np.asarray(counts @ rows[:, 0] / counts.sum(axis=1))
 
     def changes(self, before: Array, after: Array) -> tuple[Array, Array]:
-        """Return which texts became wrong (1) or right (-1), and 1 for each."""
+        """Return the change of each text, 1 if it became wrong and -1 if it became right, and 1 as the most to lose."""
         return before[:, 0] - after[:, 0], np.ones(len(before))
 
 
@@ -127,13 +127,13 @@ class ErrorRate(_TextMetric):
         return edit_distance(found.split(), words), len(words)
 
     def values(self, rows: Array, counts: Array) -> Array:
-        """Return edits per symbol of resampled texts; NaN where they hold none."""
+        """Return edits per symbol of resampled texts; NaN if they hold none."""
         total = counts @ rows
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray(np.where(total[:, 1] > 0, total[:, 0] / total[:, 1], np.nan))
 
     def changes(self, before: Array, after: Array) -> tuple[Array, Array]:
-        """Return the edits that each text needs more, and its length."""
+        """Return the additional edits of each text, and its length."""
         return after[:, 0] - before[:, 0], before[:, 1]
 
 

@@ -31,7 +31,7 @@ def recognize(outputs: Outputs, feeds: Feeds, facts: ModelFacts, options: TaskOp
 def comparison(
     outputs: Outputs, names: Sequence[str], facts: ModelFacts, options: TaskOptions, feeds: Feeds | None = None
 ) -> StepAgreement | TextAgreement:
-    """Return how two readings of sequences are compared, on the user's word.
+    """Return the comparison of two sequence models, requested by the user.
 
     Raises:
         DataError: ONX209 no output holds scores of steps.
@@ -50,7 +50,7 @@ def comparison(
         return StepAgreement(name, Decoding(axis), mask_of(feeds, steps.shape, options.mask))
     blank = 0 if options.blank is None and DICTIONARY in facts.metadata else None
     if blank is None:
-        # Steps come first where a CTC loss was trained; a tagger's batch comes first.
+        # Steps come first in models trained with CTC loss; in a tagger the batch comes first.
         blank = blank_of(options.blank, steps, int(value.shape[-1]), 0.0 if axis == 1 else BLANK_SHARE)
     characters = characters_of(options.characters, facts.metadata.get(DICTIONARY, ""))
     if blank is None:
@@ -73,13 +73,13 @@ def _found(name: str, value: Array, feeds: Feeds, facts: ModelFacts, options: Ta
 
 
 def _reason(name: str, value: Array, axis: int, feeds: Feeds, facts: ModelFacts, options: TaskOptions) -> str:
-    """Return why the output holds scores of classes for every step; empty when nothing says so."""
+    """Return the evidence that the output holds scores of classes for every step; empty without any."""
     steps, classes = Decoding(axis).steps(value), value.shape[-1]
     if DICTIONARY in facts.metadata:
         return f"the file holds the characters of {name!r}"
     tokens = [array for array in token_inputs(feeds).values() if array.shape == steps.shape]
     if tokens:
-        # A language model has a class for every token it may read; a tagger's classes are others, and fewer.
+        # A language model has a class for every input token; a tagger has other and fewer classes.
         tags = classes <= max(int(array.max()) for array in tokens)
         return f"{name!r} gives each of the input's tokens one of {classes} classes" if tags else ""
     if steps.shape[1] > _longest(feeds) or value.shape in {array.shape for array in float_inputs(feeds).values()}:
@@ -99,7 +99,7 @@ def _size(feeds: Feeds) -> int:
 
 
 def _longest(feeds: Feeds) -> int:
-    """Return the longest axis of the inputs beside the batch: text is not longer than the image or sound it is in."""
+    """Return the longest input axis beside the batch: a text is not longer than its image or sound."""
     return max((max(np.shape(value)[1:], default=0) for value in feeds.values()), default=0)
 
 
@@ -111,7 +111,7 @@ def _probabilities(value: Array) -> bool:
 
 
 def _beside_boxes(name: str, outputs: Outputs) -> bool:
-    """Return whether another output gives four numbers where this one gives classes: those are a detector's."""
+    """Return whether another output has four numbers per row of classes, as in a detector."""
     shape = np.shape(outputs[name])
     return any(
         other != name and np.ndim(value) >= 3 and np.shape(value)[:2] == shape[:2] and np.shape(value)[2:3] == (4,)

@@ -1,4 +1,4 @@
-"""Agreement of two models that give sound or images."""
+"""Agreement of two models with sound or images as output."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,26 +14,27 @@ from onnxopt.samples import Feeds
 Array = np.ndarray
 
 SILENCE = 1e-3
-"""Spread of a sample as a share of its channel's spread over all samples, below which it counts as this much: an error
-of silence is measured against the sound around it."""
+"""Smallest spread of a sample, as a share of its channel's spread over all samples: an error in silence is measured
+against the sound around it.
+"""
 
 _PER_CHANNEL = 5
 
 
 @dataclass(frozen=True)
 class SignalAgreement(Comparison):
-    """One minus the RMS error of a sample in units of its own spread, the mean over samples; the worst channel counts.
+    """One minus the RMS error of a sample relative to its spread, averaged over samples; the worst channel counts.
 
-    A drop of 1 point is an error 40 dB below the signal, 3 points 30 dB, 10 points 20 dB. A signal that is only
-    louder differs. An error is never larger than 1. One clip or image is one sample. By their spectra, signals are
-    compared in the same units by the magnitudes of their Fourier transforms, windowed for sound, which leaves out
-    phase: a vocoder may give another waveform of the same sound. SI-SDR (sound) or PSNR (images) and the relative error
-    of the spectrum are shown beside it.
+    A drop of 1 point is an error 40 dB below the signal, 3 points 30 dB, 10 points 20 dB. A louder signal counts as
+    different. An error is at most 1. One clip or image is one sample. With `spectrum`, the magnitudes of the signals'
+    Fourier transforms are compared in the same units, windowed for sound; this ignores phase, because a vocoder may
+    give another waveform of the same sound. SI-SDR (sound) or PSNR (images) and the relative error of the spectrum are
+    shown beside it.
 
     Attributes:
         output: the signal.
         kind: `sound` `(n, T)` or `(n, channels, T)`, or `image`.
-        axis: of an image's channels.
+        axis: axis of an image's channels.
         domain: `waveform` compares the numbers, `spectrum` magnitudes of the spectra.
     """
 
@@ -45,18 +46,18 @@ class SignalAgreement(Comparison):
 
     @property
     def name(self) -> str:  # type: ignore[override]
-        """What is compared."""
+        """The name of the comparison."""
         return "1 - relative error of the spectrum" if self.domain == "spectrum" else "1 - relative error of the signal"
 
     def compare(self, before: Outputs, after: Outputs, size: int, feeds: Feeds) -> Array:
         """Return `(n, 2 + 5 * channels)`.
 
-        SI-SDR and range of the baseline, then of every channel error, variance, error and power of the spectrum, and
-        one column that is 1: powers are means over the elements.
+        The columns are SI-SDR and range of the baseline, then per channel error, variance, error of the spectrum, power
+        of the spectrum, and a column of 1; powers are means over the elements.
         """
         one = channels_of(chosen(before, self.output), self.kind, self.axis)
         other = channels_of(chosen(after, self.output), self.kind, self.axis)
-        if one.shape != other.shape:  # nothing can be held against anything: all is lost
+        if one.shape != other.shape:  # signals of different shape cannot be compared: all is lost
             other = np.full_like(one, np.inf)
         n, channels = one.shape[:2]
         rest = tuple(range(2, one.ndim))
@@ -87,11 +88,11 @@ class SignalAgreement(Comparison):
 
 
 def relative_errors(rows: Array, first: int) -> Array:
-    """Return the error of every sample and channel in units of its spread, 1 at most, from two columns of powers."""
+    """Return the error of every sample and channel relative to its spread, at most 1, from two columns of powers."""
     parts = rows[:, 2:].reshape(len(rows), -1, _PER_CHANNEL)
     error, power = parts[..., first], parts[..., first + 1]
     floor = SILENCE**2 * power.mean(axis=0)
-    # A channel that is constant everywhere has no spread: any error in it is all of it.
+    # A channel that is constant everywhere has no spread: any error in it counts as 1.
     spread = np.maximum(power, np.maximum(floor, np.finfo(np.float64).tiny))
     with np.errstate(over="ignore"):
         return np.asarray(np.minimum(np.sqrt(error / spread), 1.0))

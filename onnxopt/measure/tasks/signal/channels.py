@@ -11,7 +11,7 @@ Array = np.ndarray
 SignalKind = Literal["sound", "image"]
 
 WINDOW = 512
-"""Samples of sound per spectrum, half overlapping: 32 ms at 16 kHz."""
+"""Length of a window in samples of sound; windows overlap by half: 32 ms at 16 kHz."""
 
 
 def channels_of(value: Any, kind: SignalKind, axis: int = 1) -> Array:
@@ -19,11 +19,11 @@ def channels_of(value: Any, kind: SignalKind, axis: int = 1) -> Array:
 
     Args:
         value: `(n, T)`, `(n, c, T)`, `(n, c, H, W)` or, with `axis` -1, `(n, H, W, c)`.
-        kind: of signal.
-        axis: of an image's channels.
+        kind: kind of signal.
+        axis: axis of an image's channels.
 
     Raises:
-        DataError: ONX209 the shape is none of these.
+        DataError: ONX209 the output has another shape.
     """
     array = np.asarray(value)
     wanted = (2, 3) if kind == "sound" else (4,)
@@ -66,7 +66,7 @@ def si_sdr(truth: Array, found: Array) -> Array:
 
 
 def decibels(signal: Array, noise: Array) -> Array:
-    """Return ten times the logarithm of a ratio of powers, between -120 and 120 dB: none of them is infinite."""
+    """Return a ratio of powers in decibels, limited to -120..120 dB so that none is infinite."""
     tiny = np.finfo(np.float64).tiny
     return np.asarray(
         np.clip(10 * (np.log10(np.maximum(signal, tiny)) - np.log10(np.maximum(noise, tiny))), -120.0, 120.0)

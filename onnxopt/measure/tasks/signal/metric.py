@@ -14,12 +14,12 @@ from onnxopt.measure.tasks.signal.channels import decibels, si_sdr
 class SignalRatio(Metric):
     """Mean ratio of signal and error in dB: SI-SDR of sound, or PSNR of images.
 
-    Labels are the true signals, of the output's shape. PSNR is relative to the range of the labels: 255 where they go
-    beyond 1, else 2 where they are negative, else 1.
+    Labels are the true signals, of the output's shape. PSNR is relative to the range of the labels: 255 if they
+    exceed 1, else 2 if some are negative, else 1.
 
     Attributes:
         name: `si-sdr` or `psnr`.
-        output: the signal; None takes the first output of numbers.
+        output: output with the signal; None takes the first output of numbers.
     """
 
     name: Literal["si-sdr", "psnr"]
@@ -30,7 +30,7 @@ class SignalRatio(Metric):
         """Return `(n, 1)` in dB for SI-SDR; `(n, 3)` squared error, largest and least label for PSNR.
 
         Raises:
-            DataError: ONX209 labels are not of the output's shape.
+            DataError: ONX209 the shape of labels differs from the output's.
         """
         name = self.output or next((key for key, value in outputs.items() if is_float(value)), None)
         found: Array = np.asarray(chosen(outputs, name), dtype=np.float64) if name is not None else np.empty(0)

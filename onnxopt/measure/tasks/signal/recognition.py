@@ -26,7 +26,7 @@ _NO_SIGNAL = ("mask", "seg", "logit", "class", "prob", "score", "embed", "hidden
 
 
 def recognize(outputs: Outputs, feeds: Feeds, facts: ModelFacts, options: TaskOptions) -> Recognized | None:
-    """Return a signal where an output is an image for an image, or sound; else None."""
+    """Return a signal if an output is sound, or is an image and so is an input; else None."""
     for name, value in outputs.items():
         if not is_float(value) or not value.size or named_like(name, _NO_SIGNAL):
             continue
@@ -43,7 +43,7 @@ def recognize(outputs: Outputs, feeds: Feeds, facts: ModelFacts, options: TaskOp
 def comparison(
     outputs: Outputs, names: Sequence[str], facts: ModelFacts, options: TaskOptions, feeds: Feeds | None = None
 ) -> SignalAgreement:
-    """Return how two signals are compared, on the user's word.
+    """Return the comparison of two signals, requested by the user.
 
     Raises:
         DataError: ONX209 no output has the shape of a signal.
@@ -75,13 +75,13 @@ def _image(name: str, value: Array, feeds: Feeds, facts: ModelFacts) -> tuple[in
 
 
 def _scaled(sides: tuple[int, ...], size: tuple[int, int]) -> bool:
-    """Return whether an image is as large as the input or a multiple of it, give or take a border."""
+    """Return whether the size of an image is a multiple of the input's, up to a border."""
     factors = [side / given for side, given in zip(sides, size, strict=True)]
     return min(factors) > 0.9 and abs(factors[0] - factors[1]) < 0.1
 
 
 def _sound(name: str, value: Array, feeds: Feeds, facts: ModelFacts) -> str:
-    """Return why an output is sound; empty where it is not."""
+    """Return the evidence that an output is sound; empty without any."""
     if value.shape[-1] < _SHORTEST or (value.ndim == 3 and value.shape[1] > 8):
         return ""
     if named_like(name, _SOUND):

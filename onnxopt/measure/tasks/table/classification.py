@@ -1,4 +1,4 @@
-"""Classification: outputs compared by the class they give, and no class may be lost."""
+"""Classification: outputs compared by their class; lost classes count."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -19,14 +19,14 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Agreement(Comparison):
-    """Share of samples to which both models give the same class; a candidate's NaN agrees with nothing.
+    """Share of samples to which both models give the same class; a candidate's NaN agrees with no class.
 
-    A sample of many rows of scores counts with its share of equal ones. Where a class is lost, see `lost_class` and
-    `lost_column`, the drop is at least what is lost of that class.
+    A sample of many rows of scores counts by its share of equal ones. If a class is lost (`lost_class`, `lost_column`),
+    the drop is at least the loss of that class.
 
     Attributes:
         output: the output with class scores or classes.
-        probabilities: whether scores are probabilities, whose logarithms show faint classes.
+        probabilities: whether scores are probabilities; their logarithms show rare classes.
     """
 
     output: str
@@ -38,7 +38,7 @@ class Agreement(Comparison):
     def compare(self, before: Outputs, after: Outputs, size: int, feeds: Feeds) -> Array:
         """Return `(size, 2 + 3 * classes)`: same class (0 or 1), the baseline's class, and scores as `column_rows`.
 
-        Of probabilities, `column_rows` of their logarithms follow.
+        For probabilities, `column_rows` of their logarithms follow.
         """
         one, other = (_scores(outputs[self.output], size) for outputs in (before, after))
         if one is None or other is None:
@@ -65,7 +65,7 @@ class Agreement(Comparison):
         return np.asarray(counts @ rows[:, 0] / counts.sum(axis=1))
 
     def least_drop(self, rows: Array) -> float:
-        """Return what is lost of the class that loses most."""
+        """Return the largest loss of a class."""
         found = [lost_class(rows[:, 1], rows[:, 0])]
         columns = rows[:, 2:]
         if columns.shape[1]:
@@ -75,7 +75,7 @@ class Agreement(Comparison):
 
 
 def _scores(value: object, size: int) -> Array | None:
-    """Return class scores `(size, ..., classes)`; None where an output holds classes."""
+    """Return class scores `(size, ..., classes)`; None if the output holds classes."""
     if is_map(value):
         scores = scores_of({"": value}, None)
         return None if scores is None else scores.values
@@ -83,7 +83,7 @@ def _scores(value: object, size: int) -> Array | None:
 
 
 def _agreement(name: str, value: object) -> Agreement:
-    """Return the comparison of an output, which knows by the baseline's whether it holds probabilities."""
+    """Return the comparison of an output; the baseline's values show whether it holds probabilities."""
     if not is_float(value) or not isinstance(value, np.ndarray) or not value.ndim:
         return Agreement(name)
     table = table_of(value, len(value))
@@ -95,7 +95,7 @@ def _share(same: Array, size: int) -> Array:
 
 
 def _single(classes: Array, size: int) -> Array:
-    """Return the class of samples that have one, else NaN."""
+    """Return the class of each sample; NaN for samples with several classes."""
     flat = classes.reshape(size, -1)
     return flat[:, 0].astype(np.float64) if flat.shape[1] == 1 else np.full(size, np.nan)
 
@@ -105,9 +105,9 @@ def _hashed(words: Array) -> Array:
 
 
 def recognize(outputs: Outputs, feeds: Feeds, facts: ModelFacts, options: TaskOptions) -> Recognized | None:
-    """Return classification where an output is known to hold classes or their scores.
+    """Return classification if there is evidence that an output holds classes or their scores; else None.
 
-    A table of scores goes first; whole numbers or names beside it are its classes.
+    A table of scores comes first; whole numbers or names beside it are its classes.
     """
     size = size_of(feeds)
     reasons = {name: classes_evidence(name, value, facts, size) for name, value in outputs.items()}
@@ -126,7 +126,7 @@ def comparison(
     """Return the comparison by class of the first output of `names` that can hold classes.
 
     Raises:
-        DataError: ONX209 none can.
+        DataError: ONX209 no output can hold classes.
     """
     for name in names:
         value = outputs[name]

@@ -1,4 +1,4 @@
-"""Errors of columns, each in units of its own spread, so that no column hides behind larger ones."""
+"""Errors of columns, each relative to its own spread, so that no column is hidden by larger ones."""
 
 from collections.abc import Sequence
 
@@ -9,15 +9,15 @@ from onnxopt.measure.metrics.outputs import without_ones
 Array = np.ndarray
 
 MOST_COLUMNS = 1024
-"""More are pooled with their neighbours, which bounds the memory that a sample takes."""
+"""Most columns; further ones are pooled with their neighbours, which limits the memory per sample."""
 _NO_SPREAD = 1e-9
-"""Variance over power below which a column counts as constant: float32 rounding makes as much."""
+"""Ratio of variance to power below which a column counts as constant: float32 rounding causes as much."""
 _NOTHING = 1e-12
-"""Power over the largest column's that a column of zeros is measured against; below its square, it holds zeros."""
+"""Power of a column of zeros relative to the largest column's; below the square of this ratio a column holds zeros."""
 
 
 def samples_first(value: Array, size: int) -> Array:
-    """Return an output as `(size, ...)`; one without a batch axis only ever comes from a run of one sample."""
+    """Return an output as `(size, ...)`; an output without a batch axis comes from a run of one sample."""
     array = np.asarray(value, dtype=np.float64)
     if array.ndim and len(array) == size:
         return array
@@ -25,17 +25,17 @@ def samples_first(value: Array, size: int) -> Array:
 
 
 def table_of(value: Array, size: int) -> Array:
-    """Return an output as `samples_first` without its axes of size 1, and with a last axis: `(size, ..., columns)`."""
+    """Return an output as `(size, ..., columns)`, without its axes of size 1."""
     array = without_ones(samples_first(value, size))
     return array[:, None] if array.ndim == 1 else array
 
 
 def column_axes(shape: Sequence[int], declared: Sequence[int | str | None] | None) -> tuple[int, ...]:
-    """Return the axes whose entries are columns: the last or the channels; () where no such axis has a fixed size.
+    """Return the axes whose entries are columns: the last or the channels; () if no such axis has a fixed size.
 
     Args:
-        shape: of the output as `samples_first`, which may have one axis more than declared.
-        declared: in the file; None where it is not.
+        shape: shape of the output from `samples_first`, which may have one axis more than declared.
+        declared: shape declared in the file; None without one.
     """
     rank = len(shape)
     if rank < 2:
@@ -50,7 +50,7 @@ def column_axes(shape: Sequence[int], declared: Sequence[int | str | None] | Non
     ]
     if len(fixed) < 2:
         return tuple(fixed)
-    if rank > 3:  # a map: height and width are alike, channels are few or neither
+    if rank > 3:  # a map: height and width are similar, channels are few or differ from both
         alike = shape[2] == shape[-1], shape[1] == shape[2]
         return (1,) if alike[0] and not alike[1] else (rank - 1,) if alike[1] and not alike[0] else _smaller(shape)
     return tuple(axis for axis in fixed if shape[axis] <= MOST_COLUMNS) or _smaller(shape)
@@ -61,23 +61,23 @@ def _smaller(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def by_column(array: Array, axis: int | None) -> Array:
-    """Return `(size, elements, columns)` of an array `(size, ...)`; a single column for no axis."""
+    """Return an array `(size, ...)` as `(size, elements, columns)`; a single column without an axis."""
     if axis is None or axis >= array.ndim:
         return array.reshape(len(array), -1, 1)
     return np.moveaxis(array, axis, -1).reshape(len(array), -1, array.shape[axis])
 
 
 def column_rows(one: Array, other: Array) -> Array:
-    """Return `(size, 3 * columns)`: squared error, baseline and its square, each the mean over a sample's elements.
+    """Return `(size, 3 * columns)`: squared error, baseline and baseline squared, as means over a sample's elements.
 
-    Infinities that both hold in the same place are no error, and have no spread.
+    Equal infinities in the same place are no error and do not add to the spread.
     """
     with np.errstate(invalid="ignore", over="ignore"):
         if one.shape == other.shape:
             same = np.isinf(one) & (one == other)
             kept = np.where(same, 0.0, one)
             error = (kept - np.where(same, 0.0, other)) ** 2
-        else:  # another number of elements differs by all they hold
+        else:  # with another number of elements, the whole baseline is the error
             kept = np.where(np.isinf(one), 0.0, one)
             mine, theirs = (np.asarray(a**2).sum(axis=(1, 2), keepdims=True) for a in (kept, other))
             count = max(one.shape[1] * one.shape[2], 1)
@@ -100,13 +100,13 @@ def _pooled(table: Array) -> Array:
 
 
 def relative_errors(rows: Array, counts: Array) -> Array:
-    """Return the root mean squared error of each column over its spread, `(resamples, columns)`, of `column_rows`.
+    """Return the root mean squared error of each column relative to its spread, `(resamples, columns)`.
 
-    A column that never varies is measured against its size; one that is nothing beside the others, against rounding.
+    The error of a constant column is relative to its size; that of a column of zeros, to the rounding of the others.
     """
     error, mean, square = np.split(rows, 3, axis=1)
     drawn = counts.sum(axis=1, keepdims=True)
-    # Deviations from the mean of all rows keep the variance below from cancelling.
+    # Deviations from the mean of all rows avoid cancellation in the variance below.
     center = mean.mean(axis=0)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         noise = counts @ error / drawn

@@ -15,24 +15,24 @@ _CLASSES = ("ArgMax", "TreeEnsembleClassifier", "LinearClassifier", "SVMClassifi
 
 
 def computed_by(name: str, facts: ModelFacts) -> str:
-    """Return the operator type that computes an output, behind those that move numbers; "" where it is not known."""
+    """Return the operator type that computes an output, before data movement; "" if unknown."""
     ends = facts.outputs[name].ends if name in facts.outputs else ()
     return next((operator for operator in ends if operator not in MOVES), "")
 
 
 def declared(facts: ModelFacts, name: str) -> tuple[int | str | None, ...] | None:
-    """Return the declared dimensions of an output; None where they are not known."""
+    """Return the declared dimensions of an output; None if unknown."""
     return facts.outputs[name].shape if name in facts.outputs else None
 
 
 def size_of(feeds: Feeds) -> int:
-    """Return how many samples a run was fed: the first axis of its first input."""
+    """Return the number of samples of a run: the first axis of its first input."""
     first = next(iter(feeds.values()), np.zeros(1))
     return len(first) if np.ndim(first) else 1
 
 
 def classes_evidence(name: str, value: Any, facts: ModelFacts, size: int) -> str:
-    """Return why an output holds classes or their scores, one per sample; "" where nothing says so."""
+    """Return the evidence that an output holds classes or their scores, one per sample; "" without any."""
     if is_map(value):
         return f"{name} maps classes to scores"
     if not isinstance(value, np.ndarray) or not value.ndim:
@@ -54,7 +54,7 @@ def classes_evidence(name: str, value: Any, facts: ModelFacts, size: int) -> str
 
 
 def labels_fit(value: Any, labels: np.ndarray | None, size: int) -> bool:
-    """Return whether labels are class numbers of a table: whole, one per sample, and each of them a column."""
+    """Return whether labels are class numbers of a table: whole numbers, one per sample, each a column."""
     if labels is None or labels.ndim != 1 or not is_float(value) or not value.ndim:
         return False
     table = table_of(value, size)

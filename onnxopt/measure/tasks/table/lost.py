@@ -1,40 +1,40 @@
-"""Classes that a candidate loses although most samples keep their answer."""
+"""Detection of classes that a candidate loses although most samples keep their class."""
 
 import numpy as np
 
 from onnxopt.measure.tasks.table.columns import Array
 
 OFTEN = 8
-"""Samples from which a class or a column is judged by itself: one that differs is then no accident."""
+"""Fewest samples for a class or column to be judged on its own: with fewer, one difference may be chance."""
 LOST = 0.45
-"""Share of a class's samples, or error of its scores over their spread, from which it counts as lost.
+"""Smallest lost share of a class's samples, or smallest error of its scores relative to their spread, of a lost class.
 
-Scores that are scaled by 1.5 are off by half of their spread or more. In INT8 the worst class of ResNet-20 on CIFAR-10
-is off by 5 %, that of MobileNetV2 on ImageNet by 21 %.
+Scores scaled by 1.5 have an error of half of their spread or more. In INT8 the error of the worst class of ResNet-20 on
+CIFAR-10 is 5 %, that of MobileNetV2 on ImageNet 21 %.
 """
 _FAINT = 0.02
-"""Spread that a column of scores has at least, as a share of the largest: fainter ones decide nothing."""
+"""Smallest spread of a column of scores, relative to the largest: smaller ones decide no answer."""
 _ENOUGH_COLUMNS = 20
-"""Columns from which one can stand out among the others."""
+"""Fewest columns for an outlier to be defined."""
 _STEPS = 8
-"""Of a quantized Softmax, from which rounding is no more than a sixteenth."""
+"""Steps of a quantized Softmax above which rounding is at most a sixteenth."""
 _LEAST_SPREAD = 0.1
-"""Nats by which a probability must vary from sample to sample for its course to be followed."""
+"""Smallest spread in nats of a log-probability over samples that shows whether it follows the baseline."""
 _OUTSTANDING = 3.0
-"""Times the error of nine in ten columns that one stands out with: a common shift is none of a single class."""
+"""Ratio of an outlier's error to the error of nine in ten columns: a common shift is no loss of a single class."""
 
 _FACTOR = 0.3
-"""Shift of a logarithm, by a factor of 1.35, from which a column may count as scaled."""
+"""Smallest shift of a logarithm for a column to count as scaled: a factor of 1.35."""
 _SCATTER = 0.2
-"""Spread of the squared shift over its mean, above which the shift is no constant."""
+"""Ratio of the squared shift's spread to its mean above which the shift is not constant."""
 
 
 def lost_class(classes: Array, same: Array) -> float:
-    """Return the largest share of a class's samples that are given another one, where it is more than `LOST`.
+    """Return the largest share of a class's samples that get another class, if it exceeds `LOST`; else 0.
 
     Args:
-        classes: of the baseline, by sample; NaN for none.
-        same: whether the candidate gives the same.
+        classes: class of the baseline per sample; NaN for none.
+        same: whether the candidate gives the same class.
     """
     known = ~np.isnan(classes)
     _, number, count = np.unique(classes[known], return_inverse=True, return_counts=True)
@@ -46,9 +46,9 @@ def lost_class(classes: Array, same: Array) -> float:
 
 
 def lost_column(rows: Array) -> float:
-    """Return the largest error of a column over its spread, of `column_rows`, where it is more than `LOST`.
+    """Return the largest error of a column relative to its spread, if it exceeds `LOST`; else 0.
 
-    A column counts only where enough samples make its spread; the others are counted together.
+    A column counts only if enough samples determine its spread; the others are counted together.
     """
     error, mean, square = np.split(rows, 3, axis=1)
     usable = np.isfinite(error).all(axis=1)
@@ -70,10 +70,9 @@ def lost_column(rows: Array) -> float:
 
 
 def log_shares(one: Array, other: Array) -> tuple[Array, Array]:
-    """Return logarithms of probabilities, no lower than a few times the smallest that the candidate `other` shows.
+    """Return logarithms of probabilities, no lower than a few times the smallest of the candidate `other`.
 
-    A quantized Softmax gives 0 for whatever is below its step, and rounds whatever is near: that is its resolution,
-    and no loss of a class.
+    A quantized Softmax gives 0 below its step and rounds small values: that is its resolution, not the loss of a class.
     """
     shown = other[other > 0]
     least = _STEPS * float(shown.min()) if shown.size else float(np.finfo(np.float32).tiny)
@@ -82,11 +81,11 @@ def log_shares(one: Array, other: Array) -> tuple[Array, Array]:
 
 
 def lost_faint(rows: Array) -> float:
-    """Return the error of the worst column of logarithms over its spread, 1 at most, where it stands out; else 0.
+    """Return the error of the worst column of logarithms relative to its spread, at most 1, if it is an outlier.
 
-    Among a thousand classes most are never the answer, and as probabilities they are nothing beside the others. Their
-    logarithms tell whether they still follow the baseline. The noise of quantization is alike in all columns, so only
-    one that is far above nine in ten of them is lost.
+    Of a thousand classes most are never the answer, and their probabilities are negligible. Their logarithms show
+    whether they still follow the baseline. The noise of quantization is similar in all columns, so only a column far
+    above nine in ten of the others is lost.
 
     Args:
         rows: `column_rows` of `log_shares`.
@@ -110,10 +109,10 @@ def lost_faint(rows: Array) -> float:
 
 
 def scaled_faint(rows: Array) -> float:
-    """Return by how much the worst column of logarithms is a constant factor off, where it stands out; else 0.
+    """Return the relative error of the column that a constant factor changes most, if it is an outlier; else 0.
 
-    A factor moves the logarithm by the same amount for every sample. Noise of quantization scatters from sample to
-    sample, and another temperature moves all columns.
+    A factor shifts the logarithm equally for every sample. Noise of quantization varies between samples, and another
+    temperature shifts all columns.
 
     Args:
         rows: `column_rows` of `log_shares`.

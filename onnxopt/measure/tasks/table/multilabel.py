@@ -1,4 +1,4 @@
-"""Multilabel: every column is a question of its own, answered yes or no."""
+"""Multilabel: every column is a separate yes-or-no label."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -19,14 +19,14 @@ PROBABILITY, LOGIT = 0.5, 0.0
 
 @dataclass(frozen=True)
 class LabelAgreement(Comparison):
-    """Share of samples to which both models give the same answer on a label; the label with the lowest share counts.
+    """Share of samples with the same answer of both models on a label; the label with the lowest share counts.
 
-    Where the scores of a label are lost, see `lost_column`, the drop is at least what is lost of them: a label that is
-    rarely given would hardly be missed otherwise.
+    If the scores of a label are lost (`lost_column`), the drop is at least their loss; otherwise the loss of a rare
+    label would hardly show.
 
     Attributes:
-        output: the table of scores.
-        threshold: above which a score means yes.
+        output: output with the table of scores.
+        threshold: score above which the answer is yes.
     """
 
     output: str
@@ -49,7 +49,7 @@ class LabelAgreement(Comparison):
         return np.asarray((counts @ rows[:, :labels] / counts.sum(axis=1, keepdims=True)).min(axis=1))
 
     def least_drop(self, rows: Array) -> float:
-        """Return what is lost of the scores of the label that loses most."""
+        """Return the largest loss of a label's scores."""
         return lost_column(rows[:, self._labels(rows) :])
 
     @staticmethod
@@ -60,7 +60,7 @@ class LabelAgreement(Comparison):
 
 
 def recognize(outputs: Outputs, feeds: Feeds, facts: ModelFacts, options: TaskOptions) -> Recognized | None:
-    """Return multilabel for the first table that a Sigmoid makes, unless it has the shape of an input."""
+    """Return multilabel for the first table that a Sigmoid computes, unless it has the shape of an input."""
     inputs = {np.shape(value) for value in feeds.values()}
     for name, value in outputs.items():
         if not is_float(value) or not value.ndim or value.shape in inputs or computed_by(name, facts) != "Sigmoid":

@@ -22,13 +22,13 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class RelativeError(Comparison):
-    """One minus the RMS difference of a column in units of its own standard deviation; the worst column counts.
+    """One minus the RMS difference of a column relative to its standard deviation; the worst column counts.
 
     Attributes:
-        outputs: their names.
-        axes: of each output as `(samples, ...)`, the axes whose entries are columns; () for one column of all.
+        outputs: names of the outputs.
+        axes: per output `(samples, ...)`, the axes whose entries are columns; () for a single column.
         sizes: number of columns along each of these axes.
-        output: the only output, where there is one.
+        output: the only output; None if there are several.
     """
 
     outputs: tuple[str, ...]
@@ -39,7 +39,7 @@ class RelativeError(Comparison):
 
     @property
     def columns(self) -> tuple[tuple[str, int | None, int], ...]:
-        """The columns that are compared: output, axis, and how many."""
+        """The compared columns: output, axis and number."""
         return tuple(
             (name, axis, size)
             for name, axes, sizes in zip(self.outputs, self.axes, self.sizes, strict=True)
@@ -52,19 +52,19 @@ class RelativeError(Comparison):
         for name, axis, count in self.columns:
             one, other = samples_first(before[name], size), samples_first(after[name], size)
             tables = by_column(one, axis), by_column(other, axis)
-            if tables[0].shape[2] != count:  # sizes that the file does not promise
+            if tables[0].shape[2] != count:  # sizes not declared
                 tables = tuple(np.repeat(by_column(a, None), count, axis=2) for a in (one, other))  # type: ignore[assignment]
             parts.append(column_rows(*tables))
         thirds = [np.split(part, 3, axis=1) for part in parts]
         return np.hstack([np.hstack(third) for third in zip(*thirds, strict=True)])
 
     def values(self, rows: Array, counts: Array) -> Array:
-        """Return the score of resampled rows: 1 when equal, 0 when the worst column is no better than a constant."""
+        """Return the score of resampled rows: 1 for equality, 0 if the worst column is no better than a constant."""
         return np.asarray(1 - relative_errors(rows, counts).max(axis=1, initial=0))
 
 
 def recognize(outputs: Outputs, feeds: Feeds, facts: ModelFacts, options: TaskOptions) -> Recognized | None:
-    """Return regression for all outputs that hold numbers with a fraction; None where there are none."""
+    """Return regression for all outputs of floating-point numbers; None without any."""
     names = tuple(name for name, value in outputs.items() if is_float(value))
     if not names:
         return None

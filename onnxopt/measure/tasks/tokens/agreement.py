@@ -14,7 +14,7 @@ from onnxopt.samples import Feeds
 Array = np.ndarray
 
 EDGES = np.logspace(-8, 2, 241)
-"""Bins of a token's divergence in nats, each 10 % wide, from which percentiles are read."""
+"""Bins of a token's divergence in nats, each 10 % wide, for percentiles."""
 
 _FIGURES = 6
 
@@ -23,18 +23,18 @@ _FIGURES = 6
 class TokenAgreement(Comparison):
     """Share of the baseline's probability that a candidate keeps per token: exp of minus the mean KL divergence.
 
-    The divergence is the mean over all tokens, in nats; a drop of one point is 0.01 nats, by which the candidate's
-    perplexity on what the baseline would write is 1 % higher. The 99th percentile of the divergence, the share of
-    tokens with the same best guess and, where the model predicts the next token of its input, both perplexities are
-    shown beside it. One sequence is one sample: its tokens depend on each other. Padding is left out by the mask.
+    The divergence is the mean over all tokens, in nats. A drop of one point is 0.01 nats: the candidate's perplexity on
+    text written by the baseline is 1 % higher. The 99th percentile of the divergence and the share of tokens with the
+    same best guess are shown beside it; if the model predicts the next token of its input, both perplexities too. One
+    sequence is one sample, because its tokens depend on each other. The mask leaves out padding.
 
     Source: Kullback and Leibler, "On information and sufficiency", 1951.
 
     Attributes:
         output: scores `(n, steps, vocabulary)`.
-        tokens: the input of token numbers; None where perplexity does not follow from the inputs.
-        mask: the input that is 0 at padding; None where there is none.
-        probabilities: whether the scores are probabilities already.
+        tokens: the input of token numbers; None if perplexity does not follow from the inputs.
+        mask: the input that is 0 at padding; None without one.
+        probabilities: whether the scores are probabilities, not logits.
     """
 
     output: str
@@ -80,7 +80,7 @@ class TokenAgreement(Comparison):
         row[_FIGURES:] += np.bincount(np.searchsorted(EDGES, nats), minlength=len(EDGES) + 1)
         if ids is None:
             return
-        # The target of a step is the next token; both must be no padding.
+        # The target of a step is the next token; neither may be padding.
         targets = np.append(ids[1:], 0)[part]
         known = (keep & np.append(keep[1:], False))[part] & (targets >= 0) & (targets < one.shape[1])
         row[3] += negative_log_likelihood(first[known], targets[known]).sum()
@@ -107,7 +107,7 @@ class TokenAgreement(Comparison):
 
 
 def percentile(histogram: Array, share: float) -> float:
-    """Return the upper edge of the bin of `EDGES` that holds the quantile; 0 in the first."""
+    """Return the upper edge of the bin of `EDGES` that holds the quantile; 0 for the first bin."""
     if not histogram.sum():
         return 0.0
     index = int(np.searchsorted(np.cumsum(histogram), share * histogram.sum()))

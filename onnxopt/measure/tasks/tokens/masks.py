@@ -9,15 +9,15 @@ from onnxopt.samples import Feeds
 
 
 def mask_of(feeds: Feeds, shape: tuple[int, ...], given: str | None) -> str | None:
-    """Return the input `(n, steps)` that is 0 at padding; None where there is none.
+    """Return the input `(n, steps)` that is 0 at padding; None without one.
 
     Args:
         feeds: a batch of inputs.
-        shape: of the steps.
-        given: by the user.
+        shape: shape of the steps.
+        given: name of the input, from the user.
 
     Raises:
-        DataError: ONX209 the user's is no input, or of another shape.
+        DataError: ONX209 the user's name is not an input, or the input has another shape.
     """
     if given is not None:
         if given not in feeds:
@@ -33,7 +33,7 @@ def mask_of(feeds: Feeds, shape: tuple[int, ...], given: str | None) -> str | No
 
 
 def kept_steps(feeds: Feeds, mask: str | None, shape: tuple[int, ...]) -> np.ndarray:
-    """Return which steps are no padding, of the shape given: all where there is no mask, or one of another shape."""
+    """Return which steps are not padding: all steps without a mask of this shape."""
     given = None if mask is None else feeds.get(mask)
     if given is None or np.shape(given) != shape:
         return np.ones(shape, dtype=bool)

@@ -14,7 +14,7 @@ from onnxopt.measure.tasks.tokens.scores import chunks, log_probabilities, negat
 class Perplexity(Metric):
     """Perplexity of the labels, over the tokens of all sequences; lower is better.
 
-    Labels are the token numbers of the inputs `(n, steps)`: the scores of each step are held against the label of the
+    Labels are the token numbers of the inputs `(n, steps)`: the scores of each step are compared with the label of the
     next. Negative numbers, as at padding, are left out.
 
     Source: Jelinek et al., "Perplexity: a measure of the difficulty of speech recognition tasks", 1977.
@@ -29,7 +29,7 @@ class Perplexity(Metric):
     undefined: ClassVar[str] = "Give labels of two tokens or more."
 
     def rows(self, outputs: Outputs, labels: Array) -> Array:
-        """Return `(n, 2)`: what the targets cost in nats, and how many there are."""
+        """Return `(n, 2)`: the negative log-likelihood of the targets in nats, and their number."""
         name = self.output or next((key for key, v in outputs.items() if is_float(v) and v.ndim == 3), None)
         scores: Array = np.asarray(chosen(outputs, name)) if name is not None else np.empty(0)
         targets: Array = np.asarray(labels)
@@ -49,7 +49,7 @@ class Perplexity(Metric):
         return rows
 
     def values(self, rows: Array, counts: Array) -> Array:
-        """Return the perplexity of resampled sequences; NaN where they hold no target."""
+        """Return the perplexity of resampled sequences; NaN if they hold no target."""
         nats, targets = (counts @ rows).T
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray(np.where(targets > 0, np.exp(nats / targets), np.nan))

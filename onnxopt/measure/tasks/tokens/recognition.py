@@ -16,16 +16,16 @@ Array = np.ndarray
 
 
 def recognize(outputs: Outputs, feeds: Feeds, facts: ModelFacts, options: TaskOptions) -> Recognized | None:
-    """Return a language model where an output scores every token of the vocabulary at every token read; else None."""
+    """Return a language model if an output scores every token of the vocabulary at every input token; else None."""
     for name, value in outputs.items():
         if not is_float(value) or value.ndim != 3 or not value.size:
             continue
         tokens = _tokens(feeds, value.shape)
-        # A tagger has fewer classes than its input has tokens; features of tokens are called so.
+        # A tagger has fewer classes than the vocabulary has tokens; features of tokens have telling names.
         if tokens is None or named_like(name, ("hidden", "embed", "feature", "encod", "present", "past")):
             continue
         vocabulary = value.shape[2]
-        # Features as wide as the largest token by chance are the exception: most texts use high numbers.
+        # Features wider than the largest token by chance are the exception: most texts use high numbers.
         reached = int(np.asarray(feeds[tokens]).max()) >= vocabulary // 4
         if not (reached or named_like(name, ("logit", "lm", "prob", "score")) or are_probabilities(value)):
             continue
@@ -37,7 +37,7 @@ def recognize(outputs: Outputs, feeds: Feeds, facts: ModelFacts, options: TaskOp
 def comparison(
     outputs: Outputs, names: Sequence[str], facts: ModelFacts, options: TaskOptions, feeds: Feeds | None = None
 ) -> TokenAgreement:
-    """Return how two language models are compared, on the user's word.
+    """Return the comparison of two language models, requested by the user.
 
     Raises:
         DataError: ONX209 no output is `(n, steps, vocabulary)`, or the mask is no input.
@@ -53,7 +53,7 @@ def comparison(
 
 
 def predicts_next(scores: Array, ids: Array, probabilities: bool) -> bool:
-    """Return whether scores fit the next token better than the token read, as a model that fills gaps does not."""
+    """Return whether scores fit the next token better than the input token, unlike a model that fills gaps."""
     if scores.shape[1] < 2:
         return False
     log_shares = log_probabilities(scores[0, :-1], probabilities)
@@ -62,7 +62,7 @@ def predicts_next(scores: Array, ids: Array, probabilities: bool) -> bool:
 
 
 def _tokens(feeds: Feeds, shape: tuple[int, ...]) -> str | None:
-    """Return the input that holds a token of the vocabulary for every step: the one with the largest numbers."""
+    """Return the input with a token number for every step: the one with the largest numbers."""
     fitting = {name: array for name, array in token_inputs(feeds).items() if array.shape == shape[:2] and array.size}
     fitting = {name: array for name, array in fitting.items() if array.min() >= 0 and not named_like(name, ("mask",))}
     if not fitting:

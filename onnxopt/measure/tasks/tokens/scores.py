@@ -8,13 +8,13 @@ from scipy import special
 Array = np.ndarray
 
 MOST_NATS = 100.0
-"""Divergence of a token that a candidate makes impossible, or of which it gives NaN."""
+"""Divergence of a token with probability 0 or NaN in the candidate."""
 
 _CHUNK = 1 << 22
 
 
 def chunks(steps: int, classes: int) -> Iterator[slice]:
-    """Yield parts of a sequence that keep float64 copies of scores below 32 MB."""
+    """Yield parts of a sequence whose float64 copies of scores take less than 32 MB."""
     some = max(1, _CHUNK // max(classes, 1))
     for start in range(0, steps, some):
         yield slice(start, start + some)
@@ -28,13 +28,13 @@ def log_probabilities(scores: Array, probabilities: bool) -> Array:
 
 
 def divergence(one: Array, other: Array) -> Array:
-    """Return KL divergence of each step in nats from log-probabilities `(steps, classes)`, `MOST_NATS` at most."""
+    """Return the KL divergence of each step in nats, at most `MOST_NATS`, from log-probabilities `(steps, classes)`."""
     with np.errstate(invalid="ignore", over="ignore"):
         terms = np.where(one > -np.inf, np.exp(one) * (one - other), 0.0)
     return np.asarray(np.nan_to_num(terms.sum(axis=1), nan=MOST_NATS).clip(0.0, MOST_NATS))
 
 
 def negative_log_likelihood(log_shares: Array, targets: Array) -> Array:
-    """Return what each target costs in nats, `MOST_NATS` at most."""
+    """Return the negative log-likelihood of each target in nats, at most `MOST_NATS`."""
     picked = -np.take_along_axis(log_shares, targets[:, None], axis=1)[:, 0]
     return np.asarray(np.nan_to_num(picked, nan=MOST_NATS).clip(0.0, MOST_NATS))
