@@ -24,15 +24,15 @@ def quantize(
     """Return saturated round(x / scale) + zero_point as int32; ties go to the even integer.
 
     Args:
-        x: float32.
-        scale: a number, or of shape (channels,) along `axis`.
-        zero_point: of the same shape.
-        dtype: a key of `LIMITS`.
-        axis: of the channels; None for one scale for all.
+        x: values in float32.
+        scale: a number, or an array of shape (channels,) along `axis`.
+        zero_point: zero points, in the shape of `scale`.
+        dtype: integer type, a key of `LIMITS`.
+        axis: axis of the channels; None for a single scale.
     """
     low, high = LIMITS[dtype]
     steps, zeros = _along(scale, x.ndim, axis).astype(np.float32), _along(zero_point, x.ndim, axis).astype(np.float32)
-    # In float32, and clipped before the zero point is added, as the runtime does: sums stay exact.
+    # In float32, and clipped before the zero point is added, as in the runtime, so that sums are exact.
     with np.errstate(over="ignore"):
         rounded = np.rint(x.astype(np.float32) / steps)
     return np.asarray((np.clip(rounded, low - zeros, high - zeros) + zeros).astype(np.int32))

@@ -11,38 +11,38 @@ from onnxopt.model_file import probe_feeds, signature_of
 from onnxopt.samples import Feeds, Samples
 
 Build = Callable[[tuple[str, ...]], ir.Model]
-"""Makes the quantized model with nodes left in float, by name."""
+"""Builds the quantized model with the named nodes in float."""
 
 _MOST_BUILDS = 64
-"""Of one model; a culprit among a thousand nodes takes eleven."""
+"""Most builds of one model; the search for a culprit among a thousand nodes takes eleven."""
 _ALIKE = 2
-"""Culprits of one operator after which all of that operator are left out."""
+"""Number of culprits of one operator after which all its nodes are left in float."""
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """A quantized model that runs, and why some nodes had to stay in float, by name."""
+    """A quantized model that runs, and the nodes left in float by name, with the reason."""
 
     model: ir.Model
     left: Mapping[str, str]
 
 
 def attempt(build: Build, nodes: Sequence[ir.Node], feeds: Feeds | None) -> Attempt:
-    """Build a quantized model that ONNX Runtime loads and runs, with as few of `nodes` left in float as are found.
+    """Build a quantized model that ONNX Runtime loads and runs, with as few of `nodes` in float as possible.
 
     Args:
-        build: quantizes all but what it is given.
-        nodes: that may be quantized.
-        feeds: one sample; None to load the model only.
+        build: quantizes all nodes except the given ones.
+        nodes: nodes that may be quantized.
+        feeds: one sample; None only loads the model.
 
     Raises:
-        NativeError, ModelError: as the last build, where no set of nodes explains the failure.
+        NativeError, ModelError: the error of the last build, if no set of nodes explains it.
     """
     return _Search(build, nodes, feeds).result()
 
 
 def runnable_feeds(model: ir.Model, samples: Samples | None) -> Feeds | None:
-    """Return a sample that `model` runs on, a made-up one where there are none; None where it runs on neither."""
+    """Return a sample on which `model` runs, a generated one without samples; None if it runs on neither."""
     found = [] if samples is None else [next(iter(samples.with_batch_size(1)), None)]
     signature = signature_of(model)
     for feeds in (*found, *(probe_feeds(signature, dynamic=size) for size in (2, 1))):
@@ -87,7 +87,7 @@ class _Search:
         return [name for name in self._kinds if name not in self._left]
 
     def _named(self, error: NativeError | ModelError) -> list[str]:
-        """Return the node that the message names, if leaving it out changes the message."""
+        """Return the node named in the message, if the message changes without it."""
         found = max((n for n in self._rest() if n and f"'{n}" in error.why), key=len, default="")
         if not found:
             return []
@@ -95,7 +95,7 @@ class _Search:
         return [] if isinstance(after, Exception) and after.why == error.why else [found]
 
     def _bisected(self) -> list[str]:
-        """Return the first node with which it fails although all behind it are left out."""
+        """Return the first node with which the build fails although all later nodes are left in float."""
         names = self._rest()
         low, high = 0, len(names)
         if not high or isinstance(self._try(tuple(names)), Exception):

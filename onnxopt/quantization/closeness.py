@@ -1,4 +1,4 @@
-"""Distance of a quantized model's outputs from the float model's, robust to giants and infinities."""
+"""Closeness of a quantized model's outputs to the float model's, robust to giants and infinities."""
 
 from math import log10
 
@@ -12,7 +12,7 @@ from onnxopt.samples import Samples
 
 _MOST_SAMPLES = 16
 _BEST_DB = 60.0
-"""More is no better: one sample in which nothing is lost must not outweigh others."""
+"""Upper limit: one sample without loss must not outweigh others."""
 _WORST_DB = -20.0
 
 
@@ -21,7 +21,7 @@ class Closeness:
 
     Args:
         model: the float model.
-        samples: one at a time; some of them are used.
+        samples: samples in batches of one; some of them are used.
     """
 
     def __init__(self, model: ir.Model, samples: Samples) -> None:
@@ -34,11 +34,11 @@ class Closeness:
     def db(self, candidate: ir.Model) -> float:
         """Return the mean over samples of the signal-to-noise ratio of the worst output, in dB.
 
-        Within an output the values beside giants count for themselves: the noise on them would vanish beside the
+        Within an output, giants and other values count separately: the noise of the others would vanish beside the
         giants' power.
 
         Returns:
-            Minus infinity where the candidate cannot be loaded or run.
+            Minus infinity if the candidate cannot be loaded or run.
         """
         try:
             session = Session(candidate, Runtime())

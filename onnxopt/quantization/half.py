@@ -1,6 +1,6 @@
-"""Models in 16-bit floats: converted to float32 for the quantizer, float parts stored back.
+"""Models in 16-bit floats: conversion to float32 for the quantizer, and of the float parts back.
 
-ONNX Runtime computes most float16 layers in float32 on processors anyway, and its quantizer leaves them alone.
+On CPUs ONNX Runtime computes most float16 layers in float32, and its quantizer ignores them.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,14 +15,14 @@ _HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 _FLOATS = (ir.DataType.FLOAT, *_HALF)
 _TYPED_BY_ATTRIBUTE = ("dtype", "output_dtype")
 _LEAST_ELEMENTS = 128
-"""Of a weight that is stored back: a Cast takes some two hundred bytes in the file."""
+"""Smallest weight that is stored back: a Cast takes some two hundred bytes in the file."""
 
 
 def widened(model: ir.Model) -> tuple[ir.Model, dict[str, ir.DataType]]:
-    """Return `model` in float32 alone, and the weights that were 16 bits wide, by name.
+    """Return `model` in float32 only, and the former 16-bit weights by name.
 
-    Inputs and outputs keep their types. A model without 16-bit floats is returned as it is, and so is one with
-    sub-graphs, functions or operators that state types of their own.
+    Inputs and outputs keep their types. A model without 16-bit floats is returned unchanged, and so is a model with
+    sub-graphs, functions or operators with a type attribute.
     """
     if not any(v.dtype in _HALF for v in _values(model)):
         return model, {}
@@ -57,7 +57,7 @@ def _widen_casts(graph: ir.Graph) -> None:
 
 
 def _widen_weights(graph: ir.Graph) -> dict[str, ir.DataType]:
-    """Store 16-bit weights in float32; return their types before, by name."""
+    """Store 16-bit weights in float32; return their former types by name."""
     narrow = dict[str, ir.DataType]()
     for name, value in graph.initializers.items():
         tensor = value.const_value
@@ -68,7 +68,7 @@ def _widen_weights(graph: ir.Graph) -> dict[str, ir.DataType]:
 
 
 def narrowed(model: ir.Model, narrow: Mapping[str, ir.DataType]) -> None:
-    """Store weights in 16 bits again, in place: those that lose nothing by it."""
+    """Store weights in 16 bits again if that is lossless, in place."""
     graph = model.graph
     for name, dtype in narrow.items():
         value = graph.initializers.get(name)

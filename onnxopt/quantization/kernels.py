@@ -22,24 +22,24 @@ _INTEGER = (
     "DynamicQuantizeMatMul",
     "DynamicQuantizeL",
 )
-"""How the names of the runtime's integer kernels begin."""
+"""Prefixes of the runtime's integer kernels."""
 _APPENDED = re.compile(r"(_token_\d+|_quant|_MatMul|_nchwc|_nhwc|_fused|/\w*Fusion\w*/?)+$")
-"""What quantizer and runtime append to the names of layers."""
+"""Suffixes that quantizer and runtime append to layer names."""
 _BYTES = (ir.DataType.INT8, ir.DataType.UINT8)
 _GEMM_OUTPUT_ZERO = 8
-"""Input of a QGemm without which it gives floats."""
+"""Optional input of QGemm; without it the output is float."""
 
 
 @dataclass(frozen=True)
 class Execution:
-    """How one layer of the float model runs in the quantized one.
+    """The execution of a layer of the float model in the quantized one.
 
     Attributes:
-        name: of the layer in the float model.
-        op_type: in the float model.
-        kernel: what the runtime calls for it, such as `QLinearConv`; empty where it removes the layer.
-        integer: whether that computes on integers.
-        reason: why not; empty where it does.
+        name: name of the layer in the float model.
+        op_type: operator in the float model.
+        kernel: the runtime's kernel, such as `QLinearConv`; empty if the runtime removes the layer.
+        integer: whether the kernel computes on integers.
+        reason: the reason why it does not; empty if it does.
     """
 
     name: str
@@ -50,11 +50,11 @@ class Execution:
 
 
 class LayerNames:
-    """From the runtime's kernels back to the layers of the float model; see `NodeNames`.
+    """Maps the runtime's kernels to layers of the float model; see `NodeNames`.
 
     Args:
-        model: the float model, every node named.
-        optimized: the runtime's graph of it, or of what was made of it.
+        model: the float model, with all nodes named.
+        optimized: the runtime's graph of it, or of a model made from it.
     """
 
     def __init__(self, model: ir.Model, optimized: ir.Model) -> None:
@@ -62,8 +62,8 @@ class LayerNames:
         self._names = NodeNames(model.graph, optimized.graph)
 
     def find(self, kernel: str, op_type: str) -> str | None:
-        """Return the layer that a kernel computes, by its name and operator; None where there is none."""
-        # What a layer's kernel is named for is surer than what it writes.
+        """Return the layer that a kernel computes, by its name and operator; None without one."""
+        # A kernel's name is better evidence than its outputs.
         given = _APPENDED.sub("", kernel)
         return next((name for name in (kernel, given) if name in self._own), None) or self._names.find(kernel, op_type)
 
@@ -71,13 +71,13 @@ class LayerNames:
 def executions(
     model: ir.Model, quantized: ir.Model, reasons: Mapping[str, str], runtime: Runtime | None = None
 ) -> tuple[Execution, ...]:
-    """Return how the layers of `model` run in `quantized`: those with weights, and those that were quantized.
+    """Return the executions of layers of `model` in `quantized`: those with weights, and the quantized ones.
 
     Args:
-        model: the float model, every node named as in `quantized`.
-        quantized: what was made from it.
-        reasons: why layers were left in float on purpose, by name.
-        runtime: that `quantized` is for; a single thread of the processor by default.
+        model: the float model, with node names as in `quantized`.
+        quantized: the quantized model made from it.
+        reasons: reasons of layers left in float on purpose, by name.
+        runtime: configuration of ONNX Runtime for `quantized`; a single CPU thread by default.
 
     Raises:
         ModelError: ONX304 the runtime cannot load `quantized`.
@@ -99,17 +99,17 @@ def executions(
 
 
 def proved(outcome: Outcome, model: ir.Model, quantized: ir.Model) -> Outcome:
-    """Return `outcome` with the kernels that run, and the layers that run in float after all among those left.
+    """Return `outcome` with the real kernels; layers that run in float despite Q/DQ count as left in float.
 
     Args:
-        outcome: of quantizing, as read from `quantized`.
-        model: the float model, every node named.
-        quantized: what was made from it.
+        outcome: outcome of quantization, read from `quantized`.
+        model: the float model, with all nodes named.
+        quantized: the quantized model made from it.
     """
     try:
         found = executions(model, quantized, outcome.left)
     except ModelError:
-        return outcome  # whoever measures the model says so
+        return outcome  # a later measurement reports it
     quantized_now, left = dict(outcome.quantized), dict(outcome.left)
     for layer in found:
         if layer.name not in quantized_now:
@@ -124,7 +124,7 @@ def proved(outcome: Outcome, model: ir.Model, quantized: ir.Model) -> Outcome:
 
 
 def integer_layers(quantized: ir.Model, runtime: Runtime) -> frozenset[str]:
-    """Return the nodes of `quantized`, all of them named, that the runtime computes on integers.
+    """Return the nodes of `quantized` that the runtime computes on integers; all nodes must have names.
 
     Raises:
         ModelError: ONX304 the runtime cannot load it.
@@ -134,7 +134,7 @@ def integer_layers(quantized: ir.Model, runtime: Runtime) -> frozenset[str]:
 
 
 def _kernels(model: ir.Model, optimized: ir.Model) -> dict[str, list[tuple[str, bool]]]:
-    """Return the runtime's kernels and whether they compute on integers, by the layers they stand for."""
+    """Return the runtime's kernels and whether they compute on integers, by layer."""
     names, found = LayerNames(model, optimized), dict[str, list[tuple[str, bool]]]()
     bytes_ = {v for v in (*optimized.graph.inputs, *optimized.graph.initializers.values()) if v.dtype in _BYTES}
     for node in optimized.graph:
@@ -158,14 +158,14 @@ def _gives_bytes(node: ir.Node, integer: bool) -> bool:
 
 
 def _best(node: ir.Node, kernels: list[tuple[str, bool]]) -> tuple[str, bool]:
-    """Return the kernel that computes a layer, among all that write its value."""
+    """Return the kernel that computes a layer, among all kernels that write its value."""
     named = [kernel for kernel in kernels if node.op_type in kernel[0]]
     integer = [kernel for kernel in kernels if kernel[0].startswith(_INTEGER)]
     return next(iter((*named, *integer, *kernels)), ("", False))
 
 
 def _unfused(layer: ir.Node, node: ir.Node | None) -> str:
-    """Return why the runtime computes a layer in float although Q/DQ stand around it."""
+    """Return the reason why the runtime computes a layer between Q/DQ in float."""
     if layer.op_type not in HAS_INTEGER_KERNEL:
         return "the runtime has no integer kernel for it"
     if node is None:

@@ -1,7 +1,7 @@
-"""The bridge to `onnxruntime.quantization`: typed options in, an onnx-ir model out.
+"""The bridge to `onnxruntime.quantization`, with typed options and onnx-ir models.
 
-The runtime's quantizer classes are called with ranges that were measured here, because its own calibrators keep every
-activation of every sample in memory.
+The runtime's quantizer classes are called with our own ranges, because its calibrators keep every activation of every
+sample in memory.
 """
 
 import logging
@@ -27,7 +27,7 @@ from onnxopt.quantization.prepare import activations_around, must_stay, name_inn
 from onnxopt.quantization.rounding.weight_ranges import safe_ranges
 
 _FLOAT_WHERE_UNKNOWN = {"DefaultTensorType": int(ir.DataType.FLOAT)}
-"""Shape inference stops at operators outside the standard set (scikit-learn's Scaler), which give floats."""
+"""Output type of operators outside the standard set (scikit-learn's Scaler), at which shape inference stops."""
 _RUNTIME = "com.microsoft"
 """Domain of the runtime's own operators."""
 _UNREAD_BYTES = 1 << 20
@@ -39,12 +39,12 @@ _NORMALIZATIONS = ("LayerNormalization", "InstanceNormalization", "BatchNormaliz
 
 @dataclass(frozen=True)
 class StaticOptions:
-    """How to quantize weights and activations to 8 bits.
+    """Options of quantizing weights and activations to 8 bits.
 
     Attributes:
-        reduce_range: 7-bit weights.
-        avoid_saturation: signed weights within which no sum of two products saturates 16 bits.
-        int16_activations: names of nodes whose activations get 16 bits; with `form=qdq`.
+        reduce_range: whether weights get 7 bits.
+        avoid_saturation: whether signed weights are limited so that no sum of two products saturates in 16 bits.
+        int16_activations: names of nodes whose activations get 16 bits; needs `form=qdq`.
     """
 
     form: str
@@ -60,7 +60,7 @@ class StaticOptions:
 
 @dataclass(frozen=True)
 class DynamicOptions:
-    """How to quantize weights to 8 bits; activations are quantized while the model runs."""
+    """Options of quantizing weights to 8 bits; activations are quantized at run time."""
 
     weight_type: str
     per_channel: bool
@@ -71,9 +71,10 @@ class DynamicOptions:
 
 
 def static_op_types() -> tuple[str, ...]:
-    """Return the op types the runtime's static quantizer knows, less those that no INT8 kernel makes faster.
+    """Return the op types of the runtime's static quantizer, without those that INT8 kernels do not speed up.
 
-    Softmax, the normalizations and ArgMax would only lose precision, and graphs of scikit-learn's break it there.
+    Softmax, the normalizations and ArgMax would only lose precision, and the quantizer fails on them in scikit-learn's
+    graphs.
     """
     from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
@@ -159,7 +160,7 @@ def quantize_dynamic(model: ir.Model, options: DynamicOptions) -> ir.Model:
             QuantType.QUInt8,
             None,
             [],
-            # It makes a MatMul of every Gemm first, under another name.
+            # The quantizer first converts every Gemm to a MatMul, under another name.
             [*exclude, *(f"{name}_MatMul" for name in exclude)],
             [*options.op_types, "MatMul"],
             {"MatMulConstBOnly": True, "EnableSubgraph": options.subgraphs, **_FLOAT_WHERE_UNKNOWN},
@@ -183,10 +184,10 @@ def _inferred(typed: ir.Model) -> onnx.ModelProto:
 
 
 def _forget_types(model: ir.Model) -> None:
-    """Drop the types of inner values, in place.
+    """Remove the types of inner values, in place.
 
-    Where shapes are known behind its operators for dynamic quantization, the runtime merges Add and LayerNormalization
-    into SkipLayerNormalization, which took a third longer in a small transformer.
+    If shapes are known after its dynamic quantization operators, the runtime fuses Add and LayerNormalization into
+    SkipLayerNormalization, which took a third longer in a small transformer.
     """
     for value in (v for node in model.graph for v in node.outputs if not v.is_graph_output()):
         value.type = value.shape = None
@@ -196,7 +197,7 @@ def _back(proto: onnx.ModelProto, source: ir.Model) -> ir.Model:
     result = _read_back(proto)
     share_weights(result, source)
     if any(node.domain == _RUNTIME for node in result.graph.all_nodes()):
-        # It declares this domain for what it writes into the main graph only.
+        # The quantizer declares this domain only for nodes in the main graph.
         result.opset_imports.setdefault(_RUNTIME, 1)
     result.metadata_props.update(source.metadata_props)
     result.producer_name, result.producer_version = source.producer_name, source.producer_version
@@ -216,7 +217,7 @@ def _read_back(proto: onnx.ModelProto) -> ir.Model:
 
 @contextmanager
 def _quantizer_errors() -> Iterator[None]:
-    # It reports on the root logger, which would print in the middle of our tables.
+    # It logs to the root logger, which would print between our tables.
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.CRITICAL)
@@ -255,7 +256,7 @@ def fuse(model: ir.Model, patterns: Sequence[str]) -> ir.Model:
         # Its own pruning does not see what a subgraph of a subgraph reads.
         RemoveUnusedNodesPass()(fused)
         return fused
-    except Exception as error:  # assertion, key and index errors on graphs it did not foresee
+    except Exception as error:  # assertion, key and index errors on unforeseen graphs
         raise NativeError("ONX401", "a fusion failed", why=f"{type(error).__name__}: {first_line(error)}") from error
     finally:
         quiet.setLevel(level)

@@ -1,4 +1,4 @@
-"""The runtime's model class for its QDQ quantizer, with the readers of every value indexed.
+"""The runtime's model class for its QDQ quantizer, with an index of the readers of every value.
 
 The original visits every node of the graph for every tensor that it quantizes: minutes for thousands of layers.
 """
@@ -12,14 +12,14 @@ Readers = dict[str, list[onnx.NodeProto]]
 
 
 class IndexedModel(ONNXModel):  # type: ignore[misc]  # the runtime has no types
-    """The same results; methods that the QDQ quantizer calls for each tensor visit only the readers of the tensor."""
+    """A model class with the same results; the methods called for each tensor visit only the readers of the tensor."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         super().__init__(model)
         self._readers: Readers | None = None
 
     def input_name_to_nodes(self) -> Readers:
-        """Return the nodes that read each value, a node once for each of its inputs."""
+        """Return the nodes that read each value, once for each input."""
         if self._readers is None:
             self._readers = super().input_name_to_nodes()
         return self._readers
@@ -38,15 +38,15 @@ class IndexedModel(ONNXModel):  # type: ignore[misc]  # the runtime has no types
         self._readers = None
 
     def replace_node_input(self, node: onnx.NodeProto, old_input_name: str, new_input_name: str) -> None:
-        """Let one node read another value."""
+        """Replace an input of one node."""
         self._replace([node], old_input_name, new_input_name)
 
     def replace_input_of_all_nodes(self, old_input_name: str, new_input_name: str) -> None:
-        """Let every reader of a value read another one."""
+        """Replace a value for all its readers."""
         self._replace(self.input_name_to_nodes().get(old_input_name, []), old_input_name, new_input_name)
 
     def replace_input_of_nodes(self, old_input_name: str, new_input_name: str, node_names_set: Collection[str]) -> None:
-        """Let the readers of a value that have one of these names read another one."""
+        """Replace a value for the readers with one of these names."""
         nodes = self.input_name_to_nodes().get(old_input_name, [])
         self._replace([node for node in nodes if node.name in node_names_set], old_input_name, new_input_name)
 

@@ -1,4 +1,4 @@
-"""Layers that became INT8, read back from the quantized graph."""
+"""Layers in INT8 and in float, read from the quantized graph."""
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN")
-"""Operators whose time and size are mostly weights: the ones a user asks about."""
+"""Operators whose time and size are mostly weights, which reports list."""
 
 EXCLUDED = "excluded"
-"""Why a layer that was asked to stay in float did."""
+"""Reason of a layer that the user kept in float."""
 
 HAS_INTEGER_KERNEL = frozenset(
     [
@@ -45,12 +45,12 @@ HAS_INTEGER_KERNEL = frozenset(
         "Where",
     ]
 )
-"""What ONNX Runtime's CPU provider fuses with Q/DQ around it; others run in float between them."""
+"""Operators that ONNX Runtime's CPU provider fuses with surrounding Q/DQ; others run in float between them."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Names of layers that are INT8 now with what was done, and of weighted layers that are not, with the reason."""
+    """Names of INT8 layers with the change, and of weighted float layers with the reason."""
 
     quantized: Mapping[str, str]
     left: Mapping[str, str]
@@ -60,10 +60,10 @@ def read_back(before: ir.Model, after: ir.Model, exclude: Collection[str], hints
     """Compare a model before and after quantization.
 
     Args:
-        before: the float model, every node named.
-        after: what the runtime's quantizer made of it.
-        exclude: names of nodes that were to stay in float.
-        hints: reasons per op type why one may stay in float.
+        before: the float model, with all nodes named.
+        after: the result of the runtime's quantizer.
+        exclude: names of nodes that had to stay in float.
+        hints: possible reasons for float, per op type.
     """
     quantized, left = dict[str, str](), dict[str, str]()
     now = {node.name or "": node for node in after.graph}
@@ -83,12 +83,12 @@ def read_back(before: ir.Model, after: ir.Model, exclude: Collection[str], hints
 
 
 def weighted_inside(node: ir.Node) -> Counter[str]:
-    """Return how many weighted layers are in the sub-graphs of a control-flow node, by operator."""
+    """Return the number of weighted layers in the sub-graphs of a control-flow node, by operator."""
     return Counter(one.op_type for one in nodes_inside(node) if one.op_type in WEIGHTED)
 
 
 def nodes_inside(node: ir.Node) -> Iterator[ir.Node]:
-    """Return the nodes of the sub-graphs of a control-flow node, and of theirs."""
+    """Return the nodes of the sub-graphs of a control-flow node, nested ones included."""
     for attribute in node.attributes.values():
         if attribute.type == ir.AttributeType.GRAPH:
             yield from ir.traversal.RecursiveGraphIterator(attribute.as_graph())
@@ -116,7 +116,7 @@ def _is_quantized(name: str, now: Mapping[str, ir.Node]) -> bool:
         # The operator forms get a suffix; a Gemm becomes a MatMul first.
         return any(f"{name}{suffix}" in now for suffix in ("_quant", "_MatMul_quant"))
     node = now[name]
-    # A float layer behind a quantized one reads dequantized activations, but no dequantized weights.
+    # A float layer after a quantized one reads dequantized activations, but not dequantized weights.
     if node.op_type in WEIGHTED:
         return all(map(_is_dequantized, node.inputs[:2]))
     if node.op_type not in HAS_INTEGER_KERNEL:

@@ -1,4 +1,4 @@
-"""Bring a graph into the form that the runtime's quantizer gets right, and name the nodes where it never does."""
+"""Conversion of a graph to forms that the runtime's quantizer handles correctly, and the nodes that it cannot."""
 
 from collections.abc import Collection, Sequence
 
@@ -11,10 +11,10 @@ from onnxopt.quantization.outcome import nodes_inside, reads_quantized
 
 
 def ready(model: ir.Model, op_types: Sequence[str]) -> ir.Model:
-    """Return a copy of `model` whose nodes of `op_types` the quantizer gets right.
+    """Return a copy of `model` whose nodes of `op_types` the quantizer handles correctly.
 
-    It leaves out every tensor whose type it does not know, takes a Gemm's bias to be a vector and its alpha and beta to
-    be 1, and gives what two layers share the scales of one of them.
+    The quantizer skips every tensor of unknown type, assumes that a Gemm's bias is a vector and its alpha and beta are
+    1, and gives a shared weight the scales for one of its layers.
     """
     typed = with_types(model)
     for node in typed.graph:
@@ -28,9 +28,9 @@ def ready(model: ir.Model, op_types: Sequence[str]) -> ir.Model:
 
 
 def _split_roles(typed: ir.Model, op_types: Sequence[str]) -> None:
-    """Give a weight that operators read along different axes once to each.
+    """Duplicate a weight that operators read along different axes.
 
-    The quantizer quantizes a weight once, with scales along the axis that the first of its readers needs.
+    The quantizer quantizes a weight once, with scales along the axis of its first reader.
     """
     roles = dict[ir.Value, tuple[str, int]]()
     for node in typed.graph:
@@ -75,7 +75,7 @@ def _replace_constant(node: ir.Node, slot: int, array: np.ndarray) -> None:
     old = node.inputs[slot]
     assert old is not None
     assert node.graph is not None
-    # A new value: the old one may be shared with nodes that need it as it is.
+    # A new value, because other nodes may need the old one unchanged.
     own = ir.Value(name=f"{old.name}_of_{node.name}")
     set_weight(own, array)
     node.graph.register_initializer(own)
@@ -86,16 +86,16 @@ _OTHER_FLOATS = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
 
 
 def unfit(typed: ir.Model) -> list[str]:
-    """Return the nodes that the quantizer would get wrong.
+    """Return the nodes that the quantizer would handle wrongly.
 
-    These compute in other floats, which neither our ranges nor the dynamic operators know, are quantized already, or
-    are a Gemm with factors that could not be folded.
+    They compute in other float types, which neither our ranges nor the dynamic operators support, are quantized
+    already, or are a Gemm with factors that could not be folded.
     """
     return [n.name or "" for n in typed.graph if _other_floats(n) or reads_quantized(n) or _has_factor(n)]
 
 
 def products_not_in(typed: ir.Model, op_types: Sequence[str]) -> list[str]:
-    """Return the matrix products of other types, which the quantizer does not tell apart."""
+    """Return the matrix products of other types, which the quantizer does not check."""
     return [n.name or "" for n in typed.graph if n.op_type in ("Gemm", "MatMul") and n.op_type not in op_types]
 
 
@@ -108,14 +108,14 @@ def _has_factor(node: ir.Node) -> bool:
 
 
 _OWN_SCALE = ("Conv", "Gemm", "MatMul", "Add", "Mul", "LeakyRelu", "Sigmoid", "Concat", "Where")
-"""Operators whose QOperator form computes a scale for its output, instead of passing on that of its input."""
+"""Operators whose QOperator form has an output scale of its own, not its input's."""
 
 
 def must_stay(typed: ir.Model, form: str) -> list[str]:
-    """Return the Relu and Clip nodes that the quantizer would remove although saturation does not do their work.
+    """Return the Relu and Clip nodes that the quantizer would remove although saturation does not replace them.
 
-    It removes them all and gives their range to what they read. That does not clip when a range that includes zero is
-    wider than the Clip, and in the QOperator form when the scale of what they read is not their own.
+    The quantizer removes all of them and gives their range to their input. That does not clip if the range, which
+    includes zero, is wider than the Clip; nor in the QOperator form, if the input has no scale of its own.
     """
     return [
         n.name or ""
@@ -142,7 +142,7 @@ def _own_scale(value: ir.Value | None) -> bool:
 
 
 def activations_around(typed: ir.Model, names: Collection[str], known: Collection[str]) -> list[str]:
-    """Return the activations in `known` that these nodes read and write, and those of a merged Relu or Clip."""
+    """Return the activations in `known` that these nodes, or a merged Relu or Clip, read and write."""
     found = dict[str, None]()
     for node in typed.graph:
         if node.name not in names:
@@ -155,9 +155,9 @@ def activations_around(typed: ir.Model, names: Collection[str], known: Collectio
 
 
 def name_inner_nodes(typed: ir.Model, op_types: Collection[str], exclude: Collection[str]) -> list[str]:
-    """Give the nodes of sub-graphs names that no other has, and return those of them that must stay in float.
+    """Give the nodes of sub-graphs unique names, and return those that must stay in float.
 
-    The quantizer names what it adds for them, and knows them by nothing else.
+    The quantizer derives names of new nodes from them and identifies them only by name.
     """
     left, number = list[str](), 0
     for outer in typed.graph:

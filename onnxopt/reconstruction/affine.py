@@ -5,19 +5,19 @@ import onnx_ir as ir
 
 
 def constant_of(model: ir.Model, value: ir.Value | None) -> np.ndarray | None:
-    """Return what an initializer holds; None for all other values."""
+    """Return the array of an initializer; None for all other values."""
     if value is None or value.name not in model.graph.initializers or value.const_value is None:
         return None
     return value.const_value.numpy()
 
 
 def per_channel(constant: np.ndarray, outputs: int, behind: int) -> np.ndarray | None:
-    """Return one number per channel, or one for all, of what is broadcast; None where it varies along another axis.
+    """Return a broadcast constant as one number per channel, or one for all; None if it varies along another axis.
 
     Args:
-        constant: that is broadcast to a value.
-        outputs: channels of the value.
-        behind: axes it has behind its channels.
+        constant: a constant that is broadcast to a value.
+        outputs: number of channels of the value.
+        behind: number of axes after the channels.
     """
     if constant.size == 1:
         return constant.astype(np.float64).reshape(())
@@ -26,7 +26,7 @@ def per_channel(constant: np.ndarray, outputs: int, behind: int) -> np.ndarray |
 
 
 def batch_norm_of(model: ir.Model, node: ir.Node) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return the scale and shift per channel of a BatchNormalization; None where they are not constant."""
+    """Return the scale and shift per channel of a BatchNormalization; None if they are not constant."""
     arrays = [a.astype(np.float64) for v in node.inputs[1:5] if (a := constant_of(model, v)) is not None]
     if len(arrays) < 4:
         return None

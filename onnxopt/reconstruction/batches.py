@@ -7,12 +7,12 @@ from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.samples import Samples
 
 _BATCHES = 16
-"""Batches that calibration samples are read in at least, so that some can be held out."""
+"""Fewest batches of calibration samples, so that some can be held out."""
 _LARGEST_BATCH = 32
 
 
 def rebatched(model: ir.Model, samples: Samples | None) -> Samples | None:
-    """Return the samples in batches that some can be held out of; None where there are fewer than two."""
+    """Return the samples in enough batches to hold some out; None if there are fewer than two."""
     if samples is None or len(samples) < 2:
         return None
     wanted = samples.with_batch_size(min(max(len(samples) // _BATCHES, 1), _LARGEST_BATCH))
@@ -20,6 +20,6 @@ def rebatched(model: ir.Model, samples: Samples | None) -> Samples | None:
         try:
             Session(model, Runtime(optimization="none")).run(next(iter(wanted)))
         except NativeError:
-            # Some models declare a free batch and run at one only.
+            # Some models declare a dynamic batch and run only at 1.
             wanted = samples.with_batch_size(1)
     return wanted

@@ -1,4 +1,4 @@
-"""A copy of a model in which every layer that may be reduced stands as one, and the way back to the model."""
+"""A copy of a model in which every reducible layer is a single node, and the way back to the model."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -20,15 +20,15 @@ from onnxopt.samples import Feeds, Samples
 
 @dataclass(frozen=True)
 class FactorizableModel:
-    """A normalized copy of a model, what may be reduced in it, and what was done to it for that.
+    """A normalized copy of a model, its reducible layers, and the changes made by the normalization.
 
     Attributes:
-        layers: that may be reduced, by node, in graph order.
-        refused: why others may not.
+        layers: reducible layers by node, in graph order.
+        refused: the other layers, with the reason.
         samples: calibration samples; with them every layer has a bias.
-        inner: those of the layers that stand in the body of a Scan.
-        recurrent: nodes before which the product with their inputs was put.
-        biases: of zeros that were added.
+        inner: names of the layers in the body of a Scan.
+        recurrent: recurrent nodes whose input product was split off.
+        biases: names of added zero biases.
     """
 
     model: ir.Model
@@ -41,7 +41,7 @@ class FactorizableModel:
 
     @classmethod
     def of(cls, model: ir.Model, exclude: Collection[str], samples: Samples | None) -> "FactorizableModel":
-        """Return that of a model, which stays as it is.
+        """Return the factorizable copy of `model` (not modified).
 
         Raises:
             UsageError: ONX102 `exclude` has an unknown name.
@@ -58,7 +58,7 @@ class FactorizableModel:
     def shapes(self, feeds: Feeds, fed: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
         """Return the shapes of values by name, for inputs of the shapes `fed`; `feeds` is a batch of them."""
         found = dict(probe(self.model, fed).shapes)
-        # What depends on the steps of a loop is not inferred.
+        # Shapes that depend on the steps of a loop are not inferred.
         names = [layer.x for layer in self.layers.values() if layer.node in self.inner or layer.x not in found]
         if names:
             (arrays,) = Activations(self.model, names).of([feeds])
@@ -66,7 +66,7 @@ class FactorizableModel:
         return found
 
     def whole(self, reduced: FactorizedModel) -> ir.Model:
-        """Return the model with the chains of layers that were reduced, as it was made in all else."""
+        """Return the model with the chains of the reduced layers; all other changes of the copy are undone."""
         result = reduced.model.clone()
         for name, factors in reduced.factors.items():
             replace_by_chain(result, name, [(stage.weight, stage.axes) for stage in factors.stages])

@@ -13,18 +13,18 @@ from onnxopt.reconstruction.moments import Moments
 Method = Literal["ls", "affine", "bias", "none"]
 _STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
 _NOTHING_LOST = 1e-8
-"""Error, relative to the variance of the targets, that single precision leaves by itself."""
+"""Error of single precision, relative to the variance of the targets."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Weights and bias of a layer after a fit, and what they are worth on samples that were held out.
+    """Weights and bias of a layer after a fit, and their error on held-out samples.
 
     Attributes:
-        weight: shape (outputs, features), zero where features are gone.
-        offset: what is added to the bias, shape (outputs,).
+        weight: shape (outputs, features), zero for removed features.
+        offset: added to the bias, shape (outputs,).
         before: mean squared error on held-out samples without the fit, relative to the variance of the targets.
-        after: the same with the fit.
+        after: mean squared error on held-out samples with the fit, relative to the variance of the targets.
     """
 
     weight: np.ndarray
@@ -34,7 +34,7 @@ class Fit:
 
     @property
     def helped(self) -> bool:
-        """Whether the error on held-out samples is lower with the fit."""
+        """Return whether the error on held-out samples is lower with the fit."""
         return self.after < self.before
 
 
@@ -47,17 +47,17 @@ def fitted(
     outputs: np.ndarray,
     method: Method,
 ) -> Fit:
-    """Return the best a layer can do with the features that stay.
+    """Return the best fit of a layer with the kept features.
 
     Args:
-        fit: moments of inputs, all features among them, and of targets.
-        held_out: the same on other samples; where there are none, `fit` is judged on itself.
-        weight: of the layer, shape (outputs, features).
-        bias: that is in the targets, shape (outputs,).
-        kept: which features stay.
-        outputs: which outputs are used further on.
-        method: `ls` ridge least squares with the strength that is best on held-out samples, `affine` one scale and
-            offset per output that restore its mean and variance, `bias` the offset alone, `none` nothing.
+        fit: moments of inputs (all features) and targets.
+        held_out: moments of other samples; without any, `fit` is judged on itself.
+        weight: weight of the layer, shape (outputs, features).
+        bias: bias included in the targets, shape (outputs,).
+        kept: mask of the kept features.
+        outputs: mask of the outputs that are used later.
+        method: `ls` is ridge least squares with the best strength on held-out samples, `affine` one scale and offset
+            per output that restore its mean and variance, `bias` the offset alone, `none` no change.
     """
     judge = held_out if held_out.count else fit
     lost = np.where(kept, weight, 0.0)

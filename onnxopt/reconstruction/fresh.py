@@ -1,4 +1,4 @@
-"""Weights as they are before any training.
+"""Initial weights, as before training.
 
 Sources: He et al., "Delving deep into rectifiers", ICCV 2015, for convolutions; LeCun et al., "Efficient backprop",
 1998, for products and recurrent layers.
@@ -15,14 +15,14 @@ _NORMS = ("BatchNormalization", "LayerNormalization", "RMSNormalization", "Insta
 _RECURRENT = ("LSTM", "GRU", "RNN")
 _PRODUCTS = ("Gemm", "MatMul")
 _NORM_VALUES = (None, 1.0, 0.0, 0.0, 1.0)
-"""Of the inputs of a normalization: scale, offset, running mean and variance."""
+"""Initial inputs of a normalization: scale, offset, running mean and variance."""
 
 
 def reinitialize(model: ir.Model, seed: int) -> int:
     """Give the layers of the main graph new weights in place; return how many initializers changed.
 
-    Matrices and filters are drawn anew, biases become 0, normalizations do nothing but normalize. Embeddings keep
-    their deviation. Other constants may be part of the function and stay.
+    Matrices and filters are drawn anew, biases become 0, normalizations get scale 1 and offset 0. Embeddings keep their
+    standard deviation. Other constants may be part of the function and are unchanged.
     """
     rng, done = np.random.default_rng(seed), set[str]()
     for node in model.graph:
@@ -41,7 +41,7 @@ def reinitialize(model: ir.Model, seed: int) -> int:
 
 
 def _fresh(node: ir.Node, slot: int, old: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
-    """Return new values for what `node` reads at `slot`; None where it is no weight of a layer."""
+    """Return new values for input `slot` of `node`; None if it is not the weight of a layer."""
     kind = node.op_type
     if kind in _NORMS:
         value = _NORM_VALUES[slot] if slot < len(_NORM_VALUES) else None

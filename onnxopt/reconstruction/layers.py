@@ -1,4 +1,4 @@
-"""Edits of linear layers: other weights, and a bias where there was none."""
+"""Edits of linear layers: new weights, and added biases."""
 
 import numpy as np
 import onnx_ir as ir
@@ -19,7 +19,7 @@ __all__ = [
 
 
 def bias_of(model: ir.Model, layer: LinearLayer, outputs: int) -> np.ndarray:
-    """Return the bias that the layer's own output contains, shape (outputs,); zeros where an Add adds it later."""
+    """Return the bias in the layer's own output, shape (outputs,); zeros if a later Add adds it."""
     if layer.bias is None or layer.bias_follows:
         return np.zeros(outputs)
     tensor = model.graph.initializers[layer.bias].const_value
@@ -28,7 +28,7 @@ def bias_of(model: ir.Model, layer: LinearLayer, outputs: int) -> np.ndarray:
 
 
 def write(model: ir.Model, layer: LinearLayer, matrix: np.ndarray, offset: np.ndarray) -> None:
-    """Give a layer other weights, and add `offset`, shape (outputs,), to its bias."""
+    """Replace a layer's weights, and add `offset`, shape (outputs,), to its bias."""
     graph = model.graph
     value = graph.initializers[layer.weight]
     assert value.const_value is not None
@@ -46,9 +46,9 @@ def write(model: ir.Model, layer: LinearLayer, matrix: np.ndarray, offset: np.nd
 
 
 def with_biases(model: ir.Model, *, grouped: bool = False) -> set[str]:
-    """Give every linear layer that has no bias one of zeros, in place; return their names.
+    """Add a zero bias to every linear layer without a bias, in place; return the names of the biases.
 
-    Before channels are followed, so that a bias that is needed later belongs to them.
+    This must precede the search for channels, so that a bias needed later belongs to them.
     """
     made = set[str]()
     for layer in linear_layers(model, grouped=grouped).values():
@@ -59,7 +59,7 @@ def with_biases(model: ir.Model, *, grouped: bool = False) -> set[str]:
 
 
 def drop_zero_biases(model: ir.Model, names: set[str]) -> None:
-    """Remove those biases that stayed zero, in place."""
+    """Remove the biases that are still zero, in place."""
     for name in names:
         bias = model.graph.initializers.get(name)
         if bias is None or bias.const_value is None or np.any(bias.const_value.numpy()):
@@ -78,7 +78,7 @@ def drop_zero_biases(model: ir.Model, names: set[str]) -> None:
 
 
 def give_bias(model: ir.Model, node: ir.Node, layer: LinearLayer) -> str:
-    """Give a layer that has no bias one of zeros, in place; return its name."""
+    """Add a zero bias to a layer without a bias, in place; return its name."""
     graph = node.graph
     tensor = model.graph.initializers[layer.weight].const_value
     assert tensor is not None
@@ -102,7 +102,7 @@ def give_bias(model: ir.Model, node: ir.Node, layer: LinearLayer) -> str:
 
 
 def _replace(graph: ir.Graph | ir.Function, old: ir.Value, new: ir.Value) -> None:
-    """Let all that read `old` read `new`, but for what makes `new`; an output of the graph keeps its name."""
+    """Redirect all readers of `old` to `new`, except the node that computes `new`; an output keeps its name."""
     for user, slot in [u for u in old.uses() if u[0] is not new.producer()]:
         user.replace_input_with(slot, new)
     if old.is_graph_output():

@@ -1,4 +1,4 @@
-"""Ridge least squares on streamed moments, and the elimination of units with the least error after a refit."""
+"""Ridge least squares on streamed moments, and the removal of the units with the least error after a refit."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from onnxopt.reconstruction.moments import Moments
 
 
 def ridge(moments: Moments, weight: np.ndarray, kept: np.ndarray, strength: float) -> np.ndarray:
-    """Return the weights on the kept features that come closest to the targets, shape (O, D), zero elsewhere.
+    """Return the least-squares weights on the kept features, shape (O, D), zero elsewhere.
 
-    W' = W_S + (Y - X_S W_S^T)^T X_S (X_S^T X_S + lambda I)^-1: the ridge pulls towards the weights that were there.
+    W' = W_S + (Y - X_S W_S^T)^T X_S (X_S^T X_S + lambda I)^-1: the ridge pulls towards the old weights.
 
     Args:
-        moments: of inputs and targets.
-        weight: of the layer, shape (O, D).
-        kept: which features stay, shape (D,).
+        moments: moments of inputs and targets.
+        weight: weight of the layer, shape (O, D).
+        kept: mask of the kept features, shape (D,).
         strength: lambda as a share of the mean variance of the features.
     """
     inner = moments.xx[np.ix_(kept, kept)]
@@ -30,12 +30,12 @@ def ridge(moments: Moments, weight: np.ndarray, kept: np.ndarray, strength: floa
 
 
 _TOGETHER = 64
-"""Units up to which they go one at a time; of twice as many two go at a time, and so on."""
+"""Most units that are removed one at a time; of twice as many, two are removed at a time, and so on."""
 
 
 @dataclass
 class Elimination:
-    """Removes units from one layer, one after the other, the rest of the weights making up for each.
+    """Removes units from one layer one after the other, and compensates each removal with the other weights.
 
     Structured optimal brain surgeon on the layer's least squares error (Hassibi & Stork 1993 for single weights; Kwon
     et al., "Optimal Brain Compression", NeurIPS 2022, for blocks): with P the inverse of the inputs' covariance and B
@@ -43,7 +43,7 @@ class Elimination:
 
     Attributes:
         units: features of each unit, shape (units, width).
-        pull: what the ridge alone would charge for a unit whose weights go, which is no error, shape (units,).
+        pull: the part of the ridge in the loss of a unit, which is no error, shape (units,).
     """
 
     units: np.ndarray
@@ -54,7 +54,7 @@ class Elimination:
 
     @classmethod
     def of(cls, moments: Moments, weight: np.ndarray, units: Sequence[Sequence[int]], strength: float) -> "Elimination":
-        """Start with all features there.
+        """Return an elimination that starts with all features.
 
         Args:
             moments: of inputs and targets.
@@ -65,14 +65,14 @@ class Elimination:
         size = len(moments.xx)
         damping = max(strength * float(np.trace(moments.xx)) / max(size, 1), 1e-12)
         inverse = scipy.linalg.inv(moments.xx + np.eye(size) * damping, overwrite_a=True)
-        # The ridge pulls towards the weights that are there, as in the fit that follows.
+        # The ridge pulls towards the present weights, as in the fit that follows.
         solution = inverse @ (moments.xy + damping * weight.T)
         features = np.asarray(units, np.int64)
         pull = damping * np.square(weight).sum(0)[features].sum(1)
         return cls(features, pull, inverse, solution, float(moments.yy.sum()))
 
     def losses(self, candidates: np.ndarray) -> np.ndarray:
-        """Return by how much removing each of the `candidates` alone raises the squared error."""
+        """Return the increase of the squared error if each of the `candidates` alone is removed."""
         chosen = self.units[candidates]
         blocks = self.inverse[chosen[:, :, None], chosen[:, None, :]]
         parts = self.solution[chosen]
@@ -87,7 +87,7 @@ class Elimination:
         gain = np.linalg.solve(self.inverse[np.ix_(c, c)], np.concatenate([columns.T, rows], 1))
         self.inverse -= columns @ gain[:, :size]
         self.solution -= columns @ gain[:, size:]
-        # What is gone stays regular, so that the blocks of all units can be solved at once.
+        # Blocks of removed units stay regular, so that the blocks of all units can be solved at once.
         self.inverse[c, :] = self.inverse[:, c] = 0.0
         self.inverse[c, c] = 1.0
         self.solution[c] = 0.0
@@ -95,9 +95,9 @@ class Elimination:
 
 
 def removal_order(layers: Sequence[Elimination], weights: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """Return units in the order they are missed least, and the error after each, summed over layers with `weights`.
+    """Return the units in the order of least error, and the error after each removal, summed with `weights` of layers.
 
-    The last unit is never removed. `layers` are used up.
+    The last unit is never removed. `layers` are modified.
     """
     left = np.arange(len(layers[0].units))
     order, errors, error = list[int](), list[float](), 0.0

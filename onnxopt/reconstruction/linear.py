@@ -15,13 +15,13 @@ class LinearLayer:
     """A node y = W x + b whose weight is an initializer that no other node reads.
 
     Attributes:
-        node: its name; `x` and `y` are the names of what it reads and writes, `weight` and `bias` of its initializers.
-        side: whether a product's weight stands right or left of what it reads.
-        weight_axis: of the initializer along which the inputs run.
-        bias: None where there is none; with `bias_follows` it belongs to the Add that follows.
-        window: of a convolution.
-        scale: what Gemm multiplies the product with; `bias_scale` its bias.
-        groups: of a convolution; its matrix has the inputs of one of them.
+        node: name of the node; `x` and `y` are its input and output, `weight` and `bias` its initializers.
+        side: whether the weight of a product is its right or left operand.
+        weight_axis: axis of the initializer along which the inputs run.
+        bias: name of the bias; None without one. With `bias_follows` it belongs to the Add that follows.
+        window: window of a convolution.
+        scale: factor of a Gemm's product; `bias_scale` is the factor of its bias.
+        groups: groups of a convolution; its matrix has the inputs of one group.
     """
 
     node: str
@@ -67,7 +67,7 @@ class LinearLayer:
 
 
 def linear_layers(model: ir.Model, *, grouped: bool = False) -> dict[str, LinearLayer]:
-    """Return the linear layers of the main graph by node name, in graph order; those in groups if asked for."""
+    """Return the linear layers of the main graph by node name, in graph order; `grouped` adds grouped convolutions."""
     found = dict[str, LinearLayer]()
     for node in model.graph:
         layer = linear_layer(model, node, grouped=grouped)
@@ -77,7 +77,7 @@ def linear_layers(model: ir.Model, *, grouped: bool = False) -> dict[str, Linear
 
 
 def linear_layer(model: ir.Model, node: ir.Node, *, grouped: bool = False) -> LinearLayer | None:
-    """Return a node as a linear layer; None where it is none, or its weights are not its own."""
+    """Return a node as a linear layer; None if it is none, or its weights have other readers."""
     if node.domain or not node.name:
         return None
     if node.op_type in _CONVOLUTIONS:
@@ -143,7 +143,7 @@ def _product(model: ir.Model, node: ir.Node) -> LinearLayer | None:
                 return None
         else:
             bias = _following_bias(model, node, outputs, left=slot == 0)
-            # A vector that stands right of the weight has no columns to be turned into rows.
+            # A vector on the right of the weight has no columns that could become rows.
             if slot == 0 and (x.shape is None or len(x.shape) < 2):
                 return None
         return LinearLayer(
@@ -162,14 +162,14 @@ def _product(model: ir.Model, node: ir.Node) -> LinearLayer | None:
 
 
 def _is_per_output(bias: ir.Value, outputs: int, left: bool = False) -> bool:
-    """Whether a bias has one number per output, along its last axis; the last but one where the weight stands left."""
+    """Return whether a bias has one number per output, along its last axis; its last but one if the weight is left."""
     shape = tuple(int(d) for d in bias.const_value.shape.numpy()) if bias.const_value is not None else ()
     ending = (outputs, 1) if left else (outputs,)
     return shape[-len(ending) :] == ending and all(d == 1 for d in shape[: -len(ending)])
 
 
 def _following_bias(model: ir.Model, node: ir.Node, outputs: int, left: bool) -> ir.Value | None:
-    """Return the bias of the Add that alone reads a product."""
+    """Return the bias of the Add that is the only reader of a product."""
     uses = list(node.outputs[0].uses())
     if len(uses) != 1 or node.outputs[0].is_graph_output():
         return None

@@ -1,8 +1,8 @@
-"""Compensation for removed units without samples: similar kept units take over their weights.
+"""Compensation for removed units without samples: similar kept units get their outgoing weights.
 
-Kim et al., "Neuron Merging: Compensating for Pruned Neurons", NeurIPS 2020, give each removed unit's weights to the one
-kept unit whose filter is most alike. Here all of them share in it by least squares, in closed form: what units have in
-common for normally distributed inputs follows from their filters alone, by the arc-cosine kernel of Cho and Saul,
+Kim et al., "Neuron Merging: Compensating for Pruned Neurons", NeurIPS 2020, add each removed unit's weights to the one
+kept unit with the most similar filter. Here all kept units share them by least squares in closed form: the correlation
+of units for normally distributed inputs follows from their filters alone, by the arc-cosine kernel of Cho and Saul,
 "Kernel Methods for Deep Learning", NeurIPS 2009.
 """
 
@@ -32,18 +32,18 @@ _HOMOGENEOUS = (
     "Flatten",
     "Reshape",
 )
-"""What gives c * f(x) for c * x with any c > 0, channel by channel."""
+"""Operators with f(c * x) = c * f(x) for any c > 0, channel by channel."""
 
 
 def merged(channels: Channels, kept: Mapping[str, Sequence[int]]) -> tuple[Channels, dict[str, int]]:
-    """Return the full-size graph with other weights, and how many units were merged in each layer that reads them.
+    """Return the full-size graph with new weights, and the number of merged units per layer that reads them.
 
-    Only where one layer makes the units, and nothing but biases, scales and batch norms, and then what is positively
-    homogeneous, lies between it and a layer that reads them. The cut itself is left to the caller.
+    Units are merged only if a single layer computes them, and only biases, scales and batch norms, followed by
+    positively homogeneous operators, are between it and a reading layer. The caller makes the cut itself.
 
     Args:
         channels: groups of the original (not modified).
-        kept: units that stay per group.
+        kept: kept units per group.
     """
     model = channels.model.clone()
     layers, found = linear_layers(model), dict[str, int]()
@@ -75,9 +75,9 @@ def _matrix(model: ir.Model, layer: LinearLayer) -> np.ndarray:
 
 
 def _effective(model: ir.Model, maker: LinearLayer) -> tuple[np.ndarray, dict[str, float]]:
-    """Return the filters with all that scales and shifts them, shape (outputs, features + 1), and where they end up.
+    """Return the scaled and shifted filters, shape (outputs, features + 1), and the values that hold the units.
 
-    For each value that they end up in, the slope below zero.
+    Each of these values has the slope of its activation below zero.
     """
     matrix = _matrix(model, maker)
     filters = np.column_stack([matrix, bias_of(model, maker, len(matrix))])
@@ -93,7 +93,7 @@ def _effective(model: ir.Model, maker: LinearLayer) -> tuple[np.ndarray, dict[st
 def _scaled(
     model: ir.Model, value: ir.Value, outputs: int, behind: int
 ) -> tuple[np.ndarray, np.ndarray, ir.Value] | None:
-    """Return scale and shift of the only node that reads a value, and what it puts out; None where it is another op."""
+    """Return scale, shift and output of the only node that reads a value; None for another operator."""
     uses = list(value.uses())
     if len(uses) != 1 or value.is_graph_output():
         return None
@@ -112,7 +112,7 @@ def _scaled(
 
 
 def _reached(value: ir.Value, slope: float) -> Iterator[tuple[str, float]]:
-    """Yield a value and all that is made of it by homogeneous nodes alone, each with its slope below zero."""
+    """Yield a value and the values computed from it by homogeneous nodes alone, each with its slope below zero."""
     yield value.name or "", slope
     for node, slot in value.uses():
         if node.op_type not in _HOMOGENEOUS or node.domain or slot != 0:
@@ -124,7 +124,7 @@ def _reached(value: ir.Value, slope: float) -> Iterator[tuple[str, float]]:
 
 
 def _shares(filters: np.ndarray, stays: np.ndarray, slope: float) -> np.ndarray:
-    """Return how much of each kept unit makes up a removed one, shape (removed, kept)."""
+    """Return the coefficients of kept units that approximate removed ones, shape (removed, kept)."""
     norms = np.linalg.norm(filters, axis=1)
     products, sizes = filters @ filters.T, np.outer(norms, norms)
     cosines = np.clip(products / np.maximum(sizes, 1e-30), -1.0, 1.0)
@@ -140,7 +140,7 @@ def _shares(filters: np.ndarray, stays: np.ndarray, slope: float) -> np.ndarray:
 def _redirect(
     model: ir.Model, reader: LinearLayer, units: Sequence[Sequence[int]], stays: np.ndarray, shares: np.ndarray
 ) -> None:
-    """Give the weights that read removed units to those that stay; nothing reads them any more."""
+    """Move the weights that read removed units to the kept units."""
     matrix = _matrix(model, reader)
     kernel = math.prod(reader.window.kernel) if reader.window is not None else 1
     columns = np.array([[p * kernel + k for p in unit for k in range(kernel)] for unit in units])

@@ -10,10 +10,10 @@ class Moments:
     """Centred second moments per row, of inputs x (D features) and targets y (O outputs).
 
     Attributes:
-        count: rows seen.
-        mean_x: shape (D,); `mean_y` shape (O,).
+        count: number of rows.
+        mean_x: mean of x, shape (D,); `mean_y` is the mean of y, shape (O,).
         xx: covariance of x, shape (D, D); `xy` of x with y, shape (D, O); `yy` variance of each y, shape (O,).
-        missing: rows that were left out because they are not finite.
+        missing: number of rows left out because they are not finite.
     """
 
     count: int
@@ -39,7 +39,7 @@ class Moments:
 
 
 class Accumulator:
-    """Sums of products, from which moments are made at the end."""
+    """Sums of products, from which the moments are computed at the end."""
 
     def __init__(self, features: int, outputs: int) -> None:
         self._count = self._missing = 0
@@ -49,7 +49,7 @@ class Accumulator:
         self._xx, self._xy, self._yy = np.zeros((features, features)), np.zeros((features, outputs)), np.zeros(outputs)
 
     def add(self, x: np.ndarray, y: np.ndarray) -> None:
-        """Add rows x, shape (rows, D), and y, shape (rows, O); those that are not finite tell nothing."""
+        """Add rows x, shape (rows, D), and y, shape (rows, O); rows that are not finite are left out."""
         x, y = x.astype(np.float32), y.astype(np.float32)
         finite = np.isfinite(x).all(1) & np.isfinite(y).all(1)
         if not finite.all():
@@ -58,7 +58,7 @@ class Accumulator:
         if not len(x):
             return
         if self._shift_x is None or self._shift_y is None:
-            # Products are summed in float32 about a first mean, which keeps the digits that large means would take.
+            # Products are summed in float32 about a first mean, so that large means cost no precision.
             self._shift_x, self._shift_y = x.mean(0), y.mean(0)
         x, y = x - self._shift_x, y - self._shift_y
         self._count += len(x)

@@ -1,20 +1,20 @@
-"""Weights as codes of a palette: the nearest of a few hundred values, or of so many pairs or fours of values."""
+"""Weights as codes of a palette: the nearest of up to 256 values, or of 256 pairs or fours of values."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 COLOURS = 256
-"""As many as one byte tells apart."""
+"""Number of codes in one byte."""
 _ROUNDS = 20
 _TRAINED_ON = 1 << 15
-"""Vectors that centres are fitted to; more hardly move them."""
+"""Most vectors for the fit of the centres; more change them little."""
 _CHUNK = 1 << 14
 
 
 @dataclass(frozen=True)
 class Palette:
-    """An array told by one byte per value or group of neighbouring values.
+    """An array stored as one byte per value or group of neighbouring values.
 
     Attributes:
         colours: shape (colours, values per code).
@@ -25,20 +25,20 @@ class Palette:
     codes: np.ndarray
 
     def array(self) -> np.ndarray:
-        """Return the flat array that the codes stand for."""
+        """Return the flat array of the decoded values."""
         return np.asarray(self.colours[self.codes].reshape(-1))
 
 
 def palette_of(array: np.ndarray, group: int, seed: int = 0) -> Palette:
-    """Return the palette of an array by k-means: so few values that least is lost in squares.
+    """Return the palette of an array with the least squared error, by k-means.
 
     Han, Mao and Dally, "Deep Compression", ICLR 2016; with groups of values Gong, Liu, Yang and Bourdev, "Compressing
-    Deep Convolutional Networks using Vector Quantization", 2014. What is zero stays zero.
+    Deep Convolutional Networks using Vector Quantization", 2014. Zeros stay exactly zero.
 
     Args:
         array: of any shape whose size `group` divides.
         group: neighbouring values that share a code: 1, 2 or 4 for 8, 4 or 2 bits per value.
-        seed: of the vectors that are looked at, where there are many.
+        seed: seed of the choice of vectors, if there are many.
     """
     rows = array.reshape(-1, group).astype(np.float32)
     rng = np.random.default_rng(seed)
@@ -56,13 +56,13 @@ def palette_of(array: np.ndarray, group: int, seed: int = 0) -> Palette:
 
 
 def _first(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return centres to begin with: all vectors where there are few, else spread over their quantiles or drawn."""
+    """Return initial centres: all vectors if there are few; else spread over their quantiles, or drawn."""
     different = np.unique(rows, axis=0)
     if len(different) <= COLOURS:
         return different
     if rows.shape[1] == 1:
-        # Between where the values are and where their range is: the best centres are denser than the range, but less so
-        # than the values.
+        # Between the density of the values and an even spread: the best centres are denser than even, but less
+        # dense than the values.
         spread = np.linspace(0, 1, COLOURS)
         low, high = different[0, 0], different[-1, 0]
         return np.asarray((np.quantile(rows, spread) + low + spread * (high - low)) / 2, np.float32)[:, None]
@@ -80,7 +80,7 @@ def _nearest(rows: np.ndarray, centres: np.ndarray) -> np.ndarray:
 
 
 def _means(rows: np.ndarray, codes: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """Return the mean of each centre's rows; a centre without any goes where the error is largest."""
+    """Return the mean of each centre's rows; a centre without rows moves to the row with the largest error."""
     counts = np.bincount(codes, minlength=len(centres))
     columns = [np.bincount(codes, column, len(centres)) for column in rows.T.astype(np.float64)]
     moved = (np.stack(columns, 1) / np.maximum(counts, 1)[:, None]).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The other operand of a residual sum, whose error a layer can correct besides its own."""
+"""The other operand of a residual sum, whose error a layer can correct in addition to its own."""
 
 from dataclasses import dataclass
 
@@ -24,14 +24,14 @@ def partner_of(model: ir.Model, y: str, outputs: int, axis: int) -> Partner | No
     """Follow a value through biases, normalizations and scales to the Add of a residual connection.
 
     Args:
-        model: where to look.
+        model: the model.
         y: name of a layer's output.
-        outputs: its channels.
-        axis: that they run along: 1 for convolutions, -1 for products.
+        outputs: number of its channels.
+        axis: axis of the channels: 1 for convolutions, -1 for products.
     """
     values = {v.name: v for node in model.graph for v in node.outputs}
     value, scale = values.get(y), np.ones(())
-    # Channels along axis 1 have as many axes behind them as the kernel has sizes.
+    # Channels along axis 1 are followed by as many axes as the kernel has.
     behind = _spatial(value) if axis == 1 else 0
     while value is not None:
         uses = list(value.uses())
@@ -52,7 +52,7 @@ def partner_of(model: ir.Model, y: str, outputs: int, axis: int) -> Partner | No
 
 
 def _factor(model: ir.Model, node: ir.Node, slot: int, outputs: int, axis: int, behind: int) -> np.ndarray | None:
-    """Return the factor per channel of a node that scales or shifts its input; None of a node that does more."""
+    """Return the factor per channel of a node that scales or shifts its input; None for any other node."""
     if node.op_type in ("Identity", "Dropout"):
         return np.ones(())
     if node.op_type == "BatchNormalization" and axis == 1 and slot == 0:
@@ -67,12 +67,12 @@ def _factor(model: ir.Model, node: ir.Node, slot: int, outputs: int, axis: int, 
 
 
 def _usable(scale: np.ndarray) -> bool:
-    """A channel scaled to zero cannot compensate."""
+    """Return whether all channels can compensate: a channel scaled to zero cannot."""
     return bool(np.all(np.abs(scale) > 1e-3 * max(float(np.abs(scale).max()), 1e-12)))
 
 
 def _spatial(value: ir.Value | None) -> int:
-    """Return the number of spatial axes of what a convolution puts out."""
+    """Return the number of spatial axes of a convolution's output."""
     node = value.producer() if value is not None else None
     tensor = node.inputs[1].const_value if node is not None and node.inputs[1] is not None else None
     return len(tensor.shape) - 2 if tensor is not None else 0

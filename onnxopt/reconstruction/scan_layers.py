@@ -1,4 +1,4 @@
-"""Products inside the body of a Scan, seen from the main graph: exporters write recurrent layers that way."""
+"""Products inside the body of a Scan, the form in which some exporters write recurrent layers."""
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
@@ -9,11 +9,11 @@ from onnxopt.reconstruction.layers import LinearLayer, give_bias, linear_layer
 
 _PRODUCTS = ("Gemm", "MatMul")
 _FIRST_OPSET = 9
-"""Before, Scan had a batch axis of its own."""
+"""In earlier opsets Scan had a batch axis of its own."""
 
 
 def with_bodies(model: ir.Model) -> Iterator[tuple[int, ir.Node]]:
-    """Yield the nodes of the main graph with their place in it, and after each Scan those of its body at its place."""
+    """Yield the nodes of the main graph with their position; after each Scan, the nodes of its body at its position."""
     for number, node in enumerate(model.graph):
         yield number, node
         for inner in _body(node) or ():
@@ -21,16 +21,16 @@ def with_bodies(model: ir.Model) -> Iterator[tuple[int, ir.Node]]:
 
 
 def observed(model: ir.Model, *, biases: bool) -> tuple[dict[str, LinearLayer], set[str]]:
-    """Let every Scan also give what the products in its body read and give, in place.
+    """Add the inputs and outputs of the products in the body of every Scan to its outputs, in place.
 
         Scan(Gemm(x_t) -> y_t)   ->   x, y stacked over the steps, as values of the main graph
 
     Args:
-        model: with named nodes; initializers of the bodies become its own.
-        biases: whether products that have no bias get one of zeros.
+        model: a model with named nodes; initializers of the bodies move to the main graph.
+        biases: whether products without a bias get a zero bias.
 
     Returns:
-        The products as layers that read and give the stacked values, and the names of the biases.
+        The products as layers with the stacked values as input and output, and the names of the biases.
     """
     found, made = dict[str, LinearLayer](), set[str]()
     if model.graph.opset_imports.get("", _FIRST_OPSET) < _FIRST_OPSET:
@@ -59,7 +59,7 @@ def observed(model: ir.Model, *, biases: bool) -> tuple[dict[str, LinearLayer], 
 
 
 def hidden(model: ir.Model, layers: Iterable[LinearLayer]) -> None:
-    """Undo what `observed` let a Scan give, in place."""
+    """Remove the Scan outputs that `observed` added, in place."""
     names = {name for layer in layers for name in (layer.x, layer.y)}
     for node in model.graph:
         body = _body(node)
@@ -79,7 +79,7 @@ def hidden(model: ir.Model, layers: Iterable[LinearLayer]) -> None:
 
 
 def steps_of(layer: LinearLayer, inner: Collection[str], shape: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
-    """Return how often a layer runs, and the shape of what it reads each time."""
+    """Return the number of runs of a layer, and the shape of its input in each."""
     return (shape[0], shape[1:]) if layer.node in inner else (1, shape)
 
 
@@ -88,7 +88,7 @@ def _body(node: ir.Node) -> ir.Graph | None:
 
 
 def _adopt(model: ir.Model, body: ir.Graph, node: ir.Node, taken: set[str]) -> None:
-    """Let the initializers of a body that a node reads, and those of an Add behind it, belong to the main graph."""
+    """Move the initializers that a node of a body reads, and those of an Add after it, to the main graph."""
     behind = [user for user, _ in node.outputs[0].uses() if user.op_type == "Add"]
     for value in [v for n in (node, *behind) for v in n.inputs if v is not None]:
         name = value.name or ""
@@ -100,7 +100,7 @@ def _adopt(model: ir.Model, body: ir.Graph, node: ir.Node, taken: set[str]) -> N
 
 
 def _shown(scan: ir.Node, body: ir.Graph, value: ir.Value, taken: set[str]) -> str:
-    """Let a Scan give a value of its body, stacked over the steps; return the name."""
+    """Add a value of its body to the outputs of a Scan, stacked over the steps; return its name."""
     copy = ir.Node("", "Identity", [value], name=_free(taken, f"{value.name}_shown"))
     copy.outputs[0].name = _free(taken, f"{value.name}_step")
     copy.outputs[0].type, copy.outputs[0].shape = value.type, value.shape

@@ -20,7 +20,7 @@ _MOST_PATCHES = 16384
 
 @dataclass(frozen=True)
 class Separable:
-    """A kernel on each input channel alone, several of them, and what mixes their outputs.
+    """Several kernels per input channel, and the weights that mix their outputs.
 
     Attributes:
         kernels: shape (inputs, terms, *kernel).
@@ -31,7 +31,7 @@ class Separable:
     mix: np.ndarray
 
     def weight(self) -> np.ndarray:
-        """Return the one weight that does the same, shape (outputs, inputs, *kernel)."""
+        """Return the equivalent single weight, shape (outputs, inputs, *kernel)."""
         inputs, terms, *kernel = self.kernels.shape
         mix = self.mix.reshape(-1, inputs, terms)
         product = np.einsum("oit,itk->oik", mix, self.kernels.reshape(inputs, terms, -1))
@@ -43,7 +43,7 @@ class Separable:
         return self.kernels.reshape(inputs * terms, 1, *kernel)
 
     def features(self, rows: np.ndarray) -> np.ndarray:
-        """Return what is mixed, shape (rows, inputs * terms), of patches, shape (rows, inputs * kernel positions)."""
+        """Return the mixed values, shape (rows, inputs * terms), of patches (rows, inputs * kernel positions)."""
         inputs, terms = self.kernels.shape[:2]
         kernels = self.kernels.reshape(inputs, terms, -1).astype(rows.dtype)
         found = np.einsum("rik,itk->rit", rows.reshape(len(rows), inputs, -1), kernels)
@@ -51,14 +51,15 @@ class Separable:
 
 
 def separated(weight: np.ndarray, terms: int) -> Separable:
-    """Return the sum of so many depthwise-separable convolutions that comes closest to a weight.
+    """Return the sum of `terms` depthwise-separable convolutions that is closest to a weight.
 
-    Guo et al., "Network Decoupling: From Regular to Depthwise Separable Convolutions", BMVC 2018: the singular vectors
-    of what each input channel does to all outputs. With as many terms as kernel positions it is the weight itself.
+    Guo et al., "Network Decoupling: From Regular to Depthwise Separable Convolutions", BMVC 2018: the terms are
+    singular vectors of each input channel's weights to all outputs. With as many terms as kernel positions the sum is
+    the weight itself.
 
     Args:
         weight: shape (outputs, inputs, *kernel).
-        terms: of each input channel.
+        terms: terms per input channel.
     """
     outputs, inputs, *kernel = weight.shape
     slices = np.moveaxis(weight.reshape(outputs, inputs, -1), 1, 0)
@@ -68,12 +69,12 @@ def separated(weight: np.ndarray, terms: int) -> Separable:
 
 
 def most_terms(shape: tuple[int, ...]) -> int:
-    """Return how many terms make any weight of `shape`."""
+    """Return the number of terms that can represent any weight of `shape`."""
     return min(prod(shape[2:]), shape[0])
 
 
 def macs_share(terms: int, shape: tuple[int, ...]) -> float:
-    """Return the multiply-accumulates of so many terms as a share of those of a dense weight of `shape`."""
+    """Return the multiply-accumulates of `terms` terms as a share of those of a dense weight of `shape`."""
     size = prod(shape[2:])
     return terms * (1 / shape[0] + 1 / size)
 
@@ -83,14 +84,14 @@ def separate(
 ) -> tuple[ir.Model, dict[str, Separable]]:
     """Return `original` with the weights of sums of separable convolutions, and these sums, by node.
 
-    With samples the mixing weights and the bias are fitted by least squares to what the layers of the original give,
-    one after the other, on what the model changed so far gives them, where that helps on batches held out.
+    With samples, the mixing weights and the bias of each layer are fitted in turn by least squares: from activations of
+    the model changed so far, to outputs of the original's layer. A fit is kept if it helps on held-out batches.
 
     Args:
         original: the original model (not modified); with samples every layer has a bias.
-        layers: those of `original`, by node, in graph order.
-        terms: of those to change.
-        samples: calibration samples; None to take the nearest weights.
+        layers: layers of `original`, by node, in graph order.
+        terms: terms of the layers to change.
+        samples: calibration samples; None takes the nearest weights.
     """
     result, found = original.clone(), dict[str, Separable]()
     replays = (Replay(samples), Replay(samples)) if samples is not None else None

@@ -15,7 +15,7 @@ from onnxopt.reconstruction.separable import separated
 
 
 class SeparableTimer:
-    """Times layers as they are and as separable convolutions, in chains of copies.
+    """Times layers and their separable convolutions, in chains of copies.
 
     Args:
         model: the model of the layers.

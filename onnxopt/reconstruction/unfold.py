@@ -1,4 +1,4 @@
-"""Convolutions as matrix products: every output position as one row of the inputs it is computed from."""
+"""Convolutions as matrix products: every output position is one row of its inputs."""
 
 import math
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ from onnxopt.graph.windows import SAME, same_pads
 
 @dataclass(frozen=True)
 class Window:
-    """How a convolution slides; one number per spatial axis.
+    """The sliding window of a convolution; one number per spatial axis.
 
     Attributes:
-        kernel: sizes.
+        kernel: kernel sizes.
         auto_pad: `NOTSET`, `VALID`, `SAME_UPPER` or `SAME_LOWER`; `pads` are begins and ends otherwise.
-        transposed: whether inputs are spread by the stride first, as ConvTranspose does.
+        transposed: whether the stride first spreads the inputs, as in ConvTranspose.
     """
 
     kernel: tuple[int, ...]
@@ -29,7 +29,7 @@ class Window:
 
     @classmethod
     def of(cls, node: ir.Node, kernel: tuple[int, ...], transposed: bool) -> "Window | None":
-        """Read the attributes of a node; None where a transposed one computes its padding."""
+        """Read the attributes of a node; None for a transposed convolution with computed padding."""
         rank = len(kernel)
 
         def ints(name: str, default: int, count: int) -> tuple[int, ...]:
@@ -49,11 +49,11 @@ def unfold(
     """Return inputs (rows, channels * kernel positions) and outputs (rows, outputs) at up to `limit` positions.
 
     Args:
-        window: of the convolution.
+        window: window of the convolution.
         x: shape (batch, channels, *spatial).
         y: shape (batch, outputs, *spatial).
-        limit: of positions over the whole batch; which of them is random.
-        seed: of that choice.
+        limit: most positions over the whole batch, chosen at random.
+        seed: seed of that choice.
     """
     padded, extent = _padded(window, x, y.shape[2:])
     rank = len(extent)
@@ -80,7 +80,7 @@ def _padded(window: Window, x: np.ndarray, out: tuple[int, ...]) -> tuple[np.nda
         spots = (slice(None), slice(None), *(slice(None, None, s) for s in window.strides))
         wide[spots] = x
         begins = tuple(e - 1 - p for e, p in zip(extent, window.pads[:rank], strict=True))
-        # What output_padding adds lies behind the end; where the padding is negative, the rim is cut off instead.
+        # Positions of output_padding lie after the end; negative padding cuts off the border instead.
         sizes = zip(out, extent, spread, begins, strict=True)
         ends = tuple(n + e - 1 - s - b for n, e, s, b in sizes)
         return _pad(wide, begins, ends), extent

@@ -4,10 +4,10 @@ from onnxopt.record.part import Number, RecordPart
 
 
 class LayerRecord(RecordPart):
-    """Time of one layer in the original and in best.onnx; null where it has no kernel of its own.
+    """Time of one layer in the baseline and in best.onnx; null if it has no kernel of its own.
 
-    `runs_as` is what ONNX Runtime calls for it in best.onnx; `sqnr_db` the signal to noise at the outputs when this
-    layer alone is quantized, null when that was not measured.
+    `runs_as` is ONNX Runtime's kernel in best.onnx; `sqnr_db` is the signal-to-noise ratio of the outputs with only
+    this layer quantized, null if it was not measured.
     """
 
     name: str
@@ -19,7 +19,7 @@ class LayerRecord(RecordPart):
 
 
 class RangeRecord(RecordPart):
-    """What a quantized activation can hold, `low` to `high`, what was seen, and the share of values outside."""
+    """The range of a quantized activation, `low` to `high`, its observed values, and the share of values outside."""
 
     tensor: str
     low: Number
@@ -30,7 +30,7 @@ class RangeRecord(RecordPart):
 
 
 class ChangedRecord(RecordPart):
-    """A hold-out sample that best.onnx answers otherwise; `sample` counts from 0 in the data."""
+    """A hold-out sample with another class in best.onnx; `sample` counts from 0 in the data."""
 
     sample: int
     label: str | None
@@ -39,9 +39,9 @@ class ChangedRecord(RecordPart):
 
 
 class ClassesRecord(RecordPart):
-    """What became of each class; rows of a confusion matrix are labels, or the original's classes without labels.
+    """Results by class; rows of a confusion matrix are labels, or the baseline's classes without labels.
 
-    Only `labels` of the most frequent classes are listed, in the order of rows and columns.
+    `labels` are the most frequent classes, in the order of rows and columns.
     """
 
     labelled: bool
@@ -67,17 +67,17 @@ class GraphRecord(RecordPart):
 
 
 class AnalysisRecord(RecordPart):
-    """What was measured after the search, on the original and best.onnx.
+    """Measurements after the search, on the baseline and best.onnx.
 
     Attributes:
         layers: slowest first.
         other_ms: by model, time of kernels that belong to no layer, such as those that reorder data.
         ranges: most clipped first, on `range_samples` search samples.
-        classes: on `samples` hold-out samples; null when the model gives no classes.
-        changed: at most 200 of the `changed_count`.
-        before: the original's graph; null when it could not be read.
-        after: likewise of best.onnx; null for the original.
-        problems: what could not be measured, and why.
+        classes: results by class on `samples` hold-out samples; null if the model has no classes.
+        changed: at most 200 of the `changed_count` samples.
+        before: the baseline's graph; null if it could not be read.
+        after: the graph of best.onnx; null for the baseline.
+        problems: measurements that failed, with the reason.
     """
 
     layers: tuple[LayerRecord, ...] = ()

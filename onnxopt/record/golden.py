@@ -24,7 +24,7 @@ _QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Co
 
 @dataclass(frozen=True)
 class Golden:
-    """Inputs and outputs by name, per run; `note` says why there are none, `optimization` how the model was run."""
+    """Inputs and outputs by name, per run; `note` is the reason for none, `optimization` the level used by the run."""
 
     runs: tuple[tuple[dict[str, np.ndarray], dict[str, np.ndarray]], ...]
     optimization: str = "all"
@@ -32,7 +32,7 @@ class Golden:
 
 
 def record_golden(model: Path, samples: Samples, optimization: str) -> Golden:
-    """Run up to 4 of `samples` through the model on the CPU; as many as fit into 1 MB with their outputs."""
+    """Record up to 4 samples with their outputs on the CPU, as many as fit into 1 MB."""
     runs: list[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]] = []
     used = 0
     try:
@@ -67,7 +67,7 @@ def read_golden(path: Path) -> Golden:
     """Read golden.npz; nothing in it is executed.
 
     Raises:
-        FileError: ONX505 it is no such file.
+        FileError: ONX505 the file is not golden.npz.
     """
     runs: dict[int, tuple[dict[str, np.ndarray], dict[str, np.ndarray]]] = {}
     try:
@@ -89,7 +89,7 @@ def read_golden(path: Path) -> Golden:
 
 
 def tolerance_of(model: ir.Model) -> float:
-    """Return the largest difference that is accepted of the model's outputs on another machine."""
+    """Return the largest accepted difference of the model's outputs on another machine."""
     quantized = any(node.op_type in _QUANTIZED for graph in model.graphs() for node in graph)
     return QUANTIZED_TOLERANCE if quantized else FLOAT_TOLERANCE
 

@@ -1,7 +1,7 @@
 """The options of a search as data, stored in run.json for `onnxopt resume`.
 
-A run folder may come from anybody. So nothing in these options is imported or connected to: a metric of the user's
-own, a cluster and session options are known to have been there, and must be given again by whoever goes on.
+A run folder may come from anybody. So nothing in these options is imported or connected to: of a user's own metric, a
+cluster and session options only their presence is stored, and the user must give them again to resume.
 """
 
 from collections.abc import Mapping
@@ -24,11 +24,11 @@ _AGAIN = ("metric", *_ADDRESSES, "session-option")
 
 
 class _Kept(RecordPart):
-    """What else the arguments of `onnxopt.optimize` are, beside its options; paths are absolute.
+    """The arguments of `onnxopt.optimize` besides its options; paths are absolute.
 
     Attributes:
-        again: options that name code, an address or the runtime's own entries, which are not kept.
-        in_memory: arguments that were given in memory, which are not kept.
+        again: options that refer to code, an address or entries of the runtime, which are not stored.
+        in_memory: arguments given in memory, which are not stored.
     """
 
     version: Literal[1] = 1
@@ -52,7 +52,7 @@ class _Kept(RecordPart):
 
     @classmethod
     def of(cls, options: SearchOptions, rest: Mapping[str, Any]) -> Self:
-        """Return the options that `onnxopt.optimize` was called with, and its other arguments by their names."""
+        """Return the stored form of the options and arguments of a call of `onnxopt.optimize`."""
         kept = {name: value for name, value in vars(options).items() if name in cls.model_fields}
         kept["metric"] = options.metric if _is_known(options.metric) else None
         given = {name: getattr(options, name) for name in ("metric", *_ADDRESSES)}
@@ -78,11 +78,11 @@ class _Kept(RecordPart):
 
         Args:
             where: the run folder, for errors.
-            given: arguments that the user names now, None for those that are not; `session_options` as pairs.
+            given: arguments that the user repeats, None for others; `session_options` as pairs.
 
         Raises:
-            UsageError: ONX110 something must be named again.
-            FileError: ONX505 the options make no sense.
+            UsageError: ONX110 an argument must be given again.
+            FileError: ONX505 the options are invalid.
         """
         from onnxopt.measure.runtime.session import Runtime
 
@@ -138,8 +138,8 @@ def _is_known(metric: object) -> bool:
 
 
 def _anywhere(value: str | Path) -> str:
-    """Return the absolute path where it is a file or a folder, so that it works from anywhere; else the word."""
+    """Return the absolute path of a file or folder, which works from any folder; other words unchanged."""
     try:
         return str(Path(value).absolute()) if Path(value).exists() else str(value)
-    except (OSError, ValueError):  # a word that can be no path
+    except (OSError, ValueError):  # a word that cannot be a path
         return str(value)

@@ -11,10 +11,10 @@ def _not_finite_is_null(value: Any) -> Any:
 
 
 Number = Annotated[float | None, BeforeValidator(_not_finite_is_null)]
-"""A measured number; null where it has no finite value, which JSON cannot hold."""
+"""A measured number; null if it is not finite, because JSON holds only finite numbers."""
 
 
 class RecordPart(BaseModel):
-    """Base of all parts: no unknown fields, no changes; made of JSON or of an object with the same attributes."""
+    """Base of all parts: immutable, no unknown fields; made from JSON or from an object with equal attributes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, from_attributes=True)

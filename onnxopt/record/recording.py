@@ -23,11 +23,11 @@ from onnxopt.target import detect
 
 _NAMED = 10
 _SAME = ("reason", "size_bytes", "score", "drop", "latency", "baseline_latency")
-"""Fields of a trial that are recorded as they are."""
+"""Fields of a trial that are recorded unchanged."""
 
 
 def left_out_sentence(samples: Sequence[int]) -> str:
-    """Return which samples were left out because the baseline gives NaN for them; "" for none."""
+    """Return a sentence on the samples left out because the baseline gives NaN for them; "" for none."""
     if not samples:
         return ""
     named = ", ".join(map(str, samples[:_NAMED])) + (", ..." if len(samples) > _NAMED else "")
@@ -35,7 +35,7 @@ def left_out_sentence(samples: Sequence[int]) -> str:
 
 
 def trial_record(trial: Trial) -> TrialRecord:
-    """Record a trial with everything its passes did."""
+    """Record a trial with all edits and skips of its passes."""
     return TrialRecord.model_validate(
         {
             "name": trial.candidate.name,
@@ -49,7 +49,7 @@ def trial_record(trial: Trial) -> TrialRecord:
 
 
 def model_record(model: ir.Model, path: Path | None) -> record.ModelRecord:
-    """Record the model that was given."""
+    """Record the input model."""
     signature = signature_of(model)
     return record.ModelRecord(
         path="" if path is None else str(path),
@@ -66,7 +66,7 @@ def _tensor(spec: TensorSpec) -> record.TensorRecord:
 
 
 def data_record(parts: Parts) -> record.DataRecord:
-    """Record the parts; reads every sample once for the fingerprints."""
+    """Record the three parts of the data; reads every sample once for the fingerprints."""
     return record.DataRecord(
         calibration=_samples(parts.calibration), search=_samples(parts.search), holdout=_samples(parts.holdout)
     )
@@ -82,7 +82,7 @@ def _samples(samples: Samples) -> record.SamplesRecord:
 
 
 def settings_record(settings: Settings) -> record.SettingsRecord:
-    """Record the settings: those of the same name, and those with another form in JSON."""
+    """Record the settings, converted to JSON where their form differs."""
     runtime, aim = settings.runtime, settings.aim
     same = {name: getattr(settings, name) for name in record.SettingsRecord.model_fields if hasattr(settings, name)}
     other: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""The command line that makes a model again."""
+"""The command line that reproduces a model."""
 
 import shlex
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ from onnxopt.samples import ReadOptions
 
 @dataclass(frozen=True)
 class Origin:
-    """Where model and data came from, as far as they have names.
+    """The names of model and data, as far as they have any.
 
     Attributes:
-        calibration: data that all samples of are for calibration; None when a part of `data` is.
+        calibration: data used only for calibration; None if a part of `data` is.
     """
 
     model: Path | None
@@ -28,7 +28,7 @@ class Origin:
 
 
 def repro_command(passes: Sequence[Pass], origin: Origin, out: str) -> str | None:
-    """Return the `onnxopt apply` line that rebuilds the model; None when model or data were given in memory."""
+    """Return the `onnxopt apply` line that rebuilds the model; None if model or data were given in memory."""
     if origin.model is None:
         return None
     words = ["onnxopt", "apply", str(origin.model.absolute()), "--passes", format_passes(tuple(passes))]
@@ -47,7 +47,7 @@ def repro_command(passes: Sequence[Pass], origin: Origin, out: str) -> str | Non
 
 
 def _anywhere(value: object) -> str:
-    """Return the word for `value`, the absolute path where it is a file or a folder, so that it works from anywhere."""
+    """Return the word for `value`; for a file or folder the absolute path, which works from any folder."""
     if isinstance(value, str | Path) and Path(value).exists():
         return str(Path(value).absolute())
     return str(value)
@@ -57,7 +57,7 @@ def _read_words(read: ReadOptions) -> list[str]:
     words: list[str] = []
     for field in fields(read):
         value = getattr(read, field.name)
-        # Calibration reads no labels, so there is nothing to add an offset to.
+        # Calibration reads no labels, so it needs no label offset.
         if value == field.default or field.name == "label_offset":
             continue
         text = ",".join(map(str, value)) if isinstance(value, tuple) else _anywhere(value)

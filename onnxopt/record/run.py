@@ -1,4 +1,4 @@
-"""The record of a run: everything in run.json, versioned. Adding a field is a change of the schema's version."""
+"""The record of a run: the versioned contents of run.json. A new field needs a new schema version."""
 
 from typing import Any, Literal
 

@@ -1,1 +1,1 @@
-"""Faults of quantized files that make them slow or large, and how each is mended without data."""
+"""Faults that make quantized files slow or large, and their repair without data."""

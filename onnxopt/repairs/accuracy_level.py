@@ -1,4 +1,4 @@
-"""Products with weights of a few bits that compute in floats."""
+"""Products with weights of a few bits that are computed in float."""
 
 from typing import ClassVar
 
@@ -8,11 +8,11 @@ from onnxopt.repairs.fault import Faults, Repair
 from onnxopt.target import Target
 
 _LEVEL = 4
-"""Of MatMulNBits: the activations are rounded to 8 bits, block by block, as in dynamic quantization."""
+"""The level of MatMulNBits that rounds activations to 8 bits, block by block, as in dynamic quantization."""
 
 
 class AccuracyLevel(Repair):
-    """Let MatMulNBits multiply integers: without `accuracy_level`, weights are unpacked to floats in every run.
+    """Make MatMulNBits multiply integers: without `accuracy_level`, it unpacks weights to floats in every run.
 
         MatMulNBits()   ->   MatMulNBits(accuracy_level=4)
 

@@ -15,7 +15,7 @@ from onnxopt.target import Target
 
 
 class DynamicConvolutions(Repair):
-    """Convolve in floats: ConvInteger, which has no fast kernel, is several times slower than Conv.
+    """Convolve in float: ConvInteger has no fast kernel and is several times slower than Conv.
 
         DynamicQuantizeLinear -> ConvInteger(W int8) -> Cast -> Mul   ->   Conv(Mul(Cast(W int8), scale))
 
@@ -28,14 +28,14 @@ class DynamicConvolutions(Repair):
     exact: ClassVar[bool] = False
 
     def find(self, model: ir.Model, target: Target) -> Faults:
-        """Return the convolutions whose input and output are scaled as quantizers write it."""
+        """Return the convolutions whose input and output are scaled in the form that quantizers write."""
         found = [(node, _matched(node)) for node in model.graph if node.op_type == "ConvInteger"]
         good = [node for node, match in found if isinstance(match, _Match)]
         left = tuple(Skip(_called(node), match) for node, match in found if isinstance(match, str))
         return Faults(tuple(n.outputs[0].name or "" for n in good), tuple(map(_called, good)), left)
 
     def apply(self, model: ir.Model, found: Faults) -> None:
-        """Put a Conv in the place of each."""
+        """Replace each by a Conv."""
         writer, sites = NodeWriter(model, "repair"), set(found.sites)
         for node in [n for n in model.graph if n.outputs[0].name in sites]:
             match = _matched(node)
@@ -45,7 +45,7 @@ class DynamicConvolutions(Repair):
 
 @dataclass(frozen=True)
 class _Match:
-    """A convolution on integers: its input in floats, the weight's scale and zero point, and the last node of it."""
+    """A convolution on integers: its float input, the weight's scale and zero point, and its last node."""
 
     source: ir.Value
     scale: np.ndarray
@@ -75,7 +75,7 @@ def _matched(node: ir.Node) -> _Match | str:
 
 
 def _weight_scale(scales: ir.Value | None, of_input: ir.Value) -> np.ndarray | None:
-    """Return the weight's factor of the product of both scales."""
+    """Return the weight's scale, a factor of the product of both scales."""
     product = None if scales is None else scales.producer()
     if product is None or product.op_type != "Mul" or of_input not in product.inputs:
         return None

@@ -14,7 +14,7 @@ from onnxopt.target import Target
 
 
 class Purpose(Enum):
-    """What mending is for: it is undone where that is not reached."""
+    """The purpose of a repair: a repair that does not serve it is undone."""
 
     SPEED = "speed"
     SIZE = "size"
@@ -22,13 +22,13 @@ class Purpose(Enum):
 
 @dataclass(frozen=True)
 class Faults:
-    """Where one kind of fault is.
+    """The places of one kind of fault.
 
     Attributes:
-        sites: names of values by which the repair finds the places again in a copy of the model.
+        sites: names of values by which the repair finds the places in a copy of the model.
         where: the user's names of nodes or weights, one per site.
         left: places with the fault that cannot be mended, with the reason.
-        exact: whether mending keeps outputs equal in this model, where the repair is exact in general.
+        exact: whether the repair, exact in general, keeps outputs equal in this model too.
     """
 
     sites: tuple[str, ...] = ()
@@ -42,12 +42,12 @@ class Repair(ABC):
     """Mends one kind of fault.
 
     Attributes:
-        code: of the finding that `check` shows, a key of `onnxopt.graph.lint.RULES`.
-        does: what it does, in words for a table.
-        purpose: what it is for.
+        code: code of the finding that `check` shows, a key of `onnxopt.graph.lint.RULES`.
+        does: the change, in words for a table.
+        purpose: the purpose of the repair.
         exact: whether outputs stay equal, bit for bit, while ONNX Runtime optimizes nothing.
-        reordering: largest change of an output that an exact repair makes by adding up floats in another order.
-        for_target: whether it follows from the target's instruction set, and so is kept where no time can be measured.
+        reordering: largest change of an output by an exact repair that adds floats in another order.
+        for_target: whether the target's instruction set requires it, so that it is kept if no time can be measured.
     """
 
     code: ClassVar[str]
@@ -59,12 +59,12 @@ class Repair(ABC):
 
     @property
     def fault(self) -> str:
-        """What is wrong, in words."""
+        """The fault, in words."""
         return RULES[self.code][1]
 
     @abstractmethod
     def find(self, model: ir.Model, target: Target) -> Faults:
-        """Return where the fault is; the model stays as it is.
+        """Return the places of the fault in `model` (not modified).
 
         Raises:
             ModelError: ONX304 ONNX Runtime cannot load the model.
@@ -72,10 +72,10 @@ class Repair(ABC):
 
     @abstractmethod
     def apply(self, model: ir.Model, found: Faults) -> None:
-        """Mend all sites in place; `found` is of a model with the same names."""
+        """Mend all sites in place; `found` comes from a model with the same names."""
 
     def mended(self, model: ir.Model, found: Faults) -> ir.Model:
-        """Return a copy of `model` with all sites mended, without what nothing reads any more."""
+        """Return a copy of `model` with all sites mended, without values that have no readers any more."""
         copy = model.clone()
         unread_before = unread(copy)
         self.apply(copy, found)

@@ -1,4 +1,4 @@
-"""Q/DQ pairs between operators that compute in floats."""
+"""Q/DQ pairs between operators that compute in float."""
 
 from collections.abc import Iterator
 from typing import ClassVar
@@ -17,25 +17,25 @@ from onnxopt.repairs.unused import drop_dead
 from onnxopt.target import Target
 
 _FIRST_OPSET = 11
-"""The first in which Clip takes its bounds as inputs."""
+"""The first opset in which Clip has its bounds as inputs."""
 _BOUNDED = {"Sigmoid": (0.0, 1.0), "HardSigmoid": (0.0, 1.0), "Softmax": (0.0, 1.0), "Tanh": (-1.0, 1.0)}
-"""What operators give at least and at most."""
+"""Smallest and largest output of operators."""
 
 
 class FloatPairs(Repair):
-    """Leave out conversions to integers and back that no kernel on integers reads; what they cut off stays cut off.
+    """Remove conversions to integers and back that no integer kernel reads; a Clip keeps their clipping.
 
         Gelu -> QuantizeLinear -> DequantizeLinear -> LayerNormalization   ->   Gelu -> Clip -> LayerNormalization
 
-    Each value moves by half a step of its scale at most.
+    Each value changes by at most half a step of its scale.
     """
 
     code: ClassVar[str] = "CHK407"
-    does: ClassVar[str] = "leave out conversions that no kernel on integers reads"
+    does: ClassVar[str] = "leave out conversions that no integer kernel reads"
     exact: ClassVar[bool] = False
 
     def find(self, model: ir.Model, target: Target) -> Faults:
-        """Return the pairs that are left in the runtime's graph with floats on both sides."""
+        """Return the pairs that remain in the runtime's graph with floats on both sides."""
         pairs = [node for node in model.graph if node.op_type == "QuantizeLinear" and _readers(node)]
         if not pairs:
             return Faults()
@@ -47,7 +47,7 @@ class FloatPairs(Repair):
         return Faults(tuple(n.outputs[0].name or "" for n in good), tuple(map(_called, good)), left)
 
     def apply(self, model: ir.Model, found: Faults) -> None:
-        """Put a Clip in the place of each pair, or nothing where the range is never left."""
+        """Replace each pair by a Clip; remove it if no value leaves the range."""
         writer, sites = NodeWriter(model, "repair"), set(found.sites)
         for node in [n for n in model.graph if n.outputs[0].name in sites]:
             source, (low, high) = node.inputs[0], _range(node)

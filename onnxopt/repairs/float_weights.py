@@ -1,4 +1,4 @@
-"""Floats in a file whose integers are stored, or could be."""
+"""Float weights whose integers are stored, or could be stored."""
 
 from typing import ClassVar
 
@@ -14,16 +14,16 @@ from onnxopt.repairs.stored import Stored, stored
 from onnxopt.target import Target
 
 _LEAST_ELEMENTS = 256
-"""Below, names and nodes take more than is saved."""
+"""Smallest weight in elements: below, names and nodes take more bytes than are saved."""
 _STORABLE = (ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT16, ir.DataType.UINT16)
 
 
 class QuantizedAtLoading(Repair):
-    """Store the integers of weights that the file keeps as floats and quantizes with a node of its own.
+    """Store the integers of weights that are stored as floats and quantized by a node of the graph.
 
         DequantizeLinear(QuantizeLinear(W float32))   ->   DequantizeLinear(W int8)
 
-    Exporters of networks trained with simulated quantization write such files, as large as the float model.
+    Exporters write such files, as large as the float model, for networks trained with simulated quantization.
     """
 
     code: ClassVar[str] = "CHK408"
@@ -40,7 +40,7 @@ class QuantizedAtLoading(Repair):
         return Faults(tuple(node.outputs[0].name or "" for node in good), names, left)
 
     def apply(self, model: ir.Model, found: Faults) -> None:
-        """Quantize as the runtime does."""
+        """Quantize with the runtime's rounding."""
         sites = set(found.sites)
         for node in [n for n in model.graph if n.outputs[0].name in sites]:
             old, value = node.outputs[0], ir.Value(name=node.outputs[0].name)
@@ -51,7 +51,7 @@ class QuantizedAtLoading(Repair):
 
 
 class FloatCopies(Repair):
-    """Compute a float weight from the integers that are stored beside it and stand for the same numbers.
+    """Compute a float weight from stored integers that represent the same numbers.
 
         Gather(W float32), MatMul(DequantizeLinear(W int8))   ->   Gather(Mul(Cast(W int8), scale)), the same MatMul
 
@@ -63,12 +63,12 @@ class FloatCopies(Repair):
     purpose: ClassVar[Purpose] = Purpose.SIZE
 
     def find(self, model: ir.Model, target: Target) -> Faults:
-        """Return the float weights that are equal to what a DequantizeLinear gives."""
+        """Return the float weights that are equal to the output of a DequantizeLinear."""
         copies = _copies(model)
         return Faults(tuple(copies), tuple(copies))
 
     def apply(self, model: ir.Model, found: Faults) -> None:
-        """Put arithmetic in the place of each."""
+        """Replace each by arithmetic on the integers."""
         writer, copies = NodeWriter(model, "repair"), _copies(model)
         for name in found.sites:
             floats = copies[name].as_floats(writer)
@@ -103,7 +103,7 @@ def _integers(node: ir.Node) -> np.ndarray:
 
 
 def _copies(model: ir.Model) -> dict[str, Stored]:
-    """Return float initializers by name, with the stored integers that give the same numbers."""
+    """Return float initializers by name, with the stored integers that represent the same numbers."""
     floats = dict[tuple[int, ...], list[tuple[str, np.ndarray]]]()
     for name, value in model.graph.initializers.items():
         tensor = value.const_value
@@ -123,7 +123,7 @@ def _copies(model: ir.Model) -> dict[str, Stored]:
 
 
 def _to_front(model: ir.Model, last: ir.Node) -> None:
-    """Move a chain of nodes that reads constants alone before all others, which may read what it gives."""
+    """Move a chain of nodes on constants before all other nodes, which may read its result."""
     chain = [last]
     while (before := chain[-1].inputs[0]) is not None and (node := before.producer()) is not None:
         chain.append(node)

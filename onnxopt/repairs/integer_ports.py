@@ -1,4 +1,4 @@
-"""Where operators read and write integers of 8 bits together with a zero point."""
+"""Inputs and outputs of operators that hold 8-bit integers with a zero point."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 @dataclass(frozen=True)
 class Port:
-    """One place where an operator reads or writes integers: an input or output, and the input with its zero point."""
+    """An input or output of an operator that holds integers, and the input with its zero point."""
 
     slot: int
     zero: int | None
@@ -16,7 +16,7 @@ class Port:
 
 
 Groups = tuple[tuple[Port, ...], ...]
-"""Ports of one node; those of one group must have one type."""
+"""Ports of one node; all ports of a group must have the same type."""
 
 
 def _in(slot: int, zero: int | None) -> Port:
@@ -54,15 +54,15 @@ _MOVES = (
     "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Gather", "Identity", "MaxPool", "Expand",
     "Tile", "DepthToSpace", "SpaceToDepth", "Split", "Concat",
 )  # fmt: skip
-"""Operators that only move their first input, or take the larger of its values; a concatenation moves all."""
+"""Operators that only move elements of their first input, or take a maximum of them; Concat moves all inputs."""
 
 _DOMAINS = ("", "ai.onnx", "com.microsoft")
 _QGEMM_ZERO = 8
-"""Input of a QGemm without which it gives floats."""
+"""Optional input of QGemm; without it the output is float."""
 
 
 def groups_of(node: ir.Node) -> Groups:
-    """Return where a node reads and writes integers that can move."""
+    """Return the ports of a node whose integers can be shifted."""
     if node.domain not in _DOMAINS:
         return ()
     if node.op_type == "QLinearConcat":
@@ -80,28 +80,28 @@ def groups_of(node: ir.Node) -> Groups:
 
 
 def value_at(node: ir.Node, port: Port) -> ir.Value | None:
-    """Return the value at a port; None where it is left out."""
+    """Return the value at a port; None if it is absent."""
     values = node.outputs if port.output else node.inputs
     return values[port.slot] if port.slot < len(values) else None
 
 
 def zero_at(node: ir.Node, slot: int) -> ir.Value | None:
-    """Return the zero point; None where it is left out and so 0."""
+    """Return the zero point; None if it is absent, which means 0."""
     return node.inputs[slot] if slot < len(node.inputs) else None
 
 
 def reads(node: ir.Node, slot: int) -> bool:
-    """Return whether an input of a node holds integers that can move."""
+    """Return whether an input of a node holds integers that can be shifted."""
     return any(p.slot == slot and not p.output for group in groups_of(node) for p in group)
 
 
 def writes(node: ir.Node, value: ir.Value) -> bool:
-    """Return whether an output of a node holds integers that can move."""
+    """Return whether an output of a node holds integers that can be shifted."""
     return any(p.output and value_at(node, p) is value for group in groups_of(node) for p in group)
 
 
 def _is_nearest(node: ir.Node) -> bool:
-    """Return whether a node repeats or leaves out elements, without mixing them or adding others."""
+    """Return whether a Resize only repeats or drops elements, without mixing them or adding others."""
     mode = node.attributes.get_string("mode", "nearest")
     place = node.attributes.get_string("coordinate_transformation_mode", "half_pixel")
     return node.op_type == "Resize" and mode == "nearest" and place != "tf_crop_and_resize"

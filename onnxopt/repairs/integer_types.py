@@ -1,4 +1,4 @@
-"""Integers of the type that the processor has no fast kernels for."""
+"""Integers of a type without fast kernels on the target."""
 
 from dataclasses import replace
 from typing import ClassVar
@@ -12,18 +12,18 @@ from onnxopt.repairs.shifted import shift
 from onnxopt.target import Target
 
 _SEVEN_BITS = 64
-"""Largest distance from the zero point that keeps the sum of two products of 8 bits inside 16 bits."""
+"""Largest distance from the zero point with which the sum of two 8-bit products fits into 16 bits."""
 _ROUNDED = ("QLinearMul", "QLinearAveragePool")
-"""Operators whose kernels for int8 and uint8 differ where a result lies between two integers: by one step."""
+"""Operators whose kernels for int8 and uint8 may differ by one step, if a result lies between two integers."""
 
 
 class ActivationType(Repair):
-    """Give activations the type that the target's kernels take: uint8 on x86, int8 on ARM; weights become int8.
+    """Convert activations to the type of the target's kernels: uint8 on x86, int8 on ARM; weights become int8.
 
         QuantizeLinear(zero point z, int8)   ->   QuantizeLinear(zero point z + 128, uint8)
 
     ONNX Runtime has no int8 x int8 kernels on x86: it computes such layers in float between conversions. On x86 without
-    VNNI, uint8 x int8 saturates in 16 bits with weights of more than 7 bits, so those files stay as they are.
+    VNNI, uint8 x int8 saturates in 16 bits with weights of more than 7 bits, so those files are not changed.
     """
 
     code: ClassVar[str] = "CHK401"
@@ -31,7 +31,7 @@ class ActivationType(Repair):
     for_target: ClassVar[bool] = True
 
     def find(self, model: ir.Model, target: Target) -> Faults:
-        """Return the activations of the other type, and with them all weights that are no int8."""
+        """Return the activations of the other type, and all weights that are not int8."""
         all_integers = integers_of(model)
         wanted = ir.DataType[target.activation_type.upper()]
         wrong = [i for i in all_integers if not i.weight and i.dtype is not wanted]
@@ -53,7 +53,7 @@ class WeightType(Repair):
 
         DequantizeLinear(W uint8, zero point z)   ->   DequantizeLinear(W - 128 int8, zero point z - 128)
 
-    The numbers that they stand for stay the same.
+    The represented numbers do not change.
     """
 
     code: ClassVar[str] = "CHK402"
@@ -74,7 +74,7 @@ class WeightType(Repair):
 
 
 def saturates(all_integers: list[Integers], target: Target) -> str | None:
-    """Return why uint8 activations by int8 weights would give wrong sums on `target`; None where they do not."""
+    """Return the reason why uint8 x int8 would give wrong sums on `target`; None if sums are right."""
     if target.activation_type != "uint8" or not target.reduce_range:
         return None
     large = next((i for i in all_integers if i.weight and i.magnitude() > _SEVEN_BITS), None)
@@ -84,7 +84,7 @@ def saturates(all_integers: list[Integers], target: Target) -> str | None:
 
 
 def found_of(integers: list[Integers]) -> Faults:
-    """Return those that can change their type as sites, the others with the reason."""
+    """Return integers that can change their type as sites, and the others with the reason."""
     good = [i for i in integers if not i.obstacle]
     return Faults(tuple(i.name for i in good), tuple(i.where for i in good), _left(integers))
 

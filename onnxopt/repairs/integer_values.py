@@ -1,4 +1,4 @@
-"""Integers that flow through a quantized graph, grouped by which must have one type."""
+"""Integer values of a quantized graph, in groups that must have the same type."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,15 +24,15 @@ _MOVED = ("Transpose", "Reshape", "Identity", "Unsqueeze", "Squeeze", "Dequantiz
 
 @dataclass(frozen=True)
 class Integers:
-    """Integers that must have one type.
+    """Integer values that must have the same type.
 
     Attributes:
         values: all of them.
-        ports: where they are read and written with a zero point: node and input of the zero point.
-        dtype: of all.
-        obstacle: why their type cannot change; "" where it can.
+        ports: their readers and writers with a zero point: node and input of the zero point.
+        dtype: type of all values.
+        obstacle: the reason why their type cannot change; "" if it can.
         constant: whether they are the same in every run.
-        weight: whether a product multiplies with them as its weight.
+        weight: whether a product uses them as its weight.
     """
 
     values: tuple[ir.Value, ...]
@@ -44,12 +44,12 @@ class Integers:
 
     @property
     def name(self) -> str:
-        """The first value's name, by which these integers are known."""
+        """The name of the first value, which identifies the group."""
         return self.values[0].name or ""
 
     @property
     def where(self) -> str:
-        """The name of the node that makes them, or of what is stored."""
+        """The name of the node that computes them, or of the initializer."""
         node = self.values[0].producer()
         return (node.name if node is not None else "") or self.name
 
@@ -59,7 +59,7 @@ class Integers:
         return np.zeros((), self.dtype.numpy()) if tensor is None else tensor.numpy()
 
     def magnitude(self) -> int:
-        """Return the largest magnitude that is stored, or would be as int8."""
+        """Return the largest stored magnitude, as int8."""
         shift = 128 if self.dtype is ir.DataType.UINT8 else 0
         stored = [t.numpy().astype(np.int64) - shift for v in self.values if (t := constant_of(v)) is not None]
         return max((int(np.abs(array).max(initial=0)) for array in stored), default=0)
@@ -97,7 +97,7 @@ def integers_of(model: ir.Model) -> list[Integers]:
 
 
 def reached(value: ir.Value) -> Iterator[tuple[ir.Node, int]]:
-    """Yield what reads a value, through nodes that only move or dequantize it."""
+    """Yield the readers of a value, through nodes that only move or dequantize it."""
     for node, slot in value.uses():
         if node.op_type in _MOVED and slot == 0:
             yield from reached(node.outputs[0])

@@ -1,4 +1,4 @@
-"""Repairs one after the other, each proved and measured beside the file before, undone where it does not help."""
+"""Repairs, applied in turn: each is proved and measured beside the file before it, and undone if it does not help."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,21 +16,21 @@ from onnxopt.repairs.witness import Outputs, Witness, change
 from onnxopt.target import Target
 
 Clock = Callable[[ir.Model, ir.Model], Latency]
-"""Time of a model, and its speed-up over another: before, after."""
+"""Called with a model before and after; returns the time and the speed-up."""
 
 
 @dataclass(frozen=True)
 class Mended:
-    """One repair, tried.
+    """The result of one repair.
 
     Attributes:
-        repair: which.
-        found: where the fault is.
+        repair: the repair.
+        found: the places of the fault.
         kept: whether it is part of the result.
-        reason: why, in words.
-        moved: by how much outputs change with optimizations off, see `change`; None where it was not run.
-        deployed: likewise as the runtime runs both.
-        speed: over the model before; None where it was not measured.
+        reason: the reason, in words.
+        moved: change of the outputs with optimizations off, see `change`; None if it was not run.
+        deployed: change of the outputs as the runtime runs both models; None if it was not run.
+        speed: speed-up over the model before; None if it was not measured.
         size: bytes before and after.
     """
 
@@ -45,20 +45,20 @@ class Mended:
 
     @property
     def exact(self) -> bool:
-        """Whether it keeps outputs equal, which is then proved."""
+        """Return whether the repair must keep outputs equal, which is then proved."""
         return self.repair.exact and self.found.exact
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What repairs may do.
+    """The limits of repairs.
 
     Attributes:
-        target: processor the result is for.
-        most: largest change of an output that repairs which are not exact may make, and that kernels may make as run.
-        clock: how long models take; None where times on this machine say nothing of the target.
-        unmeasured: why there is no clock.
-        repairs: to try, in order.
+        target: processor that will run the result.
+        most: largest change of an output by inexact repairs, and by the runtime's kernels.
+        clock: measures models; None if times on this machine do not apply to the target.
+        unmeasured: the reason why there is no clock.
+        repairs: the repairs to try, in order.
     """
 
     target: Target
@@ -69,12 +69,12 @@ class Limits:
 
 
 def mend(model: ir.Model, witness: Witness, limits: Limits) -> Iterator[tuple[ir.Model, Mended]]:
-    """Try every repair whose fault is there; yield the model after it, and how it went.
+    """Try every repair whose fault is present; yield the model after it, and its result.
 
     Args:
         model: the input model (not modified).
-        witness: of `model`.
-        limits: what is allowed.
+        witness: runs `model` and its repaired forms.
+        limits: the limits of repairs.
 
     Raises:
         ModelError: ONX304 ONNX Runtime cannot load the model.
@@ -128,14 +128,14 @@ def _judged(
 
 
 def _unlike(reordering: float | None, moved: float, deployed: float, slack: float, most: float) -> str:
-    """Return why the outputs are not those of the file before; "" where they are.
+    """Return the reason why the outputs differ from those of the file before; "" if they do not.
 
     Args:
-        reordering: what an exact repair may change; None for one that is not exact.
+        reordering: allowed change by an exact repair; None for an inexact one.
         moved: change with optimizations off.
-        deployed: change as run, from the given file's outputs with optimizations off.
-        slack: the given file's own.
-        most: that a repair which is not exact may make.
+        deployed: change as deployed, from the given file's outputs with optimizations off.
+        slack: the given file's own change as deployed.
+        most: allowed change by an inexact repair.
     """
     if reordering is not None and moved > reordering:
         return f"outputs are not equal: they change by {moved:.1e}"
@@ -147,7 +147,7 @@ def _unlike(reordering: float | None, moved: float, deployed: float, slack: floa
 
 
 def _worth(purpose: Purpose, speed: Interval | None, unsure: str, size: tuple[int, int]) -> tuple[bool, str]:
-    """Return whether a proved repair is kept, and why."""
+    """Return whether a proved repair is kept, and the reason."""
     if speed is None:
         return False, f"whether it is faster is unsure: {unsure}"
     if purpose is Purpose.SIZE:

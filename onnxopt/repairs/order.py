@@ -1,4 +1,4 @@
-"""All repairs, in the order in which they are tried: each sees the graph that those before it left."""
+"""All repairs, in the order of application: each works on the graph after the ones before it."""
 
 from onnxopt.repairs.accuracy_level import AccuracyLevel
 from onnxopt.repairs.dynamic_convolutions import DynamicConvolutions
@@ -10,8 +10,8 @@ from onnxopt.repairs.products import StoredProducts
 from onnxopt.repairs.repeated import RepeatedWeights
 from onnxopt.repairs.stored_weights import StoredWeights
 
-# Integers come first, because the others read them. Conversions come last among those for speed: only where weights are
-# floats does it show what they cost.
+# Integer types come first, because the other repairs read them. Conversions come last among repairs for speed: their
+# cost shows only after weights are floats.
 REPAIRS: tuple[Repair, ...] = (
     QuantizedAtLoading(),
     ActivationType(),

@@ -1,4 +1,4 @@
-"""Products whose stored weights the runtime turns to floats because of what stands beside them."""
+"""Products whose stored weights the runtime converts to floats because of their form or their neighbours."""
 
 from typing import ClassVar
 
@@ -16,13 +16,13 @@ _PRODUCTS = ("Gemm", "MatMul")
 
 
 class StoredProducts(Repair):
-    """Let the runtime multiply with stored integers, as MatMulNBits, instead of turning them to floats in every run.
+    """Make the runtime multiply with stored integers, as MatMulNBits, instead of converting them in every run.
 
         Gemm(x, DequantizeLinear(W), transB=1)      ->   Gemm(x, DequantizeLinear(W transposed))
         Relu(Gemm(x, DequantizeLinear(W)))          ->   Max(Gemm(x, DequantizeLinear(W)), 0)
 
-    The runtime does not fuse a weight that Gemm transposes, nor one of a product that it fused a Relu into before.
-    Float kernels add up the products of a transposed weight in another order.
+    The runtime does not fuse a weight that Gemm transposes, nor the weight of a product with a fused Relu. Float
+    kernels add the products of a transposed weight in another order.
     """
 
     code: ClassVar[str] = "CHK404"
@@ -30,7 +30,7 @@ class StoredProducts(Repair):
     reordering: ClassVar[float] = 1e-6
 
     def find(self, model: ir.Model, target: Target) -> Faults:
-        """Return Gemm nodes to transpose, and Relu nodes to keep apart."""
+        """Return Gemm nodes to transpose, and Relu nodes to replace."""
         products = _of_stored(model)
         if not products:
             return Faults()
@@ -52,7 +52,7 @@ class StoredProducts(Repair):
         return Faults(tuple(sites), tuple(where), tuple(left))
 
     def apply(self, model: ir.Model, found: Faults) -> None:
-        """Transpose weights and keep Relu apart."""
+        """Transpose weights and replace Relu by Max."""
         writer, sites = NodeWriter(model, "repair"), set(found.sites)
         for node in [n for n in model.graph if n.outputs[0].name in sites]:
             if node.op_type in _PRODUCTS:
@@ -71,7 +71,7 @@ def _of_stored(model: ir.Model) -> dict[str | None, ir.Node]:
 
 
 def _stored_name(node: ir.Node) -> str | None:
-    """Return the name of the integers that a product has as its second factor; None where there are none."""
+    """Return the name of the integers that are a product's second factor; None without any."""
     second = node.inputs[1] if len(node.inputs) > 1 else None
     dequantized = None if second is None else second.producer()
     if dequantized is None or dequantized.op_type != "DequantizeLinear":
@@ -81,9 +81,9 @@ def _stored_name(node: ir.Node) -> str | None:
 
 
 def _end(product: ir.Node, output: str | None) -> ir.Node:
-    """Return the Relu behind a product that writes `output`; the product itself where there is none."""
+    """Return the Relu after a product that writes `output`; the product itself without one."""
     node = product
-    for _ in range(2):  # a bias may stand between
+    for _ in range(2):  # a bias may be between them
         users = [user for user, _ in node.outputs[0].uses()]
         if len(users) != 1 or users[0].op_type not in ("Relu", "Add"):
             break

@@ -1,4 +1,4 @@
-"""Stored tensors that are there twice, or that nothing reads."""
+"""Tensors that are stored twice or never read."""
 
 from collections.abc import Iterator
 from hashlib import sha256
@@ -14,19 +14,19 @@ _LEAST_BYTES = 1024
 
 
 class RepeatedWeights(Repair):
-    """Store equal tensors once, and leave out those that nothing reads."""
+    """Store equal tensors once, and remove tensors without readers."""
 
     code: ClassVar[str] = "CHK410"
-    does: ClassVar[str] = "store it once, or not at all where nothing reads it"
+    does: ClassVar[str] = "store it once, or remove it if nothing reads it"
     purpose: ClassVar[Purpose] = Purpose.SIZE
 
     def find(self, model: ir.Model, target: Target) -> Faults:
-        """Return the names of tensors that are there already, or unread."""
+        """Return the names of duplicate and of unread tensors."""
         names = tuple(value.name or "" for value, _ in _spare(model))
         return Faults(names, names)
 
     def apply(self, model: ir.Model, found: Faults) -> None:
-        """Let readers take the first of equal tensors."""
+        """Redirect readers to the first of equal tensors."""
         for value, first in list(_spare(model)):
             if first is not None and value.name in found.sites:
                 value.replace_all_uses_with(first)
@@ -34,7 +34,7 @@ class RepeatedWeights(Repair):
 
 
 def _spare(model: ir.Model) -> Iterator[tuple[ir.Value, ir.Value | None]]:
-    """Yield stored values that can go, and the equal one that stays; None where nothing reads them."""
+    """Yield removable stored values, and the equal one that is kept; None for a value without readers."""
     firsts = dict[tuple[ir.DataType, tuple[int, ...], bytes], ir.Value]()
     for value in model.graph.initializers.values():
         tensor = value.const_value

@@ -1,4 +1,4 @@
-"""int8 as uint8 and back: integers and their zero points move by 128 together, so the numbers stay the same."""
+"""Conversion between int8 and uint8: integers and zero points shift by 128, so represented numbers do not change."""
 
 from collections.abc import Sequence
 
@@ -13,14 +13,14 @@ _SHIFT = 128
 
 
 def shift(model: ir.Model, chosen: Sequence[Integers]) -> None:
-    """Give integers of `model` the other type, in place; none of them has an obstacle."""
+    """Convert integers of `model` to the other type, in place; none of them may have an obstacle."""
     writer = NodeWriter(model, "repair")
     for integers in chosen:
         for node, slot in integers.ports:
             if slot >= len(node.inputs):
                 node.resize_inputs(slot + 1)
             node.replace_input_with(slot, _constant(writer, integers.zero(node, slot)))
-            # The type that QuantizeLinear gives is now that of its zero point.
+            # The output type of QuantizeLinear is now the type of its zero point.
             node.attributes.pop("output_dtype", None)
         for value in integers.values:
             tensor = constant_of(value)
@@ -33,7 +33,7 @@ def shift(model: ir.Model, chosen: Sequence[Integers]) -> None:
 
 
 def shifted(array: np.ndarray) -> np.ndarray:
-    """Return int8 as uint8 or uint8 as int8, each number 128 away from what it was."""
+    """Return int8 as uint8 or uint8 as int8, each number shifted by 128."""
     other = np.uint8 if array.dtype == np.int8 else np.int8
     return np.asarray((np.ascontiguousarray(array).view(np.uint8) ^ _SHIFT).view(other)).reshape(array.shape)
 

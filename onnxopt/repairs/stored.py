@@ -1,4 +1,4 @@
-"""Stored integers behind DequantizeLinear, and which of them the runtime turns to floats in every run."""
+"""Stored integers before DequantizeLinear, and those that the runtime converts to floats in every run."""
 
 from dataclasses import dataclass
 
@@ -14,12 +14,12 @@ _CASTABLE = (ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT16, ir.DataType
 
 @dataclass(frozen=True)
 class Stored:
-    """Stored integers, as one DequantizeLinear reads them.
+    """Stored integers with the scale and zero point of one DequantizeLinear.
 
     Attributes:
         node: the DequantizeLinear.
-        scale: per tensor or per channel, of the shape that broadcasts to the integers.
-        zero: likewise; None for 0.
+        scale: scale per tensor or channel, in a shape that broadcasts to the integers.
+        zero: zero point in such a shape; None for 0.
     """
 
     node: ir.Node
@@ -27,7 +27,7 @@ class Stored:
     zero: np.ndarray | None
 
     def as_floats(self, writer: NodeWriter) -> ir.Value:
-        """Write nodes that give the same floats, bit for bit, and that the runtime computes when it loads the model."""
+        """Write nodes that compute the same floats, bit for bit; the runtime computes them when it loads the model."""
         writer.anchor = self.node
         floats = writer("Cast", self.node.inputs[0], kind=ir.DataType.FLOAT, to=int(ir.DataType.FLOAT))
         if self.zero is not None and self.zero.any():
@@ -35,7 +35,7 @@ class Stored:
         return writer("Mul", floats, writer.constant(self.scale, np.float32))
 
     def floats(self) -> np.ndarray:
-        """Return the floats that the integers stand for, bit for bit."""
+        """Return the dequantized floats, bit for bit."""
         tensor = constant_of(self.node.inputs[0])
         assert tensor is not None
         steps = tensor.numpy().astype(np.int64) - (0 if self.zero is None else self.zero)
@@ -43,7 +43,7 @@ class Stored:
 
 
 def stored(node: ir.Node) -> Stored | str:
-    """Return what a DequantizeLinear reads, or why it is nothing that can be written in other words."""
+    """Return the inputs of a DequantizeLinear, or the reason why it cannot be rewritten."""
     tensors = [None if value is None else constant_of(value) for value in node.inputs]
     if any(t is None for t, value in zip(tensors, node.inputs, strict=True) if value is not None):
         return "its scale or zero point is computed"
@@ -62,7 +62,7 @@ def stored(node: ir.Node) -> Stored | str:
 
 
 def unfolded(model: ir.Model) -> list[ir.Node]:
-    """Return the DequantizeLinear nodes that read stored integers and stay in the graph that the runtime makes.
+    """Return the DequantizeLinear nodes of stored integers that remain in the runtime's optimized graph.
 
     Raises:
         ModelError: ONX304 ONNX Runtime cannot load the model.

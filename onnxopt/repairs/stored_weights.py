@@ -1,4 +1,4 @@
-"""Stored integers that the runtime turns to floats in every run."""
+"""Stored integers that the runtime converts to floats in every run."""
 
 from typing import ClassVar
 
@@ -13,23 +13,24 @@ from onnxopt.repairs.unused import drop_dead
 from onnxopt.target import Target
 
 _LEAST_ELEMENTS = 1024
-"""Of the largest: biases and norms alone take no time."""
+"""Fewest elements of the largest of them: biases and norms alone take no time."""
 
 
 class StoredWeights(Repair):
-    """Turn stored integers to floats once, when the model is loaded; the file keeps its size.
+    """Convert stored integers to floats once, when the model is loaded; the file keeps its size.
 
         Conv(DequantizeLinear(W int8))   ->   Conv(Mul(Cast(W int8), scale))
 
-    ONNX Runtime leaves DequantizeLinear for kernels on integers to take. Where none does, it runs every time, and the
-    float kernel cannot prepare its weights. Cast and Mul are plain arithmetic on constants, which it folds.
+    ONNX Runtime keeps DequantizeLinear for fusion into integer kernels. Without such a kernel it runs every time, and
+    the float kernel cannot prepack its weights. Cast and Mul are plain arithmetic on constants, which the runtime
+    folds.
     """
 
     code: ClassVar[str] = "CHK405"
     does: ClassVar[str] = "compute float weights when the model is loaded"
 
     def find(self, model: ir.Model, target: Target) -> Faults:
-        """Return the DequantizeLinear nodes of constants that are left in the runtime's graph."""
+        """Return the DequantizeLinear nodes of constants that remain in the runtime's graph."""
         nodes = unfolded(model)
         if all(constant_of(node.inputs[0]).size < _LEAST_ELEMENTS for node in nodes):  # type: ignore[union-attr]
             return Faults()
@@ -40,7 +41,7 @@ class StoredWeights(Repair):
         return Faults(tuple(node.outputs[0].name or "" for node in good), names, left)
 
     def apply(self, model: ir.Model, found: Faults) -> None:
-        """Put arithmetic in the place of each."""
+        """Replace each by arithmetic."""
         writer, sites = NodeWriter(model, "repair"), set(found.sites)
         nodes = [node for node in model.graph if node.outputs[0].name in sites]
         for node in nodes:

@@ -1,17 +1,17 @@
-"""What nothing reads any more after an edit."""
+"""Removal of values without readers after an edit."""
 
 import onnx_ir as ir
 
 
 def unread(model: ir.Model) -> frozenset[str]:
-    """Return the names of stored values that nothing reads."""
+    """Return the names of stored values without readers."""
     constants = (node.outputs[0] for node in model.graph if node.op_type == "Constant")
     stored = (*model.graph.initializers.values(), *constants)
     return frozenset(v.name or "" for v in stored if not _is_read(v) and not v.is_graph_input())
 
 
 def drop_unread(model: ir.Model, kept: frozenset[str] = frozenset()) -> None:
-    """Remove stored values that nothing reads, in place, but for `kept`."""
+    """Remove stored values without readers, in place, except `kept`."""
     for name in sorted(unread(model) - kept):
         if name in model.graph.initializers:
             model.graph.initializers.pop(name)
@@ -21,7 +21,7 @@ def drop_unread(model: ir.Model, kept: frozenset[str] = frozenset()) -> None:
 
 
 def drop_dead(model: ir.Model, nodes: list[ir.Node]) -> None:
-    """Remove those of `nodes` that nothing reads any more, then those that they alone read, in place."""
+    """Remove the nodes without readers among `nodes`, then those that only these read, in place."""
     waiting = list(nodes)
     while waiting:
         node = waiting.pop()

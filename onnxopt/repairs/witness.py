@@ -1,4 +1,4 @@
-"""Outputs of a file before and after a repair, with ONNX Runtime's optimizations off and as it is deployed."""
+"""Outputs of a file before and after a repair, with ONNX Runtime's optimizations off and as deployed."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,13 +17,13 @@ class Witness:
     """Runs forms of one model on the same batches.
 
     Args:
-        model: as it was given, whose outputs without optimizations are the truth.
-        batches: that it runs on.
-        runtime: as it is deployed.
+        model: the given model, whose outputs without optimizations are the truth.
+        batches: batches on which it runs.
+        runtime: configuration of ONNX Runtime in deployment.
 
     Raises:
         ModelError: ONX304 ONNX Runtime cannot load the model.
-        NativeError: ONX401 it cannot be run.
+        NativeError: ONX401 the model cannot be run.
     """
 
     def __init__(self, model: ir.Model, batches: Sequence[Feeds], runtime: Runtime) -> None:
@@ -32,11 +32,11 @@ class Witness:
         self.slack = change(self.truth, self.deployed(model))
 
     def plain(self, model: ir.Model) -> Outputs:
-        """Return the outputs as the standard defines them: nothing fused, nothing folded."""
+        """Return the outputs by the standard's definition, without fusion and folding."""
         return self._run(model, Runtime(optimization="none"))
 
     def deployed(self, model: ir.Model) -> Outputs:
-        """Return the outputs as the runtime's own kernels give them."""
+        """Return the outputs of the runtime's optimized kernels."""
         return self._run(model, self._runtime)
 
     def _run(self, model: ir.Model, runtime: Runtime) -> Outputs:
@@ -45,10 +45,10 @@ class Witness:
 
 
 def change(before: Outputs, after: Outputs) -> float:
-    """Return the largest change of an output: root mean square of the change over that of the output, all batches.
+    """Return the largest change of an output: root mean square of the change over that of the output, for all batches.
 
-    Of what is no float it is the share of elements that differ. It is infinite where shapes or types differ, or
-    NaN and infinities stand elsewhere.
+    For other types than float it is the share of different elements. It is infinite if shapes or types differ, or if
+    NaN and infinities are in other places.
     """
     if len(before) != len(after):
         return float("inf")

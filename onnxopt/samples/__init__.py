@@ -1,4 +1,4 @@
-"""The data a model is calibrated, searched and judged with, from whatever form the user has it in."""
+"""The data for calibration, search and judging of a model, read from many forms."""
 
 from onnxopt.samples.core import Batch, Feeds, Reader, Samples, Source
 from onnxopt.samples.fit import fit

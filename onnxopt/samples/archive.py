@@ -23,8 +23,8 @@ def read_archive(path: Path) -> dict[str, np.ndarray]:
     """Return all arrays of an .npz file; large uncompressed ones (`numpy.savez`) stay on disk, memory-mapped.
 
     Raises:
-        DataError: ONX201 it is damaged or no .npz file, ONX204 it holds Python objects.
-        FileError: ONX505 it cannot be read.
+        DataError: ONX201 the file is damaged or not an .npz file, ONX204 it holds Python objects.
+        FileError: ONX505 the file cannot be read.
     """
     try:
         with open_regular(path) as file:
@@ -76,8 +76,8 @@ def read_array(path: Path) -> np.ndarray:
     """Return the array of an .npy file, memory-mapped.
 
     Raises:
-        DataError: ONX201 it is damaged or no .npy file, ONX204 it holds Python objects.
-        FileError: ONX505 it cannot be read.
+        DataError: ONX201 the file is damaged or not an .npy file, ONX204 it holds Python objects.
+        FileError: ONX505 the file cannot be read.
     """
     try:
         open_regular(path).close()
@@ -91,7 +91,7 @@ def read_array(path: Path) -> np.ndarray:
 
 
 def _refuse_bomb(path: Path, members: ZipFile) -> None:
-    """Refuse an archive that would not fit into memory; no member gives more than its entry says."""
+    """Refuse an archive that would not fit into memory; no member exceeds the size in its entry."""
     whole = sum(info.file_size for info in members.infolist())
     if whole > most_bytes():
         raise DataError(
@@ -104,7 +104,7 @@ def _refuse_bomb(path: Path, members: ZipFile) -> None:
 
 
 def most_bytes() -> int:
-    """Return what an archive may hold: half of the machine's memory, 4 GB where the system does not tell."""
+    """Return the largest size of an archive: half of the machine's memory, 4 GB if the system does not report it."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     except (AttributeError, ValueError, OSError):  # Windows

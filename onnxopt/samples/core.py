@@ -1,4 +1,4 @@
-"""Samples: a re-iterable, streamed sequence of model inputs, with labels when there are any."""
+"""Samples: a re-iterable, streamed sequence of model inputs, with labels if there are any."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,11 +16,11 @@ Feeds = Mapping[str, np.ndarray]
 
 @runtime_checkable
 class Source(Protocol):
-    """Random access to single samples; what every reader gives."""
+    """Random access to single samples; the result of every reader."""
 
     @property
     def name(self) -> str:
-        """What the user called it: a path, or a word such as `digits`."""
+        """The user's name of the data: a path, or a word such as `digits`."""
 
     @property
     def labels(self) -> np.ndarray | None:
@@ -28,7 +28,7 @@ class Source(Protocol):
 
     @property
     def stacks(self) -> bool:
-        """Whether a sample lacks the batch axis (and is stacked), or is a whole batch fed as it is."""
+        """Whether a sample lacks the batch axis and is stacked; else it is a whole batch."""
 
     def __len__(self) -> int: ...
 
@@ -41,7 +41,7 @@ class Batch:
     """Inputs for one run, and the labels of the samples in it.
 
     Attributes:
-        size: how many independent samples it holds: a run that comes as a whole is one; None for the first axis.
+        size: number of independent samples: a whole run counts as one; None takes the first axis.
     """
 
     feeds: Feeds
@@ -53,14 +53,14 @@ class Batch:
 class Samples:
     """A choice of samples of one source, read batch by batch; iterating again starts again.
 
-    Only one batch is held at a time. Samples of different shapes never share a batch.
+    Only one batch is in memory. Samples of different shapes never share a batch.
 
     Args:
-        source: where the samples come from.
-        indices: which of them, in order of iteration.
-        batch_size: samples per run; a source of whole batches gives one of them per run.
-        fixed_batch: whether the model runs exactly `batch_size` samples at a time. Then the samples that would not
-            fill a last batch are left out, of the count and the labels too, and `with_batch_size` changes nothing.
+        source: source of the samples.
+        indices: indices of the samples, in order of iteration.
+        batch_size: samples per run; a source of whole batches yields one batch per run.
+        fixed_batch: whether the model runs exactly `batch_size` samples at a time. Then samples that would not fill the
+            last batch are left out, also of the count and the labels, and `with_batch_size` has no effect.
     """
 
     source: Source
@@ -73,7 +73,7 @@ class Samples:
         """Return all samples of `source`.
 
         Raises:
-            DataError: ONX205 it is empty or too small, ONX206 there are not as many labels as samples.
+            DataError: ONX205 the source is empty or too small, ONX206 labels and samples differ in number.
         """
         count = len(source)
         if not count:
@@ -98,7 +98,7 @@ class Samples:
         """Read the samples in order, `batch_size` at a time.
 
         Raises:
-            DataError: ONX203 samples of different shapes leave a batch of fixed size unfilled.
+            DataError: ONX203 samples of different shapes do not fill a batch of fixed size.
         """
         pending: list[Feeds] = []
         start = 0
@@ -128,7 +128,7 @@ class Samples:
 
     @property
     def name(self) -> str:
-        """What the user called the data."""
+        """The user's name of the data."""
         return self.source.name
 
     @cached_property
@@ -157,11 +157,11 @@ class Samples:
         return tuple(found)
 
     def with_batch_size(self, batch_size: int) -> "Samples":
-        """Return the same samples in batches of another size; a batch size fixed by the model stays."""
+        """Return the same samples in batches of another size; a batch size fixed by the model is kept."""
         return self if self.fixed_batch else replace(self, batch_size=batch_size)
 
     def take(self, count: int) -> "Samples":
-        """Return the first `count` samples (all when there are fewer), or as many as fill runs of fixed size."""
+        """Return the first `count` samples (all if there are fewer), rounded up to whole runs of fixed size."""
         if self.fixed_batch:
             count = -(-count // self.batch_size) * self.batch_size
         return self.select(self.indices[:count])
@@ -170,7 +170,7 @@ class Samples:
         """Return disjoint parts of `counts` samples, drawn at random.
 
         Raises:
-            DataError: ONX205 there are fewer samples than asked for.
+            DataError: ONX205 there are too few samples.
         """
         if sum(counts) > len(self):
             raise DataError(
@@ -185,7 +185,7 @@ class Samples:
         return tuple(self.select(order[end - n : end]) for n, end in zip(counts, ends, strict=True))
 
     def select(self, indices: np.ndarray) -> "Samples":
-        """Return these samples of the source, without those that do not fill a batch of fixed size.
+        """Return the samples at `indices` of the source, without those that do not fill a batch of fixed size.
 
         Raises:
             DataError: ONX205 there are too few for a batch of fixed size.
@@ -213,7 +213,7 @@ def _same_shapes(one: Feeds, other: Feeds) -> bool:
 
 
 def _bytes(array: np.ndarray) -> bytes:
-    # The memory of an object array holds addresses, which differ from run to run.
+    # The memory of an object array holds addresses, which differ between processes.
     if array.dtype == object:
         return "\0".join(map(str, array.ravel())).encode()
     return np.ascontiguousarray(array).tobytes()

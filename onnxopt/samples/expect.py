@@ -9,7 +9,7 @@ from onnxopt.errors import DataError, nearest
 from onnxopt.model_file import Signature
 
 ANY_INPUT = ("x", "X", "data", "input", "inputs", "image", "images", "features", "arr_0", "array", "")
-"""Names under which the array of a model with a single input is taken, whatever the model calls it."""
+"""Names of the array for a model with a single input, besides the model's own."""
 
 LABEL_KEYS = ("y", "label", "labels", "target")
 _SEQUENCE_WORDS = ("seq", "len", "time")
@@ -18,13 +18,13 @@ _SEQUENCE_WORDS = ("seq", "len", "time")
 def has_batch_axis(signature: Signature) -> bool:
     """Return whether the first axis of every input counts the samples.
 
-    That is so when all first axes are dynamic, or all have the same fixed size. Differently named ones, and those
-    named after a sequence, are no batch axes; an input of unknown rank is taken to have one.
+    First axes count the samples if all are dynamic, or all have the same fixed size. Axes with different names, and
+    axes named after a sequence, are no batch axes; an input of unknown rank is assumed to have a batch axis.
     """
     if any(spec.shape == () for spec in signature.inputs):
         return False
     first = [spec.shape[0] for spec in signature.inputs if spec.shape]
-    # tf2onnx makes up another name for every unknown size.
+    # tf2onnx invents a new name for every unknown size.
     named = {d for d in first if isinstance(d, str) and not d.startswith("unk__")}
     fixed = {d for d in first if isinstance(d, int)}
     if any(word in name.lower() for name in named for word in _SEQUENCE_WORDS):
@@ -35,14 +35,14 @@ def has_batch_axis(signature: Signature) -> bool:
 
 
 def fixed_batch_size(signature: Signature) -> int | None:
-    """Return how many samples the model takes at a time, or None when that is free or there is no batch axis."""
+    """Return the fixed number of samples per run; None if it is dynamic or there is no batch axis."""
     sizes = [spec.shape[0] for spec in signature.inputs if spec.shape]
     return sizes[0] if sizes and isinstance(sizes[0], int) and has_batch_axis(signature) else None
 
 
 @contextmanager
 def expecting(signature: Signature) -> Iterator[None]:
-    """Add what the model expects to the message of every `DataError` raised inside."""
+    """Add the data that the model expects to the message of every `DataError` raised inside."""
     try:
         yield
     except DataError as error:
@@ -58,8 +58,8 @@ def by_input(
 ) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
     """Return the arrays of the inputs in graph order, and the labels if there are any.
 
-    A model with one input takes the only array also under one of the names in `ANY_INPUT`. Arrays of text that no
-    input takes are notes, such as file names, and are left out.
+    A model with one input takes the only array also under one of the names in `ANY_INPUT`. Arrays of text without an
+    input are notes, such as file names, and are left out.
 
     Raises:
         DataError: ONX202 an input is missing, or an array belongs to no input.

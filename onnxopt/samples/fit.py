@@ -15,7 +15,7 @@ DEFAULT_BATCH_SIZE = 32
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A source whose samples are checked and converted as they are read."""
+    """A source that checks and converts its samples when they are read."""
 
     source: Source
     signature: Signature
@@ -23,7 +23,7 @@ class Fitted:
 
     @property
     def name(self) -> str:
-        """What the user called the data."""
+        """The user's name of the data."""
         return self.source.name
 
     @property
@@ -35,10 +35,10 @@ class Fitted:
         return len(self.source)
 
     def read(self, index: int) -> dict[str, np.ndarray]:
-        """Return sample `index`, ready to be fed.
+        """Return sample `index`, ready for the model.
 
         Raises:
-            DataError: ONX202, ONX203, ONX204 or ONX207, each with what the model expects.
+            DataError: ONX202, ONX203, ONX204 or ONX207, each with the data that the model expects.
         """
         where = f"{self.name}, sample {index}"
         with expecting(self.signature):
@@ -49,21 +49,21 @@ class Fitted:
 def fit(
     data: Source | Samples, signature: Signature, *, labels: np.ndarray | None = None, batch_size: int | None = None
 ) -> Samples:
-    """Return the samples of `data`, checked against the model; the first is read now, the others as they are used.
+    """Return the samples of `data`, checked against the model: the first one now, the others when they are read.
 
-    A model with a fixed batch size gets exactly that many per run, and the samples that do not fill a last run are
+    A model with a fixed batch size gets exactly that many samples per run; samples that do not fill the last run are
     left out. Otherwise a run takes `batch_size` samples, 32 by default; pass 1 for a model that declares a dynamic
-    batch and runs at 1 only.
+    batch but runs only at 1.
 
     Args:
-        data: where the samples come from.
-        signature: of the model.
+        data: source of the samples.
+        signature: signature of the model.
         batch_size: samples per run.
-        labels: one per sample of the source, instead of its own.
+        labels: one per sample of the source, in place of its own.
 
     Raises:
-        DataError: ONX202 to ONX207, each with what the model expects.
-        UsageError: ONX101 the batch size is below 1 or not the model's own.
+        DataError: ONX202 to ONX207, each with the data that the model expects.
+        UsageError: ONX101 the batch size is below 1 or differs from the model's fixed one.
     """
     if isinstance(data, Samples):
         whole = fit(data.source, signature, labels=labels, batch_size=batch_size)
@@ -97,9 +97,9 @@ def _fit_array(array: np.ndarray, spec: TensorSpec, stacks: bool, where: str) ->
 
 
 def _convert(array: np.ndarray, spec: TensorSpec, *, image_like: bool, where: str) -> np.ndarray:
-    """Cast where no information is lost, except that floats may be rounded to the model's precision.
+    """Cast an array if no information is lost; floats may be rounded to the model's precision.
 
-    Pixels are not turned into floats: the model wants them scaled, and only its owner knows how.
+    Pixels are not converted to floats: the model needs them scaled, and only its owner knows how.
     """
     hint = f"Convert it, for example with .astype({spec.dtype!r})."
     if spec.dtype == "str" and array.dtype.kind in "USO":

@@ -19,7 +19,7 @@ LABEL_FILE = "labels.csv"
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Image files and how the model wants them."""
+    """Image files and their conversion for the model."""
 
     name: str
     files: Sequence[Path]
@@ -44,8 +44,9 @@ def is_image(path: Path) -> bool:
 def open_images(folder: Path, signature: Signature, options: ReadOptions) -> Images:
     """Return the images under `folder`.
 
-    With a `labels.csv` (columns `file`, `label`): the files it names, in its order. With sub-folders: each is one
-    class, counted from 0 in the sorted order of their names, as other frameworks do. Else: all images, unlabelled.
+    With a `labels.csv` (columns `file`, `label`), the images are the files in it, in its order. With sub-folders, each
+    is one class, counted from 0 in the sorted order of names, as in other frameworks. Else all images count,
+    unlabelled.
 
     Raises:
         DataError: ONX201 damaged, ONX203 the model takes no images, ONX205 no images, ONX206 labels do not fit.
@@ -86,10 +87,10 @@ def find_files(
 
 
 def refuse_elsewhere(folder: Path, files: Iterable[Path]) -> None:
-    """Refuse files that lie outside the folder that was named, by a name or by a link.
+    """Refuse files outside the given folder, reached by a name or by a link.
 
     Raises:
-        DataError: ONX201.
+        DataError: ONX201 a file is outside the folder.
     """
     root = folder.resolve()
     for file in files:

@@ -15,14 +15,14 @@ from onnxopt.samples.tables import read_table
 
 
 def class_labels(values: Iterable[object], signature: Signature) -> np.ndarray:
-    """Return labels as the model's output counts them.
+    """Return labels with the class numbers of the model's output.
 
-    Numbers stay. Names become their index among the sorted names, unless the model itself gives names. That is only
-    right when every class has its name among the labels. Where a model scores classes at every step, other texts stay:
-    they are the sequences to be read.
+    Numbers are unchanged. Names become their index among the sorted names, unless the model itself gives names; this is
+    right only if the labels contain every class. If a model scores classes at every step, other texts are unchanged:
+    they are the true sequences.
 
     Raises:
-        DataError: ONX206 they are no sequence, differ in shape, or are fewer or more names than the model has classes.
+        DataError: ONX206 labels are not a sequence, differ in shape, or the number of names is not that of classes.
     """
     try:
         labels = to_array(values if isinstance(values, np.ndarray) else list(values))
@@ -51,12 +51,12 @@ def class_labels(values: Iterable[object], signature: Signature) -> np.ndarray:
 
 
 def differ(labels: np.ndarray) -> bool:
-    """Return whether labels are arrays of several shapes, which only a metric of the user's own can read."""
+    """Return whether labels are arrays of several shapes, which only a user's own metric can read."""
     return labels.dtype == object and labels.size > 0 and isinstance(labels.flat[0], np.ndarray)
 
 
 def _class_counts(signature: Signature) -> set[int]:
-    """Return how many classes the outputs may stand for; empty when they do not say. One score stands for two."""
+    """Return the possible numbers of classes of the outputs; empty if unknown. A single score means two classes."""
     shapes = [spec.shape for spec in signature.outputs if spec.dtype.startswith(("float", "bfloat"))]
     if any(not shape or (len(shape) > 1 and not isinstance(shape[-1], int)) for shape in shapes):
         return set()
@@ -76,7 +76,7 @@ def _no_labels(why: str) -> DataError:
 
 
 def read_labels(labels: Any, signature: Signature) -> np.ndarray:
-    """Return the labels in an array, a list, or a .npy, .npz, .csv, .tsv, .jsonl, .parquet or .txt file (one per line).
+    """Read labels from an array, a list, or a .npy, .npz, .csv, .tsv, .jsonl, .parquet or .txt file (one per line).
 
     Raises:
         DataError: ONX201 the file is missing or damaged, ONX206 it has no column of labels.

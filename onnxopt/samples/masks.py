@@ -14,7 +14,7 @@ from onnxopt.samples.pixels import opened_image
 from onnxopt.samples.placement import Placement
 
 NO_CLASS = 255
-"""Of a pixel that has no label, and of those beside a letterboxed image."""
+"""The number of pixels without a label, and of pixels beside a letterboxed image."""
 
 
 def is_mask_folder(labels: object) -> bool:
@@ -25,12 +25,12 @@ def is_mask_folder(labels: object) -> bool:
 
 
 def read_masks(labels: str | Path, source: Source | Samples, options: ReadOptions) -> np.ndarray:
-    """Return class numbers `(n, H, W)`, placed as the pixels of the images are, by the nearest pixel.
+    """Return class numbers `(n, H, W)`, resized and placed like the images, by the nearest pixel.
 
-    Image files find theirs by name; other samples take them in the sorted order of names.
+    Image files find their masks by name; other samples take them in the sorted order of names.
 
     Raises:
-        DataError: ONX206 an image has no mask, a file is no map of class numbers, or masks differ in size.
+        DataError: ONX206 an image has no mask, a file is not a map of class numbers, or masks differ in size.
         UsageError: ONX108 pillow is not installed.
     """
     folder = Path(labels)

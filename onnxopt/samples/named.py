@@ -18,7 +18,7 @@ RANDOM_COUNT = 64
 
 
 def open_digits(name: str, signature: Signature) -> Rows:
-    """Return the handwritten digits that come with scikit-learn, 64 pixels in 0..1, in the shape the model takes.
+    """Return the handwritten digits of scikit-learn, 64 pixels in 0..1, in the shape of the model's input.
 
     `digits` is the test part (797), `digits:train` the rest (1000); always the same split.
 
@@ -33,7 +33,7 @@ def open_digits(name: str, signature: Signature) -> Rows:
     spec = signature.inputs[0] if len(signature.inputs) == 1 else None
     if spec is not None and has_batch_axis(signature) and "float" in spec.dtype:
         sizes = [-1] if spec.shape is None else [d if isinstance(d, int) else -1 for d in spec.shape[1:]]
-        # NumPy can work out one unknown size, and refuses what 64 pixels do not fill.
+        # NumPy computes one unknown size, and refuses shapes that 64 pixels do not fill.
         with suppress(ValueError):
             return Rows(name, {spec.name: pixels.reshape(len(pixels), *sizes)}, bunch.target[part])
     raise DataError(
@@ -47,7 +47,7 @@ def open_digits(name: str, signature: Signature) -> Rows:
 
 @dataclass(frozen=True)
 class Random:
-    """Made-up inputs: standard normal floats, integers 0 or 1; sample i is drawn with seed i."""
+    """Random inputs: standard normal floats, integers 0 or 1; sample i is drawn with seed i."""
 
     name: str
     signature: Signature
@@ -72,7 +72,7 @@ def open_random(name: str, signature: Signature, options: ReadOptions) -> Random
     """Return `random` (64 samples) or `random:N`; an image model of free size takes `options.size`.
 
     Raises:
-        UsageError: ONX101 N is no positive number.
+        UsageError: ONX101 N is not a positive number.
     """
     _, _, count = name.partition(":")
     if count and not (count.isdecimal() and int(count)):

@@ -1,4 +1,4 @@
-"""One door for data: whatever the user has becomes samples that fit the model."""
+"""The entry point for data: it converts every supported form to samples that fit the model."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -40,16 +40,16 @@ def open_samples(
     batch_size: int | None = None,
     limit: int | None = None,
 ) -> Samples:
-    """Return the samples in `data`, brought to the model's types and shapes.
+    """Return the samples in `data`, converted to the model's types and shapes.
 
     Args:
         data: a path, a word such as `digits`, or a Python object; see `FORMS`.
-        signature: of the model.
-        labels: one per sample, as an array, a list or a file of them; None takes those that `data` has.
-        options: how to read it.
-        batch_size: samples per run; None lets the model decide, or takes 32.
-        limit: samples to use at most: of a stream the first, of all other data a choice spread evenly over it, since
-            files are often sorted by class.
+        signature: signature of the model.
+        labels: one per sample, as an array, a list or a file; None takes the labels in `data`.
+        options: options of the readers.
+        batch_size: samples per run; None takes the model's fixed size, or 32.
+        limit: most samples: the first ones of a stream, else a choice spread evenly over the data, because files are
+            often sorted by class.
 
     Raises:
         DataError: ONX201 unknown or damaged data, ONX202 to ONX207 it does not fit the model.

@@ -1,4 +1,4 @@
-"""Packages that only some readers need."""
+"""Optional packages of some readers."""
 
 from importlib import import_module
 from typing import Any
@@ -7,10 +7,10 @@ from onnxopt.errors import UsageError
 
 
 def require(module: str, extra: str) -> Any:
-    """Import `module`, which comes with the extra `extra` of this package.
+    """Import `module`, which belongs to the extra `extra` of this package.
 
     Raises:
-        UsageError: ONX108 it is not installed.
+        UsageError: ONX108 the module is not installed.
     """
     try:
         return import_module(module)

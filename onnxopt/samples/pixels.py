@@ -1,4 +1,4 @@
-"""One image file as the array a model wants."""
+"""Conversion of an image file to a model's input."""
 
 import warnings
 from collections.abc import Iterator
@@ -18,12 +18,12 @@ from onnxopt.samples.placement import Placement
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
 MOST_PIXELS = 178_956_970
-"""Pillow's own limit, at which it suspects a file that unpacks without end."""
+"""Pillow's own limit, above which it suspects a decompression bomb."""
 
 
 @dataclass(frozen=True)
 class ImageInput:
-    """The model's input that takes images; `size` is (height, width) in pixels, None when any will do."""
+    """The model's image input; `size` is (height, width) in pixels, None if it is dynamic."""
 
     name: str
     layout: Layout
@@ -33,7 +33,7 @@ class ImageInput:
 
 
 def image_layout(spec: TensorSpec) -> Layout | None:
-    """Return where the channels are: the one axis of two that has size 1 or 3; None when that is neither or both."""
+    """Return the layout by the channel axis, the one of two with size 1 or 3; None if that is neither or both."""
     if spec.shape is None or len(spec.shape) != 4:
         return None
     first, last = spec.shape[1] in (1, 3), spec.shape[3] in (1, 3)
@@ -43,7 +43,7 @@ def image_layout(spec: TensorSpec) -> Layout | None:
 
 
 def image_input(signature: Signature, options: ReadOptions) -> ImageInput:
-    """Return what the model wants of an image.
+    """Return the image input of the model.
 
     Raises:
         DataError: ONX203 the model has no single input of images.
@@ -80,10 +80,10 @@ def image_input(signature: Signature, options: ReadOptions) -> ImageInput:
 
 
 def read_pixels(path: Path, target: ImageInput, options: ReadOptions) -> np.ndarray:
-    """Decode, resize and normalize one image: x / divide_by, then (x - mean) / std; whole-number inputs get pixels.
+    """Decode, resize and normalize one image: x / divide_by, then (x - mean) / std; integer inputs get pixels.
 
     Raises:
-        DataError: ONX201 it is damaged or no image, ONX204 it has more than 8 bits per channel.
+        DataError: ONX201 the file is damaged or not an image, ONX204 it has more than 8 bits per channel.
         UsageError: ONX108 pillow is not installed.
     """
     try:
@@ -113,9 +113,9 @@ def read_pixels(path: Path, target: ImageInput, options: ReadOptions) -> np.ndar
 
 @contextmanager
 def opened_image(path: Path) -> Iterator[Any]:
-    """Open an image of a format that Pillow decodes itself, and of a bearable size; raises what Pillow raises.
+    """Open an image of limited size in a format that Pillow decodes itself; raises Pillow's exceptions.
 
-    Others would start programs: PostScript is handed to Ghostscript. Warnings about sizes and metadata are no news.
+    Other formats would start programs, such as Ghostscript for PostScript. Warnings about size and metadata are hidden.
     """
     module = require("PIL.Image", "images")
     with warnings.catch_warnings(), open_regular(path) as file:

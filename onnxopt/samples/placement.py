@@ -12,11 +12,11 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Placement:
-    """How an image is scaled and moved.
+    """The scale and offset of an image.
 
     Attributes:
-        scaled: height and width it is scaled to.
-        offset: rows and columns it is moved down and right by; below zero where its edge is cut off.
+        scaled: height and width after scaling.
+        offset: shift down and right in rows and columns; negative if its edge is cut off.
         size: height and width of the input.
     """
 
@@ -26,7 +26,7 @@ class Placement:
 
     @classmethod
     def of(cls, image: Size, size: Size | None, options: ReadOptions) -> "Placement":
-        """Return where an image of height and width `image` lies in an input of `size`; None keeps its own."""
+        """Return the placement of an image of height and width `image` in an input of `size`; None keeps its own."""
         if size is None:
             return cls(image, (0, 0), image)
         if options.resize == "squash":
@@ -44,7 +44,7 @@ class Placement:
         return cls(scaled, (-((scaled[0] - size[0]) // 2), -((scaled[1] - size[1]) // 2)), size)
 
     def boxes(self, shares: np.ndarray) -> np.ndarray:
-        """Return boxes `(k, 4)`, given in shares of the image, in shares of the input; they may reach beyond it."""
+        """Convert boxes `(k, 4)` from shares of the image to shares of the input; they may reach beyond it."""
         scale = np.array([self.scaled[1], self.scaled[0]] * 2, dtype=np.float64)
         offset = np.array([self.offset[1], self.offset[0]] * 2, dtype=np.float64)
         return np.asarray((shares * scale + offset) / np.array([self.size[1], self.size[0]] * 2))

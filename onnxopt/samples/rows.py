@@ -13,7 +13,7 @@ from onnxopt.samples.shapes import shape_hint
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Arrays whose first axis counts the samples (or, when `stacks` is false, the runs)."""
+    """Arrays whose first axis counts the samples; the runs, if `stacks` is false."""
 
     name: str
     arrays: Mapping[str, np.ndarray]
@@ -29,13 +29,13 @@ class Rows:
 
 
 def as_rows(name: str, arrays: Mapping[str, np.ndarray], labels: np.ndarray | None, signature: Signature) -> Rows:
-    """Tell from the number of axes what `arrays` (one per input) hold.
+    """Return arrays, one per input, as samples or runs, by their number of axes.
 
-    As many axes as the model's inputs: samples along the first axis, or one run when the model has no batch axis.
-    One axis less: one sample. One more: whole runs along the first axis.
+    Arrays with as many axes as the model's inputs hold samples along the first axis, or one run if the model has no
+    batch axis. With one axis less they hold one sample; with one more, whole runs along the first axis.
 
     Raises:
-        DataError: ONX203 the numbers of axes or samples fit none of these.
+        DataError: ONX203 the numbers of axes or samples fit none of these forms.
     """
     extra = {arrays[s.name].ndim - len(s.shape) for s in signature.inputs if s.shape is not None} or {0}
     counts = {array.shape[:1] for array in arrays.values()}

@@ -9,7 +9,7 @@ _EXAMPLE_COUNT, _EXAMPLE_SIZE = 100, 16
 
 
 def schema_text(signature: Signature) -> str:
-    """Return the inputs with types and shapes, the kinds of files that would do, and code that makes one."""
+    """Return the inputs with types and shapes, the kinds of suitable files, and code that writes one."""
     batched = has_batch_axis(signature)
     lines = ["inputs:", *(f"  {spec}" for spec in signature.inputs), "", "data that fits:"]
     count = "N samples" if batched else "N runs"

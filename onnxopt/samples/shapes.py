@@ -1,4 +1,4 @@
-"""Compare the shape of data with the one a model declares, and say how to get from one to the other."""
+"""Comparison of the shape of data with the declared shape of a model, and hints for conversion."""
 
 from collections.abc import Sequence
 from math import prod
@@ -7,18 +7,18 @@ from onnxopt.model_file.signature import Dim
 
 
 def fits(shape: Sequence[int], wanted: Sequence[Dim]) -> bool:
-    """Return whether an array of `shape` can be fed where `wanted` is declared."""
+    """Return whether an array of `shape` fits the declared shape `wanted`."""
     return len(shape) == len(wanted) and all(
         size == dim for size, dim in zip(shape, wanted, strict=True) if isinstance(dim, int)
     )
 
 
 def shape_hint(shape: Sequence[int], wanted: Sequence[Dim], *, batch_axis: bool) -> str:
-    """Return the NumPy call on the whole data set that would make it fit, when there is one.
+    """Return the NumPy call on the whole data set that makes it fit, if there is one.
 
     Args:
-        shape: of a sample (or of a whole run or data set, when `batch_axis`).
-        wanted: by the model for the same.
+        shape: shape of a sample; of a whole run or data set with `batch_axis`.
+        wanted: shape that the model declares for it.
         batch_axis: whether both begin with the batch axis.
     """
     first = 1 if batch_axis else 0

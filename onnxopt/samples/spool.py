@@ -1,4 +1,4 @@
-"""A stream read once, kept for random access: in memory while small, then in a temporary file."""
+"""A stream, read once and stored for random access: in memory while small, then in a temporary file."""
 
 import tempfile
 import weakref
@@ -21,7 +21,7 @@ class _Stored:
 
 
 class Spool:
-    """Samples, appended once and read in any order; the file disappears with this object."""
+    """Samples, appended once and read in any order; the file is deleted with this object."""
 
     def __init__(self, name: str, limit_bytes: int) -> None:
         self.name = name
@@ -36,7 +36,7 @@ class Spool:
 
     @property
     def on_disk(self) -> bool:
-        """Whether the samples went to a temporary file."""
+        """Return whether the samples are in a temporary file."""
         return self._file is not None
 
     def __len__(self) -> int:
@@ -48,7 +48,7 @@ class Spool:
         Raises:
             FileError: ONX503 the temporary file cannot be written.
         """
-        # A copy, because streams often fill one buffer again and again.
+        # A copy, because streams often reuse one buffer.
         copy = {key: np.array(array, order="C") for key, array in feeds.items()}
         self._size += sum(array.nbytes for array in copy.values())
         if self._size <= self._limit:
@@ -83,7 +83,7 @@ class Spool:
         if self._file is None:
             return dict(self._memory[index])
         feeds = {}
-        with self._lock:  # seek and read belong together
+        with self._lock:  # seek and read must not be interleaved
             for key, stored in self._index[index].items():
                 self._file.seek(stored.offset)
                 raw = self._file.read(stored.size_bytes)

@@ -1,4 +1,4 @@
-"""Python objects that give samples or batches one after another."""
+"""Python objects that yield samples or batches."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeGuard
@@ -15,10 +15,10 @@ from onnxopt.samples.spool import Spool
 def open_stream(
     name: str, items: Iterable[object], signature: Signature, limit_bytes: int, limit: int | None = None
 ) -> Spool:
-    """Read `items` once and keep their samples; at most `limit` of them.
+    """Read `items` once and store at most `limit` samples.
 
     An item is a sample or a batch: a mapping, a tuple of the inputs (and then the label), or the only input. Batches
-    are taken apart when the model has a batch axis.
+    are split into samples if the model has a batch axis.
 
     Raises:
         DataError: ONX201 the iteration fails, ONX202, ONX203, ONX204 an item does not fit, ONX206 labels do not.
@@ -56,7 +56,7 @@ def open_stream(
 
 
 def reader_items(reader: Any) -> Iterator[object]:
-    """Return what an ONNX Runtime `CalibrationDataReader` gives until it says None."""
+    """Yield the batches of an ONNX Runtime `CalibrationDataReader`, up to its None."""
     while (item := reader.get_next()) is not None:
         yield item
 
@@ -69,7 +69,7 @@ def _guarded(items: Any, name: str) -> Iterator[object]:
             yield from items
     except OnnxoptError:
         raise
-    except Exception as error:  # whatever the user's own code raises
+    except Exception as error:  # any exception of the user's own code
         why = f"{type(error).__name__}: {first_line(error)}"
         raise DataError(
             "ONX201", "reading the data failed", where=name, why=why, hint="Repair the iterator."
@@ -80,7 +80,7 @@ def to_arrays(item: object, signature: Signature, where: str) -> tuple[dict[str,
     """Return the inputs and labels in one item.
 
     Raises:
-        DataError: ONX202 the number or names of the arrays do not fit, ONX204 it holds no arrays.
+        DataError: ONX202 the number or names of the arrays do not fit, ONX204 the item holds no arrays.
     """
     inputs = [spec.name for spec in signature.inputs]
     label: object = None

@@ -1,4 +1,4 @@
-"""Samples out of a table: numbers, columns named as the inputs, or text to tokenize."""
+"""Samples from a table: numbers, columns named as the inputs, or text to tokenize."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,11 +23,12 @@ TEXT_COLUMNS = ("text", "sentence")
 def open_table(path: Path, signature: Signature, options: ReadOptions) -> Source:
     """Return the rows of a table as samples.
 
-    Columns named as the model's inputs feed these; a text column feeds a model of tokens; else all columns but the
-    label are the features of the model's only input, in the order of the file.
+    Columns named as the model's inputs are these inputs; a text column is the input of a model of tokens; else all
+    columns except the label are the features of the model's only input, in the order of the file.
 
     Raises:
-        DataError: ONX201 damaged, ONX202 no columns for an input, ONX204 a feature is no number, ONX205 empty.
+        DataError: ONX201 the file is damaged, ONX202 an input has no column, ONX204 a feature is not a number, ONX205
+            there are no rows.
         UsageError: ONX102 a named column does not exist, ONX113 text needs a vocabulary.
     """
     table = dict(read_table(path))
@@ -63,7 +64,7 @@ class Columns:
     stacks = True
 
     def __post_init__(self) -> None:
-        # Text cells are turned into numbers once and as a column, so that one row is read as the others are.
+        # Text cells are converted to numbers once per column, so that all rows are read alike.
         parsed = {k: to_array(c) if isinstance(c[0], str | None) else c for k, c in self.columns.items()}
         object.__setattr__(self, "columns", parsed)
 
@@ -71,7 +72,7 @@ class Columns:
         return len(next(iter(self.columns.values())))
 
     def read(self, index: int) -> dict[str, np.ndarray]:
-        """Return row `index`; numbers take the model's float type, since a cell has none of its own."""
+        """Return row `index`; numbers get the model's float type, because a cell has no type."""
         feeds = {}
         for spec in self.signature.inputs:
             try:

@@ -18,12 +18,12 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
 def read_table(path: Path) -> Table:
-    """Return the columns of a .csv, .tsv, .jsonl or .parquet file, or the lines of any other as column `label`.
+    """Return the columns of a .csv, .tsv, .jsonl or .parquet file; the lines of any other file as column `label`.
 
-    A first line that has no number and no empty cell is a header. Without one, two columns are `text` and `label`.
+    A first line without numbers and empty cells is a header. Without a header, two columns are `text` and `label`.
 
     Raises:
-        DataError: ONX201 it is damaged, or its rows differ in length.
+        DataError: ONX201 the file is damaged, or its rows differ in length.
         UsageError: ONX108 pyarrow is not installed.
     """
     try:
@@ -84,7 +84,7 @@ def _read_parquet(path: Path) -> Table:
     try:
         with open_regular(path) as file:
             columns: Table = parquet.read_table(file).to_pydict()
-    except Exception as error:  # pyarrow has its own hierarchy, of which some escape as OSError
+    except Exception as error:  # pyarrow has its own exceptions, and some are OSError
         raise _damaged(path, first_line(error)) from error
     return columns
 

@@ -22,7 +22,7 @@ def _roles(signature: Signature) -> dict[str, str]:
 
 
 def takes_tokens(signature: Signature) -> bool:
-    """Return whether every input is one that a tokenizer gives: ids, mask, token types or positions."""
+    """Return whether every input is an output of a tokenizer: ids, mask, token types or positions."""
     whole_numbers = all(spec.dtype in ("int32", "int64") for spec in signature.inputs)
     roles = list(_roles(signature).values())
     return whole_numbers and roles.count("ids") == 1 and "unknown" not in roles
@@ -31,7 +31,7 @@ def takes_tokens(signature: Signature) -> bool:
 def open_text(
     name: str, sentences: Sequence[str], labels: np.ndarray | None, signature: Signature, vocab: str | Path | None
 ) -> "Text":
-    """Return sentences as samples, each as long as it is unless the model's sequence length is fixed.
+    """Return sentences as samples, each of its own length unless the model fixes the sequence length.
 
     Raises:
         DataError: ONX201 the vocabulary cannot be read.
@@ -51,8 +51,8 @@ class Text:
     """Sentences, tokenized one by one as they are read.
 
     Args:
-        roles: model input -> what it takes: ids, mask, types or positions.
-        length: tokens to cut or fill every sentence to; None leaves it as long as it is.
+        roles: role of each model input: ids, mask, types or positions.
+        length: tokens to which every sentence is cut or padded; None keeps its own length.
     """
 
     name: str

@@ -17,11 +17,11 @@ USUAL_PATTERN = r"\w+|[^\w\s]"
 
 
 class Tokenizer(Protocol):
-    """Turns a sentence into token ids."""
+    """Converts a sentence to token ids."""
 
     @property
     def pad_id(self) -> int:
-        """The id that fills up a sentence."""
+        """The id of padding."""
 
     def encode(self, sentence: str) -> list[int]:
         """Return the ids of one sentence, not padded."""
@@ -29,13 +29,13 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """A list of words; a sentence is cut into words by a regular expression.
+    """A list of words; a regular expression splits a sentence into words.
 
     Args:
         ids: word -> id.
         pattern: matches one word.
-        lower: whether sentences are put in lower case first.
-        max_length: ids to keep of a sentence, `[CLS]` included.
+        lower: whether sentences are converted to lower case first.
+        max_length: most ids of a sentence, `[CLS]` included.
     """
 
     ids: Mapping[str, int]
@@ -80,10 +80,10 @@ PATIENCE_S = 20.0
 
 
 def refuse_endless(tokenizer: Tokenizer, sentences: Sequence[str], where: Path) -> None:
-    """Try a vocabulary's own regular expression on the sentences in a process that can be ended; here nothing could.
+    """Run a vocabulary's regular expression on the sentences in a child process, which can be ended if it hangs.
 
     Raises:
-        DataError: ONX201 it takes practically for ever.
+        DataError: ONX201 it exceeds the time limit.
     """
     if not isinstance(tokenizer, Vocabulary) or tokenizer.pattern.pattern == USUAL_PATTERN:
         return
@@ -107,10 +107,10 @@ def open_vocab(path: Path, length: int | None = None) -> Tokenizer:
 
     Args:
         path: of the file.
-        length: tokens to cut a sentence to; a tokenizer.json keeps its closing token then.
+        length: most tokens of a sentence; with a tokenizer.json, the closing token is kept.
 
     Raises:
-        DataError: ONX201 it is missing or neither.
+        DataError: ONX201 the file is missing or has another form.
         UsageError: ONX108 the package `tokenizers` is not installed.
     """
     try:
@@ -128,7 +128,7 @@ def open_vocab(path: Path, length: int | None = None) -> Tokenizer:
         return Vocabulary(ids, pattern, bool(content.get("lower", True)), None if limit is None else int(limit))
     except UsageError:
         raise
-    except Exception as error:  # JSON of any form, and the errors of tokenizers have no common type
+    except Exception as error:  # JSON of any form, and the exceptions of tokenizers, have no common type
         raise DataError(
             "ONX201",
             "not a readable vocabulary",

@@ -1,4 +1,4 @@
-"""The range of every activation of one model by one method, and where that range is ruined by a few of the values."""
+"""The range of every activation of a model by one method, and the ranges that a few values spoil."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ from onnxopt.quantization.calibration.spread import bulk_bound, quiet_interval
 from onnxopt.samples import Samples
 
 _NARROWER = 4.0
-"""Times a clipped range must be narrower to be tried."""
+"""Smallest ratio of the full to the clipped range for the clipped one to be tried."""
 _PROBABILITIES = ("Sigmoid", "HardSigmoid", "Softmax")
 _LIKELY = 0.5
-"""Where a probability was seen to be as large, it may become 1."""
+"""A probability with an observed value of this size may become 1."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class Calibration:
     """Ranges by name of the tensor.
 
     Attributes:
-        extremes: the smallest and largest finite values, and how values are spread.
-        ranges: as the method gives them.
-        without_giants: of tensors with a few values far above all others: the range of the others.
-        without_loud: of tensors with outliers among the samples: the range over the others.
-        findings: what weakens the ranges, in words.
+        extremes: the smallest and largest finite values, and the spread of values.
+        ranges: ranges by the method.
+        without_giants: for tensors with a few values far above all others, the range of the others.
+        without_loud: for tensors with outliers among the samples, the range over the other samples.
+        findings: weaknesses of the ranges, in words.
     """
 
     extremes: Mapping[str, Extremes]
@@ -43,7 +43,7 @@ class Calibration:
 def calibrate(
     model: ir.Model, names: Sequence[str], samples: Samples, method: str, percentile: float, cache: dict[str, Any]
 ) -> Calibration:
-    """Return the ranges of `names`; what was observed of the same model before is taken from `cache`.
+    """Return the ranges of `names`; statistics of the same model in `cache` are reused.
 
     Raises:
         ModelError: ONX304 the model cannot be loaded.
@@ -57,7 +57,7 @@ def calibrate(
     found: Mapping[str, Extremes] = cache[key]
     inputs = [value.name or "" for value in model.graph.inputs]
     require_variety(found, inputs, samples.name)
-    # A score that is rare is no outlier.
+    # A rare score is not an outlier.
     likely = {v.name for n in model.graph if n.op_type in _PROBABILITIES for v in n.outputs}
     open_ended = {n: e for n, e in found.items() if n not in likely}
     giants = {n: e for n, e in ((n, _below_giants(e)) for n, e in open_ended.items()) if e is not None}
@@ -120,14 +120,14 @@ def _tight(histogram: Histogram) -> Range:
 
 
 def _probabilities(model: ir.Model, known: Mapping[str, Range], found: Mapping[str, Extremes]) -> dict[str, Range]:
-    """Return ranges of probabilities from which no rare high score is clipped."""
+    """Return ranges of probabilities that clip no rare high score."""
     names = [n.outputs[0].name or "" for n in model.graph if n.op_type in _PROBABILITIES and not n.domain]
     seen = {name: found[name].high for name in names if name in known}
     return {name: Range(0.0, 1.0 if high >= _LIKELY else max(high, known[name].high)) for name, high in seen.items()}
 
 
 def _missing(names: Sequence[str], found: Mapping[str, Extremes]) -> list[str]:
-    """Return one sentence about NaN, which spreads: of the tensor in which it begins."""
+    """Return one sentence about NaN, which spreads: it names the first tensor with NaN."""
     spreads = ((name, found[name].spread) for name in names if name in found)
     missing = {name: spread.missing for name, spread in spreads if spread is not None and spread.missing}
     if not missing:

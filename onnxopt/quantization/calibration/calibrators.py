@@ -11,7 +11,7 @@ from onnxopt.quantization.calibration.histogram import LEVELS, Extremes, Histogr
 
 
 def minmax(extremes: Extremes) -> Range:
-    """Cover everything that was seen."""
+    """Cover all observed values."""
     return Range.around_zero(extremes.low, extremes.high)
 
 
@@ -21,7 +21,7 @@ def moving_average(extremes: Extremes) -> Range:
 
 
 def percentile(histogram: Histogram, share: float = 99.99) -> Range:
-    """Cover `share` percent, leaving out the same number of values on both sides."""
+    """Cover `share` percent of the values; leave out equally many on both sides."""
     total = histogram.counts.sum()
     tail = total * (1 - share / 100) / 2
     cumulative = np.cumsum(histogram.counts)
@@ -59,7 +59,7 @@ def mse(histogram: Histogram) -> Range:
 FROM_EXTREMES: Mapping[str, Callable[[Extremes], Range]] = MappingProxyType(
     {"minmax": minmax, "moving-average": moving_average}
 )
-"""Methods that one sweep over the samples is enough for."""
+"""Methods that need only one sweep over the samples."""
 
 METHODS: Mapping[str, Callable[[Histogram], Range]] = MappingProxyType(
     {

@@ -7,15 +7,15 @@ from onnxopt.quantization.calibration.histogram import Extremes
 
 
 def require_variety(found: Mapping[str, Extremes], inputs: Collection[str], source: str) -> None:
-    """Refuse samples in which no input varies, such as arrays of zeros.
+    """Refuse samples whose inputs never vary, such as arrays of zeros.
 
     Args:
         found: extremes of activations and inputs over the samples.
         inputs: names of the model's inputs.
-        source: what the user called the data.
+        source: the user's name of the data.
 
     Raises:
-        DataError: ONX205 every float input holds one value only.
+        DataError: ONX205 every float input holds only one value.
     """
     seen = {name: found[name] for name in inputs if name in found}
     if seen and all(extremes.low == extremes.high for extremes in seen.values()):
@@ -30,16 +30,16 @@ def require_variety(found: Mapping[str, Extremes], inputs: Collection[str], sour
 
 
 FEW = 8
-"""Below so many samples a range says little of what will come."""
+"""With fewer samples a range predicts later values badly."""
 
 
 def findings(found: Mapping[str, Extremes], inputs: Collection[str], count: int) -> list[str]:
-    """Return what weakens ranges without making them useless.
+    """Return weaknesses of ranges that do not make them useless.
 
     Args:
         found: extremes of activations and inputs over the samples.
         inputs: names of the model's inputs.
-        count: of the samples.
+        count: number of samples.
     """
     notes = []
     if count < FEW:

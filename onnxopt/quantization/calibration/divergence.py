@@ -1,4 +1,4 @@
-"""Calibration by comparing distributions: the threshold whose quantized values are distributed most like the originals.
+"""Calibration by divergence: the threshold with the most similar distributions of quantized and original values.
 
 Migacz, "8-bit inference with TensorRT", GTC 2017.
 """
@@ -12,10 +12,10 @@ from onnxopt.quantization.calibration.histogram import BINS, Histogram, Range
 Divergence = Callable[[np.ndarray, np.ndarray], float]
 
 MAGNITUDES = 128
-"""Quantized magnitudes that are told apart."""
+"""Number of quantized magnitudes."""
 
 _UNSEEN = 1e-9
-"""Share that a bin which one of two distributions cannot represent counts as."""
+"""Smallest share of a bin, for bins that are empty in one of two distributions."""
 
 
 def _kullback_leibler(p: np.ndarray, q: np.ndarray) -> float:
@@ -45,7 +45,7 @@ def jensen_shannon(histogram: Histogram) -> Range:
 
 def _closest(histogram: Histogram, divergence: Divergence) -> Range:
     top = max(abs(histogram.low), abs(histogram.high))
-    # Fewer values than bins are no distribution to compare, and are all covered.
+    # Fewer values than bins do not define a distribution, so all are covered.
     if histogram.counts.sum() < BINS or top == 0:
         return Range.around_zero(histogram.low, histogram.high)
     bins = np.minimum((np.abs(histogram.centers) / top * BINS).astype(int), BINS - 1)
@@ -55,16 +55,16 @@ def _closest(histogram: Histogram, divergence: Divergence) -> Range:
 
 
 def threshold(counts: np.ndarray, divergence: Divergence = _kullback_leibler) -> int:
-    """Return how many bins of magnitudes, shape (bins,), to cover."""
+    """Return the number of bins of magnitudes to cover, given counts of shape (bins,)."""
     counts = counts.copy()
-    # ReLU puts a spike at zero, which every threshold represents exactly; left in, it would decide alone.
+    # ReLU causes a spike at zero, which every threshold represents exactly; it would dominate the divergence.
     counts[0] = counts[1]
     ends = range(MAGNITUDES, len(counts) + 1, MAGNITUDES // 8)
     return min(ends, key=lambda end: divergence(*_before_and_after(counts, end)))
 
 
 def _before_and_after(counts: np.ndarray, end: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the distribution clipped after `end` bins, and what is left of it when quantized, each summing to one."""
+    """Return the distribution clipped after `end` bins, and its quantized form, each with a sum of one."""
     reference = counts[:end].copy()
     reference[-1] += counts[end:].sum()
     present = counts[:end] > 0
@@ -73,6 +73,6 @@ def _before_and_after(counts: np.ndarray, end: int) -> tuple[np.ndarray, np.ndar
     widths = np.bincount(group, weights=present, minlength=MAGNITUDES)
     spread = np.where(present, (sums / np.maximum(widths, 1))[group], 0.0)
     if not spread.sum():
-        # Nothing is inside: as far from the reference as can be.
+        # No value is inside: the largest possible distance from the reference.
         spread[0] = 1.0
     return reference / max(reference.sum(), 1.0), spread / spread.sum()

@@ -1,6 +1,6 @@
-"""Entropy calibration exactly as ONNX Runtime's: its thresholds, from a histogram that does not grow.
+"""Entropy calibration with exactly ONNX Runtime's thresholds, from a histogram of fixed size.
 
-Kept for comparison. It counts ReLU's spike at zero, which makes it clip activations too much.
+It serves as a comparison: it counts ReLU's spike at zero and therefore clips activations too much.
 """
 
 import numpy as np
@@ -39,7 +39,7 @@ def _divergence(counts: np.ndarray, first: int, last: int, levels: int) -> float
     sums[-1] += inside[whole:].sum()
     present = np.count_nonzero(before[:whole].reshape(levels, merged), axis=1)
     after = np.zeros_like(before)
-    # Whole counts, and none in the bins that are left over: as there.
+    # Whole counts, and none in the remaining bins, as in the original.
     after[:whole] = np.repeat(np.where(present > 0, sums // np.maximum(present, 1), 0), merged)
     p, q = _smoothed(before), _smoothed(after)
     if p is None or q is None:
@@ -48,13 +48,13 @@ def _divergence(counts: np.ndarray, first: int, last: int, levels: int) -> float
 
 
 def _smoothed(counts: np.ndarray, share: float = 1e-4) -> np.ndarray | None:
-    """Return a distribution where empty bins got a little from the others; None where those have too little."""
+    """Return a distribution in which empty bins get a little of the others; None if the others have too little."""
     empty = counts == 0
     zeros = int(np.count_nonzero(empty))
     taken = share * zeros / max(counts.size - zeros, 1)
     if empty.all() or taken >= 1:
         return None
-    # In float32: candidates lie so close that the precision decides between them.
+    # In float32, because candidates are so close that the precision decides between them.
     smoothed = counts.astype(np.float32)
     smoothed += np.where(empty, share, -taken)
     return np.asarray(smoothed / smoothed.sum())

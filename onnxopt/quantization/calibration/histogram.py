@@ -15,8 +15,8 @@ class Extremes:
     """The smallest and largest value of one tensor.
 
     Attributes:
-        mean_low: mean over runs of the smallest value of each; `mean_high` of the largest.
-        spread: how the values are spread; None where that is not known.
+        mean_low: mean over runs of the smallest value; `mean_high` of the largest.
+        spread: spread of the values; None if unknown.
     """
 
     low: float
@@ -58,5 +58,5 @@ class Range:
 
     @staticmethod
     def around_zero(low: float, high: float) -> "Range":
-        """Return the smallest range that covers both and zero."""
+        """Return the smallest range that covers `low`, `high` and zero."""
         return Range(min(float(low), 0.0), max(float(high), 0.0))

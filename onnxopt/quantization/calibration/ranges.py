@@ -1,7 +1,7 @@
-"""Ranges of activations, streamed: one batch of activations is alive at a time, whatever the number of samples.
+"""Ranges of activations, streamed: only one batch of activations is in memory, for any number of samples.
 
 Two sweeps over the samples: the first finds the extremes, the second fills one histogram of fixed size per tensor.
-Every calibration method then works on those alone, so trying another method costs no further run.
+Every calibration method works on these statistics alone, so another method needs no further run.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,7 +38,7 @@ def collect(model: ir.Model, names: Sequence[str], samples: Samples) -> dict[str
 
 
 def extremes(model: ir.Model, names: Sequence[str], samples: Samples) -> dict[str, Extremes]:
-    """Return the smallest and largest finite value of every float tensor in `names`: half the work of `collect`.
+    """Return the smallest and largest finite value of every float tensor in `names`, with half the work of `collect`.
 
     A tensor without any finite value, such as an empty one, is left out.
 
@@ -50,7 +50,7 @@ def extremes(model: ir.Model, names: Sequence[str], samples: Samples) -> dict[st
 
 
 def histograms(model: ir.Model, samples: Samples, found: Mapping[str, Extremes]) -> dict[str, Histogram]:
-    """Return the histograms of the tensors whose extremes were found before, over the same samples.
+    """Return the histograms of tensors with known extremes, over the same samples.
 
     Raises:
         ModelError, NativeError: as `collect`.
@@ -60,7 +60,7 @@ def histograms(model: ir.Model, samples: Samples, found: Mapping[str, Extremes])
 
 
 class _Watched:
-    """What is kept of one tensor while samples pass."""
+    """The streamed statistics of one tensor."""
 
     def __init__(self) -> None:
         self.lows, self.highs = list[float](), list[float]()
@@ -83,7 +83,7 @@ class _Watched:
         self._octaves += octaves_of(array)
 
     def extremes(self) -> Extremes:
-        """Return what was seen; there must have been a finite value."""
+        """Return the observed extremes; there must have been a finite value."""
         lows, highs = np.array(self.lows), np.array(self.highs)
         spread = Spread(self._octaves, lows, highs, self._infinite, self._missing)
         return Extremes(*map(float, (lows.min(), highs.max(), lows.mean(), highs.mean())), spread=spread)
@@ -108,7 +108,7 @@ def _counted(
 
 
 def _bins(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Return how many values are in each of the equal bins over [low, high]; those outside and NaN are left out."""
+    """Return the counts of values in equal bins over [low, high]; outside values and NaN are left out."""
     if not (values.min() >= low and values.max() <= high):
         values = values[(values >= low) & (values <= high)]
     width = high - low
@@ -150,7 +150,7 @@ def _activations(
         except Exception as error:  # see above
             raise_if_interrupted()
             if position == 0 and samples.batch_size > 1:
-                # Some models declare a dynamic batch and only run at 1.
+                # Some models declare a dynamic batch but run only at 1.
                 yield from _activations(session, names, samples.with_batch_size(1))
                 return
             raise NativeError("ONX401", "ONNX Runtime failed while calibrating", why=first_line(error)) from error

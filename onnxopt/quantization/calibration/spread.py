@@ -1,4 +1,4 @@
-"""Dynamic range of a tensor, and the few outliers that would ruin its quantization."""
+"""Dynamic range of a tensor, and outliers that would spoil its quantization."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -7,31 +7,32 @@ from math import frexp
 import numpy as np
 
 _EXPONENTS, _SHIFT, _NO_NUMBER = 256, 23, 255
-"""Of float32; the largest exponent stands for NaN and infinities, the smallest for zero and what is next to it."""
+"""Exponents of float32; the largest is for NaN and infinities, the smallest for zero and denormals."""
 _LOOKED_AT = 1 << 16
-"""Most values of one run that are sorted by magnitude: the extremes are known exactly anyway."""
+"""Most values of one run that are counted by magnitude; the extremes are exact in any case."""
 
 _GAPS = ((12, 0.05), (7, 0.5))
-"""Orders of two without any value from which on what is above them is called giant, and the share of the values below
-that it takes: INT8 has eight orders, and most of a tensor may be a mask, but then far above all else."""
+"""Empty powers of two that separate giants from other values, and the smallest share of values below: INT8 covers eight
+powers, and most of a tensor may be a mask, but then far above all other values.
+"""
 _TAIL, _TAIL_SHARE = 8, 0.99
-"""INT8 tells nothing apart in that share of the values if the largest are so many orders of two above it."""
+"""Powers of two from a share of the values to the largest at which INT8 no longer distinguishes that share."""
 _LOUD = 16.0
-"""Times the median sample's largest value from which on a sample is an outlier."""
+"""Ratio of a sample's largest value to the median sample's above which the sample is an outlier."""
 _LEAST_RUNS = 5
 UNBOUNDED = 2.0**60
-"""No value that means a number is as large; masks are."""
+"""Smallest magnitude of masks; real activations are smaller."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """What was seen of a tensor besides its extremes.
+    """Statistics of a tensor besides its extremes.
 
     Attributes:
-        octaves: how many of the values looked at have each exponent of float32, shape (256,).
+        octaves: number of counted values per exponent of float32, shape (256,).
         lows: smallest finite value of each run; `highs` the largest.
-        infinite: how many values were infinite, over all runs.
-        missing: how many were NaN.
+        infinite: number of infinite values, over all runs.
+        missing: number of NaN, over all runs.
     """
 
     octaves: np.ndarray
@@ -44,17 +45,17 @@ class Spread:
 def octaves_of(array: np.ndarray) -> np.ndarray:
     """Count the exponents of at most `_LOOKED_AT` values of a float32 array, evenly chosen; shape (256,)."""
     flat = array.ravel()
-    # An odd step does not fall into step with rows and columns.
+    # An odd step is not aligned with rows and columns.
     some = np.ascontiguousarray(flat[:: max(flat.size // _LOOKED_AT, 1) | 1])
     return np.bincount((some.view(np.uint32) >> _SHIFT) & (_EXPONENTS - 1), minlength=_EXPONENTS)
 
 
 def bulk_bound(octaves: np.ndarray, largest: float) -> float | None:
-    """Return the magnitude below which all but giants are; None where there are no giants.
+    """Return the magnitude that separates giants from all other values; None without giants.
 
     Args:
-        octaves: from `octaves_of`.
-        largest: magnitude of the values.
+        octaves: counts from `octaves_of`.
+        largest: largest magnitude.
     """
     counts = octaves.copy()
     counts[[0, _NO_NUMBER]] = 0
@@ -72,7 +73,7 @@ def bulk_bound(octaves: np.ndarray, largest: float) -> float | None:
 
 
 def quiet_interval(spread: Spread) -> tuple[float, float] | None:
-    """Return the extremes over all samples but outliers; None where no sample is one."""
+    """Return the extremes over all samples except outliers; None without outliers."""
     if len(spread.lows) < _LEAST_RUNS:
         return None
     sizes = np.maximum(np.abs(spread.lows), np.abs(spread.highs))

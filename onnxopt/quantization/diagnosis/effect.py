@@ -18,7 +18,7 @@ _KINDS: Mapping[ir.DataType | None, type[np.floating[Any]]] = {
 
 
 class Disturbed:
-    """A model to whose inner values errors can be added, one value at a time; one session for all of them."""
+    """A model with errors added to inner values, one value at a time, in a single session."""
 
     def __init__(self, model: ir.Model, values: list[str]) -> None:
         named = {v.name: v for v in (*model.graph.outputs, *(v for node in model.graph for v in node.outputs))}
@@ -27,7 +27,7 @@ class Disturbed:
         self._outputs = [v.name or "" for v in copy.graph.outputs if v.dtype in _KINDS]
         self._silent = dict[str, np.ndarray]()
         inner = {v.name: v for node in copy.graph for v in node.outputs}
-        # The last layer writes the output itself: nothing comes behind it that could be disturbed.
+        # The last layer writes the output itself: no later node could be disturbed.
         able = (v for v in map(inner.get, values) if v is not None and not v.is_graph_output() and v.dtype in _KINDS)
         self.values = [value.name or "" for value in able]
         for name in self.values:
@@ -45,7 +45,7 @@ class Disturbed:
         self._run = Activations(copy, self._outputs) if self._outputs else None
 
     def outputs(self, feeds: Mapping[str, np.ndarray], errors: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        """Return the float outputs when `errors` are added to the values of these names."""
+        """Return the float outputs with `errors` added to the named values."""
         if self._run is None:
             return []
         added = {

@@ -19,16 +19,17 @@ _FED = "_from_float"
 
 @dataclass(frozen=True)
 class LayerLoss:
-    """What one layer loses.
+    """The precision loss of one layer.
 
     Attributes:
-        output_db: signal-to-quantization-noise ratio of the model's outputs when this layer alone is quantized, in dB;
-            NaN where it reads nothing quantized, infinite where it changes nothing.
-        own_db: signal-to-quantization-noise ratio of its output when it reads the float model's activations, in dB;
-            NaN where it reads nothing quantized.
-        total_db: the same when it reads those of the quantized model; NaN where the models share no such value.
-        state: `INT8`, or why it runs in float.
-        kernel: what the runtime calls for it; empty where it removes it.
+        output_db: signal-to-quantization-noise ratio of the model's outputs if only this layer is quantized, in dB; NaN
+            if it has no quantized input, infinite if outputs do not change.
+        own_db: signal-to-quantization-noise ratio of its output with the float model's activations as input, in dB; NaN
+            if it has no quantized input.
+        total_db: signal-to-quantization-noise ratio of its output with the quantized model's activations as input, in
+            dB; NaN if the models have no such value in common.
+        state: `INT8`, or the reason why it runs in float.
+        kernel: the runtime's kernel; empty if the runtime removes the layer.
     """
 
     name: str
@@ -41,17 +42,17 @@ class LayerLoss:
 
     @property
     def quantized(self) -> bool:
-        """Whether the layer runs in INT8."""
+        """Return whether the layer runs in INT8."""
         return self.state == "INT8"
 
 
 def diagnose(model: ir.Model, quantized: ir.Model, samples: Samples) -> tuple[LayerLoss, ...]:
-    """Return the layers of `quantized`, the one that does most harm to the outputs first.
+    """Return the layers of `quantized`, the one with the largest loss at the outputs first.
 
     Args:
-        model: the float model, every node named as in `quantized`.
-        quantized: what was made from it.
-        samples: to run both on.
+        model: the float model, with node names as in `quantized`.
+        quantized: the quantized model made from it.
+        samples: samples to run both on.
     """
     outcome = read_back(model, quantized, (), {})
     runs = {layer.name: layer for layer in executions(model, quantized, {})}
@@ -84,19 +85,19 @@ def diagnose(model: ir.Model, quantized: ir.Model, samples: Samples) -> tuple[La
 
 
 def _harm(loss: LayerLoss) -> tuple[bool, float, float]:
-    # What writes an output has no effect but its own error.
+    # A layer that writes an output has no effect besides its own error.
     first = loss.own_db if isnan(loss.output_db) else loss.output_db
     return isnan(first), first, loss.own_db
 
 
 def worst(losses: tuple[LayerLoss, ...], count: int) -> tuple[str, ...]:
-    """Return the names of the `count` weighted INT8 layers that do most harm by themselves."""
+    """Return the names of the `count` weighted INT8 layers with the largest loss at the outputs on their own."""
     weighted = [loss.name for loss in losses if loss.quantized and loss.op_type in WEIGHTED]
     return tuple(weighted[:count])
 
 
 def _fed_by_float(quantized: ir.Model, source: Mapping[str, str]) -> tuple[ir.Model, dict[str, str]]:
-    """Return a copy that quantizes the float model's activations in place of its own, and what to feed by input."""
+    """Return a copy that quantizes the float model's activations in place of its own, and the names fed by input."""
     alone = quantized.clone()
     fed, made = dict[str, str](), dict[str, ir.Value]()
     for node in [n for n in alone.graph if n.op_type in ("QuantizeLinear", "DynamicQuantizeLinear")]:
@@ -116,7 +117,7 @@ def _fed_by_float(quantized: ir.Model, source: Mapping[str, str]) -> tuple[ir.Mo
 def _effects(
     model: ir.Model, alone: ir.Model, names: Mapping[str, str], fed: Mapping[str, str], samples: Samples
 ) -> dict[str, float]:
-    """Return the SQNR in dB of the outputs of `model` when one layer's error alone is added; arguments as `_noise`."""
+    """Return the SQNR in dB of the outputs of `model` with the error of one layer alone; arguments as in `_noise`."""
     disturbed = Disturbed(model, list(dict.fromkeys(names.values())))
     layers = {name: value for name, value in names.items() if value in disturbed.values}
     if not layers:
@@ -138,14 +139,14 @@ def _effects(
 def _noise(
     model: ir.Model, quantized: ir.Model, names: Mapping[str, str], fed: Mapping[str, str], samples: Samples
 ) -> dict[str, float]:
-    """Return the SQNR in dB of the values of `quantized` that `names` gives those of `model` for.
+    """Return the SQNR in dB of the values of `quantized` with a counterpart in `names`.
 
     Args:
         model: the float model.
-        quantized: fed the values of `model` that `fed` gives for its additional inputs.
+        quantized: the quantized model, with additional inputs.
         names: values of `model` by values of `quantized`.
-        fed: likewise.
-        samples: to run both on.
+        fed: values of `model` by additional inputs of `quantized`.
+        samples: samples to run both on.
     """
     if not names:
         return {}
@@ -164,15 +165,15 @@ def _noise(
 
 
 def _given(model: ir.Model, fed: Mapping[str, str], found: Arrays) -> Arrays:
-    """Return what `model` reads in place of its own activations, of its types: a layer of 16 bits may be INT8 there."""
+    """Return the additional inputs of `model` in its types: a 16-bit layer may be INT8 there."""
     kinds = {v.name: v.dtype.numpy() for v in model.graph.inputs if v.name in fed and v.dtype is not None}
     return {name: found[value].astype(kinds[name]) for name, value in fed.items()}
 
 
 def _bounds(model: ir.Model, names: Mapping[str, str]) -> dict[str, tuple[float, float]]:
-    """Return where the outputs of layers are clipped by a Relu or Clip that alone reads them.
+    """Return the bounds of layer outputs whose only reader is a Relu or Clip.
 
-    Quantizing takes that over from the operator; what it cuts off is no error.
+    Quantization includes this clipping, so the clipped part is no error.
     """
     producers = {v.name: node for node in model.graph for v in node.outputs}
     found = dict[str, tuple[float, float]]()
@@ -200,7 +201,7 @@ def _decibels(signal: float, noise: float) -> float:
 
 
 def names_in_common(model: ir.Model, quantized: ir.Model) -> int:
-    """Return how many weighted layers of `model` are found in `quantized`, in any of its forms."""
+    """Return the number of weighted layers of `model` that `quantized` has, in any form."""
     return len(list(_common(model, quantized)))
 
 

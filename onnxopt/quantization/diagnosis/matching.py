@@ -8,7 +8,7 @@ import onnx_ir as ir
 def counterparts(quantized: ir.Model, model: ir.Model) -> Mapping[str, str]:
     """Return the names of values of `model` by the names of those of `quantized`, by the nodes that compute them.
 
-    Names of values say nothing: the runtime's quantizer removes ReLUs and gives the layer's output the name of theirs.
+    Names of values are no evidence: the runtime's quantizer removes a ReLU and gives its name to the layer's output.
     """
     nodes = {node.name: node for node in model.graph if node.name}
     inputs = {v.name for v in model.graph.inputs}

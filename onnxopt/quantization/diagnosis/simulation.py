@@ -1,7 +1,7 @@
-"""Simulation of another processor's INT8 arithmetic, as a graph that runs here.
+"""Simulation of another processor's INT8 arithmetic as a graph for this machine.
 
-x86 without VNNI saturates sums of two products at 16 bits (see `saturation`); all others compute them exactly, and
-differ in speed alone. The result holds where this machine itself is exact, as every one with VNNI and every ARM is.
+x86 without VNNI saturates sums of two products at 16 bits (see `saturation`); all other processors compute them exactly
+and differ only in speed. The result is valid if this machine itself is exact: with VNNI, or on ARM.
 """
 
 from collections.abc import Mapping
@@ -23,19 +23,19 @@ from onnxopt.reconstruction.unfold import Window
 from onnxopt.target import Target
 
 _EXACT = ("session.disable_quant_qdq", "1")
-"""Keeps Q/DQ as they are written: this processor's own integer kernels have no part in the result."""
+"""Session option that keeps Q/DQ unfused, so that this processor's integer kernels do not affect the result."""
 _UNKNOWN = ("QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "DynamicQuantizeLSTM", "QAttention")
 
 
 @dataclass(frozen=True)
 class Simulation:
-    """A model as another processor computes it.
+    """A model that reproduces another processor's results.
 
     Attributes:
-        model: to be run with `runtime`.
-        runtime: how.
-        saturating: layers that can saturate there, with how many pairs of weights.
-        left: layers that are computed as here, with the reason.
+        model: the model, to run with `runtime`.
+        runtime: configuration of ONNX Runtime.
+        saturating: layers that can saturate there, with their number of weight pairs.
+        left: layers that are not simulated, with the reason.
     """
 
     model: ir.Model
@@ -45,10 +45,10 @@ class Simulation:
 
 
 def simulate(model: ir.Model, target: Target, runtime: Runtime) -> Simulation:
-    """Return `model` as `target` computes it.
+    """Return `model` with the arithmetic of `target`.
 
     Raises:
-        ModelError: ONX304 the runtime cannot load it.
+        ModelError: ONX304 the runtime cannot load the model.
     """
     exact = replace(runtime, options=(*runtime.options, _EXACT))
     if not target.reduce_range or not fits_protobuf(model):
@@ -80,7 +80,7 @@ def simulate(model: ir.Model, target: Target, runtime: Runtime) -> Simulation:
 
 
 def _between_conversions(model: ir.Model, node: ir.Node) -> int | str:
-    """Take from a layer between Q/DQ what saturates; return how many pairs can, or why it was left."""
+    """Subtract saturation from a layer between Q/DQ; return the number of such pairs, or the reason for none."""
     x, w = (_dequantized(value) for value in node.inputs[:2])
     if x is None or w is None:
         return 0
@@ -119,7 +119,7 @@ def _between_conversions(model: ir.Model, node: ir.Node) -> int | str:
 
 
 def _dynamic(model: ir.Model, node: ir.Node) -> int:
-    """Take from a MatMulInteger what saturates; return how many pairs can."""
+    """Subtract the saturated part from a MatMulInteger; return the number of saturating pairs."""
     value = node.inputs[1]
     weight = None if value is None or value.const_value is None else value.const_value.numpy()
     if weight is None or weight.dtype != np.int8 or weight.ndim != 2 or node.inputs[0] is None:
@@ -147,7 +147,7 @@ def _depthwise(node: ir.Node, weight: np.ndarray) -> bool:
 
 
 def _pads(window: Window, node: ir.Node) -> tuple[int, ...] | None:
-    """Return begins and ends; None where they cannot be known without the input."""
+    """Return begins and ends of the padding; None if they depend on the input."""
     if window.auto_pad not in SAME:
         return window.pads
     shape = None if node.inputs[0] is None else node.inputs[0].shape
@@ -157,13 +157,13 @@ def _pads(window: Window, node: ir.Node) -> tuple[int, ...] | None:
         size = declared[axis] if axis < len(declared) else None
         if not isinstance(size, int) and stride != 1:
             return None
-        # At stride 1 the padding is the same for every size.
+        # At stride 1 the padding does not depend on the size.
         sizes.append(size if isinstance(size, int) else k * dilation)
     return same_pads(window.auto_pad, sizes, window.kernel, window.strides, window.dilations)
 
 
 def _dequantized(value: ir.Value | None) -> tuple[ir.Value, ir.Value, ir.Value | None] | None:
-    """Return what a DequantizeLinear reads: integers, scale and zero point."""
+    """Return the inputs of a DequantizeLinear: integers, scale and zero point."""
     producer = None if value is None else value.producer()
     if producer is None or producer.op_type != "DequantizeLinear":
         return None
@@ -174,7 +174,7 @@ def _dequantized(value: ir.Value | None) -> tuple[ir.Value, ir.Value, ir.Value |
 
 
 def _distance(write: Writer, x: tuple[ir.Value, ir.Value, ir.Value | None]) -> tuple[ir.Value, ir.Value]:
-    """Return activations less their zero point, and that as an unsigned byte: signed ones are shifted to unsigned."""
+    """Return activations minus their zero point, and the zero point as an unsigned byte; signed ones are shifted."""
     integers, _, zero = x
     shift = 128.0 if integers.dtype is ir.DataType.INT8 else 0.0
     point = write.constant(np.float32(0)) if zero is None else write.floats(zero)
@@ -187,7 +187,7 @@ def _as_row(write: Writer, scale: ir.Value, shape: tuple[int, ...]) -> ir.Value:
 
 
 def _subtract(node: ir.Node, amount: ir.Value, version: int) -> None:
-    """Let what reads the output of `node` read it less `amount`."""
+    """Subtract `amount` from the output of `node` for all its readers."""
     assert node.graph is not None
     output = node.outputs[0]
     name = output.name

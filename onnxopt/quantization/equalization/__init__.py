@@ -1,1 +1,1 @@
-"""Scales and biases moved between layers before and after quantization."""
+"""Shift of scales and biases between layers, before and after quantization."""

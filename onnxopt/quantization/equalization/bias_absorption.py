@@ -1,4 +1,4 @@
-"""Lower bounds of a layer's outputs, moved through a ReLU into the bias of the next layer.
+"""Shift of a layer's lower output bounds through a ReLU into the bias of the next layer.
 
 Nagel et al., "Data-free quantization through weight equalization and bias correction", ICCV 2019, section 4.1.3, with
 means and deviations measured on samples instead of those of batch-norms.
@@ -15,11 +15,11 @@ from onnxopt.reconstruction.layers import LinearLayer, bias_of, write
 from onnxopt.samples import Samples
 
 DEVIATIONS = 3.0
-"""How far below its mean a channel counts as never: one value in 740 of normally distributed ones."""
+"""Standard deviations below the mean at which a channel's floor is: one of 740 normally distributed values is lower."""
 
 
 def refusal(chain: Chain, layers: Mapping[str, LinearLayer]) -> str:
-    """Return why nothing can move from the first layer to the second; "" where it can."""
+    """Return the reason why no bias can move from the first layer to the second; "" if it can."""
     relu = next(iter(chain.first.outputs[0].uses())).node
     if relu.op_type != "Relu" or [node for node, _ in relu.outputs[0].uses()] != [chain.second]:
         return f"no Relu alone stands between it and {chain.second.name}"
@@ -31,7 +31,7 @@ def refusal(chain: Chain, layers: Mapping[str, LinearLayer]) -> str:
 
 
 def floors(model: ir.Model, chains: Sequence[Chain], samples: Samples) -> dict[str, np.ndarray]:
-    """Return by first layer what each channel of its output never falls below, shape (channels,); 0 where below zero.
+    """Return the lower bound of each output channel, shape (channels,), at least 0, by first layer.
 
     Raises:
         NativeError: ONX401 a run failed.
@@ -53,13 +53,13 @@ def floors(model: ir.Model, chains: Sequence[Chain], samples: Samples) -> dict[s
 
 
 def absorb(model: ir.Model, chain: Chain, floor: np.ndarray, layers: Mapping[str, LinearLayer]) -> None:
-    """Lower the first layer's outputs by `floor` and raise the second's by what that takes from them, in place."""
+    """Lower the first layer's outputs by `floor` and compensate in the second's bias, in place."""
     for node, sign in ((chain.first, -1.0), (chain.second, 1.0)):
         layer = layers[node.name or ""]
         tensor = model.graph.initializers[layer.weight].const_value
         assert tensor is not None
         matrix = layer.matrix(tensor.numpy())
-        # Every position of a kernel reads the same channel.
+        # All kernel positions of an input read the same channel.
         offset = floor if sign < 0 else matrix @ np.repeat(floor, matrix.shape[1] // len(floor))
         assert len(bias_of(model, layer, len(matrix))) == len(offset)
         write(model, layer, matrix, sign * offset)

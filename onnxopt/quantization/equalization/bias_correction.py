@@ -1,7 +1,7 @@
-"""Empirical bias correction: the mean error that quantization gives each layer's output, taken off its bias.
+"""Empirical bias correction: the mean error of each quantized layer's output is subtracted from its bias.
 
 Nagel et al., "Data-free quantization through weight equalization and bias correction", ICCV 2019, section 4.2 with
-measured means: layer by layer in graph order, so that a correction sees those before it.
+measured means: layer by layer in graph order, so that each correction includes the earlier ones.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ CORRECTABLE = ("Conv", "Gemm")
 
 
 def give_biases(model: ir.Model, names: Sequence[str]) -> None:
-    """Give every convolution and Gemm in `names` that has no bias one of zeros, in place."""
+    """Add a zero bias to every convolution and Gemm in `names` without a bias, in place."""
     for node in model.graph:
         if node.op_type not in CORRECTABLE or node.name not in names or node.domain:
             continue
@@ -36,7 +36,7 @@ def give_biases(model: ir.Model, names: Sequence[str]) -> None:
 
 
 def correct(quantized: ir.Model, model: ir.Model, samples: Samples) -> dict[str, float]:
-    """Correct the integer biases of `quantized` in place against the float `model` that it was made from.
+    """Correct the integer biases of `quantized` against its float `model`, in place.
 
     Returns:
         By layer, the largest correction of a channel, relative to the largest magnitude of its mean outputs.
@@ -68,7 +68,7 @@ def correct(quantized: ir.Model, model: ir.Model, samples: Samples) -> dict[str,
 
 
 def _bias(node: ir.Node) -> tuple[ir.Value, np.ndarray] | None:
-    """Return the int32 bias of a layer, which no other reads, and its scale; None where it has none."""
+    """Return a layer's own int32 bias and its scale; None without one."""
     value = node.inputs[2] if len(node.inputs) > 2 else None
     producer = None if value is None else value.producer()
     if producer is None or producer.op_type != "DequantizeLinear" or len(producer.outputs[0].uses()) != 1:
@@ -82,7 +82,7 @@ def _bias(node: ir.Node) -> tuple[ir.Value, np.ndarray] | None:
 
 
 def _means(model: ir.Model, names: Sequence[str], samples: Samples) -> dict[str, np.ndarray]:
-    """Return the mean of each value over everything but its channels, axis 1: shape (channels,)."""
+    """Return the mean of each value over all axes except its channels, axis 1: shape (channels,)."""
     sums, counts = dict[str, np.ndarray](), dict.fromkeys(names, 0)
     for arrays in Activations(model, names).of(samples):
         for name, array in arrays.items():

@@ -1,4 +1,4 @@
-"""Cross-layer equalization: move scale between two layers so that no channel of either is much larger than the others.
+"""Cross-layer equalization: shift of scale between two layers that makes the channels of both similarly large.
 
 Nagel et al., "Data-free quantization through weight equalization and bias correction", ICCV 2019.
 """
@@ -23,14 +23,14 @@ LARGEST_EXPONENT = 12
 
 @dataclass(frozen=True)
 class Chain:
-    """Two layers of which the second alone reads what the first writes, through operators that pass on a scale."""
+    """Two layers: the second is the only reader of the first, through operators that commute with a scale."""
 
     first: ir.Node
     second: ir.Node
 
 
 def chains(model: ir.Model) -> tuple[list[Chain], dict[str, str]]:
-    """Return the chains of `model`, and why the layers that start none do not."""
+    """Return the chains of `model`, and the reasons for layers that start none."""
     found, refused = list[Chain](), dict[str, str]()
     for node in model.graph:
         if node.op_type not in ("Conv", "Gemm") or node.domain:
@@ -42,9 +42,9 @@ def chains(model: ir.Model) -> tuple[list[Chain], dict[str, str]]:
 
 
 def equalize(found: list[Chain]) -> dict[str, np.ndarray]:
-    """Scale both layers of every chain in place; return the exponent of two of each channel by first layer.
+    """Scale both layers of every chain in place; return the exponent of two per channel, by first layer.
 
-    Powers of two, so that the outputs stay the same to the last bit.
+    Factors are powers of two, so that outputs do not change in any bit.
     """
     total = dict[str, np.ndarray]()
     for _ in range(SWEEPS):
@@ -109,7 +109,7 @@ def _array(node: ir.Node, slot: int) -> np.ndarray:
 
 
 def _turned(node: ir.Node) -> bool:
-    """Whether a Gemm's weight has its inputs along the first axis."""
+    """Return whether a Gemm's weight has its inputs along the first axis."""
     return node.op_type == "Gemm" and not node.attributes.get_int("transB", 0)
 
 

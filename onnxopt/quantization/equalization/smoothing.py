@@ -1,4 +1,4 @@
-"""SmoothQuant: activation outliers moved into the weights that read them.
+"""SmoothQuant: activation outliers are moved into the weights that read them.
 
 Xiao et al., "SmoothQuant: accurate and efficient post-training quantization for large language models", ICML 2023.
 """
@@ -16,7 +16,7 @@ LARGEST_EXPONENT = 12
 
 @dataclass(frozen=True)
 class Operand:
-    """A constant that is scaled: which node reads it where, and along which axis its channels lie."""
+    """A constant to scale: its reading node and slot, and the axis of its channels."""
 
     node: ir.Node
     slot: int
@@ -24,7 +24,7 @@ class Operand:
 
     @property
     def array(self) -> np.ndarray:
-        """Its numbers."""
+        """The array of the constant."""
         value = self.node.inputs[self.slot]
         assert value is not None
         assert value.const_value is not None
@@ -41,7 +41,7 @@ class Operand:
 
 @dataclass(frozen=True)
 class Smoothable:
-    """One activation: the constants of what writes it, and the weights of the products that alone read it."""
+    """One activation: the constants of its writer, and the weights of the products that are its only readers."""
 
     value: ir.Value
     writers: tuple[Operand, ...]
@@ -49,7 +49,7 @@ class Smoothable:
 
 
 def smoothables(model: ir.Model) -> tuple[list[Smoothable], dict[str, str]]:
-    """Return what can be smoothed, and why other inputs of products with constant weights cannot, by product."""
+    """Return the activations that can be smoothed, and reasons for the other inputs of products, by product."""
     found, refused = dict[ir.Value, Smoothable](), dict[str, str]()
     for node in model.graph:
         if node.op_type not in ("MatMul", "Gemm") or node.domain or _weight(node) is None or node.inputs[0] is None:
@@ -75,20 +75,20 @@ def smoothables(model: ir.Model) -> tuple[list[Smoothable], dict[str, str]]:
 
 
 def smooth(found: Smoothable, largest: np.ndarray, alpha: float) -> np.ndarray:
-    """Divide the activation and multiply the weights in place; return the exponent of two of each channel.
+    """Divide the activation and multiply the weights in place; return the exponent of two per channel.
 
-    Powers of two, so that the outputs stay the same to the last bit.
+    Factors are powers of two, so that outputs do not change in any bit.
 
     Args:
-        found: what to smooth.
-        largest: magnitude of each channel of the activation.
-        alpha: how much of the difficulty moves to the weights, 0..1.
+        found: the activation to smooth.
+        largest: largest magnitude per channel of the activation.
+        alpha: share of the difficulty that moves to the weights, 0..1.
     """
     weights = np.max([np.abs(np.moveaxis(o.array, o.axis, 0)).max(1) for o in found.readers], axis=0)
     exponents = np.zeros(len(largest), np.int64)
     both = (largest > 0) & (weights > 0)
     exponents[both] = np.rint(alpha * np.log2(largest[both]) - (1 - alpha) * np.log2(weights[both]))
-    # A scale that all channels have in common changes nothing.
+    # A common scale of all channels has no effect.
     exponents[both] -= int(np.median(exponents[both])) if both.any() else 0
     exponents = np.clip(exponents, -LARGEST_EXPONENT, LARGEST_EXPONENT)
     factors = np.exp2(exponents).astype(np.float32)
@@ -110,7 +110,7 @@ def _weight(node: ir.Node) -> Operand | None:
 
 
 def _writers(value: ir.Value) -> tuple[Operand, ...] | str:
-    """Return the constants that scale what is written to `value`, or why there are none."""
+    """Return the constants that scale `value`, or the reason why there are none."""
     node = value.producer()
     if node is None:
         return "its input is one of the model's"
@@ -152,7 +152,7 @@ def _scaled(node: ir.Node) -> tuple[Operand, ...] | str:
 
 
 def _own(node: ir.Node, slot: int, rank: int) -> bool:
-    """Return whether an input is a float constant of that rank which nothing else reads."""
+    """Return whether an input is a float constant of that rank with no other reader."""
     value = node.inputs[slot] if slot < len(node.inputs) else None
     if value is None or value.const_value is None or value.is_graph_input() or value.is_graph_output():
         return False
@@ -161,7 +161,7 @@ def _own(node: ir.Node, slot: int, rank: int) -> bool:
 
 
 def largest_by_channel(arrays: Mapping[str, np.ndarray], known: dict[str, np.ndarray]) -> None:
-    """Note in `known` the largest magnitude of each channel, the last axis, of more arrays."""
+    """Update the largest magnitude per channel, the last axis, in `known` with further arrays."""
     for name, array in arrays.items():
         now = np.abs(array).reshape(-1, array.shape[-1]).max(0, initial=0)
         known[name] = np.maximum(known.get(name, 0), now)

@@ -1,4 +1,4 @@
-"""The placement of least total time: layers with their times and edges in, layers in INT8 out."""
+"""The placement of layers in INT8 and float with the least total time."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ _INT8 = "int8"
 
 @dataclass(frozen=True)
 class PricedLayer:
-    """One layer that can run in either.
+    """A layer that can run in INT8 or in float.
 
     Attributes:
-        float_ms: its time in float.
-        int8_ms: its time in INT8.
-        noise: its effect on the outputs in INT8: power of the error over power of the signal.
+        float_ms: time in float.
+        int8_ms: time in INT8.
+        noise: effect on the outputs in INT8: power of the error over power of the signal.
     """
 
     float_ms: float
@@ -26,12 +26,12 @@ class PricedLayer:
 
 
 def cheapest(layers: Mapping[str, PricedLayer], edges: Iterable[Edge], noise: float = float("inf")) -> frozenset[str]:
-    """Return the layers to run in INT8: the least time, conversions between both included.
+    """Return the layers to run in INT8 for the least total time, conversions included.
 
     Args:
-        layers: by name; the errors of several are taken to add up.
-        edges: activations that they exchange, with the time of a conversion in ms.
-        noise: most that the sum over the layers in INT8 may have.
+        layers: layers by name; their errors are assumed to add up.
+        edges: activations between layers, with the time of a conversion in ms.
+        noise: upper limit of the sum of noise over the layers in INT8.
     """
     options = {
         name: LayerOptions(

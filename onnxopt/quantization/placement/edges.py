@@ -1,4 +1,4 @@
-"""The activations that are converted where a layer in INT8 meets one in float."""
+"""The activations that need a conversion between a layer in INT8 and one in float."""
 
 from collections.abc import Collection, Mapping
 from math import prod
@@ -14,7 +14,7 @@ from onnxopt.solver import ALWAYS_FLOAT, Edge
 
 
 def heads_of(model: ir.Model, integer: Collection[str]) -> dict[str, str]:
-    """Return by node the layer it runs with: itself, or for a Relu or Clip that is merged the layer before it.
+    """Return the layer with which each node runs: itself, or for a merged Relu or Clip the layer before it.
 
     Args:
         model: the float model, every node named.
@@ -25,7 +25,7 @@ def heads_of(model: ir.Model, integer: Collection[str]) -> dict[str, str]:
         if node.op_type not in ("Relu", "Clip") or node.inputs[0] is None or node.name in heads:
             continue
         producer = node.inputs[0].producer()
-        # Merged only where nothing else reads the value between both.
+        # Merged only if the value between them has no other reader.
         alone = len(node.inputs[0].uses()) == 1 and not node.inputs[0].is_graph_output()
         if producer is not None and producer.name in heads and alone:
             heads[node.name or ""] = heads[producer.name or ""]
@@ -37,9 +37,9 @@ def edges_of(model: ir.Model, heads: Mapping[str, str], feeds: Feeds, runtime: R
 
     Args:
         model: the float model.
-        heads: as `heads_of` returns them; all other nodes are always in float.
-        feeds: one batch, which decides the sizes.
-        runtime: that conversions are timed with.
+        heads: the result of `heads_of`; all other nodes are always in float.
+        feeds: one batch, which determines the sizes.
+        runtime: configuration of ONNX Runtime for timing conversions.
     """
     shapes = probe(model, {name: np.shape(array) for name, array in feeds.items()}).shapes
     base, per_element = conversion_ms(runtime)

@@ -1,4 +1,4 @@
-"""Nodes that join tensors of very different size: one scale for both leaves nothing of the smaller."""
+"""Nodes that join tensors of very different magnitude: a common scale would round the smaller to nothing."""
 
 from collections.abc import Mapping
 
@@ -8,16 +8,16 @@ import onnx_ir as ir
 from onnxopt.quantization.calibration.histogram import Range
 
 _APART = 16.0
-"""Ratio of the ranges from which on the smaller has four bits left."""
+"""Ratio of the ranges at which the smaller keeps four bits."""
 MOVES = ("Concat", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze")
-"""Operators that only move values, and hand on their scale."""
+"""Operators that only move values and keep their scale."""
 
 
 def heads_apart(model: ir.Model, ranges: Mapping[str, Range]) -> dict[str, str]:
-    """Return the Concat nodes of very different tensors that nothing but outputs read, and what moves their values.
+    """Return the Concat nodes of very different tensors that only outputs read, and the nodes that move their values.
 
     Returns:
-        The reason by node. Staying in float costs no time there: nothing behind them computes.
+        The reason by node. Float costs no time there, because no later node computes on them.
     """
     found = dict[str, str]()
     for node in model.graph:
@@ -31,7 +31,7 @@ def heads_apart(model: ir.Model, ranges: Mapping[str, Range]) -> dict[str, str]:
 
 
 def inner_apart(model: ir.Model, ranges: Mapping[str, Range]) -> dict[str, str]:
-    """Return the Concat and Add nodes of very different tensors, and what reads their values: the reason by node."""
+    """Return the Concat and Add nodes of very different tensors, and the nodes that read them: the reason by node."""
     found = dict[str, str]()
     for node in model.graph:
         if node.op_type not in ("Concat", "Add") or not (ratio := _ratio(node, ranges)) >= _APART:
@@ -44,7 +44,7 @@ def inner_apart(model: ir.Model, ranges: Mapping[str, Range]) -> dict[str, str]:
 
 
 def before_softmax(model: ir.Model) -> set[str]:
-    """Return the tensors that a Softmax reads as they are, added up or chosen from: where masks are."""
+    """Return the tensors that a Softmax reads directly, through sums or through selections: the places of masks."""
     waiting = [v for n in model.graph if n.op_type in ("Softmax", "LogSoftmax") for v in n.inputs[:1] if v is not None]
     found = set[ir.Value]()
     while waiting:
@@ -62,7 +62,7 @@ def _ratio(node: ir.Node, ranges: Mapping[str, Range]) -> float:
     sizes = [(_size(value, ranges), value.const_value is not None) for value in node.inputs if value is not None]
     known = [(size, constant) for size, constant in sizes if size]
     if len(known) < 2 or (node.op_type == "Add" and min(known)[1]):
-        return 1.0  # a small bias loses nothing that matters
+        return 1.0  # the loss of a small bias does not matter
     return max(known)[0] / min(known)[0]
 
 
@@ -75,7 +75,7 @@ def _size(value: ir.Value, ranges: Mapping[str, Range]) -> float:
 
 
 def _behind(node: ir.Node) -> tuple[list[ir.Node], list[ir.Node]]:
-    """Return the nodes that move the values of `node`, and those that compute on them."""
+    """Return the nodes that move the outputs of `node`, and the nodes that compute on them."""
     moved, computed, waiting = dict[ir.Node, None](), dict[ir.Node, None](), [node]
     while waiting:
         for use in (use for value in waiting.pop().outputs for use in value.uses()):

@@ -1,8 +1,8 @@
-"""Protection of float layers: the runtime quantizes layers between Q/DQ by itself.
+"""Protection of float layers between Q/DQ, which the runtime would quantize on its own.
 
 ONNX Runtime quantizes the float weights of a Conv, ConvTranspose or Gemm that reads a DequantizeLinear and feeds a
-QuantizeLinear, with one scale per tensor: a layer that was excluded because it loses much would lose more than before.
-It does so only where the DequantizeLinear has one scale and the bias is a vector.
+QuantizeLinear, with one scale per tensor: a layer excluded for its loss would lose more than before. It does so only if
+the DequantizeLinear has one scale and the bias is a vector.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ from onnxopt.graph.edit import set_weight
 
 
 def keep_float(model: ir.Model) -> None:
-    """Write float layers between Q/DQ so that the runtime leaves them in float, with the same outputs, in place."""
+    """Rewrite float layers between Q/DQ so that the runtime keeps them in float, with equal outputs, in place."""
     for node in list(model.graph):
         weight = _float_constant(node, 1)
         if node.domain or weight is None or not _reads_one_scale(node):
@@ -42,7 +42,7 @@ def _reads_one_scale(node: ir.Node) -> bool:
 
 
 def _dequantize_by_channel(graph: ir.Graph, node: ir.Node, channels: int) -> None:
-    """Let `node` read a DequantizeLinear of its own, which has the same scale once per channel."""
+    """Give `node` a DequantizeLinear of its own, with the same scale repeated per channel."""
     shared = node.inputs[0]
     assert shared is not None
     producer = shared.producer()

@@ -1,4 +1,4 @@
-"""Layers to keep in float because INT8 is not faster or too inaccurate there, measured on this machine."""
+"""Layers to keep in float because INT8 is slower or too inaccurate there, measured on this machine."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,9 +17,9 @@ from onnxopt.samples import Feeds, Samples
 from onnxopt.target import Target, detect
 
 _PRICES = (1.0, 3.0, 8.0)
-"""Multiples of a bare conversion's time that are tried: with it may come a change of the memory layout."""
+"""Multiples of a bare conversion's time to try, because a conversion may also change the memory layout."""
 _GAIN = 0.98
-"""Share of the time of the simpler model below which another is called faster."""
+"""Largest ratio of times at which a model counts as faster than a simpler one."""
 _JUDGES = 16
 
 
@@ -28,8 +28,8 @@ class Placed:
     """Layers to leave in float.
 
     Attributes:
-        reasons: why, by name.
-        along: activations that go with them.
+        reasons: reasons by name.
+        along: activations that stay in float with them.
     """
 
     reasons: Mapping[str, str] = field(default_factory=dict)
@@ -37,12 +37,12 @@ class Placed:
 
     @property
     def exclude(self) -> tuple[str, ...]:
-        """All of them."""
+        """The names of all nodes to exclude."""
         return (*self.reasons, *self.along)
 
 
 def unmeasurable(target: Target) -> str | None:
-    """Return why times on this machine would say nothing of `target`; None where they do."""
+    """Return the reason why times on this machine do not apply to `target`; None if they do."""
     here = detect()
     if target != here:
         return f"times are measured on {here.name}, not on {target.name}: all layers are in INT8"
@@ -58,16 +58,16 @@ def place(
     samples: Samples,
     min_sqnr_db: float,
 ) -> Placed:
-    """Return what to leave in float: the fastest of several placements, timed by turns with both pure forms.
+    """Return the nodes to leave in float: the fastest of several placements and both pure forms, timed in turn.
 
     Args:
-        model: the float model, every node named.
-        quantized: with all layers in INT8 that can be.
-        integer: names of those.
-        build: makes the model with further layers left in float.
-        samples: one at a time; the first decides the shapes.
-        min_sqnr_db: lowest signal-to-noise ratio of the outputs, with the errors of layers added up; minus infinity for
-            no limit.
+        model: the float model, with all nodes named.
+        quantized: the model with all possible layers in INT8.
+        integer: names of these layers.
+        build: builds the model with further layers in float.
+        samples: samples in batches of one; the first determines the shapes.
+        min_sqnr_db: lowest signal-to-noise ratio of the outputs for the sum of layer errors; minus infinity for no
+            limit.
 
     Raises:
         ModelError, NativeError: a model cannot be loaded or run.
@@ -83,7 +83,7 @@ def place(
     found = dict.fromkeys(
         cheapest(layers, [replace(edge, cost=edge.cost * price) for edge in edges], allowed) for price in _PRICES
     )
-    # The simplest first: another must be faster than it to be chosen.
+    # The simplest comes first: another must be faster to be chosen.
     fits = sum(layer.noise for layer in layers.values()) <= allowed
     choices = [*([everything] if fits else []), nothing, *(c for c in found if c not in (everything, nothing))]
     models = [_built(choice, everything, nothing, heads, model, quantized, build) for choice in choices]

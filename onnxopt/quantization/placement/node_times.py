@@ -19,18 +19,18 @@ from onnxopt.quantization.kernels import CONVERSIONS, LayerNames
 from onnxopt.samples import Feeds
 
 _RUNS, _MOST_RUNS, _SECONDS = 24, 400, 0.05
-"""Runs at least, and at most where they are short: the profile counts whole microseconds."""
+"""Fewest runs, and most runs if they are short, because the profile counts whole microseconds."""
 _SMALL, _LARGE = 1 << 10, 1 << 17
 
 
 def layer_times_ms(model: ir.Model, made: ir.Model, feeds: Feeds, runtime: Runtime) -> dict[str, float]:
-    """Return the time of each layer of the float `model` when `made` runs; 0 is left out.
+    """Return the time of each layer of the float `model` in runs of `made`; layers without a time are left out.
 
-    The mean of the middle half of the runs of each kernel: what disturbs a shared processor falls on few runs.
+    The time is the mean of the middle half of each kernel's runs, because disturbances affect few runs.
 
     Raises:
         ModelError: ONX304 the runtime cannot load `made`.
-        NativeError: ONX401 it cannot be run.
+        NativeError: ONX401 the model cannot be run.
     """
 
     def work() -> dict[str, float]:
@@ -63,8 +63,8 @@ def _typical(times: Sequence[int]) -> float:
 
 
 def conversion_ms(runtime: Runtime) -> tuple[float, float]:
-    """Return what a QuantizeLinear or DequantizeLinear costs: for being there, and per element."""
-    # Optimizing would merge neighbouring pairs.
+    """Return the time of a QuantizeLinear or DequantizeLinear: its fixed part, and per element."""
+    # Optimizations would merge neighbouring pairs.
     plain, times = replace(runtime, optimization="none"), []
     for size in (_SMALL, _LARGE):
         feeds: Mapping[str, np.ndarray] = {"x": np.linspace(-1, 1, size, dtype=np.float32).reshape(1, size)}

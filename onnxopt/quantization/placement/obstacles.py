@@ -1,4 +1,4 @@
-"""Nodes for which the runtime's quantizer would write something that fails, and why; attempts find the rest."""
+"""Nodes with known failures of the runtime's quantizer, with the reason; attempts find the others."""
 
 from collections.abc import Collection
 
@@ -9,10 +9,10 @@ def static_obstacles(typed: ir.Model, form: str, op_types: Collection[str], rang
     """Return the nodes that must stay in float, with the reason.
 
     Args:
-        typed: with the types of its values.
+        typed: a model with the types of its values.
         form: `qdq` or `qoperator`.
-        op_types: to be quantized.
-        ranged: names of the tensors whose range is known.
+        op_types: op types to quantize.
+        ranged: names of the tensors with a known range.
     """
     found = dict[str, str]()
     for node in typed.graph:
@@ -54,7 +54,7 @@ def _operator_form(node: ir.Node) -> str:
 
 
 def _matrix(node: ir.Node) -> str:
-    """Return why the weight of a MatMul has no integer form; empty where it has."""
+    """Return the reason why the weight of a MatMul has no integer form; empty if it has one."""
     weight = node.inputs[1] if node.op_type == "MatMul" else None
     if weight is None or weight.const_value is None or len(weight.const_value.shape) == 2:
         return ""

@@ -14,23 +14,23 @@ from onnxopt.quantization.placement.joins import before_softmax, heads_apart, in
 from onnxopt.samples import Samples
 
 Make = Callable[[Mapping[str, Range], tuple[str, ...]], ir.Model]
-"""Quantizes with these ranges, with nodes left in float, by name."""
+"""Quantizes with these ranges, and with the named nodes in float."""
 
 _GAIN_DB = 1.0
-"""What clipping must be closer by: below, the widest range is the safest."""
+"""Smallest gain in dB for clipping: with less, the widest range is the safest."""
 _WORTH_DB = 3.0
-"""What leaving more in float must be closer by: it costs time."""
+"""Smallest gain in dB for leaving more nodes in float, because that costs time."""
 
 
 @dataclass(frozen=True)
 class StaticPlan:
-    """What was decided, and the model that comes of it.
+    """The decisions, and the resulting model.
 
     Attributes:
-        model: quantized; it loads and runs.
-        ranges: that it was made with.
-        left: nodes that stay in float for what was found, with the reason.
-        clipped: tensors whose range was clipped, with the reason.
+        model: the quantized model, which loads and runs.
+        ranges: its ranges.
+        left: nodes left in float, with the reason.
+        clipped: tensors with a clipped range, with the reason.
     """
 
     model: ir.Model
@@ -47,18 +47,18 @@ def decide(
     obstacles: Mapping[str, str],
     samples: Samples,
 ) -> StaticPlan:
-    """Return the plan whose model is closest to `before`, the simplest of those that are alike.
+    """Return the plan whose model is closest to `before`; of similar ones, the simplest.
 
-    Nodes at infinities and at masks stay in float: clipped, a mask would let everything through. For giants, loud
-    samples and joins of very different tensors, what is done about them is measured beside doing nothing.
+    Nodes at infinities and at masks stay in float, because a clipped mask would hide nothing. For giants, loud samples
+    and joins of very different tensors, each remedy is measured beside doing nothing.
 
     Args:
-        before: the float model, every node named.
+        before: the float model, with all nodes named.
         calibration: its ranges.
         make: quantizes it.
-        nodes: of `before` that may be quantized.
-        obstacles: those that must not be, with the reason.
-        samples: one at a time.
+        nodes: nodes of `before` that may be quantized.
+        obstacles: nodes that must stay in float, with the reason.
+        samples: samples in batches of one.
 
     Raises:
         NativeError, ModelError: no form of the model runs.
@@ -89,21 +89,21 @@ def decide(
 
 
 _Remedy = tuple[Mapping[str, Range], Mapping[str, str], Mapping[str, str], float]
-"""Ranges, nodes to leave in float, reasons for what is clipped, and the gain that is asked for in dB."""
+"""Ranges, nodes to leave in float, reasons for clipped ranges, and the required gain in dB."""
 
 
 def _remedies(before: ir.Model, found: Calibration, names: Collection[str | None]) -> list[_Remedy]:
-    """Return the remedies to try, each on top of those taken before it; nodes but `names` are left alone."""
+    """Return the remedies to try, each on top of the accepted ones before it; only nodes in `names` are affected."""
     remedies = list[_Remedy]()
     sizes = {n: f"{e.magnitude:.3g}" for n, e in found.extremes.items()}
     giants = {n: r for n, r in found.without_giants.items() if found.extremes[n].magnitude < UNBOUNDED}
-    # A clipped mask lets something through: such tensors are not clipped.
+    # A clipped mask would not hide everything, so such tensors are not clipped.
     masks = giants.keys() & before_softmax(before)
     few = {n: (r, f"{_said(r)}: a few values reach {sizes[n]}, far from all others") for n, r in giants.items()}
     few = {n: both for n, both in few.items() if n not in masks}
     loud = {n: (r, f"{_said(r)}: of the samples, a few are far louder") for n, r in found.without_loud.items()}
     for some in ({**few, **loud}, few, loud):
-        # One ruined range hides what another costs: all at once first.
+        # One spoiled range hides the cost of another, so all are tried together first.
         if some and (not remedies or (few and loud)):
             clipped = {n: reason for n, (_, reason) in some.items()}
             remedies.append(({n: covered for n, (covered, _) in some.items()}, {}, clipped, _GAIN_DB))

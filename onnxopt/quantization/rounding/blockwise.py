@@ -1,11 +1,11 @@
-"""Weights quantized block by block along the inputs of each output, and packed as MatMulNBits reads them."""
+"""Weights quantized block by block along the inputs of each output, and packed for MatMulNBits."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 _POWER, _BETA, _GROWTH = 0.7, 10.0, 1.01
-"""Of half-quadratic quantization: the norm of the error, and how strongly both parts are tied, as in the article."""
+"""Half-quadratic quantization: the norm of the error, and the coupling of both parts, as in the article."""
 
 
 @dataclass(frozen=True)
@@ -13,11 +13,11 @@ class Blocks:
     """A weight in blocks; value = (integer - zero_point) * scale.
 
     Attributes:
-        integers: uint8, of shape (outputs, blocks, block); the last block is filled up with zero points.
-        scale: float32, of shape (outputs, blocks).
-        zero_point: uint8, of shape (outputs, blocks).
-        bits: of an integer, 4 or 8.
-        features: inputs, without what fills up the last block.
+        integers: uint8, shape (outputs, blocks, block); the last block is padded with zero points.
+        scale: float32, shape (outputs, blocks).
+        zero_point: uint8, shape (outputs, blocks).
+        bits: bits of an integer, 4 or 8.
+        features: number of inputs, without the padding of the last block.
     """
 
     integers: np.ndarray
@@ -27,7 +27,7 @@ class Blocks:
     features: int
 
     def packed(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return weights (outputs, blocks, bytes), scales and zero points; the low half of a byte comes first."""
+        """Return packed weights (outputs, blocks, bytes), scales and zero points; low halves of bytes come first."""
         if self.bits == 8:
             return self.integers, self.scale, self.zero_point
         odd = self.zero_point.shape[1] % 2
@@ -36,16 +36,16 @@ class Blocks:
 
 
 def round_to_nearest(weight: np.ndarray, bits: int, block: int) -> Blocks:
-    """Return `weight`, of shape (outputs, features), with the range of each block spread over all integers."""
+    """Return `weight`, shape (outputs, features), with the range of each block mapped to all integers."""
     blocks = _split(weight, block)
     scale, zero = grid_of(blocks, bits)
-    # What fills up the last block is zero, which rounds to the zero point.
+    # The padding of the last block is zero, which rounds to the zero point.
     integers = np.clip(np.rint(blocks / scale[..., None]) + zero[..., None], 0, 2**bits - 1)
     return Blocks(integers.astype(np.uint8), scale, zero, bits, weight.shape[1])
 
 
 def grid_of(values: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return scale and zero point that spread the range over the last axis, with zero in it, over all integers."""
+    """Return the scale and zero point that map the range of the last axis, zero included, to all integers."""
     low, high = np.minimum(values.min(axis=-1), 0), np.maximum(values.max(axis=-1), 0)
     most = 2**bits - 1
     scale = ((high - low) / most).astype(np.float32)
@@ -54,11 +54,11 @@ def grid_of(values: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def shrunk(weight: np.ndarray, bits: int, block: int, rounds: int = 20) -> Blocks:
-    """Return `weight` with scales and zero points that fit most of a block best, and its outliers less.
+    """Return `weight` with scales and zero points that fit most values of a block best, and its outliers less.
 
     Badri & Shaji, "Half-Quadratic Quantization of Large Machine Learning Models", 2023: the error is split into a
-    sparse part, which absorbs outliers, and a rest that is fitted by least squares. The runtime reads whole zero
-    points, so the scale is fitted too. A block keeps its plain grid where that has the smaller error.
+    sparse part, which absorbs outliers, and a rest that is fitted by least squares. The runtime needs integer zero
+    points, so the scale is fitted too. A block keeps its plain grid if that has the smaller error.
     """
     plain, blocks, most = round_to_nearest(weight, bits, block), _split(weight, block), 2**bits - 1
     scale, zero = plain.scale[..., None], plain.zero_point[..., None].astype(np.float32)
@@ -84,7 +84,7 @@ def shrunk(weight: np.ndarray, bits: int, block: int, rounds: int = 20) -> Block
         scale = np.where(fitted > np.finfo(np.float32).tiny, fitted, scale).astype(np.float32)
         integers = np.clip(np.rint(blocks / scale) + zero, 0, most)
         beta *= _GROWTH
-    # What fills up the last block stays zero.
+    # The padding of the last block stays zero.
     integers, scale, zero = (
         part.astype(kind) for part, kind in zip(best, (np.uint8, np.float32, np.uint8), strict=True)
     )
@@ -92,7 +92,7 @@ def shrunk(weight: np.ndarray, bits: int, block: int, rounds: int = 20) -> Block
 
 
 def _split(weight: np.ndarray, block: int) -> np.ndarray:
-    """Return `weight` as (outputs, blocks, block), filled up with zeros."""
+    """Return `weight` as (outputs, blocks, block), padded with zeros."""
     filled = np.pad(weight.astype(np.float32), ((0, 0), (0, -weight.shape[1] % block)))
     return filled.reshape(len(weight), -1, block)
 

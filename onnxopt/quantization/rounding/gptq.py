@@ -17,14 +17,14 @@ from onnxopt.quantization.rounding.blockwise import Blocks, grid_of
 _DAMPING = 0.01
 """Share of the mean of the Hessian's diagonal that is added to it, as in the paper."""
 _TOGETHER = 128
-"""Columns after which what was lost is taken over by all that follow, in one product."""
+"""Columns per block: after a block, one product adds its errors to all later columns."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the weights of one column may lie: (integer - zero) * scale with integers from `low` to `high`.
+    """The grid of one column's weights: (integer - zero) * scale with integers from `low` to `high`.
 
-    Each is a number, or of shape (outputs,).
+    Each attribute is a number, or an array of shape (outputs,).
     """
 
     scale: np.ndarray
@@ -34,12 +34,12 @@ class Grid:
 
 
 def gptq(weight: np.ndarray, hessian: np.ndarray, bits: int, block: int) -> Blocks:
-    """Return `weight` in blocks; each has the scale of what its weights have become when its turn comes.
+    """Return `weight` in blocks; the scale of a block comes from its weights after the corrections of earlier columns.
 
     Args:
         weight: shape (outputs, features).
         hessian: sum or mean over the inputs x of x x^T, shape (features, features).
-        bits: of an integer.
+        bits: bits of an integer.
         block: features that share a scale.
     """
     outputs, features = weight.shape
@@ -54,7 +54,7 @@ def gptq(weight: np.ndarray, hessian: np.ndarray, bits: int, block: int) -> Bloc
         return Grid(scale[:, number].astype(np.float64), zero[:, number].astype(np.float64), 0, 2**bits - 1)
 
     found = _rounded(weight, hessian, grid, max(block, _TOGETHER // block * block))
-    integers = np.repeat(zero, block, axis=1)  # what fills up the last block is zero
+    integers = np.repeat(zero, block, axis=1)  # the padding of the last block is zero
     integers[:, :features] = found
     return Blocks(integers.reshape(outputs, count, block), scale, zero, bits, features)
 
@@ -66,7 +66,7 @@ def gptq_on_grid(weight: np.ndarray, hessian: np.ndarray, scale: np.ndarray, lar
         weight: shape (outputs, features).
         hessian: shape (features, features).
         scale: shape (outputs,).
-        largest: magnitude of an integer, shape (outputs,).
+        largest: largest magnitude of an integer, shape (outputs,).
     """
     grid = Grid(scale.astype(np.float64), 0, -largest, largest)
     return _rounded(weight, hessian, lambda column, rest: grid, _TOGETHER).astype(np.int64)
@@ -80,7 +80,7 @@ def error_of(difference: np.ndarray, hessian: np.ndarray) -> float:
 def _rounded(
     weight: np.ndarray, hessian: np.ndarray, grid: Callable[[int, np.ndarray], Grid], together: int
 ) -> np.ndarray:
-    """Return the integers as floats; `grid` is asked column by column, with the weights that are left to round."""
+    """Return the integers as floats; `grid` is called for each column with the weights still to round."""
     outputs, features = weight.shape
     rest = weight.astype(np.float64)
     factor = _inverse_factor(hessian)
@@ -103,7 +103,7 @@ def _rounded(
 def _inverse_factor(hessian: np.ndarray) -> np.ndarray:
     """Return the upper Cholesky factor of the inverse of the damped Hessian.
 
-    Inputs that were always zero decide nothing: they are rounded as they are.
+    Inputs that are always zero have no influence; their weights are rounded to nearest.
     """
     damped = hessian.astype(np.float64)
     diagonal = np.diagonal(damped).copy()

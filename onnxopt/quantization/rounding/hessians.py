@@ -1,4 +1,4 @@
-"""Second moments of layer inputs, streamed: memory depends on neither samples nor layers."""
+"""Second moments of layer inputs, streamed: memory does not depend on the number of samples or layers."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,19 +12,19 @@ from onnxopt.samples import Samples
 LIMIT_BYTES = 1 << 28
 """Memory for the sums of one sweep over the samples; one layer alone may take more."""
 MOST_FEATURES = 8192
-"""Inputs above which a layer's sums, and their factors, would take gigabytes."""
+"""Most inputs of a layer: with more, its sums and their factors would take gigabytes."""
 ROWS = 512
-"""Rows of a layer's input that a batch gives at most."""
+"""Most rows of a layer's input per batch."""
 
 
 @dataclass(frozen=True)
 class Read:
-    """What one layer reads.
+    """The inputs of one layer.
 
     Attributes:
-        layer: its name.
+        layer: name of the layer.
         values: names of the values that `rows` needs.
-        rows: makes of the values of a batch the rows that the weight multiplies, of shape (rows, features).
+        rows: converts the values of a batch to the rows that the weight multiplies, shape (rows, features).
     """
 
     layer: str
@@ -48,7 +48,7 @@ def sweeps(reads: Sequence[Read], limit_bytes: int = LIMIT_BYTES) -> Iterator[li
 
 
 def hessians(model: ir.Model, reads: Sequence[Read], samples: Samples) -> dict[str, np.ndarray]:
-    """Return by layer the mean over rows x of x x^T, shape (features, features), without rows that are not finite.
+    """Return the mean over finite rows x of x x^T, shape (features, features), by layer.
 
     Raises:
         NativeError: ONX401 a run failed.
@@ -66,5 +66,5 @@ def hessians(model: ir.Model, reads: Sequence[Read], samples: Samples) -> dict[s
 
 
 def at_most(rows: np.ndarray, limit: int = ROWS) -> np.ndarray:
-    """Return `rows`, or `limit` of them at even distances."""
+    """Return `rows`, or `limit` evenly spaced ones."""
     return rows if len(rows) <= limit else rows[np.linspace(0, len(rows) - 1, limit).astype(int)]

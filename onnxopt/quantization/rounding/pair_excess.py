@@ -1,8 +1,8 @@
-"""Error by saturation of a layer, as nodes of the graph: see `saturation` for the processors.
+"""The saturation error of a layer as nodes of the graph; see `saturation` for the processors.
 
     q - Cast - Sub(zero point) - [windows] - Gather x 2 - Mul, Add - minus its Clip to 16 bits - MatMul or Conv - Sub
 
-Only the pairs of weights that can saturate at all are computed.
+Only pairs of weights that can saturate are computed.
 """
 
 from collections.abc import Sequence
@@ -21,14 +21,14 @@ _TO_END = np.iinfo(np.int64).max
 
 @dataclass(frozen=True)
 class Pairs:
-    """Neighbouring weights whose products can add up to more than 16 bits hold; arrays with one entry per pair.
+    """Neighbouring weights whose products can exceed 16 bits together; arrays with one entry per pair.
 
     Attributes:
-        output: of the layer.
-        first: place of the first input along the reduced axis.
-        second: of the second one; the first again, with a weight of zero, where the axis ends.
+        output: output of the layer.
+        first: position of the first input along the reduced axis.
+        second: position of the second input; at the end of the axis the first again, with a weight of zero.
         weights: shape (pairs, 2).
-        outputs: how many outputs the layer has.
+        outputs: number of outputs of the layer.
     """
 
     output: np.ndarray
@@ -46,7 +46,7 @@ def pairs_of(rows: np.ndarray, places: np.ndarray) -> Pairs:
 
     Args:
         rows: int8 weights, shape (outputs, inputs), in the order in which the kernel reduces.
-        places: where the inputs are along the axis that is gathered from, of the same shape.
+        places: positions of the inputs along the gathered axis, in the same shape.
     """
     odd = rows.shape[1] % 2
     weights = np.pad(rows.astype(np.int64), ((0, 0), (0, odd))).reshape(len(rows), -1, 2)
@@ -58,7 +58,7 @@ def pairs_of(rows: np.ndarray, places: np.ndarray) -> Pairs:
 
 
 class Writer:
-    """Writes nodes in front of one, under names of its own."""
+    """Writes nodes before a node, under unique names."""
 
     def __init__(self, before: ir.Node, version: int) -> None:
         assert before.graph is not None
@@ -88,7 +88,7 @@ class Writer:
 
 
 def excess_of_rows(write: Writer, raw: ir.Value, pairs: Pairs) -> ir.Value:
-    """Return what saturation takes from the integer sums: `raw` and the result have the features last."""
+    """Return the saturated part of the integer sums; `raw` and the result have the features last."""
     sums = _sums(write, raw, pairs, axis=-1, shape=(-1,))
     spread = np.zeros((len(pairs), pairs.outputs), np.float32)
     spread[np.arange(len(pairs)), pairs.output] = 1
@@ -98,14 +98,14 @@ def excess_of_rows(write: Writer, raw: ir.Value, pairs: Pairs) -> ir.Value:
 def excess_of_windows(
     write: Writer, distance: ir.Value, zero: ir.Value, pairs: Pairs, window: Window, pads: Sequence[int]
 ) -> ir.Value:
-    """Return what saturation takes from the integer sums of a convolution.
+    """Return the saturated part of the integer sums of a convolution.
 
     Args:
-        write: in front of what reads the result.
-        distance: of the activations from their zero point, as floats, shape (batch, channels, *spatial).
-        zero: their zero point as unsigned bytes have it, as a float.
-        pairs: places are kernel position times channels plus channel.
-        window: of the convolution.
+        write: writer of nodes before the readers of the result.
+        distance: activations minus their zero point, as floats, shape (batch, channels, *spatial).
+        zero: their zero point as an unsigned byte, as a float.
+        pairs: pairs; places are kernel position times channels plus channel.
+        window: window of the convolution.
         pads: begins and ends of the spatial axes.
     """
     rank = len(window.kernel)
@@ -133,7 +133,7 @@ def _beyond(write: Writer, sums: ir.Value) -> ir.Value:
 
 
 def _unfold(write: Writer, x: ir.Value, window: Window, pads: Sequence[int]) -> ir.Value:
-    """Return shape (batch, kernel positions * channels, *output): every window, channels last."""
+    """Return every window, channels last, in shape (batch, kernel positions * channels, *output)."""
     rank = len(window.kernel)
     if any(pads):
         around = np.array([0, 0, *pads[:rank], 0, 0, *pads[rank:]], np.int64)

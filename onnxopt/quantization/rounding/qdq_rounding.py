@@ -1,4 +1,4 @@
-"""Integers of a QDQ model chosen again, so that each layer's products with its inputs change least."""
+"""New rounding of a QDQ model's weights that changes each layer's products least."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ from onnxopt.reconstruction.linear import LinearLayer, linear_layer
 from onnxopt.samples import Samples
 
 _MOST_PAIR = HIGH // 255
-"""Largest sum of two neighbouring integers of one sign whose products with unsigned bytes fit into 16 bits."""
+"""Largest sum of two neighbouring integers of equal sign whose products with unsigned bytes fit into 16 bits."""
 
 
 @dataclass(frozen=True)
 class Rounded:
-    """By layer the error of its outputs, relative to rounding to nearest; and the reasons for skipped layers."""
+    """Output error by layer, relative to rounding to nearest, and the reasons for skipped layers."""
 
     errors: Mapping[str, float]
     left: Mapping[str, str]
@@ -44,16 +44,16 @@ class _Subject:
 
 
 def compensate(quantized: ir.Model, model: ir.Model, samples: Samples, *, avoid_saturation: bool = False) -> Rounded:
-    """Round the weights of convolutions and products in `quantized` by GPTQ, in place; scales stay as they are.
+    """Round the weights of convolutions and products in `quantized` by GPTQ, in place; scales do not change.
 
-    Inputs are those of the model as quantized so far, in graph order, as many layers at a time as memory is given to.
-    One sample in five is held out and decides whether a layer is rounded anew.
+    Inputs are those of the model quantized so far, in graph order, for as many layers at a time as memory allows. One
+    sample in five is held out and decides whether a layer keeps the new rounding.
 
     Args:
-        quantized: with weights behind DequantizeLinear.
-        model: the floats that `quantized` was made from.
-        samples: that tell what layers read.
-        avoid_saturation: no two neighbouring integers may then add up to more than 16 bits hold after products.
+        quantized: a model with weights before DequantizeLinear.
+        model: the float model of `quantized`.
+        samples: samples to observe the inputs of layers.
+        avoid_saturation: whether sums of two neighbouring products must fit into 16 bits.
 
     Raises:
         NativeError: ONX401 a run failed.
@@ -123,9 +123,9 @@ def _read(quantized: ir.Model, subject: _Subject) -> Read:
 def _round(
     quantized: ir.Model, subject: _Subject, seen: np.ndarray, unseen: np.ndarray, avoid_saturation: bool
 ) -> float | None:
-    """Write new integers, and return their error relative to the old ones'; None where it is no smaller.
+    """Write new integers and return the ratio of their error to the old one; None if it is not smaller.
 
-    Both arguments are Hessians: of what to fit to, and of what decides.
+    `seen` is the Hessian for the fit, `unseen` the held-out one for the decision.
     """
     layer, weight = subject.layer, subject.weight
     value = quantized.graph.initializers[weight.name]
@@ -139,7 +139,7 @@ def _round(
 
     scale, shift = rows(scales.numpy().reshape(weight.shape)), rows(weight.shift)
     floats, old = rows(subject.floats), rows(stored.astype(np.float64)) - shift
-    # No farther than an integer was before: those of fewer bits stay such, and none leaves its type.
+    # Within the old range of integers: those of fewer bits keep their range, and none leaves its type.
     new = gptq_on_grid(floats, seen, scale[:, 0], rows(weight.largest)[:, 0]).astype(np.float64)
     if avoid_saturation:
         new = _inside(new, old, _orders(shape) if layer.window is not None else [np.arange(old.shape[1])])
@@ -151,13 +151,13 @@ def _round(
 
 
 def _orders(shape: Sequence[int]) -> list[np.ndarray]:
-    """Return the orders in which kernels reduce a convolution: channels first, and channels last."""
+    """Return the reduction orders of convolution kernels: channels first, and channels last."""
     columns = np.arange(int(np.prod(shape[1:])))
     return [columns, columns.reshape(shape[1], -1).T.reshape(-1)]
 
 
 def _inside(new: np.ndarray, old: np.ndarray, orders: Sequence[np.ndarray]) -> np.ndarray:
-    """Return `new` with the `old` integers where two neighbours of one sign would add up to too much."""
+    """Return `new`, with the `old` integers where the sum of two neighbours of equal sign would be too large."""
     found = new.copy()
     while True:
         reverted = False

@@ -1,8 +1,8 @@
 """Float weights stored as int8 with a scale per channel.
 
-A weight is turned back by Cast and Mul, which ONNX Runtime folds when it loads the file. DequantizeLinear it would
-keep and compute at every run, at many times the cost of a small product; so that stands only behind tables, for the
-rows that are looked up.
+Cast and Mul convert a weight back; ONNX Runtime folds them when it loads the file. It would keep a DequantizeLinear and
+compute it in every run, at many times the cost of a small product, so that is used only after table look-ups, for the
+selected rows.
 """
 
 from collections.abc import Collection, Mapping
@@ -20,26 +20,26 @@ _LARGEST = 127
 
 @dataclass(frozen=True)
 class Storable:
-    """A weight and the axis of its channels; `table` if rows are looked up in it, and only those turned back."""
+    """A weight and the axis of its channels; `table` if rows are looked up in it and only these are converted back."""
 
     value: ir.Value
     axis: int
     table: bool
 
     def bytes_saved(self) -> int:
-        """Return how much smaller int8 values and their scales are than the floats."""
+        """Return the bytes that int8 values and their scales save over the floats."""
         assert self.value.const_value is not None
         size, channels = self.value.const_value.size, int(self.value.const_value.shape.numpy()[self.axis])
         return 3 * size - 5 * channels
 
 
 def choose(model: ir.Model, least: int, exclude: Collection[str]) -> tuple[dict[str, Storable], dict[str, str]]:
-    """Return the weights of at least `least` elements that get smaller, and why others stay, by their names.
+    """Return the weights of at least `least` elements that become smaller, and the reasons for the others, by name.
 
     Args:
-        model: whose constants are initializers.
-        least: elements of a weight.
-        exclude: names of nodes whose weights stay.
+        model: a model whose constants are initializers.
+        least: fewest elements of a weight.
+        exclude: names of nodes whose weights are not changed.
     """
     chosen, left = dict[str, Storable](), dict[str, str]()
     for name, value in model.graph.initializers.items():
@@ -59,7 +59,7 @@ def choose(model: ir.Model, least: int, exclude: Collection[str]) -> tuple[dict[
 
 
 def storable(value: ir.Value) -> Storable | str:
-    """Return how a weight can be stored, or why it cannot."""
+    """Return the storage of a weight, or the reason why it has none."""
     tensor, uses = value.const_value, list(value.uses())
     if tensor is None or tensor.dtype is not ir.DataType.FLOAT or len(tensor.shape) < 2:
         return "it is no float32 matrix or kernel"
@@ -77,7 +77,7 @@ def storable(value: ir.Value) -> Storable | str:
 
 
 def store(graph: ir.Graph, weight: Storable) -> None:
-    """Store a weight as int8 in place, zero exactly as zero."""
+    """Store a weight as int8 in place; zeros stay exactly zero."""
     value, axis = weight.value, weight.axis
     assert value.const_value is not None
     array = value.const_value.numpy()
@@ -98,7 +98,7 @@ def store(graph: ir.Graph, weight: Storable) -> None:
         floats.outputs[0].shape, floats.outputs[0].type = value.shape, value.type
         value.replace_all_uses_with(floats.outputs[0])
         graph.initializers.pop(name)
-        # The value keeps the name by which it is known to users and other passes.
+        # The value keeps its name, which users and other passes refer to.
         floats.outputs[0].name = name
         graph.insert_before(graph[0], [cast, floats])
         return
@@ -114,11 +114,11 @@ def store(graph: ir.Graph, weight: Storable) -> None:
 
 
 def _axis(node: ir.Node, slot: int, rank: int) -> int | None:
-    """Return the axis of a weight's outputs; None where `node` does not read it as a weight."""
+    """Return the axis of a weight's outputs; None if `node` does not read it as a weight."""
     if _SLOTS.get(node.op_type) != slot:
         return None
     if node.op_type == "Gather":
-        # A scale per column fits every row that is looked up.
+        # A scale per column fits every selected row.
         return rank - 1 if node.attributes.get_int("axis", 0) == 0 else None
     if node.op_type == "Gemm":
         return 0 if node.attributes.get_int("transB", 0) else 1

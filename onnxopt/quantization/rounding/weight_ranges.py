@@ -8,20 +8,20 @@ import onnx_ir as ir
 from onnxopt.quantization.rounding.saturation import reduced
 
 Overrides = Mapping[str, list[dict[str, float | int]]]
-"""By weight what the runtime's quantizer reads: one dictionary per channel with `axis`, `rmin` and `rmax`."""
+"""Ranges by weight in the quantizer's form: one dictionary per channel with `axis`, `rmin` and `rmax`."""
 
 
 def safe_ranges(model: ir.Model, op_types: Collection[str], exclude: Collection[str], per_channel: bool) -> Overrides:
-    """Return the ranges that the weights of `model` need, of those that need a wider one than they have.
+    """Return the ranges of weights in `model` that need a wider range than their own.
 
-    Where the two largest neighbours of a channel add up to less than its largest weight times 128/127, 8 bits are
-    kept; elsewhere the range grows just as far as needed, to 7 bits at most. Depthwise convolutions are not concerned.
+    If the largest sum of two neighbours of a channel is less than its largest weight times 128/127, 8 bits are kept;
+    else the range grows only as far as needed, to 7 bits at most. Depthwise convolutions are not affected.
 
     Args:
-        model: with constant float weights.
-        op_types: that will be quantized.
-        exclude: names of nodes that will not.
-        per_channel: one scale per output channel of a weight.
+        model: a model with constant float weights.
+        op_types: op types to quantize.
+        exclude: names of nodes that stay in float.
+        per_channel: whether weights have one scale per output channel.
     """
     needed = dict[str, np.ndarray]()
     axes = dict[str, int]()
@@ -51,7 +51,7 @@ def safe_ranges(model: ir.Model, op_types: Collection[str], exclude: Collection[
 
 
 def _rows(node: ir.Node, weights: np.ndarray) -> tuple[list[np.ndarray], int]:
-    """Return the weights as (outputs, inputs) in every order that kernels reduce them in, and the axis of outputs."""
+    """Return the weights as (outputs, inputs) in every reduction order of kernels, and the axis of outputs."""
     if node.op_type == "Conv":
         if weights.shape[1] == 1 and (node.attributes.get_int("group", 1) or 1) > 1:
             return [np.zeros((len(weights), 2), np.float32)], 0
@@ -64,7 +64,7 @@ def _rows(node: ir.Node, weights: np.ndarray) -> tuple[list[np.ndarray], int]:
 
 
 def _reach(orders: list[np.ndarray]) -> np.ndarray:
-    """Return per output the largest sum of two neighbours of one sign."""
+    """Return the largest sum of two neighbours of equal sign, per output."""
     reach = np.zeros(len(orders[0]), np.float32)
     for rows in orders:
         pairs = np.pad(rows, ((0, 0), (0, rows.shape[1] % 2))).reshape(len(rows), -1, 2)

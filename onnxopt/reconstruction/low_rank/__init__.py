@@ -1,1 +1,1 @@
-"""Layers as products of smaller ones."""
+"""Factorization of layers into products of smaller ones."""

@@ -1,4 +1,4 @@
-"""One attempt at a model of low rank: built by a plan, proved, and timed against the original."""
+"""One attempt at a low-rank model: built from a plan, proved, and timed against the baseline."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,15 +19,15 @@ _NEAR = 1.01
 
 @dataclass(frozen=True)
 class Attempt:
-    """A model that was built by a plan.
+    """A model built from a plan.
 
     Attributes:
-        plan: as it was carried out.
-        reduced: the layers that became products.
-        model: with them.
-        difference: between the outputs with products and with the weights that they stand for.
-        share: of the original's time; None where it was not measured.
-        note: why it was not measured.
+        plan: the plan.
+        reduced: the layers replaced by products.
+        model: the model with the products.
+        difference: difference of the outputs between the products and the weights that they represent.
+        share: time relative to the baseline; None if it was not measured.
+        note: the reason why it was not measured.
     """
 
     plan: RankPlan
@@ -39,27 +39,27 @@ class Attempt:
 
     @property
     def is_faster(self) -> bool:
-        """Whether it takes less time than the original, or was not measured."""
+        """Return whether it takes less time than the baseline, or was not measured."""
         return self.share is None or self.share < 1.0
 
     def over(self, goal: float | None) -> float:
-        """Return by how much the share of the time is larger than the goal; 0 where one of them is missing."""
+        """Return the excess of the time share over the goal; 0 if one of them is missing."""
         return 0.0 if goal is None or self.share is None else self.share - goal
 
     def is_over(self, goal: float | None) -> bool:
-        """Return whether the goal was measured to be missed."""
+        """Return whether the measured time misses the goal."""
         return goal is not None and self.over(goal) > goal * (_NEAR - 1)
 
     def misses(self, goal: float | None) -> list[str]:
-        """Return a line for each way in which the time was missed or not measured."""
-        # A goal that was lowered for this attempt may be missed where the user's is reached.
+        """Return a line for a missed goal, and one for a time that was not measured."""
+        # The goal may have been lowered for this attempt: only the user's goal counts.
         missed = [self.plan.missed if goal is None or self.share is None else "", self.note]
         if goal is not None and self.is_over(goal):
             missed.append(f"goal missed: {goal:.0%} of the time, {self.share:.0%} measured")
         return [text for text in missed if text]
 
     def edits(self) -> tuple[Edit, ...]:
-        """Return an edit for each layer that became a product, and one for the measured time."""
+        """Return an edit for each replaced layer, and one for the measured time."""
         edits = []
         for name in self.reduced.factors:
             candidate = self.plan.chosen[name]
@@ -78,13 +78,13 @@ class AttemptBuilder:
     """Builds attempts from plans.
 
     Attributes:
-        original: that attempts are timed against.
-        work: its layers.
+        original: the baseline of the timing.
+        work: layers of the original.
         seen: statistics of the layers on calibration samples.
-        samples: that layers are fitted on; None to use the weights alone.
-        feeds: one sample, that attempts are proved and timed with.
-        sequential: fit each layer on the outputs of the layers reduced before it.
-        timed: measure the time.
+        samples: samples for fits; None uses the weights alone.
+        feeds: one sample for the proof and the timing.
+        sequential: whether to fit each layer on the outputs of the layers reduced before it.
+        timed: whether to measure the time.
     """
 
     original: ir.Model
@@ -96,7 +96,7 @@ class AttemptBuilder:
     timed: bool
 
     def __call__(self, plan: RankPlan) -> tuple[Attempt | None, str]:
-        """Return the attempt, or None and the reason when the model does not compute the products."""
+        """Return the attempt; or None and the reason if the model's outputs are not those of the products."""
         work = self.work
         choices = {name: candidate.choice for name, candidate in plan.chosen.items()}
         reduced = reduce(work.model, work.layers, choices, self.seen, self.samples, sequential=self.sequential)

@@ -17,7 +17,7 @@ _RESOLUTION_MS = 1e-4
 _MOST_COPIES = 4
 
 Timer = Callable[[LinearLayer, Sequence[Choice]], list[float]]
-"""Given a layer and what may become of it: milliseconds of the dense layer, then of each choice."""
+"""Called with a layer and its choices; returns milliseconds of the dense layer, then of each choice."""
 
 
 def timer_of(
@@ -26,17 +26,17 @@ def timer_of(
     table: LatencyTable,
     inner: Collection[str] = (),
 ) -> Timer:
-    """Return what times a layer against its chains.
+    """Return a timer of a layer and its chains.
 
-    A layer alone in a model finds its weights in the caches, where those of its neighbours would be, and pays what any
-    run costs. So it is timed beside copies of itself with weights of their own, as many as fill the model, and what
-    each copy adds is taken.
+    A layer alone in a model finds its weights in the caches, which would hold those of its neighbours, and includes the
+    fixed cost of a run. So it is timed beside copies of itself with other weights, as many as fill the model; the
+    result is the time that each copy adds.
 
     Args:
-        model: that has the layers.
-        shapes: of what they read, by name of the value.
-        table: remembers times.
-        inner: layers in the body of a Scan, whose shapes are those of all steps together.
+        model: the model of the layers.
+        shapes: shapes of their inputs, by name of the value.
+        table: cache of times.
+        inner: layers in the body of a Scan, whose shapes cover all steps.
     """
     nodes = {node.name: node for _, node in with_bodies(model)}
     total = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
@@ -67,14 +67,14 @@ def timer_of(
 
 
 def in_place(timer: Timer, inside_ms: Mapping[str, float]) -> Timer:
-    """Return a timer whose dense layers take no more than they take inside the model; chains keep their ratio to them.
+    """Return a timer that limits dense layers to their time inside the model; chains keep their ratio to them.
 
-    What a layer costs depends on what ran before it: beside its copies a wide convolution was measured to take a
-    third more than in its network. A profile that says more is not believed: of short kernels it counts itself.
+    The time of a layer depends on the work before it: beside its copies a wide convolution took a third more than in
+    its network. A larger time in a profile is ignored, because profiling adds to the time of short kernels.
 
     Args:
-        timer: of layers beside their copies.
-        inside_ms: by node; a layer without one keeps its time.
+        timer: the timer of layers beside their copies.
+        inside_ms: times inside the model by node; a layer without one keeps its time.
     """
 
     def times_ms(layer: LinearLayer, choices: Sequence[Choice]) -> list[float]:

@@ -16,7 +16,7 @@ class Stage:
 
     Attributes:
         weight: shape (outputs, inputs, *kernel); the kernel is 1 along spatial axes on which it does not slide.
-        axes: spatial axes on which it slides; none of a projection.
+        axes: spatial axes on which it slides; a projection has none.
     """
 
     weight: np.ndarray
@@ -29,8 +29,8 @@ class Factors:
 
     Attributes:
         ranks: channels between the stages.
-        stages: in the order in which they run.
-        groups: parts of the channels that do not see each other; ranks are those of one of them.
+        stages: the layers in execution order.
+        groups: number of independent channel groups; ranks are those of one group.
     """
 
     form: Form
@@ -39,16 +39,16 @@ class Factors:
     groups: int = 1
 
     def weight(self) -> np.ndarray:
-        """Return the one weight that does the same, shape (outputs, inputs, *kernel)."""
+        """Return the equivalent single weight, shape (outputs, inputs, *kernel)."""
         parts = zip(*(np.split(stage.weight, self.groups) for stage in self.stages), strict=True)
         return np.concatenate([_chained(tuple(Stage(weight) for weight in weights)) for weights in parts])
 
     def features(self, rows: np.ndarray, kernel: tuple[int, ...]) -> np.ndarray:
-        """Return what the last stage reads, shape (rows, rank * kernel positions of that stage).
+        """Return the inputs of the last stage, shape (rows, rank * kernel positions of that stage).
 
         Args:
-            rows: what the layer reads, shape (rows, inputs * kernel positions).
-            kernel: of the layer.
+            rows: inputs of the layer, shape (rows, inputs * kernel positions).
+            kernel: kernel sizes of the layer.
         """
         axes = sorted({axis for stage in self.stages[:-1] for axis in stage.axes})
         before = _chained(self.stages[:-1]).astype(rows.dtype)
@@ -59,7 +59,7 @@ class Factors:
         return np.moveaxis(found, -1, 1).reshape(len(rows), -1)
 
     def with_last(self, matrix: np.ndarray) -> "Factors":
-        """Return the chain with other weights in the last stage, shape (outputs, rank * kernel positions)."""
+        """Return the chain with new weights in the last stage, shape (outputs, rank * kernel positions)."""
         last = self.stages[-1]
         return Factors(self.form, self.ranks, (*self.stages[:-1], Stage(matrix.reshape(last.weight.shape), last.axes)))
 
@@ -71,7 +71,7 @@ def factorized(
     outputs_basis: np.ndarray | None = None,
     inputs_power: np.ndarray | None = None,
 ) -> Factors:
-    """Return the chain of a form that comes closest to `weight`.
+    """Return the chain of a form that is closest to `weight`.
 
     `channel` and `input`: Zhang et al., "Accelerating Very Deep Convolutional Networks", TPAMI 2016; `spatial`:
     Jaderberg et al., "Speeding up Convolutional Neural Networks with Low Rank Expansions", BMVC 2014; `tucker`: Kim et
@@ -79,11 +79,11 @@ def factorized(
 
     Args:
         weight: shape (outputs, inputs, *kernel).
-        form: of the chain.
-        ranks: as many as `largest_ranks` gives.
-        outputs_basis: orthonormal directions of the outputs, most important first, shape (outputs, outputs); those of
-            the weight when None.
-        inputs_power: second moments of the input channels, shape (inputs, inputs); all alike when None.
+        form: form of the chain.
+        ranks: ranks, as many as in `largest_ranks`.
+        outputs_basis: orthonormal directions of the outputs, most important first, shape (outputs, outputs); None takes
+            those of the weight.
+        inputs_power: second moments of the input channels, shape (inputs, inputs); None takes the identity.
     """
     if form == "channel":
         return Factors(form, ranks, _output_side(weight, ranks[0], outputs_basis))
@@ -100,14 +100,14 @@ def factorized(
 def factorized_in_groups(
     weight: np.ndarray, groups: int, form: Form, ranks: tuple[int, ...], bases: Sequence[np.ndarray] | None = None
 ) -> Factors:
-    """Return the chain of a convolution in groups, shape (outputs, inputs of a group, *kernel): each group by itself.
+    """Return the chain of a grouped convolution, each group factorized on its own.
 
     Args:
-        weight: of all groups.
-        groups: how many there are.
-        form: of the chain.
-        ranks: of each group.
-        bases: as `outputs_basis` of `factorized`, of each group.
+        weight: weight of all groups, shape (outputs, inputs of a group, *kernel).
+        groups: number of groups.
+        form: form of the chain.
+        ranks: ranks of each group.
+        bases: `outputs_basis` of `factorized`, per group.
     """
     parts = [
         factorized(part, form, ranks, None if bases is None else bases[number])
@@ -119,7 +119,7 @@ def factorized_in_groups(
 
 
 def truncated(factors: Factors, ranks: tuple[int, ...]) -> Factors:
-    """Return the chain at lower ranks, which is the first part of it."""
+    """Return the chain at lower ranks, which is its leading part."""
     bounds = (None, *ranks, None)
     cut = [Stage(stage.weight[: bounds[i + 1], : bounds[i]], stage.axes) for i, stage in enumerate(factors.stages)]
     return Factors(factors.form, ranks, tuple(cut))
@@ -169,7 +169,7 @@ def _output_side(weight: np.ndarray, rank: int, basis: np.ndarray | None) -> tup
 
 
 def _input_side(weight: np.ndarray, rank: int, power: np.ndarray | None) -> tuple[Stage, Stage]:
-    """Return a projection of the inputs and the rest: the best rank in the metric of the inputs' second moments."""
+    """Return a projection of the inputs, and the remaining weight: the best of its rank in the metric of `power`."""
     matrix = unfolded(weight, "input")
     root = inverse = np.eye(len(matrix))
     if power is not None:
@@ -184,7 +184,7 @@ def _input_side(weight: np.ndarray, rank: int, power: np.ndarray | None) -> tupl
 def _directions(matrix: np.ndarray) -> np.ndarray:
     """Return the left singular vectors, most important first."""
     if matrix.shape[1] > 2 * matrix.shape[0]:
-        # Of a wide matrix the small product is faster; the energies it loses are below single precision.
+        # For a wide matrix the small product is faster; the lost energies are below single precision.
         matrix = matrix @ matrix.T
     return np.asarray(np.linalg.svd(matrix, full_matrices=False)[0])
 

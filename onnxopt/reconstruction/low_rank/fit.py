@@ -29,12 +29,12 @@ _MOST_PATCHES = 16384
 _UNCHANGED = 1e-8
 _STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 _ENOUGH = 0.98
-"""Share of the error on held-out rows below which a fit is more than luck."""
+"""Largest ratio of held-out errors, after to before, for a fit to be kept."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What becomes of a layer."""
+    """Form and ranks of a reduced layer."""
 
     form: Form
     ranks: tuple[int, ...]
@@ -59,16 +59,16 @@ def reduce(
 ) -> FactorizedModel:
     """Return `original` with layers of low rank.
 
-    Each is given the outputs of the original as target: its directions are those of what it gives in the network
-    reduced so far, its last stage and its bias make up for the errors before it where that helps on batches held out.
+    The target of each layer is its output in the original. Its directions come from its outputs in the network reduced
+    so far; its last stage and its bias compensate for earlier errors if that helps on held-out batches.
 
     Args:
         original: the original model (not modified); with samples every layer has a bias.
-        layers: those of `original`, by node, in graph order.
-        choices: form and ranks of those to reduce.
-        seen: of the same, if there are samples.
-        samples: calibration samples; None to take the nearest weights.
-        sequential: whether layers read what the reduced network gives, or what the original does.
+        layers: layers of `original`, by node, in graph order.
+        choices: form and ranks of the layers to reduce.
+        seen: statistics of these layers, if there are samples.
+        samples: calibration samples; None takes the nearest weights.
+        sequential: whether layers are fitted on activations of the reduced network, or of the original.
     """
     result = FactorizedModel(original.clone(), {})
     replays = (Replay(samples), Replay(samples)) if samples is not None else None
@@ -105,7 +105,7 @@ def _fit(
     pairs: Iterator[tuple[Arrays, Arrays]],
     batches: int,
 ) -> tuple[Factors, np.ndarray]:
-    """Return the chain, and what is to be added to the bias."""
+    """Return the chain, and the offset to add to the bias."""
     gap = 1.0
     if choice.form == "channel":
         fit, held = moments_of(_outputs_and_targets(layer, pairs, batches))
@@ -116,14 +116,14 @@ def _fit(
         basis = spectrum.basis[:, :rank]
         factors = factorized_in_groups(weight, groups, choice.form, choice.ranks, spectrum.bases(groups))
         if groups > 1:
-            # A refit would mix what groups keep apart.
+            # A refit would mix groups.
             return factors, every.mean_y - basis @ (basis.T @ (every.mean_x - bias)) - bias
         fit, held = projected(fit, basis, bias), projected(held, basis, bias)
     else:
         factors = factorized(weight, choice.form, choice.ranks, seen.spectrum.basis, seen.power)
         fit, held = moments_of(_features_and_targets(layer, factors, weight.shape[2:], pairs, batches))
     last = factors.stages[-1].weight.reshape(len(weight), -1)
-    # Where a layer gives what the original does, its projection is the least-squares solution already.
+    # If a layer's outputs are those of the original, its projection is already the least-squares solution.
     if gap > _UNCHANGED:
         last = refitted(fit, held, last)
     every = pooled(fit, held)
@@ -131,7 +131,7 @@ def _fit(
 
 
 def refitted(fit: Moments, held: Moments, last: np.ndarray) -> np.ndarray:
-    """Return the weights that come closest to the targets; those that were there unless rows held out are closer."""
+    """Return the least-squares weights; the old ones unless the new ones are closer on held-out rows."""
     if not held.count:
         return last
     every = np.ones(last.shape[1], bool)
@@ -164,7 +164,7 @@ def _features_and_targets(
 
 
 def moments_of(rows: Iterator[Rows]) -> tuple[Moments, Moments]:
-    """Return the moments to fit, and those held out."""
+    """Return the moments for the fit, and the held-out moments."""
     sums: tuple[Accumulator, Accumulator] | None = None
     for number, (features, targets) in enumerate(rows):
         if sums is None:

@@ -1,4 +1,4 @@
-"""The forms that a chain may have, and the shapes of its stages."""
+"""The possible forms of a chain, and the shapes of its stages."""
 
 from math import prod
 from typing import Literal
@@ -8,14 +8,14 @@ FORMS: tuple[Form, ...] = ("channel", "spatial", "tucker", "input")
 
 
 def forms_of(kernel: tuple[int, ...]) -> tuple[Form, ...]:
-    """Return the forms that differ for a kernel: without one all are the same product."""
+    """Return the forms that differ for a kernel: without a kernel all are the same product."""
     if prod(kernel) == 1:
         return ("channel",)
     return FORMS if sum(k > 1 for k in kernel) > 1 else ("channel", "tucker", "input")
 
 
 def largest_ranks(form: Form, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the ranks at which a chain can be any weight of `shape`."""
+    """Return the full ranks, at which a chain can represent any weight of `shape`."""
     outputs, inputs, *kernel = shape
     size = prod(kernel)
     if form == "channel":
@@ -52,6 +52,6 @@ def stage_shapes(
 
 
 def halves(kernel: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the axes of the first and of the second half: the first one along which the kernel is wide, and others."""
+    """Return the axes of the two halves of a kernel: the first axis along which it is wide, and the others."""
     wide = next(axis for axis, k in enumerate(kernel) if k > 1)
     return (wide,), tuple(axis for axis in range(len(kernel)) if axis != wide)

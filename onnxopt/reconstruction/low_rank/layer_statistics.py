@@ -14,7 +14,7 @@ from onnxopt.reconstruction.moments import Accumulator
 from onnxopt.samples import Samples
 
 HELD_OUT = 5
-"""One batch in this many judges whether a fit helped."""
+"""One batch in this many is held out to judge fits."""
 _TOGETHER = 8
 _FEWEST_ROWS = 32768
 _PATCHES = 1024
@@ -22,13 +22,13 @@ _PATCHES = 1024
 
 @dataclass(frozen=True)
 class LayerStatistics:
-    """What a layer of the original gave on calibration samples.
+    """Statistics of a layer of the original on calibration samples.
 
     Attributes:
-        spectrum: of its outputs; `mean` of them.
-        patches: some of the rows it read, about their mean, shape (rows, inputs * kernel positions); None of a layer
-            without a kernel.
-        power: second moments of its input channels, likewise.
+        spectrum: spectrum of its outputs; `mean` is their mean.
+        patches: some of its input rows, centred, shape (rows, inputs * kernel positions); None for a layer without a
+            kernel.
+        power: second moments of its input channels; None for a layer without a kernel.
     """
 
     spectrum: Spectrum
@@ -47,7 +47,7 @@ def weight_of(model: ir.Model, layer: LinearLayer) -> np.ndarray:
 
 
 def seen_by(model: ir.Model, layers: Sequence[LinearLayer], samples: Samples) -> dict[str, LayerStatistics]:
-    """Return what the layers give, a few of them at a time, by node."""
+    """Return the statistics of layers by node; a few layers are observed at a time."""
     found = dict[str, LayerStatistics]()
     for start in range(0, len(layers), _TOGETHER):
         found |= _seen_together(model, layers[start : start + _TOGETHER], samples)
@@ -90,13 +90,13 @@ def _seen_together(model: ir.Model, layers: Sequence[LinearLayer], samples: Samp
 
 
 def outputs_of(layer: LinearLayer, y: np.ndarray, batches: int, seed: int) -> np.ndarray:
-    """Return some of the rows that a layer gives, shape (rows, outputs).
+    """Return some output rows of a layer, shape (rows, outputs).
 
     Args:
-        layer: whose outputs they are.
-        y: what it gave for one batch.
-        batches: that there are in all.
-        seed: of the choice.
+        layer: the layer.
+        y: its output for one batch.
+        batches: total number of batches.
+        seed: seed of the choice.
     """
     axis = 1 if layer.window is not None else -2 if layer.side == "left" else -1
     moved = np.moveaxis(y, axis, -1)
@@ -108,10 +108,10 @@ def outputs_of(layer: LinearLayer, y: np.ndarray, batches: int, seed: int) -> np
 
 
 def batches_of(samples: Samples) -> int:
-    """Return how many batches there are, at least 1."""
+    """Return the number of batches, at least 1."""
     return max(len(samples) // max(samples.batch_size, 1), 1)
 
 
 def seed_of(layer: LinearLayer, number: int) -> int:
-    """Return the seed of the rows that are drawn from a batch."""
+    """Return the seed for drawing rows from a batch."""
     return crc32(f"{layer.node}/{number}".encode())

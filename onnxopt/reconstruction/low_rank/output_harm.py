@@ -1,4 +1,4 @@
-"""Effect of an inner error on a model's outputs, which makes errors of layers comparable."""
+"""Effect of a layer's error on a model's outputs, which makes the errors of layers comparable."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,7 +11,7 @@ from onnxopt.reconstruction.low_rank.rank_choice import RankChoice
 from onnxopt.samples import Samples
 
 _MIDDLE = 0.3
-"""Share of the work at which a layer is tried: where the errors that matter are made."""
+"""Share of the work at which a layer is tried, in the range of relevant errors."""
 
 
 def output_harm(
@@ -21,7 +21,7 @@ def output_harm(
     tables: Mapping[str, Sequence[RankChoice]],
     samples: Samples,
 ) -> dict[str, float]:
-    """Return the error of the model's outputs per error of each layer, measured with that layer alone reduced."""
+    """Return the output error per layer error, measured with each layer reduced alone."""
     error = OutputError(model, samples)
     found = dict[str, float]()
     for name, table in tables.items():

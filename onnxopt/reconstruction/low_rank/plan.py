@@ -22,14 +22,14 @@ MOST_TIME = 0.85
 
 @dataclass(frozen=True)
 class RankGoal:
-    """How far layers are reduced; at most one of the numbers is given.
+    """The extent of the reduction; at most one of the numbers is given.
 
     Attributes:
-        energy: share of the variance of its outputs that each layer keeps at least.
-        rank_ratio: share of its full rank that each layer keeps at most.
-        max_error: root mean square error that each layer makes at most, relative to the deviation of its outputs.
-        macs: share of the model's multiply-accumulates that may remain.
-        latency: share of the model's time that may remain.
+        energy: smallest share of the variance of its outputs that each layer keeps.
+        rank_ratio: largest share of its full rank that each layer keeps.
+        max_error: largest root mean square error of each layer, relative to the deviation of its outputs.
+        macs: largest remaining share of the model's multiply-accumulates.
+        latency: largest remaining share of the model's time.
     """
 
     energy: float | None = None
@@ -40,19 +40,19 @@ class RankGoal:
 
     @property
     def is_of_model(self) -> bool:
-        """Whether it is a goal for the whole model, which layers are mixed for, and not for each layer."""
+        """Return whether the goal is for the whole model, and not for each layer."""
         return self.macs is not None or self.latency is not None
 
 
 @dataclass
 class RankPlan:
-    """What becomes of each layer, by node.
+    """The decision for each layer, by node.
 
     Attributes:
-        chosen: of those to reduce, with what they lose by themselves and cost.
-        refused: why the others stay.
-        missed: why the goal is not reached; empty when it is.
-        time_share: predicted of the model; None where nothing was timed.
+        chosen: choices of the layers to reduce, with their own loss and cost.
+        refused: reasons for the other layers.
+        missed: the reason why the goal is not reached; empty if it is.
+        time_share: predicted time share of the model; None if nothing was timed.
     """
 
     chosen: dict[str, RankChoice] = field(default_factory=dict)
@@ -75,20 +75,20 @@ def plan_ranks(
     timer: Timer | None = None,
     total_ms: float = 0.0,
 ) -> RankPlan:
-    """Return what becomes of each layer; of those that reach the goal, what is predicted to be fastest.
+    """Return the decision for each layer: of the choices that reach the goal, the fastest by prediction.
 
     Args:
         model: the input model (not modified).
-        layers: that may be reduced.
-        seen: of them on calibration samples; of none to judge by weights.
-        goal: how far.
-        forms: that may be used.
+        layers: reducible layers.
+        seen: their statistics on calibration samples; empty to judge by weights.
+        goal: the extent of the reduction.
+        forms: allowed forms.
         block: ranks are multiples of it.
-        samples: to compare, for a goal over all layers, what the error of each does to the outputs.
-        macs: of each layer, for the same; None where that is unknown.
-        total: of the whole model.
-        timer: predicts times; None to predict them by multiply-accumulates.
-        total_ms: time of the whole model, where there is a timer.
+        samples: samples to compare, for a goal over all layers, the effects of layer errors on the outputs.
+        macs: multiply-accumulates of each layer, for such a goal; None if unknown.
+        total: multiply-accumulates of the whole model.
+        timer: predicts times; None predicts them by multiply-accumulates.
+        total_ms: time of the whole model, if there is a timer.
     """
     plan, dense_ms = RankPlan(), dict[str, float]()
     tables = dict[str, list[RankChoice]]()
@@ -109,7 +109,7 @@ def plan_ranks(
                 plan.refused[name] = reason
     if tables:
         harm = output_harm(model, layers, seen, tables, samples) if samples is not None and seen else {}
-        # What a layer's own error says of the outputs differs by orders of magnitude between layers.
+        # The effect of a layer's own error on the outputs differs by orders of magnitude between layers.
         weighed = {n: [replace(c, error=c.error * harm.get(n, 1.0)) for c in t] for n, t in tables.items()}
         if goal.latency is not None:
             _mix(plan, tables, weighed, "time", dense_ms, total_ms, goal.latency, lambda c: c.cost)
@@ -123,7 +123,7 @@ def plan_ranks(
 
 
 def _fast(layer: LinearLayer, table: Sequence[RankChoice], timer: Timer | None) -> tuple[list[RankChoice], float]:
-    """Return the choices that make a layer cheaper, and its time as it is in ms; 0 where nothing was timed."""
+    """Return the choices that make a layer cheaper, and its own time in ms; 0 if nothing was timed."""
     if timer is None:
         return [c for c in table if c.macs <= MOST_MACS], 0.0
     timed = [c for c in table if c.macs <= MOST_TIME]
@@ -144,7 +144,7 @@ def _choose(
     block: int,
     observed: bool,
 ) -> str:
-    """Put the layer's choice into the plan, or return why there is none."""
+    """Add the layer's choice to the plan, or return the reason why there is none."""
     if goal.rank_ratio is not None:
         share = goal.rank_ratio
         shape = of_one_group(weight.shape, groups)
@@ -204,7 +204,7 @@ def _mix(
     goal: float,
     share: Callable[[RankChoice], float],
 ) -> None:
-    """Put the mix into the plan that loses least of what `weighed` tells and leaves a share `goal` of `total`."""
+    """Add to the plan the mix that loses least by `weighed` and leaves a share `goal` of `total`."""
     for name in [n for n in tables if not work[n]]:
         plan.refused[name] = "its multiply-accumulates are unknown"
     usable = {name: table for name, table in weighed.items() if work[name]}

@@ -15,11 +15,11 @@ from onnxopt.reconstruction.low_rank.layer_statistics import LayerStatistics
 from onnxopt.reconstruction.low_rank.spectrum import Spectrum, evbmf_rank
 
 MOST_MACS = 0.6
-"""Share of the multiply-accumulates above which a chain was not faster when measured; overheads eat the rest."""
+"""Largest share of the multiply-accumulates at which a chain was measured to be faster, because of overheads."""
 _ANY_ERROR = 1e-12
-"""So that a layer that loses nothing is not reduced for nothing."""
+"""Smallest loss, so that a layer that loses nothing is not reduced without need."""
 _TRIED = 8
-"""Ranks per form that are tried where each costs a decomposition."""
+"""Most ranks per form if each needs a decomposition."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class RankChoice:
     """One way to reduce a layer.
 
     Attributes:
-        error: variance of the outputs that it loses, as a share; of the weights where there are no samples.
+        error: lost share of the variance of the outputs; of the weights without samples.
         macs: multiply-accumulates as a share of the dense layer's.
-        cost: predicted time, likewise: the multiply-accumulates until it is measured.
+        cost: predicted time as a share of the dense layer's; equal to `macs` until it is measured.
     """
 
     choice: Choice
@@ -39,12 +39,12 @@ class RankChoice:
 
 
 def macs_share(choice: Choice, shape: tuple[int, ...], strides: Sequence[int]) -> float:
-    """Return the multiply-accumulates of a chain as a share of the dense layer's, but for what happens at borders.
+    """Return the multiply-accumulates of a chain as a share of the dense layer's, without effects at borders.
 
     Args:
         choice: form and ranks.
-        shape: of the dense weight.
-        strides: one per spatial axis; stages before the one that slides there see that many times the positions.
+        shape: shape of the dense weight.
+        strides: one per spatial axis; stages before the one that slides on the axis have that many times the positions.
     """
     slid = set[int]()
     total = 0.0
@@ -62,15 +62,15 @@ def candidates(
     seen: LayerStatistics | None,
     groups: int = 1,
 ) -> list[RankChoice]:
-    """Return what may become of a layer at ranks that are multiples of `block`, of every form, cheap ones first.
+    """Return the choices for a layer at ranks that are multiples of `block`, of every form, cheap ones first.
 
     Args:
         weight: shape (outputs, inputs, *kernel).
-        forms: to look at.
-        strides: of a convolution.
+        forms: allowed forms.
+        strides: strides of a convolution.
         block: width of the processor's registers.
-        seen: on calibration samples; None to judge by the weight alone.
-        groups: of a convolution; more than one have the `channel` form only.
+        seen: statistics on calibration samples; None judges by the weight alone.
+        groups: groups of a convolution; with several only the `channel` form is possible.
     """
     spectrum = seen.spectrum if seen is not None else Spectrum.of_weight(unfolded(weight, "channel"), groups)
     shape, block = of_one_group(weight.shape, groups), block // gcd(block, groups)
@@ -95,7 +95,7 @@ def candidates(
 
 
 def evbmf_ranks(weight: np.ndarray, form: Form, groups: int = 1) -> tuple[int, ...]:
-    """Return the ranks that stand out of noise; of groups the highest."""
+    """Return the number of singular values above the noise as ranks; the highest of all groups."""
     if groups > 1:
         return tuple(map(max, zip(*(evbmf_ranks(part, form) for part in np.split(weight, groups)), strict=True)))
     if form == "tucker":
@@ -109,15 +109,15 @@ def best_mix(
     budget: float,
     share: Callable[[RankChoice], float] = lambda candidate: candidate.macs,
 ) -> dict[str, Choice]:
-    """Return what to take of each table so that least is lost in all, and at most `budget` remains of the work.
+    """Return the choice of each table with the least total loss and at most `budget` remaining work.
 
-    A knapsack with one choice per layer; what is in no table, and layers without a choice, keep all their work.
+    This is a knapsack problem with one choice per layer; layers without a table or a choice keep all their work.
 
     Args:
         tables: candidates by layer, their errors comparable between layers.
-        work: of each of these layers: multiply-accumulates, or milliseconds.
-        budget: that may remain of it together; when that is less than can be reached, the cheapest of all is taken.
-        share: of its layer's work that a candidate needs.
+        work: multiply-accumulates or milliseconds of each of these layers.
+        budget: largest remaining work of all; if it cannot be reached, the cheapest choices are taken.
+        share: returns the share of its layer's work that a candidate needs.
     """
     names = [name for name in tables if tables[name]]
     levels = [
@@ -144,7 +144,7 @@ def _grid(form: Form, shape: tuple[int, ...], block: int) -> Iterator[tuple[int,
 
 
 def relative_error(weight: np.ndarray, approximation: np.ndarray, seen: LayerStatistics | None) -> float:
-    """Return the variance that is lost of a layer's outputs, as a share; of its weights where there are no samples."""
+    """Return the lost share of the variance of a layer's outputs; of its weights without samples."""
     matrix, lost = (a.reshape(len(weight), -1) for a in (weight, weight - approximation))
     if seen is None or seen.patches is None:
         return relative_power(float(np.square(lost).sum()), float(np.square(matrix).sum()))

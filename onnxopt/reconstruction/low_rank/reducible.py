@@ -8,7 +8,7 @@ from onnxopt.reconstruction.layers import LinearLayer, linear_layers
 from onnxopt.reconstruction.scan_layers import with_bodies
 
 MOST_OUTPUTS = 4096
-"""Outputs up to which their covariance is kept: 130 MB in double precision."""
+"""Most outputs with a covariance: 130 MB in double precision."""
 _OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
@@ -20,14 +20,14 @@ def reducible(
     grouped: bool = False,
     inner: Mapping[str, LinearLayer] | None = None,
 ) -> tuple[dict[str, LinearLayer], dict[str, str]]:
-    """Return the layers by node, in graph order, and the reasons of those that stay.
+    """Return the reducible layers by node, in graph order, and the reasons for the others.
 
     Args:
-        model: with named nodes.
-        exclude: names of nodes to leave.
-        observed: whether the covariance of what they give is to be kept.
-        grouped: whether convolutions in groups may be reduced group by group.
-        inner: layers in the bodies of Scan nodes that may be; None where those stay.
+        model: a model with named nodes.
+        exclude: names of nodes to skip.
+        observed: whether the covariance of their outputs is needed.
+        grouped: whether grouped convolutions may be reduced group by group.
+        inner: reducible layers in the bodies of Scan nodes; None reduces none there.
     """
     linear, found, refused = linear_layers(model, grouped=grouped), dict[str, LinearLayer](), dict[str, str]()
     nodes = model.graph if inner is None else [node for _, node in with_bodies(model)]

@@ -11,7 +11,7 @@ from onnxopt.reconstruction.moments import Moments
 
 _STRENGTHS = (0.0, 0.01, 0.03, 0.1, 0.3, 0.6, 1.0)
 _PLENTY = 20
-"""Rows per output from which a covariance needs no help."""
+"""Rows per output above which a covariance needs no shrinkage."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Spectrum:
     """Energies along orthonormal directions of a layer's outputs, largest first.
 
     Attributes:
-        energies: squared singular values of a weight, or variances of what a layer gives.
+        energies: squared singular values of a weight, or variances of a layer's outputs.
         basis: the directions, shape (outputs, outputs) or fewer columns.
     """
 
@@ -28,7 +28,7 @@ class Spectrum:
 
     @classmethod
     def of_weight(cls, matrix: np.ndarray, groups: int = 1) -> "Spectrum":
-        """Return that of a weight, shape (outputs, inputs): the truncation is the nearest matrix of its rank."""
+        """Return the spectrum of a weight, shape (outputs, inputs): a truncation is the nearest matrix of its rank."""
         if groups > 1:
             return cls._together([cls.of_weight(part) for part in np.split(matrix, groups)])
         left, values, _ = np.linalg.svd(matrix, full_matrices=False)
@@ -36,10 +36,10 @@ class Spectrum:
 
     @classmethod
     def of_outputs(cls, covariance: np.ndarray, groups: int = 1) -> "Spectrum":
-        """Return that of a layer's outputs, shape (outputs, outputs).
+        """Return the spectrum of a layer's outputs from their covariance, shape (outputs, outputs).
 
-        Of all layers of rank r, that which projects the outputs on the first r directions comes closest to them:
-        reduced-rank regression of the outputs on what they were computed from.
+        Of all layers of rank r, the projection of the outputs on the first r directions is the closest: it is the
+        reduced-rank regression of the outputs on the inputs.
         """
         if groups > 1:
             blocks = covariance.reshape(groups, len(covariance) // groups, groups, -1)
@@ -49,7 +49,7 @@ class Spectrum:
 
     @classmethod
     def _together(cls, parts: Sequence["Spectrum"]) -> "Spectrum":
-        """Return that of outputs in groups: the first direction of each, then the second of each."""
+        """Return the spectrum of outputs in groups: the first direction of each group, then the second of each."""
         energies = np.stack([part.energies for part in parts], axis=1).reshape(-1)
         order = np.arange(len(energies)).reshape(len(parts), -1).T.reshape(-1)
         return cls(energies, scipy.linalg.block_diag(*(part.basis for part in parts))[:, order])
@@ -59,7 +59,7 @@ class Spectrum:
         return [part[:, i::groups] for i, part in enumerate(np.split(self.basis, groups))]
 
     def error(self, rank: int) -> float:
-        """Return the energy that is lost at a rank, as a share of all."""
+        """Return the lost share of the energy at a rank."""
         total = float(self.energies.sum())
         return float(self.energies[rank:].sum()) / total if total > 0 else 0.0
 
@@ -82,19 +82,19 @@ def spectrum_of(
 ) -> Spectrum:
     """Return the directions of a layer's outputs, and the energies along them that can be expected on new samples.
 
-    From few rows the directions are those of the sample rather than of the layer. So the covariance is shrunk towards
-    what independent inputs would give, as far as that helps on rows held out (for the idea, Ledoit and Wolf, "A
-    Well-Conditioned Estimator for Large-Dimensional Covariance Matrices", 2004). At no strength are more of the
-    observed outputs lost than by the singular vectors of the weight.
+    With few rows the directions fit the sample rather than the layer. So the covariance is shrunk towards that of
+    independent inputs, as far as that helps on held-out rows (the idea is from Ledoit and Wolf, "A Well-Conditioned
+    Estimator for Large-Dimensional Covariance Matrices", 2004). At any strength the loss of observed outputs is at most
+    that of the singular vectors of the weight.
 
     Args:
         fit: moments of the outputs, as inputs of `Moments`.
-        held_out: the same on other rows.
+        held_out: moments of other rows.
         matrix: the weight, shape (outputs, inputs).
-        rank: at which the strength is to be best; None for all ranks alike.
-        targets: whether the outputs z are to come close to the targets y of the moments, and not to themselves. The
+        rank: rank for which the strength is optimized; None for all ranks.
+        targets: whether the outputs z approximate the targets y of the moments, and not themselves. The
             projection P with the least E|y - P z|^2 is on the first eigenvectors of cov(z, y) + cov(y, z) - cov(z).
-        groups: of outputs, which have directions of their own.
+        groups: number of output groups with separate directions.
     """
     every, known, new = (_wanted(part, targets) for part in (pooled(fit, held_out), fit, held_out))
     if not held_out.count or fit.count >= _PLENTY * len(matrix):
@@ -122,7 +122,7 @@ def _shrunk(covariance: np.ndarray, prior: np.ndarray, strength: float) -> np.nd
 
 
 def evbmf_rank(matrix: np.ndarray) -> int:
-    """Return how many singular values of a matrix stand out of noise, whose strength is estimated too.
+    """Return the number of singular values of a matrix above the noise, whose strength is estimated too.
 
     The analytic solution of empirical variational Bayesian matrix factorization: Nakajima, Sugiyama, Babacan and
     Tomioka, "Global Analytic Solution of Fully-observed Variational Bayesian Matrix Factorization", JMLR 2013.
@@ -151,7 +151,7 @@ def evbmf_rank(matrix: np.ndarray) -> int:
 
     noise = lowest
     if highest > lowest:
-        # The logarithm spreads the many magnitudes that the noise may have.
+        # The logarithm covers the many possible magnitudes of the noise.
         found = scipy.optimize.minimize_scalar(
             lambda power: free_energy(float(np.exp(power))), bounds=(np.log(lowest), np.log(highest)), method="bounded"
         )
@@ -160,7 +160,7 @@ def evbmf_rank(matrix: np.ndarray) -> int:
 
 
 def pooled(one: Moments, other: Moments) -> Moments:
-    """Return the moments of two sets of rows together."""
+    """Return the moments of the union of two sets of rows."""
     if not one.count or not other.count:
         return one if one.count else other
     count = one.count + other.count

@@ -13,7 +13,7 @@ def read_coco(path: Path) -> list[Annotation]:
     Classes are the categories in ascending order of their numbers, counted from 0.
 
     Raises:
-        DataError: ONX206 it is no such file, or a box makes no sense.
+        DataError: ONX206 the file has another form, or a box is invalid.
     """
     where = str(path)
     try:

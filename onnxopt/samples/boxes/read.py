@@ -1,4 +1,4 @@
-"""Bring files of boxes to the samples they belong to."""
+"""Assignment of files of boxes to samples."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from onnxopt.samples.pixels import opened_image
 from onnxopt.samples.placement import Placement, Size
 
 IN_VIEW = 0.5
-"""Share of a box that must lie in the input; of a box cut more than that, finding it is neither right nor wrong."""
+"""Smallest share of a box inside the input; a match with a box cut further is neither right nor wrong."""
 
 
 def is_box_labels(labels: object) -> bool:
@@ -28,11 +28,11 @@ def is_box_labels(labels: object) -> bool:
 def read_boxes(labels: str | Path, source: Source | Samples, options: ReadOptions) -> np.ndarray:
     """Return `(n,)` objects, the `ImageBoxes` of each sample.
 
-    Files of images find theirs by name; other samples take them in order: of a JSON file's `images`, or of the sorted
-    names of a folder's files.
+    Image files find their boxes by name; other samples take them in order: the order of a JSON file's `images`, or of
+    the sorted names of a folder's files.
 
     Raises:
-        DataError: ONX201 there is no such file, ONX206 a file is damaged or does not fit the samples.
+        DataError: ONX201 the file does not exist, ONX206 a file is damaged or does not fit the samples.
         UsageError: ONX108 pillow is not installed.
     """
     path = Path(labels)
@@ -84,8 +84,8 @@ def _in_order(found: Sequence[Annotation], files: Sequence[Path] | None, where: 
 
 
 def _of_image(file: Path, by_name: dict[str, list[Annotation]], where: str) -> Annotation:
-    """Return the only annotation that fits the file's path, else its name, else its name without the ending."""
-    # The end of a path with its folder tells apart images of one name in several folders.
+    """Return the only annotation with the file's path, else with its name, else with its name without the suffix."""
+    # The last folder of a path distinguishes images of one name in several folders.
     paths = ("/".join(file.parts[-depth:]) for depth in range(len(file.parts), 1, -1))
     for key in (*paths, file.name, file.stem):
         if len(by_name.get(key, ())) == 1:
@@ -103,7 +103,7 @@ def _missing(name: str, known: Iterable[str], where: str) -> DataError:
 def _placement(source: Source | Samples, index: int, options: ReadOptions) -> Placement:
     if isinstance(source, Images):
         return Placement.of(_image_size(source.files[index]), source.target.size, options)
-    # Arrays were scaled by whoever made them; boxes in shares of the image are right where that squashed it.
+    # Arrays were scaled by the user; boxes in shares of the image are right if the image was squashed.
     whole = source.source if isinstance(source, Samples) else source
     array = next((np.asarray(a) for a in whole.read(index).values() if np.ndim(a) == 3 + (not whole.stacks)), None)
     if array is None:

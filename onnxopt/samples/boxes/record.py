@@ -13,13 +13,13 @@ Array = np.ndarray
 
 @dataclass(frozen=True, eq=False)
 class ImageBoxes:
-    """Boxes that are in one image.
+    """Labelled boxes of one image.
 
     Attributes:
         boxes: `(k, 4)` left, top, right, bottom, in shares of the model's input.
         classes: `(k,)`, counted from 0.
-        ignored: `(k,)`, True where finding the box is neither right nor wrong.
-        crowd: `(k,)`, True where one box stands for many objects; those are ignored too.
+        ignored: `(k,)`, whether a match with the box is neither right nor wrong.
+        crowd: `(k,)`, whether one box stands for many objects; crowds are ignored too.
         size: height and width of the model's input in pixels.
     """
 
@@ -33,7 +33,7 @@ class ImageBoxes:
         return len(self.classes)
 
     def __str__(self) -> str:
-        # Of the content alone: the fingerprint of samples is made of it.
+        # Only the content: it enters the fingerprint of samples.
         digest = hashlib.sha256()
         for part in (self.boxes, self.classes, self.ignored, self.crowd):
             digest.update(part.tobytes())
@@ -42,14 +42,14 @@ class ImageBoxes:
 
 @dataclass(frozen=True, eq=False)
 class Annotation:
-    """Boxes of one image as a file gives them.
+    """Boxes of one image, as stored in a file.
 
     Attributes:
-        name: of the image file; empty where the format has none.
+        name: name of the image file; empty if the format has none.
         boxes: `(k, 4)` left, top, right, bottom, in shares of the image.
         classes: `(k,)`, counted from 0.
-        ignored: `(k,)`.
-        crowd: `(k,)`.
+        ignored: `(k,)`, see `ImageBoxes`.
+        crowd: `(k,)`, see `ImageBoxes`.
     """
 
     name: str

@@ -33,7 +33,7 @@ def read_voc(paths: Sequence[Path]) -> list[Annotation]:
 def _objects(path: Path) -> tuple[str, Objects]:
     """Return the image's file name, and name, box in shares and difficulty of each object."""
     content = read_bytes(path)
-    # Entities can name other files or grow without end; nothing in data is trusted, and these files need none.
+    # Entities can refer to other files or expand without end; data is not trusted, and these files need none.
     if b"<!DOCTYPE" in content or b"<!ENTITY" in content or b"\0" in content:
         raise damaged(str(path), "it declares a document type or entities", "Leave the declaration out.")
     try:
