@@ -10,19 +10,19 @@ from onnxopt.options.search import Goal
 from onnxopt.search.trial import Proof, Standing, Trial, Verdict
 
 LIKELY = 0.7
-"""Probability of being within budget from which an unproven winner may ship."""
+"""Smallest probability of being within budget of an unproven winner that ships."""
 
 RISKS = (0.5, 0.25, 0.25)
 """Shares of the accepted risk for each attempt on the hold-out samples; they add up to 1 (bench/proof.py)."""
 
 LEAST_GAIN = 1.01
-"""Least size ratio of a winner, with size as the goal."""
+"""Smallest size ratio of a winner, with size as the goal."""
 
 MOST_PROOFS = 3
 """Number of finalists tried on the hold-out samples: each further one is another chance to be lucky there."""
 
 EARLY = MOST_PROOFS - 1
-"""The attempt that the early proof of a first candidate counts as: the last, whose share of the risk is then taken."""
+"""The attempt number of the early proof of a first candidate: the last, whose share of the risk is then used."""
 
 UNDECIDED = 1.1
 """A candidate whose speed-up interval contains both 1 and this value is measured again on a quieter host."""
@@ -43,7 +43,7 @@ class Acceptance:
         allowed_drop: the budget in the metric's unit.
         confidence: probability of being within budget from which a winner is proven.
         baseline_bytes: size of the baseline.
-        unit: of the metric, for the reasons.
+        unit: unit of the metric, for the reasons.
         require: `proven`, or `likely` for either.
     """
 
@@ -57,13 +57,14 @@ class Acceptance:
     def verdict(self, drop: Drop, speedup: Interval | None, size_bytes: int, unsure: str = "") -> tuple[Verdict, str]:
         """Return the verdict on a measured candidate, with its reason.
 
-        With latency as the goal it must be faster beyond doubt and not larger; with size, smaller and not slower
-        beyond doubt. Accuracy comes last: a candidate over budget would have won with a larger one.
+        With latency as the goal the whole speed-up interval must exceed 1 and the file must not be larger; with size,
+        the file must be smaller and the interval must not be below 1. Accuracy is checked last: a candidate over budget
+        would win with a larger budget.
 
         Args:
-            drop: of accuracy.
-            speedup: over the baseline; None where the clock is unsure.
-            size_bytes: of its file.
+            drop: drop of the score.
+            speedup: speed-up over the baseline; None if the clock is unsure.
+            size_bytes: size of its file.
             unsure: the clock's reason.
         """
         lost = f"{self.changed(drop)} (budget {self.said(self.allowed_drop)})"
@@ -112,7 +113,7 @@ class Acceptance:
     def asked(self, attempt: int) -> float:
         """Return the confidence required of attempt 0, 1, ... on the same hold-out samples.
 
-        All attempts together take no more than the accepted risk, see `RISKS`.
+        All attempts together use at most the accepted risk, see `RISKS`.
         """
         return float(1 - (1 - self.confidence) * RISKS[attempt])
 
@@ -129,7 +130,7 @@ class Acceptance:
     def standing(self, confidence: float, attempt: int, drop: Drop | None) -> Standing:
         """Return the standing of a finalist in attempt 0, 1, ...; empty for too low a confidence.
 
-        Nothing is proven where the losses alone exceed the budget and only gains offset them.
+        Nothing is proven if the losses alone exceed the budget and only gains offset them.
         """
         evened_out = drop is not None and drop.evened_out(self.allowed_drop)
         if confidence >= self.asked(attempt) and not evened_out:

@@ -34,8 +34,8 @@ def measured_baseline(
         model: the baseline.
         judge: of the search samples.
         parts: the samples of the run.
-        settings: limits, and how latency is measured.
-        size_bytes: of the model.
+        settings: limits, and options of the latency measurement.
+        size_bytes: size of the model.
         clock: of the whole search.
         latency: measures the baseline's latency.
     """

@@ -1,4 +1,4 @@
-"""Which candidate to try first: the expected gain for each second that it takes to build, score and time it."""
+"""The order of candidates: by expected gain per second of building, scoring and timing."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,23 +25,23 @@ SPEED: Mapping[str, Mapping[str, float]] = MappingProxyType(
         _FLOAT: {},
     }
 )
-"""Times faster by kind of layer where there are 8-bit dot products (ResNet-50, MobileNetV2, ViT-B/16); 1 elsewhere."""
+"""Speed-up by kind of layer with 8-bit dot products (ResNet-50, MobileNetV2, ViT-B/16); 1 for all others."""
 
 _INSIDE: Mapping[str, float] = MappingProxyType({_STATIC: 0.7, _DYNAMIC: 0.85, _WEIGHTS: 0.7, _FLOAT: 1.0})
-"""Probability of being inside a budget of one point."""
+"""Probability of being within a budget of one point."""
 
 _REST = 0.05
-"""Share of the time in no layer at all."""
+"""Share of the time outside layers."""
 _FUSED = 1.02
-"""Times faster by simplification alone."""
+"""Speed-up by simplification alone."""
 _NARROW = 16
-"""Channels that fill one vector register."""
+"""Number of channels in a vector register."""
 _SAMPLES = 128
-"""Most calibration samples; each is run by a sweep that fetches all inner values."""
+"""Most calibration samples; each sweep over them fetches all inner values."""
 _SWEEP = 3.0
-"""Times a plain run that such a run takes."""
+"""Time of such a run, relative to a plain run."""
 _BYTES_PER_S = 2e7
-"""Of a model that is built, checked, loaded and timed."""
+"""Rate in bytes per second of building, checking, loading and timing a model."""
 _LEAST_S = 1.0
 _ROWS = 0.5
 """Share of the multiply-accumulates in products of a single row from which weights of four bits are tried."""
@@ -51,19 +51,19 @@ _UNCACHED_BYTES = 8_000_000
 _BAR = "|"
 
 WORTH = 1.05
-"""Expected gain from which a candidate is a bet; others are tried after everything that follows from the bets."""
+"""Smallest expected gain of a bet; other candidates are tried after the bets and all that follow from them."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """Where the time of a model is, and how long candidates take.
+    """The division of a model's time, and the cost of candidates.
 
     Attributes:
-        shares: of the multiply-accumulates, by kind of layer as in `SPEED`; the rest is of no such kind.
-        size_bytes: of the model.
-        sample_s: seconds that one sample takes the baseline.
-        calibration: samples.
-        searched: samples.
+        shares: shares of the multiply-accumulates, by kind of layer as in `SPEED`; the rest is in other layers.
+        size_bytes: size of the model.
+        sample_s: seconds per sample of the baseline.
+        calibration: number of calibration samples.
+        searched: number of search samples.
         dot_products: whether the processor has 8-bit dot products.
     """
 
@@ -75,7 +75,7 @@ class Workload:
     dot_products: bool
 
     def gain(self, candidate: Candidate) -> float:
-        """Return how many times faster than the original a candidate is expected to be."""
+        """Return the expected speed-up of a candidate."""
         speeds = SPEED[kind_of(candidate)]
         left = max(1 - sum(self.shares.values()), 0.0)
         time = left + sum(share / self._speed(speeds.get(kind, 1.0)) for kind, share in self.shares.items())
@@ -85,7 +85,7 @@ class Workload:
         return speed if self.dot_products or speed < 1 else sqrt(speed)
 
     def seconds(self, candidate: Candidate) -> float:
-        """Return about how many seconds a candidate takes."""
+        """Return the expected seconds for a candidate."""
         sweeps = 0.0
         for spec in candidate.passes:
             if isinstance(spec, QuantizeStatic):
@@ -96,7 +96,7 @@ class Workload:
 
 
 def kind_of(candidate: Candidate) -> str:
-    """Return what a candidate does to its layers, a key of `SPEED`."""
+    """Return the technique of a candidate, a key of `SPEED`."""
     kinds = {QuantizeStatic: _STATIC, QuantizeDynamic: _DYNAMIC, QuantizeWeights: _WEIGHTS}
     return next((kinds[type(spec)] for spec in candidate.passes if type(spec) in kinds), _FLOAT)
 
@@ -116,7 +116,7 @@ def work_of(
     searched: int,
     target: Target,
 ) -> Workload:
-    """Return where the time of a model is at the shapes of `feeds`."""
+    """Return the workload of a model at the shapes of `feeds`."""
     sizes = dict[str, int]()
     for value in model.graph.inputs:
         fed = feeds.get(value.name or "")
@@ -149,9 +149,9 @@ class Plan:
     """Candidates in three parts.
 
     Attributes:
-        bets: by expected gain for each second, one of each kind.
-        alike: that differ from a bet in little, in the same order.
-        late: that are not expected to gain anything.
+        bets: the best of each kind, by expected gain per second.
+        alike: candidates that differ little from a bet, in the same order.
+        late: candidates without expected gain.
     """
 
     bets: tuple[Candidate, ...]
@@ -160,16 +160,16 @@ class Plan:
 
     @property
     def all(self) -> tuple[Candidate, ...]:
-        """All in the order in which they are tried where time is short."""
+        """All candidates in the order of trials under a time limit."""
         return (*self.bets, *self.alike, *self.late)
 
     def words(self) -> list[str]:
-        """Return the names in order, with a bar between the parts."""
+        """Return the names in order, with a `|` between the parts."""
         parts = ([c.name for c in part] for part in (self.bets, self.alike, self.late))
         return [name for part in parts for name in (*part, _BAR)]
 
     def ordered(self, words: Sequence[str]) -> "Plan":
-        """Return the same candidates in the order of `words`; as they are where those are of others."""
+        """Return the same candidates in the order of `words`; unchanged if `words` are names of others."""
         known = {c.name: c for c in self.all}
         if sorted(words) != sorted(self.words()):
             return self
@@ -183,9 +183,9 @@ class Plan:
 
 
 def plan_of(candidates: Sequence[Candidate], work: Workload | None) -> Plan:
-    """Return in which order to try candidates; without `work`, as they are given.
+    """Return the order of candidates; without `work`, the given order.
 
-    Of those that do the same to the layers, such as calibrations of one graph, the best for each second is a bet.
+    Of candidates with the same effect on layers, such as calibrations of one graph, the best per second is a bet.
     """
     if work is None:
         return Plan(tuple(candidates), (), ())

@@ -26,7 +26,7 @@ class Budget:
         """Read `1pp` (percentage points), `1%` (of the baseline), or `0.01` (the metric's unit).
 
         Raises:
-            UsageError: ONX101 it is none of these, or negative.
+            UsageError: ONX101 the text has another form, or is negative.
         """
         match = re.fullmatch(r"\s*(\d*\.?\d+(?:[eE]-?\d+)?)\s*(pp|%)?\s*", text)
         number = float(match[1]) if match else math.inf
@@ -42,10 +42,10 @@ class Budget:
 
     @classmethod
     def of(cls, given: str | float | None, metric: str, *, bounded: bool) -> "Budget":
-        """Return the budget for one metric: as given, else 1pp, or 1% where the metric has no points.
+        """Return the budget for one metric: the given one, else 1pp, or 1% if the metric has no points.
 
         Raises:
-            UsageError: ONX101 it cannot be read, or cannot be meant for this metric.
+            UsageError: ONX101 the budget cannot be read, or does not fit the metric.
         """
         if given is None:
             return cls(0.01, relative=not bounded, points=bounded)

@@ -35,7 +35,7 @@ def parts_of(name: str) -> tuple[str, ...]:
     """Return the parts of a candidate's name as keys of `LEGEND`, in order.
 
     Raises:
-        ValueError: the name holds another part.
+        ValueError: the name has an unknown part.
     """
     found: list[str] = []
     for block in _NUMBER.sub("N", name).split("+"):
@@ -50,7 +50,7 @@ def parts_of(name: str) -> tuple[str, ...]:
 
 
 def legend_of(names: Iterable[str]) -> tuple[tuple[str, str], ...]:
-    """Return the parts of these names with their meanings, in the order of `LEGEND`; names of other origin add none."""
+    """Return the parts of these names with their meanings, in the order of `LEGEND`; unknown names add none."""
     used: set[str] = set()
     for name in names:
         try:

@@ -15,18 +15,18 @@ from onnxopt.search.trial import Candidate
 _REDUCING = (PruneChannels, Factorize)
 
 CALIBRATIONS = ("minmax", "percentile", "entropy", "symmetric-entropy", "moving-average")
-"""Ways to calibrate that were best on at least one trained model; the others never were by more than noise."""
+"""Calibration methods that were best on at least one trained model; the others never were, beyond noise."""
 
 
 def first_candidates() -> tuple[Candidate, ...]:
-    """Return what is tried on every model: simplification, dynamic, and static quantization by each calibration."""
+    """Return the candidates for every model: simplification, dynamic, and static quantization by each calibration."""
     simplify = Simplify()
     return (
-        # In float the runtime fuses by itself, into kernels that standard operators do not reach; before quantizing,
-        # fusing spares GELU and LayerNorm the rounding of their parts.
+        # In float the runtime fuses on its own, into better kernels than those of standard operators; before
+        # quantization, fusing GELU and LayerNorm avoids the rounding of their parts.
         Candidate("simplify", (Simplify(fuse=False),)),
         Candidate("dynamic", (simplify, QuantizeDynamic())),
-        # Products run faster with one scale per weight, and the runtime's own fusions may beat the standard's.
+        # Products run faster with one scale per weight, and the runtime's own fusions may beat standard operators.
         Candidate("dynamic-float-graph", (Simplify(fuse=False), QuantizeDynamic(per_channel=False))),
         Candidate("static-entropy-tensor", (simplify, QuantizeStatic(method="entropy", per_channel=False))),
         *(Candidate(f"static-{m}", (simplify, QuantizeStatic(method=m))) for m in CALIBRATIONS),  # type: ignore[arg-type]
@@ -42,18 +42,18 @@ def row_candidates() -> tuple[Candidate, ...]:
 
 
 def static_pass(candidate: Candidate) -> QuantizeStatic | None:
-    """Return the static quantization in `candidate`, if there is one."""
+    """Return the static quantization in `candidate`; None without one."""
     return next((p for p in candidate.passes if isinstance(p, QuantizeStatic)), None)
 
 
 def placed(candidate: Candidate) -> Candidate:
-    """Return `candidate` with only those layers in INT8 that were measured to pay."""
+    """Return `candidate` with only those layers in INT8 that were measured to be faster."""
     passes = tuple(replace(p, placement="measured") if isinstance(p, QuantizeStatic) else p for p in candidate.passes)
     return Candidate(f"{candidate.name}-placed", passes)
 
 
 def keep_in_float(candidate: Candidate, layers: tuple[str, ...]) -> Candidate:
-    """Return `candidate` with `layers` left in float beside those that its quantization leaves out already."""
+    """Return `candidate` with `layers` in float, in addition to the layers that its quantization already excludes."""
     passes = tuple(_excluding(p, layers) if isinstance(p, QuantizeStatic) else p for p in candidate.passes)
     return Candidate(f"{candidate.name}-keep{len(layers)}", passes)
 
@@ -63,20 +63,20 @@ def _excluding(spec: QuantizeStatic, layers: tuple[str, ...]) -> QuantizeStatic:
 
 
 PRUNED = (0.75, 0.5, 0.35, 0.25, 0.15)
-"""Shares of the multiply-accumulates that may remain, tried one after the other while the budget holds."""
+"""Remaining shares of the multiply-accumulates, tried in turn while the drop is within budget."""
 PRUNED_LITTLE = 0.9
-"""What is tried where the first of them loses too much."""
+"""The share to try if the first of them loses too much."""
 
 
 def pruned(candidate: Candidate, macs: float, protect: tuple[Protect, ...] = ()) -> Candidate:
-    """Return `candidate` with channels removed before everything else, from a graph whose batch norms are folded."""
+    """Return `candidate` with pruning before its other passes, after batch norms are folded."""
     rest = () if all(isinstance(p, Simplify) for p in candidate.passes) else candidate.passes
     passes = (Simplify(fuse=False), PruneChannels(macs=macs, protect=protect or None), *rest)
     return Candidate(f"pruned-to-{macs:.0%}+{candidate.name}", passes)
 
 
 RECOVERY = Distill(epochs=20, augment=("crop",))
-"""How a smaller model learns from the original; images that are moved a little still show the same."""
+"""Options of distillation; small shifts of an image do not change its contents."""
 _MOST_STEPS = 3000
 
 
@@ -86,11 +86,11 @@ def reduces(candidate: Candidate) -> bool:
 
 
 def recovered(candidate: Candidate, samples: int) -> Candidate:
-    """Return a candidate that learns from the original once it is smaller, before the rest of its passes.
+    """Return a candidate with distillation from the baseline after its reduction, before its other passes.
 
     Args:
-        candidate: has less to compute than the original.
-        samples: that it may learn from; the more there are, the less often it sees each.
+        candidate: a pruned or factorized candidate.
+        samples: number of samples to learn from; with more samples, each is used less often.
     """
     place = max(i for i, spec in enumerate(candidate.passes) if isinstance(spec, _REDUCING)) + 1
     long = samples * RECOVERY.epochs > _MOST_STEPS * RECOVERY.batch_size
@@ -100,7 +100,7 @@ def recovered(candidate: Candidate, samples: int) -> Candidate:
 
 
 def keep_counts(layers: int) -> tuple[int, ...]:
-    """Return how many of the most harmful layers to leave in float, round by round: 1, 2, 4, ... up to half."""
+    """Return the number of most sensitive layers to keep in float, per round: 1, 2, 4, ... up to half."""
     counts = []
     count = 1
     while count <= layers // 2:

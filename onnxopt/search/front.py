@@ -1,4 +1,4 @@
-"""Candidates that stand out: the smallest, the fastest, those that no other beats, and the knee of their curve."""
+"""Notable candidates: the smallest, the fastest, the Pareto front, and the knee of its curve."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,20 +7,20 @@ from onnxopt.search.acceptance import SAME
 from onnxopt.search.trial import Trial, Verdict
 
 INSIDE = (Verdict.WINNER, Verdict.WITHIN)
-"""Verdicts on candidates within every limit; those that failed on the hold-out samples are not among them."""
+"""Verdicts on candidates within every limit; failures on the hold-out samples are excluded."""
 _COMPARED = (*INSIDE, Verdict.OVER_BUDGET)
 LEAST_POINTS = 4
 _LEAST_BEND = 0.25
-"""Of the whole range, by which the curve must stay under its chord: less is a straight line with noise."""
+"""Smallest distance of the curve below its chord, relative to the whole range: less is a straight line with noise."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """A measured candidate by the figures that it is chosen for; smaller is better.
+    """The figures of a measured candidate; smaller is better.
 
     Attributes:
-        time: relative to the baseline.
-        size_bytes: of its file.
+        time: latency relative to the baseline.
+        size_bytes: size of its file.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Point:
 
 
 def point_of(trial: Trial) -> Point | None:
-    """Return the figures of a trial; None where its size or speed-up was not measured."""
+    """Return the figures of a trial; None if its size or speed-up was not measured."""
     speedup = trial.latency.speedup if trial.latency is not None else None
     if speedup is None or trial.size_bytes is None:
         return None
@@ -40,7 +40,7 @@ def point_of(trial: Trial) -> Point | None:
 def extremes(points: Sequence[Point]) -> tuple[str | None, str | None]:
     """Return the names of the smallest and of the fastest candidate within every limit; None without any.
 
-    Of two that noise cannot tell apart in speed, the proven one is called the fastest.
+    Of two whose difference in speed is within noise, the proven one counts as the fastest.
     """
     inside = [point for point in points if point.verdict in INSIDE]
     if not inside:
@@ -52,10 +52,10 @@ def extremes(points: Sequence[Point]) -> tuple[str | None, str | None]:
 
 
 def pareto_front(trials: Sequence[Trial]) -> tuple[Trial, ...]:
-    """Return the measured trials to which none is at least equal in speed, size and score and better in one.
+    """Return the measured trials that no other trial dominates in speed, size and score.
 
-    In the order of falling speed. Those that are slower or larger than the original, or that failed on the hold-out
-    samples, are left out.
+    The fastest comes first. Trials that are slower or larger than the baseline, or that failed on the hold-out samples,
+    are left out.
     """
     measured = [t for t in trials if t.verdict in _COMPARED and _costs(t) is not None]
     front = [t for t in measured if not any(_beats(other, t) for other in measured)]
@@ -78,10 +78,10 @@ def _costs(trial: Trial) -> tuple[float, float, float] | None:
 
 
 def knee_of(points: Sequence[tuple[float, float]]) -> int | None:
-    """Return the place of the last point before the loss rises steeply; None where there is no clear one.
+    """Return the index of the last point before the loss rises steeply; None without a clear one.
 
     Args:
-        points: compression and loss of the best models, by rising compression; the first is the original.
+        points: compression and loss of the best models, by rising compression; the first is the baseline.
 
     Source: Satopaa et al., "Finding a 'Kneedle' in a haystack", 2011: the point farthest below the chord of the curve,
     both axes scaled to 1.
@@ -97,7 +97,7 @@ def knee_of(points: Sequence[tuple[float, float]]) -> int | None:
 
 
 def envelope(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return the points that no other beats at both, by rising compression and loss."""
+    """Return the points that no other point dominates, by rising compression and loss."""
     found = list[tuple[float, float]]()
     for x, y in sorted(points, key=lambda point: (-point[0], point[1])):
         if not found or y < found[-1][1]:

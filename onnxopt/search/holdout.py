@@ -1,4 +1,4 @@
-"""A candidate measured on samples that took no part in the search, and as many of them as there is time for."""
+"""The measurement of a candidate on hold-out samples, on as many as the time allows."""
 
 from dataclasses import dataclass, replace
 
@@ -18,18 +18,19 @@ from onnxopt.search.trial import Proof, Standing, Trial
 from onnxopt.search.trials import Trials
 
 _SPARE = 0.5
-"""Share of the time for candidates that an early proof may take: with less it was never made where a host is busy, and
-the search that is cut there is what it is for."""
+"""Largest share of the time for candidates of an early proof: with a smaller one it was never made on a busy host,
+where searches are interrupted and need it most.
+"""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What was measured; how much that proves depends on how many candidates were tried on the same samples.
+    """The measurements of a proof; the required probability depends on the attempts on the same samples.
 
     Attributes:
-        trial: as it was on the search part.
-        model: as measured.
-        samples: of the hold-out part that it was measured on.
+        trial: the trial on the search samples.
+        model: the measured model.
+        samples: number of hold-out samples.
     """
 
     trial: Trial
@@ -42,7 +43,7 @@ class Evidence:
     samples: int
 
     def proof(self, bar: Acceptance, attempt: int) -> Proof:
-        """Return what it proves as attempt 0, 1, ... on this hold-out part."""
+        """Return the proof as attempt 0, 1, ... on these hold-out samples."""
         size = self.trial.size_bytes
         assert size is not None
         confidence = self.drop.probability_within(bar.allowed_drop)
@@ -91,7 +92,7 @@ def timed_as_last(trials: Trials, found: Evidence) -> Evidence:
 
 
 def _timed(trials: Trials, name: str, model: ir.Model, seconds: float) -> dict[str, Latency]:
-    """Return the times of the original and of a finalist; measured once more where the clock is unsure."""
+    """Return the latency of the baseline and of a finalist; measured again if the clock is unsure."""
     models = {"baseline": trials.model, name: model}
     timed = trials.latency(models, seconds)
     again = timed[name].unsure and (trials.reserve is None or trials.deadline.left_s() > trials.reserve.timing_s)
@@ -99,7 +100,7 @@ def _timed(trials: Trials, name: str, model: ir.Model, seconds: float) -> dict[s
 
 
 def held_out(trials: Trials) -> Samples | None:
-    """Return the hold-out samples that there is time for, drawn by chance; None where they would be too few."""
+    """Return the hold-out samples that fit the time, drawn at random; None if they are too few."""
     samples = trials.parts.holdout
     if trials.reserve is None:
         return samples
@@ -110,9 +111,9 @@ def held_out(trials: Trials) -> Samples | None:
 
 
 def affordable(trials: Trials) -> Samples | None:
-    """Return the hold-out samples of an early proof: as many as the last one is sure to have time for.
+    """Return the hold-out samples of an early proof: as many as surely fit the time of the final proof.
 
-    None where they would be too few, or where the proof would take too much of the time for candidates.
+    None if they are too few, or if the proof would take too much of the time for candidates.
     """
     samples, reserve, left_s = trials.parts.holdout, trials.reserve, trials.deadline.left_s()
     if reserve is None:
@@ -124,7 +125,7 @@ def affordable(trials: Trials) -> Samples | None:
 
 
 def drawn(trials: Trials, count: int) -> Samples:
-    """Return `count` of the hold-out samples, drawn by chance before anything is known of the outcome."""
+    """Return `count` of the hold-out samples, drawn at random before any outcome is known."""
     samples = trials.parts.holdout
     if count >= len(samples):
         return samples

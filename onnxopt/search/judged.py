@@ -21,7 +21,7 @@ def judged(trial: Trial, judge: Judge, bar: Acceptance) -> Trial:
 
 
 def given_up(trial: Trial, judge: Judge, bar: Acceptance) -> Trial:
-    """Return a trial that was not scored to the end, with its drop on the first samples."""
+    """Return a trial whose scoring was stopped, with its drop on the first samples."""
     assert trial.score is not None
     drop, all_ = judge.drop(trial.score), judge.baseline().n
     lost = f"{bar.changed(drop)} on the first {drop.n} of {all_} samples"

@@ -20,30 +20,30 @@ from onnxopt.pipeline import Context, Pass, Pipeline
 from onnxopt.reconstruction.batches import rebatched
 
 Base = tuple[Pass, ...]
-"""Passes that make the model, from the original, whose outputs are compared."""
+"""Passes that build the reference model of a comparison from the baseline."""
 
 
 class Losses(Protocol):
-    """Tells what passes do to the outputs."""
+    """Measures the output losses of passes."""
 
     def __call__(self, base: Base, specs: Sequence[Pass]) -> list[float]:
-        """Return by pass the mean squared difference of the outputs over their variance; infinite where it fails.
+        """Return the mean squared difference of the outputs over their variance, by pass; infinite for a failed pass.
 
         Args:
-            base: made of the original first, and what the outputs are compared with.
-            specs: each is run alone on what `base` makes.
+            base: passes that build the reference model from the baseline.
+            specs: passes, each applied alone to the reference model.
         """
 
 
 class MeasuredLosses:
-    """Measures in this process; what `base` makes is kept for the next call."""
+    """Measures in this process; keeps the reference model for the next call."""
 
     def __init__(self, model: ir.Model, context: Context, progress: Callable[[int, int], None] | None = None) -> None:
         self._model, self._context, self._progress = model, context, progress
         self._bases = dict[str, tuple[ir.Model, OutputError]]()
 
     def __call__(self, base: Base, specs: Sequence[Pass]) -> list[float]:
-        """Run each pass and compare."""
+        """Run each pass and compare the outputs."""
         found = []
         for number, spec in enumerate(specs):
             if self._progress is not None:
@@ -69,13 +69,13 @@ class MeasuredLosses:
 
 
 class CachedLosses:
-    """Looks losses up, and asks for those that are not known.
+    """Reads cached losses, and measures the others.
 
     Args:
-        ask: measures.
-        model: the original.
-        context: of the passes.
-        folder: where losses are kept; None for nowhere.
+        ask: measures losses.
+        model: the baseline.
+        context: context of the passes.
+        folder: cache folder of losses; None for no cache.
     """
 
     def __init__(self, ask: Losses, model: ir.Model, context: Context, folder: Path | None) -> None:
@@ -85,7 +85,7 @@ class CachedLosses:
         self._known = Remembered[float](path, is_number)
 
     def __call__(self, base: Base, specs: Sequence[Pass]) -> list[float]:
-        """Return what is known or measured now."""
+        """Return cached and measured losses."""
         keys = [f"{self._key} {format_passes(base)} {format_pass(spec)}" for spec in specs]
         fresh = {key: spec for key, spec in zip(keys, specs, strict=True) if key not in self._known}
         asked = self._ask(base, list(fresh.values())) if fresh else []
@@ -97,7 +97,7 @@ class CachedLosses:
 def evidence_key(model: ir.Model, context: Context, *words: str) -> str | None:
     """Return a checksum of a model, the samples, the target, the versions and `words`; None for a model too large.
 
-    Losses do not depend on the machine, but for rounding: the instruction set is part of the target.
+    Losses depend on the machine only by rounding; the instruction set is part of the target.
     """
     if context.calibration is None or not model_file.fits_protobuf(model):
         return None
@@ -111,14 +111,14 @@ def evidence_key(model: ir.Model, context: Context, *words: str) -> str | None:
 def rank_layers(
     spec: QuantizeStatic, base: Base, layers: Sequence[str], quantized: Sequence[str], losses: Losses
 ) -> list[str]:
-    """Return the names of layers, the most harmful first.
+    """Return the names of layers, the most sensitive first.
 
     Args:
-        spec: the quantization; its own exclusions do not count here.
+        spec: the quantization; its own exclusions are ignored.
         base: passes before it.
-        layers: names of the nodes to rank, as they are after `base`.
+        layers: names of the nodes to rank, after `base`.
         quantized: names of all nodes that `spec` quantizes.
-        losses: measures; a layer that cannot even be quantized alone is the first.
+        losses: measures losses; a layer that cannot be quantized alone comes first.
     """
     alone = [
         replace(spec, placement="all", min_sqnr_db=0, exclude=tuple(other for other in quantized if other != layer))

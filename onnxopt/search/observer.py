@@ -40,7 +40,7 @@ class Observer(Protocol):
         """Receive the best model so far."""
 
     def secured(self, model: ir.Model, trial: Trial) -> None:
-        """The first candidate inside the budget was proved; the search for a better one goes on."""
+        """Receive the proved first candidate within budget; the search for a better one continues."""
 
     def proved(self, model: ir.Model, trial: Trial) -> None:
         """Receive the winner, before its analysis."""
@@ -77,7 +77,7 @@ class NullObserver:
         """Do nothing."""
 
     def secured(self, model: ir.Model, trial: Trial) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def proved(self, model: ir.Model, trial: Trial) -> None:
         """Do nothing."""

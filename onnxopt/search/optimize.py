@@ -47,7 +47,7 @@ def search(
         metric: measured against labels; None for agreement with the baseline (fidelity).
         settings: budget, goal and options of the measurements.
         observer: called at every step.
-        size_bytes: of the baseline's file; None for its size when saved again.
+        size_bytes: size of the baseline's file; None for its size when saved again.
         stamp: makes the final model from a built one, so that the measured model is the one that ships; None for no
             change.
         journal: store of finished measurements; None for none.
@@ -100,14 +100,14 @@ def _searched(trials: Trials, size_bytes: int) -> SearchResult:
 
 
 def _try_all(trials: Trials, size_bytes: int) -> Evidence | None:
-    """Try candidates, the best bet first, and return the proof of the first that is inside the budget."""
+    """Try candidates, the best bet first, and return the proof of the first one within budget."""
     plan = _planned(trials, size_bytes)
     trials.observer.planned(plan.all)
     trials.journal.begin()
     if trials.settings.cluster is not None:
         score = trials.judge.baseline()
         trials.runner.announce([c for c in plan.all if trials.journal.trial(c, score) is None])
-    # The order follows from measured times, which differ: a search that goes on keeps that of its beginning.
+    # The order follows from measured times, which vary: a resumed search keeps its first order.
     plan = plan.ordered(trials.recall("order", plan.words, names))
     screen = Screen(trials.model, trials.parts.calibration, trials.recall)
     early = _try_each(trials, plan.bets, screen, None)
@@ -126,7 +126,7 @@ def _try_all(trials: Trials, size_bytes: int) -> Evidence | None:
 def _try_each(
     trials: Trials, candidates: Sequence[Candidate], screen: Screen, early: Evidence | None
 ) -> Evidence | None:
-    """Try candidates, and return the early proof: that which there was, or of the first that is inside the budget."""
+    """Try candidates, and return the early proof: the given one, or that of the first candidate within budget."""
     for candidate in candidates:
         if not trials.enough():
             stages.try_one(trials, candidate, screen)
@@ -135,7 +135,7 @@ def _try_each(
 
 
 def _planned(trials: Trials, size_bytes: int) -> Plan:
-    """Return in which order to try the first candidates; as given where nothing is known of the model's layers."""
+    """Return the order of the first candidates; the given order if the model's layers are unknown."""
     candidates = first_candidates()
     try:
         work = work_of(
@@ -185,7 +185,7 @@ def _reason(trials: Trials, proofs: Sequence[Proof]) -> str:
 
 
 def _why_none_qualified(trials: Trials) -> str:
-    """Return why no candidate came as far as the hold-out part."""
+    """Return the reason why no candidate reached the hold-out samples."""
     verdicts = {t.verdict for t in trials.made}
     if not verdicts:
         return f"no candidate was tried: {trials.stopped}"

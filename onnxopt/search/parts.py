@@ -1,4 +1,4 @@
-"""The data of a search in three disjoint parts: to calibrate on, to choose on, to prove on."""
+"""The data of a search in three disjoint parts: for calibration, for search, and for the proof."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ LEAST = 8
 
 @dataclass(frozen=True)
 class Parts:
-    """Disjoint samples. Nothing that a candidate was calibrated or chosen on takes part in its proof."""
+    """Disjoint samples: the proof uses no sample of calibration or search."""
 
     calibration: Samples
     search: Samples
@@ -24,10 +24,10 @@ class Parts:
 def split_parts(samples: Samples, calibration: Samples | None, seed: int) -> Parts:
     """Split `samples` at random; without `calibration`, a quarter of them (at most 256) becomes it.
 
-    A third of the rest (at most 1000) is searched on. The larger part is kept for the proof, which needs the
-    numbers: a candidate is chosen among few, but must be shown to be inside the budget.
+    A third of the rest (at most 1000) is for the search. The larger part is for the proof, which needs more samples:
+    choosing among few candidates needs less evidence than proving that one is within budget.
 
-    Samples of `calibration` that are among `samples` too are left out of it.
+    Samples of `calibration` that are also in `samples` are left out of it.
 
     Raises:
         DataError: ONX205 fewer than 8 samples.
@@ -49,7 +49,7 @@ def split_parts(samples: Samples, calibration: Samples | None, seed: int) -> Par
 
 
 def _without(calibration: Samples, *judged: Samples) -> Samples:
-    """Return `calibration` without the samples that a candidate is judged on, whatever file they came from."""
+    """Return `calibration` without samples for judging, also from another file."""
     seen = {digest for part in judged for digest in part.digests}
     kept = np.flatnonzero([digest not in seen for digest in calibration.digests])
     if len(kept) == len(calibration):
@@ -65,11 +65,11 @@ def _without(calibration: Samples, *judged: Samples) -> Samples:
 
 
 def typical_feeds(samples: Samples, batch_size: int) -> Feeds:
-    """Return the batch to time models with: of the first 32 samples, those of median size.
+    """Return the batch for timing: of the first 32 samples, those of median size.
 
     Args:
-        samples: sentences and the like differ in length; most inputs do not.
-        batch_size: samples in the batch; fewer when fewer have that size.
+        samples: the data; inputs such as sentences may differ in size.
+        batch_size: samples in the batch; fewer if fewer have that size.
     """
     singles = list(samples.take(32).with_batch_size(1))
     by_size = sorted(singles, key=lambda feeds: sum(a.size for a in feeds.values()))

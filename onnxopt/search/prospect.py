@@ -16,12 +16,12 @@ class Prospect:
     """The best case of a proof: a candidate that loses nothing on the hold-out part.
 
     Attributes:
-        holdout: samples kept for the proof.
+        holdout: number of hold-out samples.
         allowed: the budget, in the metric's unit.
         asked: required probability of the first finalist.
-        unit: of the metric.
-        smallest: smallest budget that such a candidate proves; None where the metric does not determine it beforehand.
-        needed: number of hold-out samples that would prove the budget; None likewise.
+        unit: unit of the metric.
+        smallest: smallest budget that such a candidate proves; None if the metric does not determine it beforehand.
+        needed: number of hold-out samples that would prove the budget; None if unknown.
     """
 
     holdout: int
@@ -33,7 +33,7 @@ class Prospect:
 
     @property
     def possible(self) -> bool:
-        """Whether any candidate can be proven within budget."""
+        """Return whether any candidate can be proven within budget."""
         if self.smallest is not None:
             return self.smallest <= self.allowed
         return self.needed is None or self.holdout >= self.needed

@@ -116,13 +116,13 @@ def _known(early: Evidence | None, trial: Trial, holdout: Samples | None) -> Evi
 def _measured(
     trials: Trials, judge: tuple[Judge, int] | None, finalists: Sequence[Trial], attempts: int
 ) -> Evidence | None:
-    """Return the measurements of the first of `finalists`; None where they fail, or where no time is left.
+    """Return the measurements of the first of `finalists`; None if they fail, or if no time is left.
 
     Args:
-        trials: all that were tried.
-        judge: of the hold-out samples, and how many those are.
-        finalists: those that are still to be tried.
-        attempts: made before.
+        trials: the trials of the search.
+        judge: judge of the hold-out samples, and their number.
+        finalists: finalists still to try.
+        attempts: number of earlier attempts.
     """
     trial = finalists[0]
     if judge is None or (attempts and not _another_fits(trials, judge[1])):
@@ -156,7 +156,7 @@ def untried(trials: Trials, proofs: Sequence[Proof]) -> tuple[str, ...]:
 
 
 def _hot(trials: Trials, name: str, model: ir.Model) -> Interval | None:
-    """Return the speed-up with one repeated input, for comparison; None where all latency is measured so."""
+    """Return the speed-up with one repeated input, for comparison; None if all latency is measured that way."""
     reserve, left_s = trials.reserve, trials.deadline.left_s()
     if trials.settings.hot or (reserve is not None and left_s < reserve.hot_s + reserve.report_s):
         return None

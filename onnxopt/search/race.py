@@ -1,4 +1,4 @@
-"""A candidate is given up on while it is scored, as soon as it cannot be inside the budget."""
+"""Early end of scoring for a candidate that cannot be within budget any more."""
 
 from collections.abc import Sequence
 
@@ -8,22 +8,23 @@ from scipy import stats
 from onnxopt.measure.accuracy import Evaluation
 
 RISK = 0.01
-"""Probability, over all looks together, of giving up on a candidate whose true drop is inside the budget. It costs a
-candidate, never a proof: that asks the hold-out part."""
+"""Probability, over all looks together, of stopping a candidate whose true drop is within budget. It can lose a
+candidate, but never affects a proof, which uses hold-out samples.
+"""
 
 FIRST = 32
-"""Samples before the first look; each further look is at twice as many, up to half of all."""
+"""Samples before the first look; each further look is after twice as many, up to half of all."""
 
 
 class Race:
-    """Looks at right-or-wrong scores while they come, as Hoeffding races do (Maron and Moore, 1994), but exactly.
+    """Tests right-or-wrong scores during scoring, like Hoeffding races (Maron and Moore, 1994), but with exact bounds.
 
-    The share of samples that got worse has a lower bound and the share that got better an upper one (Clopper and
-    Pearson), each at half of a look's risk; where the two are further apart than the budget, more samples do not help.
+    The share of samples that got worse has a lower bound, and the share that got better an upper bound (Clopper and
+    Pearson), each at half of a look's risk. Scoring stops if their difference exceeds the budget.
 
     Args:
-        baseline: on all samples, in the order in which candidates are scored.
-        allowed: drop, as a share of the samples.
+        baseline: evaluation of the baseline on all samples, in the order of scoring.
+        allowed: allowed drop, as a share of the samples.
     """
 
     def __init__(self, baseline: Evaluation, allowed: float) -> None:
@@ -33,7 +34,7 @@ class Race:
         self._risk = RISK / max(len(self._looks), 1)
 
     def __call__(self, rows: Sequence[np.ndarray], done: int) -> bool:
-        """Return whether to give up after `done` samples, whose rows came in parts."""
+        """Return whether to stop after `done` samples, given their rows in parts."""
         if not self._looks or done < self._looks[0]:
             return False
         self._looks = [n for n in self._looks if n > done]
@@ -41,7 +42,7 @@ class Race:
         return self.least_drop(right) > self._allowed
 
     def least_drop(self, right: np.ndarray) -> float:
-        """Return the smallest drop that the first samples leave possible at a look's risk; `right` has one each."""
+        """Return the smallest possible drop after the first samples, at a look's risk; `right` has one per sample."""
         count, before = len(right), self._right[: len(right)]
         worse, better = int(np.sum(before & ~right)), int(np.sum(right & ~before))
         least_worse = stats.beta.ppf(self._risk / 2, worse, count - worse + 1) if worse else 0.0
@@ -50,7 +51,7 @@ class Race:
 
 
 def race_of(baseline: Evaluation, allowed: float) -> Race | None:
-    """Return a race where the score counts what is right, on enough samples; else None: all are scored in full."""
+    """Return a race for right-or-wrong scores on enough samples; else None, and candidates are scored in full."""
     rows = baseline.rows
     counts = baseline.metric.binary and rows.dtype != object and bool(np.all((rows[:, 0] == 0) | (rows[:, 0] == 1)))
     return Race(baseline, allowed) if counts and len(rows) >= 2 * FIRST else None

@@ -23,7 +23,7 @@ def time_unsure_again(trials: Trials) -> None:
             return
         again = trials.deadline.in_time(partial(_again, trials, trial))
         if again is None:
-            trials.enough()  # says so
+            trials.enough()  # the reason is recorded
             return
         trials.replace_made(place, *again)
 

@@ -1,4 +1,4 @@
-"""Near-equal candidates compared by the distance of their outputs on a few samples, before any is scored."""
+"""Comparison of near-equal candidates by the distance of their outputs on a few samples, before any is scored."""
 
 from collections.abc import Callable
 from math import inf
@@ -10,22 +10,23 @@ from onnxopt.samples import Samples
 from onnxopt.search.journal.notes import numbers
 
 FURTHER_DB = 3.0
-"""By how much a candidate's outputs may be further from the original's than the closest candidate's: half as much
-noise again in amplitude is more than calibrations of one graph differ by in accuracy."""
+"""Largest excess in dB of a candidate's noise over the closest candidate's: a factor of 1.5 in amplitude is more than
+the difference between equally accurate calibrations of one graph.
+"""
 
 _NOT_AT_ALL_DB = -1000.0
-"""Of a candidate that does not run, which JSON can hold."""
+"""Closeness of a candidate that does not run, as a finite number for JSON."""
 
 Recall = Callable[[str, Callable[[], object], Callable[[object], tuple[float, ...]]], tuple[float, ...]]
 
 
 class Screen:
-    """The closest of the candidates so far, and who is too far from it to be scored.
+    """The closest candidate so far, and the refusal of candidates that are much further off.
 
     Args:
-        model: the original.
-        samples: a few of them are run; none that a candidate is judged on.
-        recall: looks up what an earlier part of the search found.
+        model: the baseline.
+        samples: samples not used for judging; a few of them are run.
+        recall: reads results of an earlier part of the search.
     """
 
     def __init__(self, model: ir.Model, samples: Samples, recall: Recall) -> None:
@@ -34,11 +35,11 @@ class Screen:
         self._best, self._name = -inf, ""
 
     def refusal(self, name: str, model: Callable[[], ir.Model]) -> str:
-        """Return why a candidate is not scored; "" where it is.
+        """Return the reason why a candidate is not scored; "" if it is.
 
         Args:
-            name: of the candidate.
-            model: returns what was built of it.
+            name: name of the candidate.
+            model: returns the built model.
         """
 
         def measured() -> list[float]:

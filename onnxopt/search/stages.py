@@ -31,23 +31,23 @@ from onnxopt.search.workers.runner import LOST
 _TAUGHT_MIXES = 2
 
 _ALIKE_SHARE = 0.1
-"""Of the time for candidates that other calibrations may take, where one was found good, or far from good."""
+"""Share of the time for candidates that further calibrations may take, if one is within or far over budget."""
 
 _FAR = 5
-"""Drop over the budget from which another calibration hardly makes up for it, and layers in float may."""
+"""Ratio of drop to budget above which another calibration hardly helps, and layers in float may."""
 
 
 def try_one(trials: Trials, candidate: Candidate, screen: Screen) -> Trial:
-    """Try a candidate; static ones, which differ in their ranges alone, only where none is much closer."""
+    """Try a candidate; skip a static one, which differs only in its ranges, if another is much closer."""
     screened = static_pass(candidate) is not None and trials.settings.cluster is None
     return trials.run(candidate, screen if screened else None)
 
 
 def left_for_later(trials: Trials, alike: int) -> bool:
-    """Return whether candidates that differ in little from those that were tried are left for the end.
+    """Return whether candidates that differ little from tried ones are postponed to the end.
 
-    So it is where a static one is surely inside the budget or far beyond it, and building the others would take much of
-    the time left.
+    They are postponed if a static one is surely within budget or far over it, and the others would take much of the
+    remaining time.
     """
     statics = [t for t in trials.made if static_pass(t.candidate) and t.drop is not None]
     settled = any(map(trials.bar.accurate, statics)) or all(_far_beyond(trials, t) for t in statics)
@@ -59,7 +59,7 @@ def _far_beyond(trials: Trials, trial: Trial) -> bool:
 
 
 def _longer_than(trials: Trials, count: int, share: float) -> bool:
-    """Return whether building so many more candidates takes longer than a share of the time that is left for them."""
+    """Return whether building `count` more candidates takes longer than a share of their remaining time."""
     if trials.settings.time_limit_s is None:
         return False
     built_s = max((sum(step.duration_s for step in t.steps) for t in trials.made), default=0.0)
@@ -67,8 +67,8 @@ def _longer_than(trials: Trials, count: int, share: float) -> bool:
 
 
 def keep_harmful_layers(trials: Trials) -> None:
-    """Leave the most harmful layers in float while every static candidate drops too much."""
-    worth_it = (Verdict.OVER_BUDGET, Verdict.WITHIN)  # the others are too slow or too large anyway
+    """Keep the most sensitive layers in float while every static candidate is over budget."""
+    worth_it = (Verdict.OVER_BUDGET, Verdict.WITHIN)  # the others are too slow or too large
     statics = [t for t in trials.made if static_pass(t.candidate) and t.drop is not None and t.verdict in worth_it]
     if not statics or any(trials.bar.accurate(t) for t in statics) or trials.enough():
         return
@@ -90,14 +90,14 @@ def keep_harmful_layers(trials: Trials) -> None:
 
 
 def place_layers(trials: Trials) -> None:
-    """Leave those layers of the most accurate static candidate in float that INT8 makes slower."""
+    """Keep those layers of the most accurate static candidate in float that are slower in INT8."""
     best = _best_static(trials)
     if best is not None and not trials.enough():
         trials.run(placed(best))
 
 
 def remove_channels(trials: Trials) -> None:
-    """Remove more and more channels in front of the best so far, while the drop stays inside the budget."""
+    """Prune more and more channels before the best candidate's passes, while the drop is within budget."""
     base = trials.leader.candidate if trials.leader is not None else Candidate("float", ())
     for macs in PRUNED:
         if trials.enough():
@@ -114,7 +114,7 @@ def remove_channels(trials: Trials) -> None:
 
 
 def mix_techniques(trials: Trials) -> None:
-    """Choose for all layers together from tables of time and loss, and again by what was measured of the choice."""
+    """Choose techniques for all layers from tables of time and loss, and again after each measurement."""
     base = trials.leader.candidate if trials.leader is not None else _best_static(trials)
     quantizer = None if base is None else quantizer_of(base)
     settings = trials.settings
@@ -147,7 +147,7 @@ def mix_techniques(trials: Trials) -> None:
 
 
 def _teach_mixes(trials: Trials, mixer: Mixer) -> None:
-    """Try mixes that lose more than the budget by themselves, and learn from the original."""
+    """Try mixes that exceed the budget without training, followed by distillation."""
     factor, before = BEYOND, list[float]()
     for _ in range(_TAUGHT_MIXES):
         chosen = _chosen(trials, f"mix beyond {factor}", partial(mixer.beyond, factor, tuple(before)))
@@ -159,7 +159,7 @@ def _teach_mixes(trials: Trials, mixer: Mixer) -> None:
 
 
 def _chosen(trials: Trials, name: str, choose: Callable[[], Candidate | None]) -> Candidate | None:
-    """Return the mix that is chosen, or was in an earlier part of the search; None when there is none, or no time."""
+    """Return the chosen mix, or the recorded one of an earlier part of the search; None without mix or time."""
 
     def make() -> Mapping[str, Any] | None:
         try:
@@ -176,9 +176,9 @@ def _chosen(trials: Trials, name: str, choose: Callable[[], Candidate | None]) -
 
 
 def _taught(trials: Trials, candidate: Candidate) -> Trial | None:
-    """Return a candidate that learned from the original; None where time was over before it had."""
+    """Return a candidate with distillation; None if the time was over before."""
     trial = trials.deadline.in_time(lambda: trials.run(recovered(candidate, len(trials.parts.calibration))))
-    trials.enough()  # says so, also where nothing would have followed
+    trials.enough()  # the reason is recorded, also if no candidate would have followed
     return trial
 
 
@@ -188,7 +188,7 @@ def _best_static(trials: Trials) -> Candidate | None:
 
 
 def _placing_order(trial: Trial) -> tuple[bool, float]:
-    """Order trials inside the budget by speed, then the others by drop."""
+    """Order trials within budget by speed, then the others by drop."""
     assert trial.drop is not None
     if trial.verdict is Verdict.WITHIN and trial.latency is not None and trial.latency.speedup is not None:
         return False, -trial.latency.speedup.value

@@ -49,11 +49,11 @@ class Trial:
     """One measured candidate.
 
     Attributes:
-        score: on the search samples; None when it was never run.
-        drop: against the baseline on the search samples.
-        latency: at the batch size of the run, with the speed-up over the baseline measured beside it.
-        baseline_latency: of the baseline measured beside it; None for the baseline itself.
-        reason: of the verdict, in one sentence.
+        score: score on the search samples; None if it was never run.
+        drop: drop against the baseline on the search samples.
+        latency: latency at the batch size of the run, with the speed-up over the baseline measured beside it.
+        baseline_latency: latency of the baseline measured beside it; None for the baseline itself.
+        reason: reason of the verdict, in one sentence.
     """
 
     candidate: Candidate
@@ -79,7 +79,7 @@ class Proof:
         confidence: probability that the true drop is within budget, given the hold-out samples.
         asked: required confidence for a proof; it rises with each attempt on the same samples.
         standing: proven, likely or neither, by the confidence.
-        hot_speedup: speed-up with one repeated input, of the accepted finalist; None where it was not measured.
+        hot_speedup: speed-up with one repeated input, of the accepted finalist; None if it was not measured.
     """
 
     candidate: str
@@ -123,7 +123,7 @@ class SearchResult:
 
 
 def why_unchanged(steps: Sequence[Step]) -> str | None:
-    """Return the reason why no pass except simplification changed the model; None where one did."""
+    """Return the reason why no pass except simplification changed the model; None if one did."""
     working = [step for step in steps if not isinstance(step.spec, Simplify)] or list(steps)
     if any(step.edits for step in working):
         return None

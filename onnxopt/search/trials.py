@@ -45,13 +45,13 @@ class Trials:
     """The trials of a search; see `onnxopt.search.optimize.search` for the arguments.
 
     Attributes:
-        made: trials in the order they were made.
-        baseline: the original, measured.
-        bar: what a candidate must reach.
-        leader: the best trial inside the budget so far, with its model in `leader_model`.
-        judge: of the search part.
-        stopped: why no further candidate is started; empty while more are.
-        sample_s: about how many seconds one sample takes the original.
+        made: all trials in the order of time.
+        baseline: the measured baseline.
+        bar: the limits of acceptance.
+        leader: the best trial within budget so far, with its model in `leader_model`.
+        judge: judge of the search samples.
+        stopped: the reason why no further candidate starts; empty while more do.
+        sample_s: approximate seconds per sample of the baseline.
     """
 
     def __init__(
@@ -177,8 +177,8 @@ class Trials:
         """Measure a candidate, or read its measurement from the journal; a candidate past the time limit fails.
 
         Args:
-            candidate: to build, score and time.
-            screen: leaves it out before that where others are much closer to the original; None for never.
+            candidate: candidate to build, score and time.
+            screen: may refuse it before, if others are much closer to the baseline; None never refuses.
         """
         self.observer.started(candidate)
         trial, model = self._known(candidate)
@@ -194,7 +194,7 @@ class Trials:
                 if self.deadline.hurried:
                     raise
                 trial = Trial(candidate, Verdict.FAILED, self.cut_reason())
-                self.enough()  # says so, also where nothing would have followed
+                self.enough()  # the reason is recorded, also if no candidate would have followed
         self.made.append(trial)
         self._lead(trial, model)
         self.observer.finished(trial)
@@ -231,7 +231,7 @@ class Trials:
         return self.journal.recall(name, fresh, read)
 
     def _known(self, candidate: Candidate) -> tuple[Trial | None, ir.Model | None]:
-        """Return the trial of an earlier part of this search, with its model where it may be the best."""
+        """Return the trial of an earlier part of this search, with its model if it may be the best."""
         trial = self.journal.trial(candidate, self.judge.baseline())
         if trial is None:
             return None, None
@@ -251,7 +251,7 @@ class Trials:
             return replace(trial, verdict=Verdict.FAILED, reason=str(error)), None
 
     def _measure(self, candidate: Candidate, screen: Screen | None) -> tuple[Trial, ir.Model | None, str]:
-        """Return the trial, its model where measured, and the checksum of the built model."""
+        """Return the trial, its model if it was measured, and the checksum of the built model."""
         digest = ""
         try:
             built = self.runner.build(candidate)

@@ -18,19 +18,19 @@ from onnxopt.search.int8.forms import Effort, Int8Form, Int8Forms, loss_of
 from onnxopt.search.parts import typical_feeds
 
 _SAME = 1.02
-"""Times closer than that are taken for the same, and the closer form is chosen."""
+"""Ratio of times below which two forms count as equally fast; then the one with less loss is chosen."""
 _SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The form to take.
+    """The chosen form.
 
     Attributes:
-        form: the chosen one; its last pass quantizes, or it is only simplified.
-        reason: why this one.
-        forms: all that were tried, the original's simplified form among them.
-        judged: how they were judged and why, in one sentence.
+        form: the chosen form; its last pass quantizes, or it is only simplified.
+        reason: the reason for the choice.
+        forms: all tried forms, the simplified float model included.
+        judged: the rule of judging and its reason, in one sentence.
     """
 
     form: Int8Form
@@ -46,18 +46,18 @@ def choose(
     effort: Effort = "normal",
     tasks: TaskOptions | None = None,
 ) -> Chosen:
-    """Return the fastest INT8 form of `model` that is close to it, or the simplified float model where none is faster.
+    """Return the fastest INT8 form of `model` with a small loss, or the simplified float model if none is faster.
 
     Args:
         model: the input model (not modified).
-        samples: no labels needed; 256 of them are used at most.
-        context: with the target and the seed.
-        tasks: how outputs are read, and as which tasks they are judged; None finds it out.
+        samples: samples without need of labels; at most 256 are used.
+        context: target and seed.
+        tasks: tasks of the outputs and options of reading them; None recognizes them.
         effort: `high` also tries more calibrations, and for the closest of them bias correction, equalization,
-            smoothing, and keeping what harms most in float.
+            smoothing, and keeping the most sensitive layers in float.
 
     Raises:
-        ModelError, NativeError: the original cannot be loaded or run.
+        ModelError, NativeError: the model cannot be loaded or run.
         DataError: the samples fit no calibration; see `QuantizeStatic`.
     """
     forms = Int8Forms(model, samples, context, effort, tasks)
@@ -109,7 +109,7 @@ def _fastest(forms: Int8Forms, plain: Int8Form, close: list[Int8Form]) -> Chosen
 
 
 def _closest_by_graph(forms: list[Int8Form]) -> list[Int8Form]:
-    """Return the closest of those that differ in their numbers alone, and so take the same time."""
+    """Return the closest form of each graph; forms of one graph differ only in numbers and take the same time."""
     best = dict[tuple[Pass, ...], Int8Form]()
     for form in sorted(forms, key=loss_of):
         shape = (
@@ -127,5 +127,5 @@ def _pick(forms: list[Int8Form]) -> Int8Form:
 
 
 def _already(model: ir.Model) -> str:
-    """Return the way on for a file that is quantized already."""
+    """Return the advice for a file that is already quantized."""
     return f": {QUANTIZED_ALREADY}" if any(map(is_quantized, model.graph)) else ""

@@ -1,4 +1,4 @@
-"""INT8 forms of one model, each judged by how far its outputs are from the original's."""
+"""INT8 forms of one model, each judged by the loss of its outputs against the float model."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -34,20 +34,21 @@ _MORE_METHODS = ("jensen-shannon", "moving-average")
 _MOST_SAMPLES, _JUDGED = 256, 4
 _MOST_DB, _TRIES, _MARGIN_DB = 100, 2, 0.5
 _CORRECTED = 2
-"""Calibrations whose biases are corrected too: layer by layer, which takes longer than all the rest."""
+"""Number of calibrations with bias correction, which takes longer than all other steps."""
 
 
 @dataclass(frozen=True)
 class Int8Form:
-    """One way to quantize, tried.
+    """A tried form of quantization.
 
     Attributes:
-        passes: that make it.
-        built: what they made.
-        loss: from the original on the samples held back, see `onnxopt.search.int8.task_loss.ALLOWED`.
-        min_sqnr_db: signal-to-noise ratio of the outputs at which that would be just allowed, errors scaled alike.
-        time_ms: shortest time of a run beside all others; None where it was not timed, because it is too far from the
-            original or a closer one has the same graph.
+        passes: the passes of the form.
+        built: the result of the passes.
+        loss: loss against the float model on held-out samples, see `onnxopt.search.int8.task_loss.ALLOWED`.
+        min_sqnr_db: signal-to-noise ratio of the outputs at which the loss would be just allowed, if errors scale
+            equally.
+        time_ms: shortest time of a run beside all others; None if it was not timed, because its loss is too large or a
+            closer form has the same graph.
     """
 
     passes: tuple[Pass, ...]
@@ -58,19 +59,19 @@ class Int8Form:
 
 
 class Int8Forms:
-    """Makes forms of one model; calibrated on three of four samples, judged on the others.
+    """Builds forms of one model, calibrates them on three of four samples, and judges them on the others.
 
     Args:
         model: the input model (not modified).
-        samples: no labels needed; 256 of them are used at most.
-        context: with the target and the seed.
-        effort: how many are tried.
-        tasks: how outputs are read.
+        samples: samples without need of labels; at most 256 are used.
+        context: target and seed.
+        effort: the number of forms to try.
+        tasks: tasks of the outputs and options of reading them.
 
     Attributes:
-        judges: the samples to judge on.
-        judged: how far forms are from the model.
-        tried: forms that quantize something and run.
+        judges: the samples for judging.
+        judged: the loss of forms.
+        tried: forms that quantize some layer and run.
     """
 
     def __init__(
@@ -108,7 +109,7 @@ class Int8Forms:
         return Int8Form((), Pipeline(()).run(self.model, self.context), 0.0)
 
     def _bounded(self, form: Int8Form) -> None:
-        """Try a static `form` with those layers in INT8 that take the least time inside what is allowed."""
+        """Try a static `form` with the layers in INT8 that give the least time within the allowed loss."""
         if unmeasurable(self.context.target) is not None:
             return
         min_sqnr_db = form.min_sqnr_db
@@ -121,11 +122,11 @@ class Int8Forms:
             found = self._try(*form.passes[:-1], spec)
             if found is None or found.loss <= ALLOWED:
                 return
-            # Errors of layers do not quite add up.
+            # The errors of layers do not add up exactly.
             min_sqnr_db += 10 * log10(found.loss / ALLOWED) + _MARGIN_DB
 
     def placed(self, form: Int8Form) -> Int8Form | None:
-        """Return a static `form` with only those layers in INT8 that were measured to pay."""
+        """Return a static `form` with only those layers in INT8 that were measured to be faster."""
         spec = form.passes[-1]
         if not isinstance(spec, QuantizeStatic):
             return None
@@ -133,7 +134,7 @@ class Int8Forms:
         return placed if placed is not None and placed.loss <= ALLOWED else None
 
     def _best_static(self) -> Int8Form | None:
-        """Try every calibration; where all are too far from the original, correct biases, then keep layers in float."""
+        """Try every calibration; if all lose too much, correct biases, then keep layers in float."""
         methods = (*_METHODS, *_MORE_METHODS) if self.effort == "high" else _METHODS
         found = [self._try(Simplify(), QuantizeStatic(method=cast(Any, m))) for m in methods]
         closest = sorted((f for f in found if f is not None), key=loss_of)[:_CORRECTED]
@@ -151,7 +152,7 @@ class Int8Forms:
         return best
 
     def _keep_worst(self, form: Int8Form) -> Int8Form:
-        """Return `form` with as many of its most harmful layers in float as it takes to be close."""
+        """Return `form` with as many of its most sensitive layers in float as a small loss needs."""
         before = Pipeline(form.passes[:-1]).run(self.model, self.context).model
         name_nodes(before)
         losses = diagnose(before, form.built.model, self.judges.with_batch_size(1))
@@ -167,7 +168,7 @@ class Int8Forms:
         return form if form.loss <= ALLOWED else best
 
     def _per_tensor(self, static: Int8Form) -> None:
-        """Try one scale per weight, which small products are faster with."""
+        """Try one scale per weight, with which small products are faster."""
         spec = cast(QuantizeStatic, static.passes[-1])
         plain = replace(spec, per_channel=False)
         self._try(*static.passes[:-1], plain)
@@ -192,7 +193,7 @@ class Int8Forms:
 
 
 def loss_of(form: Int8Form) -> float:
-    """Return the loss of a form, to sort by."""
+    """Return the loss of a form, as a sort key."""
     return form.loss
 
 

@@ -14,21 +14,22 @@ from onnxopt.measure.tasks.worst import Worst
 from onnxopt.samples import Samples
 
 ALLOWED = 0.015
-"""Largest loss that counts as close: in nats of class probabilities; what loses less than half a point of accuracy is
-below it on most networks, what loses two or more above. The loss of other tasks is scaled to mean the same."""
+"""Largest loss that counts as close, in nats of class probabilities: on most networks, forms that lose less than half a
+point of accuracy are below it, forms that lose two or more points above. Losses of other tasks are scaled to match.
+"""
 _NUMBERS = ("regression", "signal", "embedding")
 _ALLOWED_SHARE = 0.03
-"""Drop of a task that is counted in answers, such as boxes or texts, that is as close as `ALLOWED`."""
+"""Drop of a task with countable answers, such as boxes or texts, that corresponds to `ALLOWED`."""
 
 
 class TaskLoss:
-    """Judges forms of one model by the tasks of its outputs.
+    """Computes the loss of forms of one model by the tasks of its outputs.
 
     Args:
-        model: the original.
-        samples: to judge on.
+        model: the float model.
+        samples: samples for judging.
         runtime: configuration of ONNX Runtime.
-        options: how outputs are read.
+        options: options of reading outputs.
     """
 
     def __init__(self, model: ir.Model, samples: Samples, runtime: Runtime, options: TaskOptions | None = None) -> None:
@@ -46,9 +47,9 @@ class TaskLoss:
         return self._judge.recognized
 
     def of(self, model: ir.Model) -> tuple[float, float]:
-        """Return the loss of a form, and the signal-to-noise ratio of its worst output in decibels; raises as running.
+        """Return the loss of a form, and the signal-to-noise ratio of its worst output in dB; raises errors of runs.
 
-        The loss is infinite for a form that gives NaN where the original does not.
+        The loss is infinite for a form that gives NaN where the float model does not.
         """
         near = fidelity(self._baseline, model, self._samples, self._runtime)
         decibels = min((output.sqnr_db for output in near.outputs), default=inf)
@@ -70,5 +71,5 @@ class TaskLoss:
             least = metric.least_drop(rows if isinstance(scored.metric, Worst) else scored.rows)
             return max([*nats, least]) if nats else ALLOWED * lost / _ALLOWED_SHARE
         if found.task in _NUMBERS:
-            return float(lost**2)  # an error over the spread, as power
+            return float(lost**2)  # the power of an error relative to the spread
         return ALLOWED * lost / _ALLOWED_SHARE if isfinite(lost) else inf

@@ -23,25 +23,25 @@ from onnxopt.search.trial import Candidate, Trial, Verdict
 T = TypeVar("T")
 
 MOST_DEATHS = 2
-"""Times a candidate may end the whole process before it is left out."""
+"""Number of times that a candidate may end the whole process before it is left out."""
 MODELS = "trials"
 """Folder of models beside the journal."""
 
 
 class Journal:
-    """Trials of one search by candidate, and the models of those inside the budget; without a path nothing is kept.
+    """Trials of one search by candidate, and the models of those within budget; without a path nothing is stored.
 
     Args:
-        path: a file of JSON lines, a last line that was cut is not read; the models are in a folder beside it.
-        about: what the search depends on, by name: model, data, settings, versions.
-        resume: take over what is in the file; else it is begun anew.
+        path: a file of JSON lines; an incomplete last line is ignored. The models are in a folder beside it.
+        about: the inputs of the search by name: model, data, settings, versions.
+        resume: whether to read the entries of the file; else it starts anew.
 
     Attributes:
-        resumed: whether anything was taken over.
+        resumed: whether entries were read.
 
     Raises:
         FileError: ONX505 the file cannot be read.
-        UsageError: ONX110 there is nothing to resume, or what is there is of another search.
+        UsageError: ONX110 there is nothing to resume, or the file belongs to another search.
     """
 
     def __init__(
@@ -58,10 +58,10 @@ class Journal:
             self._take_over(path)
 
     def begin(self) -> None:
-        """Make the file, unless it is resumed.
+        """Create the file, unless it is resumed.
 
         Raises:
-            FileError: ONX503 it cannot be written.
+            FileError: ONX503 the file cannot be written.
         """
         if self._path is not None and not self.resumed:
             self._written_before(self._path)
@@ -70,14 +70,14 @@ class Journal:
             self._write({"kind": "search", "about": self._about})
 
     def trial(self, candidate: Candidate, baseline: Evaluation) -> Trial | None:
-        """Return what was measured of a candidate, without its drop; None when nothing was.
+        """Return the recorded trial of a candidate, without its drop; None without a record.
 
         Args:
-            candidate: by its name and its passes.
-            baseline: measured the same way.
+            candidate: the candidate, identified by its name and passes.
+            baseline: the baseline, measured in the same way.
         """
         found = self._trials.get(_key(candidate))
-        # A line that was damaged counts as not measured.
+        # A damaged line counts as not measured.
         with suppress(KeyError, TypeError, ValueError, AttributeError):
             if found is not None and is_whole(found):
                 return restored(candidate, found, baseline.metric)
@@ -87,25 +87,25 @@ class Journal:
         return None
 
     def digest(self, candidate: Candidate) -> str:
-        """Return the checksum of the candidate's model, "" where it is not known."""
+        """Return the checksum of the candidate's model, "" if unknown."""
         return str(self._trials.get(_key(candidate), {}).get("digest", ""))
 
     def model(self, candidate: Candidate) -> ir.Model | None:
-        """Return the model of a candidate inside the budget; None where it is not kept."""
+        """Return the model of a candidate within budget; None if it is not stored."""
         digest = str(self._trials.get(_key(candidate), {}).get("model", ""))
         return self._models.get(digest) if self._models is not None and digest else None
 
     def started(self, candidate: Candidate) -> None:
-        """Write down that a candidate is begun."""
+        """Record the start of a candidate."""
         self._write({"kind": "started", "candidate": _key(candidate)})
 
     def finished(self, trial: Trial, digest: str, model: ir.Model | None) -> None:
-        """Write down what was measured, and the model where it is inside the budget.
+        """Record the measurements, and the model if it is within budget.
 
         Args:
-            trial: of which all but the drop is kept.
-            digest: checksum of what the passes made, "" when unknown.
-            model: as measured.
+            trial: the trial, stored without its drop.
+            digest: checksum of the built model, "" if unknown.
+            model: the measured model.
         """
         if self._models is None:
             return
@@ -122,33 +122,32 @@ class Journal:
         self._write(made)
 
     def drop_models(self) -> None:
-        """Remove the models that the journal names: nothing is left to go on with."""
+        """Remove the models of the journal, after which a search cannot continue."""
         if self._models is not None:
             self._models.clear(self._stored)
             self._stored.clear()
 
     def _written_before(self, path: Path) -> None:
-        """Take over which models an earlier search in the folder wrote, so that no other file is removed."""
+        """Read which models an earlier search in the folder wrote, so that no other file is removed."""
         with suppress(OSError, UnicodeDecodeError):
             for event in filter(None, map(_event, read_text(path).splitlines())):
                 self._stored.add(str(event.get("model") or ""))
 
     def proved(self, candidate: Candidate) -> None:
-        """Write down that best.onnx holds a proved candidate from now on."""
+        """Record that best.onnx holds a proved candidate from now on."""
         self._write({"kind": "proved", "candidate": _key(candidate)})
 
     def interrupted(self) -> None:
-        """Write down that the user ended the search, so that no candidate is blamed for it."""
+        """Record that the user ended the search, so that no candidate counts as the cause."""
         self._write({"kind": "interrupted"})
 
     def recall(self, name: str, make: Callable[[], object], read: Callable[[object], T]) -> T:
-        """Return what `make` returned when it was called under this name; a search that goes on does not call again.
+        """Return the result of `make`, recorded under this name; a resumed search reads the record instead.
 
         Args:
-            name: of what is decided, unique in a search.
-            make: returns what JSON can hold.
-            read: makes of that what is returned; raises ValueError where a line of the file was damaged, which counts
-                as not decided.
+            name: name of the decision, unique in a search.
+            make: returns JSON-ready data.
+            read: converts the data to the result; raises ValueError for a damaged line, which counts as no record.
         """
         if name in self._notes:
             with suppress(ValueError):
@@ -193,13 +192,13 @@ class Journal:
                 why=f"{', '.join(other)} changed",
                 hint="Give the options it was begun with, or another --out.",
             )
-        if not text.endswith("\n"):  # a line that was cut: the next one must not become its end
+        if not text.endswith("\n"):  # an incomplete line: the next one must not be appended to it
             model_file.atomic_write_text(path, "".join(json.dumps(event) + "\n" for event in events), overwrite=True)
         self._replay(events)
         self.resumed = True
 
     def _replay(self, events: Sequence[Mapping[str, Any]]) -> None:
-        """Take over trials and notes; a candidate that was begun and has no end is one that ended the process."""
+        """Read trials and notes; a candidate with a start but no end has ended the process."""
         begun = ""
         for event in [*events, {"kind": "end"}]:
             kind, key = event.get("kind"), str(event.get("candidate", ""))

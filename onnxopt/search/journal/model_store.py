@@ -13,21 +13,21 @@ from onnxopt.files import read_bytes
 
 _DIGEST = re.compile("[0-9a-f]{64}")
 _MOST_BYTES = 1 << 31
-"""A protobuf is no larger."""
+"""Largest size of a protobuf."""
 
 
 class ModelStore:
-    """Models by the SHA-256 of their bytes; those too large for a protobuf are not kept.
+    """Models by the SHA-256 of their bytes; models too large for a protobuf are not stored.
 
     Args:
-        folder: made when the first model comes; only files of such names in it are touched.
+        folder: created for the first model; only files with such names in it are changed.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def put(self, model: ir.Model) -> str:
-        """Write a model unless it is there, and return its checksum; "" when it is too large.
+        """Write a model unless it is stored, and return its checksum; "" if it is too large.
 
         Raises:
             FileError: ONX503 it cannot be written.
@@ -36,14 +36,14 @@ class ModelStore:
             return ""
         digest = model_file.digest(model)
         if not self._file(digest).exists():
-            with suppress(OSError):  # writing the file says what is wrong
+            with suppress(OSError):  # the attempt to write the file reports the error
                 self._folder.mkdir(exist_ok=True)
             model_file.atomic_write_bytes(self._file(digest), model_file.pieces(model))
         return digest
 
     def get(self, digest: str) -> ir.Model | None:
-        """Return a model; None when it is not there as it was written."""
-        if not _DIGEST.fullmatch(digest):  # a journal may come from anybody
+        """Return a model; None if it is missing or changed."""
+        if not _DIGEST.fullmatch(digest):  # a journal is not trusted
             return None
         with suppress(OSError):
             data = read_bytes(self._file(digest), most=_MOST_BYTES)
@@ -52,7 +52,7 @@ class ModelStore:
         return None
 
     def clear(self, digests: Iterable[str]) -> None:
-        """Remove models, and the folder when nothing else is in it."""
+        """Remove models, and the folder if it is empty then."""
         with suppress(OSError):
             for digest in filter(_DIGEST.fullmatch, digests):
                 self._file(digest).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What a search decided on the way, as data of its journal and back."""
+"""Conversion of a search's decisions to data of its journal and back."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,27 +9,27 @@ from onnxopt.search.trial import Candidate
 
 
 def names(value: object) -> tuple[str, ...]:
-    """Return a list of names; raises ValueError where it is none."""
+    """Return a list of names; raises ValueError for other data."""
     if not (isinstance(value, Sequence) and all(isinstance(item, str) for item in value)) or isinstance(value, str):
         raise ValueError("this is no list of names")
     return tuple(value)
 
 
 def numbers(value: object) -> tuple[float, ...]:
-    """Return a list of numbers; raises ValueError where it is none."""
+    """Return a list of numbers; raises ValueError for other data."""
     if not isinstance(value, Sequence) or not all(isinstance(item, int | float) for item in value):
         raise ValueError("this is no list of numbers")
     return tuple(map(float, value))
 
 
 def candidate_data(candidate: Candidate) -> dict[str, Any]:
-    """Return a candidate as JSON can hold it."""
+    """Return a candidate as JSON-ready data."""
     passes = [{"name": spec.name, "options": options_of(spec)} for spec in candidate.passes]
     return {"name": candidate.name, "passes": passes, "predicted": candidate.predicted}
 
 
 def maybe_candidate(value: object) -> Candidate | None:
-    """Return the candidate of which `candidate_data` made this, None of None; raises ValueError where it is neither."""
+    """Return the candidate from `candidate_data`, None from None; raises ValueError for other data."""
     if value is None:
         return None
     try:

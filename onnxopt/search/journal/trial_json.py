@@ -1,4 +1,4 @@
-"""Trials as JSON and back."""
+"""Conversion of trials to JSON and back."""
 
 import base64
 import io
@@ -20,7 +20,7 @@ _FAILURES = (Verdict.FAILED, Verdict.UNCHANGED, Verdict.SAME, Verdict.FURTHER)
 
 
 def stored(trial: Trial) -> dict[str, Any]:
-    """Return what JSON can hold of a trial; its drop follows from its score."""
+    """Return a trial as JSON-ready data, without its drop, which follows from its score."""
     score = trial.score
     return {
         "verdict": trial.verdict.value,
@@ -51,12 +51,12 @@ def stored(trial: Trial) -> dict[str, Any]:
 
 
 def is_whole(found: Mapping[str, Any]) -> bool:
-    """Return whether `stored` kept all of a trial; whole outputs, which a user's own metric reads, it does not."""
+    """Return whether `stored` kept the whole trial; it omits whole outputs, the rows of a user's own metric."""
     return found["score"] is None or found["score"]["rows"] is not None
 
 
 def restored(candidate: Candidate, found: Mapping[str, Any], metric: Score) -> Trial:
-    """Return the trial of which `stored` made this, without its drop."""
+    """Return the trial from `stored`, without its drop."""
     steps = tuple(
         Step(
             spec,

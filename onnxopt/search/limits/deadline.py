@@ -13,18 +13,18 @@ __all__ = ["GRACE_S", "Deadline", "TimeOver"]
 T = TypeVar("T")
 
 GRACE_S = 10.0
-"""What the baseline, the proof and the report have together, however short the limit is."""
+"""Smallest time for baseline, proof and report together, for any limit."""
 
 
 class Deadline:
-    """Runs from the moment it is made.
+    """A time limit that starts with its creation.
 
     Args:
-        limit_s: seconds of the whole command; None for no end.
-        clock: seconds.
+        limit_s: seconds of the whole command; None for no limit.
+        clock: returns seconds.
 
     Attributes:
-        reserve_s: kept free for what follows the search.
+        reserve_s: seconds reserved for proof and report.
     """
 
     def __init__(self, limit_s: float | None, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -33,11 +33,11 @@ class Deadline:
         self._searching, self._hurried = True, False
 
     def look_up(self) -> None:
-        """Do not end the search until `begin`: an earlier one is looked up, which takes no time."""
+        """Do not end the search until `begin`, while recorded results are read."""
         self._searching = False
 
     def begin(self) -> None:
-        """End the search in time from now on."""
+        """Apply the time limit from now on."""
         self._searching = True
 
     def elapsed_s(self) -> float:
@@ -45,7 +45,7 @@ class Deadline:
         return self._clock() - self._began
 
     def left_s(self) -> float:
-        """Return the seconds until all must have ended."""
+        """Return the seconds until the end of the command."""
         return inf if self.limit_s is None else max(self.limit_s, GRACE_S) - self.elapsed_s()
 
     def over(self) -> bool:
@@ -55,12 +55,12 @@ class Deadline:
         )
 
     def ended(self) -> bool:
-        """Return whether the time for everything is over."""
+        """Return whether the time of the command is over."""
         return self.left_s() < 0
 
     @contextmanager
     def searching(self) -> Iterator[None]:
-        """Cut what is inside with `TimeOver` when the time for the search is over."""
+        """Interrupt the enclosed work with `TimeOver` when the time for the search is over."""
         if self.limit_s is None:
             yield
             return
@@ -69,7 +69,7 @@ class Deadline:
 
     @contextmanager
     def ending(self, timeout_s: float | None = None) -> Iterator[None]:
-        """Cut what is inside with `TimeOver` when the time for everything is over, or after `timeout_s`."""
+        """Interrupt the enclosed work with `TimeOver` when the time of the command is over, or after `timeout_s`."""
         if self.limit_s is None and timeout_s is None:
             yield
             return
@@ -79,11 +79,11 @@ class Deadline:
 
     @property
     def hurried(self) -> bool:
-        """Whether `in_time` waits for what is being done."""
+        """Whether `in_time` is running."""
         return self._hurried
 
     def in_time(self, make: Callable[[], T]) -> T | None:
-        """Return what `make` returns; it is given up when the time is over, for it only makes further candidates."""
+        """Return the result of `make`, which only builds further candidates; None if the time is over before."""
         self._hurried = True
         try:
             with self.searching():
@@ -94,5 +94,5 @@ class Deadline:
             self._hurried = False
 
     def check(self) -> None:
-        """Leave what is cut when the time is over; to be called as often as there is progress."""
+        """Raise `TimeOver` in interrupted work when the time is over; to be called with each progress."""
         raise_if_interrupted()

@@ -14,17 +14,17 @@ RUNS_OF_BASELINE = 1
 """How often the baseline is run on every sample: its outputs serve for all that is found on them."""
 
 _HOPELESS = 2.0
-"""Predicted time over the time left from which the baseline is not begun."""
+"""Ratio of predicted time to time left above which scoring the baseline does not start."""
 
 
 @dataclass
 class Late:
-    """What was left out of the proof.
+    """Finalists and samples left out of the proof.
 
     Attributes:
-        finalists: names of those that were not proved.
-        why: in half a sentence.
-        fewer: that fewer hold-out samples were used, in half a sentence; "" where all were.
+        finalists: names of finalists without a proof.
+        why: the reason as a clause.
+        fewer: a clause on fewer hold-out samples; "" if all were used.
     """
 
     finalists: tuple[str, ...] = ()
@@ -32,20 +32,20 @@ class Late:
     fewer: str = ""
 
     def leave_out(self, trials: Sequence[Trial], why: str) -> None:
-        """Note finalists that are not proved."""
+        """Record finalists without a proof."""
         self.finalists, self.why = tuple(trial.candidate.name for trial in trials), why
 
     @property
     def words(self) -> str:
-        """The reason, to follow another; "" where nothing was left out."""
+        """The reason, as a clause to append; "" if nothing was left out."""
         return f"; {self.why}: {', '.join(self.finalists)}" if self.finalists else ""
 
 
 def refuse_hopeless(model: Loadable, samples: Samples, runtime: Runtime, deadline: Deadline) -> None:
-    """Refuse to score a baseline whose first batch says that there is no time for the others.
+    """Refuse to score a baseline if its first batch shows that the time is too short.
 
     Raises:
-        NativeError: ONX408 there is none.
+        NativeError: ONX408 the time is too short.
     """
     try:
         session = Session(model, runtime)
@@ -53,7 +53,7 @@ def refuse_hopeless(model: Loadable, samples: Samples, runtime: Runtime, deadlin
         session.run(feeds)
         start_s = deadline.elapsed_s()
         session.run(feeds)
-    except (NativeError, ModelError):  # who scores it says so in full
+    except (NativeError, ModelError):  # scoring reports the full error
         return
     batches = -(-len(samples) // samples.batch_size)
     predicted_s = RUNS_OF_BASELINE * batches * (deadline.elapsed_s() - start_s)
@@ -63,10 +63,10 @@ def refuse_hopeless(model: Loadable, samples: Samples, runtime: Runtime, deadlin
 
 @contextmanager
 def baseline_in_time(deadline: Deadline, timeout_s: float | None) -> Iterator[None]:
-    """Cut what measures the baseline at the time limit, or that of a trial.
+    """Interrupt the measurement of the baseline at the time limit of the search or of a trial.
 
     Raises:
-        NativeError: ONX408 the time limit was reached, ONX406 that of a trial.
+        NativeError: ONX408 the time limit was reached, ONX406 the time limit of a trial was reached.
     """
     try:
         with deadline.ending(timeout_s):

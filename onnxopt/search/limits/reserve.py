@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 FEWEST = 8
-"""Hold-out samples below which there is no proof."""
+"""Fewest hold-out samples of a proof."""
 
 _MOST_OF_THE_REST = 0.5
 """Largest share of the time after the baseline for a proof; a longer proof uses fewer hold-out samples."""
@@ -22,8 +22,8 @@ class Reserve:
     """Predicted seconds.
 
     Attributes:
-        holdout: samples.
-        scoring_s: of the baseline and one finalist on all of them.
+        holdout: number of hold-out samples.
+        scoring_s: scoring of the baseline and one finalist on all of them.
         timing_s: latency of both.
         hot_s: latency of both with one repeated input; 0 where it is not measured.
         report_s: writing the result, without its analysis.

@@ -1,4 +1,4 @@
-"""A latency or a size that is enough: the search ends when it is reached."""
+"""A target latency or size that ends the search."""
 
 import math
 import re
@@ -17,7 +17,7 @@ class StopTarget:
 
     Attributes:
         kind: `latency` or `size`.
-        value: in milliseconds or bytes, or a share of the original when `relative`.
+        value: value in milliseconds or bytes, or as a share of the baseline if `relative`.
     """
 
     kind: str
@@ -26,10 +26,10 @@ class StopTarget:
 
     @classmethod
     def parse(cls, kind: str, text: str) -> "StopTarget":
-        """Read `10ms` or `2MB`, or `0.5x` of the original.
+        """Read `10ms` or `2MB`, or `0.5x` of the baseline.
 
         Raises:
-            UsageError: ONX101 it cannot be read.
+            UsageError: ONX101 the text has another form.
         """
         match = re.fullmatch(r"\s*(\d*\.?\d+)\s*([A-Za-z]+)\s*", text)
         unit = match[2] if match else ""
@@ -45,7 +45,7 @@ class StopTarget:
         return cls(kind, value if unit == "x" else value * _SCALES[unit], unit == "x")
 
     def reached(self, found: float, original: float) -> bool:
-        """Return whether `found` (ms or bytes) is enough, given the original's."""
+        """Return whether `found` (ms or bytes) reaches the target, given the baseline's value."""
         return found <= (self.value * original if self.relative else self.value)
 
     def __str__(self) -> str:
@@ -54,7 +54,7 @@ class StopTarget:
         return f"{self.value:g} {'ms' if self.kind == 'latency' else 'bytes'}"
 
     def reached_by(self, trial: Trial, baseline_bytes: int) -> bool:
-        """Return whether a measured trial has the latency or size."""
+        """Return whether a measured trial reaches the target."""
         if self.kind == "size":
             return self.reached(trial.size_bytes or 0, baseline_bytes)
         assert trial.latency is not None

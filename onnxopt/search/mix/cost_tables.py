@@ -1,4 +1,4 @@
-"""Time or bytes, and loss, of every layer at every level: the tables behind a mix of techniques."""
+"""Cost (time or bytes) and loss of every layer at every level: the tables for mixes of techniques."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,24 +28,24 @@ from onnxopt.solver import FLOAT, Group, LayerOptions, Problem
 INT8 = "INT8"
 WHAT = "tables of time and loss"
 _WORTH = 0.9
-"""Share of its time above which a layer is not factorized."""
+"""Largest predicted share of its time at which a layer is factorized."""
 _STEPS = 5
 
 Counts = Mapping[str, Sequence[int]]
-"""Units that stay, by group and level."""
+"""Remaining units, by group and level."""
 
 
 @dataclass(frozen=True)
 class Tables:
-    """All that a mix is chosen from.
+    """The tables from which a mix is chosen.
 
     Attributes:
-        problem: costs in milliseconds, or in bytes where size is the goal.
-        original: cost of the original model.
-        shares: of each group that is removed, by level.
+        problem: costs in milliseconds, or in bytes if size is the goal.
+        original: cost of the baseline.
+        shares: removed share of each group, by level.
         ranks: share of the full rank by mode.
-        weighted: names of the layers that `Factorize` may know.
-        quantizer: how layers get into INT8; None for not at all.
+        weighted: names of the layers that `Factorize` supports.
+        quantizer: quantization pass of the mix; None for no quantization.
     """
 
     problem: Problem
@@ -67,25 +67,25 @@ def tables_of(
     protect: tuple[Protect, ...] = (),
     losses: Losses | None = None,
 ) -> Tables:
-    """Measure what a mix is chosen from.
+    """Measure the tables from which a mix is chosen.
 
     Args:
         model: the baseline (not modified).
-        context: with calibration samples; told what is done.
-        feeds: one batch, to measure times on.
+        context: context with calibration samples; receives progress.
+        feeds: one batch for timing.
         runtime: configuration of ONNX Runtime.
-        goal: what costs are.
-        quantizer: how layers get into INT8; None for not at all.
-        times: of layers.
-        protect: channel groups that stay whole because of where they are.
-        losses: tell what passes do to the outputs; None to measure here.
+        goal: the kind of cost.
+        quantizer: quantization pass of the mix; None for no quantization.
+        times: cache of layer times.
+        protect: channel groups that are not pruned because of their place.
+        losses: measures output losses of passes; None measures here.
 
     Raises:
         ModelError, NativeError: the model cannot be built or run.
     """
     tell = partial(context.progress, WHAT)
     tell(0, _STEPS)
-    # Tables are read by the names that passes give where there are none.
+    # Tables use the names that passes give to nameless nodes.
     model = model.clone()
     name_nodes(model)
     simple = Pipeline(SIMPLE).run(model, context).model
@@ -133,11 +133,11 @@ def _weighted(model: ir.Model) -> tuple[str, ...]:
 
 
 def _levels(found: Survey, shares: Sequence[float]) -> tuple[dict[str, list[int]], dict[str, tuple[float, ...]]]:
-    """Return by group the counts of units that may stay, falling, and the shares that lead to them."""
+    """Return the possible counts of remaining units by group, falling, and the shares that lead to them."""
     known = {source: group.name for group in found.channels.groups for source in group.sources}
     counts, taken = dict[str, list[int]](), dict[str, list[float]]()
     for group in found.choices.groups:
-        # Options of passes name a group by its node.
+        # Options of passes refer to a group by its node.
         if known.get(group.name) == group.name:
             counts[group.name], taken[group.name] = [group.size], [0.0]
     for share in shares[1:]:
@@ -150,7 +150,7 @@ def _levels(found: Survey, shares: Sequence[float]) -> tuple[dict[str, list[int]
 
 
 def _harms(forms: LayerForms, quantizer: Quantizer | None, losses: Losses) -> dict[str, float]:
-    """Return by layer what it does to the outputs in INT8."""
+    """Return the output loss of each layer in INT8."""
     if quantizer is None or not forms.quantized:
         return {}
     plain = replace(quantizer, exclude=())
@@ -167,7 +167,7 @@ def _harms(forms: LayerForms, quantizer: Quantizer | None, losses: Losses) -> di
 def _chain_harms(
     simple: ir.Model, forms: LayerForms, table: "_Table", losses: Losses
 ) -> dict[tuple[float, str], float]:
-    """Return by share of the rank and layer what its chain does to the outputs, of the layers that it makes faster."""
+    """Return the output loss of chains by share of the rank and layer, for layers that become faster."""
     names = _weighted(simple)
     worth = [
         (ratio, name)
@@ -180,7 +180,7 @@ def _chain_harms(
 
 @dataclass
 class _Table:
-    """What forms cost, read by layer and level."""
+    """The costs of forms, by layer and level."""
 
     found: Survey
     forms: LayerForms
@@ -200,7 +200,7 @@ class _Table:
     def layers(
         self, harm: Mapping[str, float], chained: Mapping[tuple[float, str], float]
     ) -> tuple[dict[str, LayerOptions], float, dict[str, tuple[float, ...]]]:
-        """Return the layers, what no choice changes, and what is shared among groups by level."""
+        """Return the layers, the constant cost, and the cost shared among groups by level."""
         members = node_groups(self.found.channels, self.counts)
         known = {node.name or "" for node in self.forms.base.graph}
         mine = {n: g for n, g in members.items() if n in known and len(g) <= 2}
@@ -222,7 +222,7 @@ class _Table:
             costs[INT8], losses[INT8] = self._curve(name, groups, 1), lost
         for (ratio, layer), more in chained.items():
             if layer == name and isfinite(more):
-                # What a narrower layer makes of its rank was not measured.
+                # The effect of rank on a narrower layer was not measured.
                 only = np.full([len(self.counts[g]) for g in groups], inf)
                 only[(0,) * len(groups)] = self.chain_cost(ratio, name)
                 mode = rank_mode(ratio)
@@ -230,7 +230,7 @@ class _Table:
         return LayerOptions(groups, costs, losses)
 
     def _curve(self, name: str, groups: tuple[str, ...], kind: int) -> np.ndarray:
-        """Return the cost at every level: that of the forms, by the share of its work that is left to the layer."""
+        """Return the cost at every level, interpolated between the forms by the layer's remaining share of work."""
         sizes = {group: self.counts[group][0] for group in groups}
         points = dict[float, float]()
         for share, pair in self.forms.widths.items():

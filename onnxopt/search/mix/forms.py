@@ -18,29 +18,29 @@ from onnxopt.quantization.outcome import WEIGHTED
 from onnxopt.search.mix.layer_times import TimedForm, Times, layer_of
 
 SIMPLE: tuple[Pass, ...] = (Simplify(fuse=False),)
-"""What makes the model that channels are removed from and layers factorized in."""
+"""Passes that build the model for pruning and factorization."""
 FUSED: tuple[Pass, ...] = (Simplify(),)
-"""What makes of that the model that is quantized."""
+"""Passes that build the model for quantization from it."""
 SHARES = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75)
-"""Of each group that are looked at; those that come to the same count are one level."""
+"""Removed shares of each group to try; shares with the same count are one level."""
 RANKS = (0.5, 0.25)
-"""Shares of the full rank that are looked at."""
+"""Shares of the full rank to try."""
 _SAMPLES = 4
 _BYTES = 4
-"""Of a weight in float for each one in INT8."""
+"""Bytes of a float weight per INT8 byte."""
 
 Quantizer = QuantizeStatic | QuantizeDynamic
 
 
 @dataclass(frozen=True)
 class LayerForms:
-    """The forms of a model that times of layers are read from.
+    """The forms of a model for the times of layers.
 
     Attributes:
         base: the simplified model in float, whose nodes name the layers.
-        quantized: names of those that the quantizer takes.
-        widths: by share that is removed, in float and in INT8 where there is a quantizer.
-        ranks: by share of the full rank that stays, in INT8 where there is a quantizer.
+        quantized: names of the layers that the quantizer converts.
+        widths: forms by removed share, in float and, with a quantizer, in INT8.
+        ranks: forms by remaining share of the full rank, in INT8 with a quantizer.
     """
 
     base: ir.Model
@@ -55,13 +55,13 @@ class LayerForms:
 
 
 def forms_of(simple: ir.Model, found: Survey, quantizer: Quantizer | None, context: Context) -> LayerForms:
-    """Build the forms; those that cannot be built are left out.
+    """Build the forms; forms that fail are left out.
 
     Args:
-        simple: as the survey saw it.
+        simple: the simplified model.
         found: channel groups.
-        quantizer: how layers get into INT8; None for not at all.
-        context: with calibration samples.
+        quantizer: quantization pass of the mix; None for no quantization.
+        context: context with calibration samples.
     """
     base = _run(simple, context, Simplify())
     quantized = frozenset[str]()
@@ -99,12 +99,12 @@ def _ranks(simple: ir.Model, quantizer: Quantizer | None, context: Context) -> l
 
 
 def chains(ratio: float, exclude: tuple[str, ...] = ()) -> Factorize:
-    """Return the pass that leaves a share of their full rank to layers, whether the whole is faster or not."""
+    """Return the pass that reduces layers to a share of their full rank, even if the model is not faster."""
     return Factorize(rank_ratio=ratio, exclude=exclude, verify=False)
 
 
 def _integer(model: ir.Model, quantizer: Quantizer | None, context: Context) -> TimedForm | None:
-    """Return a form to time: ranges of activations decide nothing about that."""
+    """Return an INT8 form for timing, which does not depend on the ranges of activations."""
     if quantizer is None or context.calibration is None:
         return None
     few = replace(context, calibration=context.calibration.take(min(_SAMPLES, len(context.calibration))), cache={})
@@ -120,7 +120,7 @@ def _run(model: ir.Model, context: Context, *passes: Pass) -> ir.Model:
 
 
 def layer_bytes(form: TimedForm, quantized: frozenset[str]) -> Times:
-    """Return the bytes of each layer's weights; what the file has besides is under no name."""
+    """Return the bytes of each layer's weights; the rest of the file has the name ""."""
     found, integer = defaultdict[str, float](float), form.made is not form.model
     for node in form.model.graph:
         name = layer_of(node.name or "")

@@ -19,9 +19,9 @@ from onnxopt.search.mix.forms import chains
 
 Row = tuple[str, str, float | None, str]
 SHARES = (0.25, 0.5)
-"""Shares of a layer's channels that are removed."""
+"""Removed shares of a layer's channels."""
 RANKS = (0.5, 0.25)
-"""Shares of a layer's full rank that are kept."""
+"""Kept shares of a layer's full rank."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class LayerSensitivity:
     """The effect of one technique on one layer alone.
 
     Attributes:
-        layer: name of the node; for channels that go together, of the first that makes them.
+        layer: name of the node; for a channel group, of the first node that computes it.
         technique: `INT8`, `rank 50%`, `channels -25%` and the like.
-        error: mean squared difference of the outputs over their variance; None where the technique does not apply.
-        why: why it does not apply; empty where it does.
+        error: mean squared difference of the outputs over their variance; None if the technique does not apply.
+        why: the reason why it does not apply; empty if it does.
     """
 
     layer: str
@@ -47,13 +47,13 @@ def layer_table(
     progress: Callable[[int, int], None] = lambda done, total: None,
     folder: Path | None = None,
 ) -> tuple[LayerSensitivity, ...]:
-    """Return the harm of every technique to every layer, layers in graph order.
+    """Return the output loss of every technique on every layer, layers in graph order.
 
     Args:
         model: the float model (not modified).
-        context: with calibration samples, a few of which judge; labels are not used.
-        progress: called with how many trials are done and how many there are.
-        folder: where tables are kept and looked up by what they were measured of; None for nowhere.
+        context: context with calibration samples; a few of them judge, labels are not used.
+        progress: called with the number of trials done and their total.
+        folder: cache folder of tables; None for no cache.
     """
     key = None if folder is None else evidence_key(model, context, *map(str, (*SHARES, *RANKS)))
     if folder is None or key is None:

@@ -21,22 +21,22 @@ Times = dict[str, float]
 
 
 def layer_of(name: str) -> str:
-    """Return the layer that a node of a chain of factors stands for; any other node is its own."""
+    """Return the layer to which a node of a chain of factors belongs; any other node is its own layer."""
     return _FACTOR.sub("", name)
 
 
 class TimedForm(NamedTuple):
-    """A model in float, whose nodes name the layers, and what is made of it and runs."""
+    """A float model, whose nodes name the layers, and the model made from it that runs."""
 
     model: ir.Model
     made: ir.Model
 
 
 class LayerTimes:
-    """Times of layers inside models, kept in a file per machine under what the models contain.
+    """Times of layers inside models, cached in a file per machine by the contents of the models.
 
     Args:
-        folder: where the file is; None to remember nothing.
+        folder: folder of the file; None for no cache.
         runtime: configuration of ONNX Runtime.
     """
 
@@ -46,17 +46,18 @@ class LayerTimes:
         self._known = Remembered[list[Times]](path, lambda found: isinstance(found, list))
 
     def of(self, forms: Sequence[TimedForm], feeds: Feeds) -> list[Times]:
-        """Return the milliseconds of each layer in each form; they add up to the time of the whole.
+        """Return the milliseconds of each layer in each form; their sum is the time of the form.
 
-        The wholes are measured by turns; each is shared among its layers as the runtime's profile has it.
+        Whole forms are timed in alternating runs; the time of each is divided among its layers by the runtime's
+        profile.
 
         Args:
-            forms: that read the same inputs; a chain of factors counts as the layer it stands for.
+            forms: forms with the same inputs; a chain of factors counts as its layer.
             feeds: one batch.
 
         Raises:
-            ModelError: ONX304 the runtime cannot load one.
-            NativeError: ONX401 one cannot be run.
+            ModelError: ONX304 the runtime cannot load a form.
+            NativeError: ONX401 a form cannot be run.
         """
         key = _key(forms, feeds)
         if key is not None and key in self._known:
@@ -68,7 +69,7 @@ class LayerTimes:
             for name, ms in layer_times_ms(form.model, form.made, feeds, self._runtime).items():
                 parts[layer_of(name)] += ms
             total = sum(parts.values())
-            # What no layer has to itself, such as starting kernels, is shared out.
+            # Time outside layers, such as kernel starts, is divided among them.
             found.append({name: ms * whole / total for name, ms in parts.items()} if total else {"": whole})
         if key is not None:
             self._known.keep({key: found})

@@ -1,4 +1,4 @@
-"""Mixes of techniques as candidates: chosen from tables, and adapted to the measurement of the last one."""
+"""Mixes of techniques as candidates, chosen from tables and adapted to the measurement of the last mix."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -17,15 +17,15 @@ from onnxopt.solver import Mix, Problem, solve
 
 ROUNDS = 3
 BEYOND = 3.0
-"""Times the loss that is allowed that a mix may have before training, which won back two thirds of it or more."""
+"""Factor on the allowed loss of a mix before training, which recovered two thirds of the loss or more."""
 _FIRST = 0.01
-"""Error of the outputs, over their variance, that is tried first where nothing inside the budget is known."""
+"""First allowed loss, as error over variance of the outputs, if no candidate within budget is known."""
 _LEAST, _MOST = 1.25, 4.0
-"""By how much the allowed loss changes from one round to the next."""
+"""Factor between the allowed losses of two rounds."""
 
 
 def quantizer_of(candidate: Candidate) -> Quantizer | None:
-    """Return the quantization in `candidate` that all its layers get; None without one."""
+    """Return the quantization of all layers in `candidate`; None without one."""
     found = next((p for p in candidate.passes if isinstance(p, QuantizeStatic | QuantizeDynamic)), None)
     if isinstance(found, QuantizeStatic):
         return replace(found, exclude=(), placement="all", min_sqnr_db=0)
@@ -33,7 +33,7 @@ def quantizer_of(candidate: Candidate) -> Quantizer | None:
 
 
 def candidate_of(tables: Tables, mix: Mix, number: int) -> Candidate:
-    """Return the passes that carry out a mix, with the share of the original's time or bytes that is predicted."""
+    """Return the candidate of a mix, with its predicted share of the baseline's time or bytes."""
     passes: list[Pass] = [Simplify(fuse=False)]
     ratios = tuple(f"{group}:{tables.shares[group][level]}" for group, level in mix.levels.items() if level)
     if ratios:
@@ -52,23 +52,23 @@ def candidate_of(tables: Tables, mix: Mix, number: int) -> Candidate:
 
 
 def _label(quantizer: Quantizer) -> str:
-    """Return the name of a quantizer, as in the names of the candidates without a mix."""
+    """Return the name of a quantizer, as in the names of candidates without a mix."""
     kind = f"static-{quantizer.method}" if isinstance(quantizer, QuantizeStatic) else "dynamic"
     return kind if quantizer.per_channel else f"{kind}-tensor"
 
 
 def _in_float(problem: Problem, mix: Mix) -> tuple[tuple[str, ...], bool]:
-    """Return the layers left in float that could be in INT8, and whether any is in INT8."""
+    """Return the layers in float that could be in INT8, and whether any layer is in INT8."""
     integer = {name for name, mode in mix.modes.items() if mode in problem.integer}
     could = (name for name, layer in problem.layers.items() if not problem.integer.isdisjoint(layer.costs))
     return tuple(name for name in could if name not in integer), bool(integer)
 
 
 class Mixer:
-    """Chooses mixes, each with a loss allowed that follows from what the ones before lost.
+    """Chooses mixes; the allowed loss of each follows from the measured losses before it.
 
     Args:
-        make: makes the tables, when they are needed first.
+        make: builds the tables at first use.
     """
 
     def __init__(self, make: Callable[[], Tables]) -> None:
@@ -78,28 +78,28 @@ class Mixer:
         self._allowed, self._inside, self._outside = _FIRST, 0.0, math.inf
 
     def next(self) -> Candidate | None:
-        """Return the best mix for the loss that is allowed now; None where it is one that was returned before."""
+        """Return the best mix for the present allowed loss; None if it was returned before."""
         return self._choose() if self._caught_up() else None
 
     def learn(self, *, good: bool, share: float) -> None:
-        """Set the loss to allow next: tables know layers alone, and what was measured knows them together.
+        """Set the next allowed loss from a measurement, because tables hold only losses of single layers.
 
         Args:
-            good: whether the last mix is inside the budget.
-            share: the budget that it used, from 0.
+            good: whether the last mix is within budget.
+            share: its share of the budget, from 0.
         """
         self._told.append((good, share))
         if len(self._mixes) == len(self._told):
             self._adapt(good, share)
 
     def beyond(self, factor: float, before: Sequence[float] = ()) -> Candidate | None:
-        """Return the best mix for `factor` times the loss that is allowed now, for training to win back.
+        """Return the best mix for `factor` times the present allowed loss, for recovery by training.
 
-        None where it is one that was returned before. What is allowed stays as it is.
+        The result is None if it was returned before. The allowed loss does not change.
 
         Args:
-            factor: above 0.
-            before: what was asked for since the last loss that was told, here or in an earlier part of the search.
+            factor: a factor above 0.
+            before: earlier factors since the last measurement, also of an earlier part of the search.
         """
         if not self._caught_up():
             return None
@@ -116,7 +116,7 @@ class Mixer:
             self._allowed = allowed
 
     def _caught_up(self) -> bool:
-        """Choose again what an earlier part of the search chose, to go on from there."""
+        """Repeat the choices of an earlier part of the search, to continue from there."""
         while len(self._mixes) < len(self._told):
             if self._choose() is None:
                 return False
@@ -147,7 +147,7 @@ class Mixer:
             self._inside = max(self._inside, lost)
         else:
             self._outside = min(self._outside, lost)
-        # Sampling hides what a small change would do.
+        # Sampling noise hides the effect of a small change.
         factor = 1 / min(max(share, 1 / _MOST), _MOST)
         wanted = lost * (max(factor, _LEAST) if good else min(factor, 1 / _LEAST))
         if self._inside > 0 and not self._inside < wanted < self._outside:
@@ -155,6 +155,6 @@ class Mixer:
         self._allowed = wanted
 
     def _sets(self) -> list[frozenset[str]]:
-        """Return the modes to leave out: a pass leaves one share of the rank to all layers it reduces."""
+        """Return sets of modes to leave out, because a pass has one share of the rank for all its layers."""
         modes = frozenset(self._tables.ranks)
         return [modes - {mode} for mode in modes] or [frozenset()]

@@ -8,7 +8,7 @@ from onnxopt.graph.channels.find import Channels
 
 
 def node_groups(channels: Channels, names: Collection[str]) -> dict[str, tuple[str, ...]]:
-    """Return by node the groups among `names` whose channels are on an axis of what it reads or makes."""
+    """Return the groups among `names` with channels on an axis of a node's inputs or outputs, by node."""
     owner = {
         root: group.name
         for group, roots in zip(channels.groups, channels.roots, strict=True)

@@ -3,17 +3,17 @@
 from collections.abc import Callable, Sequence
 
 _HARMLESS = 1 / 50
-"""Share of the harm of all together below which a set of layers is not looked into."""
+"""Share of the total loss below which a set of layers is not split further."""
 
 
 def screened(names: Sequence[str], harms: Callable[[Sequence[Sequence[str]]], Sequence[float]]) -> dict[str, float]:
-    """Return the harm of each layer, those in a set that does next to nothing sharing that of the set.
+    """Return the loss of each layer; layers of a negligible set share the loss of the set.
 
-    Sets are halved until they are harmless or one layer.
+    Sets are halved until they are negligible or hold one layer.
 
     Args:
-        names: of the layers, neighbours next to each other.
-        harms: of each of several sets of layers, each set together.
+        names: names of the layers, in graph order.
+        harms: returns the losses of several sets of layers, each set applied together.
     """
     if not names:
         return {}

@@ -1,4 +1,4 @@
-"""The runner that the settings of a search ask for."""
+"""The choice of a runner by the settings of a search."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,14 +16,14 @@ from onnxopt.search.workers.runner import RemoteRunner, Runner, Work
 def runner_for(
     model: ir.Model, work: Work, settings: Settings, deadline: Deadline, here: Callable[[], Runner]
 ) -> Iterator[Runner]:
-    """Provide a runner: on a cluster, in processes of their own where trials have limits, else in this process.
+    """Provide a runner: on a cluster; in separate processes if trials have limits; else in this process.
 
     Args:
         model: the baseline.
-        work: all that tasks need.
-        settings: name the cluster and the limits.
-        deadline: is checked while results are awaited.
-        here: makes the runner of this process.
+        work: the inputs of all tasks.
+        settings: settings with the cluster and the limits.
+        deadline: deadline to check during waits for results.
+        here: creates the runner of this process.
     """
     if settings.cluster is not None:
         with Cluster(settings.cluster, settings.bench or bench_resource(), security_of(settings.tls)) as cluster:

@@ -1,6 +1,6 @@
-"""Trials on many machines: a Dask scheduler hands them out, and workers that time models say so.
+"""Trials on many machines, distributed by a Dask scheduler; some workers offer to time models.
 
-Building and scoring go to any worker. Latency goes only to workers that offer the resource of that kind of machine,
+Any worker builds and scores. Latency is measured only on workers that offer the resource of that kind of machine,
 one trial at a time per worker. A lost worker's tasks are run again elsewhere, by Dask itself.
 """
 
@@ -25,7 +25,7 @@ BENCH = "bench"
 
 
 def bench_resource(machine: str | None = None) -> str:
-    """Return the resource a worker offers that may time models on this kind of machine, such as `bench-arm64`."""
+    """Return the resource of workers that may time models on this kind of machine, such as `bench-arm64`."""
     name = (machine or platform.machine()).lower()
     return f"{BENCH}-{ {'aarch64': 'arm64', 'amd64': 'x86_64'}.get(name, name) }"
 
@@ -34,8 +34,8 @@ def bench_resource(machine: str | None = None) -> str:
 class Cluster:
     """A connection to a Dask scheduler; a context manager.
 
-    The scheduler gives the tasks of a lost worker to others, as often as its `distributed.scheduler.allowed-failures`
-    says; results that were lost with it are computed again.
+    The scheduler gives the tasks of a lost worker to others, up to its `distributed.scheduler.allowed-failures` times;
+    lost results are computed again.
 
     Attributes:
         anywhere: executor for tasks that any worker may run.
@@ -51,7 +51,7 @@ class Cluster:
         """Connect.
 
         Raises:
-            UsageError: ONX101 it is no address, ONX108 `distributed` is not installed.
+            UsageError: ONX101 the address is invalid, ONX108 `distributed` is not installed.
             NativeError: ONX407 the scheduler cannot be reached.
         """
         client_class = _distributed().Client
@@ -68,7 +68,7 @@ class Cluster:
                 why=first_line(error),
                 hint="Start one with: dask scheduler; tls:// needs --tls.",
             ) from error
-        # It drops copies that no task waits for just now: models would travel again and again.
+        # It drops copies that no task is waiting for: models would be sent repeatedly.
         self.client.amm.stop()
         self.anywhere: Executor = self.client.get_executor(pure=False)
         self.bench: Executor = self.client.get_executor(pure=False, resources={self.resource: 1})
@@ -80,10 +80,10 @@ class Cluster:
         self.client.close()
 
     def require_bench(self) -> None:
-        """Refuse to wait for ever for a worker that may time models.
+        """Require a worker that may time models, instead of waiting for one without end.
 
         Raises:
-            UsageError: ONX117 none offers the resource.
+            UsageError: ONX117 no worker offers the resource.
         """
         workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
         if not any(worker.get("resources", {}).get(self.resource) for worker in workers):
@@ -96,11 +96,11 @@ class Cluster:
             )
 
     def share(self, data: bytes) -> Any:
-        """Return a handle on `data` to pass as an argument: it travels at most once to each worker that needs it.
+        """Return a handle of `data` for arguments: the data is sent at most once to each worker that needs it.
 
-        Equal data has one handle, whoever shares it.
+        Equal data has the same handle.
         """
-        # Scattered data would be lost with the worker that holds it; the result of a task is made again.
+        # Scattered data would be lost with its worker; the result of a task is computed again.
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Sending large graph")
             return self.client.submit(_same, data, key=f"onnxopt-{hashlib.sha256(data).hexdigest()}")
@@ -114,7 +114,7 @@ def security_of(tls: tuple[str, str, str] | None) -> "Security | None":
     """Return Dask's own description of an encrypted connection.
 
     Args:
-        tls: files of the authority, the certificate and the key.
+        tls: files of the certificate authority, the certificate and the key.
 
     Raises:
         UsageError: ONX108 `distributed` is not installed.
@@ -129,11 +129,11 @@ def security_of(tls: tuple[str, str, str] | None) -> "Security | None":
 
 
 def require_scheduler(address: str, timeout_s: float = 10.0) -> None:
-    """Refuse an address where nothing listens, before a worker tries for minutes.
+    """Require a scheduler at an address, before a worker tries for minutes to connect.
 
     Raises:
-        UsageError: ONX101 it is no address.
-        NativeError: ONX407 nothing listens there.
+        UsageError: ONX101 the address is invalid.
+        NativeError: ONX407 no scheduler answers there.
     """
     try:
         parts = urlsplit(address)
@@ -157,14 +157,14 @@ def require_scheduler(address: str, timeout_s: float = 10.0) -> None:
 
 
 def worker_command(address: str, *, bench: bool, tasks: int, name: str | None, tls: Sequence[str]) -> list[str]:
-    """Return the command that starts a worker: Dask's own, with the right resources and a process for each task.
+    """Return Dask's command for a worker, with its resources and a process per task.
 
     Args:
-        address: of the scheduler.
+        address: address of the scheduler.
         bench: whether models may be timed on this machine.
-        tasks: at a time; always one where models are timed, which must not disturb each other.
-        name: of the worker; None to let Dask choose.
-        tls: further words of Dask's TLS options.
+        tasks: number of concurrent tasks; always one if models are timed, which must not disturb each other.
+        name: name of the worker; None lets Dask choose.
+        tls: further words for Dask's TLS options.
     """
     _distributed()
     command = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--no-dashboard", "--nthreads", "1"]

@@ -16,11 +16,11 @@ from onnxopt.errors import NativeError, OnnxoptError, first_line
 P = ParamSpec("P")
 T = TypeVar("T")
 _LOOK_S = 0.2
-"""Seconds between two looks whether a task still matters."""
+"""Seconds between two checks whether a task was cancelled."""
 
 
 class _Task(Future[T]):
-    """A future whose `cancel` also ends the process that works for it."""
+    """A future whose `cancel` also ends its process."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,13 +32,13 @@ class _Task(Future[T]):
 
 
 class Isolated(Executor):
-    """Runs one task at a time, each in a new process: what crashes, hangs or eats the memory ends alone.
+    """Runs one task at a time, each in a new process, so that a crash, a hang or lack of memory ends only the task.
 
     Functions, arguments and results are pickled, so functions must be importable by name.
 
     Args:
-        timeout_s: of one task; None for none.
-        memory_bytes: of one task's data, where the system can limit it; None for no limit.
+        timeout_s: time limit of one task; None for no limit.
+        memory_bytes: limit of one task's data, if the system supports it; None for no limit.
     """
 
     def __init__(self, timeout_s: float | None = None, memory_bytes: int | None = None) -> None:
@@ -46,9 +46,9 @@ class Isolated(Executor):
         self._one = threading.Lock()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Start `fn` and return its future; cancelling that ends the process.
+        """Start `fn` and return its future; to cancel the future ends the process.
 
-        The future raises NativeError ONX406 when the process took too long or died, and else what `fn` raised.
+        The future raises NativeError ONX406 if the process took too long or died, else the exception of `fn`.
         """
         future = _Task[T]()
         threading.Thread(target=self._run, args=(future, fn, args, kwargs), daemon=True).start()
@@ -66,7 +66,7 @@ class Isolated(Executor):
     def _in_process(
         self, given_up: threading.Event, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> T:
-        # Not forked: the threads of a runtime do not survive that.
+        # Not forked, because threads of a runtime do not survive a fork.
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe(duplex=False)
         process = context.Process(target=_work, args=(theirs, self.memory_bytes, fn, args, kwargs), daemon=True)
@@ -100,7 +100,7 @@ class Isolated(Executor):
 def _work(
     pipe: Connection, memory_bytes: int | None, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> None:
-    # Ctrl-C reaches every process of the terminal; only the one in charge decides what it means.
+    # Ctrl-C reaches every process of the terminal; only the parent handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if memory_bytes is not None:
         _limit(memory_bytes)
@@ -111,7 +111,7 @@ def _work(
         pipe.send((False, NativeError("ONX406", "a trial ran out of memory", why=why)))
     except OnnxoptError as error:
         pipe.send((False, error))
-    except Exception as error:  # it may not survive pickling
+    except Exception as error:  # it may not be picklable
         pipe.send((False, NativeError("ONX406", "a trial failed", why=f"{type(error).__name__}: {first_line(error)}")))
 
 

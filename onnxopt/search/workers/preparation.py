@@ -1,4 +1,4 @@
-"""Passes run on the original, with the simplified graph that most candidates begin with made once."""
+"""Building of candidates; the simplified graph at the start of most candidates is built once."""
 
 from dataclasses import replace
 
@@ -14,8 +14,8 @@ class Preparation:
     """Builds candidates of one model.
 
     Args:
-        model: the original.
-        context: of the passes.
+        model: the baseline.
+        context: context of the passes.
     """
 
     def __init__(self, model: ir.Model, context: Context) -> None:
@@ -23,7 +23,7 @@ class Preparation:
         self._simplified = dict[Simplify, Optimized]()
 
     def run(self, passes: tuple[Pass, ...]) -> Optimized:
-        """Return the same as a pipeline of all passes; raises what it raises."""
+        """Return the same result as a pipeline of all passes; raises its errors."""
         first, rest = passes[0] if passes else None, passes[1:]
         if not isinstance(first, Simplify) or not rest:
             return Pipeline(passes).run(self._model, self._context)

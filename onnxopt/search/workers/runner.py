@@ -28,22 +28,22 @@ from onnxopt.target import target_of
 T = TypeVar("T")
 SENSITIVITY = "sensitivity of layers"
 _LOOK_S = 0.5
-"""Seconds between two looks whether a task still matters."""
+"""Seconds between two checks whether a task was cancelled."""
 LOST = "ONX407"
 """Code of the error after which no further trial can run."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What every task of a search needs.
+    """The inputs of every task of a search.
 
     Attributes:
-        calibration: samples to observe a model on.
-        search: samples to score it on.
-        metric: None for fidelity.
+        calibration: calibration samples.
+        search: search samples.
+        metric: metric against labels; None for fidelity.
         target: name of a processor, see `onnxopt.target`.
-        inputs: batches to time models on, by turns.
-        hot: the one batch of a hot loop.
+        inputs: alternating batches for timing.
+        hot: the repeated batch of a hot loop.
     """
 
     calibration: Samples
@@ -58,34 +58,34 @@ class Work:
 
 
 class Runner(Protocol):
-    """Builds candidates, scores them on the search part and times them."""
+    """Builds candidates, scores them on the search samples and times them."""
 
     def announce(self, candidates: Sequence[Candidate]) -> None:
-        """Say what will be asked for soon, so that it may begin."""
+        """Announce candidates that follow soon, so that their work can start."""
 
     def build(self, candidate: Candidate) -> Optimized:
-        """Return what the candidate's passes make; raises what they raise."""
+        """Return the result of the candidate's passes; raises their errors."""
 
     def score(self, candidate: Candidate, model: ir.Model) -> Evaluation:
-        """Return how good a model is that was built; raises what running it raises."""
+        """Return the score of a built model; raises the errors of running it."""
 
     def latency(self, models: Mapping[str, ir.Model], seconds: float, *, hot: bool = False) -> dict[str, Latency]:
-        """Return how fast models are, beside each other; `hot`: on one batch again and again."""
+        """Return the latency of models in alternating runs; `hot`: with one repeated batch."""
 
     def losses(self, base: Base, specs: Sequence[Pass]) -> list[float]:
-        """Return what each pass does to the outputs, see `onnxopt.search.losses.Losses`."""
+        """Return the output loss of each pass, see `onnxopt.search.losses.Losses`."""
 
 
 class LocalRunner:
     """Does everything in this process.
 
     Args:
-        model: the original.
-        context: of the passes.
-        judge: on the search part.
-        work: how to time.
-        preparation: of the same model, to share what it made; None for one of its own.
-        race: makes what may give a candidate up while it is scored.
+        model: the baseline.
+        context: context of the passes.
+        judge: judge of the search samples.
+        work: inputs for timing.
+        preparation: shared preparation of the same model; None for a new one.
+        race: returns the race that may stop the scoring of a candidate.
     """
 
     def __init__(
@@ -102,31 +102,31 @@ class LocalRunner:
         self.losses = MeasuredLosses(model, context, partial(context.progress, SENSITIVITY))
 
     def announce(self, candidates: Sequence[Candidate]) -> None:
-        """Begin nothing: there is one process."""
+        """Do nothing, because there is only one process."""
 
     def build(self, candidate: Candidate) -> Optimized:
         """Run the passes."""
         return self._preparation.run(candidate.passes)
 
     def score(self, candidate: Candidate, model: ir.Model) -> Evaluation:
-        """Ask the judge."""
+        """Score the model with the judge."""
         return self._judge.evaluate(model, stop=self._race())
 
     def latency(self, models: Mapping[str, ir.Model], seconds: float, *, hot: bool = False) -> dict[str, Latency]:
-        """Measure."""
+        """Measure latency in this process."""
         return _timed(models, self._work, seconds, hot)
 
 
 class RemoteRunner:
-    """Builds and scores by an executor, such as processes of their own; times here, where nothing else runs.
+    """Builds and scores with an executor, such as separate processes; times in this process, while nothing else runs.
 
     Args:
-        model: the original; must fit a protobuf.
-        work: of which all must survive pickling.
-        executor: of what may run anywhere.
-        bench: of what times models, on the machines whose latency counts; None to time here.
-        share: makes of bytes what tasks take in their place; None for the bytes themselves.
-        check: called now and then while tasks run; what it raises gives them up.
+        model: the baseline; must fit a protobuf.
+        work: inputs of all tasks; all must be picklable.
+        executor: executor of tasks that may run anywhere.
+        bench: executor of timing tasks, on machines of the target kind; None times here.
+        share: converts bytes to arguments of tasks; None passes the bytes themselves.
+        check: called at intervals while tasks run; an exception cancels them.
 
     Raises:
         UsageError: ONX116 the model is too large, or the samples cannot be sent to another process.
@@ -153,7 +153,7 @@ class RemoteRunner:
         self._measured = MeasuredLosses(model, context, lambda done, total: check())
 
     def losses(self, base: Base, specs: Sequence[Pass]) -> list[float]:
-        """Send all off at once, to a cluster; a process of its own for each would take longer than it works."""
+        """Submit all at once to a cluster; else measure here, because processes would start longer than they work."""
         if self._bench is None:
             return self._measured(base, specs)
         tasks = [self._executor.submit(loss_of, self._model, self._needed, base, spec) for spec in specs]
@@ -161,10 +161,10 @@ class RemoteRunner:
             return [_loss_of(task, self._check) for task in tasks]
         finally:
             for task in tasks:
-                task.cancel()  # of effect only where one was not waited for
+                task.cancel()  # has an effect only for tasks without a waiter
 
     def announce(self, candidates: Sequence[Candidate]) -> None:
-        """Send them off."""
+        """Submit the candidates."""
         for candidate in candidates:
             if candidate not in self._pending:
                 self._pending[candidate] = self._executor.submit(
@@ -172,20 +172,20 @@ class RemoteRunner:
                 )
 
     def build(self, candidate: Candidate) -> Optimized:
-        """Wait for the task; raises NativeError ONX406 when its process died or broke a limit."""
+        """Wait for the task; raises NativeError ONX406 if its process died or exceeded a limit."""
         self.announce([candidate])
         made, steps, score = _result_of(self._pending.pop(candidate), self._check)
         self._scores[candidate] = score
         return Optimized(self._original if made is None else model_file.from_bytes(made), steps)
 
     def score(self, candidate: Candidate, model: ir.Model) -> Evaluation:
-        """Return what the task found."""
+        """Return the score from the task."""
         score = self._scores.pop(candidate)
         assert score is not None
         return score
 
     def latency(self, models: Mapping[str, ir.Model], seconds: float, *, hot: bool = False) -> dict[str, Latency]:
-        """Measure here, or on a machine whose latency counts."""
+        """Measure latency here, or on a machine of the target kind."""
         if self._bench is None:
             return _timed(models, self._work, seconds, hot)
         sent = [self._share(model_file.to_bytes(model)) for model in models.values()]
@@ -195,7 +195,7 @@ class RemoteRunner:
 def build_and_score(
     model: bytes, needed: bytes, passes: tuple[Pass, ...]
 ) -> tuple[bytes | None, tuple[Step, ...], Evaluation | None]:
-    """Return the model that passes make, what they did, and its score; no model where they did nothing."""
+    """Return the built model, the steps of the passes, and the score; no model if the passes changed nothing."""
     original, context, judge = _opened(model, needed)
     built = Pipeline(passes).run(original, context)
     if why_unchanged(built.steps) is not None:
@@ -204,7 +204,7 @@ def build_and_score(
 
 
 def loss_of(model: bytes, needed: bytes, base: Base, spec: Pass) -> float:
-    """Return what a pass does to the outputs of what `base` makes."""
+    """Return the output loss of a pass on the model built by `base`."""
     return _measured(model, needed)(base, [spec])[0]
 
 
@@ -216,7 +216,7 @@ def _measured(model: bytes, needed: bytes) -> MeasuredLosses:
 
 @lru_cache(maxsize=1)
 def _opened(model: bytes, needed: bytes) -> tuple[ir.Model, Context, Judge]:
-    """Return what all tasks of one search share; a worker keeps it, with the calibration and the original's outputs."""
+    """Return the shared inputs of all tasks of a search; a worker keeps them, with calibration and baseline outputs."""
     work: Work = pickle.loads(needed)
     original = model_file.from_bytes(model)
     context = Context(target_of(work.target), work.calibration, seed=work.seed)
@@ -224,7 +224,7 @@ def _opened(model: bytes, needed: bytes) -> tuple[ir.Model, Context, Judge]:
 
 
 def time_models(names: Sequence[str], needed: bytes, seconds: float, hot: bool, *models: bytes) -> dict[str, Latency]:
-    """Return how fast models are, beside each other."""
+    """Return the latency of models in alternating runs."""
     work: Work = pickle.loads(needed)
     loaded = {name: model_file.from_bytes(model) for name, model in zip(names, models, strict=True)}
     return _timed(loaded, work, seconds, hot)
@@ -243,7 +243,7 @@ def judge_of(
     seed: int,
     tasks: TaskOptions | None = None,
 ) -> Judge:
-    """Return who judges candidates for `model` on `samples`; without a metric by agreement."""
+    """Return the judge of candidates for `model` on `samples`; without a metric it judges by agreement."""
     if metric is None:
         return FidelityJudge(model, samples, runtime, tasks or TaskOptions(), seed=seed)
     return LabelJudge(model, samples, metric, runtime, seed=seed)
@@ -263,7 +263,7 @@ def _result_of(task: Future[T], check: Callable[[], None]) -> T:
     except CancelledError as error:
         hint = "When it is back, go on with --resume."
         raise NativeError(LOST, "the connection to the cluster was lost", hint=hint) from error
-    except Exception as error:  # of the cluster: the task's worker died again and again
+    except Exception as error:  # an error of the cluster: the task's worker died repeatedly
         raise NativeError(
             "ONX406", "a trial failed on the cluster", why=f"{type(error).__name__}: {first_line(error)}"
         ) from error
@@ -281,7 +281,7 @@ def _loss_of(task: Future[float], check: Callable[[], None]) -> float:
 def _pickled(work: Work) -> bytes:
     try:
         return pickle.dumps(work)
-    except Exception as error:  # whatever a user's iterable or metric raises
+    except Exception as error:  # any exception of a user's iterable or metric
         raise UsageError(
             "ONX116",
             "these samples or this metric cannot be sent to another process",
