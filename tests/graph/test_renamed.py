@@ -38,7 +38,7 @@ def test_a_name_of_the_file_is_known_after_simplify(quantizer: str, name: str, h
         assert "folded into a constant" in left[name]
         assert [e.target for e in step.edits if e.target.startswith("product")]
     elif name != heir:
-        assert f"part of {heir}" in left[name]
+        assert f"merged into {heir}" in left[name]
 
 
 def quantized(spec: str) -> Step:
