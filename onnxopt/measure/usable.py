@@ -16,7 +16,7 @@ from onnxopt.samples import Samples
 def without_nan(
     baseline: Session | KnownOutputs, samples: Samples, names: Sequence[str] | None
 ) -> tuple[Samples, tuple[int, ...]]:
-    """Return the samples without those for which the baseline gives NaN, and the numbers of these in the data.
+    """Return the samples for which the baseline gives no NaN, and the positions of the others in the data.
 
     Args:
         baseline: the reference model.

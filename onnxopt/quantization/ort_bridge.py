@@ -105,7 +105,7 @@ def quantize_static(model: ir.Model, ranges: Mapping[str, Range], options: Stati
     with _quantizer_errors():
         typed = ready(model, options.op_types)
         for value in (v for node in typed.graph for v in node.outputs if v.dtype is None and v.name in ranges):
-            value.type = ir.TensorType(ir.DataType.FLOAT)  # as the runtime says; only floats have ranges
+            value.type = ir.TensorType(ir.DataType.FLOAT)  # the runtime's own types; only floats have ranges
         proto = _inferred(typed)
         weight, activation = kinds[options.weight_type], kinds[options.activation_type]
         exclude = [*options.exclude, *unfit(typed), *must_stay(typed, options.form)]
@@ -205,7 +205,7 @@ def _back(proto: onnx.ModelProto, source: ir.Model) -> ir.Model:
 
 
 def _read_back(proto: onnx.ModelProto) -> ir.Model:
-    """Return the graph of a file that the runtime wrote; it appends new nodes in no order.
+    """Return the graph of a file written by the runtime, which appends new nodes in no order.
 
     Read anew, because protobuf keeps what was removed from a message, such as all float weights, as long as any part.
     """
@@ -253,7 +253,7 @@ def fuse(model: ir.Model, patterns: Sequence[str]) -> ir.Model:
             fusions[pattern](wrapped).apply()
         fused = _back(wrapped.model, model)
         give_weights_back(fused, typed, weights)
-        # Its own pruning does not see what a subgraph of a subgraph reads.
+        # Its own pruning ignores the inputs of nested subgraphs.
         RemoveUnusedNodesPass()(fused)
         return fused
     except Exception as error:  # assertion, key and index errors on unforeseen graphs

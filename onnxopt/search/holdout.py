@@ -65,7 +65,7 @@ class Evidence:
 
 
 def measured(trials: Trials, judge: Judge, trial: Trial, samples: int, *, early: bool = False) -> Evidence:
-    """Measure a candidate again, on so many hold-out samples; raises what building and running it raises.
+    """Measure a candidate again, on `samples` hold-out samples; raises the errors of building and running it.
 
     An early proof times as long as the search does; where it serves as the last, `timed_as_last` follows.
     """

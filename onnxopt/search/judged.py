@@ -30,5 +30,5 @@ def given_up(trial: Trial, judge: Judge, bar: Acceptance) -> Trial:
 
 
 def digest_of(model: ir.Model) -> str:
-    """Return the checksum of a model, by which two candidates are known to be one; "" for a model too large."""
+    """Return the checksum of a model, by which equal candidates are found; "" for a model too large."""
     return model_file.digest(model) if model_file.fits_protobuf(model) else ""
