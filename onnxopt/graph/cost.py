@@ -7,7 +7,7 @@ from types import MappingProxyType
 import onnx_ir as ir
 
 from onnxopt.graph.shapes import with_types
-from onnxopt.model_file.light import LARGE_BYTES
+from onnxopt.model_file.light import without_large_weights
 
 Shape = tuple[int, ...]
 _IMAGE_SIDE = 224
@@ -30,16 +30,7 @@ def with_fixed_shapes(model: ir.Model, sizes: Mapping[str, int]) -> ir.Model:
             value.shape = ir.Shape(
                 _fixed(dim, sizes, _IMAGE_SIDE if axis in sides else 1) for axis, dim in enumerate(value.shape)
             )
-    for name, value in list(light.graph.initializers.items()):
-        tensor = value.const_value
-        if tensor is None or tensor.nbytes <= LARGE_BYTES:
-            continue
-        value.shape, value.type = ir.Shape(tensor.shape.numpy()), ir.TensorType(tensor.dtype)
-        light.graph.initializers.pop(name)
-        value.const_value = None
-        if value not in light.graph.inputs:
-            light.graph.inputs.append(value)
-    return with_types(light)
+    return with_types(without_large_weights(light)[0])
 
 
 def _sides(shape: ir.Shape) -> tuple[int, ...]:

@@ -12,8 +12,13 @@ def set_weight(value: ir.Value, array: np.ndarray) -> None:
     """Give an initializer another array; tensor, shape and type change together. The array is copied."""
     frozen = np.array(array, copy=True)
     frozen.flags.writeable = False
-    tensor = ir.tensor(frozen, name=value.name)
-    value.const_value, value.shape, value.type = tensor, ir.Shape(frozen.shape), ir.TensorType(tensor.dtype)
+    set_tensor(value, ir.tensor(frozen, name=value.name))
+
+
+def set_tensor(value: ir.Value, tensor: ir.TensorProtocol) -> None:
+    """Give an initializer another tensor, which is not read and gets the name of the value."""
+    tensor.name = value.name
+    value.const_value, value.shape, value.type = tensor, ir.Shape(tensor.shape.numpy()), ir.TensorType(tensor.dtype)
 
 
 def with_input_shapes(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> ir.Model:

@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxopt.model_file import signature_of
+from onnxopt.model_file.streamed import array_of
 
 
 class Level(Enum):
@@ -24,7 +25,7 @@ RULES: Mapping[str, tuple[Level, str]] = MappingProxyType(
     {
         "CHK101": (Level.ERROR, "the file is not an ONNX model, or it is damaged"),
         "CHK102": (Level.ERROR, "the IR version or opset is not supported"),
-        "CHK103": (Level.ERROR, "external data is missing, too short, or outside the model's folder"),
+        "CHK103": (Level.ERROR, "external data is missing, too short, damaged, or outside the model's folder"),
         "CHK104": (Level.ERROR, "the ONNX checker rejects the model"),
         "CHK105": (Level.ERROR, "ONNX Runtime cannot load the model"),
         "CHK201": (Level.FACT, "weights lie in external files, which must travel with the model"),
@@ -182,7 +183,7 @@ def _numbers(model: ir.Model) -> Iterator[Finding]:
     for name, tensor in _weights(model):
         if not tensor.dtype.is_floating_point() or tensor.dtype.itemsize < 2:
             continue
-        array = tensor.numpy()
+        array = array_of(tensor)
         if np.isnan(array).any():
             nan.append(name)
         if np.isinf(array).any():

@@ -2,7 +2,7 @@
 
 from onnxopt.model_file.given import Given, as_graph, given
 from onnxopt.model_file.load import load, refuse_endless
-from onnxopt.model_file.manifest import sha256_of, write_manifest
+from onnxopt.model_file.manifest import refuse_changed_data, sha256_of, write_manifest
 from onnxopt.model_file.memory import (
     check,
     fits_protobuf,
@@ -46,6 +46,7 @@ __all__ = [
     "opset_of",
     "pieces",
     "probe_feeds",
+    "refuse_changed_data",
     "refuse_endless",
     "refuse_existing",
     "save",

@@ -16,8 +16,10 @@ def without_large_weights(
     light, taken = model.clone(), dict[str, ir.TensorProtocol]()
     for name, value in list(light.graph.initializers.items()):
         tensor = value.const_value
-        if tensor is None or tensor.nbytes <= limit or value.is_graph_output():
+        if tensor is None or value.is_graph_output():
             continue
+        if tensor.nbytes <= limit and not isinstance(tensor, ir.LazyTensor):
+            continue  # a deferred weight of any size would be computed
         taken[name] = tensor
         light.graph.initializers.pop(name)
         value.const_value, value.shape, value.type = None, tensor.shape, ir.TensorType(tensor.dtype)  # type: ignore[assignment]

@@ -11,6 +11,7 @@ from onnxopt.errors import FileError, ModelError, first_line
 from onnxopt.model_file.functions import check_functions
 from onnxopt.model_file.normal import normalize
 from onnxopt.model_file.proto import damaged_names, from_proto, tensors_of
+from onnxopt.model_file.streamed import DATA_DIGEST
 from onnxopt.model_file.valid import refuse_invalid
 
 MIN_IR_VERSION, MIN_OPSET = 3, 7
@@ -58,6 +59,7 @@ def load(path: str | Path) -> ir.Model:
     except Exception as error:  # onnx-ir raises many types on malformed graphs
         raise _not_onnx(path, first_line(error)) from error
     ir.external_data.set_base_dir(model.graph, str(path.parent))
+    model.metadata_props.pop(DATA_DIGEST, None)  # of this file; a copy has another
     return model
 
 

@@ -11,11 +11,12 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from onnxopt.errors import ModelError, first_line
+from onnxopt.errors import FileError, ModelError, first_line
 from onnxopt.model_file.heap import trim_heap
 from onnxopt.model_file.light import without_large_weights
 from onnxopt.model_file.proto import from_proto, to_proto, weights
 from onnxopt.model_file.serialized import serialized_size, to_bytes, write
+from onnxopt.model_file.streamed import DATA_DIGEST, Latest, array_of, write_tensors
 
 EXTERNAL_ABOVE_BYTES = 1_500_000_000
 """Protobuf ends at 2 GiB; stay well below."""
@@ -37,9 +38,14 @@ def fits_protobuf(model: ir.Model) -> bool:
     return weight_bytes(model) <= EXTERNAL_ABOVE_BYTES
 
 
+def is_streamed(model: ir.Model) -> bool:
+    """Return whether weights of the model are too large for memory, or computed when they are written."""
+    return not fits_protobuf(model) or any(isinstance(tensor, ir.LazyTensor) for tensor in weights(model))
+
+
 def size_bytes(model: ir.Model) -> int:
     """Return how large the model is on disk, external data included."""
-    return serialized_size(model) if fits_protobuf(model) else weight_bytes(model)
+    return weight_bytes(model) if is_streamed(model) else serialized_size(model)
 
 
 def from_bytes(data: bytes) -> ir.Model:
@@ -48,26 +54,53 @@ def from_bytes(data: bytes) -> ir.Model:
 
 
 def write_with_data(model: ir.Model, path: Path, data_name: str) -> None:
-    """Write a model of any size as `path` and, beside it, a file with its weights."""
+    """Write a model of any size as `path` and, beside it, a file with its weights, one weight at a time.
+
+    The SHA-256 of that file is in the model's metadata, under `DATA_DIGEST`.
+
+    Raises:
+        OSError: a file cannot be written.
+        ModelError: ONX303 a file that weights are read from is missing, or shorter than it was.
+    """
     light = model.clone()
-    ir.external_data.unload_from_model(light, path.parent, data_name, size_threshold_bytes=LEAST_EXTERNAL_BYTES)
+    values = [v for graph in light.graphs() for v in graph.initializers.values()]
+    large = {str(i): v for i, v in enumerate(values) if v.const_value is not None and _goes_out(v.const_value)}
+    tensors = {key: value.const_value for key, value in large.items() if value.const_value is not None}
+    placed, digest = write_tensors(tensors, path.parent / data_name)
+    for key, value in large.items():
+        placed[key].name, value.const_value = value.name or "", placed[key]
+    light.metadata_props[DATA_DIGEST] = digest
     path.write_bytes(to_proto(light, embed=False).SerializeToString(deterministic=True))
+
+
+def _goes_out(tensor: ir.TensorProtocol) -> bool:
+    # A small tensor in a file would need that file beside the new one; a deferred one is computed with large ones.
+    large = tensor.nbytes >= LEAST_EXTERNAL_BYTES or isinstance(tensor, ir.ExternalTensor | ir.LazyTensor)
+    return large and tensor.dtype is not ir.DataType.STRING
 
 
 @contextmanager
 def materialize(model: ir.Model) -> Iterator[bytes | str]:
-    """Give ONNX Runtime something to open: the bytes, or for a large model a temporary file's path."""
-    fits = fits_protobuf(model)
-    if fits and weight_bytes(model) <= IN_MEMORY_BYTES:
+    """Give ONNX Runtime something to open: the bytes, or for a large model a temporary file's path.
+
+    Raises:
+        FileError: ONX503 the temporary file cannot be written.
+    """
+    streamed = is_streamed(model)
+    if not streamed and weight_bytes(model) <= IN_MEMORY_BYTES:
         yield to_bytes(model)
         return
     trim_heap()
     with tempfile.TemporaryDirectory(prefix="onnxopt-") as folder:
         path = Path(folder) / "model.onnx"
-        if fits:
-            write(model, path)
-        else:
-            write_with_data(model, path, "model.onnx.data")
+        try:
+            if streamed:
+                write_with_data(model, path, "model.onnx.data")
+            else:
+                write(model, path)
+        except OSError as error:
+            why, hint = error.strerror or first_line(error), "Free some space, or set TMPDIR to a folder that has some."
+            raise FileError("ONX503", "cannot write a temporary file", where=folder, why=why, hint=hint) from error
         yield str(path)
 
 
@@ -116,16 +149,29 @@ def flush_denormals(model: ir.Model) -> int:
 
     Denormals slow a convolution several-fold and carry no information.
     """
-    flushed = 0
+    flushed, deferred = 0, is_streamed(model)
     for value in (v for graph in model.graphs() for v in graph.initializers.values()):
         tensor = value.const_value
         if tensor is None or tensor.dtype not in (ir.DataType.FLOAT, ir.DataType.DOUBLE):
             continue
-        array = tensor.numpy()
-        tiny = np.finfo(array.dtype).tiny
-        denormal = (np.abs(array) < tiny) & (array != 0)
-        count = int(np.count_nonzero(denormal))
+        if isinstance(tensor, ir.LazyTensor):
+            continue  # made here, without any
+        array = array_of(tensor)
+        count = int(np.count_nonzero(_denormal(array)))
         if count:
-            value.const_value = ir.tensor(np.where(denormal, array.dtype.type(0), array), name=value.name)
+            value.const_value = _later(tensor) if deferred else ir.tensor(_flushed(array), name=value.name)
             flushed += count
     return flushed
+
+
+def _denormal(array: np.ndarray) -> np.ndarray:
+    return np.asarray((np.abs(array) < np.finfo(array.dtype).tiny) & (array != 0))
+
+
+def _flushed(array: np.ndarray) -> np.ndarray:
+    return np.where(_denormal(array), array.dtype.type(0), array)
+
+
+def _later(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+    form = (tensor.dtype, tuple(tensor.shape.numpy()))
+    return Latest().deferred(tensor, lambda array: {"flushed": _flushed(array)}, {"flushed": form})["flushed"]

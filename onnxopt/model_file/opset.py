@@ -9,10 +9,11 @@ import onnxruntime
 
 from onnxopt.errors import ModelError, first_line
 from onnxopt.model_file.light import give_weights_back, without_large_weights
-from onnxopt.model_file.memory import materialize
+from onnxopt.model_file.memory import fits_protobuf, materialize
 from onnxopt.model_file.proto import from_proto, to_proto
 from onnxopt.model_file.shared import share_weights
 from onnxopt.model_file.signature import probe_feeds, signature_of
+from onnxopt.model_file.streamed import array_of
 
 TOLERANCE = 1e-4
 """Largest accepted difference, relative to the largest output: operators may be rewritten, not approximated."""
@@ -30,7 +31,8 @@ def opset_of(model: ir.Model) -> int:
 def upgrade_opset(model: ir.Model, minimum: int) -> ir.Model:
     """Return `model` at opset `minimum` or above; the same object when nothing is to be done.
 
-    The converted model is run in ONNX Runtime beside the old one on made-up inputs.
+    The converted model is run in ONNX Runtime beside the old one on made-up inputs. The weights of a model above the
+    limit of protobuf are inputs for both, so that they stay where they are.
 
     Raises:
         ModelError: ONX307 the converter fails, or the outputs differ.
@@ -69,9 +71,11 @@ def _run(model: ir.Model, dynamic: int) -> list[np.ndarray]:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
-    with materialize(model) as source:
+    light, weights = (model, {}) if fits_protobuf(model) else without_large_weights(model)
+    with materialize(light) as source:
         session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-    return list(session.run(None, probe_feeds(signature_of(model), dynamic=dynamic)))
+    feeds = {name: array_of(tensor) for name, tensor in weights.items()}
+    return list(session.run(None, {**probe_feeds(signature_of(model), dynamic=dynamic), **feeds}))
 
 
 def _largest_difference(before: ir.Model, after: ir.Model) -> float:

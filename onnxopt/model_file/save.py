@@ -16,6 +16,7 @@ from onnxopt.errors import FileError, first_line
 from onnxopt.model_file import memory
 from onnxopt.model_file.proto import tensors_of, weights
 from onnxopt.model_file.serialized import pieces
+from onnxopt.model_file.streamed import file_of
 
 Proof = Callable[[Path], None]
 """Looks at a file that is about to take its place, and raises if it must not."""
@@ -121,7 +122,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _loaded_from(model: ir.Model) -> set[tuple[int, int] | None]:
-    return {_identity(Path(t.path)) for t in weights(model) if isinstance(t, ir.ExternalTensor)} - {None}
+    return {_identity(file) for file in map(file_of, weights(model)) if file is not None} - {None}
 
 
 def stamped(model: ir.Model, provenance: Mapping[str, str]) -> ir.Model:
@@ -143,6 +144,8 @@ def save(
 ) -> tuple[Path, ...]:
     """Save `model` at `path`, with external data beside it (`NAME.data`) when the weights exceed 1.5 GB.
 
+    What was made of such a model has its weights there too: they are computed one by one while they are written.
+
     The files are written whole under temporary names and renamed last. Data that replaces older data gets another name
     (`NAME.2.data`), and the older is removed last. Denormal weights are flushed. The user's metadata is kept.
 
@@ -159,6 +162,7 @@ def save(
     Raises:
         FileError: ONX502 it exists, ONX503 it cannot be written, ONX504 it would replace the external data that
             `model` still reads its weights from.
+        ModelError: ONX303 a file that weights are read from is missing, or shorter than it was.
     """
     path = Path(path)
     data_path = path.with_name(path.name + ".data")
@@ -172,7 +176,7 @@ def save(
         )
     saved = stamped(model, provenance or {})
     stale = _replaced(path)
-    if memory.fits_protobuf(saved):
+    if not memory.is_streamed(model):
         atomic_write_bytes(path, pieces(saved), overwrite=overwrite, proof=proof)
         written: tuple[Path, ...] = (path,)
     else:

@@ -1,6 +1,6 @@
 """Dynamic INT8 quantization."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -14,6 +14,7 @@ from onnxopt.model_file import fits_protobuf, upgrade_opset
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
 from onnxopt.quantization import ort_bridge
 from onnxopt.quantization.attempt import attempt, runnable_feeds
+from onnxopt.quantization.dynamic_writer import write_dynamic
 from onnxopt.quantization.half import narrowed, widened
 from onnxopt.quantization.kernels import proved
 from onnxopt.quantization.outcome import nodes_inside, read_back
@@ -24,8 +25,9 @@ from onnxopt.quantization.placement.obstacles import dynamic_obstacles
 class QuantizeDynamic(Pass):
     """Quantize weights to INT8, and activations at run time; needs no samples, suits transformers and RNNs.
 
-    ONNX Runtime's quantizer does the work. Convolutions stay in float: the runtime has only a slow dynamic kernel for
-    them (0.1x was measured).
+    ONNX Runtime's quantizer does the work. It takes no model above 1.5 GB: there, the same is written weight by weight
+    for MatMul, Gemm and tables. Convolutions stay in float: the runtime has only a slow dynamic kernel for them (0.1x
+    was measured).
 
     Attributes:
         per_channel: one scale per output channel of a weight, instead of one per tensor.
@@ -61,17 +63,11 @@ class QuantizeDynamic(Pass):
         if known.notes:
             applied = replace(self, exclude=known.names).apply(model, context)
             return replace(applied, skipped=(*(Skip(*note) for note in known.notes.items()), *applied.skipped))
-        if not fits_protobuf(model):
-            return Applied(model, (), (Skip("graph", "ONNX Runtime's quantizer takes no weights above 1.5 GB"),))
         named = model.clone()
         freeze_weights(named)
         lift_constants(named)
         name_nodes(named)
         require_nodes(named, self.exclude)
-        try:
-            before, narrow = widened(upgrade_opset(named, 11))
-        except ModelError as error:
-            return Applied(model, (), (Skip("graph", f"{error.what}: {error.why}"),))
         options = ort_bridge.DynamicOptions(
             weight_type=context.target.weight_type if self.weight_type == "auto" else self.weight_type,
             per_channel=self.per_channel,
@@ -80,6 +76,16 @@ class QuantizeDynamic(Pass):
             exclude=self.exclude,
             subgraphs=self.subgraphs,
         )
+        hints = {op: "not among the op types chosen" for op in ("MatMul", "Gemm", "LSTM") if op not in self.op_types}
+        hints |= {"Conv": "dynamic quantization makes convolutions slower", "GRU": "the runtime has no INT8 GRU"}
+        large = not fits_protobuf(model)
+        try:
+            raised = upgrade_opset(named, 11)
+            before, narrow = (raised, {}) if large else widened(raised)
+        except ModelError as error:
+            return Applied(model, (), (Skip("graph", f"{error.what}: {error.why}"),))
+        if large:
+            return _written(model, before, options, hints)
         obstacles = dynamic_obstacles(before, self.op_types)
         nodes = [n for n in before.graph if n.name not in (*self.exclude, *obstacles)]
 
@@ -91,14 +97,20 @@ class QuantizeDynamic(Pass):
             made = attempt(build, _touched(nodes, self.op_types), runnable_feeds(before, context.calibration))
         except (NativeError, ModelError) as error:
             return Applied(model, (), (Skip("graph", f"{error.what}: {error.why}"),))
-        hints = {op: "not among the op types chosen" for op in ("MatMul", "Gemm", "LSTM") if op not in self.op_types}
-        hints |= {"Conv": "dynamic quantization makes convolutions slower", "GRU": "the runtime has no INT8 GRU"}
         left = {**obstacles, **made.left}
         outcome = proved(read_back(before, made.model, (*self.exclude, *left), hints), before, made.model)
         narrowed(made.model, narrow)
         edits = tuple(Edit(name, action) for name, action in outcome.quantized.items())
         skips = tuple(Skip(name, left.get(name, reason)) for name, reason in outcome.left.items())
         return Applied(made.model if edits else model, edits, skips)
+
+
+def _written(model: ir.Model, named: ir.Model, options: ort_bridge.DynamicOptions, hints: Mapping[str, str]) -> Applied:
+    """Return what is made of a model that the quantizer does not take; `named` is changed."""
+    done = write_dynamic(named, options, hints)
+    ort_bridge.forget_types(named)
+    edits = tuple(Edit(name, action) for name, action in done.quantized.items())
+    return Applied(named if edits else model, edits, tuple(Skip(name, reason) for name, reason in done.left.items()))
 
 
 def _touched(nodes: Sequence[ir.Node], op_types: Collection[str]) -> list[ir.Node]:

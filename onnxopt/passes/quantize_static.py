@@ -142,7 +142,8 @@ class QuantizeStatic(Pass):
     def _before(self, model: ir.Model) -> ir.Model | Skip:
         """Return the model to quantize, or the reason against it."""
         if not model_file.fits_protobuf(model):
-            return Skip("graph", "ONNX Runtime's quantizer takes no weights above 1.5 GB")
+            why = "ONNX Runtime's quantizer takes no model above 1.5 GB; quantize-dynamic and quantize-weights do"
+            return Skip("graph", why)
         named = model.clone()
         freeze_weights(named)
         lift_constants(named)

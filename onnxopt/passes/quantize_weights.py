@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -10,17 +12,18 @@ from pydantic import Field
 
 from onnxopt.errors import ModelError, UsageError
 from onnxopt.graph.check import require_nodes
-from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes, set_weight
-from onnxopt.model_file import size_bytes, upgrade_opset
+from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes
+from onnxopt.model_file import fits_protobuf, size_bytes, upgrade_opset
+from onnxopt.model_file.streamed import Latest
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
-from onnxopt.quantization.rounding.blockwise import Blocks, round_to_nearest, shrunk
+from onnxopt.quantization.rounding.blockwise import Blocks, by_rows, round_to_nearest, shrunk
 from onnxopt.quantization.rounding.gptq import gptq
 from onnxopt.quantization.rounding.hessians import MOST_FEATURES, Read, at_most, hessians, sweeps
 from onnxopt.quantization.rounding.stored_weights import choose, store
+from onnxopt.quantization.weight_products import DOMAIN, Packing, Products, is_transposed
 
-_DOMAIN = "com.microsoft"
-_LEVEL = 4
-"""Activations are rounded to 8 bits inside the kernel: every other level was measured to be many times slower."""
+_SINCE: Mapping[str, int] = MappingProxyType({"dequantize": 13, "standard": 21})
+"""The first opset in which DequantizeLinear has a scale for each channel, and for each block, by form."""
 
 
 @dataclass(frozen=True)
@@ -33,14 +36,20 @@ class QuantizeWeights(Pass):
 
         MatMul(W float32)   ->   MatMulNBits(W 4 bits, a scale and a zero point for each 32)
 
+    `form=standard` writes the same integers in standard operators of opset 21. ONNX Runtime multiplies with them all
+    the same from 1.25 on, but not where it merges a Relu or Clip into the product: those are written as Max and Min.
+
+        Relu(MatMul(W float32))   ->   Max(MatMul(DequantizeLinear(W 4 bits)), 0)
+
     `form=dequantize` reduces the file size alone: int8 weights of convolutions, products and embedding tables with one
     scale per channel, in standard operators. The runtime converts them to float once, at load time, and the rows of a
     table at their lookup.
 
     Attributes:
-        form: `blocks` = MatMulNBits; `dequantize` = int8 weights with DequantizeLinear, where the file gets smaller.
-        bits: bits per weight; 4 has a larger error (`form=blocks` only).
-        block: number of inputs that share a scale (`form=blocks` only).
+        form: `blocks` = MatMulNBits; `standard` = DequantizeLinear in blocks and MatMul; `dequantize` = int8 weights
+            with a scale per channel, where the file gets smaller.
+        bits: bits per weight; 4 has a larger error (not with `form=dequantize`).
+        block: number of inputs that share a scale (not with `form=dequantize`).
         method: `rtn` = round to nearest; `hqq` = scales fitted robustly to outliers; `gptq` = error correction in later
             columns, needs samples; `auto` = `gptq` with samples, else `hqq`. `form=dequantize` always uses `rtn`.
         least: smallest number of elements of a weight to quantize; scales of smaller ones exceed the saving.
@@ -51,7 +60,7 @@ class QuantizeWeights(Pass):
     name: ClassVar[str] = "quantize-weights"
     effect: ClassVar[Effect] = Effect.LOSSY
 
-    form: Literal["blocks", "dequantize"] = "blocks"
+    form: Literal["blocks", "standard", "dequantize"] = "blocks"
     bits: Literal[4, 8] = 8
     block: Literal[32, 64, 128] = 32
     method: Literal["auto", "rtn", "hqq", "gptq"] = "auto"
@@ -87,25 +96,33 @@ class QuantizeWeights(Pass):
         lift_constants(work)
         name_nodes(work)
         require_nodes(work, self.exclude)
-        if self.form == "dequantize":
-            return self._stored(model, work)
-        edits, skipped = list[Edit](), list[Skip]()
-        packed: dict[tuple[str, bool], tuple[list[ir.Value], Blocks]] = {}
-        chosen = list[ir.Node]()
+        try:
+            work = upgrade_opset(work, _SINCE.get(self.form, 0))
+        except ModelError as error:
+            return Applied(model, (), (Skip("graph", f"{error.what}: {error.why}"),))
+        return (self._stored if self.form == "dequantize" else self._products)(model, work, context)
+
+    def _products(self, model: ir.Model, work: ir.Model, context: Context) -> Applied:
+        """Replace the products of `work`; return `model` where there are none."""
+        edits, skipped, chosen = list[Edit](), list[Skip](), list[ir.Node]()
         for node in [n for n in work.graph if n.op_type in ("MatMul", "Gemm") and not n.domain]:
             if reason := self._obstacle(node):
                 skipped.append(Skip(node.name or "", reason))
             else:
                 chosen.append(node)
+        packing = Packing(self.bits, self.block, self.form == "standard")
+        writer = Products(work, packing, None if fits_protobuf(work) else Latest())
         for nodes, seen in self._seen(work, chosen, context):
             for node in nodes:
-                before, after = self._replace(work.graph, node, packed, seen)
+                hessian = None if node.inputs[0] is None else seen.get(node.inputs[0].name or "")
+                before, after = writer.replace(node, partial(self._blocks, hessian), now=hessian is not None)
                 edits.append(Edit(node.name or "", f"weight in {self.bits} bits, {before} bytes to {after}"))
         if not edits:
             return Applied(model, (), tuple(skipped))
         for value in [v for v in work.graph.initializers.values() if not v.uses() and not v.is_graph_output()]:
             work.graph.initializers.pop(value.name or "")
-        work.opset_imports.setdefault(_DOMAIN, 1)
+        if not packing.standard:
+            work.opset_imports.setdefault(DOMAIN, 1)
         return Applied(work, tuple(edits), tuple(skipped))
 
     def _obstacle(self, node: ir.Node) -> str:
@@ -124,17 +141,14 @@ class QuantizeWeights(Pass):
                 return "it scales or transposes its inputs"
         return ""
 
-    def _stored(self, model: ir.Model, work: ir.Model) -> Applied:
-        """Return the weights of `work` in int8 where that makes the file smaller."""
-        try:
-            result = upgrade_opset(work, 13)  # the first with a scale per channel
-        except ModelError as error:
-            return Applied(model, (), (Skip("graph", f"{error.what}: {error.why}"),))
+    def _stored(self, model: ir.Model, result: ir.Model, _: Context) -> Applied:
+        """Store the weights of `result` in int8 where that makes the file smaller."""
         chosen, left = choose(result, self.least, self.exclude)
         skipped = [Skip(name, reason) for name, reason in left.items()]
         edits = [Edit(name, f"stored as int8, {weight.bytes_saved()} bytes less") for name, weight in chosen.items()]
+        latest = None if fits_protobuf(model) else Latest()
         for weight in chosen.values():
-            store(result.graph, weight)
+            store(result.graph, weight, latest)
         if chosen and size_bytes(result) >= size_bytes(model):
             return Applied(model, (), (*skipped, Skip("graph", "the file would not become smaller")))
         return Applied(result if edits else model, tuple(edits), tuple(skipped))
@@ -157,7 +171,7 @@ class QuantizeWeights(Pass):
             assert x is not None
             assert weight is not None
             assert weight.const_value is not None
-            name, features = x.name or "", int(weight.const_value.shape.numpy()[1 if _transposed(node) else 0])
+            name, features = x.name or "", int(weight.const_value.shape.numpy()[1 if is_transposed(node) else 0])
             readers.setdefault(name, []).append(node)
             reads[name] = _read(name, features)
         small = [read for read in reads.values() if read.features <= MOST_FEATURES]
@@ -166,73 +180,11 @@ class QuantizeWeights(Pass):
             yield [node for read in group for node in readers[read.layer]], seen
         yield [node for name, read in reads.items() if read.features > MOST_FEATURES for node in readers[name]], {}
 
-    def _blocks(self, matrix: np.ndarray, hessian: np.ndarray | None) -> Blocks:
+    def _blocks(self, hessian: np.ndarray | None, matrix: np.ndarray) -> Blocks:
         if hessian is not None:
             return gptq(matrix, hessian, self.bits, self.block)
-        return (round_to_nearest if self.method == "rtn" else shrunk)(matrix, self.bits, self.block)
-
-    def _replace(
-        self,
-        graph: ir.Graph,
-        node: ir.Node,
-        packed: dict[tuple[str, bool], tuple[list[ir.Value], Blocks]],
-        hessians: Mapping[str, np.ndarray],
-    ) -> tuple[int, int]:
-        """Put MatMulNBits in the place of `node`; return the bytes of the weight before and after."""
-        weight = node.inputs[1]
-        assert weight is not None
-        assert weight.const_value is not None
-        transposed = _transposed(node)
-        key = (weight.name or "", transposed)
-        if key not in packed:
-            matrix = weight.const_value.numpy()
-            x = node.inputs[0]
-            seen = hessians.get(x.name or "") if x is not None else None
-            blocks = self._blocks(matrix if transposed else matrix.T, seen)
-            packed[key] = (_registered(graph, key[0], transposed, blocks), blocks)
-        values, blocks = packed[key]
-        outputs, _, size = blocks.integers.shape
-        attributes = {
-            "K": blocks.features,
-            "N": outputs,
-            "bits": self.bits,
-            "block_size": size,
-            "accuracy_level": _LEVEL,
-        }
-        product = ir.Node(
-            _DOMAIN,
-            "MatMulNBits",
-            [node.inputs[0], *values],
-            [ir.AttrInt64(name, value) for name, value in attributes.items()],
-            name=node.name,
-        )
-        new = [product]
-        bias = node.inputs[2] if node.op_type == "Gemm" and len(node.inputs) > 2 else None
-        old = node.outputs[0]
-        if bias is not None:
-            product.outputs[0].name = f"{old.name}_product"
-            new.append(ir.Node("", "Add", [product.outputs[0], bias], name=f"{node.name}_bias"))
-        ir.convenience.replace_nodes_and_values(graph, node, [node], new, [old], [new[-1].outputs[0]])
-        assert weight.const_value is not None
-        return weight.const_value.nbytes, sum(v.const_value.nbytes for v in values if v.const_value is not None)
+        return by_rows(round_to_nearest if self.method == "rtn" else shrunk, matrix, self.bits, self.block)
 
 
 def _read(name: str, features: int) -> Read:
     return Read(name, (name,), features, lambda arrays: at_most(arrays[name].reshape(-1, features)))
-
-
-def _transposed(node: ir.Node) -> bool:
-    return node.op_type == "Gemm" and bool(node.attributes.get_int("transB", 0))
-
-
-def _registered(graph: ir.Graph, name: str, transposed: bool, blocks: Blocks) -> list[ir.Value]:
-    weights, scales, zeros = blocks.packed()
-    # The runtime reads scales and zero points as one row after the other.
-    arrays = {"q": weights, "scale": scales.reshape(-1), "zero": np.asarray(zeros, np.uint8).reshape(-1)}
-    values = []
-    for kind, array in arrays.items():
-        value = ir.Value(name=f"{name}_{kind}{blocks.bits}{'t' if transposed else ''}")
-        set_weight(value, np.ascontiguousarray(array))
-        graph.register_initializer(value)
-        values.append(value)
-    return values

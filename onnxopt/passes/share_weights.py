@@ -13,16 +13,37 @@ from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes
 from onnxopt.graph.weights.computed import Step, compute_weight
 from onnxopt.measure.deflate import deflated_bytes
 from onnxopt.measure.runtime.session import Runtime, optimized_model
-from onnxopt.model_file import opset_of, size_bytes
+from onnxopt.model_file import fits_protobuf, opset_of, size_bytes
+from onnxopt.model_file.memory import is_streamed
+from onnxopt.model_file.streamed import Latest, array_of
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
-from onnxopt.reconstruction.palette import Palette, palette_of
+from onnxopt.reconstruction.palette import Palette, codes_of, palette_of
 
 _NODES_BYTES = 400
 """File size of the nodes and names for the lookup of one weight."""
 _LEAST_ELEMENTS = 512
+_AT_ONCE = 1 << 20
+"""Numbers that are compared at a time."""
 _FIRST_OPSET = 6
 """Earlier opsets name the type of Cast in words."""
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16)
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """A weight as codes of a palette.
+
+    Attributes:
+        colours: shape (colours, values per code).
+        codes: uint8; of a large model computed when they are written.
+        lost: error relative to the weight's size.
+        packed: bytes of the weight and of both parts when deflated.
+    """
+
+    colours: np.ndarray
+    codes: ir.TensorProtocol
+    lost: float
+    packed: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -60,7 +81,7 @@ class ShareWeights(Pass):
         require_nodes(work, self.exclude)
         if opset_of(work) < _FIRST_OPSET:
             return Applied(model, (), (Skip("graph", f"opset {opset_of(work)} has no Cast that all runtimes read"),))
-        palettes, skipped = self._palettes(work, context.seed)
+        palettes, skipped = self._palettes(work, context.seed, None if fits_protobuf(model) else Latest())
         if palettes:
             kept = _looked_up(work, palettes)
             skipped += [Skip(name, "the runtime does not look it up at loading") for name in palettes.keys() - kept]
@@ -73,18 +94,16 @@ class ShareWeights(Pass):
         before, after = size_bytes(model), size_bytes(result)
         if after >= before:
             return Applied(model, (), (*skipped, Skip("graph", "the file would not get smaller")))
-        arrays = {name: _array(work, name) for name in palettes}
         edits = [
-            Edit(name, f"{_bits(p)} bits per value, {_error(arrays[name], p):.2%} of its size lost")
-            for name, p in palettes.items()
+            Edit(n, f"{_bits(p.colours)} bits per value, {p.lost:.2%} of its size lost") for n, p in palettes.items()
         ]
-        packed = sum(map(deflated_bytes, arrays.values())), sum(_deflated(p) for p in palettes.values())
-        sizes = f"{before} bytes to {after}; these weights deflate to {packed[1]} bytes, from {packed[0]}"
+        deflated = [sum(p.packed[i] for p in palettes.values()) for i in (0, 1)]
+        sizes = f"{before} bytes to {after}; these weights deflate to {deflated[1]} bytes, from {deflated[0]}"
         return Applied(result, (*edits, Edit("graph", sizes)), tuple(sorted(skipped, key=lambda skip: skip.target)))
 
-    def _palettes(self, model: ir.Model, seed: int) -> tuple[dict[str, Palette], list[Skip]]:
+    def _palettes(self, model: ir.Model, seed: int, latest: Latest | None) -> tuple[dict[str, _Shared], list[Skip]]:
         """Return the palettes of the weights to change, and why others stay."""
-        found, skipped, small = dict[str, Palette](), list[Skip](), 0
+        found, skipped, small = dict[str, _Shared](), list[Skip](), 0
         for name, value in model.graph.initializers.items():
             tensor = value.const_value
             if tensor is None or tensor.dtype not in _FLOATS or not value.uses():
@@ -92,17 +111,19 @@ class ShareWeights(Pass):
             if tensor.size < _LEAST_ELEMENTS:
                 small += 1
                 continue
-            array = tensor.numpy()
+            array = array_of(tensor)
             reason = self._obstacle(value, array)
             palette = None if reason else self._palette(array, seed)
             if palette is None:
                 skipped.append(Skip(name, reason or f"with 8 bits it loses more than {self.max_error:.1%} of its size"))
             elif palette.codes.nbytes + palette.colours.nbytes + _NODES_BYTES >= array.nbytes:
                 skipped.append(Skip(name, "with its palette it would not be smaller"))
-            elif _deflated(palette) + _NODES_BYTES >= deflated_bytes(array):
-                skipped.append(Skip(name, "when compressed it is as small as it is"))
             else:
-                found[name] = palette
+                shared = _shared(tensor, array, palette, latest)
+                if shared.packed[1] + _NODES_BYTES >= shared.packed[0]:
+                    skipped.append(Skip(name, "when compressed it is as small as it is"))
+                else:
+                    found[name] = shared
         if small:
             skipped.append(Skip("small weights", f"{small} with fewer than {_LEAST_ELEMENTS} elements stay"))
         return found, skipped
@@ -125,30 +146,41 @@ class ShareWeights(Pass):
         return None
 
 
-def _array(model: ir.Model, name: str) -> np.ndarray:
-    tensor = model.graph.initializers[name].const_value
-    assert tensor is not None
-    return np.asarray(tensor.numpy())
+def _shared(tensor: ir.TensorProtocol, array: np.ndarray, palette: Palette, latest: Latest | None) -> _Shared:
+    colours, codes = palette.colours, ir.tensor(palette.codes)
+    if latest is not None:
+        form = (ir.DataType.UINT8, palette.codes.shape)
+        codes = latest.deferred(tensor, lambda again: {"codes": codes_of(again, colours)}, {"codes": form})["codes"]
+    return _Shared(colours, codes, _error(array, palette), (deflated_bytes(array), _deflated(palette)))
 
 
-def _bits(palette: Palette) -> int:
-    return int(8 // palette.colours.shape[1])
+def _bits(colours: np.ndarray) -> int:
+    return int(8 // colours.shape[1])
 
 
 def _error(array: np.ndarray, palette: Palette) -> float:
-    flat = array.reshape(-1).astype(np.float64)
-    return float(np.linalg.norm(flat - palette.array())) / max(float(np.linalg.norm(flat)), 1e-30)
+    """Return the error relative to the size of the weight; summed up part by part, whatever its size."""
+    flat, group = array.reshape(-1), palette.colours.shape[1]
+    lost = size = 0.0
+    for start in range(0, flat.size, _AT_ONCE):
+        part = flat[start : start + _AT_ONCE].astype(np.float64)
+        codes = palette.codes[start // group : (start + part.size) // group]
+        lost += float(np.square(part - palette.colours[codes].reshape(-1)).sum())
+        size += float(np.square(part).sum())
+    return float(np.sqrt(lost)) / max(float(np.sqrt(size)), 1e-30)
 
 
 def _deflated(palette: Palette) -> int:
     return deflated_bytes(palette.codes) + deflated_bytes(palette.colours)
 
 
-def _store(model: ir.Model, name: str, palette: Palette) -> str:
+def _store(model: ir.Model, name: str, shared: _Shared) -> str:
     """Replace a weight by what looks it up, in place; return the name of its codes."""
-    array = _array(model, name)
-    colours = palette.colours if palette.colours.shape[1] > 1 else palette.colours[:, 0]
-    parts = {"codes": palette.codes, "palette": colours, "shape": np.array(array.shape, np.int64)}
+    tensor = model.graph.initializers[name].const_value
+    assert tensor is not None
+    colours = shared.colours if shared.colours.shape[1] > 1 else shared.colours[:, 0]
+    parts: dict[str, np.ndarray | ir.TensorProtocol]
+    parts = {"codes": shared.codes, "palette": colours, "shape": np.array(tensor.shape.numpy(), np.int64)}
     steps: list[Step] = [
         ("Cast", ("codes",), {"to": int(ir.DataType.INT32)}),
         ("Gather", ("palette", "previous"), {"axis": 0}),
@@ -157,8 +189,13 @@ def _store(model: ir.Model, name: str, palette: Palette) -> str:
     return compute_weight(model, name, parts, steps)[0]
 
 
-def _looked_up(model: ir.Model, palettes: dict[str, Palette]) -> set[str]:
-    """Return the weights whose codes are gone from the graph that the runtime makes."""
+def _looked_up(model: ir.Model, palettes: dict[str, _Shared]) -> set[str]:
+    """Return the weights whose codes are gone from the graph that the runtime makes.
+
+    A large model is not loaded for that: the runtime looks values up whatever their number is.
+    """
+    if is_streamed(model):
+        return set(palettes)
     trial = model.clone()
     codes = {name: _store(trial, name, palette) for name, palette in palettes.items()}
     try:

@@ -1,7 +1,7 @@
 """Constant folding, removal of dead nodes, and fusion of decomposed operators."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import onnx_ir as ir
@@ -11,7 +11,8 @@ from onnxopt.errors import ModelError, NativeError, first_line
 from onnxopt.graph.edit import freeze_weights, name_nodes
 from onnxopt.graph.shapes import MAX_COUNTED, longest_range
 from onnxopt.measure.runtime.session import Runtime, optimized_model
-from onnxopt.model_file import opset_of, upgrade_opset
+from onnxopt.model_file import fits_protobuf, opset_of, upgrade_opset
+from onnxopt.model_file.light import give_weights_back, without_large_weights
 from onnxopt.model_file.memory import weight_bytes
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
 from onnxopt.quantization import ort_bridge
@@ -24,6 +25,9 @@ LEAST_GROWTH_BYTES = 1 << 14
 
 LEAST_SAID_BYTES = 1 << 10
 """Largest growth that is not reported."""
+
+_ASIDE_ABOVE_BYTES = 1 << 20
+"""Of a model that is too large for one file, weights up to this size are folded as in any other."""
 
 _STANDARD_SINCE = {"layernorm": ("LayerNormalization", 17), "gelu": ("Gelu", 20)}
 
@@ -48,7 +52,12 @@ class Simplify(Pass):
     fuse: bool = True
 
     def apply(self, model: ir.Model, context: Context) -> Applied:
-        """Simplify `model`; skips name the reasons against folding or fusion."""
+        """Simplify `model`; skips name the reasons against folding or fusion.
+
+        Large weights of a model above 1.5 GB are set aside meanwhile: nothing is folded into them, and none is read.
+        """
+        if not fits_protobuf(model):
+            return self._without_weights(model, context)
         edits: list[Edit] = []
         skipped: list[Skip] = []
         current = model.clone()
@@ -62,6 +71,20 @@ class Simplify(Pass):
                 elif note is not None:
                     skipped.append(note)
         return Applied(current if edits else model, tuple(edits), tuple(skipped))
+
+    def _without_weights(self, model: ir.Model, context: Context) -> Applied:
+        light, weights = without_large_weights(model, _ASIDE_ABOVE_BYTES)
+        if not fits_protobuf(light):
+            light, weights = without_large_weights(model)
+        if not fits_protobuf(light):
+            return Applied(model, (), (Skip("graph", "its constants outside the main graph take more than 1.5 GB"),))
+        applied = self.apply(light, context)
+        why = f"{len(weights)} large weights were not folded into others, because the model is above 1.5 GB"
+        skipped = (*applied.skipped, Skip("graph", why))
+        if not applied.edits:
+            return Applied(model, (), skipped)
+        give_weights_back(applied.model, model, weights)
+        return replace(applied, skipped=skipped)
 
 
 def _ops(model: ir.Model) -> Counter[str]:

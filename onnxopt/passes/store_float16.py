@@ -8,13 +8,17 @@ import onnx_ir as ir
 
 from onnxopt.errors import OnnxoptError
 from onnxopt.graph.check import require_nodes
-from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes, set_weight
+from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes, set_tensor
 from onnxopt.measure.runtime.session import Runtime, optimized_model
-from onnxopt.model_file import opset_of, size_bytes
+from onnxopt.model_file import fits_protobuf, opset_of, size_bytes
+from onnxopt.model_file.memory import is_streamed
+from onnxopt.model_file.streamed import Latest, array_of, tensors_of
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
 
 _LEAST_ELEMENTS = 256
 """Below this, the conversion node is as large as the saving."""
+_AT_ONCE = 1 << 20
+"""Numbers that are compared at a time."""
 _MOST_ERROR = 1e-3
 """Root mean square error relative to the weight's: four times that of values in the usual range."""
 _FIRST_OPSET = 6
@@ -92,15 +96,17 @@ def _obstacle(value: ir.Value) -> str:
     if value.is_graph_output():
         return "it is an output of the model"
     assert value.const_value is not None
-    array = value.const_value.numpy()
-    with np.errstate(over="ignore"):
-        half = array.astype(np.float16)
-    if not np.isfinite(half).all():
-        return "it has values that float16 cannot hold"
-    lost = np.linalg.norm(half.astype(np.float64) - array)
-    if lost > _MOST_ERROR * np.linalg.norm(array.astype(np.float64)):
-        return "its values are too small for float16"
-    return ""
+    flat = array_of(value.const_value).reshape(-1)
+    lost = size = 0.0
+    for start in range(0, flat.size, _AT_ONCE):
+        part = flat[start : start + _AT_ONCE]
+        with np.errstate(over="ignore"):
+            half = part.astype(np.float16)
+        if not np.isfinite(half).all():
+            return "it has values that float16 cannot hold"
+        lost += float(np.square(half.astype(np.float64) - part).sum())
+        size += float(np.square(part.astype(np.float64)).sum())
+    return "its values are too small for float16" if np.sqrt(lost) > _MOST_ERROR * np.sqrt(size) else ""
 
 
 def _stored(model: ir.Model, names: list[str]) -> ir.Model:
@@ -109,12 +115,13 @@ def _stored(model: ir.Model, names: list[str]) -> ir.Model:
     graph = copy.graph
     taken = {*graph.initializers, *(node.name for node in graph)}
     taken |= {v.name or "" for node in copy.graph.all_nodes() for v in node.outputs}
-    casts = []
+    casts, latest = [], None if fits_protobuf(model) else Latest()
     for name in names:
         old = graph.initializers[name]
         assert old.const_value is not None
         half = ir.Value(name=_free(taken, f"{name}_float16"))
-        set_weight(half, old.const_value.numpy().astype(np.float16))
+        form = (ir.DataType.FLOAT16, tuple(old.const_value.shape.numpy()))
+        set_tensor(half, tensors_of(old.const_value, _halved, {"half": form}, latest)["half"])
         cast = ir.Node(
             "", "Cast", [half], [ir.AttrInt64("to", int(ir.DataType.FLOAT))], name=_free(taken, f"{name}_cast")
         )
@@ -129,8 +136,17 @@ def _stored(model: ir.Model, names: list[str]) -> ir.Model:
     return copy
 
 
+def _halved(array: np.ndarray) -> dict[str, np.ndarray]:
+    return {"half": array.astype(np.float16)}
+
+
 def _folded(model: ir.Model) -> set[str]:
-    """Return the weights whose conversion is gone from the graph that the runtime makes of `model`."""
+    """Return the weights whose conversion is gone from the graph that the runtime makes of `model`.
+
+    A large model is not loaded for that: the runtime folds a conversion whatever the size of the weight is.
+    """
+    if is_streamed(model):
+        return {node.outputs[0].name or "" for node in model.graph if node.op_type == "Cast"}
     try:
         optimized = optimized_model(model, Runtime())
     except OnnxoptError:

@@ -167,7 +167,7 @@ def quantize_dynamic(model: ir.Model, options: DynamicOptions) -> ir.Model:
         )
         quantizer.quantize_model()
         result = _back(quantizer.model.model, model)
-        _forget_types(result)
+        forget_types(result)
         return result
 
 
@@ -183,7 +183,7 @@ def _inferred(typed: ir.Model) -> onnx.ModelProto:
     return proto
 
 
-def _forget_types(model: ir.Model) -> None:
+def forget_types(model: ir.Model) -> None:
     """Remove the types of inner values, in place.
 
     If shapes are known after its dynamic quantization operators, the runtime fuses Add and LayerNormalization into

@@ -9,7 +9,8 @@ COLOURS = 256
 _ROUNDS = 20
 _TRAINED_ON = 1 << 15
 """Most vectors for the fit of the centres; more change them little."""
-_CHUNK = 1 << 14
+_CHUNK, _NUMBERS = 1 << 14, 1 << 20
+"""Vectors and single values that are compared at a time."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def palette_of(array: np.ndarray, group: int, seed: int = 0) -> Palette:
         group: neighbouring values that share a code: 1, 2 or 4 for 8, 4 or 2 bits per value.
         seed: seed of the choice of vectors, if there are many.
     """
-    rows = array.reshape(-1, group).astype(np.float32)
+    rows = array.reshape(-1, group).astype(np.float32, copy=False)
     rng = np.random.default_rng(seed)
     some = rows if len(rows) <= _TRAINED_ON else rows[np.sort(rng.choice(len(rows), _TRAINED_ON, replace=False))]
     centres = _first(some, rng)
@@ -52,7 +53,14 @@ def palette_of(array: np.ndarray, group: int, seed: int = 0) -> Palette:
         centres = moved
     if bool(np.any(~rows.any(axis=1))):
         centres[int(np.argmin(np.square(centres).sum(1)))] = 0.0
-    return Palette(centres.astype(array.dtype), _nearest(rows, centres).astype(np.uint8))
+    colours = centres.astype(array.dtype)
+    return Palette(colours, codes_of(array, colours))
+
+
+def codes_of(array: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    """Return which colour is nearest to each value or group of values, as uint8."""
+    rows = array.reshape(-1, colours.shape[1]).astype(np.float32, copy=False)
+    return _nearest(rows, colours.astype(np.float32)).astype(np.uint8)
 
 
 def _first(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -71,9 +79,11 @@ def _first(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _nearest(rows: np.ndarray, centres: np.ndarray) -> np.ndarray:
     if rows.shape[1] == 1:
-        order = np.argsort(centres[:, 0], kind="stable")
+        order = np.argsort(centres[:, 0], kind="stable").astype(np.int16)
         ordered = centres[order, 0]
-        return np.asarray(order[np.searchsorted((ordered[1:] + ordered[:-1]) / 2, rows[:, 0])])
+        middles = (ordered[1:] + ordered[:-1]) / 2
+        parts = (rows[i : i + _NUMBERS, 0] for i in range(0, len(rows), _NUMBERS))
+        return np.concatenate([order[:0], *(order[np.searchsorted(middles, part)] for part in parts)])
     half = np.square(centres).sum(1) / 2
     found = [np.argmin(half - rows[i : i + _CHUNK] @ centres.T, axis=1) for i in range(0, len(rows), _CHUNK)]
     return np.concatenate(found)

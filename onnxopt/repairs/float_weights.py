@@ -7,6 +7,7 @@ import onnx_ir as ir
 
 from onnxopt.graph.edit import constant_of, set_weight
 from onnxopt.graph.node_writer import NodeWriter
+from onnxopt.model_file.streamed import array_of
 from onnxopt.pipeline import Skip
 from onnxopt.quantization.affine import quantize
 from onnxopt.repairs.fault import Faults, Purpose, Repair
@@ -104,13 +105,13 @@ def _integers(node: ir.Node) -> np.ndarray:
 
 def _copies(model: ir.Model) -> dict[str, Stored]:
     """Return float initializers by name, with the stored integers that represent the same numbers."""
-    floats = dict[tuple[int, ...], list[tuple[str, np.ndarray]]]()
+    floats = dict[tuple[int, ...], list[tuple[str, ir.TensorProtocol]]]()
     for name, value in model.graph.initializers.items():
         tensor = value.const_value
         plain = tensor is not None and tensor.dtype is ir.DataType.FLOAT and tensor.size >= _LEAST_ELEMENTS
         if plain and value.uses() and not value.is_graph_output() and not value.is_graph_input():
             assert tensor is not None
-            floats.setdefault(tuple(tensor.shape.numpy()), []).append((name, tensor.numpy()))
+            floats.setdefault(tuple(tensor.shape.numpy()), []).append((name, tensor))
     found = dict[str, Stored]()
     for node in model.graph if floats else ():
         integers = constant_of(node.inputs[0]) if node.op_type == "DequantizeLinear" else None
@@ -118,7 +119,7 @@ def _copies(model: ir.Model) -> dict[str, Stored]:
         what = stored(node) if alike else ""
         if isinstance(what, Stored):
             given = what.floats()
-            found |= {name: what for name, array in alike if np.array_equal(array, given)}
+            found |= {name: what for name, floating in alike if np.array_equal(array_of(floating), given)}
     return found
 
 

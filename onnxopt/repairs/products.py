@@ -5,6 +5,7 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
+from onnxopt.graph.clamped import behind, keep_apart
 from onnxopt.graph.edit import constant_of, set_weight
 from onnxopt.graph.node_writer import NodeWriter
 from onnxopt.measure.runtime.session import Runtime, optimized_model
@@ -58,7 +59,7 @@ class StoredProducts(Repair):
             if node.op_type in _PRODUCTS:
                 _transpose(model, node)
             else:
-                _keep_apart(writer, node)
+                keep_apart(writer, node)
 
 
 def _of_stored(model: ir.Model) -> dict[str | None, ir.Node]:
@@ -81,16 +82,9 @@ def _stored_name(node: ir.Node) -> str | None:
 
 
 def _end(product: ir.Node, output: str | None) -> ir.Node:
-    """Return the Relu after a product that writes `output`; the product itself without one."""
-    node = product
-    for _ in range(2):  # a bias may be between them
-        users = [user for user, _ in node.outputs[0].uses()]
-        if len(users) != 1 or users[0].op_type not in ("Relu", "Add"):
-            break
-        node = users[0]
-        if node.op_type == "Relu":
-            return node if node.outputs[0].name == output else product
-    return product
+    """Return the Relu or Clip after a product that writes `output`; the product itself without one."""
+    end = behind(product)
+    return product if end is None or end.outputs[0].name != output else end
 
 
 def _obstacle(product: ir.Node) -> str:
@@ -129,13 +123,6 @@ def _transpose(model: ir.Model, product: ir.Node) -> None:
     dequantized.attributes["axis"] = ir.AttrInt64("axis", 1 - axis)
     product.attributes.pop("transB")
     second.shape = None if second.shape is None else ir.Shape(list(second.shape)[::-1])
-
-
-def _keep_apart(writer: NodeWriter, node: ir.Node) -> None:
-    writer.anchor = node
-    result = writer("Max", node.inputs[0], writer.constant(0.0, np.float32))
-    assert node.graph is not None
-    ir.convenience.replace_nodes_and_values(node.graph, node, [node], [], [node.outputs[0]], [result])
 
 
 def _free(model: ir.Model, name: str) -> str:

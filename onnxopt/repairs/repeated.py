@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from hashlib import sha256
 from typing import ClassVar
 
+import numpy as np
 import onnx_ir as ir
 
+from onnxopt.model_file.streamed import array_of
 from onnxopt.repairs.fault import Faults, Purpose, Repair
 from onnxopt.repairs.unused import drop_unread
 from onnxopt.target import Target
@@ -43,7 +45,13 @@ def _spare(model: ir.Model) -> Iterator[tuple[ir.Value, ir.Value | None]]:
         if not value.uses():
             yield value, None
             continue
-        key = (tensor.dtype, tuple(tensor.shape.numpy()), sha256(tensor.tobytes()).digest())
+        key = (tensor.dtype, tuple(tensor.shape.numpy()), _digest(tensor))
         first = firsts.setdefault(key, value)
         if first is not value:
             yield value, first
+
+
+def _digest(tensor: ir.TensorProtocol) -> bytes:
+    if tensor.dtype.itemsize < 1 or tensor.dtype is ir.DataType.STRING:
+        return sha256(tensor.tobytes()).digest()
+    return sha256(np.ascontiguousarray(array_of(tensor)).view(np.uint8).data).digest()

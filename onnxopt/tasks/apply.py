@@ -207,8 +207,18 @@ def quantize(
         dry_run=dry_run,
         progress=progress,
     )
-    nothing = not made.optimized.steps[-1].edits and any(map(is_quantized, made.model.graph))
-    return replace(made, note=f"Nothing was quantized: {QUANTIZED_ALREADY}.") if nothing else made
+    why = _nothing(made)
+    return replace(made, note=f"Nothing was quantized: {why}.") if why else made
+
+
+def _nothing(made: Made) -> str:
+    """Return why the last pass changed nothing, where that concerns the whole model."""
+    last = made.optimized.steps[-1]
+    if last.edits:
+        return ""
+    if any(map(is_quantized, made.model.graph)):
+        return QUANTIZED_ALREADY
+    return next((skip.reason for skip in last.skipped if skip.target == "graph"), "")
 
 
 def _auto(

@@ -10,7 +10,7 @@ from onnxopt.document.blocks import Column, Displayed, Document, Table, Text
 from onnxopt.errors import ModelError, UsageError, nearest
 from onnxopt.graph.lint import RULES, Finding, Level, lint
 from onnxopt.measure.runtime.first_load import survive_loading
-from onnxopt.measure.runtime.session import Runtime, Session
+from onnxopt.measure.runtime.session import MAPPED, Runtime, Session
 from onnxopt.model_file import Given, as_graph, given
 from onnxopt.model_file.given import Several, by_name
 from onnxopt.repairs.order import REPAIRS
@@ -54,8 +54,9 @@ def findings_of(model: Given) -> tuple[Finding, ...]:
     try:
         if not isinstance(source, ir.Model):
             survive_loading(source)
+            model_file.refuse_changed_data(source)
         # By its path, as in a deployment; not optimized, because the check is for loading alone.
-        Session(source, Runtime(optimization="none"))
+        Session(source, Runtime(optimization="none") if model_file.fits_protobuf(graph) else MAPPED)
     except ModelError as error:
         found.append(_of_error(error))
     order = list(Level)

@@ -1,9 +1,12 @@
+from collections import Counter
+
 import numpy as np
 import onnx_ir as ir
 import pytest
 
 from onnxopt.catalog import parse
 from onnxopt.errors import UsageError
+from onnxopt.measure.runtime.session import Runtime, optimized_model
 from onnxopt.model_file import signature_of, size_bytes, to_bytes
 from onnxopt.passes.quantize_weights import QuantizeWeights
 from onnxopt.pipeline import Context, Pipeline
@@ -139,3 +142,67 @@ def test_a_weight_that_takes_more_than_it_saves_stays():
     done = Pipeline(parse("quantize-weights{form=dequantize,least=1000000}")).run(network(), CONTEXT)
     assert not done.steps[0].edits
     assert {s.target for s in done.steps[0].skipped} == {"first", "second"}
+
+
+def kernels(model: ir.Model) -> Counter[str]:
+    return Counter(node.op_type for node in optimized_model(model, Runtime()).graph)
+
+
+def clamped(clamp: str, bias: bool) -> ir.Model:
+    """Return two products; the first with Relu or Clip behind it, or behind its bias."""
+    net = builders.Net(6)
+    x = net.node("MatMul", "x", net.weight(8, 64), name="first")
+    x = net.node("Add", x, net.weight(64), name="bias") if bias else x
+    bounds = [net.const(np.float32(b)) for b in (-0.5, 0.75)] if clamp == "Clip" else []
+    x = net.node(clamp, x, *bounds, name="clamp") if clamp else x
+    net.node("MatMul", x, net.weight(64, 32), name="second", out="y")
+    return net.model([builders.ROWS], [("y", builders.F, ["batch", 32])], opset=21, ir_version=10)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("clamp", ["", "Relu", "Clip"])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_in_standard_operators_the_runtime_multiplies_with_the_integers(bits: int, clamp: str, bias: bool) -> None:
+    model = clamped(clamp, bias)
+    made, nbits = (
+        Pipeline(parse(f"quantize-weights{{form={form},bits={bits},least=64,method=rtn}}")).run(model, CONTEXT).model
+        for form in ("standard", "blocks")
+    )
+    assert {node.domain for node in made.graph} == {""}
+    assert not {"Relu", "Clip"} & {node.op_type for node in made.graph}
+    assert kernels(made)["MatMulNBits"] == 2
+    assert not kernels(made)["DequantizeLinear"]
+    x = {"x": RNG.normal(size=(3, 8)).astype(np.float32)}
+    (floats,), (standard,), (blocks,) = (builders.run(m, x) for m in (model, made, nbits))
+    assert numerics.sqnr_db(floats, standard) > (30 if bits == 8 else 12)
+    assert numerics.sqnr_db(standard, blocks) > 25  # one rounds activations to 8 bits, unoptimized operators do not
+
+
+def test_a_relu_that_others_read_too_stays() -> None:
+    net = builders.Net(7)
+    product = net.node("MatMul", "x", net.weight(8, 64), name="fc")
+    net.node("Add", net.node("Relu", product), net.node("Sigmoid", product), out="y")
+    model = net.model([builders.ROWS], [("y", builders.F, ["batch", 64])], opset=21, ir_version=10)
+    made = Pipeline(parse("quantize-weights{form=standard,least=64}")).run(model, CONTEXT).model
+    assert [n.op_type for n in made.graph] == ["DequantizeLinear", "MatMul", "Relu", "Sigmoid", "Add"]
+    assert kernels(made)["MatMulNBits"] == 1
+
+
+@pytest.mark.parametrize("form", ["standard", "blocks"])
+def test_a_weight_of_two_products_is_stored_once(form: str) -> None:
+    net = builders.Net(8)
+    weight = net.weight(8, 64, name="shared")
+    one, two = (net.node("MatMul", x, weight) for x in ("x", net.node("Neg", "x")))
+    net.node("Concat", one, two, axis=1, out="y")
+    model = net.model([builders.ROWS], [("y", builders.F, ["batch", 128])], opset=21, ir_version=10)
+    made = Pipeline(parse(f"quantize-weights{{form={form},least=64}}")).run(model, CONTEXT).model
+    assert sorted(made.graph.initializers) == ["shared_q8", "shared_scale8", "shared_zero8"]
+    assert made.graph.initializers["shared_zero8"].const_value.dtype is ir.DataType.UINT8
+    x = {"x": RNG.normal(size=(3, 8)).astype(np.float32)}
+    assert numerics.sqnr_db(builders.run(model, x)[0], builders.run(made, x, optimized=True)[0]) > 30
+
+
+def test_blocks_in_standard_operators_need_a_newer_opset_which_is_raised() -> None:
+    done = Pipeline(parse("quantize-weights{form=standard}")).run(network(), CONTEXT)
+    assert done.model.opset_imports[""] == 21
+    assert len(done.steps[0].edits) == 2

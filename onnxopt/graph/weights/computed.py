@@ -6,13 +6,15 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from onnxopt.graph.edit import set_weight
+from onnxopt.graph.edit import set_tensor, set_weight
 
 Step = tuple[str, tuple[str, ...], Mapping[str, Any]]
 """Operator; names of parts, or `previous` for the result of the step before; and attributes."""
 
 
-def compute_weight(model: ir.Model, name: str, parts: Mapping[str, np.ndarray], steps: Sequence[Step]) -> list[str]:
+def compute_weight(
+    model: ir.Model, name: str, parts: Mapping[str, np.ndarray | ir.TensorProtocol], steps: Sequence[Step]
+) -> list[str]:
     """Replace an initializer of the main graph by nodes that compute it, in place; return the new initializers.
 
     The value keeps its name, which users and other passes refer to.
@@ -29,7 +31,11 @@ def compute_weight(model: ir.Model, name: str, parts: Mapping[str, np.ndarray], 
     old = graph.initializers[name]
     stored = {word: ir.Value(name=_free(taken, f"{name}_{word}")) for word in parts}
     for word, value in stored.items():
-        set_weight(value, parts[word])
+        part = parts[word]
+        if isinstance(part, np.ndarray):
+            set_weight(value, part)
+        else:
+            set_tensor(value, part)
         graph.register_initializer(value)
     nodes, known = list[ir.Node](), dict(stored)
     for op_type, inputs, attributes in steps:

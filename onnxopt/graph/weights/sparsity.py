@@ -7,6 +7,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxopt.graph.layers import WEIGHT_SLOTS
+from onnxopt.model_file.streamed import array_of
 
 FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
@@ -160,7 +161,7 @@ def _count(counts: dict[int, tuple[int, int]], value: ir.Value) -> None:
     if node is not None:
         tensor = node.attributes["value"].as_tensor() if "value" in node.attributes else None
     if tensor is not None and tensor.dtype in FLOATS and id(value) not in counts:
-        array = tensor.numpy()
+        array = array_of(tensor)
         counts[id(value)] = (array.size - int(np.count_nonzero(array)), array.size)
 
 

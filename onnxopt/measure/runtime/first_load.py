@@ -8,6 +8,7 @@ from pathlib import Path
 from onnxopt import model_file
 from onnxopt.child import child_environment
 from onnxopt.errors import ModelError
+from onnxopt.model_file import memory
 
 PATIENCE_S = 120
 """Time limit of the load; a longer one is left to the caller, who can interrupt it."""
@@ -19,6 +20,9 @@ onnxruntime.set_default_logger_severity(4)
 options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = options.inter_op_num_threads = 1
 options.log_severity_level = 4
+if len(sys.argv) > 2:  # a large model: its weights stay in their file
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.add_session_config_entry("session.disable_prepacking", "1")
 try:
     onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
 except Exception:
@@ -55,7 +59,8 @@ def survive_loading(path: Path) -> None:
 
 def _death(path: str) -> str:
     try:
-        command = [sys.executable, "-P", "-c", _LOAD, path]
+        large = ["large"] if model_file.size_of(path) > memory.EXTERNAL_ABOVE_BYTES else []
+        command = [sys.executable, "-P", "-c", _LOAD, path, *large]
         ended = subprocess.run(command, env=child_environment(), capture_output=True, timeout=PATIENCE_S, check=False)
     except subprocess.TimeoutExpired:
         return ""

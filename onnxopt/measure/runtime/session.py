@@ -80,6 +80,10 @@ class Runtime:
         return options
 
 
+MAPPED = Runtime(optimization="none", options=(("session.disable_prepacking", "1"),))
+"""For a look at a model that memory does not hold twice: weights in files stay there, nothing is prepared for speed."""
+
+
 class Session:
     """A model ready to run.
 

@@ -9,8 +9,8 @@ import onnx_ir as ir
 import onnxruntime
 
 from onnxopt.errors import ModelError, NativeError
-from onnxopt.measure.runtime.session import Runtime, Session, failures_named
-from onnxopt.model_file import probe_feeds, signature_of
+from onnxopt.measure.runtime.session import MAPPED, Runtime, Session, failures_named
+from onnxopt.model_file import fits_protobuf, probe_feeds, signature_of
 from onnxopt.samples import Feeds, Samples
 
 PATIENCE_S = 20.0
@@ -28,9 +28,10 @@ def proof(source: ir.Model, samples: Samples | None = None) -> Callable[[Path], 
     Raises:
         ModelError: (the check) ONX304 ONNX Runtime can load neither model, ONX306 it loads or runs only `source`.
     """
+    # A session that is optimized keeps a second copy of all weights.
+    runtime = Runtime() if fits_protobuf(source) else MAPPED
 
     def check(path: Path) -> None:
-        runtime = Runtime()
         try:
             session = Session(path, runtime)
         except ModelError as error:

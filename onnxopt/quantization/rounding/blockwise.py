@@ -1,9 +1,13 @@
 """Weights quantized block by block along the inputs of each output, and packed for MatMulNBits."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import onnx_ir as ir
 
+_AT_ONCE = 1 << 19
+"""Numbers of a weight that are rounded at a time: they and what is made of them stay in the cache."""
 _POWER, _BETA, _GROWTH = 0.7, 10.0, 1.01
 """Half-quadratic quantization: the norm of the error, and the coupling of both parts, as in the article."""
 
@@ -34,14 +38,48 @@ class Blocks:
         zeros = np.pad(self.zero_point, ((0, 0), (0, odd)))
         return _halves(self.integers), self.scale, _halves(zeros)
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the inputs of MatMulNBits: it reads scales and zero points as one row after the other."""
+        weights, scales, zeros = self.packed()
+        arrays = {"q": weights, "scale": scales.reshape(-1), "zero": np.asarray(zeros, np.uint8).reshape(-1)}
+        return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+
+
+Rounding = Callable[[np.ndarray, int, int], Blocks]
+"""Takes a weight of shape (outputs, features), the bits of an integer and the size of a block."""
+
+
+def forms_of(outputs: int, features: int, bits: int, block: int) -> dict[str, tuple[ir.DataType, tuple[int, ...]]]:
+    """Return types and shapes of `Blocks.arrays` of a weight."""
+    blocks = -(-features // block)
+    zeros = outputs * (blocks if bits == 8 else -(-blocks // 2))
+    return {
+        "q": (ir.DataType.UINT8, (outputs, blocks, block * bits // 8)),
+        "scale": (ir.DataType.FLOAT, (outputs * blocks,)),
+        "zero": (ir.DataType.UINT8, (zeros,)),
+    }
+
+
+def by_rows(rounding: Rounding, weight: np.ndarray, bits: int, block: int) -> Blocks:
+    """Return what `rounding` makes of `weight`, a few outputs at a time, none of which knows of the others."""
+    rows = max(_AT_ONCE // max(weight.shape[1], 1), 1)
+    parts = [rounding(weight[i : i + rows], bits, block) for i in range(0, len(weight), rows)]
+    integers, scale, zero = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("integers", "scale", "zero_point")
+    )
+    return Blocks(integers, scale, zero, bits, weight.shape[1])
+
 
 def round_to_nearest(weight: np.ndarray, bits: int, block: int) -> Blocks:
     """Return `weight`, shape (outputs, features), with the range of each block mapped to all integers."""
     blocks = _split(weight, block)
     scale, zero = grid_of(blocks, bits)
     # The padding of the last block is zero, which rounds to the zero point.
-    integers = np.clip(np.rint(blocks / scale[..., None]) + zero[..., None], 0, 2**bits - 1)
-    return Blocks(integers.astype(np.uint8), scale, zero, bits, weight.shape[1])
+    steps = blocks / scale[..., None]
+    np.rint(steps, out=steps)
+    steps += zero[..., None]
+    np.clip(steps, 0, 2**bits - 1, out=steps)
+    return Blocks(steps.astype(np.uint8), scale, zero, bits, weight.shape[1])
 
 
 def grid_of(values: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
@@ -93,8 +131,16 @@ def shrunk(weight: np.ndarray, bits: int, block: int, rounds: int = 20) -> Block
 
 def _split(weight: np.ndarray, block: int) -> np.ndarray:
     """Return `weight` as (outputs, blocks, block), padded with zeros."""
-    filled = np.pad(weight.astype(np.float32), ((0, 0), (0, -weight.shape[1] % block)))
-    return filled.reshape(len(weight), -1, block)
+    rows, features = weight.shape
+    padded = -(-features // block) * block
+    if weight.strides[0] >= weight.strides[1]:
+        filled = np.zeros((rows, padded), np.float32)
+        filled[:, :features] = weight
+        return filled.reshape(rows, -1, block)
+    # Transposed in memory: so that it stays, for numpy then goes through many outputs at a time.
+    filled = np.zeros((padded, rows), np.float32)
+    filled[:features] = weight.T
+    return filled.reshape(-1, block, rows).transpose(2, 0, 1)
 
 
 def _halves(integers: np.ndarray) -> np.ndarray:

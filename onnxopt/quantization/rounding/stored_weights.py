@@ -12,7 +12,8 @@ from types import MappingProxyType
 import numpy as np
 import onnx_ir as ir
 
-from onnxopt.graph.edit import set_weight
+from onnxopt.graph.edit import set_tensor
+from onnxopt.model_file.streamed import Latest, tensors_of
 
 _SLOTS: Mapping[str, int] = MappingProxyType({"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1, "Gather": 0})
 _LARGEST = 127
@@ -76,19 +77,29 @@ def storable(value: ir.Value) -> Storable | str:
     return Storable(value, axis, tables.pop())
 
 
-def store(graph: ir.Graph, weight: Storable) -> None:
-    """Store a weight as int8 in place; zeros stay exactly zero."""
+def store(graph: ir.Graph, weight: Storable, latest: Latest | None = None) -> None:
+    """Store a weight as int8 in place; zeros stay exactly zero.
+
+    Args:
+        graph: that has it.
+        weight: what to store.
+        latest: for computing the integers when they are written; None for now.
+    """
     value, axis = weight.value, weight.axis
-    assert value.const_value is not None
-    array = value.const_value.numpy()
-    others = tuple(i for i in range(array.ndim) if i != axis)
-    scale = (np.abs(array).max(axis=others, keepdims=True) / _LARGEST).astype(np.float32)
-    scale[scale < np.finfo(np.float32).tiny] = 1
-    name = value.name or ""
+    tensor, name = value.const_value, value.name or ""
+    assert tensor is not None
+    shape = tuple(int(size) for size in tensor.shape.numpy())
+    flat = (shape[axis],) if weight.table else tuple(size if i == axis else 1 for i, size in enumerate(shape))
+
+    def made(array: np.ndarray) -> dict[str, np.ndarray]:
+        integers, scale = _integers(array, axis)
+        return {"int8": integers, "int8_scale": scale.reshape(flat)}
+
+    forms = {"int8": (ir.DataType.INT8, shape), "int8_scale": (ir.DataType.FLOAT, flat)}
+    tensors = tensors_of(tensor, made, forms, latest)
     stored, scales = ir.Value(name=f"{name}_int8"), ir.Value(name=f"{name}_int8_scale")
-    set_weight(stored, np.clip(np.rint(array / scale), -_LARGEST, _LARGEST).astype(np.int8))
-    set_weight(scales, scale.reshape(-1) if weight.table else scale)
-    for one in (stored, scales):
+    for one, word in ((stored, "int8"), (scales, "int8_scale")):
+        set_tensor(one, tensors[word])
         graph.register_initializer(one)
     if not weight.table:
         to_float = [ir.AttrInt64("to", int(ir.DataType.FLOAT))]
@@ -111,6 +122,18 @@ def store(graph: ir.Graph, weight: Storable) -> None:
         floats = ir.Node("", "DequantizeLinear", [looked_up.outputs[0], scales], last, name=f"{node.name}_floats")
         ir.convenience.replace_nodes_and_values(graph, node, [node], [looked_up, floats], [output], [floats.outputs[0]])
     graph.initializers.pop(name)
+
+
+def _integers(array: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return int8 values, and the scales of the channels along `axis` in a shape that broadcasts to them."""
+    others = tuple(i for i in range(array.ndim) if i != axis)
+    largest = np.maximum(array.max(axis=others, keepdims=True), -array.min(axis=others, keepdims=True))
+    scale = (largest / _LARGEST).astype(np.float32)
+    scale[scale < np.finfo(np.float32).tiny] = 1
+    steps = array / scale
+    np.rint(steps, out=steps)
+    np.clip(steps, -_LARGEST, _LARGEST, out=steps)
+    return steps.astype(np.int8), scale
 
 
 def _axis(node: ir.Node, slot: int, rank: int) -> int | None:

@@ -1,0 +1,220 @@
+"""Passes on a model of 2.2 GB beside ONNX Runtime's own tools: time, and memory at its peak.
+
+    python bench/large.py [--folder FOLDER] [--layers 16] [--only ours-rtn4 ort-rtn4]
+
+Makes a model of 16 two-layer blocks and a table of 8000 rows, with weights from a seed in an external file (6 GB of
+disk are needed), and has each tool work on it in a process of its own. `cpu` is processor time: on a busy machine it
+says more than the time by the clock. `peak` is the most memory that was resident in that process or in one that it
+started; `private` is its most memory that is no page of a file. `sqnr` compares the outputs on 64 rows with those of
+the float model. Saves the table as JSON under `bench/results/`. Exit code 1 where a pass takes more than 1.3 times the
+processor time of the runtime's tool for the same, or more than half of its memory.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+RESULTS = Path(__file__).parent / "results"
+WIDTH, INNER, ROWS = 2048, 8192, 8000
+TESTED = 64
+"""Rows that outputs are compared on."""
+FASTEST, LEAST = 1.3, 0.5
+"""Of the runtime's time and of its memory."""
+
+
+def make(path: Path, layers: int) -> None:
+    """Write the model and its weights, one at a time."""
+    rng, nodes, weights = np.random.default_rng(0), list[onnx.NodeProto](), list[onnx.TensorProto]()
+    with path.with_name("model.onnx.weights").open("wb") as file:
+
+        def weight(name: str, *shape: int) -> str:
+            array = rng.standard_normal(shape, np.float32) / np.float32(np.sqrt(shape[0]))
+            tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=shape, data_location=1)
+            for key, value in (("location", Path(file.name).name), ("offset", file.tell()), ("length", array.nbytes)):
+                tensor.external_data.add(key=key, value=str(value))
+            file.write(array)
+            weights.append(tensor)
+            return name
+
+        nodes.append(helper.make_node("Gather", [weight("table", ROWS, WIDTH), "ids"], ["x_0"], "lookup", axis=0))
+        for i in range(layers):
+            up, down = weight(f"up_{i}", WIDTH, INNER), weight(f"down_{i}", INNER, WIDTH)
+            nodes += [
+                helper.make_node("MatMul", [f"x_{i}", up], [f"u_{i}"], f"up_{i}"),
+                helper.make_node("Relu", [f"u_{i}"], [f"r_{i}"], f"relu_{i}"),
+                helper.make_node("MatMul", [f"r_{i}", down], [f"d_{i}"], f"down_{i}"),
+                helper.make_node("Add", [f"x_{i}", f"d_{i}"], [f"x_{i + 1}"], f"add_{i}"),
+            ]
+    ids = helper.make_tensor_value_info("ids", TensorProto.INT64, ["rows"])
+    result = helper.make_tensor_value_info(f"x_{layers}", TensorProto.FLOAT, ["rows", WIDTH])
+    graph = helper.make_graph(nodes, "large", [ids], [result], weights)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path.write_bytes(proto.SerializeToString())
+
+
+def _apply(passes: str) -> Callable[[Path, Path], None]:
+    def job(model: Path, out: Path) -> None:
+        from onnxopt.tasks.apply import apply
+
+        if not apply(model, passes, out=out).optimized.steps[-1].edits:
+            raise SystemExit(f"{passes} changed nothing")
+
+    return job
+
+
+def _check(model: Path, out: Path) -> None:
+    from onnxopt.tasks.check import check
+
+    if not check(model).passed:
+        raise SystemExit("the model is not passed")
+
+
+def _inspect(model: Path, out: Path) -> None:
+    from onnxopt.tasks.inspect import inspect
+
+    inspect(model)
+
+
+def _ort_bits(bits: int) -> Callable[[Path, Path], None]:
+    def job(model: Path, out: Path) -> None:
+        from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+        made = MatMulNBitsQuantizer(onnx.load(model), bits=bits, block_size=32, is_symmetric=False, accuracy_level=4)
+        made.process()
+        made.model.save_model_to_file(str(out), use_external_data_format=True)
+
+    return job
+
+
+def _ort_dynamic(model: Path, out: Path) -> None:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    quantize_dynamic(model, out, per_channel=True, weight_type=QuantType.QInt8, use_external_data_format=True)
+
+
+JOBS: Mapping[str, Callable[[Path, Path], None]] = MappingProxyType(
+    {
+        "check": _check,
+        "inspect": _inspect,
+        "simplify": _apply("simplify"),
+        "store-float16": _apply("store-float16"),
+        "ours-rtn8": _apply("quantize-weights{bits=8,method=rtn}"),
+        "ours-rtn4": _apply("quantize-weights{bits=4,method=rtn}"),
+        "ours-dynamic": _apply("quantize-dynamic"),
+        "ort-rtn8": _ort_bits(8),
+        "ort-rtn4": _ort_bits(4),
+        "ort-dynamic": _ort_dynamic,
+    }
+)
+
+
+def _status(key: str) -> int:
+    line = next(s for s in Path("/proc/self/status").read_text().splitlines() if s.startswith(f"{key}:"))
+    return int(line.split()[1]) * 1024
+
+
+def measured(job: Callable[[Path, Path], None], model: Path, out: Path) -> dict[str, float]:
+    """Do the job here; return its time and this process's memory."""
+    done, private = threading.Event(), [0]
+
+    def watch() -> None:
+        while not done.wait(0.01):
+            private[0] = max(private[0], _status("RssAnon"))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    start, before = time.perf_counter(), time.process_time()
+    try:
+        job(model, out)
+    finally:
+        seconds, cpu = time.perf_counter() - start, time.process_time() - before
+        done.set()
+        watcher.join()
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    return {
+        "seconds": seconds,
+        "cpu_seconds": cpu,
+        "peak_bytes": max(_status("VmHWM"), children),
+        "private_bytes": private[0],
+    }
+
+
+def outputs_of(path: Path) -> np.ndarray:
+    from onnxopt.measure.runtime.session import MAPPED, Session
+
+    ids = np.arange(TESTED, dtype=np.int64) * (ROWS // TESTED)
+    return np.asarray(Session(path, MAPPED).run({"ids": ids})[0], np.float64)
+
+
+def row_of(name: str, model: Path, folder: Path, expected: np.ndarray | None) -> dict[str, Any]:
+    out = folder / name / "out.onnx"
+    out.parent.mkdir()
+    command = [sys.executable, __file__, "--job", name, str(model), str(out)]
+    found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    row: dict[str, Any] = {"job": name, **json.loads(found.splitlines()[-1])}
+    if out.exists() and expected is not None:
+        noise = np.square(outputs_of(out) - expected).sum()
+        row["sqnr_db"] = round(float(10 * np.log10(np.square(expected).sum() / noise)), 1) if noise else None
+    row["out_bytes"] = sum(file.stat().st_size for file in out.parent.iterdir())
+    for file in out.parent.iterdir():
+        file.unlink()
+    return row
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--layers", type=int, default=16)
+    parser.add_argument("--only", nargs="*", default=list(JOBS), choices=list(JOBS))
+    parser.add_argument("--job", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.job:
+        name, model, out = options.job
+        print(json.dumps(measured(JOBS[name], Path(model), Path(out))))
+        return 0
+    from onnxopt.measure.runtime.environment import environment
+
+    with tempfile.TemporaryDirectory(prefix="onnxopt-large-", dir=options.folder) as text:
+        folder = Path(text)
+        model = folder / "model.onnx"
+        make(model, options.layers)
+        size = sum(file.stat().st_size for file in folder.iterdir())
+        expected, rows = outputs_of(model), list[dict[str, Any]]()
+        for name in options.only:
+            rows.append(row_of(name, model, folder, expected))
+            print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
+    result = {"environment": environment(), "model_bytes": size, "layers": options.layers, "rows": rows}
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{date.today()}-large.json"
+    path.write_text(json.dumps(result, indent=1, default=str) + "\n")
+    return 1 if _worse(rows) else 0
+
+
+def _worse(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the passes that are slower than the runtime's tool by more than is allowed, or take more memory."""
+    known = {row["job"]: row for row in rows}
+    pairs = [(name, f"ort-{name.removeprefix('ours-')}") for name in known if name.startswith("ours-")]
+    both = [(known[ours], known[theirs], ours) for ours, theirs in pairs if theirs in known]
+    return [
+        name
+        for ours, theirs, name in both
+        if ours["cpu_seconds"] > FASTEST * theirs["cpu_seconds"] or ours["peak_bytes"] > LEAST * theirs["peak_bytes"]
+    ]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
