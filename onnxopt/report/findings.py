@@ -9,6 +9,7 @@ from onnxopt.record.run import RunRecord
 from onnxopt.record.steps import counted, reasons
 from onnxopt.record.trial import ProofRecord, TrialRecord
 from onnxopt.report.details import details_sentence, evened_sentence
+from onnxopt.report.detection_tail import tail_sentence
 from onnxopt.report.recovery import recovery_sentence
 from onnxopt.report.tables import number, speed, speedup_of
 from onnxopt.search.candidate_names import legend_of
@@ -39,7 +40,7 @@ def findings(run: RunRecord) -> list[str]:
     if run.aim_reached is False:
         lines.append(f"The target was not reached: {run.settings.aim}.")
     lines += filter(None, [_predicted(run)])
-    lines += filter(None, [recovery_sentence(run)])
+    lines += filter(None, [recovery_sentence(run), tail_sentence(run)])
     extremes = (("smallest.onnx", run.smallest), ("fastest.onnx", run.fastest))
     lines += [f"Also in the folder, within budget but not proven: {file} ({name})." for file, name in extremes if name]
     if len(run.pareto) > 1:

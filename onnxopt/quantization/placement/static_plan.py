@@ -11,6 +11,7 @@ from onnxopt.quantization.calibration.histogram import Extremes, Range
 from onnxopt.quantization.calibration.spread import UNBOUNDED
 from onnxopt.quantization.closeness import Closeness
 from onnxopt.quantization.placement.joins import before_softmax, heads_apart, inner_apart
+from onnxopt.quantization.placement.tails import REASON, detection_tail
 from onnxopt.samples import Samples
 
 Make = Callable[[Mapping[str, Range], tuple[str, ...]], ir.Model]
@@ -49,8 +50,9 @@ def decide(
 ) -> StaticPlan:
     """Return the plan whose model is closest to `before`; of similar ones, the simplest.
 
-    Nodes at infinities and at masks stay in float, because a clipped mask would hide nothing. For giants, loud samples
-    and joins of very different tensors, each remedy is measured beside doing nothing.
+    Nodes at infinities and at masks stay in float, because a clipped mask would hide nothing, and detection tails with
+    all that follows. For giants, loud samples and joins of very different tensors, each remedy is measured beside doing
+    nothing.
 
     Args:
         before: the float model, with all nodes named.
@@ -64,8 +66,10 @@ def decide(
         NativeError, ModelError: no form of the model runs.
     """
     names = {node.name for node in nodes}
-    needed = (_unbounded(before, calibration.extremes), heads_apart(before, calibration.ranges), obstacles)
-    left = {name: reason for some in needed for name, reason in some.items() if name in names}
+    heads = heads_apart(before, calibration.ranges)
+    tail = dict.fromkeys(detection_tail(before, heads), REASON)
+    needed = (_unbounded(before, calibration.extremes), heads, obstacles)
+    left = tail | {name: reason for some in needed for name, reason in some.items() if name in names}
     feeds = next(iter(samples), None)
 
     def planned(ranges: Mapping[str, Range], kept: Mapping[str, str]) -> StaticPlan:
