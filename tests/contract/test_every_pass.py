@@ -26,6 +26,7 @@ OPTION_SETS: Mapping[str, tuple[str, ...]] = {
         "quantize-static{method=percentile,percentile=99,per_channel=false,reduce_range=yes,samples=3}",
         "quantize-static{op_types=[Conv,MatMul]}",
         "quantize-static{correct_bias=true,rounding=gptq}",
+        "quantize-static{correct_channels=true,method=percentile}",
     ),
     "prune-channels": (
         "prune-channels{macs=0.5,round_to=1}",
