@@ -186,7 +186,7 @@ def _told(form: Form, true: float, found: Latency, seconds: float) -> dict[str, 
 
 
 def passes(one: dict[str, Any]) -> bool:
-    """Return whether a cell is what is asked for."""
+    """Return whether a cell meets its limits."""
     sure = one["trials"] - one["unsure"]
     good = one["held"] >= LEAST_HELD * sure
     if one["factor"] == 1:

@@ -121,7 +121,7 @@ def line(row: dict[str, Any]) -> str:
 def table(results: Sequence[dict[str, Any]]) -> str:
     """Return what was measured as a Markdown table."""
     lines = [
-        "| model (n) | method | asked | work left | parameters* | file | points lost | time, 95 % | predicted |",
+        "| model (n) | method | goal | work left | parameters* | file | drop, points | time, 95 % | predicted |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for found in results:
@@ -165,7 +165,7 @@ def main() -> int:
         if found is None:
             found = {"model": case.name}
             done.append(found)
-        print(f"\n{case.name}\n  method       asked  MACs  params* size  points  time x predicted layers  seconds")
+        print(f"\n{case.name}\n  method        goal  MACs  params* size  points  time x predicted layers  seconds")
         run(case, found, args, save)
     print("\n* parameters left in the layers that were factorized.")
     return 0

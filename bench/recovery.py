@@ -1,17 +1,17 @@
-"""What training gives back after pruning, on the developer pack.
+"""Accuracy recovered by training after pruning, on the developer pack.
 
     python bench/recovery.py [TASK_PART ...] [--steps 2000] [--limit 5000] [--rows none response ...] [--fresh]
     python bench/recovery.py --table
 
-Every task removes a share of a network and teaches what is left by the network it was, on training samples whose
-labels are not used. Rows: `none` (only removed), `compensated` (least squares), then distillation of the compensated
-network by feature, response, relation and all three. `int8` is what was taught,
-by all where that was done, as `quantize --mode auto` makes it. `dense` is the whole
-network fine-tuned with labels for as many steps, for training on these samples alone may lift it. The `student` task
-teaches a narrow network of another architecture by a large one (`taught`) and by labels alone (`labels`). The `4bit`
+Every task removes a share of a network and distills the original into the rest, on training samples without their
+labels. Rows: `none` (only removed), `compensated` (least squares), then distillation of the compensated
+network by feature, response, relation and all three. `int8` is the distilled network (with all three
+losses, if that was done) after `quantize --mode auto`. `dense` is the whole network fine-tuned with labels for as many
+steps, because training on these samples alone may raise its accuracy. The `student` task trains a narrow network of
+another architecture with a large teacher (`distilled`) and with labels alone (`labels`). The `4bit`
 task quantizes the whole network: to 8 bits, to 4, and to 4 with training.
 
-A row that is done is not done again: results are saved after each under `bench/results/`, pruned networks under
+Finished rows are not repeated: results are saved after each under `bench/results/`, pruned networks under
 `--work`.
 """
 
@@ -55,11 +55,11 @@ PLAIN = "lr=0.0005,batch_size=32"
 @dataclass(frozen=True)
 class Task:
     """Attributes:
-    model: name of the model that is pruned, and taught by itself unless there is a `teacher`.
+    model: name of the model that is pruned, and the teacher unless `teacher` names another.
     prune: pass, without its closing brace.
     train: options of training, without steps and losses.
-    teacher: another model that teaches.
-    alone: option of the pass that leaves what remains as it was.
+    teacher: name of another teacher.
+    alone: option of the pass that leaves the remaining weights unchanged.
     """
 
     model: str
@@ -106,10 +106,10 @@ class Bench:
         self.samples, self.count = training_of(self.case), len(test)
 
     def rows(self) -> Mapping[str, Callable[[], Optimized]]:
-        """Return what makes each row."""
+        """Return a function for each row that makes its model."""
         if self.task.teacher:
             return {
-                "taught": lambda: self._trained(self._pruned(), "distill", "losses=[response]"),
+                "distilled": lambda: self._trained(self._pruned(), "distill", "losses=[response]"),
                 "labels": lambda: self._trained(self._pruned(), "finetune", ""),
             }
         if not self.task.prune:
@@ -155,7 +155,7 @@ class Bench:
         return Pipeline(parse(passes)).run(model, Context(detect(), self.samples, teacher=self.teacher))
 
     def measured(self, row: str, make: Callable[[], Optimized]) -> dict[str, Any]:
-        """Return one row; networks that were taught are kept."""
+        """Return one row; trained networks are stored."""
         start = time.perf_counter()
         made = make()
         if row in LOSSES:
@@ -190,7 +190,7 @@ def table(results: Mapping[str, Any]) -> str:
     """Return the record as Markdown."""
     lines = ["| network, MACs removed | row | top-1 | drop, points | steps | minutes |", "|---|---|--:|--:|--:|--:|"]
     for name, found in results.items():
-        lines.append(f"| **{name}** | original | {100 * found['baseline_accuracy']:.2f} | | | |")
+        lines.append(f"| **{name}** | baseline | {100 * found['baseline_accuracy']:.2f} | | | |")
         for key, row in found["rows"].items():
             label, _, steps = key.partition("@")
             low, high = (f"{100 * value:+.2f}" for value in row["interval"])

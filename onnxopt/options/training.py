@@ -36,8 +36,8 @@ class TrainingOptions:
 
 
 @dataclass(frozen=True)
-class ModelTrainingOptions(TrainingOptions):
-    """Options of a training of the whole model.
+class WeightTrainingOptions(TrainingOptions):
+    """Options of a training of all weights.
 
     Attributes:
         optimizer: `adamw` or `sgd`.
@@ -46,7 +46,6 @@ class ModelTrainingOptions(TrainingOptions):
         batch_norm: statistics of batch norms: `frozen` or `trained`.
         precision: number format of matrix products: `float32`, or `bfloat16`, which takes about half the time on
             processors with instructions for it (AVX512-BF16, AMX, Arm BF16); `auto` is bfloat16 on a GPU.
-        checkpoint: file to resume from after an interruption; no file when empty.
     """
 
     optimizer: Literal["adamw", "sgd"] = "adamw"
@@ -54,6 +53,16 @@ class ModelTrainingOptions(TrainingOptions):
     augment: Names = ()
     batch_norm: Literal["frozen", "trained"] = "frozen"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+
+@dataclass(frozen=True)
+class ModelTrainingOptions(WeightTrainingOptions):
+    """Options of a training of the whole model.
+
+    Attributes:
+        checkpoint: file to resume from after an interruption; no file when empty.
+    """
+
     checkpoint: str = ""
 
 

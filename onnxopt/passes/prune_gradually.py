@@ -1,6 +1,6 @@
 """Iterative pruning with distillation between the rounds."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, ClassVar, Literal
 
 import onnx_ir as ir
@@ -8,7 +8,8 @@ from pydantic import Field
 
 from onnxopt.graph.layers import anatomy_of
 from onnxopt.importance import gradual_ratios
-from onnxopt.passes.distill import Distill
+from onnxopt.options.training import Above0, AtLeast1, WeightTrainingOptions
+from onnxopt.passes.distill import Distill, check_names
 from onnxopt.passes.prune_channels import PruneChannels
 from onnxopt.passes.prune_weights import PruneWeights
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Need, Pass, Skip
@@ -17,7 +18,7 @@ _NEARLY = 1e-3
 
 
 @dataclass(frozen=True)
-class PruneGradually(Pass):
+class PruneGradually(WeightTrainingOptions, Pass):
     """Prune weights or channels in rounds, with distillation after each round; needs `train`.
 
     Round t of n reaches the share 1 - (1 - t/n)^3 of the final sparsity, so most weights are removed early: Zhu and
@@ -29,17 +30,10 @@ class PruneGradually(Pass):
         macs: remaining share of the MACs; prunes channels instead of weights.
         rounds: number of rounds of pruning and training.
         epochs: number of passes over the samples in each round.
-        steps: number of optimizer steps in each round, instead of `epochs`; 0 = by epochs.
-        lr: peak learning rate of each round; it decays to zero by a half cosine.
-        batch_size: samples per step.
         scope: of weights: `local` = the same share of each layer, `global` = the smallest of all layers together.
         round_to: channels are kept in multiples of this number; `auto` is the width of the target's registers.
         exclude: names of nodes not to prune.
         samples: largest number of samples for the choice of channels.
-        augment: image augmentation: `flip`, `crop`, `cutout`, `mixup`.
-        device: torch device, such as `cpu` or `cuda`.
-        precision: `float32`, or `bfloat16` for matrix products, which halves the time on processors with such
-            instructions (AVX512-BF16, AMX, Arm BF16); `auto` = bfloat16 on a GPU.
     """
 
     name: ClassVar[str] = "prune-gradually"
@@ -49,17 +43,20 @@ class PruneGradually(Pass):
     sparsity: Annotated[float, Field(gt=0, lt=1)] = 0.8
     macs: Annotated[float, Field(gt=0, lt=1)] | None = None
     rounds: Annotated[int, Field(ge=1, le=100)] = 4
-    epochs: Annotated[float, Field(gt=0)] = 3.0
-    steps: Annotated[int, Field(ge=0)] = 0
-    lr: Annotated[float, Field(gt=0)] = 1e-3
-    batch_size: Annotated[int, Field(ge=1)] = 32
+    epochs: Above0 = 3.0
+    batch_size: AtLeast1 = 32
     scope: Literal["local", "global"] = "local"
     round_to: Literal["auto", 1, 2, 4, 8, 16, 32, 64] = "auto"
     exclude: tuple[str, ...] = ()
     samples: Annotated[int, Field(ge=2)] = 256
-    augment: tuple[Literal["flip", "crop", "cutout", "mixup"], ...] = ()
-    device: str = "cpu"
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+    def __post_init__(self) -> None:
+        """Check the names of augmentations.
+
+        Raises:
+            UsageError: ONX101 a name is unknown.
+        """
+        check_names("augment", self.augment, ("flip", "crop", "cutout", "mixup"))
 
     def apply(self, model: ir.Model, context: Context) -> Applied:
         """Prune and train in turn; edits name the result of each round.
@@ -67,17 +64,9 @@ class PruneGradually(Pass):
         Raises:
             UsageError: ONX102 `exclude` has an unknown name, ONX108 torch is not installed.
         """
-        import onnxopt.training  # noqa: F401  # says at once that torch is not installed
+        import onnxopt.training  # noqa: F401  # fails early without torch
 
-        learn = Distill(
-            epochs=self.epochs,
-            steps=self.steps,
-            lr=self.lr,
-            batch_size=self.batch_size,
-            augment=self.augment,
-            device=self.device,
-            precision=self.precision,
-        )
+        learn = Distill(**{field.name: getattr(self, field.name) for field in fields(WeightTrainingOptions)})
         current = model
         edits, curve = list[Edit](), list[tuple[int, float, float]]()
         skipped: tuple[Skip, ...] = ()
@@ -88,16 +77,16 @@ class PruneGradually(Pass):
             skipped = pruned.skipped
             if not pruned.edits:
                 continue
-            taught = learn.apply(pruned.model, context)
-            told = taught.edits[0].action if taught.edits else taught.skipped[0].reason
-            edits.append(Edit(f"round {number}", f"{what}; {told}"))
+            trained = learn.apply(pruned.model, context)
+            result = trained.edits[0].action if trained.edits else trained.skipped[0].reason
+            edits.append(Edit(f"round {number}", f"{what}; {result}"))
             start = curve[-1][0] if curve else 0
-            curve += [(start + step, loss, score) for step, loss, score in taught.curve]
-            current = taught.model
+            curve += [(start + step, loss, score) for step, loss, score in trained.curve]
+            current = trained.model
         return Applied(current, tuple(edits), skipped, curve=tuple(curve))
 
     def _pruned(self, model: ir.Model, current: ir.Model, share: float, context: Context) -> tuple[Applied | None, str]:
-        """Return what pruning makes of the current model to come to a share of the goal, and what that is."""
+        """Return the current model pruned to a share of the goal, and that share in words."""
         if self.macs is None:
             ratio = self.sparsity * share
             prune = PruneWeights(ratio=ratio, scope=self.scope, exclude=self.exclude)
