@@ -46,7 +46,8 @@ def _print(console: Console, block: Block) -> None:
         _print_facts(console, block)
     else:
         for line in block.lines:
-            console.print(RichText(line))
+            # An indented line is a command, which must stay whole to be copied.
+            console.print(RichText(line), soft_wrap=line.startswith("    "))
 
 
 def _print_table(console: Console, block: Table) -> None:

@@ -60,27 +60,33 @@ def first_steps(path: Path) -> Document:
 
 def _to_search(path: Path, signature: Signature) -> list[Command]:
     model = shlex.quote(str(path))
-    source, kind = _kind(signature)
+    states = states_of(signature)
+    rest = without_states(signature, states)
+    source, kind = _kind(rest)
+    # Sentences and growing caches differ in length, which a folder holds.
+    free = takes_tokens(rest) and any(not isinstance(d, int) for s in rest.inputs for d in (s.shape or ())[1:])
+    out = "samples" if free or any(state.grows for state in states) else "samples.npz"
     return [
-        (f"onnxopt data {source} --for {model} -o samples.npz", f"from {kind}"),
-        (f"onnxopt optimize {model} --data samples.npz --max-drop 1pp", "searches, measures, proves"),
+        (f"onnxopt data {source} --for {model} -o {out}", f"Make samples from {kind}"),
+        (f"onnxopt optimize {model} --data {out} --max-drop 1pp", "Search, measure, prove"),
     ]
 
 
 def _kind(signature: Signature) -> tuple[str, str]:
     """Return the words for a source of samples, and its kind."""
-    if states_of(signature):
-        signature = without_states(signature, states_of(signature))
-    if len(signature.inputs) == 1 and image_layout(signature.inputs[0]):
-        return "IMAGES", "a folder of images; --mean and --std as in training"
+    spec = signature.inputs[0] if len(signature.inputs) == 1 else None
+    if spec is not None and image_layout(spec):
+        fixed = all(isinstance(dim, int) for dim in (spec.shape or ())[1:])
+        size = "" if fixed else " --size 224"
+        return f"IMAGES{size}", "a folder of images; further options as in training: --mean, --std"
     if takes_tokens(signature):
-        return "TEXTS.csv --vocab tokenizer.json", "a column `text`"
+        return "TEXTS.csv --vocab tokenizer.json", "a table with a column `text`"
     sound = _sound(signature)
     if sound is not None:
         window = "" if sound.length else " --window 512"
         return f"SOUNDS --sample-rate 16000{window}", "a folder of .wav files; numbers as in training"
     if all(spec.shape is not None and len(spec.shape) == 2 for spec in signature.inputs):
-        return "TABLE.csv", "feature columns, or columns named as the inputs; a column `label`, if any"
+        return "TABLE.csv", "a table of feature columns, or columns named as the inputs"
     return "ARRAYS.npz", "arrays named as the inputs; see `onnxopt inspect --schema`"
 
 
@@ -101,16 +107,17 @@ def _without(path: Path, model: ir.Model) -> list[Command]:
     quantized = any(n.op_type in _QUANTIZED or n.op_type.startswith("QLinear") for n in model.graph.all_nodes())
     if quantized:
         out = _beside(path, "repaired")
-        commands.append((f"onnxopt repair {name} -o {out}", "mends a quantized file that is slow or large"))
+        commands.append((f"onnxopt repair {name} -o {out}", "Mend a quantized file that is slow or large"))
     layers = [layer.op_type for layer in anatomy_of(model).layers if layer.op_type in WEIGHTED]
     dynamic = sum(op not in STATIC_ONLY for op in layers)
     if dynamic and not quantized:
-        did = f"INT8 in {many(dynamic, 'layer')}, ranges at run time"
+        did = f"Quantize {many(dynamic, 'layer')} to INT8 with ranges found at run time"
         commands.append((f"onnxopt quantize {name} --mode dynamic -o {_beside(path, 'int8')}", did))
     if layers and not quantized:
         passes = shlex.quote("quantize-weights{form=dequantize}")
-        commands.append((f"onnxopt apply {name} --passes {passes} -o {_beside(path, 'small')}", "a smaller file"))
-    commands.append((f"onnxopt benchmark {name}", "measures its latency on made-up inputs"))
+        does = "Make the file smaller: INT8 weights, computed in float"
+        commands.append((f"onnxopt apply {name} --passes {passes} -o {_beside(path, 'small')}", does))
+    commands.append((f"onnxopt benchmark {name}", "Measure its latency on made-up inputs"))
     return commands
 
 
@@ -119,7 +126,7 @@ def _beside(path: Path, word: str) -> str:
 
 
 def _lines(title: str, commands: list[Command]) -> list[str]:
-    return [title, *(f"  {line}    # {does}" for line, does in commands)]
+    return [title, *(text for line, does in commands for text in (f"  {does}:", f"    {line}"))]
 
 
 def _data(command: Command) -> dict[str, str]:

@@ -1,0 +1,13 @@
+"""A command in a text is never broken, whatever the width: it is there to be copied."""
+
+from onnxopt.document.blocks import Document, Text
+from onnxopt.document.terminal import to_text
+
+
+def test_an_indented_line_is_whole_and_others_are_wrapped():
+    command = "    onnxopt optimize a-model-with-a-long-name.onnx --data samples.npz --max-drop 1pp"
+    sentence = "Words that go on and on and on until they no longer fit into a line of forty characters."
+    lines = to_text(Document((Text((sentence, command)),)), width=40).splitlines()
+    assert lines[-1] == command
+    assert len(lines) > 3
+    assert all(len(line) <= 40 for line in lines[:-1])
