@@ -57,7 +57,7 @@ CODES: Mapping[str, str] = MappingProxyType(
         "ONX209": "the metric does not fit the model's outputs or the labels",
         "ONX301": "the file is not an ONNX model, or it is damaged",
         "ONX302": "the model's IR version or opset is not supported",
-        "ONX303": "the model's external data is missing or too short",
+        "ONX303": "the model's external data is missing, too short, or not what its checksum says",
         "ONX304": "ONNX Runtime cannot load the model",
         "ONX305": "the model is invalid",
         "ONX306": "a pass made an invalid model; it was not kept",
