@@ -52,7 +52,7 @@ class Graph:
         return name
 
     def model(self, last: str, width: int) -> bytes:
-        self.nodes.append(helper.make_node("Identity", [last], ["y"], "end"))
+        self.nodes.append(helper.make_node("Neg", [last], ["y"], "end"))
         x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, ["rows", width]) for n in "xy")
         graph = helper.make_graph(self.nodes, "form", [x], [y], self.weights)
         opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]

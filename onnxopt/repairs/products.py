@@ -22,7 +22,7 @@ class StoredProducts(Repair):
         Gemm(x, DequantizeLinear(W), transB=1)      ->   Gemm(x, DequantizeLinear(W transposed))
         Relu(Gemm(x, DequantizeLinear(W)))          ->   Max(Gemm(x, DequantizeLinear(W)), 0)
 
-    The runtime does not fuse a weight that Gemm transposes, nor the weight of a product with a fused Relu. Float
+    The runtime does not fuse a weight that Gemm transposes, nor that of a product with Relu or Clip behind it. Float
     kernels add the products of a transposed weight in another order.
     """
 
@@ -31,7 +31,7 @@ class StoredProducts(Repair):
     reordering: ClassVar[float] = 1e-6
 
     def find(self, model: ir.Model, target: Target) -> Faults:
-        """Return Gemm nodes to transpose, and Relu nodes to replace."""
+        """Return Gemm nodes to transpose, and Relu and Clip nodes to replace."""
         products = _of_stored(model)
         if not products:
             return Faults()
@@ -42,8 +42,8 @@ class StoredProducts(Repair):
                 continue
             turned = product.op_type == "Gemm" and bool(product.attributes.get_int("transB", 0))
             reason = _obstacle(product) if turned else ""
-            end = _end(product, fused.outputs[0].name)
-            ends = [] if end is product else [end]
+            end = behind(product)
+            ends = [] if end is None else [end]
             if reason:
                 left.append(Skip(_called(product), reason))
             elif turned or ends:
@@ -53,7 +53,7 @@ class StoredProducts(Repair):
         return Faults(tuple(sites), tuple(where), tuple(left))
 
     def apply(self, model: ir.Model, found: Faults) -> None:
-        """Transpose weights and replace Relu by Max."""
+        """Transpose weights, and replace Relu and Clip by Max and Min."""
         writer, sites = NodeWriter(model, "repair"), set(found.sites)
         for node in [n for n in model.graph if n.outputs[0].name in sites]:
             if node.op_type in _PRODUCTS:
@@ -79,12 +79,6 @@ def _stored_name(node: ir.Node) -> str | None:
         return None
     integers = dequantized.inputs[0]
     return integers.name if integers is not None and constant_of(integers) is not None else None
-
-
-def _end(product: ir.Node, output: str | None) -> ir.Node:
-    """Return the Relu or Clip after a product that writes `output`; the product itself without one."""
-    end = behind(product)
-    return product if end is None or end.outputs[0].name != output else end
 
 
 def _obstacle(product: ir.Node) -> str:

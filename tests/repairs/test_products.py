@@ -49,6 +49,19 @@ def test_the_runtime_multiplies_with_the_integers_and_the_function_stays(activat
     assert numerics.largest_difference(builders.run(model, feeds), builders.run(result, feeds)) == 0
 
 
+def test_a_clip_is_kept_apart_too() -> None:
+    net = QNet(4)
+    product = net.node("MatMul", "x", net.stored(net.integers(64, 32), "w", axis=1), name="fc")
+    clipped = net.node("Clip", product, *(net.const(np.float32(bound)) for bound in (-1, 1)), name="act")
+    net.node("Neg", clipped, out="y")
+    model = net.model([("x", F, ["batch", 64])], [("y", F, None)], opset=21, ir_version=10)
+    result, found = mended(StoredProducts(), model)
+    assert found.where == ("act",)
+    assert (_kernels(model)["MatMulNBits"], _kernels(result)["MatMulNBits"]) == (0, 1)
+    feeds = builders.feeds_of(model)
+    assert numerics.largest_difference(builders.run(model, feeds), builders.run(result, feeds)) == 0
+
+
 def test_scales_and_zero_points_are_turned_with_their_weight() -> None:
     result, found = mended(StoredProducts(), _gemm())
     assert found.where == ("fc",)

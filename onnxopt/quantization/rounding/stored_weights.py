@@ -1,8 +1,8 @@
 """Float weights stored as int8 with a scale per channel.
 
-Cast and Mul convert a weight back; ONNX Runtime folds them when it loads the file. It would keep a DequantizeLinear and
-compute it in every run, at many times the cost of a small product, so that is used only after table look-ups, for the
-selected rows.
+Cast and Mul convert a weight back; ONNX Runtime folds them when it loads the file. It keeps a DequantizeLinear before a
+convolution, and before a product that it does not fuse with it, and computes it in every run. So that is used only
+after table look-ups, for the selected rows.
 """
 
 from collections.abc import Collection, Mapping
