@@ -6,6 +6,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from onnxopt import optimize
 from onnxopt.catalog import parse
 from onnxopt.model_file import load, memory, save
 from onnxopt.passes import quantize_weights
@@ -159,3 +160,11 @@ def test_static_quantization_says_why_it_leaves_a_large_model(large: Path) -> No
     made = quantize(large, [dict(FEEDS)] * 8, simplify=False, target=TARGET)
     assert not made.optimized.steps[0].edits
     assert made.note.startswith("Nothing was quantized: ONNX Runtime's quantizer takes no model above 1.5 GB")
+
+
+@pytest.mark.slow
+def test_a_search_takes_a_large_model(large: Path, tmp_path: Path) -> None:
+    run = optimize(large, "random", out=tmp_path / "run", time_limit_s=60)
+    assert run.record.trials
+    best = load(tmp_path / "run" / "best.onnx")
+    assert builders.run(best, FEEDS)[0].shape == (6, 64)
