@@ -1,40 +1,36 @@
 """Mutation test of the guards: does a test of the same room fail when a guard is changed?
 
-    python bench/mutants.py [NAME_PART ...] [--minutes 40] [--jobs 1] [--out FILE.json]
+    python bench/mutants.py [NAME_PART ...] [--minutes 40] [--out FILE.json]
 
 A guard is a function that decides whether a result counts: acceptance, race and screen, proof, budget, statistics,
 held-out fits, undone repairs. Each mutant changes one place of one guard: a comparison, `and` or `or`, a removed `not`,
-swapped branches, `min` for `max`, or a number by one. The tests of its room run on a copy of the checkout with the
-mutant in it. A mutant without a failing test survives. Under a time limit the changes of numbers come last. Prints the
-survivors and saves all mutants as JSON under `bench/results/`. Needs `os.fork`.
+swapped branches, `min` for `max`, or a number by one. The tests of its room run in a fork of one process that has
+imported them, with the mutant as the code of the function. A mutant without a failing test survives. Under a time limit
+the changes of numbers come last. Prints the survivors and saves all mutants as JSON under `bench/results/`.
 """
 
 import argparse
 import ast
 import copy
+import inspect
 import json
 import os
-import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
+from importlib import import_module
 from itertools import zip_longest
 from pathlib import Path
-from queue import SimpleQueue
+from types import CodeType
+from typing import Any
 
-import hypothesis  # noqa: F401  # with the others, imported once for all mutants
-import onnx_ir.passes.common  # noqa: F401
-import onnxruntime  # noqa: F401
-import pydantic  # noqa: F401
 import pytest
-import scipy.stats  # noqa: F401
 
 HERE = Path(__file__).resolve().parent
+WORDS = ("-qq", "-p", "no:cacheprovider")
 LONGEST_S = 240
 """Time limit of the tests on one mutant; a mutant that exceeds it counts as killed."""
 
@@ -168,67 +164,39 @@ def _replaced(source: str, name: str, spot: int, new: ast.AST) -> str:
     return ast.unparse(ast.fix_missing_locations(Swap().visit(tree)))
 
 
-def passes(place: Path, tests: tuple[str, ...]) -> bool:
-    """Return whether the tests pass on the checkout in `place`; the libraries are imported once, before the fork."""
+def code_of(text: str, name: str) -> CodeType:
+    """Return the compiled function `name` of a module's text."""
+    found = [compile(text, "mutant", "exec")]
+    for code in found:
+        if code.co_qualname == name:
+            return code
+        found += [inner for inner in code.co_consts if isinstance(inner, CodeType)]
+    raise SystemExit(f"no function {name}")
+
+
+def passes(guard: Guard, mutant: tuple[str, str] | None = None) -> bool:
+    """Return whether the tests of a guard's room pass, in a fork of this process that has imported all of them."""
     child = os.fork()
     if not child:
-        os.chdir(place)
-        sys.path.insert(0, str(place))
-        sys.dont_write_bytecode = True
         nothing = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(nothing, stream)
-        os._exit(int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *(f"tests/{t}" for t in tests)])))
+        if mutant is not None:
+            name = mutant[0].partition(":")[0]
+            place: Any = import_module("onnxopt." + guard.file.removesuffix(".py").replace("/", "."))
+            for part in name.split("."):
+                place = inspect.getattr_static(place, part)
+            getattr(place, "fget", place).__code__ = code_of(mutant[1], name)
+        os._exit(int(pytest.main([*WORDS, "-x", *(f"tests/{t}" for t in guard.tests)])))
     until = time.monotonic() + LONGEST_S
     while time.monotonic() < until:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
             return os.waitstatus_to_exitcode(status) == 0
-        time.sleep(0.05)
+        time.sleep(0.02)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     return False
-
-
-def run(place: Path, mutant: tuple[Guard, str, str]) -> bool:
-    """Return whether the tests of a guard's room pass with the mutant in the checkout in `place`."""
-    guard, _, text = mutant
-    file = place / "onnxopt" / guard.file
-    source, times = file.read_bytes(), file.stat()
-    file.write_text(text)
-    try:
-        return passes(place, guard.tests)
-    finally:
-        file.write_bytes(source)
-        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))  # the compiled file of the copy stays valid
-
-
-def tried(all_: list[tuple[Guard, str, str]], jobs: int, until: float) -> Iterator[tuple[Guard, str, bool]]:
-    """Yield each mutant with whether it survives, up to the time limit; every job has its own copy of the checkout."""
-    with tempfile.TemporaryDirectory() as name:
-        free = SimpleQueue[Path]()
-        for job in range(jobs):
-            for folder in ("onnxopt", "tests", "models"):
-                shutil.copytree(HERE.parent / folder, Path(name) / str(job) / folder)
-            shutil.copy(HERE.parent / "pyproject.toml", Path(name) / str(job))
-            free.put(Path(name) / str(job))
-        place = free.get()
-        for guard in {guard for guard, *_ in all_}:
-            if not passes(place, guard.tests):
-                raise SystemExit(f"the tests of {guard.file} fail without a mutant")
-        free.put(place)
-
-        def one(mutant: tuple[Guard, str, str]) -> tuple[Guard, str, bool] | None:
-            if time.monotonic() > until:
-                return None
-            place = free.get()
-            try:
-                return *mutant[:2], run(place, mutant)
-            finally:
-                free.put(place)
-
-        with ThreadPoolExecutor(jobs) as pool:
-            yield from (result for result in pool.map(one, all_) if result is not None)
 
 
 def main() -> int:
@@ -236,19 +204,28 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("only", nargs="*", help="parts of file names")
     parser.add_argument("--minutes", type=float, default=40, help="time limit")
-    parser.add_argument("--jobs", type=int, default=1, help="mutants at a time")
     parser.add_argument("--out", type=Path, default=HERE / "results" / f"{date.today().isoformat()}-mutants.json")
     options = parser.parse_args()
     until = time.monotonic() + 60 * options.minutes
     chosen = [g for g in GUARDS if not options.only or any(part in g.file for part in options.only)]
-    by_guard = [[(g, *m) for m in mutants((HERE.parent / "onnxopt" / g.file).read_text(), g.names)] for g in chosen]
+    os.chdir(HERE.parent)
+    sys.path.insert(0, str(HERE.parent))
+    if pytest.main([*WORDS, "--collect-only", *{f"tests/{test}" for guard in chosen for test in guard.tests}]):
+        raise SystemExit("the tests cannot be collected")
+    for guard in chosen:
+        if not passes(guard):
+            raise SystemExit(f"the tests of {guard.file} fail without a mutant")
+    by_guard = [[(g, m) for m in mutants((Path("onnxopt") / g.file).read_text(), g.names)] for g in chosen]
     turns = [mutant for turn in zip_longest(*by_guard) for mutant in turn if mutant is not None]
-    all_ = sorted(turns, key=lambda mutant: _is_number(mutant[1]))
+    all_ = sorted(turns, key=lambda turn: _is_number(turn[1][0]))
     killed, survived = dict[str, list[str]](), dict[str, list[str]]()
-    for guard, words, lives in tried(all_, options.jobs, until):
-        (survived if lives else killed).setdefault(guard.file, []).append(words)
+    for guard, mutant in all_:
+        if time.monotonic() > until:
+            break
+        lives = passes(guard, mutant)
+        (survived if lives else killed).setdefault(guard.file, []).append(mutant[0])
         if lives:
-            print(f"survives: {guard.file} {words}", flush=True)
+            print(f"survives: {guard.file} {mutant[0]}", flush=True)
     counts = [sum(map(len, part.values())) for part in (killed, survived)]
     score = {"mutants": len(all_), "killed": counts[0], "survived": counts[1], "not_tried": len(all_) - sum(counts)}
     options.out.write_text(json.dumps({**score, "survivors": survived, "kills": killed}, indent=1) + "\n")

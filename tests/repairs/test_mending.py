@@ -9,7 +9,9 @@ import pytest
 
 from onnxopt.graph.edit import set_weight
 from onnxopt.measure.runtime.session import Runtime
+from onnxopt.measure.statistics import Interval
 from onnxopt.model_file import probe_feeds, signature_of, to_bytes
+from onnxopt.repairs import mending
 from onnxopt.repairs.fault import Faults, Purpose, Repair
 from onnxopt.repairs.mending import Limits, Mended, mend
 from onnxopt.repairs.order import REPAIRS
@@ -195,3 +197,31 @@ def test_every_code_is_that_of_one_repair() -> None:
     assert len(set(codes)) == len(codes)
     assert all(repair.fault and repair.does for repair in REPAIRS)
     assert replace(Faults(), exact=False) != Faults()
+
+
+@pytest.mark.parametrize(
+    ("reordering", "moved", "deployed", "slack", "reason"),
+    [
+        *((0.0, 0.0, 0.0, 0.0, ""), (0.0, 1e-9, 0.0, 0.0, "not equal"), (1e-6, 1e-6, 0.0, 0.0, "")),
+        *((None, 0.05, 0.05, 0.0, ""), (None, 0.06, 0.0, 0.0, "outputs change"), (None, 0.0, 0.06, 0.0, "as run")),
+        *((None, 0.0, 0.2, 0.1, ""), (None, 0.0, 0.21, 0.1, "as run"), (1.0, 0.06, 0.0, 0.0, "outputs change")),
+    ],
+)
+def test_each_bound_itself_is_allowed(reordering, moved, deployed, slack, reason) -> None:
+    assert mending._unlike(reordering, moved, deployed, slack, 0.05).count(reason or "change") == bool(reason)
+
+
+@pytest.mark.parametrize(
+    ("purpose", "low", "high", "after", "kept"),
+    [
+        *((Purpose.SPEED, 1.0, 2.0, 9, False), (Purpose.SPEED, 1.01, 2.0, 11, True)),
+        *((Purpose.SIZE, 0.5, 1.0, 9, True), (Purpose.SIZE, 0.5, 0.99, 9, False), (Purpose.SIZE, 1.0, 2.0, 10, False)),
+    ],
+)
+def test_a_repair_is_kept_for_its_purpose_alone(purpose, low, high, after, kept) -> None:
+    assert mending._worth(purpose, Interval(low, (low + high) / 2, high), "", (10, after))[0] is kept
+
+
+def test_unmeasured_a_repair_for_size_must_save_a_byte() -> None:
+    assert not mending._unmeasured(Smaller(), (10, 10), "")[0]
+    assert mending._unmeasured(Smaller(), (10, 9), "")[0]

@@ -109,3 +109,39 @@ def test_a_probability_just_below_its_limit_is_not_written_like_it() -> None:
     assert (percent(0.98749), percent(0.9875, limit=True)) == ("98.7 %", "98.8 %")
     assert (percent(0.95), percent(0.95, limit=True)) == ("95.0 %", "95.0 %")
     assert percent(1.0) == "99.9 %"
+
+
+@pytest.mark.parametrize(("goal", "size_bytes", "larger"), [("latency", 100, False), ("latency", 101, True),
+                                                            ("size", 99, False), ("size", 100, True)])  # fmt: skip
+def test_a_winner_is_not_larger_and_for_size_a_percent_smaller(goal: str, size_bytes: int, larger: bool) -> None:
+    verdict, _ = replace(BAR, goal=Goal(goal)).verdict(drop(0), speed(2, 2, 2), size_bytes)
+    assert (verdict is Verdict.LARGER) is larger
+
+
+def test_nan_is_within_no_budget() -> None:
+    assert BAR.verdict(replace(drop(0), broken=True), speed(2, 2, 2), 50)[0] is Verdict.OVER_BUDGET
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [(1.0, 1.1, Verdict.UNSURE), (1.0, 1.09, Verdict.SLOWER), (1.01, 1.1, Verdict.WITHIN), (0.5, 2, Verdict.UNSURE)],
+)
+def test_an_interval_from_one_to_a_tenth_more_decides_nothing(low: float, high: float, verdict: Verdict) -> None:
+    assert BAR.verdict(drop(0), speed(low, 1.05, high), 50)[0] is verdict
+
+
+def test_for_size_a_wide_interval_is_no_doubt() -> None:
+    assert replace(BAR, goal=Goal.SIZE).verdict(drop(0), speed(0.5, 1, 2), 50)[0] is Verdict.WITHIN
+
+
+def test_without_a_speed_up_a_candidate_within_budget_is_unsure() -> None:
+    assert BAR.verdict(drop(0), None, 50, "a busy host") == (Verdict.UNSURE, "a busy host")
+    assert BAR.verdict(drop(0.02), None, 50, "a busy host")[0] is Verdict.OVER_BUDGET
+
+
+def test_the_required_confidence_itself_is_enough() -> None:
+    assert BAR.standing(BAR.asked(0), 0, None) == "proven"
+    sure = replace(drop(0), n=1000)
+    assert BAR.accurate(replace(trial("a", 0, 2), drop=sure))
+    assert not BAR.accurate(replace(trial("a", 0, 2), drop=None))
+    assert not BAR.accurate(replace(trial("a", 0.02, 2), drop=replace(sure, draws=np.full(9, 0.02))))

@@ -102,3 +102,23 @@ def test_one_that_looks_good_early_and_is_not_does_not_win() -> None:
 def test_one_that_looks_good_on_the_whole_search_part_must_still_be_proved() -> None:
     result, _ = found({"a": Figures(speedup=9.0, early_drop=0.0, holdout_drop=0.3)})
     assert result.winner is None
+
+
+def test_looks_are_at_twice_as_many_samples_each_time_up_to_half_of_all() -> None:
+    race, wrong = Race(scored(np.ones(512, bool)), 0.01), np.zeros((512, 1))
+    assert not race([np.ones((FIRST, 1))], FIRST)
+    assert not race([wrong[: 2 * FIRST - 1]], 2 * FIRST - 1)
+    assert race([wrong[: 2 * FIRST]], 2 * FIRST)
+    assert race([wrong[:256]], 256)
+    assert not race([wrong[:400]], 400)
+
+
+def test_without_a_loss_nothing_is_given_up_whatever_the_budget() -> None:
+    race = Race(scored(np.ones(512, bool)), 0.0)
+    assert race.least_drop(np.ones(128, bool)) <= 0
+    assert not race([np.ones((128, 1))], 128)
+
+
+def test_scores_between_right_and_wrong_do_not_race() -> None:
+    halves = evaluation_of(TopK(1), np.full((512, 1), 0.5), 0)
+    assert race_of(halves, 0.01) is None
