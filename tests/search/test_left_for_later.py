@@ -36,6 +36,10 @@ def test_they_wait_where_one_is_inside_the_budget_or_all_are_far_beyond_it(drop:
     assert later(trial(drop))
 
 
+def test_they_wait_where_one_of_several_is_inside_the_budget() -> None:
+    assert later(trial(0.0), trial(0.02))
+
+
 def test_they_do_not_wait_where_another_calibration_may_be_inside() -> None:
     assert not later(trial(0.02))
     assert not later(trial(0.2), trial(0.02))

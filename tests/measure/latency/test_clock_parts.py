@@ -7,11 +7,20 @@ import pytest
 from measure_models import samples_of
 
 from onnxopt.measure.latency import drawn_inputs, noise_of, watch, watch_of
-from onnxopt.measure.latency.estimate import middle_mean, per_run_ns
+from onnxopt.measure.latency.estimate import (
+    MOST_WAITING,
+    SPREAD,
+    middle_mean,
+    per_run_ns,
+    restless,
+    undisturbed,
+    waiting_share,
+)
 from onnxopt.measure.latency.inputs import scattered
 from onnxopt.measure.latency.rounds import Round
-from onnxopt.measure.latency.summary import Epoch, summed_up
+from onnxopt.measure.latency.summary import MIN_EPOCHS, WIDEST, Epoch, summed_up, too_wide
 from onnxopt.measure.latency.tails import upper_bound
+from onnxopt.measure.statistics import Interval
 from onnxopt.samples import Samples
 
 
@@ -134,3 +143,42 @@ def test_a_host_is_noisy_by_its_spread_or_by_waiting():
     assert noise_of([1.0] * 8, [0.01, 0.3]).loud
     assert noise_of([1.0, 2.0]).spread is None
     assert noise_of([]).words == ""
+
+
+def spent(waited_ns: int | None, times=(100.0,) * 10) -> Round:
+    runs = np.array(times)
+    return Round((runs,), (runs,), np.zeros(len(runs), int), waited_ns, 1_000)
+
+
+def test_rounds_with_waiting_count_only_while_the_watch_pauses():
+    at_limit, unknown = spent(int(MOST_WAITING * 1_000)), spent(None)
+    above = spent(int(MOST_WAITING * 1_000) + 1)
+    assert undisturbed([at_limit, above, unknown], pauses=False) == [at_limit, unknown]
+    assert undisturbed([at_limit, above, unknown], pauses=True) == [at_limit, above, unknown]
+
+
+def test_the_spread_of_runs_shows_other_programs_only_if_waiting_is_unknown():
+    wide = (100.0,) * 3 + (101 * SPREAD,) * 7
+    assert restless([spent(None, wide)])
+    assert not restless([spent(0, wide)])
+    assert not restless([spent(None)])
+    assert not restless([])
+
+
+def test_the_share_of_waiting_is_that_of_rounds_with_a_known_one():
+    assert waiting_share([spent(500), spent(0), spent(None)]) == 0.25
+    assert waiting_share([spent(5_000)]) == 1
+    assert waiting_share([spent(None)]) is None
+
+
+def test_too_few_undisturbed_loadings_are_unsure():
+    good, bad = (Epoch([spent(waited)] * 2, (1.0,), (1.0,), 0.0) for waited in (0, 900))
+    enough = summed_up([good] * MIN_EPOCHS + [bad] * 3, pauses=False, shapes=(0,), batch_size=1)
+    few = summed_up([good] * (MIN_EPOCHS - 1) + [bad] * 3, pauses=False, shapes=(0,), batch_size=1)
+    assert enough[0].unsure == ""
+    assert "in 6 of 12 rounds" in few[0].unsure
+
+
+def test_an_interval_of_more_than_the_widest_ratio_is_useless():
+    assert too_wide(Interval(1, 1.2, WIDEST)) == ""
+    assert too_wide(Interval(1, 1.2, WIDEST + 0.01)) != ""
