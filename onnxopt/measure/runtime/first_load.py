@@ -59,7 +59,7 @@ def survive_loading(path: Path) -> None:
 
 def _death(path: str) -> str:
     try:
-        large = ["large"] if model_file.size_of(path) > memory.EXTERNAL_ABOVE_BYTES else []
+        large = ["large"] if _is_large(path) else []
         command = [sys.executable, "-P", "-c", _LOAD, path, *large]
         ended = subprocess.run(command, env=child_environment(), capture_output=True, timeout=PATIENCE_S, check=False)
     except subprocess.TimeoutExpired:
@@ -67,3 +67,10 @@ def _death(path: str) -> str:
     if ended.returncode >= 0:
         return ""
     return f"the process that loaded it was ended by signal {-ended.returncode}"
+
+
+def _is_large(path: str) -> bool:
+    try:
+        return model_file.size_of(path) > memory.EXTERNAL_ABOVE_BYTES
+    except Exception:  # protobuf's errors on a damaged file, which is refused in words when it is read
+        return False
