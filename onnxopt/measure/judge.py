@@ -12,7 +12,7 @@ from onnxopt.measure.fidelity import run_both, sample_count
 from onnxopt.measure.known_outputs import KnownOutputs, run_batches
 from onnxopt.measure.metrics.outputs import Outputs, broken_rows
 from onnxopt.measure.metrics.score import Metric
-from onnxopt.measure.repeatable import Fresh, graph_of, needs_fresh
+from onnxopt.measure.repeatable import graph_of, seed_sentence, session_kind
 from onnxopt.measure.runtime.interrupt import interruptible
 from onnxopt.measure.runtime.session import Loadable, Runtime, Session
 from onnxopt.measure.statistics import Drop
@@ -90,7 +90,7 @@ class LabelJudge:
     @property
     def choice(self) -> str:
         """The rule by which results are judged, in one sentence, and the seed of random operators if there is one."""
-        return f"Judged by {self.metric.name} against the labels.{_seed_sentence(self._open)}"
+        return f"Judged by {self.metric.name} against the labels.{seed_sentence(self._open)}"
 
     @cached_property
     def _usable(self) -> tuple[Samples, tuple[int, ...]]:
@@ -214,7 +214,7 @@ class FidelityJudge:
     @property
     def choice(self) -> str:
         """The tasks and the reason for them, in one sentence, and the seed of random operators if there is one."""
-        return f"{choice_of(self.recognized)}{_seed_sentence(self._open)}"
+        return f"{choice_of(self.recognized)}{seed_sentence(self._open)}"
 
     @cached_property
     def _judged(self) -> tuple[str, ...]:
@@ -294,21 +294,3 @@ class FidelityJudge:
 
 def _is_tensor(value: Any) -> bool:
     return isinstance(value, np.ndarray)
-
-
-def session_kind(model: Loadable, samples: Samples, runtime: Runtime) -> type[Session]:
-    """Return the kind of session with which a model and its candidates give the same outputs twice.
-
-    Raises:
-        ModelError: ONX313 the model gives different outputs with every kind of session.
-    """
-
-    def work() -> bool:
-        feeds = next(iter(samples.with_batch_size(1)))
-        return needs_fresh(model, feeds, runtime)
-
-    return Fresh if interruptible(work) else Session
-
-
-def _seed_sentence(kind: type[Session]) -> str:
-    return " Its random operators have a fixed seed for measuring, and for nothing else." if kind is Fresh else ""

@@ -29,11 +29,6 @@ class KnownOutputs:
         self._in: Samples | None = None
         self._kept = list[Outputs]()
 
-    @property
-    def is_open(self) -> bool:
-        """Whether the model is loaded."""
-        return self._session is not None
-
     def batches(self, samples: Samples) -> Iterator[tuple[Batch, Outputs]]:
         """Yield batches with their outputs, which must not be changed; raises like `run_batches`."""
         if self._of is not None and self._in is not None and _same(self._of, samples):

@@ -9,9 +9,10 @@ import onnx_ir as ir
 
 from onnxopt.errors import ModelError
 from onnxopt.measure.metrics.outputs import Outputs, is_map
+from onnxopt.measure.runtime.interrupt import interruptible
 from onnxopt.measure.runtime.session import Loadable, Runtime, Session
 from onnxopt.model_file import from_bytes, load
-from onnxopt.samples import Feeds
+from onnxopt.samples import Feeds, Samples
 
 RANDOM: Mapping[str, type] = MappingProxyType(
     {
@@ -133,3 +134,22 @@ def _equal(one: Any, other: Any) -> bool:
     finite = a[np.isfinite(a)]
     slack = _CLOSE * float(finite.std()) if finite.size else 0.0
     return bool(np.allclose(a, b, rtol=1e-4, atol=slack, equal_nan=True))
+
+
+def session_kind(model: Loadable, samples: Samples, runtime: Runtime) -> type[Session]:
+    """Return the kind of session with which a model and its candidates give the same outputs twice.
+
+    Raises:
+        ModelError: ONX313 the model gives different outputs with every kind of session.
+    """
+
+    def work() -> bool:
+        feeds = next(iter(samples.with_batch_size(1)))
+        return needs_fresh(model, feeds, runtime)
+
+    return Fresh if interruptible(work) else Session
+
+
+def seed_sentence(kind: type[Session]) -> str:
+    """Return the sentence that says that operators are seeded; empty where none is random."""
+    return " Its random operators have a fixed seed for measuring, and for nothing else." if kind is Fresh else ""

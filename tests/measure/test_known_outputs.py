@@ -46,7 +46,7 @@ def test_the_same_samples_are_run_once_and_give_the_same_outputs() -> None:
             for (_, after), before in zip(found, expected, strict=True):
                 np.testing.assert_array_equal(after["y"], before["y"])
     assert runs == [4, 4, 2]
-    assert not kept.is_open
+    assert kept._session is None
 
 
 def test_other_samples_or_batches_are_run_again() -> None:
@@ -62,7 +62,7 @@ def test_a_sweep_that_is_left_early_is_no_whole_one() -> None:
     samples = builders.samples_of(builders.BUILDERS["residual_cnn"](), count=8, batch_size=4)
     kept = known()
     next(kept.batches(samples))
-    assert kept.is_open
+    assert kept._session is not None
     assert len(list(kept.batches(samples))) == 2
 
 
@@ -74,7 +74,7 @@ def test_outputs_above_the_limit_are_computed_again(monkeypatch: pytest.MonkeyPa
         first, second = list(kept.batches(samples)), list(kept.batches(samples))
     assert len(first) == len(second) == 2
     assert len(runs) == 4
-    assert kept.is_open
+    assert kept._session is not None
 
 
 def test_known_outputs_cannot_be_changed() -> None:
