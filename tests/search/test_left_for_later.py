@@ -15,9 +15,9 @@ from onnxopt.search.trial import Candidate, Trial, Verdict
 BUDGET = 0.01
 
 
-def trial(drop: float, passes: str = "quantize-static") -> Trial:
+def trial(drop: float, passes: str = "quantize-static", built_s: float = 10.0) -> Trial:
     measured = Drop(drop, Interval(drop, drop, drop), 1000, None, None, None, False, np.full(100, drop))
-    step = SimpleNamespace(duration_s=10.0)
+    step = SimpleNamespace(duration_s=built_s)
     return Trial(Candidate("x", parse(passes)), Verdict.WITHIN, "", steps=(step,), drop=measured)
 
 
@@ -52,3 +52,8 @@ def test_they_do_not_wait_before_a_static_candidate_was_tried() -> None:
 def test_they_do_not_wait_where_there_is_time_for_all() -> None:
     assert not later(trial(0.2), left_s=10_000)
     assert not later(trial(0.2), limit_s=None)
+
+
+def test_the_slowest_build_so_far_tells_how_long_the_others_take() -> None:
+    assert later(trial(0.0), trial(0.0, built_s=0.1))
+    assert not later(trial(0.0, built_s=0.1), trial(0.0, built_s=0.1))

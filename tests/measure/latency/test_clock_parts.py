@@ -161,6 +161,7 @@ def test_the_spread_of_runs_shows_other_programs_only_if_waiting_is_unknown():
     wide = (100.0,) * 3 + (101 * SPREAD,) * 7
     assert restless([spent(None, wide)])
     assert not restless([spent(0, wide)])
+    assert not restless([spent(0, wide), spent(None, wide)])
     assert not restless([spent(None)])
     assert not restless([])
 
