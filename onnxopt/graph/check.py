@@ -37,7 +37,7 @@ def require_nodes(model: ir.Model, names: Iterable[str]) -> None:
     Raises:
         UsageError: ONX102 one of them is not the name of a node.
     """
-    known = [node.name or "" for node in model.graph]
+    known = {node.name or "": None for node in model.graph}
     for name in names:
         if name not in known:
             raise UsageError("ONX102", "no node has this name", where=name, hint=nearest(name, known))

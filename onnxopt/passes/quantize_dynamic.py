@@ -87,7 +87,8 @@ class QuantizeDynamic(Pass):
         if large:
             return _written(model, before, options, hints)
         obstacles = dynamic_obstacles(before, self.op_types)
-        nodes = [n for n in before.graph if n.name not in (*self.exclude, *obstacles)]
+        stay = frozenset((*self.exclude, *obstacles))
+        nodes = [n for n in before.graph if n.name not in stay]
 
         def build(more: tuple[str, ...]) -> ir.Model:
             exclude = (*self.exclude, *obstacles, *more)
@@ -98,7 +99,7 @@ class QuantizeDynamic(Pass):
         except (NativeError, ModelError) as error:
             return Applied(model, (), (Skip("graph", f"{error.what}: {error.why}"),))
         left = {**obstacles, **made.left}
-        outcome = proved(read_back(before, made.model, (*self.exclude, *left), hints), before, made.model)
+        outcome = proved(read_back(before, made.model, frozenset((*self.exclude, *left)), hints), before, made.model)
         narrowed(made.model, narrow)
         edits = tuple(Edit(name, action) for name, action in outcome.quantized.items())
         skips = tuple(Skip(name, left.get(name, reason)) for name, reason in outcome.left.items())

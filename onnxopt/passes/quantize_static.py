@@ -198,7 +198,7 @@ class QuantizeStatic(Pass):
         """Return the outcome for each layer, read from the runtime's graph of the quantized model."""
         hints = {op: "not among the op types chosen" for op in WEIGHTED if self.op_types and op not in self.op_types}
         hints |= {"GRU": "the runtime has no INT8 GRU", "LSTM": "the runtime has no static INT8 LSTM"}
-        exclude = (*self.exclude, *plan.left, *placed.exclude)
+        exclude = frozenset((*self.exclude, *plan.left, *placed.exclude))
         outcome = proved(read_back(before, plan.model, exclude, hints), before, plan.model)
         reasons = {**plan.left, **placed.reasons}
         left = {n: r for n, r in outcome.left.items() if n not in reasons}

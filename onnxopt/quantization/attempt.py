@@ -7,6 +7,7 @@ import onnx_ir as ir
 
 from onnxopt.errors import ModelError, NativeError
 from onnxopt.measure.runtime.session import Runtime, Session
+from onnxopt.measure.runtime.written import ends
 from onnxopt.model_file import probe_feeds, signature_of
 from onnxopt.samples import Feeds, Samples
 
@@ -42,14 +43,16 @@ def attempt(build: Build, nodes: Sequence[ir.Node], feeds: Feeds | None) -> Atte
 
 
 def runnable_feeds(model: ir.Model, samples: Samples | None) -> Feeds | None:
-    """Return a sample on which `model` runs, a generated one without samples; None if it runs on neither."""
+    """Return a sample on which `model` runs, a generated one without samples; None if it runs on neither.
+
+    A run that takes too long is stopped, and gives None too.
+    """
     found = [] if samples is None else [next(iter(samples.with_batch_size(1)), None)]
     signature = signature_of(model)
     for feeds in (*found, *(probe_feeds(signature, dynamic=size) for size in (2, 1))):
         try:
             if feeds is not None:
-                Session(model, Runtime()).run(feeds)
-                return feeds
+                return feeds if ends(Session(model, Runtime()), feeds) else None
         except (NativeError, ModelError):
             continue
     return None

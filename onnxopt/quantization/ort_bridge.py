@@ -23,7 +23,15 @@ from onnxopt.model_file.light import give_weights_back, without_large_weights
 from onnxopt.model_file.order import bodies_of, sort_nodes
 from onnxopt.quantization.calibration.histogram import Range
 from onnxopt.quantization.placement.keep_float import keep_float
-from onnxopt.quantization.prepare import activations_around, must_stay, name_inner_nodes, products_not_in, ready, unfit
+from onnxopt.quantization.prepare import (
+    activations_around,
+    must_stay,
+    name_inner_nodes,
+    products_not_in,
+    ready,
+    unfit,
+    upright,
+)
 from onnxopt.quantization.rounding.weight_ranges import safe_ranges
 
 _FLOAT_WHERE_UNKNOWN = {"DefaultTensorType": int(ir.DataType.FLOAT)}
@@ -89,11 +97,9 @@ def quantize_static(model: ir.Model, ranges: Mapping[str, Range], options: Stati
     """
     from onnxruntime.quantization import CalibrationMethod, QuantType
     from onnxruntime.quantization.calibrate import TensorData, TensorsData
-    from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
-    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
     from onnxruntime.quantization.quant_utils import QuantizationMode
 
-    from onnxopt.quantization.ort_index import IndexedModel
+    from onnxopt.quantization.ort_quantizers import OperatorQuantizer, PairQuantizer
 
     kinds = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
     symmetric = options.activation_type == "int8"
@@ -108,7 +114,7 @@ def quantize_static(model: ir.Model, ranges: Mapping[str, Range], options: Stati
             value.type = ir.TensorType(ir.DataType.FLOAT)  # the runtime's own types; only floats have ranges
         proto = _inferred(typed)
         weight, activation = kinds[options.weight_type], kinds[options.activation_type]
-        exclude = [*options.exclude, *unfit(typed), *must_stay(typed, options.form)]
+        exclude = frozenset((*options.exclude, *unfit(typed), *must_stay(typed, options.form)))
         overrides = dict[str, Any]()
         if options.avoid_saturation:
             overrides |= safe_ranges(typed, options.op_types, exclude, options.per_channel)
@@ -121,14 +127,13 @@ def quantize_static(model: ir.Model, ranges: Mapping[str, Range], options: Stati
         choice: tuple[Any, ...] = ([], exclude, list(options.op_types), extra)
         if options.form == "qoperator":
             mode = QuantizationMode.QLinearOps
-            quantizer = ONNXQuantizer(
+            quantizer = OperatorQuantizer(
                 proto, options.per_channel, options.reduce_range, mode, True, weight, activation, data, *choice
             )
         else:
-            quantizer = QDQQuantizer(
+            quantizer = PairQuantizer(
                 proto, options.per_channel, options.reduce_range, weight, activation, data, *choice
             )
-            quantizer.model = IndexedModel(quantizer.model.model)
         quantizer.quantize_model()
         result = _back(quantizer.model.model, model)
         keep_float(result)
@@ -142,15 +147,17 @@ def quantize_dynamic(model: ir.Model, options: DynamicOptions) -> ir.Model:
         NativeError: ONX402 the runtime's quantizer failed.
     """
     from onnxruntime.quantization import QuantType
-    from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
     from onnxruntime.quantization.quant_utils import QuantizationMode
+
+    from onnxopt.quantization.ort_quantizers import OperatorQuantizer
 
     weight = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}[options.weight_type]
     with _quantizer_errors():
         typed = ready(model, options.op_types)
-        inner = name_inner_nodes(typed, options.op_types, options.exclude)
-        exclude = [*options.exclude, *inner, *unfit(typed), *products_not_in(typed, options.op_types)]
-        quantizer = ONNXQuantizer(
+        upright(typed)
+        inner = name_inner_nodes(typed, options.op_types, frozenset(options.exclude))
+        exclude = (*options.exclude, *inner, *unfit(typed), *products_not_in(typed, options.op_types))
+        quantizer = OperatorQuantizer(
             _inferred(typed),
             options.per_channel,
             options.reduce_range,
@@ -161,7 +168,7 @@ def quantize_dynamic(model: ir.Model, options: DynamicOptions) -> ir.Model:
             None,
             [],
             # The quantizer first converts every Gemm to a MatMul, under another name.
-            [*exclude, *(f"{name}_MatMul" for name in exclude)],
+            frozenset((*exclude, *(f"{name}_MatMul" for name in exclude))),
             [*options.op_types, "MatMul"],
             {"MatMulConstBOnly": True, "EnableSubgraph": options.subgraphs, **_FLOAT_WHERE_UNKNOWN},
         )

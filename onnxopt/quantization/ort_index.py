@@ -1,54 +1,160 @@
-"""The runtime's model class for its QDQ quantizer, with an index of the readers of every value.
+"""The runtime's model class for its quantizers, with nodes and initializers indexed by name.
 
-The original visits every node of the graph for every tensor that it quantizes: minutes for thousands of layers.
+The original goes through all nodes or all initializers for every tensor that it quantizes: minutes for thousands of
+layers.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import onnx
 from onnxruntime.quantization.onnx_model import ONNXModel
 
-Readers = dict[str, list[onnx.NodeProto]]
+from onnxopt.model_file.order import bodies_of
+
+Nodes = dict[str, list[onnx.NodeProto]]
 
 
 class IndexedModel(ONNXModel):  # type: ignore[misc]  # the runtime has no types
-    """A model class with the same results; the methods called for each tensor visit only the readers of the tensor."""
+    """The same results; methods that the quantizers call for each tensor visit only the nodes and weights of it."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         super().__init__(model)
-        self._readers: Readers | None = None
+        self._readers: Nodes | None = None
+        self._writers: Nodes | None = None
+        self._tensors = dict[str, onnx.TensorProto]()
+        for tensor in model.graph.initializer:
+            self._tensors.setdefault(tensor.name, tensor)
+        self._removed = list[onnx.TensorProto]()
+        self._sought: Sequence[str] | None = None
+        self._found, self._found_in, self._known = dict[str, onnx.NodeProto](), list[onnx.NodeProto](), 0
 
-    def input_name_to_nodes(self) -> Readers:
-        """Return the nodes that read each value, once for each input."""
+    def seek(self, names: Sequence[str] | None) -> None:
+        """Let `initializer()` give only the tensors with these names, which the quantizer looks through them for."""
+        self._sought = names
+
+    @contextmanager
+    def only(self, names: Sequence[str] | None) -> Iterator[None]:
+        """Seek these names within the context."""
+        before, self._sought = self._sought, names
+        try:
+            yield
+        finally:
+            self._sought = before
+
+    def initializer(self) -> Any:
+        """Return the tensors that are sought, else all."""
+        if self._sought is None:
+            self._drop_removed()
+            return super().initializer()
+        return [self._tensors[name] for name in dict.fromkeys(self._sought) if name in self._tensors]
+
+    def get_initializer(self, name: str) -> onnx.TensorProto | None:
+        """Return the tensor of a name."""
+        return self._tensors.get(name)
+
+    def get_initializer_name_set(self) -> set[str]:
+        """Return the names of all tensors."""
+        return set(self._tensors)
+
+    def add_initializer(self, tensor: onnx.TensorProto) -> None:
+        """Add a tensor, unless there is one of its name."""
+        if tensor.name not in self._tensors:
+            self.initializer_extend([tensor])
+
+    def initializer_extend(self, inits: Sequence[onnx.TensorProto]) -> None:
+        """Add tensors."""
+        for tensor in inits:
+            self._check_init(tensor)
+            self.model.graph.initializer.append(tensor)
+            self._tensors.setdefault(tensor.name, self.model.graph.initializer[-1])  # the graph holds a copy
+
+    def remove_initializer(self, tensor: onnx.TensorProto) -> None:
+        """Remove a tensor; weights that are inputs too were frozen before."""
+        known = self._tensors.pop(tensor.name, None)
+        if known is not None:
+            self._removed.append(known)
+
+    def _drop_removed(self) -> None:
+        _drop_these(self.model.graph.initializer, self._removed)
+        self._removed.clear()
+
+    def clean_initializers(self) -> Any:
+        """Remove the tensors that nothing reads, all at once, and return what the original does."""
+        self._drop_removed()
+        graph = self.model.graph
+        graphs = [body for body in bodies_of(self.model) if isinstance(body, onnx.GraphProto)]
+        read = {name for some in graphs for node in some.node for name in node.input}
+        read |= {value.name for some in graphs for value in some.output}
+        read -= {name for node in graph.node for name in node.output}
+        read |= {value.name for value in graph.input}
+        _drop(graph.initializer, [i for i, tensor in enumerate(graph.initializer) if tensor.name not in read])
+        return super().clean_initializers()
+
+    def find_node_by_name(self, node_name: str, new_nodes_list: list[onnx.NodeProto], graph: object) -> Any:
+        """Return the node of a name, in the graph or among new nodes, which grow at their end only."""
+        if self._found_in is not new_nodes_list:
+            self._found, self._found_in, self._known = {}, new_nodes_list, 0
+            for node in self.model.graph.node:
+                self._found.setdefault(node.name, node)
+        for position in range(self._known, len(new_nodes_list)):
+            self._found.setdefault(new_nodes_list[position].name, new_nodes_list[position])
+        self._known = len(new_nodes_list)
+        return self._found.get(node_name)
+
+    def input_name_to_nodes(self) -> Nodes:
+        """Return the nodes that read each value, a node once for each of its inputs."""
         if self._readers is None:
             self._readers = super().input_name_to_nodes()
         return self._readers
 
+    def _written(self) -> Nodes:
+        if self._writers is None:
+            self._writers = {}
+            for node in self.model.graph.node:
+                for name in filter(None, node.output):
+                    self._writers.setdefault(name, []).append(node)
+        return self._writers
+
     def add_node(self, node: onnx.NodeProto) -> None:
         """Add a node at the end of the graph."""
-        readers = self.input_name_to_nodes()
+        readers, writers = self.input_name_to_nodes(), self._written()
         super().add_node(node)
         added = self.model.graph.node[-1]  # the graph holds a copy
         for name in filter(None, added.input):
             readers.setdefault(name, []).append(added)
+        for name in filter(None, added.output):
+            writers.setdefault(name, []).append(added)
 
     def remove_node(self, node: onnx.NodeProto) -> None:
         """Remove a node."""
-        super().remove_node(node)
-        self._readers = None
+        self.remove_nodes([node])
+
+    def remove_nodes(self, nodes_to_remove: Collection[onnx.NodeProto]) -> None:
+        """Remove nodes of this graph, all at once."""
+        _drop_these(self.model.graph.node, nodes_to_remove)
+        self._readers = self._writers = None
 
     def replace_node_input(self, node: onnx.NodeProto, old_input_name: str, new_input_name: str) -> None:
-        """Replace an input of one node."""
+        """Let one node read another value."""
         self._replace([node], old_input_name, new_input_name)
 
     def replace_input_of_all_nodes(self, old_input_name: str, new_input_name: str) -> None:
-        """Replace a value for all its readers."""
+        """Let every reader of a value read another one."""
         self._replace(self.input_name_to_nodes().get(old_input_name, []), old_input_name, new_input_name)
 
     def replace_input_of_nodes(self, old_input_name: str, new_input_name: str, node_names_set: Collection[str]) -> None:
-        """Replace a value for the readers with one of these names."""
+        """Let the readers of a value that have one of these names read another one."""
         nodes = self.input_name_to_nodes().get(old_input_name, [])
         self._replace([node for node in nodes if node.name in node_names_set], old_input_name, new_input_name)
+
+    def replace_output_of_all_nodes(self, old_output_name: str, new_output_name: str) -> None:
+        """Let every node that writes a value write another one."""
+        nodes = self._written().pop(old_output_name, [])
+        for node in nodes:
+            ONNXModel.replace_node_output(node, old_output_name, new_output_name)
+        self._written().setdefault(new_output_name, []).extend(nodes)
 
     def _replace(self, nodes: list[onnx.NodeProto], old: str, new: str) -> None:
         readers, nodes = self.input_name_to_nodes(), list(nodes)
@@ -56,3 +162,15 @@ class IndexedModel(ONNXModel):  # type: ignore[misc]  # the runtime has no types
             ONNXModel.replace_node_input(node, old, new)
         readers[old] = [node for node in readers.get(old, []) if old in node.input]
         readers.setdefault(new, []).extend(nodes)
+
+
+def _drop_these(messages: Any, dropped: Collection[Any]) -> None:
+    """Remove messages from a repeated field; by identity, because comparing each with all others takes minutes."""
+    identities = {id(message) for message in dropped}
+    if identities:
+        _drop(messages, [i for i, message in enumerate(messages) if id(message) in identities])
+
+
+def _drop(messages: Any, positions: Sequence[int]) -> None:
+    for position in reversed(positions):
+        del messages[position]

@@ -71,6 +71,32 @@ def _fold_factor(gemm: ir.Node, factor: str, slot: int) -> None:
         gemm.attributes.pop(factor, None)
 
 
+def upright(typed: ir.Model) -> None:
+    """Let Gemm nodes read their constant weights as they stand, in place; the quantizer makes a MatMul of each.
+
+    It would do the same, after looking each weight up among all of them.
+    """
+    made = dict[ir.Value, ir.Value]()
+    for node in typed.graph:
+        weight = node.inputs[1] if node.op_type == "Gemm" else None
+        array = None if weight is None or _has_factor(node) else _constant(node, 1)
+        turned = node.attributes.get_int("transB", 0) and not node.attributes.get_int("transA", 0)
+        if weight is None or array is None or not turned:
+            continue
+        if weight not in made:
+            made[weight] = ir.Value(name=_free(f"{weight.name}_Transposed", typed))
+            set_weight(made[weight], array.T)
+            typed.graph.register_initializer(made[weight])
+        node.replace_input_with(1, made[weight])
+        node.attributes.pop("transB")
+
+
+def _free(name: str, typed: ir.Model) -> str:
+    while name in typed.graph.initializers:
+        name += "_"
+    return name
+
+
 def _replace_constant(node: ir.Node, slot: int, array: np.ndarray) -> None:
     old = node.inputs[slot]
     assert old is not None

@@ -17,6 +17,7 @@ import pytest
 from onnxopt.errors import FileError
 from onnxopt.model_file import load, memory, save, sha256_of, size_bytes, to_bytes, write_manifest
 from onnxopt.model_file.memory import materialize
+from onnxopt.model_file.order import bodies_of
 from tests import builders
 
 OLD = b"the old file"
@@ -61,6 +62,21 @@ def test_a_saved_model_is_the_same(tmp_path: Path) -> None:
     assert to_bytes(load(path)) == to_bytes(small())
     assert size_bytes(small()) == path.stat().st_size
     assert [*content(tmp_path)] == ["m.onnx"]
+
+
+@pytest.mark.parametrize("name", sorted(builders.BUILDERS))
+def test_no_weight_is_described_twice(name: str) -> None:
+    proto = onnx.load_model_from_string(to_bytes(small(name)))
+    for graph in (body for body in bodies_of(proto) if isinstance(body, onnx.GraphProto)):
+        assert not {tensor.name for tensor in graph.initializer} & {value.name for value in graph.value_info}
+
+
+def test_a_comment_on_a_weight_is_kept() -> None:
+    model = small()
+    weight = next(iter(model.graph.initializers.values()))
+    weight.doc_string = "from the paper"
+    (described,) = onnx.load_model_from_string(to_bytes(model)).graph.value_info[:1]
+    assert (described.name, described.doc_string) == (weight.name, "from the paper")
 
 
 def test_a_saved_model_looks_like_any_other_file(tmp_path: Path, large: None) -> None:

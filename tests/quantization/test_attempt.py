@@ -95,3 +95,8 @@ def test_feeds_are_made_up_where_no_sample_runs() -> None:
     net.node("Reshape", "x", net.ints(3, 5), out="y")
     assert runnable_feeds(net.model([ROWS], [("y", 1, None)], opset=13), None) is None
     assert np.isfinite(found["x"]).all()
+
+
+def test_a_run_without_end_gives_no_feeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnxopt.quantization.attempt.ends", lambda session, feeds: False)
+    assert runnable_feeds(chain(), None) is None

@@ -1,50 +1,88 @@
-"""The quantizer writes the same file with an index of readers, and its work grows with the number of layers."""
+"""The quantizers write the files that the runtime's own do, and their work grows with the number of layers."""
+
+from collections.abc import Callable
 
 import onnx_ir as ir
 import pytest
+from onnxruntime.quantization import base_quantizer, onnx_quantizer, qdq_quantizer
 from onnxruntime.quantization.onnx_model import ONNXModel
+from onnxruntime.quantization.operators import conv, matmul
 
 from onnxopt.catalog import parse
 from onnxopt.model_file import to_bytes
 from onnxopt.pipeline import Context, Pipeline
-from onnxopt.quantization import ort_index
+from onnxopt.quantization import ort_quantizers
 from onnxopt.target import target_of
 from tests import builders
 
+FORMS = ["quantize-static", "quantize-static{form=qoperator}", "quantize-dynamic"]
+MODELS = ["residual_cnn", "shared_weights", "two_outputs", "data_movement", "transformer_17"]
 
-def quantized(model: ir.Model) -> bytes:
-    context = Context(target_of("x86-vnni"), builders.samples_of(model, count=4))
-    return to_bytes(Pipeline(parse("quantize-static{placement=all}")).run(model, context).model)
+
+def quantized(model: ir.Model, form: str) -> bytes:
+    context = Context(target_of("x86-vnni"), builders.samples_of(model, count=2))
+    return to_bytes(Pipeline(parse(form)).run(model, context).model)
 
 
 def chain(layers: int) -> ir.Model:
+    """Return layers of a product, its Relu, and a Gemm that is added to what went in."""
     net, x = builders.Net(0), "x"
     for number in range(layers):
         hidden = net.node("Relu", net.node("MatMul", x, net.weight(8, 8)))
+        hidden = net.node("Gemm", hidden, net.weight(8, 8), net.weight(8), transB=1)
         x = net.node("Add", x, hidden, **({"out": "y"} if number == layers - 1 else {}))
     return net.model([builders.ROWS], [("y", builders.F, ["batch", 8])])
 
 
-@pytest.mark.parametrize("name", ["residual_cnn", "shared_weights", "two_outputs", "data_movement", "transformer_17"])
-def test_the_file_is_that_of_the_runtime_itself(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    indexed = quantized(builders.BUILDERS[name]())
-    monkeypatch.setattr(ort_index, "IndexedModel", ONNXModel)
-    assert quantized(builders.BUILDERS[name]()) == indexed
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", [*MODELS, "chain"])
+def test_the_file_is_that_of_the_runtime_itself(name: str, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    build = builders.BUILDERS[name] if name in MODELS else lambda: chain(3)
+    indexed = quantized(build(), form)
+    monkeypatch.setattr(ort_quantizers, "PairQuantizer", qdq_quantizer.QDQQuantizer)
+    monkeypatch.setattr(ort_quantizers, "OperatorQuantizer", onnx_quantizer.ONNXQuantizer)
+    assert quantized(build(), form) == indexed
 
 
-def test_nodes_visited_grow_with_the_layers_and_not_with_their_square(monkeypatch: pytest.MonkeyPatch) -> None:
-    visited: list[int] = []
-    original = ONNXModel.replace_node_input
+@pytest.fixture
+def visits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Count the nodes and tensors that the runtime's quantizers go through one by one."""
+    seen: list[int] = []
 
-    def counted(node: object, old: str, new: str) -> None:
-        visited.append(1)
-        original(node, old, new)
+    def watch(method: str, count: Callable[..., int]) -> None:
+        original = getattr(ONNXModel, method)
 
-    monkeypatch.setattr(ONNXModel, "replace_node_input", staticmethod(counted))
+        def counted(*arguments: object) -> object:
+            seen.append(count(*arguments))
+            return original(*arguments)
+
+        static = isinstance(ONNXModel.__dict__[method], staticmethod)
+        monkeypatch.setattr(ONNXModel, method, staticmethod(counted) if static else counted)
+
+    for method in ("input_name_to_nodes", "remove_node", "replace_output_of_all_nodes", "find_node_by_name"):
+        watch(method, lambda model, *_: len(model.model.graph.node))
+    watch("get_initializer", lambda model, *_: len(model.model.graph.initializer))
+    watch("remove_initializer", lambda model, *_: len(model.model.graph.initializer))
+    watch("_check_init", lambda *_: 1)
+    watch("replace_node_input", lambda *_: 1)
+    original = base_quantizer.find_by_name
+
+    def find(name: str, items: object) -> object:
+        listed = list(items)  # type: ignore[call-overload]
+        seen.append(len(listed))
+        return original(name, listed)
+
+    for module in (base_quantizer, onnx_quantizer, qdq_quantizer, conv, matmul):
+        monkeypatch.setattr(module, "find_by_name", find)
+    return seen
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_work_grows_with_the_layers_and_not_with_their_square(form: str, visits: list[int]) -> None:
     counts = []
-    for layers in (8, 32):
-        visited.clear()
-        quantized(chain(layers))
-        counts.append(len(visited))
-    assert counts[0] > 8
-    assert counts[1] < 5 * counts[0]
+    for layers in (125, 250):  # 500 and 1,000 nodes
+        visits.clear()
+        quantized(chain(layers), form)
+        counts.append(sum(visits))
+    assert counts[0] > 500
+    assert counts[1] < 2.1 * counts[0]

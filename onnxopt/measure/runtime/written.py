@@ -41,10 +41,10 @@ def proof(source: ir.Model, samples: Samples | None = None) -> Callable[[Path], 
         if feeds is None:
             return
         try:
-            _run(session, feeds)
+            ends(session, feeds)
         except NativeError as error:
             try:
-                _run(Session(source, runtime), feeds)
+                ends(Session(source, runtime), feeds)
             except NativeError:
                 if samples is None:
                     return
@@ -73,7 +73,12 @@ def _feeds(source: ir.Model, samples: Samples | None) -> Feeds | None:
     return probe_feeds(signature) if numbers <= MAX_MADE_UP else None
 
 
-def _run(session: Session, feeds: Feeds) -> None:
+def ends(session: Session, feeds: Feeds) -> bool:
+    """Run once and return whether the run ended within `PATIENCE_S`, after which it is stopped.
+
+    Raises:
+        NativeError: ONX401 the run failed.
+    """
     options = onnxruntime.RunOptions()
     options.log_severity_level = 4
     ended = threading.Event()
@@ -93,6 +98,7 @@ def _run(session: Session, feeds: Feeds) -> None:
             raise
     finally:
         timer.cancel()
+    return not ended.is_set()
 
 
 def _bad(what: str, why: str | None) -> ModelError:
