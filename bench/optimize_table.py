@@ -14,14 +14,16 @@ NOT_PEERS = ("baseline", "onnxopt", "again")
 
 
 def behind(rows: Mapping[str, Any], allowed: float) -> list[str]:
-    """Return what is inside the budget and clearly faster than ours."""
+    """Return what is inside the budget and faster than ours beyond doubt, by more than parity."""
     ours = rows["onnxopt"]["speedup"]
     if ours is None:
         return []
     inside = [
-        name for name in rows if name not in NOT_PEERS and rows[name]["drop"] <= allowed and rows[name]["speedup"]
+        (name, row["speedup"])
+        for name, row in rows.items()
+        if name not in NOT_PEERS and row["drop"] <= allowed and row["speedup"]
     ]
-    return [name for name in inside if ours["value"] < PARITY * rows[name]["speedup"]["value"]]
+    return [name for name, s in inside if ours["value"] < PARITY * s["value"] and ours["high"] < s["low"]]
 
 
 def summary(models: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -42,7 +44,7 @@ def summary(models: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "mixes_within_15_percent": sum(abs(error) <= 0.15 for error in errors),
         "over_budget": [m["model"] for m in models if m["rows"]["onnxopt"]["drop"] > m["allowed_drop"]],
         "slower_than_fp32": [m["model"] for m in models if (s := m["rows"]["onnxopt"]["speedup"]) and s["high"] < 1],
-        "behind": {m["model"]: m["behind"] for m in models if m["behind"]},
+        "behind": {m["model"]: found for m in models if (found := behind(m["rows"], m["allowed_drop"]))},
     }
 
 
