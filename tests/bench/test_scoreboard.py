@@ -78,3 +78,9 @@ def test_the_newest_record_counts_and_the_rest_of_the_readme_stays(scoreboard, t
     assert "gone" not in after
     assert "| DNN M, keywords (1000) | 80.00 % | new | +0.50 |" in after
     assert scoreboard.readme(after) == after
+
+
+def test_the_committed_pages_are_what_the_records_say(scoreboard) -> None:
+    assert scoreboard.PAGE.read_text() == scoreboard.page()
+    readme = scoreboard.README.read_text()
+    assert readme == scoreboard.readme(readme)
