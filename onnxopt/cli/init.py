@@ -48,7 +48,7 @@ def data(
     reading: Reading,
     shown: Shown,
 ) -> int:
-    """Write the samples of a model to a file that every command reads, and show the first one."""
+    """Write a model's samples to one file; show the first."""
     quieten(shown)
     from onnxopt.cli.progress import ProgressBar
     from onnxopt.tasks.data.make import data as make_samples
@@ -89,7 +89,7 @@ def init(
     overwrite: OVERWRITE = False,
     shown: Shown,
 ) -> int:
-    """Write a configuration file with every option explained, or a GitHub workflow."""
+    """Write a commented configuration file, or a GitHub workflow."""
     from onnxopt.search.budget import Budget
     from onnxopt.tasks.config_file import config_text, write_config
 

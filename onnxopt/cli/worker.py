@@ -54,7 +54,7 @@ def mcp(
         bool, typer.Option("--allow-write", help="Also offer optimize and repair, which write new files.")
     ] = False,
 ) -> int:
-    """Serve inspect, check and compare to one client of the Model Context Protocol, on stdin and stdout."""
+    """Serve commands by the Model Context Protocol (stdio)."""
     from onnxopt.tasks.served.server import serve
 
     serve(root, allow_write=allow_write)

@@ -119,7 +119,7 @@ class Browser:
             raise RuntimeError(str(found["exceptionDetails"])[:500])
         return found["result"].get("value")
 
-    def until(self, expression: str, seconds: float = 30) -> None:
+    def until(self, expression: str, seconds: float = 180) -> None:
         end = time.monotonic() + seconds
         while not self.evaluate(expression):
             if time.monotonic() > end:
