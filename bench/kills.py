@@ -18,6 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from onnxopt.measure.runtime.environment import environment
+
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "models" / "digits_mlp.onnx"
 COMMANDS = {
@@ -26,9 +28,12 @@ COMMANDS = {
     "diagnose": ["diagnose", "{m}", "{q}", "-d", "digits", "--limit", "8", "-o", "{w}/keep.toml", "--overwrite"],
     "sensitivity": ["sensitivity", "{m}", "-d", "digits", "--limit", "8", "--plot", "{w}/page.html", "--overwrite"],
     "init": ["init", "{m}", "-o", "{w}/keep.toml", "--overwrite"],
+    "export": ["export", "{m}", "-o", "{w}/new.ort"],
+    "report": ["report", "{r}", "-o", "{w}/page.html", "--overwrite"],
     "bundle": ["bundle", "{m}", "{q}", "-d", "digits", "-o", "{w}/kit"],
     "optimize": ["optimize", "{m}", "-d", "digits", "--limit", "80", "--time-limit", "10", "--out", "{w}/run"],
 }
+"""Words of commands; m is a model, q a quantized form of it, r a finished run, w the folder that is written to."""
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -48,11 +53,23 @@ def prepared(place: Path, small: Path) -> Path:
     return place
 
 
-def started(words: list[str], **names: Path) -> subprocess.Popen[bytes]:
+def command(words: list[str], names: dict[str, Path]) -> list[str]:
+    """Return the command line of a command."""
+    return [sys.executable, "-m", "onnxopt", *(word.format(**names) for word in words)]
+
+
+def started(words: list[str], names: dict[str, Path]) -> subprocess.Popen[bytes]:
     """Start a command."""
-    filled = [word.format(**names) for word in words]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen([sys.executable, "-m", "onnxopt", *filled], cwd=ROOT, **quiet)
+    return subprocess.Popen(command(words, names), cwd=ROOT, **quiet)
+
+
+def sources(place: Path) -> dict[str, Path]:
+    """Make the model, the quantized form and the run that commands read."""
+    names = {"m": MODEL, "q": place / "q.onnx", "r": place / "run", "w": place}
+    started([*COMMANDS["quantize"][:4], "-o", "{q}"], names).wait()
+    started(COMMANDS["optimize"], names).wait()
+    return names
 
 
 def wrong(name: str, before: dict[str, str], after: dict[str, str], whole: dict[str, str]) -> list[str]:
@@ -81,35 +98,32 @@ def main() -> None:
     parser.add_argument("--only", default="")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    luck, faults, killed = random.Random(0), [], dict[str, int]()
+    luck, faults, killed = random.Random(0), list[str](), dict[str, int]()
     with tempfile.TemporaryDirectory(prefix="onnxopt-kills-") as name:
-        place, small = Path(name) / "work", Path(name) / "q.onnx"
-        started([*COMMANDS["quantize"][:4], "-o", "{q}"], m=MODEL, q=small).wait()
-        for command, words in COMMANDS.items():
-            if not command.startswith(given.only):
+        place, read = Path(name) / "work", sources(Path(name))
+        for of, words in COMMANDS.items():
+            if not of.startswith(given.only):
                 continue
-            names = {"m": MODEL, "q": small, "w": prepared(place, small)}
+            names = {**read, "w": prepared(place, read["q"])}
             since = time.monotonic()
-            started(words, **names).wait()
+            started(words, names).wait()
             takes, whole = time.monotonic() - since, digests(place)
-            killed[command] = 0
+            killed[of] = 0
             for _ in range(given.times):
-                before = digests(prepared(place, small))
-                process = started(words, **names)
+                before = digests(prepared(place, read["q"]))
+                process = started(words, names)
                 # Most of a command is work in memory; half of the kills aim at its end, where it writes.
                 time.sleep(takes * (luck.random() if luck.random() < 0.5 else luck.uniform(0.85, 1.05)))
-                killed[command] += process.poll() is None
+                killed[of] += process.poll() is None
                 process.send_signal(signal.SIGKILL)
                 process.wait()
-                broken = wrong(command, before, digests(place), whole)
-                broken += [why] if command == "optimize" and (why := unfit(place / "run")) else []
-                faults += [f"{command}: {why}" for why in broken]
-            print(
-                f"{command}: {killed[command]} of {given.times} killed alive, {len(faults)} faults so far", flush=True
-            )
+                broken = wrong(of, before, digests(place), whole)
+                broken += [why] if of == "optimize" and (why := unfit(place / "run")) else []
+                faults += [f"{of}: {why}" for why in broken]
+            print(f"{of}: {killed[of]} of {given.times} killed alive, {len(faults)} faults so far", flush=True)
     print("\n".join(faults))
     if given.out:
-        result = {"times": given.times, "killed_alive": killed, "faults": faults}
+        result = {"times": given.times, "killed_alive": killed, "faults": faults, "environment": environment()}
         given.out.write_text(json.dumps(result, indent=1) + "\n")
 
 

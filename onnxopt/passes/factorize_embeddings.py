@@ -1,5 +1,6 @@
 """Low-rank factorization of embedding tables."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -110,17 +111,9 @@ class FactorizeEmbeddings(Pass):
             tensor = value.const_value
             if not nodes or tensor is None or len(tensor.shape) != 2 or tensor.dtype not in _FLOATS:
                 continue
-            reason = ""
-            if any(node.name in self.exclude for node in nodes):
-                reason = "excluded by name"
-            elif len(nodes) < len(list(value.uses())) or value.is_graph_output():
-                reason = "another node than Gather reads it"
-            elif any(node.graph is not model.graph for node in nodes):
-                reason = "its Gather is inside a branch or a loop"
-            elif any(node.outputs[0].is_graph_output() for node in nodes):
-                reason = "its rows are an output of the model"
-            elif any(node.attributes.get_int("axis", 0) for node in nodes):
-                reason = "its Gather does not select rows"
+            reason = (
+                "excluded by name" if any(n.name in self.exclude for n in nodes) else _obstacle(model, value, nodes)
+            )
             if reason:
                 skipped.append(Skip(name, reason))
             else:
@@ -175,3 +168,18 @@ def _split(model: ir.Model, write: NodeWriter, name: str, narrow: np.ndarray, wi
         for reader, slot in readers:
             reader.replace_input_with(slot, made)
     model.graph.sort()
+
+
+def _obstacle(model: ir.Model, table: ir.Value, nodes: Sequence[ir.Node]) -> str:
+    """Return why a table that these nodes look rows up in cannot be factorized; empty where it can."""
+    if len(nodes) < len(list(table.uses())) or table.is_graph_output():
+        return "another node than Gather reads it"
+    if any(node.graph is not model.graph for node in nodes):
+        return "its Gather is inside a branch or a loop"
+    if any(node.outputs[0].is_graph_output() for node in nodes):
+        return "its rows are an output of the model"
+    if any(node.attributes.get_int("axis", 0) for node in nodes):
+        return "its Gather does not select rows"
+    if table.const_value is not None and not np.isfinite(np.asarray(table.const_value.numpy(), np.float32)).all():
+        return "it has values that are not finite"
+    return ""

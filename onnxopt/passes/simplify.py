@@ -1,6 +1,7 @@
 """Constant folding, removal of dead nodes, and fusion of decomposed operators."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -16,6 +17,10 @@ from onnxopt.model_file.light import give_weights_back, without_large_weights
 from onnxopt.model_file.memory import weight_bytes
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
 from onnxopt.quantization import ort_bridge
+
+_CONSTANTS = ("ConstantFolding",)
+_INTO_WEIGHTS = ("ConvBNFusion", "ConvMulFusion", "ConvAddFusion", "MatMul_BatchNormalization_Fusion")
+"""The runtime's names of the optimizations that fold others into a weight."""
 
 _RUNTIME_CASTS = "Inserted"
 """Prefix of the names of casts that the runtime inserts around layers without a kernel for their type."""
@@ -110,16 +115,9 @@ def _folded(model: ir.Model, edits: list[Edit], skipped: list[Skip]) -> ir.Model
             return model
     try:
         before = _stored_bytes(candidate)
-        counted = longest_range(candidate)
-        folded = _by_runtime(candidate, fold_constants=counted <= MAX_COUNTED)
-        grown = _stored_bytes(folded) - before
-        if counted > MAX_COUNTED:
-            skipped.append(Skip("graph", f"constants not folded: one of them has {counted} numbers"))
-        elif grown > max(LEAST_GROWTH_BYTES, before // 20):
-            skipped.append(Skip("graph", f"constants not folded: the file would grow by {grown / 1e6:.2f} MB"))
-            folded = _by_runtime(candidate, fold_constants=False)
-            grown = _stored_bytes(folded) - before
-        candidate = folded
+        candidate, grown, why = _within_growth(candidate, before)
+        if why:
+            skipped.append(Skip("graph", why))
     except (NativeError, ModelError) as error:
         skipped.append(Skip("graph", f"not folded: {error.why}"))
         return model
@@ -141,10 +139,30 @@ def _folded(model: ir.Model, edits: list[Edit], skipped: list[Skip]) -> ir.Model
     return candidate if edits else model
 
 
-def _by_runtime(model: ir.Model, *, fold_constants: bool) -> ir.Model:
-    """Return `model` after ONNX Runtime's basic optimizations, which fold batch norms without constant folding too."""
-    left_out = () if fold_constants else (("optimization.disable_specified_optimizers", "ConstantFolding"),)
-    return optimized_model(model, Runtime(optimization="basic", options=left_out))
+def _within_growth(model: ir.Model, before: int) -> tuple[ir.Model, int, str]:
+    """Return `model` after folding, by how many bytes it grew, and the reason for what was not folded.
+
+    Folding a large range unrolls it, and folding into a weight that several nodes share copies it for each of them.
+    """
+    counted, why = longest_range(model), ""
+    if counted > MAX_COUNTED:
+        why = f"constants not folded: one of them has {counted} numbers"
+    for left_out in ((), _CONSTANTS, (*_CONSTANTS, *_INTO_WEIGHTS)):
+        if counted > MAX_COUNTED and not left_out:
+            continue
+        folded = _by_runtime(model, left_out)
+        grown = _stored_bytes(folded) - before
+        if grown <= max(LEAST_GROWTH_BYTES, before // 20):
+            break
+        what = "shared weights" if left_out else "constants"
+        why = f"{what} not folded: the file would grow by {grown / 1e6:.2f} MB"
+    return folded, grown, why
+
+
+def _by_runtime(model: ir.Model, left_out: Sequence[str]) -> ir.Model:
+    """Return `model` after ONNX Runtime's basic optimizations, without some of them."""
+    options = (("optimization.disable_specified_optimizers", ";".join(left_out)),) if left_out else ()
+    return optimized_model(model, Runtime(optimization="basic", options=options))
 
 
 def _keep_identity(candidate: ir.Model, model: ir.Model) -> None:

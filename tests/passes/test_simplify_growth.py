@@ -10,6 +10,7 @@ from onnxopt import model_file
 from onnxopt.passes.simplify import Simplify
 from onnxopt.pipeline import Applied, Context, Pipeline
 from onnxopt.target import target_of
+from tests import builders
 
 
 def counted(numbers: int) -> onnx.ModelProto:
@@ -85,6 +86,20 @@ def test_a_constant_that_replaces_a_node_of_its_size_is_no_growth() -> None:
 
     assert [node.op_type for node in applied.model.graph] == ["MatMul"]
     assert not applied.skipped
+
+
+def test_a_weight_that_two_convolutions_share_is_not_copied_to_fold_their_batch_norms() -> None:
+    net = builders.Net(1)
+    shared = net.weight(64, 64, 3, 3)
+    x = net.conv("x", 3, 64)
+    for _ in range(2):
+        x = net.node("Relu", net.bn(net.node("Conv", x, shared, pads=[1] * 4, kernel_shape=[3, 3]), 64))
+    net.pool_fc(x, 64, 4)
+    proto = net.proto([builders.IMAGE], [builders.CLASSES])
+
+    applied = simplified(proto)
+
+    assert model_file.size_of(applied.model) < 1.05 * len(proto.SerializeToString())
 
 
 @pytest.mark.parametrize("opset", [9, 12])

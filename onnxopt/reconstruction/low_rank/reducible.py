@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 
+import numpy as np
 import onnx_ir as ir
 
 from onnxopt.reconstruction.layers import LinearLayer, linear_layers
@@ -55,6 +56,8 @@ def _obstacle(model: ir.Model, node: ir.Node, layer: LinearLayer | None, observe
             return "it has no constant weight"
         return "its weight or bias is shared, computed, or in a form that is not followed"
     tensor = model.graph.initializers[layer.weight].const_value
+    if tensor is not None and not np.isfinite(np.asarray(tensor.numpy(), np.float32)).all():
+        return "its weight has values that are not finite"  # their decomposition would not end
     if group > 1 and tensor is not None and min(int(tensor.shape.numpy()[0]) // group, *tensor.shape.numpy()[1:2]) == 1:
         return "each of its channels is in a group of its own"
     if observed and tensor is not None and int(tensor.shape.numpy()[layer.out_axis]) > MOST_OUTPUTS:

@@ -99,6 +99,21 @@ def test_samples_of_nothing_but_nan_behind_the_input_are_no_crash() -> None:
     assert not [e for e in result.steps[0].edits if e.target == "MatMul_2"]
 
 
+@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("giant", [-1e9, 1e5])
+def test_padding_with_a_giant_does_not_ruin_the_range_of_all_others(giant: float, spec: str) -> None:
+    net = Net(8)
+    hidden = net.node("Relu", net.conv("x", 3, 8, name="conv"))
+    padded = net.node("Pad", hidden, net.ints(0, 0, 1, 1, 0, 0, 1, 1), net.const(np.float32(giant)), name="pad")
+    sign = "Relu" if giant < 0 else "Neg"  # what is read of the padded map is bounded
+    pooled = net.node("MaxPool", net.node(sign, padded), kernel_shape=[2, 2], strides=[2, 2])
+    net.node("Conv", pooled, net.weight(4, 8, 3, 3), pads=[1] * 4, kernel_shape=[3, 3], name="last", out="y")
+    model = net.model([builders.IMAGE], [("y", F, None)], opset=13)
+    result, db = ran(model, builders.samples_of(model, count=8), spec)
+    assert db > numerics.INT8_SQNR_DB
+    assert "conv" in {e.target for e in result.steps[0].edits}
+
+
 def outlier_samples(model: ir.Model, size: float) -> Samples:
     x = np.random.RandomState(4).standard_normal((16, 8)).astype(np.float32)
     x[5] *= size
