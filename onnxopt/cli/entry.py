@@ -1,5 +1,6 @@
 """The way in: run one command, turn every ending into an exit code and at most one line on stderr."""
 
+import errno
 import os
 import signal
 import sys
@@ -10,8 +11,10 @@ import typer
 
 from onnxopt.cli.app import app
 from onnxopt.cli.usage import as_usage_error
-from onnxopt.errors import ExitCode, OnnxoptError, first_line
+from onnxopt.errors import ExitCode, FileError, OnnxoptError, first_line
 from onnxopt.printable import printable
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 # Base of every complaint about the arguments; typer exports only this child of it.
 _Complaint: type[Exception] = typer.BadParameter.__mro__[1]
@@ -35,6 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _say("interrupted")
         return ExitCode.INTERRUPTED
+    except OSError as error:
+        if not _is_about_room(error):
+            return _bug(error, verbose=_asks_for_details(given))
+        hint = "Free space on the disk, or name another folder for temporary files by TMPDIR."
+        full = FileError("ONX503", "there is no room to write", why=first_line(error), hint=hint)
+        _say(str(full))
+        return full.exit_code
     except Exception as error:  # the last resort: whatever it is, it is our bug, not the user's
         return _bug(error, verbose=_asks_for_details(given))
     return code
@@ -71,6 +81,11 @@ def _run(arguments: list[str]) -> int:
             return ExitCode.USAGE
         raise as_usage_error(error) from error
     return int(code or 0)
+
+
+def _is_about_room(error: OSError) -> bool:
+    """Return whether a disk is full or read-only; `tempfile` says of all its folders that there is no such one."""
+    return error.errno in _NO_ROOM or "No usable temporary directory" in str(error)
 
 
 def _asks_for_details(arguments: Sequence[str]) -> bool:
