@@ -10,12 +10,13 @@ from onnxopt.errors import ModelError, NativeError
 from onnxopt.graph.check import require_nodes
 from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes
 from onnxopt.graph.renamed import renamed
-from onnxopt.model_file import fits_protobuf, upgrade_opset
+from onnxopt.model_file import fits_protobuf, size_bytes, upgrade_opset
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
 from onnxopt.quantization import ort_bridge
 from onnxopt.quantization.attempt import attempt, runnable_feeds
 from onnxopt.quantization.dynamic_writer import write_dynamic
 from onnxopt.quantization.half import narrowed, widened
+from onnxopt.quantization.inner_weights import with_inner_weights
 from onnxopt.quantization.kernels import proved
 from onnxopt.quantization.outcome import nodes_inside, read_back
 from onnxopt.quantization.placement.obstacles import dynamic_obstacles
@@ -86,6 +87,23 @@ class QuantizeDynamic(Pass):
             return Applied(model, (), (Skip("graph", f"{error.what}: {error.why}"),))
         if large:
             return _written(model, before, options, hints)
+        folded = with_inner_weights(before, self.op_types) if self.subgraphs else None
+        if folded is not None:
+            applied = self._quantized(model, folded, options, hints, narrow, context)
+            if applied.edits and size_bytes(applied.model) <= size_bytes(model):
+                return applied
+        return self._quantized(model, before, options, hints, narrow, context)
+
+    def _quantized(
+        self,
+        model: ir.Model,
+        before: ir.Model,
+        options: ort_bridge.DynamicOptions,
+        hints: Mapping[str, str],
+        narrow: Mapping[str, ir.DataType],
+        context: Context,
+    ) -> Applied:
+        """Return what the runtime's quantizer makes of `before`, a prepared form of `model`."""
         obstacles = dynamic_obstacles(before, self.op_types)
         stay = frozenset((*self.exclude, *obstacles))
         nodes = [n for n in before.graph if n.name not in stay]

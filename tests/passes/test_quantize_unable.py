@@ -134,3 +134,43 @@ def test_a_recurrent_layer_inside_an_if_runs_and_is_smaller() -> None:
     assert done(result) == {"either"}
     assert [n.domain for n in result.model.graph.all_nodes() if "LSTM" in n.op_type] == ["com.microsoft"] * 2
     assert len(to_bytes(result.model)) < 0.5 * len(to_bytes(model))
+
+
+def sharing_branches(ifs: int) -> ir.Model:
+    """Return a model whose LSTM layers, two in each If, all reorder the gates of the same two weights."""
+    outer = Net(5)
+    weights = {"w": outer.weight(128, 8), "r": outer.weight(128, 32)}
+    last, turned = outer.ints(0), outer.node("Transpose", "x", perm=[1, 0, 2])
+    test = outer.node("Greater", outer.node("ReduceSum", "x", keepdims=0), outer.const(np.float32(0)))
+    results = []
+    for number in range(2 * ifs):
+        inner = Net(number, f"branch{number}_")
+        made = []
+        for weight in weights.values():
+            gates = [
+                inner.node("Slice", weight, inner.ints(32 * i), inner.ints(32 * i + 32), last) for i in (0, 2, 1, 3)
+            ]
+            made.append(inner.node("Unsqueeze", inner.node("Concat", *gates, axis=0), last))
+        out = helper.make_tensor_value_info(f"out{number}", F, None)
+        inner.nodes.append(helper.make_node("LSTM", [turned, *made], [out.name], hidden_size=32))
+        results.append(helper.make_graph(inner.nodes, f"branch_{number}", [], [out], inner.weights))
+    made = [
+        outer.node("If", test, name=f"if_{i}", then_branch=results[2 * i], else_branch=results[2 * i + 1])
+        for i in range(ifs)
+    ]
+    outer.node("Sum", *made, out="y")
+    return outer.model([TOKENS], [("y", F, None)], opset=13)
+
+
+def test_a_recurrent_layer_inside_an_if_whose_weights_are_computed_is_smaller() -> None:
+    model = sharing_branches(1)
+    result = ran(model, "quantize-dynamic")
+    assert done(result) == {"if_0"}
+    assert len(to_bytes(result.model)) < 0.7 * len(to_bytes(model))
+
+
+def test_branches_that_share_a_weight_stay_in_float_where_their_copies_would_be_larger() -> None:
+    model = sharing_branches(4)
+    result = ran(model, "quantize-dynamic")
+    assert not done(result)
+    assert len(to_bytes(result.model)) <= len(to_bytes(model))
