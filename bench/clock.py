@@ -1,6 +1,6 @@
 """Whether the clock finds speed-ups that are planted, on an idle host and beside other programs.
 
-    python bench/clock.py [--quick] [--recheck FILE] [--trials 40] [--seconds 0.8] [--hosts idle,same] [--out FILE]
+    python bench/clock.py [--quick] [--recheck FILE] [--trials 40] [--seconds 0.4] [--hosts idle,same] [--out FILE]
 
 Pairs are chains of equal layers, one of them longer by a known factor, in float and INT8, from 30 us to 100 ms, and a
 chain beside itself. What is true of a pair is measured first, because a longer chain has one start, not several: the

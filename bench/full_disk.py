@@ -84,7 +84,7 @@ def main() -> None:
         for of, words in {**COMMANDS, **TRAININGS}.items():
             if not of.startswith(given.only):
                 continue
-            names = {**read, "w": prepared(place, read["q"])}
+            names = {**read, "w": prepared(place)}
             before = digests(place)
             started(words, names).wait()
             whole = digests(place)
@@ -95,7 +95,7 @@ def main() -> None:
             largest, exits[of] = max((place / file).stat().st_size for file in new), {}
             cases = {f"{share:.0%} of {largest} bytes": limited(int(share * largest)) for share in SHARES}
             for case, limit in {**cases, "read-only": powerless}.items():
-                prepared(place, read["q"])
+                prepared(place)
                 place.chmod(0o555 if case == "read-only" else 0o755)
                 try:
                     done = ended(words, names, limit)

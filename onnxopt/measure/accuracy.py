@@ -117,7 +117,7 @@ def evaluation_of(metric: Score, rows: np.ndarray, non_finite: int, *, seed: int
     elif not np.isfinite(value):
         interval = statistics.interval_of_draws(float("nan"), np.empty(0))
     else:
-        interval, _ = _bootstrap(lambda counts: metric.values(rows, counts), metric, len(rows), seed)
+        interval, _ = _bootstrap(value, lambda counts: metric.values(rows, counts), metric, len(rows), seed)
     return Evaluation(metric, rows, value, interval, len(rows), non_finite)
 
 
@@ -176,7 +176,7 @@ def _net(baseline: Evaluation, candidate: Evaluation, seed: int) -> Drop:
         lost = metric.values(baseline.rows, counts) - metric.values(candidate.rows, counts)
         return np.asarray(sign * lost)
 
-    interval, draws = _bootstrap(difference, metric, n, seed)
+    interval, draws = _bootstrap(value, difference, metric, n, seed)
     return Drop(value, interval, n, None, None, None, broken, draws)
 
 
@@ -208,11 +208,11 @@ def _worst(metric: Worst, baseline: Evaluation, candidate: Evaluation, seed: int
     return Drop(value, interval, baseline.n, None, None, None, broken, draws)
 
 
-def _bootstrap(statistic: Statistic, metric: Score, size: int, seed: int) -> tuple[Interval, np.ndarray]:
+def _bootstrap(value: float, statistic: Statistic, metric: Score, size: int, seed: int) -> tuple[Interval, np.ndarray]:
     draws = statistics.bootstrap_draws(statistic, size, seed=seed, resamples=metric.resamples)
     # The correction matters for few samples, and for many would cost more than the bootstrap itself.
-    draws = statistics.corrected_draws(statistic, size, draws, accelerated=size <= metric.resamples)
-    return statistics.interval_of_draws(float(statistic(np.ones((1, size), dtype=np.int64))[0]), draws), draws
+    draws = statistics.corrected_draws(value, statistic, size, draws, accelerated=size <= metric.resamples)
+    return statistics.interval_of_draws(value, draws), draws
 
 
 def _right_or_wrong(rows: np.ndarray) -> bool:

@@ -49,7 +49,7 @@ WIDENING = 2.0
 """Bootstrap draws are moved away from the value by 1 + WIDENING / sqrt(size): 20 % with 100 samples, 3 % with 4,000."""
 
 
-def corrected_draws(statistic: Statistic, size: int, draws: Array, *, accelerated: bool = True) -> Array:
+def corrected_draws(value: float, statistic: Statistic, size: int, draws: Array, *, accelerated: bool = True) -> Array:
     """Return `bootstrap_draws` of a statistic of `size` rows, corrected for few samples, in the same order.
 
     Interval and probability come from them. Plain draws are too close together for few samples and for errors with
@@ -57,6 +57,7 @@ def corrected_draws(statistic: Statistic, size: int, draws: Array, *, accelerate
     of the order of 1 / sqrt(size). `bench/proof.py` measures it.
 
     Args:
+        value: of the statistic, on all rows.
         statistic: that was drawn.
         size: rows.
         draws: of the statistic; NaN stays NaN.
@@ -65,7 +66,6 @@ def corrected_draws(statistic: Statistic, size: int, draws: Array, *, accelerate
     Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 14; Hall, "The Bootstrap and
     Edgeworth Expansion", 1992, chapter 3.
     """
-    value = float(statistic(np.ones((1, size), dtype=np.int64))[0])
     usable = draws[~np.isnan(draws)]
     if size < 2 or not len(usable) or np.isnan(value):
         return draws

@@ -9,6 +9,9 @@ from pathlib import Path
 from onnxopt.errors import FileError, ModelError, first_line
 from onnxopt.model_file.save import atomic_write_bytes, refuse_existing
 
+_NOT_WRITTEN = "Failed to save ORT format model"
+"""What the runtime says where there is no room."""
+
 CONFIG_SUFFIX = ".required_operators.config"
 
 
@@ -25,7 +28,7 @@ def write_ort(model: Path, out: Path, *, arm: bool = False, overwrite: bool = Fa
         `out` and the file of operators.
 
     Raises:
-        FileError: ONX501 the model does not exist, ONX502 an output exists.
+        FileError: ONX501 the model does not exist, ONX502 an output exists, ONX503 there is no room.
         ModelError: ONX304 ONNX Runtime cannot load the model.
     """
     from onnxruntime.tools import convert_onnx_models_to_ort as converter
@@ -47,6 +50,9 @@ def write_ort(model: Path, out: Path, *, arm: bool = False, overwrite: bool = Fa
                     target_platform="arm" if arm else "amd64",
                 )
         except Exception as error:  # the converter's errors have no common base class
+            if _NOT_WRITTEN in str(error):
+                hint = "Free some space, or set TMPDIR to a folder that has some."
+                raise FileError("ONX503", "cannot write a temporary file", where=name, hint=hint) from error
             raise ModelError(
                 "ONX304", "ONNX Runtime cannot convert the model", where=str(model), why=first_line(error)
             ) from error

@@ -1,5 +1,6 @@
 """Optional packages of some readers."""
 
+import warnings
 from importlib import import_module
 from typing import Any
 
@@ -13,7 +14,9 @@ def require(module: str, extra: str) -> Any:
         UsageError: ONX108 the module is not installed.
     """
     try:
-        return import_module(module)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what packages say of themselves while they load is nothing to act on
+            return import_module(module)
     except ImportError as error:
         raise UsageError(
             "ONX108",

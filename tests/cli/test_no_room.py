@@ -1,10 +1,15 @@
 """A full disk is the disk's fault wherever it is met, and no other fault is taken for it."""
 
 import errno
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from onnxopt.cli import entry
+
+MODEL = Path(__file__).parents[2] / "models" / "digits_mlp.onnx"
 
 
 @pytest.mark.parametrize(
@@ -25,3 +30,17 @@ def test_no_room_to_write_is_an_error_of_the_disk(error, code, start, monkeypatc
     said = capsys.readouterr().err
     assert said.startswith(start)
     assert said.count("\n") == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the size of files cannot be limited")
+def test_a_runtime_that_finds_no_room_is_no_bad_model(tmp_path: Path) -> None:
+    import resource
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+
+    words = [sys.executable, "-m", "onnxopt", "export", str(MODEL), "-o", str(tmp_path / "m.ort")]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False, preexec_fn=limited)
+    assert ended.returncode == 5
+    assert ended.stderr.splitlines()[-1].startswith("ONX503: cannot write a temporary file")
+    assert not list(tmp_path.iterdir())

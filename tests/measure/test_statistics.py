@@ -32,7 +32,7 @@ def test_bootstrap_agrees_with_scipy(method, monkeypatch):
     monkeypatch.setattr("onnxopt.measure.statistics.WIDENING", 0.0)
     draws = bootstrap_draws(mean_of(DATA), len(DATA), seed=0, resamples=20_000)
     if method == "BCa":
-        draws = corrected_draws(mean_of(DATA), len(DATA), draws)
+        draws = corrected_draws(DATA.mean(), mean_of(DATA), len(DATA), draws)
     ours = interval_of_draws(DATA.mean(), draws)
     theirs = stats.bootstrap(
         (DATA,), np.mean, n_resamples=20_000, method=method, rng=np.random.default_rng(1)
@@ -52,13 +52,13 @@ def test_bootstrap_is_repeatable_and_chunks_do_not_matter(monkeypatch):
 
 def test_bootstrap_of_constant_rows_has_no_width():
     constant = mean_of(np.ones(5))
-    draws = corrected_draws(constant, 5, bootstrap_draws(constant, 5, seed=0))
+    draws = corrected_draws(1.0, constant, 5, bootstrap_draws(constant, 5, seed=0))
     assert interval_of_draws(1.0, draws) == Interval(1.0, 1.0, 1.0)
 
 
 def test_draws_of_few_samples_are_wider():
     draws = bootstrap_draws(mean_of(DATA), len(DATA), seed=0)
-    wider = corrected_draws(mean_of(DATA), len(DATA), draws, accelerated=False)
+    wider = corrected_draws(DATA.mean(), mean_of(DATA), len(DATA), draws, accelerated=False)
     np.testing.assert_allclose(wider - DATA.mean(), (1 + 2 / np.sqrt(len(DATA))) * (draws - DATA.mean()))
 
 
@@ -73,7 +73,8 @@ def test_what_has_a_heavy_tail_is_called_within_the_budget_no_more_often_than_st
             return np.sqrt(counts @ rows[1] / n) - np.sqrt(counts @ rows[0] / n)
 
         true = np.sqrt(5 / 3 + 0.2**2) - np.sqrt(5 / 3)
-        draws = corrected_draws(lost, n, bootstrap_draws(lost, n, seed=seed, resamples=400))
+        value = lost(np.ones((1, n), dtype=np.int64))[0]
+        draws = corrected_draws(value, lost, n, bootstrap_draws(lost, n, seed=seed, resamples=400))
         wrong += probability_within(true, draws, n) >= 0.95
     assert wrong <= 0.05 * 400
 
@@ -81,7 +82,7 @@ def test_what_has_a_heavy_tail_is_called_within_the_budget_no_more_often_than_st
 def test_corrected_draws_keep_their_order_and_what_is_no_number():
     draws = bootstrap_draws(mean_of(DATA), len(DATA), seed=0)
     draws[3] = np.nan
-    corrected = corrected_draws(mean_of(DATA), len(DATA), draws)
+    corrected = corrected_draws(DATA.mean(), mean_of(DATA), len(DATA), draws)
     assert np.isnan(corrected[3])
     assert np.isnan(corrected).sum() == 1
     usable = ~np.isnan(draws)

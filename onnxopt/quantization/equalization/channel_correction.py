@@ -17,6 +17,7 @@ from onnxopt.measure.runtime.activations import Activations
 from onnxopt.measure.runtime.interrupt import raise_if_interrupted
 from onnxopt.quantization.closeness import Closeness
 from onnxopt.quantization.diagnosis.matching import counterparts
+from onnxopt.quantization.held_out import fitted_and_held_out
 from onnxopt.samples import Samples
 
 CORRECTABLE = ("Conv", "Gemm", "MatMul")
@@ -137,7 +138,7 @@ def correct(quantized: ir.Model, model: ir.Model, samples: Samples, *, factors: 
         By layer, the share of its mean squared error that remains on the samples held out.
     """
     source, done = counterparts(quantized, model), dict[str, float]()
-    fitted, held_out = _parts(samples)
+    fitted, held_out = fitted_and_held_out(samples)
     for layer in filter(None, map(_layer, quantized.graph)):
         name = layer.node.outputs[0].name or ""
         if name not in source:
@@ -231,15 +232,6 @@ def _stored(node: ir.Node, slot: int) -> Stored | None:
     integers, scale = producer.inputs[0], producer.inputs[1]
     alone = (v is not None and v.const_value is not None and len(v.uses()) == 1 for v in (integers, scale))
     return Stored(integers, scale) if all(alone) and integers is not None and scale is not None else None
-
-
-def _parts(samples: Samples) -> tuple[Samples, Samples]:
-    """Return the samples to fit and to decide on; the same where they are too few."""
-    held_out = len(samples) // 5
-    if not held_out or samples.fixed_batch:
-        return samples, samples
-    fitted, judge = samples.split((len(samples) - held_out, held_out), seed=0)
-    return fitted, judge
 
 
 def _moments(model: ir.Model, name: str, quantized: ir.Model, layer: Layer, samples: Samples) -> Moments:

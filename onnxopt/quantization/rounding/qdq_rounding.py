@@ -14,6 +14,7 @@ from onnxopt.graph.weights.quantized import (
     quantized_weights,
 )
 from onnxopt.measure.runtime.interrupt import raise_if_interrupted
+from onnxopt.quantization.held_out import fitted_and_held_out
 from onnxopt.quantization.rounding.gptq import error_of, gptq_on_grid
 from onnxopt.quantization.rounding.hessians import LIMIT_BYTES, MOST_FEATURES, ROWS, Read, at_most, hessians, sweeps
 from onnxopt.quantization.rounding.saturation import HIGH
@@ -61,7 +62,7 @@ def compensate(quantized: ir.Model, model: ir.Model, samples: Samples, *, avoid_
     subjects, left = _subjects(quantized, model)
     errors = dict[str, float]()
     reads = [_read(quantized, subject) for subject in subjects.values()]
-    fit, judge = _parts(samples)
+    fit, judge = fitted_and_held_out(samples)
     for group in sweeps(reads, LIMIT_BYTES // 2):
         seen, unseen = (hessians(quantized, group, part) for part in (fit, judge))
         for name, hessian in seen.items():
@@ -98,14 +99,6 @@ def _subjects(quantized: ir.Model, model: ir.Model) -> tuple[dict[str, _Subject]
             else:
                 found[name] = subject
     return found, left
-
-
-def _parts(samples: Samples) -> tuple[Samples, Samples]:
-    held_out = len(samples) // 5
-    if not held_out or samples.fixed_batch:
-        return samples, samples
-    fit, judge = samples.split((len(samples) - held_out, held_out), seed=0)
-    return fit, judge
 
 
 def _read(quantized: ir.Model, subject: _Subject) -> Read:
