@@ -3,8 +3,8 @@
 python bench/backend_models.py --out bench/results/backend-models.json
 
 A model counts where ONNX Runtime runs it at opset 7 or newer and gives the same answer twice. Each pass must then take
-it, and what the pass made must give the same outputs on the model's own test data. A few dozen models share a process
-of their own; one that kills its process is counted as a crash.
+it, and what the pass made must give the same outputs on the model's own test data. A few dozen models share a separate
+process; one that kills its process is counted as a crash.
 """
 
 import argparse

@@ -4,7 +4,7 @@
     python bench/build_memory.py --model images --search [--limit 120] [--stages]
 
 Makes a model with random weights (see time_limit.py; `images` is one of 5 MB with 420 MB of samples) and runs in a
-process of its own, with the package of the checkout `--tree`. A process that only imports the package is measured too.
+separate process, with the package of the checkout `--tree`. A process that only imports the package is measured too.
 `--stages` prints the peak after each step of the search.
 """
 

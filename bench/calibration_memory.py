@@ -2,7 +2,7 @@
 
     python bench/calibration_memory.py [--samples 8 32 128 512] [--repeats 3]
 
-Every measurement runs in a process of its own, on the same convolutional network and the same samples, drawn from a
+Every measurement runs in a separate process, on the same convolutional network and the same samples, drawn from a
 seed one at a time. Memory is what the process grew by at its peak, from after the imports. Prints one table and saves
 it as JSON under `bench/results/`. Exit code 1 when ours grows with the samples or takes over 1.5 times as long as
 onnxruntime's calibrator of the same kind. The methods that need histograms sweep over the samples twice.

@@ -238,7 +238,7 @@ def main() -> None:
         args.trials, args.factors, args.hosts = 12, "1,2", "idle,same,hog"
     found = _rechecked(args.recheck) if args.recheck else _measured(args)
     met = sum(map(passes, found))
-    print(f"{met} of {len(found)} cells are as asked for")
+    print(f"{met} of {len(found)} cells meet the criteria")
     if args.quick:
         return
     record = {

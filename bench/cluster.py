@@ -48,7 +48,7 @@ QUIET = {
     "distributed.admin.tick.interval": "60s",
     "distributed.worker.profile.enabled": False,
 }
-"""What every worker measures of its own process and machine, which simulated ones share."""
+"""Figures of a worker's process and machine, which simulated workers share."""
 LEAST_USED = 0.5
 """Least share of the workers' time that must be spent in tasks."""
 

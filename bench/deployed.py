@@ -5,7 +5,7 @@
 
 Packages are downloaded once with pip into `--cache`, and their models stay there; photos come from the developer pack.
 Nothing is labelled: the baseline is the truth for `optimize` and for the check alike, and the check reads outputs with
-code of its own (`deployed_reading.py`, average precision by pycocotools). Beside the file that is shipped it reads a
+separate code (`deployed_reading.py`, average precision by pycocotools). Beside the file that is shipped it reads a
 static INT8 file that `onnxopt apply` makes of the same samples, and asks `onnxopt compare` about it: a harmful file
 must not be inside the budget. Results go to bench/results/ after each model; models that are in it are left out.
 """

@@ -65,7 +65,7 @@ def broken(of: str, place: Path, before: dict[str, str], whole: dict[str, str]) 
 def untidy(done: subprocess.CompletedProcess[str]) -> list[str]:
     """Return what is wrong with how a command ended."""
     said = done.stderr.strip()
-    in_order = done.returncode in range(6) and "Traceback" not in said and said.count("\n") == 0
+    in_order = done.returncode in (0, 5) and "Traceback" not in said and said.count("\n") == 0
     return [] if in_order else [f"exit {done.returncode}: {said[-300:]}"]
 
 

@@ -4,8 +4,8 @@ python bench/fuzz.py --mutations 20000 --out bench/results/fuzz.json
 
 A command must end with 0, 1, 2, 3, 4 or 5 within 20 s of processor time and with at most one line on stderr; ONX901, a
 traceback or a warning is a fault, and so is a file that was written and that ONNX Runtime cannot load. Each few hundred
-mutations run in a process of their own, forked so that nothing is imported again; a mutation at which that process dies
-or hangs is repeated as a command of its own, which must end in order.
+mutations run in a separate process, forked so that nothing is imported again; a mutation at which that process dies
+or hangs is repeated as a separate command, which must end in order.
 """
 
 import argparse
@@ -156,7 +156,7 @@ def work(part: list[Mutation], place: Path, limit: float, answers: Connection) -
 
 
 def alone(mutation: Mutation, place: Path, limit: float) -> str:
-    """Run one mutation as a command of its own; return what is wrong with its end."""
+    """Run one mutation as a separate command; return what is wrong with its end."""
     with tempfile.TemporaryDirectory(dir=place) as name:
         words = mutation.place(Path(name))
         if not words:

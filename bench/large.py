@@ -3,7 +3,7 @@
     python bench/large.py [--folder FOLDER] [--layers 16] [--only ours-rtn4 ort-rtn4]
 
 Makes a model of 16 two-layer blocks and a table of 8000 rows, with weights from a seed in an external file (6 GB of
-disk are needed), and has each tool work on it in a process of its own. `cpu` is processor time: on a busy machine it
+disk are needed), and has each tool work on it in a separate process. `cpu` is processor time: on a busy machine it
 says more than the time by the clock. `peak` is the most memory that was resident in that process or in one that it
 started; `private` is its most memory that is no page of a file. `sqnr` compares the outputs on 64 rows with those of
 the float model. Saves the table as JSON under `bench/results/`. Exit code 1 where a pass takes more than 1.3 times the

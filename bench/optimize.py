@@ -8,12 +8,13 @@ in it are left out, so that a run can be continued. `--table` prints it as Markd
 samples, search and hold-out part together; nothing of them is calibrated on. With `--train` models learn from up
 to 10,000 training samples, which then calibrate too. `quantized` is the best of the same search
 that neither prunes nor factorizes. `again` is the baseline beside itself: a clock that is right finds no difference.
-OpenVINO runs in a process, and with `--openvino` in an environment, of its own. Where the clock is unsure, all models
-are timed again, twice at most.
+OpenVINO runs in a separate process, and with `--openvino` in a separate environment. Where the clock is unsure, all
+models are timed again, twice at most.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import time
 from collections import Counter
@@ -117,6 +118,7 @@ def measure(case: Case, settings: Settings, options: argparse.Namespace) -> dict
         "failures": failures,
         "behind": behind(rows, result.allowed_drop),
         "outside": outside(case, options) if options.openvino and options.nncf else None,
+        "load": round(os.getloadavg()[0], 1),
         "environment": environment(runtime),
     }
 

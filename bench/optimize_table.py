@@ -51,7 +51,8 @@ def summary(models: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def table(models: Sequence[Mapping[str, Any]]) -> str:
     """Return the record as Markdown: drop in points, speed-up over FP32 in ONNX Runtime and its 95 % interval."""
     heads = ("model (n)", "FP32", "onnxopt", "drop", "speed-up", "size", "minutes", "quantization alone")
-    heads = (*heads, *PEERS, "OpenVINO FP32", "NNCF in OpenVINO")
+    outside = any(m["outside"] for m in models)
+    heads = (*heads, *PEERS, *(("OpenVINO FP32", "NNCF in OpenVINO") if outside else ()))
     lines = ["| " + " | ".join(heads) + " |", "|---|--:|---|" + "--:|" * (len(heads) - 3)]
     for m in models:
         ours, size = m["rows"]["onnxopt"], m["rows"]["baseline"]["size_bytes"]
@@ -59,7 +60,7 @@ def table(models: Sequence[Mapping[str, Any]]) -> str:
         cells += [f"{100 * ours['drop']:+.2f}", _interval(ours["speedup"])]
         cells += [f"{size / ours['size_bytes']:.1f}x", f"{m['search_s'] / 60:.1f}"]
         cells += [_peer(m, name) for name in ("quantized", *PEERS)]
-        cells += outside_cells(m["outside"])
+        cells += outside_cells(m["outside"]) if outside else []
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -87,9 +88,9 @@ TITLES: Mapping[str, str] = MappingProxyType(
         "caffe2_squeezenet1.1_ir3_op7": "SqueezeNet 1.1, ImageNet",
         "tflite_mobilenetv1_0.5_160_qat": "MobileNetV1 0.5, ImageNet (a)",
         "tflite_mobilenetv1_0.25_128_qat": "MobileNetV1 0.25, ImageNet (a)",
-        "cifar10_resnet20": "ResNet-20, CIFAR-10 (b)",
-        "cifar10_resnet32": "ResNet-32, CIFAR-10 (b)",
-        "cifar10_resnet56": "ResNet-56, CIFAR-10 (b)",
+        "cifar10_resnet20": "ResNet-20, CIFAR-10, other weights",
+        "cifar10_resnet32": "ResNet-32, CIFAR-10, other weights",
+        "cifar10_resnet56": "ResNet-56, CIFAR-10, other weights",
         "cifar10_ch_resnet20": "ResNet-20 (channels last), CIFAR-10",
         "cifar10_jpeg_resnet20": "ResNet-20, CIFAR-10",
         "cifar10_jpeg_resnet56": "ResNet-56, CIFAR-10",
@@ -107,7 +108,7 @@ TITLES: Mapping[str, str] = MappingProxyType(
         "mnist_cntk": "CNN, MNIST",
     }
 )
-"""Models as a reader knows them. (a) trained for 8 bits; (b) the same architecture with other training."""
+"""Models as a reader knows them. (a) trained for 8 bits."""
 
 SHORT = ("model (test samples)", "FP32 top-1", "onnxopt", "drop", "speed-up", "size", "quantized only")
 

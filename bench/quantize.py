@@ -4,7 +4,7 @@
     python bench/quantize.py --no-timing [NAME_PART ...]
     python bench/quantize.py --table
 
-First every quantizer makes its file, each in a process and, where `--venv` names one, an environment of its own
+First every quantizer makes its file, each in a separate process and, where `--venv` names one, a separate environment
 (`peers_quantize.py`), from the same 128 samples; files that are there are used again. Then all files of one model are
 judged on the test samples, none of which anybody calibrated on, and timed in one interleaved run. The record is written
 after each model; models that are in it are left out, so that a run can be continued. `--table` prints it as Markdown.

@@ -55,14 +55,20 @@ def labelled(record: Record) -> list[str]:
         batch 1. Drop in points of top-1 on all test samples (negative: better than FP32); speed-up over the baseline
         in ONNX Runtime, as called, with its 95 % interval. *Quantization alone* is the best of the same search that
         neither prunes nor factorizes (the closed division, in the words of MLPerf). The other columns are the files of
-        other quantizers: drop, speed-up."""
+        ONNX Runtime's quantizer: static with its defaults, static U8S8 per channel, dynamic; drop, speed-up."""
     after = f"""{summary["models"]} models, of which {gained} gained. Medians over all of them:
         {summary["median_speedup"]:.2f}x faster, {summary["median_size_ratio"]:.2f}x smaller. Over the budget on all
         samples: {names(summary["over_budget"])}. Slower than FP32: {names(summary["slower_than_fp32"])}. More than 3 %
         behind another file inside the budget, beyond doubt: {names(summary["behind"])}. The clock was unsure of:
         {names(summary["unsure"])}. Control: the baseline beside itself differs on:
-        {names(summary["baseline_differs_from_itself"])}."""
+        {names(summary["baseline_differs_from_itself"])}.{busy(record["models"])}"""
     return [prose(before), "", table(record["models"]), "", prose(after)]
+
+
+def busy(models: Sequence[Record]) -> str:
+    """Return a sentence about other load; "" where it was not recorded."""
+    loads = [model["load"] for model in models if "load" in model]
+    return f" Load average of the host: {min(loads):g} to {max(loads):g}." if loads else ""
 
 
 def deployed(record: Record) -> list[str]:
@@ -78,7 +84,15 @@ def deployed(record: Record) -> list[str]:
 
 def clock(record: Record) -> list[str]:
     cells = record["cells"]
-    heads = ("host", "threads", "ratios", "trials", "unsure", "interval holds the truth", "A/A told apart")
+    heads = (
+        "host",
+        "threads",
+        "ratios",
+        "trials",
+        "unsure",
+        "intervals with the true ratio",
+        "A/A called different",
+    )
     lines = ["| " + " | ".join(heads) + " |", "|---|--:|---|" + "--:|" * 4]
     for host, threads in dict.fromkeys((cell["host"], cell["threads"]) for cell in cells):
         some = [cell for cell in cells if (cell["host"], cell["threads"]) == (host, threads)]
@@ -90,8 +104,9 @@ def clock(record: Record) -> list[str]:
         lines.append("| " + " | ".join(map(str, told)) + " |")
     before = """Planted speed-ups, from 30 microseconds to 100 ms, float and INT8, beside other programs: a busy loop
         on the same processor, one on the other, bursts of 5 to 50 ms, a program that copies memory."""
-    after = f"""{record["met"]} of {len(cells)} cells are as asked for: at least 90 % of the intervals hold the truth,
-        A/A differs in at most 5 %, and an idle host leaves at most 10 % unsure."""
+    after = f"""{record["met"]} of {len(cells)} cells (host, threads, ratio) meet the criteria: at least 90 % of the
+        intervals hold the true ratio; at most 5 % of A/A trials are called different; at most 10 % of the trials on an
+        idle host are unsure."""
     return [prose(before), "", *lines, "", prose(after)]
 
 
@@ -116,7 +131,11 @@ def proof(record: Record) -> list[str]:
 SECTIONS: Mapping[str, tuple[str, str, Callable[[Record], list[str]]]] = {
     "optimize": ("Labelled models", "bench/optimize.py --prune --time-limit 120 --seconds 6", labelled),
     "deployed": ("Deployed models without labels", "bench/deployed.py --time-limit 120 --fresh 150", deployed),
-    "repair": ("Repair of quantized files", "bench/repair.py FILES", repair),
+    "repair": (
+        "Repair of quantized files",
+        "bench/repair_files.py bench/build/repair && bench/repair.py bench/build/repair",
+        repair,
+    ),
     "clock": ("The clock", "bench/clock.py", clock),
     "proof": ("The proof", "bench/proof.py --trials 1600 --measure", proof),
 }
@@ -167,12 +186,17 @@ def again(name: str | None) -> int:
     found = newest("optimize")
     if found is None:
         raise SystemExit("there is no record of bench/optimize.py to compare with")
-    row = next((m for m in found[1]["models"] if m["model"] == name), None) or random.choice(found[1]["models"])
+    rows = {model["model"]: model for model in found[1]["models"]}
+    if name is not None and name not in rows:
+        raise SystemExit(f"there is no row {name} in {found[0].name}; rows: {', '.join(rows)}")
+    row = rows[name or random.choice(list(rows))]
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "again.json"
         limit = found[1]["settings"]["time_limit"]
         command = [sys.executable, str(HERE / "optimize.py"), row["model"], "--prune", "--time-limit", str(limit)]
         subprocess.run([*command, "--out", str(out)], check=False)
+        if not out.exists():
+            raise SystemExit(f"{row['model']} could not be measured again")
         new = next(m for m in json.loads(out.read_text())["models"] if m["model"] == row["model"])
     agrees = True
     for kind in ("drop_interval", "speedup"):
@@ -198,8 +222,8 @@ def main() -> int:
         return again(options.again or None)
     if options.measure:
         for _, command, _ in SECTIONS.values():
-            if "FILES" not in command:
-                subprocess.run([sys.executable, *command.split()], cwd=HERE.parent, check=False)
+            for part in command.split(" && "):
+                subprocess.run([sys.executable, *part.split()], cwd=HERE.parent, check=False)
     PAGE.write_text(page())
     README.write_text(readme(README.read_text()))
     print(f"Written: {PAGE}, and the table in {README}")

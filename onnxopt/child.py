@@ -1,7 +1,7 @@
 """Environments of processes: no telemetry in any, and none that takes modules from the current folder.
 
 ONNX Runtime's Linux wheels have an uploader compiled in since 1.29, which is on unless `ORT_DISABLE_TELEMETRY` is set
-before the library is first loaded. So `import onnxopt` sets it, unless the user has set it to a value of their own.
+before the library is first loaded. So `import onnxopt` sets it, unless the user has set it.
 """
 
 import os

@@ -19,7 +19,7 @@ class Group:
 
     Attributes:
         losses: by level, the first is the whole group.
-        costs: of what is not in a layer of its own.
+        costs: of everything that is in no layer.
     """
 
     losses: tuple[float, ...]

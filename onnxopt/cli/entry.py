@@ -11,7 +11,7 @@ import typer
 
 from onnxopt.cli.app import app
 from onnxopt.cli.usage import as_usage_error
-from onnxopt.errors import ExitCode, FileError, OnnxoptError, first_line
+from onnxopt.errors import ExitCode, OnnxoptError, first_line
 from onnxopt.printable import printable
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
@@ -41,8 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if not _is_about_room(error):
             return _bug(error, verbose=_asks_for_details(given))
-        hint = "Free space on the disk, or name another folder for temporary files by TMPDIR."
-        full = FileError("ONX503", "there is no room to write", why=first_line(error), hint=hint)
+        from onnxopt.model_file.room import no_room
+
+        full = no_room(error.filename or "", error.strerror or first_line(error))
         _say(str(full))
         return full.exit_code
     except Exception as error:  # the last resort: whatever it is, it is our bug, not the user's

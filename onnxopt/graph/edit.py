@@ -85,7 +85,7 @@ def is_captured(value: ir.Value, graph: ir.Graph) -> bool:
 
 
 def _array_of(node: ir.Node, *, every_type: bool) -> np.ndarray | None:
-    """Return the array of a Constant node; None for strings, sparse tensors and types not asked for."""
+    """Return the array of a Constant node; None for strings, sparse tensors, and types that are not wanted."""
     if "value" in node.attributes:
         tensor = node.attributes["value"].as_tensor()
         wanted = tensor.dtype is not ir.DataType.STRING if every_type else tensor.dtype is ir.DataType.FLOAT

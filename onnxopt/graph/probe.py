@@ -20,7 +20,7 @@ _FOLDED = (
 )
 """Operators of shape computations; their results are followed if they are small."""
 _SAME_SHAPE = ("GroupNormalization",)
-"""Function operators without shape inference of their own; the output has the shape of the first input."""
+"""Function operators without shape inference; the output has the shape of the first input."""
 _SIZES = ((2, 8, 3, 16), (2, 32, 3, 64), (2, 5, 3, 7), (2, 224, 3, 256), (2, 1, 3, 1))
 """Batch size and other dynamic sizes of a first and a second probe, in the order of the attempts."""
 

@@ -1,4 +1,4 @@
-"""Split the input product off recurrent layers as a layer of its own, and merge it again."""
+"""Split the input product of recurrent layers into a separate layer, and merge it back."""
 
 from collections.abc import Collection
 

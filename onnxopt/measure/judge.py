@@ -185,7 +185,7 @@ class FidelityJudge:
         """The tasks of the outputs, decided on the baseline's outputs for the first samples.
 
         Raises:
-            DataError: ONX209 the outputs cannot be compared in the way asked for.
+            DataError: ONX209 the outputs cannot be compared by this task.
         """
         batch, outputs = self._first
         facts = facts_of(graph_of(self.model))
@@ -257,8 +257,8 @@ class FidelityJudge:
         """Measure a candidate, one batch in memory at a time; Ctrl-C stops it.
 
         Raises:
-            DataError: ONX207 the baseline gives NaN for most samples, ONX209 the outputs cannot be compared in the way
-                asked for.
+            DataError: ONX207 the baseline gives NaN for most samples, ONX209 the outputs cannot be compared by this
+                task.
             ModelError: ONX304 the model cannot be loaded, ONX308 its outputs have other names.
             NativeError: ONX401 the model cannot be run.
         """

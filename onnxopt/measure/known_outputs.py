@@ -49,7 +49,7 @@ class KnownOutputs:
             trim_heap()
 
     def close(self) -> None:
-        """Drop the session and the outputs; they are computed again where they are asked for."""
+        """Drop the session and the outputs; the next call computes them again."""
         self._of, self._kept, self._session = None, [], None
 
 

@@ -44,7 +44,7 @@ class Fresh(Session):
         super().__init__(self._model, runtime)
 
     def run(self, feeds: Feeds, outputs: Any = None) -> list[Any]:
-        """Run one batch in a session of its own; raises like `Session.run`."""
+        """Run one batch in a new session; raises like `Session.run`."""
         if self._used:
             super().__init__(self._model, self.runtime)
         self._used = True

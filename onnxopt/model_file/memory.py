@@ -11,10 +11,11 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from onnxopt.errors import FileError, ModelError, first_line
+from onnxopt.errors import ModelError, first_line
 from onnxopt.model_file.heap import trim_heap
 from onnxopt.model_file.light import without_large_weights
 from onnxopt.model_file.proto import from_proto, to_proto, weights
+from onnxopt.model_file.room import no_room
 from onnxopt.model_file.serialized import serialized_size, to_bytes, write
 from onnxopt.model_file.streamed import DATA_DIGEST, Latest, array_of, write_tensors
 
@@ -99,8 +100,7 @@ def materialize(model: ir.Model) -> Iterator[bytes | str]:
             else:
                 write(model, path)
         except OSError as error:
-            why, hint = error.strerror or first_line(error), "Free some space, or set TMPDIR to a folder that has some."
-            raise FileError("ONX503", "cannot write a temporary file", where=folder, why=why, hint=hint) from error
+            raise no_room(folder, error.strerror or first_line(error)) from error
         yield str(path)
 
 

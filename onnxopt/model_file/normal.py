@@ -31,7 +31,7 @@ def normalize(proto: onnx.ModelProto, where: str) -> None:
                     value.ClearField("type")  # a type that states nothing; it is inferred
         circle = sort_nodes(body)
         if circle is not None:
-            raise invalid(f"node {label(circle)} reads what is made of its own output", where)
+            raise invalid(f"node {label(circle)} depends on its own output", where)
     _import_known(proto)
 
 

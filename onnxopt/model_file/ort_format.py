@@ -1,16 +1,14 @@
 """The `.ort` format of ONNX Runtime's mobile builds, by the runtime's own converter."""
 
 import logging
-import sys
 import tempfile
 from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 from onnxopt.errors import FileError, ModelError, first_line
+from onnxopt.model_file.room import is_about_room, no_room
 from onnxopt.model_file.save import atomic_write_bytes, refuse_existing
-
-_NOT_WRITTEN = "Failed to save ORT format model"
-"""What the runtime says where there is no room."""
 
 CONFIG_SUFFIX = ".required_operators.config"
 
@@ -42,7 +40,7 @@ def write_ort(model: Path, out: Path, *, arm: bool = False, overwrite: bool = Fa
     with tempfile.TemporaryDirectory(prefix="onnxopt-") as name:
         folder = Path(name)
         try:
-            with redirect_stdout(sys.stderr):
+            with redirect_stdout(StringIO()):  # it tells what it does line by line, errors twice
                 converter.convert_onnx_models_to_ort(
                     model,
                     output_dir=folder,
@@ -50,9 +48,8 @@ def write_ort(model: Path, out: Path, *, arm: bool = False, overwrite: bool = Fa
                     target_platform="arm" if arm else "amd64",
                 )
         except Exception as error:  # the converter's errors have no common base class
-            if _NOT_WRITTEN in str(error):
-                hint = "Free some space, or set TMPDIR to a folder that has some."
-                raise FileError("ONX503", "cannot write a temporary file", where=name, hint=hint) from error
+            if is_about_room(error):
+                raise no_room(name, first_line(error)) from error
             raise ModelError(
                 "ONX304", "ONNX Runtime cannot convert the model", where=str(model), why=first_line(error)
             ) from error

@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from onnxopt.model_file.proto import to_proto
 
 LARGE_BYTES = 1 << 20
-"""Weights above this are a piece of their own."""
+"""Each weight above this is a separate piece."""
 
 _GRAPH = onnx.ModelProto.DESCRIPTOR.fields_by_name["graph"].number
 _WEIGHTS = onnx.GraphProto.DESCRIPTOR.fields_by_name["initializer"].number

@@ -139,7 +139,7 @@ class PruneBlocks(Pass):
             case "magnitude":
                 return {b.name: _magnitude(model, b) for b in blocks}
             case "random":
-                # A stream of its own for each block: leaving one out does not change the others.
+                # A separate stream for each block: leaving one out does not change the others.
                 streams = {b.name: (seed % 2**32, crc32(b.name.encode())) for b in blocks}
                 return {name: np.random.default_rng(stream).random() for name, stream in streams.items()}
         return losses

@@ -42,7 +42,7 @@ def observe(
     replays: tuple[Replay, Replay] | None = None,
     keep: Sequence[str] = (),
 ) -> dict[str, Observed]:
-    """Return the moments per layer of what `current` feeds it, with what the original made of its own as target.
+    """Return the moments per layer of what `current` feeds it, with the original's output as target.
 
     Where the layer's output is added to another value, the target also makes up for the error of that one.
 

@@ -82,7 +82,7 @@ class WeightChoice:
     def _scores(self, name: str, array: np.ndarray, seed: int) -> np.ndarray:
         match self.importance:
             case "random":
-                # A stream of its own for each weight: leaving one layer out does not change the others.
+                # A separate stream for each weight: leaving one layer out does not change the others.
                 return importance.weight_random(array, (seed % 2**32, zlib.crc32(name.encode())))
             case "lamp":
                 return importance.lamp(array)

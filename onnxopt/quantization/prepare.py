@@ -134,14 +134,14 @@ def _has_factor(node: ir.Node) -> bool:
 
 
 _OWN_SCALE = ("Conv", "Gemm", "MatMul", "Add", "Mul", "LeakyRelu", "Sigmoid", "Concat", "Where")
-"""Operators whose QOperator form has an output scale of its own, not its input's."""
+"""Operators whose QOperator form has a separate output scale, not its input's."""
 
 
 def must_stay(typed: ir.Model, form: str) -> list[str]:
     """Return the Relu and Clip nodes that the quantizer would remove although saturation does not replace them.
 
     The quantizer removes all of them and gives their range to their input. That does not clip if the range, which
-    includes zero, is wider than the Clip; nor in the QOperator form, if the input has no scale of its own.
+    includes zero, is wider than the Clip; nor in the QOperator form, if the input has no separate scale.
     """
     return [
         n.name or ""

@@ -9,7 +9,7 @@ from onnxopt.reconstruction.layers import LinearLayer, give_bias, linear_layer
 
 _PRODUCTS = ("Gemm", "MatMul")
 _FIRST_OPSET = 9
-"""In earlier opsets Scan had a batch axis of its own."""
+"""In earlier opsets Scan had a batch axis."""
 
 
 def with_bodies(model: ir.Model) -> Iterator[tuple[int, ir.Node]]:

@@ -4,7 +4,7 @@ from onnxopt.record.part import Number, RecordPart
 
 
 class LayerRecord(RecordPart):
-    """Time of one layer in the baseline and in best.onnx; null if it has no kernel of its own.
+    """Time of one layer in the baseline and in best.onnx; null if no kernel runs it alone.
 
     `runs_as` is ONNX Runtime's kernel in best.onnx; `sqnr_db` is the signal-to-noise ratio of the outputs with only
     this layer quantized, null if it was not measured.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 WIDTH, HEIGHT, GAP_X, GAP_Y = 148.0, 30.0, 22.0, 26.0
 LONGEST = 24
-"""Layers that an edge may cross by bends of its own; longer ones go straight."""
+"""Layers that an edge may cross with separate bends; longer ones go straight."""
 _SWEEPS = 4
 
 

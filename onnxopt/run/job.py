@@ -179,13 +179,13 @@ def choose_metric(
     tasks: TaskOptions | None = None,
     signature: Signature | None = None,
 ) -> Metric | None:
-    """Return the metric that is asked for, or that the form of the labels asks for.
+    """Return the metric that the user names, or that the form of the labels asks for.
 
     That is top1 for classes, rmse for numbers, ap for boxes, miou for masks, and exact for texts of a model that gives
     no names itself, as `signature` says.
 
     Returns:
-        None for fidelity: there are no labels, or it was asked for.
+        None for fidelity: there are no labels, or the user asks for it.
 
     Raises:
         DataError: ONX206 labels differ in shape.

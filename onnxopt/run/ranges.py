@@ -63,7 +63,7 @@ def _see(found: list[float], array: np.ndarray, low: float, high: float, step: f
 
 
 def _ranges(model: ir.Model) -> dict[str, tuple[float, float, float]]:
-    """Return the smallest and largest value and the step of each activation with one scale of its own."""
+    """Return the smallest and largest value and the step of each activation that has one scale."""
     found = {}
     for node in model.graph:
         if node.op_type != "QuantizeLinear" or len(node.inputs) < 2 or node.inputs[0] is None:

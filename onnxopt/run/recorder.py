@@ -48,7 +48,7 @@ class Recorder:
         origin: where model and data came from.
         observer: called at every step.
         command: the command line, if there was one.
-        options: what the search was asked, for going on.
+        options: options of the search, to resume it.
         deadline: of the whole command; None to begin it now.
     """
 

@@ -31,7 +31,7 @@ def takes_tokens(signature: Signature) -> bool:
 def open_text(
     name: str, sentences: Sequence[str], labels: np.ndarray | None, signature: Signature, vocab: str | Path | None
 ) -> "Text":
-    """Return sentences as samples, each of its own length unless the model fixes the sequence length.
+    """Return sentences as samples, each in its length unless the model fixes the sequence length.
 
     Raises:
         DataError: ONX201 the vocabulary cannot be read.

@@ -109,7 +109,7 @@ def _mendable(model: ir.Model) -> Iterator[Finding]:
             if faults.sites:
                 yield Finding(repair.code, tuple(dict.fromkeys(faults.where)))
     except ModelError:
-        return  # the runtime does not load it, which is a finding of its own
+        return  # the runtime does not load it, which is a separate finding
 
 
 def _of_error(error: ModelError) -> Finding:

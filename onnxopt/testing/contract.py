@@ -30,7 +30,7 @@ class Case:
     """One pass applied twice to one model.
 
     Attributes:
-        passes: the pass, in a pipeline of its own.
+        passes: a pipeline of this pass alone.
         model: the baseline, which the pass must not change.
         untouched: bytes of the baseline before the pass ran.
         first: the result.

@@ -94,7 +94,7 @@ def distill(
     Raises:
         ModelError: ONX308 the two have other inputs or outputs, ONX309 an operator cannot be trained, ONX310 torch
             computes something else than ONNX Runtime.
-        DataError: ONX206 labels are asked for and do not fit.
+        DataError: ONX206 labels are needed and do not fit.
     """
     require_same_outputs(student, teacher)
     samples = runnable(student, samples, options.schedule.batch_size)

@@ -229,7 +229,7 @@ def processes() -> Iterator[tuple[int, int]]:
 
 
 def _precision(name: str, device: torch.device) -> Any:
-    """Return a context of mixed precision if that was asked for, or fits the device."""
+    """Return a context of mixed precision if the user chose it, or it fits the device."""
     mixed = name == "bfloat16" or (name == "auto" and device.type == "cuda")
     return torch.autocast(device.type, dtype=torch.bfloat16) if mixed else nullcontext()
 

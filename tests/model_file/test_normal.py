@@ -177,7 +177,7 @@ REFUSED = {
     too_few_inputs: "node 'mul' (Mul) has 1 inputs, its operator 2 to 2",
     no_needed_attribute: "has no attribute 'to', which its operator needs",
     attribute_of_another_kind: "the attribute 'alpha' of node (LeakyRelu) that gives 'y' is of another kind than FLOAT",
-    circle: "reads what is made of its own output",
+    circle: "depends on its own output",
     huge_sparse: "more than 256 MiB when dense",
     sparse_outside: "the sparse weight 'w' is damaged",
     lying_dims: "the tensor 'w' states 4000000000 bytes, but holds 16",

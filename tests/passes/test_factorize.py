@@ -192,10 +192,10 @@ def test_every_form_of_a_convolution(form: str, aware: bool) -> None:
 def test_what_stays_says_why() -> None:
     _, step = run(convnet(), rank_ratio=0.5, round_to=2, exclude=("point",))
     reasons = {skip.target: skip.reason for skip in step.skipped}
-    assert reasons["depthwise"] == "each of its channels is in a group of its own"
+    assert reasons["depthwise"] == "each of its channels is a separate group"
     assert reasons["point"] == "excluded by name"
     _, step = run(convnet(), round_to="auto")
-    assert all("too small" in skip.reason or "a group of its own" in skip.reason for skip in step.skipped)
+    assert all("too small" in skip.reason or "a separate group" in skip.reason for skip in step.skipped)
     assert not step.edits
 
 

@@ -1,4 +1,4 @@
-"""How much memory candidates take beside the model, measured in a process of its own."""
+"""How much memory candidates take beside the model, measured in a separate process."""
 
 import subprocess
 import sys

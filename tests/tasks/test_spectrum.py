@@ -94,7 +94,7 @@ def test_layers_in_groups_and_bodies_are_shown_and_others_named(tmp_path):
     model_file.save(net.model([builders.IMAGE], [builders.CLASSES]), tmp_path / "groups.onnx")
     data = spectrum_document(tmp_path / "groups.onnx", {}).data
     assert {layer["name"]: layer["full_rank"] for layer in data["layers"]}["halves"] == 8
-    assert data["left"] == {"each": "each of its channels is in a group of its own"}
+    assert data["left"] == {"each": "each of its channels is a separate group"}
     model_file.save(cell(), tmp_path / "scan.onnx")
     shown = spectrum_document(tmp_path / "scan.onnx", {}, measure=True).data["layers"]
     assert [layer["name"] for layer in shown] == ["gates", "project"]

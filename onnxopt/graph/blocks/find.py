@@ -93,7 +93,7 @@ class _Finder:
             return [r for r in results if isinstance(r, Block)] or results[:1]
         sides = [{id(n) for n in self.facts.layers_before(v)} for v in self.dependence.data(node)]
         if any(a - b and b - a for a in sides for b in sides):
-            return [Fixed(node.name or "", "both operands of this sum have layers of their own: neither is a skip")]
+            return [Fixed(node.name or "", "both operands of this sum come from layers: neither is a skip")]
         return []
 
     def plain(self, node: ir.Node) -> Block | Fixed:

@@ -25,7 +25,7 @@ class Labels:
         self._numbers = dict[str, int]()
 
     def fresh(self, count: int, frozen: str | None = None, copies: bool = False) -> Vector:
-        """Return new labels, each a class of its own; `copies`: of one value, as in the output of Expand."""
+        """Return new labels, each in a separate class; with `copies`, all of one value, as in the output of Expand."""
         vector = np.arange(self._size, self._size + count)
         self._size += count
         room = len(self._parent)

@@ -1,4 +1,4 @@
-"""Load and run a model in a process of its own and print the growth of that process.
+"""Load and run a model in a separate process and print how much memory that takes.
 
 Run as `python -m onnxopt.measure.resources.memory_probe FOLDER` by `onnxopt.measure.resources.memory`. It has few
 imports, so that it starts quickly and the imports do not hide the model's memory.

@@ -1,4 +1,4 @@
-"""The first load of an untrusted model, in a process of its own, because ONNX Runtime may crash on it."""
+"""The first load of an untrusted model, in a separate process, because ONNX Runtime may crash on it."""
 
 import hashlib
 import subprocess

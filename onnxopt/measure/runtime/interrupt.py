@@ -96,7 +96,7 @@ def raise_if_interrupted() -> None:
 def interruptible(function: Callable[[], T]) -> T:
     """Call `function` so that Ctrl-C ends it promptly, also inside a long run of a model.
 
-    The work runs in a thread of its own and the caller waits. On Ctrl-C the native run is stopped, later runs refuse to
+    The work runs in another thread and the caller waits. On Ctrl-C the native run is stopped, later runs refuse to
     start, and `KeyboardInterrupt` is raised. A nested call, and a call outside the main thread, which never receives
     Ctrl-C, calls `function` directly.
 

@@ -62,7 +62,7 @@ def unavailable(alias: str, why: str) -> UsageError:
     """Return the error for a provider that cannot be used here, with a hint how to install it."""
     package = _PACKAGES.get(alias)
     if package:
-        hint = f"Install {package} in an environment of its own: it replaces the onnxruntime package."
+        hint = f"Install {package} in a separate environment: it replaces the onnxruntime package."
     else:
         hint = "It needs a build of ONNX Runtime made with it; the usual packages have the CPU provider only."
     return UsageError("ONX106", "the execution provider is not available", where=alias, why=why, hint=hint)

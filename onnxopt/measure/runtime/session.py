@@ -17,6 +17,7 @@ from onnxopt.errors import FileError, ModelError, NativeError, UsageError, first
 from onnxopt.measure.runtime.interrupt import raise_if_interrupted, run_options
 from onnxopt.measure.runtime.providers import provider_name, unavailable
 from onnxopt.model_file import load, materialize, share_weights
+from onnxopt.model_file.room import is_about_room, no_room
 from onnxopt.samples import Feeds
 
 Loadable = ir.Model | Path | str | bytes
@@ -197,6 +198,7 @@ def optimized_model(model: Loadable, runtime: Runtime) -> ir.Model:
 
     Raises:
         ModelError: ONX304 ONNX Runtime cannot load the model.
+        FileError: ONX503 there is no room for a temporary file.
     """
     # Above this size weights are written beside the graph, because protobuf cannot hold them.
     external = (
@@ -206,7 +208,12 @@ def optimized_model(model: Loadable, runtime: Runtime) -> ir.Model:
     runtime = Runtime(runtime.provider, runtime.threads, runtime.optimization, (*runtime.options, *external))
     with tempfile.TemporaryDirectory(prefix="onnxopt-") as folder:
         path = Path(folder) / "optimized.onnx"
-        Session(model, runtime, optimized_path=path)
+        try:
+            Session(model, runtime, optimized_path=path)
+        except ModelError as error:
+            if is_about_room(error):
+                raise no_room(folder, error.why) from error
+            raise
         optimized = load(path)
         if isinstance(model, ir.Model):
             share_weights(optimized, model)

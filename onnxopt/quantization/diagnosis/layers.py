@@ -97,7 +97,7 @@ def worst(losses: tuple[LayerLoss, ...], count: int) -> tuple[str, ...]:
 
 
 def _fed_by_float(quantized: ir.Model, source: Mapping[str, str]) -> tuple[ir.Model, dict[str, str]]:
-    """Return a copy that quantizes the float model's activations in place of its own, and the names fed by input."""
+    """Return a copy that quantizes the float model's activations, and the names fed by input."""
     alone = quantized.clone()
     fed, made = dict[str, str](), dict[str, ir.Value]()
     for node in [n for n in alone.graph if n.op_type in ("QuantizeLinear", "DynamicQuantizeLinear")]:

@@ -147,7 +147,7 @@ def _scaled(node: ir.Node) -> tuple[Operand, ...] | str:
         weight = Operand(node, 1, 0 if turned else 1)
         if len(node.inputs) < 3 or node.inputs[2] is None:
             return (weight,)
-        return (weight, Operand(node, 2, 0)) if _own(node, 2, 1) else "the bias before it is no vector of its own"
+        return (weight, Operand(node, 2, 0)) if _own(node, 2, 1) else "the bias before it is shared or no vector"
     return f"{node.op_type} before it takes no scale"
 
 

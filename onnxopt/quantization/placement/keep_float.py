@@ -42,7 +42,7 @@ def _reads_one_scale(node: ir.Node) -> bool:
 
 
 def _dequantize_by_channel(graph: ir.Graph, node: ir.Node, channels: int) -> None:
-    """Give `node` a DequantizeLinear of its own, with the same scale repeated per channel."""
+    """Give `node` a separate DequantizeLinear, with the same scale repeated per channel."""
     shared = node.inputs[0]
     assert shared is not None
     producer = shared.producer()

@@ -119,7 +119,7 @@ def _reason(layer: PricedLayer, sensitive: bool) -> str:
     if sensitive:
         return "too sensitive in INT8"
     if not layer.float_ms and layer.int8_ms:
-        return "in float it takes no time of its own: the runtime merges or removes it"
+        return "in float it takes no time: the runtime merges or removes it"
     if layer.int8_ms > layer.float_ms:
         return f"slower in INT8: {layer.float_ms / layer.int8_ms:.2f}x"
     return "in INT8 it does not pay for the conversions around it"

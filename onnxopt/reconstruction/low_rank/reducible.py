@@ -59,7 +59,7 @@ def _obstacle(model: ir.Model, node: ir.Node, layer: LinearLayer | None, observe
     if tensor is not None and not np.isfinite(np.asarray(tensor.numpy(), np.float32)).all():
         return "its weight has values that are not finite"  # their decomposition would not end
     if group > 1 and tensor is not None and min(int(tensor.shape.numpy()[0]) // group, *tensor.shape.numpy()[1:2]) == 1:
-        return "each of its channels is in a group of its own"
+        return "each of its channels is a separate group"
     if observed and tensor is not None and int(tensor.shape.numpy()[layer.out_axis]) > MOST_OUTPUTS:
         return f"more than {MOST_OUTPUTS} outputs: their covariance would take too much memory"
     return ""

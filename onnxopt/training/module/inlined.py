@@ -11,7 +11,7 @@ from onnxopt.training.module.planner import Planner, attributes_of, cannot_train
 from onnxopt.training.ops.convert import to_tensor
 
 MOST_TURNS = 4096
-"""Loops of more turns are refused: each of them would be steps of its own."""
+"""Loops of more turns are refused: each would become separate steps."""
 
 
 def _constant(planner: Planner, node: ir.Node) -> None:

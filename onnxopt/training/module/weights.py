@@ -46,7 +46,7 @@ def constants_of(model: ir.Model) -> Iterator[tuple[ir.Value, ir.TensorProtocol]
 
 
 def trainable(model: ir.Model) -> dict[str, ir.Value]:
-    """Return the weights of `model` by name; a name that two graphs use is left out, for it could not be told apart."""
+    """Return the weights of `model` by name; a name that two graphs use is ambiguous and left out."""
     return _by_name(
         value
         for value, tensor in constants_of(model)

@@ -68,7 +68,7 @@ def _cropping(
     spans: Sequence[int],
     extra: Sequence[int],
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the pads, and the output padding, that give the output shape that is asked for."""
+    """Return the pads, and the output padding, that give the requested output shape."""
     target = tuple(wanted)[-len(sizes) :] if wanted else tuple(n * s for n, s in zip(sizes, stride, strict=True))
     begin, end, grown = [], [], []
     for n, s, span, out, more in zip(sizes, stride, spans, target, extra, strict=True):

@@ -1,4 +1,4 @@
-"""Candidates built in processes of their own: the same figures, and what goes wrong ends alone."""
+"""Candidates built in separate processes: the same figures, and what goes wrong ends alone."""
 
 import multiprocessing
 import os

@@ -16,7 +16,7 @@ from onnxopt.samples import Feeds
 Array = np.ndarray
 
 MOST_CLASSES = 1024
-"""Most classes with an overlap of their own: a sample's row holds three numbers per class."""
+"""Most classes that are counted separately: a sample's row holds three numbers per class."""
 
 
 @dataclass(frozen=True)
