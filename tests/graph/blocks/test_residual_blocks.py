@@ -148,7 +148,7 @@ def test_a_downsampling_block_is_none() -> None:
     assert not found(model)
     (reason,) = fixed(model)
     assert reason.target == "join"
-    assert "layers of their own: neither is a skip" in reason.reason
+    assert "both operands of this sum come from layers: neither is a skip" in reason.reason
 
 
 def test_a_block_whose_inside_is_read_elsewhere_is_none() -> None:
