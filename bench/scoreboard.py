@@ -77,8 +77,9 @@ def deployed(record: Record) -> list[str]:
     settings = record["settings"]
     before = f"""Models that are in use, most of them from ordinary packages, {settings["samples"]} samples without
         labels, {settings["time_limit"]} seconds, a budget of {settings["max_drop"]}. *Check of it*: the shipped file
-        beside the baseline on {settings["fresh"]} fresh samples, by code that shares nothing with the judge. *Static INT8*: the
-        same check of a plain static file; *inside*: whether `onnxopt compare` calls that file within the budget."""
+        beside the baseline on {settings["fresh"]} fresh samples, by code that shares nothing with the judge. *Static
+        INT8*: the same check of a plain static file; *inside*: whether `onnxopt compare` calls that file within the
+        budget."""
     return [prose(before), "", table(record["models"])]
 
 
