@@ -76,6 +76,7 @@ CODES: Mapping[str, str] = MappingProxyType(
         "ONX406": "the process of a trial failed, or broke its limit of time or memory",
         "ONX407": "the cluster's scheduler cannot be reached",
         "ONX408": "the time limit is too short to measure the baseline",
+        "ONX409": "the host is too busy to measure a latency",
         "ONX501": "the file does not exist",
         "ONX502": "the output exists",
         "ONX503": "the output cannot be written",

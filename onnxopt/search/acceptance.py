@@ -68,7 +68,7 @@ class Acceptance:
             unsure: the clock's reason.
         """
         lost = f"{self.changed(drop)} (budget {self.said(self.allowed_drop)})"
-        doubt = unsure if speedup is None else self._doubt(speedup)
+        doubt = (unsure or "its speed-up was not measured") if speedup is None else self._doubt(speedup)
         if speedup is not None and not doubt and self.goal is Goal.LATENCY and speedup.low <= 1:
             return Verdict.SLOWER, f"{_interval(speedup)}; the whole interval must exceed 1"
         if speedup is not None and self.goal is Goal.SIZE and speedup.high < 1:

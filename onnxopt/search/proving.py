@@ -170,7 +170,8 @@ def _hot(trials: Trials, name: str, model: ir.Model) -> Interval | None:
 
 def decided(trials: Trials, trial: Trial, proofs: Sequence[Proof]) -> Trial:
     """Return a trial with the verdict of its proof."""
-    proof = next((p for p in proofs if p.candidate == trial.candidate.name), None)
+    own = [proof for proof in proofs if proof.candidate == trial.candidate.name]
+    proof = next((p for p in own if p.accepted), own[0] if own else None)
     if proof is None:
         return trial
     if proof.accepted:

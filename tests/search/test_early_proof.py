@@ -13,7 +13,7 @@ from onnxopt.search.holdout import affordable
 from onnxopt.search.limits.reserve import Reserve
 from onnxopt.search.optimize import search
 from onnxopt.search.settings import Settings
-from onnxopt.search.trial import SearchResult
+from onnxopt.search.trial import Candidate, SearchResult, Trial, Verdict
 from tests.search import fakes
 from tests.search.fakes import Figures, Recorder, World
 
@@ -101,3 +101,12 @@ def test_it_is_made_where_half_of_the_time_for_candidates_is_enough(left_s: floa
     parts, deadline = SimpleNamespace(holdout=samples), SimpleNamespace(left_s=lambda: left_s)
     trials: Any = SimpleNamespace(parts=parts, reserve=reserve, deadline=deadline, settings=SimpleNamespace(seed=0))
     assert (affordable(trials) is not None) is made
+
+
+def test_of_two_proofs_of_one_candidate_the_accepted_one_is_its_verdict() -> None:
+    """An early proof on fewer samples is another attempt: the last may fail, and the early one ships."""
+    trial: Any = Trial(Candidate("a", ()), Verdict.WITHIN, "", (), size_bytes=900)
+    failed, accepted = (
+        SimpleNamespace(candidate="a", accepted=a, standing="proven" if a else "") for a in (False, True)
+    )
+    assert proving.decided(None, trial, (failed, accepted)).verdict is Verdict.WINNER  # type: ignore[arg-type]

@@ -1,5 +1,7 @@
 """A clock that is unsure of a candidate makes it neither win nor lose."""
 
+from dataclasses import replace
+
 import pytest
 
 from onnxopt.measure.statistics import Interval
@@ -55,6 +57,24 @@ def test_a_proof_that_the_clock_is_unsure_of_is_timed_once_more(monkeypatch: pyt
     assert verdicts(result)["a"] is Verdict.WINNER
 
 
+def test_a_proof_that_the_clock_stays_unsure_of_ships_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World({"a": Figures(speedup=3)})
+    fakes.install(monkeypatch, world)
+    plain = world.latency
+
+    def unsure_in_proof(models, *args, seconds, **options):  # type: ignore[no-untyped-def]
+        found = plain(models, *args, seconds=seconds, **options)
+        return {name: replace(one, speedup=None, unsure="busy") if seconds > 2 else one for name, one in found.items()}
+
+    monkeypatch.setattr(fakes.runner, "measure_latency", unsure_in_proof)
+    monkeypatch.setattr("onnxopt.search.optimize.prove_first", lambda trials: None)
+    result = search(fakes.model(), fakes.parts())
+    assert result.winner is None
+    assert verdicts(result)["a"] is Verdict.UNSURE
+    assert not any(proof.accepted for proof in result.proofs)
+    assert "the latency in the proof is unsure: busy" in result.reason
+
+
 BAR = Acceptance(Goal.LATENCY, 0.01, 0.7, 1000)
 
 
@@ -73,3 +93,10 @@ def test_the_verdict_by_what_the_clock_says(speedup: Interval | None, drop: floa
     world = World({"a": Figures(drop=drop)})
     found = world.drop(fakes.Score("a", 0.9), "search")
     assert BAR.verdict(found, speedup, 900, "busy")[0] is verdict
+
+
+def test_without_a_speed_up_no_finalist_is_inside() -> None:
+    found = World({"a": Figures(drop=0.0)}).drop(fakes.Score("a", 0.9), "search")
+    assert BAR.inside(found, Interval(1.1, 1.3, 1.5), 900)
+    assert not BAR.inside(found, None, 900)
+    assert not replace(BAR, goal=Goal.SIZE).inside(found, None, 900)
