@@ -50,17 +50,18 @@ if TYPE_CHECKING:
     from onnxopt.measure.latency.throughput import Throughput as Throughput
     from onnxopt.measure.metrics.score import Metric as Metric
     from onnxopt.measure.metrics.score import Score as Score
-    from onnxopt.measure.runtime.session import Runtime as Runtime
     from onnxopt.measure.statistics import Drop as Drop
     from onnxopt.measure.statistics import Interval as Interval
     from onnxopt.measure.tasks.named import metric_of as metric_of
-    from onnxopt.measure.tasks.task import TaskOptions as TaskOptions
     from onnxopt.model_file import Signature as Signature
     from onnxopt.model_file import TensorSpec as TensorSpec
     from onnxopt.model_file import load as load
     from onnxopt.model_file import save as save
+    from onnxopt.options.reading import ReadOptions as ReadOptions
+    from onnxopt.options.runtime import Runtime as Runtime
     from onnxopt.options.search import Goal as Goal
     from onnxopt.options.search import SearchOptions as SearchOptions
+    from onnxopt.options.tasks import TaskOptions as TaskOptions
     from onnxopt.options.training import DistillOptions as DistillOptions
     from onnxopt.options.training import FinetuneOptions as FinetuneOptions
     from onnxopt.options.training import TrainingOptions as TrainingOptions
@@ -94,7 +95,6 @@ if TYPE_CHECKING:
     from onnxopt.samples import Batch as Batch
     from onnxopt.samples import Samples as Samples
     from onnxopt.samples import open_samples as open_samples
-    from onnxopt.samples.options import ReadOptions as ReadOptions
     from onnxopt.search.budget import Budget as Budget
     from onnxopt.search.mix.layer_table import LayerSensitivity as LayerSensitivity
     from onnxopt.search.observer import NullObserver as NullObserver
@@ -185,12 +185,12 @@ _LAZY = {
     "ProcessLoad": ("onnxopt.measure.latency.processes", "ProcessLoad"),
     "Profile": ("onnxopt.measure.latency.profile", "Profile"),
     "Prospect": ("onnxopt.search.prospect", "Prospect"),
-    "ReadOptions": ("onnxopt.samples.options", "ReadOptions"),
+    "ReadOptions": ("onnxopt.options.reading", "ReadOptions"),
     "Repair": ("onnxopt.repairs.fault", "Repair"),
     "Repaired": ("onnxopt.tasks.repaired", "Repaired"),
     "Run": ("onnxopt.run.finished", "Run"),
     "RunRecord": ("onnxopt.record.run", "RunRecord"),
-    "Runtime": ("onnxopt.measure.runtime.session", "Runtime"),
+    "Runtime": ("onnxopt.options.runtime", "Runtime"),
     "SampleFile": ("onnxopt.tasks.data.made", "SampleFile"),
     "Samples": ("onnxopt.samples", "Samples"),
     "Score": ("onnxopt.measure.metrics.score", "Score"),
@@ -203,7 +203,7 @@ _LAZY = {
     "Step": ("onnxopt.pipeline", "Step"),
     "Table": ("onnxopt.document.blocks", "Table"),
     "Target": ("onnxopt.target", "Target"),
-    "TaskOptions": ("onnxopt.measure.tasks.task", "TaskOptions"),
+    "TaskOptions": ("onnxopt.options.tasks", "TaskOptions"),
     "TensorSpec": ("onnxopt.model_file", "TensorSpec"),
     "Text": ("onnxopt.document.blocks", "Text"),
     "Throughput": ("onnxopt.measure.latency.throughput", "Throughput"),

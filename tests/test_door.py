@@ -273,8 +273,7 @@ def test_the_fields_of_options_given_by_name_are_documented_in_their_class():
         assert fields <= {option.field for option in declared(kind) if option.about}
 
 
-GROUPS = {"scoring": ("metric", "output", "threshold"), "running": ("runtime", "seed"), "tasking": ("tasks",)}
-GROUPS |= {"reading": ("read",), "shown": ()}
+GROUPS = {"scoring": ("metric", "output", "threshold"), "shown": ()}
 """Options that several commands share, and the keywords that carry them."""
 NEGATED = {"no_simplify": "simplify"}
 TWINS = ["apply", "benchmark", "bundle", "card", "check", "compare", "device_result", "diagnose", "evaluate", "export"]

@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
-from onnxopt.cli.options import DATA, Reading, Shown
+from onnxopt.cli.options import BATCH_SIZE, DATA, Shown
 from onnxopt.cli.output import emit, quieten
 from onnxopt.errors import ExitCode
+from onnxopt.options.reading import ReadOptions
 
 
 def bundle(
@@ -17,9 +18,9 @@ def bundle(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.", show_default=False)],
     threads: Annotated[int, typer.Option("--threads", help="Compute threads per run on the device.")] = 1,
     seconds: Annotated[float, typer.Option("--seconds", help="Measurement time on the device.")] = 5.0,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Batch size at which latency is measured.")] = 1,
+    batch_size: BATCH_SIZE = 1,
     samples: Annotated[int, typer.Option("--samples", help="Samples for the comparison of predictions.")] = 32,
-    reading: Reading,
+    read: ReadOptions,
     shown: Shown,
 ) -> int:
     """Write a benchmark kit for a device without onnxopt.
@@ -38,7 +39,7 @@ def bundle(
         seconds=seconds,
         batch_size=batch_size,
         samples=samples,
-        read=reading.options(),
+        read=read,
     )
     lines = (
         f"Written: {folder}",

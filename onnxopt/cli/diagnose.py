@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
-from onnxopt.cli.options import DATA, LIMIT, MODEL, OVERWRITE, SEED, TARGET, Reading, Shown
+from onnxopt.cli.options import DATA, LIMIT, MODEL, OVERWRITE, SEED, TARGET, Shown
 from onnxopt.cli.output import emit, quieten
 from onnxopt.errors import ExitCode
+from onnxopt.options.reading import ReadOptions
 
 
 def diagnose(
@@ -21,7 +22,7 @@ def diagnose(
     ] = None,
     limit: LIMIT = 64,
     overwrite: OVERWRITE = False,
-    reading: Reading,
+    read: ReadOptions,
     shown: Shown,
 ) -> int:
     """Rank the layers of a quantized model by their error.
@@ -31,9 +32,7 @@ def diagnose(
     quieten(shown)
     from onnxopt.tasks.diagnosis import diagnose as diagnose_model
 
-    found = diagnose_model(
-        model, quantized, data, keep=keep, out=out, overwrite=overwrite, limit=limit, read=reading.options()
-    )
+    found = diagnose_model(model, quantized, data, keep=keep, out=out, overwrite=overwrite, limit=limit, read=read)
     emit(found.document, shown)
     return ExitCode.OK
 
@@ -49,7 +48,7 @@ def sensitivity(
     limit: LIMIT = 256,
     target: TARGET = "auto",
     seed: SEED = 0,
-    reading: Reading,
+    read: ReadOptions,
     shown: Shown,
 ) -> int:
     """Measure the output error of INT8 and of pruning per layer."""
@@ -64,7 +63,7 @@ def sensitivity(
             limit=limit,
             target=target,
             seed=seed,
-            read=reading.options(),
+            read=read,
             progress=bar.show,
             plot=plot,
             overwrite=overwrite,

@@ -1,6 +1,6 @@
-"""Options that a dataclass declares as parameters of a command, and what was typed as that dataclass again."""
+"""Options that a dataclass declares as parameters of a command, and their values as that dataclass again."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING
 from inspect import Parameter
 from types import NoneType, UnionType
@@ -15,17 +15,25 @@ from onnxopt.options.declared import Option, declared
 
 def parameters_of(group: Any) -> list[Parameter]:
     """Return the parameters of a command for the fields of a dataclass; a field may bring its own typer option."""
-    return [_as_it_is(option) if _is_for_typer(option) else _parameter(option) for option in declared(group)]
+    return [_as_it_is(option) if _is_for_typer(option) else _parameter(option) for option in _typed(group)]
 
 
-def gathered(group: Any, typed: Mapping[str, Any]) -> Any:
-    """Return the dataclass with what was typed.
+def gathered(group: Any, given: Mapping[str, Any]) -> Any:
+    """Return the dataclass with the values of its parameters.
 
     Raises:
         UsageError: ONX101 an item of a list makes no sense; and as the dataclass raises.
     """
-    given = {o.field: typed[o.field] if _is_for_typer(o) else _read(o, typed[o.field]) for o in declared(group)}
-    return group(**given)
+    values = {o.field: given[_name(o)] if _is_for_typer(o) else _read(o, given[_name(o)]) for o in _typed(group)}
+    return group(**values)
+
+
+def _typed(group: Any) -> list[Option]:
+    return [option for option in declared(group) if option.written.typed]
+
+
+def _name(option: Option) -> str:
+    return option.word.replace("-", "_")
 
 
 def _is_for_typer(option: Option) -> bool:
@@ -35,42 +43,53 @@ def _is_for_typer(option: Option) -> bool:
 def _as_it_is(option: Option) -> Parameter:
     annotation: Any = Annotated[(option.kind, *option.notes)]
     default = Parameter.empty if option.default is MISSING else option.default
-    return Parameter(option.field, Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+    return Parameter(_name(option), Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
 
 
 def _parameter(option: Option) -> Parameter:
-    kind, default = _typed_as(option.kind), option.default
+    kind, default, written = _typed_as(option), option.default, option.written
     if isinstance(default, tuple):
         default = ",".join(map(str, default))
     if default in (None, ""):
         kind, default = kind | None, None
     least, most = (next((getattr(n, key) for n in option.notes if hasattr(n, key)), None) for key in ("ge", "le"))
     bounds: dict[str, Any] = {} if least is None or most is None else {"min": least, "max": most}
-    note = typer.Option(f"--{option.word}", help=option.about, metavar=option.metavar or None, **bounds)
+    bounds |= {} if written.default_shown else {"show_default": False}
+    note = typer.Option(f"--{option.word}", help=option.about, metavar=written.metavar or None, **bounds)
     annotation: Any = Annotated[kind, note]
-    return Parameter(option.field, Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+    return Parameter(_name(option), Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
 
 
-def _typed_as(kind: Any) -> Any:
+def _typed_as(option: Option) -> Any:
     """Return the type that is typed: a list is text with commas, and of several forms text is the widest."""
-    members = _members(kind)
+    if option.written.repeated:
+        return list[str]
+    members = _members(option.kind)
     if len(members) > 1 or _item(members[0]) is not None:
         return str
     return members[0]
 
 
-def _read(option: Option, typed: Any) -> Any:
-    if typed is None:
+def _read(option: Option, given: Any) -> Any:
+    if given is None:
         return option.default
-    item = _item(_members(option.kind)[0])
-    if item is None:
-        return typed
-    kind = item if item in (int, float) else str
+    read = option.written.read or _reader(option.kind)
+    if read is None:
+        return given
     try:
-        return tuple(kind(word) for word in typed.split(","))
+        return tuple(map(read, given)) if option.written.repeated else read(given)
     except ValueError as error:
-        why = f"{typed!r} is not a list of numbers"
+        why = f"{given!r} is not a list of numbers"
         raise UsageError("ONX101", "invalid option value", where=f"--{option.word}", why=why) from error
+
+
+def _reader(kind: Any) -> Callable[[str], Any] | None:
+    """Return the reader of a list with commas; None for every other type, which typer reads."""
+    item = _item(_members(kind)[0])
+    if item is None:
+        return None
+    each = item if item in (int, float) else str
+    return lambda text: tuple(map(each, text.split(",")))
 
 
 def _members(kind: Any) -> tuple[Any, ...]:

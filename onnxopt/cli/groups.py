@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -19,10 +19,11 @@ def command_of(function: Callable[..., Any]) -> Callable[..., Any]:
     """
     hints = get_type_hints(function, include_extras=True)
     groups: dict[str, Any] = {name: kind for name, kind in hints.items() if name != "return" and is_dataclass(kind)}
+    expanded = {name: parameters_of(group) for name, group in groups.items()}
     parameters: list[inspect.Parameter] = []
     for parameter in inspect.signature(function).parameters.values():
         if parameter.name in groups:
-            parameters.extend(parameters_of(groups[parameter.name]))
+            parameters.extend(expanded[parameter.name])
         else:
             parameters.append(parameter.replace(annotation=hints[parameter.name], kind=inspect.Parameter.KEYWORD_ONLY))
 
@@ -32,7 +33,7 @@ def command_of(function: Callable[..., Any]) -> Callable[..., Any]:
         if function.__name__ != "check":  # it reports a crash as a finding
             _survive_loading(given)
         for name, group in groups.items():
-            given[name] = gathered(group, {f.name: given.pop(f.name) for f in fields(group)})
+            given[name] = gathered(group, {p.name: given.pop(p.name) for p in expanded[name]})
         return function(**given)
 
     call.__signature__ = inspect.Signature(parameters, return_annotation=hints.get("return"))  # type: ignore[attr-defined]

@@ -6,9 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from onnxopt.cli.options import LIMIT, MODEL, OVERWRITE, Reading, Shown
+from onnxopt.cli.options import LIMIT, MODEL, OVERWRITE, Shown
 from onnxopt.cli.output import emit, note, quieten
 from onnxopt.errors import ExitCode
+from onnxopt.options.reading import ReadOptions
 from onnxopt.printable import printable
 
 LEFT_OUT = frozenset({"config", "overwrite", "dry-run", "quiet", "verbose", "format"})
@@ -45,7 +46,7 @@ def data(
     ] = None,
     limit: LIMIT = None,
     overwrite: OVERWRITE = False,
-    reading: Reading,
+    read: ReadOptions,
     shown: Shown,
 ) -> int:
     """Write a model's samples to one file; show the first."""
@@ -61,7 +62,7 @@ def data(
             labels=labels,
             state=state or (),
             limit=limit,
-            read=reading.options(),
+            read=read,
             overwrite=overwrite,
             progress=bar.show,
         )

@@ -1,33 +1,29 @@
 """Commands that measure: evaluate, compare, benchmark."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import Annotated, Literal, cast
 
 import typer
 
 from onnxopt.cli.options import (
+    BATCH_SIZE,
     DATA,
+    HOT,
     LABELS,
     LIMIT,
     MAX_DROP,
     MAYBE_DATA,
     MODEL,
-    Reading,
-    Running,
+    SEED,
     Shown,
-    Tasking,
 )
 from onnxopt.cli.output import emit, quieten
 from onnxopt.errors import ExitCode
+from onnxopt.options.reading import ReadOptions
+from onnxopt.options.runtime import Runtime
 from onnxopt.options.search import ScoringOptions
+from onnxopt.options.tasks import TaskOptions
 
-if TYPE_CHECKING:
-    pass
-
-BATCH_SIZE = Annotated[int, typer.Option("--batch-size", help="Batch size at which latency is measured.")]
-HOT = Annotated[
-    bool, typer.Option("--hot", help="Time one input repeatedly instead of alternating the inputs of --data.")
-]
 SECONDS = Annotated[float, typer.Option("--seconds", help="Measurement time.")]
 
 
@@ -48,9 +44,10 @@ def evaluate(
         ),
     ] = None,
     scoring: ScoringOptions,
-    tasking: Tasking,
-    running: Running,
-    reading: Reading,
+    tasks: TaskOptions,
+    runtime: Runtime,
+    seed: SEED = 0,
+    read: ReadOptions,
     shown: Shown,
 ) -> int:
     """Measure the accuracy of a model."""
@@ -66,11 +63,11 @@ def evaluate(
             metric=cast("str | None", scoring.metric),
             output=scoring.output,
             threshold=scoring.threshold,
-            tasks=tasking.options(),
-            runtime=running.runtime(),
+            tasks=tasks,
+            runtime=runtime,
             limit=limit,
-            read=reading.options(),
-            seed=running.seed,
+            read=read,
+            seed=seed,
             simulate=simulate or (),
             progress=bar.show,
         )
@@ -90,9 +87,10 @@ def compare(
     hot: HOT = False,
     limit: LIMIT = None,
     scoring: ScoringOptions,
-    tasking: Tasking,
-    running: Running,
-    reading: Reading,
+    tasks: TaskOptions,
+    runtime: Runtime,
+    seed: SEED = 0,
+    read: ReadOptions,
     shown: Shown,
 ) -> int:
     """Compare two models: accuracy, fidelity, latency, size. A drop above the budget ends with exit code 1."""
@@ -109,15 +107,15 @@ def compare(
             metric=cast("str | None", scoring.metric),
             output=scoring.output,
             threshold=scoring.threshold,
-            tasks=tasking.options(),
+            tasks=tasks,
             max_drop=max_drop,
-            runtime=running.runtime(),
+            runtime=runtime,
             batch_size=batch_size,
             seconds=seconds,
             hot=hot,
             limit=limit,
-            read=reading.options(),
-            seed=running.seed,
+            read=read,
+            seed=seed,
             progress=bar.show,
         )
     emit(result.document, shown)
@@ -154,8 +152,9 @@ def benchmark(
             "--device", metavar="ssh://[user@]board", help="Measure on this board, through the OpenSSH client."
         ),
     ] = None,
-    running: Running,
-    reading: Reading,
+    runtime: Runtime,
+    seed: SEED = 0,
+    read: ReadOptions,
     shown: Shown,
 ) -> int:
     """Measure the latency of models in alternating runs."""
@@ -176,9 +175,9 @@ def benchmark(
             scenario=scenario,
             streams=streams,
             device=device,
-            runtime=running.runtime(),
-            read=reading.options(),
-            seed=running.seed,
+            runtime=runtime,
+            read=read,
+            seed=seed,
             progress=bar.show,
         )
     emit(found.document, shown)

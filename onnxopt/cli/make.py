@@ -15,12 +15,12 @@ from onnxopt.cli.options import (
     OVERWRITE,
     SEED,
     TARGET,
-    Reading,
     Shown,
-    Tasking,
 )
 from onnxopt.cli.output import emit, quieten
 from onnxopt.errors import ExitCode, UsageError
+from onnxopt.options.reading import ReadOptions
+from onnxopt.options.tasks import TaskOptions
 
 Mode = Literal["auto", "static", "dynamic"]
 """Time at which activation scales are computed."""
@@ -49,7 +49,7 @@ def apply(
     seed: SEED = 0,
     overwrite: OVERWRITE = False,
     dry_run: DRY_RUN = False,
-    reading: Reading,
+    read: ReadOptions,
     shown: Shown,
 ) -> int:
     """Apply a pipeline of passes and save the result."""
@@ -66,7 +66,7 @@ def apply(
             limit=limit,
             target=target,
             seed=seed,
-            read=reading.options(),
+            read=read,
             out=out,
             overwrite=overwrite,
             dry_run=dry_run,
@@ -113,8 +113,8 @@ def quantize(
     seed: SEED = 0,
     overwrite: OVERWRITE = False,
     dry_run: DRY_RUN = False,
-    tasking: Tasking,
-    reading: Reading,
+    tasks: TaskOptions,
+    read: ReadOptions,
     shown: Shown,
 ) -> int:
     """Quantize a model to INT8. The output lists quantized layers and skipped layers with reasons."""
@@ -156,11 +156,11 @@ def quantize(
             data,
             out=out,
             mode=mode,
-            tasks=tasking.options(),
+            tasks=tasks,
             simplify=not no_simplify,
             target=target,
             seed=seed,
-            read=reading.options(),
+            read=read,
             overwrite=overwrite,
             dry_run=dry_run,
             progress=bar.show,

@@ -4,9 +4,12 @@ from typing import Annotated
 
 import typer
 
-from onnxopt.cli.options import DRY_RUN, MAYBE_DATA, MODEL, OUT_MODEL, OVERWRITE, SEED, TARGET, Reading, Shown
+from onnxopt.cli.options import DRY_RUN, MAYBE_DATA, MODEL, OUT_MODEL, OVERWRITE, SEED, TARGET, Shown
 from onnxopt.cli.output import emit, quieten
 from onnxopt.errors import ExitCode
+from onnxopt.options.declared import about
+from onnxopt.options.reading import ReadOptions
+from onnxopt.options.runtime import Runtime
 
 
 def repair(
@@ -21,12 +24,12 @@ def repair(
         ),
     ] = 0.05,
     seconds: Annotated[float, typer.Option("--seconds", min=0.01, help="Of timed runs per repair.")] = 2.0,
-    threads: Annotated[int, typer.Option("--threads", help="Compute threads of one run.")] = 1,
+    threads: Annotated[int, typer.Option("--threads", help=about(Runtime, "threads"))] = 1,
     target: TARGET = "auto",
     seed: SEED = 0,
     overwrite: OVERWRITE = False,
     dry_run: DRY_RUN = False,
-    reading: Reading,
+    read: ReadOptions,
     shown: Shown,
 ) -> int:
     """Mend quantized files that are slow or large, without data.
@@ -35,7 +38,6 @@ def repair(
     """
     quieten(shown)
     from onnxopt.cli.progress import ProgressBar
-    from onnxopt.measure.runtime.session import Runtime
     from onnxopt.tasks.repair import repair as repaired
 
     with ProgressBar(shown) as bar:
@@ -47,7 +49,7 @@ def repair(
             max_change=max_change,
             seconds=seconds,
             runtime=Runtime(threads=threads),
-            read=reading.options(),
+            read=read,
             overwrite=overwrite,
             dry_run=dry_run,
             seed=seed,

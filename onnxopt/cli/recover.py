@@ -8,9 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from onnxopt.cli.make import emit_made
-from onnxopt.cli.options import DATA, LABELS, LIMIT, MODEL, OUT_MODEL, OVERWRITE, SEED, Reading, Shown
+from onnxopt.cli.options import DATA, LABELS, LIMIT, MODEL, OUT_MODEL, OVERWRITE, SEED, Shown
 from onnxopt.cli.output import quieten
 from onnxopt.errors import ExitCode
+from onnxopt.options.reading import ReadOptions
 from onnxopt.options.training import DistillOptions, FinetuneOptions
 
 
@@ -28,12 +29,12 @@ def distill(
     limit: LIMIT = None,
     seed: SEED = 0,
     overwrite: OVERWRITE = False,
-    reading: Reading,
+    read: ReadOptions,
     shown: Shown,
 ) -> int:
     """Train a student model to match a teacher model's outputs. Needs torch, but no labels or training code."""
     rest = {"data": data, "out": out, "labels": labels, "limit": limit, "seed": seed, "overwrite": overwrite}
-    return _train("distill", student, asdict(options), {**rest, "teacher": teacher, "read": reading.options()}, shown)
+    return _train("distill", student, asdict(options), {**rest, "teacher": teacher, "read": read}, shown)
 
 
 def finetune(
@@ -46,12 +47,12 @@ def finetune(
     limit: LIMIT = None,
     seed: SEED = 0,
     overwrite: OVERWRITE = False,
-    reading: Reading,
+    read: ReadOptions,
     shown: Shown,
 ) -> int:
     """Train a model on labels, without its training code. Needs torch."""
     rest = {"data": data, "out": out, "labels": labels, "limit": limit, "seed": seed, "overwrite": overwrite}
-    return _train("finetune", model, asdict(options), {**rest, "read": reading.options()}, shown)
+    return _train("finetune", model, asdict(options), {**rest, "read": read}, shown)
 
 
 def _train(name: str, model: Path, options: Mapping[str, Any], rest: Mapping[str, Any], shown: Shown) -> int:

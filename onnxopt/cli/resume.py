@@ -5,10 +5,11 @@ from typing import Annotated
 
 import typer
 
-from onnxopt.cli.options import Shown, session_entry
+from onnxopt.cli.options import Shown
 from onnxopt.cli.output import quieten
 from onnxopt.cli.search import search
 from onnxopt.errors import UsageError
+from onnxopt.options.runtime import session_entry
 
 
 def resume(

@@ -8,10 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from onnxopt.cli.options import DRY_RUN, LABELS, MAYBE_DATA, MODEL, Reading, Sessions, Shown, Tasking
+from onnxopt.cli.options import DRY_RUN, LABELS, MAYBE_DATA, MODEL, Shown
 from onnxopt.cli.output import emit, note, quieten
 from onnxopt.errors import ExitCode, UsageError
+from onnxopt.options.reading import ReadOptions
+from onnxopt.options.runtime import Runtime
 from onnxopt.options.search import SearchOptions
+from onnxopt.options.tasks import TaskOptions
 from onnxopt.printable import printable
 
 
@@ -37,9 +40,9 @@ def optimize(
         bool, typer.Option("--resume", help="Continue the search in --out that has the same options.")
     ] = False,
     options: SearchOptions,
-    tasking: Tasking,
-    sessions: Sessions,
-    reading: Reading,
+    tasks: TaskOptions,
+    runtime: Runtime,
+    read: ReadOptions,
     shown: Shown,
 ) -> int:
     """Find the best model within an accuracy budget. The proof uses samples that no choice depends on."""
@@ -53,9 +56,9 @@ def optimize(
     rest: dict[str, Any] = {
         "labels": labels,
         "calibration": calibration,
-        "tasks": tasking.options(),
-        "runtime": sessions.runtime(),
-        "read": reading.options(),
+        "tasks": tasks,
+        "runtime": runtime,
+        "read": read,
     }
     if dry_run:
         from onnxopt.run.plan import plan_document

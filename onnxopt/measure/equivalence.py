@@ -9,6 +9,7 @@ import onnx_ir as ir
 from onnxopt.errors import NativeError, OnnxoptError
 from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.model_file import Signature
+from onnxopt.options.runtime import OptimizationLevel
 from onnxopt.samples import Feeds
 
 
@@ -25,7 +26,8 @@ def largest_difference(one: ir.Model, other: ir.Model, batches: Sequence[Feeds])
     """
     worst = 0.0
     quantized = any(node.op_type == "DequantizeLinear" for node in one.graph)
-    for level in ("none",) if quantized else ("none", "all"):
+    levels: tuple[OptimizationLevel, ...] = ("none",) if quantized else ("none", "all")
+    for level in levels:
         runtime = Runtime(optimization=level)
         sessions = Session(one, runtime), Session(other, runtime)
         for feeds in batches:

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -15,10 +16,19 @@ class Word:
     Attributes:
         name: without dashes in front; "" for the field's own.
         metavar: what stands for the value in the help; "" for the type.
+        read: from text to the value, or to one item of a repeated option; None reads it by its type. It raises
+            ValueError for numbers that cannot be read.
+        repeated: whether each item of the tuple is given by an option of its own.
+        default_shown: whether the help ends with the default.
+        typed: whether a command line has this option.
     """
 
     name: str = ""
     metavar: str = ""
+    read: Callable[[str], Any] | None = None
+    repeated: bool = False
+    default_shown: bool = True
+    typed: bool = True
 
 
 @dataclass(frozen=True)
@@ -31,7 +41,7 @@ class Option:
         kind: type, without what was annotated to it.
         default: its default.
         about: what it is for.
-        metavar: what stands for the value in the help; "" for the type.
+        written: how it is written besides its name.
         notes: what was annotated to the type, such as bounds.
     """
 
@@ -40,7 +50,7 @@ class Option:
     kind: Any
     default: Any
     about: str
-    metavar: str
+    written: Word
     notes: tuple[Any, ...]
 
 
@@ -59,7 +69,7 @@ def _option(name: str, hint: Any, default: Any, docs: dict[str, str]) -> Option:
     plain, notes = (get_args(hint)[0], hint.__metadata__) if get_origin(hint) is Annotated else (hint, ())
     word = next((note for note in notes if isinstance(note, Word)), Word())
     about = next((note.documentation for note in notes if isinstance(note, Doc)), _sentence(docs.get(name, "")))
-    return Option(name, word.name or name.replace("_", "-"), plain, default, about, word.metavar, notes)
+    return Option(name, word.name or name.replace("_", "-"), plain, default, about, word, notes)
 
 
 def _sentence(text: str) -> str:

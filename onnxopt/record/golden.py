@@ -3,13 +3,14 @@
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx_ir as ir
 
 from onnxopt.errors import DataError, FileError, OnnxoptError, first_line
 from onnxopt.measure.runtime.session import OPTIMIZATIONS, Runtime, Session
+from onnxopt.options.runtime import OptimizationLevel
 from onnxopt.samples import Samples
 from onnxopt.samples.archive import read_archive
 
@@ -27,11 +28,11 @@ class Golden:
     """Inputs and outputs by name, per run; `note` is the reason for none, `optimization` the level used by the run."""
 
     runs: tuple[tuple[dict[str, np.ndarray], dict[str, np.ndarray]], ...]
-    optimization: str = "all"
+    optimization: OptimizationLevel = "all"
     note: str = ""
 
 
-def record_golden(model: Path, samples: Samples, optimization: str) -> Golden:
+def record_golden(model: Path, samples: Samples, optimization: OptimizationLevel) -> Golden:
     """Record up to 4 samples with their outputs on the CPU, as many as fit into 1 MB."""
     runs: list[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]] = []
     used = 0
@@ -85,7 +86,7 @@ def read_golden(path: Path) -> Golden:
         raise FileError("ONX505", "no readable golden outputs", where=str(path), why=first_line(error)) from error
     if optimization not in OPTIMIZATIONS:
         raise FileError("ONX505", "no readable golden outputs", where=str(path), why=f"optimization {optimization!r}")
-    return Golden(tuple(runs[number] for number in sorted(runs)), optimization, note)
+    return Golden(tuple(runs[number] for number in sorted(runs)), cast("OptimizationLevel", optimization), note)
 
 
 def tolerance_of(model: ir.Model) -> float:

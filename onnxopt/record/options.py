@@ -7,14 +7,15 @@ cluster and session options only their presence is stored, and the user must giv
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
 
 from pydantic import Field, TypeAdapter, ValidationError, create_model, model_validator
 
 from onnxopt.errors import FileError, UsageError, first_line
-from onnxopt.measure.tasks.task import TaskOptions, changed_options
 from onnxopt.options.declared import declared
+from onnxopt.options.runtime import OptimizationLevel, Runtime
 from onnxopt.options.search import SearchOptions
+from onnxopt.options.tasks import TaskOptions, changed_options
 from onnxopt.record.part import RecordPart
 from onnxopt.samples import ReadOptions
 
@@ -84,8 +85,6 @@ class _Kept(RecordPart):
             UsageError: ONX110 an argument must be given again.
             FileError: ONX505 the options are invalid.
         """
-        from onnxopt.measure.runtime.session import Runtime
-
         now = {key: value for key, value in given.items() if value}
         named = {"session-option" if name == "session_options" else name for name in now}
         metric = self.metric
@@ -114,7 +113,7 @@ class _Kept(RecordPart):
             raise FileError("ONX505", "the record cannot be read", where=f"{where}: options", why=str(error)) from error
         options = replace(options, **{name: now.pop(name) for name in (*kept, *_ADDRESSES) if name in now})
         entries = tuple(now.pop("session_options", ()))
-        runtime = Runtime(self.provider, self.threads, self.optimization, entries)
+        runtime = Runtime(self.provider, self.threads, cast("OptimizationLevel", self.optimization), entries)
         places = {name: getattr(self, name) for name in _NAMED}
         return {**places, "options": options, "read": read, "tasks": tasks, "runtime": runtime, **now}
 

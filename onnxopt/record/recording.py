@@ -10,8 +10,8 @@ from onnxopt import model_file
 from onnxopt.catalog import format_passes
 from onnxopt.document import units
 from onnxopt.measure.runtime.environment import environment
-from onnxopt.measure.tasks.task import changed_options
 from onnxopt.model_file import TensorSpec, opset_of, signature_of
+from onnxopt.options.tasks import changed_options
 from onnxopt.record import run as record
 from onnxopt.record.steps import step_data
 from onnxopt.record.trial import TrialRecord

@@ -69,6 +69,7 @@ class DataRecord(RecordPart):
 class SettingsRecord(RecordPart):
     """The settings of the run."""
 
+    # Declared here, not by SearchOptions: a default is the value of an older record, whatever the option's is today.
     max_drop: str
     goal: Literal["latency", "size"]
     confidence: float

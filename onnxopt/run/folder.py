@@ -14,6 +14,7 @@ from onnxopt.files import read_bytes
 from onnxopt.measure.runtime.written import loads
 from onnxopt.model_file.save import external_files
 from onnxopt.model_file.writable import refuse_inputs, refuse_unwritable
+from onnxopt.options.runtime import OptimizationLevel
 from onnxopt.pipeline import Pass
 from onnxopt.record.golden import golden_bytes, record_golden
 from onnxopt.record.provenance import provenance
@@ -171,7 +172,7 @@ class RunFolder:
         for file in (name, f"{name}.data"):
             (self.path / file).unlink(missing_ok=True)
 
-    def write_golden(self, samples: Samples, optimization: str) -> None:
+    def write_golden(self, samples: Samples, optimization: OptimizationLevel) -> None:
         """Write golden.npz: a few of `samples` with the outputs of best.onnx."""
         golden = record_golden(self.path / BEST, samples, optimization)
         model_file.atomic_write_bytes(self.path / GOLDEN, golden_bytes(golden), overwrite=True)

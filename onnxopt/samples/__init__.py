@@ -1,9 +1,9 @@
 """The data for calibration, search and judging of a model, read from many forms."""
 
+from onnxopt.options.reading import ReadOptions
 from onnxopt.samples.core import Batch, Feeds, Reader, Samples, Source
 from onnxopt.samples.fit import fit
 from onnxopt.samples.open import FORMS, open_samples
-from onnxopt.samples.options import ReadOptions
 from onnxopt.samples.schema import schema_text
 
 __all__ = [

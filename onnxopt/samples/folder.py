@@ -10,12 +10,12 @@ import numpy as np
 from onnxopt.errors import DataError
 from onnxopt.model_file import Signature
 from onnxopt.model_file.tensor_file import read_tensor_file
+from onnxopt.options.reading import ReadOptions
 from onnxopt.samples.archive import read_archive, read_array
 from onnxopt.samples.audio.clips import open_sounds
 from onnxopt.samples.audio.files import is_sound
 from onnxopt.samples.core import Source
 from onnxopt.samples.images import LABEL_FILE, is_image, open_images, refuse_elsewhere
-from onnxopt.samples.options import ReadOptions
 from onnxopt.samples.stream import open_stream
 
 

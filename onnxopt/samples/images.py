@@ -8,8 +8,8 @@ import numpy as np
 
 from onnxopt.errors import DataError
 from onnxopt.model_file import Signature
+from onnxopt.options.reading import ReadOptions
 from onnxopt.samples.labels import class_labels
-from onnxopt.samples.options import ReadOptions
 from onnxopt.samples.pixels import ImageInput, image_input, read_pixels
 from onnxopt.samples.tables import read_table
 

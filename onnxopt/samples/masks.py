@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from onnxopt.errors import DataError, UsageError, first_line, nearest
+from onnxopt.options.reading import ReadOptions
 from onnxopt.samples.core import Samples, Source
 from onnxopt.samples.images import Images, refuse_elsewhere
 from onnxopt.samples.optional import require
-from onnxopt.samples.options import ReadOptions
 from onnxopt.samples.pixels import opened_image
 from onnxopt.samples.placement import Placement
 

@@ -7,9 +7,9 @@ import numpy as np
 
 from onnxopt.errors import DataError, UsageError
 from onnxopt.model_file import Signature, probe_feeds
+from onnxopt.options.reading import ReadOptions
 from onnxopt.samples.expect import has_batch_axis
 from onnxopt.samples.optional import require
-from onnxopt.samples.options import ReadOptions
 from onnxopt.samples.pixels import image_layout
 from onnxopt.samples.rows import Rows
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from onnxopt.errors import DataError, FileError, UsageError, first_line
 from onnxopt.model_file import Signature
+from onnxopt.options.reading import ReadOptions
 from onnxopt.samples.archive import read_archive, read_array
 from onnxopt.samples.boxes import is_box_labels, read_boxes
 from onnxopt.samples.core import Samples, Source
@@ -18,7 +19,6 @@ from onnxopt.samples.folder import open_folder
 from onnxopt.samples.labels import class_labels, differ, read_labels
 from onnxopt.samples.masks import is_mask_folder, read_masks
 from onnxopt.samples.named import open_digits, open_random
-from onnxopt.samples.options import ReadOptions
 from onnxopt.samples.rows import as_rows
 from onnxopt.samples.stream import open_stream, reader_items, to_arrays
 from onnxopt.samples.table_source import open_table

@@ -12,8 +12,8 @@ import numpy as np
 from onnxopt.errors import DataError, UsageError, first_line
 from onnxopt.files import open_regular
 from onnxopt.model_file import Signature, TensorSpec
+from onnxopt.options.reading import Layout, ReadOptions
 from onnxopt.samples.optional import require
-from onnxopt.samples.options import Layout, ReadOptions
 from onnxopt.samples.placement import Placement
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxopt.samples.options import ReadOptions
+from onnxopt.options.reading import ReadOptions
 
 Size = tuple[int, int]
 """Height and width in pixels."""

@@ -8,11 +8,11 @@ import numpy as np
 
 from onnxopt.errors import DataError, UsageError, nearest
 from onnxopt.model_file import Signature
+from onnxopt.options.reading import ReadOptions
 from onnxopt.samples.columns import to_array
 from onnxopt.samples.core import Source
 from onnxopt.samples.expect import LABEL_KEYS
 from onnxopt.samples.labels import class_labels
-from onnxopt.samples.options import ReadOptions
 from onnxopt.samples.rows import Rows
 from onnxopt.samples.tables import Table, read_table
 from onnxopt.samples.text import open_text, takes_tokens

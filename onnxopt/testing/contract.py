@@ -14,6 +14,7 @@ from onnxopt.errors import ModelError
 from onnxopt.measure.equivalence import difference
 from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.model_file import Signature, probe_feeds, signature_of, to_bytes
+from onnxopt.options.runtime import OptimizationLevel
 from onnxopt.pipeline import Context, Effect, Optimized, Pass, Pipeline
 from onnxopt.samples import Feeds, Samples, open_samples
 from onnxopt.target import target_of
@@ -120,7 +121,7 @@ def every_skip_and_edit_names_its_target_and_its_reason(case: Case) -> None:
             _hold(bool(edit.target and edit.action.strip()), f"an edit lacks its target or its action: {edit}")
 
 
-def the_result_runs_and_keeps_the_outputs(case: Case, optimization: str) -> None:
+def the_result_runs_and_keeps_the_outputs(case: Case, optimization: OptimizationLevel) -> None:
     """Check shapes, types and finiteness of the outputs; their values too where the pass is EXACT.
 
     Args:

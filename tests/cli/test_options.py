@@ -1,19 +1,54 @@
 import json
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from onnxopt.cli.options import Reading
-from onnxopt.measure.runtime.session import Runtime
+from onnxopt.options.declared import declared
+from onnxopt.options.reading import ReadOptions
+from onnxopt.options.runtime import Runtime
+from onnxopt.options.tasks import TaskOptions
 from onnxopt.record.repro import Origin, repro_command
-from onnxopt.samples import ReadOptions
 
 
-def test_reading_options_are_those_of_the_readers():
-    assert [f.name for f in fields(Reading)] == [f.name for f in fields(ReadOptions)]
-    none = {f.name: None for f in fields(Reading)}
-    assert Reading(**none).options() == ReadOptions()
+@pytest.mark.parametrize("kind", [ReadOptions, Runtime, TaskOptions])
+def test_every_option_of_data_runtime_and_tasks_says_what_it_is_for(kind):
+    assert all(o.about.endswith((".", "...")) for o in declared(kind))
+
+
+def test_a_size_is_one_number_or_height_and_width():
+    size = next(o for o in declared(ReadOptions) if o.field == "size")
+    assert [size.written.read(text) for text in ("8", "8x6", "8,6")] == [8, (8, 6), (8, 6)]
+
+
+@pytest.mark.parametrize("option", ["--size", "--mean", "--std"])
+def test_numbers_that_cannot_be_read_are_named(cli, resnet, tmp_path, option):
+    ended = cli("apply", resnet, "--passes", "simplify", "-o", tmp_path / "x.onnx", option, "8,y")
+    assert ended.err.startswith(f"ONX101: invalid option value [{option}]: '8,y' is not a list of numbers")
+
+
+def test_without_options_data_runtime_and_tasks_have_their_defaults(cli, mlp, monkeypatch):
+    seen = {}
+
+    def evaluate(*_, **given):
+        seen.update(given)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("onnxopt.tasks.evaluate.evaluate", evaluate)
+    cli("evaluate", mlp, "--data", "digits")
+    assert (seen["read"], seen["runtime"], seen["tasks"]) == (ReadOptions(), Runtime(), TaskOptions())
+
+
+def test_options_of_the_task_reach_it(cli, mlp, monkeypatch):
+    seen = {}
+
+    def evaluate(*_, **given):
+        seen.update(given)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("onnxopt.tasks.evaluate.evaluate", evaluate)
+    cli("evaluate", mlp, "--data", "digits", "--task", "a=tokens,b=signal", "--nms-iou", "0.5", "--output", "b")
+    assert seen["tasks"] == TaskOptions(tasks=(("a", "tokens"), ("b", "signal")), nms_iou=0.5)
+    assert seen["output"] == "b"
 
 
 def test_reading_options_reach_the_readers(cli, resnet, tmp_path, monkeypatch):
@@ -65,11 +100,11 @@ def test_a_repro_line_works_from_anywhere(tmp_path, monkeypatch):
 def test_session_settings_reach_the_runtime(cli, mlp, monkeypatch, command):
     seen = []
 
-    def stop(self):
-        seen.append(self)
+    def stop(runtime):
+        seen.append(runtime)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Runtime, "session_options", stop)
+    monkeypatch.setattr("onnxopt.measure.runtime.session.session_options", stop)
     models = [mlp, mlp] if command == "compare" else [mlp]
     data = [] if command == "benchmark" else ["-d", "digits"]
     options = ["--optimization-level", "basic", "--session-option", "session.disable_prepacking=1"]

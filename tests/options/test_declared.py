@@ -48,7 +48,12 @@ def test_an_option_says_all_there_is_to_know_about_it():
     )
     assert size.notes == (Gt(0),)
     assert kind.about == "One of two, but other ones."
-    assert (length.field, length.word, length.metavar, length.about) == ("length_s", "length", "SECONDS", "Of time.")
+    assert (length.field, length.word, length.written.metavar, length.about) == (
+        "length_s",
+        "length",
+        "SECONDS",
+        "Of time.",
+    )
     assert (names.default, names.about) == ((), "")
 
 

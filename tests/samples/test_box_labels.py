@@ -10,9 +10,9 @@ from PIL import Image
 
 from onnxopt.errors import DataError
 from onnxopt.model_file import Signature, TensorSpec
+from onnxopt.options.reading import ReadOptions
 from onnxopt.samples import open_samples
 from onnxopt.samples.boxes import ImageBoxes
-from onnxopt.samples.options import ReadOptions
 from tests.numerics import EXACT_RELATIVE
 
 SIGNATURE = Signature((TensorSpec("x", "float32", (None, 3, 40, 40)),), (TensorSpec("y", "float32", (None, 6, 50)),))

@@ -4,8 +4,8 @@ from PIL import Image
 
 from onnxopt.errors import DataError
 from onnxopt.model_file import Signature, TensorSpec
+from onnxopt.options.reading import ReadOptions
 from onnxopt.samples import open_samples
-from onnxopt.samples.options import ReadOptions
 
 SIGNATURE = Signature((TensorSpec("x", "float32", (None, 3, 8, 8)),), (TensorSpec("y", "float32", (None, 4, 8, 8)),))
 

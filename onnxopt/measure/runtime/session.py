@@ -4,7 +4,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -13,17 +12,19 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime
 
-from onnxopt.errors import FileError, ModelError, NativeError, UsageError, first_line, nearest
+from onnxopt.errors import FileError, ModelError, NativeError, first_line
 from onnxopt.measure.runtime.interrupt import raise_if_interrupted, run_options
 from onnxopt.measure.runtime.providers import provider_name, unavailable
 from onnxopt.model_file import load, materialize, share_weights
 from onnxopt.model_file.room import is_about_room, no_room
+from onnxopt.options.runtime import OptimizationLevel
+from onnxopt.options.runtime import Runtime as Runtime  # noqa: PLC0414  # sessions and their options are one door
 from onnxopt.samples import Feeds
 
 Loadable = ir.Model | Path | str | bytes
 """A model in memory, the path of a file, or its bytes."""
 
-OPTIMIZATIONS: Mapping[str, str] = MappingProxyType(
+OPTIMIZATIONS: Mapping[OptimizationLevel, str] = MappingProxyType(
     {
         "none": "ORT_DISABLE_ALL",
         "basic": "ORT_ENABLE_BASIC",
@@ -32,57 +33,21 @@ OPTIMIZATIONS: Mapping[str, str] = MappingProxyType(
     }
 )
 
-
-MOST_THREADS = 1024
-"""Most threads; more are a typing error, and starting them would take minutes."""
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """The configuration of ONNX Runtime.
-
-    Attributes:
-        provider: short name, such as `cpu` or `openvino`, or ONNX Runtime's own.
-        threads: compute threads of one run; runs never overlap.
-        optimization: ONNX Runtime's graph optimization level: `none`, `basic`, `extended` or `all`.
-        options: further session configuration entries, such as `("session.disable_prepacking", "1")`. ONNX Runtime
-            ignores names it does not know, and with one thread it heeds `session.set_denormal_as_zero` only for the
-            first session of a process and the thread that made it: flush denormal weights in the model instead.
-
-    Raises:
-        UsageError: ONX101 there is no such optimization level or thread count.
-    """
-
-    provider: str = "cpu"
-    threads: int = 1
-    optimization: str = "all"
-    options: tuple[tuple[str, str], ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.optimization not in OPTIMIZATIONS:
-            hint = nearest(self.optimization, OPTIMIZATIONS)
-            raise UsageError("ONX101", "unknown optimization level", where=self.optimization, hint=hint)
-        if self.threads < 1:
-            raise UsageError("ONX101", "threads must be 1 or more", where="threads", why=f"{self.threads} given")
-        if self.threads > MOST_THREADS:
-            hint = "Give no more than the processor has cores; more only make it slower."
-            raise UsageError("ONX101", "too many threads", where="threads", why=f"{self.threads} given", hint=hint)
-
-    def session_options(self) -> "onnxruntime.SessionOptions":
-        """Return new ONNX Runtime session options."""
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self.threads
-        options.inter_op_num_threads = 1
-        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-        options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, OPTIMIZATIONS[self.optimization])
-        options.log_severity_level = 4
-        for key, value in self.options:
-            options.add_session_config_entry(key, value)
-        return options
-
-
 MAPPED = Runtime(optimization="none", options=(("session.disable_prepacking", "1"),))
 """For a look at a model that memory does not hold twice: weights in files stay there, nothing is prepared for speed."""
+
+
+def session_options(runtime: Runtime) -> "onnxruntime.SessionOptions":
+    """Return new ONNX Runtime session options."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = runtime.threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, OPTIMIZATIONS[runtime.optimization])
+    options.log_severity_level = 4
+    for key, value in runtime.options:
+        options.add_session_config_entry(key, value)
+    return options
 
 
 class Session:
@@ -117,7 +82,7 @@ class Session:
         raise_if_interrupted()
         self.runtime = runtime
         provider = provider_name(runtime.provider)
-        options = runtime.session_options()
+        options = session_options(runtime)
         if profile_prefix is not None:
             options.enable_profiling = True
             options.profile_file_prefix = str(profile_prefix)

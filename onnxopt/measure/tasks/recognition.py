@@ -3,16 +3,17 @@
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from types import MappingProxyType
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 import numpy as np
 
-from onnxopt.errors import DataError, UsageError, nearest
+from onnxopt.errors import DataError, nearest
 from onnxopt.measure.comparison import Comparison
 from onnxopt.measure.metrics.outputs import Outputs, is_float, is_map, misfit
 from onnxopt.measure.tasks.table.evidence import labels_fit, size_of
 from onnxopt.measure.tasks.task import ModelFacts, Recognized, TaskModule, TaskName, TaskOptions
 from onnxopt.measure.tasks.worst import Worst
+from onnxopt.options.tasks import task_called
 from onnxopt.samples import Feeds
 
 _HERE = "onnxopt.measure.tasks"
@@ -107,34 +108,12 @@ def by_number(found: Recognized, outputs: Outputs, facts: ModelFacts) -> Recogni
     return Recognized("regression", found.outputs, comparison, reason)
 
 
-def parse_tasks(text: str) -> tuple[tuple[str, TaskName], ...]:
-    """Read `detection` or `boxes=regression,scores=classification`.
-
-    Raises:
-        UsageError: ONX101 the text has another form, ONX102 there is no such task.
-    """
-    pairs = []
-    for word in text.split(","):
-        name, separator, task = word.rpartition("=")
-        if (separator and not name) or (not separator and "," in text):
-            hint = "Write --task TASK, or --task output=task,output=task."
-            raise UsageError("ONX101", "the tasks cannot be read", where=text, hint=hint)
-        pairs.append((name.strip(), _task(task.strip())))
-    return tuple(pairs)
-
-
-def _task(name: str) -> Any:
-    if name not in get_args(TaskName):
-        raise UsageError("ONX102", "unknown task", where=name, hint=nearest(name, get_args(TaskName)))
-    return name
-
-
 def _named(outputs: Outputs, options: TaskOptions) -> Iterator[tuple[TaskName, tuple[str, ...], bool]]:
     """Yield the tasks that the user names, their outputs, and whether these are all outputs without a named task."""
     named: dict[TaskName, list[str]] = {}
     everything: TaskName | None = None
     for name, task in options.tasks:
-        _task(task)
+        task_called(task)
         if name:
             _output(outputs, name)
             named.setdefault(task, []).append(name)

@@ -1,63 +1,16 @@
-"""The types of tasks: their names, the options of reading outputs, and the facts for recognition."""
+"""The types of tasks: the facts for their recognition, and what is recognized."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
 from onnxopt.measure.metrics.outputs import Outputs
+from onnxopt.options.tasks import TaskName as TaskName  # noqa: PLC0414  # tasks and their options are one door
+from onnxopt.options.tasks import TaskOptions as TaskOptions  # noqa: PLC0414  # tasks and their options are one door
 from onnxopt.samples import Feeds
 
 if TYPE_CHECKING:
     from onnxopt.measure.comparison import Comparison
-
-TaskName = Literal[
-    "classification",
-    "multilabel",
-    "regression",
-    "detection",
-    "segmentation",
-    "sequence",
-    "embedding",
-    "signal",
-    "tokens",
-]
-SignalDomain = Literal["waveform", "spectrum"]
-
-
-@dataclass(frozen=True)
-class TaskOptions:
-    """Options of reading outputs, for models where the defaults do not fit.
-
-    Attributes:
-        tasks: task of each output by name; the name "" stands for every output.
-        output: the only output to judge; None judges all.
-        decode: layout of a detector's outputs by name; None finds it.
-        score_threshold: score from which a box that the baseline finds is the truth.
-        nms_iou: overlap from which the box with the lower score of two of a class is dropped.
-        map_threshold: probability from which an element of a binary map belongs to it.
-        blank: index of the CTC blank in a sequence's scores; -1 for scores that are no CTC; None finds it.
-        characters: file with one symbol per line, in the order of the scores and without the blank, or the symbols
-            themselves as one text; None takes those that the model's file holds.
-        mask: name of the input that is 0 at padding; None finds it.
-        signal: whether signals are compared as they are, or by the magnitudes of their spectra, which leave out phase.
-    """
-
-    tasks: tuple[tuple[str, TaskName], ...] = ()
-    output: str | None = None
-    decode: str | None = None
-    score_threshold: float = 0.25
-    nms_iou: float = 0.45
-    map_threshold: float = 0.5
-    blank: int | None = None
-    characters: str | None = None
-    mask: str | None = None
-    signal: SignalDomain = "waveform"
-
-
-def changed_options(tasks: TaskOptions) -> dict[str, Any]:
-    """Return the options of reading outputs that are not at their default."""
-    defaults = asdict(TaskOptions())
-    return {key: value for key, value in asdict(tasks).items() if value != defaults[key]}
 
 
 @dataclass(frozen=True)

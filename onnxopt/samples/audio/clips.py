@@ -10,10 +10,10 @@ import numpy as np
 
 from onnxopt.errors import DataError, UsageError
 from onnxopt.model_file import Signature
+from onnxopt.options.reading import ReadOptions
 from onnxopt.samples.audio.files import SoundFile, is_sound, read_frames, sound_file
 from onnxopt.samples.audio.waveform import WaveInput, wave_input
 from onnxopt.samples.images import find_files
-from onnxopt.samples.options import ReadOptions
 
 
 @dataclass(eq=False)

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from onnxopt.errors import DataError, UsageError
 from onnxopt.model_file import Signature, TensorSpec
+from onnxopt.options.reading import ReadOptions
 from onnxopt.samples.expect import has_batch_axis
-from onnxopt.samples.options import ReadOptions
 
 _RATES = ("sr", "rate", "sampling")
 _LENGTHS = ("len",)

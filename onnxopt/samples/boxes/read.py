@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from onnxopt.errors import DataError, nearest
+from onnxopt.options.reading import ReadOptions
 from onnxopt.samples.boxes.coco import read_coco
 from onnxopt.samples.boxes.record import Annotation, ImageBoxes
 from onnxopt.samples.boxes.voc import read_voc
 from onnxopt.samples.boxes.yolo import read_yolo
 from onnxopt.samples.core import Samples, Source
 from onnxopt.samples.images import Images, refuse_elsewhere
-from onnxopt.samples.options import ReadOptions
 from onnxopt.samples.pixels import opened_image
 from onnxopt.samples.placement import Placement, Size
 

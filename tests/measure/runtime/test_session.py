@@ -7,7 +7,7 @@ from onnx import TensorProto, helper
 from onnxopt.errors import FileError, ModelError, NativeError, UsageError
 from onnxopt.measure.runtime import providers
 from onnxopt.measure.runtime import session as session_module
-from onnxopt.measure.runtime.session import Runtime, Session, optimized_model
+from onnxopt.measure.runtime.session import Runtime, Session, optimized_model, session_options
 from onnxopt.model_file import save, to_bytes
 
 EYE = np.eye(3)
@@ -67,7 +67,7 @@ def test_runtime_refuses_values_that_make_no_sense():
 
 
 def test_runtime_passes_its_options_on():
-    options = Runtime(threads=2, options=(("session.disable_prepacking", "1"),)).session_options()
+    options = session_options(Runtime(threads=2, options=(("session.disable_prepacking", "1"),)))
     assert options.intra_op_num_threads == 2
     assert options.inter_op_num_threads == 1
     assert options.get_session_config_entry("session.disable_prepacking") == "1"

@@ -7,9 +7,10 @@ from onnxopt.errors import DataError, UsageError
 from onnxopt.measure.judge import FidelityJudge
 from onnxopt.measure.runtime.session import Runtime
 from onnxopt.measure.tasks.facts import facts_of
-from onnxopt.measure.tasks.recognition import parse_tasks, recognize
+from onnxopt.measure.tasks.recognition import recognize
 from onnxopt.measure.tasks.task import ModelFacts, TaskOptions
 from onnxopt.measure.tasks.worst import Worst
+from onnxopt.options.tasks import parse_tasks
 
 RUNTIME = Runtime()
 X = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)

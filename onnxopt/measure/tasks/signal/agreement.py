@@ -8,7 +8,7 @@ import numpy as np
 from onnxopt.measure.comparison import Comparison
 from onnxopt.measure.metrics.outputs import Outputs, chosen
 from onnxopt.measure.tasks.signal.channels import SignalKind, channels_of, decibels, si_sdr, spectrum
-from onnxopt.measure.tasks.task import SignalDomain
+from onnxopt.options.tasks import SignalDomain
 from onnxopt.samples import Feeds
 
 Array = np.ndarray
