@@ -130,12 +130,17 @@ if TYPE_CHECKING:
     from onnxopt.tasks.repaired import Repaired as Repaired
     from onnxopt.tasks.sensitivity import Sensitivity as Sensitivity
     from onnxopt.tasks.sensitivity import sensitivity as sensitivity
+    from onnxopt.tasks.variants.audit import Audit as Audit
+    from onnxopt.tasks.variants.audit import audit as audit
+    from onnxopt.tasks.variants.verdict import JudgedFile as JudgedFile
+    from onnxopt.tasks.variants.verdict import Standing as Standing
 
     __version__: str
     parse_passes = catalog.parse
 
 _LAZY = {
     "Applied": ("onnxopt.pipeline", "Applied"),
+    "Audit": ("onnxopt.tasks.variants.audit", "Audit"),
     "Batch": ("onnxopt.samples", "Batch"),
     "Benchmark": ("onnxopt.tasks.benchmark", "Benchmark"),
     "Budget": ("onnxopt.search.budget", "Budget"),
@@ -166,6 +171,7 @@ _LAZY = {
     "Goal": ("onnxopt.options.search", "Goal"),
     "Interval": ("onnxopt.measure.statistics", "Interval"),
     "Judged": ("onnxopt.tasks.compare", "Judged"),
+    "JudgedFile": ("onnxopt.tasks.variants.verdict", "JudgedFile"),
     "Latency": ("onnxopt.measure.latency", "Latency"),
     "LayerLoss": ("onnxopt.quantization.diagnosis.layers", "LayerLoss"),
     "LayerSensitivity": ("onnxopt.search.mix.layer_table", "LayerSensitivity"),
@@ -200,6 +206,7 @@ _LAZY = {
     "SimulatedEvaluation": ("onnxopt.tasks.evaluate", "SimulatedEvaluation"),
     "Simulation": ("onnxopt.quantization.diagnosis.simulation", "Simulation"),
     "Skip": ("onnxopt.pipeline", "Skip"),
+    "Standing": ("onnxopt.tasks.variants.verdict", "Standing"),
     "Step": ("onnxopt.pipeline", "Step"),
     "Table": ("onnxopt.document.blocks", "Table"),
     "Target": ("onnxopt.target", "Target"),
@@ -216,6 +223,7 @@ _LAZY = {
     "Verified": ("onnxopt.exporters.verify", "Verified"),
     "VerifiedPart": ("onnxopt.run.verify", "VerifiedPart"),
     "apply": ("onnxopt.tasks.apply", "apply"),
+    "audit": ("onnxopt.tasks.variants.audit", "audit"),
     "available_passes": ("onnxopt.catalog", "available_passes"),
     "benchmark": ("onnxopt.tasks.benchmark", "benchmark"),
     "bundle": ("onnxopt.tasks.device", "bundle"),

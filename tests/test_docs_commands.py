@@ -14,6 +14,7 @@ from onnxopt.cli.entry import main
 from tests import builders
 from tests.samples.waves import tone, write
 from tests.tasks.streaming import voice_detector
+from tests.tasks.variants.published import published, samples
 
 ROOT = Path(__file__).parents[1]
 ELSEWHERE = {
@@ -117,11 +118,18 @@ def run_folders(folder: Path) -> None:
         assert code in (0, 1)
 
 
+def published_model(folder: Path) -> None:
+    """Write a model where programs look for it, a file of 8 bits beside it, and sentences for both."""
+    published(folder / "my-model")
+    np.savez(folder / "sentences.npz", **samples())
+
+
 DESKS = {
     "README": digits_and_photos,
     "AGENTS": digits_and_photos,
     "data": pictures_and_sentences,
     "attention": attention,
+    "variants": published_model,
     "report": run_folders,
     "devices": run_folders,
 }

@@ -56,6 +56,7 @@ _COMMANDS: Mapping[str, Callable[..., int]] = {
     "sensitivity": diagnose.sensitivity,
     "bundle": device.bundle,
     "check": check.check,
+    "audit": mend.audit,
     "verify": check.verify,
     "card": check.card,
     "log-run": report.log_run,

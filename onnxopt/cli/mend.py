@@ -1,15 +1,28 @@
-"""Commands that mend files: repair."""
+"""Commands for files that others made or will use: repair, audit."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from onnxopt.cli.options import DRY_RUN, MAYBE_DATA, MODEL, OUT_MODEL, OVERWRITE, SEED, TARGET, Shown
+from onnxopt.cli.options import (
+    DRY_RUN,
+    LIMIT,
+    MAX_DROP,
+    MAYBE_DATA,
+    MODEL,
+    OUT_MODEL,
+    OVERWRITE,
+    SEED,
+    TARGET,
+    Shown,
+)
 from onnxopt.cli.output import emit, quieten
 from onnxopt.errors import ExitCode
 from onnxopt.options.declared import about
 from onnxopt.options.reading import ReadOptions
 from onnxopt.options.runtime import Runtime
+from onnxopt.options.tasks import TaskOptions
 
 
 def repair(
@@ -57,3 +70,49 @@ def repair(
         )
     emit(done.document, shown)
     return ExitCode.OK
+
+
+def audit(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of a published model: transformers.js, sentence-transformers or onnxruntime-genai.",
+            show_default=False,
+        ),
+    ],
+    *,
+    data: MAYBE_DATA = None,
+    baseline: Annotated[
+        Path | None, typer.Option("--baseline", help="The float32 file, where it is not in the folder.")
+    ] = None,
+    max_drop: MAX_DROP = None,
+    limit: LIMIT = None,
+    tasks: TaskOptions,
+    runtime: Runtime,
+    seed: SEED = 0,
+    read: ReadOptions,
+    shown: Shown,
+) -> int:
+    """Load and run each file of a published model beside its float32 file. A broken one ends with exit code 1.
+
+    Without --data the files run on made-up inputs.
+    """
+    quieten(shown)
+    from onnxopt.cli.progress import ProgressBar
+    from onnxopt.tasks.variants.audit import audit as audited
+
+    with ProgressBar(shown) as bar:
+        found = audited(
+            folder,
+            data,
+            baseline=baseline,
+            max_drop=max_drop,
+            tasks=tasks,
+            runtime=runtime,
+            read=read,
+            limit=limit,
+            seed=seed,
+            progress=bar.show,
+        )
+    emit(found.document, shown)
+    return ExitCode.OK if found.passed else ExitCode.LIMIT_NOT_MET

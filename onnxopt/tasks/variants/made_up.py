@@ -1,0 +1,124 @@
+"""Made-up inputs for models as Transformers exports them: token numbers of the whole table, masks of ones, no past."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxopt.errors import DataError, NativeError, UsageError
+from onnxopt.measure.runtime.session import Session
+from onnxopt.model_file import Signature, TensorSpec, signature_of
+from onnxopt.model_file.signature import MOST_MADE_UP
+from onnxopt.options.runtime import Runtime
+from onnxopt.samples import Samples, open_samples
+from onnxopt.samples.expect import has_batch_axis
+
+COUNT = 64
+LENGTH = 16
+"""Steps of a sequence."""
+_SIZES: Mapping[str, int] = MappingProxyType({"num_channels": 3, "channels": 3, "height": 224, "width": 224})
+
+
+@dataclass(frozen=True)
+class MadeUp:
+    """Made-up inputs by the names of Transformers' exports; sample i is drawn with seed i.
+
+    Attributes:
+        signature: of the model.
+        rows: numbers that an input of token numbers may take, by its name.
+        name: of the data.
+    """
+
+    signature: Signature
+    rows: Mapping[str, int]
+    name: str = "made-up inputs"
+    labels: None = None
+
+    @property
+    def stacks(self) -> bool:
+        """Whether a sample lacks the batch axis."""
+        return has_batch_axis(self.signature)
+
+    def __len__(self) -> int:
+        return COUNT
+
+    def read(self, index: int) -> dict[str, np.ndarray]:
+        """Draw sample `index`."""
+        rng = np.random.RandomState(index)
+        feeds = {spec.name: self._draw(spec, rng) for spec in self.signature.inputs}
+        return {name: array[0] for name, array in feeds.items()} if self.stacks else feeds
+
+    def _draw(self, spec: TensorSpec, rng: np.random.RandomState) -> np.ndarray:
+        shape = tuple(_size(size, axis) for axis, size in enumerate(spec.shape if spec.shape is not None else (None,)))
+        if np.prod(shape, dtype=np.float64) > MOST_MADE_UP:
+            raise DataError("ONX203", "the model takes more numbers than can be made up", where=str(spec))
+        if spec.dtype == "str":
+            return np.full(shape, "a", dtype=object)
+        if "float" in spec.dtype:
+            return np.asarray(rng.standard_normal(shape)).astype(spec.dtype)
+        return self._integers(spec, shape, rng).astype(spec.dtype)
+
+    def _integers(self, spec: TensorSpec, shape: tuple[int, ...], rng: np.random.RandomState) -> np.ndarray:
+        if "mask" in spec.name:
+            return np.ones(shape)
+        if spec.dtype == "bool" or "token_type" in spec.name:
+            return np.zeros(shape)
+        if "position" in spec.name:
+            return np.broadcast_to(np.arange(shape[-1] if shape else 1), shape)
+        return np.asarray(rng.randint(0, self.rows.get(spec.name, 2), shape))
+
+
+def _size(size: int | str | None, axis: int) -> int:
+    if isinstance(size, int):
+        return size
+    name = (size or "").replace(" ", "")
+    if axis == 0 and "seq" not in name:
+        return 1
+    if "past" in name and "+" not in name:
+        return 0
+    return 1 if name.endswith("+1") else _SIZES.get(name, LENGTH)
+
+
+def made_up_samples(model: ir.Model, runtime: Runtime, limit: int | None = None) -> Samples:
+    """Return made-up samples that the model runs on: by the names of its inputs, else as `random` draws them.
+
+    Raises:
+        UsageError: ONX114 it runs on neither.
+        ModelError: ONX304 ONNX Runtime cannot load the model.
+    """
+    signature, why = signature_of(model), ""
+    session = Session(model, runtime)
+    for data in (MadeUp(signature, _rows(model)), "random"):
+        try:
+            samples = open_samples(data, signature, limit=limit)
+            session.run(next(iter(samples.with_batch_size(1))))
+        except (DataError, NativeError) as error:
+            why = why or error.why or error.what
+        else:
+            return samples
+    hint = "Give samples that it runs on with --data."
+    raise UsageError("ONX114", "the baseline runs on no made-up input", why=why, hint=hint)
+
+
+def _rows(model: ir.Model) -> dict[str, int]:
+    """Return the smallest number of rows of the tables that an input's numbers are looked up in, by input."""
+    rows = dict[str, int]()
+    for node in model.graph:
+        table = node.inputs[0] if node.op_type == "Gather" and len(node.inputs) == 2 else None
+        shape = None if table is None or table.const_value is None else tuple(table.const_value.shape.numpy())
+        if shape is not None and len(shape) == 2 and not node.attributes.get_int("axis", 0):
+            name = _source(node.inputs[1])
+            rows[name] = min(rows.get(name, shape[0]), shape[0])
+    return rows
+
+
+def _source(value: ir.Value | None) -> str:
+    """Return the name of the value that conversions and reshapes of whole numbers begin with."""
+    while value is not None:
+        node = value.producer()
+        if node is None or node.op_type not in ("Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze"):
+            break
+        value = node.inputs[0]
+    return "" if value is None else value.name or ""

@@ -1,0 +1,183 @@
+"""The float32 file, opened once, and every other file judged beside it."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxopt import model_file
+from onnxopt.errors import DataError, FileError, ModelError, NativeError, OnnxoptError
+from onnxopt.measure.chance import Chance, chance_of, explained
+from onnxopt.measure.judge import FidelityJudge
+from onnxopt.measure.known_outputs import KnownOutputs
+from onnxopt.measure.repeatable import random_nodes
+from onnxopt.measure.runtime.first_load import survive_loading
+from onnxopt.measure.runtime.session import MAPPED, Session
+from onnxopt.model_file import signature_of
+from onnxopt.options.reading import ReadOptions
+from onnxopt.options.runtime import Runtime
+from onnxopt.options.tasks import TaskOptions
+from onnxopt.run.job import budget_of
+from onnxopt.samples import Feeds, Samples, open_samples
+from onnxopt.tasks.variants.made_up import made_up_samples
+from onnxopt.tasks.variants.verdict import JudgedFile, Standing, needs_variance, verdict
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How files are judged.
+
+    Attributes:
+        data: samples; None for made-up inputs.
+        max_drop: `1pp` or `1%`; None for 1pp.
+        tasks: as which tasks outputs are judged.
+        runtime: configuration of ONNX Runtime; None for its defaults, and as little memory as possible for large files.
+        read: options of the data readers.
+        limit: largest number of samples.
+        seed: of intervals.
+    """
+
+    data: object = None
+    max_drop: str | float | None = None
+    tasks: TaskOptions | None = None
+    runtime: Runtime | None = None
+    read: ReadOptions | None = None
+    limit: int | None = None
+    seed: int = 0
+
+
+class Half(Session):
+    """A session that is fed float32 where it takes float16, as published files of 16 bits sometimes do."""
+
+    def bound(self, feeds: Feeds, outputs: Sequence[str] | None = None) -> Callable[[], Sequence[Any]]:
+        """Return the bare native run of one batch."""
+        return super().bound({name: self._cast(name, array) for name, array in feeds.items()}, outputs)
+
+    @cached_property
+    def _halves(self) -> frozenset[str]:
+        return frozenset(i.name for i in self.native.get_inputs() if i.type == "tensor(float16)")
+
+    def _cast(self, name: str, array: np.ndarray) -> np.ndarray:
+        return array.astype(np.float16) if name in self._halves and array.dtype == np.float32 else array
+
+
+def open_file(path: Path, runtime: Runtime) -> Session:
+    """Load a file as a program would, in a separate process first, which a crash of the runtime ends.
+
+    Raises:
+        ModelError: ONX301 to ONX305 it cannot be loaded.
+        FileError: ONX501 it does not exist.
+    """
+    survive_loading(path)
+    try:
+        return Half(path, runtime)
+    except ModelError:
+        model_file.load(path)  # it names damaged and missing parts, which the runtime's message may not
+        raise
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """The float32 file, run on the samples once.
+
+    Attributes:
+        graph: of the file.
+        size_bytes: of the file with its external data.
+        samples: what every file is run on.
+        made_up: whether the inputs are made up.
+        runtime: configuration of ONNX Runtime.
+        judge: compares outputs.
+        chance: the level of answers that ignore the inputs.
+        allowed: the largest drop of a good file.
+    """
+
+    graph: ir.Model
+    size_bytes: int
+    samples: Samples
+    made_up: bool
+    runtime: Runtime
+    judge: FidelityJudge
+    chance: Chance
+    allowed: float
+
+    @cached_property
+    def _known(self) -> KnownOutputs:
+        return KnownOutputs(lambda: Session(self.graph, self.runtime))
+
+    def judged(self, path: Path, label: str, *, name: Path | None = None) -> JudgedFile:
+        """Load and run a file, and compare it; a fault of the file is a verdict, not an error.
+
+        Args:
+            path: of the file, which may be a temporary one.
+            label: its type.
+            name: path that the file will have.
+        """
+        size = _size_of(path)
+        found = JudgedFile(name or path, label, False, Standing.BROKEN, "", size, self.size_bytes / max(size, 1))
+        try:
+            session = open_file(path, self.runtime)
+        except (ModelError, FileError) as error:
+            return replace(found, reason=f"does not load: {_why(error)}")
+        found = replace(found, loads=True)
+        try:
+            return self._compared(found, session)
+        except NativeError as error:
+            return replace(found, reason=f"does not run: {_why(error)}")
+        except ModelError as error:
+            return replace(found, reason=f"{error.what}: {error.why}")
+        except DataError as error:
+            if error.code != "ONX209":
+                raise
+            return replace(found, reason=f"its outputs cannot be compared: {_why(error)}")
+
+    def _compared(self, found: JudgedFile, session: Session) -> JudgedFile:
+        random = bool(random_nodes(self.graph))
+        score = self.judge.evaluate(found.path if random else session)
+        drop, share = self.judge.drop(score), math.nan
+        if not drop.broken and needs_variance(score, self.chance):
+            share = explained(self._known, session, self.samples, self.chance)
+        standing, reason = verdict(score, drop, self.chance, share, self.allowed)
+        metric, unit = self.judge.metric_name, self.judge.unit
+        return replace(found, standing=standing, reason=reason, score=score, drop=drop, metric=metric, unit=unit)
+
+
+def reference(baseline: Path | ir.Model, terms: Terms) -> Reference:
+    """Open the float32 file and run it on the samples.
+
+    Raises:
+        ModelError: ONX304 it cannot be loaded, or as `load` and `FidelityJudge`.
+        NativeError: ONX401 it does not run on the samples.
+        UsageError: ONX114 it runs on no made-up input.
+        DataError: ONX201 to ONX209 the samples do not fit.
+    """
+    budget = budget_of(terms.max_drop, None)
+    graph = model_file.as_graph(baseline)
+    runtime = terms.runtime or Runtime()
+    if runtime == Runtime() and not model_file.fits_protobuf(graph):
+        runtime = MAPPED
+    if terms.data is None:
+        samples = made_up_samples(graph, runtime, terms.limit)
+    else:
+        samples = open_samples(terms.data, signature_of(graph), options=terms.read, limit=terms.limit)
+    judge = FidelityJudge(graph, samples, runtime, terms.tasks or TaskOptions(), seed=terms.seed)
+    judge.baseline()
+    chance = chance_of(KnownOutputs(lambda: Session(graph, runtime)), judge.comparison, samples)
+    allowed = budget.allowed(1.0)
+    size = model_file.size_of(baseline)
+    return Reference(graph, size, samples, terms.data is None, runtime, judge, chance, allowed)
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return model_file.size_of(path)
+    except Exception:  # protobuf's errors on a damaged file, and missing data; loading says what is wrong
+        return path.stat().st_size if path.is_file() else 0
+
+
+def _why(error: OnnxoptError) -> str:
+    return " ".join((error.why or error.what).split())
