@@ -18,13 +18,13 @@ def largest_difference(one: ir.Model, other: ir.Model, batches: Sequence[Feeds])
 
     Other types than float must be equal and NaN must be in the same places, or the difference is infinite. Models with
     DequantizeLinear are compared only with optimizations off: the optimizer inserts integer products, which round
-    differently in models of different size.
+    differently in models of different size. Without batches nothing is known, and the difference is infinite.
 
     Raises:
         ModelError: ONX304 ONNX Runtime cannot load a model.
         NativeError: ONX401 a run failed.
     """
-    worst = 0.0
+    worst = 0.0 if batches else float("inf")
     quantized = any(node.op_type == "DequantizeLinear" for node in one.graph)
     levels: tuple[OptimizationLevel, ...] = ("none",) if quantized else ("none", "all")
     for level in levels:

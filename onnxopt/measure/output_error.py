@@ -27,32 +27,44 @@ class OutputError:
         self._changed = ChangedOutputs(model, samples.take(min(_SAMPLES, len(samples))))
         self._outputs = list(map(_compared, self._changed.original))
         together = (np.concatenate(parts) for parts in zip(*self._outputs, strict=True))
-        self._scales = [_variance(every[np.isfinite(every)]) for every in together]
+        self._scales = [_scale(every) for every in together]
 
     def of(self, model: ir.Model) -> float:
         """Return the mean squared difference over variance, averaged over the float outputs.
 
-        The result is 0 for rounding errors and infinite if the changed model gives NaN.
+        In a model without float outputs it is the share of elements that differ. The result is 0 for rounding errors,
+        and infinite if the changed model gives NaN or other shapes, or if there is nothing to compare.
         """
         total, count = 0.0, 0
         for mine, theirs in zip(map(_compared, self._changed.of(model)), self._outputs, strict=True):
             for one, other, scale in zip(mine, theirs, self._scales, strict=True):
+                if one.shape != other.shape:
+                    return float("inf")
+                if scale is None:
+                    total += float(np.sum(one != other))
+                    count += other.size
+                    continue
                 known = np.isfinite(other)
                 total += relative_power(float(np.square(one[known] - other[known]).sum()), scale)
                 count += int(known.sum())
-        error = total / max(count, 1)
-        if not np.isfinite(error):
+        if not count or not np.isfinite(total):
             return float("inf")
+        error = total / count
         return error if error > _ROUNDING else 0.0
 
 
-def _variance(numbers: np.ndarray) -> float:
-    return max(float(np.var(numbers)), 1e-30) if numbers.size else 1.0
+def _scale(every: np.ndarray) -> float | None:
+    """Return the variance of an output's finite values; None for values that are no floats."""
+    if every.dtype.kind != "f":
+        return None
+    finite = every[np.isfinite(every)]
+    return max(float(np.var(finite)), 1e-30) if finite.size else 1.0
 
 
 def _compared(outputs: Sequence[Any]) -> list[np.ndarray]:
-    arrays = [a for a in outputs if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
-    return [_logits(a.astype(np.float64)).reshape(-1) for a in arrays]
+    arrays = [a for a in outputs if isinstance(a, np.ndarray)]
+    floats = [a for a in arrays if a.dtype.kind == "f"]
+    return [_logits(a.astype(np.float64)).reshape(-1) for a in floats] or [a.reshape(-1) for a in arrays]
 
 
 def _logits(array: np.ndarray) -> np.ndarray:

@@ -137,11 +137,12 @@ def _unlike(reordering: float | None, moved: float, deployed: float, slack: floa
         slack: the given file's own change as deployed.
         most: allowed change by an inexact repair.
     """
-    if reordering is not None and moved > reordering:
+    # Comparisons with NaN are false: each limit must hold.
+    if reordering is not None and not moved <= reordering:
         return f"outputs are not equal: they change by {moved:.1e}"
-    if moved > most:
+    if not moved <= most:
         return f"outputs change by {moved:.1%}, {most:.1%} is allowed"
-    if deployed > max(2 * slack, most):
+    if not deployed <= max(2 * slack, most):
         return f"as run, outputs change by {deployed:.1%}, {max(2 * slack, most):.1%} is allowed"
     return ""
 

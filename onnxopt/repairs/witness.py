@@ -48,11 +48,11 @@ def change(before: Outputs, after: Outputs) -> float:
     """Return the largest change of an output: root mean square of the change over that of the output, for all batches.
 
     For other types than float it is the share of different elements. It is infinite if shapes or types differ, or if
-    NaN and infinities are in other places.
+    NaN and infinities are in other places, and where nothing was run.
     """
-    if len(before) != len(after):
+    if not before or len(before) != len(after):
         return float("inf")
-    return max((_change(one, other) for one, other in zip(before, after, strict=True)), default=0.0)
+    return max(_change(one, other) for one, other in zip(before, after, strict=True))
 
 
 def _change(before: list[Any], after: list[Any]) -> float:

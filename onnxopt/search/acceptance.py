@@ -91,7 +91,7 @@ class Acceptance:
     def rank(self, trial: Trial) -> float:
         """Return the latency or the size of a measured trial relative to the baseline; smaller is better."""
         if self.goal is Goal.SIZE:
-            return (trial.size_bytes or 0) / self.baseline_bytes
+            return _size(trial) / self.baseline_bytes
         return 1 / _speedup(trial).value
 
     def accurate(self, trial: Trial) -> bool:
@@ -105,8 +105,8 @@ class Acceptance:
 
         def order(trial: Trial) -> tuple[int, float, int]:
             steps_behind = int(math.log(self.rank(trial) / best) / math.log(SAME))
-            drop = trial.drop.value if trial.drop is not None else 0.0
-            return steps_behind, drop, trial.size_bytes or 0
+            drop = trial.drop.value if trial.drop is not None else math.inf
+            return steps_behind, drop, _size(trial)
 
         return sorted(within, key=order)
 
@@ -183,3 +183,9 @@ def _speedup(trial: Trial) -> Interval:
     if trial.latency is None or trial.latency.speedup is None:
         raise ValueError(f"{trial.candidate.name} was not timed beside the baseline")
     return trial.latency.speedup
+
+
+def _size(trial: Trial) -> int:
+    if trial.size_bytes is None:
+        raise ValueError(f"the size of {trial.candidate.name} was not measured")
+    return trial.size_bytes

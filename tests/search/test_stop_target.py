@@ -1,9 +1,13 @@
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 
 from onnxopt.errors import UsageError
 from onnxopt.options.search import SearchOptions
 from onnxopt.search.limits.stop_target import StopTarget
 from onnxopt.search.presets import STRATEGIES, strategy_of
+from onnxopt.search.trial import Candidate, Trial, Verdict
 
 
 @pytest.mark.parametrize(
@@ -35,6 +39,27 @@ def test_when_an_aim_is_reached():
     assert not StopTarget.parse("size", "0.25x").reached(26, 100)
     assert StopTarget.parse("latency", "10ms").reached(10, 1000)
     assert not StopTarget.parse("latency", "10ms").reached(10.1, 1000)
+
+
+def of_size(size_bytes):
+    return Trial(Candidate("a", ()), Verdict.WITHIN, "", size_bytes=size_bytes)
+
+
+def test_a_trial_reaches_a_size_by_its_file_and_a_latency_by_its_median():
+    size, latency = StopTarget.parse("size", "0.5x"), StopTarget.parse("latency", "0.5x")
+    assert [size.reached_by(of_size(n), 100) for n in (50, 51)] == [True, False]
+    timed = [
+        replace(of_size(1), latency=SimpleNamespace(p50_ms=ms), baseline_latency=SimpleNamespace(p50_ms=4.0))
+        for ms in (2.0, 2.1)
+    ]
+    assert [latency.reached_by(trial, 100) for trial in timed] == [True, False]
+
+
+@pytest.mark.parametrize("kind", ["size", "latency"])
+def test_a_trial_that_was_not_measured_reaches_no_target(kind):
+    assert not StopTarget.parse(kind, "0.5x").reached_by(of_size(None), 100)
+    half_timed = replace(of_size(None), latency=SimpleNamespace(p50_ms=0.1))
+    assert not StopTarget.parse(kind, "0.5x").reached_by(half_timed, 100)
 
 
 def test_strategies_are_known_by_name():

@@ -7,8 +7,10 @@ import pytest
 
 from onnxopt.errors import NativeError
 from onnxopt.measure.runtime.interrupt import TimeOver, cut_when, raise_if_interrupted
+from onnxopt.measure.runtime.session import Runtime
 from onnxopt.search.budget import Budget
-from onnxopt.search.limits.deadline import Deadline
+from onnxopt.search.limits import pressure
+from onnxopt.search.limits.deadline import GRACE_S, Deadline
 from onnxopt.search.limits.reserve import FEWEST, Reserve, reserve_of
 from onnxopt.search.observer import NullObserver
 from onnxopt.search.optimize import search
@@ -231,3 +233,148 @@ def test_what_is_cut_ends_with_time_over_and_the_next_goes_on() -> None:
     with pytest.raises(TimeOver), cut_when(lambda: True):
         raise_if_interrupted()
     raise_if_interrupted()
+
+
+class Moved:
+    """A clock that a test sets."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def deadline(limit_s: float | None, reserve_s: float = 0.0) -> tuple[Deadline, Moved]:
+    clock = Moved()
+    made = Deadline(limit_s, clock=clock)
+    made.reserve_s = reserve_s
+    return made, clock
+
+
+def test_a_search_ends_where_the_reserve_begins() -> None:
+    found, clock = deadline(100, reserve_s=30)
+    clock.now = 70
+    assert not found.over()
+    clock.now = 70.1
+    assert found.over()
+    assert not found.ended()
+    found.look_up()
+    assert not found.over(), "recorded results are read"
+    found.begin()
+    assert found.over()
+
+
+def test_a_command_ends_after_its_limit_and_no_limit_is_shorter_than_the_least() -> None:
+    found, clock = deadline(100)
+    clock.now = 100
+    assert not found.ended()
+    clock.now = 100.1
+    assert found.ended()
+    short, clock = deadline(1)
+    clock.now = 2
+    assert (short.over(), short.ended(), short.left_s()) == (True, False, GRACE_S - 2)
+
+
+def test_without_a_limit_nothing_ends() -> None:
+    found, clock = deadline(None)
+    clock.now = 1e9
+    assert (found.over(), found.ended(), found.left_s()) == (False, False, float("inf"))
+    with found.searching(), found.ending():
+        raise_if_interrupted()
+
+
+def test_work_is_cut_at_the_end_of_the_search_of_the_command_or_of_a_trial() -> None:
+    found, clock = deadline(100, reserve_s=30)
+    clock.now = 80
+    with pytest.raises(TimeOver), found.searching():
+        raise_if_interrupted()
+    with found.ending():
+        raise_if_interrupted()
+        clock.now = 101
+        with pytest.raises(TimeOver):
+            raise_if_interrupted()
+    unlimited, clock = deadline(None)
+    with unlimited.ending(timeout_s=5):
+        clock.now = 5
+        raise_if_interrupted()
+        clock.now = 5.1
+        with pytest.raises(TimeOver):
+            raise_if_interrupted()
+
+
+def test_candidates_that_are_built_in_time_are_returned_and_none_after_it() -> None:
+    found, clock = deadline(100)
+    assert found.in_time(lambda: found.hurried) is True
+    assert not found.hurried
+    clock.now = 101
+    assert found.in_time(raise_if_interrupted) is None
+    assert not found.hurried
+
+
+def test_the_parts_of_a_reserve_add_up() -> None:
+    kept = Reserve(200, scoring_s=40.0, timing_s=7.0, hot_s=5.0, report_s=2.0)
+    assert kept.needed_s == 54.0
+    assert kept.least_s == pytest.approx(7.0 + 2.0 + 40.0 * FEWEST / 200)
+    assert Reserve(4, 40.0, 7.0, 5.0, 2.0).least_s == 49.0, "all samples, where there are fewer than the fewest"
+    assert Reserve(0, 40.0, 7.0, 5.0, 2.0).least_s == 49.0
+
+
+def test_a_reserve_is_all_that_is_needed_half_of_the_rest_or_the_smallest_proof() -> None:
+    kept = Reserve(200, scoring_s=40.0, timing_s=7.0, hot_s=5.0, report_s=2.0)
+    assert kept.kept_s(110.0) == 54.0
+    assert kept.kept_s(100.0) == 50.0
+    assert kept.kept_s(10.0) == pytest.approx(1.2 * 10.6)
+
+
+@pytest.mark.parametrize(("left_s", "count"), [(49.0, 200), (48.0, 195), (10.61, 8), (10.59, 0), (9.0, 0), (0.0, 0)])
+def test_samples_are_those_that_can_be_scored_beside_timing_and_report(left_s: float, count: int) -> None:
+    assert Reserve(200, scoring_s=40.0, timing_s=7.0, hot_s=5.0, report_s=2.0).samples(left_s) == count
+
+
+@pytest.mark.parametrize(("left_s", "share", "fits"), [(29.0, 1.0, True), (28.9, 1.0, False), (19.0, 0.5, True)])
+def test_one_more_finalist_takes_half_of_the_scoring_of_two_models(left_s: float, share: float, fits: bool) -> None:
+    assert Reserve(200, scoring_s=40.0, timing_s=7.0, hot_s=5.0, report_s=2.0).another_fits(left_s, share) is fits
+
+
+def test_loading_is_counted_for_both_models_and_never_below_zero() -> None:
+    assert reserve(timed_s=0.5).timing_s == 3.0
+    assert reserve(timed_s=2.0).timing_s == 5.0
+    assert reserve(searched=0).scoring_s == 2 * 10.0 * 200
+    assert reserve(size_bytes=10**9).report_s == 12.0
+
+
+class Slow:
+    """A session of which each run takes so many seconds of a clock."""
+
+    def __init__(self, clock: Moved, seconds: float, error: Exception | None = None) -> None:
+        self.clock, self.seconds, self.error = clock, seconds, error
+
+    def __call__(self, *_: Any) -> "Slow":
+        return self
+
+    def run(self, feeds: Any) -> None:
+        if self.error is not None:
+            raise self.error
+        self.clock.now += self.seconds
+
+
+@pytest.mark.parametrize(("run_s", "hopeless"), [(17.0, False), (18.0, True)])
+def test_a_baseline_that_would_take_twice_the_time_left_is_refused_after_two_runs(
+    monkeypatch: pytest.MonkeyPatch, run_s: float, hopeless: bool
+) -> None:
+    """Ten batches: 170 s beside 2 * 86 s left are tried, 180 s beside 2 * 84 s are not; the first run warms up."""
+    found, clock = deadline(120)
+    samples = fakes.parts().holdout.with_batch_size(2)
+    monkeypatch.setattr(pressure, "Session", Slow(clock, run_s))
+    if hopeless:
+        with pytest.raises(NativeError, match="ONX408"):
+            pressure.refuse_hopeless(fakes.model(), samples, Runtime(), found)
+    else:
+        pressure.refuse_hopeless(fakes.model(), samples, Runtime(), found)
+    assert clock.now == 2 * run_s
+
+
+def test_a_baseline_that_does_not_run_is_no_question_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, clock = deadline(120)
+    monkeypatch.setattr(pressure, "Session", Slow(clock, 1e9, NativeError("ONX401", "it cannot be run")))
+    pressure.refuse_hopeless(fakes.model(), fakes.parts().search, Runtime(), found)

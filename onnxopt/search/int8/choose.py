@@ -91,7 +91,7 @@ def _fastest(forms: Int8Forms, plain: Int8Form, close: list[Int8Form]) -> Chosen
     statics = [form for form in timed if isinstance(form.passes[-1], QuantizeStatic)]
     if statics and (placed := forms.placed(_pick(statics))) is not None:
         before, after = fastest_ms([best.built.model, placed.built.model], feeds, runtime)
-        placed = replace(placed, time_ms=(best.time_ms or 0.0) * after / before)
+        placed = replace(placed, time_ms=_time(best) * after / before)
         best = _pick([best, placed])
         all_forms.append(placed)
     tried = tuple(all_forms)
@@ -122,8 +122,13 @@ def _closest_by_graph(forms: list[Int8Form]) -> list[Int8Form]:
 
 
 def _pick(forms: list[Int8Form]) -> Int8Form:
-    fastest = min(form.time_ms or 0.0 for form in forms)
-    return min((f for f in forms if (f.time_ms or 0.0) <= fastest * _SAME), key=loss_of)
+    fastest = min(map(_time, forms))
+    return min((f for f in forms if _time(f) <= fastest * _SAME), key=loss_of)
+
+
+def _time(form: Int8Form) -> float:
+    assert form.time_ms is not None
+    return form.time_ms
 
 
 def _already(model: ir.Model) -> str:

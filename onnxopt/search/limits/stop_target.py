@@ -54,9 +54,9 @@ class StopTarget:
         return f"{self.value:g} {'ms' if self.kind == 'latency' else 'bytes'}"
 
     def reached_by(self, trial: Trial, baseline_bytes: int) -> bool:
-        """Return whether a measured trial reaches the target."""
+        """Return whether a trial reaches the target; one that was not measured does not."""
         if self.kind == "size":
-            return self.reached(trial.size_bytes or 0, baseline_bytes)
-        assert trial.latency is not None
-        assert trial.baseline_latency is not None
+            return trial.size_bytes is not None and self.reached(trial.size_bytes, baseline_bytes)
+        if trial.latency is None or trial.baseline_latency is None:
+            return False
         return self.reached(trial.latency.p50_ms, trial.baseline_latency.p50_ms)

@@ -1,0 +1,260 @@
+"""Finalists are tried in order until one is proven; no more is tried or shipped than may be."""
+
+from collections.abc import Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from onnxopt.errors import ModelError, NativeError
+from onnxopt.search import proving
+from onnxopt.search.acceptance import EARLY
+from onnxopt.search.limits.deadline import TimeOver
+from onnxopt.search.limits.reserve import Reserve
+from onnxopt.search.proving import prove, prove_first
+from onnxopt.search.trial import Verdict
+from onnxopt.search.workers.runner import LOST
+from tests.search.proofs import FASTER, Found, timing, trial, trials
+
+A, B, C = (trial(name) for name in "abc")
+GONE = NativeError(LOST, "the connection was lost")
+FAILS = ModelError("ONX304", "it does not load")
+
+
+@pytest.fixture
+def outcomes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The outcome of measuring each finalist on the hold-out samples: measurements, or an error."""
+    made: dict[str, Any] = {"measured": []}
+
+    def measured(trials: Any, judge: Any, one: Any, samples: int, *, early: bool = False) -> Any:
+        name = one.candidate.name
+        made["measured"].append(f"{name} early" if early else name)
+        found = made.get(name, Found(one))
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+    monkeypatch.setattr(proving, "measured", measured)
+    monkeypatch.setattr(proving, "timed_as_last", lambda trials, found: found)
+    monkeypatch.setattr(proving, "held_out", lambda trials: trials.parts.holdout)
+    monkeypatch.setattr(proving, "affordable", lambda trials: trials.parts.holdout)
+    return made
+
+
+def proofs_of(search: Any, early: Any = None) -> tuple[str, list[tuple[str, float]], list[str]]:
+    """Return the model that ships, each proof with the number of its attempt, and the accepted ones."""
+    model, proofs = prove(search, early)
+    return str(model), [(p.candidate, p.asked) for p in proofs], [p.candidate for p in proofs if p.accepted]
+
+
+def test_the_first_proven_finalist_ships_and_ends_the_attempts(outcomes: dict[str, Any]) -> None:
+    outcomes["a"] = Found(A, "")
+    assert proofs_of(trials(A, B, C)) == ("model b", [("a", 0), ("b", 1)], ["b"])
+
+
+def test_a_proven_finalist_ships_before_an_earlier_likely_one(outcomes: dict[str, Any]) -> None:
+    outcomes["a"] = Found(A, "likely")
+    assert proofs_of(trials(A, B)) == ("model b", [("a", 0), ("b", 1)], ["b"])
+
+
+def test_without_a_proven_finalist_the_first_likely_one_ships(outcomes: dict[str, Any]) -> None:
+    outcomes |= {"a": Found(A, ""), "b": Found(B, "likely"), "c": Found(C, "likely")}
+    assert proofs_of(trials(A, B, C)) == ("model b", [("a", 0), ("b", 1), ("c", 2)], ["b"])
+
+
+def test_without_a_proven_or_likely_finalist_the_baseline_stays(outcomes: dict[str, Any]) -> None:
+    outcomes["a"] = Found(A, "")
+    search = trials(A, latency=None)
+    assert proofs_of(search) == ("the baseline", [("a", 0)], [])
+
+
+def test_a_finalist_that_fails_spends_no_attempt(outcomes: dict[str, Any]) -> None:
+    outcomes["a"] = FAILS
+    search = trials(A, B)
+    assert proofs_of(search) == ("model b", [("b", 0)], ["b"])
+    assert search.failed == [("a", "ONX304")]
+
+
+def test_a_lost_cluster_is_no_failure_of_the_finalist(outcomes: dict[str, Any]) -> None:
+    outcomes["a"] = GONE
+    with pytest.raises(NativeError, match=LOST):
+        prove(trials(A, B))
+
+
+def test_a_proof_that_is_cut_ends_the_attempts(outcomes: dict[str, Any]) -> None:
+    outcomes["b"], outcomes["a"] = TimeOver(), Found(A, "")
+    search = trials(A, B, C)
+    assert proofs_of(search) == ("the baseline", [("a", 0)], [])
+    assert search.late.finalists == ("b", "c")
+
+
+def reserve(**changes: float) -> Reserve:
+    return replace(Reserve(20, scoring_s=4.0, timing_s=3.0, hot_s=2.0, report_s=1.0), **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("left_s", "names"), [(6.1, ["a", "b"]), (5.9, ["a"])])
+def test_a_further_proof_needs_time_for_one_finalist_its_timing_and_the_report(
+    outcomes: dict[str, Any], left_s: float, names: list[str]
+) -> None:
+    outcomes["a"] = Found(A, "")
+    search = trials(A, B, reserve=reserve(), left_s=lambda: left_s)
+    assert [name for name, _ in proofs_of(search)[1]] == names
+    assert search.late.finalists == (() if "b" in names else ("b",))
+
+
+def test_the_first_proof_is_begun_with_the_time_that_is_left(outcomes: dict[str, Any]) -> None:
+    assert proofs_of(trials(A, reserve=reserve(), left_s=lambda: 0.1))[2] == ["a"]
+
+
+@pytest.mark.parametrize(("used", "fits"), [(20, False), (5, True)])
+def test_a_proof_on_fewer_samples_needs_less_time(used: int, fits: bool) -> None:
+    search = trials(reserve=reserve(), left_s=lambda: 5.0)
+    assert proving._another_fits(search, used) is fits
+
+
+def test_an_early_proof_on_the_same_samples_is_the_attempt_of_its_finalist(outcomes: dict[str, Any]) -> None:
+    assert proofs_of(trials(A, B, C), Found(A)) == ("model a", [("a", 0)], ["a"])
+    assert outcomes["measured"] == []
+
+
+def test_an_early_proof_of_a_finalist_is_no_further_attempt(outcomes: dict[str, Any]) -> None:
+    outcomes |= {"b": Found(B, ""), "c": Found(C, "")}
+    found = proofs_of(trials(A, B, C), Found(A, ""))
+    assert found == ("the baseline", [("a", 0), ("b", 1), ("c", 2)], [])
+
+
+def test_an_early_proof_of_another_candidate_takes_the_place_of_the_last_finalist(outcomes: dict[str, Any]) -> None:
+    outcomes |= {"a": Found(A, ""), "b": Found(B, "")}
+    found = proofs_of(trials(A, B, C), Found(trial("early")))
+    assert found == ("model early", [("a", 0), ("b", 1), ("early", EARLY)], ["early"])
+
+
+def test_an_early_proof_on_other_samples_is_another_attempt(outcomes: dict[str, Any]) -> None:
+    outcomes |= {"a": Found(A, ""), "b": Found(B, "")}
+    found = proofs_of(trials(A, B, C), Found(A, samples=9))
+    assert found == ("model a", [("a", 0), ("b", 1), ("a", EARLY)], ["a"])
+
+
+def test_without_time_for_the_samples_only_the_early_proof_counts(
+    outcomes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proving, "held_out", lambda trials: None)
+    search = trials(A, B, C)
+    assert proofs_of(search, Found(B, samples=9)) == ("model b", [("b", 0)], ["b"])
+    assert search.late.finalists == ("a", "c")
+    assert outcomes["measured"] == []
+
+
+def test_without_time_and_without_an_early_proof_nothing_is_tried(
+    outcomes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proving, "held_out", lambda trials: None)
+    search = trials(A, B)
+    assert proofs_of(search) == ("the baseline", [], [])
+    assert search.late.finalists == ("a", "b")
+
+
+def test_an_accepted_early_proof_is_secured(outcomes: dict[str, Any]) -> None:
+    search = trials(A)
+    assert prove_first(search) == Found(A)
+    assert search.events == ["proved a", "secured model a"]
+    assert outcomes["measured"] == ["a early"]
+
+
+def test_an_early_proof_that_is_not_accepted_is_kept_but_not_secured(outcomes: dict[str, Any]) -> None:
+    outcomes["a"] = Found(A, "likely")
+    search = trials(A)
+    assert prove_first(search) == Found(A, "likely")
+    assert search.events == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"leader": None}, {"prospect": lambda count, attempt: SimpleNamespace(possible=False)}],
+)
+def test_without_a_candidate_or_a_prospect_there_is_no_early_proof(
+    outcomes: dict[str, Any], changes: Mapping[str, Any]
+) -> None:
+    assert prove_first(trials(A, **changes)) is None
+    assert outcomes["measured"] == []
+
+
+def test_without_samples_that_fit_the_time_there_is_no_early_proof(
+    outcomes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proving, "affordable", lambda trials: None)
+    assert prove_first(trials(A)) is None
+    assert outcomes["measured"] == []
+
+
+def test_the_prospect_of_an_early_proof_is_that_of_the_last_attempt(outcomes: dict[str, Any]) -> None:
+    seen = []
+
+    def prospect(count: int, attempt: int) -> Any:
+        seen.append((count, attempt))
+        return SimpleNamespace(possible=True)
+
+    prove_first(trials(A, prospect=prospect))
+    assert seen == [(20, EARLY)]
+
+
+def test_an_early_proof_that_fails_is_none_but_a_lost_cluster_ends_the_search(outcomes: dict[str, Any]) -> None:
+    outcomes["a"] = FAILS
+    assert prove_first(trials(A)) is None
+    outcomes["a"] = GONE
+    with pytest.raises(NativeError, match=LOST):
+        prove_first(trials(A))
+
+
+@pytest.mark.parametrize(("left_s", "measured"), [(3.0, True), (2.9, False)])
+def test_the_speed_up_of_one_repeated_input_needs_time_for_it_and_the_report(left_s: float, measured: bool) -> None:
+    found = proving._hot(trials(reserve=reserve(), left_s=lambda: left_s), "a", None)  # type: ignore[arg-type]
+    assert found == (FASTER if measured else None)
+
+
+def test_the_speed_up_of_one_repeated_input_is_not_measured_twice() -> None:
+    search = trials(settings=SimpleNamespace(latency_s=1.0, hot=True), latency=None)
+    assert proving._hot(search, "a", None) is None  # type: ignore[arg-type]
+
+
+def test_the_speed_up_of_one_repeated_input_may_be_cut() -> None:
+    @contextmanager
+    def cut() -> Any:
+        raise TimeOver
+        yield
+
+    search = trials()
+    search.deadline.ending = cut
+    assert proving._hot(search, "a", None) is None  # type: ignore[arg-type]
+
+
+def proof(name: str, **changes: Any) -> Any:
+    return replace(Found(trial(name)).proof(None, 0), **changes)  # type: ignore[arg-type]
+
+
+def test_a_trial_without_a_proof_keeps_its_verdict() -> None:
+    assert proving.decided(trials(), A, [proof("b")]) is A
+
+
+@pytest.mark.parametrize("standing", ["proven", "likely"])
+def test_the_winner_says_how_sure_it_is(standing: Any) -> None:
+    won = proving.decided(trials(), A, [proof("b"), proof("a", accepted=True, standing=standing)])
+    assert won.verdict is Verdict.WINNER
+    assert standing in won.reason
+
+
+@pytest.mark.parametrize(("now", "verdict"), [(Verdict.UNSURE, Verdict.UNSURE), (Verdict.WITHIN, Verdict.UNPROVEN)])
+def test_a_proof_that_is_not_accepted_is_unsure_where_the_clock_is(now: Verdict, verdict: Verdict) -> None:
+    seen = []
+
+    def judged(drop: Any, speedup: Any, size: int, unsure: str) -> tuple[Verdict, str]:
+        seen.append((speedup, size, unsure))
+        return now, ""
+
+    bar = SimpleNamespace(verdict=judged, why_unproven=lambda proof: "the reason")
+    rejected = proof("a", accepted=False, latency=timing(None, "busy"))
+    found = proving.decided(trials(bar=bar), A, [rejected])
+    assert (found.verdict, found.reason) == (verdict, "the reason")
+    assert seen == [(None, 900, "busy")]
