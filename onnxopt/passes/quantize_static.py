@@ -34,6 +34,10 @@ _JUDGED_ON = 16
 """Samples besides that are enough to compare outputs on."""
 
 
+QDQ_OPSET = 13
+"""First opset with one scale per channel in QuantizeLinear and DequantizeLinear."""
+
+
 @dataclass(frozen=True)
 class QuantizeStatic(Pass):
     """Quantize weights and activations to INT8 with calibrated ranges, by ONNX Runtime's quantizer.
@@ -156,7 +160,7 @@ class QuantizeStatic(Pass):
         require_nodes(named, (*self.exclude, *self.int16_activations))
         try:
             # Standard conversions know 16 bits from opset 21 on.
-            before = model_file.upgrade_opset(named, 21 if self.int16_activations else 13)
+            before = model_file.upgrade_opset(named, 21 if self.int16_activations else QDQ_OPSET)
         except ModelError as error:
             return Skip("graph", f"{error.what}: {error.why}")
         return before

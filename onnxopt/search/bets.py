@@ -117,13 +117,7 @@ def work_of(
     target: Target,
 ) -> Workload:
     """Return the workload of a model at the shapes of `feeds`."""
-    sizes = dict[str, int]()
-    for value in model.graph.inputs:
-        fed = feeds.get(value.name or "")
-        for dim, side in zip(value.shape or (), () if fed is None else fed.shape, strict=False):
-            if isinstance(dim, ir.SymbolicDim) and dim.value is not None:
-                sizes[str(dim.value)] = int(side)
-    found = anatomy_of(model, sizes)
+    found = anatomy_of(model, sizes_in(model, feeds))
     shares = dict[str, float]()
     for layer in found.layers:
         kind = _kind(layer)
@@ -131,6 +125,17 @@ def work_of(
             shares[kind] = shares.get(kind, 0.0) + layer.macs / found.macs
     dot_products = target.name not in ("x86-avx2", "x86-avx512", "arm64-neon")
     return Workload(shares, size_bytes, sample_s, calibration, searched, dot_products)
+
+
+def sizes_in(model: ir.Model, feeds: Feeds) -> dict[str, int]:
+    """Return the dynamic sizes of a model at the shapes of `feeds`."""
+    sizes = dict[str, int]()
+    for value in model.graph.inputs:
+        fed = feeds.get(value.name or "")
+        for dim, side in zip(value.shape or (), () if fed is None else fed.shape, strict=False):
+            if isinstance(dim, ir.SymbolicDim) and dim.value is not None:
+                sizes[str(dim.value)] = int(side)
+    return sizes
 
 
 def _kind(layer: Layer) -> str:
@@ -162,6 +167,11 @@ class Plan:
     def all(self) -> tuple[Candidate, ...]:
         """All candidates in the order of trials under a time limit."""
         return (*self.bets, *self.alike, *self.late)
+
+    def led_by(self, candidate: Candidate) -> "Plan":
+        """Return the plan with a candidate as its first bet."""
+        bets, alike, late = (tuple(c for c in part if c != candidate) for part in (self.bets, self.alike, self.late))
+        return Plan((candidate, *bets), alike, late)
 
     def words(self) -> list[str]:
         """Return the names in order, with a `|` between the parts."""

@@ -46,6 +46,11 @@ def static_pass(candidate: Candidate) -> QuantizeStatic | None:
     return next((p for p in candidate.passes if isinstance(p, QuantizeStatic)), None)
 
 
+def exact(candidate: Candidate) -> bool:
+    """Return whether a candidate is the simplified baseline, with the same outputs up to rounding."""
+    return bool(candidate.passes) and all(isinstance(p, Simplify) for p in candidate.passes)
+
+
 def placed(candidate: Candidate) -> Candidate:
     """Return `candidate` with only those layers in INT8 that were measured to be faster."""
     passes = tuple(replace(p, placement="measured") if isinstance(p, QuantizeStatic) else p for p in candidate.passes)
@@ -70,7 +75,7 @@ PRUNED_LITTLE = 0.9
 
 def pruned(candidate: Candidate, macs: float, protect: tuple[Protect, ...] = ()) -> Candidate:
     """Return `candidate` with pruning before its other passes, after batch norms are folded."""
-    rest = () if all(isinstance(p, Simplify) for p in candidate.passes) else candidate.passes
+    rest = () if exact(candidate) else candidate.passes
     passes = (Simplify(fuse=False), PruneChannels(macs=macs, protect=protect or None), *rest)
     return Candidate(f"pruned-to-{macs:.0%}+{candidate.name}", passes)
 
@@ -97,13 +102,3 @@ def recovered(candidate: Candidate, samples: int) -> Candidate:
     taught = replace(RECOVERY, steps=_MOST_STEPS) if long else RECOVERY
     passes = (*candidate.passes[:place], taught, *candidate.passes[place:])
     return Candidate(candidate.name.replace("+", "+distilled+", 1), passes, candidate.predicted)
-
-
-def keep_counts(layers: int) -> tuple[int, ...]:
-    """Return the number of most sensitive layers to keep in float, per round: 1, 2, 4, ... up to half."""
-    counts = []
-    count = 1
-    while count <= layers // 2:
-        counts.append(count)
-        count *= 2
-    return tuple(counts)

@@ -15,12 +15,16 @@ from onnxopt.errors import ModelError, NativeError
 from onnxopt.measure.latency.remembered import Remembered, is_number
 from onnxopt.measure.output_error import OutputError
 from onnxopt.measure.runtime.environment import environment
-from onnxopt.passes.quantize_static import QuantizeStatic
+from onnxopt.passes.quantize_static import QDQ_OPSET, QuantizeStatic
 from onnxopt.pipeline import Context, Pass, Pipeline
 from onnxopt.reconstruction.batches import rebatched
 
 Base = tuple[Pass, ...]
 """Passes that build the reference model of a comparison from the baseline."""
+
+
+_SAMPLES = 32
+"""Samples whose outputs are compared: losses are summed over all outputs of them."""
 
 
 class Losses(Protocol):
@@ -61,11 +65,19 @@ class MeasuredLosses:
     def _made(self, base: Base) -> tuple[ir.Model, OutputError]:
         name = format_passes(base)
         if name not in self._bases:
-            made = Pipeline(base).run(self._model, self._context).model
+            made = _upgraded(Pipeline(base).run(self._model, self._context).model)
             samples = rebatched(made, self._context.calibration) or self._context.calibration
             assert samples is not None
-            self._bases[name] = (made, OutputError(made, samples))
+            self._bases[name] = (made, OutputError(made, samples.take(min(_SAMPLES, len(samples)))))
         return self._bases[name]
+
+
+def _upgraded(model: ir.Model) -> ir.Model:
+    """Return the model at the opset of quantization, which each pass would raise again; as it is where that fails."""
+    try:
+        return model_file.upgrade_opset(model, QDQ_OPSET)
+    except ModelError:
+        return model
 
 
 class CachedLosses:
@@ -108,21 +120,21 @@ def evidence_key(model: ir.Model, context: Context, *words: str) -> str | None:
     return digest.hexdigest()
 
 
-def rank_layers(
-    spec: QuantizeStatic, base: Base, layers: Sequence[str], quantized: Sequence[str], losses: Losses
-) -> list[str]:
-    """Return the names of layers, the most sensitive first.
+def losses_of(
+    spec: QuantizeStatic, base: Base, sets: Sequence[Sequence[str]], quantized: Sequence[str], losses: Losses
+) -> list[float]:
+    """Return the loss of each set of layers in INT8 with all others in float; infinite for one that cannot be.
 
     Args:
         spec: the quantization; its own exclusions are ignored.
         base: passes before it.
-        layers: names of the nodes to rank, after `base`.
+        sets: names of layers, after `base`.
         quantized: names of all nodes that `spec` quantizes.
-        losses: measures losses; a layer that cannot be quantized alone comes first.
+        losses: measures losses.
     """
-    alone = [
-        replace(spec, placement="all", min_sqnr_db=0, exclude=tuple(other for other in quantized if other != layer))
-        for layer in layers
-    ]
-    found = dict(zip(layers, losses(base, alone), strict=True))
-    return sorted(layers, key=lambda layer: -found[layer])
+
+    def alone(some: Sequence[str]) -> QuantizeStatic:
+        others = tuple(name for name in quantized if name not in some)
+        return replace(spec, placement="all", min_sqnr_db=0, exclude=others)
+
+    return losses(base, [alone(some) for some in sets])

@@ -7,12 +7,14 @@ import onnx_ir as ir
 
 from onnxopt import model_file
 from onnxopt.errors import ModelError, NativeError
+from onnxopt.measure.latency import Latency
 from onnxopt.measure.metrics.score import Metric, percent
 from onnxopt.options.search import Goal
 from onnxopt.search import stages
 from onnxopt.search.acceptance import MOST_PROOFS
-from onnxopt.search.bets import Plan, plan_of, reads_rows, work_of
-from onnxopt.search.candidates import first_candidates, row_candidates
+from onnxopt.search.bets import WORTH, Plan, plan_of, reads_rows, work_of
+from onnxopt.search.candidates import exact, first_candidates, row_candidates
+from onnxopt.search.float_layers import keep_harmful_layers
 from onnxopt.search.holdout import Evidence
 from onnxopt.search.journal.journal import Journal
 from onnxopt.search.journal.notes import names
@@ -26,6 +28,10 @@ from onnxopt.search.screen import Screen
 from onnxopt.search.settings import Settings
 from onnxopt.search.trial import Candidate, Proof, SearchResult, Trial, Verdict
 from onnxopt.search.trials import Stamp, Trials
+from onnxopt.search.workers.runner import LOST
+
+_GLANCE_S = 1.0
+"""Time of the first look at the simplified graph."""
 
 
 def search(
@@ -108,17 +114,20 @@ def _try_all(trials: Trials, size_bytes: int) -> Evidence | None:
         score = trials.judge.baseline()
         trials.runner.announce([c for c in plan.all if trials.journal.trial(c, score) is None])
     # The order follows from measured times, which vary: a resumed search keeps its first order.
-    plan = plan.ordered(trials.recall("order", plan.words, names))
+    plan = plan.ordered(trials.recall("order", lambda: _led(trials, plan).words(), names))
     screen = Screen(trials.model, trials.parts.calibration, trials.recall)
     early = _try_each(trials, plan.bets, screen, None)
     later = stages.left_for_later(trials, len(plan.alike))
     early = _try_each(trials, () if later else plan.alike, screen, early)
-    stages.keep_harmful_layers(trials)
+    keep_harmful_layers(trials)
     stages.place_layers(trials)
     if trials.settings.prune:
         stages.remove_channels(trials)
         stages.mix_techniques(trials)
-    early = _try_each(trials, (*(plan.alike if later else ()), *plan.late), screen, early)
+    early = _try_each(trials, plan.alike if later else (), screen, early)
+    if later:
+        keep_harmful_layers(trials)
+    early = _try_each(trials, plan.late, screen, early)
     time_unsure_again(trials)
     return early
 
@@ -150,6 +159,32 @@ def _planned(trials: Trials, size_bytes: int) -> Plan:
     except (ModelError, NativeError):
         return plan_of(candidates, None)
     return plan_of((*candidates, *(row_candidates() if reads_rows(work) else ())), work)
+
+
+def _led(trials: Trials, plan: Plan) -> Plan:
+    """Return the plan, with simplification as its first bet where a short measurement shows that it pays.
+
+    It is within every budget. Most exported models gain little by it, because the runtime simplifies as well, but not
+    in all of them: it folds no constant, for instance, that a caller could replace.
+    """
+    simplest = next((candidate for candidate in plan.all if exact(candidate)), None)
+    if simplest is None:
+        return plan
+    name = simplest.name
+
+    def timed() -> Latency:
+        models = {"baseline": trials.model, name: trials.build(simplest)}
+        return trials.latency(models, min(_GLANCE_S, trials.settings.latency_s))[name]
+
+    try:
+        latency = trials.deadline.in_time(timed)
+    except (ModelError, NativeError) as error:
+        if error.code == LOST:
+            raise
+        return plan
+    speedup = None if latency is None else latency.speedup
+    pays = speedup is not None and speedup.low > 1 and speedup.value >= WORTH
+    return plan.led_by(simplest) if pays else plan
 
 
 def _aim_reached(trials: Trials, winner: Trial | None, proofs: Sequence[Proof]) -> bool | None:

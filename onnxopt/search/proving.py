@@ -10,6 +10,7 @@ from onnxopt.measure.judge import Judge
 from onnxopt.measure.statistics import Interval
 from onnxopt.samples import Samples
 from onnxopt.search.acceptance import EARLY
+from onnxopt.search.bets import WORTH
 from onnxopt.search.holdout import Evidence, affordable, held_out, measured, timed_as_last
 from onnxopt.search.limits.deadline import TimeOver
 from onnxopt.search.trial import Proof, Trial, Verdict
@@ -18,16 +19,20 @@ from onnxopt.search.workers.runner import LOST
 
 
 def prove_first(trials: Trials) -> Evidence | None:
-    """Prove the first candidate within budget at once, so that an interrupted search has a proven result.
+    """Prove the first candidate within budget that is worth it, so that an interrupted search has a proven result.
 
     It takes the last share of the accepted risk (`onnxopt.search.acceptance.RISKS`), so it does not raise the required
     probability of any finalist. The search does not use its outcome.
 
     Returns:
-        The measurements; None where the hold-out samples cannot prove anything, or no time is left.
+        The measurements; None where the hold-out samples cannot prove anything, the best candidate gains less than a
+        later one may, or no time is left.
     """
-    trial, holdout = trials.leader, affordable(trials)
-    if trial is None or holdout is None or not trials.prospect(len(holdout), EARLY).possible:
+    trial = trials.leader
+    if trial is None or trials.bar.rank(trial) * WORTH > 1:
+        return None
+    holdout = affordable(trials)
+    if holdout is None or not trials.prospect(len(holdout), EARLY).possible:
         return None
     leading = trial
     trials.observer.progress(f"early proof of {leading.candidate.name}", 0, 1)

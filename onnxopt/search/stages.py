@@ -6,20 +6,16 @@ from typing import Any
 
 from onnxopt.errors import ModelError, NativeError
 from onnxopt.measure.latency.remembered import cache_folder
-from onnxopt.quantization.outcome import WEIGHTED
 from onnxopt.search.candidates import (
     PRUNED,
     PRUNED_LITTLE,
-    keep_counts,
-    keep_in_float,
     placed,
     pruned,
     recovered,
     reduces,
     static_pass,
 )
-from onnxopt.search.journal.notes import candidate_data, maybe_candidate, names
-from onnxopt.search.losses import rank_layers
+from onnxopt.search.journal.notes import candidate_data, maybe_candidate
 from onnxopt.search.mix.cost_tables import Tables, tables_of
 from onnxopt.search.mix.layer_times import LayerTimes
 from onnxopt.search.mix.mixer import BEYOND, ROUNDS, Mixer, quantizer_of
@@ -60,33 +56,8 @@ def _far_beyond(trials: Trials, trial: Trial) -> bool:
 
 def _longer_than(trials: Trials, count: int, share: float) -> bool:
     """Return whether building `count` more candidates takes longer than a share of their remaining time."""
-    if trials.settings.time_limit_s is None:
-        return False
     built_s = max((sum(step.duration_s for step in t.steps) for t in trials.made), default=0.0)
-    return count * built_s > share * (trials.deadline.left_s() - trials.deadline.reserve_s)
-
-
-def keep_harmful_layers(trials: Trials) -> None:
-    """Keep the most sensitive layers in float while every static candidate is over budget."""
-    worth_it = (Verdict.OVER_BUDGET, Verdict.WITHIN)  # the others are too slow or too large
-    statics = [t for t in trials.made if static_pass(t.candidate) and t.drop is not None and t.verdict in worth_it]
-    if not statics or any(trials.bar.accurate(t) for t in statics) or trials.enough():
-        return
-    best = min(statics, key=lambda t: t.drop.value if t.drop is not None else float("inf"))
-    spec = static_pass(best.candidate)
-    assert spec is not None
-    quantized = tuple(edit.target for edit in best.steps[-1].edits)
-    weighted = tuple(edit.target for edit in best.steps[-1].edits if edit.action.split()[0] in WEIGHTED)
-
-    def rank() -> list[str]:
-        return rank_layers(spec, best.candidate.passes[:-1], weighted, quantized, trials.losses)
-
-    note = f"layers by harm: {best.candidate.name}"
-    ranked = trials.deadline.in_time(lambda: trials.recall(note, rank, names)) or ()
-    for count in keep_counts(len(weighted)):
-        kept = tuple(ranked[:count])
-        if trials.enough() or not kept or trials.bar.accurate(trials.run(keep_in_float(best.candidate, kept))):
-            return
+    return count * built_s > share * trials.candidates_left_s()
 
 
 def place_layers(trials: Trials) -> None:

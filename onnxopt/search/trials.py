@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
+from math import inf
 from typing import TypeVar
 
 import onnx_ir as ir
@@ -146,6 +147,10 @@ class Trials:
         """Return the prospect of attempt 0, 1, ... on the hold-out samples, or on some of them."""
         metric, count = self.judge.baseline().metric, len(self.parts.holdout) if samples is None else samples
         return prospect_of(metric, count, self.bar.allowed_drop, self.bar.asked(attempt))
+
+    def candidates_left_s(self) -> float:
+        """Return the seconds left for candidates; infinite without a time limit."""
+        return inf if self.settings.time_limit_s is None else self.deadline.left_s() - self.deadline.reserve_s
 
     def enough(self) -> bool:
         """Return whether the search ends: the target or the time limit is reached."""

@@ -14,7 +14,6 @@ from onnxopt.search.candidates import (
     PRUNED,
     PRUNED_LITTLE,
     first_candidates,
-    keep_counts,
     keep_in_float,
     placed,
     pruned,
@@ -39,7 +38,7 @@ def every_candidate() -> Iterator[Candidate]:
     for base in bases:
         forms = [base]
         if any(isinstance(spec, QuantizeStatic) for spec in base.passes):
-            forms += [placed(base), *(keep_in_float(base, ("n",) * count) for count in keep_counts(40))]
+            forms += [placed(base), *(keep_in_float(base, ("n",) * count) for count in (1, 4, 16))]
         yield from forms
         smaller = [pruned(form, macs) for form in forms for macs in (*PRUNED, PRUNED_LITTLE)]
         smaller += [mixed(base, mode) for mode in ("float", "INT8")]

@@ -12,7 +12,7 @@ from onnxopt.measure.runtime.session import Runtime
 from onnxopt.passes.prune_channels import PruneChannels
 from onnxopt.passes.quantize_static import QuantizeStatic
 from onnxopt.pipeline import Applied, Context, Effect, Pass
-from onnxopt.search.losses import CachedLosses, MeasuredLosses, evidence_key, rank_layers
+from onnxopt.search.losses import CachedLosses, MeasuredLosses, evidence_key
 from onnxopt.search.mix import layer_table as tables
 from onnxopt.search.mix.forms import SIMPLE
 from onnxopt.search.mix.layer_table import layer_table
@@ -107,13 +107,6 @@ def test_sets_that_do_nothing_are_not_looked_into():
     assert ("b",) not in asked
     assert ("c",) not in asked
     assert screened([], harms) == {}
-
-
-def test_what_cannot_be_quantized_alone_is_the_most_harmful():
-    def losses(base, specs):
-        return [{"a": 0.1, "b": inf, "c": 0.2}[({"a", "b", "c"} - set(spec.exclude)).pop()] for spec in specs]
-
-    assert rank_layers(QuantizeStatic(), (), ["a", "b", "c"], ["a", "b", "c"], losses) == ["b", "c", "a"]
 
 
 def test_a_table_is_looked_up(model, context, tmp_path, monkeypatch):

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from onnxopt.errors import DataError, UsageError
 from onnxopt.samples import Samples
 from onnxopt.samples.rows import Rows
-from onnxopt.search.candidates import keep_counts
 from onnxopt.search.parts import LEAST, split_parts, typical_feeds
 from tests import builders
 
@@ -45,11 +44,6 @@ def test_typical_feeds_have_the_batch_size(batch: int, rows: int) -> None:
 def test_typical_feeds_of_a_fixed_batch_are_one_run() -> None:
     model = builders.BUILDERS["static_batch"]()
     assert typical_feeds(builders.samples_of(model, count=10), 8)["x"].shape == (1, 3, 8, 8)
-
-
-@pytest.mark.parametrize(("layers", "counts"), [(0, ()), (1, ()), (2, (1,)), (9, (1, 2, 4)), (16, (1, 2, 4, 8))])
-def test_keep_counts(layers: int, counts: tuple[int, ...]) -> None:
-    assert keep_counts(layers) == counts
 
 
 def test_what_judges_is_left_out_of_the_calibration() -> None:

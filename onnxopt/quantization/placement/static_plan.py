@@ -11,7 +11,7 @@ from onnxopt.quantization.calibration.histogram import Extremes, Range
 from onnxopt.quantization.calibration.spread import UNBOUNDED
 from onnxopt.quantization.closeness import Closeness
 from onnxopt.quantization.placement.joins import before_softmax, heads_apart, inner_apart
-from onnxopt.quantization.placement.tails import REASON, detection_tail
+from onnxopt.quantization.placement.tails import REASON, detection_tail, joined_heads
 from onnxopt.samples import Samples
 
 Make = Callable[[Mapping[str, Range], tuple[str, ...]], ir.Model]
@@ -67,7 +67,7 @@ def decide(
     """
     names = {node.name for node in nodes}
     heads = heads_apart(before, calibration.ranges)
-    tail = dict.fromkeys(detection_tail(before, heads), REASON)
+    tail = dict.fromkeys(detection_tail(before, (*heads, *joined_heads(before))), REASON)
     needed = (_unbounded(before, calibration.extremes), heads, obstacles)
     left = tail | {name: reason for some in needed for name, reason in some.items() if name in names}
     feeds = next(iter(samples), None)

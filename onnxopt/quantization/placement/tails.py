@@ -17,6 +17,26 @@ _SUPPRESSION = "nms"
 """Part of the names of operators outside the standard that suppress overlapping boxes (`EfficientNMS_TRT`)."""
 
 
+def joined_heads(model: ir.Model) -> tuple[str, ...]:
+    """Return the names of the Concat nodes that join the outputs of several layers, and that no layer reads.
+
+    Detectors of several scales end so: one scale for all of them, and for the boxes decoded behind, would round the
+    small ones away, and saves no time.
+    """
+    feeding = _feeding_layers(model, ())
+    return tuple(
+        node.name or ""
+        for node in model.graph
+        if node.op_type == "Concat" and node not in feeding and _layers_before(node) > 1
+    )
+
+
+def _layers_before(node: ir.Node) -> int:
+    """Return the number of layers that a node reads from through other nodes."""
+    passed = _reached([node], _producers, ())
+    return len({producer for inner in passed for producer in _producers(inner) if _is_layer(producer)})
+
+
 def detection_tail(model: ir.Model, heads: Collection[str] = ()) -> tuple[str, ...]:
     """Return the names of the nodes that decode, join and choose detections, in graph order.
 

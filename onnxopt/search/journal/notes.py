@@ -22,6 +22,13 @@ def numbers(value: object) -> tuple[float, ...]:
     return tuple(map(float, value))
 
 
+def named_numbers(value: object) -> dict[str, float]:
+    """Return numbers by name, in order; raises ValueError for other data."""
+    if not isinstance(value, Mapping):
+        raise ValueError("these are no named numbers")
+    return dict(zip(names(list(value)), numbers(list(value.values())), strict=True))
+
+
 def candidate_data(candidate: Candidate) -> dict[str, Any]:
     """Return a candidate as JSON-ready data."""
     passes = [{"name": spec.name, "options": options_of(spec)} for spec in candidate.passes]

@@ -6,7 +6,7 @@ import pytest
 
 from onnxopt.catalog import parse
 from onnxopt.pipeline import Context, Optimized, Pipeline
-from onnxopt.quantization.placement.tails import REASON, detection_tail
+from onnxopt.quantization.placement.tails import REASON, detection_tail, joined_heads
 from onnxopt.target import target_of
 from tests import builders, numerics
 from tests.builders import F, Net
@@ -103,6 +103,32 @@ def test_layers_behind_a_choice_are_no_tail() -> None:
 def test_a_network_without_a_choice_has_no_tail() -> None:
     for name in ("residual_cnn", "transformer_17", "two_outputs"):
         assert detection_tail(builders.BUILDERS[name]()) == ()
+
+
+def test_what_joins_several_layers_into_an_output_is_a_head_and_its_decoding_the_tail() -> None:
+    """As in detectors of several scales without a choice in the graph."""
+    net = Net(7)
+    features = backbone(net)
+    parts = [net.node("Reshape", net.conv(features, 8, 4, name=f"head{i}"), net.ints(1, CELLS, 4)) for i in (1, 2)]
+    joined = net.node("Concat", *parts, axis=1, name="join")
+    net.node("Mul", joined, net.const(np.float32(2)), out="y", name="decoded")
+    model = net.model([("x", F, [1, 3, 8, 8])], [("y", F, [1, 2 * CELLS, 4])], opset=13)
+    assert joined_heads(model) == ("join",)
+    assert {"join", "decoded"} <= set(detection_tail(model, joined_heads(model)))
+    result = quantized(model)
+    assert {"head1", "head2", "inner"} <= {e.target for e in result.steps[0].edits}
+    assert {"join", "decoded"} <= {s.target for s in result.steps[0].skipped if s.reason == REASON}
+    assert not {"join", "decoded"} & {e.target for e in result.steps[0].edits}
+
+
+def test_a_join_that_a_layer_reads_or_of_one_layer_alone_is_no_head() -> None:
+    net = Net(8)
+    features = backbone(net)
+    inner = net.node("Concat", features, net.conv(features, 8, 8, name="second"), axis=1, name="inner_join")
+    last = net.conv(inner, 16, 4, name="last")
+    net.node("Concat", last, net.node("Relu", last), axis=1, out="y", name="twice")
+    model = net.model([("x", F, [1, 3, 8, 8])], [("y", F, [1, 8, 8, 8])], opset=13)
+    assert joined_heads(model) == ()
 
 
 def test_a_join_of_boxes_and_scores_into_an_output_takes_its_decoding_along() -> None:

@@ -1,0 +1,72 @@
+"""Simplification is the first bet where a short measurement shows that it pays."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from onnxopt.errors import NativeError
+from onnxopt.measure.statistics import Interval
+from onnxopt.search import optimize
+from onnxopt.search.bets import Plan
+from onnxopt.search.candidates import exact, first_candidates
+from onnxopt.search.proving import prove_first
+
+SIMPLEST, *OTHERS = first_candidates()
+PLAN = Plan(tuple(OTHERS[:1]), tuple(OTHERS[1:]), (SIMPLEST,))
+
+
+def led(speedup: Interval | None, error: NativeError | None = None, latency_s: float = 5.0) -> Plan:
+    def latency(models: dict[str, object], seconds: float) -> dict[str, object]:
+        assert list(models) == ["baseline", "simplify"]
+        assert seconds == min(1.0, latency_s)
+        if error is not None:
+            raise error
+        return {"simplify": SimpleNamespace(speedup=speedup)}
+
+    trials: Any = SimpleNamespace(
+        model="baseline",
+        build=lambda candidate: "simplified",
+        latency=latency,
+        deadline=SimpleNamespace(in_time=lambda work: work()),
+        settings=SimpleNamespace(latency_s=latency_s),
+    )
+    return optimize._led(trials, PLAN)
+
+
+def test_the_simplified_graph_is_the_only_exact_candidate() -> None:
+    assert exact(SIMPLEST)
+    assert not any(map(exact, OTHERS))
+
+
+@pytest.mark.parametrize(
+    ("speedup", "first"),
+    [
+        (Interval(2.5, 3.0, 3.5), True),
+        (Interval(1.01, 1.05, 1.1), True),
+        (Interval(1.01, 1.04, 1.1), False),
+        (Interval(0.99, 1.2, 1.5), False),
+        (None, False),
+    ],
+)
+def test_it_goes_first_if_it_is_surely_faster_and_by_enough(speedup: Interval | None, first: bool) -> None:
+    found = led(speedup)
+    assert (found.bets[0] == SIMPLEST) is first
+    assert sorted(c.name for c in found.all) == sorted(c.name for c in PLAN.all)
+    assert led(speedup, latency_s=0.1) == found
+
+
+def test_a_model_that_cannot_be_built_or_timed_goes_in_its_place() -> None:
+    assert led(None, NativeError("ONX401", "the model does not run")) == PLAN
+
+
+def test_the_order_that_is_written_down_is_found_again() -> None:
+    found = led(Interval(2.5, 3.0, 3.5))
+    assert PLAN.ordered(found.words()) == found
+
+
+def test_a_candidate_of_little_gain_is_not_proved_early() -> None:
+    """The early proof is made once, and a better candidate may follow."""
+    holdout = SimpleNamespace(holdout=())
+    trials: Any = SimpleNamespace(leader=object(), bar=SimpleNamespace(rank=lambda _: 0.97), parts=holdout)
+    assert prove_first(trials) is None
