@@ -132,6 +132,9 @@ if TYPE_CHECKING:
     from onnxopt.tasks.sensitivity import sensitivity as sensitivity
     from onnxopt.tasks.variants.audit import Audit as Audit
     from onnxopt.tasks.variants.audit import audit as audit
+    from onnxopt.tasks.variants.make import MadeFile as MadeFile
+    from onnxopt.tasks.variants.make import Variants as Variants
+    from onnxopt.tasks.variants.make import variants as variants
     from onnxopt.tasks.variants.verdict import JudgedFile as JudgedFile
     from onnxopt.tasks.variants.verdict import Standing as Standing
 
@@ -177,6 +180,7 @@ _LAZY = {
     "LayerSensitivity": ("onnxopt.search.mix.layer_table", "LayerSensitivity"),
     "Level": ("onnxopt.graph.lint", "Level"),
     "Made": ("onnxopt.tasks.apply", "Made"),
+    "MadeFile": ("onnxopt.tasks.variants.make", "MadeFile"),
     "Mended": ("onnxopt.repairs.mending", "Mended"),
     "Metric": ("onnxopt.measure.metrics.score", "Metric"),
     "ModelError": ("onnxopt.errors", "ModelError"),
@@ -218,6 +222,7 @@ _LAZY = {
     "TrialRecord": ("onnxopt.record.trial", "TrialRecord"),
     "TrainingOptions": ("onnxopt.options.training", "TrainingOptions"),
     "UsageError": ("onnxopt.errors", "UsageError"),
+    "Variants": ("onnxopt.tasks.variants.make", "Variants"),
     "Verdict": ("onnxopt.search.trial", "Verdict"),
     "Verification": ("onnxopt.run.verify", "Verification"),
     "Verified": ("onnxopt.exporters.verify", "Verified"),
@@ -254,6 +259,7 @@ _LAZY = {
     "save": ("onnxopt.model_file", "save"),
     "sensitivity": ("onnxopt.tasks.sensitivity", "sensitivity"),
     "target_of": ("onnxopt.target", "target_of"),
+    "variants": ("onnxopt.tasks.variants.make", "variants"),
     "verify": ("onnxopt.run.verify", "verify"),
 }
 """Public name to the module and the attribute that it stands for."""

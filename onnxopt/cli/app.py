@@ -44,6 +44,7 @@ _COMMANDS: Mapping[str, Callable[..., int]] = {
     "quantize": make.quantize,
     "apply": make.apply,
     "repair": mend.repair,
+    "variants": mend.variants,
     "export": export.export,
     "distill": recover.distill,
     "finetune": recover.finetune,

@@ -1,7 +1,7 @@
-"""Commands for files that others made or will use: repair, audit."""
+"""Commands for files that others made or will use: repair, variants, audit."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -23,6 +23,9 @@ from onnxopt.options.declared import about
 from onnxopt.options.reading import ReadOptions
 from onnxopt.options.runtime import Runtime
 from onnxopt.options.tasks import TaskOptions
+
+ConventionName = Literal["transformers.js", "sentence-transformers", "genai"]
+"""Program that looks for files by their names."""
 
 
 def repair(
@@ -72,6 +75,57 @@ def repair(
     return ExitCode.OK
 
 
+def variants(
+    model: MODEL,
+    *,
+    convention: Annotated[
+        ConventionName, typer.Option("--for", help="Program whose file names are used.", show_default=False)
+    ],
+    data: MAYBE_DATA = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder to write to. Default: that of the model.")
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="TYPE", help="Type to make, such as q8; repeat it.")
+    ] = None,
+    max_drop: MAX_DROP = None,
+    limit: LIMIT = None,
+    overwrite: OVERWRITE = False,
+    tasks: TaskOptions,
+    runtime: Runtime,
+    seed: SEED = 0,
+    read: ReadOptions,
+    shown: Shown,
+) -> int:
+    """Write the types of a model that a program looks for.
+
+    Each file is loaded, run and compared with the float32 file. A broken one is not kept, and ends with exit code 1.
+    Without --data the files run on made-up inputs.
+    """
+    quieten(shown)
+    from onnxopt.cli.progress import ProgressBar
+    from onnxopt.tasks.variants.make import variants as made
+
+    with ProgressBar(shown) as bar:
+        found = made(
+            model,
+            convention,
+            data,
+            out=out,
+            only=only,
+            max_drop=max_drop,
+            tasks=tasks,
+            runtime=runtime,
+            read=read,
+            limit=limit,
+            seed=seed,
+            overwrite=overwrite,
+            progress=bar.show,
+        )
+    emit(found.document, shown)
+    return ExitCode.OK if found.passed else ExitCode.LIMIT_NOT_MET
+
+
 def audit(
     folder: Annotated[
         Path,
@@ -93,9 +147,10 @@ def audit(
     read: ReadOptions,
     shown: Shown,
 ) -> int:
-    """Load and run each file of a published model beside its float32 file. A broken one ends with exit code 1.
+    """Load, run and compare the files of a published model.
 
-    Without --data the files run on made-up inputs.
+    Each is compared with its float32 file. A broken one ends with exit code 1. Without --data the files run on made-up
+    inputs.
     """
     quieten(shown)
     from onnxopt.cli.progress import ProgressBar

@@ -141,6 +141,7 @@ def save(
     overwrite: bool = False,
     provenance: Mapping[str, str] | None = None,
     proof: Proof | None = None,
+    data_name: str | None = None,
 ) -> tuple[Path, ...]:
     """Save `model` at `path`, with external data beside it (`NAME.data`) when the weights exceed 1.5 GB.
 
@@ -155,6 +156,7 @@ def save(
         overwrite: whether it may exist.
         provenance: metadata that is added under `onnxopt.*`.
         proof: called with the temporary file before it is renamed; if it raises, nothing is written.
+        data_name: of the file with external data, which must not exist; None for `NAME.data`.
 
     Returns:
         The files written, the `.onnx` file first.
@@ -165,7 +167,7 @@ def save(
         ModelError: ONX303 a file that weights are read from is missing, or shorter than it was.
     """
     path = Path(path)
-    data_path = path.with_name(path.name + ".data")
+    data_path = path.with_name(data_name or path.name + ".data")
     refuse_existing(path, overwrite)
     if {_identity(path), _identity(data_path), *map(_identity, _replaced(path))} & _loaded_from(model):
         raise FileError(
@@ -180,7 +182,7 @@ def save(
         atomic_write_bytes(path, pieces(saved), overwrite=overwrite, proof=proof)
         written: tuple[Path, ...] = (path,)
     else:
-        refuse_existing(data_path, overwrite)
+        refuse_existing(data_path, overwrite and data_name is None)
         written = _save_external(saved, path, _free_name(data_path), proof)
     for file in stale:
         with suppress(OSError):  # the new model is whole; the old data is only in the way

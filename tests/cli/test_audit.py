@@ -20,3 +20,12 @@ def test_a_missing_folder_is_one_line(cli, tmp_path) -> None:
     ended = cli("audit", tmp_path / "none")
     assert (ended.code, ended.err.count("\n")) == (5, 1)
     assert ended.err.startswith("ONX501")
+
+
+def test_variants_are_written_and_audited(cli, tmp_path) -> None:
+    model = published(tmp_path) / "onnx" / "model.onnx"
+    ended = cli("variants", model, "--for", "transformers.js", "--only", "q8", "--limit", 16, "--max-drop", "50pp")
+    assert (ended.code, model.with_name("model_quantized.onnx").exists()) == (0, True)
+    assert "variants.md" in " ".join(ended.out.split())
+    assert cli("variants", model, "--for", "transformers.js", "--only", "q8").code == 5
+    assert cli("variants", model, "--for", "nobody").code == 2

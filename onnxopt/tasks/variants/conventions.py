@@ -11,9 +11,9 @@ from onnxopt.errors import UsageError, nearest
 
 _HALF = "no pass makes a model that computes in float16"
 _OPTIMUM = "no pass writes the graph of Optimum's optimizer"
-_SIGNED = "quantize-dynamic{weight_type=int8,reduce_range=no}"
-_UNSIGNED = "quantize-dynamic{weight_type=uint8,reduce_range=no}"
-_FOUR_BITS = "quantize-weights{bits=4,method=hqq}"
+_SIGNED = "simplify,quantize-dynamic{weight_type=int8,reduce_range=no}"
+_UNSIGNED = "simplify,quantize-dynamic{weight_type=uint8,reduce_range=no}"
+_FOUR_BITS = "simplify,quantize-weights{bits=4,method=hqq}"
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ CONVENTIONS: Mapping[str, Convention] = MappingProxyType(
                 Variant(
                     "cpu int4, accuracy level 4",
                     "cpu-int4-rtn-block-32-acc-level-4",
-                    "quantize-weights{bits=4,method=rtn}",
+                    "simplify,quantize-weights{bits=4,method=rtn}",
                 ),
                 Variant(
                     "cpu int4", "cpu-int4-rtn-block-32", why="products of 4 bits are made with accuracy level 4 only"

@@ -67,7 +67,7 @@ def _by_config(folder: Path, found: dict[Path | None, list[tuple[Path, str]]]) -
     """Add the files that configurations of onnxruntime-genai name, beside those of the same name that are known."""
     configs = [path for depth in range(_DEPTH + 1) for path in sorted(folder.glob("*/" * depth + CONFIG))]
     for config in configs:
-        for name in sorted(set(_file_names(config))):
+        for name in sorted(set(file_names(config))):
             file = config.parent / name
             taken = {*found, *(path for some in found.values() for path, _ in some)}
             if file in taken:
@@ -83,7 +83,7 @@ def _full(place: Path, name: str, folder: Path, found: dict[Path | None, list[tu
     return next((file for file in found if file is not None and file.name == name), None)
 
 
-def _file_names(config: Path) -> Iterator[str]:
+def file_names(config: Path) -> Iterator[str]:
     """Yield the model files that a configuration names; none where it cannot be read."""
     try:
         content = read_json(config)

@@ -125,7 +125,7 @@ class Reference:
             return replace(found, reason=f"does not load: {_why(error)}")
         found = replace(found, loads=True)
         try:
-            return self._compared(found, session)
+            return self._compared(found, path, session)
         except NativeError as error:
             return replace(found, reason=f"does not run: {_why(error)}")
         except ModelError as error:
@@ -135,9 +135,9 @@ class Reference:
                 raise
             return replace(found, reason=f"its outputs cannot be compared: {_why(error)}")
 
-    def _compared(self, found: JudgedFile, session: Session) -> JudgedFile:
+    def _compared(self, found: JudgedFile, path: Path, session: Session) -> JudgedFile:
         random = bool(random_nodes(self.graph))
-        score = self.judge.evaluate(found.path if random else session)
+        score = self.judge.evaluate(path if random else session)
         drop, share = self.judge.drop(score), math.nan
         if not drop.broken and needs_variance(score, self.chance):
             share = explained(self._known, session, self.samples, self.chance)

@@ -44,7 +44,8 @@ def judged_words(reference: Reference) -> str:
 
 
 def _of_data(reference: Reference) -> str:
-    return f"{units.many(len(reference.samples), 'sample')} of {reference.samples.name}"
+    name = reference.samples.name
+    return f"{units.many(len(reference.samples), 'sample')} of {Path(name).name or name}"
 
 
 def size_words(one: JudgedFile) -> str:
