@@ -34,7 +34,10 @@ RULES: Mapping[str, tuple[Level, str]] = MappingProxyType(
         "CHK204": (Level.WARNING, "several nodes with the same name"),
         "CHK205": (Level.FACT, "inputs with dynamic sizes"),
         "CHK206": (Level.WARNING, "outputs without a type or a rank"),
-        "CHK207": (Level.WARNING, "weights listed as inputs, which stops runtimes from folding constants"),
+        "CHK207": (
+            Level.WARNING,
+            "weights listed as inputs, which stops runtimes from folding constants; `repair` mends it",
+        ),
         "CHK208": (Level.WARNING, "the opset is below 13; static quantization converts the model first"),
         "CHK301": (Level.ERROR, "weights that are NaN"),
         "CHK302": (Level.WARNING, "weights that are infinite"),

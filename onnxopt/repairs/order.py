@@ -9,10 +9,12 @@ from onnxopt.repairs.integer_types import ActivationType, WeightType
 from onnxopt.repairs.products import StoredProducts
 from onnxopt.repairs.repeated import RepeatedWeights
 from onnxopt.repairs.stored_weights import StoredWeights
+from onnxopt.repairs.weight_inputs import WeightInputs
 
-# Integer types come first, because the other repairs read them. Conversions come last among repairs for speed: their
-# cost shows only after weights are floats.
+# Constants come first, because the runtime folds nothing else; then integer types, because the other repairs read them.
+# Conversions come last among repairs for speed: their cost shows only after weights are floats.
 REPAIRS: tuple[Repair, ...] = (
+    WeightInputs(),
     QuantizedAtLoading(),
     ActivationType(),
     WeightType(),
