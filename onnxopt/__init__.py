@@ -43,6 +43,12 @@ if TYPE_CHECKING:
     from onnxopt.measure.accuracy import Evaluation as Evaluation
     from onnxopt.measure.device.result import DeviceModel as DeviceModel
     from onnxopt.measure.device.result import DeviceResult as DeviceResult
+    from onnxopt.measure.forms.load import load_session as load_session
+    from onnxopt.measure.forms.session_file import MadeFor as MadeFor
+    from onnxopt.measure.forms.session_file import SessionFile as SessionFile
+    from onnxopt.measure.forms.session_file import SessionGain as SessionGain
+    from onnxopt.measure.forms.session_file import SessionSettings as SessionSettings
+    from onnxopt.measure.forms.tuning import SessionTrial as SessionTrial
     from onnxopt.measure.latency import Latency as Latency
     from onnxopt.measure.latency.processes import ProcessLoad as ProcessLoad
     from onnxopt.measure.latency.profile import NodeTime as NodeTime
@@ -130,6 +136,8 @@ if TYPE_CHECKING:
     from onnxopt.tasks.repaired import Repaired as Repaired
     from onnxopt.tasks.sensitivity import Sensitivity as Sensitivity
     from onnxopt.tasks.sensitivity import sensitivity as sensitivity
+    from onnxopt.tasks.session.tune import tune_session as tune_session
+    from onnxopt.tasks.session.tuned import TunedSession as TunedSession
     from onnxopt.tasks.variants.audit import Audit as Audit
     from onnxopt.tasks.variants.audit import audit as audit
     from onnxopt.tasks.variants.make import MadeFile as MadeFile
@@ -181,6 +189,7 @@ _LAZY = {
     "Level": ("onnxopt.graph.lint", "Level"),
     "Made": ("onnxopt.tasks.apply", "Made"),
     "MadeFile": ("onnxopt.tasks.variants.make", "MadeFile"),
+    "MadeFor": ("onnxopt.measure.forms.session_file", "MadeFor"),
     "Mended": ("onnxopt.repairs.mending", "Mended"),
     "Metric": ("onnxopt.measure.metrics.score", "Metric"),
     "ModelError": ("onnxopt.errors", "ModelError"),
@@ -206,6 +215,10 @@ _LAZY = {
     "Score": ("onnxopt.measure.metrics.score", "Score"),
     "SearchOptions": ("onnxopt.options.search", "SearchOptions"),
     "Sensitivity": ("onnxopt.tasks.sensitivity", "Sensitivity"),
+    "SessionFile": ("onnxopt.measure.forms.session_file", "SessionFile"),
+    "SessionGain": ("onnxopt.measure.forms.session_file", "SessionGain"),
+    "SessionSettings": ("onnxopt.measure.forms.session_file", "SessionSettings"),
+    "SessionTrial": ("onnxopt.measure.forms.tuning", "SessionTrial"),
     "Signature": ("onnxopt.model_file", "Signature"),
     "SimulatedEvaluation": ("onnxopt.tasks.evaluate", "SimulatedEvaluation"),
     "Simulation": ("onnxopt.quantization.diagnosis.simulation", "Simulation"),
@@ -221,6 +234,7 @@ _LAZY = {
     "Trial": ("onnxopt.search.trial", "Trial"),
     "TrialRecord": ("onnxopt.record.trial", "TrialRecord"),
     "TrainingOptions": ("onnxopt.options.training", "TrainingOptions"),
+    "TunedSession": ("onnxopt.tasks.session.tuned", "TunedSession"),
     "UsageError": ("onnxopt.errors", "UsageError"),
     "Variants": ("onnxopt.tasks.variants.make", "Variants"),
     "Verdict": ("onnxopt.search.trial", "Verdict"),
@@ -247,6 +261,7 @@ _LAZY = {
     "format_passes": ("onnxopt.catalog", "format_passes"),
     "inspect": ("onnxopt.tasks.inspect", "inspect"),
     "load": ("onnxopt.model_file", "load"),
+    "load_session": ("onnxopt.measure.forms.load", "load_session"),
     "log_run": ("onnxopt.run.tracking", "log_run"),
     "metric_of": ("onnxopt.measure.tasks.named", "metric_of"),
     "open_samples": ("onnxopt.samples", "open_samples"),
@@ -259,6 +274,7 @@ _LAZY = {
     "save": ("onnxopt.model_file", "save"),
     "sensitivity": ("onnxopt.tasks.sensitivity", "sensitivity"),
     "target_of": ("onnxopt.target", "target_of"),
+    "tune_session": ("onnxopt.tasks.session.tune", "tune_session"),
     "variants": ("onnxopt.tasks.variants.make", "variants"),
     "verify": ("onnxopt.run.verify", "verify"),
 }

@@ -68,6 +68,7 @@ CODES: Mapping[str, str] = MappingProxyType(
         "ONX311": "the framework's exporter failed",
         "ONX312": "the exported model does not compute what its source does",
         "ONX313": "the model does not give the same outputs twice for the same inputs",
+        "ONX314": "a session file or its model is for another model, processor or runtime",
         "ONX401": "ONNX Runtime failed while running the model",
         "ONX402": "ONNX Runtime's quantizer failed",
         "ONX403": "latency measured under emulation would be meaningless",

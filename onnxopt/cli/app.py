@@ -55,6 +55,7 @@ _COMMANDS: Mapping[str, Callable[..., int]] = {
     "benchmark": judge.benchmark,
     "diagnose": diagnose.diagnose,
     "sensitivity": diagnose.sensitivity,
+    "session": device.session,
     "bundle": device.bundle,
     "check": check.check,
     "audit": mend.audit,

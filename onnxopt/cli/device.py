@@ -1,14 +1,72 @@
-"""Commands for other devices: bundle, device-result."""
+"""Commands for deployment and other devices: session, bundle, device-result."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from onnxopt.cli.options import BATCH_SIZE, DATA, Shown
+from onnxopt.cli.options import BATCH_SIZE, DATA, MAYBE_DATA, MODEL, OVERWRITE, SEED, Shown
 from onnxopt.cli.output import emit, quieten
 from onnxopt.errors import ExitCode
 from onnxopt.options.reading import ReadOptions
+
+GoalName = Literal["latency", "cold-start", "memory", "throughput"]
+"""Figure that settings are chosen by."""
+
+
+def session(
+    model: MODEL,
+    *,
+    data: MAYBE_DATA = None,
+    goal: Annotated[
+        GoalName,
+        typer.Option(
+            "--goal",
+            help="Time of a run; load and first run in a fresh process; its private memory; samples per second of "
+            "several processes.",
+        ),
+    ] = "latency",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="File to write beside the model. [default: session.json]", show_default=False),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option("--threads", help="Most compute threads, and those of the default. [default: physical cores]"),
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option("--processes", help="Throughput: processes at once. [default: physical cores]")
+    ] = None,
+    seconds: Annotated[float, typer.Option("--seconds", help="Of timed runs per comparison of choices.")] = 5.0,
+    seed: SEED = 0,
+    overwrite: OVERWRITE = False,
+    read: ReadOptions,
+    shown: Shown,
+) -> int:
+    """Search the session settings of a finished model.
+
+    Each is measured and kept only if it is surely better; session.json, beside the model, holds them.
+    """
+    quieten(shown)
+    from onnxopt.cli.progress import ProgressBar
+    from onnxopt.tasks.session.tune import tune_session
+
+    with ProgressBar(shown) as bar:
+        done = tune_session(
+            model,
+            data,
+            goal=goal,
+            out=out,
+            threads=threads,
+            processes=processes,
+            seconds=seconds,
+            overwrite=overwrite,
+            read=read,
+            seed=seed,
+            progress=bar.show,
+        )
+    emit(done.document, shown)
+    return ExitCode.OK
 
 
 def bundle(

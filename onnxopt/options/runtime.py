@@ -58,3 +58,37 @@ class Runtime:
         if self.threads > MOST_THREADS:
             hint = "Give no more than the processor has cores; more only make it slower."
             raise UsageError("ONX101", "too many threads", where="threads", why=f"{self.threads} given", hint=hint)
+
+
+@dataclass(frozen=True)
+class FullRuntime(Runtime):
+    """A configuration with settings that have no option of their own on the command line.
+
+    Attributes:
+        inter_threads: operators that run side by side; with 1 they run one after the other.
+        arena: keep freed memory for the next run.
+        memory_pattern: plan the memory of a run from that of the run before with equal shapes.
+
+    Raises:
+        UsageError: ONX101 as `Runtime`, for both numbers of threads.
+    """
+
+    inter_threads: int = 1
+    arena: bool = True
+    memory_pattern: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.inter_threads <= MOST_THREADS:
+            why = f"{self.inter_threads} given"
+            raise UsageError("ONX101", "invalid number of threads", where="inter_threads", why=why)
+
+    @property
+    def most_threads(self) -> int:
+        """The larger number of threads, within an operator or side by side."""
+        return max(self.threads, self.inter_threads)
+
+
+def full(runtime: Runtime) -> FullRuntime:
+    """Return a configuration with all settings; those that it lacks are ONNX Runtime's defaults."""
+    return runtime if isinstance(runtime, FullRuntime) else FullRuntime(**vars(runtime))

@@ -15,13 +15,14 @@ from onnxopt.measure.runtime.emulation import emulator
 from onnxopt.measure.runtime.interrupt import interruptible
 from onnxopt.measure.runtime.providers import provider_name
 from onnxopt.measure.runtime.session import Loadable, Runtime, Session, failures_named
+from onnxopt.options.runtime import full
 from onnxopt.samples import Feeds
 
 
 def measure_latency(
     models: Mapping[str, Loadable],
     inputs: Sequence[Feeds],
-    runtime: Runtime,
+    runtime: Runtime | Mapping[str, Runtime],
     *,
     seconds: float = 10.0,
     min_rounds: int = 16,
@@ -44,7 +45,7 @@ def measure_latency(
     Args:
         models: by name, the baseline first.
         inputs: alternating batches of the user's data, or a single one for a hot loop.
-        runtime: configuration of ONNX Runtime.
+        runtime: configuration of ONNX Runtime, for all models or by name.
         seconds: time to spend on timed runs.
         min_rounds: fewest rounds of all epochs together, even if they take longer than `seconds`.
         warmup: untimed runs of a new session; fewer if they take long.
@@ -66,8 +67,9 @@ def measure_latency(
     if not inputs:
         raise ValueError("there are no inputs to measure on")
     refuse_emulation(emulation)
-    on_processor = provider_name(runtime.provider) == provider_name(Runtime().provider)
-    timed_by = watch or watch_of(runtime.threads, on_processor=on_processor)
+    runtimes = {name: runtime if isinstance(runtime, Runtime) else runtime[name] for name in models}
+    on_processor = {provider_name(one.provider) for one in runtimes.values()} == {provider_name(Runtime().provider)}
+    timed_by = watch or watch_of(max(full(one).most_threads for one in runtimes.values()), on_processor=on_processor)
 
     def work() -> dict[str, Latency]:
         rng = np.random.default_rng(seed)
@@ -78,7 +80,7 @@ def measure_latency(
                 _epoch(
                     list(models.values()),
                     inputs,
-                    runtime,
+                    list(runtimes.values()),
                     budget_ns=int(seconds * 1e9 / planned),
                     min_rounds=-(-min_rounds // planned),
                     warmup=warmup,
@@ -93,7 +95,7 @@ def measure_latency(
         shapes, size = kinds_of(inputs), _batch_size(inputs[0])
         found = summed_up(done, pauses=timed_by.pauses, shapes=shapes, batch_size=size)
         return {
-            name: _with_footprint(one, model, inputs[0], runtime) if memory else one
+            name: _with_footprint(one, model, inputs[0], runtimes[name]) if memory else one
             for (name, model), one in zip(models.items(), found, strict=True)
         }
 
@@ -138,7 +140,7 @@ def _with_footprint(latency: Latency, model: Loadable, feeds: Feeds, runtime: Ru
 def _epoch(
     models: Sequence[Loadable],
     inputs: Sequence[Feeds],
-    runtime: Runtime,
+    runtimes: Sequence[Runtime],
     *,
     budget_ns: int,
     min_rounds: int,
@@ -148,12 +150,9 @@ def _epoch(
     start: int,
 ) -> Epoch:
     """Load all models, time them, and release them."""
-    # Threads of a session that has just run would spin on, and take processor time from the next model's.
-    if runtime.threads > 1:
-        runtime = replace(runtime, options=(*runtime.options, ("session.force_spinning_stop", "1")))
     start_ns = watch.wall()
     # Loading and first runs allocate memory, and the first model gets the better part of it.
-    loaded = {int(i): Session(models[i], runtime) for i in rng.permutation(len(models))}
+    loaded = {int(i): Session(models[i], _without_idle_spinning(runtimes[i])) for i in rng.permutation(len(models))}
     sessions = [loaded[i] for i in range(len(models))]
     first_run_ms = np.zeros(len(models))
     for i in rng.permutation(len(models)):
@@ -167,6 +166,14 @@ def _epoch(
             runs, budget_ns=budget_ns, min_rounds=min_rounds, warmup=warmup, rng=rng, watch=watch, start=start
         )
     return Epoch(rounds, tuple(s.load_ms for s in sessions), tuple(map(float, first_run_ms)), loading_s)
+
+
+def _without_idle_spinning(runtime: Runtime) -> Runtime:
+    # Threads of a session that has just run would spin on, and take processor time from the next model's.
+    stop = ("session.force_spinning_stop", "1")
+    if full(runtime).most_threads == 1 or stop in runtime.options:
+        return runtime
+    return replace(runtime, options=(*runtime.options, stop))
 
 
 def _run_once(session: Session, feeds: Feeds) -> None:

@@ -9,12 +9,13 @@ import sys
 import time
 from pathlib import Path
 
-from onnxopt.measure.runtime.probe import opened
+from onnxopt.measure.runtime.probe import prepared
 
 
 def main(folder: Path, seconds: float) -> None:
     """Run the task in `folder` for `seconds`."""
-    session, feeds = opened(folder)
+    load, feeds = prepared(folder)
+    session = load()
     session.run(None, feeds)
     print("ready", flush=True)
     sys.stdin.readline()

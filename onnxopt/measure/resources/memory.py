@@ -23,12 +23,16 @@ class Footprint:
         private_bytes: growth of memory without a backing file, which counts against a container's limit.
         mapped_bytes: growth of memory backed by files, such as mapped weights; the system can reclaim it.
         cold_start_ms: from the start of the process, interpreter and libraries included, to the first result.
+        start_ms: to load the model and run it once, in that process.
+        start_own_ms: processor time of the thread that does it, without that of further threads.
     """
 
     peak_bytes: int | None
     private_bytes: int | None
     mapped_bytes: int | None
     cold_start_ms: float
+    start_ms: float
+    start_own_ms: float
 
 
 def footprint_of(model: Loadable, feeds: Feeds, runtime: Runtime) -> Footprint | None:
@@ -49,6 +53,8 @@ def footprint_of(model: Loadable, feeds: Feeds, runtime: Runtime) -> Footprint |
                 env=child_environment(),
             )
         told = json.loads(done.stdout)
-        return Footprint(told["peak"], told["private"], told["mapped"], (told["first_result_ns"] - begun_ns) / 1e6)
+        cold_start_ms = (told["first_result_ns"] - begun_ns) / 1e6
+        start_ms, own_ms = told["start_ns"] / 1e6, told["start_own_ns"] / 1e6
+        return Footprint(told["peak"], told["private"], told["mapped"], cold_start_ms, start_ms, own_ms)
     except (OSError, subprocess.SubprocessError, ValueError):  # optional: a measurement must not fail for it
         return None

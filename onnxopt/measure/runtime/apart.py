@@ -12,6 +12,7 @@ import onnx_ir as ir
 from onnxopt.measure.runtime.providers import provider_name
 from onnxopt.measure.runtime.session import OPTIMIZATIONS, Loadable, Runtime
 from onnxopt.model_file import materialize
+from onnxopt.options.runtime import full
 from onnxopt.samples import Feeds
 
 
@@ -47,5 +48,8 @@ def _write(folder: Path, source: bytes | str | Path, feeds: Feeds, runtime: Runt
         "threads": runtime.threads,
         "level": OPTIMIZATIONS[runtime.optimization],
         "options": runtime.options,
+        "inter_threads": full(runtime).inter_threads,
+        "arena": full(runtime).arena,
+        "memory_pattern": full(runtime).memory_pattern,
     }
     (folder / "task.json").write_text(json.dumps(task))

@@ -2,6 +2,7 @@
 
 import os
 import platform
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ def environment(runtime: Runtime | None = None) -> dict[str, Any]:
         "architecture": platform.machine(),
         "cores": os.cpu_count(),
         "usable_cores": _usable_cores(),
-        "isa": [flag for flag in FLAGS if flag in (cpuinfo.get("flags") or cpuinfo.get("Features", "")).split()],
+        "isa": instruction_sets(cpuinfo),
         "emulated": emulator() is not None,
         "os": platform.platform(),
         "python": platform.python_version(),
@@ -39,6 +40,23 @@ def environment(runtime: Runtime | None = None) -> dict[str, Any]:
         facts["optimization"] = runtime.optimization
         facts["runtime_options"] = dict(runtime.options)
     return facts
+
+
+def instruction_sets(cpuinfo: Mapping[str, str] | None = None) -> list[str]:
+    """Return which of `FLAGS` this processor has; none where the system does not report them."""
+    fields = _cpuinfo() if cpuinfo is None else cpuinfo
+    found = (fields.get("flags") or fields.get("Features", "")).split()
+    return [flag for flag in FLAGS if flag in found]
+
+
+def physical_cores(processors: Path = Path("/sys/devices/system/cpu")) -> int:
+    """Return the cores that this process may use; two hardware threads of one core count once."""
+    try:
+        usable = sorted(os.sched_getaffinity(0))
+        siblings = {(processors / f"cpu{one}/topology/thread_siblings_list").read_text().strip() for one in usable}
+    except (AttributeError, OSError):  # only where the system has affinities, and reports its topology
+        return _usable_cores() or 1
+    return max(len(siblings), 1)
 
 
 def _cpuinfo() -> dict[str, str]:

@@ -4,6 +4,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -17,7 +18,7 @@ from onnxopt.measure.runtime.interrupt import raise_if_interrupted, run_options
 from onnxopt.measure.runtime.providers import provider_name, unavailable
 from onnxopt.model_file import load, materialize, share_weights
 from onnxopt.model_file.room import is_about_room, no_room
-from onnxopt.options.runtime import OptimizationLevel
+from onnxopt.options.runtime import OptimizationLevel, full
 from onnxopt.options.runtime import Runtime as Runtime  # noqa: PLC0414  # sessions and their options are one door
 from onnxopt.samples import Feeds
 
@@ -39,10 +40,12 @@ MAPPED = Runtime(optimization="none", options=(("session.disable_prepacking", "1
 
 def session_options(runtime: Runtime) -> "onnxruntime.SessionOptions":
     """Return new ONNX Runtime session options."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = runtime.threads
-    options.inter_op_num_threads = 1
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options, mode, every = onnxruntime.SessionOptions(), onnxruntime.ExecutionMode, full(runtime)
+    options.intra_op_num_threads = every.threads
+    options.inter_op_num_threads = every.inter_threads
+    options.execution_mode = mode.ORT_PARALLEL if every.inter_threads > 1 else mode.ORT_SEQUENTIAL
+    options.enable_cpu_mem_arena = every.arena
+    options.enable_mem_pattern = every.memory_pattern
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, OPTIMIZATIONS[runtime.optimization])
     options.log_severity_level = 4
     for key, value in runtime.options:
@@ -170,7 +173,7 @@ def optimized_model(model: Loadable, runtime: Runtime) -> ir.Model:
         ("session.optimized_model_external_initializers_file_name", "weights.data"),
         ("session.optimized_model_external_initializers_min_size_in_bytes", str(1 << 20)),
     )
-    runtime = Runtime(runtime.provider, runtime.threads, runtime.optimization, (*runtime.options, *external))
+    runtime = replace(runtime, options=(*runtime.options, *external))
     with tempfile.TemporaryDirectory(prefix="onnxopt-") as folder:
         path = Path(folder) / "optimized.onnx"
         try:

@@ -10,6 +10,7 @@ from onnxopt.measure.latency import measure, measure_latency
 from onnxopt.measure.runtime import emulation
 from onnxopt.measure.runtime.session import Runtime
 from onnxopt.model_file import to_bytes
+from onnxopt.options.runtime import FullRuntime
 
 FEEDS = {"x": np.ones((4, 3), np.float32)}
 RUNTIME = Runtime()
@@ -49,6 +50,22 @@ def test_idle_threads_of_other_models_do_not_spin(monkeypatch):
             {"m": linear(np.eye(3))}, [FEEDS], Runtime(threads=threads), seconds=0.01, epochs=2, emulation=lambda: None
         )
     assert [dict(r.options) for r in seen] == [{}, {}, *[{"session.force_spinning_stop": "1"}] * 2]
+
+
+def test_each_model_can_have_its_own_configuration(monkeypatch):
+    seen = []
+    real = measure.Session
+    monkeypatch.setattr(measure, "Session", lambda model, runtime: seen.append(runtime) or real(model, runtime))
+    model = to_bytes(linear(np.eye(3)))
+    runtimes = {"one": FullRuntime(arena=False), "side by side": FullRuntime(inter_threads=2)}
+    found = measure_latency(
+        dict.fromkeys(runtimes, model), [FEEDS], runtimes, seconds=0.01, epochs=2, emulation=lambda: None
+    )
+    assert list(found) == list(runtimes)
+    assert sorted((r.arena, r.inter_threads, dict(r.options)) for r in seen[:2]) == [
+        (False, 1, {}),
+        (True, 2, {"session.force_spinning_stop": "1"}),
+    ]
 
 
 def test_errors_are_named():

@@ -28,5 +28,14 @@ def test_instruction_sets_come_from_either_spelling(monkeypatch):
     assert "threads" not in environment()
 
 
+def test_two_hardware_threads_of_a_core_count_once(monkeypatch, tmp_path):
+    monkeypatch.setattr(module.os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
+    for cpu, siblings in enumerate(("0,2", "1,3", "0,2", "1,3")):
+        (tmp_path / f"cpu{cpu}/topology").mkdir(parents=True)
+        (tmp_path / f"cpu{cpu}/topology/thread_siblings_list").write_text(f"{siblings}\n")
+    assert module.physical_cores(tmp_path) == 2
+    assert module.physical_cores(tmp_path / "none") == 4
+
+
 def test_a_package_that_is_not_installed_has_no_version():
     assert module._version("no-such-package-anywhere") is None

@@ -1,5 +1,6 @@
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from measure_models import built, linear, zipmap
 from onnx import TensorProto, helper
@@ -9,6 +10,7 @@ from onnxopt.measure.runtime import providers
 from onnxopt.measure.runtime import session as session_module
 from onnxopt.measure.runtime.session import Runtime, Session, optimized_model, session_options
 from onnxopt.model_file import save, to_bytes
+from onnxopt.options.runtime import FullRuntime, full
 
 EYE = np.eye(3)
 X = np.array([[1.0, 2.0, 3.0]], np.float32)
@@ -71,6 +73,16 @@ def test_runtime_passes_its_options_on():
     assert options.intra_op_num_threads == 2
     assert options.inter_op_num_threads == 1
     assert options.get_session_config_entry("session.disable_prepacking") == "1"
+    assert (options.enable_cpu_mem_arena, options.enable_mem_pattern) == (True, True)
+    assert options.execution_mode == onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    other = FullRuntime(inter_threads=3, arena=False, memory_pattern=False)
+    options = session_options(other)
+    assert (options.inter_op_num_threads, options.enable_cpu_mem_arena, options.enable_mem_pattern) == (3, False, False)
+    assert options.execution_mode == onnxruntime.ExecutionMode.ORT_PARALLEL
+    assert (other.threads, other.most_threads) == (1, 3)
+    with pytest.raises(UsageError, match=r"ONX101.*\[inter_threads\]: 0 given"):
+        FullRuntime(inter_threads=0)
+    assert full(Runtime(threads=2)) == FullRuntime(threads=2)
 
 
 def test_a_provider_that_is_only_compiled_in_by_name_is_refused(monkeypatch):

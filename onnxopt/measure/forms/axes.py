@@ -1,0 +1,166 @@
+"""The choices of a session, one axis after the other, by goal."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+
+from onnxopt.measure.forms.session_file import GoalName
+from onnxopt.measure.forms.variant import Variant, ort_form, prepacked
+from onnxopt.options.runtime import OptimizationLevel
+
+FEW_THREADS = 8
+"""Up to so many, each number of threads is tried; above, powers of two."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The conditions that choices depend on.
+
+    Attributes:
+        most_threads: threads that may be used.
+        operators: operator types of the model.
+        folder: folder for the files of other forms.
+        stem: start of their names.
+    """
+
+    most_threads: int
+    operators: frozenset[str]
+    folder: Path
+    stem: str
+
+
+Choices = Mapping[str, Callable[[], Variant]]
+"""Other variants by name, made when they are needed."""
+Axis = Callable[[Variant, Bench], Choices]
+"""Gives the choices beside a variant."""
+
+
+def _threads(variant: Variant, bench: Bench) -> Choices:
+    counts = _counts(bench.most_threads)
+    others = [n for n in counts if n != variant.runtime.threads]
+    return {f"{n} thread{'s' if n > 1 else ''}": partial(variant.with_threads, n) for n in others}
+
+
+def _counts(most: int) -> list[int]:
+    if most <= FEW_THREADS:
+        return list(range(1, most + 1))
+    return sorted({*_powers(most), most})
+
+
+def _powers(most: int) -> Iterator[int]:
+    power = 1
+    while power <= most:
+        yield power
+        power *= 2
+
+
+def _spinning(variant: Variant, _: Bench) -> Choices:
+    if variant.runtime.most_threads == 1:
+        return {}
+    asleep = (("session.intra_op.allow_spinning", "0"), ("session.inter_op.allow_spinning", "0"))
+    return {"no spinning": partial(variant.having, *asleep)}
+
+
+def _division(variant: Variant, _: Bench) -> Choices:
+    if variant.runtime.threads == 1:
+        return {}
+    return {"work in shrinking blocks": partial(variant.having, ("session.dynamic_block_base", "4"))}
+
+
+def _side_by_side(variant: Variant, bench: Bench) -> Choices:
+    if bench.most_threads == 1:
+        return {}
+    return {"branches side by side": partial(variant.with_threads, 1, bench.most_threads)}
+
+
+def _layout(variant: Variant, bench: Bench) -> Choices:
+    if "Conv" not in bench.operators or variant.form != "onnx":
+        return {}
+    return {
+        "no blocked layout": partial(variant.having, ("optimization.disable_specified_optimizers", "NchwcTransformer"))
+    }
+
+
+def _convolutions(variant: Variant, bench: Bench) -> Choices:
+    blocked = ("optimization.disable_specified_optimizers", "NchwcTransformer") not in variant.runtime.options
+    if "Conv" not in bench.operators or not blocked:
+        return {}
+    batch = "mlas.nchwc_pointwise_conv_max_input_channel_batch"
+    return {
+        **{f"1x1 convolutions by {n} channels": partial(variant.having, (batch, n)) for n in ("64", "256", "512")},
+        "sliding depthwise": partial(variant.having, ("mlas.nchwc_depthwise_sliding", "1")),
+    }
+
+
+def _memory(variant: Variant, _: Bench) -> Choices:
+    one, two = replace(variant.runtime, arena=False), replace(variant.runtime, memory_pattern=False)
+    changes = {"no arena": one, "no memory pattern": two, "neither": replace(one, memory_pattern=False)}
+    return {name: partial(replace, variant, runtime=runtime) for name, runtime in changes.items()}
+
+
+def _weights(variant: Variant, _: Bench) -> Choices:
+    outside = ("session.use_device_allocator_for_initializers", "1")
+    return {"weights outside the arena": partial(variant.having, outside)}
+
+
+def _packing(variant: Variant, _: Bench) -> Choices:
+    return {"weights not packed": partial(variant.having, ("session.disable_prepacking", "1"))}
+
+
+def _packing_threads(variant: Variant, _: Bench) -> Choices:
+    if variant.runtime.threads == 1:
+        return {}
+    return {"weights packed by all threads": partial(variant.having, ("session.prepack.enable_parallel", "1"))}
+
+
+def _optimization(variant: Variant, _: Bench) -> Choices:
+    if variant.form != "onnx":
+        return {}
+    levels: tuple[OptimizationLevel, ...] = ("extended", "basic", "none")
+    return {
+        f"optimization {n}": partial(replace, variant, runtime=replace(variant.runtime, optimization=n)) for n in levels
+    }
+
+
+def _forms(variant: Variant, bench: Bench) -> Choices:
+    return {
+        "prepacked file": partial(prepacked, variant, bench.folder, bench.stem),
+        ".ort file": partial(ort_form, variant, bench.folder, bench.stem),
+    }
+
+
+_THREADING: Mapping[str, Axis] = MappingProxyType({"threads": _threads, "spinning": _spinning})
+
+AXES: Mapping[GoalName, Mapping[str, Axis]] = MappingProxyType(
+    {
+        "latency": MappingProxyType(
+            {
+                **_THREADING,
+                "branches": _side_by_side,
+                "division of work": _division,
+                "layout": _layout,
+                "convolutions": _convolutions,
+                "memory": _memory,
+            }
+        ),
+        "cold-start": MappingProxyType(
+            {
+                "form": _forms,
+                "threads": _threads,
+                "optimization": _optimization,
+                "packing": _packing,
+                "packing threads": _packing_threads,
+                "memory": _memory,
+            }
+        ),
+        "memory": MappingProxyType(
+            {"form": _forms, "threads": _threads, "memory": _memory, "weights": _weights, "packing": _packing}
+        ),
+        "throughput": MappingProxyType(
+            {**_THREADING, "layout": _layout, "convolutions": _convolutions, "memory": _memory, "form": _forms}
+        ),
+    }
+)
+"""The axes of each goal, in the order in which they are decided."""

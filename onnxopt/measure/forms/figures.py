@@ -1,0 +1,132 @@
+"""The figure of each goal, measured for variants in turn."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxopt.measure.forms.session_file import GoalName
+from onnxopt.measure.forms.variant import Variant
+from onnxopt.measure.latency import measure_latency, refuse_emulation
+from onnxopt.measure.latency.processes import measure_processes
+from onnxopt.measure.latency.summary import interval_over, too_wide
+from onnxopt.measure.resources.memory import footprint_of
+from onnxopt.measure.statistics import Interval
+from onnxopt.samples import Feeds
+
+ROUNDS = 8
+"""Turns of every variant, each in fresh processes."""
+
+UNITS: Mapping[GoalName, str] = {"latency": "ms", "cold-start": "ms", "memory": "bytes", "throughput": "samples/s"}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The figure of a variant.
+
+    Attributes:
+        value: in the unit of the goal.
+        ratio: how many times better than the first variant, with its interval; None for the first, and if `unsure`.
+        unsure: the reason why `ratio` is unknown; "" if it is known.
+    """
+
+    value: float
+    ratio: Interval | None = None
+    unsure: str = ""
+
+
+Clock = Callable[[GoalName, Mapping[str, Variant]], Mapping[str, Measured]]
+"""Measures variants by name for a goal, beside the first of them."""
+
+
+@dataclass(frozen=True)
+class MachineClock:
+    """The clock of this machine.
+
+    Attributes:
+        inputs: alternating inputs of one sample.
+        seconds: of timed runs of one comparison.
+        processes: that run at once, with throughput as the goal.
+        seed: of the order of runs.
+    """
+
+    inputs: Sequence[Feeds]
+    seconds: float
+    processes: int
+    seed: int = 0
+
+    def __call__(self, goal: GoalName, variants: Mapping[str, Variant]) -> Mapping[str, Measured]:
+        """Measure; raises as `measure_latency`."""
+        if goal == "latency":
+            return self._latency(variants)
+        refuse_emulation()
+        if goal == "throughput":
+            return in_turn(variants, self._rate, better=lambda first, other: other / first, seed=self.seed)
+        once = self._start if goal == "cold-start" else self._memory
+        return in_turn(variants, once, better=lambda first, other: first / other, seed=self.seed)
+
+    def _latency(self, variants: Mapping[str, Variant]) -> Mapping[str, Measured]:
+        files = {name: variant.file for name, variant in variants.items()}
+        runtimes = {name: variant.runtime for name, variant in variants.items()}
+        found = measure_latency(files, self.inputs, runtimes, seconds=self.seconds, seed=self.seed)
+        return {name: Measured(one.p50_ms, one.speedup, one.unsure) for name, one in found.items()}
+
+    def _start(self, variant: Variant, beside: Mapping[str, Variant]) -> float | None:
+        found = footprint_of(variant.file, self.inputs[0], variant.runtime)
+        if found is None:
+            return None
+        # As the clock of runs: the time of one thread stands still while other programs have the processor.
+        lone = all(one.runtime.most_threads == 1 for one in beside.values())
+        return found.start_own_ms if lone else found.start_ms
+
+    def _memory(self, variant: Variant, beside: Mapping[str, Variant]) -> float | None:
+        found = footprint_of(variant.file, self.inputs[0], variant.runtime)
+        return None if found is None or found.private_bytes is None else float(found.private_bytes)
+
+    def _rate(self, variant: Variant, beside: Mapping[str, Variant]) -> float | None:
+        found = measure_processes(
+            {"": variant.file},
+            self.inputs[0],
+            variant.runtime,
+            processes=self.processes,
+            seconds=self.seconds / (ROUNDS * len(beside)),
+        )
+        return found[""].samples_per_s
+
+
+def in_turn(
+    variants: Mapping[str, Variant],
+    once: Callable[[Variant, Mapping[str, Variant]], float | None],
+    *,
+    better: Callable[[float, float], float],
+    seed: int,
+) -> dict[str, Measured]:
+    """Measure variants by turns, in random order; the interval comes from how the turns differ.
+
+    Args:
+        variants: by name, the baseline first.
+        once: measures a variant, given all that it is compared with; None where the system does not report it.
+        better: how many times better the second figure is than the first.
+        seed: of the order.
+    """
+    rng, names = np.random.default_rng(seed), list(variants)
+    values: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(ROUNDS):
+        for index in rng.permutation(len(names)):
+            value = once(variants[names[index]], variants)
+            if value is not None:
+                values[names[index]].append(max(value, 1e-9))
+    return {name: _summed_up(values[names[0]], values[name], better, first=name == names[0]) for name in names}
+
+
+def _summed_up(
+    firsts: Sequence[float], own: Sequence[float], better: Callable[[float, float], float], *, first: bool
+) -> Measured:
+    if len(own) < ROUNDS or len(firsts) < ROUNDS:
+        return Measured(float("nan"), unsure="" if first else "it could not be measured in a process of its own")
+    value = float(np.median(own))
+    if first:
+        return Measured(value)
+    ratio = interval_over([better(a, b) for a, b in zip(firsts, own, strict=True)])
+    why = too_wide(ratio)
+    return Measured(value, None if why else ratio, why)

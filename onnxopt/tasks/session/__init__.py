@@ -1,0 +1,1 @@
+"""Settings and form of a finished model's session, searched by measurement."""
