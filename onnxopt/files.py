@@ -49,7 +49,7 @@ def open_regular(path: Path, inside: Path | None = None) -> BinaryIO:
 
 
 def read_bytes(path: Path, *, most: int = MOST_TEXT_BYTES, inside: Path | None = None) -> bytes:
-    """Return what is in a regular file of at most `most` bytes; raises like `open_regular`."""
+    """Return the content of a regular file of at most `most` bytes; raises like `open_regular`."""
     with open_regular(path, inside) as file:
         data = file.read(most + 1)
     if len(data) > most:
@@ -68,7 +68,7 @@ def read_text(path: Path, *, inside: Path | None = None) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """Return what a JSON file holds.
+    """Return the content of a JSON file.
 
     Raises:
         OSError: as `open_regular`.
@@ -90,7 +90,7 @@ def parse_json(text: str) -> Any:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Return what a TOML file holds.
+    """Return the content of a TOML file.
 
     Raises:
         OSError: as `open_regular`.

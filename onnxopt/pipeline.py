@@ -44,7 +44,7 @@ class Context:
         calibration: samples to observe the model on; never the ones it is judged on.
         teacher: model to imitate; None for the one a pipeline starts with.
         seed: random seed.
-        progress: told what a long pass is doing, how much is done and how much there is.
+        progress: called with the work of a long pass, the part that is done, and the whole.
         cache: observations that other passes on the same context may reuse, under a key that says what was observed.
     """
 

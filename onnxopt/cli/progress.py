@@ -133,7 +133,7 @@ class SearchBar:
         self.say(f"best so far: {trial.candidate.name}")
 
     def secured(self, model: "ir.Model", trial: "Trial") -> None:
-        """Print what is proved already."""
+        """Print the proof so far."""
         self.say(f"proved, and in best.onnx from now on: {trial.candidate.name}; the search for a better one goes on")
 
     def proved(self, model: "ir.Model", trial: "Trial") -> None:

@@ -48,7 +48,7 @@ def _least(column: Column, cells: Sequence[str]) -> int:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """Return what is kept together."""
+    """Return the parts that are kept together."""
     for piece in _PIECE.findall(text.replace("\n", " ")):
         cuts = range(0, len(piece), LONGEST) if len(piece.rstrip()) > LONGEST else (0,)
         yield from (piece[start : start + LONGEST] if len(cuts) > 1 else piece for start in cuts)

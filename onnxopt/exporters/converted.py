@@ -18,7 +18,7 @@ Outputs = Sequence[np.ndarray | None]
 
 @dataclass(frozen=True)
 class Wanted:
-    """How a model is to be exported.
+    """Options of an export.
 
     Attributes:
         inputs: example inputs: one array, several in order, or several by name; None where the source tells its own.
@@ -75,7 +75,7 @@ def made_up(shape: Sequence[int | None], dtype: str, seed: int) -> np.ndarray:
 
 
 def needs_inputs(framework: str) -> UsageError:
-    """Return the error for a source that does not tell what it takes."""
+    """Return the error for a source that does not state its inputs."""
     hint = "Let the function return (model, inputs), or give --inputs FILE.npz; in Python inputs=."
     return UsageError("ONX113", "example inputs are needed", where=framework, hint=hint)
 

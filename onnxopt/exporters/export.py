@@ -197,7 +197,7 @@ def _quiet() -> Iterator[None]:
 
 
 def exported_document(made: Exported) -> Document:
-    """Return what was exported and how close it is to its source."""
+    """Return the exported model and its difference from the source."""
     verified = made.verified
     apart = "not checked, the batch size is fixed" if verified.rows_apart is None else f"{verified.rows_apart:.1e}"
     pairs = {

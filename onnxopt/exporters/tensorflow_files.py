@@ -53,7 +53,7 @@ def convert_saved_model(folder: Path, wanted: Wanted) -> Converted:
 
 
 def convert_tflite(file: Path, wanted: Wanted) -> Converted:
-    """Export a TFLite file; its batch size stays what it is in the file.
+    """Export a TFLite file; its batch size is that of the file.
 
     Raises:
         UsageError: ONX108 a package is missing.

@@ -20,7 +20,7 @@ ROWS = (1, 3)
 
 @dataclass(frozen=True)
 class Verified:
-    """What the comparison found.
+    """The result of the comparison.
 
     Attributes:
         difference: the largest of any output, relative to that output's largest magnitude.

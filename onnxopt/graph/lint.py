@@ -14,7 +14,7 @@ from onnxopt.model_file.streamed import array_of
 
 
 class Level(Enum):
-    """How bad a finding is."""
+    """Severity of a finding."""
 
     ERROR = "error"
     WARNING = "warning"

@@ -21,7 +21,7 @@ MOST_SAMPLES = 64
 
 @dataclass(frozen=True)
 class Chance:
-    """How far the baseline's answers for one sample agree with its answers for another one.
+    """Agreement of the baseline's answers for one sample with its answers for another.
 
     Attributes:
         agreement: by the comparison, 0 or more; NaN without two samples of one shape.

@@ -121,7 +121,7 @@ def _is_file(path: Path) -> bool:
 def _data_of(model: Path) -> tuple[Path, ...]:
     try:
         return external_files(model)
-    except (OSError, DecodeError):  # what is wrong with it is told when it is loaded
+    except (OSError, DecodeError):  # loading it names the fault
         return ()
 
 

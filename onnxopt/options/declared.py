@@ -1,4 +1,4 @@
-"""What a dataclass says about its fields: type, default, bounds and what each is for."""
+"""Options declared by the fields of a dataclass: type, default, bounds and description."""
 
 import inspect
 import re
@@ -11,11 +11,11 @@ from typing_extensions import Doc
 
 @dataclass(frozen=True)
 class Word:
-    """How an option is written on a command line and in TOML, where its name with dashes is not it.
+    """The form of an option on a command line and in TOML, where it is not the field's name with dashes.
 
     Attributes:
         name: without dashes in front; "" for the field's own.
-        metavar: what stands for the value in the help; "" for the type.
+        metavar: placeholder of the value in the help; "" for the type.
         read: from text to the value, or to one item of a repeated option; None reads it by its type. It raises
             ValueError for numbers that cannot be read.
         repeated: whether each item of the tuple is given by an option of its own.
@@ -38,11 +38,11 @@ class Option:
     Attributes:
         field: its name in Python and JSON.
         word: its name on a command line and in TOML, without dashes in front.
-        kind: type, without what was annotated to it.
+        kind: type, without annotations.
         default: its default.
-        about: what it is for.
-        written: how it is written besides its name.
-        notes: what was annotated to the type, such as bounds.
+        about: its description.
+        written: its form on a command line, besides the name.
+        notes: annotations of the type, such as bounds.
     """
 
     field: str
@@ -61,7 +61,7 @@ def declared(kind: Any) -> tuple[Option, ...]:
 
 
 def about(kind: Any, field: str) -> str:
-    """Return what one option is for."""
+    """Return the description of one option."""
     return next(option.about for option in declared(kind) if option.field == field)
 
 
@@ -81,7 +81,7 @@ def _default(field: Any) -> Any:
 
 
 def field_docs(kind: type) -> dict[str, str]:
-    """Return what each field of a dataclass is for: by its own docstring, else by that of the base that declares it."""
+    """Return the description of each field of a dataclass: from its docstring, or that of the base that declares it."""
     docs: dict[str, str] = {}
     for base in reversed(kind.__mro__):
         docs |= attribute_docs(inspect.cleandoc(base.__doc__ or ""))

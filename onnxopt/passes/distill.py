@@ -57,10 +57,10 @@ class Distill(DistillOptions, Pass):
 
         assert context.calibration is not None
         assert context.teacher is not None
-        told = partial(context.progress, self.name)
+        shown = partial(context.progress, self.name)
         try:
             done = distill(
-                model, context.teacher, context.calibration, self._options(), seed=context.seed, progress=told
+                model, context.teacher, context.calibration, self._options(), seed=context.seed, progress=shown
             )
         except ModelError as error:
             return Applied(model, skipped=(Skip(WHOLE, f"{error.what}{': ' if error.why else ''}{error.why}"),))

@@ -61,9 +61,9 @@ class Finetune(FinetuneOptions, Pass):
             device=self.device,
             checkpoint=Path(self.checkpoint) if self.checkpoint else None,
         )
-        told = partial(context.progress, self.name)
+        shown = partial(context.progress, self.name)
         try:
-            done = finetune(model, context.calibration, options, seed=context.seed, progress=told)
+            done = finetune(model, context.calibration, options, seed=context.seed, progress=shown)
         except ModelError as error:
             return Applied(model, skipped=(Skip(WHOLE, f"{error.what}{': ' if error.why else ''}{error.why}"),))
         trained = done.trained

@@ -78,7 +78,7 @@ class LinearizeAttention(Pass):
 
 
 def _if_faster(model: ir.Model, made: Applied, context: Context) -> Applied:
-    """Return what was made where it takes less time than `model`, else `model` with the reasons."""
+    """Return the result where it takes less time than `model`, else `model` with the reasons."""
     feeds = one_sample(model, context.calibration)
     macs = anatomy_of(with_input_shapes(model, {name: array.shape for name, array in feeds.items()})).macs or 0
     share, note = time_share(model, made.model, feeds) if macs >= _LEAST_MACS else (None, "")

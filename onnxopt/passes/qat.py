@@ -76,9 +76,15 @@ class Qat(TrainingOptions, Pass):
             self.device,
         )
         try:
-            told = partial(context.progress, self.name)
+            shown = partial(context.progress, self.name)
             result, trained = qat.train_quantized(
-                start, context.teacher, context.calibration, options, masters=masters, seed=context.seed, progress=told
+                start,
+                context.teacher,
+                context.calibration,
+                options,
+                masters=masters,
+                seed=context.seed,
+                progress=shown,
             )
         except ModelError as error:
             reason = f"not trained: {error.what}{': ' if error.why else ''}{error.why}"

@@ -103,7 +103,7 @@ class QuantizeDynamic(Pass):
         narrow: Mapping[str, ir.DataType],
         context: Context,
     ) -> Applied:
-        """Return what the runtime's quantizer makes of `before`, a prepared form of `model`."""
+        """Return the runtime quantizer's result for `before`, a prepared form of `model`."""
         obstacles = dynamic_obstacles(before, self.op_types)
         stay = frozenset((*self.exclude, *obstacles))
         nodes = [n for n in before.graph if n.name not in stay]
@@ -125,7 +125,7 @@ class QuantizeDynamic(Pass):
 
 
 def _written(model: ir.Model, named: ir.Model, options: ort_bridge.DynamicOptions, hints: Mapping[str, str]) -> Applied:
-    """Return what is made of a model that the quantizer does not take; `named` is changed."""
+    """Return the result for a model that the quantizer does not take; `named` is changed."""
     done = write_dynamic(named, options, hints)
     ort_bridge.forget_types(named)
     edits = tuple(Edit(name, action) for name, action in done.quantized.items())

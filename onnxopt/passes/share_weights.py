@@ -190,7 +190,7 @@ def _store(model: ir.Model, name: str, shared: _Shared) -> str:
 
 
 def _looked_up(model: ir.Model, palettes: dict[str, _Shared]) -> set[str]:
-    """Return the weights whose codes are gone from the graph that the runtime makes.
+    """Return the weights whose codes the runtime's optimized graph no longer has.
 
     A large model is not loaded for that: the runtime looks values up whatever their number is.
     """

@@ -26,7 +26,7 @@ _RUNTIME_CASTS = "Inserted"
 """Prefix of the names of casts that the runtime inserts around layers without a kernel for their type."""
 
 LEAST_GROWTH_BYTES = 1 << 14
-"""Largest growth of constants by folding; more only up to a twentieth of what the model stores."""
+"""Largest growth of constants by folding; more only up to a twentieth of the model's size."""
 
 LEAST_SAID_BYTES = 1 << 10
 """Largest growth that is not reported."""
@@ -140,7 +140,7 @@ def _folded(model: ir.Model, edits: list[Edit], skipped: list[Skip]) -> ir.Model
 
 
 def _within_growth(model: ir.Model, before: int) -> tuple[ir.Model, int, str]:
-    """Return `model` after folding, by how many bytes it grew, and the reason for what was not folded.
+    """Return `model` after folding, the number of bytes it grew by, and the reason for constants that were not folded.
 
     Folding a large range unrolls it, and folding into a weight that several nodes share copies it for each of them.
     """

@@ -141,7 +141,7 @@ def _halved(array: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _folded(model: ir.Model) -> set[str]:
-    """Return the weights whose conversion is gone from the graph that the runtime makes of `model`.
+    """Return the weights that the runtime's optimized graph of `model` no longer converts.
 
     A large model is not loaded for that: the runtime folds a conversion whatever the size of the weight is.
     """

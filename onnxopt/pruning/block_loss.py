@@ -61,7 +61,7 @@ class BlockLoss:
     def of_each(
         self, blocks: Sequence[Block], batches: Iterable[Feeds], gone: Sequence[Block] = ()
     ) -> dict[str, float]:
-        """Return the loss by name when each of `blocks` is removed alone, or next to those that are gone."""
+        """Return the loss by name when each of `blocks` is removed alone, or beside those removed already."""
         choices = [[b.name for b in (*gone, one)] for one in blocks]
         return dict(zip((b.name for b in blocks), self.of(choices, batches), strict=True))
 

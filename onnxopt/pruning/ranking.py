@@ -39,7 +39,7 @@ class Ranking:
         return cls(order, np.cumsum(scores[order]) / total)
 
     def lamp(self) -> "Ranking":
-        """Return losses as shares of what is still there when each unit goes: Lee et al., "LAMP", ICLR 2021."""
+        """Return losses as shares of what remains when each unit is removed: Lee et al., "LAMP", ICLR 2021."""
         each = np.diff(self.losses, prepend=0.0)
         left = np.maximum(1.0 - np.concatenate([[0.0], self.losses[:-1]]), 1e-6)
         return Ranking(self.order, np.cumsum(each / left))

@@ -72,7 +72,7 @@ class Request:
 
     @property
     def measured(self) -> bool:
-        """Whether groups are compared by what losing some of each does to the outputs; a local choice compares none."""
+        """Whether groups are compared by the output error of removing some of each; a local choice compares none."""
         return self.normalize == "measured" and self.scope == "global"
 
     def settled(self, samples: Samples | None) -> Self:

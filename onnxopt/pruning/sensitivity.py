@@ -15,7 +15,7 @@ from onnxopt.pruning.ranking import Ranking
 from onnxopt.reconstruction.fit import Method
 
 _SHARES = (0.125, 0.25, 0.5, 0.75)
-"""Shares of a group that are removed to see what it does."""
+"""Shares of a group that are removed for the measurement."""
 
 
 def measured(
@@ -27,7 +27,7 @@ def measured(
     error: OutputError,
     method: Method,
 ) -> Ranking:
-    """Return the ranking with losses in units of the network's output error, measured where some of the group is gone.
+    """Return the ranking with losses in units of the network's output error, measured with a part of the group removed.
 
     The layers that read the group make up for the loss first, as they will in the end. Between the measured counts the
     ranking's own losses tell how the error grows.

@@ -19,7 +19,7 @@ from onnxopt.reconstruction.layers import drop_zero_biases, with_biases
 
 @dataclass(frozen=True)
 class Survey:
-    """Groups of a model with what they are worth, measured at the outputs.
+    """Channel groups of a model with their importance, measured at the outputs.
 
     Attributes:
         biases: of zeros, that layers were given.
@@ -52,7 +52,7 @@ class Survey:
 
 
 def survey(model: ir.Model, context: Context, protect: tuple[Protect, ...] = ()) -> Survey:
-    """Measure what the channels of `model` are worth.
+    """Measure the importance of the channels of `model`.
 
     Args:
         model: the input model (not modified).

@@ -18,7 +18,7 @@ _SAMPLES = 128
 
 @dataclass(frozen=True)
 class Wanda:
-    """Scores on what was observed.
+    """Scores by observed activations.
 
     Attributes:
         norms: of the inputs of each weight, by name, see `input_norms`.

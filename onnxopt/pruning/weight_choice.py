@@ -16,7 +16,7 @@ from onnxopt.samples import Samples
 
 @dataclass(frozen=True)
 class WeightChoice:
-    """How many elements go, and by what they are chosen.
+    """The number of elements to remove, and the criterion of their choice.
 
     Attributes:
         ratio: share of the elements of each weight, or with scope `global` of all.

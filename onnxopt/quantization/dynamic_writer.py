@@ -179,7 +179,7 @@ class _Writer:
 
 
 def _integers(matrix: np.ndarray, options: DynamicOptions) -> dict[str, np.ndarray]:
-    """Return what the runtime's quantizer makes of a weight of shape (features, outputs)."""
+    """Return the form that the runtime's quantizer gives a weight of shape (features, outputs)."""
     axis = 0 if options.per_channel else None
     low, high = np.minimum(matrix.min(axis=axis), 0), np.maximum(matrix.max(axis=axis), 0)
     if options.weight_type == "int8":

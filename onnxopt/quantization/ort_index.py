@@ -81,7 +81,7 @@ class IndexedModel(ONNXModel):  # type: ignore[misc]  # the runtime has no types
         self._removed.clear()
 
     def clean_initializers(self) -> Any:
-        """Remove the tensors that nothing reads, all at once, and return what the original does."""
+        """Remove the tensors that nothing reads, all at once, and return the original's result."""
         self._drop_removed()
         graph = self.model.graph
         graphs = [body for body in bodies_of(self.model) if isinstance(body, onnx.GraphProto)]

@@ -46,7 +46,7 @@ class OperatorQuantizer(ONNXQuantizer):  # type: ignore[misc]  # the runtime has
         return bool(super().should_quantize_node(node))
 
     def quantize_node_with_sub_graph(self, node: onnx.NodeProto) -> Any:
-        """Quantize what is inside a node, which may read every tensor of this graph."""
+        """Quantize the subgraphs of a node, which may read every tensor of this graph."""
         with self.model.only(None):
             return super().quantize_node_with_sub_graph(node)
 

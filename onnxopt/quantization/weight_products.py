@@ -24,7 +24,7 @@ def is_transposed(node: ir.Node) -> bool:
 
 @dataclass(frozen=True)
 class Packing:
-    """How weights are stored.
+    """The storage of weights.
 
     Attributes:
         bits: of an integer, 4 or 8.
@@ -37,7 +37,7 @@ class Packing:
     standard: bool
 
     def arrays(self, blocks: Blocks) -> dict[str, np.ndarray]:
-        """Return what is stored of a weight."""
+        """Return the stored form of a weight."""
         if not self.standard:
             return blocks.arrays()
         kind = self._kind().numpy()

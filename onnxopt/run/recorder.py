@@ -233,7 +233,7 @@ class Recorder:
     def _end(self, status: str, reason: str) -> None:
         if self.folder.began:
             self._update(status=status, reason=reason)
-            # What ended the run is what is told, also when it leaves nothing to write with, such as a full disk.
+            # The error names what ended the run, also when that leaves nothing to write with, such as a full disk.
             with suppress(FileError):
                 self.folder.finish(self.record)
 

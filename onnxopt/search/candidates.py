@@ -34,7 +34,7 @@ def first_candidates() -> tuple[Candidate, ...]:
 
 
 def row_candidates() -> tuple[Candidate, ...]:
-    """Return what is tried beside them where products of single rows read more weights than the caches hold.
+    """Return the candidates tried beside them where products of single rows read more weights than the caches hold.
 
     The time of such products is that of reading the weights, and four bits are an eighth of them.
     """
@@ -99,6 +99,6 @@ def recovered(candidate: Candidate, samples: int) -> Candidate:
     """
     place = max(i for i, spec in enumerate(candidate.passes) if isinstance(spec, _REDUCING)) + 1
     long = samples * RECOVERY.epochs > _MOST_STEPS * RECOVERY.batch_size
-    taught = replace(RECOVERY, steps=_MOST_STEPS) if long else RECOVERY
-    passes = (*candidate.passes[:place], taught, *candidate.passes[place:])
+    training = replace(RECOVERY, steps=_MOST_STEPS) if long else RECOVERY
+    passes = (*candidate.passes[:place], training, *candidate.passes[place:])
     return Candidate(candidate.name.replace("+", "+distilled+", 1), passes, candidate.predicted)

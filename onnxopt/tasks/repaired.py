@@ -1,4 +1,4 @@
-"""Repairs as a table: what was found, what was done about it, how that was proved, what it brings."""
+"""Repairs as a table: fault, repair, proof and gain."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -54,11 +54,11 @@ class Repaired:
 
     @property
     def document(self) -> Document:
-        """Each fault that was found, and what was done about it."""
+        """Each fault and the result of its repair."""
         return repaired_document(self)
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows: the document."""
+        """Return the document as a notebook shows it."""
         return self.document._repr_html_()
 
 

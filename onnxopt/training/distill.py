@@ -32,20 +32,20 @@ _INNER = frozenset({"feature", "attention", "relation", "flow"})
 
 @dataclass(frozen=True)
 class Distillation:
-    """How a student is trained on the outputs of a teacher.
+    """Options of training a student on the outputs of a teacher.
 
     Attributes:
-        epochs: times the samples are seen, when `steps` is 0.
-        steps: of the optimizer, in place of `epochs`.
-        schedule: all else about the steps; its own number of steps does not count.
+        epochs: number of passes over the samples, when `steps` is 0.
+        steps: number of optimizer steps, in place of `epochs`.
+        schedule: learning rate and batch size of the steps; its own number of steps does not count.
         losses: weights by name, see `onnxopt.training.objective.Objective`.
-        temperature: class scores are divided by it.
-        alpha: share of the teacher where there are labels; 1 leaves labels alone.
-        features: names of inner values to compare; () chooses ends of blocks.
+        temperature: softmax temperature of the distillation loss.
+        alpha: weight of the distillation loss; 1 - alpha is the weight of the label loss.
+        features: names of intermediate values to compare; the ends of blocks when empty.
         augmentations: see `onnxopt.training.augment`.
-        held_out: share of the samples that judges.
+        held_out: share of the samples held out to judge the result.
         batch_norm: `frozen` or `trained`.
-        device: of torch.
+        device: torch device.
         checkpoint: see `Trainer`.
     """
 
@@ -113,7 +113,7 @@ def distill(
         raise ModelError("ONX309", "the model has no float weights to train", hint="Train before it is quantized.")
     check_parity(inner, module, list(judged.take(1)))
     module.to(options.device)
-    told = Teacher(teacher, names, options.device)
+    teacher_outputs = Teacher(teacher, names, options.device)
     heat, alpha = options.temperature, options.alpha
     objective = Objective(outputs, features, losses, temperature=heat, alpha=alpha)
     with_labels = alpha < 1 and "response" in losses and samples.labels is not None
@@ -122,11 +122,11 @@ def distill(
         batches = Batches(learned, options.schedule.batch_size, seed, options.augmentations, rank, world)
         first = next(iter(batches.at(0)))
         with torch.no_grad():
-            objective.prepare(module(to_tensors(first.feeds, options.device)), told(first))
+            objective.prepare(module(to_tensors(first.feeds, options.device)), teacher_outputs(first))
         objective.to(options.device)
 
         def loss(batch: Batch) -> Tensor:
-            found, wanted = module(to_tensors(batch.feeds, options.device)), told(batch)
+            found, wanted = module(to_tensors(batch.feeds, options.device)), teacher_outputs(batch)
             labels = label_tensor(batch.labels, found, outputs[0]) if with_labels else None
             return objective(found, wanted, labels)
 
@@ -134,7 +134,7 @@ def distill(
         trainer = Trainer(
             nn.ModuleList([module, objective]),
             loss,
-            lambda: held_out_divergence(module, told, judged, outputs, options.device),
+            lambda: held_out_divergence(module, teacher_outputs, judged, outputs, options.device),
             batches,
             Schedule(**{**vars(options.schedule), "steps": steps}),
             options.checkpoint,
@@ -153,7 +153,7 @@ class Teacher:
         self.session = Session(ending_at(model, names), Runtime(threads=max(1, torch.get_num_threads())))
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
-        """Return what the teacher makes of one batch."""
+        """Return the teacher's outputs for one batch."""
         found = self.session.named(batch.feeds)
         return to_tensors({name: _array(found[name]) for name in self.names}, self.device)
 
@@ -163,7 +163,7 @@ def _array(value: Any) -> np.ndarray:
 
 
 def held_out_divergence(
-    module: TorchModel, told: Teacher, samples: Samples, outputs: Sequence[str], device: str
+    module: TorchModel, teacher_outputs: Teacher, samples: Samples, outputs: Sequence[str], device: str
 ) -> float:
     """Return the mean divergence of a module's outputs from its teacher's over samples."""
     total, count = 0.0, 0
@@ -173,7 +173,7 @@ def held_out_divergence(
         for batch in samples.batches():
             size = len(next(iter(batch.feeds.values())))
             found = module(to_tensors(batch.feeds, device))
-            total += float(divergence(found, told(batch), outputs)) * size
+            total += float(divergence(found, teacher_outputs(batch), outputs)) * size
             count += size
     module.train(was_training)
     return total / max(count, 1)

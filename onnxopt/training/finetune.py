@@ -26,18 +26,18 @@ from onnxopt.training.trainer import Trainer, processes
 
 @dataclass(frozen=True)
 class FineTuning:
-    """How a model is trained on labels.
+    """Options of training a model on labels.
 
     Attributes:
-        epochs: times the samples are seen, when `steps` is 0.
-        steps: of the optimizer, in place of `epochs`.
-        schedule: all else about the steps; its own number of steps does not count.
+        epochs: number of passes over the samples, when `steps` is 0.
+        steps: number of optimizer steps, in place of `epochs`.
+        schedule: learning rate and batch size of the steps; its own number of steps does not count.
         loss: see `onnxopt.training.label_loss`.
-        output: the one that labels are for; the first when empty.
+        output: model output that the labels belong to; the first when empty.
         augmentations: see `onnxopt.training.augment`.
-        held_out: share of the samples that judges.
+        held_out: share of the samples held out to judge the result.
         batch_norm: `frozen` or `trained`.
-        device: of torch.
+        device: torch device.
         checkpoint: see `Trainer`.
     """
 

@@ -62,8 +62,8 @@ class Objective(nn.Module):  # type: ignore[misc]  # torch is not typed here
             found, wanted = student[name], teacher[name]
             if are_scores(wanted):
                 one, other = as_scores(found, wanted), as_scores(wanted, wanted)
-                heat, told = self.temperature, labels if name == self.outputs[0] else None
-                parts.append(losses.response(one, other, temperature=heat, labels=told, alpha=self.alpha))
+                heat, known_labels = self.temperature, labels if name == self.outputs[0] else None
+                parts.append(losses.response(one, other, temperature=heat, labels=known_labels, alpha=self.alpha))
             else:
                 parts.append(_relative(found, wanted))
         return torch.stack(parts).mean()

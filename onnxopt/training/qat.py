@@ -30,17 +30,17 @@ Values on the border of two integers may fall either way, in few elements, so th
 
 @dataclass(frozen=True)
 class QatTraining:
-    """How a quantized model is trained.
+    """Options of training a quantized model.
 
     Attributes:
-        epochs: times the samples are seen, when `steps` is 0.
-        steps: of the optimizer, in place of `epochs`.
-        schedule: all else about the steps; its own number of steps does not count.
-        learn_scales: whether scales are learned too.
-        temperature: class scores are divided by it.
+        epochs: number of passes over the samples, when `steps` is 0.
+        steps: number of optimizer steps, in place of `epochs`.
+        schedule: learning rate and batch size of the steps; its own number of steps does not count.
+        learn_scales: whether scales are trained too.
+        temperature: softmax temperature.
         augmentations: see `onnxopt.training.augment`.
-        held_out: share of the samples that judges.
-        device: of torch.
+        held_out: share of the samples held out to judge the result.
+        device: torch device.
     """
 
     epochs: float = 10.0
@@ -89,11 +89,11 @@ def train_quantized(
     names = module.output_names
     _check(student, module, judged)
     module.to(options.device)
-    told = Teacher(teacher, names, options.device)
+    teacher_outputs = Teacher(teacher, names, options.device)
     objective = Objective(names, (), {"response": 1.0}, temperature=options.temperature)
 
     def loss(batch: Batch) -> Tensor:
-        found: Tensor = objective(module(to_tensors(batch.feeds, options.device)), told(batch))
+        found: Tensor = objective(module(to_tensors(batch.feeds, options.device)), teacher_outputs(batch))
         return found
 
     with processes() as (rank, world):
@@ -103,7 +103,7 @@ def train_quantized(
         trained = Trainer(
             module,
             loss,
-            lambda: held_out_divergence(module, told, judged, names, options.device),
+            lambda: held_out_divergence(module, teacher_outputs, judged, names, options.device),
             batches,
             Schedule(**{**vars(options.schedule), "steps": steps}),
             progress=progress,

@@ -27,9 +27,9 @@ from onnxopt.training.schedule import Schedule
 from onnxopt.training.trainer import ALIKE, Trainer
 
 LIMIT_BYTES = 1 << 30
-"""Memory that what a block is given, and is to give, may take; samples beyond it are not used."""
+"""Largest memory of a block's inputs and targets; samples beyond it are not used."""
 _SAME = 1e-2
-"""Root of the mean square by which torch may differ from ONNX Runtime, relative to the size of what a block gives."""
+"""Root of the mean square by which torch may differ from ONNX Runtime, relative to the size of a block's outputs."""
 
 MakeModule = Callable[[ir.Model, Sequence[str]], TorchModel]
 """Makes the module of a block, given the block and the names it is to compute."""
@@ -40,7 +40,7 @@ Penalty = Callable[[TorchModel, float], Tensor]
 
 @dataclass(frozen=True)
 class End:
-    """What a value of the student is to be: a value of the teacher, or some of its channels."""
+    """The target of a value of the student: a value of the teacher, or some of its channels."""
 
     name: str
     match: Match = field(default_factory=Match)
@@ -52,7 +52,7 @@ Ends = dict[str, End]
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """How the blocks of a quantized model are trained, one after another.
+    """Options of training the blocks of a quantized model, one after another.
 
     Attributes:
         epochs: times each block sees the samples, when `steps` is 0.
@@ -71,7 +71,7 @@ class Reconstruction:
 
 @dataclass(frozen=True)
 class TrainedBlock:
-    """What became of one block: its end, the held-out error as a share of the variance, and why it stayed as it was."""
+    """The result for one block: its end, the held-out error as a share of the variance, and why it is unchanged."""
 
     end: str
     before: float = 0.0
@@ -81,7 +81,7 @@ class TrainedBlock:
 
 @dataclass(frozen=True)
 class Method:
-    """How blocks are trained: all float weights by default."""
+    """The trained parameters of blocks: all float weights by default."""
 
     module: MakeModule = lambda model, names: TorchModel(model, outputs=names)
     write_back: WriteBack = write_back
@@ -134,8 +134,8 @@ def common_ends(student: ir.Model, teacher: ir.Model, samples: Samples) -> tuple
     names = [name for group in groups for name in group]
     if names:
         one = next(Activations(student, names).of(samples))
-        told = next(Activations(teacher, [plain.get(name, name) for name in names]).of(samples))
-        other = {name: told[plain.get(name, name)] for name in names}
+        targets = next(Activations(teacher, [plain.get(name, name) for name in names]).of(samples))
+        other = {name: targets[plain.get(name, name)] for name in names}
     for group in groups:
         both = [(n, match(one[n], other[n])) for n in group if one[n].dtype == other[n].dtype == np.float32]
         alike = {n: found for n, found in both if found is not None}
@@ -160,7 +160,7 @@ def _before_rounding(model: ir.Model) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class _Recorded(Batches):
-    """What a block is given and is to give, batch by batch; each step sees one of them."""
+    """Inputs and targets of a block, batch by batch; each step sees one of them."""
 
     recorded: tuple[Batch, ...] = ()
 
@@ -236,9 +236,9 @@ _Seen = tuple[Arrays, Arrays, Arrays]
 def _record(student: ir.Model, teacher: ir.Model, start: str, ends: Ends, samples: Samples) -> list[_Seen]:
     given = {v.name or "" for v in ending_at(student, [*ends]).graph.inputs}
     own = Activations(student, [*([start] if start else []), *ends]).of(samples)
-    told = Activations(teacher, [e.name for e in ends.values()]).of(samples)
+    targets = Activations(teacher, [e.name for e in ends.values()]).of(samples)
     found, size = list[_Seen](), 0
-    for feeds, mine, wanted in zip(samples, own, told, strict=True):
+    for feeds, mine, wanted in zip(samples, own, targets, strict=True):
         inputs = {n: a for n, a in feeds.items() if n in given} | ({start: mine[start]} if start else {})
         found.append((inputs, {n: e.match.of(wanted[e.name]) for n, e in ends.items()}, {n: mine[n] for n in ends}))
         size += sum(a.nbytes for part in found[-1] for a in part.values())

@@ -72,7 +72,7 @@ def soft_rounding(masters: Mapping[str, np.ndarray]) -> Method:
 
 
 def _undecided(module: TorchModel, done: float) -> Tensor:
-    """Return what is still between two integers; it counts more sharply towards the end."""
+    """Return the penalty of values between two integers; it gets sharper towards the end."""
     assert isinstance(module, SoftRounded)
     if done < _WARM_UP:
         return torch.zeros(())

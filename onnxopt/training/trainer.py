@@ -41,7 +41,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Trained:
-    """How training went; the module holds the best weights, which may be those it began with."""
+    """The result of a training; the module holds the best weights, which may be the initial ones."""
 
     history: tuple[Point, ...]
     before: float
@@ -201,10 +201,10 @@ def _averaged(parameters: list[nn.Parameter], total: float, count: int) -> tuple
         flat = torch.cat([*(p.grad.flatten() for p in parameters), torch.tensor([total, count])])
         dist.all_reduce(flat)
         sizes = [p.numel() for p in parameters]
-        *grads, told = flat.split([*sizes, 2])
+        *grads, sums = flat.split([*sizes, 2])
         for parameter, grad in zip(parameters, grads, strict=True):
             parameter.grad = grad.view_as(parameter)
-        total, count = float(told[0]), round(float(told[1]))
+        total, count = float(sums[0]), round(float(sums[1]))
     for parameter in parameters:
         parameter.grad /= max(count, 1)
     return total, max(count, 1)

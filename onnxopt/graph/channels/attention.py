@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxopt.graph.channels.labels import Axes, Vector
-from onnxopt.graph.channels.node import freeze_rest, integer, operand, optional, why
+from onnxopt.graph.channels.node import freeze_rest, operand, optional, why
 from onnxopt.graph.channels.trace import Frozen, Rule, Trace
 
 
@@ -44,7 +44,7 @@ def _apart(trace: Trace, node: ir.Node, inputs: list[ir.Value]) -> Axes:
 
 def _packed(trace: Trace, node: ir.Node, inputs: list[ir.Value]) -> Axes:
     """Follow inputs of shape (batch, time, heads x dimension)."""
-    counts = [integer(node, "q_num_heads", 1), *[integer(node, "kv_num_heads", 1)] * 2]
+    counts = [node.attributes.get_int("q_num_heads", 1), *[node.attributes.get_int("kv_num_heads", 1)] * 2]
     reason = why(node, "joins it with channels that cannot be cut")
     axes = [trace.of(value) for value in inputs]
     for each in axes:

@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxopt.graph.channels.labels import Axes, Vector
-from onnxopt.graph.channels.node import broadcast, freeze_rest, integer, operand, optional, why
+from onnxopt.graph.channels.node import broadcast, freeze_rest, operand, optional, why
 from onnxopt.graph.channels.trace import Frozen, Rule, Trace
 
 _ELLIPSIS = "".join(chr(c) for c in range(0x391, 0x3A9) if c != 0x3A2)
@@ -29,7 +29,7 @@ def start(trace: Trace, node: ir.Node, weight: ir.Value, vector: Vector | None) 
 
 def _conv(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
     x, weight, bias = operand(node, 0), operand(node, 1), optional(node, 2)
-    x_axes, w_axes, group = trace.of(x), trace.of(weight), integer(node, "group", 1)
+    x_axes, w_axes, group = trace.of(x), trace.of(weight), node.attributes.get_int("group", 1)
     out = w_axes[0]
     freeze_rest(trace, x_axes, (0, 1), why(node, "slides over it"))
     if bias is not None:
@@ -75,7 +75,7 @@ def _unite_known(trace: Trace, node: ir.Node, one: Vector | None, other: Vector 
 
 def _conv_transpose(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
     x, weight, bias = operand(node, 0), operand(node, 1), optional(node, 2)
-    x_axes, w_axes, group = trace.of(x), trace.of(weight), integer(node, "group", 1)
+    x_axes, w_axes, group = trace.of(x), trace.of(weight), node.attributes.get_int("group", 1)
     freeze_rest(trace, x_axes, (0, 1), why(node, "slides over it"))
     freeze_rest(trace, w_axes, (0, 1), "a kernel position")
     if group == 1:
@@ -115,7 +115,7 @@ def _grouped_transpose(trace: Trace, node: ir.Node, group: int) -> Vector | None
 
 def _gemm(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
     a, b, c = operand(node, 0), operand(node, 1), optional(node, 2)
-    turn_a, turn_b = integer(node, "transA", 0), integer(node, "transB", 0)
+    turn_a, turn_b = node.attributes.get_int("transA", 0), node.attributes.get_int("transB", 0)
     contract(trace, node, (a, 0 if turn_a else 1), (b, 1 if turn_b else 0))
     rows, columns = trace.of(a)[1 if turn_a else 0], trace.of(b)[0 if turn_b else 1]
     shape = (trace.shape(a)[1 if turn_a else 0], trace.shape(b)[0 if turn_b else 1])

@@ -8,7 +8,6 @@ import onnx_ir as ir
 
 from onnxopt.graph.channels.execute import Move, execute
 from onnxopt.graph.channels.labels import Axes, Vector
-from onnxopt.graph.channels.node import integer
 from onnxopt.graph.channels.trace import Frozen, Rule, Trace
 
 
@@ -72,7 +71,7 @@ def _tile(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
 def _concat(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
     inputs = [v for v in node.inputs if v is not None]
     rank = len(trace.shape(inputs[0]))
-    along, result = integer(node, "axis", 0) % rank, list[Vector | None]()
+    along, result = node.attributes.get_int("axis", 0) % rank, list[Vector | None]()
     for axis in range(rank):
         vectors = [trace.of(v)[axis] for v in inputs]
         if axis != along:
@@ -90,7 +89,7 @@ def _concat(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
 
 def _split(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
     axes = trace.of(node.inputs[0])
-    along = integer(node, "axis", 0) % len(axes)
+    along = node.attributes.get_int("axis", 0) % len(axes)
     sizes = [trace.shape(v)[along] for v in node.outputs]
     vector = axes[along]
     parts = [None] * len(sizes) if vector is None else np.split(vector, np.cumsum(sizes)[:-1])
@@ -149,7 +148,7 @@ def slices(trace: Trace, node: ir.Node) -> dict[int, Bounds | None]:
 def _gather(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
     data, picked = node.inputs[0], node.inputs[1]
     axes = trace.of(data)
-    along = integer(node, "axis", 0) % len(axes)
+    along = node.attributes.get_int("axis", 0) % len(axes)
     vector, indices = axes[along], trace.known(picked)
     if picked is None:
         raise Frozen("Gather lacks an input")
@@ -213,7 +212,7 @@ def _resize(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
 
 def _depth_to_space(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
     block = node.attributes["blocksize"].as_int()
-    by_row = "mode" not in node.attributes or node.attributes["mode"].as_string() == "DCR"
+    by_row = node.attributes.get_string("mode", "DCR") == "DCR"
 
     def move(a: np.ndarray) -> np.ndarray:
         n, c, h, w = a.shape
@@ -255,9 +254,9 @@ def _triangle(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
 def _quantized(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
     """Follow a change of type; scales and zero points per channel belong to the channels."""
     axes = list(trace.of(node.inputs[0]))
-    if integer(node, "block_size", 0):
+    if node.attributes.get_int("block_size", 0):
         raise Frozen(f"{node.op_type} {node.name} has a scale per block")
-    axis = integer(node, "axis", 1)
+    axis = node.attributes.get_int("axis", 1)
     for value in node.inputs[1:]:
         if value is not None and trace.shape(value) not in ((), (1,)):
             reason = f"{node.op_type} {node.name} scales it by channels that cannot be cut"

@@ -19,11 +19,6 @@ def optional(node: ir.Node, slot: int) -> ir.Value | None:
     return node.inputs[slot] if slot < len(node.inputs) else None
 
 
-def integer(node: ir.Node, name: str, default: int) -> int:
-    """Return an integer attribute."""
-    return node.attributes[name].as_int() if name in node.attributes else default
-
-
 def why(node: ir.Node, what: str) -> str:
     """Return a reason that names the node."""
     return f"{node.op_type} {node.name} {what}"

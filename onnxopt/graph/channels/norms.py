@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxopt.graph.channels.labels import Axes
-from onnxopt.graph.channels.node import freeze_rest, integer, operand, why
+from onnxopt.graph.channels.node import freeze_rest, operand, why
 from onnxopt.graph.channels.trace import Frozen, Rule, Trace
 
 
@@ -15,7 +15,7 @@ def _root_mean_square(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
     """Follow a division by the root mean square, which the rewrite scales to the value of the original."""
     value, scale = operand(node, 0), operand(node, 1)
     axes = trace.of(value)
-    start = integer(node, "axis", -1) % len(axes)
+    start = node.attributes.get_int("axis", -1) % len(axes)
     if start != len(axes) - 1 or len(trace.shape(scale)) != 1 or len(node.outputs) > 1:
         return _norm_from(trace, node)
     joined = trace.labels.same((axes[-1], trace.of(scale)[0]), why(node, "joins it with channels that cannot be cut"))
@@ -25,7 +25,7 @@ def _root_mean_square(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
 
 def _norm_from(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
     axes = trace.of(operand(node, 0))
-    start = integer(node, "axis", -1) % len(axes)
+    start = node.attributes.get_int("axis", -1) % len(axes)
     for value in node.inputs[1:]:
         trace.freeze(value, why(node, "normalizes over it"))
     for vector in axes[start:]:
@@ -51,7 +51,7 @@ def _per_channel(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
 
 def _per_group(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
     """Unite the channels of each group, because its statistics are taken over all of them."""
-    axes, groups = trace.of(operand(node, 0)), integer(node, "num_groups", 1)
+    axes, groups = trace.of(operand(node, 0)), node.attributes.get_int("num_groups", 1)
     freeze_rest(trace, axes, (0, 1), why(node, "normalizes over it"))
     channels = axes[1]
     for value in (operand(node, slot) for slot in (1, 2)):
@@ -73,7 +73,7 @@ def _unit_length(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
     """Follow a division by the length of a vector; zeros do not change the length."""
     value = operand(node, 0)
     axes = trace.of(value)
-    axis = integer(node, "axis", -1) % len(axes)
+    axis = node.attributes.get_int("axis", -1) % len(axes)
     trace.consume(value, axis, axes[axis])
     return (axes,)
 

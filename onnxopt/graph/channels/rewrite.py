@@ -93,7 +93,7 @@ def _attention(plan: CutPlan, node: ir.Node) -> None:
     assert q is not None
     assert k is not None
     packed = len(plan.trace.shape(q)) == 3
-    heads = [node.attributes[n].as_int() if n in node.attributes else 1 for n in ("q_num_heads", "kv_num_heads")]
+    heads = [node.attributes.get_int(name, 1) for name in ("q_num_heads", "kv_num_heads")]
     dimension = plan.trace.shape(q)[-1] // (heads[0] if packed else 1)
     if "scale" not in node.attributes:
         node.attributes["scale"] = ir.AttrFloat32("scale", float(dimension) ** -0.5)

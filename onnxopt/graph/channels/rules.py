@@ -9,7 +9,7 @@ from onnxopt.graph.channels.attention import ATTENTION
 from onnxopt.graph.channels.labels import Axes
 from onnxopt.graph.channels.layers import LAYERS
 from onnxopt.graph.channels.moves import MOVES
-from onnxopt.graph.channels.node import broadcast, freeze_rest, integer, operand, optional, why
+from onnxopt.graph.channels.node import broadcast, freeze_rest, operand, optional, why
 from onnxopt.graph.channels.norms import NORMS
 from onnxopt.graph.channels.recurrent import RECURRENT
 from onnxopt.graph.channels.trace import Frozen, Rule, Trace
@@ -46,7 +46,9 @@ def _along(default: int) -> Rule:
         axes, rank = trace.of(value), len(trace.shape(value))
         old = node.op_type.endswith("max") and trace.model.opset_imports.get("", 1) < 13
         given = trace.known(optional(node, 1))
-        axis = int(given.reshape(-1)[0]) if given is not None else integer(node, "axis", 1 if old else default)
+        axis = (
+            int(given.reshape(-1)[0]) if given is not None else node.attributes.get_int("axis", 1 if old else default)
+        )
         if node.op_type == "CumSum" and given is None:
             raise Frozen(why(node, "sums along a computed axis"))
         axis %= max(rank, 1)
@@ -87,7 +89,7 @@ def reduced_axes(trace: Trace, node: ir.Node) -> list[int]:
     """
     rank = len(trace.shape(operand(node, 0)))
     if node.op_type in ("ArgMax", "ArgMin"):
-        return [integer(node, "axis", 0) % rank]
+        return [node.attributes.get_int("axis", 0) % rank]
     listed: list[int] = []
     if "axes" in node.attributes:
         listed = [a % rank for a in node.attributes["axes"].as_ints()]
@@ -96,7 +98,7 @@ def reduced_axes(trace: Trace, node: ir.Node) -> list[int]:
         if given is None:
             raise Frozen(why(node, "reduces over computed axes"))
         listed = [int(a) % rank for a in given.reshape(-1)]
-    return listed or ([] if integer(node, "noop_with_empty_axes", 0) else list(range(rank)))
+    return listed or ([] if node.attributes.get_int("noop_with_empty_axes", 0) else list(range(rank)))
 
 
 def _centres(node: ir.Node) -> bool:
@@ -113,7 +115,7 @@ def _reduction(trace: Trace, node: ir.Node) -> tuple[Axes, ...]:
             trace.consume(value, axis, axes[axis])
         else:
             trace.labels.freeze(axes[axis], why(node, "reduces over it"))
-    if integer(node, "keepdims", 1):
+    if node.attributes.get_int("keepdims", 1):
         return (tuple(None if i in reduced else v for i, v in enumerate(axes)),)
     return (tuple(v for i, v in enumerate(axes) if i not in reduced),)
 

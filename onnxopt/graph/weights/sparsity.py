@@ -186,7 +186,7 @@ def _root(value: ir.Value) -> tuple[ir.Value, str | None]:
 
 def _axes(node: ir.Node, slot: int, value: ir.Value, rank: int) -> Axes | None:
     """Return which of the `rank` stored axes are outputs and inputs of the layer, followed through every Transpose."""
-    if node.op_type == "ConvTranspose" and _integer(node, "group", 1) > 1:
+    if node.op_type == "ConvTranspose" and node.attributes.get_int("group", 1) > 1:
         return None
     order, current = list(range(rank)), value
     while (producer := current.producer()) is not None:
@@ -211,16 +211,12 @@ def _read_axes(node: ir.Node, slot: int, rank: int) -> tuple[int | None, int | N
         case "LSTM" | "GRU" | "RNN":
             return 1, 2
         case "Gemm" if slot == 1:
-            return (0, 1) if _integer(node, "transB", 0) else (1, 0)
+            return (0, 1) if node.attributes.get_int("transB", 0) else (1, 0)
         case "Gemm":
-            return (1, 0) if _integer(node, "transA", 0) else (0, 1)
+            return (1, 0) if node.attributes.get_int("transA", 0) else (0, 1)
     if rank < 2:
         return None, (rank - 1 if rank else None)
     return (rank - 1, rank - 2) if slot == 1 else (rank - 2, rank - 1)
-
-
-def _integer(node: ir.Node, name: str, default: int) -> int:
-    return node.attributes[name].as_int() if name in node.attributes else default
 
 
 def _other_uses(value: ir.Value) -> Iterator[str]:

@@ -63,18 +63,18 @@ def read_result(path: Path) -> DeviceResult:
         DataError: ONX201 the file is not the result of a kit.
     """
     try:
-        told = read_json(path)
-        if told["format"] != FORMAT:
-            raise ValueError(f"format {told['format']}, this version reads {FORMAT}")
-        device = dict(told["device"])
+        content = read_json(path)
+        if content["format"] != FORMAT:
+            raise ValueError(f"format {content['format']}, this version reads {FORMAT}")
+        device = dict(content["device"])
         flags = set(device.pop("flags"))
         device["isa"] = [flag for flag in FLAGS if flag in flags]
-        odd = [key for key, value in told["device"].items() if key != "flags" and isinstance(value, list | dict)]
+        odd = [key for key, value in content["device"].items() if key != "flags" and isinstance(value, list | dict)]
         if odd:
             raise ValueError(f"{odd[0]} is no text or number")
-        refused = None if told["refused"] is None else str(told["refused"])
-        celsius = {str(when): [float(value) for value in zones] for when, zones in told["celsius"].items()}
-        models = tuple(_model(told, index) for index in range(len(told["models"])))
+        refused = None if content["refused"] is None else str(content["refused"])
+        celsius = {str(when): [float(value) for value in zones] for when, zones in content["celsius"].items()}
+        models = tuple(_model(content, index) for index in range(len(content["models"])))
         return DeviceResult(device, models, refused, celsius)
     except FileNotFoundError as error:
         raise FileError("ONX501", "the result does not exist", where=str(path), hint="Check the path.") from error
@@ -90,8 +90,8 @@ def read_result(path: Path) -> DeviceResult:
         ) from error
 
 
-def _model(told: dict[str, Any], index: int) -> DeviceModel:
-    model = told["models"][index]
+def _model(content: dict[str, Any], index: int) -> DeviceModel:
+    model = content["models"][index]
     return DeviceModel(
         name=str(model["name"]),
         sha256=str(model["sha256"]),
@@ -99,24 +99,24 @@ def _model(told: dict[str, Any], index: int) -> DeviceModel:
         difference=None if model["difference"] is None else float(model["difference"]),
         same_class=int(model["same_class"]),
         classified=int(model["classified"]),
-        latency=_latency(told, index) if told["epochs"] else None,
+        latency=_latency(content, index) if content["epochs"] else None,
     )
 
 
-def _latency(told: dict[str, Any], index: int) -> Latency:
+def _latency(content: dict[str, Any], index: int) -> Latency:
     def over_epochs(key: str) -> list[float]:
-        return [float(epoch[key][index]) for epoch in told["epochs"]]
+        return [float(epoch[key][index]) for epoch in content["epochs"]]
 
-    epochs = [epoch for epoch in told["epochs"] if epoch.get("clean", FEWEST_CLEAN) >= FEWEST_CLEAN]
-    enough = len(epochs) >= min(MIN_EPOCHS, len(told["epochs"]))
-    usable = epochs if enough else told["epochs"]
+    epochs = [epoch for epoch in content["epochs"] if epoch.get("clean", FEWEST_CLEAN) >= FEWEST_CLEAN]
+    enough = len(epochs) >= min(MIN_EPOCHS, len(content["epochs"]))
+    usable = epochs if enough else content["epochs"]
     own = interval_over([float(epoch["p50_ms"][index]) for epoch in usable])
     speedup = interval_over([float(epoch["speedup"][index]) for epoch in usable]) if index else None
     unsure = (
         "" if enough else "other programs kept its threads waiting for a processor; stop them, or use fewer threads"
     )
     unsure = unsure or ("" if speedup is None else too_wide(speedup))
-    waits = [float(epoch["waited"]) for epoch in told["epochs"] if epoch.get("waited") is not None]
+    waits = [float(epoch["waited"]) for epoch in content["epochs"] if epoch.get("waited") is not None]
     runs = int(sum(over_epochs("runs")))
     return Latency(
         p50_ms=own.value,
@@ -127,9 +127,9 @@ def _latency(told: dict[str, Any], index: int) -> Latency:
         load_ms=float(np.median(over_epochs("load_ms"))),
         speedup=None if unsure else speedup,
         peak_memory_bytes=None,
-        batch_size=int(told["batch_size"]),
+        batch_size=int(content["batch_size"]),
         p50_interval_ms=own,
         unsure=unsure,
         waited=float(np.mean(waits)) if waits else None,
-        inputs=int(told.get("inputs", 1)),
+        inputs=int(content.get("inputs", 1)),
     )

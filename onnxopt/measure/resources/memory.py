@@ -52,9 +52,9 @@ def footprint_of(model: Loadable, feeds: Feeds, runtime: Runtime) -> Footprint |
                 check=True,
                 env=child_environment(),
             )
-        told = json.loads(done.stdout)
-        cold_start_ms = (told["first_result_ns"] - begun_ns) / 1e6
-        start_ms, own_ms = told["start_ns"] / 1e6, told["start_own_ns"] / 1e6
-        return Footprint(told["peak"], told["private"], told["mapped"], cold_start_ms, start_ms, own_ms)
+        found = json.loads(done.stdout)
+        cold_start_ms = (found["first_result_ns"] - begun_ns) / 1e6
+        start_ms, own_ms = found["start_ns"] / 1e6, found["start_own_ns"] / 1e6
+        return Footprint(found["peak"], found["private"], found["mapped"], cold_start_ms, start_ms, own_ms)
     except (OSError, subprocess.SubprocessError, ValueError):  # optional: a measurement must not fail for it
         return None

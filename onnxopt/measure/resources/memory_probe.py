@@ -27,7 +27,7 @@ def main(folder: Path) -> None:
     for _ in range(RUNS - 1):
         session.run(None, feeds)
     after, (private_after, mapped_after) = peak_bytes(), resident()
-    told = {
+    measured = {
         "peak": _growth(before, after),
         "private": _growth(private, private_after),
         "mapped": _growth(mapped, mapped_after),
@@ -35,7 +35,7 @@ def main(folder: Path) -> None:
         "start_ns": start_ns,
         "start_own_ns": own_ns,
     }
-    print(json.dumps(told))
+    print(json.dumps(measured))
 
 
 def _growth(before: int | None, after: int | None) -> int | None:

@@ -37,9 +37,9 @@ def evidence(machine: str, executable: str, modalias: str, cpuinfo: str) -> str 
     host = _family(modalias.removeprefix("cpu:type:").split(",")[0])
     if family and host and family != host:
         return f"the program is {family} and the host's processor {host}"
-    told = "x86" if "GenuineIntel" in cpuinfo or "AuthenticAMD" in cpuinfo else ""
-    if family and told and family != told:
-        return f"the program is {family} and /proc/cpuinfo says {told}"
+    maker = "x86" if "GenuineIntel" in cpuinfo or "AuthenticAMD" in cpuinfo else ""
+    if family and maker and family != maker:
+        return f"the program is {family} and /proc/cpuinfo says {maker}"
     return None
 
 

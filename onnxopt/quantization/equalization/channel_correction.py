@@ -77,9 +77,9 @@ class Moments:
         if not factor:
             return np.ones_like(y), y - q
         above, below = (yq - y * q, qq - q * q) if shift else (yq, qq)
-        # Where nothing varies but rounding, no factor can be told.
-        told = below > 1e-12 * np.maximum(qq, 1e-30)
-        factors = np.divide(above, below, out=np.ones_like(y), where=told)
+        # Where nothing varies but rounding, no factor can be known.
+        known = below > 1e-12 * np.maximum(qq, 1e-30)
+        factors = np.divide(above, below, out=np.ones_like(y), where=known)
         factors = np.clip(factors, LEAST_FACTOR, MOST_FACTOR)
         return factors, y - factors * q if shift else np.zeros_like(y)
 

@@ -71,7 +71,7 @@ def _ends_layer(node: ir.Node) -> bool:
 
 
 def _reached(begin: Collection[ir.Node], step: Step, closed: Collection[ir.Node]) -> set[ir.Node]:
-    """Return what is reached from some nodes, themselves included, without layers and closed nodes."""
+    """Return the nodes that some nodes reach, themselves included, without layers and closed nodes."""
     found, waiting = set(begin), list(begin)
     while waiting:
         new = {n for n in step(waiting.pop()) if n not in found and n not in closed and not _is_layer(n)}

@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 
 _AT_ONCE = 1 << 19
-"""Numbers of a weight that are rounded at a time: they and what is made of them stay in the cache."""
+"""Numbers of a weight that are rounded at a time: they and the results stay in the cache."""
 _POWER, _BETA, _GROWTH = 0.7, 10.0, 1.01
 """Half-quadratic quantization: the norm of the error, and the coupling of both parts, as in the article."""
 

@@ -27,11 +27,11 @@ _LEAST_WINDOW = 256
 """Samples of a window of sound: 16 ms at 16 kHz."""
 
 Command = tuple[str, str]
-"""A command line, and what it does in a few words."""
+"""A command line and its purpose in a few words."""
 
 
 def first_steps(path: Path) -> Document:
-    """Return what a search of a model needs, and the commands that need no samples; the model is only read.
+    """Return the needs of a search of a model, and the commands that need no samples; the model is only read.
 
     Raises:
         FileError: ONX501 the file does not exist, ONX505 it cannot be read.

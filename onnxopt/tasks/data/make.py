@@ -139,7 +139,7 @@ def _names_in(source: object, signature: Signature) -> set[str]:
 def _each_step(
     source: object, signature: Signature, states: Sequence[State], labels: object, options: ReadOptions
 ) -> Samples:
-    """Return what is given in every step, in order."""
+    """Return the inputs that every step is given, in order."""
     rest = without_states(signature, states)
     refuse_several(rest, fixed_batch_size(rest))
     if takes_tokens(rest):

@@ -21,7 +21,7 @@ from onnxopt.tasks.data.states import State
 
 @dataclass(frozen=True)
 class Stepped:
-    """A model with states, and what it is run on.
+    """A model with states, and the samples it runs on.
 
     Attributes:
         signature: of the whole model.
@@ -69,7 +69,7 @@ class Stepped:
         return spool
 
     def _steps(self) -> Iterator[tuple[int, bool, Feeds]]:
-        """Yield the number of the sample, whether a sequence begins, and what is fed beside the states."""
+        """Yield the number of the sample, whether a sequence begins, and the inputs beside the states."""
         source = self.samples.source
         inner = source.source if isinstance(source, Fitted) else source
         clips = inner.sequences if isinstance(inner, Clips) else np.zeros(len(source), int)

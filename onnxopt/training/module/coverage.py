@@ -35,13 +35,13 @@ def frozen_among(nodes: Iterable[ir.Node], fed: Collection[ir.Value]) -> dict[ir
 
 
 def _decided(node: ir.Node, fed: Collection[ir.Value]) -> bool:
-    """Whether control flow depends on constants and shapes alone; what a body is given counts as such."""
+    """Return whether control flow depends on constants and shapes alone; the inputs of a body count as such."""
     slots = {"If": (0,), "Loop": (0, 1)}.get(node.op_type, ()) if not node.domain else ()
     return not any(_reads(node.inputs[slot], fed) for slot in slots)
 
 
 def _reads(value: ir.Value | None, fed: Collection[ir.Value]) -> bool:
-    """Whether the elements of a value, and not only its shape, follow from `fed`."""
+    """Return whether the elements of a value, and not only its shape, follow from `fed`."""
     seen, pending = set[ir.Value](), [value]
     while pending:
         value = pending.pop()
@@ -62,7 +62,7 @@ def inputs_of(graph: ir.Graph) -> list[ir.Value]:
 
 
 def inlined_functions(model: ir.Model) -> ir.Model:
-    """Return a copy in which calls of the model's own functions are what they call."""
+    """Return a copy in which calls of the model's own functions are replaced by their bodies."""
     copy = model.clone()
     if copy.functions:
         common.InlinePass()(copy)

@@ -12,7 +12,7 @@ Step = tuple[Callable[..., Any], tuple[int, ...], int | tuple[int, ...], tuple[i
 
 @dataclass
 class ModulePlan:
-    """What is left to do in every run; registers are numbered, register 0 holds None for inputs left out.
+    """The steps of every run; registers are numbered, register 0 holds None for missing inputs.
 
     Attributes:
         start: registers as they are before a run: constants.

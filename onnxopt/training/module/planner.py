@@ -152,7 +152,7 @@ class Planner:
         self.places.update(zip(call.outputs, written, strict=True))
 
     def site(self, node: ir.Node, inputs: Sequence[int]) -> Site:
-        """Return what a rule may know of a node."""
+        """Return the facts of a node that a rule may use."""
         return Site(
             node.name or node.outputs[0].name or "",
             node.op_type,

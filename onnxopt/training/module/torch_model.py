@@ -110,7 +110,7 @@ class TorchModel(nn.Module):  # type: ignore[misc]  # torch is not typed here
             yield self.names[key], tensor
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return what the weights are in a run, by key."""
+        """Return the values of the weights in a run, by key."""
         return {**self.weights._parameters, **self.weights._buffers}
 
     def forward(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -98,7 +98,7 @@ def _is_weight(value: ir.Value, size: int) -> bool:
 
 
 def _mask(tensor: ir.TensorProtocol) -> bool:
-    """Whether a constant switches positions on and off, as the causal mask of a decoder does."""
+    """Return whether a constant switches positions on and off, as the causal mask of a decoder does."""
     array = tensor.numpy().astype(np.float32)
     if not array.size:
         return True

@@ -14,7 +14,7 @@ Function = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Gates:
-    """How many gates a layer has, and its activations where none are stated."""
+    """Number of gates of a layer, and its default activations."""
 
     count: int
     activations: tuple[str, ...]
@@ -44,7 +44,7 @@ _SCALED: Mapping[str, tuple[float, float, Callable[[Tensor, float, float], Tenso
 
 @dataclass(frozen=True)
 class Cell:
-    """What one step does, apart from its weights; `functions` are the activations of each direction."""
+    """The computation of one step, without its weights; `functions` are the activations of each direction."""
 
     kind: str
     functions: tuple[tuple[Function, ...], ...]

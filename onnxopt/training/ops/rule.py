@@ -62,7 +62,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Rule:
-    """How the torch function of a node is made.
+    """The conversion of a node to a torch function.
 
     Attributes:
         build: from the node to its function.
