@@ -1,7 +1,7 @@
 """Commands that measure: evaluate, compare, benchmark."""
 
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, cast
 
 import typer
 
@@ -19,16 +19,13 @@ from onnxopt.cli.options import (
 )
 from onnxopt.cli.output import emit, quieten
 from onnxopt.errors import ExitCode
+from onnxopt.options.choices import Scenario
 from onnxopt.options.reading import ReadOptions
 from onnxopt.options.runtime import Runtime
 from onnxopt.options.search import ScoringOptions
 from onnxopt.options.tasks import TaskOptions
 
 SECONDS = Annotated[float, typer.Option("--seconds", help="Measurement time.")]
-
-
-Scenario = Literal["single", "batch", "offline", "streams"]
-"""Load on a model in deployment."""
 
 
 def evaluate(

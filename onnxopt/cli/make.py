@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -19,17 +19,9 @@ from onnxopt.cli.options import (
 )
 from onnxopt.cli.output import emit, quieten
 from onnxopt.errors import ExitCode, UsageError
+from onnxopt.options.choices import Effort, Mode, Placement
 from onnxopt.options.reading import ReadOptions
 from onnxopt.options.tasks import TaskOptions
-
-Mode = Literal["auto", "static", "dynamic"]
-"""Time at which activation scales are computed."""
-
-Effort = Literal["normal", "high"]
-"""Number of INT8 forms to try."""
-
-Placement = Literal["all", "measured"]
-"""Choice of the layers to quantize."""
 
 
 def apply(

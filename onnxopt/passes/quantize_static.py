@@ -13,6 +13,7 @@ from onnxopt.graph.check import require_nodes
 from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes
 from onnxopt.graph.renamed import renamed
 from onnxopt.graph.shapes import with_types
+from onnxopt.options.choices import Placement
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Need, Pass, Skip
 from onnxopt.quantization import ort_bridge
 from onnxopt.quantization.attempt import Build
@@ -95,7 +96,7 @@ class QuantizeStatic(Pass):
     correct_bias: bool = False
     correct_channels: bool = False
     rounding: Literal["nearest", "gptq"] = "nearest"
-    placement: Literal["all", "measured"] = "all"
+    placement: Placement = "all"
     min_sqnr_db: Annotated[float, Field(ge=0, le=100)] = 0
     samples: Annotated[int, Field(ge=1)] = 128
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast, get_args
 
 import onnx_ir as ir
 
@@ -16,6 +17,7 @@ from onnxopt.measure.runtime.written import proof
 from onnxopt.measure.tasks.task import TaskOptions
 from onnxopt.model_file import Given, given, signature_of
 from onnxopt.model_file.writable import refuse_output_file
+from onnxopt.options.choices import Effort, Mode
 from onnxopt.passes.simplify import Simplify
 from onnxopt.pipeline import Context, Need, Optimized, Pass, Pipeline, Progress
 from onnxopt.record.provenance import provenance
@@ -151,7 +153,7 @@ def quantize(
     data: object = None,
     *,
     out: str | Path | None = None,
-    mode: str = "static",
+    mode: Mode = "static",
     simplify: bool = True,
     target: str = "auto",
     seed: int = 0,
@@ -183,8 +185,8 @@ def quantize(
     Raises:
         UsageError: ONX101 unknown mode or effort, ONX114 static or auto without data; and as `apply`.
     """
-    if mode not in ("auto", "static", "dynamic"):
-        raise UsageError("ONX101", "unknown mode", where=mode, hint="It is auto, static or dynamic.")
+    if mode not in get_args(Mode):
+        raise UsageError("ONX101", "unknown mode", where=str(mode), hint="It is auto, static or dynamic.")
     if mode == "auto":
         return _auto(model, out, options, data, target, seed, read, overwrite, dry_run, progress, tasks)
     quantizer = make_pass(f"quantize-{mode}", options)
@@ -238,7 +240,7 @@ def _auto(
     for name in options:
         if name != "effort":
             raise UsageError("ONX102", "unknown option of mode auto", where=name, hint=nearest(name, ["effort"]))
-    if effort not in ("normal", "high"):
+    if effort not in get_args(Effort):
         raise UsageError("ONX101", "invalid option value", where="effort", why=f"{effort!r}", hint="normal or high.")
     if data is None:
         raise UsageError("ONX114", "--mode auto needs samples", hint="Give them with --data.")
@@ -250,7 +252,7 @@ def _auto(
     loaded = model_file.as_graph(model)
     samples = open_samples(data, signature_of(loaded), options=read)
     context = context if progress is None else replace(context, progress=progress)
-    chosen = choose(loaded, samples, context, effort, tasks)
+    chosen = choose(loaded, samples, context, cast("Effort", effort), tasks)
     form, before = chosen.form, model_file.size_of(model)
     out = None if dry_run else out
     return _saved(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 from onnxopt.document.blocks import Displayed, Document
 from onnxopt.errors import UsageError, nearest
@@ -14,6 +14,7 @@ from onnxopt.measure.latency.profile import Profile
 from onnxopt.measure.latency.throughput import Throughput
 from onnxopt.measure.runtime.session import Runtime
 from onnxopt.model_file.given import Several, by_name
+from onnxopt.options.choices import Scenario
 from onnxopt.pipeline import Progress
 from onnxopt.run.add_device import add_to_run
 from onnxopt.run.finished import AnyRun, Run
@@ -23,7 +24,6 @@ from onnxopt.tasks.benchmark_runs import latencies, process_loads, profiles, thr
 from onnxopt.tasks.device import device_document, measure_on
 from onnxopt.tasks.values import refuse_non_positive
 
-Scenario = Literal["single", "batch", "offline", "streams"]
 BATCH_SIZES: Mapping[Scenario, int] = {"single": 1, "batch": 8, "offline": 32, "streams": 1}
 STREAMS = 4
 

@@ -8,13 +8,14 @@ from onnxopt.graph.lint import QUANTIZED_ALREADY, is_quantized
 from onnxopt.measure.latency import drawn_inputs, measure_latency
 from onnxopt.measure.latency.latency_table import fastest_ms
 from onnxopt.measure.tasks.task import TaskOptions
+from onnxopt.options.choices import Effort
 from onnxopt.passes.equalize import Equalize
 from onnxopt.passes.quantize_static import QuantizeStatic
 from onnxopt.pipeline import Context, Pass
 from onnxopt.quantization.placement.measured import unmeasurable
 from onnxopt.samples import Samples
 from onnxopt.search.int8 import forms as quantize_forms
-from onnxopt.search.int8.forms import Effort, Int8Form, Int8Forms, loss_of
+from onnxopt.search.int8.forms import Int8Form, Int8Forms, loss_of
 from onnxopt.search.parts import typical_feeds
 
 _SAME = 1.02

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import inf, log10
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import onnx_ir as ir
@@ -12,6 +12,7 @@ from onnxopt.errors import ModelError, NativeError
 from onnxopt.graph.edit import name_nodes
 from onnxopt.measure.runtime.session import Runtime
 from onnxopt.measure.tasks.task import TaskOptions
+from onnxopt.options.choices import Effort
 from onnxopt.passes.equalize import Equalize
 from onnxopt.passes.quantize_dynamic import QuantizeDynamic
 from onnxopt.passes.quantize_static import QuantizeStatic
@@ -24,8 +25,6 @@ from onnxopt.samples import Samples
 from onnxopt.search.int8 import task_loss
 from onnxopt.search.int8.task_loss import TaskLoss
 from onnxopt.search.parts import LEAST
-
-Effort = Literal["normal", "high"]
 
 ALLOWED = task_loss.ALLOWED
 """Largest loss of a form that counts as close."""
