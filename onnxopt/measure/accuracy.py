@@ -176,8 +176,10 @@ def _net(baseline: Evaluation, candidate: Evaluation, seed: int) -> Drop:
         lost = metric.values(baseline.rows, counts) - metric.values(candidate.rows, counts)
         return np.asarray(sign * lost)
 
-    interval, draws = _bootstrap(value, difference, metric, n, seed)
-    return Drop(value, interval, n, None, None, None, broken, draws)
+    telling = metric.telling(baseline.rows)
+    interval, draws = _bootstrap(value, difference, metric, n, seed, telling)
+    found = Drop(value, interval, n, None, None, None, broken, draws)
+    return replace(found, telling=telling, most_lost=metric.most_lost)
 
 
 def _at_least(least: float, baseline: Evaluation, candidate: Evaluation) -> Drop:
@@ -205,13 +207,18 @@ def _worst(metric: Worst, baseline: Evaluation, candidate: Evaluation, seed: int
     count = min(map(len, drawn))
     draws = np.max([one[:count] for one in drawn], axis=0)
     interval = statistics.interval_of_draws(value, draws)
-    return Drop(value, interval, baseline.n, None, None, None, broken, draws)
+    found = Drop(value, interval, baseline.n, None, None, None, broken, draws)
+    lost = [part.most_lost for part in parts if part.most_lost is not None]
+    return replace(found, telling=min(part.counted for part in parts), most_lost=max(lost, default=None))
 
 
-def _bootstrap(value: float, statistic: Statistic, metric: Score, size: int, seed: int) -> tuple[Interval, np.ndarray]:
+def _bootstrap(
+    value: float, statistic: Statistic, metric: Score, size: int, seed: int, telling: int | None = None
+) -> tuple[Interval, np.ndarray]:
     draws = statistics.bootstrap_draws(statistic, size, seed=seed, resamples=metric.resamples)
     # The correction matters for few samples, and for many would cost more than the bootstrap itself.
-    draws = statistics.corrected_draws(value, statistic, size, draws, accelerated=size <= metric.resamples)
+    accelerated = size <= metric.resamples
+    draws = statistics.corrected_draws(value, statistic, size, draws, telling=telling, accelerated=accelerated)
     return statistics.interval_of_draws(value, draws), draws
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy import stats
@@ -49,7 +49,15 @@ WIDENING = 2.0
 """Bootstrap draws are moved away from the value by 1 + WIDENING / sqrt(size): 20 % with 100 samples, 3 % with 4,000."""
 
 
-def corrected_draws(value: float, statistic: Statistic, size: int, draws: Array, *, accelerated: bool = True) -> Array:
+def corrected_draws(
+    value: float,
+    statistic: Statistic,
+    size: int,
+    draws: Array,
+    *,
+    telling: int | None = None,
+    accelerated: bool = True,
+) -> Array:
     """Return `bootstrap_draws` of a statistic of `size` rows, corrected for few samples, in the same order.
 
     Interval and probability come from them. Plain draws are too close together for few samples and for errors with
@@ -61,6 +69,7 @@ def corrected_draws(value: float, statistic: Statistic, size: int, draws: Array,
         statistic: that was drawn.
         size: rows.
         draws: of the statistic; NaN stays NaN.
+        telling: rows that the statistic depends on; None for all.
         accelerated: correct bias and skewness first, as BCa intervals do, which takes `size` further evaluations.
 
     Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 14; Hall, "The Bootstrap and
@@ -71,7 +80,8 @@ def corrected_draws(value: float, statistic: Statistic, size: int, draws: Array,
         return draws
     found = _accelerated(statistic, size, value, usable) if accelerated else usable
     moved = np.array(draws)
-    moved[~np.isnan(draws)] = value + (1 + WIDENING / math.sqrt(size)) * (found - value)
+    telling = size if telling is None else max(telling, 1)
+    moved[~np.isnan(draws)] = value + (1 + WIDENING / math.sqrt(telling)) * (found - value)
     return moved
 
 
@@ -183,18 +193,22 @@ def share_draws(count: int, size: int, *, seed: int, draws: int = 100_000) -> Ar
     return np.asarray(rng.beta(count + LOSS_UNSEEN, max(size - count, _SAME_LEAST), draws))
 
 
-def probability_within(budget: float, draws: Array, size: int) -> float:
+def probability_within(budget: float, draws: Array, size: int, most_lost: float | None = None) -> float:
     """Return the probability that the true drop is at most `budget`, given draws of it from `size` samples.
 
     It is never 0 or 1: resampling cannot draw an unseen kind of sample, so the result is limited by Laplace's rule of
-    succession to 1/(n+2) .. (n+1)/(n+2).
+    succession to 1/(n+2) .. (n+1)/(n+2). Where such a sample may lose up to `most_lost`, the share of such samples must
+    be below budget / most_lost: with none among `size`, its upper bound is exact, as in `share_draws`.
     """
     usable = draws[~np.isnan(draws)]
     if not len(usable):
         return 0.0
     slack = 1e-12  # a drop equal to the budget up to rounding is within it
     share = float(np.mean(usable <= budget + slack))
-    return min(max(share, 1 / (size + 2)), (size + 1) / (size + 2))
+    most = (size + 1) / (size + 2)
+    if most_lost is not None:
+        most = min(most, 1 - (1 - min(max(budget / most_lost, 0.0), 1.0)) ** size)
+    return max(min(share, most), 1 / (size + 2))
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,6 +225,8 @@ class Drop:
         broken: whether the candidate gave NaN or infinities where the baseline did not; it is within no budget.
         draws: plausible values of the true drop.
         gross: loss of the samples that got worse, without the gains of others; None if only the net drop counts.
+        telling: number of samples that the figure depends on; None for all.
+        most_lost: largest drop by a sample of a kind that was not seen; None where resampling shows it.
     """
 
     value: float
@@ -222,6 +238,22 @@ class Drop:
     broken: bool
     draws: Array = field(repr=False)
     gross: float | None = None
+    telling: int | None = None
+    most_lost: float | None = None
+
+    @property
+    def counted(self) -> int:
+        """The number of samples that prove something."""
+        return self.n if self.telling is None else self.telling
+
+    def of_equal_outputs(self) -> "Drop":
+        """Return the drop of a model whose outputs are equal by construction: samples not seen lose nothing either.
+
+        A loss that was measured stays.
+        """
+        if self.broken or self.value > 0 or self.worse:
+            return self
+        return replace(self, draws=np.full(1000, self.value), most_lost=None)
 
     def evened_out(self, budget: float) -> bool:
         """Return whether the drop is within `budget` only by gains, because the losses alone exceed it."""
@@ -233,7 +265,7 @@ class Drop:
 
     def probability_within(self, budget: float) -> float:
         """Return the probability that the true drop is at most `budget`; 0 when `broken`."""
-        return 0.0 if self.broken else probability_within(budget, self.draws, self.n)
+        return 0.0 if self.broken else probability_within(budget, self.draws, self.counted, self.most_lost)
 
     def samples_needed(self, budget: float, confidence: float) -> int | None:
         """Return the number of samples that would prove a drop of at most `budget`, if they are like these.
@@ -248,4 +280,7 @@ class Drop:
         # succession limits the probability that a few samples can prove.
         errors_apart = max(float(stats.norm.ppf(confidence)), 0.0)
         by_spread = self.n * (errors_apart * spread / room) ** 2
-        return math.ceil(max(by_spread, (2 * confidence - 1) / (1 - confidence), 1))
+        fewest = (2 * confidence - 1) / (1 - confidence)
+        if self.most_lost is not None:
+            fewest = max(fewest, math.log(1 - confidence) / math.log(1 - min(budget / self.most_lost, 1 - 1e-9)))
+        return math.ceil(max(by_spread, fewest * self.n / max(self.counted, 1), 1))

@@ -157,9 +157,10 @@ class Acceptance:
                 f"the loss without the gains is {self.said(proof.drop.gross or 0)} "
                 f"(budget {self.said(self.allowed_drop)})"
             )
+        inside, asked = percent(proof.confidence), percent(proof.asked, limit=True)
         found = (
-            f"it {self.changed(proof.drop)} on {proof.drop.n} hold-out samples; probability of being within "
-            f"{self.said(self.allowed_drop)}: {percent(proof.confidence)}, required: {percent(proof.asked, limit=True)}"
+            f"it {self.changed(proof.drop)} on {proof.drop.n} hold-out samples{_telling(proof.drop)}; "
+            f"probability of being within {self.said(self.allowed_drop)}: {inside}, required: {asked}"
         )
         needed = proof.drop.samples_needed(self.allowed_drop, proof.asked)
         if needed is None or not proof.drop.n < needed <= _MOST_SAMPLES:
@@ -173,6 +174,10 @@ class Acceptance:
     def said(self, drop: float) -> str:
         """Return a drop in words."""
         return difference(drop, self.unit)
+
+
+def _telling(drop: Drop) -> str:
+    return f", {drop.counted} of which count" if drop.counted < drop.n else ""
 
 
 def _interval(speedup: Interval) -> str:

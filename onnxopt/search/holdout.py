@@ -13,6 +13,7 @@ from onnxopt.measure.statistics import Drop
 from onnxopt.samples import Samples
 from onnxopt.search.acceptance import Acceptance
 from onnxopt.search.baseline import PROOF_LATENCY
+from onnxopt.search.judged import drop_of
 from onnxopt.search.limits.deadline import TimeOver
 from onnxopt.search.trial import Proof, Standing, Trial
 from onnxopt.search.trials import Trials
@@ -73,7 +74,7 @@ def measured(trials: Trials, judge: Judge, trial: Trial, samples: int, *, early:
     baseline = judge.baseline()
     model = trials.again(trial.candidate)
     score = judge.evaluate(model)
-    drop = judge.drop(score)
+    drop = drop_of(trial.candidate, judge, score)
     timed = _timed(trials, name, model, (1 if early else PROOF_LATENCY) * trials.settings.latency_s)
     return Evidence(trial, model, baseline, score, drop, timed["baseline"], timed[name], samples)
 

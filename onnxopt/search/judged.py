@@ -5,9 +5,12 @@ from dataclasses import replace
 import onnx_ir as ir
 
 from onnxopt import model_file
+from onnxopt.measure.accuracy import Evaluation
 from onnxopt.measure.judge import Judge
+from onnxopt.measure.statistics import Drop
+from onnxopt.pipeline import Effect
 from onnxopt.search.acceptance import Acceptance
-from onnxopt.search.trial import Trial, Verdict
+from onnxopt.search.trial import Candidate, Trial, Verdict
 
 
 def judged(trial: Trial, judge: Judge, bar: Acceptance) -> Trial:
@@ -15,9 +18,15 @@ def judged(trial: Trial, judge: Judge, bar: Acceptance) -> Trial:
     assert trial.score is not None
     assert trial.latency is not None
     assert trial.size_bytes is not None
-    drop = judge.drop(trial.score)
+    drop = drop_of(trial.candidate, judge, trial.score)
     verdict, reason = bar.verdict(drop, trial.latency.speedup, trial.size_bytes, trial.latency.unsure)
     return replace(trial, verdict=verdict, reason=reason, drop=drop)
+
+
+def drop_of(candidate: Candidate, judge: Judge, score: Evaluation) -> Drop:
+    """Return the drop of a candidate; exact passes lose nothing on other samples either, unless they did on these."""
+    drop = judge.drop(score)
+    return drop.of_equal_outputs() if all(p.effect is Effect.EXACT for p in candidate.passes) else drop
 
 
 def given_up(trial: Trial, judge: Judge, bar: Acceptance) -> Trial:

@@ -55,17 +55,21 @@ class Prospect:
         return f"{said}; for the budget of {difference(self.allowed, self.unit)}, {needed}."
 
 
-def prospect_of(metric: Score, holdout: int, allowed: float, asked: float) -> Prospect:
-    """Return the prospect of a proof with `holdout` samples.
+def prospect_of(metric: Score, holdout: int, allowed: float, asked: float, telling: float = 1.0) -> Prospect:
+    """Return the prospect of a proof with `holdout` samples, of which a share is `telling`.
 
-    Right-or-wrong metrics are exact, by the posterior of the proof itself; for others only the number of samples below
-    which no probability reaches `asked` is known beforehand (Laplace's rule of succession).
+    Right-or-wrong metrics are exact, by the posterior of the proof itself, and so is the loss by samples not seen; for
+    others only the number of samples below which no probability reaches `asked` is known beforehand (Laplace's rule of
+    succession).
     """
-    fewest = int(np.ceil((2 * asked - 1) / (1 - asked)))
-    if not metric.binary:
+    fewest, telling = int(np.ceil((2 * asked - 1) / (1 - asked))), max(telling, 1e-6)
+    if not metric.binary and metric.most_lost is None:
         return Prospect(holdout, allowed, asked, metric.unit, None, max(fewest, 1))
-    smallest = _smallest(holdout, asked, relative=metric.relative)
-    return Prospect(holdout, allowed, asked, metric.unit, smallest, _needed(allowed, asked, fewest, metric.relative))
+    relative, scale = metric.relative or not metric.binary, metric.most_lost or 1.0
+    smallest = scale * _smallest(max(int(telling * holdout), 1), asked, relative=relative)
+    needed = _needed(allowed / scale, asked, fewest, relative)
+    needed = None if needed is None else int(np.ceil(needed / telling))
+    return Prospect(holdout, allowed, asked, metric.unit, smallest, needed)
 
 
 def _smallest(count: int, asked: float, *, relative: bool) -> float:

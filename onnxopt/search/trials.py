@@ -145,8 +145,9 @@ class Trials:
 
     def prospect(self, samples: int | None = None, attempt: int = 0) -> Prospect:
         """Return the prospect of attempt 0, 1, ... on the hold-out samples, or on some of them."""
-        metric, count = self.judge.baseline().metric, len(self.parts.holdout) if samples is None else samples
-        return prospect_of(metric, count, self.bar.allowed_drop, self.bar.asked(attempt))
+        score, count = self.judge.baseline(), len(self.parts.holdout) if samples is None else samples
+        telling = score.metric.telling(score.rows) / max(len(score.rows), 1)
+        return prospect_of(score.metric, count, self.bar.allowed_drop, self.bar.asked(attempt), telling)
 
     def candidates_left_s(self) -> float:
         """Return the seconds left for candidates; infinite without a time limit."""

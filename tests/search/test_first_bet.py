@@ -1,15 +1,18 @@
 """Simplification is the first bet where a short measurement shows that it pays."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from onnxopt.errors import NativeError
-from onnxopt.measure.statistics import Interval
+from onnxopt.measure.statistics import Drop, Interval
 from onnxopt.search import optimize
 from onnxopt.search.bets import Plan
 from onnxopt.search.candidates import exact, first_candidates
+from onnxopt.search.judged import drop_of
 from onnxopt.search.proving import prove_first
 
 SIMPLEST, *OTHERS = first_candidates()
@@ -70,3 +73,16 @@ def test_a_candidate_of_little_gain_is_not_proved_early() -> None:
     holdout = SimpleNamespace(holdout=())
     trials: Any = SimpleNamespace(leader=object(), bar=SimpleNamespace(rank=lambda _: 0.97), parts=holdout)
     assert prove_first(trials) is None
+
+
+def test_a_simplified_model_that_lost_nothing_loses_nothing_on_other_samples() -> None:
+    """A rare loss cannot be ruled out of a quantized model by a few samples, but of equal outputs it can."""
+    draws = np.random.default_rng(0).beta(1, 50, 10_000)
+    unflipped = Drop(0.0, Interval(0.0, 0.0, 0.05), 50, 0, 0, None, False, draws, most_lost=1.0)
+    worse = replace(unflipped, value=0.02, worse=1)
+    judge: Any = SimpleNamespace(drop=lambda score: score)
+    quantized = next(c for c in OTHERS if c.name == "static-minmax")
+    assert drop_of(quantized, judge, unflipped) is unflipped  # type: ignore[arg-type]
+    assert drop_of(SIMPLEST, judge, worse) is worse  # type: ignore[arg-type]
+    assert unflipped.probability_within(0.01) < 0.5
+    assert drop_of(SIMPLEST, judge, unflipped).probability_within(0.01) == pytest.approx(51 / 52)  # type: ignore[arg-type]

@@ -1,5 +1,6 @@
 """Before a search: what so many samples can prove is what the proof itself would accept."""
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -63,3 +64,14 @@ def test_of_other_metrics_only_the_fewest_samples_are_known() -> None:
     assert prospect_of(metric_of("rmse"), 20, 0.1, ASKED).needed == 38
     assert not prospect_of(metric_of("rmse"), 20, 0.1, ASKED).possible
     assert prospect_of(metric_of("rmse"), 38, 0.1, ASKED).possible
+
+
+@pytest.mark.parametrize("telling", [1.0, 0.25])
+def test_images_with_boxes_count_as_right_or_wrong_answers_do(telling: float) -> None:
+    found = prospect_of(metric_of("ap"), 400, 0.01, ASKED, telling)
+    counted = int(telling * 400)
+    zero = np.zeros(1000)
+    assert found.smallest is not None
+    assert probability_within(found.smallest + 1e-9, zero, counted, 1.0) >= ASKED
+    assert probability_within(0.98 * found.smallest, zero, counted, 1.0) < ASKED
+    assert found.needed == pytest.approx(prospect_of(Agreement(), 400, 0.01, ASKED).needed / telling, rel=0.02)  # type: ignore[operator]

@@ -26,6 +26,8 @@ class Score(ABC):
         binary: whether a sample is right or wrong (1 or 0 in the first column) and the value the share of right ones.
         bounded: whether 1 is perfect and 0 (about) useless, so that one point is 0.01.
         relative: whether the baseline is perfect by definition, because candidates are compared with it.
+        most_lost: largest drop by a sample of a kind that was not seen, for figures of rare events; None where
+            resampling shows what samples lose.
         resamples: number of bootstrap resamples.
         undefined: hint for the user if the figure is undefined on the samples.
     """
@@ -37,6 +39,7 @@ class Score(ABC):
     binary: ClassVar[bool] = False
     bounded: ClassVar[bool] = False
     relative: ClassVar[bool] = False
+    most_lost: ClassVar[float | None] = None
     resamples: ClassVar[int] = 1000
     undefined: ClassVar[str] = "Give more samples, or another metric."
 
@@ -47,6 +50,10 @@ class Score(ABC):
     def least_drop(self, rows: Array) -> float:
         """Return a lower bound of the drop that a candidate's rows show beyond the figure; 0 for none."""
         return 0.0
+
+    def telling(self, rows: Array) -> int:
+        """Return the number of samples that the figure depends on; the others prove nothing."""
+        return len(rows)
 
     def changes(self, before: Array, after: Array) -> tuple[Array, Array] | None:
         """Return the loss of each sample, `(n,)`, negative for a gain, and the most that each sample can lose, `(n,)`.

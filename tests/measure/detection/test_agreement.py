@@ -37,7 +37,22 @@ def changed(change: Callable[[np.ndarray], None], table: np.ndarray = BEFORE) ->
 def test_the_baseline_agrees_with_itself() -> None:
     found = lost(BEFORE)
     assert found.value == 0
-    assert found.probability_within(POINT) > 0.95
+    assert found.of_equal_outputs().probability_within(POINT) > 0.95
+
+
+def test_images_that_lost_nothing_prove_as_much_as_answers_that_are_all_the_same() -> None:
+    """One image in a hundred may lose all its boxes, and none of 40 shows it: 1 - 0.99 ** 40."""
+    found = lost(BEFORE)
+    assert found.probability_within(POINT) == pytest.approx(1 - 0.99**COUNT)
+    assert found.samples_needed(POINT, 0.95) == 299
+
+
+def test_images_without_boxes_prove_nothing() -> None:
+    empty = np.zeros_like(BEFORE)
+    found = lost(np.concatenate([BEFORE, empty, empty]), np.concatenate([BEFORE, empty, empty]))
+    assert (found.n, found.counted) == (3 * COUNT, COUNT)
+    assert found.probability_within(POINT) == pytest.approx(1 - 0.99**COUNT)
+    assert found.samples_needed(POINT, 0.95) == pytest.approx(3 * 299, abs=3)
 
 
 @pytest.mark.parametrize("column", range(4))

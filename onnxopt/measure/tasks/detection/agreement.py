@@ -9,7 +9,7 @@ from onnxopt.measure.comparison import Comparison
 from onnxopt.measure.metrics.outputs import Outputs
 from onnxopt.measure.tasks.detection.average_precision import average_precision, records_array
 from onnxopt.measure.tasks.detection.layout import BoxLayout
-from onnxopt.measure.tasks.detection.matching import Truth, record_of
+from onnxopt.measure.tasks.detection.matching import Truth, record_of, with_objects
 from onnxopt.samples import Feeds
 
 Array = np.ndarray
@@ -40,6 +40,7 @@ class DetectionAgreement(Comparison):
     output: str | None = None
     name = "AP@[.5:.95] of the baseline's boxes"
     unit: ClassVar[str] = "share"
+    most_lost: ClassVar[float | None] = 1.0
     undefined: ClassVar[str] = (
         "The baseline finds no box in them: give samples with objects, a lower --score-threshold, or --task regression."
     )
@@ -54,6 +55,10 @@ class DetectionAgreement(Comparison):
         one = self.layout.detections(before, size, least=self.score_threshold, iou=self.nms_iou)
         other = self.layout.detections(after, size, least=least, iou=self.nms_iou)
         return records_array([record_of(found, Truth.found_by(truth)) for truth, found in zip(one, other, strict=True)])
+
+    def telling(self, rows: Array) -> int:
+        """Return the number of images in which the baseline finds boxes."""
+        return with_objects(rows[:, 0])
 
     def values(self, rows: Array, counts: Array) -> Array:
         """Return the average precision, times the share of boxes that belong to the baseline's classes."""

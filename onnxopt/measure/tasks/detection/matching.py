@@ -1,6 +1,6 @@
 """Matching of boxes and labels in one image, as in COCO's evaluation, for one class."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -56,6 +56,11 @@ class Matched:
 
 Record = Mapping[int, Matched]
 """An image's `Matched` by class."""
+
+
+def with_objects(records: Iterable[Record]) -> int:
+    """Return the number of images with boxes to find; the others show no box that is lost."""
+    return sum(any(matched.wanted for matched in record.values()) for record in records)
 
 
 def record_of(found: Detections, truth: Truth, thresholds: Array = THRESHOLDS) -> Record:

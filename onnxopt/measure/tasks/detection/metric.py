@@ -13,7 +13,7 @@ from onnxopt.measure.tasks.detection.average_precision import average_precision,
 from onnxopt.measure.tasks.detection.boxes import Detections
 from onnxopt.measure.tasks.detection.evidence import OutputView
 from onnxopt.measure.tasks.detection.layout import BoxLayout
-from onnxopt.measure.tasks.detection.matching import Record, Truth, record_of
+from onnxopt.measure.tasks.detection.matching import Record, Truth, record_of, with_objects
 from onnxopt.measure.tasks.detection.recognition import LAYOUTS, find, named
 from onnxopt.measure.tasks.task import ModelFacts
 from onnxopt.samples.boxes import ImageBoxes
@@ -59,6 +59,7 @@ class AveragePrecision(Metric):
     score_threshold: float = 0.25
     unit: ClassVar[str] = "share"
     bounded: ClassVar[bool] = True
+    most_lost: ClassVar[float | None] = 1.0
     undefined: ClassVar[str] = "No image has a labelled box: give images of objects."
 
     def prepared(self, outputs: Outputs, labels: Array, notes: Mapping[str, str] | None = None) -> "AveragePrecision":
@@ -96,6 +97,10 @@ class AveragePrecision(Metric):
             found.boxes / [width, height, width, height], found.scores, found.classes - self.label_offset
         )
         return record_of(scaled, Truth(there.boxes, there.classes, there.ignored, there.crowd))
+
+    def telling(self, rows: Array) -> int:
+        """Return the number of images with labelled boxes."""
+        return with_objects(rows[:, 0])
 
     def values(self, rows: Array, counts: Array) -> Array:
         """Return the average precision of resampled images."""
