@@ -75,14 +75,14 @@ GUARDS = (
     Guard(
         "search/limits/deadline.py",
         tuple(f"Deadline.{n}" for n in ("left_s", "over", "ended", "searching", "ending", "in_time")),
-        ("search/test_time_limit.py",),
+        ("search/limits/test_deadline.py",),
     ),
     Guard(
         "search/limits/reserve.py",
         (*(f"Reserve.{n}" for n in ("needed_s", "least_s", "kept_s", "samples", "another_fits")), "reserve_of"),
-        ("search/test_time_limit.py",),
+        ("search/limits/test_reserve.py",),
     ),
-    Guard("search/limits/pressure.py", ("refuse_hopeless", "baseline_in_time"), ("search/test_time_limit.py",)),
+    Guard("search/limits/pressure.py", ("refuse_hopeless", "baseline_in_time"), ("search/limits/test_pressure.py",)),
     Guard(
         "search/limits/stop_target.py", ("StopTarget.reached", "StopTarget.reached_by"), ("search/test_stop_target.py",)
     ),
@@ -106,7 +106,7 @@ GUARDS = (
     Guard("measure/output_error.py", ("OutputError.of", "relative_power"), ("measure/test_output_error.py",)),
     Guard("measure/verdict.py", ("prove", "time_shares"), ("measure/test_verdict.py",)),
     Guard("repairs/mending.py", ("mend", "_judged", "_unlike", "_worth", "_unmeasured"), ("repairs/test_mending.py",)),
-    Guard("repairs/witness.py", ("change", "_change"), ("repairs/test_mending.py", "repairs/test_witness.py")),
+    Guard("repairs/witness.py", ("change", "_change"), ("repairs/test_witness.py",)),
     Guard("quantization/held_out.py", ("fitted_and_held_out",), ("quantization/test_held_out.py",)),
     Guard("pruning/compensate.py", ("compensate", "refit"), ("pruning/test_compensate.py",)),
     Guard("reconstruction/fit.py", ("Fit.helped",), ("reconstruction/test_fit.py",)),

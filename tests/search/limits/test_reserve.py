@@ -1,0 +1,69 @@
+"""The time that proof and report need is kept."""
+
+from typing import Any
+
+import pytest
+
+from onnxopt.search.limits.reserve import FEWEST, Reserve, reserve_of
+
+
+def reserve(**changes: Any) -> Reserve:
+    asked = {
+        "scored_s": 10.0,
+        "searched": 100,
+        "holdout": 200,
+        "timed_s": 3.0,
+        "latency_s": 1.0,
+        "proof_latency_s": 3.0,
+        "hot": False,
+        "size_bytes": 0,
+    }
+    return reserve_of(**(asked | changes))
+
+
+def test_a_reserve_is_what_the_baseline_took_scaled_to_the_proof() -> None:
+    kept = reserve()
+    assert (kept.scoring_s, kept.timing_s, kept.hot_s) == (40.0, 7.0, 5.0)
+    assert reserve(hot=True).hot_s == 0
+    assert reserve(size_bytes=10**9).report_s > kept.report_s
+
+
+def test_a_proof_longer_than_half_the_time_takes_fewer_samples() -> None:
+    kept = reserve()
+    assert kept.samples(1e9) == 200
+    assert FEWEST <= kept.samples(kept.kept_s(40.0)) < 200
+    assert kept.samples(kept.least_s - 0.1) == 0
+    assert kept.kept_s(1000.0) == kept.needed_s
+    assert kept.kept_s(0.0) > kept.least_s
+
+
+def test_the_parts_of_a_reserve_add_up() -> None:
+    kept = Reserve(200, scoring_s=40.0, timing_s=7.0, hot_s=5.0, report_s=2.0)
+    assert kept.needed_s == 54.0
+    assert kept.least_s == pytest.approx(7.0 + 2.0 + 40.0 * FEWEST / 200)
+    assert Reserve(4, 40.0, 7.0, 5.0, 2.0).least_s == 49.0, "all samples, where there are fewer than the fewest"
+    assert Reserve(0, 40.0, 7.0, 5.0, 2.0).least_s == 49.0
+
+
+def test_a_reserve_is_all_that_is_needed_half_of_the_rest_or_the_smallest_proof() -> None:
+    kept = Reserve(200, scoring_s=40.0, timing_s=7.0, hot_s=5.0, report_s=2.0)
+    assert kept.kept_s(110.0) == 54.0
+    assert kept.kept_s(100.0) == 50.0
+    assert kept.kept_s(10.0) == pytest.approx(1.2 * 10.6)
+
+
+@pytest.mark.parametrize(("left_s", "count"), [(49.0, 200), (48.0, 195), (10.61, 8), (10.59, 0), (9.0, 0), (0.0, 0)])
+def test_samples_are_those_that_can_be_scored_beside_timing_and_report(left_s: float, count: int) -> None:
+    assert Reserve(200, scoring_s=40.0, timing_s=7.0, hot_s=5.0, report_s=2.0).samples(left_s) == count
+
+
+@pytest.mark.parametrize(("left_s", "share", "fits"), [(29.0, 1.0, True), (28.9, 1.0, False), (19.0, 0.5, True)])
+def test_one_more_finalist_takes_half_of_the_scoring_of_two_models(left_s: float, share: float, fits: bool) -> None:
+    assert Reserve(200, scoring_s=40.0, timing_s=7.0, hot_s=5.0, report_s=2.0).another_fits(left_s, share) is fits
+
+
+def test_loading_is_counted_for_both_models_and_never_below_zero() -> None:
+    assert reserve(timed_s=0.5).timing_s == 3.0
+    assert reserve(timed_s=2.0).timing_s == 5.0
+    assert reserve(searched=0).scoring_s == 2 * 10.0 * 200
+    assert reserve(size_bytes=10**9).report_s == 12.0
