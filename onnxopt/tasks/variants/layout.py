@@ -52,7 +52,8 @@ def families_of(folder: Path) -> tuple[Family, ...]:
 
 
 def _by_ending(place: Path, found: dict[Path | None, list[tuple[Path, str]]]) -> None:
-    files = sorted(f for f in place.glob("*.onnx") if not f.name.startswith("."))
+    # A pipe of that name would never end.
+    files = sorted(f for f in place.glob("*.onnx") if f.is_file() and not f.name.startswith("."))
     known = {file.stem: file for file in files}
     for file in files:
         ending = ending_of(file.stem)

@@ -1,6 +1,7 @@
 """What somebody published: good files are called good, and faults that published files have are found."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -187,6 +188,13 @@ def test_data_of_one_model_of_the_folder_leaves_the_others_to_made_up_inputs(fol
     (folder / "onnx" / "other_int8.onnx").unlink()
     with pytest.raises(DataError, match="ONX202"):
         audit(folder, {"x": np.zeros((4, 8), np.float32)})
+
+
+def test_pipes_folders_and_unfinished_files_are_no_models(folder: Path) -> None:
+    os.mkfifo(folder / "onnx" / "model_q4.onnx")
+    (folder / "onnx" / "model_fp16.onnx").mkdir()
+    (folder / "onnx" / ".model_uint8.onnx").write_bytes(b"")
+    assert sorted(one.path.name for one in audit(folder, limit=4).files) == ["model.onnx", "model_int8.onnx"]
 
 
 def test_folders_without_a_model_are_refused(tmp_path: Path) -> None:
