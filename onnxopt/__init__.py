@@ -140,6 +140,8 @@ if TYPE_CHECKING:
     from onnxopt.tasks.session.tuned import TunedSession as TunedSession
     from onnxopt.tasks.variants.audit import Audit as Audit
     from onnxopt.tasks.variants.audit import audit as audit
+    from onnxopt.tasks.variants.folder import MadeFolder as MadeFolder
+    from onnxopt.tasks.variants.folder import quantize_folder as quantize_folder
     from onnxopt.tasks.variants.make import MadeFile as MadeFile
     from onnxopt.tasks.variants.make import Variants as Variants
     from onnxopt.tasks.variants.make import variants as variants
@@ -189,6 +191,7 @@ _LAZY = {
     "Level": ("onnxopt.graph.lint", "Level"),
     "Made": ("onnxopt.tasks.apply", "Made"),
     "MadeFile": ("onnxopt.tasks.variants.make", "MadeFile"),
+    "MadeFolder": ("onnxopt.tasks.variants.folder", "MadeFolder"),
     "MadeFor": ("onnxopt.measure.forms.session_file", "MadeFor"),
     "Mended": ("onnxopt.repairs.mending", "Mended"),
     "Metric": ("onnxopt.measure.metrics.score", "Metric"),
@@ -269,6 +272,7 @@ _LAZY = {
     "parse_passes": ("onnxopt.catalog", "parse"),
     "prune": ("onnxopt.api", "prune"),
     "quantize": ("onnxopt.tasks.apply", "quantize"),
+    "quantize_folder": ("onnxopt.tasks.variants.folder", "quantize_folder"),
     "read_run": ("onnxopt.run.finished", "read_run"),
     "repair": ("onnxopt.tasks.repair", "repair"),
     "save": ("onnxopt.model_file", "save"),

@@ -109,7 +109,10 @@ def quantize(
     read: ReadOptions,
     shown: Shown,
 ) -> int:
-    """Quantize a model to INT8. The output lists quantized layers and skipped layers with reasons."""
+    """Quantize a model to INT8. The output lists quantized layers and skipped layers with reasons.
+
+    With --mode dynamic, MODEL may be a folder of several models, such as encoder and decoder.
+    """
     quieten(shown)
     static: dict[str, object] = {"--method": method, "--form": form, "--activation-type": activation_type}
     static["--placement"] = None if placement == "all" else placement
@@ -142,6 +145,10 @@ def quantize(
         "per_channel": False if per_tensor else None,
         "effort": effort,
     }
+    if model.is_dir():
+        whole = {"--data": data, "--exclude": exclude, "--overrides": overrides, "--overwrite": overwrite or None}
+        _refuse(whole, "this is not for folders of models")
+        return _quantize_folder(model, None if dry_run else out, mode, not no_simplify, target, seed, options, shown)
     with ProgressBar(shown) as bar:
         made = quantize_model(
             model,
@@ -159,6 +166,31 @@ def quantize(
             **{key: value for key, value in options.items() if value is not None},
         )
     emit_made(model, made, shown)
+    return ExitCode.OK
+
+
+def _quantize_folder(
+    folder: Path,
+    out: Path | None,
+    mode: Mode,
+    simplify: bool,
+    target: str,
+    seed: int,
+    options: Mapping[str, Any],
+    shown: Shown,
+) -> int:
+    if mode != "dynamic":
+        hint = "Quantize its models one by one, or add --mode dynamic."
+        raise UsageError("ONX112", "a folder of models is quantized dynamically only", where="--mode", hint=hint)
+    from onnxopt.cli.progress import ProgressBar
+    from onnxopt.tasks.variants.folder import quantize_folder
+
+    chosen = {key: value for key, value in options.items() if value is not None}
+    with ProgressBar(shown) as bar:
+        made = quantize_folder(
+            folder, out=out, simplify=simplify, target=target, seed=seed, progress=bar.show, **chosen
+        )
+    emit(made.document, shown)
     return ExitCode.OK
 
 

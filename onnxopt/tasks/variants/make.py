@@ -21,9 +21,10 @@ from onnxopt.record.provenance import provenance
 from onnxopt.run.job import budget_of
 from onnxopt.target import target_of
 from onnxopt.tasks.variants.conventions import convention_of
-from onnxopt.tasks.variants.plan import CARD, Planned, copy_side_files, planned, refuse
+from onnxopt.tasks.variants.plan import Planned, planned, refuse
 from onnxopt.tasks.variants.reference import Reference, Terms, reference
 from onnxopt.tasks.variants.shown import card_text, file_data, files_table, judged_words, name_in
+from onnxopt.tasks.variants.side_files import CARD, copy_files, side_files
 from onnxopt.tasks.variants.verdict import JudgedFile, Standing
 
 
@@ -181,7 +182,8 @@ def _make_folder(folder: Path) -> None:
 
 
 def _with_side_files(made: MadeFile, model: Path, *, overwrite: bool) -> MadeFile:
-    copies = copy_side_files(model, made.judged.path.parent, overwrite=overwrite)
+    files, target = side_files(model.parent), made.judged.path.parent
+    copies = copy_files(files, model.parent, target, overwrite=overwrite)
     return MadeFile(made.judged, made.passes, (*made.files, *copies))
 
 

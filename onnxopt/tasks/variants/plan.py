@@ -7,14 +7,11 @@ from pathlib import Path
 import onnx_ir as ir
 
 from onnxopt.errors import FileError, UsageError, nearest
-from onnxopt.files import read_bytes
-from onnxopt.model_file import atomic_write_bytes, refuse_existing
+from onnxopt.model_file import refuse_existing
 from onnxopt.model_file.writable import refuse_output_file, refuse_unwritable
 from onnxopt.tasks.variants.conventions import Convention, Variant, ending_of
 from onnxopt.tasks.variants.layout import CONFIG, file_names
-
-CARD = "variants.md"
-_NO_SIDE_FILES = (".onnx", ".onnx_data", ".data", ".part")
+from onnxopt.tasks.variants.side_files import CARD, side_files
 
 
 @dataclass(frozen=True)
@@ -79,7 +76,7 @@ def refuse(
                 why = "external data is never replaced under the same name, for an older file may still read it"
                 raise FileError("ONX502", "the output exists", where=str(data_path), why=why, hint="Remove it first.")
             if convention.folders and not overwrite:
-                for file in side_files(model):
+                for file in side_files(model.parent):
                     refuse_existing(plan.path.parent / file.name, overwrite)
         else:
             refuse_unwritable(plan.path.parent)
@@ -94,27 +91,3 @@ def _refuse_config(model: Path) -> None:
     if model.name not in named:
         why = f"it names {', '.join(named) or 'no file'}, not {model.name}"
         raise UsageError("ONX101", "the configuration is that of another model", where=str(config), why=why)
-
-
-def side_files(model: Path) -> tuple[Path, ...]:
-    """Return the files beside a model that programs read with it: configuration, tokenizer, templates."""
-    files = sorted(f for f in model.parent.iterdir() if f.is_file() and not f.name.startswith("."))
-    return tuple(f for f in files if not f.name.endswith(_NO_SIDE_FILES) and f.name != CARD)
-
-
-def copy_side_files(model: Path, folder: Path, *, overwrite: bool) -> tuple[Path, ...]:
-    """Copy the side files of a model to the folder of a variant.
-
-    Raises:
-        FileError: ONX502 one exists, ONX503 it cannot be written, ONX505 it cannot be read.
-    """
-    copies = list[Path]()
-    for file in side_files(model):
-        try:
-            content = read_bytes(file)
-        except OSError as error:
-            why = error.strerror or ""
-            raise FileError("ONX505", "the side file cannot be read", where=str(file), why=why) from error
-        atomic_write_bytes(folder / file.name, content, overwrite=overwrite)
-        copies.append(folder / file.name)
-    return tuple(copies)
