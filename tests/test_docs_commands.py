@@ -32,8 +32,8 @@ ELSEWHERE = {
 """Pages whose commands need more than a folder of files."""
 MAY_FIND_NOTHING = ("optimize", "compare", "evaluate", "distill", "finetune")
 """Exit code 1 of these says that a limit was not met or nothing was gained, which depends on the machine."""
-SSH, OPENS = "ssh://", "--open"
-"""Boards are tests/measure/device's, and a browser is tests/report/test_browser's."""
+NOT_HERE = ("ssh://", "local://", "--open")
+"""Boards and other Pythons are tests/measure/device's, and a browser is tests/report/test_browser's."""
 
 
 def commands_of(page: Path) -> list[str]:
@@ -149,7 +149,7 @@ def test_pages_that_are_tested_elsewhere_are() -> None:
 def test_every_command_works(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     DESKS.get(name, digits)(tmp_path)
-    shown = [line for line in pages()[name] if SSH not in line and OPENS not in line]
+    shown = [line for line in pages()[name] if not any(word in line for word in NOT_HERE)]
     for line in shown:
         for file in re.findall(r"(?<=-o )\S+|(?<=--out )\S+", line):
             if Path(file).is_file():

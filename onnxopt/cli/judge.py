@@ -146,7 +146,9 @@ def benchmark(
     device: Annotated[
         str | None,
         typer.Option(
-            "--device", metavar="ssh://[user@]board", help="Measure on this board, through the OpenSSH client."
+            "--device",
+            metavar="ssh://[user@]board",
+            help="Measure on this board (OpenSSH), or under local:///path/to/python.",
         ),
     ] = None,
     runtime: Runtime,

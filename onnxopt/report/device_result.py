@@ -6,6 +6,9 @@ from onnxopt.measure.device.result import DeviceResult
 from onnxopt.record.run import DeviceModelRecord, DeviceRecord
 from onnxopt.record.trial import LatencyRecord
 
+PROCESSOR = "CPUExecutionProvider"
+"""Provider that goes without saying."""
+
 
 def device_record(result: DeviceResult) -> DeviceRecord:
     """Return a result as part of a run's record."""
@@ -17,6 +20,7 @@ def device_record(result: DeviceResult) -> DeviceRecord:
         "threads": facts.get("threads"),
         "governor": facts.get("governor"),
         "temperature": _temperature(result),
+        "provider": None if facts.get("provider") in (None, PROCESSOR) else facts["provider"],
         "software": f"ONNX Runtime {facts.get('onnxruntime')}, Python {facts.get('python')}",
     }
     models = tuple(

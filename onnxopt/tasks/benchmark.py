@@ -82,7 +82,8 @@ def benchmark(
         scenario: `single`: one run at a time; `batch`: 8 samples per run; `offline`: throughput, 32 samples per run;
             `streams`: throughput of concurrent runs.
         streams: concurrent runs of the scenario `streams`; None for 4.
-        device: measure on this board instead, such as `ssh://user@board`; models are files then.
+        device: measure on this board, `ssh://user@board`, or under another Python, `local:///path/to/python`, instead;
+            models are files then.
         runtime: configuration of ONNX Runtime.
         read: options of the data readers.
         seed: of synthetic inputs and of the order of runs.

@@ -9,6 +9,7 @@ from onnxopt import model_file
 from onnxopt.document.blocks import Document, Facts, Text
 from onnxopt.errors import FileError, ModelError
 from onnxopt.measure.device.kit import write_kit
+from onnxopt.measure.device.local import SCHEME, Interpreter
 from onnxopt.measure.device.result import DeviceResult, read_result
 from onnxopt.measure.device.ssh import Board, run_on_board
 from onnxopt.measure.latency import drawn_inputs
@@ -33,6 +34,7 @@ def bundle(
     hot: bool = False,
     read: ReadOptions | None = None,
     seed: int = 0,
+    provider: str = "cpu",
 ) -> Path:
     """Write a benchmark kit for another device: one Python file that needs only onnxruntime and numpy, and its data.
 
@@ -47,11 +49,13 @@ def bundle(
         samples: number of those whose predictions are compared with this machine's.
         read: options of the data readers.
         seed: of the order of runs.
+        provider: execution provider of the device.
 
     Returns:
         The folder.
 
     Raises:
+        UsageError: ONX102 there is no such provider.
         FileError: ONX502 the folder is not empty.
         OnnxoptError: ONX2xx data, ONX3xx model.
     """
@@ -61,7 +65,8 @@ def bundle(
     named = _named(models)
     opened = open_samples(data, signature_of(model_file.load(next(iter(named.values())))), options=read)
     timed = (typical_feeds(opened, batch_size),) if hot else drawn_inputs(opened, batch_size)
-    return write_kit(named, timed, opened.take(samples), folder, threads=threads, seconds=seconds, seed=seed)
+    checked = opened.take(samples)
+    return write_kit(named, timed, checked, folder, threads=threads, seconds=seconds, seed=seed, provider=provider)
 
 
 def measure_on(
@@ -76,26 +81,30 @@ def measure_on(
     read: ReadOptions | None = None,
     seed: int = 0,
 ) -> DeviceResult:
-    """Measure `models` on a board, `ssh://[user@]host[:port][?python=PATH]`.
+    """Measure `models` on a board or under another Python of this machine.
+
+    A board is `ssh://[user@]host[:port][?python=PATH]`, a Python `local:///path/to/python[?provider=NAME]`.
 
     Raises:
         NativeError: ONX404 the board cannot be reached, ONX405 the run failed there.
         OnnxoptError: ONX2xx data, ONX3xx model.
     """
-    board = Board.parse(device)
-    with tempfile.TemporaryDirectory(prefix="onnxopt-") as place:
+    local = device.startswith(f"{SCHEME}:")
+    place = Interpreter.parse(device) if local else Board.parse(device)
+    with tempfile.TemporaryDirectory(prefix="onnxopt-") as folder:
         kit = bundle(
             models,
             data,
-            out=Path(place) / "kit",
+            out=Path(folder) / "kit",
             threads=threads,
             seconds=seconds,
             batch_size=batch_size,
             hot=hot,
             read=read,
             seed=seed,
+            provider=place.provider if isinstance(place, Interpreter) else "cpu",
         )
-        return read_result(run_on_board(kit, board))
+        return read_result(run_on_board(kit, place))
 
 
 def _named(models: Sequence[str | Path]) -> dict[str, Path]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from onnxopt import model_file
 from onnxopt.errors import FileError, first_line
+from onnxopt.measure.runtime.providers import full_name
 from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.model_file.save import external_files
 from onnxopt.samples import Feeds
@@ -45,6 +46,7 @@ def write_kit(
     seconds: float = 5.0,
     epochs: int = 6,
     seed: int = 0,
+    provider: str = "cpu",
 ) -> Path:
     """Write a kit into `folder`, which must be empty or not exist, and return it.
 
@@ -57,14 +59,16 @@ def write_kit(
         seconds: time of the timed runs, all models together.
         epochs: number of loads of every model.
         seed: seed of the order of runs.
+        provider: execution provider of the device; outputs are compared with those of the processor here.
 
     Raises:
+        UsageError: ONX102 there is no such provider.
         ModelError: ONX304 a model cannot be loaded.
         NativeError: ONX401 a model cannot be run.
         FileError: ONX503 the folder cannot be written.
     """
     with _whole(folder) as made:
-        _fill(made, models, timed, checked, threads, seconds, epochs, seed)
+        _fill(made, models, timed, checked, threads, seconds, epochs, seed, full_name(provider))
     return folder
 
 
@@ -95,6 +99,7 @@ def _fill(
     seconds: float,
     epochs: int,
     seed: int,
+    provider: str,
 ) -> None:
     stored: dict[str, np.ndarray] = {}
     expected: dict[str, np.ndarray] = {}
@@ -118,6 +123,7 @@ def _fill(
         "seconds": seconds,
         "epochs": epochs,
         "seed": seed,
+        "provider": provider,
     }
     np.savez_compressed(folder / "samples.npz", **stored)  # type: ignore[arg-type]
     np.savez_compressed(folder / "expected.npz", **expected)  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import time
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,14 +27,23 @@ from onnxopt.measure.latency.rounds import race
 from onnxopt.measure.latency.watch import watch_of
 from onnxopt.measure.runtime.emulation import emulator
 
+PROCESSOR = "CPUExecutionProvider"
 FEWEST_ROUNDS = 2
 WARM_UP_RUNS = 10
+
+
+@dataclass(frozen=True)
+class Place:
+    """Threads of a run, and the execution provider that computes."""
+
+    threads: int
+    provider: str
 
 
 def measure_kit(folder: Path, threads: int | None = None, seconds: float | None = None) -> dict[str, Any]:
     """Run the kit in `folder` and write its result there."""
     job = json.loads((folder / "job.json").read_text())
-    threads, seconds = threads or job["threads"], seconds or job["seconds"]
+    place, seconds = Place(threads or job["threads"], job.get("provider", PROCESSOR)), seconds or job["seconds"]
     paths = [folder / model["file"] for model in job["models"]]
     with np.load(folder / "samples.npz") as stored:
         batches = [{name: stored[f"{i}/{name}"] for name in job["inputs"]} for i in range(job["batches"])]
@@ -41,14 +51,14 @@ def measure_kit(folder: Path, threads: int | None = None, seconds: float | None 
     agreement = []
     with np.load(folder / "expected.npz") as expected:
         for index, path in enumerate(paths):
-            found = _predict(index, path, batches, threads)
+            found = _predict(index, path, batches, place)
             agreement.append(_agreement(found, expected))
             outputs.update(found)
     why = emulator()
     before = temperatures()
     result = {
         "format": job["format"],
-        "device": {**device_facts(), "emulated": why, "threads": threads},
+        "device": {**device_facts(), "emulated": why, "threads": place.threads, "provider": place.provider},
         "models": [
             {"name": model["name"], "sha256": _digest(path), "size_bytes": model["size_bytes"], **same}
             for model, path, same in zip(job["models"], paths, agreement, strict=True)
@@ -57,7 +67,7 @@ def measure_kit(folder: Path, threads: int | None = None, seconds: float | None 
         "inputs": job.get("timed", 1),
         "epochs": []
         if why
-        else _race(paths, batches[: job.get("timed", 1)], threads, seconds, job["epochs"], job["seed"]),
+        else _race(paths, batches[: job.get("timed", 1)], place, seconds, job["epochs"], job["seed"]),
         "refused": f"latency is not measured under emulation: {why}" if why else None,
         "celsius": {"before": before, "after": temperatures()},
     }
@@ -95,18 +105,22 @@ def temperatures() -> list[float]:
     return [int(text) / 1000 for text in texts if text.lstrip("-").isdigit()]
 
 
-def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+def _session(path: Path, place: Place) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.intra_op_num_threads, options.inter_op_num_threads = place.threads, 1
     options.log_severity_level = 4
-    if threads > 1:
+    if place.threads > 1:
         # Threads that spin after a run would take time from the next model's.
         options.add_session_config_entry("session.force_spinning_stop", "1")
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(path), options, providers=[place.provider])
+    if session.get_providers()[0] != place.provider:
+        offered = ", ".join(onnxruntime.get_available_providers())
+        raise SystemExit(f"{place.provider} cannot be used: this ONNX Runtime offers {offered}")
+    return session
 
 
-def _predict(index: int, path: Path, batches: list[dict[str, np.ndarray]], threads: int) -> dict[str, np.ndarray]:
-    session = _session(path, threads)
+def _predict(index: int, path: Path, batches: list[dict[str, np.ndarray]], place: Place) -> dict[str, np.ndarray]:
+    session = _session(path, place)
     names = [output.name for output in session.get_outputs()]
     found = {}
     for number, feeds in enumerate(batches):
@@ -135,22 +149,22 @@ def _agreement(found: dict[str, np.ndarray], expected: Any) -> dict[str, Any]:
 
 
 def _race(
-    paths: list[Path], inputs: list[dict[str, np.ndarray]], threads: int, seconds: float, epochs: int, seed: int
+    paths: list[Path], inputs: list[dict[str, np.ndarray]], place: Place, seconds: float, epochs: int, seed: int
 ) -> list[dict[str, Any]]:
     """Time the models in turn; every epoch loads them anew, because the place of their memory affects the time."""
     rng = np.random.default_rng(seed)
-    return [_epoch(paths, inputs, threads, seconds / epochs, rng) for _ in range(epochs)]
+    return [_epoch(paths, inputs, place, seconds / epochs, rng) for _ in range(epochs)]
 
 
 def _epoch(
-    paths: list[Path], inputs: list[dict[str, np.ndarray]], threads: int, seconds: float, rng: np.random.Generator
+    paths: list[Path], inputs: list[dict[str, np.ndarray]], place: Place, seconds: float, rng: np.random.Generator
 ) -> dict[str, Any]:
-    count, watch = len(paths), watch_of(threads)
+    count, watch = len(paths), watch_of(place.threads, on_processor=place.provider == PROCESSOR)
     load_ms, first_ms = [0.0] * count, [0.0] * count
     sessions: dict[int, onnxruntime.InferenceSession] = {}
     for i in map(int, rng.permutation(count)):
         start = time.perf_counter_ns()
-        sessions[i] = _session(paths[i], threads)
+        sessions[i] = _session(paths[i], place)
         load_ms[i] = (time.perf_counter_ns() - start) / 1e6
         first_ms[i] = _timed(sessions[i], inputs[0]) / 1e6
     rounds = race(

@@ -1,4 +1,4 @@
-"""Run a kit on a board over the OpenSSH client: one connection sends the kit and returns the result."""
+"""Run a kit on a device: one connection (a board's is the OpenSSH client) sends the kit and returns the result."""
 
 import io
 import shlex
@@ -8,11 +8,11 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from onnxopt.child import TELEMETRY
-from onnxopt.errors import NativeError, UsageError, first_line
+from onnxopt.errors import NativeError, OnnxoptError, UsageError, first_line
 from onnxopt.measure.device.kit import OUTPUTS, RESULT, RUNNER
 
 CONNECTION_FAILED = 255
@@ -37,6 +37,30 @@ with tempfile.TemporaryDirectory(prefix="onnxopt-") as place:
         for name in ({RESULT!r}, {OUTPUTS!r}):
             sent.add(os.path.join(place, name), name)
 """
+
+
+class Device(Protocol):
+    """A place where a kit runs."""
+
+    @property
+    def host(self) -> str:
+        """The name in messages."""
+
+    @property
+    def python(self) -> str:
+        """The command or path of its Python."""
+
+    def command(self, program: str) -> list[str]:
+        """Return the command that runs a Python program there."""
+
+    def environment(self) -> dict[str, str] | None:
+        """Return the environment of that command; None for this process's."""
+
+    def not_started(self) -> OnnxoptError:
+        """Return the error for a command that cannot be started."""
+
+    def unreachable(self, status: int, why: str) -> OnnxoptError | None:
+        """Return the error for an exit status that means that the place was not reached; None for any other."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +113,24 @@ class Board:
         options = [word for option in ("BatchMode=yes", *self.options) for word in ("-o", option)]
         return ["ssh", *options, *port, "-T", "-C", "--", self.host, remote]
 
+    def environment(self) -> None:
+        """Return this process's environment."""
 
-def run_on_board(kit: Path, board: Board, timeout_s: float = 3600.0) -> Path:
+    def not_started(self) -> OnnxoptError:
+        """Return the error for a missing OpenSSH client."""
+        return UsageError(
+            "ONX108", "the OpenSSH client is not installed", where="ssh", hint="Install it, or carry a bundle by hand."
+        )
+
+    def unreachable(self, status: int, why: str) -> OnnxoptError | None:
+        """Return the error where ssh itself failed."""
+        if status != CONNECTION_FAILED:
+            return None
+        hint = f"Try: ssh {self.host}; a key must be set up, for no password is asked."
+        return NativeError("ONX404", "the device cannot be reached", where=self.host, why=why, hint=hint)
+
+
+def run_on_board(kit: Path, board: Device, timeout_s: float = 3600.0) -> Path:
     """Run `kit` on `board`, put the result beside its `job.json`, and return its path.
 
     Raises:
@@ -99,7 +139,7 @@ def run_on_board(kit: Path, board: Board, timeout_s: float = 3600.0) -> Path:
     """
     _require_packages(board)
     pipe = subprocess.PIPE
-    process = subprocess.Popen(board.command(BOOTSTRAP), stdin=pipe, stdout=pipe, stderr=pipe)
+    process = subprocess.Popen(board.command(BOOTSTRAP), stdin=pipe, stdout=pipe, stderr=pipe, env=board.environment())
     assert process.stdin is not None
     sender = threading.Thread(target=_send, args=(kit, process.stdin), daemon=True)
     sender.start()
@@ -124,25 +164,25 @@ def _unreadable(text: str) -> UsageError:
         "ONX101",
         "the device cannot be read",
         where=text,
-        hint="Write ssh://user@board, with :port or ?python=/path/to/python where needed.",
+        hint="Write ssh://user@board, with :port or ?python=/path/to/python where needed, or local:///path/to/python.",
     )
 
 
-def _require_packages(board: Board) -> None:
+def _require_packages(board: Device) -> None:
     """Check, before the kit is sent, that the board answers and has the packages that a kit needs."""
     command = board.command("import numpy, onnxruntime")
     try:
-        ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    except FileNotFoundError as error:
-        raise UsageError(
-            "ONX108", "the OpenSSH client is not installed", where="ssh", hint="Install it, or carry a bundle by hand."
-        ) from error
+        ended = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, check=False, env=board.environment()
+        )
+    except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
+        raise board.not_started() from error
     last = _last_line(ended.stderr)
-    if ended.returncode == CONNECTION_FAILED:
-        hint = f"Try: ssh {board.host}; a key must be set up, for no password is asked."
-        raise NativeError("ONX404", "the device cannot be reached", where=board.host, why=last, hint=hint)
+    unreachable = board.unreachable(ended.returncode, last)
+    if unreachable is not None:
+        raise unreachable
     if ended.returncode:
-        hint = f"{board.python} there must have onnxruntime and numpy; name another with ?python=PATH."
+        hint = f"{board.python} there must have onnxruntime and numpy; name another if it has not."
         raise NativeError("ONX405", "a kit cannot run on the device", where=board.host, why=last, hint=hint)
 
 
@@ -159,7 +199,7 @@ def _files(kit: Path) -> Iterator[Path]:
     return (path for path in sorted(kit.rglob("*")) if path.is_file() and path.name not in (RESULT, OUTPUTS))
 
 
-def _receive(sent_back: bytes, kit: Path, board: Board) -> None:
+def _receive(sent_back: bytes, kit: Path, board: Device) -> None:
     """Extract two files by their expected names only: a device is not trusted to name paths."""
     try:
         with tarfile.open(fileobj=io.BytesIO(sent_back), mode="r:") as tar:

@@ -58,6 +58,19 @@ def provider_name(alias: str) -> str:
     raise unavailable(short, f"this build of ONNX Runtime offers {', '.join(available)}")
 
 
+def full_name(alias: str) -> str:
+    """Return ONNX Runtime's name of a provider, which may be available elsewhere only.
+
+    Raises:
+        UsageError: ONX102 there is no provider of this name.
+    """
+    by_lower_case = {name.lower(): name for name in PROVIDERS.values()}
+    found = PROVIDERS.get(alias.lower()) or by_lower_case.get(alias.lower())
+    if found is None:
+        raise UsageError("ONX102", "unknown execution provider", where=alias, hint=nearest(alias, PROVIDERS))
+    return found
+
+
 def unavailable(alias: str, why: str) -> UsageError:
     """Return the error for a provider that cannot be used here, with a hint how to install it."""
     package = _PACKAGES.get(alias)

@@ -15,6 +15,7 @@ import onnxopt
 from onnxopt.cli.entry import main
 from onnxopt.errors import DataError, FileError, NativeError, UsageError
 from onnxopt.measure.device.kit import runner_source
+from onnxopt.measure.device.local import Interpreter
 from onnxopt.measure.device.result import read_result
 from onnxopt.measure.device.ssh import Board, run_on_board
 from onnxopt.run.add_device import add_to_run
@@ -137,6 +138,47 @@ def test_what_is_no_result(tmp_path, text):
     (tmp_path / "result.json").write_text(text)
     with pytest.raises(DataError, match="ONX201"):
         read_result(tmp_path / "result.json")
+
+
+def test_another_python_of_this_machine_is_a_device():
+    found = measure_on(f"local://{sys.executable}", MODELS, "digits", seconds=0.05)
+    assert [(m.difference, m.same_class) for m in found.models] == [(0.0, m.classified) for m in found.models]
+    assert found.models[1].latency is not None
+    assert found.device["provider"] == "CPUExecutionProvider"
+    assert found.device["python"] == sys.version.split()[0]
+
+
+def test_it_has_none_of_the_packages_that_this_process_was_given_by_path(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "/somewhere")
+    environment = Interpreter("/usr/bin/python3").environment()
+    assert "PYTHONPATH" not in environment
+    assert environment["ORT_DISABLE_TELEMETRY"] == "1"
+
+
+def test_a_provider_that_another_python_lacks_is_named():
+    with pytest.raises(NativeError, match=r"ONX405.*NnapiExecutionProvider cannot be used.*CPUExecutionProvider"):
+        measure_on(f"local://{sys.executable}?provider=nnapi", MODELS, "digits", seconds=0.05)
+    with pytest.raises(UsageError, match=r"ONX102.*Did you mean 'openvino'"):
+        measure_on(f"local://{sys.executable}?provider=openvin", MODELS, "digits", seconds=0.05)
+
+
+@pytest.mark.parametrize(
+    "text", ["local://python", "local:python", "local:///p?python=x", "local:", "local://host/python"]
+)
+def test_a_python_that_cannot_be_read(text):
+    with pytest.raises(UsageError, match=r"ONX101.*local:///path/to/python"):
+        measure_on(text, MODELS, "digits")
+
+
+def test_a_python_that_is_not_there(tmp_path):
+    pytest.importorskip("sklearn")
+    with pytest.raises(NativeError, match="ONX404"):
+        measure_on(f"local://{tmp_path}/python", MODELS, "digits")
+    bare = tmp_path / "bare"
+    bare.write_text("#!/bin/sh\nexit 1\n")
+    bare.chmod(0o755)
+    with pytest.raises(NativeError, match=r"ONX405.*cannot run"):
+        measure_on(f"local://{bare}", MODELS, "digits")
 
 
 class Server:
