@@ -1,13 +1,15 @@
 """How often a search says "proven" of a model that is over the budget: a simulation of the whole procedure.
 
-    python bench/proof.py [--trials 2000] [--quick]
+    python bench/proof.py [--trials 2000] [--quick] [--only boxes]
 
 Twenty candidates are chosen from on the search part; at most three finalists are tried on the hold-out part, in the
-order and with the limits of `onnxopt.search.acceptance.Bar` and the probabilities of `onnxopt.measure.statistics`. The
-candidates have known true drops around a budget of one point. Of a metric against labels, samples flip both ways
+order and with the limits of `onnxopt.search.acceptance.Bar` and the probabilities of `onnxopt.measure.statistics`.
+The candidates have known true drops around a budget of one point. Of a metric against labels, samples flip both ways
 (`differ`: how many differ at all); of an agreement with the baseline they flip one way; the score of a regression is
-bootstrapped. It prints and stores, for each case, the share of searches that end with a proven winner, with a proven
-winner that is over the budget (at most 5 %), and with a likely one.
+bootstrapped, and so is that of a detector whose objects are in one image of five and are lost together. `--only`
+measures the cases of one kind, and keeps the others of today's record. It prints and stores, for each case, the share
+of searches that end with a proven winner, with a proven winner that is over the budget (at most 5 %), and with a
+likely one.
 """
 
 import argparse
@@ -27,6 +29,7 @@ from onnxopt.measure.accuracy import evaluation_of
 from onnxopt.measure.judge import LabelJudge
 from onnxopt.measure.latency import Latency
 from onnxopt.measure.metrics.regression import Rmse
+from onnxopt.measure.metrics.score import Score, mean_of
 from onnxopt.measure.statistics import Drop, Interval, flip_draws, probability_within, share_draws, wilson
 from onnxopt.options.search import Goal
 from onnxopt.search.acceptance import Acceptance
@@ -48,7 +51,7 @@ class Case:
     """One cell of the table.
 
     Attributes:
-        kind: `labels`, `agreement` or `rmse`.
+        kind: `labels`, `agreement`, `rmse` or `boxes`.
         samples: of all three parts.
         drops: true ones of the candidates, the fastest first.
         discordance: share of samples that differ from the baseline, with labels.
@@ -110,9 +113,49 @@ def bootstrapped(case: Case, count: int, rng: np.random.Generator) -> Callable[[
     return of
 
 
+@dataclass(frozen=True)
+class Found(Score):
+    """The share of objects found: rows of the number found and of the number there, most of them of no object."""
+
+    name: str = "found"
+    output: str | None = None
+    unit = "share"
+    bounded = True
+    relative = True
+    most_lost = 1.0
+
+    def values(self, rows: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        found, there = mean_of(rows, counts).T
+        return np.divide(found, there, out=np.full(len(counts), np.nan), where=there > 0)
+
+    def telling(self, rows: np.ndarray) -> int:
+        return int(np.sum(rows[:, 1] > 0))
+
+
+WITH_OBJECTS, MOST_OBJECTS = 0.2, 5
+"""Share of images with objects, and the most in one of them."""
+
+
+def boxed(case: Case, count: int, rng: np.random.Generator) -> Callable[[int], tuple[float, Sure]]:
+    """Return the same for a detector that loses all objects of an image or none."""
+    metric = Found()
+    there = np.where(rng.random(count) < WITH_OBJECTS, rng.integers(1, MOST_OBJECTS + 1, count), 0)
+    there[0] = 1  # without any, a search does not begin
+
+    def of(index: int) -> tuple[float, Sure]:
+        found = np.where(rng.random(count) < case.drops[index], 0, there)
+        rows = [np.stack([some, there], axis=-1).astype(np.float64) for some in (there, found)]
+        before, after = (metric.value(one) for one in rows)
+        return before - after, lambda: drop_of(*(evaluation_of(metric, one, 0) for one in rows)).probability_within(
+            BUDGET
+        )
+
+    return of
+
+
 def search_once(case: Case, bar: Acceptance, rng: np.random.Generator) -> tuple[str, float]:
     """Return how one search ends: the standing of the model that ships, and its true drop."""
-    draw = bootstrapped if case.kind == "rmse" else counted
+    draw = {"rmse": bootstrapped, "boxes": boxed}.get(case.kind, counted)
     searched, held = (draw(case, count, rng) for count in parts_of(case.samples))
     trials = []
     for index in range(len(case.drops)):
@@ -157,12 +200,16 @@ def cases(quick: bool) -> list[Case]:
         found += [
             Case("rmse", samples, (point / 100,) * CANDIDATES, 0.0, f"{point:g}") for point in (0.0, 0.99, 1.01, 2.0)
         ]
+    for samples in (500, 5000):
+        found += [
+            Case("boxes", samples, (point / 100,) * CANDIDATES, 0.0, f"{point:g}") for point in (0.0, 0.5, 1.01, 2.0)
+        ]
     return [case for case in found if not quick or (case.samples == 1000 and case.name in ("0", "1.01", GRADED))]
 
 
 def row_of(case: Case, trials: int) -> dict[str, object]:
     bar, rng = Acceptance(Goal.LATENCY, BUDGET, 0.95, 1, "share"), np.random.default_rng(0)
-    trials = trials if case.kind != "rmse" else max(trials // 4, 1)
+    trials = trials if case.kind in ("labels", "agreement") else max(trials // 4, 1)
     ends = [search_once(case, bar, rng) for _ in range(trials)]
     proven = [drop for standing, drop in ends if standing == "proven"]
     likely = [drop for standing, drop in ends if standing == "likely"]
@@ -211,10 +258,18 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=2000)
     parser.add_argument("--quick", action="store_true", help="a few cases only")
     parser.add_argument("--measure", action="store_true", help="measure too how many samples differ for trained models")
+    parser.add_argument("--only", choices=["labels", "agreement", "rmse", "boxes"], help="cases of this kind alone")
     arguments = parser.parse_args()
     measured = discordance() if arguments.measure else None
+    path = Path(__file__).parent / "results" / f"{date.today().isoformat()}-proof.json"
     rows = []
+    if arguments.only and path.exists():
+        stored = json.loads(path.read_text())
+        measured = measured or stored["differ"]
+        rows = [row for row in stored["rows"] if row["metric"] != arguments.only]
     for case in cases(arguments.quick):
+        if arguments.only not in (None, case.kind):
+            continue
         rows.append(row_of(case, arguments.trials))
         print(json.dumps(rows[-1]), flush=True)
     print(shown(rows))
@@ -227,7 +282,6 @@ def main() -> None:
     )
     if not arguments.quick:
         about = {"date": date.today().isoformat(), "python": platform.python_version(), "numpy": np.__version__}
-        path = Path(__file__).parent / "results" / f"{date.today().isoformat()}-proof.json"
         path.write_text(
             json.dumps({**about, "budget": BUDGET, "confidence": 0.95, "differ": measured, "rows": rows}, indent=1)
             + "\n"

@@ -14,6 +14,7 @@ from onnxopt.graph.check import require_nodes
 from onnxopt.graph.edit import set_weight
 from onnxopt.graph.node_writer import NodeWriter
 from onnxopt.measure.runtime.activations import Activations
+from onnxopt.measure.runtime.interrupt import raise_if_interrupted
 from onnxopt.measure.verdict import PROVED, PROVED_HALF, one_sample, prove, time_share
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
 from onnxopt.reconstruction.batches import rebatched
@@ -126,6 +127,7 @@ class FactorizeEmbeddings(Pass):
         """Return the directions to keep, (width, rank), and the share of the rows' squared length in them."""
         # Rows without a lookup in the samples keep some weight: deployment may look them up.
         weights = np.ones(len(rows)) if counts is None else counts + counts.mean() + 1e-9
+        raise_if_interrupted()
         energies, directions = np.linalg.eigh((rows * weights[:, None]).T @ rows)
         shares = np.cumsum(np.maximum(energies[::-1], 0)) / max(float(energies.sum()), 1e-300)
         if self.rank_ratio is not None:

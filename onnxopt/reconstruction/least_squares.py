@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.linalg
 
+from onnxopt.measure.runtime.interrupt import raise_if_interrupted
 from onnxopt.reconstruction.moments import Moments
 
 
@@ -25,6 +26,7 @@ def ridge(moments: Moments, weight: np.ndarray, kept: np.ndarray, strength: floa
     gap = moments.xy[kept] - inner @ start.T
     damped = inner + np.eye(len(inner)) * max(strength * float(np.trace(inner)) / max(len(inner), 1), 1e-12)
     result = np.zeros_like(weight)
+    raise_if_interrupted()
     result[:, kept] = start + scipy.linalg.solve(damped, gap, assume_a="pos").T
     return result
 
@@ -64,6 +66,7 @@ class Elimination:
         """
         size = len(moments.xx)
         damping = max(strength * float(np.trace(moments.xx)) / max(size, 1), 1e-12)
+        raise_if_interrupted()
         inverse = scipy.linalg.inv(moments.xx + np.eye(size) * damping, overwrite_a=True)
         # The ridge pulls towards the present weights, as in the fit that follows.
         solution = inverse @ (moments.xy + damping * weight.T)

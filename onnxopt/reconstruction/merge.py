@@ -15,6 +15,7 @@ import onnx_ir as ir
 import scipy.linalg
 
 from onnxopt.graph.channels.find import ChannelGroup, Channels
+from onnxopt.measure.runtime.interrupt import raise_if_interrupted
 from onnxopt.reconstruction.affine import batch_norm_of, constant_of, per_channel
 from onnxopt.reconstruction.layers import LinearLayer, bias_of, linear_layers, write
 
@@ -133,6 +134,7 @@ def _shares(filters: np.ndarray, stays: np.ndarray, slope: float) -> np.ndarray:
     gram = slope * products + (1 - slope) ** 2 * rectified
     inner = gram[np.ix_(stays, stays)]
     damping = max(_STRENGTH * float(np.trace(inner)) / len(inner), 1e-30)
+    raise_if_interrupted()
     solved = scipy.linalg.solve(inner + damping * np.eye(len(inner)), gram[np.ix_(stays, ~stays)], assume_a="pos")
     return np.asarray(solved.T)
 

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxopt.measure.runtime.activations import Arrays
+from onnxopt.measure.runtime.interrupt import raise_if_interrupted
 from onnxopt.measure.runtime.replay import Replay, live_values
 from onnxopt.reconstruction.layers import LinearLayer, bias_of, write
 from onnxopt.reconstruction.low_rank.fit import moments_of, refitted
@@ -63,6 +64,7 @@ def separated(weight: np.ndarray, terms: int) -> Separable:
     """
     outputs, inputs, *kernel = weight.shape
     slices = np.moveaxis(weight.reshape(outputs, inputs, -1), 1, 0)
+    raise_if_interrupted()
     left, values, right = np.linalg.svd(slices, full_matrices=False)
     mix = np.moveaxis(left[:, :, :terms] * values[:, None, :terms], 0, 1).reshape(outputs, -1)
     return Separable(right[:, :terms].reshape(inputs, -1, *kernel), mix)

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from onnxopt.measure.runtime.interrupt import raise_if_interrupted
 from onnxopt.reconstruction.low_rank.forms import Form, halves
 
 
@@ -173,6 +174,7 @@ def _input_side(weight: np.ndarray, rank: int, power: np.ndarray | None) -> tupl
     matrix = unfolded(weight, "input")
     root = inverse = np.eye(len(matrix))
     if power is not None:
+        raise_if_interrupted()
         values, vectors = np.linalg.eigh(power)
         values = np.sqrt(np.maximum(values, 1e-6 * max(float(values.max()), 1e-12)))
         root, inverse = vectors * values @ vectors.T, vectors / values @ vectors.T
@@ -186,11 +188,13 @@ def _directions(matrix: np.ndarray) -> np.ndarray:
     if matrix.shape[1] > 2 * matrix.shape[0]:
         # For a wide matrix the small product is faster; the lost energies are below single precision.
         matrix = matrix @ matrix.T
+    raise_if_interrupted()
     return np.asarray(np.linalg.svd(matrix, full_matrices=False)[0])
 
 
 def _by_axes(weight: np.ndarray, rank: int) -> tuple[Stage, Stage]:
     first, rest = halves(weight.shape[2:])
+    raise_if_interrupted()
     left, values, right = np.linalg.svd(unfolded(weight, "spatial"), full_matrices=False)
     root = np.sqrt(values[:rank])[:, None]
     outputs, inputs, *kernel = weight.shape

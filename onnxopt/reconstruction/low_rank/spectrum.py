@@ -7,6 +7,7 @@ import numpy as np
 import scipy.linalg
 import scipy.optimize
 
+from onnxopt.measure.runtime.interrupt import raise_if_interrupted
 from onnxopt.reconstruction.moments import Moments
 
 _STRENGTHS = (0.0, 0.01, 0.03, 0.1, 0.3, 0.6, 1.0)
@@ -31,6 +32,7 @@ class Spectrum:
         """Return the spectrum of a weight, shape (outputs, inputs): a truncation is the nearest matrix of its rank."""
         if groups > 1:
             return cls._together([cls.of_weight(part) for part in np.split(matrix, groups)])
+        raise_if_interrupted()
         left, values, _ = np.linalg.svd(matrix, full_matrices=False)
         return cls(np.square(values), left)
 
@@ -44,6 +46,7 @@ class Spectrum:
         if groups > 1:
             blocks = covariance.reshape(groups, len(covariance) // groups, groups, -1)
             return cls._together([cls.of_outputs(blocks[i, :, i]) for i in range(groups)])
+        raise_if_interrupted()
         values, vectors = np.linalg.eigh(covariance)
         return cls(np.maximum(values[::-1], 0.0), vectors[:, ::-1])
 
@@ -128,6 +131,7 @@ def evbmf_rank(matrix: np.ndarray) -> int:
     Tomioka, "Global Analytic Solution of Fully-observed Variational Bayesian Matrix Factorization", JMLR 2013.
     """
     short, long = sorted(matrix.shape)
+    raise_if_interrupted()
     squares = np.square(np.linalg.svd(matrix, compute_uv=False))
     if short < 2 or squares[0] <= 0:
         return int(squares[0] > 0)
