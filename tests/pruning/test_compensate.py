@@ -11,11 +11,12 @@ from onnxopt.graph.channels.find import Channels
 from onnxopt.graph.edit import set_weight
 from onnxopt.measure.output_error import OutputError
 from onnxopt.model_file import to_bytes
+from onnxopt.pruning import compensate as compensation
 from onnxopt.pruning.compensate import compensate
 from onnxopt.pruning.consumers import consumers_of, kept_features
 from onnxopt.pruning.observe import observe
 from onnxopt.pruning.ranking import by_elimination
-from onnxopt.reconstruction.fit import Method
+from onnxopt.reconstruction.fit import Fit, Method
 from tests import builders, numerics
 from tests.pruning import models
 
@@ -101,6 +102,37 @@ def test_units_can_be_chosen_when_their_reader_is_reached():
     made = compensate(channels, counts, models.samples_of(channels.model, 64), "ls", choose=choose)
     assert asked == list(counts)
     assert made.kept == dict.fromkeys(counts, (1, 2, 3))
+
+
+@pytest.mark.parametrize(("after", "written"), [(0.1, False), (0.2, False), (0.05, True)])
+def test_only_a_fit_that_lowers_the_error_on_held_out_samples_is_written(monkeypatch, after, written):
+    channels = models.prepared(models.mlp(0))
+
+    def fitted(fit, held_out, weight, bias, *_):
+        return Fit(np.full_like(weight, 9.0), np.ones_like(bias), before=0.1, after=after)
+
+    monkeypatch.setattr(compensation, "fitted", fitted)
+    made = compensate(channels, models.kept_by_magnitude(channels, 0.5), models.samples_of(channels.model, 32), "ls")
+    assert made.fits
+    same = [np.array_equal(value, weights_of(channels)[name]) for name, value in weights_of(made.channels).items()]
+    assert all(same) is not written
+
+
+def test_a_reader_whose_moments_memory_does_not_hold_is_named_and_left(monkeypatch):
+    channels = models.prepared(models.mlp(0))
+    readers = [c.layer.node for c in consumers_of(channels)]
+    kept = models.kept_by_magnitude(channels, 0.5)
+    reading = [c.layer.node for c in consumers_of(channels) if any(name in kept for name in c.inputs)]
+    fits_in_memory = compensation.affordable
+    for large, expected in ((reading[-1], (reading[-1],)), (readers[0], ())):
+
+        def affordable(consumers, model, large=large):
+            return fits_in_memory([c for c in consumers if c.layer.node != large], model)
+
+        monkeypatch.setattr(compensation, "affordable", affordable)
+        made = compensate(channels, kept, models.samples_of(channels.model, 32), "ls")
+        assert made.too_large == expected
+        assert large not in made.fits
 
 
 def weights_of(channels: Channels) -> dict[str, np.ndarray]:
