@@ -33,6 +33,7 @@ def test_outputs_that_differ_are_measured_against_the_largest(tmp_path):
     compared = comparison(one, [{"x": np.array([[1, -4, 2]], np.float32)}])
     assert compared(other) == 0.5  # 12 in place of 8
     assert compared(one) == 0
+    assert comparison(one, [])(one) == float("inf"), "nothing was compared"
 
 
 def test_a_model_that_cannot_be_loaded_has_no_other_form(tmp_path):
