@@ -151,6 +151,14 @@ def benchmark(
             help="Measure on this board (OpenSSH), or under local:///path/to/python.",
         ),
     ] = None,
+    ep: Annotated[
+        str | None,
+        typer.Option(
+            "--ep",
+            metavar="cpu,openvino,...|auto",
+            help="Execution providers side by side; auto: all that the installed ONNX Runtime offers.",
+        ),
+    ] = None,
     runtime: Runtime,
     seed: SEED = 0,
     read: ReadOptions,
@@ -174,6 +182,7 @@ def benchmark(
             scenario=scenario,
             streams=streams,
             device=device,
+            ep=ep,
             runtime=runtime,
             read=read,
             seed=seed,

@@ -23,6 +23,24 @@ def said_of(timed: Mapping[str, Latency]) -> list[str]:
     return lines
 
 
+def fastest_of(timed: Mapping[str, Latency], providers: Mapping[str, str], left_out: Mapping[str, str]) -> list[str]:
+    """Return one sentence per provider with its fastest model, and one per model that a provider cannot run.
+
+    Args:
+        timed: by `MODEL on PROVIDER`.
+        providers: by the same names.
+        left_out: reasons by the same names.
+    """
+    lines = []
+    for provider in dict.fromkeys(providers.values()):
+        names = [name for name in timed if providers.get(name) == provider and not timed[name].unsure]
+        if names:
+            best = min(names, key=lambda name: timed[name].p50_ms)
+            model, time = best.removesuffix(f" on {provider}"), units.significant(timed[best].p50_ms)
+            lines.append(f"The fastest on {provider} is {model}: {time} ms.")
+    return [*lines, *(f"{name} was left out: {why}." for name, why in left_out.items())]
+
+
 def compared(name: str, other: str, low: float, value: float, high: float) -> str:
     """Return a ratio of speeds as a sentence; with 1 in its interval, neither is faster."""
     if low > 1:

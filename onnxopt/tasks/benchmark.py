@@ -20,7 +20,15 @@ from onnxopt.run.add_device import add_to_run
 from onnxopt.run.finished import AnyRun, Run
 from onnxopt.samples import ReadOptions
 from onnxopt.tasks import benchmark_tables as tables
-from onnxopt.tasks.benchmark_runs import latencies, process_loads, profiles, throughputs, work_on
+from onnxopt.tasks.benchmark_runs import (
+    latencies,
+    notes_of,
+    on_providers,
+    process_loads,
+    profiles,
+    throughputs,
+    work_on,
+)
 from onnxopt.tasks.device import device_document, measure_on
 from onnxopt.tasks.values import refuse_non_positive
 
@@ -62,6 +70,7 @@ def benchmark(
     scenario: Scenario = "single",
     streams: int | None = None,
     device: str | None = None,
+    ep: str | Sequence[str] | None = None,
     runtime: Runtime | None = None,
     read: ReadOptions | None = None,
     seed: int = 0,
@@ -84,6 +93,8 @@ def benchmark(
         streams: concurrent runs of the scenario `streams`; None for 4.
         device: measure on this board, `ssh://user@board`, or under another Python, `local:///path/to/python`, instead;
             models are files then.
+        ep: execution providers side by side, such as `cpu,openvino`; `auto` for all that this build of ONNX Runtime
+            offers; None for that of `runtime`.
         runtime: configuration of ONNX Runtime.
         read: options of the data readers.
         seed: of synthetic inputs and of the order of runs.
@@ -96,6 +107,7 @@ def benchmark(
     """
     sizes = _checked(scenario, batch_size, seconds, processes, streams)
     load = {"processes": processes is not None, "streams": scenario == "streams" or streams is not None}
+    load |= {"ep": ep is not None}
     several = {"batch_size": len(sizes) > 1}
     if device is not None:
         others = load | several | {"memory": memory, "profile": profile, "scenario": scenario != "single"}
@@ -104,10 +116,12 @@ def benchmark(
     if profile:
         _refuse("profile", load | several | {"memory": memory, "hot": hot})
     elif processes is not None:
-        others = {"scenario": scenario != "single", "streams": streams is not None}
+        others = {"scenario": scenario != "single", "streams": streams is not None, "ep": ep is not None}
         _refuse("processes", others | several | {"memory": memory, "hot": hot})
     elif scenario in ("offline", "streams"):
-        _refuse(f"scenario {scenario}", several | {"memory": memory, "hot": hot})
+        _refuse(f"scenario {scenario}", several | {"memory": memory, "hot": hot, "ep": ep is not None})
+    elif ep is not None:
+        _refuse("ep", {"provider": runtime is not None and runtime.provider != Runtime().provider})
     work = work_on(models, data, runtime, seconds, read, seed, progress)
     if profile:
         profiled = profiles(work, sizes[0])
@@ -118,8 +132,9 @@ def benchmark(
     if scenario in ("offline", "streams"):
         rates = throughputs(work, sizes[0], (streams or STREAMS) if scenario == "streams" else 1)
         return Benchmark(tables.throughputs_document(rates, data), throughput=rates)
+    work = work if ep is None else on_providers(work, ep)
     timed = latencies(work, sizes, memory=memory, hot=hot)
-    return Benchmark(tables.latencies_document(timed, data), latency=timed)
+    return Benchmark(tables.latencies_document(timed, data, notes_of(work, timed)), latency=timed)
 
 
 def device_result(result: str | Path, *, run: AnyRun | None = None) -> Benchmark:

@@ -1,23 +1,27 @@
 """Measurements of models by name: latency, load, profile."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import onnx_ir as ir
 
-from onnxopt.errors import ModelError
+from onnxopt.errors import ModelError, OnnxoptError
 from onnxopt.measure.latency import Latency, drawn_inputs, measure_latency
 from onnxopt.measure.latency.processes import ProcessLoad, measure_processes
 from onnxopt.measure.latency.profile import Profile, profile
 from onnxopt.measure.latency.throughput import Throughput, measure_throughput
-from onnxopt.measure.runtime.session import Runtime
+from onnxopt.measure.runtime.providers import offered
+from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.model_file import as_graph, signature_of
 from onnxopt.model_file.given import Several, by_name
 from onnxopt.pipeline import Progress
 from onnxopt.samples import Feeds, ReadOptions, Samples, open_samples
 from onnxopt.search.parts import typical_feeds
+from onnxopt.tasks.bench_words import fastest_of
 
 MADE_UP = "random"
+AUTO = "auto"
+"""Stands for all execution providers that the installed build offers."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,8 @@ class Work:
         seconds: of timed runs.
         seed: of the order of runs.
         progress: called with the step, the finished and the total amount.
+        runtimes: by the name of the model, where they differ.
+        left_out: names of models that a provider cannot run, with the reason.
     """
 
     models: Mapping[str, ir.Model]
@@ -39,6 +45,8 @@ class Work:
     seconds: float
     seed: int
     progress: Progress | None
+    runtimes: Mapping[str, Runtime] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def counted(self, step: str) -> Callable[[int, int], None] | None:
         """Return the progress of one step, which has a name."""
@@ -79,6 +87,37 @@ def work_on(
     return Work(loaded, samples, runtime or Runtime(), seconds, seed, progress)
 
 
+def on_providers(work: Work, ep: str | Sequence[str]) -> Work:
+    """Return the work with every model on every provider; the first model on the first provider is the baseline.
+
+    Args:
+        work: the models.
+        ep: names with commas between them, or a list of them; `auto` for all that this build offers, of which those
+            that cannot run a model are left out of it.
+
+    Raises:
+        UsageError: ONX102 there is no such provider, ONX106 this build lacks it.
+        ModelError: ONX304 a provider that was named cannot load a model.
+        NativeError: ONX401 it cannot run it.
+    """
+    wanted = [name.strip() for name in (ep.split(",") if isinstance(ep, str) else ep)]
+    every = wanted == [AUTO]
+    models, runtimes, left_out = dict[str, ir.Model](), dict[str, Runtime](), dict[str, str]()
+    for provider in offered() if every else dict.fromkeys(wanted):
+        runtime = replace(work.runtime, provider=provider)
+        for name, model in work.models.items():
+            place = f"{name} on {provider}"
+            try:
+                Session(model, runtime).run(work.feeds(1))
+            except OnnxoptError as error:
+                if not every:
+                    raise
+                left_out[place] = error.why or error.what
+                continue
+            models[place], runtimes[place] = model, runtime
+    return replace(work, models=models, runtimes=runtimes, left_out=left_out)
+
+
 def latencies(work: Work, sizes: Sequence[int], *, memory: bool, hot: bool) -> dict[int, dict[str, Latency]]:
     """Time models in alternating runs for every batch size; a model with a fixed batch size runs at its own.
 
@@ -97,7 +136,7 @@ def latencies(work: Work, sizes: Sequence[int], *, memory: bool, hot: bool) -> d
         timed = measure_latency(
             work.models,
             inputs,
-            work.runtime,
+            work.runtimes or work.runtime,
             seconds=work.seconds,
             memory=memory,
             seed=work.seed,
@@ -137,3 +176,11 @@ def profiles(work: Work, size: int) -> dict[str, Profile]:
     """Measure the time of every operator and node, one model after the other."""
     feeds = work.feeds(size)
     return {name: profile(model, feeds, work.runtime) for name, model in work.models.items()}
+
+
+def notes_of(work: Work, timed: Mapping[int, Mapping[str, Latency]]) -> list[str]:
+    """Return sentences about providers side by side; none where there is one provider for all."""
+    if not work.runtimes:
+        return []
+    providers = {name: runtime.provider for name, runtime in work.runtimes.items()}
+    return fastest_of(next(iter(timed.values())), providers, work.left_out)

@@ -1,6 +1,6 @@
 """Benchmarks as tables: latency, load, load of several processes, time by operator."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from onnxopt.document import units
@@ -15,8 +15,8 @@ from onnxopt.tasks.bench_words import compared, said_of, warning_of
 MOST_NODES = 10
 
 
-def latencies_document(found: Mapping[int, Mapping[str, Latency]], data: object) -> Document:
-    """Return one row per batch size and model."""
+def latencies_document(found: Mapping[int, Mapping[str, Latency]], data: object, notes: Sequence[str] = ()) -> Document:
+    """Return one row per batch size and model; `notes` are further sentences."""
     columns = (
         Column("model"),
         *(Column(t, number=True) for t in ("batch", "p50 ms", "p90 ms", "p99 ms", "speed-up", "first ms", "runs")),
@@ -34,8 +34,8 @@ def latencies_document(found: Mapping[int, Mapping[str, Latency]], data: object)
         for name, latency in timed.items()
     ]
     return Document(
-        (Table(columns, rows), Text((*lines, line, *warnings[:1]))),
-        {"inputs": inputs, "models": records, "noisy": bool(warnings)},
+        (Table(columns, rows), Text((*lines, *notes, line, *warnings[:1]))),
+        {"inputs": inputs, "models": records, "noisy": bool(warnings), "notes": list(notes)},
     )
 
 

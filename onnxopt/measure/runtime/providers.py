@@ -27,6 +27,7 @@ PROVIDERS: Mapping[str, str] = MappingProxyType(
     }
 )
 
+_REMOTE = "AzureExecutionProvider"
 _PACKAGES: Mapping[str, str] = MappingProxyType(
     {
         "openvino": "onnxruntime-openvino",
@@ -56,6 +57,13 @@ def provider_name(alias: str) -> str:
     if short not in PROVIDERS:
         raise UsageError("ONX102", "unknown execution provider", where=alias, hint=nearest(alias, PROVIDERS))
     raise unavailable(short, f"this build of ONNX Runtime offers {', '.join(available)}")
+
+
+def offered() -> tuple[str, ...]:
+    """Return the short names of the providers that this build offers, without the one that sends data away."""
+    short = {full: name for name, full in PROVIDERS.items()}
+    found = (name for name in onnxruntime.get_available_providers() if name != _REMOTE)
+    return tuple(sorted((short.get(name, name) for name in found), key=lambda name: name != "cpu"))
 
 
 def full_name(alias: str) -> str:
