@@ -14,11 +14,11 @@ from onnxopt.search import stages
 from onnxopt.search.acceptance import MOST_PROOFS
 from onnxopt.search.bets import WORTH, Plan, plan_of, reads_rows, work_of
 from onnxopt.search.candidates import exact, first_candidates, row_candidates
-from onnxopt.search.float_layers import keep_harmful_layers
 from onnxopt.search.holdout import Evidence
 from onnxopt.search.journal.journal import Journal
 from onnxopt.search.journal.notes import names
 from onnxopt.search.limits.deadline import Deadline
+from onnxopt.search.mix.float_layers import keep_harmful_layers
 from onnxopt.search.observer import NullObserver, Observer
 from onnxopt.search.parts import Parts
 from onnxopt.search.proving import decided, prove, prove_first, untried

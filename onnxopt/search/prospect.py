@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from onnxopt.measure.accuracy import Evaluation
 from onnxopt.measure.metrics.score import Score, difference, percent
 from onnxopt.measure.statistics import LOSS_UNSEEN, flip_draws
 
@@ -70,6 +71,12 @@ def prospect_of(metric: Score, holdout: int, allowed: float, asked: float, telli
     needed = _needed(allowed / scale, asked, fewest, relative)
     needed = None if needed is None else int(np.ceil(needed / telling))
     return Prospect(holdout, allowed, asked, metric.unit, smallest, needed)
+
+
+def prospect_on(baseline: Evaluation, holdout: int, allowed: float, asked: float) -> Prospect:
+    """Return the prospect where as large a share of the hold-out samples is telling as of those of `baseline`."""
+    telling = baseline.metric.telling(baseline.rows) / max(len(baseline.rows), 1)
+    return prospect_of(baseline.metric, holdout, allowed, asked, telling)
 
 
 def _smallest(count: int, asked: float, *, relative: bool) -> float:

@@ -57,7 +57,7 @@ def _far_beyond(trials: Trials, trial: Trial) -> bool:
 def _longer_than(trials: Trials, count: int, share: float) -> bool:
     """Return whether building `count` more candidates takes longer than a share of their remaining time."""
     built_s = max((sum(step.duration_s for step in t.steps) for t in trials.made), default=0.0)
-    return count * built_s > share * trials.candidates_left_s()
+    return count * built_s > share * trials.deadline.candidates_left_s()
 
 
 def place_layers(trials: Trials) -> None:

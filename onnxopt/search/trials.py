@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
-from math import inf
 from typing import TypeVar
 
 import onnx_ir as ir
@@ -27,7 +26,7 @@ from onnxopt.search.limits.reserve import Reserve
 from onnxopt.search.losses import CachedLosses, Losses
 from onnxopt.search.observer import Observer
 from onnxopt.search.parts import Parts, typical_feeds
-from onnxopt.search.prospect import Prospect, prospect_of
+from onnxopt.search.prospect import Prospect, prospect_on
 from onnxopt.search.race import Race, race_of
 from onnxopt.search.screen import Screen
 from onnxopt.search.settings import Settings
@@ -145,13 +144,8 @@ class Trials:
 
     def prospect(self, samples: int | None = None, attempt: int = 0) -> Prospect:
         """Return the prospect of attempt 0, 1, ... on the hold-out samples, or on some of them."""
-        score, count = self.judge.baseline(), len(self.parts.holdout) if samples is None else samples
-        telling = score.metric.telling(score.rows) / max(len(score.rows), 1)
-        return prospect_of(score.metric, count, self.bar.allowed_drop, self.bar.asked(attempt), telling)
-
-    def candidates_left_s(self) -> float:
-        """Return the seconds left for candidates; infinite without a time limit."""
-        return inf if self.settings.time_limit_s is None else self.deadline.left_s() - self.deadline.reserve_s
+        count = len(self.parts.holdout) if samples is None else samples
+        return prospect_on(self.judge.baseline(), count, self.bar.allowed_drop, self.bar.asked(attempt))
 
     def enough(self) -> bool:
         """Return whether the search ends: the target or the time limit is reached."""

@@ -25,7 +25,7 @@ def later(*made: Trial, left_s: float = 100, limit_s: float | None = 200) -> boo
     trials = SimpleNamespace(
         made=list(made),
         bar=Acceptance(Goal.LATENCY, BUDGET, 0.95, 100),
-        candidates_left_s=lambda: np.inf if limit_s is None else left_s - 10,
+        deadline=SimpleNamespace(candidates_left_s=lambda: np.inf if limit_s is None else left_s - 10),
     )
     return stages.left_for_later(trials, alike=4)
 

@@ -48,6 +48,10 @@ class Deadline:
         """Return the seconds until the end of the command."""
         return inf if self.limit_s is None else max(self.limit_s, GRACE_S) - self.elapsed_s()
 
+    def candidates_left_s(self) -> float:
+        """Return the seconds left for candidates; infinite without a limit."""
+        return self.left_s() - self.reserve_s
+
     def over(self) -> bool:
         """Return whether the time for the search is over."""
         return (

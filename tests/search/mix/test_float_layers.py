@@ -14,8 +14,8 @@ from onnxopt.passes.quantize_static import QuantizeStatic
 from onnxopt.passes.simplify import Simplify
 from onnxopt.pipeline import Edit
 from onnxopt.search.acceptance import Acceptance
-from onnxopt.search.float_layers import ROUNDS, FloatCounts, by_loss_per_work, keep_harmful_layers, losses_in_time
 from onnxopt.search.losses import losses_of
+from onnxopt.search.mix.float_layers import ROUNDS, FloatCounts, by_loss_per_work, keep_harmful_layers, losses_in_time
 from onnxopt.search.trial import Candidate, Trial, Verdict
 
 
@@ -116,7 +116,7 @@ class FakeTrials:
 
     def __init__(self, *, leader_speedup: float | None = None, slow_from: int = 99, floor: float = 0.0) -> None:
         self.bar = Acceptance(Goal.LATENCY, 0.01, 0.95, 1000)
-        self.deadline = SimpleNamespace(in_time=lambda work: work())
+        self.deadline = SimpleNamespace(in_time=lambda work: work(), candidates_left_s=lambda: inf)
         self.made: list[Trial] = []
         self.slow_from, self.floor = slow_from, floor
         self.leader = None if leader_speedup is None else self.measured(WHOLE, leader_speedup)

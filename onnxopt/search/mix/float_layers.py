@@ -128,7 +128,7 @@ def _ranked(trials: Trials, best: Trial) -> Mapping[str, float]:
         def measured(sets: Sequence[Sequence[str]]) -> list[float]:
             return losses_of(spec, base, sets, quantized, trials.losses)
 
-        seconds = _RANKING * trials.candidates_left_s()
+        seconds = _RANKING * trials.deadline.candidates_left_s()
         return by_loss_per_work(losses_in_time(weighted, measured, seconds), _macs(trials, best.candidate))
 
     note = f"losses of layers: {best.candidate.name}"
