@@ -41,7 +41,7 @@ def _measure(
     path = [first]
     while path:
         key = path[-1]
-        name = f"the function {'::'.join(part for part in key if part)!r}"
+        name = f"the function {'::'.join(_text(part) for part in key if part)!r}"
         if key in sizes:
             path.pop()
             continue
@@ -66,6 +66,11 @@ def _calls(body: onnx.GraphProto | onnx.FunctionProto) -> Iterator[_Key]:
         part = waiting.pop()
         yield from ((_domain(node.domain), node.op_type, node.overload) for node in part.node)
         waiting += subgraphs(part)
+
+
+def _text(name: str | bytes) -> str:
+    """Return a name as text; protobuf gives one that is no UTF-8 as bytes."""
+    return name if isinstance(name, str) else name.decode(errors="replace")
 
 
 def _domain(name: str) -> str:

@@ -1,16 +1,27 @@
 """The runtime's quantizers on an indexed model: their work grows with the size of the graph, not with its square.
 
 They look each tensor up by going through all initializers. Here the model gives them only those that the node or the
-tensor at hand is about. Methods that the runtime stops to call change nothing.
+tensor at hand is about, and the channels of a weight are computed at once. Methods that the runtime stops to call
+change nothing.
 """
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import onnx
+from onnx import numpy_helper
+from onnxruntime.quantization.base_quantizer import QuantizationParams
 from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
-from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer, QDQQuantTensorType, QDQTensorQuantizedValue
+from onnxruntime.quantization.quant_utils import (
+    QuantizedValue,
+    QuantizedValueType,
+    add_dequant_output_suffix,
+    add_dequant_suffix,
+)
 
+from onnxopt.quantization import ort_channels
 from onnxopt.quantization.ort_index import IndexedModel
 
 
@@ -59,6 +70,36 @@ class OperatorQuantizer(ONNXQuantizer):  # type: ignore[misc]  # the runtime has
         with self.model.only(names):
             return super().quantize_bias_static(bias_name, input_name, weight_name, beta)
 
+    def quantize_weight_per_channel_impl(
+        self,
+        weight_name: str,
+        weight_qType: int,  # the runtime's name
+        channel_axis: int,
+        reduce_range: bool = True,
+        keep_float_weight: bool = False,
+    ) -> Any:
+        """Write the integers of a weight, all channels at once, and return their name, zero point's and scale's."""
+        tensor, ranges = self.model.get_initializer(weight_name), self.tensor_quant_overrides.get(weight_name, [{}])
+        made = None
+        if tensor is not None and self.is_weight_symmetric(weight_qType):
+            weight, narrow = _float_array(tensor), bool(self.reduce_range and reduce_range)
+            made = ort_channels.parameters(weight, channel_axis, weight_qType, ranges, reduce_range=narrow)
+        if made is None:
+            return super().quantize_weight_per_channel_impl(
+                weight_name, weight_qType, channel_axis, reduce_range, keep_float_weight
+            )
+        zero_point, scale = made
+        names = f"{weight_name}_quantized", f"{weight_name}_zero_point", f"{weight_name}_scale"
+        written = [
+            onnx.helper.make_tensor(names[2], onnx.TensorProto.FLOAT, scale.shape, scale.tolist()),
+            onnx.helper.make_tensor(names[1], weight_qType, scale.shape, zero_point.tolist()),
+        ]
+        if not keep_float_weight:
+            numbers = ort_channels.integers(weight, channel_axis, weight_qType, zero_point, scale)
+            written.append(numpy_helper.from_array(numbers, names[0]))
+        self.model.initializer_extend(written)
+        return names
+
     def _dequantize_value(self, value_name: str) -> Any:
         value = self.quantized_value_map.get(value_name)
         with self.model.only([] if value is None else [value.scale_name]):
@@ -93,8 +134,57 @@ class PairQuantizer(QDQQuantizer):  # type: ignore[misc]
     def _calc_initializer_quant_params(self) -> dict[str, Any]:
         self.model.seek(None)  # the last node has been
         found, of_one = dict[str, Any](), super()._calc_initializer_quant_params
-        self._each("tensors_to_quantize", lambda: found.update(of_one()))
+        self._each("tensors_to_quantize", lambda: found.update(self._of_channels() or of_one()))
         return found
+
+    def _of_channels(self) -> dict[str, Any]:
+        """Return scales and zero points of the weight at hand, if the runtime would compute them channel by channel."""
+        ((name, info),) = self.tensors_to_quantize.items()
+        tensor, ranges = self.model.get_initializer(name), self.tensor_quant_overrides.get(name, [{}])
+        axis = ranges[0].get("axis", info.axis)
+        if tensor is None or axis is None or info.tensor_type is not QDQQuantTensorType.WEIGHT or self.block_size:
+            return {}
+        kind = self.weight_qType
+        made = ort_channels.parameters(_float_array(tensor), axis, kind, ranges, reduce_range=self.reduce_range)
+        if made is None:
+            return {}
+        return {name: QuantizationParams(zero_point=made[0], scale=made[1], quant_type=kind, axis=axis)}
+
+    def _adjust_weight_scale_for_int32_bias(
+        self,
+        input_scale: np.ndarray,
+        weight_scale: np.ndarray,
+        weight_name: str,
+        bias_tp: onnx.TensorProto,
+        is_per_channel: bool,
+    ) -> Any:
+        """Return whether the scales of a weight had to grow for its bias, and the scales."""
+        bias = _float_array(bias_tp)
+        if not is_per_channel or weight_scale.ndim != 1 or bias.shape != weight_scale.shape or bias.dtype != np.float32:
+            return super()._adjust_weight_scale_for_int32_bias(
+                input_scale, weight_scale, weight_name, bias_tp, is_per_channel
+            )
+        wider = ort_channels.wide_enough(weight_scale, input_scale.item(), bias)
+        return wider is not None, weight_scale if wider is None else wider
+
+    def _add_qdq_nodes_for_initializer(self, weight_proto: onnx.TensorProto) -> Any:
+        """Write the integers of a weight and the DequantizeLinear behind them."""
+        name = weight_proto.name
+        given = self.initializer_quant_params[name]
+        axis, kind = given.get("axis"), given["quant_type"]
+        one_by_one = axis is None or kind not in ort_channels.BYTES or self.block_size or self.add_qdq_pair_to_weight
+        if name in self.quantized_value_map or one_by_one:
+            return super()._add_qdq_nodes_for_initializer(weight_proto)
+        made, read = self._make_scale_zp_initializers(name, given), add_dequant_output_suffix(name)
+        self.model.replace_input_of_all_nodes(name, read)
+        numbers = ort_channels.integers(_float_array(weight_proto), axis, kind, given["zero_point"], given["scale"])
+        stored = numpy_helper.from_array(numbers, f"{name}_quantized")
+        self.model.add_initializer(stored)
+        of = made.scale.name, made.zero_point.name
+        self._create_dq_node(stored.name, read, add_dequant_suffix(name), *of, axis=axis)
+        value = QuantizedValue(name, stored.name, *of, QuantizedValueType.Initializer, axis=axis)
+        self.quantized_value_map[name] = QDQTensorQuantizedValue(value, None, None)
+        return None
 
     def _adjust_weight_quant_params_for_bias_tensors(self) -> None:
         self._each("bias_to_quantize", super()._adjust_weight_quant_params_for_bias_tensors)
@@ -123,3 +213,8 @@ class PairQuantizer(QDQQuantizer):  # type: ignore[misc]
                 work()
             rest |= one
         setattr(self, field, rest)
+
+
+def _float_array(tensor: onnx.TensorProto) -> np.ndarray:
+    array: np.ndarray = numpy_helper.to_array(tensor)
+    return array

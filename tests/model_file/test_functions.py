@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxopt.errors import ModelError
-from onnxopt.model_file import load, save
+from onnxopt.model_file import load, refuse_endless, save
 from onnxopt.model_file.load import from_memory
 from onnxopt.model_file.save import external_files
 
@@ -153,6 +153,14 @@ def test_functions_that_double_at_every_level_are_refused() -> None:
 def test_functions_that_call_each_other_too_deep_are_refused() -> None:
     levels = [*(function_of(f"F{i}", f"F{i - 1}") for i in range(300, 0, -1)), function_of("F0", "Relu")]
     assert "more than 100 deep" in refusal(levels, "F300")
+
+
+def test_a_function_whose_name_is_no_text_is_refused_before_the_runtime_expands_it(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model_of([function_of("FOR", "FOR")], "FOR").SerializeToString().replace(b"FOR", b"F\xffR"))
+    with pytest.raises(ModelError, match="it calls itself") as caught:
+        refuse_endless(path)
+    assert caught.value.code == "ONX305"
 
 
 def test_functions_that_call_others_are_read() -> None:
