@@ -1,6 +1,8 @@
 """Result of a benchmark kit: checked and summarized."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -104,14 +106,14 @@ def _model(content: dict[str, Any], index: int) -> DeviceModel:
 
 
 def _latency(content: dict[str, Any], index: int) -> Latency:
-    def over_epochs(key: str) -> list[float]:
-        return [float(epoch[key][index]) for epoch in content["epochs"]]
+    def over_epochs(key: str, epochs: Sequence[Mapping[str, Any]] = content["epochs"]) -> list[float]:
+        return [_positive(epoch[key][index], key) for epoch in epochs]
 
     epochs = [epoch for epoch in content["epochs"] if epoch.get("clean", FEWEST_CLEAN) >= FEWEST_CLEAN]
     enough = len(epochs) >= min(MIN_EPOCHS, len(content["epochs"]))
     usable = epochs if enough else content["epochs"]
-    own = interval_over([float(epoch["p50_ms"][index]) for epoch in usable])
-    speedup = interval_over([float(epoch["speedup"][index]) for epoch in usable]) if index else None
+    own = interval_over(over_epochs("p50_ms", usable))
+    speedup = interval_over(over_epochs("speedup", usable)) if index else None
     unsure = (
         "" if enough else "other programs kept its threads waiting for a processor; stop them, or use fewer threads"
     )
@@ -133,3 +135,10 @@ def _latency(content: dict[str, Any], index: int) -> Latency:
         waited=float(np.mean(waits)) if waits else None,
         inputs=int(content.get("inputs", 1)),
     )
+
+
+def _positive(value: Any, key: str) -> float:
+    number = float(value)
+    if not 0 < number < inf:
+        raise ValueError(f"{key} is {number:g}")
+    return number
