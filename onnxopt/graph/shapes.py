@@ -7,8 +7,8 @@ import onnx_ir as ir
 
 from onnxopt.errors import ModelError, first_line
 from onnxopt.graph.edit import constant_of
-from onnxopt.model_file import from_proto, to_proto
-from onnxopt.model_file.light import give_weights_back, without_large_weights
+from onnxopt.model_file import from_proto
+from onnxopt.model_file.light import give_weights_back, light_proto
 
 MAX_COUNTED = 1 << 20
 """Longest constant `Range` that is inferred; a file of 300 bytes can ask for any length."""
@@ -33,8 +33,7 @@ def with_types(model: ir.Model) -> ir.Model:
     Raises:
         ModelError: ONX305 types in the model contradict each other.
     """
-    light, weights = without_large_weights(model)
-    proto = to_proto(light)
+    proto, weights = light_proto(model)
     del proto.graph.value_info[:]
     # Data propagation computes constants one number at a time.
     propagated = longest_range(model) <= MAX_COUNTED

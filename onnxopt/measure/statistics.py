@@ -158,7 +158,9 @@ def ratio_interval(ratios: Sequence[float], level: float = LEVEL) -> Interval:
     if len(logs) < 2:
         return Interval(0.0, value, float("inf"), level)
     margin = float(stats.t.ppf((1 + level) / 2, len(logs) - 1) * logs.std(ddof=1) / np.sqrt(len(logs)))
-    return Interval(value * float(np.exp(-margin)), value, value * float(np.exp(margin)), level)
+    with np.errstate(over="ignore"):  # infinite where epochs have nothing in common
+        widened = float(np.exp(margin))
+    return Interval(value / widened, value, value * widened, level)
 
 
 LOSS_UNSEEN = 1.0

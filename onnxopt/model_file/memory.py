@@ -13,8 +13,8 @@ import onnx_ir as ir
 
 from onnxopt.errors import ModelError, first_line
 from onnxopt.model_file.heap import trim_heap
-from onnxopt.model_file.light import without_large_weights
-from onnxopt.model_file.proto import from_proto, to_proto, weights
+from onnxopt.model_file.light import light_proto
+from onnxopt.model_file.proto import bytes_of, from_proto, to_proto, weights
 from onnxopt.model_file.room import no_room
 from onnxopt.model_file.serialized import serialized_size, to_bytes, write
 from onnxopt.model_file.streamed import DATA_DIGEST, Latest, array_of, write_tensors
@@ -31,7 +31,7 @@ LEAST_EXTERNAL_BYTES = 256
 
 def weight_bytes(model: ir.Model) -> int:
     """Return the bytes of all initializers of the main graph and its subgraphs."""
-    return sum(tensor.nbytes for tensor in weights(model))
+    return sum(map(bytes_of, weights(model)))
 
 
 def fits_protobuf(model: ir.Model) -> bool:
@@ -41,12 +41,20 @@ def fits_protobuf(model: ir.Model) -> bool:
 
 def is_streamed(model: ir.Model) -> bool:
     """Return whether weights of the model are too large for memory, or computed when they are written."""
-    return not fits_protobuf(model) or any(isinstance(tensor, ir.LazyTensor) for tensor in weights(model))
+    return _volume(model)[1]
+
+
+def _volume(model: ir.Model) -> tuple[int, bool]:
+    """Return the bytes of all weights, and whether the model is streamed, after one walk."""
+    sizes = [(bytes_of(tensor), isinstance(tensor, ir.LazyTensor)) for tensor in weights(model)]
+    total = sum(size for size, _ in sizes)
+    return total, total > EXTERNAL_ABOVE_BYTES or any(deferred for _, deferred in sizes)
 
 
 def size_bytes(model: ir.Model) -> int:
     """Return how large the model is on disk, external data included."""
-    return weight_bytes(model) if is_streamed(model) else serialized_size(model)
+    size, streamed = _volume(model)
+    return size if streamed else serialized_size(model)
 
 
 def from_bytes(data: bytes) -> ir.Model:
@@ -87,8 +95,8 @@ def materialize(model: ir.Model) -> Iterator[bytes | str]:
     Raises:
         FileError: ONX503 the temporary file cannot be written.
     """
-    streamed = is_streamed(model)
-    if not streamed and weight_bytes(model) <= IN_MEMORY_BYTES:
+    size, streamed = _volume(model)
+    if not streamed and size <= IN_MEMORY_BYTES:
         yield to_bytes(model)
         return
     trim_heap()
@@ -125,10 +133,10 @@ def check(model: ir.Model) -> None:
     Raises:
         ModelError: ONX305, with the checker's first line.
     """
-    light, _ = without_large_weights(_shaped(model))
+    light, _ = light_proto(_shaped(model))
     try:
         with _stdout_to_stderr():
-            onnx.checker.check_model(to_proto(light))
+            onnx.checker.check_model(light)
     except onnx.checker.ValidationError as error:
         raise ModelError("ONX305", "the model is invalid", why=first_line(error)) from error
 

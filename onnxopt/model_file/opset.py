@@ -8,9 +8,9 @@ import onnx_ir as ir
 import onnxruntime
 
 from onnxopt.errors import ModelError, first_line
-from onnxopt.model_file.light import give_weights_back, without_large_weights
+from onnxopt.model_file.light import give_weights_back, light_proto, without_large_weights
 from onnxopt.model_file.memory import fits_protobuf, materialize
-from onnxopt.model_file.proto import from_proto, to_proto
+from onnxopt.model_file.proto import from_proto
 from onnxopt.model_file.shared import share_weights
 from onnxopt.model_file.signature import probe_feeds, signature_of
 from onnxopt.model_file.streamed import array_of
@@ -41,8 +41,8 @@ def upgrade_opset(model: ir.Model, minimum: int) -> ir.Model:
     if current >= minimum or not current:
         return model
     try:
-        light, weights = without_large_weights(model, _UNREAD_BYTES)
-        converted = from_proto(onnx.version_converter.convert_version(to_proto(light), minimum))
+        light, weights = light_proto(model, _UNREAD_BYTES)
+        converted = from_proto(onnx.version_converter.convert_version(light, minimum))
         give_weights_back(converted, model, weights)
     except Exception as error:  # the converter raises RuntimeError, ValueError and protobuf errors alike
         raise _refusal(current, minimum, first_line(error)) from error

@@ -1,6 +1,7 @@
 """ONNX protobuf <-> onnx-ir, for every file the checker accepts."""
 
 import base64
+import math
 from collections.abc import Iterator
 
 import onnx
@@ -49,8 +50,27 @@ def _describe_once(graph: onnx.GraphProto) -> None:
 
 
 def weights(model: ir.Model) -> Iterator[ir.TensorProtocol]:
-    """Return the tensors of all initializers, those of subgraphs included."""
-    return (v.const_value for graph in model.graphs() for v in graph.initializers.values() if v.const_value is not None)
+    """Return the tensors of all initializers, those of subgraphs included.
+
+    `ir.Model.graphs` makes several iterators for each node, which takes seconds for thousands of nodes.
+    """
+    waiting = [model.graph]
+    while waiting:
+        graph = waiting.pop()
+        yield from (value.const_value for value in graph.initializers.values() if value.const_value is not None)
+        attributes = (a for node in graph if node.attributes for a in node.attributes.values() if not a.is_ref())
+        for attribute in attributes:
+            if attribute.type is ir.AttributeType.GRAPH:
+                waiting.append(attribute.as_graph())
+            elif attribute.type is ir.AttributeType.GRAPHS:
+                waiting += attribute.as_graphs()
+
+
+def bytes_of(tensor: ir.TensorProtocol) -> int:
+    """Return the bytes of a tensor's numbers; `nbytes` of one in a protobuf makes an object for its shape each time."""
+    if isinstance(tensor, ir.serde.TensorProtoTensor):
+        return math.ceil(math.prod(tensor.raw.dims) * ir.DataType(tensor.raw.data_type).itemsize)
+    return tensor.nbytes
 
 
 _HOLDERS = (

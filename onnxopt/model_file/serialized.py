@@ -9,7 +9,7 @@ import onnx
 import onnx_ir as ir
 from google.protobuf.message import Message
 
-from onnxopt.model_file.proto import to_proto
+from onnxopt.model_file.proto import bytes_of, to_proto
 
 LARGE_BYTES = 1 << 20
 """Each weight above this is a separate piece."""
@@ -86,7 +86,7 @@ def large_weights(model: ir.Model) -> dict[str, ir.TensorProtocol]:
 def _is_large(tensor: ir.TensorProtocol) -> bool:
     if isinstance(tensor, ir.serde.TensorProtoTensor):
         # Numbers one by one, or notes that are added on the way, are written as they are.
-        return tensor.nbytes > LARGE_BYTES and tensor.raw.HasField("raw_data") and not tensor.metadata_props
+        return bytes_of(tensor) > LARGE_BYTES and tensor.raw.HasField("raw_data") and not tensor.metadata_props
     return tensor.dtype is not ir.DataType.STRING and tensor.nbytes > LARGE_BYTES
 
 

@@ -175,14 +175,15 @@ class QuantizeStatic(Pass):
         """
         op_types = self.op_types or ort_bridge.static_op_types()
         names = _activations(before, op_types)
-        calibration = calibrate(before, names, samples, self.method, self.percentile, context.cache)
-        options = self._options(op_types, context)
+        typed = with_types(before)
+        calibration = calibrate(typed, names, samples, self.method, self.percentile, context.cache, typed=True)
+        obstacles = static_obstacles(typed, self.form, op_types, calibration.ranges)
+        ready, options = ort_bridge.prepared(typed, op_types), self._options(op_types, context)
 
         def make(ranges: Mapping[str, Range], more: tuple[str, ...]) -> ir.Model:
-            return ort_bridge.quantize_static(before, ranges, replace(options, exclude=(*self.exclude, *more)))
+            return ort_bridge.quantize_static(before, ranges, replace(options, exclude=(*self.exclude, *more)), ready)
 
         nodes = [n for n in before.graph if n.op_type in op_types and n.name not in self.exclude]
-        obstacles = static_obstacles(with_types(before), self.form, op_types, calibration.ranges)
         plan = decide(before, calibration, make, nodes, obstacles, samples)
         notes = [Skip("calibration", finding) for finding in calibration.findings]
         made = self._read_back(before, plan, Placed(), notes)

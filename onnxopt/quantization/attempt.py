@@ -22,24 +22,28 @@ _ALIKE = 2
 
 @dataclass(frozen=True)
 class Attempt:
-    """A quantized model that runs, and the nodes left in float by name, with the reason."""
+    """A quantized model that runs, the nodes left in float by name, with the reason, and the number asked for."""
 
     model: ir.Model
     left: Mapping[str, str]
+    number: float
 
 
-def attempt(build: Build, nodes: Sequence[ir.Node], feeds: Feeds | None) -> Attempt:
+def attempt(
+    build: Build, nodes: Sequence[ir.Node], feeds: Feeds | None, measure: Callable[[Session], float] | None = None
+) -> Attempt:
     """Build a quantized model that ONNX Runtime loads and runs, with as few of `nodes` in float as possible.
 
     Args:
         build: quantizes all nodes except the given ones.
         nodes: nodes that may be quantized.
         feeds: one sample; None only loads the model.
+        measure: gives the number for the result; a session of it is open already, and opening takes seconds.
 
     Raises:
         NativeError, ModelError: the error of the last build, if no set of nodes explains it.
     """
-    return _Search(build, nodes, feeds).result()
+    return _Search(build, nodes, feeds, measure or (lambda session: 0.0)).result()
 
 
 def runnable_feeds(model: ir.Model, samples: Samples | None) -> Feeds | None:
@@ -59,8 +63,10 @@ def runnable_feeds(model: ir.Model, samples: Samples | None) -> Feeds | None:
 
 
 class _Search:
-    def __init__(self, build: Build, nodes: Sequence[ir.Node], feeds: Feeds | None) -> None:
-        self._build, self._feeds = build, feeds
+    def __init__(
+        self, build: Build, nodes: Sequence[ir.Node], feeds: Feeds | None, measure: Callable[[Session], float]
+    ) -> None:
+        self._build, self._feeds, self._measure = build, feeds, measure
         self._kinds = {node.name or "": node.op_type for node in nodes}
         self._left = dict[str, str]()
         self._builds = 0
@@ -68,14 +74,14 @@ class _Search:
     def result(self) -> Attempt:
         while True:
             made = self._try(())
-            if isinstance(made, ir.Model):
-                return Attempt(made, self._left)
+            if isinstance(made, tuple):
+                return Attempt(made[0], self._left, self._measure(made[1]))
             culprits = self._named(made) or self._bisected()
             if not culprits:
                 raise made
             self._leave(culprits, made)
 
-    def _try(self, more: tuple[str, ...]) -> ir.Model | NativeError | ModelError:
+    def _try(self, more: tuple[str, ...]) -> tuple[ir.Model, Session] | NativeError | ModelError:
         self._builds += 1
         try:
             model = self._build((*self._left, *more))
@@ -84,7 +90,7 @@ class _Search:
                 session.run(self._feeds)
         except (NativeError, ModelError) as error:
             return error
-        return model
+        return model, session
 
     def _rest(self) -> list[str]:
         return [name for name in self._kinds if name not in self._left]

@@ -31,7 +31,7 @@ class Closeness:
         session = Session(model, Runtime())
         self._expected = [session.named(feeds) for feeds in self._samples]
 
-    def db(self, candidate: ir.Model) -> float:
+    def db(self, candidate: ir.Model | Session) -> float:
         """Return the mean over samples of the signal-to-noise ratio of the worst output, in dB.
 
         Within an output, giants and other values count separately: the noise of the others would vanish beside the
@@ -41,7 +41,7 @@ class Closeness:
             Minus infinity if the candidate cannot be loaded or run.
         """
         try:
-            session = Session(candidate, Runtime())
+            session = candidate if isinstance(candidate, Session) else Session(candidate, Runtime())
             found = [
                 min((_db(one, after[name]) for name, one in before.items()), default=_BEST_DB)
                 for before, after in zip(self._expected, map(session.named, self._samples), strict=True)

@@ -89,8 +89,26 @@ def static_op_types() -> tuple[str, ...]:
     return tuple(sorted({*QDQRegistry, *QLinearOpsRegistry} - {"Softmax", "ArgMax", *_NORMALIZATIONS}))
 
 
-def quantize_static(model: ir.Model, ranges: Mapping[str, Range], options: StaticOptions) -> ir.Model:
+def prepared(typed: ir.Model, op_types: Sequence[str]) -> ir.Model:
+    """Return a model with types as `quantize_static` takes it, in place; the same for all ranges and exclusions.
+
+    Raises:
+        NativeError: ONX402 the model cannot be quantized.
+    """
+    with _quantizer_errors():
+        return ready(typed, op_types)
+
+
+def quantize_static(
+    model: ir.Model, ranges: Mapping[str, Range], options: StaticOptions, typed: ir.Model | None = None
+) -> ir.Model:
     """Quantize weights and activations with known ranges.
+
+    Args:
+        model: the model to quantize.
+        ranges: the ranges by name of the tensor.
+        options: the options.
+        typed: the result of `prepared` for the model; made here by default.
 
     Raises:
         NativeError: ONX402 the runtime's quantizer failed.
@@ -109,7 +127,7 @@ def quantize_static(model: ir.Model, ranges: Mapping[str, Range], options: Stati
     )
     extra: dict[str, Any] = {"ActivationSymmetric": symmetric, "WeightSymmetric": True, **_FLOAT_WHERE_UNKNOWN}
     with _quantizer_errors():
-        typed = ready(model, options.op_types)
+        typed = ready(with_types(model), options.op_types) if typed is None else typed
         for value in (v for node in typed.graph for v in node.outputs if v.dtype is None and v.name in ranges):
             value.type = ir.TensorType(ir.DataType.FLOAT)  # the runtime's own types; only floats have ranges
         proto = _inferred(typed)
@@ -153,7 +171,7 @@ def quantize_dynamic(model: ir.Model, options: DynamicOptions) -> ir.Model:
 
     weight = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}[options.weight_type]
     with _quantizer_errors():
-        typed = ready(model, options.op_types)
+        typed = ready(with_types(model), options.op_types)
         upright(typed)
         inner = name_inner_nodes(typed, options.op_types, frozenset(options.exclude))
         exclude = (*options.exclude, *inner, *unfit(typed), *products_not_in(typed, options.op_types))
@@ -229,7 +247,8 @@ def _quantizer_errors() -> Iterator[None]:
     level = root.level
     root.setLevel(logging.CRITICAL)
     try:
-        yield
+        with np.errstate(all="ignore"):  # of weights that are no numbers; the result is judged
+            yield
     except Exception as error:  # ValueError, RuntimeError, KeyError, AssertionError, IndexError, ...
         raise NativeError(
             "ONX402", "ONNX Runtime's quantizer failed", why=f"{type(error).__name__}: {first_line(error)}"

@@ -60,7 +60,7 @@ def integers(weight: np.ndarray, axis: int, kind: int, zero_point: np.ndarray, s
     """Return the integers of a float weight."""
     shape = [1] * weight.ndim
     shape[axis] = -1
-    numbers = weight / scale.reshape(shape)
+    numbers: np.ndarray = weight / scale.reshape(shape)
     numbers.round(out=numbers)
     numbers += zero_point.reshape(shape)
     lowest, highest = get_qmin_qmax_for_qType(kind)

@@ -6,17 +6,15 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxopt.graph.edit import set_weight
-from onnxopt.graph.shapes import with_types
 from onnxopt.quantization.outcome import nodes_inside, reads_quantized
 
 
-def ready(model: ir.Model, op_types: Sequence[str]) -> ir.Model:
-    """Return a copy of `model` whose nodes of `op_types` the quantizer handles correctly.
+def ready(typed: ir.Model, op_types: Sequence[str]) -> ir.Model:
+    """Make a model with types one whose nodes of `op_types` the quantizer handles correctly, in place; return it.
 
     The quantizer skips every tensor of unknown type, assumes that a Gemm's bias is a vector and its alpha and beta are
     1, and gives a shared weight the scales for one of its layers.
     """
-    typed = with_types(model)
     for node in typed.graph:
         if node.op_type in ("Gemm", "Conv", "ConvTranspose") and len(node.inputs) == 3:
             _give_own_bias(node)

@@ -3,7 +3,7 @@
 from math import isfinite
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
 
 def _not_finite_is_null(value: Any) -> Any:
@@ -12,6 +12,16 @@ def _not_finite_is_null(value: Any) -> Any:
 
 Number = Annotated[float | None, BeforeValidator(_not_finite_is_null)]
 """A measured number; null if it is not finite, because JSON holds only finite numbers."""
+
+
+def _some(size: int) -> int:
+    if size < 1:
+        raise ValueError(f"a model of {size} bytes")
+    return size
+
+
+SizeBytes = Annotated[int, AfterValidator(_some)]
+"""The size of a model, which reports divide by."""
 
 
 class RecordPart(BaseModel):

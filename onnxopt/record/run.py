@@ -6,7 +6,7 @@ from pydantic import Field, field_validator
 
 from onnxopt.record.analysis import AnalysisRecord
 from onnxopt.record.options import KeptOptions
-from onnxopt.record.part import Number, RecordPart
+from onnxopt.record.part import Number, RecordPart, SizeBytes
 from onnxopt.record.trial import LatencyRecord, ProofRecord, RecoveredRecord, TrialRecord
 
 
@@ -15,7 +15,7 @@ class DeviceModelRecord(RecordPart):
 
     name: str
     sha256: str
-    size_bytes: int
+    size_bytes: SizeBytes
     difference: Number
     same_class: int
     classified: int
@@ -43,7 +43,7 @@ class ModelRecord(RecordPart):
 
     path: str
     sha256: str | None
-    size_bytes: int
+    size_bytes: SizeBytes
     opset: int
     inputs: tuple[TensorRecord, ...]
     outputs: tuple[TensorRecord, ...]

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from onnxopt.record.part import Number, RecordPart
+from onnxopt.record.part import Number, RecordPart, SizeBytes
 
 Nanoseconds = Annotated[tuple[float, ...], AfterValidator(lambda times: tuple(round(time, 6) for time in times))]
 """Milliseconds to the nanosecond."""
@@ -116,7 +116,7 @@ class TrialRecord(RecordPart):
     verdict: str
     reason: str
     steps: tuple[StepRecord, ...]
-    size_bytes: int | None
+    size_bytes: SizeBytes | None
     score: ScoreRecord | None
     drop: DropRecord | None
     latency: LatencyRecord | None

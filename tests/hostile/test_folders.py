@@ -1,5 +1,7 @@
 """Data and run folders of anybody: every fault ends in one line and an exit code, and nothing outside is opened."""
 
+import base64
+import json
 import sys
 import warnings
 from contextlib import suppress
@@ -102,6 +104,30 @@ def test_faults_of_journals_are_measured_again_or_refused(tmp_path):
             resume(path)
             read += 1
     assert read
+
+
+def test_rows_whose_header_never_ends_are_measured_again(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    lines = [json.loads(line) for line in valid_journal(path).decode().splitlines()]
+    damaged = 0
+    for line in lines:
+        if line.get("score"):
+            data = base64.b64decode(line["score"]["rows"])
+            line["score"]["rows"] = base64.b64encode(data.replace(b"'shape': (", b"'shape':((")).decode()
+            damaged += b"'shape': (" in data
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    resume(path)
+    assert damaged
+
+
+@pytest.mark.parametrize(("field", "value"), [("size_bytes", 0), ("size_bytes", -1)])
+def test_a_model_of_no_size_is_refused_in_words(cli, run, tmp_path, field, value):
+    told = json.loads(run["run.json"])
+    told["trials"][0][field] = value
+    (tmp_path / "run.json").write_text(json.dumps(told))
+    ended = cli("report", tmp_path)
+    assert (ended.code, ended.err.count("\n")) == (5, 1), ended.err
+    assert f"a model of {value} bytes" in ended.err
 
 
 @pytest.mark.parametrize(

@@ -159,6 +159,12 @@ def test_draws_without_a_number_are_within_no_budget():
     assert probability_within(1.0, np.full(5, np.nan), 5) == 0
 
 
+@pytest.mark.filterwarnings("error")
+def test_ratios_that_have_nothing_in_common_have_an_interval_without_end():
+    found = ratio_interval([1e-300, 1.0, 1e300])
+    assert (found.low, found.high) == (0.0, np.inf)
+
+
 def test_ratio_interval_covers_as_often_as_it_says():
     rng = np.random.default_rng(0)
     hits = [not ratio_interval(np.exp(rng.normal(0.1, 0.02, 8))).excludes(np.exp(0.1)) for _ in range(2000)]

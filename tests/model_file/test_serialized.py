@@ -10,7 +10,7 @@ import onnx_ir as ir
 import pytest
 
 from onnxopt import model_file
-from onnxopt.model_file import memory, serialized
+from onnxopt.model_file import light, memory, serialized
 from onnxopt.model_file.proto import to_proto
 from onnxopt.model_file.serialized import digest, pieces, serialized_size, to_bytes
 from tests import builders
@@ -93,7 +93,7 @@ def test_no_message_holds_more_than_one_large_weight(monkeypatch: pytest.MonkeyP
         converted.append(proto.ByteSize())
         return proto
 
-    for module in (serialized, memory):
+    for module in (serialized, light):
         monkeypatch.setattr(module, "to_proto", watched)
     model = wide(8)
     list(pieces(model))

@@ -97,7 +97,7 @@ def _model(content: dict[str, Any], index: int) -> DeviceModel:
     return DeviceModel(
         name=str(model["name"]),
         sha256=str(model["sha256"]),
-        size_bytes=int(model["size_bytes"]),
+        size_bytes=int(_positive(model["size_bytes"], "size_bytes")),
         difference=None if model["difference"] is None else float(model["difference"]),
         same_class=int(model["same_class"]),
         classified=int(model["classified"]),

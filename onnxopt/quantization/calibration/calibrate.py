@@ -41,9 +41,25 @@ class Calibration:
 
 
 def calibrate(
-    model: ir.Model, names: Sequence[str], samples: Samples, method: str, percentile: float, cache: dict[str, Any]
+    model: ir.Model,
+    names: Sequence[str],
+    samples: Samples,
+    method: str,
+    percentile: float,
+    cache: dict[str, Any],
+    *,
+    typed: bool = False,
 ) -> Calibration:
     """Return the ranges of `names`; statistics of the same model in `cache` are reused.
+
+    Args:
+        model: the model.
+        names: names of tensors.
+        samples: what to run it on.
+        method: calibration method.
+        percentile: share of values inside the range with `method=percentile`, in percent.
+        cache: statistics of earlier calls.
+        typed: whether types of values are known in `model`.
 
     Raises:
         ModelError: ONX304 the model cannot be loaded.
@@ -53,7 +69,7 @@ def calibrate(
     # Other methods and exclusions on the same model need the same histograms: the search tries many.
     key = model_file.digest(model) + f" {len(samples)} {sorted(names)}"
     if key not in cache:
-        cache[key] = ranges.extremes(model, names, samples)
+        cache[key] = ranges.extremes(model, names, samples, typed=typed)
     found: Mapping[str, Extremes] = cache[key]
     inputs = [value.name or "" for value in model.graph.inputs]
     require_variety(found, inputs, samples.name)
@@ -67,7 +83,7 @@ def calibrate(
     needed = trimmed if of_extremes else {**found, **trimmed}
     kind = f"{key} {'trimmed' if of_extremes else 'all'}"
     if kind not in cache:
-        cache[kind] = ranges.histograms(model, samples, needed) if needed else {}
+        cache[kind] = ranges.histograms(model, samples, needed, typed=typed) if needed else {}
     histograms: Mapping[str, Histogram] = cache[kind]
     if of_extremes:
         full = {name: calibrators.FROM_EXTREMES[method](e) for name, e in found.items()}

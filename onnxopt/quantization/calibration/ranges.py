@@ -37,25 +37,39 @@ def collect(model: ir.Model, names: Sequence[str], samples: Samples) -> dict[str
     return _counted(session, samples, _extremes(session, watched, samples))
 
 
-def extremes(model: ir.Model, names: Sequence[str], samples: Samples) -> dict[str, Extremes]:
+def extremes(model: ir.Model, names: Sequence[str], samples: Samples, *, typed: bool = False) -> dict[str, Extremes]:
     """Return the smallest and largest finite value of every float tensor in `names`, with half the work of `collect`.
 
     A tensor without any finite value, such as an empty one, is left out.
 
+    Args:
+        model: the model.
+        names: names of tensors.
+        samples: what to run it on.
+        typed: whether types of values are known in `model`.
+
     Raises:
         ModelError, NativeError: as `collect`.
     """
-    session, watched = _open(model, names)
+    session, watched = _open(model, names, typed=typed)
     return _extremes(session, watched, samples)
 
 
-def histograms(model: ir.Model, samples: Samples, found: Mapping[str, Extremes]) -> dict[str, Histogram]:
+def histograms(
+    model: ir.Model, samples: Samples, found: Mapping[str, Extremes], *, typed: bool = False
+) -> dict[str, Histogram]:
     """Return the histograms of tensors with known extremes, over the same samples.
+
+    Args:
+        model: the model.
+        samples: what to run it on.
+        found: extremes by name of the tensor.
+        typed: as in `extremes`.
 
     Raises:
         ModelError, NativeError: as `collect`.
     """
-    session, _ = _open(model, list(found))
+    session, _ = _open(model, list(found), typed=typed)
     return _counted(session, samples, found)
 
 
@@ -117,8 +131,10 @@ def _bins(values: np.ndarray, low: float, high: float) -> np.ndarray:
     return np.bincount(np.clip(bins, 0, BINS - 1), minlength=BINS)
 
 
-def _open(model: ir.Model, names: Sequence[str]) -> tuple[onnxruntime.InferenceSession, list[str]]:
-    watching = with_types(model)
+def _open(
+    model: ir.Model, names: Sequence[str], *, typed: bool = False
+) -> tuple[onnxruntime.InferenceSession, list[str]]:
+    watching = model.clone() if typed else with_types(model)
     wanted = set(names)
     outputs = {v.name for v in watching.graph.outputs}
     inputs = [v.name for v in watching.graph.inputs if v.name in wanted]

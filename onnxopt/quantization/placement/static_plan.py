@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import onnx_ir as ir
 
-from onnxopt.quantization.attempt import Attempt, attempt
+from onnxopt.quantization.attempt import attempt
 from onnxopt.quantization.calibration.calibrate import Calibration
 from onnxopt.quantization.calibration.histogram import Extremes, Range
 from onnxopt.quantization.calibration.spread import UNBOUNDED
@@ -72,20 +72,18 @@ def decide(
     left = tail | {name: reason for some in needed for name, reason in some.items() if name in names}
     feeds = next(iter(samples), None)
 
-    def planned(ranges: Mapping[str, Range], kept: Mapping[str, str]) -> StaticPlan:
-        candidates = [node for node in nodes if node.name not in kept]
-        made: Attempt = attempt(lambda more: make(ranges, (*kept, *more)), candidates, feeds)
-        return StaticPlan(made.model, ranges, {**kept, **made.left})
-
-    best = planned(calibration.ranges, left)
     remedies = _remedies(before, calibration, names - left.keys())
-    if not remedies:
-        return best
-    closeness = Closeness(before, samples)
-    least = closeness.db(best.model)
+    closeness = Closeness(before, samples) if remedies else None
+
+    def planned(ranges: Mapping[str, Range], kept: Mapping[str, str]) -> tuple[StaticPlan, float]:
+        candidates = [node for node in nodes if node.name not in kept]
+        db = None if closeness is None else closeness.db
+        made = attempt(lambda more: make(ranges, (*kept, *more)), candidates, feeds, db)
+        return StaticPlan(made.model, ranges, {**kept, **made.left}), made.number
+
+    best, least = planned(calibration.ranges, left)
     for ranges, kept, clipped, gain in remedies:
-        tried = planned({**best.ranges, **ranges}, {**best.left, **kept})
-        db = closeness.db(tried.model)
+        tried, db = planned({**best.ranges, **ranges}, {**best.left, **kept})
         if db >= least + gain:
             clips = {n: why for n, why in best.clipped.items() if n not in ranges}
             best, least = replace(tried, clipped={**clips, **clipped}), db

@@ -96,5 +96,11 @@ def _text(array: np.ndarray) -> str:
 
 
 def _array(text: str) -> np.ndarray:
-    loaded: np.ndarray = np.load(io.BytesIO(base64.b64decode(text)), allow_pickle=False)
+    data = base64.b64decode(text)
+    try:
+        loaded = np.load(io.BytesIO(data), allow_pickle=False)
+    except Exception as error:  # numpy raises many types on damaged headers
+        raise ValueError("damaged rows") from error
+    if not isinstance(loaded, np.ndarray):
+        raise ValueError("an archive in the place of rows")
     return loaded
