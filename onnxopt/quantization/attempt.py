@@ -13,6 +13,8 @@ from onnxopt.samples import Feeds, Samples
 
 Build = Callable[[tuple[str, ...]], ir.Model]
 """Builds the quantized model with the named nodes in float."""
+Measure = Callable[[ir.Model, Session], float]
+"""Measures a quantized model in an open session of it."""
 
 _MOST_BUILDS = 64
 """Most builds of one model; the search for a culprit among a thousand nodes takes eleven."""
@@ -29,21 +31,19 @@ class Attempt:
     number: float
 
 
-def attempt(
-    build: Build, nodes: Sequence[ir.Node], feeds: Feeds | None, measure: Callable[[Session], float] | None = None
-) -> Attempt:
+def attempt(build: Build, nodes: Sequence[ir.Node], feeds: Feeds | None, measure: Measure | None = None) -> Attempt:
     """Build a quantized model that ONNX Runtime loads and runs, with as few of `nodes` in float as possible.
 
     Args:
         build: quantizes all nodes except the given ones.
         nodes: nodes that may be quantized.
         feeds: one sample; None only loads the model.
-        measure: gives the number for the result; a session of it is open already, and opening takes seconds.
+        measure: gives the number for the result, whose session is open already: opening one takes seconds.
 
     Raises:
         NativeError, ModelError: the error of the last build, if no set of nodes explains it.
     """
-    return _Search(build, nodes, feeds, measure or (lambda session: 0.0)).result()
+    return _Search(build, nodes, feeds, measure or (lambda model, session: 0.0)).result()
 
 
 def runnable_feeds(model: ir.Model, samples: Samples | None) -> Feeds | None:
@@ -63,9 +63,7 @@ def runnable_feeds(model: ir.Model, samples: Samples | None) -> Feeds | None:
 
 
 class _Search:
-    def __init__(
-        self, build: Build, nodes: Sequence[ir.Node], feeds: Feeds | None, measure: Callable[[Session], float]
-    ) -> None:
+    def __init__(self, build: Build, nodes: Sequence[ir.Node], feeds: Feeds | None, measure: Measure) -> None:
         self._build, self._feeds, self._measure = build, feeds, measure
         self._kinds = {node.name or "": node.op_type for node in nodes}
         self._left = dict[str, str]()
@@ -75,7 +73,7 @@ class _Search:
         while True:
             made = self._try(())
             if isinstance(made, tuple):
-                return Attempt(made[0], self._left, self._measure(made[1]))
+                return Attempt(made[0], self._left, self._measure(*made))
             culprits = self._named(made) or self._bisected()
             if not culprits:
                 raise made

@@ -31,17 +31,21 @@ class Closeness:
         session = Session(model, Runtime())
         self._expected = [session.named(feeds) for feeds in self._samples]
 
-    def db(self, candidate: ir.Model | Session) -> float:
+    def db(self, candidate: ir.Model, session: Session | None = None) -> float:
         """Return the mean over samples of the signal-to-noise ratio of the worst output, in dB.
 
         Within an output, giants and other values count separately: the noise of the others would vanish beside the
         giants' power.
 
+        Args:
+            candidate: the quantized form.
+            session: an open session of it; opened here by default.
+
         Returns:
             Minus infinity if the candidate cannot be loaded or run.
         """
         try:
-            session = candidate if isinstance(candidate, Session) else Session(candidate, Runtime())
+            session = session or Session(candidate, Runtime())
             found = [
                 min((_db(one, after[name]) for name, one in before.items()), default=_BEST_DB)
                 for before, after in zip(self._expected, map(session.named, self._samples), strict=True)

@@ -144,7 +144,7 @@ class Judged:
     def __call__(self, before: ir.Model, samples: object) -> "Judged":
         return self
 
-    def db(self, model: ir.Model) -> float:
+    def db(self, model: ir.Model, session: object = None) -> float:
         return self.worth[id(model)]
 
 
