@@ -43,4 +43,4 @@ def test_type_checkers_see_the_same_names():
     block = next(n for n in tree.body if isinstance(n, ast.If))
     imported = {a.asname for n in block.body if isinstance(n, ast.ImportFrom) for a in n.names if a.asname}
     imported |= {t.id for n in block.body if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name)}
-    assert imported == set(onnxopt._LAZY)
+    assert imported == set(onnxopt._MODULES)
