@@ -82,3 +82,25 @@ def half(*, wide: bool) -> ir.Model:
     net.node("MatMul", "x", net.const(weight.astype(np.float32) if wide else weight), out="y")
     kind = F if wide else TensorProto.FLOAT16
     return net.model([("x", kind, ["batch", 8])], [("y", kind, ["batch", 4])], opset=17)
+
+
+def decoder() -> ir.Model:
+    """Return one layer of attention over a cache that grows by concatenation."""
+    net = Net(9)
+    x = net.node("Gather", net.weight(ROWS, 8), "input_ids", axis=0)
+    x = net.node("Add", x, net.node("Gather", net.weight(32, 8), "position_ids", axis=0))
+    key = net.node(
+        "Concat", "past_key_values.0.key", net.node("MatMul", x, net.weight(8, 8)), axis=1, out="present.0.key"
+    )
+    scores = net.node("MatMul", x, net.node("Transpose", key, perm=[0, 2, 1]))
+    kept = net.node("Unsqueeze", net.node("Cast", "attention_mask", to=F), net.ints(1))
+    weights = net.node("Softmax", net.node("Add", scores, net.node("Log", kept)), axis=-1)
+    net.node("MatMul", net.node("MatMul", weights, key), net.weight(8, ROWS), out="logits")
+    inputs = [
+        ("input_ids", I64, ["batch_size", "sequence_length"]),
+        ("attention_mask", I64, ["batch_size", "past_sequence_length + sequence_length"]),
+        ("position_ids", I64, ["batch_size", "sequence_length"]),
+        ("past_key_values.0.key", F, ["batch_size", "past_sequence_length", 8]),
+    ]
+    outputs = [("logits", F, ["batch_size", "sequence_length", ROWS]), ("present.0.key", F, ["batch_size", "all", 8])]
+    return net.model(inputs, outputs, opset=17)

@@ -13,7 +13,7 @@ from onnxopt.model_file import memory, save
 from onnxopt.tasks.variants.audit import Audit, audit
 from onnxopt.tasks.variants.conventions import LABELS
 from onnxopt.tasks.variants.verdict import JudgedFile, Standing
-from tests.tasks.variants.published import encoder, half, made, pair, published, samples, with_weight
+from tests.tasks.variants.published import decoder, encoder, half, made, pair, published, samples, with_weight
 
 INT8 = "quantize-dynamic{weight_type=int8}"
 
@@ -188,6 +188,15 @@ def test_data_of_one_model_of_the_folder_leaves_the_others_to_made_up_inputs(fol
     (folder / "onnx" / "other_int8.onnx").unlink()
     with pytest.raises(DataError, match="ONX202"):
         audit(folder, {"x": np.zeros((4, 8), np.float32)})
+
+
+def test_a_decoder_with_a_cache_is_run_with_an_empty_one(tmp_path: Path) -> None:
+    save(decoder(), tmp_path / "decoder_with_past_model.onnx")
+    save(made(INT8, decoder), tmp_path / "decoder_with_past_model_int8.onnx")
+    save(made(INT8, encoder), tmp_path / "decoder_with_past_model_q4.onnx")
+    found = audit(tmp_path, max_drop="20pp")
+    assert of(found, "decoder_with_past_model_int8.onnx").standing is Standing.GOOD
+    assert of(found, "decoder_with_past_model_q4.onnx").broken
 
 
 def test_pipes_folders_and_unfinished_files_are_no_models(folder: Path) -> None:
