@@ -56,10 +56,13 @@ def runnable(model: ir.Model, signature: Signature, batches: Sequence[Feeds]) ->
 def difference(one: Any, other: Any) -> float:
     """Return the largest difference of two outputs relative to the first one's largest magnitude.
 
-    Other types than float must be equal and NaN must be in the same places, or the difference is infinite.
+    Other types than float must be equal and NaN must be in the same places, or the difference is infinite. Of sequences
+    the items are compared.
     """
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        return max((difference(a, b) for a, b in zip(one, other, strict=True)), default=0.0)
     if not isinstance(one, np.ndarray) or not isinstance(other, np.ndarray):
-        return 0.0 if one == other else float("inf")
+        return 0.0 if type(one) is type(other) and one == other else float("inf")
     if one.shape != other.shape or one.dtype != other.dtype:
         return float("inf")
     if one.dtype.kind != "f":

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from onnxopt.measure.equivalence import difference
 from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.samples import Feeds
 
@@ -57,7 +58,7 @@ def change(before: Outputs, after: Outputs) -> float:
 
 def _change(before: list[Any], after: list[Any]) -> float:
     if not all(isinstance(array, np.ndarray) for array in (*before, *after)):
-        return 0.0 if before == after else float("inf")
+        return 0.0 if all(difference(a, b) == 0 for a, b in zip(before, after, strict=True)) else float("inf")
     pairs = list(zip(before, after, strict=True))
     if any((a.shape, a.dtype) != (b.shape, b.dtype) for a, b in pairs):
         return float("inf")

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from onnxopt.graph.edit import set_weight
+from onnxopt.measure import equivalence
 from onnxopt.measure.equivalence import difference, largest_difference, runnable
+from onnxopt.measure.runtime.session import Session
 from onnxopt.model_file import probe_feeds, signature_of
 from tests import builders
 
@@ -27,6 +29,21 @@ def test_a_model_differs_from_a_changed_one_on_any_batch(name):
     changed = scaled(model, 1.5)
     alone = [largest_difference(model, changed, [feeds]) for feeds in batches]
     assert largest_difference(model, changed, batches) == max(alone) > 1e-3
+
+
+@pytest.mark.parametrize(("name", "levels"), [("gemm_mlp", {"none", "all"}), ("already_quantized", {"none"})])
+def test_a_model_with_dequantized_values_is_compared_without_optimizations_only(monkeypatch, name, levels):
+    """The optimizer's integer products round differently in models of different size."""
+    seen = set()
+
+    def session(model, runtime):
+        seen.add(runtime.optimization)
+        return Session(model, runtime)
+
+    monkeypatch.setattr(equivalence, "Session", session)
+    model = builders.BUILDERS[name]()
+    largest_difference(model, model, [probe_feeds(signature_of(model), dynamic=1)])
+    assert seen == levels
 
 
 def test_without_batches_nothing_is_equal():
@@ -57,6 +74,16 @@ def test_other_types_must_be_equal():
     assert difference(np.array([1, 2]), np.array([1.0, 2.0])) == INF
     assert difference([{1: 0.5}], [{1: 0.5}]) == 0
     assert difference([{1: 0.5}], [{1: 0.6}]) == INF
+
+
+def test_sequences_are_compared_item_by_item_and_only_with_sequences():
+    two = [np.array([4.0, 2.0]), np.array([1.0, 2.0])]
+    assert difference(two, [two[0].copy(), two[1].copy()]) == 0
+    assert difference(two, [np.array([4.0, 1.0]), two[1]]) == 0.25
+    assert difference(two, two[:1]) == INF
+    assert difference([], []) == 0
+    assert difference(np.array([1.0, 2.0]), [1.0, 2.0]) == INF
+    assert difference([1.0, 2.0], np.array([1.0, 2.0])) == INF
 
 
 def test_batches_that_the_model_does_not_run_on_are_left_out():

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from math import comb
 
 import numpy as np
@@ -203,3 +204,37 @@ def test_a_few_samples_show_little_even_when_all_agree():
     assert same.probability_within(0.01) < 0.95
     assert same.samples_needed(0.01, 0.95) == 18
     assert of_normal_draws(0.0, 0.0, 18).probability_within(0.01) >= 0.95
+
+
+@pytest.mark.parametrize("draws", [[1.0, 2.0, 3.0], [-1.0, -2.0, -3.0]])
+def test_draws_on_one_side_of_the_value_have_no_bias_to_correct(draws):
+    """Their share below the value is 0 or 1, of which the normal quantile is infinite."""
+    corrected = corrected_draws(0.0, mean_of(np.arange(3.0)), 3, np.array(draws))
+    assert np.isfinite(corrected).all()
+    assert (np.sign(corrected) == np.sign(draws)).all()
+
+
+def test_a_statistic_that_needs_every_row_has_no_acceleration():
+    def of_all(counts):
+        return np.where((counts > 0).all(axis=1), counts.sum(axis=1), np.nan)
+
+    draws = np.array([3.0, 4.0, 6.0, np.nan])
+    corrected = corrected_draws(4.5, of_all, 3, draws)
+    assert np.isfinite(corrected[:3]).all()
+    assert np.isnan(corrected[3])
+
+
+def test_a_broken_candidate_and_draws_without_a_spread_need_no_number_of_samples():
+    good = of_normal_draws(0.005, 0.01, 100)
+    assert good.samples_needed(0.01, 0.95) is not None
+    assert replace(good, broken=True).samples_needed(0.01, 0.95) is None
+    with np.errstate(invalid="ignore"):
+        assert replace(good, draws=np.array([0.0, np.inf])).samples_needed(0.01, 0.95) is None
+    assert replace(good, broken=True).probability_within(1.0) == 0
+    assert not replace(good, broken=True).within(1.0)
+
+
+def test_gains_that_even_out_losses_count_only_where_losses_are_known():
+    drop = of_normal_draws(0.0, 0.01, 100)
+    assert not drop.evened_out(0.01)
+    assert [replace(drop, gross=gross).evened_out(0.01) for gross in (0.01, 0.011)] == [False, True]

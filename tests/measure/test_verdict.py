@@ -40,6 +40,15 @@ def test_a_result_that_does_not_run_is_not_kept(model):
     assert prove(model, broken, feeds_of(model))[1].startswith("not kept: ")
 
 
+@pytest.mark.parametrize(("why", "said"), [("", "not kept: it failed"), ("of that", "not kept: of that")])
+def test_the_reason_of_a_failure_is_given(model, monkeypatch, why, said):
+    def fails(*_):
+        raise NativeError("ONX401", "it failed", why=why)
+
+    monkeypatch.setattr(verdict, "largest_difference", fails)
+    assert prove(model, model, feeds_of(model)) == (0.0, said)
+
+
 def timed(**speedups):
     return lambda models, *_, **__: {
         name: SimpleNamespace(

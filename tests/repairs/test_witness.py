@@ -30,6 +30,9 @@ def outputs(*arrays):
         (outputs([1.0]), outputs([1]), INF),
         (outputs(np.zeros(0, np.int64)), outputs(np.zeros(0, np.int64)), 0.0),
         ([[[{1: 0.5}]]], [[[{1: 0.5}]]], 0.0),
+        ([[[np.array([1.0, 2.0])]]], [[[np.array([1.0, 2.0])]]], 0.0),
+        ([[[np.array([1.0, 2.0])]]], [[[np.array([1.0, 3.0])]]], INF),
+        (outputs([1.0, 2.0]), [[[1.0, 2.0]]], INF),
         ([[[{1: 0.5}]]], [[[{1: 0.6}]]], INF),
     ],
 )
