@@ -14,8 +14,9 @@ _LEAST, _MOST = 1e-5, 1.0
 
 
 def sensitivity_page(found: Sequence[LayerSensitivity], title: str) -> str:
-    """Return one offline HTML page with a heatmap of layers, in graph order, by techniques."""
-    return str(to_html(sensitivity_figure(found, title), include_plotlyjs=True, full_html=True, validate=True))
+    """Return one offline HTML page with a heatmap of layers by techniques; equal errors give equal pages."""
+    figure = sensitivity_figure(found, title)
+    return str(to_html(figure, include_plotlyjs=True, full_html=True, validate=True, div_id="sensitivity"))
 
 
 def sensitivity_figure(found: Sequence[LayerSensitivity], title: str) -> Figure:

@@ -28,5 +28,9 @@ def test_the_page_needs_no_network():
     assert "Plotly.newPlot" in page
 
 
+def test_the_page_is_the_same_each_time():
+    assert sensitivity_page(FOUND, "model") == sensitivity_page(FOUND, "model")
+
+
 def test_nothing_is_a_picture_too():
     assert Figure(sensitivity_figure((), "model")).data[0].z == ()
