@@ -227,7 +227,8 @@ class Watched:
             self._fault(mutation, problem)
 
     def _fault(self, mutation: Mutation, problem: str) -> None:
-        self.faults.append(f"{mutation.name}: {problem}")
+        here = f"{Path(__file__).parents[1]}/"
+        self.faults.append(f"{mutation.name}: {problem.replace(here, '')}")
         print(self.faults[-1], flush=True)
 
 

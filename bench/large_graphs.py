@@ -44,6 +44,16 @@ def chain(layers: int) -> ir.Model:
     return from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
 
 
+def timed(spec: str, layers: int) -> tuple[float, int]:
+    """Return the processor time of a pass in seconds, and its edits."""
+    model = chain(layers)
+    numbers = np.random.default_rng(1).standard_normal((4, 8)).astype(np.float32)
+    context = Context(target_of("x86-vnni"), open_samples({"x": numbers}, signature_of(model)))
+    since = time.process_time()
+    steps = Pipeline(parse(spec)).run(model, context).steps
+    return time.process_time() - since, len(steps[0].edits)
+
+
 def main() -> None:
     """Time, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -52,15 +62,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     rows = []
+    for spec in given.passes:
+        timed(spec, 2)  # imports
     for count in given.nodes:
-        model = chain(count // 4)
-        numbers = np.random.default_rng(1).standard_normal((4, 8)).astype(np.float32)
-        context = Context(target_of("x86-vnni"), open_samples({"x": numbers}, signature_of(model)))
         for spec in given.passes:
-            since = time.process_time()
-            steps = Pipeline(parse(spec)).run(model, context).steps
-            cpu_s = time.process_time() - since
-            edits = len(steps[0].edits)
+            cpu_s, edits = timed(spec, count // 4)
             rows.append({"nodes": count, "pass": spec, "cpu_s": round(cpu_s, 2), "edits": edits})
             print(f"{count} nodes, {spec}: {1e3 * cpu_s / count:.2f} ms per node, {edits} edits", flush=True)
     if given.out:
