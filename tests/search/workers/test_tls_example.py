@@ -91,7 +91,7 @@ def test_the_example_searches_and_a_certificate_of_another_authority_is_refused(
         stack.enter_context(running([*onnxopt, *shlex.split(worker)[1:]], tmp_path))
         with Cluster(address, security=security_of(files)) as cluster:
             wait_until(lambda: bool(cluster.client.scheduler_info()["workers"]))
-        short = ["--time-limit", "8", "--latency-seconds", "0.05", "--out", "run"]
+        short = ["--time-limit", "40", "--latency-seconds", "0.05", "--out", "run"]
         done = subprocess.run(
             [*onnxopt, *shlex.split(optimize)[1:], *short], cwd=tmp_path, capture_output=True, text=True, check=False
         )
