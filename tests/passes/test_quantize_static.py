@@ -86,7 +86,7 @@ def test_names_that_are_not_there_are_refused(spec: str, hint: str) -> None:
 
 def test_no_more_samples_are_read_than_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    monkeypatch.setattr(ranges, "extremes", lambda model, names, samples: seen.append(len(samples)) or {})
+    monkeypatch.setattr(ranges, "extremes", lambda model, names, samples, **_: seen.append(len(samples)) or {})
     quantized("quantize-static{samples=3},quantize-static")
     assert seen == [3, 8]
 
@@ -95,7 +95,7 @@ def test_one_calibration_serves_all_methods(monkeypatch: pytest.MonkeyPatch) -> 
     model = builders.BUILDERS["residual_cnn"]()
     context = Context(target_of("x86-vnni"), builders.samples_of(model))
     real, calls = ranges.extremes, []
-    monkeypatch.setattr(ranges, "extremes", lambda *args: calls.append(1) or real(*args))
+    monkeypatch.setattr(ranges, "extremes", lambda *args, **more: calls.append(1) or real(*args, **more))
     for spec in ("", "{method=entropy}", "{method=mse}", "{exclude=[Conv_0]}", "{per_channel=false}"):
         quantized(f"quantize-static{spec}", context=context)
     assert len(calls) == 1
