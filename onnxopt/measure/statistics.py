@@ -251,11 +251,11 @@ class Drop:
     def of_equal_outputs(self) -> "Drop":
         """Return the drop of a model whose outputs are equal by construction: samples not seen lose nothing either.
 
-        A loss that was measured stays.
+        A loss that was measured stays. Every sample counts, because its outputs are compared whatever they show.
         """
         if self.broken or self.value > 0 or self.worse:
             return self
-        return replace(self, draws=np.full(1000, self.value), most_lost=None)
+        return replace(self, draws=np.full(1000, self.value), telling=None, most_lost=None)
 
     def evened_out(self, budget: float) -> bool:
         """Return whether the drop is within `budget` only by gains, because the losses alone exceed it."""

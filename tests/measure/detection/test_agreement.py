@@ -53,6 +53,7 @@ def test_images_without_boxes_prove_nothing() -> None:
     assert (found.n, found.counted) == (3 * COUNT, COUNT)
     assert found.probability_within(POINT) == pytest.approx(1 - 0.99**COUNT)
     assert found.samples_needed(POINT, 0.95) == pytest.approx(3 * 299, abs=3)
+    assert found.of_equal_outputs().probability_within(POINT) == pytest.approx((3 * COUNT + 1) / (3 * COUNT + 2))
 
 
 @pytest.mark.parametrize("column", range(4))
