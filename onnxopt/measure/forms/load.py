@@ -9,13 +9,16 @@ from onnxopt.errors import FileError, ModelError
 from onnxopt.measure.forms.session_file import NAME, MadeFor, SessionFile, read_session_file, runtime_of
 from onnxopt.measure.runtime.environment import instruction_sets
 from onnxopt.measure.runtime.session import Session
+from onnxopt.target import detect
 
 
 def this_machine() -> MadeFor:
     """Return what a file that is optimized here is for."""
+    # A system that does not list instruction sets has at least a name for the processor.
+    sets = tuple(instruction_sets()) or (platform.processor() or "unknown", detect().name)
     return MadeFor(
         architecture=platform.machine(),
-        instruction_sets=tuple(instruction_sets()),
+        instruction_sets=sets,
         onnxruntime=str(onnxruntime.__version__),
     )
 

@@ -3,6 +3,7 @@ import pytest
 from measure_models import linear
 
 from onnxopt.errors import FileError, ModelError
+from onnxopt.measure.forms import load
 from onnxopt.measure.forms.load import load_session, refuse_elsewhere, this_machine
 from onnxopt.measure.forms.session_file import MadeFor, SessionFile, SessionSettings, settings_of
 from onnxopt.measure.forms.variant import Variant, prepacked
@@ -58,6 +59,16 @@ def test_a_prepacked_file_is_refused_on_another_processor(model):
     with pytest.raises(ModelError, match=r"ONX314.*lacks of_a_later_processor") as caught:
         load_session(model.parent)
     assert "onnxopt session" in caught.value.hint
+
+
+def test_processors_differ_also_where_the_system_lists_no_instruction_sets(model, monkeypatch):
+    monkeypatch.setattr(load, "instruction_sets", list)
+    monkeypatch.setattr(load.platform, "processor", lambda: "Intel64 Family 6 Model 85")
+    content = session_file(model, form="ort", made_for=load.this_machine())
+    refuse_elsewhere(content, model, load.this_machine())
+    monkeypatch.setattr(load.platform, "processor", lambda: "Intel64 Family 6 Model 207")
+    with pytest.raises(ModelError, match=r"ONX314.*Model 207"):
+        refuse_elsewhere(content, model, load.this_machine())
 
 
 MADE = MadeFor(architecture="x86_64", instruction_sets=("avx2", "avx512f"), onnxruntime="1.32.0")
