@@ -27,7 +27,7 @@ class Measured:
     Attributes:
         value: in the unit of the goal.
         ratio: how many times better than the first variant, with its interval; None for the first, and if `unsure`.
-        unsure: the reason why `ratio` is unknown; "" if it is known.
+        unsure: the reason why the ratio is unknown; "" if it is known.
     """
 
     value: float

@@ -122,7 +122,7 @@ class SessionGain(_Part):
     Attributes:
         value: with these settings.
         unit: of `value`.
-        low: lower end of the interval of `ratio`.
+        low: lower end of the interval of the ratio.
         ratio: how many times better than the default.
         high: upper end.
         unsure: the reason why the ratio is unknown; "" if it is known.
