@@ -179,8 +179,7 @@ def _net(baseline: Evaluation, candidate: Evaluation, seed: int) -> Drop:
     telling = metric.telling(baseline.rows)
     interval, draws = _bootstrap(value, difference, metric, n, seed, telling)
     if metric.most_lost is not None:
-        # As in the exact bound of a share: one more sample may be lost than was seen.
-        draws = draws + statistics.LOSS_UNSEEN * metric.most_lost / max(telling, 1)
+        draws = draws + statistics.RARE_UNSEEN * metric.most_lost / max(telling, 1)
     found = Drop(value, interval, n, None, None, None, broken, draws)
     return replace(found, telling=telling, most_lost=metric.most_lost)
 

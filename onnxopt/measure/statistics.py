@@ -166,6 +166,9 @@ def ratio_interval(ratios: Sequence[float], level: float = LEVEL) -> Interval:
 LOSS_UNSEEN = 1.0
 """Added to the count of samples that got worse, which makes the upper bound of their share exact."""
 
+RARE_UNSEEN = 2.0
+"""Added to what samples of unequal weight lost, in samples: the exact bound adds one where all weigh the same."""
+
 _SAME_LEAST = 0.5
 
 

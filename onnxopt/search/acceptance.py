@@ -177,7 +177,7 @@ class Acceptance:
 
 
 def _telling(drop: Drop) -> str:
-    return f", {drop.counted} of which count" if drop.counted < drop.n else ""
+    return f", which count as {drop.counted}" if drop.counted < drop.n else ""
 
 
 def _interval(speedup: Interval) -> str:

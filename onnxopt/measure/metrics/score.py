@@ -52,7 +52,7 @@ class Score(ABC):
         return 0.0
 
     def telling(self, rows: Array) -> int:
-        """Return the number of samples that the figure depends on; the others prove nothing."""
+        """Return the number of samples that the figure depends on, where some count more, of equal ones as telling."""
         return len(rows)
 
     def changes(self, before: Array, after: Array) -> tuple[Array, Array] | None:

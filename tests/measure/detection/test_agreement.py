@@ -40,19 +40,23 @@ def test_the_baseline_agrees_with_itself() -> None:
     assert found.of_equal_outputs().probability_within(POINT) > 0.95
 
 
+BOXES = np.array([len(scene.boxes) for scene in FOUND], dtype=float)
+EFFECTIVE = round(BOXES.sum() ** 2 / (BOXES**2).sum())
+
+
 def test_images_that_lost_nothing_prove_as_much_as_answers_that_are_all_the_same() -> None:
-    """One image in a hundred may lose all its boxes, and none of 40 shows it: 1 - 0.99 ** 40."""
+    """An image of a kind that was not seen may lose all its boxes, and images with many of them count more."""
     found = lost(BEFORE)
-    assert found.probability_within(POINT) == pytest.approx(1 - 0.99**COUNT)
-    assert found.samples_needed(POINT, 0.95) == 299
+    assert found.counted == EFFECTIVE <= COUNT
+    assert found.probability_within(POINT) <= 1 - 0.99**EFFECTIVE
+    assert found.probability_within(0.9) > 0.95
 
 
 def test_images_without_boxes_prove_nothing() -> None:
     empty = np.zeros_like(BEFORE)
     found = lost(np.concatenate([BEFORE, empty, empty]), np.concatenate([BEFORE, empty, empty]))
-    assert (found.n, found.counted) == (3 * COUNT, COUNT)
-    assert found.probability_within(POINT) == pytest.approx(1 - 0.99**COUNT)
-    assert found.samples_needed(POINT, 0.95) == pytest.approx(3 * 299, abs=3)
+    assert (found.n, found.counted) == (3 * COUNT, EFFECTIVE)
+    assert found.probability_within(POINT) <= 1 - 0.99**EFFECTIVE
     assert found.of_equal_outputs().probability_within(POINT) == pytest.approx((3 * COUNT + 1) / (3 * COUNT + 2))
 
 

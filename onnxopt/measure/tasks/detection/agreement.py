@@ -9,7 +9,7 @@ from onnxopt.measure.comparison import Comparison
 from onnxopt.measure.metrics.outputs import Outputs
 from onnxopt.measure.tasks.detection.average_precision import average_precision, records_array
 from onnxopt.measure.tasks.detection.layout import BoxLayout
-from onnxopt.measure.tasks.detection.matching import Truth, record_of, with_objects
+from onnxopt.measure.tasks.detection.matching import Truth, effective_images, record_of
 from onnxopt.samples import Feeds
 
 Array = np.ndarray
@@ -57,8 +57,8 @@ class DetectionAgreement(Comparison):
         return records_array([record_of(found, Truth.found_by(truth)) for truth, found in zip(one, other, strict=True)])
 
     def telling(self, rows: Array) -> int:
-        """Return the number of images in which the baseline finds boxes."""
-        return with_objects(rows[:, 0])
+        """Return the effective number of images in which the baseline finds boxes."""
+        return effective_images(rows[:, 0])
 
     def values(self, rows: Array, counts: Array) -> Array:
         """Return the average precision, times the share of boxes that belong to the baseline's classes."""

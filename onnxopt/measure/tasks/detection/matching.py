@@ -58,9 +58,13 @@ Record = Mapping[int, Matched]
 """An image's `Matched` by class."""
 
 
-def with_objects(records: Iterable[Record]) -> int:
-    """Return the number of images with boxes to find; the others show no box that is lost."""
-    return sum(any(matched.wanted for matched in record.values()) for record in records)
+def effective_images(records: Iterable[Record]) -> int:
+    """Return the number of images with equally many boxes that would tell as much; images without any tell nothing.
+
+    Source: Kish, "Survey Sampling", 1965: the square of the sum of the weights over the sum of their squares.
+    """
+    boxes = np.array([sum(matched.wanted for matched in record.values()) for record in records], dtype=np.float64)
+    return round(float(boxes.sum() ** 2 / max((boxes**2).sum(), 1.0)))
 
 
 def record_of(found: Detections, truth: Truth, thresholds: Array = THRESHOLDS) -> Record:

@@ -13,7 +13,7 @@ from onnxopt.measure.tasks.detection.average_precision import average_precision,
 from onnxopt.measure.tasks.detection.boxes import Detections
 from onnxopt.measure.tasks.detection.evidence import OutputView
 from onnxopt.measure.tasks.detection.layout import BoxLayout
-from onnxopt.measure.tasks.detection.matching import Record, Truth, record_of, with_objects
+from onnxopt.measure.tasks.detection.matching import Record, Truth, effective_images, record_of
 from onnxopt.measure.tasks.detection.recognition import LAYOUTS, find, named
 from onnxopt.measure.tasks.task import ModelFacts
 from onnxopt.samples.boxes import ImageBoxes
@@ -99,8 +99,8 @@ class AveragePrecision(Metric):
         return record_of(scaled, Truth(there.boxes, there.classes, there.ignored, there.crowd))
 
     def telling(self, rows: Array) -> int:
-        """Return the number of images with labelled boxes."""
-        return with_objects(rows[:, 0])
+        """Return the effective number of images with labelled boxes."""
+        return effective_images(rows[:, 0])
 
     def values(self, rows: Array, counts: Array) -> Array:
         """Return the average precision of resampled images."""
