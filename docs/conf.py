@@ -16,8 +16,9 @@ source_suffix = {".md": "markdown"}
 exclude_patterns = ["_build"]
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]
-# Names of languages that highlighting does not know, and `->` in Python examples, are no reason to fail.
-suppress_warnings = ["misc.highlighting_failure", "myst.xref_missing_outside"]
+# Names of languages that highlighting does not know, `->` in Python examples, and attributes of one name in several
+# classes are no reason to fail.
+suppress_warnings = ["misc.highlighting_failure", "myst.xref_missing_outside", "ref.python"]
 html_theme = "furo"
 html_title = f"onnxopt {release}"
 html_static_path = []

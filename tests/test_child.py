@@ -55,7 +55,7 @@ def logged(environment: Mapping[str, str]) -> list[str]:
     [
         ("-m", "onnxopt", *BENCH),
         ("-m", "onnxopt", "doctor"),
-        ("-c", "import onnxopt; onnxopt.Runtime()"),
+        ("-c", "import onnxopt; onnxopt.benchmark"),
         ("-c", ISOLATED),
     ],
     ids=["command line and child", "doctor", "python", "trial in its own process"],
