@@ -24,7 +24,7 @@ _ALIKE = 2
 
 @dataclass(frozen=True)
 class Attempt:
-    """A quantized model that runs, the nodes left in float by name, with the reason, and the number asked for."""
+    """A quantized model that runs, the reason of each node left in float, and the number of requested nodes."""
 
     model: ir.Model
     left: Mapping[str, str]

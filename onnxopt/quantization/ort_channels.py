@@ -30,7 +30,7 @@ def parameters(
         weight: a float weight of any rank.
         axis: axis of the channels.
         kind: integer type, as in ONNX.
-        ranges: `rmin` and `rmax` for each channel in place of its own, or a single entry without them.
+        ranges: `rmin` and `rmax` for each channel in place of the computed ones, or a single entry without them.
         reduce_range: whether the integers have 7 bits.
     """
     if weight.dtype != np.float32 or kind not in BYTES or not weight.size or not 0 <= axis < weight.ndim:

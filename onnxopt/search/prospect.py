@@ -7,7 +7,7 @@ from scipy import stats
 
 from onnxopt.measure.accuracy import Evaluation
 from onnxopt.measure.metrics.score import Score, difference, percent
-from onnxopt.measure.statistics import LOSS_UNSEEN, flip_draws
+from onnxopt.measure.statistics import LOSS_UNSEEN, RARE_UNSEEN, flip_draws
 
 _MOST_SAMPLES = 1 << 24
 
@@ -67,8 +67,9 @@ def prospect_of(metric: Score, holdout: int, allowed: float, asked: float, telli
     if not metric.binary and metric.most_lost is None:
         return Prospect(holdout, allowed, asked, metric.unit, None, max(fewest, 1))
     relative, scale = metric.relative or not metric.binary, metric.most_lost or 1.0
-    smallest = scale * _smallest(max(int(telling * holdout), 1), asked, relative=relative)
-    needed = _needed(allowed / scale, asked, fewest, relative)
+    count, unseen = max(int(telling * holdout), 1), 0.0 if metric.binary else RARE_UNSEEN
+    smallest = scale * max(_smallest(count, asked, relative=relative), unseen / count)
+    needed = _needed(allowed / scale, asked, max(fewest, int(unseen * scale / max(allowed, 1e-9))), relative)
     needed = None if needed is None else int(np.ceil(needed / telling))
     return Prospect(holdout, allowed, asked, metric.unit, smallest, needed)
 

@@ -75,3 +75,9 @@ def test_images_with_boxes_count_as_right_or_wrong_answers_do(telling: float) ->
     assert probability_within(found.smallest + 1e-9, zero, counted, 1.0) >= ASKED
     assert probability_within(0.98 * found.smallest, zero, counted, 1.0) < ASKED
     assert found.needed == pytest.approx(prospect_of(Agreement(), 400, 0.01, ASKED).needed / telling, rel=0.02)  # type: ignore[operator]
+
+
+def test_two_images_more_than_were_seen_are_lost_also_at_a_low_confidence() -> None:
+    found = prospect_of(metric_of("ap"), 400, 0.01, 0.8)
+    assert found.smallest == pytest.approx(2 / 400)
+    assert found.needed == 200

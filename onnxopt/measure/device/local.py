@@ -13,7 +13,7 @@ SCHEME = "local"
 
 @dataclass(frozen=True)
 class Interpreter:
-    """A Python of this machine, with packages of its own.
+    """Another Python interpreter of this machine, with other packages.
 
     Attributes:
         python: path of the interpreter.

@@ -123,7 +123,7 @@ def _summed_up(
     firsts: Sequence[float], own: Sequence[float], better: Callable[[float, float], float], *, first: bool
 ) -> Measured:
     if len(own) < ROUNDS or len(firsts) < ROUNDS:
-        return Measured(float("nan"), unsure="" if first else "it could not be measured in a process of its own")
+        return Measured(float("nan"), unsure="" if first else "it could not be measured in a fresh process")
     value = float(np.median(own))
     if first:
         return Measured(value)

@@ -79,8 +79,8 @@ def _document(done: TunedSession) -> Document:
 
 
 def _settings(settings: SessionSettings) -> list[tuple[str, str]]:
-    told = settings.model_dump()
-    return [*((name, str(value)) for name, value in told.items() if name != "entries"), *told["entries"].items()]
+    values = settings.model_dump()
+    return [*((name, str(value)) for name, value in values.items() if name != "entries"), *values["entries"].items()]
 
 
 def _said(done: TunedSession) -> list[str]:

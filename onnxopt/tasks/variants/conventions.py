@@ -43,7 +43,7 @@ class Convention:
         name: of the program that reads it.
         variants: in the order of the convention, without the float32 file.
         data: ending of the file with external data, behind the whole name of the model file.
-        folders: whether each variant lies in a folder of its own, with the side files.
+        folders: whether each variant lies in a separate folder, with the side files.
     """
 
     name: str

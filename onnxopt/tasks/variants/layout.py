@@ -78,7 +78,7 @@ def _by_config(folder: Path, found: dict[Path | None, list[tuple[Path, str]]]) -
 
 
 def _full(place: Path, name: str, folder: Path, found: dict[Path | None, list[tuple[Path, str]]]) -> Path | None:
-    """Return the float32 file that one in a folder of its own was made from."""
+    """Return the float32 file of a variant in a separate folder."""
     if place == folder:
         return None
     return next((file for file in found if file is not None and file.name == name), None)
