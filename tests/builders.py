@@ -129,6 +129,21 @@ def depthwise_separable() -> ir.Model:
 
 
 @builder
+def hard_swish_9() -> ir.Model:
+    """Return convolutions with an affine step behind each, and hard swishes of four operators, as PP-LCNet's export."""
+    net = Net(30)
+
+    def affine(value: str, scale: float, shift: float) -> str:
+        return net.node("Add", net.node("Mul", value, net.const(np.float32([scale]))), net.const(np.float32([shift])))
+
+    hidden = affine(net.conv("x", 3, 8), 1.3, -0.2)
+    kept = net.node("Clip", net.node("Add", hidden, net.const(np.float32(3))), min=0.0, max=6.0)
+    swish = net.node("Div", net.node("Mul", hidden, kept), net.const(np.float32(6)))
+    net.pool_fc(affine(net.conv(affine(swish, 0.8, 0.1), 8, 8), 0.7, 0.3), 8, 4)
+    return net.model([IMAGE], [CLASSES], opset=9)
+
+
+@builder
 def gemm_mlp() -> ir.Model:
     """Return Gemms: weights either way round, with a bias of full length, of shape (1,), of no axis, and of none."""
     net = Net(3)

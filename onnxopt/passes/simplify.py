@@ -1,4 +1,4 @@
-"""Constant folding, removal of dead nodes, and fusion of decomposed operators."""
+"""Folding of constants and scalings, removal of dead nodes, and fusion of decomposed operators."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,6 +10,8 @@ from onnx_ir.passes import common
 
 from onnxopt.errors import ModelError, NativeError, first_line
 from onnxopt.graph.edit import freeze_weights, name_nodes
+from onnxopt.graph.scales.fold import fold_scales
+from onnxopt.graph.scales.hard_sigmoid import write_hard_sigmoids
 from onnxopt.graph.shapes import MAX_COUNTED, longest_range
 from onnxopt.measure.runtime.session import Runtime, optimized_model
 from onnxopt.model_file import fits_protobuf, opset_of, upgrade_opset
@@ -39,13 +41,16 @@ _STANDARD_SINCE = {"layernorm": ("LayerNormalization", 17), "gelu": ("Gelu", 20)
 
 @dataclass(frozen=True)
 class Simplify(Pass):
-    """Fold constants and batch norms, remove dead nodes, and fuse GELU and LayerNorm into standard operators.
+    """Fold constants, batch norms and scalings, remove dead nodes, and fuse parts into standard operators.
 
-    ONNX Runtime's basic optimizer folds, and `onnxruntime.transformers` fuses. Operators of the runtime's own set are
-    translated to the standard set, or the change is skipped.
+    ONNX Runtime's basic optimizer folds, and `onnxruntime.transformers` fuses GELU and LayerNorm. Operators of the
+    runtime's own set are translated to the standard set, or the change is skipped. What the runtime leaves, scalings
+    and shifts beside convolutions and hard sigmoids in several operators, `onnxopt.graph.scales` folds.
 
         Conv - BatchNormalization - Relu   ->   Conv - Relu
         Div - Erf - Add - Mul - Mul        ->   Gelu
+        Conv - Mul - Add                   ->   Conv
+        Add - Clip - Mul - Div             ->   HardSigmoid - Mul
 
     Attributes:
         fuse: whether to fuse GELU and LayerNorm, in addition to the folding.
@@ -75,6 +80,7 @@ class Simplify(Pass):
                     edits.append(note)
                 elif note is not None:
                     skipped.append(note)
+        current = _merged(current, edits)
         return Applied(current if edits else model, tuple(edits), tuple(skipped))
 
     def _without_weights(self, model: ir.Model, context: Context) -> Applied:
@@ -137,6 +143,16 @@ def _folded(model: ir.Model, edits: list[Edit], skipped: list[Skip]) -> ir.Model
         edits.append(Edit("graph", f"folded constants add {grown / 1e3:.1f} kB"))
     edits.extend(Edit("graph", f"{count} {op} folded or removed") for op, count in sorted(gone.items()))
     return candidate if edits else model
+
+
+def _merged(model: ir.Model, edits: list[Edit]) -> ir.Model:
+    """Return the model with hard sigmoids as one operator, and with scalings and shifts inside its layers."""
+    changed = model.clone()
+    written, folded = write_hard_sigmoids(changed), fold_scales(changed)
+    for count, what in ((written, "hard sigmoids written as one operator"), (folded, "scalings folded into layers")):
+        if count:
+            edits.append(Edit("graph", f"{count} {what}"))
+    return changed if written or folded else model
 
 
 def _within_growth(model: ir.Model, before: int) -> tuple[ir.Model, int, str]:

@@ -37,6 +37,23 @@ def test_constants_are_folded() -> None:
     assert any("Constant" in e.action for e in result.steps[0].edits)
 
 
+def test_scalings_and_hard_sigmoids_are_merged() -> None:
+    result = simplified("hard_swish_9")
+    found = ops(result.model)
+    # The swish becomes a product, its scaling goes into the next weights, and its shift stays beside the zero padding.
+    assert {op: found[op] for op in ("Conv", "HardSigmoid", "Mul", "Add", "Clip", "Div")} == {
+        "Conv": 2,
+        "HardSigmoid": 1,
+        "Mul": 1,
+        "Add": 1,
+        "Clip": 0,
+        "Div": 0,
+    }
+    actions = [edit.action for edit in result.steps[0].edits]
+    assert "1 hard sigmoids written as one operator" in actions
+    assert "5 scalings folded into layers" in actions
+
+
 def test_functions_are_inlined() -> None:
     model = simplified("with_function").model
     assert not model.functions
