@@ -13,7 +13,7 @@ from onnxopt.files import read_json
 from onnxopt.measure.device.kit import FORMAT
 from onnxopt.measure.latency import Latency
 from onnxopt.measure.latency.estimate import FEWEST_CLEAN
-from onnxopt.measure.latency.summary import MIN_EPOCHS, interval_over, too_wide
+from onnxopt.measure.latency.summary import MIN_EPOCHS, interval_of_ratio, interval_over, too_wide
 from onnxopt.measure.runtime.environment import FLAGS
 
 FEWEST_FOR_P99 = 459
@@ -113,7 +113,7 @@ def _latency(content: dict[str, Any], index: int) -> Latency:
     enough = len(epochs) >= min(MIN_EPOCHS, len(content["epochs"]))
     usable = epochs if enough else content["epochs"]
     own = interval_over(over_epochs("p50_ms", usable))
-    speedup = interval_over(over_epochs("speedup", usable)) if index else None
+    speedup = interval_of_ratio(over_epochs("speedup", usable)) if index else None
     unsure = (
         "" if enough else "other programs kept its threads waiting for a processor; stop them, or use fewer threads"
     )

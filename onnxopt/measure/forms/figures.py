@@ -9,7 +9,7 @@ from onnxopt.measure.forms.session_file import GoalName
 from onnxopt.measure.forms.variant import Variant
 from onnxopt.measure.latency import measure_latency, refuse_emulation
 from onnxopt.measure.latency.processes import measure_processes
-from onnxopt.measure.latency.summary import interval_over, too_wide
+from onnxopt.measure.latency.summary import interval_of_ratio, too_wide
 from onnxopt.measure.resources.memory import footprint_of
 from onnxopt.measure.statistics import Interval
 from onnxopt.samples import Feeds
@@ -127,6 +127,6 @@ def _summed_up(
     value = float(np.median(own))
     if first:
         return Measured(value)
-    ratio = interval_over([better(a, b) for a, b in zip(firsts, own, strict=True)])
+    ratio = interval_of_ratio([better(a, b) for a, b in zip(firsts, own, strict=True)])
     why = too_wide(ratio)
     return Measured(value, None if why else ratio, why)

@@ -23,6 +23,11 @@ STRICT = 0.98
 RESOLUTION = 1.01
 """Smallest ratio that counts: on virtual machines a ratio measured minutes later differs by as much."""
 
+CACHED = 0.025
+"""Power of a ratio by which its interval widens: models of different sizes lose different shares of their time to what
+other programs and other models leave in the caches, and planted ratios of four differ by 3 % from host to host.
+"""
+
 WIDEST = 1.5
 """Ratio of an interval's upper end to its lower end above which it is useless."""
 
@@ -84,7 +89,7 @@ def _latency(
 ) -> Latency:
     wall_ms = np.concatenate([r.wall_ns[index] for r in rounds]) / 1e6
     own = interval_over(list(times_ms[:, index]))
-    speedup = interval_over(list(times_ms[:, 0] / times_ms[:, index])) if index else None
+    speedup = interval_of_ratio(list(times_ms[:, 0] / times_ms[:, index])) if index else None
     why = why or ("" if speedup is None else too_wide(speedup))
     return Latency(
         p50_ms=own.value,
@@ -118,6 +123,13 @@ def too_wide(speedup: Interval) -> str:
 
 
 def interval_over(epochs: Sequence[float]) -> Interval:
-    """Return the interval of a time, or of a ratio of times, over several loadings."""
+    """Return the interval of a time over several loadings."""
     found = ratio_interval(epochs, STRICT)
     return Interval(found.low / RESOLUTION, found.value, found.high * RESOLUTION)
+
+
+def interval_of_ratio(epochs: Sequence[float]) -> Interval:
+    """Return the interval of a speed-up over several loadings, the wider the further it is from one."""
+    found = interval_over(epochs)
+    wider = max(found.value, 1 / found.value) ** CACHED
+    return Interval(found.low / wider, found.value, found.high * wider)

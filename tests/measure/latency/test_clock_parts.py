@@ -18,7 +18,15 @@ from onnxopt.measure.latency.estimate import (
 )
 from onnxopt.measure.latency.inputs import scattered
 from onnxopt.measure.latency.rounds import Round
-from onnxopt.measure.latency.summary import MIN_EPOCHS, WIDEST, Epoch, summed_up, too_wide
+from onnxopt.measure.latency.summary import (
+    MIN_EPOCHS,
+    WIDEST,
+    Epoch,
+    interval_of_ratio,
+    interval_over,
+    summed_up,
+    too_wide,
+)
 from onnxopt.measure.latency.tails import upper_bound
 from onnxopt.measure.statistics import Interval
 from onnxopt.samples import Samples
@@ -183,3 +191,12 @@ def test_too_few_undisturbed_loadings_are_unsure():
 def test_an_interval_of_more_than_the_widest_ratio_is_useless():
     assert too_wide(Interval(1, 1.2, WIDEST)) == ""
     assert too_wide(Interval(1, 1.2, WIDEST + 0.01)) != ""
+
+
+@pytest.mark.parametrize(("ratio", "share"), [(1.0, 0.0), (2.0, 0.0175), (4.0, 0.0353), (0.25, 0.0353)])
+def test_the_interval_of_a_ratio_widens_with_its_distance_from_one(ratio, share):
+    epochs = [ratio * factor for factor in (0.98, 0.99, 1.0, 1.01, 1.02)]
+    plain, found = interval_over(epochs), interval_of_ratio(epochs)
+    assert found.value == plain.value
+    assert plain.low / found.low - 1 == pytest.approx(share, abs=0.0005)
+    assert found.high / plain.high - 1 == pytest.approx(share, abs=0.0005)
