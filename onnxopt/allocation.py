@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import scipy.optimize
-import scipy.sparse
+
+from onnxopt.solver import IntegerProgram
 
 
 class Option(NamedTuple):
@@ -51,29 +51,19 @@ def _solved(
     wanted: Sequence[Sequence[float]], spent: Sequence[Sequence[float]], least: float, limit: float
 ) -> tuple[int, ...]:
     """Minimize the sum of `wanted` while that of `spent`, which can be `least`, is at most `limit`."""
-    lengths = [len(row) for row in wanted]
-    parts, count = np.repeat(np.arange(len(lengths)), lengths), sum(lengths)
-    one_each = scipy.sparse.csr_array((np.ones(count), (parts, np.arange(count))), shape=(len(lengths), count))
-    # What each level spends over the cheapest of its part, in units of what there is to spend: the solver's tolerances
-    # are absolute.
-    over = np.concatenate([np.asarray(row, float) - min(row) for row in spent]) / (limit - least)
-    gain = np.concatenate([np.asarray(row, float) - min(row) for row in wanted])
-    scale = max(float(gain.max()), 1e-300)
-    solved = scipy.optimize.milp(
-        gain / scale + 1e-9 * np.minimum(over, 1.0),
-        integrality=np.ones(count, np.int64),
-        # A level that alone is over the limit is out, and would be of a size that the solver's tolerances mistake.
-        bounds=scipy.optimize.Bounds(0, (over <= 1).astype(float)),
-        constraints=[
-            scipy.optimize.LinearConstraint(one_each, 1, 1),
-            scipy.optimize.LinearConstraint(np.minimum(over, 2.0)[None, :], -np.inf, 1 - 1e-9),
-        ],
-        options={"mip_rel_gap": 1e-9},
-    )
-    assert solved.x is not None, "the cheapest level of every part is a solution"
-    taken = np.flatnonzero(solved.x > 0.5)
-    starts = np.concatenate(([0], np.cumsum(lengths)[:-1]))
-    return tuple(int(i) for i in taken - starts)
+    program, levels = IntegerProgram(), list[list[int]]()
+    # Beyond the cheapest level of each part, as a share of the amount that there is to spend.
+    over = [[(value - min(row)) / (limit - least) for value in row] for row in spent]
+    gains = [[value - min(row) for value in row] for row in wanted]
+    scale = max(*map(max, gains), 1e-300)
+    for gain, spend in zip(gains, over, strict=True):
+        # Of equal gains the lower spending.
+        prices = [g / scale + 1e-9 * min(s, 1.0) for g, s in zip(gain, spend, strict=True)]
+        levels.append([program.column(price, s, whole=True) for price, s in zip(prices, spend, strict=True)])
+        program.row(dict.fromkeys(levels[-1], 1.0), 1.0, 1.0)
+    found, _ = program.solved(1 - 1e-9, gap=1e-9, seconds=np.inf)
+    assert found is not None, "the cheapest level of every part is a solution"
+    return tuple(int(np.argmax(found[columns])) for columns in levels)
 
 
 def greedy(

@@ -154,8 +154,8 @@ def _steps(problem: Problem, mix: Mix) -> Iterator[Mix]:
 
 
 @dataclass
-class _Program:
-    """Columns and rows of the integer program while they are collected."""
+class IntegerProgram:
+    """Columns and rows of an integer program while they are collected: the least cost within a limit of the losses."""
 
     costs: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
@@ -163,16 +163,26 @@ class _Program:
     rows: list[tuple[dict[int, float], float, float]] = field(default_factory=list)
 
     def column(self, cost: float, loss: float = 0.0, *, whole: bool = False) -> int:
+        """Add a variable between 0 and 1, or a choice of 0 or 1, and return its number."""
         self.costs.append(cost)
         self.losses.append(loss)
         self.whole.append(whole)
         return len(self.costs) - 1
 
     def row(self, entries: Mapping[int, float], low: float, high: float = np.inf) -> None:
+        """Bound the sum of some variables, each times its entry."""
         self.rows.append((dict(entries), low, high))
 
-    def solved(self, loss_limit: float) -> tuple[np.ndarray | None, bool]:
-        """Return the values of the columns, None where none are found in time, and whether they are optimal."""
+    def solved(
+        self, loss_limit: float, *, gap: float = 1e-6, seconds: float = _SECONDS
+    ) -> tuple[np.ndarray | None, bool]:
+        """Return the values of the columns, None where none are found in time, and whether they are optimal.
+
+        Args:
+            loss_limit: upper limit of the sum of the losses.
+            gap: relative distance from the optimum at which HiGHS stops.
+            seconds: time limit.
+        """
         losses, limit = np.asarray(self.losses), max(loss_limit, 1e-30)
         matrix = lil_array((len(self.rows) + 1, len(self.costs)))
         for i, (entries, _, _) in enumerate(self.rows):
@@ -187,13 +197,13 @@ class _Program:
             constraints=scipy.optimize.LinearConstraint(
                 matrix.tocsr(), [low for _, low, _ in self.rows] + [-np.inf], [high for _, _, high in self.rows] + [1.0]
             ),
-            options={"mip_rel_gap": 1e-6, "time_limit": _SECONDS},
+            options={"mip_rel_gap": gap, "time_limit": seconds},
         )
         return solved.x, solved.status == 0
 
 
 def _solved(problem: Problem, loss_limit: float) -> tuple[Mix | None, bool]:
-    program = _Program()
+    program = IntegerProgram()
     levels = {
         name: [program.column(c, loss, whole=True) for c, loss in zip(g.costs, g.losses, strict=True)]
         for name, g in problem.groups.items()
@@ -211,7 +221,7 @@ def _solved(problem: Problem, loss_limit: float) -> tuple[Mix | None, bool]:
     return mix, is_optimal
 
 
-def _layer_columns(program: _Program, layer: LayerOptions, levels: Mapping[str, list[int]]) -> dict[str, int]:
+def _layer_columns(program: IntegerProgram, layer: LayerOptions, levels: Mapping[str, list[int]]) -> dict[str, int]:
     """Add one column per mode, and one per mode and levels, which is 1 where all of these are."""
     modes = {mode: program.column(0.0, layer.losses[mode], whole=True) for mode in layer.costs}
     both = {
@@ -230,7 +240,7 @@ def _layer_columns(program: _Program, layer: LayerOptions, levels: Mapping[str, 
 
 
 def _edge_columns(
-    program: _Program, edge: Edge, modes: Mapping[str, Mapping[str, int]], integer: frozenset[str]
+    program: IntegerProgram, edge: Edge, modes: Mapping[str, Mapping[str, int]], integer: frozenset[str]
 ) -> None:
     """Add one column per direction of conversion, 1 where any reader needs it."""
 

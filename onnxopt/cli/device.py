@@ -1,17 +1,15 @@
 """Commands for deployment and other devices: session, bundle, device-result."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from onnxopt.cli.options import BATCH_SIZE, DATA, MAYBE_DATA, MODEL, OVERWRITE, SEED, Shown
 from onnxopt.cli.output import emit, quieten
 from onnxopt.errors import ExitCode
+from onnxopt.options.choices import SessionGoal
 from onnxopt.options.reading import ReadOptions
-
-GoalName = Literal["latency", "cold-start", "memory", "throughput"]
-"""Figure that settings are chosen by."""
 
 
 def session(
@@ -19,7 +17,7 @@ def session(
     *,
     data: MAYBE_DATA = None,
     goal: Annotated[
-        GoalName,
+        SessionGoal,
         typer.Option(
             "--goal",
             help="Time of a run; load and first run in a fresh process; its private memory; samples per second of "

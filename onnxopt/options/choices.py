@@ -13,3 +13,6 @@ Placement = Literal["all", "measured"]
 
 Scenario = Literal["single", "batch", "offline", "streams"]
 """Load on a model in deployment."""
+
+SessionGoal = Literal["latency", "cold-start", "memory", "throughput"]
+"""Figure that the settings of a session are chosen by."""

@@ -87,7 +87,6 @@ def settings_record(settings: Settings) -> record.SettingsRecord:
     same = {name: getattr(settings, name) for name in record.SettingsRecord.model_fields if hasattr(settings, name)}
     other: dict[str, Any] = {
         "max_drop": str(settings.budget),
-        "goal": settings.goal.value,
         "provider": runtime.provider,
         "threads": runtime.threads,
         "optimization": runtime.optimization,

@@ -1,9 +1,12 @@
 """The record of a run: the versioned contents of run.json. A new field needs a new schema version."""
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, create_model, field_validator
 
+from onnxopt.options.declared import declared
+from onnxopt.options.search import Goal, SearchOptions
 from onnxopt.record.analysis import AnalysisRecord
 from onnxopt.record.options import KeptOptions
 from onnxopt.record.part import Number, RecordPart, SizeBytes
@@ -66,14 +69,13 @@ class DataRecord(RecordPart):
     holdout: SamplesRecord
 
 
-class SettingsRecord(RecordPart):
+class _Resolved(RecordPart):
     """The settings of the run."""
 
-    # Declared here, not by SearchOptions: a default is the value of an older record, whatever the option's is today.
+    # Declared here: settings whose form differs from that of the options, and those that the reports read.
     max_drop: str
-    goal: Literal["latency", "size"]
+    goal: Goal
     confidence: float
-    require: Literal["proven", "likely"] | None = None
     target: str
     provider: str
     threads: int
@@ -82,16 +84,39 @@ class SettingsRecord(RecordPart):
     batch_size: int
     latency_s: float
     hot: bool = False
-    prune: bool = False
-    train: bool = False
-    protect: tuple[str, ...] = ()
-    time_limit_s: float | None = None
     aim: str | None = None
-    trial_timeout_s: float | None = None
     memory_limit_bytes: int | None = None
-    cluster: str | None = None
     tasks: dict[str, Any] = Field(default={}, description="task options that are not at their default")
     seed: int
+
+
+_NO_SETTING = frozenset(
+    {
+        "metric",
+        "output",
+        "threshold",
+        "strategy",
+        "target_latency",
+        "target_size",
+        "memory_limit",
+        "limit",
+        "bench",
+        "tls",
+    }
+)
+"""Options that the record has in another form, or that no measurement depends on."""
+_OLDER: Mapping[str, Any] = {"require": None}
+"""Values of records that are older than an option, where its default is another."""
+_DECLARED: dict[str, Any] = {
+    o.field: (o.kind | None if o.field in _OLDER else o.kind, _OLDER.get(o.field, o.default))
+    for o in declared(SearchOptions)
+    if o.field not in _NO_SETTING | _Resolved.model_fields.keys()
+}
+
+if TYPE_CHECKING:
+    SettingsRecord = _Resolved
+else:
+    SettingsRecord = create_model("SettingsRecord", __base__=_Resolved, __doc__=_Resolved.__doc__, **_DECLARED)
 
 
 class EnvironmentRecord(RecordPart):

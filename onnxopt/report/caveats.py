@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from onnxopt.document import units
 from onnxopt.measure.latency import Noise, noise_of
+from onnxopt.options.search import Goal
 from onnxopt.record.run import RunRecord
 from onnxopt.record.trial import LatencyRecord, TrialRecord
 from onnxopt.search.front import envelope, knee_of
@@ -35,7 +36,7 @@ def _knee(run: RunRecord) -> list[Caveat]:
     chosen = None if winner is None else _point(winner, run)
     if place is None or chosen is None or not chosen[0] > points[place][0]:
         return []
-    what = "smaller" if run.settings.goal == "size" else "faster"
+    what = "smaller" if run.settings.goal is Goal.SIZE else "faster"
     unit = " points" if run.unit == "share" else ""
     (gain, drop), (more, cost) = points[place], chosen
     return [
@@ -51,7 +52,7 @@ def _point(trial: TrialRecord, run: RunRecord) -> tuple[float, float] | None:
     speedup = None if trial.latency is None or trial.latency.speedup is None else trial.latency.speedup.value
     if trial.drop is None or trial.drop.broken or trial.drop.value is None or not speedup or not trial.size_bytes:
         return None
-    gain = run.model.size_bytes / trial.size_bytes if run.settings.goal == "size" else speedup
+    gain = run.model.size_bytes / trial.size_bytes if run.settings.goal is Goal.SIZE else speedup
     return gain, max(trial.drop.value, 0.0)
 
 

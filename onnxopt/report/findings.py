@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from onnxopt.document import units
+from onnxopt.options.search import Goal
 from onnxopt.record.run import RunRecord
 from onnxopt.record.steps import counted, reasons
 from onnxopt.record.trial import ProofRecord, TrialRecord
@@ -57,7 +58,7 @@ def findings(run: RunRecord) -> list[str]:
 
 def _predicted(run: RunRecord) -> str:
     """Return the predicted and the measured time or size of mixed candidates; "" without any."""
-    size = run.settings.goal == "size"
+    size = run.settings.goal is Goal.SIZE
     pairs = [
         (trial.predicted, (trial.size_bytes or 0) / max(run.model.size_bytes, 1) if size else 1 / speedup)
         for trial in run.trials

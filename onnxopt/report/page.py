@@ -159,7 +159,7 @@ def _shown(run: RunRecord) -> dict[str, str]:
         ),
         "Metric": f"{run.metric} ({run.kind})",
         "Budget": settings.max_drop,
-        "Goal": settings.goal,
+        "Goal": settings.goal.value,
         "Required confidence": units.percent(settings.confidence, limit=True),
         "Latency": f"batch size {settings.batch_size}, {units.many(settings.threads, 'thread')}, provider "
         f"{settings.provider}, optimization {settings.optimization}"

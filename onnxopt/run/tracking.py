@@ -75,7 +75,7 @@ def _tags(record: RunRecord) -> dict[str, str]:
 
 def _settings(record: RunRecord) -> Iterator[tuple[str, object]]:
     yield "model", Path(record.model.path).name
-    for name, value in record.settings.model_dump().items():
+    for name, value in record.settings.model_dump(mode="json").items():
         if value is not None:
             yield name, value
 

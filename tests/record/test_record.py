@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from onnxopt.record.run import RunRecord
+from onnxopt.record.run import RunRecord, SettingsRecord
 from onnxopt.record.trial import DropRecord, IntervalRecord, ScoreRecord
 
 numbers = st.floats() | st.none()
@@ -44,3 +44,11 @@ def test_the_schema_is_closed_and_versioned():
     objects = [part for part in schema["$defs"].values() if part["type"] == "object"]
     assert all(part["additionalProperties"] is False for part in objects)
     assert schema["properties"]["schema_version"]["const"] == 3
+
+
+def test_settings_of_a_record_older_than_an_option_are_those_of_its_time():
+    always = {"max_drop": "1pp", "goal": "size", "confidence": 0.9, "target": "auto", "provider": "cpu", "threads": 1}
+    always |= {"optimization": "all", "session_options": {}, "batch_size": 1, "latency_s": 1.0, "seed": 0}
+    older = SettingsRecord.model_validate(always).model_dump(mode="json")
+    assert older["require"] is None
+    assert (older["hot"], older["prune"], older["time_limit_s"], older["goal"]) == (False, False, None, "size")

@@ -6,8 +6,8 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-from onnxopt.measure.forms.session_file import GoalName
 from onnxopt.measure.forms.variant import Variant, ort_form, prepacked
+from onnxopt.options.choices import SessionGoal
 from onnxopt.options.runtime import OptimizationLevel
 
 FEW_THREADS = 8
@@ -133,7 +133,7 @@ def _forms(variant: Variant, bench: Bench) -> Choices:
 
 _THREADING: Mapping[str, Axis] = MappingProxyType({"threads": _threads, "spinning": _spinning})
 
-AXES: Mapping[GoalName, Mapping[str, Axis]] = MappingProxyType(
+AXES: Mapping[SessionGoal, Mapping[str, Axis]] = MappingProxyType(
     {
         "latency": MappingProxyType(
             {

@@ -5,19 +5,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxopt.measure.forms.session_file import GoalName
 from onnxopt.measure.forms.variant import Variant
 from onnxopt.measure.latency import measure_latency, refuse_emulation
 from onnxopt.measure.latency.processes import measure_processes
 from onnxopt.measure.latency.summary import interval_of_ratio, too_wide
 from onnxopt.measure.resources.memory import footprint_of
 from onnxopt.measure.statistics import Interval
+from onnxopt.options.choices import SessionGoal
 from onnxopt.samples import Feeds
 
 ROUNDS = 8
 """Turns of every variant, each in fresh processes."""
 
-UNITS: Mapping[GoalName, str] = {"latency": "ms", "cold-start": "ms", "memory": "bytes", "throughput": "samples/s"}
+UNITS: Mapping[SessionGoal, str] = {"latency": "ms", "cold-start": "ms", "memory": "bytes", "throughput": "samples/s"}
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Measured:
     unsure: str = ""
 
 
-Clock = Callable[[GoalName, Mapping[str, Variant]], Mapping[str, Measured]]
+Clock = Callable[[SessionGoal, Mapping[str, Variant]], Mapping[str, Measured]]
 """Measures variants by name for a goal, beside the first of them."""
 
 
@@ -55,7 +55,7 @@ class MachineClock:
     processes: int
     seed: int = 0
 
-    def __call__(self, goal: GoalName, variants: Mapping[str, Variant]) -> Mapping[str, Measured]:
+    def __call__(self, goal: SessionGoal, variants: Mapping[str, Variant]) -> Mapping[str, Measured]:
         """Measure; raises as `measure_latency`."""
         if goal == "latency":
             return self._latency(variants)

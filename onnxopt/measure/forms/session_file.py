@@ -9,15 +9,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from onnxopt.errors import FileError, UsageError, first_line
 from onnxopt.files import read_text
 from onnxopt.measure.statistics import Interval
+from onnxopt.options.choices import SessionGoal
 from onnxopt.options.runtime import MOST_THREADS, FullRuntime, OptimizationLevel
 
 NAME = "session.json"
 
 FormName = Literal["onnx", "prepacked", "ort"]
 """Form of the file: as it was, optimized with weights packed for the processor, or the runtime's own format."""
-
-GoalName = Literal["latency", "cold-start", "memory", "throughput"]
-"""Figure that the settings were chosen by."""
 
 Language = Literal["python", "c++", "c#"]
 """Language of the lines that load a model."""
@@ -164,7 +162,7 @@ class SessionFile(_Part):
     form: FormName
     made_for: MadeFor | None
     settings: SessionSettings
-    goal: GoalName
+    goal: SessionGoal
     gain: SessionGain | None
     latency: SessionGain | None
     code: dict[Language, tuple[str, ...]] = Field(default_factory=dict)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from onnxopt.errors import ModelError, NativeError
 from onnxopt.measure.forms.axes import Axis, Bench, Choices
 from onnxopt.measure.forms.figures import Clock, Measured
-from onnxopt.measure.forms.session_file import GoalName
 from onnxopt.measure.forms.variant import Variant
 from onnxopt.measure.statistics import Interval
+from onnxopt.options.choices import SessionGoal
 
 DEFAULT = "default"
 """Name of the settings that the search starts from."""
@@ -61,7 +61,7 @@ def tuned(
     default: Variant,
     axes: Mapping[str, Axis],
     bench: Bench,
-    goal: GoalName,
+    goal: SessionGoal,
     clock: Clock,
     same: Same,
     progress: Callable[[int, int], None] | None = None,

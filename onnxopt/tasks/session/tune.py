@@ -13,13 +13,14 @@ from onnxopt.measure.forms.code import lines_for
 from onnxopt.measure.forms.figures import UNITS, Clock, MachineClock
 from onnxopt.measure.forms.load import this_machine
 from onnxopt.measure.forms.outputs import TOLERANCE, comparison
-from onnxopt.measure.forms.session_file import NAME, GoalName, SessionFile, SessionGain, plain_name, settings_of
+from onnxopt.measure.forms.session_file import NAME, SessionFile, SessionGain, plain_name, settings_of
 from onnxopt.measure.forms.tuning import CHOSEN, DEFAULT, Tuning, tuned
 from onnxopt.measure.forms.variant import Variant, names_of
 from onnxopt.measure.latency import drawn_inputs
 from onnxopt.measure.runtime.environment import physical_cores
 from onnxopt.model_file import signature_of
 from onnxopt.model_file.writable import refuse_output_file
+from onnxopt.options.choices import SessionGoal
 from onnxopt.options.runtime import FullRuntime
 from onnxopt.pipeline import Progress
 from onnxopt.samples import ReadOptions, open_samples
@@ -35,7 +36,7 @@ def tune_session(
     model: str | Path,
     data: object = None,
     *,
-    goal: GoalName = "latency",
+    goal: SessionGoal = "latency",
     out: str | Path | None = None,
     threads: int | None = None,
     processes: int | None = None,
@@ -95,8 +96,8 @@ def tune_session(
 
 
 def _refuse_values(goal: str, threads: int | None, processes: int | None, seconds: float) -> None:
-    if goal not in get_args(GoalName):
-        raise UsageError("ONX102", "unknown goal", where=str(goal), hint=nearest(str(goal), get_args(GoalName)))
+    if goal not in get_args(SessionGoal):
+        raise UsageError("ONX102", "unknown goal", where=str(goal), hint=nearest(str(goal), get_args(SessionGoal)))
     refuse_non_positive(threads=threads, processes=processes, seconds=seconds)
     if processes is not None and goal != "throughput":
         hint = "Give the goal throughput, or leave it out."
@@ -132,7 +133,7 @@ def _counted(progress: Progress | None) -> Callable[[int, int], None] | None:
     return None if progress is None else lambda done, total: progress("settings", done, total)
 
 
-def _latency(goal: GoalName, clock: Clock, default: Variant, found: Tuning) -> SessionGain | None:
+def _latency(goal: SessionGoal, clock: Clock, default: Variant, found: Tuning) -> SessionGain | None:
     """Return the time of a run with the chosen settings, where they were chosen by another figure."""
     if goal == "latency" or found.measured is None:
         return None
@@ -154,7 +155,7 @@ def _moved(best: Variant, folder: Path, overwrite: bool) -> Variant:
     return replace(best, file=file)
 
 
-def _session_file(best: Variant, goal: GoalName, found: Tuning, latency: SessionGain | None) -> SessionFile:
+def _session_file(best: Variant, goal: SessionGoal, found: Tuning, latency: SessionGain | None) -> SessionFile:
     settings, one = settings_of(best.runtime), found.measured
     return SessionFile(
         model=best.file.name,
