@@ -2,10 +2,10 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar, cast
 
 import onnx_ir as ir
 
@@ -18,6 +18,7 @@ from onnxopt.samples import Samples
 from onnxopt.target import Target
 
 Progress = Callable[[str, int, int], None]
+_T = TypeVar("_T")
 
 
 class Effect(Enum):
@@ -35,6 +36,25 @@ class Need(Enum):
     CALIBRATION = "calibration"
 
 
+class Observations:
+    """Observations that passes on one context share: each is made once."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[str, Hashable], Any] = {}
+
+    def once(self, name: str, key: Hashable, observe: Callable[[], _T]) -> _T:
+        """Return the observation `name` under `key`, made by `observe` in the first call.
+
+        Args:
+            name: the kind of observation; one name goes with one type.
+            key: everything that the observation depends on.
+            observe: makes it.
+        """
+        if (name, key) not in self._made:
+            self._made[name, key] = observe()
+        return cast("_T", self._made[name, key])
+
+
 @dataclass(frozen=True)
 class Context:
     """The data a pass may use; options are fields of the pass itself.
@@ -45,7 +65,7 @@ class Context:
         teacher: model to imitate; None for the one a pipeline starts with.
         seed: random seed.
         progress: called with the work of a long pass, the part that is done, and the whole.
-        cache: observations that other passes on the same context may reuse, under a key that says what was observed.
+        cache: observations that other passes on the same context reuse.
     """
 
     target: Target
@@ -53,7 +73,7 @@ class Context:
     teacher: ir.Model | None = None
     seed: int = 0
     progress: Progress = field(default=lambda what, done, total: None, compare=False, repr=False)
-    cache: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    cache: Observations = field(default_factory=Observations, compare=False, repr=False)
 
 
 LEAST_IR_VERSION = 4

@@ -10,6 +10,7 @@ from onnxopt.catalog import parse
 from onnxopt.errors import ModelError, UsageError
 from onnxopt.model_file import to_bytes
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Need, Pass, Pipeline, Skip
+from onnxopt.quantization.calibration import ranges
 from onnxopt.target import target_of
 from tests import builders
 
@@ -112,6 +113,29 @@ def test_the_teacher_is_the_model_a_pipeline_starts_with_unless_another_is_given
         result = Pipeline((Act("rename"), Teach())).run(model, replace(CONTEXT, teacher=given))
         first = expected.graph.node(0).name
         assert result.steps[1].edits == (Edit("teacher", f"its first node is {first}"),)
+
+
+def test_an_observation_is_made_once_for_each_name_and_key() -> None:
+    made: list[str] = []
+    cache = Context(target_of("x86-vnni")).cache
+
+    def observed(what: str) -> int:
+        made.append(what)
+        return len(made)
+
+    keys = [("ranges", ("m", 3)), ("ranges", ("m", 3)), ("ranges", ("m", 4)), ("places", ("m", 3))]
+    assert [cache.once(name, key, lambda name=name: observed(name)) for name, key in keys] == [1, 1, 2, 3]
+    assert made == ["ranges", "ranges", "places"]
+
+
+def test_methods_on_one_context_share_the_sweep_over_the_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, sweeps = builders.BUILDERS["residual_cnn"](), []
+    sweep = ranges.extremes
+    monkeypatch.setattr(ranges, "extremes", lambda *a, **k: sweeps.append(1) or sweep(*a, **k))
+    context = Context(target_of("x86-vnni"), builders.samples_of(model))
+    for method in ("minmax", "entropy"):
+        Pipeline(parse(f"quantize-static{{method={method}}}")).run(model, context)
+    assert len(sweeps) == 1
 
 
 def test_passes_build_on_each_other() -> None:

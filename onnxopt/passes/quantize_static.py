@@ -243,12 +243,11 @@ class QuantizeStatic(Pass):
 
     def _place(self, before: ir.Model, made: "_Made", build: Build, samples: Samples, context: Context) -> Placed:
         # Measured once: the same search must not come to two placements of one model.
-        key = f"placement {self} " + model_file.digest(made.model)
-        if key not in context.cache:
+        def placed() -> Placed:
             min_sqnr_db = self.min_sqnr_db or float("-inf")
-            context.cache[key] = place(before, made.model, list(made.outcome.quantized), build, samples, min_sqnr_db)
-        placed: Placed = context.cache[key]
-        return placed
+            return place(before, made.model, list(made.outcome.quantized), build, samples, min_sqnr_db)
+
+        return context.cache.once("placement", (str(self), model_file.digest(made.model)), placed)
 
     def _options(self, op_types: tuple[str, ...], context: Context) -> ort_bridge.StaticOptions:
         target = context.target

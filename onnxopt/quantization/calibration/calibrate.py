@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from onnxopt import model_file
+from onnxopt.pipeline import Observations
 from onnxopt.quantization.calibration import calibrators, ranges
 from onnxopt.quantization.calibration.data_quality import findings, require_variety
 from onnxopt.quantization.calibration.histogram import Extremes, Histogram, Range
@@ -46,7 +46,7 @@ def calibrate(
     samples: Samples,
     method: str,
     percentile: float,
-    cache: dict[str, Any],
+    cache: Observations,
     *,
     typed: bool = False,
 ) -> Calibration:
@@ -58,7 +58,7 @@ def calibrate(
         samples: what to run it on.
         method: calibration method.
         percentile: share of values inside the range with `method=percentile`, in percent.
-        cache: statistics of earlier calls.
+        cache: holds the statistics of earlier calls.
         typed: whether types of values are known in `model`.
 
     Raises:
@@ -67,10 +67,8 @@ def calibrate(
         DataError: ONX205 no input varies over the samples.
     """
     # Other methods and exclusions on the same model need the same histograms: the search tries many.
-    key = model_file.digest(model) + f" {len(samples)} {sorted(names)}"
-    if key not in cache:
-        cache[key] = ranges.extremes(model, names, samples, typed=typed)
-    found: Mapping[str, Extremes] = cache[key]
+    key = model_file.digest(model), len(samples), tuple(sorted(names))
+    found = cache.once("extremes", key, lambda: ranges.extremes(model, names, samples, typed=typed))
     inputs = [value.name or "" for value in model.graph.inputs]
     require_variety(found, inputs, samples.name)
     # A rare score is not an outlier.
@@ -81,10 +79,11 @@ def calibrate(
     trimmed = giants | loud
     of_extremes = method in calibrators.FROM_EXTREMES
     needed = trimmed if of_extremes else {**found, **trimmed}
-    kind = f"{key} {'trimmed' if of_extremes else 'all'}"
-    if kind not in cache:
-        cache[kind] = ranges.histograms(model, samples, needed, typed=typed) if needed else {}
-    histograms: Mapping[str, Histogram] = cache[kind]
+    histograms = cache.once(
+        "histograms",
+        (*key, of_extremes),
+        lambda: ranges.histograms(model, samples, needed, typed=typed) if needed else {},
+    )
     if of_extremes:
         full = {name: calibrators.FROM_EXTREMES[method](e) for name, e in found.items()}
         clipped = {name: _tight(h) for name, h in histograms.items()}

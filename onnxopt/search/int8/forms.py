@@ -18,7 +18,7 @@ from onnxopt.passes.quantize_dynamic import QuantizeDynamic
 from onnxopt.passes.quantize_static import QuantizeStatic
 from onnxopt.passes.simplify import Simplify
 from onnxopt.passes.smooth_quant import SmoothQuant
-from onnxopt.pipeline import Context, Optimized, Pass, Pipeline
+from onnxopt.pipeline import Context, Observations, Optimized, Pass, Pipeline
 from onnxopt.quantization.diagnosis.layers import diagnose, worst
 from onnxopt.quantization.placement.measured import unmeasurable
 from onnxopt.samples import Samples
@@ -86,7 +86,7 @@ class Int8Forms:
         few = len(samples) < LEAST
         self.judges = samples if few else samples.select(samples.indices[judged])
         ranges = samples if few else samples.select(samples.indices[~judged])
-        self.context = replace(context, calibration=ranges, cache={})
+        self.context = replace(context, calibration=ranges, cache=Observations())
         self.model, self.effort, self.runtime = model, effort, Runtime()
         self.tried: list[Int8Form] = []
         self.judged = TaskLoss(model, self.judges, self.runtime, tasks)

@@ -12,7 +12,7 @@ from onnxopt.passes.factorize import Factorize
 from onnxopt.passes.quantize_dynamic import QuantizeDynamic
 from onnxopt.passes.quantize_static import QuantizeStatic
 from onnxopt.passes.simplify import Simplify
-from onnxopt.pipeline import Context, Pass, Pipeline
+from onnxopt.pipeline import Context, Observations, Pass, Pipeline
 from onnxopt.pruning.survey import Survey
 from onnxopt.quantization.outcome import WEIGHTED
 from onnxopt.search.mix.layer_times import TimedForm, Times, layer_of
@@ -107,7 +107,9 @@ def _integer(model: ir.Model, quantizer: Quantizer | None, context: Context) -> 
     """Return an INT8 form for timing, which does not depend on the ranges of activations."""
     if quantizer is None or context.calibration is None:
         return None
-    few = replace(context, calibration=context.calibration.take(min(_SAMPLES, len(context.calibration))), cache={})
+    few = replace(
+        context, calibration=context.calibration.take(min(_SAMPLES, len(context.calibration))), cache=Observations()
+    )
     plain = quantizer
     if isinstance(plain, QuantizeStatic):
         plain = replace(plain, method="minmax", placement="all", min_sqnr_db=0, correct_bias=False)

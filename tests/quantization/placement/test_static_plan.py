@@ -9,7 +9,7 @@ import pytest
 from onnxopt.catalog import parse
 from onnxopt.errors import DataError
 from onnxopt.model_file import signature_of
-from onnxopt.pipeline import Context, Optimized, Pipeline
+from onnxopt.pipeline import Context, Observations, Optimized, Pipeline
 from onnxopt.quantization.calibration.calibrate import Calibration, calibrate
 from onnxopt.quantization.calibration.histogram import Extremes, Range
 from onnxopt.quantization.placement import static_plan
@@ -242,7 +242,7 @@ def test_probabilities_reach_to_one_whatever_clips() -> None:
     model = joined(behind=False)
     sigmoid = next(n for n in model.graph if n.op_type == "Sigmoid").outputs[0].name or ""
     samples = builders.samples_of(model, 16).with_batch_size(1)
-    clipped = calibrate(model, [sigmoid, "x"], samples, "percentile", 60.0, {})
+    clipped = calibrate(model, [sigmoid, "x"], samples, "percentile", 60.0, Observations())
     assert clipped.ranges[sigmoid] == Range(0.0, 1.0)
     assert clipped.ranges["x"].high < clipped.extremes["x"].high
 
@@ -254,7 +254,7 @@ def test_a_score_that_is_rare_is_no_outlier() -> None:
     x = np.random.RandomState(0).standard_normal((16, 8)).astype(np.float32)
     x[3, 2] = 20
     samples = open_samples({"x": x}, signature_of(model)).with_batch_size(1)
-    found = calibrate(model, ["x", "y"], samples, "minmax", 99.99, {})
+    found = calibrate(model, ["x", "y"], samples, "minmax", 99.99, Observations())
     assert not {"y"} & (found.without_giants.keys() | found.without_loud.keys())
     assert found.extremes["y"].high > 0.99
 
