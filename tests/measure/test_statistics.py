@@ -10,6 +10,7 @@ from scipy import stats
 from onnxopt.measure.statistics import (
     Drop,
     Interval,
+    _bca_corrections,
     bootstrap_draws,
     corrected_draws,
     flip_draws,
@@ -91,8 +92,24 @@ def test_corrected_draws_keep_their_order_and_what_is_no_number():
     assert corrected[usable].mean() > draws[usable].mean()  # a mean of skewed data is more often too low than too high
 
 
+@pytest.mark.parametrize(("value", "draws"), [(np.nan, [1.0, 2.0]), (0.5, []), (0.5, [np.nan]), (np.nan, [])])
+def test_without_a_value_or_without_draws_the_interval_has_no_ends(value, draws):
+    found = interval_of_draws(value, np.array(draws))
+    assert (found.low, found.high) == (-np.inf, np.inf)
+
+
+def test_the_ends_of_an_interval_are_in_it():
+    interval = Interval(0.9, 1.0, 1.1)
+    assert [interval.excludes(value) for value in (0.9, 1.1, 0.89, 1.11)] == [False, False, True, True]
+
+
+def test_draws_equal_to_the_value_count_half_on_each_side():
+    symmetric = np.array([-1.0, 0.0, 1.0])
+    bias, acceleration = _bca_corrections(mean_of(symmetric), 3, 0.0, np.array([-1.0, 0.0, 0.0, 0.0, 1.0]))
+    assert (bias, acceleration) == (pytest.approx(0.0, abs=1e-12), pytest.approx(0.0, abs=1e-12))
+
+
 def test_nothing_known_is_said_so():
-    assert interval_of_draws(float("nan"), np.empty(0)).low == -np.inf
     assert ratio_interval([1.5]).high == np.inf
 
 
@@ -154,6 +171,20 @@ def test_share_of_disagreements_cannot_be_negative():
     draws = share_draws(0, 100, seed=0)
     assert draws.min() >= 0
     assert draws.mean() == pytest.approx(1 / 101, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("budget", "most_lost", "expected"),
+    [(0.01, 1.0, 1 - 0.99**300), (0.01, 0.02, 301 / 302), (0.01, 0.005, 301 / 302), (0.01, None, 301 / 302)],
+)
+def test_kinds_of_samples_that_were_not_seen_limit_the_probability(budget, most_lost, expected):
+    assert probability_within(budget, np.zeros(1000), 300, most_lost) == pytest.approx(expected, rel=1e-12)
+
+
+def test_few_draws_within_the_budget_stay_few_where_samples_not_seen_lose_little():
+    draws = np.array([0.0, 1.0, 1.0, 1.0])
+    assert probability_within(0.5, draws, 1000, 1.0) == 0.25
+    assert probability_within(-1.0, draws, 1000, 1.0) == 1 / 1002
 
 
 def test_draws_without_a_number_are_within_no_budget():

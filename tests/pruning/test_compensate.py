@@ -104,6 +104,30 @@ def test_units_can_be_chosen_when_their_reader_is_reached():
     assert made.kept == dict.fromkeys(counts, (1, 2, 3))
 
 
+def test_units_are_chosen_for_the_readers_of_their_group_and_only_layers_from_there_on_are_refitted():
+    channels = models.prepared(models.mlp(0))
+    reading = {name: [c.layer.node for c in consumers_of(channels) if name in c.inputs] for name in groups(channels)}
+    first, second = groups(channels)
+    later = [c.layer.node for c in consumers_of(channels)]
+    for name in (first, second):
+        asked: list[tuple[str, set[str]]] = []
+
+        def choose(chosen, seen, model: ir.Model, asked=asked):
+            asked.append((chosen, set(seen)))
+            return (0, 1, 2)
+
+        made = compensate(channels, {name: (0, 1, 2)}, models.samples_of(channels.model, 64), "ls", choose=choose)
+        assert asked == [(name, set(reading[name]))]
+        assert set(made.fits) == set(later[later.index(reading[name][0]) :])
+        assert made.missing == {}
+
+
+def groups(channels: Channels) -> list[str]:
+    """Return the groups that may be pruned, in the order of their first readers."""
+    may = {g.name for g in channels.groups if g.frozen is None}
+    return [name for c in consumers_of(channels) for name in c.inputs if name in may]
+
+
 @pytest.mark.parametrize(("after", "written"), [(0.1, False), (0.2, False), (0.05, True)])
 def test_only_a_fit_that_lowers_the_error_on_held_out_samples_is_written(monkeypatch, after, written):
     channels = models.prepared(models.mlp(0))

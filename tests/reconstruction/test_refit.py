@@ -21,6 +21,12 @@ def test_a_fit_that_rows_held_out_contradict_is_dropped() -> None:
     assert refitted(fit, held, THERE) is THERE
 
 
+def test_a_fit_that_is_as_far_from_rows_held_out_as_the_weights_is_dropped() -> None:
+    nothing = np.zeros((200, 6))
+    fit, held = (moments_of(nothing, nothing @ BETTER.T) for _ in range(2))
+    assert refitted(fit, held, THERE) is THERE
+
+
 def test_without_rows_held_out_nothing_is_fitted() -> None:
     fit = moments_of(FEATURES, FEATURES @ BETTER.T)
     assert refitted(fit, moments_of(FEATURES[:0], FEATURES[:0] @ BETTER.T), THERE) is THERE

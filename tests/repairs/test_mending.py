@@ -7,10 +7,12 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from onnxopt.errors import ModelError
 from onnxopt.graph.edit import set_weight
 from onnxopt.measure.runtime.session import Runtime
 from onnxopt.measure.statistics import Interval
 from onnxopt.model_file import probe_feeds, signature_of, to_bytes
+from onnxopt.pipeline import Skip
 from onnxopt.repairs import mending
 from onnxopt.repairs.fault import Faults, Purpose, Repair
 from onnxopt.repairs.mending import Limits, Mended, mend
@@ -56,6 +58,18 @@ class Smaller(Scaled):
 
 class ForTarget(Exact):
     for_target: ClassVar[bool] = True
+
+
+class Unmendable(Exact):
+    left: tuple[Skip, ...] = ()
+
+    def find(self, model: ir.Model, target: Target) -> Faults:
+        return Faults(left=self.left)
+
+
+class Refused(Exact):
+    def apply(self, model: ir.Model, found: Faults) -> None:
+        raise ModelError("ONX301", "invalid model", why=self.why)
 
 
 class Broken(Exact):
@@ -157,6 +171,31 @@ def test_a_result_that_does_not_run_is_undone_and_the_next_repair_goes_on_from_t
     assert not broken.kept
     assert "does not run" in broken.reason
     assert good.kept
+
+
+@pytest.mark.parametrize(("why", "said"), [("a loop", "a loop"), ("", "invalid model")])
+def test_the_cause_why_a_result_does_not_run_is_stated_and_without_a_cause_the_error(why: str, said: str) -> None:
+    refused = Refused()
+    object.__setattr__(refused, "why", why)
+    _, (one,) = _tried(refused)
+    assert one.reason == f"the result does not run: {said}"
+
+
+def test_a_fault_that_cannot_be_mended_is_listed_and_one_that_is_absent_is_not() -> None:
+    left, absent = Unmendable(), Unmendable()
+    object.__setattr__(left, "left", (Skip("node", "its scale is computed"),))
+    model, tried = _tried(absent, left)
+    assert [(one.repair is left, one.kept, one.reason) for one in tried] == [
+        (True, False, "nothing of it can be mended")
+    ]
+    assert to_bytes(model) == to_bytes(qdq_cnn(np.uint8))
+
+
+def test_an_exact_repair_is_compared_with_the_file_before_it_and_not_with_the_given_one() -> None:
+    _, (inexact, exact) = _tried(Scaled(1.01), Exact())
+    assert inexact.kept
+    assert exact.kept
+    assert exact.moved == 0
 
 
 def test_without_a_clock_only_repairs_for_the_target_and_for_size_are_kept() -> None:

@@ -34,6 +34,8 @@ def outputs(*arrays):
         ([[[np.array([1.0, 2.0])]]], [[[np.array([1.0, 3.0])]]], INF),
         (outputs([1.0, 2.0]), [[[1.0, 2.0]]], INF),
         ([[[{1: 0.5}]]], [[[{1: 0.6}]]], INF),
+        ([[[{1: 0.5}], [{1: 0.5}]]], [[[{1: 0.5}], [{1: 0.6}]]], INF),
+        (outputs([1.0], [2.0]), outputs([1.0], [[2.0]]), INF),
     ],
 )
 def test_the_change_of_an_output_is_relative_to_it_over_all_batches(before, after, expected):
@@ -60,7 +62,7 @@ def test_where_nothing_was_run_nothing_is_unchanged():
         (None, NAN, 0.0, "outputs change"),
         (None, 0.051, 0.0, "outputs change"),
         (None, 0.0, NAN, "as run"),
-        (None, 0.0, 0.21, "as run"),
+        (None, 0.0, 0.21, "as run, outputs change by 21.0%, 20.0% is allowed"),
     ],
 )
 def test_each_limit_of_a_change_must_hold(reordering, moved, deployed, said):
