@@ -251,16 +251,19 @@ def test_each_bound_itself_is_allowed(reordering, moved, deployed, slack, reason
 
 
 @pytest.mark.parametrize(
-    ("purpose", "low", "high", "after", "kept"),
+    ("purpose", "low", "high", "after", "expected"),
     [
-        *((Purpose.SPEED, 1.0, 2.0, 9, False), (Purpose.SPEED, 1.01, 2.0, 11, True)),
-        *((Purpose.SIZE, 0.5, 1.0, 9, True), (Purpose.SIZE, 0.5, 0.99, 9, False), (Purpose.SIZE, 1.0, 2.0, 10, False)),
+        (Purpose.SPEED, 1.0, 2.0, 9, (False, "not faster beyond doubt")),
+        (Purpose.SPEED, 1.01, 2.0, 11, (True, "faster")),
+        (Purpose.SIZE, 0.5, 1.0, 9, (True, "smaller")),
+        (Purpose.SIZE, 0.5, 0.99, 9, (False, "slower")),
+        (Purpose.SIZE, 1.0, 2.0, 10, (False, "not smaller")),
     ],
 )
-def test_a_repair_is_kept_for_its_purpose_alone(purpose, low, high, after, kept) -> None:
-    assert mending._worth(purpose, Interval(low, (low + high) / 2, high), "", (10, after))[0] is kept
+def test_a_repair_is_kept_for_its_purpose_alone(purpose, low, high, after, expected) -> None:
+    assert mending._worth(purpose, Interval(low, (low + high) / 2, high), "", (10, after)) == expected
 
 
 def test_unmeasured_a_repair_for_size_must_save_a_byte() -> None:
-    assert not mending._unmeasured(Smaller(), (10, 10), "")[0]
-    assert mending._unmeasured(Smaller(), (10, 9), "")[0]
+    assert mending._unmeasured(Smaller(), (10, 10), "") == (False, "not smaller")
+    assert mending._unmeasured(Smaller(), (10, 9), "") == (True, "smaller")
