@@ -1,7 +1,8 @@
 """Check the rules of the house that no linter knows: `python .ci/house.py PACKAGE [FOLDERS THAT USE IT ...]`.
 
 A line for each place that breaks one: a folder with too many files, a file with too many lines, two public classes of
-one name in a room, a docstring without a summary line, a circle of imports, and public names that tests alone use.
+one name in a room, a docstring without a summary line, a function that takes more than five arguments by position, a
+circle of imports, and public names that tests alone use.
 """
 
 import ast
@@ -12,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-MOST_FILES, MOST_LINES = 25, 300
+MOST_FILES, MOST_LINES, MOST_POSITIONS = 25, 300, 5
 SECTIONS = ("Args:", "Attributes:", "Raises:", "Returns:", "Yields:")
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 WRAPPED = (
@@ -41,8 +42,8 @@ def findings(package: Path, users: Sequence[Path] = ()) -> list[str]:
     """Return a line for each place in `package` that breaks a rule; `users` are folders whose code may use it."""
     modules = [_module(path, package) for path in sorted(package.rglob("*.py"))]
     others = [_module(path, user) for user in users for path in sorted(user.rglob("*.py"))]
-    every = (_full_folders(modules), _long_files(modules), _twins(modules), _summaries(modules), _circles(modules))
-    return [*(line for lines in every for line in lines), *_unused(modules, others)]
+    rules = (_full_folders, _long_files, _twins, _summaries, _long_signatures, _circles)
+    return [*(line for rule in rules for line in rule(modules)), *_unused(modules, others)]
 
 
 def _module(path: Path, package: Path) -> Module:
@@ -82,6 +83,16 @@ def _summaries(modules: Sequence[Module]) -> Iterator[str]:
                 text = ast.get_docstring(node) or ""
                 if text.startswith(SECTIONS):
                     yield f"{module.path}:{node.lineno}: the docstring of {node.name} has no summary line"
+
+
+def _long_signatures(modules: Sequence[Module]) -> Iterator[str]:
+    """Name functions with many arguments by position: the others are given by name, or are one thing with a name."""
+    for module in modules:
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                names = [a.arg for a in (*node.args.posonlyargs, *node.args.args) if a.arg not in ("self", "cls")]
+                if len(names) > MOST_POSITIONS:
+                    yield f"{module.path}:{node.lineno}: {node.name} takes {len(names)} arguments by position"
 
 
 def _circles(modules: Sequence[Module]) -> Iterator[str]:

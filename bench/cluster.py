@@ -92,14 +92,14 @@ def real_row(workers: int, trials: int) -> dict[str, Any]:
     model, work = pieces()
     plan = candidates(trials)
     if not workers:
-        judge = judge_of(model, work.search, work.metric, work.runtime, work.seed)
+        judge = judge_of(model, work.search, work.metric, work.runtime, seed=work.seed)
         here = LocalRunner(model, Context(target_of(work.target), work.calibration, seed=work.seed), judge, work)
         start = time.perf_counter()
         for candidate in plan:
             here.score(candidate, here.build(candidate).model)
         return {"workers": 0, "trials": trials, "seconds": round(time.perf_counter() - start, 2)}
     with local_cluster(workers, processes=True) as (cluster, _):
-        apart = RemoteRunner(model, work, cluster.anywhere, cluster.bench, cluster.share)
+        apart = RemoteRunner(model, work, cluster.anywhere, bench=cluster.bench, share=cluster.share)
         first = [Candidate(f"w{i}", plan[0].passes) for i in range(workers)]
         apart.announce(first)  # every worker imports what it needs
         for candidate in first:

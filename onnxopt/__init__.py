@@ -113,7 +113,6 @@ if TYPE_CHECKING:
     from onnxopt.target import target_of as target_of
     from onnxopt.tasks.apply import Made as Made
     from onnxopt.tasks.apply import apply as apply
-    from onnxopt.tasks.apply import quantize as quantize
     from onnxopt.tasks.benchmark import Benchmark as Benchmark
     from onnxopt.tasks.benchmark import benchmark as benchmark
     from onnxopt.tasks.benchmark import device_result as device_result
@@ -132,6 +131,7 @@ if TYPE_CHECKING:
     from onnxopt.tasks.evaluate import SimulatedEvaluation as SimulatedEvaluation
     from onnxopt.tasks.evaluate import evaluate as evaluate
     from onnxopt.tasks.inspect import inspect as inspect
+    from onnxopt.tasks.quantize import quantize as quantize
     from onnxopt.tasks.repair import repair as repair
     from onnxopt.tasks.repaired import Repaired as Repaired
     from onnxopt.tasks.sensitivity import Sensitivity as Sensitivity
@@ -206,7 +206,8 @@ _BY_MODULE = {
     "onnxopt.search.prospect": ("Prospect",),
     "onnxopt.search.trial": ("Candidate", "Trial", "Verdict"),
     "onnxopt.target": ("Target", "target_of"),
-    "onnxopt.tasks.apply": ("Made", "apply", "quantize"),
+    "onnxopt.tasks.apply": ("Made", "apply"),
+    "onnxopt.tasks.quantize": ("quantize",),
     "onnxopt.tasks.benchmark": ("Benchmark", "benchmark", "device_result"),
     "onnxopt.tasks.check": ("CheckResult", "check"),
     "onnxopt.tasks.compare": ("Compared", "Judged", "compare"),

@@ -107,3 +107,10 @@ def test_the_exit_code_tells_whether_anything_was_found(tmp_path: Path, capsys: 
     assert "301 lines" in capsys.readouterr().out
     (tmp_path / "a.py").write_text("")
     assert HOUSE["main"]([str(tmp_path)]) == 0
+
+
+def test_a_function_takes_at_most_five_arguments_by_position(findings: Findings) -> None:
+    text = "class _A:\n    def one(self, a, b, c, d, e, *, f): ...\n    def two(self, a, b, c, d, e, f): ...\n"
+    assert findings({"pack/a.py": text, "user/u.py": "x.one, x.two\n"}) == [
+        "pack/a.py:3: two takes 6 arguments by position"
+    ]

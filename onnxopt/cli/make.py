@@ -130,8 +130,8 @@ def quantize(
     else:
         _refuse({"--effort": effort}, "this option is for --mode auto")
     from onnxopt.cli.progress import ProgressBar
-    from onnxopt.tasks.apply import quantize as quantize_model
     from onnxopt.tasks.overrides import read_overrides
+    from onnxopt.tasks.quantize import quantize as quantize_model
 
     kept = (*(exclude or ()), *(read_overrides(overrides) if overrides else ()))
     options: dict[str, Any] = {
@@ -148,7 +148,16 @@ def quantize(
     if model.is_dir():
         whole = {"--data": data, "--exclude": exclude, "--overrides": overrides, "--overwrite": overwrite or None}
         _refuse(whole, "this is not for folders of models")
-        return _quantize_folder(model, None if dry_run else out, mode, not no_simplify, target, seed, options, shown)
+        return _quantize_folder(
+            model,
+            None if dry_run else out,
+            mode=mode,
+            simplify=not no_simplify,
+            target=target,
+            seed=seed,
+            options=options,
+            shown=shown,
+        )
     with ProgressBar(shown) as bar:
         made = quantize_model(
             model,
@@ -172,6 +181,7 @@ def quantize(
 def _quantize_folder(
     folder: Path,
     out: Path | None,
+    *,
     mode: Mode,
     simplify: bool,
     target: str,

@@ -63,7 +63,7 @@ def optimize(
     if dry_run:
         from onnxopt.run.plan import plan_document
 
-        emit(plan_document(model, data, options, out, overwrite, rest), shown)
+        emit(plan_document(model, data, options, out=out, overwrite=overwrite, rest=rest), shown)
         return ExitCode.OK
     command = f"cd {shlex.quote(str(Path.cwd()))} && {shlex.join(['onnxopt', *sys.argv[1:]])}"
     given = {**rest, "model": model, "data": data, "options": options, "overwrite": overwrite, "resume": resume}

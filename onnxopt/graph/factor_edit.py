@@ -44,7 +44,7 @@ def replace_by_chain(model: ir.Model, name: str, stages: Stages) -> tuple[str, .
         set_weight(factor, _laid_out(weight, node, left).astype(kind))
         model.graph.register_initializer(factor)
         bias = node.inputs[2] if last and len(node.inputs) > 2 else None
-        made = _stage(node, value, factor, bias, axes, left)
+        made = _stage(node, value, factor, bias, axes=axes, left=left)
         made.name = name if last else _free(taken, f"{name}_factor{number + 1}")
         output = node.outputs[0]
         made.outputs[0].type = output.type
@@ -61,7 +61,7 @@ def replace_by_chain(model: ir.Model, name: str, stages: Stages) -> tuple[str, .
 
 
 def _stage(
-    node: ir.Node, x: ir.Value, weight: ir.Value, bias: ir.Value | None, axes: tuple[int, ...], left: bool
+    node: ir.Node, x: ir.Value, weight: ir.Value, bias: ir.Value | None, *, axes: tuple[int, ...], left: bool
 ) -> ir.Node:
     if node.op_type == "Conv":
         inputs = [x, weight, bias] if bias is not None else [x, weight]

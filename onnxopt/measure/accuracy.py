@@ -117,7 +117,7 @@ def evaluation_of(metric: Score, rows: np.ndarray, non_finite: int, *, seed: int
     elif not np.isfinite(value):
         interval = statistics.interval_of_draws(float("nan"), np.empty(0))
     else:
-        interval, _ = _bootstrap(value, lambda counts: metric.values(rows, counts), metric, len(rows), seed)
+        interval, _ = _bootstrap(value, lambda counts: metric.values(rows, counts), metric, size=len(rows), seed=seed)
     return Evaluation(metric, rows, value, interval, len(rows), non_finite)
 
 
@@ -177,7 +177,7 @@ def _net(baseline: Evaluation, candidate: Evaluation, seed: int) -> Drop:
         return np.asarray(sign * lost)
 
     telling = metric.telling(baseline.rows)
-    interval, draws = _bootstrap(value, difference, metric, n, seed, telling)
+    interval, draws = _bootstrap(value, difference, metric, size=n, seed=seed, telling=telling)
     if metric.most_lost is not None:
         draws = draws + statistics.RARE_UNSEEN * metric.most_lost / max(telling, 1)
     found = Drop(value, interval, n, None, None, None, broken, draws)
@@ -215,7 +215,7 @@ def _worst(metric: Worst, baseline: Evaluation, candidate: Evaluation, seed: int
 
 
 def _bootstrap(
-    value: float, statistic: Statistic, metric: Score, size: int, seed: int, telling: int | None = None
+    value: float, statistic: Statistic, metric: Score, *, size: int, seed: int, telling: int | None = None
 ) -> tuple[Interval, np.ndarray]:
     draws = statistics.bootstrap_draws(statistic, size, seed=seed, resamples=metric.resamples)
     # The correction matters for few samples, and for many would cost more than the bootstrap itself.

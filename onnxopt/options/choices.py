@@ -1,6 +1,9 @@
-"""Words that an option may have, where a command and a call share them."""
+"""Values that an option may have, where commands and calls share them."""
 
+from math import isfinite
 from typing import Literal
+
+from onnxopt.errors import UsageError
 
 Effort = Literal["normal", "high"]
 """Number of INT8 forms to try."""
@@ -16,3 +19,15 @@ Scenario = Literal["single", "batch", "offline", "streams"]
 
 SessionGoal = Literal["latency", "cold-start", "memory", "throughput"]
 """Figure that the settings of a session are chosen by."""
+
+
+def refuse_non_positive(**values: float | None) -> None:
+    """Refuse numbers that are not above 0; None stands for a default.
+
+    Raises:
+        UsageError: ONX101 one is 0, negative, infinite or NaN.
+    """
+    for name, value in values.items():
+        if value is not None and not (value > 0 and isfinite(value)):
+            why = f"{value} given"
+            raise UsageError("ONX101", "invalid option value", where=name, why=why, hint="Give more than 0.")

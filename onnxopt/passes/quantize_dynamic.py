@@ -89,16 +89,17 @@ class QuantizeDynamic(Pass):
             return _written(model, before, options, hints)
         folded = with_inner_weights(before, self.op_types) if self.subgraphs else None
         if folded is not None:
-            applied = self._quantized(model, folded, options, hints, narrow, context)
+            applied = self._quantized(model, folded, options, hints=hints, narrow=narrow, context=context)
             if applied.edits and size_bytes(applied.model) <= size_bytes(model):
                 return applied
-        return self._quantized(model, before, options, hints, narrow, context)
+        return self._quantized(model, before, options, hints=hints, narrow=narrow, context=context)
 
     def _quantized(
         self,
         model: ir.Model,
         before: ir.Model,
         options: ort_bridge.DynamicOptions,
+        *,
         hints: Mapping[str, str],
         narrow: Mapping[str, ir.DataType],
         context: Context,

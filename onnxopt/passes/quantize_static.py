@@ -176,7 +176,9 @@ class QuantizeStatic(Pass):
         op_types = self.op_types or ort_bridge.static_op_types()
         names = _activations(before, op_types)
         typed = with_types(before)
-        calibration = calibrate(typed, names, samples, self.method, self.percentile, context.cache, typed=True)
+        calibration = calibrate(
+            typed, names, samples, method=self.method, percentile=self.percentile, cache=context.cache, typed=True
+        )
         obstacles = static_obstacles(typed, self.form, op_types, calibration.ranges)
         ready, options = ort_bridge.prepared(typed, op_types), self._options(op_types, context)
 
@@ -184,7 +186,7 @@ class QuantizeStatic(Pass):
             return ort_bridge.quantize_static(before, ranges, replace(options, exclude=(*self.exclude, *more)), ready)
 
         nodes = [n for n in before.graph if n.op_type in op_types and n.name not in self.exclude]
-        plan = decide(before, calibration, make, nodes, obstacles, samples)
+        plan = decide(before, calibration, make, nodes=nodes, obstacles=obstacles, samples=samples)
         notes = [Skip("calibration", finding) for finding in calibration.findings]
         made = self._read_back(before, plan, Placed(), notes)
         if self.placement == "all" or not made.outcome.quantized:
@@ -245,7 +247,7 @@ class QuantizeStatic(Pass):
         # Measured once: the same search must not come to two placements of one model.
         def placed() -> Placed:
             min_sqnr_db = self.min_sqnr_db or float("-inf")
-            return place(before, made.model, list(made.outcome.quantized), build, samples, min_sqnr_db)
+            return place(before, made.model, list(made.outcome.quantized), build, samples, min_sqnr_db=min_sqnr_db)
 
         return context.cache.once("placement", (str(self), model_file.digest(made.model)), placed)
 

@@ -105,9 +105,9 @@ class _Sequence:
             mask_channels(self.state, decided),
             affordable(readers, self.original),
             self._samples,
-            self._residual,
-            self._replays,
-            live_values(self.original, self._places[first.layer.node]),
+            residual=self._residual,
+            replays=self._replays,
+            keep=live_values(self.original, self._places[first.layer.node]),
         )
 
 
@@ -121,7 +121,7 @@ def refit(model: ir.Model, consumer: Consumer, seen: Observed, kept: Kept, metho
     stays = kept_features(consumer.inputs, kept, weight.shape[1])
     made = kept_features(consumer.outputs, kept, weight.shape[0])
     bias = bias_of(model, consumer.layer, len(weight))
-    fit = fitted(seen.fit, seen.held_out, weight, bias, stays, made, method)
+    fit = fitted(seen.fit, seen.held_out, weight, bias, kept=stays, outputs=made, method=method)
     if fit.helped:
         write(model, consumer.layer, fit.weight, fit.offset)
     return fit

@@ -38,6 +38,7 @@ def observe(
     current: ir.Model,
     consumers: Sequence[Consumer],
     samples: Samples,
+    *,
     residual: bool = True,
     replays: tuple[Replay, Replay] | None = None,
     keep: Sequence[str] = (),

@@ -60,7 +60,9 @@ def _observed(
             ranking = by_elimination(group.name, mine, seen, channels.model) if request.importance == "obs" else None
             ranking = ranking or rankings[group.name]
             if error is not None:
-                ranking = measured(ranking, group, channels, mine, seen, error, request.compensate)
+                ranking = measured(
+                    ranking, group, channels, readers=mine, seen=seen, error=error, method=request.compensate
+                )
             found[group.name] = ranking
     return found
 

@@ -22,6 +22,7 @@ def measured(
     ranking: Ranking,
     group: ChannelGroup,
     channels: Channels,
+    *,
     readers: Sequence[Consumer],
     seen: Mapping[str, Observed],
     error: OutputError,

@@ -43,6 +43,7 @@ def fitted(
     held_out: Moments,
     weight: np.ndarray,
     bias: np.ndarray,
+    *,
     kept: np.ndarray,
     outputs: np.ndarray,
     method: Method,

@@ -43,7 +43,7 @@ def partner_of(model: ir.Model, y: str, outputs: int, axis: int) -> Partner | No
         other = node.inputs[1 - slot] if node.op_type in ("Add", "Mul") and len(node.inputs) == 2 else None
         if other is not None and constant_of(model, other) is None:
             return Partner(other.name or "", scale) if node.op_type == "Add" and _usable(scale) else None
-        factor = _factor(model, node, slot, outputs, axis, behind)
+        factor = _factor(model, node, slot, outputs, axis=axis, behind=behind)
         if factor is None:
             return None
         scale = scale * factor
@@ -51,7 +51,7 @@ def partner_of(model: ir.Model, y: str, outputs: int, axis: int) -> Partner | No
     return None
 
 
-def _factor(model: ir.Model, node: ir.Node, slot: int, outputs: int, axis: int, behind: int) -> np.ndarray | None:
+def _factor(model: ir.Model, node: ir.Node, slot: int, outputs: int, *, axis: int, behind: int) -> np.ndarray | None:
     """Return the factor per channel of a node that scales or shifts its input; None for any other node."""
     if node.op_type in ("Identity", "Dropout"):
         return np.ones(())

@@ -95,7 +95,9 @@ def mend(model: ir.Model, witness: Witness, limits: Limits) -> Iterator[tuple[ir
         except OnnxoptError as error:
             yield current, Mended(repair, found, False, f"the result does not run: {error.why or error.what}")
             continue
-        tried = _judged(current, candidate, repair, found, witness, (plain, outputs, as_run), limits)
+        tried = _judged(
+            current, candidate, repair, found, witness=witness, outputs=(plain, outputs, as_run), limits=limits
+        )
         if tried.kept:
             current, plain = candidate, outputs
         yield current, tried
@@ -106,6 +108,7 @@ def _judged(
     after: ir.Model,
     repair: Repair,
     found: Faults,
+    *,
     witness: Witness,
     outputs: tuple[Outputs, Outputs, Outputs],
     limits: Limits,

@@ -32,6 +32,7 @@ def analyze(
     best: ir.Model | None,
     parts: Parts,
     metric: Metric | None,
+    *,
     runtime: Runtime,
     batch_size: int,
     passes: Sequence[Pass] = (),

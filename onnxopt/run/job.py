@@ -77,7 +77,9 @@ def prepare(
                 hint="Leave --calibration out: a part of the data is taken for it, and used for nothing else.",
             )
     metric = cast("str | Metric | None", options.metric)
-    metric = choose_metric(metric, samples.labels, options.output, options.threshold, tasks, signature)
+    metric = choose_metric(
+        metric, samples.labels, output=options.output, threshold=options.threshold, tasks=tasks, signature=signature
+    )
     settings = replace(settings, budget=budget_of(options.max_drop, metric))
     return Job(loaded, path, split_parts(samples, apart, options.seed), metric, settings)
 
@@ -174,6 +176,7 @@ def _refuse_other(name: str, strategy: Strategy, goal: Goal | None, prune: bool,
 def choose_metric(
     metric: str | Metric | None,
     labels: np.ndarray | None,
+    *,
     output: str | None,
     threshold: float,
     tasks: TaskOptions | None = None,

@@ -79,7 +79,15 @@ def optimize(
             path, data, calibration, read or ReadOptions(), options.limit, job.settings.target, options.seed
         )
         kept = KeptOptions.of(options, {"model": model, "data": data, "read": read, **rest})
-        recorder = Recorder(job, folder, origin, observer or NullObserver(), command, kept, deadline)
+        recorder = Recorder(
+            job,
+            folder,
+            origin=origin,
+            observer=observer or NullObserver(),
+            command=command,
+            options=kept,
+            deadline=deadline,
+        )
         return Run(folder.path, recorder.run()[0])
     finally:
         folder.release()

@@ -17,7 +17,7 @@ _FEW = 64
 
 
 def plan_document(
-    model: Path, data: str, options: SearchOptions, out: Path, overwrite: bool, rest: Mapping[str, Any]
+    model: Path, data: str, options: SearchOptions, *, out: Path, overwrite: bool, rest: Mapping[str, Any]
 ) -> Document:
     """Run the checks of `optimize` before its start, and return the planned candidates.
 
@@ -29,7 +29,7 @@ def plan_document(
     folder.release()
     job = prepare(model, data, options, **rest)
     few = job.parts.search.take(min(_FEW, len(job.parts.search)))
-    judge = judge_of(job.model, few, job.metric, job.settings.runtime, job.settings.seed, job.settings.tasks)
+    judge = judge_of(job.model, few, job.metric, job.settings.runtime, seed=job.settings.seed, tasks=job.settings.tasks)
     judge.baseline()
     parts = {"calibration": job.parts.calibration, "search": job.parts.search, "hold-out": job.parts.holdout}
     candidates = first_candidates()

@@ -56,6 +56,7 @@ class Recorder:
         self,
         job: Job,
         folder: RunFolder,
+        *,
         origin: Origin,
         observer: Observer,
         command: str | None,
@@ -114,7 +115,15 @@ class Recorder:
         try:
             job = self.job
             found = search(
-                job.model, job.parts, job.metric, job.settings, self, size, self._stamp, self.journal, self.deadline
+                job.model,
+                job.parts,
+                job.metric,
+                job.settings,
+                self,
+                size_bytes=size,
+                stamp=self._stamp,
+                journal=self.journal,
+                deadline=self.deadline,
             )
             return self._finish(found)
         except KeyboardInterrupt:
@@ -272,7 +281,13 @@ class Recorder:
         settings, metric = self.job.settings, self.job.metric
         with self.deadline.ending():
             analysis = analyze(
-                self.job.model, best, self.job.parts, metric, settings.runtime, settings.batch_size, passes
+                self.job.model,
+                best,
+                self.job.parts,
+                metric,
+                runtime=settings.runtime,
+                batch_size=settings.batch_size,
+                passes=passes,
             )
         status = "kept-original" if result.winner is None else "won"
         self._update(analysis=analysis, status=status, reason=result.reason)

@@ -22,8 +22,9 @@ def measured_baseline(
     judge: Judge,
     parts: Parts,
     settings: Settings,
-    size_bytes: int,
     clock: Deadline,
+    *,
+    size_bytes: int,
     latency: Callable[[], Latency],
 ) -> tuple[Evaluation, Latency, float, Reserve | None]:
     """Return score and latency of the baseline, the seconds per sample, and the time to reserve; None without a limit.
@@ -35,8 +36,8 @@ def measured_baseline(
         judge: of the search samples.
         parts: the samples of the run.
         settings: limits, and options of the latency measurement.
-        size_bytes: size of the model.
         clock: of the whole search.
+        size_bytes: size of the model.
         latency: measures the baseline's latency.
     """
     start_s = clock.elapsed_s()

@@ -40,6 +40,7 @@ def search(
     metric: Metric | None = None,
     settings: Settings | None = None,
     observer: Observer | None = None,
+    *,
     size_bytes: int | None = None,
     stamp: Stamp | None = None,
     journal: Journal | None = None,
@@ -69,7 +70,16 @@ def search(
         NativeError: ONX401 the baseline cannot be run, ONX408 or ONX406 not within the time limit.
     """
     asked = settings or Settings()
-    trials = Trials(model, parts, metric, asked, observer or NullObserver(), stamp, journal or Journal(), deadline)
+    trials = Trials(
+        model,
+        parts,
+        metric,
+        asked,
+        observer=observer or NullObserver(),
+        stamp=stamp,
+        journal=journal or Journal(),
+        deadline=deadline,
+    )
     with trials.at_work():
         return _searched(trials, size_bytes or model_file.size_bytes(model))
 

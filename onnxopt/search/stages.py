@@ -97,11 +97,11 @@ def mix_techniques(trials: Trials) -> None:
             trials.context,
             trials.feeds,
             settings.runtime,
-            settings.goal,
-            quantizer,
-            times,
-            settings.protect,
-            trials.losses,
+            goal=settings.goal,
+            quantizer=quantizer,
+            times=times,
+            protect=settings.protect,
+            losses=trials.losses,
         )
 
     mixer = Mixer(tables)

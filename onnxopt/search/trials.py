@@ -37,7 +37,6 @@ from onnxopt.search.workers.runner import LOST, LocalRunner, Runner, Work, judge
 from onnxopt.target import target_of
 
 T = TypeVar("T")
-
 Stamp = Callable[[ir.Model, tuple[Pass, ...]], ir.Model]
 
 
@@ -60,6 +59,7 @@ class Trials:
         parts: Parts,
         metric: Metric | None,
         settings: Settings,
+        *,
         observer: Observer,
         stamp: Stamp | None,
         journal: Journal,
@@ -105,7 +105,7 @@ class Trials:
         )
 
         def here() -> LocalRunner:
-            return LocalRunner(self.model, self.context, self.judge, work, self.preparation, self._race)
+            return LocalRunner(self.model, self.context, self.judge, work, self.preparation, race=self._race)
 
         with runner_for(self.model, work, self.settings, self.deadline, here) as self.runner:
             yield
@@ -126,7 +126,7 @@ class Trials:
             return self.latency({"baseline": self.model}, self.settings.latency_s)["baseline"]
 
         score, timed, self.sample_s, self.reserve = measured_baseline(
-            self.model, self.judge, self.parts, self.settings, size_bytes, self.deadline, latency
+            self.model, self.judge, self.parts, self.settings, self.deadline, size_bytes=size_bytes, latency=latency
         )
         about = Candidate("baseline", ()), Verdict.BASELINE, "the unchanged model", ()
         self.baseline = Trial(*about, size_bytes, score, None, timed)
@@ -162,7 +162,7 @@ class Trials:
         """Return the judge that compares models with the baseline on `samples`; one for the same samples."""
         key, asked = (samples.indices.tobytes(), samples.batch_size), self.settings
         if key not in self._judges:
-            self._judges[key] = judge_of(self.model, samples, self.metric, asked.runtime, asked.seed, asked.tasks)
+            self._judges[key] = judge_of(self.model, samples, self.metric, asked.runtime, asked.seed, tasks=asked.tasks)
         return self._judges[key]
 
     def latency(self, models: dict[str, ir.Model], seconds: float, *, hot: bool = False) -> dict[str, Latency]:

@@ -14,7 +14,7 @@ from onnxopt.measure.latency.profile import Profile
 from onnxopt.measure.latency.throughput import Throughput
 from onnxopt.measure.runtime.session import Runtime
 from onnxopt.model_file.given import Several, by_name
-from onnxopt.options.choices import Scenario
+from onnxopt.options.choices import Scenario, refuse_non_positive
 from onnxopt.pipeline import Progress
 from onnxopt.run.add_device import add_to_run
 from onnxopt.run.finished import AnyRun, Run
@@ -30,7 +30,6 @@ from onnxopt.tasks.benchmark_runs import (
     work_on,
 )
 from onnxopt.tasks.device import device_document, measure_on
-from onnxopt.tasks.values import refuse_non_positive
 
 BATCH_SIZES: Mapping[Scenario, int] = {"single": 1, "batch": 8, "offline": 32, "streams": 1}
 STREAMS = 4
@@ -112,7 +111,9 @@ def benchmark(
     if device is not None:
         others = load | several | {"memory": memory, "profile": profile, "scenario": scenario != "single"}
         _refuse("device", others | {"runtime": runtime is not None and runtime != Runtime(threads=runtime.threads)})
-        return _on_device(device, models, data, sizes[0], seconds, runtime, read, seed, hot=hot)
+        return _on_device(
+            device, models, data, size=sizes[0], seconds=seconds, runtime=runtime, read=read, seed=seed, hot=hot
+        )
     if profile:
         _refuse("profile", load | several | {"memory": memory, "hot": hot})
     elif processes is not None:
@@ -122,7 +123,7 @@ def benchmark(
         _refuse(f"scenario {scenario}", several | {"memory": memory, "hot": hot, "ep": ep is not None})
     elif ep is not None:
         _refuse("ep", {"provider": runtime is not None and runtime.provider != Runtime().provider})
-    work = work_on(models, data, runtime, seconds, read, seed, progress)
+    work = work_on(models, data, runtime, seconds=seconds, read=read, seed=seed, progress=progress)
     if profile:
         profiled = profiles(work, sizes[0])
         return Benchmark(tables.profiles_document(profiled), profiles=profiled)
@@ -188,12 +189,12 @@ def _on_device(
     device: str,
     models: Several,
     data: object,
+    *,
     size: int,
     seconds: float,
     runtime: Runtime | None,
     read: ReadOptions | None,
     seed: int,
-    *,
     hot: bool,
 ) -> Benchmark:
     files = [model for model in by_name(models).values() if isinstance(model, str | Path)]

@@ -62,6 +62,7 @@ def work_on(
     models: Several,
     data: object,
     runtime: Runtime | None,
+    *,
     seconds: float,
     read: ReadOptions | None,
     seed: int,

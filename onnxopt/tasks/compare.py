@@ -17,6 +17,7 @@ from onnxopt.measure.runtime.session import Runtime
 from onnxopt.measure.statistics import Drop
 from onnxopt.measure.tasks.task import TaskOptions
 from onnxopt.model_file import Given, as_graph, given, signature_of
+from onnxopt.options.choices import refuse_non_positive
 from onnxopt.pipeline import Progress
 from onnxopt.record.recording import left_out_sentence
 from onnxopt.record.trial import DropRecord, LatencyRecord, ScoreRecord
@@ -25,7 +26,6 @@ from onnxopt.run.job import budget_of, choose_metric, tasks_of
 from onnxopt.samples import ReadOptions, open_samples
 from onnxopt.search.budget import Budget
 from onnxopt.search.parts import typical_feeds
-from onnxopt.tasks.values import refuse_non_positive
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def compare(
     runtime = runtime or Runtime()
     counted = None if progress is None else lambda done, total: progress("samples", done, total)
     samples = open_samples(data, signature, labels=labels, options=read, limit=limit)
-    chosen = choose_metric(metric, samples.labels, output, threshold, tasks, signature)
+    chosen = choose_metric(metric, samples.labels, output=output, threshold=threshold, tasks=tasks, signature=signature)
     budget = budget_of(max_drop, chosen)
     accuracy: Judged | None = None
     if chosen is not None:

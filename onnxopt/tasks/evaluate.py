@@ -118,7 +118,9 @@ def evaluate(
     counted = None if progress is None else lambda done, total: progress("samples", done, total)
     graph = as_graph(model)
     samples = open_samples(data, signature_of(graph), labels=labels, options=read, limit=limit)
-    chosen = choose_metric(metric, samples.labels, output, threshold, tasks, signature_of(graph))
+    chosen = choose_metric(
+        metric, samples.labels, output=output, threshold=threshold, tasks=tasks, signature=signature_of(graph)
+    )
     if chosen is None:
         raise DataError(
             "ONX208",

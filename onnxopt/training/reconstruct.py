@@ -115,7 +115,7 @@ def reconstruct(
     torch.manual_seed(seed)
     for end in ends:
         try:
-            current, block = _one(current, teacher, start, end, parts, options, seed, method)
+            current, block = _one(current, teacher, start, end, parts=parts, options=options, seed=seed, method=method)
         except (ModelError, NativeError) as error:
             block = TrainedBlock(
                 next(iter(end)), reason=f"{error.what}{f': {error.why}' if error.why else ''}".replace("\n", " ")
@@ -174,6 +174,7 @@ def _one(
     teacher: ir.Model,
     start: str,
     ends: Ends,
+    *,
     parts: tuple[Samples, Samples],
     options: Reconstruction,
     seed: int,

@@ -12,7 +12,8 @@ from onnxopt.model_file import load, memory, save
 from onnxopt.passes import quantize_weights
 from onnxopt.pipeline import Context, Optimized, Pipeline
 from onnxopt.target import target_of
-from onnxopt.tasks.apply import apply, quantize
+from onnxopt.tasks.apply import apply
+from onnxopt.tasks.quantize import quantize
 from tests import builders, numerics
 from tests.builders import I64, F, Net
 

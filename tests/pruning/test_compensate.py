@@ -132,7 +132,7 @@ def groups(channels: Channels) -> list[str]:
 def test_only_a_fit_that_lowers_the_error_on_held_out_samples_is_written(monkeypatch, after, written):
     channels = models.prepared(models.mlp(0))
 
-    def fitted(fit, held_out, weight, bias, *_):
+    def fitted(fit, held_out, weight, bias, **_):
         return Fit(np.full_like(weight, 9.0), np.ones_like(bias), before=0.1, after=after)
 
     monkeypatch.setattr(compensation, "fitted", fitted)

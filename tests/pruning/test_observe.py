@@ -70,12 +70,14 @@ def test_the_target_makes_up_for_the_error_of_what_is_added():
     masked = mask_channels(channels, {shared.name: tuple(range(shared.size // 2))})
     closing = next(c for c in consumers if inner.name in c.inputs)
     means = [
-        together(observe(channels.model, masked, [closing], samples, residual)[closing.layer.node]).mean_y
+        together(observe(channels.model, masked, [closing], samples, residual=residual)[closing.layer.node]).mean_y
         for residual in (True, False)
     ]
     assert not np.allclose(*means, atol=1e-3)
     same = [
-        together(observe(channels.model, channels.model.clone(), [closing], samples, residual)[closing.layer.node])
+        together(
+            observe(channels.model, channels.model.clone(), [closing], samples, residual=residual)[closing.layer.node]
+        )
         for residual in (True, False)
     ]
     assert np.allclose(same[0].mean_y, same[1].mean_y, atol=1e-5)

@@ -64,7 +64,7 @@ def test_the_predicted_work_is_that_of_the_graph(form, strides):
 
 def test_candidates_tell_the_true_error():
     weight = np.random.default_rng(1).standard_normal((16, 12, 3, 3))
-    found = candidates(weight, FORMS, (1, 1), 4, None)
+    found = candidates(weight, FORMS, strides=(1, 1), block=4, seen=None)
     assert {c.choice.form for c in found} == set(FORMS)
     for c in found:
         assert all(rank % 4 == 0 for rank in c.choice.ranks)

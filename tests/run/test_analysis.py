@@ -14,7 +14,7 @@ from onnxopt.run.predictions import Answers, answers, changed_samples, per_class
 from onnxopt.run.ranges import clipping
 from onnxopt.samples import open_samples
 from onnxopt.search.parts import split_parts
-from onnxopt.tasks.apply import quantize
+from onnxopt.tasks.quantize import quantize
 from tests.conftest import MODELS
 
 
@@ -31,7 +31,7 @@ def parts(models):
 
 
 def test_layers_ranges_classes_and_graphs_are_measured(models, parts):
-    found = analyze(*models, parts, metric_of("top1"), Runtime(), 1)
+    found = analyze(*models, parts, metric_of("top1"), runtime=Runtime(), batch_size=1)
     assert found.problems == ()
     quantized = [layer for layer in found.layers if layer.op_type == "MatMul"]
     assert len(quantized) == 3
@@ -45,7 +45,7 @@ def test_layers_ranges_classes_and_graphs_are_measured(models, parts):
 
 
 def test_the_original_alone_is_explained_too(models, parts):
-    found = analyze(models[0], None, parts, None, Runtime(), 1)
+    found = analyze(models[0], None, parts, None, runtime=Runtime(), batch_size=1)
     assert found.problems == ()
     assert found.after is None
     assert found.classes is None
@@ -57,7 +57,7 @@ def test_a_part_that_fails_is_named_and_costs_nothing_else(models, parts, monkey
         raise RuntimeError("no profile today")
 
     monkeypatch.setattr("onnxopt.run.analysis.profile", fail)
-    found = analyze(*models, parts, metric_of("top1"), Runtime(), 1)
+    found = analyze(*models, parts, metric_of("top1"), runtime=Runtime(), batch_size=1)
     assert found.layers == ()
     assert "time by layer: no profile today" in found.problems[0]
     assert found.classes is not None
@@ -68,7 +68,7 @@ def test_an_interrupt_keeps_what_is_known(models, parts, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("onnxopt.run.analysis.clipping", interrupted)
-    found = analyze(*models, parts, metric_of("top1"), Runtime(), 1)
+    found = analyze(*models, parts, metric_of("top1"), runtime=Runtime(), batch_size=1)
     assert found.layers
     assert found.classes is None
     assert found.problems == ("ranges and what comes after: interrupted",)
@@ -78,7 +78,7 @@ def test_the_end_of_the_time_limit_keeps_what_is_known(models, parts, monkeypatc
     over = []
     monkeypatch.setattr("onnxopt.run.analysis.clipping", lambda *_: over.append(True))
     with cut_when(lambda: bool(over)):
-        found = analyze(*models, parts, metric_of("top1"), Runtime(), 1)
+        found = analyze(*models, parts, metric_of("top1"), runtime=Runtime(), batch_size=1)
     assert found.layers
     assert found.classes is None
     assert found.problems == ("answers by class and what comes after: left out, for the time limit was reached",)

@@ -26,10 +26,13 @@ def boxes():
     ],
 )
 def test_labels_ask_for_a_metric_by_their_form(labels, name):
-    assert choose_metric(None, labels, None, 0.5).name == name
-    assert choose_metric("fidelity", labels, None, 0.5) is None
+    assert choose_metric(None, labels, output=None, threshold=0.5).name == name
+    assert choose_metric("fidelity", labels, output=None, threshold=0.5) is None
 
 
 def test_names_that_the_model_gives_itself_are_classes():
     named = Signature((), (TensorSpec("label", "str", (None,)),))
-    assert choose_metric(None, np.array(["cat", "dog"]), None, 0.5, None, named).name == "top1"
+    assert (
+        choose_metric(None, np.array(["cat", "dog"]), output=None, threshold=0.5, tasks=None, signature=named).name
+        == "top1"
+    )

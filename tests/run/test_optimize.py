@@ -165,7 +165,7 @@ def test_a_full_disk_is_told_as_such(tmp_path, searching, monkeypatch):
 
 
 def test_who_interrupts_the_explanation_keeps_what_was_proved(tmp_path, searching, monkeypatch):
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("onnxopt.run.recorder.analyze", interrupted)

@@ -6,9 +6,9 @@ import onnx_ir as ir
 from onnxopt.graph.layers import anatomy_of
 from onnxopt.model_file import load
 from onnxopt.tasks.advice import advice
-from onnxopt.tasks.apply import quantize
 from onnxopt.tasks.inspect import inspect_model
 from onnxopt.tasks.operators import operators_of
+from onnxopt.tasks.quantize import quantize
 from tests.conftest import MODELS
 
 

@@ -68,7 +68,17 @@ def write_kit(
         FileError: ONX503 the folder cannot be written.
     """
     with _whole(folder) as made:
-        _fill(made, models, timed, checked, threads, seconds, epochs, seed, full_name(provider))
+        _fill(
+            made,
+            models,
+            timed,
+            checked,
+            threads=threads,
+            seconds=seconds,
+            epochs=epochs,
+            seed=seed,
+            provider=full_name(provider),
+        )
     return folder
 
 
@@ -95,6 +105,7 @@ def _fill(
     models: Mapping[str, Path],
     timed: Sequence[Feeds],
     checked: Iterable[Feeds],
+    *,
     threads: int,
     seconds: float,
     epochs: int,

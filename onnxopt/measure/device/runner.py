@@ -67,7 +67,9 @@ def measure_kit(folder: Path, threads: int | None = None, seconds: float | None 
         "inputs": job.get("timed", 1),
         "epochs": []
         if why
-        else _race(paths, batches[: job.get("timed", 1)], place, seconds, job["epochs"], job["seed"]),
+        else _race(
+            paths, batches[: job.get("timed", 1)], place, seconds=seconds, epochs=job["epochs"], seed=job["seed"]
+        ),
         "refused": f"latency is not measured under emulation: {why}" if why else None,
         "celsius": {"before": before, "after": temperatures()},
     }
@@ -149,7 +151,7 @@ def _agreement(found: dict[str, np.ndarray], expected: Any) -> dict[str, Any]:
 
 
 def _race(
-    paths: list[Path], inputs: list[dict[str, np.ndarray]], place: Place, seconds: float, epochs: int, seed: int
+    paths: list[Path], inputs: list[dict[str, np.ndarray]], place: Place, *, seconds: float, epochs: int, seed: int
 ) -> list[dict[str, Any]]:
     """Time the models in turn; every epoch loads them anew, because the place of their memory affects the time."""
     rng = np.random.default_rng(seed)

@@ -61,6 +61,7 @@ def tuned(
     default: Variant,
     axes: Mapping[str, Axis],
     bench: Bench,
+    *,
     goal: SessionGoal,
     clock: Clock,
     same: Same,

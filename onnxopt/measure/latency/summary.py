@@ -58,7 +58,16 @@ def summed_up(epochs: Sequence[Epoch], *, pauses: bool, shapes: Sequence[int], b
     times_ms = np.array([estimate.per_run_ns(r, shapes) for r in (usable or [e.rounds for e in epochs])]) / 1e6
     waited = estimate.waiting_share(everything)
     return [
-        _latency(i, epochs, times_ms, everything, why, waited, batch_size, len(shapes))
+        _latency(
+            i,
+            epochs,
+            times_ms=times_ms,
+            rounds=everything,
+            why=why,
+            waited=waited,
+            batch_size=batch_size,
+            inputs=len(shapes),
+        )
         for i in range(len(everything[0].own_ns))
     ]
 
@@ -80,6 +89,7 @@ def _busy(epochs: Sequence[Epoch], clean: Sequence[Sequence[Round]], usable: Seq
 def _latency(
     index: int,
     epochs: Sequence[Epoch],
+    *,
     times_ms: np.ndarray,
     rounds: Sequence[Round],
     why: str,

@@ -64,7 +64,7 @@ def recognize(
         left = {options.output: _output(outputs, options.output)}
     found = list[Recognized]()
     for task, names, everything in _named(left, options):
-        for some in _apart(task, names, everything, left, facts, options, feeds):
+        for some in _apart(task, names, everything, left, facts=facts, options=options, feeds=feeds):
             comparison = _module(task).comparison(left, some, facts, options, feeds)
             found.append(Recognized(task, some, comparison, USER))
     for one in found:
@@ -130,6 +130,7 @@ def _apart(
     names: tuple[str, ...],
     everything: bool,
     outputs: Outputs,
+    *,
     facts: ModelFacts,
     options: TaskOptions,
     feeds: Feeds,
@@ -142,7 +143,7 @@ def _apart(
         return (names,)
     if not everything:
         return tuple((name,) for name in names)
-    fitting = tuple(name for name in names if _fits(task, name, outputs, facts, options, feeds))
+    fitting = tuple(name for name in names if _fits(task, name, outputs, facts=facts, options=options, feeds=feeds))
     if task in TABLES:
         flat = [n for n in fitting if is_map(outputs[n]) or (is_float(outputs[n]) and np.ndim(outputs[n]) == 2)]
         fitting = tuple(flat) or fitting[:1]
@@ -151,7 +152,9 @@ def _apart(
     return tuple((name,) for name in fitting) or (names,)
 
 
-def _fits(task: TaskName, name: str, outputs: Outputs, facts: ModelFacts, options: TaskOptions, feeds: Feeds) -> bool:
+def _fits(
+    task: TaskName, name: str, outputs: Outputs, *, facts: ModelFacts, options: TaskOptions, feeds: Feeds
+) -> bool:
     try:
         _module(task).comparison(outputs, (name,), facts, options, feeds)
     except DataError:

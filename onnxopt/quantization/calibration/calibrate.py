@@ -44,10 +44,10 @@ def calibrate(
     model: ir.Model,
     names: Sequence[str],
     samples: Samples,
+    *,
     method: str,
     percentile: float,
     cache: Observations,
-    *,
     typed: bool = False,
 ) -> Calibration:
     """Return the ranges of `names`; statistics of the same model in `cache` are reused.

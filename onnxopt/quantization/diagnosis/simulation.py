@@ -100,7 +100,7 @@ def _between_conversions(model: ir.Model, node: ir.Node) -> int | str:
         if not len(pairs):
             return 0
         distance, zero = _distance(write, x)
-        excess = excess_of_windows(write, distance, zero, pairs, window, pads)
+        excess = excess_of_windows(write, distance, zero, pairs, window=window, pads=pads)
         scale_shape = (-1, *(1,) * len(window.kernel))
     else:
         transposed = node.op_type == "Gemm" and bool(node.attributes.get_int("transB", 0))

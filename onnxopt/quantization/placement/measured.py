@@ -56,6 +56,7 @@ def place(
     integer: Collection[str],
     build: Callable[[tuple[str, ...]], ir.Model],
     samples: Samples,
+    *,
     min_sqnr_db: float,
 ) -> Placed:
     """Return the nodes to leave in float: the fastest of several placements and both pure forms, timed in turn.
@@ -86,7 +87,10 @@ def place(
     # The simplest comes first: another must be faster to be chosen.
     fits = sum(layer.noise for layer in layers.values()) <= allowed
     choices = [*([everything] if fits else []), nothing, *(c for c in found if c not in (everything, nothing))]
-    models = [_built(choice, everything, nothing, heads, model, quantized, build) for choice in choices]
+    models = [
+        _built(choice, everything, nothing, heads=heads, model=model, quantized=quantized, build=build)
+        for choice in choices
+    ]
     times = fastest_ms(models, feeds, runtime)
     best = 0
     for index in range(1, len(choices)):
@@ -102,6 +106,7 @@ def _built(
     choice: frozenset[str],
     everything: frozenset[str],
     nothing: frozenset[str],
+    *,
     heads: Mapping[str, str],
     model: ir.Model,
     quantized: ir.Model,

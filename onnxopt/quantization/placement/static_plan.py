@@ -44,6 +44,7 @@ def decide(
     before: ir.Model,
     calibration: Calibration,
     make: Make,
+    *,
     nodes: Sequence[ir.Node],
     obstacles: Mapping[str, str],
     samples: Samples,

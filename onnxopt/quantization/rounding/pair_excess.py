@@ -96,7 +96,7 @@ def excess_of_rows(write: Writer, raw: ir.Value, pairs: Pairs) -> ir.Value:
 
 
 def excess_of_windows(
-    write: Writer, distance: ir.Value, zero: ir.Value, pairs: Pairs, window: Window, pads: Sequence[int]
+    write: Writer, distance: ir.Value, zero: ir.Value, pairs: Pairs, *, window: Window, pads: Sequence[int]
 ) -> ir.Value:
     """Return the saturated part of the integer sums of a convolution.
 

@@ -89,7 +89,9 @@ def reduce(
                 strict=True,
             )
             bias = bias_of(original, layer, len(weight))
-            factors, offset = _fit(layer, choice, weight, bias, seen[name], pairs, batches_of(samples))
+            factors, offset = _fit(
+                layer, choice, weight, bias, seen=seen[name], pairs=pairs, batches=batches_of(samples)
+            )
         matrix = factors.weight().reshape(len(weight), -1)
         write(result.model, layer, matrix, offset)
         result.factors[name] = factors
@@ -101,6 +103,7 @@ def _fit(
     choice: Choice,
     weight: np.ndarray,
     bias: np.ndarray,
+    *,
     seen: LayerStatistics,
     pairs: Iterator[tuple[Arrays, Arrays]],
     batches: int,

@@ -97,25 +97,28 @@ def plan_ranks(
         shape = of_one_group(weight.shape, layer.groups)
         usable = [form for form in forms_of(shape[2:]) if form in forms and (layer.groups == 1 or form == "channel")]
         strides = layer.window.strides if layer.window is not None else ()
-        table = candidates(weight, usable, strides, block, seen.get(name), layer.groups)
+        table = candidates(weight, usable, strides=strides, block=block, seen=seen.get(name), groups=layer.groups)
         fast, dense_ms[name] = _fast(layer, table, timer)
         if not fast:
             plan.refused[name] = _too_small(shape, usable, block, measured=timer is not None)
         elif goal.is_of_model:
             tables[name] = fast
         else:
-            reason = _choose(plan, name, weight, layer.groups, fast, goal, block, bool(seen))
-            if reason:
-                plan.refused[name] = reason
+            found = _choose(_Reducible(weight, layer.groups, block, fast), goal, observed=bool(seen))
+            if isinstance(found, str):
+                plan.refused[name] = found
+            else:
+                plan.chosen[name] = found
     if tables:
         harm = output_harm(model, layers, seen, tables, samples) if samples is not None and seen else {}
         # The effect of a layer's own error on the outputs differs by orders of magnitude between layers.
         weighed = {n: [replace(c, error=c.error * harm.get(n, 1.0)) for c in t] for n, t in tables.items()}
         if goal.latency is not None:
-            _mix(plan, tables, weighed, "time", dense_ms, total_ms, goal.latency, lambda c: c.cost)
+            of_model = _WorkOfModel("time", dense_ms, total_ms, goal.latency, lambda c: c.cost)
+            _mix(plan, tables, weighed, of_model)
         elif goal.macs is not None:
             known = {name: float((macs or {}).get(name) or 0) for name in tables}
-            _mix(plan, tables, weighed, "work", known, float(total), goal.macs, lambda c: c.macs)
+            _mix(plan, tables, weighed, _WorkOfModel("work", known, float(total), goal.macs, lambda c: c.macs))
     if timer is not None and total_ms > 0:
         saved = sum(dense_ms[name] * (1 - c.cost) for name, c in plan.chosen.items())
         plan.time_share = max(1 - saved / total_ms, 0.0)
@@ -134,27 +137,28 @@ def _fast(layer: LinearLayer, table: Sequence[RankChoice], timer: Timer | None) 
     return [replace(c, cost=share) for c, share in zip(timed, shares, strict=True) if share <= MOST_TIME], dense_ms
 
 
-def _choose(
-    plan: RankPlan,
-    name: str,
-    weight: np.ndarray,
-    groups: int,
-    fast: Sequence[RankChoice],
-    goal: RankGoal,
-    block: int,
-    observed: bool,
-) -> str:
-    """Add the layer's choice to the plan, or return the reason why there is none."""
+@dataclass(frozen=True)
+class _Reducible:
+    """A layer that can be reduced, with the choices that make it cheaper."""
+
+    weight: np.ndarray
+    groups: int
+    block: int
+    fast: Sequence[RankChoice]
+
+
+def _choose(layer: _Reducible, goal: RankGoal, *, observed: bool) -> RankChoice | str:
+    """Return the layer's choice, or the reason why there is none."""
+    groups, fast = layer.groups, layer.fast
     if goal.rank_ratio is not None:
-        share = goal.rank_ratio
-        shape = of_one_group(weight.shape, groups)
-        good = [c for c in fast if _within(c.choice, shape, share, block // gcd(block, groups))]
-        if not good:
-            return f"at {share:.0%} of its rank it would not be faster, or none of its ranks is a multiple of {block}"
-        plan.chosen[name] = min(good, key=lambda c: (c.error, c.cost))
-        return ""
+        share, block = goal.rank_ratio, layer.block // gcd(layer.block, groups)
+        shape = of_one_group(layer.weight.shape, groups)
+        good = [c for c in fast if _within(c.choice, shape, share, block)]
+        if good:
+            return min(good, key=lambda c: (c.error, c.cost))
+        return f"at {share:.0%} of its rank it would not be faster, or none of its ranks is a multiple of {layer.block}"
     if goal.energy is None and goal.max_error is None and not observed:
-        needed = {form: evbmf_ranks(weight, form, groups) for form in {c.choice.form for c in fast}}
+        needed = {form: evbmf_ranks(layer.weight, form, groups) for form in {c.choice.form for c in fast}}
         good = [c for c in fast if _stands_out(c.choice, needed[c.choice.form])]
         if not good:
             return "too many of its singular values stand out of noise"
@@ -168,8 +172,7 @@ def _choose(
                 f"{'rank' if len(least.choice.ranks) == 1 else 'ranks'} {_ranks(least.choice)}, over the "
                 f"{allowed:.1%} allowed"
             )
-    plan.chosen[name] = min(good, key=lambda c: (c.cost, c.error))
-    return ""
+    return min(good, key=lambda c: (c.cost, c.error))
 
 
 def _within(choice: Choice, shape: tuple[int, ...], share: float, block: int) -> bool:
@@ -194,28 +197,44 @@ def _ranks(choice: Choice) -> str:
     return "x".join(map(str, choice.ranks))
 
 
+@dataclass(frozen=True)
+class _WorkOfModel:
+    """The work that a goal over all layers limits.
+
+    Attributes:
+        unit: its name, for messages.
+        by_layer: work of each layer; 0 if unknown.
+        total: work of the whole model.
+        goal: largest share of `total` that may remain.
+        share: returns the share of its layer's work that a choice needs.
+    """
+
+    unit: str
+    by_layer: Mapping[str, float]
+    total: float
+    goal: float
+    share: Callable[[RankChoice], float]
+
+
 def _mix(
     plan: RankPlan,
     tables: Mapping[str, list[RankChoice]],
     weighed: Mapping[str, list[RankChoice]],
-    what: str,
-    work: Mapping[str, float],
-    total: float,
-    goal: float,
-    share: Callable[[RankChoice], float],
+    work: _WorkOfModel,
 ) -> None:
-    """Add to the plan the mix that loses least by `weighed` and leaves a share `goal` of `total`."""
-    for name in [n for n in tables if not work[n]]:
+    """Add to the plan the mix that loses least by `weighed` and reaches the goal."""
+    for name in [n for n in tables if not work.by_layer[n]]:
         plan.refused[name] = "its multiply-accumulates are unknown"
-    usable = {name: table for name, table in weighed.items() if work[name]}
-    known = {name: work[name] for name in usable}
-    rest = max(total - sum(known.values()), 0.0)
-    chosen = best_mix(usable, known, goal * total - rest, share)
+    usable = {name: table for name, table in weighed.items() if work.by_layer[name]}
+    known = {name: work.by_layer[name] for name in usable}
+    rest = max(work.total - sum(known.values()), 0.0)
+    chosen = best_mix(usable, known, work.goal * work.total - rest, work.share)
     for name in usable:
         if name in chosen:
             plan.chosen[name] = next(c for c in tables[name] if c.choice == chosen[name])
         else:
             plan.refused[name] = "the goal is reached without it, at less loss"
-    left = rest + sum(cost * (share(plan.chosen[n]) if n in plan.chosen else 1.0) for n, cost in known.items())
-    if left > goal * total * (1 + 1e-9):
-        plan.missed = f"goal missed: {goal:.0%} of the {what}, {left / max(total, 1e-12):.0%} is the least possible"
+    left = rest + sum(cost * (work.share(plan.chosen[n]) if n in plan.chosen else 1.0) for n, cost in known.items())
+    if left > work.goal * work.total * (1 + 1e-9):
+        share = left / max(work.total, 1e-12)
+        plan.missed = f"goal missed: {work.goal:.0%} of the {work.unit}, {share:.0%} is the least possible"

@@ -57,6 +57,7 @@ def macs_share(choice: Choice, shape: tuple[int, ...], strides: Sequence[int]) -
 def candidates(
     weight: np.ndarray,
     forms: Sequence[Form],
+    *,
     strides: Sequence[int],
     block: int,
     seen: LayerStatistics | None,

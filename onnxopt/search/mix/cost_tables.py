@@ -61,6 +61,7 @@ def tables_of(
     context: Context,
     feeds: Feeds,
     runtime: Runtime,
+    *,
     goal: Goal,
     quantizer: Quantizer | None,
     times: LayerTimes,

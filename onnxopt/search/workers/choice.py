@@ -28,7 +28,9 @@ def runner_for(
     if settings.cluster is not None:
         with Cluster(settings.cluster, settings.bench or bench_resource(), security_of(settings.tls)) as cluster:
             cluster.require_bench()
-            yield RemoteRunner(model, work, cluster.anywhere, cluster.bench, cluster.share, deadline.check)
+            yield RemoteRunner(
+                model, work, cluster.anywhere, bench=cluster.bench, share=cluster.share, check=deadline.check
+            )
     elif settings.trial_timeout_s is not None or settings.memory_limit_bytes is not None:
         isolated = Isolated(settings.trial_timeout_s, settings.memory_limit_bytes)
         yield RemoteRunner(model, work, isolated, check=deadline.check)

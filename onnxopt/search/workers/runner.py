@@ -95,6 +95,7 @@ class LocalRunner:
         judge: Judge,
         work: Work,
         preparation: Preparation | None = None,
+        *,
         race: Callable[[], Stop | None] = lambda: None,
     ) -> None:
         self._judge, self._work, self._race = judge, work, race
@@ -137,6 +138,7 @@ class RemoteRunner:
         model: ir.Model,
         work: Work,
         executor: Executor,
+        *,
         bench: Executor | None = None,
         share: Any = None,
         check: Callable[[], None] = lambda: None,
@@ -220,7 +222,8 @@ def _opened(model: bytes, needed: bytes) -> tuple[ir.Model, Context, Judge]:
     work: Work = pickle.loads(needed)
     original = model_file.from_bytes(model)
     context = Context(target_of(work.target), work.calibration, seed=work.seed)
-    return original, context, judge_of(original, work.search, work.metric, work.runtime, work.seed, work.tasks)
+    judge = judge_of(original, work.search, work.metric, work.runtime, work.seed, tasks=work.tasks)
+    return original, context, judge
 
 
 def time_models(names: Sequence[str], needed: bytes, seconds: float, hot: bool, *models: bytes) -> dict[str, Latency]:
@@ -241,6 +244,7 @@ def judge_of(
     metric: Metric | None,
     runtime: Runtime,
     seed: int,
+    *,
     tasks: TaskOptions | None = None,
 ) -> Judge:
     """Return the judge of candidates for `model` on `samples`; without a metric it judges by agreement."""

@@ -37,7 +37,14 @@ class ReadTools:
         return dict(check(self._root.path(model), strict=strict).document.data)
 
     def compare(
-        self, model: str, other: str, data: str, max_drop: str = "1pp", limit: int | None = None, seconds: float = 3.0
+        self,
+        model: str,
+        other: str,
+        data: str,
+        *,
+        max_drop: str = "1pp",
+        limit: int | None = None,
+        seconds: float = 3.0,
     ) -> dict[str, Any]:
         """Measure accuracy, agreement, latency and size of two models on the same samples, side by side.
 
@@ -70,6 +77,7 @@ class WriteTools(ReadTools):
         model: str,
         data: str,
         out: str,
+        *,
         max_drop: str = "1pp",
         time_limit: float = 600.0,
         limit: int | None = None,

@@ -20,13 +20,12 @@ from onnxopt.measure.latency import drawn_inputs
 from onnxopt.measure.runtime.environment import physical_cores
 from onnxopt.model_file import signature_of
 from onnxopt.model_file.writable import refuse_output_file
-from onnxopt.options.choices import SessionGoal
+from onnxopt.options.choices import SessionGoal, refuse_non_positive
 from onnxopt.options.runtime import FullRuntime
 from onnxopt.pipeline import Progress
 from onnxopt.samples import ReadOptions, open_samples
 from onnxopt.tasks.benchmark_runs import MADE_UP
 from onnxopt.tasks.session.tuned import TunedSession
-from onnxopt.tasks.values import refuse_non_positive
 
 COMPARED = 4
 """Inputs that outputs are compared on."""
@@ -86,7 +85,9 @@ def tune_session(
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=f".{NAME}.") as place:
         bench = Bench(threads or cores, operators, Path(place), path.stem)
         compared = comparison(default, inputs[:COMPARED])
-        found = tuned(default, AXES[goal], bench, goal, clock, _same(compared), _counted(progress))
+        found = tuned(
+            default, AXES[goal], bench, goal=goal, clock=clock, same=_same(compared), progress=_counted(progress)
+        )
         latency = _latency(goal, clock, default, found)
         changed = compared(found.best)
         best = _moved(found.best, file.parent, overwrite)

@@ -127,7 +127,7 @@ def variants(
     if card is not None:
         text = card_text(model, [(one.judged, one.passes) for one in kept], left, opened)
         atomic_write_text(card, text, overwrite=overwrite)
-    document = _document(model, folder, opened, made, left, card)
+    document = _document(model, folder, opened, made=made, left=left, card=card)
     return Variants(tuple(made), left, card, len(kept) == len(made), document)
 
 
@@ -188,7 +188,7 @@ def _with_side_files(made: MadeFile, model: Path, *, overwrite: bool) -> MadeFil
 
 
 def _document(
-    model: Path, folder: Path, opened: Reference, made: Sequence[MadeFile], left: dict[str, str], card: Path | None
+    model: Path, folder: Path, opened: Reference, *, made: Sequence[MadeFile], left: dict[str, str], card: Path | None
 ) -> Document:
     baseline = JudgedFile(model, "", True, Standing.BASELINE, "", opened.size_bytes)
     lines = [judged_words(opened)]

@@ -44,7 +44,7 @@ def check_parity(
         for name, array in found.items():
             difference = _difference(expected[name], array)
             if not difference <= limit:
-                raise _refusal(model, module, feeds, limit, name, difference)
+                raise _refusal(model, module, feeds, tolerance=limit, output=name, difference=difference)
             worst = max(worst, difference)
     return worst
 
@@ -103,7 +103,7 @@ def _tolerance(model: ir.Model) -> float:
 
 
 def _refusal(
-    model: ir.Model, module: TorchModel, feeds: Feeds, tolerance: float, output: str, difference: float
+    model: ir.Model, module: TorchModel, feeds: Feeds, *, tolerance: float, output: str, difference: float
 ) -> ModelError:
     found = first_difference(model, module, feeds, tolerance)
     where = f"output {output}"

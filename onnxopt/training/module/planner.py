@@ -33,6 +33,7 @@ class Planner:
         self,
         opsets: Mapping[str, int],
         weights: Mapping[ir.Value, str],
+        *,
         tensors: Mapping[str, Tensor],
         trains_batch_norm: bool,
         device: torch.device,

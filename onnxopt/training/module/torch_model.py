@@ -132,7 +132,16 @@ class TorchModel(nn.Module):  # type: ignore[misc]  # torch is not typed here
         if plan is not None:
             return plan.run(feeds, weights)
         opsets = self._model.opset_imports
-        planner = Planner(opsets, self._keys, weights, trains, device, INLINED, self._frozen, self._model)
+        planner = Planner(
+            opsets,
+            self._keys,
+            tensors=weights,
+            trains_batch_norm=trains,
+            device=device,
+            inlined=INLINED,
+            frozen=self._frozen,
+            model=self._model,
+        )
         # What is constant is kept for runs with gradients, also when the first run is one without.
         learns = torch.is_grad_enabled()
         with torch.inference_mode(False), torch.set_grad_enabled(learns):

@@ -40,7 +40,7 @@ def _conv_transpose(site: Site) -> Apply:
         extra, around = site.get("output_padding") or (0,) * rank, site.get("pads") or (0,) * (2 * rank)
         spans = [(k - 1) * d + 1 for k, d in zip(weight.shape[2:], dilation, strict=True)]
         if wanted or auto.startswith("SAME"):
-            around, extra = _cropping(wanted, auto, x.shape[2:], stride, spans, extra)
+            around, extra = _cropping(wanted, auto, sizes=x.shape[2:], stride=stride, spans=spans, extra=extra)
         begin, end = tuple(around[:rank]), tuple(around[rank:])
         if begin == end and all(o < max(s, d) for o, s, d in zip(extra, stride, dilation, strict=True)):
             return _TRANSPOSED[rank](x, weight, bias, stride, begin, extra, group, dilation)
@@ -63,6 +63,7 @@ def _grown(full: Tensor, extra: Sequence[int], bias: Tensor | None) -> Tensor:
 def _cropping(
     wanted: Sequence[int] | None,
     auto: str,
+    *,
     sizes: Sequence[int],
     stride: Sequence[int],
     spans: Sequence[int],

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from onnxopt.training.ops.recurrent_cells import GATES, cell_of, run_cell
+from onnxopt.training.ops.recurrent_cells import GATES, Weights, cell_of, run_cell
 from onnxopt.training.ops.rule import Apply, Rule, Site
 
 _TORCH_ORDER = {"LSTM": (0, 2, 3, 1), "GRU": (1, 0, 2), "RNN": (0,)}
@@ -28,9 +28,9 @@ def _recurrent(site: Site) -> Apply:
         state = state if kind == "LSTM" else state[:1]
         whole = 4 not in site.fed or (fixed is not None and all(n == x.shape[0] for n in fixed))
         if native is not None and whole:
-            y, last = _run_native(native, kind, direction, x, w, r, b, state)
+            y, last = _run_native(native, direction, x, Weights(w, r, b), order=_TORCH_ORDER[kind], state=state)
         else:
-            y, last = run_cell(cell, direction, x, w, r, b, lengths, state, peepholes)
+            y, last = run_cell(cell, direction, x, Weights(w, r, b, peepholes), lengths=lengths, state=state)
         outputs = (y, *last)
         if batch_first:
             outputs = (y.permute(2, 0, 1, 3), *(v.transpose(0, 1) for v in last))
@@ -62,27 +62,26 @@ def _native(site: Site) -> Callable[..., Any] | None:
 
 def _run_native(
     native: Callable[..., Any],
-    kind: str,
     direction: str,
     x: Tensor,
-    w: Tensor,
-    r: Tensor,
-    b: Tensor | None,
+    weights: Weights,
+    *,
+    order: Sequence[int],
     state: Sequence[Tensor],
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    order, flat = _TORCH_ORDER[kind], list[Tensor]()
-    for d in range(w.shape[0]):
-        flat += [_reordered(w[d], order), _reordered(r[d], order)]
-        if b is not None:
-            flat += [_reordered(part, order) for part in b[d].chunk(2)]
+    flat = list[Tensor]()
+    for d in range(weights.w.shape[0]):
+        flat += [_reordered(weights.w[d], order), _reordered(weights.r[d], order)]
+        if weights.b is not None:
+            flat += [_reordered(part, order) for part in weights.b[d].chunk(2)]
     start = tuple(s.contiguous() for s in state)
     turned = x.flip(0) if direction == "reverse" else x
     both = direction == "bidirectional"
     found = native(
         turned,
-        start if kind == "LSTM" else start[0],
+        start if len(start) > 1 else start[0],
         flat,
-        b is not None,
+        weights.b is not None,
         1,
         0.0,
         torch.is_grad_enabled(),
@@ -90,7 +89,7 @@ def _run_native(
         False,
     )
     y = found[0].flip(0) if direction == "reverse" else found[0]
-    return y.unflatten(-1, (w.shape[0], -1)).transpose(1, 2), tuple(found[1:])
+    return y.unflatten(-1, (weights.w.shape[0], -1)).transpose(1, 2), tuple(found[1:])
 
 
 def _reordered(gates: Tensor, order: Sequence[int]) -> Tensor:

@@ -82,24 +82,49 @@ def _activation(name: str, alphas: list[float], betas: list[float]) -> Function:
     return lambda x: function(x, alpha, beta)
 
 
+@dataclass(frozen=True)
+class Weights:
+    """The weights of a layer as ONNX has them, directions first.
+
+    Attributes:
+        w: of the inputs, shape (directions, gates * hidden, inputs).
+        r: of the hidden state, shape (directions, gates * hidden, hidden).
+        b: both biases, one after the other; None for zeros.
+        peepholes: shape (directions, 3 * hidden), of an LSTM; None for none.
+    """
+
+    w: Tensor
+    r: Tensor
+    b: Tensor | None
+    peepholes: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class _Direction:
+    """One direction of a layer: its cell, activations and weights of the hidden state."""
+
+    cell: Cell
+    functions: tuple[Function, ...]
+    r: Tensor
+    bias: Tensor
+    holes: Sequence[Tensor] | None
+
+    def clipped(self, x: Tensor) -> Tensor:
+        return x if not self.cell.clip else x.clamp(-self.cell.clip, self.cell.clip)
+
+
 def run_cell(
-    cell: Cell,
-    direction: str,
-    x: Tensor,
-    w: Tensor,
-    r: Tensor,
-    b: Tensor | None,
-    lengths: Tensor | None,
-    state: Sequence[Tensor],
-    peepholes: Tensor | None,
+    cell: Cell, direction: str, x: Tensor, weights: Weights, *, lengths: Tensor | None, state: Sequence[Tensor]
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Return all hidden states (time, directions, batch, hidden) and the last state (directions, batch, hidden)."""
     outputs, last = [], []
-    for d in range(w.shape[0]):
+    for d, w in enumerate(weights.w):
         backwards = direction == "reverse" or d == 1
-        fed = _turned(x, lengths) if backwards else x
-        bias = b[d] if b is not None else w.new_zeros(2 * w.shape[1])
-        y, end = _run_one(cell, d, fed, w[d], r[d], bias, lengths, [s[d] for s in state], peepholes)
+        turned = _turned(x, lengths) if backwards else x
+        inner, recurrent = (weights.b[d] if weights.b is not None else w.new_zeros(2 * len(w))).chunk(2)
+        holes = None if weights.peepholes is None else weights.peepholes[d].chunk(3)
+        one = _Direction(cell, cell.functions[d], weights.r[d], recurrent, holes)
+        y, end = _run_one(one, F.linear(turned, w, inner), lengths, [s[d] for s in state])
         outputs.append(_turned(y, lengths) if backwards else y)
         last.append(end)
     return torch.stack(outputs, 1), tuple(torch.stack(part) for part in zip(*last, strict=True))
@@ -115,23 +140,10 @@ def _turned(x: Tensor, lengths: Tensor | None) -> Tensor:
     return torch.gather(x, 0, index[:, :, None].expand(-1, -1, x.shape[2]))
 
 
-def _run_one(
-    cell: Cell,
-    d: int,
-    x: Tensor,
-    w: Tensor,
-    r: Tensor,
-    bias: Tensor,
-    lengths: Tensor | None,
-    state: list[Tensor],
-    peepholes: Tensor | None,
-) -> tuple[Tensor, list[Tensor]]:
-    inner, recurrent = bias.chunk(2)
-    fed = F.linear(x, w, inner)
-    holes = None if peepholes is None else peepholes[d].chunk(3)
+def _run_one(one: _Direction, fed: Tensor, lengths: Tensor | None, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
     outputs = []
-    for t in range(x.shape[0]):
-        new = _STEPS[cell.kind](cell, cell.functions[d], fed[t], r, recurrent, state, holes)
+    for t in range(fed.shape[0]):
+        new = _STEPS[one.cell.kind](one, fed[t], state)
         if lengths is None:
             outputs.append(new[0])
         else:
@@ -142,66 +154,37 @@ def _run_one(
     return torch.stack(outputs), state
 
 
-def _clipped(cell: Cell, x: Tensor) -> Tensor:
-    return x if not cell.clip else x.clamp(-cell.clip, cell.clip)
-
-
-Step = Callable[
-    [Cell, tuple[Function, ...], Tensor, Tensor, Tensor, list[Tensor], Sequence[Tensor] | None], list[Tensor]
-]
-
-
-def _lstm_step(
-    cell: Cell,
-    functions: tuple[Function, ...],
-    fed: Tensor,
-    r: Tensor,
-    bias: Tensor,
-    state: list[Tensor],
-    holes: Sequence[Tensor] | None,
-) -> list[Tensor]:
-    gate, candidate, output = functions
+def _lstm_step(one: _Direction, fed: Tensor, state: list[Tensor]) -> list[Tensor]:
+    gate, candidate, output = one.functions
     h, c = state
-    i, o, f, g = (fed + F.linear(h, r, bias)).chunk(4, -1)
-    if holes is not None:
-        i, f = i + holes[0] * c, f + holes[2] * c
-    i = gate(_clipped(cell, i))
-    f = 1 - i if cell.coupled else gate(_clipped(cell, f))
-    c = f * c + i * candidate(_clipped(cell, g))
-    o = o if holes is None else o + holes[1] * c
-    return [gate(_clipped(cell, o)) * output(c), c]
+    i, o, f, g = (fed + F.linear(h, one.r, one.bias)).chunk(4, -1)
+    if one.holes is not None:
+        i, f = i + one.holes[0] * c, f + one.holes[2] * c
+    i = gate(one.clipped(i))
+    f = 1 - i if one.cell.coupled else gate(one.clipped(f))
+    c = f * c + i * candidate(one.clipped(g))
+    o = o if one.holes is None else o + one.holes[1] * c
+    return [gate(one.clipped(o)) * output(c), c]
 
 
-def _gru_step(
-    cell: Cell,
-    functions: tuple[Function, ...],
-    fed: Tensor,
-    r: Tensor,
-    bias: Tensor,
-    state: list[Tensor],
-    holes: Sequence[Tensor] | None,
-) -> list[Tensor]:
-    gate, candidate = functions
+def _gru_step(one: _Direction, fed: Tensor, state: list[Tensor]) -> list[Tensor]:
+    gate, candidate = one.functions
     (h,) = state
     size = h.shape[-1]
-    zr = fed[:, : 2 * size] + F.linear(h, r[: 2 * size], bias[: 2 * size])
-    z, reset = gate(_clipped(cell, zr)).chunk(2, -1)
-    rest, shift, x = r[2 * size :], bias[2 * size :], fed[:, 2 * size :]
-    mixed = reset * F.linear(h, rest, shift) if cell.resets_after else F.linear(reset * h, rest, shift)
-    new = candidate(_clipped(cell, x + mixed))
+    zr = fed[:, : 2 * size] + F.linear(h, one.r[: 2 * size], one.bias[: 2 * size])
+    z, reset = gate(one.clipped(zr)).chunk(2, -1)
+    rest, shift, x = one.r[2 * size :], one.bias[2 * size :], fed[:, 2 * size :]
+    mixed = reset * F.linear(h, rest, shift) if one.cell.resets_after else F.linear(reset * h, rest, shift)
+    new = candidate(one.clipped(x + mixed))
     return [(1 - z) * new + z * h]
 
 
-def _rnn_step(
-    cell: Cell,
-    functions: tuple[Function, ...],
-    fed: Tensor,
-    r: Tensor,
-    bias: Tensor,
-    state: list[Tensor],
-    holes: Sequence[Tensor] | None,
-) -> list[Tensor]:
-    return [functions[0](_clipped(cell, fed + F.linear(state[0], r, bias)))]
+def _rnn_step(one: _Direction, fed: Tensor, state: list[Tensor]) -> list[Tensor]:
+    return [one.functions[0](one.clipped(fed + F.linear(state[0], one.r, one.bias)))]
 
 
-_STEPS: Mapping[str, Step] = {"GRU": _gru_step, "LSTM": _lstm_step, "RNN": _rnn_step}
+_STEPS: Mapping[str, Callable[[_Direction, Tensor, list[Tensor]], list[Tensor]]] = {
+    "GRU": _gru_step,
+    "LSTM": _lstm_step,
+    "RNN": _rnn_step,
+}

@@ -56,7 +56,7 @@ def _weights(site: Site, coordinates: str) -> Callable[[int, int, float, float, 
     @lru_cache(maxsize=16)
     def weights(size: int, out: int, scale: float, start: float, end: float) -> Tensor:
         matrix = np.zeros((out, size))
-        for row, place in enumerate(_places(coordinates, size, out, scale, start, end)):
+        for row, place in enumerate(_places(coordinates, size, out, ratio=scale, start=start, end=end)):
             if crops and not 0 <= place <= size - 1:
                 continue
             taps = _taps(mode, place, rounding, site.get("cubic_coeff_a", -0.75))
@@ -95,7 +95,7 @@ def _fitted(site: Site, shape: Sequence[int], sizes: Sequence[int]) -> tuple[tup
     return tuple(floor(n * one + 0.5) for n in shape), (one,) * len(shape)
 
 
-def _places(mode: str, size: int, out: int, ratio: float, start: float, end: float) -> np.ndarray:
+def _places(mode: str, size: int, out: int, *, ratio: float, start: float, end: float) -> np.ndarray:
     """Return where on the input axis each element of the output axis lies."""
     # In float32, as in ONNX Runtime: which of two neighbours is nearer may hang on the last bit.
     line, scale = np.arange(out, dtype=np.float32), np.float32(ratio)

@@ -50,7 +50,7 @@ def axis(*names):
 
 
 def search(axes, clock, same=lambda variant: ""):
-    return tuned(DEFAULT, axes, BENCH, "latency", clock, same)
+    return tuned(DEFAULT, axes, BENCH, goal="latency", clock=clock, same=same)
 
 
 def chosen(result):
@@ -114,5 +114,13 @@ def test_a_choice_that_cannot_be_made_is_refused_with_the_reason():
 
 def test_progress_counts_axes_and_the_last_measurement():
     seen = []
-    tuned(DEFAULT, {"one": axis("a")}, BENCH, "latency", FakeClock({"a": 2}), lambda v: "", lambda *p: seen.append(p))
+    tuned(
+        DEFAULT,
+        {"one": axis("a")},
+        BENCH,
+        goal="latency",
+        clock=FakeClock({"a": 2}),
+        same=lambda v: "",
+        progress=lambda *p: seen.append(p),
+    )
     assert seen == [(1, 2), (2, 2)]

@@ -162,7 +162,7 @@ def test_a_clipped_range_is_kept_only_where_the_outputs_are_closer(
         return float_form if left else clipped_form if ranges["x"] is tight else model
 
     samples = builders.samples_of(model)
-    plan: StaticPlan = decide(model, calibration, make, list(model.graph), {}, samples)
+    plan: StaticPlan = decide(model, calibration, make, nodes=list(model.graph), obstacles={}, samples=samples)
     assert (plan.ranges["x"] is tight) == taken
     assert bool(plan.clipped) == taken
     assert not plan.left  # 2 dB more are not worth it
@@ -181,7 +181,7 @@ def test_a_mask_is_never_clipped_however_close_the_outputs_are(monkeypatch: pyte
     def make(ranges: Mapping[str, Range], left: tuple[str, ...]) -> ir.Model:
         return float_form if left else clipped_form if ranges[masked].low == -2 else model
 
-    plan = decide(model, calibration, make, list(model.graph), {}, masked_samples(model))
+    plan = decide(model, calibration, make, nodes=list(model.graph), obstacles={}, samples=masked_samples(model))
     assert not plan.clipped
     assert {"bias", "masking"} <= plan.left.keys()
 
@@ -242,7 +242,7 @@ def test_probabilities_reach_to_one_whatever_clips() -> None:
     model = joined(behind=False)
     sigmoid = next(n for n in model.graph if n.op_type == "Sigmoid").outputs[0].name or ""
     samples = builders.samples_of(model, 16).with_batch_size(1)
-    clipped = calibrate(model, [sigmoid, "x"], samples, "percentile", 60.0, Observations())
+    clipped = calibrate(model, [sigmoid, "x"], samples, method="percentile", percentile=60.0, cache=Observations())
     assert clipped.ranges[sigmoid] == Range(0.0, 1.0)
     assert clipped.ranges["x"].high < clipped.extremes["x"].high
 
@@ -254,7 +254,7 @@ def test_a_score_that_is_rare_is_no_outlier() -> None:
     x = np.random.RandomState(0).standard_normal((16, 8)).astype(np.float32)
     x[3, 2] = 20
     samples = open_samples({"x": x}, signature_of(model)).with_batch_size(1)
-    found = calibrate(model, ["x", "y"], samples, "minmax", 99.99, Observations())
+    found = calibrate(model, ["x", "y"], samples, method="minmax", percentile=99.99, cache=Observations())
     assert not {"y"} & (found.without_giants.keys() | found.without_loud.keys())
     assert found.extremes["y"].high > 0.99
 

@@ -103,7 +103,13 @@ def of_a_network(goal: Goal) -> tuple:
     context = Context(target_of("x86-vnni"), parts.calibration)
     feeds = typical_feeds(parts.search, 1)
     made = tables_of(
-        model, context, feeds, Runtime(), goal, QuantizeStatic(placement="all"), LayerTimes(None, Runtime())
+        model,
+        context,
+        feeds,
+        Runtime(),
+        goal=goal,
+        quantizer=QuantizeStatic(placement="all"),
+        times=LayerTimes(None, Runtime()),
     )
     return model, parts, context, made
 
@@ -151,7 +157,7 @@ def few(monkeypatch) -> None:
 
 def test_a_search_tries_mixes_and_goes_on_where_there_are_none(real, few, monkeypatch) -> None:
     model, parts, _, made = real
-    monkeypatch.setattr(stages, "tables_of", lambda *_: made)
+    monkeypatch.setattr(stages, "tables_of", lambda *_, **__: made)
     settings = Settings(Budget(0.5), target="x86-vnni", latency_s=0.02, prune=True, goal=Goal.SIZE)
     found = search(model, parts, None, settings)
     mixes = [t for t in found.trials if t.candidate.name.startswith("mixed-")]
@@ -162,7 +168,7 @@ def test_a_search_tries_mixes_and_goes_on_where_there_are_none(real, few, monkey
     assert [by for by, _ in found.recovered[:-1]] == before
     assert not before or found.recovered[-1] == ("least squares", found.winner.drop.value)
 
-    def fail(*_):
+    def fail(*_, **__):
         raise ModelError("ONX304", "no tables")
 
     monkeypatch.setattr(stages, "tables_of", fail)
@@ -244,7 +250,7 @@ def test_tables_that_take_too_long_are_given_up(real, few, monkeypatch) -> None:
     model, parts, _, _ = real
     now = [0.0]
 
-    def endless(model, context, *_):
+    def endless(model, context, *_, **__):
         while True:
             now[0] += 1
             context.progress("tables", 0, 1)
@@ -284,7 +290,7 @@ def test_layers_without_names_get_mixes_too() -> None:
         context = Context(target_of("x86-vnni"), parts.calibration)
         quantizer, times = QuantizeStatic(placement="all"), LayerTimes(None, Runtime())
         feeds = typical_feeds(parts.search, 1)
-        found = tables_of(model, context, feeds, Runtime(), Goal.SIZE, quantizer, times)
+        found = tables_of(model, context, feeds, Runtime(), goal=Goal.SIZE, quantizer=quantizer, times=times)
         candidate = Mixer(lambda found=found: found).next()
         assert candidate is not None
         assert Pipeline(candidate.passes).run(model, context).steps[-1].edits
@@ -295,7 +301,7 @@ def test_layers_without_names_get_mixes_too() -> None:
 def test_a_lost_cluster_is_not_taken_for_a_model_without_mixes(real, few, monkeypatch) -> None:
     model, parts, _, _ = real
 
-    def lost(*_):
+    def lost(*_, **__):
         raise NativeError("ONX407", "the connection to the cluster was lost")
 
     monkeypatch.setattr(stages, "tables_of", lost)

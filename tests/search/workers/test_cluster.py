@@ -99,7 +99,7 @@ def test_sensitivity_is_measured_by_any_worker(dask):
     asked = work()
     with Cluster(dask.scheduler_address) as cluster:
         cluster.client.wait_for_workers(2)
-        runner = RemoteRunner(model(), asked, cluster.anywhere, cluster.bench, cluster.share)
+        runner = RemoteRunner(model(), asked, cluster.anywhere, bench=cluster.bench, share=cluster.share)
         found = runner.losses(base, specs)
     context = Context(target_of(asked.target), asked.calibration, seed=asked.seed)
     assert found == pytest.approx(MeasuredLosses(model(), context)(base, specs))
@@ -150,7 +150,7 @@ class Ends(Executor):
 
 @pytest.mark.parametrize(("error", "code"), [(RuntimeError("4 workers died"), "ONX406"), (CancelledError(), "ONX407")])
 def test_what_a_cluster_raises_is_one_line(error, code):
-    apart = RemoteRunner(model(), work(), Ends(error), Ends(error))
+    apart = RemoteRunner(model(), work(), Ends(error), bench=Ends(error))
     with pytest.raises(NativeError, match=code):
         apart.build(Candidate("any", ()))
     with pytest.raises(NativeError, match=code):

@@ -55,7 +55,7 @@ def work() -> Work:
 def here() -> LocalRunner:
     needed = work()
     context = Context(target_of("x86-vnni"), needed.calibration)
-    return LocalRunner(model(), context, judge_of(model(), needed.search, None, Runtime(), 0), needed)
+    return LocalRunner(model(), context, judge_of(model(), needed.search, None, Runtime(), seed=0), needed)
 
 
 @pytest.mark.parametrize("executor", [Inline(), Isolated(timeout_s=60)], ids=["inline", "isolated"])

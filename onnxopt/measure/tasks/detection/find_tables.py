@@ -40,7 +40,7 @@ def yolo(view: OutputView, named: bool, objectness: bool | None = None, raw: boo
             places = list(grids(count, view.image))
             found = None if raw is False else _raw(name, rows, rows_last, places, view, sure=raw is True)
             if found is None and raw is not True and (named or _decoded(rows[..., :4], view.image, bool(places))):
-                found = _table(name, attributes, rows_last, places, view, objectness)
+                found = _table(name, attributes, rows_last, places, view=view, objectness=objectness)
             if found is not None:
                 return found
     return None
@@ -60,7 +60,7 @@ def _raw(name: str, rows: Array, rows_last: bool, places: Places, view: OutputVi
 
 
 def _table(
-    name: str, attributes: int, rows_last: bool, places: Places, view: OutputView, objectness: bool | None
+    name: str, attributes: int, rows_last: bool, places: Places, *, view: OutputView, objectness: bool | None
 ) -> Finding | None:
     per_cell = places[0][0] if places else 1
     five = _has_objectness(view, attributes, per_cell, rows_last) if objectness is None else objectness

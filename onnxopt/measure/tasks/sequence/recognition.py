@@ -65,14 +65,14 @@ def _found(name: str, value: Array, feeds: Feeds, facts: ModelFacts, options: Ta
     steps = Decoding(axis).steps(value)
     if value.shape[-1] < 2 or steps.shape[1] < 2:
         return None
-    reason = _reason(name, value, axis, feeds, facts, options)
+    reason = _reason(name, value, axis, feeds=feeds, facts=facts, options=options)
     if not reason:
         return None
     compared = comparison({name: value}, (name,), facts, options, feeds)
     return Recognized("sequence", (name,), compared, reason)
 
 
-def _reason(name: str, value: Array, axis: int, feeds: Feeds, facts: ModelFacts, options: TaskOptions) -> str:
+def _reason(name: str, value: Array, axis: int, *, feeds: Feeds, facts: ModelFacts, options: TaskOptions) -> str:
     """Return the evidence that the output holds scores of classes for every step; empty without any."""
     steps, classes = Decoding(axis).steps(value), value.shape[-1]
     if DICTIONARY in facts.metadata:

@@ -62,14 +62,16 @@ class TokenAgreement(Comparison):
                 self._lose(row, int(keep[index].sum()))
                 continue
             for part in chunks(one.shape[1], one.shape[2]):
-                self._add(row, one[index], other[index], keep[index], None if ids is None else ids[index], part)
+                self._add(
+                    row, one[index], other[index], keep=keep[index], ids=None if ids is None else ids[index], part=part
+                )
         return rows
 
     def _lose(self, row: Array, steps: int) -> None:
         row[:3] = 100.0 * steps, 0, steps
         row[-1] = steps
 
-    def _add(self, row: Array, one: Array, other: Array, keep: Array, ids: Array | None, part: slice) -> None:
+    def _add(self, row: Array, one: Array, other: Array, *, keep: Array, ids: Array | None, part: slice) -> None:
         first = log_probabilities(one[part], self.probabilities)
         second = log_probabilities(other[part], self.probabilities)
         kept = keep[part]
