@@ -1,12 +1,12 @@
 """Mutation test of the guards: does a test of the same room fail when a guard is changed?
 
-    python bench/mutants.py [NAME_PART ...] [--minutes 40] [--out FILE.json]
+    python bench/mutants.py [NAME_PART ...] [--minutes 40] [--again EARLIER.json] [--out FILE.json]
 
 A guard is a function that decides whether a result counts: acceptance, race and screen, proof, budget, statistics,
 held-out fits, undone repairs. Each mutant changes one place of one guard: a comparison, `and` or `or`, a removed `not`,
 swapped branches, `min` for `max`, or a number by one. The tests of its room run in a fork of one process that has
 imported them, with the mutant as the code of the function. A mutant without a failing test survives. Under a time limit
-the changes of numbers come last. Prints the survivors and saves all mutants as JSON under `bench/results/`.
+the changes of numbers come last. `--again` takes the mutants that an earlier run killed as killed. Prints the survivors and saves all mutants as JSON under `bench/results/`.
 """
 
 import argparse
@@ -220,11 +220,23 @@ def passes(guard: Guard, mutant: tuple[str, str] | None = None) -> bool:
     return False
 
 
+def killed_before(record: Path | None) -> set[tuple[str, str]]:
+    """Return the files and descriptions of mutants that an earlier run killed; none of which one of two alike lived."""
+    if record is None:
+        return set()
+    earlier = json.loads(record.read_text())
+    kills, lives = (
+        {(file, words) for file, some in earlier[name].items() for words in some} for name in ("kills", "survivors")
+    )
+    return kills - lives
+
+
 def main() -> int:
     """Mutate the guards; write the score."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("only", nargs="*", help="parts of file names")
     parser.add_argument("--minutes", type=float, default=40, help="time limit")
+    parser.add_argument("--again", type=Path, help="record of an earlier run of the same functions")
     parser.add_argument("--out", type=Path, default=HERE / "results" / f"{date.today().isoformat()}-mutants.json")
     options = parser.parse_args()
     until = time.monotonic() + 60 * options.minutes
@@ -240,10 +252,12 @@ def main() -> int:
     turns = [mutant for turn in zip_longest(*by_guard) for mutant in turn if mutant is not None]
     all_ = sorted(turns, key=lambda turn: _is_number(turn[1][0]))
     killed, survived = dict[str, list[str]](), dict[str, list[str]]()
+    known = killed_before(options.again)
     for guard, mutant in all_:
-        if time.monotonic() > until:
-            break
-        lives = passes(guard, mutant)
+        before = (guard.file, mutant[0]) in known
+        if time.monotonic() > until and not before:
+            continue
+        lives = not before and passes(guard, mutant)
         (survived if lives else killed).setdefault(guard.file, []).append(mutant[0])
         if lives:
             print(f"survives: {guard.file} {mutant[0]}", flush=True)

@@ -9,7 +9,7 @@ from onnxopt.solver import IntegerProgram
 
 
 class Option(NamedTuple):
-    """One level of a part: what is lost with it, and what it costs."""
+    """One level of a part: its loss and its cost."""
 
     loss: float
     cost: float
@@ -20,8 +20,8 @@ def choose(
 ) -> tuple[int, ...]:
     """Return one level per part: the least loss in all within a cost, or the least cost within a loss.
 
-    A multiple-choice knapsack, solved exactly as an integer program. Ties go to what the other number prefers. When no
-    choice is within the limit, the one that comes nearest to it.
+    A multiple-choice knapsack, solved exactly as an integer program. Of equal ones, the lower other number wins.
+    When no choice is within the limit, the one that comes nearest to it.
 
     Args:
         tables: the options of each part, at least one; losses add up over parts, and so do costs.

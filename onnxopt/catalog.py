@@ -61,7 +61,7 @@ def plugins() -> Plugins:
 
 
 def _why_no_pass(name: str, kind: object, taken: Mapping[str, object]) -> str:
-    """Return what speaks against an entry point; "" for nothing."""
+    """Return the objection to an entry point; "" for nothing."""
     if not (inspect.isclass(kind) and issubclass(kind, Pass) and is_dataclass(kind) and not inspect.isabstract(kind)):
         return "it is no dataclass that derives from onnxopt.Pass and has an apply method"
     if getattr(kind, "name", None) != name:

@@ -130,7 +130,7 @@ def lowest_units(scores: np.ndarray, sizes: np.ndarray, count: int) -> np.ndarra
 
 
 def lowest_n_of_m(scores: np.ndarray, axis: int, keep: int, group: int) -> np.ndarray:
-    """Return what to remove so that at most `keep` of every `group` neighbours along `axis` stay, same shape.
+    """Return a mask of elements to remove: at most `keep` of every `group` neighbours along `axis` stay.
 
     A last group that is shorter keeps `keep` too, as if it were filled up with zeros.
     """

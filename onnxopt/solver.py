@@ -9,7 +9,7 @@ from scipy.sparse import lil_array
 
 FLOAT = "float"
 ALWAYS_FLOAT = ""
-"""Stands for what no choice is made of: inputs and outputs of the model, and layers without an integer kernel."""
+"""Stands for parts without a choice: inputs and outputs of the model, and layers without an integer kernel."""
 _SECONDS = 20.0
 
 
@@ -64,7 +64,7 @@ class Problem:
 
     Attributes:
         integer: modes that compute in INT8.
-        fixed: cost of what no choice changes.
+        fixed: cost that no choice changes.
     """
 
     groups: Mapping[str, Group]

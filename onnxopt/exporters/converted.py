@@ -21,7 +21,7 @@ class Wanted:
     """Options of an export.
 
     Attributes:
-        inputs: example inputs: one array, several in order, or several by name; None where the source tells its own.
+        inputs: example inputs: one array, several in order, or several by name; None where the source has one.
         exporter: `auto`, or one of several that a framework has.
         opset: version of the standard operator set; None for the exporter's own choice.
         dynamic_batch: whether the first axis of every input is left open.
@@ -45,7 +45,7 @@ class Converted:
         example: one batch, by the names of the graph's inputs.
         run: computes the source's own outputs.
         versions: of the packages that took part.
-        notes: what a user should know.
+        notes: notes for the user.
     """
 
     exporter: str

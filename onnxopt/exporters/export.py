@@ -40,7 +40,7 @@ class Exported:
         verified: how close it is to the source.
         example: one batch it was compared on, by input name.
         files: what was written; empty when nothing was to be written.
-        notes: what a user should know.
+        notes: notes for the user.
     """
 
     model: ir.Model
@@ -155,7 +155,7 @@ def _converted(framework: str, source: Any, wanted: Wanted) -> Converted:
 
 
 def _cleaned(converted: Converted, verified: Verified, options: Mapping[str, Any]) -> tuple[ir.Model, Verified, str]:
-    """Simplify without fusing, which would raise the opset; what does not verify is not kept."""
+    """Simplify without fusing, which would raise the opset; a file that does not verify is not kept."""
     try:
         cleaned = Pipeline((Simplify(fuse=False),)).run(converted.model, Context(target_of("auto"))).model
         return cleaned, verify(cleaned, converted, **options), ""

@@ -9,7 +9,7 @@ from onnxopt.errors import UsageError
 
 
 def require(module: str, extra: str, hint: str = "") -> Any:
-    """Import `module`, which `extra` of this package brings, or what `hint` says.
+    """Import `module`, which `extra` of this package brings, or raise with `hint`.
 
     Raises:
         UsageError: ONX108 it is not installed.

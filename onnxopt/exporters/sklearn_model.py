@@ -37,7 +37,7 @@ def convert(estimator: Any, wanted: Wanted) -> Converted:
 
 
 def estimated(estimator: Any, table: np.ndarray, count: int) -> Outputs:
-    """Return what an estimator gives for `table`, in the order in which converters write the `count` outputs."""
+    """Return the outputs of an estimator for `table`, in the order in which converters write the `count` outputs."""
     if hasattr(estimator, "predict_proba"):
         return [np.asarray(estimator.predict(table)), np.asarray(estimator.predict_proba(table))]
     if _classifies(estimator):

@@ -45,7 +45,7 @@ _BASES = {
 """Where the class is defined that all models of a framework descend from; the first that matches counts."""
 
 _EXTRAS = {"torch": "export", "keras": "keras", "tensorflow": "tensorflow", "sklearn": "sklearn", "jax": "jax"}
-"""What brings the packages that sources import."""
+"""The extra or hint that brings the packages that sources import."""
 
 FORMS = (
     "It is file.py:function that returns (model, inputs), a .keras or .h5 file, a SavedModel folder, a .tflite file, "
@@ -61,7 +61,7 @@ def converter(framework: str) -> Callable[[Any, Wanted], Converted]:
 
 
 def opened(source: Any) -> tuple[str, Any, Any]:
-    """Return the framework of `source`, what its converter takes, and example inputs or None.
+    """Return the framework of `source`, the input of its converter, and example inputs or None.
 
     Opening `file.py:function` or a pickle runs the code in it.
 

@@ -8,7 +8,7 @@ from onnxopt.errors import ModelError, UsageError, nearest
 
 
 def check_structure(model: ir.Model) -> None:
-    """Check that names are unique, every value has one source, and nodes stand after what they read.
+    """Check that names are unique, every value has one source, and nodes stand after their sources.
 
     Raises:
         ModelError: ONX305, naming the node or value.

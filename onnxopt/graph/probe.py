@@ -47,7 +47,7 @@ class Probe:
 
 
 def two_probes(model: ir.Model) -> tuple[Probe, Probe]:
-    """Return probes at two choices of the dynamic sizes, which show what depends on them; the best of several pairs."""
+    """Return probes at two choices of the dynamic sizes, whose differences show the values that depend on them."""
     best: tuple[Probe, Probe] | None = None
     for batch, other, batch_2, other_2 in _SIZES:
         pair = probe(model, fed_shapes(model, batch, other)), probe(model, fed_shapes(model, batch_2, other_2))

@@ -167,7 +167,7 @@ LOSS_UNSEEN = 1.0
 """Added to the count of samples that got worse, which makes the upper bound of their share exact."""
 
 RARE_UNSEEN = 2.0
-"""Added to what samples of unequal weight lost, in samples: the exact bound adds one where all weigh the same."""
+"""Added to the loss of samples of unequal weight, in samples: the exact bound adds one where all weigh the same."""
 
 _SAME_LEAST = 0.5
 

@@ -60,7 +60,7 @@ def _measure(
 
 
 def _calls(body: onnx.GraphProto | onnx.FunctionProto) -> Iterator[_Key]:
-    """Return what the nodes of a body and its subgraphs call, operators included."""
+    """Return the names that the nodes of a body and its subgraphs call, operators included."""
     waiting: list[onnx.GraphProto | onnx.FunctionProto] = [body]
     while waiting:
         part = waiting.pop()

@@ -88,7 +88,7 @@ def _placeholder(value: ir.Value, tensor: ir.TensorProtocol) -> ir.Value:
 def give_weights_back(typed: ir.Model, model: ir.Model, weights: Mapping[str, ir.TensorProtocol]) -> None:
     """Make weights of those inputs again, in the order that they had in `model`, in place.
 
-    What nothing reads any more is left out.
+    Values without readers are left out.
     """
     known = {value.name: value for value in typed.graph.inputs}
     for name, tensor in weights.items():

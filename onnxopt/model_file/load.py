@@ -90,7 +90,7 @@ def _read_inner_tensors(proto: onnx.ModelProto, folder: Path) -> None:
 
 
 def from_memory(proto: onnx.ModelProto) -> ir.Model:
-    """Convert a protobuf that somebody holds; it stays as it is.
+    """Convert a protobuf that somebody holds, without modifying it.
 
     Raises:
         ModelError: ONX301 there is no whole graph in it, or weights of it lie in files; ONX302 too old or too new;

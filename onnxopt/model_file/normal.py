@@ -12,7 +12,7 @@ MAX_DENSE_BYTES = 1 << 28
 
 
 def normalize(proto: onnx.ModelProto, where: str) -> None:
-    """Put nodes behind what they read, make sparse weights dense, drop comments that are no text; in place.
+    """Put nodes behind their sources, make sparse weights dense, drop comments that are no text; in place.
 
     Raises:
         ModelError: ONX305 nodes read each other in a circle; sparse weights are damaged, or too large when dense.

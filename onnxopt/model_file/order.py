@@ -20,7 +20,7 @@ def bodies_of(proto: onnx.ModelProto) -> Iterator[Body]:
 
 
 def sort_nodes(body: Body) -> onnx.NodeProto | None:
-    """Put every node behind what it and its subgraphs read, else where it is; in place.
+    """Put every node behind its sources and those of its subgraphs, in the given order otherwise; in place.
 
     Returns:
         A node of a circle, where nodes read each other in one, and nothing is changed; else None.

@@ -55,7 +55,7 @@ def _spec(value: ir.Value) -> TensorSpec:
 
 
 def signature_of(model: ir.Model) -> Signature:
-    """Return what `model` takes and gives; inputs that have an initializer are weights, not inputs."""
+    """Return the inputs and outputs of `model`; inputs that have an initializer are weights, not inputs."""
     graph = model.graph
     fed = [v for v in graph.inputs if v.name not in graph.initializers]
     return Signature(tuple(map(_spec, fed)), tuple(map(_spec, graph.outputs)))

@@ -173,7 +173,7 @@ class Factorize(Pass):
 
 
 def _inside_ms(model: ir.Model, feeds: Feeds, total_ms: float, inner: Collection[str]) -> dict[str, float]:
-    """Return what each layer takes in the model, by the runtime's profile; of those in a loop that is one turn."""
+    """Return the time of each layer in the model, by the runtime's profile; of those in a loop that is one turn."""
     try:
         found = layer_times_ms(model, model, feeds, Runtime())
     except (ModelError, NativeError):

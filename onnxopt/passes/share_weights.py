@@ -159,7 +159,7 @@ def _bits(colours: np.ndarray) -> int:
 
 
 def _error(array: np.ndarray, palette: Palette) -> float:
-    """Return the error relative to the size of the weight; summed up part by part, whatever its size."""
+    """Return the error relative to the size of the weight; summed up part by part at any size."""
     flat, group = array.reshape(-1), palette.colours.shape[1]
     lost = size = 0.0
     for start in range(0, flat.size, _AT_ONCE):
@@ -175,7 +175,7 @@ def _deflated(palette: Palette) -> int:
 
 
 def _store(model: ir.Model, name: str, shared: _Shared) -> str:
-    """Replace a weight by what looks it up, in place; return the name of its codes."""
+    """Replace a weight by nodes that look it up, in place; return the name of its codes."""
     tensor = model.graph.initializers[name].const_value
     assert tensor is not None
     colours = shared.colours if shared.colours.shape[1] > 1 else shared.colours[:, 0]

@@ -87,7 +87,7 @@ class StoreFloat16(Pass):
             else:
                 chosen.append(name)
         if small:
-            why = f"{small} with fewer than {_LEAST_ELEMENTS} elements stay: converting them takes what is saved"
+            why = f"{small} with fewer than {_LEAST_ELEMENTS} elements stay: converting them takes as much as is saved"
             skipped.append(Skip("small weights", why))
         return chosen, skipped
 

@@ -35,8 +35,8 @@ class BlockLoss:
     def of(self, choices: Sequence[Iterable[str]], batches: Iterable[Feeds]) -> list[float]:
         """Return for each choice of blocks to remove, by name, the RMS error of the outputs relative to their RMS.
 
-        The worst of several outputs counts; what is no number is 1 where it differs anywhere. One batch of outputs is
-        in memory at a time.
+        The worst of several outputs counts; outputs that are no numbers count as 1 where they differ anywhere.
+        One batch of outputs is in memory at a time.
 
         Raises:
             NativeError: ONX401 a run failed.

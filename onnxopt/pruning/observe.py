@@ -43,7 +43,7 @@ def observe(
     replays: tuple[Replay, Replay] | None = None,
     keep: Sequence[str] = (),
 ) -> dict[str, Observed]:
-    """Return the moments per layer of what `current` feeds it, with the original's output as target.
+    """Return the moments per layer of its inputs in `current`, with the original's output as target.
 
     Where the layer's output is added to another value, the target also makes up for the error of that one.
 
@@ -52,7 +52,7 @@ def observe(
         current: the same graph with other weights, possibly masked.
         consumers: layers to look at, all in one sweep over the samples.
         samples: at least two batches, or nothing can be held out.
-        residual: whether targets include the error of what is added to them.
+        residual: whether targets include the error of the values added to them.
         replays: of the original and of `current`, to go on from where the last sweep stopped.
         keep: values that the next sweep starts from.
     """

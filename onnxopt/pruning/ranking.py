@@ -25,7 +25,7 @@ class Ranking:
 
     Attributes:
         order: shape (units - 1,); the last unit always stays.
-        losses: shape (units - 1,), as a share of what all units of the group are worth, so that groups compare.
+        losses: shape (units - 1,), as a share of the loss of all units of the group, so that groups compare.
     """
 
     order: np.ndarray
@@ -105,7 +105,7 @@ def by_elimination(
 ) -> Ranking | None:
     """Return the ranking of a group by the error of its readers after a least-squares refit.
 
-    None where no layer that reads it was observed. Errors are shares of what each layer puts out.
+    None where no layer that reads it was observed. Errors are shares of each layer's output.
     """
     layers, shares = [], []
     for consumer in consumers:

@@ -92,7 +92,7 @@ def _table_obstacle(node: ir.Node, exclude: Collection[str], opset: int) -> str:
     found = storable(table)
     if isinstance(found, str):
         return found
-    return "" if found.table and found.bytes_saved() > 0 else "scales would take what is saved"
+    return "" if found.table and found.bytes_saved() > 0 else "scales would take as much as is saved"
 
 
 class _Writer:

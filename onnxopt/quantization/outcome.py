@@ -78,7 +78,7 @@ def read_back(before: ir.Model, after: ir.Model, exclude: Collection[str], hints
             if done := inner - rest:
                 quantized[name] = f"{_counted(done)} in its sub-graphs to INT8"
             if rest:
-                left[name] = f"what is in its sub-graphs stays in float: {_counted(rest)}"
+                left[name] = f"nodes in its sub-graphs stay in float: {_counted(rest)}"
     return Outcome(quantized, left)
 
 

@@ -37,7 +37,7 @@ def analyze(
     batch_size: int,
     passes: Sequence[Pass] = (),
 ) -> AnalysisRecord:
-    """Measure where the time goes, what the ranges cut off and which samples changed; a part that fails is named.
+    """Measure the time by layer, the clipped values and the changed samples; a part that fails is named.
 
     Args:
         original: the model that was given.
@@ -97,9 +97,9 @@ class _Attempts:
             return work()
         except KeyboardInterrupt:
             # The search is over and its result proved: only the rest of the explanation is given up.
-            self._stop(f"{name} and what comes after: interrupted")
+            self._stop(f"{name} and later parts: interrupted")
         except TimeOver:
-            self._stop(f"{name} and what comes after: left out, for the time limit was reached")
+            self._stop(f"{name} and later parts: left out, because the time limit was reached")
         except OnnxoptError as error:
             self.problems.append(f"{name}: {error.why or error.what}")
         except Exception as error:  # an explanation that fails must not cost the result it would have explained

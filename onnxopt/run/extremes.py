@@ -12,7 +12,7 @@ from onnxopt.search.trial import Trial, Verdict
 
 
 class Extremes:
-    """The files of the smallest and the fastest candidate, written as soon as they are measured.
+    """The files of the smallest and the fastest candidate, written as soon as each is measured.
 
     Args:
         folder: the run folder.

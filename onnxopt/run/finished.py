@@ -62,7 +62,7 @@ class Run:
         return page_of(self.folder, self.record, None if out is None else Path(out), overwrite=overwrite)
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows: the table and the findings."""
+        """Return the HTML for a notebook: the table and the findings."""
         return summary(self.record, self.folder)._repr_html_()
 
 

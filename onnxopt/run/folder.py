@@ -52,7 +52,7 @@ class RunFolder:
 
     @property
     def journal(self) -> Path:
-        """The file of what the search measured."""
+        """The file of the measurements of the search."""
         return self.path / JOURNAL
 
     @property

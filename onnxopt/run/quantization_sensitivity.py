@@ -22,7 +22,7 @@ def sensitivities(original: ir.Model, best: ir.Model, passes: Sequence[Pass], sa
 
     Args:
         original: the float model.
-        best: what `passes` made of it.
+        best: the model that `passes` made of it.
         passes: of the winner.
         samples: to run both on; a few are enough to rank layers.
     """

@@ -12,7 +12,7 @@ from onnxopt.run.finished import AnyRun, Run, read_run
 from onnxopt.run.folder import PAGE, RECORD
 
 FILES = (RECORD, PAGE)
-"""What is kept beside the figures; the model itself stays in the run folder, its checksum is a tag."""
+"""Entries beside the figures; the model itself stays in the run folder, its checksum is a tag."""
 
 
 def log_run(run: AnyRun, *, uri: str, experiment: str = "onnxopt") -> str:

@@ -20,7 +20,7 @@ _LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 
 @dataclass(frozen=True)
 class VerifiedPart:
-    """One file or output, and what became of it."""
+    """One file or output, and its finding."""
 
     name: str
     passed: bool

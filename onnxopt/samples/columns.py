@@ -25,7 +25,7 @@ def to_array(cells: Sequence[object] | np.ndarray) -> np.ndarray:
 
 
 def is_number(cell: object) -> bool:
-    """Return whether a cell holds a number, in whatever form."""
+    """Return whether a cell holds a number, in any form."""
     return isinstance(cell, int | float) or (isinstance(cell, str) and _all(_float, [cell]) is not None and cell != "")
 
 

@@ -54,7 +54,7 @@ def image_input(signature: Signature, options: ReadOptions) -> ImageInput:
         raise DataError("ONX203", "the model does not take images", hint="An image model has one input of four axes.")
     layout = options.layout or image_layout(spec)
     if layout is None:
-        raise UsageError("ONX113", "the model does not tell where its channels are", hint="Give layout NCHW or NHWC.")
+        raise UsageError("ONX113", "the axis of the channels is unknown", hint="Give layout NCHW or NHWC.")
     height, width, channels = (spec.shape[i] for i in ((2, 3, 1) if layout == "NCHW" else (1, 2, 3)))
     channels = channels if isinstance(channels, int) else 3
     if channels not in (1, 3):

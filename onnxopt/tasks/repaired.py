@@ -30,7 +30,7 @@ class Repaired:
         deployed: likewise as the runtime runs both.
         batches: inputs that outputs were compared on: made-up and given ones.
         reason: why the original was kept, or the result is worth it.
-        files: what was written, the `.onnx` file first.
+        files: written files, the `.onnx` file first.
         source: file it was made from; None where the model was given in memory.
         target: processor the result is for.
     """
@@ -63,7 +63,7 @@ class Repaired:
 
 
 def repaired_document(done: Repaired) -> Document:
-    """Return one row per fault that was found, and what all repairs together bring."""
+    """Return one row per fault that was found, and the gain of all repairs together."""
     rows = tuple(_row(one) for one in done.tried)
     lines = [_sum(done)]
     lines += [

@@ -161,7 +161,7 @@ def options_survive_text_and_json(case: Case) -> None:
 
 
 CHECKS: Mapping[str, Callable[[Case], None]] = {
-    "the input model stays as it is": the_input_model_stays_as_it_is,
+    "the input model is not modified": the_input_model_stays_as_it_is,
     "the ONNX checker accepts the result": the_onnx_checker_accepts_the_result,
     "inputs and outputs are the same": inputs_and_outputs_are_the_same,
     "metadata is kept": metadata_is_kept,

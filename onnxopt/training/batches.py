@@ -36,7 +36,7 @@ class Batches:
         return max(1, round(len(self.samples) / self.batch_size))
 
     def at(self, step: int) -> Iterator[Batch]:
-        """Yield what step 0, 1, ... sees here: one batch, or several where the model or the shapes allow no larger."""
+        """Yield the samples of one step here: one batch, or several where the model or the shapes allow no larger."""
         positions = self._positions(step)[self.rank :: self.world]
         if not len(positions):
             return

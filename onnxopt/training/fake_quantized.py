@@ -97,7 +97,7 @@ def _rounded(master: Tensor, weight: QuantizedWeight, scale: Tensor) -> Tensor:
 
 
 def write_integers(model: ir.Model, module: FakeQuantized) -> ir.Model:
-    """Return a copy of the quantized `model`, which `module` was made from, with what `module` learned."""
+    """Return a copy of the quantized `model`, which `module` was made from, with the weights of `module`."""
     floats = {name: to_array(tensor) for name, tensor in module.named_weights()}
     integers = {w.value for w in module.quantized}
     learned = in_integers(

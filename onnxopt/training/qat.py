@@ -63,7 +63,7 @@ def train_quantized(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[ir.Model, Trained | None]:
-    """Return the quantized `student` with what it learned, and how; None where there were too few samples.
+    """Return the trained quantized `student`, and the course of training; None where there were too few samples.
 
     Args:
         student: as static quantization with QDQ writes it.

@@ -97,7 +97,7 @@ def reconstruct(
     seed: int = 0,
     method: Method | None = None,
 ) -> tuple[ir.Model, tuple[TrainedBlock, ...]]:
-    """Return `student` with the weights of each block that came closer to its teacher, and what became of every block.
+    """Return `student` with the weights of each block that came closer to its teacher, and the outcome of every block.
 
     Blocks end where both graphs have a value of one name that all after it goes through. Where the student's is
     narrower, its channels are compared with those of the teacher that they are most like.
@@ -223,7 +223,7 @@ def _one(
     trained = Trainer(module, loss, score, batches, schedule).train()
     module.to("cpu")
     if trained.before < ALIKE:
-        return student, TrainedBlock(end, reason="it gives what the original's gives already")
+        return student, TrainedBlock(end, reason="its outputs are those of the original already")
     if not trained.improved:
         reason = f"it came no closer on held-out samples: error {trained.before:.3g}, {trained.after:.3g} at best"
         return student, TrainedBlock(end, trained.before, trained.after, reason)
@@ -231,7 +231,7 @@ def _one(
 
 
 _Seen = tuple[Arrays, Arrays, Arrays]
-"""What a block is given, what it is to give, and what it gives."""
+"""The inputs of a block, its targets, and its outputs."""
 
 
 def _record(student: ir.Model, teacher: ir.Model, start: str, ends: Ends, samples: Samples) -> list[_Seen]:

@@ -133,7 +133,7 @@ def per_sample_loss(output: Tensor, labels: np.ndarray | None) -> Tensor:
 
 
 def _log_likelihoods(rows: Tensor) -> Tensor:
-    """Return softened log-probabilities of class scores, or of what are probabilities already."""
+    """Return softened log-probabilities of class scores, or of outputs that are probabilities already."""
     seen = rows.detach()
     if bool((seen >= 0).all()) and torch.allclose(seen.sum(1), torch.ones(len(seen), device=seen.device), atol=1e-3):
         rows = rows.clamp_min(1e-12).log()

@@ -63,7 +63,7 @@ class Trainer:
     """One training, from the first step to the best weights.
 
     Attributes:
-        module: what is trained, with every parameter that may move.
+        module: the module to train, with every parameter that may move.
         loss: of a batch.
         score: on held-out samples, lower is better.
         batches: what each step sees.
@@ -186,7 +186,7 @@ class Trainer:
         return state
 
     def _fits(self) -> str:
-        """Return what must be the same for a checkpoint to be resumed."""
+        """Return the settings that must be the same for a checkpoint to be resumed."""
         shapes = [tuple(p.shape) for p in self.module.parameters()]
         data = (len(self.batches.samples), self.batches.seed, tuple(self.batches.augmentations))
         return repr((self.schedule, data, shapes))

@@ -79,7 +79,7 @@ def test_what_computes_nothing_is_never_called_quantized(spec: str, builder: str
 def test_layers_inside_control_flow_are_told_by_the_node_that_holds_them(spec: str) -> None:
     skipped = {s.target: s.reason for s in step(spec, "if_branches").skipped}
     assert [r for name, r in skipped.items() if name.startswith("If")] == [
-        "what is in its sub-graphs stays in float: 2 MatMul"
+        "nodes in its sub-graphs stay in float: 2 MatMul"
     ]
 
 

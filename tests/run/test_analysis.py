@@ -71,7 +71,7 @@ def test_an_interrupt_keeps_what_is_known(models, parts, monkeypatch):
     found = analyze(*models, parts, metric_of("top1"), runtime=Runtime(), batch_size=1)
     assert found.layers
     assert found.classes is None
-    assert found.problems == ("ranges and what comes after: interrupted",)
+    assert found.problems == ("ranges and later parts: interrupted",)
 
 
 def test_the_end_of_the_time_limit_keeps_what_is_known(models, parts, monkeypatch):
@@ -81,7 +81,7 @@ def test_the_end_of_the_time_limit_keeps_what_is_known(models, parts, monkeypatc
         found = analyze(*models, parts, metric_of("top1"), runtime=Runtime(), batch_size=1)
     assert found.layers
     assert found.classes is None
-    assert found.problems == ("answers by class and what comes after: left out, for the time limit was reached",)
+    assert found.problems == ("answers by class and later parts: left out, because the time limit was reached",)
 
 
 def test_values_outside_a_range_are_counted(models, parts):

@@ -105,7 +105,7 @@ def test_a_pass_may_not_touch_the_model_it_was_given_a_copy_of() -> None:
     same = Optimized(model, ())
     case = Case((Simplify(),), model, b"other bytes", same, same, {"x": np.zeros((1, 16), np.float32)})
     with pytest.raises(AssertionError, match="changed the model"):
-        CHECKS["the input model stays as it is"](case)
+        CHECKS["the input model is not modified"](case)
 
 
 def test_text_that_reads_back_to_another_pass_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

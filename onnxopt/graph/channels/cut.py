@@ -131,6 +131,6 @@ def _verify(plan: CutPlan) -> None:
         for name in new.shapes.keys() & old.shapes.keys() & originals.keys():
             if new.shapes[name] != plan.shape(originals[name], which):
                 why = f"{new.shapes[name]} instead of {plan.shape(originals[name], which)}"
-                raise ModelError("ONX305", "a shape is not what was planned", where=str(name), why=why)
+                raise ModelError("ONX305", "a shape is not the planned one", where=str(name), why=why)
         if new.failures > old.failures:
             raise ModelError("ONX305", "a shape does not follow after the cut")

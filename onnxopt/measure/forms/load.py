@@ -13,7 +13,7 @@ from onnxopt.target import detect
 
 
 def this_machine() -> MadeFor:
-    """Return what a file that is optimized here is for."""
+    """Return the hardware that a file optimized here is for."""
     # A system that does not list instruction sets has at least a name for the processor.
     sets = tuple(instruction_sets()) or (platform.processor() or "unknown", detect().name)
     return MadeFor(

@@ -72,7 +72,7 @@ def tuned(
     In the end the settings together are measured beside the default, and dropped if they are not surely better.
 
     Args:
-        default: what the search starts from.
+        default: the variant that the search starts from.
         axes: by name, in order.
         bench: conditions of the choices.
         goal: figure to improve.

@@ -55,7 +55,7 @@ def calibrate(
     Args:
         model: the model.
         names: names of tensors.
-        samples: what to run it on.
+        samples: samples to run it on.
         method: calibration method.
         percentile: share of values inside the range with `method=percentile`, in percent.
         cache: holds the statistics of earlier calls.

@@ -45,7 +45,7 @@ def extremes(model: ir.Model, names: Sequence[str], samples: Samples, *, typed: 
     Args:
         model: the model.
         names: names of tensors.
-        samples: what to run it on.
+        samples: samples to run it on.
         typed: whether types of values are known in `model`.
 
     Raises:
@@ -62,7 +62,7 @@ def histograms(
 
     Args:
         model: the model.
-        samples: what to run it on.
+        samples: samples to run it on.
         found: extremes by name of the tensor.
         typed: as in `extremes`.
 

@@ -71,7 +71,7 @@ def simulate(model: ir.Model, target: Target, runtime: Runtime) -> Simulation:
             elif found:
                 saturating[name] = found
         elif any(inner.op_type in ("MatMulInteger", *_UNKNOWN) for inner in nodes_inside(node)):
-            left[name] = "what is in sub-graphs is not simulated"
+            left[name] = "nodes in sub-graphs are not simulated"
         elif node.op_type == "MatMulInteger":
             found = _dynamic(copy, node)
             if found:

@@ -22,7 +22,7 @@ from onnxopt.samples import Samples
 
 CORRECTABLE = ("Conv", "Gemm", "MatMul")
 LEAST_FACTOR, MOST_FACTOR = 0.5, 2.0
-"""What a factor may be: beyond, the few values of a channel that hardly varies decided it."""
+"""Range of a factor: beyond it, the few values of a channel that hardly varies decided it."""
 _GAIN_DB = 0.1
 """By how much outputs must be closer: less is chance on a few samples."""
 _KINDS = ((True, True), (False, True), (True, False))
@@ -191,7 +191,7 @@ def _multiply(scale: ir.Value, factors: np.ndarray) -> None:
 
 
 def _layer(node: ir.Node) -> Layer | None:
-    """Return a layer with what can be corrected of it; None where that is nothing."""
+    """Return a layer with its channels that can be corrected; None where that is nothing."""
     if node.op_type not in CORRECTABLE or node.domain:
         return None
     weight, bias = _stored(node, 1), _stored(node, 2)

@@ -53,7 +53,7 @@ def choose(model: ir.Model, least: int, exclude: Collection[str]) -> tuple[dict[
         elif isinstance(found, str):
             left[name] = found
         elif value.const_value.size < least or found.bytes_saved() <= 0:
-            left[name] = f"it has fewer than {least} elements, or scales would take what is saved"
+            left[name] = f"it has fewer than {least} elements, or scales would take as much as is saved"
         else:
             chosen[name] = found
     return chosen, left

@@ -146,7 +146,7 @@ def losses_in_time(
     Args:
         layers: names of the layers, in graph order.
         measured: returns the losses of several sets of layers.
-        seconds: time for all of them, predicted from the second one: the first prepares what all need.
+        seconds: time for all of them, predicted from the second one: the first one also prepares shared data.
         clock: returns seconds.
     """
     found = dict(zip(layers[:1], measured([[name] for name in layers[:1]]), strict=True))

@@ -1,4 +1,4 @@
-"""Assumptions of the readers about data, in words: whatever the data does not say itself."""
+"""Assumptions of the readers about data, in words, where the data does not state them."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

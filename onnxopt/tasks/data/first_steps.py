@@ -1,4 +1,4 @@
-"""The first steps with a model that has no samples yet: what a search needs of it, and what can be done without."""
+"""The first steps with a model without samples: the data that a search needs, and the commands that need none."""
 
 import shlex
 from pathlib import Path

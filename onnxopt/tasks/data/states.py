@@ -90,7 +90,7 @@ def named_states(signature: Signature, pairs: Sequence[str]) -> tuple[State, ...
 
 
 def without_states(signature: Signature, states: Sequence[State]) -> Signature:
-    """Return the signature of what must be given in every step."""
+    """Return the signature of the inputs that every step needs."""
     kept = {state.input.name for state in states}
     return replace(signature, inputs=tuple(spec for spec in signature.inputs if spec.name not in kept))
 

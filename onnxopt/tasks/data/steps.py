@@ -25,8 +25,8 @@ class Stepped:
 
     Attributes:
         signature: of the whole model.
-        states: what it keeps from step to step.
-        samples: what is given in every step, one after another.
+        states: values that it keeps from step to step.
+        samples: inputs of the steps, one after another.
         window: tokens per step, where the samples are texts.
         whole: whether the model takes exactly that many.
     """

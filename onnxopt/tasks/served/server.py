@@ -74,7 +74,7 @@ def serve(root: Path, *, allow_write: bool = False) -> None:
 
 @contextmanager
 def _output_kept_clean() -> Iterator[None]:
-    """Send to stderr whatever native code and child processes print: stdout is the protocol's alone."""
+    """Send the output of native code and child processes to stderr: stdout is the protocol's alone."""
     sys.stdout.flush()
     protocol = os.dup(1)
     before = sys.stdout

@@ -92,7 +92,7 @@ def audit(
 
 @dataclass(frozen=True)
 class _Opened:
-    """A baseline: its row, and what other files are compared with where it runs."""
+    """A baseline: its row, and the reference for other files where it runs."""
 
     file: JudgedFile
     reference: Reference | None

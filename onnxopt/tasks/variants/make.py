@@ -35,7 +35,7 @@ class MadeFile:
     Attributes:
         judged: its figures and the verdict.
         passes: the pipeline that made it.
-        files: what was written, the `.onnx` file first; empty for a broken one, which is not kept.
+        files: written files, the `.onnx` file first; empty for a broken one, which is not kept.
     """
 
     judged: JudgedFile

@@ -88,7 +88,7 @@ class Reference:
     Attributes:
         graph: of the file.
         size_bytes: of the file with its external data.
-        samples: what every file is run on.
+        samples: samples that every file is run on.
         made_up: whether the inputs are made up.
         runtime: configuration of ONNX Runtime.
         judge: compares outputs.

@@ -40,10 +40,10 @@ class FrozenFunction:
     Args:
         model: that has the node.
         node: to run.
-        given: values of what it reads, in the order of `read_by`.
+        given: values that it reads, in the order of `read_by`.
 
     Attributes:
-        outputs: what it gives, in order: the outputs of the node that something reads.
+        outputs: its outputs, in order: those of the node that something reads.
 
     Raises:
         ModelError: ONX304 the runtime cannot load the node.

@@ -57,6 +57,16 @@ def test_rounding_to_nearest_is_off_by_one_step_at_most(bits: int, shape: tuple[
     assert (np.abs(weight - dequantized(blocks)) <= steps * 1.001).all()
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("bits", [4, 8])
+def test_integers_and_zero_points_of_shrunk_grids_fill_the_bits_and_do_not_exceed_them(bits: int) -> None:
+    weight = np.concatenate([weight_of((64, 64)), np.zeros((1, 64), np.float32)])
+    blocks = shrunk(weight, bits, 32)
+    assert (blocks.integers.min(), blocks.integers.max()) == (0, 2**bits - 1)
+    assert blocks.zero_point.max() < 2**bits
+    assert not dequantized(blocks)[-1].any()
+
+
 def test_zeros_stay_zero() -> None:
     weight = weight_of((4, 64))
     weight[:, ::3] = 0

@@ -59,7 +59,7 @@ Record = Mapping[int, Matched]
 
 
 def effective_images(records: Iterable[Record]) -> int:
-    """Return the number of images with equally many boxes that would tell as much; images without any tell nothing.
+    """Return the number of images with equally many boxes that would prove as much; images without boxes do not count.
 
     Source: Kish, "Survey Sampling", 1965: the square of the sum of the weights over the sum of their squares.
     """
