@@ -6,7 +6,8 @@ A guard is a function that decides whether a result counts: acceptance, race and
 held-out fits, undone repairs. Each mutant changes one place of one guard: a comparison, `and` or `or`, a removed `not`,
 swapped branches, `min` for `max`, or a number by one. The tests of its room run in a fork of one process that has
 imported them, with the mutant as the code of the function. A mutant without a failing test survives. Under a time limit
-the changes of numbers come last. `--again` takes the mutants that an earlier run killed as killed. Prints the survivors and saves all mutants as JSON under `bench/results/`.
+the changes of numbers come last. `--again` takes the mutants that an earlier run killed as killed. Prints the survivors
+and saves all mutants as JSON under `bench/results/`.
 """
 
 import argparse
@@ -221,7 +222,7 @@ def passes(guard: Guard, mutant: tuple[str, str] | None = None) -> bool:
 
 
 def killed_before(record: Path | None) -> set[tuple[str, str]]:
-    """Return the files and descriptions of mutants that an earlier run killed; none of which one of two alike lived."""
+    """Return files and descriptions of mutants that an earlier run killed, without those of which a twin survived."""
     if record is None:
         return set()
     earlier = json.loads(record.read_text())

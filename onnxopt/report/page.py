@@ -19,10 +19,9 @@ from onnxopt.report.device_result import device_table
 from onnxopt.report.findings import findings
 from onnxopt.report.graph_view import KINDS, graph_views
 from onnxopt.report.layer_rows import layer_rows
-from onnxopt.report.names import names_table
 from onnxopt.report.recovery import recovery_table
 from onnxopt.report.summary import headline, judged_lines, tiles
-from onnxopt.report.tables import choice_table, proofs_table, trials_table
+from onnxopt.report.tables import choice_table, names_table, proofs_table, trials_table
 
 _SECTIONS = {
     "verdict": "Verdict",

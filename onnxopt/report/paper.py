@@ -7,10 +7,9 @@ from onnxopt.record.run import RunRecord
 from onnxopt.report.caveats import caveats
 from onnxopt.report.device_result import device_table
 from onnxopt.report.findings import findings
-from onnxopt.report.names import names_table
 from onnxopt.report.recovery import recovery_table
 from onnxopt.report.summary import headline, judged_lines
-from onnxopt.report.tables import choice_table, proofs_table, trials_table
+from onnxopt.report.tables import choice_table, names_table, proofs_table, trials_table
 
 
 def to_paper(run: RunRecord) -> str:

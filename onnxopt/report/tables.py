@@ -4,6 +4,7 @@ from onnxopt.document import units
 from onnxopt.document.blocks import Column, Table
 from onnxopt.record.run import RunRecord
 from onnxopt.record.trial import IntervalRecord, LatencyRecord, ProofRecord, TrialRecord
+from onnxopt.search.candidate_names import legend_of
 from onnxopt.search.front import Point, extremes
 from onnxopt.search.trial import Verdict
 
@@ -143,3 +144,9 @@ def number(value: float | None) -> float:
 def speedup_bounds(interval: IntervalRecord) -> str:
     """Return the interval of a speed-up."""
     return units.bounds(number(interval.low), number(interval.high))
+
+
+def names_table(run: RunRecord) -> Table | None:
+    """Return one row per part of the candidate names in `run`, with its meaning; None without any."""
+    rows = legend_of(trial.name for trial in run.trials)
+    return Table((Column("part of a name"), Column("meaning")), rows) if rows else None

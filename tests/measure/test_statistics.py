@@ -206,7 +206,7 @@ def test_share_of_disagreements_cannot_be_negative():
 
 @pytest.mark.parametrize(("most_lost", "expected"), [(1.0, 138), (0.005, 2), (None, 2)])
 def test_the_number_of_samples_needed_counts_kinds_that_were_not_seen(most_lost, expected):
-    """Of a quarter's doubt: log(0.25) / log(0.99) = 137.9 samples without a loss for 1 %; by the rule of succession 2."""
+    """log(0.25) / log(0.99) = 137.9 samples without a loss for 1 % of doubt 25 %; by the rule of succession 2."""
     drop = Drop(0.0, Interval(0.0, 0.0, 0.0), 100, 0, 0, None, False, np.zeros(10), most_lost=most_lost)
     assert drop.samples_needed(0.01, 0.75) == expected
 

@@ -2,8 +2,7 @@
 
 from onnxopt.quantization.placement.tails import REASON
 from onnxopt.record.trial import SkipRecord
-from onnxopt.report.detection_tail import tail_sentence
-from onnxopt.report.findings import findings
+from onnxopt.report.findings import findings, tail_sentence
 
 
 def test_the_share_of_the_time_is_that_of_the_nodes_left_for_the_tail(explained_record):

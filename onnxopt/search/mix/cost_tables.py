@@ -1,6 +1,6 @@
 """Cost (time or bytes) and loss of every layer at every level: the tables for mixes of techniques."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
@@ -9,6 +9,7 @@ from math import inf, isfinite, prod
 import numpy as np
 import onnx_ir as ir
 
+from onnxopt.graph.channels.find import Channels
 from onnxopt.graph.edit import name_nodes
 from onnxopt.measure.runtime.session import Runtime
 from onnxopt.options.search import Goal, Protect
@@ -21,7 +22,6 @@ from onnxopt.samples import Feeds
 from onnxopt.search.losses import Losses, MeasuredLosses
 from onnxopt.search.mix.forms import FUSED, SIMPLE, LayerForms, Quantizer, chains, forms_of, layer_bytes
 from onnxopt.search.mix.layer_times import LayerTimes, TimedForm, Times
-from onnxopt.search.mix.node_groups import node_groups
 from onnxopt.search.mix.screening import screened
 from onnxopt.solver import FLOAT, Group, LayerOptions, Problem
 
@@ -202,7 +202,7 @@ class _Table:
         self, harm: Mapping[str, float], chained: Mapping[tuple[float, str], float]
     ) -> tuple[dict[str, LayerOptions], float, dict[str, tuple[float, ...]]]:
         """Return the layers, the constant cost, and the cost shared among groups by level."""
-        members = node_groups(self.found.channels, self.counts)
+        members = _node_groups(self.found.channels, self.counts)
         known = {node.name or "" for node in self.forms.base.graph}
         mine = {n: g for n, g in members.items() if n in known and len(g) <= 2}
         made = {name: self._layer(name, groups, harm, chained) for name, groups in mine.items()}
@@ -246,3 +246,20 @@ class _Table:
             left = prod(self.counts[g][level] / sizes[g] for g, level in zip(groups, place, strict=True))
             costs[place] = np.interp(left, places, [points[p] for p in places])
         return costs
+
+
+def _node_groups(channels: Channels, names: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """Return the groups among `names` with channels on an axis of a node's inputs or outputs, by node."""
+    owner = {
+        root: group.name
+        for group, roots in zip(channels.groups, channels.roots, strict=True)
+        for root in roots
+        if group.name in names
+    }
+    trace, found = channels.trace, dict[str, tuple[str, ...]]()
+    for node in channels.model.graph:
+        values = [v for v in (*node.inputs, *node.outputs) if v is not None]
+        vectors = [axis for v in values for axis in trace.axes.get(v.name or "", ()) if axis is not None]
+        roots = {int(root) for vector in vectors for root in np.unique(trace.labels.roots(vector))}
+        found[node.name or ""] = tuple(sorted({owner[root] for root in roots if root in owner}))
+    return found
