@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     from onnxopt.pipeline import Edit as Edit
     from onnxopt.pipeline import Effect as Effect
     from onnxopt.pipeline import Need as Need
+    from onnxopt.pipeline import Observations as Observations
     from onnxopt.pipeline import Optimized as Optimized
     from onnxopt.pipeline import Pass as Pass
     from onnxopt.pipeline import Pipeline as Pipeline
@@ -183,6 +184,7 @@ _BY_MODULE = {
         "Edit",
         "Effect",
         "Need",
+        "Observations",
         "Optimized",
         "Pass",
         "Pipeline",

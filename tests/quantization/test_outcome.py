@@ -90,4 +90,4 @@ def test_dynamic_quantization_reaches_into_control_flow(builder: str) -> None:
     assert inside
     kept = step(f"quantize-dynamic{{exclude=[{next(iter(inside))}]}}", builder)
     assert next(iter(inside)) not in {e.target for e in kept.edits}
-    assert any("stays in float" in s.reason for s in kept.skipped if s.target in inside)
+    assert any("stay in float" in s.reason for s in kept.skipped if s.target in inside)

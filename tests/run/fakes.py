@@ -162,6 +162,6 @@ def failing_search(
     raise RuntimeError("unexpected")
 
 
-def early_failing_search(*_: object) -> SearchResult:
+def early_failing_search(*_: object, **__: object) -> SearchResult:
     """Fail before the baseline is measured."""
     raise RuntimeError("unexpected")

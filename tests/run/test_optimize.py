@@ -181,7 +181,7 @@ def test_who_interrupts_the_explanation_keeps_what_was_proved(tmp_path, searchin
 
 
 def test_errors_that_end_a_search_are_blamed_on_no_candidate(tmp_path, searching):
-    def lost(model, parts, metric, settings, observer, size_bytes, stamp, journal, *further):
+    def lost(model, parts, metric, settings, observer, size_bytes, stamp, journal, **further):
         fakes.fake_search(model, parts, metric, settings, observer, size_bytes, stamp)
         journal.begin()
         journal.started(Candidate("dynamic", ()))
