@@ -8,8 +8,7 @@ import numpy as np
 from onnxopt.measure.metrics.outputs import Outputs, predictions_of, scores_of
 from onnxopt.measure.metrics.score import Score
 from onnxopt.samples import Feeds
-
-Array = np.ndarray
+from onnxopt.samples.core import Array
 
 
 class Comparison(Score):

@@ -20,8 +20,7 @@ from onnxopt.measure.metrics.outputs import (
 from onnxopt.measure.runtime.interrupt import interruptible
 from onnxopt.measure.runtime.session import Loadable, Runtime, Session
 from onnxopt.samples import Batch, Samples
-
-Array = np.ndarray
+from onnxopt.samples.core import Array
 
 
 @dataclass(frozen=True, eq=False)

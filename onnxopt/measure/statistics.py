@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy import stats
 
-Array = np.ndarray
+from onnxopt.samples.core import Array
+
 Statistic = Callable[[Array], Array]
 """A figure of `n` rows under resampling: from counts of each row, `(resamples, n)`, to `(resamples,)`."""
 

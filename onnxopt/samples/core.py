@@ -10,7 +10,9 @@ import numpy as np
 
 from onnxopt.errors import DataError
 
-Feeds = Mapping[str, np.ndarray]
+Array = np.ndarray
+"""An array of any type and shape."""
+Feeds = Mapping[str, Array]
 """One batch, keyed by model input name."""
 
 

@@ -9,7 +9,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-Array = np.ndarray
+from onnxopt.samples.core import Array
+
 Rng = np.random.Generator
 _PAD = 1 / 8
 _CUT = 1 / 4

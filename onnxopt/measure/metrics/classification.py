@@ -14,7 +14,8 @@ from onnxopt.measure.metrics.outputs import (
     scores_of,
     single_score_of,
 )
-from onnxopt.measure.metrics.score import Array, Metric, mean_of
+from onnxopt.measure.metrics.score import Metric, mean_of
+from onnxopt.samples.core import Array
 
 
 @dataclass(frozen=True)

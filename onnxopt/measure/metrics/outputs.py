@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from onnxopt.errors import DataError, nearest
+from onnxopt.samples.core import Array
 
-Array = np.ndarray
 Outputs = Mapping[str, Any]
 """Outputs of one run by name: numpy arrays, or lists of dictionaries from a ZipMap."""
 

@@ -6,7 +6,8 @@ from typing import ClassVar
 import numpy as np
 
 from onnxopt.measure.metrics.outputs import Outputs, misfit, numbers_of
-from onnxopt.measure.metrics.score import Array, Metric, mean_of
+from onnxopt.measure.metrics.score import Metric, mean_of
+from onnxopt.samples.core import Array
 
 
 def _pairs(metric: Metric, outputs: Outputs, labels: Array) -> tuple[Array, Array]:

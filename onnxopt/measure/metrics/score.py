@@ -11,8 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from onnxopt.measure.metrics.outputs import Outputs
-
-Array = np.ndarray
+from onnxopt.samples.core import Array
 
 
 class Score(ABC):

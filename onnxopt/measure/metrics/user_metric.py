@@ -14,8 +14,8 @@ from onnxopt.errors import UsageError
 from onnxopt.measure.metrics.outputs import Outputs, chosen, is_map, misfit
 from onnxopt.measure.metrics.score import Metric, Score, mean_of
 from onnxopt.measure.metrics.user_call import LIMIT_S, call_user
+from onnxopt.samples.core import Array
 
-Array = np.ndarray
 T = TypeVar("T")
 
 

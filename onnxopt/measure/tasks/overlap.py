@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-Array = np.ndarray
+from onnxopt.samples.core import Array
 
 LEAST_SHARE = 1e-4
 """Smallest share of all elements for a class of the baseline to count; below it, elements are stray."""

@@ -7,8 +7,7 @@ import numpy as np
 from onnxopt.measure.comparison import Comparison
 from onnxopt.measure.metrics.outputs import Outputs
 from onnxopt.samples import Feeds
-
-Array = np.ndarray
+from onnxopt.samples.core import Array
 
 
 @dataclass(frozen=True)

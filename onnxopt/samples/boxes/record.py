@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from onnxopt.errors import DataError
-
-Array = np.ndarray
+from onnxopt.samples.core import Array
 
 
 @dataclass(frozen=True, eq=False)

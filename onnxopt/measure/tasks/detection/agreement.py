@@ -11,8 +11,8 @@ from onnxopt.measure.tasks.detection.average_precision import average_precision,
 from onnxopt.measure.tasks.detection.layout import BoxLayout
 from onnxopt.measure.tasks.detection.matching import Truth, effective_images, record_of
 from onnxopt.samples import Feeds
+from onnxopt.samples.core import Array
 
-Array = np.ndarray
 ALLOWED_FALL = 0.8
 """Lowest score of a candidate's boxes that count, as a share of the score threshold.
 

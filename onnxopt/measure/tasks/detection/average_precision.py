@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxopt.measure.tasks.detection.matching import Matched, Record
+from onnxopt.samples.core import Array
 
-Array = np.ndarray
 RECALLS = np.linspace(0, 1, 101)
 """Recalls at which the precision is read: COCO's 101 points."""
 _CHUNK_ELEMENTS = 4_000_000

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-Array = np.ndarray
+from onnxopt.samples.core import Array
+
 MOST_CONSIDERED, MOST_KEPT = 3000, 300
 """Most boxes of an image before and after suppression: the usual limits of exported detectors."""
 

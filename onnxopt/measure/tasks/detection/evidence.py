@@ -11,8 +11,8 @@ from onnxopt.measure.metrics.outputs import Outputs, is_float
 from onnxopt.measure.tasks.detection.layout import BoxLayout
 from onnxopt.measure.tasks.task import ModelFacts
 from onnxopt.samples import Feeds
+from onnxopt.samples.core import Array
 
-Array = np.ndarray
 Finding = tuple[BoxLayout, str]
 """A layout, and the evidence in words that follow "because"."""
 Image = tuple[int, int] | None

@@ -7,8 +7,7 @@ import numpy as np
 from onnxopt.measure.metrics.outputs import is_float
 from onnxopt.measure.tasks.detection.evidence import Finding, OutputView, are_corners, whole_numbers, within_one
 from onnxopt.measure.tasks.detection.lists import EndToEnd, Lists, Selected
-
-Array = np.ndarray
+from onnxopt.samples.core import Array
 
 
 def selected(view: OutputView, named: bool) -> Finding | None:

@@ -12,8 +12,7 @@ from onnxopt.measure.tasks.detection.evidence import (
     within_one,
 )
 from onnxopt.measure.tasks.detection.pairs import Detr, Pair, UltraFace, ultraface_priors
-
-Array = np.ndarray
+from onnxopt.samples.core import Array
 
 
 def detr(view: OutputView, named: bool) -> Finding | None:

@@ -13,8 +13,8 @@ from onnxopt.measure.tasks.detection.evidence import (
     within_one,
 )
 from onnxopt.measure.tasks.detection.tables import Yolo, Yolox
+from onnxopt.samples.core import Array
 
-Array = np.ndarray
 Places = list[tuple[int, tuple[int, ...]]]
 _PROTOTYPES = 32
 """Mask coefficients per row of a YOLO for segmentation."""

@@ -8,8 +8,8 @@ import numpy as np
 
 from onnxopt.measure.metrics.outputs import Outputs, chosen, misfit
 from onnxopt.measure.tasks.detection.boxes import Detections, suppressed
+from onnxopt.samples.core import Array
 
-Array = np.ndarray
 Found = tuple[Array, Array, Array]
 """Boxes `(k, 4)`, scores `(k,)` and classes `(k,)` of one image."""
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from onnxopt.measure.tasks.detection.boxes import Detections, overlaps
+from onnxopt.samples.core import Array
 
-Array = np.ndarray
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 """Overlap thresholds of a right box: COCO's ten."""
 MOST_OF_A_CLASS = 100

@@ -17,8 +17,8 @@ from onnxopt.measure.tasks.detection.matching import Record, Truth, effective_im
 from onnxopt.measure.tasks.detection.recognition import LAYOUTS, find, named
 from onnxopt.measure.tasks.task import ModelFacts
 from onnxopt.samples.boxes import ImageBoxes
+from onnxopt.samples.core import Array
 
-Array = np.ndarray
 LEAST_SCORE = 0.001
 """Lowest score of boxes compared with labels: as usual, it keeps nearly the whole precision-recall curve."""
 

@@ -9,8 +9,7 @@ import numpy as np
 from onnxopt.measure.metrics.outputs import Outputs, misfit
 from onnxopt.measure.tasks.detection.boxes import from_centers
 from onnxopt.measure.tasks.detection.layout import BoxLayout, Found, best_class
-
-Array = np.ndarray
+from onnxopt.samples.core import Array
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ from onnxopt.measure.comparison import Comparison
 from onnxopt.measure.metrics.outputs import Outputs, chosen, misfit, without_ones
 from onnxopt.measure.tasks.embedding.neighbours import kept_neighbours, unit
 from onnxopt.samples import Feeds
-
-Array = np.ndarray
+from onnxopt.samples.core import Array
 
 WIDEST = 8192
 """Widest vector: rows hold both models' vectors in float32, 8 bytes per element and sample."""

@@ -6,9 +6,10 @@ from typing import ClassVar
 import numpy as np
 
 from onnxopt.measure.metrics.outputs import Outputs, is_float, misfit, without_ones
-from onnxopt.measure.metrics.score import Array, Metric
+from onnxopt.measure.metrics.score import Metric
 from onnxopt.measure.tasks.embedding.agreement import vectors_of
 from onnxopt.measure.tasks.embedding.neighbours import nearest, unit
+from onnxopt.samples.core import Array
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-Array = np.ndarray
+from onnxopt.samples.core import Array
 
 _BLOCK = 1 << 22
 """Most similarities in memory: 32 MB of float64."""

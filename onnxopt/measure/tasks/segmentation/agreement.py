@@ -10,8 +10,7 @@ from onnxopt.measure.metrics.outputs import Outputs, chosen
 from onnxopt.measure.tasks.overlap import class_rows, drawn, intersection_over_union, kept, lost_rows, mask_rows
 from onnxopt.measure.tasks.segmentation.maps import MapReading
 from onnxopt.samples import Feeds
-
-Array = np.ndarray
+from onnxopt.samples.core import Array
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ from typing import Any, Literal
 import numpy as np
 
 from onnxopt.measure.metrics.outputs import is_float, misfit
-
-Array = np.ndarray
+from onnxopt.samples.core import Array
 
 MOST_CLASSES = 256
 """Most classes of outputs that hold class numbers, which do not show the number of classes."""

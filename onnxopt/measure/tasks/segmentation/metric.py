@@ -7,9 +7,10 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from onnxopt.measure.metrics.outputs import Outputs, chosen, is_float, misfit
-from onnxopt.measure.metrics.score import Array, Metric
+from onnxopt.measure.metrics.score import Metric
 from onnxopt.measure.tasks.overlap import class_rows, drawn, intersection_over_union, mask_rows, mean_present
 from onnxopt.measure.tasks.segmentation.maps import MapReading, class_axis
+from onnxopt.samples.core import Array
 
 
 @dataclass(frozen=True)

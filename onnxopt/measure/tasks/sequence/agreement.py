@@ -12,8 +12,7 @@ from onnxopt.measure.tasks.sequence.decoding import Decoding
 from onnxopt.measure.tasks.sequence.distance import edit_distance
 from onnxopt.measure.tasks.tokens.masks import kept_steps
 from onnxopt.samples import Feeds
-
-Array = np.ndarray
+from onnxopt.samples.core import Array
 
 MOST_CLASSES = 1024
 """Most classes that are counted separately: a sample's row holds three numbers per class."""

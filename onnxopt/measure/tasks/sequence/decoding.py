@@ -9,8 +9,7 @@ import numpy as np
 from onnxopt.errors import FileError, first_line
 from onnxopt.files import read_text
 from onnxopt.measure.metrics.outputs import is_float, misfit
-
-Array = np.ndarray
+from onnxopt.samples.core import Array
 
 DICTIONARY = "character"
 """Key of the characters in the metadata of PaddleOCR's text recognizers."""

@@ -3,8 +3,7 @@
 import numpy as np
 
 from onnxopt.measure.metrics.outputs import Outputs, is_float, misfit
-
-Array = np.ndarray
+from onnxopt.samples.core import Array
 
 BLANK_SHARE = 0.3
 """Smallest share of steps for the first or last class to count as the blank of CTC."""

@@ -8,10 +8,11 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from onnxopt.measure.metrics.outputs import Outputs, chosen, misfit
-from onnxopt.measure.metrics.score import Array, Metric
+from onnxopt.measure.metrics.score import Metric
 from onnxopt.measure.tasks.sequence.decoding import DICTIONARY, Decoding, characters_of
 from onnxopt.measure.tasks.sequence.distance import edit_distance
 from onnxopt.measure.tasks.sequence.evidence import batch_axis_of, blank_of, steps_output
+from onnxopt.samples.core import Array
 
 _Reading = str | tuple[int, ...]
 """One sample's text, or its class numbers."""

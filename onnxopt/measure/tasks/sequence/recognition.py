@@ -12,8 +12,7 @@ from onnxopt.measure.tasks.sequence.evidence import BLANK_SHARE, batch_axis_of, 
 from onnxopt.measure.tasks.task import ModelFacts, Recognized, TaskOptions
 from onnxopt.measure.tasks.tokens.masks import mask_of
 from onnxopt.samples import Feeds
-
-Array = np.ndarray
+from onnxopt.samples.core import Array
 
 _FEWEST_CTC_CLASSES = 10
 

@@ -10,8 +10,7 @@ from onnxopt.measure.metrics.outputs import Outputs, chosen
 from onnxopt.measure.tasks.signal.channels import SignalKind, channels_of, decibels, si_sdr, spectrum
 from onnxopt.options.tasks import SignalDomain
 from onnxopt.samples import Feeds
-
-Array = np.ndarray
+from onnxopt.samples.core import Array
 
 SILENCE = 1e-3
 """Smallest spread of a sample, as a share of its channel's spread over all samples: an error in silence is measured

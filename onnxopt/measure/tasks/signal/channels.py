@@ -6,8 +6,8 @@ import numpy as np
 from scipy import fft
 
 from onnxopt.measure.metrics.outputs import is_float, misfit
+from onnxopt.samples.core import Array
 
-Array = np.ndarray
 SignalKind = Literal["sound", "image"]
 
 WINDOW = 512

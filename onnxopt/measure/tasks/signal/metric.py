@@ -6,8 +6,9 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from onnxopt.measure.metrics.outputs import Outputs, chosen, is_float, misfit
-from onnxopt.measure.metrics.score import Array, Metric, mean_of
+from onnxopt.measure.metrics.score import Metric, mean_of
 from onnxopt.measure.tasks.signal.channels import decibels, si_sdr
+from onnxopt.samples.core import Array
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,7 @@ from onnxopt.measure.tasks.evidence import (
 from onnxopt.measure.tasks.signal.agreement import SignalAgreement
 from onnxopt.measure.tasks.task import ModelFacts, Recognized, TaskOptions
 from onnxopt.samples import Feeds
-
-Array = np.ndarray
+from onnxopt.samples.core import Array
 
 _SOUND = ("audio", "wav", "speech", "sound", "signal", "enhanced", "vocals", "pcm")
 _SHORTEST = 64

@@ -13,8 +13,7 @@ from onnxopt.measure.tasks.table.evidence import classes_evidence, size_of
 from onnxopt.measure.tasks.table.lost import log_shares, lost_class, lost_column, lost_faint, scaled_faint
 from onnxopt.measure.tasks.task import ModelFacts, Recognized, TaskOptions
 from onnxopt.samples import Feeds
-
-Array = np.ndarray
+from onnxopt.samples.core import Array
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxopt.measure.metrics.outputs import without_ones
-
-Array = np.ndarray
+from onnxopt.samples.core import Array
 
 MOST_COLUMNS = 1024
 """Most columns; further ones are pooled with their neighbours, which limits the memory per sample."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from onnxopt.measure.tasks.table.columns import Array
+from onnxopt.samples.core import Array
 
 OFTEN = 8
 """Fewest samples for a class or column to be judged on its own: with fewer, one difference may be chance."""

@@ -12,8 +12,8 @@ from onnxopt.measure.tasks.table.evidence import computed_by, size_of
 from onnxopt.measure.tasks.table.lost import lost_column
 from onnxopt.measure.tasks.task import ModelFacts, Recognized, TaskOptions
 from onnxopt.samples import Feeds
+from onnxopt.samples.core import Array
 
-Array = np.ndarray
 PROBABILITY, LOGIT = 0.5, 0.0
 
 

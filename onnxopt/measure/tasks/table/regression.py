@@ -16,8 +16,7 @@ from onnxopt.measure.tasks.table.columns import (
 from onnxopt.measure.tasks.table.evidence import declared
 from onnxopt.measure.tasks.task import ModelFacts, Recognized, TaskOptions
 from onnxopt.samples import Feeds
-
-Array = np.ndarray
+from onnxopt.samples.core import Array
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,7 @@ from onnxopt.measure.metrics.outputs import Outputs, chosen, misfit
 from onnxopt.measure.tasks.tokens.masks import kept_steps
 from onnxopt.measure.tasks.tokens.scores import chunks, divergence, log_probabilities, negative_log_likelihood
 from onnxopt.samples import Feeds
-
-Array = np.ndarray
+from onnxopt.samples.core import Array
 
 EDGES = np.logspace(-8, 2, 241)
 """Bins of a token's divergence in nats, each 10 % wide, for percentiles."""

@@ -6,8 +6,9 @@ from typing import ClassVar
 import numpy as np
 
 from onnxopt.measure.metrics.outputs import Outputs, are_probabilities, chosen, is_float, misfit
-from onnxopt.measure.metrics.score import Array, Metric
+from onnxopt.measure.metrics.score import Metric
 from onnxopt.measure.tasks.tokens.scores import chunks, log_probabilities, negative_log_likelihood
+from onnxopt.samples.core import Array
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,7 @@ from onnxopt.measure.tasks.tokens.agreement import TokenAgreement
 from onnxopt.measure.tasks.tokens.masks import mask_of
 from onnxopt.measure.tasks.tokens.scores import log_probabilities, negative_log_likelihood
 from onnxopt.samples import Feeds
-
-Array = np.ndarray
+from onnxopt.samples.core import Array
 
 
 def recognize(outputs: Outputs, feeds: Feeds, facts: ModelFacts, options: TaskOptions) -> Recognized | None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from scipy import special
 
-Array = np.ndarray
+from onnxopt.samples.core import Array
 
 MOST_NATS = 100.0
 """Divergence of a token with probability 0 or NaN in the candidate."""
