@@ -30,12 +30,15 @@ def session(
     ] = None,
     threads: Annotated[
         int | None,
-        typer.Option("--threads", help="Most compute threads, and those of the default. [default: physical cores]"),
+        typer.Option(
+            "--threads",
+            help="Largest number of compute threads; the default session has as many. [default: physical cores]",
+        ),
     ] = None,
     processes: Annotated[
         int | None, typer.Option("--processes", help="Throughput: processes at once. [default: physical cores]")
     ] = None,
-    seconds: Annotated[float, typer.Option("--seconds", help="Of timed runs per comparison of choices.")] = 5.0,
+    seconds: Annotated[float, typer.Option("--seconds", help="Measurement time per comparison of choices.")] = 5.0,
     seed: SEED = 0,
     overwrite: OVERWRITE = False,
     read: ReadOptions,

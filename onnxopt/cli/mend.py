@@ -36,10 +36,13 @@ def repair(
     max_change: Annotated[
         float,
         typer.Option(
-            "--max-change", min=0, max=0.99, help="Of outputs, by repairs that are not exact (RMS, relative); 0: none."
+            "--max-change",
+            min=0,
+            max=0.99,
+            help="Largest relative change (RMS) of outputs by inexact repairs; 0: none.",
         ),
     ] = 0.05,
-    seconds: Annotated[float, typer.Option("--seconds", min=0.01, help="Of timed runs per repair.")] = 2.0,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.01, help="Measurement time per repair.")] = 2.0,
     threads: Annotated[int, typer.Option("--threads", help=about(Runtime, "threads"))] = 1,
     target: TARGET = "auto",
     seed: SEED = 0,

@@ -42,10 +42,14 @@ def resume(
     model: Annotated[
         Path | None, typer.Option("--model", help="Path of the model, if it was in memory or has moved.")
     ] = None,
-    data: Annotated[str | None, typer.Option("--data", "-d", help="Path of the samples, likewise.")] = None,
-    labels: Annotated[str | None, typer.Option("--labels", help="Path of the labels, likewise.")] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", "-d", help="Path of the samples, if they were in memory or have moved.")
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option("--labels", help="Path of the labels, if they were in memory or have moved.")
+    ] = None,
     calibration: Annotated[
-        str | None, typer.Option("--calibration", help="Path of the calibration samples, likewise.")
+        str | None, typer.Option("--calibration", help="Path of the calibration samples, if they have moved.")
     ] = None,
     shown: Shown,
 ) -> int:
