@@ -63,7 +63,7 @@ def prune(
         outcome = _planned(some, channels, batches)
         if not outcome.plan.kept:
             return Applied(model, (), (*outcome.plan.skipped, *outcome.missed))
-        made = _made_up_for(channels, outcome.plan, samples, request)
+        made = _refitted(channels, outcome.plan, samples, request)
         proved = cut_and_prove(made.channels, made.kept, batches)
         if not proved.refused:
             break
@@ -80,7 +80,7 @@ def prune(
 
 
 @dataclass(frozen=True)
-class _MadeUp:
+class _Refitted:
     """The full-size graph with refitted weights, the units to keep, and the edits of layers."""
 
     channels: Channels
@@ -89,17 +89,17 @@ class _MadeUp:
     skipped: tuple[Skip, ...] = ()
 
 
-def _made_up_for(channels: Channels, plan: Plan, samples: Samples | None, request: Request) -> _MadeUp:
+def _refitted(channels: Channels, plan: Plan, samples: Samples | None, request: Request) -> _Refitted:
     """Refit the readers of removed units: by least squares on samples, else by merging similar filters."""
     kept = dict(plan.kept)
     if request.compensate == "none":
-        return _MadeUp(channels, kept)
+        return _Refitted(channels, kept)
     if samples is None:
         state, counts = merged(channels, kept)
-        return _MadeUp(state, kept, tuple(Edit(node, _MIXED) for node in counts))
+        return _Refitted(state, kept, tuple(Edit(node, _MIXED) for node in counts))
     made = compensate(channels, kept, samples, request.compensate, choose=_chooser(channels, plan, request))
-    helped = (Edit(name, _made_up(fit.before, fit.after)) for name, fit in made.fits.items() if fit.helped)
-    return _MadeUp(made.channels, made.kept, tuple(helped), tuple(_not_made_up(made)))
+    helped = (Edit(name, _reduction(fit.before, fit.after)) for name, fit in made.fits.items() if fit.helped)
+    return _Refitted(made.channels, made.kept, tuple(helped), tuple(_not_refitted(made)))
 
 
 @dataclass(frozen=True)
@@ -181,14 +181,14 @@ def _action(group: ChannelGroup, kept: int) -> str:
     return f"{group.size - kept} of {group.size} {units_of(group.unit)} removed{others}"
 
 
-def _made_up(before: float, after: float) -> str:
+def _reduction(before: float, after: float) -> str:
     """Return the reduction of the error in grades, so that similar layers share one line."""
     share = 1.0 - after / before
     how = next((words for least, words in _GRADES if share >= least), "up to 50 %")
     return f"weights refitted: held-out error reduced by {how}"
 
 
-def _not_made_up(made: Compensated) -> list[Skip]:
+def _not_refitted(made: Compensated) -> list[Skip]:
     worse = "weights not refitted: the refit does not lower the error on held-out samples"
     large = "weights not refitted: too many inputs for least squares in bounded memory"
     return [

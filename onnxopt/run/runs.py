@@ -115,7 +115,7 @@ def _row(folder: Path, run: RunRecord) -> tuple[str, ...]:
 
 def _settings_that_differ(folders: Sequence[Path], runs: Sequence[RunRecord]) -> list[str]:
     """Return the settings and versions that are not the same in all runs."""
-    asked = [
+    rows = [
         {
             **run.settings.model_dump(mode="json"),
             "metric": run.metric,
@@ -126,8 +126,8 @@ def _settings_that_differ(folders: Sequence[Path], runs: Sequence[RunRecord]) ->
         for run in runs
     ]
     lines = []
-    for key in asked[0]:
-        values = [one.get(key) for one in asked]
+    for key in rows[0]:
+        values = [one.get(key) for one in rows]
         if any(value != values[0] for value in values):
             said = ", ".join(f"{value} in {folder}" for value, folder in zip(values, folders, strict=True))
             lines.append(f"{key.replace('_', ' ')}: {said}.")

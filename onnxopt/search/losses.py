@@ -100,8 +100,8 @@ class CachedLosses:
         """Return cached and measured losses."""
         keys = [f"{self._key} {format_passes(base)} {format_pass(spec)}" for spec in specs]
         fresh = {key: spec for key, spec in zip(keys, specs, strict=True) if key not in self._known}
-        asked = self._ask(base, list(fresh.values())) if fresh else []
-        found = dict(zip(fresh, asked, strict=True))
+        measured = self._ask(base, list(fresh.values())) if fresh else []
+        found = dict(zip(fresh, measured, strict=True))
         self._known.keep({key: loss for key, loss in found.items() if is_number(loss)})
         return [found[key] if key in found else self._known[key] for key in keys]
 

@@ -69,12 +69,12 @@ def search(
         ModelError: ONX304 the baseline cannot be loaded.
         NativeError: ONX401 the baseline cannot be run, ONX408 or ONX406 not within the time limit.
     """
-    asked = settings or Settings()
+    chosen = settings or Settings()
     trials = Trials(
         model,
         parts,
         metric,
-        asked,
+        chosen,
         observer=observer or NullObserver(),
         stamp=stamp,
         journal=journal or Journal(),
