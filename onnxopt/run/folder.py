@@ -12,6 +12,7 @@ from onnxopt.catalog import format_passes
 from onnxopt.errors import FileError
 from onnxopt.files import read_bytes
 from onnxopt.measure.runtime.written import loads
+from onnxopt.model_file.room import require_room
 from onnxopt.model_file.save import external_files
 from onnxopt.model_file.writable import refuse_inputs, refuse_unwritable
 from onnxopt.options.runtime import OptimizationLevel
@@ -130,14 +131,24 @@ class RunFolder:
             with suppress(OSError):
                 (self.path / LOCK).unlink(missing_ok=True)
 
-    def begin(self) -> None:
+    def begin(self, size_bytes: int = 0) -> None:
         """Make the folder; what an earlier run left goes, so that the files always belong together.
+
+        Args:
+            size_bytes: of the first file, for which there must be room before anything goes.
 
         Raises:
             FileError: ONX503 it cannot be made, ONX506 another search is running in it.
         """
+        fresh = not self.path.exists()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            try:
+                require_room(self.path, size_bytes)
+            except FileError:
+                if fresh:
+                    self.path.rmdir()
+                raise
             self._take()
             for name in (RECORD, PAGE, PAPER, GOLDEN, MANIFEST):
                 (self.path / name).unlink(missing_ok=True)

@@ -170,7 +170,7 @@ class Recorder:
 
     def planned(self, candidates: Sequence[Candidate]) -> None:
         """Begin the folder: the baseline could be measured."""
-        self.folder.begin()
+        self.folder.begin(self.record.model.size_bytes)
         if not self.journal.resumed:
             self._save_best(None, self.job.model)
         self.folder.write_record(self.record)

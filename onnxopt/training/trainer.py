@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from onnxopt.errors import FileError, ModelError
 from onnxopt.measure.runtime.interrupt import raise_if_interrupted
 from onnxopt.model_file import atomic_write_bytes
+from onnxopt.model_file.writable import refuse_output_file
 from onnxopt.samples.core import Batch
 from onnxopt.training.batches import Batches
 from onnxopt.training.schedule import Schedule
@@ -165,7 +166,10 @@ class Trainer:
         atomic_write_bytes(self.checkpoint, buffer.getvalue(), overwrite=True)
 
     def _resumed(self) -> dict[str, Any] | None:
-        if self.checkpoint is None or not self.checkpoint.exists():
+        if self.checkpoint is None:
+            return None
+        refuse_output_file(self.checkpoint, overwrite=True, source=None, kind=self.checkpoint.suffix)
+        if not self.checkpoint.exists():
             return None
         try:
             state: dict[str, Any] = torch.load(self.checkpoint, weights_only=True)
