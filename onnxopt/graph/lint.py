@@ -26,7 +26,7 @@ RULES: Mapping[str, tuple[Level, str]] = MappingProxyType(
         "CHK101": (Level.ERROR, "the file is not an ONNX model, or it is damaged"),
         "CHK102": (Level.ERROR, "the IR version or opset is not supported"),
         "CHK103": (Level.ERROR, "external data is missing, too short, damaged, or outside the model's folder"),
-        "CHK104": (Level.ERROR, "the ONNX checker rejects the model"),
+        "CHK104": (Level.ERROR, "the model is invalid"),
         "CHK105": (Level.ERROR, "ONNX Runtime cannot load the model"),
         "CHK201": (Level.FACT, "weights lie in external files, which must travel with the model"),
         "CHK202": (Level.WARNING, "operators outside the ONNX domains, which other runtimes may not support"),
@@ -189,7 +189,7 @@ def _numbers(model: ir.Model) -> Iterator[Finding]:
         array = array_of(tensor)
         if np.isnan(array).any():
             nan.append(name)
-        if np.isinf(array).any():
+        if np.isinf(array).any() and not _masks(array):
             infinite.append(name)
         if tensor.dtype in (ir.DataType.FLOAT, ir.DataType.DOUBLE):
             count = np.count_nonzero((np.abs(array) < np.finfo(array.dtype).tiny) & (array != 0))
@@ -197,6 +197,11 @@ def _numbers(model: ir.Model) -> Iterator[Finding]:
     yield from _some("CHK301", nan)
     yield from _some("CHK302", infinite)
     yield from _some("CHK303", denormal)
+
+
+def _masks(array: np.ndarray) -> bool:
+    """Return whether infinities are meant: a bound, or an attention mask of zeros and -inf."""
+    return array.size == 1 or bool(np.all((array == 0) | np.isneginf(array)))
 
 
 def _constants(model: ir.Model) -> Iterator[Finding]:

@@ -114,7 +114,9 @@ def _mendable(model: ir.Model) -> Iterator[Finding]:
 
 def _of_error(error: ModelError) -> Finding:
     # A name that the error states is that of a file, which the row states already, or that of external data.
-    return Finding(_OF_ERRORS[error.code], detail=f"{error.what}: {error.why}" if error.why else error.what)
+    code = _OF_ERRORS[error.code]
+    parts = [part for part in (error.what, error.why) if part and part != RULES[code][1]]
+    return Finding(code, detail=": ".join(parts))
 
 
 def _data(finding: Finding) -> dict[str, object]:

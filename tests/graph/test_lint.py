@@ -50,9 +50,14 @@ def test_a_clean_model_has_no_finding():
     assert _codes(_adds(0.0)) == {}
 
 
-@pytest.mark.parametrize(("values", "code"), [((np.nan,), "CHK301"), ((-np.inf,), "CHK302"), ((1e-40,), "CHK303")])
+@pytest.mark.parametrize(("values", "code"), [((np.nan,), "CHK301"), ((np.inf, 1.0), "CHK302"), ((1e-40,), "CHK303")])
 def test_weights_that_are_no_ordinary_number_are_found(values, code):
     assert _codes(_adds(*values)) in ({code: ("w",)}, {code: ("w: 1",)})
+
+
+@pytest.mark.parametrize("values", [(-np.inf,), (np.inf,), (0.0, -np.inf, 0.0)])
+def test_bounds_and_masks_may_be_infinite(values):
+    assert _codes(_adds(*values)) == {}
 
 
 def test_half_weights_that_are_nan_are_found():

@@ -58,4 +58,4 @@ def _matrix(node: ir.Node) -> str:
     weight = node.inputs[1] if node.op_type == "MatMul" else None
     if weight is None or weight.const_value is None or len(weight.const_value.shape) == 2:
         return ""
-    return f"its weight has {len(weight.const_value.shape)} axes, not two"
+    return f"the shape of its weight, {list(weight.const_value.shape)}, has not two axes"
