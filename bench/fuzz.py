@@ -1,6 +1,7 @@
 """Mutate the bytes of model files, journals and run folders, and count how the commands that read them end.
 
 python bench/fuzz.py --mutations 20000 --out bench/results/fuzz.json
+python bench/fuzz.py --mutations 10000 --seed 1 --after bench/results/fuzz.json --out bench/results/fuzz.json
 
 A command must end with 0, 1, 2, 3, 4 or 5 within 20 s of processor time and with at most one line on stderr; ONX901, a
 traceback or a warning is a fault, and so is a file that was written and that ONNX Runtime cannot load. Each few hundred
@@ -24,6 +25,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -232,6 +234,17 @@ class Watched:
         print(self.faults[-1], flush=True)
 
 
+def commit() -> str:
+    """Return the commit that was tested."""
+    words = ["git", "rev-parse", "--short", "HEAD"]
+    return subprocess.run(words, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def together(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the record of runs with different seeds."""
+    return {"mutations": sum(run["mutations"] for run in runs), "seeds": [run["seed"] for run in runs], "runs": runs}
+
+
 def main() -> None:
     """Fuzz, print the faults, write the counts."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -240,8 +253,12 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=MOST_SECONDS, help="seconds of one mutation")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="mutations whose name begins so")
+    parser.add_argument("--after", type=Path, help="record of mutations with other seeds, which the new one contains")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
+    earlier = json.loads(given.after.read_text())["runs"] if given.after else []
+    if given.seed in [run["seed"] for run in earlier]:
+        parser.error(f"{given.after} has mutations with the seed {given.seed}: give another --seed")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="onnxopt-fuzz-") as name:
@@ -261,6 +278,7 @@ def main() -> None:
         "processes_that_died_or_hung": watched.deaths,
         "endings": dict(sorted(watched.codes.items())),
         "seed": given.seed,
+        "commit": commit(),
         "machine": platform.processor() or platform.machine(),
         "versions": {
             "onnxopt": __version__,
@@ -271,7 +289,7 @@ def main() -> None:
     }
     print(f"{done} of {len(found)} mutations, {len(watched.faults)} faults, {time.monotonic() - begun:.0f} s")
     if given.out:
-        given.out.write_text(json.dumps(result, indent=1) + "\n")
+        given.out.write_text(json.dumps(together([*earlier, result]), indent=1) + "\n")
 
 
 if __name__ == "__main__":

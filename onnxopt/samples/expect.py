@@ -47,7 +47,7 @@ def expecting(signature: Signature) -> Iterator[None]:
         yield
     except DataError as error:
         schema = f"expected: {signature}"
-        if schema in error.hint:
+        if schema in error.hint or not signature.inputs:
             raise
         hint = f"{error.hint} {schema}".strip()
         raise DataError(error.code, error.what, where=error.where, why=error.why, hint=hint) from error

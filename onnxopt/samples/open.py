@@ -62,7 +62,7 @@ def open_samples(
     if isinstance(data, Samples) and (labels is not None or options.label_offset):
         raise UsageError("ONX109", "these samples come with their labels", where=data.name, hint="Give no others.")
     with expecting(signature), _disk(data):
-        _refuse_unfeedable(signature)
+        _refuse_unfeedable(signature, data)
         source = data if isinstance(data, Source | Samples) else _open(data, signature, options, limit)
         given: np.ndarray | None = None
         if isinstance(labels, str | Path) and is_mask_folder(labels):
@@ -83,7 +83,14 @@ def open_samples(
         return samples.select(samples.indices[np.arange(limit) * len(samples) // limit])
 
 
-def _refuse_unfeedable(signature: Signature) -> None:
+def _refuse_unfeedable(signature: Signature, data: object) -> None:
+    made = isinstance(data, Source | Samples) or str(data).partition(":")[0] == "random"
+    if not signature.inputs and not made:
+        raise DataError(
+            "ONX203",
+            "the model has no inputs, so there are no samples for it",
+            hint="Leave them out, or give `random`, which runs it without any.",
+        )
     for spec in signature.inputs:
         if spec.dtype == "object":
             raise DataError(

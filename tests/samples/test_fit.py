@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from sample_signatures import DIGITS, TABULAR, one
+from sample_signatures import DIGITS, SCORES, TABULAR, one
 
 from onnxopt.errors import DataError, UsageError
 from onnxopt.model_file import Signature
@@ -149,3 +149,13 @@ def test_label_files_that_do_not_fit(tmp_path, labels: str) -> None:
 def test_labels_that_are_no_labels(labels: object) -> None:
     with pytest.raises(DataError, match="ONX206"):
         open_samples(np.zeros((2, 4)), TABULAR, labels=labels)
+
+
+@pytest.mark.parametrize("data", [{}, {"x": np.ones((2, 4))}, np.ones((2, 4)), "digits", iter([{}])])
+def test_a_model_without_inputs_takes_no_samples(data: object) -> None:
+    with pytest.raises(DataError, match=r"^ONX203: the model has no inputs.*without any\.$"):
+        open_samples(data, Signature((), (SCORES,)))
+
+
+def test_a_model_without_inputs_runs_on_made_up_ones() -> None:
+    assert next(iter(open_samples("random", Signature((), (SCORES,))))) == {}
