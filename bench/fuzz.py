@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import onnx
 import onnxruntime
 
-from bench.fuzz_folders import MOST_SECONDS, ended, wrong
+from bench.fuzz_folders import MOST_SECONDS, commit, ended, wrong
 from onnxopt import __version__
 from onnxopt.errors import OnnxoptError
 from onnxopt.measure.runtime import first_load
@@ -232,12 +232,6 @@ class Watched:
         here = f"{Path(__file__).parents[1]}/"
         self.faults.append(f"{mutation.name}: {problem.replace(here, '')}")
         print(self.faults[-1], flush=True)
-
-
-def commit() -> str:
-    """Return the commit that was tested."""
-    words = ["git", "rev-parse", "--short", "HEAD"]
-    return subprocess.run(words, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def together(runs: list[dict[str, Any]]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import io
 import json
 import platform
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -46,6 +47,12 @@ def wrong(code: int, said: str) -> str:
     if said.count("\n") > 1 or "Traceback" in said or "Warning" in said:
         return f"more than a line: {said.strip()[:300]}"
     return ""
+
+
+def commit() -> str:
+    """Return the commit that was tested."""
+    words = ["git", "rev-parse", "--short", "HEAD"]
+    return subprocess.run(words, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def main() -> None:
@@ -98,6 +105,7 @@ def main() -> None:
         "slowest_within_20_s": slowest <= MOST_SECONDS,
         "endings": dict(sorted(codes.items())),
         "seed": given.seed,
+        "commit": commit(),
         "versions": {"onnxopt": __version__, "python": platform.python_version()},
     }
     text = json.dumps(result, indent=1) + "\n"

@@ -40,6 +40,7 @@ def without_nan(
             "ONX207",
             "the baseline gives NaN for most of these samples",
             where=f"{int(nan.sum())} of {len(nan)} samples",
-            hint="Check that the samples are preprocessed as the model expects.",
+            hint="Check that the samples are preprocessed as the model expects; `onnxopt check` names weights that are "
+            "NaN or infinite.",
         )
     return samples.select(samples.indices[~nan]), tuple(int(i) for i in samples.indices[nan])

@@ -7,6 +7,8 @@ import onnx_ir as ir
 
 from onnxopt.document.blocks import Column, Displayed, Document, Table, Text
 from onnxopt.measure.latency.remembered import cache_folder
+from onnxopt.measure.runtime.session import Runtime, Session
+from onnxopt.measure.usable import without_nan
 from onnxopt.model_file import Given, as_graph, atomic_write_text, given, signature_of
 from onnxopt.model_file.given import named
 from onnxopt.model_file.writable import refuse_output_file
@@ -73,6 +75,7 @@ def sensitivity(
         refuse_output_file(Path(plot), overwrite=overwrite, source=path, read=[data], kind=".html")
     loaded = as_graph(found)
     samples = open_samples(data, signature_of(loaded), options=read, limit=limit)
+    samples, _ = without_nan(Session(loaded, Runtime()), samples, None)
     context = Context(target_of(target), samples, seed=seed)
     layers = layer_table(loaded, context, lambda done, total: progress(WHAT, done, total), cache_folder())
     if plot is not None:

@@ -112,3 +112,18 @@ def test_samples_of_a_model_that_takes_a_sequence_are_refused_in_a_line(cli, tmp
 
     assert (ended.code, ended.err.count("\n")) == (2, 1), ended.err
     assert "a sequence or a map" in ended.err
+
+
+@pytest.mark.parametrize(
+    "words", ["sensitivity {m} -d {d}", "compare {m} {m} -d {d}", "quantize {m} -d {d} --mode auto"]
+)
+def test_a_model_that_gives_nan_alone_is_refused_in_a_line(cli, tmp_path: Path, words: str) -> None:
+    path, data = tmp_path / "m.onnx", tmp_path / "x.npz"
+    path.write_bytes(infinite_weights().SerializeToString())
+    np.savez(data, x=np.ones((32, 2, 6, 6), np.float32))
+
+    ended = cli(*words.format(m=path, d=data).split(), *(["-o", tmp_path / "o.onnx"] if "auto" in words else []), "-q")
+
+    assert (ended.code, ended.err.count("\n")) == (2, 1), ended.err
+    assert "ONX207: the baseline gives NaN for most of these samples" in ended.err
+    assert "`onnxopt check` names weights" in ended.err

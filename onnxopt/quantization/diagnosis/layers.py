@@ -129,10 +129,12 @@ def _effects(
         (expected,) = ours.of([feeds])
         (found,) = theirs.of([{**feeds, **_given(alone, fed, expected)}])
         clean = disturbed.outputs(feeds, {})
-        signal += sum(float(np.square(y).sum()) for y in clean)
+        signal += sum(_power(y, np.zeros_like(y)) for y in clean)
         for name, value in layers.items():
-            changed = disturbed.outputs(feeds, {value: found[name] - expected[value]})
-            noise[name] += sum(float(np.square(y - c).sum()) for y, c in zip(clean, changed, strict=True))
+            delta = np.zeros_like(expected[value])
+            np.subtract(found[name], expected[value], out=delta, where=np.isfinite(expected[value]))
+            changed = disturbed.outputs(feeds, {value: delta})
+            noise[name] += sum(_power(y, c) for y, c in zip(clean, changed, strict=True))
     return {name: _decibels(signal, total) for name, total in noise.items()}
 
 
@@ -159,8 +161,8 @@ def _noise(
         for name, value in names.items():
             low, high = bounds.get(name, (-inf, inf))
             wanted = np.clip(expected[value].astype(np.float64), low, high)
-            signal[name] += float(np.square(wanted).sum())
-            noise[name] += float(np.square(wanted - np.clip(found[name], low, high)).sum())
+            signal[name] += _power(wanted, np.zeros_like(wanted))
+            noise[name] += _power(wanted, np.clip(found[name], low, high))
     return {name: _decibels(signal[name], noise[name]) for name in names}
 
 
@@ -194,9 +196,17 @@ def _limits(clip: ir.Node) -> tuple[float, float]:
     return limits[0], limits[1]
 
 
+def _power(wanted: np.ndarray, found: np.ndarray) -> float:
+    """Return the sum of squared differences where the float model gives numbers: masks and padding are -inf or NaN."""
+    kept = np.isfinite(wanted)
+    return float(np.square(wanted[kept].astype(np.float64) - found[kept]).sum())
+
+
 def _decibels(signal: float, noise: float) -> float:
     if not noise:
         return inf
+    if not noise < inf:  # NaN where the float model gives a number
+        return -inf
     return 10 * log10(signal / noise) if signal else -inf
 
 

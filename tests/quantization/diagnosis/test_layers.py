@@ -96,3 +96,29 @@ def test_dynamic_quantization_can_be_diagnosed() -> None:
     after = Pipeline(parse("quantize-dynamic")).run(before, context).model
     found = diagnosed(before, after)
     assert any(loss.quantized for loss in found)
+
+
+def padded(model: ir.Model) -> ir.Model:
+    """Add NaN to the first number of each row of the output, as attention does where a row is all padding."""
+    output = model.graph.outputs[0]
+    assert output.shape is not None
+    mask = np.zeros((1, int(output.shape[-1])), np.float32)  # type: ignore[arg-type]
+    mask[0, 0] = np.nan
+    weight = ir.Value(name="padding", const_value=ir.tensor(mask), shape=ir.Shape(mask.shape))
+    weight.type = ir.TensorType(ir.DataType.FLOAT)
+    model.graph.initializers["padding"] = weight
+    node = ir.Node("", "Add", [output, weight], name="pad", outputs=[ir.Value(name="padded", type=output.type)])
+    node.outputs[0].shape = output.shape
+    model.graph.append(node)
+    model.graph.outputs[0] = node.outputs[0]
+    return model
+
+
+@pytest.mark.filterwarnings("error")
+def test_padding_that_is_nan_hides_no_layer() -> None:
+    before, after = pair("gemm_mlp")
+    plain = {loss.name: loss for loss in diagnosed(before, after)}
+    found = {loss.name: loss for loss in diagnosed(padded(before.clone()), padded(after.clone()))}
+    first = next(name for name, loss in plain.items() if loss.op_type == "Gemm" and not np.isnan(loss.output_db))
+    assert np.isfinite(found[first].output_db)
+    assert abs(found[first].output_db - plain[first].output_db) < 10
