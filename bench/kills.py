@@ -28,12 +28,18 @@ COMMANDS = {
     "diagnose": ["diagnose", "{m}", "{q}", "-d", "digits", "--limit", "8", "-o", "{w}/keep.toml", "--overwrite"],
     "sensitivity": ["sensitivity", "{m}", "-d", "digits", "--limit", "8", "--plot", "{w}/page.html", "--overwrite"],
     "init": ["init", "{m}", "-o", "{w}/keep.toml", "--overwrite"],
+    "folder": ["quantize", "{f}", "--mode", "dynamic", "-o", "{w}/both"],
+    "variants": ["variants", "{m}", "--for", "transformers.js", "--only", "q8", "--only", "fp16", "-o", "{w}/types"],
+    "data": ["data", "digits", "--for", "{m}", "-o", "{w}/samples.npz"],
     "export": ["export", "{m}", "-o", "{w}/new.ort"],
     "report": ["report", "{r}", "-o", "{w}/page.html", "--overwrite"],
     "bundle": ["bundle", "{m}", "{q}", "-d", "digits", "-o", "{w}/kit"],
     "optimize": ["optimize", "{m}", "-d", "digits", "--limit", "80", "--time-limit", "10", "--out", "{w}/run"],
 }
-"""Words of commands; m is a model, q a quantized form of it, r a finished run, w the folder that is written to."""
+"""Words of commands.
+
+m is a model, q a quantized form of it, f a folder with it, r a finished run, w the folder that is written to.
+"""
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -66,7 +72,9 @@ def started(words: list[str], names: dict[str, Path]) -> subprocess.Popen[bytes]
 
 def sources(place: Path) -> dict[str, Path]:
     """Make the model, the quantized form and the run that commands read."""
-    names = {"m": MODEL, "q": place / "q.onnx", "r": place / "run", "w": place}
+    names = {"m": MODEL, "q": place / "q.onnx", "f": place / "models", "r": place / "run", "w": place}
+    names["f"].mkdir()
+    shutil.copy(MODEL, names["f"] / "model.onnx")
     started([*COMMANDS["quantize"][:4], "-o", "{q}"], names).wait()
     started(COMMANDS["optimize"], names).wait()
     return names

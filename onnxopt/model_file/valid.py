@@ -8,6 +8,7 @@ import onnx
 import onnx_ir as ir
 from google.protobuf.message import Message
 
+from onnxopt.model_file.endless import endless_loops
 from onnxopt.model_file.normal import invalid, label
 from onnxopt.model_file.order import bodies_of
 from onnxopt.model_file.proto import missing_values, tensors_of
@@ -41,6 +42,8 @@ def _faults(proto: onnx.ModelProto) -> Iterator[str]:
         yield from _of_function(function)
     for missing in missing_values(proto.graph):
         yield f"nothing gives {missing!r}, which is read or is an output"
+    for loop in endless_loops(proto):
+        yield f"node {label(loop)} never ends: it has no trip count that ends it, and its condition stays true"
 
 
 def _of_body(proto: onnx.ModelProto, body: onnx.GraphProto | onnx.FunctionProto) -> Iterator[str]:

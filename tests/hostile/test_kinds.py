@@ -49,15 +49,22 @@ def no_rows() -> onnx.ModelProto:
     return model
 
 
-def endless_loop() -> onnx.ModelProto:
+def endless_loop(handed_on: str = "And") -> onnx.ModelProto:
     flags = [helper.make_tensor_value_info(name, TensorProto.BOOL, []) for name in ("c", "more")]
     step = helper.make_tensor_value_info("i", TensorProto.INT64, [])
-    nodes = [helper.make_node("Identity", ["c"], ["more"]), helper.make_node("MatMul", ["v", "w"], ["u"])]
+    nodes = [
+        helper.make_node(handed_on, ["c", "c"][: 1 + (handed_on == "And")], ["more"]),
+        helper.make_node("MatMul", ["v", "w"], ["u"]),
+    ]
     body = helper.make_graph(nodes, "body", [step, flags[0], info("v", "n", 4)], [flags[1], info("u", "n", 4)])
     start = numpy_helper.from_array(np.array(True), "start")
     loop = helper.make_node("Loop", ["", "start", "x"], ["z"], "for_ever", body=body)
     last = helper.make_node("MatMul", ["z", "v4"], ["y"], "out")
     return whole([loop, last], [info("x", "n", 4)], [info("y", "n", 3)], [start, weight("w", 4, 4), weight("v4", 4, 3)])
+
+
+def loop_that_states_that_it_never_ends() -> onnx.ModelProto:
+    return endless_loop("Identity")
 
 
 KINDS: dict[Callable[[], onnx.ModelProto], frozenset[int]] = {
@@ -66,6 +73,7 @@ KINDS: dict[Callable[[], onnx.ModelProto], frozenset[int]] = {
     sequence_input: frozenset({0}),
     no_rows: frozenset({0}),
     endless_loop: frozenset({0}),
+    loop_that_states_that_it_never_ends: frozenset({1, 3}),
 }
 """Models, and the exit codes that are right for commands that need no samples."""
 
