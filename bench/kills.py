@@ -29,7 +29,7 @@ COMMANDS = {
     "sensitivity": ["sensitivity", "{m}", "-d", "digits", "--limit", "8", "--plot", "{w}/page.html", "--overwrite"],
     "init": ["init", "{m}", "-o", "{w}/keep.toml", "--overwrite"],
     "folder": ["quantize", "{f}", "--mode", "dynamic", "-o", "{w}/both"],
-    "variants": ["variants", "{m}", "--for", "transformers.js", "--only", "q8", "--only", "fp16", "-o", "{w}/types"],
+    "variants": ["variants", "{m}", "--for", "transformers.js", "--only", "q8", "--only", "fp16", "-o", "{w}"],
     "data": ["data", "digits", "--for", "{m}", "-o", "{w}/samples.npz"],
     "export": ["export", "{m}", "-o", "{w}/new.ort"],
     "report": ["report", "{r}", "-o", "{w}/page.html", "--overwrite"],

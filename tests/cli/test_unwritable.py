@@ -33,7 +33,7 @@ CASES = {
     "quantize a folder": "quantize {r}/models --mode dynamic -o {w}/new",
     "apply": "apply {m} --passes simplify -o {w}/new.onnx",
     "repair": "repair {r}/mendable.onnx --target x86-vnni -o {w}/small.onnx --overwrite",
-    "variants": "variants {m} --for transformers.js -o {w}/new",
+    "variants": "variants {m} --for transformers.js -o {w}",
     "variants beside the model": "variants {w}/small.onnx --for transformers.js --only fp16 --only q8",
     "export": "export {m} -o {w}/new.ort",
     "distill": f"distill {{m}} {{m}} {_FEW} --steps 1 -o {{w}}/new.onnx",
@@ -171,6 +171,7 @@ def names(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[s
     shutil.copy(made / "m.onnx", work / "small.onnx")
     for name in ("old.toml", "old.html", "samples.npz", "mine.txt"):
         (work / name).write_text(f"old {name}")
+    (work / "cache" / "onnxopt").mkdir(parents=True)
     monkeypatch.setenv("XDG_CACHE_HOME", str(work / "cache"))
     monkeypatch.chdir(work)
     monkeypatch.setattr("onnxopt.tasks.repair._unmeasured", lambda target: "by no clock")

@@ -46,7 +46,7 @@ def one_more(number: int, path: Path, out: Path) -> list[object]:
         ["compare", path, path, *few, "--seconds", "0.01"],
         ["benchmark", path, "--seconds", "0.01"],
         ["repair", path, "--seconds", "0.01", "-o", out, "--overwrite"],
-        ["variants", path, "--for", "transformers.js", "--only", "fp16", "-o", out.with_name("types"), "--overwrite"],
+        ["variants", path, "--for", "transformers.js", "--only", "fp16", "--overwrite"],
         ["data", "random:4", "--for", path, "-o", out.with_name("x.npz"), "--overwrite"],
         ["bundle", path, *few, "-o", out.with_name("kit")],
         ["inspect", path, "--spectrum"],
