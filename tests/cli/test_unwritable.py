@@ -139,8 +139,8 @@ def _everything(folder: Path) -> dict[str, bytes | None]:
     return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
 
 
-def _cut_search(*given: Any) -> SearchResult:
-    observer, journal = given[4], given[7]
+def _cut_search(*given: Any, journal: Any, **others: Any) -> SearchResult:
+    observer = given[4]
     observer.baseline(Trial(Candidate("baseline", ()), Verdict.BASELINE, "the original model"), 0.01)
     observer.planned(())
     journal.begin()
