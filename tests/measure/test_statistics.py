@@ -124,7 +124,7 @@ def test_without_a_spread_or_with_draws_on_one_side_nothing_is_corrected():
 
 def test_draws_equal_to_the_value_count_half_on_each_side():
     symmetric = np.array([-1.0, 0.0, 1.0])
-    bias, acceleration = _bca_corrections(mean_of(symmetric), 3, 0.0, np.array([-1.0, 0.0, 0.0, 0.0, 1.0]))
+    bias, acceleration = _bca_corrections(mean_of(symmetric), 3, 0.0, np.array([-1.0, -1.0, 0.0, 1.0, 1.0]))
     assert (bias, acceleration) == (pytest.approx(0.0, abs=1e-12), pytest.approx(0.0, abs=1e-12))
 
 
