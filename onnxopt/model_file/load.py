@@ -33,7 +33,7 @@ def load(path: str | Path) -> ir.Model:
         raise FileError("ONX501", "the model file does not exist", where=str(path), hint="Check the path.")
     if not path.is_file():
         raise FileError(
-            "ONX505", "the model is not a file", where=str(path), hint="Name the .onnx file, not its folder."
+            "ONX505", "the model is not a file", where=str(path), hint="Name the .onnx file, not a folder or a pipe."
         )
     try:
         proto = onnx.load(str(path), format="protobuf", load_external_data=False)

@@ -93,7 +93,9 @@ def read_pixels(path: Path, target: ImageInput, options: ReadOptions) -> np.ndar
     except UsageError:
         raise
     except Exception as error:  # pillow's decoders raise many types on damaged files
-        why, hint = first_line(error), "Replace it or leave it out."
+        # Of a file without a known format, Pillow adds how the file object prints.
+        why = (getattr(error, "strerror", None) or first_line(error)).partition(" <")[0]
+        hint = "Replace it or leave it out."
         raise DataError("ONX201", "not a readable image", where=str(path), why=why, hint=hint) from error
     if picture is None:
         raise DataError(
