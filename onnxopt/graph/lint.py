@@ -61,6 +61,10 @@ RULES: Mapping[str, tuple[Level, str]] = MappingProxyType(
         "CHK408": (Level.WARNING, "weights stored as floats and quantized by a node in the graph; `repair` mends it"),
         "CHK409": (Level.WARNING, "float copies of weights that are also stored as integers; `repair` mends it"),
         "CHK410": (Level.FACT, "tensors that are stored twice or never read; `repair` mends it"),
+        "CHK411": (
+            Level.WARNING,
+            "hard sigmoids and scalings in several operators, which run one by one; `repair` or `simplify` mends it",
+        ),
     }
 )
 """Level and meaning of every code; a code never changes its meaning.

@@ -8,13 +8,16 @@ from onnxopt.repairs.float_weights import FloatCopies, QuantizedAtLoading
 from onnxopt.repairs.integer_types import ActivationType, WeightType
 from onnxopt.repairs.products import StoredProducts
 from onnxopt.repairs.repeated import RepeatedWeights
+from onnxopt.repairs.split_operators import SplitOperators
 from onnxopt.repairs.stored_weights import StoredWeights
 from onnxopt.repairs.weight_inputs import WeightInputs
 
-# Constants come first, because the runtime folds nothing else; then integer types, because the other repairs read them.
-# Conversions come last among repairs for speed: their cost shows only after weights are floats.
+# Constants come first, because the runtime folds nothing else, and operators that merge with layers; then integer
+# types, because the other repairs read them. Conversions come last among repairs for speed: their cost shows only
+# after weights are floats.
 REPAIRS: tuple[Repair, ...] = (
     WeightInputs(),
+    SplitOperators(),
     QuantizedAtLoading(),
     ActivationType(),
     WeightType(),

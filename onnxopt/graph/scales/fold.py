@@ -36,17 +36,20 @@ class _Step:
         return bool(np.any(self.shift))
 
 
-def fold_scales(model: ir.Model) -> int:
-    """Fold scalings and shifts of the main graph into its layers in place, and return their number; float32 only."""
-    writer, count = NodeWriter(model, "folded"), 0
+def fold_scales(model: ir.Model) -> list[str]:
+    """Fold scalings and shifts of the main graph into its layers in place, and return the names of the nodes.
+
+    Only constants and weights of float32 are folded.
+    """
+    writer, names = NodeWriter(model, "folded"), list[str]()
     for _ in range(_MOST_SWEEPS):
-        folded = sum(_fold(model.graph, writer, node) for node in list(model.graph))
-        count += folded
+        folded = [node for node in list(model.graph) if _fold(model.graph, writer, node)]
+        names += [node.name or node.outputs[0].name or "" for node in folded]
         if not folded:
             break
-    if count:
+    if names:
         common.RemoveUnusedNodesPass()(model)
-    return count
+    return names
 
 
 def _fold(graph: ir.Graph, writer: NodeWriter, node: ir.Node) -> bool:

@@ -38,9 +38,12 @@ class _Found:
     factor: ir.Value | None
 
 
-def write_hard_sigmoids(model: ir.Model) -> int:
-    """Replace decomposed hard sigmoids of the main graph in place, and return their number; float32 only."""
-    writer, count = NodeWriter(model, "hard_sigmoid"), 0
+def write_hard_sigmoids(model: ir.Model) -> list[str]:
+    """Replace decomposed hard sigmoids of the main graph in place, and return the names of their last nodes.
+
+    Only those of float32 are replaced.
+    """
+    writer, names = NodeWriter(model, "hard_sigmoid"), list[str]()
     for node in list(model.graph):
         found = _found(node)
         if found is None:
@@ -50,11 +53,11 @@ def write_hard_sigmoids(model: ir.Model) -> int:
         if found.factor is not None:
             result = writer("Mul", found.factor, result, kind=_KIND)
         output = found.last.outputs[0]
+        names.append(found.last.name or output.name or "")
         ir.convenience.replace_nodes_and_values(model.graph, found.last, [found.last], [], [output], [result])
-        count += 1
-    if count:
+    if names:
         common.RemoveUnusedNodesPass()(model)
-    return count
+    return names
 
 
 def _found(node: ir.Node) -> _Found | None:

@@ -48,7 +48,7 @@ def test_a_layer_takes_what_follows_it(body: str, layer: str) -> None:
     more = {"eight": RNG.standard_normal((8, 1, 1)), "six": RNG.standard_normal((6, 1, 1))}
     before = net(body, {**WEIGHTS, **more})
     after = before.clone()
-    assert fold_scales(after) == len(before.graph) - 1
+    assert len(fold_scales(after)) == len(before.graph) - 1
     assert ops(after) == {layer: 1}
     assert after.graph.outputs[0].name == "y"
     same_outputs(before, after, FEED)
@@ -61,7 +61,7 @@ def test_a_gemm_takes_what_follows_it(transposed: int) -> None:
     weights = {"w": weight, "b": RNG.standard_normal((1, 5)), "s": np.array(2.5), "row": RNG.standard_normal(5)}
     before = net(body, weights, x="float[3, 4] x")
     after = before.clone()
-    assert fold_scales(after) == 2
+    assert len(fold_scales(after)) == 2
     same_outputs(before, after, RNG.standard_normal((3, 4)).astype(np.float32))
 
 
@@ -79,7 +79,7 @@ def test_a_gemm_takes_what_follows_it(transposed: int) -> None:
 def test_layers_take_what_precedes_them(body: str) -> None:
     before = net(body, WEIGHTS)
     after = before.clone()
-    assert fold_scales(after) >= 1
+    assert len(fold_scales(after)) >= 1
     assert not {"Mul", "Add", "Sub", "Div"} & set(ops(after))
     same_outputs(before, after, FEED)
 
@@ -89,7 +89,7 @@ def test_layers_take_what_precedes_them(body: str) -> None:
 def test_a_scaling_passes_a_shift_that_padding_holds(scale: str, shift: str) -> None:
     before = net(f"m = Mul(x, {scale}) a = {shift} y = {PADDED}(a, w)", WEIGHTS)
     after = before.clone()
-    assert fold_scales(after) == 1
+    assert len(fold_scales(after)) == 1
     assert len(after.graph) == 2
     same_outputs(before, after, FEED)
 
@@ -115,7 +115,7 @@ def test_anything_else_stays(body: str) -> None:
     weights = WEIGHTS if "columns" not in body else {**WEIGHTS, "columns": RNG.standard_normal(6)}
     before = net(body, weights)
     after = before.clone()
-    assert fold_scales(after) == 0
+    assert len(fold_scales(after)) == 0
     same_outputs(before, after, FEED)
 
 
@@ -127,22 +127,22 @@ def test_a_constant_that_widens_the_output_stays() -> None:
     }
     for name in ("wide", "axes"):
         model = net(f"c = Conv(x, w) y = Mul(c, {name})", weights)
-        assert fold_scales(model) == 0
+        assert len(fold_scales(model)) == 0
 
 
 def test_an_output_between_stays() -> None:
     body = "y = Conv(x, w1) z = Mul(y, s)"
     before = net(body, WEIGHTS, y="float[] y, float[] z")
     after = before.clone()
-    assert fold_scales(after) == 0
+    assert len(fold_scales(after)) == 0
     before = net("y = Mul(x, s) z = Conv(y, w1)", WEIGHTS, y="float[] y, float[] z")
-    assert fold_scales(before) == 0
+    assert len(fold_scales(before)) == 0
 
 
 def test_a_weight_beyond_float32_is_not_written() -> None:
     weights = {"w": np.full((1, 4, 1, 1), 1e30), "s": np.array(1e10)}
-    assert fold_scales(net("c = Conv(x, w) y = Mul(c, s)", weights)) == 0
-    assert fold_scales(net("m = Mul(x, s) y = Conv(m, w)", weights)) == 0
+    assert not fold_scales(net("c = Conv(x, w) y = Mul(c, s)", weights))
+    assert not fold_scales(net("m = Mul(x, s) y = Conv(m, w)", weights))
 
 
 def test_a_bias_of_two_layers_is_changed_for_one() -> None:
@@ -150,20 +150,20 @@ def test_a_bias_of_two_layers_is_changed_for_one() -> None:
         f"c = {PADDED}(x, w, b) d = {PADDED}(x, v, b) m = Mul(c, s) y = Add(m, d)", {**WEIGHTS, "v": -WEIGHTS["w"]}
     )
     after = before.clone()
-    assert fold_scales(after) == 1
+    assert len(fold_scales(after)) == 1
     same_outputs(before, after, FEED)
 
 
 def test_a_layer_norm_keeps_its_parts() -> None:
     """The runtime recognizes a layer norm by its scaling and shift; a Gemm behind them takes neither."""
     model = net("m = Mul(x, s) a = Add(m, t) y = Gemm(a, w)", {**WEIGHTS, "w": np.ones((4, 5))}, x="float[3, 4] x")
-    assert fold_scales(model) == 0
+    assert len(fold_scales(model)) == 0
 
 
 @pytest.mark.parametrize(("kind", "name"), [(np.float16, "float16"), (np.float64, "double")])
 def test_other_types_stay(kind: type[np.floating[Any]], name: str) -> None:
     model = net("c = Conv(x, w1) y = Mul(c, s)", WEIGHTS, x=f"{name}[2, 4, 6, 6] x", y=f"{name}[] y", kind=kind)
-    assert fold_scales(model) == 0
+    assert len(fold_scales(model)) == 0
 
 
 STEPS = st.sampled_from(["Mul({}, s)", "Add({}, t)", "Div({}, s)", "Sub({}, t)", "Sub(t, {})", "Mul(channels, {})"])
@@ -185,7 +185,7 @@ def test_any_chain_keeps_its_outputs(parts: list[str]) -> None:
     before = net(" ".join(lines), weights)
     after = before.clone()
     folded = fold_scales(after)
-    assert len(after.graph) == len(before.graph) - folded
+    assert len(after.graph) == len(before.graph) - len(folded)
     same_outputs(before, after, FEED)
 
 
@@ -193,6 +193,6 @@ def test_an_output_of_known_shape_has_a_type() -> None:
     """A model whose inner values have no types, as some exporters write them, gets a valid output."""
     model = net("c = Conv(x, w1) y = Mul(c, s)", WEIGHTS)
     model.graph[0].outputs[0].shape = ir.Shape([2, 6, 6, 6])
-    assert fold_scales(model) == 1
+    assert len(fold_scales(model)) == 1
     onnx.checker.check_model(ir.serde.serialize_model(model))
     assert model.graph.outputs[0].type == ir.TensorType(ir.DataType.FLOAT)
