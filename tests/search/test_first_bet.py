@@ -19,13 +19,17 @@ SIMPLEST, *OTHERS = first_candidates()
 PLAN = Plan(tuple(OTHERS[:1]), tuple(OTHERS[1:]), (SIMPLEST,))
 
 
-def led(speedup: Interval | None, error: NativeError | None = None, latency_s: float = 5.0) -> Plan:
+def led(speedup: float, error: NativeError | None = None, latency_s: float = 5.0) -> Plan:
     def latency(models: dict[str, object], seconds: float) -> dict[str, object]:
         assert list(models) == ["baseline", "simplify"]
         assert seconds == min(1.0, latency_s)
         if error is not None:
             raise error
-        return {"simplify": SimpleNamespace(speedup=speedup)}
+        # A busy host: times, but no speed-up that is sure.
+        return {
+            "baseline": SimpleNamespace(p50_ms=speedup, speedup=None),
+            "simplify": SimpleNamespace(p50_ms=1.0, speedup=None),
+        }
 
     trials: Any = SimpleNamespace(
         model="baseline",
@@ -42,17 +46,8 @@ def test_the_simplified_graph_is_the_only_exact_candidate() -> None:
     assert not any(map(exact, OTHERS))
 
 
-@pytest.mark.parametrize(
-    ("speedup", "first"),
-    [
-        (Interval(2.5, 3.0, 3.5), True),
-        (Interval(1.01, 1.05, 1.1), True),
-        (Interval(1.01, 1.04, 1.1), False),
-        (Interval(0.99, 1.2, 1.5), False),
-        (None, False),
-    ],
-)
-def test_it_goes_first_if_it_is_surely_faster_and_by_enough(speedup: Interval | None, first: bool) -> None:
+@pytest.mark.parametrize(("speedup", "first"), [(3.0, True), (1.05, True), (1.04, False), (0.8, False)])
+def test_it_goes_first_if_it_is_faster_by_enough(speedup: float, first: bool) -> None:
     found = led(speedup)
     assert (found.bets[0] == SIMPLEST) is first
     assert sorted(c.name for c in found.all) == sorted(c.name for c in PLAN.all)
@@ -60,11 +55,11 @@ def test_it_goes_first_if_it_is_surely_faster_and_by_enough(speedup: Interval | 
 
 
 def test_a_model_that_cannot_be_built_or_timed_goes_in_its_place() -> None:
-    assert led(None, NativeError("ONX401", "the model does not run")) == PLAN
+    assert led(3.0, NativeError("ONX401", "the model does not run")) == PLAN
 
 
 def test_the_order_that_is_written_down_is_found_again() -> None:
-    found = led(Interval(2.5, 3.0, 3.5))
+    found = led(3.0)
     assert PLAN.ordered(found.words()) == found
 
 
