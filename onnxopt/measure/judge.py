@@ -45,6 +45,12 @@ class Judge(Protocol):
     def baseline(self) -> Evaluation:
         """Return the baseline's evaluation; measured once."""
 
+    def slowdown(self, share: float) -> float:
+        """Return the factor on the time per sample for `share` times as many: outputs that are not kept are run again.
+
+        It is known once the baseline is measured.
+        """
+
     def evaluate(
         self, model: Loadable | Session, *, progress: Progress | None = None, stop: Stop | None = None
     ) -> Evaluation:
@@ -124,6 +130,10 @@ class LabelJudge:
         """Return the baseline's evaluation; raises like `onnxopt.measure.accuracy.evaluate`."""
         return self._baseline
 
+    def slowdown(self, share: float) -> float:
+        """Return 1.5 where so many outputs are not kept: baseline and candidate take three runs instead of two."""
+        return 1.5 if self._known.outgrown_by(share) else 1.0
+
     def evaluate(
         self, model: Loadable | Session, *, progress: Progress | None = None, stop: Stop | None = None
     ) -> Evaluation:
@@ -198,13 +208,18 @@ class FidelityJudge:
             return True
 
         def work() -> bool:
-            rows = [
-                found.comparison.compare(outputs, outputs, sample_count(batch), batch.feeds)
-                for batch, outputs in run_batches(self._known, self.samples)
-            ]
-            return not np.isnan(found.comparison.value(np.concatenate(rows)))
+            rows = []
+            for batch, outputs in run_batches(self._known, self.samples):
+                rows.append(found.comparison.compare(outputs, outputs, sample_count(batch), batch.feeds))
+                if len(rows) & (len(rows) - 1) == 0 and self._has_value(found, rows):
+                    return True  # further samples only add to it
+            return self._has_value(found, rows)
 
         return interruptible(work)
+
+    @staticmethod
+    def _has_value(found: Recognized, rows: list[np.ndarray]) -> bool:
+        return not np.isnan(found.comparison.value(np.concatenate(rows)))
 
     @cached_property
     def comparison(self) -> Comparison:
@@ -250,6 +265,10 @@ class FidelityJudge:
     def baseline(self) -> Evaluation:
         """Return the baseline compared with itself: full agreement."""
         return self._baseline
+
+    def slowdown(self, share: float) -> float:
+        """Return 2 where so many outputs are not kept: baseline and candidate take four runs instead of two."""
+        return 2.0 if self._known.outgrown_by(share) else 1.0
 
     def evaluate(
         self, model: Loadable | Session, *, progress: Progress | None = None, stop: Stop | None = None

@@ -28,6 +28,7 @@ class KnownOutputs:
         self._of: Samples | None = None
         self._in: Samples | None = None
         self._kept = list[Outputs]()
+        self._size = 0.0
 
     def batches(self, samples: Samples) -> Iterator[tuple[Batch, Outputs]]:
         """Yield batches with their outputs, which must not be changed; raises like `run_batches`."""
@@ -44,9 +45,14 @@ class KnownOutputs:
             else:
                 kept.clear()
             yield batch, outputs
+        self._size = size
         if size <= MOST_BYTES:
             self._of, self._kept, self._session = samples, kept, None
             trim_heap()
+
+    def outgrown_by(self, share: float) -> bool:
+        """Return whether the outputs are kept, and those of `share` times as many samples would not be."""
+        return self._size <= MOST_BYTES < share * self._size
 
     def close(self) -> None:
         """Drop the session and the outputs; the next call computes them again."""

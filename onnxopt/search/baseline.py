@@ -51,7 +51,7 @@ def measured_baseline(
     if settings.time_limit_s is None:
         return score, timed, sample_s, None
     reserve = reserve_of(
-        scored_s=scored_s,
+        scored_s=scored_s * judge.slowdown(len(parts.holdout) / len(parts.search)),
         searched=len(parts.search),
         holdout=len(parts.holdout),
         timed_s=clock.elapsed_s() - start_s - scored_s,

@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 LEGEND: Mapping[str, str] = MappingProxyType(
     {
-        "simplify": "constants and batch norms folded, float32",
+        "simplify": "constants, batch norms and scalings folded, float32",
         "float": "float32, not quantized",
         "dynamic": "dynamic INT8: activation ranges computed in every run",
         "static": "static INT8: activation ranges calibrated once",

@@ -121,3 +121,35 @@ def test_a_labelled_baseline_is_run_once_for_nan_and_score() -> None:
         judge.baseline()
     # One more to see whether it repeats itself, and one to see how its outputs are read.
     assert sum(runs) <= len(samples) + 4
+
+
+def runs_of(judge: FidelityJudge | LabelJudge, candidate: Session) -> int:
+    """Return how many samples the baseline and a candidate are run on for one proof."""
+    with counted() as runs:
+        judge.baseline()
+        judge.evaluate(candidate)
+    return sum(runs)
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_the_time_of_more_samples_counts_the_runs_again_of_outputs_that_are_not_kept(
+    labelled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = builders.BUILDERS["residual_cnn"]()
+
+    def judge(count: int) -> FidelityJudge | LabelJudge:
+        labels = np.zeros(count, np.int64) if labelled else None
+        samples = builders.samples_of(model, count=count, batch_size=4, labels=labels)
+        if labels is None:
+            return FidelityJudge(model, samples, Runtime())
+        return LabelJudge(model, samples, metric_of("top1"), Runtime())
+
+    small, candidate = judge(64), Session(model, Runtime())
+    each = round(runs_of(small, candidate) / 64)
+    assert small.slowdown(4) == 1
+    monkeypatch.setattr(known_outputs, "MOST_BYTES", int(2 * small._known._size))
+    assert round(runs_of(judge(256), candidate) / 256) == small.slowdown(4) * each
+    assert small.slowdown(4) > 1
+    assert small.slowdown(2) == 1
+    monkeypatch.setattr(known_outputs, "MOST_BYTES", 1)
+    assert small.slowdown(4) == 1, "the time that was measured has these runs in it"

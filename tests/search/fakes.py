@@ -134,6 +134,9 @@ class FakeJudge:
     def baseline(self) -> Score:
         return Score("baseline", self.world.score)
 
+    def slowdown(self, share: float) -> float:
+        return 1.0
+
     def evaluate(self, model: ir.Model, stop: Stop | None = None, **_: Any) -> Score:
         score = self.world.evaluate(model, self.part)
         rows = np.ones((FIRST, 1))
