@@ -99,7 +99,12 @@ def test_a_run_without_end_is_stopped(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def _endless() -> ir.Model:
-    true = [helper.make_node("Identity", ["c"], ["more"]), helper.make_node("Add", ["v", "v"], ["w"])]
+    """Return a Loop whose condition is computed; one that states that it never ends is refused when it is read."""
+    true = [
+        helper.make_node("Not", ["c"], ["less"]),
+        helper.make_node("Not", ["less"], ["more"]),
+        helper.make_node("Add", ["v", "v"], ["w"]),
+    ]
     flag = [helper.make_tensor_value_info(n, TensorProto.BOOL, []) for n in ("c", "more")]
     value = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1]) for n in ("v", "w", "x", "y")]
     step = helper.make_tensor_value_info("i", TensorProto.INT64, [])
