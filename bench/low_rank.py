@@ -27,7 +27,7 @@ from pack import Case, cases
 from onnxopt import model_file
 from onnxopt.catalog import format_pass
 from onnxopt.graph.layers import Anatomy, anatomy_of
-from onnxopt.measure.judge import LabelJudge
+from onnxopt.measure.label_judge import LabelJudge
 from onnxopt.measure.latency import drawn_inputs, measure_latency
 from onnxopt.measure.latency.latency_table import timed_by
 from onnxopt.measure.runtime.environment import environment

@@ -19,7 +19,7 @@ from pack import cases, clips_of
 
 from onnxopt import model_file
 from onnxopt.graph.layers import anatomy_of
-from onnxopt.measure.judge import LabelJudge
+from onnxopt.measure.label_judge import LabelJudge
 from onnxopt.measure.runtime.environment import environment
 from onnxopt.measure.runtime.session import Runtime
 from onnxopt.measure.tasks.named import metric_of

@@ -31,7 +31,7 @@ from quantize import make
 
 from onnxopt import model_file
 from onnxopt.errors import OnnxoptError, first_line
-from onnxopt.measure.judge import LabelJudge
+from onnxopt.measure.label_judge import LabelJudge
 from onnxopt.measure.latency import Latency, drawn_inputs, measure_latency
 from onnxopt.measure.runtime.environment import environment
 from onnxopt.measure.runtime.session import Runtime

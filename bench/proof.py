@@ -26,7 +26,7 @@ import numpy as np
 import onnxopt
 from onnxopt.measure.accuracy import drop as drop_of
 from onnxopt.measure.accuracy import evaluation_of
-from onnxopt.measure.judge import LabelJudge
+from onnxopt.measure.label_judge import LabelJudge
 from onnxopt.measure.latency import Latency
 from onnxopt.measure.metrics.regression import Rmse
 from onnxopt.measure.metrics.score import Score, mean_of

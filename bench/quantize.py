@@ -28,7 +28,7 @@ from peers_quantize import MAKERS
 import onnxopt
 from onnxopt import model_file
 from onnxopt.errors import first_line
-from onnxopt.measure.judge import LabelJudge
+from onnxopt.measure.label_judge import LabelJudge
 from onnxopt.measure.latency import drawn_inputs, measure_latency
 from onnxopt.measure.runtime.environment import environment
 

@@ -31,7 +31,7 @@ from pack import Case, cases, judging_of, training_of
 from onnxopt import model_file
 from onnxopt.catalog import format_pass, parse
 from onnxopt.graph.layers import anatomy_of
-from onnxopt.measure.judge import LabelJudge
+from onnxopt.measure.label_judge import LabelJudge
 from onnxopt.measure.runtime.environment import environment
 from onnxopt.measure.runtime.session import Runtime
 from onnxopt.measure.tasks.named import metric_of

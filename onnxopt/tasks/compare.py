@@ -10,7 +10,8 @@ from onnxopt.document import units
 from onnxopt.document.blocks import Column, Document, Table, Text
 from onnxopt.errors import ModelError
 from onnxopt.measure.accuracy import Evaluation
-from onnxopt.measure.judge import FidelityJudge, LabelJudge
+from onnxopt.measure.fidelity_judge import FidelityJudge
+from onnxopt.measure.label_judge import LabelJudge
 from onnxopt.measure.latency import Latency, drawn_inputs, measure_latency
 from onnxopt.measure.metrics.score import Metric
 from onnxopt.measure.runtime.session import Runtime

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from onnxopt.measure.chance import Chance, chance_of, explained
-from onnxopt.measure.judge import FidelityJudge
+from onnxopt.measure.fidelity_judge import FidelityJudge
 from onnxopt.measure.known_outputs import KnownOutputs
 from onnxopt.measure.runtime.session import Session
 from onnxopt.model_file import signature_of

@@ -4,7 +4,9 @@ from measure_models import built, linear, samples_of, zipmap
 from onnx import TensorProto, helper
 
 from onnxopt.errors import DataError
-from onnxopt.measure.judge import FidelityJudge, Judge, LabelJudge
+from onnxopt.measure.fidelity_judge import FidelityJudge
+from onnxopt.measure.judge import Judge
+from onnxopt.measure.label_judge import LabelJudge
 from onnxopt.measure.runtime.session import Runtime
 from onnxopt.measure.tasks.named import metric_of
 from onnxopt.measure.tasks.task import TaskOptions

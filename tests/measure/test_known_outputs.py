@@ -10,8 +10,9 @@ import pytest
 
 from onnxopt.errors import NativeError
 from onnxopt.measure import known_outputs
-from onnxopt.measure.judge import FidelityJudge, LabelJudge
+from onnxopt.measure.fidelity_judge import FidelityJudge
 from onnxopt.measure.known_outputs import KnownOutputs, run_batches
+from onnxopt.measure.label_judge import LabelJudge
 from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.measure.tasks.named import metric_of
 from onnxopt.samples import Feeds

@@ -5,7 +5,7 @@ from onnx import TensorProto, helper
 
 from onnxopt.errors import ModelError
 from onnxopt.measure import repeatable
-from onnxopt.measure.judge import FidelityJudge
+from onnxopt.measure.fidelity_judge import FidelityJudge
 from onnxopt.measure.repeatable import Fresh, needs_fresh, seeded
 from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.model_file import to_bytes

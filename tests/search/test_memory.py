@@ -20,7 +20,7 @@ _SCRIPT = """
 import sys
 from pathlib import Path
 from onnxopt import model_file
-from onnxopt.measure.judge import FidelityJudge
+from onnxopt.measure.fidelity_judge import FidelityJudge
 from onnxopt.measure.runtime.session import Runtime
 from onnxopt.pipeline import Context
 from onnxopt.samples import open_samples

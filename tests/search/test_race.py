@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from onnxopt.measure.accuracy import Evaluation, evaluation_of
-from onnxopt.measure.judge import LabelJudge
+from onnxopt.measure.label_judge import LabelJudge
 from onnxopt.measure.metrics.classification import TopK
 from onnxopt.measure.metrics.regression import Rmse
 from onnxopt.measure.runtime.session import Runtime

@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from onnxopt.measure.accuracy import Evaluation
 from onnxopt.measure.fidelity import Fidelity, fidelity
-from onnxopt.measure.judge import FidelityJudge
+from onnxopt.measure.fidelity_judge import FidelityJudge
 from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.measure.tasks.task import Recognized, TaskOptions
 from onnxopt.measure.tasks.worst import Worst

@@ -13,7 +13,9 @@ import onnx_ir as ir
 from onnxopt import model_file
 from onnxopt.errors import NativeError, OnnxoptError, UsageError, first_line
 from onnxopt.measure.accuracy import Evaluation, Stop
-from onnxopt.measure.judge import FidelityJudge, Judge, LabelJudge
+from onnxopt.measure.fidelity_judge import FidelityJudge
+from onnxopt.measure.judge import Judge
+from onnxopt.measure.label_judge import LabelJudge
 from onnxopt.measure.latency import Latency, measure_latency
 from onnxopt.measure.metrics.score import Metric
 from onnxopt.measure.runtime.session import Runtime

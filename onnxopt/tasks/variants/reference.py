@@ -13,7 +13,7 @@ import onnx_ir as ir
 from onnxopt import model_file
 from onnxopt.errors import DataError, FileError, ModelError, NativeError, OnnxoptError
 from onnxopt.measure.chance import Chance, chance_of, explained
-from onnxopt.measure.judge import FidelityJudge
+from onnxopt.measure.fidelity_judge import FidelityJudge
 from onnxopt.measure.known_outputs import KnownOutputs
 from onnxopt.measure.repeatable import random_nodes
 from onnxopt.measure.runtime.first_load import survive_loading

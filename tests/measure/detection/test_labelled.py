@@ -9,7 +9,7 @@ import scenes
 from detector_models import detector, images
 
 from onnxopt.errors import DataError
-from onnxopt.measure.judge import LabelJudge
+from onnxopt.measure.label_judge import LabelJudge
 from onnxopt.measure.runtime.session import Runtime
 from onnxopt.measure.tasks.detection.metric import AveragePrecision, Reading
 from onnxopt.measure.tasks.detection.tables import Yolo

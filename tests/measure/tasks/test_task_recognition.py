@@ -4,7 +4,7 @@ from measure_models import built, linear, samples_of, zipmap
 from onnx import TensorProto, helper
 
 from onnxopt.errors import DataError, UsageError
-from onnxopt.measure.judge import FidelityJudge
+from onnxopt.measure.fidelity_judge import FidelityJudge
 from onnxopt.measure.runtime.session import Runtime
 from onnxopt.measure.tasks.facts import facts_of
 from onnxopt.measure.tasks.recognition import recognize
