@@ -78,8 +78,9 @@ class FidelityJudge:
             rows = []
             for batch, outputs in run_batches(self._known, self.samples):
                 rows.append(found.comparison.compare(outputs, outputs, sample_count(batch), batch.feeds))
+                # More samples keep it defined. Each try joins all rows, so it is tried at powers of two.
                 if len(rows) & (len(rows) - 1) == 0 and self._has_value(found, rows):
-                    return True  # further samples only add to it
+                    return True
             return self._has_value(found, rows)
 
         return interruptible(work)

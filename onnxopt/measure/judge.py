@@ -1,4 +1,4 @@
-"""Judges of candidates: the interface of that with labels and of that without."""
+"""The interface of a judge of candidates."""
 
 from typing import Literal, Protocol
 
@@ -30,9 +30,9 @@ class Judge(Protocol):
         """Return the baseline's evaluation; measured once."""
 
     def slowdown(self, share: float) -> float:
-        """Return the factor on the time per sample for `share` times as many: outputs that are not kept are run again.
+        """Return the factor on the time per sample for `share` times as many samples.
 
-        It is known once the baseline is measured.
+        The baseline runs again for outputs that are not kept. The factor is known once the baseline is measured.
         """
 
     def evaluate(

@@ -149,9 +149,9 @@ def _merged(model: ir.Model, edits: list[Edit]) -> ir.Model:
     """Return the model with hard sigmoids as one operator, and with scalings and shifts inside its layers."""
     changed = model.clone()
     written, folded = write_hard_sigmoids(changed), fold_scales(changed)
-    for names, what in ((written, "hard sigmoids written as one operator"), (folded, "scalings folded into layers")):
+    for names, what in ((written, "hard sigmoids as one operator"), (folded, "scalings folded into layers")):
         if names:
-            edits.append(Edit("graph", f"{len(names)} {what}"))
+            edits.append(Edit("graph", f"{what}: {len(names)}"))
     return changed if written or folded else model
 
 

@@ -50,8 +50,8 @@ def test_scalings_and_hard_sigmoids_are_merged() -> None:
         "Div": 0,
     }
     actions = [edit.action for edit in result.steps[0].edits]
-    assert "1 hard sigmoids written as one operator" in actions
-    assert "5 scalings folded into layers" in actions
+    assert "hard sigmoids as one operator: 1" in actions
+    assert "scalings folded into layers: 5" in actions
 
 
 def test_functions_are_inlined() -> None:

@@ -20,6 +20,7 @@ from onnxopt.graph.scales.layer import ScaledLayer, Weights, scaled_layer, write
 from onnxopt.graph.scales.reading import numbers_of, only_user
 
 _MOST_SWEEPS = 16
+"""Sweeps over the graph: a chain of steps between two layers folds by one or more steps in each."""
 
 
 @dataclass(frozen=True)

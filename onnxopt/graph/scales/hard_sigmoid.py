@@ -18,7 +18,6 @@ from onnxopt.graph.scales.reading import only_user, scalar_of
 _CLOSE = 1e-6
 """Largest relative deviation from one of a factor that is left out: one sixth is no float32."""
 
-
 _KIND = ir.DataType.FLOAT
 
 
@@ -81,7 +80,7 @@ def _found(node: ir.Node) -> _Found | None:
 
 
 def _clamped(node: ir.Node) -> tuple[ir.Value, float] | None:
-    """Return a value that `node` bounds from above, and its other bound is zero, and the upper bound."""
+    """Return the value that `node` bounds from above, if zero is its lower bound, and the upper bound."""
     if node.domain or not node.outputs or not node.inputs or node.inputs[0] is None:
         return None
     if node.op_type == "Clip":

@@ -13,7 +13,7 @@ _CONVOLUTIONS = ("Conv", "ConvTranspose")
 
 @dataclass(frozen=True)
 class ScaledLayer:
-    """A convolution or Gemm with weights of its own, in float32.
+    """A convolution or Gemm with constant float32 weights that no other node reads.
 
     Attributes:
         weight: shape (outputs, inputs / groups, kernel...) of a convolution, (inputs, outputs / groups, kernel...) of a
@@ -76,7 +76,7 @@ class ScaledLayer:
 
 @dataclass(frozen=True)
 class Weights:
-    """Other numbers for a layer, in the shapes of its own, as float64."""
+    """New weights and biases of a layer, in the shapes of the old ones, as float64."""
 
     array: np.ndarray
     bias: np.ndarray
@@ -111,7 +111,7 @@ def scaled_layer(node: ir.Node) -> ScaledLayer | None:
 
 
 def write(writer: NodeWriter, layer: ScaledLayer, weights: Weights) -> None:
-    """Give a layer other numbers; a bias may be that of other layers too, so it gets a new one."""
+    """Replace the weights of a layer; its bias becomes a new constant, because other layers may read the old one."""
     set_weight(layer.weight, weights.array.astype(np.float32))
     if layer.has_bias or np.any(weights.bias):
         layer.node.resize_inputs(3)

@@ -1,4 +1,4 @@
-"""Small questions about values: constants beside them, and who reads them."""
+"""Constants and readers of values."""
 
 import numpy as np
 import onnx_ir as ir
