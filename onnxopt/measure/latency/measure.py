@@ -28,6 +28,7 @@ def measure_latency(
     min_rounds: int = 16,
     warmup: int = 10,
     epochs: int = 8,
+    lengthen: bool = True,
     memory: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
@@ -39,8 +40,8 @@ def measure_latency(
     Time is split into epochs with newly loaded sessions, because the place of a session's memory makes it a little
     faster or slower for its lifetime. An epoch has many rounds; a round runs every model on the same inputs for a few
     milliseconds, in random order. The speed-up is the ratio of the times for all inputs; its interval comes from the
-    differences between epochs. If other programs leave too little undisturbed time, the result is `unsure` and has no
-    speed-up.
+    differences between epochs. If other programs leave too little undisturbed time, or epochs differ too much, as many
+    epochs follow once more; if that does not help, the result is `unsure` and has no speed-up.
 
     Args:
         models: by name, the baseline first.
@@ -50,6 +51,7 @@ def measure_latency(
         min_rounds: fewest rounds of all epochs together, even if they take longer than `seconds`.
         warmup: untimed runs of a new session; fewer if they take long.
         epochs: number of loads of every model; fewer if loading takes long, but at least 4.
+        lengthen: whether epochs follow once more, for as long, where the result would be `unsure`.
         memory: whether to measure memory and cold start too, each model in its own process, for a second or two.
         seed: seed of the order of runs.
         progress: called after each epoch, see `Progress`.
@@ -70,30 +72,38 @@ def measure_latency(
     runtimes = {name: runtime if isinstance(runtime, Runtime) else runtime[name] for name in models}
     on_processor = {provider_name(one.provider) for one in runtimes.values()} == {provider_name(Runtime().provider)}
     timed_by = watch or watch_of(max(full(one).most_threads for one in runtimes.values()), on_processor=on_processor)
+    shapes, size = kinds_of(inputs), _batch_size(inputs[0])
+    rng = np.random.default_rng(seed)
+    done: list[Epoch] = []
+    report = progress or (lambda loads, planned: None)
+
+    def load_and_time(planned: int) -> None:
+        done.append(
+            _epoch(
+                list(models.values()),
+                inputs,
+                list(runtimes.values()),
+                budget_ns=int(seconds * 1e9 / planned),
+                min_rounds=-(-min_rounds // planned),
+                warmup=warmup,
+                rng=rng,
+                watch=timed_by,
+                start=sum(len(r.inputs) for epoch in done for r in epoch.rounds),
+            )
+        )
 
     def work() -> dict[str, Latency]:
-        rng = np.random.default_rng(seed)
         planned = max(epochs, 2)
-        done: list[Epoch] = []
         while len(done) < planned:
-            done.append(
-                _epoch(
-                    list(models.values()),
-                    inputs,
-                    list(runtimes.values()),
-                    budget_ns=int(seconds * 1e9 / planned),
-                    min_rounds=-(-min_rounds // planned),
-                    warmup=warmup,
-                    rng=rng,
-                    watch=timed_by,
-                    start=sum(len(r.inputs) for epoch in done for r in epoch.rounds),
-                )
-            )
+            load_and_time(planned)
             planned = min(planned, max(MIN_EPOCHS, int(seconds / max(done[0].loading_s, 1e-9))))
-            if progress is not None:
-                progress(len(done), planned)
-        shapes, size = kinds_of(inputs), _batch_size(inputs[0])
+            report(len(done), planned)
         found = summed_up(done, pauses=timed_by.pauses, shapes=shapes, batch_size=size)
+        if lengthen and any(one.unsure for one in found):
+            for _ in range(planned):
+                load_and_time(planned)
+                report(len(done), 2 * planned)
+            found = summed_up(done, pauses=timed_by.pauses, shapes=shapes, batch_size=size)
         return {
             name: _with_footprint(one, model, inputs[0], runtimes[name]) if memory else one
             for (name, model), one in zip(models.items(), found, strict=True)

@@ -237,7 +237,8 @@ def time_models(names: Sequence[str], needed: bytes, seconds: float, hot: bool, 
 
 def _timed(models: Mapping[str, ir.Model], work: Work, seconds: float, hot: bool) -> dict[str, Latency]:
     inputs = (work.hot,) if hot else work.inputs
-    return measure_latency(models, inputs, work.runtime, seconds=seconds, seed=work.seed)
+    # The search itself times unsure candidates again, within its time limit.
+    return measure_latency(models, inputs, work.runtime, seconds=seconds, lengthen=False, seed=work.seed)
 
 
 def judge_of(

@@ -14,7 +14,9 @@ FEEDS = {"x": np.ones((1, 3), np.float32)}
 BUSY = {"slice_ns": 3 * MS, "away_ns": 4 * MS}
 
 
-def measured(monkeypatch, host, models, *, pauses=True, tells=True, inputs=(FEEDS,), seconds=0.3) -> dict[str, Latency]:
+def measured(
+    monkeypatch, host, models, *, pauses=True, tells=True, inputs=(FEEDS,), seconds=0.3, **options
+) -> dict[str, Latency]:
     monkeypatch.setattr(measure, "Session", session_of(host))
     monkeypatch.setattr(rounds.gc, "collect", lambda: 0)  # which takes longer than all the rest
     return measure_latency(
@@ -25,6 +27,7 @@ def measured(monkeypatch, host, models, *, pauses=True, tells=True, inputs=(FEED
         watch=host.watch(pauses=pauses, tells=tells),
         emulation=lambda: None,
         seed=host.seed,
+        **options,
     )
 
 
@@ -84,6 +87,21 @@ def test_loadings_that_differ_wildly_leave_the_speed_up_unsure(monkeypatch):
     found = measured(monkeypatch, Host(apart=0.3), {"slow": 1.9 * MS, "fast": MS})["fast"]
     assert "varied so much" in found.unsure
     assert found.speedup is None
+
+
+def test_an_unsure_result_is_loaded_and_timed_once_more_as_often(monkeypatch):
+    calls = []
+    models = {"slow": 1.9 * MS, "fast": MS}
+    for seed in range(20):
+        host = Host(apart=0.11, seed=seed)
+        short = measured(monkeypatch, host, models, lengthen=False)["fast"]
+        host = Host(apart=0.11, seed=seed)
+        found = measured(monkeypatch, host, models, progress=lambda *told: calls.append(told))["fast"]
+        assert calls[-1] == ((16, 16) if short.unsure else (8, 8))
+        assert len(found.epochs_ms) == calls[-1][0]
+        if not short.unsure:
+            assert found == short
+    assert {calls_of for calls_of in calls if calls_of[0] == calls_of[1]} == {(8, 8), (16, 16)}
 
 
 def test_the_speed_up_is_the_ratio_of_the_times_beside_it(monkeypatch):
