@@ -21,6 +21,7 @@ from onnxopt.search.limits.deadline import TimeOver
 from onnxopt.search.optimize import search
 from onnxopt.search.settings import Settings
 from onnxopt.search.trial import Candidate, Verdict
+from onnxopt.search.workers import runner
 from onnxopt.search.workers.executor import Isolated
 from onnxopt.search.workers.runner import LocalRunner, RemoteRunner, Work, judge_of
 from onnxopt.target import target_of
@@ -131,3 +132,11 @@ def test_losses_measured_apart_look_at_the_clock() -> None:
 
     with pytest.raises(TimeOver):
         RemoteRunner(model(), work(), Inline(), check=check).losses((), parse("quantize-dynamic"))
+
+
+def test_the_search_does_not_lengthen_an_unsure_measurement_within_its_time_limit(monkeypatch):
+    asked = {}
+    monkeypatch.setattr(runner, "measure_latency", lambda *given, **options: asked.update(options) or {})
+    here().latency({"baseline": model()}, 0.5)
+    assert asked["lengthen"] is False
+    assert asked["seconds"] == 0.5
