@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; 
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then command -v $$p; break; fi; done)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test test-rest test-all lint docs bench scoreboard clean
+.PHONY: demo test test-rest test-all lint docs package bench scoreboard clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -35,6 +35,10 @@ lint: $(VENV)/.dev
 docs: $(VENV)/.dev
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 	@echo "The documentation: docs/_build/html/index.html"
+
+# Downloads build tools and, for each installed Python from 3.11 to 3.14, the dependencies.
+package:
+	.ci/package
 
 bench: $(VENV)/.dev
 	$(BIN)/python bench/optimize.py --prune
