@@ -79,6 +79,9 @@ def bundle(
     seconds: Annotated[float, typer.Option("--seconds", help="Measurement time on the device.")] = 5.0,
     batch_size: BATCH_SIZE = 1,
     samples: Annotated[int, typer.Option("--samples", help="Samples for the comparison of predictions.")] = 32,
+    max_celsius: Annotated[
+        float, typer.Option("--max-celsius", help="Highest temperature of the device at the start.")
+    ] = 75.0,
     read: ReadOptions,
     shown: Shown,
 ) -> int:
@@ -99,6 +102,7 @@ def bundle(
         batch_size=batch_size,
         samples=samples,
         read=read,
+        max_celsius=max_celsius,
     )
     lines = (
         f"Written: {folder}",

@@ -27,6 +27,9 @@ def resume(
             "--metric", help="file.py:function of the original search; code is never taken from a run folder."
         ),
     ] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", metavar="ssh://USER@BOARD", help="Device of the original search.")
+    ] = None,
     cluster: Annotated[
         str | None, typer.Option("--cluster", metavar="tcp://HOST:PORT", help="Scheduler of the original search.")
     ] = None,
@@ -72,6 +75,7 @@ def resume(
         "labels": labels,
         "calibration": calibration,
         "metric": metric,
+        "device": device,
         "cluster": cluster,
         "bench": bench,
         "tls": tls,

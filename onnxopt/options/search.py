@@ -84,6 +84,11 @@ class SearchOptions(ScoringOptions):
         Word(metavar="2GB"),
         Doc("Memory limit per candidate; runs each candidate in its own process."),
     ] = None
+    device: Annotated[
+        str | None,
+        Word(metavar="ssh://USER@BOARD"),
+        Doc("Device that times all candidates; accuracy is measured here. Or local:///path/to/python."),
+    ] = None
     cluster: Annotated[
         str | None,
         Word(metavar="tcp://HOST:PORT"),

@@ -20,7 +20,7 @@ from onnxopt.record.part import RecordPart
 from onnxopt.samples import ReadOptions
 
 _NAMED = ("model", "data", "labels", "calibration")
-_ADDRESSES = ("cluster", "bench", "tls")
+_ADDRESSES = ("device", "cluster", "bench", "tls")
 _AGAIN = ("metric", *_ADDRESSES, "session-option")
 
 

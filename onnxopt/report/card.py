@@ -29,7 +29,8 @@ def to_card(run: RunRecord) -> str:
         ("Data", f"{run.data.holdout.source}: {run.data.calibration.samples} calibration, "
                  f"{run.data.search.samples} search and {run.data.holdout.samples} hold-out samples"),
         ("Measured on", f"{machine.cpu}, {units.many(settings.threads, 'thread')}, provider {settings.provider}, "
-                        f"ONNX Runtime {machine.versions.get('onnxruntime') or 'unknown'}"),
+                        f"ONNX Runtime {machine.versions.get('onnxruntime') or 'unknown'}"
+                        f"{'' if settings.device is None else f'; latency on {settings.device}'}"),
     ]  # fmt: skip
     lines = [f"- {caveat.text}" for caveat in caveats(run)]
     trust = (Text(("### Caveats",)), Text(tuple(lines))) if lines else ()

@@ -20,6 +20,7 @@ def device_record(result: DeviceResult) -> DeviceRecord:
         "threads": facts.get("threads"),
         "governor": facts.get("governor"),
         "temperature": _temperature(result),
+        "throttled runs": None if result.throttled is None else f"{100 * result.throttled:.0f} %",
         "provider": None if facts.get("provider") in (None, PROCESSOR) else facts["provider"],
         "software": f"ONNX Runtime {facts.get('onnxruntime')}, Python {facts.get('python')}",
     }

@@ -162,7 +162,8 @@ def _shown(run: RunRecord) -> dict[str, str]:
         "Required confidence": units.percent(settings.confidence, limit=True),
         "Latency": f"batch size {settings.batch_size}, {units.many(settings.threads, 'thread')}, provider "
         f"{settings.provider}, optimization {settings.optimization}"
-        + "".join(f", {key}={value}" for key, value in settings.session_options.items()),
+        + "".join(f", {key}={value}" for key, value in settings.session_options.items())
+        + ("" if settings.device is None else f", on {settings.device}"),
         "Target": settings.target,
         "Seed": str(settings.seed),
         "Processor": f"{environment.cpu} ({environment.detected_target}, {environment.usable_cores} cores usable)",

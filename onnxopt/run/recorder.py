@@ -23,6 +23,7 @@ from onnxopt.record.recording import (
 from onnxopt.record.repro import Origin, repro_command
 from onnxopt.record.run import FileRecord, RunRecord
 from onnxopt.record.trial import ProofRecord, RecoveredRecord
+from onnxopt.report.device_result import device_record
 from onnxopt.run.analysis import analyze
 from onnxopt.run.extremes import Extremes
 from onnxopt.run.folder import BEST, RunFolder
@@ -272,6 +273,7 @@ class Recorder:
             pareto=tuple(trial.candidate.name for trial in pareto_front(result.trials)),
             kind=result.kind,
             proofs=tuple(map(ProofRecord.model_validate, result.proofs)),
+            devices=() if result.device is None else (device_record(result.device),),
             confidence=None if proof is None or result.winner is None else proof.confidence,
             standing=None if proof is None or result.winner is None else proof.standing or None,
         )

@@ -111,6 +111,7 @@ def _searched(trials: Trials, size_bytes: int) -> SearchResult:
         recovered=() if winner is None else recovery_by_stage(trials, winner),
         stopped=trials.stopped,
         aim_reached=_aim_reached(trials, winner, proofs),
+        device=None if trials.device is None or winner is None else trials.device.results.get(winner.candidate.name),
     )
 
 
@@ -211,11 +212,12 @@ def _reason(trials: Trials, proofs: Sequence[Proof]) -> str:
     won = next((proof for proof in proofs if proof.accepted), None)
     if won is not None:
         sure = "" if won.standing == "proven" else ", likely but not proven"
+        where = "" if trials.device is None else f"; {trials.device.words(won.candidate)}"
         return (
             f"{won.candidate} is the best of {len(trials.made)} candidates: it "
             f"{trials.bar.changed(won.drop)} on {won.drop.n} hold-out samples; probability of being within "
             f"{trials.bar.said(trials.bar.allowed_drop)}: {percent(won.confidence)}{sure}"
-            f"{trials.late.fewer}"
+            f"{trials.late.fewer}{where}"
         )
     if proofs:
         best = proofs[0]

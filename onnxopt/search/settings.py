@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from onnxopt.errors import UsageError
+from onnxopt.measure.device.place import place_of
 from onnxopt.measure.runtime.session import Runtime
 from onnxopt.measure.tasks.task import TaskOptions
 from onnxopt.options.search import Goal, Protect, SearchOptions
@@ -45,5 +46,16 @@ class Settings(SearchOptions):
         if self.cluster is not None and (self.trial_timeout_s or self.memory_limit_bytes):
             hint = "Limit the workers instead: dask worker --memory-limit, --lifetime."
             raise UsageError("ONX109", "limits of trials are for this machine", where="cluster", hint=hint)
+        if self.device is not None:
+            self._check_device(self.device)
         if self.train and not self.prune:
             raise UsageError("ONX112", "--train requires --prune", where="train", hint="Add --prune.")
+
+    def _check_device(self, device: str) -> None:
+        place_of(device)
+        if self.bench is not None:
+            hint = "Leave one out: latency is measured in one place."
+            raise UsageError("ONX109", "a device and a bench are both given", where="device", hint=hint)
+        if self.runtime != Runtime(threads=self.runtime.threads):
+            hint = "Leave them out; threads may be given, and a provider in the address of a local device."
+            raise UsageError("ONX109", "a device has no other options of the runtime", where="device", hint=hint)

@@ -8,6 +8,7 @@ from typing import Literal
 import onnx_ir as ir
 
 from onnxopt.measure.accuracy import Evaluation
+from onnxopt.measure.device.result import DeviceResult
 from onnxopt.measure.latency import Latency
 from onnxopt.measure.statistics import Drop, Interval
 from onnxopt.passes.simplify import Simplify
@@ -105,6 +106,7 @@ class SearchResult:
         stopped: reason for an early end of the search; empty for none.
         unproved: finalists that were not tried on the hold-out samples.
         aim_reached: whether `model` reaches the target, as measured in the proof; None without a target.
+        device: newest measurement of the winner on the device; None without a winner or a device.
     """
 
     kind: str
@@ -120,6 +122,7 @@ class SearchResult:
     stopped: str = ""
     aim_reached: bool | None = None
     unproved: tuple[str, ...] = ()
+    device: DeviceResult | None = None
 
 
 def why_unchanged(steps: Sequence[Step]) -> str | None:

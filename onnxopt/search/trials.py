@@ -32,6 +32,7 @@ from onnxopt.search.screen import Screen
 from onnxopt.search.settings import Settings
 from onnxopt.search.trial import Candidate, Trial, Verdict, why_unchanged
 from onnxopt.search.workers.choice import runner_for
+from onnxopt.search.workers.device import DeviceTimer
 from onnxopt.search.workers.preparation import Preparation
 from onnxopt.search.workers.runner import LOST, LocalRunner, Runner, Work, judge_of
 from onnxopt.target import target_of
@@ -51,6 +52,7 @@ class Trials:
         judge: judge of the search samples.
         stopped: the reason why no further candidate starts; empty while more do.
         sample_s: approximate seconds per sample of the baseline.
+        device: where latency is measured; None for the runner's place.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Trials:
         self.leader: Trial | None = None
         self.leader_model: ir.Model | None = None
         self.runner: Runner
+        self.device: DeviceTimer | None = None
         self.stopped = ""
         self.sample_s = 0.0
         self._seen: dict[str, str] = {}
@@ -92,21 +95,15 @@ class Trials:
     @contextmanager
     def at_work(self) -> Iterator[None]:
         """Provide a runner for the duration of the search."""
-        work = Work(
-            self.parts.calibration,
-            self.parts.search,
-            self.metric,
-            self.context.target.name,
-            self.settings.runtime,
-            self.settings.seed,
-            self.inputs,
-            self.feeds,
-            self.settings.tasks,
-        )
+        parts, chosen, target = self.parts, self.settings, self.context.target.name
+        shared = self.metric, target, chosen.runtime, chosen.seed, self.inputs, self.feeds, chosen.tasks
+        work = Work(parts.calibration, parts.search, *shared)
 
         def here() -> LocalRunner:
             return LocalRunner(self.model, self.context, self.judge, work, self.preparation, race=self._race)
 
+        if self.settings.device is not None:
+            self.device = DeviceTimer(self.settings.device, work)
         with runner_for(self.model, work, self.settings, self.deadline, here) as self.runner:
             yield
 
@@ -166,8 +163,8 @@ class Trials:
         return self._judges[key]
 
     def latency(self, models: dict[str, ir.Model], seconds: float, *, hot: bool = False) -> dict[str, Latency]:
-        """Return the latency of models in alternating runs; `hot`: on one repeated batch."""
-        return self.runner.latency(models, seconds, hot=hot)
+        """Return the latency of models in alternating runs, here or on the device; `hot`: on one repeated batch."""
+        return (self.device or self.runner).latency(models, seconds, hot=hot)
 
     def build(self, candidate: Candidate) -> ir.Model:
         """Return the final model of a candidate, built in this process."""

@@ -8,10 +8,11 @@ from pathlib import Path
 from onnxopt import model_file
 from onnxopt.document.blocks import Document, Facts, Text
 from onnxopt.errors import FileError, ModelError
+from onnxopt.measure.device.heat import HOTTEST_CELSIUS
 from onnxopt.measure.device.kit import write_kit
-from onnxopt.measure.device.local import SCHEME, Interpreter
+from onnxopt.measure.device.place import place_of
 from onnxopt.measure.device.result import DeviceResult, read_result
-from onnxopt.measure.device.ssh import Board, run_on_board
+from onnxopt.measure.device.ssh import run_on_board
 from onnxopt.measure.latency import drawn_inputs
 from onnxopt.model_file import signature_of
 from onnxopt.report.device_result import device_record, device_table
@@ -35,6 +36,7 @@ def bundle(
     read: ReadOptions | None = None,
     seed: int = 0,
     provider: str = "cpu",
+    max_celsius: float = HOTTEST_CELSIUS,
 ) -> Path:
     """Write a benchmark kit for another device: one Python file that needs only onnxruntime and numpy, and its data.
 
@@ -50,6 +52,7 @@ def bundle(
         read: options of the data readers.
         seed: of the order of runs.
         provider: execution provider of the device.
+        max_celsius: highest temperature of the device at the start, in degrees Celsius.
 
     Returns:
         The folder.
@@ -66,7 +69,17 @@ def bundle(
     opened = open_samples(data, signature_of(model_file.load(next(iter(named.values())))), options=read)
     timed = (typical_feeds(opened, batch_size),) if hot else drawn_inputs(opened, batch_size)
     checked = opened.take(samples)
-    return write_kit(named, timed, checked, folder, threads=threads, seconds=seconds, seed=seed, provider=provider)
+    return write_kit(
+        named,
+        timed,
+        checked,
+        folder,
+        threads=threads,
+        seconds=seconds,
+        seed=seed,
+        provider=provider,
+        max_celsius=max_celsius,
+    )
 
 
 def measure_on(
@@ -83,14 +96,13 @@ def measure_on(
 ) -> DeviceResult:
     """Measure `models` on a board or under another Python of this machine.
 
-    A board is `ssh://[user@]host[:port][?python=PATH]`, a Python `local:///path/to/python[?provider=NAME]`.
+    See `onnxopt.measure.device.place.place_of` for the forms of `device`.
 
     Raises:
         NativeError: ONX404 the board cannot be reached, ONX405 the run failed there.
         OnnxoptError: ONX2xx data, ONX3xx model.
     """
-    local = device.startswith(f"{SCHEME}:")
-    place = Interpreter.parse(device) if local else Board.parse(device)
+    place = place_of(device)
     with tempfile.TemporaryDirectory(prefix="onnxopt-") as folder:
         kit = bundle(
             models,
@@ -102,7 +114,8 @@ def measure_on(
             hot=hot,
             read=read,
             seed=seed,
-            provider=place.provider if isinstance(place, Interpreter) else "cpu",
+            provider=place.provider,
+            max_celsius=place.max_celsius,
         )
         return read_result(run_on_board(kit, place))
 

@@ -133,7 +133,7 @@ def test_every_argument_of_a_search_is_kept_or_given_again():
 
     asked = set(inspect.signature(onnxopt.optimize).parameters)
     kept = set(KeptOptions.model_fields) - {"version", "again", "in_memory", "provider", "threads", "optimization"}
-    again = {"cluster", "bench", "tls", "runtime"}
+    again = {"device", "cluster", "bench", "tls", "runtime"}
     assert asked - {"options", "out", "overwrite", "resume", "observer", "command"} == kept | again
 
 

@@ -36,6 +36,7 @@ GIVEN = {
     "time-limit": ("60", 60.0),
     "trial-timeout": ("7", 7.0),
     "memory-limit": ("2GB", "2GB"),
+    "device": ("ssh://me@board", "ssh://me@board"),
     "cluster": ("tcp://h:1", "tcp://h:1"),
     "bench": ("board", "board"),
     "tls": (("ca", "cert", "key"), ("ca", "cert", "key")),
@@ -44,7 +45,7 @@ GIVEN = {
     "seed": ("3", 3),
 }
 ALL = SearchOptions(**{o.field: GIVEN[o.word][1] for o in declared(SearchOptions)})
-NEVER_KEPT = {"cluster", "bench", "tls"}
+NEVER_KEPT = {"device", "cluster", "bench", "tls"}
 
 
 @pytest.fixture
@@ -114,7 +115,7 @@ def test_a_record_gives_the_options_back():
     text = KeptOptions.of(ALL, rest).model_dump_json()
     kept = KeptOptions.model_validate_json(text)
     assert set(kept.again) == NEVER_KEPT
-    given = kept.arguments("run", {"cluster": ALL.cluster, "bench": ALL.bench, "tls": ALL.tls})
+    given = kept.arguments("run", {"device": ALL.device, "cluster": ALL.cluster, "bench": ALL.bench, "tls": ALL.tls})
     assert given["options"] == ALL
     assert (given["model"], given["data"], given["read"]) == ("nowhere.onnx", "digits", ReadOptions(pad=7))
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from onnxopt import model_file
 from onnxopt.errors import FileError, first_line
+from onnxopt.measure.device.heat import HOTTEST_CELSIUS
 from onnxopt.measure.runtime.providers import full_name
 from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.model_file.save import external_files
@@ -25,6 +26,7 @@ INLINED = (
     ("onnxopt.measure.latency", "watch"),
     ("onnxopt.measure.latency", "rounds"),
     ("onnxopt.measure.latency", "estimate"),
+    ("onnxopt.measure.device", "heat"),
     ("onnxopt.measure.device", "runner"),
 )
 ABOUT = """To measure these models on a device, copy this folder there and run
@@ -47,6 +49,8 @@ def write_kit(
     epochs: int = 6,
     seed: int = 0,
     provider: str = "cpu",
+    max_celsius: float = HOTTEST_CELSIUS,
+    cool_down_s: float = 0.0,
 ) -> Path:
     """Write a kit into `folder`, which must be empty or not exist, and return it.
 
@@ -60,6 +64,8 @@ def write_kit(
         epochs: number of loads of every model.
         seed: seed of the order of runs.
         provider: execution provider of the device; outputs are compared with those of the processor here.
+        max_celsius: highest temperature of the device at the start.
+        cool_down_s: longest time that the device waits for that temperature, before it refuses to start.
 
     Raises:
         UsageError: ONX102 there is no such provider.
@@ -78,6 +84,7 @@ def write_kit(
             epochs=epochs,
             seed=seed,
             provider=full_name(provider),
+            heat={"max_celsius": max_celsius, "cool_down_s": cool_down_s},
         )
     return folder
 
@@ -111,6 +118,7 @@ def _fill(
     epochs: int,
     seed: int,
     provider: str,
+    heat: Mapping[str, float],
 ) -> None:
     stored: dict[str, np.ndarray] = {}
     expected: dict[str, np.ndarray] = {}
@@ -135,6 +143,7 @@ def _fill(
         "epochs": epochs,
         "seed": seed,
         "provider": provider,
+        **heat,
     }
     np.savez_compressed(folder / "samples.npz", **stored)  # type: ignore[arg-type]
     np.savez_compressed(folder / "expected.npz", **expected)  # type: ignore[arg-type]

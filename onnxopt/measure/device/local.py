@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from onnxopt.child import TELEMETRY
 from onnxopt.errors import NativeError, OnnxoptError, UsageError
+from onnxopt.measure.device.heat import HOTTEST_CELSIUS, limit_of
 
 SCHEME = "local"
 
@@ -18,14 +19,16 @@ class Interpreter:
     Attributes:
         python: path of the interpreter.
         provider: execution provider of the runs, by its short or full name.
+        max_celsius: highest temperature at the start of a kit.
     """
 
     python: str
     provider: str = "cpu"
+    max_celsius: float = HOTTEST_CELSIUS
 
     @classmethod
     def parse(cls, text: str) -> "Interpreter":
-        """Read `local:///path/to/python[?provider=NAME]`.
+        """Read `local:///path/to/python[?provider=NAME&max_celsius=NUMBER]`.
 
         Raises:
             UsageError: ONX101 the text has another form.
@@ -33,10 +36,14 @@ class Interpreter:
         parts = urlsplit(text)
         given = parse_qs(parts.query)
         path = unquote(parts.path)
-        if parts.scheme != SCHEME or parts.netloc or not Path(path).is_absolute() or set(given) - {"provider"}:
-            hint = "Write local:///path/to/python, with ?provider=openvino where needed."
-            raise UsageError("ONX101", "the device cannot be read", where=text, hint=hint)
-        return cls(path, given.get("provider", ["cpu"])[0])
+        try:
+            limit = limit_of(given.get("max_celsius", [str(HOTTEST_CELSIUS)])[0])
+        except ValueError as error:
+            raise _unreadable(text) from error
+        other = set(given) - {"provider", "max_celsius"}
+        if parts.scheme != SCHEME or parts.netloc or not Path(path).is_absolute() or other:
+            raise _unreadable(text)
+        return cls(path, given.get("provider", ["cpu"])[0], limit)
 
     @property
     def host(self) -> str:
@@ -62,3 +69,8 @@ class Interpreter:
     def unreachable(self, status: int, why: str) -> OnnxoptError | None:
         """Return None: what was started was reached."""
         return None
+
+
+def _unreadable(text: str) -> UsageError:
+    hint = "Write local:///path/to/python, with ?provider=openvino where needed."
+    return UsageError("ONX101", "the device cannot be read", where=text, hint=hint)

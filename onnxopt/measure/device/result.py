@@ -49,12 +49,15 @@ class DeviceResult:
         device: facts such as `cpu`, `architecture`, `isa`, `threads`, `governor`, `onnxruntime`.
         refused: the reason why latency was not measured; None if it was.
         celsius: temperatures before and after, of each zone that the system reports.
+        throttled: share of runs while heat or low voltage slowed the processor down; None where the system does not
+            report it.
     """
 
     device: dict[str, Any]
     models: tuple[DeviceModel, ...]
     refused: str | None
     celsius: dict[str, list[float]]
+    throttled: float | None = None
 
 
 def read_result(path: Path) -> DeviceResult:
@@ -77,7 +80,7 @@ def read_result(path: Path) -> DeviceResult:
         refused = None if content["refused"] is None else str(content["refused"])
         celsius = {str(when): [float(value) for value in zones] for when, zones in content["celsius"].items()}
         models = tuple(_model(content, index) for index in range(len(content["models"])))
-        return DeviceResult(device, models, refused, celsius)
+        return DeviceResult(device, models, refused, celsius, _throttled(content["epochs"]))
     except FileNotFoundError as error:
         raise FileError("ONX501", "the result does not exist", where=str(path), hint="Check the path.") from error
     except OSError as error:
@@ -90,6 +93,13 @@ def read_result(path: Path) -> DeviceResult:
             why=first_line(error),
             hint="Give the result.json that run.py wrote on the device.",
         ) from error
+
+
+def _throttled(epochs: Sequence[Mapping[str, Any]]) -> float | None:
+    known = [(float(e["throttled"]), _positive(e["runs"][0], "runs")) for e in epochs if e.get("throttled") is not None]
+    if any(not 0 <= share <= 1 for share, _ in known):
+        raise ValueError("a share of throttled runs lies in 0..1")
+    return sum(share * runs for share, runs in known) / sum(runs for _, runs in known) if known else None
 
 
 def _model(content: dict[str, Any], index: int) -> DeviceModel:

@@ -1,6 +1,6 @@
 """Runner of a benchmark kit on a device: predictions against the expected ones, and latency in alternating runs.
 
-    python run.py [--threads 1] [--seconds 5]
+    python run.py [--threads 1] [--seconds 5] [--max-celsius 75]
 
 Needs onnxruntime and numpy, nothing else. Writes result.json and outputs.npz beside itself.
 """
@@ -11,7 +11,7 @@ import json
 import os
 import platform
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it has an effect only bef
 
 import onnxruntime
 
-from onnxopt.measure.latency.estimate import per_run_ns, undisturbed, waiting_share
+from onnxopt.measure.device.heat import HOTTEST_CELSIUS, Throttle, temperatures, too_hot
+from onnxopt.measure.latency.estimate import per_run_ns, throttled_share, undisturbed, waiting_share
 from onnxopt.measure.latency.rounds import race
 from onnxopt.measure.latency.watch import watch_of
 from onnxopt.measure.runtime.emulation import emulator
@@ -40,9 +41,15 @@ class Place:
     provider: str
 
 
-def measure_kit(folder: Path, threads: int | None = None, seconds: float | None = None) -> dict[str, Any]:
-    """Run the kit in `folder` and write its result there."""
+def measure_kit(
+    folder: Path, threads: int | None = None, seconds: float | None = None, max_celsius: float | None = None
+) -> dict[str, Any]:
+    """Run the kit in `folder` and write its result there; end with the reason while the device is too hot."""
     job = json.loads((folder / "job.json").read_text())
+    limit = job.get("max_celsius", HOTTEST_CELSIUS) if max_celsius is None else max_celsius
+    hot = too_hot(limit, job.get("cool_down_s", 0.0))
+    if hot:
+        raise SystemExit(hot)
     place, seconds = Place(threads or job["threads"], job.get("provider", PROCESSOR)), seconds or job["seconds"]
     paths = [folder / model["file"] for model in job["models"]]
     with np.load(folder / "samples.npz") as stored:
@@ -100,13 +107,6 @@ def device_facts() -> dict[str, Any]:
     }
 
 
-def temperatures() -> list[float]:
-    """Return the temperature of each zone in degrees Celsius, as far as the system reports it."""
-    zones = sorted(Path("/sys/class/thermal").glob("thermal_zone*/temp"))
-    texts = [_text(str(zone)).strip() for zone in zones]
-    return [int(text) / 1000 for text in texts if text.lstrip("-").isdigit()]
-
-
 def _session(path: Path, place: Place) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = place.threads, 1
@@ -161,7 +161,8 @@ def _race(
 def _epoch(
     paths: list[Path], inputs: list[dict[str, np.ndarray]], place: Place, seconds: float, rng: np.random.Generator
 ) -> dict[str, Any]:
-    count, watch = len(paths), watch_of(place.threads, on_processor=place.provider == PROCESSOR)
+    count = len(paths)
+    watch = replace(watch_of(place.threads, on_processor=place.provider == PROCESSOR), throttle=Throttle().read)
     load_ms, first_ms = [0.0] * count, [0.0] * count
     sessions: dict[int, onnxruntime.InferenceSession] = {}
     for i in map(int, rng.permutation(count)):
@@ -193,6 +194,7 @@ def _epoch(
         "clean": len(clean),
         "rounds": len(rounds),
         "waited": waiting_share(rounds),
+        "throttled": throttled_share(rounds),
     }
 
 
@@ -228,8 +230,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Measure the models of this kit on this device.")
     parser.add_argument("--threads", type=int, help="compute threads of one run")
     parser.add_argument("--seconds", type=float, help="time to spend on timed runs")
+    parser.add_argument("--max-celsius", type=float, help="highest temperature at the start")
     args = parser.parse_args()
-    result = measure_kit(Path(__file__).parent, args.threads, args.seconds)
+    result = measure_kit(Path(__file__).parent, args.threads, args.seconds, args.max_celsius)
     for index, model in enumerate(result["models"]):
         p50 = [epoch["p50_ms"][index] for epoch in result["epochs"]]
         time_of = f"p50 {np.median(p50):.3f} ms" if p50 else "not timed"

@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import tarfile
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,12 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from onnxopt.child import TELEMETRY
 from onnxopt.errors import NativeError, OnnxoptError, UsageError, first_line
+from onnxopt.measure.device.heat import HOTTEST_CELSIUS, limit_of
 from onnxopt.measure.device.kit import OUTPUTS, RESULT, RUNNER
+from onnxopt.measure.runtime.interrupt import raise_if_interrupted
+
+LOOK_S = 0.5
+"""Seconds between two checks whether the run is interrupted."""
 
 CONNECTION_FAILED = 255
 """Exit status of ssh if ssh itself failed, not the remote command."""
@@ -72,16 +78,23 @@ class Board:
         port: the port; None for the ssh configuration's.
         python: command or path of a remote Python with onnxruntime and numpy.
         options: further `-o` options of ssh.
+        max_celsius: highest temperature at the start of a kit.
     """
 
     host: str
     port: int | None = None
     python: str = "python3"
     options: tuple[str, ...] = ()
+    max_celsius: float = HOTTEST_CELSIUS
+
+    @property
+    def provider(self) -> str:
+        """The execution provider of the runs."""
+        return "cpu"
 
     @classmethod
     def parse(cls, text: str) -> "Board":
-        """Read `ssh://[user@]host[:port][?python=PATH]`.
+        """Read `ssh://[user@]host[:port][?python=PATH&max_celsius=NUMBER]`.
 
         Raises:
             UsageError: ONX101 the text has another form.
@@ -89,9 +102,10 @@ class Board:
         try:
             parts = urlsplit(text)
             port, host = parts.port, parts.hostname or ""
+            asked = parse_qs(parts.query)
+            limit = limit_of(asked.get("max_celsius", [str(HOTTEST_CELSIUS)])[0])
         except ValueError as error:
             raise _unreadable(text) from error
-        asked = parse_qs(parts.query)
         named = unquote(parts.username or "") + host
         if (
             parts.scheme != "ssh"
@@ -99,12 +113,12 @@ class Board:
             or named.startswith("-")  # ssh would take it for an option
             or not named.isprintable()
             or " " in named
-            or set(asked) - {"python"}
+            or set(asked) - {"python", "max_celsius"}
             or parts.path.strip("/")
         ):
             raise _unreadable(text)
         user = f"{unquote(parts.username)}@" if parts.username else ""
-        return cls(user + host, port, asked.get("python", ["python3"])[0])
+        return cls(user + host, port, asked.get("python", ["python3"])[0], max_celsius=limit)
 
     def command(self, program: str) -> list[str]:
         """Return the ssh command that runs a Python program on the board."""
@@ -136,8 +150,9 @@ def run_on_board(kit: Path, board: Device, timeout_s: float = 3600.0) -> Path:
     Raises:
         UsageError: ONX108 the OpenSSH client is not installed here.
         NativeError: ONX404 the board cannot be reached, ONX405 the run failed or took longer than `timeout_s`.
+        TimeOver: the time of the work that contains this run is over.
     """
-    _require_packages(board)
+    require_packages(board)
     pipe = subprocess.PIPE
     process = subprocess.Popen(board.command(BOOTSTRAP), stdin=pipe, stdout=pipe, stderr=pipe, env=board.environment())
     assert process.stdin is not None
@@ -146,9 +161,7 @@ def run_on_board(kit: Path, board: Device, timeout_s: float = 3600.0) -> Path:
     try:
         # communicate() would close our writing thread's pipe: it must not be handed stdin.
         process.stdin = None
-        sent_back, said = process.communicate(timeout=timeout_s)
-    except subprocess.TimeoutExpired as error:
-        raise NativeError("ONX405", "the run on the device took too long", where=board.host) from error
+        sent_back, said = _answer(process, timeout_s, board)
     finally:
         process.kill()
         process.wait()
@@ -157,6 +170,17 @@ def run_on_board(kit: Path, board: Device, timeout_s: float = 3600.0) -> Path:
         raise NativeError("ONX405", "the run on the device failed", where=board.host, why=_last_line(said))
     _receive(sent_back, kit, board)
     return kit / RESULT
+
+
+def _answer(process: subprocess.Popen[bytes], timeout_s: float, board: Device) -> tuple[bytes, bytes]:
+    """Return all that the process writes, or end early when the work that contains this is interrupted."""
+    end_s = time.monotonic() + timeout_s
+    while time.monotonic() < end_s:
+        try:
+            return process.communicate(timeout=LOOK_S)
+        except subprocess.TimeoutExpired:
+            raise_if_interrupted()
+    raise NativeError("ONX405", "the run on the device took too long", where=board.host)
 
 
 def _unreadable(text: str) -> UsageError:
@@ -168,8 +192,13 @@ def _unreadable(text: str) -> UsageError:
     )
 
 
-def _require_packages(board: Device) -> None:
-    """Check, before the kit is sent, that the board answers and has the packages that a kit needs."""
+def require_packages(board: Device) -> None:
+    """Check, before a kit is sent, that the board answers and has the packages that a kit needs.
+
+    Raises:
+        UsageError: ONX108 the OpenSSH client is not installed here.
+        NativeError: ONX404 the board cannot be reached, ONX405 its Python lacks a package.
+    """
     command = board.command("import numpy, onnxruntime")
     try:
         ended = subprocess.run(

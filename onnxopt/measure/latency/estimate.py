@@ -41,6 +41,13 @@ def waiting_share(rounds: Sequence[Round]) -> float | None:
     return min(sum(r.waited_ns or 0 for r in known) / total, 1.0) if total else None
 
 
+def throttled_share(rounds: Sequence[Round]) -> float | None:
+    """Return the share of runs in rounds in which heat slowed the processor down; None if unknown."""
+    known = [r for r in rounds if r.throttled is not None]
+    runs = sum(len(r.inputs) for r in known)
+    return sum(len(r.inputs) for r in known if r.throttled) / runs if runs else None
+
+
 def per_run_ns(rounds: Sequence[Round], shapes: Sequence[int]) -> np.ndarray:
     """Return the mean time of a run of each model over the inputs of these rounds, shape `(models,)`.
 

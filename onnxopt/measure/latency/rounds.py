@@ -35,6 +35,7 @@ class Round:
         inputs: index of the input of each run, the same for every model.
         waited_ns: time that threads waited for a processor in this round; None if unknown.
         length_ns: length of the round.
+        throttled: whether heat slowed the processor down in it; None if unknown.
     """
 
     own_ns: tuple[np.ndarray, ...]
@@ -42,6 +43,7 @@ class Round:
     inputs: np.ndarray
     waited_ns: int | None
     length_ns: int
+    throttled: bool | None = None
 
 
 def race(
@@ -78,7 +80,7 @@ def race(
             inputs = (start + len(rounds) * repeats + np.arange(repeats)) % len(runs[0])
             own: list[np.ndarray] = [np.empty(0)] * len(runs)
             wall: list[np.ndarray] = [np.empty(0)] * len(runs)
-            waited_before, round_ns = watch.waited(), watch.wall()
+            heat_before, waited_before, round_ns = watch.throttle(), watch.waited(), watch.wall()
             for index in rng.permutation(len(runs)):
                 turn = [runs[index][int(i)] for i in inputs]
                 if settle:
@@ -86,8 +88,14 @@ def race(
                 own[index], wall[index] = _block(turn, watch)
             length_ns, waited_after = watch.wall() - round_ns, watch.waited()
             waited = None if waited_before is None or waited_after is None else waited_after - waited_before
-            rounds.append(Round(tuple(own), tuple(wall), inputs, waited, length_ns))
+            throttled = _throttled(heat_before, watch.throttle())
+            rounds.append(Round(tuple(own), tuple(wall), inputs, waited, length_ns, throttled))
     return rounds
+
+
+def _throttled(before: tuple[bool, int] | None, after: tuple[bool, int] | None) -> bool | None:
+    """Return whether the processor was slowed down at either end, or its counters grew in between."""
+    return None if before is None or after is None else before[0] or after[0] or after[1] > before[1]
 
 
 def repeats_of(estimates_ns: np.ndarray) -> int:

@@ -25,12 +25,14 @@ class Watch:
         wall: wall-clock time.
         waited: total time that threads of this process have waited for a processor; None if unknown.
         pauses: whether `own` pauses while the thread waits, so that waiting disturbs no round.
+        throttle: whether heat slows the processor down now, and the number of times that it was; None if unknown.
     """
 
     own: Callable[[], int]
     wall: Callable[[], int]
     waited: Callable[[], int | None]
     pauses: bool
+    throttle: Callable[[], tuple[bool, int] | None] = lambda: None
 
 
 def watch_of(threads: int, *, on_processor: bool = True) -> Watch:
