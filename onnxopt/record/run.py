@@ -84,6 +84,7 @@ class _Resolved(RecordPart):
     batch_size: int
     latency_s: float
     hot: bool = False
+    device: str | None = None
     aim: str | None = None
     memory_limit_bytes: int | None = None
     tasks: dict[str, Any] = Field(default={}, description="task options that are not at their default")
