@@ -32,7 +32,7 @@ class NodeWriter:
         *inputs: ir.Value | None,
         domain: str = "",
         kind: ir.DataType | None = None,
-        **attributes: int | float | Sequence[int],
+        **attributes: int | float | str | Sequence[int],
     ) -> ir.Value:
         """Write a node with one output and return the output; its type is `kind`, or the type of the first input."""
         assert self.anchor is not None

@@ -12,6 +12,10 @@ from onnxopt.passes.quantize_weights import QuantizeWeights
 from onnxopt.passes.simplify import Simplify
 from onnxopt.search.trial import Candidate
 
+Quantizer = QuantizeStatic | QuantizeDynamic
+QUANTIZERS = (QuantizeStatic, QuantizeDynamic)
+"""INT8 passes that can leave layers in float."""
+
 _REDUCING = (PruneChannels, Factorize)
 
 CALIBRATIONS = ("minmax", "percentile", "entropy", "symmetric-entropy", "moving-average")
@@ -59,11 +63,11 @@ def placed(candidate: Candidate) -> Candidate:
 
 def keep_in_float(candidate: Candidate, layers: tuple[str, ...]) -> Candidate:
     """Return `candidate` with `layers` in float, in addition to the layers that its quantization already excludes."""
-    passes = tuple(_excluding(p, layers) if isinstance(p, QuantizeStatic) else p for p in candidate.passes)
+    passes = tuple(_excluding(p, layers) if isinstance(p, QUANTIZERS) else p for p in candidate.passes)
     return Candidate(f"{candidate.name}-keep{len(layers)}", passes)
 
 
-def _excluding(spec: QuantizeStatic, layers: tuple[str, ...]) -> QuantizeStatic:
+def _excluding(spec: Quantizer, layers: tuple[str, ...]) -> Quantizer:
     return replace(spec, exclude=tuple(dict.fromkeys((*spec.exclude, *layers))))
 
 

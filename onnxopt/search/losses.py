@@ -18,6 +18,7 @@ from onnxopt.measure.runtime.environment import environment
 from onnxopt.passes.quantize_static import QDQ_OPSET, QuantizeStatic
 from onnxopt.pipeline import Context, Pass, Pipeline
 from onnxopt.reconstruction.batches import rebatched
+from onnxopt.search.candidates import Quantizer
 
 Base = tuple[Pass, ...]
 """Passes that build the reference model of a comparison from the baseline."""
@@ -121,7 +122,7 @@ def evidence_key(model: ir.Model, context: Context, *words: str) -> str | None:
 
 
 def losses_of(
-    spec: QuantizeStatic, base: Base, sets: Sequence[Sequence[str]], quantized: Sequence[str], losses: Losses
+    spec: Quantizer, base: Base, sets: Sequence[Sequence[str]], quantized: Sequence[str], losses: Losses
 ) -> list[float]:
     """Return the loss of each set of layers in INT8 with all others in float; infinite for one that cannot be.
 
@@ -133,8 +134,10 @@ def losses_of(
         losses: measures losses.
     """
 
-    def alone(some: Sequence[str]) -> QuantizeStatic:
+    def alone(some: Sequence[str]) -> Pass:
         others = tuple(name for name in quantized if name not in some)
-        return replace(spec, placement="all", min_sqnr_db=0, exclude=others)
+        if isinstance(spec, QuantizeStatic):
+            return replace(spec, placement="all", min_sqnr_db=0, exclude=others)
+        return replace(spec, exclude=others)
 
     return losses(base, [alone(some) for some in sets])

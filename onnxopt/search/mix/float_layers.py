@@ -8,10 +8,9 @@ from itertools import accumulate
 from math import ceil, inf, isfinite
 
 from onnxopt.graph.layers import anatomy_of
-from onnxopt.passes.quantize_static import QuantizeStatic
 from onnxopt.quantization.outcome import WEIGHTED
 from onnxopt.search.bets import sizes_in
-from onnxopt.search.candidates import keep_in_float, static_pass
+from onnxopt.search.candidates import QUANTIZERS, Quantizer, keep_in_float
 from onnxopt.search.journal.notes import named_numbers
 from onnxopt.search.losses import losses_of
 from onnxopt.search.trial import Candidate, Trial, Verdict
@@ -25,6 +24,8 @@ _RANKING = 0.3
 """Share of the remaining time for candidates that the measurement of losses may take."""
 _FINE = 16
 """The bisection ends at a difference of one layer in so many."""
+_CLOSE = 0.75
+"""Share of the budget above which a drop is hardly provable, though it is within budget on the search samples."""
 
 
 class FloatCounts:
@@ -62,11 +63,18 @@ class FloatCounts:
 
 
 def keep_harmful_layers(trials: Trials) -> None:
-    """Keep layers of the most accurate static candidate in float while every static candidate is over budget."""
-    best = _best_over_budget(trials)
-    if best is None or trials.enough() or not _may_lead(trials, best):
-        return
-    ranked = _ranked(trials, best)
+    """Keep layers of the most accurate static candidate in float, and of the most accurate dynamic one.
+
+    Neither is varied while one of its kind is surely within budget, or if it is no better than the best candidate.
+    """
+    for kind in QUANTIZERS:
+        best = _best_near_budget(trials, kind)
+        if best is not None and not trials.enough() and _may_lead(trials, best):
+            _keep_layers(trials, best, kind)
+
+
+def _keep_layers(trials: Trials, best: Trial, kind: type[Quantizer]) -> None:
+    ranked = _ranked(trials, best, kind)
     counts = FloatCounts(list(ranked.values()), _over(trials, best))
     for _ in range(ROUNDS):
         count = counts.next()
@@ -79,24 +87,29 @@ def keep_harmful_layers(trials: Trials) -> None:
         counts.learn(count, _over(trials, trial), good=good)
 
 
-def _best_over_budget(trials: Trials) -> Trial | None:
-    """Return the static candidate of the smallest drop, without layers in float by choice.
+def _best_near_budget(trials: Trials, kind: type[Quantizer]) -> Trial | None:
+    """Return the candidate of a kind with the smallest drop, without layers in float by choice.
 
-    None if one is within budget, if none is worth it, or if layers of it were kept in float before.
+    None if one is surely within budget, if none is worth it, or if layers of it were kept in float before.
     """
     worth_it = (Verdict.OVER_BUDGET, Verdict.WITHIN)  # the others are too slow or too large
-    statics = [t for t in trials.made if static_pass(t.candidate) and t.drop is not None and t.verdict in worth_it]
-    if any(trials.bar.accurate(t) for t in statics):
+    made = [t for t in trials.made if _pass_of(t.candidate, kind) is not None]
+    tried = [t for t in made if t.drop is not None and t.verdict in worth_it]
+    if any(trials.bar.accurate(t) and _over(trials, t) <= _CLOSE for t in tried):
         return None
-    whole = [t for t in statics if t.candidate == _without_choice(t.candidate)]
+    whole = [t for t in tried if t.candidate == _without_choice(t.candidate)]
     best = min(whole, key=lambda t: t.drop.value if t.drop is not None else inf, default=None)
-    varied = {_without_choice(t.candidate).passes for t in trials.made if t.candidate != _without_choice(t.candidate)}
+    varied = {_without_choice(t.candidate).passes for t in made if t.candidate != _without_choice(t.candidate)}
     return None if best is None or best.candidate.passes in varied else best
+
+
+def _pass_of(candidate: Candidate, kind: type[Quantizer]) -> Quantizer | None:
+    return next((p for p in candidate.passes if isinstance(p, kind)), None)
 
 
 def _without_choice(candidate: Candidate) -> Candidate:
     """Return a candidate with all its layers in INT8."""
-    passes = tuple(replace(p, exclude=()) if isinstance(p, QuantizeStatic) else p for p in candidate.passes)
+    passes = tuple(replace(p, exclude=()) if isinstance(p, QUANTIZERS) else p for p in candidate.passes)
     return candidate if passes == candidate.passes else replace(candidate, passes=passes)
 
 
@@ -104,7 +117,7 @@ def _may_lead(trials: Trials, best: Trial) -> bool:
     """Return whether a candidate is better at the goal than the best one within budget, or was not timed."""
     if trials.leader is None or best.latency is None or best.latency.speedup is None:
         return True
-    return trials.bar.rank(best) < trials.bar.rank(trials.leader)
+    return best.candidate == trials.leader.candidate or trials.bar.rank(best) < trials.bar.rank(trials.leader)
 
 
 def _over(trials: Trials, trial: Trial) -> float:
@@ -115,9 +128,9 @@ def _over(trials: Trials, trial: Trial) -> float:
     return max(trial.drop.value, 0.0) / allowed
 
 
-def _ranked(trials: Trials, best: Trial) -> Mapping[str, float]:
+def _ranked(trials: Trials, best: Trial, kind: type[Quantizer]) -> Mapping[str, float]:
     """Return the losses of INT8 layers, in the order of loss per multiply-accumulate; empty without time for them."""
-    spec, base = static_pass(best.candidate), best.candidate.passes[:-1]
+    spec, base = _pass_of(best.candidate, kind), best.candidate.passes[:-1]
     edits = best.steps[-1].edits
     quantized = tuple(edit.target for edit in edits)
     weighted = tuple(edit.target for edit in edits if edit.action.split()[0] in WEIGHTED)

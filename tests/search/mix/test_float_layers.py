@@ -10,6 +10,7 @@ import pytest
 from onnxopt.measure.latency import Latency
 from onnxopt.measure.statistics import Drop, Interval
 from onnxopt.options.search import Goal
+from onnxopt.passes.quantize_dynamic import QuantizeDynamic
 from onnxopt.passes.quantize_static import QuantizeStatic
 from onnxopt.passes.simplify import Simplify
 from onnxopt.pipeline import Edit
@@ -76,6 +77,16 @@ def test_a_layer_that_cannot_be_quantized_alone_comes_first_with_the_largest_los
     assert list(found) == ["b", "c", "a"]
 
 
+def test_the_loss_of_a_layer_in_dynamic_int8_is_that_of_the_layer_alone() -> None:
+    spec = QuantizeDynamic(per_channel=False, exclude=("b",))
+    seen = []
+    losses_of(spec, (), [["a"], ["b", "c"]], ["a", "b", "c"], lambda base, specs: seen.extend(specs) or [0.0, 0.0])
+    assert seen == [
+        QuantizeDynamic(per_channel=False, exclude=("b", "c")),
+        QuantizeDynamic(per_channel=False, exclude=("a",)),
+    ]
+
+
 def test_each_loss_is_that_of_one_set_in_int8() -> None:
     harm = {"a": 0.1, "b": inf, "c": 0.2}
 
@@ -107,6 +118,7 @@ def test_neighbours_are_measured_together_where_time_is_short(seconds: float, si
 
 
 WHOLE = Candidate("static", (Simplify(), QuantizeStatic()))
+DYNAMIC = Candidate("dynamic", (Simplify(), QuantizeDynamic()))
 WORSE = Candidate("static-entropy", (Simplify(), QuantizeStatic(method="entropy")))
 LAYERS = tuple(f"layer{i}" for i in range(8))
 
@@ -138,7 +150,7 @@ class FakeTrials:
         return False
 
     def recall(self, note: str, fresh: object, read: object) -> dict[str, float]:
-        assert note == "losses of layers: static"
+        assert note in ("losses of layers: static", "losses of layers: dynamic")
         return dict.fromkeys(LAYERS, 1.0)
 
 
@@ -158,6 +170,29 @@ def test_layers_stay_in_int8_where_a_static_candidate_is_within_budget() -> None
     trials = FakeTrials()
     trials.made = [trials.measured(WHOLE), trials.measured(WORSE, drop=0.0)]
     assert kept(trials) == []
+
+
+def test_layers_of_a_dynamic_candidate_stay_in_float_too() -> None:
+    trials = FakeTrials()
+    trials.made = [trials.measured(DYNAMIC)]
+    assert kept(trials) == [7, 3, 5, 6]
+    assert {type(t.candidate.passes[-1]) for t in trials.made} == {QuantizeDynamic}
+    assert kept(trials) == [7, 3, 5, 6], "layers of this candidate were kept before"
+
+
+def test_a_kind_is_varied_even_if_the_other_kind_is_within_budget_but_slower() -> None:
+    trials = FakeTrials(leader_speedup=1.5)
+    trials.made = [trials.measured(WHOLE, speedup=1.5, drop=0.0), trials.measured(DYNAMIC, speedup=2.0)]
+    assert kept(trials) == [7, 3, 5, 6]
+    assert all(isinstance(t.candidate.passes[-1], QuantizeDynamic) for t in trials.made[1:])
+
+
+@pytest.mark.parametrize(("drop", "varied"), [(0.0074, False), (0.0076, True), (0.0099, True)])
+def test_a_drop_so_close_to_the_budget_that_it_is_hardly_provable_is_lowered(drop: float, varied: bool) -> None:
+    trials = FakeTrials()
+    trials.made = [trials.measured(WHOLE, drop=drop)]
+    trials.leader = trials.made[0]
+    assert bool(kept(trials)) is varied
 
 
 def test_layers_stay_in_int8_where_int8_is_no_faster_than_the_best() -> None:

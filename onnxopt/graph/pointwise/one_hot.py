@@ -1,0 +1,106 @@
+"""Products of one-hot vectors with a matrix, as rows of the matrix.
+
+        Expand - Equal - Cast - MatMul   ->   Gather
+        OneHot - MatMul                  ->   Gather
+
+Exports of JAX and TensorFlow write the lookup of an embedding as a product, most of whose terms are zero. A number
+outside the range gives zeros, as before.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from onnxopt.graph.edit import constant_of
+from onnxopt.graph.node_writer import NodeWriter
+from onnxopt.graph.scales.reading import numbers_of
+
+_KINDS = (ir.DataType.INT32, ir.DataType.INT64)
+
+
+@dataclass(frozen=True)
+class _Codes:
+    """Whole numbers that one-hot vectors stand for.
+
+    Attributes:
+        numbers: the numbers, with a last axis of one element.
+        kind: their type.
+        shape: shape to which they are expanded before; None if they are not.
+    """
+
+    numbers: ir.Value
+    kind: ir.DataType
+    shape: ir.Value | None
+
+
+def write_gathers(model: ir.Model) -> list[str]:
+    """Replace products of one-hot vectors in the main graph in place, and return the names of the products."""
+    writer, names = NodeWriter(model, "lookup"), list[str]()
+    for node in list(model.graph):
+        if node.op_type != "MatMul" or node.domain or any(v is None for v in node.inputs):
+            continue
+        table = numbers_of(node.inputs[1])
+        codes = None if table is None or table.ndim != 2 else _codes(node.inputs[0], len(table))
+        if table is None or codes is None:
+            continue
+        writer.anchor = node
+        result = _looked_up(writer, codes, table)
+        names.append(node.name or node.outputs[0].name or "")
+        ir.convenience.replace_nodes_and_values(model.graph, node, [node], [], list(node.outputs), [result])
+    if names:
+        common.RemoveUnusedNodesPass()(model)
+    return names
+
+
+def _codes(value: ir.Value | None, count: int) -> _Codes | None:
+    """Return the numbers of one-hot vectors of `count` elements; None for other values."""
+    cast = None if value is None else value.producer()
+    if cast is None or cast.op_type != "Cast" or cast.attributes.get_int("to", 0) != ir.DataType.FLOAT:
+        return None
+    equal = None if cast.inputs[0] is None else cast.inputs[0].producer()
+    if equal is None or equal.op_type != "Equal" or equal.domain:
+        return None
+    for place in (0, 1):
+        ramp, numbers = constant_of(equal.inputs[place]), equal.inputs[1 - place]
+        if ramp is None or numbers is None or ramp.dtype not in _KINDS:
+            continue
+        if ramp.shape.numpy()[-1:] != (count,) or not np.array_equal(ramp.numpy().ravel(), np.arange(count)):
+            continue
+        found = _last_axis_of_one(numbers, ramp.dtype)
+        rank = None if found is None or found.numbers.shape is None else len(found.numbers.shape)
+        return found if rank is not None and rank >= len(ramp.shape) else None
+    return None
+
+
+def _last_axis_of_one(value: ir.Value, kind: ir.DataType) -> _Codes | None:
+    if value.shape is not None and value.shape[-1:] == (1,):
+        return _Codes(value, kind, None)
+    node = value.producer()
+    if node is None or node.op_type != "Expand" or node.domain or None in node.inputs:
+        return None
+    source, shape = node.inputs
+    if source is None or shape is None or source.shape is None or shape.shape is None:
+        return None
+    # An expansion to fewer axes leaves the others as they are, and one to more would add some.
+    if source.shape[-1:] != (1,) or shape.shape[:] != (len(source.shape),):
+        return None
+    return _Codes(source, kind, shape)
+
+
+def _looked_up(writer: NodeWriter, codes: _Codes, table: np.ndarray) -> ir.Value:
+    numbers, dtype = codes.numbers, codes.kind.numpy().type
+    if codes.shape is not None:
+        others = writer("Slice", codes.shape, writer.constant([0]), writer.constant([-1]))
+        shape = writer("Concat", others, writer.constant([1]), axis=0)
+        numbers = writer("Expand", numbers, shape)
+    numbers = writer("Squeeze", numbers, writer.constant([-1]))
+    inside = writer(
+        "And",
+        writer("GreaterOrEqual", numbers, writer.constant(0, dtype), kind=ir.DataType.BOOL),
+        writer("Less", numbers, writer.constant(len(table), dtype), kind=ir.DataType.BOOL),
+    )
+    place = writer("Where", inside, numbers, writer.constant(len(table), dtype), kind=codes.kind)
+    rows = writer.constant(np.vstack([table, np.zeros_like(table[:1])]), np.float32)
+    return writer("Gather", rows, place, axis=0)
