@@ -10,9 +10,12 @@ from onnx_ir.passes import common
 
 from onnxopt.errors import ModelError, NativeError, first_line
 from onnxopt.graph.edit import freeze_weights, name_nodes
+from onnxopt.graph.pointwise.gelu import OPSET, write_gelus
+from onnxopt.graph.pointwise.one_hot import write_gathers
+from onnxopt.graph.pointwise.tables import fold_into_tables
 from onnxopt.graph.scales.fold import fold_scales
 from onnxopt.graph.scales.hard_sigmoid import write_hard_sigmoids
-from onnxopt.graph.shapes import MAX_COUNTED, longest_range
+from onnxopt.graph.shapes import MAX_COUNTED, longest_range, with_types
 from onnxopt.measure.runtime.session import Runtime, optimized_model
 from onnxopt.model_file import fits_protobuf, opset_of, upgrade_opset
 from onnxopt.model_file.light import give_weights_back, without_large_weights
@@ -45,12 +48,15 @@ class Simplify(Pass):
 
     ONNX Runtime's basic optimizer folds, and `onnxruntime.transformers` fuses GELU and LayerNorm. Operators of the
     runtime's own set are translated to the standard set, or the change is skipped. What the runtime leaves, scalings
-    and shifts beside convolutions and hard sigmoids in several operators, `onnxopt.graph.scales` folds.
+    and shifts beside convolutions, hard sigmoids and GELUs in several operators, lookups written as products, and
+    operators behind a lookup, `onnxopt.graph.scales` and `onnxopt.graph.pointwise` fold.
 
         Conv - BatchNormalization - Relu   ->   Conv - Relu
         Div - Erf - Add - Mul - Mul        ->   Gelu
         Conv - Mul - Add                   ->   Conv
         Add - Clip - Mul - Div             ->   HardSigmoid - Mul
+        Equal - Cast - MatMul              ->   Gather
+        Gather - Add - Tanh                ->   Gather
 
     Attributes:
         fuse: whether to fuse GELU and LayerNorm, in addition to the folding.
@@ -146,13 +152,31 @@ def _folded(model: ir.Model, edits: list[Edit], skipped: list[Skip]) -> ir.Model
 
 
 def _merged(model: ir.Model, edits: list[Edit]) -> ir.Model:
-    """Return the model with hard sigmoids as one operator, and with scalings and shifts inside its layers."""
+    """Return the model with what several operators compute in fewer of them, and with steps inside weights."""
     changed = model.clone()
-    written, folded = write_hard_sigmoids(changed), fold_scales(changed)
-    for names, what in ((written, "hard sigmoids as one operator"), (folded, "scalings folded into layers")):
-        if names:
-            edits.append(Edit("graph", f"{what}: {len(names)}"))
-    return changed if written or folded else model
+    done = {
+        "hard sigmoids as one operator": write_hard_sigmoids(changed),
+        "scalings folded into layers": fold_scales(changed),
+        "products of one-hot vectors as lookups": write_gathers(changed),
+    }
+    if done["products of one-hot vectors as lookups"]:
+        changed = with_types(changed)  # the ranks of lookups decide which constants are the same for all rows
+    done["operators folded into tables"] = fold_into_tables(changed)
+    changed, gelus = _with_gelus(changed)
+    done["GELUs as one operator"] = gelus
+    edits += [Edit("graph", f"{what}: {len(names)}") for what, names in done.items() if names]
+    return changed if any(done.values()) else model
+
+
+def _with_gelus(model: ir.Model) -> tuple[ir.Model, list[str]]:
+    """Return the model with GELUs as one operator, and their names; its opset is raised where they need it."""
+    if not write_gelus(model.clone()):
+        return model, []
+    try:
+        raised = upgrade_opset(model, OPSET).clone() if opset_of(model) < OPSET else model
+    except ModelError:
+        return model, []
+    return raised, write_gelus(raised)
 
 
 def _within_growth(model: ir.Model, before: int) -> tuple[ir.Model, int, str]:

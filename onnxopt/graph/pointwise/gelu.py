@@ -2,11 +2,11 @@
 
         0.5 * x * (1 + Tanh(0.798 * (x + 0.0447 * x * x * x)))   ->   Gelu(x)
 
-Hendrycks and Gimpel, "Gaussian error linear units", 2016. ONNX Runtime fuses two ways to write it; exports of JAX, Keras
-and TensorFlow write others. The order of the operators does not matter here: the expression is recognized by its values.
+Hendrycks and Gimpel, "Gaussian error linear units", 2016. On a CPU, ONNX Runtime computes the operators one by one.
+Exports of torch, JAX, Keras and TensorFlow order them differently: the expression is recognized by its values.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import onnx_ir as ir
@@ -30,15 +30,13 @@ def gelu(x: np.ndarray) -> np.ndarray:
     return np.asarray(0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))))
 
 
-def write_gelus(model: ir.Model, wanted: Callable[[ir.Node], bool] = lambda node: True) -> list[str]:
+def write_gelus(model: ir.Model) -> list[str]:
     """Replace decomposed GELUs of the main graph in place, and return the names of their last nodes.
 
-    Args:
-        model: a model of opset 20 or newer.
-        wanted: returns whether the GELU with this Tanh is replaced.
+    The result needs opset 20.
     """
     writer, names = NodeWriter(model, "gelu"), list[str]()
-    for node in [n for n in model.graph if n.op_type == "Tanh" and not n.domain and wanted(n)]:
+    for node in [n for n in model.graph if n.op_type == "Tanh" and not n.domain]:
         found = _found(node)
         if found is None:
             continue

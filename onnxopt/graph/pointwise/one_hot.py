@@ -68,25 +68,36 @@ def _codes(value: ir.Value | None, count: int) -> _Codes | None:
             continue
         if ramp.shape.numpy()[-1:] != (count,) or not np.array_equal(ramp.numpy().ravel(), np.arange(count)):
             continue
-        found = _last_axis_of_one(numbers, ramp.dtype)
-        rank = None if found is None or found.numbers.shape is None else len(found.numbers.shape)
-        return found if rank is not None and rank >= len(ramp.shape) else None
+        found = _single(numbers, ramp.dtype)
+        return None if found is None or len(ramp.shape) > _axes(found.numbers)[0] else found
     return None
 
 
-def _last_axis_of_one(value: ir.Value, kind: ir.DataType) -> _Codes | None:
-    if value.shape is not None and value.shape[-1:] == (1,):
+def _single(value: ir.Value, kind: ir.DataType) -> _Codes | None:
+    """Return the numbers behind a value whose last axis has one element, or had before it was expanded."""
+    if _axes(value)[1] == 1:
         return _Codes(value, kind, None)
     node = value.producer()
     if node is None or node.op_type != "Expand" or node.domain or None in node.inputs:
         return None
     source, shape = node.inputs
-    if source is None or shape is None or source.shape is None or shape.shape is None:
-        return None
-    # An expansion to fewer axes leaves the others as they are, and one to more would add some.
-    if source.shape[-1:] != (1,) or shape.shape[:] != (len(source.shape),):
+    if source is None or shape is None or _axes(source)[1] != 1:
         return None
     return _Codes(source, kind, shape)
+
+
+def _axes(value: ir.Value) -> tuple[int, int]:
+    """Return the number of axes of a value and the size of the last one; 0 for unknown ones."""
+    if value.shape is not None and len(value.shape):
+        last = value.shape[-1]
+        return len(value.shape), last if isinstance(last, int) else 0
+    node = value.producer()
+    if node is None or node.op_type != "Reshape" or node.domain or len(node.inputs) < 2:
+        return 0, 0
+    shape = constant_of(node.inputs[1])
+    if shape is None or shape.size == 0:
+        return 0, 0
+    return shape.size, max(int(shape.numpy()[-1]), 0)
 
 
 def _looked_up(writer: NodeWriter, codes: _Codes, table: np.ndarray) -> ir.Value:

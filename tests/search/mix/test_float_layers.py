@@ -120,6 +120,7 @@ def test_neighbours_are_measured_together_where_time_is_short(seconds: float, si
 WHOLE = Candidate("static", (Simplify(), QuantizeStatic()))
 DYNAMIC = Candidate("dynamic", (Simplify(), QuantizeDynamic()))
 WORSE = Candidate("static-entropy", (Simplify(), QuantizeStatic(method="entropy")))
+LEADER = Candidate("leader", WHOLE.passes)
 LAYERS = tuple(f"layer{i}" for i in range(8))
 
 
@@ -131,7 +132,7 @@ class FakeTrials:
         self.deadline = SimpleNamespace(in_time=lambda work: work(), candidates_left_s=lambda: inf)
         self.made: list[Trial] = []
         self.slow_from, self.floor = slow_from, floor
-        self.leader = None if leader_speedup is None else self.measured(WHOLE, leader_speedup)
+        self.leader = None if leader_speedup is None else self.measured(LEADER, leader_speedup)
 
     def measured(self, candidate: Candidate, speedup: float = 2.0, drop: float | None = None) -> Trial:
         kept = len(candidate.passes[-1].exclude)  # type: ignore[attr-defined]
