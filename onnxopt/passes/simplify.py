@@ -154,18 +154,33 @@ def _folded(model: ir.Model, edits: list[Edit], skipped: list[Skip]) -> ir.Model
 def _merged(model: ir.Model, edits: list[Edit]) -> ir.Model:
     """Return the model with what several operators compute in fewer of them, and with steps inside weights."""
     changed = model.clone()
+    known = {value.name for value in _inner(model) if value.shape is not None or value.type is not None}
     done = {
         "hard sigmoids as one operator": write_hard_sigmoids(changed),
         "scalings folded into layers": fold_scales(changed),
         "products of one-hot vectors as lookups": write_gathers(changed),
     }
-    if done["products of one-hot vectors as lookups"]:
-        changed = with_types(changed)  # the ranks of lookups decide which constants are the same for all rows
-    done["operators folded into tables"] = fold_into_tables(changed)
-    changed, gelus = _with_gelus(changed)
-    done["GELUs as one operator"] = gelus
+    if any(node.op_type in ("Gather", "Tanh") for node in changed.graph):
+        changed = _typed(changed)
+        done["operators folded into tables"] = fold_into_tables(changed)
+        changed, done["GELUs as one operator"] = _with_gelus(changed)
+        for value in [v for v in _inner(changed) if v.name not in known]:
+            value.shape = value.type = None  # they would be stored
     edits += [Edit("graph", f"{what}: {len(names)}") for what, names in done.items() if names]
     return changed if any(done.values()) else model
+
+
+def _inner(model: ir.Model) -> list[ir.Value]:
+    """Return the values between the nodes of the main graph."""
+    return [value for node in model.graph for value in node.outputs if not value.is_graph_output()]
+
+
+def _typed(model: ir.Model) -> ir.Model:
+    """Return the model with inferred shapes: the ranks decide which constants are the same for all elements."""
+    try:
+        return with_types(model)
+    except ModelError:
+        return model
 
 
 def _with_gelus(model: ir.Model) -> tuple[ir.Model, list[str]]:

@@ -5,6 +5,10 @@ import onnx_ir as ir
 import pytest
 
 from onnxopt.graph.pointwise.one_hot import write_gathers
+from onnxopt.passes import simplify
+from onnxopt.passes.simplify import Simplify
+from onnxopt.pipeline import Context
+from onnxopt.target import target_of
 from tests.graph.scales.nets import net, ops, same_outputs
 
 RNG = np.random.default_rng(0)
@@ -66,3 +70,33 @@ def test_other_products_stay(body: str, ramp: np.ndarray) -> None:
     before = ops(after)
     assert write_gathers(after) == []
     assert ops(after) == before
+
+
+def test_simplify_computes_the_rest_for_all_rows_and_stores_no_inferred_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in exports of JAX: an embedding by a product, a bias and a GELU, at an unknown batch size."""
+    monkeypatch.setattr(simplify, "_folded", lambda model, *_: model)  # the runtime stores some shapes itself
+    gelu = (
+        "d = Mul(e, e) c = Mul(d, e) b = Mul(small, c) f = Add(e, b) g = Mul(root, f) t = Tanh(g) u = Add(t, one) "
+        "v = Mul(half, u) y = Mul(e, v)"
+    )
+    numbers = {"small": 0.044715, "root": np.sqrt(2 / np.pi), "one": [[[1.0]]], "half": 0.5}
+    before = net(
+        f"i = Reshape(x, split) q = Equal(i, ramp) h = Cast<to = 1>(q) p = MatMul(h, table) e = Add(p, shift) {gelu}",
+        {"table": TABLE, "shift": np.ones((1, 1, 3)), **{name: np.array(value) for name, value in numbers.items()}},
+        x="int32[N, 6] x",
+    )
+    for name, array in (("ramp", np.arange(5, dtype=np.int32).reshape(1, 1, 5)), ("split", np.array([-1, 6, 1]))):
+        value = next(v for node in before.graph for v in node.inputs if v is not None and v.name == name)
+        value.const_value, value.shape = ir.tensor(array, name=name), ir.Shape(array.shape)
+        value.type = ir.TensorType(ir.DataType.from_numpy(array.dtype))
+        before.graph.register_initializer(value)
+    applied = Simplify(fuse=False).apply(before, Context(target_of("x86-vnni"), None))
+    after = applied.model
+    assert {edit.action for edit in applied.edits} == {
+        "products of one-hot vectors as lookups: 1",
+        "operators folded into tables: 10",
+    }
+    assert not {"MatMul", "Tanh", "Mul"} & set(ops(after))
+    same_outputs(before, after, CODES)
+    inner = [v for node in after.graph for v in node.outputs if not v.is_graph_output()]
+    assert all(v.shape is None for v in inner)
