@@ -16,6 +16,7 @@ from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes
 from onnxopt.model_file import fits_protobuf, size_bytes, upgrade_opset
 from onnxopt.model_file.streamed import Latest
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
+from onnxopt.quantization.normal_float import NormalFloats
 from onnxopt.quantization.rounding.blockwise import Blocks, by_rows, round_to_nearest, shrunk
 from onnxopt.quantization.rounding.gptq import gptq
 from onnxopt.quantization.rounding.hessians import MOST_FEATURES, Read, at_most, hessians, sweeps
@@ -41,17 +42,23 @@ class QuantizeWeights(Pass):
 
         Relu(MatMul(W float32))   ->   Max(MatMul(DequantizeLinear(W 4 bits)), 0)
 
+    `form=nf4` writes 4-bit NormalFloats, as bitsandbytes does. The runtime unpacks them to floats in every run: the
+    file is small, and slower than with `blocks`.
+
+        MatMul(W float32)   ->   MatMulBnb4(W 4 bits, a largest magnitude for each 64)
+
     `form=dequantize` reduces the file size alone: int8 weights of convolutions, products and embedding tables with one
     scale per channel, in standard operators. The runtime converts them to float once, at load time, and the rows of a
     table at their lookup.
 
     Attributes:
-        form: `blocks` = MatMulNBits; `standard` = DequantizeLinear in blocks and MatMul; `dequantize` = int8 weights
-            with a scale per channel, where the file gets smaller.
+        form: `blocks` = MatMulNBits; `standard` = DequantizeLinear in blocks and MatMul; `nf4` = MatMulBnb4, with 4
+            bits; `dequantize` = int8 weights with a scale per channel, where the file gets smaller.
         bits: bits per weight; 4 has a larger error (not with `form=dequantize`).
         block: number of inputs that share a scale (not with `form=dequantize`).
         method: `rtn` = round to nearest; `hqq` = scales fitted robustly to outliers; `gptq` = error correction in later
-            columns, needs samples; `auto` = `gptq` with samples, else `hqq`. `form=dequantize` always uses `rtn`.
+            columns, needs samples; `auto` = `gptq` with samples, else `hqq`. `form=dequantize` and `form=nf4` always
+            use `rtn`.
         least: smallest number of elements of a weight to quantize; scales of smaller ones exceed the saving.
         exclude: names of nodes not to quantize.
         samples: largest number of calibration samples.
@@ -60,7 +67,7 @@ class QuantizeWeights(Pass):
     name: ClassVar[str] = "quantize-weights"
     effect: ClassVar[Effect] = Effect.LOSSY
 
-    form: Literal["blocks", "standard", "dequantize"] = "blocks"
+    form: Literal["blocks", "standard", "nf4", "dequantize"] = "blocks"
     bits: Literal[4, 8] = 8
     block: Literal[32, 64, 128] = 32
     method: Literal["auto", "rtn", "hqq", "gptq"] = "auto"
@@ -72,7 +79,7 @@ class QuantizeWeights(Pass):
         """Check the numbers.
 
         Raises:
-            UsageError: ONX101 one is invalid, ONX112 one does not apply to `form=dequantize`.
+            UsageError: ONX101 one is invalid, ONX112 one does not apply to the form.
         """
         for option, value, known in (("bits", self.bits, (4, 8)), ("block", self.block, (32, 64, 128))):
             if value not in known:
@@ -81,6 +88,9 @@ class QuantizeWeights(Pass):
         if self.form == "dequantize" and (self.bits != 8 or self.method not in ("auto", "rtn")):
             where = "bits" if self.bits != 8 else "method"
             raise UsageError("ONX112", "this option is for form=blocks", where=where, hint="Leave it out.")
+        if self.form == "nf4" and (self.bits != 4 or self.method not in ("auto", "rtn")):
+            where = "bits" if self.bits != 4 else "method"
+            raise UsageError("ONX112", "form=nf4 has 4 bits and no method", where=where, hint="Write bits=4,form=nf4.")
 
     def apply(self, model: ir.Model, context: Context) -> Applied:
         """Replace every product whose weight is a constant matrix.
@@ -110,8 +120,14 @@ class QuantizeWeights(Pass):
                 skipped.append(Skip(node.name or "", reason))
             else:
                 chosen.append(node)
+        latest = None if fits_protobuf(work) else Latest()
+        if self.form == "nf4":
+            floats = NormalFloats(work, self.block, latest)
+            replaced = [(node.name or "", floats.replace(node)) for node in chosen]
+            edits = [Edit(name, f"weight in 4 bits, {before} bytes to {after}") for name, (before, after) in replaced]
+            chosen = []
         packing = Packing(self.bits, self.block, self.form == "standard")
-        writer = Products(work, packing, None if fits_protobuf(work) else Latest())
+        writer = Products(work, packing, latest)
         for nodes, seen in self._seen(work, chosen, context):
             for node in nodes:
                 hessian = None if node.inputs[0] is None else seen.get(node.inputs[0].name or "")

@@ -95,7 +95,7 @@ def prepared(typed: ir.Model, op_types: Sequence[str]) -> ir.Model:
     Raises:
         NativeError: ONX402 the model cannot be quantized.
     """
-    with _quantizer_errors():
+    with quantizer_errors():
         return ready(typed, op_types)
 
 
@@ -126,7 +126,7 @@ def quantize_static(
         {n: TensorData(lowest=np.float32(r.low), highest=np.float32(r.high)) for n, r in ranges.items()},
     )
     extra: dict[str, Any] = {"ActivationSymmetric": symmetric, "WeightSymmetric": True, **_FLOAT_WHERE_UNKNOWN}
-    with _quantizer_errors():
+    with quantizer_errors():
         typed = ready(with_types(model), options.op_types) if typed is None else typed
         for value in (v for node in typed.graph for v in node.outputs if v.dtype is None and v.name in ranges):
             value.type = ir.TensorType(ir.DataType.FLOAT)  # the runtime's own types; only floats have ranges
@@ -170,7 +170,7 @@ def quantize_dynamic(model: ir.Model, options: DynamicOptions) -> ir.Model:
     from onnxopt.quantization.ort_quantizers import OperatorQuantizer
 
     weight = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}[options.weight_type]
-    with _quantizer_errors():
+    with quantizer_errors():
         typed = ready(with_types(model), options.op_types)
         upright(typed)
         inner = name_inner_nodes(typed, options.op_types, frozenset(options.exclude))
@@ -241,7 +241,8 @@ def _read_back(proto: onnx.ModelProto) -> ir.Model:
 
 
 @contextmanager
-def _quantizer_errors() -> Iterator[None]:
+def quantizer_errors() -> Iterator[None]:
+    """Raise errors of the runtime's tools as NativeError ONX402, and keep their log off the terminal."""
     # It logs to the root logger, which would print between our tables.
     root = logging.getLogger()
     level = root.level

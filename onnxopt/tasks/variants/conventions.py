@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from onnxopt.errors import UsageError, nearest
 
-_HALF = "no pass makes a model that computes in float16"
+_HALF_INPUTS = "its inputs and outputs are float16, and those of compute-float16 stay float32"
 _OPTIMUM = "no pass writes the graph of Optimum's optimizer"
 _SIGNED = "simplify,quantize-dynamic{weight_type=int8,reduce_range=no}"
 _UNSIGNED = "simplify,quantize-dynamic{weight_type=uint8,reduce_range=no}"
@@ -57,13 +57,13 @@ CONVENTIONS: Mapping[str, Convention] = MappingProxyType(
         "transformers.js": Convention(
             "transformers.js",
             (
-                Variant("fp16", "_fp16", why=_HALF),
+                Variant("fp16", "_fp16", "simplify,compute-float16"),
                 Variant("q8", "_quantized", _SIGNED, with_conv=_UNSIGNED),
                 Variant("int8", "_int8", _SIGNED),
                 Variant("uint8", "_uint8", _UNSIGNED),
                 Variant("q4", "_q4", _FOUR_BITS),
-                Variant("q4f16", "_q4f16", why=_HALF),
-                Variant("bnb4", "_bnb4", why="no pass makes the types FP4 and NF4 of bitsandbytes"),
+                Variant("q4f16", "_q4f16", f"{_FOUR_BITS},compute-float16"),
+                Variant("bnb4", "_bnb4", "simplify,quantize-weights{bits=4,form=nf4,block=64}"),
             ),
             "_data",
         ),
@@ -73,7 +73,7 @@ CONVENTIONS: Mapping[str, Convention] = MappingProxyType(
                 Variant("O1", "_O1", why=_OPTIMUM),
                 Variant("O2", "_O2", why=_OPTIMUM),
                 Variant("O3", "_O3", why=_OPTIMUM),
-                Variant("O4", "_O4", why=_HALF),
+                Variant("O4", "_O4", why=_OPTIMUM),
                 Variant("qint8 arm64", "_qint8_arm64", _SIGNED),
                 Variant("quint8 avx2", "_quint8_avx2", _UNSIGNED),
                 Variant("qint8 avx512", "_qint8_avx512", _SIGNED),
@@ -92,7 +92,7 @@ CONVENTIONS: Mapping[str, Convention] = MappingProxyType(
                 Variant(
                     "cpu int4", "cpu-int4-rtn-block-32", why="products of 4 bits are made with accuracy level 4 only"
                 ),
-                Variant("cuda fp16", "cuda-fp16", why=_HALF),
+                Variant("cuda fp16", "cuda-fp16", why=_HALF_INPUTS),
             ),
             ".data",
             folders=True,

@@ -16,7 +16,8 @@ from onnxopt.model_file import atomic_write_text
 from onnxopt.options.reading import ReadOptions
 from onnxopt.options.runtime import Runtime
 from onnxopt.options.tasks import TaskOptions
-from onnxopt.pipeline import Context, Optimized, Pipeline, Progress
+from onnxopt.passes.simplify import Simplify
+from onnxopt.pipeline import Context, Optimized, Pipeline, Progress, Step
 from onnxopt.record.provenance import provenance
 from onnxopt.run.job import budget_of
 from onnxopt.target import target_of
@@ -114,8 +115,9 @@ def variants(
             left[name] = plan.variant.why
             continue
         result = results[passes] = results.get(passes) or _result(graph, passes)
-        if not result.steps[-1].edits:
-            left[name] = _nothing(result)
+        idle = next((s for s in result.steps if not s.edits and not isinstance(s.spec, Simplify)), None)
+        if idle is not None:
+            left[name] = _nothing(idle)
             continue
         made.append(_written(plan, passes, result.model, opened, model, overwrite=overwrite))
         if chosen.folders and made[-1].files:
@@ -136,8 +138,8 @@ def _result(model: ir.Model, passes: str) -> Optimized:
     return Pipeline(parse(passes)).run(model, Context(target_of("auto")))
 
 
-def _nothing(result: Optimized) -> str:
-    skipped = result.steps[-1].skipped
+def _nothing(step: Step) -> str:
+    skipped = step.skipped
     why = next((skip.reason for skip in skipped if skip.target == "graph"), "")
     return why or f"no layer can be quantized: {skipped[0].reason}" if skipped else "no layer can be quantized"
 

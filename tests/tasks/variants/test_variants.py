@@ -24,6 +24,9 @@ NAMES = {
         "model_int8.onnx": "int8",
         "model_uint8.onnx": "uint8",
         "model_q4.onnx": "",
+        "model_fp16.onnx": "",
+        "model_q4f16.onnx": "",
+        "model_bnb4.onnx": "",
     },
     "sentence-transformers": {
         "model_qint8_arm64.onnx": "int8",
@@ -35,7 +38,7 @@ NAMES = {
 }
 """Files that are made, with the type of their weights in products."""
 LEFT = {
-    "transformers.js": {"model_fp16.onnx", "model_q4f16.onnx", "model_bnb4.onnx"},
+    "transformers.js": set(),
     "sentence-transformers": {"model_O1.onnx", "model_O2.onnx", "model_O3.onnx", "model_O4.onnx"},
     "genai": {"cpu-int4-rtn-block-32/model.onnx", "cuda-fp16/model.onnx"},
 }
@@ -85,6 +88,33 @@ def test_four_bits_are_products_of_the_runtime_with_level_4(model: Path) -> None
     attributes = [{a.name: a.i for a in node.attribute} for node in products]
     assert len(products) >= 2
     assert all((a["bits"], a["block_size"], a["accuracy_level"]) == (4, 32, 4) for a in attributes)
+
+
+def operators(path: Path) -> set[str]:
+    return {node.op_type for node in onnx.load(path).graph.node}
+
+
+def test_the_files_in_16_bits_keep_float32_inputs_and_outputs_and_the_others_have_4_bits(model: Path) -> None:
+    found = written(
+        variants(model, "transformers.js", samples(), only=["fp16", "q4f16", "bnb4"], max_drop="50pp"), model.parent
+    )
+    proto = onnx.load(found["model_fp16.onnx"])
+    assert {tensor.data_type for tensor in proto.graph.initializer if tensor.dims} >= {onnx.TensorProto.FLOAT16}
+    assert onnx.TensorProto.FLOAT not in {tensor.data_type for tensor in proto.graph.initializer}
+    for name in ("model_fp16.onnx", "model_q4f16.onnx"):
+        (output,) = onnx.load(found[name]).graph.output
+        assert output.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    assert "MatMulNBits" in operators(found["model_q4f16.onnx"])
+    assert {"MatMulBnb4"} <= operators(found["model_bnb4.onnx"]) - operators(model)
+    sizes = [found[name].stat().st_size for name in ("model_q4f16.onnx", "model_fp16.onnx")]
+    assert sizes[0] < sizes[1] < model.stat().st_size
+
+
+def test_a_file_of_4_and_16_bits_is_left_where_nothing_gets_4_bits(tmp_path: Path) -> None:
+    save(builders.BUILDERS["residual_cnn"](), tmp_path / "model.onnx")
+    found = variants(tmp_path / "model.onnx", "transformers.js", only=["fp16", "q4f16"], max_drop="90pp")
+    assert [one.judged.path.name for one in found.made] == ["model_fp16.onnx"]
+    assert found.left["model_q4f16.onnx"].startswith("no layer can be quantized: ")
 
 
 def test_a_model_with_convolutions_has_unsigned_weights_in_q8(tmp_path: Path) -> None:
@@ -188,7 +218,6 @@ def test_the_card_states_fidelity_with_its_interval_and_how_each_was_made(model:
         row = next(line for line in text.splitlines() if line.startswith(f"| {one.judged.path.name} |"))
         assert f"{100 * score.value:.2f} % {interval}" in row
         assert one.passes in row
-    assert "Not made: model_fp16.onnx, because no pass makes a model that computes in float16." in text
     assert "96 samples" in text
     assert "made-up" not in text
     assert str(model.parent) not in text

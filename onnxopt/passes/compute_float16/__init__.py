@@ -1,0 +1,81 @@
+"""Computation in float16."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import ClassVar
+
+import onnx_ir as ir
+
+from onnxopt.errors import ModelError, NativeError, OnnxoptError
+from onnxopt.graph.check import require_nodes
+from onnxopt.graph.edit import lift_constants, name_nodes
+from onnxopt.measure.runtime.session import Runtime, optimized_model
+from onnxopt.model_file import fits_protobuf
+from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
+from onnxopt.quantization.ort_half import in_float16, stays_float32
+
+
+@dataclass(frozen=True)
+class ComputeFloat16(Pass):
+    """Compute in float16: weights and activations of half the size, for GPUs and browsers.
+
+    Inputs and outputs keep float32. On CPUs ONNX Runtime converts most operators back to float32: the file is half as
+    large there, and not faster; `store-float16` loses less.
+
+        Conv(x, W float32)   ->   Cast(Conv(Cast(x), W float16))
+
+    Attributes:
+        exclude: names of nodes that stay in float32, between casts.
+    """
+
+    name: ClassVar[str] = "compute-float16"
+    effect: ClassVar[Effect] = Effect.LOSSY
+
+    exclude: tuple[str, ...] = ()
+
+    def apply(self, model: ir.Model, context: Context) -> Applied:
+        """Convert the whole graph; says which nodes stay in float32.
+
+        Raises:
+            UsageError: ONX102 `exclude` has an unknown name.
+        """
+        work = model.clone()
+        lift_constants(work, every_type=True)  # the conversion overlooks constants that are no tensors
+        name_nodes(work)
+        require_nodes(work, self.exclude)
+        reason = _obstacle(work)
+        if reason:
+            return Applied(model, (), (Skip("graph", reason),))
+        try:
+            result = in_float16(work, self.exclude)
+            optimized_model(result, Runtime())
+        except (ModelError, NativeError) as error:
+            return Applied(model, (), (Skip("graph", f"the converted graph does not load: {_cause(error)}"),))
+        weights = [v for v in result.graph.initializers.values() if v.dtype is ir.DataType.FLOAT16]
+        edit = Edit("graph", f"computes in float16; {len(weights)} weights of it")
+        return Applied(result, (edit,), tuple(self._left(work)))
+
+    def _left(self, model: ir.Model) -> list[Skip]:
+        blocked = stays_float32(model)
+        named = [Skip(name, "excluded by name") for name in self.exclude]
+        counted = Counter(node.op_type for node in model.graph.all_nodes() if node.op_type in blocked)
+        return named + [
+            Skip(kind, f"{count} of them stay in float32: float16 is too coarse for it, or the runtime lacks it")
+            for kind, count in sorted(counted.items())
+        ]
+
+
+def _obstacle(model: ir.Model) -> str:
+    if not fits_protobuf(model):
+        return "the runtime's conversion takes no model above 1.5 GB"
+    if "" not in model.opset_imports:
+        return "it has no operators of the standard set"
+    if model.functions:
+        return "functions of the model's own are not converted"
+    floats = [v for v in (*model.graph.inputs, *model.graph.initializers.values()) if v.dtype is ir.DataType.FLOAT]
+    constant = any(node.op_type == "Constant" for node in model.graph.all_nodes())
+    return "" if floats or constant else "it has no float32 numbers"
+
+
+def _cause(error: OnnxoptError) -> str:
+    return error.why or error.what

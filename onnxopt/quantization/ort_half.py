@@ -1,0 +1,51 @@
+"""The bridge to ONNX Runtime's conversion of a float32 graph to one that computes in float16."""
+
+from collections.abc import Sequence
+
+import onnx_ir as ir
+
+from onnxopt.errors import NativeError
+from onnxopt.graph.shapes import with_types
+from onnxopt.model_file import from_proto, opset_of, to_proto
+from onnxopt.model_file.order import sort_nodes
+from onnxopt.quantization.ort_bridge import quantizer_errors
+
+_PAIRS = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
+_HALF_SCALES = 19
+"""The first opset in which scales may be float16."""
+
+
+def stays_float32(model: ir.Model) -> frozenset[str]:
+    """Return the operators that the conversion leaves in float32, between casts."""
+    from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST
+
+    return frozenset((*DEFAULT_OP_BLOCK_LIST, *(_PAIRS if opset_of(model) < _HALF_SCALES else ())))
+
+
+def in_float16(model: ir.Model, exclude: Sequence[str]) -> ir.Model:
+    """Return a copy of `model` that computes in float16, with its inputs and outputs in float32.
+
+    Finite numbers beyond the range of float16, such as those of masks, become its largest ones.
+
+    Args:
+        model: every node has a name; it fits a protobuf.
+        exclude: names of nodes that stay in float32.
+
+    Raises:
+        NativeError: ONX402 the conversion failed.
+        ModelError: ONX305 types in the model contradict each other.
+    """
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    proto = to_proto(with_types(model))
+    with quantizer_errors():
+        made = convert_float_to_float16(
+            proto,
+            keep_io_types=True,
+            disable_shape_infer=True,
+            op_block_list=sorted(stays_float32(model)),
+            node_block_list=list(exclude),
+        )
+    if sort_nodes(made.graph) is not None:
+        raise NativeError("ONX402", "ONNX Runtime's conversion to float16 failed", why="its graph has a circle")
+    return from_proto(made)

@@ -1,0 +1,125 @@
+"""A graph that computes in float16, between inputs and outputs in float32."""
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from onnxopt import model_file
+from onnxopt.errors import ModelError, UsageError
+from onnxopt.passes import compute_float16
+from onnxopt.passes.compute_float16 import ComputeFloat16
+from onnxopt.pipeline import Context, Pipeline, Step
+from onnxopt.target import target_of
+from tests import builders
+from tests.builders import F, Net
+
+HALF = ir.DataType.FLOAT16
+
+
+def run(model: ir.Model, **options) -> tuple[ir.Model, Step]:
+    result = Pipeline((ComputeFloat16(**options),)).run(model, Context(target_of("x86-vnni")))
+    return result.model, result.steps[0]
+
+
+def chain(*, mask: float = 1.0) -> ir.Model:
+    """Return two products with a TopK in between, which stays in float32, and a constant that may be huge."""
+    net = Net(71)
+    hidden = net.node("MatMul", "x", net.weight(16, 32, name="w0"), name="fc0")
+    hidden = net.node("Add", hidden, net.const(np.full(32, mask, np.float32)))
+    best, _ = net.node("TopK", hidden, net.ints(8), axis=-1, name="best", outs=2)
+    net.node("MatMul", best, net.weight(8, 4, name="w1"), out="y", name="fc1")
+    return net.model([("x", F, ["batch", 16])], [("y", F, ["batch", 4])], opset=17)
+
+
+def mlp(scale: float = 0.3) -> ir.Model:
+    net = Net(72)
+    hidden = net.node("Relu", net.node("MatMul", "x", net.weight(64, 96, name="w0"), name="fc0"))
+    hidden = net.node("Add", hidden, net.const(np.float32([scale]), "shift"))
+    net.node("MatMul", hidden, net.weight(96, 8, name="w1"), out="y", name="fc1")
+    return net.model([("x", F, ["batch", 64])], [("y", F, ["batch", 8])], opset=17)
+
+
+def test_weights_and_products_are_float16_and_the_signature_stays():
+    model = mlp()
+    result, step = run(model)
+    assert {v.dtype for v in result.graph.initializers.values()} == {HALF}
+    assert [v.dtype for v in (*result.graph.inputs, *result.graph.outputs)] == [ir.DataType.FLOAT] * 2
+    products = [node for node in result.graph if node.op_type == "MatMul"]
+    assert {node.outputs[0].dtype for node in products} == {HALF}
+    assert step.edits[0].action == "computes in float16; 3 weights of it"
+    assert model_file.size_bytes(result) < 0.55 * model_file.size_bytes(model)
+
+
+def test_it_computes_as_numpy_does_with_rounded_numbers():
+    model = mlp()
+    x = np.random.default_rng(0).standard_normal((5, 64)).astype(np.float32)
+    weights = {name: v.const_value.numpy().astype(np.float16).astype(np.float64) for name, v in
+               model.graph.initializers.items()}  # fmt: skip
+    hidden = np.maximum(x.astype(np.float16).astype(np.float64) @ weights["w0"], 0) + weights["shift"]
+    wanted = hidden @ weights["w1"]
+    result, _ = run(model)
+    for optimized in (False, True):
+        (found,) = builders.run(result, {"x": x}, optimized)
+        assert np.abs(found - wanted).max() < 2e-3 * np.abs(wanted).max()
+
+
+def test_operators_that_float16_does_not_suit_stay_in_float32_and_are_named():
+    result, step = run(chain())
+    (top,) = [node for node in result.graph if node.op_type == "TopK"]
+    assert top.inputs[0].dtype is ir.DataType.FLOAT
+    assert [(s.target, s.reason.split(":")[0]) for s in step.skipped] == [("TopK", "1 of them stay in float32")]
+
+
+def test_finite_numbers_beyond_float16_become_its_largest_and_no_infinity():
+    result, _ = run(chain(mask=-3e38))
+    (found,) = builders.run(result, {"x": np.ones((2, 16), np.float32)}, True)
+    assert all(np.isfinite(v.const_value.numpy()).all() for v in result.graph.initializers.values())
+    assert np.isfinite(found).all()
+
+
+def test_excluded_nodes_stay_in_float32():
+    result, step = run(mlp(), exclude=("fc1",))
+    kinds = {node.name: node.outputs[0].dtype for node in result.graph if node.op_type == "MatMul"}
+    assert kinds["fc0"] is HALF
+    assert kinds["fc1"] is not HALF
+    assert ("fc1", "excluded by name") in [(s.target, s.reason) for s in step.skipped]
+    with pytest.raises(UsageError, match="ONX102"):
+        run(mlp(), exclude=("nowhere",))
+
+
+def test_constants_of_every_form_are_converted():
+    result, step = run(builders.BUILDERS["constant_nodes"]())
+    assert step.edits
+    assert ir.DataType.FLOAT not in {v.dtype for v in result.graph.initializers.values()}
+
+
+def test_branches_are_converted_with_the_graph_around_them():
+    model = builders.BUILDERS["if_branches"]()
+    result, _ = run(model)
+    inner = [node for node in result.graph.all_nodes() if node.op_type == "MatMul" and node.graph is not result.graph]
+    assert inner
+    assert all(node.inputs[1].const_value.dtype is HALF for node in inner)
+
+
+def test_a_graph_that_the_runtime_refuses_is_left_with_the_reason(monkeypatch):
+    def refuse(*_):
+        raise ModelError("ONX304", "the model cannot be loaded", why="bad types")
+
+    monkeypatch.setattr(compute_float16, "optimized_model", refuse)
+    model = mlp()
+    result, step = run(model)
+    assert [s.reason for s in step.skipped] == ["the converted graph does not load: bad types"]
+    assert model_file.digest(result) == model_file.digest(model)
+
+
+def test_a_model_too_large_for_the_conversion_is_left(monkeypatch):
+    monkeypatch.setattr(compute_float16, "fits_protobuf", lambda _: False)
+    _, step = run(mlp())
+    assert [s.reason for s in step.skipped] == ["the runtime's conversion takes no model above 1.5 GB"]
+
+
+@pytest.mark.parametrize(("name", "why"), [("trees_only", "standard set"), ("with_function", "functions")])
+def test_models_that_are_left_alone(name, why):
+    _, step = run(builders.BUILDERS[name]())
+    assert not step.edits
+    assert why in step.skipped[0].reason
