@@ -63,7 +63,7 @@ RULES: Mapping[str, tuple[Level, str]] = MappingProxyType(
         "CHK410": (Level.FACT, "tensors that are stored twice or never read; `repair` mends it"),
         "CHK411": (
             Level.WARNING,
-            "hard sigmoids and scalings in several operators, which run one by one; `repair` or `simplify` mends it",
+            "hard sigmoids, GELUs, scalings or lookups in several operators; `repair` or `simplify` mends it",
         ),
     }
 )

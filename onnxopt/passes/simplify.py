@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -10,12 +11,9 @@ from onnx_ir.passes import common
 
 from onnxopt.errors import ModelError, NativeError, first_line
 from onnxopt.graph.edit import freeze_weights, name_nodes
-from onnxopt.graph.pointwise.gelu import OPSET, write_gelus
-from onnxopt.graph.pointwise.one_hot import write_gathers
-from onnxopt.graph.pointwise.tables import fold_into_tables
-from onnxopt.graph.scales.fold import fold_scales
-from onnxopt.graph.scales.hard_sigmoid import write_hard_sigmoids
-from onnxopt.graph.shapes import MAX_COUNTED, longest_range, with_types
+from onnxopt.graph.merge import has_gelu, merge_operators
+from onnxopt.graph.pointwise.gelu import OPSET
+from onnxopt.graph.shapes import MAX_COUNTED, longest_range
 from onnxopt.measure.runtime.session import Runtime, optimized_model
 from onnxopt.model_file import fits_protobuf, opset_of, upgrade_opset
 from onnxopt.model_file.light import give_weights_back, without_large_weights
@@ -49,7 +47,7 @@ class Simplify(Pass):
     ONNX Runtime's basic optimizer folds, and `onnxruntime.transformers` fuses GELU and LayerNorm. Operators of the
     runtime's own set are translated to the standard set, or the change is skipped. What the runtime leaves, scalings
     and shifts beside convolutions, hard sigmoids and GELUs in several operators, lookups written as products, and
-    operators behind a lookup, `onnxopt.graph.scales` and `onnxopt.graph.pointwise` fold.
+    operators behind a lookup, `onnxopt.graph.merge` merges.
 
         Conv - BatchNormalization - Relu   ->   Conv - Relu
         Div - Erf - Add - Mul - Mul        ->   Gelu
@@ -152,46 +150,23 @@ def _folded(model: ir.Model, edits: list[Edit], skipped: list[Skip]) -> ir.Model
 
 
 def _merged(model: ir.Model, edits: list[Edit]) -> ir.Model:
-    """Return the model with what several operators compute in fewer of them, and with steps inside weights."""
+    """Return the model with merged operators; its opset is raised where a GELU needs it."""
     changed = model.clone()
-    known = {value.name for value in _inner(model) if value.shape is not None or value.type is not None}
-    done = {
-        "hard sigmoids as one operator": write_hard_sigmoids(changed),
-        "scalings folded into layers": fold_scales(changed),
-        "products of one-hot vectors as lookups": write_gathers(changed),
-    }
-    if any(node.op_type in ("Gather", "Tanh") for node in changed.graph):
-        changed = _typed(changed)
-        done["operators folded into tables"] = fold_into_tables(changed)
-        changed, done["GELUs as one operator"] = _with_gelus(changed)
-        for value in [v for v in _inner(changed) if v.name not in known]:
-            value.shape = value.type = None  # they would be stored
-    edits += [Edit("graph", f"{what}: {len(names)}") for what, names in done.items() if names]
-    return changed if any(done.values()) else model
+    if opset_of(changed) < OPSET and has_gelu(changed):
+        with suppress(ModelError):
+            changed = _raised(changed)
+    done = merge_operators(changed)
+    edits += [Edit("graph", f"{what}: {len(names)}") for what, names in done.items()]
+    return changed if done else model
 
 
-def _inner(model: ir.Model) -> list[ir.Value]:
-    """Return the values between the nodes of the main graph."""
-    return [value for node in model.graph for value in node.outputs if not value.is_graph_output()]
-
-
-def _typed(model: ir.Model) -> ir.Model:
-    """Return the model with inferred shapes: the ranks decide which constants are the same for all elements."""
-    try:
-        return with_types(model)
-    except ModelError:
-        return model
-
-
-def _with_gelus(model: ir.Model) -> tuple[ir.Model, list[str]]:
-    """Return the model with GELUs as one operator, and their names; its opset is raised where they need it."""
-    if not write_gelus(model.clone()):
-        return model, []
-    try:
-        raised = upgrade_opset(model, OPSET).clone() if opset_of(model) < OPSET else model
-    except ModelError:
-        return model, []
-    return raised, write_gelus(raised)
+def _raised(model: ir.Model) -> ir.Model:
+    """Return a copy at the opset of `Gelu`, without the shapes that the conversion infers: they would be stored."""
+    known = {value.name for node in model.graph for value in node.outputs if value.shape is not None}
+    raised = upgrade_opset(model, OPSET).clone()
+    for value in [v for node in raised.graph for v in node.outputs if v.name not in known]:
+        value.shape = None
+    return raised
 
 
 def _within_growth(model: ir.Model, before: int) -> tuple[ir.Model, int, str]:

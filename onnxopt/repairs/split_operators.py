@@ -5,21 +5,21 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from onnxopt.graph.edit import lift_constants
-from onnxopt.graph.scales.fold import fold_scales
-from onnxopt.graph.scales.hard_sigmoid import write_hard_sigmoids
+from onnxopt.graph.merge import merge_operators
 from onnxopt.repairs.fault import Faults, Repair
 from onnxopt.target import Target
 
 
 class SplitOperators(Repair):
-    """Write hard sigmoids and hard swishes as one operator, and fold scalings into the layers beside them.
+    """Write hard sigmoids, hard swishes and GELUs as one operator, and fold scalings and lookups into weights.
 
     Conv - Add - Clip - Mul - Div   ->   Conv - HardSigmoid - Mul, one step for the runtime
     Conv - Mul - Add                ->   Conv
+    Equal - Cast - MatMul - Add     ->   Gather
     """
 
     code: ClassVar[str] = "CHK411"
-    does: ClassVar[str] = "write hard sigmoids as one operator, fold scalings into layers"
+    does: ClassVar[str] = "write hard sigmoids and GELUs as one operator, fold scalings and lookups into weights"
     reordering: ClassVar[float] = 1e-5
 
     def find(self, model: ir.Model, target: Target) -> Faults:
@@ -34,4 +34,4 @@ class SplitOperators(Repair):
 
 def _merged(model: ir.Model) -> list[str]:
     lift_constants(model)
-    return [*write_hard_sigmoids(model), *fold_scales(model)]
+    return [name for names in merge_operators(model).values() for name in names]

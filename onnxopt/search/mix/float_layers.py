@@ -24,8 +24,6 @@ _RANKING = 0.3
 """Share of the remaining time for candidates that the measurement of losses may take."""
 _FINE = 16
 """The bisection ends at a difference of one layer in so many."""
-_CLOSE = 0.75
-"""Share of the budget above which a drop is hardly provable, though it is within budget on the search samples."""
 
 
 class FloatCounts:
@@ -95,7 +93,7 @@ def _best_near_budget(trials: Trials, kind: type[Quantizer]) -> Trial | None:
     worth_it = (Verdict.OVER_BUDGET, Verdict.WITHIN)  # the others are too slow or too large
     made = [t for t in trials.made if _pass_of(t.candidate, kind) is not None]
     tried = [t for t in made if t.drop is not None and t.verdict in worth_it]
-    if any(trials.bar.accurate(t) and _over(trials, t) <= _CLOSE for t in tried):
+    if any(trials.bar.accurate(t) for t in tried):
         return None
     whole = [t for t in tried if t.candidate == _without_choice(t.candidate)]
     best = min(whole, key=lambda t: t.drop.value if t.drop is not None else inf, default=None)

@@ -1,5 +1,6 @@
 """Layers in float: their order, and how many of them a budget needs."""
 
+from dataclasses import replace
 from math import inf
 from types import SimpleNamespace
 from typing import Any
@@ -188,12 +189,14 @@ def test_a_kind_is_varied_even_if_the_other_kind_is_within_budget_but_slower() -
     assert all(isinstance(t.candidate.passes[-1], QuantizeDynamic) for t in trials.made[1:])
 
 
-@pytest.mark.parametrize(("drop", "varied"), [(0.0074, False), (0.0076, True), (0.0099, True)])
-def test_a_drop_so_close_to_the_budget_that_it_is_hardly_provable_is_lowered(drop: float, varied: bool) -> None:
+def test_layers_of_the_best_candidate_so_far_stay_in_float_if_it_is_hardly_provable() -> None:
+    """Half of the draws are over the budget: on the search samples it is within, for a proof it is not enough."""
     trials = FakeTrials()
-    trials.made = [trials.measured(WHOLE, drop=drop)]
+    leading = trials.measured(WHOLE, drop=0.009)
+    draws = np.where(np.arange(99) % 2, 0.005, 0.013)
+    trials.made = [replace(leading, drop=replace(leading.drop, draws=draws))]
     trials.leader = trials.made[0]
-    assert bool(kept(trials)) is varied
+    assert kept(trials)
 
 
 def test_layers_stay_in_int8_where_int8_is_no_faster_than_the_best() -> None:
