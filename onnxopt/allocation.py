@@ -25,7 +25,7 @@ def choose(
 
     Args:
         tables: the options of each part, at least one; losses add up over parts, and so do costs.
-        cost_limit: of all parts together; exactly one of the limits is given.
+        cost_limit: the largest cost of all parts together; exactly one of the limits is given.
         loss_limit: likewise.
     """
     if (cost_limit is None) == (loss_limit is None):
@@ -80,8 +80,8 @@ def greedy(
 
     Args:
         losses: per group the error after removing its first, second, ... unit; it never falls.
-        cost: of a choice of counts; it falls where counts grow.
-        target: of the cost.
+        cost: the cost of a choice of counts; it falls where counts grow.
+        target: the target of the cost.
         most: units that may go at most per group.
         steps: units that go at a time per group; the first step may be smaller, so that what stays is a multiple.
     """

@@ -47,7 +47,7 @@ def prune(
         read: options of the data readers.
         overwrite: whether to replace an existing `out`.
         progress: called with the step, the finished and the total amount.
-        options: of the pass, such as `ratio=0.5` or `macs=0.5`; see docs/pruning.md.
+        options: options of the pass, such as `ratio=0.5` or `macs=0.5`; see docs/pruning.md.
 
     Raises:
         UsageError: ONX101 to ONX103 an option is unknown or has an invalid value; further codes as in docs/errors.md.
@@ -92,7 +92,7 @@ def factorize(
         read: options of the data readers.
         overwrite: whether to replace an existing `out`.
         progress: called with the step, the finished and the total amount.
-        options: of the pass `factorize`, such as `rank_ratio=0.5`; see docs/low-rank.md.
+        options: options of the pass `factorize`, such as `rank_ratio=0.5`; see docs/low-rank.md.
 
     Raises:
         UsageError: ONX101 an option has an invalid value, ONX102 it is unknown; further codes as in docs/errors.md.

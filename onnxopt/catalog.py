@@ -29,7 +29,7 @@ class Plugins:
     """Passes of other packages.
 
     Attributes:
-        passes: by name.
+        passes: the passes by name.
         refused: entry points that cannot be used, with the reason.
     """
 
@@ -63,7 +63,7 @@ def plugins() -> Plugins:
 def _why_no_pass(name: str, kind: object, taken: Mapping[str, object]) -> str:
     """Return the objection to an entry point; "" for nothing."""
     if not (inspect.isclass(kind) and issubclass(kind, Pass) and is_dataclass(kind) and not inspect.isabstract(kind)):
-        return "it is no dataclass that derives from onnxopt.Pass and has an apply method"
+        return "it is not a dataclass that derives from onnxopt.Pass and has an apply method"
     if getattr(kind, "name", None) != name:
         return f"its pass is called {getattr(kind, 'name', None)!r}, which must be the name of the entry point"
     return "another pass has this name" if name in taken else ""
@@ -147,7 +147,7 @@ def format_passes(passes: tuple[Pass, ...]) -> str:
     """Return the text of a whole pipeline, which `parse` reads back.
 
     Args:
-        passes: in order.
+        passes: the passes in order.
     """
     return ",".join(map(format_pass, passes))
 

@@ -1,7 +1,7 @@
 """Errors with stable codes; each is one line with what, where, why and a hint.
 
 The first digit of a code says whose move it is and which exit status the command line ends with:
-``1`` the call, ``2`` the data, ``3`` the model, ``4`` the runtime, ``5`` the disk, ``9`` a bug of ours.
+``1`` the call, ``2`` the data, ``3`` the model, ``4`` the runtime, ``5`` the disk, ``9`` a bug in onnxopt.
 """
 
 from collections.abc import Iterable, Mapping
@@ -38,7 +38,7 @@ CODES: Mapping[str, str] = MappingProxyType(
         "ONX107": "a user function (file.py:function) cannot be used",
         "ONX108": "a package that this needs is not installed",
         "ONX109": "two options exclude each other",
-        "ONX110": "there is no search to resume in the folder, or it is another one",
+        "ONX110": "the folder holds no search to resume, or one with other options",
         "ONX111": "the source is of no framework that can be exported",
         "ONX112": "an option does not apply here",
         "ONX113": "a required argument is missing",

@@ -65,7 +65,7 @@ def wanda(weight: np.ndarray, input_norms: np.ndarray, axis: int) -> np.ndarray:
     Args:
         weight: any shape.
         input_norms: Euclidean norm of every input feature over all calibration samples, shape (weight.shape[axis],).
-        axis: of `weight` along which the inputs run. Wanda compares within one output, along this axis.
+        axis: the axis of `weight` along which the inputs run. Wanda compares within one output, along this axis.
     """
     shape = [1] * weight.ndim
     shape[axis] = -1
@@ -103,7 +103,7 @@ def block_ids(shape: Sequence[int], steps: Mapping[int, int]) -> np.ndarray:
     """Return the number of the block that every element is in, from 0 on, shape `shape`; blocks at the end are cut.
 
     Args:
-        shape: of the weight.
+        shape: the shape of the weight.
         steps: length of a block along an axis; 1 along those that are not named.
     """
     ids = np.zeros((1,) * len(shape), np.int64)
@@ -120,7 +120,7 @@ def lowest_units(scores: np.ndarray, sizes: np.ndarray, count: int) -> np.ndarra
     Args:
         scores: shape (units,).
         sizes: elements of each unit, shape (units,).
-        count: of elements.
+        count: the number of elements.
     """
     order = np.argsort(scores, kind="stable")
     totals = np.concatenate(([0], np.cumsum(sizes[order])))

@@ -14,7 +14,7 @@ def with_checked_keywords(function: Callable[..., Any], name: str, module: str) 
     Args:
         function: what is called; one with `**options` checks those itself.
         name: under which the call is public.
-        module: in which it is public; pickle finds the call by both.
+        module: the module in which it is public; pickle finds the call by both.
     """
     parameters = inspect.signature(function).parameters.values()
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):

@@ -103,7 +103,7 @@ class Applied:
     Attributes:
         difference: largest difference of the outputs from what the pass proved them equal to, relative to each
             output's largest magnitude; None where a pass proves nothing.
-        curve: of a training: step, loss, and score on held-out samples, lower is better.
+        curve: the curve of a training: step, loss, and score on held-out samples, lower is better.
     """
 
     model: ir.Model

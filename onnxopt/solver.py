@@ -18,8 +18,8 @@ class Group:
     """Channels that go together.
 
     Attributes:
-        losses: by level, the first is the whole group.
-        costs: of everything that is in no layer.
+        losses: the losses by level; the first level is the whole group.
+        costs: the costs outside of layers.
     """
 
     losses: tuple[float, ...]
@@ -31,9 +31,9 @@ class LayerOptions:
     """One layer, which reads channels of at most one group and makes those of at most another.
 
     Attributes:
-        groups: that its cost depends on, two at most.
-        costs: by mode, shape: the levels of each of `groups`; infinite where the mode is not known at a level.
-        losses: by mode.
+        groups: the groups that its cost depends on, two at most.
+        costs: the costs by mode, shape: the levels of each of `groups`; infinite where the mode is unknown at a level.
+        losses: the losses by mode.
     """
 
     groups: tuple[str, ...]

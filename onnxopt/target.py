@@ -15,9 +15,9 @@ class Target:
     """One family of processors.
 
     Attributes:
-        name: as given to `--target`.
-        activation_type: of quantized activations, `uint8` or `int8`.
-        weight_type: of quantized weights.
+        name: the name as given to `--target`.
+        activation_type: the type of quantized activations, `uint8` or `int8`.
+        weight_type: the type of quantized weights.
         reduce_range: 7-bit weights. Without VNNI, AVX2 and AVX-512 add pairs of 8x8-bit products in 16 bits, which
             saturate; one bit less in the weights keeps the sum inside.
         register_floats: float32 numbers in a register; channel counts and ranks that are multiples of it waste none.

@@ -90,7 +90,7 @@ def test_the_same_model_in_every_form_gives_the_same_bytes():
 
 
 def test_what_is_no_model_is_refused():
-    with pytest.raises(UsageError, match="ONX101: this is no model \\[ndarray\\]"):
+    with pytest.raises(UsageError, match="ONX101: this is not a model \\[ndarray\\]"):
         onnxopt.inspect(np.zeros(3))
     with pytest.raises(ModelError, match="ONX301"):
         onnxopt.inspect(onnx.ModelProto())

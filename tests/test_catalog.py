@@ -161,7 +161,7 @@ def test_a_pass_of_another_package_is_found_by_its_entry_point(plugged) -> None:
     ("name", "attribute", "why"),
     [
         ("idle", "nothing", "AttributeError"),
-        ("idle", "parsed", "no dataclass that derives from onnxopt.Pass"),
+        ("idle", "parsed", "not a dataclass that derives from onnxopt.Pass"),
         ("lazy", "Idle", "must be the name of the entry point"),
         ("simplify", "Simplified", "another pass has this name"),
     ],

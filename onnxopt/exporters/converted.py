@@ -25,7 +25,7 @@ class Wanted:
         exporter: `auto`, or one of several that a framework has.
         opset: version of the standard operator set; None for the exporter's own choice.
         dynamic_batch: whether the first axis of every input is left open.
-        seed: of synthetic inputs.
+        seed: the seed of synthetic inputs.
     """
 
     inputs: Any = None
@@ -44,7 +44,7 @@ class Converted:
         model: the exported graph.
         example: one batch, by the names of the graph's inputs.
         run: computes the source's own outputs.
-        versions: of the packages that took part.
+        versions: the versions of the packages that took part.
         notes: notes for the user.
     """
 

@@ -34,9 +34,9 @@ class Exported:
 
     Attributes:
         model: the graph, verified.
-        framework: of the source.
+        framework: the framework of the source.
         exporter: what wrote the graph.
-        versions: of the packages that took part.
+        versions: the versions of the packages that took part.
         verified: how close it is to the source.
         example: one batch it was compared on, by input name.
         files: what was written; empty when nothing was to be written.
@@ -83,13 +83,13 @@ def export(
         inputs: one batch of example inputs: an array, several in order, or several by name.
         framework: `auto`, or one of `torch`, `keras`, `saved-model`, `tflite`, `sklearn`, `xgboost`, `lightgbm`, `jax`,
             `paddle`.
-        exporter: of torch: `dynamo` or `torchscript`; `auto` tries them in this order.
+        exporter: the exporter of torch: `dynamo` or `torchscript`; `auto` tries them in this order.
         opset: version of the standard operator set; None for the exporter's own choice.
         fixed_batch: whether inputs keep the batch size of the example; else their first axis is open.
         simplify: whether to fold constants and batch norms.
         tolerance: largest difference of an output, relative to its largest magnitude.
         target: processor that an `.ort` file is for; `auto` is ARM.
-        seed: of synthetic inputs.
+        seed: the seed of synthetic inputs.
         overwrite: whether to replace an existing `out`.
 
     Raises:

@@ -86,14 +86,14 @@ def framework_of(model: Any) -> str:
     # A function of arrays is JAX's only where JAX is in use.
     if callable(model) and "jax" in sys.modules:
         return "jax"
-    raise UsageError("ONX111", "this is no model that can be exported", where=type(model).__name__, hint=FORMS)
+    raise UsageError("ONX111", "this is not a model that can be exported", where=type(model).__name__, hint=FORMS)
 
 
 def read_inputs(path: Path) -> Any:
     """Return the arrays of an `.npz` file by name, or in order where they were saved without names.
 
     Raises:
-        DataError: ONX201 it is no such file.
+        DataError: ONX201 it is not such a file.
     """
     try:
         arrays = read_archive(path)
@@ -119,7 +119,7 @@ def _opened_file(source: str | Path) -> tuple[str, Any, Any]:
         return framework_of(model), model, None
     if path.suffix in _SUFFIXES:
         return _SUFFIXES[path.suffix], path, None
-    raise UsageError("ONX111", "this is no source that can be exported", where=str(source), hint=FORMS)
+    raise UsageError("ONX111", "this is not a source that can be exported", where=str(source), hint=FORMS)
 
 
 def _called(path: Path, function: str) -> Any:

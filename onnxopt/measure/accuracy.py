@@ -31,7 +31,7 @@ class Evaluation:
         metric: the measured metric.
         rows: statistics of the metric, one row per sample.
         value: the metric of all rows; NaN when outputs were NaN.
-        interval: of `value`, from the number of samples.
+        interval: the interval of `value`, from the number of samples.
         n: number of samples.
         non_finite: number of samples with NaN or an infinity in a float output (in the scored one, if it was named);
             beside a baseline, only those where the baseline's output differs.

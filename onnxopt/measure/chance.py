@@ -24,7 +24,7 @@ class Chance:
     """Agreement of the baseline's answers for one sample with its answers for another.
 
     Attributes:
-        agreement: by the comparison, 0 or more; NaN without two samples of one shape.
+        agreement: the agreement by the comparison, 0 or more; NaN without two samples of one shape.
         variance: per float output that varies, half the mean squared difference of two samples.
     """
 

@@ -52,7 +52,7 @@ class Fidelity:
     """Agreement of a candidate with the baseline, per float output.
 
     Attributes:
-        outputs: in graph order.
+        outputs: the outputs in graph order.
         n: samples compared.
         non_finite: samples where the candidate gave NaN or an infinity.
     """

@@ -66,10 +66,10 @@ def corrected_draws(
     of the order of 1 / sqrt(size). `bench/proof.py` measures it.
 
     Args:
-        value: of the statistic, on all rows.
-        statistic: that was drawn.
+        value: the value of the statistic, on all rows.
+        statistic: the statistic that was drawn.
         size: rows.
-        draws: of the statistic; NaN stays NaN.
+        draws: the draws of the statistic; NaN stays NaN.
         telling: rows that the statistic depends on; None for all.
         accelerated: correct bias and skewness first, as BCa intervals do, which takes `size` further evaluations.
 

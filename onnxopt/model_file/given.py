@@ -30,7 +30,7 @@ def given(model: Given) -> Path | ir.Model:
         return from_memory(model)
     raise UsageError(
         "ONX101",
-        "this is no model",
+        "this is not a model",
         where=type(model).__name__,
         hint="Give a path, an onnx.ModelProto or an onnx_ir.Model; for other frameworks see onnxopt.export.",
     )

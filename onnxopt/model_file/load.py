@@ -21,7 +21,7 @@ def load(path: str | Path) -> ir.Model:
     """Read the model at `path`; weights in external files stay on disk, memory-mapped.
 
     Args:
-        path: of the `.onnx` file.
+        path: the path of the `.onnx` file.
 
     Raises:
         FileError: ONX501 it does not exist, ONX505 it cannot be read.
@@ -152,9 +152,9 @@ def _check_versions(proto: onnx.ModelProto, where: str) -> None:
 
 
 def _damage(proto: onnx.ModelProto) -> str:
-    """Return what is no text though it should be; "" where all is well."""
+    """Return the first name that is not text, as a reason; "" if all names are text."""
     damaged = next(damaged_names(proto), None)
-    return "" if damaged is None else f"a name in it is no text: {damaged!r}"
+    return "" if damaged is None else f"a name in it is not text: {damaged!r}"
 
 
 def _is_external(tensor: onnx.TensorProto) -> bool:

@@ -57,7 +57,7 @@ def atomic_write(
     """Have `write` fill a temporary sibling, flush it to the disk, have `proof` look at it, then rename it to `path`.
 
     Args:
-        path: of the file.
+        path: the path of the file.
         write: is given the file, opened for writing.
         overwrite: whether it may exist.
         proof: called with the temporary file; if it raises, nothing is written.
@@ -152,11 +152,11 @@ def save(
 
     Args:
         model: the input model (not modified).
-        path: of the `.onnx` file.
+        path: the path of the `.onnx` file.
         overwrite: whether it may exist.
         provenance: metadata that is added under `onnxopt.*`.
         proof: called with the temporary file before it is renamed; if it raises, nothing is written.
-        data_name: of the file with external data, which must not exist; None for `NAME.data`.
+        data_name: the name of the file with external data, which must not exist; None for `NAME.data`.
 
     Returns:
         The files written, the `.onnx` file first.

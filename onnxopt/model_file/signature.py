@@ -67,8 +67,8 @@ def probe_feeds(
     """Return one deterministic batch of made-up inputs, to run a model without data.
 
     Args:
-        signature: of the model to feed.
-        seed: of the generator.
+        signature: the signature of the model to feed.
+        seed: the seed of the generator.
         dynamic: size given to every dynamic dimension.
         sizes: sizes for named dynamic dimensions, over `dynamic`.
 

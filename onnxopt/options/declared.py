@@ -16,8 +16,8 @@ class Word:
     Attributes:
         name: without dashes in front; "" for the field's own.
         metavar: placeholder of the value in the help; "" for the type.
-        read: from text to the value, or to one item of a repeated option; None reads it by its type. It raises
-            ValueError for numbers that cannot be read.
+        read: the function from text to the value, or to one item of a repeated option; None reads it by its type. It
+            raises ValueError for numbers that cannot be read.
         repeated: whether each item of the tuple is given by a separate option.
         default_shown: whether the help ends with the default.
         typed: whether a command line has this option.

@@ -142,7 +142,7 @@ def goal_of(goal: str | Goal) -> Goal:
     """Return the goal called `goal`.
 
     Raises:
-        UsageError: ONX102 there is none.
+        UsageError: ONX102 the name is unknown.
     """
     known = {g.value: g for g in Goal}
     if isinstance(goal, Goal):

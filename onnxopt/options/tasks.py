@@ -27,7 +27,7 @@ def task_called(name: str) -> TaskName:
     """Return the task of this name.
 
     Raises:
-        UsageError: ONX102 there is none.
+        UsageError: ONX102 the name is unknown.
     """
     if name not in get_args(TaskName):
         raise UsageError("ONX102", "unknown task", where=name, hint=nearest(name, get_args(TaskName)))

@@ -30,7 +30,7 @@ class PruneGradually(WeightTrainingOptions, Pass):
         macs: remaining share of the MACs; prunes channels instead of weights.
         rounds: number of rounds of pruning and training.
         epochs: number of passes over the samples in each round.
-        scope: of weights: `local` = the same share of each layer, `global` = the smallest of all layers together.
+        scope: `local` = the same share of the weights of each layer, `global` = the smallest of all layers together.
         round_to: channels are kept in multiples of this number; `auto` is the width of the target's registers.
         exclude: names of nodes not to prune.
         samples: largest number of samples for the choice of channels.

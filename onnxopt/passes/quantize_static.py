@@ -61,8 +61,8 @@ class QuantizeStatic(Pass):
         correct_channels: fit the float output of each layer to its quantized output by least squares, channel by
             channel, and fold factor and shift into the scale of the weight and the bias (`form=qdq` only); includes
             `correct_bias`, and costs no time in the model. Undone where the outputs of the model are no closer.
-        rounding: of weights: `nearest`, or `gptq`, which corrects the rounding error of each weight in the next ones
-            (`form=qdq` only). Grouped convolutions use `nearest`.
+        rounding: the rounding of weights: `nearest`, or `gptq`, which corrects the rounding error of each weight in the
+            next ones (`form=qdq` only). Grouped convolutions use `nearest`.
         placement: `all` = all supported layers in INT8; `measured` = INT8 where measured faster on this machine with
             one thread, including conversions, so the model is never slower than float.
         min_sqnr_db: with `placement=measured`, the lowest SQNR of the model outputs, in dB; the layers with the most

@@ -75,15 +75,15 @@ def least_important(
 ) -> list[Block]:
     """Return up to `number` blocks to remove, the least important first; blocks inside them count too.
 
-    With `loss`, those next in the order are measured again after each removal, since the others may have done the work
-    of what is gone. The number of measurements does not grow with that of the blocks.
+    With `loss`, those next in the order are measured again after each removal, since the others may have become more
+    important. The number of measurements does not depend on the number of blocks.
 
     Args:
-        blocks: to choose from.
-        number: of blocks.
-        scores: by name; those with the lowest go first.
+        blocks: the blocks to choose from.
+        number: the number of blocks.
+        scores: the scores by name; blocks with the lowest are removed first.
         loss: measures again; None keeps to the scores.
-        batches: to measure on, as often as needed.
+        batches: batches to measure on, as often as needed.
     """
     current, chosen, left = dict(scores), list[Block](), list(blocks)
     while True:

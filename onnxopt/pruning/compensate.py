@@ -25,7 +25,7 @@ class Compensated:
     """The full-size graph with refitted weights, the units to keep, and the fit of each layer.
 
     Attributes:
-        fits: by layer.
+        fits: the fits by layer.
         missing: number of rows left out for NaN or infinite values, by layer.
         too_large: layers whose moments exceed the memory limit.
     """

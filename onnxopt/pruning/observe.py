@@ -53,7 +53,7 @@ def observe(
         consumers: layers to look at, all in one sweep over the samples.
         samples: at least two batches, or nothing can be held out.
         residual: whether targets include the error of the values added to them.
-        replays: of the original and of `current`, to go on from where the last sweep stopped.
+        replays: the replays of the original and of `current`, which go on where the last sweep stopped.
         keep: values that the next sweep starts from.
     """
     if not consumers:

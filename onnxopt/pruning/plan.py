@@ -25,8 +25,8 @@ class Plan:
     """Units to keep per group, and reasons for the groups that are not pruned.
 
     Attributes:
-        rankings: of all groups that may lose units.
-        macs_before: at assumed input sizes; `macs_after` at the same, as predicted.
+        rankings: the rankings of all groups that may lose units.
+        macs_before: the MACs at assumed input sizes; `macs_after`: those predicted, at the same sizes.
     """
 
     kept: Mapping[str, tuple[int, ...]]

@@ -30,8 +30,8 @@ def measured(
 ) -> Ranking:
     """Return the ranking with losses in units of the network's output error, measured with a part of the group removed.
 
-    The layers that read the group make up for the loss first, as they will in the end. Between the measured counts the
-    ranking's own losses tell how the error grows.
+    The layers that read the group are refitted first, as after the final choice. Between the measured counts the error
+    is interpolated by the ranking's own losses.
     """
     counts = sorted({max(1, round(group.size * share)) for share in _SHARES} & set(range(1, group.size)))
     factors = []

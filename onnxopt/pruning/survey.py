@@ -22,7 +22,7 @@ class Survey:
     """Channel groups of a model with their importance, measured at the outputs.
 
     Attributes:
-        biases: of zeros, that layers were given.
+        biases: the biases of zeros that layers were given.
     """
 
     channels: Channels
@@ -56,7 +56,7 @@ def survey(model: ir.Model, context: Context, protect: tuple[Protect, ...] = ())
 
     Args:
         model: the input model (not modified).
-        context: with at least two calibration samples.
+        context: a context with at least two calibration samples.
         protect: groups that stay whole because of where they are.
     """
     work, context = normalized(model), limited(context)

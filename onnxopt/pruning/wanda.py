@@ -21,7 +21,7 @@ class Wanda:
     """Scores by observed activations.
 
     Attributes:
-        norms: of the inputs of each weight, by name, see `input_norms`.
+        norms: the norms of the inputs of each weight, by name, see `input_norms`.
         refused: why a weight has none, by name.
     """
 

@@ -39,11 +39,11 @@ class WeightChoice:
         """Return where each weight becomes zero, by name.
 
         Args:
-            model: that the weights are of.
-            weights: to choose from.
+            model: the model of the weights.
+            weights: the weights to choose from.
             refused: those that the pattern or the importance does not fit are added to it.
-            samples: for wanda.
-            seed: of random importance.
+            samples: samples for `wanda`.
+            seed: the seed of random importance.
 
         Raises:
             UsageError: ONX101 `count` is more than there is, ONX114 wanda has no samples.

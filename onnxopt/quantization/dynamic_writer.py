@@ -37,8 +37,8 @@ def write_dynamic(model: ir.Model, options: DynamicOptions, hints: Mapping[str, 
     """Quantize the products and tables of the main graph in place; weights are computed when they are written.
 
     Args:
-        model: from opset 11; all nodes are named and constants are initializers.
-        options: `subgraphs` is not heeded.
+        model: a model of opset 11 or newer; all nodes are named and constants are initializers.
+        options: `subgraphs` is ignored.
         hints: reasons per operator why one stays in float.
     """
     done, writer = Written(), _Writer(model, options)

@@ -1,8 +1,8 @@
 """The runtime's quantizers on an indexed model: their work grows with the size of the graph, not with its square.
 
-They look each tensor up by going through all initializers. Here the model gives them only those that the node or the
-tensor at hand is about, and the channels of a weight are computed at once. Methods that the runtime stops to call
-change nothing.
+They look each tensor up by going through all initializers. Here the model gives them only those of the current node
+or tensor, and the channels of a weight are computed at once. Methods that a later runtime no longer calls change
+nothing.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ from onnxopt.quantization.ort_index import IndexedModel
 
 
 class NewNodes(list[onnx.NodeProto]):
-    """Nodes written so far; going through them gives those of the node at hand, which alone are looked for."""
+    """Nodes written so far; iteration yields those of the current node, because the runtime looks for no others."""
 
     begin = 0
 
@@ -50,7 +50,7 @@ class OperatorQuantizer(ONNXQuantizer):  # type: ignore[misc]  # the runtime has
         return super().calculate_quantization_params()
 
     def should_quantize_node(self, node: onnx.NodeProto) -> bool:
-        """Return whether to quantize a node, which is the one at hand from now on."""
+        """Return whether to quantize a node, which is the one current from now on."""
         self.model.seek((*node.input, *node.output))
         if isinstance(self.new_nodes, NewNodes):
             self.new_nodes.begin = len(self.new_nodes)
@@ -62,7 +62,7 @@ class OperatorQuantizer(ONNXQuantizer):  # type: ignore[misc]  # the runtime has
             return super().quantize_node_with_sub_graph(node)
 
     def quantize_bias_static(self, bias_name: str, input_name: str, weight_name: str, beta: float = 1.0) -> Any:
-        """Quantize the bias of the node at hand."""
+        """Quantize the bias of the current node."""
         names = [bias_name, input_name, weight_name]
         for name in (input_name, weight_name):
             value = self.quantized_value_map.get(name)
@@ -122,7 +122,7 @@ class PairQuantizer(QDQQuantizer):  # type: ignore[misc]
         return super().calc_graph_quant_params()
 
     def should_quantize_node(self, node: onnx.NodeProto) -> bool:
-        """Return whether to quantize a node, which is the one at hand from now on."""
+        """Return whether to quantize a node, which is the one current from now on."""
         self.model.seek((*node.input, *node.output))
         return bool(super().should_quantize_node(node))
 
@@ -138,7 +138,7 @@ class PairQuantizer(QDQQuantizer):  # type: ignore[misc]
         return found
 
     def _of_channels(self) -> dict[str, Any]:
-        """Return scales and zero points of the weight at hand, if the runtime would compute them channel by channel."""
+        """Return scales and zero points of the current weight, if the runtime would compute them channel by channel."""
         ((name, info),) = self.tensors_to_quantize.items()
         tensor, ranges = self.model.get_initializer(name), self.tensor_quant_overrides.get(name, [{}])
         axis = ranges[0].get("axis", info.axis)

@@ -27,7 +27,7 @@ class Packing:
     """The storage of weights.
 
     Attributes:
-        bits: of an integer, 4 or 8.
+        bits: the bits of an integer, 4 or 8.
         block: inputs that share a scale.
         standard: whether in standard operators, which ONNX Runtime turns to MatMulNBits when it loads the file.
     """
@@ -63,7 +63,7 @@ class Products:
     Args:
         model: edited in place.
         packing: how weights are stored.
-        latest: for weights that are computed when they are written; None for now.
+        latest: store of weights that are computed when they are written; None computes them now.
     """
 
     def __init__(self, model: ir.Model, packing: Packing, latest: Latest | None) -> None:

@@ -59,8 +59,8 @@ class Elimination:
         """Return an elimination that starts with all features.
 
         Args:
-            moments: of inputs and targets.
-            weight: of the layer, shape (O, D).
+            moments: the moments of inputs and targets.
+            weight: the weight of the layer, shape (O, D).
             units: features of each unit, the same number for all.
             strength: ridge, as a share of the mean variance of the features.
         """

@@ -37,7 +37,7 @@ def palette_of(array: np.ndarray, group: int, seed: int = 0) -> Palette:
     Deep Convolutional Networks using Vector Quantization", 2014. Zeros stay exactly zero.
 
     Args:
-        array: of any shape whose size `group` divides.
+        array: an array of any shape whose size `group` divides.
         group: neighbouring values that share a code: 1, 2 or 4 for 8, 4 or 2 bits per value.
         seed: seed of the choice of vectors, if there are many.
     """

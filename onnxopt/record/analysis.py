@@ -71,7 +71,7 @@ class AnalysisRecord(RecordPart):
 
     Attributes:
         layers: slowest first.
-        other_ms: by model, time of kernels that belong to no layer, such as those that reorder data.
+        other_ms: the time by model of kernels that belong to no layer, such as those that reorder data.
         ranges: most clipped first, on `range_samples` search samples.
         classes: results by class on `samples` hold-out samples; null if the model has no classes.
         changed: at most 200 of the `changed_count` samples.

@@ -151,7 +151,7 @@ class RunRecord(RecordPart):
     Attributes:
         status: `won`: best.onnx is the winner; `kept-original`: without a winner, best.onnx is the baseline;
             `running`, `interrupted` or `failed`: best.onnx is the best candidate so far, not proven.
-        reason: of the status, in one sentence.
+        reason: the reason of the status, in one sentence.
         command: the command line; null for a run from Python.
         repro: command that reproduces best.onnx; null for the baseline.
         kind: reference of the score: labels (accuracy) or the baseline's outputs (fidelity).

@@ -45,8 +45,8 @@ def analyze(
         parts: the data of the run; ranges are held against search samples, answers come from the hold-out part.
         metric: None for fidelity.
         runtime: configuration of ONNX Runtime.
-        batch_size: at which layers are timed.
-        passes: that made `best`; without them no layer's sensitivity is measured.
+        batch_size: the batch size at which layers are timed.
+        passes: the passes that made `best`; without them no layer's sensitivity is measured.
 
     Ctrl-C and the end of the time, see `cut_when`, end the measuring, with what is known until then.
     """

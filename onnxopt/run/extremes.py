@@ -16,7 +16,7 @@ class Extremes:
 
     Args:
         folder: the run folder.
-        source: of the model; None where it was given in memory.
+        source: the model's file; None where it was given in memory.
     """
 
     def __init__(self, folder: RunFolder, source: Path | None) -> None:
@@ -35,7 +35,7 @@ class Extremes:
         """Leave the files of the smallest and the fastest after the proof, where they are not in best.onnx.
 
         Args:
-            trials: with their verdicts after the proof.
+            trials: the trials with their verdicts after the proof.
             journal: has the models of those that were not written.
 
         Returns:

@@ -22,7 +22,7 @@ class Run:
     """A run of `optimize`.
 
     Attributes:
-        folder: with best.onnx, run.json, report.html and MANIFEST.sha256.
+        folder: the folder with best.onnx, run.json, report.html and MANIFEST.sha256.
         record: content of run.json.
     """
 
@@ -71,7 +71,7 @@ class ComparedRuns(Displayed):
     """Several runs side by side.
 
     Attributes:
-        runs: in the order given.
+        runs: the runs in the order given.
         differences: sentences on the settings, data and machines that differ.
         document: the same as a table.
     """
@@ -92,7 +92,7 @@ def read_run(run: str | Path) -> Run:
         run: the run folder, or the run.json in it.
 
     Raises:
-        FileError: ONX501 there is none, ONX505 it cannot be read or is of another version.
+        FileError: ONX501 the folder has no run.json, ONX505 it cannot be read or is of another version.
     """
     path = Path(run)
     record = read_record(path)

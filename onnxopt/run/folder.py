@@ -135,7 +135,7 @@ class RunFolder:
         """Make the folder; what an earlier run left goes, so that the files always belong together.
 
         Args:
-            size_bytes: of the first file, for which there must be room before anything goes.
+            size_bytes: the size of the first file, for which there must be room before anything is removed.
 
         Raises:
             FileError: ONX503 it cannot be made, ONX506 another search is running in it.
@@ -171,7 +171,7 @@ class RunFolder:
         return self.save(BEST, model, passes, original)
 
     def save(self, name: str, model: ir.Model, passes: Sequence[Pass], original: Path | None) -> tuple[Path, ...]:
-        """Write a model that says what it was made of, and return its files."""
+        """Write a model with its passes and the checksum of its source in the metadata, and return its files."""
         about = provenance(format_passes(tuple(passes)), original) if passes else None
         files = model_file.save(model, self.path / name, overwrite=True, provenance=about, proof=loads)
         if self.path / f"{name}.data" not in files:

@@ -32,7 +32,7 @@ class Job:
     """A search that is ready to run.
 
     Attributes:
-        path: of the model; None when it was given in memory.
+        path: the model's file; None when it was given in memory.
         metric: None for fidelity.
     """
 

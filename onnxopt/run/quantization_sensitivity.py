@@ -23,8 +23,8 @@ def sensitivities(original: ir.Model, best: ir.Model, passes: Sequence[Pass], sa
     Args:
         original: the float model.
         best: the model that `passes` made of it.
-        passes: of the winner.
-        samples: to run both on; a few are enough to rank layers.
+        passes: the passes of the winner.
+        samples: samples to run both on; a few are enough to rank layers.
     """
     at = next((i for i, spec in enumerate(passes) if spec.name.startswith("quantize")), None)
     if at is None or not all(isinstance(spec, Simplify) for spec in passes[:at]):

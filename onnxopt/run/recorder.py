@@ -45,12 +45,12 @@ class Recorder:
 
     Args:
         job: what to search.
-        folder: where to write.
-        origin: where model and data came from.
+        folder: the folder to write to.
+        origin: the origin of model and data.
         observer: called at every step.
         command: the command line, if there was one.
         options: options of the search, to resume it.
-        deadline: of the whole command; None to begin it now.
+        deadline: the deadline of the whole command; None begins it now.
     """
 
     def __init__(

@@ -23,7 +23,7 @@ def read_record(folder: Path) -> RunRecord:
     """Return the record in the run.json of a folder (or in the file itself).
 
     Raises:
-        FileError: ONX501 there is none, ONX505 it cannot be read or is of another version.
+        FileError: ONX501 the folder has no run.json, ONX505 it cannot be read or is of another version.
     """
     path = folder / RECORD if folder.is_dir() else folder
     if not path.is_file():

@@ -20,7 +20,7 @@ def log_run(run: AnyRun, *, uri: str, experiment: str = "onnxopt") -> str:
 
     Args:
         run: a run folder, or a run as an object.
-        uri: as MLflow names its stores: `http://host:5000`, `sqlite:///runs.db`, a folder.
+        uri: the address of a store, as MLflow names them: `http://host:5000`, `sqlite:///runs.db`, a folder.
         experiment: the one it belongs to; made if it is new.
 
     Returns:

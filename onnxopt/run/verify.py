@@ -32,9 +32,9 @@ class Verification(Displayed):
     """The state of a run folder.
 
     Attributes:
-        files: of the manifest, each against its checksum.
-        outputs: of best.onnx on this machine, each against the recorded ones; empty where they were not compared.
-        passed: whether nothing is wrong.
+        files: the files of the manifest, each against its checksum.
+        outputs: the outputs of best.onnx on this machine, each against the recorded ones; empty without a comparison.
+        passed: whether all files and outputs agree.
         document: the same as a table, with the reason why outputs were not compared.
     """
 

@@ -116,7 +116,7 @@ def _array(path: Path, key: str, value: object) -> np.ndarray:
         return value
     raise DataError(
         "ONX201",
-        f"the member {key!r} is no array",
+        f"the member {key!r} is not an array",
         where=str(path),
         hint="Save arrays alone: numpy.savez(path, x=x, y=y).",
     )

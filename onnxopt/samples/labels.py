@@ -72,7 +72,7 @@ def _reads_sequences(signature: Signature) -> bool:
 
 def _no_labels(why: str) -> DataError:
     hint = "Give one number or name per sample, all of one shape."
-    return DataError("ONX206", "the labels are no array", why=why, hint=hint)
+    return DataError("ONX206", "the labels are not an array", why=why, hint=hint)
 
 
 def read_labels(labels: Any, signature: Signature) -> np.ndarray:

@@ -93,7 +93,7 @@ def to_arrays(item: object, signature: Signature, where: str) -> tuple[dict[str,
     if len(parts) not in (len(inputs), len(inputs) + 1):
         raise DataError(
             "ONX202",
-            "the data has another number of arrays than the model has inputs",
+            "the data has more or fewer arrays than the model has inputs",
             where=where,
             why=f"{len(parts)} arrays; the model has {len(inputs)} inputs, and a label may follow",
             hint="Give a mapping of input names to arrays.",
@@ -114,10 +114,10 @@ def _array(value: Any, where: str) -> np.ndarray:
         array = np.asarray(value)
     except Exception as error:  # ragged lists, tensors that NumPy cannot hold
         why = first_line(error)
-        raise DataError("ONX204", "an item holds something that is no array", where=where, why=why) from error
+        raise DataError("ONX204", "an item holds something that is not an array", where=where, why=why) from error
     if array.dtype == object:
         if array.size and all(isinstance(cell, str) for cell in array.flat):
             return array.astype(str)
         why = f"found {type(value).__name__}"
-        raise DataError("ONX204", "an item holds something that is no array", where=where, why=why)
+        raise DataError("ONX204", "an item holds something that is not an array", where=where, why=why)
     return array

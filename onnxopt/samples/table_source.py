@@ -79,7 +79,7 @@ class Columns:
                 cell = np.asarray(self.columns[spec.name][index])
             except ValueError as error:
                 why = "its lists differ in length"
-                raise DataError("ONX203", f"{spec.name!r} is no array", where=self._at(index), why=why) from error
+                raise DataError("ONX203", f"{spec.name!r} is not an array", where=self._at(index), why=why) from error
             if cell.dtype == object:
                 why = f"the cell is {str(self.columns[spec.name][index])[:40]}"
                 raise DataError("ONX204", f"{spec.name!r} holds no numbers", where=self._at(index), why=why)

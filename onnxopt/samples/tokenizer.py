@@ -106,7 +106,7 @@ def open_vocab(path: Path, length: int | None = None) -> Tokenizer:
     """Read a tokenizer.json, or a JSON object with `vocab` (a list of words), `regex`, `lower` and `max_len`.
 
     Args:
-        path: of the file.
+        path: the path of the file.
         length: most tokens of a sentence; with a tokenizer.json, the closing token is kept.
 
     Raises:

@@ -33,10 +33,10 @@ def measured_baseline(
 
     Args:
         model: the baseline.
-        judge: of the search samples.
+        judge: the judge of the search samples.
         parts: the samples of the run.
         settings: limits, and options of the latency measurement.
-        clock: of the whole search.
+        clock: the clock of the whole search.
         size_bytes: size of the model.
         latency: measures the baseline's latency.
     """

@@ -12,7 +12,8 @@ class Budget:
     """The largest accepted drop of the metric.
 
     Attributes:
-        limit: in the metric's own unit (0.01 is one point of accuracy), or a share of the baseline when `relative`.
+        limit: the largest drop in the metric's own unit (0.01 is one point of accuracy), or a share of the baseline's
+            score when `relative`.
         relative: whether `limit` is a share of the baseline's score.
         points: whether `limit` was given in percentage points, which only a bounded metric has.
     """

@@ -57,7 +57,7 @@ def search(
         stamp: makes the final model from a built one, so that the measured model is the one that ships; None for no
             change.
         journal: store of finished measurements; None for none.
-        deadline: of the command that contains this search; None for a new one.
+        deadline: the deadline of the command that contains this search; None for a new one.
 
     A candidate that is not faster than the baseline, larger, over budget, or that cannot be built or run never wins;
     each trial has its reason.

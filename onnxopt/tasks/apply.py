@@ -26,7 +26,7 @@ class Made:
     """A model made by one pipeline.
 
     Attributes:
-        passes: as text.
+        passes: the passes as text.
         optimized: the model and the edits and skips of each step.
         size_before: bytes of the model's files.
         size_after: likewise.

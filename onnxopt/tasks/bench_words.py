@@ -27,8 +27,8 @@ def fastest_of(timed: Mapping[str, Latency], providers: Mapping[str, str], left_
     """Return one sentence per provider with its fastest model, and one per model that a provider cannot run.
 
     Args:
-        timed: by `MODEL on PROVIDER`.
-        providers: by the same names.
+        timed: the times by `MODEL on PROVIDER`.
+        providers: the providers by the same names.
         left_out: reasons by the same names.
     """
     lines = []

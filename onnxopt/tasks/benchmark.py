@@ -41,11 +41,11 @@ class Benchmark(Displayed):
 
     Attributes:
         document: the same as a table.
-        latency: by batch size as measured, then by model; of the scenarios `single` and `batch`.
-        throughput: by model; of the scenarios `offline` and `streams`.
-        load: by model; of several processes.
-        profiles: by model.
-        device: from another device.
+        latency: the latency by batch size as measured, then by model; for the scenarios `single` and `batch`.
+        throughput: the throughput by model; for the scenarios `offline` and `streams`.
+        load: the load by model; for several processes.
+        profiles: the profiles by model.
+        device: the result of another device.
     """
 
     document: Document = field(repr=False)
@@ -96,7 +96,7 @@ def benchmark(
             offers; None for that of `runtime`.
         runtime: configuration of ONNX Runtime.
         read: options of the data readers.
-        seed: of synthetic inputs and of the order of runs.
+        seed: the seed of synthetic inputs and of the order of runs.
         progress: called with the step, the finished and the total amount.
 
     Raises:
@@ -146,7 +146,7 @@ def device_result(result: str | Path, *, run: AnyRun | None = None) -> Benchmark
         run: the run whose best.onnx was in the kit, to add the figures to its record and its report; None for none.
 
     Raises:
-        DataError: ONX201 the file is no result, or of other models than the run's.
+        DataError: ONX201 the file is not a result, or of other models than the run's.
         UsageError: ONX110 the run is not finished.
         FileError: ONX501 there is no file or no run, ONX503 the run cannot be written, ONX505 one cannot be read.
     """

@@ -29,13 +29,13 @@ class Work:
     """The models, their inputs and how they are run.
 
     Attributes:
-        models: by name, the baseline first; they have the same inputs.
-        samples: to run on.
+        models: the models by name, the baseline first; they have the same inputs.
+        samples: samples to run on.
         runtime: its threads are those of one run.
-        seconds: of timed runs.
-        seed: of the order of runs.
+        seconds: seconds of timed runs.
+        seed: the seed of the order of runs.
         progress: called with the step, the finished and the total amount.
-        runtimes: by the name of the model, where they differ.
+        runtimes: the runtimes by the name of the model, where they differ.
         left_out: names of models that a provider cannot run, with the reason.
     """
 

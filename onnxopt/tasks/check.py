@@ -25,7 +25,7 @@ class CheckResult(Displayed):
     """The findings in models.
 
     Attributes:
-        findings: by model, the worst first; an empty tuple for a model without findings.
+        findings: the findings by model, the worst first; an empty tuple for a model without findings.
         passed: whether no model has an error (with `strict`: nor a warning).
         document: the findings as a table.
     """

@@ -53,9 +53,9 @@ class Compared:
     Attributes:
         accuracy: against labels; None without labels.
         fidelity: agreement of the model with the baseline.
-        latency: of the baseline and the model.
-        size_bytes: of the baseline and the model.
-        names: of the baseline and the model.
+        latency: the latency of the baseline and the model.
+        size_bytes: the size in bytes of the baseline and the model.
+        names: the names of the baseline and the model.
         choice: the rule for judging outputs, with its reason, in one sentence.
         left_out: numbers of the samples for which the baseline gives NaN.
     """
@@ -112,17 +112,17 @@ def compare(
         labels: one per sample, instead of those in `data`.
         metric: name or `file.py:function`; None decides by the labels.
         output: the model output to score; None for the first that fits.
-        threshold: above which a single score means "positive".
+        threshold: the score above which a single score means "positive".
         max_drop: `1pp` (points), `1%` (of the baseline's score), or a number in the metric's unit; None for 1pp, or
             1% where the metric has no points.
-        tasks: as which tasks outputs are judged, and how they are read; None decides by evidence.
+        tasks: the tasks as which outputs are judged, and how these are read; None decides by evidence.
         runtime: configuration of ONNX Runtime.
-        batch_size: at which latency is measured.
-        seconds: of timed runs.
+        batch_size: the batch size at which latency is measured.
+        seconds: seconds of timed runs.
         hot: whether to time one input repeatedly, instead of up to 32 alternating inputs of `data`.
         limit: largest number of samples of `data`.
         read: options of the data readers.
-        seed: of intervals and of the order of runs.
+        seed: the seed of intervals and of the order of runs.
         progress: called with the step, the finished and the total amount.
 
     Raises:

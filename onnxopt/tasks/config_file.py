@@ -28,7 +28,7 @@ def config_text(model: Path, options: Sequence[Option], data: str | None, max_dr
 
     Args:
         model: file of the model; a comment describes the data that it expects.
-        options: of `optimize`.
+        options: options of `optimize`.
         data: path or name of the samples; None leaves a place to fill in.
         max_drop: the budget; None for one percentage point.
     """

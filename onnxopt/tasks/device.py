@@ -45,12 +45,12 @@ def bundle(
         data: samples to run on.
         out: a folder that does not exist or is empty.
         threads: compute threads of one run there.
-        seconds: of timed runs there.
-        batch_size: at which latency is measured.
+        seconds: seconds of timed runs there.
+        batch_size: the batch size at which latency is measured.
         hot: time one input repeatedly, instead of alternating inputs of `data`.
         samples: number of those whose predictions are compared with this machine's.
         read: options of the data readers.
-        seed: of the order of runs.
+        seed: the seed of the order of runs.
         provider: execution provider of the device.
         max_celsius: highest temperature of the device at the start, in degrees Celsius.
 

@@ -29,7 +29,7 @@ class Diagnosis(Displayed):
     Attributes:
         layers: the worst first.
         exclude: layers to keep in float first.
-        file: of overrides that was written; None for none.
+        file: the file of overrides that was written; None for none.
         document: the same as a table.
     """
 

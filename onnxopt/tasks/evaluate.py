@@ -38,10 +38,10 @@ class Evaluated:
 
     Attributes:
         model: its path, or `the model` in memory.
-        metric: of the score.
+        metric: the metric of the score.
         data: name of the samples.
         evaluation: the score as computed here.
-        simulated: by target as named in the call, the score as that processor would compute it.
+        simulated: the scores as other processors would compute them, by target as named in the call.
     """
 
     model: str
@@ -99,12 +99,12 @@ def evaluate(
         labels: one per sample, instead of those in `data`.
         metric: name or `file.py:function`; None decides by the labels.
         output: the model output to score; None for the first that fits.
-        threshold: above which a single score means "positive".
+        threshold: the score above which a single score means "positive".
         tasks: how outputs are read, such as the layout of boxes; None decides by evidence.
         runtime: how the model is run.
         limit: largest number of samples.
         read: options of the data readers.
-        seed: of the interval.
+        seed: the seed of the interval.
         simulate: targets such as `x86-avx2` or `arm64`, as which an INT8 model is computed too.
         progress: called with the step, the finished and the total amount.
 

@@ -45,12 +45,12 @@ def inspect(
         schema: show only the data that the model takes, and how to make some.
         groups: show only which channels are pruned together, and which cannot be pruned.
         spectrum: show only the rank that each layer needs, and the cost at that rank.
-        measure: with `spectrum`, time each layer whole and factorized.
+        measure: whether `spectrum` times each layer whole and factorized.
 
     Raises:
         UsageError: ONX109 two of `schema`, `groups` and `spectrum`, ONX112 `measure` without `spectrum`.
         FileError: ONX501 the file does not exist, ONX505 it cannot be read.
-        ModelError: ONX301 to ONX303 it is no model.
+        ModelError: ONX301 to ONX303 it is not a model.
         NativeError: ONX403 `measure` on an emulated processor.
     """
     only = [name for name, chosen in (("schema", schema), ("groups", groups), ("spectrum", spectrum)) if chosen]
@@ -76,7 +76,7 @@ def inspect_model(
 
     Args:
         model: a file or a model in memory; the result has the SHA-256 of a file.
-        sizes: of named dynamic dimensions, for the MACs; others count as 1.
+        sizes: the sizes of named dynamic dimensions, for the MACs; others count as 1.
         sparsity: whether to read every weight and count its zeros.
         timed: whether to run the model and add the time by operator.
         advised: whether to add the applicable passes; those without data are tried.

@@ -18,7 +18,7 @@ class Operator:
     Attributes:
         nodes: number of nodes.
         parameters: elements of their weights; a shared weight counts for the first operator.
-        weight_bytes: of those weights.
+        weight_bytes: the size of those weights.
         macs: None when that of a node is unknown.
     """
 

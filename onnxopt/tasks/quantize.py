@@ -53,10 +53,10 @@ def quantize(
         read: options of the data readers.
         overwrite: whether to replace an existing `out`.
         dry_run: run the passes without saving the result.
-        tasks: with `auto`, as which tasks outputs are judged; None decides by evidence.
+        tasks: the tasks as which `auto` judges outputs; None decides by evidence.
         progress: called with the step, the finished and the total amount.
-        options: of the pass `quantize-static` or `quantize-dynamic`, such as `method="entropy"`; with `auto`, `effort`
-            as `normal` or `high`.
+        options: options of the pass `quantize-static` or `quantize-dynamic`, such as `method="entropy"`; with `auto`,
+            `effort` as `normal` or `high`.
 
     Raises:
         UsageError: ONX101 unknown mode or effort, ONX114 static or auto without data; and as `apply`.

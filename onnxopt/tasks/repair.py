@@ -54,13 +54,14 @@ def repair(
         data: samples to compare and time on, beside made-up inputs; none are needed.
         out: file to write, if anything was mended; None for none.
         target: processor the result is for.
-        max_change: of outputs, relative to their size (root mean square), by repairs that are not exact; 0 for none.
-        seconds: of timed runs per repair.
+        max_change: the largest change of outputs, relative to their size (root mean square), by repairs that are not
+            exact; 0 for none.
+        seconds: seconds of timed runs per repair.
         runtime: how the file is deployed.
         read: how `data` is read.
         overwrite: whether `out` may exist.
         dry_run: do everything but save.
-        seed: of the order of runs.
+        seed: the seed of the order of runs.
         progress: called with how far it is.
         clock: measures instead of this machine's clock.
 

@@ -25,8 +25,8 @@ class Repaired:
         model: the result; the given one where nothing helps.
         tried: every repair whose fault was found.
         size: bytes before and after.
-        speed: of the result over the given file; None where it was not measured or nothing was kept.
-        moved: by how much the result's outputs change with optimizations off; 0 is bit for bit.
+        speed: the speed of the result over the given file; None where it was not measured or nothing was kept.
+        moved: the change of the outputs with optimizations off; 0 is bit for bit.
         deployed: likewise as the runtime runs both.
         batches: inputs that outputs were compared on: made-up and given ones.
         reason: why the original was kept, or the result is worth it.

@@ -33,7 +33,7 @@ def spectrum_document(source: Given, sizes: Mapping[str, int], *, measure: bool 
 
     Args:
         source: the model.
-        sizes: of named dynamic dimensions, for the MACs; others count as 1.
+        sizes: the sizes of named dynamic dimensions, for the MACs; others count as 1.
         measure: whether to time each layer, original and factorized.
 
     Raises:

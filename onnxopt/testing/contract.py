@@ -126,7 +126,7 @@ def the_result_runs_and_keeps_the_outputs(case: Case, optimization: Optimization
 
     Args:
         case: the pass and the model.
-        optimization: of ONNX Runtime, `none` or `all`.
+        optimization: the optimization level of ONNX Runtime, `none` or `all`.
     """
     before = case.baseline_outputs
     after = Session(case.first.model, Runtime(optimization=optimization)).run(case.feeds)
@@ -193,7 +193,7 @@ def check_pass(spec: Pass, models: Mapping[str, ir.Model] | None = None) -> None
 
     Args:
         spec: the pass with its options.
-        models: by name; None takes the small models of `onnxopt.testing`. Their first input has a batch axis.
+        models: models by name; None takes the small models of `onnxopt.testing`. Their first input has a batch axis.
 
     Raises:
         AssertionError: a check failed; the message names the model and the check.

@@ -81,7 +81,7 @@ def small_model(name: str, seed: int = 0) -> ir.Model:
     """Return the small model called `name`, with random weights.
 
     Raises:
-        KeyError: there is none of this name.
+        KeyError: no model has this name.
     """
     model = ir.from_onnx_text(_HEAD + _TEXTS[name])
     rng = np.random.default_rng(seed)

@@ -15,9 +15,9 @@ class Batches:
     """Samples in a new random order each epoch.
 
     Attributes:
-        samples: to draw from.
+        samples: samples to draw from.
         batch_size: samples per step, of all processes together.
-        seed: of the order and of the augmentations.
+        seed: the seed of the order and of the augmentations.
         augmentations: names, see `onnxopt.training.augment`.
         rank: number of this process.
         world: processes that share each batch.

@@ -22,10 +22,10 @@ class FakeQuantized(TorchModel):
     """A quantized model as a torch module, with straight-through gradients of the rounding.
 
     Args:
-        model: with QuantizeLinear and DequantizeLinear, as static quantization writes it.
+        model: a model with QuantizeLinear and DequantizeLinear, as static quantization writes it.
         masters: float weights by the names of the integers; what is left out starts from the integers.
         learn_scales: whether the scales of weights and activations are learned.
-        outputs: as of `TorchModel`.
+        outputs: the outputs to compute, as in `TorchModel`.
     """
 
     def __init__(

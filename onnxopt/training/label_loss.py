@@ -23,7 +23,7 @@ def label_loss(name: str, model: ir.Model, output: str) -> LabelLoss:
     The function is called with all outputs by name and the labels, as tensors, and returns the mean loss as a tensor.
 
     Raises:
-        UsageError: ONX101 there is none of this name, ONX107 the function cannot be used.
+        UsageError: ONX101 no loss has this name, ONX107 the function cannot be used.
     """
     if ".py:" in name:
         return _of_user(name)

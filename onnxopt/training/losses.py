@@ -22,7 +22,7 @@ def response(
 
     Args:
         student: class scores before softmax, shape (..., classes).
-        teacher: of the same shape.
+        teacher: the teacher's values, of the same shape.
         temperature: scores are divided by it.
         labels: class numbers, shape (...).
         alpha: share of the teacher's part; unused without labels.

@@ -19,7 +19,7 @@ class Objective(nn.Module):  # type: ignore[misc]  # torch is not typed here
     Args:
         outputs: names of the outputs that are compared.
         features: names of inner values, in graph order.
-        weights: of `response`, `feature`, `attention`, `relation` and `flow`; those left out are not computed.
+        weights: the weights of `response`, `feature`, `attention`, `relation` and `flow`; others are not computed.
         temperature: class scores are divided by it.
         alpha: share of the teacher's part of the response where there are labels.
 
@@ -167,7 +167,9 @@ def label_tensor(labels: np.ndarray | None, outputs: Tensors, name: str) -> Tens
     classes = scores.flatten(1).shape[1]
     if labels.min() < 0 or labels.max() >= classes:
         raise DataError(
-            "ONX206", "a label is no class of the model", why=f"{labels.min()} to {labels.max()} of {classes} classes"
+            "ONX206",
+            "a label is not a class of the model",
+            why=f"{labels.min()} to {labels.max()} of {classes} classes",
         )
     return torch.as_tensor(labels.astype(np.int64)).to(scores.device)
 

@@ -66,7 +66,7 @@ def train_quantized(
     """Return the trained quantized `student`, and the course of training; None where there were too few samples.
 
     Args:
-        student: as static quantization with QDQ writes it.
+        student: the model, as static quantization with QDQ writes it.
         teacher: the float model.
         samples: labels are not used.
         options: see `QatTraining`.

@@ -56,10 +56,10 @@ class Reconstruction:
 
     Attributes:
         epochs: times each block sees the samples, when `steps` is 0.
-        steps: of the optimizer for each block, in place of `epochs`.
+        steps: the steps of the optimizer for each block, in place of `epochs`.
         schedule: all else about the steps; its own number of steps does not count.
         held_out: share of the samples that judges.
-        device: of torch.
+        device: the device of torch.
     """
 
     epochs: float = 20.0

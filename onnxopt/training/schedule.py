@@ -12,15 +12,15 @@ class Schedule:
     """Length and learning rate of a training.
 
     Attributes:
-        steps: of the optimizer.
+        steps: the steps of the optimizer.
         batch_size: samples per step, where the model's own batch size allows.
         lr: the highest learning rate; it rises linearly for `warmup` of the steps and falls to zero by a half cosine.
         warmup: share of the steps.
         optimizer: `adamw` or `sgd` (with Nesterov momentum of 0.9).
-        weight_decay: as the optimizer takes it.
+        weight_decay: the weight decay of the optimizer.
         clip: largest norm of the gradient.
-        precision: of products on the way forward and back; weights and their sums are float32 in any case. `auto` is
-            bfloat16 on a GPU.
+        precision: the number type of products on the way forward and back; weights and their sums are always float32.
+            `auto` is bfloat16 on a GPU.
         evaluations: times the held-out part is scored along the way, the end included.
         patience: evaluations without a better score after which training ends; many, for the best ones come late,
             when the rate is low.

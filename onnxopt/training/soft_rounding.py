@@ -27,9 +27,9 @@ class SoftRounded(FakeQuantized):
     """A quantized model whose weights choose between two neighbouring integers.
 
     Args:
-        model: with QuantizeLinear and DequantizeLinear.
+        model: a model with QuantizeLinear and DequantizeLinear.
         masters: float weights by the names of the integers; weights without an entry are not trained.
-        outputs: as of `TorchModel`.
+        outputs: the outputs to compute, as in `TorchModel`.
 
     In training mode weights lie between two integers, in evaluation mode on the nearer one. All else is fixed.
     """

@@ -65,8 +65,8 @@ class Trainer:
 
     Attributes:
         module: the module to train, with every parameter that may move.
-        loss: of a batch.
-        score: on held-out samples, lower is better.
+        loss: the loss of a batch.
+        score: the score on held-out samples, lower is better.
         batches: what each step sees.
         schedule: how long, how fast.
         checkpoint: file that is written at every score, and resumed from where it fits; None for none.

@@ -100,7 +100,7 @@ def test_arguments_in_memory_are_given_again(cli, mlp, tmp_path, scored):
     assert "--data ..." in ended.err
     np.save(tmp_path / "x.npy", x)
     ended = cli("resume", tmp_path / "run", "--data", tmp_path / "x.npy")
-    assert "ONX110: the search in this folder is another one" in ended.err or ended.code in (0, 1)
+    assert "ONX110: the folder holds a search with other options" in ended.err or ended.code in (0, 1)
 
 
 @pytest.mark.parametrize("planted", ["metric", "again", "command"])

@@ -111,7 +111,7 @@ def test_sklearn_from_a_pickle_with_inputs(cli, tmp_path):
 @pytest.mark.parametrize(
     ("source", "says"),
     [
-        (f"{SOURCES}:no_model", "ONX111: this is no model that can be exported [int]"),
+        (f"{SOURCES}:no_model", "ONX111: this is not a model that can be exported [int]"),
         (f"{SOURCES}:fails", "ONX107"),
         (f"{SOURCES}:lacks", "ONX108"),
         (f"{SOURCES}:nothing", "ONX107"),

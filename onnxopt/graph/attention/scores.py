@@ -62,11 +62,11 @@ def scores_of(value: ir.Value, probes: Probes) -> AttentionScores:
     """Return the product, scale and masks of the scores that a Softmax over the last axis reads.
 
     Raises:
-        UnknownAttention: the scores are no such product, or have an unknown layout.
+        UnknownAttention: the scores are not such a product, or have an unknown layout.
     """
     found = _climbed(value, probes, _DEEPEST)
     if found is None:
-        raise UnknownAttention("its scores are no product of queries and keys, scaled and masked")
+        raise UnknownAttention("its scores are not a scaled and masked product of queries and keys")
     for product in (found.product, found.product.swapped()):
         if all(_in_order(replace(found, product=product), probe) for probe in probes):
             return replace(found, product=product)

@@ -18,7 +18,7 @@ def execute(trace: Trace, node: ir.Node, move: Move, part: int | None = None) ->
         trace: the labels known so far.
         node: the data-movement node.
         move: executes the movement on an array.
-        part: of several axes that an axis is split into, the one to cut; None leaves it to the trace.
+        part: the one to cut of several axes that an axis is split into; None leaves it to the trace.
     """
     value = node.inputs[0]
     if value is None:

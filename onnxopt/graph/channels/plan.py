@@ -15,7 +15,7 @@ class CutPlan:
     """The positions to keep, and the copy of the graph that becomes smaller.
 
     Attributes:
-        trace: of the original.
+        trace: the trace of the original.
         model: the copy.
         keeps: per value and axis that shrink, whether each position stays.
     """

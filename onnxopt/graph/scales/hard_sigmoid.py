@@ -16,7 +16,7 @@ from onnxopt.graph.node_writer import NodeWriter
 from onnxopt.graph.scales.reading import only_user, scalar_of
 
 _CLOSE = 1e-6
-"""Largest relative deviation from one of a factor that is left out: one sixth is no float32."""
+"""Largest relative deviation from one of a factor that is left out: float32 cannot store one sixth."""
 
 _KIND = ir.DataType.FLOAT
 

@@ -20,7 +20,7 @@ class ScaledLayer:
             transposed one, (inputs, outputs) of a Gemm, or (outputs, inputs).
         array: its numbers as float64.
         bias: shape (outputs,), zeros without one.
-        groups: of a convolution; 1 of a Gemm.
+        groups: the number of groups of a convolution; 1 of a Gemm.
         outputs_first: whether the first axis of the weight is that of the outputs.
         padded: whether zeros may stand beside its input, so that a shift of it cannot become a bias.
     """

@@ -23,7 +23,7 @@ def compute_weight(
         model: a model with unique names of nodes and values.
         name: name of the initializer.
         parts: the stored tensors, by a word that is appended to `name`.
-        steps: in execution order; the last computes the weight.
+        steps: the steps in execution order; the last computes the weight.
     """
     graph = model.graph
     taken = {*graph.initializers, *(node.name for node in graph)}

@@ -76,7 +76,7 @@ def read_result(path: Path) -> DeviceResult:
         device["isa"] = [flag for flag in FLAGS if flag in flags]
         odd = [key for key, value in content["device"].items() if key != "flags" and isinstance(value, list | dict)]
         if odd:
-            raise ValueError(f"{odd[0]} is no text or number")
+            raise ValueError(f"{odd[0]} is neither text nor a number")
         refused = None if content["refused"] is None else str(content["refused"])
         celsius = {str(when): [float(value) for value in zones] for when, zones in content["celsius"].items()}
         models = tuple(_model(content, index) for index in range(len(content["models"])))
@@ -88,7 +88,7 @@ def read_result(path: Path) -> DeviceResult:
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
         raise DataError(
             "ONX201",
-            "this is no result of a kit",
+            "this is not the result of a kit",
             where=str(path),
             why=first_line(error),
             hint="Give the result.json that run.py wrote on the device.",

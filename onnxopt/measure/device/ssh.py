@@ -211,7 +211,7 @@ def require_packages(board: Device) -> None:
     if unreachable is not None:
         raise unreachable
     if ended.returncode:
-        hint = f"{board.python} there must have onnxruntime and numpy; name another if it has not."
+        hint = f"{board.python} on the device needs onnxruntime and numpy; name another Python if it lacks them."
         raise NativeError("ONX405", "a kit cannot run on the device", where=board.host, why=last, hint=hint)
 
 

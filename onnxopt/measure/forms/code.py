@@ -11,7 +11,7 @@ def lines_for(model: str, settings: SessionSettings) -> dict[Language, tuple[str
 
     Args:
         model: name of the file.
-        settings: of the session.
+        settings: the settings of the session.
     """
     return {"python": _python(model, settings), "c++": _cpp(model, settings), "c#": _csharp(model, settings)}
 

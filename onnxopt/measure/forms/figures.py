@@ -25,7 +25,7 @@ class Measured:
     """The figure of a variant.
 
     Attributes:
-        value: in the unit of the goal.
+        value: the figure in the unit of the goal.
         ratio: how many times better than the first variant, with its interval; None for the first, and if `unsure`.
         unsure: the reason why the ratio is unknown; "" if it is known.
     """
@@ -45,9 +45,9 @@ class MachineClock:
 
     Attributes:
         inputs: alternating inputs of one sample.
-        seconds: of timed runs of one comparison.
-        processes: that run at once, with throughput as the goal.
-        seed: of the order of runs.
+        seconds: seconds of timed runs of one comparison.
+        processes: the number of processes at once, with throughput as the goal.
+        seed: the seed of the order of runs.
     """
 
     inputs: Sequence[Feeds]
@@ -104,10 +104,10 @@ def in_turn(
     """Measure variants by turns, in random order; the interval comes from how the turns differ.
 
     Args:
-        variants: by name, the baseline first.
+        variants: the variants by name, the baseline first.
         once: measures a variant, given all that it is compared with; None where the system does not report it.
         better: how many times better the second figure is than the first.
-        seed: of the order.
+        seed: the seed of the order.
     """
     rng, names = np.random.default_rng(seed), list(variants)
     values: dict[str, list[float]] = {name: [] for name in names}

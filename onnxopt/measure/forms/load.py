@@ -27,7 +27,7 @@ def load_session(folder: str | Path) -> "onnxruntime.InferenceSession":
     """Load the model beside a session.json with the settings in it.
 
     Args:
-        folder: that holds session.json, or the file itself.
+        folder: the folder that holds session.json, or the file itself.
 
     Raises:
         FileError: ONX501 there is no session.json or no model, ONX505 it cannot be read.

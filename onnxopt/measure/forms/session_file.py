@@ -41,14 +41,14 @@ ENTRIES = MappingProxyType(
 def plain_name(name: str) -> str:
     """Return the name of a file that lies beside session.json; raises ValueError for anything else."""
     if name in ("", ".", "..") or not name.isprintable() or any(sign in name for sign in "/\\:"):
-        raise ValueError("it is no plain file name")
+        raise ValueError("it is not a plain file name")
     return name
 
 
 def _known(entries: dict[str, str]) -> dict[str, str]:
     for key, value in entries.items():
         if value not in ENTRIES.get(key, ()):
-            raise ValueError(f"{key}={value} is no entry of a session that is read")
+            raise ValueError(f"{key}={value} is not a known entry of a session")
     return entries
 
 
@@ -118,8 +118,8 @@ class SessionGain(_Part):
     """A measured figure beside that of the default settings.
 
     Attributes:
-        value: with these settings.
-        unit: of `value`.
+        value: the figure with these settings.
+        unit: the unit of `value`.
         low: lower end of the interval of the ratio.
         ratio: how many times better than the default.
         high: upper end.
@@ -146,10 +146,10 @@ class SessionFile(_Part):
     Attributes:
         format: version of this form.
         model: file to load, beside session.json.
-        size_bytes: of that file, so that another model is noticed.
+        size_bytes: the size of that file, so that another model is noticed.
         form: form of the file.
         made_for: machine that the file was optimized for; None for any.
-        settings: of the session.
+        settings: the settings of the session.
         goal: figure that they were chosen by.
         gain: the figure, and how it compares; None where nothing was gained.
         latency: time of a run in the end, where it is not the goal; None where it is.
@@ -194,4 +194,4 @@ def read_session_file(path: Path) -> SessionFile:
     except ValueError as error:
         why = first_line(error)
     hint = "Write it again with `onnxopt session MODEL`."
-    raise UsageError("ONX105", "this is no session file", where=str(path), why=why, hint=hint)
+    raise UsageError("ONX105", "this is not a session file", where=str(path), why=why, hint=hint)

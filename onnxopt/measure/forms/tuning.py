@@ -46,7 +46,7 @@ class Tuning:
 
     Attributes:
         best: the chosen variant; the default where nothing is surely better.
-        trials: in order.
+        trials: the trials in order.
         measured: the figure of `best` beside the default, measured again; None if `best` is the default.
         reason: why the default is kept; "" if it is not.
     """
@@ -73,7 +73,7 @@ def tuned(
 
     Args:
         default: the variant that the search starts from.
-        axes: by name, in order.
+        axes: the axes by name, in order.
         bench: conditions of the choices.
         goal: figure to improve.
         clock: measures it.

@@ -44,7 +44,7 @@ def measure_latency(
     epochs follow once more; if that does not help, the result is `unsure` and has no speed-up.
 
     Args:
-        models: by name, the baseline first.
+        models: the models by name, the baseline first.
         inputs: alternating batches of the user's data, or a single one for a hot loop.
         runtime: configuration of ONNX Runtime, for all models or by name.
         seconds: time to spend on timed runs.

@@ -35,7 +35,7 @@ class Latency:
         p99_bound_ms: the true 99 % quantile is below it with 99 % confidence; None with fewer than 459 runs.
         private_bytes: growth of memory that belongs to the process alone, which counts against a container's limit.
         mapped_bytes: growth of memory backed by files, which the system can reclaim.
-        cold_start_ms: from the start of a fresh process to its first result.
+        cold_start_ms: the time from the start of a fresh process to its first result.
     """
 
     p50_ms: float

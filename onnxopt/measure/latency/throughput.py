@@ -56,7 +56,7 @@ def measure_throughput(
     """Run every model in `streams` threads that share one session; the first model is the baseline.
 
     Args:
-        models: by name, the baseline first.
+        models: the models by name, the baseline first.
         feeds: one batch, the same in every run.
         runtime: configuration of ONNX Runtime, with the threads of one run.
         streams: number of concurrent runs.

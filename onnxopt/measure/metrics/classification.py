@@ -103,7 +103,7 @@ def _by_threshold(metric: "TopK | F1", single: Array, labels: Array) -> tuple[Ar
         raise misfit(f"{single.size} scores for {truth.size} labels", "Check the output name.")
     if metric.threshold == 0.5 and np.any((single < 0) | (single > 1)):
         hint = "Set the decision threshold to 0 for logits."
-        raise misfit("the model gives one score that is no probability", hint, where=metric.name)
+        raise misfit("the model gives one score that is not a probability", hint, where=metric.name)
     return _blank((single > metric.threshold).astype(np.int64)[:, None], np.isnan(single)), truth
 
 

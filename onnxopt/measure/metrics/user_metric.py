@@ -149,7 +149,7 @@ def user_metric(name: str, *, output: str | None = None) -> UserMetric:
     call_user(name, "its file fails to import", lambda: loader.exec_module(module))
     function = getattr(module, attribute, None)
     if not callable(function):
-        why = "there is none of this name" if function is None else "it is not callable"
+        why = "the file defines nothing of this name" if function is None else "it is not callable"
         raise UsageError("ONX107", "the metric's function cannot be used", where=name, why=why, hint="Check the name.")
     kind = PerSample if getattr(function, "per_sample", False) else UserMetric
     bounded = bool(getattr(function, "bounded", False))

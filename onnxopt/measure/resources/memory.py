@@ -22,8 +22,8 @@ class Footprint:
         peak_bytes: largest growth of all memory in use.
         private_bytes: growth of memory without a backing file, which counts against a container's limit.
         mapped_bytes: growth of memory backed by files, such as mapped weights; the system can reclaim it.
-        cold_start_ms: from the start of the process, interpreter and libraries included, to the first result.
-        start_ms: to load the model and run it once, in that process.
+        cold_start_ms: the time from the start of the process, interpreter and libraries included, to the first result.
+        start_ms: the time to load the model and run it once, in that process.
         start_own_ms: processor time of the thread that does it, without that of further threads.
     """
 

@@ -64,8 +64,8 @@ class Session:
 
     Attributes:
         load_ms: time ONNX Runtime took to load and optimize the model.
-        input_names: in graph order, without weights.
-        output_names: in graph order.
+        input_names: the names of inputs in graph order, without weights.
+        output_names: the names of outputs in graph order.
         native: the `onnxruntime.InferenceSession`.
 
     Raises:

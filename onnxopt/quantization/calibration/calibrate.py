@@ -28,8 +28,8 @@ class Calibration:
     Attributes:
         extremes: the smallest and largest finite values, and the spread of values.
         ranges: ranges by the method.
-        without_giants: for tensors with a few values far above all others, the range of the others.
-        without_loud: for tensors with outliers among the samples, the range over the other samples.
+        without_giants: the range of the other values, for tensors with a few values far above all others.
+        without_loud: the range over the other samples, for tensors with outliers among the samples.
         findings: weaknesses of the ranges, in words.
     """
 

@@ -43,10 +43,10 @@ class Layer:
     """A layer whose output can be corrected.
 
     Attributes:
-        node: in the quantized model.
-        axis: of its output's channels.
-        weight: with a scale for each output channel; None where its scale cannot change.
-        bias: of 32 bits; None where it has none, then there is no shift.
+        node: the node in the quantized model.
+        axis: the axis of its output's channels.
+        weight: the weight, with a scale for each output channel; None where its scale cannot change.
+        bias: the bias of 32 bits; None where it has none, and then there is no shift.
     """
 
     node: ir.Node
@@ -96,10 +96,10 @@ def correct_if_closer(
     """Correct layers like `correct`, with factors or without, where the outputs come closer to the float model's.
 
     Args:
-        quantized: with integers behind DequantizeLinear.
-        model: in floats.
-        samples: to fit layers to.
-        others: to compare outputs on, of which `samples` are none where there are enough.
+        quantized: the model with integers behind DequantizeLinear.
+        model: the model in floats.
+        samples: samples to fit layers to.
+        others: samples to compare outputs on; disjoint from `samples` where there are enough.
 
     Returns:
         What `correct` returns, and why nothing was corrected; "" where something was.
@@ -129,9 +129,9 @@ def correct(quantized: ir.Model, model: ir.Model, samples: Samples, *, factors: 
     """Correct layers of `quantized` in place against the float `model` that it was made from.
 
     Args:
-        quantized: with integers behind DequantizeLinear.
-        model: in floats.
-        samples: to fit to, and to decide on.
+        quantized: the model with integers behind DequantizeLinear.
+        model: the model in floats.
+        samples: samples to fit to and to decide on.
         factors: whether scales may change; else shifts alone.
 
     Returns:

@@ -63,13 +63,13 @@ def storable(value: ir.Value) -> Storable | str:
     """Return the storage of a weight, or the reason why it has none."""
     tensor, uses = value.const_value, list(value.uses())
     if tensor is None or tensor.dtype is not ir.DataType.FLOAT or len(tensor.shape) < 2:
-        return "it is no float32 matrix or kernel"
+        return "it is not a float32 matrix or kernel"
     if value.is_graph_output() or value.is_graph_input():
         return "it is an input or output of the model"
     axes = {_axis(node, slot, len(tensor.shape)) for node, slot in uses}
     tables = {node.op_type == "Gather" for node, _ in uses}
     if None in axes or any(node.domain for node, _ in uses):
-        return "an operator reads it that is no convolution, product or table"
+        return "an operator other than a convolution, product or table reads it"
     if len(axes) > 1 or len(tables) > 1:
         return "operators read it along different axes"
     axis = axes.pop()
@@ -81,9 +81,9 @@ def store(graph: ir.Graph, weight: Storable, latest: Latest | None = None) -> No
     """Store a weight as int8 in place; zeros stay exactly zero.
 
     Args:
-        graph: that has it.
-        weight: what to store.
-        latest: for computing the integers when they are written; None for now.
+        graph: the graph that has it.
+        weight: the weight to store.
+        latest: store of the integers that are computed when they are written; None computes them now.
     """
     value, axis = weight.value, weight.axis
     tensor, name = value.const_value, value.name or ""

@@ -39,7 +39,7 @@ def sound_file(path: Path) -> SoundFile:
     """Read the header of a file.
 
     Raises:
-        DataError: ONX201 it is no sound, or too long, or empty.
+        DataError: ONX201 it is not audio, or too long, or empty.
         UsageError: ONX108 soundfile is not installed.
     """
     with _opened(path) as sound:

@@ -16,7 +16,7 @@ class WaveInput:
     """The inputs of a model of sound.
 
     Attributes:
-        name: of the waveform.
+        name: the name of the waveform.
         channel_axis: whether the waveform has an axis of one channel between batch and time.
         length: samples at a time; None for any number.
         rate: input that takes the sampling rate, if any.

@@ -17,7 +17,7 @@ from onnxopt.samples.pixels import opened_image
 from onnxopt.samples.placement import Placement, Size
 
 IN_VIEW = 0.5
-"""Smallest share of a box inside the input; a match with a box cut further is neither right nor wrong."""
+"""Smallest share of a box inside the input; a match with a box that is cut further is neither a hit nor a miss."""
 
 
 def is_box_labels(labels: object) -> bool:

@@ -16,7 +16,7 @@ def read_yolo(path: Path) -> Annotation:
     try:
         lines = read_text(path).splitlines()
     except UnicodeDecodeError as error:
-        raise damaged(str(path), "it is no text") from error
+        raise damaged(str(path), "it is not text") from error
     for number, line in enumerate(lines, 1):
         words = line.split()
         if not words:
@@ -30,7 +30,7 @@ def read_yolo(path: Path) -> Annotation:
             hint = "A line is: class, center x, center y, width, height, in shares of the image."
             raise damaged(where, f"it holds {line[:40]!r}", hint)
         if max(values[1:]) > 1.01:
-            raise damaged(where, f"{max(values[1:]):g} is no share of the image", "Divide pixels by the image's size.")
+            raise damaged(where, f"{max(values[1:]):g} is not between 0 and 1", "Divide pixels by the image's size.")
         c, x, y, width, height = values
         boxes.append((x - width / 2, y - height / 2, x + width / 2, y + height / 2))
         classes.append(int(c))

@@ -187,10 +187,10 @@ class Journal:
         if other:
             raise UsageError(
                 "ONX110",
-                "the search in this folder is another one",
+                "the folder holds a search with other options",
                 where=str(path.parent),
                 why=f"{', '.join(other)} changed",
-                hint="Give the options it was begun with, or another --out.",
+                hint="Repeat the options of that search, or choose another --out.",
             )
         if not text.endswith("\n"):  # an incomplete line: the next one must not be appended to it
             model_file.atomic_write_text(path, "".join(json.dumps(event) + "\n" for event in events), overwrite=True)

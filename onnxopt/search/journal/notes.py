@@ -11,21 +11,21 @@ from onnxopt.search.trial import Candidate
 def names(value: object) -> tuple[str, ...]:
     """Return a list of names; raises ValueError for other data."""
     if not (isinstance(value, Sequence) and all(isinstance(item, str) for item in value)) or isinstance(value, str):
-        raise ValueError("this is no list of names")
+        raise ValueError("this is not a list of names")
     return tuple(value)
 
 
 def numbers(value: object) -> tuple[float, ...]:
     """Return a list of numbers; raises ValueError for other data."""
     if not isinstance(value, Sequence) or not all(isinstance(item, int | float) for item in value):
-        raise ValueError("this is no list of numbers")
+        raise ValueError("this is not a list of numbers")
     return tuple(map(float, value))
 
 
 def named_numbers(value: object) -> dict[str, float]:
     """Return numbers by name, in order; raises ValueError for other data."""
     if not isinstance(value, Mapping):
-        raise ValueError("these are no named numbers")
+        raise ValueError("these are not named numbers")
     return dict(zip(names(list(value)), numbers(list(value.values())), strict=True))
 
 
@@ -46,4 +46,4 @@ def maybe_candidate(value: object) -> Candidate | None:
         predicted = None if value["predicted"] is None else float(value["predicted"])
         return Candidate(str(value["name"]), passes, predicted)
     except (AttributeError, KeyError, TypeError, UsageError) as error:
-        raise ValueError("this is no candidate") from error
+        raise ValueError("this is not a candidate") from error

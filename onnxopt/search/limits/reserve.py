@@ -100,7 +100,7 @@ def reserve_of(
         latency_s: measurement time in it.
         proof_latency_s: measurement time in the proof.
         hot: whether all latency is measured with one repeated input.
-        size_bytes: of the model.
+        size_bytes: the size in bytes of the model.
     """
     scoring_s = 2 * scored_s * holdout / max(searched, 1)
     more_s = 2 * max(timed_s - latency_s, 0.0)  # loading and first runs, of two models now

@@ -17,9 +17,9 @@ def assumed(samples: Samples, options: ReadOptions, states: Sequence[State], win
     """Return a sentence for each assumption that was made about the data as it was read.
 
     Args:
-        samples: as they were opened, before any step.
-        options: of the readers.
-        states: that the model itself made.
+        samples: the samples as they were opened, before any step.
+        options: the options of the readers.
+        states: the states that the model itself made.
         window: tokens per step, where a model with states reads text.
     """
     source = samples.source.source if isinstance(samples.source, Fitted) else samples.source

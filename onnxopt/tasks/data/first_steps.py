@@ -35,7 +35,7 @@ def first_steps(path: Path) -> Document:
 
     Raises:
         FileError: ONX501 the file does not exist, ONX505 it cannot be read.
-        ModelError: ONX301 to ONX305 it is no valid model.
+        ModelError: ONX301 to ONX305 it is not a valid model.
     """
     model = model_file.load(path)
     signature = signature_of(model)

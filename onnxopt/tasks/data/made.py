@@ -16,7 +16,7 @@ class FirstInput:
     """One input of the first sample.
 
     Attributes:
-        shape: of a run on this sample alone.
+        shape: the shape of a run on this sample alone.
         least: smallest number, None for text or no numbers; likewise `mean` and `most`.
     """
 
@@ -36,7 +36,7 @@ class SampleFile:
         path: the .npz file, or a folder with one per sample.
         model: file that they are for; None where it was given in memory.
         count: how many samples.
-        size_bytes: of everything written.
+        size_bytes: the size of everything written, in bytes.
         first: the inputs of the first sample.
         labels: the labels in a few words; "" for none.
         assumed: each assumption about the data, as a sentence.

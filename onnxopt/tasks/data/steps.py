@@ -24,7 +24,7 @@ class Stepped:
     """A model with states, and the samples it runs on.
 
     Attributes:
-        signature: of the whole model.
+        signature: the signature of the whole model.
         states: values that it keeps from step to step.
         samples: inputs of the steps, one after another.
         window: tokens per step, where the samples are texts.

@@ -13,7 +13,7 @@ class Root:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
         if not self.folder.is_dir():
-            raise FileError("ONX501", "the root is no folder", where=str(folder), hint="Name an existing folder.")
+            raise FileError("ONX501", "the root is not a folder", where=str(folder), hint="Name an existing folder.")
 
     def path(self, name: str) -> Path:
         """Return the path of a file or folder, which may not exist yet, after all links.
@@ -24,7 +24,7 @@ class Root:
         try:
             whole = (self.folder / name).resolve()
         except (ValueError, OSError, RuntimeError) as error:  # a zero byte; a circle of links
-            raise UsageError("ONX101", "this is no path", where=name) from error
+            raise UsageError("ONX101", "this is not a path", where=name) from error
         if not whole.is_relative_to(self.folder):
             hint = "Paths are relative to the root; names and links that lead out of it are not followed."
             raise UsageError("ONX101", "the path lies outside the root", where=name, hint=hint)

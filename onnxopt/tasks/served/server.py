@@ -25,7 +25,7 @@ def server_of(root: Path, *, allow_write: bool = False) -> Any:
     """Return the server, an `MCPServer`: tools that read, and with `allow_write` those that write new files.
 
     Raises:
-        FileError: ONX501 the root is no folder.
+        FileError: ONX501 the root is not a folder.
         UsageError: ONX108 the package `mcp` is not installed.
     """
     try:

@@ -54,7 +54,7 @@ class ReadTools:
             data: samples relative to the root (.npz, .csv, .jsonl, a folder), or `random`, which says nothing of accuracy.
             max_drop: accuracy budget: `1pp` is one point, `1%` is relative.
             limit: number of samples to use at most.
-            seconds: of timed runs.
+            seconds: seconds of timed runs.
         """  # noqa: E501 (one line per argument)
         from onnxopt.tasks.compare import compare
 
@@ -114,8 +114,8 @@ class WriteTools(ReadTools):
         Args:
             model: ONNX file, relative to the root.
             out: new ONNX file, relative to the root; it is not written where no repair helps.
-            max_change: of outputs, by repairs that are not exact (relative); 0 for none of these.
-            seconds: of timed runs per repair.
+            max_change: the largest change of outputs, by repairs that are not exact (relative); 0 for none of these.
+            seconds: seconds of timed runs per repair.
         """
         from onnxopt.tasks.repair import repair
 

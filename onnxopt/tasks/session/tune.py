@@ -56,11 +56,11 @@ def tune_session(
             memory of such a process; `throughput`: samples per second of several processes.
         out: file to write, in the folder of the model; None for session.json.
         threads: most compute threads, and those of the default settings; None for the physical cores.
-        processes: that run at once, with `throughput` as the goal; None for as many as physical cores.
-        seconds: of timed runs per comparison of choices, for `latency` and `throughput`.
+        processes: the number of processes at once, with `throughput` as the goal; None for as many as physical cores.
+        seconds: seconds of timed runs per comparison of choices, for `latency` and `throughput`.
         overwrite: whether the files may exist.
         read: options of the data readers.
-        seed: of made-up inputs and of the order of runs.
+        seed: the seed of made-up inputs and of the order of runs.
         progress: called with the step, the finished and the total amount.
 
     Raises:

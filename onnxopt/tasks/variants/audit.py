@@ -58,11 +58,11 @@ def audit(
         data: samples to run the files on; None for made-up inputs.
         baseline: the float32 file, where it is not in the folder.
         max_drop: largest drop of fidelity of a good file: `1pp` (points) or `1%`; None for 1pp.
-        tasks: as which tasks outputs are judged; None decides by evidence.
+        tasks: the tasks as which outputs are judged; None decides by evidence.
         runtime: configuration of ONNX Runtime.
         read: options of the data readers.
         limit: largest number of samples.
-        seed: of intervals.
+        seed: the seed of intervals.
         progress: called with the step, the finished and the total amount.
 
     Raises:

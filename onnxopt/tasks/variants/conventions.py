@@ -40,8 +40,8 @@ class Convention:
     """A layout of published files.
 
     Attributes:
-        name: of the program that reads it.
-        variants: in the order of the convention, without the float32 file.
+        name: the name of the program that reads it.
+        variants: the variants in the order of the convention, without the float32 file.
         data: ending of the file with external data, behind the whole name of the model file.
         folders: whether each variant lies in a separate folder, with the side files.
     """
@@ -116,7 +116,7 @@ def convention_of(name: str) -> Convention:
     """Return the convention of this name.
 
     Raises:
-        UsageError: ONX101 there is none.
+        UsageError: ONX101 the name is unknown.
     """
     if name not in CONVENTIONS:
         raise UsageError("ONX101", "no such convention", where=name, hint=nearest(name, CONVENTIONS))

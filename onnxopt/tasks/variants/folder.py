@@ -55,14 +55,15 @@ def quantize_folder(
     """Quantize each float32 model of a folder dynamically, under the same names, and copy the side files.
 
     Args:
-        folder: of the models, such as `encoder_model.onnx` and `decoder_model_merged.onnx`; those in its `onnx` folder
-            count too. Files of other types (`model_q4.onnx`) and weights of other frameworks are left out.
+        folder: the folder of the models, such as `encoder_model.onnx` and `decoder_model_merged.onnx`; those in
+            its `onnx` folder count too. Files of other types (`model_q4.onnx`) and weights of other frameworks are left
+            out.
         out: folder to write, whole or not at all; None for none.
         simplify: whether to fold and fuse first, which lowers the quantization error.
         target: target processor.
         seed: random seed.
         progress: called with the step, the finished and the total amount.
-        options: of the pass `quantize-dynamic`, such as `per_channel=False`.
+        options: options of the pass `quantize-dynamic`, such as `per_channel=False`.
 
     Raises:
         FileError: ONX501 to ONX505 the folder cannot be read, or `out` exists, cannot be written or lies inside it.

@@ -26,9 +26,9 @@ class MadeUp:
     """Made-up inputs by the names of Transformers' exports; sample i is drawn with seed i.
 
     Attributes:
-        signature: of the model.
+        signature: the signature of the model.
         rows: numbers that an input of token numbers may take, by its name.
-        name: of the data.
+        name: the name of the data.
     """
 
     signature: Signature

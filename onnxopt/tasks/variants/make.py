@@ -88,11 +88,11 @@ def variants(
         out: folder to write to; None for that of the model.
         only: types of the convention, such as `q8`; None for all.
         max_drop: largest drop of fidelity of a good file: `1pp` (points) or `1%`; None for 1pp.
-        tasks: as which tasks outputs are judged; None decides by evidence.
+        tasks: the tasks as which outputs are judged; None decides by evidence.
         runtime: configuration of ONNX Runtime.
         read: options of the data readers.
         limit: largest number of samples.
-        seed: of intervals.
+        seed: the seed of intervals.
         overwrite: whether files may exist.
         progress: called with the step, the finished and the total amount.
 

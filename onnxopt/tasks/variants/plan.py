@@ -19,9 +19,9 @@ class Planned:
     """A file to make.
 
     Attributes:
-        variant: of the convention.
-        path: of the file.
-        data_name: of its external data.
+        variant: the variant of the convention.
+        path: the path of the file.
+        data_name: the name of its external data.
     """
 
     variant: Variant

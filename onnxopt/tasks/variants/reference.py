@@ -35,11 +35,11 @@ class Terms:
     Attributes:
         data: samples; None for made-up inputs.
         max_drop: `1pp` or `1%`; None for 1pp.
-        tasks: as which tasks outputs are judged.
+        tasks: the tasks as which outputs are judged.
         runtime: configuration of ONNX Runtime; None for its defaults, and as little memory as possible for large files.
         read: options of the data readers.
         limit: largest number of samples.
-        seed: of intervals.
+        seed: the seed of intervals.
     """
 
     data: object = None
@@ -86,8 +86,8 @@ class Reference:
     """The float32 file, run on the samples once.
 
     Attributes:
-        graph: of the file.
-        size_bytes: of the file with its external data.
+        graph: the graph of the file.
+        size_bytes: the size in bytes of the file with its external data.
         samples: samples that every file is run on.
         made_up: whether the inputs are made up.
         runtime: configuration of ONNX Runtime.
@@ -113,7 +113,7 @@ class Reference:
         """Load and run a file, and compare it; a fault of the file is a verdict, not an error.
 
         Args:
-            path: of the file, which may be a temporary one.
+            path: the path of the file, which may be a temporary one.
             label: its type.
             name: path that the file will have.
         """

@@ -29,17 +29,17 @@ class JudgedFile:
     """A model file beside the file that it was made from.
 
     Attributes:
-        path: of the file.
+        path: the path of the file.
         label: its type, as the convention calls it; empty for the baseline.
         loads: whether ONNX Runtime loads it.
         standing: the verdict.
-        reason: for the verdict, in words; empty where the figures say it.
-        size_bytes: of the file with its external data.
+        reason: the reason for the verdict; empty where the figures show it.
+        size_bytes: the size in bytes of the file with its external data.
         ratio: size of the baseline over that of the file; None without a baseline.
         score: agreement with the baseline; None if it was not measured.
-        drop: of the agreement.
+        drop: the drop of the agreement.
         metric: name of the comparison.
-        unit: of the comparison.
+        unit: the unit of the comparison.
     """
 
     path: Path
@@ -65,7 +65,7 @@ def verdict(score: Evaluation, drop: Drop, chance: Chance, explained: float, all
 
     Args:
         score: agreement with the baseline.
-        drop: of the agreement.
+        drop: the drop of the agreement.
         chance: the agreement of answers that have nothing to do with the inputs.
         explained: share of the baseline's variance in the file's outputs; NaN if it is unknown.
         allowed: the largest drop of a good file.

@@ -38,8 +38,8 @@ class FrozenFunction:
     """A node as a function of tensors, for one type and rank of its inputs.
 
     Args:
-        model: that has the node.
-        node: to run.
+        model: the model that has the node.
+        node: the node to run.
         given: values that it reads, in the order of `read_by`.
 
     Attributes:

@@ -23,10 +23,10 @@ class Planner:
         weights: values that are weights, and their keys.
         tensors: the weights by key.
         trains_batch_norm: whether normalizations use the statistics of the batch.
-        device: where constants go.
+        device: the device of the constants.
         inlined: operators that are run while the plan is made, instead of by a rule.
         frozen: nodes of `model` that run in ONNX Runtime.
-        model: that the nodes are of.
+        model: the model of the nodes.
     """
 
     def __init__(

@@ -87,8 +87,8 @@ class Weights:
     """The weights of a layer as ONNX has them, directions first.
 
     Attributes:
-        w: of the inputs, shape (directions, gates * hidden, inputs).
-        r: of the hidden state, shape (directions, gates * hidden, hidden).
+        w: the weights of the inputs, shape (directions, gates * hidden, inputs).
+        r: the weights of the hidden state, shape (directions, gates * hidden, hidden).
         b: both biases, one after the other; None for zeros.
         peepholes: shape (directions, 3 * hidden), of an LSTM; None for none.
     """

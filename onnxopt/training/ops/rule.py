@@ -17,10 +17,10 @@ class Site:
     """One node at the moment its function is made, once per shape of the model's inputs.
 
     Attributes:
-        name: of the node.
-        op_type: of the node.
-        version: of its operator set.
-        attributes: as plain Python values, tensors as torch tensors.
+        name: the name of the node.
+        op_type: the operator of the node.
+        version: the version of its operator set.
+        attributes: the attributes as plain Python values, tensors as torch tensors.
         constants: per input its value where that is known now, else None.
         outputs: how many there are, up to the last that is used.
         fed: the inputs that are not left out.
@@ -65,7 +65,7 @@ class Rule:
     """The conversion of a node to a torch function.
 
     Attributes:
-        build: from the node to its function.
+        build: the mapping from the node to its function.
         sizes: inputs whose values, not only their shapes, decide the shape of the output.
         loose: whether the output's shape depends on the values of any input.
     """

@@ -113,7 +113,7 @@ def test_a_line_that_was_cut_is_not_read(tmp_path, counted) -> None:
 def test_another_search_is_not_resumed(tmp_path, counted) -> None:
     path = tmp_path / "journal.jsonl"
     run(path)
-    with pytest.raises(UsageError, match=r"ONX110: the search in this folder is another one.*samples changed"):
+    with pytest.raises(UsageError, match=r"ONX110: the folder holds a search with other options.*samples changed"):
         Journal(path, {**ABOUT, "samples": "other"}, resume=True)
     with pytest.raises(UsageError, match="ONX110: there is no search to resume"):
         Journal(tmp_path / "none" / "journal.jsonl", ABOUT, resume=True)

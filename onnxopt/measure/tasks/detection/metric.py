@@ -132,5 +132,5 @@ def _boxes(labels: Array, name: str) -> list[ImageBoxes]:
     found = [label for label in labels if isinstance(label, ImageBoxes)]
     if not len(labels) or len(found) != len(labels):
         hint = "Give boxes with --labels: COCO JSON, or a folder of YOLO .txt or Pascal VOC .xml files."
-        raise misfit("the labels are no boxes", hint, where=name)
+        raise misfit("the labels are not boxes", hint, where=name)
     return found

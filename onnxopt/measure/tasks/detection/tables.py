@@ -17,7 +17,7 @@ class Yolo(BoxLayout):
     """One table per image, a row per place: center, width and height, then the scores of the classes.
 
     Attributes:
-        output: with the table.
+        output: the output with the table.
         rows_last: whether it is `(attributes, rows)`, as YOLO v8 to v11 export it.
         objectness: whether the fifth column multiplies the scores, as in YOLO v5, v7 and X.
         classes: number of score columns; later columns (masks, key points) are not read.
@@ -66,7 +66,7 @@ class Yolox(Yolo):
 
     Attributes:
         image: height and width of the input in pixels.
-        strides: of the grids, in the order of the rows.
+        strides: the strides of the grids, in the order of the rows.
     """
 
     image: tuple[int, int] = (0, 0)

@@ -38,7 +38,7 @@ class EmbeddingAgreement(Comparison):
         """Return `(n, 2 * width)` vectors before and after.
 
         Raises:
-            DataError: ONX209 the output is no table of vectors, or a wider one than memory is planned for.
+            DataError: ONX209 the output is not a table of vectors, or a wider one than memory is planned for.
         """
         one, other = vectors_of(before, self.output), vectors_of(after, self.output)
         return np.hstack((one, other if other.shape == one.shape else np.zeros_like(one)))
@@ -72,7 +72,7 @@ def vectors_of(outputs: Outputs, name: str) -> Array:
     """Return the vectors `(n, width)` in float32.
 
     Raises:
-        DataError: ONX209 the output is no table of vectors, or a wider one than memory is planned for.
+        DataError: ONX209 the output is not a table of vectors, or a wider one than memory is planned for.
     """
     array = without_ones(np.asarray(chosen(outputs, name)))
     if array.ndim != 2:

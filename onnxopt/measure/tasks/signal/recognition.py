@@ -25,7 +25,7 @@ _NO_SIGNAL = ("mask", "seg", "logit", "class", "prob", "score", "embed", "hidden
 
 
 def recognize(outputs: Outputs, feeds: Feeds, facts: ModelFacts, options: TaskOptions) -> Recognized | None:
-    """Return a signal if an output is sound, or is an image and so is an input; else None."""
+    """Return a signal if an output is audio, or if an output and an input are images; else None."""
     for name, value in outputs.items():
         if not is_float(value) or not value.size or named_like(name, _NO_SIGNAL):
             continue
@@ -80,7 +80,7 @@ def _scaled(sides: tuple[int, ...], size: tuple[int, int]) -> bool:
 
 
 def _sound(name: str, value: Array, feeds: Feeds, facts: ModelFacts) -> str:
-    """Return the evidence that an output is sound; empty without any."""
+    """Return the evidence that an output is audio; empty without any."""
     if value.shape[-1] < _SHORTEST or (value.ndim == 3 and value.shape[1] > 8):
         return ""
     if named_like(name, _SOUND):

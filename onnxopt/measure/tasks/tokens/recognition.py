@@ -39,7 +39,7 @@ def comparison(
     """Return the comparison of two language models, requested by the user.
 
     Raises:
-        DataError: ONX209 no output is `(n, steps, vocabulary)`, or the mask is no input.
+        DataError: ONX209 no output is `(n, steps, vocabulary)`, or the mask is not an input.
     """
     feeds = feeds or {}
     name = only_output(outputs, names, lambda v: is_float(v) and v.ndim == 3, "scores of tokens [N, T, V]")
