@@ -55,7 +55,7 @@ def run(case: Case, found: dict[str, Any], args: argparse.Namespace, save: Calla
     model = model_file.load(case.path)
     test, samples = case.test(), case.calibration()
     test, samples = test.take(min(args.limit, len(test))), samples.take(min(args.samples, len(samples)))
-    judge = LabelJudge(model, test, metric_of("top1", label_offset=case.label_offset), Runtime())
+    judge = LabelJudge(model, test, Runtime(), metric_of("top1", label_offset=case.label_offset))
     inputs, base = drawn_inputs(test, 1), anatomy_of(model)
     found |= {
         "n": len(test),

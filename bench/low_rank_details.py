@@ -54,7 +54,7 @@ def embeddings() -> dict[str, Any]:
 
 def rows(case: Any, test: Samples, parts: dict[int, Samples | None], specs: dict[str, Pass]) -> dict[str, Any]:
     model = model_file.load(case.path)
-    judge = LabelJudge(model, test, metric_of("top1", label_offset=case.label_offset), Runtime())
+    judge = LabelJudge(model, test, Runtime(), metric_of("top1", label_offset=case.label_offset))
 
     def measured() -> Iterator[dict[str, Any]]:
         for count, samples in parts.items():

@@ -83,7 +83,7 @@ def measure(case: Case, settings: Settings, options: argparse.Namespace) -> dict
             models[name] = PEERS[name](case.path, case.calibration())
         except Exception as error:  # a peer may fail in any way
             failures[name] = f"{type(error).__name__}: {first_line(error)}"[:160]
-    judge = LabelJudge(model, test, metric, runtime)
+    judge = LabelJudge(model, test, runtime, metric)
     inputs = drawn_inputs(test, 1)
     for name in list(models):
         try:

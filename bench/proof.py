@@ -238,7 +238,7 @@ def discordance() -> dict[str, float]:
         context = onnxopt.Context(onnxopt.target_of("auto"), case.calibration())
         made = onnxopt.Pipeline(onnxopt.parse_passes("simplify,quantize-static")).run(onnxopt.load(case.path), context)
         metric = onnxopt.metric_of("top1", label_offset=case.label_offset)
-        judge = LabelJudge(case.path, case.test().take(1000), metric, onnxopt.Runtime())
+        judge = LabelJudge(case.path, case.test().take(1000), onnxopt.Runtime(), metric)
         found = judge.drop(judge.evaluate(made.model))
         shares[case.name] = ((found.better or 0) + (found.worse or 0)) / found.n
         print(f"{case.name}: {100 * shares[case.name]:.1f} % of {found.n} samples differ")

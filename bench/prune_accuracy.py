@@ -62,7 +62,7 @@ def rows_of(case: Case, chosen: Pairs, limit: int, seconds: float, levels: list[
     model = model_file.load(case.path)
     test, samples = case.test(), case.calibration()
     test, samples = test.take(min(limit, len(test))), samples.take(min(IMAGES, len(samples)))
-    judge = LabelJudge(model, test, metric_of("top1", label_offset=case.label_offset), Runtime())
+    judge = LabelJudge(model, test, Runtime(), metric_of("top1", label_offset=case.label_offset))
     inputs, base = drawn_inputs(test, 1), anatomy_of(model).macs
     block = "auto" if any(part in case.name for part in WIDE) else 1
     found: dict[str, Any] = {

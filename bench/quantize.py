@@ -74,7 +74,7 @@ def judge(case: Case, files: Mapping[str, Path], folder: Path, most: int) -> dic
     test = case.test().take(min(most, len(case.test())))
     digests = {name: f"{hashlib.sha256(file.read_bytes()).hexdigest()} {len(test)}" for name, file in files.items()}
     metric = onnxopt.metric_of("top1", label_offset=case.label_offset)
-    by_labels = LabelJudge(case.path, test, metric, onnxopt.Runtime())
+    by_labels = LabelJudge(case.path, test, onnxopt.Runtime(), metric)
     for name, file in files.items():
         if known.get(name, {}).get("digest") == digests[name]:
             continue

@@ -102,7 +102,7 @@ class Bench:
         test = judging_of(self.case)
         offset = self.case.label_offset
         test = test.take(min(limit, len(test)))
-        self.judge = LabelJudge(self.model, test, metric_of("top1", label_offset=offset), Runtime())
+        self.judge = LabelJudge(self.model, test, Runtime(), metric_of("top1", label_offset=offset))
         self.samples, self.count = training_of(self.case), len(test)
 
     def rows(self) -> Mapping[str, Callable[[], Optimized]]:

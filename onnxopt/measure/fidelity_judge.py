@@ -2,19 +2,19 @@
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from onnxopt.measure.accuracy import Evaluation, Progress, Stop, drop, evaluation_of, first
+from onnxopt.measure.accuracy import Evaluation, Progress, Stop, evaluation_of
 from onnxopt.measure.comparison import Comparison
 from onnxopt.measure.fidelity import run_both, sample_count
+from onnxopt.measure.judge import Judge
 from onnxopt.measure.known_outputs import KnownOutputs, run_batches
 from onnxopt.measure.metrics.outputs import Outputs, broken_rows
-from onnxopt.measure.repeatable import graph_of, seed_sentence, session_kind
+from onnxopt.measure.repeatable import graph_of
 from onnxopt.measure.runtime.interrupt import interruptible
-from onnxopt.measure.runtime.session import Loadable, Runtime, Session
-from onnxopt.measure.statistics import Drop
+from onnxopt.measure.runtime.session import Loadable, Session
 from onnxopt.measure.tasks.facts import facts_of
 from onnxopt.measure.tasks.recognition import TABLES, USER, by_number, choice_of, comparison_of, recognize
 from onnxopt.measure.tasks.task import Recognized, TaskOptions
@@ -23,35 +23,18 @@ from onnxopt.samples import Batch, Samples
 
 
 @dataclass(frozen=True, eq=False)
-class FidelityJudge:
-    """Judges by agreement with the baseline's outputs, which are computed once where they take little memory.
+class FidelityJudge(Judge):
+    """Judges by agreement with the baseline's outputs; labels are used only to recognize tables of class scores.
+
+    Where the baseline's outputs are not kept, baseline and candidate take four runs instead of two.
 
     Attributes:
-        model: the baseline.
-        samples: samples; labels are used only to recognize tables of class scores.
-        runtime: configuration of ONNX Runtime.
         options: options of reading outputs.
-        seed: seed of the resampling.
     """
 
-    model: Loadable
-    samples: Samples
-    runtime: Runtime
     options: TaskOptions = field(default_factory=TaskOptions)
-    seed: int = 0
-
-    @property
-    def kind(self) -> Literal["accuracy", "fidelity"]:
-        """Always `fidelity`."""
-        return "fidelity"
-
-    @cached_property
-    def _open(self) -> type[Session]:
-        return session_kind(self.model, self.samples, self.runtime)
-
-    @cached_property
-    def _known(self) -> KnownOutputs:
-        return KnownOutputs(lambda: self._open(self.model, self.runtime))
+    kind = "fidelity"
+    slow = 2.0
 
     @cached_property
     def _first(self) -> tuple[Batch, Outputs]:
@@ -95,9 +78,9 @@ class FidelityJudge:
         return comparison_of(self.recognized)
 
     @property
-    def choice(self) -> str:
-        """The tasks and the reason for them, in one sentence, and the seed of random operators if there is one."""
-        return f"{choice_of(self.recognized)}{seed_sentence(self._open)}"
+    def rule(self) -> str:
+        """The tasks and the reason for them, in one sentence."""
+        return choice_of(self.recognized)
 
     @cached_property
     def _judged(self) -> tuple[str, ...]:
@@ -126,31 +109,6 @@ class FidelityJudge:
         """The comparison's unit."""
         return self.comparison.unit
 
-    @cached_property
-    def _baseline(self) -> Evaluation:
-        return self._evaluated(self._known, None, None)
-
-    def baseline(self) -> Evaluation:
-        """Return the baseline compared with itself: full agreement."""
-        return self._baseline
-
-    def slowdown(self, share: float) -> float:
-        """Return 2 where so many outputs are not kept: baseline and candidate take four runs instead of two."""
-        return 2.0 if self._known.outgrown_by(share) else 1.0
-
-    def evaluate(
-        self, model: Loadable | Session, *, progress: Progress | None = None, stop: Stop | None = None
-    ) -> Evaluation:
-        """Measure a candidate, one batch in memory at a time; Ctrl-C stops it.
-
-        Raises:
-            DataError: ONX207 the baseline gives NaN for most samples, ONX209 the outputs cannot be compared by this
-                task.
-            ModelError: ONX304 the model cannot be loaded, ONX308 its outputs have other names.
-            NativeError: ONX401 the model cannot be run.
-        """
-        return self._evaluated(model, progress, stop)
-
     def _evaluated(
         self, model: Loadable | Session | KnownOutputs, progress: Progress | None, stop: Stop | None
     ) -> Evaluation:
@@ -173,10 +131,6 @@ class FidelityJudge:
             return replace(found, left_out=left_out, choice=self.choice)
 
         return interruptible(work)
-
-    def drop(self, candidate: Evaluation) -> Drop:
-        """Compare a candidate with the baseline, sample by sample, on those that both were scored on."""
-        return drop(first(self.baseline(), len(candidate.rows)), candidate, seed=self.seed)
 
 
 def _is_tensor(value: Any) -> bool:

@@ -34,7 +34,8 @@ def read_record(folder: Path) -> RunRecord:
     except OSError as error:
         raise FileError("ONX505", "the record cannot be read", where=str(path), why=error.strerror or "") from error
     except ValidationError as error:
-        first = error.errors()[0]
+        # A record of another version lacks fields too, which follow from the version.
+        first = min(error.errors(), key=lambda found: found["loc"] != ("schema_version",))
         where = ".".join(map(str, first["loc"])) or "JSON"
         raise FileError(
             "ONX505",

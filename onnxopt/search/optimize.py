@@ -11,6 +11,7 @@ from onnxopt.measure.metrics.score import Metric, percent
 from onnxopt.options.search import Goal
 from onnxopt.search import stages
 from onnxopt.search.acceptance import MOST_PROOFS
+from onnxopt.search.baseline import Stamp, Start, measured_baseline
 from onnxopt.search.bets import WORTH, Plan, plan_of, reads_rows, work_of
 from onnxopt.search.candidates import exact, first_candidates, row_candidates
 from onnxopt.search.holdout import Evidence
@@ -26,7 +27,7 @@ from onnxopt.search.remeasure import time_unsure_again
 from onnxopt.search.screen import Screen
 from onnxopt.search.settings import Settings
 from onnxopt.search.trial import Candidate, Proof, SearchResult, Trial, Verdict
-from onnxopt.search.trials import Stamp, Trials
+from onnxopt.search.trials import Trials
 from onnxopt.search.workers.runner import LOST
 
 _GLANCE_S = 1.0
@@ -68,23 +69,17 @@ def search(
         ModelError: ONX304 the baseline cannot be loaded.
         NativeError: ONX401 the baseline cannot be run, ONX408 or ONX406 not within the time limit.
     """
-    chosen = settings or Settings()
-    trials = Trials(
-        model,
-        parts,
-        metric,
-        chosen,
-        observer=observer or NullObserver(),
-        stamp=stamp,
-        journal=journal or Journal(),
-        deadline=deadline,
-    )
-    with trials.at_work():
-        return _searched(trials, size_bytes or model_file.size_bytes(model))
+    chosen, notes = settings or Settings(), journal or Journal()
+    clock = deadline or Deadline(chosen.time_limit_s)
+    if notes.resumed:  # its entries are read regardless of the time left
+        clock.look_up()
+    start = Start(model, parts, metric, chosen, observer=observer or NullObserver(), stamp=stamp, deadline=clock)
+    with start.at_work() as workers:
+        size = size_bytes or model_file.size_bytes(model)
+        return _searched(Trials(start, workers, measured_baseline(start, workers, size), notes), size)
 
 
 def _searched(trials: Trials, size_bytes: int) -> SearchResult:
-    trials.begin(size_bytes)
     trials.observer.baseline(trials.baseline, trials.bar.allowed_drop)
     trials.observer.prospect(trials.prospect())
     needed = trials.needed()

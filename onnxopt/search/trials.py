@@ -1,7 +1,6 @@
 """The trials of one search: each candidate built, checked and measured once."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from typing import TypeVar
@@ -10,43 +9,34 @@ import onnx_ir as ir
 
 from onnxopt import model_file
 from onnxopt.errors import ModelError, NativeError
-from onnxopt.measure.judge import Judge
-from onnxopt.measure.latency import Latency, drawn_inputs
+from onnxopt.measure.latency import Latency
 from onnxopt.measure.latency.remembered import cache_folder
-from onnxopt.measure.metrics.score import Metric
-from onnxopt.pipeline import Context, Pass
-from onnxopt.samples import Samples
-from onnxopt.search.acceptance import Acceptance
-from onnxopt.search.baseline import measured_baseline
+from onnxopt.search.baseline import Baseline, Start, Workers
 from onnxopt.search.journal.journal import Journal
 from onnxopt.search.judged import digest_of, given_up, judged
-from onnxopt.search.limits.deadline import Deadline, TimeOver
+from onnxopt.search.limits.deadline import TimeOver
 from onnxopt.search.limits.pressure import Late
-from onnxopt.search.limits.reserve import Reserve
 from onnxopt.search.losses import CachedLosses, Losses
-from onnxopt.search.observer import Observer
-from onnxopt.search.parts import Parts, typical_feeds
 from onnxopt.search.prospect import Prospect, prospect_on
-from onnxopt.search.race import Race, race_of
 from onnxopt.search.screen import Screen
-from onnxopt.search.settings import Settings
 from onnxopt.search.trial import Candidate, Trial, Verdict, why_unchanged
-from onnxopt.search.workers.choice import runner_for
-from onnxopt.search.workers.device import DeviceTimer
-from onnxopt.search.workers.preparation import Preparation
-from onnxopt.search.workers.runner import LOST, LocalRunner, Runner, Work, judge_of
-from onnxopt.target import target_of
+from onnxopt.search.workers.runner import LOST
 
 T = TypeVar("T")
-Stamp = Callable[[ir.Model, tuple[Pass, ...]], ir.Model]
 
 
 class Trials:
-    """The trials of a search; see `onnxopt.search.optimize.search` for the arguments.
+    """The trials of a search.
+
+    Args:
+        start: the fixed parts of the search.
+        workers: build, score and time candidates.
+        baseline: the measured baseline.
+        journal: store of finished measurements.
 
     Attributes:
         made: all trials in the order of time.
-        baseline: the measured baseline.
+        baseline: the trial of the baseline.
         bar: the limits of acceptance.
         leader: the best trial within budget so far, with its model in `leader_model`.
         judge: judge of the search samples.
@@ -55,82 +45,25 @@ class Trials:
         device: where latency is measured; None for the runner's place.
     """
 
-    def __init__(
-        self,
-        model: ir.Model,
-        parts: Parts,
-        metric: Metric | None,
-        settings: Settings,
-        *,
-        observer: Observer,
-        stamp: Stamp | None,
-        journal: Journal,
-        deadline: Deadline | None = None,
-    ) -> None:
-        self.model, self.parts, self.metric, self.settings = model, parts, metric, settings
-        self.observer, self.journal, self.stamp = observer, journal, stamp or (lambda built, _: built)
-        # Journal entries of an earlier part of the search are read regardless of the time left.
-        self.deadline = deadline or Deadline(settings.time_limit_s)
-        if journal.resumed:
-            self.deadline.look_up()
-        self.reserve: Reserve | None = None
+    def __init__(self, start: Start, workers: Workers, baseline: Baseline, journal: Journal) -> None:
+        self.model, self.parts, self.settings = start.model, start.parts, start.settings
+        self.observer, self.deadline, self.context = start.observer, start.deadline, start.context
+        self.judge, self.judge_on, self.feeds, self.build = start.judge, start.judge_on, start.feeds, start.build
+        self._start, self._workers, self.journal, self.preparation = start, workers, journal, start.preparation
+        self.runner, self.device = workers.runner, workers.device
+        self.baseline, self.bar = baseline.trial, baseline.bar
+        self.sample_s, self.reserve = baseline.sample_s, baseline.reserve
         self.late = Late()
-        self.context = Context(
-            target_of(settings.target), parts.calibration, seed=settings.seed, progress=self._progress
-        )
-        self.preparation = Preparation(model, self.context)
-        self._judges = dict[tuple[bytes, int], Judge]()
-        self.judge = self.judge_on(parts.search)
-        self.feeds = typical_feeds(parts.search, settings.batch_size)
-        self.inputs = (self.feeds,) if settings.hot else drawn_inputs(parts.search, settings.batch_size)
         self.made: list[Trial] = []
         self.leader: Trial | None = None
         self.leader_model: ir.Model | None = None
-        self.runner: Runner
-        self.device: DeviceTimer | None = None
         self.stopped = ""
-        self.sample_s = 0.0
         self._seen: dict[str, str] = {}
-
-    @contextmanager
-    def at_work(self) -> Iterator[None]:
-        """Provide a runner for the duration of the search."""
-        parts, chosen, target = self.parts, self.settings, self.context.target.name
-        shared = self.metric, target, chosen.runtime, chosen.seed, self.inputs, self.feeds, chosen.tasks
-        work = Work(parts.calibration, parts.search, *shared)
-
-        def here() -> LocalRunner:
-            return LocalRunner(self.model, self.context, self.judge, work, self.preparation, race=self._race)
-
-        if self.settings.device is not None:
-            self.device = DeviceTimer(self.settings.device, work)
-        with runner_for(self.model, work, self.settings, self.deadline, here) as self.runner:
-            yield
 
     @cached_property
     def losses(self) -> Losses:
         """Output losses of passes, measured by the runner or cached from an earlier search."""
         return CachedLosses(self.runner.losses, self.model, self.context, cache_folder())
-
-    def _progress(self, what: str, done: int, total: int) -> None:
-        self.deadline.check()
-        self.observer.progress(what, done, total)
-
-    def begin(self, size_bytes: int) -> None:
-        """Measure the baseline; raises the errors of `search`."""
-
-        def latency() -> Latency:
-            return self.latency({"baseline": self.model}, self.settings.latency_s)["baseline"]
-
-        score, timed, self.sample_s, self.reserve = measured_baseline(
-            self.model, self.judge, self.parts, self.settings, self.deadline, size_bytes=size_bytes, latency=latency
-        )
-        about = Candidate("baseline", ()), Verdict.BASELINE, "the unchanged model", ()
-        self.baseline = Trial(*about, size_bytes, score, None, timed)
-        allowed = self.settings.budget.allowed(score.value)
-        self.bar = Acceptance(
-            self.settings.goal, allowed, self.settings.confidence, size_bytes, self.judge.unit, self.settings.require
-        )
 
     def needed(self) -> str:
         """Return the time for proof and report in one line; "" without a limit."""
@@ -155,20 +88,9 @@ class Trials:
             self.stopped = f"{leader.candidate.name} reached the target {aim.kind} of {aim}"
         return bool(self.stopped)
 
-    def judge_on(self, samples: Samples) -> Judge:
-        """Return the judge that compares models with the baseline on `samples`; one for the same samples."""
-        key, asked = (samples.indices.tobytes(), samples.batch_size), self.settings
-        if key not in self._judges:
-            self._judges[key] = judge_of(self.model, samples, self.metric, asked.runtime, asked.seed, tasks=asked.tasks)
-        return self._judges[key]
-
     def latency(self, models: dict[str, ir.Model], seconds: float, *, hot: bool = False) -> dict[str, Latency]:
         """Return the latency of models in alternating runs, here or on the device; `hot`: on one repeated batch."""
-        return (self.device or self.runner).latency(models, seconds, hot=hot)
-
-    def build(self, candidate: Candidate) -> ir.Model:
-        """Return the final model of a candidate, built in this process."""
-        return self.stamp(self.preparation.run(candidate.passes).model, candidate.passes)
+        return self._workers.latency(models, seconds, hot=hot)
 
     def run(self, candidate: Candidate, screen: Screen | None = None) -> Trial:
         """Measure a candidate, or read its measurement from the journal; a candidate past the time limit fails.
@@ -263,7 +185,7 @@ class Trials:
             refusal = "" if screen is None else screen.refusal(candidate.name, lambda: built.model)
             if refusal:
                 return Trial(candidate, Verdict.FURTHER, refusal, built.steps), None, digest
-            model = self.stamp(built.model, candidate.passes)
+            model = self._start.stamped(built.model, candidate)
             score = self.runner.score(candidate, model)
             if score.n < self.judge.baseline().n:
                 trial = Trial(candidate, Verdict.OVER_BUDGET, "", built.steps, score=score)
@@ -276,9 +198,6 @@ class Trials:
         beside, size = latency["baseline"], model_file.size_bytes(model)
         measured = Trial(candidate, Verdict.WITHIN, "", built.steps, size, score, None, latency[candidate.name], beside)
         return self.judged(measured), model, digest
-
-    def _race(self) -> Race | None:
-        return race_of(self.judge.baseline(), self.bar.allowed_drop)
 
     def judged(self, trial: Trial) -> Trial:
         """Return a measured trial with its drop and its verdict."""

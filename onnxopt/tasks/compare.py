@@ -151,7 +151,7 @@ def compare(
     budget = budget_of(max_drop, chosen)
     accuracy: Judged | None = None
     if chosen is not None:
-        by_labels = LabelJudge(before, samples, chosen, runtime, seed=seed)
+        by_labels = LabelJudge(before, samples, runtime, chosen, seed=seed)
         score = by_labels.evaluate(after, progress=counted)
         allowed = budget.allowed(by_labels.baseline().value)
         accuracy = Judged(chosen.name, chosen.unit, by_labels.baseline(), score, by_labels.drop(score), allowed)

@@ -20,7 +20,7 @@ OTHER = np.eye(3) + 0.3 * np.eye(3, k=1)
 
 def judges() -> list[Judge]:
     return [
-        LabelJudge(linear(np.eye(3)), samples_of(X, LABELS), metric_of("top1"), RUNTIME),
+        LabelJudge(linear(np.eye(3)), samples_of(X, LABELS), RUNTIME, metric_of("top1")),
         FidelityJudge(linear(np.eye(3)), samples_of(X), RUNTIME, BY_CLASS),
     ]
 
@@ -97,7 +97,7 @@ def test_samples_without_a_number_in_the_baseline_are_left_out_and_named():
     x = X.copy()
     x[[3, 17]] = np.nan
     for judge in (
-        LabelJudge(linear(np.eye(3)), samples_of(x, LABELS), metric_of("top1"), RUNTIME),
+        LabelJudge(linear(np.eye(3)), samples_of(x, LABELS), RUNTIME, metric_of("top1")),
         FidelityJudge(linear(np.eye(3)), samples_of(x), RUNTIME, BY_CLASS),
     ):
         assert (judge.baseline().left_out, judge.baseline().n) == ((3, 17), 58)

@@ -117,7 +117,7 @@ def test_candidates_are_compared_without_running_the_baseline_again() -> None:
 def test_a_labelled_baseline_is_run_once_for_nan_and_score() -> None:
     model = builders.BUILDERS["residual_cnn"]()
     samples = builders.samples_of(model, count=12, batch_size=4, labels=np.zeros(12, np.int64))
-    judge = LabelJudge(model, samples, metric_of("top1"), Runtime())
+    judge = LabelJudge(model, samples, Runtime(), metric_of("top1"))
     with counted() as runs:
         judge.baseline()
     # One more to see whether it repeats itself, and one to see how its outputs are read.
@@ -143,7 +143,7 @@ def test_the_time_of_more_samples_counts_the_runs_again_of_outputs_that_are_not_
         samples = builders.samples_of(model, count=count, batch_size=4, labels=labels)
         if labels is None:
             return FidelityJudge(model, samples, Runtime())
-        return LabelJudge(model, samples, metric_of("top1"), Runtime())
+        return LabelJudge(model, samples, Runtime(), metric_of("top1"))
 
     small, candidate = judge(64), Session(model, Runtime())
     each = round(runs_of(small, candidate) / 64)

@@ -25,6 +25,19 @@ def test_other_records_are_refused_in_one_line(tmp_path, text, says):
     assert "\n" not in str(caught.value)
 
 
+def test_a_run_folder_of_an_earlier_schema_is_refused_by_its_version(explained, tmp_path, capsys):
+    data = json.loads((explained / "run.json").read_text())
+    old = {"status": data.pop("status"), "bar": 1, **data, "schema_version": 2}
+    del old["reason"]
+    (tmp_path / "run.json").write_text(json.dumps(old))
+    assert main(["report", str(tmp_path)]) == 5
+    said = capsys.readouterr().err
+    assert "ONX505" in said
+    assert "schema_version" in said
+    assert "must have schema version 3" in said
+    assert "Traceback" not in said
+
+
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(FileError, match="ONX501"):
         read_record(tmp_path)

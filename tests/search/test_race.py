@@ -67,7 +67,7 @@ def test_only_right_or_wrong_scores_on_enough_samples_race() -> None:
 def test_a_judge_that_is_stopped_compares_the_same_samples() -> None:
     model = builders.BUILDERS["gemm_mlp"]()
     samples = builders.samples_of(model, count=12, labels=np.arange(12) % 3)
-    judge = LabelJudge(model, samples, TopK(1), Runtime())
+    judge = LabelJudge(model, samples, Runtime(), TopK(1))
     part = judge.evaluate(model, stop=lambda rows, done: done >= 8)
     assert part.n == 8
     assert judge.baseline().n == 12

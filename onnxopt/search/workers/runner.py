@@ -253,7 +253,7 @@ def judge_of(
     """Return the judge of candidates for `model` on `samples`; without a metric it judges by agreement."""
     if metric is None:
         return FidelityJudge(model, samples, runtime, tasks or TaskOptions(), seed=seed)
-    return LabelJudge(model, samples, metric, runtime, seed=seed)
+    return LabelJudge(model, samples, runtime, metric, seed=seed)
 
 
 def _result_of(task: Future[T], check: Callable[[], None]) -> T:

@@ -42,7 +42,7 @@ def labelled(folder: Path, shift: int = 0) -> Samples:
 
 def judge(folder: Path, name: str = "ap", **options: int) -> LabelJudge:
     samples = labelled(folder, min(options.get("label_offset", 0), 0))
-    return LabelJudge(folder / "model.onnx", samples, metric_of(name, **options), Runtime())
+    return LabelJudge(folder / "model.onnx", samples, Runtime(), metric_of(name, **options))
 
 
 def test_a_detector_that_finds_all_boxes_and_no_other_is_perfect(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_labels_that_are_no_boxes_are_one_clear_error(tmp_path: Path) -> None:
     model = detector(tmp_path / "model.onnx")
     samples = open_samples({"image": images(FOUND)}, signature_of(load(model)), labels=np.zeros(COUNT, int))
     with pytest.raises(DataError, match=r"ONX209.*no boxes.*COCO"):
-        LabelJudge(model, samples, metric_of("ap"), Runtime()).baseline()
+        LabelJudge(model, samples, Runtime(), metric_of("ap")).baseline()
 
 
 def test_scores_that_all_fall_are_losses_although_the_average_precision_stays(tmp_path: Path) -> None:
