@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; 
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then command -v $$p; break; fi; done)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test test-rest test-all lint docs package bench scoreboard clean
+.PHONY: demo images test test-rest test-all lint docs package bench scoreboard clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -14,6 +14,10 @@ demo: $(VENV)/.demo
 		--strategy edge \
 		--out runs/demo --overwrite
 	@echo "The report: runs/demo/report.html"
+
+# The pictures of the demo's report in README.md and docs; needs Chromium.
+images: demo
+	$(BIN)/python -m docs.report_images runs/demo/report.html
 
 # Every kind of check; of grids of combinations a part that covers each option and each model.
 test: $(VENV)/.dev

@@ -45,6 +45,13 @@ def constant_of(value: ir.Value | None) -> ir.TensorProtocol | None:
     return node.attributes["value"].as_tensor()
 
 
+def tensor_in(value: ir.Value | None) -> ir.TensorProtocol:
+    """Return the tensor of a value that stores one; ValueError for any other, which is a mistake of the caller."""
+    if value is None or value.const_value is None:
+        raise ValueError("there is no value" if value is None else f"{value.name} stores no tensor")
+    return value.const_value
+
+
 def freeze_weights(model: ir.Model) -> int:
     """Remove weights from the graph inputs, which makes them constants; return their number.
 

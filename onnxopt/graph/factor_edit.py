@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from onnxopt.graph.edit import set_weight
+from onnxopt.graph.edit import set_weight, tensor_in
 
 Stages = Sequence[tuple[np.ndarray, tuple[int, ...]]]
 """Weights, shape (outputs, inputs, *kernel), in execution order, each with the spatial axes on which it slides."""
@@ -33,8 +33,7 @@ def replace_by_chain(model: ir.Model, name: str, stages: Stages) -> tuple[str, .
     x, old = node.inputs[1 - slot], node.inputs[slot]
     assert x is not None
     assert old is not None
-    assert old.const_value is not None
-    kind = old.const_value.dtype.numpy()
+    kind = tensor_in(old).dtype.numpy()
     taken = _names(model)
     nodes: list[ir.Node] = []
     value = x

@@ -5,7 +5,7 @@ from collections.abc import Collection
 import numpy as np
 import onnx_ir as ir
 
-from onnxopt.graph.edit import set_weight
+from onnxopt.graph.edit import set_weight, tensor_in
 
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 _AFTER = "_recurrent"
@@ -51,9 +51,7 @@ def merge_recurrent(model: ir.Model, names: Collection[str]) -> None:
         x, weight, old = made.inputs[0], made.inputs[1], node.inputs[1]
         assert weight is not None
         assert old is not None
-        assert weight.const_value is not None
-        assert old.const_value is not None
-        matrix, (directions, rows) = weight.const_value.numpy(), old.const_value.shape.numpy()[:2]
+        matrix, (directions, rows) = tensor_in(weight).numpy(), tensor_in(old).shape.numpy()[:2]
         set_weight(old, np.ascontiguousarray(matrix.T).reshape(int(directions), int(rows), -1))
         node.replace_input_with(0, x)
         model.graph.remove(made, safe=True)
@@ -69,8 +67,7 @@ def _own(graph: ir.Graph, weight: ir.Value) -> bool:
 
 
 def _split(graph: ir.Graph, node: ir.Node, x: ir.Value, weight: ir.Value) -> None:
-    assert weight.const_value is not None
-    array, name = weight.const_value.numpy(), node.name or ""
+    array, name = tensor_in(weight).numpy(), node.name or ""
     directions, rows, inputs = array.shape
     matrix = ir.Value(name=_free(graph, f"{weight.name}_input"))
     set_weight(matrix, np.ascontiguousarray(array.reshape(-1, inputs).T))
@@ -87,12 +84,11 @@ def _split(graph: ir.Graph, node: ir.Node, x: ir.Value, weight: ir.Value) -> Non
 def _take_bias(graph: ir.Graph, node: ir.Node, add: ir.Node) -> None:
     product, bias = add.inputs
     assert bias is not None
-    assert bias.const_value is not None
     recurrent = node.inputs[2]
     assert recurrent is not None
     assert recurrent.shape is not None
     directions, rows = recurrent.shape.numpy()[:2]
-    offset = bias.const_value.numpy().reshape(int(directions), int(rows))
+    offset = tensor_in(bias).numpy().reshape(int(directions), int(rows))
     offset = np.concatenate([offset, np.zeros_like(offset)], axis=1)
     known = node.inputs[3] if len(node.inputs) > 3 else None
     value = ir.Value(name=_free(graph, f"{node.name}_bias"))

@@ -3,7 +3,7 @@
 import numpy as np
 import onnx_ir as ir
 
-from onnxopt.graph.edit import set_weight
+from onnxopt.graph.edit import set_weight, tensor_in
 
 
 def replace_by_separable(model: ir.Model, name: str, depthwise: np.ndarray, pointwise: np.ndarray) -> None:
@@ -24,9 +24,8 @@ def replace_by_separable(model: ir.Model, name: str, depthwise: np.ndarray, poin
     x, old, output = node.inputs[0], node.inputs[1], node.outputs[0]
     assert x is not None
     assert old is not None
-    assert old.const_value is not None
     assert old.shape is not None
-    kind, kernel = old.const_value.dtype.numpy(), list(depthwise.shape[2:])
+    kind, kernel = tensor_in(old).dtype.numpy(), list(depthwise.shape[2:])
     taken = {value.name for n in graph.all_nodes() for value in n.outputs} | {n.name for n in graph.all_nodes()}
     taken |= {*graph.initializers, *(value.name for value in graph.inputs)}
     weights = ir.Value(name=_free(taken, f"{old.name}_depthwise")), ir.Value(name=_free(taken, f"{old.name}_pointwise"))

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxopt.errors import DataError
+from onnxopt.graph.edit import tensor_in
 from onnxopt.graph.weights.sparsity import Weight
 from onnxopt.graph.windows import SAME, same_pads
 from onnxopt.measure.runtime.activations import Activations
@@ -74,8 +75,7 @@ def _reader(node: ir.Node, slot: int, weight: Weight, graph: ir.Graph) -> _Reade
     source = node.inputs[1 if slot == 0 else 0]
     if source is None or (source.producer() is None and not source.is_graph_input()):
         return "it reads no activation"
-    assert weight.value.const_value is not None
-    shape = tuple(int(d) for d in weight.value.const_value.shape.numpy())
+    shape = tuple(int(d) for d in tensor_in(weight.value).shape.numpy())
     if node.op_type == "Conv":
         return _Reader(source.name or "", _unfolded(node, shape))
     return _Reader(source.name or "", _along(_feature_axis(node, slot)))

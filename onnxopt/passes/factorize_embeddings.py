@@ -11,7 +11,7 @@ from pydantic import Field
 from onnxopt.errors import UsageError
 from onnxopt.graph.channels.find import normalized
 from onnxopt.graph.check import require_nodes
-from onnxopt.graph.edit import set_weight
+from onnxopt.graph.edit import set_weight, tensor_in
 from onnxopt.graph.node_writer import NodeWriter
 from onnxopt.measure.runtime.activations import Activations
 from onnxopt.measure.runtime.interrupt import raise_if_interrupted
@@ -76,8 +76,7 @@ class FactorizeEmbeddings(Pass):
         wanted, result = work.clone(), work.clone()
         writer, edits = NodeWriter(result, "embedding"), list[Edit]()
         for name in tables:
-            table = tables[name].const_value
-            assert table is not None
+            table = tensor_in(tables[name])
             rows = table.numpy().astype(np.float64)
             basis, kept = self._basis(rows, counts.get(name))
             rank = basis.shape[1]

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from onnxopt.errors import UsageError
 from onnxopt.graph.check import require_nodes
-from onnxopt.graph.edit import lift_constants, name_nodes, set_weight
+from onnxopt.graph.edit import lift_constants, name_nodes, set_weight, tensor_in
 from onnxopt.graph.weights.masks import removed_by_masks
 from onnxopt.graph.weights.sparsity import Refused, Weight, weights_of
 from onnxopt.graph.weights.units import Pattern
@@ -168,8 +168,7 @@ class PruneWeights(Pass):
 
 
 def _array(weight: Weight) -> np.ndarray:
-    assert weight.value.const_value is not None
-    return np.asarray(weight.value.const_value.numpy())
+    return np.asarray(tensor_in(weight.value).numpy())
 
 
 def _senseless(option: str, value: object, hint: str) -> UsageError:

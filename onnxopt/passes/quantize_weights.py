@@ -12,7 +12,7 @@ from pydantic import Field
 
 from onnxopt.errors import ModelError, UsageError
 from onnxopt.graph.check import require_nodes
-from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes
+from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes, tensor_in
 from onnxopt.model_file import fits_protobuf, size_bytes, upgrade_opset
 from onnxopt.model_file.streamed import Latest
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
@@ -186,8 +186,7 @@ class QuantizeWeights(Pass):
             x, weight = node.inputs[0], node.inputs[1]
             assert x is not None
             assert weight is not None
-            assert weight.const_value is not None
-            name, features = x.name or "", int(weight.const_value.shape.numpy()[1 if is_transposed(node) else 0])
+            name, features = x.name or "", int(tensor_in(weight).shape.numpy()[1 if is_transposed(node) else 0])
             readers.setdefault(name, []).append(node)
             reads[name] = _read(name, features)
         small = [read for read in reads.values() if read.features <= MOST_FEATURES]

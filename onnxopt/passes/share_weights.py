@@ -9,7 +9,7 @@ from pydantic import Field
 
 from onnxopt.errors import OnnxoptError
 from onnxopt.graph.check import require_nodes
-from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes
+from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes, tensor_in
 from onnxopt.graph.weights.computed import Step, compute_weight
 from onnxopt.measure.deflate import deflated_bytes
 from onnxopt.measure.runtime.session import Runtime, optimized_model
@@ -176,8 +176,7 @@ def _deflated(palette: Palette) -> int:
 
 def _store(model: ir.Model, name: str, shared: _Shared) -> str:
     """Replace a weight by nodes that look it up, in place; return the name of its codes."""
-    tensor = model.graph.initializers[name].const_value
-    assert tensor is not None
+    tensor = tensor_in(model.graph.initializers[name])
     colours = shared.colours if shared.colours.shape[1] > 1 else shared.colours[:, 0]
     parts: dict[str, np.ndarray | ir.TensorProtocol]
     parts = {"codes": shared.codes, "palette": colours, "shape": np.array(tensor.shape.numpy(), np.int64)}

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from onnxopt.errors import OnnxoptError
 from onnxopt.graph.check import require_nodes
-from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes, set_tensor
+from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes, set_tensor, tensor_in
 from onnxopt.measure.runtime.session import Runtime, optimized_model
 from onnxopt.model_file import fits_protobuf, opset_of, size_bytes
 from onnxopt.model_file.memory import is_streamed
@@ -95,8 +95,7 @@ class StoreFloat16(Pass):
 def _obstacle(value: ir.Value) -> str:
     if value.is_graph_output():
         return "it is an output of the model"
-    assert value.const_value is not None
-    flat = array_of(value.const_value).reshape(-1)
+    flat = array_of(tensor_in(value)).reshape(-1)
     lost = size = 0.0
     for start in range(0, flat.size, _AT_ONCE):
         part = flat[start : start + _AT_ONCE]
@@ -118,10 +117,9 @@ def _stored(model: ir.Model, names: list[str]) -> ir.Model:
     casts, latest = [], None if fits_protobuf(model) else Latest()
     for name in names:
         old = graph.initializers[name]
-        assert old.const_value is not None
         half = ir.Value(name=_free(taken, f"{name}_float16"))
-        form = (ir.DataType.FLOAT16, tuple(old.const_value.shape.numpy()))
-        set_tensor(half, tensors_of(old.const_value, _halved, {"half": form}, latest)["half"])
+        form = (ir.DataType.FLOAT16, tuple(tensor_in(old).shape.numpy()))
+        set_tensor(half, tensors_of(tensor_in(old), _halved, {"half": form}, latest)["half"])
         cast = ir.Node(
             "", "Cast", [half], [ir.AttrInt64("to", int(ir.DataType.FLOAT))], name=_free(taken, f"{name}_cast")
         )

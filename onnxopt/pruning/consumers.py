@@ -6,6 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxopt.graph.channels.find import ChannelGroup, Channels
+from onnxopt.graph.edit import tensor_in
 from onnxopt.reconstruction.layers import LinearLayer, linear_layers
 
 
@@ -61,6 +62,5 @@ def kept_features(
 
 def weight_matrix(model: ir.Model, layer: LinearLayer) -> np.ndarray:
     """Return the layer's weights as they are in `model`, shape (outputs, features)."""
-    tensor = model.graph.initializers[layer.weight].const_value
-    assert tensor is not None
+    tensor = tensor_in(model.graph.initializers[layer.weight])
     return layer.matrix(tensor.numpy())

@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from onnxopt import importance
 from onnxopt.errors import UsageError
+from onnxopt.graph.edit import tensor_in
 from onnxopt.graph.weights.sparsity import Axes, Refused, Weight
 from onnxopt.graph.weights.units import Pattern, Units, lowest_of, units_of
 from onnxopt.pruning.wanda import Wanda
@@ -51,8 +52,7 @@ class WeightChoice:
         wanda = self._observed(model, weights, samples)
         units, removed = dict[str, Units](), dict[str, np.ndarray]()
         for weight in weights:
-            assert weight.value.const_value is not None
-            array, name = np.asarray(weight.value.const_value.numpy()), weight.value.name or ""
+            array, name = np.asarray(tensor_in(weight.value).numpy()), weight.value.name or ""
             axes = weight.axes or Axes(None, None)
             reason = self.pattern.obstacle(array, weight.axes) or (wanda.refused.get(name, "") if wanda else "")
             if reason:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from onnxopt.graph.edit import set_tensor
+from onnxopt.graph.edit import set_tensor, tensor_in
 from onnxopt.model_file import opset_of
 from onnxopt.model_file.streamed import Latest, tensors_of
 from onnxopt.quantization.ort_bridge import DynamicOptions
@@ -142,8 +142,7 @@ class _Writer:
     def _stored(self, weight: ir.Value, transposed: bool) -> tuple[ir.Value, ...]:
         """Return integers, scales and zero points of a weight."""
         if (weight, transposed) not in self._weights:
-            tensor = weight.const_value
-            assert tensor is not None
+            tensor = tensor_in(weight)
             features, outputs = tensor.shape.numpy()[:: -1 if transposed else 1]
             channels = (outputs,) if self._options.per_channel else ()
             kind = ir.DataType.INT8 if self._options.weight_type == "int8" else ir.DataType.UINT8

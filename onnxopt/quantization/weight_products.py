@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxopt.graph.clamped import behind, keep_apart
-from onnxopt.graph.edit import set_tensor
+from onnxopt.graph.edit import set_tensor, tensor_in
 from onnxopt.graph.node_writer import NodeWriter
 from onnxopt.model_file.streamed import Form, Latest, tensors_of
 from onnxopt.quantization.rounding.blockwise import Blocks, forms_of
@@ -82,13 +82,12 @@ class Products:
         """
         weight = node.inputs[1]
         assert weight is not None
-        assert weight.const_value is not None
-        before, transposed = weight.const_value.nbytes, is_transposed(node)
+        before, transposed = tensor_in(weight).nbytes, is_transposed(node)
         key = (weight.name or "", transposed)
         if key not in self._stored:
             self._stored[key] = self._store(weight, transposed, blocks_of, None if now else self._latest)
         values = self._stored[key]
-        features, outputs = weight.const_value.shape.numpy()[:: -1 if transposed else 1]
+        features, outputs = tensor_in(weight).shape.numpy()[:: -1 if transposed else 1]
         clamp = behind(node) if self._packing.standard else None
         new = self._standard(node, values) if self._packing.standard else self._packed(node, values, features, outputs)
         bias = node.inputs[2] if node.op_type == "Gemm" and len(node.inputs) > 2 else None
@@ -121,8 +120,7 @@ class Products:
         latest: Latest | None,
     ) -> list[ir.Value]:
         """Return integers, scales and zero points of a weight."""
-        tensor = weight.const_value
-        assert tensor is not None
+        tensor = tensor_in(weight)
 
         def packed(array: np.ndarray) -> dict[str, np.ndarray]:
             return self._packing.arrays(blocks_of(array if transposed else array.T))

@@ -9,7 +9,7 @@ from math import prod, sqrt
 import numpy as np
 import onnx_ir as ir
 
-from onnxopt.graph.edit import set_weight
+from onnxopt.graph.edit import set_weight, tensor_in
 
 _NORMS = ("BatchNormalization", "LayerNormalization", "RMSNormalization", "InstanceNormalization", "GroupNormalization")
 _RECURRENT = ("LSTM", "GRU", "RNN")
@@ -30,10 +30,9 @@ def reinitialize(model: ir.Model, seed: int) -> int:
             name = value.name if value is not None else None
             if value is None or name is None or name in done or model.graph.initializers.get(name) is not value:
                 continue
-            assert value.const_value is not None
             if not value.dtype or not value.dtype.is_floating_point():
                 continue
-            new = _fresh(node, slot, value.const_value.numpy(), rng)
+            new = _fresh(node, slot, tensor_in(value).numpy(), rng)
             if new is not None:
                 set_weight(value, new)
                 done.add(name)

@@ -3,7 +3,7 @@
 import numpy as np
 import onnx_ir as ir
 
-from onnxopt.graph.edit import set_weight
+from onnxopt.graph.edit import set_weight, tensor_in
 from onnxopt.reconstruction.linear import LinearLayer, linear_layer, linear_layers
 
 __all__ = [
@@ -22,8 +22,7 @@ def bias_of(model: ir.Model, layer: LinearLayer, outputs: int) -> np.ndarray:
     """Return the bias in the layer's own output, shape (outputs,); zeros if a later Add adds it."""
     if layer.bias is None or layer.bias_follows:
         return np.zeros(outputs)
-    tensor = model.graph.initializers[layer.bias].const_value
-    assert tensor is not None
+    tensor = tensor_in(model.graph.initializers[layer.bias])
     return np.asarray(layer.bias_scale * tensor.numpy().astype(np.float64).reshape(-1))
 
 
@@ -31,15 +30,13 @@ def write(model: ir.Model, layer: LinearLayer, matrix: np.ndarray, offset: np.nd
     """Replace a layer's weights, and add `offset`, shape (outputs,), to its bias."""
     graph = model.graph
     value = graph.initializers[layer.weight]
-    assert value.const_value is not None
-    like = value.const_value.numpy()
+    like = tensor_in(value).numpy()
     set_weight(value, layer.array(matrix, like))
     if not np.any(offset):
         return
     assert layer.bias is not None, "with_biases gives every layer one"
     bias = graph.initializers[layer.bias]
-    assert bias.const_value is not None
-    old = bias.const_value.numpy()
+    old = tensor_in(bias).numpy()
     set_weight(
         bias, (old.astype(np.float64).reshape(-1) + offset / layer.bias_scale).astype(old.dtype).reshape(old.shape)
     )
@@ -80,8 +77,7 @@ def drop_zero_biases(model: ir.Model, names: set[str]) -> None:
 def give_bias(model: ir.Model, node: ir.Node, layer: LinearLayer) -> str:
     """Add a zero bias to a layer without a bias, in place; return its name."""
     graph = node.graph
-    tensor = model.graph.initializers[layer.weight].const_value
-    assert tensor is not None
+    tensor = tensor_in(model.graph.initializers[layer.weight])
     assert graph is not None
     array = tensor.numpy()
     zeros = np.zeros(array.shape[layer.out_axis], array.dtype)

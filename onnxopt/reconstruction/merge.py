@@ -15,6 +15,7 @@ import onnx_ir as ir
 import scipy.linalg
 
 from onnxopt.graph.channels.find import ChannelGroup, Channels
+from onnxopt.graph.edit import tensor_in
 from onnxopt.measure.runtime.interrupt import raise_if_interrupted
 from onnxopt.reconstruction.affine import batch_norm_of, constant_of, per_channel
 from onnxopt.reconstruction.layers import LinearLayer, bias_of, linear_layers, write
@@ -70,8 +71,7 @@ def _positions(group: ChannelGroup, weight: str, axis: int) -> tuple[tuple[int, 
 
 
 def _matrix(model: ir.Model, layer: LinearLayer) -> np.ndarray:
-    tensor = model.graph.initializers[layer.weight].const_value
-    assert tensor is not None
+    tensor = tensor_in(model.graph.initializers[layer.weight])
     return layer.matrix(tensor.numpy())
 
 

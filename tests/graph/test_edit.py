@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnxopt.graph.edit import constant_of, freeze_weights, lift_constants, name_nodes, set_weight
+from onnxopt.graph.edit import constant_of, freeze_weights, lift_constants, name_nodes, set_weight, tensor_in
 from onnxopt.model_file import signature_of, to_bytes
 from tests import builders
 
@@ -96,3 +96,13 @@ def test_reading_a_constant_changes_no_model_that_shares_it() -> None:
     assert tensor.numpy() == 2.0
     assert constant_of(clone.graph[1].inputs[0]) is None
     assert to_bytes(model) == before
+
+
+def test_a_value_without_a_tensor_is_named_as_a_mistake_of_the_caller() -> None:
+    value = ir.Value(name="x")
+    with pytest.raises(ValueError, match="x stores no tensor"):
+        tensor_in(value)
+    with pytest.raises(ValueError, match="there is no value"):
+        tensor_in(None)
+    set_weight(value, np.ones(3, np.float32))
+    assert tensor_in(value) is value.const_value

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from onnxopt.errors import DataError, FileError, UsageError, nearest
+from onnxopt.graph.edit import tensor_in
 from onnxopt.graph.weights.sparsity import Refused, Weight
 from onnxopt.samples.archive import read_archive
 
@@ -30,8 +31,7 @@ def removed_by_masks(text: str, weights: list[Weight], refused: list[Refused]) -
             hint = nearest(name, known) if known else "Nothing in this model can be pruned."
             what, why = "a mask is not for a weight that can be pruned", reasons.get(name, "")
             raise UsageError("ONX102", what, where=name, why=why, hint=hint)
-        assert known[name].value.const_value is not None
-        _check(name, mask, tuple(known[name].value.const_value.shape.numpy()))  # type: ignore[union-attr]
+        _check(name, mask, tuple(tensor_in(known[name].value).shape.numpy()))  # type: ignore[union-attr]
     return {name: mask == 0 for name, mask in masks.items()}
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from onnxopt.graph.edit import set_weight
+from onnxopt.graph.edit import set_weight, tensor_in
 
 _INTEGERS = (ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT16, ir.DataType.UINT16)
 
@@ -186,8 +186,7 @@ def _floats(model: ir.Model) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _array(model: ir.Model, name: str) -> np.ndarray:
-    tensor = model.graph.initializers[name].const_value
-    assert tensor is not None
+    tensor = tensor_in(model.graph.initializers[name])
     return np.asarray(tensor.numpy())
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
+from onnxopt.graph.edit import tensor_in
 from onnxopt.measure.latency import Watch, race, refuse_emulation, watch_of
 from onnxopt.measure.latency.remembered import Remembered, is_number
 from onnxopt.measure.runtime.emulation import emulator
@@ -119,9 +120,8 @@ def copies(model: ir.Model, count: int) -> ir.Model:
             value.name = f"{value.name}_{number}"
         other.inputs[0].replace_all_uses_with(graph.inputs[0])
         for value in list(other.initializers.values()):
-            assert value.const_value is not None
             # The same tensor twice would be one in memory.
-            value.const_value = ir.tensor(value.const_value.numpy() * (1 + number / 8), name=value.name)
+            value.const_value = ir.tensor(tensor_in(value).numpy() * (1 + number / 8), name=value.name)
         outputs, weights, nodes = list(other.outputs), list(other.initializers.values()), list(other)
         other.outputs.clear()
         other.initializers.clear()
@@ -147,8 +147,7 @@ def _key(model: ir.Model, feeds: Feeds) -> str:
 
 
 def _shape(value: ir.Value) -> list[int]:
-    assert value.const_value is not None
-    return list(value.const_value.shape.numpy())
+    return list(tensor_in(value).shape.numpy())
 
 
 def _text(attribute: ir.Attr) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
+from onnxopt.graph.edit import tensor_in
 from onnxopt.measure.runtime.activations import Activations
 from onnxopt.quantization.equalization.cross_layer import Chain
 from onnxopt.reconstruction.layers import LinearLayer, bias_of, write
@@ -56,8 +57,7 @@ def absorb(model: ir.Model, chain: Chain, floor: np.ndarray, layers: Mapping[str
     """Lower the first layer's outputs by `floor` and compensate in the second's bias, in place."""
     for node, sign in ((chain.first, -1.0), (chain.second, 1.0)):
         layer = layers[node.name or ""]
-        tensor = model.graph.initializers[layer.weight].const_value
-        assert tensor is not None
+        tensor = tensor_in(model.graph.initializers[layer.weight])
         matrix = layer.matrix(tensor.numpy())
         # All kernel positions of an input read the same channel.
         offset = floor if sign < 0 else matrix @ np.repeat(floor, matrix.shape[1] // len(floor))

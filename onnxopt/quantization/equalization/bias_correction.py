@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from onnxopt.graph.edit import set_weight
+from onnxopt.graph.edit import set_weight, tensor_in
 from onnxopt.measure.runtime.activations import Activations
 from onnxopt.quantization.diagnosis.matching import counterparts
 from onnxopt.samples import Samples
@@ -54,13 +54,12 @@ def correct(quantized: ir.Model, model: ir.Model, samples: Samples) -> dict[str,
         shift = expected - _means(quantized, [name], samples)[name]
         bias, scale = _bias(node) or (None, None)
         assert bias is not None
-        assert bias.const_value is not None
         assert scale is not None
         steps = np.rint(shift / scale.astype(np.float64))
         if not steps.any():
             continue
         limit = np.iinfo(np.int32)
-        corrected = np.clip(bias.const_value.numpy().astype(np.float64) + steps, limit.min, limit.max)
+        corrected = np.clip(tensor_in(bias).numpy().astype(np.float64) + steps, limit.min, limit.max)
         set_weight(bias, corrected.astype(np.int32))
         largest = float(np.abs(expected).max())
         done[node.name or ""] = float(np.abs(shift).max()) / max(largest, 1e-12)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import onnx_ir as ir
 
-from onnxopt.graph.edit import set_weight
+from onnxopt.graph.edit import set_weight, tensor_in
 from onnxopt.measure.runtime.activations import Activations
 from onnxopt.measure.runtime.interrupt import raise_if_interrupted
 from onnxopt.quantization.closeness import Closeness
@@ -175,19 +175,16 @@ def _fold(layer: Layer, factors: np.ndarray, shifts: np.ndarray) -> None:
     if layer.bias is None:
         return
     integers, scale = layer.bias
-    assert integers.const_value is not None
     if layer.weight is not None:
         _multiply(scale, factors)
-    assert scale.const_value is not None
-    steps = np.rint(shifts / scale.const_value.numpy().astype(np.float64))
+    steps = np.rint(shifts / tensor_in(scale).numpy().astype(np.float64))
     limit = np.iinfo(np.int32)
-    corrected = np.clip(integers.const_value.numpy().astype(np.float64) + steps, limit.min, limit.max)
+    corrected = np.clip(tensor_in(integers).numpy().astype(np.float64) + steps, limit.min, limit.max)
     set_weight(integers, corrected.astype(np.int32))
 
 
 def _multiply(scale: ir.Value, factors: np.ndarray) -> None:
-    assert scale.const_value is not None
-    set_weight(scale, (scale.const_value.numpy().astype(np.float64) * factors).astype(np.float32))
+    set_weight(scale, (tensor_in(scale).numpy().astype(np.float64) * factors).astype(np.float32))
 
 
 def _layer(node: ir.Node) -> Layer | None:
@@ -198,8 +195,7 @@ def _layer(node: ir.Node) -> Layer | None:
     if bias is not None and bias.integers.dtype is not ir.DataType.INT32:
         bias = None
     if weight is not None:
-        scale = weight.scale.const_value
-        assert scale is not None
+        scale = tensor_in(weight.scale)
         channels = 0 if scale.size == 1 else _channels(node, weight.integers)
         fits = scale.size == channels and (bias is None or _size(bias.scale) == channels)
         # A bias in floats would not grow with the scale of the weight.
@@ -212,8 +208,7 @@ def _layer(node: ir.Node) -> Layer | None:
 
 def _channels(node: ir.Node, weight: ir.Value) -> int:
     """Return how many output channels a weight has, 0 where its scales are along another axis."""
-    assert weight.const_value is not None
-    shape = weight.const_value.shape.numpy()
+    shape = tensor_in(weight).shape.numpy()
     first = node.op_type == "Conv" or (node.op_type == "Gemm" and node.attributes.get_int("transB", 0) == 1)
     axis = 0 if first else len(shape) - 1
     producer = next(use.node for use in weight.uses())

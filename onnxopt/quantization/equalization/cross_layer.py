@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from onnxopt.graph.edit import set_weight
+from onnxopt.graph.edit import set_weight, tensor_in
 from onnxopt.measure.runtime.interrupt import raise_if_interrupted
 
 _HOMOGENEOUS = frozenset(
@@ -102,10 +102,7 @@ def _unscalable(node: ir.Node) -> str:
 
 
 def _array(node: ir.Node, slot: int) -> np.ndarray:
-    value = node.inputs[slot]
-    assert value is not None
-    assert value.const_value is not None
-    return value.const_value.numpy()
+    return tensor_in(node.inputs[slot]).numpy()
 
 
 def _turned(node: ir.Node) -> bool:

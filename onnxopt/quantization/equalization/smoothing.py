@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from onnxopt.graph.edit import set_weight
+from onnxopt.graph.edit import set_weight, tensor_in
 
 LARGEST_EXPONENT = 12
 
@@ -25,10 +25,7 @@ class Operand:
     @property
     def array(self) -> np.ndarray:
         """The array of the constant."""
-        value = self.node.inputs[self.slot]
-        assert value is not None
-        assert value.const_value is not None
-        return value.const_value.numpy()
+        return tensor_in(self.node.inputs[self.slot]).numpy()
 
     def scale(self, factors: np.ndarray) -> None:
         """Multiply each channel by its factor."""

@@ -8,7 +8,7 @@ the DequantizeLinear has one scale and the bias is a vector.
 import numpy as np
 import onnx_ir as ir
 
-from onnxopt.graph.edit import set_weight
+from onnxopt.graph.edit import set_weight, tensor_in
 
 
 def keep_float(model: ir.Model) -> None:
@@ -50,9 +50,8 @@ def _dequantize_by_channel(graph: ir.Graph, node: ir.Node, channels: int) -> Non
     inputs = [producer.inputs[0]]
     for value in producer.inputs[1:]:
         assert value is not None
-        assert value.const_value is not None
         own = ir.Value(name=f"{value.name}_for_{node.name}")
-        set_weight(own, np.full(channels, value.const_value.numpy()))
+        set_weight(own, np.full(channels, tensor_in(value).numpy()))
         graph.register_initializer(own)
         inputs.append(own)
     dequantize = ir.node(

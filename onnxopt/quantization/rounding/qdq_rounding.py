@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from onnxopt.graph.edit import set_weight
+from onnxopt.graph.edit import set_weight, tensor_in
 from onnxopt.graph.weights.quantized import (
     QuantizedWeight,
     float_weights,
@@ -123,9 +123,8 @@ def _round(
     layer, weight = subject.layer, subject.weight
     value = quantized.graph.initializers[weight.name]
     scales = quantized.graph.initializers[weight.scale].const_value
-    assert value.const_value is not None
     assert scales is not None
-    stored, shape = value.const_value.numpy(), subject.floats.shape
+    stored, shape = tensor_in(value).numpy(), subject.floats.shape
 
     def rows(array: np.ndarray) -> np.ndarray:
         return layer.matrix(np.broadcast_to(array, shape))

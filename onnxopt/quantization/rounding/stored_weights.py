@@ -12,7 +12,7 @@ from types import MappingProxyType
 import numpy as np
 import onnx_ir as ir
 
-from onnxopt.graph.edit import set_tensor
+from onnxopt.graph.edit import set_tensor, tensor_in
 from onnxopt.model_file.streamed import Latest, tensors_of
 
 _SLOTS: Mapping[str, int] = MappingProxyType({"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1, "Gather": 0})
@@ -29,8 +29,7 @@ class Storable:
 
     def bytes_saved(self) -> int:
         """Return the bytes that int8 values and their scales save over the floats."""
-        assert self.value.const_value is not None
-        size, channels = self.value.const_value.size, int(self.value.const_value.shape.numpy()[self.axis])
+        size, channels = tensor_in(self.value).size, int(tensor_in(self.value).shape.numpy()[self.axis])
         return 3 * size - 5 * channels
 
 

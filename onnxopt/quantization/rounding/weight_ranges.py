@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 import numpy as np
 import onnx_ir as ir
 
+from onnxopt.graph.edit import tensor_in
 from onnxopt.quantization.rounding.saturation import reduced
 
 Overrides = Mapping[str, list[dict[str, float | int]]]
@@ -38,8 +39,7 @@ def safe_ranges(model: ir.Model, op_types: Collection[str], exclude: Collection[
         needed[weight.name] = np.maximum(needed.get(weight.name, 0.0), _reach(rows))
     found = dict[str, list[dict[str, float | int]]]()
     for name, reach in needed.items():
-        array = model.graph.initializers[name].const_value
-        assert array is not None
+        array = tensor_in(model.graph.initializers[name])
         largest = np.abs(np.moveaxis(array.numpy(), axes[name], 0).reshape(len(reach), -1)).max(1)
         limits = np.maximum(reach, largest)
         if not per_channel:

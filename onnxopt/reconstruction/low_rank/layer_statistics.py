@@ -7,6 +7,7 @@ from zlib import crc32
 import numpy as np
 import onnx_ir as ir
 
+from onnxopt.graph.edit import tensor_in
 from onnxopt.measure.runtime.replay import Replay
 from onnxopt.reconstruction.layers import LinearLayer
 from onnxopt.reconstruction.low_rank.spectrum import Spectrum, pooled, spectrum_of
@@ -39,8 +40,7 @@ class LayerStatistics:
 
 def weight_of(model: ir.Model, layer: LinearLayer) -> np.ndarray:
     """Return the weight of a layer in double precision, shape (outputs, inputs, *kernel)."""
-    tensor = model.graph.initializers[layer.weight].const_value
-    assert tensor is not None
+    tensor = tensor_in(model.graph.initializers[layer.weight])
     matrix = layer.matrix(tensor.numpy())
     kernel = layer.window.kernel if layer.window is not None else ()
     return matrix.reshape(len(matrix), -1, *kernel)
