@@ -13,7 +13,7 @@ def page() -> str:
         "This page is made by `docs/training_ops.py`. Constant, If, Loop and Scan are",
         "carried out while the plan of a run is made: what they choose or repeat may depend on shapes, not on data.",
         "`distill` and `finetune` run what is not here in ONNX Runtime; no gradient passes it, and what lies before it",
-        "learns to give it what the original does.",
+        "learns to compute the inputs that the baseline gives it.",
     ]
     for domain, title in TITLES.items():
         names = sorted(op for where, op in covered() if where == domain)

@@ -132,7 +132,7 @@ def _times(model: ir.Model, feeds: Feeds, runtime: Runtime) -> Times:
 def _layers(
     original: ir.Model, first: Times, after: Times | None, alone: Mapping[str, float]
 ) -> tuple[LayerRecord, ...]:
-    """Return the times of both models side by side, by the names of the original's nodes."""
+    """Return the times of both models side by side, by the names of the baseline's nodes."""
     operators = {
         n.name or (n.outputs[0].name if n.outputs else "") or "": n.op_type for n in original.graph.all_nodes()
     }
@@ -158,7 +158,7 @@ _APPENDED = re.compile(r"(/\w*Fusion\w*/?|_quant|_token_\d+|_nchwc|_nhwc)+$")
 
 
 def _in_names_of(operators: Mapping[str, str], times: Times) -> Times:
-    """Return times by the original's names, of layers that were fused and renamed since too."""
+    """Return times by the baseline's names, of layers that were fused and renamed since too."""
     found: Times = {}
     for name, (time_ms, kernel) in times.items():
         home = _home(name, operators)

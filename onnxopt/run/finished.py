@@ -45,7 +45,7 @@ class Run:
 
     @property
     def won(self) -> bool:
-        """Whether a candidate won; else best.onnx is the original."""
+        """Whether a candidate won; else best.onnx is the baseline."""
         return self.record.status == "won"
 
     @property

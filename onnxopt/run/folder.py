@@ -162,7 +162,7 @@ class RunFolder:
         self.began = True
 
     def save_best(self, model: ir.Model, passes: Sequence[Pass], original: Path | None) -> tuple[Path, ...]:
-        """Write best.onnx and return its files; without passes it is the original, untouched where that is one file."""
+        """Write best.onnx and return its files; without passes it is the baseline, untouched where that is one file."""
         best = self.path / BEST
         if not passes and original is not None and not external_files(original):
             model_file.atomic_write_bytes(best, original.read_bytes(), overwrite=True)

@@ -218,7 +218,7 @@ class Recorder:
         self.observer.proved(model, trial)
 
     def _save_best(self, trial: Trial | None, model: ir.Model) -> None:
-        """Write best.onnx; without a trial it is the original, byte by byte where that is one file."""
+        """Write best.onnx; without a trial it is the baseline, byte by byte where that is one file."""
         passes = () if trial is None else trial.candidate.passes
         files = self.folder.save_best(model, passes, self.job.path)
         self.record = self.record.model_copy(

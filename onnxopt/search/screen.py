@@ -49,7 +49,7 @@ class Screen:
 
         (db,) = self._recall(f"closeness: {name}", measured, numbers) or (_NOT_AT_ALL_DB,)
         if db < self._best - FURTHER_DB:
-            return f"its outputs are {db:.1f} dB close to the original's, those of {self._name} {self._best:.1f} dB"
+            return f"the SQNR of its outputs is {db:.1f} dB, that of {self._name} {self._best:.1f} dB"
         if db > self._best:
             self._best, self._name = db, name
         return ""
