@@ -80,7 +80,8 @@ def calibrate_here(path: Path, count: int, method: str) -> None:
         found = ranges.extremes(model, names, samples)
         covered = {n: calibrators.FROM_EXTREMES[method](e) for n, e in found.items()}
     else:
-        covered = {n: calibrators.METHODS[method](h) for n, h in ranges.collect(model, names, samples).items()}
+        counted = ranges.histograms(model, samples, ranges.extremes(model, names, samples))
+        covered = {n: calibrators.METHODS[method](h) for n, h in counted.items()}
     if len(covered) != 1 + 2 * DEPTH:
         raise RuntimeError(f"{len(covered)} ranges")
 

@@ -85,7 +85,7 @@ def test_lamp_keeps_the_order_and_ignores_the_scale(values: list[float], scale: 
 
 
 @given(SCORES, st.data())
-def test_the_lowest_are_as_many_as_asked_for_and_the_first_of_equals(values: list[float], data: st.DataObject) -> None:
+def test_the_lowest_are_as_many_as_requested_and_the_first_of_equals(values: list[float], data: st.DataObject) -> None:
     scores = np.array(values)
     count = data.draw(st.integers(0, len(values)))
     chosen = importance.lowest(scores, count)

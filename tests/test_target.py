@@ -69,6 +69,6 @@ def test_several_targets_are_one_that_is_safe_on_all() -> None:
     assert target_of("x86") == TARGETS["x86-avx2"]
 
 
-def test_one_unknown_of_several_targets_is_told() -> None:
+def test_one_unknown_of_several_targets_is_reported() -> None:
     with pytest.raises(UsageError, match="x86-avx3"):
         target_of("x86-vnni,x86-avx3")

@@ -208,7 +208,7 @@ def test_no_name_of_data_is_not_the_working_directory(place, cli):
     assert cli("evaluate", "model.onnx", "-d", "").err.startswith("ONX201: there is no data by this name")
 
 
-def test_a_bug_is_told_from_a_mistake(place, cli, monkeypatch):
+def test_a_bug_is_distinguished_from_a_mistake(place, cli, monkeypatch):
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("unexpected")
 

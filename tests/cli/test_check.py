@@ -61,7 +61,7 @@ def test_one_bad_model_among_good_ones_fails(cli, written, tmp_path):
     assert f"| {broken} | CHK101 | error |" in ended.out
 
 
-def test_a_missing_file_is_told_apart(cli, tmp_path):
+def test_a_missing_file_is_reported_as_such(cli, tmp_path):
     ended = cli("check", tmp_path / "absent.onnx")
     assert ended.code == 5
     assert ended.err.startswith("ONX501")

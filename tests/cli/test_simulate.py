@@ -3,7 +3,7 @@
 import json
 
 
-def test_accuracy_is_told_for_every_processor(cli, mlp, tmp_path):
+def test_accuracy_is_reported_for_every_processor(cli, mlp, tmp_path):
     small = tmp_path / "small.onnx"
     # 8-bit weights, which can saturate where there is no VNNI.
     made = cli("quantize", mlp, "-d", "digits:train", "-o", small, "--target", "x86-vnni", "-q")

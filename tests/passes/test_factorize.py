@@ -230,7 +230,7 @@ def test_without_samples_only_what_stands_out_of_noise_is_kept() -> None:
     assert {s.target: s.reason for s in step.skipped}["noise"] == "too many of its singular values stand out of noise"
 
 
-def test_a_goal_out_of_reach_is_told() -> None:
+def test_a_goal_out_of_reach_is_reported() -> None:
     model = mlp()
     result, step = run(model, macs=0.01)
     assert anatomy_of(result).macs > 0.01 * anatomy_of(model).macs

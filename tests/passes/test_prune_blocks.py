@@ -150,7 +150,7 @@ def test_more_than_there_are_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("options", [{"count": 0}, {"ratio": 0.0}])
-def test_nothing_asked_for_is_nothing_done(options: dict[str, Any]) -> None:
+def test_nothing_requested_is_nothing_done(options: dict[str, Any]) -> None:
     model = chain(1, 1)
     assert to_bytes(pruned(model, **options).model) == to_bytes(model)
 

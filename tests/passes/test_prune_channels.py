@@ -134,7 +134,7 @@ IMPORTANCES = ["obs", "l1", "l2", "linf", "geometric-median", "bn-scale", "act-m
 
 @pytest.mark.parametrize("importance", IMPORTANCES)
 @pytest.mark.parametrize("scope", ["local", "global"])
-def test_every_importance_removes_what_was_asked(importance, scope):
+def test_every_importance_removes_what_was_requested(importance, scope):
     model = builders.BUILDERS["depthwise_separable"]()
     context = replace(CONTEXT, calibration=builders.samples_of(model, 32))
     spec = replace(SMALL, importance=importance, scope=scope, macs=0.6)
@@ -166,7 +166,7 @@ def test_layers_may_have_a_ratio_of_their_own():
             applied(PruneChannels(ratios=(wrong,)))
 
 
-def test_the_ends_of_the_network_stay_whole_unless_told_otherwise():
+def test_the_ends_of_the_network_stay_whole_by_default():
     result = applied(PruneChannels(ratio=0.5, round_to=1))
     assert [s.reason for s in result.skipped if s.target == "Conv_0"] == ["protected: its layer is the first one"]
     embedding = applied(PruneChannels(ratio=0.5, round_to=1), "embedding")

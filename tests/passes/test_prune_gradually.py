@@ -29,7 +29,7 @@ def distance(student: ir.Model, teacher: ir.Model) -> float:
 
 
 @pytest.mark.parametrize("rounds", [1, 3])
-def test_every_layer_has_exactly_the_zeros_asked_for(rounds: int) -> None:
+def test_every_layer_has_exactly_the_zeros_requested(rounds: int) -> None:
     model = builders.residual_cnn()
     done = run(model, f"prune-gradually{{sparsity=0.6,rounds={rounds},steps=4}}")
     assert len(done.steps[0].edits) == rounds
@@ -46,7 +46,7 @@ def test_the_schedule_is_cubic() -> None:
     assert shares == pytest.approx([100 * 0.8 * (1 - (1 - t / 4) ** 3) for t in (1, 2, 3, 4)], abs=0.05)
 
 
-def test_channels_go_until_the_work_is_what_was_asked_for() -> None:
+def test_channels_go_until_the_work_is_what_was_requested() -> None:
     model = load(MODELS / "digits_resnet.onnx")
     done = run(model, "prune-gradually{macs=0.6,rounds=2,steps=4,round_to=1}")
     assert len(done.steps[0].edits) == 2

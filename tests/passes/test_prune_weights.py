@@ -238,7 +238,7 @@ def test_count_is_per_layer_or_of_all() -> None:
 
 
 @pytest.mark.parametrize("options", [{"ratio": 0.0}, {"count": 0}, {"ratio": 0.0, "pattern": "2:4"}])
-def test_nothing_asked_for_is_nothing_done(options: dict[str, Any]) -> None:
+def test_nothing_requested_is_nothing_done(options: dict[str, Any]) -> None:
     model = builders.BUILDERS["constant_nodes"]()
     context = Context(target_of("x86-vnni"))
     applied = PruneWeights(**options).apply(model, context)

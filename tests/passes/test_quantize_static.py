@@ -84,7 +84,7 @@ def test_names_that_are_not_there_are_refused(spec: str, hint: str) -> None:
     assert hint in str(caught.value)
 
 
-def test_no_more_samples_are_read_than_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_samples_are_read_than_requested(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     monkeypatch.setattr(ranges, "extremes", lambda model, names, samples, **_: seen.append(len(samples)) or {})
     quantized("quantize-static{samples=3},quantize-static")

@@ -68,7 +68,7 @@ def test_what_a_residual_reads_too_is_left_alone() -> None:
     }
 
 
-def test_what_nothing_can_scale_is_told() -> None:
+def test_what_nothing_can_scale_is_reported() -> None:
     result, _ = applied(builders.BUILDERS["transformer_17"](), "smooth-quant")
     reasons = {s.target: s.reason for s in result.steps[0].skipped}
     assert reasons["MatMul_0"] == "its input is read by Add too, which takes no scale"

@@ -55,14 +55,14 @@ def test_an_excluded_layer_is_float_in_the_graph_that_runs(layer: str) -> None:
     assert {"Conv", "FusedConv", "Gemm", "FusedGemm"} & set(runs)
 
 
-def test_what_feeds_several_consumers_is_told_to_run_in_float() -> None:
+def test_what_feeds_several_consumers_is_set_to_run_in_float() -> None:
     before, after, step = made("nested_capture")
     assert by_name(before, after)["MatMul_0"].reason == "its output feeds 3 consumers"
     assert {s.target: s.reason for s in step.skipped}["MatMul_0"] == "it runs in float: its output feeds 3 consumers"
     assert "MatMul_0" not in {e.target for e in step.edits}
 
 
-def test_q_dq_that_the_runtime_does_not_fuse_are_told() -> None:
+def test_q_dq_that_the_runtime_does_not_fuse_are_reported() -> None:
     before, after, step = made("data_movement")
     found = by_name(before, after)
     assert not found["Pad_6"].integer

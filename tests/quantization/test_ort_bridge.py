@@ -183,7 +183,7 @@ def test_a_graph_is_read_back_in_order(name: str, spec: str, caplog: pytest.LogC
     assert not caplog.records, "onnx-ir complains about values that it cannot find"
 
 
-def test_missing_ranges_are_told() -> None:
+def test_missing_ranges_are_reported() -> None:
     net = Net(9)
     net.node("MatMul", "x", net.weight(8, 4), out="y")
     with pytest.raises(NativeError, match="ONX402") as caught:

@@ -76,7 +76,7 @@ def test_what_computes_nothing_is_never_called_quantized(spec: str, builder: str
 
 
 @pytest.mark.parametrize("spec", ["quantize-static", "quantize-dynamic{subgraphs=false}"])
-def test_layers_inside_control_flow_are_told_by_the_node_that_holds_them(spec: str) -> None:
+def test_layers_inside_control_flow_are_reported_by_the_node_that_holds_them(spec: str) -> None:
     skipped = {s.target: s.reason for s in step(spec, "if_branches").skipped}
     assert [r for name, r in skipped.items() if name.startswith("If")] == [
         "nodes in its sub-graphs stay in float: 2 MatMul"

@@ -41,7 +41,7 @@ def test_at_full_rank_neither_basis_nor_metric_matters(shape, form):
 
 
 @pytest.mark.parametrize(("shape", "form"), CASES)
-def test_shapes_are_told_without_the_numbers(shape, form):
+def test_shapes_are_reported_without_the_numbers(shape, form):
     ranks = tuple(max(n // 2, 1) for n in largest_ranks(form, shape))
     chain = factorized(weight_of(shape), form, ranks)
     assert tuple((stage.weight.shape, stage.axes) for stage in chain.stages) == stage_shapes(form, ranks, shape)

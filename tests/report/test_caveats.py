@@ -21,7 +21,7 @@ def past_the_knee(run: RunRecord) -> list[str]:
     return [caveat.text for caveat in caveats(run) if "Diminishing returns" in caveat.text]
 
 
-def test_the_last_gain_that_cost_most_is_told(explained_record):
+def test_the_last_gain_that_cost_most_is_reported(explained_record):
     (text,) = past_the_knee(with_curve(explained_record, [(2.0, -0.001), (3.0, 0.001), (3.3, 0.009)]))
     assert "3.00x faster drops 0.10 points" in text
     assert "3.30x drops 0.90 points" in text

@@ -99,7 +99,7 @@ def test_advice_when_nothing_may_be_lost(record):
     assert advice not in " ".join(to_text(summary(usual, Path("run"))).split())
 
 
-def test_colour_only_when_asked_for(record):
+def test_colour_only_on_request(record):
     assert "\x1b[" in to_text(summary(record, Path("run")), width=120, colour=True)
 
 

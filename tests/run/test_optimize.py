@@ -152,7 +152,7 @@ def test_a_real_search(tmp_path):
         assert run.best.read_bytes() == model.read_bytes()
 
 
-def test_a_full_disk_is_told_as_such(tmp_path, searching, monkeypatch):
+def test_a_full_disk_is_reported_as_such(tmp_path, searching, monkeypatch):
     def full(path: Path, *_: object, **__: object) -> None:
         raise FileError("ONX503", "cannot write the output", where=str(path), why="No space left on device")
 

@@ -190,7 +190,7 @@ def test_other_numbers_of_images_and_samples_are_one_clear_error(tmp_path: Path)
         read(str(path), coco(tmp_path))
 
 
-def test_images_of_one_name_in_two_folders_are_told_apart_by_the_folder(tmp_path: Path) -> None:
+def test_images_of_one_name_in_two_folders_are_distinguished_by_the_folder(tmp_path: Path) -> None:
     write_images(tmp_path / "images" / "one", ("a.png",))
     write_images(tmp_path / "images" / "two", ("a.png",))
     size = {"width": WIDTH, "height": HEIGHT}

@@ -41,7 +41,7 @@ def test_dynamic_is_no_bet_where_convolutions_take_all_the_time() -> None:
     assert {"dynamic", "dynamic-float-graph", "simplify"} == {c.name for c in shares(convolution=0.97).late}
 
 
-def test_depthwise_convolutions_are_told_from_others() -> None:
+def test_depthwise_convolutions_are_distinguished_from_others() -> None:
     found = work("depthwise_separable").shares
     assert found["depthwise"] > 0
     assert work("residual_cnn").shares.get("depthwise", 0) == 0

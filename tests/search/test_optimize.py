@@ -178,7 +178,7 @@ def test_what_is_no_failure_of_a_candidate_passes_through(stop: BaseException) -
         found({"a": Figures(error=stop), "b": Figures()})
 
 
-def test_the_best_so_far_is_told_in_order() -> None:
+def test_the_best_so_far_is_reported_in_order() -> None:
     speeds = {"a": 1.5, "b": 0.9, "c": 3, "d": 2, "e": 4}
     recorder = Recorder()
     result, _ = found({n: Figures(speedup=s) for n, s in speeds.items()}, observer=recorder)

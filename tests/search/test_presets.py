@@ -18,7 +18,7 @@ def job(**asked):
     return prepare(builders.BUILDERS["residual_cnn"](), "random", SearchOptions(limit=24, **asked)).settings
 
 
-def test_a_strategy_protects_unless_told_otherwise() -> None:
+def test_a_strategy_protects_unless_protect_is_given() -> None:
     assert job(strategy="server").protect == ("first", "last", "embeddings")
     assert job(strategy="server", protect=("last",)).protect == ("last",)
     assert job(strategy="edge").protect == ()

@@ -35,7 +35,7 @@ def test_a_shared_weight_counts_once():
     assert (found.nodes, found.parameters, found.weight_bytes, found.macs) == (2, 16, 64, 32)
 
 
-def test_time_and_advice_are_shown_when_asked_for():
+def test_time_and_advice_are_shown_on_request():
     path = MODELS / "digits_resnet.onnx"
     plain = inspect_model(path, {})
     assert "time_by_operator_ms" not in plain.data

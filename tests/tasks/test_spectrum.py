@@ -47,7 +47,7 @@ def test_a_stride_is_paid_once(path):
         assert at["macs_share"] == pytest.approx((rank * 27 + 8 * rank) / (8 * 27))
 
 
-def test_times_are_measured_when_asked_for(path, monkeypatch):
+def test_times_are_measured_on_request(path, monkeypatch):
     def clock(models, feeds, runtime):
         return [0.0 if m.graph[0].op_type == "Shape" else float(len(m.graph)) for m in models]
 

@@ -148,7 +148,7 @@ def test_a_resumed_training_ends_like_an_uninterrupted_one(tmp_path):
         distill(spoiled(teacher), teacher, data(teacher), saved)
 
 
-def test_labels_take_part_when_asked_for():
+def test_labels_take_part_on_request():
     teacher = builders.BUILDERS["gemm_mlp"]()
     options = Distillation(steps=3, schedule=FAST, alpha=0.5)
     count = 96

@@ -163,7 +163,7 @@ def test_the_page_of_covered_operators_is_current() -> None:
     assert all(op in page for _, op in covered())
 
 
-def test_inputs_that_nothing_reads_are_not_asked_for():
+def test_inputs_that_nothing_reads_are_not_requested():
     model = ending_at(builders.BUILDERS["gemm_mlp"](), ["y"])
     feeds = {**next(iter(builders.samples_of(model, count=2))), "spare": np.zeros((1, 2), np.float32)}
     assert check_parity(model, TorchModel(model), [feeds]) <= PARITY_RELATIVE

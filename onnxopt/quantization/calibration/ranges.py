@@ -26,19 +26,8 @@ METHODS: Mapping[str, Callable[[Histogram], Range]] = MappingProxyType(
 """Calibration methods worth trying first; the others are in `calibrators.METHODS`."""
 
 
-def collect(model: ir.Model, names: Sequence[str], samples: Samples) -> dict[str, Histogram]:
-    """Return the histogram of every float tensor in `names` over `samples`.
-
-    Raises:
-        ModelError: ONX304 ONNX Runtime cannot load the model.
-        NativeError: ONX401 a run failed.
-    """
-    session, watched = _open(model, names)
-    return _counted(session, samples, _extremes(session, watched, samples))
-
-
 def extremes(model: ir.Model, names: Sequence[str], samples: Samples, *, typed: bool = False) -> dict[str, Extremes]:
-    """Return the smallest and largest finite value of every float tensor in `names`, with half the work of `collect`.
+    """Return the smallest and largest finite value of every float tensor in `names`.
 
     A tensor without any finite value, such as an empty one, is left out.
 
@@ -49,7 +38,8 @@ def extremes(model: ir.Model, names: Sequence[str], samples: Samples, *, typed: 
         typed: whether types of values are known in `model`.
 
     Raises:
-        ModelError, NativeError: as `collect`.
+        ModelError: ONX304 ONNX Runtime cannot load the model.
+        NativeError: ONX401 a run failed.
     """
     session, watched = _open(model, names, typed=typed)
     return _extremes(session, watched, samples)
@@ -67,7 +57,7 @@ def histograms(
         typed: as in `extremes`.
 
     Raises:
-        ModelError, NativeError: as `collect`.
+        ModelError, NativeError: as `extremes`.
     """
     session, _ = _open(model, list(found), typed=typed)
     return _counted(session, samples, found)

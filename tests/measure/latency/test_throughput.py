@@ -16,7 +16,7 @@ def test_streams_run_at_the_same_time():
     assert min(taken) >= 0.019
 
 
-def test_a_failure_in_a_stream_is_told():
+def test_a_failure_in_a_stream_is_reported():
     calls = []
 
     def run() -> None:

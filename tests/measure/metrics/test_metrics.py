@@ -124,7 +124,7 @@ def test_label_offset_skips_a_background_class():
         metric_of("top1").rows({"out": scores}, np.array([2, 3, 4]))
 
 
-def test_a_single_score_is_a_probability_unless_told_otherwise():
+def test_a_single_score_is_a_probability_by_default():
     assert value(metric_of("top1"), np.array([[0.2], [0.7]], np.float32), [0, 1]) == 1.0
     logits = np.array([[-2.0], [0.3]], np.float32)
     with pytest.raises(DataError, match=r"ONX209.*threshold"):

@@ -37,7 +37,7 @@ def test_a_footprint_never_fails_a_measurement(monkeypatch):
     assert footprint_of(b"", FEEDS, RUNTIME) is None
 
 
-def test_the_probe_says_nothing_where_memory_cannot_be_told(tmp_path, monkeypatch, capsys):
+def test_the_probe_says_nothing_where_memory_is_unknown(tmp_path, monkeypatch, capsys):
     (path,) = save(linear(np.eye(3)), tmp_path / "model.onnx")
     np.savez(tmp_path / "feeds.npz", *FEEDS.values())
     task = {"model": str(path), "names": ["x"], "threads": 1, "level": "ORT_ENABLE_ALL", "options": [["a", "b"]]}
@@ -48,7 +48,7 @@ def test_the_probe_says_nothing_where_memory_cannot_be_told(tmp_path, monkeypatc
     assert json.loads(capsys.readouterr().out)["peak"] is None
 
 
-def test_memory_that_no_file_backs_is_told_apart(tmp_path):
+def test_memory_that_no_file_backs_is_reported_as_such(tmp_path):
     rollup = tmp_path / "smaps_rollup"
     rollup.write_text("5-7 ---p 00000000 00:00 0 [rollup]\nRss: 1000 kB\nAnonymous: 600 kB\nSwap: 50 kB\n")
     assert memory_probe.resident(str(rollup)) == (650 * 1024, 400 * 1024)

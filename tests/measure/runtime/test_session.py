@@ -93,7 +93,7 @@ def test_a_provider_that_is_only_compiled_in_by_name_is_refused(monkeypatch):
         Session(linear(EYE), Runtime(provider="xnnpack"))
 
 
-def test_an_unknown_provider_is_told_apart_and_full_names_work():
+def test_an_unknown_provider_is_reported_as_such_and_full_names_work():
     with pytest.raises(UsageError, match=r"ONX102.*openvino"):
         Session(linear(EYE), Runtime(provider="openvinno"))
     assert providers.provider_name("CPUExecutionProvider") == "CPUExecutionProvider"

@@ -182,7 +182,7 @@ def test_time_major_scores_are_ctc_with_any_batch():
     assert one.comparison.decoding == Decoding(1, 0)
 
 
-def test_equally_long_axes_are_told_by_the_declared_shape():
+def test_equally_long_axes_are_distinguished_by_the_declared_shape():
     scores = np.exp(spelled("a", "b", "c", steps=3)) / np.exp(spelled("a", "b", "c", steps=3)).sum(-1, keepdims=True)
     assert recognized(scores, shape=(3, "N", 28)).comparison.decoding.batch_axis == 1
     assert recognized(scores, shape=("N", 3, 28)).comparison.decoding.batch_axis == 0

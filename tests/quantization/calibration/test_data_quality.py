@@ -46,7 +46,7 @@ def test_one_value_that_varies_is_enough() -> None:
     assert Pipeline(parse("quantize-static")).run(model, context).steps[0].edits
 
 
-def test_few_samples_are_told() -> None:
+def test_few_samples_are_reported() -> None:
     model = builders.BUILDERS["residual_cnn"]()
     for count, told in ((3, True), (8, False)):
         context = Context(target_of("x86-vnni"), builders.samples_of(model, 8))
@@ -55,6 +55,6 @@ def test_few_samples_are_told() -> None:
         assert any(f"calibrated on {count} samples only" in s.reason for s in step.skipped) is told
 
 
-def test_an_input_that_stays_the_same_is_told() -> None:
+def test_an_input_that_stays_the_same_is_reported() -> None:
     found = {"x": Extremes(0.0, 1.0, 0.1, 0.9), "mask": Extremes(1.0, 1.0, 1.0, 1.0)}
     assert findings(found, ["x", "mask", "unknown"], 100) == ["the input mask holds 1 in every calibration sample"]

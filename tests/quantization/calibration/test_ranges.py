@@ -38,8 +38,12 @@ def relu() -> Any:
     return net.model([("x", TensorProto.FLOAT, ["batch", "n"])], [("y", TensorProto.FLOAT, ["batch", "n"])], opset=13)
 
 
+def histograms_of(model: Any, names: list[str], samples: Samples) -> dict[str, Histogram]:
+    return ranges.histograms(model, samples, ranges.extremes(model, names, samples))
+
+
 def collected(array: np.ndarray, batch_size: int = 1) -> dict[str, Histogram]:
-    return ranges.collect(relu(), ["x", "y"], Samples.of(Given(array), batch_size))
+    return histograms_of(relu(), ["x", "y"], Samples.of(Given(array), batch_size))
 
 
 def histogram(values: np.ndarray) -> Histogram:
@@ -118,23 +122,23 @@ def test_the_batch_size_changes_nothing(seed: int, one: int, other: int) -> None
 def test_a_model_that_runs_at_one_only_is_run_at_one() -> None:
     model = builders.BUILDERS["runs_at_one_only"]()
     names = ["x", *(v.name or "" for n in model.graph for v in n.outputs)]
-    batched = ranges.collect(model, names, builders.samples_of(model, batch_size=4))
-    singly = ranges.collect(model, names, builders.samples_of(model, batch_size=1))
+    batched = histograms_of(model, names, builders.samples_of(model, batch_size=4))
+    singly = histograms_of(model, names, builders.samples_of(model, batch_size=1))
     assert batched.keys() == singly.keys() >= {"x", "y"}
     assert all((batched[k].counts == singly[k].counts).all() for k in singly)
 
 
 def test_tensors_that_are_no_floats_are_left_out() -> None:
     model = builders.BUILDERS["two_outputs"]()
-    found = ranges.collect(model, ["x", "scores", "class", "no such tensor"], builders.samples_of(model))
+    found = histograms_of(model, ["x", "scores", "class", "no such tensor"], builders.samples_of(model))
     assert set(found) == {"x", "scores"}
-    assert ranges.collect(model, ["class"], builders.samples_of(model)) == {}
+    assert histograms_of(model, ["class"], builders.samples_of(model)) == {}
 
 
 def test_the_graph_stays_as_it_is() -> None:
     model = relu()
     before = len(model.graph.outputs)
-    ranges.collect(model, ["x", "y"], Samples.of(Given(np.ones((2, 3), np.float32))))
+    histograms_of(model, ["x", "y"], Samples.of(Given(np.ones((2, 3), np.float32))))
     assert len(model.graph.outputs) == before
 
 
@@ -153,14 +157,14 @@ def test_a_tensor_without_any_number_has_no_range() -> None:
     assert collected(np.empty((4, 0), np.float32)) == {}
 
 
-def test_a_run_that_fails_is_told() -> None:
+def test_a_run_that_fails_is_reported() -> None:
     model = builders.BUILDERS["gemm_mlp"]()
     with pytest.raises(NativeError, match="ONX401"):
-        ranges.collect(model, ["y"], Samples.of(Given(np.ones((2, 5), np.float32))))
+        histograms_of(model, ["y"], Samples.of(Given(np.ones((2, 5), np.float32))))
 
 
-def test_a_model_that_cannot_be_loaded_is_told() -> None:
+def test_a_model_that_cannot_be_loaded_is_reported() -> None:
     model = builders.BUILDERS["gemm_mlp"]()
     model.graph.node(0).op_type = "NoSuchOperator"
     with pytest.raises(ModelError, match="ONX304"):
-        ranges.collect(model, ["y"], builders.samples_of(model))
+        histograms_of(model, ["y"], builders.samples_of(model))

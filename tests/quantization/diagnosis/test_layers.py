@@ -61,7 +61,7 @@ def test_the_last_layer_hears_all_before_it() -> None:
     assert spoilt[last].own_db == pytest.approx(healthy[last].own_db)
 
 
-def test_layers_in_float_are_last_and_told() -> None:
+def test_layers_in_float_are_last_and_reported() -> None:
     before, after = pair("residual_cnn", "{exclude=[Conv_0]}")
     found = diagnosed(before, after)
     kept = next(loss for loss in found if loss.name == "Conv_0")

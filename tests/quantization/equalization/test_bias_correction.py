@@ -73,7 +73,7 @@ def test_a_layer_without_a_bias_gets_one() -> None:
     assert all(len(n.inputs) == 3 for n in result.graph if n.op_type == "Conv")
 
 
-def test_the_operator_form_is_told() -> None:
+def test_the_operator_form_is_reported() -> None:
     result = quantized(builders.BUILDERS["gemm_mlp"](), "correct_bias=true,form=qoperator")
     assert any("form=qdq" in s.reason for s in result.steps[-1].skipped)
     assert not any("bias" in e.action for e in result.steps[-1].edits)

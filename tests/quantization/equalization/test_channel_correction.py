@@ -168,6 +168,6 @@ def test_with_one_scale_per_weight_a_shift_comes_back_and_scales_stay() -> None:
     assert [n.inputs[1].producer().inputs[1].const_value for n in layers] == scales  # type: ignore[union-attr]
 
 
-def test_the_operator_form_is_told() -> None:
+def test_the_operator_form_is_reported() -> None:
     result = quantized(base("gemm_mlp"), "correct_channels=true,form=qoperator")
     assert any("form=qdq" in s.reason for s in result.steps[-1].skipped)

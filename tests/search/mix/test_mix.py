@@ -72,7 +72,7 @@ def test_what_is_inside_is_pushed_further_and_what_is_outside_is_taken_back() ->
     assert second.predicted < third.predicted < first.predicted
 
 
-def test_it_goes_on_from_what_was_told_before() -> None:
+def test_it_goes_on_from_the_earlier_reports() -> None:
     one, other = Mixer(tables), Mixer(tables)
     one.next()
     one.learn(good=True, share=0.1)

@@ -182,7 +182,7 @@ def test_a_scheduler_that_is_not_there():
 @pytest.mark.parametrize(
     ("address", "code"), [("tcp://127.0.0.1:9", "ONX407"), ("board", "ONX101"), ("tcp://a:b", "ONX101")]
 )
-def test_a_worker_is_told_at_once_that_there_is_no_scheduler(address, code):
+def test_a_worker_without_a_scheduler_fails_at_once(address, code):
     with pytest.raises((NativeError, UsageError), match=code):
         require_scheduler(address, timeout_s=2)
 

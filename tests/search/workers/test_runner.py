@@ -70,7 +70,7 @@ def test_where_it_is_built_makes_no_difference(executor) -> None:
     assert set(apart.latency({"a": model(), "b": made.model}, 0.02)) == {"a", "b"}
 
 
-def test_nothing_to_do_is_told_with_the_reason() -> None:
+def test_nothing_to_do_is_reported_with_the_reason() -> None:
     idle = Candidate("idle", parse("quantize-weights{least=1000000000}"))
     made = RemoteRunner(model(), work(), Inline()).build(idle)
     assert not made.steps[-1].edits
