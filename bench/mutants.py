@@ -113,6 +113,26 @@ GUARDS = (
     Guard("reconstruction/fit.py", ("Fit.helped",), ("reconstruction/test_fit.py",)),
     Guard("reconstruction/low_rank/fit.py", ("refitted",), ("reconstruction/test_refit.py",)),
     Guard("quantization/rounding/blockwise.py", ("shrunk",), ("quantization/rounding/test_blockwise.py",)),
+    Guard("quantization/rounding/saturation.py", ("reduced",), ("quantization/rounding/test_saturation.py",)),
+    Guard(
+        "quantization/attempt.py",
+        tuple(f"_Search.{n}" for n in ("result", "_named", "_bisected", "_leave")),
+        ("quantization/test_attempt.py",),
+    ),
+    Guard(
+        "quantization/calibration/data_quality.py",
+        ("require_variety", "findings"),
+        ("quantization/calibration/test_data_quality.py",),
+    ),
+    Guard(
+        "quantization/calibration/spread.py",
+        ("bulk_bound", "quiet_interval"),
+        ("quantization/calibration/test_spread.py",),
+    ),
+    Guard("measure/chance.py", ("Chance.skill", "explained", "_errors"), ("measure/test_chance.py",)),
+    Guard("measure/usable.py", ("without_nan",), ("measure/test_judge.py",)),
+    Guard("measure/repeatable.py", ("seeded", "needs_fresh", "_same", "_equal"), ("measure/test_repeatable.py",)),
+    Guard("pruning/latency_goal.py", ("plan_for_latency",), ("pruning/test_latency_goal.py",)),
 )
 
 _FLIPPED: dict[type[ast.cmpop], type[ast.cmpop]] = {

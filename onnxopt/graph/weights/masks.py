@@ -31,7 +31,7 @@ def removed_by_masks(text: str, weights: list[Weight], refused: list[Refused]) -
             hint = nearest(name, known) if known else "Nothing in this model can be pruned."
             what, why = "a mask is not for a weight that can be pruned", reasons.get(name, "")
             raise UsageError("ONX102", what, where=name, why=why, hint=hint)
-        _check(name, mask, tuple(tensor_in(known[name].value).shape.numpy()))  # type: ignore[union-attr]
+        _check(name, mask, tuple(tensor_in(known[name].value).shape.numpy()))
     return {name: mask == 0 for name, mask in masks.items()}
 
 
