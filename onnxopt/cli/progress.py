@@ -61,7 +61,7 @@ class ProgressBar:
             self._task = self._progress.add_task(what, total=total)
         if self._kind(what) != self._kind(self._what):
             # Another kind of work goes at another speed.
-            self._progress.reset(self._task, total=total)
+            self._progress.reset(self._task, total=total, description=what)
         self._what = what
         self._progress.update(self._task, description=what, completed=done, total=total)
 

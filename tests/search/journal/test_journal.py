@@ -236,11 +236,11 @@ def test_a_choice_that_was_damaged_is_made_anew(tmp_path, value) -> None:
 
 @pytest.mark.parametrize("value", ["ab", [1, 2], None, {"a": 1}])
 def test_names_are_a_list_of_texts(value) -> None:
-    with pytest.raises(ValueError, match="no list of names"):
+    with pytest.raises(ValueError, match="not a list of names"):
         names(value)
 
 
 @pytest.mark.parametrize("value", ["ab", ["0.5"], None, {"a": 1}])
 def test_numbers_are_a_list_of_numbers(value) -> None:
-    with pytest.raises(ValueError, match="no list of numbers"):
+    with pytest.raises(ValueError, match="not a list of numbers"):
         numbers(value)
