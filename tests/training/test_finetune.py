@@ -83,7 +83,7 @@ def test_a_loss_of_the_user(tmp_path):
     done = finetune(model, samples, FineTuning(steps=80, schedule=FAST, loss=f"{file}:loss"))
     assert done.trained is not None
     assert done.trained.after < 0.5 * done.trained.before
-    for function, why in {"number": "no tensor", "broken": "KeyError", "missing": "none of this name"}.items():
+    for function, why in {"number": "no tensor", "broken": "KeyError", "missing": "nothing of this name"}.items():
         with pytest.raises(UsageError, match=f"ONX107.*{why}"):
             finetune(model, samples, FineTuning(steps=1, schedule=FAST, loss=f"{file}:{function}"))
     with pytest.raises(UsageError, match=r"ONX107.*file does not exist"):

@@ -56,7 +56,8 @@ def test_direction_comes_from_the_function(path):
 
 
 @pytest.mark.parametrize(
-    ("name", "why"), [("missing", "defines nothing of this name"), ("number", "not callable"), ("", "none of this name")]
+    ("name", "why"),
+    [("missing", "defines nothing of this name"), ("number", "not callable"), ("", "defines nothing of this name")],
 )
 def test_functions_that_cannot_be_called(path, name, why):
     with pytest.raises(UsageError, match=f"ONX107.*{why}"):

@@ -14,7 +14,7 @@ from onnxopt.measure.runtime.interrupt import TimeOver, cut_when
 from onnxopt.measure.runtime.session import Runtime
 from onnxopt.model_file import signature_of
 from onnxopt.samples import open_samples
-from onnxopt.search import trials
+from onnxopt.search import baseline
 from onnxopt.search.optimize import search
 from onnxopt.search.settings import Settings
 from onnxopt.search.trial import Candidate, Verdict
@@ -99,7 +99,7 @@ BOARD = {"a": Figures(speedup=0.5), "b": Figures(speedup=3)}
 def test_the_figures_of_the_board_decide(monkeypatch):
     world = World({"a": Figures(speedup=3), "b": Figures(speedup=0.5)})
     fakes.install(monkeypatch, world)
-    monkeypatch.setattr(trials, "DeviceTimer", Board)
+    monkeypatch.setattr(baseline, "DeviceTimer", Board)
     result = search(fakes.model(), fakes.parts(), settings=Settings(device="ssh://board"))
     assert {t.candidate.name: t.verdict for t in result.trials} == {"a": Verdict.SLOWER, "b": Verdict.WINNER}
     assert world.timed == []
