@@ -12,27 +12,28 @@ import ctypes
 import json
 import os
 import resource
-import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import onnx
-from kills import COMMANDS, ROOT, command, digests, prepared, sources, started, unfit, wrong
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import onnx
+
+from bench.fuzz_folders import commit
+from bench.writers import COMMANDS, ROOT, SEARCHES, command, digests, prepared, sources, started, wrong
 from onnxopt.measure.runtime.environment import environment
 
 SHARES = (0.0, 0.3, 0.7, 0.99)
-_FEW = ["-d", "digits", "--limit", "64", "--steps", "2", "-o", "{w}/small.onnx", "--overwrite"]
-TRAININGS = {"finetune": ["finetune", "{m}", *_FEW], "distill": ["distill", "{m}", "{m}", *_FEW]}
 _PR_CAPBSET_DROP, _CAP_DAC_OVERRIDE = 24, 1
 """Of Linux: the superuser may write into a read-only folder too."""
 
 
-def ended(words: list[str], names: dict[str, Path], before: Callable[[], object]) -> subprocess.CompletedProcess[str]:
+def ended(words: str, names: dict[str, Path], before: Callable[[], object]) -> subprocess.CompletedProcess[str]:
     """Run a command in a process that calls `before` first."""
-    known = {**os.environ, "XDG_CACHE_HOME": str(names["r"].parent / "cache"), "HOME": str(names["r"].parent)}
+    known = {**os.environ, "XDG_CACHE_HOME": str(names["r"] / "cache"), "HOME": str(names["r"])}
     return subprocess.run(
         command(words, names), cwd=ROOT, env=known, capture_output=True, text=True, check=False, preexec_fn=before
     )
@@ -51,14 +52,14 @@ def powerless() -> None:
 
 def broken(of: str, place: Path, before: dict[str, str], whole: dict[str, str]) -> list[str]:
     """Return what is not whole after a command."""
-    found = wrong(of, before, digests(place), whole)
-    run = place / "run"
+    found = wrong(of, place, before, whole)
+    run = place / SEARCHES.get(of, "run")
     for path in [*run.rglob("*.onnx"), *run.rglob("*.json")] if run.exists() else []:
         try:
             onnx.load(path) if path.suffix == ".onnx" else json.loads(path.read_text())
         except Exception as error:
             found.append(f"{path.relative_to(place)}: {type(error).__name__}")
-    return found + ([why] if of == "optimize" and (why := unfit(run)) else [])
+    return found
 
 
 def untidy(done: subprocess.CompletedProcess[str]) -> list[str]:
@@ -68,47 +69,55 @@ def untidy(done: subprocess.CompletedProcess[str]) -> list[str]:
     return [] if in_order else [f"exit {done.returncode}: {said[-300:]}"]
 
 
+def opened(place: Path, mode: int) -> None:
+    """Give a folder and those in it a mode."""
+    for folder in (place, *(path for path in place.rglob("*") if path.is_dir())):
+        folder.chmod(mode)
+
+
+def filled(of: str, names: dict[str, Path]) -> dict[str, object]:
+    """Run a command where each part of its largest file fits, and where its folder is read-only."""
+    place, words = prepared(names), COMMANDS[of]
+    before = digests(place)
+    started(words, names).join()
+    whole = digests(place)
+    new = [file for file, digest in whole.items() if before.get(file) != digest]
+    if not new:
+        return {"exit_codes": {}, "faults": ["writes nothing even with room"]}
+    largest, exits, faults = max((place / file).stat().st_size for file in new), dict[str, int](), list[str]()
+    cases = {f"{share:.0%} of {largest} bytes": limited(int(share * largest)) for share in SHARES}
+    for case, limit in {**cases, "read-only": powerless}.items():
+        prepared(names)
+        opened(place, 0o555 if case == "read-only" else 0o755)
+        try:
+            done = ended(words, names, limit)
+        finally:
+            opened(place, 0o755)
+        exits[case] = done.returncode
+        after = whole if case != "read-only" else {}
+        faults += [f"{case}: {why}" for why in (*broken(of, place, before, after), *untidy(done))]
+    return {"exit_codes": exits, "faults": faults}
+
+
 def main() -> None:
     """Fill, look, count."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--only", default="")
+    parser.add_argument("--only", nargs="*", choices=COMMANDS, default=list(COMMANDS))
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    faults, exits = list[str](), dict[str, dict[str, int]]()
+    record = json.loads(given.out.read_text()) if given.out and given.out.exists() else {"commands": {}}
     with tempfile.TemporaryDirectory(prefix="onnxopt-full-") as name:
         Path(name).chmod(0o755)
-        place, read = Path(name) / "work", sources(Path(name))
         (Path(name) / "cache").mkdir()
         (Path(name) / "cache").chmod(0o777)
-        for of, words in {**COMMANDS, **TRAININGS}.items():
-            if not of.startswith(given.only):
-                continue
-            names = {**read, "w": prepared(place)}
-            before = digests(place)
-            started(words, names).wait()
-            whole = digests(place)
-            new = [file for file, digest in whole.items() if before.get(file) != digest]
-            if not new:
-                faults.append(f"{of}: writes nothing even with room")
-                continue
-            largest, exits[of] = max((place / file).stat().st_size for file in new), {}
-            cases = {f"{share:.0%} of {largest} bytes": limited(int(share * largest)) for share in SHARES}
-            for case, limit in {**cases, "read-only": powerless}.items():
-                prepared(place)
-                place.chmod(0o555 if case == "read-only" else 0o755)
-                try:
-                    done = ended(words, names, limit)
-                finally:
-                    place.chmod(0o755)
-                exits[of][case] = done.returncode
-                unchanged = whole if case != "read-only" else {}
-                faults += [f"{of}, {case}: {why}" for why in (*broken(of, place, before, unchanged), *untidy(done))]
-            print(f"{of}: {exits[of]}, {len(faults)} faults so far", flush=True)
-        shutil.rmtree(place, ignore_errors=True)
-    print("\n".join(faults))
-    if given.out:
-        result = {"exit_codes": exits, "faults": faults, "environment": environment()}
-        given.out.write_text(json.dumps(result, indent=1) + "\n")
+        names = sources(Path(name))
+        for of in given.only:
+            row = filled(of, names)
+            record["commands"][of] = {**row, "commit": commit()}
+            record["environment"] = environment()
+            print(f"{of}: {row}", flush=True)
+            if given.out:
+                given.out.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

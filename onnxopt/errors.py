@@ -78,6 +78,7 @@ CODES: Mapping[str, str] = MappingProxyType(
         "ONX407": "the cluster's scheduler cannot be reached, or the device of a search is lost",
         "ONX408": "the time limit is too short to measure the baseline",
         "ONX409": "the host is too busy to measure a latency",
+        "ONX410": "a run of the model does not end",
         "ONX501": "the file does not exist",
         "ONX502": "the output exists",
         "ONX503": "the output cannot be written",

@@ -3,6 +3,7 @@
 import random
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import onnxruntime as ort
@@ -10,11 +11,14 @@ import pytest
 
 from onnxopt.measure.runtime import first_load
 from tests.hostile.model_faults import Fault, every_fault
+from tests.hostile.secrets import PLACES, WAYS, lead_out
 
 FAULTS = list({fault.data: fault for fault in every_fault()}.values())
 random.Random(0).shuffle(FAULTS)
 SHARE = 40
 """So many always run, spread over all kinds; the rest is the grid's."""
+MOST_CPU_S = 20
+"""Processor time of one command: none hangs."""
 
 CANARY = "canary"
 _OPENED: list[str] = []
@@ -71,7 +75,9 @@ def survives(cli, fault: Fault, folder: Path) -> None:
     }
     for name, arguments in every.items():
         (folder / "out.onnx").unlink(missing_ok=True)
+        since = time.process_time()
         ended = cli(*arguments)
+        assert time.process_time() - since < MOST_CPU_S, f"{fault.name} {name}"
         said = f"{fault.name} {name} {arguments[0]}: {ended.err}"
         assert ended.code in (0, 1, 2, 3, 4), said
         assert "Traceback" not in ended.err, said
@@ -87,7 +93,8 @@ def survives(cli, fault: Fault, folder: Path) -> None:
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     # A process for each of a thousand models is minutes; tests/cli/test_first_load.py is about those.
     monkeypatch.setattr(first_load, "_death", lambda path: "")
-    (tmp_path / CANARY).write_bytes(b"secret")
+    (tmp_path / CANARY).mkdir()
+    (tmp_path / CANARY / "secret.bin").write_bytes(b"secret")
     work = tmp_path / "work"
     work.mkdir()
     _OPENED.clear()
@@ -96,6 +103,21 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_there_are_hundreds_of_faults() -> None:
     assert len(FAULTS) >= 400
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("base", "number"), PLACES)
+def test_numbers_outside_of_the_folder_are_not_read(cli, here: Path, base: str, number: int, way: str) -> None:
+    fault = Fault(f"{base} {number} {way}", lead_out(base, number, way, here))
+    _OPENED.clear()
+    path, out = here / "m.onnx", here / "out"
+    path.write_bytes(fault.data)
+    for name, arguments in {**commands(path, out / "out.onnx"), "bundle": ["bundle", path, "-o", out / "kit"]}.items():
+        out.mkdir(exist_ok=True)
+        ended = cli(*arguments)
+        assert ended.code == (1 if name == "check" else 3), f"{name}: {ended.err}"
+        assert not [file for file in out.rglob("*") if file.is_file()]
+    assert _OPENED == []
 
 
 def test_a_share_of_all_faults_ends_in_words(cli, here: Path) -> None:

@@ -15,6 +15,7 @@ import onnxruntime
 
 from onnxopt.errors import FileError, ModelError, NativeError, first_line
 from onnxopt.measure.runtime.interrupt import raise_if_interrupted, run_options
+from onnxopt.measure.runtime.overdue import in_time
 from onnxopt.measure.runtime.providers import provider_name, unavailable
 from onnxopt.model_file import load, materialize, share_weights
 from onnxopt.model_file.room import is_about_room, no_room
@@ -118,21 +119,24 @@ class Session:
             output such as that of scikit-learn's ZipMap.
 
         Raises:
-            NativeError: ONX401 the run failed.
+            NativeError: ONX401 the run failed, ONX410 it does not end.
             KeyboardInterrupt: inside `interruptible`, the user pressed Ctrl-C.
         """
         raise_if_interrupted()
-        with failures_named(feeds):
-            return list(self.bound(feeds, outputs)())
+        options = run_options() or _quiet()
+        with in_time(options), failures_named(feeds):
+            return list(self.bound(feeds, outputs, options)())
 
     def named(self, feeds: Feeds) -> dict[str, Any]:
         """Run one batch and return its outputs by name; raises like `run`."""
         return dict(zip(self.output_names, self.run(feeds), strict=True))
 
-    def bound(self, feeds: Feeds, outputs: Sequence[str] | None = None) -> Callable[[], Sequence[Any]]:
+    def bound(
+        self, feeds: Feeds, outputs: Sequence[str] | None = None, options: "onnxruntime.RunOptions | None" = None
+    ) -> Callable[[], Sequence[Any]]:
         """Return the bare native run of one batch, for timing, without this program's code and errors."""
         names = list(self.output_names if outputs is None else outputs)
-        native, options = self.native, run_options() or _quiet()
+        native, options = self.native, options or run_options() or _quiet()
         fed = {name: array for name, array in feeds.items() if name in self._takes}
         return lambda: native.run(names, fed, options)
 

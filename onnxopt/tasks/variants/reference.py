@@ -54,9 +54,11 @@ class Terms:
 class Half(Session):
     """A session that is fed float32 where it takes float16, as published files of 16 bits sometimes do."""
 
-    def bound(self, feeds: Feeds, outputs: Sequence[str] | None = None) -> Callable[[], Sequence[Any]]:
+    def bound(
+        self, feeds: Feeds, outputs: Sequence[str] | None = None, options: Any = None
+    ) -> Callable[[], Sequence[Any]]:
         """Return the bare native run of one batch."""
-        return super().bound({name: self._cast(name, array) for name, array in feeds.items()}, outputs)
+        return super().bound({name: self._cast(name, array) for name, array in feeds.items()}, outputs, options)
 
     @cached_property
     def _halves(self) -> frozenset[str]:

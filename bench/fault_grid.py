@@ -1,0 +1,231 @@
+"""Run every command on every odd model, on odd samples and run folders, and on models that ONNX Runtime refuses.
+
+python bench/fault_grid.py --set faults --count 400 --out bench/results/fault-grid.json
+
+Sets: `faults` (models of one fault each, and models that name a secret outside of their folder), `refused` (backend
+models of the onnx package, and faults, that ONNX Runtime does not load; commands that write a model), `data` (samples)
+and `folders` (runs). A command must end with 0 to 5, within 20 s of processor time, and with at most one line on
+stderr; each model it wrote must load in ONNX Runtime; a command that failed leaves nothing; nothing outside of the
+named folders is opened (by Python, audited) or part of a written file. Each odd thing has a process of its own.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import onnxruntime
+
+from bench import fault_sets
+from bench.fault_sets import Odd, lines
+from bench.fuzz_folders import commit, ended, wrong
+from onnxopt.measure.runtime.environment import environment
+from tests.hostile.secrets import SECRET
+from tests.hostile.valid import valid_run
+
+ROOT = Path(__file__).parents[1]
+MOST_SECONDS = 20.0
+PATIENCE_S = 120.0
+"""Of the time of day, for what waits without working."""
+
+SETS = ("faults", "refused", "data", "folders")
+_OPENED, _HERE = list[str](), list[str]()
+_SYSTEM = ("/proc", "/sys", "/dev/null", "/dev/urandom", "/usr", "/lib", "/etc", "/opt", "/run")
+
+
+def listen(event: str, arguments: tuple[Any, ...]) -> None:
+    """Keep the paths that are opened outside of the allowed folders, and those written outside of the named one."""
+    if not _HERE or event != "open" or not isinstance(arguments[0], str | bytes | os.PathLike):
+        return
+    path, flags = str(Path(os.fsdecode(arguments[0])).resolve()), arguments[2] or 0
+    writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+    readable = (_HERE[0], str(ROOT), sys.prefix, sys.base_prefix, os.path.realpath(sys.prefix), *_SYSTEM)
+    if not path.startswith((_HERE[0], "/dev/null") if writes else readable) or "/canary/" in path:
+        _OPENED.append(f"{'writes' if writes else 'reads'} {path}")
+
+
+def unloadable(out: Path) -> Iterator[str]:
+    """Yield what is wrong with the files that a command wrote: models that do not load, a secret."""
+    for path in sorted(path for path in out.rglob("*") if path.is_file()):
+        if SECRET in path.read_bytes():
+            yield f"{path.relative_to(out)} holds the secret"
+        if path.suffix in (".onnx", ".ort"):
+            try:
+                onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+            except Exception as error:
+                yield f"{path.relative_to(out)} is written, but not loaded: {str(error)[:200]}"
+
+
+def problems(name: str, code: int, said: str, out: Path) -> list[str]:
+    """Return what is wrong with how a command ended."""
+    found = [wrong(code, said)] if wrong(code, said) else []
+    found += [] if code < 2 or not said or said.startswith("ONX") else [f"no code: {said.strip()[:200]}"]
+    found += unloadable(out)
+    if code >= 2 and name != "optimize" and (left := [str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()]):
+        found += [f"exit {code}, but left {', '.join(left)}"] if not left[0].startswith("run/") else []
+    return [*found, *dict.fromkeys(_OPENED)]
+
+
+def runs(path: Path) -> bool:
+    """Return whether ONNX Runtime loads a model."""
+    try:
+        onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    except Exception:
+        return False
+    return True
+
+
+def work(odd: Odd, place: Path, *, skip: int, ask: bool, answers: Connection) -> None:
+    """Send how each command ends on something odd, without the first ones."""
+    onnxruntime.set_default_logger_severity(4)
+    for name in ("in", "out", "tmp"):
+        (place / name).mkdir()
+    os.environ.update({"TMPDIR": str(place / "tmp"), "XDG_CACHE_HOME": str(place / "tmp")})
+    tempfile.tempdir = None
+    os.chdir(place / "tmp")
+    names = odd.place(place)
+    if ask and runs(Path(names["m"])):
+        answers.send("runs")
+        return
+    _HERE[:] = [str(place)]
+    for name, command in lines(odd, names)[skip:]:
+        if not command[1].startswith(str(place / "out" / "run")):
+            shutil.rmtree(place / "out")
+            (place / "out").mkdir()
+        _OPENED.clear()
+        cpu, day = sum(os.times()[:4]), time.monotonic()
+        code, said = ended(command)
+        cpu, day = sum(os.times()[:4]) - cpu, time.monotonic() - day
+        answers.send((name, int(code), problems(name, code, said, place / "out"), cpu, day))
+
+
+class Grid:
+    """Runs odd things in processes, and keeps how each command ended."""
+
+    def __init__(self, place: Path, *, ask: bool) -> None:
+        self.place, self.ask = place, ask
+        self.odd, self.commands, self.left_out = 0, 0, 0
+        self.exits: dict[str, Counter[str]] = defaultdict(Counter)
+        self.slowest: dict[str, tuple[float, float]] = {}
+        self.faults = list[str]()
+
+    def run(self, odd: Odd) -> None:
+        """Run all commands on something odd; one at which its process dies or hangs is left out in the next one."""
+        done, names = 0, list(odd.commands)
+        while done < len(names):
+            answered, ran = self._some(odd, done)
+            if ran:
+                self.left_out += 1
+                return
+            done += answered
+            if done < len(names):
+                self._fault(f"{odd.name}, {names[done]}: the process died, or did not end within {PATIENCE_S:.0f} s")
+                done += 1
+        self.odd += 1
+
+    def _some(self, odd: Odd, skip: int) -> tuple[int, bool]:
+        answers, theirs = multiprocessing.Pipe(duplex=False)
+        place = Path(tempfile.mkdtemp(dir=self.place))
+        given = {"skip": skip, "ask": self.ask, "answers": theirs}
+        process = multiprocessing.get_context("fork").Process(target=work, args=(odd, place), kwargs=given)
+        process.start()
+        theirs.close()
+        answered = 0
+        try:
+            while skip + answered < len(odd.commands) and answers.poll(PATIENCE_S):
+                got = answers.recv()
+                if got == "runs":
+                    return 0, True
+                self._note(odd, *got)
+                answered += 1
+        except EOFError:
+            pass
+        finally:
+            process.kill() if skip + answered < len(odd.commands) else None
+            process.join()
+            shutil.rmtree(place, ignore_errors=True)
+        return answered, False
+
+    def _note(self, odd: Odd, name: str, code: int, wrongs: Sequence[str], cpu_s: float, day_s: float) -> None:
+        self.commands += 1
+        self.exits[name][str(code)] += 1
+        self.slowest[name] = max(self.slowest.get(name, (0.0, 0.0)), (round(cpu_s, 2), round(day_s, 2)))
+        late = [f"took {cpu_s:.0f} s of processor time"] if cpu_s > MOST_SECONDS else []
+        for why in (*wrongs, *late):
+            self._fault(f"{odd.name}, {name}: {why}")
+
+    def _fault(self, text: str) -> None:
+        self.faults.append(text.replace(str(self.place), "...").replace(f"{ROOT}/", ""))
+        print(self.faults[-1], flush=True)
+
+    def record(self, given: argparse.Namespace, seconds: float) -> dict[str, Any]:
+        """Return the record."""
+        return {
+            "set": given.set,
+            "odd": self.odd,
+            "runs_of_commands": self.commands,
+            "models_that_the_runtime_loads": self.left_out,
+            "faults": self.faults,
+            "exit_codes": {name: dict(sorted(found.items())) for name, found in self.exits.items()},
+            "slowest_cpu_and_day_s": self.slowest,
+            "seconds": round(seconds),
+            "seed": given.seed,
+            "commit": commit(),
+            "environment": environment(),
+        }
+
+
+def members(given: argparse.Namespace, place: Path) -> list[Odd]:
+    """Return the odd things of a set."""
+    makers: dict[str, Callable[..., Iterator[Odd]]] = {
+        "faults": fault_sets.faults, "refused": fault_sets.refused, "data": fault_sets.data,
+    }  # fmt: skip
+    if given.set == "folders":
+        found = list(fault_sets.folders(given.count, given.seed, valid_run(place / "valid")))
+    else:
+        found = list(makers[given.set](given.count, given.seed))
+    return [odd for odd in found if given.only in odd.name]
+
+
+def main() -> None:
+    """Run, print what is wrong, write the counts."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--set", choices=SETS, default="faults")
+    parser.add_argument("--count", type=int, default=400, help="faults of the set, but for `refused`")
+    parser.add_argument("--first", type=int, default=0, help="odd things to leave out at the beginning")
+    parser.add_argument("--minutes", type=float, default=600, help="end after this time with what was done")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", help="odd things whose name has this in it")
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    begun = time.monotonic()
+    sys.addaudithook(listen)
+    with tempfile.TemporaryDirectory(prefix="onnxopt-grid-") as name:
+        grid = Grid(Path(name), ask=given.set == "refused")
+        found = members(given, Path(name))[given.first :]
+        for odd in found:
+            if time.monotonic() > begun + 60 * given.minutes:
+                break
+            grid.run(odd)
+    seconds = time.monotonic() - begun
+    print(f"{grid.odd} of {len(found)}, {grid.commands} commands, {len(grid.faults)} faults, {seconds:.0f} s")
+    if given.out:
+        records = json.loads(given.out.read_text()) if given.out.exists() else {}
+        key = given.set if not given.first else f"{given.set} from {given.first}"
+        records[key] = grid.record(given, seconds)
+        given.out.write_text(json.dumps(records, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
