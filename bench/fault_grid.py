@@ -30,6 +30,7 @@ import onnxruntime
 from bench import fault_sets
 from bench.fault_sets import Odd, lines
 from bench.fuzz_folders import commit, ended, wrong
+from bench.writers import imported
 from onnxopt.measure.runtime.environment import environment
 from tests.hostile.secrets import SECRET
 from tests.hostile.valid import valid_run
@@ -118,6 +119,7 @@ class Grid:
         self.odd, self.commands, self.left_out = 0, 0, 0
         self.exits: dict[str, Counter[str]] = defaultdict(Counter)
         self.slowest: dict[str, tuple[float, float]] = {}
+        self.total_s: dict[str, float] = defaultdict(float)
         self.faults = list[str]()
 
     def run(self, odd: Odd) -> None:
@@ -161,13 +163,14 @@ class Grid:
         self.commands += 1
         self.exits[name][str(code)] += 1
         self.slowest[name] = max(self.slowest.get(name, (0.0, 0.0)), (round(cpu_s, 2), round(day_s, 2)))
+        self.total_s[name] += day_s
         late = [f"took {cpu_s:.0f} s of processor time"] if cpu_s > MOST_SECONDS else []
         for why in (*wrongs, *late):
             self._fault(f"{odd.name}, {name}: {why}")
 
     def _fault(self, text: str) -> None:
         self.faults.append(text.replace(str(self.place), "...").replace(f"{ROOT}/", ""))
-        print(self.faults[-1], flush=True)
+        print(f"{time.strftime('%H:%M')} {self.faults[-1]}", flush=True)
 
     def record(self, given: argparse.Namespace, seconds: float) -> dict[str, Any]:
         """Return the record."""
@@ -179,6 +182,7 @@ class Grid:
             "faults": self.faults,
             "exit_codes": {name: dict(sorted(found.items())) for name, found in self.exits.items()},
             "slowest_cpu_and_day_s": self.slowest,
+            "total_day_s": {name: round(total) for name, total in self.total_s.items()},
             "seconds": round(seconds),
             "seed": given.seed,
             "commit": commit(),
@@ -210,6 +214,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     begun = time.monotonic()
+    imported()
     sys.addaudithook(listen)
     with tempfile.TemporaryDirectory(prefix="onnxopt-grid-") as name:
         grid = Grid(Path(name), ask=given.set == "refused")

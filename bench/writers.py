@@ -120,8 +120,8 @@ def sources(place: Path) -> dict[str, Path]:
     names["b"].write_bytes(to_bytes(qdq_cnn(zero=-128, branch=True)))
     _forked(_made_run, place / "valid")
     started("quantize {m} --mode dynamic -o {q}", names).join()
-    search = subprocess.Popen(command(f"optimize {{m}} {_SEARCH} --out {{r}}/cut", names), cwd=ROOT,
-                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    words = command("optimize {m} -d digits --limit 80 --time-limit 90 --out {r}/cut", names)
+    search = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while search.poll() is None and not _measured(place / "cut"):
         time.sleep(0.05)
     search.send_signal(signal.SIGINT)
@@ -145,7 +145,7 @@ def _made_run(folder: Path) -> None:
 
 def _measured(run: Path) -> bool:
     journal = run / "journal.jsonl"
-    return journal.exists() and len(journal.read_bytes().splitlines()) >= 4
+    return journal.exists() and len(journal.read_bytes().splitlines()) >= 3
 
 
 def wrong(name: str, place: Path, before: dict[str, str], whole: dict[str, str]) -> list[str]:

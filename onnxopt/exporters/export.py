@@ -132,10 +132,11 @@ def to_ort(model: str | Path, out: str | Path, *, target: str = "auto", overwrit
 
     Raises:
         FileError: ONX501 the model does not exist, ONX502 the output exists.
-        ModelError: ONX304 ONNX Runtime cannot load the model.
+        ModelError: ONX303 its external data lies elsewhere, ONX304 ONNX Runtime cannot load it, ONX305 it is invalid.
     """
     refuse_output_file(Path(out), overwrite=overwrite, source=Path(model))
     _refuse_suffix(Path(out), only=".ort")
+    model_file.load(model)  # the runtime, which reads the file below, follows links out of its folder
     # Not the processor of this machine, unless it is named: `.ort` is for phones and boards.
     arm = target == "auto" or not target_of(target).name.startswith("x86")
     return write_ort(Path(model), Path(out), arm=arm, overwrite=overwrite)

@@ -2,6 +2,7 @@
 
 import logging
 import tempfile
+import warnings
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -40,7 +41,9 @@ def write_ort(model: Path, out: Path, *, arm: bool = False, overwrite: bool = Fa
     with tempfile.TemporaryDirectory(prefix="onnxopt-") as name:
         folder = Path(name)
         try:
-            with redirect_stdout(StringIO()):  # it tells what it does line by line, errors twice
+            # It tells what it does line by line, errors twice, and leaves a file open.
+            with redirect_stdout(StringIO()), warnings.catch_warnings():
+                warnings.simplefilter("ignore", ResourceWarning)
                 converter.convert_onnx_models_to_ort(
                     model,
                     output_dir=folder,

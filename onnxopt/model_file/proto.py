@@ -9,6 +9,8 @@ import onnx_ir as ir
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
+from onnxopt.model_file.heap import without_collections
+
 _TYPE_KEY = "onnxopt.value_type"
 
 
@@ -19,7 +21,8 @@ def from_proto(proto: onnx.ModelProto) -> ir.Model:
             entry = value.metadata_props.add()
             entry.key, entry.value = _TYPE_KEY, base64.b64encode(value.type.SerializeToString()).decode()
             value.ClearField("type")
-    return ir.from_proto(proto)
+    with without_collections():
+        return ir.from_proto(proto)
 
 
 def to_proto(model: ir.Model, *, embed: bool = True) -> onnx.ModelProto:
@@ -27,7 +30,8 @@ def to_proto(model: ir.Model, *, embed: bool = True) -> onnx.ModelProto:
     if embed and any(isinstance(t, ir.ExternalTensor) for t in weights(model)):
         model = model.clone()
         ir.external_data.load_to_model(model)
-    proto: onnx.ModelProto = ir.to_proto(model)
+    with without_collections():
+        proto: onnx.ModelProto = ir.to_proto(model)
     _describe_once(proto.graph)
     for value in (*proto.graph.output, *proto.graph.value_info):
         for entry in [e for e in value.metadata_props if e.key == _TYPE_KEY]:

@@ -18,7 +18,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from onnxopt.errors import NativeError, first_line
 from onnxopt.graph.shapes import with_types
 from onnxopt.model_file import from_proto, share_weights, to_proto
-from onnxopt.model_file.heap import trim_heap
+from onnxopt.model_file.heap import trim_heap, without_collections
 from onnxopt.model_file.light import give_weights_back, without_large_weights
 from onnxopt.model_file.order import bodies_of, sort_nodes
 from onnxopt.quantization.calibration.histogram import Range
@@ -152,7 +152,8 @@ def quantize_static(
             quantizer = PairQuantizer(
                 proto, options.per_channel, options.reduce_range, weight, activation, data, *choice
             )
-        quantizer.quantize_model()
+        with without_collections():
+            quantizer.quantize_model()
         result = _back(quantizer.model.model, model)
         keep_float(result)
         return result
@@ -190,7 +191,8 @@ def quantize_dynamic(model: ir.Model, options: DynamicOptions) -> ir.Model:
             [*options.op_types, "MatMul"],
             {"MatMulConstBOnly": True, "EnableSubgraph": options.subgraphs, **_FLOAT_WHERE_UNKNOWN},
         )
-        quantizer.quantize_model()
+        with without_collections():
+            quantizer.quantize_model()
         result = _back(quantizer.model.model, model)
         forget_types(result)
         return result

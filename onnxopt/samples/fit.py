@@ -80,6 +80,7 @@ def fit(
 
 
 def _fit_array(array: np.ndarray, spec: TensorSpec, stacks: bool, where: str) -> np.ndarray:
+    array = np.asarray(array)  # one of a row of texts is a text
     shape = spec.shape[1:] if stacks and spec.shape else spec.shape
     if shape is not None and not fits(array.shape, shape):
         raise DataError(

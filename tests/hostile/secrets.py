@@ -9,7 +9,7 @@ from onnx import TensorProto, numpy_helper
 
 from tests.hostile.model_faults import BASES
 
-SECRET = b"a secret of somebody else"
+SECRET = b"secret!\n"
 WAYS = ("absolute", "above", "symbolic", "hard")
 
 
@@ -42,7 +42,7 @@ def lead_out(base: str, number: int, way: str, folder: Path) -> bytes:
     model = next(one for one in BASES if one.__name__ == base)()
     tensor, secret = list(tensors(model))[number], folder.parent / "canary" / "secret.bin"
     secret.parent.mkdir(exist_ok=True)
-    secret.write_bytes(SECRET * 40)
+    secret.write_bytes(SECRET * 100)
     link = folder / "link.bin"
     link.unlink(missing_ok=True)
     if way == "symbolic":

@@ -105,14 +105,19 @@ def test_there_are_hundreds_of_faults() -> None:
     assert len(FAULTS) >= 400
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [pytest.param(way, marks=() if way == "hard" else pytest.mark.grid) for way in WAYS])
 @pytest.mark.parametrize(("base", "number"), PLACES)
 def test_numbers_outside_of_the_folder_are_not_read(cli, here: Path, base: str, number: int, way: str) -> None:
     fault = Fault(f"{base} {number} {way}", lead_out(base, number, way, here))
     _OPENED.clear()
     path, out = here / "m.onnx", here / "out"
     path.write_bytes(fault.data)
-    for name, arguments in {**commands(path, out / "out.onnx"), "bundle": ["bundle", path, "-o", out / "kit"]}.items():
+    every = {
+        **commands(path, out / "out.onnx"),
+        "bundle": ["bundle", path, "-d", "random:4", "-o", out / "kit"],
+        "export": ["export", path, "-o", out / "out.ort"],
+    }
+    for name, arguments in every.items():
         out.mkdir(exist_ok=True)
         ended = cli(*arguments)
         assert ended.code == (1 if name == "check" else 3), f"{name}: {ended.err}"

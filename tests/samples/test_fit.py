@@ -25,6 +25,8 @@ GRID = np.ones((2, 1, 8, 8))
         (np.ones((2, 4), np.float32), one(None, 4, dtype="float16")),
         (np.ones((2, 4), np.float32), one(None, 4, dtype="bfloat16")),
         (np.array([["a"], ["b"]]), one(None, 1, dtype="str")),
+        (np.array(["a", "b"]), one(None, dtype="str")),
+        (np.array(["a", "b"], object), one(2, dtype="str")),
     ],
 )
 def test_safe_casts_are_silent(array: np.ndarray, model: Signature) -> None:
