@@ -22,6 +22,8 @@ _SHARE = 0.5
 """Predicted drop to aim at, as a share of the budget: a proof needs room."""
 _RANKING = 0.3
 """Share of the remaining time for candidates that the measurement of losses may take."""
+_PARTS = 4
+"""Parts in which the losses of layers are measured, with a new prediction of the time before each."""
 _FINE = 16
 """The bisection ends at a difference of one layer in so many."""
 
@@ -63,11 +65,12 @@ class FloatCounts:
 def keep_harmful_layers(trials: Trials) -> None:
     """Keep layers of the most accurate static candidate in float, and of the most accurate dynamic one.
 
-    Neither is varied while one of its kind is surely within budget, or if it is no better than the best candidate.
+    Neither is varied while one of its kind is surely within budget, or if it is no better than the best candidate. The
+    one of the smaller drop comes first: it needs fewer layers in float.
     """
-    for kind in QUANTIZERS:
-        best = _best_near_budget(trials, kind)
-        if best is not None and not trials.enough() and _may_lead(trials, best):
+    found = [(best, kind) for kind in QUANTIZERS if (best := _best_near_budget(trials, kind)) is not None]
+    for best, kind in sorted(found, key=lambda pair: _over(trials, pair[0])):
+        if not trials.enough() and _may_lead(trials, best):
             _keep_layers(trials, best, kind)
 
 
@@ -157,17 +160,21 @@ def losses_in_time(
     Args:
         layers: names of the layers, in graph order.
         measured: returns the losses of several sets of layers.
-        seconds: time for all of them, predicted from the second one: the first one also prepares shared data.
+        seconds: time for all of them, without the first one, which also prepares shared data. The time of the rest is
+            predicted again after each part of them.
         clock: returns seconds.
     """
     found = dict(zip(layers[:1], measured([[name] for name in layers[:1]]), strict=True))
-    begun = clock()
-    found |= dict(zip(layers[1:2], measured([[name] for name in layers[1:2]]), strict=True))
-    rest, each_s = layers[2:], clock() - begun
-    size = max(ceil(len(rest) * each_s / seconds), 1) if 0 < seconds < inf else 1
-    sets = [rest[i : i + size] for i in range(0, len(rest), size)]
-    for some, loss in zip(sets, measured(sets) if sets else (), strict=True):
-        found |= dict.fromkeys(some, loss / len(some))
+    rest, begun, done, part = layers[1:], clock(), 0, 1
+    while rest:
+        spent_s = clock() - begun
+        left_s, each_s = seconds - spent_s, spent_s / max(done, 1)
+        size = max(ceil(len(rest) * each_s / left_s), 1) if left_s > 0 else len(rest)
+        sets = [rest[i : i + size] for i in range(0, len(rest), size)][:part]
+        for some, loss in zip(sets, measured(sets), strict=True):
+            found |= dict.fromkeys(some, loss / len(some))
+        rest, done = rest[sum(map(len, sets)) :], done + len(sets)
+        part = max(len(rest) // (_PARTS * size), 1)
     return found
 
 

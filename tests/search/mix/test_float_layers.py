@@ -100,7 +100,7 @@ def test_each_loss_is_that_of_one_set_in_int8() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "sizes"), [(inf, [1] * 10), (10.0, [1] * 10), (3.0, [1, 1, 3, 3, 2]), (0.5, [1, 1, 8])]
+    ("seconds", "sizes"), [(inf, [1] * 10), (10.0, [1] * 10), (3.0, [1, 1, 4, 4]), (0.5, [1, 1, 8])]
 )
 def test_neighbours_are_measured_together_where_time_is_short(seconds: float, sizes: list[int]) -> None:
     """Each measurement takes a second."""
@@ -116,6 +116,19 @@ def test_neighbours_are_measured_together_where_time_is_short(seconds: float, si
     assert tried == sizes
     assert losses_in_time([], measured, seconds, lambda: now[0]) == {}
     assert list(losses_in_time(["a"], measured, seconds, lambda: now[0])) == ["a"]
+
+
+def test_the_time_is_predicted_again_while_losses_are_measured() -> None:
+    """The first two layers take a tenth of the time of the others."""
+    now, costs = [0.0], iter([0.1, 0.1, *[1.0] * 40])
+
+    def measured(sets):  # type: ignore[no-untyped-def]
+        now[0] += sum(next(costs) for _ in sets)
+        return [1.0] * len(sets)
+
+    layers = [f"layer{i}" for i in range(40)]
+    assert list(losses_in_time(layers, measured, 20.0, lambda: now[0])) == layers
+    assert now[0] < 25
 
 
 WHOLE = Candidate("static", (Simplify(), QuantizeStatic()))
@@ -180,6 +193,15 @@ def test_layers_of_a_dynamic_candidate_stay_in_float_too() -> None:
     assert kept(trials) == [7, 3, 5, 6]
     assert {type(t.candidate.passes[-1]) for t in trials.made} == {QuantizeDynamic}
     assert kept(trials) == [7, 3, 5, 6], "layers of this candidate were kept before"
+
+
+def test_the_kind_of_the_smaller_drop_comes_first() -> None:
+    trials = FakeTrials()
+    trials.made = [trials.measured(WHOLE, drop=0.3), trials.measured(DYNAMIC)]
+    keep_harmful_layers(trials)
+    kinds = [type(t.candidate.passes[-1]) for t in trials.made[2:]]
+    assert kinds == [QuantizeDynamic] * 4 + [QuantizeStatic] * (len(kinds) - 4)
+    assert QuantizeStatic not in kinds[:4]
 
 
 def test_a_kind_is_varied_even_if_the_other_kind_is_within_budget_but_slower() -> None:
