@@ -83,6 +83,7 @@ class OperatorQuantizer(ONNXQuantizer):  # type: ignore[misc]  # the runtime has
         made = None
         if tensor is not None and self.is_weight_symmetric(weight_qType):
             weight, narrow = _float_array(tensor), bool(self.reduce_range and reduce_range)
+            channel_axis %= max(weight.ndim, 1)
             made = ort_channels.parameters(weight, channel_axis, weight_qType, ranges, reduce_range=narrow)
         if made is None:
             return super().quantize_weight_per_channel_impl(

@@ -86,3 +86,17 @@ def test_the_work_grows_with_the_layers_and_not_with_their_square(form: str, vis
         counts.append(sum(visits))
     assert counts[0] > 500
     assert counts[1] < 2.1 * counts[0]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_no_channel_is_computed_alone(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The axis of a product's channels is counted from the last."""
+    expected = quantized(chain(3), form)
+
+    def alone(*_: object, **__: object) -> None:
+        raise AssertionError("a channel is computed alone")
+
+    for module in (base_quantizer, qdq_quantizer):
+        monkeypatch.setattr(module, "compute_data_quant_params", alone, raising=False)
+    monkeypatch.setattr(base_quantizer.BaseQuantizer, "quantize_weight_per_channel_impl", alone)
+    assert quantized(chain(3), form) == expected
