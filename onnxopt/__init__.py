@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from onnxopt.measure.forms.session_file import SessionGain as SessionGain
     from onnxopt.measure.forms.session_file import SessionSettings as SessionSettings
     from onnxopt.measure.forms.tuning import SessionTrial as SessionTrial
+    from onnxopt.measure.generation.perplexity import TextPerplexity as TextPerplexity
+    from onnxopt.measure.generation.speed import GenerationSpeed as GenerationSpeed
     from onnxopt.measure.latency import Latency as Latency
     from onnxopt.measure.latency.processes import ProcessLoad as ProcessLoad
     from onnxopt.measure.latency.profile import NodeTime as NodeTime
@@ -131,6 +133,8 @@ if TYPE_CHECKING:
     from onnxopt.tasks.evaluate import Evaluated as Evaluated
     from onnxopt.tasks.evaluate import SimulatedEvaluation as SimulatedEvaluation
     from onnxopt.tasks.evaluate import evaluate as evaluate
+    from onnxopt.tasks.generation.generation import Generation as Generation
+    from onnxopt.tasks.generation.generation import generation as generation
     from onnxopt.tasks.inspect import inspect as inspect
     from onnxopt.tasks.quantize import quantize as quantize
     from onnxopt.tasks.repair import repair as repair
@@ -218,6 +222,9 @@ _BY_MODULE = {
     "onnxopt.tasks.device": ("bundle",),
     "onnxopt.tasks.diagnosis": ("Diagnosis", "diagnose"),
     "onnxopt.tasks.evaluate": ("Evaluated", "SimulatedEvaluation", "evaluate"),
+    "onnxopt.measure.generation.perplexity": ("TextPerplexity",),
+    "onnxopt.measure.generation.speed": ("GenerationSpeed",),
+    "onnxopt.tasks.generation.generation": ("Generation", "generation"),
     "onnxopt.tasks.inspect": ("inspect",),
     "onnxopt.tasks.repair": ("repair",),
     "onnxopt.tasks.repaired": ("Repaired",),

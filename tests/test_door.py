@@ -277,7 +277,7 @@ GROUPS = {"scoring": ("metric", "output", "threshold"), "shown": ()}
 """Options that several commands share, and the keywords that carry them."""
 NEGATED = {"no_simplify": "simplify"}
 TWINS = ["apply", "benchmark", "bundle", "card", "check", "compare", "device_result", "diagnose", "evaluate", "export"]
-TWINS += ["audit", "data", "inspect", "log_run", "sensitivity", "variants", "verify"]
+TWINS += ["audit", "data", "generation", "inspect", "log_run", "sensitivity", "variants", "verify"]
 
 
 @pytest.mark.parametrize("name", TWINS)

@@ -53,6 +53,7 @@ _COMMANDS: Mapping[str, Callable[..., int]] = {
     "evaluate": judge.evaluate,
     "compare": judge.compare,
     "benchmark": judge.benchmark,
+    "generation": judge.generation,
     "diagnose": diagnose.diagnose,
     "sensitivity": diagnose.sensitivity,
     "session": device.session,

@@ -1,4 +1,4 @@
-"""Commands that measure: evaluate, compare, benchmark."""
+"""Commands that measure: evaluate, compare, benchmark, generation."""
 
 from pathlib import Path
 from typing import Annotated, cast
@@ -183,6 +183,41 @@ def benchmark(
             streams=streams,
             device=device,
             ep=ep,
+            runtime=runtime,
+            read=read,
+            seed=seed,
+            progress=bar.show,
+        )
+    emit(found.document, shown)
+    return ExitCode.OK
+
+
+def generation(
+    models: Annotated[list[Path], typer.Argument(help="Decoders; the first is the baseline.", show_default=False)],
+    *,
+    data: MAYBE_DATA = None,
+    prompt_tokens: Annotated[int, typer.Option("--prompt-tokens", help="Tokens of a prompt.")] = 128,
+    new_tokens: Annotated[int, typer.Option("--new-tokens", help="Tokens that are generated behind it.")] = 32,
+    seconds: SECONDS = 5.0,
+    limit: LIMIT = None,
+    runtime: Runtime,
+    seed: SEED = 0,
+    read: ReadOptions,
+    shown: Shown,
+) -> int:
+    """Measure decoders: first token, tokens/s, perplexity."""
+    quieten(shown)
+    from onnxopt.cli.progress import ProgressBar
+    from onnxopt.tasks.generation.generation import generation as generate
+
+    with ProgressBar(shown) as bar:
+        found = generate(
+            models,
+            data,
+            prompt_tokens=prompt_tokens,
+            new_tokens=new_tokens,
+            seconds=seconds,
+            limit=limit,
             runtime=runtime,
             read=read,
             seed=seed,

@@ -1,0 +1,1 @@
+"""Decoders while they generate: time, perplexity and memory."""

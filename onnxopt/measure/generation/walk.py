@@ -1,0 +1,91 @@
+"""A decoder that keeps what it has read in its cache. Few imports: a separate process runs it too."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Run = Callable[[Mapping[str, np.ndarray], Sequence[str]], Sequence[Any]]
+"""Runs a model: inputs by name, and the names of the outputs to return."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Inputs and outputs of a decoder with a cache, by name; "" for an input that it lacks.
+
+    Attributes:
+        tokens: numbers of tokens, shape `(1, tokens)`.
+        kind: type of the tokens, the mask and the positions.
+        mask: ones for all tokens, those in the cache included.
+        positions: of the tokens in the text.
+        switch: says whether the cache holds something, in a merged decoder.
+        logits: output, shape `(1, tokens, vocabulary)`.
+        caches: each input of the cache with the output that it takes in the next step.
+    """
+
+    tokens: str
+    kind: str
+    mask: str
+    positions: str
+    switch: str
+    logits: str
+    caches: tuple[tuple[str, str], ...]
+
+
+class Walk:
+    """One text, read from left to right.
+
+    Args:
+        run: runs the model.
+        plan: the names of its inputs and outputs.
+        start: the empty cache.
+    """
+
+    def __init__(self, run: Run, plan: Plan, start: Mapping[str, np.ndarray]) -> None:
+        self._run, self._plan, self._cache = run, plan, dict(start)
+        self._outputs = [plan.logits, *(output for _, output in plan.caches)]
+        self._past = 0
+
+    def feed(self, tokens: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Read further tokens; return the logits behind each of them, shape `(tokens, vocabulary)`."""
+        plan, count = self._plan, len(tokens)
+        feeds = {plan.tokens: np.asarray(tokens, plan.kind)[None], **self._cache}
+        if plan.mask:
+            feeds[plan.mask] = np.ones((1, self._past + count), plan.kind)
+        if plan.positions:
+            feeds[plan.positions] = np.arange(self._past, self._past + count, dtype=plan.kind)[None]
+        if plan.switch:
+            feeds[plan.switch] = np.array([self._past > 0])
+        logits, *kept = self._run(feeds, self._outputs)
+        self._cache = {name: array for (name, _), array in zip(plan.caches, kept, strict=True)}
+        self._past += count
+        return np.asarray(logits[0])
+
+
+def generate(
+    walk: Walk, prompt: np.ndarray, count: int, clock: Callable[[], int], after_step: Callable[[], None] = lambda: None
+) -> tuple[int, int]:
+    """Read `prompt` and generate `count` tokens, each the most probable one.
+
+    Args:
+        walk: at the start of a text.
+        prompt: tokens.
+        count: tokens to generate; the end of the text does not end it.
+        clock: returns nanoseconds.
+        after_step: called after each run of the model.
+
+    Returns:
+        The time to the first token, and the time from there to the last one, in nanoseconds.
+    """
+    begun = clock()
+    token = int(walk.feed(prompt)[-1].argmax())
+    first = clock()
+    after_step()
+    rest = 0
+    for _ in range(count - 1):
+        before = clock()
+        token = int(walk.feed((token,))[-1].argmax())
+        rest += clock() - before
+        after_step()
+    return first - begun, rest

@@ -1,0 +1,1 @@
+"""Decoders measured while they generate."""

@@ -1,0 +1,88 @@
+"""The parts of a decoder, by the names and types of its inputs and outputs."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import onnx_ir as ir
+
+from onnxopt.errors import UsageError
+from onnxopt.measure.generation.speed import Decoder
+from onnxopt.measure.generation.walk import Plan
+from onnxopt.model_file import Signature, TensorSpec, signature_of
+from onnxopt.tasks.data.states import State, states_of, without_states
+
+_WHOLE = ("int32", "int64")
+
+
+def decoder_of(name: str, model: ir.Model) -> tuple[Decoder, Signature]:
+    """Return a model as a decoder with a cache, and the signature of the inputs that come from a text.
+
+    Its inputs are tokens, a mask, positions, the cache, and the switch of merged decoders; its outputs logits and the
+    cache. The cache is found as the states of streaming models are (`onnxopt.tasks.data.states`).
+
+    Raises:
+        UsageError: ONX112 the model is no such decoder.
+    """
+    signature = signature_of(model)
+    states = tuple(state for state in states_of(signature) if state.grows)
+    if not states:
+        raise _no_decoder(name, "no input takes the keys and values that an output gave")
+    rest = without_states(signature, states).inputs
+    parts = {"tokens": _one(rest, "id"), "mask": _one(rest, "mask"), "positions": _one(rest, "position")}
+    switch = next((spec for spec in rest if spec.dtype == "bool" and "cache" in spec.name), None)
+    tokens = parts["tokens"]
+    if tokens is None:
+        raise _no_decoder(name, "no input takes tokens")
+    known = {spec.name for spec in (*parts.values(), switch) if spec is not None}
+    other = [spec.name for spec in rest if spec.name not in known]
+    if other:
+        raise _no_decoder(name, f"it needs {', '.join(other)} too")
+    names = {role: "" if spec is None else spec.name for role, spec in parts.items()}
+    plan = Plan(
+        **names,
+        kind=tokens.dtype,
+        switch="" if switch is None else switch.name,
+        logits=_logits(name, signature, states),
+        caches=tuple((state.input.name, state.output.name) for state in states),
+    )
+    from_text = tuple(replace(spec, shape=(None, None)) for spec in parts.values() if spec is not None)
+    start = {state.input.name: state.start({}) for state in states}
+    return Decoder(model, plan, start), replace(signature, inputs=from_text)
+
+
+def _one(specs: Sequence[TensorSpec], word: str) -> TensorSpec | None:
+    """Return the input of whole numbers, batch by tokens, whose name has `word` and no word of another role."""
+    others = {"mask", "position", "type"} - {word}
+    fitting = [
+        spec
+        for spec in specs
+        if spec.dtype in _WHOLE
+        and len(spec.shape or ()) == 2
+        and word in spec.name.lower()
+        and not any(other in spec.name.lower() for other in others)
+    ]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def _logits(name: str, signature: Signature, states: Sequence[State]) -> str:
+    taken = {state.output.name for state in states}
+    fitting = [
+        spec.name
+        for spec in signature.outputs
+        if spec.name not in taken and "float" in spec.dtype and len(spec.shape or ()) == 3
+    ]
+    if len(fitting) != 1:
+        raise _no_decoder(name, f"{len(fitting)} outputs may be logits, of shape (batch, tokens, vocabulary)")
+    return fitting[0]
+
+
+def vocabulary_of(decoder: Decoder) -> int | None:
+    """Return the number of tokens that the logits tell apart; None if the model does not state it."""
+    output = next(spec for spec in signature_of(decoder.model).outputs if spec.name == decoder.plan.logits)
+    size = (output.shape or (None,))[-1]
+    return size if isinstance(size, int) else None
+
+
+def _no_decoder(name: str, why: str) -> UsageError:
+    hint = "Give decoders with a cache of keys and values, such as decoder_with_past or a merged one."
+    return UsageError("ONX112", "this measures decoders with a cache", where=name, why=why, hint=hint)

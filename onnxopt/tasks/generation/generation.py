@@ -1,0 +1,155 @@
+"""Decoders while they generate: time to the first token, tokens per second, perplexity and memory."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from onnxopt.document.blocks import Displayed, Document
+from onnxopt.errors import DataError, ModelError, UsageError
+from onnxopt.measure.generation.memory import private_bytes
+from onnxopt.measure.generation.perplexity import TextPerplexity, measure_perplexity
+from onnxopt.measure.generation.speed import Decoder, GenerationSpeed, Length, measure_speed
+from onnxopt.measure.generation.walk import Plan
+from onnxopt.measure.runtime.session import Runtime
+from onnxopt.model_file import Signature, as_graph
+from onnxopt.model_file.given import Several, by_name
+from onnxopt.options.choices import refuse_non_positive
+from onnxopt.pipeline import Progress
+from onnxopt.samples import ReadOptions, open_samples
+from onnxopt.tasks.generation.decoder import decoder_of, vocabulary_of
+from onnxopt.tasks.generation.shown import generation_document
+
+MADE_UP = 8
+"""Number of prompts that are drawn without data."""
+
+
+@dataclass(frozen=True)
+class Generation(Displayed):
+    """Decoders side by side, by name; the first is the baseline.
+
+    Attributes:
+        speed: time to the first token and tokens per second.
+        perplexity: on the texts; empty without data.
+        private_bytes: largest private memory in a fresh process, beyond that of the interpreter; None if unknown.
+        document: the same as a table.
+    """
+
+    speed: Mapping[str, GenerationSpeed]
+    perplexity: Mapping[str, TextPerplexity]
+    private_bytes: Mapping[str, int | None]
+    document: Document = field(repr=False)
+
+
+def generation(
+    models: Several,
+    data: object = None,
+    *,
+    prompt_tokens: int = 128,
+    new_tokens: int = 32,
+    seconds: float = 5.0,
+    limit: int | None = None,
+    runtime: Runtime | None = None,
+    read: ReadOptions | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Generation:
+    """Measure decoders with a cache while they generate; the models take turns on the same prompts.
+
+    Args:
+        models: one, several, or several by name; the first is the baseline.
+        data: texts with a tokenizer (`read`), or arrays of tokens; None for tokens drawn at random, without perplexity.
+        prompt_tokens: tokens of a prompt.
+        new_tokens: tokens that are generated behind it.
+        seconds: measurement time.
+        limit: largest number of texts.
+        runtime: configuration of ONNX Runtime.
+        read: options of the data readers.
+        seed: of prompts, of the order of runs and of intervals.
+        progress: called with the step, the finished and the total amount.
+
+    Raises:
+        UsageError: ONX101 a number is too small, ONX112 a model is no decoder with a cache, ONX114 it does not state
+            the size of its vocabulary.
+        ModelError: ONX308 the models have different inputs; further codes as in docs/errors.md.
+        DataError: ONX205 no text has two tokens; further codes as in docs/errors.md.
+    """
+    refuse_non_positive(prompt_tokens=prompt_tokens, seconds=seconds, limit=limit)
+    if new_tokens < 2:
+        hint = "Give 2 or more: the rate is that of the tokens behind the first one."
+        raise UsageError("ONX101", "too few tokens to generate", where=f"new_tokens={new_tokens}", hint=hint)
+    length, chosen, report = Length(prompt_tokens, new_tokens), runtime or Runtime(), progress or (lambda *_: None)
+    decoders, signature = _decoders(models)
+    first = next(iter(decoders.values()))
+    texts = [] if data is None else _texts(data, signature, first.plan, limit=limit, read=read)
+    prompts = _drawn(first, length, seed) if data is None else _prompts(texts, length)
+    speed = measure_speed(
+        decoders,
+        prompts,
+        length,
+        chosen,
+        seconds=seconds,
+        seed=seed,
+        progress=lambda done, total: report("timed epochs", done, total),
+    )
+    perplexity: dict[str, TextPerplexity] = {}
+    if texts:
+        perplexity = measure_perplexity(
+            decoders,
+            texts,
+            length,
+            chosen,
+            seed=seed,
+            progress=lambda done, total: report("texts for perplexity", done, total),
+        )
+    memory = {name: private_bytes(decoder, prompts[0], length, chosen) for name, decoder in decoders.items()}
+    return Generation(
+        speed, perplexity, memory, generation_document(speed, perplexity, memory, length=length, data=data)
+    )
+
+
+def _decoders(models: Several) -> tuple[dict[str, Decoder], Signature]:
+    found = dict[str, Decoder]()
+    signature: Signature | None = None
+    for name, given in by_name(models).items():
+        decoder, own = decoder_of(name, as_graph(given))
+        if signature is None:
+            signature = own
+        inputs, wanted = ([spec.name for spec in each.inputs] for each in (own, signature))
+        if inputs != wanted:
+            why = f"{', '.join(inputs)} against {', '.join(wanted)}"
+            raise ModelError("ONX308", "the models do not have the same inputs", where=name, why=why)
+        found[name] = decoder
+    assert signature is not None
+    return found, signature
+
+
+def _texts(
+    data: object, signature: Signature, plan: Plan, *, limit: int | None, read: ReadOptions | None
+) -> list[np.ndarray]:
+    """Return the tokens of each text, without padding."""
+    samples = open_samples(data, signature, options=read, limit=limit, batch_size=1)
+    texts = []
+    for feeds in samples:
+        ids = np.asarray(feeds[plan.tokens])[0]
+        texts.append(ids[np.asarray(feeds[plan.mask])[0] != 0] if plan.mask else ids)
+    if not any(len(text) > 1 for text in texts):
+        raise DataError("ONX205", "no text has two tokens", where=samples.name, hint="Give longer texts.")
+    return texts
+
+
+def _prompts(texts: Sequence[np.ndarray], length: Length) -> list[np.ndarray]:
+    """Return prompts of the stated length: the texts one behind the other, repeated where they are too short."""
+    joined = np.concatenate(texts)
+    joined = np.tile(joined, -(-length.prompt // len(joined)))
+    count = min(len(joined) // length.prompt, len(texts))
+    return [joined[i * length.prompt : (i + 1) * length.prompt] for i in range(max(count, 1))]
+
+
+def _drawn(decoder: Decoder, length: Length, seed: int) -> list[np.ndarray]:
+    size = vocabulary_of(decoder)
+    if size is None:
+        hint = "Give texts with --data, and their tokenizer with --vocab."
+        raise UsageError("ONX114", "the model does not state the size of its vocabulary", where="data", hint=hint)
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, size, length.prompt) for _ in range(MADE_UP)]

@@ -1,0 +1,89 @@
+"""Decoders side by side as a table."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from onnxopt.document import units
+from onnxopt.document.blocks import Column, Document, Table, Text
+from onnxopt.measure.generation.perplexity import TextPerplexity
+from onnxopt.measure.generation.speed import GenerationSpeed, Length
+from onnxopt.measure.statistics import Interval
+from onnxopt.tasks.bench_words import compared
+
+
+def generation_document(
+    speed: Mapping[str, GenerationSpeed],
+    perplexity: Mapping[str, TextPerplexity],
+    memory: Mapping[str, int | None],
+    *,
+    length: Length,
+    data: object,
+) -> Document:
+    """Return one row per decoder, and sentences that compare it with the first."""
+    titles = ("first token ms", "speed-up", "tokens/s", "speed-up", "perplexity", "private memory", "texts")
+    columns = (Column("model"), *(Column(title, number=True) for title in titles))
+    rows = tuple(_row(name, one, perplexity.get(name), memory.get(name)) for name, one in speed.items())
+    lines = [line for name in list(speed)[1:] for line in _compared(name, next(iter(speed)), speed[name])]
+    lines += [_perplexity(name, one) for name, one in perplexity.items() if one.ratio is not None]
+    texts = "tokens drawn at random" if data is None else "the texts given"
+    texts = f"texts of {data}" if isinstance(data, str | Path) else texts
+    lines.append(
+        f"Prompts of {length.prompt} tokens and {length.new} generated ones, from {texts}; one text at a time, the "
+        "models take turns. Private memory: the largest after a step, in a fresh process."
+    )
+    if perplexity:
+        lines.append(
+            f"Perplexity: of each text up to {length.prompt} tokens are read at once (at most half of it), and up to "
+            f"{length.new} further ones one by one, through the cache."
+        )
+    content = {
+        "prompt_tokens": length.prompt,
+        "new_tokens": length.new,
+        "models": [
+            {
+                "model": name,
+                **asdict(one),
+                "perplexity": None if name not in perplexity else asdict(perplexity[name]),
+                "private_bytes": memory.get(name),
+            }
+            for name, one in speed.items()
+        ],
+    }
+    return Document((Table(columns, rows), Text(tuple(lines))), content)
+
+
+def _row(name: str, one: GenerationSpeed, perplexity: TextPerplexity | None, memory: int | None) -> tuple[str, ...]:
+    first, rate = (units.significant(value) for value in (one.first_token_ms, one.tokens_per_s))
+    return (
+        name,
+        "-" if one.unsure else first,
+        _ratio(one.first_speedup, one.unsure),
+        "-" if one.unsure else rate,
+        _ratio(one.rate_speedup, one.unsure),
+        "-" if perplexity is None else units.significant(perplexity.value),
+        "-" if memory is None else units.size(memory),
+        str(one.texts),
+    )
+
+
+def _ratio(interval: Interval | None, unsure: str) -> str:
+    if interval is None:
+        return "unsure" if unsure else "-"
+    return f"{units.times(interval.value)}\n{units.times_interval(interval)}"
+
+
+def _compared(name: str, other: str, one: GenerationSpeed) -> list[str]:
+    if one.first_speedup is None or one.rate_speedup is None:
+        return [f"The speed of {name} is unsure: {one.unsure}."]
+    pairs = (("To the first token", one.first_speedup), ("Token by token", one.rate_speedup))
+    return [f"{when}, {compared(name, other, r.low, r.value, r.high)}." for when, r in pairs]
+
+
+def _perplexity(name: str, one: TextPerplexity) -> str:
+    assert one.ratio is not None
+    low, value, high = (100 * (number - 1) for number in (one.ratio.low, one.ratio.value, one.ratio.high))
+    return (
+        f"The perplexity of {name} differs by {value:+.2f} % [{low:+.2f} %, {high:+.2f} %] on {one.tokens} tokens of "
+        f"{one.texts} texts."
+    )

@@ -1,0 +1,62 @@
+"""Small causal decoders, as Transformers exports them."""
+
+import numpy as np
+import onnx_ir as ir
+
+from tests.builders import I64, F, Net
+
+VOCABULARY, WIDTH = 40, 16
+
+
+def causal(*, extra: tuple[tuple[str, int, list[object]], ...] = (), rows: int = VOCABULARY) -> ir.Model:
+    """Return one layer of causal attention with a cache that grows by concatenation.
+
+    Args:
+        extra: further inputs, which nothing reads.
+        rows: of the table of tokens.
+    """
+    net = Net(11)
+    x = net.node("Gather", net.weight(rows, WIDTH), "input_ids", axis=0)
+    x = net.node("Add", x, net.node("Gather", net.weight(64, WIDTH), "position_ids", axis=0))
+    kept = []
+    for role in ("key", "value"):
+        own = net.node("MatMul", x, net.weight(WIDTH, WIDTH))
+        kept.append(net.node("Concat", f"past_key_values.0.{role}", own, axis=1, out=f"present.0.{role}"))
+    scores = net.node("MatMul", x, net.node("Transpose", kept[0], perm=[0, 2, 1]))
+    place = net.node("Sub", net.node("CumSum", "attention_mask", net.const(np.int64(1))), net.const(np.int64(1)))
+    later = net.node(
+        "Greater", net.node("Unsqueeze", place, net.ints(1)), net.node("Unsqueeze", "position_ids", net.ints(2))
+    )
+    bias = net.node("Where", later, net.const(np.float32(-1e9)), net.const(np.float32(0)))
+    mixed = net.node("MatMul", net.node("Softmax", net.node("Add", scores, bias), axis=-1), kept[1])
+    head = net.node("Tanh", net.node("MatMul", net.node("Add", x, mixed), net.weight(WIDTH, 64)))
+    net.node("MatMul", head, net.const(net.rng.standard_normal((64, VOCABULARY)).astype(np.float32) / 3), out="logits")
+    inputs = [
+        ("input_ids", I64, ["batch_size", "sequence_length"]),
+        ("attention_mask", I64, ["batch_size", "past_sequence_length + sequence_length"]),
+        ("position_ids", I64, ["batch_size", "sequence_length"]),
+        *((f"past_key_values.0.{r}", F, ["batch_size", "past_sequence_length", WIDTH]) for r in ("key", "value")),
+        *extra,
+    ]
+    outputs = [
+        ("logits", F, ["batch_size", "sequence_length", VOCABULARY]),
+        *((f"present.0.{role}", F, ["batch_size", "total_sequence_length", WIDTH]) for role in ("key", "value")),
+    ]
+    return net.model(inputs, outputs, opset=17)
+
+
+def whole(tokens: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the inputs of a run over all tokens at once, with an empty cache."""
+    count = len(tokens)
+    empty = np.zeros((1, 0, WIDTH), np.float32)
+    return {
+        "input_ids": tokens[None],
+        "attention_mask": np.ones((1, count), np.int64),
+        "position_ids": np.arange(count)[None],
+        "past_key_values.0.key": empty,
+        "past_key_values.0.value": empty,
+    }
+
+
+def texts(count: int, length: int = 12) -> list[np.ndarray]:
+    return [np.random.default_rng(i).integers(0, VOCABULARY, length) for i in range(count)]
