@@ -17,7 +17,7 @@ _STARTING = threading.Lock()
 
 
 def disable_telemetry() -> None:
-    """Have ONNX Runtime start without telemetry, unless the user has set the variable to something else."""
+    """Switch off the telemetry of ONNX Runtime, unless the user has set the variable."""
     os.environ.setdefault(TELEMETRY, "1")
 
 
@@ -42,7 +42,7 @@ def child_environment(**further: str) -> dict[str, str]:
 
 @contextmanager
 def safe_start() -> Iterator[None]:
-    """Have processes that `multiprocessing` starts meanwhile import nothing from the current folder.
+    """Keep processes that `multiprocessing` starts inside from importing modules of the current folder.
 
     It offers no environment for a child, so the variable is set here for as long as the start takes.
     """

@@ -92,4 +92,4 @@ def options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Take the options in front of the command."""
+    """Apply the options in front of the command."""

@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _ended_in_order() -> Iterator[None]:
-    """Have whoever ends the process (a scheduler, a container) leave as much as Ctrl-C does."""
+    """End on a signal of a scheduler or a container as on Ctrl-C, with the same files."""
 
     def end(*_: object) -> None:
         raise KeyboardInterrupt

@@ -43,7 +43,7 @@ def has_gelu(model: ir.Model) -> bool:
 
 @contextmanager
 def _inferred_shapes(model: ir.Model) -> Iterator[None]:
-    """Have the shapes of all values in the main graph: the ranks decide which constants are the same for all elements.
+    """Infer the shapes of all values in the main graph: the ranks decide which constants are the same for all elements.
 
     They are removed at the end, because they would be stored.
     """

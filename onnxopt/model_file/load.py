@@ -117,7 +117,7 @@ def from_memory(proto: onnx.ModelProto) -> ir.Model:
 
 
 def _enter(proto: onnx.ModelProto, where: str) -> None:
-    """Have a protobuf keep the rules, in the one form that everything after this relies on; in place."""
+    """Bring a protobuf into the one form that all other code relies on, in place; refuse an invalid one."""
     normalize(proto, where)
     refuse_invalid(proto, where)
 

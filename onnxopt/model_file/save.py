@@ -54,7 +54,7 @@ def atomic_write_bytes(
 def atomic_write(
     path: Path, write: Callable[[BinaryIO], object], *, overwrite: bool = False, proof: Proof | None = None
 ) -> None:
-    """Have `write` fill a temporary sibling, flush it to the disk, have `proof` look at it, then rename it to `path`.
+    """Write a temporary sibling, flush it to the disk, check it by `proof`, then rename it to `path`.
 
     Args:
         path: the path of the file.

@@ -31,7 +31,7 @@ class IndexedModel(ONNXModel):  # type: ignore[misc]  # the runtime has no types
         self._found, self._found_in, self._known = dict[str, onnx.NodeProto](), list[onnx.NodeProto](), 0
 
     def seek(self, names: Sequence[str] | None) -> None:
-        """Let `initializer()` give only the tensors with these names, which the quantizer looks through them for."""
+        """Restrict `initializer()` to the tensors with these names, which are those that the quantizer looks for."""
         self._sought = names
 
     @contextmanager
@@ -137,20 +137,20 @@ class IndexedModel(ONNXModel):  # type: ignore[misc]  # the runtime has no types
         self._readers = self._writers = None
 
     def replace_node_input(self, node: onnx.NodeProto, old_input_name: str, new_input_name: str) -> None:
-        """Let one node read another value."""
+        """Replace one input of a node."""
         self._replace([node], old_input_name, new_input_name)
 
     def replace_input_of_all_nodes(self, old_input_name: str, new_input_name: str) -> None:
-        """Let every reader of a value read another one."""
+        """Replace a value in all its readers."""
         self._replace(self.input_name_to_nodes().get(old_input_name, []), old_input_name, new_input_name)
 
     def replace_input_of_nodes(self, old_input_name: str, new_input_name: str, node_names_set: Collection[str]) -> None:
-        """Let the readers of a value that have one of these names read another one."""
+        """Replace a value in those of its readers that have one of these names."""
         nodes = self.input_name_to_nodes().get(old_input_name, [])
         self._replace([node for node in nodes if node.name in node_names_set], old_input_name, new_input_name)
 
     def replace_output_of_all_nodes(self, old_output_name: str, new_output_name: str) -> None:
-        """Let every node that writes a value write another one."""
+        """Replace a value in all nodes that write it."""
         nodes = self._written().pop(old_output_name, [])
         for node in nodes:
             ONNXModel.replace_node_output(node, old_output_name, new_output_name)

@@ -204,7 +204,7 @@ class PairQuantizer(QDQQuantizer):  # type: ignore[misc]
             return super()._get_tensor_quantization_scale(tensor_name, consumer_node_name)
 
     def _each(self, field: str, work: Callable[[], object]) -> None:
-        """Let a method of the base class that goes through the tensors of a field see one of them at a time."""
+        """Run a method of the base class for each tensor of a field in turn, with the field reduced to it."""
         whole: dict[str, Any] = getattr(self, field)
         rest = dict[str, Any]()
         for name, value in whole.items():

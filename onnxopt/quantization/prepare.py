@@ -70,7 +70,7 @@ def _fold_factor(gemm: ir.Node, factor: str, slot: int) -> None:
 
 
 def upright(typed: ir.Model) -> None:
-    """Let Gemm nodes read their constant weights as they stand, in place; the quantizer makes a MatMul of each.
+    """Transpose the constant weights of Gemm nodes with `transB`, in place; the quantizer makes a MatMul of each.
 
     It would do the same, after looking each weight up among all of them.
     """

@@ -21,20 +21,20 @@ def sensitivity_page(found: Sequence[LayerSensitivity], title: str) -> str:
 
 def sensitivity_figure(found: Sequence[LayerSensitivity], title: str) -> Figure:
     """Return the heatmap as plain data; colours are logarithmic, techniques that do not apply stay blank."""
-    layers = list(dict.fromkeys(harm.layer for harm in found))
-    techniques = list(dict.fromkeys(harm.technique for harm in found))
-    cells = {(h.layer, h.technique): h for h in found}
+    layers = list(dict.fromkeys(cell.layer for cell in found))
+    techniques = list(dict.fromkeys(cell.technique for cell in found))
+    cells = {(cell.layer, cell.technique): cell for cell in found}
     table = [[cells.get((layer, technique)) for technique in techniques] for layer in layers]
     trace = {
         "type": "heatmap",
         "x": techniques,
         "y": list(range(len(layers))),
-        "z": [[_colour(h) for h in row] for row in table],
+        "z": [[_colour(cell) for cell in row] for row in table],
         "zmin": log10(_LEAST),
         "zmax": log10(_MOST),
         "colorscale": "Reds",
         "hoverongaps": True,
-        "text": [[_hover(h) for h in row] for row in table],
+        "text": [[_hover(cell) for cell in row] for row in table],
         "hoverinfo": "text",
         "colorbar": {
             "title": {"text": "error of the outputs"},
@@ -47,12 +47,12 @@ def sensitivity_figure(found: Sequence[LayerSensitivity], title: str) -> Figure:
     return {"data": [trace], "layout": layout | {"margin": {"l": 260}}}
 
 
-def _colour(harm: LayerSensitivity | None) -> float | None:
-    return None if harm is None or harm.error is None else log10(min(max(harm.error, _LEAST), _MOST))
+def _colour(cell: LayerSensitivity | None) -> float | None:
+    return None if cell is None or cell.error is None else log10(min(max(cell.error, _LEAST), _MOST))
 
 
-def _hover(harm: LayerSensitivity | None) -> str:
-    if harm is None:
+def _hover(cell: LayerSensitivity | None) -> str:
+    if cell is None:
         return ""
-    what = plain(harm.why) if harm.error is None else units.significant(harm.error)
-    return f"{plain(harm.layer)}, {plain(harm.technique)}: {what}"
+    what = plain(cell.why) if cell.error is None else units.significant(cell.error)
+    return f"{plain(cell.layer)}, {plain(cell.technique)}: {what}"

@@ -106,7 +106,7 @@ class RunFolder:
             )
 
     def _take(self) -> None:
-        """Have no other search write here until `release`; where the system cannot say so, trust that none does."""
+        """Lock the folder against other searches until `release`; without effect on a file system without locks."""
         if self._lock is not None:
             return
         lock = FileLock(self.path / LOCK, timeout=0)

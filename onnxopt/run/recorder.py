@@ -138,7 +138,7 @@ class Recorder:
             raise
 
     def _blame_nobody(self) -> None:
-        """Have no candidate left out when the search goes on: it did not end the process."""
+        """Record that the current candidate did not end the process, so that a resumed search tries it again."""
         if self.folder.began:
             with suppress(FileError):
                 self.journal.interrupted()

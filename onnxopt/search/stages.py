@@ -24,7 +24,7 @@ from onnxopt.search.trial import Candidate, Trial, Verdict
 from onnxopt.search.trials import Trials
 from onnxopt.search.workers.runner import LOST
 
-_TAUGHT_MIXES = 2
+_DISTILLED_MIXES = 2
 
 _ALIKE_SHARE = 0.1
 """Share of the time for candidates that further calibrations may take, if one is within or far over budget."""
@@ -77,7 +77,7 @@ def remove_channels(trials: Trials) -> None:
         if trial.verdict in (Verdict.UNCHANGED, Verdict.SAME):
             return
         if not trials.bar.accurate(trial) and trials.settings.train and not trials.enough():
-            trial = _taught(trials, trial.candidate) or trial
+            trial = _distilled(trials, trial.candidate) or trial
         if not trials.bar.accurate(trial):
             if macs == PRUNED[0] and not trials.enough():
                 trials.run(pruned(base, PRUNED_LITTLE, trials.settings.protect))
@@ -114,17 +114,17 @@ def mix_techniques(trials: Trials) -> None:
             return
         mixer.learn(good=trials.bar.accurate(trial), share=max(trial.drop.value, 0.0) / trials.bar.allowed_drop)
     if settings.train:
-        _teach_mixes(trials, mixer)
+        _distill_mixes(trials, mixer)
 
 
-def _teach_mixes(trials: Trials, mixer: Mixer) -> None:
+def _distill_mixes(trials: Trials, mixer: Mixer) -> None:
     """Try mixes that exceed the budget without training, followed by distillation."""
     factor, before = BEYOND, list[float]()
-    for _ in range(_TAUGHT_MIXES):
+    for _ in range(_DISTILLED_MIXES):
         chosen = _chosen(trials, f"mix beyond {factor}", partial(mixer.beyond, factor, tuple(before)))
         if chosen is None or not reduces(chosen):
             return
-        trial = _taught(trials, chosen)
+        trial = _distilled(trials, chosen)
         before.append(factor)
         factor *= BEYOND if trial is not None and trials.bar.accurate(trial) else 0.5
 
@@ -146,7 +146,7 @@ def _chosen(trials: Trials, name: str, choose: Callable[[], Candidate | None]) -
     return None if trials.enough() else found
 
 
-def _taught(trials: Trials, candidate: Candidate) -> Trial | None:
+def _distilled(trials: Trials, candidate: Candidate) -> Trial | None:
     """Return a candidate with distillation; None if the time was over before."""
     trial = trials.deadline.in_time(lambda: trials.run(recovered(candidate, len(trials.parts.calibration))))
     trials.enough()  # the reason is recorded, also if no candidate would have followed

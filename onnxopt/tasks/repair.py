@@ -68,7 +68,7 @@ def repair(
     Raises:
         ModelError: ONX304 ONNX Runtime cannot load the model.
         NativeError: ONX401 it runs neither on made-up inputs nor on those given.
-        OnnxoptError: of every family; nothing is written then.
+        OnnxoptError: ONX2xx data, ONX3xx model, ONX4xx runtime, ONX5xx files; nothing is written.
     """
     if not 0 <= max_change < 1:
         why = f"{max_change} given"

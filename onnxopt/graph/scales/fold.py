@@ -162,7 +162,7 @@ def _bypass(graph: ir.Graph, step: _Step) -> None:
 
 
 def _name_after(value: ir.Value, output: ir.Value) -> None:
-    """Have all readers of `output` read `value`; an output of the graph keeps its name."""
+    """Replace `output` by `value` in all its readers; an output of the graph keeps its name."""
     named = output.is_graph_output()
     value.type = ir.TensorType(ir.DataType.FLOAT)
     value.shape = output.shape if value.shape is None else value.shape

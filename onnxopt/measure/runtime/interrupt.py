@@ -58,8 +58,8 @@ _CUTS: ContextVar[tuple[_Cut, ...]] = ContextVar("cuts", default=())
 
 @contextmanager
 def cut_when(over: Callable[[], bool]) -> Iterator[None]:
-    """Have work inside end with `TimeOver` once `over` returns True: a native run at its next node, other work at its
-    next `raise_if_interrupted`.
+    """End work inside with `TimeOver` once `over` returns True: a native run at its next node, other work at its next
+    `raise_if_interrupted`.
     """
     cut = _Cut(over)
     token = _CUTS.set((*_CUTS.get(), cut))

@@ -12,7 +12,7 @@ from onnxopt.reconstruction.low_rank.chain_timer import Timer
 from onnxopt.reconstruction.low_rank.fit import Choice
 from onnxopt.reconstruction.low_rank.forms import FORMS, Form, forms_of, largest_ranks, of_one_group
 from onnxopt.reconstruction.low_rank.layer_statistics import LayerStatistics, weight_of
-from onnxopt.reconstruction.low_rank.output_harm import output_harm
+from onnxopt.reconstruction.low_rank.output_loss import output_loss
 from onnxopt.reconstruction.low_rank.rank_choice import MOST_MACS, RankChoice, best_mix, candidates, evbmf_ranks
 from onnxopt.samples import Samples
 
@@ -110,9 +110,9 @@ def plan_ranks(
             else:
                 plan.chosen[name] = found
     if tables:
-        harm = output_harm(model, layers, seen, tables, samples) if samples is not None and seen else {}
+        loss = output_loss(model, layers, seen, tables, samples) if samples is not None and seen else {}
         # The effect of a layer's own error on the outputs differs by orders of magnitude between layers.
-        weighed = {n: [replace(c, error=c.error * harm.get(n, 1.0)) for c in t] for n, t in tables.items()}
+        weighed = {n: [replace(c, error=c.error * loss.get(n, 1.0)) for c in t] for n, t in tables.items()}
         if goal.latency is not None:
             of_model = _WorkOfModel("time", dense_ms, total_ms, goal.latency, lambda c: c.cost)
             _mix(plan, tables, weighed, of_model)

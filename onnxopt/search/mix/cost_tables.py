@@ -102,11 +102,11 @@ def tables_of(
     costed = dict(zip(map(id, everything), costs, strict=True))
     tell(3, _STEPS)
     losses = losses or MeasuredLosses(model, context)
-    harm = _harms(forms, quantizer, losses)
+    in_int8 = _int8_losses(forms, quantizer, losses)
     tell(4, _STEPS)
     counts, shares = _levels(found, list(forms.widths))
     table = _Table(found, forms, costed, counts, shares)
-    layers, fixed, rest = table.layers(harm, _chain_harms(simple, forms, table, losses))
+    layers, fixed, rest = table.layers(in_int8, _factor_losses(simple, forms, table, losses))
     groups = {
         name: Group(tuple(found.loss(name, count) for count in some), rest[name]) for name, some in counts.items()
     }
@@ -150,7 +150,7 @@ def _levels(found: Survey, shares: Sequence[float]) -> tuple[dict[str, list[int]
     return {name: counts[name] for name in some}, some
 
 
-def _harms(forms: LayerForms, quantizer: Quantizer | None, losses: Losses) -> dict[str, float]:
+def _int8_losses(forms: LayerForms, quantizer: Quantizer | None, losses: Losses) -> dict[str, float]:
     """Return the output loss of each layer in INT8."""
     if quantizer is None or not forms.quantized:
         return {}
@@ -159,13 +159,13 @@ def _harms(forms: LayerForms, quantizer: Quantizer | None, losses: Losses) -> di
         plain = replace(plain, placement="all", min_sqnr_db=0)
     names = [name for name in _weighted(forms.base) if name in forms.quantized]
 
-    def harms(sets: Sequence[Sequence[str]]) -> list[float]:
+    def of_sets(sets: Sequence[Sequence[str]]) -> list[float]:
         return losses(SIMPLE + FUSED, [replace(plain, exclude=tuple(sorted(forms.quantized - set(s)))) for s in sets])
 
-    return screened(names, harms)
+    return screened(names, of_sets)
 
 
-def _chain_harms(
+def _factor_losses(
     simple: ir.Model, forms: LayerForms, table: "_Table", losses: Losses
 ) -> dict[tuple[float, str], float]:
     """Return the output loss of chains by share of the rank and layer, for layers that become faster."""
@@ -199,13 +199,13 @@ class _Table:
         return self.cost(self.forms.ranks[ratio], name)
 
     def layers(
-        self, harm: Mapping[str, float], chained: Mapping[tuple[float, str], float]
+        self, in_int8: Mapping[str, float], chained: Mapping[tuple[float, str], float]
     ) -> tuple[dict[str, LayerOptions], float, dict[str, tuple[float, ...]]]:
         """Return the layers, the constant cost, and the cost shared among groups by level."""
         members = _node_groups(self.found.channels, self.counts)
         known = {node.name or "" for node in self.forms.base.graph}
         mine = {n: g for n, g in members.items() if n in known and len(g) <= 2}
-        made = {name: self._layer(name, groups, harm, chained) for name, groups in mine.items()}
+        made = {name: self._layer(name, groups, in_int8, chained) for name, groups in mine.items()}
         rest = {
             share: sum(cost for name, cost in self.costed[id(form)].items() if name not in mine)
             for share, (form, _) in self.forms.widths.items()
@@ -215,10 +215,14 @@ class _Table:
         return made, rest[0.0], shared
 
     def _layer(
-        self, name: str, groups: tuple[str, ...], harm: Mapping[str, float], chained: Mapping[tuple[float, str], float]
+        self,
+        name: str,
+        groups: tuple[str, ...],
+        in_int8: Mapping[str, float],
+        chained: Mapping[tuple[float, str], float],
     ) -> LayerOptions:
         costs, losses = {FLOAT: self._curve(name, groups, 0)}, {FLOAT: 0.0}
-        lost = harm.get(name, 0.0)
+        lost = in_int8.get(name, 0.0)
         if name in self.forms.quantized and isfinite(lost):
             costs[INT8], losses[INT8] = self._curve(name, groups, 1), lost
         for (ratio, layer), more in chained.items():

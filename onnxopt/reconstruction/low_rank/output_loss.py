@@ -14,7 +14,7 @@ _MIDDLE = 0.3
 """Share of the work at which a layer is tried, in the range of relevant errors."""
 
 
-def output_harm(
+def output_loss(
     model: ir.Model,
     layers: Mapping[str, LinearLayer],
     seen: Mapping[str, LayerStatistics],
