@@ -95,10 +95,10 @@ class OnnxoptError(Exception):
 
     Args:
         code: a key of `CODES`.
-        what: what went wrong, in a few words.
+        what: the fault, in a few words.
         where: the file, input, node or option it is about.
         why: the cause, with the values found.
-        hint: what to do next.
+        hint: the remedy.
     """
 
     family: ClassVar[str] = "9"

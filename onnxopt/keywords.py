@@ -12,7 +12,7 @@ def with_checked_keywords(function: Callable[..., Any], name: str, module: str) 
     """Return `function` as a public call: an unknown keyword argument raises ONX102 with the nearest known one.
 
     Args:
-        function: what is called; one with `**options` checks those itself.
+        function: the function; one with `**options` checks those itself.
         name: under which the call is public.
         module: the module in which it is public; pickle finds the call by both.
     """

@@ -40,7 +40,7 @@ class Converted:
     """A model as a framework's own exporter wrote it, and the source to compare it with.
 
     Attributes:
-        exporter: what made it.
+        exporter: the exporter that made it.
         model: the exported graph.
         example: one batch, by the names of the graph's inputs.
         run: computes the source's own outputs.

@@ -35,11 +35,11 @@ class Exported:
     Attributes:
         model: the graph, verified.
         framework: the framework of the source.
-        exporter: what wrote the graph.
+        exporter: the exporter that wrote the graph.
         versions: the versions of the packages that took part.
         verified: how close it is to the source.
         example: one batch it was compared on, by input name.
-        files: what was written; empty when nothing was to be written.
+        files: the written files; empty without an output.
         notes: notes for the user.
     """
 

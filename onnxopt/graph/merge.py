@@ -1,4 +1,4 @@
-"""What several operators compute, in fewer of them: hard sigmoids, scalings, lookups, tables and GELUs."""
+"""Several operators merged into fewer: hard sigmoids, scalings, lookups, tables and GELUs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

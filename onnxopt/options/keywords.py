@@ -31,7 +31,7 @@ def with_named(options: Options, named: Mapping[str, Any], call: Callable[..., A
     Args:
         options: a frozen dataclass.
         named: values by name of field.
-        call: what was called, for errors.
+        call: the name of the call, for errors.
 
     Raises:
         UsageError: ONX102 there is no such field, ONX101 a value is of a wrong type; and as the dataclass raises.

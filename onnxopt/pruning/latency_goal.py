@@ -50,7 +50,7 @@ def plan_for_latency(
     Bisection over the share of work that remains. Where no plan is fast enough, the fastest one that was measured.
 
     Args:
-        choices: what may go.
+        choices: the units that may be removed.
         channels: groups of the model, whose weights decide nothing about time.
         goal: share of the median time that may remain.
         feeds: one batch.

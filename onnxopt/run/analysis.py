@@ -41,7 +41,7 @@ def analyze(
 
     Args:
         original: the model that was given.
-        best: what is in best.onnx; None when that is the original.
+        best: the model in best.onnx; None for the baseline.
         parts: the data of the run; ranges are held against search samples, answers come from the hold-out part.
         metric: None for fidelity.
         runtime: configuration of ONNX Runtime.
@@ -154,7 +154,7 @@ def _layers(
 
 
 _APPENDED = re.compile(r"(/\w*Fusion\w*/?|_quant|_token_\d+|_nchwc|_nhwc)+$")
-"""What fusing before quantization appends to the names of layers."""
+"""Suffixes that fusing before quantization appends to the names of layers."""
 
 
 def _in_names_of(operators: Mapping[str, str], times: Times) -> Times:

@@ -44,7 +44,7 @@ class Recorder:
     """Runs a search and writes down what happens while it happens; the observer of the search.
 
     Args:
-        job: what to search.
+        job: the prepared search.
         folder: the folder to write to.
         origin: the origin of model and data.
         observer: called at every step.

@@ -67,7 +67,7 @@ class Trainer:
         module: the module to train, with every parameter that may move.
         loss: the loss of a batch.
         score: the score on held-out samples, lower is better.
-        batches: what each step sees.
+        batches: the samples of each step.
         schedule: how long, how fast.
         checkpoint: file that is written at every score, and resumed from where it fits; None for none.
         progress: see `Progress`.

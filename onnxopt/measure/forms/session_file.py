@@ -141,7 +141,7 @@ class SessionGain(_Part):
 
 
 class SessionFile(_Part):
-    """What session.json holds.
+    """The content of session.json.
 
     Attributes:
         format: version of this form.

@@ -11,7 +11,7 @@ from onnxopt.search.limits.deadline import Deadline, TimeOver
 from onnxopt.search.trial import Trial
 
 RUNS_OF_BASELINE = 1
-"""How often the baseline is run on every sample: its outputs serve for all that is found on them."""
+"""Number of runs of the baseline on every sample: its outputs serve for all that is found on them."""
 
 _HOPELESS = 2.0
 """Ratio of predicted time to time left above which scoring the baseline does not start."""

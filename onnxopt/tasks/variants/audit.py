@@ -1,4 +1,4 @@
-"""What somebody published, loaded and run file by file beside the float32 file, for `onnxopt audit`."""
+"""Published files, loaded and run one by one beside the float32 file, for `onnxopt audit`."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace

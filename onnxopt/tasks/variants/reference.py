@@ -30,7 +30,7 @@ from onnxopt.tasks.variants.verdict import JudgedFile, Standing, needs_variance,
 
 @dataclass(frozen=True)
 class Terms:
-    """How files are judged.
+    """The terms by which files are judged.
 
     Attributes:
         data: samples; None for made-up inputs.
