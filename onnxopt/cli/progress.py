@@ -1,6 +1,8 @@
 """Progress on stderr: a bar on a terminal, nothing elsewhere."""
 
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -70,10 +72,10 @@ class ProgressBar:
         return what.partition(":")[0]
 
     def line(self, text: str) -> None:
-        """Print a permanent line above the bar; nothing without a terminal."""
+        """Print a permanent line above the bar, wrapped between words; nothing without a terminal."""
         if not self.enabled:
             return
-        text = printable(text)
+        text = _wrapped(printable(text), shutil.get_terminal_size().columns)
         if self._progress is None:
             print(text, file=sys.stderr)
         else:
@@ -140,6 +142,15 @@ class SearchBar:
         """Do nothing: the verdict follows."""
 
 
+_TIED = "\N{NO-BREAK SPACE}"
+"""Between a number and its unit, which stay on one line."""
+
+
+def _wrapped(text: str, width: int) -> str:
+    lines = textwrap.wrap(text, width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines).replace(_TIED, " ")
+
+
 def _figures(trial: "Trial") -> str:
     """Return the measured ones of latency, speed-up and size, comma-separated."""
     from onnxopt.document import units
@@ -150,4 +161,4 @@ def _figures(trial: "Trial") -> str:
         found.append(units.times(latency.speedup.value))
     if trial.size_bytes is not None:
         found.append(units.size(trial.size_bytes))
-    return ", ".join(found)
+    return ", ".join(figure.replace(" ", _TIED) for figure in found)

@@ -34,7 +34,7 @@ class SkipRecord(RecordPart):
 
 
 class StepRecord(RecordPart):
-    """The work of one pass; `spec` is the text that `onnxopt apply --passes` reads, `options` those not at their default.
+    """The work of one pass; `spec` is the text for `onnxopt apply --passes`, `options` those not at their default.
 
     `proved_difference` is the largest difference of the outputs in the pass's own proof, relative to each output's
     largest magnitude. `curve` is the training curve: step, loss, and score on held-out samples (lower is better).

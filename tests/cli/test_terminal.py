@@ -56,6 +56,24 @@ def test_steps_are_numbered_on_a_terminal(monkeypatch):
     assert "left:" in text
 
 
+@pytest.mark.parametrize("after_s", [0.0, 60.0])
+def test_lines_break_between_words_and_not_between_a_number_and_its_unit(monkeypatch, after_s):
+    terminal = _Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setattr(progress, "SHOW_AFTER_S", after_s)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "48")
+    trial = _trial(Verdict.WITHIN)
+    with ProgressBar(Shown()) as bar:
+        observer = SearchBar(bar, lambda _: None)
+        observer.started(trial.candidate)
+        observer.finished(trial)
+        bar.line("532 hold-out samples can prove a budget of 0.69 points or more")
+    text = terminal.getvalue()
+    assert "1/1 static: within budget, 0.500 ms, 2.50x,\n    250 kB\n" in text
+    assert "532 hold-out samples can prove a budget of 0.69\n    points or more\n" in text
+
+
 @pytest.mark.parametrize(("quiet", "watched"), [(True, True), (False, False)])
 def test_nothing_is_shown_where_nobody_watches(monkeypatch, quiet, watched):
     stream = _Terminal() if watched else io.StringIO()
