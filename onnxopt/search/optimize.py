@@ -11,7 +11,7 @@ from onnxopt.measure.metrics.score import Metric, percent
 from onnxopt.options.search import Goal
 from onnxopt.search import stages
 from onnxopt.search.acceptance import MOST_PROOFS
-from onnxopt.search.baseline import Stamp, Start, measured_baseline
+from onnxopt.search.baseline import PROOF_LATENCY, Stamp, Start, measured_baseline
 from onnxopt.search.bets import WORTH, Plan, plan_of, reads_rows, work_of
 from onnxopt.search.candidates import exact, first_candidates, row_candidates
 from onnxopt.search.holdout import Evidence
@@ -31,7 +31,9 @@ from onnxopt.search.trials import Trials
 from onnxopt.search.workers.runner import LOST
 
 _GLANCE_S = 1.0
-"""Time of the first look at the simplified graph."""
+"""Time of the first look at the simplified graph, without loading it."""
+_GLANCE_SHARE = 0.15
+"""Largest share of the time for candidates that it may take: a large model is loaded for longer than it is timed."""
 
 
 def search(
@@ -174,7 +176,7 @@ def _led(trials: Trials, plan: Plan) -> Plan:
     unsure; the times are enough for an order.
     """
     simplest = next((candidate for candidate in plan.all if exact(candidate)), None)
-    if simplest is None:
+    if simplest is None or not _may_glance(trials):
         return plan
     name = simplest.name
 
@@ -190,6 +192,13 @@ def _led(trials: Trials, plan: Plan) -> Plan:
             raise
         return plan
     return plan.led_by(simplest) if speedup is not None and speedup >= WORTH else plan
+
+
+def _may_glance(trials: Trials) -> bool:
+    if trials.reserve is None:
+        return True
+    loading_s = trials.reserve.timing_s - PROOF_LATENCY * trials.settings.latency_s
+    return loading_s + _GLANCE_S <= _GLANCE_SHARE * trials.deadline.candidates_left_s()
 
 
 def _aim_reached(trials: Trials, winner: Trial | None, proofs: Sequence[Proof]) -> bool | None:

@@ -10,16 +10,20 @@ import pytest
 from onnxopt.errors import NativeError
 from onnxopt.measure.statistics import Drop, Interval
 from onnxopt.search import optimize
+from onnxopt.search.baseline import PROOF_LATENCY
 from onnxopt.search.bets import Plan
 from onnxopt.search.candidates import exact, first_candidates
 from onnxopt.search.judged import drop_of
+from onnxopt.search.limits.reserve import Reserve
 from onnxopt.search.proving import prove_first
 
 SIMPLEST, *OTHERS = first_candidates()
 PLAN = Plan(tuple(OTHERS[:1]), tuple(OTHERS[1:]), (SIMPLEST,))
 
 
-def led(speedup: float, error: NativeError | None = None, latency_s: float = 5.0) -> Plan:
+def led(
+    speedup: float, error: NativeError | None = None, latency_s: float = 5.0, reserve: Reserve | None = None
+) -> Plan:
     def latency(models: dict[str, object], seconds: float) -> dict[str, object]:
         assert list(models) == ["baseline", "simplify"]
         assert seconds == min(1.0, latency_s)
@@ -37,7 +41,9 @@ def led(speedup: float, error: NativeError | None = None, latency_s: float = 5.0
         latency=latency,
         deadline=SimpleNamespace(in_time=lambda work: work()),
         settings=SimpleNamespace(latency_s=latency_s),
+        reserve=reserve,
     )
+    trials.deadline.candidates_left_s = lambda: 100.0
     return optimize._led(trials, PLAN)
 
 
@@ -52,6 +58,13 @@ def test_it_goes_first_if_it_is_faster_by_enough(speedup: float, first: bool) ->
     assert (found.bets[0] == SIMPLEST) is first
     assert sorted(c.name for c in found.all) == sorted(c.name for c in PLAN.all)
     assert led(speedup, latency_s=0.1) == found
+
+
+@pytest.mark.parametrize(("loading_s", "first"), [(13.9, True), (14.1, False)])
+def test_a_model_that_takes_long_to_load_is_not_loaded_for_it(loading_s: float, first: bool) -> None:
+    """100 s are left for candidates, and 15 % of them may go to the look, a second of it for the runs."""
+    reserve = Reserve(100, 10.0, loading_s + PROOF_LATENCY * 5.0, 0.0, 2.0)
+    assert (led(3.0, reserve=reserve).bets[0] == SIMPLEST) is first
 
 
 def test_a_model_that_cannot_be_built_or_timed_goes_in_its_place() -> None:

@@ -42,20 +42,21 @@ class Late:
 
 
 def refuse_hopeless(model: Loadable, samples: Samples, runtime: Runtime, deadline: Deadline) -> None:
-    """Refuse to score a baseline if its first batch shows that the time is too short.
+    """Refuse to score a baseline if its first sample shows that the time is too short.
 
     Raises:
         NativeError: ONX408 the time is too short.
     """
     try:
         session = Session(model, runtime)
-        feeds = next(samples.batches()).feeds
+        single = samples.with_batch_size(1)
+        feeds = next(single.batches()).feeds
         session.run(feeds)
         start_s = deadline.elapsed_s()
         session.run(feeds)
     except (NativeError, ModelError):  # scoring reports the full error
         return
-    batches = -(-len(samples) // samples.batch_size)
+    batches = -(-len(samples) // single.batch_size)
     predicted_s = RUNS_OF_BASELINE * batches * (deadline.elapsed_s() - start_s)
     if predicted_s > _HOPELESS * deadline.left_s():
         raise _too_short(f"scoring it on {len(samples)} samples takes about {predicted_s:.0f} s", deadline)
