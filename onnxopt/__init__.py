@@ -150,6 +150,8 @@ if TYPE_CHECKING:
     from onnxopt.tasks.variants.make import MadeFile as MadeFile
     from onnxopt.tasks.variants.make import Variants as Variants
     from onnxopt.tasks.variants.make import variants as variants
+    from onnxopt.tasks.variants.published import OptimizedFolder as OptimizedFolder
+    from onnxopt.tasks.variants.published import optimize_folder as optimize_folder
     from onnxopt.tasks.variants.verdict import JudgedFile as JudgedFile
     from onnxopt.tasks.variants.verdict import Standing as Standing
 
@@ -234,6 +236,7 @@ _BY_MODULE = {
     "onnxopt.tasks.variants.audit": ("Audit", "audit"),
     "onnxopt.tasks.variants.folder": ("MadeFolder", "quantize_folder"),
     "onnxopt.tasks.variants.make": ("MadeFile", "Variants", "variants"),
+    "onnxopt.tasks.variants.published": ("OptimizedFolder", "optimize_folder"),
     "onnxopt.tasks.variants.verdict": ("JudgedFile", "Standing"),
 }
 """Public names by the module that defines them."""

@@ -45,8 +45,18 @@ def optimize(
     read: ReadOptions,
     shown: Shown,
 ) -> int:
-    """Find the best model within an accuracy budget. The proof uses samples that no choice depends on."""
+    """Find the best model within an accuracy budget. The proof uses samples that no choice depends on.
+
+    MODEL may be a published folder with one model (sentence-transformers, transformers.js): its tokenizer reads the
+    texts, and the folder is written again as OUT/model.
+    """
     quieten(shown)
+    folder = model if model.is_dir() else None
+    if folder is not None:
+        from onnxopt.tasks.variants.published import only_model, refuse_whole, with_tokenizer
+
+        model, read = only_model(folder), with_tokenizer(folder, read)
+        refuse_whole(out)
     if data is None:
         from onnxopt.tasks.data.first_steps import first_steps
 
@@ -67,7 +77,18 @@ def optimize(
         return ExitCode.OK
     command = f"cd {shlex.quote(str(Path.cwd()))} && {shlex.join(['onnxopt', *sys.argv[1:]])}"
     given = {**rest, "model": model, "data": data, "options": options, "overwrite": overwrite, "resume": resume}
-    return search(given, out, shown, command)
+    code = search(given, out, shown, command)
+    if folder is not None and code in (ExitCode.OK, ExitCode.LIMIT_NOT_MET):
+        _write_folder(out, folder, model, shown)
+    return code
+
+
+def _write_folder(out: Path, folder: Path, model: Path, shown: Shown) -> None:
+    from onnxopt.run.finished import read_run
+    from onnxopt.tasks.variants.published import write_whole
+
+    won = read_run(out).won
+    note(f"Written: {write_whole(out, folder, model)}" if won else f"{folder} stays as it is: no winner.", shown)
 
 
 def search(asked: Mapping[str, Any], out: Path, shown: Shown, command: str | None = None) -> int:

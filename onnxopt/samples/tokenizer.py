@@ -14,6 +14,8 @@ from onnxopt.files import read_json
 from onnxopt.samples.optional import require
 
 USUAL_PATTERN = r"\w+|[^\w\s]"
+TOKENIZER = "tokenizer.json"
+"""Name of the file in published folders."""
 
 
 class Tokenizer(Protocol):
