@@ -85,15 +85,19 @@ def _one(name: str) -> Target:
 
 def detect() -> Target:
     """Return the target this process runs on."""
-    return _from_features(platform.machine().lower(), _features())
+    return target_with(platform.machine().lower(), _features())
+
+
+def features_of_cpuinfo(text: str) -> frozenset[str]:
+    """Return the feature names of the first processor in the text of /proc/cpuinfo."""
+    flags = next((line for line in text.splitlines() if line.lower().startswith(("flags", "features"))), "")
+    return frozenset(flags.partition(":")[2].split())
 
 
 def _features() -> frozenset[str]:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
-        lines = cpuinfo.read_text(errors="replace").splitlines()
-        flags = next((line for line in lines if line.lower().startswith(("flags", "features"))), "")
-        return frozenset(flags.partition(":")[2].split())
+        return features_of_cpuinfo(cpuinfo.read_text(errors="replace"))
     try:
         listing = subprocess.run(["sysctl", "-a"], capture_output=True, text=True, timeout=5, check=False).stdout
     except (OSError, subprocess.TimeoutExpired):
@@ -114,7 +118,8 @@ def features_of_sysctl(listing: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def _from_features(machine: str, features: frozenset[str]) -> Target:
+def target_with(machine: str, features: frozenset[str]) -> Target:
+    """Return the target of a processor, from its architecture in lower case and its features as Linux names them."""
     if machine in ("aarch64", "arm64"):
         name = "arm64-i8mm" if "i8mm" in features else "arm64-dotprod" if "asimddp" in features else "arm64-neon"
     elif "amx_int8" in features:

@@ -49,7 +49,7 @@ def test_an_unknown_target_is_refused() -> None:
     ],
 )
 def test_features_of_processors(machine: str, features: set[str], name: str) -> None:
-    assert isa._from_features(machine, frozenset(features)).name == name
+    assert isa.target_with(machine, frozenset(features)).name == name
 
 
 def test_features_of_a_mac() -> None:

@@ -22,9 +22,12 @@ from onnxopt.search.limits.stop_target import StopTarget
 from onnxopt.search.parts import Parts, split_parts
 from onnxopt.search.presets import Strategy, strategy_of
 from onnxopt.search.settings import Settings
+from onnxopt.search.workers.device import target_on
 from onnxopt.target import target_of
 
 FIDELITY = "fidelity"
+AUTO = "auto"
+"""The target that stands for the processor on which latency is measured."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,8 @@ def prepare(
         metric, samples.labels, output=options.output, threshold=options.threshold, tasks=tasks, signature=signature
     )
     settings = replace(settings, budget=budget_of(options.max_drop, metric))
+    if options.device is not None and options.target == AUTO:
+        settings = replace(settings, target=target_on(options.device).name)
     return Job(loaded, path, split_parts(samples, apart, options.seed), metric, settings)
 
 

@@ -45,6 +45,17 @@ with tempfile.TemporaryDirectory(prefix="onnxopt-") as place:
 """
 
 
+PROBE = """
+import numpy, onnxruntime, platform
+print(platform.machine())
+try:
+    print(open("/proc/cpuinfo", errors="replace").read())
+except OSError:
+    pass
+"""
+"""Imports the packages that a kit needs, and prints the facts of the processor."""
+
+
 class Device(Protocol):
     """A place where a kit runs."""
 
@@ -192,14 +203,17 @@ def _unreadable(text: str) -> UsageError:
     )
 
 
-def require_packages(board: Device) -> None:
+def require_packages(board: Device) -> str:
     """Check, before a kit is sent, that the board answers and has the packages that a kit needs.
+
+    Returns:
+        Its architecture on the first line, and below it the contents of /proc/cpuinfo, where there is one.
 
     Raises:
         UsageError: ONX108 the OpenSSH client is not installed here.
         NativeError: ONX404 the board cannot be reached, ONX405 its Python lacks a package.
     """
-    command = board.command("import numpy, onnxruntime")
+    command = board.command(PROBE)
     try:
         ended = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, check=False, env=board.environment()
@@ -213,6 +227,7 @@ def require_packages(board: Device) -> None:
     if ended.returncode:
         hint = f"{board.python} on the device needs onnxruntime and numpy; name another Python if it lacks them."
         raise NativeError("ONX405", "a kit cannot run on the device", where=board.host, why=last, hint=hint)
+    return ended.stdout.decode(errors="replace")
 
 
 def _send(kit: Path, pipe: IO[bytes]) -> None:

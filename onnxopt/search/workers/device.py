@@ -14,12 +14,24 @@ from onnxopt.measure.device.result import DeviceResult, read_result
 from onnxopt.measure.device.ssh import Device, require_packages, run_on_board
 from onnxopt.measure.latency import Latency
 from onnxopt.search.workers.runner import LOST, Work
+from onnxopt.target import Target, features_of_cpuinfo, target_with
 
 CHECKED = 32
 """Number of search samples whose predictions are compared with this machine's."""
 
 COOL_DOWN_S = 300.0
 """Longest wait for the device to cool down: measurements before this one have warmed it."""
+
+
+def target_on(address: str) -> Target:
+    """Return the target of the processor at an address.
+
+    Raises:
+        UsageError: ONX101 the address cannot be read, ONX108 the OpenSSH client is not installed.
+        NativeError: ONX404 the device cannot be reached, ONX405 its Python lacks a package.
+    """
+    machine, _, cpuinfo = require_packages(place_of(address)).partition("\n")
+    return target_with(machine.strip().lower(), features_of_cpuinfo(cpuinfo))
 
 
 class DeviceTimer:

@@ -13,14 +13,17 @@ from onnxopt.errors import NativeError, UsageError
 from onnxopt.measure.runtime.interrupt import TimeOver, cut_when
 from onnxopt.measure.runtime.session import Runtime
 from onnxopt.model_file import signature_of
+from onnxopt.options.search import SearchOptions
+from onnxopt.run.job import prepare
 from onnxopt.samples import open_samples
 from onnxopt.search import baseline
 from onnxopt.search.optimize import search
 from onnxopt.search.settings import Settings
 from onnxopt.search.trial import Candidate, Verdict
 from onnxopt.search.workers import device
-from onnxopt.search.workers.device import DeviceTimer
+from onnxopt.search.workers.device import DeviceTimer, target_on
 from onnxopt.search.workers.runner import Work
+from onnxopt.target import detect
 from tests.measure.device.ssh_server import server
 from tests.search import fakes
 from tests.search.fakes import Figures, World
@@ -138,3 +141,18 @@ def test_a_run_has_the_record_of_its_device(tmp_path, monkeypatch):
         assert there.models[1].name == "narrow"
         assert there.models[1].sha256 == run.record.best[0].sha256
         assert "latency was measured on" in run.record.reason
+
+
+def test_the_integer_types_are_those_of_the_board_unless_a_target_is_named(monkeypatch):
+    pytest.importorskip("sklearn")
+    answers = iter(["aarch64\nprocessor : 0\nFeatures\t: fp asimd asimddp\n", "arm64\n"])
+    monkeypatch.setattr(device, "require_packages", lambda place: next(answers))
+    dotprod = prepare(MODEL, "digits", SearchOptions(device="ssh://board", limit=40)).settings.target
+    assert dotprod == "arm64-dotprod"
+    assert prepare(MODEL, "digits", SearchOptions(device="ssh://board", limit=40)).settings.target == "arm64-neon"
+    named = SearchOptions(device="ssh://board", target="x86-avx2", limit=40)
+    assert prepare(MODEL, "digits", named).settings.target == "x86-avx2"
+
+
+def test_a_device_states_its_processor():
+    assert target_on(HERE) == detect()
