@@ -14,6 +14,7 @@ import onnxruntime
 from onnxopt.errors import ModelError, NativeError, first_line
 from onnxopt.graph.shapes import with_types
 from onnxopt.measure.runtime.interrupt import raise_if_interrupted, run_options
+from onnxopt.measure.runtime.overdue import in_time
 from onnxopt.model_file import materialize
 from onnxopt.quantization.calibration import calibrators
 from onnxopt.quantization.calibration.histogram import BINS, Extremes, Histogram, Range
@@ -151,13 +152,18 @@ def _activations(
     fetched = [name for name in names if name not in fed]
     for position, feeds in enumerate(samples):
         raise_if_interrupted()
+        options = run_options() or onnxruntime.RunOptions()
         try:
-            arrays = session.run(fetched, dict(feeds), run_options()) if fetched else []
+            with in_time(options):
+                arrays = session.run(fetched, dict(feeds), options) if fetched else []
+        except NativeError:
+            raise
         except Exception as error:  # see above
             raise_if_interrupted()
-            if position == 0 and samples.batch_size > 1:
+            single = samples.with_batch_size(1)
+            if position == 0 and single.batch_size < samples.batch_size:  # not where the model fixes it
                 # Some models declare a dynamic batch but run only at 1.
-                yield from _activations(session, names, samples.with_batch_size(1))
+                yield from _activations(session, names, single)
                 return
             raise NativeError("ONX401", "ONNX Runtime failed while calibrating", why=first_line(error)) from error
         for name in names:

@@ -168,3 +168,14 @@ def test_a_model_that_cannot_be_loaded_is_reported() -> None:
     model.graph.node(0).op_type = "NoSuchOperator"
     with pytest.raises(ModelError, match="ONX304"):
         histograms_of(model, ["y"], builders.samples_of(model))
+
+
+def test_a_run_that_fails_at_a_fixed_batch_size_ends_in_an_error() -> None:
+    net = Net(0)
+    far = net.node("Cast", "x", to=TensorProto.INT64)
+    net.node("Gather", net.const(np.ones(3, np.float32)), far, out="y")
+    shape = [2, 4]
+    model = net.model([("x", TensorProto.FLOAT, shape)], [("y", TensorProto.FLOAT, shape)], opset=13)
+    samples = Samples.of(Given(np.full((4, 4), 9, np.float32)), 2, fixed_batch=True)
+    with pytest.raises(NativeError, match="ONX401"):
+        ranges.extremes(model, ["y"], samples)
