@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import partial
 from typing import Any, ClassVar, TypeVar, cast
 
 import onnx_ir as ir
@@ -12,7 +13,7 @@ import onnx_ir as ir
 from onnxopt import model_file
 from onnxopt.errors import ModelError, UsageError
 from onnxopt.graph.check import check_structure
-from onnxopt.measure.runtime.interrupt import raise_if_interrupted
+from onnxopt.measure.runtime.interrupt import interruptible, raise_if_interrupted
 from onnxopt.model_file import Signature, signature_of
 from onnxopt.samples import Samples
 from onnxopt.target import Target
@@ -158,6 +159,7 @@ class Pipeline:
         Raises:
             UsageError: ONX114 a pass needs data that the context lacks.
             ModelError: ONX306 a pass made an invalid model; it names the pass, its options and its step.
+            KeyboardInterrupt: the user pressed Ctrl-C, also inside a long run of a model.
         """
         context = replace(context, teacher=context.teacher or model)
         for spec in self.passes:
@@ -168,7 +170,7 @@ class Pipeline:
         for number, spec in enumerate(self.passes, start=1):
             raise_if_interrupted()
             start = time.perf_counter()
-            applied = spec.apply(current, context)
+            applied = interruptible(partial(spec.apply, current, context))
             current = applied.model
             if applied.edits:
                 current.ir_version = max(current.ir_version, LEAST_IR_VERSION)

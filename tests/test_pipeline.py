@@ -1,18 +1,24 @@
 """Passes one after the other: the model given stays as it is, and a pass that breaks it is named."""
 
+import os
+import signal
 from dataclasses import dataclass, replace
+from threading import Timer
 from typing import ClassVar
 
+import numpy as np
 import onnx_ir as ir
 import pytest
 
 from onnxopt.catalog import parse
 from onnxopt.errors import ModelError, UsageError
+from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.model_file import to_bytes
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Need, Pass, Pipeline, Skip
 from onnxopt.quantization.calibration import ranges
 from onnxopt.target import target_of
 from tests import builders
+from tests.hostile.test_kinds import endless_loop
 
 CONTEXT = Context(target_of("x86-vnni"))
 
@@ -146,3 +152,25 @@ def test_passes_build_on_each_other() -> None:
     assert "BatchNormalization" not in ops
     assert "DequantizeLinear" in ops
     assert {e.target for e in result.steps[1].edits} >= {n.name for n in model.graph if n.op_type == "Conv"}
+
+
+@dataclass(frozen=True)
+class Run(Act):
+    """Run a model that does not end."""
+
+    def apply(self, model: ir.Model, context: Context) -> Applied:
+        Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+        Session(endless_loop().SerializeToString(), Runtime()).run({"x": np.ones((1, 4), np.float32)})
+        return Applied(model)
+
+
+def test_ctrl_c_ends_a_run_of_a_model_in_a_pass() -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    limit = Timer(60, os.abort)  # without the guard it never ends
+    limit.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            Pipeline((Run(),)).run(builders.gemm_mlp(), CONTEXT)
+    finally:
+        limit.cancel()
+        signal.signal(signal.SIGINT, before)

@@ -179,7 +179,8 @@ class Journal:
         try:
             text = read_text(path)
         except (OSError, UnicodeDecodeError) as error:
-            raise FileError("ONX505", "the journal cannot be read", where=str(path), why=first_line(error)) from error
+            why = getattr(error, "strerror", None) or first_line(error)
+            raise FileError("ONX505", "the journal cannot be read", where=str(path), why=why) from error
         events = list(filter(None, map(_event, text.splitlines())))
         about = events[0].get("about") if events else None
         about = about if isinstance(about, dict) else {}
