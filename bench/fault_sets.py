@@ -1,12 +1,15 @@
 """Models, samples and run folders with a fault, for bench/fault_grid.py."""
 
 import itertools
+import multiprocessing
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 
 from bench.backend_models import node_cases, stored_cases
 from bench.fault_commands import DATA_READERS, MODELS, OF_MODEL, RUN_READERS, paths, words
@@ -72,13 +75,47 @@ def _secret(base: str, number: int, way: str) -> Callable[[Path], dict[str, str]
 
 
 def refused(count: int, seed: int) -> Iterator[Odd]:
-    """Return models that the runtime may refuse, for commands that write a model: the runner asks the runtime."""
+    """Return all models that the runtime does not load, for commands that write a model."""
     found = [(case.name, case.proto) for kind in (stored_cases, node_cases) for case in kind()]
     found += [(f"case/{path.stem}", path.read_bytes()) for path in sorted(CASES.glob("*.onnx"))]
     found += [(fault.name, fault.data) for fault in {fault.data: fault for fault in every_fault()}.values()]
-    for name, data in found:
-        shape = SHAPES.get(name.partition("-")[0])
-        yield Odd(name, _model(data, shape), MODELS)
+    for (name, data), bad in zip(found, _refused([data for _, data in found]), strict=True):
+        if bad:
+            yield Odd(name, _model(data, SHAPES.get(name.partition("-")[0])), MODELS)
+
+
+def _refused(models: Sequence[bytes]) -> Iterator[bool]:
+    """Yield whether the runtime refuses each model, or dies of it."""
+    done = 0
+    while done < len(models):
+        answers, theirs = multiprocessing.Pipe(duplex=False)
+        process = multiprocessing.get_context("fork").Process(target=_load, args=(models[done:], theirs))
+        process.start()
+        theirs.close()
+        try:
+            while done < len(models) and answers.poll(60):
+                yield bool(answers.recv())
+                done += 1
+        except EOFError:
+            pass
+        if done < len(models):
+            process.kill()
+            yield True
+            done += 1
+        process.join()
+
+
+def _load(models: Sequence[bytes], answers: Connection) -> None:
+    onnxruntime.set_default_logger_severity(4)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = 4, 1
+    for model in models:
+        try:
+            onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception:
+            answers.send(True)
+        else:
+            answers.send(False)
 
 
 def data(count: int, seed: int) -> Iterator[Odd]:
