@@ -29,7 +29,10 @@ fill. Without it two cells of `bench/clock.py` at a ratio of four held the plant
 """
 
 WIDEST = 1.5
-"""Ratio of an interval's upper end to its lower end above which it is useless."""
+"""Ratio of an interval's upper end to its lower end above which it is useless, unless it is clear of one."""
+
+WIDEST_CLEAR = 2.0
+"""The same for an interval that is further from one than `WIDEST`: it says for sure which model is the faster."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,8 @@ def _latency(
 
 def too_wide(speedup: Interval) -> str:
     """Return the reason why an interval is useless; "" if it is useful."""
-    if speedup.high <= WIDEST * speedup.low:
+    clear = speedup.low >= WIDEST or speedup.high <= 1 / WIDEST
+    if speedup.high <= (WIDEST_CLEAR if clear else WIDEST) * speedup.low:
         return ""
     return (
         f"it varied so much that its speed is between {speedup.low:.2f} and {speedup.high:.2f} times the first's; "

@@ -21,6 +21,7 @@ from onnxopt.measure.latency.rounds import Round
 from onnxopt.measure.latency.summary import (
     MIN_EPOCHS,
     WIDEST,
+    WIDEST_CLEAR,
     Epoch,
     interval_of_ratio,
     interval_over,
@@ -191,6 +192,14 @@ def test_too_few_undisturbed_loadings_are_unsure():
 def test_an_interval_of_more_than_the_widest_ratio_is_useless():
     assert too_wide(Interval(1, 1.2, WIDEST)) == ""
     assert too_wide(Interval(1, 1.2, WIDEST + 0.01)) != ""
+
+
+def test_an_interval_far_from_one_may_be_wider():
+    assert too_wide(Interval(2.6, 3.2, 3.92)) == ""
+    assert too_wide(Interval(1 / 3.92, 1 / 3.2, 1 / 2.6)) == ""
+    assert too_wide(Interval(WIDEST, 2, WIDEST_CLEAR * WIDEST)) == ""
+    assert too_wide(Interval(WIDEST, 2, WIDEST_CLEAR * WIDEST + 0.01)) != ""
+    assert too_wide(Interval(WIDEST - 0.01, 2, WIDEST * WIDEST)) != ""
 
 
 @pytest.mark.parametrize(("ratio", "share"), [(1.0, 0.0), (2.0, 0.0175), (4.0, 0.0353), (0.25, 0.0353)])
