@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 SHOW_AFTER_S = 2.0
 """A shorter task needs no bar."""
+_FIGURES = 38
+"""Columns for a short bar, the counts and both times."""
 
 
 class ProgressBar:
@@ -44,7 +46,7 @@ class ProgressBar:
         """Show the progress of task `what`, with an estimate of the remaining time."""
         if not self.enabled or time.monotonic() - self._started < SHOW_AFTER_S:
             return
-        what = printable(what)
+        what = _shortened(printable(what), shutil.get_terminal_size().columns - _FIGURES)
         if self._progress is None:
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -144,6 +146,10 @@ class SearchBar:
 
 _TIED = "\N{NO-BREAK SPACE}"
 """Between a number and its unit, which stay on one line."""
+
+
+def _shortened(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: max(width - 1, 0)]}…"
 
 
 def _wrapped(text: str, width: int) -> str:

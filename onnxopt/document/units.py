@@ -11,6 +11,11 @@ __all__ = [
 ]  # fmt: skip
 
 
+def share(value: float, digits: int = 0) -> str:
+    """Return a share in percent with `digits` decimals."""
+    return f"{100 * value:.{digits}f} %"
+
+
 def size(count: float) -> str:
     """Return a number of bytes in decimal units, three digits."""
     for unit in ("B", "kB", "MB", "GB"):

@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 from pydantic import Field
 
+from onnxopt.document import units
 from onnxopt.errors import UsageError
 from onnxopt.graph.channels.find import normalized
 from onnxopt.graph.check import require_nodes
@@ -103,7 +104,7 @@ class DepthwiseSeparable(Pass):
             return Applied(model, (), (*skipped, *(Skip(name, reason) for name in chosen)))
         edits = [Edit(name, _described(count, weight_of(work, layers[name]).shape)) for name, count in chosen.items()]
         if share is not None:
-            edits.append(Edit("graph", f"measured time {share:.0%} of the original"))
+            edits.append(Edit("graph", f"measured time {units.share(share)} of the original"))
         return Applied(result, tuple(edits), tuple(skipped), difference)
 
     def _layers(self, model: ir.Model, *, observed: bool) -> tuple[dict[str, LinearLayer], list[Skip]]:
@@ -139,7 +140,7 @@ class DepthwiseSeparable(Pass):
             count = self._count(weight, seen.get(name))
             share = macs_share(count, weight.shape)
             if share >= 1.0:
-                reasons[name] = f"it needs {count} terms, with {share:.0%} of its MACs"
+                reasons[name] = f"it needs {count} terms, with {units.share(share)} of its MACs"
                 continue
             reason = timer.too_slow(layer, weight, count) if timer is not None else ""
             if reason:
@@ -159,4 +160,4 @@ class DepthwiseSeparable(Pass):
 
 def _described(terms: int, shape: tuple[int, ...]) -> str:
     kernels = "one kernel" if terms == 1 else f"{terms} kernels"
-    return f"{kernels} per channel, then 1 x 1: {macs_share(terms, shape):.0%} of its MACs"
+    return f"{kernels} per channel, then 1 x 1: {units.share(macs_share(terms, shape))} of its MACs"

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 from pydantic import Field
 
+from onnxopt.document import units
 from onnxopt.errors import UsageError
 from onnxopt.graph.channels.find import normalized
 from onnxopt.graph.check import require_nodes
@@ -88,7 +89,8 @@ class FactorizeEmbeddings(Pass):
             set_weight(wanted.graph.initializers[name], narrow @ wide)
             _split(result, writer, name, narrow, wide)
             share = rank * sum(rows.shape) / rows.size
-            what = f"{rows.shape[0]} x {rows.shape[1]} to rank {rank}: {share:.0%} of its size, {kept:.1%} energy"
+            sizes = f"{units.share(share)} of its size, {units.share(kept, 1)} energy"
+            what = f"{rows.shape[0]} x {rows.shape[1]} to rank {rank}: {sizes}"
             edits.append(Edit(name, what))
         if not edits:
             return Applied(model, (), tuple(skipped))

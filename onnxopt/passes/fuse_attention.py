@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 import onnx_ir as ir
 
+from onnxopt.document import units
 from onnxopt.errors import ModelError
 from onnxopt.graph.attention.edit import AttentionWriter, Core
 from onnxopt.graph.attention.find import Attention, attentions
@@ -89,7 +90,7 @@ class FuseAttention(Pass):
             return Applied(model, (), tuple(skipped))
         done = edits[best]
         if best in shares:
-            done.append(Edit("graph", f"measured time {shares[best]:.0%} of the original"))
+            done.append(Edit("graph", f"measured time {units.share(shares[best])} of the original"))
         return Applied(results[best], tuple(done), (*skipped, *reasons[best]), differences[best])
 
     def _fused(self, work: ir.Model, form: str) -> tuple[ir.Model, list[Edit], list[Skip]]:

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
+from onnxopt.document import units
 from onnxopt.errors import ModelError
 from onnxopt.graph.attention.edit import AttentionWriter
 from onnxopt.graph.attention.find import Attention, attentions
@@ -85,7 +86,7 @@ def _if_faster(model: ir.Model, made: Applied, context: Context) -> Applied:
     if share is None and note:
         return replace(made, skipped=(*made.skipped, Skip("graph", note)))
     if share is not None and share < 1.0:
-        return replace(made, edits=(*made.edits, Edit("graph", f"measured time {share:.0%} of the original")))
+        return replace(made, edits=(*made.edits, Edit("graph", f"measured time {units.share(share)} of the original")))
     reason = "so few MACs that the overhead of more nodes exceeds the saving"
     if share is not None:
         reason = f"undone: at this sequence length the model took {share:.2f} times the time"

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 import onnx_ir as ir
 from pydantic import Field
 
+from onnxopt.document import units
 from onnxopt.graph.layers import anatomy_of
 from onnxopt.importance import gradual_ratios
 from onnxopt.options.training import Above0, AtLeast1, WeightTrainingOptions
@@ -90,7 +91,7 @@ class PruneGradually(WeightTrainingOptions, Pass):
         if self.macs is None:
             ratio = self.sparsity * share
             prune = PruneWeights(ratio=ratio, scope=self.scope, exclude=self.exclude)
-            return prune.apply(current, context), f"{ratio:.1%} of the weights are zero"
+            return prune.apply(current, context), f"{units.share(ratio, 1)} of the weights are zero"
         whole, now = anatomy_of(model).macs, anatomy_of(current).macs
         wanted = 1 - (1 - self.macs) * share
         if not whole or now <= wanted * whole * (1 + _NEARLY):
@@ -100,4 +101,4 @@ class PruneGradually(WeightTrainingOptions, Pass):
         )
         applied = channels.apply(current, context)
         left = anatomy_of(applied.model).macs / whole
-        return applied, f"{left:.1%} of the multiply-accumulates remain"
+        return applied, f"{units.share(left, 1)} of the multiply-accumulates remain"

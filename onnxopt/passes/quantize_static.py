@@ -8,6 +8,7 @@ import onnx_ir as ir
 from pydantic import Field
 
 from onnxopt import model_file
+from onnxopt.document import units
 from onnxopt.errors import ModelError, NativeError, UsageError, nearest
 from onnxopt.graph.check import require_nodes
 from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes
@@ -225,7 +226,7 @@ class QuantizeStatic(Pass):
             avoid = self._options(self.op_types, context).avoid_saturation
             rounded = compensate(made.model, before, samples, avoid_saturation=avoid)
             edits += [
-                Edit(n, f"GPTQ rounding: {e:.0%} of the output error of nearest rounding")
+                Edit(n, f"GPTQ rounding: {units.share(e)} of the output error of nearest rounding")
                 for n, e in rounded.errors.items()
             ]
             skips += [Skip(n, f"nearest rounding instead of GPTQ: {why}") for n, why in rounded.left.items()]
@@ -236,7 +237,9 @@ class QuantizeStatic(Pass):
             skips.append(Skip("graph", "biases and scales are corrected with form=qdq only"))
         elif self.correct_channels and edits:
             remains, why = channel_correction.correct_if_closer(made.model, before, few, others)
-            edits += [Edit(n, f"channels corrected: {e:.0%} of its output error remain") for n, e in remains.items()]
+            edits += [
+                Edit(n, f"channels corrected: {units.share(e)} of its output error remain") for n, e in remains.items()
+            ]
             skips += [Skip("graph", why)] if why else []
         elif self.correct_bias and edits:
             corrected = bias_correction.correct(made.model, before, few)

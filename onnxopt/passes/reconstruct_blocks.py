@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 import onnx_ir as ir
 from annotated_types import Ge
 
+from onnxopt.document import units
 from onnxopt.graph.weights.quantized import masters_of, quantized_weights
 from onnxopt.options.training import Above0, AtLeast1, Share, TrainingOptions
 from onnxopt.passes.qat import float_originals
@@ -67,4 +68,6 @@ class ReconstructBlocks(TrainingOptions, Pass):
 
 
 def _gain(before: float, after: float) -> str:
-    return f"its error falls from {before:.2%} to {after:.2%} of the variance on held-out samples"
+    return (
+        f"its error falls from {units.share(before, 2)} to {units.share(after, 2)} of the variance on held-out samples"
+    )

@@ -7,6 +7,7 @@ import numpy as np
 import onnx_ir as ir
 from pydantic import Field
 
+from onnxopt.document import units
 from onnxopt.errors import OnnxoptError
 from onnxopt.graph.check import require_nodes
 from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes, tensor_in
@@ -95,7 +96,8 @@ class ShareWeights(Pass):
         if after >= before:
             return Applied(model, (), (*skipped, Skip("graph", "the file would not get smaller")))
         edits = [
-            Edit(n, f"{_bits(p.colours)} bits per value, {p.lost:.2%} of its size lost") for n, p in palettes.items()
+            Edit(n, f"{_bits(p.colours)} bits per value, {units.share(p.lost, 2)} of its size lost")
+            for n, p in palettes.items()
         ]
         deflated = [sum(p.packed[i] for p in palettes.values()) for i in (0, 1)]
         sizes = f"{before} bytes to {after}; these weights deflate to {deflated[1]} bytes, from {deflated[0]}"
@@ -115,7 +117,8 @@ class ShareWeights(Pass):
             reason = self._obstacle(value, array)
             palette = None if reason else self._palette(array, seed)
             if palette is None:
-                skipped.append(Skip(name, reason or f"with 8 bits it loses more than {self.max_error:.1%} of its size"))
+                limit = units.share(self.max_error or 0.0, 1)
+                skipped.append(Skip(name, reason or f"with 8 bits it loses more than {limit} of its size"))
             elif palette.codes.nbytes + palette.colours.nbytes + _NODES_BYTES >= array.nbytes:
                 skipped.append(Skip(name, "with its palette it would not be smaller"))
             else:

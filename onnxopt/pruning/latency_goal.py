@@ -47,30 +47,30 @@ def plan_for_latency(
 ) -> tuple[Plan, float]:
     """Return the plan that removes least among those measured to take at most `goal` of the time, and its share.
 
-    Bisection over the share of work that remains. Where no plan is fast enough, the fastest one that was measured.
+    Bisection over the share of work that remains. If the plan with the least work is too slow, it is the result.
 
     Args:
         choices: the units that may be removed.
-        channels: groups of the model, whose weights decide nothing about time.
+        channels: the channel groups of the model.
         goal: share of the median time that may remain.
         feeds: one batch.
         time: measures two models against each other.
     """
+
+    def tried(work: float) -> tuple[Plan, float]:
+        plan = choices.plan(work)
+        return plan, time(channels.model, cut_channels(channels, plan.kept), feeds) if plan.kept else 1.0
+
     low, high = _LEAST, 1.0
-    best: tuple[Plan, float] | None = None
-    fastest: tuple[Plan, float] | None = None
-    for _ in range(_ROUNDS):
-        middle = low if fastest is None else (low + high) / 2
-        plan = choices.plan(middle)
-        share = time(channels.model, cut_channels(channels, plan.kept), feeds) if plan.kept else 1.0
-        if fastest is None or share < fastest[1]:
-            fastest = plan, share
+    best = tried(low)
+    if best[1] > goal:
+        return best
+    for _ in range(_ROUNDS - 1):
+        middle = (low + high) / 2
+        plan, share = tried(middle)
         if share <= goal:
             # More may stay.
             best, low = (plan, share), middle
-        elif middle == low:
-            break
         else:
             high = middle
-    assert fastest is not None
-    return best or fastest
+    return best

@@ -7,6 +7,7 @@ from types import MappingProxyType
 import numpy as np
 import onnx_ir as ir
 
+from onnxopt.document import units
 from onnxopt.graph.channels.find import ChannelGroup, Channels, normalized
 from onnxopt.graph.channels.trace import Unit
 from onnxopt.pipeline import Applied, Context, Edit, Skip
@@ -75,7 +76,7 @@ def prune(
     groups = {group.name: group for group in channels.groups}
     edits = [Edit(name, _action(groups[name], len(units))) for name, units in proved.kept.items()]
     share = outcome.plan.macs_after / max(outcome.plan.macs_before, 1.0)
-    edits += [*made.edits, Edit("graph", f"{share:.0%} of the MACs remain")]
+    edits += [*made.edits, Edit("graph", f"{units.share(share)} of the MACs remain")]
     return Applied(proved.model, tuple(edits), (*skipped, *made.skipped), proved.difference)
 
 
@@ -134,14 +135,15 @@ def _planned(some: Choices, channels: Channels, batches: list[Feeds]) -> _Outcom
         share = plan.macs_after / max(plan.macs_before, 1.0)
         wanted = some.request.macs
         if wanted is not None and plan.kept and share > wanted + 1e-9:
-            return _Outcome(
-                plan, (Skip("graph", f"goal missed: {wanted:.0%} of the MACs, {share:.0%} is the least possible"),)
-            )
+            missed = f"goal missed: {units.share(wanted)} of the MACs, {units.share(share)} is the least possible"
+            return _Outcome(plan, (Skip("graph", missed),))
         return _Outcome(plan)
     smallest = min(batches, key=lambda feeds: sum(np.asarray(array).nbytes for array in feeds.values()))
     plan, share = plan_for_latency(some, channels, goal, smallest)
     if share > goal:
-        return _Outcome(plan, (Skip("graph", f"goal missed: {goal:.0%} of the latency, {share:.0%} measured"),))
+        return _Outcome(
+            plan, (Skip("graph", f"goal missed: {units.share(goal)} of the latency, {units.share(share)} measured"),)
+        )
     return _Outcome(plan)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
+from onnxopt.document import units
 from onnxopt.errors import OnnxoptError
 from onnxopt.graph.check import check_structure
 from onnxopt.measure.latency import Latency
@@ -144,9 +145,11 @@ def _unlike(reordering: float | None, moved: float, deployed: float, slack: floa
     if reordering is not None and not moved <= reordering:
         return f"outputs are not equal: they change by {moved:.1e}"
     if not moved <= most:
-        return f"outputs change by {moved:.1%}, {most:.1%} is allowed"
+        return f"outputs change by {units.share(moved, 1)}, {units.share(most, 1)} is allowed"
     if not deployed <= max(2 * slack, most):
-        return f"as run, outputs change by {deployed:.1%}, {max(2 * slack, most):.1%} is allowed"
+        return (
+            f"as run, outputs change by {units.share(deployed, 1)}, {units.share(max(2 * slack, most), 1)} is allowed"
+        )
     return ""
 
 

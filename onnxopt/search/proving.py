@@ -133,9 +133,7 @@ def _measured(
     if judge is None or (attempts and not _another_fits(trials, judge[1])):
         trials.late.leave_out(finalists, "no time was left for a further proof")
         return None
-    trials.observer.progress(
-        f"proof of {trial.candidate.name} on the hold-out part", attempts, attempts + len(finalists)
-    )
+    trials.observer.progress(f"proof of {trial.candidate.name}", attempts, attempts + len(finalists))
     try:
         with trials.deadline.ending():
             return measured(trials, judge[0], trial, judge[1])

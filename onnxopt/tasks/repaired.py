@@ -130,7 +130,7 @@ def _proof(one: Mended) -> str:
 
 
 def _share(value: float) -> str:
-    return f"{value:.2%}" if value == 0 or value >= 1e-4 else f"{value:.0e}"
+    return units.share(value, 2) if value == 0 or value >= 1e-4 else f"{value:.0e}"
 
 
 def _data(one: Mended) -> dict[str, object]:

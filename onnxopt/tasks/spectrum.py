@@ -62,7 +62,7 @@ def spectrum_document(source: Given, sizes: Mapping[str, int], *, measure: bool 
     ]
     if measure:
         says += [
-            f"Time: at the rank for {_TIMED:.0%} in whole blocks of {_BLOCK}, relative to the dense layer,",
+            f"Time: at the rank for {100 * _TIMED:.0f} % in whole blocks of {_BLOCK}, relative to the dense layer,",
             "both measured on this machine.",
         ]
     return Document(

@@ -58,6 +58,18 @@ def test_what_a_candidate_gives_back_follows_from_its_error(scale: float, shift:
     assert found == pytest.approx(share, abs=0.1)  # pairs of neighbours estimate the variance
 
 
+def two_outputs(scale: float):
+    net = Net(1)
+    net.node("Mul", "x", net.const(np.float32(1)), out="same")
+    net.node("Mul", "x", net.const(np.float32(scale)), out="scaled")
+    return net.model([("x", F, ["batch", 4])], [(n, F, ["batch", 4]) for n in ("same", "scaled")], opset=13)
+
+
+def test_the_worst_output_counts() -> None:
+    known, samples, chance = opened(two_outputs(1), np.random.default_rng(2).standard_normal((64, 4)))
+    assert explained(known, Session(two_outputs(0), Runtime()), samples, chance) == pytest.approx(0, abs=0.2)
+
+
 def test_the_skill_is_one_for_equal_answers_and_zero_by_chance() -> None:
     chance = Chance(0.4, {})
     assert (chance.skill(1.0), chance.skill(0.4)) == (1.0, 0.0)

@@ -110,6 +110,8 @@ def test_a_baseline_without_numbers_for_most_samples_is_refused():
     x[:31] = np.nan
     with pytest.raises(DataError, match=r"ONX207.*31 of 60"):
         FidelityJudge(linear(np.eye(3)), samples_of(x), RUNTIME).baseline()
+    x[30] = X[30]
+    assert FidelityJudge(linear(np.eye(3)), samples_of(x), RUNTIME).baseline().n == 30
 
 
 def test_infinities_of_the_baseline_are_equal_to_themselves_and_to_nothing_else():

@@ -9,6 +9,7 @@ from onnxopt.measure.fidelity_judge import FidelityJudge
 from onnxopt.measure.repeatable import Fresh, needs_fresh, seeded
 from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.model_file import to_bytes
+from tests import builders
 
 RUNTIME = Runtime()
 X = np.random.default_rng(0).normal(size=(24, 3)).astype(np.float32)
@@ -81,3 +82,58 @@ def test_a_model_that_stays_random_is_refused_with_the_operator(monkeypatch):
     monkeypatch.setattr(Session, "named", lambda self, feeds: {"y": np.full((4, 3), float(next(runs)))})
     with pytest.raises(ModelError, match=r"ONX313.*RandomNormalLike draw"):
         needs_fresh(noisy("RandomNormalLike"), FEEDS, session.runtime)
+
+
+class Loaded:
+    """Counts how often a model is loaded; gives the outputs of `runs` one after the other."""
+
+    runs = iter(())
+    loads = 0
+
+    def __init__(self, *_):
+        type(self).loads += 1
+
+    def named(self, _):
+        return next(type(self).runs)
+
+
+def twice(monkeypatch, one, other, model=None):
+    """Return whether a model that gives these outputs in turn is run as it is, and how often it is loaded."""
+    kind = type("OneModel", (Loaded,), {"runs": iter([one, other, one, other]), "loads": 0})
+    monkeypatch.setattr(repeatable, "Session", kind)
+    try:
+        fresh = needs_fresh(model or builders.BUILDERS["gemm_mlp"](), FEEDS, RUNTIME)
+    except ModelError:
+        return False, kind.loads
+    return not fresh, kind.loads
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ([1.0], [1.0], True),
+        ([1.0], [2.0], False),
+        ([{"cat": 0.5}], [{"cat": 0.5}], True),
+        ([{"cat": 0.5}], [{"cat": 0.25}], False),
+        (np.array([1_000_000]), np.array([1_000_001]), False),
+        (np.array(["a"]), np.array(["a"]), True),
+        (np.array([100.0, 100.0]), np.array([100.005, 100.0]), True),
+        (np.array([100.0, 100.0]), np.array([100.02, 100.0]), False),
+        (np.array([0.0, 2.0, -2.0]), np.array([0.001, 2.0, -2.0]), True),
+        (np.array([0.0, 2.0, -2.0]), np.array([0.01, 2.0, -2.0]), False),
+        (np.array([np.nan, np.inf]), np.array([np.nan, np.inf]), True),
+        (np.array([np.nan, np.inf]), np.array([0.0, np.inf]), False),
+        (np.zeros(2), np.zeros((2, 1)), False),
+    ],
+)
+def test_two_runs_are_the_same_up_to_the_order_of_additions(monkeypatch, one, other, same):
+    assert twice(monkeypatch, {"y": one}, {"y": other}) == (same, 1)
+    assert twice(monkeypatch, {"x": np.ones(2), "y": one}, {"x": np.ones(2), "y": other}) == (same, 1)
+
+
+def test_a_model_is_loaded_again_only_if_an_operator_may_be_random(monkeypatch):
+    model = builders.BUILDERS["gemm_mlp"]()
+    zeros = {"y": np.zeros(2)}
+    assert twice(monkeypatch, zeros, zeros, model) == (True, 1)
+    model.graph.node(1).domain = "com.example"
+    assert twice(monkeypatch, zeros, zeros, model) == (True, 2)

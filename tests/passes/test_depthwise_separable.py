@@ -97,7 +97,7 @@ def test_layers_that_are_faster_are_kept_if_the_model_is(monkeypatch) -> None:
     monkeypatch.setattr(depthwise_separable, "time_share", lambda *_: (0.7, ""))
     _, step = run(convnet(32), terms=2, verify=True)
     assert {edit.target for edit in step.edits} == {"conv1", "conv2", "graph"}
-    assert step.edits[-1].action == "measured time 70% of the original"
+    assert step.edits[-1].action == "measured time 70 % of the original"
     monkeypatch.setattr(depthwise_separable, "time_share", lambda *_: (1.1, ""))
     _, step = run(convnet(32), terms=2, verify=True)
     assert not step.edits

@@ -319,7 +319,7 @@ def test_a_share_of_the_time_is_predicted_from_the_layers(monkeypatch, aware: bo
     ranks = [int(e.action.split("rank ")[1].split(":")[0]) for e in step.edits if e.target != "graph"]
     predicted = (2 * sum(ranks) + 64 * (4 - len(ranks))) / 256
     assert 0.4 < predicted <= 0.5
-    assert step.edits[-1].action == f"predicted to take {predicted:.0%} of the time"
+    assert step.edits[-1].action == f"predicted to take {100 * predicted:.0f} % of the time"
 
 
 def test_a_share_of_the_time_that_was_missed_is_aimed_at_again(monkeypatch) -> None:
@@ -327,7 +327,7 @@ def test_a_share_of_the_time_that_was_missed_is_aimed_at_again(monkeypatch) -> N
     shares = iter([0.7, 0.5])
     monkeypatch.setattr(attempt, "time_share", lambda *_: (next(shares), ""))
     _, step = run(mlp(), latency=0.5, verify=True)
-    assert step.edits[-1].action == "predicted to take 28% of the time, measured 50%"
+    assert step.edits[-1].action == "predicted to take 28 % of the time, measured 50 %"
     assert not any("not reached" in skip.reason for skip in step.skipped)
 
 
@@ -338,8 +338,10 @@ def test_what_is_out_of_reach_is_not_paid_for(monkeypatch) -> None:
         measured = iter(shares)
         monkeypatch.setattr(attempt, "time_share", lambda *_, left=measured: (next(left), ""))
         _, step = run(mlp(), latency=0.5, verify=True)
-        assert any(skip.reason == f"goal missed: 50% of the time, {kept:.0%} measured" for skip in step.skipped)
-        assert step.edits[-1].action.endswith(f"measured {kept:.0%}")
+        assert any(
+            skip.reason == f"goal missed: 50 % of the time, {100 * kept:.0f} % measured" for skip in step.skipped
+        )
+        assert step.edits[-1].action.endswith(f"measured {100 * kept:.0f} %")
 
 
 @pytest.mark.parametrize("op", ["LSTM", "GRU"])

@@ -67,7 +67,7 @@ def test_two_tables_take_the_place_of_one() -> None:
     assert model_file.size_bytes(result) < 0.4 * model_file.size_bytes(given)
     assert step.difference is not None
     assert step.difference < numerics.EXACT_RELATIVE
-    assert step.edits[0].action.startswith(f"{ROWS} x {WIDTH} to rank {RANK}: 21% of its size")
+    assert step.edits[0].action.startswith(f"{ROWS} x {WIDTH} to rank {RANK}: 21 % of its size")
     assert error(given, result, np.arange(ROWS)[None]) < 0.01
 
 

@@ -146,7 +146,7 @@ def test_the_faster_form_is_kept(monkeypatch) -> None:
     monkeypatch.setattr(fuse_attention, "_LEAST_MACS", 0)
     result, step = apply(attention(), verify=True)
     assert "MultiHeadAttention" in ops(result)
-    assert step.edits[-1].action == "measured time 80% of the original"
+    assert step.edits[-1].action == "measured time 80 % of the original"
     shares.update(portable=1.2, runtime=1.1)
     model = attention()
     result, step = apply(model, verify=True)

@@ -72,7 +72,7 @@ def test_what_gets_slower_is_undone(monkeypatch) -> None:
     assert "undone: at this sequence length the model took 1.30 times the time" in reasons(step)
     monkeypatch.setattr(linearize_attention, "time_share", lambda *_: (0.5, ""))
     _, step = apply(model, verify=True)
-    assert step.edits[-1].action == "measured time 50% of the original"
+    assert step.edits[-1].action == "measured time 50 % of the original"
 
 
 def test_an_emulated_processor_is_not_believed(monkeypatch) -> None:

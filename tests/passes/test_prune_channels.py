@@ -59,7 +59,7 @@ def test_half_of_the_channels_go():
         "4 of 8 channels removed, shared with Conv_6",
         "4 of 8 channels removed",
         "weights of removed units merged into similar kept units",
-        "29% of the MACs remain",
+        "29 % of the MACs remain",
     ]
     assert result.difference is not None
     assert result.difference < 1e-4
@@ -81,7 +81,7 @@ def test_channels_are_kept_in_multiples_of_the_registers_width():
     assert [(e.target, e.action) for e in arm.edits] == [
         ("Gemm_0", "8 of 16 channels removed"),
         ("Gemm_2", "4 of 12 channels removed"),
-        ("graph", "50% of the MACs remain"),
+        ("graph", "50 % of the MACs remain"),
     ]
 
 
@@ -181,7 +181,7 @@ def test_scores_from_data_need_data(importance):
 
 def test_work_that_cannot_be_saved_is_said():
     result = applied(PruneChannels(macs=0.01, round_to=1))
-    assert any("goal missed: 1% of the MACs" in s.reason for s in result.skipped)
+    assert any("goal missed: 1 % of the MACs" in s.reason for s in result.skipped)
 
 
 def test_a_latency_is_met_with_as_much_left_as_can_be():

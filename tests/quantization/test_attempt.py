@@ -42,6 +42,7 @@ def test_a_node_that_no_message_names_is_found(position: int) -> None:
     bad = model.graph.node(position).name or ""
     build = Breaking(model, bad)
     made = attempt(build, list(model.graph), None)
+    assert made.model is model
     assert list(made.left) == [bad]
     assert "no such luck" in made.left[bad]
     assert build.calls <= 8
@@ -57,6 +58,15 @@ def test_a_node_that_the_message_names_is_believed_only_if_that_helps() -> None:
     assert list(attempt(wrong, list(model.graph), None).left) == [names[4]]
 
 
+def test_of_names_that_begin_alike_the_message_means_the_longest() -> None:
+    model = chain()
+    for node, name in zip(model.graph, ("conv", "conv1"), strict=False):
+        node.name = name
+    build = Breaking(model, "conv1", why="node '{}' failed")
+    assert list(attempt(build, list(model.graph), None).left) == ["conv1"]
+    assert build.calls == 3
+
+
 def test_after_two_of_a_kind_the_others_stay_in_float_too() -> None:
     model = chain()
     products = [n.name or "" for n in model.graph if n.op_type == "MatMul"]
@@ -68,8 +78,10 @@ def test_after_two_of_a_kind_the_others_stay_in_float_too() -> None:
 
 def test_a_failure_that_no_node_explains_is_raised() -> None:
     model = chain()
+    build = Breaking(model, "none of them")
     with pytest.raises(NativeError, match="no such luck"):
-        attempt(Breaking(model, "none of them"), list(model.graph), None)
+        attempt(build, list(model.graph), None)
+    assert build.calls == 2  # as it is, and with every node in float
 
 
 def test_a_model_that_loads_but_does_not_run_counts_as_failed() -> None:

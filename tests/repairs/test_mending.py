@@ -245,7 +245,7 @@ def test_every_code_is_that_of_one_repair() -> None:
         *((None, 0.05, 0.05, 0.0, ""), (None, 0.06, 0.0, 0.0, "outputs change"), (None, 0.0, 0.06, 0.0, "as run")),
         *(
             (None, 0.0, 0.2, 0.1, ""),
-            (None, 0.0, 0.21, 0.1, "by 21.0%, 20.0% is allowed"),
+            (None, 0.0, 0.21, 0.1, "by 21.0 %, 20.0 % is allowed"),
             (1.0, 0.06, 0.0, 0.0, "outputs change"),
         ),
     ],

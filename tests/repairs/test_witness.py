@@ -62,7 +62,7 @@ def test_where_nothing_was_run_nothing_is_unchanged():
         (None, NAN, 0.0, "outputs change"),
         (None, 0.051, 0.0, "outputs change"),
         (None, 0.0, NAN, "as run"),
-        (None, 0.0, 0.21, "as run, outputs change by 21.0%, 20.0% is allowed"),
+        (None, 0.0, 0.21, "as run, outputs change by 21.0 %, 20.0 % is allowed"),
     ],
 )
 def test_each_limit_of_a_change_must_hold(reordering, moved, deployed, said):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from onnxopt.document import units
 from onnxopt.measure.verdict import PROVED, PROVED_HALF, prove, time_share
 from onnxopt.pipeline import Edit
 from onnxopt.reconstruction.factorizable import FactorizableModel
@@ -54,8 +55,8 @@ class Attempt:
         """Return a line for a missed goal, and one for a time that was not measured."""
         # The goal may have been lowered for this attempt: only the user's goal counts.
         missed = [self.plan.missed if goal is None or self.share is None else "", self.note]
-        if goal is not None and self.is_over(goal):
-            missed.append(f"goal missed: {goal:.0%} of the time, {self.share:.0%} measured")
+        if goal is not None and self.share is not None and self.is_over(goal):
+            missed.append(f"goal missed: {units.share(goal)} of the time, {units.share(self.share)} measured")
         return [text for text in missed if text]
 
     def edits(self) -> tuple[Edit, ...]:
@@ -64,12 +65,12 @@ class Attempt:
         for name in self.reduced.factors:
             candidate = self.plan.chosen[name]
             ranks = "x".join(map(str, candidate.choice.ranks))
-            what = f"{candidate.choice.form} form, rank {ranks}: {candidate.macs:.0%} of its MACs"
-            edits.append(Edit(name, f"{what}, {candidate.error:.1%} of its variance lost"))
+            what = f"{candidate.choice.form} form, rank {ranks}: {units.share(candidate.macs)} of its MACs"
+            edits.append(Edit(name, f"{what}, {units.share(candidate.error, 1)} of its variance lost"))
         predicted = self.plan.time_share
-        text = "" if predicted is None else f"predicted to take {predicted:.0%} of the time"
+        text = "" if predicted is None else f"predicted to take {units.share(predicted)} of the time"
         if self.share is not None:
-            text = f"{text}, measured {self.share:.0%}" if text else "measured to be faster than the original"
+            text = f"{text}, measured {units.share(self.share)}" if text else "measured to be faster than the original"
         return (*edits, *([Edit("graph", text)] if text else []))
 
 

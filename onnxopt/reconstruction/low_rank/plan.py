@@ -7,6 +7,7 @@ from math import gcd
 import numpy as np
 import onnx_ir as ir
 
+from onnxopt.document import units
 from onnxopt.reconstruction.layers import LinearLayer
 from onnxopt.reconstruction.low_rank.chain_timer import Timer
 from onnxopt.reconstruction.low_rank.fit import Choice
@@ -156,7 +157,8 @@ def _choose(layer: _Reducible, goal: RankGoal, *, observed: bool) -> RankChoice 
         good = [c for c in fast if _within(c.choice, shape, share, block)]
         if good:
             return min(good, key=lambda c: (c.error, c.cost))
-        return f"at {share:.0%} of its rank it would not be faster, or none of its ranks is a multiple of {layer.block}"
+        why = "it would not be faster, or none of its ranks is a multiple of"
+        return f"at {units.share(share)} of its rank {why} {layer.block}"
     if goal.energy is None and goal.max_error is None and not observed:
         needed = {form: evbmf_ranks(layer.weight, form, groups) for form in {c.choice.form for c in fast}}
         good = [c for c in fast if _stands_out(c.choice, needed[c.choice.form])]
@@ -168,9 +170,9 @@ def _choose(layer: _Reducible, goal: RankGoal, *, observed: bool) -> RankChoice 
         if not good:
             least = min(fast, key=lambda c: c.error)
             return (
-                f"fast enough it would lose {least.error:.1%} of its variance with "
+                f"fast enough it would lose {units.share(least.error, 1)} of its variance with "
                 f"{'rank' if len(least.choice.ranks) == 1 else 'ranks'} {_ranks(least.choice)}, over the "
-                f"{allowed:.1%} allowed"
+                f"{units.share(allowed, 1)} allowed"
             )
     return min(good, key=lambda c: (c.cost, c.error))
 
@@ -190,7 +192,9 @@ def _too_small(shape: tuple[int, ...], forms: Sequence[Form], block: int, *, mea
     what = "time" if measured else "multiply-accumulates"
     limit = MOST_TIME if measured else MOST_MACS
     sizes = "x".join(map(str, shape))
-    return f"too small: of {sizes} no rank that is a multiple of {block} needs at most {limit:.0%} of the {what}"
+    return (
+        f"too small: of {sizes} no rank that is a multiple of {block} needs at most {units.share(limit)} of the {what}"
+    )
 
 
 def _ranks(choice: Choice) -> str:
@@ -237,4 +241,5 @@ def _mix(
     left = rest + sum(cost * (work.share(plan.chosen[n]) if n in plan.chosen else 1.0) for n, cost in known.items())
     if left > work.goal * work.total * (1 + 1e-9):
         share = left / max(work.total, 1e-12)
-        plan.missed = f"goal missed: {work.goal:.0%} of the {work.unit}, {share:.0%} is the least possible"
+        least = f"{units.share(share)} is the least possible"
+        plan.missed = f"goal missed: {units.share(work.goal)} of the {work.unit}, {least}"

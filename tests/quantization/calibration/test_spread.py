@@ -63,3 +63,12 @@ def test_a_loud_sample_is_left_out() -> None:
 @pytest.mark.parametrize("sizes", [(1, 2, 3, 4, 5), (1, 1, 900), (0, 0, 0, 0, 9)], ids=str)
 def test_samples_alike_few_or_empty_have_no_outlier(sizes: tuple[float, ...]) -> None:
     assert quiet_interval(spread(*sizes)) is None
+
+
+def test_without_any_counted_value_there_are_no_giants() -> None:
+    assert bulk_bound(np.zeros(256, np.int64), 5.0) is None
+
+
+def test_giants_are_more_than_seven_octaves_above_most_values() -> None:
+    assert bound(np.append(np.ones(100), 2.0**8)) == 2
+    assert bound(np.append(np.ones(100), 2.0**7)) is None

@@ -57,3 +57,8 @@ def test_convolutions_are_reduced_channels_last() -> None:
     weights = np.arange(2 * 3 * 2 * 2).reshape(2, 3, 2, 2)
     assert reduced(weights)[0, :3].tolist() == weights[0, :, 0, 0].tolist()
     assert reduced(weights).shape == (2, 12)
+
+
+def test_channels_come_last_in_the_order_of_reduction() -> None:
+    weights = np.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)
+    np.testing.assert_array_equal(reduced(weights), weights.transpose(0, 2, 3, 1).reshape(2, 60))
