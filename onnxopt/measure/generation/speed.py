@@ -37,10 +37,11 @@ class GenerationSpeed:
     Attributes:
         first_token_ms: time to read the prompt and choose the first token.
         tokens_per_s: rate of the tokens behind the first one.
-        first_speedup: baseline time to the first token over this model's; None for the baseline and if `unsure`.
-        rate_speedup: this model's rate over the baseline's; None for the baseline and if `unsure`.
+        first_speedup: baseline time to the first token over this model's; None for the baseline and if it is unsure.
+        rate_speedup: this model's rate over the baseline's; None for the baseline and if it is unsure.
         texts: number of texts that were generated.
-        unsure: the reason why the times are unknown; "" if they are known.
+        first_unsure: the reason why the time to the first token is unknown; "" if it is known.
+        rate_unsure: the reason why the rate is unknown; "" if it is known.
     """
 
     first_token_ms: float
@@ -48,7 +49,8 @@ class GenerationSpeed:
     first_speedup: Interval | None
     rate_speedup: Interval | None
     texts: int
-    unsure: str = ""
+    first_unsure: str = ""
+    rate_unsure: str = ""
 
 
 @dataclass(frozen=True)
@@ -149,14 +151,15 @@ def _summary(
     busy = "" if waited <= MOST_WAITING else "other programs kept its threads waiting for a processor"
     for name in names:
         ratios = [interval_of_ratio((typical(names[0], part) / typical(name, part)).tolist()) for part in (0, 1)]
-        unsure = busy or ("" if name == names[0] else next(filter(None, map(too_wide, ratios)), ""))
-        known = name != names[0] and not unsure
+        other = name != names[0]
+        first_unsure, rate_unsure = (busy or (too_wide(ratio) if other else "") for ratio in ratios)
         found[name] = GenerationSpeed(
             first_token_ms=float(np.median(typical(name, 0))) / 1e6,
             tokens_per_s=(length.new - 1) * 1e9 / float(np.median(typical(name, 1))),
-            first_speedup=ratios[0] if known else None,
-            rate_speedup=ratios[1] if known else None,
+            first_speedup=ratios[0] if other and not first_unsure else None,
+            rate_speedup=ratios[1] if other and not rate_unsure else None,
             texts=sum(len(epoch[name]) for epoch in epochs),
-            unsure=unsure,
+            first_unsure=first_unsure,
+            rate_unsure=rate_unsure,
         )
     return found

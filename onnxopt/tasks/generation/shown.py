@@ -57,10 +57,10 @@ def _row(name: str, one: GenerationSpeed, perplexity: TextPerplexity | None, mem
     first, rate = (units.significant(value) for value in (one.first_token_ms, one.tokens_per_s))
     return (
         name,
-        "-" if one.unsure else first,
-        _ratio(one.first_speedup, one.unsure),
-        "-" if one.unsure else rate,
-        _ratio(one.rate_speedup, one.unsure),
+        "-" if one.first_unsure else first,
+        _ratio(one.first_speedup, one.first_unsure),
+        "-" if one.rate_unsure else rate,
+        _ratio(one.rate_speedup, one.rate_unsure),
         "-" if perplexity is None else units.significant(perplexity.value),
         "-" if memory is None else units.size(memory),
         str(one.texts),
@@ -74,10 +74,15 @@ def _ratio(interval: Interval | None, unsure: str) -> str:
 
 
 def _compared(name: str, other: str, one: GenerationSpeed) -> list[str]:
-    if one.first_speedup is None or one.rate_speedup is None:
-        return [f"The speed of {name} is unsure: {one.unsure}."]
-    pairs = (("To the first token", one.first_speedup), ("Token by token", one.rate_speedup))
-    return [f"{when}, {compared(name, other, r.low, r.value, r.high)}." for when, r in pairs]
+    return [
+        f"{when}, the speed of {name} is unsure: {unsure}."
+        if ratio is None
+        else f"{when}, {compared(name, other, ratio.low, ratio.value, ratio.high)}."
+        for when, ratio, unsure in (
+            ("To the first token", one.first_speedup, one.first_unsure),
+            ("Token by token", one.rate_speedup, one.rate_unsure),
+        )
+    ]
 
 
 def _perplexity(name: str, one: TextPerplexity) -> str:

@@ -159,9 +159,29 @@ def test_threads_that_waited_leave_the_speed_unsure_where_the_clock_runs_on(monk
     model = SimpleNamespace()
     host = Host({id(model): (1_000_000, 1_000_000)}, waiting=0.1)
     found = timed(monkeypatch, host, {"a": model, "b": model}, pauses=False)
-    assert "waiting for a processor" in found["b"].unsure
-    assert found["b"].rate_speedup is None
-    assert not timed(monkeypatch, host, {"a": model, "b": model})["b"].unsure
+    assert "waiting for a processor" in found["b"].first_unsure
+    assert "waiting for a processor" in found["b"].rate_unsure
+    assert found["b"].first_speedup is found["b"].rate_speedup is None
+    assert not timed(monkeypatch, host, {"a": model, "b": model})["b"].rate_unsure
+
+
+def test_a_rate_that_varies_too_much_leaves_the_first_token_known(monkeypatch):
+    calm, restless = SimpleNamespace(), SimpleNamespace()
+    host = Host({id(calm): (1_000_000, 1_000_000), id(restless): (2_000_000, 1_000_000)})
+    loaded = iter(range(100))
+    plain = host.session
+
+    def session(model, runtime):
+        if model is restless:
+            host.costs[id(model)] = (2_000_000, 1_000_000 if next(loaded) % 2 else 3_000_000)
+        return plain(model, runtime)
+
+    monkeypatch.setattr(host, "session", session)
+    found = timed(monkeypatch, host, {"calm": calm, "restless": restless})["restless"]
+    assert "varied" in found.rate_unsure
+    assert found.rate_speedup is None
+    assert not found.first_unsure
+    assert found.first_speedup.value == pytest.approx(0.5)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the private memory")
