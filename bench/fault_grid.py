@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from bench import fault_sets
 from bench.fault_sets import Odd, lines
 from bench.fuzz_folders import commit, ended, wrong
 from bench.writers import imported
+from onnxopt.measure.runtime import first_load
 from onnxopt.measure.runtime.environment import environment
 from tests.hostile.secrets import SECRET
 from tests.hostile.valid import valid_run
@@ -78,7 +80,7 @@ def problems(name: str, code: int, said: str, out: Path) -> list[str]:
     return [*found, *dict.fromkeys(_OPENED)]
 
 
-def work(odd: Odd, place: Path, *, skip: int, answers: Connection) -> None:
+def work(odd: Odd, place: Path, *, skip: int, loaded: bool, answers: Connection) -> None:
     """Send how each command ends on something odd, without the first ones."""
     onnxruntime.set_default_logger_severity(4)
     for name in ("in", "out", "tmp"):
@@ -87,6 +89,8 @@ def work(odd: Odd, place: Path, *, skip: int, answers: Connection) -> None:
     tempfile.tempdir = None
     os.chdir(place / "tmp")
     names = odd.place(place)
+    if loaded:
+        first_load._death = lambda path: ""  # the runtime loaded, or refused, it in a process of its own already
     _HERE[:] = [str(place)]
     for name, command in lines(odd, names)[skip:]:
         if not command[1].startswith(str(place / "out" / "run")):
@@ -102,8 +106,9 @@ def work(odd: Odd, place: Path, *, skip: int, answers: Connection) -> None:
 class Grid:
     """Runs odd things in processes, and keeps how each command ended."""
 
-    def __init__(self, place: Path) -> None:
-        self.place, self.odd, self.commands = place, 0, 0
+    def __init__(self, place: Path, *, loaded: bool) -> None:
+        self.place, self.loaded = place, loaded
+        self.odd, self.commands = 0, 0
         self.exits: dict[str, Counter[str]] = defaultdict(Counter)
         self.slowest: dict[str, tuple[float, float]] = {}
         self.total_s: dict[str, float] = defaultdict(float)
@@ -122,7 +127,7 @@ class Grid:
     def _some(self, odd: Odd, skip: int) -> int:
         answers, theirs = multiprocessing.Pipe(duplex=False)
         place = Path(tempfile.mkdtemp(dir=self.place))
-        given = {"skip": skip, "answers": theirs}
+        given = {"skip": skip, "loaded": self.loaded, "answers": theirs}
         process = multiprocessing.get_context("fork").Process(target=work, args=(odd, place), kwargs=given)
         process.start()
         theirs.close()
@@ -178,7 +183,9 @@ def members(given: argparse.Namespace, place: Path) -> list[Odd]:
         found = list(fault_sets.folders(given.count, given.seed, valid_run(place / "valid")))
     else:
         found = list(makers[given.set](given.count, given.seed))
-    return [odd for odd in found if given.only in odd.name]
+    found = [odd for odd in found if given.only in odd.name]
+    wanted = given.commands
+    return [replace(odd, commands={k: v for k, v in odd.commands.items() if k in (wanted or [k])}) for odd in found]
 
 
 def main() -> None:
@@ -190,13 +197,16 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=600, help="end after this time with what was done")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="odd things whose name has this in it")
+    parser.add_argument(
+        "--commands", nargs="*", default=[], help="names of commands in fault_commands.py; all if empty"
+    )
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     begun = time.monotonic()
     imported()
     sys.addaudithook(listen)
     with tempfile.TemporaryDirectory(prefix="onnxopt-grid-") as name:
-        grid = Grid(Path(name))
+        grid = Grid(Path(name), loaded=given.set == "refused")
         found = members(given, Path(name))[given.first :]
         for number, odd in enumerate(found):
             if number % 20 == 0:

@@ -1,6 +1,6 @@
 """Time per node of simplify and quantize on chains of thousands of layers.
 
-python bench/large_graphs.py --nodes 5000 20000 --out bench/results/large_graphs.json
+python bench/large_graphs.py --nodes 5000 10000 20000 --out bench/results/large_graphs.json
 
 Each layer is a product, its Relu, a Gemm, and an addition of what went in, with weights of 8 x 8: the time is that of
 the work per node, not of the weights.
@@ -57,7 +57,7 @@ def timed(spec: str, layers: int) -> tuple[float, int]:
 def main() -> None:
     """Time, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--nodes", type=int, nargs="+", default=[5000, 20_000])
+    parser.add_argument("--nodes", type=int, nargs="+", default=[5000, 10_000, 20_000])
     parser.add_argument("--passes", nargs="+", default=PASSES)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
@@ -69,8 +69,8 @@ def main() -> None:
             cpu_s, edits = timed(spec, count // 4)
             rows.append({"nodes": count, "pass": spec, "cpu_s": round(cpu_s, 2), "edits": edits})
             print(f"{count} nodes, {spec}: {1e3 * cpu_s / count:.2f} ms per node, {edits} edits", flush=True)
-    if given.out:
-        given.out.write_text(json.dumps({"rows": rows, "environment": environment()}, indent=1) + "\n")
+            if given.out:
+                given.out.write_text(json.dumps({"rows": rows, "environment": environment()}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
