@@ -82,7 +82,7 @@ def tiles(run: RunRecord) -> tuple[Tile, ...]:
         Tile(
             "probability of being within budget",
             units.percent(proof.confidence),
-            f"{run.standing or 'proven'}; proven from {units.percent(proof.asked, limit=True)}",
+            f"{run.standing or 'proven'}; a proof needs {units.percent(proof.asked, limit=True)}",
             good=run.standing == "proven",
         ),
     )
