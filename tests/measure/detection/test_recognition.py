@@ -109,6 +109,27 @@ def test_a_layout_is_recognized_and_its_boxes_are_those_that_are_there(case: str
             np.testing.assert_allclose(one.scores, scene.scores[order], rtol=EXACT_RELATIVE)
 
 
+@pytest.mark.parametrize("least", [0.1, 1.0])
+def test_offsets_are_recognized_where_every_box_is_larger_than_its_cell(least: float) -> None:
+    """No logarithm of a size is below zero then, as in an image that large letters fill."""
+    raw = scenes.yolox(SOME)
+    raw[..., 2:4] = np.abs(raw[..., 2:4]) + least
+    found = recognize({"output": raw}, scenes.FEEDS, scenes.NO_FACTS, TaskOptions())
+    assert found is not None
+    assert "are not decoded (layout yolox)" in found.reason
+
+
+@pytest.mark.parametrize("unit", [1.0, 96.0])
+def test_boxes_where_their_cells_are_need_no_decoding(unit: float) -> None:
+    """In pixels, or in shares of the image; one size below zero is rounding."""
+    decoded = scenes.yolo(SOME, objectness=True) / np.float32(unit)
+    decoded[..., 4:] *= np.float32(unit)
+    decoded[0, 3, 2] = -1e-4
+    found = recognize({"output": decoded}, scenes.FEEDS, scenes.NO_FACTS, TaskOptions())
+    assert found is not None
+    assert "not decoded" not in found.reason
+
+
 def rng_array(*shape: int, low: float = -3, high: float = 3) -> np.ndarray:
     return np.random.default_rng(1).uniform(low, high, shape).astype(np.float32)
 

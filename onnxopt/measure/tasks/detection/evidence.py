@@ -21,6 +21,8 @@ FEWEST_ROWS = 16
 """Fewest places of a detector; fewer rows are a list of numbers."""
 STRIDES = (4, 8, 16, 32, 64)
 _SMALLEST_IMAGE = 16
+_RELATED = 0.5
+"""Correlation of centers with places of cells: of decoded boxes it is above 0.9, of offsets near zero."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +82,23 @@ def grids(rows: int, image: Image) -> Iterator[tuple[int, tuple[int, ...]]]:
         total = sum(cells[first:last])
         if last - first > 1 and total and rows in (total, 3 * total):
             yield rows // total, STRIDES[first:last]
+
+
+def cells(image: tuple[int, int], strides: tuple[int, ...]) -> Array:
+    """Return `(rows, 3)`: column, row and stride of every cell of the grids, in the order of a detector's rows."""
+    parts = []
+    for stride in strides:
+        y, x = np.mgrid[: image[0] // stride, : image[1] // stride]
+        parts.append(np.stack((x.ravel(), y.ravel(), np.full(x.size, stride)), axis=1))
+    return np.concatenate(parts)
+
+
+def follow_cells(points: Array, grid: Array) -> bool:
+    """Return whether points `(n, rows, 2)` lie where their cells do, in any unit: offsets within cells do not."""
+    places = (grid[:, :2] + 0.5) * grid[:, 2:]
+    with np.errstate(invalid="ignore"):
+        related = [np.corrcoef(points[..., axis].mean(axis=0), places[:, axis])[0, 1] for axis in (0, 1)]
+    return bool(min(related) > _RELATED)
 
 
 def within_one(values: Array) -> bool:

@@ -9,6 +9,8 @@ from onnxopt.measure.tasks.detection.evidence import (
     Image,
     OutputView,
     are_centers,
+    cells,
+    follow_cells,
     grids,
     within_one,
 )
@@ -53,7 +55,9 @@ def _scored(rows: Array, view: OutputView) -> bool:
 
 def _raw(name: str, rows: Array, rows_last: bool, places: Places, view: OutputView, *, sure: bool) -> Finding | None:
     strides = next((strides for per_cell, strides in places if per_cell == 1), None)
-    if view.image is None or strides is None or rows.shape[2] < 6 or not (sure or _is_raw(rows)):
+    if view.image is None or strides is None or rows.shape[2] < 6:
+        return None
+    if not sure and not _is_raw(rows[..., :4], cells(view.image, strides)):
         return None
     found = Yolox(name, rows_last, True, rows.shape[2] - 5, view.image, strides)
     return found, f"rows of {name!r} fill grids of strides {_words(strides)} and are not decoded"
@@ -81,10 +85,14 @@ def _decoded(boxes: Array, image: Image, in_grids: bool) -> bool:
     return (in_grids or pixels) and are_centers(boxes, image)
 
 
-def _is_raw(rows: Array) -> bool:
-    """Return whether boxes are offsets and logarithms: sizes below zero, all of them small."""
-    boxes = rows[..., :4]
-    return bool((boxes[..., 2:] < 0).any() and np.quantile(np.abs(boxes), 0.99) < 20)
+def _is_raw(boxes: Array, grid: Array) -> bool:
+    """Return whether boxes are offsets within cells and logarithms of sizes: small numbers, not where their cells are.
+
+    Shares of an image lie between 0 and 1; of offsets and logarithms some do not, even if all objects are large.
+    """
+    small = np.quantile(np.abs(boxes), 0.99) < 20
+    shares = ((boxes >= -0.05) & (boxes <= 1.05)).mean() > 0.99
+    return bool(small and not shares and not follow_cells(boxes[..., :2], grid))
 
 
 def _end(view: OutputView, attributes: int) -> int:

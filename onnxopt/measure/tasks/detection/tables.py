@@ -8,6 +8,7 @@ import numpy as np
 
 from onnxopt.measure.metrics.outputs import Outputs, misfit
 from onnxopt.measure.tasks.detection.boxes import from_centers
+from onnxopt.measure.tasks.detection.evidence import cells
 from onnxopt.measure.tasks.detection.layout import BoxLayout, Found, best_class
 from onnxopt.samples.core import Array
 
@@ -80,11 +81,7 @@ class Yolox(Yolo):
 
     def corners(self, rows: Array) -> Array:
         """Return the corners in pixels."""
-        cells = []
-        for stride in self.strides:
-            y, x = np.mgrid[: self.image[0] // stride, : self.image[1] // stride]
-            cells.append(np.stack((x.ravel(), y.ravel(), np.full(x.size, stride)), axis=1))
-        grid = np.concatenate(cells)
+        grid = cells(self.image, self.strides)
         if len(grid) != len(rows):
             raise misfit(f"{len(rows)} rows for {len(grid)} cells", "Name another layout.", where=self.name)
         with np.errstate(over="ignore"):
