@@ -23,9 +23,9 @@ images: demo
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2
 
-# The rest of the grids.
+# The rest of the grids, and what takes long.
 test-rest: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 -m grid
+	$(BIN)/python -m pytest -n 2 -m "grid or long"
 
 test-all: test test-rest
 

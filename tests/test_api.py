@@ -18,6 +18,7 @@ MODEL = ROOT / "models" / "digits_mlp.onnx"
 FORMS = {"path": lambda: str(MODEL), "protobuf": lambda: onnx.load(MODEL), "onnx-ir": lambda: onnxopt.load(MODEL)}
 
 
+@pytest.mark.long
 def test_the_guide_does_what_it_says(tmp_path, monkeypatch):
     for model in (ROOT / "models").glob("*.onnx"):
         shutil.copy(model, tmp_path)

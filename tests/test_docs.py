@@ -72,6 +72,7 @@ def desk(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_on_the_page_works(page, desk):
     text = (ROOT / "docs" / f"{page}.md").read_text()

@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ import pytest
 from onnxopt import model_file
 from onnxopt.cli.entry import main
 from tests import builders
+from tests.measure.generation.decoders import VOCABULARY, causal, texts
 from tests.samples.waves import tone, write
 from tests.tasks.streaming import voice_detector
-from tests.tasks.variants.published import published, samples
+from tests.tasks.variants.published import ROWS, published, samples
 
 ROOT = Path(__file__).parents[1]
 ELSEWHERE = {
@@ -122,6 +124,21 @@ def published_model(folder: Path) -> None:
     """Write a model where programs look for it, a file of 8 bits beside it, and sentences for both."""
     published(folder / "my-model")
     np.savez(folder / "sentences.npz", **samples())
+    _sentences(folder / "sentences.jsonl", samples()["input_ids"], folder / "my-model" / "tokenizer.json", ROWS)
+
+
+def decoders(folder: Path) -> None:
+    """Write the digits, and two decoders with a cache of keys and values, with texts for them."""
+    digits(folder)
+    for name in ("decoder", "decoder_q4"):
+        model_file.save(causal(), folder / f"{name}.onnx")
+    _sentences(folder / "prompts.jsonl", texts(8, 48), folder / "tokenizer.json", VOCABULARY)
+
+
+def _sentences(path: Path, rows: Iterable[np.ndarray], tokenizer: Path, words: int) -> None:
+    """Write rows of token numbers as texts, and the tokenizer that reads them."""
+    path.write_text("".join(json.dumps({"text": " ".join(f"w{i}" for i in row)}) + "\n" for row in rows))
+    tokenizer.write_text(json.dumps({"vocab": [f"w{i}" for i in range(words)]}))
 
 
 DESKS = {
@@ -129,6 +146,7 @@ DESKS = {
     "AGENTS": digits_and_photos,
     "data": pictures_and_sentences,
     "attention": attention,
+    "large-models": decoders,
     "variants": published_model,
     "report": run_folders,
     "devices": run_folders,
@@ -145,6 +163,7 @@ def test_pages_that_are_tested_elsewhere_are() -> None:
         assert (ROOT / place).exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", here())
 def test_every_command_works(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

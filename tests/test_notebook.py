@@ -19,7 +19,7 @@ def test_it_has_no_stored_outputs():
     assert [(cell["outputs"], cell["execution_count"]) for cell in code] == [([], None)] * len(code)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_its_cells_run_in_order(tmp_path, monkeypatch):
     pytest.importorskip("sklearn", reason="scikit-learn has the digits")
     monkeypatch.chdir(NOTEBOOK.parent)

@@ -32,6 +32,7 @@ def run(line: str, folder: Path, may_miss: tuple[str, ...] = ()) -> str:
     return done.stdout
 
 
+@pytest.mark.long
 def test_a_classifier_is_pruned_distilled_quantized_and_compared(tmp_path):
     pytest.importorskip("torch", reason="the recipe trains")
     pytest.importorskip("sklearn", reason="the digits come with scikit-learn")

@@ -24,7 +24,7 @@ def bench() -> ModuleType:
         sys.path.remove(str(BENCH))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 def test_memory_is_bounded_by_the_largest_weight(bench: ModuleType, tmp_path: Path) -> None:
     if shutil.disk_usage(tmp_path).free < 6 << 30:

@@ -71,6 +71,7 @@ def listens(port: int) -> bool:
         return asked.connect_ex(("127.0.0.1", port)) == 0
 
 
+@pytest.mark.long
 def test_the_example_searches_and_a_certificate_of_another_authority_is_refused(tmp_path):
     pytest.importorskip("distributed")
     if shutil.which("openssl") is None:
