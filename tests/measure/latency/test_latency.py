@@ -25,6 +25,7 @@ def test_real_models_are_measured():
         RUNTIME,
         seconds=0.2,
         epochs=3,
+        lengthen=False,
         emulation=lambda: None,
         progress=lambda *a: progress.append(a),
     )
@@ -47,7 +48,13 @@ def test_idle_threads_of_other_models_do_not_spin(monkeypatch):
     monkeypatch.setattr(measure, "Session", lambda model, runtime: seen.append(runtime) or real(model, runtime))
     for threads in (1, 2):
         measure_latency(
-            {"m": linear(np.eye(3))}, [FEEDS], Runtime(threads=threads), seconds=0.01, epochs=2, emulation=lambda: None
+            {"m": linear(np.eye(3))},
+            [FEEDS],
+            Runtime(threads=threads),
+            seconds=0.01,
+            epochs=2,
+            lengthen=False,
+            emulation=lambda: None,
         )
     assert [dict(r.options) for r in seen] == [{}, {}, *[{"session.force_spinning_stop": "1"}] * 2]
 
