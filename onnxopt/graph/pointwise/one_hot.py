@@ -4,7 +4,7 @@
         OneHot - MatMul                  ->   Gather
 
 Exports of JAX and TensorFlow write the lookup of an embedding as a product, most of whose terms are zero. A number
-outside the range gives zeros, as before.
+outside the range gives zeros, as before. A matrix that others read too stays: it would be stored twice.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from onnx_ir.passes import common
 
 from onnxopt.graph.edit import constant_of
 from onnxopt.graph.node_writer import NodeWriter
-from onnxopt.graph.scales.reading import numbers_of
+from onnxopt.graph.scales.reading import numbers_of, only_user
 
 _KINDS = (ir.DataType.INT32, ir.DataType.INT64)
 
@@ -41,9 +41,12 @@ def write_gathers(model: ir.Model) -> list[str]:
     for node in list(model.graph):
         if node.op_type != "MatMul" or node.domain or any(v is None for v in node.inputs):
             continue
-        table = numbers_of(node.inputs[1])
-        codes = None if table is None or table.ndim != 2 else _codes(node.inputs[0], len(table))
-        if table is None or codes is None:
+        given, tensor = node.inputs[1], constant_of(node.inputs[1])
+        if given is None or tensor is None or len(tensor.shape) != 2 or only_user(given) is not node:
+            continue
+        codes = _codes(node.inputs[0], int(tensor.shape.numpy()[0]))
+        table = None if codes is None else numbers_of(given)
+        if codes is None or table is None:
             continue
         writer.anchor = node
         result = _looked_up(writer, codes, table)

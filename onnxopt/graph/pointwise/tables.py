@@ -2,7 +2,8 @@
 
         Gather(table) - Add - Tanh   ->   Gather(Tanh(table + shift))
 
-A table of characters, bytes or classes has fewer rows than a model looks up in each run.
+A table of characters, bytes or classes has fewer rows than a model looks up in each run. A table that others read too
+stays: it would be stored twice.
 """
 
 import numpy as np
@@ -11,19 +12,20 @@ from onnx_ir.passes import common
 
 from onnxopt.graph.node_writer import NodeWriter
 from onnxopt.graph.pointwise.expression import computed, is_pointwise
-from onnxopt.graph.scales.reading import numbers_of
+from onnxopt.graph.scales.reading import numbers_of, only_user
 
 
 def fold_into_tables(model: ir.Model) -> list[str]:
     """Fold pointwise operators of the main graph into float32 tables in place, and return the names of the nodes."""
     writer, names = NodeWriter(model, "table"), list[str]()
     for node in [n for n in model.graph if n.op_type == "Gather" and not n.domain]:
-        table = numbers_of(node.inputs[0])
-        if table is None or table.ndim != 2 or node.attributes.get_int("axis", 0) != 0:
+        given = node.inputs[0]
+        if given is None or only_user(given) is not node or node.attributes.get_int("axis", 0) != 0:
             continue
         nodes = _rowwise(node)
         last = _only_result(nodes, node)
-        if last is None:
+        table = None if last is None else numbers_of(given)
+        if last is None or table is None or table.ndim != 2:
             continue
         rows = computed(nodes, {node.outputs[0]: table})[last].reshape(-1, table.shape[1])
         if rows.shape != table.shape or not np.isfinite(rows).all():

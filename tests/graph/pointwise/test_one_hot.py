@@ -63,6 +63,7 @@ def test_a_product_of_one_hot_vectors_is_a_lookup(body: str, kind: type) -> None
         (PLAIN, np.arange(5).reshape(1, 1, 1, 5)),
         (PLAIN.replace("Equal", "Less"), np.arange(5).reshape(1, 1, 5)),
         (PLAIN.replace("[2, 6, 1]", "[2, 1, 6]"), np.arange(5).reshape(5, 1)),
+        (PLAIN.replace("y = ", "z = ") + " w = Transpose(table) y = MatMul(z, w)", np.arange(5).reshape(1, 1, 5)),
     ],
 )
 def test_other_products_stay(body: str, ramp: np.ndarray) -> None:

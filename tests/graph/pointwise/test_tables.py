@@ -60,6 +60,8 @@ def test_folding_ends_at_the_first_operator_that_mixes_rows_or_places() -> None:
         "g = Gather(table, x) r = Reciprocal(zeros) a = Add(r, g) y = Tanh(a)",
         "g = Gather(table, x) y = Div(g, zeros)",
         "g = Gather(table, x) y = Identity(g)",
+        "g = Gather(table, x) t = Tanh(g) w = Transpose(table) y = MatMul(t, w)",
+        "g = Gather(table, x) t = Tanh(g) h = Gather(table, x) y = Concat<axis = 0>(t, h)",
     ],
 )
 def test_other_operators_stay(body: str) -> None:
