@@ -88,7 +88,12 @@ def _write_folder(out: Path, folder: Path, model: Path, shown: Shown) -> None:
     from onnxopt.tasks.variants.published import write_whole
 
     won = read_run(out).won
-    note(f"Written: {write_whole(out, folder, model)}" if won else f"{folder} stays as it is: no winner.", shown)
+    note(
+        f"Written: {write_whole(out, folder, model)}"
+        if won
+        else f"{folder} was not written again, because no candidate won.",
+        shown,
+    )
 
 
 def search(asked: Mapping[str, Any], out: Path, shown: Shown, command: str | None = None) -> int:

@@ -6,7 +6,7 @@ import onnx_ir as ir
 
 from onnxopt.graph.edit import set_tensor
 from onnxopt.model_file.streamed import Latest, tensors_of
-from onnxopt.quantization.weight_products import DOMAIN, is_transposed
+from onnxopt.quantization.weight_products import DOMAIN, is_transposed, take_place
 
 
 class NormalFloats:
@@ -36,12 +36,7 @@ class NormalFloats:
         numbers = {"K": features, "N": outputs, "block_size": self._block, "quant_type": _normal_float()}
         attributes = [ir.AttrInt64(name, int(value)) for name, value in numbers.items()]
         new = [ir.Node(DOMAIN, "MatMulBnb4", [node.inputs[0], *values], attributes, name=node.name)]
-        bias = node.inputs[2] if node.op_type == "Gemm" and len(node.inputs) > 2 else None
-        old = node.outputs[0]
-        if bias is not None:
-            new[-1].outputs[0].name = f"{old.name}_product"
-            new.append(ir.Node("", "Add", [new[-1].outputs[0], bias], name=f"{node.name}_bias"))
-        ir.convenience.replace_nodes_and_values(self._graph, node, [node], new, [old], [new[-1].outputs[0]])
+        take_place(self._graph, node, new)
         return before, sum(v.const_value.nbytes for v in values if v.const_value is not None)
 
     def _store(self, weight: ir.Value, transposed: bool) -> list[ir.Value]:

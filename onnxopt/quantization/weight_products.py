@@ -22,6 +22,16 @@ def is_transposed(node: ir.Node) -> bool:
     return node.op_type == "Gemm" and bool(node.attributes.get_int("transB", 0))
 
 
+def take_place(graph: ir.Graph, node: ir.Node, new: list[ir.Node]) -> None:
+    """Put nodes that compute a product in the place of a MatMul or Gemm, and add the bias of a Gemm behind them."""
+    bias = node.inputs[2] if node.op_type == "Gemm" and len(node.inputs) > 2 else None
+    old = node.outputs[0]
+    if bias is not None:
+        new[-1].outputs[0].name = f"{old.name}_product"
+        new.append(ir.Node("", "Add", [new[-1].outputs[0], bias], name=f"{node.name}_bias"))
+    ir.convenience.replace_nodes_and_values(graph, node, [node], new, [old], [new[-1].outputs[0]])
+
+
 @dataclass(frozen=True)
 class Packing:
     """The storage of weights.
@@ -90,12 +100,7 @@ class Products:
         features, outputs = tensor_in(weight).shape.numpy()[:: -1 if transposed else 1]
         clamp = behind(node) if self._packing.standard else None
         new = self._standard(node, values) if self._packing.standard else self._packed(node, values, features, outputs)
-        bias = node.inputs[2] if node.op_type == "Gemm" and len(node.inputs) > 2 else None
-        old = node.outputs[0]
-        if bias is not None:
-            new[-1].outputs[0].name = f"{old.name}_product"
-            new.append(ir.Node("", "Add", [new[-1].outputs[0], bias], name=f"{node.name}_bias"))
-        ir.convenience.replace_nodes_and_values(self._graph, node, [node], new, [old], [new[-1].outputs[0]])
+        take_place(self._graph, node, new)
         if clamp is not None:
             keep_apart(NodeWriter(self._model, clamp.name or "clamp"), clamp)
         return before, sum(v.const_value.nbytes for v in values if v.const_value is not None)

@@ -81,7 +81,7 @@ class Throttle:
 def _number(path: Path, base: int = 10) -> int:
     try:
         return int(_read(path), base)
-    except ValueError:  # the file is gone, or has no number
+    except ValueError:  # the file was removed, or it holds no number
         return 0
 
 
