@@ -69,4 +69,4 @@ def _survive_loading(given: Mapping[str, Any]) -> None:
         from onnxopt.measure.runtime.first_load import survive_loading
 
         for path in paths:
-            survive_loading(path)
+            survive_loading(path, given.get("optimization_level") or "all")

@@ -1,6 +1,8 @@
 """Options of ONNX Runtime."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Literal, get_args
 
 from typing_extensions import Doc
@@ -9,6 +11,16 @@ from onnxopt.errors import UsageError, nearest
 from onnxopt.options.declared import Word
 
 OptimizationLevel = Literal["none", "basic", "extended", "all"]
+OPTIMIZATIONS: Mapping[OptimizationLevel, str] = MappingProxyType(
+    {
+        "none": "ORT_DISABLE_ALL",
+        "basic": "ORT_ENABLE_BASIC",
+        "extended": "ORT_ENABLE_EXTENDED",
+        "all": "ORT_ENABLE_ALL",
+    }
+)
+"""ONNX Runtime's own names of the levels."""
+
 MOST_THREADS = 1024
 """Most threads; more are a typing error, and starting them would take minutes."""
 

@@ -9,8 +9,8 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxopt.errors import DataError, FileError, OnnxoptError, first_line
-from onnxopt.measure.runtime.session import OPTIMIZATIONS, Runtime, Session
-from onnxopt.options.runtime import OptimizationLevel
+from onnxopt.measure.runtime.session import Runtime, Session
+from onnxopt.options.runtime import OPTIMIZATIONS, OptimizationLevel
 from onnxopt.samples import Samples
 from onnxopt.samples.archive import read_archive
 

@@ -81,7 +81,7 @@ FEWEST_INT8 = {
 
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(first_load, "_death", lambda path: "")
+    monkeypatch.setattr(first_load, "_death", lambda path, level: "")
 
 
 def data_of(path: Path) -> str:

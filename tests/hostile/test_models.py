@@ -92,7 +92,7 @@ def survives(cli, fault: Fault, folder: Path) -> None:
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     # A process for each of a thousand models is minutes; tests/cli/test_first_load.py is about those.
-    monkeypatch.setattr(first_load, "_death", lambda path: "")
+    monkeypatch.setattr(first_load, "_death", lambda path, level: "")
     (tmp_path / CANARY).mkdir()
     (tmp_path / CANARY / "secret.bin").write_bytes(b"secret")
     work = tmp_path / "work"

@@ -3,7 +3,7 @@
 import json
 
 from onnxopt.measure.forms.session_file import Language, SessionSettings
-from onnxopt.measure.runtime.session import OPTIMIZATIONS
+from onnxopt.options.runtime import OPTIMIZATIONS
 
 
 def lines_for(model: str, settings: SessionSettings) -> dict[Language, tuple[str, ...]]:

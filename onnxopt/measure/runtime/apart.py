@@ -10,9 +10,9 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxopt.measure.runtime.providers import provider_name
-from onnxopt.measure.runtime.session import OPTIMIZATIONS, Loadable, Runtime
+from onnxopt.measure.runtime.session import Loadable, Runtime
 from onnxopt.model_file import materialize
-from onnxopt.options.runtime import full
+from onnxopt.options.runtime import OPTIMIZATIONS, full
 from onnxopt.samples import Feeds
 
 

@@ -2,11 +2,10 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,26 +13,18 @@ import onnx_ir as ir
 import onnxruntime
 
 from onnxopt.errors import FileError, ModelError, NativeError, first_line
+from onnxopt.measure.runtime.first_load import survive_float16
 from onnxopt.measure.runtime.interrupt import raise_if_interrupted, run_options
 from onnxopt.measure.runtime.overdue import in_time
 from onnxopt.measure.runtime.providers import provider_name, unavailable
 from onnxopt.model_file import load, materialize, share_weights
 from onnxopt.model_file.room import is_about_room, no_room
-from onnxopt.options.runtime import OptimizationLevel, full
+from onnxopt.options.runtime import OPTIMIZATIONS, full
 from onnxopt.options.runtime import Runtime as Runtime  # noqa: PLC0414  # sessions and their options are one door
 from onnxopt.samples import Feeds
 
 Loadable = ir.Model | Path | str | bytes
 """A model in memory, the path of a file, or its bytes."""
-
-OPTIMIZATIONS: Mapping[OptimizationLevel, str] = MappingProxyType(
-    {
-        "none": "ORT_DISABLE_ALL",
-        "basic": "ORT_ENABLE_BASIC",
-        "extended": "ORT_ENABLE_EXTENDED",
-        "all": "ORT_ENABLE_ALL",
-    }
-)
 
 MAPPED = Runtime(optimization="none", options=(("session.disable_prepacking", "1"),))
 """For a look at a model that memory does not hold twice: weights in files stay there, nothing is prepared for speed."""
@@ -72,7 +63,7 @@ class Session:
     Raises:
         UsageError: ONX102 there is no such provider, ONX106 it is not available, or ONNX Runtime fell back to another.
         FileError: ONX501 the file does not exist.
-        ModelError: ONX304 ONNX Runtime cannot load the model.
+        ModelError: ONX304 ONNX Runtime cannot load the model, or crashes on it.
     """
 
     def __init__(
@@ -93,6 +84,8 @@ class Session:
         if optimized_path is not None:
             options.optimized_model_filepath = str(optimized_path)
         with _openable(model) as source:
+            if isinstance(model, ir.Model):
+                survive_float16(model, source, runtime.optimization)
             start_ns = time.perf_counter_ns()
             try:
                 self.native = onnxruntime.InferenceSession(source, options, providers=[provider], enable_fallback=0)

@@ -1,6 +1,7 @@
 """Computation in float16."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,6 +10,7 @@ import onnx_ir as ir
 from onnxopt.errors import ModelError, NativeError, OnnxoptError
 from onnxopt.graph.check import require_nodes
 from onnxopt.graph.edit import lift_constants, name_nodes
+from onnxopt.measure.runtime.first_load import CrashError
 from onnxopt.measure.runtime.session import Runtime, optimized_model
 from onnxopt.model_file import fits_protobuf
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
@@ -46,14 +48,19 @@ class ComputeFloat16(Pass):
         reason = _obstacle(work)
         if reason:
             return Applied(model, (), (Skip("graph", reason),))
+        kept: tuple[Skip, ...] = ()
         try:
-            result = in_float16(work, self.exclude)
-            optimized_model(result, Runtime())
+            try:
+                result = _converted(work, self.exclude)
+            except CrashError:
+                moves = [node.name or "" for node in work.graph.all_nodes() if node.op_type == "Transpose"]
+                kept = (Skip("Transpose", f"{len(moves)} of them stay in float32: ONNX Runtime crashes on them"),)
+                result = _converted(work, (*self.exclude, *moves))
         except (ModelError, NativeError) as error:
             return Applied(model, (), (Skip("graph", f"the converted graph does not load: {_cause(error)}"),))
         weights = [v for v in result.graph.initializers.values() if v.dtype is ir.DataType.FLOAT16]
         edit = Edit("graph", f"computes in float16; {len(weights)} weights of it")
-        return Applied(result, (edit,), tuple(self._left(work)))
+        return Applied(result, (edit,), (*kept, *self._left(work)))
 
     def _left(self, model: ir.Model) -> list[Skip]:
         blocked = stays_float32(model)
@@ -63,6 +70,18 @@ class ComputeFloat16(Pass):
             Skip(kind, f"{count} of them stay in float32: float16 is too coarse for it, or the runtime lacks it")
             for kind, count in sorted(counted.items())
         ]
+
+
+def _converted(model: ir.Model, exclude: Sequence[str]) -> ir.Model:
+    """Return the converted graph, after a first load.
+
+    Raises:
+        ModelError: ONX304 ONNX Runtime cannot load it, or crashes on it; ONX305 types in it contradict each other.
+        NativeError: ONX402 the conversion failed.
+    """
+    result = in_float16(model, exclude)
+    optimized_model(result, Runtime())
+    return result
 
 
 def _obstacle(model: ir.Model) -> str:
