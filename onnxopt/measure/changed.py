@@ -9,6 +9,7 @@ import onnx_ir as ir
 from onnxopt.graph.cut_points import cut_points
 from onnxopt.graph.sameness import same_values
 from onnxopt.measure.runtime.activations import Arrays, ending_at
+from onnxopt.measure.runtime.batches import runs
 from onnxopt.measure.runtime.replay import LIMIT_BYTES, starting_at
 from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.samples import Samples
@@ -34,17 +35,15 @@ class ChangedOutputs:
     """
 
     def __init__(self, model: ir.Model, samples: Samples, limit_bytes: int = LIMIT_BYTES) -> None:
-        self._model, self._samples = model, samples
+        self._model = model
         outputs = [v.name or "" for v in model.graph.outputs]
         points = _points(model)
         session = Session(ending_at(model, [*outputs, *points]) if points else model, Runtime())
         self.original = list[list[Any]]()
         self._kept = list[Arrays]()
         size = 0
-        for feeds in samples:
-            found = session.run(feeds)
-            self.original.append(found[: len(outputs)])
-            inside = dict(zip([*outputs, *points], found, strict=True))
+        for self._samples, _, inside in runs(session, samples):
+            self.original.append([inside[name] for name in outputs])
             names = self._kept[0] if self._kept else [p for p in points if isinstance(inside[p], np.ndarray)]
             self._kept.append({name: inside[name] for name in names})
             size += sum(array.nbytes for array in self._kept[-1].values())

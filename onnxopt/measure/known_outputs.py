@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from onnxopt.errors import NativeError
 from onnxopt.measure.metrics.outputs import Outputs
+from onnxopt.measure.runtime.batches import runs
 from onnxopt.measure.runtime.session import Session
 from onnxopt.model_file.heap import trim_heap
 from onnxopt.samples import Batch, Samples
@@ -38,7 +38,7 @@ class KnownOutputs:
         self._of, self._kept = None, []
         session = self._session = self._session or self._opened()
         kept, size = list[Outputs](), 0.0
-        for self._in, batch, outputs in _runs(session, samples):
+        for self._in, batch, outputs in runs(session, samples):
             size += _size(outputs)
             if size <= MOST_BYTES:
                 kept.append(_frozen(outputs))
@@ -62,32 +62,14 @@ class KnownOutputs:
 def run_batches(session: Session | KnownOutputs, samples: Samples) -> Iterator[tuple[Batch, Outputs]]:
     """Run `samples` batch by batch.
 
-    Some models declare a dynamic batch and only run at 1: when the first batch fails, single samples are tried.
-
     Raises:
-        NativeError: ONX401 the model cannot be run.
+        NativeError: ONX401 the model cannot be run, one sample at a time either.
     """
     if isinstance(session, KnownOutputs):
         yield from session.batches(samples)
         return
-    for _, batch, outputs in _runs(session, samples):
+    for _, batch, outputs in runs(session, samples):
         yield batch, outputs
-
-
-def _runs(session: Session, samples: Samples) -> Iterator[tuple[Samples, Batch, Outputs]]:
-    """Yield the samples in batches that the model runs, and each batch with its outputs."""
-    batches = samples.batches()
-    first = next(batches)
-    try:
-        outputs = session.named(first.feeds)
-    except NativeError:
-        if samples.batch_size == 1 or samples.fixed_batch:
-            raise
-        yield from _runs(session, samples.with_batch_size(1))
-        return
-    yield samples, first, outputs
-    for batch in batches:
-        yield samples, batch, session.named(batch.feeds)
 
 
 def _same(one: Samples, other: Samples) -> bool:

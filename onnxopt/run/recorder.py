@@ -4,8 +4,10 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import cast
 
 import onnx_ir as ir
+from pydantic import BaseModel
 
 from onnxopt import model_file
 from onnxopt.catalog import format_passes
@@ -21,7 +23,7 @@ from onnxopt.record.recording import (
     trial_record,
 )
 from onnxopt.record.repro import Origin, repro_command
-from onnxopt.record.run import FileRecord, RunRecord
+from onnxopt.record.run import FileRecord, RunRecord, SettingsRecord
 from onnxopt.record.trial import ProofRecord, RecoveredRecord
 from onnxopt.report.device_result import device_record
 from onnxopt.run.analysis import analyze
@@ -95,13 +97,12 @@ class Recorder:
             best=(),
             options=options,
         )
-        self.journal = Journal(folder.journal, self._about(), resume=folder.resume)
+        self.journal = Journal(folder.journal, self._about(), unset=_as_text(_defaults()), resume=folder.resume)
 
     def _about(self) -> dict[str, str]:
         """Return what measurements depend on; a search whose does not differ may be resumed."""
         record = self.record
-        settings = record.settings.model_dump(mode="json", exclude=_HOW)
-        about = {f"setting {key}": str(value) for key, value in settings.items()}
+        about = _as_text(record.settings)
         parts = record.data.model_dump(mode="json").items()
         about |= {f"{part} samples": str(samples["fingerprint"]) for part, samples in parts}
         about["model"] = (
@@ -298,3 +299,13 @@ class Recorder:
         self.folder.write_golden(self.job.parts.holdout, settings.runtime.optimization)
         self.folder.finish(self.record)
         return self.record, result.model
+
+
+def _defaults() -> BaseModel:
+    """Return the settings that have a default, without the others."""
+    return cast("type[BaseModel]", SettingsRecord).model_construct()
+
+
+def _as_text(settings: BaseModel) -> dict[str, str]:
+    """Return the settings that measurements depend on, by name, for the journal."""
+    return {f"setting {key}": str(value) for key, value in settings.model_dump(mode="json", exclude=_HOW).items()}

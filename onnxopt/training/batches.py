@@ -4,7 +4,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import onnx_ir as ir
 
+from onnxopt.measure.runtime.batches import as_it_runs
+from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.samples import Samples
 from onnxopt.samples.core import Batch
 from onnxopt.training.augment import augmented
@@ -57,6 +60,17 @@ class Batches:
             wanted -= len(found[-1])
             start += len(found[-1])
         return np.concatenate(found)
+
+
+def in_batches(model: ir.Model, samples: Samples, batch_size: int) -> Samples:
+    """Return the samples in batches of a size, or one at a time where the model, whatever it declares, takes no more.
+
+    Raises:
+        ModelError: ONX304 the model cannot be loaded.
+        NativeError: ONX401 it runs on no sample.
+    """
+    wanted = samples.with_batch_size(min(batch_size, max(2, len(samples))))
+    return as_it_runs(Session(model, Runtime(optimization="none")), wanted)
 
 
 def split_held_out(samples: Samples, share: float, seed: int, most: int = 512) -> tuple[Samples, Samples] | None:

@@ -1,7 +1,7 @@
 """A student learns from its teacher, without labels and without anybody's training code."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,14 +10,14 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
-from onnxopt.errors import ModelError, NativeError
+from onnxopt.errors import ModelError
 from onnxopt.measure.metrics.outputs import is_map
 from onnxopt.measure.runtime.activations import ending_at
 from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.model_file import signature_of
 from onnxopt.samples import Samples
 from onnxopt.samples.core import Batch
-from onnxopt.training.batches import Batches, split_held_out
+from onnxopt.training.batches import Batches, in_batches, split_held_out
 from onnxopt.training.features import common_features
 from onnxopt.training.module.parity import check_parity
 from onnxopt.training.module.torch_model import TorchModel
@@ -97,7 +97,7 @@ def distill(
         DataError: ONX206 labels are needed and do not fit.
     """
     require_same_outputs(student, teacher)
-    samples = runnable(student, samples, options.schedule.batch_size)
+    samples = in_batches(student, samples, options.schedule.batch_size)
     parts = split_held_out(samples, options.held_out, seed)
     if parts is None:
         return Distilled(student, None)
@@ -194,16 +194,6 @@ def require_same_outputs(student: ir.Model, teacher: ir.Model) -> None:
                 why=f"{', '.join(s.name for s in a)} against {', '.join(s.name for s in b)}",
                 hint="Rename them in one of the files.",
             )
-
-
-def runnable(model: ir.Model, samples: Samples, batch_size: int) -> Samples:
-    """Return samples that run one at a time where the model, whatever it declares, takes no more."""
-    wanted = samples.with_batch_size(min(batch_size, max(2, len(samples))))
-    try:
-        Session(model, Runtime(optimization="none")).run(next(iter(wanted)))
-    except NativeError:
-        return replace(samples, batch_size=1, fixed_batch=True)
-    return wanted
 
 
 def _compared(student: ir.Model, teacher: ir.Model) -> tuple[str, ...]:

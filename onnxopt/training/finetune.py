@@ -13,8 +13,8 @@ from onnxopt.errors import DataError, ModelError, UsageError, nearest
 from onnxopt.samples import Samples
 from onnxopt.samples.core import Batch
 from onnxopt.samples.labels import differ
-from onnxopt.training.batches import Batches, split_held_out
-from onnxopt.training.distill import Distilled, runnable
+from onnxopt.training.batches import Batches, in_batches, split_held_out
+from onnxopt.training.distill import Distilled
 from onnxopt.training.label_loss import LabelLoss, label_loss
 from onnxopt.training.module.parity import check_parity
 from onnxopt.training.module.torch_model import TorchModel
@@ -81,7 +81,7 @@ def finetune(
     wrong = label_loss(options.loss, model, output)
     if not any(True for _ in module.parameters()):
         raise ModelError("ONX309", "the model has no float weights to train", hint="Train before it is quantized.")
-    parts = split_held_out(runnable(model, samples, options.schedule.batch_size), options.held_out, seed)
+    parts = split_held_out(in_batches(model, samples, options.schedule.batch_size), options.held_out, seed)
     if parts is None:
         return Distilled(model, None)
     learned, judged = parts

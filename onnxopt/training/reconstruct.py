@@ -18,7 +18,7 @@ from onnxopt.measure.runtime.activations import Activations, Arrays, ending_at
 from onnxopt.measure.runtime.replay import starting_at
 from onnxopt.samples import Samples
 from onnxopt.samples.core import Batch
-from onnxopt.training.batches import Batches, split_held_out
+from onnxopt.training.batches import Batches, in_batches, split_held_out
 from onnxopt.training.channel_match import Match, match
 from onnxopt.training.module.torch_model import TorchModel
 from onnxopt.training.module.write_back import write_back
@@ -103,7 +103,7 @@ def reconstruct(
     narrower, its channels are compared with those of the teacher that they are most like.
     """
     method = method or Method()
-    samples = _runnable(student, samples.with_batch_size(options.schedule.batch_size))
+    samples = in_batches(student, samples, options.schedule.batch_size)
     parts = split_held_out(samples, options.held_out, seed)
     if parts is None:
         return student, (TrainedBlock("model", reason="there are too few samples to learn from and to judge by"),)
@@ -260,13 +260,3 @@ def _difference(module: TorchModel, seen: _Seen) -> float:
 def _variance(arrays: Sequence[np.ndarray]) -> float:
     values = np.concatenate([a.ravel() for a in arrays[:8]]).astype(np.float64)
     return max(float(values.var()), 1e-12)
-
-
-def _runnable(model: ir.Model, samples: Samples) -> Samples:
-    """Return samples that run one at a time where the model, whatever it declares, takes no more."""
-    names = [v.name or "" for v in model.graph.outputs]
-    try:
-        next(Activations(model, names).of(samples))
-    except NativeError:
-        return Samples(samples.source, samples.indices, 1, True)
-    return samples

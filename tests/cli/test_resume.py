@@ -82,6 +82,11 @@ def test_a_search_that_was_begun_from_python_goes_on_too(cli, mlp, tmp_path, mon
     monkeypatch.chdir(mlp.parent)
     with pytest.raises(KeyboardInterrupt):
         onnxopt.optimize(mlp.name, "digits", limit=80, out=tmp_path / "run")
+    journal = tmp_path / "run" / "journal.jsonl"
+    about, *rest = journal.read_text().splitlines()
+    begun = json.loads(about)
+    assert begun["about"].pop("setting device") == "None"  # as if the search were older than the option
+    journal.write_text("\n".join([json.dumps(begun), *rest, ""]))
     monkeypatch.chdir(tmp_path)
     ended = cli("resume", tmp_path / "run", "-q")
     assert ended.code in (0, 1), ended.err

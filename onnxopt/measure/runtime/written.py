@@ -68,7 +68,7 @@ def loads(path: Path) -> None:
 
 def _feeds(source: ir.Model, samples: Samples | None) -> Feeds | None:
     if samples is not None:
-        return next(iter(samples))
+        return next(iter(samples.with_batch_size(1)))  # some models declare a free batch and run at one only
     signature = signature_of(source)
     if any(spec.dtype == "object" for spec in signature.inputs):
         return None  # sequences, maps

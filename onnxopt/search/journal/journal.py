@@ -34,6 +34,7 @@ class Journal:
     Args:
         path: a file of JSON lines; an incomplete last line is ignored. The models are in a folder beside it.
         about: the inputs of the search by name: model, data, settings, versions.
+        unset: values of inputs that a journal lacks, because it was written before the option existed.
         resume: whether to read the entries of the file; else it starts anew.
 
     Attributes:
@@ -45,9 +46,14 @@ class Journal:
     """
 
     def __init__(
-        self, path: Path | None = None, about: Mapping[str, str] | None = None, *, resume: bool = False
+        self,
+        path: Path | None = None,
+        about: Mapping[str, str] | None = None,
+        *,
+        unset: Mapping[str, str] | None = None,
+        resume: bool = False,
     ) -> None:
-        self._path, self._about = path, dict(about or {})
+        self._path, self._about, self._unset = path, dict(about or {}), dict(unset or {})
         self._trials = dict[str, dict[str, Any]]()
         self._notes = dict[str, Any]()
         self._deaths = Counter[str]()
@@ -183,8 +189,9 @@ class Journal:
             raise FileError("ONX505", "the journal cannot be read", where=str(path), why=why) from error
         events = list(filter(None, map(_event, text.splitlines())))
         about = events[0].get("about") if events else None
-        about = about if isinstance(about, dict) else {}
-        other = sorted(key for key in {*about, *self._about} if about.get(key) != self._about.get(key))
+        about = {**self._unset, **(about if isinstance(about, dict) else {})}
+        own = {**self._unset, **self._about}
+        other = sorted(key for key in {*about, *own} if about.get(key) != own.get(key))
         if other:
             raise UsageError(
                 "ONX110",

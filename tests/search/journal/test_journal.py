@@ -119,6 +119,17 @@ def test_another_search_is_not_resumed(tmp_path, counted) -> None:
         Journal(tmp_path / "none" / "journal.jsonl", ABOUT, resume=True)
 
 
+def test_a_journal_that_is_older_than_an_option_has_its_default(tmp_path, counted) -> None:
+    path = tmp_path / "journal.jsonl"
+    run(path)
+    newer = {**ABOUT, "setting device": "None"}
+    assert Journal(path, newer, unset={"setting device": "None"}, resume=True).resumed
+    with pytest.raises(UsageError, match=r"ONX110.*setting device changed"):
+        Journal(path, {**ABOUT, "setting device": "board"}, unset={"setting device": "None"}, resume=True)
+    with pytest.raises(UsageError, match=r"ONX110.*setting device changed"):
+        Journal(path, newer, resume=True)
+
+
 def test_what_ends_the_process_again_and_again_is_left_out(tmp_path, counted) -> None:
     path = tmp_path / "journal.jsonl"
     (crashing,) = (c for c in first_candidates() if c.name == "dynamic")
