@@ -6,6 +6,8 @@
 seconds it took, how far memory grew meanwhile, and the version. Each quantizer is called as its documentation shows.
 """
 
+import ast
+import inspect
 import json
 import logging
 import sys
@@ -91,6 +93,46 @@ def _onnxsim(model: str, samples: Feeds, out: str, *, full_graph: bool) -> None:
     onnx.save(onnxsim.quantize_static(simplified, samples, full_graph=full_graph), out)
 
 
+def neural_compressor(model: str, samples: Feeds, out: str) -> None:
+    """Quantize with onnx-neural-compressor's static quantizer."""
+    from onnx_neural_compressor.quantization import config, quantize
+
+    quantize(model, out, config.StaticQuantConfig(calibration_data_reader=_reader(samples)))
+
+
+def olive(model: str, samples: Feeds, out: str) -> None:
+    """Quantize with Olive's static pass."""
+    import tempfile
+
+    import onnx
+    from olive.data.config import DataComponentConfig, DataConfig
+    from olive.data.registry import Registry
+    from olive.hardware.accelerator import DEFAULT_CPU_ACCELERATOR
+    from olive.model import ONNXModelHandler
+    from olive.passes.olive_pass import create_pass_from_dict
+    from olive.passes.onnx.quantization import OnnxStaticQuantization
+
+    Registry.register_dataset("given")(lambda **_: [(feeds, 0) for feeds in samples])
+    Registry.register_dataloader("as_given")(lambda dataset, **_: dataset)
+    parts = {"load_dataset": "given", "dataloader": "as_given"}
+    parts |= {f"{name}_process_data": f"skip_{name}_process" for name in ("pre", "post")}
+    data = {f"{part}_config": DataComponentConfig(type=kind) for part, kind in parts.items()}
+    chosen = {"data_config": DataConfig(name="samples", **data)}
+    made = create_pass_from_dict(
+        OnnxStaticQuantization, chosen, disable_search=True, accelerator_spec=DEFAULT_CPU_ACCELERATOR
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        onnx.save(onnx.load(made.run(ONNXModelHandler(model), folder).model_path), out)
+
+
+def onnxslim(model: str, samples: Feeds, out: str) -> None:
+    """Simplify with onnxslim; the model stays in float."""
+    import onnx
+    import onnxslim
+
+    onnx.save(onnxslim.slim(model), out)
+
+
 MAKERS: Mapping[str, tuple[Callable[[str, Feeds, str], None], str]] = MappingProxyType(
     {
         "onnxopt": (ours, "onnxopt"),
@@ -101,9 +143,28 @@ MAKERS: Mapping[str, tuple[Callable[[str, Feeds, str], None], str]] = MappingPro
         "nncf": (nncf, "nncf"),
         "onnxsim": (onnxsim, "onnxsim"),
         "onnxsim-full": (onnxsim_full, "onnxsim"),
+        "onnxslim": (onnxslim, "onnxslim"),
+        "neural-compressor": (neural_compressor, "onnx-neural-compressor"),
+        "olive": (olive, "olive-ai"),
     }
 )
-"""By name: what is called, and the package that it belongs to."""
+"""By name: the function that calls it, and its package."""
+
+
+MODULES: Mapping[str, str] = MappingProxyType({"onnx-neural-compressor": "onnx_neural_compressor", "olive-ai": "olive"})
+"""Names to import, where they differ from the package's."""
+
+
+def lines_of(maker: str) -> int:
+    """Return the number of lines that a user writes to call a quantizer, as counted in this file."""
+    helpers = {"onnxopt-high": [ours], "onnxsim": [_onnxsim], "onnxsim-full": [_onnxsim]}
+    helpers |= {name: [_reader] for name in ("ort-default", "ort-u8s8", "neural-compressor")}
+    functions = [ast.parse(inspect.getsource(f)).body[0] for f in (MAKERS[maker][0], *helpers.get(maker, ()))]
+    bodies = [f.body for f in functions if isinstance(f, ast.FunctionDef)]
+    statements = [
+        line for body in bodies for line in body if not isinstance(getattr(line, "value", None), ast.Constant)
+    ]
+    return sum(len(ast.unparse(line).splitlines()) for line in statements)
 
 
 def _reader(samples: Feeds) -> object:
@@ -136,7 +197,7 @@ def main() -> int:
     warnings.simplefilter("ignore")
     samples = read_feeds(data)
     __import__("onnxruntime.quantization")
-    __import__(package)
+    __import__(MODULES.get(package, package))
     before = _memory_mb("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     start = time.perf_counter()

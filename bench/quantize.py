@@ -1,12 +1,13 @@
 """Quantizers side by side on the developer pack: accuracy, speed, size, and what making each file takes.
 
-    python bench/quantize.py --venv nncf=PYTHON --venv onnxsim=PYTHON [NAME_PART ...] [--seconds 8]
+    python bench/quantize.py [--venv PACKAGE=PYTHON ...] [NAME_PART ...] [--seconds 8]
     python bench/quantize.py --no-timing [NAME_PART ...]
     python bench/quantize.py --table
 
 First every quantizer makes its file, each in a separate process and, where `--venv` names one, a separate environment
 (`peers_quantize.py`), from the same 128 samples; files that are there are used again. Then all files of one model are
-judged on the test samples, none of which anybody calibrated on, and timed in one interleaved run. The record is written
+judged on the test samples, none of which anybody calibrated on, and timed in one interleaved run, as called. Beside
+them are files whose place is known (`controls.py`). The record is written
 after each model; models that are in it are left out, so that a run can be continued. `--table` prints it as Markdown.
 """
 
@@ -16,20 +17,22 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from controls import CONTROLS, controls
 from pack import Case, cases
-from peers_quantize import MAKERS
+from peers_quantize import MAKERS, lines_of
 
 import onnxopt
 from onnxopt import model_file
 from onnxopt.errors import first_line
 from onnxopt.measure.label_judge import LabelJudge
 from onnxopt.measure.latency import drawn_inputs, measure_latency
+from onnxopt.measure.resources.memory import footprint_of
 from onnxopt.measure.runtime.environment import environment
 
 HERE = Path(__file__).parent
@@ -55,7 +58,7 @@ def make(case: Case, maker: str, folder: Path, python: str) -> dict[str, Any]:
         few = case.calibration().take(CALIBRATION_SAMPLES).with_batch_size(1)
         np.savez(samples, **{f"{i}/{name}": array for i, feeds in enumerate(few) for name, array in feeds.items()})
     command = [python, str(HERE / "peers_quantize.py"), maker, str(case.path), str(samples), str(out)]
-    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1", "OLIVE_DISABLE_TELEMETRY": "1"}
     try:
         done = subprocess.run(command, capture_output=True, text=True, env=one_thread, timeout=LONGEST_S, check=False)
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
@@ -94,6 +97,7 @@ def prepare(
     folder = work / case.name
     made = {maker: make(case, maker, folder, python) for maker, python in pythons.items()}
     files = {"fp32": case.path} | {m: folder / f"{m}.onnx" for m, facts in made.items() if "failure" not in facts}
+    files |= controls(case.path, folder)
     inputs = drawn_inputs(case.test(), 1)
     for maker in list(files):
         try:
@@ -107,48 +111,83 @@ def prepare(
 def measure(case: Case, work: Path, pythons: Mapping[str, str], most: int, seconds: float) -> dict[str, Any]:
     """Make, judge and time all files of one model."""
     made, files, judged = prepare(case, work, pythons, most)
-    timed = measure_latency(files, drawn_inputs(case.test(), 1), onnxopt.Runtime(), seconds=seconds)
+    inputs = drawn_inputs(case.test(), 1)
+    timed = measure_latency(files, inputs, onnxopt.Runtime(), seconds=seconds)
     rows = dict[str, Any]()
     for name, file in files.items():
-        row: dict[str, Any] = {"size_bytes": model_file.size_of(file), "p50_ms": timed[name].p50_ms, **judged[name]}
+        latency, memory = timed[name], footprint_of(file, inputs[0], onnxopt.Runtime())
+        row: dict[str, Any] = {"size_bytes": model_file.size_of(file), "p50_ms": latency.p50_ms, **judged[name]}
+        row |= {"p99_ms": latency.p99_bound_ms, "load_ms": latency.load_ms, "unsure": latency.unsure}
+        row["private_bytes"] = memory and memory.private_bytes
         if name != "fp32":
-            speedup = timed[name].speedup
-            assert speedup is not None
-            row |= {"speedup": speedup.value, "speedup_interval": [speedup.low, speedup.high], **made[name]}
+            speedup = latency.speedup
+            row["speedup"] = speedup and speedup.value
+            row["speedup_interval"] = speedup and [speedup.low, speedup.high]
+            row |= made.get(name, {})
             row["passes"] = model_file.load(file).metadata_props.get("onnxopt.passes") if name in OURS else None
         rows[name] = row
     failures = {maker: facts["failure"] for maker, facts in made.items() if "failure" in facts}
     accuracy, n = judged["fp32"]["accuracy"], judged["fp32"]["n"]
     found = {"model": case.name, "n": n, "accuracy": accuracy, "rows": rows, "failures": failures}
+    found["load"] = round(os.getloadavg()[0], 1)
     return found | {"behind": {name: behind(rows, name) for name in OURS if name in rows}}
 
 
 def behind(rows: Mapping[str, Any], name: str) -> list[str]:
     """Return the peers that are clearly faster than `name` and drop no more."""
-    own, peers = rows[name], [p for p in rows if p not in (*OURS, "fp32")]
-    return [p for p in peers if rows[p]["drop"] <= own["drop"] and own["speedup"] < PARITY * rows[p]["speedup"]]
+    own = rows[name]
+    peers = [p for p in rows if p not in (*OURS, *CONTROLS, "fp32") and rows[p]["speedup"]]
+    return [p for p in peers if rows[p]["drop"] <= own["drop"] and (own["speedup"] or 0) < PARITY * rows[p]["speedup"]]
 
 
 def summary(models: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return per maker the medians over the models, and where ours misses."""
+    """Return per maker the medians over the models, and where ours misses; and which controls were found."""
     found = dict[str, Any]()
     for maker in MAKERS:
         rows = [(m, m["rows"][maker]) for m in models if maker in m["rows"]]
         if not rows:
             continue
-        sizes = [r["size_bytes"] / m["rows"]["fp32"]["size_bytes"] for m, r in rows]
+        timed = [r for _, r in rows if r["speedup"]]
         found[maker] = {
             "models": len(rows),
-            "median_speedup": float(np.median([r["speedup"] for _, r in rows])),
+            "median_speedup": float(np.median([r["speedup"] for r in timed])) if timed else None,
             "median_relative_drop": float(np.median([r["drop"] / m["accuracy"] for m, r in rows])),
             "largest_drop": max(r["drop"] for _, r in rows),
-            "slower_than_fp32": [m["model"] for m, r in rows if r["speedup_interval"][1] < SLOWER],
-            "median_size_ratio": float(np.median(sizes)),
+            "slower_than_fp32": [m["model"] for m, r in rows if r["speedup"] and r["speedup_interval"][1] < SLOWER],
+            "unsure": [m["model"] for m, r in rows if not r["speedup"]],
+            "within_99_percent": sum(r["drop"] <= 0.01 * m["accuracy"] for m, r in rows),
+            "median_size_ratio": _ratio(rows, "size_bytes"),
+            "median_p99_ratio": _ratio(rows, "p99_ms"),
+            "median_load_ratio": _ratio(rows, "load_ms"),
+            "median_private_ratio": _ratio(rows, "private_bytes"),
             "median_seconds": float(np.median([r["seconds"] for _, r in rows])),
             "median_peak_mb": float(np.median([r["peak_mb"] for _, r in rows])),
+            "lines": lines_of(maker),
         }
         if maker in OURS:
             found[maker]["behind"] = {m["model"]: m["behind"][maker] for m in models if m["behind"].get(maker)}
+    return found | {"controls": _controls(models)}
+
+
+def _ratio(rows: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], kind: str) -> float | None:
+    """Return the median of a quantity relative to that of the FP32 file."""
+    ratios = [r[kind] / m["rows"]["fp32"][kind] for m, r in rows if r[kind] and m["rows"]["fp32"][kind]]
+    return float(np.median(ratios)) if ratios else None
+
+
+def _controls(models: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return for each control on how many models it was found where it belongs, and on which it was not."""
+    tests: Mapping[str, Callable[[Mapping[str, Any]], bool]] = {
+        "again": lambda r: (
+            bool(r["speedup"]) and r["speedup_interval"][0] <= 1 <= r["speedup_interval"][1] and not r["drop"]
+        ),
+        "planted-slower": lambda r: bool(r["speedup"]) and r["speedup_interval"][1] < SLOWER,
+        "planted-worse": lambda r: r["drop_interval"][0] > 0,
+    }
+    found = dict[str, Any]()
+    for name, right in tests.items():
+        rows = [(m["model"], m["rows"][name]) for m in models if name in m["rows"]]
+        found[name] = {"models": len(rows), "missed": [model for model, row in rows if not right(row)]}
     return found
 
 
@@ -162,17 +201,35 @@ def table(models: Sequence[Mapping[str, Any]]) -> str:
             if row is None:
                 cells.append("fails" if maker in m["failures"] else "")
                 continue
-            low, high = row["speedup_interval"]
-            cells.append(f"{100 * row['drop']:+.2f} / {row['speedup']:.2f} ({low:.2f} to {high:.2f})")
+            low, high = row["speedup_interval"] or (float("nan"), float("nan"))
+            speedup = f"{row['speedup']:.2f} ({low:.2f} to {high:.2f})" if row["speedup"] else "unsure"
+            cells.append(f"{100 * row['drop']:+.2f} / {speedup}")
         lines.append("| " + " | ".join(cells) + " |")
-    heads = ("quantizer", "models", "median speed-up", "slower than FP32", "median drop", "largest drop, points")
-    lines += ["", f"| {' | '.join((*heads, 'size', 'made in', 'memory'))} |", "|---|" + "--:|" * 8]
+    return "\n".join([*lines, "", *medians(models)])
+
+
+def medians(models: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the medians as Markdown: time, memory and size relative to the FP32 file."""
+    heads = ("quantizer", "models", "median speed-up", "slower than FP32", ">= 99 % of FP32", "median drop")
+    heads += ("largest drop, points", "size", "p99", "load", "private memory", "made in", "memory", "lines")
+    lines = [f"| {' | '.join(heads)} |", "|---|" + "--:|" * (len(heads) - 1)]
     for maker, s in summary(models).items():
-        cells = [maker, str(s["models"]), f"{s['median_speedup']:.2f}", str(len(s["slower_than_fp32"]))]
-        cells += [f"{100 * s['median_relative_drop']:.2f} %", f"{100 * s['largest_drop']:.2f}"]
-        cells += [f"{s['median_size_ratio']:.2f}", f"{s['median_seconds']:.1f} s", f"{s['median_peak_mb']:.0f} MB"]
+        if maker == "controls":
+            continue
+        cells = [maker, str(s["models"]), _cell(s["median_speedup"]), str(len(s["slower_than_fp32"]))]
+        cells += [
+            str(s["within_99_percent"]),
+            f"{100 * s['median_relative_drop']:.2f} %",
+            f"{100 * s['largest_drop']:.2f}",
+        ]
+        cells += [_cell(s[f"median_{kind}_ratio"]) for kind in ("size", "p99", "load", "private")]
+        cells += [f"{s['median_seconds']:.1f} s", f"{s['median_peak_mb']:.0f} MB", str(s["lines"])]
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return lines
+
+
+def _cell(number: float | None) -> str:
+    return "-" if number is None else f"{number:.2f}"
 
 
 def main() -> int:
