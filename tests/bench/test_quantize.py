@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from onnxopt.measure.runtime.session import Runtime, optimized_model
 from onnxopt.model_file import save
 from tests import builders
 
@@ -35,7 +36,9 @@ def test_a_peer_is_ahead_only_when_it_is_faster_and_loses_no_more(bench):
 
 
 def test_the_summary_names_what_is_slower_than_float(bench):
-    rows = {"fp32": {"size_bytes": 100}, "onnxopt": row(0.002, 0.8) | {"seconds": 1.0, "peak_mb": 2.0}}
+    costs = {"p99_ms": 2.0, "load_ms": 3.0, "private_bytes": 400}
+    ours = row(0.002, 0.8) | {"seconds": 1.0, "peak_mb": 2.0, "p99_ms": None, "load_ms": 6.0, "private_bytes": 100}
+    rows = {"fp32": {"size_bytes": 100} | costs, "onnxopt": ours}
     one = {"model": "m", "n": 10, "accuracy": 0.8, "rows": rows, "behind": {"onnxopt": ["nncf"]}}
     models = [one | {"failures": {"nncf": "no"}}]
     found = bench.summary(models)["onnxopt"]
@@ -45,7 +48,38 @@ def test_the_summary_names_what_is_slower_than_float(bench):
     files, medians = (part.splitlines() for part in bench.table(models).split("\n\n"))
     assert "+0.20 / 0.80 (0.70 to 0.90)" in files[2]
     assert files[2].count("fails") == 1
-    assert medians[2] == "| onnxopt | 1 | 0.80 | 1 | 0.25 % | 0.20 | 0.50 | 1.0 s | 2 MB |"
+    assert medians[2] == "| onnxopt | 1 | 0.80 | 1 | 1 | 0.25 % | 0.20 | 0.50 | - | 2.00 | 0.25 | 1.0 s | 2 MB | 2 |"
+
+
+def test_a_control_that_is_not_found_where_it_belongs_is_named(bench):
+    rows = {
+        "again": row(0.0, 1.02),
+        "planted-slower": row(0.0, 0.95),
+        "planted-worse": row(0.2, 1.0) | {"drop_interval": [0.1, 0.3]},
+    }
+    found = bench.summary([{"model": "m", "accuracy": 0.8, "rows": rows}])["controls"]
+    assert {name: control["missed"] for name, control in found.items()} == {
+        "again": [], "planted-slower": ["m"], "planted-worse": []
+    }  # fmt: skip
+
+
+def test_planted_files_compute_the_same_twice_and_something_worse(bench, tmp_path):
+    model = builders.gemm_mlp()
+    path, *_ = save(model, tmp_path / "model.onnx")
+    files = importlib.import_module("controls").controls(path, tmp_path / "controls")
+    feeds = builders.samples_of(model, 8)
+    (batch, *_) = feeds.with_batch_size(8)
+    expected, again, slower, worse = (
+        builders.run(file.read_bytes(), batch)[0]
+        for file in (path, *(files[name] for name in ("again", "planted-slower", "planted-worse")))
+    )
+    assert np.array_equal(again, expected)
+    assert np.allclose(slower, expected, rtol=1e-6)
+    assert np.abs(worse - expected).max() > 0.05 * np.abs(expected).max()
+    # ONNX Runtime must not merge the two halves.
+    kinds = [node.op_type for node in optimized_model(files["planted-slower"], Runtime()).graph]
+    once = [node.op_type for node in optimized_model(path, Runtime()).graph]
+    assert all(kinds.count(kind) >= 2 * once.count(kind) for kind in set(once) & {"Gemm", "FusedGemm", "MatMul"})
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from /proc")
