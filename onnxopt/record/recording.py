@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import onnx_ir as ir
+from pydantic import BaseModel
 
 from onnxopt import model_file
 from onnxopt.catalog import format_passes
@@ -24,6 +25,8 @@ from onnxopt.target import detect
 _NAMED = 10
 _SAME = ("reason", "size_bytes", "score", "drop", "latency", "baseline_latency")
 """Fields of a trial that are recorded unchanged."""
+_HOW = {"time_limit_s", "trial_timeout_s", "memory_limit_bytes", "cluster"}
+"""Settings that do not change what is measured."""
 
 
 def left_out_sentence(samples: Sequence[int]) -> str:
@@ -95,6 +98,16 @@ def settings_record(settings: Settings) -> record.SettingsRecord:
         "tasks": changed_options(settings.tasks),
     }
     return record.SettingsRecord(**{**same, **other})
+
+
+def settings_text(settings: BaseModel) -> dict[str, str]:
+    """Return the settings that measurements depend on, by name, for the journal."""
+    return {f"setting {key}": str(value) for key, value in settings.model_dump(mode="json", exclude=_HOW).items()}
+
+
+def default_settings_text() -> dict[str, str]:
+    """Return the settings that have a default, at it: those that a journal lacks that is older than an option."""
+    return settings_text(cast("type[BaseModel]", record.SettingsRecord).model_construct())
 
 
 def environment_record() -> record.EnvironmentRecord:

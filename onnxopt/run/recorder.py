@@ -4,10 +4,8 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import cast
 
 import onnx_ir as ir
-from pydantic import BaseModel
 
 from onnxopt import model_file
 from onnxopt.catalog import format_passes
@@ -17,13 +15,15 @@ from onnxopt.record.options import KeptOptions
 from onnxopt.record.provenance import provenance
 from onnxopt.record.recording import (
     data_record,
+    default_settings_text,
     environment_record,
     model_record,
     settings_record,
+    settings_text,
     trial_record,
 )
 from onnxopt.record.repro import Origin, repro_command
-from onnxopt.record.run import FileRecord, RunRecord, SettingsRecord
+from onnxopt.record.run import FileRecord, RunRecord
 from onnxopt.record.trial import ProofRecord, RecoveredRecord
 from onnxopt.report.device_result import device_record
 from onnxopt.run.analysis import analyze
@@ -37,9 +37,6 @@ from onnxopt.search.observer import Observer
 from onnxopt.search.optimize import search
 from onnxopt.search.prospect import Prospect
 from onnxopt.search.trial import Candidate, SearchResult, Trial, Verdict
-
-_HOW = {"time_limit_s", "trial_timeout_s", "memory_limit_bytes", "cluster"}
-"""Settings that do not change what is measured."""
 
 
 class Recorder:
@@ -97,12 +94,12 @@ class Recorder:
             best=(),
             options=options,
         )
-        self.journal = Journal(folder.journal, self._about(), unset=_as_text(_defaults()), resume=folder.resume)
+        self.journal = Journal(folder.journal, self._about(), unset=default_settings_text(), resume=folder.resume)
 
     def _about(self) -> dict[str, str]:
         """Return what measurements depend on; a search whose does not differ may be resumed."""
         record = self.record
-        about = _as_text(record.settings)
+        about = settings_text(record.settings)
         parts = record.data.model_dump(mode="json").items()
         about |= {f"{part} samples": str(samples["fingerprint"]) for part, samples in parts}
         about["model"] = (
@@ -299,13 +296,3 @@ class Recorder:
         self.folder.write_golden(self.job.parts.holdout, settings.runtime.optimization)
         self.folder.finish(self.record)
         return self.record, result.model
-
-
-def _defaults() -> BaseModel:
-    """Return the settings that have a default, without the others."""
-    return cast("type[BaseModel]", SettingsRecord).model_construct()
-
-
-def _as_text(settings: BaseModel) -> dict[str, str]:
-    """Return the settings that measurements depend on, by name, for the journal."""
-    return {f"setting {key}": str(value) for key, value in settings.model_dump(mode="json", exclude=_HOW).items()}

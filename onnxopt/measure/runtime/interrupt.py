@@ -28,10 +28,14 @@ class _Cut:
 
     Args:
         over: returns whether the time is over.
+
+    Attributes:
+        ended_runs: whether native runs were ended, which then fail with an error of the runtime.
     """
 
     def __init__(self, over: Callable[[], bool]) -> None:
         self.over = over
+        self.ended_runs = False
         self.options = _quiet_options()
         self._watched: list[onnxruntime.RunOptions] = [self.options]
         self._ended = threading.Event()
@@ -44,6 +48,7 @@ class _Cut:
         """Check the time until `end`."""
         while not self._ended.wait(POLL_S):
             if self.over():
+                self.ended_runs = True
                 for options in tuple(self._watched):
                     options.terminate = True
                 return
@@ -59,14 +64,21 @@ _CUTS: ContextVar[tuple[_Cut, ...]] = ContextVar("cuts", default=())
 @contextmanager
 def cut_when(over: Callable[[], bool]) -> Iterator[None]:
     """End work inside with `TimeOver` once `over` returns True: a native run at its next node, other work at its next
-    `raise_if_interrupted`.
+    `raise_if_interrupted`. The limits around this one end its runs too.
     """
-    cut = _Cut(over)
-    token = _CUTS.set((*_CUTS.get(), cut))
+    cut, around = _Cut(over), _CUTS.get()
+    for outer in around:
+        outer.watch(cut.options)
+    token = _CUTS.set((*around, cut))
     watcher = threading.Thread(target=cut.keep_looking, name="onnxopt-cut", daemon=True)
     watcher.start()
     try:
         yield
+    except Exception as error:
+        # Runs for timing are bare: one that was ended raises the runtime's own error.
+        if cut.ended_runs or any(outer.ended_runs for outer in around):
+            raise TimeOver from error
+        raise
     finally:
         cut.end()
         _CUTS.reset(token)

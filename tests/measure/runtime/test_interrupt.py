@@ -95,8 +95,31 @@ def test_the_end_of_the_time_ends_a_long_native_run(call):
 
     over = threading.Event()
     threading.Timer(0.3, over.set).start()
-    with pytest.raises(Exception, match="terminate"), cut_when(over.is_set):
+    with pytest.raises(TimeOver), cut_when(over.is_set):
         call(work)
     assert len(runs) < 100
     with pytest.raises(TimeOver), cut_when(over.is_set):
         call(lambda: session.run(feeds))
+
+
+def test_the_end_of_the_outer_time_ends_a_run_inside_an_inner_limit():
+    session = Session(slow_model(300), Runtime())
+    feeds = {"v0": np.zeros((256, 1024), np.float32)}
+    runs = []
+
+    def work():
+        with cut_when(lambda: False):
+            while len(runs) < 100:
+                runs.append(None)
+                session.bound(feeds)()
+
+    over = threading.Event()
+    threading.Timer(0.3, over.set).start()
+    with pytest.raises(TimeOver), cut_when(over.is_set):
+        work()
+    assert len(runs) < 100
+
+
+def test_an_error_before_the_end_of_the_time_stays_what_it_is():
+    with pytest.raises(ZeroDivisionError), cut_when(lambda: False):
+        interruptible(lambda: 1 // 0)
