@@ -14,7 +14,7 @@ from onnxopt.measure.latency.remembered import Remembered, is_number
 from onnxopt.measure.runtime.emulation import emulator
 from onnxopt.measure.runtime.environment import environment
 from onnxopt.measure.runtime.interrupt import interruptible
-from onnxopt.measure.runtime.session import Runtime, Session
+from onnxopt.measure.runtime.session import Runtime, Session, failures_named
 from onnxopt.samples import Feeds
 
 _BUDGET_NS = 30_000_000
@@ -79,7 +79,10 @@ def fastest_ms(models: Sequence[ir.Model], feeds: Feeds, runtime: Runtime) -> li
         runs = [Session(model, runtime).bound(feeds) for model in models]
         budget, rng = _BUDGET_NS * len(models), np.random.default_rng(0)
         watch = timed_by(runtime)
-        rounds = race([[r] for r in runs], budget_ns=budget, min_rounds=_ROUNDS, warmup=_WARM_UP, rng=rng, watch=watch)
+        with failures_named(feeds):
+            rounds = race(
+                [[r] for r in runs], budget_ns=budget, min_rounds=_ROUNDS, warmup=_WARM_UP, rng=rng, watch=watch
+            )
         return [min(float(np.median(one.own_ns[i])) for one in rounds) / 1e6 for i in range(len(models))]
 
     return interruptible(work)

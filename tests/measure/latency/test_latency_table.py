@@ -135,3 +135,9 @@ def test_real_models_take_time():
 def test_a_lone_thread_is_timed_by_what_it_works_itself():
     assert timed_by(Runtime()).pauses
     assert not timed_by(Runtime(threads=2)).pauses
+
+
+def test_a_run_that_fails_is_an_error_of_this_program():
+    model = builders.BUILDERS["runs_at_one_only"]()
+    with pytest.raises(NativeError, match="ONX401"):
+        fastest_ms([model], {"x": np.zeros((4, 3, 8, 8), np.float32)}, Runtime())
