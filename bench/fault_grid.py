@@ -1,6 +1,7 @@
 """Run every command on every odd model, on odd samples and run folders, and on models that ONNX Runtime refuses.
 
 python bench/fault_grid.py --set faults --count 400 --out bench/results/fault-grid.json
+python bench/fault_grid.py --set refused --each 2 --out bench/results/fault-grid.json
 
 Sets: `faults` (models of one fault each, and models that name a secret outside of their folder), `refused` (backend
 models of the onnx package, and faults, that ONNX Runtime does not load; commands that write a model), `data` (samples)
@@ -10,9 +11,11 @@ named folders is opened (by Python, audited) or part of a written file. Each odd
 """
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import os
+import random
 import shutil
 import sys
 import tempfile
@@ -108,7 +111,7 @@ class Grid:
 
     def __init__(self, place: Path, *, loaded: bool) -> None:
         self.place, self.loaded = place, loaded
-        self.odd, self.commands = 0, 0
+        self.found, self.odd, self.commands = 0, 0, 0
         self.exits: dict[str, Counter[str]] = defaultdict(Counter)
         self.slowest: dict[str, tuple[float, float]] = {}
         self.total_s: dict[str, float] = defaultdict(float)
@@ -161,7 +164,9 @@ class Grid:
         """Return the record."""
         return {
             "set": given.set,
+            "commands_each": given.each or "all",
             "odd": self.odd,
+            "odd_in_set": self.found,
             "runs_of_commands": self.commands,
             "faults": self.faults,
             "exit_codes": {name: dict(sorted(found.items())) for name, found in self.exits.items()},
@@ -185,7 +190,19 @@ def members(given: argparse.Namespace, place: Path) -> list[Odd]:
         found = list(makers[given.set](given.count, given.seed))
     found = [odd for odd in found if given.only in odd.name]
     wanted = given.commands
-    return [replace(odd, commands={k: v for k, v in odd.commands.items() if k in (wanted or [k])}) for odd in found]
+    found = [replace(odd, commands={k: v for k, v in odd.commands.items() if k in (wanted or [k])}) for odd in found]
+    return by_turns(found, given.each, given.seed) if given.each else found
+
+
+def by_turns(found: Sequence[Odd], each: int, seed: int) -> list[Odd]:
+    """Return every odd thing with so many of its commands: they take turns, in a random order, so all come as often."""
+    names = list(dict.fromkeys(name for odd in found for name in odd.commands))
+    random.Random(seed).shuffle(names)
+    turns, chosen = itertools.cycle(names), list[Odd]()
+    for odd in found:
+        own = [name for name in itertools.islice(turns, each) if name in odd.commands]
+        chosen.append(replace(odd, commands={name: odd.commands[name] for name in own}))
+    return chosen
 
 
 def main() -> None:
@@ -194,6 +211,7 @@ def main() -> None:
     parser.add_argument("--set", choices=SETS, default="faults")
     parser.add_argument("--count", type=int, default=400, help="faults of the set, but for `refused`")
     parser.add_argument("--first", type=int, default=0, help="odd things to leave out at the beginning")
+    parser.add_argument("--each", type=int, default=0, help="so many commands for each odd thing, by turns; 0 for all")
     parser.add_argument("--minutes", type=float, default=600, help="end after this time with what was done")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="odd things whose name has this in it")
@@ -208,6 +226,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="onnxopt-grid-") as name:
         grid = Grid(Path(name), loaded=given.set == "refused")
         found = members(given, Path(name))[given.first :]
+        grid.found = len(found)
         for number, odd in enumerate(found):
             if number % 20 == 0:
                 print(f"{number} of {len(found)}", flush=True)
@@ -219,6 +238,7 @@ def main() -> None:
     if given.out:
         records = json.loads(given.out.read_text()) if given.out.exists() else {}
         key = given.set if not given.first else f"{given.set} from {given.first}"
+        key += f", {given.each} commands each" if given.each else ""
         records[key] = grid.record(given, seconds)
         given.out.write_text(json.dumps(records, indent=1) + "\n")
 

@@ -8,6 +8,7 @@ from onnxopt.model_file.memory import (
     fits_protobuf,
     flush_denormals,
     from_bytes,
+    from_runtime,
     materialize,
     size_bytes,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "flush_denormals",
     "from_bytes",
     "from_proto",
+    "from_runtime",
     "given",
     "load",
     "materialize",

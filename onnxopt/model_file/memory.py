@@ -14,6 +14,7 @@ import onnx_ir as ir
 from onnxopt.errors import ModelError, first_line
 from onnxopt.model_file.heap import trim_heap
 from onnxopt.model_file.light import light_proto
+from onnxopt.model_file.order import bodies_of, sort_nodes
 from onnxopt.model_file.proto import bytes_of, from_proto, to_proto, weights
 from onnxopt.model_file.room import no_room
 from onnxopt.model_file.serialized import serialized_size, to_bytes, write
@@ -60,6 +61,14 @@ def size_bytes(model: ir.Model) -> int:
 def from_bytes(data: bytes) -> ir.Model:
     """Read what `to_bytes` wrote."""
     return from_proto(onnx.load_model_from_string(data))
+
+
+def from_runtime(data: bytes) -> ir.Model:
+    """Read a valid graph that the runtime wrote, whose nodes may be in no order; weights in files are not read."""
+    proto = onnx.load_model_from_string(data)
+    for body in bodies_of(proto):
+        sort_nodes(body)
+    return from_proto(proto)
 
 
 def write_with_data(model: ir.Model, path: Path, data_name: str) -> None:

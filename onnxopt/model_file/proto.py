@@ -12,6 +12,8 @@ from google.protobuf.message import Message
 from onnxopt.model_file.heap import without_collections
 
 _TYPE_KEY = "onnxopt.value_type"
+_UNSIZED = (ir.DataType.UNDEFINED, ir.DataType.STRING)
+_ITEM_BYTES = {int(kind): kind.itemsize for kind in ir.DataType if kind not in _UNSIZED}
 
 
 def from_proto(proto: onnx.ModelProto) -> ir.Model:
@@ -73,7 +75,7 @@ def weights(model: ir.Model) -> Iterator[ir.TensorProtocol]:
 def bytes_of(tensor: ir.TensorProtocol) -> int:
     """Return the bytes of a tensor's numbers; `nbytes` of one in a protobuf makes an object for its shape each time."""
     if isinstance(tensor, ir.serde.TensorProtoTensor):
-        return math.ceil(math.prod(tensor.raw.dims) * ir.DataType(tensor.raw.data_type).itemsize)
+        return math.ceil(math.prod(tensor.raw.dims) * _ITEM_BYTES[tensor.raw.data_type])
     return tensor.nbytes
 
 

@@ -3,6 +3,8 @@
 import numpy as np
 import onnx_ir as ir
 
+from onnxopt.model_file.proto import bytes_of
+
 LEAST_BYTES = 4096
 """Smaller weights are not worth a look."""
 
@@ -14,7 +16,7 @@ def share_weights(model: ir.Model, *sources: ir.Model) -> None:
     """
     for name, value in model.graph.initializers.items():
         own = value.const_value
-        if own is None or own.dtype is ir.DataType.STRING or own.nbytes < LEAST_BYTES:
+        if own is None or own.dtype is ir.DataType.STRING or bytes_of(own) < LEAST_BYTES:
             continue
         known = (source.graph.initializers.get(name) for source in sources)
         tensors = (one.const_value for one in known if one is not None and one.const_value is not None)

@@ -118,7 +118,8 @@ class QuantizeDynamic(Pass):
         except (NativeError, ModelError) as error:
             return Applied(model, (), (Skip("graph", f"{error.what}: {error.why}"),))
         left = {**obstacles, **made.left}
-        outcome = proved(read_back(before, made.model, frozenset((*self.exclude, *left)), hints), before, made.model)
+        read = read_back(before, made.model, frozenset((*self.exclude, *left)), hints)
+        outcome = proved(read, before, made.model, made.optimized)
         narrowed(made.model, narrow)
         edits = tuple(Edit(name, action) for name, action in outcome.quantized.items())
         skips = tuple(Skip(name, left.get(name, reason)) for name, reason in outcome.left.items())

@@ -201,14 +201,14 @@ class QuantizeStatic(Pass):
         placed = self._place(before, made, build, samples, context)
         if not placed.reasons:
             return made
-        return self._read_back(before, replace(plan, model=build(placed.exclude)), placed, notes)
+        return self._read_back(before, replace(plan, model=build(placed.exclude), optimized=b""), placed, notes)
 
     def _read_back(self, before: ir.Model, plan: StaticPlan, placed: Placed, notes: Sequence[Skip]) -> "_Made":
         """Return the outcome for each layer, read from the runtime's graph of the quantized model."""
         hints = {op: "not among the op types chosen" for op in WEIGHTED if self.op_types and op not in self.op_types}
         hints |= {"GRU": "the runtime has no INT8 GRU", "LSTM": "the runtime has no static INT8 LSTM"}
         exclude = frozenset((*self.exclude, *plan.left, *placed.exclude))
-        outcome = proved(read_back(before, plan.model, exclude, hints), before, plan.model)
+        outcome = proved(read_back(before, plan.model, exclude, hints), before, plan.model, plan.optimized)
         reasons = {**plan.left, **placed.reasons}
         left = {n: r for n, r in outcome.left.items() if n not in reasons}
         outcome = _widened(Outcome(outcome.quantized, left | reasons), before, self.int16_activations)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from onnxopt.errors import ModelError, NativeError
-from onnxopt.measure.runtime.session import Runtime, Session
+from onnxopt.measure.runtime.session import Runtime, Session, opened
 from onnxopt.measure.runtime.written import ends
 from onnxopt.model_file import probe_feeds, signature_of
 from onnxopt.samples import Feeds, Samples
@@ -24,11 +24,19 @@ _ALIKE = 2
 
 @dataclass(frozen=True)
 class Attempt:
-    """A quantized model that runs, the reason of each node left in float, and the number of requested nodes."""
+    """A quantized model that runs.
+
+    Attributes:
+        model: the quantized model.
+        left: the reason of each node left in float.
+        number: the measured number.
+        optimized: the runtime's graph of the model, as `opened` gives it.
+    """
 
     model: ir.Model
     left: Mapping[str, str]
     number: float
+    optimized: bytes = b""
 
 
 def attempt(build: Build, nodes: Sequence[ir.Node], feeds: Feeds | None, measure: Measure | None = None) -> Attempt:
@@ -73,22 +81,23 @@ class _Search:
         while True:
             made = self._try(())
             if isinstance(made, tuple):
-                return Attempt(made[0], self._left, self._measure(*made))
+                model, session, optimized = made
+                return Attempt(model, self._left, self._measure(model, session), optimized)
             culprits = self._named(made) or self._bisected()
             if not culprits:
                 raise made
             self._leave(culprits, made)
 
-    def _try(self, more: tuple[str, ...]) -> tuple[ir.Model, Session] | NativeError | ModelError:
+    def _try(self, more: tuple[str, ...]) -> tuple[ir.Model, Session, bytes] | NativeError | ModelError:
         self._builds += 1
         try:
             model = self._build((*self._left, *more))
-            session = Session(model, Runtime())
+            session, optimized = opened(model, Runtime())
             if self._feeds is not None:
                 session.run(self._feeds)
         except (NativeError, ModelError) as error:
             return error
-        return model, session
+        return model, session, optimized
 
     def _rest(self) -> list[str]:
         return [name for name in self._kinds if name not in self._left]

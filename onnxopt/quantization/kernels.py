@@ -9,6 +9,7 @@ import onnx_ir as ir
 from onnxopt.errors import ModelError
 from onnxopt.measure.latency.profile import NodeNames
 from onnxopt.measure.runtime.session import Runtime, optimized_model
+from onnxopt.model_file import from_runtime
 from onnxopt.quantization.outcome import EXCLUDED, HAS_INTEGER_KERNEL, WEIGHTED, Outcome, read_back, weighted_inside
 
 CONVERSIONS = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
@@ -69,7 +70,7 @@ class LayerNames:
 
 
 def executions(
-    model: ir.Model, quantized: ir.Model, reasons: Mapping[str, str], runtime: Runtime | None = None
+    model: ir.Model, quantized: ir.Model, reasons: Mapping[str, str], optimized: bytes = b""
 ) -> tuple[Execution, ...]:
     """Return the executions of layers of `model` in `quantized`: those with weights, and the quantized ones.
 
@@ -77,13 +78,13 @@ def executions(
         model: the float model, with node names as in `quantized`.
         quantized: the quantized model made from it.
         reasons: reasons of layers left in float on purpose, by name.
-        runtime: configuration of ONNX Runtime for `quantized`; a single CPU thread by default.
+        optimized: the runtime's graph of `quantized`, as `opened` gives it; made here by default.
 
     Raises:
         ModelError: ONX304 the runtime cannot load `quantized`.
     """
     outcome = read_back(model, quantized, (), {})
-    kernels = _kernels(model, optimized_model(quantized, runtime or Runtime()))
+    kernels = _kernels(model, from_runtime(optimized) if optimized else optimized_model(quantized, Runtime()))
     nodes = {node.name or "": node for node in quantized.graph}
     found = []
     for node in model.graph:
@@ -98,16 +99,17 @@ def executions(
     return tuple(found)
 
 
-def proved(outcome: Outcome, model: ir.Model, quantized: ir.Model) -> Outcome:
+def proved(outcome: Outcome, model: ir.Model, quantized: ir.Model, optimized: bytes = b"") -> Outcome:
     """Return `outcome` with the real kernels; layers that run in float despite Q/DQ count as left in float.
 
     Args:
         outcome: outcome of quantization, read from `quantized`.
         model: the float model, with all nodes named.
         quantized: the quantized model made from it.
+        optimized: as in `executions`.
     """
     try:
-        found = executions(model, quantized, outcome.left)
+        found = executions(model, quantized, outcome.left, optimized)
     except ModelError:
         return outcome  # a later measurement reports it
     quantized_now, left = dict(outcome.quantized), dict(outcome.left)

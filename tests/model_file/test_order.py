@@ -3,7 +3,7 @@
 import onnx
 from onnx import helper
 
-from onnxopt.model_file import to_proto
+from onnxopt.model_file import from_runtime, to_proto
 from onnxopt.model_file.order import sort_nodes
 from tests import builders
 
@@ -32,3 +32,12 @@ def test_a_circle_is_named_by_one_of_its_nodes_and_nothing_is_changed() -> None:
     assert circle is not None
     assert circle.name in ("one", "other")
     assert [node.name for node in graph.node] == ["after", "one", "other"]
+
+
+def test_a_graph_that_the_runtime_wrote_in_no_order_is_read_in_order() -> None:
+    proto = to_proto(builders.BUILDERS["gemm_mlp"]())
+    names = [node.name for node in proto.graph.node]
+    nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in proto.graph.node]
+    del proto.graph.node[:]
+    proto.graph.node.extend(reversed(nodes))
+    assert [node.name for node in from_runtime(proto.SerializeToString()).graph] == names

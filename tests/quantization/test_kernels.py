@@ -6,7 +6,8 @@ import pytest
 
 from onnxopt.catalog import parse
 from onnxopt.graph.edit import lift_constants, name_nodes
-from onnxopt.measure.runtime.session import Runtime, optimized_model
+from onnxopt.measure.runtime.session import Runtime, Session, opened, optimized_model
+from onnxopt.model_file import from_runtime
 from onnxopt.pipeline import Context, Pipeline, Step
 from onnxopt.quantization.kernels import Execution, executions
 from onnxopt.quantization.outcome import WEIGHTED
@@ -74,6 +75,26 @@ def test_the_reason_of_whoever_left_it_is_kept() -> None:
     before, after, _ = made("residual_cnn", "quantize-static{exclude=[Conv_3]}")
     layers = {layer.name: layer for layer in executions(before, after, {"Conv_3": "slower in INT8: 0.52x"})}
     assert layers["Conv_3"].reason == "slower in INT8: 0.52x"
+
+
+@pytest.mark.parametrize("spec", ["quantize-static", "quantize-dynamic", "quantize-static{form=qoperator}"])
+@pytest.mark.parametrize("name", ["residual_cnn", "transformer_17", "data_movement"])
+def test_the_graph_of_the_session_that_tried_the_model_says_the_same(name: str, spec: str) -> None:
+    before, after, _ = made(name, spec)
+    session, optimized = opened(after, Runtime())
+    again = optimized_model(after, Runtime())
+    assert [node.op_type for node in from_runtime(optimized).graph] == [node.op_type for node in again.graph]
+    assert executions(before, after, {}, optimized) == executions(before, after, {})
+    feeds = builders.feeds_of(after)
+    for one, other in zip(session.run(feeds), Session(after, Runtime()).run(feeds), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_pass_loads_its_result_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnxopt.quantization.kernels.optimized_model", lambda *_: pytest.fail("loaded once more"))
+    _, _, step = made("residual_cnn")
+    assert any("QLinearConv" in edit.action for edit in step.edits)
+    made("gemm_mlp", "quantize-dynamic")
 
 
 def test_the_float_model_has_no_integer_kernel() -> None:

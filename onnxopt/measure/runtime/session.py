@@ -165,6 +165,26 @@ def optimized_model(model: Loadable, runtime: Runtime) -> ir.Model:
         ModelError: ONX304 ONNX Runtime cannot load the model.
         FileError: ONX503 there is no room for a temporary file.
     """
+    with _writing(model, runtime) as (_, path):
+        optimized = load(path)
+        if isinstance(model, ir.Model):
+            share_weights(optimized, model)
+        ir.external_data.load_to_model(optimized)
+    return optimized
+
+
+def opened(model: Loadable, runtime: Runtime) -> tuple[Session, bytes]:
+    """Return a session and the optimized graph of `optimized_model` as a file without the numbers of large weights.
+
+    Loading a graph of thousands of nodes takes the runtime longer than all else here, so it is loaded once for both.
+    Raises like `optimized_model`.
+    """
+    with _writing(model, runtime) as (session, path):
+        return session, path.read_bytes()
+
+
+@contextmanager
+def _writing(model: Loadable, runtime: Runtime) -> Iterator[tuple[Session, Path]]:
     # Above this size weights are written beside the graph, because protobuf cannot hold them.
     external = (
         ("session.optimized_model_external_initializers_file_name", "weights.data"),
@@ -174,16 +194,12 @@ def optimized_model(model: Loadable, runtime: Runtime) -> ir.Model:
     with tempfile.TemporaryDirectory(prefix="onnxopt-") as folder:
         path = Path(folder) / "optimized.onnx"
         try:
-            Session(model, runtime, optimized_path=path)
+            session = Session(model, runtime, optimized_path=path)
         except ModelError as error:
             if is_about_room(error):
                 raise no_room(folder, error.why) from error
             raise
-        optimized = load(path)
-        if isinstance(model, ir.Model):
-            share_weights(optimized, model)
-        ir.external_data.load_to_model(optimized)
-    return optimized
+        yield session, path
 
 
 def _openable(model: Loadable) -> AbstractContextManager[bytes | str]:

@@ -10,18 +10,22 @@ import onnx_ir as ir
 
 from onnxopt.graph.edit import set_weight, tensor_in
 
+_QUANTIZED_AGAIN = ("Conv", "ConvTranspose", "Gemm")
+
 
 def keep_float(model: ir.Model) -> None:
     """Rewrite float layers between Q/DQ so that the runtime keeps them in float, with equal outputs, in place."""
     for node in list(model.graph):
-        weight = _float_constant(node, 1)
-        if node.domain or weight is None or not _reads_one_scale(node):
+        if node.op_type not in _QUANTIZED_AGAIN or node.domain:
             continue
-        if node.op_type in ("Conv", "ConvTranspose"):
+        weight = _float_constant(node, 1)
+        if weight is None or not _reads_one_scale(node):
+            continue
+        if node.op_type != "Gemm":
             groups = node.attributes.get_int("group", 1) or 1
             channels = weight.shape[1] * groups if node.op_type == "Conv" else weight.shape[0]
             _dequantize_by_channel(model.graph, node, channels)
-        elif node.op_type == "Gemm":
+        else:
             width = weight.shape[0 if node.attributes.get_int("transB", 0) else 1]
             _give_bias_of_two_axes(model.graph, node, width)
 

@@ -32,12 +32,14 @@ class StaticPlan:
         ranges: its ranges.
         left: nodes left in float, with the reason.
         clipped: tensors with a clipped range, with the reason.
+        optimized: the runtime's graph of the model, as `opened` gives it.
     """
 
     model: ir.Model
     ranges: Mapping[str, Range]
     left: Mapping[str, str] = field(default_factory=dict)
     clipped: Mapping[str, str] = field(default_factory=dict)
+    optimized: bytes = b""
 
 
 def decide(
@@ -80,7 +82,8 @@ def decide(
         candidates = [node for node in nodes if node.name not in kept]
         db = None if closeness is None else closeness.db
         made = attempt(lambda more: make(ranges, (*kept, *more)), candidates, feeds, db)
-        return StaticPlan(made.model, ranges, {**kept, **made.left}), made.number
+        plan = StaticPlan(made.model, ranges, {**kept, **made.left}, optimized=made.optimized)
+        return plan, made.number
 
     best, least = planned(calibration.ranges, left)
     for ranges, kept, clipped, gain in remedies:
