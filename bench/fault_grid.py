@@ -93,7 +93,7 @@ def work(odd: Odd, place: Path, *, skip: int, loaded: bool, answers: Connection)
     os.chdir(place / "tmp")
     names = odd.place(place)
     if loaded:
-        first_load._death = lambda path: ""  # the runtime loaded, or refused, it in a process of its own already
+        first_load._death = lambda path, level: ""  # the runtime loaded, or refused, it in a process of its own already
     _HERE[:] = [str(place)]
     for name, command in lines(odd, names)[skip:]:
         if not command[1].startswith(str(place / "out" / "run")):

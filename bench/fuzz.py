@@ -146,7 +146,7 @@ def once(mutation: Mutation, folder: Path) -> tuple[str, str]:
 
 def work(part: list[Mutation], place: Path, limit: float, answers: Connection) -> None:
     """Run mutations one by one and send how each ended."""
-    first_load._death = lambda path: ""  # a process for each model is minutes; this process is that one
+    first_load._death = lambda path, level: ""  # a process for each model is minutes; this process is that one
     onnxruntime.set_default_logger_severity(4)
     for mutation in part:
         since = time.process_time()
