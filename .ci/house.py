@@ -1,6 +1,6 @@
 """Check the rules of the house that no linter knows: `python .ci/house.py PACKAGE [FOLDERS THAT USE IT ...]`.
 
-A line for each place that breaks one: a folder with too many files, a file with too many lines, two public classes of
+A line for each place that breaks one: a folder with too many files or with one, a file with too many lines, two public classes of
 one name in a room, a docstring without a summary line, a function that takes more than five arguments by position, a
 circle of imports, and public names that tests alone use.
 """
@@ -53,9 +53,13 @@ def _module(path: Path, package: Path) -> Module:
 
 
 def _full_folders(modules: Sequence[Module]) -> Iterator[str]:
+    """Name folders with too many files; a folder that has `__init__.py` alone is a file of the folder above."""
+    inits, package = {m.path.parent for m in modules if m.path.name == "__init__.py"}, modules[0].path.parent
     for folder, count in sorted(Counter(m.path.parent for m in modules).items()):
         if count > MOST_FILES:
             yield f"{folder}: {count} Python files, at most {MOST_FILES}"
+        if count == 1 and folder in inits - {package}:
+            yield f"{folder}: a folder of one file, which is a file of the folder above"
 
 
 def _long_files(modules: Sequence[Module]) -> Iterator[str]:

@@ -72,8 +72,8 @@ def _why_no_pass(name: str, kind: object, taken: Mapping[str, object]) -> str:
 @cache
 def _built_in() -> Mapping[str, type[Pass]]:
     found: dict[str, type[Pass]] = {}
-    for module_info in pkgutil.iter_modules(onnxopt.passes.__path__):
-        module = importlib.import_module(f"onnxopt.passes.{module_info.name}")
+    for info in pkgutil.walk_packages(onnxopt.passes.__path__, "onnxopt.passes."):
+        module = importlib.import_module(info.name)
         for item in vars(module).values():
             own = inspect.isclass(item) and issubclass(item, Pass) and item.__module__ == module.__name__
             if own and "name" in vars(item):  # a base of several passes has none

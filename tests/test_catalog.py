@@ -29,7 +29,8 @@ def test_every_module_of_the_folder_is_a_pass() -> None:
     for name, kind in found.items():
         assert kind.name == name
         home = "prune_whole_units" if name in ("prune-heads", "prune-groups") else name.replace("-", "_")
-        assert kind.__module__ == f"onnxopt.passes.{home}"
+        assert kind.__module__.startswith("onnxopt.passes.")
+        assert kind.__module__.rsplit(".", 1)[-1] == home
 
 
 @settings(max_examples=300)

@@ -32,6 +32,12 @@ def test_a_folder_has_at_most_25_files(findings: Findings) -> None:
     assert findings({**files, "pack/room/one_more.py": ""}) == ["pack/room: 26 Python files, at most 25"]
 
 
+def test_a_folder_of_one_file_hides_no_file_from_that_limit(findings: Findings) -> None:
+    assert findings({"pack/room/__init__.py": "", "pack/room/file.py": ""}) == []
+    found = findings({"pack/other/__init__.py": ""})
+    assert found == ["pack/other: a folder of one file, which is a file of the folder above"]
+
+
 def test_a_file_has_at_most_300_lines(findings: Findings) -> None:
     assert findings({"pack/a.py": "\n" * 300}) == []
     assert findings({"pack/a.py": "\n" * 301}) == ["pack/a.py: 301 lines, at most 300"]

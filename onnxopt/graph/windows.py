@@ -1,6 +1,8 @@
-"""Padding of sliding windows with ONNX's `auto_pad`, where it depends on the input size."""
+"""Padding of sliding windows, with ONNX's `auto_pad` where it depends on the input size."""
 
 from collections.abc import Sequence
+
+import onnx_ir as ir
 
 SAME = ("SAME_UPPER", "SAME_LOWER")
 
@@ -23,3 +25,9 @@ def same_pads(
         steps = -(-size // stride) - 1
         pads.append(halves(max(steps * stride + (k - 1) * dilation + 1 - size, 0), auto_pad))
     return (*(begin for begin, _ in pads), *(end for _, end in pads))
+
+
+def is_padded(node: ir.Node) -> bool:
+    """Return whether windows may reach beyond the input; with SAME padding that depends on its size."""
+    pads = node.attributes.get_ints("pads", ()) or ()
+    return any(pads) or node.attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", "VALID")

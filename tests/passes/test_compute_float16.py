@@ -9,8 +9,8 @@ import pytest
 from onnxopt import model_file
 from onnxopt.errors import ModelError, UsageError
 from onnxopt.measure.runtime.first_load import CrashError
-from onnxopt.passes import compute_float16
-from onnxopt.passes.compute_float16 import ComputeFloat16
+from onnxopt.passes.float16 import compute_float16
+from onnxopt.passes.float16.compute_float16 import ComputeFloat16
 from onnxopt.pipeline import Context, Pipeline, Skip, Step
 from onnxopt.target import target_of
 from tests import builders
@@ -49,7 +49,7 @@ def test_weights_and_products_are_float16_and_the_signature_stays():
     assert [v.dtype for v in (*result.graph.inputs, *result.graph.outputs)] == [ir.DataType.FLOAT] * 2
     products = [node for node in result.graph if node.op_type == "MatMul"]
     assert {node.outputs[0].dtype for node in products} == {HALF}
-    assert step.edits[0].action == "computes in float16; 3 weights of it"
+    assert step.edits[0].action == "converted to float16, with 3 weights"
     assert model_file.size_bytes(result) < 0.55 * model_file.size_bytes(model)
 
 

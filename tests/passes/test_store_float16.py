@@ -7,8 +7,8 @@ import pytest
 from onnxopt import model_file
 from onnxopt.errors import UsageError
 from onnxopt.measure.runtime.session import Runtime, optimized_model
-from onnxopt.passes import store_float16
-from onnxopt.passes.store_float16 import StoreFloat16
+from onnxopt.passes.float16 import store_float16
+from onnxopt.passes.float16.store_float16 import StoreFloat16
 from onnxopt.pipeline import Context, Pipeline, Step
 from onnxopt.target import target_of
 from tests import builders, numerics

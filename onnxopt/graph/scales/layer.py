@@ -7,6 +7,7 @@ import onnx_ir as ir
 
 from onnxopt.graph.edit import set_weight
 from onnxopt.graph.node_writer import NodeWriter
+from onnxopt.graph.windows import is_padded
 
 _CONVOLUTIONS = ("Conv", "ConvTranspose")
 
@@ -95,7 +96,7 @@ def scaled_layer(node: ir.Node) -> ScaledLayer | None:
     weight, array = node.inputs[1], _own(node.inputs[1])
     if weight is None or array is None or len(weight.uses()) != 1 or array.ndim < 2:
         return None
-    groups, outputs_first, padded = node.attributes.get_int("group", 1) or 1, node.op_type == "Conv", _padded(node)
+    groups, outputs_first = node.attributes.get_int("group", 1) or 1, node.op_type == "Conv"
     if node.op_type == "Gemm":
         outputs_first = bool(node.attributes.get_int("transB", 0))
         if any(node.attributes.get_float(name, 1.0) != 1 for name in ("alpha", "beta")):
@@ -107,6 +108,7 @@ def scaled_layer(node: ir.Node) -> ScaledLayer | None:
         if given is None or given.shape not in ((outputs,), (1, outputs)):
             return None
         bias = given.reshape(-1)
+    padded = node.op_type != "Conv" or is_padded(node)
     return ScaledLayer(node, weight, array, bias, groups, outputs_first, padded)
 
 
@@ -124,9 +126,3 @@ def _own(value: ir.Value | None) -> np.ndarray | None:
     if value is None or tensor is None or value.is_graph_input() or value.is_graph_output():
         return None
     return tensor.numpy().astype(np.float64) if tensor.dtype is ir.DataType.FLOAT else None
-
-
-def _padded(node: ir.Node) -> bool:
-    if node.op_type != "Conv" or node.attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
-        return True
-    return any(node.attributes.get_ints("pads", ()) or ())

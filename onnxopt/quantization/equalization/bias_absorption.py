@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxopt.graph.edit import tensor_in
+from onnxopt.graph.windows import is_padded
 from onnxopt.measure.runtime.activations import Activations
 from onnxopt.quantization.equalization.cross_layer import Chain
 from onnxopt.reconstruction.layers import LinearLayer, bias_of, write
@@ -26,7 +27,7 @@ def refusal(chain: Chain, layers: Mapping[str, LinearLayer]) -> str:
         return f"no Relu alone stands between it and {chain.second.name}"
     if any((name or "") not in layers for name in (chain.first.name, chain.second.name)):
         return f"it or {chain.second.name} is a convolution in groups, or has weights that are not its own"
-    if _pads(chain.second):
+    if is_padded(chain.second):
         return f"{chain.second.name} pads with zeros, which have nothing to give back"
     return ""
 
@@ -63,8 +64,3 @@ def absorb(model: ir.Model, chain: Chain, floor: np.ndarray, layers: Mapping[str
         offset = floor if sign < 0 else matrix @ np.repeat(floor, matrix.shape[1] // len(floor))
         assert len(bias_of(model, layer, len(matrix))) == len(offset)
         write(model, layer, matrix, sign * offset)
-
-
-def _pads(node: ir.Node) -> bool:
-    pads = node.attributes.get_ints("pads", ())
-    return any(pads or ()) or node.attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", "VALID")

@@ -36,7 +36,7 @@ class ComputeFloat16(Pass):
     exclude: tuple[str, ...] = ()
 
     def apply(self, model: ir.Model, context: Context) -> Applied:
-        """Convert the whole graph; says which nodes stay in float32.
+        """Convert the whole graph; name the nodes that stay in float32.
 
         Raises:
             UsageError: ONX102 `exclude` has an unknown name.
@@ -59,7 +59,7 @@ class ComputeFloat16(Pass):
         except (ModelError, NativeError) as error:
             return Applied(model, (), (Skip("graph", f"the converted graph does not load: {_cause(error)}"),))
         weights = [v for v in result.graph.initializers.values() if v.dtype is ir.DataType.FLOAT16]
-        edit = Edit("graph", f"computes in float16; {len(weights)} weights of it")
+        edit = Edit("graph", f"converted to float16, with {len(weights)} weights")
         return Applied(result, (edit,), (*kept, *self._left(work)))
 
     def _left(self, model: ir.Model) -> list[Skip]:

@@ -44,7 +44,7 @@ class StoreFloat16(Pass):
     exclude: tuple[str, ...] = ()
 
     def apply(self, model: ir.Model, context: Context) -> Applied:
-        """Convert `model`; says which weights stayed and why.
+        """Convert the weights; name those that stay in float32, with the reason.
 
         Raises:
             UsageError: ONX102 `exclude` has an unknown name.

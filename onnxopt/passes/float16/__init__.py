@@ -1,0 +1,1 @@
+"""Passes to float16: of the whole computation, or of stored weights."""
