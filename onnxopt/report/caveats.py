@@ -7,7 +7,7 @@ from onnxopt.measure.latency import Noise, noise_of
 from onnxopt.options.search import Goal
 from onnxopt.record.run import RunRecord
 from onnxopt.record.trial import LatencyRecord, TrialRecord
-from onnxopt.search.front import envelope, knee_of
+from onnxopt.search.front import COMPARED, envelope, knee_of
 
 FEW_SAMPLES, CLIPPED = 200, 0.01
 """Number of samples below which, and share of clipped values above which, a caveat is given."""
@@ -30,7 +30,8 @@ def caveats(run: RunRecord) -> tuple[Caveat, ...]:
 def _knee(run: RunRecord) -> list[Caveat]:
     """Return a caveat where the winner lies beyond the knee of the trade-off curve."""
     winner = run.trial(run.winner)
-    curve = [point for trial in run.trials if (point := _point(trial, run)) is not None and point[0] > 1]
+    compared = [trial for trial in run.trials if trial.verdict in [verdict.value for verdict in COMPARED]]
+    curve = [point for trial in compared if (point := _point(trial, run)) is not None and point[0] > 1]
     points = [(1.0, 0.0), *envelope(curve)]
     place = knee_of(points)
     chosen = None if winner is None else _point(winner, run)

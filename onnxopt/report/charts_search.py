@@ -6,9 +6,18 @@ from onnxopt.document import units
 from onnxopt.record.run import RunRecord
 from onnxopt.record.trial import IntervalRecord, LatencyRecord, TrialRecord
 from onnxopt.report.charts import Chart, Figure, axes, metric, number, plain, scale
+from onnxopt.search.front import COMPARED, envelope
+from onnxopt.search.trial import Verdict
 
-_VERDICTS = {"winner": "$good", "baseline": "$ink", "within budget": "$accent", "over budget": "$bad"}
+_VERDICTS = {
+    Verdict.WINNER.value: "$good",
+    Verdict.BASELINE.value: "$ink",
+    Verdict.WITHIN.value: "$accent",
+    Verdict.OVER_BUDGET.value: "$bad",
+    Verdict.UNPROVEN.value: "$mid",
+}
 _ON_TOP = ("baseline", "winner")
+_TRADED = {verdict.value for verdict in (Verdict.BASELINE, *COMPARED)}
 
 
 def pareto_chart(run: RunRecord) -> Chart | None:
@@ -41,14 +50,14 @@ def pareto_chart(run: RunRecord) -> Chart | None:
                 "hovertext": [_about(t, run) for t in group],
             }
         )
-    front = _front([_point(t, run) for t in everyone], smaller_is_better=_errs(run))
+    front = _front([_point(t, run) for t in everyone if t.verdict in _TRADED], smaller_is_better=_errs(run))
     joined = {
         "type": "scatter",
         "mode": "lines",
         "name": "best trade-offs",
         "x": [x for x, _ in front],
         "y": [y for _, y in front],
-        "line": {"color": "$line", "width": 2, "shape": "hv"},
+        "line": {"color": "$soft", "width": 2, "shape": "hv", "dash": "dot"},
         "hoverinfo": "skip",
     }
     figure: Figure = {"data": [joined, *traces], "layout": axes("time of one run, baseline = 1", metric(run))}
@@ -99,11 +108,9 @@ def _about(trial: TrialRecord, run: RunRecord) -> str:
 
 
 def _front(points: Sequence[tuple[float, float]], *, smaller_is_better: bool) -> list[tuple[float, float]]:
-    best: list[tuple[float, float]] = []
-    for x, y in sorted(points, key=lambda p: (p[0], p[1] if smaller_is_better else -p[1])):
-        if not best or (y < best[-1][1] if smaller_is_better else y > best[-1][1]):
-            best.append((x, y))
-    return best
+    """Return the points that no other one dominates, by rising time."""
+    loss = 1 if smaller_is_better else -1
+    return [(-x, loss * y) for x, y in reversed(envelope([(-x, loss * y) for x, y in points]))]
 
 
 def _errs(run: RunRecord) -> bool:

@@ -14,8 +14,11 @@
     return value;
   };
   const narrow = () => innerWidth < 640;
+  const clipped = (text) => text.length > 20 ? "…" + text.slice(-19) : text;
   const dressed = (chart) => {
     const layout = painted(chart.figure.layout, "");
+    // On a phone long names would leave no room for the bars and the title of their axis.
+    if (narrow() && layout.yaxis.ticktext) layout.yaxis.ticktext = layout.yaxis.ticktext.map(clipped);
     const axis = { gridcolor: colour("line"), zerolinecolor: colour("line"), linecolor: colour("line"), automargin: true };
     layout.xaxis = { ...axis, fixedrange: true, ...layout.xaxis };
     layout.yaxis = { ...axis, fixedrange: true, ...layout.yaxis };

@@ -8,7 +8,8 @@ from onnxopt.search.trial import Trial, Verdict
 
 INSIDE = (Verdict.WINNER, Verdict.WITHIN)
 """Verdicts on candidates within every limit; failures on the hold-out samples are excluded."""
-_COMPARED = (*INSIDE, Verdict.OVER_BUDGET)
+COMPARED = (*INSIDE, Verdict.OVER_BUDGET)
+"""Verdicts on candidates that a trade-off may show: measured, and neither refused nor disproved."""
 LEAST_POINTS = 4
 _LEAST_BEND = 0.25
 """Smallest distance of the curve below its chord, relative to the whole range: less is a straight line with noise."""
@@ -57,7 +58,7 @@ def pareto_front(trials: Sequence[Trial]) -> tuple[Trial, ...]:
     The fastest comes first. Trials that are slower or larger than the baseline, or that failed on the hold-out samples,
     are left out.
     """
-    measured = [t for t in trials if t.verdict in _COMPARED and _costs(t) is not None]
+    measured = [t for t in trials if t.verdict in COMPARED and _costs(t) is not None]
     front = [t for t in measured if not any(_beats(other, t) for other in measured)]
     return tuple(sorted(front, key=lambda t: _costs(t) or ()))
 

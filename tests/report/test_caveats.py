@@ -13,7 +13,8 @@ def with_curve(run: RunRecord, curve: list[tuple[float, float]]) -> RunRecord:
         gain = IntervalRecord(low=speedup, value=speedup, high=speedup, level=0.95)
         latency = trial.latency.model_copy(update={"speedup": gain})
         lost = trial.drop.model_copy(update={"value": drop})
-        trials.append(trial.model_copy(update={"name": f"t{number}", "latency": latency, "drop": lost}))
+        figures = {"verdict": "within budget", "latency": latency, "drop": lost}
+        trials.append(trial.model_copy(update={"name": f"t{number}", **figures}))
     return run.model_copy(update={"trials": tuple(trials), "winner": trials[-1].name})
 
 
@@ -30,3 +31,9 @@ def test_the_last_gain_that_cost_most_is_reported(explained_record):
 def test_an_even_price_is_not(explained_record):
     assert not past_the_knee(with_curve(explained_record, [(2.0, 0.003), (3.0, 0.006), (4.0, 0.009)]))
     assert not past_the_knee(with_curve(explained_record, [(2.0, 0.0), (3.0, 0.0), (4.0, 0.0)]))
+
+
+def test_a_disproved_candidate_makes_no_knee(explained_record):
+    run = with_curve(explained_record, [(2.0, -0.001), (3.0, 0.001), (3.3, 0.009)])
+    refuted = run.trials[1].model_copy(update={"verdict": "not proven on the hold-out part"})
+    assert not past_the_knee(run.model_copy(update={"trials": (run.trials[0], refuted, run.trials[2])}))

@@ -58,6 +58,17 @@ def test_the_pareto_chart_shows_what_was_measured(explained_record):
     assert joined["y"] == sorted(joined["y"])
 
 
+def test_the_line_of_best_trade_offs_passes_a_disproved_candidate_by(explained_record):
+    winner = next(t for t in explained_record.trials if t.verdict == "winner")
+    speedup = winner.latency.speedup.model_copy(update={"low": 3.9, "value": 4.0, "high": 4.1})
+    latency = winner.latency.model_copy(update={"speedup": speedup})
+    best = winner.score.model_copy(update={"value": 1.0})
+    for verdict, expected in (("within budget", [0.25]), ("not proven on the hold-out part", [1 / 2.5, 1.0])):
+        more = winner.model_copy(update={"name": "other", "verdict": verdict, "latency": latency, "score": best})
+        run = explained_record.model_copy(update={"trials": (*explained_record.trials, more)})
+        assert pareto_chart(run).figure["data"][0]["x"] == pytest.approx(expected)
+
+
 def test_charts_without_data_are_left_out(explained_record):
     bare = explained_record.model_copy(update={"analysis": None, "proofs": (), "trials": (), "baseline": None})
     for make in (pareto_chart, distribution_chart, drift_chart, layers_chart, ranges_chart, sensitivity_chart):
