@@ -1,8 +1,8 @@
 """Check the rules of the house that no linter knows: `python .ci/house.py PACKAGE [FOLDERS THAT USE IT ...]`.
 
-A line for each place that breaks one: a folder with too many files or with one, a file with too many lines, two public classes of
-one name in a room, a docstring without a summary line, a function that takes more than five arguments by position, a
-circle of imports, and public names that tests alone use.
+A line for each place that breaks one: a folder with too many files or with one, a file with too many lines, two public
+classes of one name in a room, a docstring without a summary line, a function that takes more than five arguments by
+position, a circle of imports, and public names that tests alone use.
 """
 
 import ast

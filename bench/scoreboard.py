@@ -122,10 +122,10 @@ def repair(record: Record) -> list[str]:
 def proof(record: Record) -> list[str]:
     rows = record["rows"]
     worst = max(rows, key=lambda row: row["proven, over budget"])
-    text = f"""{len(rows)} cases of simulated searches. The most often that a *proven* model is over the budget:
+    text = f"""{len(rows)} cases of simulated searches. Highest rate of *proven* models over the budget:
         {100 * worst["proven, over budget"]:.1f} % of {worst["trials"]} searches ({worst["metric"]}, {worst["samples"]}
         samples, a true drop of {worst["true drop, points"]} points; at most 5 % is the aim). See
-        [search](search.md#how-sure-it-is)."""
+        [search](search.md#certainty-of-the-proof)."""
     return [prose(text)]
 
 

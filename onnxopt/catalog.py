@@ -85,7 +85,7 @@ def make_pass(name: str, options: Mapping[str, Any]) -> Pass:
     """Return the pass `name` with `options` checked and converted to the types of its fields.
 
     Raises:
-        UsageError: ONX103 no such pass, ONX102 no such option, ONX101 a value that makes no sense.
+        UsageError: ONX103 no such pass, ONX102 no such option, ONX101 an invalid value.
     """
     known = available_passes()
     if name not in known:
@@ -104,7 +104,7 @@ def typed(kind: type[Pass], options: Mapping[str, Any]) -> Pass:
     """Return a pass of `kind` with `options` checked and converted to the types of its fields.
 
     Raises:
-        UsageError: ONX101 a value makes no sense.
+        UsageError: ONX101 a value is invalid.
     """
     try:
         return TypeAdapter(kind).validate_python(dict(options))

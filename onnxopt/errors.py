@@ -155,7 +155,7 @@ class FileError(OnnxoptError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return a hint that names what the user may have meant, or lists what there is."""
+    """Return a hint with the known name closest to `name`; without a close one, with all known names."""
     choices = sorted(known)
     close = get_close_matches(name, choices, n=1)
     return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(choices)}."

@@ -62,7 +62,7 @@ def read_text(path: Path, *, inside: Path | None = None) -> str:
 
     Raises:
         OSError: as `open_regular`.
-        UnicodeDecodeError: it is no UTF-8.
+        UnicodeDecodeError: it is not UTF-8.
     """
     return read_bytes(path, inside=inside).decode("utf-8-sig")
 
@@ -72,7 +72,7 @@ def read_json(path: Path) -> Any:
 
     Raises:
         OSError: as `open_regular`.
-        ValueError: it is no JSON, or nested without end.
+        ValueError: it is not JSON, or nested too deep.
     """
     return parse_json(read_text(path))
 
@@ -81,7 +81,7 @@ def parse_json(text: str) -> Any:
     """Return what JSON text holds.
 
     Raises:
-        ValueError: it is no JSON, or nested without end.
+        ValueError: it is not JSON, or nested too deep.
     """
     try:
         return json.loads(text)
@@ -94,7 +94,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
     Raises:
         OSError: as `open_regular`.
-        ValueError: it is no TOML, or nested without end.
+        ValueError: it is not TOML, or nested too deep.
     """
     try:
         return tomllib.loads(read_text(path))

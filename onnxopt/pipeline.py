@@ -102,8 +102,8 @@ class Applied:
     """The result of a pass.
 
     Attributes:
-        difference: largest difference of the outputs from what the pass proved them equal to, relative to each
-            output's largest magnitude; None where a pass proves nothing.
+        difference: largest difference of the outputs from those of the reference that the pass proves them against,
+            relative to each output's largest magnitude; None if the pass has no such proof.
         curve: the curve of a training: step, loss, and score on held-out samples, lower is better.
     """
 

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,31 @@ def test_it_is_built_without_a_warning(tmp_path):
     page = (tmp_path / "html/reference/passes.html").read_text()
     assert "fuse-attention" in page
     assert (tmp_path / "html/reference/commands.html").read_text().count("Usage: onnxopt") > 15
+
+
+def _rooms_of_the_page() -> list[tuple[list[str], str]]:
+    """Return the rooms of each row, and the row."""
+    page = (ROOT / "docs" / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    return [(re.findall(r"`([^`]+)`", row.split("|")[1]), row) for row in rows]
+
+
+def test_the_architecture_has_every_room_and_no_other():
+    package = ROOT / "onnxopt"
+    folders = {p.parent.relative_to(package).as_posix() for p in package.rglob("*.py")} - {"."}
+    tree = {f"{folder}/" for folder in folders} | {p.name for p in package.glob("*.py")}
+    rows = _rooms_of_the_page()
+    own = {room for rooms, _ in rows for room in rooms}
+    named_above = {f"{room}{name}/" for rooms, row in rows for room in rooms for name in re.findall(r"`(\w+)`", row)}
+    assert own <= tree
+    assert tree <= own | named_above
+
+
+def test_the_rooms_are_in_the_order_of_their_imports():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    layers = [layer.removeprefix("onnxopt.") for layer in contracts["contracts"][0]["layers"]]
+    shown = [re.split(r"[/.]", room)[0] for rooms, _ in _rooms_of_the_page() for room in rooms]
+    assert list(dict.fromkeys(room for room in shown if not room.startswith("__"))) == layers[1:]
 
 
 def test_every_page_is_in_a_table_of_contents():

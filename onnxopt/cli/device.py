@@ -46,7 +46,7 @@ def session(
 ) -> int:
     """Search the session settings of a finished model.
 
-    Each is measured and kept only if it is surely better; session.json, beside the model, holds them.
+    Each is measured and kept only if it is significantly better; session.json, beside the model, holds them.
     """
     quieten(shown)
     from onnxopt.cli.progress import ProgressBar

@@ -22,7 +22,7 @@ def gathered(group: Any, given: Mapping[str, Any]) -> Any:
     """Return the dataclass with the values of its parameters.
 
     Raises:
-        UsageError: ONX101 an item of a list makes no sense; and as the dataclass raises.
+        UsageError: ONX101 an item of a list is invalid; and as the dataclass raises.
     """
     values = {o.field: given[_name(o)] if _is_for_typer(o) else _read(o, given[_name(o)]) for o in _typed(group)}
     return group(**values)

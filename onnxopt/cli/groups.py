@@ -14,8 +14,8 @@ from onnxopt.errors import FileError
 def command_of(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return `function` for typer: each parameter of a dataclass type is replaced by the dataclass's fields.
 
-    Typer reads `__signature__`; when called, the fields are gathered into the dataclass again. A field brings an option
-    of typer, or says what it is for in words that have nothing to do with typer, see `onnxopt.options.declared`.
+    Typer reads `__signature__`; when called, the fields are gathered into the dataclass again. A field has an
+    option of typer, or a description without typer, see `onnxopt.options.declared`.
     """
     hints = get_type_hints(function, include_extras=True)
     groups: dict[str, Any] = {name: kind for name, kind in hints.items() if name != "return" and is_dataclass(kind)}

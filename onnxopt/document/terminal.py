@@ -1,5 +1,6 @@
 """Documents on a terminal of any width, without colour as well as with."""
 
+import re
 from io import StringIO
 
 from rich.console import Console
@@ -9,6 +10,9 @@ from rich.text import Text as RichText
 from onnxopt.document.blocks import Block, Document, Facts, Table
 from onnxopt.document.columns import Line, lines, widths
 
+_TIE = "\ue000"
+"""Stands for a space at which no line is broken, such as the one before a percent sign."""
+_TIED = re.compile(r"(?<=\d) (?=(?:%|ms|s|kB|MB|GB|dB|points?)(?!\w))")
 USUAL_WIDTH, LEAST_WIDTH, WIDE = 80, 40, 100
 _COLOURS = {
     "winner": "bold green",
@@ -36,7 +40,7 @@ def to_text(document: Document, *, width: int = USUAL_WIDTH, colour: bool = Fals
         if position:
             console.print()
         _print(console, block)
-    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
+    return "\n".join(line.replace(_TIE, " ").rstrip() for line in buffer.getvalue().splitlines()) + "\n"
 
 
 def _print(console: Console, block: Block) -> None:
@@ -47,7 +51,7 @@ def _print(console: Console, block: Block) -> None:
     else:
         for line in block.lines:
             # An indented line is a command, which must stay whole to be copied.
-            console.print(RichText(line), soft_wrap=line.startswith("    "))
+            console.print(RichText(_TIED.sub(_TIE, line)), soft_wrap=line.startswith("    "))
 
 
 def _print_table(console: Console, block: Table) -> None:

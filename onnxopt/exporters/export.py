@@ -107,7 +107,7 @@ def export(
         wanted = Wanted(own_inputs if inputs is None else inputs, exporter, opset, not fixed_batch, seed)
         chosen = found if framework == "auto" else framework
         converted = _converted(chosen, opened_source, wanted)
-        # The batch of a TFLite file is what it is in the file.
+        # The batch size of a TFLite file is that of the file.
         free = not fixed_batch and _batch_is_open(converted.model)
         options: dict[str, Any] = {"dynamic_batch": free, "tolerance": tolerance, "seed": seed}
         model, verified = converted.model, verify(converted.model, converted, **options)

@@ -95,7 +95,10 @@ def _tf2onnx(source: Sequence[str], wanted: Wanted) -> ir.Model:
         if done.returncode or not path.is_file():
             lines = [line for line in done.stderr.splitlines() if line.strip()]
             raise ModelError(
-                "ONX311", "the exporter failed", where="tf2onnx", why=lines[-1][:300] if lines else "it said nothing"
+                "ONX311",
+                "the exporter failed",
+                where="tf2onnx",
+                why=lines[-1][:300] if lines else "it printed no message",
             )
         return read_back(path)
 

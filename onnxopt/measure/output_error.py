@@ -54,7 +54,7 @@ class OutputError:
 
 
 def _scale(every: np.ndarray) -> float | None:
-    """Return the variance of an output's finite values; None for values that are no floats."""
+    """Return the variance of an output's finite values; None for other types than floats."""
     if every.dtype.kind != "f":
         return None
     finite = every[np.isfinite(every)]

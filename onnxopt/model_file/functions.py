@@ -69,7 +69,7 @@ def _calls(body: onnx.GraphProto | onnx.FunctionProto) -> Iterator[_Key]:
 
 
 def _text(name: str | bytes) -> str:
-    """Return a name as text; protobuf gives one that is no UTF-8 as bytes."""
+    """Return a name as text; protobuf gives one that is not UTF-8 as bytes."""
     return name if isinstance(name, str) else name.decode(errors="replace")
 
 

@@ -1,4 +1,4 @@
-"""Memory: what was freed is given back to the system; objects that all live on are not looked through for garbage."""
+"""Memory: freed memory returns to the system; garbage collection pauses while only long-lived objects are made."""
 
 import ctypes
 import gc
@@ -10,9 +10,9 @@ from typing import Any
 
 
 def trim_heap() -> None:
-    """Give freed memory back where the C library keeps it (glibc), before a step that takes much; else do nothing.
+    """Return freed memory to the system where the C library keeps it (glibc), before a step that needs much of it.
 
-    Weights of some megabytes are freed in pieces between others that live on, and what they leave counts as used.
+    Weights of some megabytes are freed in pieces between others that stay in use, and the gaps count as used memory.
     """
     trim = _trim()
     if trim is not None:

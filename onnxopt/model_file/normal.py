@@ -12,13 +12,13 @@ MAX_DENSE_BYTES = 1 << 28
 
 
 def normalize(proto: onnx.ModelProto, where: str) -> None:
-    """Put nodes behind their sources, make sparse weights dense, drop comments that are no text; in place.
+    """Put nodes behind their sources, make sparse weights dense, drop comments that are not text; in place.
 
     Raises:
         ModelError: ONX305 nodes read each other in a circle; sparse weights are damaged, or too large when dense.
     """
     for message in (proto, *messages_of(proto)):
-        if isinstance(getattr(message, "doc_string", ""), bytes):  # protobuf gives text that is no UTF-8 as bytes
+        if isinstance(getattr(message, "doc_string", ""), bytes):  # protobuf gives text that is not UTF-8 as bytes
             message.ClearField("doc_string")
     bodies = list(bodies_of(proto))
     room = MAX_DENSE_BYTES

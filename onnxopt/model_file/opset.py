@@ -87,7 +87,7 @@ def _largest_difference(before: ir.Model, after: ir.Model) -> float:
 
 
 def _difference(old: Any, new: Any) -> float:
-    """Return the largest difference relative to the largest magnitude; infinite for what is no number, unless equal."""
+    """Return the largest difference relative to the largest magnitude; infinite for other types, unless equal."""
     if not isinstance(old, np.ndarray) or old.dtype.kind not in "fiub":
         return 0.0 if np.array_equal(old, new) else float("inf")
     if old.shape != new.shape:

@@ -41,7 +41,7 @@ def write_ort(model: Path, out: Path, *, arm: bool = False, overwrite: bool = Fa
     with tempfile.TemporaryDirectory(prefix="onnxopt-") as name:
         folder = Path(name)
         try:
-            # It tells what it does line by line, errors twice, and leaves a file open.
+            # It prints every step, prints errors twice, and leaves a file open.
             with redirect_stdout(StringIO()), warnings.catch_warnings():
                 warnings.simplefilter("ignore", ResourceWarning)
                 converter.convert_onnx_models_to_ort(

@@ -105,7 +105,7 @@ def external_files(path: Path) -> tuple[Path, ...]:
 
 
 def size_of(model: ir.Model | str | Path) -> int:
-    """Return the bytes of a model file and its external data; of a model in memory, what it would take if saved."""
+    """Return the bytes of a model file and its external data; of a model in memory, its size when saved."""
     if isinstance(model, ir.Model):
         return memory.size_bytes(model)
     path = Path(model)

@@ -85,7 +85,7 @@ def probe_feeds(
         if math.prod(shape) > MOST_MADE_UP:
             raise DataError(
                 "ONX203",
-                "the model takes more numbers than can be made up",
+                "the inputs of the model are too large to generate",
                 where=str(spec),
                 hint="Check the sizes that the model states; give data of your own.",
             )

@@ -12,7 +12,7 @@ from onnxopt.model_file.save import external_files, refuse_existing
 _TEXTS = frozenset((".csv", ".html", ".json", ".jsonl", ".md", ".py", ".sha256", ".toml", ".tsv", ".txt", ".xml"))
 _IMAGES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
 _OTHERS = _TEXTS | _IMAGES | {".npy", ".npz", ".parquet", ".pb", ".pt"}
-"""Endings of files that are no model."""
+"""Endings of files other than models."""
 _READ_BELOW = _IMAGES | {".pb", ".txt", ".xml"}
 """Endings of files that are read in the folders below a folder of samples too."""
 _OF_A_RUN = ("best", "smallest", "fastest", "run", "report", "golden", "journal", "MANIFEST")
@@ -62,7 +62,7 @@ def _refuse_other_kind(out: Path, kind: str) -> None:
     if out.stem in _OF_A_RUN and (out.parent / "run.json").is_file():
         why = "it belongs to the run in its folder"
     elif out.suffix in _OTHERS - {kind}:
-        why = f"a file {out.suffix} is not what is written here"
+        why = f"this command writes no {out.suffix} file"
     if why:
         raise FileError(
             "ONX504", "the output would overwrite a file of another kind", where=str(out), why=why, hint=_ELSEWHERE

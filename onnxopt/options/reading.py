@@ -33,7 +33,7 @@ class ReadOptions:
     own form or a Hugging Face tokenizer.json.
 
     Raises:
-        UsageError: ONX101 a value makes no sense.
+        UsageError: ONX101 a value is invalid.
     """
 
     resize: Annotated[Resize, _OF_MOST_MODELS, Doc("Images: method for fitting the input size.")] = "squash"
@@ -93,5 +93,5 @@ class ReadOptions:
         }
         for name in (n for n, bad in wrong.items() if bad):
             raise UsageError(
-                "ONX101", f"{name} makes no sense", where="reading options", why=f"got {getattr(self, name)!r}"
+                "ONX101", f"the value of {name} is invalid", where="reading options", why=f"got {getattr(self, name)!r}"
             )

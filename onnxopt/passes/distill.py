@@ -36,7 +36,7 @@ class Distill(DistillOptions, Pass):
         """Check the combination of options.
 
         Raises:
-            UsageError: ONX101 a name is unknown or a value makes no sense, ONX109 two options exclude each other.
+            UsageError: ONX101 a name is unknown or a value is invalid, ONX109 two options exclude each other.
         """
         check_names("losses", self.losses, ("response", "feature", "attention", "relation", "flow"))
         check_names("augment", self.augment, ("flip", "crop", "cutout", "mixup"))
@@ -66,13 +66,13 @@ class Distill(DistillOptions, Pass):
             return Applied(model, skipped=(Skip(WHOLE, f"{error.what}{': ' if error.why else ''}{error.why}"),))
         trained = done.trained
         if trained is None:
-            return Applied(model, skipped=(Skip(WHOLE, "there are too few samples to learn from and to judge by"),))
+            return Applied(model, skipped=(Skip(WHOLE, "too few samples for training and held-out evaluation"),))
         if not trained.improved:
             return Applied(model, skipped=(Skip(WHOLE, _no_gain(trained)),))
         change = f"divergence from the teacher {trained.before:.3g} to {trained.after:.3g} on held-out samples"
         curve = tuple((point.step, point.loss, point.score) for point in trained.history)
         edit = Edit(WHOLE, f"learned from the teacher in {curve[-1][0]} steps: {change}")
-        why = "student and teacher have no inner values in common that it could compare"
+        why = "student and teacher have no intermediate values in common"
         skipped = tuple(Skip(f"{name} loss", why) for name in done.left_out)
         return Applied(done.model, (edit,), skipped, curve=((0, float("nan"), trained.before), *curve))
 
@@ -124,5 +124,5 @@ def check_names(option: str, given: tuple[str, ...], known: tuple[str, ...]) -> 
 
 def _no_gain(trained: "Trained") -> str:
     if trained.alike:
-        return "it gives its teacher's outputs already"
+        return "its outputs equal the teacher's already"
     return f"training did not help on held-out samples: {trained.before:.3g} before, {trained.after:.3g} at best"

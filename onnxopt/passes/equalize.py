@@ -40,5 +40,5 @@ class Equalize(Pass):
         ]
         skipped = [Skip(name, reason) for name, reason in refused.items()]
         done = {edit.target for edit in edits}
-        skipped += [Skip(name or "", "its channels are equal already") for name in follower if name not in done]
+        skipped += [Skip(name or "", "its channels have equal ranges already") for name in follower if name not in done]
         return Applied(current if edits else model, tuple(edits), tuple(skipped))

@@ -68,7 +68,7 @@ class Finetune(FinetuneOptions, Pass):
             return Applied(model, skipped=(Skip(WHOLE, f"{error.what}{': ' if error.why else ''}{error.why}"),))
         trained = done.trained
         if trained is None:
-            return Applied(model, skipped=(Skip(WHOLE, "there are too few samples to learn from and to judge by"),))
+            return Applied(model, skipped=(Skip(WHOLE, "too few samples for training and held-out evaluation"),))
         change = f"{trained.before:.3g} to {trained.after:.3g} on held-out samples"
         if not trained.improved:
             return Applied(model, skipped=(Skip(WHOLE, f"training did not help: loss {change}"),))

@@ -90,7 +90,7 @@ class Qat(TrainingOptions, Pass):
             reason = f"not trained: {error.what}{': ' if error.why else ''}{error.why}"
             return Applied(start, tuple(edits), (Skip(_WHOLE, reason),))
         if trained is None:
-            return Applied(start, tuple(edits), (Skip(_WHOLE, "too few samples to learn from and to judge by"),))
+            return Applied(start, tuple(edits), (Skip(_WHOLE, "too few samples for training and held-out evaluation"),))
         scores = f"divergence {trained.before:.3g} before, {trained.after:.3g} at best"
         if not trained.improved:
             return Applied(start, tuple(edits), (Skip(_WHOLE, f"training did not help on held-out samples: {scores}"),))

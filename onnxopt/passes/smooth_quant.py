@@ -58,5 +58,5 @@ class SmoothQuant(Pass):
                 what = f"channels of its input divided by 2^{exponents.min()} to 2^{exponents.max()}"
                 edits += [Edit(name, what) for name in names]
             else:
-                skipped += [Skip(name, "the channels of its input are equal already") for name in names]
+                skipped += [Skip(name, "its input channels have equal ranges already") for name in names]
         return Applied(current if edits else model, tuple(edits), tuple(skipped))

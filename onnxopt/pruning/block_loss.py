@@ -35,7 +35,7 @@ class BlockLoss:
     def of(self, choices: Sequence[Iterable[str]], batches: Iterable[Feeds]) -> list[float]:
         """Return for each choice of blocks to remove, by name, the RMS error of the outputs relative to their RMS.
 
-        The worst of several outputs counts; outputs that are no numbers count as 1 where they differ anywhere.
+        The worst of several outputs counts; outputs other than numbers count as 1 where they differ anywhere.
         One batch of outputs is in memory at a time.
 
         Raises:

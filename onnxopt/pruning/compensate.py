@@ -48,8 +48,8 @@ def compensate(
 ) -> Compensated:
     """Refit each reader of removed units, in graph order, on activations of the network pruned so far.
 
-    Layer by layer on pruned inputs as in He et al., "Channel Pruning", ICCV 2017, with the error of what a residual
-    connection adds in the target. The graph keeps its size: removed units are masked, and cut by the caller.
+    Layer by layer on pruned inputs as in He et al., "Channel Pruning", ICCV 2017, with the error of the other
+    branch of a residual sum in the target. The graph keeps its size: removed units are masked, and cut by the caller.
 
     Args:
         channels: groups of the original.

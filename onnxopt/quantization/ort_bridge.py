@@ -234,7 +234,7 @@ def _back(proto: onnx.ModelProto, source: ir.Model) -> ir.Model:
 def _read_back(proto: onnx.ModelProto) -> ir.Model:
     """Return the graph of a file written by the runtime, which appends new nodes in no order.
 
-    Read anew, because protobuf keeps what was removed from a message, such as all float weights, as long as any part.
+    It is parsed again, because protobuf frees removed parts of a message, such as float weights, only with the whole.
     """
     for body in bodies_of(proto):
         if sort_nodes(body) is not None:
@@ -250,7 +250,7 @@ def quantizer_errors() -> Iterator[None]:
     level = root.level
     root.setLevel(logging.CRITICAL)
     try:
-        with np.errstate(all="ignore"):  # of weights that are no numbers; the result is judged
+        with np.errstate(all="ignore"):  # NaN weights; the result is judged
             yield
     except Exception as error:  # ValueError, RuntimeError, KeyError, AssertionError, IndexError, ...
         raise NativeError(

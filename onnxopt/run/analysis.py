@@ -48,7 +48,7 @@ def analyze(
         batch_size: the batch size at which layers are timed.
         passes: the passes that made `best`; without them no layer's sensitivity is measured.
 
-    Ctrl-C and the end of the time, see `cut_when`, end the measuring, with what is known until then.
+    Ctrl-C and the time limit, see `cut_when`, end the measurements; those made so far are returned.
     """
     attempts = _Attempts()
     attempt = attempts.attempt

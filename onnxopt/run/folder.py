@@ -132,7 +132,7 @@ class RunFolder:
                 (self.path / LOCK).unlink(missing_ok=True)
 
     def begin(self, size_bytes: int = 0) -> None:
-        """Make the folder; what an earlier run left goes, so that the files always belong together.
+        """Make the folder and remove the files of an earlier run, so that all files belong together.
 
         Args:
             size_bytes: the size of the first file, for which there must be room before anything is removed.

@@ -93,7 +93,7 @@ def settings_of(options: SearchOptions, runtime: Runtime | None, tasks: TaskOpti
     """Return the options with everything decided but the budget, which depends on the metric.
 
     Raises:
-        UsageError: ONX101, ONX102 a value makes no sense, ONX109 two options exclude each other, ONX112
+        UsageError: ONX101, ONX102 a value is invalid, ONX109 two options exclude each other, ONX112
             one does not apply.
     """
     if options.max_drop is not None:
@@ -129,7 +129,7 @@ def tasks_of(tasks: TaskOptions | None, output: str | None) -> TaskOptions:
 
 
 def aim_of(target_latency: str | None, target_size: str | None) -> StopTarget | None:
-    """Return what is enough.
+    """Return the latency or size at which the search stops; None without one.
 
     Raises:
         UsageError: ONX101 it cannot be read, ONX109 both are given.

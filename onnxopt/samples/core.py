@@ -200,7 +200,7 @@ class Samples:
                     "ONX205",
                     "too few samples for one run",
                     where=self.name,
-                    why=f"the model takes exactly {self.batch_size} at a time, {len(indices)} there",
+                    why=f"the model takes exactly {self.batch_size} at a time; there are {len(indices)}",
                     hint="Give more samples.",
                 )
         return replace(self, indices=indices[:count])

@@ -99,7 +99,7 @@ def refuse_elsewhere(folder: Path, files: Iterable[Path]) -> None:
                 "ONX201",
                 "a file lies outside the folder",
                 where=str(file),
-                why=f"what is read lies in {folder}",
+                why=f"only files in {folder} are read",
                 hint="Copy it into the folder; names and links that lead out of it are not followed.",
             )
 

@@ -58,7 +58,7 @@ def open_samples(
     """
     options = options or ReadOptions()
     if limit is not None and limit < 1:
-        raise UsageError("ONX101", "the limit makes no sense", why=f"got {limit}", hint="Give at least 1.")
+        raise UsageError("ONX101", "the limit must be 1 or more", why=f"got {limit}", hint="Give at least 1.")
     if isinstance(data, Samples) and (labels is not None or options.label_offset):
         raise UsageError("ONX109", "these samples come with their labels", where=data.name, hint="Give no others.")
     with expecting(signature), _disk(data):

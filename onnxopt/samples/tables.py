@@ -69,7 +69,7 @@ def _read_jsonl(lines: Iterable[str], path: Path) -> Table:
         except (json.JSONDecodeError, RecursionError) as error:
             raise _damaged(path, f"line {number}: {first_line(error)}") from error
         if not isinstance(row, dict):
-            raise _damaged(path, f"line {number} is no JSON object")
+            raise _damaged(path, f"line {number} is not a JSON object")
         if first:
             columns, first = {key: [] for key in row}, False
         if row.keys() != columns.keys():

@@ -82,14 +82,14 @@ class Text:
 def token_windows(
     feeds: Mapping[str, np.ndarray], roles: Mapping[str, str], window: int, *, whole: bool, grows: bool
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Yield consecutive windows of a tokenized sentence, for a model that keeps what it has read.
+    """Yield consecutive windows of a tokenized sentence, for a model that keeps earlier tokens in its state.
 
     Args:
         feeds: arrays of shape (1, tokens).
-        roles: model input -> what it takes, see `Text`.
+        roles: model input -> its role, see `Text`.
         window: tokens per step; the rest that fills none is left out.
         whole: whether a sentence shorter than one window is left out too.
-        grows: whether a mask covers what was read before too.
+        grows: whether a mask covers earlier tokens too.
     """
     tokens = next(array.shape[1] for name, array in feeds.items() if roles[name] == "ids")
     ends = range(window, tokens + 1, window) or ([tokens] if tokens and not whole else [])

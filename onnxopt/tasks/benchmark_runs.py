@@ -68,7 +68,7 @@ def work_on(
     seed: int,
     progress: Progress | None,
 ) -> Work:
-    """Load models and samples; without `data` inputs are made up.
+    """Load models and samples; without `data` inputs are generated.
 
     Raises:
         ModelError: ONX308 the models have different inputs; further codes as in docs/errors.md.

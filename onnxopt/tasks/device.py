@@ -64,7 +64,9 @@ def bundle(
     """
     folder = Path(out)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileError("ONX502", "the output exists", where=str(folder), hint="Name a new folder with --out.")
+        raise FileError(
+            "ONX502", "the output folder exists already", where=str(folder), hint="Name a new folder with --out."
+        )
     named = _named(models)
     opened = open_samples(data, signature_of(model_file.load(next(iter(named.values())))), options=read)
     timed = (typical_feeds(opened, batch_size),) if hot else drawn_inputs(opened, batch_size)

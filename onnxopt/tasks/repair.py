@@ -72,7 +72,13 @@ def repair(
     """
     if not 0 <= max_change < 1:
         why = f"{max_change} given"
-        raise UsageError("ONX101", "the largest change makes no sense", where="max_change", why=why, hint="0 to 1.")
+        raise UsageError(
+            "ONX101",
+            "the largest change must be at least 0 and less than 1",
+            where="max_change",
+            why=why,
+            hint="Give a share, such as 0.05.",
+        )
     wanted, deployed = target_of(target), runtime or Runtime()
     model = given(model)
     source = None if isinstance(model, ir.Model) else model

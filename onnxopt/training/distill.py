@@ -69,7 +69,7 @@ class Distilled:
 
     Attributes:
         model: the student with the best weights.
-        trained: how that went; None where there were too few samples to learn and to judge.
+        trained: course and result of the training; None with too few samples for it and its evaluation.
         left_out: losses that found no inner values to compare.
     """
 

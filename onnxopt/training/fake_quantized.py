@@ -23,7 +23,7 @@ class FakeQuantized(TorchModel):
 
     Args:
         model: a model with QuantizeLinear and DequantizeLinear, as static quantization writes it.
-        masters: float weights by the names of the integers; what is left out starts from the integers.
+        masters: float weights by the names of the integers; weights without an entry start from the integers.
         learn_scales: whether the scales of weights and activations are learned.
         outputs: the outputs to compute, as in `TorchModel`.
     """

@@ -80,7 +80,7 @@ def train_quantized(
     """
     require_same_outputs(student, teacher)
     if not quantized_weights(student):
-        raise ModelError("ONX309", "the model has no quantized weights to train", hint="Run quantize-static before.")
+        raise ModelError("ONX309", "the model has no quantized weights to train", hint="Run quantize-static first.")
     parts = split_held_out(samples, options.held_out, seed)
     if parts is None:
         return student, None

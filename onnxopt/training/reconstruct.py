@@ -106,7 +106,7 @@ def reconstruct(
     samples = in_batches(student, samples, options.schedule.batch_size)
     parts = split_held_out(samples, options.held_out, seed)
     if parts is None:
-        return student, (TrainedBlock("model", reason="there are too few samples to learn from and to judge by"),)
+        return student, (TrainedBlock("model", reason="too few samples for training and held-out evaluation"),)
     ends, different = common_ends(student, teacher, parts[1])
     blocks = [
         TrainedBlock(name, reason="its channels cannot be matched with those of the original") for name in different

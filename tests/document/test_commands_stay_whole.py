@@ -11,3 +11,9 @@ def test_an_indented_line_is_whole_and_others_are_wrapped():
     assert lines[-1] == command
     assert len(lines) > 3
     assert all(len(line) <= 40 for line in lines[:-1])
+
+
+def test_a_number_stays_beside_its_unit():
+    sentence = "Predicted time of the mixed candidates: 27 %, 28 %, 30 %."
+    lines = to_text(Document((Text((sentence,)),)), width=len(sentence) - 2).splitlines()
+    assert lines == ["Predicted time of the mixed candidates: 27 %, 28 %,", "30 %."]

@@ -133,7 +133,7 @@ def test_samples_keep_their_labels() -> None:
     ],
 )
 def test_options_that_make_no_sense(wrong: dict[str, object]) -> None:
-    with pytest.raises(UsageError, match=f"ONX101: {next(iter(wrong))} makes no sense"):
+    with pytest.raises(UsageError, match=f"ONX101: the value of {next(iter(wrong))} is invalid"):
         ReadOptions(**wrong)
 
 

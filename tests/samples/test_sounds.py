@@ -165,5 +165,5 @@ def test_a_list_of_no_sounds_is_no_data(tmp_path):
 
 @pytest.mark.parametrize("options", [{"sample_rate": 0}, {"window": 0}, {"sample_rate": 10**7}])
 def test_options_that_make_no_sense_are_refused(options):
-    with pytest.raises(UsageError, match=f"ONX101: {next(iter(options))} makes no sense"):
+    with pytest.raises(UsageError, match=f"ONX101: the value of {next(iter(options))} is invalid"):
         ReadOptions(**options)

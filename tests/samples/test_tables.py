@@ -113,7 +113,7 @@ def test_a_column_of_text_for_a_model_of_text(tmp_path: Path) -> None:
         ("a.csv", "label\n1\n", "ONX202.*no features"),
         ("a.jsonl", "", "ONX205"),
         ("a.jsonl", '{"p": 1}\n{"p": \n', "ONX201.*line 2"),
-        ("a.jsonl", "[1, 2]\n", "ONX201.*line 1 is no JSON object"),
+        ("a.jsonl", "[1, 2]\n", "ONX201.*line 1 is not a JSON object"),
         ("a.jsonl", '{"p": 1}\n{"q": 1}\n', "ONX201.*line 2 has other keys"),
         ("a.jsonl", '{"x": [[1, 2], [3]]}\n', "ONX203.*differ in length"),
         ("a.jsonl", '{"x": {"a": 1}}\n', "ONX204"),

@@ -67,7 +67,7 @@ class Interpreter:
         )
 
     def unreachable(self, status: int, why: str) -> OnnxoptError | None:
-        """Return None: what was started was reached."""
+        """Return None: a local program is always reached."""
         return None
 
 

@@ -24,8 +24,8 @@ LOOK_S = 0.5
 CONNECTION_FAILED = 255
 """Exit status of ssh if ssh itself failed, not the remote command."""
 
-# Everything that runs there before the kit's own file: unpack what comes in, run it, send back what it wrote. Run in
-# the same process: what the board calls python may be a wrapper that knows how to start it. What it prints is not ours.
+# Runs on the board before the kit's own file: unpack the kit, run it, send its output files back. It runs in the same
+# process, because the python of a board may be a wrapper script. Whatever the kit prints is not part of the answer.
 BOOTSTRAP = f"""
 import os, runpy, sys, tarfile, tempfile
 back = os.fdopen(os.dup(1), "wb")
@@ -151,7 +151,7 @@ class Board:
         """Return the error where ssh itself failed."""
         if status != CONNECTION_FAILED:
             return None
-        hint = f"Try: ssh {self.host}; a key must be set up, for no password is asked."
+        hint = f"Try: ssh {self.host}; a key must be set up, because ssh runs without a password prompt."
         return NativeError("ONX404", "the device cannot be reached", where=self.host, why=why, hint=hint)
 
 

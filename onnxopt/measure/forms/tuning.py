@@ -45,7 +45,7 @@ class Tuning:
     """The result of a search.
 
     Attributes:
-        best: the chosen variant; the default where nothing is surely better.
+        best: the chosen variant; the default where nothing is significantly better.
         trials: the trials in order.
         measured: the figure of `best` beside the default, measured again; None if `best` is the default.
         reason: why the default is kept; "" if it is not.
@@ -69,7 +69,7 @@ def tuned(
 ) -> Tuning:
     """Decide one axis after the other; a choice is kept if its whole interval is above 1 and its outputs are the same.
 
-    In the end the settings together are measured beside the default, and dropped if they are not surely better.
+    In the end the settings together are measured beside the default, and dropped if they are not significantly better.
 
     Args:
         default: the variant that the search starts from.
@@ -95,9 +95,11 @@ def tuned(
     if progress is not None:
         progress(len(axes) + 1, len(axes) + 1)
     if measured is None:
-        return Tuning(default, tuple(trials), None, "no choice is surely better")
+        return Tuning(default, tuple(trials), None, "no choice is significantly better")
     if not _surely_better(measured):
-        return Tuning(default, tuple(trials), None, f"the choices together are not surely better: {_why(measured)}")
+        return Tuning(
+            default, tuple(trials), None, f"the choices together are not significantly better: {_why(measured)}"
+        )
     return Tuning(current, tuple(trials), measured, "")
 
 
@@ -135,4 +137,4 @@ def _why(one: Measured) -> str:
         return UNSURE + one.unsure
     if one.ratio.low > 1:
         return "another is better still"
-    return "worse" if one.ratio.high < 1 else "not surely better"
+    return "worse" if one.ratio.high < 1 else "not significantly better"

@@ -1,4 +1,4 @@
-"""A decoder that keeps what it has read in its cache. Few imports: a separate process runs it too."""
+"""A decoder that keeps earlier tokens in its cache. Few imports: a separate process runs it too."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -42,7 +42,7 @@ class ComputeFloat16(Pass):
             UsageError: ONX102 `exclude` has an unknown name.
         """
         work = model.clone()
-        lift_constants(work, every_type=True)  # the conversion overlooks constants that are no tensors
+        lift_constants(work, every_type=True)  # the conversion overlooks constants other than tensors
         name_nodes(work)
         require_nodes(work, self.exclude)
         reason = _obstacle(work)

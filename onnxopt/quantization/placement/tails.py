@@ -41,8 +41,8 @@ def detection_tail(model: ir.Model, heads: Collection[str] = ()) -> tuple[str, .
     """Return the names of the nodes that decode, join and choose detections, in graph order.
 
     A tail begins behind the last layers with weights and ends at the outputs or, in a detector of two stages, at the
-    layers that read what was chosen. The activation of a layer is no part of it, nor what a layer reads besides, such
-    as the sums of a residual network.
+    layers that read the chosen detections. The activation of a layer is not part of it, nor are other inputs of a
+    layer, such as the sums of a residual network.
 
     Args:
         model: every node named.

@@ -51,7 +51,7 @@ class Clips:
 
     @property
     def sequences(self) -> np.ndarray:
-        """The number of the file that each sample is from: windows of one file are consecutive."""
+        """Number of the file of each sample; windows of one file are consecutive."""
         return np.array([file for file, _ in self.windows])
 
     def __len__(self) -> int:

@@ -46,7 +46,9 @@ def sound_file(path: Path) -> SoundFile:
         found = SoundFile(path, int(sound.samplerate), int(sound.frames), int(sound.channels))
     if not 0 < found.frames <= MOST_FRAMES:
         why = f"{found.frames} frames; 1 to {MOST_FRAMES} are read"
-        raise DataError("ONX201", "the sound is empty or too long", where=str(path), why=why, hint="Cut it.")
+        raise DataError(
+            "ONX201", "the sound is empty or too long", where=str(path), why=why, hint="Give clips within these limits."
+        )
     return found
 
 

@@ -77,7 +77,7 @@ class Annotation:
         wrong = ~(np.isfinite(corners).all(axis=1) & (corners[:, 2:] >= corners[:, :2]).all(axis=1))
         if wrong.any():
             why = f"its corners are {corners[wrong][0].round(4).tolist()} of the image"
-            raise DataError("ONX206", "a labelled box makes no sense", where=where, why=why, hint="Correct it.")
+            raise DataError("ONX206", "a labelled box is invalid", where=where, why=why, hint="Correct it.")
         none = np.zeros(len(corners), dtype=bool)
         crowds = none if crowd is None else np.array(crowd, dtype=bool)
         passed = crowds if ignored is None else crowds | np.array(ignored, dtype=bool)

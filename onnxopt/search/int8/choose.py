@@ -105,7 +105,7 @@ def _fastest(forms: Int8Forms, plain: Int8Form, close: list[Int8Form]) -> Chosen
         return Chosen(plain, f"whether the best INT8 form is faster could not be measured: {fastest.unsure}", tried)
     said = f"speed-up {speed.value:.2f}x [{speed.low:.2f}, {speed.high:.2f}]"
     if speed.low <= 1:
-        return Chosen(plain, f"the best INT8 form is not surely faster: {said}", tried)
+        return Chosen(plain, f"the best INT8 form is not significantly faster: {said}", tried)
     return Chosen(best, f"the fastest of {len(tried)} forms: {said}; loss {best.loss:.4f}", tried)
 
 

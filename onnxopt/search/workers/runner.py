@@ -121,7 +121,7 @@ class LocalRunner:
 
 
 class RemoteRunner:
-    """Builds and scores with an executor, such as separate processes; times in this process, while nothing else runs.
+    """Builds and scores with an executor, such as separate processes; measures latency here while the others are idle.
 
     Args:
         model: the baseline; must fit a protobuf.

@@ -44,7 +44,7 @@ def first_steps(path: Path) -> Document:
     named = ", ".join(inputs[:_MOST_SHOWN]) + (f" and {len(inputs) - _MOST_SHOWN} more" if inputs[_MOST_SHOWN:] else "")
     count = "some hundred samples" if has_batch_axis(signature) else "some hundred runs"
     lines = [
-        f"A search needs {count} of {named}; labels are welcome and not needed.",
+        f"A search needs {count} of {named}; labels are optional and strengthen the proof.",
         *_lines("With samples:", to_search),
         *_lines("Without:", without),
     ]

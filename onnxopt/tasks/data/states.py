@@ -1,4 +1,4 @@
-"""Inputs that take what an output gave in the step before, as in streaming and recurrent models."""
+"""Inputs that take the value of an output from the previous step, as in streaming and recurrent models."""
 
 import re
 from collections.abc import Mapping, Sequence

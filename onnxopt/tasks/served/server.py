@@ -52,7 +52,7 @@ def server_of(root: Path, *, allow_write: bool = False) -> Any:
 
 
 def _as_tool(tool: Callable[..., Any], alone: Lock, refusal: type[Exception]) -> Callable[..., Any]:
-    """Return a tool whose errors are answers, and which waits for the others: they would disturb what it measures."""
+    """Return a tool whose errors are answers, and which waits for other tools, which would disturb its measurements."""
 
     @wraps(tool)
     def call(**arguments: Any) -> Any:

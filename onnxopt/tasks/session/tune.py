@@ -47,7 +47,7 @@ def tune_session(
 ) -> TunedSession:
     """Search the settings of ONNX Runtime's session for a finished model, and write them as session.json beside it.
 
-    A setting is kept only if it is surely better, and the outputs stay the same up to the order of float additions.
+    A setting is kept only if it is significantly better, with equal outputs up to the order of float additions.
 
     Args:
         model: the file (not modified).

@@ -118,7 +118,7 @@ def _judged(family: Family, opened: _Opened, terms: Terms) -> Iterator[JudgedFil
 
 
 def _opened(family: Family, terms: Terms, *, several: bool) -> _Opened:
-    """Run the baseline on the samples, or on made-up inputs where they are those of another model of the folder."""
+    """Run the baseline on the samples, or on generated inputs if the samples belong to another model of the folder."""
     path = family.baseline
     if path is None:
         return _Opened(JudgedFile(Path(), "", False, Standing.UNSURE, "", 0), None)

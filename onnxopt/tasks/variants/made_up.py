@@ -53,7 +53,7 @@ class MadeUp:
     def _draw(self, spec: TensorSpec, rng: np.random.RandomState) -> np.ndarray:
         shape = tuple(_size(size, axis) for axis, size in enumerate(spec.shape if spec.shape is not None else (None,)))
         if np.prod(shape, dtype=np.float64) > MOST_MADE_UP:
-            raise DataError("ONX203", "the model takes more numbers than can be made up", where=str(spec))
+            raise DataError("ONX203", "the inputs of the model are too large to generate", where=str(spec))
         if spec.dtype == "str":
             return np.full(shape, "a", dtype=object)
         if "float" in spec.dtype:

@@ -91,7 +91,7 @@ class Reference:
         graph: the graph of the file.
         size_bytes: the size in bytes of the file with its external data.
         samples: samples that every file is run on.
-        made_up: whether the inputs are made up.
+        made_up: whether the inputs are generated.
         runtime: configuration of ONNX Runtime.
         judge: compares outputs.
         chance: the level of answers that ignore the inputs.

@@ -18,7 +18,7 @@ def covered() -> frozenset[tuple[str, str]]:
 def unsupported_in(nodes: Iterable[ir.Node], fed: Collection[ir.Value]) -> tuple[tuple[str, str], ...]:
     """Return the nodes that cannot be trained, those of branches and bodies too, as (node name, op type).
 
-    They have no rule, or are control flow that depends on what is `fed` to the model.
+    They have no rule, or are control flow that depends on the values in `fed`.
     """
     known = covered()
     missing = dict[tuple[str, str], None]()

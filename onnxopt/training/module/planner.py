@@ -173,7 +173,7 @@ def cannot_train(node: ir.Node, why: str) -> ModelError:
         "an operator cannot be trained",
         where=f"{node.op_type} {node.name or node.outputs[0].name}",
         why=why.rstrip("."),
-        hint="Train the model where it was made.",
+        hint="Train the model in the framework that exported it.",
     )
 
 

@@ -180,5 +180,5 @@ def _missing(missing: Sequence[tuple[str, str]]) -> ModelError:
         "operators cannot be trained",
         where=f"{nodes}{more}",
         why="they have no rule, or depend on data where only shapes may decide",
-        hint="docs/training-ops.md lists those that have; train the model where it was made.",
+        hint="docs/training-ops.md lists those that have; train the model in the framework that exported it.",
     )

@@ -73,8 +73,8 @@ def test_the_surest_choice_of_each_axis_is_kept_and_the_next_starts_from_it():
 
 def test_a_choice_whose_interval_reaches_one_keeps_the_default():
     result = search({"one": axis("a")}, FakeClock({"a": 1.04}))
-    assert (result.best, result.measured, result.reason) == (DEFAULT, None, "no choice is surely better")
-    assert result.trials[0].why == "not surely better"
+    assert (result.best, result.measured, result.reason) == (DEFAULT, None, "no choice is significantly better")
+    assert result.trials[0].why == "not significantly better"
 
 
 def test_a_choice_that_the_clock_is_unsure_of_keeps_the_default():
@@ -86,7 +86,7 @@ def test_a_choice_that_the_clock_is_unsure_of_keeps_the_default():
 def test_the_choices_together_must_be_better_than_the_default_once_more():
     result = search({"one": axis("a")}, FakeClock({"a": 3.0}, unsure=frozenset({"chosen"})))
     assert (result.best, result.measured) == (DEFAULT, None)
-    assert result.reason == "the choices together are not surely better: unsure: busy"
+    assert result.reason == "the choices together are not significantly better: unsure: busy"
 
 
 def test_a_choice_with_other_outputs_is_never_measured():
