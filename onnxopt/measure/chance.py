@@ -68,7 +68,7 @@ def chance_of(baseline: KnownOutputs, comparison: Comparison, samples: Samples) 
 
 
 def explained(baseline: KnownOutputs, candidate: Session, samples: Samples, chance: Chance) -> float:
-    """Return the share of the baseline's variance that a candidate gives back, of the worst output; NaN without any.
+    """Return the share of the baseline's variance that a candidate reproduces, of the worst output; NaN without any.
 
     1 for equal outputs, 0 for the constant that fits best, -1 for the outputs of other samples.
 

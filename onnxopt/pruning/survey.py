@@ -30,7 +30,7 @@ class Survey:
     biases: frozenset[str]
 
     def kept(self, share: float) -> Mapping[str, tuple[int, ...]]:
-        """Return the units that stay of each group when at most `share` of them goes; whole groups are left out."""
+        """Return the remaining units of each group after removing at most `share`; untouched groups are left out."""
         request = replace(self.choices.request, scope="local", ratio=share)
         return replace(self.choices, request=request).plan(None).kept
 

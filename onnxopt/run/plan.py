@@ -48,7 +48,7 @@ def plan_document(
     table = Table((Column("candidate"), Column("passes")), tuple((c.name, format_passes(c.passes)) for c in candidates))
     notes = Text(
         (
-            "If no candidate is surely within budget, the most sensitive layers stay in float.",
+            "If no candidate is clearly within budget, the most sensitive layers stay in float.",
             "Dry run: nothing was written.",
         )
     )

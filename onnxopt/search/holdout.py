@@ -112,7 +112,7 @@ def held_out(trials: Trials) -> Samples | None:
 
 
 def affordable(trials: Trials) -> Samples | None:
-    """Return the hold-out samples of an early proof: as many as surely fit the time of the final proof.
+    """Return the hold-out samples of an early proof: as many as certainly fit the time of the final proof.
 
     None if they are too few, or if the proof would take too much of the time for candidates.
     """

@@ -42,7 +42,7 @@ def try_one(trials: Trials, candidate: Candidate, screen: Screen) -> Trial:
 def left_for_later(trials: Trials, alike: int) -> bool:
     """Return whether candidates that differ little from tried ones are postponed to the end.
 
-    They are postponed if a static one is surely within budget or far over it, and the others would take much of the
+    They are postponed if a static one is clearly within budget or far over it, and the others would take much of the
     remaining time.
     """
     statics = [t for t in trials.made if static_pass(t.candidate) and t.drop is not None]

@@ -8,8 +8,7 @@ import onnx_ir as ir
 from scipy import special
 
 from onnxopt.graph.scales.reading import numbers_of
-
-Array = np.ndarray
+from onnxopt.samples.core import Array
 
 FUNCTIONS: Mapping[str, Callable[..., Array]] = MappingProxyType(
     {

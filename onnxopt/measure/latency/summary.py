@@ -32,7 +32,7 @@ WIDEST = 1.5
 """Ratio of an interval's upper end to its lower end above which it is useless, unless it is clear of one."""
 
 WIDEST_CLEAR = 2.0
-"""The same for an interval that is further from one than `WIDEST`: it says for sure which model is the faster."""
+"""The same for an interval that is further from one than `WIDEST`, which clearly tells the models apart."""
 
 
 @dataclass(frozen=True)

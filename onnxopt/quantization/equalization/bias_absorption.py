@@ -28,7 +28,7 @@ def refusal(chain: Chain, layers: Mapping[str, LinearLayer]) -> str:
     if any((name or "") not in layers for name in (chain.first.name, chain.second.name)):
         return f"it or {chain.second.name} is a convolution in groups, or has weights that are not its own"
     if is_padded(chain.second):
-        return f"{chain.second.name} pads with zeros, which have nothing to give back"
+        return f"{chain.second.name} pads with zeros, where a shift cannot be restored"
     return ""
 
 

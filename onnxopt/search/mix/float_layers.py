@@ -65,7 +65,7 @@ class FloatCounts:
 def keep_harmful_layers(trials: Trials) -> None:
     """Keep layers of the most accurate static candidate in float, and of the most accurate dynamic one.
 
-    Neither is varied while one of its kind is surely within budget, or if it is no better than the best candidate. The
+    Neither is varied while one of its kind is clearly within budget, or if it is no better than the best candidate. The
     one of the smaller drop comes first: it needs fewer layers in float.
     """
     found = [(best, kind) for kind in QUANTIZERS if (best := _best_near_budget(trials, kind)) is not None]
@@ -91,7 +91,7 @@ def _keep_layers(trials: Trials, best: Trial, kind: type[Quantizer]) -> None:
 def _best_near_budget(trials: Trials, kind: type[Quantizer]) -> Trial | None:
     """Return the candidate of a kind with the smallest drop, without layers in float by choice.
 
-    None if one is surely within budget, if none is worth it, or if layers of it were kept in float before.
+    None if one is clearly within budget, if none is worth it, or if layers of it were kept in float before.
     """
     worth_it = (Verdict.OVER_BUDGET, Verdict.WITHIN)  # the others are too slow or too large
     made = [t for t in trials.made if _pass_of(t.candidate, kind) is not None]
