@@ -1,4 +1,4 @@
-"""What a user has on the disk after 15, 30, 60, 120 and 300 seconds of `onnxopt optimize`, by one or more checkouts.
+"""The best model on disk after 15, 30, 60, 120 and 300 seconds of `onnxopt optimize`, by one or more checkouts.
 
     git worktree add ../before COMMIT
     python bench/anytime.py --tree before=../before --tree now=. [NAME_PART ...] [--limit 300] [--out FILE.json]

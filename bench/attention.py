@@ -1,4 +1,4 @@
-"""What fusing and linearizing attention gains, by family, exporter and length of the sequence.
+"""The gain of fusing and linearizing attention, by family, exporter and length of the sequence.
 
     python bench/attention.py [--seconds 3] [--out FILE]
 

@@ -1,4 +1,4 @@
-"""Whether a search beside busy loops on every processor picks a model that is as fast as it says.
+"""Searches beside busy loops on every processor: is the winner as fast as stated?
 
     python bench/busy_search.py [--models cifar10_resnet20,tf_kws_ds_cnn_s,keras_mlperf_resnet8] [--seconds 20]
 

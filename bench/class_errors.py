@@ -1,4 +1,4 @@
-"""How far INT8 moves each class of trained classifiers, in units of the spread of its scores.
+"""The shift of the scores of each class by INT8, in trained classifiers, in units of the spread of its scores.
 
     python bench/class_errors.py [NAME ...] [--samples 300]
 

@@ -1,4 +1,4 @@
-"""Whether the clock finds speed-ups that are planted, on an idle host and beside other programs.
+"""Planted speed-ups, measured by the clock, on an idle host and beside other programs.
 
     python bench/clock.py [--quick] [--recheck FILE] [--trials 40] [--seconds 0.4] [--hosts idle,same] [--out FILE]
 
@@ -50,7 +50,7 @@ HEAD = "host    factor  threads  trials  unsure  held    width"
 
 
 TURNS = (0, 1, 2, 3, 0, 1, 2, 4, 3, 5)
-"""Which form each trial has: the longest take most of the time, and are rarer."""
+"""Form of each trial: the longest take most of the time, and are rarer."""
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What a Dask cluster adds and costs: real trials on processes of this machine, and a hundred simulated workers.
+"""The gain and the cost of a Dask cluster: real trials on processes of this machine, and a hundred simulated workers.
 
     python bench/cluster.py [--processes 1 2 4] [--workers 1 10 100] [--trials 16]
 

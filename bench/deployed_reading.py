@@ -1,4 +1,4 @@
-"""What deployed models say, read with code of the bench's own, and how far two models agree."""
+"""Predictions of deployed models, decoded by the bench's own code, and their agreement between two models."""
 
 import contextlib
 import io
@@ -17,7 +17,7 @@ SURE = 0.25
 
 @dataclass(frozen=True)
 class Reading:
-    """How outputs of one run are read, and how the readings of two models are compared: the first figure decides."""
+    """Decoder of the outputs of one run, and comparison of the predictions of two models: the first figure decides."""
 
     read: Callable[[Outputs], Any]
     agree: Callable[[Sequence[Any], Sequence[Any]], dict[str, float]]

@@ -48,7 +48,7 @@ from onnxopt.target import target_of
 
 HERE = Path(__file__).parent
 REDUCING = ("prune", "factorize", "depthwise-separable", "distill", "share")
-"""What the names of passes begin with that do more than quantize."""
+"""Beginnings of the names of passes that do more than quantize."""
 OUTSIDE_SAMPLES = 500
 TRAINING_MOST = 10_000
 ATTEMPTS = 3

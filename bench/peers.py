@@ -1,4 +1,4 @@
-"""What others make of the same model: onnxruntime's own quantizer, called as its documentation shows."""
+"""The same model by other tools: onnxruntime's own quantizer, called as its documentation shows."""
 
 import logging
 import tempfile

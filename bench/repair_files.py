@@ -33,7 +33,7 @@ def inputs_of(model: onnx.ModelProto, count: int = CALIBRATION) -> list[dict[str
 
 
 class Reader(ortq.CalibrationDataReader):  # type: ignore[misc]
-    """What ONNX Runtime's quantizer reads samples by, and other tools too."""
+    """The reader interface of ONNX Runtime's quantizer, which other tools share."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.samples = inputs_of(model)

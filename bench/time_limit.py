@@ -1,4 +1,4 @@
-"""Whether `onnxopt optimize --time-limit` ends in time, on large models with random weights and on others.
+"""Durations of `onnxopt optimize --time-limit`, on large models with random weights and on others.
 
     python bench/time_limit.py [MODEL.onnx ...] [--limit 60] [--only resnet50] [--prune]
 

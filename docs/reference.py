@@ -20,7 +20,7 @@ GUIDES: Mapping[str, tuple[str, ...]] = {
     "qat": ("qat",),
     "recovery": ("distill", "finetune", "prune-gradually", "reconstruct-blocks"),
 }
-"""Where a pass is explained with figures, by the start of its name; the longest start counts."""
+"""Page that explains a pass with figures, by the start of its name; the longest start counts."""
 
 
 def write(folder: Path) -> None:

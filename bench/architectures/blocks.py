@@ -1,4 +1,4 @@
-"""What several families are built of."""
+"""Blocks that several families share."""
 
 from collections.abc import Callable
 

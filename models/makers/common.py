@@ -1,4 +1,4 @@
-"""What every maker shares: the data split, the augmentation, and the checks that a model file must pass.
+"""Shared by every maker: the data split, the augmentation, and the checks that a model file must pass.
 
 Needs numpy, scikit-learn, onnx and onnxruntime only, so that it runs in each framework's own environment.
 """
@@ -70,7 +70,7 @@ def augmented_copies(part: Digits, copies: int, seed: int) -> Digits:
 
 @dataclass(frozen=True)
 class Facts:
-    """What was measured on a model file."""
+    """Figures measured on a model file."""
 
     name: str
     size_bytes: int

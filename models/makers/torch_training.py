@@ -1,4 +1,4 @@
-"""How the torch makers train and export."""
+"""Training and export of the torch makers."""
 
 from __future__ import annotations
 

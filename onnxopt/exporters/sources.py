@@ -42,7 +42,7 @@ _BASES = {
     "lightgbm.sklearn": "lightgbm",
     "sklearn.base": "sklearn",
 }
-"""Where the class is defined that all models of a framework descend from; the first that matches counts."""
+"""Module and name of the base class of a framework's models; the first match counts."""
 
 _EXTRAS = {"torch": "export", "keras": "keras", "tensorflow": "tensorflow", "sklearn": "sklearn", "jax": "jax"}
 """The extra or hint that brings the packages that sources import."""

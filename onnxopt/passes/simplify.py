@@ -45,9 +45,9 @@ class Simplify(Pass):
     """Fold constants, batch norms and scalings, remove dead nodes, and fuse parts into standard operators.
 
     ONNX Runtime's basic optimizer folds, and `onnxruntime.transformers` fuses GELU and LayerNorm. Operators of the
-    runtime's own set are translated to the standard set, or the change is skipped. What the runtime leaves, scalings
-    and shifts beside convolutions, hard sigmoids and GELUs in several operators, lookups written as products, and
-    operators behind a lookup, `onnxopt.graph.merge` merges.
+    runtime's own set are translated to the standard set, or the change is skipped. The pass itself merges scalings and
+    shifts with convolutions, the parts of hard sigmoids and GELUs, lookups written as products, and operators behind a
+    lookup.
 
         Conv - BatchNormalization - Relu   ->   Conv - Relu
         Div - Erf - Add - Mul - Mul        ->   Gelu
