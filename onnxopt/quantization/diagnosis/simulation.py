@@ -11,13 +11,14 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxopt.graph.edit import lift_constants, name_nodes
+from onnxopt.graph.node_writer import NodeWriter
 from onnxopt.graph.shapes import with_types
 from onnxopt.graph.windows import SAME, same_pads
 from onnxopt.measure.runtime.session import Runtime
 from onnxopt.model_file import fits_protobuf
 from onnxopt.quantization.kernels import integer_layers
 from onnxopt.quantization.outcome import nodes_inside
-from onnxopt.quantization.rounding.pair_excess import Pairs, Writer, excess_of_rows, excess_of_windows, pairs_of
+from onnxopt.quantization.rounding.pair_excess import Pairs, excess_of_rows, excess_of_windows, floats, pairs_of
 from onnxopt.quantization.rounding.saturation import reduced
 from onnxopt.reconstruction.unfold import Window
 from onnxopt.target import Target
@@ -59,13 +60,13 @@ def simulate(model: ir.Model, target: Target, runtime: Runtime) -> Simulation:
     name_nodes(named)
     copy = with_types(named)
     integer = integer_layers(copy, runtime)
-    saturating, left = dict[str, int](), dict[str, str]()
+    saturating, left, write = dict[str, int](), dict[str, str](), NodeWriter(copy, "saturation")
     for node in list(copy.graph):
         name = node.name or ""
         if node.op_type in _UNKNOWN:
             left[name] = f"how {node.op_type} saturates is not simulated"
         elif node.op_type in ("Conv", "Gemm", "MatMul") and name in integer:
-            found = _between_conversions(copy, node)
+            found = _between_conversions(write, node)
             if isinstance(found, str):
                 left[name] = found
             elif found:
@@ -73,13 +74,13 @@ def simulate(model: ir.Model, target: Target, runtime: Runtime) -> Simulation:
         elif any(inner.op_type in ("MatMulInteger", *_UNKNOWN) for inner in nodes_inside(node)):
             left[name] = "nodes in sub-graphs are not simulated"
         elif node.op_type == "MatMulInteger":
-            found = _dynamic(copy, node)
+            found = _dynamic(write, node)
             if found:
                 saturating[name] = found
     return Simulation(copy, exact, saturating, left)
 
 
-def _between_conversions(model: ir.Model, node: ir.Node) -> int | str:
+def _between_conversions(write: NodeWriter, node: ir.Node) -> int | str:
     """Subtract saturation from a layer between Q/DQ; return the number of such pairs, or the reason for none."""
     x, w = (_dequantized(value) for value in node.inputs[:2])
     if x is None or w is None:
@@ -89,7 +90,7 @@ def _between_conversions(model: ir.Model, node: ir.Node) -> int | str:
         return 0  # unsigned weights and depthwise convolutions are multiplied in 16 bits, one by one
     if x[0].dtype not in (ir.DataType.UINT8, ir.DataType.INT8):
         return 0
-    write = Writer(node, model.opset_imports.get("", 13))
+    write.anchor = node
     if node.op_type == "Conv":
         pairs = _pairs_of_convolution(node, weight)
         window = Window.of(node, weight.shape[2:], transposed=False)
@@ -111,14 +112,14 @@ def _between_conversions(model: ir.Model, node: ir.Node) -> int | str:
         if not len(pairs):
             return 0
         distance, zero = _distance(write, x)
-        excess = excess_of_rows(write, write.node("Add", distance, zero), pairs)
+        excess = excess_of_rows(write, write("Add", distance, zero), pairs)
         scale_shape = (-1,)
-    step = write.node("Mul", _as_row(write, w[1], scale_shape), x[1])
-    _subtract(node, write.node("Mul", excess, step), model.opset_imports.get("", 13))
+    step = write("Mul", _as_row(write, w[1], scale_shape), x[1])
+    _subtract(node, write("Mul", excess, step))
     return len(pairs)
 
 
-def _dynamic(model: ir.Model, node: ir.Node) -> int:
+def _dynamic(write: NodeWriter, node: ir.Node) -> int:
     """Subtract the saturated part from a MatMulInteger; return the number of saturating pairs."""
     value = node.inputs[1]
     weight = None if value is None or value.const_value is None else value.const_value.numpy()
@@ -126,10 +127,10 @@ def _dynamic(model: ir.Model, node: ir.Node) -> int:
         return 0
     pairs = pairs_of(weight.T, np.broadcast_to(np.arange(weight.shape[0]), weight.T.shape))
     if len(pairs):
-        write = Writer(node, model.opset_imports.get("", 13))
-        excess = excess_of_rows(write, write.floats(node.inputs[0]), pairs)
-        whole = write.node("Cast", excess, to=int(ir.DataType.INT32))
-        _subtract(node, whole, model.opset_imports.get("", 13))
+        write.anchor = node
+        excess = excess_of_rows(write, floats(write, node.inputs[0]), pairs)
+        whole = write("Cast", excess, kind=ir.DataType.INT32, to=int(ir.DataType.INT32))
+        _subtract(node, whole)
     return len(pairs)
 
 
@@ -173,26 +174,26 @@ def _dequantized(value: ir.Value | None) -> tuple[ir.Value, ir.Value, ir.Value |
     return integers, scale, producer.inputs[2] if len(producer.inputs) > 2 else None
 
 
-def _distance(write: Writer, x: tuple[ir.Value, ir.Value, ir.Value | None]) -> tuple[ir.Value, ir.Value]:
+def _distance(write: NodeWriter, x: tuple[ir.Value, ir.Value, ir.Value | None]) -> tuple[ir.Value, ir.Value]:
     """Return activations minus their zero point, and the zero point as an unsigned byte; signed ones are shifted."""
     integers, _, zero = x
     shift = 128.0 if integers.dtype is ir.DataType.INT8 else 0.0
-    point = write.constant(np.float32(0)) if zero is None else write.floats(zero)
-    distance = write.node("Sub", write.floats(integers), point)
-    return distance, write.node("Add", point, write.constant(np.float32(shift)))
+    point = write.constant(0, np.float32) if zero is None else floats(write, zero)
+    distance = write("Sub", floats(write, integers), point)
+    return distance, write("Add", point, write.constant(shift, np.float32))
 
 
-def _as_row(write: Writer, scale: ir.Value, shape: tuple[int, ...]) -> ir.Value:
-    return write.node("Reshape", scale, write.constant(np.array(shape, np.int64)))
+def _as_row(write: NodeWriter, scale: ir.Value, shape: tuple[int, ...]) -> ir.Value:
+    return write("Reshape", scale, write.constant(shape))
 
 
-def _subtract(node: ir.Node, amount: ir.Value, version: int) -> None:
+def _subtract(node: ir.Node, amount: ir.Value) -> None:
     """Subtract `amount` from the output of `node` for all its readers."""
     assert node.graph is not None
     output = node.outputs[0]
     name = output.name
     output.name = f"{name}_unsaturated"
-    less = ir.node("Sub", [output, amount], name=f"{node.name}_saturated", version=version)
+    less = ir.node("Sub", [output, amount], name=f"{node.name}_saturated")
     result = less.outputs[0]
     result.name, result.type, result.shape = name, output.type, output.shape
     for use in [u for u in output.uses() if u.node is not less]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from onnxopt.graph.edit import set_weight
+from onnxopt.graph.node_writer import NodeWriter
 from onnxopt.quantization.rounding.saturation import HIGH, LOW
 from onnxopt.reconstruction.unfold import Window
 
@@ -57,46 +57,21 @@ def pairs_of(rows: np.ndarray, places: np.ndarray) -> Pairs:
     return Pairs(output, where[output, pair, 0], where[output, pair, 1], weights[output, pair], len(rows))
 
 
-class Writer:
-    """Writes nodes before a node, under unique names."""
-
-    def __init__(self, before: ir.Node, version: int) -> None:
-        assert before.graph is not None
-        self.graph: ir.Graph = before.graph
-        self.before, self.version, self.count = before, version, 0
-
-    def constant(self, array: np.ndarray | np.floating) -> ir.Value:
-        """Return a new initializer."""
-        self.count += 1
-        value = ir.Value(name=f"{self.before.name}_saturation_{self.count}")
-        set_weight(value, np.asarray(array))
-        self.graph.register_initializer(value)
-        return value
-
-    def node(self, op_type: str, *inputs: ir.Value | None, **attributes: int) -> ir.Value:
-        """Return the output of a new node."""
-        self.count += 1
-        name = f"{self.before.name}_saturation_{self.count}"
-        node = ir.node(op_type, inputs, attributes or None, name=name, version=self.version)
-        node.outputs[0].name = name
-        self.graph.insert_before(self.before, node)
-        return node.outputs[0]
-
-    def floats(self, value: ir.Value) -> ir.Value:
-        """Return `value` as floats."""
-        return self.node("Cast", value, to=int(ir.DataType.FLOAT))
+def floats(write: NodeWriter, value: ir.Value) -> ir.Value:
+    """Return `value` as floats."""
+    return write("Cast", value, kind=ir.DataType.FLOAT, to=int(ir.DataType.FLOAT))
 
 
-def excess_of_rows(write: Writer, raw: ir.Value, pairs: Pairs) -> ir.Value:
+def excess_of_rows(write: NodeWriter, raw: ir.Value, pairs: Pairs) -> ir.Value:
     """Return the saturated part of the integer sums; `raw` and the result have the features last."""
     sums = _sums(write, raw, pairs, axis=-1, shape=(-1,))
     spread = np.zeros((len(pairs), pairs.outputs), np.float32)
     spread[np.arange(len(pairs)), pairs.output] = 1
-    return write.node("MatMul", _beyond(write, sums), write.constant(spread))
+    return write("MatMul", _beyond(write, sums), write.constant(spread, np.float32))
 
 
 def excess_of_windows(
-    write: Writer, distance: ir.Value, zero: ir.Value, pairs: Pairs, *, window: Window, pads: Sequence[int]
+    write: NodeWriter, distance: ir.Value, zero: ir.Value, pairs: Pairs, *, window: Window, pads: Sequence[int]
 ) -> ir.Value:
     """Return the saturated part of the integer sums of a convolution.
 
@@ -111,39 +86,38 @@ def excess_of_windows(
     rank = len(window.kernel)
     unfolded = _unfold(write, distance, window, pads)
     shape = (-1, *(1,) * rank)
-    both = write.constant(pairs.weights.sum(1).astype(np.float32).reshape(shape))
-    sums = write.node("Add", _sums(write, unfolded, pairs, axis=1, shape=shape), write.node("Mul", both, zero))
+    both = write.constant(pairs.weights.sum(1).reshape(shape), np.float32)
+    sums = write("Add", _sums(write, unfolded, pairs, axis=1, shape=shape), write("Mul", both, zero))
     spread = np.zeros((pairs.outputs, len(pairs)), np.float32)
     spread[pairs.output, np.arange(len(pairs))] = 1
-    return write.node("Conv", _beyond(write, sums), write.constant(spread.reshape(*spread.shape, *(1,) * rank)))
+    return write("Conv", _beyond(write, sums), write.constant(spread.reshape(*spread.shape, *(1,) * rank), np.float32))
 
 
-def _sums(write: Writer, raw: ir.Value, pairs: Pairs, axis: int, shape: tuple[int, ...]) -> ir.Value:
+def _sums(write: NodeWriter, raw: ir.Value, pairs: Pairs, axis: int, shape: tuple[int, ...]) -> ir.Value:
     halves = []
     for side, places in enumerate((pairs.first, pairs.second)):
-        gathered = write.node("Gather", raw, write.constant(places.astype(np.int64)), axis=axis)
-        weights = write.constant(pairs.weights[:, side].astype(np.float32).reshape(shape))
-        halves.append(write.node("Mul", gathered, weights))
-    return write.node("Add", *halves)
+        gathered = write("Gather", raw, write.constant(places), axis=axis)
+        weights = write.constant(pairs.weights[:, side].reshape(shape), np.float32)
+        halves.append(write("Mul", gathered, weights))
+    return write("Add", *halves)
 
 
-def _beyond(write: Writer, sums: ir.Value) -> ir.Value:
-    limits = (write.constant(np.float32(limit)) for limit in (LOW, HIGH))
-    return write.node("Sub", sums, write.node("Clip", sums, *limits))
+def _beyond(write: NodeWriter, sums: ir.Value) -> ir.Value:
+    limits = (write.constant(limit, np.float32) for limit in (LOW, HIGH))
+    return write("Sub", sums, write("Clip", sums, *limits))
 
 
-def _unfold(write: Writer, x: ir.Value, window: Window, pads: Sequence[int]) -> ir.Value:
+def _unfold(write: NodeWriter, x: ir.Value, window: Window, pads: Sequence[int]) -> ir.Value:
     """Return every window, channels last, in shape (batch, kernel positions * channels, *output)."""
     rank = len(window.kernel)
     if any(pads):
-        around = np.array([0, 0, *pads[:rank], 0, 0, *pads[rank:]], np.int64)
-        x = write.node("Pad", x, write.constant(around))
-    axes, steps = (write.constant(np.array(a, np.int64)) for a in (range(2, 2 + rank), window.strides))
+        x = write("Pad", x, write.constant([0, 0, *pads[:rank], 0, 0, *pads[rank:]]))
+    axes, steps = (write.constant(list(a)) for a in (range(2, 2 + rank), window.strides))
     views = []
     for position in np.ndindex(window.kernel):
         starts = [p * d for p, d in zip(position, window.dilations, strict=True)]
         rests = [(k - 1 - p) * d for k, p, d in zip(window.kernel, position, window.dilations, strict=True)]
         ends = [-rest if rest else _TO_END for rest in rests]
-        bounds = (write.constant(np.array(b, np.int64)) for b in (starts, ends))
-        views.append(write.node("Slice", x, *bounds, axes, steps))
-    return views[0] if len(views) == 1 else write.node("Concat", *views, axis=1)
+        bounds = (write.constant(b) for b in (starts, ends))
+        views.append(write("Slice", x, *bounds, axes, steps))
+    return views[0] if len(views) == 1 else write("Concat", *views, axis=1)
