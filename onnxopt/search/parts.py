@@ -39,7 +39,7 @@ def split_parts(samples: Samples, calibration: Samples | None, seed: int) -> Par
             "too few samples to search and to prove",
             where=samples.name,
             why=f"{len(samples)} samples",
-            hint=f"Give at least {LEAST}; some hundreds make the proof worth something.",
+            hint=f"Give at least {LEAST}; some hundreds make the proof meaningful.",
         )
     count = len(samples)
     used = 0 if calibration is not None else min(int(count * CALIBRATION_SHARE), CALIBRATION_MOST)

@@ -184,6 +184,6 @@ def _distributed() -> Any:
             "ONX108",
             "clusters need a package that is not installed",
             where="distributed",
-            hint="pip install onnxopt[dask]",
+            hint='Run: pip install "onnxopt[dask]"',
         ) from error
     return distributed
