@@ -1,6 +1,6 @@
 """Errors with stable codes; each is one line with what, where, why and a hint.
 
-The first digit of a code says whose move it is and which exit status the command line ends with:
+The first digit of a code names the cause and decides the exit status of the command line:
 ``1`` the call, ``2`` the data, ``3`` the model, ``4`` the runtime, ``5`` the disk, ``9`` a bug in onnxopt.
 """
 
@@ -57,16 +57,16 @@ CODES: Mapping[str, str] = MappingProxyType(
         "ONX209": "the metric does not fit the model's outputs or the labels",
         "ONX301": "the file is not an ONNX model, or it is damaged",
         "ONX302": "the model's IR version or opset is not supported",
-        "ONX303": "the model's external data is missing, too short, or not what its checksum says",
+        "ONX303": "the model's external data is missing, too short, or does not match its checksum",
         "ONX304": "ONNX Runtime cannot load the model",
         "ONX305": "the model is invalid",
         "ONX306": "a pass made an invalid model; it was not kept",
         "ONX307": "the opset cannot be raised without changing the outputs",
         "ONX308": "the two models do not have the same inputs and outputs",
         "ONX309": "the model has operators that cannot be trained",
-        "ONX310": "the trained form of the model does not compute what ONNX Runtime does",
+        "ONX310": "the trained form of the model gives other outputs than ONNX Runtime",
         "ONX311": "the framework's exporter failed",
-        "ONX312": "the exported model does not compute what its source does",
+        "ONX312": "the exported model gives other outputs than its source",
         "ONX313": "the model does not give the same outputs twice for the same inputs",
         "ONX314": "a session file or its model is for another model, processor or runtime",
         "ONX401": "ONNX Runtime failed while running the model",

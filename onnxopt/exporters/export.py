@@ -94,7 +94,7 @@ def export(
 
     Raises:
         UsageError: ONX101 to ONX111 the source or an option cannot be used, a package is missing.
-        ModelError: ONX311 the framework's exporter failed, ONX312 the model does not compute what its source does.
+        ModelError: ONX311 the framework's exporter failed, ONX312 the model gives other outputs than its source.
         FileError: a file cannot be read or written.
     """
     if out is not None:

@@ -62,7 +62,7 @@ def verify(model: ir.Model, converted: Converted, *, dynamic_batch: bool, tolera
             if difference > tolerance:
                 raise ModelError(
                     "ONX312",
-                    "the exported model does not compute what its source does",
+                    "the exported model gives other outputs than its source",
                     where=f"output {name}",
                     why=f"they differ by {difference:.2g} of the largest magnitude at {_sizes(feeds)}",
                     hint="Try another --exporter or --opset; if the difference is fine, raise --tolerance.",

@@ -125,7 +125,7 @@ def _check(student: ir.Model, module: FakeQuantized, samples: Samples) -> None:
         if not error <= _SAME:
             raise ModelError(
                 "ONX310",
-                "the trained form of the model does not compute what ONNX Runtime does",
+                "the trained form of the model gives other outputs than ONNX Runtime",
                 where=f"output {name}",
                 why=f"the outputs differ by {error:.1e} of their size, {_SAME:.0e} is allowed",
                 hint="Leave training out for this model, and please report it.",

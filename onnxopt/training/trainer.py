@@ -144,7 +144,7 @@ class Trainer:
                     "ONX309",
                     "no weight can learn",
                     why="operators without a gradient lie between all of them and the loss",
-                    hint="docs/training-ops.md lists those that have one; train the model where it was made.",
+                    hint="docs/training-ops.md lists those with one; train the model in its own framework.",
                 )
             (loss * size).backward()
             total, count = total + float(loss.detach()) * size, count + size

@@ -112,7 +112,7 @@ def _refusal(
         where = f"{node.op_type} {node.name or node.outputs[0].name}"
     return ModelError(
         "ONX310",
-        "the trained form of the model does not compute what ONNX Runtime does",
+        "the trained form of the model gives other outputs than ONNX Runtime",
         where=where,
         why=f"the outputs differ by {difference:.1e} of their range, {tolerance:.0e} is allowed",
         hint="Leave training out for this model, and please report the node.",

@@ -56,7 +56,7 @@ class Site:
             "an operator cannot be trained",
             where=f"{self.op_type} {self.name}".strip(),
             why=why,
-            hint="Train the model where it was made.",
+            hint="Train the model in the framework that exported it.",
         )
 
 
