@@ -24,10 +24,11 @@ Feeds = list[dict[str, np.ndarray]]
 
 
 def ours(model: str, samples: Feeds, out: str, effort: str = "normal") -> None:
-    """Quantize with `onnxopt quantize --mode auto`."""
+    """Quantize with `onnxopt quantize --mode auto --task classification`."""
     import onnxopt
 
-    onnxopt.quantize(model, samples, out=out, mode="auto", effort=effort, overwrite=True)
+    tasks = onnxopt.TaskOptions(task="classification")  # without labels, logits may be numbers of any kind
+    onnxopt.quantize(model, samples, out=out, mode="auto", effort=effort, tasks=tasks, overwrite=True)
 
 
 def ours_high(model: str, samples: Feeds, out: str) -> None:

@@ -34,6 +34,8 @@ _MOST_SAMPLES, _JUDGED = 256, 4
 _MOST_DB, _TRIES, _MARGIN_DB = 100, 2, 0.5
 _CORRECTED = 2
 """Number of calibrations with bias correction, which takes longer than all other steps."""
+_RANKED_BY = 8
+"""Samples by which layers are ranked: each is run once per layer, and 32 put the same layers first."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,7 @@ class Int8Forms:
         """Return `form` with as many of its most sensitive layers in float as a small loss needs."""
         before = Pipeline(form.passes[:-1]).run(self.model, self.context).model
         name_nodes(before)
-        losses = diagnose(before, form.built.model, self.judges.with_batch_size(1))
+        losses = diagnose(before, form.built.model, self.judges.take(_RANKED_BY).with_batch_size(1))
         most, best = len(worst(losses, len(losses))) // 2, form
         counts = (1, 2) if form.loss <= ALLOWED else tuple(_doubling(most))
         for count in counts:
