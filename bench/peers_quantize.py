@@ -27,7 +27,7 @@ def ours(model: str, samples: Feeds, out: str, effort: str = "normal") -> None:
     """Quantize with `onnxopt quantize --mode auto --task classification`."""
     import onnxopt
 
-    tasks = onnxopt.TaskOptions(task="classification")  # without labels, logits may be numbers of any kind
+    tasks = onnxopt.TaskOptions((("", "classification"),))  # without labels, logits may be numbers of any kind
     onnxopt.quantize(model, samples, out=out, mode="auto", effort=effort, tasks=tasks, overwrite=True)
 
 
