@@ -69,7 +69,9 @@ def test_of_equally_fast_forms_the_closest_is_taken(monkeypatch: pytest.MonkeyPa
     assert "the fastest of" in found.reason
 
 
-@pytest.mark.parametrize(("clock", "why"), [(Clock(int8=1.1), "faster than float"), (Clock(low=0.99), "not significantly faster")])
+@pytest.mark.parametrize(
+    ("clock", "why"), [(Clock(int8=1.1), "faster than float"), (Clock(low=0.99), "not significantly faster")]
+)
 def test_what_is_not_surely_faster_stays_in_float(monkeypatch: pytest.MonkeyPatch, clock: Clock, why: str) -> None:
     found = chosen(monkeypatch, clock)
     assert why in found.reason
