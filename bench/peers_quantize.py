@@ -173,6 +173,9 @@ def _reader(samples: Feeds) -> object:
 
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:
+            self.rewind()
+
+        def rewind(self) -> None:
             self.left = iter(samples)
 
         def get_next(self) -> dict[str, np.ndarray] | None:
