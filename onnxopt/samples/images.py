@@ -106,6 +106,7 @@ def refuse_elsewhere(folder: Path, files: Iterable[Path]) -> None:
 
 def _listed(folder: Path, signature: Signature) -> tuple[list[Path], np.ndarray]:
     path = folder / LABEL_FILE
+    refuse_elsewhere(folder, [path])
     table = read_table(path)
     if not {"file", "label"} <= table.keys():
         raise DataError(

@@ -192,7 +192,13 @@ def test_a_link_that_a_manifest_names_is_not_followed(tmp_path):
     (tmp_path / "secret").write_text("secret")
     run = tmp_path / "run"
     run.mkdir()
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others" / "run.json").write_text("secret")
+    (run / "trials").symlink_to(tmp_path / "others")
     (run / "run.json").symlink_to(tmp_path / "secret")
-    (run / "MANIFEST.sha256").write_text("2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b  run.json\n")
-    (found,) = check_files(run)
-    assert (found.passed, found.result) == (False, "is a link; links are not followed")
+    names = ("run.json", "trials/run.json", str(tmp_path / "secret"))
+    # The true checksum: who read the files would call them whole.
+    digest = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b"
+    (run / "MANIFEST.sha256").write_text("".join(f"{digest}  {name}\n" for name in names))
+    link = "is a link; links are not followed"
+    assert [part.result for part in check_files(run)] == [link, link, "lies outside the folder"]

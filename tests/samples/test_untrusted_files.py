@@ -111,6 +111,29 @@ def test_labels_name_files_of_their_folder_only(folder, outside, name):
         _read(folder)
 
 
+def test_a_list_of_labels_behind_a_link_out_of_the_folder_is_not_read(folder, tmp_path):
+    _image(folder / "a.png")
+    listed = "file,label\na.png,0\n"
+    (tmp_path / "listed.csv").write_text(listed)
+    (folder / "labels.csv").symlink_to(tmp_path / "listed.csv")
+    with pytest.raises(DataError, match=r"ONX201: a file lies outside the folder \[.*labels\.csv"):
+        _read(folder)
+    (folder / "labels.csv").unlink()
+    (folder / "listed.csv").write_text(listed)
+    (folder / "labels.csv").symlink_to(folder / "listed.csv")
+    assert len(_read(folder)) == 1
+
+
+def test_a_folder_of_a_class_behind_a_link_is_not_read(folder, tmp_path):
+    (tmp_path / "others").mkdir()
+    _image(tmp_path / "others" / "b.png")
+    (folder / "zero").mkdir()
+    _image(folder / "zero" / "a.png")
+    (folder / "one").symlink_to(tmp_path / "others")
+    with pytest.raises(DataError, match="ONX201: a file lies outside the folder"):
+        _read(folder)
+
+
 def test_links_out_of_the_folder_are_not_followed(folder, outside, tmp_path):
     (folder / "a.png").symlink_to(outside)
     with pytest.raises(DataError, match="ONX201: a file lies outside the folder"):
