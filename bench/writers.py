@@ -30,7 +30,7 @@ _PASSES = {
 }  # fmt: skip
 COMMANDS = {
     "quantize": "quantize {m} --mode dynamic -o {w}/small.onnx --overwrite",
-    "quantize static": "quantize {m} -d digits --limit 32 --mode static -o {w}/small.onnx --overwrite",
+    "quantize static": "quantize {m} -d digits --mode static -o {w}/small.onnx --overwrite",
     "quantize a folder": "quantize {f} --mode dynamic -o {w}/both",
     **{f"apply {n}": f"apply {{m}} --passes {p} -o {{w}}/small.onnx --overwrite" for n, p in _PASSES.items()},
     "repair": "repair {b} --seconds 0.05 -o {w}/small.onnx --overwrite",
