@@ -195,6 +195,9 @@ def read_feeds(path: str) -> Feeds:
 
 
 def main() -> int:
+    if len(sys.argv) != 5 or sys.argv[1] not in MAKERS:
+        print(f"PYTHON bench/peers_quantize.py MAKER MODEL.onnx SAMPLES.npz OUT.onnx; makers: {', '.join(MAKERS)}")
+        return 2
     maker, model, data, out = sys.argv[1:]
     make, package = MAKERS[maker]
     logging.disable(logging.WARNING)
