@@ -26,6 +26,10 @@ MOVES = frozenset(
     }
 )
 """Data-movement operators."""
+MEANS = frozenset({"AveragePool", "GlobalAveragePool", "ReduceMean"})
+"""Operators whose results have the range of what they read."""
+CONTROL = frozenset({"If", "Loop", "Scan"})
+"""Operators with a body, whose operators follow in the list."""
 _BRANCHES = frozenset({"Concat"})
 _MOST = 64
 """Most operators listed for one output, which limits the search through many concatenations."""
@@ -95,7 +99,7 @@ def _sources(node: ir.Node, index: int) -> list[ir.Value]:
         # The first output of a loop's body is the condition; carried and scanned values follow.
         place = index + (node.op_type == "Loop")
         return [graph.outputs[place] for graph in graphs if place < len(graph.outputs)]
-    if node.op_type not in MOVES:
+    if node.op_type not in MOVES | MEANS:
         return []
     moved = node.inputs if node.op_type in _BRANCHES else node.inputs[:1]
     return [value for value in moved if value is not None]

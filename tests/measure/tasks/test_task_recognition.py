@@ -125,6 +125,35 @@ def test_the_ends_of_an_output_are_found_behind_what_moves_numbers():
     assert facts.operators == {"Softmax", "Sigmoid", "Concat", "Transpose"}
 
 
+def branching(first: str, second: str):
+    """Return a model whose output is a mean, in either branch of an If, of the operator named."""
+
+    def branch(name, kind):
+        nodes = [
+            helper.make_node(kind, ["h"], [f"{name}_p"]),
+            helper.make_node("ReduceMean", [f"{name}_p"], [f"{name}_y"], axes=[1], keepdims=1),
+        ]
+        return helper.make_graph(nodes, name, [], [helper.make_tensor_value_info(f"{name}_y", 1, ["n", 1])])
+
+    nodes = [
+        helper.make_node("Neg", ["x"], ["h"]),
+        helper.make_node("ReduceSum", ["x"], ["sum"], keepdims=0),
+        helper.make_node("Cast", ["sum"], ["some"], to=TensorProto.BOOL),
+        helper.make_node("If", ["some"], ["z"], then_branch=branch("then", first), else_branch=branch("else", second)),
+        helper.make_node("Identity", ["z"], ["y"]),
+    ]
+    value = helper.make_tensor_value_info
+    return built(nodes, [value("x", TensorProto.FLOAT, ["n", 3])], [value("y", TensorProto.FLOAT, ["n", 1])])
+
+
+@pytest.mark.parametrize(
+    ("branches", "task"),
+    [(("Sigmoid", "Sigmoid"), "multilabel"), (("Sigmoid", "Exp"), "regression"), (("Abs", "Abs"), "regression")],
+)
+def test_a_mean_of_probabilities_in_both_branches_is_a_probability(branches, task):
+    assert [one.task for one in judged(branching(*branches)).recognized] == [task]
+
+
 def test_the_users_word_reads_the_inputs_as_evidence_does():
     """The tokens read are the targets of perplexity, and padding is left out by the mask."""
     rng = np.random.default_rng(0)

@@ -5,19 +5,29 @@ from typing import Any
 import numpy as np
 
 from onnxopt.measure.metrics.outputs import are_probabilities, is_float, is_map
-from onnxopt.measure.tasks.facts import MOVES
+from onnxopt.measure.tasks.facts import CONTROL, MEANS, MOVES
 from onnxopt.measure.tasks.table.columns import table_of
 from onnxopt.measure.tasks.task import ModelFacts
 from onnxopt.samples import Feeds
 
+_SHARES = ("Sigmoid", "Softmax")
 _SCORES = ("Softmax", "LogSoftmax", "Hardmax", "TreeEnsembleClassifier", "LinearClassifier", "SVMClassifier")
 _CLASSES = ("ArgMax", "TreeEnsembleClassifier", "LinearClassifier", "SVMClassifier")
 
 
 def computed_by(name: str, facts: ModelFacts) -> str:
-    """Return the operator type that computes an output, before data movement; "" if unknown."""
+    """Return the operator type that computes an output, before data movement; "" if unknown.
+
+    A mean of probabilities is a probability: of one, the operator before counts. Behind an `If` or a loop the bodies
+    must agree.
+    """
     ends = facts.outputs[name].ends if name in facts.outputs else ()
-    return next((operator for operator in ends if operator not in MOVES), "")
+    work = [operator for operator in ends if operator not in MOVES | CONTROL]
+    pairs = zip(work, [*work, ""][1:], strict=True)
+    found = [operator for operator, before in pairs if not (operator in MEANS and before in _SHARES)]
+    if CONTROL.intersection(ends) and len(set(found)) > 1:
+        return ""
+    return found[0] if found else ""
 
 
 def declared(facts: ModelFacts, name: str) -> tuple[int | str | None, ...] | None:
