@@ -149,6 +149,19 @@ def test_a_sound_model_reads_sound(cli):
     assert cli("optimize", "vad.onnx", "--data", "samples.npz", "--dry-run").code == 0
 
 
+def test_a_sound_model_that_declares_any_window_and_takes_one_says_which_options_to_name(cli):
+    pytest.importorskip("soundfile", reason="libsndfile decodes sound")
+    model_file.save(voice_detector(window=None, runs_at=160), "vad.onnx")
+    write(Path("sounds/0.wav"), tone(3200, hz=200))
+    ended = cli("data", "sounds", "--for", "vad.onnx")
+    assert ended.code == 4
+    assert ended.err.startswith("ONX401: the model does not run on the sound")
+    said = " ".join(ended.err.split())
+    assert "It was given whole clips at 16000 Hz." in said
+    assert "--sample-rate 16000 --window 512" in said
+    assert cli("data", "sounds", "--for", "vad.onnx", "--window", "160").code == 0
+
+
 def test_nothing_is_left_of_samples_that_end_in_an_error(cli):
     shutil.copy(MODELS / "digits_mlp.onnx", "m.onnx")
     x = np.ones((6, 64), np.float32)

@@ -6,10 +6,14 @@ import onnx_ir as ir
 from tests.builders import I64, F, Net
 
 
-def voice_detector(*, window: int | None = 160) -> ir.Model:
-    """Return a detector of loudness: state' = state / 2 + mean |wave| * 16000 / sr, probability = sigmoid(mean)."""
+def voice_detector(*, window: int | None = 160, runs_at: int | None = None) -> ir.Model:
+    """Return a detector of loudness: state' = state / 2 + mean |wave| * 16000 / sr, probability = sigmoid(mean).
+
+    With `runs_at` it declares any window and fails at others, as published detectors do.
+    """
     net = Net(0)
-    loud = net.node("ReduceMean", net.node("Abs", "input"), axes=[1], keepdims=1)
+    wave = "input" if runs_at is None else net.node("Reshape", "input", net.ints(1, runs_at))
+    loud = net.node("ReduceMean", net.node("Abs", wave), axes=[1], keepdims=1)
     loud = net.node(
         "Div", net.node("Mul", loud, net.const(np.array([16000], np.float32))), net.node("Cast", "sr", to=F)
     )

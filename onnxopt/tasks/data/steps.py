@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from onnxopt.errors import DataError
+from onnxopt.errors import DataError, NativeError
 from onnxopt.measure.runtime.session import Session
 from onnxopt.model_file import Signature
 from onnxopt.pipeline import Progress
@@ -63,15 +64,33 @@ class Stepped:
             progress("steps", position + 1, len(self.samples))
             if len(spool) == limit:
                 break
-            given = self.session.run(feeds, names)
+            given = self._run(feeds, names)
             kept = {state.input.name: self._next(state, array) for state, array in zip(self.states, given, strict=True)}
         spool.labels = np.stack(labels) if labels else None
         return spool
 
+    def _run(self, feeds: Feeds, names: list[str]) -> list[Any]:
+        try:
+            return self.session.run(feeds, names)
+        except NativeError as error:
+            source = self._inner
+            if not isinstance(source, Clips):
+                raise
+            length = "whole clips" if source.length is None else f"windows of {source.length} samples"
+            hint = (
+                f"It was given {length} at {source.rate} Hz. Models of speech take one rate and one window: name them, "
+                "such as --sample-rate 16000 --window 512."
+            )
+            raise NativeError("ONX401", "the model does not run on the sound", why=error.why, hint=hint) from error
+
+    @property
+    def _inner(self) -> object:
+        source = self.samples.source
+        return source.source if isinstance(source, Fitted) else source
+
     def _steps(self) -> Iterator[tuple[int, bool, Feeds]]:
         """Yield the number of the sample, whether a sequence begins, and the inputs beside the states."""
-        source = self.samples.source
-        inner = source.source if isinstance(source, Fitted) else source
+        source, inner = self.samples.source, self._inner
         clips = inner.sequences if isinstance(inner, Clips) else np.zeros(len(source), int)
         before: int | None = None
         for position, index in enumerate(self.samples.indices):
