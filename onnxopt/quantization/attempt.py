@@ -92,7 +92,8 @@ class _Search:
         self._builds += 1
         try:
             model = self._build((*self._left, *more))
-            session, optimized = opened(model, Runtime())
+            # With more nodes in float it is not the result, whose graph alone is needed.
+            session, optimized = (Session(model, Runtime()), b"") if more else opened(model, Runtime())
             if self._feeds is not None:
                 session.run(self._feeds)
         except (NativeError, ModelError) as error:

@@ -5,6 +5,8 @@ import onnx_ir as ir
 import pytest
 
 from onnxopt.errors import NativeError
+from onnxopt.measure.runtime.session import Runtime, Session, opened
+from onnxopt.model_file import from_runtime
 from onnxopt.quantization.attempt import attempt, runnable_feeds
 from tests.builders import ROWS, Net, feeds_of, samples_of
 
@@ -46,6 +48,22 @@ def test_a_node_that_no_message_names_is_found(position: int) -> None:
     assert list(made.left) == [bad]
     assert "no such luck" in made.left[bad]
     assert build.calls <= 8
+
+
+def test_only_results_are_written_with_the_graph_of_the_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = list[ir.Model]()
+
+    def counted(model: ir.Model, runtime: Runtime) -> tuple[Session, bytes]:
+        written.append(model)
+        return opened(model, runtime)
+
+    monkeypatch.setattr("onnxopt.quantization.attempt.opened", counted)
+    model = chain()
+    build = Breaking(model, model.graph.node(5).name or "")
+    made = attempt(build, list(model.graph), None)
+    assert build.calls > 2
+    assert len(written) == 1
+    assert [node.op_type for node in from_runtime(made.optimized).graph]
 
 
 def test_a_node_that_the_message_names_is_believed_only_if_that_helps() -> None:
