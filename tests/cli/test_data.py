@@ -127,6 +127,22 @@ def test_tables_feed_one_input_or_several(cli, table):
             assert (arrays["b"].tolist(), arrays["b"].dtype) == ([[0, 1], [1, 1]], np.int64)
 
 
+def test_images_of_a_size_at_which_the_model_fails_are_not_written(cli):
+    net = builders.Net(0)
+    few = net.node("MaxPool", "x", kernel_shape=[8, 8], strides=[8, 8])
+    net.node("Concat", "x", net.node("Resize", few, "", net.const(np.float32([1, 1, 8, 8]))), axis=1, out="y")
+    image, both = ["n", 3, "height", "width"], ["n", 6, "height", "width"]
+    model_file.save(net.model([("x", F, image)], [("y", F, both)], opset=13), "m.onnx")
+    _pictures()
+    ended = cli("data", "photos", "--for", "m.onnx")
+    assert ended.code == 4
+    assert ended.err.startswith("ONX401: the model does not run on the first sample")
+    said = " ".join(ended.err.split())
+    assert "here 20x30. The model runs at 32x32: add --size 32x32" in said
+    assert not Path("samples.npz").exists()
+    assert cli("data", "photos", "--for", "m.onnx", "--size", "32x32").code == 0
+
+
 def test_made_up_samples_are_called_so(cli):
     shutil.copy(MODELS / "digits_mlp.onnx", "m.onnx")
     ended = cli("data", "random:5", "--for", "m.onnx", "--limit", "3")

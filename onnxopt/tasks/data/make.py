@@ -18,6 +18,7 @@ from onnxopt.samples.expect import fixed_batch_size
 from onnxopt.samples.masks import is_mask_folder
 from onnxopt.samples.text import takes_tokens
 from onnxopt.tasks.data.assumed import assumed
+from onnxopt.tasks.data.first_run import refuse_unrunnable
 from onnxopt.tasks.data.made import SampleFile, first_inputs, labels_in_words
 from onnxopt.tasks.data.states import State, named_states, refuse_several, states_of, without_states
 from onnxopt.tasks.data.steps import Stepped
@@ -59,7 +60,7 @@ def data(
         DataError: ONX201 to ONX207 the data cannot be read or does not fit.
         FileError: ONX502 to ONX504 the output cannot be written.
         UsageError: ONX101 to ONX113 an option does not fit, see `open_samples`.
-        NativeError: ONX401 a model with states fails to run.
+        NativeError: ONX401 the model fails on the first sample, or one with states on any.
     """
     found, options = given(model), read or ReadOptions()
     path = None if isinstance(found, ir.Model) else found
@@ -85,6 +86,7 @@ def data(
         samples = fit(spool, signature, batch_size=1)
     else:
         opened = samples = open_samples(source, signature, labels=labels, options=options, batch_size=None, limit=limit)
+        refuse_unrunnable(graph, samples)
     said = assumed(opened, options, states, window)
     written, notes = _written(target, samples, out is None, overwrite, report)
     if samples.labels is not None and not has_labels(samples):
