@@ -81,7 +81,8 @@ class Trials:
         """Return whether the search ends: the target or the time limit is reached."""
         limit, aim, leader = self.settings.time_limit_s, self.settings.aim, self.leader
         if not self.stopped and self.deadline.over():
-            self.stopped = f"the time limit of {limit:g} s was reached after {len(self.made)} candidates"
+            made = len(self.made)
+            self.stopped = f"the time limit of {limit:g} s was reached after {made} candidate{'s' * (made != 1)}"
         if self.stopped or aim is None or leader is None:
             return bool(self.stopped)
         if aim.reached_by(leader, self.bar.baseline_bytes):
