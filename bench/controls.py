@@ -16,11 +16,10 @@ def controls(source: Path, folder: Path) -> Mapping[str, Path]:
     """Write a copy of a model, one that computes everything twice, and one with noise in its weights.
 
     A model whose inputs and outputs are no floats has no slower file: ONNX Runtime would merge what is computed twice.
+    One without weights of two axes has no worse file.
     """
-    made = {"again": onnx.load(source), "planted-worse": worse(onnx.load(source))}
-    twice = slower(onnx.load(source))
-    if twice is not None:
-        made["planted-slower"] = twice
+    planted = {"planted-slower": slower(onnx.load(source)), "planted-worse": worse(onnx.load(source))}
+    made = {"again": onnx.load(source), **{name: model for name, model in planted.items() if model is not None}}
     folder.mkdir(parents=True, exist_ok=True)
     files = {name: folder / f"{name}.onnx" for name in made}
     for name, model in made.items():
@@ -28,15 +27,15 @@ def controls(source: Path, folder: Path) -> Mapping[str, Path]:
     return files
 
 
-def worse(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the model with noise in every weight of two axes or more."""
-    rng = np.random.default_rng(0)
+def worse(model: onnx.ModelProto) -> onnx.ModelProto | None:
+    """Return the model with noise in every weight of two axes or more; None if it has none."""
+    rng, found = np.random.default_rng(0), False
     for tensor in model.graph.initializer:
         if tensor.data_type == TensorProto.FLOAT and len(tensor.dims) > 1:
-            weights = numpy_helper.to_array(tensor)
+            weights, found = numpy_helper.to_array(tensor), True
             noisy = weights + rng.normal(0, NOISE * weights.std(), weights.shape).astype(np.float32)
             tensor.CopyFrom(numpy_helper.from_array(noisy, tensor.name))
-    return model
+    return model if found else None
 
 
 def slower(model: onnx.ModelProto) -> onnx.ModelProto | None:

@@ -129,9 +129,38 @@ def proof(record: Record) -> list[str]:
     return [prose(text)]
 
 
+def quantizers(record: Record) -> list[str]:
+    from quantize import medians
+
+    models, controls = record["models"], record["summary"]["controls"]
+    versions = {r["package"]: r["version"] for m in models for r in m["rows"].values() if "version" in r}
+    failed = {maker: sum(maker in m["failures"] for m in models) for m in models for maker in m["failures"]}
+    loads = [model["load"] for model in models]
+    before = f"""Every quantizer gets the same 128 samples of {len(models)} classifiers without their labels, nothing
+        is pruned or trained (the closed division, in the words of MLPerf); `onnxopt` is `quantize --mode auto --task
+        classification`. Drops are judged by the labels of up to 1,000 test samples. All files of a model are timed in
+        one interleaved run, as called. Size, p99, load time and private memory are relative to the FP32 file, medians
+        over the models on which a quantizer works; *lines* are those that a user writes. The result of every quantizer
+        on every model is in [quantization](quantization.md#against-other-quantizers)."""
+    found = [f"{name} on {c['models'] - len(c['missed'])} of {c['models']} models" for name, c in controls.items()]
+    missed = [model for control in controls.values() for model in control["missed"]]
+    failures = ", ".join(f"{maker} {number}" for maker, number in failed.items())
+    after = f"""Controls, found where they belong: {"; ".join(found)} (the FP32 file beside itself; a file that computes
+        everything twice; one with noise in its weights); not beyond doubt on: {names(missed)}. Failures: {failures}.
+        Versions: {", ".join(f"{name} {number}" for name, number in sorted(versions.items()))}; quantizers with other
+        requirements run in environments of their own (`--venv PACKAGE=PYTHON`). Load average of the host:
+        {min(loads):g} to {max(loads):g}."""
+    return [prose(before), "", *medians(models), "", prose(after)]
+
+
 SECTIONS: Mapping[str, tuple[str, str, Callable[[Record], list[str]]]] = {
     "optimize": ("Labelled models", "bench/optimize.py --prune --time-limit 120 --seconds 6", labelled),
     "deployed": ("Deployed models without labels", "bench/deployed.py --time-limit 120 --fresh 150", deployed),
+    "quantize": (
+        "Quantizers side by side",
+        "bench/quantize.py --without onnxopt-high --most 1000 --seconds 6",
+        quantizers,
+    ),
     "repair": (
         "Repair of quantized files",
         "bench/repair_files.py bench/build/repair && bench/repair.py bench/build/repair",

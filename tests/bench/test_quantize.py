@@ -76,6 +76,8 @@ def test_planted_files_compute_the_same_twice_and_something_worse(bench, tmp_pat
     assert np.array_equal(again, expected)
     assert np.allclose(slower, expected, rtol=1e-6)
     assert np.abs(worse - expected).max() > 0.05 * np.abs(expected).max()
+    save(builders.BUILDERS["trees_only"](), tmp_path / "trees.onnx")
+    assert "planted-worse" not in importlib.import_module("controls").controls(tmp_path / "trees.onnx", tmp_path / "n")
     # ONNX Runtime must not merge the two halves.
     kinds = [node.op_type for node in optimized_model(files["planted-slower"], Runtime()).graph]
     once = [node.op_type for node in optimized_model(path, Runtime()).graph]
