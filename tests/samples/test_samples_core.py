@@ -76,7 +76,7 @@ def test_as_many_samples_are_taken_as_fill_runs_of_fixed_size(count: int, taken:
 
 
 def test_too_few_for_a_fixed_batch() -> None:
-    with pytest.raises(DataError, match=r"ONX205.*exactly 4 at a time, 3 there.*expected: x: float32\[4, 4\]"):
+    with pytest.raises(DataError, match=r"ONX205.*exactly 4 at a time; there are 3.*expected: x: float32\[4, 4\]"):
         numbered(3, batch=4)
 
 
