@@ -107,7 +107,7 @@ def one(spec: Pass, model: ir.Model, context: Context, judge: LabelJudge, base: 
 
 
 def predicted(edits: Sequence[Edit]) -> float | None:
-    texts = (re.match(r"predicted to take (\d+)% of the time", edit.action) for edit in edits)
+    texts = (re.match(r"predicted to take (\d+) ?% of the time", edit.action) for edit in edits)
     return next((int(found.group(1)) / 100 for found in texts if found), None)
 
 
