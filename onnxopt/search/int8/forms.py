@@ -35,7 +35,7 @@ _MOST_DB, _TRIES, _MARGIN_DB = 100, 2, 0.5
 _CORRECTED = 2
 """Number of calibrations with bias correction, which takes longer than all other steps."""
 _RANKED_BY = 8
-"""Samples by which layers are ranked: each is run once per layer, and 32 put the same layers first."""
+"""Most samples by which layers are ranked: each is run once per layer. More change the order of a few layers only."""
 
 
 @dataclass(frozen=True)
