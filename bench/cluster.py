@@ -35,7 +35,7 @@ from onnxopt.samples import open_samples
 from onnxopt.search.parts import split_parts, typical_feeds
 from onnxopt.search.trial import Candidate
 from onnxopt.search.workers.cluster import Cluster, bench_resource
-from onnxopt.search.workers.runner import LocalRunner, RemoteRunner, Work, judge_of
+from onnxopt.search.workers.runner import LocalRunner, RemoteRunner, TaskInputs, judge_of
 from onnxopt.target import target_of
 
 ROOT = Path(__file__).parents[1]
@@ -75,12 +75,12 @@ def local_cluster(workers: int, *, processes: bool) -> Any:
         yield connected, cluster.workers
 
 
-def pieces() -> tuple[Any, Work]:
+def pieces() -> tuple[Any, TaskInputs]:
     """Return a small model of this project and what trials of it need."""
     model = model_file.load(ROOT / "models" / "digits_resnet.onnx")
     parts = split_parts(open_samples("digits", signature_of(model)), None, 0)
     feeds = typical_feeds(parts.search, 1)
-    return model, Work(parts.calibration, parts.search, None, "x86-vnni", Runtime(), 0, (feeds,), feeds)
+    return model, TaskInputs(parts.calibration, parts.search, None, "x86-vnni", Runtime(), 0, (feeds,), feeds)
 
 
 def candidates(count: int) -> list[Candidate]:

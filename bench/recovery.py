@@ -36,7 +36,7 @@ from onnxopt.measure.runtime.environment import environment
 from onnxopt.measure.runtime.session import Runtime
 from onnxopt.measure.tasks.named import metric_of
 from onnxopt.pipeline import Context, Optimized, Pipeline
-from onnxopt.search.int8.choose import choose
+from onnxopt.search.int8.choose import fastest_int8
 from onnxopt.target import detect
 
 RESULTS = Path(__file__).parent / "results"
@@ -132,7 +132,7 @@ class Bench:
         return {name: made[name] for name in ROWS if name in made}
 
     def _int8(self, model: ir.Model) -> Optimized:
-        return choose(model, self.samples, Context(detect(), self.samples)).form.built
+        return fastest_int8(model, self.samples, Context(detect(), self.samples)).form.built
 
     def _four_bits(self, options: str) -> str:
         return f"{QUANTIZE},qat{{weight_bits=4,{options}}}"

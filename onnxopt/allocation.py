@@ -8,15 +8,15 @@ import numpy as np
 from onnxopt.solver import IntegerProgram
 
 
-class Option(NamedTuple):
+class PricedLevel(NamedTuple):
     """One level of a part: its loss and its cost."""
 
     loss: float
     cost: float
 
 
-def choose(
-    tables: Sequence[Sequence[Option]], *, cost_limit: float | None = None, loss_limit: float | None = None
+def choose_levels(
+    tables: Sequence[Sequence[PricedLevel]], *, cost_limit: float | None = None, loss_limit: float | None = None
 ) -> tuple[int, ...]:
     """Return one level per part: the least loss in all within a cost, or the least cost within a loss.
 
@@ -66,7 +66,7 @@ def _solved(
     return tuple(int(np.argmax(found[columns])) for columns in levels)
 
 
-def greedy(
+def greedy_counts(
     losses: Mapping[str, Sequence[float]],
     cost: Callable[[Mapping[str, int]], float],
     target: float,

@@ -115,13 +115,13 @@ def solve(problem: Problem, loss_limit: float) -> Mix:
     fits = found is not None and problem.loss(found) <= loss_limit * (1 + 1e-6)
     if found is not None and fits and is_optimal:
         return found
-    fallback = greedy(problem, loss_limit)
+    fallback = greedy_mix(problem, loss_limit)
     if found is None or not fits:
         return fallback
     return min((found, fallback), key=problem.cost) if problem.loss(fallback) <= loss_limit else found
 
 
-def greedy(problem: Problem, loss_limit: float) -> Mix:
+def greedy_mix(problem: Problem, loss_limit: float) -> Mix:
     """Return a mix reached by single steps, each of which saves most per loss, from float or from all layers alike."""
     modes = list(dict.fromkeys(m for layer in problem.layers.values() for m in layer.costs))
     starts = [start for start in map(problem.whole, [FLOAT, *modes]) if np.isfinite(problem.cost(start))]

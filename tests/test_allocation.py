@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onnxopt.allocation import Option, choose, greedy, next_count
+from onnxopt.allocation import PricedLevel, choose_levels, greedy_counts, next_count
 
 
 @st.composite
@@ -40,7 +40,7 @@ def test_the_target_is_met_or_all_is_taken_that_may_go(some, share):
         return sum(price[n] * (sizes[n] - counts[n]) for n in sizes)
 
     target = share * cost(dict.fromkeys(sizes, 0))
-    counts = greedy(losses, cost, target, most, steps)
+    counts = greedy_counts(losses, cost, target, most, steps)
     options = {n: reachable(sizes[n], most[n], steps[n]) for n in sizes}
     assert all(counts[n] in options[n] for n in sizes)
     assert cost(counts) <= target or counts == {n: options[n][-1] for n in sizes}
@@ -56,7 +56,7 @@ def test_the_loss_is_the_least_but_for_the_last_step(some, share):
         return sum(price[n] * (sizes[n] - counts[n]) for n in sizes)
 
     target = share * cost(dict.fromkeys(sizes, 0))
-    counts = greedy(losses, cost, target, most, steps)
+    counts = greedy_counts(losses, cost, target, most, steps)
     every = [dict(zip(sizes, c, strict=True)) for c in itertools.product(*(range(s) for s in sizes.values()))]
     allowed = [loss_of(losses, c) for c in every if cost(c) <= target]
     if allowed:
@@ -72,12 +72,12 @@ def test_the_loss_is_the_least_but_for_the_last_step(some, share):
 def test_the_cheaper_loss_goes_first_and_a_dearer_one_when_it_saves_more():
     losses = {"a": [1.0, 2.0, 3.0], "b": [3.0, 6.0, 9.0]}
     most, steps = {"a": 3, "b": 3}, {"a": 1, "b": 1}
-    assert greedy(losses, lambda c: 8.0 - c["a"] - c["b"], 6.0, most, steps) == {"a": 2, "b": 0}
-    assert greedy(losses, lambda c: 20.0 - c["a"] - 4 * c["b"], 12.0, most, steps) == {"a": 0, "b": 2}
+    assert greedy_counts(losses, lambda c: 8.0 - c["a"] - c["b"], 6.0, most, steps) == {"a": 2, "b": 0}
+    assert greedy_counts(losses, lambda c: 20.0 - c["a"] - 4 * c["b"], 12.0, most, steps) == {"a": 0, "b": 2}
 
 
 def test_nothing_goes_when_the_target_is_met_already():
-    assert greedy({"a": [0.0]}, lambda c: 1.0, 1.0, {"a": 1}, {"a": 1}) == {"a": 0}
+    assert greedy_counts({"a": [0.0]}, lambda c: 1.0, 1.0, {"a": 1}, {"a": 1}) == {"a": 0}
 
 
 @pytest.mark.parametrize(
@@ -90,14 +90,14 @@ def test_steps_leave_multiples(size, step, expected):
     assert found == expected
 
 
-options = st.lists(st.builds(Option, st.floats(0, 10), st.floats(0, 10)), min_size=1, max_size=4)
+options = st.lists(st.builds(PricedLevel, st.floats(0, 10), st.floats(0, 10)), min_size=1, max_size=4)
 
 
 @settings(deadline=None)
 @given(st.lists(options, min_size=1, max_size=4), st.floats(0, 40), st.booleans())
 def test_no_other_choice_of_levels_within_the_limit_is_better(tables, limit, by_cost):
     wanted, spent = ("loss", "cost") if by_cost else ("cost", "loss")
-    levels = choose(tables, **{f"{spent}_limit": limit})
+    levels = choose_levels(tables, **{f"{spent}_limit": limit})
 
     def total(what, mix):
         return sum(getattr(table[level], what) for table, level in zip(tables, mix, strict=True))
@@ -112,16 +112,16 @@ def test_no_other_choice_of_levels_within_the_limit_is_better(tables, limit, by_
 
 
 def test_of_equal_losses_the_cheaper_level_is_taken():
-    tables = [[Option(1, 9), Option(1, 2)], [Option(0, 5), Option(3, 1)]]
-    assert choose(tables, cost_limit=100) == (1, 0)
-    assert choose(tables, cost_limit=7) == (1, 0)
-    assert choose(tables, cost_limit=4) == (1, 1)
-    assert choose(tables, loss_limit=1) == (1, 0)
+    tables = [[PricedLevel(1, 9), PricedLevel(1, 2)], [PricedLevel(0, 5), PricedLevel(3, 1)]]
+    assert choose_levels(tables, cost_limit=100) == (1, 0)
+    assert choose_levels(tables, cost_limit=7) == (1, 0)
+    assert choose_levels(tables, cost_limit=4) == (1, 1)
+    assert choose_levels(tables, loss_limit=1) == (1, 0)
 
 
 def test_levels_need_one_limit():
-    assert choose([], cost_limit=1) == ()
+    assert choose_levels([], cost_limit=1) == ()
     with pytest.raises(ValueError, match="one of"):
-        choose([[Option(0, 0)]])
+        choose_levels([[PricedLevel(0, 0)]])
     with pytest.raises(ValueError, match="one of"):
-        choose([[Option(0, 0)]], cost_limit=1, loss_limit=1)
+        choose_levels([[PricedLevel(0, 0)]], cost_limit=1, loss_limit=1)

@@ -11,7 +11,7 @@ import pytest
 import onnxopt
 from onnxopt.cli.app import _COMMANDS
 from onnxopt.errors import FileError, ModelError, UsageError
-from onnxopt.options.declared import attribute_docs, declared, field_docs
+from onnxopt.options.declared import attribute_docs, declared_options, field_docs
 from tests import builders
 
 ROOT = Path(__file__).parents[1]
@@ -270,7 +270,7 @@ def test_the_fields_of_options_given_by_name_are_documented_in_their_class():
         fields = set(inspect.signature(call).parameters) - _written(call)
         assert fields
         assert all(docs for name, docs in field_docs(kind).items() if name in fields)
-        assert fields <= {option.field for option in declared(kind) if option.about}
+        assert fields <= {option.field for option in declared_options(kind) if option.about}
 
 
 GROUPS = {"scoring": ("metric", "output", "threshold"), "shown": ()}

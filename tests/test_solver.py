@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onnxopt import solver
-from onnxopt.solver import Edge, Group, LayerOptions, Mix, Problem, greedy, solve
+from onnxopt.solver import Edge, Group, LayerOptions, Mix, Problem, greedy_mix, solve
 
 MODES = ("float", "int8", "rank")
 
@@ -58,7 +58,7 @@ def test_the_optimum_is_that_of_trying_everything(seed: int, groups: int, layers
 @given(st.integers(0, 10_000), st.sampled_from([0.0, 0.5, 1.5]))
 def test_steps_by_gain_stay_inside_the_limit(seed: int, limit: float) -> None:
     problem = made(seed, 3, 4)
-    found = greedy(problem, limit)
+    found = greedy_mix(problem, limit)
     assert problem.loss(found) <= limit
     assert problem.cost(found) <= problem.cost(problem.whole())
 
@@ -66,7 +66,7 @@ def test_steps_by_gain_stay_inside_the_limit(seed: int, limit: float) -> None:
 def test_without_the_solver_steps_by_gain_decide(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = made(3, 3, 4)
     monkeypatch.setattr(solver, "_solved", lambda *_: (None, False))
-    assert solve(problem, 1.0) == greedy(problem, 1.0)
+    assert solve(problem, 1.0) == greedy_mix(problem, 1.0)
 
 
 def test_one_layer_in_float_is_not_worth_two_conversions() -> None:

@@ -10,7 +10,7 @@ import typer
 from typer.models import ParameterInfo
 
 from onnxopt.errors import UsageError
-from onnxopt.options.declared import Option, declared
+from onnxopt.options.declared import Option, declared_options
 
 
 def parameters_of(group: Any) -> list[Parameter]:
@@ -29,7 +29,7 @@ def gathered(group: Any, given: Mapping[str, Any]) -> Any:
 
 
 def _typed(group: Any) -> list[Option]:
-    return [option for option in declared(group) if option.written.typed]
+    return [option for option in declared_options(group) if option.written.typed]
 
 
 def _name(option: Option) -> str:

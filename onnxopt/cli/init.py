@@ -121,7 +121,7 @@ def _workflow(model: Path, out: Path | None, data: str | None, max_drop: str, ov
 
 
 def _options(context: typer.Context) -> list[Any]:
-    from onnxopt.tasks.config_file import Option
+    from onnxopt.tasks.config_file import ConfigOption
 
     parent = context.parent
     commands = getattr(parent.command, "commands", {}) if parent else {}
@@ -131,7 +131,7 @@ def _options(context: typer.Context) -> list[Any]:
             continue
         name = next((n.removeprefix("--") for n in parameter.opts if n.startswith("--")), "")
         if name and name not in LEFT_OUT and name != "help":
-            found.append(Option(name, parameter.help or "", _toml(parameter.default)))
+            found.append(ConfigOption(name, parameter.help or "", _toml(parameter.default)))
     return found
 
 

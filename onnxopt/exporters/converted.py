@@ -65,7 +65,7 @@ def arrays_of(inputs: Any) -> tuple[np.ndarray, ...]:
     return (np.asarray(inputs),)
 
 
-def made_up(shape: Sequence[int | None], dtype: str, seed: int) -> np.ndarray:
+def made_up_input(shape: Sequence[int | None], dtype: str, seed: int) -> np.ndarray:
     """Return an input of `shape`, open sizes being 2: standard normal floats, or whole numbers 0 and 1."""
     rng = np.random.RandomState(seed)
     sizes = [2 if size is None or size < 0 else size for size in shape]
@@ -89,7 +89,7 @@ def flat(outputs: Any) -> list[Any]:
     return [outputs] if hasattr(outputs, "shape") else []
 
 
-def read_back(path: Path) -> ir.Model:
+def with_weights_in_memory(path: Path) -> ir.Model:
     """Return the model at `path` with all weights in memory, for the folder it is in goes away."""
     model = load(path)
     ir.external_data.load_to_model(model)

@@ -16,7 +16,7 @@ from onnxopt.document import units
 from onnxopt.document.blocks import Document, Facts, Text
 from onnxopt.errors import ModelError, OnnxoptError, UsageError, first_line, nearest
 from onnxopt.exporters.converted import Converted, Wanted
-from onnxopt.exporters.sources import FRAMEWORKS, converter, opened
+from onnxopt.exporters.sources import FRAMEWORKS, converter, source_of
 from onnxopt.exporters.verify import TOLERANCE, Verified, verify
 from onnxopt.measure.runtime.written import loads
 from onnxopt.model_file.ort_format import write_ort
@@ -103,7 +103,7 @@ def export(
     if framework not in ("auto", *FRAMEWORKS):
         raise UsageError("ONX101", "unknown framework", where=framework, hint=nearest(framework, FRAMEWORKS))
     with _quiet():
-        found, opened_source, own_inputs = opened(source)
+        found, opened_source, own_inputs = source_of(source)
         wanted = Wanted(own_inputs if inputs is None else inputs, exporter, opset, not fixed_batch, seed)
         chosen = found if framework == "auto" else framework
         converted = _converted(chosen, opened_source, wanted)

@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 
 from onnxopt.errors import UsageError
-from onnxopt.exporters.converted import Converted, Outputs, Wanted, arrays_of, flat, made_up, read_back
+from onnxopt.exporters.converted import (
+    Converted,
+    Outputs,
+    Wanted,
+    arrays_of,
+    flat,
+    made_up_input,
+    with_weights_in_memory,
+)
 from onnxopt.exporters.packages import require, versions
 from onnxopt.model_file import signature_of
 from onnxopt.samples import Feeds
@@ -27,7 +35,7 @@ def convert(source: Any, wanted: Wanted) -> Converted:
         raise UsageError("ONX112", "Keras exports an open batch axis only", where="--fixed-batch", hint=hint)
     model = keras.saving.load_model(source) if isinstance(source, Path) else source
     if wanted.inputs is None:
-        given = [made_up(i.shape, keras.backend.standardize_dtype(i.dtype), wanted.seed) for i in model.inputs]
+        given = [made_up_input(i.shape, keras.backend.standardize_dtype(i.dtype), wanted.seed) for i in model.inputs]
     else:
         given = list(arrays_of(wanted.inputs))
 
@@ -40,7 +48,7 @@ def convert(source: Any, wanted: Wanted) -> Converted:
     with tempfile.TemporaryDirectory(prefix="onnxopt-") as folder:
         path = Path(folder) / "model.onnx"
         model.export(path, format="onnx", verbose=False, **options)
-        graph = read_back(path)
+        graph = with_weights_in_memory(path)
     names = [spec.name for spec in signature_of(graph).inputs]
 
     def run(feeds: Feeds) -> Outputs:

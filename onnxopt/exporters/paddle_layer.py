@@ -6,7 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from onnxopt.exporters.converted import Converted, Outputs, Wanted, arrays_of, flat, needs_inputs, read_back
+from onnxopt.exporters.converted import (
+    Converted,
+    Outputs,
+    Wanted,
+    arrays_of,
+    flat,
+    needs_inputs,
+    with_weights_in_memory,
+)
 from onnxopt.exporters.packages import require, versions
 from onnxopt.model_file import signature_of
 from onnxopt.samples import Feeds
@@ -36,7 +44,7 @@ def convert(layer: Any, wanted: Wanted) -> Converted:
     with tempfile.TemporaryDirectory(prefix="onnxopt-") as folder:
         path = Path(folder) / "model"
         paddle.onnx.export(layer, str(path), input_spec=specs, **options)
-        model = read_back(path.with_suffix(".onnx"))
+        model = with_weights_in_memory(path.with_suffix(".onnx"))
     names = [spec.name for spec in signature_of(model).inputs]
 
     def run(feeds: Feeds) -> Outputs:

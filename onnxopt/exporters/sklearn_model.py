@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxopt.exporters.converted import Converted, Outputs, Wanted, arrays_of, made_up
+from onnxopt.exporters.converted import Converted, Outputs, Wanted, arrays_of, made_up_input
 from onnxopt.exporters.packages import require, versions
 from onnxopt.model_file import from_proto
 from onnxopt.samples import Feeds
@@ -51,7 +51,7 @@ def estimated(estimator: Any, table: np.ndarray, count: int) -> Outputs:
 def table_for(columns: int, wanted: Wanted) -> np.ndarray:
     """Return the example table as floats of 32 bits, as which the exported model reads it."""
     if wanted.inputs is None:
-        return made_up([64, columns], "float32", wanted.seed)
+        return made_up_input([64, columns], "float32", wanted.seed)
     return np.asarray(arrays_of(wanted.inputs)[0], dtype=np.float32)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from onnxopt.errors import DataError, FileError, UsageError, first_line
 from onnxopt.exporters.converted import Converted, Wanted
 from onnxopt.exporters.packages import require
+from onnxopt.extras import install_hint
 from onnxopt.samples.archive import read_archive
 
 FRAMEWORKS: Mapping[str, tuple[str, str]] = MappingProxyType(
@@ -60,7 +61,7 @@ def converter(framework: str) -> Callable[[Any, Wanted], Converted]:
     return found
 
 
-def opened(source: Any) -> tuple[str, Any, Any]:
+def source_of(source: Any) -> tuple[str, Any, Any]:
     """Return the framework of `source`, the input of its converter, and example inputs or None.
 
     Opening `file.py:function` or a pickle runs the code in it.
@@ -142,10 +143,10 @@ def _called(path: Path, function: str) -> Any:
         extra = _EXTRAS.get((error.name or "").partition(".")[0])
         raise UsageError(
             "ONX108",
-            "a package that this source needs is not installed",
+            "this source needs a package that is not installed",
             where=where,
             why=first_line(error),
-            hint=f'Run: pip install "onnxopt[{extra}]"' if extra else "Install it.",
+            hint=install_hint(extra) if extra else "Install it.",
         ) from error
     except Exception as error:  # whatever the user's code raises
         why = f"it failed with {type(error).__name__}: {first_line(error)}"
@@ -162,7 +163,7 @@ def _unpickled(path: Path) -> Any:
         hint = "Install the package that the model was made with."
         raise UsageError(
             "ONX108",
-            "a package that this model needs is not installed",
+            "this model needs a package that is not installed",
             where=str(path),
             why=first_line(error),
             hint=hint,

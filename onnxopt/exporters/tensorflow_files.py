@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from onnxopt.child import child_environment
 from onnxopt.errors import ModelError, UsageError
-from onnxopt.exporters.converted import Converted, Outputs, Wanted, arrays_of, made_up, read_back
+from onnxopt.exporters.converted import Converted, Outputs, Wanted, arrays_of, made_up_input, with_weights_in_memory
 from onnxopt.exporters.packages import require, versions
 from onnxopt.model_file import signature_of
 from onnxopt.samples import Feeds
@@ -40,7 +40,7 @@ def convert_saved_model(folder: Path, wanted: Wanted) -> Converted:
     inputs = signature_of(model).inputs
     named = {spec.name: spec.name.removesuffix(":0").removeprefix(f"{SIGNATURE}_") for spec in inputs}
     made = {
-        name: made_up(list(specs[key].shape), specs[key].dtype.as_numpy_dtype().dtype.name, wanted.seed)
+        name: made_up_input(list(specs[key].shape), specs[key].dtype.as_numpy_dtype().dtype.name, wanted.seed)
         for name, key in named.items()
     }
     outputs = [spec.name for spec in signature_of(model).outputs]
@@ -62,7 +62,7 @@ def convert_tflite(file: Path, wanted: Wanted) -> Converted:
     interpreter = _interpreter(file)
     model = _tf2onnx(["--tflite", str(file)], wanted)
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
-    made = {i["name"]: made_up(list(i["shape"]), np.dtype(i["dtype"]).name, wanted.seed) for i in inputs}
+    made = {i["name"]: made_up_input(list(i["shape"]), np.dtype(i["dtype"]).name, wanted.seed) for i in inputs}
 
     def run(feeds: Feeds) -> Outputs:
         for details in inputs:
@@ -100,7 +100,7 @@ def _tf2onnx(source: Sequence[str], wanted: Wanted) -> ir.Model:
                 where="tf2onnx",
                 why=lines[-1][:300] if lines else "it printed no message",
             )
-        return read_back(path)
+        return with_weights_in_memory(path)
 
 
 def _interpreter(file: Path) -> Any:

@@ -7,7 +7,7 @@ import onnx_ir as ir
 SAME = ("SAME_UPPER", "SAME_LOWER")
 
 
-def halves(total: int, auto_pad: str) -> tuple[int, int]:
+def split_padding(total: int, auto_pad: str) -> tuple[int, int]:
     """Return the padding at the beginning and the end of an axis; `auto_pad` places an odd element.
 
     Source: the ONNX specification of Conv and ConvTranspose, attribute `auto_pad`.
@@ -23,7 +23,7 @@ def same_pads(
     pads = []
     for size, k, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True):
         steps = -(-size // stride) - 1
-        pads.append(halves(max(steps * stride + (k - 1) * dilation + 1 - size, 0), auto_pad))
+        pads.append(split_padding(max(steps * stride + (k - 1) * dilation + 1 - size, 0), auto_pad))
     return (*(begin for begin, _ in pads), *(end for _, end in pads))
 
 

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from onnxopt.measure.metrics.outputs import Outputs, predictions_of, scores_of
+from onnxopt.measure.metrics.outputs import Outputs, class_scores, predictions_of
 from onnxopt.measure.metrics.score import Score
 from onnxopt.samples import Feeds
 from onnxopt.samples.core import Array
@@ -30,7 +30,7 @@ class Comparison(Score):
 
 def classes_of(outputs: Outputs, name: str | None) -> Array | None:
     """Return the class of each sample, `(n,)`, NaN where a score is NaN; None if no output holds classes."""
-    scores = scores_of(outputs, name)
+    scores = class_scores(outputs, name)
     if scores is not None and scores.values.ndim == 2:
         best = scores.values.argmax(axis=1).astype(np.float64)
         return np.where(np.isnan(scores.values).any(axis=1), np.nan, best)

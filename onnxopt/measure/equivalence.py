@@ -56,8 +56,8 @@ def runnable(model: ir.Model, signature: Signature, batches: Sequence[Feeds]) ->
 def difference(one: Any, other: Any) -> float:
     """Return the largest difference of two outputs relative to the first one's largest magnitude.
 
-    Other types than float must be equal and NaN must be in the same places, or the difference is infinite. Of sequences
-    the items are compared.
+    Other types than float must be equal, and values that are not finite must be the same in the same places, or the
+    difference is infinite. Of sequences the items are compared.
     """
     if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
         return max((difference(a, b) for a, b in zip(one, other, strict=True)), default=0.0)
@@ -68,8 +68,8 @@ def difference(one: Any, other: Any) -> float:
     if one.dtype.kind != "f":
         return 0.0 if np.array_equal(one, other) else float("inf")
     a, b = one.astype(np.float64), other.astype(np.float64)
-    if np.array_equal(a, b, equal_nan=True):
-        return 0.0
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+    finite = np.isfinite(a)
+    if not np.array_equal(a[~finite], b[~finite], equal_nan=True) or not np.isfinite(b[finite]).all():
         return float("inf")
-    return float(np.abs(a - b).max() / max(float(np.abs(a).max()), 1e-6))
+    a, b = a[finite], b[finite]
+    return float(np.abs(a - b).max(initial=0.0) / max(float(np.abs(a).max(initial=0.0)), 1e-6))

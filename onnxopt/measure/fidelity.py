@@ -12,10 +12,10 @@ from onnxopt.measure.known_outputs import KnownOutputs, run_batches
 from onnxopt.measure.metrics.outputs import (
     Outputs,
     as_probabilities,
+    class_scores,
     is_float,
     is_map,
     non_finite_rows,
-    scores_of,
 )
 from onnxopt.measure.runtime.interrupt import interruptible
 from onnxopt.measure.runtime.session import Loadable, Runtime, Session
@@ -137,7 +137,7 @@ def tensors(name: str, before: Outputs, after: Outputs, size: int) -> tuple[Arra
 
 def _tensor(value: Any) -> Array | None:
     if is_map(value):
-        scores = scores_of({"": value}, None)
+        scores = class_scores({"": value}, None)
         return None if scores is None else scores.values
     return np.asarray(value, dtype=np.float64) if is_float(value) else None
 
@@ -171,7 +171,7 @@ def _rows(one: Array, other: Array, columns: bool) -> Array:
 
 
 def _is_table(value: Any) -> bool:
-    scores = scores_of({"": value}, None)
+    scores = class_scores({"": value}, None)
     return scores is not None and scores.values.ndim == 2
 
 

@@ -36,7 +36,7 @@ def given(model: Given) -> Path | ir.Model:
     )
 
 
-def named(model: Given, otherwise: str) -> str:
+def name_of_given(model: Given, otherwise: str) -> str:
     """Return the path as the user gave it, or `otherwise` for a model in memory."""
     return str(model) if isinstance(model, str | Path) else otherwise
 
@@ -48,7 +48,7 @@ def by_name(models: Several) -> dict[str, Given]:
     several = [models] if isinstance(models, str) or not isinstance(models, Sequence) else models
     found: dict[str, Given] = {}
     for model in several:
-        said = name = named(model, "model")
+        said = name = name_of_given(model, "model")
         times = 1
         while name in found:
             times += 1

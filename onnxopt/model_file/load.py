@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 from onnxopt.errors import FileError, ModelError, first_line
 from onnxopt.model_file.functions import check_functions
 from onnxopt.model_file.normal import normalize
-from onnxopt.model_file.proto import damaged_names, from_proto, tensors_of
+from onnxopt.model_file.proto import damaged_names, from_proto, stored_tensors
 from onnxopt.model_file.streamed import DATA_DIGEST
 from onnxopt.model_file.valid import refuse_invalid
 
@@ -80,7 +80,7 @@ def _read_inner_tensors(proto: onnx.ModelProto, folder: Path) -> None:
     """Read the tensors in files that are no weights of the main graph: only those can be mapped from the disk."""
     weights = list(proto.graph.initializer)  # held, for protobuf gives one object per part while it is held
     mapped = {id(tensor) for tensor in weights}
-    for tensor in (t for t in tensors_of(proto) if _is_external(t) and id(t) not in mapped):
+    for tensor in (t for t in stored_tensors(proto) if _is_external(t) and id(t) not in mapped):
         if "length" not in {entry.key for entry in tensor.external_data}:
             size = math.ceil(math.prod(tensor.dims) * ir.DataType(tensor.data_type).itemsize)
             tensor.external_data.add(key="length", value=str(size))
@@ -104,7 +104,7 @@ def from_memory(proto: onnx.ModelProto) -> ir.Model:
         raise ModelError("ONX301", "not a readable ONNX model", where=where, why=damaged)
     _check_versions(proto, where)
     check_functions(proto, where)
-    if any(map(_is_external, tensors_of(proto))):
+    if any(map(_is_external, stored_tensors(proto))):
         why, hint = "its weights lie in external files", "Give the path of the file, or load it with its data."
         raise ModelError("ONX301", "not a readable ONNX model", where=where, why=why, hint=hint)
     copied = onnx.ModelProto()
@@ -162,7 +162,7 @@ def _is_external(tensor: onnx.TensorProto) -> bool:
 
 
 def _check_external(proto: onnx.ModelProto, path: Path) -> None:
-    for tensor in filter(_is_external, tensors_of(proto)):
+    for tensor in filter(_is_external, stored_tensors(proto)):
         entries = {e.key: e.value for e in tensor.external_data}
         location = Path(entries.get("location", ""))
         file = path.parent / location

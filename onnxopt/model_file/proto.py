@@ -90,7 +90,7 @@ _HOLDERS = (
 )
 
 
-def tensors_of(proto: Message) -> Iterator[onnx.TensorProto]:
+def stored_tensors(proto: Message) -> Iterator[onnx.TensorProto]:
     """Return every tensor inside a message, whichever field of whichever part holds it.
 
     The walk follows the fields that are set, not a list of places: graphs, functions, training information, sparse

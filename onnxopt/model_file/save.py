@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 
 from onnxopt.errors import FileError, first_line
 from onnxopt.model_file import memory
-from onnxopt.model_file.proto import tensors_of, weights
+from onnxopt.model_file.proto import stored_tensors, weights
 from onnxopt.model_file.serialized import pieces
 from onnxopt.model_file.streamed import file_of
 
@@ -100,7 +100,7 @@ def _give_usual_mode(path: Path) -> None:
 def external_files(path: Path) -> tuple[Path, ...]:
     """Return the external-data files that the model file at `path` names, in order of first use."""
     proto = onnx.load(str(path), format="protobuf", load_external_data=False)
-    entries = (entry for tensor in tensors_of(proto) for entry in tensor.external_data)
+    entries = (entry for tensor in stored_tensors(proto) for entry in tensor.external_data)
     return tuple(dict.fromkeys(path.parent / entry.value for entry in entries if entry.key == "location"))
 
 

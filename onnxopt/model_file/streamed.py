@@ -83,7 +83,7 @@ class Latest:
         return made
 
 
-def tensors_of(
+def streamed_tensors(
     source: ir.TensorProtocol,
     compute: Callable[[np.ndarray], Arrays],
     forms: Mapping[str, Form],

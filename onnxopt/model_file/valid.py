@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 from onnxopt.model_file.endless import endless_loops
 from onnxopt.model_file.normal import invalid, label
 from onnxopt.model_file.order import bodies_of
-from onnxopt.model_file.proto import missing_values, tensors_of
+from onnxopt.model_file.proto import missing_values, stored_tensors
 
 MAX_RANK = 256
 MAX_VERSION = 2**31 - 1
@@ -138,7 +138,7 @@ def _not_made_inside(branch: onnx.GraphProto) -> Iterator[str]:
 
 
 def _of_tensors(proto: Message) -> Iterator[str]:
-    for tensor in tensors_of(proto):
+    for tensor in stored_tensors(proto):
         try:
             kind = ir.DataType(tensor.data_type)
         except ValueError:

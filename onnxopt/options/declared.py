@@ -54,7 +54,7 @@ class Option:
     notes: tuple[Any, ...]
 
 
-def declared(kind: Any) -> tuple[Option, ...]:
+def declared_options(kind: Any) -> tuple[Option, ...]:
     """Return the options that a dataclass declares, in order; one without a default has none that JSON can hold."""
     hints, docs = get_type_hints(kind, include_extras=True), field_docs(kind)
     return tuple(_option(f.name, hints[f.name], _default(f), docs) for f in fields(kind))
@@ -62,7 +62,7 @@ def declared(kind: Any) -> tuple[Option, ...]:
 
 def about(kind: Any, field: str) -> str:
     """Return the description of one option."""
-    return next(option.about for option in declared(kind) if option.field == field)
+    return next(option.about for option in declared_options(kind) if option.field == field)
 
 
 def _option(name: str, hint: Any, default: Any, docs: dict[str, str]) -> Option:

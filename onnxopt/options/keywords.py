@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from onnxopt.errors import UsageError, nearest
-from onnxopt.options.declared import Option, declared
+from onnxopt.options.declared import Option, declared_options
 
 Call = TypeVar("Call", bound=Callable[..., Any])
 Options = TypeVar("Options")
@@ -18,7 +18,10 @@ def with_options(kind: Any) -> Callable[[Call], Call]:
     def decorate(call: Call) -> Call:
         signature = inspect.signature(call)
         own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-        more = [inspect.Parameter(o.field, inspect.Parameter.KEYWORD_ONLY, default=o.default) for o in declared(kind)]
+        more = [
+            inspect.Parameter(o.field, inspect.Parameter.KEYWORD_ONLY, default=o.default)
+            for o in declared_options(kind)
+        ]
         call.__signature__ = signature.replace(parameters=[*own, *more])  # type: ignore[attr-defined]
         return call
 
@@ -36,7 +39,7 @@ def with_named(options: Options, named: Mapping[str, Any], call: Callable[..., A
     Raises:
         UsageError: ONX102 there is no such field, ONX101 a value is of a wrong type; and as the dataclass raises.
     """
-    known = {o.field: o for o in declared(type(options))}
+    known = {o.field: o for o in declared_options(type(options))}
     for name in named:
         if name not in known:
             hint = nearest(name, inspect.signature(call).parameters)

@@ -25,7 +25,7 @@ from onnxopt.reconstruction.layers import LinearLayer, drop_zero_biases, with_bi
 from onnxopt.reconstruction.low_rank.layer_statistics import LayerStatistics, seen_by, weight_of
 from onnxopt.reconstruction.low_rank.rank_choice import relative_error
 from onnxopt.reconstruction.low_rank.reducible import reducible
-from onnxopt.reconstruction.separable import macs_share, most_terms, separate, separated
+from onnxopt.reconstruction.separable import most_terms, separable_macs_share, separate, separated
 from onnxopt.reconstruction.separable_timer import SeparableTimer
 from onnxopt.samples import Feeds
 
@@ -138,7 +138,7 @@ class DepthwiseSeparable(Pass):
                 reasons[name] = "so few MACs that the overhead of one more node exceeds the saving"
                 continue
             count = self._count(weight, seen.get(name))
-            share = macs_share(count, weight.shape)
+            share = separable_macs_share(count, weight.shape)
             if share >= 1.0:
                 reasons[name] = f"it needs {count} terms, with {units.share(share)} of its MACs"
                 continue
@@ -160,4 +160,4 @@ class DepthwiseSeparable(Pass):
 
 def _described(terms: int, shape: tuple[int, ...]) -> str:
     kernels = "one kernel" if terms == 1 else f"{terms} kernels"
-    return f"{kernels} per channel, then 1 x 1: {units.share(macs_share(terms, shape))} of its MACs"
+    return f"{kernels} per channel, then 1 x 1: {units.share(separable_macs_share(terms, shape))} of its MACs"

@@ -21,7 +21,7 @@ from onnxopt.pipeline import Applied, Context, Effect, Pass, Skip
 from onnxopt.quantization.placement.node_times import layer_times_ms
 from onnxopt.reconstruction.batches import rebatched
 from onnxopt.reconstruction.factorizable import FactorizableModel
-from onnxopt.reconstruction.low_rank.attempt import Attempt, AttemptBuilder
+from onnxopt.reconstruction.low_rank.attempt import AttemptBuilder, LowRankAttempt
 from onnxopt.reconstruction.low_rank.chain_timer import in_place, timer_of
 from onnxopt.reconstruction.low_rank.forms import FORMS, Form
 from onnxopt.reconstruction.low_rank.layer_statistics import LayerStatistics, seen_by
@@ -98,7 +98,7 @@ class Factorize(Pass):
         feeds = one_sample(model, context.calibration)
         planned = self._planner(model, work, seen, context, feeds)
         build = AttemptBuilder(model, work, seen, samples, feeds, sequential=self.sequential, timed=self.verify)
-        plan, missed = planned(goal), list[Attempt]()
+        plan, missed = planned(goal), list[LowRankAttempt]()
         for attempt in range(_ATTEMPTS):
             if not plan.chosen:
                 break

@@ -17,7 +17,7 @@ from onnxopt.measure.equivalence import runnable
 from onnxopt.model_file import signature_of
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
 from onnxopt.pruning.block_loss import BlockLoss, least_important
-from onnxopt.pruning.block_proof import cut_and_prove, made_up
+from onnxopt.pruning.block_proof import cut_and_prove, made_up_inputs
 from onnxopt.samples import Feeds, Samples
 
 _DEFAULT_RATIO = 0.25
@@ -81,7 +81,7 @@ class PruneBlocks(Pass):
         number = self._number(len(blocks))
         if not number:
             return Applied(model, (), (*skipped, Skip("graph", f"the ratio is less than one of {len(blocks)} blocks")))
-        invented = made_up(named)
+        invented = made_up_inputs(named)
         samples = _that_run(named, context.calibration.take(self.samples)) if context.calibration else None
         batches: Samples | list[Feeds] = invented if samples is None else samples
         if not batches:

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxopt.errors import ModelError
-from onnxopt.graph.weights.quantized import float_weights, masters_of, narrowed, quantized_weights
+from onnxopt.graph.weights.quantized import float_weights, masters_of, quantized_weights, with_fewer_bits
 from onnxopt.options.training import Above0, AtLeast1, TrainingOptions
 from onnxopt.passes.simplify import Simplify
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Need, Pass, Skip
@@ -63,7 +63,7 @@ class Qat(TrainingOptions, Pass):
         start = model
         if self.weight_bits < 8:
             floats = {w.name: masters[w.name] for w in weights if w.name in masters}
-            start = narrowed(model, weights, floats, self.weight_bits)
+            start = with_fewer_bits(model, weights, floats, self.weight_bits)
             edits = [Edit(w.value, f"weights in {self.weight_bits} bits") for w in weights if w.largest.ndim]
         options = qat.QatTraining(
             self.epochs,

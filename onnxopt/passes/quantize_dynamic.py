@@ -15,7 +15,7 @@ from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
 from onnxopt.quantization import ort_bridge
 from onnxopt.quantization.attempt import attempt, runnable_feeds
 from onnxopt.quantization.dynamic_writer import write_dynamic
-from onnxopt.quantization.half import narrowed, widened
+from onnxopt.quantization.half import store_half, widened
 from onnxopt.quantization.inner_weights import with_inner_weights
 from onnxopt.quantization.kernels import proved
 from onnxopt.quantization.outcome import nodes_inside, read_back
@@ -120,7 +120,7 @@ class QuantizeDynamic(Pass):
         left = {**obstacles, **made.left}
         read = read_back(before, made.model, frozenset((*self.exclude, *left)), hints)
         outcome = proved(read, before, made.model, made.optimized)
-        narrowed(made.model, narrow)
+        store_half(made.model, narrow)
         edits = tuple(Edit(name, action) for name, action in outcome.quantized.items())
         skips = tuple(Skip(name, left.get(name, reason)) for name, reason in outcome.left.items())
         return Applied(made.model if edits else model, edits, skips)

@@ -21,13 +21,13 @@ from onnxopt.quantization.attempt import Build
 from onnxopt.quantization.calibration.calibrate import calibrate
 from onnxopt.quantization.calibration.histogram import Range
 from onnxopt.quantization.equalization import bias_correction, channel_correction
-from onnxopt.quantization.half import narrowed, widened
+from onnxopt.quantization.half import store_half, widened
 from onnxopt.quantization.kernels import proved
 from onnxopt.quantization.outcome import WEIGHTED, Outcome, read_back
 from onnxopt.quantization.placement.measured import Placed, place, unmeasurable
 from onnxopt.quantization.placement.obstacles import static_obstacles
 from onnxopt.quantization.placement.static_plan import StaticPlan, decide
-from onnxopt.quantization.rounding.qdq_rounding import compensate
+from onnxopt.quantization.rounding.qdq_rounding import round_by_gptq
 from onnxopt.samples import Samples
 
 _CORRECTED_ON = 48
@@ -129,7 +129,7 @@ class QuantizeStatic(Pass):
         except (NativeError, ModelError) as error:
             return Applied(model, (), (Skip("graph", f"{error.what}: {error.why}"),))
         edits, skips = self._refined(made, before, samples, context)
-        narrowed(made.model, narrow)
+        store_half(made.model, narrow)
         return Applied(made.model if edits else model, tuple(edits), tuple(skips))
 
     def _require_consistent(self) -> None:
@@ -181,7 +181,7 @@ class QuantizeStatic(Pass):
             typed, names, samples, method=self.method, percentile=self.percentile, cache=context.cache, typed=True
         )
         obstacles = static_obstacles(typed, self.form, op_types, calibration.ranges)
-        ready, options = ort_bridge.prepared(typed, op_types), self._options(op_types, context)
+        ready, options = ort_bridge.prepared_for_quantizer(typed, op_types), self._options(op_types, context)
 
         def make(ranges: Mapping[str, Range], more: tuple[str, ...]) -> ir.Model:
             return ort_bridge.quantize_static(before, ranges, replace(options, exclude=(*self.exclude, *more)), ready)
@@ -224,7 +224,7 @@ class QuantizeStatic(Pass):
         if self.rounding == "gptq" and edits:
             # Before bias correction, which then removes the remaining shift.
             avoid = self._options(self.op_types, context).avoid_saturation
-            rounded = compensate(made.model, before, samples, avoid_saturation=avoid)
+            rounded = round_by_gptq(made.model, before, samples, avoid_saturation=avoid)
             edits += [
                 Edit(n, f"GPTQ rounding: {units.share(e)} of the output error of nearest rounding")
                 for n, e in rounded.errors.items()
@@ -242,7 +242,7 @@ class QuantizeStatic(Pass):
             ]
             skips += [Skip("graph", why)] if why else []
         elif self.correct_bias and edits:
-            corrected = bias_correction.correct(made.model, before, few)
+            corrected = bias_correction.correct_biases(made.model, before, few)
             edits += [Edit(n, f"bias corrected by up to {100 * d:.2g} % of its output") for n, d in corrected.items()]
         return edits, skips
 

@@ -20,7 +20,7 @@ from onnxopt.quantization.normal_float import NormalFloats
 from onnxopt.quantization.rounding.blockwise import Blocks, by_rows, round_to_nearest, shrunk
 from onnxopt.quantization.rounding.gptq import gptq
 from onnxopt.quantization.rounding.hessians import MOST_FEATURES, Read, at_most, hessians, sweeps
-from onnxopt.quantization.rounding.stored_weights import choose, store
+from onnxopt.quantization.rounding.stored_weights import storable_weights, store
 from onnxopt.quantization.weight_products import DOMAIN, Packing, Products, is_transposed
 
 _SINCE: Mapping[str, int] = MappingProxyType({"dequantize": 13, "standard": 21})
@@ -159,7 +159,7 @@ class QuantizeWeights(Pass):
 
     def _stored(self, model: ir.Model, result: ir.Model, _: Context) -> Applied:
         """Store the weights of `result` in int8 where that makes the file smaller."""
-        chosen, left = choose(result, self.least, self.exclude)
+        chosen, left = storable_weights(result, self.least, self.exclude)
         skipped = [Skip(name, reason) for name, reason in left.items()]
         edits = [Edit(name, f"stored as int8, {weight.bytes_saved()} bytes less") for name, weight in chosen.items()]
         latest = None if fits_protobuf(model) else Latest()

@@ -33,7 +33,7 @@ class BlockProof:
     refused: tuple[tuple[str, str], ...] = ()
 
 
-def made_up(model: ir.Model) -> list[Feeds]:
+def made_up_inputs(model: ir.Model) -> list[Feeds]:
     """Return made-up inputs that the model runs on: at two choices of its dynamic sizes, and one sample."""
     signature = signature_of(model)
     first, second = (probe.fed for probe in two_probes(model))

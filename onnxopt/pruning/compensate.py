@@ -10,9 +10,9 @@ from onnxopt.graph.channels.find import Channels
 from onnxopt.measure.runtime.interrupt import raise_if_interrupted
 from onnxopt.measure.runtime.replay import Replay, live_values
 from onnxopt.pruning.consumers import Consumer, consumers_of, kept_features, weight_matrix
-from onnxopt.pruning.observe import Observed, affordable, observe
+from onnxopt.pruning.observe import Observed, observable_at_once, observe
 from onnxopt.reconstruction.fit import Fit, Method, fitted
-from onnxopt.reconstruction.layers import bias_of, write
+from onnxopt.reconstruction.layers import bias_of, write_layer
 from onnxopt.samples import Samples
 
 Kept = dict[str, tuple[int, ...]]
@@ -63,7 +63,7 @@ def compensate(
     decided: Kept = {} if choose is not None else dict(kept)
     result = Compensated(sequence.state, decided)
     everything = consumers_of(channels)
-    readers = {c.layer.node: c for c in everything if affordable([c], channels.model)}
+    readers = {c.layer.node: c for c in everything if observable_at_once([c], channels.model)}
     result.too_large = tuple(c.layer.node for c in everything if c.layer.node not in readers and _reads(c, kept))
     for consumer in readers.values():
         raise_if_interrupted()
@@ -103,7 +103,7 @@ class _Sequence:
         return observe(
             self.original,
             mask_channels(self.state, decided),
-            affordable(readers, self.original),
+            observable_at_once(readers, self.original),
             self._samples,
             residual=self._residual,
             replays=self._replays,
@@ -123,5 +123,5 @@ def refit(model: ir.Model, consumer: Consumer, seen: Observed, kept: Kept, metho
     bias = bias_of(model, consumer.layer, len(weight))
     fit = fitted(seen.fit, seen.held_out, weight, bias, kept=stays, outputs=made, method=method)
     if fit.helped:
-        write(model, consumer.layer, fit.weight, fit.offset)
+        write_layer(model, consumer.layer, fit.weight, fit.offset)
     return fit

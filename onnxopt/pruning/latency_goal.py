@@ -9,7 +9,7 @@ from onnxopt.graph.channels.cut import cut_channels
 from onnxopt.graph.channels.find import Channels
 from onnxopt.measure.latency import measure_latency
 from onnxopt.measure.runtime.session import Runtime
-from onnxopt.pruning.plan import Choices, Plan
+from onnxopt.pruning.plan import Choices, PruningPlan
 from onnxopt.samples import Feeds
 
 _ROUNDS = 7
@@ -22,7 +22,7 @@ Time = Callable[[ir.Model, ir.Model, Feeds], float]
 """Given a model, a smaller one and inputs: the median time of the second as a share of the first's."""
 
 
-def time_share(model: ir.Model, smaller: ir.Model, feeds: Feeds) -> float:
+def median_time_share(model: ir.Model, smaller: ir.Model, feeds: Feeds) -> float:
     """Return the median time of `smaller` as a share of that of `model`, measured by turns on one thread.
 
     Raises:
@@ -43,8 +43,8 @@ def time_share(model: ir.Model, smaller: ir.Model, feeds: Feeds) -> float:
 
 
 def plan_for_latency(
-    choices: Choices, channels: Channels, goal: float, feeds: Feeds, time: Time = time_share
-) -> tuple[Plan, float]:
+    choices: Choices, channels: Channels, goal: float, feeds: Feeds, time: Time = median_time_share
+) -> tuple[PruningPlan, float]:
     """Return the plan that removes least among those measured to take at most `goal` of the time, and its share.
 
     Bisection over the share of work that remains. If the plan with the least work is too slow, it is the result.
@@ -57,7 +57,7 @@ def plan_for_latency(
         time: measures two models against each other.
     """
 
-    def tried(work: float) -> tuple[Plan, float]:
+    def tried(work: float) -> tuple[PruningPlan, float]:
         plan = choices.plan(work)
         return plan, time(channels.model, cut_channels(channels, plan.kept), feeds) if plan.kept else 1.0
 

@@ -101,7 +101,9 @@ def cost_bytes(consumer: Consumer, model: ir.Model) -> int:
     return 8 * 3 * features * (features + outputs) if features <= LARGEST else _TOO_MUCH
 
 
-def affordable(consumers: Sequence[Consumer], model: ir.Model, limit_bytes: int = LIMIT_BYTES) -> list[Consumer]:
+def observable_at_once(
+    consumers: Sequence[Consumer], model: ir.Model, limit_bytes: int = LIMIT_BYTES
+) -> list[Consumer]:
     """Return those consumers that can be observed at once: of too many an even choice, never too large ones."""
     costs = {c.layer.node: cost_bytes(c, model) for c in consumers}
     fitting = [c for c in consumers if costs[c.layer.node] < _TOO_MUCH]

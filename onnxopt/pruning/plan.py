@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import gcd
 
-from onnxopt.allocation import greedy, next_count
+from onnxopt.allocation import greedy_counts, next_count
 from onnxopt.errors import UsageError, nearest
 from onnxopt.graph.channels.find import ChannelGroup, Channels
 from onnxopt.graph.check import require_nodes
@@ -21,7 +21,7 @@ _LEAST_KEPT = 0.1
 
 
 @dataclass(frozen=True)
-class Plan:
+class PruningPlan:
     """Units to keep per group, and reasons for the groups that are not pruned.
 
     Attributes:
@@ -48,7 +48,7 @@ class Choices:
     own: Mapping[str, float]
     request: Request
 
-    def plan(self, macs: float | None) -> Plan:
+    def plan(self, macs: float | None) -> PruningPlan:
         """Return the plan that leaves at most the share `macs` of the work; None applies the requested ratio."""
         counts, skipped = _counts(self, macs), list(self.skipped)
         for group in self.groups:
@@ -59,7 +59,7 @@ class Choices:
                 reason = f"kept: its share is less than one block of {step}, or other layers are cheaper to prune"
                 skipped.append(Skip(group.name, reason))
         kept = {g.name: self.rankings[g.name].kept(counts[g.name], g.size) for g in self.groups if counts[g.name]}
-        return Plan(kept, tuple(skipped), self.rankings, self.work.macs({}), self.work.macs(counts))
+        return PruningPlan(kept, tuple(skipped), self.rankings, self.work.macs({}), self.work.macs(counts))
 
     def without(self, refused: Mapping[str, str]) -> "Choices":
         """Return the same without the refused groups, which are skipped with the given reasons."""
@@ -168,10 +168,10 @@ def _counts(some: Choices, macs: float | None) -> dict[str, int]:
     most = {g.name: g.size - max(1, round(g.size * _LEAST_KEPT)) for g in free}
     if macs is not None:
         full = max(work.macs({}), 1.0)
-        counts = greedy(losses, lambda some: work.macs({**settled, **some}) / full, macs, most, steps)
+        counts = greedy_counts(losses, lambda some: work.macs({**settled, **some}) / full, macs, most, steps)
     else:
         size = max(sum(g.size for g in free), 1)
-        counts = greedy(losses, lambda some: 1.0 - sum(some.values()) / size, 1.0 - request.ratio, most, steps)
+        counts = greedy_counts(losses, lambda some: 1.0 - sum(some.values()) / size, 1.0 - request.ratio, most, steps)
     return {**settled, **counts}
 
 

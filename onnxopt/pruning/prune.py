@@ -15,7 +15,7 @@ from onnxopt.pruning.compensate import Compensated, Kept, compensate
 from onnxopt.pruning.consumers import consumers_of
 from onnxopt.pruning.latency_goal import plan_for_latency
 from onnxopt.pruning.observe import Observed
-from onnxopt.pruning.plan import Choices, Plan, choices
+from onnxopt.pruning.plan import Choices, PruningPlan, choices
 from onnxopt.pruning.proof import cut_and_prove, proof_batches
 from onnxopt.pruning.ranking import by_elimination
 from onnxopt.pruning.request import Request
@@ -90,7 +90,7 @@ class _Refitted:
     skipped: tuple[Skip, ...] = ()
 
 
-def _refitted(channels: Channels, plan: Plan, samples: Samples | None, request: Request) -> _Refitted:
+def _refitted(channels: Channels, plan: PruningPlan, samples: Samples | None, request: Request) -> _Refitted:
     """Refit the readers of removed units: by least squares on samples, else by merging similar filters."""
     kept = dict(plan.kept)
     if request.compensate == "none":
@@ -107,7 +107,7 @@ def _refitted(channels: Channels, plan: Plan, samples: Samples | None, request: 
 class _Outcome:
     """A plan, and the goals that it misses."""
 
-    plan: Plan
+    plan: PruningPlan
     missed: tuple[Skip, ...] = ()
 
 
@@ -158,7 +158,7 @@ def limited(context: Context, samples: int = 256) -> Context:
 
 
 def _chooser(
-    channels: Channels, plan: Plan, request: Request
+    channels: Channels, plan: PruningPlan, request: Request
 ) -> Callable[[str, Mapping[str, Observed], ir.Model], tuple[int, ...]] | None:
     """Return the rule that chooses units again on the activations of the pruned network; None unless `obs`."""
     if request.importance != "obs":
@@ -173,14 +173,14 @@ def _chooser(
     return choose
 
 
-def units_of(unit: Unit) -> str:
+def plural_of(unit: Unit) -> str:
     """Return the kind of unit in the plural."""
     return _PLURALS.get(unit, f"{unit}s")
 
 
 def _action(group: ChannelGroup, kept: int) -> str:
     others = f", shared with {', '.join(group.sources[1:])}" if len(group.sources) > 1 else ""
-    return f"{group.size - kept} of {group.size} {units_of(group.unit)} removed{others}"
+    return f"{group.size - kept} of {group.size} {plural_of(group.unit)} removed{others}"
 
 
 def _reduction(before: float, after: float) -> str:

@@ -9,10 +9,10 @@ from onnxopt.measure.output_error import OutputError
 from onnxopt.pipeline import Context
 from onnxopt.pruning.consumers import Consumer, consumers_of
 from onnxopt.pruning.gradients import by_gradients
-from onnxopt.pruning.observe import LIMIT_BYTES, affordable, cost_bytes, observe
+from onnxopt.pruning.observe import LIMIT_BYTES, cost_bytes, observable_at_once, observe
 from onnxopt.pruning.ranking import Ranking, by_activations, by_elimination, by_weights
 from onnxopt.pruning.request import Request
-from onnxopt.pruning.sensitivity import measured
+from onnxopt.pruning.sensitivity import with_measured_losses
 from onnxopt.samples import Samples
 
 
@@ -60,7 +60,7 @@ def _observed(
             ranking = by_elimination(group.name, mine, seen, channels.model) if request.importance == "obs" else None
             ranking = ranking or rankings[group.name]
             if error is not None:
-                ranking = measured(
+                ranking = with_measured_losses(
                     ranking, group, channels, readers=mine, seen=seen, error=error, method=request.compensate
                 )
             found[group.name] = ranking
@@ -73,7 +73,7 @@ def _in_sweeps(
     """Return groups with the layers that read them, as many at a time as memory allows to observe at once."""
     sweeps, room = list[list[tuple[ChannelGroup, list[str]]]](), 0
     for group in groups:
-        mine = affordable([c for c in readers if group.name in c.inputs], channels.model)
+        mine = observable_at_once([c for c in readers if group.name in c.inputs], channels.model)
         cost = sum(cost_bytes(c, channels.model) for c in mine)
         if not sweeps or cost > room:
             sweeps.append([])

@@ -18,7 +18,7 @@ _SHARES = (0.125, 0.25, 0.5, 0.75)
 """Shares of a group that are removed for the measurement."""
 
 
-def measured(
+def with_measured_losses(
     ranking: Ranking,
     group: ChannelGroup,
     channels: Channels,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from onnxopt.errors import ModelError, NativeError
-from onnxopt.measure.runtime.session import Runtime, Session, opened
+from onnxopt.measure.runtime.session import Runtime, Session, session_and_graph
 from onnxopt.measure.runtime.written import ends
 from onnxopt.model_file import probe_feeds, signature_of
 from onnxopt.samples import Feeds, Samples
@@ -23,7 +23,7 @@ _ALIKE = 2
 
 
 @dataclass(frozen=True)
-class Attempt:
+class RunnableModel:
     """A quantized model that runs.
 
     Attributes:
@@ -39,7 +39,9 @@ class Attempt:
     optimized: bytes = b""
 
 
-def attempt(build: Build, nodes: Sequence[ir.Node], feeds: Feeds | None, measure: Measure | None = None) -> Attempt:
+def attempt(
+    build: Build, nodes: Sequence[ir.Node], feeds: Feeds | None, measure: Measure | None = None
+) -> RunnableModel:
     """Build a quantized model that ONNX Runtime loads and runs, with as few of `nodes` in float as possible.
 
     Args:
@@ -77,12 +79,12 @@ class _Search:
         self._left = dict[str, str]()
         self._builds = 0
 
-    def result(self) -> Attempt:
+    def result(self) -> RunnableModel:
         while True:
             made = self._try(())
             if isinstance(made, tuple):
                 model, session, optimized = made
-                return Attempt(model, self._left, self._measure(model, session), optimized)
+                return RunnableModel(model, self._left, self._measure(model, session), optimized)
             culprits = self._named(made) or self._bisected()
             if not culprits:
                 raise made
@@ -93,7 +95,7 @@ class _Search:
         try:
             model = self._build((*self._left, *more))
             # With more nodes in float it is not the result, whose graph alone is needed.
-            session, optimized = (Session(model, Runtime()), b"") if more else opened(model, Runtime())
+            session, optimized = (Session(model, Runtime()), b"") if more else session_and_graph(model, Runtime())
             if self._feeds is not None:
                 session.run(self._feeds)
         except (NativeError, ModelError) as error:

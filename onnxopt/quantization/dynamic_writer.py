@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from onnxopt.graph.edit import set_tensor, tensor_in
 from onnxopt.model_file import opset_of
-from onnxopt.model_file.streamed import Latest, tensors_of
+from onnxopt.model_file.streamed import Latest, streamed_tensors
 from onnxopt.quantization.ort_bridge import DynamicOptions
 from onnxopt.quantization.outcome import EXCLUDED, WEIGHTED, nodes_inside
 from onnxopt.quantization.rounding.stored_weights import Storable, storable, store
@@ -156,7 +156,7 @@ class _Writer:
                 return _integers(array.T if transposed else array, self._options)
 
             values = []
-            for word, made_later in tensors_of(tensor, made, forms, self._latest).items():
+            for word, made_later in streamed_tensors(tensor, made, forms, self._latest).items():
                 value = ir.Value(name=self._free(f"{weight.name}_{word}"))
                 set_tensor(value, made_later)
                 self._graph.register_initializer(value)

@@ -67,7 +67,7 @@ def _widen_weights(graph: ir.Graph) -> dict[str, ir.DataType]:
     return narrow
 
 
-def narrowed(model: ir.Model, narrow: Mapping[str, ir.DataType]) -> None:
+def store_half(model: ir.Model, narrow: Mapping[str, ir.DataType]) -> None:
     """Store weights in 16 bits again if that is lossless, in place."""
     graph = model.graph
     for name, dtype in narrow.items():

@@ -5,7 +5,7 @@ import onnx
 import onnx_ir as ir
 
 from onnxopt.graph.edit import set_tensor
-from onnxopt.model_file.streamed import Latest, tensors_of
+from onnxopt.model_file.streamed import Latest, streamed_tensors
 from onnxopt.quantization.weight_products import DOMAIN, is_transposed, take_place
 
 
@@ -52,7 +52,7 @@ class NormalFloats:
             return packed_nf4(array.T if transposed else array, self._block)
 
         values = []
-        for kind, made in tensors_of(tensor, packed, forms, self._latest).items():
+        for kind, made in streamed_tensors(tensor, packed, forms, self._latest).items():
             value = ir.Value(name=f"{weight.name}_{kind}{'t' if transposed else ''}")
             set_tensor(value, made)
             self._graph.register_initializer(value)

@@ -89,7 +89,7 @@ def static_op_types() -> tuple[str, ...]:
     return tuple(sorted({*QDQRegistry, *QLinearOpsRegistry} - {"Softmax", "ArgMax", *_NORMALIZATIONS}))
 
 
-def prepared(typed: ir.Model, op_types: Sequence[str]) -> ir.Model:
+def prepared_for_quantizer(typed: ir.Model, op_types: Sequence[str]) -> ir.Model:
     """Return a model with types as `quantize_static` takes it, in place; the same for all ranges and exclusions.
 
     Raises:

@@ -9,8 +9,8 @@ import onnx_ir as ir
 from onnxopt.graph.clamped import behind, keep_apart
 from onnxopt.graph.edit import set_tensor, tensor_in
 from onnxopt.graph.node_writer import NodeWriter
-from onnxopt.model_file.streamed import Form, Latest, tensors_of
-from onnxopt.quantization.rounding.blockwise import Blocks, forms_of
+from onnxopt.model_file.streamed import Form, Latest, streamed_tensors
+from onnxopt.quantization.rounding.blockwise import Blocks, stored_forms
 
 DOMAIN = "com.microsoft"
 _LEVEL = 4
@@ -58,7 +58,7 @@ class Packing:
     def forms(self, outputs: int, features: int) -> dict[str, Form]:
         """Return types and shapes of that."""
         if not self.standard:
-            return forms_of(outputs, features, self.bits, self.block)
+            return stored_forms(outputs, features, self.bits, self.block)
         count, kind = -(-features // self.block), self._kind()
         shapes = {"q": (kind, (features, outputs)), "zero": (kind, (count, outputs))}
         return {"q": shapes["q"], "scale": (ir.DataType.FLOAT, (count, outputs)), "zero": shapes["zero"]}
@@ -132,7 +132,7 @@ class Products:
 
         features, outputs = tensor.shape.numpy()[:: -1 if transposed else 1]
         values = []
-        for kind, made in tensors_of(tensor, packed, self._packing.forms(outputs, features), latest).items():
+        for kind, made in streamed_tensors(tensor, packed, self._packing.forms(outputs, features), latest).items():
             value = ir.Value(name=f"{weight.name}_{kind}{self._packing.bits}{'t' if transposed else ''}")
             set_tensor(value, made)
             self._graph.register_initializer(value)

@@ -4,7 +4,7 @@ import numpy as np
 import onnx_ir as ir
 
 
-def constant_of(model: ir.Model, value: ir.Value | None) -> np.ndarray | None:
+def initializer_array(model: ir.Model, value: ir.Value | None) -> np.ndarray | None:
     """Return the array of an initializer; None for all other values."""
     if value is None or value.name not in model.graph.initializers or value.const_value is None:
         return None
@@ -27,7 +27,7 @@ def per_channel(constant: np.ndarray, outputs: int, behind: int) -> np.ndarray |
 
 def batch_norm_of(model: ir.Model, node: ir.Node) -> tuple[np.ndarray, np.ndarray] | None:
     """Return the scale and shift per channel of a BatchNormalization; None if they are not constant."""
-    arrays = [a.astype(np.float64) for v in node.inputs[1:5] if (a := constant_of(model, v)) is not None]
+    arrays = [a.astype(np.float64) for v in node.inputs[1:5] if (a := initializer_array(model, v)) is not None]
     if len(arrays) < 4:
         return None
     gamma, beta, mean, variance = arrays

@@ -14,7 +14,7 @@ __all__ = [
     "linear_layer",
     "linear_layers",
     "with_biases",
-    "write",
+    "write_layer",
 ]
 
 
@@ -26,7 +26,7 @@ def bias_of(model: ir.Model, layer: LinearLayer, outputs: int) -> np.ndarray:
     return np.asarray(layer.bias_scale * tensor.numpy().astype(np.float64).reshape(-1))
 
 
-def write(model: ir.Model, layer: LinearLayer, matrix: np.ndarray, offset: np.ndarray) -> None:
+def write_layer(model: ir.Model, layer: LinearLayer, matrix: np.ndarray, offset: np.ndarray) -> None:
     """Replace a layer's weights, and add `offset`, shape (outputs,), to its bias."""
     graph = model.graph
     value = graph.initializers[layer.weight]

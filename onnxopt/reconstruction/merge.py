@@ -17,8 +17,8 @@ import scipy.linalg
 from onnxopt.graph.channels.find import ChannelGroup, Channels
 from onnxopt.graph.edit import tensor_in
 from onnxopt.measure.runtime.interrupt import raise_if_interrupted
-from onnxopt.reconstruction.affine import batch_norm_of, constant_of, per_channel
-from onnxopt.reconstruction.layers import LinearLayer, bias_of, linear_layers, write
+from onnxopt.reconstruction.affine import batch_norm_of, initializer_array, per_channel
+from onnxopt.reconstruction.layers import LinearLayer, bias_of, linear_layers, write_layer
 
 _STRENGTH = 1e-6
 """Ridge, as a share of the mean power of a unit."""
@@ -105,7 +105,7 @@ def _scaled(
         return (*found, after) if found is not None else None
     if node.op_type not in ("Add", "Mul") or node.domain:
         return None
-    constant = constant_of(model, node.inputs[1 - slot])
+    constant = initializer_array(model, node.inputs[1 - slot])
     number = per_channel(constant, outputs, behind) if constant is not None else None
     if number is None:
         return None
@@ -148,4 +148,4 @@ def _redirect(
     columns = np.array([[p * kernel + k for p in unit for k in range(kernel)] for unit in units])
     matrix[:, columns[stays]] += np.einsum("ogf,gk->okf", matrix[:, columns[~stays]], shares)
     matrix[:, columns[~stays]] = 0.0
-    write(model, reader, matrix, np.zeros(len(matrix)))
+    write_layer(model, reader, matrix, np.zeros(len(matrix)))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from onnxopt.reconstruction.affine import batch_norm_of, constant_of, per_channel
+from onnxopt.reconstruction.affine import batch_norm_of, initializer_array, per_channel
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def partner_of(model: ir.Model, y: str, outputs: int, axis: int) -> Partner | No
         if node.domain:
             return None
         other = node.inputs[1 - slot] if node.op_type in ("Add", "Mul") and len(node.inputs) == 2 else None
-        if other is not None and constant_of(model, other) is None:
+        if other is not None and initializer_array(model, other) is None:
             return Partner(other.name or "", scale) if node.op_type == "Add" and _usable(scale) else None
         factor = _factor(model, node, slot, outputs, axis=axis, behind=behind)
         if factor is None:
@@ -59,7 +59,7 @@ def _factor(model: ir.Model, node: ir.Node, slot: int, outputs: int, *, axis: in
         found = batch_norm_of(model, node)
         return None if found is None else found[0]
     if node.op_type in ("Add", "Mul") and len(node.inputs) == 2:
-        constant = constant_of(model, node.inputs[1 - slot])
+        constant = initializer_array(model, node.inputs[1 - slot])
         if constant is None or node.op_type == "Mul":
             return None if constant is None else per_channel(constant, outputs, behind)
         return np.ones(())

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from onnxopt.measure.runtime.activations import Arrays
 from onnxopt.measure.runtime.interrupt import raise_if_interrupted
 from onnxopt.measure.runtime.replay import Replay, live_values
-from onnxopt.reconstruction.layers import LinearLayer, bias_of, write
+from onnxopt.reconstruction.layers import LinearLayer, bias_of, write_layer
 from onnxopt.reconstruction.low_rank.fit import moments_of, refitted
 from onnxopt.reconstruction.low_rank.layer_statistics import batches_of, seed_of, weight_of
 from onnxopt.reconstruction.low_rank.spectrum import pooled
@@ -75,7 +75,7 @@ def most_terms(shape: tuple[int, ...]) -> int:
     return min(prod(shape[2:]), shape[0])
 
 
-def macs_share(terms: int, shape: tuple[int, ...]) -> float:
+def separable_macs_share(terms: int, shape: tuple[int, ...]) -> float:
     """Return the multiply-accumulates of `terms` terms as a share of those of a dense weight of `shape`."""
     size = prod(shape[2:])
     return terms * (1 / shape[0] + 1 / size)
@@ -110,7 +110,7 @@ def separate(
             sums = Separable(sums.kernels, refitted(fit, held, sums.mix))
             every = pooled(fit, held)
             offset = every.mean_y - sums.mix @ every.mean_x - bias_of(original, layer, len(weight))
-        write(result, layer, sums.weight().reshape(len(weight), -1), offset)
+        write_layer(result, layer, sums.weight().reshape(len(weight), -1), offset)
         found[name] = sums
     return result, found
 

@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxopt.errors import DataError, FileError, OnnxoptError, first_line
+from onnxopt.measure.equivalence import difference
 from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.options.runtime import OPTIMIZATIONS, OptimizationLevel
 from onnxopt.samples import Samples
@@ -107,20 +108,6 @@ def differences(session: Session, golden: Golden) -> dict[str, float]:
         for name, array in expected.items():
             worst[name] = max(worst.get(name, 0.0), difference(array, got.get(name)))
     return worst
-
-
-def difference(expected: np.ndarray, got: Any) -> float:
-    """Return the largest difference relative to the largest magnitude; infinite for another shape, type or text."""
-    if not isinstance(got, np.ndarray) or got.shape != expected.shape or got.dtype != expected.dtype:
-        return float("inf")
-    if expected.dtype.kind != "f":
-        return 0.0 if np.array_equal(expected, got) else float("inf")
-    one, other = expected.astype(np.float64), got.astype(np.float64)
-    finite = np.isfinite(one)
-    if not np.array_equal(one[~finite], other[~finite], equal_nan=True) or not np.isfinite(other[finite]).all():
-        return float("inf")
-    largest = float(np.abs(one[finite]).max(initial=0.0))
-    return float(np.abs(one[finite] - other[finite]).max(initial=0.0)) / max(largest, 1e-6)
 
 
 def _holds(value: Any) -> bool:

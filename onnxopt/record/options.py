@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
 from pydantic import Field, TypeAdapter, ValidationError, create_model, model_validator
 
 from onnxopt.errors import FileError, UsageError, first_line
-from onnxopt.options.declared import declared
+from onnxopt.options.declared import declared_options
 from onnxopt.options.runtime import OptimizationLevel, Runtime
 from onnxopt.options.search import SearchOptions
 from onnxopt.options.tasks import TaskOptions, changed_options
@@ -120,7 +120,7 @@ class _Kept(RecordPart):
 
 _DECLARED: dict[str, Any] = {
     o.field: (Annotated[(o.kind, *o.notes)], Field(default=o.default, description=o.about))
-    for o in declared(SearchOptions)
+    for o in declared_options(SearchOptions)
     if o.field not in (*_ADDRESSES, *_Kept.model_fields)
 }
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, create_model, field_validator
 
-from onnxopt.options.declared import declared
+from onnxopt.options.declared import declared_options
 from onnxopt.options.search import Goal, SearchOptions
 from onnxopt.record.analysis import AnalysisRecord
 from onnxopt.record.options import KeptOptions
@@ -110,7 +110,7 @@ _OLDER: Mapping[str, Any] = {"require": None}
 """Values of records that are older than an option, where its default is another."""
 _DECLARED: dict[str, Any] = {
     o.field: (o.kind | None if o.field in _OLDER else o.kind, _OLDER.get(o.field, o.default))
-    for o in declared(SearchOptions)
+    for o in declared_options(SearchOptions)
     if o.field not in _NO_SETTING | _Resolved.model_fields.keys()
 }
 

@@ -50,7 +50,7 @@ def counted(words: Iterable[str], most: int | None = None) -> str:
     return ", ".join([*shown, f"and {rest} more"] if rest else shown)
 
 
-def reasons(skips: Iterable[Skipped]) -> list[str]:
+def frequent_reasons(skips: Iterable[Skipped]) -> list[str]:
     """Return the most frequent reasons as sentences, with the names of some of the layers."""
     grouped: dict[str, list[str]] = {}
     for skip in skips:

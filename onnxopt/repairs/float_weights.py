@@ -11,7 +11,7 @@ from onnxopt.model_file.streamed import array_of
 from onnxopt.pipeline import Skip
 from onnxopt.quantization.affine import quantize
 from onnxopt.repairs.fault import Faults, Purpose, Repair
-from onnxopt.repairs.stored import Stored, stored
+from onnxopt.repairs.stored import DequantizedConstant, dequantized_constant
 from onnxopt.target import Target
 
 _LEAST_ELEMENTS = 256
@@ -103,7 +103,7 @@ def _integers(node: ir.Node) -> np.ndarray:
     return quantize(floats, *along, zero.dtype.name, axis).astype(zero.dtype)
 
 
-def _copies(model: ir.Model) -> dict[str, Stored]:
+def _copies(model: ir.Model) -> dict[str, DequantizedConstant]:
     """Return float initializers by name, with the stored integers that represent the same numbers."""
     floats = dict[tuple[int, ...], list[tuple[str, ir.TensorProtocol]]]()
     for name, value in model.graph.initializers.items():
@@ -112,12 +112,12 @@ def _copies(model: ir.Model) -> dict[str, Stored]:
         if plain and value.uses() and not value.is_graph_output() and not value.is_graph_input():
             assert tensor is not None
             floats.setdefault(tuple(tensor.shape.numpy()), []).append((name, tensor))
-    found = dict[str, Stored]()
+    found = dict[str, DequantizedConstant]()
     for node in model.graph if floats else ():
         integers = constant_of(node.inputs[0]) if node.op_type == "DequantizeLinear" else None
         alike = [] if integers is None else floats.get(tuple(integers.shape.numpy()), [])
-        what = stored(node) if alike else ""
-        if isinstance(what, Stored):
+        what = dequantized_constant(node) if alike else ""
+        if isinstance(what, DequantizedConstant):
             given = what.floats()
             found |= {name: what for name, floating in alike if np.array_equal(array_of(floating), given)}
     return found

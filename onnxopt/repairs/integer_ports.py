@@ -61,7 +61,7 @@ _QGEMM_ZERO = 8
 """Optional input of QGemm; without it the output is float."""
 
 
-def groups_of(node: ir.Node) -> Groups:
+def port_groups(node: ir.Node) -> Groups:
     """Return the ports of a node whose integers can be shifted."""
     if node.domain not in _DOMAINS:
         return ()
@@ -92,12 +92,12 @@ def zero_at(node: ir.Node, slot: int) -> ir.Value | None:
 
 def reads(node: ir.Node, slot: int) -> bool:
     """Return whether an input of a node holds integers that can be shifted."""
-    return any(p.slot == slot and not p.output for group in groups_of(node) for p in group)
+    return any(p.slot == slot and not p.output for group in port_groups(node) for p in group)
 
 
 def writes(node: ir.Node, value: ir.Value) -> bool:
     """Return whether an output of a node holds integers that can be shifted."""
-    return any(p.output and value_at(node, p) is value for group in groups_of(node) for p in group)
+    return any(p.output and value_at(node, p) is value for group in port_groups(node) for p in group)
 
 
 def _is_nearest(node: ir.Node) -> bool:

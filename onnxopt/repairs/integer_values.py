@@ -8,7 +8,7 @@ import onnx_ir as ir
 from scipy.cluster.hierarchy import DisjointSet
 
 from onnxopt.graph.edit import constant_of
-from onnxopt.repairs.integer_ports import groups_of, reads, value_at, writes, zero_at
+from onnxopt.repairs.integer_ports import port_groups, reads, value_at, writes, zero_at
 
 BYTES = (ir.DataType.INT8, ir.DataType.UINT8)
 
@@ -67,7 +67,7 @@ class Integers:
 
 def integers_of(model: ir.Model) -> list[Integers]:
     """Return the integers of 8 bits in the main graph, in graph order."""
-    nodes = [(node, groups) for node in model.graph if (groups := groups_of(node))]
+    nodes = [(node, groups) for node in model.graph if (groups := port_groups(node))]
     tied: DisjointSet[ir.Value] = DisjointSet()
     for node, groups in nodes:
         for group in groups:

@@ -13,7 +13,7 @@ _CASTABLE = (ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT16, ir.DataType
 
 
 @dataclass(frozen=True)
-class Stored:
+class DequantizedConstant:
     """Stored integers with the scale and zero point of one DequantizeLinear.
 
     Attributes:
@@ -42,7 +42,7 @@ class Stored:
         return np.asarray(steps.astype(np.float32) * self.scale)
 
 
-def stored(node: ir.Node) -> Stored | str:
+def dequantized_constant(node: ir.Node) -> DequantizedConstant | str:
     """Return the inputs of a DequantizeLinear, or the reason why it cannot be rewritten."""
     tensors = [None if value is None else constant_of(value) for value in node.inputs]
     if any(t is None for t, value in zip(tensors, node.inputs, strict=True) if value is not None):
@@ -58,10 +58,12 @@ def stored(node: ir.Node) -> Stored | str:
     axis = node.attributes.get_int("axis", 1)
     shape = () if scales.size == 1 else tuple(-1 if i == axis % max(rank, 1) else 1 for i in range(rank))
     zero = tensors[2] if len(tensors) > 2 else None
-    return Stored(node, scales.reshape(shape), None if zero is None else zero.numpy().astype(np.int64).reshape(shape))
+    return DequantizedConstant(
+        node, scales.reshape(shape), None if zero is None else zero.numpy().astype(np.int64).reshape(shape)
+    )
 
 
-def unfolded(model: ir.Model) -> list[ir.Node]:
+def left_in_graph(model: ir.Model) -> list[ir.Node]:
     """Return the DequantizeLinear nodes of stored integers that remain in the runtime's optimized graph.
 
     Raises:

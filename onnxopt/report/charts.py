@@ -21,19 +21,19 @@ class Chart:
     height: int = 380
 
 
-def plain(text: str) -> str:
+def verbatim(text: str) -> str:
     """Return text that plotly shows verbatim: without escaping it interprets tags and links."""
     return escape(text, quote=False).replace("%{", "% {")
 
 
 def short(text: str, most: int = 34) -> str:
     """Return the end of a long name, which distinguishes layers."""
-    return plain(text if len(text) <= most else "…" + text[1 - most :])
+    return verbatim(text if len(text) <= most else "…" + text[1 - most :])
 
 
 def axes(x: str, y: str) -> Figure:
     """Return a layout with titles on both axes."""
-    return {"xaxis": {"title": {"text": plain(x)}}, "yaxis": {"title": {"text": plain(y)}}}
+    return {"xaxis": {"title": {"text": verbatim(x)}}, "yaxis": {"title": {"text": verbatim(y)}}}
 
 
 def bars(names: Sequence[str], x: str) -> Figure:
@@ -51,8 +51,3 @@ def scale(run: RunRecord) -> float:
 def metric(run: RunRecord) -> str:
     """Return the metric with its unit."""
     return f"{run.metric}{', %' if run.unit == 'share' else ''}"
-
-
-def number(value: float | None) -> float:
-    """Return the value, or NaN for None."""
-    return float("nan") if value is None else value

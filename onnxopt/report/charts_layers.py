@@ -3,7 +3,8 @@
 from onnxopt.document import units
 from onnxopt.record.analysis import ClassesRecord
 from onnxopt.record.run import RunRecord
-from onnxopt.report.charts import MOST_BARS, Chart, axes, bars, number, plain, short
+from onnxopt.report.charts import MOST_BARS, Chart, axes, bars, short, verbatim
+from onnxopt.report.tables import number
 
 
 def layers_chart(run: RunRecord) -> Chart | None:
@@ -26,7 +27,7 @@ def layers_chart(run: RunRecord) -> Chart | None:
             "hoverinfo": "text",
             "textposition": "none",
             "text": [
-                f"{plain(r.name)} ({plain(r.op_type)}): {'-' if v is None else units.significant(v)} ms"
+                f"{verbatim(r.name)} ({verbatim(r.op_type)}): {'-' if v is None else units.significant(v)} ms"
                 for r, v in zip(rows, values, strict=True)
             ],
         }
@@ -51,7 +52,7 @@ def sensitivity_chart(run: RunRecord) -> Chart | None:
         "marker": {"color": "$accent"},
         "hoverinfo": "text",
         "textposition": "none",
-        "text": [f"{plain(r.name)}: {r.sqnr_db:.1f} dB" for r in rows],
+        "text": [f"{verbatim(r.name)}: {r.sqnr_db:.1f} dB" for r in rows],
     }
     layout = bars([short(r.name) for r in rows], "SQNR of the outputs, dB")
     caption = "SQNR of the outputs with only this layer quantized: a short bar is a sensitive layer."
@@ -75,7 +76,8 @@ def ranges_chart(run: RunRecord) -> Chart | None:
         "hoverinfo": "text",
         "textposition": "none",
         "text": [
-            f"{plain(r.tensor)}<br>calibrated {units.significant(r.low or 0)} to {units.significant(r.high or 0)}<br>"
+            f"{verbatim(r.tensor)}<br>"
+            f"calibrated {units.significant(r.low or 0)} to {units.significant(r.high or 0)}<br>"
             f"observed {units.significant(number(r.seen_low))} to {units.significant(number(r.seen_high))}<br>"
             f"{100 * (r.clipped or 0):.3g} % outside"
             for r in rows
@@ -114,7 +116,7 @@ def classes_chart(found: ClassesRecord) -> Chart:
             "hoverinfo": "text",
             "textposition": "none",
             "text": [
-                f"class {plain(label)}, {name}: {table[i][i]} of {found.samples[i]}"
+                f"class {verbatim(label)}, {name}: {table[i][i]} of {found.samples[i]}"
                 for i, label in enumerate(found.labels)
             ],
         }

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from onnxopt.document import units
 from onnxopt.record.run import RunRecord
 from onnxopt.record.trial import IntervalRecord, LatencyRecord, TrialRecord
-from onnxopt.report.charts import Chart, Figure, axes, metric, number, plain, scale
+from onnxopt.report.charts import Chart, Figure, axes, metric, scale, verbatim
+from onnxopt.report.tables import number
 from onnxopt.search.front import COMPARED, envelope
 from onnxopt.search.trial import Verdict
 
@@ -34,7 +35,7 @@ def pareto_chart(run: RunRecord) -> Chart | None:
             {
                 "type": "scatter",
                 "mode": "markers",
-                "name": plain(verdict),
+                "name": verbatim(verdict),
                 "x": [x for x, _ in points],
                 "y": [y for _, y in points],
                 "error_x": _errors([_relative(t) for t in group], 1.0),
@@ -95,16 +96,16 @@ def _errors(intervals: Sequence[IntervalRecord], scale: float) -> Figure:
 
 
 def _about(trial: TrialRecord, run: RunRecord) -> str:
-    lines = [f"<b>{plain(trial.name)}</b>", plain(trial.passes or "unchanged model")]
+    lines = [f"<b>{verbatim(trial.name)}</b>", verbatim(trial.passes or "unchanged model")]
     if trial.latency is not None:
         speedup = trial.latency.speedup
         against = "" if speedup is None else f", {units.times(speedup.value or 0)}"
         lines.append(f"p50 {units.significant(trial.latency.p50_ms)} ms{against}")
     if trial.score is not None:
-        lines.append(f"{plain(run.metric)} {units.score(number(trial.score.value), run.unit)}")
+        lines.append(f"{verbatim(run.metric)} {units.score(number(trial.score.value), run.unit)}")
     if trial.size_bytes is not None:
         lines.append(units.size(trial.size_bytes))
-    return "<br>".join([*lines, plain(trial.verdict)])
+    return "<br>".join([*lines, verbatim(trial.verdict)])
 
 
 def _front(points: Sequence[tuple[float, float]], *, smaller_is_better: bool) -> list[tuple[float, float]]:
@@ -142,7 +143,7 @@ def distribution_chart(run: RunRecord) -> Chart | None:
         {
             "type": "scatter",
             "mode": "lines",
-            "name": plain(name),
+            "name": verbatim(name),
             "x": [100 * i / (len(found.quantiles_ms) - 1) for i in range(len(found.quantiles_ms))],
             "y": list(found.quantiles_ms),
             "line": {"color": colour, "width": 2.5},
@@ -186,7 +187,7 @@ def recovery_chart(run: RunRecord) -> Chart | None:
         {
             "type": "scatter",
             "mode": "lines+markers",
-            "name": plain(f"{name}: {step.pass_name}"),
+            "name": verbatim(f"{name}: {step.pass_name}"),
             "x": [at for at, _, _ in step.curve],
             "y": [score for _, _, score in step.curve],
             "marker": {"size": 5},
@@ -211,7 +212,7 @@ def drift_chart(run: RunRecord) -> Chart | None:
     names: list[str] = []
     for name, found in beside:
         values += found.epochs_ms
-        names += [plain(f"beside {name}" if name != "alone" else name)] * len(found.epochs_ms)
+        names += [verbatim(f"beside {name}" if name != "alone" else name)] * len(found.epochs_ms)
     if len(values) < 4:
         return None
     middle = sorted(values)[len(values) // 2]

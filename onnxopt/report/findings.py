@@ -8,7 +8,7 @@ from onnxopt.document import units
 from onnxopt.options.search import Goal
 from onnxopt.quantization.placement.tails import REASON
 from onnxopt.record.run import RunRecord
-from onnxopt.record.steps import counted, reasons
+from onnxopt.record.steps import counted, frequent_reasons
 from onnxopt.record.trial import ProofRecord, TrialRecord
 from onnxopt.report.details import details_sentence, evened_sentence
 from onnxopt.report.recovery import recovery_sentence
@@ -52,7 +52,7 @@ def findings(run: RunRecord) -> list[str]:
         # The command for reproduction has the passes too.
         made = "" if run.repro else f" ({winner.passes})"
         lines.append(f"Edits{made}: {counted(_actions(winner))}.")
-        lines += reasons(s for step in winner.steps for s in step.skipped)
+        lines += frequent_reasons(s for step in winner.steps for s in step.skipped)
     return lines
 
 

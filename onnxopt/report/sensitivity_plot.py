@@ -6,7 +6,7 @@ from math import log10
 from plotly.io import to_html
 
 from onnxopt.document import units
-from onnxopt.report.charts import Figure, plain, short
+from onnxopt.report.charts import Figure, short, verbatim
 from onnxopt.search.mix.layer_table import LayerSensitivity
 
 _LEAST, _MOST = 1e-5, 1.0
@@ -43,7 +43,7 @@ def sensitivity_figure(found: Sequence[LayerSensitivity], title: str) -> Figure:
         },
     }
     axis = {"tickvals": list(range(len(layers))), "ticktext": [short(name) for name in layers], "autorange": "reversed"}
-    layout = {"title": {"text": plain(title)}, "yaxis": axis, "height": 180 + 24 * len(layers)}
+    layout = {"title": {"text": verbatim(title)}, "yaxis": axis, "height": 180 + 24 * len(layers)}
     return {"data": [trace], "layout": layout | {"margin": {"l": 260}}}
 
 
@@ -54,5 +54,5 @@ def _colour(cell: LayerSensitivity | None) -> float | None:
 def _hover(cell: LayerSensitivity | None) -> str:
     if cell is None:
         return ""
-    what = plain(cell.why) if cell.error is None else units.significant(cell.error)
-    return f"{plain(cell.layer)}, {plain(cell.technique)}: {what}"
+    what = verbatim(cell.why) if cell.error is None else units.significant(cell.error)
+    return f"{verbatim(cell.layer)}, {verbatim(cell.technique)}: {what}"

@@ -5,7 +5,7 @@ from onnxopt.document.blocks import Column, Table
 from onnxopt.record.run import RunRecord
 from onnxopt.record.trial import IntervalRecord, LatencyRecord, ProofRecord, TrialRecord
 from onnxopt.search.candidate_names import legend_of
-from onnxopt.search.front import Point, extremes
+from onnxopt.search.front import CandidateFigures, smallest_and_fastest
 from onnxopt.search.trial import Verdict
 
 COLUMNS = (
@@ -41,7 +41,7 @@ def choice_table(run: RunRecord) -> Table | None:
     named: dict[str, list[str]] = {}
     if run.status == "won" and run.winner is not None:
         named.setdefault(run.winner, []).append("best")
-    smallest, fastest = extremes([_point(t) for t in run.trials if t.latency is not None])
+    smallest, fastest = smallest_and_fastest([_point(t) for t in run.trials if t.latency is not None])
     for word, name in (("smallest", smallest), ("fastest", fastest)):
         if name is not None:
             named.setdefault(name, []).append(word)
@@ -54,8 +54,8 @@ def choice_table(run: RunRecord) -> Table | None:
     return Table((Column("choice"), *table.columns), tuple(shown), table.title)
 
 
-def _point(trial: TrialRecord) -> Point:
-    return Point(trial.name, Verdict(trial.verdict), 1 / max(speedup_of(trial), 1e-9), trial.size_bytes or 0)
+def _point(trial: TrialRecord) -> CandidateFigures:
+    return CandidateFigures(trial.name, Verdict(trial.verdict), 1 / max(speedup_of(trial), 1e-9), trial.size_bytes or 0)
 
 
 def speedup_of(trial: TrialRecord) -> float:

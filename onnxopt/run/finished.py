@@ -14,7 +14,7 @@ from onnxopt.record.trial import TrialRecord
 from onnxopt.report.card import to_card
 from onnxopt.report.summary import summary
 from onnxopt.run.folder import BEST
-from onnxopt.run.runs import differences, page_of, read_record, runs_document
+from onnxopt.run.runs import differing_facts, page_of, read_record, runs_document
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def compare_runs(runs: Sequence[AnyRun]) -> ComparedRuns:
     """
     found = tuple(one if isinstance(one, Run) else read_run(one) for one in runs)
     folders, records = [run.folder for run in found], [run.record for run in found]
-    return ComparedRuns(found, tuple(differences(folders, records)), runs_document(folders, records))
+    return ComparedRuns(found, tuple(differing_facts(folders, records)), runs_document(folders, records))
 
 
 def card(run: AnyRun) -> str:

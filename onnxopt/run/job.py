@@ -108,7 +108,7 @@ def settings_of(options: SearchOptions, runtime: Runtime | None, tasks: TaskOpti
         "goal": options.goal or Goal.LATENCY,
         "target": target_of(options.target).name,
         "aim": aim_of(options.target_latency, options.target_size),
-        "memory_limit_bytes": None if options.memory_limit is None else bytes_of(options.memory_limit),
+        "memory_limit_bytes": None if options.memory_limit is None else size_in_bytes(options.memory_limit),
         "runtime": runtime or Runtime(),
         "tasks": tasks_of(tasks, options.output),
     }
@@ -143,7 +143,7 @@ def aim_of(target_latency: str | None, target_size: str | None) -> StopTarget | 
     return None if target_size is None else StopTarget.parse("size", target_size)
 
 
-def bytes_of(text: str | int) -> int:
+def size_in_bytes(text: str | int) -> int:
     """Return the number of bytes that `2GB` or a number says.
 
     Raises:

@@ -27,9 +27,9 @@ from onnxopt.record.run import FileRecord, RunRecord
 from onnxopt.record.trial import ProofRecord, RecoveredRecord
 from onnxopt.report.device_result import device_record
 from onnxopt.run.analysis import analyze
-from onnxopt.run.extremes import Extremes
 from onnxopt.run.folder import BEST, RunFolder
 from onnxopt.run.job import Job
+from onnxopt.run.smallest_fastest import SmallestAndFastest
 from onnxopt.search.front import pareto_front
 from onnxopt.search.journal.journal import Journal
 from onnxopt.search.limits.deadline import Deadline
@@ -67,7 +67,7 @@ class Recorder:
         self.deadline = deadline or Deadline(job.settings.time_limit_s)
         self.trials: list[Trial] = []
         self.leader: Trial | None = None
-        self.extremes = Extremes(folder, job.path)
+        self.extremes = SmallestAndFastest(folder, job.path)
         self.secured_by: Trial | None = None
         self.begun = time.perf_counter()
         self.record = RunRecord(

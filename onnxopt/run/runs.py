@@ -73,14 +73,14 @@ def runs_document(folders: Sequence[Path], runs: Sequence[RunRecord]) -> Documen
     titles = ("speed-up", "p50 ms", "size", "drop", "probability")
     columns = (Column("run"), Column("model"), *(Column(t, number=True) for t in titles), Column("result"))
     rows = tuple(_row(folder, run) for folder, run in zip(folders, runs, strict=True))
-    lines = differences(folders, runs)
+    lines = differing_facts(folders, runs)
     data = {
         "runs": [{"folder": str(f), "record": r.model_dump(mode="json")} for f, r in zip(folders, runs, strict=True)]
     }
     return Document((Table(columns, rows), Text(tuple(lines))), data)
 
 
-def differences(folders: Sequence[Path], runs: Sequence[RunRecord]) -> list[str]:
+def differing_facts(folders: Sequence[Path], runs: Sequence[RunRecord]) -> list[str]:
     """Return a sentence for each setting, version, model, data set and machine that is not the same in all runs."""
     lines = _settings_that_differ(folders, runs)
     if len({run.model.sha256 for run in runs}) > 1:

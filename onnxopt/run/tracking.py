@@ -2,11 +2,10 @@
 
 import json
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
-from onnxopt.errors import FileError, UsageError, first_line
+from onnxopt.errors import FileError, first_line
+from onnxopt.extras import require
 from onnxopt.record.run import RunRecord
 from onnxopt.run.finished import AnyRun, Run, read_run
 from onnxopt.run.folder import PAGE, RECORD
@@ -32,7 +31,7 @@ def log_run(run: AnyRun, *, uri: str, experiment: str = "onnxopt") -> str:
     """
     opened = run if isinstance(run, Run) else read_run(run)
     record, folder = opened.record, opened.folder
-    mlflow = _mlflow()
+    mlflow = require("mlflow", "mlflow", "a log of runs")
     try:
         client = mlflow.MlflowClient(tracking_uri=uri)
         found = client.get_experiment_by_name(experiment)
@@ -51,14 +50,6 @@ def log_run(run: AnyRun, *, uri: str, experiment: str = "onnxopt") -> str:
         hint = "Check the address, and that you may write there."
         raise FileError("ONX503", "the run cannot be logged", where=uri, why=first_line(error), hint=hint) from error
     return number
-
-
-def _mlflow() -> Any:
-    try:
-        return import_module("mlflow")
-    except ImportError as error:
-        hint = 'Run: pip install "onnxopt[mlflow]"'
-        raise UsageError("ONX108", "a package that logs runs is not installed", where="mlflow", hint=hint) from error
 
 
 def _tags(record: RunRecord) -> dict[str, str]:

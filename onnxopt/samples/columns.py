@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 
-def to_array(cells: Sequence[object] | np.ndarray) -> np.ndarray:
+def cells_to_array(cells: Sequence[object] | np.ndarray) -> np.ndarray:
     """Return cells as integers if all are, else as floats (an empty cell is NaN), else as text.
 
     Nested lists of equal lengths become further axes.

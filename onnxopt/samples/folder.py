@@ -15,7 +15,7 @@ from onnxopt.samples.archive import read_archive, read_array
 from onnxopt.samples.audio.clips import open_sounds
 from onnxopt.samples.audio.files import is_sound
 from onnxopt.samples.core import Source
-from onnxopt.samples.images import LABEL_FILE, is_image, open_images, refuse_elsewhere
+from onnxopt.samples.images import LABEL_FILE, is_image, open_images, refuse_outside
 from onnxopt.samples.stream import open_stream
 
 
@@ -28,11 +28,11 @@ def open_folder(folder: Path, signature: Signature, options: ReadOptions, limit:
     """
     tests = [folder] if (folder / "input_0.pb").is_file() else sorted(folder.glob("test_data_set_*"), key=_number)
     if tests:
-        refuse_elsewhere(folder, [file for test in tests for file in test.glob("input_*.pb")])
+        refuse_outside(folder, [file for test in tests for file in test.glob("input_*.pb")])
         return OnnxRuns.of(folder, tests, signature)
     archives = sorted(folder.glob("*.npz")) + sorted(folder.glob("*.npy"))
     if archives:
-        refuse_elsewhere(folder, archives)
+        refuse_outside(folder, archives)
         return open_stream(str(folder), _items(archives), signature, options.memory_mb << 20, limit)
     images = any(is_image(file) for file in folder.rglob("*"))
     if not images and any(is_sound(file) for file in folder.rglob("*")):

@@ -82,11 +82,11 @@ def find_files(
             )
         files = loose or [file for file, _ in pairs]
         labels = np.array([index for _, index in pairs]) if pairs else None
-    refuse_elsewhere(folder, files)
+    refuse_outside(folder, files)
     return files, labels
 
 
-def refuse_elsewhere(folder: Path, files: Iterable[Path]) -> None:
+def refuse_outside(folder: Path, files: Iterable[Path]) -> None:
     """Refuse files outside the given folder, reached by a name or by a link.
 
     Raises:
@@ -106,7 +106,7 @@ def refuse_elsewhere(folder: Path, files: Iterable[Path]) -> None:
 
 def _listed(folder: Path, signature: Signature) -> tuple[list[Path], np.ndarray]:
     path = folder / LABEL_FILE
-    refuse_elsewhere(folder, [path])
+    refuse_outside(folder, [path])
     table = read_table(path)
     if not {"file", "label"} <= table.keys():
         raise DataError(
@@ -116,7 +116,7 @@ def _listed(folder: Path, signature: Signature) -> tuple[list[Path], np.ndarray]
             why=f"columns: {', '.join(table)}",
         )
     files = [folder / str(name) for name in table["file"]]
-    refuse_elsewhere(folder, files)
+    refuse_outside(folder, files)
     missing = next((file for file in files if not file.is_file()), None)
     if missing is not None:
         raise DataError("ONX201", "a listed file does not exist", where=str(missing), hint=f"Correct {path}.")

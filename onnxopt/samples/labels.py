@@ -9,7 +9,7 @@ import numpy as np
 from onnxopt.errors import DataError, first_line
 from onnxopt.model_file import Signature
 from onnxopt.samples.archive import read_archive, read_array
-from onnxopt.samples.columns import to_array
+from onnxopt.samples.columns import cells_to_array
 from onnxopt.samples.expect import LABEL_KEYS
 from onnxopt.samples.tables import read_table
 
@@ -25,7 +25,7 @@ def class_labels(values: Iterable[object], signature: Signature) -> np.ndarray:
         DataError: ONX206 labels are not a sequence, differ in shape, or the number of names is not that of classes.
     """
     try:
-        labels = to_array(values if isinstance(values, np.ndarray) else list(values))
+        labels = cells_to_array(values if isinstance(values, np.ndarray) else list(values))
     except (TypeError, ValueError) as error:
         raise _no_labels(first_line(error)) from error
     if labels.dtype.kind == "S" or (labels.dtype == object and all(isinstance(label, str) for label in labels.flat)):

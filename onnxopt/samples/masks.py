@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from onnxopt.errors import DataError, UsageError, first_line, nearest
+from onnxopt.extras import READING, require
 from onnxopt.options.reading import ReadOptions
 from onnxopt.samples.core import Samples, Source
-from onnxopt.samples.images import Images, refuse_elsewhere
-from onnxopt.samples.optional import require
+from onnxopt.samples.images import Images, refuse_outside
 from onnxopt.samples.pixels import opened_image
 from onnxopt.samples.placement import Placement
 
@@ -35,7 +35,7 @@ def read_masks(labels: str | Path, source: Source | Samples, options: ReadOption
     """
     folder = Path(labels)
     found = sorted(folder.rglob("*.png"))
-    refuse_elsewhere(folder, found)
+    refuse_outside(folder, found)
     size = None
     if isinstance(source, Images):
         size = source.target.size
@@ -75,7 +75,7 @@ def _read(path: Path, size: tuple[int, int] | None, options: ReadOptions) -> np.
 def _placed(image: Any, size: tuple[int, int] | None, options: ReadOptions) -> np.ndarray:
     place = Placement.of((image.height, image.width), size, options)
     if place.scaled != (image.height, image.width):
-        image = image.resize(place.scaled[::-1], require("PIL.Image", "images").Resampling.NEAREST)
+        image = image.resize(place.scaled[::-1], require("PIL.Image", "images", READING).Resampling.NEAREST)
     pixels = np.asarray(image).astype(np.uint8)
     whole = np.full(place.size, NO_CLASS, dtype=np.uint8)
     top, left = (max(offset, 0) for offset in place.offset)

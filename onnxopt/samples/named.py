@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnxopt.errors import DataError, UsageError
+from onnxopt.extras import READING, require
 from onnxopt.model_file import Signature, probe_feeds
 from onnxopt.options.reading import ReadOptions
 from onnxopt.samples.expect import has_batch_axis
-from onnxopt.samples.optional import require
 from onnxopt.samples.pixels import image_layout
 from onnxopt.samples.rows import Rows
 
@@ -26,7 +26,7 @@ def open_digits(name: str, signature: Signature) -> Rows:
         DataError: ONX203 the model does not take 64 numbers per sample.
         UsageError: ONX108 scikit-learn is not installed.
     """
-    bunch = require("sklearn.datasets", "digits").load_digits()
+    bunch = require("sklearn.datasets", "digits", READING).load_digits()
     order = np.random.RandomState(0).permutation(len(bunch.data))
     part = order[:TRAIN_COUNT] if name == "digits:train" else order[TRAIN_COUNT:]
     pixels = (bunch.data[part] / 16).astype(np.float32)

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from onnxopt.errors import DataError, UsageError, first_line
+from onnxopt.extras import READING, require
 from onnxopt.files import open_regular
 from onnxopt.model_file import Signature, TensorSpec
 from onnxopt.options.reading import Layout, ReadOptions
-from onnxopt.samples.optional import require
 from onnxopt.samples.placement import Placement
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
@@ -119,7 +119,7 @@ def opened_image(path: Path) -> Iterator[Any]:
 
     Other formats would start programs, such as Ghostscript for PostScript. Warnings about size and metadata are hidden.
     """
-    module = require("PIL.Image", "images")
+    module = require("PIL.Image", "images", READING)
     with warnings.catch_warnings(), open_regular(path) as file:
         warnings.simplefilter("ignore")
         with module.open(file, formats=FORMATS) as image:
@@ -130,7 +130,7 @@ def opened_image(path: Path) -> Iterator[Any]:
 
 def _resized(image: Any, target: ImageInput, options: ReadOptions) -> Any:
     place = Placement.of((image.height, image.width), target.size, options)
-    module = require("PIL.Image", "images")
+    module = require("PIL.Image", "images", READING)
     if place.scaled != (image.height, image.width):
         image = image.resize(place.scaled[::-1], module.Resampling.BILINEAR)
     if place.scaled == place.size:

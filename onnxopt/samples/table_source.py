@@ -9,7 +9,7 @@ import numpy as np
 from onnxopt.errors import DataError, UsageError, nearest
 from onnxopt.model_file import Signature
 from onnxopt.options.reading import ReadOptions
-from onnxopt.samples.columns import to_array
+from onnxopt.samples.columns import cells_to_array
 from onnxopt.samples.core import Source
 from onnxopt.samples.expect import LABEL_KEYS
 from onnxopt.samples.labels import class_labels
@@ -65,7 +65,7 @@ class Columns:
 
     def __post_init__(self) -> None:
         # Text cells are converted to numbers once per column, so that all rows are read alike.
-        parsed = {k: to_array(c) if isinstance(c[0], str | None) else c for k, c in self.columns.items()}
+        parsed = {k: cells_to_array(c) if isinstance(c[0], str | None) else c for k, c in self.columns.items()}
         object.__setattr__(self, "columns", parsed)
 
     def __len__(self) -> int:
@@ -121,7 +121,7 @@ def _features(table: Table, name: str, *, text: bool) -> np.ndarray:
 
 def _numbers(cells: Sequence[object]) -> np.ndarray | None:
     try:
-        column = to_array(cells)
+        column = cells_to_array(cells)
     except ValueError:
         return None
     return column if column.ndim == 1 and column.dtype.kind in "biuf" else None

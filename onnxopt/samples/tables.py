@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from onnxopt.errors import DataError, first_line
+from onnxopt.extras import READING, require
 from onnxopt.files import open_regular
 from onnxopt.samples.columns import is_number
-from onnxopt.samples.optional import require
 
 Table = Mapping[str, Sequence[object]]
 """Cells of each column, all columns equally long."""
@@ -80,7 +80,7 @@ def _read_jsonl(lines: Iterable[str], path: Path) -> Table:
 
 
 def _read_parquet(path: Path) -> Table:
-    parquet = require("pyarrow.parquet", "tables")
+    parquet = require("pyarrow.parquet", "tables", READING)
     try:
         with open_regular(path) as file:
             columns: Table = parquet.read_table(file).to_pydict()

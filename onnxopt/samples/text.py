@@ -8,7 +8,7 @@ import numpy as np
 
 from onnxopt.errors import UsageError
 from onnxopt.model_file import Signature
-from onnxopt.samples.tokenizer import Tokenizer, open_vocab, refuse_endless
+from onnxopt.samples.tokenizer import Tokenizer, open_vocab, refuse_hanging
 
 
 def _roles(signature: Signature) -> dict[str, str]:
@@ -30,7 +30,7 @@ def takes_tokens(signature: Signature) -> bool:
 
 def open_text(
     name: str, sentences: Sequence[str], labels: np.ndarray | None, signature: Signature, vocab: str | Path | None
-) -> "Text":
+) -> "TextSource":
     """Return sentences as samples, each in its length unless the model fixes the sequence length.
 
     Raises:
@@ -42,12 +42,12 @@ def open_text(
     dims = [spec.shape[1] for spec in signature.inputs if spec.shape is not None and len(spec.shape) == 2]
     length = next((dim for dim in dims if isinstance(dim, int)), None)
     tokenizer = open_vocab(Path(vocab), length)
-    refuse_endless(tokenizer, sentences, Path(vocab))
-    return Text(name, sentences, labels, tokenizer, _roles(signature), length)
+    refuse_hanging(tokenizer, sentences, Path(vocab))
+    return TextSource(name, sentences, labels, tokenizer, _roles(signature), length)
 
 
 @dataclass(frozen=True, eq=False)
-class Text:
+class TextSource:
     """Sentences, tokenized one by one as they are read.
 
     Args:

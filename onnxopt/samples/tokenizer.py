@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from onnxopt.errors import DataError, UsageError, first_line
+from onnxopt.extras import READING, require
 from onnxopt.files import read_json
-from onnxopt.samples.optional import require
 
 USUAL_PATTERN = r"\w+|[^\w\s]"
 TOKENIZER = "tokenizer.json"
@@ -81,7 +81,7 @@ PATIENCE_S = 20.0
 """Time for a vocabulary's own regular expression on all sentences; a million words take about one second."""
 
 
-def refuse_endless(tokenizer: Tokenizer, sentences: Sequence[str], where: Path) -> None:
+def refuse_hanging(tokenizer: Tokenizer, sentences: Sequence[str], where: Path) -> None:
     """Run a vocabulary's regular expression on the sentences in a child process, which can be ended if it hangs.
 
     Raises:
@@ -118,7 +118,7 @@ def open_vocab(path: Path, length: int | None = None) -> Tokenizer:
     try:
         content = read_json(path)
         if isinstance(content.get("model"), dict):
-            tokenizer = require("tokenizers", "text").Tokenizer.from_file(str(path))
+            tokenizer = require("tokenizers", "text", READING).Tokenizer.from_file(str(path))
             padding = content.get("padding") or {}
             tokenizer.no_padding()
             if length is not None:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from onnxopt.measure.metrics.score import difference, percent
+from onnxopt.measure.metrics.score import drop_in_words, percent
 from onnxopt.measure.statistics import Drop, Interval
 from onnxopt.options.search import Goal
 from onnxopt.search.trial import Proof, Standing, Trial, Verdict
@@ -173,7 +173,7 @@ class Acceptance:
 
     def said(self, drop: float) -> str:
         """Return a drop in words."""
-        return difference(drop, self.unit)
+        return drop_in_words(drop, self.unit)
 
 
 def _telling(drop: Drop) -> str:

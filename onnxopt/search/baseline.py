@@ -23,7 +23,7 @@ from onnxopt.search.trial import Candidate, Trial, Verdict
 from onnxopt.search.workers.choice import runner_for
 from onnxopt.search.workers.device import DeviceTimer
 from onnxopt.search.workers.preparation import Preparation
-from onnxopt.search.workers.runner import LocalRunner, Runner, Work, judge_of
+from onnxopt.search.workers.runner import LocalRunner, Runner, TaskInputs, judge_of
 from onnxopt.target import target_of
 
 Stamp = Callable[[ir.Model, tuple[Pass, ...]], ir.Model]
@@ -103,7 +103,7 @@ class Start:
         """Provide the workers for the duration of the search."""
         parts, chosen, target = self.parts, self.settings, self.context.target.name
         shared = self.metric, target, chosen.runtime, chosen.seed, self.inputs, self.feeds, chosen.tasks
-        work = Work(parts.calibration, parts.search, *shared)
+        work = TaskInputs(parts.calibration, parts.search, *shared)
 
         def here() -> LocalRunner:
             return LocalRunner(self.model, self.context, self.judge, work, self.preparation, race=self._race)

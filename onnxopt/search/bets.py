@@ -150,7 +150,7 @@ def _kind(layer: Layer) -> str:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrialOrder:
     """Candidates in three parts.
 
     Attributes:
@@ -168,17 +168,17 @@ class Plan:
         """All candidates in the order of trials under a time limit."""
         return (*self.bets, *self.alike, *self.late)
 
-    def led_by(self, candidate: Candidate) -> "Plan":
-        """Return the plan with a candidate as its first bet."""
+    def led_by(self, candidate: Candidate) -> "TrialOrder":
+        """Return the order with a candidate as its first bet."""
         bets, alike, late = (tuple(c for c in part if c != candidate) for part in (self.bets, self.alike, self.late))
-        return Plan((candidate, *bets), alike, late)
+        return TrialOrder((candidate, *bets), alike, late)
 
     def words(self) -> list[str]:
         """Return the names in order, with a `|` between the parts."""
         parts = ([c.name for c in part] for part in (self.bets, self.alike, self.late))
         return [name for part in parts for name in (*part, _BAR)]
 
-    def ordered(self, words: Sequence[str]) -> "Plan":
+    def ordered(self, words: Sequence[str]) -> "TrialOrder":
         """Return the same candidates in the order of `words`; unchanged if `words` are names of others."""
         known = {c.name: c for c in self.all}
         if sorted(words) != sorted(self.words()):
@@ -189,16 +189,16 @@ class Plan:
                 parts.append([])
             else:
                 parts[-1].append(known[word])
-        return Plan(*map(tuple, parts[:3]))
+        return TrialOrder(*map(tuple, parts[:3]))
 
 
-def plan_of(candidates: Sequence[Candidate], work: Workload | None) -> Plan:
+def order_of(candidates: Sequence[Candidate], work: Workload | None) -> TrialOrder:
     """Return the order of candidates; without `work`, the given order.
 
     Of candidates with the same effect on layers, such as calibrations of one graph, the best per second is a bet.
     """
     if work is None:
-        return Plan(tuple(candidates), (), ())
+        return TrialOrder(tuple(candidates), (), ())
 
     def value(candidate: Candidate) -> float:
         kind = kind_of(candidate)
@@ -215,5 +215,5 @@ def plan_of(candidates: Sequence[Candidate], work: Workload | None) -> Plan:
             bets.append(candidate)
         seen.add(kind_of(candidate))
     if not bets:
-        return Plan(tuple(ordered), (), ())
-    return Plan(tuple(bets), tuple(alike), tuple(late))
+        return TrialOrder(tuple(ordered), (), ())
+    return TrialOrder(tuple(bets), tuple(alike), tuple(late))

@@ -16,7 +16,7 @@ _LEAST_BEND = 0.25
 
 
 @dataclass(frozen=True)
-class Point:
+class CandidateFigures:
     """The figures of a measured candidate; smaller is better.
 
     Attributes:
@@ -30,15 +30,15 @@ class Point:
     size_bytes: int
 
 
-def point_of(trial: Trial) -> Point | None:
+def figures_of(trial: Trial) -> CandidateFigures | None:
     """Return the figures of a trial; None if its size or speed-up was not measured."""
     speedup = trial.latency.speedup if trial.latency is not None else None
     if speedup is None or trial.size_bytes is None:
         return None
-    return Point(trial.candidate.name, trial.verdict, 1 / speedup.value, trial.size_bytes)
+    return CandidateFigures(trial.candidate.name, trial.verdict, 1 / speedup.value, trial.size_bytes)
 
 
-def extremes(points: Sequence[Point]) -> tuple[str | None, str | None]:
+def smallest_and_fastest(points: Sequence[CandidateFigures]) -> tuple[str | None, str | None]:
     """Return the names of the smallest and of the fastest candidate within every limit; None without any.
 
     Of two whose difference in speed is within noise, the proven one counts as the fastest.
@@ -72,7 +72,7 @@ def _beats(one: Trial, other: Trial) -> bool:
 
 def _costs(trial: Trial) -> tuple[float, float, float] | None:
     """Return relative time, bytes and drop: smaller is better in each."""
-    point = point_of(trial)
+    point = figures_of(trial)
     if point is None or trial.drop is None or trial.drop.broken:
         return None
     return point.time, float(point.size_bytes), trial.drop.value

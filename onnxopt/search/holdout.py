@@ -65,7 +65,7 @@ class Evidence:
         )
 
 
-def measured(trials: Trials, judge: Judge, trial: Trial, samples: int, *, early: bool = False) -> Evidence:
+def holdout_evidence(trials: Trials, judge: Judge, trial: Trial, samples: int, *, early: bool = False) -> Evidence:
     """Measure a candidate again, on `samples` hold-out samples; raises the errors of building and running it.
 
     An early proof times as long as the search does; where it serves as the last, `timed_as_last` follows.
@@ -108,10 +108,10 @@ def held_out(trials: Trials) -> Samples | None:
     count = trials.reserve.samples(trials.deadline.left_s())
     if count and count < len(samples):
         trials.late.fewer = f"; the time limit left {count} of the {len(samples)} hold-out samples"
-    return drawn(trials, count) if count else None
+    return drawn_samples(trials, count) if count else None
 
 
-def affordable(trials: Trials) -> Samples | None:
+def affordable_samples(trials: Trials) -> Samples | None:
     """Return the hold-out samples of an early proof: as many as certainly fit the time of the final proof.
 
     None if they are too few, or if the proof would take too much of the time for candidates.
@@ -122,10 +122,10 @@ def affordable(trials: Trials) -> Samples | None:
     kept_s = reserve.kept_s(left_s)
     count = reserve.samples(kept_s)
     needed_s = reserve.scoring_s * count / max(len(samples), 1) + reserve.timing_s
-    return drawn(trials, count) if count and needed_s <= _SPARE * (left_s - kept_s) else None
+    return drawn_samples(trials, count) if count and needed_s <= _SPARE * (left_s - kept_s) else None
 
 
-def drawn(trials: Trials, count: int) -> Samples:
+def drawn_samples(trials: Trials, count: int) -> Samples:
     """Return `count` of the hold-out samples, drawn at random before any outcome is known."""
     samples = trials.parts.holdout
     if count >= len(samples):

@@ -12,7 +12,7 @@ import onnx_ir as ir
 from onnxopt import model_file
 from onnxopt.catalog import format_pass, format_passes
 from onnxopt.errors import ModelError, NativeError
-from onnxopt.measure.latency.remembered import Remembered, is_number
+from onnxopt.measure.latency.remembered import Remembered, is_duration
 from onnxopt.measure.output_error import OutputError
 from onnxopt.measure.runtime.environment import environment
 from onnxopt.passes.quantize_static import QDQ_OPSET, QuantizeStatic
@@ -95,7 +95,7 @@ class CachedLosses:
         self._ask = ask
         self._key = None if folder is None else evidence_key(model, context)
         path = None if folder is None or self._key is None else folder / "losses.json"
-        self._known = Remembered[float](path, is_number)
+        self._known = Remembered[float](path, is_duration)
 
     def __call__(self, base: Base, specs: Sequence[Pass]) -> list[float]:
         """Return cached and measured losses."""
@@ -103,7 +103,7 @@ class CachedLosses:
         fresh = {key: spec for key, spec in zip(keys, specs, strict=True) if key not in self._known}
         measured = self._ask(base, list(fresh.values())) if fresh else []
         found = dict(zip(fresh, measured, strict=True))
-        self._known.keep({key: loss for key, loss in found.items() if is_number(loss)})
+        self._known.keep({key: loss for key, loss in found.items() if is_duration(loss)})
         return [found[key] if key in found else self._known[key] for key in keys]
 
 

@@ -12,7 +12,7 @@ from onnxopt.options.search import Goal
 from onnxopt.search import stages
 from onnxopt.search.acceptance import MOST_PROOFS
 from onnxopt.search.baseline import PROOF_LATENCY, Stamp, Start, measured_baseline
-from onnxopt.search.bets import WORTH, Plan, plan_of, reads_rows, work_of
+from onnxopt.search.bets import WORTH, TrialOrder, order_of, reads_rows, work_of
 from onnxopt.search.candidates import exact, first_candidates, row_candidates
 from onnxopt.search.holdout import Evidence
 from onnxopt.search.journal.journal import Journal
@@ -21,7 +21,7 @@ from onnxopt.search.limits.deadline import Deadline
 from onnxopt.search.mix.float_layers import keep_harmful_layers
 from onnxopt.search.observer import NullObserver, Observer
 from onnxopt.search.parts import Parts
-from onnxopt.search.proving import decided, prove, prove_first, untried
+from onnxopt.search.proving import decided, prove_finalists, prove_first, untried
 from onnxopt.search.recovery import recovery_by_stage
 from onnxopt.search.remeasure import time_unsure_again
 from onnxopt.search.screen import Screen
@@ -88,7 +88,7 @@ def _searched(trials: Trials, size_bytes: int) -> SearchResult:
     if needed:
         trials.observer.needed(needed)
     early = _try_all(trials, size_bytes)
-    model, proofs = prove(trials, early)
+    model, proofs = prove_finalists(trials, early)
     left = (*untried(trials, proofs), *trials.late.finalists)
     made = tuple(decided(trials, trial, proofs) for trial in trials.made)
     winner = next((t for t in made if t.verdict is Verdict.WINNER), None)
@@ -114,27 +114,27 @@ def _searched(trials: Trials, size_bytes: int) -> SearchResult:
 
 def _try_all(trials: Trials, size_bytes: int) -> Evidence | None:
     """Try candidates, the best bet first, and return the proof of the first one within budget."""
-    plan = _planned(trials, size_bytes)
-    trials.observer.planned(plan.all)
+    order = _planned(trials, size_bytes)
+    trials.observer.planned(order.all)
     trials.journal.begin()
     if trials.settings.cluster is not None:
         score = trials.judge.baseline()
-        trials.runner.announce([c for c in plan.all if trials.journal.trial(c, score) is None])
+        trials.runner.announce([c for c in order.all if trials.journal.trial(c, score) is None])
     # The order follows from measured times, which vary: a resumed search keeps its first order.
-    plan = plan.ordered(trials.recall("order", lambda: _led(trials, plan).words(), names))
+    order = order.ordered(trials.recall("order", lambda: _led(trials, order).words(), names))
     screen = Screen(trials.model, trials.parts.calibration, trials.recall)
-    early = _try_each(trials, plan.bets, screen, None)
-    later = stages.left_for_later(trials, len(plan.alike))
-    early = _try_each(trials, () if later else plan.alike, screen, early)
+    early = _try_each(trials, order.bets, screen, None)
+    later = stages.left_for_later(trials, len(order.alike))
+    early = _try_each(trials, () if later else order.alike, screen, early)
     keep_harmful_layers(trials)
     stages.place_layers(trials)
     if trials.settings.prune:
         stages.remove_channels(trials)
         stages.mix_techniques(trials)
-    early = _try_each(trials, plan.alike if later else (), screen, early)
+    early = _try_each(trials, order.alike if later else (), screen, early)
     if later:
         keep_harmful_layers(trials)
-    early = _try_each(trials, plan.late, screen, early)
+    early = _try_each(trials, order.late, screen, early)
     time_unsure_again(trials)
     return early
 
@@ -150,7 +150,7 @@ def _try_each(
     return early
 
 
-def _planned(trials: Trials, size_bytes: int) -> Plan:
+def _planned(trials: Trials, size_bytes: int) -> TrialOrder:
     """Return the order of the first candidates; the given order if the model's layers are unknown."""
     candidates = first_candidates()
     try:
@@ -164,20 +164,20 @@ def _planned(trials: Trials, size_bytes: int) -> Plan:
             target=trials.context.target,
         )
     except (ModelError, NativeError):
-        return plan_of(candidates, None)
-    return plan_of((*candidates, *(row_candidates() if reads_rows(work) else ())), work)
+        return order_of(candidates, None)
+    return order_of((*candidates, *(row_candidates() if reads_rows(work) else ())), work)
 
 
-def _led(trials: Trials, plan: Plan) -> Plan:
-    """Return the plan, with simplification as its first bet where it is faster in a short measurement.
+def _led(trials: Trials, order: TrialOrder) -> TrialOrder:
+    """Return the order, with simplification as its first bet where it is faster in a short measurement.
 
     It is within every budget. Most exported models gain little by it, because the runtime simplifies as well, but not
     in all of them: it folds no constant, for instance, that a caller could replace. A busy host leaves the speed-up
     unsure; the times are enough for an order.
     """
-    simplest = next((candidate for candidate in plan.all if exact(candidate)), None)
+    simplest = next((candidate for candidate in order.all if exact(candidate)), None)
     if simplest is None or not _may_glance(trials):
-        return plan
+        return order
     name = simplest.name
 
     def timed() -> float:
@@ -190,8 +190,8 @@ def _led(trials: Trials, plan: Plan) -> Plan:
     except (ModelError, NativeError) as error:
         if error.code == LOST:
             raise
-        return plan
-    return plan.led_by(simplest) if speedup is not None and speedup >= WORTH else plan
+        return order
+    return order.led_by(simplest) if speedup is not None and speedup >= WORTH else order
 
 
 def _may_glance(trials: Trials) -> bool:

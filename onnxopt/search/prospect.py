@@ -6,7 +6,7 @@ import numpy as np
 from scipy import stats
 
 from onnxopt.measure.accuracy import Evaluation
-from onnxopt.measure.metrics.score import Score, difference, percent
+from onnxopt.measure.metrics.score import Score, drop_in_words, percent
 from onnxopt.measure.statistics import LOSS_UNSEEN, RARE_UNSEEN, flip_draws
 
 _MOST_SAMPLES = 1 << 24
@@ -46,14 +46,14 @@ class Prospect:
             if self.possible:
                 return f"{self.holdout} hold-out samples; a proof requires a probability of {asked}."
             return f"{self.holdout} hold-out samples prove nothing at {asked}; {self.needed} are needed."
-        smallest = difference(self.smallest, self.unit)
+        smallest = drop_in_words(self.smallest, self.unit)
         said = f"{self.holdout} hold-out samples prove nothing at {asked}"
         if self.smallest < 1:
             said = f"{self.holdout} hold-out samples can prove a budget of {smallest} or more at {asked}"
         if self.possible:
-            return f"{said}; the budget is {difference(self.allowed, self.unit)}."
+            return f"{said}; the budget is {drop_in_words(self.allowed, self.unit)}."
         needed = "no number of samples is enough" if self.needed is None else f"about {self.needed} are needed"
-        return f"{said}; for the budget of {difference(self.allowed, self.unit)}, {needed}."
+        return f"{said}; for the budget of {drop_in_words(self.allowed, self.unit)}, {needed}."
 
 
 def prospect_of(metric: Score, holdout: int, allowed: float, asked: float, telling: float = 1.0) -> Prospect:

@@ -11,7 +11,7 @@ from onnxopt.measure.statistics import Interval
 from onnxopt.samples import Samples
 from onnxopt.search.acceptance import EARLY
 from onnxopt.search.bets import WORTH
-from onnxopt.search.holdout import Evidence, affordable, held_out, measured, timed_as_last
+from onnxopt.search.holdout import Evidence, affordable_samples, held_out, holdout_evidence, timed_as_last
 from onnxopt.search.limits.deadline import TimeOver
 from onnxopt.search.trial import Proof, Trial, Verdict
 from onnxopt.search.trials import Trials
@@ -31,14 +31,14 @@ def prove_first(trials: Trials) -> Evidence | None:
     trial = trials.leader
     if trial is None or trials.bar.rank(trial) * WORTH > 1:
         return None
-    holdout = affordable(trials)
+    holdout = affordable_samples(trials)
     if holdout is None or not trials.prospect(len(holdout), EARLY).possible:
         return None
     leading = trial
     trials.observer.progress(f"early proof of {leading.candidate.name}", 0, 1)
     judge = trials.judge_on(holdout)
     try:
-        found = trials.deadline.in_time(lambda: measured(trials, judge, leading, len(holdout), early=True))
+        found = trials.deadline.in_time(lambda: holdout_evidence(trials, judge, leading, len(holdout), early=True))
     except (ModelError, NativeError) as error:
         if error.code == LOST:
             raise
@@ -49,7 +49,7 @@ def prove_first(trials: Trials) -> Evidence | None:
     return found
 
 
-def prove(trials: Trials, early: Evidence | None = None) -> tuple[ir.Model, tuple[Proof, ...]]:
+def prove_finalists(trials: Trials, early: Evidence | None = None) -> tuple[ir.Model, tuple[Proof, ...]]:
     """Measure finalists on the hold-out samples until one is proven.
 
     Without a proven finalist, the candidate of a successful early proof ships; else the first likely one, unless a
@@ -136,7 +136,7 @@ def _measured(
     trials.observer.progress(f"proof of {trial.candidate.name}", attempts, attempts + len(finalists))
     try:
         with trials.deadline.ending():
-            return measured(trials, judge[0], trial, judge[1])
+            return holdout_evidence(trials, judge[0], trial, judge[1])
     except TimeOver:
         trials.late.leave_out(finalists, f"the proof of {trial.candidate.name} was cut at the time limit")
     except (ModelError, NativeError) as error:

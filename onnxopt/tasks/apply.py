@@ -15,7 +15,7 @@ from onnxopt.model_file import Given, given, signature_of
 from onnxopt.model_file.writable import refuse_output_file
 from onnxopt.pipeline import Context, Optimized, Pass, Pipeline, Progress
 from onnxopt.record.provenance import provenance
-from onnxopt.record.steps import reasons, step_data, steps_table
+from onnxopt.record.steps import frequent_reasons, step_data, steps_table
 from onnxopt.samples import ReadOptions, Samples, open_samples
 from onnxopt.search.parts import split_parts
 from onnxopt.target import target_of
@@ -150,7 +150,7 @@ def made_document(model: Path, made: Made) -> Document:
         f"({units.smaller(made.size_before / max(made.size_after, 1))})."
     ]
     lines += [made.note] if made.note else []
-    lines += reasons(skip for step in steps for skip in step.skipped)
+    lines += frequent_reasons(skip for step in steps for skip in step.skipped)
     if made.files:
         lines.append(
             f"Written: {', '.join(map(str, made.files))}. Next: onnxopt compare {model} {made.files[0]} --data ..."

@@ -25,7 +25,7 @@ AUTO = "auto"
 
 
 @dataclass(frozen=True)
-class Work:
+class BenchmarkJob:
     """The models, their inputs and how they are run.
 
     Attributes:
@@ -67,7 +67,7 @@ def work_on(
     read: ReadOptions | None,
     seed: int,
     progress: Progress | None,
-) -> Work:
+) -> BenchmarkJob:
     """Load models and samples; without `data` inputs are generated.
 
     Raises:
@@ -85,10 +85,10 @@ def work_on(
         loaded[name] = model
     first = next(iter(loaded.values()))
     samples = open_samples(MADE_UP if data is None else data, signature_of(first), options=read)
-    return Work(loaded, samples, runtime or Runtime(), seconds, seed, progress)
+    return BenchmarkJob(loaded, samples, runtime or Runtime(), seconds, seed, progress)
 
 
-def on_providers(work: Work, ep: str | Sequence[str]) -> Work:
+def on_providers(work: BenchmarkJob, ep: str | Sequence[str]) -> BenchmarkJob:
     """Return the work with every model on every provider; the first model on the first provider is the baseline.
 
     Args:
@@ -119,7 +119,7 @@ def on_providers(work: Work, ep: str | Sequence[str]) -> Work:
     return replace(work, models=models, runtimes=runtimes, left_out=left_out)
 
 
-def latencies(work: Work, sizes: Sequence[int], *, memory: bool, hot: bool) -> dict[int, dict[str, Latency]]:
+def latencies(work: BenchmarkJob, sizes: Sequence[int], *, memory: bool, hot: bool) -> dict[int, dict[str, Latency]]:
     """Time models in alternating runs for every batch size; a model with a fixed batch size runs at its own.
 
     Args:
@@ -147,7 +147,7 @@ def latencies(work: Work, sizes: Sequence[int], *, memory: bool, hot: bool) -> d
     return found
 
 
-def throughputs(work: Work, size: int, streams: int) -> dict[str, Throughput]:
+def throughputs(work: BenchmarkJob, size: int, streams: int) -> dict[str, Throughput]:
     """Measure samples per second under load, alternating, with `streams` concurrent runs."""
     return measure_throughput(
         work.models,
@@ -160,7 +160,7 @@ def throughputs(work: Work, size: int, streams: int) -> dict[str, Throughput]:
     )
 
 
-def process_loads(work: Work, size: int, processes: int) -> dict[str, ProcessLoad]:
+def process_loads(work: BenchmarkJob, size: int, processes: int) -> dict[str, ProcessLoad]:
     """Measure the models in several processes at once."""
     return measure_processes(
         work.models,
@@ -173,13 +173,13 @@ def process_loads(work: Work, size: int, processes: int) -> dict[str, ProcessLoa
     )
 
 
-def profiles(work: Work, size: int) -> dict[str, Profile]:
+def profiles(work: BenchmarkJob, size: int) -> dict[str, Profile]:
     """Measure the time of every operator and node, one model after the other."""
     feeds = work.feeds(size)
     return {name: profile(model, feeds, work.runtime) for name, model in work.models.items()}
 
 
-def notes_of(work: Work, timed: Mapping[int, Mapping[str, Latency]]) -> list[str]:
+def notes_of(work: BenchmarkJob, timed: Mapping[int, Mapping[str, Latency]]) -> list[str]:
     """Return sentences about providers side by side; none where there is one provider for all."""
     if not work.runtimes:
         return []

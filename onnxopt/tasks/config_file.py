@@ -15,7 +15,7 @@ WIDTH = 100
 
 
 @dataclass(frozen=True)
-class Option:
+class ConfigOption:
     """One option of a command: its long name, its help text, and its default as TOML; None for no default."""
 
     name: str
@@ -23,7 +23,7 @@ class Option:
     default: str | None
 
 
-def config_text(model: Path, options: Sequence[Option], data: str | None, max_drop: str | None) -> str:
+def config_text(model: Path, options: Sequence[ConfigOption], data: str | None, max_drop: str | None) -> str:
     """Return TOML in which all options except `data` and `max-drop` are comments.
 
     Args:

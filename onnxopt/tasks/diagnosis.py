@@ -11,7 +11,7 @@ from onnxopt.document.blocks import Column, Displayed, Document, Table, Text
 from onnxopt.errors import ModelError, UsageError
 from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes
 from onnxopt.model_file import Given, as_graph, given, signature_of
-from onnxopt.model_file.given import named
+from onnxopt.model_file.given import name_of_given
 from onnxopt.model_file.writable import refuse_output_file
 from onnxopt.passes.simplify import Simplify
 from onnxopt.pipeline import Context, Pipeline
@@ -73,7 +73,7 @@ def diagnose(
     if out is not None:
         source = None if isinstance(found, ir.Model) else found
         refuse_output_file(Path(out), overwrite=overwrite, source=source, read=[model, data], kind=".toml")
-    first, second = named(model, "the float model"), named(quantized, "the quantized model")
+    first, second = name_of_given(model, "the float model"), name_of_given(quantized, "the quantized model")
     graph, other = as_graph(model), as_graph(found)
     samples = open_samples(data, signature_of(graph), options=read, limit=limit).with_batch_size(1)
     before = _as_it_was_quantized(graph, other)

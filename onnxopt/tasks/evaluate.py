@@ -13,7 +13,7 @@ from onnxopt.measure.runtime.session import Runtime
 from onnxopt.measure.statistics import Interval
 from onnxopt.measure.tasks.task import TaskOptions
 from onnxopt.model_file import Given, as_graph, signature_of
-from onnxopt.model_file.given import named
+from onnxopt.model_file.given import name_of_given
 from onnxopt.pipeline import Progress
 from onnxopt.quantization.diagnosis.simulation import Simulation
 from onnxopt.quantization.diagnosis.simulation import simulate as simulate_on
@@ -134,7 +134,7 @@ def evaluate(
         found = simulate_on(graph, target, runtime)
         scored = measured(found.model, samples, chosen, found.runtime, seed=seed, progress=counted)
         simulated[name] = SimulatedEvaluation(target, found, scored)
-    return Evaluated(named(model, "the model"), chosen, samples.name, here, simulated)
+    return Evaluated(name_of_given(model, "the model"), chosen, samples.name, here, simulated)
 
 
 def _document(scored: Evaluated) -> Document:

@@ -3,7 +3,7 @@
 from onnxopt.document.blocks import Column, Document, Table, Text
 from onnxopt.graph.channels.find import ChannelGroup, groups_of
 from onnxopt.model_file import Given, as_graph
-from onnxopt.model_file.given import named
+from onnxopt.model_file.given import name_of_given
 
 
 def groups_document(model: Given) -> Document:
@@ -21,7 +21,7 @@ def groups_document(model: Given) -> Document:
     frozen = len(groups) - len(free)
     summary = Text((f"{len(free)} groups with {units} units can be pruned; {frozen} groups are frozen.",))
     return Document(
-        (Table(columns, tuple(map(_row, groups)), title=named(model, "a model in memory")), summary),
+        (Table(columns, tuple(map(_row, groups)), title=name_of_given(model, "a model in memory")), summary),
         {"groups": _data(groups)},
     )
 

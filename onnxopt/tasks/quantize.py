@@ -19,7 +19,7 @@ from onnxopt.options.choices import Effort, Mode
 from onnxopt.passes.simplify import Simplify
 from onnxopt.pipeline import Context, Need, Progress
 from onnxopt.samples import ReadOptions, open_samples
-from onnxopt.search.int8.choose import choose
+from onnxopt.search.int8.choose import fastest_int8
 from onnxopt.target import target_of
 from onnxopt.tasks.apply import Made, apply, saved
 
@@ -141,7 +141,7 @@ def _auto(
     loaded = model_file.as_graph(model)
     samples = open_samples(data, signature_of(loaded), options=read)
     context = context if progress is None else replace(context, progress=progress)
-    chosen = choose(loaded, samples, context, cast("Effort", effort), tasks)
+    chosen = fastest_int8(loaded, samples, context, cast("Effort", effort), tasks)
     form, before = chosen.form, model_file.size_of(model)
     out = None if dry_run else out
     return saved(

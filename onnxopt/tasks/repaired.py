@@ -8,7 +8,7 @@ import onnx_ir as ir
 from onnxopt.document import units
 from onnxopt.document.blocks import Column, Document, Table, Text
 from onnxopt.measure.statistics import Interval
-from onnxopt.record.steps import reasons
+from onnxopt.record.steps import frequent_reasons
 from onnxopt.repairs.mending import Mended
 
 _NAMED = 2
@@ -70,7 +70,7 @@ def repaired_document(done: Repaired) -> Document:
         f"{one.repair.code}: {one.repair.fault.removesuffix('; `repair` mends it')}: {one.repair.does}."
         for one in done.tried
     ]
-    lines += reasons(skip for one in done.tried for skip in one.found.left)
+    lines += frequent_reasons(skip for one in done.tried for skip in one.found.left)
     if done.tried:
         lines.append(f"Outputs were compared on {units.many(done.batches, 'batch', 'batches')}.")
     lines.append(_written(done))

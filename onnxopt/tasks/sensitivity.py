@@ -10,7 +10,7 @@ from onnxopt.measure.latency.remembered import cache_folder
 from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.measure.usable import without_nan
 from onnxopt.model_file import Given, as_graph, atomic_write_text, given, signature_of
-from onnxopt.model_file.given import named
+from onnxopt.model_file.given import name_of_given
 from onnxopt.model_file.writable import refuse_output_file
 from onnxopt.pipeline import Context, Progress
 from onnxopt.report.sensitivity_plot import sensitivity_page
@@ -82,7 +82,7 @@ def sensitivity(
         title = f"{'the model' if path is None else path.name}: sensitivity of layers"
         atomic_write_text(Path(plot), sensitivity_page(layers, title), overwrite=overwrite)
     file = None if plot is None else Path(plot)
-    return Sensitivity(layers, file, _document(named(model, "the model"), layers))
+    return Sensitivity(layers, file, _document(name_of_given(model, "the model"), layers))
 
 
 def _document(model: str, found: tuple[LayerSensitivity, ...]) -> Document:

@@ -12,7 +12,7 @@ from onnxopt.measure.latency.latency_table import LatencyTable
 from onnxopt.measure.latency.remembered import cache_folder
 from onnxopt.measure.verdict import one_sample
 from onnxopt.model_file import Given, as_graph
-from onnxopt.model_file.given import named
+from onnxopt.model_file.given import name_of_given
 from onnxopt.reconstruction.factorizable import FactorizableModel
 from onnxopt.reconstruction.layers import LinearLayer
 from onnxopt.reconstruction.low_rank.chain_timer import Timer, timer_of
@@ -67,7 +67,7 @@ def spectrum_document(source: Given, sizes: Mapping[str, int], *, measure: bool 
         ]
     return Document(
         (
-            Table(columns, tuple(_row(f, measure) for f in found), title=named(source, "a model in memory")),
+            Table(columns, tuple(_row(f, measure) for f in found), title=name_of_given(source, "a model in memory")),
             Text(tuple(says)),
         ),
         {"layers": found, "left": work.refused},

@@ -1,13 +1,5 @@
 """ONNX graphs that learn: the only room with torch besides export."""
 
-from onnxopt.errors import UsageError
+from onnxopt.extras import require
 
-try:
-    import torch  # noqa: F401
-except ImportError as error:
-    raise UsageError(
-        "ONX108",
-        "training needs a package that is not installed",
-        where="torch",
-        hint='Run: pip install "onnxopt[train]"',
-    ) from error
+require("torch", "train", "training")

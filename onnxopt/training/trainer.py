@@ -32,7 +32,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Point:
+class CurvePoint:
     """One look along the way: `loss` is the mean since the last; `score` is on held-out samples, lower is better."""
 
     step: int
@@ -44,7 +44,7 @@ class Point:
 class Trained:
     """The result of a training; the module holds the best weights, which may be the initial ones."""
 
-    history: tuple[Point, ...]
+    history: tuple[CurvePoint, ...]
     before: float
     after: float
 
@@ -80,7 +80,7 @@ class Trainer:
     schedule: Schedule
     checkpoint: Path | None = None
     progress: Progress | None = None
-    _history: list[Point] = field(default_factory=list)
+    _history: list[CurvePoint] = field(default_factory=list)
 
     def train(self) -> Trained:
         """Train, and leave the best weights in the module."""
@@ -95,7 +95,7 @@ class Trainer:
             self.module.load_state_dict(found["module"])
             optimizer.load_state_dict(found["optimizer"])
             before, best, kept, step, stale = (found[k] for k in ("before", "best", "kept", "step", "stale"))
-            self._history = [Point(*point) for point in found["history"]]
+            self._history = [CurvePoint(*point) for point in found["history"]]
         losses: list[float] = []
         while step < self.schedule.steps and stale < self.schedule.patience:
             raise_if_interrupted()
@@ -106,7 +106,7 @@ class Trainer:
             if not self.schedule.evaluated(step):
                 continue
             score = self.score()
-            self._history.append(Point(step, sum(losses) / len(losses), score))
+            self._history.append(CurvePoint(step, sum(losses) / len(losses), score))
             losses = []
             if score < best:
                 best, kept, stale = score, _copy(self.module), 0

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from onnxopt.options.declared import declared
+from onnxopt.options.declared import declared_options
 from onnxopt.options.reading import ReadOptions
 from onnxopt.options.runtime import Runtime
 from onnxopt.options.tasks import TaskOptions
@@ -12,11 +12,11 @@ from onnxopt.record.repro import Origin, repro_command
 
 @pytest.mark.parametrize("kind", [ReadOptions, Runtime, TaskOptions])
 def test_every_option_of_data_runtime_and_tasks_says_what_it_is_for(kind):
-    assert all(o.about.endswith((".", "...")) for o in declared(kind))
+    assert all(o.about.endswith((".", "...")) for o in declared_options(kind))
 
 
 def test_a_size_is_one_number_or_height_and_width():
-    size = next(o for o in declared(ReadOptions) if o.field == "size")
+    size = next(o for o in declared_options(ReadOptions) if o.field == "size")
     assert [size.written.read(text) for text in ("8", "8x6", "8,6")] == [8, (8, 6), (8, 6)]
 
 

@@ -11,7 +11,7 @@ from onnxopt.measure.latency import Latency
 from onnxopt.measure.statistics import Interval
 from onnxopt.record.options import KeptOptions
 from onnxopt.search import optimize
-from onnxopt.search.bets import Plan
+from onnxopt.search.bets import TrialOrder
 from onnxopt.search.candidates import first_candidates
 from onnxopt.search.workers import runner
 from onnxopt.search.workers.runner import LocalRunner
@@ -40,7 +40,7 @@ def scored(monkeypatch):
     monkeypatch.setattr(LocalRunner, "score", score)
     monkeypatch.setattr(runner, "measure_latency", _latency)
     monkeypatch.setattr(optimize, "first_candidates", lambda: first_candidates()[:2])
-    monkeypatch.setattr(optimize, "plan_of", lambda candidates, _: Plan(candidates, (), ()))
+    monkeypatch.setattr(optimize, "order_of", lambda candidates, _: TrialOrder(candidates, (), ()))
     return names
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import onnxopt
 from onnxopt.errors import FileError, UsageError
-from onnxopt.options.declared import declared
+from onnxopt.options.declared import declared_options
 from onnxopt.options.keywords import with_named
 from onnxopt.options.search import Goal, SearchOptions
 from onnxopt.record.options import KeptOptions
@@ -44,7 +44,7 @@ GIVEN = {
     "target": ("x86-vnni", "x86-vnni"),
     "seed": ("3", 3),
 }
-ALL = SearchOptions(**{o.field: GIVEN[o.word][1] for o in declared(SearchOptions)})
+ALL = SearchOptions(**{o.field: GIVEN[o.word][1] for o in declared_options(SearchOptions)})
 NEVER_KEPT = {"device", "cluster", "bench", "tls"}
 
 
@@ -70,13 +70,13 @@ def words():
 
 
 def test_every_option_is_tried_here():
-    assert {o.word for o in declared(SearchOptions)} == set(GIVEN)
+    assert {o.word for o in declared_options(SearchOptions)} == set(GIVEN)
     changed = [f.name for f in fields(SearchOptions) if getattr(ALL, f.name) == getattr(SearchOptions(), f.name)]
     assert not changed
 
 
 def test_every_option_says_what_it_is_for():
-    assert all(o.about.endswith((".", "]")) for o in declared(SearchOptions))
+    assert all(o.about.endswith((".", "]")) for o in declared_options(SearchOptions))
 
 
 def test_the_command_line_gives_every_option(cli, mlp, asked):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from onnxopt.options.declared import declared
+from onnxopt.options.declared import declared_options
 from onnxopt.passes.distill import Distill
 from onnxopt.passes.finetune import Finetune
 
@@ -52,10 +52,10 @@ def models(kind, mlp):
 @pytest.mark.parametrize("kind", [Distill, Finetune])
 def test_every_option_of_the_pass_reaches_it(cli, mlp, tmp_path, applied, kind):
     options = SHARED | OWN[kind]
-    assert {o.word for o in declared(kind)} == set(options)
+    assert {o.word for o in declared_options(kind)} == set(options)
     line = [word for name, (text, _) in options.items() for word in (f"--{name}", text)]
     cli(kind.name, *models(kind, mlp), "--data", "digits", "-o", tmp_path / "x.onnx", *line)
-    assert applied == [kind(**{o.field: options[o.word][1] for o in declared(kind)})]
+    assert applied == [kind(**{o.field: options[o.word][1] for o in declared_options(kind)})]
 
 
 @pytest.mark.parametrize("kind", [Distill, Finetune])

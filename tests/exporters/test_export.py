@@ -10,9 +10,10 @@ import onnx_ir as ir
 import pytest
 
 import onnxopt
+from onnxopt import extras
 from onnxopt.errors import FileError, ModelError, UsageError
-from onnxopt.exporters import packages, sources
-from onnxopt.exporters.converted import Converted, Wanted, flat, made_up
+from onnxopt.exporters import sources
+from onnxopt.exporters.converted import Converted, Wanted, flat, made_up_input
 from onnxopt.exporters.verify import verify
 from onnxopt.measure.runtime.session import Runtime, Session
 from tests.builders import gemm_mlp
@@ -139,7 +140,7 @@ def test_a_missing_package_is_one_line_that_names_the_extra(framework, monkeypat
     def absent(name):
         raise ImportError(f"No module named {name!r}")
 
-    monkeypatch.setattr(packages, "import_module", absent)
+    monkeypatch.setattr(extras, "import_module", absent)
     convert = sources.converter(framework)
     home = sys.modules[convert.__module__]
     hint = home.INSTALL if framework == "paddle" else f'Run: pip install "onnxopt[{home.EXTRA}]"'
@@ -181,7 +182,7 @@ def _converted(model: ir.Model, change: float) -> Converted:
     session = Session(model, Runtime())
     name = session.input_names[0]
     shape = [2 if not isinstance(d, int) else d for d in session.native.get_inputs()[0].shape]
-    example = {name: made_up(shape, "float32", 0)}
+    example = {name: made_up_input(shape, "float32", 0)}
     return Converted("test", model, example, lambda feeds: [out + change for out in session.run(feeds)], {})
 
 

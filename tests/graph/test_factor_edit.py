@@ -11,7 +11,7 @@ from onnxopt.graph.check import check_structure
 from onnxopt.graph.factor_edit import replace_by_chain
 from onnxopt.reconstruction.linear import linear_layer
 from onnxopt.reconstruction.low_rank.factors import factorized_in_groups
-from onnxopt.reconstruction.low_rank.forms import forms_of, largest_ranks, of_one_group
+from onnxopt.reconstruction.low_rank.forms import factor_forms, largest_ranks, of_one_group
 from onnxopt.reconstruction.low_rank.layer_statistics import weight_of
 from tests import builders, numerics
 from tests.builders import F, Net
@@ -74,7 +74,7 @@ CONVOLUTIONS = [
 def test_every_convolution_at_full_rank(kernel, stride, dilation, padding, groups):
     model = convolution(kernel, stride, dilation, PADDINGS[padding], bias=stride == 1, groups=groups)
     feeds = builders.feeds_of(model)
-    for form in forms_of(kernel):
+    for form in factor_forms(kernel):
         assert_equal_outputs(model, chained(model, "conv", form), feeds, "Conv", 3 if form == "tucker" else 2)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from onnxopt import model_file
 from onnxopt.graph.recurrent_split import merge_recurrent, split_recurrent
-from onnxopt.reconstruction.layers import linear_layers, with_biases, write
+from onnxopt.reconstruction.layers import linear_layers, with_biases, write_layer
 from tests import builders, numerics
 from tests.builders import F, Net
 
@@ -45,7 +45,7 @@ def test_another_product_and_a_bias_go_into_the_weights(op: str, bias: bool) -> 
     with_biases(model)
     (layer,) = linear_layers(model).values()
     rng = np.random.default_rng(0)
-    write(model, layer, rng.standard_normal((16 * GATES[op], 12)), rng.standard_normal(16 * GATES[op]))
+    write_layer(model, layer, rng.standard_normal((16 * GATES[op], 12)), rng.standard_normal(16 * GATES[op]))
     feeds = builders.feeds_of(model)
     before = builders.run(model, feeds)
     merge_recurrent(model, ("cell",))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnxopt.graph.windows import halves, same_pads
+from onnxopt.graph.windows import same_pads, split_padding
 from tests import builders, numerics
 from tests.builders import F, Net
 
@@ -26,4 +26,4 @@ def test_explicit_pads_give_the_outputs_of_same_padding(auto_pad: str, size: int
 
 @pytest.mark.parametrize(("auto_pad", "expected"), [("SAME_UPPER", (1, 2)), ("SAME_LOWER", (2, 1))])
 def test_the_odd_one_is_where_the_name_says(auto_pad: str, expected: tuple[int, int]) -> None:
-    assert halves(3, auto_pad) == expected
+    assert split_padding(3, auto_pad) == expected

@@ -5,7 +5,7 @@ import pytest
 from annotated_types import Gt
 from typing_extensions import Doc
 
-from onnxopt.options.declared import Word, declared
+from onnxopt.options.declared import Word, declared_options
 from onnxopt.options.training import DistillOptions, FinetuneOptions
 from onnxopt.passes.distill import Distill
 from onnxopt.passes.finetune import Finetune
@@ -38,7 +38,7 @@ class Further(Base):
 
 
 def test_an_option_says_all_there_is_to_know_about_it():
-    size, kind, length, names = declared(Further)
+    size, kind, length, names = declared_options(Further)
     assert (size.field, size.word, size.kind, size.default, size.about) == (
         "size",
         "size",
@@ -60,9 +60,9 @@ def test_an_option_says_all_there_is_to_know_about_it():
 @pytest.mark.parametrize(("kind", "options"), [(Distill, DistillOptions), (Finetune, FinetuneOptions)])
 def test_a_pass_that_trains_has_the_options_of_its_command_and_no_other(kind, options):
     assert [f.name for f in fields(kind)] == [f.name for f in fields(options)]
-    assert kind() == kind(**{o.field: o.default for o in declared(options)})
+    assert kind() == kind(**{o.field: o.default for o in declared_options(options)})
 
 
 @pytest.mark.parametrize("options", [DistillOptions, FinetuneOptions])
 def test_every_option_of_a_training_says_what_it_is_for(options):
-    assert all(o.about.endswith(".") for o in declared(options))
+    assert all(o.about.endswith(".") for o in declared_options(options))

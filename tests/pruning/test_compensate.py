@@ -147,13 +147,13 @@ def test_a_reader_whose_moments_memory_does_not_hold_is_named_and_left(monkeypat
     readers = [c.layer.node for c in consumers_of(channels)]
     kept = models.kept_by_magnitude(channels, 0.5)
     reading = [c.layer.node for c in consumers_of(channels) if any(name in kept for name in c.inputs)]
-    fits_in_memory = compensation.affordable
+    fits_in_memory = compensation.observable_at_once
     for large, expected in ((reading[-1], (reading[-1],)), (readers[0], ())):
 
         def affordable(consumers, model, large=large):
             return fits_in_memory([c for c in consumers if c.layer.node != large], model)
 
-        monkeypatch.setattr(compensation, "affordable", affordable)
+        monkeypatch.setattr(compensation, "observable_at_once", affordable)
         made = compensate(channels, kept, models.samples_of(channels.model, 32), "ls")
         assert made.too_large == expected
         assert large not in made.fits

@@ -29,7 +29,7 @@ def measured(monkeypatch: pytest.MonkeyPatch, unsure: int) -> list[float]:
 def test_an_unsure_clock_measures_again_and_longer(monkeypatch: pytest.MonkeyPatch, unsure: int) -> None:
     seconds_of = measured(monkeypatch, unsure)
     model = builders.BUILDERS["gemm_mlp"]()
-    assert latency_goal.time_share(model, model, {}) == 0.5
+    assert latency_goal.median_time_share(model, model, {}) == 0.5
     assert seconds_of == sorted(set(seconds_of))
     assert len(seconds_of) == unsure + 1
 
@@ -38,7 +38,7 @@ def test_a_host_that_stays_busy_is_an_error_with_the_reason(monkeypatch: pytest.
     measured(monkeypatch, 99)
     model = builders.BUILDERS["gemm_mlp"]()
     with pytest.raises(NativeError, match="ONX409") as error:
-        latency_goal.time_share(model, model, {})
+        latency_goal.median_time_share(model, model, {})
     assert error.value.why == "other programs took the processor"
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from onnxopt.graph.channels.cut import mask_channels
 from onnxopt.pruning.consumers import consumers_of
-from onnxopt.pruning.observe import Observed, affordable, cost_bytes, observe
+from onnxopt.pruning.observe import Observed, cost_bytes, observable_at_once, observe
 from onnxopt.reconstruction.moments import Moments
 from tests import builders
 from tests.pruning import models
@@ -107,6 +107,6 @@ def test_layers_that_do_not_fit_into_memory_are_left_out():
     consumers = list(consumers_of(channels))
     costs = [cost_bytes(c, channels.model) for c in consumers]
     assert costs == [8 * 3 * i * (i + o) for i, o in ((8, 24), (24, 16), (16, 4))]
-    assert affordable(consumers, channels.model) == consumers
-    assert affordable(consumers, channels.model, sum(costs) - 1) == consumers[::2]
-    assert affordable(consumers, channels.model, 0) == consumers[:1]
+    assert observable_at_once(consumers, channels.model) == consumers
+    assert observable_at_once(consumers, channels.model, sum(costs) - 1) == consumers[::2]
+    assert observable_at_once(consumers, channels.model, 0) == consumers[:1]

@@ -11,7 +11,7 @@ from onnxopt.pruning.compensate import refit
 from onnxopt.pruning.consumers import consumers_of
 from onnxopt.pruning.observe import observe
 from onnxopt.pruning.ranking import Ranking, by_weights
-from onnxopt.pruning.sensitivity import measured
+from onnxopt.pruning.sensitivity import with_measured_losses
 from tests import builders
 from tests.pruning import models
 
@@ -68,7 +68,7 @@ def test_losses_are_measured_at_the_outputs_once_readers_made_up_for_them(method
     seen = observe(channels.model, channels.model, readers, samples)
     error = OutputError(channels.model, samples)
     ranking = Ranking.by_scores(by_weights(channels, group, "l1", 0))
-    found = measured(ranking, group, channels, readers=readers, seen=seen, error=error, method=method)
+    found = with_measured_losses(ranking, group, channels, readers=readers, seen=seen, error=error, method=method)
     assert np.array_equal(found.order, ranking.order)
     assert (np.diff(found.losses) >= 0).all()
     for removed in (2, 4, 8, 12):

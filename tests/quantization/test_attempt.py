@@ -5,7 +5,7 @@ import onnx_ir as ir
 import pytest
 
 from onnxopt.errors import NativeError
-from onnxopt.measure.runtime.session import Runtime, Session, opened
+from onnxopt.measure.runtime.session import Runtime, Session, session_and_graph
 from onnxopt.model_file import from_runtime
 from onnxopt.quantization.attempt import attempt, runnable_feeds
 from tests.builders import ROWS, Net, feeds_of, samples_of
@@ -55,7 +55,7 @@ def test_only_results_are_written_with_the_graph_of_the_runtime(monkeypatch: pyt
 
     def counted(model: ir.Model, runtime: Runtime) -> tuple[Session, bytes]:
         written.append(model)
-        return opened(model, runtime)
+        return session_and_graph(model, runtime)
 
     monkeypatch.setattr("onnxopt.quantization.attempt.opened", counted)
     model = chain()

@@ -8,7 +8,7 @@ from onnx import TensorProto
 from onnxopt.catalog import parse
 from onnxopt.model_file import to_bytes
 from onnxopt.pipeline import Context, Pipeline
-from onnxopt.quantization.half import narrowed, widened
+from onnxopt.quantization.half import store_half, widened
 from onnxopt.target import target_of
 from tests import builders, numerics
 from tests.builders import CLASSES, IMAGE, F, Net
@@ -72,7 +72,7 @@ def test_weights_are_stored_back_where_nothing_is_lost() -> None:
     changed = wide.graph.initializers[large[0]]
     assert changed.const_value is not None
     changed.const_value = ir.tensor(changed.const_value.numpy() + np.float32(1e-5))
-    narrowed(wide, narrow)
+    store_half(wide, narrow)
     stored = {v.name for v in wide.graph.initializers.values() if v.dtype is ir.DataType.FLOAT16}
     assert stored == {f"{name}_half" for name in large[1:]}
     assert numerics.largest_difference(expected, outputs(wide, builders.feeds_of(wide))) < numerics.HALF_RELATIVE

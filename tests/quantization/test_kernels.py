@@ -6,7 +6,7 @@ import pytest
 
 from onnxopt.catalog import parse
 from onnxopt.graph.edit import lift_constants, name_nodes
-from onnxopt.measure.runtime.session import Runtime, Session, opened, optimized_model
+from onnxopt.measure.runtime.session import Runtime, Session, optimized_model, session_and_graph
 from onnxopt.model_file import from_runtime
 from onnxopt.pipeline import Context, Pipeline, Step
 from onnxopt.quantization.kernels import Execution, executions
@@ -81,7 +81,7 @@ def test_the_reason_of_whoever_left_it_is_kept() -> None:
 @pytest.mark.parametrize("name", ["residual_cnn", "transformer_17", "data_movement"])
 def test_the_graph_of_the_session_that_tried_the_model_says_the_same(name: str, spec: str) -> None:
     before, after, _ = made(name, spec)
-    session, optimized = opened(after, Runtime())
+    session, optimized = session_and_graph(after, Runtime())
     again = optimized_model(after, Runtime())
     assert [node.op_type for node in from_runtime(optimized).graph] == [node.op_type for node in again.graph]
     assert executions(before, after, {}, optimized) == executions(before, after, {})

@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onnxopt.reconstruction.low_rank.factors import factorized, factorized_in_groups, truncated, unfolded
-from onnxopt.reconstruction.low_rank.forms import FORMS, forms_of, largest_ranks, stage_shapes
+from onnxopt.reconstruction.low_rank.forms import FORMS, factor_forms, largest_ranks, stage_shapes
 from tests import numerics
 
 SHAPES = [(6, 5), (6, 5, 3), (6, 5, 3, 2), (4, 7, 1, 3), (4, 5, 2, 3, 2), (6, 5, 1, 1), (3, 20, 3, 3)]
-CASES = [(shape, form) for shape in SHAPES for form in forms_of(shape[2:])]
+CASES = [(shape, form) for shape in SHAPES for form in factor_forms(shape[2:])]
 
 
 def weight_of(shape, seed=0):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto
 
 from onnxopt.model_file import to_bytes
-from onnxopt.reconstruction.layers import bias_of, drop_zero_biases, linear_layers, with_biases, write
+from onnxopt.reconstruction.layers import bias_of, drop_zero_biases, linear_layers, with_biases, write_layer
 from tests import builders, numerics
 
 F, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
@@ -37,7 +37,7 @@ def check(model: ir.Model, x: np.ndarray, tolerance: float = numerics.EXACT_RELA
     other = rng.standard_normal(matrix.shape) / np.sqrt(matrix.shape[1])
     offset = rng.standard_normal(len(bias)) if layer.bias is not None else np.zeros(len(bias))
     before = {n: v.const_value.numpy() for n, v in model.graph.initializers.items()}
-    write(model, layer, other, offset)
+    write_layer(model, layer, other, offset)
     after = {n: v.const_value.numpy() for n, v in model.graph.initializers.items()}
     assert {n for n in before if not np.array_equal(before[n], after[n])} == {layer.weight, layer.bias} - {None}
     assert all(before[n].dtype == after[n].dtype and before[n].shape == after[n].shape for n in before)
@@ -199,7 +199,7 @@ def test_an_output_keeps_its_name_when_its_layer_gets_a_bias_that_stays():
     made = with_biases(model)
     (layer,) = linear_layers(model).values()
     weight = layer.matrix(model.graph.initializers[layer.weight].const_value.numpy())
-    write(model, layer, weight, np.arange(1.0, 5.0))
+    write_layer(model, layer, weight, np.arange(1.0, 5.0))
     drop_zero_biases(model, made)
     (after,) = builders.run(model, {"x": x})
     assert [v.name for v in model.graph.outputs] == ["y"]

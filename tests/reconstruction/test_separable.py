@@ -10,7 +10,7 @@ from onnxopt.graph.layers import anatomy_of
 from onnxopt.graph.separable_edit import replace_by_separable
 from onnxopt.reconstruction.linear import linear_layers
 from onnxopt.reconstruction.low_rank.layer_statistics import weight_of
-from onnxopt.reconstruction.separable import macs_share, separated
+from onnxopt.reconstruction.separable import separable_macs_share, separated
 from tests import builders, numerics
 from tests.builders import F, Net
 
@@ -66,4 +66,4 @@ def test_the_predicted_work_is_that_of_the_graph() -> None:
     whole = anatomy_of(model).macs
     sums = separated(weight_of(model, linear_layers(model)["conv"]), 2)
     replace_by_separable(model, "conv", sums.depthwise(), sums.mix)
-    assert macs_share(2, (10, 6, 3, 3)) == pytest.approx(anatomy_of(model).macs / whole)
+    assert separable_macs_share(2, (10, 6, 3, 3)) == pytest.approx(anatomy_of(model).macs / whole)

@@ -14,7 +14,7 @@ from onnxopt.record.run import RunRecord
 from onnxopt.report.findings import next_step
 from onnxopt.run.folder import JOURNAL
 from onnxopt.search import optimize
-from onnxopt.search.bets import Plan
+from onnxopt.search.bets import TrialOrder
 from onnxopt.search.candidates import first_candidates
 from onnxopt.search.observer import NullObserver
 from onnxopt.search.workers import runner
@@ -50,7 +50,7 @@ def timed(monkeypatch):
 
     monkeypatch.setattr(runner, "measure_latency", measure)
     monkeypatch.setattr(optimize, "first_candidates", lambda: tuple(c for c in first_candidates() if c.name in FEW))
-    monkeypatch.setattr(optimize, "plan_of", lambda candidates, _: Plan(candidates, (), ()))
+    monkeypatch.setattr(optimize, "order_of", lambda candidates, _: TrialOrder(candidates, (), ()))
     return calls
 
 

@@ -1,5 +1,6 @@
 import pytest
 
+from onnxopt import extras
 from onnxopt.cli.entry import main
 from onnxopt.run import tracking
 
@@ -28,10 +29,10 @@ def test_without_mlflow_one_line_says_what_to_install(explained, monkeypatch, ca
     def absent(name):
         raise ImportError(name)
 
-    monkeypatch.setattr(tracking, "import_module", absent)
+    monkeypatch.setattr(extras, "import_module", absent)
     assert main(["log-run", str(explained), "--uri", "somewhere"]) == 2
     assert capsys.readouterr().err.strip() == (
-        'ONX108: a package that logs runs is not installed [mlflow]. Run: pip install "onnxopt[mlflow]"'
+        'ONX108: a log of runs needs a package that is not installed [mlflow]. Run: pip install "onnxopt[mlflow]"'
     )
 
 

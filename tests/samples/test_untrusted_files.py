@@ -194,7 +194,7 @@ def tokenizers_options(vocab):
 
 def test_the_cache_forgets_the_oldest(tmp_path, monkeypatch):
     monkeypatch.setattr(remembered, "MOST_ENTRIES", 3)
-    kept = Remembered[float](tmp_path / "c.json", remembered.is_number)
+    kept = Remembered[float](tmp_path / "c.json", remembered.is_duration)
     for number in range(5):
         kept.keep({f"k{9 - number}": float(number)})
     assert list(json.loads((tmp_path / "c.json").read_text())) == ["k7", "k6", "k5"]

@@ -3,7 +3,7 @@
 import pytest
 
 from onnxopt.model_file import size_bytes
-from onnxopt.search.bets import Plan, Workload, plan_of, reads_rows, work_of
+from onnxopt.search.bets import TrialOrder, Workload, order_of, reads_rows, work_of
 from onnxopt.search.candidates import first_candidates, row_candidates
 from onnxopt.target import TARGETS
 from tests import builders
@@ -22,19 +22,19 @@ def work(name: str, target: str = "x86-vnni") -> Workload:
     )
 
 
-def plan(name: str) -> Plan:
-    return plan_of(first_candidates(), work(name))
+def order(name: str) -> TrialOrder:
+    return order_of(first_candidates(), work(name))
 
 
-def shares(**of: float) -> Plan:
-    return plan_of(first_candidates(), Workload(of, 1_000_000, 0.01, 100, 100, dot_products=True))
+def shares(**of: float) -> TrialOrder:
+    return order_of(first_candidates(), Workload(of, 1_000_000, 0.01, 100, 100, dot_products=True))
 
 
 def test_convolutions_begin_with_static_and_products_and_lstms_with_dynamic() -> None:
     assert shares(convolution=0.95).bets[0].name == "static-minmax"
     assert shares(product=0.95).bets[0].name == "dynamic"
     assert shares(LSTM=0.95).bets[0].name == "dynamic"
-    assert plan("lstm").bets[0].name == "dynamic"
+    assert order("lstm").bets[0].name == "dynamic"
 
 
 def test_dynamic_is_no_bet_where_convolutions_take_all_the_time() -> None:
@@ -62,7 +62,7 @@ def test_less_is_expected_without_dot_products() -> None:
 
 @pytest.mark.parametrize("name", builders.BUILDERS)
 def test_every_candidate_is_in_the_plan_of_every_model(name: str) -> None:
-    assert sorted(c.name for c in plan(name).all) == sorted(c.name for c in first_candidates())
+    assert sorted(c.name for c in order(name).all) == sorted(c.name for c in first_candidates())
 
 
 def test_an_order_that_was_written_down_is_kept() -> None:
@@ -85,5 +85,5 @@ def test_four_bits_are_the_first_bet_of_a_decoder_and_none_of_an_encoder() -> No
     decoder, encoder = (
         Workload({kind: 0.95}, 20_000_000, 0.01, 100, 100, dot_products=True) for kind in ("row", "product")
     )
-    assert plan_of(candidates, decoder).bets[0].name == "weights-4bit"
-    assert "weights-4bit" in [c.name for c in plan_of(candidates, encoder).late]
+    assert order_of(candidates, decoder).bets[0].name == "weights-4bit"
+    assert "weights-4bit" in [c.name for c in order_of(candidates, encoder).late]

@@ -9,7 +9,7 @@ import pytest
 from onnxopt.search import proving
 from onnxopt.search.acceptance import MOST_PROOFS
 from onnxopt.search.budget import Budget
-from onnxopt.search.holdout import affordable
+from onnxopt.search.holdout import affordable_samples
 from onnxopt.search.limits.reserve import Reserve
 from onnxopt.search.optimize import search
 from onnxopt.search.settings import Settings
@@ -100,7 +100,7 @@ def test_it_is_made_where_half_of_the_time_for_candidates_is_enough(left_s: floa
     reserve = Reserve(len(samples), scoring_s=3.5, timing_s=12.6, hot_s=10.6, report_s=2.0)
     parts, deadline = SimpleNamespace(holdout=samples), SimpleNamespace(left_s=lambda: left_s)
     trials: Any = SimpleNamespace(parts=parts, reserve=reserve, deadline=deadline, settings=SimpleNamespace(seed=0))
-    assert (affordable(trials) is not None) is made
+    assert (affordable_samples(trials) is not None) is made
 
 
 def test_of_two_proofs_of_one_candidate_the_accepted_one_is_its_verdict() -> None:

@@ -11,19 +11,19 @@ from onnxopt.errors import NativeError
 from onnxopt.measure.statistics import Drop, Interval
 from onnxopt.search import optimize
 from onnxopt.search.baseline import PROOF_LATENCY
-from onnxopt.search.bets import Plan
+from onnxopt.search.bets import TrialOrder
 from onnxopt.search.candidates import exact, first_candidates
 from onnxopt.search.judged import drop_of
 from onnxopt.search.limits.reserve import Reserve
 from onnxopt.search.proving import prove_first
 
 SIMPLEST, *OTHERS = first_candidates()
-PLAN = Plan(tuple(OTHERS[:1]), tuple(OTHERS[1:]), (SIMPLEST,))
+PLAN = TrialOrder(tuple(OTHERS[:1]), tuple(OTHERS[1:]), (SIMPLEST,))
 
 
 def led(
     speedup: float, error: NativeError | None = None, latency_s: float = 5.0, reserve: Reserve | None = None
-) -> Plan:
+) -> TrialOrder:
     def latency(models: dict[str, object], seconds: float) -> dict[str, object]:
         assert list(models) == ["baseline", "simplify"]
         assert seconds == min(1.0, latency_s)

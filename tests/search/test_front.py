@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from onnxopt.measure.latency import Latency
 from onnxopt.measure.statistics import Drop, Interval
-from onnxopt.search.front import extremes, pareto_front, point_of
+from onnxopt.search.front import figures_of, pareto_front, smallest_and_fastest
 from onnxopt.search.trial import Candidate, Trial, Verdict
 
 
@@ -24,18 +24,18 @@ def test_what_is_beaten_is_left_out():
 
 def test_a_candidate_that_failed_on_the_hold_out_samples_is_neither_smallest_nor_fastest_nor_on_the_front():
     proven, disproved = trial("proven", 2, 50, 0.0, Verdict.WINNER), trial("disproved", 9, 1, -1.0, Verdict.UNPROVEN)
-    points = [point_of(one) for one in (disproved, proven)]
-    assert extremes(points) == ("proven", "proven")
-    assert extremes(points[:1]) == (None, None)
+    points = [figures_of(one) for one in (disproved, proven)]
+    assert smallest_and_fastest(points) == ("proven", "proven")
+    assert smallest_and_fastest(points[:1]) == (None, None)
     assert pareto_front([disproved, proven]) == (proven,)
 
 
 def test_of_two_equally_fast_candidates_the_proven_one_is_the_fastest():
     proven, small = trial("proven", 2.0, 50, 0.0, Verdict.WINNER), trial("small", 2.05, 40, 0.0)
-    assert extremes([point_of(small), point_of(proven)]) == ("small", "proven")
+    assert smallest_and_fastest([figures_of(small), figures_of(proven)]) == ("small", "proven")
     faster = trial("faster", 2.1, 50, 0.0)
-    assert extremes([point_of(faster), point_of(proven)])[1] == "faster"
-    assert extremes([point_of(proven), point_of(small), point_of(faster)])[1] == "faster"
+    assert smallest_and_fastest([figures_of(faster), figures_of(proven)])[1] == "faster"
+    assert smallest_and_fastest([figures_of(proven), figures_of(small), figures_of(faster)])[1] == "faster"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,14 @@ from onnxopt.measure.statistics import Drop, Interval
 from onnxopt.options.search import Goal
 from onnxopt.search.acceptance import Acceptance
 from onnxopt.search.baseline import PROOF_LATENCY
-from onnxopt.search.holdout import Evidence, affordable, drawn, held_out, measured, timed_as_last
+from onnxopt.search.holdout import (
+    Evidence,
+    affordable_samples,
+    drawn_samples,
+    held_out,
+    holdout_evidence,
+    timed_as_last,
+)
 from onnxopt.search.limits.deadline import TimeOver
 from onnxopt.search.limits.reserve import Reserve
 from tests.search import fakes
@@ -66,7 +73,7 @@ def test_a_finalist_outside_another_limit_is_not_even_likely(found: Evidence) ->
 def test_only_the_last_proof_is_timed_for_longer(early: bool, seconds: float) -> None:
     clock, judge = Clock(), fakes.FakeJudge(fakes.World({"baseline": fakes.Figures()}), "holdout")
     search = trials(latency=clock, again=lambda candidate: fakes.model())
-    assert measured(search, judge, trial("a"), 20, early=early).samples == 20  # type: ignore[arg-type]
+    assert holdout_evidence(search, judge, trial("a"), 20, early=early).samples == 20  # type: ignore[arg-type]
     assert clock.seconds == [seconds]
 
 
@@ -116,7 +123,7 @@ def test_without_a_limit_an_unsure_clock_measures_once_more_and_not_again(unsure
 def test_without_a_limit_all_hold_out_samples_are_used() -> None:
     search = trials()
     assert held_out(search) is search.parts.holdout
-    assert affordable(search) is search.parts.holdout
+    assert affordable_samples(search) is search.parts.holdout
 
 
 @pytest.mark.parametrize(("left_s", "count"), [(20.0, 20), (19.0, 17), (15.3, 8), (15.0, None)])
@@ -132,17 +139,17 @@ def test_the_hold_out_samples_are_as_many_as_fit_the_time(left_s: float, count: 
 
 def test_too_little_time_affords_no_early_proof() -> None:
     search = trials(holdout=fakes.parts().holdout, reserve=RESERVE, left_s=lambda: 5.0)
-    assert affordable(search) is None
+    assert affordable_samples(search) is None
 
 
 def test_fewer_samples_are_drawn_at_random_and_stay_in_order() -> None:
     samples = fakes.parts().holdout
     search = trials(holdout=samples)
-    some = drawn(search, 9)
+    some = drawn_samples(search, 9)
     assert len(some) == 9
     assert set(some.indices) < set(samples.indices)
     assert list(some.indices) == sorted(some.indices)
-    assert list(some.indices) == list(drawn(search, 9).indices)
+    assert list(some.indices) == list(drawn_samples(search, 9).indices)
     assert list(some.indices) != sorted(samples.indices)[:9]
-    assert drawn(search, 20) is samples
-    assert drawn(search, 21) is samples
+    assert drawn_samples(search, 20) is samples
+    assert drawn_samples(search, 21) is samples

@@ -17,7 +17,7 @@ from onnxopt.search.mix import layer_table as tables
 from onnxopt.search.mix.forms import SIMPLE
 from onnxopt.search.mix.layer_table import layer_table
 from onnxopt.search.mix.screening import screened
-from onnxopt.search.workers.runner import RemoteRunner, Work
+from onnxopt.search.workers.runner import RemoteRunner, TaskInputs
 from onnxopt.target import target_of
 from tests import builders
 from tests.search.inline import Inline
@@ -86,7 +86,7 @@ def test_workers_find_the_losses_that_one_process_finds(model, context):
     here = MeasuredLosses(model, context)(SIMPLE, specs)
     assert 0 < here[0] < here[2] == inf
     assert 0 < here[1] < inf
-    work = Work(context.calibration, context.calibration, None, "x86-vnni", Runtime(), 0, ({},), {})
+    work = TaskInputs(context.calibration, context.calibration, None, "x86-vnni", Runtime(), 0, ({},), {})
     assert RemoteRunner(model, work, Inline(), bench=Inline()).losses(SIMPLE, specs) == here
     assert RemoteRunner(model, work, Inline()).losses(SIMPLE, specs) == here
 

@@ -13,7 +13,7 @@ from onnxopt.search import proving
 from onnxopt.search.acceptance import EARLY
 from onnxopt.search.limits.deadline import TimeOver
 from onnxopt.search.limits.reserve import Reserve
-from onnxopt.search.proving import prove, prove_first
+from onnxopt.search.proving import prove_finalists, prove_first
 from onnxopt.search.trial import Verdict
 from onnxopt.search.workers.runner import LOST
 from tests.search.proofs import FASTER, Found, timing, trial, trials
@@ -36,16 +36,16 @@ def outcomes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             raise found
         return found
 
-    monkeypatch.setattr(proving, "measured", measured)
+    monkeypatch.setattr(proving, "holdout_evidence", measured)
     monkeypatch.setattr(proving, "timed_as_last", lambda trials, found: found)
     monkeypatch.setattr(proving, "held_out", lambda trials: trials.parts.holdout)
-    monkeypatch.setattr(proving, "affordable", lambda trials: trials.parts.holdout)
+    monkeypatch.setattr(proving, "affordable_samples", lambda trials: trials.parts.holdout)
     return made
 
 
 def proofs_of(search: Any, early: Any = None) -> tuple[str, list[tuple[str, float]], list[str]]:
     """Return the model that ships, each proof with the number of its attempt, and the accepted ones."""
-    model, proofs = prove(search, early)
+    model, proofs = prove_finalists(search, early)
     return str(model), [(p.candidate, p.asked) for p in proofs], [p.candidate for p in proofs if p.accepted]
 
 
@@ -80,7 +80,7 @@ def test_a_finalist_that_fails_spends_no_attempt(outcomes: dict[str, Any]) -> No
 def test_a_lost_cluster_is_no_failure_of_the_finalist(outcomes: dict[str, Any]) -> None:
     outcomes["a"] = GONE
     with pytest.raises(NativeError, match=LOST):
-        prove(trials(A, B))
+        prove_finalists(trials(A, B))
 
 
 def test_a_proof_that_is_cut_ends_the_attempts(outcomes: dict[str, Any]) -> None:
@@ -184,7 +184,7 @@ def test_without_a_candidate_or_a_prospect_there_is_no_early_proof(
 def test_without_samples_that_fit_the_time_there_is_no_early_proof(
     outcomes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(proving, "affordable", lambda trials: None)
+    monkeypatch.setattr(proving, "affordable_samples", lambda trials: None)
     assert prove_first(trials(A)) is None
     assert outcomes["measured"] == []
 

@@ -9,7 +9,7 @@ from onnxopt.graph.attention.layout import HeadLayout, HeadOperand, operand_of
 from onnxopt.graph.attention.moves import Probes
 from onnxopt.graph.attention.product import Product
 from onnxopt.graph.attention.result import ResultTarget, is_weighing, targets_of, weighted_by
-from onnxopt.graph.attention.scores import Mask, UnknownAttention, batch_of, check_masks, scores_of
+from onnxopt.graph.attention.scores import Mask, UnknownAttention, attention_scores, batch_of, check_masks
 from onnxopt.graph.probe import two_probes
 
 __all__ = ["Attention", "AttentionParts", "attentions"]
@@ -100,7 +100,7 @@ def _read(softmax: ir.Node, probes: Probes) -> Attention:
         raise UnknownAttention("the shape of its scores is unknown")
     if axis not in (-1, len(shapes[0]) - 1):
         raise UnknownAttention("it is not over the last axis")
-    scores, weighted = scores_of(read, probes), weighted_by(softmax, probes)
+    scores, weighted = attention_scores(read, probes), weighted_by(softmax, probes)
     first, second = scores.product, weighted.product
     sizes = [batch_of(first, probe) for probe in probes]
     batches = [size[0] for size in sizes]

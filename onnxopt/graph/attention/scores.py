@@ -58,7 +58,7 @@ class AttentionScores:
     path: tuple[ir.Value, ...]
 
 
-def scores_of(value: ir.Value, probes: Probes) -> AttentionScores:
+def attention_scores(value: ir.Value, probes: Probes) -> AttentionScores:
     """Return the product, scale and masks of the scores that a Softmax over the last axis reads.
 
     Raises:

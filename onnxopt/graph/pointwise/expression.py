@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 from scipy import special
 
-from onnxopt.graph.scales.reading import numbers_of
+from onnxopt.graph.scales.reading import constant_numbers
 from onnxopt.samples.core import Array
 
 FUNCTIONS: Mapping[str, Callable[..., Array]] = MappingProxyType(
@@ -61,7 +61,7 @@ def computed(nodes: Sequence[ir.Node], given: Mapping[ir.Value, Array]) -> dict[
 
 
 def _constant(value: ir.Value) -> Array:
-    numbers = numbers_of(value)
+    numbers = constant_numbers(value)
     if numbers is None:
         raise KeyError(value.name)
     return numbers
@@ -78,7 +78,7 @@ def between(first: ir.Value, last: ir.Value, most: int) -> list[ir.Node] | None:
     def visit(value: ir.Value) -> bool:
         if value is first:
             return True
-        numbers = numbers_of(value)
+        numbers = constant_numbers(value)
         if numbers is not None:
             return numbers.size == 1 and numbers.ndim <= _rank(first)
         node = value.producer()

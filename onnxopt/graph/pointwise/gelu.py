@@ -14,7 +14,7 @@ from onnx_ir.passes import common
 
 from onnxopt.graph.node_writer import NodeWriter
 from onnxopt.graph.pointwise.expression import between, computed, is_pointwise
-from onnxopt.graph.scales.reading import numbers_of, only_user
+from onnxopt.graph.scales.reading import constant_numbers, only_user
 
 OPSET = 20
 """First opset with the operator."""
@@ -83,7 +83,7 @@ def _before(node: ir.Node) -> list[ir.Value]:
     found: list[ir.Value] = []
     edge = [node]
     for _ in range(_MOST_NODES):
-        values = [v for n in edge for v in n.inputs if v is not None and numbers_of(v) is None and v not in found]
+        values = [v for n in edge for v in n.inputs if v is not None and constant_numbers(v) is None and v not in found]
         found += dict.fromkeys(values)
         edge = [p for v in values if (p := v.producer()) is not None and is_pointwise(p)]
     return found

@@ -15,7 +15,7 @@ from onnx_ir.passes import common
 
 from onnxopt.graph.edit import constant_of
 from onnxopt.graph.node_writer import NodeWriter
-from onnxopt.graph.scales.reading import numbers_of, only_user
+from onnxopt.graph.scales.reading import constant_numbers, only_user
 
 _KINDS = (ir.DataType.INT32, ir.DataType.INT64)
 
@@ -45,7 +45,7 @@ def write_gathers(model: ir.Model) -> list[str]:
         if given is None or tensor is None or len(tensor.shape) != 2 or only_user(given) is not node:
             continue
         codes = _codes(node.inputs[0], int(tensor.shape.numpy()[0]))
-        table = None if codes is None else numbers_of(given)
+        table = None if codes is None else constant_numbers(given)
         if codes is None or table is None:
             continue
         writer.anchor = node

@@ -12,7 +12,7 @@ from onnx_ir.passes import common
 
 from onnxopt.graph.node_writer import NodeWriter
 from onnxopt.graph.pointwise.expression import computed, is_pointwise
-from onnxopt.graph.scales.reading import numbers_of, only_user
+from onnxopt.graph.scales.reading import constant_numbers, only_user
 
 
 def fold_into_tables(model: ir.Model) -> list[str]:
@@ -24,7 +24,7 @@ def fold_into_tables(model: ir.Model) -> list[str]:
             continue
         nodes = _rowwise(node)
         last = _only_result(nodes, node)
-        table = None if last is None else numbers_of(given)
+        table = None if last is None else constant_numbers(given)
         if last is None or table is None or table.ndim != 2:
             continue
         rows = computed(nodes, {node.outputs[0]: table})[last].reshape(-1, table.shape[1])
@@ -58,7 +58,7 @@ def _rowwise(gather: ir.Node) -> list[ir.Node]:
 
 def _same_for_all_rows(value: ir.Value, axes: int | None) -> bool:
     """Return whether a constant is a number, or one number per column; `axes` of the rows it is combined with."""
-    numbers = numbers_of(value)
+    numbers = constant_numbers(value)
     if numbers is None:
         return False
     fits = numbers.ndim <= (1 if axes is None else axes)

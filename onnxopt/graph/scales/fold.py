@@ -16,8 +16,8 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from onnxopt.graph.node_writer import NodeWriter
-from onnxopt.graph.scales.layer import ScaledLayer, Weights, scaled_layer, write
-from onnxopt.graph.scales.reading import numbers_of, only_user
+from onnxopt.graph.scales.layer import NewWeights, ScaledLayer, scaled_layer, write_scaled_layer
+from onnxopt.graph.scales.reading import constant_numbers, only_user
 
 _MOST_SWEEPS = 16
 """Sweeps over the graph: a chain of steps between two layers folds by one or more steps in each."""
@@ -62,7 +62,7 @@ def _fold(graph: ir.Graph, writer: NodeWriter, node: ir.Node) -> bool:
 def _step(node: ir.Node) -> _Step | None:
     if node.domain or node.op_type not in ("Mul", "Div", "Add", "Sub") or len(node.inputs) != 2:
         return None
-    first, second = (numbers_of(value) for value in node.inputs)
+    first, second = (constant_numbers(value) for value in node.inputs)
     number, source = (second, node.inputs[0]) if first is None else (first, node.inputs[1])
     if number is None or source is None or (first is not None and second is not None):
         return None
@@ -96,10 +96,10 @@ def _into_source(graph: ir.Graph, writer: NodeWriter, step: _Step) -> bool:
     scale, shift = (_channels(array, layer.rank, layer.outputs) for array in (step.scale, step.shift))
     if scale is None or shift is None:
         return False
-    made = Weights(layer.array * layer.by_output(scale), layer.bias * scale + shift)
+    made = NewWeights(layer.array * layer.by_output(scale), layer.bias * scale + shift)
     if not made.finite:
         return False
-    write(writer, layer, made)
+    write_scaled_layer(writer, layer, made)
     _name_after(step.source, step.node.outputs[0])
     graph.remove(step.node, safe=True)
     return True
@@ -111,7 +111,7 @@ def _into_users(graph: ir.Graph, writer: NodeWriter, step: _Step) -> bool:
     if not made:
         return False
     for layer, weights in made:
-        write(writer, layer, weights)
+        write_scaled_layer(writer, layer, weights)
     _bypass(graph, step)
     return True
 
@@ -123,18 +123,18 @@ def _past_shift(graph: ir.Graph, writer: NodeWriter, step: _Step) -> bool:
     if after is None or shift is None or not shift.shifts or np.any(shift.scale != 1) or not np.all(step.scale):
         return False
     place = 1 if after.inputs[0] is step.node.outputs[0] else 0
-    number = numbers_of(after.inputs[place])
+    number = constant_numbers(after.inputs[place])
     made = _with_inputs_changed(graph, after.outputs[0], step)
     if number is None or not made:
         return False
     for layer, weights in made:
-        write(writer, layer, weights)
+        write_scaled_layer(writer, layer, weights)
     after.replace_input_with(place, writer.constant(number / step.scale, np.float32))
     _bypass(graph, step)
     return True
 
 
-def _with_inputs_changed(graph: ir.Graph, value: ir.Value, step: _Step) -> Sequence[tuple[ScaledLayer, Weights]]:
+def _with_inputs_changed(graph: ir.Graph, value: ir.Value, step: _Step) -> Sequence[tuple[ScaledLayer, NewWeights]]:
     """Return the layers that read `value`, with weights for the source of a step in its place; empty if one cannot.
 
     A Gemm is no such layer: a scaling and a shift before it are those of a layer norm, which the runtime would no
@@ -149,7 +149,7 @@ def _with_inputs_changed(graph: ir.Graph, value: ir.Value, step: _Step) -> Seque
         if scale is None or shift is None:
             return ()
         bias = layer.bias + layer.shift_of(shift) if step.shifts else layer.bias
-        weights = Weights(layer.array * layer.by_input(scale), bias)
+        weights = NewWeights(layer.array * layer.by_input(scale), bias)
         if not weights.finite:
             return ()
         made.append((layer, weights))

@@ -76,7 +76,7 @@ class ScaledLayer:
 
 
 @dataclass(frozen=True)
-class Weights:
+class NewWeights:
     """New weights and biases of a layer, in the shapes of the old ones, as float64."""
 
     array: np.ndarray
@@ -112,7 +112,7 @@ def scaled_layer(node: ir.Node) -> ScaledLayer | None:
     return ScaledLayer(node, weight, array, bias, groups, outputs_first, padded)
 
 
-def write(writer: NodeWriter, layer: ScaledLayer, weights: Weights) -> None:
+def write_scaled_layer(writer: NodeWriter, layer: ScaledLayer, weights: NewWeights) -> None:
     """Replace the weights of a layer; its bias becomes a new constant, because other layers may read the old one."""
     set_weight(layer.weight, weights.array.astype(np.float32))
     if layer.has_bias or np.any(weights.bias):

@@ -6,7 +6,7 @@ import onnx_ir as ir
 from onnxopt.graph.edit import constant_of
 
 
-def numbers_of(value: ir.Value | None) -> np.ndarray | None:
+def constant_numbers(value: ir.Value | None) -> np.ndarray | None:
     """Return a finite float32 constant as float64; None for anything else."""
     tensor = constant_of(value)
     if tensor is None or tensor.dtype is not ir.DataType.FLOAT:
@@ -17,7 +17,7 @@ def numbers_of(value: ir.Value | None) -> np.ndarray | None:
 
 def scalar_of(value: ir.Value | None) -> float | None:
     """Return a float32 constant of one element without axes, or with one; None for anything else."""
-    array = numbers_of(value)
+    array = constant_numbers(value)
     return float(array.reshape(-1)[0]) if array is not None and array.size == 1 and array.ndim <= 1 else None
 
 

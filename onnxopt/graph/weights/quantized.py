@@ -144,7 +144,9 @@ def masters_of(
     return found
 
 
-def narrowed(model: ir.Model, weights: list[QuantizedWeight], masters: Mapping[str, np.ndarray], bits: int) -> ir.Model:
+def with_fewer_bits(
+    model: ir.Model, weights: list[QuantizedWeight], masters: Mapping[str, np.ndarray], bits: int
+) -> ir.Model:
     """Return a copy whose weights have `bits` bits, in unchanged storage, with error-minimizing scales."""
     top = 2 ** (bits - 1) - 1
     copy = model.clone()

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-from onnxopt.measure.forms.variant import Variant, ort_form, prepacked
+from onnxopt.measure.forms.deployment import Deployment, ort_form, prepacked
 from onnxopt.options.choices import SessionGoal
 from onnxopt.options.runtime import OptimizationLevel
 
@@ -31,16 +31,16 @@ class Bench:
     stem: str
 
 
-Choices = Mapping[str, Callable[[], Variant]]
-"""Other variants by name, made when they are needed."""
-Axis = Callable[[Variant, Bench], Choices]
-"""Gives the choices beside a variant."""
+Choices = Mapping[str, Callable[[], Deployment]]
+"""Other deployments by name, made when they are needed."""
+Axis = Callable[[Deployment, Bench], Choices]
+"""Gives the choices beside a deployment."""
 
 
-def _threads(variant: Variant, bench: Bench) -> Choices:
+def _threads(deployment: Deployment, bench: Bench) -> Choices:
     counts = _counts(bench.most_threads)
-    others = [n for n in counts if n != variant.runtime.threads]
-    return {f"{n} thread{'s' if n > 1 else ''}": partial(variant.with_threads, n) for n in others}
+    others = [n for n in counts if n != deployment.runtime.threads]
+    return {f"{n} thread{'s' if n > 1 else ''}": partial(deployment.with_threads, n) for n in others}
 
 
 def _counts(most: int) -> list[int]:
@@ -56,78 +56,81 @@ def _powers(most: int) -> Iterator[int]:
         power *= 2
 
 
-def _spinning(variant: Variant, _: Bench) -> Choices:
-    if variant.runtime.most_threads == 1:
+def _spinning(deployment: Deployment, _: Bench) -> Choices:
+    if deployment.runtime.most_threads == 1:
         return {}
     asleep = (("session.intra_op.allow_spinning", "0"), ("session.inter_op.allow_spinning", "0"))
-    return {"no spinning": partial(variant.having, *asleep)}
+    return {"no spinning": partial(deployment.having, *asleep)}
 
 
-def _division(variant: Variant, _: Bench) -> Choices:
-    if variant.runtime.threads == 1:
+def _division(deployment: Deployment, _: Bench) -> Choices:
+    if deployment.runtime.threads == 1:
         return {}
-    return {"work in shrinking blocks": partial(variant.having, ("session.dynamic_block_base", "4"))}
+    return {"work in shrinking blocks": partial(deployment.having, ("session.dynamic_block_base", "4"))}
 
 
-def _side_by_side(variant: Variant, bench: Bench) -> Choices:
+def _side_by_side(deployment: Deployment, bench: Bench) -> Choices:
     if bench.most_threads == 1:
         return {}
-    return {"branches side by side": partial(variant.with_threads, 1, bench.most_threads)}
+    return {"branches side by side": partial(deployment.with_threads, 1, bench.most_threads)}
 
 
-def _layout(variant: Variant, bench: Bench) -> Choices:
-    if "Conv" not in bench.operators or variant.form != "onnx":
+def _layout(deployment: Deployment, bench: Bench) -> Choices:
+    if "Conv" not in bench.operators or deployment.form != "onnx":
         return {}
     return {
-        "no blocked layout": partial(variant.having, ("optimization.disable_specified_optimizers", "NchwcTransformer"))
+        "no blocked layout": partial(
+            deployment.having, ("optimization.disable_specified_optimizers", "NchwcTransformer")
+        )
     }
 
 
-def _convolutions(variant: Variant, bench: Bench) -> Choices:
-    blocked = ("optimization.disable_specified_optimizers", "NchwcTransformer") not in variant.runtime.options
+def _convolutions(deployment: Deployment, bench: Bench) -> Choices:
+    blocked = ("optimization.disable_specified_optimizers", "NchwcTransformer") not in deployment.runtime.options
     if "Conv" not in bench.operators or not blocked:
         return {}
     batch = "mlas.nchwc_pointwise_conv_max_input_channel_batch"
     return {
-        **{f"1x1 convolutions by {n} channels": partial(variant.having, (batch, n)) for n in ("64", "256", "512")},
-        "sliding depthwise": partial(variant.having, ("mlas.nchwc_depthwise_sliding", "1")),
+        **{f"1x1 convolutions by {n} channels": partial(deployment.having, (batch, n)) for n in ("64", "256", "512")},
+        "sliding depthwise": partial(deployment.having, ("mlas.nchwc_depthwise_sliding", "1")),
     }
 
 
-def _memory(variant: Variant, _: Bench) -> Choices:
-    one, two = replace(variant.runtime, arena=False), replace(variant.runtime, memory_pattern=False)
+def _memory(deployment: Deployment, _: Bench) -> Choices:
+    one, two = replace(deployment.runtime, arena=False), replace(deployment.runtime, memory_pattern=False)
     changes = {"no arena": one, "no memory pattern": two, "neither": replace(one, memory_pattern=False)}
-    return {name: partial(replace, variant, runtime=runtime) for name, runtime in changes.items()}
+    return {name: partial(replace, deployment, runtime=runtime) for name, runtime in changes.items()}
 
 
-def _weights(variant: Variant, _: Bench) -> Choices:
+def _weights(deployment: Deployment, _: Bench) -> Choices:
     outside = ("session.use_device_allocator_for_initializers", "1")
-    return {"weights outside the arena": partial(variant.having, outside)}
+    return {"weights outside the arena": partial(deployment.having, outside)}
 
 
-def _packing(variant: Variant, _: Bench) -> Choices:
-    return {"weights not packed": partial(variant.having, ("session.disable_prepacking", "1"))}
+def _packing(deployment: Deployment, _: Bench) -> Choices:
+    return {"weights not packed": partial(deployment.having, ("session.disable_prepacking", "1"))}
 
 
-def _packing_threads(variant: Variant, _: Bench) -> Choices:
-    if variant.runtime.threads == 1:
+def _packing_threads(deployment: Deployment, _: Bench) -> Choices:
+    if deployment.runtime.threads == 1:
         return {}
-    return {"weights packed by all threads": partial(variant.having, ("session.prepack.enable_parallel", "1"))}
+    return {"weights packed by all threads": partial(deployment.having, ("session.prepack.enable_parallel", "1"))}
 
 
-def _optimization(variant: Variant, _: Bench) -> Choices:
-    if variant.form != "onnx":
+def _optimization(deployment: Deployment, _: Bench) -> Choices:
+    if deployment.form != "onnx":
         return {}
     levels: tuple[OptimizationLevel, ...] = ("extended", "basic", "none")
     return {
-        f"optimization {n}": partial(replace, variant, runtime=replace(variant.runtime, optimization=n)) for n in levels
+        f"optimization {n}": partial(replace, deployment, runtime=replace(deployment.runtime, optimization=n))
+        for n in levels
     }
 
 
-def _forms(variant: Variant, bench: Bench) -> Choices:
+def _forms(deployment: Deployment, bench: Bench) -> Choices:
     return {
-        "prepacked file": partial(prepacked, variant, bench.folder, bench.stem),
-        ".ort file": partial(ort_form, variant, bench.folder, bench.stem),
+        "prepacked file": partial(prepacked, deployment, bench.folder, bench.stem),
+        ".ort file": partial(ort_form, deployment, bench.folder, bench.stem),
     }
 
 

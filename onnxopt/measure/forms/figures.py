@@ -1,11 +1,11 @@
-"""The figure of each goal, measured for variants in turn."""
+"""The figure of each goal, measured for deployments in turn."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from onnxopt.measure.forms.variant import Variant
+from onnxopt.measure.forms.deployment import Deployment
 from onnxopt.measure.latency import measure_latency, refuse_emulation
 from onnxopt.measure.latency.processes import measure_processes
 from onnxopt.measure.latency.summary import interval_of_ratio, too_wide
@@ -15,18 +15,18 @@ from onnxopt.options.choices import SessionGoal
 from onnxopt.samples import Feeds
 
 ROUNDS = 8
-"""Turns of every variant, each in fresh processes."""
+"""Turns of every deployment, each in fresh processes."""
 
 UNITS: Mapping[SessionGoal, str] = {"latency": "ms", "cold-start": "ms", "memory": "bytes", "throughput": "samples/s"}
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The figure of a variant.
+    """The figure of a deployment.
 
     Attributes:
         value: the figure in the unit of the goal.
-        ratio: how many times better than the first variant, with its interval; None for the first, and if `unsure`.
+        ratio: how many times better than the first deployment, with its interval; None for the first, and if `unsure`.
         unsure: the reason why the ratio is unknown; "" if it is known.
     """
 
@@ -35,8 +35,8 @@ class Measured:
     unsure: str = ""
 
 
-Clock = Callable[[SessionGoal, Mapping[str, Variant]], Mapping[str, Measured]]
-"""Measures variants by name for a goal, beside the first of them."""
+Clock = Callable[[SessionGoal, Mapping[str, Deployment]], Mapping[str, Measured]]
+"""Measures deployments by name for a goal, beside the first of them."""
 
 
 @dataclass(frozen=True)
@@ -55,39 +55,39 @@ class MachineClock:
     processes: int
     seed: int = 0
 
-    def __call__(self, goal: SessionGoal, variants: Mapping[str, Variant]) -> Mapping[str, Measured]:
+    def __call__(self, goal: SessionGoal, deployments: Mapping[str, Deployment]) -> Mapping[str, Measured]:
         """Measure; raises as `measure_latency`."""
         if goal == "latency":
-            return self._latency(variants)
+            return self._latency(deployments)
         refuse_emulation()
         if goal == "throughput":
-            return in_turn(variants, self._rate, better=lambda first, other: other / first, seed=self.seed)
+            return in_turn(deployments, self._rate, better=lambda first, other: other / first, seed=self.seed)
         once = self._start if goal == "cold-start" else self._memory
-        return in_turn(variants, once, better=lambda first, other: first / other, seed=self.seed)
+        return in_turn(deployments, once, better=lambda first, other: first / other, seed=self.seed)
 
-    def _latency(self, variants: Mapping[str, Variant]) -> Mapping[str, Measured]:
-        files = {name: variant.file for name, variant in variants.items()}
-        runtimes = {name: variant.runtime for name, variant in variants.items()}
+    def _latency(self, deployments: Mapping[str, Deployment]) -> Mapping[str, Measured]:
+        files = {name: deployment.file for name, deployment in deployments.items()}
+        runtimes = {name: deployment.runtime for name, deployment in deployments.items()}
         found = measure_latency(files, self.inputs, runtimes, seconds=self.seconds, seed=self.seed)
         return {name: Measured(one.p50_ms, one.speedup, one.unsure) for name, one in found.items()}
 
-    def _start(self, variant: Variant, beside: Mapping[str, Variant]) -> float | None:
-        found = footprint_of(variant.file, self.inputs[0], variant.runtime)
+    def _start(self, deployment: Deployment, beside: Mapping[str, Deployment]) -> float | None:
+        found = footprint_of(deployment.file, self.inputs[0], deployment.runtime)
         if found is None:
             return None
         # As the clock of runs: the time of one thread stands still while other programs have the processor.
         lone = all(one.runtime.most_threads == 1 for one in beside.values())
         return found.start_own_ms if lone else found.start_ms
 
-    def _memory(self, variant: Variant, beside: Mapping[str, Variant]) -> float | None:
-        found = footprint_of(variant.file, self.inputs[0], variant.runtime)
+    def _memory(self, deployment: Deployment, beside: Mapping[str, Deployment]) -> float | None:
+        found = footprint_of(deployment.file, self.inputs[0], deployment.runtime)
         return None if found is None or found.private_bytes is None else float(found.private_bytes)
 
-    def _rate(self, variant: Variant, beside: Mapping[str, Variant]) -> float | None:
+    def _rate(self, deployment: Deployment, beside: Mapping[str, Deployment]) -> float | None:
         found = measure_processes(
-            {"": variant.file},
+            {"": deployment.file},
             self.inputs[0],
-            variant.runtime,
+            deployment.runtime,
             processes=self.processes,
             seconds=self.seconds / (ROUNDS * len(beside)),
         )
@@ -95,25 +95,25 @@ class MachineClock:
 
 
 def in_turn(
-    variants: Mapping[str, Variant],
-    once: Callable[[Variant, Mapping[str, Variant]], float | None],
+    deployments: Mapping[str, Deployment],
+    once: Callable[[Deployment, Mapping[str, Deployment]], float | None],
     *,
     better: Callable[[float, float], float],
     seed: int,
 ) -> dict[str, Measured]:
-    """Measure variants by turns, in random order; the interval comes from how the turns differ.
+    """Measure deployments by turns, in random order; the interval comes from how the turns differ.
 
     Args:
-        variants: the variants by name, the baseline first.
-        once: measures a variant, given all that it is compared with; None where the system does not report it.
+        deployments: the deployments by name, the baseline first.
+        once: measures a deployment, given all that it is compared with; None where the system does not report it.
         better: how many times better the second figure is than the first.
         seed: the seed of the order.
     """
-    rng, names = np.random.default_rng(seed), list(variants)
+    rng, names = np.random.default_rng(seed), list(deployments)
     values: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(ROUNDS):
         for index in rng.permutation(len(names)):
-            value = once(variants[names[index]], variants)
+            value = once(deployments[names[index]], deployments)
             if value is not None:
                 values[names[index]].append(max(value, 1e-9))
     return {name: _summed_up(values[names[0]], values[name], better, first=name == names[0]) for name in names}

@@ -40,11 +40,11 @@ def load_session(folder: str | Path) -> "onnxruntime.InferenceSession":
     model = path.with_name(found.model)
     if not model.is_file():
         raise FileError("ONX501", "the model of the session does not exist", where=str(model), hint="Copy it there.")
-    refuse_elsewhere(found, model, this_machine())
+    refuse_another_machine(found, model, this_machine())
     return Session(model, runtime_of(found.settings)).native
 
 
-def refuse_elsewhere(found: SessionFile, model: Path, here: MadeFor) -> None:
+def refuse_another_machine(found: SessionFile, model: Path, here: MadeFor) -> None:
     """Refuse a model of another size, and a file that was optimized for a machine other than `here`.
 
     Its kernels would read weights in the wrong order, or its graph would be of operators that this runtime lacks.

@@ -76,7 +76,7 @@ class SessionSettings(_Part):
     entries: Annotated[dict[str, str], AfterValidator(_known)] = Field(default_factory=dict)
 
 
-def settings_of(runtime: FullRuntime) -> SessionSettings:
+def session_settings(runtime: FullRuntime) -> SessionSettings:
     """Return the settings of a configuration of the processor's provider."""
     return SessionSettings(
         threads=runtime.threads,

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from onnxopt.errors import ModelError, NativeError
 from onnxopt.measure.forms.axes import Axis, Bench, Choices
+from onnxopt.measure.forms.deployment import Deployment
 from onnxopt.measure.forms.figures import Clock, Measured
-from onnxopt.measure.forms.variant import Variant
 from onnxopt.measure.statistics import Interval
 from onnxopt.options.choices import SessionGoal
 
@@ -17,8 +17,8 @@ _SO_FAR = "so far"
 UNSURE = "unsure: "
 """Start of the reason of a choice whose figure is unknown."""
 
-Same = Callable[[Variant], str]
-"""Gives the reason why the outputs of a variant are not those of the default; "" if they are."""
+Same = Callable[[Deployment], str]
+"""Gives the reason why the outputs of a deployment are not those of the default; "" if they are."""
 
 
 @dataclass(frozen=True)
@@ -45,20 +45,20 @@ class Tuning:
     """The result of a search.
 
     Attributes:
-        best: the chosen variant; the default where nothing is significantly better.
+        best: the chosen deployment; the default where nothing is significantly better.
         trials: the trials in order.
         measured: the figure of `best` beside the default, measured again; None if `best` is the default.
         reason: why the default is kept; "" if it is not.
     """
 
-    best: Variant
+    best: Deployment
     trials: tuple[SessionTrial, ...]
     measured: Measured | None
     reason: str
 
 
 def tuned(
-    default: Variant,
+    default: Deployment,
     axes: Mapping[str, Axis],
     bench: Bench,
     *,
@@ -72,7 +72,7 @@ def tuned(
     In the end the settings together are measured beside the default, and dropped if they are not significantly better.
 
     Args:
-        default: the variant that the search starts from.
+        default: the deployment that the search starts from.
         axes: the axes by name, in order.
         bench: conditions of the choices.
         goal: figure to improve.
@@ -107,19 +107,19 @@ def _trial(axis: str, name: str, one: Measured, *, kept: bool) -> SessionTrial:
     return SessionTrial(axis, name, one.value, one.ratio, "" if kept else _why(one))
 
 
-def _made(axis: str, choices: Choices, same: Same) -> tuple[dict[str, Variant], list[SessionTrial]]:
-    """Return the variants that load and have the same outputs, and the others with the reason."""
-    made, refused = dict[str, Variant](), list[SessionTrial]()
+def _made(axis: str, choices: Choices, same: Same) -> tuple[dict[str, Deployment], list[SessionTrial]]:
+    """Return the deployments that load and have the same outputs, and the others with the reason."""
+    made, refused = dict[str, Deployment](), list[SessionTrial]()
     for name, make in choices.items():
         try:
-            variant = make()
-            why = same(variant)
+            deployment = make()
+            why = same(deployment)
         except (ModelError, NativeError) as error:
             why = error.why or error.what
         if why:
             refused.append(SessionTrial(axis, name, None, None, why))
         else:
-            made[name] = variant
+            made[name] = deployment
     return made, refused
 
 

@@ -22,7 +22,7 @@ def private_bytes(decoder: Decoder, prompt: np.ndarray, length: Length, runtime:
     """
     try:
         with task_folder(decoder.model, {"prompt": prompt, **decoder.start}, runtime) as folder:
-            job = {"plan": asdict(decoder.plan), "new": length.new}
+            job = {"ports": asdict(decoder.ports), "new": length.new}
             (folder / "generation.json").write_text(json.dumps(job))
             done = subprocess.run(
                 [sys.executable, "-m", "onnxopt.measure.generation.memory_probe", str(folder)],

@@ -64,7 +64,7 @@ def measure_perplexity(
         for name, decoder in decoders.items():
             session, found = Session(decoder.model, runtime), list[tuple[float, int]]()
             for text in long_enough:
-                found.append(loss_of(decoder.walk(session), text, length))
+                found.append(text_loss(decoder.walk(session), text, length))
                 if progress is not None:
                     progress(len(losses) * len(long_enough) + len(found), total)
             losses[name] = np.array(found)
@@ -82,7 +82,7 @@ def measure_perplexity(
     return interruptible(work)
 
 
-def loss_of(walk: Walk, text: np.ndarray, length: Length) -> tuple[float, int]:
+def text_loss(walk: Walk, text: np.ndarray, length: Length) -> tuple[float, int]:
     """Return the sum of the losses of a text's tokens in nats, and their number."""
     prompt = max(min(length.prompt, len(text) // 2), 1)
     read = text[: prompt + length.new]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from onnxopt.measure.generation.walk import Plan, Walk, generate
+from onnxopt.measure.generation.walk import DecoderPorts, Walk, generate
 from onnxopt.measure.latency import Watch, refuse_emulation, watch_of
 from onnxopt.measure.latency.estimate import MOST_WAITING
 from onnxopt.measure.latency.summary import interval_of_ratio, too_wide
@@ -58,12 +58,12 @@ class Decoder:
     """A model with the names of its inputs, and its empty cache."""
 
     model: ir.Model
-    plan: Plan
+    ports: DecoderPorts
     start: Mapping[str, np.ndarray]
 
     def walk(self, session: Session) -> Walk:
         """Return the start of a text."""
-        return Walk(session.run, self.plan, self.start)
+        return Walk(session.run, self.ports, self.start)
 
 
 def measure_speed(

@@ -11,7 +11,7 @@ Run = Callable[[Mapping[str, np.ndarray], Sequence[str]], Sequence[Any]]
 
 
 @dataclass(frozen=True)
-class Plan:
+class DecoderPorts:
     """Inputs and outputs of a decoder with a cache, by name; "" for an input that it lacks.
 
     Attributes:
@@ -38,27 +38,27 @@ class Walk:
 
     Args:
         run: runs the model.
-        plan: the names of its inputs and outputs.
+        ports: the names of its inputs and outputs.
         start: the empty cache.
     """
 
-    def __init__(self, run: Run, plan: Plan, start: Mapping[str, np.ndarray]) -> None:
-        self._run, self._plan, self._cache = run, plan, dict(start)
-        self._outputs = [plan.logits, *(output for _, output in plan.caches)]
+    def __init__(self, run: Run, ports: DecoderPorts, start: Mapping[str, np.ndarray]) -> None:
+        self._run, self._ports, self._cache = run, ports, dict(start)
+        self._outputs = [ports.logits, *(output for _, output in ports.caches)]
         self._past = 0
 
     def feed(self, tokens: Sequence[int] | np.ndarray) -> np.ndarray:
         """Read further tokens; return the logits behind each of them, shape `(tokens, vocabulary)`."""
-        plan, count = self._plan, len(tokens)
-        feeds = {plan.tokens: np.asarray(tokens, plan.kind)[None], **self._cache}
-        if plan.mask:
-            feeds[plan.mask] = np.ones((1, self._past + count), plan.kind)
-        if plan.positions:
-            feeds[plan.positions] = np.arange(self._past, self._past + count, dtype=plan.kind)[None]
-        if plan.switch:
-            feeds[plan.switch] = np.array([self._past > 0])
+        ports, count = self._ports, len(tokens)
+        feeds = {ports.tokens: np.asarray(tokens, ports.kind)[None], **self._cache}
+        if ports.mask:
+            feeds[ports.mask] = np.ones((1, self._past + count), ports.kind)
+        if ports.positions:
+            feeds[ports.positions] = np.arange(self._past, self._past + count, dtype=ports.kind)[None]
+        if ports.switch:
+            feeds[ports.switch] = np.array([self._past > 0])
         logits, *kept = self._run(feeds, self._outputs)
-        self._cache = {name: array for (name, _), array in zip(plan.caches, kept, strict=True)}
+        self._cache = {name: array for (name, _), array in zip(ports.caches, kept, strict=True)}
         self._past += count
         return np.asarray(logits[0])
 

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from onnxopt.graph.edit import tensor_in
 from onnxopt.measure.latency import Watch, race, refuse_emulation, watch_of
-from onnxopt.measure.latency.remembered import Remembered, is_number
+from onnxopt.measure.latency.remembered import Remembered, is_duration
 from onnxopt.measure.runtime.emulation import emulator
 from onnxopt.measure.runtime.environment import environment
 from onnxopt.measure.runtime.interrupt import interruptible
@@ -50,7 +50,7 @@ class LatencyTable:
         self._runtime = runtime or Runtime()
         self._clock = clock or fastest_ms
         path = None if folder is None else folder / f"latency-{machine_name(self._runtime)}.json"
-        self._known = Remembered[float](path, lambda ms: is_number(ms) and ms > 0)
+        self._known = Remembered[float](path, lambda ms: is_duration(ms) and ms > 0)
 
     def times_ms(self, models: Sequence[ir.Model], feeds: Feeds) -> list[float]:
         """Return the time of each model; unknown times are measured in alternating runs.

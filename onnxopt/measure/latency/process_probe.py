@@ -9,12 +9,12 @@ import sys
 import time
 from pathlib import Path
 
-from onnxopt.measure.runtime.probe import prepared
+from onnxopt.measure.runtime.probe import load_and_inputs
 
 
 def main(folder: Path, seconds: float) -> None:
     """Run the task in `folder` for `seconds`."""
-    load, feeds = prepared(folder)
+    load, feeds = load_and_inputs(folder)
     session = load()
     session.run(None, feeds)
     print("ready", flush=True)

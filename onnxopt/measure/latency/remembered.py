@@ -66,6 +66,6 @@ def cache_folder() -> Path:
     return platformdirs.user_cache_path("onnxopt", appauthor=False)
 
 
-def is_number(value: object) -> bool:
+def is_duration(value: object) -> bool:
     """Return whether a value is a finite number, zero or more."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")

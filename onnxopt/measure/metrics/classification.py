@@ -9,9 +9,9 @@ from onnxopt.measure.metrics.outputs import (
     Outputs,
     Scores,
     as_probabilities,
+    class_scores,
     misfit,
     predictions_of,
-    scores_of,
     single_score_of,
 )
 from onnxopt.measure.metrics.score import Metric, mean_of
@@ -58,7 +58,7 @@ class TopK(Metric):
 def _guesses(metric: "TopK | F1", outputs: Outputs, labels: Array, k: int) -> tuple[Array, Array]:
     """Return the `k` best classes of each sample `(n, k)`, -1 or None for NaN scores, and the labels `(n,)`."""
     words = np.asarray(labels).dtype.kind in "OUS"
-    scores = scores_of(outputs, metric.output)
+    scores = class_scores(outputs, metric.output)
     by_scores = scores is not None and not (words and scores.classes is None)
     predicted = None if by_scores else predictions_of(outputs, metric.output)
     named_classes = scores.classes if scores is not None else predicted
@@ -220,7 +220,7 @@ class Auroc(Metric):
 
     def rows(self, outputs: Outputs, labels: Array) -> Array:
         """Return `(n, classes + 1)`, scores and label; `(n, positions, classes + 1)`; two columns for two classes."""
-        scores = scores_of(outputs, self.output)
+        scores = class_scores(outputs, self.output)
         if scores is None:
             single = single_score_of(outputs, self.output)
             if single is None:

@@ -55,7 +55,7 @@ def without_ones(array: Array) -> Array:
     return np.squeeze(array, axis=keep)
 
 
-def scores_of(outputs: Outputs, name: str | None) -> Scores | None:
+def class_scores(outputs: Outputs, name: str | None) -> Scores | None:
     """Return the class scores: output `name`, or the first ZipMap or float output with more than one column."""
     candidates = outputs if name is None else {name: chosen(outputs, name)}
     for value in candidates.values():
@@ -145,7 +145,7 @@ def _rows_where(outputs: Outputs, size: int, names: Sequence[str] | None, holds:
     for key, value in outputs.items():
         if names is not None and key not in names:
             continue
-        array = scores_of({key: value}, None) if is_map(value) else None
+        array = class_scores({key: value}, None) if is_map(value) else None
         values = array.values if array is not None else value
         if is_float(values):
             bad |= _by_sample(holds(np.asarray(values, dtype=np.float64)), size)

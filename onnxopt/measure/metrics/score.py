@@ -92,7 +92,7 @@ class Metric(Score):
         """
 
 
-def difference(value: float, unit: str) -> str:
+def drop_in_words(value: float, unit: str) -> str:
     """Return a drop in words: in points if the metric is a share, else the number alone."""
     return f"{100 * value:.2f} points" if unit == "share" else f"{value:.4g}"
 

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from onnxopt.measure.runtime.probe import prepared
+from onnxopt.measure.runtime.probe import load_and_inputs
 
 RUNS = 3
 
@@ -18,7 +18,7 @@ RUNS = 3
 def main(folder: Path) -> None:
     """Run the task in `folder`; print the growth in bytes as JSON, null where the system does not report it."""
     before, private, mapped = start_bytes(), *resident()
-    load, feeds = prepared(folder)
+    load, feeds = load_and_inputs(folder)
     start_ns, own_ns = time.perf_counter_ns(), time.thread_time_ns()
     session = load()
     session.run(None, feeds)

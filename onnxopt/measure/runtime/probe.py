@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 
 
-def prepared(folder: Path) -> tuple[Callable[[], "onnxruntime.InferenceSession"], dict[str, np.ndarray]]:
+def load_and_inputs(folder: Path) -> tuple[Callable[[], "onnxruntime.InferenceSession"], dict[str, np.ndarray]]:
     """Return the load of a folder's model, which can be timed, and its inputs, see `onnxopt.measure.runtime.apart`."""
     task = json.loads((folder / "task.json").read_text())
     options = onnxruntime.SessionOptions()

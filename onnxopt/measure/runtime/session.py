@@ -173,7 +173,7 @@ def optimized_model(model: Loadable, runtime: Runtime) -> ir.Model:
     return optimized
 
 
-def opened(model: Loadable, runtime: Runtime) -> tuple[Session, bytes]:
+def session_and_graph(model: Loadable, runtime: Runtime) -> tuple[Session, bytes]:
     """Return a session and the optimized graph of `optimized_model` as a file without the numbers of large weights.
 
     Loading a graph of thousands of nodes takes the runtime longer than all else here, so it is loaded once for both.

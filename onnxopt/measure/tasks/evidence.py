@@ -36,7 +36,7 @@ def ends_of(facts: ModelFacts, name: str) -> tuple[str, ...]:
     return tuple(operator for operator in ends if operator not in _MOVES)
 
 
-def declared(facts: ModelFacts, name: str) -> tuple[int | str | None, ...] | None:
+def declared_shape(facts: ModelFacts, name: str) -> tuple[int | str | None, ...] | None:
     """Return the declared dimensions of an output; None if unknown."""
     return facts.outputs[name].shape if name in facts.outputs else None
 

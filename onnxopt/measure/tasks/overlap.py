@@ -74,7 +74,7 @@ def _counts(labels: Array, classes: int) -> Array:
     return np.bincount(flat, minlength=n * (classes + 1)).reshape(n, classes + 1)[:, :classes]
 
 
-def drawn(rows: Array, counts: Array) -> Overlaps:
+def resampled(rows: Array, counts: Array) -> Overlaps:
     """Return the counts of resamples."""
     total = counts @ rows
     both, before, after = np.split(total[:, 2:], 3, axis=1)
@@ -101,14 +101,14 @@ def kept(rows: Array, counts: Array) -> Array:
     The mean alone would hide the loss of one class of many. Classes below `LEAST_SHARE` of the baseline's elements do
     not count on their own if there are others; elements that a candidate gives to them count as lost.
     """
-    whole = drawn(rows, np.ones((1, len(rows))))
+    whole = resampled(rows, np.ones((1, len(rows))))
     found = whole.before[0] > 0
     often = whole.before[0] >= LEAST_SHARE * whole.elements[0]
     considered = often & found if np.any(often & found) else found
     if not considered.any():  # the baseline finds nothing, so all findings of the candidate are wrong
-        everything = drawn(rows, counts)
+        everything = resampled(rows, counts)
         return np.asarray(np.where(everything.after.sum(axis=1) > 0, 0.0, 1.0))
-    some = drawn(rows, counts)
+    some = resampled(rows, counts)
     iou = np.where(some.before > 0, intersection_over_union(some), np.nan)[:, considered]
     worst = np.where(np.isnan(iou), np.inf, iou).min(axis=1)
     return np.asarray(np.minimum(mean_present(iou, 1.0), np.minimum(1.0, 2 * worst)))

@@ -10,7 +10,7 @@ import numpy as np
 from onnxopt.errors import DataError, nearest
 from onnxopt.measure.comparison import Comparison
 from onnxopt.measure.metrics.outputs import Outputs, is_float, is_map, misfit
-from onnxopt.measure.tasks.table.evidence import labels_fit, size_of
+from onnxopt.measure.tasks.table.evidence import labels_fit, run_size
 from onnxopt.measure.tasks.task import ModelFacts, Recognized, TaskModule, TaskName, TaskOptions
 from onnxopt.measure.tasks.worst import Worst
 from onnxopt.options.tasks import task_called
@@ -71,7 +71,7 @@ def recognize(
         left = {name: value for name, value in left.items() if name not in one.outputs}
     if found and any(name == "" for name, _ in options.tasks):
         left = {}
-    found += _by_labels(left, size_of(feeds), facts, options, labels)
+    found += _by_labels(left, run_size(feeds), facts, options, labels)
     left = {name: value for name, value in left.items() if all(name not in one.outputs for one in found)}
     for kind in MODULES:
         while left:

@@ -12,7 +12,7 @@ from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes, set_t
 from onnxopt.measure.runtime.session import Runtime, optimized_model
 from onnxopt.model_file import fits_protobuf, opset_of, size_bytes
 from onnxopt.model_file.memory import is_streamed
-from onnxopt.model_file.streamed import Latest, array_of, tensors_of
+from onnxopt.model_file.streamed import Latest, array_of, streamed_tensors
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
 
 _LEAST_ELEMENTS = 256
@@ -119,7 +119,7 @@ def _stored(model: ir.Model, names: list[str]) -> ir.Model:
         old = graph.initializers[name]
         half = ir.Value(name=_free(taken, f"{name}_float16"))
         form = (ir.DataType.FLOAT16, tuple(tensor_in(old).shape.numpy()))
-        set_tensor(half, tensors_of(tensor_in(old), _halved, {"half": form}, latest)["half"])
+        set_tensor(half, streamed_tensors(tensor_in(old), _halved, {"half": form}, latest)["half"])
         cast = ir.Node(
             "", "Cast", [half], [ir.AttrInt64("to", int(ir.DataType.FLOAT))], name=_free(taken, f"{name}_cast")
         )

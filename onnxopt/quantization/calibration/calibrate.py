@@ -9,7 +9,7 @@ import onnx_ir as ir
 from onnxopt import model_file
 from onnxopt.pipeline import Observations
 from onnxopt.quantization.calibration import calibrators, ranges
-from onnxopt.quantization.calibration.data_quality import findings, require_variety
+from onnxopt.quantization.calibration.data_quality import range_weaknesses, require_variety
 from onnxopt.quantization.calibration.histogram import Extremes, Histogram, Range
 from onnxopt.quantization.calibration.spread import bulk_bound, quiet_interval
 from onnxopt.samples import Samples
@@ -98,7 +98,7 @@ def calibrate(
         full,
         {n: r for n, r in clipped.items() if n in giants},
         {n: r for n, r in clipped.items() if n in loud},
-        (*findings(found, inputs, len(samples)), *_missing(names, found)),
+        (*range_weaknesses(found, inputs, len(samples)), *_missing(names, found)),
     )
 
 

@@ -33,7 +33,7 @@ FEW = 8
 """With fewer samples a range predicts later values badly."""
 
 
-def findings(found: Mapping[str, Extremes], inputs: Collection[str], count: int) -> list[str]:
+def range_weaknesses(found: Mapping[str, Extremes], inputs: Collection[str], count: int) -> list[str]:
     """Return weaknesses of ranges that do not make them useless.
 
     Args:

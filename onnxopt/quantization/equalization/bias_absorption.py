@@ -13,7 +13,7 @@ from onnxopt.graph.edit import tensor_in
 from onnxopt.graph.windows import is_padded
 from onnxopt.measure.runtime.activations import Activations
 from onnxopt.quantization.equalization.cross_layer import Chain
-from onnxopt.reconstruction.layers import LinearLayer, bias_of, write
+from onnxopt.reconstruction.layers import LinearLayer, bias_of, write_layer
 from onnxopt.samples import Samples
 
 DEVIATIONS = 3.0
@@ -63,4 +63,4 @@ def absorb(model: ir.Model, chain: Chain, floor: np.ndarray, layers: Mapping[str
         # All kernel positions of an input read the same channel.
         offset = floor if sign < 0 else matrix @ np.repeat(floor, matrix.shape[1] // len(floor))
         assert len(bias_of(model, layer, len(matrix))) == len(offset)
-        write(model, layer, matrix, sign * offset)
+        write_layer(model, layer, matrix, sign * offset)

@@ -35,7 +35,7 @@ def give_biases(model: ir.Model, names: Sequence[str]) -> None:
         node.replace_input_with(2, bias)
 
 
-def correct(quantized: ir.Model, model: ir.Model, samples: Samples) -> dict[str, float]:
+def correct_biases(quantized: ir.Model, model: ir.Model, samples: Samples) -> dict[str, float]:
     """Correct the integer biases of `quantized` against its float `model`, in place.
 
     Returns:

@@ -31,7 +31,7 @@ _BETTER = 0.99
 """Share of the error that may remain where a correction is used: a smaller gain is chance."""
 
 
-class Stored(NamedTuple):
+class ScaledIntegers(NamedTuple):
     """Integers behind DequantizeLinear that only one node reads, and their scale."""
 
     integers: ir.Value
@@ -39,7 +39,7 @@ class Stored(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Layer:
+class CorrectableLayer:
     """A layer whose output can be corrected.
 
     Attributes:
@@ -51,11 +51,11 @@ class Layer:
 
     node: ir.Node
     axis: int
-    weight: Stored | None
-    bias: Stored | None
+    weight: ScaledIntegers | None
+    bias: ScaledIntegers | None
 
 
-class Moments:
+class PairedSums:
     """Sums over all values of each channel, of the float output `y` and the quantized one `q`."""
 
     def __init__(self) -> None:
@@ -109,7 +109,7 @@ def correct_if_closer(
     before = best = after = closeness.db(quantized)
     found, values = dict[str, float](), kept
     for factors in (True, False):
-        done = correct(quantized, model, samples, factors=factors)
+        done = correct_channels(quantized, model, samples, factors=factors)
         after = closeness.db(quantized)
         if done and after > best + (0 if found else _GAIN_DB):
             best, found, values = after, done, {value: value.const_value for value in kept}
@@ -125,7 +125,9 @@ def correct_if_closer(
     )
 
 
-def correct(quantized: ir.Model, model: ir.Model, samples: Samples, *, factors: bool = True) -> dict[str, float]:
+def correct_channels(
+    quantized: ir.Model, model: ir.Model, samples: Samples, *, factors: bool = True
+) -> dict[str, float]:
     """Correct layers of `quantized` in place against the float `model` that it was made from.
 
     Args:
@@ -151,7 +153,7 @@ def correct(quantized: ir.Model, model: ir.Model, samples: Samples, *, factors: 
     return done
 
 
-def _improve(layer: Layer, seen: Moments, unseen: Moments, factors: bool) -> float | None:
+def _improve(layer: CorrectableLayer, seen: PairedSums, unseen: PairedSums, factors: bool) -> float | None:
     """Fold in the best correction, and return the share of the error that remains; None where none is better."""
     if not seen.count or not unseen.count:
         return None
@@ -169,7 +171,7 @@ def _improve(layer: Layer, seen: Moments, unseen: Moments, factors: bool) -> flo
     return after / before
 
 
-def _fold(layer: Layer, factors: np.ndarray, shifts: np.ndarray) -> None:
+def _fold(layer: CorrectableLayer, factors: np.ndarray, shifts: np.ndarray) -> None:
     if layer.weight is not None:
         _multiply(layer.weight.scale, factors)
     if layer.bias is None:
@@ -187,7 +189,7 @@ def _multiply(scale: ir.Value, factors: np.ndarray) -> None:
     set_weight(scale, (tensor_in(scale).numpy().astype(np.float64) * factors).astype(np.float32))
 
 
-def _layer(node: ir.Node) -> Layer | None:
+def _layer(node: ir.Node) -> CorrectableLayer | None:
     """Return a layer with its channels that can be corrected; None where that is nothing."""
     if node.op_type not in CORRECTABLE or node.domain:
         return None
@@ -203,7 +205,7 @@ def _layer(node: ir.Node) -> Layer | None:
         weight = weight if fits and own_bias else None
     if weight is None and bias is None:
         return None
-    return Layer(node, 1 if node.op_type == "Conv" else -1, weight, bias)
+    return CorrectableLayer(node, 1 if node.op_type == "Conv" else -1, weight, bias)
 
 
 def _channels(node: ir.Node, weight: ir.Value) -> int:
@@ -219,18 +221,18 @@ def _size(value: ir.Value) -> int:
     return 0 if value.const_value is None else int(value.const_value.size)
 
 
-def _stored(node: ir.Node, slot: int) -> Stored | None:
+def _stored(node: ir.Node, slot: int) -> ScaledIntegers | None:
     value = node.inputs[slot] if len(node.inputs) > slot else None
     producer = None if value is None else value.producer()
     if producer is None or producer.op_type != "DequantizeLinear" or len(producer.outputs[0].uses()) != 1:
         return None
     integers, scale = producer.inputs[0], producer.inputs[1]
     alone = (v is not None and v.const_value is not None and len(v.uses()) == 1 for v in (integers, scale))
-    return Stored(integers, scale) if all(alone) and integers is not None and scale is not None else None
+    return ScaledIntegers(integers, scale) if all(alone) and integers is not None and scale is not None else None
 
 
-def _moments(model: ir.Model, name: str, quantized: ir.Model, layer: Layer, samples: Samples) -> Moments:
-    found, own = Moments(), layer.node.outputs[0].name or ""
+def _moments(model: ir.Model, name: str, quantized: ir.Model, layer: CorrectableLayer, samples: Samples) -> PairedSums:
+    found, own = PairedSums(), layer.node.outputs[0].name or ""
     runs = (Activations(model, [name]).of(samples), Activations(quantized, [own]).of(samples))
     for before, after in zip(*runs, strict=True):
         found.add(*(_rows(array, layer.axis) for array in (before[name], after[own])))

@@ -49,7 +49,7 @@ Rounding = Callable[[np.ndarray, int, int], Blocks]
 """Takes a weight of shape (outputs, features), the bits of an integer and the size of a block."""
 
 
-def forms_of(outputs: int, features: int, bits: int, block: int) -> dict[str, tuple[ir.DataType, tuple[int, ...]]]:
+def stored_forms(outputs: int, features: int, bits: int, block: int) -> dict[str, tuple[ir.DataType, tuple[int, ...]]]:
     """Return types and shapes of `Blocks.arrays` of a weight."""
     blocks = -(-features // block)
     zeros = outputs * (blocks if bits == 8 else -(-blocks // 2))

@@ -44,7 +44,7 @@ class _Subject:
         return int(self.layer.matrix(self.floats).shape[1])
 
 
-def compensate(quantized: ir.Model, model: ir.Model, samples: Samples, *, avoid_saturation: bool = False) -> Rounded:
+def round_by_gptq(quantized: ir.Model, model: ir.Model, samples: Samples, *, avoid_saturation: bool = False) -> Rounded:
     """Round the weights of convolutions and products in `quantized` by GPTQ, in place; scales do not change.
 
     Inputs are those of the model quantized so far, in graph order, for as many layers at a time as memory allows. One

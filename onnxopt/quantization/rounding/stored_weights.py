@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxopt.graph.edit import set_tensor, tensor_in
-from onnxopt.model_file.streamed import Latest, tensors_of
+from onnxopt.model_file.streamed import Latest, streamed_tensors
 
 _SLOTS: Mapping[str, int] = MappingProxyType({"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1, "Gather": 0})
 _LARGEST = 127
@@ -33,7 +33,9 @@ class Storable:
         return 3 * size - 5 * channels
 
 
-def choose(model: ir.Model, least: int, exclude: Collection[str]) -> tuple[dict[str, Storable], dict[str, str]]:
+def storable_weights(
+    model: ir.Model, least: int, exclude: Collection[str]
+) -> tuple[dict[str, Storable], dict[str, str]]:
     """Return the weights of at least `least` elements that become smaller, and the reasons for the others, by name.
 
     Args:
@@ -95,7 +97,7 @@ def store(graph: ir.Graph, weight: Storable, latest: Latest | None = None) -> No
         return {"int8": integers, "int8_scale": scale.reshape(flat)}
 
     forms = {"int8": (ir.DataType.INT8, shape), "int8_scale": (ir.DataType.FLOAT, flat)}
-    tensors = tensors_of(tensor, made, forms, latest)
+    tensors = streamed_tensors(tensor, made, forms, latest)
     stored, scales = ir.Value(name=f"{name}_int8"), ir.Value(name=f"{name}_int8_scale")
     for one, word in ((stored, "int8"), (scales, "int8_scale")):
         set_tensor(one, tensors[word])

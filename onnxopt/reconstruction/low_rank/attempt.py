@@ -19,7 +19,7 @@ _NEAR = 1.01
 
 
 @dataclass(frozen=True)
-class Attempt:
+class LowRankAttempt:
     """A model built from a plan.
 
     Attributes:
@@ -96,7 +96,7 @@ class AttemptBuilder:
     sequential: bool
     timed: bool
 
-    def __call__(self, plan: RankPlan) -> tuple[Attempt | None, str]:
+    def __call__(self, plan: RankPlan) -> tuple[LowRankAttempt | None, str]:
         """Return the attempt; or None and the reason if the model's outputs are not those of the products."""
         work = self.work
         choices = {name: candidate.choice for name, candidate in plan.chosen.items()}
@@ -108,4 +108,4 @@ class AttemptBuilder:
         if reason:
             return None, reason
         share, note = time_share(self.original, result, self.feeds) if self.timed else (None, "")
-        return Attempt(plan, reduced, result, difference, share, note), ""
+        return LowRankAttempt(plan, reduced, result, difference, share, note), ""

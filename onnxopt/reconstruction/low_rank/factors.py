@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from onnxopt.measure.runtime.interrupt import raise_if_interrupted
-from onnxopt.reconstruction.low_rank.forms import Form, halves
+from onnxopt.reconstruction.low_rank.forms import Form, kernel_halves
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def unfolded(weight: np.ndarray, form: Literal["channel", "spatial", "input"]) -
         return weight.reshape(len(weight), -1)
     if form == "input":
         return np.moveaxis(weight, 1, 0).reshape(weight.shape[1], -1)
-    first, rest = (tuple(2 + axis for axis in axes) for axes in halves(weight.shape[2:]))
+    first, rest = (tuple(2 + axis for axis in axes) for axes in kernel_halves(weight.shape[2:]))
     rows = prod(weight.shape[a] for a in (1, *first))
     return weight.transpose(1, *first, 0, *rest).reshape(rows, -1)
 
@@ -193,7 +193,7 @@ def _directions(matrix: np.ndarray) -> np.ndarray:
 
 
 def _by_axes(weight: np.ndarray, rank: int) -> tuple[Stage, Stage]:
-    first, rest = halves(weight.shape[2:])
+    first, rest = kernel_halves(weight.shape[2:])
     raise_if_interrupted()
     left, values, right = np.linalg.svd(unfolded(weight, "spatial"), full_matrices=False)
     root = np.sqrt(values[:rank])[:, None]

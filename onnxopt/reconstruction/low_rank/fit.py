@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from onnxopt.measure.runtime.activations import Arrays
 from onnxopt.measure.runtime.replay import Replay, live_values
-from onnxopt.reconstruction.layers import LinearLayer, bias_of, write
+from onnxopt.reconstruction.layers import LinearLayer, bias_of, write_layer
 from onnxopt.reconstruction.least_squares import ridge
 from onnxopt.reconstruction.low_rank.factors import Factors, factorized, factorized_in_groups
 from onnxopt.reconstruction.low_rank.forms import Form
@@ -93,7 +93,7 @@ def reduce(
                 layer, choice, weight, bias, seen=seen[name], pairs=pairs, batches=batches_of(samples)
             )
         matrix = factors.weight().reshape(len(weight), -1)
-        write(result.model, layer, matrix, offset)
+        write_layer(result.model, layer, matrix, offset)
         result.factors[name] = factors
     return result
 

@@ -7,7 +7,7 @@ Form = Literal["channel", "spatial", "tucker", "input"]
 FORMS: tuple[Form, ...] = ("channel", "spatial", "tucker", "input")
 
 
-def forms_of(kernel: tuple[int, ...]) -> tuple[Form, ...]:
+def factor_forms(kernel: tuple[int, ...]) -> tuple[Form, ...]:
     """Return the forms that differ for a kernel: without a kernel all are the same product."""
     if prod(kernel) == 1:
         return ("channel",)
@@ -24,7 +24,7 @@ def largest_ranks(form: Form, shape: tuple[int, ...]) -> tuple[int, ...]:
         return (min(inputs, outputs * size),)
     if form == "tucker":
         return min(inputs, outputs * size), min(outputs, inputs * size)
-    first, rest = halves(tuple(kernel))
+    first, rest = kernel_halves(tuple(kernel))
     return (min(inputs * prod(kernel[a] for a in first), outputs * prod(kernel[a] for a in rest)),)
 
 
@@ -46,12 +46,12 @@ def stage_shapes(
     if form == "tucker":
         middle = (ranks[1], ranks[0], *kernel), every
         return ((ranks[0], inputs, *ones), ()), middle, ((outputs, ranks[1], *ones), ())
-    first, rest = halves(tuple(kernel))
+    first, rest = kernel_halves(tuple(kernel))
     one, other = (tuple(k if axis in axes else 1 for axis, k in enumerate(kernel)) for axes in (first, rest))
     return ((ranks[0], inputs, *one), first), ((outputs, ranks[0], *other), rest)
 
 
-def halves(kernel: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def kernel_halves(kernel: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the axes of the two halves of a kernel: the first axis along which it is wide, and the others."""
     wide = next(axis for axis, k in enumerate(kernel) if k > 1)
     return (wide,), tuple(axis for axis in range(len(kernel)) if axis != wide)

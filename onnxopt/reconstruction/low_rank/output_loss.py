@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import onnx_ir as ir
 
 from onnxopt.measure.output_error import OutputError
-from onnxopt.reconstruction.layers import LinearLayer, bias_of, write
+from onnxopt.reconstruction.layers import LinearLayer, bias_of, write_layer
 from onnxopt.reconstruction.low_rank.layer_statistics import LayerStatistics, weight_of
 from onnxopt.reconstruction.low_rank.rank_choice import RankChoice
 from onnxopt.samples import Samples
@@ -33,6 +33,6 @@ def output_loss(
         bias = bias_of(model, layer, len(weight))
         tried = model.clone()
         offset = seen[name].mean - projection @ (seen[name].mean - bias) - bias
-        write(tried, layer, projection @ weight.reshape(len(weight), -1), offset)
+        write_layer(tried, layer, projection @ weight.reshape(len(weight), -1), offset)
         found[name] = max(error.of(tried), 1e-9) / max(spectrum.error(rank), 1e-9)
     return found

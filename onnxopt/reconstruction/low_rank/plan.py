@@ -11,7 +11,7 @@ from onnxopt.document import units
 from onnxopt.reconstruction.layers import LinearLayer
 from onnxopt.reconstruction.low_rank.chain_timer import Timer
 from onnxopt.reconstruction.low_rank.fit import Choice
-from onnxopt.reconstruction.low_rank.forms import FORMS, Form, forms_of, largest_ranks, of_one_group
+from onnxopt.reconstruction.low_rank.forms import FORMS, Form, factor_forms, largest_ranks, of_one_group
 from onnxopt.reconstruction.low_rank.layer_statistics import LayerStatistics, weight_of
 from onnxopt.reconstruction.low_rank.output_loss import output_loss
 from onnxopt.reconstruction.low_rank.rank_choice import MOST_MACS, RankChoice, best_mix, candidates, evbmf_ranks
@@ -96,7 +96,9 @@ def plan_ranks(
     for name, layer in layers.items():
         weight = weight_of(model, layer)
         shape = of_one_group(weight.shape, layer.groups)
-        usable = [form for form in forms_of(shape[2:]) if form in forms and (layer.groups == 1 or form == "channel")]
+        usable = [
+            form for form in factor_forms(shape[2:]) if form in forms and (layer.groups == 1 or form == "channel")
+        ]
         strides = layer.window.strides if layer.window is not None else ()
         table = candidates(weight, usable, strides=strides, block=block, seen=seen.get(name), groups=layer.groups)
         fast, dense_ms[name] = _fast(layer, table, timer)

@@ -6,7 +6,7 @@ from math import gcd, prod
 
 import numpy as np
 
-from onnxopt.allocation import Option, choose
+from onnxopt.allocation import PricedLevel, choose_levels
 from onnxopt.measure.output_error import relative_power
 from onnxopt.reconstruction.low_rank.factors import factorized, truncated, unfolded
 from onnxopt.reconstruction.low_rank.fit import Choice
@@ -122,10 +122,11 @@ def best_mix(
     """
     names = [name for name in tables if tables[name]]
     levels = [
-        [Option(0.0, work[n]), *(Option(c.error + _ANY_ERROR, work[n] * share(c)) for c in tables[n])] for n in names
+        [PricedLevel(0.0, work[n]), *(PricedLevel(c.error + _ANY_ERROR, work[n] * share(c)) for c in tables[n])]
+        for n in names
     ]
     rest = sum(work.values()) - sum(work[name] for name in names)
-    taken = choose(levels, cost_limit=budget - rest)
+    taken = choose_levels(levels, cost_limit=budget - rest)
     return {name: tables[name][level - 1].choice for name, level in zip(names, taken, strict=True) if level}
 
 

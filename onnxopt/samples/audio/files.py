@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from onnxopt.errors import DataError, UsageError, first_line
+from onnxopt.extras import READING, require
 from onnxopt.files import open_regular
-from onnxopt.samples.optional import require
 
 SOUND_SUFFIXES = frozenset((".wav", ".flac", ".ogg"))
 MOST_FRAMES = 1 << 26
@@ -72,7 +72,7 @@ def read_frames(file: SoundFile, start: int, count: int) -> np.ndarray:
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """Open a file of one of the three formats; all that goes wrong while it is used is ONX201."""
-    module = require("soundfile", "audio")
+    module = require("soundfile", "audio", READING)
     try:
         with open_regular(path) as file:
             start = file.read(12)

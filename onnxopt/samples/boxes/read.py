@@ -12,7 +12,7 @@ from onnxopt.samples.boxes.record import Annotation, ImageBoxes
 from onnxopt.samples.boxes.voc import read_voc
 from onnxopt.samples.boxes.yolo import read_yolo
 from onnxopt.samples.core import Samples, Source
-from onnxopt.samples.images import Images, refuse_elsewhere
+from onnxopt.samples.images import Images, refuse_outside
 from onnxopt.samples.pixels import opened_image
 from onnxopt.samples.placement import Placement, Size
 
@@ -56,7 +56,7 @@ def _existing(path: Path) -> Path:
 
 
 def _in_folder(folder: Path, files: Sequence[Path] | None) -> list[Annotation]:
-    refuse_elsewhere(folder, [*folder.rglob("*.txt"), *folder.rglob("*.xml")])
+    refuse_outside(folder, [*folder.rglob("*.txt"), *folder.rglob("*.xml")])
     texts = {file.stem: file for file in sorted(folder.rglob("*.txt")) if file.stem != "classes"}
     if not texts:
         documents = sorted(folder.rglob("*.xml"))

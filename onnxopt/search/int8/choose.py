@@ -15,7 +15,7 @@ from onnxopt.pipeline import Context, Pass
 from onnxopt.quantization.placement.measured import unmeasurable
 from onnxopt.samples import Samples
 from onnxopt.search.int8 import forms as quantize_forms
-from onnxopt.search.int8.forms import Int8Form, Int8Forms, loss_of
+from onnxopt.search.int8.forms import Int8Form, Int8Forms, loss_key
 from onnxopt.search.parts import typical_feeds
 
 _SAME = 1.02
@@ -40,7 +40,7 @@ class Chosen:
     judged: str = ""
 
 
-def choose(
+def fastest_int8(
     model: ir.Model,
     samples: Samples,
     context: Context,
@@ -78,7 +78,7 @@ def _chosen(forms: Int8Forms, context: Context) -> Chosen:
         return Chosen(plain, reason, (plain, *forms.tried))
     why = unmeasurable(context.target)
     if why is not None:
-        best = min(close, key=loss_of)
+        best = min(close, key=loss_key)
         return Chosen(best, f"the smallest error; {why}", (plain, *forms.tried))
     return _fastest(forms, plain, _closest_by_graph(close))
 
@@ -112,7 +112,7 @@ def _fastest(forms: Int8Forms, plain: Int8Form, close: list[Int8Form]) -> Chosen
 def _closest_by_graph(forms: list[Int8Form]) -> list[Int8Form]:
     """Return the closest form of each graph; forms of one graph differ only in numbers and take the same time."""
     best = dict[tuple[Pass, ...], Int8Form]()
-    for form in sorted(forms, key=loss_of):
+    for form in sorted(forms, key=loss_key):
         shape = (
             replace(p, method="minmax", correct_bias=False) if isinstance(p, QuantizeStatic) else p
             for p in form.passes
@@ -124,7 +124,7 @@ def _closest_by_graph(forms: list[Int8Form]) -> list[Int8Form]:
 
 def _pick(forms: list[Int8Form]) -> Int8Form:
     fastest = min(map(_time, forms))
-    return min((f for f in forms if _time(f) <= fastest * _SAME), key=loss_of)
+    return min((f for f in forms if _time(f) <= fastest * _SAME), key=loss_key)
 
 
 def _time(form: Int8Form) -> float:

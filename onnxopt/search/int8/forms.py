@@ -138,14 +138,14 @@ class Int8Forms:
         """Try every calibration; if all lose too much, correct biases, then keep layers in float."""
         methods = (*_METHODS, *_MORE_METHODS) if self.effort == "high" else _METHODS
         found = [self._try(Simplify(), QuantizeStatic(method=cast(Any, m))) for m in methods]
-        closest = sorted((f for f in found if f is not None), key=loss_of)[:_CORRECTED]
+        closest = sorted((f for f in found if f is not None), key=loss_key)[:_CORRECTED]
         if closest and (self.effort == "high" or closest[0].loss > ALLOWED):
             found += [self._try(*_corrected(f)) for f in closest]
         if self.effort == "high":
-            best = min((f for f in found if f is not None), key=loss_of, default=None)
+            best = min((f for f in found if f is not None), key=loss_key, default=None)
             if best is not None:
                 found += [self._try(*_before(best, extra)) for extra in (SmoothQuant(), Equalize())]
-        best = min((f for f in found if f is not None), key=loss_of, default=None)
+        best = min((f for f in found if f is not None), key=loss_key, default=None)
         if best is not None and best.loss > ALLOWED:
             self._bounded(best)
         if best is not None and (best.loss > ALLOWED or self.effort == "high"):
@@ -193,7 +193,7 @@ class Int8Forms:
             return None
 
 
-def loss_of(form: Int8Form) -> float:
+def loss_key(form: Int8Form) -> float:
     """Return the loss of a form, as a sort key."""
     return form.loss
 

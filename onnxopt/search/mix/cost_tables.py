@@ -20,7 +20,7 @@ from onnxopt.quantization.outcome import WEIGHTED
 from onnxopt.quantization.placement.edges import edges_of, heads_of
 from onnxopt.samples import Feeds
 from onnxopt.search.losses import Losses, MeasuredLosses
-from onnxopt.search.mix.forms import FUSED, SIMPLE, LayerForms, Quantizer, chains, forms_of, layer_bytes
+from onnxopt.search.mix.forms import FUSED, SIMPLE, LayerForms, Quantizer, layer_bytes, layer_forms, low_rank_at
 from onnxopt.search.mix.layer_times import LayerTimes, TimedForm, Times
 from onnxopt.search.mix.screening import screened
 from onnxopt.solver import FLOAT, Group, LayerOptions, Problem
@@ -92,7 +92,7 @@ def tables_of(
     simple = Pipeline(SIMPLE).run(model, context).model
     found = survey(simple, context, protect)
     tell(1, _STEPS)
-    forms = forms_of(simple, found, quantizer, context)
+    forms = layer_forms(simple, found, quantizer, context)
     tell(2, _STEPS)
     everything = [TimedForm(model, model), *forms.all()]
     if goal is Goal.SIZE:
@@ -175,7 +175,7 @@ def _factor_losses(
         for ratio, name in product(forms.ranks, names)
         if table.chain_cost(ratio, name) < _WORTH * table.whole_cost(name)
     ]
-    found = losses(SIMPLE, [chains(ratio, tuple(n for n in names if n != name)) for ratio, name in worth])
+    found = losses(SIMPLE, [low_rank_at(ratio, tuple(n for n in names if n != name)) for ratio, name in worth])
     return dict(zip(worth, found, strict=True))
 
 

@@ -54,7 +54,7 @@ class LayerForms:
         return [*both, *self.ranks.values()]
 
 
-def forms_of(simple: ir.Model, found: Survey, quantizer: Quantizer | None, context: Context) -> LayerForms:
+def layer_forms(simple: ir.Model, found: Survey, quantizer: Quantizer | None, context: Context) -> LayerForms:
     """Build the forms; forms that fail are left out.
 
     Args:
@@ -89,7 +89,7 @@ def _ranks(simple: ir.Model, quantizer: Quantizer | None, context: Context) -> l
     made = []
     for ratio in RANKS:
         try:
-            done = Pipeline((chains(ratio),)).run(simple, context)
+            done = Pipeline((low_rank_at(ratio),)).run(simple, context)
             if done.steps[0].edits:
                 model = _run(done.model, context, Simplify())
                 made.append((ratio, _integer(model, quantizer, context) or TimedForm(model, model)))
@@ -98,7 +98,7 @@ def _ranks(simple: ir.Model, quantizer: Quantizer | None, context: Context) -> l
     return made
 
 
-def chains(ratio: float, exclude: tuple[str, ...] = ()) -> Factorize:
+def low_rank_at(ratio: float, exclude: tuple[str, ...] = ()) -> Factorize:
     """Return the pass that reduces layers to a share of their full rank, even if the model is not faster."""
     return Factorize(rank_ratio=ratio, exclude=exclude, verify=False)
 

@@ -15,7 +15,7 @@ from onnxopt.passes.quantize_static import QuantizeStatic
 from onnxopt.passes.simplify import Simplify
 from onnxopt.pipeline import Context, Pass, Pipeline
 from onnxopt.search.losses import evidence_key
-from onnxopt.search.mix.forms import chains
+from onnxopt.search.mix.forms import low_rank_at
 
 Row = tuple[str, str, float | None, str]
 SHARES = (0.25, 0.5)
@@ -102,7 +102,7 @@ def _trials(model: ir.Model, context: Context) -> Iterator[tuple[str, str, Pass]
         yield layer, "INT8", QuantizeStatic(exclude=others)
     for layer in weighted:
         for ratio in RANKS:
-            yield layer, f"rank {ratio:.0%}", chains(ratio, tuple(name for name in weighted if name != layer))
+            yield layer, f"rank {ratio:.0%}", low_rank_at(ratio, tuple(name for name in weighted if name != layer))
     for group in channels_of(model).groups:
         if not group.frozen:
             for share in SHARES:

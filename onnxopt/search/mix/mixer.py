@@ -11,7 +11,7 @@ from onnxopt.passes.quantize_static import QuantizeStatic
 from onnxopt.passes.simplify import Simplify
 from onnxopt.pipeline import Pass
 from onnxopt.search.mix.cost_tables import Tables
-from onnxopt.search.mix.forms import Quantizer, chains
+from onnxopt.search.mix.forms import Quantizer, low_rank_at
 from onnxopt.search.trial import Candidate
 from onnxopt.solver import Mix, Problem, solve
 
@@ -41,7 +41,7 @@ def candidate_of(tables: Tables, mix: Mix, number: int) -> Candidate:
     for mode, ratio in tables.ranks.items():
         reduced = {layer for layer, chosen in mix.modes.items() if chosen == mode}
         if reduced:
-            passes.append(chains(ratio, tuple(name for name in tables.weighted if name not in reduced)))
+            passes.append(low_rank_at(ratio, tuple(name for name in tables.weighted if name not in reduced)))
     kept, integer = _in_float(tables.problem, mix)
     label = "float"
     if tables.quantizer is not None and integer:

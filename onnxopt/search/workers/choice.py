@@ -9,12 +9,12 @@ from onnxopt.search.limits.deadline import Deadline
 from onnxopt.search.settings import Settings
 from onnxopt.search.workers.cluster import Cluster, bench_resource, security_of
 from onnxopt.search.workers.executor import Isolated
-from onnxopt.search.workers.runner import RemoteRunner, Runner, Work
+from onnxopt.search.workers.runner import RemoteRunner, Runner, TaskInputs
 
 
 @contextmanager
 def runner_for(
-    model: ir.Model, work: Work, settings: Settings, deadline: Deadline, here: Callable[[], Runner]
+    model: ir.Model, work: TaskInputs, settings: Settings, deadline: Deadline, here: Callable[[], Runner]
 ) -> Iterator[Runner]:
     """Provide a runner: on a cluster; in separate processes if trials have limits; else in this process.
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from onnxopt.errors import NativeError, UsageError, first_line
+from onnxopt.extras import require
 
 if TYPE_CHECKING:
     from distributed.security import Security
@@ -177,13 +178,4 @@ def worker_command(address: str, *, bench: bool, tasks: int, name: str | None, t
 
 
 def _distributed() -> Any:
-    try:
-        import distributed
-    except ImportError as error:
-        raise UsageError(
-            "ONX108",
-            "clusters need a package that is not installed",
-            where="distributed",
-            hint='Run: pip install "onnxopt[dask]"',
-        ) from error
-    return distributed
+    return require("distributed", "dask", "a cluster")

@@ -13,7 +13,7 @@ from onnxopt.measure.device.place import place_of
 from onnxopt.measure.device.result import DeviceResult, read_result
 from onnxopt.measure.device.ssh import Device, require_packages, run_on_board
 from onnxopt.measure.latency import Latency
-from onnxopt.search.workers.runner import LOST, Work
+from onnxopt.search.workers.runner import LOST, TaskInputs
 from onnxopt.target import Target, features_of_cpuinfo, target_with
 
 CHECKED = 32
@@ -49,7 +49,7 @@ class DeviceTimer:
         NativeError: ONX404 the device cannot be reached, ONX405 its Python lacks a package.
     """
 
-    def __init__(self, address: str, work: Work) -> None:
+    def __init__(self, address: str, work: TaskInputs) -> None:
         self._place, self._work = place_of(address), work
         self.results: dict[str, DeviceResult] = {}
         require_packages(self._place)

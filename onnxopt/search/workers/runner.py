@@ -36,7 +36,7 @@ LOST = "ONX407"
 
 
 @dataclass(frozen=True)
-class Work:
+class TaskInputs:
     """The inputs of every task of a search.
 
     Attributes:
@@ -95,7 +95,7 @@ class LocalRunner:
         model: ir.Model,
         context: Context,
         judge: Judge,
-        work: Work,
+        work: TaskInputs,
         preparation: Preparation | None = None,
         *,
         race: Callable[[], Stop | None] = lambda: None,
@@ -138,7 +138,7 @@ class RemoteRunner:
     def __init__(
         self,
         model: ir.Model,
-        work: Work,
+        work: TaskInputs,
         executor: Executor,
         *,
         bench: Executor | None = None,
@@ -160,7 +160,7 @@ class RemoteRunner:
         """Submit all at once to a cluster; else measure here, because processes would start longer than they work."""
         if self._bench is None:
             return self._measured(base, specs)
-        tasks = [self._executor.submit(loss_of, self._model, self._needed, base, spec) for spec in specs]
+        tasks = [self._executor.submit(pass_loss, self._model, self._needed, base, spec) for spec in specs]
         try:
             return [_loss_of(task, self._check) for task in tasks]
         finally:
@@ -207,7 +207,7 @@ def build_and_score(
     return model_file.to_bytes(built.model), built.steps, judge.evaluate(built.model)
 
 
-def loss_of(model: bytes, needed: bytes, base: Base, spec: Pass) -> float:
+def pass_loss(model: bytes, needed: bytes, base: Base, spec: Pass) -> float:
     """Return the output loss of a pass on the model built by `base`."""
     return _measured(model, needed)(base, [spec])[0]
 
@@ -221,7 +221,7 @@ def _measured(model: bytes, needed: bytes) -> MeasuredLosses:
 @lru_cache(maxsize=1)
 def _opened(model: bytes, needed: bytes) -> tuple[ir.Model, Context, Judge]:
     """Return the shared inputs of all tasks of a search; a worker keeps them, with calibration and baseline outputs."""
-    work: Work = pickle.loads(needed)
+    work: TaskInputs = pickle.loads(needed)
     original = model_file.from_bytes(model)
     context = Context(target_of(work.target), work.calibration, seed=work.seed)
     judge = judge_of(original, work.search, work.metric, work.runtime, work.seed, tasks=work.tasks)
@@ -230,12 +230,12 @@ def _opened(model: bytes, needed: bytes) -> tuple[ir.Model, Context, Judge]:
 
 def time_models(names: Sequence[str], needed: bytes, seconds: float, hot: bool, *models: bytes) -> dict[str, Latency]:
     """Return the latency of models in alternating runs."""
-    work: Work = pickle.loads(needed)
+    work: TaskInputs = pickle.loads(needed)
     loaded = {name: model_file.from_bytes(model) for name, model in zip(names, models, strict=True)}
     return _timed(loaded, work, seconds, hot)
 
 
-def _timed(models: Mapping[str, ir.Model], work: Work, seconds: float, hot: bool) -> dict[str, Latency]:
+def _timed(models: Mapping[str, ir.Model], work: TaskInputs, seconds: float, hot: bool) -> dict[str, Latency]:
     inputs = (work.hot,) if hot else work.inputs
     # The search itself times unsure candidates again, within its time limit.
     return measure_latency(models, inputs, work.runtime, seconds=seconds, lengthen=False, seed=work.seed)
@@ -285,7 +285,7 @@ def _loss_of(task: Future[float], check: Callable[[], None]) -> float:
         return inf
 
 
-def _pickled(work: Work) -> bytes:
+def _pickled(work: TaskInputs) -> bytes:
     try:
         return pickle.dumps(work)
     except Exception as error:  # any exception of a user's iterable or metric

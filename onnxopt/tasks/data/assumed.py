@@ -9,7 +9,7 @@ from onnxopt.samples.fit import Fitted
 from onnxopt.samples.images import LABEL_FILE, Images
 from onnxopt.samples.named import Random
 from onnxopt.samples.tables import TABLE_SUFFIXES
-from onnxopt.samples.text import Text
+from onnxopt.samples.text import TextSource
 from onnxopt.tasks.data.states import State
 
 
@@ -31,7 +31,7 @@ def _of(source: Source, options: ReadOptions) -> Iterator[str]:
         yield from _of_images(source, options)
     elif isinstance(source, Clips):
         yield from _of_sound(source)
-    elif isinstance(source, Text):
+    elif isinstance(source, TextSource):
         fixed = source.length
         length = "as long as it is" if fixed is None else f"cut or filled up to {fixed} tokens"
         yield f"Text: tokens by {options.vocab}; each sentence is {length}."
@@ -80,9 +80,15 @@ def _of_labels(source: Source) -> Iterator[str]:
 def _of_states(source: Source, states: Sequence[State], window: int) -> Iterator[str]:
     if not states:
         return
-    start = "each file" if isinstance(source, Clips) else "each sentence" if isinstance(source, Text) else "all samples"
+    start = (
+        "each file"
+        if isinstance(source, Clips)
+        else "each sentence"
+        if isinstance(source, TextSource)
+        else "all samples"
+    )
     pairs = ", ".join(f"{state.input.name} takes {state.output.name}" for state in states[:4])
     more = f" and {len(states) - 4} more" if len(states) > 4 else ""
     yield f"States: {pairs}{more} of the step before; zeros at the beginning of {start}. Others: --state INPUT=OUTPUT."
-    if isinstance(source, Text):
+    if isinstance(source, TextSource):
         yield f"Text: {window} token{'s' * (window > 1)} per step; --window changes that."

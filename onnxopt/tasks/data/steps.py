@@ -16,7 +16,7 @@ from onnxopt.samples.expect import has_batch_axis
 from onnxopt.samples.fit import Fitted
 from onnxopt.samples.shapes import fits
 from onnxopt.samples.spool import Spool
-from onnxopt.samples.text import Text, token_windows
+from onnxopt.samples.text import TextSource, token_windows
 from onnxopt.tasks.data.states import State
 
 
@@ -96,14 +96,14 @@ class Stepped:
         for position, index in enumerate(self.samples.indices):
             feeds = source.read(int(index))
             run = {name: array[None] for name, array in feeds.items()} if source.stacks else feeds
-            if isinstance(inner, Text):
+            if isinstance(inner, TextSource):
                 for number, part in enumerate(self._windows(run, inner)):
                     yield position, number == 0, part
             else:
                 yield position, before != clips[index], run
                 before = int(clips[index])
 
-    def _windows(self, run: Feeds, text: Text) -> Iterator[Feeds]:
+    def _windows(self, run: Feeds, text: TextSource) -> Iterator[Feeds]:
         grows = any(state.grows for state in self.states)
         return token_windows(run, text.roles, self.window, whole=self.whole, grows=grows)
 

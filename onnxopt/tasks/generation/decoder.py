@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from onnxopt.errors import UsageError
 from onnxopt.measure.generation.speed import Decoder
-from onnxopt.measure.generation.walk import Plan
+from onnxopt.measure.generation.walk import DecoderPorts
 from onnxopt.model_file import Signature, TensorSpec, signature_of
 from onnxopt.tasks.data.states import State, states_of, without_states
 
@@ -38,7 +38,7 @@ def decoder_of(name: str, model: ir.Model) -> tuple[Decoder, Signature]:
     if other:
         raise _no_decoder(name, f"it needs {', '.join(other)} too")
     names = {role: "" if spec is None else spec.name for role, spec in parts.items()}
-    plan = Plan(
+    ports = DecoderPorts(
         **names,
         kind=tokens.dtype,
         switch="" if switch is None else switch.name,
@@ -47,7 +47,7 @@ def decoder_of(name: str, model: ir.Model) -> tuple[Decoder, Signature]:
     )
     from_text = tuple(replace(spec, shape=(None, None)) for spec in parts.values() if spec is not None)
     start = {state.input.name: state.start({}) for state in states}
-    return Decoder(model, plan, start), replace(signature, inputs=from_text)
+    return Decoder(model, ports, start), replace(signature, inputs=from_text)
 
 
 def _one(specs: Sequence[TensorSpec], word: str) -> TensorSpec | None:
@@ -78,7 +78,7 @@ def _logits(name: str, signature: Signature, states: Sequence[State]) -> str:
 
 def vocabulary_of(decoder: Decoder) -> int | None:
     """Return the number of tokens that the logits tell apart; None if the model does not state it."""
-    output = next(spec for spec in signature_of(decoder.model).outputs if spec.name == decoder.plan.logits)
+    output = next(spec for spec in signature_of(decoder.model).outputs if spec.name == decoder.ports.logits)
     size = (output.shape or (None,))[-1]
     return size if isinstance(size, int) else None
 

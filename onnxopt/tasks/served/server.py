@@ -5,13 +5,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from onnxopt.errors import OnnxoptError, UsageError
+from onnxopt.errors import OnnxoptError
+from onnxopt.extras import require
 from onnxopt.tasks.served.root import Root
 from onnxopt.tasks.served.tools import ReadTools, WriteTools
 
@@ -28,13 +28,9 @@ def server_of(root: Path, *, allow_write: bool = False) -> Any:
         FileError: ONX501 the root is not a folder.
         UsageError: ONX108 the package `mcp` is not installed.
     """
-    try:
-        package = import_module("mcp.server.mcpserver")
-        refusal = import_module("mcp.server.mcpserver.exceptions").ToolError
-        annotations = import_module("mcp.types").ToolAnnotations
-    except ImportError as error:
-        hint = 'Run: pip install "onnxopt[mcp]"'
-        raise UsageError("ONX108", "the package of the protocol is not installed", where="mcp", hint=hint) from error
+    package = require("mcp.server.mcpserver", "mcp", "this server")
+    refusal = require("mcp.server.mcpserver.exceptions", "mcp", "this server").ToolError
+    annotations = require("mcp.types", "mcp", "this server").ToolAnnotations
     inside = Root(root)
     server = package.MCPServer("onnxopt", instructions=_ABOUT, version=version("onnxopt"), log_level="ERROR")
     alone = Lock()

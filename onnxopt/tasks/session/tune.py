@@ -10,12 +10,12 @@ from onnxopt import model_file
 from onnxopt.errors import FileError, UsageError, first_line, nearest
 from onnxopt.measure.forms.axes import AXES, Bench
 from onnxopt.measure.forms.code import lines_for
+from onnxopt.measure.forms.deployment import Deployment, names_of
 from onnxopt.measure.forms.figures import UNITS, Clock, MachineClock
 from onnxopt.measure.forms.load import this_machine
 from onnxopt.measure.forms.outputs import TOLERANCE, comparison
-from onnxopt.measure.forms.session_file import NAME, SessionFile, SessionGain, plain_name, settings_of
+from onnxopt.measure.forms.session_file import NAME, SessionFile, SessionGain, plain_name, session_settings
 from onnxopt.measure.forms.tuning import CHOSEN, DEFAULT, Tuning, tuned
-from onnxopt.measure.forms.variant import Variant, names_of
 from onnxopt.measure.latency import drawn_inputs
 from onnxopt.measure.runtime.environment import physical_cores
 from onnxopt.model_file import signature_of
@@ -81,7 +81,7 @@ def tune_session(
     operators = frozenset(node.op_type for node in graph.graph.all_nodes())
     del graph
     clock = MachineClock(inputs, seconds, processes or cores, seed)
-    default = Variant(path, FullRuntime()).with_threads(threads or cores)
+    default = Deployment(path, FullRuntime()).with_threads(threads or cores)
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=f".{NAME}.") as place:
         bench = Bench(threads or cores, operators, Path(place), path.stem)
         compared = comparison(default, inputs[:COMPARED])
@@ -122,9 +122,9 @@ def _output(model: Path, out: Path, overwrite: bool) -> Path:
     return out
 
 
-def _same(compared: Callable[[Variant], float]) -> Callable[[Variant], str]:
-    def same(variant: Variant) -> str:
-        moved = compared(variant)
+def _same(compared: Callable[[Deployment], float]) -> Callable[[Deployment], str]:
+    def same(deployment: Deployment) -> str:
+        moved = compared(deployment)
         return "" if moved <= TOLERANCE else f"its outputs differ by {moved:.2g} of the largest"
 
     return same
@@ -134,7 +134,7 @@ def _counted(progress: Progress | None) -> Callable[[int, int], None] | None:
     return None if progress is None else lambda done, total: progress("settings", done, total)
 
 
-def _latency(goal: SessionGoal, clock: Clock, default: Variant, found: Tuning) -> SessionGain | None:
+def _latency(goal: SessionGoal, clock: Clock, default: Deployment, found: Tuning) -> SessionGain | None:
     """Return the time of a run with the chosen settings, where they were chosen by another figure."""
     if goal == "latency" or found.measured is None:
         return None
@@ -142,7 +142,7 @@ def _latency(goal: SessionGoal, clock: Clock, default: Variant, found: Tuning) -
     return SessionGain.of(one.value, UNITS["latency"], one.ratio, one.unsure)
 
 
-def _moved(best: Variant, folder: Path, overwrite: bool) -> Variant:
+def _moved(best: Deployment, folder: Path, overwrite: bool) -> Deployment:
     """Move the file of the chosen form, and its weights, beside the model."""
     if best.form == "onnx":
         return best
@@ -156,8 +156,8 @@ def _moved(best: Variant, folder: Path, overwrite: bool) -> Variant:
     return replace(best, file=file)
 
 
-def _session_file(best: Variant, goal: SessionGoal, found: Tuning, latency: SessionGain | None) -> SessionFile:
-    settings, one = settings_of(best.runtime), found.measured
+def _session_file(best: Deployment, goal: SessionGoal, found: Tuning, latency: SessionGain | None) -> SessionFile:
+    settings, one = session_settings(best.runtime), found.measured
     return SessionFile(
         model=best.file.name,
         size_bytes=best.file.stat().st_size,

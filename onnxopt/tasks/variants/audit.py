@@ -17,7 +17,7 @@ from onnxopt.run.job import budget_of
 from onnxopt.tasks.variants.layout import Family, families_of
 from onnxopt.tasks.variants.made_up import made_up_samples
 from onnxopt.tasks.variants.reference import Reference, Terms, open_file, reference
-from onnxopt.tasks.variants.shown import file_data, files_table, judged_words, name_in, reasons
+from onnxopt.tasks.variants.shown import file_data, files_table, judged_words, name_in, verdict_sentences
 from onnxopt.tasks.variants.verdict import JudgedFile, Standing
 
 
@@ -85,7 +85,7 @@ def audit(
                 progress("files", len(files), total)
     broken = [one for one in files if one.broken]
     end = f"{units.many(len(files), 'file')}, {len(broken)} broken."
-    lines = (*notes, *reasons(files, folder), end)
+    lines = (*notes, *verdict_sentences(files, folder), end)
     content = {"folder": str(folder), "passed": not broken, "files": [file_data(one) for one in files]}
     return Audit(folder, tuple(files), not broken, Document((files_table(files, folder), Text(lines)), content))
 

@@ -17,7 +17,7 @@ from onnxopt.model_file.writable import refuse_unwritable
 from onnxopt.passes.simplify import Simplify
 from onnxopt.pipeline import Context, Pass, Pipeline, Progress
 from onnxopt.record.provenance import provenance
-from onnxopt.record.steps import reasons, step_data
+from onnxopt.record.steps import frequent_reasons, step_data
 from onnxopt.target import target_of
 from onnxopt.tasks.apply import Made
 from onnxopt.tasks.variants.layout import families_of
@@ -150,7 +150,7 @@ def _result(folder: Path, out: Path | None, made: list[Made], copied: tuple[Path
     skips = (skip for one in made for step in one.optimized.steps for skip in step.skipped)
     lines = [
         f"Together: {units.size(before)} before, {units.size(after)} after ({units.smaller(before / max(after, 1))}).",
-        *reasons(skips),
+        *frequent_reasons(skips),
         "Dry run: nothing was written."
         if out is None
         else f"Written: {out}, with {units.many(len(copied), 'side file')}.",

@@ -31,7 +31,7 @@ def files_table(files: Iterable[JudgedFile], folder: Path) -> Table:
     return Table(_COLUMNS, tuple(rows))
 
 
-def reasons(files: Iterable[JudgedFile], folder: Path) -> tuple[str, ...]:
+def verdict_sentences(files: Iterable[JudgedFile], folder: Path) -> tuple[str, ...]:
     """Return a sentence for each verdict that needs one."""
     return tuple(f"{name_in(f.path, folder)} is {f.standing.value}: {f.reason}." for f in files if f.reason)
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from onnxopt.training.ops.rule import Apply, Rule, Site, plain
+from onnxopt.training.ops.rule import Apply, Rule, Site, as_it_stands
 
 
 def _leaky(site: Site) -> Apply:
@@ -92,28 +92,28 @@ RULES: Mapping[str, Rule] = {
     "Elu": Rule(_elu),
     "Gelu": Rule(_gelu),
     "HardSigmoid": Rule(_hard_sigmoid),
-    "HardSwish": plain(F.hardswish),
+    "HardSwish": as_it_stands(F.hardswish),
     "Hardmax": _axis_wise(_hardmax),
     "LeakyRelu": Rule(_leaky),
     "LogSoftmax": _axis_wise(torch.log_softmax),
-    "Mish": plain(F.mish),
-    "PRelu": plain(_prelu),
-    "Relu": plain(torch.relu),
+    "Mish": as_it_stands(F.mish),
+    "PRelu": as_it_stands(_prelu),
+    "Relu": as_it_stands(torch.relu),
     "Selu": Rule(_selu),
     "Shrink": Rule(_shrink),
-    "Sigmoid": plain(torch.sigmoid),
+    "Sigmoid": as_it_stands(torch.sigmoid),
     "Softmax": _axis_wise(torch.softmax),
-    "Softplus": plain(lambda x: torch.logaddexp(x, torch.zeros_like(x))),
-    "Softsign": plain(F.softsign),
+    "Softplus": as_it_stands(lambda x: torch.logaddexp(x, torch.zeros_like(x))),
+    "Softsign": as_it_stands(F.softsign),
     "Swish": Rule(_swish),
-    "Tanh": plain(torch.tanh),
+    "Tanh": as_it_stands(torch.tanh),
     "ThresholdedRelu": Rule(_thresholded),
 }
 
 CONTRIB: Mapping[str, Rule] = {
-    "BiasGelu": plain(lambda x, bias: F.gelu(x + bias)),
-    "FastGelu": plain(lambda x, bias=None: F.gelu(x if bias is None else x + bias, approximate="tanh")),
-    "Gelu": plain(F.gelu),
+    "BiasGelu": as_it_stands(lambda x, bias: F.gelu(x + bias)),
+    "FastGelu": as_it_stands(lambda x, bias=None: F.gelu(x if bias is None else x + bias, approximate="tanh")),
+    "Gelu": as_it_stands(F.gelu),
     "QuickGelu": Rule(_quick_gelu),
 }
 """Of ONNX Runtime's own operator set."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from onnxopt.training.ops.convert import DTYPES
-from onnxopt.training.ops.rule import Apply, Rule, Site, plain
+from onnxopt.training.ops.rule import Apply, Rule, Site, as_it_stands
 
 
 def _divide(site: Site) -> Apply:
@@ -33,7 +33,7 @@ def _modulo(site: Site) -> Apply:
 
 
 def _variadic(function: Callable[[Tensor, Tensor], Tensor]) -> Rule:
-    return plain(lambda *inputs: reduce(function, inputs))
+    return as_it_stands(lambda *inputs: reduce(function, inputs))
 
 
 def _mean(*inputs: Tensor) -> Tensor:
@@ -78,40 +78,40 @@ def _affine(site: Site) -> Apply:
 
 RULES: Mapping[str, Rule] = {
     **{
-        op: plain(getattr(torch, op.lower()))
+        op: as_it_stands(getattr(torch, op.lower()))
         for op in ("Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Ceil", "Cos", "Cosh", "Erf", "Exp")
     },
     **{
-        op: plain(getattr(torch, op.lower()))
+        op: as_it_stands(getattr(torch, op.lower()))
         for op in ("Floor", "IsNaN", "Log", "Neg", "Reciprocal", "Round", "Sign", "Sin", "Sinh", "Sqrt", "Tan")
     },
-    "Add": plain(torch.add),
+    "Add": as_it_stands(torch.add),
     "Affine": Rule(_affine),
-    "And": plain(torch.logical_and),
-    "BitwiseAnd": plain(torch.bitwise_and),
-    "BitwiseNot": plain(torch.bitwise_not),
-    "BitwiseOr": plain(torch.bitwise_or),
-    "BitwiseXor": plain(torch.bitwise_xor),
+    "And": as_it_stands(torch.logical_and),
+    "BitwiseAnd": as_it_stands(torch.bitwise_and),
+    "BitwiseNot": as_it_stands(torch.bitwise_not),
+    "BitwiseOr": as_it_stands(torch.bitwise_or),
+    "BitwiseXor": as_it_stands(torch.bitwise_xor),
     "Cast": Rule(_cast),
-    "CastLike": plain(lambda x, like: x.to(like.dtype)),
+    "CastLike": as_it_stands(lambda x, like: x.to(like.dtype)),
     "Clip": Rule(_clip),
     "Div": Rule(_divide),
-    "Equal": plain(torch.eq),
-    "Greater": plain(torch.gt),
-    "GreaterOrEqual": plain(torch.ge),
+    "Equal": as_it_stands(torch.eq),
+    "Greater": as_it_stands(torch.gt),
+    "GreaterOrEqual": as_it_stands(torch.ge),
     "IsInf": Rule(_is_inf),
-    "Less": plain(torch.lt),
-    "LessOrEqual": plain(torch.le),
+    "Less": as_it_stands(torch.lt),
+    "LessOrEqual": as_it_stands(torch.le),
     "Max": _variadic(torch.maximum),
-    "Mean": plain(_mean),
+    "Mean": as_it_stands(_mean),
     "Min": _variadic(torch.minimum),
     "Mod": Rule(_modulo),
-    "Mul": plain(torch.mul),
-    "Not": plain(torch.logical_not),
-    "Or": plain(torch.logical_or),
+    "Mul": as_it_stands(torch.mul),
+    "Not": as_it_stands(torch.logical_not),
+    "Or": as_it_stands(torch.logical_or),
     "Pow": Rule(_power),
-    "Sub": plain(torch.sub),
+    "Sub": as_it_stands(torch.sub),
     "Sum": _variadic(torch.add),
-    "Where": plain(torch.where),
-    "Xor": plain(torch.logical_xor),
+    "Where": as_it_stands(torch.where),
+    "Xor": as_it_stands(torch.logical_xor),
 }

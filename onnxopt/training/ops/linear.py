@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from onnxopt.graph.windows import halves
-from onnxopt.training.ops.rule import Apply, Rule, Site, plain
+from onnxopt.graph.windows import split_padding
+from onnxopt.training.ops.rule import Apply, Rule, Site, as_it_stands
 from onnxopt.training.ops.windows import fixed_pads, pads_for, torch_pads
 
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
@@ -75,7 +75,7 @@ def _cropping(
     for n, s, span, out, more in zip(sizes, stride, spans, target, extra, strict=True):
         total = s * (n - 1) + more + span - out
         grown.append(more - min(total, 0))
-        first, last = halves(max(total, 0), auto)
+        first, last = split_padding(max(total, 0), auto)
         begin.append(first)
         end.append(last)
     return (*begin, *end), tuple(grown)
@@ -112,7 +112,7 @@ RULES: Mapping[str, Rule] = {
     "ConvTranspose": Rule(_conv_transpose),
     "Einsum": Rule(_einsum),
     "Gemm": Rule(_gemm),
-    "MatMul": plain(torch.matmul),
+    "MatMul": as_it_stands(torch.matmul),
 }
 
 CONTRIB: Mapping[str, Rule] = {"FusedMatMul": Rule(_fused_matmul)}

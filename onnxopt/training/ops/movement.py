@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from onnxopt.training.ops.rule import Apply, Rule, Site, known_or_read, plain
+from onnxopt.training.ops.rule import Apply, Rule, Site, as_it_stands, known_or_read
 
 
 def _reshape(site: Site) -> Apply:
@@ -195,7 +195,7 @@ RULES: Mapping[str, Rule] = {
     "Dropout": Rule(_dropout),
     "Expand": Rule(_expand, sizes=(1,)),
     "Flatten": Rule(_flatten),
-    "Identity": plain(lambda x: x),
+    "Identity": as_it_stands(lambda x: x),
     "Reshape": Rule(_reshape, sizes=(1,)),
     "ReverseSequence": Rule(_reverse_sequence),
     "Slice": Rule(_slice, sizes=(1, 2, 3, 4)),

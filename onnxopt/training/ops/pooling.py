@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from onnxopt.training.ops.rule import Apply, Rule, Site, plain
+from onnxopt.training.ops.rule import Apply, Rule, Site, as_it_stands
 from onnxopt.training.ops.windows import fixed_pads, pads_for, torch_pads
 
 _MAX = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
@@ -111,9 +111,9 @@ def _global_lp(site: Site) -> Apply:
 
 RULES: Mapping[str, Rule] = {
     "AveragePool": Rule(_average_pool),
-    "GlobalAveragePool": plain(lambda x: x.mean(_over_space(x), keepdim=True)),
+    "GlobalAveragePool": as_it_stands(lambda x: x.mean(_over_space(x), keepdim=True)),
     "GlobalLpPool": Rule(_global_lp),
-    "GlobalMaxPool": plain(lambda x: x.amax(_over_space(x), keepdim=True)),
+    "GlobalMaxPool": as_it_stands(lambda x: x.amax(_over_space(x), keepdim=True)),
     "LpPool": Rule(_lp_pool),
     "MaxPool": Rule(_max_pool),
 }

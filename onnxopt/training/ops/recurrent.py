@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from onnxopt.training.ops.recurrent_cells import GATES, Weights, cell_of, run_cell
+from onnxopt.training.ops.recurrent_cells import GATES, RecurrentWeights, cell_of, run_cell
 from onnxopt.training.ops.rule import Apply, Rule, Site
 
 _TORCH_ORDER = {"LSTM": (0, 2, 3, 1), "GRU": (1, 0, 2), "RNN": (0,)}
@@ -28,9 +28,11 @@ def _recurrent(site: Site) -> Apply:
         state = state if kind == "LSTM" else state[:1]
         whole = 4 not in site.fed or (fixed is not None and all(n == x.shape[0] for n in fixed))
         if native is not None and whole:
-            y, last = _run_native(native, direction, x, Weights(w, r, b), order=_TORCH_ORDER[kind], state=state)
+            y, last = _run_native(
+                native, direction, x, RecurrentWeights(w, r, b), order=_TORCH_ORDER[kind], state=state
+            )
         else:
-            y, last = run_cell(cell, direction, x, Weights(w, r, b, peepholes), lengths=lengths, state=state)
+            y, last = run_cell(cell, direction, x, RecurrentWeights(w, r, b, peepholes), lengths=lengths, state=state)
         outputs = (y, *last)
         if batch_first:
             outputs = (y.permute(2, 0, 1, 3), *(v.transpose(0, 1) for v in last))
@@ -64,7 +66,7 @@ def _run_native(
     native: Callable[..., Any],
     direction: str,
     x: Tensor,
-    weights: Weights,
+    weights: RecurrentWeights,
     *,
     order: Sequence[int],
     state: Sequence[Tensor],

@@ -83,7 +83,7 @@ def _activation(name: str, alphas: list[float], betas: list[float]) -> Function:
 
 
 @dataclass(frozen=True)
-class Weights:
+class RecurrentWeights:
     """The weights of a layer as ONNX has them, directions first.
 
     Attributes:
@@ -114,7 +114,7 @@ class _Direction:
 
 
 def run_cell(
-    cell: Cell, direction: str, x: Tensor, weights: Weights, *, lengths: Tensor | None, state: Sequence[Tensor]
+    cell: Cell, direction: str, x: Tensor, weights: RecurrentWeights, *, lengths: Tensor | None, state: Sequence[Tensor]
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Return all hidden states (time, directions, batch, hidden) and the last state (directions, batch, hidden)."""
     outputs, last = [], []

@@ -75,7 +75,7 @@ class Rule:
     loose: bool = False
 
 
-def plain(function: Apply) -> Rule:
+def as_it_stands(function: Apply) -> Rule:
     """Return the rule of an operator that is a torch function as it stands."""
     return Rule(lambda site: function)
 

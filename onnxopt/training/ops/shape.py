@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from onnxopt.training.ops.convert import DTYPES
-from onnxopt.training.ops.rule import Apply, Rule, Site, known_or_read, plain
+from onnxopt.training.ops.rule import Apply, Rule, Site, as_it_stands, known_or_read
 
 
 def _shape(site: Site) -> Apply:
@@ -43,5 +43,5 @@ RULES: Mapping[str, Rule] = {
     "EyeLike": Rule(_eye_like),
     "Range": Rule(lambda site: _range, sizes=(0, 1, 2)),
     "Shape": Rule(_shape),
-    "Size": plain(lambda x: torch.tensor(x.numel(), dtype=torch.int64, device=x.device)),
+    "Size": as_it_stands(lambda x: torch.tensor(x.numel(), dtype=torch.int64, device=x.device)),
 }

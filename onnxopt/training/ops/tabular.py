@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from onnxopt.training.ops.rule import Apply, Rule, Site, plain
+from onnxopt.training.ops.rule import Apply, Rule, Site, as_it_stands
 
 
 def _scaler(site: Site) -> Apply:
@@ -68,13 +68,13 @@ def _image_scaler(site: Site) -> Apply:
 
 
 RULES: Mapping[str, Rule] = {
-    "ArrayFeatureExtractor": plain(lambda x, index: x.index_select(-1, index.reshape(-1).long())),
+    "ArrayFeatureExtractor": as_it_stands(lambda x, index: x.index_select(-1, index.reshape(-1).long())),
     "LinearClassifier": Rule(_linear_classifier),
     "LinearRegressor": Rule(_linear_regressor),
     "Normalizer": Rule(_normalizer),
     "Scaler": Rule(_scaler),
     # Scores stay columns in the order of the classes.
-    "ZipMap": plain(lambda x: x),
+    "ZipMap": as_it_stands(lambda x: x),
 }
 
 STANDARD: Mapping[str, Rule] = {"ImageScaler": Rule(_image_scaler)}

@@ -3,20 +3,20 @@ from pathlib import Path
 import pytest
 
 from onnxopt.measure.forms.axes import AXES, Bench
+from onnxopt.measure.forms.deployment import Deployment
 from onnxopt.measure.forms.session_file import ENTRIES
-from onnxopt.measure.forms.variant import Variant
 from onnxopt.options.runtime import FullRuntime
 
 MODEL = Path("m.onnx")
-ONE = Variant(MODEL, FullRuntime())
+ONE = Deployment(MODEL, FullRuntime())
 
 
 def bench(threads=4, operators=("Conv",)):
     return Bench(threads, frozenset(operators), Path(), "m")
 
 
-def choices(goal, axis, variant=ONE, where=None):
-    return AXES[goal][axis](variant, where or bench())
+def choices(goal, axis, deployment=ONE, where=None):
+    return AXES[goal][axis](deployment, where or bench())
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_switches_of_the_blocked_layout_need_it():
 
 
 def test_the_level_of_optimization_is_open_only_for_the_original_file():
-    assert not choices("cold-start", "optimization", Variant(MODEL, FullRuntime(), "prepacked"))
+    assert not choices("cold-start", "optimization", Deployment(MODEL, FullRuntime(), "prepacked"))
     levels = {make().runtime.optimization for make in choices("cold-start", "optimization").values()}
     assert levels == {"extended", "basic", "none"}
 

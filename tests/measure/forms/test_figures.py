@@ -5,15 +5,15 @@ import pytest
 from measure_models import linear
 
 from onnxopt.measure.forms import figures
+from onnxopt.measure.forms.deployment import Deployment
 from onnxopt.measure.forms.figures import ROUNDS, MachineClock, in_turn
-from onnxopt.measure.forms.variant import Variant
 from onnxopt.measure.latency.processes import ProcessLoad
 from onnxopt.measure.resources.memory import Footprint
 from onnxopt.model_file import save
 from onnxopt.options.runtime import FullRuntime
 
 FEEDS = {"x": np.ones((1, 3), np.float32)}
-FIRST, OTHER = Variant(Path("first"), FullRuntime()), Variant(Path("other"), FullRuntime(arena=False))
+FIRST, OTHER = Deployment(Path("first"), FullRuntime()), Deployment(Path("other"), FullRuntime(arena=False))
 BOTH = {"first": FIRST, "other": OTHER}
 
 
@@ -38,10 +38,10 @@ def footprints(monkeypatch):
 def test_each_variant_has_its_turn_and_ratios_are_within_a_turn():
     calls = []
 
-    def once(variant, beside):
-        calls.append(variant)
+    def once(deployment, beside):
+        calls.append(deployment)
         drift = 1 + (len(calls) - 1) // 2  # the host slows down from turn to turn, for both alike
-        return drift * (4.0 if variant is FIRST else 2.0)
+        return drift * (4.0 if deployment is FIRST else 2.0)
 
     found = in_turn(BOTH, once, better=lambda first, other: first / other, seed=0)
     assert [calls.count(v) for v in BOTH.values()] == [ROUNDS, ROUNDS]
@@ -93,7 +93,7 @@ def test_throughput_is_that_of_several_processes_and_more_is_better(monkeypatch)
 def test_latency_is_measured_with_the_settings_of_each(tmp_path):
     (path,) = save(linear(np.eye(3)), tmp_path / "m.onnx")
     found = clock()(
-        "latency", {"first": Variant(path, FullRuntime()), "other": Variant(path, FullRuntime(arena=False))}
+        "latency", {"first": Deployment(path, FullRuntime()), "other": Deployment(path, FullRuntime(arena=False))}
     )
     assert found["first"].value > 0
     assert found["first"].ratio is None

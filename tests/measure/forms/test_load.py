@@ -4,9 +4,9 @@ from measure_models import linear
 
 from onnxopt.errors import FileError, ModelError
 from onnxopt.measure.forms import load
-from onnxopt.measure.forms.load import load_session, refuse_elsewhere, this_machine
-from onnxopt.measure.forms.session_file import MadeFor, SessionFile, SessionSettings, settings_of
-from onnxopt.measure.forms.variant import Variant, prepacked
+from onnxopt.measure.forms.deployment import Deployment, prepacked
+from onnxopt.measure.forms.load import load_session, refuse_another_machine, this_machine
+from onnxopt.measure.forms.session_file import MadeFor, SessionFile, SessionSettings, session_settings
 from onnxopt.model_file import save
 from onnxopt.options.runtime import FullRuntime
 
@@ -47,8 +47,8 @@ def test_a_model_is_loaded_with_its_settings(model):
 
 
 def test_a_prepacked_file_is_loaded_on_the_machine_it_is_for(model):
-    made = prepacked(Variant(model, FullRuntime()), model.parent, "model")
-    session_file(made.file, form="prepacked", made_for=HERE, settings=settings_of(made.runtime))
+    made = prepacked(Deployment(model, FullRuntime()), model.parent, "model")
+    session_file(made.file, form="prepacked", made_for=HERE, settings=session_settings(made.runtime))
     x = np.ones((1, 3), np.float32)
     np.testing.assert_array_equal(load_session(model.parent).run(None, {"x": x})[0], x)
 
@@ -65,10 +65,10 @@ def test_processors_differ_also_where_the_system_lists_no_instruction_sets(model
     monkeypatch.setattr(load, "instruction_sets", list)
     monkeypatch.setattr(load.platform, "processor", lambda: "Intel64 Family 6 Model 85")
     content = session_file(model, form="ort", made_for=load.this_machine())
-    refuse_elsewhere(content, model, load.this_machine())
+    refuse_another_machine(content, model, load.this_machine())
     monkeypatch.setattr(load.platform, "processor", lambda: "Intel64 Family 6 Model 207")
     with pytest.raises(ModelError, match=r"ONX314.*Model 207"):
-        refuse_elsewhere(content, model, load.this_machine())
+        refuse_another_machine(content, model, load.this_machine())
 
 
 MADE = MadeFor(architecture="x86_64", instruction_sets=("avx2", "avx512f"), onnxruntime="1.32.0")
@@ -85,9 +85,9 @@ MADE = MadeFor(architecture="x86_64", instruction_sets=("avx2", "avx512f"), onnx
 )
 def test_the_reason_of_a_refusal_names_the_difference(model, changes, why):
     content = session_file(model, form="ort", made_for=MADE)
-    refuse_elsewhere(content, model, MADE)
+    refuse_another_machine(content, model, MADE)
     with pytest.raises(ModelError, match="ONX314") as caught:
-        refuse_elsewhere(content, model, MADE.model_copy(update=changes))
+        refuse_another_machine(content, model, MADE.model_copy(update=changes))
     assert caught.value.why == why
 
 

@@ -10,7 +10,7 @@ from onnxopt.measure.forms.session_file import (
     SessionSettings,
     read_session_file,
     runtime_of,
-    settings_of,
+    session_settings,
 )
 from onnxopt.options.runtime import FullRuntime
 
@@ -39,7 +39,7 @@ def test_what_is_written_is_read_again(tmp_path):
 
 def test_settings_and_configurations_are_two_views_of_the_same():
     runtime = FullRuntime("cpu", 2, "basic", (("session.disable_prepacking", "1"),), 3, False, False)
-    assert runtime_of(settings_of(runtime)) == runtime
+    assert runtime_of(session_settings(runtime)) == runtime
 
 
 @pytest.mark.parametrize(

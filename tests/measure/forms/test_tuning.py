@@ -8,13 +8,13 @@ import pytest
 
 from onnxopt.errors import ModelError
 from onnxopt.measure.forms.axes import Bench
+from onnxopt.measure.forms.deployment import Deployment
 from onnxopt.measure.forms.figures import Measured
 from onnxopt.measure.forms.tuning import tuned
-from onnxopt.measure.forms.variant import Variant
 from onnxopt.measure.statistics import Interval
 from onnxopt.options.runtime import FullRuntime
 
-DEFAULT = Variant(Path("m.onnx"), FullRuntime())
+DEFAULT = Deployment(Path("m.onnx"), FullRuntime())
 BENCH = Bench(1, frozenset(), Path(), "m")
 
 
@@ -27,18 +27,18 @@ class FakeClock:
     unsure: frozenset[str] = frozenset()
     calls: list[list[str]] = field(default_factory=list)
 
-    def speed(self, variant):
+    def speed(self, deployment):
         total = 1.0
-        for name, _ in variant.runtime.options:
+        for name, _ in deployment.runtime.options:
             total *= self.speeds[name]
         return total
 
-    def __call__(self, goal, variants):
-        self.calls.append(list(variants))
-        first = self.speed(next(iter(variants.values())))
+    def __call__(self, goal, deployments):
+        self.calls.append(list(deployments))
+        first = self.speed(next(iter(deployments.values())))
         found = {}
-        for number, (name, variant) in enumerate(variants.items()):
-            ratio = self.speed(variant) / first
+        for number, (name, deployment) in enumerate(deployments.items()):
+            ratio = self.speed(deployment) / first
             why = "busy" if name in self.unsure else ""
             interval = None if why or not number else Interval(ratio - self.spread, ratio, ratio + self.spread)
             found[name] = Measured(1 / ratio, interval, why)
@@ -46,10 +46,10 @@ class FakeClock:
 
 
 def axis(*names):
-    return lambda variant, bench: {name: lambda name=name: variant.having((name, "1")) for name in names}
+    return lambda deployment, bench: {name: lambda name=name: deployment.having((name, "1")) for name in names}
 
 
-def search(axes, clock, same=lambda variant: ""):
+def search(axes, clock, same=lambda deployment: ""):
     return tuned(DEFAULT, axes, BENCH, goal="latency", clock=clock, same=same)
 
 
@@ -100,14 +100,14 @@ def test_a_choice_with_other_outputs_is_never_measured():
 
 
 def test_a_choice_that_cannot_be_made_is_refused_with_the_reason():
-    def broken(variant, bench):
+    def broken(deployment, bench):
         def fail():
             raise ModelError("ONX304", "ONNX Runtime cannot load the model", why="too large")
 
         return {"a": fail}
 
     clock = FakeClock({})
-    result = search({"one": broken, "none": lambda variant, bench: {}}, clock)
+    result = search({"one": broken, "none": lambda deployment, bench: {}}, clock)
     assert (result.best, clock.calls) == (DEFAULT, [])
     assert result.trials[0].why == "too large"
 

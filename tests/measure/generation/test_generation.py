@@ -8,7 +8,7 @@ import pytest
 
 from onnxopt.measure.generation import speed as speeds
 from onnxopt.measure.generation.memory import private_bytes
-from onnxopt.measure.generation.perplexity import loss_of, measure_perplexity, ratio_of
+from onnxopt.measure.generation.perplexity import measure_perplexity, ratio_of, text_loss
 from onnxopt.measure.generation.speed import Decoder, Length, measure_speed
 from onnxopt.measure.generation.walk import Walk, generate
 from onnxopt.measure.latency import Watch
@@ -70,11 +70,11 @@ def test_the_loss_is_that_of_a_run_without_a_cache():
     probability = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     wanted = -np.log(probability[np.arange(11), text[1:]]).sum()
     for prompt in (1, 4, 100):
-        total, count = loss_of(walk(), text, Length(prompt, 100))
+        total, count = text_loss(walk(), text, Length(prompt, 100))
         assert count == 11
         assert total == pytest.approx(wanted, rel=1e-5)
     # 4 at once and 3 more: 7 tokens are read, and 6 of them predicted.
-    assert loss_of(walk(), text, Length(4, 3))[1] == 6
+    assert text_loss(walk(), text, Length(4, 3))[1] == 6
 
 
 def scripted(logits: np.ndarray) -> SimpleNamespace:
@@ -83,14 +83,14 @@ def scripted(logits: np.ndarray) -> SimpleNamespace:
 
 
 def test_a_model_that_knows_nothing_has_the_perplexity_of_its_vocabulary():
-    total, count = loss_of(scripted(np.zeros(50)), np.arange(9), Length(4, 8))
+    total, count = text_loss(scripted(np.zeros(50)), np.arange(9), Length(4, 8))
     assert np.exp(total / count) == pytest.approx(50)
 
 
 @pytest.mark.parametrize("odd", [np.nan, np.inf])
 def test_logits_that_are_no_numbers_are_an_infinite_loss(odd):
-    assert loss_of(scripted(np.array([0.0, odd, 1.0])), np.array([0, 1, 2]), Length(1, 9)) == (float("inf"), 2)
-    assert np.isfinite(loss_of(scripted(np.array([0.0, -np.inf, 1.0])), np.array([0, 2, 2]), Length(1, 9))[0])
+    assert text_loss(scripted(np.array([0.0, odd, 1.0])), np.array([0, 1, 2]), Length(1, 9)) == (float("inf"), 2)
+    assert np.isfinite(text_loss(scripted(np.array([0.0, -np.inf, 1.0])), np.array([0, 2, 2]), Length(1, 9))[0])
 
 
 def test_the_ratio_of_perplexities_is_over_the_same_texts():
@@ -110,7 +110,7 @@ def test_the_ratio_of_perplexities_is_over_the_same_texts():
 def test_perplexity_counts_every_token_of_every_text_alike():
     read = texts(9)
     found = measure_perplexity({"a": DECODER, "b": DECODER}, [*read, read[0][:1]], Length(4, 100), Runtime())
-    sums = [loss_of(walk(), text, Length(4, 100)) for text in read]
+    sums = [text_loss(walk(), text, Length(4, 100)) for text in read]
     assert found["a"].value == pytest.approx(np.exp(sum(s for s, _ in sums) / sum(n for _, n in sums)))
     assert (found["a"].tokens, found["a"].texts, found["a"].ratio) == (99, 9, None)
     assert found["b"].ratio is not None
@@ -139,7 +139,7 @@ class Host:
 
 def timed(monkeypatch, host: Host, models: dict[str, object], *, pauses: bool = True):
     monkeypatch.setattr(speeds, "Session", host.session)
-    decoders = {name: Decoder(model, DECODER.plan, DECODER.start) for name, model in models.items()}
+    decoders = {name: Decoder(model, DECODER.ports, DECODER.start) for name, model in models.items()}
     return measure_speed(decoders, texts(3), Length(12, 5), Runtime(), seconds=0.6, watch=host.watch(pauses))
 
 

@@ -56,9 +56,9 @@ def test_the_least_of_the_figures_counts():
 
 def test_blocks_of_queries_give_the_same_neighbours(monkeypatch):
     units = neighbours.unit(vectors().astype(np.float64))
-    whole = neighbours.nearest(units, units, 5)
+    whole = neighbours.nearest_rows(units, units, 5)
     monkeypatch.setattr(neighbours, "_BLOCK", 7 * len(units))
-    np.testing.assert_array_equal(neighbours.nearest(units, units, 5), whole)
+    np.testing.assert_array_equal(neighbours.nearest_rows(units, units, 5), whole)
 
 
 def test_resamples_weigh_samples_and_keep_their_neighbours():

@@ -8,7 +8,7 @@ from onnxopt.measure.tasks import tokens
 from onnxopt.measure.tasks.named import metric_of
 from onnxopt.measure.tasks.task import TaskOptions
 from onnxopt.measure.tasks.tokens import TokenAgreement, scores
-from onnxopt.measure.tasks.tokens.agreement import percentile
+from onnxopt.measure.tasks.tokens.agreement import bin_of_quantile
 
 RNG = np.random.default_rng(0)
 AGREEMENT = TokenAgreement("y", "input_ids", "attention_mask")
@@ -104,11 +104,11 @@ def test_nan_is_nobodys_best_guess():
 
 
 def test_percentiles_come_from_bins_a_tenth_wide():
-    assert percentile(np.zeros(242), 0.99) == 0
+    assert bin_of_quantile(np.zeros(242), 0.99) == 0
     histogram = np.zeros(242)
     histogram[0], histogram[241] = 98, 2
-    assert percentile(histogram, 0.99) == pytest.approx(100)
-    assert percentile(histogram, 0.5) == 0
+    assert bin_of_quantile(histogram, 0.99) == pytest.approx(100)
+    assert bin_of_quantile(histogram, 0.5) == 0
 
 
 def test_language_models_are_recognized_with_tokens_and_mask():

@@ -8,7 +8,7 @@ import pytest
 from onnxopt.catalog import parse
 from onnxopt.errors import DataError
 from onnxopt.pipeline import Context, Pipeline
-from onnxopt.quantization.calibration.data_quality import findings, require_variety
+from onnxopt.quantization.calibration.data_quality import range_weaknesses, require_variety
 from onnxopt.quantization.calibration.histogram import Extremes
 from onnxopt.samples import Samples
 from onnxopt.target import target_of
@@ -57,7 +57,9 @@ def test_few_samples_are_reported() -> None:
 
 def test_an_input_that_stays_the_same_is_reported() -> None:
     found = {"x": Extremes(0.0, 1.0, 0.1, 0.9), "mask": Extremes(1.0, 1.0, 1.0, 1.0)}
-    assert findings(found, ["x", "mask", "unknown"], 100) == ["the input mask holds 1 in every calibration sample"]
+    assert range_weaknesses(found, ["x", "mask", "unknown"], 100) == [
+        "the input mask holds 1 in every calibration sample"
+    ]
 
 
 def test_samples_are_refused_only_if_no_input_varies() -> None:
@@ -68,5 +70,5 @@ def test_samples_are_refused_only_if_no_input_varies() -> None:
 
 
 def test_a_single_sample_is_no_plural() -> None:
-    assert findings({}, [], 1)[0].startswith("calibrated on 1 sample only")
-    assert findings({}, [], 2)[0].startswith("calibrated on 2 samples only")
+    assert range_weaknesses({}, [], 1)[0].startswith("calibrated on 1 sample only")
+    assert range_weaknesses({}, [], 2)[0].startswith("calibrated on 2 samples only")

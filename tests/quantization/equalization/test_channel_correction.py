@@ -9,7 +9,7 @@ from onnxopt.graph.edit import set_weight
 from onnxopt.pipeline import Context, Optimized, Pipeline
 from onnxopt.quantization.closeness import Closeness
 from onnxopt.quantization.equalization import channel_correction
-from onnxopt.quantization.equalization.channel_correction import Moments, correct, correct_if_closer
+from onnxopt.quantization.equalization.channel_correction import PairedSums, correct_channels, correct_if_closer
 from onnxopt.samples import Samples
 from onnxopt.target import target_of
 from tests import builders, numerics
@@ -46,7 +46,7 @@ def test_moments_give_the_line_that_least_squares_gives() -> None:
     rng = np.random.default_rng(0)
     q = rng.standard_normal((500, 3)) * [1, 20, 0.1] + [0, 5, -1]
     y = q * [1.2, 0.9, 1.5] + [0.3, -2, 0] + 0.01 * rng.standard_normal((500, 3))
-    moments = Moments()
+    moments = PairedSums()
     for part in range(5):
         moments.add(y[100 * part : 100 * (part + 1)], q[100 * part : 100 * (part + 1)])
     factors, shifts = moments.fit(factor=True, shift=True)
@@ -63,7 +63,7 @@ def test_moments_give_the_line_that_least_squares_gives() -> None:
 
 
 def test_a_channel_that_does_not_vary_keeps_its_factor() -> None:
-    moments = Moments()
+    moments = PairedSums()
     moments.add(np.full((50, 1), 3.0), np.full((50, 1), 2.0))
     factors, shifts = moments.fit(factor=True, shift=True)
     assert factors == [1.0]
@@ -81,7 +81,7 @@ def test_scales_that_are_off_come_back(name: str) -> None:
         assert scale.const_value is not None
         right[layer] = scale.const_value.numpy().copy()
         set_weight(scale, (right[layer] * rng.uniform(0.8, 1.25, right[layer].shape)).astype(np.float32))
-    assert correct(off, model, samples_of(model)).keys() >= scales.keys() - {"nothing"}
+    assert correct_channels(off, model, samples_of(model)).keys() >= scales.keys() - {"nothing"}
     for layer, scale in weight_scales(off).items():
         assert scale.const_value is not None
         ratio = scale.const_value.numpy() / right[layer]
@@ -136,7 +136,7 @@ def test_it_is_undone_where_the_outputs_are_no_closer(monkeypatch: pytest.Monkey
         set_weight(scale, 3 * scale.const_value.numpy())
         return {"layer": 0.5}
 
-    monkeypatch.setattr(channel_correction, "correct", ruined)
+    monkeypatch.setattr(channel_correction, "correct_channels", ruined)
     done, why = correct_if_closer(made, model, samples_of(model), samples_of(model))
     assert not done
     assert "dB without" in why
@@ -149,7 +149,7 @@ def test_a_layer_whose_error_is_chance_on_samples_held_out_stays(monkeypatch: py
     made = quantized(model).model
     monkeypatch.setattr(channel_correction, "_BETTER", 0.0)
     before = {k: v.const_value for k, v in made.graph.initializers.items()}
-    assert correct(made, model, samples_of(model)) == {}
+    assert correct_channels(made, model, samples_of(model)) == {}
     assert all(made.graph.initializers[k].const_value is tensor for k, tensor in before.items())
 
 
@@ -162,7 +162,7 @@ def test_with_one_scale_per_weight_a_shift_comes_back_and_scales_stay() -> None:
     scales = [n.inputs[1].producer().inputs[1].const_value for n in layers]  # type: ignore[union-attr]
     for value, integers in zip(stored, right, strict=True):
         set_weight(value, integers + np.int32(2000))  # type: ignore[arg-type]
-    assert correct(off, model, samples_of(model)).keys() >= {n.name for n in layers}
+    assert correct_channels(off, model, samples_of(model)).keys() >= {n.name for n in layers}
     for value, integers in zip(stored, right, strict=True):
         assert np.abs(value.const_value.numpy() - integers).max() < 200  # type: ignore[union-attr]
     assert [n.inputs[1].producer().inputs[1].const_value for n in layers] == scales  # type: ignore[union-attr]

@@ -14,7 +14,7 @@ from onnxopt.pipeline import Context
 from onnxopt.quantization.placement.measured import Placed
 from onnxopt.search.int8 import choose as quantize_auto
 from onnxopt.search.int8 import forms as quantize_forms
-from onnxopt.search.int8.choose import Chosen, choose
+from onnxopt.search.int8.choose import Chosen, fastest_int8
 from onnxopt.search.int8.forms import ALLOWED, Int8Forms
 from onnxopt.target import TARGETS, detect
 from tests import builders
@@ -46,7 +46,7 @@ def chosen(
     monkeypatch.setattr(Int8Forms, "placed", lambda self, form: None)
     model = builders.BUILDERS[name]()
     before = to_bytes(model)
-    found = choose(model, builders.samples_of(model, 16), Context(detect()), effort)
+    found = fastest_int8(model, builders.samples_of(model, 16), Context(detect()), effort)
     assert to_bytes(model) == before
     return found
 
@@ -134,7 +134,7 @@ def test_for_another_processor_nothing_is_timed(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(quantize_auto, "measure_latency", never)
     model = builders.gemm_mlp()
     other = TARGETS["x86-avx2" if detect().name.startswith("arm") else "arm64-neon"]
-    found = choose(model, builders.samples_of(model, 16), Context(other))
+    found = fastest_int8(model, builders.samples_of(model, 16), Context(other))
     assert found.form.loss == min(form.loss for form in found.forms if form.loss > 0)
     assert other.name in found.reason
 

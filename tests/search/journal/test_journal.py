@@ -13,7 +13,7 @@ from onnxopt.model_file import to_bytes
 from onnxopt.passes.quantize_static import QuantizeStatic
 from onnxopt.passes.simplify import Simplify
 from onnxopt.search import optimize
-from onnxopt.search.bets import Plan
+from onnxopt.search.bets import TrialOrder
 from onnxopt.search.budget import Budget
 from onnxopt.search.candidates import first_candidates
 from onnxopt.search.journal.journal import MOST_DEATHS, Journal
@@ -43,7 +43,7 @@ def counted(monkeypatch):
 
     monkeypatch.setattr(LocalRunner, "build", build)
     monkeypatch.setattr(optimize, "first_candidates", lambda: tuple(c for c in first_candidates() if c.name in FEW))
-    monkeypatch.setattr(optimize, "plan_of", lambda candidates, _: Plan(candidates, (), ()))
+    monkeypatch.setattr(optimize, "order_of", lambda candidates, _: TrialOrder(candidates, (), ()))
     return built
 
 

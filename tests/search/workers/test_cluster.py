@@ -13,7 +13,7 @@ from onnxopt.catalog import parse
 from onnxopt.errors import NativeError, UsageError
 from onnxopt.pipeline import Context
 from onnxopt.search import optimize
-from onnxopt.search.bets import Plan
+from onnxopt.search.bets import TrialOrder
 from onnxopt.search.budget import Budget
 from onnxopt.search.candidates import first_candidates
 from onnxopt.search.losses import MeasuredLosses
@@ -125,7 +125,7 @@ def test_a_search_on_a_cluster_loses_no_trial_with_a_worker(dask, monkeypatch):
     plan = tuple(c for c in first_candidates() if c.name in ("simplify", "dynamic"))
     asked = {"budget": Budget(0.5), "target": "x86-vnni", "latency_s": 0.02}
     monkeypatch.setattr(optimize, "first_candidates", lambda: plan)
-    monkeypatch.setattr(optimize, "plan_of", lambda candidates, _: Plan(candidates, (), ()))
+    monkeypatch.setattr(optimize, "order_of", lambda candidates, _: TrialOrder(candidates, (), ()))
     here = search(model(), parts(), None, Settings(**asked))
     killer = Killer(dask.scheduler_address, "dynamic")
     there = search(model(), parts(), None, Settings(**asked, cluster=dask.scheduler_address), killer)

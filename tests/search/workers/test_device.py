@@ -22,7 +22,7 @@ from onnxopt.search.settings import Settings
 from onnxopt.search.trial import Candidate, Verdict
 from onnxopt.search.workers import device
 from onnxopt.search.workers.device import DeviceTimer, target_on
-from onnxopt.search.workers.runner import Work
+from onnxopt.search.workers.runner import TaskInputs
 from onnxopt.target import detect
 from tests.measure.device.ssh_server import server
 from tests.search import fakes
@@ -39,7 +39,7 @@ def work():
     pytest.importorskip("sklearn")
     samples = open_samples("digits", signature_of(model_file.load(MODEL)), limit=16)
     feeds = next(iter(samples.with_batch_size(1)))
-    return Work(samples, samples, None, "auto", Runtime(), 0, (feeds, feeds), feeds)
+    return TaskInputs(samples, samples, None, "auto", Runtime(), 0, (feeds, feeds), feeds)
 
 
 def test_a_board_times_models_over_ssh(server, work, monkeypatch):
@@ -85,7 +85,7 @@ def test_a_time_limit_ends_the_run_on_the_device(work):
 class Board:
     """A board on which every model is as fast as its figures say."""
 
-    def __init__(self, address: str, work: Work) -> None:
+    def __init__(self, address: str, work: TaskInputs) -> None:
         self.world = World(BOARD)
         self.results = dict.fromkeys(BOARD)
 

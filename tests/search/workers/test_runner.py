@@ -15,7 +15,7 @@ from onnxopt.measure.runtime.session import Runtime
 from onnxopt.model_file import to_bytes
 from onnxopt.pipeline import Applied, Context, Effect, Pass
 from onnxopt.samples import Samples
-from onnxopt.search.bets import Plan
+from onnxopt.search.bets import TrialOrder
 from onnxopt.search.budget import Budget
 from onnxopt.search.limits.deadline import TimeOver
 from onnxopt.search.optimize import search
@@ -23,7 +23,7 @@ from onnxopt.search.settings import Settings
 from onnxopt.search.trial import Candidate, Verdict
 from onnxopt.search.workers import runner
 from onnxopt.search.workers.executor import Isolated
-from onnxopt.search.workers.runner import LocalRunner, RemoteRunner, Work, judge_of
+from onnxopt.search.workers.runner import LocalRunner, RemoteRunner, TaskInputs, judge_of
 from onnxopt.target import target_of
 from tests.search.fakes import model, parts
 from tests.search.inline import Inline
@@ -47,10 +47,10 @@ class Misbehave(Pass):
         return Applied(model)
 
 
-def work() -> Work:
+def work() -> TaskInputs:
     here = parts()
     feeds = next(iter(here.search))
-    return Work(here.calibration, here.search, None, "x86-vnni", Runtime(), 0, (feeds,), feeds)
+    return TaskInputs(here.calibration, here.search, None, "x86-vnni", Runtime(), 0, (feeds,), feeds)
 
 
 def here() -> LocalRunner:
@@ -83,7 +83,7 @@ def test_a_trial_that_dies_is_recorded_and_the_search_goes_on(how: str, why: str
 
     plan = (Candidate("bad", (Misbehave(how=how),)), DYNAMIC)
     monkeypatch.setattr(optimize, "first_candidates", lambda: plan)
-    monkeypatch.setattr(optimize, "plan_of", lambda candidates, _: Plan(candidates, (), ()))
+    monkeypatch.setattr(optimize, "order_of", lambda candidates, _: TrialOrder(candidates, (), ()))
     settings = Settings(Budget(0.5), target="x86-vnni", latency_s=0.02, trial_timeout_s=12 if how == "hang" else 60)
     result = search(model(), parts(), None, settings)
     bad, good = result.trials[:2]
@@ -106,7 +106,7 @@ def test_samples_that_cannot_be_sent_are_refused_before_the_search() -> None:
             return {"x": np.zeros(8, np.float32)}
 
     needed = work()
-    stuck = Work(Samples.of(Local()), needed.search, None, "x86-vnni", Runtime(), 0, needed.inputs, needed.hot)
+    stuck = TaskInputs(Samples.of(Local()), needed.search, None, "x86-vnni", Runtime(), 0, needed.inputs, needed.hot)
     with pytest.raises(UsageError, match="ONX116: these samples or this metric cannot be sent"):
         RemoteRunner(model(), stuck, Inline())
 

@@ -31,10 +31,15 @@ def quantized() -> object:
 
 def test_the_parts_of_a_decoder_are_found_by_name_and_type():
     decoder, from_text = decoder_of("model", causal())
-    plan = decoder.plan
-    assert (plan.tokens, plan.mask, plan.positions, plan.switch) == ("input_ids", "attention_mask", "position_ids", "")
-    assert plan.caches == tuple((f"past_key_values.0.{role}", f"present.0.{role}") for role in ("key", "value"))
-    assert plan.logits == "logits"
+    ports = decoder.ports
+    assert (ports.tokens, ports.mask, ports.positions, ports.switch) == (
+        "input_ids",
+        "attention_mask",
+        "position_ids",
+        "",
+    )
+    assert ports.caches == tuple((f"past_key_values.0.{role}", f"present.0.{role}") for role in ("key", "value"))
+    assert ports.logits == "logits"
     assert {array.shape for array in decoder.start.values()} == {(1, 0, 16)}
     assert [spec.name for spec in from_text.inputs] == ["input_ids", "attention_mask", "position_ids"]
     assert vocabulary_of(decoder) == VOCABULARY
@@ -42,7 +47,7 @@ def test_the_parts_of_a_decoder_are_found_by_name_and_type():
 
 def test_a_merged_decoder_has_a_switch():
     decoder, from_text = decoder_of("merged", causal(extra=(("use_cache_branch", TensorProto.BOOL, [1]),)))
-    assert decoder.plan.switch == "use_cache_branch"
+    assert decoder.ports.switch == "use_cache_branch"
     assert "use_cache_branch" not in [spec.name for spec in from_text.inputs]
     assert generation(decoder.model, **SHORT).speed
 

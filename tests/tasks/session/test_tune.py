@@ -28,10 +28,10 @@ def clock(monkeypatch):
     better: set[str] = set()
     seen = []
 
-    def measured(goal, variants):
-        seen.append((goal, list(variants)))
+    def measured(goal, deployments):
+        seen.append((goal, list(deployments)))
         found = {}
-        for number, name in enumerate(variants):
+        for number, name in enumerate(deployments):
             ratio = 2.0 if name in better | {"chosen"} else 1.0
             interval = Interval(ratio - 0.1, ratio, ratio + 0.1) if number else None
             found[name] = Measured(1 / ratio, interval)

@@ -6,7 +6,7 @@ from onnxopt.measure.comparison import Comparison
 from onnxopt.measure.metrics.outputs import Outputs, misfit
 from onnxopt.measure.tasks.detection.agreement import DetectionAgreement
 from onnxopt.measure.tasks.detection.evidence import Finding, OutputView, image_size
-from onnxopt.measure.tasks.detection.recognition import LAYOUTS, find, named
+from onnxopt.measure.tasks.detection.recognition import LAYOUTS, find, named_layout
 from onnxopt.measure.tasks.task import ModelFacts, Recognized, TaskOptions
 from onnxopt.samples import Feeds
 
@@ -49,7 +49,7 @@ def comparison(
 
 
 def _found(view: OutputView, options: TaskOptions) -> Finding | None:
-    return find(view) if options.decode is None else named(view, options.decode)
+    return find(view) if options.decode is None else named_layout(view, options.decode)
 
 
 def _agreement(found: Finding, options: TaskOptions) -> DetectionAgreement:

@@ -36,7 +36,7 @@ class Ranked:
     wanted: Array
 
 
-def ranked(records: Array) -> Iterator[Ranked]:
+def ranked_by_class(records: Array) -> Iterator[Ranked]:
     """Merge the records of `(n,)` images by class; classes absent from all images are left out."""
     classes = sorted({c for record in records for c, matched in record.items() if matched.wanted})
     for c in classes:
@@ -64,7 +64,7 @@ def average_precision(records: Array, counts: Array, levels: slice) -> Array:
         levels: indices of the recorded overlaps.
     """
     total, classes = np.zeros(len(counts)), np.zeros(len(counts))
-    for one in ranked(records):
+    for one in ranked_by_class(records):
         present = counts @ one.wanted > 0
         step = max(1, _CHUNK_ELEMENTS // max(len(one.image), 1))
         for start in range(0, len(counts), step):

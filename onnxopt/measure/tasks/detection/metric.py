@@ -14,7 +14,7 @@ from onnxopt.measure.tasks.detection.boxes import Detections
 from onnxopt.measure.tasks.detection.evidence import OutputView
 from onnxopt.measure.tasks.detection.layout import BoxLayout
 from onnxopt.measure.tasks.detection.matching import Record, Truth, effective_images, record_of
-from onnxopt.measure.tasks.detection.recognition import LAYOUTS, find, named
+from onnxopt.measure.tasks.detection.recognition import LAYOUTS, find, named_layout
 from onnxopt.measure.tasks.task import ModelFacts
 from onnxopt.samples.boxes import ImageBoxes
 from onnxopt.samples.core import Array
@@ -73,7 +73,7 @@ class AveragePrecision(Metric):
             return self
         truth = _boxes(labels, self.name)
         view = OutputView.of(outputs, truth[0].size, ModelFacts(metadata=notes or {}))
-        found = find(view) if self.decode is None else named(view, self.decode)
+        found = find(view) if self.decode is None else named_layout(view, self.decode)
         if found is None:
             hint = f"Name the layout with --decode: {', '.join(LAYOUTS)}."
             raise misfit("the outputs have no known layout of boxes", hint, where=self.name)

@@ -33,7 +33,7 @@ def find(view: OutputView) -> Finding | None:
     return next((found for finder in _UNNAMED if (found := finder(view, False)) is not None), None)
 
 
-def named(view: OutputView, name: str) -> Finding:
+def named_layout(view: OutputView, name: str) -> Finding:
     """Return the layout that the user named.
 
     Raises:

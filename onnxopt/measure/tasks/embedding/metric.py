@@ -8,7 +8,7 @@ import numpy as np
 from onnxopt.measure.metrics.outputs import Outputs, is_float, misfit, without_ones
 from onnxopt.measure.metrics.score import Metric
 from onnxopt.measure.tasks.embedding.agreement import vectors_of
-from onnxopt.measure.tasks.embedding.neighbours import nearest, unit
+from onnxopt.measure.tasks.embedding.neighbours import nearest_rows, unit
 from onnxopt.samples.core import Array
 
 
@@ -59,7 +59,7 @@ class RecallAt(Metric):
         if len(rows) < 2 or not paired.any():
             return np.full(len(counts), np.nan)
         vectors = unit(rows[:, :-1])
-        found = nearest(vectors, vectors, min(self.k, len(rows) - 1))
+        found = nearest_rows(vectors, vectors, min(self.k, len(rows) - 1))
         hits = (truth[found] == truth[:, None]).any(axis=1)  # without samples that are the only one of their label
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray((counts @ hits) / (counts @ paired))

@@ -21,7 +21,7 @@ def unit(vectors: Array) -> Array:
     return scaled
 
 
-def nearest(queries: Array, index: Array, k: int) -> Array:
+def nearest_rows(queries: Array, index: Array, k: int) -> Array:
     """Return the `k` nearest of `index` for each query, nearest first, without the same row; `(n, k)`.
 
     Both are unit vectors.

@@ -7,7 +7,7 @@ import numpy as np
 
 from onnxopt.measure.comparison import Comparison
 from onnxopt.measure.metrics.outputs import Outputs, chosen
-from onnxopt.measure.tasks.overlap import class_rows, drawn, intersection_over_union, kept, lost_rows, mask_rows
+from onnxopt.measure.tasks.overlap import class_rows, intersection_over_union, kept, lost_rows, mask_rows, resampled
 from onnxopt.measure.tasks.segmentation.maps import MapReading
 from onnxopt.samples import Feeds
 from onnxopt.samples.core import Array
@@ -49,7 +49,7 @@ class SegmentationAgreement(Comparison):
 
     def details(self, rows: Array) -> dict[str, float]:
         """Return the share of equal pixels and the worst class's IoU."""
-        total = drawn(rows, np.ones((1, len(rows))))
+        total = resampled(rows, np.ones((1, len(rows))))
         iou = intersection_over_union(total)[0][total.before[0] > 0]
         worst = {"IoU of the worst class": float(iou.min())} if iou.size else {}
         return {"pixel agreement": float(total.equal[0] / max(total.elements[0], 1)), **worst}

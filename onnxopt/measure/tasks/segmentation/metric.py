@@ -8,7 +8,7 @@ import numpy as np
 
 from onnxopt.measure.metrics.outputs import Outputs, chosen, is_float, misfit
 from onnxopt.measure.metrics.score import Metric
-from onnxopt.measure.tasks.overlap import class_rows, drawn, intersection_over_union, mask_rows, mean_present
+from onnxopt.measure.tasks.overlap import class_rows, intersection_over_union, mask_rows, mean_present, resampled
 from onnxopt.measure.tasks.segmentation.maps import MapReading, class_axis
 from onnxopt.samples.core import Array
 
@@ -80,7 +80,7 @@ class SegmentationMetric(Metric):
 
     def values(self, rows: Array, counts: Array) -> Array:
         """Return the figure of resampled images; NaN if they hold no class."""
-        total = drawn(rows, counts)
+        total = resampled(rows, counts)
         if self.name == "miou":
             return mean_present(intersection_over_union(total), float("nan"))
         with np.errstate(invalid="ignore", divide="ignore"):

@@ -7,7 +7,7 @@ import numpy as np
 
 from onnxopt.measure.comparison import Comparison
 from onnxopt.measure.metrics.outputs import Outputs, chosen
-from onnxopt.measure.tasks.overlap import class_rows, drawn, intersection_over_union, kept
+from onnxopt.measure.tasks.overlap import class_rows, intersection_over_union, kept, resampled
 from onnxopt.measure.tasks.sequence.decoding import Decoding
 from onnxopt.measure.tasks.sequence.distance import edit_distance
 from onnxopt.measure.tasks.tokens.masks import kept_steps
@@ -101,6 +101,6 @@ class StepAgreement(Comparison):
         share = {"steps of the same class": float(rows[:, 0].mean())}
         if rows.shape[1] == 1:
             return share
-        total = drawn(rows[:, 1:], np.ones((1, len(rows))))
+        total = resampled(rows[:, 1:], np.ones((1, len(rows))))
         iou = intersection_over_union(total)[0][total.before[0] > 0]
         return share | ({"IoU of the worst class": float(iou.min())} if iou.size else {})

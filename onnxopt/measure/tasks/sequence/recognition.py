@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxopt.measure.metrics.outputs import Outputs, are_probabilities, chosen, is_float
-from onnxopt.measure.tasks.evidence import declared, ends_of, float_inputs, only_output, token_inputs
+from onnxopt.measure.tasks.evidence import declared_shape, ends_of, float_inputs, only_output, token_inputs
 from onnxopt.measure.tasks.sequence.agreement import StepAgreement, TextAgreement
 from onnxopt.measure.tasks.sequence.decoding import DICTIONARY, Decoding, characters_of
 from onnxopt.measure.tasks.sequence.evidence import BLANK_SHARE, batch_axis_of, blank_of, steps_output
@@ -42,7 +42,7 @@ def comparison(
     else:
         name = names[0] if names else steps_output(outputs)
     value = np.asarray(chosen(outputs, name))
-    axis = batch_axis_of(value.shape, _size(feeds), declared(facts, name))
+    axis = batch_axis_of(value.shape, _size(feeds), declared_shape(facts, name))
     steps = Decoding(axis).steps(value)
     tagged = any(array.shape == steps.shape for array in token_inputs(feeds).values())
     if options.blank is None and (value.ndim == 2 or (tagged and DICTIONARY not in facts.metadata)):
@@ -58,7 +58,7 @@ def comparison(
 
 
 def _found(name: str, value: Array, feeds: Feeds, facts: ModelFacts, options: TaskOptions) -> Recognized | None:
-    axis = batch_axis_of(value.shape, _size(feeds), declared(facts, name))
+    axis = batch_axis_of(value.shape, _size(feeds), declared_shape(facts, name))
     if value.shape[axis] != _size(feeds):
         return None
     steps = Decoding(axis).steps(value)

@@ -7,7 +7,7 @@ import numpy as np
 
 from onnxopt.measure.comparison import Comparison
 from onnxopt.measure.metrics.outputs import Outputs, chosen
-from onnxopt.measure.tasks.signal.channels import SignalKind, channels_of, decibels, si_sdr, spectrum
+from onnxopt.measure.tasks.signal.channels import SignalKind, decibels, si_sdr, signal_channels, spectrum
 from onnxopt.options.tasks import SignalDomain
 from onnxopt.samples import Feeds
 from onnxopt.samples.core import Array
@@ -54,8 +54,8 @@ class SignalAgreement(Comparison):
         The columns are SI-SDR and range of the baseline, then per channel error, variance, error of the spectrum, power
         of the spectrum, and a column of 1; powers are means over the elements.
         """
-        one = channels_of(chosen(before, self.output), self.kind, self.axis)
-        other = channels_of(chosen(after, self.output), self.kind, self.axis)
+        one = signal_channels(chosen(before, self.output), self.kind, self.axis)
+        other = signal_channels(chosen(after, self.output), self.kind, self.axis)
         if one.shape != other.shape:  # signals of different shape cannot be compared: all is lost
             other = np.full_like(one, np.inf)
         n, channels = one.shape[:2]

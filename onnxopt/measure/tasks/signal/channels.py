@@ -14,7 +14,7 @@ WINDOW = 512
 """Length of a window in samples of sound; windows overlap by half: 32 ms at 16 kHz."""
 
 
-def channels_of(value: Any, kind: SignalKind, axis: int = 1) -> Array:
+def signal_channels(value: Any, kind: SignalKind, axis: int = 1) -> Array:
     """Return a signal as `(n, channels, ...)` in float64: `(n, c, T)` for sound, `(n, c, H, W)` for images.
 
     Args:

@@ -7,7 +7,7 @@ import numpy as np
 from onnxopt.measure.metrics.outputs import Outputs, are_probabilities, is_float
 from onnxopt.measure.tasks.evidence import (
     COLOURS,
-    declared,
+    declared_shape,
     ends_of,
     float_inputs,
     image_sizes,
@@ -85,7 +85,7 @@ def _sound(name: str, value: Array, feeds: Feeds, facts: ModelFacts) -> str:
         return ""
     if named_like(name, _SOUND):
         return f"{name!r} is called so, and holds {value.shape[-1]} numbers in a row"
-    shape = declared(facts, name)
+    shape = declared_shape(facts, name)
     free = shape is not None and len(shape) == value.ndim and not isinstance(shape[-1], int)
     if free and ends_of(facts, name)[:1] in (("Tanh",), ("Clip",), ("ConvTranspose",), ("Conv",)):
         return f"{name!r} is of any length and ends in {ends_of(facts, name)[0]}"

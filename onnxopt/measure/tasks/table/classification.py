@@ -7,9 +7,9 @@ from zlib import crc32
 import numpy as np
 
 from onnxopt.measure.comparison import Comparison
-from onnxopt.measure.metrics.outputs import Outputs, are_probabilities, is_float, is_map, misfit, scores_of
+from onnxopt.measure.metrics.outputs import Outputs, are_probabilities, class_scores, is_float, is_map, misfit
 from onnxopt.measure.tasks.table.columns import column_rows, table_of
-from onnxopt.measure.tasks.table.evidence import classes_evidence, size_of
+from onnxopt.measure.tasks.table.evidence import classes_evidence, run_size
 from onnxopt.measure.tasks.table.lost import log_shares, lost_class, lost_column, lost_faint, scaled_faint
 from onnxopt.measure.tasks.task import ModelFacts, Recognized, TaskOptions
 from onnxopt.samples import Feeds
@@ -76,7 +76,7 @@ class Agreement(Comparison):
 def _scores(value: object, size: int) -> Array | None:
     """Return class scores `(size, ..., classes)`; None if the output holds classes."""
     if is_map(value):
-        scores = scores_of({"": value}, None)
+        scores = class_scores({"": value}, None)
         return None if scores is None else scores.values
     return table_of(value, size) if is_float(value) and isinstance(value, np.ndarray) else None
 
@@ -108,7 +108,7 @@ def recognize(outputs: Outputs, feeds: Feeds, facts: ModelFacts, options: TaskOp
 
     A table of scores comes first; whole numbers or names beside it are its classes.
     """
-    size = size_of(feeds)
+    size = run_size(feeds)
     reasons = {name: classes_evidence(name, value, facts, size) for name, value in outputs.items()}
     found = [(name, reason) for name, reason in reasons.items() if reason]
     found.sort(key=lambda pair: not (is_float(outputs[pair[0]]) or is_map(outputs[pair[0]])))

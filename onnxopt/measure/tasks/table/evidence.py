@@ -30,12 +30,7 @@ def computed_by(name: str, facts: ModelFacts) -> str:
     return found[0] if found else ""
 
 
-def declared(facts: ModelFacts, name: str) -> tuple[int | str | None, ...] | None:
-    """Return the declared dimensions of an output; None if unknown."""
-    return facts.outputs[name].shape if name in facts.outputs else None
-
-
-def size_of(feeds: Feeds) -> int:
+def run_size(feeds: Feeds) -> int:
     """Return the number of samples of a run: the first axis of its first input."""
     first = next(iter(feeds.values()), np.zeros(1))
     return len(first) if np.ndim(first) else 1

@@ -8,7 +8,7 @@ import numpy as np
 from onnxopt.measure.comparison import Comparison
 from onnxopt.measure.metrics.outputs import Outputs, is_float, misfit
 from onnxopt.measure.tasks.table.columns import MOST_COLUMNS, column_rows, table_of
-from onnxopt.measure.tasks.table.evidence import computed_by, size_of
+from onnxopt.measure.tasks.table.evidence import computed_by, run_size
 from onnxopt.measure.tasks.table.lost import lost_column
 from onnxopt.measure.tasks.task import ModelFacts, Recognized, TaskOptions
 from onnxopt.samples import Feeds
@@ -65,7 +65,7 @@ def recognize(outputs: Outputs, feeds: Feeds, facts: ModelFacts, options: TaskOp
     for name, value in outputs.items():
         if not is_float(value) or not value.ndim or value.shape in inputs or computed_by(name, facts) != "Sigmoid":
             continue
-        if table_of(value, size_of(feeds)).ndim == 2:
+        if table_of(value, run_size(feeds)).ndim == 2:
             reason = f"{name} is made by Sigmoid"
             return Recognized("multilabel", (name,), LabelAgreement(name), reason)
     return None

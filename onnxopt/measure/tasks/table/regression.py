@@ -6,6 +6,7 @@ import numpy as np
 
 from onnxopt.measure.comparison import Comparison
 from onnxopt.measure.metrics.outputs import Outputs, is_float, misfit
+from onnxopt.measure.tasks.evidence import declared_shape
 from onnxopt.measure.tasks.table.columns import (
     by_column,
     column_axes,
@@ -13,7 +14,6 @@ from onnxopt.measure.tasks.table.columns import (
     relative_errors,
     samples_first,
 )
-from onnxopt.measure.tasks.table.evidence import declared
 from onnxopt.measure.tasks.task import ModelFacts, Recognized, TaskOptions
 from onnxopt.samples import Feeds
 from onnxopt.samples.core import Array
@@ -83,6 +83,6 @@ def comparison(
     if not floats:
         raise misfit("there is no float output", f"Outputs: {', '.join(outputs)}.", where=", ".join(names))
     shapes = [np.shape(outputs[name]) or (1,) for name in floats]
-    axes = tuple(column_axes(shape, declared(facts, name)) for name, shape in zip(floats, shapes, strict=True))
+    axes = tuple(column_axes(shape, declared_shape(facts, name)) for name, shape in zip(floats, shapes, strict=True))
     sizes = tuple(tuple(shape[a] for a in some) for shape, some in zip(shapes, axes, strict=True))
     return RelativeError(floats, axes, sizes, floats[0] if len(floats) == 1 else None)

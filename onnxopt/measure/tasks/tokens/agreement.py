@@ -98,7 +98,7 @@ class TokenAgreement(Comparison):
         nats, same, tokens, before, after, targets = rows[:, :_FIGURES].sum(axis=0)
         figures = {
             "KL divergence, nats": float(nats / max(tokens, 1)),
-            "KL divergence, 99th percentile, nats": percentile(rows[:, _FIGURES:].sum(axis=0), 0.99),
+            "KL divergence, 99th percentile, nats": bin_of_quantile(rows[:, _FIGURES:].sum(axis=0), 0.99),
             "same best token": float(same / max(tokens, 1)),
         }
         if targets:
@@ -107,7 +107,7 @@ class TokenAgreement(Comparison):
         return figures
 
 
-def percentile(histogram: Array, share: float) -> float:
+def bin_of_quantile(histogram: Array, share: float) -> float:
     """Return the upper edge of the bin of `EDGES` that holds the quantile; 0 for the first bin."""
     if not histogram.sum():
         return 0.0

@@ -1,4 +1,4 @@
-"""A variant of how a model is deployed: a file and a configuration; and the files that are made for it."""
+"""A deployment of a model: its file and its configuration; and the files that are made for it."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +27,7 @@ BAKED = ("optimization.disable_specified_optimizers",)
 
 
 @dataclass(frozen=True)
-class Variant:
+class Deployment:
     """A model as it may be deployed.
 
     Attributes:
@@ -40,17 +40,17 @@ class Variant:
     runtime: FullRuntime
     form: FormName = "onnx"
 
-    def having(self, *entries: tuple[str, str]) -> "Variant":
+    def having(self, *entries: tuple[str, str]) -> "Deployment":
         """Return it with further session entries, which replace those of the same name."""
         options = dict(self.runtime.options) | dict(entries)
         return replace(self, runtime=replace(self.runtime, options=tuple(options.items())))
 
-    def lacking(self, *keys: str) -> "Variant":
+    def lacking(self, *keys: str) -> "Deployment":
         """Return it without the entries of these names."""
         options = tuple((key, value) for key, value in self.runtime.options if key not in keys)
         return replace(self, runtime=replace(self.runtime, options=options))
 
-    def with_threads(self, threads: int, inter_threads: int = 1) -> "Variant":
+    def with_threads(self, threads: int, inter_threads: int = 1) -> "Deployment":
         """Return it with so many threads, which stop spinning after a run: otherwise none beside it can be measured."""
         changed = replace(self, runtime=replace(self.runtime, threads=threads, inter_threads=inter_threads))
         if changed.runtime.most_threads == 1:
@@ -64,8 +64,8 @@ def names_of(stem: str) -> tuple[str, str, str]:
     return graph, f"{graph}.data", f"{stem}.session.ort"
 
 
-def prepacked(variant: Variant, folder: Path, stem: str) -> Variant:
-    """Write the optimized graph with weights as its kernels on this processor pack them, and return it as a variant.
+def prepacked(deployment: Deployment, folder: Path, stem: str) -> Deployment:
+    """Write the optimized graph with weights as its kernels on this processor pack them, and return it as a deployment.
 
     The weights are in a file beside it, which is mapped when the graph is loaded.
 
@@ -79,22 +79,22 @@ def prepacked(variant: Variant, folder: Path, stem: str) -> Variant:
         ("session.optimized_model_external_initializers_min_size_in_bytes", str(LEAST_OUTSIDE_BYTES)),
         ("session.save_external_prepacked_constant_initializers", "1"),
     )
-    return _written(variant, out, entries, "prepacked")
+    return _written(deployment, out, entries, "prepacked")
 
 
-def ort_form(variant: Variant, folder: Path, stem: str) -> Variant:
-    """Write the optimized graph in ONNX Runtime's own format, and return it as a variant; raises like `prepacked`."""
+def ort_form(deployment: Deployment, folder: Path, stem: str) -> Deployment:
+    """Write the optimized graph in ONNX Runtime's own format, as a deployment; raises like `prepacked`."""
     out = folder / names_of(stem)[-1]
-    return _written(variant, out, (("session.save_model_format", "ORT"),), "ort")
+    return _written(deployment, out, (("session.save_model_format", "ORT"),), "ort")
 
 
-def _written(variant: Variant, out: Path, entries: tuple[tuple[str, str], ...], form: FormName) -> Variant:
-    runtime = replace(variant.runtime, options=(*variant.runtime.options, *entries))
+def _written(deployment: Deployment, out: Path, entries: tuple[tuple[str, str], ...], form: FormName) -> Deployment:
+    runtime = replace(deployment.runtime, options=(*deployment.runtime.options, *entries))
     try:
-        Session(variant.file, runtime, optimized_path=out)
+        Session(deployment.file, runtime, optimized_path=out)
     except ModelError as error:
         if is_about_room(error):
             raise no_room(str(out.parent), error.why) from error
         raise
-    changed = replace(variant, file=out, form=form, runtime=replace(variant.runtime, optimization="none"))
+    changed = replace(deployment, file=out, form=form, runtime=replace(deployment.runtime, optimization="none"))
     return changed.lacking(*BAKED)

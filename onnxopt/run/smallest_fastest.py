@@ -6,12 +6,12 @@ from pathlib import Path
 import onnx_ir as ir
 
 from onnxopt.run.folder import FASTEST, SMALLEST, RunFolder
-from onnxopt.search.front import extremes, point_of
+from onnxopt.search.front import figures_of, smallest_and_fastest
 from onnxopt.search.journal.journal import Journal
 from onnxopt.search.trial import Trial, Verdict
 
 
-class Extremes:
+class SmallestAndFastest:
     """The files of the smallest and the fastest candidate, written as soon as each is measured.
 
     Args:
@@ -64,5 +64,5 @@ class Extremes:
 def _chosen(trials: Sequence[Trial]) -> dict[str, Trial]:
     """Return the trials for smallest.onnx and fastest.onnx."""
     by_name = {trial.candidate.name: trial for trial in trials}
-    smallest, fastest = extremes([point for trial in trials if (point := point_of(trial)) is not None])
+    smallest, fastest = smallest_and_fastest([point for trial in trials if (point := figures_of(trial)) is not None])
     return {file: by_name[name] for file, name in ((SMALLEST, smallest), (FASTEST, fastest)) if name is not None}
