@@ -1,4 +1,7 @@
-"""The record of a run: the versioned contents of run.json. A new field needs a new schema version."""
+"""The record of a run: the versioned contents of run.json.
+
+A field added later has a default, so that records without it are read; any other change needs a new schema version.
+"""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
+from pydantic_core import to_json
 
 from onnxopt.cli.entry import main
 from onnxopt.errors import FileError
@@ -36,6 +38,24 @@ def test_a_run_folder_of_an_earlier_schema_is_refused_by_its_version(explained, 
     assert "schema_version" in said
     assert "must have schema version 3" in said
     assert "Traceback" not in said
+
+
+def _first_fields(part):
+    """Return a record with the fields that it cannot lack: all others were added later, each with a default."""
+    if isinstance(part, BaseModel):
+        own = type(part).model_fields
+        return {name: _first_fields(getattr(part, name)) for name in own if own[name].is_required()}
+    return [_first_fields(item) for item in part] if isinstance(part, tuple) else part
+
+
+def test_the_report_of_a_run_before_fields_were_added_is_made(explained, explained_record, tmp_path, capsys):
+    text = to_json({**_first_fields(explained_record), "schema_version": 3})
+    assert len(text) < len((explained / "run.json").read_bytes()) / 2
+    (tmp_path / "run.json").write_bytes(text)
+    assert main(["report", str(tmp_path), "--out", str(tmp_path / "page.html")]) == 0
+    shown = capsys.readouterr().out
+    assert explained_record.trials[0].name in shown
+    assert (tmp_path / "page.html").is_file()
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
