@@ -15,7 +15,7 @@ from onnxopt.samples.expect import LABEL_KEYS
 from onnxopt.samples.labels import class_labels
 from onnxopt.samples.rows import Rows
 from onnxopt.samples.tables import Table, read_table
-from onnxopt.samples.text import open_text, takes_tokens
+from onnxopt.samples.text import named_as_state, open_text, takes_tokens
 
 TEXT_COLUMNS = ("text", "sentence")
 
@@ -45,12 +45,13 @@ def open_table(path: Path, signature: Signature, options: ReadOptions) -> Source
     if len(inputs) == 1:
         return Rows(name, {inputs[0]: _features(table, name, text=signature.inputs[0].dtype == "str")}, labels)
     missing = next(key for key in inputs if key not in table)
-    raise DataError(
-        "ONX202",
-        f"no column for model input {missing!r}",
-        where=name,
-        hint=nearest(missing, table),
-    )
+    hint = nearest(missing, table)
+    if text_column and (kept := [key for key in inputs if named_as_state(key)]):
+        hint = (
+            f"{kept[0]} and the like are values of earlier steps, which no text has: `onnxopt data {path} --for MODEL "
+            "--vocab tokenizer.json -o samples` makes samples with them."
+        )
+    raise DataError("ONX202", f"no column for model input {missing!r}", where=name, hint=hint)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,6 @@
 """Sentences as samples of a model of tokens."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,11 @@ def takes_tokens(signature: Signature) -> bool:
     whole_numbers = all(spec.dtype in ("int32", "int64") for spec in signature.inputs)
     roles = list(_roles(signature).values())
     return whole_numbers and roles.count("ids") == 1 and "unknown" not in roles
+
+
+def named_as_state(name: str) -> bool:
+    """Return whether an input has the name of a cache or a state, which a text does not fill."""
+    return any(word in name.lower() for word in ("past", "cache", "state"))
 
 
 def open_text(
@@ -79,20 +84,65 @@ class TextSource:
         return {name: arrays[role] for name, role in self.roles.items()}
 
 
-def token_windows(
-    feeds: Mapping[str, np.ndarray], roles: Mapping[str, str], window: int, *, whole: bool, grows: bool
-) -> Iterator[dict[str, np.ndarray]]:
-    """Yield consecutive windows of a tokenized sentence, for a model that keeps earlier tokens in its state.
+SINGLE = 3
+"""Tokens that a decoder reads one at a time of each text, where no window is named."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """Tokens of a text that are read in one step.
+
+    Attributes:
+        start: the first of them.
+        end: the one behind the last.
+        kept: whether the step is a sample; others only fill the cache.
+    """
+
+    start: int
+    end: int
+    kept: bool = True
+
+
+def windows_of(tokens: int, window: int, *, whole: bool) -> tuple[Span, ...]:
+    """Return consecutive windows of a text; the rest that fills none is left out.
+
+    Args:
+        tokens: of the text.
+        window: tokens per step.
+        whole: whether a text shorter than one window is left out too.
+    """
+    ends = range(window, tokens + 1, window) or ([tokens] if tokens and not whole else [])
+    return tuple(Span(max(end - window, 0), end) for end in ends)
+
+
+def prompt_and_steps(tokens: int) -> tuple[Span, ...]:
+    """Return the first half of a text as one step, and `SINGLE` single tokens evenly spread over the rest."""
+    half = max(tokens // 2, 1)
+    found = [Span(0, half)] if tokens else []
+    for place in sorted({half + i * (tokens - half) // SINGLE for i in range(SINGLE)}):
+        if place >= tokens:
+            break
+        if place > found[-1].end:
+            found.append(Span(found[-1].end, place, kept=False))
+        found.append(Span(place, place + 1))
+    return tuple(found)
+
+
+def tokens_in(feeds: Mapping[str, np.ndarray], roles: Mapping[str, str]) -> int:
+    """Return the number of tokens of a tokenized sentence, whose arrays have the shape (1, tokens)."""
+    return next(int(array.shape[1]) for name, array in feeds.items() if roles[name] == "ids")
+
+
+def part_of(
+    feeds: Mapping[str, np.ndarray], roles: Mapping[str, str], span: Span, *, grows: bool
+) -> dict[str, np.ndarray]:
+    """Return the inputs of one step of a tokenized sentence, for a model that keeps earlier tokens in its state.
 
     Args:
         feeds: arrays of shape (1, tokens).
         roles: model input -> its role, see `Text`.
-        window: tokens per step; the rest that fills none is left out.
-        whole: whether a sentence shorter than one window is left out too.
+        span: the tokens of the step.
         grows: whether a mask covers earlier tokens too.
     """
-    tokens = next(array.shape[1] for name, array in feeds.items() if roles[name] == "ids")
-    ends = range(window, tokens + 1, window) or ([tokens] if tokens and not whole else [])
-    for end in ends:
-        start = max(end - window, 0)
-        yield {name: array[:, 0 if grows and roles[name] == "mask" else start : end] for name, array in feeds.items()}
+    begins = {name: 0 if grows and roles[name] == "mask" else span.start for name in feeds}
+    return {name: array[:, begins[name] : span.end] for name, array in feeds.items()}

@@ -65,6 +65,13 @@ def test_the_only_input_takes_the_ids(table: Path, options: ReadOptions) -> None
     assert first["tokens"].tolist() == [[2, 1, 3, 5], [2, 4, 6, 1]]
 
 
+def test_a_text_fills_no_cache_and_the_error_names_the_command_that_does(tmp_path: Path, options: ReadOptions) -> None:
+    (tmp_path / "texts.csv").write_text("text\na good film\n")
+    model = signature(*TEXT.inputs, TensorSpec("past_key_values.0.key", "float32", ("batch", 8, "past", 4)))
+    with pytest.raises(DataError, match=r"ONX202.*past_key_values.0.key.*onnxopt data .*texts\.csv --for MODEL"):
+        open_samples(tmp_path / "texts.csv", model, options=options)
+
+
 def test_text_needs_a_vocabulary(table: Path) -> None:
     with pytest.raises(UsageError, match="ONX113: text needs a vocabulary"):
         open_samples(table, TEXT)

@@ -12,6 +12,7 @@ from onnxopt.errors import DataError, UsageError
 from onnxopt.model_file import Signature, TensorSpec, signature_of
 from onnxopt.samples import ReadOptions, open_samples
 from onnxopt.tasks.data.states import states_of
+from tests import builders
 from tests.builders import I64, F, Net
 from tests.samples.waves import write
 from tests.tasks.streaming import decoder, recurrent, voice_detector
@@ -156,6 +157,32 @@ def test_a_decoder_reads_a_text_token_by_token():
     assert [step["attention_mask"].shape[0] for step in steps] == [1, 2, 3, 1]
     assert [int(step["y"]) for step in steps] == [1, 1, 1, 0]
     assert len(open_samples("samples", signature_of(decoder()))) == 4
+
+
+def long_text(words: int) -> list[dict[str, np.ndarray]]:
+    Path("vocab.json").write_text(json.dumps({"vocab": ["[PAD]", "[UNK]", *(f"w{i}" for i in range(words))]}))
+    Path("texts.csv").write_text(f"text\n{' '.join(f'w{i}' for i in range(words))}\n")
+    onnxopt.data("texts.csv", decoder(), out="long", read=ReadOptions(vocab="vocab.json"))
+    return [dict(np.load(file)) for file in sorted(Path("long").iterdir())]
+
+
+def test_a_decoder_reads_half_of_a_text_at_once_and_some_tokens_of_the_rest_with_the_cache_of_all_before():
+    steps = long_text(14)
+    assert [step["input_ids"].tolist() for step in steps] == [list(range(2, 9)), [9], [11], [13]]
+    assert [step["past_key_values.0.key"].shape[0] for step in steps] == [0, 7, 9, 11]
+    assert [step["attention_mask"].shape[0] for step in steps] == [7, 8, 10, 12]
+    ids = np.arange(2, 14)[None]
+    empty = steps[0]["past_key_values.0.key"][None]
+    whole = {"input_ids": ids, "attention_mask": np.ones_like(ids), "past_key_values.0.key": empty}
+    key = builders.run(decoder(), whole)[1]
+    assert steps[3]["past_key_values.0.key"] == pytest.approx(key[0, :11], rel=1e-5)
+
+
+def test_a_window_reads_every_token():
+    long_text(14)
+    made = onnxopt.data("texts.csv", decoder(), out="all", read=ReadOptions(vocab="vocab.json", window=1))
+    assert made.count == 14
+    assert "Text: 1 token per step; --window changes that." in made.assumed
 
 
 def test_a_fixed_number_of_sequences_is_refused():

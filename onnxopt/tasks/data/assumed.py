@@ -9,18 +9,18 @@ from onnxopt.samples.fit import Fitted
 from onnxopt.samples.images import LABEL_FILE, Images
 from onnxopt.samples.named import Random
 from onnxopt.samples.tables import TABLE_SUFFIXES
-from onnxopt.samples.text import TextSource
+from onnxopt.samples.text import SINGLE, TextSource
 from onnxopt.tasks.data.states import State
 
 
-def assumed(samples: Samples, options: ReadOptions, states: Sequence[State], window: int) -> tuple[str, ...]:
+def assumed(samples: Samples, options: ReadOptions, states: Sequence[State], window: int | None) -> tuple[str, ...]:
     """Return a sentence for each assumption that was made about the data as it was read.
 
     Args:
         samples: the samples as they were opened, before any step.
         options: the options of the readers.
         states: the states that the model itself made.
-        window: tokens per step, where a model with states reads text.
+        window: tokens per step, where a model with states reads text; None for the default of decoders.
     """
     source = samples.source.source if isinstance(samples.source, Fitted) else samples.source
     return (*_of(source, options), *_of_labels(source), *_of_states(source, states, window))
@@ -77,7 +77,7 @@ def _of_labels(source: Source) -> Iterator[str]:
         yield "Labels: each sub-folder is a class, numbered from 0 in the sorted order of their names."
 
 
-def _of_states(source: Source, states: Sequence[State], window: int) -> Iterator[str]:
+def _of_states(source: Source, states: Sequence[State], window: int | None) -> Iterator[str]:
     if not states:
         return
     start = (
@@ -90,5 +90,10 @@ def _of_states(source: Source, states: Sequence[State], window: int) -> Iterator
     pairs = ", ".join(f"{state.input.name} takes {state.output.name}" for state in states[:4])
     more = f" and {len(states) - 4} more" if len(states) > 4 else ""
     yield f"States: {pairs}{more} of the step before; zeros at the beginning of {start}. Others: --state INPUT=OUTPUT."
-    if isinstance(source, TextSource):
-        yield f"Text: {window} token{'s' * (window > 1)} per step; --window changes that."
+    if isinstance(source, TextSource) and window is None:
+        yield (
+            f"Text: the first half of each sentence in one step, then {SINGLE} single tokens of the rest; "
+            "--window N reads N tokens per step."
+        )
+    elif isinstance(source, TextSource):
+        yield f"Text: {window} token{'' if window == 1 else 's'} per step; --window changes that."

@@ -76,7 +76,8 @@ def data(
     report = progress or (lambda what, done, total: None)
     states = named_states(signature, state) if state else _states(signature, source)
     fixed = _fixed_tokens(without_states(signature, states)) if states else None
-    window = fixed or options.window or 1
+    # A cache that grows takes any number of tokens at a time.
+    window = fixed or options.window or (None if any(state.grows for state in states) else 1)
     if states:
         opened = _each_step(source, signature, states, labels, options)
         session = Session(graph, Runtime())

@@ -16,7 +16,7 @@ from onnxopt.samples.expect import has_batch_axis
 from onnxopt.samples.fit import Fitted
 from onnxopt.samples.shapes import fits
 from onnxopt.samples.spool import Spool
-from onnxopt.samples.text import TextSource, token_windows
+from onnxopt.samples.text import Span, TextSource, part_of, prompt_and_steps, tokens_in, windows_of
 from onnxopt.tasks.data.states import State
 
 
@@ -28,7 +28,8 @@ class Stepped:
         signature: the signature of the whole model.
         states: values that it keeps from step to step.
         samples: inputs of the steps, one after another.
-        window: tokens per step, where the samples are texts.
+        window: tokens per step, where the samples are texts; None for the first half at once and single tokens of the
+            rest.
         whole: whether the model takes exactly that many.
     """
 
@@ -36,7 +37,7 @@ class Stepped:
     signature: Signature
     states: Sequence[State]
     samples: Samples
-    window: int
+    window: int | None
     whole: bool
 
     def spooled(self, limit: int | None, memory_bytes: int, progress: Progress) -> Spool:
@@ -54,13 +55,14 @@ class Stepped:
         names = [state.output.name for state in self.states]
         known = self.samples.labels
         kept: dict[str, np.ndarray] = {}
-        for position, begins, fed in self._steps():
+        for position, begins, is_sample, fed in self._steps():
             if begins:
                 kept = self._start(fed)
             feeds = {**fed, **kept}
-            spool.append({name: array[0] for name, array in feeds.items()} if stacks else feeds)
-            if known is not None:
-                labels.append(known[position])
+            if is_sample:
+                spool.append({name: array[0] for name, array in feeds.items()} if stacks else feeds)
+                if known is not None:
+                    labels.append(known[position])
             progress("steps", position + 1, len(self.samples))
             if len(spool) == limit:
                 break
@@ -88,8 +90,8 @@ class Stepped:
         source = self.samples.source
         return source.source if isinstance(source, Fitted) else source
 
-    def _steps(self) -> Iterator[tuple[int, bool, Feeds]]:
-        """Yield the number of the sample, whether a sequence begins, and the inputs beside the states."""
+    def _steps(self) -> Iterator[tuple[int, bool, bool, Feeds]]:
+        """Yield the number of the sample, whether a sequence begins and the step counts, and inputs without states."""
         source, inner = self.samples.source, self._inner
         clips = inner.sequences if isinstance(inner, Clips) else np.zeros(len(source), int)
         before: int | None = None
@@ -97,15 +99,18 @@ class Stepped:
             feeds = source.read(int(index))
             run = {name: array[None] for name, array in feeds.items()} if source.stacks else feeds
             if isinstance(inner, TextSource):
-                for number, part in enumerate(self._windows(run, inner)):
-                    yield position, number == 0, part
+                for span in self._spans(tokens_in(run, inner.roles)):
+                    yield position, span.start == 0, span.kept, part_of(run, inner.roles, span, grows=self._grows)
             else:
-                yield position, before != clips[index], run
+                yield position, before != clips[index], True, run
                 before = int(clips[index])
 
-    def _windows(self, run: Feeds, text: TextSource) -> Iterator[Feeds]:
-        grows = any(state.grows for state in self.states)
-        return token_windows(run, text.roles, self.window, whole=self.whole, grows=grows)
+    @property
+    def _grows(self) -> bool:
+        return any(state.grows for state in self.states)
+
+    def _spans(self, tokens: int) -> tuple[Span, ...]:
+        return prompt_and_steps(tokens) if self.window is None else windows_of(tokens, self.window, whole=self.whole)
 
     def _start(self, fed: Feeds) -> dict[str, np.ndarray]:
         sizes: dict[str, int] = {}

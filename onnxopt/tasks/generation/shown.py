@@ -87,8 +87,12 @@ def _compared(name: str, other: str, one: GenerationSpeed) -> list[str]:
 
 def _perplexity(name: str, one: TextPerplexity) -> str:
     assert one.ratio is not None
+    assert one.divergence is not None
+    assert one.same_token is not None
     low, value, high = (100 * (number - 1) for number in (one.ratio.low, one.ratio.value, one.ratio.high))
+    nats = [units.significant(number) for number in (one.divergence.value, one.divergence.low, one.divergence.high)]
     return (
         f"The perplexity of {name} differs by {value:+.2f} % [{low:+.2f} %, {high:+.2f} %] on {one.tokens} tokens of "
-        f"{one.texts} texts."
+        f"{one.texts} texts. The divergence of a token from the baseline's is {nats[0]} nats [{nats[1]}, {nats[2]}]; "
+        f"{units.share(one.same_token, 1)} of the best guesses are the same."
     )

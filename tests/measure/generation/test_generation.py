@@ -8,7 +8,7 @@ import pytest
 
 from onnxopt.measure.generation import speed as speeds
 from onnxopt.measure.generation.memory import private_bytes
-from onnxopt.measure.generation.perplexity import measure_perplexity, ratio_of, text_loss
+from onnxopt.measure.generation.perplexity import figures_of, mean_of, measure_perplexity, ratio_of, shares_of
 from onnxopt.measure.generation.speed import Decoder, Length, measure_speed
 from onnxopt.measure.generation.walk import Walk, generate
 from onnxopt.measure.latency import Watch
@@ -64,17 +64,23 @@ def test_the_first_token_and_the_rest_are_timed_apart_and_what_comes_between_is_
     assert times == (1000, 5 * 10)
 
 
+def loss_of(reader, text: np.ndarray, length: Length) -> tuple[float, int]:
+    """Return the sum of a text's losses, and the number of its tokens that are predicted."""
+    shares = shares_of(reader, text, length)
+    return figures_of(shares, shares, text)[:2]
+
+
 def test_the_loss_is_that_of_a_run_without_a_cache():
     (text,) = texts(1)
     logits = all_logits(text).astype(np.float64)[:-1]
     probability = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     wanted = -np.log(probability[np.arange(11), text[1:]]).sum()
     for prompt in (1, 4, 100):
-        total, count = text_loss(walk(), text, Length(prompt, 100))
+        total, count = loss_of(walk(), text, Length(prompt, 100))
         assert count == 11
         assert total == pytest.approx(wanted, rel=1e-5)
     # 4 at once and 3 more: 7 tokens are read, and 6 of them predicted.
-    assert text_loss(walk(), text, Length(4, 3))[1] == 6
+    assert loss_of(walk(), text, Length(4, 3))[1] == 6
 
 
 def scripted(logits: np.ndarray) -> SimpleNamespace:
@@ -83,14 +89,51 @@ def scripted(logits: np.ndarray) -> SimpleNamespace:
 
 
 def test_a_model_that_knows_nothing_has_the_perplexity_of_its_vocabulary():
-    total, count = text_loss(scripted(np.zeros(50)), np.arange(9), Length(4, 8))
+    total, count = loss_of(scripted(np.zeros(50)), np.arange(9), Length(4, 8))
     assert np.exp(total / count) == pytest.approx(50)
 
 
 @pytest.mark.parametrize("odd", [np.nan, np.inf])
 def test_logits_that_are_no_numbers_are_an_infinite_loss(odd):
-    assert text_loss(scripted(np.array([0.0, odd, 1.0])), np.array([0, 1, 2]), Length(1, 9)) == (float("inf"), 2)
-    assert np.isfinite(text_loss(scripted(np.array([0.0, -np.inf, 1.0])), np.array([0, 2, 2]), Length(1, 9))[0])
+    assert loss_of(scripted(np.array([0.0, odd, 1.0])), np.array([0, 1, 2]), Length(1, 9)) == (float("inf"), 2)
+    assert np.isfinite(loss_of(scripted(np.array([0.0, -np.inf, 1.0])), np.array([0, 2, 2]), Length(1, 9))[0])
+
+
+def test_the_divergence_is_that_of_the_definition_and_counts_what_is_undefined_as_lost():
+    text, shares = np.array([0, 1, 2]), np.log([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]])
+    other = np.log([[0.25, 0.5, 0.25], [0.1, 0.2, 0.7]])
+    wanted = (np.exp(shares) * (shares - other)).sum()
+    loss, tokens, nats, same = figures_of(other, shares, text)
+    assert (loss, tokens, nats, same) == pytest.approx((-np.log(0.5) - np.log(0.7), 2, wanted, 1))
+    broken = np.where(np.arange(2)[:, None] == 1, np.nan, other)
+    assert figures_of(broken, shares, text)[::3] == (float("inf"), 0)
+    assert figures_of(broken, shares, text)[2] > 99
+
+
+def test_a_baseline_that_gives_no_numbers_leaves_nothing_to_compare_with(monkeypatch):
+    from onnxopt.measure.generation import perplexity
+
+    def shares(reader, text, length):
+        broken = np.isnan(next(iter(reader)))
+        return np.full((3, 4), np.nan if broken else np.log(0.25))
+
+    monkeypatch.setattr(perplexity, "shares_of", shares)
+    monkeypatch.setattr(perplexity, "Session", lambda model, runtime: [model])
+    decoders = {name: SimpleNamespace(model=value, walk=lambda session: session) for name, value in
+                {"broken": np.nan, "sound": 1.0}.items()}  # fmt: skip
+    found = measure_perplexity(decoders, [np.arange(4)] * 9, Length(2, 2), Runtime())
+    assert found["broken"].value == float("inf")
+    assert found["sound"].value == pytest.approx(4)
+    assert found["sound"].ratio is found["sound"].divergence is found["sound"].same_token is None
+
+
+def test_the_mean_of_a_token_weighs_texts_by_their_tokens():
+    tokens = np.array([1.0, 9.0] * 5)
+    found = mean_of(np.array([1.0, 0.0] * 5), tokens=tokens, seed=0)
+    assert found is not None
+    assert found.value == pytest.approx(0.1)
+    assert found.low < 0.1 < found.high
+    assert mean_of(np.ones(7), tokens=np.ones(7), seed=0) is None
 
 
 def test_the_ratio_of_perplexities_is_over_the_same_texts():
@@ -110,11 +153,14 @@ def test_the_ratio_of_perplexities_is_over_the_same_texts():
 def test_perplexity_counts_every_token_of_every_text_alike():
     read = texts(9)
     found = measure_perplexity({"a": DECODER, "b": DECODER}, [*read, read[0][:1]], Length(4, 100), Runtime())
-    sums = [text_loss(walk(), text, Length(4, 100)) for text in read]
+    sums = [loss_of(walk(), text, Length(4, 100)) for text in read]
     assert found["a"].value == pytest.approx(np.exp(sum(s for s, _ in sums) / sum(n for _, n in sums)))
     assert (found["a"].tokens, found["a"].texts, found["a"].ratio) == (99, 9, None)
     assert found["b"].ratio is not None
     assert (found["b"].ratio.low, found["b"].ratio.high) == (1, 1)
+    assert found["a"].divergence is found["a"].same_token is None
+    assert found["b"].divergence is not None
+    assert (found["b"].divergence.low, found["b"].divergence.high, found["b"].same_token) == (0, 0, 1)
 
 
 class Host:

@@ -118,6 +118,21 @@ def test_language_models_are_recognized_with_tokens_and_mask():
     assert tokens.recognize({"y": logits}, feeds, facts(), OPTIONS).comparison == AGREEMENT
 
 
+def test_the_cache_of_a_decoder_is_judged_by_the_scores_that_are_read_with_it():
+    logits, feeds = texts()
+    outputs = {"logits": logits, "present.0.key": logits[:, None], "present.0.value": logits[:, None], "other": logits}
+    found = tokens.recognize(outputs, feeds, facts("logits"), OPTIONS)
+    assert found.outputs == ("logits", "present.0.key", "present.0.value")
+    assert found.comparison == TokenAgreement("logits", "input_ids", "attention_mask")
+    assert "errors of the cache (present.0.key, ...) show there" in found.reason
+
+
+def test_positions_are_no_tokens_however_large():
+    logits, feeds = texts()
+    named = {"input_ids": feeds["input_ids"], "position_ids": np.full_like(feeds["input_ids"], 29)}
+    assert tokens.recognize({"y": logits}, named, facts(), OPTIONS).comparison.tokens == "input_ids"
+
+
 def test_an_input_of_masked_tokens_is_no_mask():
     logits, feeds = texts()
     named = {"ids": feeds["input_ids"], "masked_ids": feeds["input_ids"]}

@@ -8,6 +8,7 @@ from onnx import TensorProto
 
 import onnxopt
 from onnxopt.catalog import parse
+from onnxopt.document import units
 from onnxopt.errors import DataError, ModelError, UsageError
 from onnxopt.pipeline import Context, Pipeline
 from onnxopt.target import target_of
@@ -74,6 +75,10 @@ def test_a_file_of_4_bits_is_beside_its_baseline_in_all_measures():
     assert ratio.value != 1
     lines = "\n".join(found.document.blocks[1].lines)
     assert "The perplexity of 4 bits differs by" in lines
+    nats = found.perplexity["4 bits"].divergence
+    assert nats is not None
+    assert nats.low > 0
+    assert f"The divergence of a token from the baseline's is {units.significant(nats.value)} nats" in lines
     assert "Prompts of 6 tokens and 3 generated ones, from the texts given" in lines
     data = json.loads(json.dumps(found.document.data))
     assert [model["model"] for model in data["models"]] == ["float", "4 bits"]

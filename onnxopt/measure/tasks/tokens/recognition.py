@@ -13,6 +13,9 @@ from onnxopt.measure.tasks.tokens.scores import log_probabilities, negative_log_
 from onnxopt.samples import Feeds
 from onnxopt.samples.core import Array
 
+_OTHER = ("mask", "position")
+"""Words in the names of whole numbers per token that are no tokens."""
+
 
 def recognize(outputs: Outputs, feeds: Feeds, facts: ModelFacts, options: TaskOptions) -> Recognized | None:
     """Return a language model if an output scores every token of the vocabulary at every input token; else None."""
@@ -29,8 +32,25 @@ def recognize(outputs: Outputs, feeds: Feeds, facts: ModelFacts, options: TaskOp
         if not (reached or named_like(name, ("logit", "lm", "prob", "score")) or are_probabilities(value)):
             continue
         reason = f"{name!r} scores {vocabulary} tokens at each token of {tokens!r}"
-        return Recognized("tokens", (name,), comparison({name: value}, (name,), facts, options, feeds), reason)
+        cache = _cache(outputs, name)
+        if cache:
+            reason += f", and errors of the cache ({cache[0]}, ...) show there"
+        judged = comparison({name: value}, (name,), facts, options, feeds)
+        return Recognized("tokens", (name, *cache), judged, reason)
     return None
+
+
+def _cache(outputs: Outputs, scores: str) -> tuple[str, ...]:
+    """Return the outputs that hold keys and values for later steps.
+
+    They are no answer of the model. What is wrong in them changes the scores of the tokens that are read with them:
+    within a step of several tokens those of the later ones. By number they are off by percents where scores are equal.
+    """
+    return tuple(
+        name
+        for name, value in outputs.items()
+        if name != scores and is_float(value) and value.ndim >= 3 and named_like(name, ("present",))
+    )
 
 
 def comparison(
@@ -63,7 +83,7 @@ def predicts_next(scores: Array, ids: Array, probabilities: bool) -> bool:
 def _tokens(feeds: Feeds, shape: tuple[int, ...]) -> str | None:
     """Return the input with a token number for every step: the one with the largest numbers."""
     fitting = {name: array for name, array in token_inputs(feeds).items() if array.shape == shape[:2] and array.size}
-    fitting = {name: array for name, array in fitting.items() if array.min() >= 0 and not named_like(name, ("mask",))}
+    fitting = {name: array for name, array in fitting.items() if array.min() >= 0 and not named_like(name, _OTHER)}
     if not fitting:
         return None
     name = max(fitting, key=lambda key: (int(fitting[key].max()), named_like(key, ("input", "token"))))

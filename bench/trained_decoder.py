@@ -1,0 +1,195 @@
+"""A small decoder with a cache, trained on sentences of the developer pack, exported to ONNX for `bench/language.py`.
+
+    python bench/trained_decoder.py FOLDER [--layers 4] [--width 256] [--epochs 5]
+
+Writes `decoder.onnx` with inputs of past keys and values, `vocab.json`, sentences for a search that it is not trained
+on (`sentences.jsonl`) and the test sentences (`prompts.jsonl`). Trains on one thread. Nothing of it belongs to this
+project: the sentences have no clear licence.
+"""
+
+import argparse
+import csv
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from pack import ROOT
+from torch import nn
+from torch.nn import functional
+
+from onnxopt.samples.tokenizer import Vocabulary, open_vocab
+
+VOCABULARY, HEADS, LONGEST, BATCH, RATE, DROPOUT = 1024, 8, 256, 32, 2e-3, 0.2
+
+SEARCHED = 200
+"""Sentences of the training file that are left for a search."""
+
+
+class Block(nn.Module):
+    """Causal attention and two layers, each behind a LayerNorm."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.second = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.parts, self.mixed = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.drop = nn.Dropout(DROPOUT)
+
+    def forward(
+        self, x: torch.Tensor, bias: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        batch, steps, width = x.shape
+        query, new_key, new_value = (
+            part.reshape(batch, steps, HEADS, width // HEADS).transpose(1, 2)
+            for part in self.parts(self.first(x)).split(width, dim=-1)
+        )
+        key, value = torch.cat((key, new_key), 2), torch.cat((value, new_value), 2)
+        shares = torch.softmax(query @ key.transpose(2, 3) * (width // HEADS) ** -0.5 + bias, -1)
+        mixed = (shares @ value).transpose(1, 2).reshape(batch, steps, width)
+        x = x + self.drop(self.mixed(mixed))
+        x = x + self.drop(self.down(functional.gelu(self.up(self.second(x)))))
+        return x, key, value
+
+
+class Decoder(nn.Module):
+    """Tokens, a mask over past and present ones, positions and the cache in; logits and the longer cache out."""
+
+    def __init__(self, layers: int, width: int, vocabulary: int) -> None:
+        super().__init__()
+        self.width = width
+        self.tokens, self.places = nn.Embedding(vocabulary, width), nn.Embedding(LONGEST, width)
+        self.blocks, self.last = nn.ModuleList(Block(width) for _ in range(layers)), nn.LayerNorm(width)
+        for table in (self.tokens, self.places):
+            nn.init.normal_(table.weight, std=0.02)
+
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, position_ids: torch.Tensor, *past: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
+        x = self.tokens(input_ids) + self.places(position_ids)
+        place = attention_mask.cumsum(1) - 1
+        hidden = (place[:, None, None, :] > position_ids[:, None, :, None]) | (attention_mask[:, None, None, :] == 0)
+        bias = torch.where(hidden, -1e9, 0.0)
+        kept: list[torch.Tensor] = []
+        for i, block in enumerate(self.blocks):
+            x, key, value = block(x, bias, past[2 * i], past[2 * i + 1])
+            kept += [key, value]
+        # The table of tokens is the last product too, as in GPT-2.
+        return self.last(x) @ self.tokens.weight.T, *kept
+
+    def empty(self, batch: int) -> list[torch.Tensor]:
+        """Return a cache of nothing."""
+        return [torch.zeros(batch, HEADS, 0, self.width // HEADS) for _ in range(2 * len(self.blocks))]
+
+
+def vocabulary_of(sentences: Sequence[str]) -> dict[str, object]:
+    """Return the characters and the most frequent words of sentences; other words are spelled."""
+    letters = sorted({letter for sentence in sentences for letter in sentence})
+    counted = Counter(word for sentence in sentences for word in re.findall(r" [a-z]{2,}(?![a-z])", sentence))
+    words = [word for word, _ in counted.most_common(VOCABULARY - 3 - len(letters))]
+    either = "|".join(map(re.escape, sorted(words, key=len, reverse=True)))
+    return {
+        "vocab": ["[PAD]", "[UNK]", "[CLS]", *letters, *words],
+        "regex": f"(?:{either})(?![a-z])|.",
+        "max_len": LONGEST,
+    }
+
+
+def sentences_of(name: str) -> list[str]:
+    """Return the sentences of a table of the pack, without their labels."""
+    with (ROOT / "data" / name).open(newline="") as file:
+        return [row[0].strip() for row in csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE) if row]
+
+
+def batches(ids: Sequence[Sequence[int]], rng: np.random.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield tokens and masks of sentences of about equal length, in random order."""
+    order = sorted(rng.permutation(len(ids)), key=lambda i: len(ids[i]))
+    for start in rng.permutation(range(0, len(order), BATCH)):
+        some = [ids[i] for i in order[start : start + BATCH]]
+        longest = max(map(len, some))
+        yield (
+            torch.tensor([[*one, *[0] * (longest - len(one))] for one in some]),
+            torch.tensor([[1] * len(one) + [0] * (longest - len(one)) for one in some]),
+        )
+
+
+def trained(ids: Sequence[Sequence[int]], layers: int, width: int, epochs: int) -> Decoder:
+    """Return a decoder trained to predict the next token of the sentences."""
+    torch.manual_seed(0)
+    rng, model = np.random.default_rng(0), Decoder(layers, width, VOCABULARY)
+    steps = epochs * -(-len(ids) // BATCH)
+    # A rate of AdamW that rises for a tenth of the steps and falls to zero.
+    optimizer = torch.optim.AdamW(model.parameters(), RATE, weight_decay=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps, pct_start=0.1)
+    for epoch in range(epochs):
+        losses = []
+        for tokens, mask in batches(ids, rng):
+            places = torch.arange(tokens.shape[1]).expand(tokens.shape)
+            with torch.autocast("cpu", torch.bfloat16):  # several times as fast where the processor has AMX
+                logits = model(tokens, mask, places, *model.empty(len(tokens)))[0]
+            targets = tokens[:, 1:].masked_fill(mask[:, 1:] == 0, -100)
+            loss = functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), targets.flatten())
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            losses.append(loss.item())
+        print(f"epoch {epoch + 1} of {epochs}: {np.mean(losses):.3f} nats per token", flush=True)
+    return model.eval()
+
+
+def export(model: Decoder, path: Path) -> None:
+    """Write the decoder with the names that Transformers gives to inputs and outputs."""
+    names = [f"{i}.{role}" for i in range(len(model.blocks)) for role in ("key", "value")]
+    past, present = [f"past_key_values.{name}" for name in names], [f"present.{name}" for name in names]
+    cache = [torch.zeros(2, HEADS, 3, model.width // HEADS) for _ in names]
+    tokens = torch.ones(2, 4, dtype=torch.int64)
+    torch.onnx.export(
+        model,
+        (tokens, torch.ones(2, 7, dtype=torch.int64), torch.arange(3, 7).expand(2, 4), *cache),
+        str(path),
+        dynamo=False,
+        opset_version=17,
+        input_names=["input_ids", "attention_mask", "position_ids", *past],
+        output_names=["logits", *present],
+        dynamic_axes={
+            **{name: {0: "batch_size", 1: "sequence_length"} for name in ("input_ids", "position_ids", "logits")},
+            "attention_mask": {0: "batch_size", 1: "total_sequence_length"},
+            **{name: {0: "batch_size", 2: "past_sequence_length"} for name in past},
+            **{name: {0: "batch_size", 2: "total_sequence_length"} for name in present},
+        },
+    )
+
+
+def write(folder: Path, *, layers: int, width: int, epochs: int) -> None:
+    """Train on the training sentences and write model, vocabulary and test sentences."""
+    torch.set_num_threads(1)
+    folder.mkdir(parents=True, exist_ok=True)
+    sentences = sentences_of("sst2_train5k.tsv")
+    apart, sentences = sentences[:SEARCHED], sentences[SEARCHED:]
+    (folder / "vocab.json").write_text(json.dumps(vocabulary_of(sentences)))
+    words = open_vocab(folder / "vocab.json")
+    assert isinstance(words, Vocabulary)
+    export(trained([words.encode(one) for one in sentences], layers, width, epochs), folder / "decoder.onnx")
+    tables = {"sentences.jsonl": apart, "prompts.jsonl": sentences_of("sst2_test.tsv")}
+    for name, some in tables.items():
+        (folder / name).write_text("".join(json.dumps({"text": one}) + "\n" for one in some))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--width", type=int, default=256)
+    parser.add_argument("--epochs", type=int, default=5)
+    given = parser.parse_args(arguments)
+    write(given.folder, layers=given.layers, width=given.width, epochs=given.epochs)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
