@@ -1,9 +1,11 @@
 """Graph edits that are easy to get wrong."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import onnx_ir as ir
+
+from onnxopt.graph.check import require_nodes
 
 FREE_WEIGHTS_IR_VERSION = 4
 
@@ -122,3 +124,21 @@ def name_nodes(model: ir.Model) -> int:
             named += 1
         kept.add(node.name)
     return named
+
+
+def editable(model: ir.Model, named: Iterable[str] = ()) -> ir.Model:
+    """Return a copy whose nodes have unique names, and whose weights are initializers that no caller overrides.
+
+    Args:
+        model: the input model (not modified).
+        named: names of nodes from the user, which must exist.
+
+    Raises:
+        UsageError: ONX102 no node has one of these names.
+    """
+    copy = model.clone()
+    freeze_weights(copy)
+    lift_constants(copy)
+    name_nodes(copy)
+    require_nodes(copy, named)
+    return copy

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 import onnx_ir as ir
 from pydantic import Field
 
-from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes
+from onnxopt.graph.edit import editable
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Need, Pass, Skip
 from onnxopt.quantization.equalization.bias_absorption import absorb, floors, refusal
 from onnxopt.quantization.equalization.cross_layer import chains
@@ -34,10 +34,7 @@ class AbsorbBiases(Pass):
 
     def apply(self, model: ir.Model, context: Context) -> Applied:
         """Absorb biases; skips name the other layers with reasons."""
-        current = model.clone()
-        freeze_weights(current)
-        lift_constants(current)
-        name_nodes(current)
+        current = editable(model)
         made = with_biases(current)
         layers = linear_layers(current)
         found, refused = chains(current)

@@ -96,7 +96,7 @@ class Distill(DistillOptions, Pass):
 
 
 def schedule_of(options: ModelTrainingOptions) -> "Schedule":
-    """Return how the optimizer steps."""
+    """Return the schedule of the optimizer's steps."""
     from onnxopt.training.schedule import Schedule
 
     return Schedule(

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes
+from onnxopt.graph.edit import editable
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
 from onnxopt.quantization.equalization.cross_layer import chains, equalize
 
@@ -28,10 +28,7 @@ class Equalize(Pass):
 
     def apply(self, model: ir.Model, context: Context) -> Applied:
         """Equalize every chain in `model`; skips name the layers without one, with reasons."""
-        current = model.clone()
-        freeze_weights(current)
-        lift_constants(current)
-        name_nodes(current)
+        current = editable(model)
         found, refused = chains(current)
         follower = {chain.first.name: chain.second.name for chain in found}
         edits = [

@@ -147,7 +147,7 @@ class Factorize(Pass):
         context: Context,
         feeds: Feeds,
     ) -> Callable[[RankGoal], RankPlan]:
-        """Return what makes a plan for a goal; the model and its layers are measured once."""
+        """Return the function that makes a plan for a goal; the model and its layers are measured once."""
         fed = {name: array.shape for name, array in feeds.items()} or fed_shapes(work.model, 1, _SIZE)
         timer, total_ms = None, 0.0
         if self.measured or self.latency is not None:

@@ -174,7 +174,7 @@ def _split(model: ir.Model, write: NodeWriter, name: str, narrow: np.ndarray, wi
 
 
 def _obstacle(model: ir.Model, table: ir.Value, nodes: Sequence[ir.Node]) -> str:
-    """Return why a table that these nodes look rows up in cannot be factorized; empty where it can."""
+    """Return the reason why a table that these nodes look rows up in cannot be factorized; "" if it can."""
     if len(nodes) < len(list(table.uses())) or table.is_graph_output():
         return "another node than Gather reads it"
     if any(node.graph is not model.graph for node in nodes):

@@ -7,8 +7,7 @@ from typing import ClassVar, Literal
 import onnx_ir as ir
 
 from onnxopt.errors import ModelError, NativeError
-from onnxopt.graph.check import require_nodes
-from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes
+from onnxopt.graph.edit import editable
 from onnxopt.graph.renamed import renamed
 from onnxopt.model_file import fits_protobuf, size_bytes, upgrade_opset
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
@@ -64,11 +63,7 @@ class QuantizeDynamic(Pass):
         if known.notes:
             applied = replace(self, exclude=known.names).apply(model, context)
             return replace(applied, skipped=(*(Skip(*note) for note in known.notes.items()), *applied.skipped))
-        named = model.clone()
-        freeze_weights(named)
-        lift_constants(named)
-        name_nodes(named)
-        require_nodes(named, self.exclude)
+        named = editable(model, self.exclude)
         options = ort_bridge.DynamicOptions(
             weight_type=context.target.weight_type if self.weight_type == "auto" else self.weight_type,
             per_channel=self.per_channel,

@@ -10,8 +10,7 @@ from pydantic import Field
 from onnxopt import model_file
 from onnxopt.document import units
 from onnxopt.errors import ModelError, NativeError, UsageError, nearest
-from onnxopt.graph.check import require_nodes
-from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes
+from onnxopt.graph.edit import editable
 from onnxopt.graph.renamed import renamed
 from onnxopt.graph.shapes import with_types
 from onnxopt.options.choices import Placement
@@ -155,11 +154,7 @@ class QuantizeStatic(Pass):
         if not model_file.fits_protobuf(model):
             why = "ONNX Runtime's quantizer takes no model above 1.5 GB; quantize-dynamic and quantize-weights do"
             return Skip("graph", why)
-        named = model.clone()
-        freeze_weights(named)
-        lift_constants(named)
-        name_nodes(named)
-        require_nodes(named, (*self.exclude, *self.int16_activations))
+        named = editable(model, (*self.exclude, *self.int16_activations))
         try:
             # Standard conversions know 16 bits from opset 21 on.
             before = model_file.upgrade_opset(named, 21 if self.int16_activations else QDQ_OPSET)

@@ -11,8 +11,7 @@ import onnx_ir as ir
 from pydantic import Field
 
 from onnxopt.errors import ModelError, UsageError
-from onnxopt.graph.check import require_nodes
-from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes, tensor_in
+from onnxopt.graph.edit import editable, tensor_in
 from onnxopt.model_file import fits_protobuf, size_bytes, upgrade_opset
 from onnxopt.model_file.streamed import Latest
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
@@ -101,11 +100,7 @@ class QuantizeWeights(Pass):
         if self.method == "gptq" and context.calibration is None:
             hint = "Give some with --data, or use hqq."
             raise UsageError("ONX114", "gptq needs calibration samples", where="quantize-weights", hint=hint)
-        work = model.clone()
-        freeze_weights(work)
-        lift_constants(work)
-        name_nodes(work)
-        require_nodes(work, self.exclude)
+        work = editable(model, self.exclude)
         try:
             work = upgrade_opset(work, _SINCE.get(self.form, 0))
         except ModelError as error:

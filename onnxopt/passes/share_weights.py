@@ -9,8 +9,7 @@ from pydantic import Field
 
 from onnxopt.document import units
 from onnxopt.errors import OnnxoptError
-from onnxopt.graph.check import require_nodes
-from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes, tensor_in
+from onnxopt.graph.edit import editable, tensor_in
 from onnxopt.graph.weights.computed import Step, compute_weight
 from onnxopt.measure.deflate import deflated_bytes
 from onnxopt.measure.runtime.session import Runtime, optimized_model
@@ -75,11 +74,7 @@ class ShareWeights(Pass):
         Raises:
             UsageError: ONX102 `exclude` has an unknown name.
         """
-        work = model.clone()
-        freeze_weights(work)
-        lift_constants(work)
-        name_nodes(work)
-        require_nodes(work, self.exclude)
+        work = editable(model, self.exclude)
         if opset_of(work) < _FIRST_OPSET:
             return Applied(model, (), (Skip("graph", f"opset {opset_of(work)} has no Cast that all runtimes read"),))
         palettes, skipped = self._palettes(work, context.seed, None if fits_protobuf(model) else Latest())

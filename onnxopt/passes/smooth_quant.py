@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 from pydantic import Field
 
-from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes
+from onnxopt.graph.edit import editable
 from onnxopt.measure.runtime.activations import Activations
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Need, Pass, Skip
 from onnxopt.quantization.equalization.smoothing import largest_by_channel, smooth, smoothables
@@ -37,10 +37,7 @@ class SmoothQuant(Pass):
 
     def apply(self, model: ir.Model, context: Context) -> Applied:
         """Smooth activations; skips name the other products with reasons."""
-        current = model.clone()
-        freeze_weights(current)
-        lift_constants(current)
-        name_nodes(current)
+        current = editable(model)
         found, refused = smoothables(current)
         skipped = [Skip(name, reason) for name, reason in refused.items()]
         if not found:

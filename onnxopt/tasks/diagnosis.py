@@ -9,7 +9,7 @@ import onnx_ir as ir
 from onnxopt import model_file
 from onnxopt.document.blocks import Column, Displayed, Document, Table, Text
 from onnxopt.errors import ModelError, UsageError
-from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes
+from onnxopt.graph.edit import editable, name_nodes
 from onnxopt.model_file import Given, as_graph, given, signature_of
 from onnxopt.model_file.given import name_of_given
 from onnxopt.model_file.writable import refuse_output_file
@@ -97,10 +97,7 @@ def diagnose(
 
 def _as_it_was_quantized(model: ir.Model, quantized: ir.Model) -> ir.Model | None:
     """Return the float model with the node names of the quantizer's input: simplified or not."""
-    plain = model.clone()
-    freeze_weights(plain)
-    lift_constants(plain)
-    name_nodes(plain)
+    plain = editable(model)
     forms = [Pipeline((Simplify(fuse=fuse),)).run(model, Context(detect())).model for fuse in (True, False)]
     for form in forms:
         name_nodes(form)

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnxopt.graph.edit import constant_of, freeze_weights, lift_constants, name_nodes, set_weight, tensor_in
+from onnxopt.errors import UsageError
+from onnxopt.graph.edit import constant_of, editable, freeze_weights, lift_constants, name_nodes, set_weight, tensor_in
 from onnxopt.model_file import signature_of, to_bytes
 from tests import builders
 
@@ -106,3 +107,17 @@ def test_a_value_without_a_tensor_is_named_as_a_mistake_of_the_caller() -> None:
         tensor_in(None)
     set_weight(value, np.ones(3, np.float32))
     assert tensor_in(value) is value.const_value
+
+
+def test_an_editable_copy_has_names_and_weights_of_its_own_and_the_model_is_as_before() -> None:
+    model = builders.listed_weights(8)
+    next(iter(model.graph)).name = ""
+    before = to_bytes(model)
+    copy = editable(model)
+    first = next(iter(copy.graph))
+    assert first.name
+    assert [value.name for value in copy.graph.inputs] == ["x"]
+    assert editable(model, [first.name]).graph is not copy.graph
+    with pytest.raises(UsageError, match="ONX102"):
+        editable(model, ["no such node"])
+    assert to_bytes(model) == before

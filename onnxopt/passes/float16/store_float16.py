@@ -7,8 +7,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxopt.errors import OnnxoptError
-from onnxopt.graph.check import require_nodes
-from onnxopt.graph.edit import freeze_weights, lift_constants, name_nodes, set_tensor, tensor_in
+from onnxopt.graph.edit import editable, set_tensor, tensor_in
 from onnxopt.measure.runtime.session import Runtime, optimized_model
 from onnxopt.model_file import fits_protobuf, opset_of, size_bytes
 from onnxopt.model_file.memory import is_streamed
@@ -49,11 +48,7 @@ class StoreFloat16(Pass):
         Raises:
             UsageError: ONX102 `exclude` has an unknown name.
         """
-        work = model.clone()
-        freeze_weights(work)
-        lift_constants(work)
-        name_nodes(work)
-        require_nodes(work, self.exclude)
+        work = editable(model, self.exclude)
         if opset_of(work) < _FIRST_OPSET:
             return Applied(model, (), (Skip("graph", f"opset {opset_of(work)} has no Cast that all runtimes read"),))
         chosen, skipped = self._choice(work)
