@@ -1,13 +1,13 @@
 """Mutation test of the guards: does a test of the same room fail when a guard is changed?
 
-    python bench/mutants.py [NAME_PART ...] [--minutes 40] [--again EARLIER.json] [--out FILE.json]
+    python bench/mutants.py [NAME_PART ...] [--minutes 40] [--numbers] [--again EARLIER.json] [--out FILE.json]
 
 A guard is a function that decides whether a result counts: acceptance, race and screen, proof, budget, statistics,
 held-out fits, undone repairs. Each mutant changes one place of one guard: a comparison, `and` or `or`, a removed `not`,
 swapped branches, `min` for `max`, or a number by one. The tests of its room run in a fork of one process that has
 imported them, with the mutant as the code of the function. A mutant without a failing test survives. Under a time limit
-the changes of numbers come last. `--again` takes the mutants that an earlier run killed as killed. Prints the survivors
-and saves all mutants as JSON under `bench/results/`.
+the changes of numbers come last; `--numbers` tries these alone, in random order. `--again` takes the mutants that an
+earlier run killed as killed. Prints the survivors and saves all mutants as JSON under `bench/results/`.
 """
 
 import argparse
@@ -16,11 +16,11 @@ import copy
 import inspect
 import json
 import os
+import random
 import signal
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import date
 from importlib import import_module
 from itertools import zip_longest
@@ -29,111 +29,13 @@ from types import CodeType
 from typing import Any
 
 import pytest
+from guards import GUARDS, Guard
 
 HERE = Path(__file__).resolve().parent
 WORDS = ("-qq", "-p", "no:cacheprovider")
 LONGEST_S = 240
 """Time limit of the tests on one mutant; a mutant that exceeds it counts as killed."""
 
-
-@dataclass(frozen=True)
-class Guard:
-    """Functions of one file that decide, and the tests of their room.
-
-    Attributes:
-        file: path below `onnxopt/`.
-        names: functions, or methods as `Class.method`.
-        tests: words for pytest, paths below `tests/`.
-    """
-
-    file: str
-    names: tuple[str, ...]
-    tests: tuple[str, ...]
-
-
-GUARDS = (
-    Guard(
-        "search/acceptance.py",
-        tuple(
-            f"Acceptance.{n}" for n in ("verdict", "_doubt", "accurate", "asked", "attempts", "standing", "finalists")
-        ),
-        ("search/test_acceptance.py", "search/test_unsure.py"),
-    ),
-    Guard("search/race.py", ("Race.__init__", "Race.__call__", "Race.least_drop", "race_of"), ("search/test_race.py",)),
-    Guard("search/screen.py", ("Screen.refusal",), ("search/test_screen.py",)),
-    Guard("search/front.py", ("extremes", "_beats", "_costs"), ("search/test_front.py",)),
-    Guard("search/stages.py", ("left_for_later", "_far_beyond", "_longer_than"), ("search/test_left_for_later.py",)),
-    Guard(
-        "search/holdout.py",
-        ("Evidence.proof", "timed_as_last", "_timed", "held_out", "affordable", "drawn"),
-        ("search/test_early_proof.py", "search/test_time_limit.py", "search/test_unsure.py", "search/test_holdout.py"),
-    ),
-    Guard(
-        "search/proving.py",
-        ("prove_first", "prove", "_tried", "_attempts", "_known", "_measured", "_another_fits", "_hot", "decided"),
-        ("search/test_early_proof.py", "search/test_time_limit.py", "search/test_unsure.py", "search/test_proving.py"),
-    ),
-    Guard(
-        "search/limits/deadline.py",
-        tuple(f"Deadline.{n}" for n in ("left_s", "over", "ended", "searching", "ending", "in_time")),
-        ("search/limits/test_deadline.py",),
-    ),
-    Guard(
-        "search/limits/reserve.py",
-        (*(f"Reserve.{n}" for n in ("needed_s", "least_s", "kept_s", "samples", "another_fits")), "reserve_of"),
-        ("search/limits/test_reserve.py",),
-    ),
-    Guard("search/limits/pressure.py", ("refuse_hopeless", "baseline_in_time"), ("search/limits/test_pressure.py",)),
-    Guard(
-        "search/limits/stop_target.py", ("StopTarget.reached", "StopTarget.reached_by"), ("search/test_stop_target.py",)
-    ),
-    Guard(
-        "measure/statistics.py",
-        (
-            *("Interval.excludes", "interval_of_draws", "_bca_corrections", "ratio_interval"),
-            *("flip_draws", "share_draws", "probability_within"),
-            *(f"Drop.{n}" for n in ("evened_out", "within", "probability_within", "samples_needed")),
-        ),
-        ("measure/test_statistics.py",),
-    ),
-    Guard("measure/latency/tails.py", ("upper_bound",), ("measure/latency/test_clock_parts.py",)),
-    Guard(
-        "measure/latency/estimate.py",
-        ("undisturbed", "restless", "waiting_share", "middle_mean"),
-        ("measure/latency/test_clock_parts.py",),
-    ),
-    Guard("measure/latency/summary.py", ("_busy", "too_wide"), ("measure/latency/test_clock_parts.py",)),
-    Guard("measure/equivalence.py", ("largest_difference", "difference"), ("measure/test_equivalence.py",)),
-    Guard("measure/output_error.py", ("OutputError.of", "relative_power"), ("measure/test_output_error.py",)),
-    Guard("measure/verdict.py", ("prove", "time_shares"), ("measure/test_verdict.py",)),
-    Guard("repairs/mending.py", ("mend", "_judged", "_unlike", "_worth", "_unmeasured"), ("repairs/test_mending.py",)),
-    Guard("repairs/witness.py", ("change", "_change"), ("repairs/test_witness.py",)),
-    Guard("quantization/held_out.py", ("fitted_and_held_out",), ("quantization/test_held_out.py",)),
-    Guard("pruning/compensate.py", ("compensate", "refit"), ("pruning/test_compensate.py",)),
-    Guard("reconstruction/fit.py", ("Fit.helped",), ("reconstruction/test_fit.py",)),
-    Guard("reconstruction/low_rank/fit.py", ("refitted",), ("reconstruction/test_refit.py",)),
-    Guard("quantization/rounding/blockwise.py", ("shrunk",), ("quantization/rounding/test_blockwise.py",)),
-    Guard("quantization/rounding/saturation.py", ("reduced",), ("quantization/rounding/test_saturation.py",)),
-    Guard(
-        "quantization/attempt.py",
-        tuple(f"_Search.{n}" for n in ("result", "_named", "_bisected", "_leave")),
-        ("quantization/test_attempt.py",),
-    ),
-    Guard(
-        "quantization/calibration/data_quality.py",
-        ("require_variety", "findings"),
-        ("quantization/calibration/test_data_quality.py",),
-    ),
-    Guard(
-        "quantization/calibration/spread.py",
-        ("bulk_bound", "quiet_interval"),
-        ("quantization/calibration/test_spread.py",),
-    ),
-    Guard("measure/chance.py", ("Chance.skill", "explained", "_errors"), ("measure/test_chance.py",)),
-    Guard("measure/usable.py", ("without_nan",), ("measure/test_judge.py",)),
-    Guard("measure/repeatable.py", ("seeded", "needs_fresh", "_same", "_equal"), ("measure/test_repeatable.py",)),
-    Guard("pruning/latency_goal.py", ("plan_for_latency",), ("pruning/test_latency_goal.py",)),
-)
 
 _FLIPPED: dict[type[ast.cmpop], type[ast.cmpop]] = {
     **{ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq},
@@ -257,6 +159,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("only", nargs="*", help="parts of file names")
     parser.add_argument("--minutes", type=float, default=40, help="time limit")
+    parser.add_argument("--numbers", action="store_true", help="change numbers alone, in random order (seed 0)")
     parser.add_argument("--again", type=Path, help="record of an earlier run of the same functions")
     parser.add_argument("--out", type=Path, default=HERE / "results" / f"{date.today().isoformat()}-mutants.json")
     options = parser.parse_args()
@@ -272,6 +175,9 @@ def main() -> int:
     by_guard = [[(g, m) for m in mutants((Path("onnxopt") / g.file).read_text(), g.names)] for g in chosen]
     turns = [mutant for turn in zip_longest(*by_guard) for mutant in turn if mutant is not None]
     all_ = sorted(turns, key=lambda turn: _is_number(turn[1][0]))
+    if options.numbers:
+        all_ = [turn for turn in all_ if _is_number(turn[1][0])]
+        random.Random(0).shuffle(all_)
     killed, survived = dict[str, list[str]](), dict[str, list[str]]()
     known = killed_before(options.again)
     for guard, mutant in all_:
