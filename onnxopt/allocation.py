@@ -73,7 +73,7 @@ def greedy_counts(
     most: Mapping[str, int],
     steps: Mapping[str, int],
 ) -> dict[str, int]:
-    """Return how many units to remove per group so that the cost is at most `target`, or as near as it gets.
+    """Return the number of units to remove per group so that the cost is at most `target`, or as near as it gets.
 
     Each round takes the step that loses least per cost saved; with convex losses that is the best allocation but for
     the last step.

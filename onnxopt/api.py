@@ -11,7 +11,7 @@ from onnxopt.model_file import Given
 from onnxopt.options.keywords import with_options
 from onnxopt.options.training import DistillOptions, FinetuneOptions
 from onnxopt.passes.simplify import Simplify
-from onnxopt.pipeline import Progress
+from onnxopt.pipeline import StageProgress
 from onnxopt.samples import ReadOptions
 from onnxopt.tasks.apply import Made, apply
 
@@ -29,7 +29,7 @@ def prune(
     seed: int = 0,
     read: ReadOptions | None = None,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
     **options: object,
 ) -> Made:
     """Remove channels, attention heads, groups of convolutions, residual blocks, or single weights.
@@ -77,7 +77,7 @@ def factorize(
     seed: int = 0,
     read: ReadOptions | None = None,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
     **options: object,
 ) -> Made:
     """Replace layers by products of smaller ones.
@@ -125,7 +125,7 @@ def distill(
     seed: int = 0,
     read: ReadOptions | None = None,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
     **named: object,
 ) -> Made:
     """Train `student` to give the outputs of `teacher`, which has the same inputs and outputs; needs torch.
@@ -176,7 +176,7 @@ def finetune(
     seed: int = 0,
     read: ReadOptions | None = None,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
     **named: object,
 ) -> Made:
     """Train a model on labels; needs torch.

@@ -128,7 +128,7 @@ def parse(text: str) -> tuple[Pass, ...]:
     Raises:
         UsageError: ONX104 it cannot be read; and as `make_pass`.
     """
-    reader = _Reader(text)
+    reader = _TextReader(text)
     passes = [reader.one_pass()]
     while reader.eat(","):
         passes.append(reader.one_pass())
@@ -183,7 +183,7 @@ def _scalar(word: str) -> Any:
         return word
 
 
-class _Reader:
+class _TextReader:
     """A reader of the grammar above, one character of look-ahead."""
 
     def __init__(self, text: str) -> None:

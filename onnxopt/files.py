@@ -78,7 +78,7 @@ def read_json(path: Path) -> Any:
 
 
 def parse_json(text: str) -> Any:
-    """Return what JSON text holds.
+    """Return the value in JSON text.
 
     Raises:
         ValueError: it is not JSON, or nested too deep.

@@ -89,7 +89,7 @@ def lamp(weight: np.ndarray) -> np.ndarray:
 
 
 def lowest(scores: np.ndarray, count: int) -> np.ndarray:
-    """Return where the `count` lowest of all `scores` are, same shape; among equals the earlier ones."""
+    """Return the mask of the `count` lowest of all `scores`, same shape; among equals the earlier ones."""
     flat = scores.ravel()
     chosen = np.zeros(flat.size, bool)
     if count > 0:

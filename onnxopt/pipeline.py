@@ -18,7 +18,7 @@ from onnxopt.model_file import Signature, signature_of
 from onnxopt.samples import Samples
 from onnxopt.target import Target
 
-Progress = Callable[[str, int, int], None]
+StageProgress = Callable[[str, int, int], None]
 _T = TypeVar("_T")
 
 
@@ -73,7 +73,7 @@ class Context:
     calibration: Samples | None = None
     teacher: ir.Model | None = None
     seed: int = 0
-    progress: Progress = field(default=lambda what, done, total: None, compare=False, repr=False)
+    progress: StageProgress = field(default=lambda what, done, total: None, compare=False, repr=False)
     cache: Observations = field(default_factory=Observations, compare=False, repr=False)
 
 

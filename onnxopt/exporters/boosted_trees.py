@@ -15,7 +15,7 @@ EXTRA = "trees"
 
 
 def convert(model: Any, wanted: Wanted) -> Converted:
-    """Export a booster, or an estimator in scikit-learn's style; a path is that of LightGBM's `.txt`.
+    """Export a booster, or an estimator in scikit-learn's style; a path names LightGBM's `.txt` file.
 
     Raises:
         UsageError: ONX108 a package is missing.

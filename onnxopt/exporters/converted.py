@@ -90,7 +90,7 @@ def flat(outputs: Any) -> list[Any]:
 
 
 def with_weights_in_memory(path: Path) -> ir.Model:
-    """Return the model at `path` with all weights in memory, for the folder it is in goes away."""
+    """Return the model at `path` with all weights in memory, because its folder is temporary."""
     model = load(path)
     ir.external_data.load_to_model(model)
     return model

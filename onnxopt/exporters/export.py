@@ -37,7 +37,7 @@ class Exported:
         framework: the framework of the source.
         exporter: the exporter that wrote the graph.
         versions: the versions of the packages that took part.
-        verified: how close it is to the source.
+        verified: its distance from the source.
         example: one batch it was compared on, by input name.
         files: the written files; empty without an output.
         notes: notes for the user.

@@ -18,7 +18,7 @@ Squares = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
-class _Reader:
+class _InputReader:
     """The name of the value that a layer multiplies by a weight, and the sum of its squares per input feature."""
 
     source: str
@@ -38,11 +38,11 @@ def input_norms(
         NativeError: ONX401 a run failed.
         DataError: ONX207 an activation is never a number.
     """
-    readers, refused = dict[str, list[_Reader]](), dict[str, str]()
+    readers, refused = dict[str, list[_InputReader]](), dict[str, str]()
     for weight in weights:
         name = weight.value.name or ""
         found = [_reader(node, slot, weight, model.graph) for node, slot in _layers(weight.value)]
-        known = [r for r in found if isinstance(r, _Reader)]
+        known = [r for r in found if isinstance(r, _InputReader)]
         if len(known) == len(found):
             readers[name] = known
         else:
@@ -65,7 +65,7 @@ def input_norms(
     return {name: np.sqrt(total) for name, total in sums.items()}, refused
 
 
-def _reader(node: ir.Node, slot: int, weight: Weight, graph: ir.Graph) -> _Reader | str:
+def _reader(node: ir.Node, slot: int, weight: Weight, graph: ir.Graph) -> _InputReader | str:
     if node.graph is not graph:
         return "its inputs are inside control flow, where they cannot be observed"
     if weight.axes is None:
@@ -77,8 +77,8 @@ def _reader(node: ir.Node, slot: int, weight: Weight, graph: ir.Graph) -> _Reade
         return "it reads no activation"
     shape = tuple(int(d) for d in tensor_in(weight.value).shape.numpy())
     if node.op_type == "Conv":
-        return _Reader(source.name or "", _unfolded(node, shape))
-    return _Reader(source.name or "", _along(_feature_axis(node, slot)))
+        return _InputReader(source.name or "", _unfolded(node, shape))
+    return _InputReader(source.name or "", _along(_feature_axis(node, slot)))
 
 
 def _layers(value: ir.Value) -> Iterator[tuple[ir.Node, int]]:

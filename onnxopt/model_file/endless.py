@@ -40,7 +40,7 @@ def _goes_on(loop: onnx.NodeProto, known: Mapping[str, int]) -> bool:
 
 
 def _scalars(proto: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> dict[str, int]:
-    """Return whole numbers and truth values that nobody can change, by name; a name of two values has none."""
+    """Return whole numbers and truth values that cannot change, by name; a name of two values is left out."""
     tensors = [(tensor.name, tensor) for body in bodies_of(proto) for tensor in getattr(body, "initializer", ())]
     for node in nodes:
         if node.op_type == "Constant":

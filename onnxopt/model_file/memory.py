@@ -53,7 +53,7 @@ def _volume(model: ir.Model) -> tuple[int, bool]:
 
 
 def size_bytes(model: ir.Model) -> int:
-    """Return how large the model is on disk, external data included."""
+    """Return the size of the model on disk, external data included."""
     size, streamed = _volume(model)
     return size if streamed else serialized_size(model)
 
@@ -151,7 +151,7 @@ def check(model: ir.Model) -> None:
 
 
 def _shaped(model: ir.Model) -> ir.Model:
-    """Return the model, or a copy whose inputs and outputs all have a shape: any, for the checker infers nothing."""
+    """Return the model, or a copy whose inputs and outputs all have some shape, because the checker infers none."""
     if all(value.shape is not None for value in (*model.graph.inputs, *model.graph.outputs)):
         return model
     copy = model.clone()

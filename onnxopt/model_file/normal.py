@@ -65,7 +65,7 @@ def _import_known(proto: onnx.ModelProto) -> None:
 
 
 def label(node: onnx.NodeProto) -> str:
-    """Return how a message names a node."""
+    """Return the name of a node in messages."""
     made = next(iter(node.output), "")
     return f"{node.name!r} ({node.op_type})" if node.name else f"({node.op_type}) that gives {made!r}"
 

@@ -127,7 +127,7 @@ def damaged_names(proto: Message) -> Iterator[bytes]:
 
 
 def missing_values(graph: onnx.GraphProto, outer: frozenset[str] = frozenset()) -> Iterator[str]:
-    """Return what nodes of a graph and its subgraphs read, or outputs name, and nothing gives."""
+    """Return the values that nodes of a graph and its subgraphs read, or outputs name, and that nothing computes."""
     given = {value.name for some in (graph.input, graph.initializer) for value in some}
     given |= {sparse.values.name for sparse in graph.sparse_initializer}
     known = outer | given | {name for node in graph.node for name in node.output if name}

@@ -113,7 +113,7 @@ def size_of(model: ir.Model | str | Path) -> int:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Return what stays the same under every name of a file, symbolic and hard links included."""
+    """Return the identity of a file, which is the same under all its names, symbolic and hard links included."""
     try:
         status = path.stat()
     except OSError:

@@ -90,7 +90,7 @@ def _of_function(function: onnx.FunctionProto) -> Iterator[str]:
 
 
 def _of_node(node: onnx.NodeProto, versions: Mapping[str, int]) -> Iterator[str]:
-    """Return how a node of a standard operator differs from its schema; ONNX Runtime refuses all of that as well."""
+    """Return the differences of a standard operator's node from its schema; ONNX Runtime refuses all of them too."""
     try:
         schema = onnx.defs.get_schema(node.op_type, versions.get(_domain(node.domain), 0), _domain(node.domain))
     except onnx.defs.SchemaError:

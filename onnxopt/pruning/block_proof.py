@@ -24,7 +24,7 @@ class BlockProof:
     Attributes:
         removed: the blocks it lacks; none where nothing could be proved.
         difference: largest, relative to each output's largest magnitude.
-        refused: why others stay, by name.
+        refused: reasons why others stay, by name.
     """
 
     model: ir.Model

@@ -15,7 +15,7 @@ from onnxopt.reconstruction.fit import Fit, Method, fitted
 from onnxopt.reconstruction.layers import bias_of, write_layer
 from onnxopt.samples import Samples
 
-Kept = dict[str, tuple[int, ...]]
+KeptUnits = dict[str, tuple[int, ...]]
 Choose = Callable[[str, Mapping[str, Observed], ir.Model], tuple[int, ...]]
 """Maps a group, the moments of its readers, and the current model to the units to keep."""
 
@@ -31,7 +31,7 @@ class Compensated:
     """
 
     channels: Channels
-    kept: Kept
+    kept: KeptUnits
     fits: dict[str, Fit] = field(default_factory=dict)
     too_large: tuple[str, ...] = ()
     missing: dict[str, int] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class Compensated:
 
 def compensate(
     channels: Channels,
-    kept: Kept,
+    kept: KeptUnits,
     samples: Samples,
     method: Method,
     *,
@@ -60,7 +60,7 @@ def compensate(
         choose: chooses the units of a group at its first reader.
     """
     sequence = _Sequence(channels, samples, residual)
-    decided: Kept = {} if choose is not None else dict(kept)
+    decided: KeptUnits = {} if choose is not None else dict(kept)
     result = Compensated(sequence.state, decided)
     everything = consumers_of(channels)
     readers = {c.layer.node: c for c in everything if observable_at_once([c], channels.model)}
@@ -98,7 +98,7 @@ class _Sequence:
         self._replays = Replay(samples), Replay(samples)
         self._places = {node.name: number for number, node in enumerate(channels.model.graph)}
 
-    def observed(self, first: Consumer, readers: list[Consumer], decided: Kept) -> dict[str, Observed]:
+    def observed(self, first: Consumer, readers: list[Consumer], decided: KeptUnits) -> dict[str, Observed]:
         """Return the observed inputs of `readers`; `first` is the next in graph order, and all before it is final."""
         return observe(
             self.original,
@@ -111,11 +111,11 @@ class _Sequence:
         )
 
 
-def _reads(consumer: Consumer, kept: Kept) -> bool:
+def _reads(consumer: Consumer, kept: KeptUnits) -> bool:
     return any(name in kept for name in consumer.inputs)
 
 
-def refit(model: ir.Model, consumer: Consumer, seen: Observed, kept: Kept, method: Method) -> Fit:
+def refit(model: ir.Model, consumer: Consumer, seen: Observed, kept: KeptUnits, method: Method) -> Fit:
     """Refit one layer to the observations, in place if that lowers its error on held-out samples."""
     weight = weight_matrix(model, consumer.layer)
     stays = kept_features(consumer.inputs, kept, weight.shape[1])

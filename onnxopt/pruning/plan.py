@@ -156,15 +156,15 @@ def _step(group: ChannelGroup, request: Request, context: Context) -> int:
     return block // gcd(block, width)
 
 
-def _counts(some: Choices, macs: float | None) -> dict[str, int]:
+def _counts(given: Choices, macs: float | None) -> dict[str, int]:
     """Return the number of units to remove per group."""
-    groups, request, own, work, steps = some.groups, some.request, some.own, some.work, some.steps
+    groups, request, own, work, steps = given.groups, given.request, given.own, given.work, given.steps
     fixed = {g.name: _rounded(g.size, own.get(g.name, request.ratio), steps[g.name]) for g in groups}
     if request.scope == "local":
         return fixed if macs is None else _uniform(groups, own, work, steps, macs)
     free = [g for g in groups if g.name not in own]
     settled = {g.name: fixed[g.name] for g in groups if g.name in own}
-    losses = {g.name: some.rankings[g.name].losses.tolist() for g in free}
+    losses = {g.name: given.rankings[g.name].losses.tolist() for g in free}
     most = {g.name: g.size - max(1, round(g.size * _LEAST_KEPT)) for g in free}
     if macs is not None:
         full = max(work.macs({}), 1.0)

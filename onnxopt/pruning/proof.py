@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import onnx_ir as ir
 
 from onnxopt.errors import ModelError, OnnxoptError
-from onnxopt.graph.channels.cut import cut_channels, mask_channels
+from onnxopt.graph.channels.cut import Kept, cut_channels, mask_channels
 from onnxopt.graph.channels.find import Channels
 from onnxopt.measure.equivalence import largest_difference, runnable
 from onnxopt.model_file import probe_feeds, signature_of
@@ -14,7 +14,6 @@ from onnxopt.samples import Feeds, Samples
 
 PROVED_RELATIVE = 1e-4
 """Largest difference between the smaller model and the original with masked channels."""
-Kept = Mapping[str, Sequence[int]]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from onnxopt.document import units
 from onnxopt.graph.channels.find import ChannelGroup, Channels, normalized
 from onnxopt.graph.channels.trace import Unit
 from onnxopt.pipeline import Applied, Context, Edit, Skip
-from onnxopt.pruning.compensate import Compensated, Kept, compensate
+from onnxopt.pruning.compensate import Compensated, KeptUnits, compensate
 from onnxopt.pruning.consumers import consumers_of
 from onnxopt.pruning.latency_goal import plan_for_latency
 from onnxopt.pruning.observe import Observed
@@ -85,7 +85,7 @@ class _Refitted:
     """The full-size graph with refitted weights, the units to keep, and the edits of layers."""
 
     channels: Channels
-    kept: Kept
+    kept: KeptUnits
     edits: tuple[Edit, ...] = ()
     skipped: tuple[Skip, ...] = ()
 

@@ -22,7 +22,7 @@ class Wanda:
 
     Attributes:
         norms: the norms of the inputs of each weight, by name, see `input_norms`.
-        refused: why a weight has none, by name.
+        refused: reasons why a weight has none, by name.
     """
 
     norms: Mapping[str, np.ndarray]

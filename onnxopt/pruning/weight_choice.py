@@ -21,10 +21,10 @@ class WeightChoice:
 
     Attributes:
         ratio: share of the elements of each weight, or with scope `global` of all.
-        count: how many, in place of `ratio`; None leaves it to that.
+        count: number of elements to remove; None for the share `ratio`.
         scope: within what elements are compared: `local` within a weight, `global` in all, `output` (for wanda) within
             the weights of one output.
-        pattern: how zeros must lie.
+        pattern: allowed positions of zeros.
         importance: `magnitude`, `random`, `lamp` or `wanda`.
     """
 
@@ -37,7 +37,7 @@ class WeightChoice:
     def removed(
         self, model: ir.Model, weights: list[Weight], refused: list[Refused], samples: Samples | None, seed: int
     ) -> dict[str, np.ndarray]:
-        """Return where each weight becomes zero, by name.
+        """Return the mask of the elements that become zero, by name of the weight.
 
         Args:
             model: the model of the weights.

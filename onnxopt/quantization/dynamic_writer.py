@@ -58,7 +58,7 @@ def write_dynamic(model: ir.Model, options: DynamicOptions, hints: Mapping[str, 
 
 
 def _obstacle(node: ir.Node, options: DynamicOptions, opset: int) -> str:
-    """Return why a node that could be quantized stays in float; "" where it is, and for others."""
+    """Return the reason why a node that could be quantized stays in float; "" if it does not, and for others."""
     if node.name in options.exclude:
         return EXCLUDED
     if node.op_type == "Gather":

@@ -72,7 +72,7 @@ class Products:
 
     Args:
         model: edited in place.
-        packing: how weights are stored.
+        packing: the storage of weights.
         latest: store of weights that are computed when they are written; None computes them now.
     """
 

@@ -106,7 +106,7 @@ def settings_text(settings: BaseModel) -> dict[str, str]:
 
 
 def default_settings_text() -> dict[str, str]:
-    """Return the settings that have a default, at it: those that a journal lacks that is older than an option."""
+    """Return the defaults of the settings, for journals written before an option existed."""
     return settings_text(cast("type[BaseModel]", record.SettingsRecord).model_construct())
 
 

@@ -132,7 +132,7 @@ def _go_on(folder: Path) -> str:
 
 
 def tail_sentence(run: RunRecord) -> str:
-    """Return how much of the time of best.onnx its detection tail takes; "" where it has none, or none was timed."""
+    """Return the share of the time of best.onnx that its detection tail takes; "" if it has none, or none was timed."""
     winner, analysis = run.trial(run.winner), run.analysis
     if winner is None or analysis is None:
         return ""

@@ -73,7 +73,7 @@ def _lower_sources(inputs: Sequence[Sequence[int]], levels: list[int]) -> None:
 
 
 def _columns(above: Sequence[Sequence[int]], levels: Sequence[int], real: int) -> list[float]:
-    """Return where each node is from left to right; those from number `real` on are bends of edges, which are thin."""
+    """Return the position of each node from left to right; those from number `real` on are bends, which are thin."""
     below: list[list[int]] = [[] for _ in above]
     for index, read in enumerate(above):
         for start in read:

@@ -99,7 +99,7 @@ class RunFolder:
         if found and not any(name in found for name in (RECORD, JOURNAL, MANIFEST)):
             raise FileError(
                 "ONX502",
-                "the output folder holds files that are of no run",
+                "the output folder holds files that belong to no run",
                 where=str(self.path),
                 why=f"{', '.join(found)} would be replaced",
                 hint="Choose another with --out, or move them away.",

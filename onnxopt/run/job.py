@@ -123,7 +123,7 @@ def budget_of(max_drop: str | float | None, metric: Metric | None) -> Budget:
 
 
 def tasks_of(tasks: TaskOptions | None, output: str | None) -> TaskOptions:
-    """Return how outputs are read, with the only output to judge."""
+    """Return the options for reading outputs, with the only output to judge."""
     chosen = tasks or TaskOptions()
     return chosen if output is None else replace(chosen, output=output)
 

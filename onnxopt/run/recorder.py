@@ -97,7 +97,7 @@ class Recorder:
         self.journal = Journal(folder.journal, self._about(), unset=default_settings_text(), resume=folder.resume)
 
     def _about(self) -> dict[str, str]:
-        """Return what measurements depend on; a search whose does not differ may be resumed."""
+        """Return the facts that measurements depend on; a search may be resumed if they are the same."""
         record = self.record
         about = settings_text(record.settings)
         parts = record.data.model_dump(mode="json").items()

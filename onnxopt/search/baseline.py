@@ -38,7 +38,7 @@ class Workers:
 
     Attributes:
         runner: builds and scores.
-        device: where latency is measured; None for the runner's place.
+        device: the device that measures latency; None for the runner's machine.
     """
 
     runner: Runner

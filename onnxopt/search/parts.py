@@ -49,7 +49,7 @@ def split_parts(samples: Samples, calibration: Samples | None, seed: int) -> Par
 
 
 def _without(calibration: Samples, *judged: Samples) -> Samples:
-    """Return `calibration` without samples for judging, also from another file."""
+    """Return `calibration` without the samples that judge candidates, even if it comes from another file."""
     seen = {digest for part in judged for digest in part.digests}
     kept = np.flatnonzero([digest not in seen for digest in calibration.digests])
     if len(kept) == len(calibration):

@@ -16,7 +16,7 @@ from onnxopt.search.candidates import (
     static_pass,
 )
 from onnxopt.search.journal.notes import candidate_data, maybe_candidate
-from onnxopt.search.mix.cost_tables import Tables, tables_of
+from onnxopt.search.mix.cost_tables import CostTables, tables_of
 from onnxopt.search.mix.layer_times import LayerTimes
 from onnxopt.search.mix.mixer import BEYOND, ROUNDS, Mixer, quantizer_of
 from onnxopt.search.screen import Screen
@@ -90,7 +90,7 @@ def mix_techniques(trials: Trials) -> None:
     quantizer = None if base is None else quantizer_of(base)
     settings = trials.settings
 
-    def tables() -> Tables:
+    def tables() -> CostTables:
         times = LayerTimes(cache_folder(), settings.runtime)
         return tables_of(
             trials.model,

@@ -42,7 +42,7 @@ class Trials:
         judge: judge of the search samples.
         stopped: the reason why no further candidate starts; empty while more do.
         sample_s: approximate seconds per sample of the baseline.
-        device: where latency is measured; None for the runner's place.
+        device: the device that measures latency; None for the runner's machine.
     """
 
     def __init__(self, start: Start, workers: Workers, baseline: Baseline, journal: Journal) -> None:

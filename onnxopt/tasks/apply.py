@@ -13,7 +13,7 @@ from onnxopt.document.blocks import Document, Text
 from onnxopt.measure.runtime.written import proof
 from onnxopt.model_file import Given, given, signature_of
 from onnxopt.model_file.writable import refuse_output_file
-from onnxopt.pipeline import Context, Optimized, Pass, Pipeline, Progress
+from onnxopt.pipeline import Context, Optimized, Pass, Pipeline, StageProgress
 from onnxopt.record.provenance import provenance
 from onnxopt.record.steps import frequent_reasons, step_data, steps_table
 from onnxopt.samples import ReadOptions, Samples, open_samples
@@ -75,7 +75,7 @@ def apply(
     read: ReadOptions | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
 ) -> Made:
     """Apply `passes` (text such as `simplify,quantize-static{method=mse}`) in order, and save the result.
 

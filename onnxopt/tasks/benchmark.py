@@ -15,7 +15,7 @@ from onnxopt.measure.latency.throughput import Throughput
 from onnxopt.measure.runtime.session import Runtime
 from onnxopt.model_file.given import Several, by_name
 from onnxopt.options.choices import Scenario, refuse_non_positive
-from onnxopt.pipeline import Progress
+from onnxopt.pipeline import StageProgress
 from onnxopt.run.add_device import add_to_run
 from onnxopt.run.finished import AnyRun, Run
 from onnxopt.samples import ReadOptions
@@ -73,7 +73,7 @@ def benchmark(
     runtime: Runtime | None = None,
     read: ReadOptions | None = None,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
 ) -> Benchmark:
     """Measure the speed of models in alternating runs; speed-ups are over the first.
 

@@ -14,7 +14,7 @@ from onnxopt.measure.runtime.providers import offered
 from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.model_file import as_graph, signature_of
 from onnxopt.model_file.given import Several, by_name
-from onnxopt.pipeline import Progress
+from onnxopt.pipeline import StageProgress
 from onnxopt.samples import Feeds, ReadOptions, Samples, open_samples
 from onnxopt.search.parts import typical_feeds
 from onnxopt.tasks.bench_words import fastest_of
@@ -44,7 +44,7 @@ class BenchmarkJob:
     runtime: Runtime
     seconds: float
     seed: int
-    progress: Progress | None
+    progress: StageProgress | None
     runtimes: Mapping[str, Runtime] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
 
@@ -66,7 +66,7 @@ def work_on(
     seconds: float,
     read: ReadOptions | None,
     seed: int,
-    progress: Progress | None,
+    progress: StageProgress | None,
 ) -> BenchmarkJob:
     """Load models and samples; without `data` inputs are generated.
 

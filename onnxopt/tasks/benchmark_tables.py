@@ -114,7 +114,7 @@ def throughputs_document(found: Mapping[str, Throughput], data: object) -> Docum
 
 
 def profiles_document(found: Mapping[str, Profile]) -> Document:
-    """Return where the time of each model goes, by operator and by node."""
+    """Return the time of each model by operator and by node."""
     documents = [_profile(name, result) for name, result in found.items()]
     return Document(tuple(b for d in documents for b in d.blocks), {"profiles": [d.data for d in documents]})
 

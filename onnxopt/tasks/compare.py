@@ -19,7 +19,7 @@ from onnxopt.measure.statistics import Drop
 from onnxopt.measure.tasks.task import TaskOptions
 from onnxopt.model_file import Given, as_graph, given, signature_of
 from onnxopt.options.choices import refuse_non_positive
-from onnxopt.pipeline import Progress
+from onnxopt.pipeline import StageProgress
 from onnxopt.record.recording import left_out_sentence
 from onnxopt.record.trial import DropRecord, LatencyRecord, ScoreRecord
 from onnxopt.report.details import details_rows, evened_sentence
@@ -101,7 +101,7 @@ def compare(
     limit: int | None = None,
     read: ReadOptions | None = None,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
 ) -> Compared:
     """Measure accuracy (with labels), fidelity, latency and size of two models on the same samples, side by side.
 

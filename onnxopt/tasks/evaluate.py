@@ -14,7 +14,7 @@ from onnxopt.measure.statistics import Interval
 from onnxopt.measure.tasks.task import TaskOptions
 from onnxopt.model_file import Given, as_graph, signature_of
 from onnxopt.model_file.given import name_of_given
-from onnxopt.pipeline import Progress
+from onnxopt.pipeline import StageProgress
 from onnxopt.quantization.diagnosis.simulation import Simulation
 from onnxopt.quantization.diagnosis.simulation import simulate as simulate_on
 from onnxopt.record.trial import ScoreRecord
@@ -89,7 +89,7 @@ def evaluate(
     read: ReadOptions | None = None,
     seed: int = 0,
     simulate: str | Sequence[str] = (),
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
 ) -> Evaluated:
     """Measure the accuracy of a model on labelled samples.
 
@@ -100,8 +100,8 @@ def evaluate(
         metric: name or `file.py:function`; None decides by the labels.
         output: the model output to score; None for the first that fits.
         threshold: the score above which a single score means "positive".
-        tasks: how outputs are read, such as the layout of boxes; None decides by evidence.
-        runtime: how the model is run.
+        tasks: options for reading outputs, such as the layout of boxes; None decides by evidence.
+        runtime: configuration of the runtime.
         limit: largest number of samples.
         read: options of the data readers.
         seed: the seed of the interval.

@@ -17,7 +17,7 @@ from onnxopt.model_file import Given, given, signature_of
 from onnxopt.model_file.writable import refuse_output_file
 from onnxopt.options.choices import Effort, Mode
 from onnxopt.passes.simplify import Simplify
-from onnxopt.pipeline import Context, Need, Progress
+from onnxopt.pipeline import Context, Need, StageProgress
 from onnxopt.samples import ReadOptions, open_samples
 from onnxopt.search.int8.choose import fastest_int8
 from onnxopt.target import target_of
@@ -37,7 +37,7 @@ def quantize(
     overwrite: bool = False,
     dry_run: bool = False,
     tasks: TaskOptions | None = None,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
     **options: object,
 ) -> Made:
     """Simplify `model` and quantize it to INT8: `static` (needs data), `dynamic`, or `auto`.
@@ -102,7 +102,7 @@ def quantize(
 
 
 def _nothing(made: Made) -> str:
-    """Return why the last pass changed nothing, where that concerns the whole model."""
+    """Return the reason why the last pass changed nothing, if it concerns the whole model."""
     last = made.optimized.steps[-1]
     if last.edits:
         return ""
@@ -122,7 +122,7 @@ def _auto(
     read: ReadOptions | None,
     overwrite: bool,
     dry_run: bool,
-    progress: Progress | None,
+    progress: StageProgress | None,
     tasks: TaskOptions | None,
 ) -> Made:
     effort = options.get("effort", "normal")

@@ -15,7 +15,7 @@ from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.measure.runtime.written import proof
 from onnxopt.model_file import Given, given, signature_of, size_bytes, size_of
 from onnxopt.model_file.writable import refuse_output_file
-from onnxopt.pipeline import Progress
+from onnxopt.pipeline import StageProgress
 from onnxopt.record.provenance import provenance
 from onnxopt.repairs.mending import Clock, Limits, Mended, mend
 from onnxopt.repairs.witness import Witness, change
@@ -44,7 +44,7 @@ def repair(
     overwrite: bool = False,
     dry_run: bool = False,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
     clock: Clock | None = None,
 ) -> Repaired:
     """Mend what makes a quantized file slow or large; every repair is proved and measured, or undone.
@@ -57,8 +57,8 @@ def repair(
         max_change: the largest change of outputs, relative to their size (root mean square), by repairs that are not
             exact; 0 for none.
         seconds: seconds of timed runs per repair.
-        runtime: how the file is deployed.
-        read: how `data` is read.
+        runtime: configuration of the runtime in deployment.
+        read: options for reading `data`.
         overwrite: whether `out` may exist.
         dry_run: do everything but save.
         seed: the seed of the order of runs.
@@ -126,7 +126,7 @@ def _inputs(model: ir.Model, data: object, read: ReadOptions | None) -> tuple[li
 
 
 def _not_run(model: ir.Model, feeds: Feeds) -> UsageError:
-    """Return why no repair of a model can be proved, in the runtime's words."""
+    """Return the reason why no repair of a model can be proved, in the runtime's words."""
     why = ""
     try:
         Session(model, Runtime(optimization="none")).run(feeds)
@@ -137,7 +137,7 @@ def _not_run(model: ir.Model, feeds: Feeds) -> UsageError:
 
 
 def _unmeasured(target: Target) -> str:
-    """Return why times on this machine say nothing of `target`; "" where they do."""
+    """Return the reason why times on this machine do not hold for `target`; "" if they do."""
     here = detect()
     if (here.activation_type, here.reduce_range) != (target.activation_type, target.reduce_range):
         return f"times are measured on {here.name}, not on {target.name}"

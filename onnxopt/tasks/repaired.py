@@ -29,7 +29,7 @@ class Repaired:
         moved: the change of the outputs with optimizations off; 0 is bit for bit.
         deployed: likewise as the runtime runs both.
         batches: inputs that outputs were compared on: made-up and given ones.
-        reason: why the original was kept, or the result is worth it.
+        reason: the reason for keeping the original, or for writing the result.
         files: written files, the `.onnx` file first.
         source: file it was made from; None where the model was given in memory.
         target: processor the result is for.

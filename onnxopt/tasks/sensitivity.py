@@ -12,7 +12,7 @@ from onnxopt.measure.usable import without_nan
 from onnxopt.model_file import Given, as_graph, atomic_write_text, given, signature_of
 from onnxopt.model_file.given import name_of_given
 from onnxopt.model_file.writable import refuse_output_file
-from onnxopt.pipeline import Context, Progress
+from onnxopt.pipeline import Context, StageProgress
 from onnxopt.report.sensitivity_plot import sensitivity_page
 from onnxopt.samples import ReadOptions, open_samples
 from onnxopt.search.mix.layer_table import LayerSensitivity, layer_table
@@ -49,7 +49,7 @@ def sensitivity(
     target: str = "auto",
     seed: int = 0,
     read: ReadOptions | None = None,
-    progress: Progress = lambda what, done, total: None,
+    progress: StageProgress = lambda what, done, total: None,
     plot: str | Path | None = None,
     overwrite: bool = False,
 ) -> Sensitivity:

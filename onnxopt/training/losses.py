@@ -83,7 +83,7 @@ def _gram(first: Tensor, second: Tensor) -> Tensor:
 
 
 def relation_distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """Return how much the distances between samples differ, each in units of the mean distance, shapes (n, ...).
+    """Return the difference of the distances between samples, each in units of the mean distance, shapes (n, ...).
 
     Huber loss over all pairs: Park et al., "Relational Knowledge Distillation", CVPR 2019.
     """
@@ -99,7 +99,7 @@ def _distances(features: Tensor) -> Tensor:
 
 
 def relation_angle(student: Tensor, teacher: Tensor) -> Tensor:
-    """Return how much the angles that samples form differ, shapes (n, ...).
+    """Return the difference of the angles that samples form, shapes (n, ...).
 
     Huber loss over all triples: Park et al., "Relational Knowledge Distillation", CVPR 2019.
     """

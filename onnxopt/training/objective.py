@@ -111,7 +111,7 @@ class Objective(nn.Module):  # type: ignore[misc]  # torch is not typed here
 
 
 def divergence(student: Tensors, teacher: Tensors, outputs: Sequence[str]) -> Tensor:
-    """Return how far the outputs are from the teacher's, 0 when they are the same; what held-out scores are.
+    """Return the distance of the outputs from the teacher's, 0 if they are the same; it is the held-out score.
 
     Per output the Kullback-Leibler divergence of class scores, or the squared difference in units of the variance.
     """

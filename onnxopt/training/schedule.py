@@ -22,7 +22,7 @@ class Schedule:
         precision: the number type of products on the way forward and back; weights and their sums are always float32.
             `auto` is bfloat16 on a GPU.
         evaluations: times the held-out part is scored along the way, the end included.
-        patience: evaluations without a better score after which training ends; many, for the best ones come late,
+        patience: evaluations without a better score after which training ends; many, because the best ones come late,
             when the rate is low.
 
     Source: Loshchilov and Hutter, "SGDR", 2017, and "Decoupled weight decay regularization", 2019.

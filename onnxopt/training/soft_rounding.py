@@ -47,7 +47,7 @@ class SoftRounded(FakeQuantized):
                 self.soft.register_parameter(key, nn.Parameter(-((_HIGH - _LOW) / (above - _LOW) - 1).log()))
 
     def up(self, key: str) -> Tensor:
-        """Return how far each weight is rounded up, from 0 to 1."""
+        """Return the degree to which each weight is rounded up, from 0 to 1."""
         return (torch.sigmoid(self.soft._parameters[key]) * (_HIGH - _LOW) + _LOW).clamp(0, 1)
 
     def tensors(self) -> dict[str, Tensor]:
@@ -63,7 +63,7 @@ class SoftRounded(FakeQuantized):
 
 
 def soft_rounding(masters: Mapping[str, np.ndarray]) -> Method:
-    """Return how blocks are trained where only the rounding of their weights is learned."""
+    """Return the training of blocks in which only the rounding of weights is learned."""
 
     def make(model: ir.Model, names: Sequence[str]) -> TorchModel:
         return SoftRounded(model, masters, outputs=names)

@@ -68,7 +68,7 @@ class Trainer:
         loss: the loss of a batch.
         score: the score on held-out samples, lower is better.
         batches: the samples of each step.
-        schedule: how long, how fast.
+        schedule: number of steps and learning rate.
         checkpoint: file that is written at every score, and resumed from where it fits; None for none.
         progress: see `Progress`.
     """
@@ -144,7 +144,7 @@ class Trainer:
                     "ONX309",
                     "no weight can learn",
                     why="operators without a gradient lie between all of them and the loss",
-                    hint="docs/training-ops.md lists those with one; train the model in its own framework.",
+                    hint="docs/training-ops.md lists those with a gradient; train the model in its own framework.",
                 )
             (loss * size).backward()
             total, count = total + float(loss.detach()) * size, count + size
@@ -239,7 +239,7 @@ def _precision(name: str, device: torch.device) -> Any:
 
 
 def _mask(parameter: nn.Parameter) -> Tensor | None:
-    """Return where a matrix or filter is not zero: pruned weights must stay so; None where nothing is zero."""
+    """Return the mask of nonzero weights, because pruned weights stay zero; None if none is zero."""
     kept = parameter.detach() != 0
     return None if parameter.dim() < 2 or bool(kept.all()) else kept.to(parameter.dtype)
 

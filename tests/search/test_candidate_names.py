@@ -20,7 +20,7 @@ from onnxopt.search.candidates import (
     recovered,
     row_candidates,
 )
-from onnxopt.search.mix.cost_tables import Tables
+from onnxopt.search.mix.cost_tables import CostTables
 from onnxopt.search.mix.mixer import candidate_of, quantizer_of
 from onnxopt.search.trial import Candidate
 from onnxopt.solver import Group, LayerOptions, Mix, Problem
@@ -29,7 +29,7 @@ from onnxopt.solver import Group, LayerOptions, Mix, Problem
 def mixed(base: Candidate, mode: str) -> Candidate:
     layer = LayerOptions(("a",), {"float": np.ones(2), "INT8": np.ones(2)}, {"float": 0.0, "INT8": 0.0})
     problem = Problem({"a": Group((0.0, 0.1), (0.0, 0.0))}, {"a": layer}, (), frozenset({"INT8"}))
-    tables = Tables(problem, 1.0, {"a": (0.0, 0.5)}, {}, ("a",), quantizer_of(base))
+    tables = CostTables(problem, 1.0, {"a": (0.0, 0.5)}, {}, ("a",), quantizer_of(base))
     return candidate_of(tables, Mix({"a": 1}, {"a": mode}), 2)
 
 

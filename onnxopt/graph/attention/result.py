@@ -151,7 +151,7 @@ def _in_order(product: Product, path: Sequence[ir.Value], probe: Probe) -> bool:
 
 
 def _places(array: np.ndarray, batch: int, heads: int, time: int, size: int) -> list[tuple[bool, bool]]:
-    """Return how (batch, heads, time, size) lie in an array: whether heads are apart, and whether time is first."""
+    """Return the order of (batch, heads, time, size) in an array: whether heads are apart, and time is first."""
     whole = np.arange(array.size).reshape(batch, heads, time, size)
     found = list[tuple[bool, bool]]()
     if array.shape == whole.shape and np.array_equal(array, whole):

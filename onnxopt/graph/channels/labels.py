@@ -98,7 +98,7 @@ class Labels:
         self._reason[roots[self._reason[roots] == 0]] = self._numbers[reason]
 
     def reason(self, root: int) -> str | None:
-        """Return why the class `root` is frozen; None when it is not."""
+        """Return the reason why the class `root` is frozen; None if it is not."""
         return self._texts[self._reason[root]] or None
 
     def free(self, roots: Vector) -> Vector:

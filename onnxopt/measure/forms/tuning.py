@@ -48,7 +48,7 @@ class Tuning:
         best: the chosen deployment; the default where nothing is significantly better.
         trials: the trials in order.
         measured: the figure of `best` beside the default, measured again; None if `best` is the default.
-        reason: why the default is kept; "" if it is not.
+        reason: the reason why the default is kept; "" if it is not.
     """
 
     best: Deployment

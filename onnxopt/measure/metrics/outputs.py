@@ -117,7 +117,7 @@ def as_probabilities(scores: Array) -> Array:
 
 
 def non_finite_rows(outputs: Outputs, size: int, name: str | None) -> int:
-    """Return how many of `size` samples have NaN or an infinity in the float outputs (in output `name` alone)."""
+    """Return the number of samples, of `size`, with NaN or infinity in the float outputs (in output `name` alone)."""
     return int(_rows_where(outputs, size, None if name is None else (name,), lambda a: ~np.isfinite(a)).sum())
 
 

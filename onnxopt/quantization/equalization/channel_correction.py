@@ -209,7 +209,7 @@ def _layer(node: ir.Node) -> CorrectableLayer | None:
 
 
 def _channels(node: ir.Node, weight: ir.Value) -> int:
-    """Return how many output channels a weight has, 0 where its scales are along another axis."""
+    """Return the number of a weight's output channels; 0 if its scales are along another axis."""
     shape = tensor_in(weight).shape.numpy()
     first = node.op_type == "Conv" or (node.op_type == "Gemm" and node.attributes.get_int("transB", 0) == 1)
     axis = 0 if first else len(shape) - 1

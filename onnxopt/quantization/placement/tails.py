@@ -7,7 +7,7 @@ import onnx_ir as ir
 from onnxopt.quantization.outcome import WEIGHTED, nodes_inside
 
 REASON = "it belongs to the detection tail (decoding, TopK, NMS), in which small differences decide"
-"""Why such nodes stay in float."""
+"""The reason why such nodes stay in float."""
 
 Step = Callable[[ir.Node], Iterator[ir.Node]]
 """From a node to its neighbours."""

@@ -61,7 +61,7 @@ def stored_forms(outputs: int, features: int, bits: int, block: int) -> dict[str
 
 
 def by_rows(rounding: Rounding, weight: np.ndarray, bits: int, block: int) -> Blocks:
-    """Return what `rounding` makes of `weight`, a few outputs at a time, none of which knows of the others."""
+    """Return `weight` rounded by `rounding`, a few outputs at a time; outputs do not depend on each other."""
     rows = max(_AT_ONCE // max(weight.shape[1], 1), 1)
     parts = [rounding(weight[i : i + rows], bits, block) for i in range(0, len(weight), rows)]
     integers, scale, zero = (

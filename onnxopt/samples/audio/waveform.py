@@ -33,7 +33,7 @@ class WaveInput:
 
 
 def wave_input(signature: Signature, options: ReadOptions) -> WaveInput:
-    """Return how a model takes sound: `[N, T]` or `[N, 1, T]` floats, and at most the rate and the length beside.
+    """Return the form of a model's sound: `[N, T]` or `[N, 1, T]` floats, and at most the rate and the length.
 
     Raises:
         DataError: ONX202 it has an input that sound does not give, ONX203 it takes no waveform.

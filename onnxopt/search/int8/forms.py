@@ -46,8 +46,8 @@ class Int8Form:
         passes: the passes of the form.
         built: the result of the passes.
         loss: loss against the float model on held-out samples, see `onnxopt.search.int8.task_loss.ALLOWED`.
-        min_sqnr_db: signal-to-noise ratio of the outputs at which the loss would be just allowed, if errors scale
-            equally.
+        min_sqnr_db: signal-to-noise ratio of the outputs that gives the largest allowed loss, if all errors grow
+            alike.
         time_ms: shortest time of a run beside all others; None if it was not timed, because its loss is too large or a
             closer form has the same graph.
     """

@@ -97,8 +97,8 @@ def reserve_of(
         searched: number of search samples.
         holdout: number of hold-out samples.
         timed_s: time for the latency measurement of the baseline alone.
-        latency_s: measurement time in it.
-        proof_latency_s: measurement time in the proof.
+        latency_s: seconds of timed runs in that measurement.
+        proof_latency_s: seconds of timed runs in the proof.
         hot: whether all latency is measured with one repeated input.
         size_bytes: the size in bytes of the model.
     """

@@ -19,8 +19,9 @@ from onnxopt.pruning.survey import Survey, survey
 from onnxopt.quantization.outcome import WEIGHTED
 from onnxopt.quantization.placement.edges import edges_of, heads_of
 from onnxopt.samples import Feeds
+from onnxopt.search.candidates import Quantizer
 from onnxopt.search.losses import Losses, MeasuredLosses
-from onnxopt.search.mix.forms import FUSED, SIMPLE, LayerForms, Quantizer, layer_bytes, layer_forms, low_rank_at
+from onnxopt.search.mix.forms import FUSED, SIMPLE, LayerForms, layer_bytes, layer_forms, low_rank_at
 from onnxopt.search.mix.layer_times import LayerTimes, TimedForm, Times
 from onnxopt.search.mix.screening import screened
 from onnxopt.solver import FLOAT, Group, LayerOptions, Problem
@@ -36,7 +37,7 @@ Counts = Mapping[str, Sequence[int]]
 
 
 @dataclass(frozen=True)
-class Tables:
+class CostTables:
     """The tables from which a mix is chosen.
 
     Attributes:
@@ -67,7 +68,7 @@ def tables_of(
     times: LayerTimes,
     protect: tuple[Protect, ...] = (),
     losses: Losses | None = None,
-) -> Tables:
+) -> CostTables:
     """Measure the tables from which a mix is chosen.
 
     Args:
@@ -105,7 +106,7 @@ def tables_of(
     in_int8 = _int8_losses(forms, quantizer, losses)
     tell(4, _STEPS)
     counts, shares = _levels(found, list(forms.widths))
-    table = _Table(found, forms, costed, counts, shares)
+    table = _FormCosts(found, forms, costed, counts, shares)
     layers, fixed, rest = table.layers(in_int8, _factor_losses(simple, forms, table, losses))
     groups = {
         name: Group(tuple(found.loss(name, count) for count in some), rest[name]) for name, some in counts.items()
@@ -114,7 +115,7 @@ def tables_of(
     static = isinstance(quantizer, QuantizeStatic) and goal is Goal.LATENCY
     edges = edges_of(forms.base, heads_of(forms.base, forms.quantized), feeds, runtime) if static else ()
     tell(5, _STEPS)
-    return Tables(
+    return CostTables(
         Problem(groups, layers, edges, integer, fixed),
         sum(costs[0].values()),
         shares,
@@ -166,7 +167,7 @@ def _int8_losses(forms: LayerForms, quantizer: Quantizer | None, losses: Losses)
 
 
 def _factor_losses(
-    simple: ir.Model, forms: LayerForms, table: "_Table", losses: Losses
+    simple: ir.Model, forms: LayerForms, table: "_FormCosts", losses: Losses
 ) -> dict[tuple[float, str], float]:
     """Return the output loss of chains by share of the rank and layer, for layers that become faster."""
     names = _weighted(simple)
@@ -180,7 +181,7 @@ def _factor_losses(
 
 
 @dataclass
-class _Table:
+class _FormCosts:
     """The costs of forms, by layer and level."""
 
     found: Survey

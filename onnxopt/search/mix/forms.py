@@ -9,12 +9,12 @@ import onnx_ir as ir
 from onnxopt import model_file
 from onnxopt.errors import ModelError, NativeError
 from onnxopt.passes.factorize import Factorize
-from onnxopt.passes.quantize_dynamic import QuantizeDynamic
 from onnxopt.passes.quantize_static import QuantizeStatic
 from onnxopt.passes.simplify import Simplify
 from onnxopt.pipeline import Context, Observations, Pass, Pipeline
 from onnxopt.pruning.survey import Survey
 from onnxopt.quantization.outcome import WEIGHTED
+from onnxopt.search.candidates import Quantizer
 from onnxopt.search.mix.layer_times import TimedForm, Times, layer_of
 
 SIMPLE: tuple[Pass, ...] = (Simplify(fuse=False),)
@@ -28,8 +28,6 @@ RANKS = (0.5, 0.25)
 _SAMPLES = 4
 _BYTES = 4
 """Bytes of a float weight per INT8 byte."""
-
-Quantizer = QuantizeStatic | QuantizeDynamic
 
 
 @dataclass(frozen=True)

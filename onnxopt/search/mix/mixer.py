@@ -10,8 +10,9 @@ from onnxopt.passes.quantize_dynamic import QuantizeDynamic
 from onnxopt.passes.quantize_static import QuantizeStatic
 from onnxopt.passes.simplify import Simplify
 from onnxopt.pipeline import Pass
-from onnxopt.search.mix.cost_tables import Tables
-from onnxopt.search.mix.forms import Quantizer, low_rank_at
+from onnxopt.search.candidates import Quantizer
+from onnxopt.search.mix.cost_tables import CostTables
+from onnxopt.search.mix.forms import low_rank_at
 from onnxopt.search.trial import Candidate
 from onnxopt.solver import Mix, Problem, solve
 
@@ -32,7 +33,7 @@ def quantizer_of(candidate: Candidate) -> Quantizer | None:
     return None if found is None else replace(found, exclude=())
 
 
-def candidate_of(tables: Tables, mix: Mix, number: int) -> Candidate:
+def candidate_of(tables: CostTables, mix: Mix, number: int) -> Candidate:
     """Return the candidate of a mix, with its predicted share of the baseline's time or bytes."""
     passes: list[Pass] = [Simplify(fuse=False)]
     ratios = tuple(f"{group}:{tables.shares[group][level]}" for group, level in mix.levels.items() if level)
@@ -71,7 +72,7 @@ class Mixer:
         make: builds the tables at first use.
     """
 
-    def __init__(self, make: Callable[[], Tables]) -> None:
+    def __init__(self, make: Callable[[], CostTables]) -> None:
         self._make = make
         self._told = list[tuple[bool, float]]()
         self._mixes = list[Mix]()
@@ -124,7 +125,7 @@ class Mixer:
         return True
 
     @cached_property
-    def _tables(self) -> Tables:
+    def _tables(self) -> CostTables:
         return self._make()
 
     def _choose(self) -> Candidate | None:

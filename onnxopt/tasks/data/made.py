@@ -35,7 +35,7 @@ class SampleFile:
     Attributes:
         path: the .npz file, or a folder with one per sample.
         model: file that they are for; None where it was given in memory.
-        count: how many samples.
+        count: number of samples.
         size_bytes: the size of everything written, in bytes.
         first: the inputs of the first sample.
         labels: the labels in a few words; "" for none.

@@ -11,7 +11,7 @@ from onnxopt.errors import UsageError
 from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.model_file import Given, Signature, as_graph, given, signature_of
 from onnxopt.model_file.writable import refuse_output_file
-from onnxopt.pipeline import Progress
+from onnxopt.pipeline import StageProgress
 from onnxopt.samples import ReadOptions, Samples, fit, open_samples
 from onnxopt.samples.boxes import is_box_labels
 from onnxopt.samples.expect import fixed_batch_size
@@ -37,7 +37,7 @@ def data(
     limit: int | None = None,
     read: ReadOptions | None = None,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
 ) -> SampleFile:
     """Write the samples of a model to a file that every command reads, whole or not at all.
 
@@ -52,7 +52,7 @@ def data(
         state: inputs that take an output of the step before, each as `INPUT=OUTPUT`; none for those found by name,
             type and shape.
         limit: samples to write at most; of a model with states the first.
-        read: how `source` is read.
+        read: options for reading `source`.
         overwrite: whether the file may exist; a folder is never replaced.
         progress: called with how far it is.
 
@@ -160,7 +160,7 @@ def _fixed_tokens(signature: Signature) -> int | None:
 
 
 def _written(
-    target: Path, samples: Samples, may_change: bool, overwrite: bool, progress: Progress
+    target: Path, samples: Samples, may_change: bool, overwrite: bool, progress: StageProgress
 ) -> tuple[Path, tuple[str, ...]]:
     if target.suffix != ".npz":
         write_folder(target, samples, progress=progress)

@@ -9,7 +9,7 @@ import numpy as np
 from onnxopt.errors import DataError, NativeError
 from onnxopt.measure.runtime.session import Session
 from onnxopt.model_file import Signature
-from onnxopt.pipeline import Progress
+from onnxopt.pipeline import StageProgress
 from onnxopt.samples import Feeds, Samples
 from onnxopt.samples.audio.clips import Clips
 from onnxopt.samples.expect import has_batch_axis
@@ -40,7 +40,7 @@ class Stepped:
     window: int | None
     whole: bool
 
-    def spooled(self, limit: int | None, memory_bytes: int, progress: Progress) -> Spool:
+    def spooled(self, limit: int | None, memory_bytes: int, progress: StageProgress) -> Spool:
         """Return each step's inputs, its states included, at most `limit` of them.
 
         Raises:

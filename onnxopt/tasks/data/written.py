@@ -12,7 +12,7 @@ import numpy as np
 from onnxopt.errors import DataError, FileError, first_line
 from onnxopt.model_file import atomic_write
 from onnxopt.model_file.writable import refuse_unwritable
-from onnxopt.pipeline import Progress
+from onnxopt.pipeline import StageProgress
 from onnxopt.samples import Samples
 from onnxopt.samples.archive import most_bytes
 from onnxopt.samples.expect import LABEL_KEYS
@@ -22,7 +22,7 @@ class RaggedError(DataError):
     """Samples differ in shape, so that one array cannot hold them."""
 
 
-def write_archive(path: Path, samples: Samples, *, overwrite: bool, progress: Progress) -> None:
+def write_archive(path: Path, samples: Samples, *, overwrite: bool, progress: StageProgress) -> None:
     """Write one array per input, and the labels as `y`; one sample is in memory at a time.
 
     Raises:
@@ -50,7 +50,7 @@ def write_archive(path: Path, samples: Samples, *, overwrite: bool, progress: Pr
     atomic_write(path, fill, overwrite=overwrite)
 
 
-def write_folder(path: Path, samples: Samples, *, progress: Progress) -> None:
+def write_folder(path: Path, samples: Samples, *, progress: StageProgress) -> None:
     """Write one .npz file per sample into a new folder, in the order of their names.
 
     Raises:

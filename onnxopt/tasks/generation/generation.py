@@ -15,7 +15,7 @@ from onnxopt.measure.runtime.session import Runtime
 from onnxopt.model_file import Signature, as_graph
 from onnxopt.model_file.given import Several, by_name
 from onnxopt.options.choices import refuse_non_positive
-from onnxopt.pipeline import Progress
+from onnxopt.pipeline import StageProgress
 from onnxopt.samples import ReadOptions, open_samples
 from onnxopt.tasks.generation.decoder import decoder_of, vocabulary_of
 from onnxopt.tasks.generation.shown import generation_document
@@ -52,7 +52,7 @@ def generation(
     runtime: Runtime | None = None,
     read: ReadOptions | None = None,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
 ) -> Generation:
     """Measure decoders with a cache while they generate; the models take turns on the same prompts.
 

@@ -22,7 +22,7 @@ from onnxopt.model_file import signature_of
 from onnxopt.model_file.writable import refuse_output_file
 from onnxopt.options.choices import SessionGoal, refuse_non_positive
 from onnxopt.options.runtime import FullRuntime
-from onnxopt.pipeline import Progress
+from onnxopt.pipeline import StageProgress
 from onnxopt.samples import ReadOptions, open_samples
 from onnxopt.tasks.benchmark_runs import MADE_UP
 from onnxopt.tasks.session.tuned import TunedSession
@@ -43,7 +43,7 @@ def tune_session(
     overwrite: bool = False,
     read: ReadOptions | None = None,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
 ) -> TunedSession:
     """Search the settings of ONNX Runtime's session for a finished model, and write them as session.json beside it.
 
@@ -130,7 +130,7 @@ def _same(compared: Callable[[Deployment], float]) -> Callable[[Deployment], str
     return same
 
 
-def _counted(progress: Progress | None) -> Callable[[int, int], None] | None:
+def _counted(progress: StageProgress | None) -> Callable[[int, int], None] | None:
     return None if progress is None else lambda done, total: progress("settings", done, total)
 
 

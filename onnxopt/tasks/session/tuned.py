@@ -24,7 +24,7 @@ class TunedSession(Displayed):
         model: the file that it loads.
         content: the content of `file`.
         trials: every choice, in order.
-        reason: why the default settings were kept; "" if they were not.
+        reason: the reason why the default settings were kept; "" if they were not.
         change: largest relative difference of outputs from those of the default; 0 is bit for bit.
     """
 

@@ -12,7 +12,7 @@ from onnxopt.measure.runtime.first_load import survive_loading
 from onnxopt.options.reading import ReadOptions
 from onnxopt.options.runtime import Runtime
 from onnxopt.options.tasks import TaskOptions
-from onnxopt.pipeline import Progress
+from onnxopt.pipeline import StageProgress
 from onnxopt.run.job import budget_of
 from onnxopt.tasks.variants.layout import Family, families_of
 from onnxopt.tasks.variants.made_up import made_up_samples
@@ -49,7 +49,7 @@ def audit(
     read: ReadOptions | None = None,
     limit: int | None = None,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
 ) -> Audit:
     """Load and run every model file in a published layout, and compare it with the float32 file.
 
@@ -154,7 +154,7 @@ def _fitting(path: Path, terms: Terms, several: bool) -> Reference:
 
 
 def _alone(path: Path, label: str, terms: Terms) -> JudgedFile:
-    """Return what can be said of a file without another to compare it with."""
+    """Return the verdict on a file without another one to compare it with."""
     size = path.stat().st_size if path.is_file() else 0
     found = JudgedFile(path, label, False, Standing.BROKEN, "", size)
     try:

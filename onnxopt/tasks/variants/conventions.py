@@ -24,7 +24,7 @@ class Variant:
         label: its type, as the convention calls it.
         place: ending of the file's name, before `.onnx`; in a layout of folders the name of the folder.
         passes: the pipeline that makes it from the float32 file; empty if none does.
-        why: why none does.
+        why: the reason why none does.
         with_conv: the pipeline for models with convolutions, where the convention has another type for them.
     """
 

@@ -15,7 +15,7 @@ from onnxopt.measure.runtime.written import proof
 from onnxopt.model_file.save import external_files
 from onnxopt.model_file.writable import refuse_unwritable
 from onnxopt.passes.simplify import Simplify
-from onnxopt.pipeline import Context, Pass, Pipeline, Progress
+from onnxopt.pipeline import Context, Pass, Pipeline, StageProgress
 from onnxopt.record.provenance import provenance
 from onnxopt.record.steps import frequent_reasons, step_data
 from onnxopt.target import target_of
@@ -49,7 +49,7 @@ def quantize_folder(
     simplify: bool = True,
     target: str = "auto",
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
     **options: object,
 ) -> MadeFolder:
     """Quantize each float32 model of a folder dynamically, under the same names, and copy the side files.
@@ -112,7 +112,7 @@ def _refuse(out: Path, folder: Path) -> None:
     refuse_unwritable(out.parent)
 
 
-def _counted(models: list[Path], progress: Progress | None) -> Iterable[Path]:
+def _counted(models: list[Path], progress: StageProgress | None) -> Iterable[Path]:
     for number, path in enumerate(models):
         if progress is not None:
             progress("models", number, len(models))

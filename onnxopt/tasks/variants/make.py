@@ -17,7 +17,7 @@ from onnxopt.options.reading import ReadOptions
 from onnxopt.options.runtime import Runtime
 from onnxopt.options.tasks import TaskOptions
 from onnxopt.passes.simplify import Simplify
-from onnxopt.pipeline import Context, Optimized, Pipeline, Progress, Step
+from onnxopt.pipeline import Context, Optimized, Pipeline, StageProgress, Step
 from onnxopt.record.provenance import provenance
 from onnxopt.run.job import budget_of
 from onnxopt.target import target_of
@@ -77,7 +77,7 @@ def variants(
     limit: int | None = None,
     seed: int = 0,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
 ) -> Variants:
     """Write the files of a convention beside a model; each is loaded, run and compared, and a broken one is not kept.
 

@@ -37,7 +37,7 @@ def verdict_sentences(files: Iterable[JudgedFile], folder: Path) -> tuple[str, .
 
 
 def judged_words(reference: Reference) -> str:
-    """Return how files were compared with the baseline, and on which inputs."""
+    """Return a sentence on the comparison of files with the baseline, and on its inputs."""
     number = len(reference.samples)
     inputs = f"{number} made-up inputs; on real data fidelity may differ" if reference.made_up else _of_data(reference)
     return f"{reference.judge.choice} Fidelity is {reference.judge.metric_name}, on {inputs}."
@@ -95,7 +95,7 @@ def card_text(
         baseline: the float32 file.
         rows: each file that was kept, with its pipeline.
         left: files that were not made, and why.
-        reference: how they were judged.
+        reference: the baseline and the inputs that judged them.
     """
     columns = (
         Column("File"),

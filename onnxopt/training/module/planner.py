@@ -178,7 +178,7 @@ def cannot_train(node: ir.Node, why: str) -> ModelError:
 
 
 def used_outputs(node: ir.Node) -> int:
-    """Return how many outputs a node has, up to the last that is used; those of Split all count."""
+    """Return the number of a node's outputs up to the last that is used; those of Split all count."""
     if node.op_type == "Split":
         return len(node.outputs)
     used = [i for i, v in enumerate(node.outputs) if v.uses() or v.is_graph_output()]

@@ -101,7 +101,7 @@ class TorchModel(nn.Module):  # type: ignore[misc]  # torch is not typed here
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are; the processor when there are none."""
+        """The device of the weights; the processor if there are none."""
         return next((tensor.device for _, tensor in self.named_weights()), torch.device("cpu"))
 
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
@@ -180,5 +180,5 @@ def _missing(missing: Sequence[tuple[str, str]]) -> ModelError:
         "operators cannot be trained",
         where=f"{nodes}{more}",
         why="they have no rule, or depend on data where only shapes may decide",
-        hint="docs/training-ops.md lists those that have; train the model in the framework that exported it.",
+        hint="docs/training-ops.md lists those with a rule; train the model in the framework that exported it.",
     )

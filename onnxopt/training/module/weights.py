@@ -19,7 +19,7 @@ WEIGHT_SLOTS: Mapping[str, tuple[int, ...]] = {
     "Gemm": (0, 1, 2),
     "SkipLayerNormalization": (2, 3, 4),
 }
-"""Where every float constant is a weight."""
+"""Operators of which every float constant is a weight."""
 
 _ELEMENTWISE = ("Add", "Concat", "Div", "Mul", "Sub", "Sum")
 """Where constants of several elements are: biases, scales and embeddings. A single element is part of the function."""

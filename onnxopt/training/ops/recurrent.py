@@ -10,7 +10,7 @@ from onnxopt.training.ops.recurrent_cells import GATES, RecurrentWeights, cell_o
 from onnxopt.training.ops.rule import Apply, Rule, Site
 
 _TORCH_ORDER = {"LSTM": (0, 2, 3, 1), "GRU": (1, 0, 2), "RNN": (0,)}
-"""Where torch's gates stand among those of ONNX: i o f c for an LSTM, z r h for a GRU."""
+"""Positions of torch's gates among those of ONNX: i o f c for an LSTM, z r h for a GRU."""
 
 
 def _recurrent(site: Site) -> Apply:

@@ -48,7 +48,7 @@ def _is_old(site: Site) -> bool:
 
 
 def _weights(site: Site, coordinates: str) -> Callable[[int, int, float, float, float], Tensor]:
-    """Return what makes the matrix of an axis: of its size, the size after it, the factor and the region."""
+    """Return the function from an axis' size, the size after it, the factor and the region to its matrix."""
     mode, crops = site.get("mode", "nearest"), coordinates == "tf_crop_and_resize"
     rounding = site.get("nearest_mode", "floor" if _is_old(site) else "round_prefer_floor")
     inside_only = bool(site.get("exclude_outside", 0))
@@ -96,7 +96,7 @@ def _fitted(site: Site, shape: Sequence[int], sizes: Sequence[int]) -> tuple[tup
 
 
 def _places(mode: str, size: int, out: int, *, ratio: float, start: float, end: float) -> np.ndarray:
-    """Return where on the input axis each element of the output axis lies."""
+    """Return the position on the input axis of each element of the output axis."""
     # In float32, as in ONNX Runtime: which of two neighbours is nearer may hang on the last bit.
     line, scale = np.arange(out, dtype=np.float32), np.float32(ratio)
     if mode == "asymmetric":

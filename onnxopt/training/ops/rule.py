@@ -22,7 +22,7 @@ class Site:
         version: the version of its operator set.
         attributes: the attributes as plain Python values, tensors as torch tensors.
         constants: per input its value where that is known now, else None.
-        outputs: how many there are, up to the last that is used.
+        outputs: number of outputs, up to the last that is used.
         fed: the inputs that are not left out.
         trains_batch_norm: whether normalizations use the statistics of the batch.
     """
@@ -86,7 +86,7 @@ def ints(tensor: Tensor) -> tuple[int, ...]:
 
 
 def known_or_read(site: Site, slot: int) -> Callable[[Tensor | None], tuple[int, ...] | None]:
-    """Return what reads the integers of an input: at once where they are known now, else from the tensor."""
+    """Return the reader of an input's integers: at once if they are known now, else from the tensor."""
     fixed = site.ints(slot)
     if fixed is not None or slot >= len(site.constants):
         return lambda tensor: fixed

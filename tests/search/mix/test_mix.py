@@ -25,7 +25,7 @@ from onnxopt.search import optimize, stages
 from onnxopt.search.budget import Budget
 from onnxopt.search.candidates import first_candidates
 from onnxopt.search.limits.deadline import Deadline
-from onnxopt.search.mix.cost_tables import Tables, tables_of
+from onnxopt.search.mix.cost_tables import CostTables, tables_of
 from onnxopt.search.mix.layer_times import LayerTimes
 from onnxopt.search.mix.mixer import Mixer, quantizer_of
 from onnxopt.search.optimize import search
@@ -39,14 +39,14 @@ from onnxopt.target import target_of
 from tests import builders
 
 
-def tables(levels: int = 8) -> Tables:
+def tables(levels: int = 8) -> CostTables:
     """Return one group of channels, each level of which saves a tenth and loses twice as much as the one before."""
     losses = (0.0, *(0.002 * 2**i for i in range(levels)))
     group = Group(losses, (0.0,) * (levels + 1))
     times = 1.0 - 0.1 * np.arange(levels + 1)
     layers = {"a": LayerOptions(("a",), {"float": times, "INT8": times / 2}, {"float": 0.0, "INT8": 0.001})}
     shares = tuple(0.1 * i for i in range(levels + 1))
-    return Tables(
+    return CostTables(
         Problem({"a": group}, layers, (), frozenset({"INT8"})), 1.0, {"a": shares}, {}, ("a",), QuantizeStatic()
     )
 

@@ -74,7 +74,7 @@ def image_size(feeds: Feeds) -> tuple[int, int] | None:
 
 
 def grids(rows: int, image: Image) -> Iterator[tuple[int, tuple[int, ...]]]:
-    """Return how `rows` rows fill two or more grids of neighbouring strides: (boxes per cell, strides)."""
+    """Return the grids of neighbouring strides, two or more, that `rows` rows fill: (boxes per cell, strides)."""
     if image is None:
         return
     cells = [(image[0] // stride) * (image[1] // stride) for stride in STRIDES]

@@ -66,7 +66,7 @@ class StepAgreement(Comparison):
 
     Attributes:
         output: the scores of every step.
-        decoding: how they are read.
+        decoding: the way to read them.
         mask: the input that is 0 at padding; None without one.
     """
 
