@@ -150,6 +150,8 @@ def test_a_host_is_noisy_by_its_spread_or_by_waiting():
     assert not noise_of([1.0, 1.01, 1.0, 1.02]).loud
     assert noise_of([1.0, 1.0, 1.3, 1.0]).loud
     assert noise_of([1.0] * 8, [0.01, 0.3]).loud
+    assert [noise_of([1.0, 1.0, 1.0 + spread, 1.0]).loud for spread in (0.099, 0.101)] == [False, True]
+    assert [noise_of([1.0] * 8, [waited]).loud for waited in (0.05, 0.051)] == [False, True]
     assert noise_of([1.0, 2.0]).spread is None
     assert noise_of([]).words == ""
 
