@@ -7,12 +7,14 @@ Sets: `faults` (models of one fault each, and models that name a secret outside 
 models of the onnx package, and faults, that ONNX Runtime does not load; commands that write a model), `data` (samples)
 and `folders` (runs). A command must end with 0 to 5, within 20 s of processor time, and with at most one line on
 stderr; each model it wrote must load in ONNX Runtime; a command that failed leaves nothing; nothing outside of the
-named folders is opened (by Python, audited) or part of a written file. Each odd thing has a process of its own.
+named folders is opened (by Python, audited) or part of a written file. Each odd thing has a process of its own, and one
+in which ONNX Runtime loads it first: forked, in place of the new interpreter that commands start (tests/cli has that).
 """
 
 import argparse
+import contextlib
+import functools
 import itertools
-import json
 import multiprocessing
 import os
 import random
@@ -20,7 +22,6 @@ import shutil
 import sys
 import tempfile
 import time
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection
@@ -30,13 +31,16 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import onnxruntime
+import typer
 
 from bench import fault_sets
+from bench.fault_counts import Counts, read, write
 from bench.fault_sets import Odd, lines
-from bench.fuzz_folders import commit, ended, wrong
+from bench.fuzz_folders import ended, wrong
 from bench.writers import imported
+from onnxopt.cli.app import app
 from onnxopt.measure.runtime import first_load
-from onnxopt.measure.runtime.environment import environment
+from onnxopt.options.runtime import OPTIMIZATIONS
 from tests.hostile.secrets import SECRET
 from tests.hostile.valid import valid_run
 
@@ -83,6 +87,51 @@ def problems(name: str, code: int, said: str, out: Path) -> list[str]:
     return [*found, *dict.fromkeys(_OPENED)]
 
 
+class FirstLoads:
+    """A process, forked before a session has threads, that forks another for each first load of a file."""
+
+    def __init__(self) -> None:
+        self.asked, theirs = multiprocessing.Pipe()
+        self.process = multiprocessing.get_context("fork").Process(target=self._serve, args=(theirs,))
+        self.process.start()
+        theirs.close()
+
+    def _serve(self, theirs: Connection) -> None:
+        self.asked.close()
+        fork = multiprocessing.get_context("fork")
+        while True:
+            try:
+                path, level = theirs.recv()
+            except EOFError:
+                return
+            loader = fork.Process(target=_load, args=(path, level))
+            loader.start()
+            loader.join(first_load.PATIENCE_S)
+            theirs.send(loader.exitcode)
+            loader.kill()
+            loader.join()
+
+    def close(self) -> None:
+        """End the process."""
+        self.asked.close()
+        self.process.join()
+
+    def death(self, path: str, level: str) -> str:
+        """Return how a process ended in which the runtime loaded a file, empty where it lived."""
+        self.asked.send((path, level))
+        code = self.asked.recv()
+        return f"the process that loaded it was ended by signal {-code}" if code is not None and code < 0 else ""
+
+
+def _load(path: str, level: str) -> None:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 4
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, OPTIMIZATIONS[level])
+    with contextlib.suppress(Exception):
+        onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    os._exit(0)
+
+
 def work(odd: Odd, place: Path, *, skip: int, loaded: bool, answers: Connection) -> None:
     """Send how each command ends on something odd, without the first ones."""
     onnxruntime.set_default_logger_severity(4)
@@ -92,30 +141,30 @@ def work(odd: Odd, place: Path, *, skip: int, loaded: bool, answers: Connection)
     tempfile.tempdir = None
     os.chdir(place / "tmp")
     names = odd.place(place)
-    if loaded:
-        first_load._death = lambda path, level: ""  # the runtime loaded, or refused, it in a process of its own already
-    _HERE[:] = [str(place)]
-    for name, command in lines(odd, names)[skip:]:
-        if not command[1].startswith(str(place / "out" / "run")):
-            shutil.rmtree(place / "out")
-            (place / "out").mkdir()
-        _OPENED.clear()
-        cpu, day = sum(os.times()[:4]), time.monotonic()
-        code, said = ended(command)
-        cpu, day = sum(os.times()[:4]) - cpu, time.monotonic() - day
-        answers.send((name, int(code), problems(name, code, said, place / "out"), cpu, day))
+    with contextlib.closing(FirstLoads()) as loads:
+        # Where the set is of models that were loaded, the runtime loaded, or refused, each in a process already.
+        first_load._death = (lambda path, level: "") if loaded else loads.death
+        _HERE[:] = [str(place)]
+        for name, command in lines(odd, names)[skip:]:
+            answers.send((name, *_one(name, command, place)))
+
+
+def _one(name: str, command: list[str], place: Path) -> tuple[int, list[str], float, float]:
+    if not command[1].startswith(str(place / "out" / "run")):
+        shutil.rmtree(place / "out")
+        (place / "out").mkdir()
+    _OPENED.clear()
+    cpu, day = sum(os.times()[:4]), time.monotonic()
+    code, said = ended(command)
+    cpu, day = sum(os.times()[:4]) - cpu, time.monotonic() - day
+    return int(code), problems(name, code, said, place / "out"), cpu, day
 
 
 class Grid:
-    """Runs odd things in processes, and keeps how each command ended."""
+    """Runs odd things in processes, and counts how each command ended."""
 
-    def __init__(self, place: Path, *, loaded: bool) -> None:
-        self.place, self.loaded = place, loaded
-        self.found, self.odd, self.commands = 0, 0, 0
-        self.exits: dict[str, Counter[str]] = defaultdict(Counter)
-        self.slowest: dict[str, tuple[float, float]] = {}
-        self.total_s: dict[str, float] = defaultdict(float)
-        self.faults = list[str]()
+    def __init__(self, place: Path, counts: Counts, *, loaded: bool) -> None:
+        self.place, self.counts, self.loaded = place, counts, loaded
 
     def run(self, odd: Odd) -> None:
         """Run all commands on something odd; one at which its process dies or hangs is left out in the next one."""
@@ -125,7 +174,7 @@ class Grid:
             if done < len(names):
                 self._fault(f"{odd.name}, {names[done]}: the process died, or did not end within {PATIENCE_S:.0f} s")
                 done += 1
-        self.odd += 1
+        self.counts.odd += 1
 
     def _some(self, odd: Odd, skip: int) -> int:
         answers, theirs = multiprocessing.Pipe(duplex=False)
@@ -148,35 +197,14 @@ class Grid:
         return answered
 
     def _note(self, odd: Odd, name: str, code: int, wrongs: Sequence[str], cpu_s: float, day_s: float) -> None:
-        self.commands += 1
-        self.exits[name][str(code)] += 1
-        self.slowest[name] = max(self.slowest.get(name, (0.0, 0.0)), (round(cpu_s, 2), round(day_s, 2)))
-        self.total_s[name] += day_s
+        self.counts.add(name, code, cpu_s, day_s)
         late = [f"took {cpu_s:.0f} s of processor time"] if cpu_s > MOST_SECONDS else []
         for why in (*wrongs, *late):
             self._fault(f"{odd.name}, {name}: {why}")
 
     def _fault(self, text: str) -> None:
-        self.faults.append(text.replace(str(self.place), "...").replace(f"{ROOT}/", ""))
-        print(f"{time.strftime('%H:%M')} {self.faults[-1]}", flush=True)
-
-    def record(self, given: argparse.Namespace, seconds: float) -> dict[str, Any]:
-        """Return the record."""
-        return {
-            "set": given.set,
-            "commands_each": given.each or "all",
-            "odd": self.odd,
-            "odd_in_set": self.found,
-            "runs_of_commands": self.commands,
-            "faults": self.faults,
-            "exit_codes": {name: dict(sorted(found.items())) for name, found in self.exits.items()},
-            "slowest_cpu_and_day_s": self.slowest,
-            "total_day_s": {name: round(total) for name, total in self.total_s.items()},
-            "seconds": round(seconds),
-            "seed": given.seed,
-            "commit": commit(),
-            "environment": environment(),
-        }
+        self.counts.faults.append(text.replace(str(self.place), "...").replace(f"{ROOT}/", ""))
+        print(f"{time.strftime('%H:%M')} {self.counts.faults[-1]}", flush=True)
 
 
 def members(given: argparse.Namespace, place: Path) -> list[Odd]:
@@ -205,42 +233,54 @@ def by_turns(found: Sequence[Odd], each: int, seed: int) -> list[Odd]:
     return chosen
 
 
+def about(given: argparse.Namespace, found: Sequence[Odd]) -> dict[str, Any]:
+    """Return the options of a record that decide what is run."""
+    names = ("set", "count", "each", "seed", "only", "commands")
+    return {**{name: getattr(given, name) for name in names}, "odd_in_set": len(found)}
+
+
+def run_all(given: argparse.Namespace, found: Sequence[Odd], place: Path) -> Counts:
+    """Run a set, or the rest of it that a stopped run left, and keep the record after each odd thing."""
+    begun, records = time.monotonic(), read(given.out)
+    key = given.set + (f", {given.each} commands each" if given.each else "")
+    counts = Counts.continued(about(given, found), records.get(key))
+    grid, before = Grid(place, counts, loaded=given.set == "refused"), counts.seconds
+    for odd in found[counts.odd :]:
+        if counts.odd % 20 == 0:
+            print(f"{counts.odd} of {len(found)}", flush=True)
+        if time.monotonic() > begun + 60 * given.minutes:
+            break
+        grid.run(odd)
+        counts.seconds = before + time.monotonic() - begun
+        if given.out:
+            write(given.out, {**records, key: counts.record()})
+    return counts
+
+
 def main() -> None:
     """Run, print what is wrong, write the counts."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--set", choices=SETS, default="faults")
     parser.add_argument("--count", type=int, default=400, help="faults of the set, but for `refused`")
-    parser.add_argument("--first", type=int, default=0, help="odd things to leave out at the beginning")
     parser.add_argument("--each", type=int, default=0, help="so many commands for each odd thing, by turns; 0 for all")
-    parser.add_argument("--minutes", type=float, default=600, help="end after this time with what was done")
+    parser.add_argument("--minutes", type=float, default=600, help="end after this time; the same words go on")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="odd things whose name has this in it")
     parser.add_argument(
         "--commands", nargs="*", default=[], help="names of commands in fault_commands.py; all if empty"
     )
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, help="the record; where it has a part of the same run, the rest is run")
     given = parser.parse_args()
-    begun = time.monotonic()
     imported()
+    # Of a failing command nearly all of the time is that for the words of all commands, which are the same each time.
+    typer.main.get_command = functools.cache(typer.main.get_command)
+    typer.main.get_command(app)
     sys.addaudithook(listen)
     with tempfile.TemporaryDirectory(prefix="onnxopt-grid-") as name:
-        grid = Grid(Path(name), loaded=given.set == "refused")
-        found = members(given, Path(name))[given.first :]
-        grid.found = len(found)
-        for number, odd in enumerate(found):
-            if number % 20 == 0:
-                print(f"{number} of {len(found)}", flush=True)
-            if time.monotonic() > begun + 60 * given.minutes:
-                break
-            grid.run(odd)
-    seconds = time.monotonic() - begun
-    print(f"{grid.odd} of {len(found)}, {grid.commands} commands, {len(grid.faults)} faults, {seconds:.0f} s")
-    if given.out:
-        records = json.loads(given.out.read_text()) if given.out.exists() else {}
-        key = given.set if not given.first else f"{given.set} from {given.first}"
-        key += f", {given.each} commands each" if given.each else ""
-        records[key] = grid.record(given, seconds)
-        given.out.write_text(json.dumps(records, indent=1) + "\n")
+        found = members(given, Path(name))
+        counts = run_all(given, found, Path(name))
+    ended = f"{counts.odd} of {len(found)}, {counts.commands} commands, {len(counts.faults)} faults"
+    print(f"{ended}, {counts.seconds:.0f} s")
 
 
 if __name__ == "__main__":

@@ -20,10 +20,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import onnx
-
 from bench.fuzz_folders import commit
-from bench.writers import COMMANDS, ROOT, SEARCHES, command, digests, prepared, sources, started, wrong
+from bench.writers import COMMANDS, ROOT, command, digests, prepared, sources, started, wrong
 from onnxopt.measure.runtime.environment import environment
 
 SHARES = (0.0, 0.3, 0.7, 0.99)
@@ -48,18 +46,6 @@ def powerless() -> None:
     """Give up the superuser's right to write everywhere, for this process and those it starts."""
     if os.geteuid() == 0 and ctypes.CDLL(None).prctl(_PR_CAPBSET_DROP, _CAP_DAC_OVERRIDE, 0, 0, 0):
         raise OSError("the superuser's rights cannot be given up")
-
-
-def broken(of: str, place: Path, before: dict[str, str], whole: dict[str, str]) -> list[str]:
-    """Return what is not whole after a command."""
-    found = wrong(of, place, before, whole)
-    run = place / SEARCHES.get(of, "run")
-    for path in [*run.rglob("*.onnx"), *run.rglob("*.json")] if run.exists() else []:
-        try:
-            onnx.load(path) if path.suffix == ".onnx" else json.loads(path.read_text())
-        except Exception as error:
-            found.append(f"{path.relative_to(place)}: {type(error).__name__}")
-    return found
 
 
 def untidy(done: subprocess.CompletedProcess[str]) -> list[str]:
@@ -95,7 +81,7 @@ def filled(of: str, names: dict[str, Path]) -> dict[str, object]:
             opened(place, 0o755)
         exits[case] = done.returncode
         after = whole if case != "read-only" else {}
-        faults += [f"{case}: {why}" for why in (*broken(of, place, before, after), *untidy(done))]
+        faults += [f"{case}: {why}" for why in (*wrong(of, place, before, after), *untidy(done))]
     return {"exit_codes": exits, "faults": faults}
 
 

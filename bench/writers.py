@@ -5,6 +5,7 @@ import importlib
 import json
 import multiprocessing
 import os
+import pkgutil
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import onnx
 
+import onnxopt
 from onnxopt.model_file import to_bytes
 from tests.hostile.valid import valid_run
 from tests.repairs.quantized import qdq_cnn
@@ -35,10 +37,12 @@ COMMANDS = {
     **{f"apply {n}": f"apply {{m}} --passes {p} -o {{w}}/small.onnx --overwrite" for n, p in _PASSES.items()},
     "repair": "repair {b} --seconds 0.05 -o {w}/small.onnx --overwrite",
     "variants": "variants {m} --for transformers.js --only q8 --only fp16 -o {w}",
+    "variants beside a model": "variants {w}/small.onnx --for transformers.js --only q8 --only fp16",
     "export": "export {m} -o {w}/new.ort",
     "finetune": f"finetune {{m}} {_FEW}",
     "distill": f"distill {{m}} {{m}} {_FEW}",
     "data": "data digits --for {m} -o {w}/samples.npz",
+    "data in a folder": "data digits --for {m} --limit 64 -o {w}/samples",
     "diagnose": "diagnose {m} {q} -d digits --limit 8 -o {w}/keep.toml --overwrite",
     "sensitivity": "sensitivity {m} -d digits --limit 8 --plot {w}/page.html --overwrite",
     "session": "session {w}/small.onnx --threads 1 --seconds 0.05 --overwrite",
@@ -49,16 +53,21 @@ COMMANDS = {
     "init of a workflow": "init {m} --github -o {w}/flow.yml",
     "optimize": f"optimize {{m}} {_SEARCH} --out {{w}}/run",
     "optimize over a run": f"optimize {{m}} {_SEARCH} --out {{w}}/given --overwrite",
+    "optimize a folder": f"optimize {{f}} {_SEARCH} --out {{w}}/run",
     "resume": "resume {w}/cut --time-limit 10",
 }
 """Words of commands.
 
-m is a model, q a quantized form of it, b a quantized model to mend, f a folder with a model, r a folder that is read,
-with a run, w the folder that is written to. It holds older outputs, a finished run (given) and a cut search (cut).
+m is a model, q a quantized form of it, b a quantized model to mend, f a published folder with a model, r a folder that
+is read, with a run, w the folder that is written to. It holds older outputs, a finished run (given) and a cut search
+(cut).
 """
 
-SEARCHES = {"optimize": "run", "optimize over a run": "given", "resume": "cut"}
+SEARCHES = {"optimize": "run", "optimize over a run": "given", "optimize a folder": "run", "resume": "cut"}
 """Folders that are written while a search runs: they must be whole or resumable after each end."""
+
+FOLDERS = ("both/", "kit/", "samples/", "run/model/")
+"""Folders that are written whole or not at all."""
 
 MEASURING = ("session", "sensitivity", "repair", "device-result")
 """Their files hold measurements or times, so that no two are equal: a new one must be whole by its format."""
@@ -80,7 +89,9 @@ def _run(words: list[str]) -> None:
 
 def imported() -> None:
     """Import what commands import, so that processes forked later write for a larger part of their time."""
-    for name in ("onnxruntime.quantization", "sklearn.datasets", "torch", "onnxopt.api", "onnxopt.cli.app"):
+    found = pkgutil.walk_packages(onnxopt.__path__, "onnxopt.")
+    ours = [module.name for module in found if not module.name.endswith("__main__")]
+    for name in ("onnxruntime.quantization", "sklearn.datasets", "torch", *ours):
         importlib.import_module(name)
 
 
@@ -117,6 +128,7 @@ def sources(place: Path) -> dict[str, Path]:
     names["w"] = place / "work"
     names["f"].mkdir()
     shutil.copy(MODEL, names["f"] / "model.onnx")
+    (names["f"] / "config.json").write_text("{}\n")
     names["b"].write_bytes(to_bytes(qdq_cnn(zero=-128, branch=True)))
     _forked(_made_run, place / "valid")
     started("quantize {m} --mode dynamic -o {q}", names).join()
@@ -152,15 +164,24 @@ def wrong(name: str, place: Path, before: dict[str, str], whole: dict[str, str])
     """Return what an end broke in the folder `place`: `whole` are the files that a finished command leaves."""
     after, within = digests(place), f"{SEARCHES.get(name, '-')}/"
     lost = [f"{file} is gone" for file in before if file not in after and not file.startswith(within)]
+    changed = [f"{file} of the user's changed" for file in ("mine.txt",) if after.get(file) != before[file]]
+    new = [file for file, digest in after.items() if digest != before.get(file)]
     mixed = [
         f"{file} is neither old nor new"
-        for file, digest in after.items()
-        if not file.startswith(within) and digest not in (before.get(file), whole.get(file))
+        for file in new
+        if not file.startswith(within) and after[file] != whole.get(file)
         and not (name in MEASURING and file in whole and ends_well(place / file))
     ]  # fmt: skip
-    changed = [f"{file} of the user's changed" for file in ("mine.txt",) if after.get(file) != before[file]]
-    touched = any(after.get(file) != before.get(file) for file in {*before, *after} if file.startswith(within))
-    return lost + mixed + changed + ([why] if touched and (why := unfit(place / SEARCHES[name])) else [])
+    mixed += [f"{file} is not whole" for file in new if file.startswith(within) and not ends_well(place / file)]
+    searched = [file for file in {*new, *before} if file.startswith(within) and after.get(file) != before.get(file)]
+    unfinished = unfit(place / SEARCHES[name]) if searched else ""
+    return lost + mixed + changed + _parts(after, whole) + [unfinished] * bool(unfinished)
+
+
+def _parts(after: dict[str, str], whole: dict[str, str]) -> list[str]:
+    """Return the folders of which only a part is there."""
+    there = {folder: [{file for file in of if file.startswith(folder)} for of in (after, whole)] for folder in FOLDERS}
+    return [f"{folder} has {sorted(some)}" for folder, (some, every) in there.items() if some and every - some]
 
 
 def ends_well(path: Path) -> bool:

@@ -77,10 +77,16 @@ def optimize(
         return ExitCode.OK
     command = f"cd {shlex.quote(str(Path.cwd()))} && {shlex.join(['onnxopt', *sys.argv[1:]])}"
     given = {**rest, "model": model, "data": data, "options": options, "overwrite": overwrite, "resume": resume}
-    code = search(given, out, shown, command)
+    code = search(given, out, shown, command, again=None if folder is None else _resumed())
     if folder is not None and code in (ExitCode.OK, ExitCode.LIMIT_NOT_MET):
         _write_folder(out, folder, model, shown)
     return code
+
+
+def _resumed() -> str:
+    """Return the command line that continues this one; `resume RUN` would not write a published folder again."""
+    words = [word for word in sys.argv[1:] if word not in ("--overwrite", "--resume")]
+    return shlex.join(["onnxopt", *words, "--resume"])
 
 
 def _write_folder(out: Path, folder: Path, model: Path, shown: Shown) -> None:
@@ -96,8 +102,18 @@ def _write_folder(out: Path, folder: Path, model: Path, shown: Shown) -> None:
     )
 
 
-def search(asked: Mapping[str, Any], out: Path, shown: Shown, command: str | None = None) -> int:
-    """Run a search with the arguments of `onnxopt.optimize` and show its progress and result."""
+def search(
+    asked: Mapping[str, Any], out: Path, shown: Shown, command: str | None = None, *, again: str | None = None
+) -> int:
+    """Run a search with the arguments of `onnxopt.optimize` and show its progress and result.
+
+    Args:
+        asked: the arguments.
+        out: the run folder.
+        shown: how the result is shown.
+        command: the command line, for the record.
+        again: the command line that continues the search, where `onnxopt resume` would not do all of it.
+    """
     from onnxopt.cli.progress import ProgressBar, SearchBar
     from onnxopt.report.summary import summary
     from onnxopt.run.optimize import optimize as find_best
@@ -113,7 +129,7 @@ def search(asked: Mapping[str, Any], out: Path, shown: Shown, command: str | Non
             run = find_best(**asked, out=out, observer=observer, command=command)
     except KeyboardInterrupt:
         kept = (
-            f"results so far are in {out}; to continue: onnxopt resume {shlex.quote(str(out))}"
+            f"results so far are in {out}; to continue: {again or f'onnxopt resume {shlex.quote(str(out))}'}"
             if observer.began
             else "nothing was written"
         )

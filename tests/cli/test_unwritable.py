@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import pytest
@@ -16,10 +15,10 @@ import typer
 import onnxopt
 from onnxopt.cli.app import app
 from onnxopt.model_file import to_bytes
-from onnxopt.search.trial import Candidate, SearchResult, Trial, Verdict
 from tests.cli.conftest import MODELS
 from tests.hostile.valid import valid_run
 from tests.repairs.quantized import qdq_cnn
+from tests.run import fakes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="rights and limits are taken as Linux does")
 pytest.importorskip("sklearn")
@@ -28,6 +27,7 @@ _FEW = "-d digits --limit 32"
 CASES = {
     "optimize": f"optimize {{m}} {_FEW} --out {{w}}/new",
     "optimize over a run": f"optimize {{m}} {_FEW} --out {{w}}/run --overwrite",
+    "optimize a folder": f"optimize {{r}}/models {_FEW} --out {{w}}/new",
     "resume": "resume {w}/cut",
     "quantize": "quantize {m} --mode dynamic -o {w}/small.onnx --overwrite",
     "quantize a folder": "quantize {r}/models --mode dynamic -o {w}/new",
@@ -139,14 +139,6 @@ def _everything(folder: Path) -> dict[str, bytes | None]:
     return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
 
 
-def _cut_search(*given: Any, journal: Any, **others: Any) -> SearchResult:
-    observer = given[4]
-    observer.baseline(Trial(Candidate("baseline", ()), Verdict.BASELINE, "the original model"), 0.01)
-    observer.planned(())
-    journal.begin()
-    raise KeyboardInterrupt
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make what commands read: models with and without faults, a folder of models, runs that ended and were cut."""
@@ -158,7 +150,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "mendable.onnx").write_bytes(to_bytes(qdq_cnn(zero=-128, branch=True)))
     for name, data in valid_run(place / "run").items():
         (place / "run" / name).write_bytes(data)
-    with mock.patch("onnxopt.run.recorder.search", _cut_search), pytest.raises(KeyboardInterrupt):
+    with mock.patch("onnxopt.run.recorder.search", fakes.cut_search), pytest.raises(KeyboardInterrupt):
         onnxopt.optimize(place / "m.onnx", "digits", limit=32, out=place / "cut")
     return place
 
@@ -179,7 +171,7 @@ def names(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[s
     return {"m": made / "m.onnx", "q": made / "q.onnx", "r": made, "w": work}
 
 
-SEARCHES = {"optimize", "optimize over a run", "resume"}
+SEARCHES = {"optimize", "optimize over a run", "optimize a folder", "resume"}
 """Their folder is written while they run, so a kill leaves a part; bench/kills.py looks whether it can be resumed."""
 
 

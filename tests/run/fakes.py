@@ -1,6 +1,7 @@
 """A search that measures nothing, to see what is written down of one."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -165,3 +166,12 @@ def failing_search(
 def early_failing_search(*_: object, **__: object) -> SearchResult:
     """Fail before the baseline is measured."""
     raise RuntimeError("unexpected")
+
+
+def cut_search(*given: Any, journal: Any, **others: Any) -> SearchResult:
+    """Be interrupted after the baseline."""
+    observer: Observer = given[4]
+    observer.baseline(Trial(Candidate("baseline", ()), Verdict.BASELINE, "the original model"), 0.01)
+    observer.planned(())
+    journal.begin()
+    raise KeyboardInterrupt

@@ -88,6 +88,21 @@ def test_the_command_writes_the_folder(source: Path, tmp_path: Path, cli) -> Non
     assert (again.code, "ONX502" in again.err) == (5, True)
 
 
+def test_an_interrupted_search_of_a_folder_names_the_command_that_writes_the_folder(
+    source: Path, tmp_path: Path, cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["optimize", str(source), "--data", str(texts(tmp_path)), "--out", str(tmp_path / "run")]
+    monkeypatch.setattr("onnxopt.run.recorder.search", fakes.cut_search)
+    monkeypatch.setattr("sys.argv", ["onnxopt", *words, "--overwrite"])
+    ended = cli(*words, "--overwrite")
+    assert ended.code == 130
+    again = ended.err.strip().partition("to continue: ")[2].split()
+    assert again == ["onnxopt", *words, "--resume"]
+    monkeypatch.setattr("onnxopt.run.recorder.search", fakes.fake_search)
+    assert cli(*again[1:]).code == 0
+    assert "onnx/model.onnx" in files_of(tmp_path / "run" / "model")
+
+
 def test_a_folder_inside_the_source_does_not_copy_itself(source: Path) -> None:
     run = source / "run"
     run.mkdir()
