@@ -34,6 +34,7 @@ import onnxruntime
 import typer
 
 from bench import fault_sets
+from bench.fault_commands import RUNS
 from bench.fault_counts import Counts, read, write
 from bench.fault_sets import Odd, lines
 from bench.fuzz_folders import ended, wrong
@@ -150,9 +151,9 @@ def work(odd: Odd, place: Path, *, skip: int, loaded: bool, answers: Connection)
 
 
 def _one(name: str, command: list[str], place: Path) -> tuple[int, list[str], float, float]:
-    if not command[1].startswith(str(place / "out" / "run")):
-        shutil.rmtree(place / "out")
-        (place / "out").mkdir()
+    for left in (place / "out").iterdir():
+        if left.name != "run" or not command[1].startswith(str(left)):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
     _OPENED.clear()
     cpu, day = sum(os.times()[:4]), time.monotonic()
     code, said = ended(command)
@@ -223,12 +224,17 @@ def members(given: argparse.Namespace, place: Path) -> list[Odd]:
 
 
 def by_turns(found: Sequence[Odd], each: int, seed: int) -> list[Odd]:
-    """Return every odd thing with so many of its commands: they take turns, in a random order, so all come as often."""
+    """Return every odd thing with so many of its commands: they take turns, in a random order, so all come as often.
+
+    Commands on the folder that `optimize` leaves come with it.
+    """
     names = list(dict.fromkeys(name for odd in found for name in odd.commands))
+    names = [name for name in names if name not in RUNS or "optimize" not in names]
     random.Random(seed).shuffle(names)
     turns, chosen = itertools.cycle(names), list[Odd]()
     for odd in found:
         own = [name for name in itertools.islice(turns, each) if name in odd.commands]
+        own += [name for name in RUNS if name in odd.commands and name not in own and "optimize" in own]
         chosen.append(replace(odd, commands={name: odd.commands[name] for name in own}))
     return chosen
 
@@ -242,7 +248,9 @@ def about(given: argparse.Namespace, found: Sequence[Odd]) -> dict[str, Any]:
 def run_all(given: argparse.Namespace, found: Sequence[Odd], place: Path) -> Counts:
     """Run a set, or the rest of it that a stopped run left, and keep the record after each odd thing."""
     begun, records = time.monotonic(), read(given.out)
-    key = given.set + (f", {given.each} commands each" if given.each else "")
+    key = (
+        given.set + (f", {given.each} commands each" if given.each else "") + "".join(f", {c}" for c in given.commands)
+    )
     counts = Counts.continued(about(given, found), records.get(key))
     grid, before = Grid(place, counts, loaded=given.set == "refused"), counts.seconds
     for odd in found[counts.odd :]:

@@ -6,7 +6,10 @@ from types import MappingProxyType
 import pytest
 
 from bench import writers
+from bench.fault_commands import OF_MODEL, RUN_READERS, RUNS
 from bench.fault_counts import Counts, read, write
+from bench.fault_grid import by_turns
+from bench.fault_sets import Odd
 
 ABOUT = MappingProxyType({"set": "faults", "count": 2, "odd_in_set": 3})
 
@@ -81,3 +84,14 @@ def test_a_half_written_model_in_the_folder_of_a_search_is_seen(
     (names["w"] / "run" / "best.onnx").write_bytes(b"half")
     found = writers.wrong("optimize", names["w"], before, before)
     assert found == ["run/best.onnx is not whole", "run cannot be resumed"]
+
+
+def test_commands_take_turns_and_those_on_a_run_follow_optimize() -> None:
+    odd = [Odd(str(number), dict, OF_MODEL) for number in range(40)]
+    chosen = by_turns(odd, 3, seed=0)
+    come = [name for one in chosen for name in one.commands]
+    assert set(come) == set(OF_MODEL)
+    assert all(list(one.commands)[-4:] == list(RUNS) for one in chosen if "optimize" in one.commands)
+    assert not any("resume" in one.commands for one in chosen if "optimize" not in one.commands)
+    runs = by_turns([Odd("a", dict, RUN_READERS)] * 9, 3, seed=0)
+    assert {name for one in runs for name in one.commands} == set(RUN_READERS)
