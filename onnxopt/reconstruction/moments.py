@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+LARGEST = 1e15
+"""Of the numbers of a row: products of larger ones, summed, leave the range of float32."""
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -13,7 +16,7 @@ class Moments:
         count: number of rows.
         mean_x: mean of x, shape (D,); `mean_y` is the mean of y, shape (O,).
         xx: covariance of x, shape (D, D); `xy` of x with y, shape (D, O); `yy` variance of each y, shape (O,).
-        missing: number of rows left out because they are not finite.
+        missing: number of rows left out because they are not finite, or too large.
     """
 
     count: int
@@ -49,12 +52,16 @@ class Accumulator:
         self._xx, self._xy, self._yy = np.zeros((features, features)), np.zeros((features, outputs)), np.zeros(outputs)
 
     def add(self, x: np.ndarray, y: np.ndarray) -> None:
-        """Add rows x, shape (rows, D), and y, shape (rows, O); rows that are not finite are left out."""
-        x, y = x.astype(np.float32), y.astype(np.float32)
-        finite = np.isfinite(x).all(1) & np.isfinite(y).all(1)
-        if not finite.all():
-            x, y = x[finite], y[finite]
-            self._missing += int(len(finite) - len(x))
+        """Add rows x, shape (rows, D), and y, shape (rows, O).
+
+        Rows that are not finite, or have numbers beyond `LARGEST`, are left out.
+        """
+        with np.errstate(over="ignore"):
+            x, y = x.astype(np.float32), y.astype(np.float32)
+        usable = (np.abs(x) <= LARGEST).all(1) & (np.abs(y) <= LARGEST).all(1)
+        if not usable.all():
+            x, y = x[usable], y[usable]
+            self._missing += int(len(usable) - len(x))
         if not len(x):
             return
         if self._shift_x is None or self._shift_y is None:

@@ -1,15 +1,18 @@
 """Tokenizers: a list of words with a regular expression, or a Hugging Face tokenizer.json."""
 
 import json
+import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from onnxopt.errors import DataError, UsageError, first_line
+from onnxopt.errors import DataError, OnnxoptError, first_line
 from onnxopt.extras import READING, require
 from onnxopt.files import read_json
 
@@ -60,14 +63,20 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class HuggingFace:
-    """A tokenizer.json, run by the package `tokenizers`."""
+    """A tokenizer.json, run by the package `tokenizers`; `where` is its path."""
 
     tokenizer: Any
     pad_id: int
+    where: Path
 
     def encode(self, sentence: str) -> list[int]:
-        """Return the ids of one sentence."""
-        return list(self.tokenizer.encode(sentence).ids)
+        """Return the ids of one sentence.
+
+        Raises:
+            DataError: ONX201 the file asks for the impossible, such as a token that it does not have.
+        """
+        with _refused(self.where), _native_messages_hidden():
+            return list(self.tokenizer.encode(sentence).ids)
 
 
 _CUT = """
@@ -115,22 +124,31 @@ def open_vocab(path: Path, length: int | None = None) -> Tokenizer:
         DataError: ONX201 the file is missing or has another form.
         UsageError: ONX108 the package `tokenizers` is not installed.
     """
-    try:
+    with _refused(path):
         content = read_json(path)
         if isinstance(content.get("model"), dict):
-            tokenizer = require("tokenizers", "text", READING).Tokenizer.from_file(str(path))
+            module = require("tokenizers", "text", READING)
+            with _native_messages_hidden():
+                tokenizer = module.Tokenizer.from_file(str(path))
             padding = content.get("padding") or {}
             tokenizer.no_padding()
             if length is not None:
                 tokenizer.enable_truncation(length)
-            return HuggingFace(tokenizer, int(padding.get("pad_id", 0)))
+            return HuggingFace(tokenizer, int(padding.get("pad_id", 0)), path)
         ids = {str(word): i for i, word in enumerate(content["vocab"])}
         limit = content.get("max_len")
         pattern = re.compile(content.get("regex", USUAL_PATTERN))
         return Vocabulary(ids, pattern, bool(content.get("lower", True)), None if limit is None else int(limit))
-    except UsageError:
+
+
+@contextmanager
+def _refused(path: Path) -> Iterator[None]:
+    """Raise ONX201 for what goes wrong inside with a vocabulary of any form; a panic of native code is no Exception."""
+    try:
+        yield
+    except (OnnxoptError, KeyboardInterrupt, SystemExit):
         raise
-    except Exception as error:  # JSON of any form, and the exceptions of tokenizers, have no common type
+    except BaseException as error:
         raise DataError(
             "ONX201",
             "not a readable vocabulary",
@@ -138,3 +156,20 @@ def open_vocab(path: Path, length: int | None = None) -> Tokenizer:
             why=first_line(error),
             hint='Give a tokenizer.json, or {"vocab": ["[PAD]", "[UNK]", "[CLS]", ...], "regex": "...", "max_len": 9}.',
         ) from error
+
+
+_HIDING = threading.Lock()
+
+
+@contextmanager
+def _native_messages_hidden() -> Iterator[None]:
+    """Keep file descriptor 2 from what native code prints before it raises: the error says it."""
+    with _HIDING:
+        saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, 2)
+            yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+            os.close(nowhere)

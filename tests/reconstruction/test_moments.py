@@ -73,3 +73,15 @@ def test_nothing_seen_is_nothing():
     assert found.count == 0
     assert not found.xx.any()
     assert not found.mean_x.any()
+
+
+def test_rows_whose_products_overflow_are_left_out():
+    x, y = np.eye(4), np.ones((4, 2))
+    x[0, 0], x[1, 1], y[2, 0] = 1e30, -3e38, 1e300
+    accumulator = Accumulator(4, 2)
+    with np.errstate(all="raise"):
+        accumulator.add(x, y)
+    found = accumulator.moments()
+    assert (found.count, found.missing) == (1, 3)
+    assert np.isfinite(found.xx).all()
+    assert np.isfinite(found.yy).all()

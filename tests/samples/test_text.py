@@ -1,6 +1,7 @@
 """Sentences as tokens."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -120,6 +121,29 @@ def test_hugging_face_tokenizer(table: Path, tmp_path: Path, monkeypatch: pytest
     assert fixed["ids"].tolist() == [[1, 4, 99], [3, 2, 99], [3, 3, 99]]
     (filled, *_) = open_samples(table, one("batch", 6, dtype="int64", name="ids"), options=ReadOptions(vocab=path))
     assert filled["ids"][0].tolist() == [1, 4, 4, 99, 50, 50]
+
+
+class Panic(BaseException):
+    """What `tokenizers` raises where its native code panics."""
+
+
+@pytest.mark.parametrize("where", ["from_file", "encode"])
+@pytest.mark.parametrize("error", [Panic("no entry found for key"), Exception("`unk_id` is missing")])
+def test_a_tokenizer_that_panics_is_one_line(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], where: str, error
+) -> None:
+    def panic(*_: object) -> None:
+        os.write(2, b"thread panicked at mod.rs:143")
+        raise error
+
+    path = tmp_path / "tokenizer.json"
+    path.write_text('{"model": {}}')
+    module = ModuleType("tokenizers")
+    module.Tokenizer = type("Panicking", (FakeTokenizer,), {where: panic})
+    monkeypatch.setitem(sys.modules, "tokenizers", module)
+    with pytest.raises(DataError, match=rf"ONX201.*tokenizer\.json.*{error.args[0]}"):
+        list(open_samples(table, TEXT, options=ReadOptions(vocab=path)))
+    assert capfd.readouterr().err == ""
 
 
 def test_missing_tokenizers(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,9 +105,9 @@ def relative_errors(rows: Array, counts: Array) -> Array:
     """
     error, mean, square = np.split(rows, 3, axis=1)
     drawn = counts.sum(axis=1, keepdims=True)
-    # Deviations from the mean of all rows avoid cancellation in the variance below.
-    center = mean.mean(axis=0)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        # Deviations from the mean of all rows avoid cancellation in the variance below.
+        center = mean.mean(axis=0)
         noise = counts @ error / drawn
         power = counts @ square / drawn
         shift = counts @ (mean - center) / drawn
