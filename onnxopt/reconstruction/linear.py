@@ -1,5 +1,6 @@
 """Linear layers as matrices: input rows of a convolution or product, and writing its weights back."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -125,7 +126,7 @@ def _convolution(model: ir.Model, node: ir.Node, grouped: bool) -> LinearLayer |
 def _product(model: ir.Model, node: ir.Node) -> LinearLayer | None:
     flag = {k: a.as_int() for k, a in node.attributes.items() if k in ("transA", "transB")}
     scale = {k: a.as_float() for k, a in node.attributes.items() if k in ("alpha", "beta")}
-    if flag.get("transA") or scale.get("alpha", 1.0) == 0 or scale.get("beta", 1.0) == 0:
+    if flag.get("transA") or any(factor == 0 or not math.isfinite(factor) for factor in scale.values()):
         return None
     for slot in (1, 0):
         weight, x = _own(model, node, slot), node.inputs[1 - slot]

@@ -114,3 +114,18 @@ def test_quantization_with_one_scale_per_weight_loses_less() -> None:
         for before in ("", "equalize,")
     )
     assert numerics.sqnr_db(expected, better[0]) > numerics.sqnr_db(expected, plain[0]) + numerics.INT8_SQNR_DB / 2
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_a_channel_that_is_not_finite_keeps_its_scale() -> None:
+    model = products(False)
+    weight = next(v for v in model.graph.initializers.values() if v.shape == ir.Shape([8, 16]))
+    assert weight.const_value is not None
+    numbers = weight.const_value.numpy().copy()
+    numbers[0, 3], numbers[0, 5] = np.inf, np.nan
+    weight.const_value = ir.tensor(numbers, name=weight.name)
+    result = equalized(model)
+    assert result.steps[0].edits
+    after = next(v for v in result.model.graph.initializers.values() if v.shape == ir.Shape([8, 16]))
+    assert after.const_value is not None
+    np.testing.assert_array_equal(after.const_value.numpy()[:, [3, 5]], numbers[:, [3, 5]])

@@ -1,5 +1,7 @@
 """Smoothing: the same outputs to the last bit, and less noise once quantized where channels differ much."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -8,6 +10,7 @@ from onnxopt.catalog import parse
 from onnxopt.measure.fidelity import fidelity
 from onnxopt.measure.runtime.session import Runtime
 from onnxopt.pipeline import Context, Optimized, Pipeline
+from onnxopt.quantization.equalization.smoothing import Smoothable, smooth
 from onnxopt.samples import Samples
 from onnxopt.target import target_of
 from tests import builders
@@ -83,3 +86,12 @@ def test_alpha_one_moves_everything_to_the_weights() -> None:
     assert norm.inputs[1].const_value is not None
     scales = np.abs(norm.inputs[1].const_value.numpy())
     assert scales.max() / scales.min() < 4
+
+
+def test_a_channel_that_is_not_finite_keeps_its_scale() -> None:
+    writer, reader = (SimpleNamespace(array=np.ones((4, 4), np.float32), axis=0, scale=lambda by: None) for _ in "wr")
+    found = Smoothable(None, (writer,), (reader,))
+    with np.errstate(invalid="raise"):
+        exponents = smooth(found, np.array([np.inf, np.nan, 4.0, 64.0]), 1.0)
+    assert exponents[:2].tolist() == [0, 0]
+    assert exponents[3] - exponents[2] == 4

@@ -214,3 +214,11 @@ def test_a_bias_left_of_columns_is_found_again():
     (layer,) = linear_layers(model).values()
     assert layer.bias == name
     assert layer.bias_follows
+
+
+@pytest.mark.parametrize("name", ["alpha", "beta"])
+@pytest.mark.parametrize("factor", [0.0, float("nan"), float("inf")])
+def test_a_gemm_with_a_factor_that_has_no_inverse_is_no_layer(name: str, factor: float) -> None:
+    net = net_of()
+    net.node("Gemm", "x", net.weight(4, 3), net.weight(3), out="y", **{name: factor})
+    assert linear_layers(net.model([("x", F, [2, 4])], [("y", F, [2, 3])])) == {}

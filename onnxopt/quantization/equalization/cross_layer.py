@@ -125,7 +125,7 @@ def _exponents(chain: Chain) -> np.ndarray:
     first = np.abs(_outputs(chain.first)).reshape(_outputs(chain.first).shape[0], -1).max(1)
     second = np.abs(_grouped(chain.second)).max((1, 3)).reshape(-1)
     exponents = np.zeros(len(first), np.int64)
-    both = (first > 0) & (second > 0)
+    both = (first > 0) & (second > 0) & np.isfinite(first) & np.isfinite(second)
     exponents[both] = np.rint(np.log2(second[both].astype(np.float64) / first[both]) / 2)
     return np.clip(exponents, -LARGEST_EXPONENT, LARGEST_EXPONENT)
 

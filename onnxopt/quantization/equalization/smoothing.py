@@ -83,7 +83,7 @@ def smooth(found: Smoothable, largest: np.ndarray, alpha: float) -> np.ndarray:
     """
     weights = np.max([np.abs(np.moveaxis(o.array, o.axis, 0)).max(1) for o in found.readers], axis=0)
     exponents = np.zeros(len(largest), np.int64)
-    both = (largest > 0) & (weights > 0)
+    both = (largest > 0) & (weights > 0) & np.isfinite(largest) & np.isfinite(weights)
     exponents[both] = np.rint(alpha * np.log2(largest[both]) - (1 - alpha) * np.log2(weights[both]))
     # A common scale of all channels has no effect.
     exponents[both] -= int(np.median(exponents[both])) if both.any() else 0
