@@ -57,7 +57,7 @@ def test_only_results_are_written_with_the_graph_of_the_runtime(monkeypatch: pyt
         written.append(model)
         return session_and_graph(model, runtime)
 
-    monkeypatch.setattr("onnxopt.quantization.attempt.opened", counted)
+    monkeypatch.setattr("onnxopt.quantization.attempt.session_and_graph", counted)
     model = chain()
     build = Breaking(model, model.graph.node(5).name or "")
     made = attempt(build, list(model.graph), None)
