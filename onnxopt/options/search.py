@@ -61,7 +61,7 @@ class SearchOptions(ScoringOptions):
         float, Word("latency-seconds"), Doc("Measurement time per candidate; a proof takes three times as long.")
     ] = 1.0
     hot: Annotated[bool, Doc("Time one input repeatedly instead of alternating the inputs of --data.")] = False
-    prune: Annotated[bool, Doc("Also prune channels of the best candidate; takes minutes more.")] = False
+    prune: Annotated[bool, Doc("Also prune the best candidate: channels, blocks; takes minutes more.")] = False
     train: Annotated[bool, Doc("With --prune: distill pruned models from the baseline. Needs torch.")] = False
     strategy: Annotated[
         StrategyName | None, Doc("Preset of --goal, --prune, --train and --protect for a kind of deployment.")

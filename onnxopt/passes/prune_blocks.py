@@ -10,14 +10,17 @@ import numpy as np
 import onnx_ir as ir
 from pydantic import Field
 
+from onnxopt.document import units
 from onnxopt.errors import OnnxoptError, UsageError, nearest
 from onnxopt.graph.blocks.find import Block, blocks_of
 from onnxopt.graph.edit import name_nodes
 from onnxopt.measure.equivalence import runnable
+from onnxopt.measure.output_error import OutputError
 from onnxopt.model_file import signature_of
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
+from onnxopt.pruning.block_fit import Method, fit_maps
 from onnxopt.pruning.block_loss import BlockLoss, least_important
-from onnxopt.pruning.block_proof import cut_and_prove, made_up_inputs
+from onnxopt.pruning.block_proof import BlockProof, cut_and_prove, made_up_inputs
 from onnxopt.samples import Feeds, Samples
 
 _DEFAULT_RATIO = 0.25
@@ -27,8 +30,8 @@ _DEFAULT_RATIO = 0.25
 class PruneBlocks(Pass):
     """Remove the least important residual blocks; a proof checks that nothing else changed.
 
-    The skip connection of a block remains. Blocks are removed one by one, and after each the others are measured
-    again.
+    The skip connection of a block remains, or with `compensate` a linear map of it. Blocks are removed one by one, and
+    after each the others are measured again.
 
         x - Conv - Relu - Conv - Add(x) - Relu   ->   x - Relu
 
@@ -39,6 +42,9 @@ class PruneBlocks(Pass):
             `magnitude` = RMS of its weights; `random` = random order, for comparison.
         layers: whether single layers with equal input and output shapes are removable too.
         samples: largest number of calibration samples.
+        compensate: linear map of the skip connection in the place of a block, fitted by least squares on calibration
+            samples and kept if it is closer on samples held out: `ls` = each channel from all, `affine` = a factor and
+            an offset per channel, `none` = no map.
         exclude: names of blocks or nodes to keep.
     """
 
@@ -50,6 +56,7 @@ class PruneBlocks(Pass):
     importance: Literal["fidelity", "magnitude", "random"] = "fidelity"
     layers: bool = False
     samples: Annotated[int, Field(ge=1)] = 128
+    compensate: Method = "ls"
     exclude: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -107,7 +114,37 @@ class PruneBlocks(Pass):
         (together,) = loss.of([[b.name for b in proved.removed]], batches)
         basis = "synthetic inputs (give samples)" if samples is None else f"{len(samples)} calibration samples"
         note = f"{len(gone)} of {len(blocks)} blocks removed; the outputs change by {100 * together:.1f} % on {basis}"
-        return Applied(proved.model, (*edits, Edit("graph", note)), tuple(skipped), proved.difference)
+        edits.append(Edit("graph", note))
+        result, how = proved.model, list[Skip]()
+        if samples is not None and self.compensate != "none":
+            result, more, how = self._compensated(named, proved, samples)
+            edits += more
+        return Applied(result, tuple(edits), (*skipped, *how), proved.difference)
+
+    def _compensated(
+        self, model: ir.Model, proved: BlockProof, samples: Samples
+    ) -> tuple[ir.Model, list[Edit], list[Skip]]:
+        """Return the model with linear maps in the place of blocks, if its outputs are closer, and what was done."""
+        try:
+            fitted = fit_maps(model, proved.removed, samples, self.compensate)
+            error = OutputError(model, samples)
+            before, after = error.of(proved.model), error.of(fitted.model)
+        except OnnxoptError as failure:
+            return proved.model, [], [Skip("graph", f"no linear maps: {failure.why or failure.what}")]
+        left = [Skip(name, f"no linear map in its place: {why}") for name, why in fitted.plain.items()]
+        if not fitted.errors:
+            return proved.model, [], left
+        if not after < before:
+            why = "linear maps in the place of the blocks do not bring the outputs closer"
+            return proved.model, [], [*left, Skip("graph", why)]
+        edits = [
+            Edit(name, f"linear map in its place: {units.share(e)} of its error on samples held out remain")
+            for name, e in fitted.errors.items()
+        ]
+        edits.append(
+            Edit("graph", f"linear maps: {units.share(after / before)} of the squared error of outputs remain")
+        )
+        return fitted.model, edits, left
 
     def _allowed(self, model: ir.Model, blocks: list[Block]) -> tuple[list[Block], list[Block]]:
         known = {b.name for b in blocks} | {n.name or "" for n in model.graph}

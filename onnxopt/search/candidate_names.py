@@ -21,13 +21,14 @@ LEGEND: Mapping[str, str] = MappingProxyType(
         "placed": "only layers that were measured faster run in INT8",
         "keepN": "the N most sensitive layers stay in float",
         "pruned-to-N%": "channels pruned until N % of the MACs remain",
+        "blocks-to-N%": "residual blocks removed until N % remain, linear maps in their place",
         "distilled": "trained to match the baseline's outputs after pruning or factorization",
         "mixed-N": "mix number N: pruning, rank and INT8 chosen per layer",
     }
 )
 """Meaning of each part of a name; N is a number."""
 
-_NUMBER = re.compile(r"(?<=keep)\d+|(?<=weights-)\d+|(?<=pruned-to-)\d+|(?<=mixed-)\d+")
+_NUMBER = re.compile(r"(?<=keep)\d+|(?<=weights-)\d+|(?<=pruned-to-)\d+|(?<=blocks-to-)\d+|(?<=mixed-)\d+")
 _PART = re.compile("|".join(re.escape(part) for part in sorted(LEGEND, key=len, reverse=True)))
 
 

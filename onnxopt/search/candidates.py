@@ -5,6 +5,7 @@ from dataclasses import replace
 from onnxopt.options.search import Protect
 from onnxopt.passes.distill import Distill
 from onnxopt.passes.factorize import Factorize
+from onnxopt.passes.prune_blocks import PruneBlocks
 from onnxopt.passes.prune_channels import PruneChannels
 from onnxopt.passes.quantize_dynamic import QuantizeDynamic
 from onnxopt.passes.quantize_static import QuantizeStatic
@@ -16,7 +17,7 @@ Quantizer = QuantizeStatic | QuantizeDynamic
 QUANTIZERS = (QuantizeStatic, QuantizeDynamic)
 """INT8 passes that can leave layers in float."""
 
-_REDUCING = (PruneChannels, Factorize)
+_REDUCING = (PruneBlocks, PruneChannels, Factorize)
 
 CALIBRATIONS = ("minmax", "percentile", "entropy", "symmetric-entropy", "moving-average")
 """Calibration methods that were best on at least one trained model; the others never were, beyond noise."""
@@ -82,6 +83,17 @@ def pruned(candidate: Candidate, macs: float, protect: tuple[Protect, ...] = ())
     rest = () if exact(candidate) else candidate.passes
     passes = (Simplify(fuse=False), PruneChannels(macs=macs, protect=protect or None), *rest)
     return Candidate(f"pruned-to-{macs:.0%}+{candidate.name}", passes)
+
+
+BLOCKS = (0.92, 0.84, 0.76)
+"""Remaining shares of the residual blocks, tried in turn while the drop is within budget."""
+
+
+def shallower(candidate: Candidate, blocks: float) -> Candidate:
+    """Return `candidate` with fewer residual blocks, and linear maps in their place, before its other passes."""
+    rest = () if exact(candidate) else candidate.passes
+    passes = (Simplify(fuse=False), PruneBlocks(ratio=round(1 - blocks, 2)), *rest)
+    return Candidate(f"blocks-to-{blocks:.0%}+{candidate.name}", passes)
 
 
 RECOVERY = Distill(epochs=20, augment=("crop",))

@@ -131,6 +131,7 @@ def _try_all(trials: Trials, size_bytes: int) -> Evidence | None:
     if trials.settings.prune:
         stages.remove_channels(trials)
         stages.mix_techniques(trials)
+        stages.remove_blocks(trials)
     early = _try_each(trials, order.alike if later else (), screen, early)
     if later:
         keep_harmful_layers(trials)

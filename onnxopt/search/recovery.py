@@ -8,6 +8,7 @@ from onnxopt.errors import ModelError, NativeError
 from onnxopt.passes.distill import Distill
 from onnxopt.passes.factorize import Factorize
 from onnxopt.passes.finetune import Finetune
+from onnxopt.passes.prune_blocks import PruneBlocks
 from onnxopt.passes.prune_channels import PruneChannels
 from onnxopt.passes.prune_whole_units import PruneGroups, PruneHeads
 from onnxopt.passes.reconstruct_blocks import ReconstructBlocks
@@ -60,6 +61,6 @@ def last_stage(winner: Candidate) -> str:
 
 
 def _alone(spec: Pass) -> Pass:
-    if isinstance(spec, PruneChannels | PruneGroups | PruneHeads) and spec.compensate != "none":
+    if isinstance(spec, PruneBlocks | PruneChannels | PruneGroups | PruneHeads) and spec.compensate != "none":
         return replace(spec, compensate="none")
     return replace(spec, data_aware=False) if isinstance(spec, Factorize) and spec.data_aware else spec

@@ -5,14 +5,18 @@ from functools import partial
 from typing import Any
 
 from onnxopt.errors import ModelError, NativeError
+from onnxopt.graph.blocks.find import blocks_of
+from onnxopt.graph.edit import name_nodes
 from onnxopt.measure.latency.remembered import cache_folder
 from onnxopt.search.candidates import (
+    BLOCKS,
     PRUNED,
     PRUNED_LITTLE,
     placed,
     pruned,
     recovered,
     reduces,
+    shallower,
     static_pass,
 )
 from onnxopt.search.journal.notes import candidate_data, maybe_candidate
@@ -82,6 +86,34 @@ def remove_channels(trials: Trials) -> None:
             if macs == PRUNED[0] and not trials.enough():
                 trials.run(pruned(base, PRUNED_LITTLE, trials.settings.protect))
             return
+
+
+def remove_blocks(trials: Trials) -> None:
+    """Remove more and more residual blocks of a deep model before the best candidate's passes, as channels before."""
+    if trials.enough() or not _is_deep(trials):
+        return
+    base = trials.leader.candidate if trials.leader is not None else Candidate("float", ())
+    for share in BLOCKS:
+        if trials.enough():
+            return
+        trial = trials.run(shallower(base, share))
+        if trial.verdict is Verdict.UNCHANGED:
+            return
+        if not trials.bar.accurate(trial) and trials.settings.train and not trials.enough():
+            trial = _distilled(trials, trial.candidate) or trial
+        if not trials.bar.accurate(trial):
+            return
+
+
+def _is_deep(trials: Trials) -> bool:
+    """Return whether the smallest share of the removable blocks is at least one block."""
+    named = trials.model.clone()
+    name_nodes(named)
+    try:
+        blocks, _ = blocks_of(named)
+    except (ModelError, NativeError):
+        return False
+    return round((1 - BLOCKS[0]) * len(blocks)) >= 1
 
 
 def mix_techniques(trials: Trials) -> None:

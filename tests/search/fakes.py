@@ -17,9 +17,10 @@ from onnxopt.measure.metrics.score import Metric
 from onnxopt.measure.statistics import Drop, Interval
 from onnxopt.model_file import to_bytes
 from onnxopt.passes.distill import Distill
+from onnxopt.passes.prune_blocks import PruneBlocks
 from onnxopt.passes.prune_channels import PruneChannels
 from onnxopt.search import optimize, stages
-from onnxopt.search.candidates import pruned, recovered
+from onnxopt.search.candidates import pruned, recovered, shallower
 from onnxopt.search.observer import NullObserver
 from onnxopt.search.parts import Parts, split_parts
 from onnxopt.search.race import FIRST
@@ -189,11 +190,12 @@ Install = Callable[[pytest.MonkeyPatch, World], None]
 
 def _name(plan: Mapping[str, tuple[Any, ...]], passes: tuple[Any, ...]) -> str:
     """Return the candidate that consists of `passes`."""
-    place = next((i for i, p in enumerate(passes) if isinstance(p, PruneChannels)), None)
+    place = next((i for i, p in enumerate(passes) if isinstance(p, PruneBlocks | PruneChannels)), None)
     if place is not None:
-        behind = passes[place + 1 :]
+        spec, behind = passes[place], passes[place + 1 :]
         rest = tuple(p for p in behind if not isinstance(p, Distill))
-        made = pruned(Candidate(_name(plan, rest) if rest else "float", rest), passes[place].macs)
+        base = Candidate(_name(plan, rest) if rest else "float", rest)
+        made = pruned(base, spec.macs) if isinstance(spec, PruneChannels) else shallower(base, round(1 - spec.ratio, 2))
         return made.name if rest == behind else recovered(made, 100).name
     return next((c for c, p in plan.items() if p == passes), None) or next(
         (c for c in ("b-placed",) if named(c) == passes), "baseline"

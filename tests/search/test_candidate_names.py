@@ -11,6 +11,7 @@ from onnxopt.passes.quantize_dynamic import QuantizeDynamic
 from onnxopt.passes.quantize_static import QuantizeStatic
 from onnxopt.search.candidate_names import LEGEND, legend_line, legend_of, parts_of
 from onnxopt.search.candidates import (
+    BLOCKS,
     PRUNED,
     PRUNED_LITTLE,
     first_candidates,
@@ -19,6 +20,7 @@ from onnxopt.search.candidates import (
     pruned,
     recovered,
     row_candidates,
+    shallower,
 )
 from onnxopt.search.mix.cost_tables import CostTables
 from onnxopt.search.mix.mixer import candidate_of, quantizer_of
@@ -41,6 +43,7 @@ def every_candidate() -> Iterator[Candidate]:
             forms += [placed(base), *(keep_in_float(base, ("n",) * count) for count in (1, 4, 16))]
         yield from forms
         smaller = [pruned(form, macs) for form in forms for macs in (*PRUNED, PRUNED_LITTLE)]
+        smaller += [shallower(form, blocks) for form in (*forms, smaller[0]) for blocks in BLOCKS]
         smaller += [mixed(base, mode) for mode in ("float", "INT8")]
         yield from smaller
         yield from (recovered(candidate, 1000) for candidate in smaller)
@@ -56,6 +59,7 @@ def test_a_name_is_decoded_part_by_part() -> None:
         "pruned-to-N%", "distilled", "static", "symmetric-entropy", "tensor", "placed",
     )  # fmt: skip
     assert parts_of("mixed-2+dynamic-float-graph") == ("mixed-N", "dynamic", "float-graph")
+    assert parts_of("blocks-to-92%+pruned-to-75%+float") == ("blocks-to-N%", "pruned-to-N%", "float")
     assert parts_of("pruned-to-50%+weights-4bit") == ("pruned-to-N%", "weights-Nbit")
     assert parts_of("static-minmax-keep16") == ("static", "minmax", "keepN")
 

@@ -1,6 +1,7 @@
 """The search keeps its promise whatever the measurements are."""
 
 from collections.abc import Mapping
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -18,6 +19,7 @@ from onnxopt.search.limits.stop_target import StopTarget
 from onnxopt.search.optimize import search
 from onnxopt.search.settings import Settings
 from onnxopt.search.trial import Candidate, SearchResult, Verdict
+from tests import builders
 from tests.search import fakes
 from tests.search.fakes import Figures, Recorder, World
 
@@ -253,6 +255,63 @@ def test_without_a_winner_channels_are_removed_from_the_float_model() -> None:
     over = Figures(speedup=4.0, drop=0.3, confidence=0.0)
     result = pruned({"a": slow, "pruned-to-75%+float": Figures(speedup=1.3), "pruned-to-50%+float": over})
     assert verdicts(result)["pruned-to-75%+float"] is Verdict.WINNER
+
+
+def deep(figures: Mapping[str, Figures], **asked: object) -> SearchResult:
+    """Search a model of many residual blocks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stages, "_is_deep", lambda trials: True)
+        fakes.install(patch, World(figures))
+        settings = Settings(Budget(0.01), confidence=0.7, target="x86-vnni", prune=True, **asked)
+        return search(fakes.model(), fakes.parts(), None, settings, None)
+
+
+OVER = Figures(speedup=4.0, drop=0.3, confidence=0.0)
+
+
+def test_blocks_of_a_deep_model_are_removed_in_front_of_the_best_while_the_budget_holds() -> None:
+    figures = {
+        "a": Figures(speedup=2.0),
+        "pruned-to-75%+a": OVER,
+        "pruned-to-90%+a": OVER,
+        "blocks-to-92%+a": Figures(speedup=2.2),
+        "blocks-to-84%+a": Figures(speedup=2.4),
+        "blocks-to-76%+a": OVER,
+    }
+    result = deep(figures)
+    assert list(verdicts(result)) == list(figures)
+    assert result.winner is not None
+    assert result.winner.candidate.name == "blocks-to-84%+a"
+    first_too_many = {name: OVER if name == "blocks-to-92%+a" else made for name, made in figures.items()}
+    assert list(verdicts(deep(first_too_many))) == ["a", "pruned-to-75%+a", "pruned-to-90%+a", "blocks-to-92%+a"]
+    assert "blocks-to-92%+a" not in verdicts(pruned(figures))
+
+
+def test_a_model_without_blocks_that_loses_too_much_learns_from_the_original() -> None:
+    figures = {
+        "a": Figures(),
+        "pruned-to-75%+a": OVER,
+        "pruned-to-75%+distilled+a": OVER,
+        "pruned-to-90%+a": OVER,
+        "blocks-to-92%+a": OVER,
+        "blocks-to-92%+distilled+a": Figures(speedup=3.9),
+        "blocks-to-84%+a": OVER,
+        "blocks-to-84%+distilled+a": OVER,
+    }
+    result = deep(figures, train=True)
+    assert list(verdicts(result)) == list(figures)
+    assert result.winner is not None
+    assert result.winner.candidate.name == "blocks-to-92%+distilled+a"
+
+
+@pytest.mark.parametrize(("blocks", "is_deep"), [(6, False), (7, True)])
+def test_a_model_is_deep_where_a_share_of_its_blocks_is_at_least_one(blocks: int, is_deep: bool) -> None:
+    net, x = builders.Net(1), "x"
+    for _ in range(blocks):
+        x = net.node("Add", x, net.node("MatMul", x, net.weight(8, 8)))
+    net.node("MatMul", x, net.weight(8, 4), out="y")
+    model = net.model([builders.ROWS], [builders.CLASSES], opset=13)
+    assert stages._is_deep(SimpleNamespace(model=model)) is is_deep  # type: ignore[arg-type]
 
 
 def limited(figures: Mapping[str, Figures], **asked: object) -> SearchResult:

@@ -21,7 +21,7 @@ def without_blocks(model: ir.Model, blocks: Sequence[Block]) -> ir.Model:
             source = _node(result, block.layers[0]).inputs[block.slot]
             assert source is not None
             _replace(end, source)
-    _drop_needless(result, used)
+    drop_needless(result, used)
     return result
 
 
@@ -128,6 +128,13 @@ def _replace(old: ir.Value, new: ir.Value) -> None:
     _take_output(graph, old, copy.outputs[0])
 
 
+def take_name(graph: ir.Graph, old: ir.Value, new: ir.Value) -> None:
+    """Put a value in the place of another, for all its readers and as an output, under its name."""
+    for user, slot in list(old.uses()):
+        user.replace_input_with(slot, new)
+    _take_output(graph, old, new)
+
+
 def _take_output(graph: ir.Graph, old: ir.Value, new: ir.Value) -> None:
     name = old.name
     new.type, new.shape = old.type, old.shape
@@ -138,7 +145,8 @@ def _take_output(graph: ir.Graph, old: ir.Value, new: ir.Value) -> None:
     new.name = name
 
 
-def _drop_needless(model: ir.Model, used: set[str]) -> None:
+def drop_needless(model: ir.Model, used: set[str]) -> None:
+    """Remove nodes that nothing reads, in place, and of the weights in `used` those that nothing reads any more."""
     graph = model.graph
     for node in reversed(list(graph)):
         if any(v.uses() or v.is_graph_output() for v in node.outputs):
