@@ -41,11 +41,16 @@ class Moments:
         return max(float(spread), 0.0) + shift
 
 
+_TOGETHER = 128
+"""Rows multiplied at once: each product updates all sums, which takes longer than the product of a few rows."""
+
+
 class Accumulator:
     """Sums of products, from which the moments are computed at the end."""
 
     def __init__(self, features: int, outputs: int) -> None:
-        self._count = self._missing = 0
+        self._count = self._missing = self._rows = 0
+        self._waiting = list[tuple[np.ndarray, np.ndarray]]()
         self._shift_x: np.ndarray | None = None
         self._shift_y: np.ndarray | None = None
         self._x, self._y = np.zeros(features), np.zeros(outputs)
@@ -67,7 +72,17 @@ class Accumulator:
         if self._shift_x is None or self._shift_y is None:
             # Products are summed in float32 about a first mean, so that large means cost no precision.
             self._shift_x, self._shift_y = x.mean(0), y.mean(0)
-        x, y = x - self._shift_x, y - self._shift_y
+        self._waiting.append((x - self._shift_x, y - self._shift_y))
+        self._rows += len(x)
+        if self._rows >= _TOGETHER:
+            self._multiply()
+
+    def _multiply(self) -> None:
+        if not self._waiting:
+            return
+        x, y = (np.concatenate(parts) if len(parts) > 1 else parts[0] for parts in zip(*self._waiting, strict=True))
+        self._waiting.clear()
+        self._rows = 0
         self._count += len(x)
         self._x += x.sum(0, dtype=np.float64)
         self._y += y.sum(0, dtype=np.float64)
@@ -77,6 +92,7 @@ class Accumulator:
 
     def moments(self) -> Moments:
         """Return the moments of all rows so far."""
+        self._multiply()
         n = max(self._count, 1)
         mean_x, mean_y = self._x / n, self._y / n
         shift_x = 0.0 if self._shift_x is None else self._shift_x

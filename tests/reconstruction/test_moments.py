@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from onnxopt.reconstruction import moments
 from onnxopt.reconstruction.moments import Accumulator, Moments
 
 
@@ -85,3 +86,18 @@ def test_rows_whose_products_overflow_are_left_out():
     assert (found.count, found.missing) == (1, 3)
     assert np.isfinite(found.xx).all()
     assert np.isfinite(found.yy).all()
+
+
+def test_rows_that_come_one_by_one_are_multiplied_together():
+    rng = np.random.default_rng(3)
+    x, y = rng.standard_normal((2500, 5)), rng.standard_normal((2500, 3))
+    few, whole = Accumulator(5, 3), moments_of(x, y)
+    for start in range(0, 2500, 3):
+        few.add(x[start : start + 3], y[start : start + 3])
+        assert sum(len(rows) for rows, _ in few._waiting) < moments._TOGETHER
+    found = few.moments()
+    assert found.count == whole.count == 2500
+    for name in ("mean_x", "mean_y", "xx", "xy", "yy"):
+        np.testing.assert_allclose(getattr(found, name), getattr(whole, name), rtol=1e-4, atol=1e-5)
+    few.add(x[:3], y[:3])
+    assert few.moments().count == 2503
