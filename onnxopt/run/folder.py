@@ -9,8 +9,9 @@ from filelock import BaseFileLock, FileLock, Timeout
 
 from onnxopt import model_file
 from onnxopt.catalog import format_passes
-from onnxopt.errors import FileError
+from onnxopt.errors import FileError, ModelError
 from onnxopt.files import read_bytes
+from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.measure.runtime.written import loads
 from onnxopt.model_file.room import require_room
 from onnxopt.model_file.save import external_files
@@ -162,9 +163,12 @@ class RunFolder:
         self.began = True
 
     def save_best(self, model: ir.Model, passes: Sequence[Pass], original: Path | None) -> tuple[Path, ...]:
-        """Write best.onnx and return its files; without passes it is the baseline, untouched where that is one file."""
+        """Write best.onnx and return its files; without passes it is the baseline, untouched where that is one file.
+
+        A file that only its normal form makes loadable, such as one with an output of no type, is written in that form.
+        """
         best = self.path / BEST
-        if not passes and original is not None and not external_files(original):
+        if not passes and original is not None and not external_files(original) and _is_loaded(original):
             model_file.atomic_write_bytes(best, original.read_bytes(), overwrite=True)
             (self.path / f"{BEST}.data").unlink(missing_ok=True)
             return (best,)
@@ -202,3 +206,12 @@ class RunFolder:
         # A run that was interrupted or failed has no golden outputs.
         others = [name for name in (GOLDEN, SMALLEST, FASTEST) if (self.path / name).exists()]
         model_file.write_manifest(self.path, [self.path / name for name in (*written, *others)])
+
+
+def _is_loaded(path: Path) -> bool:
+    """Return whether ONNX Runtime loads a file."""
+    try:
+        Session(path, Runtime(optimization="none"))
+    except ModelError:
+        return False
+    return True
