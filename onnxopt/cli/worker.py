@@ -32,11 +32,11 @@ def worker(
     """Run a worker of a Dask cluster on this machine. Ctrl-C ends it."""
     quieten(shown)
     from onnxopt.child import child_environment
-    from onnxopt.search.workers.cluster import require_scheduler, worker_command
+    from onnxopt.search.workers.cluster import require_connection, worker_command
 
-    require_scheduler(scheduler)
     given = (("--tls-ca-file", tls_ca_file), ("--tls-cert", tls_cert), ("--tls-key", tls_key))
     tls = [word for option, path in given if path is not None for word in (option, str(path))]
+    require_connection(scheduler, [str(path) for _, path in given if path is not None])
     command = worker_command(scheduler, bench=bench, tasks=tasks, name=name, tls=tls)
     limits = dict.fromkeys(THREAD_VARIABLES, "1")
     try:

@@ -67,7 +67,7 @@ class Cluster:
                 "the cluster's scheduler cannot be reached",
                 where=self.address,
                 why=first_line(error),
-                hint="Start one with: dask scheduler; tls:// needs --tls.",
+                hint="Start one with: dask scheduler; tls:// needs its three files.",
             ) from error
         # It drops copies that no task is waiting for: models would be sent repeatedly.
         self.client.amm.stop()
@@ -155,6 +155,26 @@ def require_scheduler(address: str, timeout_s: float = 10.0) -> None:
             why=first_line(error),
             hint="Start one with: dask scheduler",
         ) from error
+
+
+def require_connection(address: str, tls: Sequence[str], timeout_s: float = 10.0) -> None:
+    """Connect to a scheduler as a worker will, whose own error would be a traceback.
+
+    Args:
+        address: address of the scheduler.
+        tls: files of the certificate authority, the certificate and the key, or none; some of them are left to Dask.
+        timeout_s: patience.
+
+    Raises:
+        UsageError: ONX101 the address is invalid, ONX108 `distributed` is not installed.
+        NativeError: ONX407 no scheduler answers there, or it refuses the connection.
+    """
+    if len(tls) not in (0, 3):
+        require_scheduler(address, timeout_s)
+        return
+    security = security_of((tls[0], tls[1], tls[2])) if tls else None
+    with Cluster(address, security=security, timeout_s=timeout_s):
+        pass
 
 
 def worker_command(address: str, *, bench: bool, tasks: int, name: str | None, tls: Sequence[str]) -> list[str]:

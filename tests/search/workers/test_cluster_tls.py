@@ -2,11 +2,15 @@
 
 import datetime
 import ipaddress
+import subprocess
 
 import pytest
 
 from onnxopt.errors import NativeError
 from onnxopt.search.workers.cluster import Cluster, security_of
+from tests.cli.conftest import cli
+
+__all__ = ["cli"]
 
 pytestmark = pytest.mark.slow
 
@@ -80,3 +84,23 @@ def test_nobody_else_does(encrypted, tmp_path, with_files):
     strangers = security_of(_files(tmp_path / "strangers")) if with_files else None
     with pytest.raises(NativeError, match="ONX407"), Cluster(encrypted, security=strangers, timeout_s=3):
         pass
+
+
+@pytest.mark.parametrize("with_files", [True, False])
+def test_a_worker_that_is_refused_ends_in_one_line(encrypted, tmp_path, cli, monkeypatch, with_files):
+    monkeypatch.setattr("onnxopt.cli.worker.subprocess.run", lambda *_, **__: pytest.fail("the worker was started"))
+    files = _files(tmp_path / "strangers") if with_files else ()
+    options = [word for pair in zip(("--tls-ca-file", "--tls-cert", "--tls-key"), files, strict=False) for word in pair]
+    ended = cli("worker", encrypted if with_files else encrypted.replace("tls://", "tcp://"), *options)
+    assert (ended.code, ended.err[:6], ended.err.count("\n")) == (4, "ONX407", 1)
+
+
+def test_a_worker_with_a_certificate_is_started(encrypted, ours, cli, monkeypatch):
+    begun = []
+    monkeypatch.setattr(
+        "onnxopt.cli.worker.subprocess.run",
+        lambda words, **_: begun.append(words) or subprocess.CompletedProcess(words, 0),
+    )
+    options = [word for pair in zip(("--tls-ca-file", "--tls-cert", "--tls-key"), ours, strict=True) for word in pair]
+    assert cli("worker", encrypted, *options).code == 0
+    assert encrypted in begun[0]
