@@ -120,6 +120,19 @@ def test_rows_whose_header_never_ends_are_measured_again(tmp_path):
     assert damaged
 
 
+@pytest.mark.parametrize("best", [b"", b"damaged", None])
+def test_a_device_result_is_not_added_to_a_run_whose_model_is_damaged(cli, run, tmp_path, best):
+    for name, data in run.items():
+        (tmp_path / name).write_bytes(data)
+    words = ("device-result", tmp_path / "result.json", "--run", tmp_path)
+    assert cli(*words).code == 0
+    (tmp_path / "best.onnx").unlink() if best is None else (tmp_path / "best.onnx").write_bytes(best)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    ended = cli(*words)
+    assert (ended.code, ended.err[:6], ended.err.count("\n")) == (5, "ONX505", 1), ended.err
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 @pytest.mark.parametrize(("field", "value"), [("size_bytes", 0), ("size_bytes", -1)])
 def test_a_model_of_no_size_is_refused_in_words(cli, run, tmp_path, field, value):
     told = json.loads(run["run.json"])
