@@ -1,8 +1,8 @@
 """Addition of a device result to a finished run and its report."""
 
-import hashlib
 from pathlib import Path
 
+from onnxopt import model_file
 from onnxopt.errors import DataError, FileError, UsageError, first_line
 from onnxopt.files import open_regular
 from onnxopt.measure.device.result import DeviceResult
@@ -48,8 +48,8 @@ def add_to_run(result: DeviceResult, folder: Path) -> RunRecord:
 def _refuse_damaged(path: Path, sha256: str, folder: Path) -> None:
     """Refuse a run whose best model is another than its record says: a new manifest would call it whole."""
     try:
-        with open_regular(path, inside=folder) as file:
-            why = "" if hashlib.file_digest(file, "sha256").hexdigest() == sha256 else "it differs from its checksum"
+        open_regular(path, inside=folder).close()
+        why = "" if model_file.sha256_of(path) == sha256 else "it differs from its checksum"
     except (OSError, ValueError) as error:
         why = first_line(error)
     if why:
