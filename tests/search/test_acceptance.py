@@ -90,6 +90,9 @@ def test_the_last_try_is_kept_for_the_finalist_that_loses_least() -> None:
     finalists = BAR.finalists([*bold, trial("slow", 0.005, 1.1), careful])
     assert names(BAR.attempts(finalists)) == ["0", "1", "careful"]
     assert names(BAR.attempts(finalists[:MOST_PROOFS])) == ["0", "1", "2"]
+    third = [trial("a", 0.005, 2.0), trial("b", 0.005, 1.9), trial("careful", 0.0, 1.8), trial("d", 0.004, 1.7)]
+    assert names(BAR.attempts(third)) == ["a", "b", "careful"]
+    assert names(BAR.attempts([third[0], third[2], third[1], third[3]])) == ["a", "careful", "d"]
 
 
 def test_how_many_samples_would_be_a_proof_is_said() -> None:
@@ -145,3 +148,6 @@ def test_the_required_confidence_itself_is_enough() -> None:
     assert BAR.accurate(replace(trial("a", 0, 2), drop=sure))
     assert not BAR.accurate(replace(trial("a", 0, 2), drop=None))
     assert not BAR.accurate(replace(trial("a", 0.02, 2), drop=replace(sure, draws=np.full(9, 0.02))))
+    for inside, accurate in ((98, True), (97, False)):
+        draws = np.array([0.0] * inside + [0.02] * (100 - inside))
+        assert BAR.accurate(replace(trial("a", 0, 2), drop=replace(sure, draws=draws))) is accurate

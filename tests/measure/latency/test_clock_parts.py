@@ -202,6 +202,8 @@ def test_an_interval_far_from_one_may_be_wider():
     assert too_wide(Interval(WIDEST, 2, WIDEST_CLEAR * WIDEST)) == ""
     assert too_wide(Interval(WIDEST, 2, WIDEST_CLEAR * WIDEST + 0.01)) != ""
     assert too_wide(Interval(WIDEST - 0.01, 2, WIDEST * WIDEST)) != ""
+    slower = 1 / WIDEST + 0.01
+    assert too_wide(Interval(slower / (1.2 * WIDEST), slower, slower)) != ""
 
 
 @pytest.mark.parametrize(("ratio", "share"), [(1.0, 0.0), (2.0, 0.0175), (4.0, 0.0353), (0.25, 0.0353)])
@@ -211,3 +213,15 @@ def test_the_interval_of_a_ratio_widens_with_its_distance_from_one(ratio, share)
     assert found.value == plain.value
     assert plain.low / found.low - 1 == pytest.approx(share, abs=0.0005)
     assert found.high / plain.high - 1 == pytest.approx(share, abs=0.0005)
+
+
+def test_the_middle_of_two_times_is_their_mean():
+    assert [middle_mean(np.array(times)) for times in ([4.0], [1.0, 3.0], [1.0, 2.0, 9.0])] == [4.0, 2.0, 2.0]
+
+
+def test_the_baseline_shows_that_others_have_the_processor():
+    quiet, loud = np.full(20, 100.0), np.array([100.0] * 5 + [300.0] * 15)
+    kinds = np.zeros(20, int)
+    for first, second, shown in ((quiet, loud, False), (loud, quiet, True)):
+        both = Round((first, second), (first, second), kinds, None, 1_000)
+        assert restless([both]) is shown

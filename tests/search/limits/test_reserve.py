@@ -67,3 +67,7 @@ def test_loading_is_counted_for_both_models_and_never_below_zero() -> None:
     assert reserve(timed_s=2.0).timing_s == 5.0
     assert reserve(searched=0).scoring_s == 2 * 10.0 * 200
     assert reserve(size_bytes=10**9).report_s == 12.0
+
+
+def test_less_than_a_second_is_enough_for_samples_that_are_scored_fast() -> None:
+    assert Reserve(200, scoring_s=0.8, timing_s=7.0, hot_s=5.0, report_s=2.0).samples(9.5) == 125
