@@ -136,6 +136,12 @@ if TYPE_CHECKING:
     from onnxopt.tasks.generation.generation import Generation as Generation
     from onnxopt.tasks.generation.generation import generation as generation
     from onnxopt.tasks.inspect import inspect as inspect
+    from onnxopt.tasks.parts.choice import MeasuredForm as MeasuredForm
+    from onnxopt.tasks.parts.forms import PartForm as PartForm
+    from onnxopt.tasks.parts.optimize import OptimizedParts as OptimizedParts
+    from onnxopt.tasks.parts.optimize import optimize_parts as optimize_parts
+    from onnxopt.tasks.parts.search import PartsFound as PartsFound
+    from onnxopt.tasks.parts.search import TriedWhole as TriedWhole
     from onnxopt.tasks.quantize import quantize as quantize
     from onnxopt.tasks.repair import repair as repair
     from onnxopt.tasks.repaired import Repaired as Repaired
@@ -236,6 +242,10 @@ _BY_MODULE = {
     "onnxopt.tasks.variants.audit": ("Audit", "audit"),
     "onnxopt.tasks.variants.folder": ("MadeFolder", "quantize_folder"),
     "onnxopt.tasks.variants.make": ("MadeFile", "Variants", "variants"),
+    "onnxopt.tasks.parts.choice": ("MeasuredForm",),
+    "onnxopt.tasks.parts.forms": ("PartForm",),
+    "onnxopt.tasks.parts.optimize": ("OptimizedParts", "optimize_parts"),
+    "onnxopt.tasks.parts.search": ("PartsFound", "TriedWhole"),
     "onnxopt.tasks.variants.published": ("OptimizedFolder", "optimize_folder"),
     "onnxopt.tasks.variants.verdict": ("JudgedFile", "Standing"),
 }

@@ -47,14 +47,20 @@ def optimize(
 ) -> int:
     """Find the best model within an accuracy budget. The proof uses samples that no choice depends on.
 
-    MODEL may be a published folder with one model (sentence-transformers, transformers.js): its tokenizer reads the
-    texts, and the folder is written again as OUT/model.
+    MODEL may be a published folder with one model (sentence-transformers, transformers.js), or of encoder and decoder:
+    its tokenizer reads the texts, and the folder is written again as OUT/model.
     """
     quieten(shown)
     folder = model if model.is_dir() else None
     if folder is not None:
+        from onnxopt.tasks.parts.roles import folder_of_parts
         from onnxopt.tasks.variants.published import only_model, refuse_whole, with_tokenizer
 
+        if folder_of_parts(folder):
+            other = {"--labels": labels, "--calibration": calibration, "--overwrite": overwrite or None}
+            other |= {"--resume": resume or None, "--dry-run": dry_run or None}
+            other |= {"--task": None if tasks == TaskOptions() else True}
+            return _optimize_parts(folder, data, other, out, options=options, runtime=runtime, read=read, shown=shown)
         model, read = only_model(folder), with_tokenizer(folder, read)
         refuse_whole(out)
     if data is None:
@@ -87,6 +93,32 @@ def _resumed() -> str:
     """Return the command line that continues this one; `resume RUN` would not write a published folder again."""
     words = [word for word in sys.argv[1:] if word not in ("--overwrite", "--resume")]
     return shlex.join(["onnxopt", *words, "--resume"])
+
+
+def _optimize_parts(
+    folder: Path,
+    data: object,
+    given: Mapping[str, object],
+    out: Path,
+    *,
+    options: SearchOptions,
+    runtime: Runtime,
+    read: ReadOptions,
+    shown: Shown,
+) -> int:
+    from onnxopt.cli.progress import ProgressBar
+    from onnxopt.tasks.parts.optimize import optimize_parts
+
+    for name, value in given.items():
+        if value is not None:
+            raise UsageError("ONX112", "this is not for a folder of parts", where=name, hint="Leave it out.")
+    if data is None:
+        hint = "Give texts or inputs of the encoder with --data."
+        raise UsageError("ONX114", "samples are needed here, and none were given", where="--data", hint=hint)
+    with ProgressBar(shown) as bar:
+        made = optimize_parts(folder, data, options=options, out=out, runtime=runtime, read=read, progress=bar.show)
+    emit(made.document, shown)
+    return ExitCode.OK if made.out is not None else ExitCode.LIMIT_NOT_MET
 
 
 def _write_folder(out: Path, folder: Path, model: Path, shown: Shown) -> None:

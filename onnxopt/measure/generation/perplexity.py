@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnxopt.measure.generation.speed import Decoder, Length
-from onnxopt.measure.generation.walk import Walk
+from onnxopt.measure.generation.walk import Reads
 from onnxopt.measure.runtime.interrupt import interruptible
 from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.measure.statistics import Interval, bootstrap_draws, interval_of_draws
@@ -86,7 +86,7 @@ TextFigures = tuple[float, int, float, int]
 """Of one text: the sum of the losses in nats, the tokens, the sum of the divergences in nats, the same best guesses."""
 
 
-def shares_of(walk: Walk, text: np.ndarray, length: Length) -> np.ndarray:
+def shares_of(walk: Reads, text: np.ndarray, length: Length) -> np.ndarray:
     """Return the log-probabilities of the tokens behind the first one, shape `(tokens - 1, vocabulary)`."""
     prompt = max(min(length.prompt, len(text) // 2), 1)
     read = text[: prompt + length.new]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -63,8 +63,15 @@ class Walk:
         return np.asarray(logits[0])
 
 
+class Reads(Protocol):
+    """One text, read from left to right."""
+
+    def feed(self, tokens: Sequence[int] | np.ndarray, /) -> np.ndarray:
+        """Read further tokens; return the logits behind each of them, shape `(tokens, vocabulary)`."""
+
+
 def generate(
-    walk: Walk, prompt: np.ndarray, count: int, clock: Callable[[], int], after_step: Callable[[], None] = lambda: None
+    walk: Reads, prompt: np.ndarray, count: int, clock: Callable[[], int], after_step: Callable[[], None] = lambda: None
 ) -> tuple[int, int]:
     """Read `prompt` and generate `count` tokens, each the most probable one.
 

@@ -28,7 +28,7 @@ def decoder_of(name: str, model: ir.Model) -> tuple[Decoder, Signature]:
     if not states:
         raise _no_decoder(name, "no input takes the keys and values that an output gave")
     rest = without_states(signature, states).inputs
-    parts = {"tokens": _one(rest, "id"), "mask": _one(rest, "mask"), "positions": _one(rest, "position")}
+    parts = {"tokens": one_input(rest, "id"), "mask": one_input(rest, "mask"), "positions": one_input(rest, "position")}
     switch = next((spec for spec in rest if spec.dtype == "bool" and "cache" in spec.name), None)
     tokens = parts["tokens"]
     if tokens is None:
@@ -50,7 +50,7 @@ def decoder_of(name: str, model: ir.Model) -> tuple[Decoder, Signature]:
     return Decoder(model, ports, start), replace(signature, inputs=from_text)
 
 
-def _one(specs: Sequence[TensorSpec], word: str) -> TensorSpec | None:
+def one_input(specs: Sequence[TensorSpec], word: str) -> TensorSpec | None:
     """Return the input of whole numbers, batch by tokens, whose name has `word` and no word of another role."""
     others = {"mask", "position", "type"} - {word}
     fitting = [

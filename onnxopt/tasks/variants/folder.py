@@ -80,7 +80,7 @@ def quantize_folder(
         made = [_made(path, passes, context, None) for path in _counted(models, progress)]
         return _result(folder, None, made, ())
     out = Path(out)
-    _refuse(out, folder)
+    refuse_new_folder(out, folder)
     try:
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as place:
             part = Path(place) / "part"
@@ -98,7 +98,17 @@ def quantize_folder(
     )
 
 
-def _refuse(out: Path, folder: Path) -> None:
+def refuse_new_folder(out: Path, folder: Path, *, made: bool = False) -> None:
+    """Refuse a folder to write that is there, or lies in the one that is read.
+
+    Args:
+        out: the new folder.
+        folder: the folder that is read.
+        made: whether the folder around `out` is made with it.
+
+    Raises:
+        FileError: ONX502 it exists, ONX503 it cannot be written, ONX504 it is inside `folder`.
+    """
     if out.exists():
         hint = "Choose another name: a folder is written whole or not at all."
         raise FileError("ONX502", "the output exists", where=str(out), hint=hint)
@@ -106,6 +116,9 @@ def _refuse(out: Path, folder: Path) -> None:
         raise FileError(
             "ONX504", "the output lies inside the folder that is read", where=str(out), hint="Choose another."
         )
+    if made and not out.parent.exists():
+        refuse_unwritable(out.parent)
+        return
     if not out.parent.is_dir():
         why, hint = f"there is no folder {out.parent}", "Make it first, or choose another."
         raise FileError("ONX503", "cannot write the output", where=str(out), why=why, hint=hint)

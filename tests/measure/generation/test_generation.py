@@ -198,6 +198,8 @@ def test_planted_speeds_are_found(monkeypatch):
     assert found["slow"].first_speedup is found["slow"].rate_speedup is None
     assert found["fast"].first_speedup.value == pytest.approx(2)
     assert found["fast"].rate_speedup.value == pytest.approx(4)
+    assert found["fast"].text_speedup.value == pytest.approx((4 + 4 * 1) / (2 + 4 * 0.25))
+    assert found["slow"].text_speedup is None
     assert found["slow"].texts == found["fast"].texts >= 6
 
 

@@ -88,6 +88,12 @@ class TokenAgreement(Comparison):
         row[4] += negative_log_likelihood(second[known], targets[known]).sum()
         row[5] += known.sum()
 
+    @staticmethod
+    def row(nats: Array, same: Array) -> Array:
+        """Return the row of a text from the divergence of each token, and whether its best guess is the same."""
+        bins = np.bincount(np.searchsorted(EDGES, nats), minlength=len(EDGES) + 1)
+        return np.concatenate([[nats.sum(), same.sum(), len(nats)], np.zeros(_FIGURES - 3), bins])
+
     def values(self, rows: Array, counts: Array) -> Array:
         """Return the share of probability kept per token."""
         total = counts @ rows[:, :3]

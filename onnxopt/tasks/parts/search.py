@@ -1,0 +1,176 @@
+"""One budget for a folder: each part in each form, the best combinations, and their proof on other samples."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from onnxopt import model_file
+from onnxopt.measure.accuracy import drop
+from onnxopt.measure.generation.chain import Chain
+from onnxopt.measure.generation.speed import GenerationSpeed, Length, measure_speed
+from onnxopt.measure.runtime.session import Runtime
+from onnxopt.measure.statistics import Drop
+from onnxopt.options.search import Goal, SearchOptions
+from onnxopt.pipeline import Context
+from onnxopt.search.acceptance import MOST_PROOFS, Acceptance
+from onnxopt.search.trial import Verdict
+from onnxopt.tasks.parts.choice import MeasuredForm, choices
+from onnxopt.tasks.parts.forms import FORMS, PartForm, make_form
+from onnxopt.tasks.parts.roles import FolderParts
+from onnxopt.tasks.parts.texts import ReadText, score_chains
+
+BASELINE = "baseline"
+
+
+@dataclass(frozen=True)
+class TriedWhole:
+    """A combination that was measured as a whole on the hold-out samples.
+
+    Attributes:
+        forms: the form of each part that changed.
+        drop: drop of the probability kept per token.
+        probability: probability that the true drop is within the budget.
+        required: the probability that this attempt needs.
+        standing: `proven`, `likely`, or empty.
+        reason: the reason why it does not win; empty for the winner.
+        speed: time to the first token, and tokens per second.
+        size_bytes: the size of all models.
+    """
+
+    forms: tuple[PartForm, ...]
+    drop: Drop
+    probability: float
+    required: float
+    standing: str
+    reason: str
+    speed: GenerationSpeed
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class PartsFound:
+    """What a search for a folder found.
+
+    Attributes:
+        alone: each form of each part, measured alone.
+        left: forms that were not made, with the reason.
+        tried: combinations on the hold-out samples, in order.
+        speed: of the baseline, and of each form alone.
+    """
+
+    alone: tuple[MeasuredForm, ...]
+    left: dict[str, str]
+    tried: tuple[TriedWhole, ...]
+    speed: dict[str, GenerationSpeed]
+
+    @property
+    def winner(self) -> TriedWhole | None:
+        """The combination that is used; None if the folder stays as it is."""
+        return next((one for one in self.tried if not one.reason), None)
+
+
+@dataclass(frozen=True)
+class PartsJob:
+    """A search that is ready to run.
+
+    Attributes:
+        parts: the folder.
+        search: texts that choose.
+        holdout: texts that prove.
+        length: of the texts that are generated for timing.
+        options: of the search.
+        allowed: the largest accepted drop.
+        context: for passes.
+        place: a folder for files.
+        runtime: configuration of ONNX Runtime.
+    """
+
+    parts: FolderParts
+    search: Sequence[ReadText]
+    holdout: Sequence[ReadText]
+    length: Length
+    options: SearchOptions
+    allowed: float
+    context: Context
+    place: Path
+    runtime: Runtime
+
+
+def search_parts(job: PartsJob, report: Callable[[str, int, int], None]) -> PartsFound:
+    """Measure each part in each form, and prove the best combination."""
+    forms, left = list[PartForm](), dict[str, str]()
+    for part, files in job.parts.files.items():
+        for name in FORMS:
+            report("forms", len(forms) + len(left), len(FORMS) * len(job.parts.files))
+            made = make_form(part, files, name, job.place, job.context)
+            if isinstance(made, PartForm):
+                forms.append(made)
+            else:
+                left[f"{part} in {name}"] = made
+    chains = {BASELINE: job.parts.chain}
+    chains |= {f"{one.part}, {one.name}": job.parts.with_files(one.used) for one in forms}
+    report("scores", 0, len(chains))
+    scores = score_chains(list(chains.values()), job.search, job.length, job.runtime)
+    speed = _timed(chains, job, seconds=job.options.latency_s * len(chains))
+    alone = tuple(
+        MeasuredForm(
+            form,
+            drop(scores[0], found, seed=job.options.seed).value,
+            _text_ms(speed[BASELINE], job.length) - _text_ms(speed[name], job.length),
+            _size(job.parts.files[form.part]) - form.size_bytes,
+        )
+        for form, found, name in zip(forms, scores[1:], list(chains)[1:], strict=True)
+    )
+    return PartsFound(alone, left, tuple(_proofs(job, alone, report)), speed)
+
+
+def _proofs(job: PartsJob, alone: Sequence[MeasuredForm], report: Callable[[str, int, int], None]) -> list[TriedWhole]:
+    tried = list[TriedWhole]()
+    limits = _acceptance(job)
+    for chosen in choices(alone, limits.goal, job.allowed):
+        if len(tried) == MOST_PROOFS:
+            break
+        report("proofs", len(tried), MOST_PROOFS)
+        tried.append(_proof(job, limits, chosen, len(tried)))
+        if not tried[-1].reason:
+            break
+    return tried
+
+
+def _acceptance(job: PartsJob) -> Acceptance:
+    """Return the limits of the search."""
+    size = sum(map(_size, job.parts.files.values()))
+    options = job.options
+    return Acceptance(options.goal or Goal.LATENCY, job.allowed, options.confidence, size, "share", options.require)
+
+
+def _proof(job: PartsJob, limits: Acceptance, chosen: Sequence[MeasuredForm], attempt: int) -> TriedWhole:
+    forms = tuple(one.form for one in chosen)
+    chain = job.parts.with_files({path: file for one in forms for path, file in one.used.items()})
+    before, after = score_chains([job.parts.chain, chain], job.holdout, job.length, job.runtime)
+    lost = drop(before, after, seed=job.options.seed)
+    both: dict[str, Chain] = {BASELINE: job.parts.chain, "whole": chain}
+    speed = _timed(both, job, seconds=3 * job.options.latency_s)["whole"]
+    size = limits.baseline_bytes - sum(one.saved_bytes for one in chosen)
+    probability = lost.probability_within(job.allowed)
+    standing = limits.standing(probability, attempt, lost)
+    verdict, why = limits.verdict(lost, speed.text_speedup, size, speed.text_unsure)
+    reason = "" if verdict is Verdict.WITHIN else why
+    if not reason and not standing:
+        reason = (
+            f"the probability of being within the budget is {probability:.3f}, required: {limits.asked(attempt):.3f}"
+        )
+    return TriedWhole(forms, lost, probability, limits.asked(attempt), standing, reason, speed, size)
+
+
+def _timed(chains: dict[str, Chain], job: PartsJob, seconds: float) -> dict[str, GenerationSpeed]:
+    starts = [one.start for one in job.search]
+    return measure_speed(chains, starts, job.length, job.runtime, seconds=seconds, seed=job.options.seed)
+
+
+def _text_ms(speed: GenerationSpeed, length: Length) -> float:
+    return speed.first_token_ms + (length.new - 1) * 1000 / speed.tokens_per_s
+
+
+def _size(files: Sequence[Path]) -> int:
+    return sum(map(model_file.size_of, files))

@@ -1,0 +1,96 @@
+"""Texts that a folder reads: samples of its encoder with the baseline's answers, or texts of a decoder."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from onnxopt.errors import DataError
+from onnxopt.measure.accuracy import Evaluation, evaluation_of
+from onnxopt.measure.generation.chain import Chain, TextStart, greedy
+from onnxopt.measure.generation.perplexity import shares_of
+from onnxopt.measure.generation.speed import Length
+from onnxopt.measure.runtime.session import Runtime
+from onnxopt.measure.tasks.tokens import TokenAgreement
+from onnxopt.measure.tasks.tokens.scores import divergence
+from onnxopt.samples import Feeds, Samples
+from onnxopt.tasks.parts.config import end_tokens, first_token
+from onnxopt.tasks.parts.roles import FolderParts
+
+AGREEMENT = TokenAgreement("logits")
+
+
+@dataclass(frozen=True)
+class ReadText:
+    """A text.
+
+    Attributes:
+        start: how it begins.
+        tokens: all of it, those of the start included.
+    """
+
+    start: TextStart
+    tokens: np.ndarray
+
+
+def texts_of(parts: FolderParts, samples: Samples, folder: Path, length: Length, runtime: Runtime) -> list[ReadText]:
+    """Return each sample as a text; behind an encoder it is the baseline's own answer of at most `length.new` tokens.
+
+    Raises:
+        DataError: ONX205 no text has two tokens.
+    """
+    found = list[ReadText]()
+    begin = parts.chain.load(runtime)
+    first, end = np.array([first_token(folder)]), end_tokens(folder)
+    for feeds in samples.with_batch_size(1):
+        if parts.encoder is None:
+            tokens = tokens_of(parts, feeds)[: length.prompt + length.new]
+            prompt = tokens[: max(min(length.prompt, len(tokens) // 2), 1)]
+            found.append(ReadText(TextStart({}, prompt), tokens))
+            continue
+        start = TextStart({name: np.asarray(array) for name, array in feeds.items()}, first)
+        walk, given = begin(start)
+        found.append(ReadText(start, greedy(walk, given, length.new, end)))
+    usable = [one for one in found if len(one.tokens) > 1]
+    if not usable:
+        raise DataError("ONX205", "no text has two tokens", where=samples.name, hint="Give longer texts.")
+    return usable
+
+
+def tokens_of(parts: FolderParts, feeds: Feeds) -> np.ndarray:
+    """Return the tokens of one text, without padding."""
+    step = parts.chain.first[1]
+    ids = np.asarray(feeds[step.tokens])[0]
+    return np.asarray(ids[np.asarray(feeds[step.mask])[0] != 0]) if step.mask else ids
+
+
+def score_chains(
+    chains: Sequence[Chain], texts: Sequence[ReadText], length: Length, runtime: Runtime
+) -> list[Evaluation]:
+    """Return the share of the baseline's probability that each chain keeps per token; the first is the baseline.
+
+    Chains read the same texts through their own caches, so that errors of a cache add up as they do for a user. The
+    baseline is loaded beside one other chain at a time.
+    """
+    found = []
+    for chain in chains:
+        rows, broken = [], 0
+        for shares, baseline in _both(chains[0], chain, texts, length, runtime):
+            undefined = np.isnan(shares).any(axis=1)
+            broken += bool(undefined.any())
+            same = (shares.argmax(axis=1) == baseline.argmax(axis=1)) & ~undefined
+            rows.append(AGREEMENT.row(divergence(baseline, shares), same))
+        found.append(evaluation_of(AGREEMENT, np.array(rows), broken))
+    return found
+
+
+def _both(
+    baseline: Chain, other: Chain, texts: Sequence[ReadText], length: Length, runtime: Runtime
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the log-probabilities of both chains behind the tokens of each text."""
+    loaded = [one.load(runtime) for one in ([baseline] if other is baseline else [baseline, other])]
+    for text in texts:
+        own = Length(len(text.start.tokens), length.new)
+        shares = [shares_of(begin(text.start)[0], text.tokens, own) for begin in loaded]
+        yield shares[-1], shares[0]

@@ -1,0 +1,47 @@
+"""A folder written again with the chosen forms of its parts, whole or not at all."""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from onnxopt import model_file
+from onnxopt.errors import FileError, first_line
+from onnxopt.model_file.save import external_files
+from onnxopt.tasks.variants.layout import families_of
+from onnxopt.tasks.variants.side_files import copy_files, side_files
+
+
+def write_parts(folder: Path, out: Path, used: Mapping[Path, Path]) -> Path:
+    """Write `folder` again as `out`, with other files under the names of some of its models.
+
+    Args:
+        folder: the folder with the models.
+        out: the new folder.
+        used: the file to use, by the model that it replaces; the other models are copied.
+
+    Raises:
+        FileError: ONX502 `out` exists, ONX503 it cannot be written, ONX505 a side file cannot be read.
+    """
+    if out.exists():
+        raise FileError("ONX502", "the output exists", where=str(out), hint="Remove it, or choose another --out.")
+    models = [family.baseline for family in families_of(folder) if family.baseline is not None]
+    inside = out.parent.resolve()
+    sides = [file for file in side_files(folder, below=True) if not file.resolve().is_relative_to(inside)]
+    try:
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as place:
+            part = Path(place) / "part"
+            part.mkdir()
+            copy_files(sides, folder, part)
+            for path in models:
+                target = part / path.relative_to(folder)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if path not in used:
+                    copy_files([path, *external_files(path)], folder, part)
+                    continue
+                data = [file.name for file in external_files(path)]
+                model_file.save(model_file.load(used[path]), target, data_name=data[0] if len(data) == 1 else None)
+            part.replace(out)
+    except OSError as error:
+        why = error.strerror or first_line(error)
+        raise FileError("ONX503", "cannot write the output", where=str(out), why=why) from error
+    return out
