@@ -5,16 +5,19 @@ import json
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_guide_shows_what_was_measured() -> None:
+@pytest.mark.parametrize("ending", ["prune-blocks", "digits-blocks"])
+def test_the_guide_shows_what_was_measured(ending: str) -> None:
     sys.path.insert(0, str(ROOT / "bench"))
     try:
         bench = importlib.import_module("prune_blocks")
     finally:
         sys.path.remove(str(ROOT / "bench"))
-    newest = sorted((ROOT / "bench/results").glob("*-prune-blocks.json"))[-1]
+    newest = sorted((ROOT / "bench/results").glob(f"*-{ending}.json"))[-1]
     text = bench.table(json.loads(newest.read_text()))
     assert len(text.splitlines()) > 3
     assert text in (ROOT / "docs/pruning.md").read_text()
