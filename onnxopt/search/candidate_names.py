@@ -21,7 +21,7 @@ LEGEND: Mapping[str, str] = MappingProxyType(
         "placed": "only layers that were measured faster run in INT8",
         "keepN": "the N most sensitive layers stay in float",
         "pruned-to-N%": "channels pruned until N % of the MACs remain",
-        "blocks-to-N%": "residual blocks removed until N % remain, linear maps in their place",
+        "blocks-to-N%": "about N % of the residual blocks remain, linear maps in place of the others",
         "distilled": "trained to match the baseline's outputs after pruning or factorization",
         "mixed-N": "mix number N: pruning, rank and INT8 chosen per layer",
     }
