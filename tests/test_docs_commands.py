@@ -15,6 +15,7 @@ from onnxopt.cli.entry import main
 from tests import builders
 from tests.measure.generation.decoders import VOCABULARY, causal, texts
 from tests.samples.waves import tone, write
+from tests.tasks.parts import seq2seq
 from tests.tasks.streaming import voice_detector
 from tests.tasks.variants.published import ROWS, published, samples
 
@@ -121,10 +122,13 @@ def run_folders(folder: Path) -> None:
 
 
 def published_model(folder: Path) -> None:
-    """Write a model where programs look for it, a file of 8 bits beside it, and sentences for both."""
+    """Write a model where programs look for it, a file of 8 bits, an encoder with its decoders, and sentences."""
     published(folder / "my-model")
     np.savez(folder / "sentences.npz", **samples())
     _sentences(folder / "sentences.jsonl", samples()["input_ids"], folder / "my-model" / "tokenizer.json", ROWS)
+    seq2seq.folder_of(folder / "my-translator")
+    lines = (json.dumps({"text": " ".join(f"w{i}" for i in row)}) for row in seq2seq.sentences(30)["input_ids"])
+    (folder / "texts.jsonl").write_text("\n".join(lines) + "\n")
 
 
 def decoders(folder: Path) -> None:
