@@ -1,4 +1,4 @@
-"""A small decoder with a cache, trained on sentences of the developer pack, exported to ONNX for `bench/language.py`.
+"""A small decoder with a cache, trained on sentences of the developer pack, exported to ONNX.
 
     python bench/trained_decoder.py FOLDER [--layers 4] [--width 256] [--epochs 5]
 

@@ -38,7 +38,7 @@ def require(module: str, extra: str, purpose: str, hint: str = "") -> Any:
 
 
 def _names_only(error: ImportError, package: str) -> bool:
-    """Return whether an error says only that the package is missing, not that one of its own imports failed."""
+    """Return whether the package itself is missing, and not one of its own imports."""
     return (error.name or str(error)).partition(".")[0] == package
 
 

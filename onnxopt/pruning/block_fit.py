@@ -14,18 +14,14 @@ from onnxopt.graph.blocks.linear_map import LinearMap, Site, site_of, with_maps
 from onnxopt.measure.output_error import relative_power
 from onnxopt.measure.runtime.activations import Activations
 from onnxopt.measure.runtime.interrupt import raise_if_interrupted
-from onnxopt.pruning.observe import HELD_OUT, LARGEST
+from onnxopt.pruning.observe import HELD_OUT, LARGEST, most_rows
+from onnxopt.reconstruction.fit import STRENGTHS
 from onnxopt.reconstruction.least_squares import ridge
 from onnxopt.reconstruction.moments import Accumulator, Moments
 from onnxopt.samples import Samples
 
 Method = Literal["ls", "affine", "none"]
 """Kinds of maps: all channels to all, one factor and offset per channel, none."""
-
-_STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
-_ROWS = 32768
-"""Rows of activations for each map; of more channels, as many more."""
-_ROWS_PER_CHANNEL = 8
 
 
 @dataclass
@@ -94,7 +90,7 @@ def _seen(model: ir.Model, current: ir.Model, site: Site, samples: Samples) -> t
         if size > LARGEST:
             return f"{size} channels are too many to fit"
         x, y = x.reshape(-1, size), y.reshape(-1, size)
-        limit = max(_ROWS, _ROWS_PER_CHANNEL * size) // batches + 1
+        limit = most_rows(size, batches)
         if len(x) > limit:
             luck = np.random.default_rng(crc32(f"{site.block}/{number}".encode()))
             chosen = np.sort(luck.choice(len(x), limit, replace=False))
@@ -114,7 +110,7 @@ def _best(fit: Moments, held_out: Moments, rank: int, method: Method) -> tuple[L
 
     before = least = error(identity, np.zeros(len(identity)))
     best: LinearMap | None = None
-    for strength in _STRENGTHS:
+    for strength in STRENGTHS:
         every = np.ones(len(identity), bool)
         weight = ridge(fit, identity, every, strength) if method == "ls" else _scales(fit, strength)
         offset = fit.mean_y - weight @ fit.mean_x

@@ -83,7 +83,7 @@ def observe(
                 y = y + (right[partner.value] - left[partner.value]) / _shaped(
                     partner.scale, y, layer.window is not None
                 )
-            limit = max(_FEWEST_ROWS, _ROWS_PER_FEATURE * _features(consumer, x)) // batches + 1
+            limit = most_rows(_features(consumer, x), batches)
             rows = layer.rows(x, y.astype(np.float32), limit, crc32(f"{layer.node}/{number}".encode()))
             if layer.node not in sums:
                 size = rows[0].shape[1], rows[1].shape[1]
@@ -112,6 +112,11 @@ def observable_at_once(
         if sum(costs[c.layer.node] for c in chosen) <= limit_bytes:
             return chosen
     return fitting[:1]
+
+
+def most_rows(features: int, batches: int) -> int:
+    """Return the most rows that moments of so many features take from each of `batches`."""
+    return max(_FEWEST_ROWS, _ROWS_PER_FEATURE * features) // batches + 1
 
 
 def _features(consumer: Consumer, x: np.ndarray) -> int:

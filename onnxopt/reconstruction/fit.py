@@ -11,7 +11,8 @@ from onnxopt.reconstruction.least_squares import ridge
 from onnxopt.reconstruction.moments import Moments
 
 Method = Literal["ls", "affine", "bias", "none"]
-_STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
+"""Ridges that are tried, as shares of the mean variance of the features."""
 _NOTHING_LOST = 1e-8
 """Error of single precision, relative to the variance of the targets."""
 
@@ -85,7 +86,7 @@ def _candidates(
         spread = np.einsum("od,od->o", lost @ fit.xx, lost)
         yield lost * np.sqrt(fit.yy / np.maximum(spread, 1e-12 + 1e-6 * fit.yy))[:, None]
     else:
-        for strength in _STRENGTHS:
+        for strength in STRENGTHS:
             yield ridge(fit, weight, kept, strength)
 
 

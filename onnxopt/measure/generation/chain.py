@@ -5,36 +5,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onnxopt.measure.generation.walk import TokenPorts
 from onnxopt.measure.runtime.session import Loadable, Runtime, Session
 from onnxopt.samples import Feeds
 
 
 @dataclass(frozen=True)
-class DecoderStep:
-    """Inputs and outputs of one decoder, by name; "" for an input that it lacks.
+class DecoderStep(TokenPorts):
+    """Inputs and outputs of one decoder behind an encoder or alone, by name; "" for an input that it lacks.
 
     Attributes:
-        tokens: numbers of tokens, shape `(1, tokens)`.
-        kind: type of the tokens, the mask and the positions.
-        mask: ones for all tokens, those in the cache included.
-        positions: of the tokens in the text.
-        switch: says whether the cache holds something, in a merged decoder.
         hidden: output of the encoder.
         hidden_mask: mask of the encoder.
-        logits: output, shape `(1, tokens, vocabulary)`.
         start: the inputs of the cache before the first token, by name; none where the decoder takes no cache.
         grows: each input of the cache that gets longer with every step, with the output of this step that it takes.
         kept: each input of the cache that the first step alone fills, such as the keys of the encoder, with its output.
     """
 
-    tokens: str
-    kind: str
-    mask: str
-    positions: str
-    switch: str
     hidden: str
     hidden_mask: str
-    logits: str
     start: Mapping[str, np.ndarray]
     grows: tuple[tuple[str, str], ...]
     kept: tuple[tuple[str, str], ...]
@@ -109,15 +98,8 @@ class ChainWalk:
         return np.asarray(logits[0])
 
     def _feeds(self, step: DecoderStep, tokens: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
-        count = len(tokens)
-        feeds = {step.tokens: np.asarray(tokens, step.kind)[None]}
+        feeds = step.feeds(tokens, self._past)
         feeds |= {name: self._cache[name] for name in step.start}
-        if step.mask:
-            feeds[step.mask] = np.ones((1, self._past + count), step.kind)
-        if step.positions:
-            feeds[step.positions] = np.arange(self._past, self._past + count, dtype=step.kind)[None]
-        if step.switch:
-            feeds[step.switch] = np.array([self._past > 0])
         if step.hidden:
             feeds[step.hidden] = self._fixed["hidden"]
         if step.hidden_mask:

@@ -11,8 +11,8 @@ Run = Callable[[Mapping[str, np.ndarray], Sequence[str]], Sequence[Any]]
 
 
 @dataclass(frozen=True)
-class DecoderPorts:
-    """Inputs and outputs of a decoder with a cache, by name; "" for an input that it lacks.
+class TokenPorts:
+    """Inputs of a decoder for tokens, and the output of their scores, by name; "" for an input that it lacks.
 
     Attributes:
         tokens: numbers of tokens, shape `(1, tokens)`.
@@ -21,7 +21,6 @@ class DecoderPorts:
         positions: of the tokens in the text.
         switch: says whether the cache holds something, in a merged decoder.
         logits: output, shape `(1, tokens, vocabulary)`.
-        caches: each input of the cache with the output that it takes in the next step.
     """
 
     tokens: str
@@ -30,6 +29,28 @@ class DecoderPorts:
     positions: str
     switch: str
     logits: str
+
+    def feeds(self, tokens: Sequence[int] | np.ndarray, past: int) -> dict[str, np.ndarray]:
+        """Return the inputs of tokens that follow `past` others."""
+        count = len(tokens)
+        feeds = {self.tokens: np.asarray(tokens, self.kind)[None]}
+        if self.mask:
+            feeds[self.mask] = np.ones((1, past + count), self.kind)
+        if self.positions:
+            feeds[self.positions] = np.arange(past, past + count, dtype=self.kind)[None]
+        if self.switch:
+            feeds[self.switch] = np.array([past > 0])
+        return feeds
+
+
+@dataclass(frozen=True)
+class DecoderPorts(TokenPorts):
+    """Inputs and outputs of a decoder with a cache.
+
+    Attributes:
+        caches: each input of the cache with the output that it takes in the next step.
+    """
+
     caches: tuple[tuple[str, str], ...]
 
 
@@ -49,17 +70,11 @@ class Walk:
 
     def feed(self, tokens: Sequence[int] | np.ndarray) -> np.ndarray:
         """Read further tokens; return the logits behind each of them, shape `(tokens, vocabulary)`."""
-        ports, count = self._ports, len(tokens)
-        feeds = {ports.tokens: np.asarray(tokens, ports.kind)[None], **self._cache}
-        if ports.mask:
-            feeds[ports.mask] = np.ones((1, self._past + count), ports.kind)
-        if ports.positions:
-            feeds[ports.positions] = np.arange(self._past, self._past + count, dtype=ports.kind)[None]
-        if ports.switch:
-            feeds[ports.switch] = np.array([self._past > 0])
+        ports = self._ports
+        feeds = {**ports.feeds(tokens, self._past), **self._cache}
         logits, *kept = self._run(feeds, self._outputs)
         self._cache = {name: array for (name, _), array in zip(ports.caches, kept, strict=True)}
-        self._past += count
+        self._past += len(tokens)
         return np.asarray(logits[0])
 
 

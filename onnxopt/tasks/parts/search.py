@@ -65,7 +65,7 @@ class PartsFound:
 
     @property
     def winner(self) -> TriedWhole | None:
-        """The combination that is used; None if the folder stays as it is."""
+        """The combination that won; None without one."""
         return next((one for one in self.tried if not one.reason), None)
 
 

@@ -32,7 +32,7 @@ def parts_document(folder: Path, job: PartsJob, found: PartsFound, written: Path
         if not found.tried
         else f"Written: {written}."
         if written is not None
-        else "The folder stays as it is.",
+        else "No new folder was written.",
     ]
     content = {
         "folder": str(folder),
