@@ -1,13 +1,14 @@
 """The best model on disk after 15, 30, 60, 120 and 300 seconds of `onnxopt optimize`, by one or more checkouts.
 
     git worktree add ../before COMMIT
-    python bench/anytime.py --tree before=../before --tree now=. [NAME_PART ...] [--limit 300] [--out FILE.json]
+    python bench/anytime.py --tree before=../before --tree now=. --limit before=300 --limit now=60 [NAME_PART ...]
     python bench/anytime.py --table FILE.json
 
-One run of `--limit` seconds for each model and checkout: every `best.onnx` that appears in the run folder is kept with
-the time at which it was there. At the end all of one model's are timed beside the original in one process, by the code
-of this checkout, so the figures are ratios of one clock. A file counts as proved from when its run's own journal says
-so (a line `proved`), or, where it holds no such line, from the end of the run.
+One run of `--limit` seconds (of all checkouts, or of one: NAME=SECONDS) for each model and checkout: every `best.onnx`
+that appears in the run folder is kept with the time at which it was there. At the end all of one model's are timed
+beside the original in one process, by the code of this checkout, so the figures are ratios of one clock. A file counts
+as proved from when its run's own journal says so (a line `proved`), or, where it holds no such line, from the end of
+the run. Two checkouts are compared, each at the end of its limit.
 
 The models: two of random weights (ResNet-50, 100 MB; BERT-base, 440 MB), those of the developer pack, and those in
 `models/`. Random weights have no accuracy to lose: there a metric takes every answer for right, and the figures are of
@@ -22,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,8 @@ ALWAYS_RIGHT = """def always_right(outputs, label):
 always_right.per_sample = always_right.bounded = True
 """
 """A metric for random weights, which have no accuracy to lose: every answer counts as right."""
+LATE = 1.15
+"""A limit may be exceeded by so much."""
 _LOOK_S = 0.1
 
 
@@ -199,10 +202,33 @@ def timed(model: Path, data: Path, runs: dict[str, dict[str, Any]], seconds: flo
         del step["file"]
 
 
-def reached(run: dict[str, Any], at_s: float) -> float:
+def interval(run: dict[str, Any], at_s: float) -> list[float]:
     """Return how fast the file is that is on the disk at a time; the original's 1 where there is none."""
-    before = [step for step in run["steps"] if step["at_s"] <= at_s and step["speedup"]]
-    return float(before[-1]["speedup"][1]) if before else 1.0
+    before = [step["speedup"] for step in run["steps"] if step["at_s"] <= at_s and step["speedup"]]
+    return list(before[-1]) if before else [1.0, 1.0, 1.0]
+
+
+def reached(run: dict[str, Any], at_s: float) -> float:
+    """Return the middle of `interval`."""
+    return interval(run, at_s)[1]
+
+
+def compared(record: dict[str, Any]) -> str:
+    """Return the sentence that compares two checkouts, each at the end of its limit."""
+    if len(record["limit_s"]) != 2:
+        return ""
+    (first, first_s), (second, second_s) = sorted(record["limit_s"].items(), key=lambda each: each[1])
+    pairs = {
+        one["model"]: (interval(one["runs"][first], first_s * LATE), interval(one["runs"][second], second_s * LATE))
+        for one in record["models"]
+        if len(one["runs"]) == 2
+    }
+    behind = [name for name, (early, late) in pairs.items() if early[2] < late[0]]
+    ratio = float(np.median([early[1] / late[1] for early, late in pairs.values()])) if pairs else 1.0
+    return (
+        f"{first} at {first_s:g} s against {second} at {second_s:g} s, {len(pairs)} models: median {ratio:.2f} times "
+        f"as fast; behind beyond doubt: {', '.join(behind) or 'none'}"
+    )
 
 
 def table(record: dict[str, Any]) -> str:
@@ -218,21 +244,32 @@ def table(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def limits_of(texts: Sequence[str], tree_names: Iterable[str]) -> dict[str, float]:
+    """Return the seconds for each checkout: `300` is that of all, `now=60` that of one."""
+    found = dict[str, float]()
+    for text in texts:
+        name, _, seconds = text.rpartition("=")
+        found |= dict.fromkeys([name] if name else tree_names, float(seconds))
+    return found
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("only", nargs="*", help="parts of model names")
     parser.add_argument("--tree", action="append", default=[], help="NAME=FOLDER of a checkout, once for each")
-    parser.add_argument("--limit", type=float, default=300.0)
+    parser.add_argument("--limit", action="append", default=[], help="SECONDS, or NAME=SECONDS of one checkout")
     parser.add_argument("--no-prune", action="store_true", help="quantization only")
     parser.add_argument("--seconds", type=float, default=2.0, help="of timing, for each model")
     parser.add_argument("--table", type=Path, help="print a record, measure nothing")
     parser.add_argument("--out", type=Path, default=HERE / "results" / f"{time.strftime('%Y-%m-%d')}-anytime.json")
     asked = parser.parse_args()
     if asked.table:
-        print(table(json.loads(asked.table.read_text())))
+        record = json.loads(asked.table.read_text())
+        print(table(record), compared(record), sep="\n")
         return 0
     trees = dict(text.split("=", 1) for text in asked.tree) or {"now": "."}
-    fresh = {"limit_s": asked.limit, "prune": not asked.no_prune, "models": [], "environment": environment(Runtime())}
+    limits = dict.fromkeys(trees, 300.0) | limits_of(asked.limit, tree_names=trees)
+    fresh = {"limit_s": limits, "prune": not asked.no_prune, "models": [], "environment": environment(Runtime())}
     record = json.loads(asked.out.read_text()) if asked.out.exists() else fresh
     for subject in subjects(asked.only):
         with tempfile.TemporaryDirectory(prefix="onnxopt-anytime-") as name:
@@ -241,7 +278,7 @@ def main() -> int:
             options = (*options, *(() if asked.no_prune else ("--prune",)))
             runs = {}
             for tree, place in trees.items():
-                runs[tree] = traced(Path(place).resolve(), model, options, folder / tree, asked.limit)
+                runs[tree] = traced(Path(place).resolve(), model, options, folder / tree, limits[tree])
                 print(f"{subject.name} {tree}: {runs[tree]['reason']}", flush=True)
             timed(model, folder / "data.npz", runs, asked.seconds)
             for tree in trees:
@@ -254,7 +291,7 @@ def main() -> int:
             known["runs"] |= runs
         asked.out.write_text(json.dumps(record, indent=1) + "\n")
         print(table({**record, "models": record["models"][-1:] if known is None else [known]}), flush=True)
-    print(table(record))
+    print(table(record), compared(record), sep="\n")
     return 0
 
 

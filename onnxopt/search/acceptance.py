@@ -110,6 +110,11 @@ class Acceptance:
 
         return sorted(within, key=order)
 
+    def hope(self, trial: Trial) -> float:
+        """Return the gain of a finalist times the probability, by its trial, that it is within budget."""
+        within = 0.0 if trial.drop is None else trial.drop.probability_within(self.allowed_drop)
+        return within * (1 - self.rank(trial))
+
     def asked(self, attempt: int) -> float:
         """Return the confidence required of attempt 0, 1, ... on the same hold-out samples.
 

@@ -112,17 +112,18 @@ def held_out(trials: Trials) -> Samples | None:
 
 
 def affordable_samples(trials: Trials) -> Samples | None:
-    """Return the hold-out samples of an early proof: as many as certainly fit the time of the final proof.
+    """Return the hold-out samples of an early proof; None if they are too few.
 
-    None if they are too few, or if the proof would take too much of the time for candidates.
+    They are as many as certainly fit the time of the final proof, and fewer where that would take too much of the time
+    for candidates: a proof on some samples is safer than none at the end.
     """
     samples, reserve, left_s = trials.parts.holdout, trials.reserve, trials.deadline.left_s()
     if reserve is None:
         return samples
     kept_s = reserve.kept_s(left_s)
-    count = reserve.samples(kept_s)
-    needed_s = reserve.scoring_s * count / max(len(samples), 1) + reserve.timing_s
-    return drawn_samples(trials, count) if count and needed_s <= _SPARE * (left_s - kept_s) else None
+    spare_s = _SPARE * (left_s - kept_s) + reserve.report_s  # no report follows
+    count = min(reserve.samples(kept_s), reserve.samples(spare_s))
+    return drawn_samples(trials, count) if count else None
 
 
 def drawn_samples(trials: Trials, count: int) -> Samples:

@@ -105,10 +105,25 @@ def _tried(trials: Trials, early: Evidence | None) -> Iterator[tuple[Evidence, P
 
 def _attempts(trials: Trials, early: Evidence | None, holdout: Samples | None) -> list[Trial]:
     """Return the finalists to try; an early proof of another candidate, or on other samples, counts as an attempt."""
-    finalists = trials.bar.attempts(trials.bar.finalists(trials.made))
+    finalists = trials.bar.attempts(_in_order(trials, early, holdout))
     if early is None or any(_known(early, trial, holdout) is not None for trial in finalists):
         return finalists
     return finalists[:EARLY]
+
+
+def _in_order(trials: Trials, early: Evidence | None, holdout: Samples | None) -> list[Trial]:
+    """Return the finalists, the best first; with time for one attempt and nothing proven, the most promising one first.
+
+    The best one is often close to the budget. If it fails, nothing ships, though a slower one is surely within.
+    """
+    finalists = trials.bar.finalists(trials.made)
+    proven = early is not None and early.proof(trials.bar, EARLY).accepted
+    if proven or not finalists or holdout is None or trials.reserve is None:
+        return finalists
+    if trials.reserve.two_fit(trials.deadline.left_s(), len(holdout) / max(len(trials.parts.holdout), 1)):
+        return finalists
+    first = max(finalists, key=trials.bar.hope)
+    return [first, *(trial for trial in finalists if trial is not first)]
 
 
 def _known(early: Evidence | None, trial: Trial, holdout: Samples | None) -> Evidence | None:

@@ -1,9 +1,9 @@
 """Finalists, proofs and a search as far as the proof looks at it, made up."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 from onnxopt.measure.statistics import Interval
@@ -53,12 +53,18 @@ def trials(
     left_s: Callable[[], float] = lambda: 1e9,
     latency: Callable[..., Any] = lambda models, *_, **__: {name: timing() for name in models},
     holdout: Sequence[int] = tuple(range(20)),
+    hopes: Mapping[str, float] = MappingProxyType({}),
     **changes: Any,
 ) -> Any:
     """Return the trials of a search, without building or measuring anything."""
     failed = list[tuple[str, str]]()
     events = list[str]()
-    bar = SimpleNamespace(attempts=lambda finalists: list(finalists)[:3], finalists=list, rank=lambda trial: 0.5)
+    bar = SimpleNamespace(
+        attempts=lambda finalists: list(finalists)[:3],
+        finalists=list,
+        rank=lambda trial: 0.5,
+        hope=lambda trial: hopes.get(trial.candidate.name, 0.0),
+    )
     found = SimpleNamespace(
         model="the baseline",
         made=made,

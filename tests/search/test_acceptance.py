@@ -50,6 +50,15 @@ def test_for_size_slower_means_that_the_whole_interval_is_slower() -> None:
     assert size.verdict(drop(0), speed(0.9, 0.95, 0.99), 50)[0] is Verdict.SLOWER
 
 
+def test_a_risky_finalist_promises_less_than_a_sure_one_that_is_a_little_slower() -> None:
+    draws = np.array([0.0] * 58 + [0.02] * 42)
+    risky = replace(trial("risky", 0.009, 3.0), drop=replace(drop(0.009), draws=draws))
+    assert BAR.hope(risky) == pytest.approx(0.58 * (1 - 1 / 3))
+    assert BAR.hope(trial("sure", 0.001, 2.5)) == pytest.approx(101 / 102 * (1 - 1 / 2.5))
+    assert BAR.hope(risky) < BAR.hope(trial("sure", 0.001, 2.5)) < BAR.hope(trial("sure", 0.001, 3.0))
+    assert BAR.hope(replace(risky, drop=None)) == 0
+
+
 @given(st.floats(0.5, 0.999))
 def test_all_attempts_together_take_no_more_than_the_accepted_risk(confidence: float) -> None:
     bar = replace(BAR, confidence=confidence)

@@ -104,6 +104,27 @@ def test_a_further_proof_needs_time_for_one_finalist_its_timing_and_the_report(
     assert search.late.finalists == (() if "b" in names else ("b",))
 
 
+HOPES = {"a": 0.2, "b": 0.5, "c": 0.4}
+
+
+@pytest.mark.parametrize(("left_s", "tried"), [(13.0, ["a", "b"]), (12.9, ["b", "a"])])
+def test_with_time_for_one_proof_the_most_promising_finalist_is_first(
+    outcomes: dict[str, Any], left_s: float, tried: list[str]
+) -> None:
+    """Two need 4 + 3 s, and 2 + 3 + 1 s."""
+    outcomes |= {"a": Found(A, ""), "b": Found(B, "")}
+    search = trials(A, B, reserve=reserve(), left_s=lambda: left_s, hopes=HOPES)
+    assert [name for name, _ in proofs_of(search)[1]] == tried
+
+
+@pytest.mark.parametrize(("standing", "first"), [("proven", "a"), ("likely", "b"), ("", "b")])
+def test_behind_a_proven_early_candidate_the_best_finalist_is_first(
+    outcomes: dict[str, Any], standing: Any, first: str
+) -> None:
+    search = trials(A, B, C, reserve=reserve(), left_s=lambda: 8.0, hopes=HOPES)
+    assert proofs_of(search, Found(trial("early"), standing, samples=9))[1][0] == (first, 0)
+
+
 def test_the_first_proof_is_begun_with_the_time_that_is_left(outcomes: dict[str, Any]) -> None:
     assert proofs_of(trials(A, reserve=reserve(), left_s=lambda: 0.1))[2] == ["a"]
 

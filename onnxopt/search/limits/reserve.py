@@ -64,6 +64,10 @@ class Reserve:
         """Return whether there is time for one more finalist on that share of the hold-out part."""
         return left_s >= share * self.scoring_s / 2 + self.timing_s + self.report_s
 
+    def two_fit(self, left_s: float, share: float) -> bool:
+        """Return whether there is time for two finalists on that share of the hold-out part."""
+        return self.another_fits(left_s - share * self.scoring_s - self.timing_s, share)
+
     def sentence(self, limit_s: float, elapsed_s: float) -> str:
         """Return the time for proof and report, and the division of the limit, in one line."""
         left_s = limit_s - elapsed_s

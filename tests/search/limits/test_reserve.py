@@ -71,3 +71,8 @@ def test_loading_is_counted_for_both_models_and_never_below_zero() -> None:
 
 def test_less_than_a_second_is_enough_for_samples_that_are_scored_fast() -> None:
     assert Reserve(200, scoring_s=0.8, timing_s=7.0, hot_s=5.0, report_s=2.0).samples(9.5) == 125
+
+
+@pytest.mark.parametrize(("left_s", "share", "fits"), [(76.0, 1.0, True), (75.9, 1.0, False), (46.0, 0.5, True)])
+def test_two_finalists_need_one_baseline_two_timings_and_one_report(left_s: float, share: float, fits: bool) -> None:
+    assert Reserve(200, scoring_s=40.0, timing_s=7.0, hot_s=5.0, report_s=2.0).two_fit(left_s, share) is fits
