@@ -11,7 +11,7 @@ from onnxopt.measure.judge import Judge
 from onnxopt.measure.latency import Latency
 from onnxopt.measure.statistics import Drop
 from onnxopt.samples import Samples
-from onnxopt.search.acceptance import Acceptance
+from onnxopt.search.acceptance import EARLY, Acceptance
 from onnxopt.search.baseline import PROOF_LATENCY
 from onnxopt.search.judged import drop_of
 from onnxopt.search.limits.deadline import TimeOver
@@ -21,6 +21,12 @@ from onnxopt.search.trials import Trials
 _SPARE = 0.5
 """Largest share of the time for candidates of an early proof: with a smaller one it was never made on a busy host,
 where searches are interrupted and need it most.
+"""
+
+
+_SURELY = 3
+"""With the number of samples that would just prove the measured drop, chance decides; with three times as many, 95 % of
+such candidates are proven at the strictest share of the risk.
 """
 
 
@@ -111,19 +117,25 @@ def held_out(trials: Trials) -> Samples | None:
     return drawn_samples(trials, count) if count else None
 
 
-def affordable_samples(trials: Trials) -> Samples | None:
-    """Return the hold-out samples of an early proof; None if they are too few.
+def affordable_samples(trials: Trials, trial: Trial) -> Samples | None:
+    """Return the hold-out samples of an early proof of a candidate; None if they are too few.
 
-    They are as many as certainly fit the time of the final proof, and fewer where that would take too much of the time
-    for candidates: a proof on some samples is safer than none at the end.
+    They are as many as certainly fit the time of the final proof. They are fewer where that would take too much of the
+    time for candidates, as a proof on some samples is safer than none at the end, and where fewer are enough.
     """
     samples, reserve, left_s = trials.parts.holdout, trials.reserve, trials.deadline.left_s()
     if reserve is None:
         return samples
     kept_s = reserve.kept_s(left_s)
     spare_s = _SPARE * (left_s - kept_s) + reserve.report_s  # no report follows
-    count = min(reserve.samples(kept_s), reserve.samples(spare_s))
+    count = min(reserve.samples(kept_s), reserve.samples(spare_s), _plenty(trials, trial))
     return drawn_samples(trials, count) if count else None
+
+
+def _plenty(trials: Trials, trial: Trial) -> int:
+    """Return a number of hold-out samples that proves a candidate which loses as little there as in the search."""
+    needed = None if trial.drop is None else trial.drop.samples_needed(trials.bar.allowed_drop, trials.bar.asked(EARLY))
+    return len(trials.parts.holdout) if needed is None else _SURELY * needed
 
 
 def drawn_samples(trials: Trials, count: int) -> Samples:

@@ -31,7 +31,7 @@ def prove_first(trials: Trials) -> Evidence | None:
     trial = trials.leader
     if trial is None or trials.bar.rank(trial) * WORTH > 1:
         return None
-    holdout = affordable_samples(trials)
+    holdout = affordable_samples(trials, trial)
     if holdout is None or not trials.prospect(len(holdout), EARLY).possible:
         return None
     leading = trial

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from onnxopt.options.search import Goal
 from onnxopt.search import proving
-from onnxopt.search.acceptance import MOST_PROOFS
+from onnxopt.search.acceptance import EARLY, MOST_PROOFS, Acceptance
 from onnxopt.search.budget import Budget
 from onnxopt.search.holdout import affordable_samples
 from onnxopt.search.limits.reserve import Reserve
@@ -109,8 +110,38 @@ def test_it_takes_no_more_than_half_of_the_time_for_candidates(
     reserve = Reserve(len(samples), scoring_s=scoring_s, timing_s=12.6, hot_s=10.6, report_s=2.0)
     parts, deadline = SimpleNamespace(holdout=samples), SimpleNamespace(left_s=lambda: left_s)
     trials: Any = SimpleNamespace(parts=parts, reserve=reserve, deadline=deadline, settings=SimpleNamespace(seed=0))
-    found = affordable_samples(trials)
+    found = affordable_samples(trials, Trial(Candidate("a", ()), Verdict.WITHIN, ""))
     assert (None if found is None else len(found)) == count
+
+
+@pytest.mark.parametrize(("needed", "count"), [(20, 60), (99, 297), (101, 300), (None, 300)])
+def test_with_a_time_limit_it_takes_three_times_the_samples_that_just_prove_it(needed: int | None, count: int) -> None:
+    samples = fakes.parts().holdout
+    samples = samples.select(np.resize(samples.indices, 300))
+    asked = list[tuple[float, float]]()
+
+    def samples_needed(budget: float, confidence: float) -> int | None:
+        asked.append((budget, confidence))
+        return needed
+
+    bar = Acceptance(Goal.LATENCY, 0.01, 0.95, 1000)
+    reserve = Reserve(len(samples), scoring_s=1.0, timing_s=1.0, hot_s=1.0, report_s=2.0)
+    parts, deadline = SimpleNamespace(holdout=samples), SimpleNamespace(left_s=lambda: 100.0)
+    trials: Any = SimpleNamespace(
+        parts=parts, reserve=reserve, deadline=deadline, settings=SimpleNamespace(seed=0), bar=bar
+    )
+    measured: Any = Trial(
+        Candidate("a", ()),
+        Verdict.WITHIN,
+        "",
+        drop=SimpleNamespace(samples_needed=samples_needed),  # type: ignore[arg-type]
+    )
+    found = affordable_samples(trials, measured)
+    assert found is not None
+    assert len(found) == count
+    assert asked == [(0.01, bar.asked(EARLY))]
+    trials.reserve = None
+    assert affordable_samples(trials, measured) is samples, "a last proof on the same samples takes no further time"
 
 
 def test_of_two_proofs_of_one_candidate_the_accepted_one_is_its_verdict() -> None:

@@ -123,7 +123,7 @@ def test_without_a_limit_an_unsure_clock_measures_once_more_and_not_again(unsure
 def test_without_a_limit_all_hold_out_samples_are_used() -> None:
     search = trials()
     assert held_out(search) is search.parts.holdout
-    assert affordable_samples(search) is search.parts.holdout
+    assert affordable_samples(search, trial("a")) is search.parts.holdout
 
 
 @pytest.mark.parametrize(("left_s", "count"), [(20.0, 20), (19.0, 17), (15.3, 8), (15.0, None)])
@@ -139,7 +139,7 @@ def test_the_hold_out_samples_are_as_many_as_fit_the_time(left_s: float, count: 
 
 def test_too_little_time_affords_no_early_proof() -> None:
     search = trials(holdout=fakes.parts().holdout, reserve=RESERVE, left_s=lambda: 5.0)
-    assert affordable_samples(search) is None
+    assert affordable_samples(search, trial("a")) is None
 
 
 def test_fewer_samples_are_drawn_at_random_and_stay_in_order() -> None:

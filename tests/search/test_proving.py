@@ -39,7 +39,7 @@ def outcomes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(proving, "holdout_evidence", measured)
     monkeypatch.setattr(proving, "timed_as_last", lambda trials, found: found)
     monkeypatch.setattr(proving, "held_out", lambda trials: trials.parts.holdout)
-    monkeypatch.setattr(proving, "affordable_samples", lambda trials: trials.parts.holdout)
+    monkeypatch.setattr(proving, "affordable_samples", lambda trials, trial: trials.parts.holdout)
     return made
 
 
@@ -205,7 +205,7 @@ def test_without_a_candidate_or_a_prospect_there_is_no_early_proof(
 def test_without_samples_that_fit_the_time_there_is_no_early_proof(
     outcomes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(proving, "affordable_samples", lambda trials: None)
+    monkeypatch.setattr(proving, "affordable_samples", lambda trials, trial: None)
     assert prove_first(trials(A)) is None
     assert outcomes["measured"] == []
 
