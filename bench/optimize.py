@@ -197,9 +197,9 @@ def row(judge: LabelJudge, name: str, built: Any, timed: Any) -> dict[str, Any]:
 
 
 def holdout(result: SearchResult) -> dict[str, Any] | None:
-    if result.winner is None:
+    proof = next((each for each in result.proofs if each.accepted), None)
+    if proof is None:
         return None
-    proof = result.proofs[-1]
     return {"n": proof.drop.n, "drop": proof.drop.value, "confidence": proof.confidence}
 
 
