@@ -10,7 +10,7 @@ from types import MappingProxyType
 from onnxopt.errors import UsageError, nearest
 
 _HALF_INPUTS = "its inputs and outputs are float16, and those of compute-float16 stay float32"
-_OPTIMUM = "no pass writes the graph of Optimum's optimizer"
+_FUSED = "simplify,fuse-attention{form=runtime,verify=no}"
 _SIGNED = "simplify,quantize-dynamic{weight_type=int8,reduce_range=no}"
 _UNSIGNED = "simplify,quantize-dynamic{weight_type=uint8,reduce_range=no}"
 _FOUR_BITS = "simplify,quantize-weights{bits=4,method=hqq}"
@@ -70,10 +70,10 @@ CONVENTIONS: Mapping[str, Convention] = MappingProxyType(
         "sentence-transformers": Convention(
             "sentence-transformers",
             (
-                Variant("O1", "_O1", why=_OPTIMUM),
-                Variant("O2", "_O2", why=_OPTIMUM),
-                Variant("O3", "_O3", why=_OPTIMUM),
-                Variant("O4", "_O4", why=_OPTIMUM),
+                Variant("O1", "_O1", "simplify{fuse=no}"),
+                Variant("O2", "_O2", _FUSED),
+                Variant("O3", "_O3", f"{_FUSED},approximate-gelu"),
+                Variant("O4", "_O4", f"{_FUSED},approximate-gelu,compute-float16"),
                 Variant("qint8 arm64", "_qint8_arm64", _SIGNED),
                 Variant("quint8 avx2", "_quint8_avx2", _UNSIGNED),
                 Variant("qint8 avx512", "_qint8_avx512", _SIGNED),

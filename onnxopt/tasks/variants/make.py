@@ -16,6 +16,7 @@ from onnxopt.model_file import atomic_write_text
 from onnxopt.options.reading import ReadOptions
 from onnxopt.options.runtime import Runtime
 from onnxopt.options.tasks import TaskOptions
+from onnxopt.passes.approximate_gelu import ApproximateGelu
 from onnxopt.passes.simplify import Simplify
 from onnxopt.pipeline import Context, Optimized, Pipeline, StageProgress, Step
 from onnxopt.record.provenance import provenance
@@ -27,6 +28,10 @@ from onnxopt.tasks.variants.reference import Reference, Terms, reference
 from onnxopt.tasks.variants.shown import card_text, file_data, files_table, judged_words, name_in
 from onnxopt.tasks.variants.side_files import CARD, copy_files, side_files
 from onnxopt.tasks.variants.verdict import JudgedFile, Standing
+
+
+_MAY_BE_IDLE = (Simplify, ApproximateGelu)
+"""Passes without which a file is what its name says all the same, where the model has nothing for them."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,7 @@ def variants(
             left[name] = plan.variant.why
             continue
         result = results[passes] = results.get(passes) or _result(graph, passes)
-        idle = next((s for s in result.steps if not s.edits and not isinstance(s.spec, Simplify)), None)
+        idle = next((s for s in result.steps if not s.edits and not isinstance(s.spec, _MAY_BE_IDLE)), None)
         if idle is not None:
             left[name] = _nothing(idle)
             continue

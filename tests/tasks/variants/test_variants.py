@@ -29,6 +29,7 @@ NAMES = {
         "model_bnb4.onnx": "",
     },
     "sentence-transformers": {
+        "model_O1.onnx": "",
         "model_qint8_arm64.onnx": "int8",
         "model_quint8_avx2.onnx": "uint8",
         "model_qint8_avx512.onnx": "int8",
@@ -39,7 +40,8 @@ NAMES = {
 """Files that are made, with the type of their weights in products."""
 LEFT = {
     "transformers.js": set(),
-    "sentence-transformers": {"model_O1.onnx", "model_O2.onnx", "model_O3.onnx", "model_O4.onnx"},
+    # The encoder has no attention.
+    "sentence-transformers": {"model_O2.onnx", "model_O3.onnx", "model_O4.onnx"},
     "genai": {"cpu-int4-rtn-block-32/model.onnx", "cuda-fp16/model.onnx"},
 }
 
@@ -108,6 +110,32 @@ def test_the_files_in_16_bits_keep_float32_inputs_and_outputs_and_the_others_hav
     assert {"MatMulBnb4"} <= operators(found["model_bnb4.onnx"]) - operators(model)
     sizes = [found[name].stat().st_size for name in ("model_q4f16.onnx", "model_fp16.onnx")]
     assert sizes[0] < sizes[1] < model.stat().st_size
+
+
+def test_the_levels_of_optimum_are_folded_fused_approximated_and_in_16_bits(tmp_path: Path) -> None:
+    save(builders.BUILDERS["transformer_17"](), tmp_path / "model.onnx")
+    files = written(
+        variants(tmp_path / "model.onnx", "sentence-transformers", only=["O1", "O2", "O3", "O4"], max_drop="5pp"),
+        tmp_path,
+    )
+    assert {"Erf", "Softmax"} <= operators(files["model_O1.onnx"])
+    assert {"Gelu", "MultiHeadAttention"} <= operators(files["model_O2.onnx"])
+    graphs = {name: onnx.load(path).graph for name, path in files.items()}
+    gelus = {
+        name: {a.s for node in graph.node if node.op_type == "Gelu" for a in node.attribute}
+        for name, graph in graphs.items()
+    }
+    assert gelus == {
+        "model_O1.onnx": set(), "model_O2.onnx": set(), "model_O3.onnx": {b"tanh"}, "model_O4.onnx": {b"tanh"}
+    }  # fmt: skip
+    for level in ("O3", "O4"):
+        assert "MultiHeadAttention" in operators(files[f"model_{level}.onnx"])
+    half = {tensor.data_type for tensor in graphs["model_O4.onnx"].initializer if len(tensor.dims) > 1}
+    assert half == {onnx.TensorProto.FLOAT16}
+    ends = [*graphs["model_O4.onnx"].input, *graphs["model_O4.onnx"].output]
+    assert {end.type.tensor_type.elem_type for end in ends} == {onnx.TensorProto.FLOAT}
+    labels = {Path(file["path"]).name: file["type"] for file in audit(tmp_path).document.data["files"]}
+    assert labels == {"model.onnx": "", **{f"model_{level}.onnx": level for level in ("O1", "O2", "O3", "O4")}}
 
 
 def test_a_file_of_4_and_16_bits_is_left_where_nothing_gets_4_bits(tmp_path: Path) -> None:
