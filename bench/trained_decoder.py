@@ -3,8 +3,8 @@
     python bench/trained_decoder.py FOLDER [--layers 4] [--width 256] [--epochs 5]
 
 Writes `decoder.onnx` with inputs of past keys and values, `vocab.json`, sentences for a search that it is not trained
-on (`sentences.jsonl`) and the test sentences (`prompts.jsonl`). Trains on one thread. Nothing of it belongs to this
-project: the sentences have no clear licence.
+on (`sentences.jsonl`), the test sentences (`prompts.jsonl`) and `settings.json`. Trains on one thread. Nothing of it
+belongs to this project: the sentences have no clear licence.
 """
 
 import argparse
@@ -175,6 +175,8 @@ def write(folder: Path, *, layers: int, width: int, epochs: int) -> None:
     words = open_vocab(folder / "vocab.json")
     assert isinstance(words, Vocabulary)
     export(trained([words.encode(one) for one in sentences], layers, width, epochs), folder / "decoder.onnx")
+    settings = {"layers": layers, "width": width, "epochs": epochs, "vocabulary": VOCABULARY, "batch": BATCH}
+    (folder / "settings.json").write_text(json.dumps({**settings, "rate": RATE, "dropout": DROPOUT}) + "\n")
     tables = {"sentences.jsonl": apart, "prompts.jsonl": sentences_of("sst2_test.tsv")}
     for name, some in tables.items():
         (folder / name).write_text("".join(json.dumps({"text": one}) + "\n" for one in some))

@@ -111,6 +111,8 @@ def solve(problem: Problem, loss_limit: float) -> Mix:
     An integer program, solved by HiGHS: a level per group, per layer a mode at the levels of its groups, and per
     activation whether it is converted. Where the solver finds nothing in time, by gain per loss.
     """
+    if not problem.groups and not problem.layers:
+        return problem.whole()
     found, is_optimal = _solved(problem, loss_limit)
     fits = found is not None and problem.loss(found) <= loss_limit * (1 + 1e-6)
     if found is not None and fits and is_optimal:

@@ -24,11 +24,14 @@ LEGEND: Mapping[str, str] = MappingProxyType(
         "blocks-to-N%": "about N % of the residual blocks remain, linear maps in place of the others",
         "distilled": "trained to match the baseline's outputs after pruning or factorization",
         "mixed-N": "mix number N: pruning, rank and INT8 chosen per layer",
+        "bits-N": "mix number N: float, INT8, 8 or 4 bits chosen per matrix",
     }
 )
 """Meaning of each part of a name; N is a number."""
 
-_NUMBER = re.compile(r"(?<=keep)\d+|(?<=weights-)\d+|(?<=pruned-to-)\d+|(?<=blocks-to-)\d+|(?<=mixed-)\d+")
+_NUMBER = re.compile(
+    r"(?<=keep)\d+|(?<=weights-)\d+|(?<=pruned-to-)\d+|(?<=blocks-to-)\d+|(?<=mixed-)\d+|(?<=bits-)\d+"
+)
 _PART = re.compile("|".join(re.escape(part) for part in sorted(LEGEND, key=len, reverse=True)))
 
 

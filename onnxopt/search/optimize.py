@@ -128,6 +128,7 @@ def _try_all(trials: Trials, size_bytes: int) -> Evidence | None:
     early = _try_each(trials, () if later else order.alike, screen, early)
     keep_harmful_layers(trials)
     stages.place_layers(trials)
+    stages.choose_bits(trials)
     if trials.settings.prune:
         stages.remove_channels(trials)
         stages.mix_techniques(trials)

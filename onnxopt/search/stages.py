@@ -20,6 +20,7 @@ from onnxopt.search.candidates import (
     static_pass,
 )
 from onnxopt.search.journal.notes import candidate_data, maybe_candidate
+from onnxopt.search.mix.bits import bit_tables, has_matrices
 from onnxopt.search.mix.cost_tables import CostTables, tables_of
 from onnxopt.search.mix.layer_times import LayerTimes
 from onnxopt.search.mix.mixer import BEYOND, ROUNDS, Mixer, quantizer_of
@@ -32,6 +33,9 @@ _DISTILLED_MIXES = 2
 
 _ALIKE_SHARE = 0.1
 """Share of the time for candidates that further calibrations may take, if one is within or far over budget."""
+
+_BITS_S, _BITS_SHARE = 60.0, 0.05
+"""Seconds, and share of the time for candidates, that the losses of matrices in one form may take."""
 
 _FAR = 5
 """Ratio of drop to budget above which another calibration hardly helps, and layers in float may."""
@@ -137,16 +141,41 @@ def mix_techniques(trials: Trials) -> None:
         )
 
     mixer = Mixer(tables)
+    if _try_mixes(trials, mixer, "mix") and settings.train:
+        _distill_mixes(trials, mixer)
+
+
+def choose_bits(trials: Trials) -> None:
+    """Choose the form of each large matrix from tables of time and loss, and again after each measurement."""
+    if trials.enough() or not has_matrices(trials.model):
+        return
+    settings = trials.settings
+
+    def tables() -> CostTables:
+        return bit_tables(
+            trials.model,
+            trials.context,
+            [(trials.feeds, 1.0)],
+            goal=settings.goal,
+            times=LayerTimes(cache_folder(), settings.runtime),
+            losses=trials.losses,
+            seconds=min(_BITS_S, _BITS_SHARE * trials.deadline.candidates_left_s()),
+        )
+
+    _try_mixes(trials, Mixer(tables), "bits")
+
+
+def _try_mixes(trials: Trials, mixer: Mixer, name: str) -> bool:
+    """Try mixes, each allowed a loss that follows from the drop before; return whether their drops are known."""
     for number in range(1, ROUNDS + 1):
-        chosen = _chosen(trials, f"mix {number}", mixer.next)
+        chosen = _chosen(trials, f"{name} {number}", mixer.next)
         if chosen is None:
-            break
+            return True
         trial = trials.run(chosen)
         if trial.drop is None or not trials.bar.allowed_drop > 0:
-            return
+            return False
         mixer.learn(good=trials.bar.accurate(trial), share=max(trial.drop.value, 0.0) / trials.bar.allowed_drop)
-    if settings.train:
-        _distill_mixes(trials, mixer)
+    return True
 
 
 def _distill_mixes(trials: Trials, mixer: Mixer) -> None:

@@ -226,6 +226,7 @@ def install(patch: pytest.MonkeyPatch, world: World) -> None:
     names = [name for name in world.figures if "+" not in name and not name.endswith("-placed")]
     plan = {name: named(name) for name in names}
     patch.setattr(stages, "tables_of", refused)
+    patch.setattr(stages, "bit_tables", refused)
     part_names = {len(here.search): "search", len(here.holdout): "holdout"}
     patch.setattr(preparation, "Pipeline", Pipeline)
     patch.setattr(runner, "Pipeline", Pipeline)

@@ -22,6 +22,7 @@ from onnxopt.search.candidates import (
     row_candidates,
     shallower,
 )
+from onnxopt.search.mix.bits import FORMS
 from onnxopt.search.mix.cost_tables import CostTables
 from onnxopt.search.mix.mixer import candidate_of, quantizer_of
 from onnxopt.search.trial import Candidate
@@ -35,8 +36,14 @@ def mixed(base: Candidate, mode: str) -> Candidate:
     return candidate_of(tables, Mix({"a": 1}, {"a": mode}), 2)
 
 
+def bits() -> Candidate:
+    layer = LayerOptions((), {"float": np.ones(()), "4 bits": np.ones(())}, {"float": 0.0, "4 bits": 0.0})
+    tables = CostTables(Problem({}, {"a": layer}), 1.0, {}, {}, (), None, {"4 bits": FORMS["4 bits"]})
+    return candidate_of(tables, Mix({}, {"a": "4 bits"}), 2)
+
+
 def every_candidate() -> Iterator[Candidate]:
-    bases = (*first_candidates(), *row_candidates(), Candidate("float", ()))
+    bases = (*first_candidates(), *row_candidates(), bits(), Candidate("float", ()))
     for base in bases:
         forms = [base]
         if any(isinstance(spec, QuantizeStatic) for spec in base.passes):

@@ -73,13 +73,18 @@ class Chain:
 
 
 class ChainWalk:
-    """One text, read from left to right; the encoder runs with the first tokens."""
+    """One text, read from left to right; the encoder runs with the first tokens.
+
+    Attributes:
+        latest: the inputs of the decoder in the latest step.
+    """
 
     def __init__(self, chain: Chain, encoder: Session | None, decoders: tuple[Session, Session], given: Feeds) -> None:
         self._chain, self._encoder, self._decoders, self._given = chain, encoder, decoders, given
         self._fixed: dict[str, np.ndarray] = {}
         self._cache: dict[str, np.ndarray] = dict((chain.later or chain.first)[1].start)
         self._past = 0
+        self.latest: Feeds = {}
 
     def feed(self, tokens: Sequence[int] | np.ndarray) -> np.ndarray:
         """Read further tokens; return the logits behind each of them, shape `(tokens, vocabulary)`."""
@@ -92,7 +97,8 @@ class ChainWalk:
         # The first step fills what later steps read; a later one only what grows.
         filled = (*reader.grows, *reader.kept) if begins else reader.grows
         session = self._decoders[0 if reader is first else 1]
-        logits, *kept = session.run(self._feeds(reader, tokens), [reader.logits, *(given for _, given in filled)])
+        self.latest = self._feeds(reader, tokens)
+        logits, *kept = session.run(self.latest, [reader.logits, *(given for _, given in filled)])
         self._cache |= {name: np.asarray(array) for (name, _), array in zip(filled, kept, strict=True)}
         self._past += len(tokens)
         return np.asarray(logits[0])

@@ -1,7 +1,7 @@
 """Cost (time or bytes) and loss of every layer at every level: the tables for mixes of techniques."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
 from math import inf, isfinite, prod
@@ -14,6 +14,7 @@ from onnxopt.graph.edit import name_nodes
 from onnxopt.measure.runtime.session import Runtime
 from onnxopt.options.search import Goal, Protect
 from onnxopt.passes.quantize_static import QuantizeStatic
+from onnxopt.passes.quantize_weights import QuantizeWeights
 from onnxopt.pipeline import Context, Pipeline
 from onnxopt.pruning.survey import Survey, survey
 from onnxopt.quantization.outcome import WEIGHTED
@@ -34,6 +35,8 @@ _STEPS = 5
 
 Counts = Mapping[str, Sequence[int]]
 """Remaining units, by group and level."""
+MatrixForm = Quantizer | QuantizeWeights
+"""A pass that changes the matrices of products and can leave some of them alone."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class CostTables:
         ranks: share of the full rank by mode.
         weighted: names of the layers that `Factorize` supports.
         quantizer: quantization pass of the mix; None for no quantization.
+        forms: passes by mode, where the mix is one of forms of matrices alone; see `bits`.
     """
 
     problem: Problem
@@ -55,6 +59,7 @@ class CostTables:
     ranks: Mapping[str, float]
     weighted: tuple[str, ...]
     quantizer: Quantizer | None
+    forms: Mapping[str, MatrixForm] = field(default_factory=dict)
 
 
 def tables_of(

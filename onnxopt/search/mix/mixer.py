@@ -35,6 +35,9 @@ def quantizer_of(candidate: Candidate) -> Quantizer | None:
 
 def candidate_of(tables: CostTables, mix: Mix, number: int) -> Candidate:
     """Return the candidate of a mix, with its predicted share of the baseline's time or bytes."""
+    if tables.forms:
+        predicted = tables.problem.cost(mix) / tables.original
+        return Candidate(f"bits-{number}", (Simplify(), *_assigned(tables, mix)), predicted)
     passes: list[Pass] = [Simplify(fuse=False)]
     ratios = tuple(f"{group}:{tables.shares[group][level]}" for group, level in mix.levels.items() if level)
     if ratios:
@@ -50,6 +53,16 @@ def candidate_of(tables: CostTables, mix: Mix, number: int) -> Candidate:
         label = _label(tables.quantizer)
     predicted = tables.problem.cost(mix) / tables.original
     return Candidate(f"mixed-{number}+{label}", tuple(passes), predicted)
+
+
+def _assigned(tables: CostTables, mix: Mix) -> list[Pass]:
+    """Return the passes that give each matrix its form, by names that each of them leaves alone."""
+    passes = list[Pass]()
+    for mode, spec in tables.forms.items():
+        takes = [name for name, layer in tables.problem.layers.items() if mode in layer.costs]
+        if any(mix.modes[name] == mode for name in takes):
+            passes.append(replace(spec, exclude=tuple(name for name in takes if mix.modes[name] != mode)))
+    return passes
 
 
 def _label(quantizer: Quantizer) -> str:
@@ -70,13 +83,14 @@ class Mixer:
 
     Args:
         make: builds the tables at first use.
+        first: the allowed loss of the first mix.
     """
 
-    def __init__(self, make: Callable[[], CostTables]) -> None:
+    def __init__(self, make: Callable[[], CostTables], first: float = _FIRST) -> None:
         self._make = make
         self._told = list[tuple[bool, float]]()
         self._mixes = list[Mix]()
-        self._allowed, self._inside, self._outside = _FIRST, 0.0, math.inf
+        self._allowed, self._inside, self._outside = first, 0.0, math.inf
 
     def next(self) -> Candidate | None:
         """Return the best mix for the present allowed loss; None if it was returned before."""

@@ -50,9 +50,11 @@ class PartForm:
         return sum(model_file.size_of(file) for file in self.files.values())
 
 
-def make_form(part: str, files: Sequence[Path], name: str, place: Path, context: Context) -> PartForm | str:
+def make_form(
+    part: str, files: Sequence[Path], name: str, passes: str, place: Path, context: Context
+) -> PartForm | str:
     """Make the files of a part in a form; return the reason where that cannot be done."""
-    passes, made = FORMS[name], dict[Path, Path]()
+    made = dict[Path, Path]()
     for number, path in enumerate(files):
         source = model_file.load(path)
         try:

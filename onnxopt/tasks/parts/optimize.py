@@ -21,8 +21,9 @@ from onnxopt.run.job import budget_of
 from onnxopt.samples import open_samples
 from onnxopt.search.parts import split_parts
 from onnxopt.target import target_of
+from onnxopt.tasks.parts.job import PartsJob
 from onnxopt.tasks.parts.roles import parts_of
-from onnxopt.tasks.parts.search import PartsFound, PartsJob, search_parts
+from onnxopt.tasks.parts.search import PartsFound, search_parts
 from onnxopt.tasks.parts.shown import parts_document
 from onnxopt.tasks.parts.texts import texts_of
 from onnxopt.tasks.parts.written import write_parts

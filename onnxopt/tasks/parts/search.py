@@ -8,16 +8,14 @@ from onnxopt import model_file
 from onnxopt.measure.accuracy import drop
 from onnxopt.measure.generation.chain import Chain
 from onnxopt.measure.generation.speed import GenerationSpeed, Length, measure_speed
-from onnxopt.measure.runtime.session import Runtime
 from onnxopt.measure.statistics import Drop
-from onnxopt.options.search import Goal, SearchOptions
-from onnxopt.pipeline import Context
 from onnxopt.search.acceptance import MOST_PROOFS, Acceptance
 from onnxopt.search.trial import Verdict
+from onnxopt.tasks.parts.bits import mixed_forms
 from onnxopt.tasks.parts.choice import MeasuredForm, choices
 from onnxopt.tasks.parts.forms import FORMS, PartForm, make_form
-from onnxopt.tasks.parts.roles import FolderParts
-from onnxopt.tasks.parts.texts import ReadText, score_chains
+from onnxopt.tasks.parts.job import PartsJob
+from onnxopt.tasks.parts.texts import score_chain
 
 BASELINE = "baseline"
 
@@ -69,57 +67,37 @@ class PartsFound:
         return next((one for one in self.tried if not one.reason), None)
 
 
-@dataclass(frozen=True)
-class PartsJob:
-    """A search that is ready to run.
-
-    Attributes:
-        parts: the folder.
-        search: texts that choose.
-        holdout: texts that prove.
-        length: of the texts that are generated for timing.
-        options: of the search.
-        allowed: the largest accepted drop.
-        context: for passes.
-        place: a folder for files.
-        runtime: configuration of ONNX Runtime.
-    """
-
-    parts: FolderParts
-    search: Sequence[ReadText]
-    holdout: Sequence[ReadText]
-    length: Length
-    options: SearchOptions
-    allowed: float
-    context: Context
-    place: Path
-    runtime: Runtime
-
-
 def search_parts(job: PartsJob, report: Callable[[str, int, int], None]) -> PartsFound:
-    """Measure each part in each form, and prove the best combination."""
-    forms, left = list[PartForm](), dict[str, str]()
+    """Measure each part in each form, and in mixes of them, and prove the best combination."""
+    drops, left = list[tuple[PartForm, float]](), dict[str, str]()
+    whole = job.parts.chain
+    before = score_chain(whole, whole, job.search, job.length, job.runtime)
+
+    def drop_of(form: PartForm) -> float:
+        after = score_chain(whole, job.parts.with_files(form.used), job.search, job.length, job.runtime)
+        return drop(before, after, seed=job.options.seed).value
+
     for part, files in job.parts.files.items():
-        for name in FORMS:
-            report("forms", len(forms) + len(left), len(FORMS) * len(job.parts.files))
-            made = make_form(part, files, name, job.place, job.context)
+        for name, passes in FORMS.items():
+            report("forms", len(drops) + len(left), len(FORMS) * len(job.parts.files))
+            made = make_form(part, files, name, passes, job.place, job.context)
             if isinstance(made, PartForm):
-                forms.append(made)
+                drops.append((made, drop_of(made)))
             else:
                 left[f"{part} in {name}"] = made
-    chains = {BASELINE: job.parts.chain}
-    chains |= {f"{one.part}, {one.name}": job.parts.with_files(one.used) for one in forms}
-    report("scores", 0, len(chains))
-    scores = score_chains(list(chains.values()), job.search, job.length, job.runtime)
+        drops += mixed_forms(job, part, drop_of)
+    chains = {BASELINE: whole}
+    chains |= {f"{one.part}, {one.name}": job.parts.with_files(one.used) for one, _ in drops}
+    report("times", 0, len(chains))
     speed = _timed(chains, job, seconds=job.options.latency_s * len(chains))
     alone = tuple(
         MeasuredForm(
             form,
-            drop(scores[0], found, seed=job.options.seed).value,
+            lost,
             _text_ms(speed[BASELINE], job.length) - _text_ms(speed[name], job.length),
             _size(job.parts.files[form.part]) - form.size_bytes,
         )
-        for form, found, name in zip(forms, scores[1:], list(chains)[1:], strict=True)
+        for (form, lost), name in zip(drops, list(chains)[1:], strict=True)
     )
     return PartsFound(alone, left, tuple(_proofs(job, alone, report)), speed)
 
@@ -141,13 +119,15 @@ def _acceptance(job: PartsJob) -> Acceptance:
     """Return the limits of the search."""
     size = sum(map(_size, job.parts.files.values()))
     options = job.options
-    return Acceptance(options.goal or Goal.LATENCY, job.allowed, options.confidence, size, "share", options.require)
+    return Acceptance(job.goal, job.allowed, options.confidence, size, "share", options.require)
 
 
 def _proof(job: PartsJob, limits: Acceptance, chosen: Sequence[MeasuredForm], attempt: int) -> TriedWhole:
     forms = tuple(one.form for one in chosen)
     chain = job.parts.with_files({path: file for one in forms for path, file in one.used.items()})
-    before, after = score_chains([job.parts.chain, chain], job.holdout, job.length, job.runtime)
+    before, after = (
+        score_chain(job.parts.chain, one, job.holdout, job.length, job.runtime) for one in (job.parts.chain, chain)
+    )
     lost = drop(before, after, seed=job.options.seed)
     both: dict[str, Chain] = {BASELINE: job.parts.chain, "whole": chain}
     speed = _timed(both, job, seconds=3 * job.options.latency_s)["whole"]

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from onnxopt.document import units
 from onnxopt.document.blocks import Column, Document, Table, Text
-from onnxopt.tasks.parts.search import BASELINE, PartsFound, PartsJob, TriedWhole
+from onnxopt.tasks.parts.job import PartsJob
+from onnxopt.tasks.parts.search import BASELINE, PartsFound, TriedWhole
 from onnxopt.tasks.variants.shown import name_in
 
 

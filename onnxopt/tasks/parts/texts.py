@@ -65,24 +65,20 @@ def tokens_of(parts: FolderParts, feeds: Feeds) -> np.ndarray:
     return np.asarray(ids[np.asarray(feeds[step.mask])[0] != 0]) if step.mask else ids
 
 
-def score_chains(
-    chains: Sequence[Chain], texts: Sequence[ReadText], length: Length, runtime: Runtime
-) -> list[Evaluation]:
-    """Return the share of the baseline's probability that each chain keeps per token; the first is the baseline.
+def score_chain(
+    baseline: Chain, other: Chain, texts: Sequence[ReadText], length: Length, runtime: Runtime
+) -> Evaluation:
+    """Return the share of the baseline's probability that a chain keeps per token; all of it for the baseline itself.
 
-    Chains read the same texts through their own caches, so that errors of a cache add up as they do for a user. The
-    baseline is loaded beside one other chain at a time.
+    Both read the same texts through their own caches, so that errors of a cache add up as they do for a user.
     """
-    found = []
-    for chain in chains:
-        rows, broken = [], 0
-        for shares, baseline in _both(chains[0], chain, texts, length, runtime):
-            undefined = np.isnan(shares).any(axis=1)
-            broken += bool(undefined.any())
-            same = (shares.argmax(axis=1) == baseline.argmax(axis=1)) & ~undefined
-            rows.append(AGREEMENT.row(divergence(baseline, shares), same))
-        found.append(evaluation_of(AGREEMENT, np.array(rows), broken))
-    return found
+    rows, broken = [], 0
+    for shares, expected in _both(baseline, other, texts, length, runtime):
+        undefined = np.isnan(shares).any(axis=1)
+        broken += bool(undefined.any())
+        same = (shares.argmax(axis=1) == expected.argmax(axis=1)) & ~undefined
+        rows.append(AGREEMENT.row(divergence(expected, shares), same))
+    return evaluation_of(AGREEMENT, np.array(rows), broken)
 
 
 def _both(

@@ -1,0 +1,229 @@
+"""Bits chosen per matrix beside the same form for all: encoders at four shapes, with no more loss than the other form.
+
+    python bench/bits.py [--only sst2 bert-2] [--seconds 10]
+
+For each shape (texts x tokens) and each uniform form (4 bits, dynamic INT8) the integer program gets the loss of that
+form as its limit. The chosen model is faster beyond doubt, equal, or slower beyond doubt. The loss is that of held-out
+samples: the error of the outputs over their variance, and the accuracy where there are labels. BERT-like encoders have
+weights from a seed. Saves the verdicts as JSON under `bench/results/`.
+"""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from attention import Layer
+from pack import ROOT, Case, cases
+from torch import Tensor, nn
+
+from onnxopt import model_file
+from onnxopt.catalog import format_pass, format_passes
+from onnxopt.measure.latency import measure_latency
+from onnxopt.measure.output_error import OutputError
+from onnxopt.measure.runtime.environment import environment
+from onnxopt.measure.runtime.session import Runtime, Session
+from onnxopt.options.search import Goal
+from onnxopt.pipeline import Context, Pass, Pipeline
+from onnxopt.samples import Samples, open_samples
+from onnxopt.search.losses import Base, MeasuredLosses
+from onnxopt.search.mix.bits import BASE, FORMS, bit_tables
+from onnxopt.search.mix.cost_tables import CostTables
+from onnxopt.search.mix.layer_times import LayerTimes
+from onnxopt.search.mix.mixer import candidate_of
+from onnxopt.solver import solve
+from onnxopt.target import target_of
+
+RESULTS = Path(__file__).parent / "results"
+SHAPES = ((1, 8), (1, 32), (1, 128), (8, 32))
+RIVALS = ("4 bits", "INT8")
+WIDTHS: Mapping[int, int] = {2: 192, 6: 384, 12: 384}
+"""Width of a BERT-like encoder by its number of layers."""
+VOCABULARY, LONGEST, TRIES = 8000, 128, 5
+
+
+class Encoder(nn.Module):
+    """Embeddings of tokens and places, and layers of attention, as in BERT."""
+
+    def __init__(self, layers: int, width: int) -> None:
+        super().__init__()
+        self.words, self.places = nn.Embedding(VOCABULARY, width), nn.Embedding(LONGEST, width)
+        self.norm, self.layers = nn.LayerNorm(width), nn.Sequential(*(Layer(width, width // 32) for _ in range(layers)))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        places = torch.arange(ids.shape[1])[None]
+        return self.layers(self.norm(self.words(ids) + self.places(places)))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A model with samples to choose by and others to judge by."""
+
+    name: str
+    model: ir.Model
+    calibration: Samples
+    test: Samples
+    longest: int
+    labels: np.ndarray | None = None
+
+    def feeds(self, batch: int, tokens: int) -> list[dict[str, np.ndarray]]:
+        rng, made = np.random.default_rng(2), []
+        for _ in range(8):
+            ids = rng.integers(3, VOCABULARY, (batch, min(tokens, self.longest)))
+            names = [spec.name for spec in model_file.signature_of(self.model).inputs]
+            made.append({name: np.ones_like(ids) if "mask" in name else ids for name in names})
+        return made
+
+
+def encoder(layers: int, folder: Path) -> Measured:
+    """Return a BERT-like encoder with weights from a seed."""
+    torch.manual_seed(0)
+    path, net = folder / f"bert-{layers}.onnx", Encoder(layers, WIDTHS[layers]).eval()
+    names = {"input_ids": {0: "batch", 1: "tokens"}, "hidden": {0: "batch", 1: "tokens"}}
+    torch.onnx.export(net, (torch.ones(2, 9, dtype=torch.int64),), str(path), dynamo=False, opset_version=17,
+                      input_names=["input_ids"], output_names=["hidden"], dynamic_axes=names)  # fmt: skip
+    model, rng = model_file.load(path), np.random.default_rng(1)
+    some, others = (
+        open_samples({"input_ids": rng.integers(3, VOCABULARY, (count, 32))}, model_file.signature_of(model))
+        for count in (32, 64)
+    )
+    return Measured(path.stem, model, some, others, LONGEST)
+
+
+def classifier(case: Case) -> Measured:
+    """Return the sentence classifier of the pack."""
+    longest = int(json.loads((ROOT / "data" / "sst2_vocab.json").read_text())["max_len"])
+    test = case.test().with_batch_size(1)
+    return Measured(
+        case.name, model_file.load(case.path), case.calibration().with_batch_size(1), test, longest, test.labels
+    )
+
+
+def measured(only: Sequence[str], folder: Path) -> Iterator[Measured]:
+    for layers in WIDTHS:
+        if not only or f"bert-{layers}" in only:
+            yield encoder(layers, folder)
+    if not only or "sst2" in only:
+        yield from map(classifier, cases(["sst2"]))
+
+
+class Remembered:
+    """Losses, measured once for all shapes."""
+
+    def __init__(self, model: ir.Model, context: Context) -> None:
+        self._ask, self._known = MeasuredLosses(model, context), dict[str, float]()
+
+    def __call__(self, base: Base, specs: Sequence[Pass]) -> list[float]:
+        found = []
+        for spec in specs:
+            key = f"{format_passes(base)} {format_pass(spec)}"
+            if key not in self._known:
+                self._known[key] = self._ask(base, [spec])[0]
+            found.append(self._known[key])
+        return found
+
+
+def accuracy(one: Measured, model: ir.Model) -> float | None:
+    """Return the share of right answers in percent; None without labels."""
+    if one.labels is None:
+        return None
+    session = Session(model, Runtime())
+    answers = np.concatenate([np.asarray(session.run(feeds)[0]).argmax(-1) for feeds in one.test])
+    return round(100 * float((answers == one.labels).mean()), 2)
+
+
+def chosen(one: Measured, tables: CostTables, rival: str, most: float, error: OutputError) -> tuple[str, ir.Model]:
+    """Return the fastest mix by the tables whose measured loss is at most `most`, and its pipeline."""
+    context, allowed = Context(target_of("auto"), one.calibration), tables.problem.loss(tables.problem.whole(rival))
+    for _ in range(TRIES):
+        mix = solve(tables.problem, allowed)
+        passes = candidate_of(tables, mix, 1).passes
+        made = Pipeline(passes).run(one.model, context).model
+        lost = error.of(made)
+        if lost <= most:
+            break
+        allowed *= 0.9 * most / lost
+    return format_passes(passes), made
+
+
+def row_of(
+    one: Measured, shape: tuple[int, int], rival: str, tables: CostTables, error: OutputError, seconds: float
+) -> dict[str, Any]:
+    """Return the verdict for one shape and one uniform form."""
+    context = Context(target_of("auto"), one.calibration)
+    uniform = Pipeline((*BASE, FORMS[rival])).run(one.model, context).model
+    most = error.of(uniform)
+    passes, made = chosen(one, tables, rival, most, error)
+    models = {rival: uniform, "chosen": made, "float": one.model}
+    timed = measure_latency(models, one.feeds(*shape), Runtime(), seconds=3 * seconds)
+    speed = timed["chosen"].speedup
+    row: dict[str, Any] = {
+        "model": one.name, "shape": list(shape), "rival": rival, "loss": error.of(made), "rival_loss": most,
+        "speedup": speed and [round(number, 3) for number in (speed.value, speed.low, speed.high)],
+        "unsure": timed["chosen"].unsure, "ms": {name: found.p50_ms for name, found in timed.items()},
+        "size_ratio": round(model_file.size_bytes(made) / model_file.size_bytes(uniform), 3),
+        "accuracy": accuracy(one, made), "rival_accuracy": accuracy(one, uniform), "passes": passes,
+    }  # fmt: skip
+    row["verdict"] = _verdict(row)
+    return row
+
+
+def _verdict(row: Mapping[str, Any]) -> str:
+    if row["loss"] > row["rival_loss"]:
+        return "more loss"
+    if row["speedup"] is None:
+        return "unsure"
+    _, low, high = row["speedup"]
+    return "faster" if low > 1 else "slower" if high < 1 else "equal"
+
+
+def rows_of(one: Measured, seconds: float) -> Iterator[dict[str, Any]]:
+    context = Context(target_of("auto"), one.calibration)
+    losses, error = Remembered(one.model, context), OutputError(one.model, one.test)
+    for shape in SHAPES:
+        inputs = [(one.feeds(*shape)[0], 1.0)]
+        times = LayerTimes(None, Runtime())
+        tables = bit_tables(one.model, context, inputs, goal=Goal.LATENCY, times=times, losses=losses, seconds=60)
+        for rival in RIVALS:
+            yield row_of(one, shape, rival, tables, error, seconds)
+
+
+def beaten(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Return the number of shapes at which the chosen bits are faster than every uniform form, by model."""
+    found = dict[str, int]()
+    for name in dict.fromkeys(row["model"] for row in rows):
+        mine = [row for row in rows if row["model"] == name]
+        shapes = {tuple(row["shape"]) for row in mine}
+        found[name] = sum(all(r["verdict"] == "faster" for r in mine if tuple(r["shape"]) == s) for s in shapes)
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="*", default=[], help="sst2, bert-2, bert-6, bert-12")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of timing per model")
+    parser.add_argument("--out", type=Path, default=RESULTS / f"{date.today()}-bits.json")
+    given = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    rows = list[dict[str, Any]]()
+    with tempfile.TemporaryDirectory() as folder:
+        for one in measured(given.only, Path(folder)):
+            for row in rows_of(one, given.seconds):
+                rows.append(row)
+                print("  ".join(f"{key} {value}" for key, value in row.items() if key != "passes"), flush=True)
+                record = {"environment": environment(), "seconds": given.seconds, "rows": rows, "faster": beaten(rows)}
+                given.out.write_text(json.dumps(record, indent=1, default=str) + "\n")
+    for name, count in beaten(rows).items():
+        print(f"{name}: faster than both uniform forms at {count} of {len(SHAPES)} shapes, with no more loss")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,176 @@
+"""Bits per matrix: cost and loss of every product in float, in dynamic INT8, and with weights of 8 and 4 bits."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from types import MappingProxyType
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxopt import model_file
+from onnxopt.graph.edit import name_nodes
+from onnxopt.options.search import Goal
+from onnxopt.passes.quantize_dynamic import QuantizeDynamic
+from onnxopt.passes.quantize_weights import QuantizeWeights
+from onnxopt.passes.simplify import Simplify
+from onnxopt.pipeline import Context, Pass, Pipeline
+from onnxopt.samples import Feeds
+from onnxopt.search.losses import Losses
+from onnxopt.search.mix.cost_tables import CostTables, MatrixForm
+from onnxopt.search.mix.float_layers import losses_in_time
+from onnxopt.search.mix.layer_times import LayerTimes, TimedForm
+from onnxopt.solver import FLOAT, LayerOptions, Problem
+
+WHAT = "tables of bits"
+BASE: tuple[Pass, ...] = (Simplify(),)
+"""Passes before the choice."""
+FORMS: Mapping[str, MatrixForm] = MappingProxyType(
+    {
+        "4 bits": QuantizeWeights(bits=4, method="hqq"),
+        "8 bits": QuantizeWeights(bits=8, method="hqq"),
+        "INT8": QuantizeDynamic(),
+    }
+)
+"""Forms of a matrix beside float, each by the pass that makes it, in the order in which the passes run."""
+_SHARE: Mapping[str, float] = MappingProxyType({"4 bits": 0.16, "8 bits": 0.29, "INT8": 0.25})
+"""Share of the bytes of float that a matrix takes; of blocks, with a scale and a zero point for 32 weights."""
+_LEAST_BYTES = 1_000_000
+
+WeightedFeeds = Sequence[tuple[Feeds, float]]
+"""Inputs at the lengths that matter, each with its number of runs: of a decoder one prompt and many single tokens."""
+Costs = Mapping[str, Mapping[str, float]]
+"""Cost by form and layer."""
+
+
+def has_matrices(model: ir.Model) -> bool:
+    """Return whether products with constant matrices read so many bytes that the form of each may matter."""
+    weights = (
+        node.inputs[1].const_value
+        for node in model.graph
+        if node.op_type in ("MatMul", "Gemm") and not node.domain and node.inputs[1] is not None
+    )
+    sizes = [weight.nbytes for weight in weights if weight is not None and len(weight.shape) == 2]
+    return len(sizes) > 1 and sum(sizes) >= _LEAST_BYTES
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A model in every form.
+
+    Attributes:
+        model: the baseline, with names for all nodes.
+        base: the same behind the passes before the choice.
+        forms: the model with all layers in one form, that it can take, by form.
+        takes: the names of these layers, in graph order.
+    """
+
+    model: ir.Model
+    base: ir.Model
+    forms: Mapping[str, ir.Model]
+    takes: Mapping[str, tuple[str, ...]]
+
+    @property
+    def layers(self) -> list[str]:
+        """Layers with a choice, in graph order."""
+        some = {name for names in self.takes.values() for name in names}
+        return [node.name for node in self.base.graph if node.name in some]
+
+
+def bit_tables(
+    model: ir.Model,
+    context: Context,
+    inputs: WeightedFeeds,
+    *,
+    goal: Goal,
+    times: LayerTimes,
+    losses: Losses,
+    seconds: float,
+) -> CostTables:
+    """Measure the tables from which the form of each matrix is chosen.
+
+    Args:
+        model: the baseline (not modified).
+        context: context of the passes; receives progress.
+        inputs: one batch for each length.
+        goal: the kind of cost.
+        times: cache of layer times.
+        losses: measures output losses of passes.
+        seconds: time for the losses of one form; with more matrices than that allows, neighbours are measured together.
+
+    Raises:
+        ModelError, NativeError: the model cannot be built or run.
+    """
+    tell = partial(context.progress, WHAT)
+    tell(0, len(FORMS) + 1)
+    made = _made(model, context)
+    costs, fixed, original = _bytes(made) if goal is Goal.SIZE else _milliseconds(made, inputs, times)
+    lost = dict[str, dict[str, float]]()
+    for number, (form, some) in enumerate(made.takes.items(), 1):
+        tell(number, len(FORMS) + 1)
+        lost[form] = losses_in_time(some, partial(_of_sets, FORMS[form], some, losses), seconds)
+    tell(len(FORMS) + 1, len(FORMS) + 1)
+    layers = dict[str, LayerOptions]()
+    for name in made.layers:
+        forms = [form for form, some in made.takes.items() if name in some]
+        layers[name] = LayerOptions(
+            (),
+            {form: np.array(costs[form][name]) for form in (FLOAT, *forms)},
+            {FLOAT: 0.0, **{form: lost[form][name] for form in forms}},
+        )
+    forms_of = {form: FORMS[form] for form in made.takes}
+    return CostTables(Problem({}, layers, fixed=fixed), original, {}, {}, (), None, forms_of)
+
+
+def _made(model: ir.Model, context: Context) -> _Made:
+    named = model.clone()
+    name_nodes(named)
+    base = Pipeline(BASE).run(named, context).model.clone()
+    # Tables use the names that passes give to nameless nodes.
+    name_nodes(base)
+    order = [node.name or "" for node in base.graph]
+    forms, takes = dict[str, ir.Model](), dict[str, tuple[str, ...]]()
+    for form, spec in FORMS.items():
+        done = Pipeline((spec,)).run(base, context)
+        taken = {edit.target for edit in done.steps[0].edits}
+        # What lies inside control flow is one layer.
+        if taken:
+            forms[form], takes[form] = done.model, tuple(name for name in order if name in taken)
+    return _Made(named, base, forms, takes)
+
+
+def _of_sets(spec: MatrixForm, taken: Sequence[str], losses: Losses, sets: Sequence[Sequence[str]]) -> list[float]:
+    """Return the loss of each set of layers in one form, with all others in float."""
+    return losses(BASE, [replace(spec, exclude=tuple(name for name in taken if name not in some)) for some in sets])
+
+
+def _bytes(made: _Made) -> tuple[Costs, float, float]:
+    """Return the bytes of each layer in each form, those of the rest, and those of the baseline."""
+    floats = dict[str, float]()
+    for node in made.base.graph:
+        weights = [value.const_value.nbytes for value in node.inputs if value is not None and value.const_value]
+        floats[node.name or ""] = float(sum(weights))
+    costs = {FLOAT: {name: floats[name] for name in made.layers}}
+    costs |= {form: {name: floats[name] * _SHARE[form] for name in some} for form, some in made.takes.items()}
+    rest = max(model_file.size_bytes(made.base) - sum(costs[FLOAT].values()), 0.0)
+    return costs, rest, float(model_file.size_bytes(made.model))
+
+
+def _milliseconds(made: _Made, inputs: WeightedFeeds, times: LayerTimes) -> tuple[Costs, float, float]:
+    """Return the time of each layer in each form, that of the rest, and that of the baseline."""
+    costs, fixed, original = defaultdict[str, dict[str, float]](dict), 0.0, 0.0
+    forms = [TimedForm(made.base, one) for one in (made.base, *made.forms.values())]
+    for feeds, runs in inputs:
+        whole, floats, *others = times.of([TimedForm(made.model, made.model), *forms], feeds)
+        original += runs * sum(whole.values())
+        fixed += runs * sum(ms for name, ms in floats.items() if name not in made.layers)
+        for form, found, some in zip(
+            (FLOAT, *made.takes), (floats, *others), (made.layers, *made.takes.values()), strict=True
+        ):
+            # A form's own conversions of activations, which the profile shows outside of layers.
+            before, after = (sum(ms for name, ms in each.items() if name not in some) for each in (floats, found))
+            for name in some:
+                more = found.get(name, 0.0) + (after - before) / len(some)
+                costs[form][name] = costs[form].get(name, 0.0) + runs * more
+    return costs, fixed, original

@@ -1,0 +1,174 @@
+"""The form of each matrix follows from measured times and losses, and is written by passes that leave others alone."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from onnxopt import model_file
+from onnxopt.catalog import format_passes, parse
+from onnxopt.errors import ModelError
+from onnxopt.measure.runtime.session import Runtime
+from onnxopt.options.search import Goal
+from onnxopt.pipeline import Context, Pass, Pipeline
+from onnxopt.search import stages
+from onnxopt.search.losses import Base, MeasuredLosses
+from onnxopt.search.mix.bits import FORMS, bit_tables, has_matrices
+from onnxopt.search.mix.cost_tables import CostTables
+from onnxopt.search.mix.layer_times import LayerTimes, TimedForm
+from onnxopt.search.mix.mixer import Mixer
+from onnxopt.search.optimize import search
+from onnxopt.search.parts import split_parts
+from onnxopt.search.settings import Settings
+from onnxopt.solver import FLOAT
+from onnxopt.target import target_of
+from tests import builders
+from tests.builders import F, Net
+
+WIDTH, LAYERS = 64, ("MatMul_0", "MatMul_2", "MatMul_4")
+
+
+def model(width: int = WIDTH) -> ir.Model:
+    """Return three products with a Tanh behind each but the last."""
+    net, x = Net(5), "x"
+    for _ in LAYERS[:-1]:
+        x = net.node("Tanh", net.node("MatMul", x, net.weight(width, width)))
+    net.node("MatMul", x, net.weight(width, width), out="y")
+    return net.model([("x", F, ["n", width])], [("y", F, ["n", width])], opset=17)
+
+
+class Clock(LayerTimes):
+    """Has each form take its own time per layer, and INT8 one millisecond more for its conversions."""
+
+    MS: Mapping[str, float] = {"MatMul": 10.0, "MatMulNBits": 2.0, "MatMulInteger": 4.0}
+
+    def __init__(self) -> None:
+        super().__init__(None, Runtime())
+
+    def of(self, forms: Sequence[TimedForm], feeds: Mapping[str, np.ndarray]) -> list[dict[str, float]]:
+        found = []
+        for form in forms:
+            kinds = {node.op_type for node in form.made.graph}
+            ms = next(self.MS[kind] for kind in ("MatMulInteger", "MatMulNBits", "MatMul") if kind in kinds)
+            bits = [n.attributes.get_int("bits", 0) for n in form.made.graph if n.op_type == "MatMulNBits"]
+            ms *= 2 if bits and bits[0] == 8 else 1
+            found.append({**dict.fromkeys(LAYERS, ms), "rest": 5.0 + 3.0 * ("MatMulInteger" in kinds)})
+        return found
+
+
+class Loss:
+    """Has each layer in 4 bits lose 1, 2 and 30, in 8 bits a tenth, and in INT8 half of that."""
+
+    BY_LAYER = dict(zip(LAYERS, (1.0, 2.0, 30.0), strict=True))
+    BY_FORM: Mapping[str, float] = {"4 bits": 1.0, "8 bits": 0.1, "INT8": 0.5}
+
+    def __call__(self, base: Base, specs: Sequence[Pass]) -> list[float]:
+        found = []
+        for spec in specs:
+            form = next(form for form, plain in FORMS.items() if replace(spec, exclude=()) == plain)
+            found.append(sum(self.BY_LAYER[n] * self.BY_FORM[form] for n in LAYERS if n not in spec.exclude))
+        return found
+
+
+def context() -> Context:
+    return Context(target_of("x86-vnni"))
+
+
+def tables(goal: Goal = Goal.LATENCY, runs: Sequence[float] = (1.0,), width: int = WIDTH) -> CostTables:
+    inputs = [({"x": np.zeros((1, width), np.float32)}, count) for count in runs]
+    return bit_tables(model(width), context(), inputs, goal=goal, times=Clock(), losses=Loss(), seconds=60)
+
+
+def chosen(made: CostTables, allowed: float) -> tuple[str, dict[str, str]]:
+    """Return the pipeline of the first mix, and the kernels that it gives each layer."""
+    candidate = Mixer(lambda: made, allowed).next()
+    assert candidate is not None
+    assert candidate.name == "bits-1"
+    built = Pipeline(parse(format_passes(candidate.passes))).run(model(), context()).model
+    found = {}
+    for node in built.graph:
+        layer = next((name for name in LAYERS if (node.name or "").startswith(name)), None)
+        if layer is not None and node.op_type.startswith("MatMul"):
+            found[layer] = node.op_type + str(node.attributes.get_int("bits", 0) or "")
+    return format_passes(candidate.passes), found
+
+
+def test_each_matrix_gets_the_fastest_form_that_the_loss_allows() -> None:
+    _, kernels = chosen(tables(), 6.5)
+    assert kernels == dict(zip(LAYERS, ("MatMulNBits4", "MatMulNBits4", "MatMulNBits8"), strict=True))
+    _, kernels = chosen(tables(), 0.35)
+    assert kernels == dict(zip(LAYERS, ("MatMulNBits8", "MatMulNBits8", "MatMul"), strict=True))
+
+
+def test_costs_are_those_of_whole_models_at_each_length() -> None:
+    made = tables(runs=(1.0, 15.0))
+    for form, ms in ((FLOAT, 35.0), ("4 bits", 11.0), ("8 bits", 17.0), ("INT8", 20.0)):
+        # The conversions of INT8 count as part of its layers.
+        assert made.problem.cost(made.problem.whole(form)) == pytest.approx(16 * ms)
+    assert made.original == pytest.approx(16 * 35.0)
+    losses = [made.problem.loss(made.problem.whole(form)) for form in FORMS]
+    assert losses == pytest.approx([33.0, 3.3, 16.5])
+
+
+def test_bytes_decide_where_size_is_the_goal() -> None:
+    made = tables(Goal.SIZE, width=256)
+    for form, spec in FORMS.items():
+        size = model_file.size_bytes(Pipeline((spec,)).run(model(256), context()).model)
+        assert made.problem.cost(made.problem.whole(form)) == pytest.approx(size, rel=0.05)
+    assert made.problem.cost(made.problem.whole()) == pytest.approx(made.original)
+
+
+def test_layers_inside_control_flow_are_one_layer() -> None:
+    source = builders.BUILDERS["loop"]()
+
+    class InnerOnly:
+        def __call__(self, base: Base, specs: Sequence[Pass]) -> list[float]:
+            assert base
+            return [0.0 if "Loop_1" not in getattr(spec, "exclude", ()) else 9.0 for spec in specs]
+
+    made = bit_tables(source, context(), [], goal=Goal.SIZE, times=Clock(), losses=InnerOnly(), seconds=9)
+    assert list(made.forms) == ["INT8"]
+    assert {name: layer.losses["INT8"] for name, layer in made.problem.layers.items()} == {
+        "MatMul_0": 9.0, "Loop_1": 0.0, "MatMul_2": 9.0}  # fmt: skip
+
+
+def test_a_model_without_products_has_no_mix() -> None:
+    made = bit_tables(
+        builders.BUILDERS["nothing_to_do"](), context(), [], goal=Goal.SIZE, times=Clock(), losses=Loss(), seconds=9
+    )
+    assert not made.forms
+    assert Mixer(lambda: made).next() is None
+
+
+def test_small_matrices_are_left_to_other_candidates() -> None:
+    assert not has_matrices(model())
+    assert has_matrices(model(512))
+
+
+def test_a_search_tries_mixes_and_stops_where_no_table_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "has_matrices", lambda _: True)
+    source = model()
+    parts = split_parts(builders.samples_of(source, count=60), None, 0)
+    settings = Settings(latency_s=0.05, goal=Goal.SIZE)
+    found = search(source, parts, settings=settings)
+    names = [trial.candidate.name for trial in found.trials]
+    assert "bits-1" in names
+
+    def fail(*_: object, **__: object) -> CostTables:
+        raise ModelError("ONX304", "no tables")
+
+    monkeypatch.setattr(stages, "bit_tables", fail)
+    assert "bits-1" not in [trial.candidate.name for trial in search(source, parts, settings=settings).trials]
+
+
+def test_measured_losses_add_up_about() -> None:
+    source = model()
+    samples = builders.samples_of(source, count=40)
+    losses = MeasuredLosses(source, replace(context(), calibration=samples))
+    made = bit_tables(source, context(), [({"x": np.zeros((1, WIDTH), np.float32)}, 1.0)], goal=Goal.SIZE,
+                      times=Clock(), losses=losses, seconds=60)  # fmt: skip
+    whole = Pipeline(parse("simplify,quantize-weights{bits=4,method=hqq}"))
+    together = losses((), whole.passes[1:])[0]
+    assert made.problem.loss(made.problem.whole("4 bits")) == pytest.approx(together, rel=0.3)

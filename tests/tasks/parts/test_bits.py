@@ -1,0 +1,91 @@
+"""A part gets a form whose matrices have each their own bits, within the budget of the folder."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from onnxopt.catalog import parse
+from onnxopt.model_file import save
+from onnxopt.pipeline import Context, Pipeline
+from onnxopt.search.mix.bits import BASE, FORMS
+from onnxopt.target import target_of
+from onnxopt.tasks.parts import bits
+from onnxopt.tasks.parts.optimize import OptimizedParts, optimize_parts
+from tests.measure.generation.decoders import causal, texts
+
+
+def optimized(folder: Path, max_drop: str) -> OptimizedParts:
+    """Return the search for the smallest decoder in a folder."""
+    ids = np.array(texts(60))
+    places = np.tile(np.arange(12), (60, 1))
+    data = {"input_ids": ids, "attention_mask": np.ones_like(ids), "position_ids": places}
+    return optimize_parts(
+        folder, data, out=folder.parent / "run", goal="size", max_drop=max_drop, latency_s=0.05, new_tokens=4
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(bits, "has_matrices", lambda _: True)
+    place = tmp_path / "alone"
+    place.mkdir()
+    save(causal(), place / "text.onnx")
+    (place / "genai_config.json").write_text(json.dumps({"model": {"decoder": {"filename": "text.onnx"}}}))
+    return place
+
+
+def kernels(model: ir.Model) -> set[str]:
+    found = {node.op_type + str(node.attributes.get_int("bits", 0) or "") for node in model.graph}
+    return found & {"MatMul", "MatMulNBits4", "MatMulNBits8", "MatMulInteger", "DynamicQuantizeMatMul"}
+
+
+def test_a_mix_is_smaller_than_the_uniform_forms_of_the_same_drop(folder: Path) -> None:
+    made = optimized(folder, "3pp")
+    mixes = [one for one in made.found.alone if one.form.name.startswith("bits per matrix")]
+    assert mixes
+    record = json.loads((folder.parent / "run" / "parts.json").read_text())
+    assert [form["form"] for form in record["forms"]][3:] == [one.form.name for one in mixes]
+    uniform = [one for one in made.found.alone if one not in mixes and one.drop <= 0.03]
+    inside = [one for one in mixes if one.drop <= 0.03]
+    assert max(one.saved_bytes for one in inside) > max((one.saved_bytes for one in uniform), default=0)
+    context = Context(target_of("auto"))
+    several = [kernels(Pipeline(parse(one.form.passes)).run(causal(), context).model) for one in mixes]
+    assert any(len(found) > 1 for found in several)
+
+
+def test_the_lengths_are_a_prompt_and_single_tokens(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def tables(model, context, inputs, **options):
+        seen.extend([(feeds["input_ids"].shape, runs) for feeds, runs in inputs])
+        return bit_tables(model, context, inputs, **options)
+
+    bit_tables = bits.bit_tables
+    monkeypatch.setattr(bits, "bit_tables", tables)
+    optimized(folder, "3pp")
+    assert seen == [((1, 6), 1.0), ((1, 1), 3.0)]
+
+
+def test_a_part_of_several_files_or_no_budget_has_none(folder: Path) -> None:
+    found = optimized(folder, "0").found
+    assert [one.form.name for one in found.alone] == ["dynamic INT8", "8 bits", "4 bits"]
+
+
+def test_losses_are_the_divergence_through_the_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = list[bits.ChainLosses]()
+    plain = bits.mixed_forms
+
+    def look(job, part, drop_of):
+        made.append(bits.ChainLosses(job, folder / "text.onnx"))
+        return plain(job, part, drop_of)
+
+    monkeypatch.setattr("onnxopt.tasks.parts.search.mixed_forms", look)
+    found = optimized(folder, "3pp").found
+    four = made[0](BASE, [FORMS["4 bits"], FORMS["8 bits"]])
+    assert 0 < four[1] < four[0]
+    # The drop is the probability that is lost per token, over all texts.
+    drop = next(one.drop for one in found.alone if one.form.name == "4 bits")
+    assert 1 - np.exp(-four[0]) == pytest.approx(drop, rel=0.4)
