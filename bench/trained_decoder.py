@@ -2,9 +2,9 @@
 
     python bench/trained_decoder.py FOLDER [--layers 4] [--width 256] [--epochs 5]
 
-Writes `decoder.onnx` with inputs of past keys and values, `vocab.json`, sentences for a search that it is not trained
-on (`sentences.jsonl`), the test sentences (`prompts.jsonl`) and `settings.json`. Trains on one thread. Nothing of it
-belongs to this project: the sentences have no clear licence.
+Writes `decoder.onnx` with inputs of past keys and values, the same with GroupQueryAttention (`grouped.onnx`),
+`vocab.json`, sentences for a search that it is not trained on (`sentences.jsonl`), the test sentences (`prompts.jsonl`)
+and `settings.json`. Trains on one thread. Nothing of it belongs to this project: the sentences have no clear licence.
 """
 
 import argparse
@@ -29,6 +29,21 @@ SEARCHED = 200
 """Sentences of the training file that are left for a search."""
 
 
+class Grouped(torch.autograd.Function):
+    """Causal attention as one node of ONNX Runtime, which keeps the cache in any type; for export only."""
+
+    @staticmethod
+    def forward(ctx, query, key, value, past_key, past_value, last, total):
+        longer = [torch.cat((past, new.unflatten(2, (HEADS, -1)).transpose(1, 2)), 2)
+                  for past, new in ((past_key, key), (past_value, value))]  # fmt: skip
+        return torch.zeros_like(query), *longer
+
+    @staticmethod
+    def symbolic(g, *inputs):
+        name = "com.microsoft::GroupQueryAttention"
+        return g.op(name, *inputs, num_heads_i=HEADS, kv_num_heads_i=HEADS, outputs=3)
+
+
 class Block(nn.Module):
     """Causal attention and two layers, each behind a LayerNorm."""
 
@@ -38,6 +53,15 @@ class Block(nn.Module):
         self.parts, self.mixed = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
         self.drop = nn.Dropout(DROPOUT)
+
+    def grouped(
+        self, x: torch.Tensor, ends: tuple[torch.Tensor, torch.Tensor], key: torch.Tensor, value: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return what `forward` does, by one node for the attention."""
+        parts = self.parts(self.first(x)).split(x.shape[2], dim=-1)
+        mixed, key, value = Grouped.apply(*parts, key, value, *ends)
+        x = x + self.mixed(mixed)
+        return x + self.down(functional.gelu(self.up(self.second(x)))), key, value
 
     def forward(
         self, x: torch.Tensor, bias: torch.Tensor, key: torch.Tensor, value: torch.Tensor
@@ -60,7 +84,7 @@ class Decoder(nn.Module):
 
     def __init__(self, layers: int, width: int, vocabulary: int) -> None:
         super().__init__()
-        self.width = width
+        self.width, self.in_one_node = width, False
         self.tokens, self.places = nn.Embedding(vocabulary, width), nn.Embedding(LONGEST, width)
         self.blocks, self.last = nn.ModuleList(Block(width) for _ in range(layers)), nn.LayerNorm(width)
         for table in (self.tokens, self.places):
@@ -70,6 +94,9 @@ class Decoder(nn.Module):
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, position_ids: torch.Tensor, *past: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
         x = self.tokens(input_ids) + self.places(position_ids)
+        if self.in_one_node:
+            ends = (attention_mask.sum(1) - 1).int(), torch._shape_as_tensor(attention_mask)[1].int()
+            return self._grouped(x, ends, *past)
         place = attention_mask.cumsum(1) - 1
         hidden = (place[:, None, None, :] > position_ids[:, None, :, None]) | (attention_mask[:, None, None, :] == 0)
         bias = torch.where(hidden, -1e9, 0.0)
@@ -78,6 +105,15 @@ class Decoder(nn.Module):
             x, key, value = block(x, bias, past[2 * i], past[2 * i + 1])
             kept += [key, value]
         # The table of tokens is the last product too, as in GPT-2.
+        return self.last(x) @ self.tokens.weight.T, *kept
+
+    def _grouped(
+        self, x: torch.Tensor, ends: tuple[torch.Tensor, torch.Tensor], *past: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
+        kept: list[torch.Tensor] = []
+        for i, block in enumerate(self.blocks):
+            x, key, value = block.grouped(x, ends, past[2 * i], past[2 * i + 1])
+            kept += [key, value]
         return self.last(x) @ self.tokens.weight.T, *kept
 
     def empty(self, batch: int) -> list[torch.Tensor]:
@@ -174,7 +210,10 @@ def write(folder: Path, *, layers: int, width: int, epochs: int) -> None:
     (folder / "vocab.json").write_text(json.dumps(vocabulary_of(sentences)))
     words = open_vocab(folder / "vocab.json")
     assert isinstance(words, Vocabulary)
-    export(trained([words.encode(one) for one in sentences], layers, width, epochs), folder / "decoder.onnx")
+    model = trained([words.encode(one) for one in sentences], layers, width, epochs)
+    export(model, folder / "decoder.onnx")
+    model.in_one_node = True
+    export(model, folder / "grouped.onnx")
     settings = {"layers": layers, "width": width, "epochs": epochs, "vocabulary": VOCABULARY, "batch": BATCH}
     (folder / "settings.json").write_text(json.dumps({**settings, "rate": RATE, "dropout": DROPOUT}) + "\n")
     tables = {"sentences.jsonl": apart, "prompts.jsonl": sentences_of("sst2_test.tsv")}

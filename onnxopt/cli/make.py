@@ -74,10 +74,18 @@ def quantize(
     out: OUT_MODEL,
     data: MAYBE_DATA = None,
     mode: Annotated[
-        Mode, typer.Option("--mode", help="auto: the fastest measured form with small error; dynamic: no data needed.")
+        Mode,
+        typer.Option(
+            "--mode",
+            help="auto: the fastest measured form with small error; dynamic: no data needed; cache: only the keys and "
+            "values that a decoder keeps.",
+        ),
     ] = "static",
     effort: Annotated[
         Effort | None, typer.Option("--effort", help="With --mode auto: high tries more forms. [default: normal]")
+    ] = None,
+    bits: Annotated[
+        int | None, typer.Option("--bits", help="With --mode cache: 8 or 4 bits for keys and values. [default: 8]")
     ] = None,
     method: Annotated[
         str | None, typer.Option("--method", help="Static: calibration method: minmax, entropy, ...")
@@ -118,7 +126,7 @@ def quantize(
     static["--placement"] = None if placement == "all" else placement
     if mode != "static":
         _refuse(static, "this option is for static quantization")
-    if mode == "auto":
+    if mode in ("auto", "cache"):
         given: dict[str, object] = {
             "--weight-type": weight_type,
             "--op-types": op_types,
@@ -126,9 +134,11 @@ def quantize(
             "--overrides": overrides,
         }
         given |= {"--per-tensor": per_tensor or None, "--no-simplify": no_simplify or None}
-        _refuse(given, "--mode auto decides this itself")
-    else:
+        _refuse(given, f"--mode {mode} decides this itself" if mode == "auto" else "this option is for layers")
+    if mode != "auto":
         _refuse({"--effort": effort}, "this option is for --mode auto")
+    if mode != "cache":
+        _refuse({"--bits": bits}, "this option is for --mode cache")
     from onnxopt.cli.progress import ProgressBar
     from onnxopt.tasks.overrides import read_overrides
     from onnxopt.tasks.quantize import quantize as quantize_model
@@ -144,6 +154,7 @@ def quantize(
         "exclude": tuple(dict.fromkeys(kept)) or None,
         "per_channel": False if per_tensor else None,
         "effort": effort,
+        "bits": bits,
     }
     if model.is_dir():
         whole = {"--data": data, "--exclude": exclude, "--overrides": overrides, "--overwrite": overwrite or None}

@@ -8,7 +8,7 @@ from onnxopt.errors import UsageError
 Effort = Literal["normal", "high"]
 """Number of INT8 forms to try."""
 
-Mode = Literal["auto", "static", "dynamic"]
+Mode = Literal["auto", "static", "dynamic", "cache"]
 """Time at which activation scales are computed; `auto` measures the forms."""
 
 Placement = Literal["all", "measured"]

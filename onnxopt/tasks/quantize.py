@@ -17,11 +17,12 @@ from onnxopt.model_file import Given, given, signature_of
 from onnxopt.model_file.writable import refuse_output_file
 from onnxopt.options.choices import Effort, Mode
 from onnxopt.passes.simplify import Simplify
-from onnxopt.pipeline import Context, Need, StageProgress
+from onnxopt.pipeline import Context, Need, Optimized, StageProgress
 from onnxopt.samples import ReadOptions, open_samples
 from onnxopt.search.int8.choose import fastest_int8
 from onnxopt.target import target_of
 from onnxopt.tasks.apply import Made, apply, saved
+from onnxopt.tasks.generation.cache import with_cache_of
 
 
 def quantize(
@@ -40,13 +41,14 @@ def quantize(
     progress: StageProgress | None = None,
     **options: object,
 ) -> Made:
-    """Simplify `model` and quantize it to INT8: `static` (needs data), `dynamic`, or `auto`.
+    """Simplify `model` and quantize it to INT8: `static` (needs data), `dynamic`, or `auto`; or only a decoder's cache.
 
     Args:
         model: the input model (not modified).
         data: calibration samples.
         out: file to write; None for none.
-        mode: `static`, `dynamic`, or `auto`: the fastest measured form with a small error.
+        mode: `static`, `dynamic`, `auto`: the fastest measured form with a small error, or `cache`: the keys and values
+            that a decoder with GroupQueryAttention keeps.
         simplify: whether to fold and fuse first, which lowers the quantization error.
         target: target processor.
         seed: random seed.
@@ -56,13 +58,16 @@ def quantize(
         tasks: the tasks as which `auto` judges outputs; None decides by evidence.
         progress: called with the step, the finished and the total amount.
         options: options of the pass `quantize-static` or `quantize-dynamic`, such as `method="entropy"`; with `auto`,
-            `effort` as `normal` or `high`.
+            `effort` as `normal` or `high`; with `cache`, `bits` as 8 or 4.
 
     Raises:
-        UsageError: ONX101 unknown mode or effort, ONX114 static or auto without data; and as `apply`.
+        UsageError: ONX101 unknown mode or effort, ONX112 the model has no cache of GroupQueryAttention, ONX114 static,
+            auto or cache without data; and as `apply`.
     """
     if mode not in get_args(Mode):
-        raise UsageError("ONX101", "unknown mode", where=str(mode), hint="It is auto, static or dynamic.")
+        raise UsageError("ONX101", "unknown mode", where=str(mode), hint="It is auto, static, dynamic or cache.")
+    if mode == "cache":
+        return _cache(model, out, options, data, read=read, overwrite=overwrite, dry_run=dry_run, progress=progress)
     if mode == "auto":
         return _auto(
             model,
@@ -99,6 +104,40 @@ def quantize(
     )
     why = _nothing(made)
     return replace(made, note=f"Nothing was quantized: {why}.") if why else made
+
+
+def _cache(
+    model: Given,
+    out: str | Path | None,
+    options: Mapping[str, object],
+    data: object,
+    *,
+    read: ReadOptions | None,
+    overwrite: bool,
+    dry_run: bool,
+    progress: StageProgress | None,
+) -> Made:
+    for name in options:
+        if name != "bits":
+            raise UsageError("ONX102", "unknown option of mode cache", where=name, hint=nearest(name, ["bits"]))
+    if data is None:
+        raise UsageError("ONX114", "--mode cache needs texts", hint="Give them with --data.")
+    model = given(model)
+    source = None if isinstance(model, ir.Model) else model
+    if out is not None:
+        refuse_output_file(Path(out), overwrite=overwrite, source=source, read=[data])
+    loaded = model_file.as_graph(model)
+    made, note = with_cache_of(loaded, data, cast("int", options.get("bits", 8)), read=read, progress=progress)
+    return saved(
+        (),
+        Optimized(made, ()),
+        model_file.size_of(model),
+        source,
+        out=None if dry_run else out,
+        looked_at=proof(made),
+        overwrite=overwrite,
+        note=note,
+    )
 
 
 def _nothing(made: Made) -> str:

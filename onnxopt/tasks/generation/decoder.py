@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import onnx_ir as ir
 
-from onnxopt.errors import UsageError
+from onnxopt.errors import DataError, UsageError
 from onnxopt.measure.generation.speed import Decoder
 from onnxopt.measure.generation.walk import DecoderPorts
 from onnxopt.model_file import Signature, TensorSpec, signature_of
+from onnxopt.samples import ReadOptions, open_samples
 from onnxopt.tasks.data.states import State, states_of, without_states
 
 _WHOLE = ("int32", "int64")
@@ -74,6 +76,24 @@ def _logits(name: str, signature: Signature, states: Sequence[State]) -> str:
     if len(fitting) != 1:
         raise _no_decoder(name, f"{len(fitting)} outputs may be logits, of shape (batch, tokens, vocabulary)")
     return fitting[0]
+
+
+def read_texts(
+    data: object, signature: Signature, ports: DecoderPorts, *, limit: int | None, read: ReadOptions | None
+) -> list[np.ndarray]:
+    """Return the tokens of each text, without padding.
+
+    Raises:
+        DataError: ONX205 no text has two tokens; further codes as in docs/errors.md.
+    """
+    samples = open_samples(data, signature, options=read, limit=limit, batch_size=1)
+    texts = []
+    for feeds in samples:
+        ids = np.asarray(feeds[ports.tokens])[0]
+        texts.append(ids[np.asarray(feeds[ports.mask])[0] != 0] if ports.mask else ids)
+    if not any(len(text) > 1 for text in texts):
+        raise DataError("ONX205", "no text has two tokens", where=samples.name, hint="Give longer texts.")
+    return texts
 
 
 def vocabulary_of(decoder: Decoder) -> int | None:

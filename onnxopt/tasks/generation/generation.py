@@ -6,18 +6,17 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from onnxopt.document.blocks import Displayed, Document
-from onnxopt.errors import DataError, ModelError, UsageError
+from onnxopt.errors import ModelError, UsageError
 from onnxopt.measure.generation.memory import private_bytes
 from onnxopt.measure.generation.perplexity import TextPerplexity, measure_perplexity
 from onnxopt.measure.generation.speed import Decoder, GenerationSpeed, Length, measure_speed
-from onnxopt.measure.generation.walk import DecoderPorts
 from onnxopt.measure.runtime.session import Runtime
 from onnxopt.model_file import Signature, as_graph
 from onnxopt.model_file.given import Several, by_name
 from onnxopt.options.choices import refuse_non_positive
 from onnxopt.pipeline import StageProgress
-from onnxopt.samples import ReadOptions, open_samples
-from onnxopt.tasks.generation.decoder import decoder_of, vocabulary_of
+from onnxopt.samples import ReadOptions
+from onnxopt.tasks.generation.decoder import decoder_of, read_texts, vocabulary_of
 from onnxopt.tasks.generation.shown import generation_document
 
 MADE_UP = 8
@@ -81,7 +80,7 @@ def generation(
     length, chosen, report = Length(prompt_tokens, new_tokens), runtime or Runtime(), progress or (lambda *_: None)
     decoders, signature = _decoders(models)
     first = next(iter(decoders.values()))
-    texts = [] if data is None else _texts(data, signature, first.ports, limit=limit, read=read)
+    texts = [] if data is None else read_texts(data, signature, first.ports, limit=limit, read=read)
     prompts = _drawn(first, length, seed) if data is None else _prompts(texts, length)
     speed = measure_speed(
         decoders,
@@ -122,20 +121,6 @@ def _decoders(models: Several) -> tuple[dict[str, Decoder], Signature]:
         found[name] = decoder
     assert signature is not None
     return found, signature
-
-
-def _texts(
-    data: object, signature: Signature, ports: DecoderPorts, *, limit: int | None, read: ReadOptions | None
-) -> list[np.ndarray]:
-    """Return the tokens of each text, without padding."""
-    samples = open_samples(data, signature, options=read, limit=limit, batch_size=1)
-    texts = []
-    for feeds in samples:
-        ids = np.asarray(feeds[ports.tokens])[0]
-        texts.append(ids[np.asarray(feeds[ports.mask])[0] != 0] if ports.mask else ids)
-    if not any(len(text) > 1 for text in texts):
-        raise DataError("ONX205", "no text has two tokens", where=samples.name, hint="Give longer texts.")
-    return texts
 
 
 def _prompts(texts: Sequence[np.ndarray], length: Length) -> list[np.ndarray]:

@@ -25,7 +25,7 @@ def generation_document(
     columns = (Column("model"), *(Column(title, number=True) for title in titles))
     rows = tuple(_row(name, one, perplexity.get(name), memory.get(name)) for name, one in speed.items())
     lines = [line for name in list(speed)[1:] for line in _compared(name, next(iter(speed)), speed[name])]
-    lines += [_perplexity(name, one) for name, one in perplexity.items() if one.ratio is not None]
+    lines += [perplexity_words(name, one) for name, one in perplexity.items() if one.ratio is not None]
     texts = "tokens drawn at random" if data is None else "the texts given"
     texts = f"texts of {data}" if isinstance(data, str | Path) else texts
     lines.append(
@@ -85,7 +85,8 @@ def _compared(name: str, other: str, one: GenerationSpeed) -> list[str]:
     ]
 
 
-def _perplexity(name: str, one: TextPerplexity) -> str:
+def perplexity_words(name: str, one: TextPerplexity) -> str:
+    """Return the differences from the baseline's perplexity and tokens, with their intervals."""
     assert one.ratio is not None
     assert one.divergence is not None
     assert one.same_token is not None

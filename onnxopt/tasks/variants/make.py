@@ -29,7 +29,6 @@ from onnxopt.tasks.variants.shown import card_text, file_data, files_table, judg
 from onnxopt.tasks.variants.side_files import CARD, copy_files, side_files
 from onnxopt.tasks.variants.verdict import JudgedFile, Standing
 
-
 _MAY_BE_IDLE = (Simplify, ApproximateGelu)
 """Passes without which a file is what its name says all the same, where the model has nothing for them."""
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import onnx_ir as ir
+from onnx import TensorProto, helper
 
 from tests.builders import I64, F, Net
 
@@ -60,3 +61,36 @@ def whole(tokens: np.ndarray) -> dict[str, np.ndarray]:
 
 def texts(count: int, length: int = 12) -> list[np.ndarray]:
     return [np.random.default_rng(i).integers(0, VOCABULARY, length) for i in range(count)]
+
+
+HEADS, KV_HEADS, HEAD = 4, 2, 16
+
+
+def grouped() -> ir.Model:
+    """Return one layer of GroupQueryAttention, as onnxruntime-genai's builder writes it."""
+    net, width = Net(13), HEADS * HEAD
+    x = net.node("Gather", net.weight(VOCABULARY, width), "input_ids", axis=0)
+    length = net.node("ReduceSum", "attention_mask", net.ints(1), keepdims=0)
+    last = net.node("Cast", net.node("Sub", length, net.ints(1)), to=TensorProto.INT32)
+    total = net.node(
+        "Cast", net.node("Gather", net.node("Shape", "attention_mask"), net.const(np.int64(1))), to=TensorProto.INT32
+    )
+    parts = [net.node("MatMul", x, net.weight(width, count * HEAD)) for count in (HEADS, KV_HEADS, KV_HEADS)]
+    cache = [f"past_key_values.0.{role}" for role in ("key", "value")]
+    mixed, key, value = "mixed", "present.0.key", "present.0.value"
+    numbers = {"domain": "com.microsoft", "num_heads": HEADS, "kv_num_heads": KV_HEADS}
+    own, given = [*parts, *cache, last, total], [mixed, key, value]
+    net.nodes.append(helper.make_node("GroupQueryAttention", own, given, name="attention", **numbers))
+    x = net.node("Add", x, net.node("MatMul", mixed, net.weight(width, width)))
+    net.node("MatMul", x, net.const(net.rng.standard_normal((width, VOCABULARY)).astype(np.float32) / 3), out="logits")
+    shape = ["batch_size", KV_HEADS, "past_sequence_length", HEAD]
+    inputs = [
+        ("input_ids", I64, ["batch_size", "sequence_length"]),
+        ("attention_mask", I64, ["batch_size", "total_sequence_length"]),
+        *((name, F, shape) for name in cache),
+    ]
+    outputs = [
+        ("logits", F, ["batch_size", "sequence_length", VOCABULARY]),
+        *((name, F, ["batch_size", KV_HEADS, "total_sequence_length", HEAD]) for name in (key, value)),
+    ]
+    return net.model(inputs, outputs, opset=17, domains=[("com.microsoft", 1)])

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import onnx_ir as ir
@@ -42,7 +43,7 @@ def model(width: int = WIDTH) -> ir.Model:
 class Clock(LayerTimes):
     """Has each form take its own time per layer, and INT8 one millisecond more for its conversions."""
 
-    MS: Mapping[str, float] = {"MatMul": 10.0, "MatMulNBits": 2.0, "MatMulInteger": 4.0}
+    MS: ClassVar[Mapping[str, float]] = {"MatMul": 10.0, "MatMulNBits": 2.0, "MatMulInteger": 4.0}
 
     def __init__(self) -> None:
         super().__init__(None, Runtime())
@@ -61,8 +62,8 @@ class Clock(LayerTimes):
 class Loss:
     """Has each layer in 4 bits lose 1, 2 and 30, in 8 bits a tenth, and in INT8 half of that."""
 
-    BY_LAYER = dict(zip(LAYERS, (1.0, 2.0, 30.0), strict=True))
-    BY_FORM: Mapping[str, float] = {"4 bits": 1.0, "8 bits": 0.1, "INT8": 0.5}
+    BY_LAYER: ClassVar[Mapping[str, float]] = dict(zip(LAYERS, (1.0, 2.0, 30.0), strict=True))
+    BY_FORM: ClassVar[Mapping[str, float]] = {"4 bits": 1.0, "8 bits": 0.1, "INT8": 0.5}
 
     def __call__(self, base: Base, specs: Sequence[Pass]) -> list[float]:
         found = []
