@@ -96,7 +96,8 @@ def mixed_forms(job: PartsJob, part: str, drop_of: Callable[[PartForm], float]) 
         chosen = _next(mixer)
         if chosen is None:
             break
-        made = make_form(part, files, f"bits per matrix {number}", format_passes(chosen.passes), job.place, job.context)
+        name, passes = f"bits per matrix {number}", format_passes(chosen.passes)
+        made = make_form(part, files, name, passes, place=job.place, context=job.context)
         if not isinstance(made, PartForm):
             break
         found.append((made, drop_of(made)))

@@ -51,7 +51,7 @@ class PartForm:
 
 
 def make_form(
-    part: str, files: Sequence[Path], name: str, passes: str, place: Path, context: Context
+    part: str, files: Sequence[Path], name: str, passes: str, *, place: Path, context: Context
 ) -> PartForm | str:
     """Make the files of a part in a form; return the reason where that cannot be done."""
     made = dict[Path, Path]()

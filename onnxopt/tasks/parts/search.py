@@ -80,7 +80,7 @@ def search_parts(job: PartsJob, report: Callable[[str, int, int], None]) -> Part
     for part, files in job.parts.files.items():
         for name, passes in FORMS.items():
             report("forms", len(drops) + len(left), len(FORMS) * len(job.parts.files))
-            made = make_form(part, files, name, passes, job.place, job.context)
+            made = make_form(part, files, name, passes, place=job.place, context=job.context)
             if isinstance(made, PartForm):
                 drops.append((made, drop_of(made)))
             else:
