@@ -33,6 +33,7 @@ from onnxopt.measure.metrics.score import Score, mean_of
 from onnxopt.measure.statistics import Drop, Interval, flip_draws, probability_within, share_draws, wilson
 from onnxopt.options.search import Goal
 from onnxopt.search.acceptance import Acceptance
+from onnxopt.search.attempts import best_attempts, chance_by_trial
 from onnxopt.search.parts import CALIBRATION_MOST, CALIBRATION_SHARE, SEARCH_MOST, SEARCH_SHARE
 from onnxopt.search.trial import Candidate, Trial, Verdict
 
@@ -166,7 +167,8 @@ def search_once(case: Case, bar: Acceptance, rng: np.random.Generator) -> tuple[
             Trial(Candidate(str(index), ()), verdict, "", size_bytes=1, drop=_drop(value), latency=_faster(index))
         )
     likely = None
-    for attempt, trial in enumerate(bar.attempts(bar.finalists(trials))):
+    chance = chance_by_trial(bar, parts_of(case.samples)[1])
+    for attempt, trial in enumerate(best_attempts(bar, bar.finalists(trials), chance=chance)):
         index = int(trial.candidate.name)
         value, sure = held(index)
         standing = bar.standing(sure(), attempt, None) if value <= BUDGET + 1e-12 else ""

@@ -98,6 +98,10 @@ class Acceptance:
         """Return whether a trial's drop is within budget with the confidence that the proof requires."""
         return trial.drop is not None and trial.drop.probability_within(self.allowed_drop) >= self.asked(0)
 
+    def promising(self, trial: Trial) -> bool:
+        """Return whether a trial's drop is likely within budget, so that more of the same may be tried."""
+        return trial.drop is not None and trial.drop.probability_within(self.allowed_drop) >= LIKELY
+
     def finalists(self, trials: Sequence[Trial]) -> list[Trial]:
         """Return the trials within budget, the best first; among those equally good at the goal, by drop."""
         within = [t for t in trials if t.verdict is Verdict.WITHIN]
@@ -110,10 +114,9 @@ class Acceptance:
 
         return sorted(within, key=order)
 
-    def hope(self, trial: Trial) -> float:
-        """Return the gain of a finalist times the probability, by its trial, that it is within budget."""
-        within = 0.0 if trial.drop is None else trial.drop.probability_within(self.allowed_drop)
-        return within * (1 - self.rank(trial))
+    def gain(self, trial: Trial) -> float:
+        """Return the gain of a measured trial: the logarithm of its speed-up, or of its size ratio."""
+        return -math.log(self.rank(trial))
 
     def asked(self, attempt: int) -> float:
         """Return the confidence required of attempt 0, 1, ... on the same hold-out samples.
@@ -121,16 +124,6 @@ class Acceptance:
         All attempts together use at most the accepted risk, see `RISKS`.
         """
         return float(1 - (1 - self.confidence) * RISKS[attempt])
-
-    def attempts(self, finalists: Sequence[Trial]) -> list[Trial]:
-        """Return the finalists to try on the hold-out samples, in this order.
-
-        The last attempt is reserved for the finalist with the smallest drop, which is often slower than the others.
-        """
-        if len(finalists) <= MOST_PROOFS:
-            return list(finalists)
-        first, rest = list(finalists[: MOST_PROOFS - 1]), finalists[MOST_PROOFS - 1 :]
-        return [*first, min(rest, key=lambda t: float("inf") if t.drop is None else t.drop.value)]
 
     def standing(self, confidence: float, attempt: int, drop: Drop | None) -> Standing:
         """Return the standing of a finalist in attempt 0, 1, ...; empty for too low a confidence.

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import onnx_ir as ir
 
@@ -9,7 +10,8 @@ from onnxopt.errors import ModelError, NativeError
 from onnxopt.measure.judge import Judge
 from onnxopt.measure.statistics import Interval
 from onnxopt.samples import Samples
-from onnxopt.search.acceptance import EARLY
+from onnxopt.search.acceptance import EARLY, MOST_PROOFS
+from onnxopt.search.attempts import best_attempts, chance_by_trial
 from onnxopt.search.bets import WORTH
 from onnxopt.search.holdout import Evidence, affordable_samples, held_out, holdout_evidence, timed_as_last
 from onnxopt.search.limits.deadline import TimeOver
@@ -76,11 +78,13 @@ def prove_finalists(trials: Trials, early: Evidence | None = None) -> tuple[ir.M
 def _tried(trials: Trials, early: Evidence | None) -> Iterator[tuple[Evidence, Proof]]:
     """Yield the proof of each attempt, up to the first success; the early one last, unless it is a finalist."""
     holdout = held_out(trials)
-    finalists = _attempts(trials, early, holdout)
     if holdout is None:
+        finalists = trials.attempts = trials.bar.finalists(trials.made)[:MOST_PROOFS]
         proved = [trial for trial in finalists if early is not None and trial.candidate == early.trial.candidate]
         trials.late.leave_out([t for t in finalists if t not in proved], "no time was left for a proof")
         finalists = proved
+    else:
+        finalists = _attempts(trials, early, holdout)
     judge = None if holdout is None else (trials.judge_on(holdout), len(holdout))
     attempts, spent = 0, False
     for number, trial in enumerate(finalists):
@@ -103,27 +107,25 @@ def _tried(trials: Trials, early: Evidence | None) -> Iterator[tuple[Evidence, P
         yield last, last.proof(trials.bar, EARLY)
 
 
-def _attempts(trials: Trials, early: Evidence | None, holdout: Samples | None) -> list[Trial]:
+def _attempts(trials: Trials, early: Evidence | None, holdout: Samples) -> list[Trial]:
     """Return the finalists to try; an early proof of another candidate, or on other samples, counts as an attempt."""
-    finalists = trials.bar.attempts(_in_order(trials, early, holdout))
-    if early is None or any(_known(early, trial, holdout) is not None for trial in finalists):
-        return finalists
-    return finalists[:EARLY]
+    finalists, count = trials.bar.finalists(trials.made), len(holdout)
+    known = next((trial for trial in finalists if _known(early, trial, holdout) is not None), None)
+    predicted = chance_by_trial(trials.bar, count)
 
+    def chance(trial: Trial, attempt: int) -> float:
+        if early is None or trial is not known:
+            return predicted(trial, attempt)
+        return float(early.proof(trials.bar, attempt).accepted)
 
-def _in_order(trials: Trials, early: Evidence | None, holdout: Samples | None) -> list[Trial]:
-    """Return the finalists, the best first; with time for one attempt and nothing proven, the most promising one first.
-
-    The best one is often close to the budget. If it fails, nothing ships, though a slower one is surely within.
-    """
-    finalists = trials.bar.finalists(trials.made)
+    most = MOST_PROOFS if early is None or known is not None else EARLY
     proven = early is not None and early.proof(trials.bar, EARLY).accepted
-    if proven or not finalists or holdout is None or trials.reserve is None:
-        return finalists
-    if trials.reserve.two_fit(trials.deadline.left_s(), len(holdout) / max(len(trials.parts.holdout), 1)):
-        return finalists
-    first = max(finalists, key=trials.bar.hope)
-    return [first, *(trial for trial in finalists if trial is not first)]
+    floor = trials.bar.gain(early.trial) if early is not None and proven else 0.0
+    choose = partial(best_attempts, trials.bar, chance=chance, floor=floor, sharing=known)
+    first = [] if _two_fit(trials, count) else choose(finalists, most=1)
+    rest = choose([trial for trial in finalists if trial not in first], most=most - len(first))
+    trials.attempts = [*first, *rest]
+    return trials.attempts
 
 
 def _known(early: Evidence | None, trial: Trial, holdout: Samples | None) -> Evidence | None:
@@ -161,6 +163,11 @@ def _measured(
     return None
 
 
+def _two_fit(trials: Trials, used: int) -> bool:
+    reserve = trials.reserve
+    return reserve is None or reserve.two_fit(trials.deadline.left_s(), used / max(len(trials.parts.holdout), 1))
+
+
 def _another_fits(trials: Trials, used: int) -> bool:
     reserve = trials.reserve
     return reserve is None or reserve.another_fits(trials.deadline.left_s(), used / max(len(trials.parts.holdout), 1))
@@ -168,9 +175,8 @@ def _another_fits(trials: Trials, used: int) -> bool:
 
 def untried(trials: Trials, proofs: Sequence[Proof]) -> tuple[str, ...]:
     """Return the finalists within budget that are not tried on the hold-out samples, because others come first."""
-    finalists = trials.bar.finalists(trials.made)
-    tried = {trial.candidate.name for trial in trials.bar.attempts(finalists)} | {proof.candidate for proof in proofs}
-    return tuple(t.candidate.name for t in finalists if t.candidate.name not in tried)
+    tried = {trial.candidate.name for trial in trials.attempts} | {proof.candidate for proof in proofs}
+    return tuple(t.candidate.name for t in trials.bar.finalists(trials.made) if t.candidate.name not in tried)
 
 
 def _hot(trials: Trials, name: str, model: ir.Model) -> Interval | None:

@@ -76,7 +76,7 @@ def place_layers(trials: Trials) -> None:
 
 
 def remove_channels(trials: Trials) -> None:
-    """Prune more and more channels before the best candidate's passes, while the drop is within budget."""
+    """Prune more and more channels before the best candidate's passes, while it is likely within budget."""
     base = trials.leader.candidate if trials.leader is not None else Candidate("float", ())
     for macs in PRUNED:
         if trials.enough():
@@ -86,7 +86,7 @@ def remove_channels(trials: Trials) -> None:
             return
         if not trials.bar.accurate(trial) and trials.settings.train and not trials.enough():
             trial = _distilled(trials, trial.candidate) or trial
-        if not trials.bar.accurate(trial):
+        if not trials.bar.promising(trial):
             if macs == PRUNED[0] and not trials.enough():
                 trials.run(pruned(base, PRUNED_LITTLE, trials.settings.protect))
             return
@@ -105,7 +105,7 @@ def remove_blocks(trials: Trials) -> None:
             return
         if not trials.bar.accurate(trial) and trials.settings.train and not trials.enough():
             trial = _distilled(trials, trial.candidate) or trial
-        if not trials.bar.accurate(trial):
+        if not trials.bar.promising(trial):
             return
 
 
@@ -174,7 +174,7 @@ def _try_mixes(trials: Trials, mixer: Mixer, name: str) -> bool:
         trial = trials.run(chosen)
         if trial.drop is None or not trials.bar.allowed_drop > 0:
             return False
-        mixer.learn(good=trials.bar.accurate(trial), share=max(trial.drop.value, 0.0) / trials.bar.allowed_drop)
+        mixer.learn(good=trials.bar.promising(trial), share=max(trial.drop.value, 0.0) / trials.bar.allowed_drop)
     return True
 
 

@@ -39,6 +39,7 @@ class Trials:
         baseline: the trial of the baseline.
         bar: the limits of acceptance.
         leader: the best trial within budget so far, with its model in `leader_model`.
+        attempts: the finalists to try on the hold-out samples.
         judge: judge of the search samples.
         stopped: the reason why no further candidate starts; empty while more do.
         sample_s: approximate seconds per sample of the baseline.
@@ -55,6 +56,7 @@ class Trials:
         self.sample_s, self.reserve = baseline.sample_s, baseline.reserve
         self.late = Late()
         self.made: list[Trial] = []
+        self.attempts: list[Trial] = []
         self.leader: Trial | None = None
         self.leader_model: ir.Model | None = None
         self.stopped = ""

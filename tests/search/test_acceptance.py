@@ -1,5 +1,6 @@
 """What a finalist must reach, how sure that is, and who is tried on the hold-out part."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -50,15 +51,6 @@ def test_for_size_slower_means_that_the_whole_interval_is_slower() -> None:
     assert size.verdict(drop(0), speed(0.9, 0.95, 0.99), 50)[0] is Verdict.SLOWER
 
 
-def test_a_risky_finalist_promises_less_than_a_sure_one_that_is_a_little_slower() -> None:
-    draws = np.array([0.0] * 58 + [0.02] * 42)
-    risky = replace(trial("risky", 0.009, 3.0), drop=replace(drop(0.009), draws=draws))
-    assert BAR.hope(risky) == pytest.approx(0.58 * (1 - 1 / 3))
-    assert BAR.hope(trial("sure", 0.001, 2.5)) == pytest.approx(101 / 102 * (1 - 1 / 2.5))
-    assert BAR.hope(risky) < BAR.hope(trial("sure", 0.001, 2.5)) < BAR.hope(trial("sure", 0.001, 3.0))
-    assert BAR.hope(replace(risky, drop=None)) == 0
-
-
 @given(st.floats(0.5, 0.999))
 def test_all_attempts_together_take_no_more_than_the_accepted_risk(confidence: float) -> None:
     bar = replace(BAR, confidence=confidence)
@@ -91,17 +83,6 @@ def test_gains_that_make_up_for_losses_prove_nothing() -> None:
 def test_a_later_attempt_needs_more_to_be_proven() -> None:
     assert BAR.standing(0.98, 0, None) == "proven"
     assert BAR.standing(0.98, 1, None) == "likely"
-
-
-def test_the_last_try_is_kept_for_the_finalist_that_loses_least() -> None:
-    bold = [trial(str(i), 0.009, 4 - 0.5 * i) for i in range(3)]
-    careful = trial("careful", 0.0, 1.2)
-    finalists = BAR.finalists([*bold, trial("slow", 0.005, 1.1), careful])
-    assert names(BAR.attempts(finalists)) == ["0", "1", "careful"]
-    assert names(BAR.attempts(finalists[:MOST_PROOFS])) == ["0", "1", "2"]
-    third = [trial("a", 0.005, 2.0), trial("b", 0.005, 1.9), trial("careful", 0.0, 1.8), trial("d", 0.004, 1.7)]
-    assert names(BAR.attempts(third)) == ["a", "b", "careful"]
-    assert names(BAR.attempts([third[0], third[2], third[1], third[3]])) == ["a", "careful", "d"]
 
 
 def test_how_many_samples_would_be_a_proof_is_said() -> None:
@@ -151,12 +132,21 @@ def test_without_a_speed_up_a_candidate_within_budget_is_unsure() -> None:
     assert BAR.verdict(drop(0.02), None, 50, "a busy host")[0] is Verdict.OVER_BUDGET
 
 
+def test_the_gain_is_that_of_the_goal() -> None:
+    assert BAR.gain(trial("a", 0, 2.0)) == pytest.approx(math.log(2))
+    assert replace(BAR, goal=Goal.SIZE).gain(replace(trial("a", 0, 2.0), size_bytes=25)) == pytest.approx(math.log(4))
+
+
 def test_the_required_confidence_itself_is_enough() -> None:
     assert BAR.standing(BAR.asked(0), 0, None) == "proven"
     sure = replace(drop(0), n=1000)
     assert BAR.accurate(replace(trial("a", 0, 2), drop=sure))
     assert not BAR.accurate(replace(trial("a", 0, 2), drop=None))
     assert not BAR.accurate(replace(trial("a", 0.02, 2), drop=replace(sure, draws=np.full(9, 0.02))))
+    for inside, promising in ((70, True), (69, False)):
+        draws = np.array([0.0] * inside + [0.02] * (100 - inside))
+        assert BAR.promising(replace(trial("a", 0, 2), drop=replace(sure, draws=draws))) is promising
+    assert not BAR.promising(replace(trial("a", 0, 2), drop=None))
     for inside, accurate in ((98, True), (97, False)):
         draws = np.array([0.0] * inside + [0.02] * (100 - inside))
         assert BAR.accurate(replace(trial("a", 0, 2), drop=replace(sure, draws=draws))) is accurate

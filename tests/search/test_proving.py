@@ -104,24 +104,34 @@ def test_a_further_proof_needs_time_for_one_finalist_its_timing_and_the_report(
     assert search.late.finalists == (() if "b" in names else ("b",))
 
 
-HOPES = {"a": 0.2, "b": 0.5, "c": 0.4}
+CHANCES = {"a": 0.2, "b": 0.9, "c": 0.8, "early": 0.0}
 
 
+@pytest.fixture
+def chances(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        proving, "chance_by_trial", lambda bar, holdout: lambda trial, attempt: CHANCES[trial.candidate.name]
+    )
+
+
+@pytest.mark.usefixtures("chances")
 @pytest.mark.parametrize(("left_s", "tried"), [(13.0, ["a", "b"]), (12.9, ["b", "a"])])
-def test_with_time_for_one_proof_the_most_promising_finalist_is_first(
+def test_with_time_for_one_proof_the_most_promising_finalist_is_tried(
     outcomes: dict[str, Any], left_s: float, tried: list[str]
 ) -> None:
     """Two need 4 + 3 s, and 2 + 3 + 1 s."""
     outcomes |= {"a": Found(A, ""), "b": Found(B, "")}
-    search = trials(A, B, reserve=reserve(), left_s=lambda: left_s, hopes=HOPES)
+    search = trials(A, B, reserve=reserve(), left_s=lambda: left_s, gains={"a": 2.0, "b": 1.0})
     assert [name for name, _ in proofs_of(search)[1]] == tried
+    assert [one.candidate.name for one in search.attempts] == tried
 
 
+@pytest.mark.usefixtures("chances")
 @pytest.mark.parametrize(("standing", "first"), [("proven", "a"), ("likely", "b"), ("", "b")])
-def test_behind_a_proven_early_candidate_the_best_finalist_is_first(
+def test_behind_a_proven_early_candidate_a_bold_finalist_is_tried(
     outcomes: dict[str, Any], standing: Any, first: str
 ) -> None:
-    search = trials(A, B, C, reserve=reserve(), left_s=lambda: 8.0, hopes=HOPES)
+    search = trials(A, B, reserve=reserve(), left_s=lambda: 8.0, gains={"a": 2.0, "early": 1.5})
     assert proofs_of(search, Found(trial("early"), standing, samples=9))[1][0] == (first, 0)
 
 
