@@ -22,7 +22,8 @@ class TrainingOptions:
         epochs: number of passes over the samples.
         steps: number of optimizer steps, instead of `epochs`; 0 uses `epochs`.
         batch_size: samples per step.
-        lr: peak learning rate; it falls to zero along a half cosine.
+        lr: peak learning rate; it falls to zero along a half cosine, and is lowered where it leads away from a good
+            start.
         held_out: share of the samples held out to judge the result.
         device: torch device, such as `cpu` or `cuda`.
     """

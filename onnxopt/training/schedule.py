@@ -15,6 +15,7 @@ class Schedule:
         steps: the steps of the optimizer.
         batch_size: samples per step, where the model's own batch size allows.
         lr: the highest learning rate; it rises linearly for `warmup` of the steps and falls to zero by a half cosine.
+            It is lowered where it leads away from a good start (`onnxopt.training.course`).
         warmup: share of the steps.
         optimizer: `adamw` or `sgd` (with Nesterov momentum of 0.9).
         weight_decay: the weight decay of the optimizer.
@@ -39,12 +40,13 @@ class Schedule:
     evaluations: int = 20
     patience: int = 12
 
-    def rate(self, step: int) -> float:
-        """Return the learning rate of step 0, 1, ..."""
-        rising = max(1, round(self.warmup * self.steps))
+    def rate(self, step: int, begun: int = 0) -> float:
+        """Return the learning rate of step 0, 1, ..., in a course that began at the step `begun` and takes the rest."""
+        steps, step = self.steps - begun, step - begun
+        rising = max(1, round(self.warmup * steps))
         if step < rising:
             return self.lr * (step + 1) / rising
-        progress = (step - rising) / max(1, self.steps - rising)
+        progress = (step - rising) / max(1, steps - rising)
         return self.lr * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
     def optimizer_of(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:

@@ -21,6 +21,7 @@ from onnxopt.model_file import atomic_write_bytes
 from onnxopt.model_file.writable import refuse_output_file
 from onnxopt.samples.core import Batch
 from onnxopt.training.batches import Batches
+from onnxopt.training.course import Course
 from onnxopt.training.schedule import Schedule
 
 ALIKE = 1e-6
@@ -87,55 +88,57 @@ class Trainer:
         parameters = [p for p in self.module.parameters() if p.requires_grad]
         optimizer = self.schedule.optimizer_of(parameters)
         masks = [_mask(p) for p in parameters]
-        before = best = self.score()
+        before = self.score()
         if before < ALIKE:
             return Trained((), before, before)
-        kept, step, stale = _copy(self.module), 0, 0
+        course = Course(before, _copy(self.module), before)
         if (found := self._resumed()) is not None:
             self.module.load_state_dict(found["module"])
             optimizer.load_state_dict(found["optimizer"])
-            before, best, kept, step, stale = (found[k] for k in ("before", "best", "kept", "step", "stale"))
+            course = Course(**found["course"])
             self._history = [CurvePoint(*point) for point in found["history"]]
         losses: list[float] = []
-        while step < self.schedule.steps and stale < self.schedule.patience:
+        while course.step < self.schedule.steps and course.stale < self.schedule.patience:
             raise_if_interrupted()
-            losses.append(self._step(step, optimizer, parameters, masks))
-            step += 1
+            losses.append(self._step(course, optimizer, parameters, masks))
+            course.step += 1
             if self.progress is not None:
-                self.progress(step, self.schedule.steps)
-            if not self.schedule.evaluated(step):
+                self.progress(course.step, self.schedule.steps)
+            if not self.schedule.evaluated(course.step):
                 continue
             score = self.score()
-            self._history.append(CurvePoint(step, sum(losses) / len(losses), score))
+            self._history.append(CurvePoint(course.step, sum(losses) / len(losses), score))
             losses = []
-            if score < best:
-                best, kept, stale = score, _copy(self.module), 0
+            if course.leads_away(score):
+                self.module.load_state_dict(course.kept)
+                optimizer = self.schedule.optimizer_of(parameters)
+                course.lower()
             else:
-                stale += 1
+                course.learn(score, _copy(self.module) if score < course.best else None)
             self._save(
                 {
                     "module": self.module.state_dict(),
                     "optimizer": optimizer.state_dict(),
                     "history": [(p.step, p.loss, p.score) for p in self._history],
-                    **{"before": before, "best": best, "kept": kept, "step": step, "stale": stale},
+                    "course": vars(course),
                 }
             )
-        self.module.load_state_dict(kept)
-        return Trained(tuple(self._history), before, best)
+        self.module.load_state_dict(course.kept)
+        return Trained(tuple(self._history), course.before, course.best)
 
     def _step(
         self,
-        step: int,
+        course: Course,
         optimizer: torch.optim.Optimizer,
         parameters: list[nn.Parameter],
         masks: list[Tensor | None],
     ) -> float:
         for group in optimizer.param_groups:
-            group["lr"] = self.schedule.rate(step)
+            group["lr"] = course.factor * self.schedule.rate(course.step, course.begun)
         optimizer.zero_grad(set_to_none=True)
         total, count = 0.0, 0
         self.module.train()
-        for batch in self.batches.at(step):
+        for batch in self.batches.at(course.step):
             size = _size(batch)
             with _precision(self.schedule.precision, parameters[0].device):
                 loss = self.loss(batch)
@@ -193,7 +196,7 @@ class Trainer:
         """Return the settings that must be the same for a checkpoint to be resumed."""
         shapes = [tuple(p.shape) for p in self.module.parameters()]
         data = (len(self.batches.samples), self.batches.seed, tuple(self.batches.augmentations))
-        return repr((self.schedule, data, shapes))
+        return repr((Course.__name__, self.schedule, data, shapes))
 
 
 def _averaged(parameters: list[nn.Parameter], total: float, count: int) -> tuple[float, int]:
