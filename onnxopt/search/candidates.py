@@ -98,7 +98,8 @@ def shallower(candidate: Candidate, blocks: float) -> Candidate:
 
 RECOVERY = Distill(epochs=20, augment=("crop",))
 """Options of distillation; small shifts of an image do not change its contents."""
-_MOST_STEPS = 3000
+MOST_STEPS = 3000
+"""Largest number of steps of a distillation."""
 
 
 def reduces(candidate: Candidate) -> bool:
@@ -106,15 +107,16 @@ def reduces(candidate: Candidate) -> bool:
     return any(isinstance(spec, _REDUCING) for spec in candidate.passes)
 
 
-def recovered(candidate: Candidate, samples: int) -> Candidate:
+def recovered(candidate: Candidate, samples: int, most: int = MOST_STEPS) -> Candidate:
     """Return a candidate with distillation from the baseline after its reduction, before its other passes.
 
     Args:
         candidate: a pruned or factorized candidate.
         samples: number of samples to learn from; with more samples, each is used less often.
+        most: largest number of steps.
     """
     place = max(i for i, spec in enumerate(candidate.passes) if isinstance(spec, _REDUCING)) + 1
-    long = samples * RECOVERY.epochs > _MOST_STEPS * RECOVERY.batch_size
-    training = replace(RECOVERY, steps=_MOST_STEPS) if long else RECOVERY
+    long = samples * RECOVERY.epochs > most * RECOVERY.batch_size
+    training = replace(RECOVERY, steps=most) if long else RECOVERY
     passes = (*candidate.passes[:place], training, *candidate.passes[place:])
     return Candidate(candidate.name.replace("+", "+distilled+", 1), passes, candidate.predicted)

@@ -1,5 +1,6 @@
 """Stages of a search: candidates that follow from earlier measurements."""
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -10,8 +11,10 @@ from onnxopt.graph.edit import name_nodes
 from onnxopt.measure.latency.remembered import cache_folder
 from onnxopt.search.candidates import (
     BLOCKS,
+    MOST_STEPS,
     PRUNED,
     PRUNED_LITTLE,
+    RECOVERY,
     placed,
     pruned,
     recovered,
@@ -19,7 +22,7 @@ from onnxopt.search.candidates import (
     shallower,
     static_pass,
 )
-from onnxopt.search.journal.notes import candidate_data, maybe_candidate
+from onnxopt.search.journal.notes import candidate_data, maybe_candidate, numbers
 from onnxopt.search.mix.bits import bit_tables, has_matrices
 from onnxopt.search.mix.cost_tables import CostTables, tables_of
 from onnxopt.search.mix.layer_times import LayerTimes
@@ -36,6 +39,15 @@ _ALIKE_SHARE = 0.1
 
 _BITS_S, _BITS_SHARE = 60.0, 0.05
 """Seconds, and share of the time for candidates, that the losses of matrices in one form may take."""
+
+_TRAINING_SHARE = 0.5
+"""Share of the time left for candidates that one distillation may take."""
+
+_STEP_PER_RUN = 4.0
+"""Time of a training step by that of the baseline's runs on as many samples: 2.6 for a ResNet-56, more for others."""
+
+_FEWEST_STEPS = 50
+"""A shorter distillation hardly learns."""
 
 _FAR = 5
 """Ratio of drop to budget above which another calibration hardly helps, and layers in float may."""
@@ -208,10 +220,24 @@ def _chosen(trials: Trials, name: str, choose: Callable[[], Candidate | None]) -
 
 
 def _distilled(trials: Trials, candidate: Candidate) -> Trial | None:
-    """Return a candidate with distillation; None if the time was over before."""
-    trial = trials.deadline.in_time(lambda: trials.run(recovered(candidate, len(trials.parts.calibration))))
+    """Return a candidate with distillation; None if the time was over before, or allows too few steps."""
+    # Recorded, because the time differs in a resumed search.
+    (most,) = trials.recall(f"steps after {candidate.name}", lambda: [_affordable_steps(trials)], numbers)
+    if most < _FEWEST_STEPS:
+        return None
+    longer = recovered(candidate, len(trials.parts.calibration), int(most))
+    trial = trials.deadline.in_time(lambda: trials.run(longer))
     trials.enough()  # the reason is recorded, also if no candidate would have followed
     return trial
+
+
+def _affordable_steps(trials: Trials) -> int:
+    """Return the steps of a distillation that take at most half of the time left for candidates."""
+    left_s = trials.deadline.candidates_left_s()
+    if math.isinf(left_s):
+        return MOST_STEPS
+    step_s = _STEP_PER_RUN * RECOVERY.batch_size * trials.sample_s
+    return min(int(_TRAINING_SHARE * left_s / step_s), MOST_STEPS) if step_s > 0 else MOST_STEPS
 
 
 def _best_static(trials: Trials) -> Candidate | None:

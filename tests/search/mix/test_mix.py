@@ -1,5 +1,6 @@
 """Mixes follow from the tables, and the loss allowed follows from what was measured of them."""
 
+import math
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -222,9 +223,9 @@ def test_a_training_that_takes_too_long_is_given_up(real, beyond, monkeypatch) -
     now = [0.0]
     as_it_is = strategies.recovered
 
-    def late(candidate, samples):
+    def late(candidate, samples, most):
         now[0] = 9.0
-        return as_it_is(candidate, samples)
+        return as_it_is(candidate, samples, most)
 
     clock = Deadline(8, clock=lambda: now[0])
     monkeypatch.setattr(stages, "recovered", late)
@@ -244,6 +245,43 @@ def test_many_samples_are_seen_less_often() -> None:
     assert few.passes[3].steps == 0
     assert few.passes[3].epochs > 1
     assert 0 < many.passes[3].steps * many.passes[3].batch_size < 50_000 * few.passes[3].epochs
+
+
+def test_a_distillation_takes_no_more_steps_than_the_time_allows() -> None:
+    pruned = Candidate("mixed-1+float", (Simplify(fuse=False), PruneChannels(macs=0.5)), 0.5)
+    assert strategies.recovered(pruned, 50_000, 200).passes[2].steps == 200
+    assert strategies.recovered(pruned, 100, 200).passes[2].steps == 0, "20 epochs are fewer"
+    assert strategies.recovered(pruned, 100, 20).passes[2].steps == 20
+
+
+@pytest.mark.parametrize(
+    ("left_s", "sample_s", "steps"),
+    [
+        (1024.0, 0.01, 200),
+        (math.inf, 0.01, strategies.MOST_STEPS),
+        (1e9, 0.01, strategies.MOST_STEPS),
+        (10.0, 0.0, 3000),
+    ],
+)
+def test_half_of_the_time_for_candidates_is_left_after_it(left_s: float, sample_s: float, steps: int) -> None:
+    """A step on 64 samples takes as long as 256 runs."""
+    deadline = SimpleNamespace(candidates_left_s=lambda: left_s)
+    assert stages._affordable_steps(SimpleNamespace(deadline=deadline, sample_s=sample_s)) == steps  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("steps", "tried"), [(49, 0), (50, 1)])
+def test_with_time_for_a_few_steps_nothing_is_distilled(steps: int, tried: int) -> None:
+    made = list[Candidate]()
+    pruned = Candidate("pruned-to-75%+float", (Simplify(fuse=False), PruneChannels(macs=0.75)))
+    trials = SimpleNamespace(
+        recall=lambda name, make, read: read([steps]),
+        parts=SimpleNamespace(calibration=range(50_000)),
+        deadline=SimpleNamespace(in_time=lambda make: make()),
+        run=made.append,
+        enough=lambda: False,
+    )
+    stages._distilled(trials, pruned)  # type: ignore[arg-type]
+    assert [one.passes[2].steps for one in made] == [steps] * tried
 
 
 def test_tables_that_take_too_long_are_given_up(real, few, monkeypatch) -> None:
