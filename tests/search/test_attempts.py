@@ -1,0 +1,97 @@
+"""Finalists are tried on the hold-out samples by their gains and their chances."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from onnxopt.measure.statistics import Drop, Interval
+from onnxopt.search.acceptance import EARLY
+from onnxopt.search.attempts import CONSIDERED, best_attempts, chance_by_trial
+from onnxopt.search.trial import Trial
+from tests.search.test_acceptance import BAR, names, trial
+
+SHARES = {"bold": 0.3, "middle": 0.6, "sure": 0.95, "careful": 0.99, "slow": 1.0}
+FINALISTS = [trial("bold", 0, 4.0), trial("middle", 0, 3.0), trial("sure", 0, 2.5), trial("slow", 0, 1.1)]
+
+
+def chance(trial: Trial, attempt: int) -> float:
+    return SHARES[trial.candidate.name]
+
+
+def test_three_are_tried_the_best_first_and_a_sure_one_among_them() -> None:
+    assert names(best_attempts(BAR, FINALISTS, chance=chance)) == ["bold", "middle", "sure"]
+    many = [FINALISTS[0], *(trial("bold", 0, 4.0 - step / 10) for step in range(1, 6)), *FINALISTS[1:]]
+    assert names(best_attempts(BAR, many, chance=chance)) == ["bold", "bold", "sure"]
+
+
+def test_with_one_attempt_a_sure_finalist_is_better_than_a_bold_one() -> None:
+    assert names(best_attempts(BAR, FINALISTS, chance=chance, most=1)) == ["sure"]
+    nearly = [trial("bold", 0, 40.0), *FINALISTS[1:]]
+    assert names(best_attempts(BAR, nearly, chance=chance, most=1)) == ["bold"]
+
+
+def test_behind_an_early_proof_only_better_ones_are_tried() -> None:
+    """With ln 2.6 at the end a bold one costs nothing but time."""
+    floor = BAR.gain(trial("early", 0, 2.6))
+    assert names(best_attempts(BAR, FINALISTS, chance=chance, most=EARLY, floor=floor)) == ["bold", "middle"]
+    assert names(best_attempts(BAR, FINALISTS, chance=chance, most=1, floor=floor)) == ["bold"]
+    assert best_attempts(BAR, FINALISTS, chance=chance, floor=BAR.gain(trial("early", 0, 5.0))) == []
+
+
+def test_of_three_attempts_one_is_that_of_the_early_proof() -> None:
+    """Its share of the risk is spent."""
+    assert names(best_attempts(BAR, FINALISTS, chance=chance, sharing=FINALISTS[-1])) == ["bold", "sure", "slow"]
+    assert names(best_attempts(BAR, FINALISTS, chance=chance, sharing=FINALISTS[0])) == ["bold", "middle", "sure"]
+    twice = best_attempts(BAR, FINALISTS, chance=chance, sharing=FINALISTS[-1], most=EARLY)
+    assert names(twice) == ["bold", "sure"]
+
+
+def test_without_any_chance_the_best_are_tried() -> None:
+    assert names(best_attempts(BAR, FINALISTS, chance=lambda trial, attempt: 0.0)) == ["bold", "middle", "sure"]
+
+
+def test_of_many_finalists_only_the_best_are_considered() -> None:
+    many = [trial(str(number), 0, 3.0 - number / 100) for number in range(CONSIDERED)]
+    found = best_attempts(
+        BAR, [*many, trial("sure", 0, 2.7)], chance=lambda t, attempt: float(t.candidate.name == "sure")
+    )
+    assert "sure" not in names(found)
+
+
+def drop(value: float, spread: float, n: int = 400) -> Drop:
+    draws = value + spread * np.array([-1.0, 1.0])
+    return Drop(value, Interval(value, value, value), n, None, None, None, False, draws)
+
+
+def test_the_chance_is_that_of_measuring_a_drop_with_enough_room() -> None:
+    """1 % is allowed: with an error of 0.25 points on as many samples, the others differ by 0.35 points."""
+    room = 0.01 - 1.959964 * 0.0025
+    assert drop(room, 0.0025).chance_of_proof(0.01, 0.975, 400) == pytest.approx(0.5)
+    one_error = drop(room - 0.0025 * 2**0.5, 0.0025)
+    assert one_error.chance_of_proof(0.01, 0.975, 400) == pytest.approx(0.8413, abs=1e-4)
+    assert one_error.chance_of_proof(0.01, 0.975, 4000) > 0.95
+    assert one_error.chance_of_proof(0.01, 0.9, 400) > 0.9
+
+
+def test_a_drop_without_spread_is_proven_or_not() -> None:
+    assert drop(0.01, 0.0).chance_of_proof(0.01, 0.975, 400) == 1
+    assert drop(0.0101, 0.0).chance_of_proof(0.01, 0.975, 400) == 0
+
+
+def test_too_few_samples_and_broken_outputs_prove_nothing() -> None:
+    """By the rule of succession 38 samples without a loss prove 97.5 %."""
+    assert drop(0.0, 0.0).chance_of_proof(0.01, 0.975, 37) == 0
+    assert drop(0.0, 0.0).chance_of_proof(0.01, 0.975, 38) == 1
+    assert replace(drop(0.0, 0.0), broken=True).chance_of_proof(0.01, 0.975, 400) == 0
+    assert replace(drop(0.0, 0.0), telling=40).chance_of_proof(0.01, 0.975, 370) == 0
+
+
+def test_a_likely_result_counts_half_unless_a_proof_is_required() -> None:
+    known = replace(trial("a", 0, 2.0), drop=drop(0.005, 0.003))
+    proven = known.drop.chance_of_proof(BAR.allowed_drop, BAR.asked(1), 400)  # type: ignore[union-attr]
+    likely = known.drop.chance_of_proof(BAR.allowed_drop, 0.7, 400)  # type: ignore[union-attr]
+    assert 0 < proven < likely
+    assert chance_by_trial(BAR, 400)(known, 1) == pytest.approx((proven + likely) / 2)
+    assert chance_by_trial(replace(BAR, require="proven"), 400)(known, 1) == pytest.approx(proven)
+    assert chance_by_trial(BAR, 400)(replace(known, drop=None), 0) == 0
