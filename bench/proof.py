@@ -3,7 +3,8 @@
     python bench/proof.py [--trials 2000] [--quick] [--only boxes]
 
 Twenty candidates are chosen from on the search part; at most three finalists are tried on the hold-out part, in the
-order of `onnxopt.search.attempts`, with the limits of `onnxopt.search.acceptance` and the probabilities of `onnxopt.measure.statistics`.
+order of `onnxopt.search.attempts`, with the limits of `onnxopt.search.acceptance` and the probabilities of
+`onnxopt.measure.statistics`.
 The candidates have known true drops around a budget of one point. Of a metric against labels, samples flip both ways
 (`differ`: how many differ at all); of an agreement with the baseline they flip one way; the score of a regression is
 bootstrapped, and so is that of a detector whose objects are in one image of five and are lost together. `--only`
