@@ -3,7 +3,7 @@
     python bench/proof.py [--trials 2000] [--quick] [--only boxes]
 
 Twenty candidates are chosen from on the search part; at most three finalists are tried on the hold-out part, in the
-order of `onnxopt.search.attempts`, with the limits of `onnxopt.search.acceptance` and the probabilities of
+order of `onnxopt.search.proof.attempts`, with the limits of `onnxopt.search.acceptance` and the probabilities of
 `onnxopt.measure.statistics`.
 The candidates have known true drops around a budget of one point. Of a metric against labels, samples flip both ways
 (`differ`: how many differ at all); of an agreement with the baseline they flip one way; the score of a regression is
@@ -34,8 +34,8 @@ from onnxopt.measure.metrics.score import Score, mean_of
 from onnxopt.measure.statistics import Drop, Interval, flip_draws, probability_within, share_draws, wilson
 from onnxopt.options.search import Goal
 from onnxopt.search.acceptance import Acceptance
-from onnxopt.search.attempts import best_attempts, chance_by_trial
 from onnxopt.search.parts import CALIBRATION_MOST, CALIBRATION_SHARE, SEARCH_MOST, SEARCH_SHARE
+from onnxopt.search.proof.attempts import best_attempts, chance_by_trial
 from onnxopt.search.trial import Candidate, Trial, Verdict
 
 Sure = Callable[[], float]

@@ -108,7 +108,7 @@ if TYPE_CHECKING:
     from onnxopt.search.mix.layer_table import LayerSensitivity as LayerSensitivity
     from onnxopt.search.observer import NullObserver as NullObserver
     from onnxopt.search.observer import Observer as Observer
-    from onnxopt.search.prospect import Prospect as Prospect
+    from onnxopt.search.proof.prospect import Prospect as Prospect
     from onnxopt.search.trial import Candidate as Candidate
     from onnxopt.search.trial import Trial as Trial
     from onnxopt.search.trial import Verdict as Verdict
@@ -217,7 +217,7 @@ _BY_MODULE = {
     "onnxopt.search.budget": ("Budget",),
     "onnxopt.search.mix.layer_table": ("LayerSensitivity",),
     "onnxopt.search.observer": ("NullObserver", "Observer"),
-    "onnxopt.search.prospect": ("Prospect",),
+    "onnxopt.search.proof.prospect": ("Prospect",),
     "onnxopt.search.trial": ("Candidate", "Trial", "Verdict"),
     "onnxopt.target": ("Target", "target_of"),
     "onnxopt.tasks.apply": ("Made", "apply"),

@@ -14,7 +14,7 @@ from onnxopt.printable import printable
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from onnxopt.search.prospect import Prospect
+    from onnxopt.search.proof.prospect import Prospect
     from onnxopt.search.trial import Candidate, Trial
 
 SHOW_AFTER_S = 2.0

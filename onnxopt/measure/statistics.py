@@ -273,20 +273,6 @@ class Drop:
         """Return the probability that the true drop is at most `budget`; 0 when `broken`."""
         return 0.0 if self.broken else probability_within(budget, self.draws, self.counted, self.most_lost)
 
-    def chance_of_proof(self, budget: float, confidence: float, samples: int) -> float:
-        """Return the chance that `samples` other samples prove a drop of at most `budget` with that confidence.
-
-        By the normal approximation: both the drop measured here and that of the others differ from the true one.
-        """
-        others = samples * self.counted // max(self.n, 1)
-        if self.broken or not math.isfinite(self.value) or (others + 1) / (others + 2) < confidence:
-            return 0.0
-        usable = self.draws[~np.isnan(self.draws)]
-        spread = float(np.std(usable)) * math.sqrt(self.n) if len(usable) else 0.0
-        room = budget - float(stats.norm.ppf(confidence)) * spread / math.sqrt(samples) - self.value
-        error = spread * math.sqrt(1 / max(self.n, 1) + 1 / samples)
-        return float(stats.norm.cdf(room / error)) if error > 0 else float(room >= -1e-12)
-
     def samples_needed(self, budget: float, confidence: float) -> int | None:
         """Return the number of samples that would prove a drop of at most `budget`, if they are like these.
 

@@ -35,7 +35,7 @@ from onnxopt.search.journal.journal import Journal
 from onnxopt.search.limits.deadline import Deadline
 from onnxopt.search.observer import Observer
 from onnxopt.search.optimize import search
-from onnxopt.search.prospect import Prospect
+from onnxopt.search.proof.prospect import Prospect
 from onnxopt.search.trial import Candidate, SearchResult, Trial, Verdict
 
 

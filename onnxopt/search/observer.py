@@ -5,7 +5,7 @@ from typing import Protocol
 
 import onnx_ir as ir
 
-from onnxopt.search.prospect import Prospect
+from onnxopt.search.proof.prospect import Prospect
 from onnxopt.search.trial import Candidate, Trial
 
 

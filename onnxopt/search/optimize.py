@@ -14,14 +14,14 @@ from onnxopt.search.acceptance import MOST_PROOFS
 from onnxopt.search.baseline import PROOF_LATENCY, Stamp, Start, measured_baseline
 from onnxopt.search.bets import WORTH, TrialOrder, order_of, reads_rows, work_of
 from onnxopt.search.candidates import exact, first_candidates, row_candidates
-from onnxopt.search.holdout import Evidence
 from onnxopt.search.journal.journal import Journal
 from onnxopt.search.journal.notes import names
 from onnxopt.search.limits.deadline import Deadline
 from onnxopt.search.mix.float_layers import keep_harmful_layers
 from onnxopt.search.observer import NullObserver, Observer
 from onnxopt.search.parts import Parts
-from onnxopt.search.proving import decided, prove_finalists, prove_first, untried
+from onnxopt.search.proof.holdout import Evidence
+from onnxopt.search.proof.proving import decided, prove_finalists, prove_first, untried
 from onnxopt.search.recovery import recovery_by_stage
 from onnxopt.search.remeasure import time_unsure_again
 from onnxopt.search.screen import Screen

@@ -17,7 +17,7 @@ from onnxopt.search.judged import digest_of, given_up, judged
 from onnxopt.search.limits.deadline import TimeOver
 from onnxopt.search.limits.pressure import Late
 from onnxopt.search.losses import CachedLosses, Losses
-from onnxopt.search.prospect import Prospect, prospect_on
+from onnxopt.search.proof.prospect import Prospect, prospect_on
 from onnxopt.search.screen import Screen
 from onnxopt.search.trial import Candidate, Trial, Verdict, why_unchanged
 from onnxopt.search.workers.runner import LOST

@@ -15,7 +15,7 @@ from onnxopt.search.bets import TrialOrder
 from onnxopt.search.candidates import exact, first_candidates
 from onnxopt.search.judged import drop_of
 from onnxopt.search.limits.reserve import Reserve
-from onnxopt.search.proving import prove_first
+from onnxopt.search.proof.proving import prove_first
 
 SIMPLEST, *OTHERS = first_candidates()
 PLAN = TrialOrder(tuple(OTHERS[:1]), tuple(OTHERS[1:]), (SIMPLEST,))

@@ -1,7 +1,11 @@
 """The choice of finalists for the proof, by their gains and their chances to pass it."""
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import combinations
+
+import numpy as np
+from scipy import stats
 
 from onnxopt.measure.statistics import Drop
 from onnxopt.search.acceptance import LIKELY, MOST_PROOFS, Acceptance
@@ -9,6 +13,9 @@ from onnxopt.search.trial import Trial
 
 CONSIDERED = 20
 """Number of finalists, the best first, of which the attempts are chosen."""
+
+_ROUNDING = 1e-12
+"""A drop equal to the budget up to this is within it."""
 
 Chance = Callable[[Trial, int], float]
 """The probability that a finalist passes as attempt 0, 1, ..."""
@@ -20,14 +27,27 @@ def chance_by_trial(bar: Acceptance, holdout: int) -> Chance:
     def chance(trial: Trial, attempt: int) -> float:
         if trial.drop is None:
             return 0.0
-        proven = _passes(trial.drop, bar, bar.asked(attempt), holdout)
-        return proven if bar.require == "proven" else (proven + _passes(trial.drop, bar, LIKELY, holdout)) / 2
+        proven = chance_of_proof(trial.drop, bar.allowed_drop, bar.asked(attempt), holdout)
+        if bar.require == "proven":
+            return proven
+        return (proven + chance_of_proof(trial.drop, bar.allowed_drop, LIKELY, holdout)) / 2
 
     return chance
 
 
-def _passes(drop: Drop, bar: Acceptance, asked: float, holdout: int) -> float:
-    return drop.chance_of_proof(bar.allowed_drop, asked, holdout)
+def chance_of_proof(drop: Drop, budget: float, confidence: float, samples: int) -> float:
+    """Return the chance that `samples` other samples prove a drop of at most `budget` with that confidence.
+
+    By the normal approximation: both the measured drop and that of the other samples differ from the true one.
+    """
+    counted = samples * drop.counted // max(drop.n, 1)
+    if drop.broken or not math.isfinite(drop.value) or (counted + 1) / (counted + 2) < confidence:
+        return 0.0
+    draws = drop.draws[~np.isnan(drop.draws)]
+    spread = float(np.std(draws)) * math.sqrt(drop.n) if len(draws) else 0.0
+    room = budget - float(stats.norm.ppf(confidence)) * spread / math.sqrt(samples) - drop.value
+    error = spread * math.sqrt(1 / max(drop.n, 1) + 1 / samples)
+    return float(stats.norm.cdf(room / error)) if error > 0 else float(room >= -_ROUNDING)
 
 
 def best_attempts(

@@ -11,10 +11,10 @@ from onnxopt.measure.judge import Judge
 from onnxopt.measure.statistics import Interval
 from onnxopt.samples import Samples
 from onnxopt.search.acceptance import EARLY, MOST_PROOFS
-from onnxopt.search.attempts import best_attempts, chance_by_trial
 from onnxopt.search.bets import WORTH
-from onnxopt.search.holdout import Evidence, affordable_samples, held_out, holdout_evidence, timed_as_last
 from onnxopt.search.limits.deadline import TimeOver
+from onnxopt.search.proof.attempts import best_attempts, chance_by_trial
+from onnxopt.search.proof.holdout import Evidence, affordable_samples, held_out, holdout_evidence, timed_as_last
 from onnxopt.search.trial import Proof, Trial, Verdict
 from onnxopt.search.trials import Trials
 from onnxopt.search.workers.runner import LOST

@@ -13,7 +13,9 @@ from onnxopt.measure.statistics import Drop, Interval
 from onnxopt.options.search import Goal
 from onnxopt.search.acceptance import Acceptance
 from onnxopt.search.baseline import PROOF_LATENCY
-from onnxopt.search.holdout import (
+from onnxopt.search.limits.deadline import TimeOver
+from onnxopt.search.limits.reserve import Reserve
+from onnxopt.search.proof.holdout import (
     Evidence,
     affordable_samples,
     drawn_samples,
@@ -21,8 +23,6 @@ from onnxopt.search.holdout import (
     holdout_evidence,
     timed_as_last,
 )
-from onnxopt.search.limits.deadline import TimeOver
-from onnxopt.search.limits.reserve import Reserve
 from tests.search import fakes
 from tests.search.proofs import FASTER, timing, trial, trials
 

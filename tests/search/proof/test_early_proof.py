@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from onnxopt.options.search import Goal
-from onnxopt.search import proving
 from onnxopt.search.acceptance import EARLY, MOST_PROOFS, Acceptance
 from onnxopt.search.budget import Budget
-from onnxopt.search.holdout import affordable_samples
 from onnxopt.search.limits.reserve import Reserve
 from onnxopt.search.optimize import search
+from onnxopt.search.proof import proving
+from onnxopt.search.proof.holdout import affordable_samples
 from onnxopt.search.settings import Settings
 from onnxopt.search.trial import Candidate, SearchResult, Trial, Verdict
 from tests.search import fakes

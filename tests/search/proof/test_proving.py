@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from onnxopt.errors import ModelError, NativeError
-from onnxopt.search import proving
 from onnxopt.search.acceptance import EARLY
 from onnxopt.search.limits.deadline import TimeOver
 from onnxopt.search.limits.reserve import Reserve
-from onnxopt.search.proving import prove_finalists, prove_first
+from onnxopt.search.proof import proving
+from onnxopt.search.proof.proving import prove_finalists, prove_first
 from onnxopt.search.trial import Verdict
 from onnxopt.search.workers.runner import LOST
 from tests.search.proofs import FASTER, Found, timing, trial, trials

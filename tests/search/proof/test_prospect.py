@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from onnxopt.measure.metrics.classification import TopK
 from onnxopt.measure.statistics import flip_draws, probability_within, share_draws
 from onnxopt.measure.tasks.named import metric_of
-from onnxopt.search.prospect import prospect_of
+from onnxopt.search.proof.prospect import prospect_of
 
 ASKED = 0.975
 

@@ -7,7 +7,7 @@ import pytest
 
 from onnxopt.measure.statistics import Drop, Interval
 from onnxopt.search.acceptance import EARLY
-from onnxopt.search.attempts import CONSIDERED, best_attempts, chance_by_trial
+from onnxopt.search.proof.attempts import CONSIDERED, best_attempts, chance_by_trial, chance_of_proof
 from onnxopt.search.trial import Trial
 from tests.search.test_acceptance import BAR, names, trial
 
@@ -67,30 +67,30 @@ def drop(value: float, spread: float, n: int = 400) -> Drop:
 def test_the_chance_is_that_of_measuring_a_drop_with_enough_room() -> None:
     """1 % is allowed: with an error of 0.25 points on as many samples, the others differ by 0.35 points."""
     room = 0.01 - 1.959964 * 0.0025
-    assert drop(room, 0.0025).chance_of_proof(0.01, 0.975, 400) == pytest.approx(0.5)
+    assert chance_of_proof(drop(room, 0.0025), 0.01, 0.975, 400) == pytest.approx(0.5)
     one_error = drop(room - 0.0025 * 2**0.5, 0.0025)
-    assert one_error.chance_of_proof(0.01, 0.975, 400) == pytest.approx(0.8413, abs=1e-4)
-    assert one_error.chance_of_proof(0.01, 0.975, 4000) > 0.95
-    assert one_error.chance_of_proof(0.01, 0.9, 400) > 0.9
+    assert chance_of_proof(one_error, 0.01, 0.975, 400) == pytest.approx(0.8413, abs=1e-4)
+    assert chance_of_proof(one_error, 0.01, 0.975, 4000) > 0.95
+    assert chance_of_proof(one_error, 0.01, 0.9, 400) > 0.9
 
 
 def test_a_drop_without_spread_is_proven_or_not() -> None:
-    assert drop(0.01, 0.0).chance_of_proof(0.01, 0.975, 400) == 1
-    assert drop(0.0101, 0.0).chance_of_proof(0.01, 0.975, 400) == 0
+    assert chance_of_proof(drop(0.01, 0.0), 0.01, 0.975, 400) == 1
+    assert chance_of_proof(drop(0.0101, 0.0), 0.01, 0.975, 400) == 0
 
 
 def test_too_few_samples_and_broken_outputs_prove_nothing() -> None:
     """By the rule of succession 38 samples without a loss prove 97.5 %."""
-    assert drop(0.0, 0.0).chance_of_proof(0.01, 0.975, 37) == 0
-    assert drop(0.0, 0.0).chance_of_proof(0.01, 0.975, 38) == 1
-    assert replace(drop(0.0, 0.0), broken=True).chance_of_proof(0.01, 0.975, 400) == 0
-    assert replace(drop(0.0, 0.0), telling=40).chance_of_proof(0.01, 0.975, 370) == 0
+    assert chance_of_proof(drop(0.0, 0.0), 0.01, 0.975, 37) == 0
+    assert chance_of_proof(drop(0.0, 0.0), 0.01, 0.975, 38) == 1
+    assert chance_of_proof(replace(drop(0.0, 0.0), broken=True), 0.01, 0.975, 400) == 0
+    assert chance_of_proof(replace(drop(0.0, 0.0), telling=40), 0.01, 0.975, 370) == 0
 
 
 def test_a_likely_result_counts_half_unless_a_proof_is_required() -> None:
     known = replace(trial("a", 0, 2.0), drop=drop(0.005, 0.003))
-    proven = known.drop.chance_of_proof(BAR.allowed_drop, BAR.asked(1), 400)  # type: ignore[union-attr]
-    likely = known.drop.chance_of_proof(BAR.allowed_drop, 0.7, 400)  # type: ignore[union-attr]
+    proven = chance_of_proof(known.drop, BAR.allowed_drop, BAR.asked(1), 400)  # type: ignore[arg-type]
+    likely = chance_of_proof(known.drop, BAR.allowed_drop, 0.7, 400)  # type: ignore[arg-type]
     assert 0 < proven < likely
     assert chance_by_trial(BAR, 400)(known, 1) == pytest.approx((proven + likely) / 2)
     assert chance_by_trial(replace(BAR, require="proven"), 400)(known, 1) == pytest.approx(proven)
