@@ -13,6 +13,7 @@ LOOK = {
     "compare": "compare {m} {m} -d {d} --seconds 0.01",
     "benchmark": "benchmark {m} -d {d} --seconds 0.01",
     "benchmark profile": "benchmark {m} -d {d} --seconds 0.01 --profile",
+    "generation": "generation {m} --prompt-tokens 2 --new-tokens 2 --seconds 0.01",
     "audit": "audit {f}",
 }
 """Commands that write nothing."""
@@ -20,10 +21,10 @@ LOOK = {
 NOTES = {
     "diagnose": "diagnose {m} {m} -d {d} -o {o}/keep.toml",
     "sensitivity": "sensitivity {m} -d {d} --plot {o}/page.html",
-    "session": "session {m} -d {d} --seconds 0.01 --threads 1 -o {o}/session.json",
+    "session": "session {m} -d {d} --seconds 0.01 --threads 1",
     "data": "data {d} --for {m} -o {o}/samples.npz",
     "init": "init {m} -o {o}/options.toml",
-    "init github": "init {m} --github -o {o}/flow.yml",
+    "init github": "init {m} --github -o {f}/flow.yml",
 }
 """Commands that write no model."""
 
@@ -44,6 +45,10 @@ MODELS = {
     "apply factorize": "apply {m} -d {d} --passes factorize{{verify=false}},factorize-embeddings,"
     "depthwise-separable{{verify=false}},linearize-attention -o {o}/out.onnx",
     "apply store": "apply {m} --passes quantize-weights,share-weights,store-float16 -o {o}/out.onnx",
+    "apply half": "apply {m} --passes compute-float16 -o {o}/out.onnx",
+    "apply gradually": "apply {m} -d {d} --passes prune-gradually{{steps=1,rounds=1}} -o {o}/out.onnx",
+    "apply qat": "apply {m} -d {d} --passes quantize-static,qat{{steps=1}} -o {o}/out.onnx",
+    "apply student": "apply {m} -d {d} --passes narrow-student,distill{{steps=1}} -o {o}/out.onnx",
     "apply reconstruct": "apply {m} -d {d} --passes quantize-static,reconstruct-blocks{{steps=1}} -o {o}/out.onnx",
     "distill": "distill {m} {m} -d {d} --steps 1 -o {o}/out.onnx",
     "finetune": f"finetune {{m}} {_LABELLED} --steps 1 -o {{o}}/out.onnx",
@@ -56,16 +61,28 @@ RUNS = {
     "card": "card {o}/run",
     "verify": "verify {o}/run",
     "resume": "resume {o}/run --time-limit 1",
+    "log-run": "log-run {o}/run --uri sqlite:///{o}/runs.db",
 }
 """Commands on the folder that `optimize` left, if any."""
 
 OF_MODEL = {**LOOK, **NOTES, **MODELS, **RUNS}
 
 DATA_READERS = (
-    "evaluate", "compare", "benchmark", "diagnose", "sensitivity", "data", "bundle", "quantize static", "quantize auto",
-    "apply exact", "distill", "finetune", "optimize",
+    "evaluate", "compare", "benchmark", "benchmark profile", "diagnose", "sensitivity", "session", "data", "bundle",
+    "quantize static", "quantize qoperator", "quantize auto", "apply exact", "apply factorize", "apply reconstruct",
+    "apply gradually", "apply qat", "apply student", "distill", "finetune", "optimize",
 )  # fmt: skip
 """Commands whose samples may be at fault."""
+
+OTHERS = {
+    "worker": "takes an address of a scheduler",
+    "mcp": "a server on standard input, whose tools are inspect, check, compare, optimize and repair",
+    "passes": "takes nothing",
+    "doctor": "takes nothing",
+    "schema": "takes nothing",
+    "completion": "takes the name of a shell",
+}
+"""Commands that are not run, and why."""
 
 RUN_READERS = {
     "report": "report {f}",
@@ -73,6 +90,7 @@ RUN_READERS = {
     "card": "card {f}",
     "verify": "verify {f}",
     "resume": "resume {f} --time-limit 1",
+    "log-run": "log-run {f} --uri sqlite:///{o}/runs.db",
     "report page": "report {f} -o {o}/page.html",
     "device-result": "device-result {f}/result.json",
     "device-result of a run": "device-result {f}/result.json --run {f}",

@@ -14,6 +14,7 @@ in which ONNX Runtime loads it first: forked, in place of the new interpreter th
 import argparse
 import contextlib
 import functools
+import gc
 import itertools
 import multiprocessing
 import os
@@ -154,10 +155,13 @@ def _one(name: str, command: list[str], place: Path) -> tuple[int, list[str], fl
     for left in (place / "out").iterdir():
         if left.name != "run" or not command[1].startswith(str(left)):
             shutil.rmtree(left) if left.is_dir() else left.unlink()
+    given = set((place / "in").iterdir())
     _OPENED.clear()
     cpu, day = sum(os.times()[:4]), time.monotonic()
     code, said = ended(command)
     cpu, day = sum(os.times()[:4]) - cpu, time.monotonic() - day
+    for beside in set((place / "in").iterdir()) - given:
+        beside.rename(place / "out" / beside.name)
     return int(code), problems(name, code, said, place / "out"), cpu, day
 
 
@@ -248,9 +252,8 @@ def about(given: argparse.Namespace, found: Sequence[Odd]) -> dict[str, Any]:
 def run_all(given: argparse.Namespace, found: Sequence[Odd], place: Path) -> Counts:
     """Run a set, or the rest of it that a stopped run left, and keep the record after each odd thing."""
     begun, records = time.monotonic(), read(given.out)
-    key = (
-        given.set + (f", {given.each} commands each" if given.each else "") + "".join(f", {c}" for c in given.commands)
-    )
+    few = [f"{given.each} commands each"] if given.each else []
+    key = ", ".join([given.set, *few, *([f"of {given.only}"] if given.only else []), *given.commands])
     counts = Counts.continued(about(given, found), records.get(key))
     grid, before = Grid(place, counts, loaded=given.set == "refused"), counts.seconds
     for odd in found[counts.odd :]:
@@ -286,6 +289,7 @@ def main() -> None:
     sys.addaudithook(listen)
     with tempfile.TemporaryDirectory(prefix="onnxopt-grid-") as name:
         found = members(given, Path(name))
+        gc.freeze()  # so that collections in forked processes copy none of these pages
         counts = run_all(given, found, Path(name))
     ended = f"{counts.odd} of {len(found)}, {counts.commands} commands, {len(counts.faults)} faults"
     print(f"{ended}, {counts.seconds:.0f} s")

@@ -3,6 +3,7 @@
 import itertools
 import multiprocessing
 import random
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -133,7 +134,8 @@ def _samples(place_fault: Callable[[Path], list[str]]) -> Callable[[Path], dict[
         source = options["--data"]
         for option in ("--labels", "--config"):
             source += f"\n{option}\n{options[option]}" if option in options else ""
-        return {**at, "m": str(MODEL), "d": source}
+        shutil.copy(MODEL, at["m"])  # commands write beside their model
+        return {**at, "d": source}
 
     return place
 

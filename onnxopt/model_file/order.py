@@ -42,9 +42,10 @@ def sort_nodes(body: Body) -> onnx.NodeProto | None:
     if len(order) < len(needs):
         return body.node[_in_circle(needs, set(order))]
     if order != sorted(order):
-        copies = [onnx.NodeProto.FromString(body.node[i].SerializeToString()) for i in order]
-        del body.node[:]
-        body.node.extend(copies)
+        place = {before: now for now, before in enumerate(order)}
+        nodes = list(body.node)  # held, for protobuf gives one object per part while it is held
+        places = {id(node): place[i] for i, node in enumerate(nodes)}
+        body.node.sort(key=lambda node: places[id(node)])
     return None
 
 
@@ -59,7 +60,9 @@ def _in_circle(needs: list[set[int]], placed: set[int]) -> int:
 
 def _reads(node: onnx.NodeProto) -> Iterator[str]:
     """Return the names a node reads, those that its subgraphs take from around them included."""
-    yield from (name for name in node.input if name)
+    yield from filter(None, node.input)
+    if not node.attribute:
+        return
     waiting = [a.g for a in node.attribute if a.HasField("g")] + [g for a in node.attribute for g in a.graphs]
     while waiting:
         graph = waiting.pop()

@@ -13,6 +13,7 @@ from onnxopt.model_file import fits_protobuf, size_bytes, upgrade_opset
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
 from onnxopt.quantization import ort_bridge
 from onnxopt.quantization.attempt import attempt, runnable_feeds
+from onnxopt.quantization.built import Built, forget_types
 from onnxopt.quantization.dynamic_writer import write_dynamic
 from onnxopt.quantization.half import store_half, widened
 from onnxopt.quantization.inner_weights import with_inner_weights
@@ -104,7 +105,7 @@ class QuantizeDynamic(Pass):
         stay = frozenset((*self.exclude, *obstacles))
         nodes = [n for n in before.graph if n.name not in stay]
 
-        def build(more: tuple[str, ...]) -> ir.Model:
+        def build(more: tuple[str, ...]) -> Built:
             exclude = (*self.exclude, *obstacles, *more)
             return ort_bridge.quantize_dynamic(before, replace(options, exclude=exclude))
 
@@ -124,7 +125,7 @@ class QuantizeDynamic(Pass):
 def _written(model: ir.Model, named: ir.Model, options: ort_bridge.DynamicOptions, hints: Mapping[str, str]) -> Applied:
     """Return the result for a model that the quantizer does not take; `named` is changed."""
     done = write_dynamic(named, options, hints)
-    ort_bridge.forget_types(named)
+    forget_types(named)
     edits = tuple(Edit(name, action) for name, action in done.quantized.items())
     return Applied(named if edits else model, edits, tuple(Skip(name, reason) for name, reason in done.left.items()))
 

@@ -16,14 +16,14 @@ from onnxopt.graph.shapes import with_types
 from onnxopt.options.choices import Placement
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Need, Pass, Skip
 from onnxopt.quantization import ort_bridge
-from onnxopt.quantization.attempt import Build
+from onnxopt.quantization.built import Built
 from onnxopt.quantization.calibration.calibrate import calibrate
 from onnxopt.quantization.calibration.histogram import Range
 from onnxopt.quantization.equalization import bias_correction, channel_correction
 from onnxopt.quantization.half import store_half, widened
 from onnxopt.quantization.kernels import proved
 from onnxopt.quantization.outcome import WEIGHTED, Outcome, read_back
-from onnxopt.quantization.placement.measured import Placed, place, unmeasurable
+from onnxopt.quantization.placement.measured import BuildModel, Placed, place, unmeasurable
 from onnxopt.quantization.placement.obstacles import static_obstacles
 from onnxopt.quantization.placement.static_plan import StaticPlan, decide
 from onnxopt.quantization.rounding.qdq_rounding import round_by_gptq
@@ -176,9 +176,10 @@ class QuantizeStatic(Pass):
             typed, names, samples, method=self.method, percentile=self.percentile, cache=context.cache, typed=True
         )
         obstacles = static_obstacles(typed, self.form, op_types, calibration.ranges)
-        ready, options = ort_bridge.prepared_for_quantizer(typed, op_types), self._options(op_types, context)
+        ready = ort_bridge.prepared_for_quantizer(typed, op_types, calibration.ranges)
+        options = self._options(op_types, context)
 
-        def make(ranges: Mapping[str, Range], more: tuple[str, ...]) -> ir.Model:
+        def make(ranges: Mapping[str, Range], more: tuple[str, ...]) -> Built:
             return ort_bridge.quantize_static(before, ranges, replace(options, exclude=(*self.exclude, *more)), ready)
 
         nodes = [n for n in before.graph if n.op_type in op_types and n.name not in self.exclude]
@@ -191,7 +192,7 @@ class QuantizeStatic(Pass):
             return replace(made, notes=(*made.notes, Skip("graph", why)))
 
         def build(more: tuple[str, ...]) -> ir.Model:
-            return make(plan.ranges, (*plan.left, *more))
+            return make(plan.ranges, (*plan.left, *more)).model
 
         placed = self._place(before, made, build, samples, context)
         if not placed.reasons:
@@ -241,7 +242,7 @@ class QuantizeStatic(Pass):
             edits += [Edit(n, f"bias corrected by up to {100 * d:.2g} % of its output") for n, d in corrected.items()]
         return edits, skips
 
-    def _place(self, before: ir.Model, made: "_Made", build: Build, samples: Samples, context: Context) -> Placed:
+    def _place(self, before: ir.Model, made: "_Made", build: BuildModel, samples: Samples, context: Context) -> Placed:
         # Measured once: the same search must not come to two placements of one model.
         def placed() -> Placed:
             min_sqnr_db = self.min_sqnr_db or float("-inf")

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from onnxopt.errors import ModelError, NativeError
-from onnxopt.measure.runtime.session import Runtime, Session, session_and_graph
+from onnxopt.measure.runtime.first_load import survive_float16
+from onnxopt.measure.runtime.session import Loadable, Runtime, Session, session_and_graph
 from onnxopt.measure.runtime.written import ends
 from onnxopt.model_file import probe_feeds, signature_of
+from onnxopt.quantization.built import Built
 from onnxopt.samples import Feeds, Samples
 
-Build = Callable[[tuple[str, ...]], ir.Model]
+Build = Callable[[tuple[str, ...]], Built]
 """Builds the quantized model with the named nodes in float."""
 Measure = Callable[[ir.Model, Session], float]
 """Measures a quantized model in an open session of it."""
@@ -72,6 +74,14 @@ def runnable_feeds(model: ir.Model, samples: Samples | None) -> Feeds | None:
     return None
 
 
+def _loadable(built: Built) -> Loadable:
+    """Return what a session is made of; raises like a session of the model."""
+    if not built.data:
+        return built.model
+    survive_float16(built.model, built.data, Runtime().optimization)
+    return built.data
+
+
 class _Search:
     def __init__(self, build: Build, nodes: Sequence[ir.Node], feeds: Feeds | None, measure: Measure) -> None:
         self._build, self._feeds, self._measure = build, feeds, measure
@@ -93,14 +103,15 @@ class _Search:
     def _try(self, more: tuple[str, ...]) -> tuple[ir.Model, Session, bytes] | NativeError | ModelError:
         self._builds += 1
         try:
-            model = self._build((*self._left, *more))
+            built = self._build((*self._left, *more))
+            source = _loadable(built)
             # With more nodes in float it is not the result, whose graph alone is needed.
-            session, optimized = (Session(model, Runtime()), b"") if more else session_and_graph(model, Runtime())
+            session, optimized = (Session(source, Runtime()), b"") if more else session_and_graph(source, Runtime())
             if self._feeds is not None:
                 session.run(self._feeds)
         except (NativeError, ModelError) as error:
             return error
-        return model, session, optimized
+        return built.model, session, optimized
 
     def _rest(self) -> list[str]:
         return [name for name in self._kinds if name not in self._left]

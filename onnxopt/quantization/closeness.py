@@ -11,7 +11,7 @@ from onnxopt.quantization.calibration.spread import bulk_bound, octaves_of
 from onnxopt.samples import Samples
 
 _MOST_SAMPLES = 16
-_BEST_DB = 60.0
+BEST_DB = 60.0
 """Upper limit: one sample without loss must not outweigh others."""
 _WORST_DB = -20.0
 
@@ -47,23 +47,23 @@ class Closeness:
         try:
             session = session or Session(candidate, Runtime())
             found = [
-                min((_db(one, after[name]) for name, one in before.items()), default=_BEST_DB)
+                min((_db(one, after[name]) for name, one in before.items()), default=BEST_DB)
                 for before, after in zip(self._expected, map(session.named, self._samples), strict=True)
             ]
         except (ModelError, NativeError):
             return float("-inf")
-        return float(np.mean(found)) if found else _BEST_DB
+        return float(np.mean(found)) if found else BEST_DB
 
 
 def _db(before: object, after: object) -> float:
     if not (isinstance(before, np.ndarray) and isinstance(after, np.ndarray)) or before.dtype.kind != "f":
-        return _BEST_DB
+        return BEST_DB
     if before.shape != after.shape:
         return _WORST_DB
     known = np.isfinite(before)
     one, other = before[known].astype(np.float64), after[known].astype(np.float64)
     if not one.size:
-        return _BEST_DB
+        return BEST_DB
     bound = bulk_bound(octaves_of(one.astype(np.float32)), float(np.abs(one).max()))
     ordinary = np.abs(one) < bound if bound is not None else None
     both = [_ratio_db(one, other)] + ([] if ordinary is None else [_ratio_db(one[ordinary], other[ordinary])])
@@ -74,7 +74,7 @@ def _ratio_db(signal: np.ndarray, noisy: np.ndarray) -> float:
     with np.errstate(over="ignore", invalid="ignore"):
         power, noise = float(np.sum(signal**2)), float(np.sum((noisy - signal) ** 2))
     if noise == 0:
-        return _BEST_DB
+        return BEST_DB
     if not np.isfinite(noise) or not power:
         return _WORST_DB
-    return min(max(10 * log10(power / noise), _WORST_DB), _BEST_DB)
+    return min(max(10 * log10(power / noise), _WORST_DB), BEST_DB)

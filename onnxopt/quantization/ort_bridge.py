@@ -5,22 +5,21 @@ sample in memory.
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from onnxopt.errors import NativeError, first_line
 from onnxopt.graph.shapes import with_types
-from onnxopt.model_file import from_proto, share_weights, to_proto
-from onnxopt.model_file.heap import trim_heap, without_collections
+from onnxopt.model_file import to_proto
+from onnxopt.model_file.heap import without_collections
 from onnxopt.model_file.light import give_weights_back, without_large_weights
-from onnxopt.model_file.order import bodies_of, sort_nodes
+from onnxopt.quantization.built import Built, built_from, forget_types_of
 from onnxopt.quantization.calibration.histogram import Range
 from onnxopt.quantization.placement.keep_float import keep_float
 from onnxopt.quantization.prepare import (
@@ -32,16 +31,13 @@ from onnxopt.quantization.prepare import (
     unfit,
     upright,
 )
+from onnxopt.quantization.ready import Ready
 from onnxopt.quantization.rounding.weight_ranges import safe_ranges
 
 _FLOAT_WHERE_UNKNOWN = {"DefaultTensorType": int(ir.DataType.FLOAT)}
 """Output type of operators outside the standard set (scikit-learn's Scaler), at which shape inference stops."""
-_RUNTIME = "com.microsoft"
-"""Domain of the runtime's own operators."""
 _UNREAD_BYTES = 1 << 20
 """Weights above this hold no scale or shift that a fusion looks at."""
-_INFERRED = ("onnx.infer", "onnxruntime.quant")
-"""Metadata by which the runtime's quantizer knows that types were inferred."""
 _NORMALIZATIONS = ("LayerNormalization", "InstanceNormalization", "BatchNormalization", "EmbedLayerNormalization")
 
 
@@ -89,26 +85,31 @@ def static_op_types() -> tuple[str, ...]:
     return tuple(sorted({*QDQRegistry, *QLinearOpsRegistry} - {"Softmax", "ArgMax", *_NORMALIZATIONS}))
 
 
-def prepared_for_quantizer(typed: ir.Model, op_types: Sequence[str]) -> ir.Model:
-    """Return a model with types as `quantize_static` takes it, in place; the same for all ranges and exclusions.
+def prepared_for_quantizer(typed: ir.Model, op_types: Sequence[str], ranges: Collection[str]) -> Ready:
+    """Return a model with types, which is changed, as `quantize_static` takes it; the same for all exclusions.
+
+    Args:
+        typed: the model.
+        op_types: operators to quantize.
+        ranges: names of the tensors with a range.
 
     Raises:
         NativeError: ONX402 the model cannot be quantized.
     """
     with quantizer_errors():
-        return ready(typed, op_types)
+        return Ready(ready(typed, op_types), ranges)
 
 
 def quantize_static(
-    model: ir.Model, ranges: Mapping[str, Range], options: StaticOptions, typed: ir.Model | None = None
-) -> ir.Model:
+    model: ir.Model, ranges: Mapping[str, Range], options: StaticOptions, prepared: Ready | None = None
+) -> Built:
     """Quantize weights and activations with known ranges.
 
     Args:
         model: the model to quantize.
         ranges: the ranges by name of the tensor.
         options: the options.
-        typed: the result of `prepared` for the model; made here by default.
+        prepared: the result of `prepared_for_quantizer` for the model; made here by default.
 
     Raises:
         NativeError: ONX402 the runtime's quantizer failed.
@@ -127,10 +128,8 @@ def quantize_static(
     )
     extra: dict[str, Any] = {"ActivationSymmetric": symmetric, "WeightSymmetric": True, **_FLOAT_WHERE_UNKNOWN}
     with quantizer_errors():
-        typed = ready(with_types(model), options.op_types) if typed is None else typed
-        for value in (v for node in typed.graph for v in node.outputs if v.dtype is None and v.name in ranges):
-            value.type = ir.TensorType(ir.DataType.FLOAT)  # the runtime's own types; only floats have ranges
-        proto = _inferred(typed)
+        prepared = prepared or Ready(ready(with_types(model), options.op_types), ranges)
+        typed, proto = prepared.model, prepared.proto()
         weight, activation = kinds[options.weight_type], kinds[options.activation_type]
         exclude = frozenset((*options.exclude, *unfit(typed), *must_stay(typed, options.form)))
         overrides = dict[str, Any]()
@@ -154,12 +153,11 @@ def quantize_static(
             )
         with without_collections():
             quantizer.quantize_model()
-        result = _back(quantizer.model.model, model)
-        keep_float(result)
-        return result
+        built = built_from(quantizer.model.model, model)
+        return Built(built.model) if keep_float(built.model) else built
 
 
-def quantize_dynamic(model: ir.Model, options: DynamicOptions) -> ir.Model:
+def quantize_dynamic(model: ir.Model, options: DynamicOptions) -> Built:
     """Quantize weights; activation scales are found at run time.
 
     Raises:
@@ -177,7 +175,7 @@ def quantize_dynamic(model: ir.Model, options: DynamicOptions) -> ir.Model:
         inner = name_inner_nodes(typed, options.op_types, frozenset(options.exclude))
         exclude = (*options.exclude, *inner, *unfit(typed), *products_not_in(typed, options.op_types))
         quantizer = OperatorQuantizer(
-            _inferred(typed),
+            Ready(typed).proto(),
             options.per_channel,
             options.reduce_range,
             QuantizationMode.IntegerOps,
@@ -193,53 +191,8 @@ def quantize_dynamic(model: ir.Model, options: DynamicOptions) -> ir.Model:
         )
         with without_collections():
             quantizer.quantize_model()
-        result = _back(quantizer.model.model, model)
-        forget_types(result)
-        return result
-
-
-def _inferred(typed: ir.Model) -> onnx.ModelProto:
-    """Return the protobuf of a model whose values have types; the runtime, which sees that, does not infer them again.
-
-    It would do so by way of the disk, with two further copies of all weights.
-    """
-    trim_heap()
-    proto = to_proto(typed)
-    if not any(entry.key == _INFERRED[0] for entry in proto.metadata_props):
-        proto.metadata_props.add(key=_INFERRED[0], value=_INFERRED[1])
-    return proto
-
-
-def forget_types(model: ir.Model) -> None:
-    """Remove the types of inner values, in place.
-
-    If shapes are known after its dynamic quantization operators, the runtime fuses Add and LayerNormalization into
-    SkipLayerNormalization, which took a third longer in a small transformer.
-    """
-    for value in (v for node in model.graph for v in node.outputs if not v.is_graph_output()):
-        value.type = value.shape = None
-
-
-def _back(proto: onnx.ModelProto, source: ir.Model) -> ir.Model:
-    result = _read_back(proto)
-    share_weights(result, source)
-    if any(node.domain == _RUNTIME for node in result.graph.all_nodes()):
-        # The quantizer declares this domain only for nodes in the main graph.
-        result.opset_imports.setdefault(_RUNTIME, 1)
-    result.metadata_props.update(source.metadata_props)
-    result.producer_name, result.producer_version = source.producer_name, source.producer_version
-    return result
-
-
-def _read_back(proto: onnx.ModelProto) -> ir.Model:
-    """Return the graph of a file written by the runtime, which appends new nodes in no order.
-
-    It is parsed again, because protobuf frees removed parts of a message, such as float weights, only with the whole.
-    """
-    for body in bodies_of(proto):
-        if sort_nodes(body) is not None:
-            raise ValueError("the graph has a circle")
-    return from_proto(onnx.load_model_from_string(proto.SerializeToString()))
+        forget_types_of(quantizer.model.model)
+        return built_from(quantizer.model.model, model)
 
 
 @contextmanager
@@ -280,7 +233,7 @@ def fuse(model: ir.Model, patterns: Sequence[str]) -> ir.Model:
         wrapped = OnnxModel(to_proto(light))
         for pattern in patterns:
             fusions[pattern](wrapped).apply()
-        fused = _back(wrapped.model, model)
+        fused = built_from(wrapped.model, model).model
         give_weights_back(fused, typed, weights)
         # Its own pruning ignores the inputs of nested subgraphs.
         RemoveUnusedNodesPass()(fused)

@@ -6,10 +6,12 @@ from types import MappingProxyType
 import pytest
 
 from bench import writers
-from bench.fault_commands import OF_MODEL, RUN_READERS, RUNS
+from bench.fault_commands import DATA_READERS, OF_MODEL, OTHERS, RUN_READERS, RUNS
 from bench.fault_counts import Counts, read, write
 from bench.fault_grid import by_turns
 from bench.fault_sets import Odd
+from onnxopt.catalog import available_passes
+from onnxopt.cli.app import app
 
 ABOUT = MappingProxyType({"set": "faults", "count": 2, "odd_in_set": 3})
 
@@ -95,3 +97,16 @@ def test_commands_take_turns_and_those_on_a_run_follow_optimize() -> None:
     assert not any("resume" in one.commands for one in chosen if "optimize" not in one.commands)
     runs = by_turns([Odd("a", dict, RUN_READERS)] * 9, 3, seed=0)
     assert {name for one in runs for name in one.commands} == set(RUN_READERS)
+
+
+def test_every_command_is_run_or_left_out_for_a_reason() -> None:
+    run = {text.split()[0] for text in (*OF_MODEL.values(), *RUN_READERS.values())}
+    every = {command.name for command in app.registered_commands}
+    assert run | set(OTHERS) == every
+    assert not run & set(OTHERS)
+    assert set(DATA_READERS) == {name for name, text in OF_MODEL.items() if "{d}" in text}
+
+
+def test_every_pass_is_run() -> None:
+    said = " ".join(OF_MODEL.values()).replace("{{", ",").replace(" ", ",").split(",")
+    assert set(available_passes()) - set(said) == {"quantize-dynamic"}, "quantize --mode dynamic runs it"

@@ -5,9 +5,10 @@ import onnx_ir as ir
 import pytest
 
 from onnxopt.errors import NativeError
-from onnxopt.measure.runtime.session import Runtime, Session, session_and_graph
+from onnxopt.measure.runtime.session import Loadable, Runtime, Session, session_and_graph
 from onnxopt.model_file import from_runtime
 from onnxopt.quantization.attempt import attempt, runnable_feeds
+from onnxopt.quantization.built import Built
 from tests.builders import ROWS, Net, feeds_of, samples_of
 
 SIZE = 12
@@ -30,12 +31,12 @@ class Breaking:
     def __init__(self, model: ir.Model, *bad: str, why: str = "no such luck") -> None:
         self.model, self.bad, self.why, self.calls = model, set(bad), why, 0
 
-    def __call__(self, left: tuple[str, ...]) -> ir.Model:
+    def __call__(self, left: tuple[str, ...]) -> Built:
         self.calls += 1
         found = sorted(self.bad - set(left))
         if found:
             raise NativeError("ONX402", "ONNX Runtime's quantizer failed", why=self.why.format(found[0]))
-        return self.model
+        return Built(self.model)
 
 
 @pytest.mark.parametrize("position", range(SIZE))
@@ -51,9 +52,9 @@ def test_a_node_that_no_message_names_is_found(position: int) -> None:
 
 
 def test_only_results_are_written_with_the_graph_of_the_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
-    written = list[ir.Model]()
+    written = list[Loadable]()
 
-    def counted(model: ir.Model, runtime: Runtime) -> tuple[Session, bytes]:
+    def counted(model: Loadable, runtime: Runtime) -> tuple[Session, bytes]:
         written.append(model)
         return session_and_graph(model, runtime)
 
@@ -109,8 +110,8 @@ def test_a_model_that_loads_but_does_not_run_counts_as_failed() -> None:
     net.node("Reshape", "x", net.ints(3, 5), out="y")
     fails = net.model([ROWS], [("y", 1, None)], opset=13)
 
-    def build(left: tuple[str, ...]) -> ir.Model:
-        return model if bad.name in left else fails
+    def build(left: tuple[str, ...]) -> Built:
+        return Built(model if bad.name in left else fails)
 
     assert list(attempt(build, list(model.graph), feeds_of(model)).left) == [bad.name]
 

@@ -137,7 +137,7 @@ def _quantized_input(low: float, high: float, activation: str) -> tuple[float, i
     net.node("MatMul", "x", net.weight(8, 4), out="y")
     model = net.model([ROWS], [CLASSES], opset=13)
     options = StaticOptions("qdq", activation, "int8", True, False, ("MatMul",), ())
-    result = ort_bridge.quantize_static(model, {"x": Range(low, high), "y": Range(-1, 1)}, options)
+    result = ort_bridge.quantize_static(model, {"x": Range(low, high), "y": Range(-1, 1)}, options).model
     node = next(n for n in result.graph if n.op_type == "QuantizeLinear" and n.inputs[0].name == "x")
     scale, zero = (v.const_value.numpy() for v in node.inputs[1:])
     return float(scale), int(zero), zero.dtype

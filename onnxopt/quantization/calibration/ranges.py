@@ -4,7 +4,8 @@ Two sweeps over the samples: the first finds the extremes, the second fills one 
 Every calibration method works on these statistics alone, so another method needs no further run.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import MappingProxyType
 
 import numpy as np
@@ -125,24 +126,32 @@ def _bins(values: np.ndarray, low: float, high: float) -> np.ndarray:
 def _open(
     model: ir.Model, names: Sequence[str], *, typed: bool = False
 ) -> tuple[onnxruntime.InferenceSession, list[str]]:
-    watching = model.clone() if typed else with_types(model)
-    wanted = set(names)
-    outputs = {v.name for v in watching.graph.outputs}
+    watching, wanted = model if typed else with_types(model), set(names)
     inputs = [v.name for v in watching.graph.inputs if v.name in wanted]
-    for node in watching.graph:
-        for value in node.outputs:
-            if value.name in wanted and value.name not in outputs and value.dtype in (None, ir.DataType.FLOAT):
-                watching.graph.outputs.append(value)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     try:
-        with materialize(watching) as source:
+        with _given_out(watching.graph, wanted), materialize(watching) as source:
             session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has no common base class for its errors
         raise ModelError("ONX304", "ONNX Runtime cannot calibrate the model", why=first_line(error)) from error
     given = {o.name for o in (*session.get_outputs(), *session.get_inputs()) if o.type == "tensor(float)"}
     order = [*inputs, *(o.name for o in session.get_outputs())]
     return session, [name for name in order if name in given and name in wanted]
+
+
+@contextmanager
+def _given_out(graph: ir.Graph, wanted: Collection[str]) -> Iterator[None]:
+    """Make inner float values outputs within the context: a copy of the graph would take longer than its session."""
+    own = {v.name for v in graph.outputs}
+    values = (v for node in graph for v in node.outputs if v.name in wanted and v.name not in own)
+    more = [v for v in values if v.dtype in (None, ir.DataType.FLOAT)]
+    graph.outputs.extend(more)
+    try:
+        yield
+    finally:
+        for _ in more:
+            graph.outputs.pop()
 
 
 def _activations(

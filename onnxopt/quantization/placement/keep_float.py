@@ -13,14 +13,20 @@ from onnxopt.graph.edit import set_weight, tensor_in
 _QUANTIZED_AGAIN = ("Conv", "ConvTranspose", "Gemm")
 
 
-def keep_float(model: ir.Model) -> None:
-    """Rewrite float layers between Q/DQ so that the runtime keeps them in float, with equal outputs, in place."""
+def keep_float(model: ir.Model) -> bool:
+    """Rewrite float layers between Q/DQ so that the runtime keeps them in float, with equal outputs, in place.
+
+    Returns:
+        Whether there were any.
+    """
+    rewritten = False
     for node in list(model.graph):
         if node.op_type not in _QUANTIZED_AGAIN or node.domain:
             continue
         weight = _float_constant(node, 1)
         if weight is None or not _reads_one_scale(node):
             continue
+        rewritten = True
         if node.op_type != "Gemm":
             groups = node.attributes.get_int("group", 1) or 1
             channels = weight.shape[1] * groups if node.op_type == "Conv" else weight.shape[0]
@@ -28,6 +34,7 @@ def keep_float(model: ir.Model) -> None:
         else:
             width = weight.shape[0 if node.attributes.get_int("transB", 0) else 1]
             _give_bias_of_two_axes(model.graph, node, width)
+    return rewritten
 
 
 def _float_constant(node: ir.Node, slot: int) -> np.ndarray | None:

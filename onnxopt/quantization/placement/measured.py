@@ -22,6 +22,9 @@ _GAIN = 0.98
 """Largest ratio of times at which a model counts as faster than a simpler one."""
 _JUDGES = 16
 
+BuildModel = Callable[[tuple[str, ...]], ir.Model]
+"""Builds the quantized model with the named nodes in float."""
+
 
 @dataclass(frozen=True)
 class Placed:
@@ -54,7 +57,7 @@ def place(
     model: ir.Model,
     quantized: ir.Model,
     integer: Collection[str],
-    build: Callable[[tuple[str, ...]], ir.Model],
+    build: BuildModel,
     samples: Samples,
     *,
     min_sqnr_db: float,
@@ -110,7 +113,7 @@ def _built(
     heads: Mapping[str, str],
     model: ir.Model,
     quantized: ir.Model,
-    build: Callable[[tuple[str, ...]], ir.Model],
+    build: BuildModel,
 ) -> ir.Model:
     if choice == everything:
         return quantized

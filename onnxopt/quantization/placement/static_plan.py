@@ -6,15 +6,16 @@ from dataclasses import dataclass, field, replace
 import onnx_ir as ir
 
 from onnxopt.quantization.attempt import attempt
+from onnxopt.quantization.built import Built
 from onnxopt.quantization.calibration.calibrate import Calibration
 from onnxopt.quantization.calibration.histogram import Extremes, Range
 from onnxopt.quantization.calibration.spread import UNBOUNDED
-from onnxopt.quantization.closeness import Closeness
+from onnxopt.quantization.closeness import BEST_DB, Closeness
 from onnxopt.quantization.placement.joins import before_softmax, heads_apart, inner_apart
 from onnxopt.quantization.placement.tails import REASON, detection_tail, joined_heads
 from onnxopt.samples import Samples
 
-Make = Callable[[Mapping[str, Range], tuple[str, ...]], ir.Model]
+Make = Callable[[Mapping[str, Range], tuple[str, ...]], Built]
 """Quantizes with these ranges, and with the named nodes in float."""
 
 _GAIN_DB = 1.0
@@ -87,6 +88,8 @@ def decide(
 
     best, least = planned(calibration.ranges, left)
     for ranges, kept, clipped, gain in remedies:
+        if least + gain > BEST_DB:
+            continue  # nothing is that much closer, and each try builds and loads the model once more
         tried, db = planned({**best.ranges, **ranges}, {**best.left, **kept})
         if db >= least + gain:
             clips = {n: why for n, why in best.clipped.items() if n not in ranges}

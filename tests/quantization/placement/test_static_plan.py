@@ -10,8 +10,10 @@ from onnxopt.catalog import parse
 from onnxopt.errors import DataError
 from onnxopt.model_file import signature_of
 from onnxopt.pipeline import Context, Observations, Optimized, Pipeline
+from onnxopt.quantization.built import Built
 from onnxopt.quantization.calibration.calibrate import Calibration, calibrate
 from onnxopt.quantization.calibration.histogram import Extremes, Range
+from onnxopt.quantization.closeness import BEST_DB
 from onnxopt.quantization.placement import static_plan
 from onnxopt.quantization.placement.joins import heads_apart, inner_apart
 from onnxopt.quantization.placement.static_plan import StaticPlan, decide
@@ -158,14 +160,34 @@ def test_a_clipped_range_is_kept_only_where_the_outputs_are_closer(
     judged = Judged({id(model): 30.0, id(clipped_form): clipped_db, id(float_form): 32.0})
     monkeypatch.setattr(static_plan, "Closeness", judged)
 
-    def make(ranges: Mapping[str, Range], left: tuple[str, ...]) -> ir.Model:
-        return float_form if left else clipped_form if ranges["x"] is tight else model
+    def make(ranges: Mapping[str, Range], left: tuple[str, ...]) -> Built:
+        return Built(float_form if left else clipped_form if ranges["x"] is tight else model)
 
     samples = builders.samples_of(model)
     plan: StaticPlan = decide(model, calibration, make, nodes=list(model.graph), obstacles={}, samples=samples)
     assert (plan.ranges["x"] is tight) == taken
     assert bool(plan.clipped) == taken
     assert not plan.left  # 2 dB more are not worth it
+
+
+@pytest.mark.parametrize(("plain_db", "builds"), [(58.9, 2), (59.1, 1)])
+def test_what_cannot_be_closer_by_enough_is_not_built(
+    plain_db: float, builds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, clipped_form = (builders.BUILDERS["gemm_mlp"]() for _ in range(2))
+    wide, loud = Range(-1e5, 1e5), Range(-2.0, 2.0)
+    calibration = Calibration({"x": Extremes(-1e5, 1e5, -1e5, 1e5)}, {"x": wide}, {}, {"x": loud}, ())
+    monkeypatch.setattr(static_plan, "Closeness", Judged({id(model): plain_db, id(clipped_form): BEST_DB}))
+    built = list[Range]()
+
+    def make(ranges: Mapping[str, Range], left: tuple[str, ...]) -> Built:
+        built.append(ranges["x"])
+        return Built(clipped_form if ranges["x"] is loud else model)
+
+    samples = builders.samples_of(model)
+    plan = decide(model, calibration, make, nodes=list(model.graph), obstacles={}, samples=samples)
+    assert built == [wide, loud][:builds]
+    assert bool(plan.clipped) == (builds == 2)
 
 
 def test_a_mask_is_never_clipped_however_close_the_outputs_are(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,8 +200,8 @@ def test_a_mask_is_never_clipped_however_close_the_outputs_are(monkeypatch: pyte
         static_plan, "Closeness", Judged({id(model): 30.0, id(clipped_form): 50.0, id(float_form): 31.0})
     )
 
-    def make(ranges: Mapping[str, Range], left: tuple[str, ...]) -> ir.Model:
-        return float_form if left else clipped_form if ranges[masked].low == -2 else model
+    def make(ranges: Mapping[str, Range], left: tuple[str, ...]) -> Built:
+        return Built(float_form if left else clipped_form if ranges[masked].low == -2 else model)
 
     plan = decide(model, calibration, make, nodes=list(model.graph), obstacles={}, samples=masked_samples(model))
     assert not plan.clipped

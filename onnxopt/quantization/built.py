@@ -1,0 +1,78 @@
+"""Models that the runtime's tools wrote, read back."""
+
+from dataclasses import dataclass
+
+import onnx
+import onnx_ir as ir
+
+from onnxopt.model_file import from_proto, share_weights
+from onnxopt.model_file.memory import IN_MEMORY_BYTES
+from onnxopt.model_file.order import bodies_of, sort_nodes
+
+_RUNTIME = "com.microsoft"
+"""Domain of the runtime's own operators."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """A model that a tool wrote.
+
+    Attributes:
+        model: the model.
+        data: what ONNX Runtime makes the same session of, so that the graph is not serialized once more; empty for a
+            large model, whose bytes would be one more copy of its weights, and for one that was changed since.
+    """
+
+    model: ir.Model
+    data: bytes = b""
+
+
+def built_from(proto: onnx.ModelProto, source: ir.Model) -> Built:
+    """Return the model in a protobuf of the runtime's tools, which is put in order.
+
+    They append new nodes in no order. It is parsed again, because protobuf frees removed parts of a message, such as
+    float weights, only with the whole.
+
+    Args:
+        proto: the protobuf.
+        source: the model that it was made from, whose weights, name and notes the result shares.
+
+    Raises:
+        ValueError: its nodes read each other in a circle.
+    """
+    bodies = list(bodies_of(proto))
+    if any(sort_nodes(body) is not None for body in bodies):
+        raise ValueError("the graph has a circle")
+    imported = {entry.domain for entry in proto.opset_import}
+    if _RUNTIME not in imported and any(node.domain == _RUNTIME for body in bodies for node in body.node):
+        # The tools declare this domain only for nodes in the main graph.
+        proto.opset_import.add(domain=_RUNTIME, version=1)
+    data = proto.SerializeToString()
+    model = from_proto(onnx.load_model_from_string(data))
+    share_weights(model, source)
+    model.metadata_props.update(source.metadata_props)
+    model.producer_name, model.producer_version = source.producer_name, source.producer_version
+    return Built(model, data if len(data) <= IN_MEMORY_BYTES else b"")
+
+
+def forget_types(model: ir.Model) -> None:
+    """Remove the types of inner values, in place.
+
+    If shapes are known after its dynamic quantization operators, the runtime fuses Add and LayerNormalization into
+    SkipLayerNormalization, which took a third longer in a small transformer.
+    """
+    for value in (v for node in model.graph for v in node.outputs if not v.is_graph_output()):
+        value.type = value.shape = None
+
+
+def forget_types_of(proto: onnx.ModelProto) -> None:
+    """Do as `forget_types` in a protobuf."""
+    graph = proto.graph
+    inner, kept = {name for node in graph.node for name in node.output}, []
+    for value in graph.value_info:
+        if value.name in inner:
+            value.ClearField("type")
+        if value.name not in inner or value.doc_string or value.metadata_props:
+            kept.append(value)
+    del graph.value_info[:]
+    graph.value_info.extend(kept)
