@@ -205,7 +205,10 @@ def _keep_identity(candidate: ir.Model, model: ir.Model) -> None:
 
 
 def _fused(model: ir.Model, pattern: str, op_type: str, opset: int) -> tuple[ir.Model, Edit | Skip | None]:
-    before = _ops(model)[op_type]
+    ops = _ops(model)
+    if not ops[ort_bridge.FUSED_FROM[pattern]]:
+        return model, None
+    before = ops[op_type]
     try:
         fused = ort_bridge.fuse(model, [pattern])
         if _ops(fused)[op_type] == before:

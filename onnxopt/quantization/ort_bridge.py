@@ -8,6 +8,7 @@ import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,8 @@ _FLOAT_WHERE_UNKNOWN = {"DefaultTensorType": int(ir.DataType.FLOAT)}
 """Output type of operators outside the standard set (scikit-learn's Scaler), at which shape inference stops."""
 _UNREAD_BYTES = 1 << 20
 """Weights above this hold no scale or shift that a fusion looks at."""
+FUSED_FROM = MappingProxyType({"gelu": "Erf", "layernorm": "ReduceMean"})
+"""The operator at which the runtime looks for each pattern of `fuse`: without one there is none."""
 _NORMALIZATIONS = ("LayerNormalization", "InstanceNormalization", "BatchNormalization", "EmbedLayerNormalization")
 
 

@@ -1,6 +1,7 @@
 """Simplification folds and fuses, and says so."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 import onnx_ir as ir
 import pytest
@@ -10,6 +11,7 @@ from onnxopt.model_file import opset_of
 from onnxopt.passes import simplify
 from onnxopt.passes.simplify import Simplify
 from onnxopt.pipeline import Context, Optimized, Pipeline
+from onnxopt.quantization import ort_bridge
 from onnxopt.target import target_of
 from tests import builders, numerics
 
@@ -97,6 +99,20 @@ def test_a_runtime_that_refuses_is_a_skip(monkeypatch: pytest.MonkeyPatch) -> No
     step = simplified("residual_cnn").steps[0]
     assert [s.reason for s in step.skipped] == ["not folded: no kernel"]
     assert not step.edits
+
+
+def test_a_graph_without_a_pattern_is_not_converted_to_look_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked, fuse = list[str](), ort_bridge.fuse
+
+    def seen(model: ir.Model, patterns: Sequence[str]) -> ir.Model:
+        looked.extend(patterns)
+        return fuse(model, patterns)
+
+    monkeypatch.setattr(ort_bridge, "fuse", seen)
+    simplified("residual_cnn")
+    assert looked == []
+    simplified("transformer_17")
+    assert {*looked} == {"gelu", "layernorm"}
 
 
 def test_an_opset_that_cannot_be_raised_is_a_skip(monkeypatch: pytest.MonkeyPatch) -> None:

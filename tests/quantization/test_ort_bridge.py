@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from onnxopt.catalog import parse
 from onnxopt.errors import NativeError
-from onnxopt.model_file import to_bytes
+from onnxopt.model_file import to_bytes, to_proto
 from onnxopt.pipeline import Context, Pipeline
 from onnxopt.quantization import ort_bridge
 from onnxopt.quantization.calibration.ranges import Range
@@ -198,3 +198,15 @@ def test_dynamic_quantization_leaves_no_shapes_that_the_runtime_would_merge_by()
     assert len(inner) > 10
     assert not [v.name for v in inner if v.shape is not None or v.type is not None]
     assert all(v.shape is not None for v in made.graph.outputs)
+
+
+def test_patterns_begin_where_the_runtime_looks_for_them() -> None:
+    from onnxruntime.transformers.fusion_gelu import FusionGelu
+    from onnxruntime.transformers.fusion_layernorm import FusionLayerNormalization
+    from onnxruntime.transformers.onnx_model import OnnxModel
+
+    empty = OnnxModel(to_proto(builders.BUILDERS["gemm_mlp"]()))
+    fusions = {"gelu": FusionGelu(empty), "layernorm": FusionLayerNormalization(empty)}
+    assert {name: [op] for name, op in ort_bridge.FUSED_FROM.items()} == {
+        name: one.search_op_types for name, one in fusions.items()
+    }
