@@ -141,7 +141,7 @@ def work(odd: Odd, place: Path, *, skip: int, loaded: bool, answers: Connection)
         (place / name).mkdir()
     os.environ.update({"TMPDIR": str(place / "tmp"), "XDG_CACHE_HOME": str(place / "tmp")})
     tempfile.tempdir = None
-    os.chdir(place / "tmp")
+    os.chdir(place)  # the root of a repository, to `init --github`
     names = odd.place(place)
     with contextlib.closing(FirstLoads()) as loads:
         # Where the set is of models that were loaded, the runtime loaded, or refused, each in a process already.
