@@ -91,7 +91,7 @@ def imported() -> None:
     """Import what commands import, so that processes forked later write for a larger part of their time."""
     found = pkgutil.walk_packages(onnxopt.__path__, "onnxopt.")
     ours = [module.name for module in found if not module.name.endswith("__main__")]
-    for name in ("onnxruntime.quantization", "sklearn.datasets", "torch", *ours):
+    for name in ("onnxruntime.quantization", "sklearn.datasets", "torch._dynamo", *ours):
         importlib.import_module(name)
 
 

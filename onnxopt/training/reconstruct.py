@@ -6,6 +6,7 @@ block is given is what the student makes so far, so that each block makes up for
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from math import isnan
 
 import numpy as np
 import onnx_ir as ir
@@ -189,7 +190,9 @@ def _one(
     if not any(p.requires_grad for p in module.parameters()):
         return student, TrainedBlock(end, reason="it has no weights that can be trained")
     difference = _difference(module, judged[0])
-    if not difference <= _SAME:
+    if isnan(difference):
+        return student, TrainedBlock(end, reason="it gives values that are not finite")
+    if difference > _SAME:
         return student, TrainedBlock(end, reason=f"torch computes it otherwise than ONNX Runtime, by {difference:.1e}")
     module.to(options.device)
     scales = {name: _variance([wanted[name] for _, wanted, _ in learned]) for name in ends}
@@ -249,11 +252,14 @@ def _record(student: ir.Model, teacher: ir.Model, start: str, ends: Ends, sample
 
 
 def _difference(module: TorchModel, seen: _Seen) -> float:
+    """Return the largest relative difference of an output; NaN where values are not finite."""
     with torch.no_grad():
         found = module(to_tensors(seen[0]))
     pairs = [(found[n].numpy().astype(np.float64), a.astype(np.float64)) for n, a in seen[2].items()]
     if any(a.shape != b.shape for a, b in pairs):
         return float("inf")
+    if not all(np.isfinite(array).all() for pair in pairs for array in pair):
+        return float("nan")
     return max(float(np.sqrt(np.mean((a - b) ** 2) / max(np.mean(b**2), 1e-12))) for a, b in pairs)
 
 

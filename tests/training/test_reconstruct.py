@@ -71,6 +71,16 @@ def test_channels_that_are_gone_are_found() -> None:
     assert distance(done.model, teacher) < distance(pruned, teacher)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("number", [np.inf, np.nan])
+def test_a_block_whose_values_are_not_finite_stays(number: float) -> None:
+    model = builders.residual_cnn()
+    bias = next(v for n in reversed(model.graph) if n.op_type == "Gemm" for v in n.inputs[2:])
+    set_weight(bias, np.full_like(bias.const_value.numpy(), number))
+    done = run(model, model, "reconstruct-blocks{steps=1}")
+    assert "it gives values that are not finite" in [skip.reason for skip in done.steps[0].skipped]
+
+
 def test_a_block_that_comes_no_closer_stays() -> None:
     teacher = builders.residual_cnn()
     student = disturbed(teacher, 0.3)

@@ -185,7 +185,10 @@ def _root(value: ir.Value) -> tuple[ir.Value, str | None]:
 
 
 def _axes(node: ir.Node, slot: int, value: ir.Value, rank: int) -> Axes | None:
-    """Return which of the `rank` stored axes are outputs and inputs of the layer, followed through every Transpose."""
+    """Return which of the `rank` stored axes are outputs and inputs of the layer, followed through every Transpose.
+
+    None if that is unknown; a weight of a model that does not run may have fewer axes than its layer reads.
+    """
     if node.op_type == "ConvTranspose" and node.attributes.get_int("group", 1) > 1:
         return None
     order, current = list(range(rank)), value
@@ -195,10 +198,14 @@ def _axes(node: ir.Node, slot: int, value: ir.Value, rank: int) -> Axes | None:
         if producer.op_type == "Transpose":
             given = producer.attributes.get("perm")
             turned = list(range(rank))[::-1] if given is None else list(given.as_ints())
+            if sorted(turned) != list(range(rank)):
+                return None
             order = [turned[axis] for axis in order]
         assert producer.inputs[0] is not None
         current = producer.inputs[0]
     outputs, inputs = _read_axes(node, slot, rank)
+    if max(-1 if outputs is None else outputs, -1 if inputs is None else inputs) >= rank:
+        return None
     return Axes(None if outputs is None else order[outputs], None if inputs is None else order[inputs])
 
 

@@ -119,7 +119,8 @@ def _bins(values: np.ndarray, low: float, high: float) -> np.ndarray:
         values = values[(values >= low) & (values <= high)]
     width = high - low
     scale = BINS / width if width > 0 else 0.0
-    bins = ((values - np.float32(low)) * np.float32(scale)).astype(np.int32)
+    kind = np.float32 if max(width, scale) <= float(np.finfo(np.float32).max) else np.float64
+    bins = ((values.astype(kind, copy=False) - kind(low)) * kind(scale)).astype(np.int32)
     return np.bincount(np.clip(bins, 0, BINS - 1), minlength=BINS)
 
 

@@ -63,6 +63,9 @@ def test_counting_needs_no_special_graph(name: str) -> None:
         ("Conv", (4, 8, 3), 1, {}, Axes(0, 1)),
         ("ConvTranspose", (8, 4, 3), 1, {}, Axes(1, 0)),
         ("ConvTranspose", (8, 4, 3), 1, {"group": 2}, None),
+        ("Gemm", (6,), 0, {}, None),
+        ("Gemm", (), 1, {}, None),
+        ("Conv", (4,), 1, {}, None),
     ],
 )
 @pytest.mark.parametrize("turned", [False, True])
@@ -79,6 +82,14 @@ def test_axes_are_those_of_the_stored_weight(op, shape, slot, attributes, axes, 
         last = len(shape) - 1
         axes = Axes(*(None if a is None else last - a for a in (axes.outputs, axes.inputs)))
     assert [w.axes for w in weights] == [axes]
+
+
+@pytest.mark.parametrize("perm", [[0], [0, 2, 1], [0, 0], [1, 2]])
+def test_axes_behind_a_permutation_of_others_are_unknown(perm: list[int]) -> None:
+    net = Net(3)
+    net.node("MatMul", "x", net.node("Transpose", net.weight(8, 4, name="w"), perm=perm), out="y")
+    (weight,), _ = weights_of(net.model([("x", F, None)], [("y", F, None)]))
+    assert weight.axes is None
 
 
 def test_two_permutations_on_the_way_are_followed_in_order() -> None:

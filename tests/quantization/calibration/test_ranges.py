@@ -65,6 +65,14 @@ def test_every_range_lies_inside_what_was_seen_and_holds_zero(values: np.ndarray
         assert covered.high > covered.low or not values.any(), name
 
 
+@pytest.mark.parametrize("scale", [3e38, 1e-42])
+def test_values_whose_range_or_its_inverse_is_no_float32_are_counted_in_their_bins(scale: float) -> None:
+    values = (np.linspace(-1, 1, 9) * scale).astype(np.float32)
+    found = histogram(values)
+    edges = np.linspace(float(values[0]), float(values[-1]), BINS + 1)
+    assert np.array_equal(found.counts, np.histogram(values.astype(np.float64), edges)[0])
+
+
 @given(strategies.activations())
 def test_minmax_is_the_extremes_and_zero(values: np.ndarray) -> None:
     covered = calibrators.minmax(histogram(values))
