@@ -15,6 +15,7 @@ from onnxopt.errors import ModelError, UsageError
 from onnxopt.graph.check import check_structure
 from onnxopt.measure.runtime.interrupt import interruptible, raise_if_interrupted
 from onnxopt.model_file import Signature, signature_of
+from onnxopt.model_file.heap import without_collections
 from onnxopt.samples import Samples
 from onnxopt.target import Target
 
@@ -165,7 +166,8 @@ class Pipeline:
         for spec in self.passes:
             _require(spec, context)
         signature = signature_of(model)
-        current = model.clone()
+        with without_collections():
+            current = model.clone()
         steps: list[Step] = []
         for number, spec in enumerate(self.passes, start=1):
             raise_if_interrupted()

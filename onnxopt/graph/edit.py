@@ -6,6 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxopt.graph.check import require_nodes
+from onnxopt.model_file.heap import without_collections
 
 FREE_WEIGHTS_IR_VERSION = 4
 
@@ -136,7 +137,8 @@ def editable(model: ir.Model, named: Iterable[str] = ()) -> ir.Model:
     Raises:
         UsageError: ONX102 no node has one of these names.
     """
-    copy = model.clone()
+    with without_collections():
+        copy = model.clone()
     freeze_weights(copy)
     lift_constants(copy)
     name_nodes(copy)

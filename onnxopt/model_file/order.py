@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import onnx
 
+from onnxopt.model_file.heap import without_collections
 from onnxopt.model_file.proto import subgraphs
 
 Body = onnx.GraphProto | onnx.FunctionProto
@@ -25,6 +26,20 @@ def sort_nodes(body: Body) -> onnx.NodeProto | None:
     Returns:
         A node of a circle, where nodes read each other in one, and nothing is changed; else None.
     """
+    with without_collections():  # of thousands of sets, none of which is garbage before the end
+        needs, order = _order(body)
+    if len(order) < len(needs):
+        return body.node[_in_circle(needs, set(order))]
+    if order != sorted(order):
+        place = {before: now for now, before in enumerate(order)}
+        nodes = list(body.node)  # held, for protobuf gives one object per part while it is held
+        places = {id(node): place[i] for i, node in enumerate(nodes)}
+        body.node.sort(key=lambda node: places[id(node)])
+    return None
+
+
+def _order(body: Body) -> tuple[list[set[int]], list[int]]:
+    """Return the nodes that each node needs, and the order in which nodes can run; those of a circle are not in it."""
     source = {name: i for i, node in enumerate(body.node) for name in node.output if name}
     needs = [{source[name] for name in _reads(node) if name in source} for node in body.node]
     readers: list[list[int]] = [[] for _ in needs]
@@ -39,14 +54,7 @@ def sort_nodes(body: Body) -> onnx.NodeProto | None:
             missing[reader] -= 1
             if not missing[reader]:
                 heapq.heappush(ready, reader)
-    if len(order) < len(needs):
-        return body.node[_in_circle(needs, set(order))]
-    if order != sorted(order):
-        place = {before: now for now, before in enumerate(order)}
-        nodes = list(body.node)  # held, for protobuf gives one object per part while it is held
-        places = {id(node): place[i] for i, node in enumerate(nodes)}
-        body.node.sort(key=lambda node: places[id(node)])
-    return None
+    return needs, order
 
 
 def _in_circle(needs: list[set[int]], placed: set[int]) -> int:
