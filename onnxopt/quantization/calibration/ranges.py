@@ -119,8 +119,10 @@ def _bins(values: np.ndarray, low: float, high: float) -> np.ndarray:
         values = values[(values >= low) & (values <= high)]
     width = high - low
     scale = BINS / width if width > 0 else 0.0
-    kind = np.float32 if max(width, scale) <= float(np.finfo(np.float32).max) else np.float64
-    bins = ((values.astype(kind, copy=False) - kind(low)) * kind(scale)).astype(np.int32)
+    # Rounded to float32 unless one of them is none, so that arrays of float32 keep their type.
+    fits = max(width, scale) <= float(np.finfo(np.float32).max)
+    begin, steps = (np.float32(low), np.float32(scale)) if fits else (np.float64(low), np.float64(scale))
+    bins = ((values - begin) * steps).astype(np.int32)
     return np.bincount(np.clip(bins, 0, BINS - 1), minlength=BINS)
 
 
