@@ -1,5 +1,9 @@
 """The analysis in the run record: time by layer, changed classes, the graph."""
 
+from typing import Self
+
+from pydantic import model_validator
+
 from onnxopt.record.part import Number, RecordPart
 
 
@@ -64,6 +68,13 @@ class GraphRecord(RecordPart):
 
     nodes: tuple[NodeRecord, ...]
     left_out: int = 0
+
+    @model_validator(mode="after")
+    def _reads_earlier_nodes(self) -> Self:
+        for position, node in enumerate(self.nodes):
+            if not all(0 <= read < position for read in node.inputs):
+                raise ValueError(f"node {position} reads nodes that are not before it")
+        return self
 
 
 class AnalysisRecord(RecordPart):

@@ -27,6 +27,17 @@ def test_other_records_are_refused_in_one_line(tmp_path, text, says):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("read", [-1, 2, 99])
+def test_a_graph_whose_nodes_read_nodes_that_are_not_before_them_is_refused(explained, tmp_path, read):
+    data = json.loads((explained / "run.json").read_text())
+    assert read_record(explained).analysis.before.nodes[2:]
+    data["analysis"]["before"]["nodes"][2]["inputs"] = [0, read]
+    (tmp_path / "run.json").write_text(json.dumps(data))
+    with pytest.raises(FileError, match="ONX505") as caught:
+        read_record(tmp_path)
+    assert "reads nodes that are not before it" in str(caught.value)
+
+
 def test_a_run_folder_of_an_earlier_schema_is_refused_by_its_version(explained, tmp_path, capsys):
     data = json.loads((explained / "run.json").read_text())
     old = {"status": data.pop("status"), "bar": 1, **data, "schema_version": 2}
