@@ -93,7 +93,7 @@ def test_commands_take_turns_and_those_on_a_run_follow_optimize() -> None:
     chosen = by_turns(odd, 3, seed=0)
     come = [name for one in chosen for name in one.commands]
     assert set(come) == set(OF_MODEL)
-    assert all(list(one.commands)[-4:] == list(RUNS) for one in chosen if "optimize" in one.commands)
+    assert all(list(one.commands)[-len(RUNS) :] == list(RUNS) for one in chosen if "optimize" in one.commands)
     assert not any("resume" in one.commands for one in chosen if "optimize" not in one.commands)
     runs = by_turns([Odd("a", dict, RUN_READERS)] * 9, 3, seed=0)
     assert {name for one in runs for name in one.commands} == set(RUN_READERS)
