@@ -1,6 +1,9 @@
 """The words of every command that takes a model, samples or a run folder, for bench/fault_grid.py."""
 
+import re
 from pathlib import Path
+
+from onnxopt.catalog import available_passes
 
 _LABELLED = "-d {d} --label-column label"
 
@@ -56,6 +59,10 @@ MODELS = {
 }
 """Commands that write a model."""
 
+_NAMED = [*re.findall(r"[\w-]+", " ".join(MODELS.values())), "quantize-dynamic"]
+if REST := sorted(set(available_passes()) - set(_NAMED)):
+    MODELS["apply rest"] = f"apply {{m}} -d {{d}} --passes {','.join(REST)} -o {{o}}/out.onnx"
+
 RUNS = {
     "report": "report {o}/run",
     "card": "card {o}/run",
@@ -68,6 +75,7 @@ RUNS = {
 OF_MODEL = {**LOOK, **NOTES, **MODELS, **RUNS}
 
 DATA_READERS = (
+    *(name for name in ("apply rest",) if name in MODELS),
     "evaluate", "compare", "benchmark", "benchmark profile", "diagnose", "sensitivity", "session", "data", "bundle",
     "quantize static", "quantize qoperator", "quantize auto", "apply exact", "apply factorize", "apply reconstruct",
     "apply gradually", "apply qat", "apply student", "distill", "finetune", "optimize",
