@@ -41,7 +41,7 @@ def widened(model: ir.Model) -> tuple[ir.Model, dict[str, ir.DataType]]:
             use.node.replace_input_with(use.idx, cast.outputs[0])
         if len(graph):
             graph.insert_before(graph[0], cast)
-    for value in [v for v in graph.outputs if v.dtype in _HALF]:
+    for value in dict.fromkeys(v for v in graph.outputs if v.dtype in _HALF):
         _narrow_output(graph, value)
     return typed, narrow
 
@@ -114,12 +114,13 @@ def _narrow_output(graph: ir.Graph, value: ir.Value) -> None:
         return
     name, dtype = value.name or "", value.dtype
     assert dtype is not None
-    position = list(graph.outputs).index(value)
+    positions = [i for i, output in enumerate(graph.outputs) if output is value]
     value.name, value.type = f"{name}_wide", ir.TensorType(ir.DataType.FLOAT)
     cast = _cast(value, dtype, name)
     cast.outputs[0].shape = value.shape
     graph.insert_after(producer, cast)
-    graph.outputs[position] = cast.outputs[0]
+    for position in positions:
+        graph.outputs[position] = cast.outputs[0]
 
 
 def _cast(source: ir.Value, to: ir.DataType, name: str) -> ir.Node:

@@ -38,6 +38,11 @@ def in_float16(model: ir.Model, exclude: Sequence[str]) -> ir.Model:
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     proto = to_proto(with_types(model))
+    # The runtime runs a graph that gives a value twice, but its conversion makes two casts of one name.
+    outputs = [value.name for value in proto.graph.output]
+    once = list({value.name: value for value in proto.graph.output}.values())
+    del proto.graph.output[:]
+    proto.graph.output.extend(once)
     with quantizer_errors():
         made = convert_float_to_float16(
             proto,
@@ -48,4 +53,8 @@ def in_float16(model: ir.Model, exclude: Sequence[str]) -> ir.Model:
         )
     if sort_nodes(made.graph) is not None:
         raise NativeError("ONX402", "ONNX Runtime's conversion to float16 failed", why="its graph has a circle")
-    return from_proto(made)
+    converted = from_proto(made)
+    values = {value.name: value for value in converted.graph.outputs}
+    converted.graph.outputs.clear()
+    converted.graph.outputs.extend(values[name] for name in outputs)
+    return converted

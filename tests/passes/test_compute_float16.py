@@ -53,6 +53,16 @@ def test_weights_and_products_are_float16_and_the_signature_stays():
     assert model_file.size_bytes(result) < 0.55 * model_file.size_bytes(model)
 
 
+def test_an_output_that_is_given_twice_stays_so():
+    model = mlp()
+    model.graph.outputs.append(model.graph.outputs[0])
+    result, step = run(model)
+    assert step.edits
+    assert [v.name for v in result.graph.outputs] == ["y", "y"]
+    first, second = builders.run(result, builders.feeds_of(model))
+    assert np.array_equal(first, second)
+
+
 def test_it_computes_as_numpy_does_with_rounded_numbers():
     model = mlp()
     x = np.random.default_rng(0).standard_normal((5, 64)).astype(np.float32)

@@ -45,16 +45,23 @@ def all_half() -> ir.Model:
     return net.model([("x", H, ["batch", 8])], [("z", H, ["batch", 16]), ("y", H, ["batch", 4])], opset=13)
 
 
+def given_twice() -> ir.Model:
+    """Return one of which an output is given twice."""
+    model = all_half()
+    model.graph.outputs.append(model.graph.outputs[0])
+    return model
+
+
 def outputs(model: ir.Model, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
     return [np.asarray(one, np.float32) for one in builders.run(model, feeds)]
 
 
-@pytest.mark.parametrize("make", [mixed, all_half])
+@pytest.mark.parametrize("make", [mixed, all_half, given_twice])
 def test_a_model_in_float32_gives_the_same_and_keeps_its_signature(make: object) -> None:
     model = make()  # type: ignore[operator]
     wide, narrow = widened(model)
     assert len(narrow) >= 2
-    assert [v.dtype for v in wide.graph.outputs] == [v.dtype for v in model.graph.outputs]
+    assert [(v.name, v.dtype) for v in wide.graph.outputs] == [(v.name, v.dtype) for v in model.graph.outputs]
     assert not [v.name for v in wide.graph.initializers.values() if v.dtype is ir.DataType.FLOAT16]
     feeds = builders.feeds_of(model)
     assert numerics.largest_difference(outputs(model, feeds), outputs(wide, feeds)) < numerics.HALF_RELATIVE
