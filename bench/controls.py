@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-NOISE = 0.6
+NOISE = 2.0
 """Standard deviation of the noise in the worse file's weights, relative to that of the weights."""
 CONTROLS = ("again", "planted-slower", "planted-worse")
 

@@ -161,17 +161,24 @@ def captcha(index: int) -> Feeds:
 
 def characters(index: int) -> Feeds:
     """Return a picture with single letters at random places, as the detector of click captchas sees it."""
+    pixels = np.asarray(drawn_characters(index)[0], np.float32)[..., ::-1]
+    return {"images": pixels.transpose(2, 0, 1)[None].copy()}
+
+
+def drawn_characters(index: int) -> tuple[Image.Image, list[tuple[float, float, float, float]]]:
+    """Return the picture and the corners of each letter."""
     rng = np.random.default_rng(index)
     noise = rng.integers(0, 256, (13, 13, 3)).astype(np.uint8)
-    picture = Image.fromarray(noise).resize((416, 416), Image.Resampling.BICUBIC)
+    picture, boxes = Image.fromarray(noise).resize((416, 416), Image.Resampling.BICUBIC), []
     draw = ImageDraw.Draw(picture)
     for place in rng.permutation(9)[: rng.integers(3, 6)]:
         corner = (int(place % 3 * 130 + rng.integers(10, 50)), int(place // 3 * 130 + rng.integers(10, 50)))
         size = float(rng.uniform(50, 80))
         color = tuple(int(v) for v in rng.integers(0, 256, 3))
-        draw.text(corner, str(rng.choice(list(_LETTERS))), color, ImageFont.load_default(size=size), stroke_width=2)
-    pixels = np.asarray(picture, np.float32)[..., ::-1]
-    return {"images": pixels.transpose(2, 0, 1)[None].copy()}
+        letter, font = str(rng.choice(list(_LETTERS))), ImageFont.load_default(size=size)
+        draw.text(corner, letter, color, font, stroke_width=2)
+        boxes.append(draw.textbbox(corner, letter, font, stroke_width=2))
+    return picture, boxes
 
 
 # Files and sound

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from optimize_table import behind, summary, table
+from optimize_table import behind, reduces, summary, table
 from pack import Case, cases, judging_of, training_of
 from peers import PEERS
 from quantize import make
@@ -47,8 +47,6 @@ from onnxopt.search.trial import Candidate, SearchResult, Trial, Verdict
 from onnxopt.target import target_of
 
 HERE = Path(__file__).parent
-REDUCING = ("prune", "factorize", "depthwise-separable", "distill", "share")
-"""Beginnings of the names of passes that do more than quantize."""
 OUTSIDE_SAMPLES = 500
 TRAINING_MOST = 10_000
 ATTEMPTS = 3
@@ -135,12 +133,12 @@ def _timed(models: dict[str, Any], inputs: Sequence[Any], runtime: Runtime, seco
 def quantization_alone(result: SearchResult) -> Candidate | None:
     """Return the fastest candidate that neither prunes nor factorizes, and did not fail on the hold-out part."""
     fits = (Verdict.WITHIN, Verdict.WINNER)
-    plain = [t for t in result.trials if t.verdict in fits and not reduces(t.candidate) and speed_of(t)]
+    plain = [t for t in result.trials if t.verdict in fits and not reduces(_names(t.candidate)) and speed_of(t)]
     return max(plain, key=speed_of).candidate if plain else None
 
 
-def reduces(candidate: Candidate) -> bool:
-    return any(each.name.startswith(REDUCING) for each in candidate.passes)
+def _names(candidate: Candidate) -> list[str]:
+    return [each.name for each in candidate.passes]
 
 
 def speed_of(trial: Trial) -> float:

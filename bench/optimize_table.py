@@ -1,6 +1,7 @@
 """The record of `bench/optimize.py` as Markdown, and a summary that counts every model."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -9,6 +10,10 @@ from peers import PEERS
 
 PARITY = 0.97
 """Closer than 3 % is no difference on a noisy machine."""
+
+CLASSES = (0.999, 0.99)
+REDUCING = ("prune", "factorize", "depthwise-separable", "distill", "share", "finetune", "qat")
+"""Beginnings of the names of passes that do more than quantize."""
 
 NOT_PEERS = ("baseline", "onnxopt", "again")
 
@@ -50,7 +55,8 @@ def summary(models: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def table(models: Sequence[Mapping[str, Any]]) -> str:
     """Return the record as Markdown: drop in points, speed-up over FP32 in ONNX Runtime and its 95 % interval."""
-    heads = ("model (n)", "FP32", "onnxopt", "drop", "speed-up", "size", "minutes", "quantization alone")
+    heads = ("model (n)", "FP32", "onnxopt", "drop", "speed-up", "size", "minutes", "division", "class")
+    heads += ("quantization alone",)
     outside = any(m["outside"] for m in models)
     heads = (*heads, *PEERS, *(("OpenVINO FP32", "NNCF in OpenVINO") if outside else ()))
     lines = ["| " + " | ".join(heads) + " |", "|---|--:|---|" + "--:|" * (len(heads) - 3)]
@@ -59,10 +65,26 @@ def table(models: Sequence[Mapping[str, Any]]) -> str:
         cells = [f"{m['model']} ({m['n']})", f"{100 * m['baseline_accuracy']:.2f}", m["winner"] or "baseline kept"]
         cells += [f"{100 * ours['drop']:+.2f}", _interval(ours["speedup"])]
         cells += [f"{size / ours['size_bytes']:.1f}x", f"{m['search_s'] / 60:.1f}"]
+        cells += [division(m.get("passes") or ()), of_class(1 - ours["drop"] / m["baseline_accuracy"])]
         cells += [_peer(m, name) for name in ("quantized", *PEERS)]
         cells += outside_cells(m["outside"]) if outside else []
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def reduces(passes: Iterable[str]) -> bool:
+    """Return whether any of the passes, as texts or as they are shown in Python, does more than quantize."""
+    return any(re.sub(r"(?<=[a-z])(?=[A-Z])", "-", each).lower().startswith(REDUCING) for each in passes)
+
+
+def division(passes: Sequence[str]) -> str:
+    """Return the division of a model: MLPerf's closed one is `quantized only`, its open one `pruned/trained`."""
+    return ("pruned/trained" if reduces(passes) else "quantized only") if passes else "-"
+
+
+def of_class(kept: float) -> str:
+    """Return the class of a model: the share of FP32's accuracy that it keeps at least."""
+    return next((f">= {100 * least:g} %" for least in CLASSES if kept >= least), f"below {100 * CLASSES[-1]:g} %")
 
 
 def _interval(speedup: Mapping[str, float] | None) -> str:

@@ -1,6 +1,7 @@
 """The page of results is what the newest records say."""
 
 import importlib
+import itertools
 import json
 import sys
 from collections.abc import Iterator
@@ -84,3 +85,76 @@ def test_the_committed_pages_are_what_the_records_say(scoreboard) -> None:
     assert scoreboard.PAGE.read_text() == scoreboard.page()
     readme = scoreboard.README.read_text()
     assert readme == scoreboard.readme(readme)
+
+
+def test_rows_say_their_division_and_class(scoreboard) -> None:
+    table = importlib.import_module("optimize_table")
+    assert table.division([]) == "-"
+    assert table.division(["Simplify(fuse=True)", "QuantizeStatic(method='minmax')"]) == "quantized only"
+    assert table.division(["simplify", "quantize-dynamic"]) == "quantized only"
+    for other in ("PruneChannels(ratio=0.5)", "prune-blocks{share=0.9}", "Factorize(macs=0.5)", "DepthwiseSeparable()"):
+        assert table.division([other, "QuantizeStatic()"]) == "pruned/trained"
+    assert [table.of_class(kept) for kept in (1.01, 0.999, 0.9989, 0.99, 0.9899, float("nan"))] == [
+        ">= 99.9 %", ">= 99.9 %", ">= 99 %", ">= 99 %", "below 99 %", "below 99 %"
+    ]  # fmt: skip
+    text = table.table([record("static-minmax", 2.0) | {"passes": ["PruneChannels()", "QuantizeStatic()"]}])
+    assert "| pruned/trained | >= 99 % |" in text
+
+
+def test_benches_of_other_tools_get_their_environments(scoreboard) -> None:
+    lines = scoreboard.commands(["nncf=/a/python", "onnxsim=/a/python", "olive-ai=/b/python"])
+    given = {line[0]: [b for a, b in itertools.pairwise(line) if a == "--venv"] for line in lines}
+    assert given["bench/repair_files.py"] == ["/a/python", "/b/python"]
+    assert given["bench/quantize.py"] == given["bench/deployed_int8.py"]
+    assert given["bench/quantize.py"] == ["nncf=/a/python", "onnxsim=/a/python", "olive-ai=/b/python"]
+    assert given["bench/clock.py"] == []
+    for line in lines:
+        assert (BENCH.parent / line[0]).is_file()
+
+
+def again(name: str, low: float, high: float, drop: float) -> dict[str, Any]:
+    ours = {"drop_interval": [drop, drop + 0.01], "speedup": {"low": low, "value": (low + high) / 2, "high": high}}
+    return {"model": name, "rows": {"onnxopt": ours}}
+
+
+@pytest.mark.parametrize(
+    ("now", "agrees", "status"),
+    [
+        (again("a", 1.9, 2.1, 0.0), "a: speedup (1.8, 2.0) before, (1.9, 2.1) now: agrees", 0),
+        (again("a", 2.1, 2.3, 0.0), "a: speedup (1.8, 2.0) before, (2.1, 2.3) now: DIFFERS", 1),
+        (again("a", 1.8, 2.0, 0.02), "a: drop_interval (0.0, 0.01) before, (0.02, 0.03) now: DIFFERS", 1),
+    ],
+)
+def test_a_row_that_is_measured_again_must_overlap(scoreboard, tmp_path, monkeypatch, capsys, now, agrees, status):
+    module = importlib.import_module("scoreboard_again")
+    ran = []
+
+    def run(command, **_):
+        ran.append(command[1:])
+        Path(command[-1]).write_text(json.dumps({"models": [now]}))
+
+    monkeypatch.setattr(module.subprocess, "run", run)
+    before = (
+        tmp_path / "2026-01-01-optimize.json",
+        {"settings": {"time_limit": 60.0}, "models": [again("a", 1.8, 2.0, 0.0)]},
+    )
+    assert module.again("optimize", "", before) == status
+    assert agrees in capsys.readouterr().out
+    assert ran[0][:-1] == [str(BENCH / "optimize.py"), "a", "--prune", "--time-limit", "60.0", "--out"]
+    with pytest.raises(SystemExit, match="no row b"):
+        module.again("optimize", "b", before)
+    with pytest.raises(SystemExit, match="cannot be measured again"):
+        module.again("clock", "", before)
+
+
+def test_every_row_of_a_committed_record_can_be_compared(scoreboard) -> None:
+    module = importlib.import_module("scoreboard_again")
+    for kind, bench in module.BENCHES.items():
+        found = scoreboard.newest(kind)
+        if found is None:
+            continue
+        for row in found[1][bench.rows]:
+            assert bench.command(row[bench.name], found[1].get("settings") or {})[0].endswith(".py")
+            intervals = bench.intervals(row)
+            assert intervals
+            assert all(one is None or one[0] <= one[1] for one in intervals.values())

@@ -1,0 +1,94 @@
+"""The bench of INT8 detectors and recognizers: its labels, and its table."""
+
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from onnxopt.model_file import save
+from tests import builders
+
+BENCH = Path(__file__).parents[2] / "bench"
+
+
+@pytest.fixture(scope="module")
+def bench():
+    pytest.importorskip("PIL", reason="Pillow draws the inputs")
+    sys.path.insert(0, str(BENCH))
+    try:
+        yield importlib.import_module("deployed_int8")
+    finally:
+        sys.path.remove(str(BENCH))
+
+
+@pytest.fixture(scope="module")
+def truth(bench: ModuleType) -> ModuleType:
+    return importlib.import_module("deployed_truth")
+
+
+def test_letters_are_where_their_boxes_say(bench, truth):
+    cases = importlib.import_module("deployed_cases")
+    for index in range(4):
+        picture, boxes = cases.drawn_characters(index)
+        (given,) = cases.characters(index).values()
+        assert np.array_equal(given[0].transpose(1, 2, 0)[..., ::-1], np.asarray(picture, np.float32))
+        assert truth.TRUTHS["ddddocr-det"].truth(index, Path()) == [(0, 1.0, box) for box in boxes]
+        for box in boxes:
+            # A letter has one colour, which the smooth ground beside it has not.
+            inside = np.asarray(picture.crop(box)).reshape(-1, 3)
+            counts = np.unique(inside, axis=0, return_counts=True)[1]
+            assert counts.max() > 0.05 * len(inside)
+
+
+def test_the_label_of_a_line_is_the_text_in_it(truth, tmp_path):
+    characters = [chr(code) for code in range(33, 127)]
+    path, *_ = save(builders.gemm_mlp(), tmp_path / "model.onnx")
+    proto = onnx.load(path)
+    proto.metadata_props.add(key="character", value="\n".join(characters))
+    onnx.save(proto, path)
+    for index in range(20):
+        width, text = truth._text_of(np.random.default_rng(index))
+        (pixels,) = truth.drawn_line(index).values()
+        assert pixels.shape == (1, 3, 48, width)
+        label = truth.text_of_line(index, path)
+        classes = ["", *characters, " "]
+        assert "".join(classes[ord(code) - 0xE000] for code in label) == text
+        # Nothing of the text is cut off: the last columns are paper.
+        assert pixels[..., -2:].min() > pixels.min() + 0.3
+
+
+def row(figure: float, speed: float, size: int = 100, **more: Any) -> dict[str, Any]:
+    interval = {"low": speed - 0.05, "value": speed, "high": speed + 0.05}
+    base = {"figures": {"AP": figure, "boxes": 7}, "size_bytes": size, "speedup": interval, "p99_ms": 2.0}
+    return base | {"quantized": True} | more
+
+
+def record(**controls: dict[str, Any]) -> dict[str, Any]:
+    rows = {
+        "fp32": row(0.8, 1.0, 400) | {"speedup": None},
+        "onnxopt": row(0.7995, 2.0, seconds=12.0),
+        "ort-default": row(0.4, 0.5),
+        "onnxslim": row(0.8, 1.0, 400, quantized=False),
+    }
+    return {"model": "m", "labels": True, "n": 10, "rows": rows | controls, "failures": {"nncf": "no"}, "load": 1.0}
+
+
+def test_the_table_says_class_division_and_failures(bench):
+    text = bench.table([record()])
+    assert "| m | labels | fp32 | AP 0.800, 7 boxes |  | 1 | 2.00 ms | 1.0x | - |" in text
+    assert "|  |  | onnxopt | AP 0.799, 7 boxes | >= 99.9 % | 2.00x [1.95, 2.05] | 2.00 ms | 4.0x | 12.0 s |" in text
+    assert "| ort-default | AP 0.400, 7 boxes | below 99 % | 0.50x" in text
+    assert "| onnxslim (float) |" in text
+    assert "| nncf | fails |" in text
+
+
+def test_controls_that_are_not_found_are_named(bench):
+    right = {"again": row(0.8, 1.0), "planted-slower": row(0.8, 0.5), "planted-worse": row(0.1, 1.0)}
+    assert bench.missed([record(**right)]) == {"again": [], "planted-slower": [], "planted-worse": []}
+    wrong = {"again": row(0.8, 1.2), "planted-slower": row(0.8, 0.97), "planted-worse": row(0.795, 1.0)}
+    assert bench.missed([record(**wrong)]) == {"again": ["m"], "planted-slower": ["m"], "planted-worse": ["m"]}
