@@ -2,6 +2,7 @@
 
     python bench/repair_files.py FOLDER --venv PYTHON ...    # with the tools of other environments
     python bench/repair.py FOLDER [FILE ...] [--seconds 1]
+    python bench/repair.py --table
 
 Every file is repaired as `onnxopt repair` does, then written and judged again by new sessions: outputs with the
 runtime's optimizations off on other inputs, and the speed of the written file beside the original's, and of both beside
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from peers_quantize import read_feeds
+from repair_table import table
 
 from onnxopt import model_file, repair
 from onnxopt.errors import OnnxoptError
@@ -131,12 +133,16 @@ def _files(given: Sequence[Path]) -> Iterator[Path]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("given", nargs="+", type=Path)
+    parser.add_argument("given", nargs="*", type=Path)
+    parser.add_argument("--table", action="store_true", help="print the record, measure nothing")
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--only", default="", help="part of the names of files")
     parser.add_argument("--out", type=Path, default=RESULTS / f"{date.today()}-repair.json")
     parser.add_argument("--resume", action="store_true", help="keep the rows of the record, measure the other files")
     options = parser.parse_args(arguments)
+    if options.table:
+        print(table(json.loads(options.out.read_text())["rows"]))
+        return 0
     rows, failures = list[dict[str, Any]](), dict[str, str]()
     if options.resume and options.out.is_file():
         before = json.loads(options.out.read_text())

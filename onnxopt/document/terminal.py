@@ -4,6 +4,7 @@ import re
 from io import StringIO
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text as RichText
 
@@ -50,8 +51,17 @@ def _print(console: Console, block: Block) -> None:
         _print_facts(console, block)
     else:
         for line in block.lines:
-            # An indented line is a command, which must stay whole to be copied.
-            console.print(RichText(_TIED.sub(_TIE, line)), soft_wrap=line.startswith("    "))
+            _print_line(console, _TIED.sub(_TIE, line))
+
+
+def _print_line(console: Console, line: str) -> None:
+    """Print a line of text; its continuations are indented as it is."""
+    indent = len(line) - len(line.lstrip(" "))
+    # A line that is indented by four is a command, which must stay whole to be copied.
+    if not indent or indent >= 4:
+        console.print(RichText(line), soft_wrap=indent >= 4)
+    else:
+        console.print(Padding(RichText(line.lstrip(" ")), (0, 0, 0, indent), expand=False))
 
 
 def _print_table(console: Console, block: Table) -> None:

@@ -17,3 +17,13 @@ def test_a_number_stays_beside_its_unit():
     sentence = "Predicted time of the mixed candidates: 27 %, 28 %, 30 %."
     lines = to_text(Document((Text((sentence,)),)), width=len(sentence) - 2).splitlines()
     assert lines == ["Predicted time of the mixed candidates: 27 %, 28 %,", "30 %."]
+
+
+def test_a_wrapped_line_stays_indented():
+    sentence = "  Make samples from a folder of images; further options as in training: --mean:"
+    lines = to_text(Document((Text(("With samples:", sentence)),)), width=50).splitlines()
+    assert lines == [
+        "With samples:",
+        "  Make samples from a folder of images; further",
+        "  options as in training: --mean:",
+    ]
