@@ -35,7 +35,7 @@ from onnxopt.tasks.repair import MOST_CHANGE
 from onnxopt.tasks.repaired import Repaired
 
 RESULTS = Path(__file__).parent / "results"
-FRESH_SEEDS = (1001, 1002)
+FRESH_SEEDS = tuple(range(1001, 1017))
 INTEGER = ("QLinearConv", "ConvInteger")
 
 

@@ -13,7 +13,7 @@ from onnxopt.measure.statistics import Interval
 from onnxopt.model_file import check, size_bytes
 from onnxopt.repairs.fault import Faults, Purpose, Repair
 from onnxopt.repairs.order import REPAIRS
-from onnxopt.repairs.witness import Outputs, Witness, change
+from onnxopt.repairs.witness import Outputs, Witness, change, likely_change
 from onnxopt.target import Target
 
 Clock = Callable[[ir.Model, ir.Model], Latency]
@@ -120,7 +120,8 @@ def _judged(
     deployed = change(witness.truth, as_run)
     size = size_bytes(before), size_bytes(after)
     speed: Interval | None = None
-    reason = _unlike(repair.reordering if exact else None, moved, deployed, witness.slack, limits.most)
+    bound = moved if exact else likely_change(witness.truth, repaired)
+    reason = _unlike(repair.reordering if exact else None, bound, deployed, witness.slack, limits.most)
     kept = not reason
     if kept and limits.clock is not None:
         latency = limits.clock(before, after)
@@ -136,7 +137,7 @@ def _unlike(reordering: float | None, moved: float, deployed: float, slack: floa
 
     Args:
         reordering: allowed change by an exact repair; None for an inexact one.
-        moved: change with optimizations off.
+        moved: change with optimizations off; by an inexact repair, the upper end of its interval.
         deployed: change as deployed, from the given file's outputs with optimizations off.
         slack: the given file's own change as deployed.
         most: allowed change by an inexact repair.
@@ -145,7 +146,7 @@ def _unlike(reordering: float | None, moved: float, deployed: float, slack: floa
     if reordering is not None and not moved <= reordering:
         return f"outputs are not equal: they change by {moved:.1e}"
     if not moved <= most:
-        return f"outputs change by {units.share(moved, 1)}, {units.share(most, 1)} is allowed"
+        return f"outputs change by up to {units.share(moved, 1)}, {units.share(most, 1)} is allowed"
     if not deployed <= max(2 * slack, most):
         return (
             f"as run, outputs change by {units.share(deployed, 1)}, {units.share(max(2 * slack, most), 1)} is allowed"

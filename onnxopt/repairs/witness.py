@@ -12,6 +12,9 @@ from onnxopt.samples import Feeds
 
 Outputs = list[list[Any]]
 """By output, then by batch."""
+STANDARD_ERRORS = 2.5
+"""Between an estimate and the upper end of its 95 % interval: 1.6 hold where inputs change alike, and 86 % where a few
+of sixteen inputs change much."""
 
 
 class Witness:
@@ -54,6 +57,27 @@ def change(before: Outputs, after: Outputs) -> float:
     if not before or len(before) != len(after):
         return float("inf")
     return max(_change(one, other) for one, other in zip(before, after, strict=True))
+
+
+def likely_change(before: Outputs, after: Outputs) -> float:
+    """Return the upper end of the 95 % interval of `change` over other inputs of the same kind.
+
+    The interval is that of the jackknife over the batches: an output that hardly changes but for one input in ten may
+    change more on others. With one batch it is `change` itself.
+    """
+    whole = change(before, after)
+    batches = range(len(before[0])) if before else range(0)
+    if not np.isfinite(whole) or len(batches) < 2:
+        return whole
+    without = np.array([change(_others(before, i), _others(after, i)) for i in batches])
+    if not np.isfinite(without).all():
+        return whole
+    spread = np.sqrt((len(batches) - 1) / len(batches) * np.sum((without - without.mean()) ** 2))
+    return float(whole + STANDARD_ERRORS * spread)
+
+
+def _others(outputs: Outputs, batch: int) -> Outputs:
+    return [[*arrays[:batch], *arrays[batch + 1 :]] for arrays in outputs]
 
 
 def _change(before: list[Any], after: list[Any]) -> float:

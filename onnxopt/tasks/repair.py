@@ -1,5 +1,6 @@
 """Quantized files made fast or small without data: faults found, mended, proved, measured, saved."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,8 +28,10 @@ MOST_CHANGE = 0.05
 """Of outputs, where a repair is not exact: about the noise of INT8 in a small network."""
 _LONGER = (1, 3, 6)
 """Times of `seconds` that a pair is measured for, while other programs are in the way."""
-_MADE_UP, _GIVEN = 4, 8
-"""Batches that outputs are compared on."""
+_MADE_UP, _MORE, _GIVEN = 4, 12, 8
+"""Batches that outputs are compared on: made up, more of them where they run fast, and given."""
+_MORE_S = 1.0
+"""Seconds that a run of those further batches may take, with optimizations off."""
 
 
 def repair(
@@ -119,7 +122,10 @@ def _inputs(model: ir.Model, data: object, read: ReadOptions | None) -> tuple[li
     signature = signature_of(model)
     made_up = drawn_inputs(open_samples("random", signature), 1)
     own = () if data is None else drawn_inputs(open_samples(data, signature, options=read), 1)
+    start = time.perf_counter()
     batches = [*runnable(model, signature, own[:_GIVEN]), *runnable(model, signature, made_up[:_MADE_UP])]
+    more = int(_MORE_S * len(batches) / (time.perf_counter() - start))
+    batches += runnable(model, signature, made_up[_MADE_UP : _MADE_UP + min(more, _MORE)])
     if not batches:
         raise _not_run(model, (*own, *made_up)[0])
     return batches, own or batches

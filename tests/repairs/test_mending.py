@@ -17,7 +17,7 @@ from onnxopt.repairs import mending
 from onnxopt.repairs.fault import Faults, Purpose, Repair
 from onnxopt.repairs.mending import Limits, Mended, mend
 from onnxopt.repairs.order import REPAIRS
-from onnxopt.repairs.witness import Witness, change
+from onnxopt.repairs.witness import Outputs, Witness, change
 from onnxopt.target import Target
 from tests import builders
 from tests.repairs.quantized import ARM, X86, clock, qdq_cnn
@@ -152,6 +152,23 @@ def test_the_bound_holds_for_all_repairs_together() -> None:
     assert tried[0].kept
     assert not tried[-1].kept
     assert "is allowed" in tried[-1].reason
+
+
+def test_the_bound_is_that_of_other_inputs_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = qdq_cnn(np.uint8)
+    batches = [probe_feeds(signature_of(model), seed=seed, dynamic=1) for seed in range(8)]
+    plain = Witness.plain
+
+    def rarely(self: Witness, graph: ir.Model) -> Outputs:
+        found = plain(self, graph)
+        return found if graph is model else [[a * (1.1 if i == 0 else 1) for i, a in enumerate(each)] for each in found]
+
+    monkeypatch.setattr(Witness, "plain", rarely)
+    witness = Witness(model, batches, Runtime())
+    ((_, one),) = mend(model, witness, Limits(X86, 0.05, clock(2.0), repairs=(Scaled(1.0),)))
+    assert one.moved < 0.05
+    assert not one.kept
+    assert one.reason.startswith("outputs change by up to")
 
 
 def test_what_the_kernels_make_of_it_is_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:

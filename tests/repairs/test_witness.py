@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from onnxopt.repairs.mending import _unlike
-from onnxopt.repairs.witness import change
+from onnxopt.repairs.witness import change, likely_change
 
 NAN, INF = float("nan"), float("inf")
 
@@ -50,6 +50,31 @@ def test_the_output_that_changes_most_counts():
 
 def test_where_nothing_was_run_nothing_is_unchanged():
     assert change([], []) == INF
+
+
+def test_a_change_that_differs_between_inputs_is_likely_larger_on_others():
+    rng = np.random.default_rng(0)
+    before = [[rng.standard_normal(10) for _ in range(16)]]
+    even = [[array * 1.04 for array in before[0]]]
+    rare = [[array * (1.16 if i == 0 else 1.0) for i, array in enumerate(before[0])]]
+    assert likely_change(before, before) == 0
+    assert likely_change(before, even) == pytest.approx(change(before, even)) == pytest.approx(0.04)
+    assert change(before, rare) < 0.05
+    assert likely_change(before, rare) > 0.08
+    assert likely_change(before, [[array + NAN for array in before[0]]]) == INF
+    assert likely_change(outputs([1.0]), outputs([1.1])) == pytest.approx(0.1)
+    assert likely_change([], []) == INF
+
+
+def test_the_interval_holds_for_other_inputs():
+    held = 0
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        arrays = [rng.standard_normal(50) for _ in range(16)]
+        moved = [a + 0.05 * rng.gamma(2, 0.5) * rng.standard_normal(50) for a in arrays]
+        true = 0.05 * np.sqrt(2 * 3 * 0.25)  # the second moment of that gamma distribution
+        held += true <= likely_change([arrays], [moved])
+    assert held >= 185
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def test_for_another_processor_integers_move_without_a_clock(tmp_path) -> None:
 def test_given_samples_are_compared_too(signed) -> None:
     data = {"x": np.random.default_rng(0).standard_normal((3, 3, 8, 8)).astype(np.float32)}
     done = repair(signed, data=data, target="x86-vnni", clock=clock(2.0))
-    assert done.batches == 3 + 4
+    assert 3 + 4 <= done.batches <= 3 + 16
 
 
 def test_a_model_that_runs_on_no_made_up_input_needs_data() -> None:
