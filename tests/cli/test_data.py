@@ -67,6 +67,26 @@ def test_pictures_are_written_as_the_model_takes_them(cli):
     assert (first["least"], first["mean"]) == pytest.approx(((40 / 255 - 0.5) / 0.25,) * 2)
 
 
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("7", "12"), "Labels: the folders' names are numbers, and 12 is class 0."),
+        (("0", "3"), "Labels: the folders' names are numbers, and 3 is class 1."),
+        (("0", "1"), ""),
+        (("cat", "12"), ""),
+    ],
+)
+def test_folders_that_are_named_by_other_numbers_than_they_get_are_pointed_out(cli, names, said):
+    _classifier()
+    _pictures()
+    for before, after in zip(("cat", "dog"), names, strict=True):
+        (Path("photos") / before).rename(Path("photos") / after)
+    ended = cli("data", "photos", "--for", "m.onnx", "--format", "json")
+    assert ended.code == 0, ended.err
+    found = [one for one in json.loads(ended.out)["assumed"] if one.startswith("Labels: the folders")]
+    assert [one.startswith(said) for one in found] == ([True] if said else [])
+
+
 def test_the_file_holds_what_the_source_gives_and_the_next_command_takes_it(cli):
     _classifier()
     _pictures(12)

@@ -75,6 +75,20 @@ def _of_labels(source: Source) -> Iterator[str]:
     files = isinstance(source, Images | Clips) and source.labels is not None
     if files and not (Path(source.name) / LABEL_FILE).is_file():
         yield "Labels: each sub-folder is a class, numbered from 0 in the sorted order of their names."
+        other = _renumbered(Path(source.name))
+        if other is not None:
+            yield (
+                f"Labels: the folders' names are numbers, and {other[1]} is class {other[0]}. Where they are the class "
+                f"numbers, list the files in {LABEL_FILE} (file,label)."
+            )
+
+
+def _renumbered(folder: Path) -> tuple[int, str] | None:
+    """Return the first class that has another number than its sub-folder's name says; None where names say none."""
+    names = sorted(sub.name for sub in folder.iterdir() if sub.is_dir() and not sub.name.startswith("."))
+    if not all(name.isascii() and name.isdecimal() for name in names):
+        return None
+    return next(((index, name) for index, name in enumerate(names) if int(name) != index), None)
 
 
 def _of_states(source: Source, states: Sequence[State], window: int | None) -> Iterator[str]:
