@@ -33,7 +33,7 @@ def findings(run: RunRecord) -> list[str]:
     winner = run.trial(run.winner)
     proof = next((p for p in run.proofs if p.accepted), None)
     evened = "" if proof is None else evened_sentence(proof.drop, number(run.allowed_drop), run.unit)
-    lines = [_outcome(run, winner), *filter(None, [evened, details_sentence(run)])]
+    lines = [_outcome(run, winner), *filter(None, [evened, details_sentence(run), _origin(run)])]
     unproven = (trial for trial in run.trials if trial.verdict == Verdict.UNPROVEN.value)
     lines += [f"{trial.name} was not proven: {trial.reason}." for trial in unproven if trial.reason not in lines[0]]
     if run.stopped:
@@ -54,6 +54,17 @@ def findings(run: RunRecord) -> list[str]:
         lines.append(f"Edits{made}: {counted(_actions(winner))}.")
         lines += frequent_reasons(s for step in winner.steps for s in step.skipped)
     return lines
+
+
+def _origin(run: RunRecord) -> str:
+    """Return the machines that figures are from, where a device timed the candidates; "" where none did."""
+    if run.settings.device is None:
+        return ""
+    host = run.settings.device.partition("://")[2].partition("?")[0]
+    shipped = run.best[0].sha256 if run.best else ""
+    there = next((model for device in run.devices for model in device.models if model.sha256 == shipped), None)
+    agree = f"; {there.same_class} of {there.classified} predictions are the same on both" if there is not None else ""
+    return f"Latency was measured on {host}, accuracy and size on the machine of the search{agree}."
 
 
 def _predicted(run: RunRecord) -> str:

@@ -14,7 +14,7 @@ from plotly.offline import get_plotlyjs
 import onnxopt
 from onnxopt.document.markdown import to_markdown
 from onnxopt.document.terminal import to_text
-from onnxopt.record.run import RunRecord
+from onnxopt.record.run import DeviceModelRecord, DeviceRecord, RunRecord
 from onnxopt.report.card import to_card
 from onnxopt.report.page import to_page
 from onnxopt.report.paper import to_paper
@@ -30,6 +30,31 @@ def record(tmp_path_factory) -> RunRecord:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("onnxopt.run.recorder.search", fakes.fake_search)
         return onnxopt.optimize(MODEL, "digits", out=tmp_path_factory.mktemp("shown") / "run").record
+
+
+def test_figures_of_a_board_are_said_to_be_its_own(record):
+    assert "Latency was measured on" not in to_text(summary(record, Path("run")))
+    settings = record.settings.model_copy(update={"device": "ssh://me@board:22?python=/p"})
+    there = DeviceModelRecord(
+        name="best",
+        sha256=record.best[0].sha256,
+        size_bytes=1,
+        difference=0.0,
+        same_class=63,
+        classified=64,
+        latency=None,
+    )
+    facts = dict.fromkeys(("device", "processor", "instructions", "threads", "software"), "as it is")
+    device = DeviceRecord(facts=facts, models=(there,), refused=None)
+    timed = record.model_copy(update={"settings": settings, "devices": (device,)})
+    said = "Latency was measured on me@board:22, accuracy and size on the machine of the search"
+    agree = "63 of 64 predictions are the same on both."
+    for text in (to_text(summary(timed, Path("run"))), to_paper(timed), to_page(timed)):
+        plain = " ".join(html.unescape(text).split())
+        assert said in plain
+        assert agree in plain
+    alone = timed.model_copy(update={"devices": ()})
+    assert f"{said}." in " ".join(to_text(summary(alone, Path("run"))).split())
 
 
 def test_the_table_and_the_sentences(record):
