@@ -24,7 +24,7 @@ SHOWN: Mapping[str, str] = MappingProxyType(
         "mlp--onnxruntime-qdq": "MLP, ONNX Runtime's defaults",
         "torch--torch-fake-quant": "convolutions, simulated quantization of torch",
         "tf2onnx--tflite-int8": "TFLite int8, by tf2onnx",
-        "pytorch--slim-320": "face detector of 2019, weights listed as inputs",
+        "pytorch--slim-320": "face detector slim-320, weights listed as inputs",
         "caffe2--squeezenet": "SqueezeNet of Caffe2, weights listed as inputs",
         "deployed--rapidocr-det": "PP-OCR's text detector, float",
         "deployed--rapidocr-rec": "PP-OCR's recognizer, float",

@@ -48,7 +48,9 @@ def test_the_summary_names_what_is_slower_than_float(bench):
     files, medians = (part.splitlines() for part in bench.table(models).split("\n\n"))
     assert "+0.20 / 0.80 (0.70 to 0.90)" in files[2]
     assert files[2].count("fails") == 1
-    assert medians[2] == "| onnxopt | 1 | 0.80 | 1 | 1 | 0 | 0.25 % | 0.20 | 0.50 | - | 2.00 | 0.25 | 1.0 s | 2 MB | 3 |"
+    assert (
+        medians[2] == "| onnxopt | 1 | 0.80 | 1 | 1 | 0 | 0.25 % | 0.20 | 0.50 | - | 2.00 | 0.25 | 1.0 s | 2 MB | 3 |"
+    )
 
 
 def test_a_control_that_is_not_found_where_it_belongs_is_named(bench):

@@ -114,3 +114,16 @@ def test_convolutions_on_integers_are_counted(bench, tmp_path):
     assert convolutions > 1
     tools.WAYS["onnxruntime-qdq-u8s8"](onnx.load(path), tmp_path / "int8.onnx")
     assert bench._convolutions(tmp_path / "int8.onnx") == [convolutions, convolutions]
+
+
+def test_the_guide_shows_what_was_measured(bench):
+    module = importlib.import_module("repair_table")
+    newest = sorted((BENCH / "results").glob("*-repair.json"))[-1]
+    record, guide = json.loads(newest.read_text()), (BENCH.parent / "docs" / "repair.md").read_text()
+    text = module.table(record["rows"])
+    assert len(text.splitlines()) > 15
+    assert text in guide
+    assert newest.name in guide
+    assert f"{record['summary']['median_speed_up_of_mended']:.2f}x" in guide
+    ran, failed = record["summary"]["files"], len(record["failures"])
+    assert f"Of {ran + failed} files ONNX Runtime runs {ran}" in guide
