@@ -15,6 +15,9 @@ T = TypeVar("T")
 GRACE_S = 10.0
 """Smallest time for baseline, proof and report together, for any limit."""
 
+_MOST_MORE = 0.25
+"""Largest share of the time left for candidates that `reserve_for` takes."""
+
 
 class Deadline:
     """A time limit that starts with its creation.
@@ -51,6 +54,10 @@ class Deadline:
     def candidates_left_s(self) -> float:
         """Return the seconds left for candidates; infinite without a limit."""
         return self.left_s() - self.reserve_s
+
+    def reserve_for(self, more_s: float) -> None:
+        """Reserve more seconds for the proof, at most a quarter of the time left for candidates."""
+        self.reserve_s += min(more_s, _MOST_MORE * max(self.candidates_left_s(), 0.0))
 
     def over(self) -> bool:
         """Return whether the time for the search is over."""

@@ -62,7 +62,11 @@ class Reserve:
 
     def another_fits(self, left_s: float, share: float) -> bool:
         """Return whether there is time for one more finalist on that share of the hold-out part."""
-        return left_s >= share * self.scoring_s / 2 + self.timing_s + self.report_s
+        return left_s >= self.another_s(share) + self.report_s
+
+    def another_s(self, share: float) -> float:
+        """Return the seconds for one more finalist on that share of the hold-out part, whose baseline is scored."""
+        return share * self.scoring_s / 2 + self.timing_s
 
     def two_fit(self, left_s: float, share: float) -> bool:
         """Return whether there is time for two finalists on that share of the hold-out part."""

@@ -48,6 +48,10 @@ def prove_first(trials: Trials) -> Evidence | None:
     if found is not None and found.proof(trials.bar, EARLY).accepted:
         trials.journal.proved(leading.candidate)
         trials.observer.secured(found.model, leading)
+    elif trials.reserve is not None:
+        # Nothing is safe yet, and the first finalist may fail as well.
+        share = len(holdout) / max(len(trials.parts.holdout), 1)
+        trials.deadline.reserve_for(trials.reserve.another_s(share))
     return found
 
 

@@ -20,6 +20,17 @@ def test_a_search_ends_where_the_reserve_begins() -> None:
     assert found.over()
 
 
+def test_a_further_proof_takes_at_most_a_quarter_of_the_time_for_candidates() -> None:
+    found, clock = deadline(100, reserve_s=20)
+    found.reserve_for(15)
+    assert found.reserve_s == 35
+    found.reserve_for(1000)
+    assert found.reserve_s == 35 + 65 / 4
+    clock.now = 90
+    found.reserve_for(10)
+    assert found.reserve_s == 35 + 65 / 4, "no time is left for candidates"
+
+
 def test_a_command_ends_after_its_limit_and_no_limit_is_shorter_than_the_least() -> None:
     found, clock = deadline(100)
     clock.now = 100

@@ -201,6 +201,19 @@ def test_an_early_proof_that_is_not_accepted_is_kept_but_not_secured(outcomes: d
     assert search.events == []
 
 
+@pytest.mark.parametrize(("standing", "more_s"), [("proven", []), ("likely", [5.0]), ("", [5.0])])
+def test_where_it_is_not_accepted_time_is_reserved_for_one_more_finalist(
+    outcomes: dict[str, Any], standing: Any, more_s: list[float]
+) -> None:
+    """Half of 4 s of scoring, and 3 s of timing."""
+    outcomes["a"] = Found(A, standing)
+    search = trials(A, reserve=reserve())
+    reserved = list[float]()
+    search.deadline.reserve_for = reserved.append
+    prove_first(search)
+    assert reserved == more_s
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"leader": None}, {"prospect": lambda count, attempt: SimpleNamespace(possible=False)}],
