@@ -4,7 +4,8 @@
     python bench/decoder_table.py FOLDER [--seconds 60] [--max-drop 1pp]
 
 Perplexity and divergence on the test sentences, speed, size and private memory of every form, beside float and beside
-the chosen one. `optimize FOLDER` chooses on other sentences. Saves the table as JSON under `bench/results/`.
+the chosen one; and of the cache in 8 and 4 bits. `optimize FOLDER` chooses on other sentences. Saves the table as JSON
+under `bench/results/`.
 """
 
 import argparse
@@ -70,6 +71,16 @@ def chosen_form(folder: Path, place: Path, max_drop: str, latency_s: float) -> t
     return (None if found.out is None else found.out / "decoder.onnx"), record
 
 
+def caches(folder: Path, place: Path) -> dict[str, Path]:
+    """Return the decoder of GroupQueryAttention with its cache in float32, 8 and 4 bits."""
+    source, data, read = folder / "grouped.onnx", folder / "sentences.jsonl", ReadOptions(vocab=folder / "vocab.json")
+    files = {"cache in float32": source}
+    for bits in (8, 4):
+        files[f"cache in {bits} bits"] = place / f"cache{bits}.onnx"
+        onnxopt.quantize(source, data, mode="cache", bits=bits, out=place / f"cache{bits}.onnx", read=read)
+    return files
+
+
 def side_by_side(files: Mapping[str, Path], folder: Path, given: argparse.Namespace) -> list[dict[str, Any]]:
     """Return the figures of every file; the first one is the baseline."""
     found = onnxopt.generation(
@@ -132,6 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if made is not None:
             files[CHOSEN] = made
         rows = side_by_side(files, folder, given)
+        kept = side_by_side(caches(folder, place), folder, given)
         beside = []
         if made is not None:
             first = {CHOSEN: made}
@@ -144,11 +156,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "passes": passes,
         "search": search,
         "models": rows,
+        "caches": kept,
         "beside_chosen": beside,
     }
     given.out.write_text(json.dumps(record, indent=1, default=str) + "\n")
     print(shown(rows))
-    print("Beside the chosen one:", shown(beside), sep="\n")
+    print("Beside the chosen one:", shown(beside), "Caches:", shown(kept), sep="\n")
     return 0
 
 

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import onnx_ir as ir
+
 from onnxopt.errors import ModelError, NativeError
 from onnxopt.graph.blocks.find import blocks_of
 from onnxopt.graph.edit import name_nodes
@@ -36,6 +38,9 @@ _DISTILLED_MIXES = 2
 
 _ALIKE_SHARE = 0.1
 """Share of the time for candidates that further calibrations may take, if one is within or far over budget."""
+
+_CLOCK_S = 4.0
+"""Seconds to time the forms of all matrices."""
 
 _BITS_S, _BITS_SHARE = 60.0, 0.05
 """Seconds, and share of the time for candidates, that the losses of matrices in one form may take."""
@@ -163,6 +168,10 @@ def choose_bits(trials: Trials) -> None:
         return
     settings = trials.settings
 
+    def clock(models: Mapping[str, ir.Model]) -> list[dict[str, float]]:
+        found = trials.latency(models, min(_CLOCK_S, settings.latency_s))
+        return [{name: latency.p50_ms for name, latency in found.items()}]
+
     def tables() -> CostTables:
         return bit_tables(
             trials.model,
@@ -170,6 +179,7 @@ def choose_bits(trials: Trials) -> None:
             [(trials.feeds, 1.0)],
             goal=settings.goal,
             times=LayerTimes(cache_folder(), settings.runtime),
+            clock=clock,
             losses=trials.losses,
             seconds=min(_BITS_S, _BITS_SHARE * trials.deadline.candidates_left_s()),
         )

@@ -1,7 +1,7 @@
 """Bits per matrix: cost and loss of every product in float, in dynamic INT8, and with weights of 8 and 4 bits."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
@@ -30,16 +30,18 @@ FORMS: Mapping[str, MatrixForm] = MappingProxyType(
     {
         "4 bits": QuantizeWeights(bits=4, method="hqq"),
         "8 bits": QuantizeWeights(bits=8, method="hqq"),
-        "INT8": QuantizeDynamic(),
+        "dynamic INT8": QuantizeDynamic(),
     }
 )
 """Forms of a matrix beside float, each by the pass that makes it, in the order in which the passes run."""
-_SHARE: Mapping[str, float] = MappingProxyType({"4 bits": 0.16, "8 bits": 0.29, "INT8": 0.25})
+_SHARE: Mapping[str, float] = MappingProxyType({"4 bits": 0.16, "8 bits": 0.29, "dynamic INT8": 0.25})
 """Share of the bytes of float that a matrix takes; of blocks, with a scale and a zero point for 32 weights."""
 _LEAST_BYTES = 1_000_000
 
 WeightedFeeds = Sequence[tuple[Feeds, float]]
 """Inputs at the lengths that matter, each with its number of runs: of a decoder one prompt and many single tokens."""
+Clock = Callable[[Mapping[str, ir.Model]], Sequence[Mapping[str, float]]]
+"""Times whole models as they are called; returns their milliseconds by name, for each length."""
 Costs = Mapping[str, Mapping[str, float]]
 """Cost by form and layer."""
 
@@ -60,8 +62,8 @@ class _Made:
     """A model in every form.
 
     Attributes:
-        model: the baseline, with names for all nodes.
-        base: the same behind the passes before the choice.
+        model: the baseline.
+        base: the same behind the passes before the choice, with names for all nodes.
         forms: the model with all layers in one form, that it can take, by form.
         takes: the names of these layers, in graph order.
     """
@@ -85,6 +87,7 @@ def bit_tables(
     *,
     goal: Goal,
     times: LayerTimes,
+    clock: Clock,
     losses: Losses,
     seconds: float,
 ) -> CostTables:
@@ -95,7 +98,9 @@ def bit_tables(
         context: context of the passes; receives progress.
         inputs: one batch for each length.
         goal: the kind of cost.
-        times: cache of layer times.
+        times: divides the time of a model among its layers.
+        clock: times the model with all layers in one form: in repeated runs weights stay in caches, and larger ones
+            take less time than when a program calls them.
         losses: measures output losses of passes.
         seconds: time for the losses of one form; with more matrices than that allows, neighbours are measured together.
 
@@ -105,7 +110,7 @@ def bit_tables(
     tell = partial(context.progress, WHAT)
     tell(0, len(FORMS) + 1)
     made = _made(model, context)
-    costs, fixed, original = _bytes(made) if goal is Goal.SIZE else _milliseconds(made, inputs, times)
+    costs, fixed, original = _bytes(made) if goal is Goal.SIZE else _milliseconds(made, inputs, times, clock)
     lost = dict[str, dict[str, float]]()
     for number, (form, some) in enumerate(made.takes.items(), 1):
         tell(number, len(FORMS) + 1)
@@ -124,9 +129,7 @@ def bit_tables(
 
 
 def _made(model: ir.Model, context: Context) -> _Made:
-    named = model.clone()
-    name_nodes(named)
-    base = Pipeline(BASE).run(named, context).model.clone()
+    base = Pipeline(BASE).run(model, context).model.clone()
     # Tables use the names that passes give to nameless nodes.
     name_nodes(base)
     order = [node.name or "" for node in base.graph]
@@ -137,7 +140,7 @@ def _made(model: ir.Model, context: Context) -> _Made:
         # What lies inside control flow is one layer.
         if taken:
             forms[form], takes[form] = done.model, tuple(name for name in order if name in taken)
-    return _Made(named, base, forms, takes)
+    return _Made(model, base, forms, takes)
 
 
 def _of_sets(spec: MatrixForm, taken: Sequence[str], losses: Losses, sets: Sequence[Sequence[str]]) -> list[float]:
@@ -157,20 +160,23 @@ def _bytes(made: _Made) -> tuple[Costs, float, float]:
     return costs, rest, float(model_file.size_bytes(made.model))
 
 
-def _milliseconds(made: _Made, inputs: WeightedFeeds, times: LayerTimes) -> tuple[Costs, float, float]:
+def _milliseconds(made: _Made, inputs: WeightedFeeds, times: LayerTimes, clock: Clock) -> tuple[Costs, float, float]:
     """Return the time of each layer in each form, that of the rest, and that of the baseline."""
     costs, fixed, original = defaultdict[str, dict[str, float]](dict), 0.0, 0.0
-    forms = [TimedForm(made.base, one) for one in (made.base, *made.forms.values())]
-    for feeds, runs in inputs:
-        whole, floats, *others = times.of([TimedForm(made.model, made.model), *forms], feeds)
-        original += runs * sum(whole.values())
-        fixed += runs * sum(ms for name, ms in floats.items() if name not in made.layers)
-        for form, found, some in zip(
-            (FLOAT, *made.takes), (floats, *others), (made.layers, *made.takes.values()), strict=True
-        ):
+    models = {FLOAT: made.base, **made.forms}
+    called = clock(models)
+    for (feeds, runs), wholes in zip(inputs, called, strict=True):
+        found = times.of([TimedForm(made.base, one) for one in models.values()], feeds)
+        scaled = {
+            form: {name: ms * wholes[form] / sum(each.values()) for name, ms in each.items()}
+            for form, each in zip(models, found, strict=True)
+        }
+        original += runs * wholes[FLOAT]
+        fixed += runs * sum(ms for name, ms in scaled[FLOAT].items() if name not in made.layers)
+        for form, some in {FLOAT: made.layers, **made.takes}.items():
             # A form's own conversions of activations, which the profile shows outside of layers.
-            before, after = (sum(ms for name, ms in each.items() if name not in some) for each in (floats, found))
+            before, after = (sum(ms for name, ms in scaled[each].items() if name not in some) for each in (FLOAT, form))
             for name in some:
-                more = found.get(name, 0.0) + (after - before) / len(some)
+                more = scaled[form].get(name, 0.0) + (after - before) / len(some)
                 costs[form][name] = costs[form].get(name, 0.0) + runs * more
     return costs, fixed, original

@@ -1,6 +1,7 @@
 """Forms of a part with the bits of each matrix chosen: by its share of the divergence, and its time at the lengths."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from math import inf
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from onnxopt.catalog import format_passes
 from onnxopt.errors import ModelError, NativeError
 from onnxopt.measure.generation.chain import Chain
 from onnxopt.measure.generation.perplexity import shares_of
-from onnxopt.measure.generation.speed import Length
+from onnxopt.measure.generation.speed import Length, measure_speed
 from onnxopt.measure.latency.remembered import cache_folder
 from onnxopt.measure.tasks.tokens.scores import divergence
 from onnxopt.pipeline import Pass, Pipeline
@@ -87,6 +88,7 @@ def mixed_forms(job: PartsJob, part: str, drop_of: Callable[[PartForm], float]) 
             _lengths(job, part),
             goal=job.goal,
             times=LayerTimes(cache_folder(), job.runtime),
+            clock=partial(_as_called, job, part, files[0]),
             losses=ChainLosses(job, files[0]),
             seconds=SECONDS,
         )
@@ -112,6 +114,16 @@ def _next(mixer: Mixer) -> Candidate | None:
         return mixer.next()
     except (ModelError, NativeError):
         return None
+
+
+def _as_called(job: PartsJob, part: str, file: Path, models: Mapping[str, ir.Model]) -> list[dict[str, float]]:
+    """Return the times of a part in different forms while texts are generated, for each of its lengths."""
+    chains = {name: job.parts.with_files({file: model}) for name, model in models.items()}
+    starts = [one.start for one in job.search]
+    seconds = job.options.latency_s * len(chains)
+    found = measure_speed(chains, starts, job.length, job.runtime, seconds=seconds, seed=job.options.seed)
+    first = {name: speed.first_token_ms for name, speed in found.items()}
+    return [first] if part == ENCODER else [first, {name: 1000 / one.tokens_per_s for name, one in found.items()}]
 
 
 def _lengths(job: PartsJob, part: str) -> WeightedFeeds:

@@ -16,7 +16,7 @@ from onnxopt.options.search import Goal
 from onnxopt.pipeline import Context, Pass, Pipeline
 from onnxopt.search import stages
 from onnxopt.search.losses import Base, MeasuredLosses
-from onnxopt.search.mix.bits import FORMS, bit_tables, has_matrices
+from onnxopt.search.mix.bits import FORMS, Clock, bit_tables, has_matrices
 from onnxopt.search.mix.cost_tables import CostTables
 from onnxopt.search.mix.layer_times import LayerTimes, TimedForm
 from onnxopt.search.mix.mixer import Mixer
@@ -40,7 +40,16 @@ def model(width: int = WIDTH) -> ir.Model:
     return net.model([("x", F, ["n", width])], [("y", F, ["n", width])], opset=17)
 
 
-class Clock(LayerTimes):
+WHOLE: Mapping[str, float] = {FLOAT: 35.0, "4 bits": 11.0, "8 bits": 17.0, "dynamic INT8": 20.0}
+"""Milliseconds of the model in each form, as `Profile` has them too."""
+
+
+def called(*lengths: Mapping[str, float]) -> Clock:
+    """Return a clock that knows these times of whole models."""
+    return lambda models: [{name: length[name] for name in models} for length in lengths]
+
+
+class Profile(LayerTimes):
     """Has each form take its own time per layer, and INT8 one millisecond more for its conversions."""
 
     MS: ClassVar[Mapping[str, float]] = {"MatMul": 10.0, "MatMulNBits": 2.0, "MatMulInteger": 4.0}
@@ -63,7 +72,7 @@ class Loss:
     """Has each layer in 4 bits lose 1, 2 and 30, in 8 bits a tenth, and in INT8 half of that."""
 
     BY_LAYER: ClassVar[Mapping[str, float]] = dict(zip(LAYERS, (1.0, 2.0, 30.0), strict=True))
-    BY_FORM: ClassVar[Mapping[str, float]] = {"4 bits": 1.0, "8 bits": 0.1, "INT8": 0.5}
+    BY_FORM: ClassVar[Mapping[str, float]] = {"4 bits": 1.0, "8 bits": 0.1, "dynamic INT8": 0.5}
 
     def __call__(self, base: Base, specs: Sequence[Pass]) -> list[float]:
         found = []
@@ -77,9 +86,14 @@ def context() -> Context:
     return Context(target_of("x86-vnni"))
 
 
-def tables(goal: Goal = Goal.LATENCY, runs: Sequence[float] = (1.0,), width: int = WIDTH) -> CostTables:
+def tables(
+    goal: Goal = Goal.LATENCY, runs: Sequence[float] = (1.0,), width: int = WIDTH, clock: Clock | None = None
+) -> CostTables:
     inputs = [({"x": np.zeros((1, width), np.float32)}, count) for count in runs]
-    return bit_tables(model(width), context(), inputs, goal=goal, times=Clock(), losses=Loss(), seconds=60)
+    clock = clock or called(*(WHOLE for _ in runs))
+    return bit_tables(
+        model(width), context(), inputs, goal=goal, times=Profile(), clock=clock, losses=Loss(), seconds=60
+    )
 
 
 def chosen(made: CostTables, allowed: float) -> tuple[str, dict[str, str]]:
@@ -105,12 +119,21 @@ def test_each_matrix_gets_the_fastest_form_that_the_loss_allows() -> None:
 
 def test_costs_are_those_of_whole_models_at_each_length() -> None:
     made = tables(runs=(1.0, 15.0))
-    for form, ms in ((FLOAT, 35.0), ("4 bits", 11.0), ("8 bits", 17.0), ("INT8", 20.0)):
+    for form, ms in WHOLE.items():
         # The conversions of INT8 count as part of its layers.
         assert made.problem.cost(made.problem.whole(form)) == pytest.approx(16 * ms)
     assert made.original == pytest.approx(16 * 35.0)
     losses = [made.problem.loss(made.problem.whole(form)) for form in FORMS]
     assert losses == pytest.approx([33.0, 3.3, 16.5])
+
+
+def test_the_times_are_those_of_calls_and_the_profile_divides_them() -> None:
+    slow = {**WHOLE, "4 bits": 22.0, "8 bits": 18.0}
+    made = tables(runs=(1.0, 3.0), clock=called(WHOLE, slow))
+    assert made.problem.cost(made.problem.whole("4 bits")) == pytest.approx(11 + 3 * 22)
+    # In the single run 4 bits are faster, in the three others 8 bits.
+    _, kernels = chosen(made, 100.0)
+    assert set(kernels.values()) == {"MatMulNBits8"}
 
 
 def test_bytes_decide_where_size_is_the_goal() -> None:
@@ -129,15 +152,24 @@ def test_layers_inside_control_flow_are_one_layer() -> None:
             assert base
             return [0.0 if "Loop_1" not in getattr(spec, "exclude", ()) else 9.0 for spec in specs]
 
-    made = bit_tables(source, context(), [], goal=Goal.SIZE, times=Clock(), losses=InnerOnly(), seconds=9)
-    assert list(made.forms) == ["INT8"]
-    assert {name: layer.losses["INT8"] for name, layer in made.problem.layers.items()} == {
+    made = bit_tables(
+        source, context(), [], goal=Goal.SIZE, times=Profile(), clock=called(), losses=InnerOnly(), seconds=9
+    )
+    assert list(made.forms) == ["dynamic INT8"]
+    assert {name: layer.losses["dynamic INT8"] for name, layer in made.problem.layers.items()} == {
         "MatMul_0": 9.0, "Loop_1": 0.0, "MatMul_2": 9.0}  # fmt: skip
 
 
 def test_a_model_without_products_has_no_mix() -> None:
     made = bit_tables(
-        builders.BUILDERS["nothing_to_do"](), context(), [], goal=Goal.SIZE, times=Clock(), losses=Loss(), seconds=9
+        builders.BUILDERS["nothing_to_do"](),
+        context(),
+        [],
+        goal=Goal.SIZE,
+        times=Profile(),
+        clock=called(),
+        losses=Loss(),
+        seconds=9,
     )
     assert not made.forms
     assert Mixer(lambda: made).next() is None
@@ -169,7 +201,7 @@ def test_measured_losses_add_up_about() -> None:
     samples = builders.samples_of(source, count=40)
     losses = MeasuredLosses(source, replace(context(), calibration=samples))
     made = bit_tables(source, context(), [({"x": np.zeros((1, WIDTH), np.float32)}, 1.0)], goal=Goal.SIZE,
-                      times=Clock(), losses=losses, seconds=60)  # fmt: skip
+                      times=Profile(), clock=called(), losses=losses, seconds=60)  # fmt: skip
     whole = Pipeline(parse("simplify,quantize-weights{bits=4,method=hqq}"))
     together = losses((), whole.passes[1:])[0]
     assert made.problem.loss(made.problem.whole("4 bits")) == pytest.approx(together, rel=0.3)

@@ -70,6 +70,15 @@ def test_the_source_is_as_it_was_and_nothing_else_changes() -> None:
     assert not float_caches(made)
 
 
+def test_a_cache_that_other_nodes_read_or_that_the_caller_does_not_keep_stays() -> None:
+    read_twice, inner = grouped(), grouped()
+    assert len(float_caches(grouped())) == 2
+    key = next(value for value in read_twice.graph.inputs if value.name == "past_key_values.0.key")
+    read_twice.graph.append(ir.node("Identity", [key]))
+    inner.graph.outputs.pop()
+    assert float_caches(read_twice) == float_caches(inner) == ()
+
+
 def test_the_cost_is_that_of_the_same_texts(tmp_path: Path) -> None:
     files = [tmp_path / "float.onnx", tmp_path / "cache.onnx"]
     save(grouped(), files[0])

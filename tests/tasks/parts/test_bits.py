@@ -15,6 +15,7 @@ from onnxopt.target import target_of
 from onnxopt.tasks.parts import bits
 from onnxopt.tasks.parts.optimize import OptimizedParts, optimize_parts
 from tests.measure.generation.decoders import causal, texts
+from tests.tasks.parts.seq2seq import folder_of, sentences
 
 
 def optimized(folder: Path, max_drop: str) -> OptimizedParts:
@@ -69,7 +70,16 @@ def test_the_lengths_are_a_prompt_and_single_tokens(folder: Path, monkeypatch: p
     assert seen == [((1, 6), 1.0), ((1, 1), 3.0)]
 
 
-def test_a_part_of_several_files_or_no_budget_has_none(folder: Path) -> None:
+def test_a_decoder_of_two_files_has_none_and_its_encoder_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bits, "has_matrices", lambda _: True)
+    source = folder_of(tmp_path / "mini")
+    made = optimize_parts(source, sentences(40), out=tmp_path / "run", goal="size", max_drop="20pp", latency_s=0.05,
+                          new_tokens=4)  # fmt: skip
+    mixes = {one.form.part for one in made.found.alone if one.form.name.startswith("bits per matrix")}
+    assert mixes == {"encoder"}
+
+
+def test_no_budget_has_none(folder: Path) -> None:
     found = optimized(folder, "0").found
     assert [one.form.name for one in found.alone] == ["dynamic INT8", "8 bits", "4 bits"]
 
