@@ -66,14 +66,17 @@ class ChainLosses:
         ]
 
 
-def mixed_forms(job: PartsJob, part: str, drop_of: Callable[[PartForm], float]) -> list[tuple[PartForm, float]]:
+def mixed_forms(
+    job: PartsJob, part: str, uniform: Mapping[str, float], drop_of: Callable[[PartForm], float]
+) -> list[tuple[PartForm, float]]:
     """Return forms of a part, each of whose matrices has the form that the integer program gives it, and their drops.
 
-    A part of several files, or with small matrices only, has none.
+    A part of several files, or with small matrices only, has none; a mix that is a uniform form is left out.
 
     Args:
         job: the search.
         part: the name of the part.
+        uniform: drops of the forms that were measured before, by their passes.
         drop_of: measures the drop of a form.
     """
     files, found = job.parts.files[part], list[tuple[PartForm, float]]()
@@ -99,11 +102,12 @@ def mixed_forms(job: PartsJob, part: str, drop_of: Callable[[PartForm], float]) 
         if chosen is None:
             break
         name, passes = f"bits per matrix {number}", format_passes(chosen.passes)
-        made = make_form(part, files, name, passes, place=job.place, context=job.context)
-        if not isinstance(made, PartForm):
-            break
-        found.append((made, drop_of(made)))
-        lost = max(found[-1][1], 0.0)
+        if passes not in uniform:
+            made = make_form(part, files, name, passes, place=job.place, context=job.context)
+            if not isinstance(made, PartForm):
+                break
+            found.append((made, drop_of(made)))
+        lost = max(found[-1][1] if passes not in uniform else uniform[passes], 0.0)
         mixer.learn(good=lost <= job.allowed, share=lost / job.allowed)
     return found
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from onnxopt import model_file
+from onnxopt.catalog import format_passes, parse
 from onnxopt.measure.accuracy import drop
 from onnxopt.measure.generation.chain import Chain
 from onnxopt.measure.generation.speed import GenerationSpeed, Length, measure_speed
@@ -85,7 +86,8 @@ def search_parts(job: PartsJob, report: Callable[[str, int, int], None]) -> Part
                 drops.append((made, drop_of(made)))
             else:
                 left[f"{part} in {name}"] = made
-        drops += mixed_forms(job, part, drop_of)
+        uniform = {format_passes(parse(form.passes)): lost for form, lost in drops if form.part == part}
+        drops += mixed_forms(job, part, uniform, drop_of)
     chains = {BASELINE: whole}
     chains |= {f"{one.part}, {one.name}": job.parts.with_files(one.used) for one, _ in drops}
     report("times", 0, len(chains))

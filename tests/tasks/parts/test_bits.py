@@ -11,8 +11,10 @@ from onnxopt.catalog import parse
 from onnxopt.model_file import save
 from onnxopt.pipeline import Context, Pipeline
 from onnxopt.search.mix.bits import BASE, FORMS
+from onnxopt.search.trial import Candidate
 from onnxopt.target import target_of
 from onnxopt.tasks.parts import bits
+from onnxopt.tasks.parts.forms import FORMS as UNIFORM
 from onnxopt.tasks.parts.optimize import OptimizedParts, optimize_parts
 from tests.measure.generation.decoders import causal, texts
 from tests.tasks.parts.seq2seq import folder_of, sentences
@@ -73,10 +75,30 @@ def test_the_lengths_are_a_prompt_and_single_tokens(folder: Path, monkeypatch: p
 def test_a_decoder_of_two_files_has_none_and_its_encoder_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bits, "has_matrices", lambda _: True)
     source = folder_of(tmp_path / "mini")
-    made = optimize_parts(source, sentences(40), out=tmp_path / "run", goal="size", max_drop="20pp", latency_s=0.05,
+    made = optimize_parts(source, sentences(40), out=tmp_path / "run", goal="size", max_drop=4e-5, latency_s=0.05,
                           new_tokens=4)  # fmt: skip
     mixes = {one.form.part for one in made.found.alone if one.form.name.startswith("bits per matrix")}
     assert mixes == {"encoder"}
+
+
+def test_a_mix_that_is_a_uniform_form_is_not_made_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = list[tuple[bool, float]]()
+
+    class Uniform:
+        def __init__(self, *_: object) -> None:
+            pass
+
+        def next(self) -> Candidate | None:
+            return None if told else Candidate("bits-1", parse(UNIFORM["8 bits"]))
+
+        def learn(self, *, good: bool, share: float) -> None:
+            told.append((good, share))
+
+    monkeypatch.setattr(bits, "Mixer", Uniform)
+    forms = optimized(folder, "3pp").found.alone
+    assert [one.form.name for one in forms] == list(UNIFORM)
+    drop = next(one.drop for one in forms if one.form.name == "8 bits")
+    assert told == [(True, pytest.approx(drop / 0.03))]
 
 
 def test_no_budget_has_none(folder: Path) -> None:
@@ -88,9 +110,9 @@ def test_losses_are_the_divergence_through_the_cache(folder: Path, monkeypatch: 
     made = list[bits.ChainLosses]()
     plain = bits.mixed_forms
 
-    def look(job, part, drop_of):
+    def look(job, *rest):
         made.append(bits.ChainLosses(job, folder / "text.onnx"))
-        return plain(job, part, drop_of)
+        return plain(job, *rest)
 
     monkeypatch.setattr("onnxopt.tasks.parts.search.mixed_forms", look)
     found = optimized(folder, "3pp").found
