@@ -67,8 +67,9 @@ def chosen_form(folder: Path, place: Path, max_drop: str, latency_s: float) -> t
     found = onnxopt.optimize_parts(
         alone, folder / "sentences.jsonl", out=place / "run", read=read, max_drop=max_drop, latency_s=latency_s
     )
-    record: dict[str, Any] = json.loads((place / "run" / "parts.json").read_text())
-    return (None if found.out is None else found.out / "decoder.onnx"), record
+    record = json.loads((place / "run" / "parts.json").read_text())
+    kept = {key: value for key, value in record.items() if key not in ("folder", "written")}
+    return (None if found.out is None else found.out / "decoder.onnx"), kept
 
 
 def caches(folder: Path, place: Path) -> dict[str, Path]:
