@@ -177,6 +177,8 @@ def row_of(
 
 
 def _verdict(row: Mapping[str, Any]) -> str:
+    if row["passes"] == format_passes((*BASE, FORMS[row["rival"]])):
+        return "the same"
     if row["loss"] > row["rival_loss"]:
         return "more loss"
     if row["speedup"] is None:

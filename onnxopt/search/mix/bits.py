@@ -31,10 +31,13 @@ FORMS: Mapping[str, MatrixForm] = MappingProxyType(
         "4 bits": QuantizeWeights(bits=4, method="hqq"),
         "8 bits": QuantizeWeights(bits=8, method="hqq"),
         "dynamic INT8": QuantizeDynamic(),
+        "dynamic INT8, one scale": QuantizeDynamic(per_channel=False),
     }
 )
 """Forms of a matrix beside float, each by the pass that makes it, in the order in which the passes run."""
-_SHARE: Mapping[str, float] = MappingProxyType({"4 bits": 0.16, "8 bits": 0.29, "dynamic INT8": 0.25})
+_SHARE: Mapping[str, float] = MappingProxyType(
+    {"4 bits": 0.16, "8 bits": 0.29, "dynamic INT8": 0.25, "dynamic INT8, one scale": 0.25}
+)
 """Share of the bytes of float that a matrix takes; of blocks, with a scale and a zero point for 32 weights."""
 _LEAST_BYTES = 1_000_000
 

@@ -57,11 +57,14 @@ def candidate_of(tables: CostTables, mix: Mix, number: int) -> Candidate:
 
 def _assigned(tables: CostTables, mix: Mix) -> list[Pass]:
     """Return the passes that give each matrix its form, by names that each of them leaves alone."""
-    passes = list[Pass]()
+    passes, done = list[Pass](), set[str]()
     for mode, spec in tables.forms.items():
         takes = [name for name, layer in tables.problem.layers.items() if mode in layer.costs]
-        if any(mix.modes[name] == mode for name in takes):
-            passes.append(replace(spec, exclude=tuple(name for name in takes if mix.modes[name] != mode)))
+        chosen = {name for name in takes if mix.modes[name] == mode}
+        if chosen:
+            # Layers of earlier passes are other nodes by now, and may have other names.
+            passes.append(replace(spec, exclude=tuple(name for name in takes if name not in chosen | done)))
+        done |= chosen
     return passes
 
 

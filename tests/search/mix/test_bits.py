@@ -19,11 +19,11 @@ from onnxopt.search.losses import Base, MeasuredLosses
 from onnxopt.search.mix.bits import FORMS, Clock, bit_tables, has_matrices
 from onnxopt.search.mix.cost_tables import CostTables
 from onnxopt.search.mix.layer_times import LayerTimes, TimedForm
-from onnxopt.search.mix.mixer import Mixer
+from onnxopt.search.mix.mixer import Mixer, candidate_of
 from onnxopt.search.optimize import search
 from onnxopt.search.parts import split_parts
 from onnxopt.search.settings import Settings
-from onnxopt.solver import FLOAT
+from onnxopt.solver import FLOAT, Mix
 from onnxopt.target import target_of
 from tests import builders
 from tests.builders import F, Net
@@ -40,7 +40,9 @@ def model(width: int = WIDTH) -> ir.Model:
     return net.model([("x", F, ["n", width])], [("y", F, ["n", width])], opset=17)
 
 
-WHOLE: Mapping[str, float] = {FLOAT: 35.0, "4 bits": 11.0, "8 bits": 17.0, "dynamic INT8": 20.0}
+WHOLE: Mapping[str, float] = {
+    FLOAT: 35.0, "4 bits": 11.0, "8 bits": 17.0, "dynamic INT8": 20.0, "dynamic INT8, one scale": 20.0
+}  # fmt: skip
 """Milliseconds of the model in each form, as `Profile` has them too."""
 
 
@@ -69,10 +71,15 @@ class Profile(LayerTimes):
 
 
 class Loss:
-    """Has each layer in 4 bits lose 1, 2 and 30, in 8 bits a tenth, and in INT8 half of that."""
+    """Has each layer in 4 bits lose 1, 2 and 30, in 8 bits a tenth, in INT8 half of that, and with one scale more."""
 
     BY_LAYER: ClassVar[Mapping[str, float]] = dict(zip(LAYERS, (1.0, 2.0, 30.0), strict=True))
-    BY_FORM: ClassVar[Mapping[str, float]] = {"4 bits": 1.0, "8 bits": 0.1, "dynamic INT8": 0.5}
+    BY_FORM: ClassVar[Mapping[str, float]] = {
+        "4 bits": 1.0,
+        "8 bits": 0.1,
+        "dynamic INT8": 0.5,
+        "dynamic INT8, one scale": 0.8,
+    }
 
     def __call__(self, base: Base, specs: Sequence[Pass]) -> list[float]:
         found = []
@@ -124,7 +131,7 @@ def test_costs_are_those_of_whole_models_at_each_length() -> None:
         assert made.problem.cost(made.problem.whole(form)) == pytest.approx(16 * ms)
     assert made.original == pytest.approx(16 * 35.0)
     losses = [made.problem.loss(made.problem.whole(form)) for form in FORMS]
-    assert losses == pytest.approx([33.0, 3.3, 16.5])
+    assert losses == pytest.approx([33.0, 3.3, 16.5, 26.4])
 
 
 def test_the_times_are_those_of_calls_and_the_profile_divides_them() -> None:
@@ -134,6 +141,18 @@ def test_the_times_are_those_of_calls_and_the_profile_divides_them() -> None:
     # In the single run 4 bits are faster, in the three others 8 bits.
     _, kernels = chosen(made, 100.0)
     assert set(kernels.values()) == {"MatMulNBits8"}
+
+
+def test_every_form_can_stand_beside_every_other() -> None:
+    made = tables()
+    modes = dict(zip(LAYERS, ("dynamic INT8", "dynamic INT8, one scale", "4 bits"), strict=True))
+    passes = candidate_of(made, Mix({}, modes), 1).passes
+    built = Pipeline(parse(format_passes(passes))).run(model(), context())
+    assert [sorted(edit.target for edit in step.edits) for step in built.steps[1:]] == [
+        [name] for name in (LAYERS[2], LAYERS[0], LAYERS[1])
+    ]
+    scales = [v.const_value.size for name, v in built.model.graph.initializers.items() if "scale" in name]
+    assert {1, WIDTH} <= set(scales)
 
 
 def test_bytes_decide_where_size_is_the_goal() -> None:
@@ -155,7 +174,7 @@ def test_layers_inside_control_flow_are_one_layer() -> None:
     made = bit_tables(
         source, context(), [], goal=Goal.SIZE, times=Profile(), clock=called(), losses=InnerOnly(), seconds=9
     )
-    assert list(made.forms) == ["dynamic INT8"]
+    assert list(made.forms) == ["dynamic INT8", "dynamic INT8, one scale"]
     assert {name: layer.losses["dynamic INT8"] for name, layer in made.problem.layers.items()} == {
         "MatMul_0": 9.0, "Loop_1": 0.0, "MatMul_2": 9.0}  # fmt: skip
 
