@@ -169,7 +169,7 @@ def choose_bits(trials: Trials) -> None:
     settings = trials.settings
 
     def clock(models: Mapping[str, ir.Model]) -> list[dict[str, float]]:
-        found = trials.latency(models, min(_CLOCK_S, settings.latency_s))
+        found = trials.latency(dict(models), min(_CLOCK_S, settings.latency_s))
         return [{name: latency.p50_ms for name, latency in found.items()}]
 
     def tables() -> CostTables:
