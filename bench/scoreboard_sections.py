@@ -99,7 +99,7 @@ def deployed_int8(record: Record) -> list[str]:
     from deployed_int8 import missed, table
 
     models, settings = record["models"], record["settings"]
-    before = f"""Models of ordinary packages, each quantized from the same {settings["samples"]} samples without labels
+    before = f"""Models that are in use, each quantized from the same {settings["samples"]} samples without labels
         and judged on {settings["fresh"]} others: average precision (AP) of detectors by pycocotools, exact texts and
         character error rate (CER) of recognizers; against the labels of pictures that the bench draws, or else against
         FP32's predictions. Every file is *quantized only*; *(float)* is a file that its maker left in float. All files
