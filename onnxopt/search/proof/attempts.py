@@ -17,20 +17,23 @@ CONSIDERED = 20
 _ROUNDING = 1e-12
 """A drop equal to the budget up to this is within it."""
 
-Chance = Callable[[Trial, int], float]
-"""The probability that a finalist passes as attempt 0, 1, ..."""
+WORTH = 0.5
+"""Worth of a likely result, by that of a proven one of the same gain."""
+
+Chance = Callable[[Trial, int], tuple[float, float]]
+"""The probabilities that a finalist is proven, and that it is proven or likely, as attempt 0, 1, ..."""
 
 
 def chance_by_trial(bar: Acceptance, holdout: int) -> Chance:
-    """Return the chances on `holdout` samples as the search samples predict them; a likely result counts half."""
+    """Return the chances on `holdout` samples as the search samples predict them."""
 
-    def chance(trial: Trial, attempt: int) -> float:
+    def chance(trial: Trial, attempt: int) -> tuple[float, float]:
         if trial.drop is None:
-            return 0.0
+            return 0.0, 0.0
         proven = chance_of_proof(trial.drop, bar.allowed_drop, bar.asked(attempt), holdout)
         if bar.require == "proven":
-            return proven
-        return (proven + chance_of_proof(trial.drop, bar.allowed_drop, LIKELY, holdout)) / 2
+            return proven, proven
+        return proven, max(proven, chance_of_proof(trial.drop, bar.allowed_drop, LIKELY, holdout))
 
     return chance
 
@@ -67,7 +70,7 @@ def best_attempts(
     Args:
         bar: the limits of the search.
         finalists: trials within budget, the best first.
-        chance: the chance of each as attempt 0, 1, ...
+        chance: the chances of each as attempt 0, 1, ...
         most: the largest number of attempts.
         floor: gain without a success, that of an early proof; finalists with a smaller one are not tried.
         sharing: a finalist without which there is one attempt fewer: the early proof has taken its share of the risk.
@@ -88,9 +91,13 @@ def best_attempts(
 
 
 def _expected(bar: Acceptance, chosen: Sequence[Trial], chance: Chance, floor: float) -> float:
-    gain, failed = 0.0, 1.0
+    """Return the expected gain: of the first proven one, else of the early proof, else of the first likely one."""
+    gain, likely_gain, failed, unlikely = 0.0, 0.0, 1.0, 1.0
     for attempt, trial in enumerate(chosen):
-        passed = chance(trial, attempt)
-        gain += failed * passed * bar.gain(trial)
-        failed *= 1 - passed
-    return gain + failed * floor
+        proven, likely = chance(trial, attempt)
+        gain += failed * proven * bar.gain(trial)
+        failed *= 1 - proven
+        only_likely = (likely - proven) / (1 - proven) if proven < 1 else 0.0
+        likely_gain += unlikely * only_likely * bar.gain(trial)
+        unlikely *= 1 - only_likely
+    return gain + failed * (floor if floor > 0 else WORTH * likely_gain)

@@ -117,10 +117,11 @@ def _attempts(trials: Trials, early: Evidence | None, holdout: Samples) -> list[
     known = next((trial for trial in finalists if _known(early, trial, holdout) is not None), None)
     predicted = chance_by_trial(trials.bar, count)
 
-    def chance(trial: Trial, attempt: int) -> float:
+    def chance(trial: Trial, attempt: int) -> tuple[float, float]:
         if early is None or trial is not known:
             return predicted(trial, attempt)
-        return float(early.proof(trials.bar, attempt).accepted)
+        proof = early.proof(trials.bar, attempt)
+        return float(proof.accepted), float(proof.standing != "")
 
     most = MOST_PROOFS if early is None or known is not None else EARLY
     proven = early is not None and early.proof(trials.bar, EARLY).accepted

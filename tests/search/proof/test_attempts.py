@@ -15,8 +15,8 @@ SHARES = {"bold": 0.3, "middle": 0.6, "sure": 0.95, "careful": 0.99, "slow": 1.0
 FINALISTS = [trial("bold", 0, 4.0), trial("middle", 0, 3.0), trial("sure", 0, 2.5), trial("slow", 0, 1.1)]
 
 
-def chance(trial: Trial, attempt: int) -> float:
-    return SHARES[trial.candidate.name]
+def chance(trial: Trial, attempt: int) -> tuple[float, float]:
+    return SHARES[trial.candidate.name], SHARES[trial.candidate.name]
 
 
 def test_three_are_tried_the_best_first_and_a_sure_one_among_them() -> None:
@@ -48,13 +48,13 @@ def test_of_three_attempts_one_is_that_of_the_early_proof() -> None:
 
 
 def test_without_any_chance_the_best_are_tried() -> None:
-    assert names(best_attempts(BAR, FINALISTS, chance=lambda trial, attempt: 0.0)) == ["bold", "middle", "sure"]
+    assert names(best_attempts(BAR, FINALISTS, chance=lambda trial, attempt: (0.0, 0.0))) == ["bold", "middle", "sure"]
 
 
 def test_of_many_finalists_only_the_best_are_considered() -> None:
     many = [trial(str(number), 0, 3.0 - number / 100) for number in range(CONSIDERED)]
     found = best_attempts(
-        BAR, [*many, trial("sure", 0, 2.7)], chance=lambda t, attempt: float(t.candidate.name == "sure")
+        BAR, [*many, trial("sure", 0, 2.7)], chance=lambda t, attempt: (float(t.candidate.name == "sure"),) * 2
     )
     assert "sure" not in names(found)
 
@@ -87,11 +87,25 @@ def test_too_few_samples_and_broken_outputs_prove_nothing() -> None:
     assert chance_of_proof(replace(drop(0.0, 0.0), telling=40), 0.01, 0.975, 370) == 0
 
 
-def test_a_likely_result_counts_half_unless_a_proof_is_required() -> None:
+def test_a_likely_result_is_known_unless_a_proof_is_required() -> None:
     known = replace(trial("a", 0, 2.0), drop=drop(0.005, 0.003))
     proven = chance_of_proof(known.drop, BAR.allowed_drop, BAR.asked(1), 400)  # type: ignore[arg-type]
     likely = chance_of_proof(known.drop, BAR.allowed_drop, 0.7, 400)  # type: ignore[arg-type]
     assert 0 < proven < likely
-    assert chance_by_trial(BAR, 400)(known, 1) == pytest.approx((proven + likely) / 2)
-    assert chance_by_trial(replace(BAR, require="proven"), 400)(known, 1) == pytest.approx(proven)
-    assert chance_by_trial(BAR, 400)(replace(known, drop=None), 0) == 0
+    assert chance_by_trial(BAR, 400)(known, 1) == (proven, likely)
+    assert chance_by_trial(replace(BAR, require="proven"), 400)(known, 1) == (proven, proven)
+    assert chance_by_trial(BAR, 400)(replace(known, drop=None), 0) == (0, 0)
+
+
+def test_a_likely_result_counts_half_and_nothing_behind_an_early_proof() -> None:
+    """The bold one is never proven and always likely; ships as likely where nothing is proven."""
+    bold, sure = trial("bold", 0, 4.0), trial("sure", 0, 2.5)
+
+    def chances(trial: Trial, attempt: int) -> tuple[float, float]:
+        return (0.0, 1.0) if trial.candidate.name == "bold" else (0.9, 0.9)
+
+    assert names(best_attempts(BAR, [bold, sure], chance=chances, most=1)) == ["sure"]
+    bolder = trial("bold", 0, 2.5**2)
+    assert names(best_attempts(BAR, [bolder, sure], chance=chances, most=1)) == ["bold"], "half of twice the logarithm"
+    floor = BAR.gain(trial("early", 0, 1.5))
+    assert names(best_attempts(BAR, [bolder, sure], chance=chances, most=1, floor=floor)) == ["sure"]

@@ -110,7 +110,7 @@ CHANCES = {"a": 0.2, "b": 0.9, "c": 0.8, "early": 0.0}
 @pytest.fixture
 def chances(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        proving, "chance_by_trial", lambda bar, holdout: lambda trial, attempt: CHANCES[trial.candidate.name]
+        proving, "chance_by_trial", lambda bar, holdout: lambda trial, attempt: (CHANCES[trial.candidate.name],) * 2
     )
 
 
