@@ -97,11 +97,28 @@ def _give_usual_mode(path: Path) -> None:
     path.chmod(0o666 & ~mask)
 
 
+_PART = 1 << 20
+"""Bytes of a file that are looked through at a time."""
+
+
 def external_files(path: Path) -> tuple[Path, ...]:
     """Return the external-data files that the model file at `path` names, in order of first use."""
+    if not _has(path, b"location"):  # the key of such a file: without it a large model need not be read
+        return ()
     proto = onnx.load(str(path), format="protobuf", load_external_data=False)
     entries = (entry for tensor in stored_tensors(proto) for entry in tensor.external_data)
     return tuple(dict.fromkeys(path.parent / entry.value for entry in entries if entry.key == "location"))
+
+
+def _has(path: Path, text: bytes) -> bool:
+    """Return whether a file contains `text`, with a little of it in memory at a time."""
+    before = b""
+    with path.open("rb") as file:
+        while part := file.read(_PART):
+            if text in (both := before + part):
+                return True
+            before = both[-len(text) + 1 :]
+    return False
 
 
 def size_of(model: ir.Model | str | Path) -> int:

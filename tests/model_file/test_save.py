@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from onnxopt.errors import FileError
 from onnxopt.model_file import load, memory, save, sha256_of, size_bytes, to_bytes, write_manifest
 from onnxopt.model_file.memory import materialize
 from onnxopt.model_file.order import bodies_of
+from onnxopt.model_file.save import _has, external_files
 from tests import builders
 
 OLD = b"the old file"
@@ -343,3 +345,22 @@ def test_the_manifest_agrees_with_sha256sum(tmp_path: Path, large: None) -> None
     assert subprocess.run(check, cwd=tmp_path, capture_output=True, check=False).returncode == 0
     data.write_bytes(data.read_bytes()[:-1] + b"?")
     assert subprocess.run(check, cwd=tmp_path, capture_output=True, check=False).returncode == 1
+
+
+def test_a_file_without_external_data_is_not_read_whole_to_say_so(tmp_path, monkeypatch):
+    path = tmp_path / "m.onnx"
+    save(builders.BUILDERS["gemm_mlp"](), path)
+    monkeypatch.setattr(onnx, "load", None)
+    assert external_files(path) == ()
+    (tmp_path / "empty.onnx").touch()
+    assert external_files(tmp_path / "empty.onnx") == ()
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 8, 64])
+def test_the_key_of_external_data_is_found_across_parts(tmp_path, monkeypatch, size):
+    monkeypatch.setattr(sys.modules[_has.__module__], "_PART", size)
+    path = tmp_path / "m"
+    path.write_bytes(b"0123456789a" + b"location" + b"abc")
+    assert _has(path, b"location")
+    path.write_bytes(b"0123456789a" + b"locatio" + b"abc" + b"ocation")
+    assert not _has(path, b"location")
