@@ -22,7 +22,8 @@ GUARDS = (
     Guard(
         "search/acceptance.py",
         tuple(
-            f"Acceptance.{n}" for n in ("verdict", "_doubt", "accurate", "asked", "attempts", "standing", "finalists")
+            f"Acceptance.{n}"
+            for n in ("verdict", "_doubt", "accurate", "promising", "gain", "asked", "standing", "finalists")
         ),
         ("search/test_acceptance.py", "search/test_unsure.py"),
     ),
@@ -35,12 +36,22 @@ GUARDS = (
     ),
     Guard("search/stages.py", ("left_for_later", "_far_beyond", "_longer_than"), ("search/test_left_for_later.py",)),
     Guard(
-        "search/holdout.py",
-        ("Evidence.proof", "timed_as_last", "_timed", "held_out", "affordable_samples", "drawn_samples"),
-        ("search/test_early_proof.py", "search/test_time_limit.py", "search/test_unsure.py", "search/test_holdout.py"),
+        "search/proof/holdout.py",
+        ("Evidence.proof", "timed_as_last", "_timed", "held_out", "affordable_samples", "_plenty", "drawn_samples"),
+        (
+            "search/proof/test_early_proof.py",
+            "search/test_time_limit.py",
+            "search/test_unsure.py",
+            "search/proof/test_holdout.py",
+        ),
     ),
     Guard(
-        "search/proving.py",
+        "search/proof/attempts.py",
+        ("chance_by_trial", "chance_of_proof", "best_attempts", "_expected"),
+        ("search/proof/test_attempts.py",),
+    ),
+    Guard(
+        "search/proof/proving.py",
         (
             "prove_first",
             "prove_finalists",
@@ -49,19 +60,31 @@ GUARDS = (
             "_known",
             "_measured",
             "_another_fits",
+            "_two_fit",
             "_hot",
             "decided",
         ),
-        ("search/test_early_proof.py", "search/test_time_limit.py", "search/test_unsure.py", "search/test_proving.py"),
+        (
+            "search/proof/test_early_proof.py",
+            "search/test_time_limit.py",
+            "search/test_unsure.py",
+            "search/proof/test_proving.py",
+        ),
     ),
     Guard(
         "search/limits/deadline.py",
-        tuple(f"Deadline.{n}" for n in ("left_s", "over", "ended", "searching", "ending", "in_time")),
+        tuple(f"Deadline.{n}" for n in ("left_s", "over", "ended", "reserve_for", "searching", "ending", "in_time")),
         ("search/limits/test_deadline.py",),
     ),
     Guard(
         "search/limits/reserve.py",
-        (*(f"Reserve.{n}" for n in ("needed_s", "least_s", "kept_s", "samples", "another_fits")), "reserve_of"),
+        (
+            *(
+                f"Reserve.{n}"
+                for n in ("needed_s", "least_s", "kept_s", "samples", "another_fits", "another_s", "two_fit")
+            ),
+            "reserve_of",
+        ),
         ("search/limits/test_reserve.py",),
     ),
     Guard("search/limits/pressure.py", ("refuse_hopeless", "baseline_in_time"), ("search/limits/test_pressure.py",)),
