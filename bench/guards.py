@@ -72,6 +72,11 @@ GUARDS = (
         ),
     ),
     Guard(
+        "training/course.py",
+        tuple(f"Course.{n}" for n in ("leads_away", "lower", "learn")),
+        ("training/test_course.py",),
+    ),
+    Guard(
         "search/limits/deadline.py",
         tuple(f"Deadline.{n}" for n in ("left_s", "over", "ended", "reserve_for", "searching", "ending", "in_time")),
         ("search/limits/test_deadline.py",),

@@ -7,7 +7,14 @@ import pytest
 
 from onnxopt.measure.statistics import Drop, Interval
 from onnxopt.search.acceptance import EARLY
-from onnxopt.search.proof.attempts import CONSIDERED, best_attempts, chance_by_trial, chance_of_proof
+from onnxopt.search.proof.attempts import (
+    CONSIDERED,
+    WORTH,
+    _expected,
+    best_attempts,
+    chance_by_trial,
+    chance_of_proof,
+)
 from onnxopt.search.trial import Trial
 from tests.search.test_acceptance import BAR, names, trial
 
@@ -109,3 +116,35 @@ def test_a_likely_result_counts_half_and_nothing_behind_an_early_proof() -> None
     assert names(best_attempts(BAR, [bolder, sure], chance=chances, most=1)) == ["bold"]
     floor = BAR.gain(trial("early", 0, 1.1))
     assert names(best_attempts(BAR, [bolder, sure], chance=chances, most=1, floor=floor)) == ["sure"]
+
+
+def test_the_expected_gain_is_of_the_first_proven_one_or_half_of_the_first_likely_one() -> None:
+    chances = {"a": (0.5, 0.8), "b": (0.6, 0.7), "c": (1.0, 1.0)}
+    chosen = [trial("a", 0, 4.0), trial("b", 0, 2.0)]
+
+    def given(trial: Trial, attempt: int) -> tuple[float, float]:
+        return chances[trial.candidate.name]
+
+    proven = 0.5 * 0.75 + 0.5 * 0.6 * 0.5
+    likely = 0.6 * 0.75 + 0.4 * 0.25 * 0.5
+    assert _expected(BAR, chosen, given, 0.0) == pytest.approx(proven + 0.2 * WORTH * likely)
+    assert _expected(BAR, chosen, given, 0.3) == pytest.approx(proven + 0.2 * 0.3)
+    assert _expected(BAR, [trial("c", 0, 2.0)], given, 0.0) == 0.5
+    assert _expected(BAR, [], given, 0.3) == 0.3
+
+
+def test_a_finalist_as_good_as_the_early_one_is_tried_and_a_worse_one_is_not() -> None:
+    floor = BAR.gain(FINALISTS[2])
+    assert names(best_attempts(BAR, FINALISTS[2:], chance=chance, floor=floor)) == ["sure"]
+
+
+def test_the_early_candidate_is_considered_wherever_it_is() -> None:
+    many = [trial("bold", 0, 3.0 - number / 100) for number in range(CONSIDERED + 1)]
+    found = best_attempts(BAR, [*many, FINALISTS[-1]], chance=chance, sharing=FINALISTS[-1])
+    assert names(found) == ["bold", "bold", "slow"]
+
+
+def test_without_plausible_values_the_drop_itself_decides() -> None:
+    unknown = replace(drop(0.01, 0.0), draws=np.empty(0))
+    assert chance_of_proof(unknown, 0.01, 0.975, 400) == 1
+    assert chance_of_proof(unknown, 0.0099, 0.975, 400) == 0
