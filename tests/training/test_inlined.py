@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 import torch
 from onnx import TensorProto, helper
@@ -166,3 +167,16 @@ def test_shapes_that_follow_data_are_read_in_every_run() -> None:
     few[0, 3] = 2.0
     module = agree(model, {"x": draw(2, 8)}, {"x": few}, {"x": np.abs(draw(2, 8))})
     assert len(module._plans) == 1
+
+
+def test_a_function_of_another_opset_is_named_and_not_a_bug() -> None:
+    net = Net(1)
+    net.node("Shift", "x", out="y", domain="local")
+    model = net.model([builders.ROWS], [("y", F, ["batch", 8])])
+    body = [helper.make_node("Relu", ["a"], ["b"])]
+    proto = ir.to_proto(model)
+    proto.functions.append(helper.make_function("local", "Shift", ["a"], ["b"], body, [helper.make_opsetid("", 7)]))
+    proto.opset_import.append(helper.make_opsetid("local", 1))
+    with pytest.raises(ModelError, match="cannot be inlined") as caught:
+        TorchModel(ir.from_proto(proto))
+    assert caught.value.code == "ONX309"

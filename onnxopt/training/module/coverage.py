@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from onnxopt.errors import UsageError, nearest
+from onnxopt.errors import ModelError, UsageError, first_line, nearest
 from onnxopt.training.module.inlined import INLINED
 from onnxopt.training.module.registry import RULES
 
@@ -62,10 +62,22 @@ def inputs_of(graph: ir.Graph) -> list[ir.Value]:
 
 
 def inlined_functions(model: ir.Model) -> ir.Model:
-    """Return a copy in which calls of the model's own functions are replaced by their bodies."""
+    """Return a copy in which calls of the model's own functions are replaced by their bodies.
+
+    Raises:
+        ModelError: ONX309 a function cannot be inlined, such as one of another opset.
+    """
     copy = model.clone()
     if copy.functions:
-        common.InlinePass()(copy)
+        try:
+            common.InlinePass()(copy)
+        except Exception as error:  # it raises many types on functions it does not foresee
+            raise ModelError(
+                "ONX309",
+                "a function of the model cannot be trained",
+                why=f"it cannot be inlined: {first_line(error)}",
+                hint="Export the model again without functions, or with the functions inlined.",
+            ) from error
     return copy
 
 
