@@ -13,7 +13,7 @@ import pytest
 from onnxopt import model_file
 from onnxopt.cli.entry import main
 from tests import builders
-from tests.measure.generation.decoders import VOCABULARY, causal, texts
+from tests.measure.generation.decoders import VOCABULARY, causal, grouped, texts
 from tests.samples.waves import tone, write
 from tests.tasks.parts import seq2seq
 from tests.tasks.streaming import voice_detector
@@ -132,10 +132,11 @@ def published_model(folder: Path) -> None:
 
 
 def decoders(folder: Path) -> None:
-    """Write the digits, and two decoders with a cache of keys and values, with texts for them."""
+    """Write the digits, and three decoders with a cache of keys and values, with texts for them."""
     digits(folder)
     for name in ("decoder", "decoder_q4"):
         model_file.save(causal(), folder / f"{name}.onnx")
+    model_file.save(grouped(), folder / "decoder_gqa.onnx")
     _sentences(folder / "prompts.jsonl", texts(8, 48), folder / "tokenizer.json", VOCABULARY)
 
 
