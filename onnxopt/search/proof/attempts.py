@@ -41,14 +41,15 @@ def chance_by_trial(bar: Acceptance, holdout: int) -> Chance:
 def chance_of_proof(drop: Drop, budget: float, confidence: float, samples: int) -> float:
     """Return the chance that `samples` other samples prove a drop of at most `budget` with that confidence.
 
-    By the normal approximation: both the measured drop and that of the other samples differ from the true one.
+    By the normal approximation: the true drop is as its plausible values are, whose mean is above the measured drop
+    where no loss was seen in a few samples, and the drop of the other samples differs from it.
     """
     counted = samples * drop.counted // max(drop.n, 1)
     if drop.broken or not math.isfinite(drop.value) or (counted + 1) / (counted + 2) < confidence:
         return 0.0
     draws = drop.draws[~np.isnan(drop.draws)]
-    spread = float(np.std(draws)) * math.sqrt(drop.n) if len(draws) else 0.0
-    room = budget - float(stats.norm.ppf(confidence)) * spread / math.sqrt(samples) - drop.value
+    middle, spread = (float(draws.mean()), float(draws.std()) * math.sqrt(drop.n)) if len(draws) else (drop.value, 0.0)
+    room = budget - float(stats.norm.ppf(confidence)) * spread / math.sqrt(samples) - middle
     error = spread * math.sqrt(1 / max(drop.n, 1) + 1 / samples)
     return float(stats.norm.cdf(room / error)) if error > 0 else float(room >= -_ROUNDING)
 

@@ -81,6 +81,11 @@ def test_the_chance_is_that_of_measuring_a_drop_with_enough_room() -> None:
     assert chance_of_proof(one_error, 0.01, 0.9, 400) > 0.9
 
 
+def test_where_no_loss_was_seen_the_true_drop_is_above_the_measured_one() -> None:
+    seen = replace(drop(0.004, 0.002), value=0.0)
+    assert chance_of_proof(seen, 0.01, 0.975, 400) == chance_of_proof(drop(0.004, 0.002), 0.01, 0.975, 400)
+
+
 def test_a_drop_without_spread_is_proven_or_not() -> None:
     assert chance_of_proof(drop(0.01, 0.0), 0.01, 0.975, 400) == 1
     assert chance_of_proof(drop(0.0101, 0.0), 0.01, 0.975, 400) == 0
