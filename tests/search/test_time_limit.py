@@ -169,7 +169,7 @@ def test_a_proof_that_takes_longer_than_predicted_is_cut_and_the_original_kept()
 
 
 def test_a_further_proof_is_only_begun_with_time_for_it() -> None:
-    lost = Figures(speedup=3.0, confidence=0.1)
+    lost = Figures(speedup=3.0, holdout_drop=0.9)
     figures = {"a": Figures(speedup=2.0), "b": lost}
     result, clock, _ = limited(figures, 60, everywhere(1, timing_b=20, holdout=4))
     assert [p.candidate for p in result.proofs] == ["b"]
