@@ -29,10 +29,9 @@ from deployed_truth import TRUTHS, labelled
 from optimize_table import CLASSES, of_class
 from pack import ROOT
 from peers_quantize import MAKERS
-from quantize import CALIBRATION, OURS, SLOWER, made, write_feeds
+from quantize import CALIBRATION, OURS, SLOWER, made, unrunnable, write_feeds
 
 from onnxopt import model_file
-from onnxopt.errors import first_line
 from onnxopt.measure.latency import measure_latency
 from onnxopt.measure.runtime.environment import environment
 from onnxopt.measure.runtime.session import Runtime
@@ -57,7 +56,7 @@ def measure(case: Case, pythons: Mapping[str, str], options: argparse.Namespace)
         try:
             measure_latency({name: files[name]}, inputs[:1], Runtime(), seconds=0.01, min_rounds=1, epochs=1)
         except Exception as error:  # a peer's file may be wrong in any way
-            costs[name] = {"failure": f"ONNX Runtime cannot run it: {first_line(error)[:120]}"}
+            costs[name] = {"failure": unrunnable(error)}
             del files[name]
     judged = judge(case, files, SAMPLES + TIMED, options.fresh)
     timed = measure_latency(files, inputs, Runtime(), seconds=options.seconds)

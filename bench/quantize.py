@@ -15,6 +15,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -44,6 +45,11 @@ SLOWER = 0.99
 """A speed-up whose interval ends below is a loss; two runs of one file differ by less."""
 OURS = ("onnxopt", "onnxopt-high")
 LONGEST_S = 900
+
+
+def unrunnable(error: Exception) -> str:
+    """Return why ONNX Runtime does not run a file, without the place of the file on this machine."""
+    return f"ONNX Runtime cannot run it: {re.sub(r': Load model from .* failed', '', first_line(error))[:120]}"
 
 
 def make(case: Case, maker: str, folder: Path, python: str) -> dict[str, Any]:
@@ -113,7 +119,7 @@ def prepare(
         try:
             measure_latency({maker: files[maker]}, inputs, onnxopt.Runtime(), seconds=0.01, min_rounds=1, epochs=1)
         except Exception as error:  # a peer's file may be wrong in any way
-            made[maker] = {"failure": f"ONNX Runtime cannot run it: {first_line(error)[:120]}"}
+            made[maker] = {"failure": unrunnable(error)}
             del files[maker]
     return made, files, judge(case, files, folder, most)
 

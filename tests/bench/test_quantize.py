@@ -102,3 +102,8 @@ def test_a_file_is_made_in_a_process_of_its_own(bench, tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"no model")
     assert bench.make(case, "ort-dynamic", folder, sys.executable) == made
     assert "failure" in bench.make(case, "ort-default", folder, sys.executable)
+
+
+def test_a_failure_does_not_say_where_the_file_was(bench):
+    error = ValueError("[ONNXRuntimeError] : 10 : INVALID_GRAPH : Load model from /some/place/a b.onnx failed: no Gemm")
+    assert bench.unrunnable(error) == "ONNX Runtime cannot run it: [ONNXRuntimeError] : 10 : INVALID_GRAPH : no Gemm"
