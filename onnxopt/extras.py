@@ -38,7 +38,7 @@ def require(module: str, extra: str, purpose: str, hint: str = "") -> Any:
 
 
 def _names_only(error: ImportError, package: str) -> bool:
-    """Return whether the package itself is missing, and not one of its own imports."""
+    """Return whether the import failed because the package is not installed."""
     return (error.name or str(error)).partition(".")[0] == package
 
 

@@ -120,7 +120,8 @@ class RunFolder:
                 where=str(self.path),
                 hint="Wait until it has ended, or choose another folder with --out.",
             ) from error
-        except (OSError, NotImplementedError):  # a file system without locks
+        except (OSError, NotImplementedError):
+            # The file system has no locks; one that cannot be written is named by the first write.
             return
         self._lock = lock
 

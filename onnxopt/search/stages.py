@@ -49,7 +49,7 @@ _TRAINING_SHARE = 0.5
 """Share of the time left for candidates that one distillation may take."""
 
 _STEP_PER_RUN = 4.0
-"""Time of a training step by that of the baseline's runs on as many samples: 2.6 for a ResNet-56, more for others."""
+"""Predicted time of a training step, by that of the baseline's runs on as many samples."""
 
 _FEWEST_STEPS = 50
 """A shorter distillation hardly learns."""
