@@ -1,9 +1,5 @@
 """What the family bench stands on: the files are the networks, and a wrong cut would be seen."""
 
-import importlib
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -13,16 +9,11 @@ from onnxopt.measure.runtime.session import Session
 from tests import numerics
 
 torch = pytest.importorskip("torch")
-BENCH = Path(__file__).parents[2] / "bench"
 
 
 @pytest.fixture(scope="module")
-def bench():
-    sys.path.insert(0, str(BENCH))
-    try:
-        yield importlib.import_module("prune_exactness")
-    finally:
-        sys.path.remove(str(BENCH))
+def bench(bench_module):
+    return bench_module("prune_exactness")
 
 
 @pytest.mark.parametrize("name", ["resnet-basic", "shufflenet-v2", "super-resolution", "swin", "llama", "crnn"])

@@ -1,22 +1,13 @@
 """The classic compression table: its rows, and its controls."""
 
-import importlib
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-BENCH = Path(__file__).parents[2] / "bench"
-
 
 @pytest.fixture(scope="module")
-def bench():
-    sys.path.insert(0, str(BENCH))
-    try:
-        yield importlib.import_module("classic")
-    finally:
-        sys.path.remove(str(BENCH))
+def bench(bench_module):
+    return bench_module("classic")
 
 
 def row(accuracy: float, speed: float, size: int, **more: Any) -> dict[str, Any]:

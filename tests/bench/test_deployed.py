@@ -1,23 +1,15 @@
 """The bench of deployed models: its own reading of outputs, and what its table says."""
 
 import importlib
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-BENCH = Path(__file__).parents[2] / "bench"
-
 
 @pytest.fixture(scope="module")
-def bench():
+def bench(bench_module):
     pytest.importorskip("PIL", reason="Pillow draws the inputs")
-    sys.path.insert(0, str(BENCH))
-    try:
-        yield importlib.import_module("deployed")
-    finally:
-        sys.path.remove(str(BENCH))
+    return bench_module("deployed")
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """The bench of INT8 detectors and recognizers: its labels, and its table."""
 
 import importlib
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,17 +12,11 @@ import pytest
 from onnxopt.model_file import save
 from tests import builders
 
-BENCH = Path(__file__).parents[2] / "bench"
-
 
 @pytest.fixture(scope="module")
-def bench():
+def bench(bench_module):
     pytest.importorskip("PIL", reason="Pillow draws the inputs")
-    sys.path.insert(0, str(BENCH))
-    try:
-        yield importlib.import_module("deployed_int8")
-    finally:
-        sys.path.remove(str(BENCH))
+    return bench_module("deployed_int8")
 
 
 @pytest.fixture(scope="module")

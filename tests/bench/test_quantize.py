@@ -12,16 +12,10 @@ from onnxopt.measure.runtime.session import Runtime, optimized_model
 from onnxopt.model_file import save
 from tests import builders
 
-BENCH = Path(__file__).parents[2] / "bench"
-
 
 @pytest.fixture(scope="module")
-def bench():
-    sys.path.insert(0, str(BENCH))
-    try:
-        yield importlib.import_module("quantize")
-    finally:
-        sys.path.remove(str(BENCH))
+def bench(bench_module):
+    return bench_module("quantize")
 
 
 def row(drop, speedup):

@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +15,8 @@ BENCH = Path(__file__).parents[2] / "bench"
 
 
 @pytest.fixture(scope="module")
-def bench():
-    sys.path.insert(0, str(BENCH))
-    try:
-        yield importlib.import_module("repair")
-    finally:
-        sys.path.remove(str(BENCH))
+def bench(bench_module):
+    return bench_module("repair")
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,6 @@
 """The trained decoder reads through its cache as it reads at once, and its tokenizer loses no letter."""
 
-import importlib
 import json
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -14,16 +11,11 @@ import pytest
 from onnxopt.samples.tokenizer import Vocabulary, open_vocab
 
 torch = pytest.importorskip("torch")
-BENCH = Path(__file__).parents[2] / "bench"
 
 
 @pytest.fixture(scope="module")
-def bench() -> Iterator[ModuleType]:
-    sys.path.insert(0, str(BENCH))
-    try:
-        yield importlib.import_module("trained_decoder")
-    finally:
-        sys.path.remove(str(BENCH))
+def bench(bench_module):
+    return bench_module("trained_decoder")
 
 
 def test_words_that_are_rare_are_spelled(bench: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
