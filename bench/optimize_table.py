@@ -65,7 +65,7 @@ def table(models: Sequence[Mapping[str, Any]]) -> str:
         cells = [f"{m['model']} ({m['n']})", f"{100 * m['baseline_accuracy']:.2f}", m["winner"] or "baseline kept"]
         cells += [f"{100 * ours['drop']:+.2f}", _interval(ours["speedup"])]
         cells += [f"{size / ours['size_bytes']:.1f}x", f"{m['search_s'] / 60:.1f}"]
-        cells += [division(m.get("passes") or ()), of_class(1 - ours["drop"] / m["baseline_accuracy"])]
+        cells += [division(m.get("passes") or ()), _class(m)]
         cells += [_peer(m, name) for name in ("quantized", *PEERS)]
         cells += outside_cells(m["outside"]) if outside else []
         lines.append("| " + " | ".join(cells) + " |")
@@ -85,6 +85,10 @@ def division(passes: Sequence[str]) -> str:
 def of_class(kept: float) -> str:
     """Return the class of a model: the share of FP32's accuracy that it keeps at least."""
     return next((f">= {100 * least:g} %" for least in CLASSES if kept >= least), f"below {100 * CLASSES[-1]:g} %")
+
+
+def _class(model: Mapping[str, Any]) -> str:
+    return of_class(1 - model["rows"]["onnxopt"]["drop"] / model["baseline_accuracy"])
 
 
 def _interval(speedup: Mapping[str, float] | None) -> str:
@@ -132,19 +136,28 @@ TITLES: Mapping[str, str] = MappingProxyType(
 )
 """Models as a reader knows them. (a) trained for 8 bits."""
 
-SHORT = ("model (test samples)", "FP32 top-1", "onnxopt", "drop", "speed-up", "size", "quantized only")
+SHORT = ("model (test samples)", "FP32 top-1", "onnxopt", "class", "drop", "speed-up", "size", "quantized only")
+DIVISIONS = MappingProxyType({"quantized only": "closed", "pruned/trained": "open"})
+"""MLPerf's words, which are shorter."""
 
 
 def short_table(models: Sequence[Mapping[str, Any]]) -> str:
     """Return the table of the README."""
-    lines = ["| " + " | ".join((*SHORT, *PEERS)) + " |", "|---|--:|---|" + "--:|" * (len(SHORT) - 3 + len(PEERS))]
+    lines = ["| " + " | ".join((*SHORT, *PEERS)) + " |", "|---|--:|---|---|" + "--:|" * (len(SHORT) - 4 + len(PEERS))]
     for m in models:
         ours, size = m["rows"]["onnxopt"], m["rows"]["baseline"]["size_bytes"]
         cells = [f"{TITLES.get(m['model'], m['model'])} ({m['n']})", f"{100 * m['baseline_accuracy']:.2f} %"]
-        cells += [m["winner"] or "baseline kept", f"{100 * ours['drop']:+.2f}", _interval(ours["speedup"])]
+        cells += [m["winner"] or "baseline kept", _short_class(m)]
+        cells += [f"{100 * ours['drop']:+.2f}", _interval(ours["speedup"])]
         cells += [f"{size / ours['size_bytes']:.1f}x", *(_peer(m, name) for name in ("quantized", *PEERS))]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _short_class(model: Mapping[str, Any]) -> str:
+    """Return division and class in one cell; "-" where the baseline is kept."""
+    found = DIVISIONS.get(division(model.get("passes") or ()))
+    return f"{found}, {_class(model).removeprefix('>= ')}" if found else "-"
 
 
 def _peer(model: Mapping[str, Any], name: str) -> str:

@@ -26,6 +26,7 @@ def rows() -> dict[str, Any]:
         "both": row(0.88, 3.1, 100, macs_share=0.5),
         "again": row(0.9, 1.0, 800),
         "planted-slower": row(0.9, 0.5, 800),
+        "planted-worse": row(0.2, 1.0, 800),
     }
 
 
@@ -43,3 +44,4 @@ def test_controls_that_are_not_found_are_named(bench):
     wrong = rows() | {"again": row(0.9, 1.2, 800), "planted-slower": row(0.9, 0.97, 800)}
     assert bench.missed(wrong) == ["again", "planted-slower"]
     assert bench.missed(rows() | {"again": {"speedup": None}}) == ["again"]
+    assert bench.missed(rows() | {"planted-worse": row(0.895, 1.0, 800)}) == ["planted-worse"]

@@ -77,7 +77,7 @@ def test_the_newest_record_counts_and_the_rest_of_the_readme_stays(scoreboard, t
     assert after.startswith("head\n")
     assert after.endswith("\ntail\n")
     assert "gone" not in after
-    assert "| DNN M, keywords (1000) | 80.00 % | new | +0.50 |" in after
+    assert "| DNN M, keywords (1000) | 80.00 % | new | - | +0.50 |" in after
     assert scoreboard.readme(after) == after
 
 
@@ -99,6 +99,18 @@ def test_rows_say_their_division_and_class(scoreboard) -> None:
     ]  # fmt: skip
     text = table.table([record("static-minmax", 2.0) | {"passes": ["PruneChannels()", "QuantizeStatic()"]}])
     assert "| pruned/trained | >= 99 % |" in text
+
+
+def test_the_readme_says_division_and_class_of_each_row(scoreboard) -> None:
+    table = importlib.import_module("optimize_table")
+    models = [
+        record("a", 2.0) | {"passes": ["QuantizeStatic()"]},
+        record("b", 2.0) | {"passes": ["PruneChannels()", "QuantizeStatic()"]},
+        record(None, None),
+    ]
+    models[1]["rows"]["onnxopt"]["drop"] = 0.2
+    heads, _, *rows = (line.split(" | ") for line in table.short_table(models).splitlines())
+    assert [row[heads.index("class")] for row in rows] == ["closed, 99 %", "open, below 99 %", "-"]
 
 
 def test_benches_of_other_tools_get_their_environments(scoreboard) -> None:
