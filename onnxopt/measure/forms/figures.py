@@ -61,7 +61,7 @@ class MachineClock:
             return self._latency(deployments)
         refuse_emulation()
         if goal == "throughput":
-            return in_turn(deployments, self._rate, better=lambda first, other: other / first, seed=self.seed)
+            return self._throughput(deployments)
         once = self._start if goal == "cold-start" else self._memory
         return in_turn(deployments, once, better=lambda first, other: first / other, seed=self.seed)
 
@@ -83,15 +83,17 @@ class MachineClock:
         found = footprint_of(deployment.file, self.inputs[0], deployment.runtime)
         return None if found is None or found.private_bytes is None else float(found.private_bytes)
 
-    def _rate(self, deployment: Deployment, beside: Mapping[str, Deployment]) -> float | None:
+    def _throughput(self, deployments: Mapping[str, Deployment]) -> Mapping[str, Measured]:
         found = measure_processes(
-            {"": deployment.file},
+            {name: deployment.file for name, deployment in deployments.items()},
             self.inputs[0],
-            deployment.runtime,
+            {name: deployment.runtime for name, deployment in deployments.items()},
             processes=self.processes,
-            seconds=self.seconds / (ROUNDS * len(beside)),
+            seconds=self.seconds,
+            rounds=ROUNDS,
+            seed=self.seed,
         )
-        return found[""].samples_per_s
+        return _each({name: one.rates for name, one in found.items()}, lambda first, other: other / first)
 
 
 def in_turn(
@@ -116,7 +118,13 @@ def in_turn(
             value = once(deployments[names[index]], deployments)
             if value is not None:
                 values[names[index]].append(max(value, 1e-9))
-    return {name: _summed_up(values[names[0]], values[name], better, first=name == names[0]) for name in names}
+    return _each(values, better)
+
+
+def _each(values: Mapping[str, Sequence[float]], better: Callable[[float, float], float]) -> dict[str, Measured]:
+    """Sum up the figures of all turns by name, beside those of the first name."""
+    first = next(iter(values))
+    return {name: _summed_up(values[first], own, better, first=name == first) for name, own in values.items()}
 
 
 def _summed_up(

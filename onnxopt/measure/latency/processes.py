@@ -1,28 +1,22 @@
 """Models in several processes at once, as on a server: runs per second, and tail latency."""
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from onnxopt.child import child_environment
-from onnxopt.errors import NativeError, first_line
 from onnxopt.measure.latency import refuse_emulation
+from onnxopt.measure.latency.side_by_side import SideBySide
 from onnxopt.measure.latency.tails import upper_bound
-from onnxopt.measure.resources.energy import Meter, joules, packages
+from onnxopt.measure.resources.energy import Meter, packages
 from onnxopt.measure.runtime.apart import task_folder
 from onnxopt.measure.runtime.emulation import emulator
 from onnxopt.measure.runtime.session import Loadable, Runtime
 from onnxopt.samples import Feeds
 
 ROUNDS = 2
-"""Turns of every model; each turn starts new processes."""
-
-READY = "ready"
+"""Turns of every model; each turn starts new processes, which load the models one after the other."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +30,7 @@ class ProcessLoad:
         p99_bound_ms: the true 99 % quantile is below it with 99 % confidence; None with fewer than 459 runs.
         runs: number of timed runs, all processes together.
         joules: energy per run of the whole processor; None if the system does not count it.
+        rates: samples per second in each turn.
     """
 
     samples_per_s: float
@@ -46,40 +41,64 @@ class ProcessLoad:
     processes: int
     batch_size: int
     joules: float | None
+    rates: tuple[float, ...] = ()
 
 
 def measure_processes(
     models: Mapping[str, Loadable],
     feeds: Feeds,
-    runtime: Runtime,
+    runtime: Runtime | Mapping[str, Runtime],
     *,
     processes: int,
     seconds: float = 5.0,
     batch_size: int = 1,
+    rounds: int = ROUNDS,
+    seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
     meter: Meter = packages,
     emulation: Callable[[], str | None] = emulator,
 ) -> dict[str, ProcessLoad]:
-    """Run every model in `processes` processes that start together; models take turns.
+    """Run every model in `processes` processes that start together; models take turns, in random order.
+
+    Args:
+        models: the models by name.
+        feeds: one batch, the same in every run.
+        runtime: configuration of ONNX Runtime, for all models or by name.
+        processes: processes at once.
+        seconds: seconds of timed runs, all models together.
+        batch_size: samples in a run.
+        rounds: turns of every model.
+        seed: seed of the order of models in a turn.
+        progress: called with the number of turns done and their total.
+        meter: reads the energy that the processor has used.
+        emulation: returns the evidence of an emulated processor, or None.
 
     Raises:
         NativeError: ONX403 the processor is emulated, ONX401 a process failed.
         UsageError: ONX106 the provider is not available.
     """
     refuse_emulation(emulation)
-    share_s = seconds / (ROUNDS * len(models))
+    share_s = seconds / (rounds * len(models))
     times = {name: list[np.ndarray]() for name in models}
     rates = {name: list[float]() for name in models}
     used = {name: list[float | None]() for name in models}
-    for turn in range(ROUNDS):
-        for name, model in models.items():
-            with task_folder(model, feeds, runtime) as folder:
-                found, energy = _together(folder, processes, share_s, meter)
-            times[name] += found
-            rates[name].append(sum(len(t) / t.sum() * 1e9 for t in found) * batch_size)
-            used[name].append(None if energy is None else energy / sum(map(len, found)))
-        if progress is not None:
-            progress(turn + 1, ROUNDS)
+    rng, names = np.random.default_rng(seed), list(models)
+    with ExitStack() as stack:
+        folders = {
+            name: stack.enter_context(
+                task_folder(model, feeds, runtime if isinstance(runtime, Runtime) else runtime[name])
+            )
+            for name, model in models.items()
+        }
+        for turn in range(rounds):
+            with SideBySide(processes) as group:
+                for name in (names[i] for i in rng.permutation(len(names))):
+                    found, energy = group.run(folders[name], share_s, meter)
+                    times[name] += found
+                    rates[name].append(sum(len(t) / t.sum() * 1e9 for t in found) * batch_size)
+                    used[name].append(None if energy is None else energy / sum(map(len, found)))
+            if progress is not None:
+                progress(turn + 1, rounds)
     return {name: _summed_up(times[name], rates[name], used[name], processes, batch_size) for name in models}
 
 
@@ -98,46 +117,5 @@ def _summed_up(
         processes,
         batch_size,
         float(np.median(known)) if known else None,
+        tuple(rates),
     )
-
-
-def _together(folder: Path, processes: int, seconds: float, meter: Meter) -> tuple[list[np.ndarray], float | None]:
-    """Return the run times in ns of each process, started at the same moment, and the energy in joules."""
-    command = [sys.executable, "-m", "onnxopt.measure.latency.process_probe", str(folder), str(seconds)]
-    begun = [
-        subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=child_environment(),
-        )
-        for _ in range(processes)
-    ]
-    try:
-        for process in begun:
-            assert process.stdout is not None
-            if process.stdout.readline().strip() != READY:
-                assert process.stderr is not None
-                said = process.stderr.read().strip().splitlines()
-                why = said[-1] if said else "the process ended"
-                raise NativeError("ONX401", "ONNX Runtime failed while running the model", why=why)
-        before = meter()
-        for process in begun:
-            assert process.stdin is not None
-            process.stdin.write("go\n")
-            process.stdin.flush()
-        answers = [json.loads(process.communicate(timeout=60 + 10 * seconds)[0]) for process in begun]
-        energy = joules(before, meter())
-    except (OSError, ValueError, subprocess.SubprocessError) as error:
-        why = first_line(error)
-        raise NativeError("ONX401", "a process that ran the model failed", why=why) from error
-    finally:
-        for process in begun:
-            process.kill()
-            process.wait()
-            for stream in (process.stdin, process.stdout, process.stderr):
-                if stream is not None and not stream.closed:
-                    stream.close()
-    return [np.array(answer) for answer in answers], energy

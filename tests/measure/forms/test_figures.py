@@ -79,15 +79,15 @@ def test_memory_is_the_private_one(footprints):
 def test_throughput_is_that_of_several_processes_and_more_is_better(monkeypatch):
     seen = []
 
-    def measure(models, feeds, runtime, *, processes, seconds):
-        seen.append((processes, seconds, runtime.arena))
-        return {"": ProcessLoad(100.0 if runtime.arena else 150.0, 1, None, None, 1, processes, 1, None)}
+    def measure(models, feeds, runtimes, *, processes, seconds, rounds, seed):
+        seen.append((list(models), processes, seconds, rounds))
+        rates = {name: 100.0 if runtimes[name].arena else 150.0 for name in models}
+        return {n: ProcessLoad(r, 1, None, None, 1, processes, 1, None, (r,) * rounds) for n, r in rates.items()}
 
     monkeypatch.setattr(figures, "refuse_emulation", lambda: None)
     monkeypatch.setattr(figures, "measure_processes", measure)
     assert clock()("throughput", BOTH)["other"].ratio.value == pytest.approx(1.5)
-    assert len(seen) == 2 * ROUNDS
-    assert {(p, s) for p, s, _ in seen} == {(3, 0.4 / (2 * ROUNDS))}
+    assert seen == [(list(BOTH), 3, 0.4, ROUNDS)]
 
 
 def test_latency_is_measured_with_the_settings_of_each(tmp_path):
