@@ -31,7 +31,7 @@ FORMS = {
     **{
         f"{bits} bits, {m}": f"quantize-weights{{bits={bits},method={m}}}"
         for bits in (8, 4)
-        for m in ("rtn", "hqq", "gptq")
+        for m in ("rtn", "hqq", "k-quant", "gptq")
     },
     "form=dequantize": "quantize-weights{form=dequantize}",
     "dynamic INT8": "quantize-dynamic",

@@ -1,6 +1,6 @@
 """Weight-only quantization to 4 or 8 bits."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -16,9 +16,10 @@ from onnxopt.model_file import fits_protobuf, size_bytes, upgrade_opset
 from onnxopt.model_file.streamed import Latest
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
 from onnxopt.quantization.normal_float import NormalFloats
-from onnxopt.quantization.rounding.blockwise import Blocks, by_rows, round_to_nearest, shrunk
+from onnxopt.quantization.rounding.blockwise import Blocks, Rounding, by_rows, round_to_nearest, shrunk
 from onnxopt.quantization.rounding.gptq import gptq
-from onnxopt.quantization.rounding.hessians import MOST_FEATURES, Read, at_most, hessians, sweeps
+from onnxopt.quantization.rounding.hessians import MOST_FEATURES, Read, at_most, hessians, mean_squares, sweeps
+from onnxopt.quantization.rounding.k_quant import k_quant
 from onnxopt.quantization.rounding.stored_weights import storable_weights, store
 from onnxopt.quantization.weight_products import DOMAIN, Packing, Products, is_transposed
 
@@ -55,9 +56,10 @@ class QuantizeWeights(Pass):
             bits; `dequantize` = int8 weights with a scale per channel, where the file gets smaller.
         bits: bits per weight; 4 has a larger error (not with `form=dequantize`).
         block: number of inputs that share a scale (not with `form=dequantize`).
-        method: `rtn` = round to nearest; `hqq` = scales fitted robustly to outliers; `gptq` = error correction in later
-            columns, needs samples; `auto` = `gptq` with samples, else `hqq`. `form=dequantize` and `form=nf4` always
-            use `rtn`.
+        method: `rtn` = round to nearest; `hqq` = scales fitted robustly to outliers; `k-quant` = scales searched by
+            the squared error, weighted by the squares of the inputs where there are samples; `gptq` = error correction
+            in later columns, needs samples; `auto` = `gptq` with samples, else `hqq`. `form=dequantize` and `form=nf4`
+            always use `rtn`.
         least: smallest number of elements of a weight to quantize; scales of smaller ones exceed the saving.
         exclude: names of nodes not to quantize.
         samples: largest number of calibration samples.
@@ -69,7 +71,7 @@ class QuantizeWeights(Pass):
     form: Literal["blocks", "standard", "nf4", "dequantize"] = "blocks"
     bits: Literal[4, 8] = 8
     block: Literal[32, 64, 128] = 32
-    method: Literal["auto", "rtn", "hqq", "gptq"] = "auto"
+    method: Literal["auto", "rtn", "hqq", "k-quant", "gptq"] = "auto"
     least: Annotated[int, Field(ge=1)] = 1024
     exclude: tuple[str, ...] = ()
     samples: Annotated[int, Field(ge=1)] = 128
@@ -125,8 +127,10 @@ class QuantizeWeights(Pass):
         writer = Products(work, packing, latest)
         for nodes, seen in self._seen(work, chosen, context):
             for node in nodes:
-                hessian = None if node.inputs[0] is None else seen.get(node.inputs[0].name or "")
-                before, after = writer.replace(node, partial(self._blocks, hessian), now=hessian is not None)
+                moments = None if node.inputs[0] is None else seen.get(node.inputs[0].name or "")
+                # A Hessian takes too much memory to be kept until the file is written.
+                now = moments is not None and moments.ndim == 2
+                before, after = writer.replace(node, self._rounding(moments), now=now)
                 edits.append(Edit(node.name or "", f"weight in {self.bits} bits, {before} bytes to {after}"))
         if not edits:
             return Applied(model, (), tuple(skipped))
@@ -167,33 +171,48 @@ class QuantizeWeights(Pass):
     def _seen(
         self, model: ir.Model, nodes: Sequence[ir.Node], context: Context
     ) -> Iterator[tuple[list[ir.Node], dict[str, np.ndarray]]]:
-        """Yield groups of nodes with the Hessians of their inputs by name, as many at a time as fit in memory.
+        """Yield groups of nodes with the moments of their inputs by name: Hessians, or of `k-quant` mean squares.
 
-        Later groups read the outputs of the nodes quantized before.
+        A group has as many Hessians as fit in memory; later groups read the outputs of the nodes quantized before.
         """
-        if self.method not in ("auto", "gptq") or context.calibration is None:
+        if self.method not in ("auto", "gptq", "k-quant") or context.calibration is None:
             yield list(nodes), {}
             return
         # One at a time: some models declare a free batch and run at one only.
         samples = context.calibration.take(min(self.samples, len(context.calibration))).with_batch_size(1)
-        readers, reads = dict[str, list[ir.Node]](), dict[str, Read]()
-        for node in nodes:
-            x, weight = node.inputs[0], node.inputs[1]
-            assert x is not None
-            assert weight is not None
-            name, features = x.name or "", int(tensor_in(weight).shape.numpy()[1 if is_transposed(node) else 0])
-            readers.setdefault(name, []).append(node)
-            reads[name] = _read(name, features)
+        readers, reads = _readers(nodes)
+        if self.method == "k-quant":
+            yield list(nodes), mean_squares(model, list(reads.values()), samples)
+            return
         small = [read for read in reads.values() if read.features <= MOST_FEATURES]
         for group in sweeps(small):
             seen = hessians(model, group, samples)
             yield [node for read in group for node in readers[read.layer]], seen
         yield [node for name, read in reads.items() if read.features > MOST_FEATURES for node in readers[name]], {}
 
-    def _blocks(self, hessian: np.ndarray | None, matrix: np.ndarray) -> Blocks:
-        if hessian is not None:
-            return gptq(matrix, hessian, self.bits, self.block)
-        return by_rows(round_to_nearest if self.method == "rtn" else shrunk, matrix, self.bits, self.block)
+    def _rounding(self, moments: np.ndarray | None) -> Callable[[np.ndarray], Blocks]:
+        """Return the rounding of a matrix (outputs, features) whose inputs have these moments."""
+        if self.method == "k-quant":
+            return self._by_rows(partial(k_quant, importance=moments))
+        if moments is not None:
+            return lambda matrix: gptq(matrix, moments, self.bits, self.block)
+        return self._by_rows(round_to_nearest if self.method == "rtn" else shrunk)
+
+    def _by_rows(self, rounding: Rounding) -> Callable[[np.ndarray], Blocks]:
+        return lambda matrix: by_rows(rounding, matrix, self.bits, self.block)
+
+
+def _readers(nodes: Sequence[ir.Node]) -> tuple[dict[str, list[ir.Node]], dict[str, Read]]:
+    """Return the nodes that read each value, and the reading of it, both by its name."""
+    readers, reads = dict[str, list[ir.Node]](), dict[str, Read]()
+    for node in nodes:
+        x, weight = node.inputs[0], node.inputs[1]
+        assert x is not None
+        assert weight is not None
+        name, features = x.name or "", int(tensor_in(weight).shape.numpy()[1 if is_transposed(node) else 0])
+        readers.setdefault(name, []).append(node)
+        reads[name] = _read(name, features)
+    return readers, reads
 
 
 def _read(name: str, features: int) -> Read:

@@ -84,13 +84,25 @@ def error(model: ir.Model, other: ir.Model, samples: Samples) -> float:
 def test_what_is_fitted_to_the_inputs_loses_less_on_them():
     model, samples = network(), correlated()
     lost = {}
-    for method in ("rtn", "hqq", "gptq"):
+    for method in ("rtn", "hqq", "k-quant", "gptq"):
         context = Context(target_of("x86-vnni"), samples)
         made = Pipeline((QuantizeWeights(bits=4, method=method),)).run(model, context)
         assert len(made.steps[0].edits) == 2
         lost[method] = error(model, made.model, samples)
     assert lost["gptq"] < 0.7 * lost["rtn"]
     assert lost["hqq"] < 1.05 * lost["rtn"]
+    assert lost["gptq"] < lost["k-quant"] < 0.98 * lost["rtn"]
+
+
+def test_searched_scales_favour_the_inputs_that_the_samples_have_large() -> None:
+    model, x = network(), RNG.normal(size=(64, SIZES[0])).astype(np.float32)
+    x[:, ::16] *= 30
+    samples, spec = open_samples({"x": x}, signature_of(model)), parse("quantize-weights{bits=4,method=k-quant}")
+    lost = [
+        error(model, Pipeline(spec).run(model, Context(target_of("x86-vnni"), given)).model, samples)
+        for given in (None, samples)
+    ]
+    assert lost[1] < 0.9 * lost[0]
 
 
 def test_without_samples_the_scales_are_fitted_and_gptq_is_refused():

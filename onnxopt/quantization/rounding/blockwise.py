@@ -72,7 +72,7 @@ def by_rows(rounding: Rounding, weight: np.ndarray, bits: int, block: int) -> Bl
 
 def round_to_nearest(weight: np.ndarray, bits: int, block: int) -> Blocks:
     """Return `weight`, shape (outputs, features), with the range of each block mapped to all integers."""
-    blocks = _split(weight, block)
+    blocks = in_blocks(weight, block)
     scale, zero = grid_of(blocks, bits)
     # The padding of the last block is zero, which rounds to the zero point.
     steps = blocks / scale[..., None]
@@ -98,7 +98,7 @@ def shrunk(weight: np.ndarray, bits: int, block: int, rounds: int = 20) -> Block
     sparse part, which absorbs outliers, and a rest that is fitted by least squares. The runtime needs integer zero
     points, so the scale is fitted too. A block keeps its plain grid if that has the smaller error.
     """
-    plain, blocks, most = round_to_nearest(weight, bits, block), _split(weight, block), 2**bits - 1
+    plain, blocks, most = round_to_nearest(weight, bits, block), in_blocks(weight, block), 2**bits - 1
     scale, zero = plain.scale[..., None], plain.zero_point[..., None].astype(np.float32)
     integers = plain.integers.astype(np.float32)
     best, least, beta = (integers, scale, zero), np.full(scale.shape, np.inf), _BETA
@@ -129,7 +129,7 @@ def shrunk(weight: np.ndarray, bits: int, block: int, rounds: int = 20) -> Block
     return Blocks(integers, scale[..., 0], zero[..., 0], bits, weight.shape[1])
 
 
-def _split(weight: np.ndarray, block: int) -> np.ndarray:
+def in_blocks(weight: np.ndarray, block: int) -> np.ndarray:
     """Return `weight` as (outputs, blocks, block), padded with zeros."""
     rows, features = weight.shape
     padded = -(-features // block) * block

@@ -53,14 +53,29 @@ def hessians(model: ir.Model, reads: Sequence[Read], samples: Samples) -> dict[s
     Raises:
         NativeError: ONX401 a run failed.
     """
-    sums = {read.layer: np.zeros((read.features, read.features)) for read in reads}
-    counts = dict.fromkeys(sums, 0)
+    return _means(model, reads, samples, lambda rows: rows.T @ rows)
+
+
+def mean_squares(model: ir.Model, reads: Sequence[Read], samples: Samples) -> dict[str, np.ndarray]:
+    """Return the mean square of each input over finite rows, shape (features,), by layer: the Hessian's diagonal.
+
+    Raises:
+        NativeError: ONX401 a run failed.
+    """
+    return _means(model, reads, samples, lambda rows: np.square(rows).sum(axis=0))
+
+
+def _means(
+    model: ir.Model, reads: Sequence[Read], samples: Samples, summed: Callable[[np.ndarray], np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Return the mean over finite rows of the numbers whose sums over some rows `summed` returns, by layer."""
+    sums, counts = dict[str, np.ndarray](), dict.fromkeys((read.layer for read in reads), 0)
     names = list(dict.fromkeys(name for read in reads for name in read.values))
     for arrays in Activations(model, names).of(samples):
         for read in reads:
             rows = read.rows(arrays).astype(np.float32)
             rows = rows[np.isfinite(rows).all(1)]
-            sums[read.layer] += rows.T @ rows
+            sums[read.layer] = sums.get(read.layer, 0.0) + summed(rows).astype(np.float64)
             counts[read.layer] += len(rows)
     return {layer: total / max(counts[layer], 1) for layer, total in sums.items()}
 
