@@ -1,5 +1,6 @@
 """Candidates of a search and their variants."""
 
+import math
 from dataclasses import replace
 
 from onnxopt.options.search import Protect
@@ -74,8 +75,13 @@ def _excluding(spec: Quantizer, layers: tuple[str, ...]) -> Quantizer:
 
 PRUNED = (0.75, 0.5, 0.35, 0.25, 0.15)
 """Remaining shares of the multiply-accumulates, tried in turn while the drop is within budget."""
-PRUNED_LITTLE = 0.9
-"""The share to try if the first of them loses too much."""
+_STEP = 0.05
+"""Shares between two others are multiples of it."""
+
+
+def between(larger: float, smaller: float) -> float:
+    """Return the share to try where the smaller of two loses too much: their mean, rounded up to a multiple of 5 %."""
+    return round(math.ceil((larger + smaller) / 2 / _STEP - 1e-9) * _STEP, 2)
 
 
 def pruned(candidate: Candidate, macs: float, protect: tuple[Protect, ...] = ()) -> Candidate:

@@ -15,8 +15,8 @@ from onnxopt.search.candidates import (
     BLOCKS,
     MOST_STEPS,
     PRUNED,
-    PRUNED_LITTLE,
     RECOVERY,
+    between,
     placed,
     pruned,
     recovered,
@@ -93,20 +93,37 @@ def place_layers(trials: Trials) -> None:
 
 
 def remove_channels(trials: Trials) -> None:
-    """Prune more and more channels before the best candidate's passes, while it is likely within budget."""
+    """Prune more and more channels before the best candidate's passes, while it is likely within budget.
+
+    Where a step is too much, half of it is tried.
+    """
     base = trials.leader.candidate if trials.leader is not None else Candidate("float", ())
+    before = 1.0
     for macs in PRUNED:
         if trials.enough():
             return
-        trial = trials.run(pruned(base, macs, trials.settings.protect))
+        trial = _pruned_to(trials, base, macs)
         if trial.verdict in (Verdict.UNCHANGED, Verdict.SAME):
             return
-        if not trials.bar.accurate(trial) and trials.settings.train and not trials.enough():
-            trial = _distilled(trials, trial.candidate) or trial
         if not trials.bar.promising(trial):
-            if macs == PRUNED[0] and not trials.enough():
-                trials.run(pruned(base, PRUNED_LITTLE, trials.settings.protect))
+            if not trials.enough():
+                _pruned_to(trials, base, between(before, macs))
             return
+        before = macs
+
+
+def _pruned_to(trials: Trials, base: Candidate, macs: float) -> Trial:
+    """Try a share of the multiply-accumulates; where training is asked for, also with training if it loses too much."""
+    trial = trials.run(pruned(base, macs, trials.settings.protect))
+    return _recovered(trials, trial)
+
+
+def _recovered(trials: Trials, trial: Trial) -> Trial:
+    """Return a trial, or where it loses too much and training is asked for, that of the same with distillation."""
+    changed = trial.verdict not in (Verdict.UNCHANGED, Verdict.SAME)
+    if changed and trials.settings.train and not trials.bar.accurate(trial) and not trials.enough():
+        return _distilled(trials, trial.candidate) or trial
+    return trial
 
 
 def remove_blocks(trials: Trials) -> None:
@@ -117,12 +134,8 @@ def remove_blocks(trials: Trials) -> None:
     for share in BLOCKS:
         if trials.enough():
             return
-        trial = trials.run(shallower(base, share))
-        if trial.verdict is Verdict.UNCHANGED:
-            return
-        if not trials.bar.accurate(trial) and trials.settings.train and not trials.enough():
-            trial = _distilled(trials, trial.candidate) or trial
-        if not trials.bar.promising(trial):
+        trial = _recovered(trials, trials.run(shallower(base, share)))
+        if trial.verdict is Verdict.UNCHANGED or not trials.bar.promising(trial):
             return
 
 

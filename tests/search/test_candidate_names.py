@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from onnxopt.search.candidate_names import LEGEND, legend_line, legend_of, parts
 from onnxopt.search.candidates import (
     BLOCKS,
     PRUNED,
-    PRUNED_LITTLE,
+    between,
     first_candidates,
     keep_in_float,
     placed,
@@ -49,7 +50,7 @@ def every_candidate() -> Iterator[Candidate]:
         if any(isinstance(spec, QuantizeStatic) for spec in base.passes):
             forms += [placed(base), *(keep_in_float(base, ("n",) * count) for count in (1, 4, 16))]
         yield from forms
-        smaller = [pruned(form, macs) for form in forms for macs in (*PRUNED, PRUNED_LITTLE)]
+        smaller = [pruned(form, macs) for form in forms for macs in (*PRUNED, between(1.0, PRUNED[0]))]
         smaller += [shallower(form, blocks) for form in (*forms, smaller[0]) for blocks in BLOCKS]
         smaller += [mixed(base, mode) for mode in ("float", "INT8")]
         yield from smaller
@@ -59,6 +60,11 @@ def every_candidate() -> Iterator[Candidate]:
 def test_every_part_of_every_name_is_in_the_legend() -> None:
     used = {part for candidate in every_candidate() for part in parts_of(candidate.name)}
     assert used == set(LEGEND)
+
+
+def test_a_share_between_two_is_a_multiple_of_a_twentieth() -> None:
+    larger = (1.0, *PRUNED)
+    assert [between(a, b) for a, b in pairwise(larger)] == [0.9, 0.65, 0.45, 0.3, 0.2]
 
 
 def test_a_name_is_decoded_part_by_part() -> None:

@@ -234,10 +234,12 @@ def test_channels_are_removed_in_front_of_the_best_while_the_budget_holds() -> N
             "b": Figures(speedup=1.5),
             "pruned-to-75%+a": Figures(speedup=2.5),
             "pruned-to-50%+a": Figures(speedup=3.0),
-            "pruned-to-35%+a": Figures(speedup=4.0, drop=0.3, confidence=0.0),
+            "pruned-to-35%+a": OVER,
+            "pruned-to-45%+a": OVER,
         }
     )
-    assert list(verdicts(result)) == ["a", "b", "pruned-to-75%+a", "pruned-to-50%+a", "pruned-to-35%+a"]
+    tried = ["pruned-to-75%+a", "pruned-to-50%+a", "pruned-to-35%+a", "pruned-to-45%+a"]
+    assert list(verdicts(result)) == ["a", "b", *tried]
     assert result.winner is not None
     assert result.winner.candidate.name == "pruned-to-50%+a"
 
@@ -250,10 +252,20 @@ def test_where_a_quarter_is_too_much_a_tenth_is_tried() -> None:
     assert result.winner.candidate.name == "pruned-to-90%+a"
 
 
+def test_between_a_share_that_holds_and_one_that_does_not_another_is_tried() -> None:
+    over = Figures(speedup=4.0, drop=0.3, confidence=0.0)
+    better = {"pruned-to-75%+a": Figures(speedup=2.5), "pruned-to-50%+a": over, "pruned-to-65%+a": Figures(speedup=3.0)}
+    result = pruned({"a": Figures(), **better})
+    assert list(verdicts(result)) == ["a", *better]
+    assert result.winner is not None
+    assert result.winner.candidate.name == "pruned-to-65%+a"
+
+
 def test_without_a_winner_channels_are_removed_from_the_float_model() -> None:
     slow = Figures(speedup=0.5)
     over = Figures(speedup=4.0, drop=0.3, confidence=0.0)
-    result = pruned({"a": slow, "pruned-to-75%+float": Figures(speedup=1.3), "pruned-to-50%+float": over})
+    others = {"pruned-to-50%+float": over, "pruned-to-65%+float": over}
+    result = pruned({"a": slow, "pruned-to-75%+float": Figures(speedup=1.3), **others})
     assert verdicts(result)["pruned-to-75%+float"] is Verdict.WINNER
 
 
@@ -293,6 +305,7 @@ def test_a_model_without_blocks_that_loses_too_much_learns_from_the_original() -
         "pruned-to-75%+a": OVER,
         "pruned-to-75%+distilled+a": OVER,
         "pruned-to-90%+a": OVER,
+        "pruned-to-90%+distilled+a": OVER,
         "blocks-to-92%+a": OVER,
         "blocks-to-92%+distilled+a": Figures(speedup=3.9),
         "blocks-to-84%+a": OVER,
@@ -355,6 +368,8 @@ def test_a_pruned_model_that_loses_too_much_learns_from_the_original() -> None:
         "pruned-to-75%+distilled+a": Figures(speedup=3.9),
         "pruned-to-50%+a": over,
         "pruned-to-50%+distilled+a": over,
+        "pruned-to-65%+a": over,
+        "pruned-to-65%+distilled+a": over,
     }
     result = limited(figures, prune=True, train=True)
     assert list(verdicts(result)) == list(figures)
