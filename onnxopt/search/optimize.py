@@ -131,8 +131,9 @@ def _try_all(trials: Trials, size_bytes: int) -> Evidence | None:
     stages.choose_bits(trials)
     if trials.settings.prune:
         stages.remove_channels(trials)
-        stages.mix_techniques(trials)
+        # Before the mixes, whose tables take longest where there are many layers.
         stages.remove_blocks(trials)
+        stages.mix_techniques(trials)
     early = _try_each(trials, order.alike if later else (), screen, early)
     if later:
         keep_harmful_layers(trials)

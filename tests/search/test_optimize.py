@@ -317,6 +317,14 @@ def test_a_model_without_blocks_that_loses_too_much_learns_from_the_original() -
     assert result.winner.candidate.name == "blocks-to-92%+distilled+a"
 
 
+def test_blocks_are_removed_before_the_tables_of_mixes_are_made(monkeypatch) -> None:
+    order: list[str] = []
+    monkeypatch.setattr(stages, "remove_blocks", lambda trials: order.append("blocks"))
+    monkeypatch.setattr(stages, "mix_techniques", lambda trials: order.append("mixes"))
+    pruned({"a": Figures(), "pruned-to-75%+a": OVER, "pruned-to-90%+a": OVER})
+    assert order == ["blocks", "mixes"]
+
+
 @pytest.mark.parametrize(("blocks", "is_deep"), [(6, False), (7, True)])
 def test_a_model_is_deep_where_a_share_of_its_blocks_is_at_least_one(blocks: int, is_deep: bool) -> None:
     net, x = builders.Net(1), "x"
