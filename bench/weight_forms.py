@@ -8,6 +8,7 @@ one table and saves it as JSON under `bench/results/`.
 
 import argparse
 import json
+import re
 import time
 from collections.abc import Iterator, Sequence
 from datetime import date
@@ -30,6 +31,10 @@ FORMS = (
     "float",
     "MatMulNBits 8",
     "MatMulNBits 4",
+    "MatMulNBits 4, blocks of 128",
+    "MatMulNBits 2",
+    "MatMulNBits 2, blocks of 64",
+    "MatMulNBits 2, blocks of 128",
     "MatMulNBits 4, float zero points",
     "blocks 8",
     "blocks 4",
@@ -68,8 +73,9 @@ def product(graph: Graph, form: str, weight: np.ndarray) -> str:
         integers = np.rint(weight / scale).astype(np.int8)
         floats = graph.node("DequantizeLinear", graph.const(integers), graph.const(scale), axis=1)
         return graph.node("MatMul", "x", floats)
-    bits = 4 if "4" in form else 8
-    blocks = round_to_nearest(weight.T, bits, BLOCK)
+    bits = int(re.findall(r"\d+", form)[0])
+    block = int(form.rsplit(" ", 1)[1]) if "blocks of" in form else BLOCK
+    blocks = round_to_nearest(weight.T, bits, block)
     if form.startswith("blocks"):
         kind = ml_dtypes.uint4 if bits == 4 else np.uint8
         integers = blocks.integers.reshape(width, -1)[:, :width].T.astype(kind)
@@ -80,7 +86,7 @@ def product(graph: Graph, form: str, weight: np.ndarray) -> str:
     if form.endswith("float zero points"):
         arrays["zero"] = blocks.zero_point.astype(np.float32).reshape(-1)
     inputs = [graph.const(arrays[name]) for name in ("q", "scale", "zero")]
-    attributes = {"K": width, "N": width, "bits": bits, "block_size": BLOCK, "accuracy_level": 4}
+    attributes = {"K": width, "N": width, "bits": bits, "block_size": block, "accuracy_level": 4}
     return graph.node("MatMulNBits", "x", *inputs, domain="com.microsoft", **attributes)
 
 

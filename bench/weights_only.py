@@ -1,4 +1,4 @@
-"""Weights of 4 and 8 bits by every method, beside FP32, float16 and dynamic INT8: top-1, noise, size, time.
+"""Weights of 8, 4 and 2 bits by every method, beside FP32, float16 and dynamic INT8: top-1, noise, size, time.
 
     python bench/weights_only.py [--only sst2 kws_dnn_m] [--seconds 20]
 
@@ -33,6 +33,8 @@ FORMS = {
         for bits in (8, 4)
         for m in ("rtn", "hqq", "k-quant", "gptq")
     },
+    "4 bits, k-quant, tables": "quantize-weights{bits=4,method=k-quant,tables=true}",
+    **{f"2 bits, {m}, blocks of 64": f"quantize-weights{{bits=2,method={m},block=64}}" for m in ("k-quant", "gptq")},
     "form=dequantize": "quantize-weights{form=dequantize}",
     "dynamic INT8": "quantize-dynamic",
     "float16": "compute-float16",

@@ -1,4 +1,4 @@
-"""Weight-only quantization to 4 or 8 bits."""
+"""Weight-only quantization to 2, 4 or 8 bits."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,27 +15,36 @@ from onnxopt.graph.edit import editable, tensor_in
 from onnxopt.model_file import fits_protobuf, size_bytes, upgrade_opset
 from onnxopt.model_file.streamed import Latest
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
+from onnxopt.quantization.block_kernels import product_missing, table_missing
 from onnxopt.quantization.normal_float import NormalFloats
 from onnxopt.quantization.rounding.blockwise import Blocks, Rounding, by_rows, round_to_nearest, shrunk
 from onnxopt.quantization.rounding.gptq import gptq
 from onnxopt.quantization.rounding.hessians import MOST_FEATURES, Read, at_most, hessians, mean_squares, sweeps
 from onnxopt.quantization.rounding.k_quant import k_quant
 from onnxopt.quantization.rounding.stored_weights import storable_weights, store
-from onnxopt.quantization.weight_products import DOMAIN, Packing, Products, is_transposed
+from onnxopt.quantization.weight_products import DOMAIN, Packing, Products, factor, product_obstacle
+from onnxopt.quantization.weight_tables import Tables, table_obstacle
 
 _SINCE: Mapping[str, int] = MappingProxyType({"dequantize": 13, "standard": 21})
 """The first opset in which DequantizeLinear has a scale for each channel, and for each block, by form."""
+_ROWS_SINCE = 13
+"""The opset of the Reshape that shares the integers of a product with a table."""
+EXCLUDED = "excluded by name"
 
 
 @dataclass(frozen=True)
 class QuantizeWeights(Pass):
-    """Quantize the weights of MatMul and Gemm to 4 or 8 bits; activations stay in float.
+    """Quantize the weights of MatMul and Gemm to 2, 4 or 8 bits; activations stay in float.
 
     Transformer files shrink to a quarter or less. The runtime's MatMulNBits computes with the packed weights: it is
     fast for few rows (batch 1, token by token) and slower than INT8 for many; measure it with `onnxopt compare`. The
     result runs in ONNX Runtime only.
 
         MatMul(W float32)   ->   MatMulNBits(W 4 bits, a scale and a zero point for each 32)
+
+    `tables=true` stores tables of embeddings alike. A last product with the same matrix shares its integers.
+
+        Gather(W float32)   ->   GatherBlockQuantized(W 4 bits, a scale and a zero point for each 32)
 
     `form=standard` writes the same integers in standard operators of opset 21. ONNX Runtime multiplies with them all
     the same from 1.25 on, but not where it merges a Relu or Clip into the product: those are written as Max and Min.
@@ -54,13 +63,15 @@ class QuantizeWeights(Pass):
     Attributes:
         form: `blocks` = MatMulNBits; `standard` = DequantizeLinear in blocks and MatMul; `nf4` = MatMulBnb4, with 4
             bits; `dequantize` = int8 weights with a scale per channel, where the file gets smaller.
-        bits: bits per weight; 4 has a larger error (not with `form=dequantize`).
+        bits: bits per weight; 4 has a larger error (not with `form=dequantize`), and 2 a much larger one (only with
+            `form=blocks`; ONNX Runtime multiplies with them faster than with 4 bits from `block=64` on).
         block: number of inputs that share a scale (not with `form=dequantize`).
         method: `rtn` = round to nearest; `hqq` = scales fitted robustly to outliers; `k-quant` = scales searched by
             the squared error, weighted by the squares of the inputs where there are samples; `gptq` = error correction
             in later columns, needs samples; `auto` = `gptq` with samples, else `hqq`. `form=dequantize` and `form=nf4`
             always use `rtn`.
         least: smallest number of elements of a weight to quantize; scales of smaller ones exceed the saving.
+        tables: quantize tables that Gather reads too (only with `form=blocks`).
         exclude: names of nodes not to quantize.
         samples: largest number of calibration samples.
     """
@@ -69,10 +80,11 @@ class QuantizeWeights(Pass):
     effect: ClassVar[Effect] = Effect.LOSSY
 
     form: Literal["blocks", "standard", "nf4", "dequantize"] = "blocks"
-    bits: Literal[4, 8] = 8
+    bits: Literal[2, 4, 8] = 8
     block: Literal[32, 64, 128] = 32
     method: Literal["auto", "rtn", "hqq", "k-quant", "gptq"] = "auto"
     least: Annotated[int, Field(ge=1)] = 1024
+    tables: bool = False
     exclude: tuple[str, ...] = ()
     samples: Annotated[int, Field(ge=1)] = 128
 
@@ -82,7 +94,7 @@ class QuantizeWeights(Pass):
         Raises:
             UsageError: ONX101 one is invalid, ONX112 one does not apply to the form.
         """
-        for option, value, known in (("bits", self.bits, (4, 8)), ("block", self.block, (32, 64, 128))):
+        for option, value, known in (("bits", self.bits, (2, 4, 8)), ("block", self.block, (32, 64, 128))):
             if value not in known:
                 hint = f"Use one of {', '.join(map(str, known))}."
                 raise UsageError("ONX101", f"{option} has no such value", where=str(value), hint=hint)
@@ -92,6 +104,9 @@ class QuantizeWeights(Pass):
         if self.form == "nf4" and (self.bits != 4 or self.method not in ("auto", "rtn")):
             where = "bits" if self.bits != 4 else "method"
             raise UsageError("ONX112", "form=nf4 has 4 bits and no method", where=where, hint="Write bits=4,form=nf4.")
+        if self.form != "blocks" and (self.tables or self.bits == 2):
+            where = "tables" if self.tables else "bits"
+            raise UsageError("ONX112", "this option is for form=blocks", where=where, hint="Leave it out.")
 
     def apply(self, model: ir.Model, context: Context) -> Applied:
         """Replace every product whose weight is a constant matrix.
@@ -104,16 +119,18 @@ class QuantizeWeights(Pass):
             raise UsageError("ONX114", "gptq needs calibration samples", where="quantize-weights", hint=hint)
         work = editable(model, self.exclude)
         try:
-            work = upgrade_opset(work, _SINCE.get(self.form, 0))
+            work = upgrade_opset(work, max(_SINCE.get(self.form, 0), _ROWS_SINCE if self.tables else 0))
         except ModelError as error:
             return Applied(model, (), (Skip("graph", f"{error.what}: {error.why}"),))
+        if self.bits == 2 and (missing := product_missing(self.bits, self.block)):
+            return Applied(model, (), (Skip("graph", missing),))
         return (self._stored if self.form == "dequantize" else self._products)(model, work, context)
 
     def _products(self, model: ir.Model, work: ir.Model, context: Context) -> Applied:
-        """Replace the products of `work`; return `model` where there are none."""
+        """Replace the products of `work`, and its tables; return `model` where there are none."""
         edits, skipped, chosen = list[Edit](), list[Skip](), list[ir.Node]()
         for node in [n for n in work.graph if n.op_type in ("MatMul", "Gemm") and not n.domain]:
-            if reason := self._obstacle(node):
+            if reason := self._excluded(node) or product_obstacle(node, self.least):
                 skipped.append(Skip(node.name or "", reason))
             else:
                 chosen.append(node)
@@ -132,6 +149,8 @@ class QuantizeWeights(Pass):
                 now = moments is not None and moments.ndim == 2
                 before, after = writer.replace(node, self._rounding(moments), now=now)
                 edits.append(Edit(node.name or "", f"weight in {self.bits} bits, {before} bytes to {after}"))
+        if self.tables:
+            self._tables(work, Tables(work, packing, latest, writer), edits, skipped)
         if not edits:
             return Applied(model, (), tuple(skipped))
         for value in [v for v in work.graph.initializers.values() if not v.uses() and not v.is_graph_output()]:
@@ -140,21 +159,27 @@ class QuantizeWeights(Pass):
             work.opset_imports.setdefault(DOMAIN, 1)
         return Applied(work, tuple(edits), tuple(skipped))
 
-    def _obstacle(self, node: ir.Node) -> str:
-        if node.name in self.exclude:
-            return "excluded by name"
-        weight = node.inputs[1]
-        if weight is None or weight.const_value is None or weight.is_graph_input():
-            return "its second factor is not constant"
-        if weight.const_value.dtype is not ir.DataType.FLOAT or len(weight.const_value.shape) != 2:
-            return "its weight is not a float32 matrix"
-        if weight.const_value.size < self.least:
-            return f"its weight has fewer than {self.least} elements"
-        if node.op_type == "Gemm":
-            scales = (node.attributes.get_float("alpha", 1.0), node.attributes.get_float("beta", 1.0))
-            if scales != (1.0, 1.0) or node.attributes.get_int("transA"):
-                return "it scales or transposes its inputs"
-        return ""
+    def _tables(self, work: ir.Model, tables: Tables, edits: list[Edit], skipped: list[Skip]) -> None:
+        """Replace the tables of `work`; add to the edits and skips."""
+        missing = table_missing(self.bits, self.block)
+        looked_up = [node for node in work.graph if node.op_type == "Gather" and not node.domain]
+        left = {node.name: missing or self._left(node) for node in looked_up}
+        for node in looked_up:
+            if reason := left[node.name]:
+                skipped.append(Skip(node.name or "", reason))
+            else:
+                action = tables.replace(node, lambda rows, block: self._rounded(rows, block, None))
+                edits.append(Edit(node.name or "", action))
+
+    def _left(self, node: ir.Node) -> str:
+        """Return the reason why a table stays in float; "" if it does not."""
+        table = node.inputs[0]
+        if table is not None and any(self._excluded(reader) for reader, _ in table.uses()):
+            return EXCLUDED
+        return table_obstacle(node, self.least)
+
+    def _excluded(self, node: ir.Node) -> str:
+        return EXCLUDED if node.name in self.exclude else ""
 
     def _stored(self, model: ir.Model, result: ir.Model, _: Context) -> Applied:
         """Store the weights of `result` in int8 where that makes the file smaller."""
@@ -192,24 +217,25 @@ class QuantizeWeights(Pass):
 
     def _rounding(self, moments: np.ndarray | None) -> Callable[[np.ndarray], Blocks]:
         """Return the rounding of a matrix (outputs, features) whose inputs have these moments."""
-        if self.method == "k-quant":
-            return self._by_rows(partial(k_quant, importance=moments))
-        if moments is not None:
+        if moments is not None and self.method != "k-quant":
             return lambda matrix: gptq(matrix, moments, self.bits, self.block)
-        return self._by_rows(round_to_nearest if self.method == "rtn" else shrunk)
+        return lambda matrix: self._rounded(matrix, self.block, moments)
 
-    def _by_rows(self, rounding: Rounding) -> Callable[[np.ndarray], Blocks]:
-        return lambda matrix: by_rows(rounding, matrix, self.bits, self.block)
+    def _rounded(self, matrix: np.ndarray, block: int, importance: np.ndarray | None) -> Blocks:
+        rounding: Rounding = round_to_nearest if self.method == "rtn" else shrunk
+        if self.method == "k-quant":
+            rounding = partial(k_quant, importance=importance)
+        return by_rows(rounding, matrix, self.bits, block)
 
 
 def _readers(nodes: Sequence[ir.Node]) -> tuple[dict[str, list[ir.Node]], dict[str, Read]]:
     """Return the nodes that read each value, and the reading of it, both by its name."""
     readers, reads = dict[str, list[ir.Node]](), dict[str, Read]()
     for node in nodes:
-        x, weight = node.inputs[0], node.inputs[1]
+        x, (weight, transposed) = node.inputs[0], factor(node)
         assert x is not None
         assert weight is not None
-        name, features = x.name or "", int(tensor_in(weight).shape.numpy()[1 if is_transposed(node) else 0])
+        name, features = x.name or "", int(tensor_in(weight).shape.numpy()[1 if transposed else 0])
         readers.setdefault(name, []).append(node)
         reads[name] = _read(name, features)
     return readers, reads

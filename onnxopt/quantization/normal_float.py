@@ -6,7 +6,7 @@ import onnx_ir as ir
 
 from onnxopt.graph.edit import set_tensor
 from onnxopt.model_file.streamed import Latest, streamed_tensors
-from onnxopt.quantization.weight_products import DOMAIN, is_transposed, take_place
+from onnxopt.quantization.weight_products import DOMAIN, factor, take_place
 
 
 class NormalFloats:
@@ -24,10 +24,10 @@ class NormalFloats:
 
     def replace(self, node: ir.Node) -> tuple[int, int]:
         """Replace a MatMul or Gemm with a constant matrix; return the bytes of its weight before and after."""
-        weight = node.inputs[1]
+        weight, transposed = factor(node)
         assert weight is not None
         assert weight.const_value is not None
-        before, transposed = weight.const_value.nbytes, is_transposed(node)
+        before = weight.const_value.nbytes
         features, outputs = weight.const_value.shape.numpy()[:: -1 if transposed else 1]
         key = (weight.name or "", transposed)
         if key not in self._stored:

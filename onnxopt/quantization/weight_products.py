@@ -9,12 +9,14 @@ import onnx_ir as ir
 from onnxopt.graph.clamped import behind, keep_apart
 from onnxopt.graph.edit import set_tensor, tensor_in
 from onnxopt.graph.node_writer import NodeWriter
-from onnxopt.model_file.streamed import Form, Latest, streamed_tensors
+from onnxopt.model_file.streamed import Form, Latest, array_of, streamed_tensors
 from onnxopt.quantization.rounding.blockwise import Blocks, stored_forms
 
 DOMAIN = "com.microsoft"
 _LEVEL = 4
 """Activations are rounded to 8 bits inside the kernel: every other level was measured to be many times slower."""
+_FEW, _MANY = 4, 4096
+"""Rows that are compared first, and rows compared at a time."""
 
 
 def is_transposed(node: ir.Node) -> bool:
@@ -22,14 +24,53 @@ def is_transposed(node: ir.Node) -> bool:
     return node.op_type == "Gemm" and bool(node.attributes.get_int("transB", 0))
 
 
+def factor(node: ir.Node) -> tuple[ir.Value | None, bool]:
+    """Return the weight of a MatMul or Gemm, and whether it is (outputs, features), as also in front of a Transpose."""
+    weight, transposed = node.inputs[1], is_transposed(node)
+    before = None if weight is None else weight.producer()
+    if before is None or before.op_type != "Transpose" or before.domain:
+        return weight, transposed
+    turned = tuple(before.attributes.get_ints("perm", (1, 0))) == (1, 0)
+    return (before.inputs[0], not transposed) if turned else (weight, transposed)
+
+
+def product_obstacle(node: ir.Node, least: int) -> str:
+    """Return the reason why the weight of a MatMul or Gemm stays in float; "" if it need not.
+
+    Args:
+        node: a MatMul or Gemm.
+        least: fewest elements of a weight.
+    """
+    weight, _ = factor(node)
+    if weight is None or weight.const_value is None or weight.is_graph_input():
+        return "its second factor is not constant"
+    if weight.const_value.dtype is not ir.DataType.FLOAT or len(weight.const_value.shape) != 2:
+        return "its weight is not a float32 matrix"
+    if weight.const_value.size < least:
+        return f"its weight has fewer than {least} elements"
+    if node.op_type == "Gemm":
+        scales = (node.attributes.get_float("alpha", 1.0), node.attributes.get_float("beta", 1.0))
+        if scales != (1.0, 1.0) or node.attributes.get_int("transA"):
+            return "it scales or transposes its inputs"
+    return ""
+
+
 def take_place(graph: ir.Graph, node: ir.Node, new: list[ir.Node]) -> None:
     """Put nodes that compute a product in the place of a MatMul or Gemm, and add the bias of a Gemm behind them."""
     bias = node.inputs[2] if node.op_type == "Gemm" and len(node.inputs) > 2 else None
-    old = node.outputs[0]
+    old, weight = node.outputs[0], node.inputs[1]
     if bias is not None:
         new[-1].outputs[0].name = f"{old.name}_product"
         new.append(ir.Node("", "Add", [new[-1].outputs[0], bias], name=f"{node.name}_bias"))
     ir.convenience.replace_nodes_and_values(graph, node, [node], new, [old], [new[-1].outputs[0]])
+    turned = None if weight is None else weight.producer()
+    if (
+        turned is not None
+        and turned.op_type == "Transpose"
+        and not turned.outputs[0].uses()
+        and not turned.outputs[0].is_graph_output()
+    ):
+        graph.remove(turned, safe=True)
 
 
 @dataclass(frozen=True)
@@ -37,7 +78,7 @@ class Packing:
     """The storage of weights.
 
     Attributes:
-        bits: the bits of an integer, 4 or 8.
+        bits: the bits of an integer; 2 only where `standard` is false.
         block: inputs that share a scale.
         standard: whether in standard operators, which ONNX Runtime turns to MatMulNBits when it loads the file.
     """
@@ -79,6 +120,14 @@ class Products:
     def __init__(self, model: ir.Model, packing: Packing, latest: Latest | None) -> None:
         self._model, self._graph, self._packing, self._latest = model, model.graph, packing, latest
         self._stored = dict[tuple[str, bool], list[ir.Value]]()
+        self._sources = dict[tuple[str, bool], ir.TensorProtocol]()
+
+    def with_rows_of(self, table: ir.Value) -> list[ir.Value] | None:
+        """Return the stored form of a product's weight whose outputs are the rows of `table`; None without one."""
+        for key, values in self._stored.items():
+            if key == (table.name, True) or _equal(tensor_in(table), self._sources[key], turned=not key[1]):
+                return values
+        return None
 
     def replace(
         self, node: ir.Node, blocks_of: Callable[[np.ndarray], Blocks], *, now: bool = False
@@ -90,11 +139,11 @@ class Products:
             blocks_of: quantizes a matrix of shape (outputs, features).
             now: whether the weight is computed now in any case.
         """
-        weight = node.inputs[1]
+        weight, transposed = factor(node)
         assert weight is not None
-        before, transposed = tensor_in(weight).nbytes, is_transposed(node)
-        key = (weight.name or "", transposed)
+        before, key = tensor_in(weight).nbytes, (weight.name or "", transposed)
         if key not in self._stored:
+            self._sources[key] = tensor_in(weight)
             self._stored[key] = self._store(weight, transposed, blocks_of, None if now else self._latest)
         values = self._stored[key]
         features, outputs = tensor_in(weight).shape.numpy()[:: -1 if transposed else 1]
@@ -138,3 +187,18 @@ class Products:
             self._graph.register_initializer(value)
             values.append(value)
         return values
+
+
+def _equal(table: ir.TensorProtocol, matrix: ir.TensorProtocol, *, turned: bool) -> bool:
+    """Return whether two tensors, one of them transposed if `turned`, have the same numbers."""
+    shape = tuple(matrix.shape.numpy())
+    if tuple(table.shape.numpy()) != (shape[::-1] if turned else shape):
+        return False
+    rows, others = array_of(table), array_of(matrix)
+    others = others.T if turned else others
+    # The first few rows mostly tell matrices apart, before a large one is read.
+    starts = [0, *range(_FEW, len(rows), _MANY)]
+    return all(
+        np.array_equal(rows[start:end], others[start:end])
+        for start, end in zip(starts, [*starts[1:], len(rows)], strict=True)
+    )

@@ -60,6 +60,8 @@ def stored(model: ir.Model) -> dict[str, tuple[str, bytes]]:
         "quantize-weights{bits=4,method=rtn}",
         "quantize-weights{bits=4}",
         "quantize-weights{bits=4,method=k-quant}",
+        "quantize-weights{bits=4,tables=true}",
+        "quantize-weights{bits=2,block=64}",
         "quantize-weights{bits=4,form=standard}",
         "quantize-weights{form=dequantize}",
         "store-float16",

@@ -1,5 +1,6 @@
 """Weights quantized block by block along the inputs of each output, and packed for MatMulNBits."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,7 +21,7 @@ class Blocks:
         integers: uint8, shape (outputs, blocks, block); the last block is padded with zero points.
         scale: float32, shape (outputs, blocks).
         zero_point: uint8, shape (outputs, blocks).
-        bits: bits of an integer, 4 or 8.
+        bits: bits of an integer, 2, 4 or 8.
         features: number of inputs, without the padding of the last block.
     """
 
@@ -31,18 +32,27 @@ class Blocks:
     features: int
 
     def packed(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return packed weights (outputs, blocks, bytes), scales and zero points; low halves of bytes come first."""
-        if self.bits == 8:
-            return self.integers, self.scale, self.zero_point
-        odd = self.zero_point.shape[1] % 2
-        zeros = np.pad(self.zero_point, ((0, 0), (0, odd)))
-        return _halves(self.integers), self.scale, _halves(zeros)
+        """Return packed weights (outputs, blocks, bytes), scales and zero points; lower bits of a byte come first."""
+        missing = -self.zero_point.shape[1] % (8 // self.bits)
+        zeros = np.pad(self.zero_point, ((0, 0), (0, missing)))
+        return _in_bytes(self.integers, self.bits), self.scale, _in_bytes(zeros, self.bits)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the inputs of MatMulNBits: it reads scales and zero points as one row after the other."""
         weights, scales, zeros = self.packed()
         arrays = {"q": weights, "scale": scales.reshape(-1), "zero": np.asarray(zeros, np.uint8).reshape(-1)}
         return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+
+    def rows(self) -> dict[str, np.ndarray]:
+        """Return the inputs of GatherBlockQuantized, each with a row for each output."""
+        count = len(self.integers)
+        return {name: array.reshape(count, -1) for name, array in self.arrays().items()}
+
+    def floats(self) -> np.ndarray:
+        """Return the values, shape (outputs, features)."""
+        steps = self.integers.astype(np.float32) - self.zero_point[..., None].astype(np.float32)
+        values = (steps * self.scale[..., None]).reshape(len(steps), -1)
+        return np.asarray(values[:, : self.features])
 
 
 Rounding = Callable[[np.ndarray, int, int], Blocks]
@@ -52,12 +62,18 @@ Rounding = Callable[[np.ndarray, int, int], Blocks]
 def stored_forms(outputs: int, features: int, bits: int, block: int) -> dict[str, tuple[ir.DataType, tuple[int, ...]]]:
     """Return types and shapes of `Blocks.arrays` of a weight."""
     blocks = -(-features // block)
-    zeros = outputs * (blocks if bits == 8 else -(-blocks // 2))
+    zeros = outputs * -(-blocks * bits // 8)
     return {
         "q": (ir.DataType.UINT8, (outputs, blocks, block * bits // 8)),
         "scale": (ir.DataType.FLOAT, (outputs * blocks,)),
         "zero": (ir.DataType.UINT8, (zeros,)),
     }
+
+
+def row_forms(rows: int, features: int, bits: int, block: int) -> dict[str, tuple[ir.DataType, tuple[int, ...]]]:
+    """Return types and shapes of `Blocks.rows` of a table whose rows are whole blocks."""
+    forms = stored_forms(rows, features, bits, block)
+    return {name: (kind, (rows, math.prod(shape) // rows)) for name, (kind, shape) in forms.items()}
 
 
 def by_rows(rounding: Rounding, weight: np.ndarray, bits: int, block: int) -> Blocks:
@@ -143,5 +159,10 @@ def in_blocks(weight: np.ndarray, block: int) -> np.ndarray:
     return filled.reshape(-1, block, rows).transpose(2, 0, 1)
 
 
-def _halves(integers: np.ndarray) -> np.ndarray:
-    return np.asarray(integers[..., 0::2] | (integers[..., 1::2] << 4))
+def _in_bytes(integers: np.ndarray, bits: int) -> np.ndarray:
+    """Return integers packed along the last axis, the first one in the lowest bits of a byte."""
+    each = 8 // bits
+    packed = integers[..., 0::each].copy()
+    for place in range(1, each):
+        packed |= integers[..., place::each] << (bits * place)
+    return packed

@@ -1,4 +1,4 @@
-"""Bits per matrix: cost and loss of every product in float, in dynamic INT8, and with weights of 8 and 4 bits."""
+"""Bits per matrix: cost and loss of products and tables in float, in dynamic INT8, and with weights of 8 and 4 bits."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -28,8 +28,8 @@ BASE: tuple[Pass, ...] = (Simplify(),)
 """Passes before the choice."""
 FORMS: Mapping[str, MatrixForm] = MappingProxyType(
     {
-        "4 bits": QuantizeWeights(bits=4, method="hqq"),
-        "8 bits": QuantizeWeights(bits=8, method="hqq"),
+        "4 bits": QuantizeWeights(bits=4, method="hqq", tables=True),
+        "8 bits": QuantizeWeights(bits=8, method="hqq", tables=True),
         "dynamic INT8": QuantizeDynamic(),
         "dynamic INT8, one scale": QuantizeDynamic(per_channel=False),
     }
@@ -155,7 +155,8 @@ def _bytes(made: _Made) -> tuple[Costs, float, float]:
     """Return the bytes of each layer in each form, those of the rest, and those of the baseline."""
     floats = dict[str, float]()
     for node in made.base.graph:
-        weights = [value.const_value.nbytes for value in node.inputs if value is not None and value.const_value]
+        # A table that is the last product's matrix too is half of each.
+        weights = [v.const_value.nbytes / len(v.uses()) for v in node.inputs if v is not None and v.const_value]
         floats[node.name or ""] = float(sum(weights))
     costs = {FLOAT: {name: floats[name] for name in made.layers}}
     costs |= {form: {name: floats[name] * _SHARE[form] for name in some} for form, some in made.takes.items()}

@@ -27,6 +27,7 @@ from onnxopt.solver import FLOAT, Mix
 from onnxopt.target import target_of
 from tests import builders
 from tests.builders import F, Net
+from tests.passes.test_quantize_tables import language_model
 
 WIDTH, LAYERS = 64, ("MatMul_0", "MatMul_2", "MatMul_4")
 
@@ -161,6 +162,23 @@ def test_bytes_decide_where_size_is_the_goal() -> None:
         size = model_file.size_bytes(Pipeline((spec,)).run(model(256), context()).model)
         assert made.problem.cost(made.problem.whole(form)) == pytest.approx(size, rel=0.05)
     assert made.problem.cost(made.problem.whole()) == pytest.approx(made.original)
+
+
+@pytest.mark.parametrize("head", ["gemm", "other"])
+def test_a_table_is_a_choice_of_its_own_and_the_matrix_of_a_product_counts_once(head: str) -> None:
+    source = language_model(head, 256)
+    made = bit_tables(
+        source, context(), [], goal=Goal.SIZE, times=Profile(), clock=called(), losses=_no_loss, seconds=9
+    )
+    assert len(made.problem.layers) == 2
+    assert made.problem.cost(made.problem.whole()) == pytest.approx(made.original, rel=0.01)
+    for form in ("4 bits", "8 bits"):
+        size = model_file.size_bytes(Pipeline((FORMS[form],)).run(source, context()).model)
+        assert made.problem.cost(made.problem.whole(form)) == pytest.approx(size, rel=0.05)
+
+
+def _no_loss(base: Base, specs: Sequence[Pass]) -> list[float]:
+    return [0.0 for _ in specs]
 
 
 def test_layers_inside_control_flow_are_one_layer() -> None:
