@@ -91,6 +91,9 @@ if TYPE_CHECKING:
     from onnxopt.repairs.fault import Faults as Faults
     from onnxopt.repairs.fault import Repair as Repair
     from onnxopt.repairs.mending import Mended as Mended
+    from onnxopt.run.claims import AuditedRun as AuditedRun
+    from onnxopt.run.claims import Claim as Claim
+    from onnxopt.run.claims import audit_run as audit_run
     from onnxopt.run.finished import ComparedRuns as ComparedRuns
     from onnxopt.run.finished import Run as Run
     from onnxopt.run.finished import card as card
@@ -209,6 +212,7 @@ _BY_MODULE = {
     "onnxopt.record.trial": ("TrialRecord",),
     "onnxopt.repairs.fault": ("Faults", "Repair"),
     "onnxopt.repairs.mending": ("Mended",),
+    "onnxopt.run.claims": ("AuditedRun", "Claim", "audit_run"),
     "onnxopt.run.finished": ("ComparedRuns", "Run", "card", "compare_runs", "read_run"),
     "onnxopt.run.optimize": ("optimize",),
     "onnxopt.run.tracking": ("log_run",),

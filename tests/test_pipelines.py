@@ -34,6 +34,8 @@ def _bash(script: str, folder: Path, **variables: str) -> subprocess.CompletedPr
 
 def test_every_command_in_the_document_works(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("onnxopt.run.recorder.search", fakes.fake_search)
+    timed = {"baseline": fakes.latency(1.25), "best": fakes.latency(0.5, 2.5)}
+    monkeypatch.setattr("onnxopt.run.claims.measure_latency", lambda *_, **__: timed)
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "models/digits_lstm.onnx", tmp_path / "model.onnx")
     blocks = re.findall(r"^```sh\n(.*?)^```", DOC.read_text(), re.MULTILINE | re.DOTALL)

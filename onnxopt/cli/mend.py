@@ -1,5 +1,6 @@
 """Commands for files that others made or will use: repair, variants, audit."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,7 +19,7 @@ from onnxopt.cli.options import (
     Shown,
 )
 from onnxopt.cli.output import emit, quieten
-from onnxopt.errors import ExitCode
+from onnxopt.errors import ExitCode, UsageError
 from onnxopt.options.declared import about
 from onnxopt.options.reading import ReadOptions
 from onnxopt.options.runtime import Runtime
@@ -133,14 +134,16 @@ def audit(
     folder: Annotated[
         Path,
         typer.Argument(
-            help="Folder of a published model: transformers.js, sentence-transformers or onnxruntime-genai.",
+            help="Folder of a published model (transformers.js, sentence-transformers or onnxruntime-genai), "
+            "or of a run of `optimize`.",
             show_default=False,
         ),
     ],
     *,
     data: MAYBE_DATA = None,
     baseline: Annotated[
-        Path | None, typer.Option("--baseline", help="The float32 file, where it is not in the folder.")
+        Path | None,
+        typer.Option("--baseline", help="The float32 file, where it is not in the folder; a run's, if it has moved."),
     ] = None,
     max_drop: MAX_DROP = None,
     limit: LIMIT = None,
@@ -150,15 +153,28 @@ def audit(
     read: ReadOptions,
     shown: Shown,
 ) -> int:
-    """Load, run and compare the files of a published model.
+    """Check a published model's files, or the claims of a run.
 
-    Each is compared with its float32 file. A broken one ends with exit code 1. Without --data the files run on made-up
-    inputs.
+    Each file is loaded, run and compared with its float32 file. A broken one ends with exit code 1. Without --data the
+    files run on made-up inputs. Of a run, checksums and outputs are checked, and drop and speed-up are measured again,
+    on its own data unless --data names them. A figure that differs ends with exit code 1.
     """
     quieten(shown)
     from onnxopt.cli.progress import ProgressBar
+    from onnxopt.run.claims import audit_run, is_run
     from onnxopt.tasks.variants.audit import audit as audited
 
+    if is_run(folder):
+        others = {"--max-drop": max_drop is not None, "--limit": limit is not None, "--seed": seed != 0}
+        others |= {"options of tasks": tasks != TaskOptions(), "options of reading": read != ReadOptions()}
+        others |= {"options of the runtime": replace(runtime, options=()) != Runtime()}
+        _refuse_recorded(folder, [name for name, given in others.items() if given])
+        with ProgressBar(shown) as bar:
+            claims = audit_run(
+                folder, data, baseline=baseline, session_options=tuple(runtime.options), progress=bar.show
+            )
+        emit(claims.document, shown)
+        return ExitCode.OK if claims.passed else ExitCode.LIMIT_NOT_MET
     with ProgressBar(shown) as bar:
         found = audited(
             folder,
@@ -174,3 +190,14 @@ def audit(
         )
     emit(found.document, shown)
     return ExitCode.OK if found.passed else ExitCode.LIMIT_NOT_MET
+
+
+def _refuse_recorded(folder: Path, given: list[str]) -> None:
+    if given:
+        raise UsageError(
+            "ONX109",
+            "a run is measured again with its recorded options",
+            where=str(folder),
+            why=f"{', '.join(given)} cannot be given",
+            hint="Give --data, --baseline and --session-option alone.",
+        )

@@ -74,12 +74,13 @@ class _Kept(RecordPart):
             kept["tasks"] = changed_options(tasks)
         return cls(**kept, again=tuple(again), in_memory=tuple(in_memory))
 
-    def arguments(self, where: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+    def arguments(self, where: Path, given: Mapping[str, Any], *, command: str = "resume") -> dict[str, Any]:
         """Return the arguments of `onnxopt.optimize`.
 
         Args:
             where: the run folder, for errors.
             given: arguments that the user repeats, None for others; `session_options` as pairs.
+            command: the command that the user repeats them for, for errors.
 
         Raises:
             UsageError: ONX110 an argument must be given again.
@@ -99,7 +100,7 @@ class _Kept(RecordPart):
                 "options of the search must be repeated",
                 where=str(where),
                 why=f"{' and '.join(missing)} cannot come from a run folder: it stores no code, hosts or objects",
-                hint=f"Repeat them: onnxopt resume {where} {words}",
+                hint=f"Repeat them: onnxopt {command} {where} {words}",
             )
         try:
             read = TypeAdapter(ReadOptions).validate_python(self.read)

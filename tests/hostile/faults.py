@@ -116,7 +116,7 @@ def _reader(model: Path, name: str, data: bytes) -> Callable[[Path], list[str]]:
 
 
 READ_BY = (
-    *(("run.json", command) for command in ("report", "card", "resume", "verify")),
+    *(("run.json", command) for command in ("report", "card", "resume", "verify", "audit")),
     *((file, "verify") for file in ("golden.npz", "MANIFEST.sha256", "best.onnx")),
     ("result.json", "device-result"),
 )

@@ -140,8 +140,11 @@ def _plenty(trials: Trials, trial: Trial) -> int:
 
 def drawn_samples(trials: Trials, count: int) -> Samples:
     """Return `count` of the hold-out samples, drawn at random before any outcome is known."""
-    samples = trials.parts.holdout
+    return drawn(trials.parts.holdout, count, trials.settings.seed)
+
+
+def drawn(samples: Samples, count: int, seed: int) -> Samples:
+    """Return `count` of the samples, drawn at random; all of them where they are no more."""
     if count >= len(samples):
         return samples
-    chosen = np.random.default_rng(trials.settings.seed).permutation(samples.indices)[:count]
-    return samples.select(np.sort(chosen))
+    return samples.select(np.sort(np.random.default_rng(seed).permutation(samples.indices)[:count]))
