@@ -24,6 +24,18 @@ def set_tensor(value: ir.Value, tensor: ir.TensorProtocol) -> None:
     value.const_value, value.shape, value.type = tensor, ir.Shape(tensor.shape.numpy()), ir.TensorType(tensor.dtype)
 
 
+def add_weight(graph: ir.Graph, name: str, tensor: ir.TensorProtocol) -> ir.Value:
+    """Return a new initializer called `name`, or with a number behind it where another one has that name."""
+    number, free = 1, name
+    while free in graph.initializers:
+        number += 1
+        free = f"{name}_{number}"
+    value = ir.Value(name=free)
+    set_tensor(value, tensor)
+    graph.register_initializer(value)
+    return value
+
+
 def with_input_shapes(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> ir.Model:
     """Return a copy whose inputs have these shapes; inputs without an entry keep theirs."""
     fixed = model.clone()

@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from onnxopt.graph.edit import set_tensor
+from onnxopt.graph.edit import add_weight
 from onnxopt.model_file.streamed import Latest, streamed_tensors
 from onnxopt.quantization.weight_products import DOMAIN, factor, take_place
 
@@ -51,13 +51,8 @@ class NormalFloats:
         def packed(array: np.ndarray) -> dict[str, np.ndarray]:
             return packed_nf4(array.T if transposed else array, self._block)
 
-        values = []
-        for kind, made in streamed_tensors(tensor, packed, forms, self._latest).items():
-            value = ir.Value(name=f"{weight.name}_{kind}{'t' if transposed else ''}")
-            set_tensor(value, made)
-            self._graph.register_initializer(value)
-            values.append(value)
-        return values
+        made, turned = streamed_tensors(tensor, packed, forms, self._latest), "t" if transposed else ""
+        return [add_weight(self._graph, f"{weight.name}_{kind}{turned}", one) for kind, one in made.items()]
 
 
 def packed_nf4(matrix: np.ndarray, block: int) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxopt.graph.clamped import behind, keep_apart
-from onnxopt.graph.edit import set_tensor, tensor_in
+from onnxopt.graph.edit import add_weight, tensor_in
 from onnxopt.graph.node_writer import NodeWriter
 from onnxopt.model_file.streamed import Form, Latest, array_of, streamed_tensors
 from onnxopt.quantization.rounding.blockwise import Blocks, stored_forms
@@ -180,13 +180,9 @@ class Products:
             return self._packing.arrays(blocks_of(array if transposed else array.T))
 
         features, outputs = tensor.shape.numpy()[:: -1 if transposed else 1]
-        values = []
-        for kind, made in streamed_tensors(tensor, packed, self._packing.forms(outputs, features), latest).items():
-            value = ir.Value(name=f"{weight.name}_{kind}{self._packing.bits}{'t' if transposed else ''}")
-            set_tensor(value, made)
-            self._graph.register_initializer(value)
-            values.append(value)
-        return values
+        made = streamed_tensors(tensor, packed, self._packing.forms(outputs, features), latest)
+        stem, turned = f"{weight.name}_", "t" if transposed else ""
+        return [add_weight(self._graph, f"{stem}{kind}{self._packing.bits}{turned}", one) for kind, one in made.items()]
 
 
 def _equal(table: ir.TensorProtocol, matrix: ir.TensorProtocol, *, turned: bool) -> bool:

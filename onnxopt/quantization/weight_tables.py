@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from onnxopt.graph.edit import set_tensor, tensor_in
+from onnxopt.graph.edit import add_weight, tensor_in
 from onnxopt.graph.node_writer import NodeWriter
 from onnxopt.model_file.streamed import Latest, streamed_tensors
 from onnxopt.quantization.rounding.blockwise import Blocks, row_forms
@@ -100,13 +100,9 @@ class Tables:
     def _own(self, table: ir.Value, rounding: RowRounding) -> tuple[list[ir.Value], int, bool]:
         tensor, bits = tensor_in(table), self._packing.bits
         rows, width = (int(size) for size in tensor.shape.numpy())
-        block, values = _block_of(width, self._packing.block), list[ir.Value]()
+        block = _block_of(width, self._packing.block)
         made = streamed_tensors(
             tensor, lambda array: rounding(array, block).rows(), row_forms(rows, width, bits, block), self._latest
         )
-        for kind, one in made.items():
-            value = ir.Value(name=f"{table.name}_rows_{kind}{bits}")
-            set_tensor(value, one)
-            self._model.graph.register_initializer(value)
-            values.append(value)
-        return values, block, False
+        graph = self._model.graph
+        return [add_weight(graph, f"{table.name}_rows_{kind}{bits}", one) for kind, one in made.items()], block, False

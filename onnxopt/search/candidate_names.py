@@ -24,7 +24,7 @@ LEGEND: Mapping[str, str] = MappingProxyType(
         "blocks-to-N%": "about N % of the residual blocks remain, linear maps in place of the others",
         "distilled": "trained to match the baseline's outputs after pruning or factorization",
         "mixed-N": "mix number N: pruning, rank and INT8 chosen per layer",
-        "bits-N": "mix number N: float, INT8, 8 or 4 bits chosen per matrix",
+        "bits-N": "mix number N: float, INT8, 8, 4 or 2 bits chosen per matrix",
     }
 )
 """Meaning of each part of a name; N is a number."""

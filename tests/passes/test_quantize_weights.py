@@ -214,6 +214,22 @@ def test_a_weight_of_two_products_is_stored_once(form: str) -> None:
     assert numerics.sqnr_db(builders.run(model, x)[0], builders.run(made, x, optimized=True)[0]) > 30
 
 
+@pytest.mark.parametrize("second", ["bits=4,block=128", "bits=4,form=nf4", "bits=8"])
+def test_products_of_one_weight_may_have_it_in_other_blocks(second: str) -> None:
+    net = builders.Net(8)
+    weight = net.weight(64, 32, name="shared")
+    one = net.node("MatMul", "x", weight, name="one")
+    net.node("Concat", one, net.node("MatMul", net.node("Neg", "x"), weight, name="two"), axis=1, out="y")
+    model = net.model([("x", builders.F, ["batch", 64])], [("y", builders.F, ["batch", 64])], opset=21, ir_version=10)
+    first = "quantize-weights{bits=4,exclude=[two]}"
+    again = f"quantize-weights{{{second.replace('form=nf4', 'form=nf4,block=64')}}}"
+    for spec in (f"{first},{again}", f"{again.replace('}', ',exclude=[one]}')},{again}"):
+        made = Pipeline(parse(spec)).run(model, CONTEXT).model
+        assert not {"MatMul"} & {node.op_type for node in made.graph}
+        x = {"x": RNG.normal(size=(3, 64)).astype(np.float32)}
+        assert numerics.sqnr_db(builders.run(model, x)[0], builders.run(made, x)[0]) > 12
+
+
 def test_blocks_in_standard_operators_need_a_newer_opset_which_is_raised() -> None:
     done = Pipeline(parse("quantize-weights{form=standard}")).run(network(), CONTEXT)
     assert done.model.opset_imports[""] == 21

@@ -1,4 +1,4 @@
-"""Bits per matrix: cost and loss of products and tables in float, in dynamic INT8, and with weights of 8 and 4 bits."""
+"""Bits per matrix: cost and loss of products and tables in float, in dynamic INT8, and with few bits."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -28,17 +28,28 @@ BASE: tuple[Pass, ...] = (Simplify(),)
 """Passes before the choice."""
 FORMS: Mapping[str, MatrixForm] = MappingProxyType(
     {
+        "2 bits": QuantizeWeights(bits=2, block=64, method="k-quant", tables=True, samples=16),
         "4 bits": QuantizeWeights(bits=4, method="hqq", tables=True),
+        "4 bits, large blocks": QuantizeWeights(bits=4, block=128, method="hqq", tables=True),
         "8 bits": QuantizeWeights(bits=8, method="hqq", tables=True),
         "dynamic INT8": QuantizeDynamic(),
         "dynamic INT8, one scale": QuantizeDynamic(per_channel=False),
     }
 )
 """Forms of a matrix beside float, each by the pass that makes it, in the order in which the passes run."""
+_FOR_SIZE = frozenset({"2 bits"})
+"""Forms that were measured to be no faster than another with less loss."""
 _SHARE: Mapping[str, float] = MappingProxyType(
-    {"4 bits": 0.16, "8 bits": 0.29, "dynamic INT8": 0.25, "dynamic INT8, one scale": 0.25}
+    {
+        "2 bits": 0.08,
+        "4 bits": 0.16,
+        "4 bits, large blocks": 0.134,
+        "8 bits": 0.29,
+        "dynamic INT8": 0.25,
+        "dynamic INT8, one scale": 0.25,
+    }
 )
-"""Share of the bytes of float that a matrix takes; of blocks, with a scale and a zero point for 32 weights."""
+"""Share of the bytes of float that a matrix takes; of blocks, with a scale and a zero point for each."""
 _LEAST_BYTES = 1_000_000
 
 WeightedFeeds = Sequence[tuple[Feeds, float]]
@@ -112,7 +123,7 @@ def bit_tables(
     """
     tell = partial(context.progress, WHAT)
     tell(0, len(FORMS) + 1)
-    made = _made(model, context)
+    made = _made(model, context, [form for form in FORMS if goal is Goal.SIZE or form not in _FOR_SIZE])
     costs, fixed, original = _bytes(made) if goal is Goal.SIZE else _milliseconds(made, inputs, times, clock)
     lost = dict[str, dict[str, float]]()
     for number, (form, some) in enumerate(made.takes.items(), 1):
@@ -131,14 +142,14 @@ def bit_tables(
     return CostTables(Problem({}, layers, fixed=fixed), original, {}, {}, (), None, forms_of)
 
 
-def _made(model: ir.Model, context: Context) -> _Made:
+def _made(model: ir.Model, context: Context, wanted: Sequence[str]) -> _Made:
     base = Pipeline(BASE).run(model, context).model.clone()
     # Tables use the names that passes give to nameless nodes.
     name_nodes(base)
     order = [node.name or "" for node in base.graph]
     forms, takes = dict[str, ir.Model](), dict[str, tuple[str, ...]]()
-    for form, spec in FORMS.items():
-        done = Pipeline((spec,)).run(base, context)
+    for form in wanted:
+        done = Pipeline((FORMS[form],)).run(base, context)
         taken = {edit.target for edit in done.steps[0].edits}
         # What lies inside control flow is one layer.
         if taken:
