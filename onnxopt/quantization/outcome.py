@@ -69,14 +69,15 @@ def read_back(before: ir.Model, after: ir.Model, exclude: Collection[str], hints
     now = {node.name or "": node for node in after.graph}
     for node in before.graph:
         name = node.name or ""
-        if name not in exclude and not reads_quantized(node) and _is_quantized(name, now):
+        done = _is_quantized(name, now) or _is_stored_table(node, now.get(name))
+        if name not in exclude and not reads_quantized(node) and done:
             quantized[name] = f"{node.op_type} to INT8"
         elif node.op_type in WEIGHTED:
             left[name] = EXCLUDED if name in exclude else hints.get(node.op_type) or _reason(node)
         elif inner := weighted_inside(node):
             rest = weighted_inside(now[name]) if name in now else inner
-            if done := inner - rest:
-                quantized[name] = f"{_counted(done)} in its sub-graphs to INT8"
+            if changed := inner - rest:
+                quantized[name] = f"{_counted(changed)} in its sub-graphs to INT8"
             if rest:
                 left[name] = f"nodes in its sub-graphs stay in float: {_counted(rest)}"
     return Outcome(quantized, left)
@@ -123,6 +124,16 @@ def _is_quantized(name: str, now: Mapping[str, ir.Node]) -> bool:
         return False
     requantized = any(use.node.op_type == "QuantizeLinear" for v in node.outputs for use in v.uses())
     return requantized and _is_dequantized(next(iter(node.inputs), None))
+
+
+def _is_stored_table(before: ir.Node, after: ir.Node | None) -> bool:
+    """Return whether the float table of a Gather is integers now."""
+    if after is None or before.op_type != "Gather" or before.domain:
+        return False
+    tables = [node.inputs[0].const_value if node.inputs[0] is not None else None for node in (before, after)]
+    if tables[0] is None or tables[1] is None:
+        return False
+    return tables[0].dtype is ir.DataType.FLOAT and tables[1].dtype in (ir.DataType.INT8, ir.DataType.UINT8)
 
 
 def _reason(node: ir.Node) -> str:

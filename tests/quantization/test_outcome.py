@@ -1,11 +1,14 @@
 """What became INT8 is read from the graph."""
 
+import onnx_ir as ir
 import pytest
 
 from onnxopt.catalog import parse
+from onnxopt.passes.quantize_dynamic import QuantizeDynamic
 from onnxopt.pipeline import Context, Pipeline, Step
 from onnxopt.target import target_of
 from tests import builders
+from tests.passes.test_quantize_tables import language_model
 
 
 def step(spec: str, builder: str) -> Step:
@@ -91,3 +94,17 @@ def test_dynamic_quantization_reaches_into_control_flow(builder: str) -> None:
     kept = step(f"quantize-dynamic{{exclude=[{next(iter(inside))}]}}", builder)
     assert next(iter(inside)) not in {e.target for e in kept.edits}
     assert any("stay in float" in s.reason for s in kept.skipped if s.target in inside)
+
+
+def test_tables_in_integers_are_named_and_one_that_is_excluded_stays() -> None:
+    model, context = language_model("other"), Context(target_of("x86-vnni"))
+
+    def quantized(*exclude: str) -> tuple[set[str], ir.DataType | None]:
+        done = Pipeline((QuantizeDynamic(exclude=exclude),)).run(model, context)
+        table = next(node for node in done.model.graph if node.op_type == "Gather").inputs[0]
+        assert table is not None
+        return {edit.target for edit in done.steps[0].edits}, table.dtype
+
+    assert quantized() == ({"look_up", "head"}, ir.DataType.UINT8)
+    assert quantized("head") == ({"look_up"}, ir.DataType.UINT8)
+    assert quantized("look_up") == ({"head"}, ir.DataType.FLOAT)

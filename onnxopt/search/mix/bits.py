@@ -16,6 +16,7 @@ from onnxopt.passes.quantize_dynamic import QuantizeDynamic
 from onnxopt.passes.quantize_weights import QuantizeWeights
 from onnxopt.passes.simplify import Simplify
 from onnxopt.pipeline import Context, Pass, Pipeline
+from onnxopt.quantization.weight_products import DOMAIN
 from onnxopt.samples import Feeds
 from onnxopt.search.losses import Losses
 from onnxopt.search.mix.cost_tables import CostTables, MatrixForm
@@ -39,17 +40,8 @@ FORMS: Mapping[str, MatrixForm] = MappingProxyType(
 """Forms of a matrix beside float, each by the pass that makes it, in the order in which the passes run."""
 _FOR_SIZE = frozenset({"2 bits"})
 """Forms that were measured to be no faster than another with less loss."""
-_SHARE: Mapping[str, float] = MappingProxyType(
-    {
-        "2 bits": 0.08,
-        "4 bits": 0.16,
-        "4 bits, large blocks": 0.134,
-        "8 bits": 0.29,
-        "dynamic INT8": 0.25,
-        "dynamic INT8, one scale": 0.25,
-    }
-)
-"""Share of the bytes of float that a matrix takes; of blocks, with a scale and a zero point for each."""
+_INT8 = 0.25
+"""Share of the bytes of float that a matrix takes in INT8."""
 _LEAST_BYTES = 1_000_000
 
 WeightedFeeds = Sequence[tuple[Feeds, float]]
@@ -164,15 +156,29 @@ def _of_sets(spec: MatrixForm, taken: Sequence[str], losses: Losses, sets: Seque
 
 def _bytes(made: _Made) -> tuple[Costs, float, float]:
     """Return the bytes of each layer in each form, those of the rest, and those of the baseline."""
-    floats = dict[str, float]()
+    floats, alone = dict[str, float](), dict[str, float]()
     for node in made.base.graph:
-        # A table that is the last product's matrix too is half of each.
-        weights = [v.const_value.nbytes / len(v.uses()) for v in node.inputs if v is not None and v.const_value]
-        floats[node.name or ""] = float(sum(weights))
+        weights = [v for v in node.inputs if v is not None and v.const_value is not None]
+        # A table that is the last product's matrix too is half of each; in INT8 each has its own.
+        floats[node.name or ""] = sum(v.const_value.nbytes / len(v.uses()) for v in weights if v.const_value)
+        alone[node.name or ""] = sum(float(v.const_value.nbytes) for v in weights if v.const_value)
     costs = {FLOAT: {name: floats[name] for name in made.layers}}
-    costs |= {form: {name: floats[name] * _SHARE[form] for name in some} for form, some in made.takes.items()}
+    for form, some in made.takes.items():
+        stored = {node.name: _stored(node) for node in made.forms[form].graph if node.domain == DOMAIN}
+        costs[form] = {name: stored.get(name, _INT8 * alone[name]) for name in some}
     rest = max(model_file.size_bytes(made.base) - sum(costs[FLOAT].values()), 0.0)
     return costs, rest, float(model_file.size_bytes(made.model))
+
+
+def _stored(node: ir.Node) -> float:
+    """Return the bytes of a product's or table's integers and scales; what it shares with others counts in part."""
+    values = [value for value in node.inputs if value is not None]
+    # A table that shares the integers of a product has them behind a Reshape.
+    before = [
+        producer.inputs[0] for value in values if (producer := value.producer()) and producer.op_type == "Reshape"
+    ]
+    weights = [value for value in (*values, *before) if value is not None and value.const_value is not None]
+    return sum(value.const_value.nbytes / len(value.uses()) for value in weights if value.const_value is not None)
 
 
 def _milliseconds(made: _Made, inputs: WeightedFeeds, times: LayerTimes, clock: Clock) -> tuple[Costs, float, float]:

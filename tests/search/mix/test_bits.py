@@ -168,6 +168,12 @@ def test_bytes_decide_where_size_is_the_goal() -> None:
     assert made.problem.cost(made.problem.whole()) == pytest.approx(made.original)
 
 
+def test_blocks_that_are_wider_than_a_matrix_count_with_their_padding() -> None:
+    made = tables(Goal.SIZE, width=48)
+    costs = [float(made.problem.layers[LAYERS[0]].costs[form]) for form in ("4 bits", "4 bits, large blocks")]
+    assert costs == [48 * (2 * 16 + 2 * 4 + 1), 48 * (64 + 4 + 1)]
+
+
 @pytest.mark.parametrize("head", ["gemm", "other"])
 def test_a_table_is_a_choice_of_its_own_and_the_matrix_of_a_product_counts_once(head: str) -> None:
     source = language_model(head, 256)
@@ -176,7 +182,7 @@ def test_a_table_is_a_choice_of_its_own_and_the_matrix_of_a_product_counts_once(
     )
     assert len(made.problem.layers) == 2
     assert made.problem.cost(made.problem.whole()) == pytest.approx(made.original, rel=0.01)
-    for form in ("4 bits", "8 bits"):
+    for form in made.forms:
         size = model_file.size_bytes(Pipeline((FORMS[form],)).run(source, context()).model)
         assert made.problem.cost(made.problem.whole(form)) == pytest.approx(size, rel=0.05)
 
