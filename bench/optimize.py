@@ -43,7 +43,7 @@ from onnxopt.search.observer import NullObserver
 from onnxopt.search.optimize import search
 from onnxopt.search.parts import split_parts
 from onnxopt.search.settings import Settings
-from onnxopt.search.trial import Candidate, SearchResult, Trial, Verdict
+from onnxopt.search.trial import Candidate, Proof, SearchResult, Trial, Verdict
 from onnxopt.target import target_of
 
 HERE = Path(__file__).parent
@@ -109,7 +109,8 @@ def measure(case: Case, settings: Settings, options: argparse.Namespace) -> dict
         "quantized": None if alone is None else alone.name,
         "reason": result.reason,
         "stopped": result.stopped,
-        "holdout": holdout(result),
+        "proofs": [proved(each) for each in result.proofs],
+        "unproved": list(result.unproved),
         "trials": len(result.trials),
         "search_s": round(search_s, 1),
         "rows": rows,
@@ -194,11 +195,9 @@ def row(judge: LabelJudge, name: str, built: Any, timed: Any) -> dict[str, Any]:
     }
 
 
-def holdout(result: SearchResult) -> dict[str, Any] | None:
-    proof = next((each for each in result.proofs if each.accepted), None)
-    if proof is None:
-        return None
-    return {"n": proof.drop.n, "drop": proof.drop.value, "confidence": proof.confidence}
+def proved(proof: Proof) -> dict[str, Any]:
+    drop = {"n": proof.drop.n, "drop": proof.drop.value, "confidence": proof.confidence, "asked": proof.asked}
+    return {"candidate": proof.candidate, "accepted": proof.accepted, "standing": proof.standing, **drop}
 
 
 def main() -> int:
