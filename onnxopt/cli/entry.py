@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 import typer
 
 from onnxopt.cli.app import app
+from onnxopt.cli.heap import one_heap
 from onnxopt.cli.usage import as_usage_error
 from onnxopt.errors import ExitCode, OnnxoptError, first_line
 from onnxopt.printable import printable
@@ -23,6 +24,8 @@ _Complaint: type[Exception] = typer.BadParameter.__mro__[1]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:
+        one_heap()
     try:
         with _ended_in_order():
             code = _run(given)

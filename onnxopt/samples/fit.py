@@ -1,5 +1,6 @@
 """Conversion of data to the types and shapes of a model, with errors for data that does not fit."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,10 @@ from onnxopt.samples.core import Samples, Source
 from onnxopt.samples.expect import by_input, expecting, fixed_batch_size
 from onnxopt.samples.shapes import fits, shape_hint
 
-DEFAULT_BATCH_SIZE = 32
+MOST_PER_RUN = 32
+"""Samples of a run, where nothing else is asked for and they are small."""
+_RUN_BYTES = 1 << 21
+"""Inputs of such a run: those of images of 224 pixels three at a time. Activations are many times as large."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +56,8 @@ def fit(
     """Return the samples of `data`, checked against the model: the first one now, the others when they are read.
 
     A model with a fixed batch size gets exactly that many samples per run; samples that do not fill the last run are
-    left out. Otherwise a run takes `batch_size` samples, 32 by default; pass 1 for a model that declares a dynamic
-    batch but runs only at 1.
+    left out. Otherwise a run takes `batch_size` samples, by default as many as 2 MB hold, at most 32; pass 1 for a
+    model that declares a dynamic batch but runs only at 1.
 
     Args:
         data: source of the samples.
@@ -74,9 +78,15 @@ def fit(
         raise UsageError("ONX101", f"batch size {batch_size} does not work", where=data.name, why=why)
     with expecting(signature):
         fitted = Fitted(data, signature, data.labels if labels is None else labels)
-        samples = Samples.of(fitted, fixed or batch_size or DEFAULT_BATCH_SIZE, fixed_batch=fixed is not None)
-        fitted.read(0)
-    return samples
+        samples = Samples.of(fitted, fixed or batch_size or 1, fixed_batch=fixed is not None)
+        first = fitted.read(0)
+    return samples if fixed or batch_size else samples.with_batch_size(_per_run(first))
+
+
+def _per_run(sample: Mapping[str, np.ndarray]) -> int:
+    """Return the number of such samples whose inputs take little memory together."""
+    size = sum(array.nbytes for array in sample.values())
+    return min(max(_RUN_BYTES // max(size, 1), 1), MOST_PER_RUN)
 
 
 def _fit_array(array: np.ndarray, spec: TensorSpec, stacks: bool, where: str) -> np.ndarray:

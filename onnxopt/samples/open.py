@@ -47,7 +47,7 @@ def open_samples(
         signature: signature of the model.
         labels: one per sample, as an array, a list or a file; None takes the labels in `data`.
         options: options of the readers.
-        batch_size: samples per run; None takes the model's fixed size, or 32.
+        batch_size: samples per run; None takes the model's fixed size, or as many as 2 MB hold, at most 32.
         limit: most samples: the first ones of a stream, else a choice spread evenly over the data, because files are
             often sorted by class.
 

@@ -11,6 +11,8 @@ MOST_COLUMNS = 1024
 """Most columns; further ones are pooled with their neighbours, which limits the memory per sample."""
 _NO_SPREAD = 1e-9
 """Ratio of variance to power below which a column counts as constant: float32 rounding causes as much."""
+_CHUNK_ELEMENTS = 1 << 18
+"""Elements of a table that are computed at once: some megabytes, of which there are several copies."""
 _NOTHING = 1e-12
 """Power of a column of zeros relative to the largest column's; below the square of this ratio a column holds zeros."""
 
@@ -103,6 +105,11 @@ def relative_errors(rows: Array, counts: Array) -> Array:
 
     The error of a constant column is relative to its size; that of a column of zeros, to the rounding of the others.
     """
+    step = max(_CHUNK_ELEMENTS // max(rows.shape[1], 1), 1)
+    return np.concatenate([_relative_errors(rows, counts[i : i + step]) for i in range(0, len(counts), step)])
+
+
+def _relative_errors(rows: Array, counts: Array) -> Array:
     error, mean, square = np.split(rows, 3, axis=1)
     drawn = counts.sum(axis=1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):

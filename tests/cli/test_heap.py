@@ -1,0 +1,50 @@
+"""The command has one heap for all its threads."""
+
+import subprocess
+import sys
+
+import pytest
+
+from onnxopt.child import child_environment
+from onnxopt.cli import entry
+
+COUNTED = """
+import ctypes, sys, threading
+from onnxopt.cli.heap import one_heap
+
+if sys.argv[1] == "one":
+    one_heap()
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+places, ready = [], threading.Barrier(4)
+
+def take():
+    ready.wait()
+    places.append([libc.malloc(1000) for _ in range(100)])
+    ready.wait()
+
+threads = [threading.Thread(target=take) for _ in range(4)]
+[t.start() for t in threads]
+[t.join() for t in threads]
+with open("/proc/self/maps") as maps:
+    low, high = next(line.split()[0].split("-") for line in maps if line.rstrip().endswith("[heap]"))
+print(all(int(low, 16) <= place < int(high, 16) for mine in places for place in mine))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the heap of glibc")
+@pytest.mark.parametrize(("heaps", "shared"), [("one", "True"), ("many", "False")])
+def test_threads_share_one_heap(heaps: str, shared: str) -> None:
+    command = [sys.executable, "-c", COUNTED, heaps]
+    found = subprocess.run(command, capture_output=True, text=True, check=True, env=child_environment())
+    assert found.stdout.strip() == shared
+
+
+def test_the_command_sets_it_and_a_caller_of_main_decides_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[bool] = []
+    monkeypatch.setattr(entry, "one_heap", lambda: called.append(True))
+    assert entry.main(["--version"]) == 0
+    assert called == []
+    monkeypatch.setattr(sys, "argv", ["onnxopt", "--version"])
+    assert entry.main() == 0
+    assert called == [True]
