@@ -10,8 +10,7 @@ _ARENA_MAX = -8
 def one_heap() -> bool:
     """Let all threads take memory from one heap, where the C library has one for each (glibc).
 
-    Each keeps what its threads have freed: a search with a ResNet-50 took 2.2 GB, 1.8 GB with one heap. Programs that
-    import onnxopt decide for themselves.
+    Each of them keeps the memory that its threads have freed. Programs that import onnxopt decide for themselves.
 
     Returns:
         Whether the C library takes the setting.

@@ -91,15 +91,21 @@ def pruned(candidate: Candidate, macs: float, protect: tuple[Protect, ...] = ())
     return Candidate(f"pruned-to-{macs:.0%}+{candidate.name}", passes)
 
 
+DISTILLED = "distilled"
+"""The part of a name that says that training follows the reduction."""
+
 BLOCKS = (0.92, 0.84, 0.76)
 """Remaining shares of the residual blocks, tried in turn while the drop is within budget."""
 
 
 def shallower(candidate: Candidate, blocks: float) -> Candidate:
-    """Return `candidate` with fewer residual blocks, and linear maps in their place, before its other passes."""
-    rest = () if exact(candidate) else candidate.passes
+    """Return `candidate` with fewer residual blocks, and linear maps in their place, before its other passes.
+
+    Training is left out: what it takes is decided where the drop without it is known.
+    """
+    rest = () if exact(candidate) else tuple(spec for spec in candidate.passes if not isinstance(spec, Distill))
     passes = (Simplify(fuse=False), PruneBlocks(ratio=round(1 - blocks, 2)), *rest)
-    return Candidate(f"blocks-to-{blocks:.0%}+{candidate.name}", passes)
+    return Candidate(f"blocks-to-{blocks:.0%}+{candidate.name.replace(f'{DISTILLED}+', '')}", passes)
 
 
 RECOVERY = Distill(epochs=20, augment=("crop",))
@@ -125,4 +131,4 @@ def recovered(candidate: Candidate, samples: int, most: int = MOST_STEPS) -> Can
     long = samples * RECOVERY.epochs > most * RECOVERY.batch_size
     training = replace(RECOVERY, steps=most) if long else RECOVERY
     passes = (*candidate.passes[:place], training, *candidate.passes[place:])
-    return Candidate(candidate.name.replace("+", "+distilled+", 1), passes, candidate.predicted)
+    return Candidate(candidate.name.replace("+", f"+{DISTILLED}+", 1), passes, candidate.predicted)

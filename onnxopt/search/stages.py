@@ -45,7 +45,7 @@ _CLOCK_S = 4.0
 _BITS_S, _BITS_SHARE = 60.0, 0.05
 """Seconds, and share of the time for candidates, that the losses of matrices in one form may take."""
 
-_TRAINING_SHARE = 0.5
+_TRAINING_SHARE = 0.35
 """Share of the time left for candidates that one distillation may take."""
 
 _STEP_PER_RUN = 4.0
@@ -255,7 +255,7 @@ def _distilled(trials: Trials, candidate: Candidate) -> Trial | None:
 
 
 def _affordable_steps(trials: Trials) -> int:
-    """Return the steps of a distillation that take at most half of the time left for candidates."""
+    """Return the steps of a distillation that take at most their share of the time left for candidates."""
     left_s = trials.deadline.candidates_left_s()
     if math.isinf(left_s):
         return MOST_STEPS

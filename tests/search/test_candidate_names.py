@@ -62,6 +62,13 @@ def test_every_part_of_every_name_is_in_the_legend() -> None:
     assert used == set(LEGEND)
 
 
+def test_a_shallower_candidate_is_first_measured_without_training() -> None:
+    (static,) = (c for c in first_candidates() if c.name == "static-minmax")
+    trained = recovered(pruned(static, 0.75), 10_000)
+    assert shallower(trained, 0.92) == shallower(pruned(static, 0.75), 0.92)
+    assert shallower(trained, 0.92).name == "blocks-to-92%+pruned-to-75%+static-minmax"
+
+
 def test_a_share_between_two_is_a_multiple_of_a_twentieth() -> None:
     larger = (1.0, *PRUNED)
     assert [between(a, b) for a, b in pairwise(larger)] == [0.9, 0.65, 0.45, 0.3, 0.2]
