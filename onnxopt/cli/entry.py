@@ -1,5 +1,6 @@
 """The way in: run one command, turn every ending into an exit code and at most one line on stderr."""
 
+import ctypes
 import errno
 import os
 import signal
@@ -10,7 +11,6 @@ from contextlib import contextmanager, suppress
 import typer
 
 from onnxopt.cli.app import app
-from onnxopt.cli.heap import one_heap
 from onnxopt.cli.usage import as_usage_error
 from onnxopt.errors import ExitCode, OnnxoptError, first_line
 from onnxopt.printable import printable
@@ -19,6 +19,9 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 # Base of every complaint about the arguments; typer exports only this child of it.
 _Complaint: type[Exception] = typer.BadParameter.__mro__[1]
+
+_ARENA_MAX = -8
+"""`M_ARENA_MAX` of glibc's malloc.h."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -111,3 +114,20 @@ def _bug(error: Exception, *, verbose: bool) -> int:
 
         traceback.print_exception(error)
     return ExitCode.BUG
+
+
+def one_heap() -> bool:
+    """Let all threads take memory from one heap, where the C library has one for each (glibc).
+
+    Each of them keeps the memory that its threads have freed. Programs that import onnxopt decide for themselves.
+
+    Returns:
+        Whether the C library takes the setting.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    except OSError:  # a C library that cannot be opened by name
+        return False
+    return mallopt is not None and bool(mallopt(_ARENA_MAX, 1))

@@ -10,7 +10,7 @@ from onnxopt.cli import entry
 
 COUNTED = """
 import ctypes, sys, threading
-from onnxopt.cli.heap import one_heap
+from onnxopt.cli.entry import one_heap
 
 if sys.argv[1] == "one":
     one_heap()
