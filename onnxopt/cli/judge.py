@@ -15,6 +15,7 @@ from onnxopt.cli.options import (
     MAYBE_DATA,
     MODEL,
     SEED,
+    SEQUENCE,
     Shown,
 )
 from onnxopt.cli.output import emit, quieten
@@ -129,6 +130,7 @@ def benchmark(
     seconds: SECONDS = 5.0,
     memory: Annotated[bool, typer.Option("--memory", help="Also measure memory and cold start.")] = False,
     hot: HOT = False,
+    sequence: SEQUENCE = None,
     processes: Annotated[
         int | None, typer.Option("--processes", help="Measure throughput under load from this many processes.")
     ] = None,
@@ -177,6 +179,7 @@ def benchmark(
             seconds=seconds,
             memory=memory,
             hot=hot,
+            sequence=sequence,
             processes=processes,
             profile=profile,
             scenario=scenario,

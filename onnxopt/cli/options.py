@@ -39,6 +39,9 @@ MAX_DROP = Annotated[str | None, typer.Option("--max-drop", help=about(SearchOpt
 LIMIT = Annotated[int | None, typer.Option("--limit", help=about(SearchOptions, "limit"))]
 TARGET = Annotated[str, typer.Option("--target", help=about(SearchOptions, "target"))]
 BATCH_SIZE = Annotated[int, typer.Option("--batch-size", help=about(SearchOptions, "batch_size"))]
+SEQUENCE = Annotated[
+    str | None, typer.Option("--sequence", metavar="128:0.3,1:0.7", help=about(SearchOptions, "sequence"))
+]
 HOT = Annotated[bool, typer.Option("--hot", help=about(SearchOptions, "hot"))]
 SEED = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help=about(SearchOptions, "seed"))]
 OVERWRITE = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output file.")]

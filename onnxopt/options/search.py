@@ -10,6 +10,7 @@ from typing_extensions import Doc
 
 from onnxopt.errors import UsageError, nearest
 from onnxopt.options.declared import Word
+from onnxopt.options.lengths import lengths_of
 
 Require = Literal["proven", "likely"]
 StrategyName = Literal["mobile", "edge", "realtime", "server", "size"]
@@ -57,6 +58,13 @@ class SearchOptions(ScoringOptions):
     confidence: Annotated[float, Doc("Probability of being within the budget that counts as proof.")] = 0.95
     require: Annotated[Require, Doc("`proven`: ship no winner that is only likely within the budget.")] = "likely"
     batch_size: Annotated[int, Doc("Batch size at which latency is measured.")] = 1
+    sequence: Annotated[
+        str | None,
+        Word(metavar="128:0.3,1:0.7"),
+        Doc(
+            "Lengths of sequences at which latency is measured, each with its share of the runs. [default: the data's]"
+        ),
+    ] = None
     latency_s: Annotated[
         float, Word("latency-seconds"), Doc("Measurement time per candidate; a proof takes three times as long.")
     ] = 1.0
@@ -127,6 +135,8 @@ class SearchOptions(ScoringOptions):
                 raise UsageError("ONX102", "unknown layers to protect", where=name, hint=hint)
         if self.batch_size < 1:
             raise UsageError("ONX101", "the batch size must be 1 or more", where=str(self.batch_size))
+        if self.sequence is not None:
+            lengths_of(self.sequence)
         self._check_times()
 
     def _check_times(self) -> None:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from onnxopt.measure.judge import Judge
-from onnxopt.measure.latency import Latency, drawn_inputs
+from onnxopt.measure.latency import Latency
 from onnxopt.measure.metrics.score import Metric
+from onnxopt.model_file import signature_of
 from onnxopt.pipeline import Context, Pass
 from onnxopt.samples import Samples
 from onnxopt.search.acceptance import Acceptance
@@ -16,9 +17,10 @@ from onnxopt.search.limits.deadline import Deadline
 from onnxopt.search.limits.pressure import RUNS_OF_BASELINE, baseline_in_time, refuse_hopeless
 from onnxopt.search.limits.reserve import Reserve, reserve_of
 from onnxopt.search.observer import Observer
-from onnxopt.search.parts import Parts, typical_feeds
+from onnxopt.search.parts import Parts
 from onnxopt.search.race import Race, race_of
 from onnxopt.search.settings import Settings
+from onnxopt.search.timed_batches import timed_batches
 from onnxopt.search.trial import Candidate, Trial, Verdict
 from onnxopt.search.workers.choice import runner_for
 from onnxopt.search.workers.device import DeviceTimer
@@ -54,8 +56,7 @@ class Start:
 
     Attributes:
         judge: the judge of the search samples.
-        feeds: a typical batch.
-        inputs: the batches that latency is measured on.
+        batches: those that latency is measured on.
     """
 
     def __init__(
@@ -76,8 +77,7 @@ class Start:
         self.preparation = Preparation(model, self.context)
         self._judges = dict[tuple[bytes, int], Judge]()
         self.judge = self.judge_on(parts.search)
-        self.feeds = typical_feeds(parts.search, settings.batch_size)
-        self.inputs = (self.feeds,) if settings.hot else drawn_inputs(parts.search, settings.batch_size)
+        self.batches = timed_batches(parts.search, signature_of(model), settings)
 
     def _progress(self, what: str, done: int, total: int) -> None:
         self.deadline.check()
@@ -102,7 +102,8 @@ class Start:
     def at_work(self) -> Iterator[Workers]:
         """Provide the workers for the duration of the search."""
         parts, chosen, target = self.parts, self.settings, self.context.target.name
-        shared = self.metric, target, chosen.runtime, chosen.seed, self.inputs, self.feeds, chosen.tasks
+        timed = self.batches.alternating, self.batches.typical
+        shared = self.metric, target, chosen.runtime, chosen.seed, *timed, chosen.tasks
         work = TaskInputs(parts.calibration, parts.search, *shared)
 
         def here() -> LocalRunner:

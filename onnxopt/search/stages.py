@@ -30,6 +30,7 @@ from onnxopt.search.mix.cost_tables import CostTables, tables_of
 from onnxopt.search.mix.layer_times import LayerTimes
 from onnxopt.search.mix.mixer import BEYOND, ROUNDS, Mixer, quantizer_of
 from onnxopt.search.screen import Screen
+from onnxopt.search.timed_batches import called_at
 from onnxopt.search.trial import Candidate, Trial, Verdict
 from onnxopt.search.trials import Trials
 from onnxopt.search.workers.runner import LOST
@@ -179,17 +180,18 @@ def choose_bits(trials: Trials) -> None:
     """Choose the form of each large matrix from tables of time and loss, and again after each measurement."""
     if trials.enough() or not has_matrices(trials.model):
         return
-    settings = trials.settings
+    settings, by_length = trials.settings, trials.batches.by_length
 
     def clock(models: Mapping[str, ir.Model]) -> list[dict[str, float]]:
-        found = trials.latency(dict(models), min(_CLOCK_S, settings.latency_s))
-        return [{name: latency.p50_ms for name, latency in found.items()}]
+        seconds = min(_CLOCK_S, settings.latency_s)
+        whole_ms = {name: latency.p50_ms for name, latency in trials.latency(dict(models), seconds).items()}
+        return called_at(by_length, whole_ms, models, settings.runtime, seconds)
 
     def tables() -> CostTables:
         return bit_tables(
             trials.model,
             trials.context,
-            [(trials.feeds, 1.0)],
+            by_length,
             goal=settings.goal,
             times=LayerTimes(cache_folder(), settings.runtime),
             clock=clock,

@@ -49,7 +49,8 @@ class Trials:
     def __init__(self, start: Start, workers: Workers, baseline: Baseline, journal: Journal) -> None:
         self.model, self.parts, self.settings = start.model, start.parts, start.settings
         self.observer, self.deadline, self.context = start.observer, start.deadline, start.context
-        self.judge, self.judge_on, self.feeds, self.build = start.judge, start.judge_on, start.feeds, start.build
+        self.judge, self.judge_on, self.build = start.judge, start.judge_on, start.build
+        self.batches, self.feeds = start.batches, start.batches.typical
         self._start, self._workers, self.journal, self.preparation = start, workers, journal, start.preparation
         self.runner, self.device = workers.runner, workers.device
         self.baseline, self.bar = baseline.trial, baseline.bar

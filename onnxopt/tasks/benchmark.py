@@ -15,6 +15,7 @@ from onnxopt.measure.latency.throughput import Throughput
 from onnxopt.measure.runtime.session import Runtime
 from onnxopt.model_file.given import Several, by_name
 from onnxopt.options.choices import Scenario, refuse_non_positive
+from onnxopt.options.lengths import lengths_of, words_of
 from onnxopt.pipeline import StageProgress
 from onnxopt.run.add_device import add_to_run
 from onnxopt.run.finished import AnyRun, Run
@@ -64,6 +65,7 @@ def benchmark(
     seconds: float = 5.0,
     memory: bool = False,
     hot: bool = False,
+    sequence: str | None = None,
     processes: int | None = None,
     profile: bool = False,
     scenario: Scenario = "single",
@@ -85,6 +87,7 @@ def benchmark(
         seconds: measurement time per batch size.
         memory: whether to measure memory and the cold start too.
         hot: whether to time one input repeatedly, instead of up to 32 alternating inputs of `data`.
+        sequence: lengths of sequences with their shares of the runs, such as `128:0.3,1:0.7`, in place of the data's.
         processes: measure the load of so many processes at once instead.
         profile: measure the time by operator instead.
         scenario: `single`: one run at a time; `batch`: 8 samples per run; `offline`: throughput, 32 samples per run;
@@ -101,13 +104,14 @@ def benchmark(
 
     Raises:
         UsageError: ONX101 a value is out of range, ONX109 two options exclude each other, ONX112 one does not
-            apply, ONX113 a device has no samples or files.
+            apply, or no axis is that of a sequence, ONX113 a device has no samples or files.
         ModelError: ONX308 the models have different inputs; further codes as in docs/errors.md.
     """
     sizes = _checked(scenario, batch_size, seconds, processes, streams)
     load = {"processes": processes is not None, "streams": scenario == "streams" or streams is not None}
     load |= {"ep": ep is not None}
-    several = {"batch_size": len(sizes) > 1}
+    several = {"batch_size": len(sizes) > 1, "sequence": sequence is not None}
+    shares = None if sequence is None else lengths_of(sequence)
     if device is not None:
         others = load | several | {"memory": memory, "profile": profile, "scenario": scenario != "single"}
         _refuse("device", others | {"runtime": runtime is not None and runtime != Runtime(threads=runtime.threads)})
@@ -134,8 +138,9 @@ def benchmark(
         rates = throughputs(work, sizes[0], (streams or STREAMS) if scenario == "streams" else 1)
         return Benchmark(tables.throughputs_document(rates, data), throughput=rates)
     work = work if ep is None else on_providers(work, ep)
-    timed = latencies(work, sizes, memory=memory, hot=hot)
-    return Benchmark(tables.latencies_document(timed, data, notes_of(work, timed)), latency=timed)
+    timed = latencies(work, sizes, memory=memory, hot=hot, shares=shares)
+    lengths = () if shares is None else (f"Sequences have the lengths {words_of(shares)}.",)
+    return Benchmark(tables.latencies_document(timed, data, (*notes_of(work, timed), *lengths)), latency=timed)
 
 
 def device_result(result: str | Path, *, run: AnyRun | None = None) -> Benchmark:

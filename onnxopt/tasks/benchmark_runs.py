@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import onnx_ir as ir
 
 from onnxopt.errors import ModelError, OnnxoptError
-from onnxopt.measure.latency import Latency, drawn_inputs, measure_latency
+from onnxopt.measure.latency import Latency, at_lengths, drawn_inputs, measure_latency
 from onnxopt.measure.latency.processes import ProcessLoad, measure_processes
 from onnxopt.measure.latency.profile import Profile, profile
 from onnxopt.measure.latency.throughput import Throughput, measure_throughput
@@ -14,8 +14,10 @@ from onnxopt.measure.runtime.providers import offered
 from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.model_file import as_graph, signature_of
 from onnxopt.model_file.given import Several, by_name
+from onnxopt.options.lengths import Shares
 from onnxopt.pipeline import StageProgress
 from onnxopt.samples import Feeds, ReadOptions, Samples, open_samples
+from onnxopt.samples.sequences import sequence_axes
 from onnxopt.search.parts import typical_feeds
 from onnxopt.tasks.bench_words import fastest_of
 
@@ -119,7 +121,9 @@ def on_providers(work: BenchmarkJob, ep: str | Sequence[str]) -> BenchmarkJob:
     return replace(work, models=models, runtimes=runtimes, left_out=left_out)
 
 
-def latencies(work: BenchmarkJob, sizes: Sequence[int], *, memory: bool, hot: bool) -> dict[int, dict[str, Latency]]:
+def latencies(
+    work: BenchmarkJob, sizes: Sequence[int], *, memory: bool, hot: bool, shares: Shares | None = None
+) -> dict[int, dict[str, Latency]]:
     """Time models in alternating runs for every batch size; a model with a fixed batch size runs at its own.
 
     Args:
@@ -127,6 +131,7 @@ def latencies(work: BenchmarkJob, sizes: Sequence[int], *, memory: bool, hot: bo
         sizes: samples in a run.
         memory: measure memory and the cold start too.
         hot: time one input repeatedly, instead of up to 32 alternating inputs of the data.
+        shares: shares of the runs by length of their sequences; None for the data's own lengths.
 
     Returns:
         By batch size as measured, then by model.
@@ -134,6 +139,8 @@ def latencies(work: BenchmarkJob, sizes: Sequence[int], *, memory: bool, hot: bo
     found: dict[int, dict[str, Latency]] = {}
     for size in sizes:
         inputs = (work.feeds(size),) if hot else drawn_inputs(work.samples, size)
+        if shares is not None:
+            inputs = at_lengths(inputs, sequence_axes(signature_of(next(iter(work.models.values())))), shares)
         timed = measure_latency(
             work.models,
             inputs,

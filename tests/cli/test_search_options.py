@@ -25,6 +25,7 @@ GIVEN = {
     "confidence": ("0.9", 0.9),
     "require": ("proven", "proven"),
     "batch-size": ("4", 4),
+    "sequence": ("128:0.3,1:0.7", "128:0.3,1:0.7"),
     "latency-seconds": ("0.5", 0.5),
     "hot": (None, True),
     "prune": (None, True),

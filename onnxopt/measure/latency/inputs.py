@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from onnxopt.options.lengths import Shares, runs_of
 from onnxopt.samples import Feeds, Samples
+from onnxopt.samples.sequences import Axes, at_length
 
 COUNT = 32
 """Number of alternating inputs; no more of the data is held in memory."""
@@ -32,6 +34,21 @@ def drawn_inputs(samples: Samples, batch_size: int, count: int = COUNT) -> tuple
     order = sorted(range(len(places)), key=lambda i: (sum(map(np.prod, shapes[i])), shapes[i]))
     chosen = [order[i] for i in _spaced(len(order), count)]
     return tuple(_batch(samples, places, shapes, chosen[i], batch_size) for i in scattered(len(chosen)))
+
+
+def at_lengths(drawn: Sequence[Feeds], axes: Axes, shares: Shares) -> tuple[Feeds, ...]:
+    """Return batches with sequences of other lengths, so many of each that their times add up with its share.
+
+    Args:
+        drawn: batches of the data.
+        axes: the axes of the sequence.
+        shares: the shares of the runs by length.
+    """
+    made = list[Feeds]()
+    for length, runs in runs_of(shares, COUNT).items():
+        some = [at_length(feeds, axes, length) for feeds in drawn[:runs]]
+        made += [some[i % len(some)] for i in range(runs)]
+    return tuple(made[i] for i in scattered(len(made)))
 
 
 def scattered(count: int) -> list[int]:

@@ -1,0 +1,50 @@
+"""Batches at other lengths of their sequences: cut, or repeated from the start."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from onnxopt.errors import UsageError
+from onnxopt.model_file import Signature
+from onnxopt.samples.core import Feeds
+
+_WORDS = ("seq", "len", "time", "token", "step")
+_UNNAMED = "unk__"
+"""Beginning of the names that tf2onnx gives to unknown sizes, another one to each."""
+
+Axes = Mapping[str, tuple[int, ...]]
+"""The axes of a sequence, by input."""
+
+
+def sequence_axes(signature: Signature) -> Axes:
+    """Return the axes of the inputs along which a sequence extends: dynamic ones behind the first, of one name.
+
+    The name is the one that reads like a sequence, or the only one. Sizes without a name count as one.
+
+    Raises:
+        UsageError: ONX112 no axis, or more than one, may be that of a sequence.
+    """
+    named = dict[str, dict[str, tuple[int, ...]]]()
+    for spec in signature.inputs:
+        for axis, size in enumerate(spec.shape or ()):
+            if axis and not isinstance(size, int):
+                name = "" if size is None or size.startswith(_UNNAMED) else size
+                by_input = named.setdefault(name, {})
+                by_input[spec.name] = (*by_input.get(spec.name, ()), axis)
+    likely = [name for name in named if any(word in name.lower() for word in _WORDS)] or list(named)
+    if len(likely) == 1 and not (likely == [""] and any(len(axes) > 1 for axes in named[""].values())):
+        return named[likely[0]]
+    several = ", ".join(name or "those without a name" for name in likely)
+    why = f"it may be any of {several}" if likely else "all sizes behind the first are fixed"
+    hint = "Export the model with one dynamic axis for it; `onnxopt generation` times decoders with a cache."
+    raise UsageError("ONX112", "the axis of the sequence is not known", where=str(signature), why=why, hint=hint)
+
+
+def at_length(feeds: Feeds, axes: Axes, length: int) -> dict[str, np.ndarray]:
+    """Return a batch whose sequences have `length` steps: its first ones, and where it has fewer, again."""
+    made = dict(feeds)
+    for name, some in axes.items():
+        for axis in some:
+            array = np.asarray(made[name])
+            made[name] = np.take(array, np.arange(length) % max(array.shape[axis], 1), axis=axis)
+    return made
