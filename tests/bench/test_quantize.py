@@ -6,16 +6,35 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from onnxopt.measure.runtime.session import Runtime, optimized_model
-from onnxopt.model_file import save
+from onnxopt.model_file import load, save, signature_of
+from onnxopt.samples import Samples, open_samples
 from tests import builders
 
 
 @pytest.fixture(scope="module")
 def bench(bench_module):
     return bench_module("quantize")
+
+
+def easy_classifier(path: Path) -> tuple[Path, Samples]:
+    """Write a network for breast cancer, whose answers stay right with much noise in its weights."""
+    datasets = pytest.importorskip("sklearn.datasets", reason="scikit-learn has the data and the training")
+    networks = importlib.import_module("sklearn.neural_network")
+    features, labels = datasets.load_breast_cancer(return_X_y=True)
+    features = ((features - features.mean(axis=0)) / features.std(axis=0)).astype(np.float32)
+    learned = networks.MLPClassifier((64, 32), random_state=0, max_iter=500).fit(features[:341], labels[:341])
+    net, value = builders.Net(0), "x"
+    for weights, biases in zip(learned.coefs_, learned.intercepts_, strict=True):
+        one, two = (net.const(array.astype(np.float32)) for array in (weights, biases))
+        value = net.node("Gemm", value if value == "x" else net.node("Relu", value), one, two)
+    net.node("Concat", net.node("Neg", value), value, axis=1, out="y")
+    floats = onnx.TensorProto.FLOAT
+    onnx.save(net.proto([("x", floats, ["batch", 30])], [("y", floats, ["batch", 2])]), path)
+    return path, open_samples({"x": features[341:]}, signature_of(load(path)), labels=labels[341:])
 
 
 def row(drop, speedup):
@@ -78,6 +97,30 @@ def test_planted_files_compute_the_same_twice_and_something_worse(bench, tmp_pat
     kinds = [node.op_type for node in optimized_model(files["planted-slower"], Runtime()).graph]
     once = [node.op_type for node in optimized_model(path, Runtime()).graph]
     assert all(kinds.count(kind) >= 2 * once.count(kind) for kind in set(once) & {"Gemm", "FusedGemm", "MatMul"})
+
+
+def test_the_worse_file_of_an_easy_task_is_worse_beyond_doubt(bench, tmp_path):
+    path, samples = easy_classifier(tmp_path / "model.onnx")
+    worse = importlib.import_module("controls").controls(path, tmp_path / "controls")["planted-worse"]
+    case = type("Case", (), {"path": path, "label_offset": 0, "test": lambda _: samples})()
+    found = bench.judge(case, {"fp32": path, "planted-worse": worse}, tmp_path, len(samples))
+    assert found["fp32"]["accuracy"] > 0.95
+    assert found["planted-worse"]["drop_interval"][0] > 0
+
+
+def test_only_the_rows_of_worse_files_are_renewed(bench_module, bench):
+    controls = bench_module("quantize_controls")
+    rows = {"fp32": {"size_bytes": 100}, "planted-worse": row(0.0, 1.0) | {"drop_interval": [-0.1, 0.1]}}
+    models = [{"model": name, "n": 10, "accuracy": 0.8, "rows": rows, "failures": {}} for name in ("a", "b")]
+    before = {"environment": {}, "summary": bench.summary(models), "models": models}
+    assert before["summary"]["controls"]["planted-worse"]["missed"] == ["a", "b"]
+    after = controls.renewed(before, {"a": {"drop": 0.3, "drop_interval": [0.2, 0.4]}, "c": {}})
+    assert after["summary"]["controls"]["planted-worse"] == {"models": 2, "missed": ["b"]}
+    assert after["models"][0]["rows"] == {
+        "fp32": rows["fp32"],
+        "planted-worse": {"drop": 0.3, "drop_interval": [0.2, 0.4]},
+    }
+    assert (after["models"][1], before["models"][0]["rows"]) == (models[1], rows)
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from /proc")
