@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ from onnxopt.measure.statistics import Drop
 from onnxopt.measure.tasks.named import metric_of
 from onnxopt.pipeline import Context, Pipeline
 from onnxopt.search.budget import Budget
+from onnxopt.search.journal.journal import Journal
 from onnxopt.search.observer import NullObserver
 from onnxopt.search.optimize import search
 from onnxopt.search.parts import split_parts
@@ -68,7 +70,10 @@ def measure(case: Case, settings: Settings, options: argparse.Namespace) -> dict
     metric, runtime = metric_of("top1", label_offset=case.label_offset), settings.runtime
     parts = split_parts(test, calibration, seed=0)
     start = time.perf_counter()
-    result = search(model, parts, metric, settings, Narrator())
+    with TemporaryDirectory(prefix="onnxopt-search-") as folder:
+        # As in a run folder: a finalist is read again for its proof, not trained again.
+        journal = Journal(Path(folder) / "journal.jsonl", {"model": case.name})
+        result = search(model, parts, metric, settings, Narrator(), journal=journal)
     search_s = time.perf_counter() - start
     models: dict[str, Any] = {"baseline": model, "onnxopt": result.model, "again": model}
     alone = quantization_alone(result)

@@ -59,7 +59,8 @@ def search(
         size_bytes: size of the baseline's file; None for its size when saved again.
         stamp: makes the final model from a built one, so that the measured model is the one that ships; None for no
             change.
-        journal: store of finished measurements; None for none.
+        journal: store of finished measurements and models; None for none. Then only the best model is kept, and the
+            proof builds the others again, trained ones too.
         deadline: the deadline of the command that contains this search; None for a new one.
 
     A candidate that is not faster than the baseline, larger, over budget, or that cannot be built or run never wins;
