@@ -26,10 +26,12 @@ MOST_DEATHS = 2
 """Number of times that a candidate may end the whole process before it is left out."""
 MODELS = "trials"
 """Folder of models beside the journal."""
+_KEPT = (Verdict.WITHIN, Verdict.UNSURE)
+"""Trials whose models are needed again: for the proof, and for another measurement of the time."""
 
 
 class Journal:
-    """Trials of one search by candidate, and the models of those within budget; without a path nothing is stored.
+    """Trials of one search by candidate, and the models that are needed again; without a path nothing is stored.
 
     Args:
         path: a file of JSON lines; an incomplete last line is ignored. The models are in a folder beside it.
@@ -97,7 +99,7 @@ class Journal:
         return str(self._trials.get(_key(candidate), {}).get("digest", ""))
 
     def model(self, candidate: Candidate) -> ir.Model | None:
-        """Return the model of a candidate within budget; None if it is not stored."""
+        """Return the model of a candidate within budget, or whose time is unsure; None if it is not stored."""
         digest = str(self._trials.get(_key(candidate), {}).get("model", ""))
         return self._models.get(digest) if self._models is not None and digest else None
 
@@ -106,7 +108,7 @@ class Journal:
         self._write({"kind": "started", "candidate": _key(candidate)})
 
     def finished(self, trial: Trial, digest: str, model: ir.Model | None) -> None:
-        """Record the measurements, and the model if it is within budget.
+        """Record the measurements, and the model if it is within budget or its time is unsure.
 
         Args:
             trial: the trial, stored without its drop.
@@ -115,7 +117,7 @@ class Journal:
         """
         if self._models is None:
             return
-        kept = self._models.put(model) if model is not None and trial.verdict is Verdict.WITHIN else ""
+        kept = self._models.put(model) if model is not None and trial.verdict in _KEPT else ""
         made = {
             "kind": "trial",
             "candidate": _key(trial.candidate),

@@ -21,7 +21,7 @@ from onnxopt.search.journal.notes import candidate_data, maybe_candidate, names,
 from onnxopt.search.optimize import search
 from onnxopt.search.parts import split_parts
 from onnxopt.search.settings import Settings
-from onnxopt.search.trial import Candidate, SearchResult, Verdict
+from onnxopt.search.trial import Candidate, SearchResult, Trial, Verdict
 from onnxopt.search.workers.runner import LocalRunner
 from tests import builders
 from tests.search.fakes import parts
@@ -255,3 +255,13 @@ def test_names_are_a_list_of_texts(value) -> None:
 def test_numbers_are_a_list_of_numbers(value) -> None:
     with pytest.raises(ValueError, match="not a list of numbers"):
         numbers(value)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "kept"), [(Verdict.WITHIN, True), (Verdict.UNSURE, True), (Verdict.OVER_BUDGET, False)]
+)
+def test_models_that_are_measured_again_are_not_built_again(verdict: Verdict, kept: bool, tmp_path: Path) -> None:
+    journal, candidate = Journal(tmp_path / "journal.jsonl", ABOUT), Candidate("a", (Simplify(),))
+    journal.begin()
+    journal.finished(Trial(candidate, verdict, ""), "", builders.gemm_mlp())
+    assert (journal.model(candidate) is not None) is kept
