@@ -10,6 +10,7 @@ weights from a seed. Saves the verdicts as JSON under `bench/results/`.
 
 import argparse
 import json
+import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -141,17 +142,25 @@ def accuracy(one: Measured, model: ir.Model) -> float | None:
 
 
 def chosen(one: Measured, tables: CostTables, rival: str, most: float, error: OutputError) -> tuple[str, ir.Model]:
-    """Return the fastest mix by the tables whose measured loss is at most `most`, and its pipeline."""
-    context, allowed = Context(target_of("auto"), one.calibration), tables.problem.loss(tables.problem.whole(rival))
+    """Return the fastest mix by the tables whose measured loss is at most `most`, and its pipeline.
+
+    The loss allowed by the tables follows the measured one, as in a search. With no such mix the last one is returned.
+    """
+    context, problem = Context(target_of("auto"), one.calibration), tables.problem
+    allowed, tried, best = problem.loss(problem.whole(rival)), set[str](), (math.inf, "", one.model)
     for _ in range(TRIES):
-        mix = solve(tables.problem, allowed)
+        mix = solve(problem, allowed)
         passes = candidate_of(tables, mix, 1).passes
+        if format_passes(passes) in tried:
+            break
+        tried.add(format_passes(passes))
         made = Pipeline(passes).run(one.model, context).model
         lost = error.of(made)
-        if lost <= most:
-            break
-        allowed *= 0.9 * most / lost
-    return format_passes(passes), made
+        cost = problem.cost(mix) if lost <= most else math.inf
+        if cost <= best[0]:
+            best = (cost, format_passes(passes), made)
+        allowed *= min(max((1 if lost <= most else 0.9) * most / lost, 1 / 4), 4)
+    return best[1:]
 
 
 def row_of(

@@ -23,10 +23,20 @@ _RUNS, _MOST_RUNS, _SECONDS = 24, 400, 0.05
 _SMALL, _LARGE = 1 << 10, 1 << 17
 
 
-def layer_times_ms(model: ir.Model, made: ir.Model, feeds: Feeds, runtime: Runtime) -> dict[str, float]:
+def layer_times_ms(
+    model: ir.Model, made: ir.Model, feeds: Feeds, runtime: Runtime, *, conversions: bool = False
+) -> dict[str, float]:
     """Return the time of each layer of the float `model` in runs of `made`; layers without a time are left out.
 
     The time is the mean of the middle half of each kernel's runs, because disturbances affect few runs.
+
+    Args:
+        model: the float model.
+        made: the model made from it that runs.
+        feeds: one batch.
+        runtime: configuration of ONNX Runtime.
+        conversions: whether conversions between integers and floats are part of the layers that need them: of a layer's
+            input, or of the rows that a table gives. Else they belong to no layer.
 
     Raises:
         ModelError: ONX304 the runtime cannot load `made`.
@@ -42,19 +52,39 @@ def layer_times_ms(model: ir.Model, made: ir.Model, feeds: Feeds, runtime: Runti
                 session.run(feeds)
                 runs += 1
             events = json.loads(session.end_profiling().read_text())
-            names = LayerNames(model, load(optimized))
+            graph = load(optimized)
+            names = LayerNames(model, graph)
         times_us = defaultdict[tuple[str, str], list[int]](list)
         for event in events:
             if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
                 times_us[event["name"].removesuffix("_kernel_time"), event["args"]["op_name"]].append(event["dur"])
         found = defaultdict[str, float](float)
         for (kernel, op_type), times in times_us.items():
-            layer = None if op_type in CONVERSIONS else names.find(kernel, op_type)
-            if layer is not None:
-                found[layer] += _typical(times[1:] or times) / 1e3
+            typical_ms = _typical(times[1:] or times) / 1e3
+            if op_type in CONVERSIONS:
+                layers = _needing(graph, kernel, names) if conversions else []
+            else:
+                layer = names.find(kernel, op_type)
+                layers = [] if layer is None else [layer]
+            for layer in layers:
+                found[layer] += typical_ms / len(layers)
         return dict(found)
 
     return interruptible(work)
+
+
+def _needing(graph: ir.Model, kernel: str, names: LayerNames) -> list[str]:
+    """Return the layers that need a conversion: the one that gives its integers, or those that read them."""
+    node = next((one for one in graph.graph if one.name == kernel), None)
+    if node is None:
+        return []
+    first = node.inputs[0]
+    if node.op_type == "DequantizeLinear" and first is not None and (producer := first.producer()) is not None:
+        near = [producer]
+    else:
+        near = [reader for value in node.outputs for reader, _ in value.uses()]
+    layers = [names.find(one.name or "", one.op_type) for one in near if one.op_type not in CONVERSIONS]
+    return list(dict.fromkeys(layer for layer in layers if layer is not None))
 
 
 def _typical(times: Sequence[int]) -> float:

@@ -184,20 +184,43 @@ def _stored(node: ir.Node) -> float:
 def _milliseconds(made: _Made, inputs: WeightedFeeds, times: LayerTimes, clock: Clock) -> tuple[Costs, float, float]:
     """Return the time of each layer in each form, that of the rest, and that of the baseline."""
     costs, fixed, original = defaultdict[str, dict[str, float]](dict), 0.0, 0.0
-    models = {FLOAT: made.base, **made.forms}
+    models, owners = {FLOAT: made.base, **made.forms}, _owners(made)
     called = clock(models)
     for (feeds, runs), wholes in zip(inputs, called, strict=True):
-        found = times.of([TimedForm(made.base, one) for one in models.values()], feeds)
-        scaled = {
-            form: {name: ms * wholes[form] / sum(each.values()) for name, ms in each.items()}
-            for form, each in zip(models, found, strict=True)
-        }
+        found = times.of([TimedForm(made.base, one) for one in models.values()], feeds, conversions=True)
+        owned = {form: _owned(each, owners, wholes[form]) for form, each in zip(models, found, strict=True)}
         original += runs * wholes[FLOAT]
-        fixed += runs * sum(ms for name, ms in scaled[FLOAT].items() if name not in made.layers)
+        fixed += runs * sum(ms for name, ms in owned[FLOAT].items() if name not in made.layers)
         for form, some in {FLOAT: made.layers, **made.takes}.items():
-            # A form's own conversions of activations, which the profile shows outside of layers.
-            before, after = (sum(ms for name, ms in scaled[each].items() if name not in some) for each in (FLOAT, form))
+            # Work of a form that no layer owns, such as conversions that the profile cannot place.
+            before, after = (sum(ms for name, ms in owned[each].items() if name not in some) for each in (FLOAT, form))
             for name in some:
-                more = scaled[form].get(name, 0.0) + (after - before) / len(some)
+                more = owned[form].get(name, 0.0) + (after - before) / len(some)
                 costs[form][name] = costs[form].get(name, 0.0) + runs * more
     return costs, fixed, original
+
+
+def _owners(made: _Made) -> dict[str, str]:
+    """Return the layer of each node behind one: the last layer before it.
+
+    The form of a layer decides into which kernels the runtime fuses the work behind it: a bias becomes part of an
+    integer product, and of a float one part of the normalization behind it, which takes several times as long there.
+    """
+    layers, owners = {name: place for place, name in enumerate(made.layers)}, dict[str, str]()
+    for node in made.base.graph:
+        name = node.name or ""
+        producers = [value.producer() for value in node.inputs if value is not None]
+        before = [owners[one.name or ""] for one in producers if one is not None and (one.name or "") in owners]
+        if name in layers:
+            owners[name] = name
+        elif before:
+            owners[name] = max(before, key=lambda layer: layers[layer])
+    return owners
+
+
+def _owned(times: Mapping[str, float], owners: Mapping[str, str], whole_ms: float) -> dict[str, float]:
+    """Return the times of layers with what they own, scaled to the time of the whole model."""
+    found, total = defaultdict[str, float](float), sum(times.values())
+    for name, ms in times.items():
+        found[owners.get(name, name)] += ms * whole_ms / total
+    return found

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ from onnxopt.measure.runtime.session import Runtime
 from onnxopt.quantization.placement.node_times import layer_times_ms
 from onnxopt.samples import Feeds
 
+_PROFILES, _SECONDS = 4, 5.0
+"""Most profiles of a form, and seconds after which no further ones begin."""
 _FACTOR = re.compile(r"_factor\d+(_\d+)?$")
 Times = dict[str, float]
 
@@ -45,35 +48,49 @@ class LayerTimes:
         path = None if folder is None else folder / f"layers-{machine_name(runtime)}.json"
         self._known = Remembered[list[Times]](path, lambda found: isinstance(found, list))
 
-    def of(self, forms: Sequence[TimedForm], feeds: Feeds) -> list[Times]:
+    def of(self, forms: Sequence[TimedForm], feeds: Feeds, *, conversions: bool = False) -> list[Times]:
         """Return the milliseconds of each layer in each form; their sum is the time of the form.
 
         Whole forms are timed in alternating runs; the time of each is divided among its layers by the runtime's
-        profile.
+        profile. Forms are profiled by turns, and the shortest time of a layer counts: other programs only lengthen it.
 
         Args:
             forms: forms with the same inputs; a chain of factors counts as its layer.
             feeds: one batch.
+            conversions: whether conversions between integers and floats count for the layers that need them; else they
+                are divided among all.
 
         Raises:
             ModelError: ONX304 the runtime cannot load a form.
             NativeError: ONX401 a form cannot be run.
         """
         key = _key(forms, feeds)
+        key = None if key is None else f"{key} with conversions" if conversions else key
         if key is not None and key in self._known:
             return self._known[key]
         wholes = fastest_ms([form.made for form in forms], feeds, self._runtime)
         found = []
-        for form, whole in zip(forms, wholes, strict=True):
-            parts = defaultdict[str, float](float)
-            for name, ms in layer_times_ms(form.model, form.made, feeds, self._runtime).items():
-                parts[layer_of(name)] += ms
+        for whole, parts in zip(wholes, self._profiled(forms, feeds, conversions), strict=True):
             total = sum(parts.values())
             # Time outside layers, such as kernel starts, is divided among them.
             found.append({name: ms * whole / total for name, ms in parts.items()} if total else {"": whole})
         if key is not None:
             self._known.keep({key: found})
         return found
+
+    def _profiled(self, forms: Sequence[TimedForm], feeds: Feeds, conversions: bool) -> list[Times]:
+        """Return the shortest time of each layer in a few profiles of each form."""
+        shortest, begun = [Times() for _ in forms], time.monotonic()
+        for _ in range(_PROFILES):
+            for form, known in zip(forms, shortest, strict=True):
+                parts = defaultdict[str, float](float)
+                times = layer_times_ms(form.model, form.made, feeds, self._runtime, conversions=conversions)
+                for name, ms in times.items():
+                    parts[layer_of(name)] += ms
+                known |= {name: min(ms, known.get(name, ms)) for name, ms in parts.items()}
+            if time.monotonic() - begun > _SECONDS:
+                break
+        return shortest
 
 
 def _key(forms: Sequence[TimedForm], feeds: Feeds) -> str | None:

@@ -61,7 +61,10 @@ class Profile(LayerTimes):
     def __init__(self) -> None:
         super().__init__(None, Runtime())
 
-    def of(self, forms: Sequence[TimedForm], feeds: Mapping[str, np.ndarray]) -> list[dict[str, float]]:
+    def of(
+        self, forms: Sequence[TimedForm], feeds: Mapping[str, np.ndarray], *, conversions: bool = False
+    ) -> list[dict[str, float]]:
+        assert conversions
         found = []
         for form in forms:
             kinds = {node.op_type for node in form.made.graph}
@@ -146,6 +149,30 @@ def test_the_times_are_those_of_calls_and_the_profile_divides_them() -> None:
     # In the single run 4 bits are faster, in the three others 8 bits.
     _, kernels = chosen(made, 100.0)
     assert set(kernels.values()) == {"MatMulNBits8"}
+
+
+def test_the_work_behind_a_layer_is_part_of_its_cost() -> None:
+    class Fused(Profile):
+        """Has an integer product take over the Tanh behind it, and make the one behind the second product slower."""
+
+        def of(
+            self, forms: Sequence[TimedForm], feeds: Mapping[str, np.ndarray], *, conversions: bool = False
+        ) -> list[dict[str, float]]:
+            found = super().of(forms, feeds, conversions=conversions)
+            for form, times in zip(forms, found, strict=True):
+                integer = any(node.op_type == "MatMulInteger" for node in form.made.graph)
+                times.update({"Tanh_1": 0.0, "Tanh_3": 30.0} if integer else {"Tanh_1": 6.0, "Tanh_3": 10.0})
+            return found
+
+    whole = {**WHOLE, FLOAT: 51.0, "dynamic INT8": 50.0, "dynamic INT8, one scale": 50.0}
+    inputs = [({"x": np.zeros((1, WIDTH), np.float32)}, 1.0)]
+    made = bit_tables(
+        model(), context(), inputs, goal=Goal.LATENCY, times=Fused(), clock=called(whole), losses=Loss(), seconds=60
+    )
+    costs = [[float(made.problem.layers[name].costs[form]) for name in LAYERS] for form in (FLOAT, "dynamic INT8")]
+    # One millisecond of three for conversions that nobody owns is divided.
+    assert costs == [pytest.approx([16.0, 20.0, 10.0]), pytest.approx([4.0 + 1, 34.0 + 1, 4.0 + 1])]
+    assert made.problem.fixed == pytest.approx(5.0)
 
 
 def test_every_form_can_stand_beside_every_other() -> None:
