@@ -64,8 +64,12 @@ def from_bytes(data: bytes) -> ir.Model:
 
 
 def from_runtime(data: bytes) -> ir.Model:
-    """Read a valid graph that the runtime wrote, whose nodes may be in no order; weights in files are not read."""
+    """Read a valid graph that the runtime wrote, whose nodes may be in no order.
+
+    Neither weights in files nor types of inner values are read: such a graph is read for its operators.
+    """
     proto = onnx.load_model_from_string(data)
+    del proto.graph.value_info[:]
     for body in bodies_of(proto):
         sort_nodes(body)
     return from_proto(proto)

@@ -2,7 +2,8 @@
 
 import base64
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from typing import Any
 
 import onnx
 import onnx_ir as ir
@@ -143,3 +144,17 @@ def subgraphs(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.Grap
         if attribute.HasField("g"):
             yield attribute.g
         yield from attribute.graphs
+
+
+def remove_parts(messages: Any, removed: Collection[Any]) -> None:
+    """Remove messages from a repeated field; by identity, because comparing each with all others takes minutes.
+
+    They go to its end first: each removal from the middle moves all that follow.
+    """
+    if not removed:
+        return
+    held = list(messages)  # protobuf gives one object per part while it is held
+    identities = {id(message) for message in removed}
+    kept = sum(id(message) not in identities for message in held)
+    messages.sort(key=lambda message: id(message) in identities)
+    del messages[kept:]

@@ -11,11 +11,12 @@ from onnxopt.measure.runtime.session import Loadable, Runtime, Session, session_
 from onnxopt.measure.runtime.written import ends
 from onnxopt.model_file import probe_feeds, signature_of
 from onnxopt.quantization.built import Built
+from onnxopt.quantization.closeness import Ratios
 from onnxopt.samples import Feeds, Samples
 
 Build = Callable[[tuple[str, ...]], Built]
 """Builds the quantized model with the named nodes in float."""
-Measure = Callable[[ir.Model, Session], float]
+Measure = Callable[[Session], Ratios]
 """Measures a quantized model in an open session of it."""
 
 _MOST_BUILDS = 64
@@ -31,13 +32,13 @@ class RunnableModel:
     Attributes:
         model: the quantized model.
         left: the reason of each node left in float.
-        number: the measured number.
+        ratios: the measured signal-to-noise ratios.
         optimized: the runtime's graph of the model, as `opened` gives it.
     """
 
     model: ir.Model
     left: Mapping[str, str]
-    number: float
+    ratios: Ratios = ()
     optimized: bytes = b""
 
 
@@ -50,12 +51,12 @@ def attempt(
         build: quantizes all nodes except the given ones.
         nodes: nodes that may be quantized.
         feeds: one sample; None only loads the model.
-        measure: gives the number for the result, whose session is open already: opening one takes seconds.
+        measure: measures the result, whose session is open already: opening one takes seconds.
 
     Raises:
         NativeError, ModelError: the error of the last build, if no set of nodes explains it.
     """
-    return _Search(build, nodes, feeds, measure or (lambda model, session: 0.0)).result()
+    return _Search(build, nodes, feeds, measure or (lambda session: ())).result()
 
 
 def runnable_feeds(model: ir.Model, samples: Samples | None) -> Feeds | None:
@@ -74,7 +75,7 @@ def runnable_feeds(model: ir.Model, samples: Samples | None) -> Feeds | None:
     return None
 
 
-def _loadable(built: Built) -> Loadable:
+def loadable(built: Built) -> Loadable:
     """Return what a session is made of; raises like a session of the model."""
     if not built.data:
         return built.model
@@ -94,7 +95,7 @@ class _Search:
             made = self._try(())
             if isinstance(made, tuple):
                 model, session, optimized = made
-                return RunnableModel(model, self._left, self._measure(model, session), optimized)
+                return RunnableModel(model, self._left, self._measure(session), optimized)
             culprits = self._named(made) or self._bisected()
             if not culprits:
                 raise made
@@ -104,7 +105,7 @@ class _Search:
         self._builds += 1
         try:
             built = self._build((*self._left, *more))
-            source = _loadable(built)
+            source = loadable(built)
             # With more nodes in float it is not the result, whose graph alone is needed.
             session, optimized = (Session(source, Runtime()), b"") if more else session_and_graph(source, Runtime())
             if self._feeds is not None:

@@ -8,6 +8,7 @@ import onnx_ir as ir
 from onnxopt.model_file import from_proto, share_weights
 from onnxopt.model_file.memory import IN_MEMORY_BYTES
 from onnxopt.model_file.order import bodies_of, sort_nodes
+from onnxopt.quantization.zero_points import share_zero_points
 
 _RUNTIME = "com.microsoft"
 """Domain of the runtime's own operators."""
@@ -47,6 +48,7 @@ def built_from(proto: onnx.ModelProto, source: ir.Model) -> Built:
     if _RUNTIME not in imported and any(node.domain == _RUNTIME for body in bodies for node in body.node):
         # The tools declare this domain only for nodes in the main graph.
         proto.opset_import.add(domain=_RUNTIME, version=1)
+    share_zero_points(proto)
     data = proto.SerializeToString()
     model = from_proto(onnx.load_model_from_string(data))
     share_weights(model, source)

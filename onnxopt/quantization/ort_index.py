@@ -12,6 +12,7 @@ import onnx
 from onnxruntime.quantization.onnx_model import ONNXModel
 
 from onnxopt.model_file.order import bodies_of
+from onnxopt.model_file.proto import remove_parts
 
 Nodes = dict[str, list[onnx.NodeProto]]
 
@@ -77,7 +78,7 @@ class IndexedModel(ONNXModel):  # type: ignore[misc]  # the runtime has no types
             self._removed.append(known)
 
     def _drop_removed(self) -> None:
-        _drop_these(self.model.graph.initializer, self._removed)
+        remove_parts(self.model.graph.initializer, self._removed)
         self._removed.clear()
 
     def clean_initializers(self) -> Any:
@@ -89,7 +90,7 @@ class IndexedModel(ONNXModel):  # type: ignore[misc]  # the runtime has no types
         read |= {value.name for some in graphs for value in some.output}
         read -= {name for node in graph.node for name in node.output}
         read |= {value.name for value in graph.input}
-        _drop(graph.initializer, [i for i, tensor in enumerate(graph.initializer) if tensor.name not in read])
+        remove_parts(graph.initializer, [tensor for tensor in graph.initializer if tensor.name not in read])
         return super().clean_initializers()
 
     def find_node_by_name(self, node_name: str, new_nodes_list: list[onnx.NodeProto], graph: object) -> Any:
@@ -133,7 +134,7 @@ class IndexedModel(ONNXModel):  # type: ignore[misc]  # the runtime has no types
 
     def remove_nodes(self, nodes_to_remove: Collection[onnx.NodeProto]) -> None:
         """Remove nodes of this graph, all at once."""
-        _drop_these(self.model.graph.node, nodes_to_remove)
+        remove_parts(self.model.graph.node, nodes_to_remove)
         self._readers = self._writers = None
 
     def replace_node_input(self, node: onnx.NodeProto, old_input_name: str, new_input_name: str) -> None:
@@ -162,15 +163,3 @@ class IndexedModel(ONNXModel):  # type: ignore[misc]  # the runtime has no types
             ONNXModel.replace_node_input(node, old, new)
         readers[old] = [node for node in readers.get(old, []) if old in node.input]
         readers.setdefault(new, []).extend(nodes)
-
-
-def _drop_these(messages: Any, dropped: Collection[Any]) -> None:
-    """Remove messages from a repeated field; by identity, because comparing each with all others takes minutes."""
-    identities = {id(message) for message in dropped}
-    if identities:
-        _drop(messages, [i for i, message in enumerate(messages) if id(message) in identities])
-
-
-def _drop(messages: Any, positions: Sequence[int]) -> None:
-    for position in reversed(positions):
-        del messages[position]

@@ -20,13 +20,13 @@ SPECS = ("quantize-dynamic", "quantize-static", "quantize-static{form=qoperator}
 
 def builds_of(name: str, spec: str, monkeypatch: pytest.MonkeyPatch) -> list[Built]:
     """Return what a pass built and had loaded."""
-    found, loadable = list[Built](), attempt._loadable
+    found, loadable = list[Built](), attempt.loadable
 
     def seen(one: Built) -> Loadable:
         found.append(one)
         return loadable(one)
 
-    monkeypatch.setattr(attempt, "_loadable", seen)
+    monkeypatch.setattr(attempt, "loadable", seen)
     model = builders.BUILDERS[name]()
     context = Context(target_of("x86-vnni"), builders.samples_of(model))
     Pipeline(parse(spec)).run(model, context)

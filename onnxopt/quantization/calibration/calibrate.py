@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from onnxopt import model_file
 from onnxopt.pipeline import Observations
 from onnxopt.quantization.calibration import calibrators, ranges
 from onnxopt.quantization.calibration.data_quality import range_weaknesses, require_variety
@@ -67,8 +66,9 @@ def calibrate(
         DataError: ONX205 no input varies over the samples.
     """
     # Other methods and exclusions on the same model need the same histograms: the search tries many.
-    key = model_file.digest(model), len(samples), tuple(sorted(names))
-    found = cache.once("extremes", key, lambda: ranges.extremes(model, names, samples, typed=typed))
+    watch = ranges.Watch(model, names, typed=typed)
+    key = watch.digest(), len(samples), tuple(sorted(names))
+    found = cache.once("extremes", key, lambda: ranges.extremes(model, names, samples, watch=watch))
     inputs = [value.name or "" for value in model.graph.inputs]
     require_variety(found, inputs, samples.name)
     # A rare score is not an outlier.
@@ -82,7 +82,7 @@ def calibrate(
     histograms = cache.once(
         "histograms",
         (*key, of_extremes),
-        lambda: ranges.histograms(model, samples, needed, typed=typed) if needed else {},
+        lambda: ranges.histograms(model, samples, needed, watch=watch) if needed else {},
     )
     if of_extremes:
         full = {name: calibrators.FROM_EXTREMES[method](e) for name, e in found.items()}

@@ -4,19 +4,22 @@ Two sweeps over the samples: the first finds the extremes, the second fills one 
 Every calibration method works on these statistics alone, so another method needs no further run.
 """
 
+import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import MappingProxyType
 
 import numpy as np
 import onnx_ir as ir
 import onnxruntime
 
+from onnxopt import model_file
 from onnxopt.errors import ModelError, NativeError, first_line
 from onnxopt.graph.shapes import with_types
 from onnxopt.measure.runtime.interrupt import raise_if_interrupted, run_options
 from onnxopt.measure.runtime.overdue import in_time
 from onnxopt.model_file import materialize
+from onnxopt.model_file.memory import IN_MEMORY_BYTES, weight_bytes
 from onnxopt.quantization.calibration import calibrators
 from onnxopt.quantization.calibration.histogram import BINS, Extremes, Histogram, Range
 from onnxopt.quantization.calibration.spread import Spread, octaves_of
@@ -28,7 +31,57 @@ METHODS: Mapping[str, Callable[[Histogram], Range]] = MappingProxyType(
 """Calibration methods worth trying first; the others are in `calibrators.METHODS`."""
 
 
-def extremes(model: ir.Model, names: Sequence[str], samples: Samples, *, typed: bool = False) -> dict[str, Extremes]:
+class Watch:
+    """A model that gives out inner values, in one session that is opened when it is needed.
+
+    Args:
+        model: the model.
+        names: names of the tensors to give out.
+        typed: whether types of values are known in `model`.
+    """
+
+    def __init__(self, model: ir.Model, names: Collection[str], *, typed: bool = False) -> None:
+        self._model, self._names, self._data = model if typed else with_types(model), set(names), b""
+        self._opened: tuple[onnxruntime.InferenceSession, list[str]] | None = None
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the model; a small one is serialized once for this and for its session."""
+        if weight_bytes(self._model) > IN_MEMORY_BYTES:
+            return model_file.digest(self._model)
+        with _given_out(self._model.graph, self._names):
+            self._data = model_file.to_bytes(self._model)
+        return hashlib.sha256(self._data).hexdigest()
+
+    def opened(self) -> tuple[onnxruntime.InferenceSession, list[str]]:
+        """Return the session, and the names of the float tensors that it takes and gives.
+
+        Raises:
+            ModelError: ONX304 ONNX Runtime cannot load the model.
+        """
+        if self._opened is None:
+            self._opened, self._data = self._open(), b""
+        return self._opened
+
+    def _open(self) -> tuple[onnxruntime.InferenceSession, list[str]]:
+        inputs = [v.name for v in self._model.graph.inputs if v.name in self._names]
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        try:
+            with _given_out(self._model.graph, self._names), self._source() as source:
+                session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime has no common base class for its errors
+            raise ModelError("ONX304", "ONNX Runtime cannot calibrate the model", why=first_line(error)) from error
+        given = {o.name for o in (*session.get_outputs(), *session.get_inputs()) if o.type == "tensor(float)"}
+        order = [*inputs, *(o.name for o in session.get_outputs())]
+        return session, [name for name in order if name in given and name in self._names]
+
+    def _source(self) -> AbstractContextManager[bytes | str]:
+        return nullcontext(self._data) if self._data else materialize(self._model)
+
+
+def extremes(
+    model: ir.Model, names: Sequence[str], samples: Samples, *, watch: Watch | None = None
+) -> dict[str, Extremes]:
     """Return the smallest and largest finite value of every float tensor in `names`.
 
     A tensor without any finite value, such as an empty one, is left out.
@@ -37,18 +90,18 @@ def extremes(model: ir.Model, names: Sequence[str], samples: Samples, *, typed: 
         model: the model.
         names: names of tensors.
         samples: samples to run it on.
-        typed: whether types of values are known in `model`.
+        watch: gives out these tensors of it; made here by default.
 
     Raises:
         ModelError: ONX304 ONNX Runtime cannot load the model.
         NativeError: ONX401 a run failed.
     """
-    session, watched = _open(model, names, typed=typed)
+    session, watched = (watch or Watch(model, names)).opened()
     return _extremes(session, watched, samples)
 
 
 def histograms(
-    model: ir.Model, samples: Samples, found: Mapping[str, Extremes], *, typed: bool = False
+    model: ir.Model, samples: Samples, found: Mapping[str, Extremes], *, watch: Watch | None = None
 ) -> dict[str, Histogram]:
     """Return the histograms of tensors with known extremes, over the same samples.
 
@@ -56,12 +109,12 @@ def histograms(
         model: the model.
         samples: samples to run it on.
         found: extremes by name of the tensor.
-        typed: as in `extremes`.
+        watch: as in `extremes`; it may give out more tensors.
 
     Raises:
         ModelError, NativeError: as `extremes`.
     """
-    session, _ = _open(model, list(found), typed=typed)
+    session, _ = (watch or Watch(model, found)).opened()
     return _counted(session, samples, found)
 
 
@@ -124,23 +177,6 @@ def _bins(values: np.ndarray, low: float, high: float) -> np.ndarray:
     begin, steps = (np.float32(low), np.float32(scale)) if fits else (np.float64(low), np.float64(scale))
     bins = ((values - begin) * steps).astype(np.int32)
     return np.bincount(np.clip(bins, 0, BINS - 1), minlength=BINS)
-
-
-def _open(
-    model: ir.Model, names: Sequence[str], *, typed: bool = False
-) -> tuple[onnxruntime.InferenceSession, list[str]]:
-    watching, wanted = model if typed else with_types(model), set(names)
-    inputs = [v.name for v in watching.graph.inputs if v.name in wanted]
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    try:
-        with _given_out(watching.graph, wanted), materialize(watching) as source:
-            session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime has no common base class for its errors
-        raise ModelError("ONX304", "ONNX Runtime cannot calibrate the model", why=first_line(error)) from error
-    given = {o.name for o in (*session.get_outputs(), *session.get_inputs()) if o.type == "tensor(float)"}
-    order = [*inputs, *(o.name for o in session.get_outputs())]
-    return session, [name for name in order if name in given and name in wanted]
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Infinities, masks, giants and joins: what is left in float, what is clipped, and that the better of both is kept."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -8,6 +8,8 @@ import pytest
 
 from onnxopt.catalog import parse
 from onnxopt.errors import DataError
+from onnxopt.graph.edit import set_weight
+from onnxopt.measure.runtime.session import Session
 from onnxopt.model_file import signature_of
 from onnxopt.pipeline import Context, Observations, Optimized, Pipeline
 from onnxopt.quantization.built import Built
@@ -140,24 +142,32 @@ def test_one_outlier_sample_does_not_ruin_the_range_of_all_others() -> None:
 class Judged:
     """Stands for `Closeness`: what each form is worth is given."""
 
-    def __init__(self, worth: Mapping[int, float]) -> None:
+    def __init__(self, worth: Mapping[str, float]) -> None:
         self.worth = worth
 
     def __call__(self, before: ir.Model, samples: object) -> "Judged":
         return self
 
-    def db(self, model: ir.Model, session: object = None) -> float:
-        return self.worth[id(model)]
+    def ratios(self, session: Session) -> list[list[float]]:
+        return [[self.worth[session.metadata["form"]]]]
+
+
+def forms(make: Callable[[], ir.Model], *names: str) -> Iterator[ir.Model]:
+    """Return equal models that `Judged` can tell apart."""
+    for name in names:
+        model = make()
+        model.metadata_props["form"] = name
+        yield model
 
 
 @pytest.mark.parametrize(("clipped_db", "taken"), [(29.0, False), (30.5, False), (31.0, True)])
 def test_a_clipped_range_is_kept_only_where_the_outputs_are_closer(
     clipped_db: float, taken: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, clipped_form, float_form = (builders.BUILDERS["gemm_mlp"]() for _ in range(3))
+    model, clipped_form, float_form = forms(builders.BUILDERS["gemm_mlp"], "plain", "clipped", "float")
     wide, tight = Range(-1e5, 1e5), Range(-2.0, 2.0)
     calibration = Calibration({"x": Extremes(-1e5, 1e5, -1e5, 1e5)}, {"x": wide}, {"x": tight}, {}, ())
-    judged = Judged({id(model): 30.0, id(clipped_form): clipped_db, id(float_form): 32.0})
+    judged = Judged({"plain": 30.0, "clipped": clipped_db, "float": 32.0})
     monkeypatch.setattr(static_plan, "Closeness", judged)
 
     def make(ranges: Mapping[str, Range], left: tuple[str, ...]) -> Built:
@@ -174,10 +184,10 @@ def test_a_clipped_range_is_kept_only_where_the_outputs_are_closer(
 def test_what_cannot_be_closer_by_enough_is_not_built(
     plain_db: float, builds: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, clipped_form = (builders.BUILDERS["gemm_mlp"]() for _ in range(2))
+    model, clipped_form = forms(builders.BUILDERS["gemm_mlp"], "plain", "clipped")
     wide, loud = Range(-1e5, 1e5), Range(-2.0, 2.0)
     calibration = Calibration({"x": Extremes(-1e5, 1e5, -1e5, 1e5)}, {"x": wide}, {}, {"x": loud}, ())
-    monkeypatch.setattr(static_plan, "Closeness", Judged({id(model): plain_db, id(clipped_form): BEST_DB}))
+    monkeypatch.setattr(static_plan, "Closeness", Judged({"plain": plain_db, "clipped": BEST_DB}))
     built = list[Range]()
 
     def make(ranges: Mapping[str, Range], left: tuple[str, ...]) -> Built:
@@ -190,15 +200,64 @@ def test_what_cannot_be_closer_by_enough_is_not_built(
     assert bool(plan.clipped) == (builds == 2)
 
 
+@pytest.mark.parametrize(("plain_db", "part_db", "builds"), [(30.0, 55.0, 2), (30.0, 40.0, 3), (59.1, 40.0, 2)])
+def test_a_remedy_is_not_built_where_the_noise_of_its_nodes_alone_is_too_small(
+    plain_db: float, part_db: float, builds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, last = Net(2), "x"
+    for _ in range(8):
+        last = net.node("Tanh", last)
+    net.node("Tanh", last, out="y")
+    model, part, clipped_form = forms(
+        lambda: net.model([builders.ROWS], [("y", F, ["batch", 8])]), "plain", "part", "clipped"
+    )
+    wide, loud = Range(-1e5, 1e5), Range(-2.0, 2.0)
+    calibration = Calibration({"x": Extremes(-1e5, 1e5, -1e5, 1e5)}, {"x": wide}, {}, {"x": loud}, ())
+    monkeypatch.setattr(static_plan, "Closeness", Judged({"plain": plain_db, "part": part_db, "clipped": BEST_DB}))
+    built = list[tuple[str, ...]]()
+
+    def make(ranges: Mapping[str, Range], left: tuple[str, ...]) -> Built:
+        built.append(left)
+        return Built(part if left else clipped_form if ranges["x"] is loud else model)
+
+    first, *others = (node.name or "" for node in model.graph)
+    plan = decide(model, calibration, make, nodes=list(model.graph), obstacles={}, samples=builders.samples_of(model))
+    assert built[:2] == [(), tuple(others)]
+    assert first not in built[1]
+    assert len(built) == builds
+    assert bool(plan.clipped) == (builds == 3)
+
+
+def test_nodes_that_are_not_quantized_alone_are_no_reason_against_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, last = Net(2), "x"
+    for _ in range(8):
+        last = net.node("Tanh", last)
+    net.node("Tanh", last, out="y")
+    model, part, clipped_form = forms(
+        lambda: net.model([builders.ROWS], [("y", F, ["batch", 8])]), "plain", "part", "clipped"
+    )
+    for one in (model, clipped_form):
+        scale = ir.Value(name="x_scale")
+        set_weight(scale, np.ones((), np.float32))
+        one.graph.register_initializer(scale)
+    wide, loud = Range(-1e5, 1e5), Range(-2.0, 2.0)
+    calibration = Calibration({"x": Extremes(-1e5, 1e5, -1e5, 1e5)}, {"x": wide}, {}, {"x": loud}, ())
+    monkeypatch.setattr(static_plan, "Closeness", Judged({"plain": 30.0, "part": 55.0, "clipped": BEST_DB}))
+
+    def make(ranges: Mapping[str, Range], left: tuple[str, ...]) -> Built:
+        return Built(part if left else clipped_form if ranges["x"] is loud else model)
+
+    samples = builders.samples_of(model)
+    assert decide(model, calibration, make, nodes=list(model.graph), obstacles={}, samples=samples).clipped
+
+
 def test_a_mask_is_never_clipped_however_close_the_outputs_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, clipped_form, float_form = (attention(-1e5, "add") for _ in range(3))
+    model, clipped_form, float_form = forms(lambda: attention(-1e5, "add"), "plain", "clipped", "float")
     (masked,) = (n.outputs[0].name or "" for n in model.graph if n.name == "bias")
     calibration = Calibration(
         {masked: Extremes(-1e5, 0, -1e5, 0)}, {masked: Range(-1e5, 0)}, {masked: Range(-2.0, 0)}, {}, ()
     )
-    monkeypatch.setattr(
-        static_plan, "Closeness", Judged({id(model): 30.0, id(clipped_form): 50.0, id(float_form): 31.0})
-    )
+    monkeypatch.setattr(static_plan, "Closeness", Judged({"plain": 30.0, "clipped": 50.0, "float": 31.0}))
 
     def make(ranges: Mapping[str, Range], left: tuple[str, ...]) -> Built:
         return Built(float_form if left else clipped_form if ranges[masked].low == -2 else model)
