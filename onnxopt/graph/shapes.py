@@ -8,6 +8,7 @@ import onnx_ir as ir
 from onnxopt.errors import ModelError, first_line
 from onnxopt.graph.edit import constant_of
 from onnxopt.model_file import from_proto
+from onnxopt.model_file.heap import without_collections
 from onnxopt.model_file.light import give_weights_back, light_proto
 
 MAX_COUNTED = 1 << 20
@@ -25,6 +26,7 @@ def longest_range(model: ir.Model) -> int:
     return longest
 
 
+@without_collections()
 def with_types(model: ir.Model) -> ir.Model:
     """Return a copy of `model` with every type and shape that ONNX can infer; stale ones are removed.
 

@@ -12,7 +12,7 @@ import onnx
 import onnx_ir as ir
 
 from onnxopt.errors import ModelError, first_line
-from onnxopt.model_file.heap import trim_heap
+from onnxopt.model_file.heap import trim_heap, without_collections
 from onnxopt.model_file.light import light_proto
 from onnxopt.model_file.order import bodies_of, sort_nodes
 from onnxopt.model_file.proto import bytes_of, from_proto, to_proto, weights
@@ -138,6 +138,7 @@ def _stdout_to_stderr() -> Iterator[None]:
         os.close(saved)
 
 
+@without_collections()
 def check(model: ir.Model) -> None:
     """Check the model with the ONNX checker; inputs and outputs need no shape, as in the runtime.
 

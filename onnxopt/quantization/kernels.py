@@ -10,6 +10,7 @@ from onnxopt.errors import ModelError
 from onnxopt.measure.latency.profile import NodeNames
 from onnxopt.measure.runtime.session import Runtime, optimized_model
 from onnxopt.model_file import from_runtime
+from onnxopt.model_file.heap import without_collections
 from onnxopt.quantization.outcome import EXCLUDED, HAS_INTEGER_KERNEL, WEIGHTED, Outcome, read_back, weighted_inside
 
 CONVERSIONS = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
@@ -69,6 +70,7 @@ class LayerNames:
         return next((name for name in (kernel, given) if name in self._own), None) or self._names.find(kernel, op_type)
 
 
+@without_collections()
 def executions(
     model: ir.Model, quantized: ir.Model, reasons: Mapping[str, str], optimized: bytes = b""
 ) -> tuple[Execution, ...]:

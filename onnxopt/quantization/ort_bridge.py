@@ -103,6 +103,7 @@ def prepared_for_quantizer(typed: ir.Model, op_types: Sequence[str], ranges: Col
         return Ready(ready(typed, op_types), ranges)
 
 
+@without_collections()
 def quantize_static(
     model: ir.Model, ranges: Mapping[str, Range], options: StaticOptions, prepared: Ready | None = None
 ) -> Built:
@@ -154,12 +155,12 @@ def quantize_static(
             quantizer = PairQuantizer(
                 proto, options.per_channel, options.reduce_range, weight, activation, data, *choice
             )
-        with without_collections():
-            quantizer.quantize_model()
+        quantizer.quantize_model()
         built = built_from(quantizer.model.model, model)
         return Built(built.model) if keep_float(built.model) else built
 
 
+@without_collections()
 def quantize_dynamic(model: ir.Model, options: DynamicOptions) -> Built:
     """Quantize weights; activation scales are found at run time.
 
@@ -192,8 +193,7 @@ def quantize_dynamic(model: ir.Model, options: DynamicOptions) -> Built:
             [*options.op_types, "MatMul"],
             {"MatMulConstBOnly": True, "EnableSubgraph": options.subgraphs, **_FLOAT_WHERE_UNKNOWN},
         )
-        with without_collections():
-            quantizer.quantize_model()
+        quantizer.quantize_model()
         forget_types_of(quantizer.model.model)
         return built_from(quantizer.model.model, model)
 

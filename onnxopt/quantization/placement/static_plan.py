@@ -92,7 +92,8 @@ def decide(
         return StaticPlan(made.model, ranges, {**kept, **made.left}, optimized=made.optimized), made.ratios
 
     best, noise = planned(calibration.ranges, left)
-    part = None if closeness is None else _part(before, remedies, best, make, closeness)
+    able = closeness is not None and any(mean_db(noise) + gain <= BEST_DB for *_, gain in remedies)
+    part = _part(before, remedies, best, make, closeness) if able and closeness is not None else None
     for ranges, kept, clipped, gain in remedies:
         # Each try builds and loads the model once more.
         least = mean_db(noise) + gain

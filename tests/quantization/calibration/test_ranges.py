@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from onnx import TensorProto
 
 from onnxopt.errors import ModelError, NativeError
+from onnxopt.pipeline import Observations
 from onnxopt.quantization.calibration import calibrators, divergence, ranges
+from onnxopt.quantization.calibration.calibrate import calibrate
 from onnxopt.quantization.calibration.calibrators import METHODS
 from onnxopt.quantization.calibration.histogram import BINS, Histogram, Range
 from onnxopt.samples import Samples
@@ -187,3 +189,16 @@ def test_a_run_that_fails_at_a_fixed_batch_size_ends_in_an_error() -> None:
     samples = Samples.of(Given(np.full((4, 4), 9, np.float32)), 2, fixed_batch=True)
     with pytest.raises(NativeError, match="ONX401"):
         ranges.extremes(model, ["y"], samples)
+
+
+@pytest.mark.parametrize("method", ["minmax", "entropy"])
+def test_a_calibration_opens_one_session(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading a graph of thousands of nodes takes longer than its runs; extremes and histograms are read from one."""
+    opened, native = list[object](), ranges.onnxruntime.InferenceSession
+    monkeypatch.setattr(
+        ranges.onnxruntime, "InferenceSession", lambda *a, **k: opened.append(native(*a, **k)) or opened[-1]
+    )
+    samples, cache = Samples.of(Given(np.linspace(-1, 1, 32, dtype=np.float32).reshape(4, 8)), 1), Observations()
+    for _ in range(2):
+        calibrate(relu(), ["x", "y"], samples, method=method, percentile=99.99, cache=cache)
+    assert len(opened) == 1

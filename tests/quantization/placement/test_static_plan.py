@@ -200,55 +200,39 @@ def test_what_cannot_be_closer_by_enough_is_not_built(
     assert bool(plan.clipped) == (builds == 2)
 
 
-@pytest.mark.parametrize(("plain_db", "part_db", "builds"), [(30.0, 55.0, 2), (30.0, 40.0, 3), (59.1, 40.0, 2)])
-def test_a_remedy_is_not_built_where_the_noise_of_its_nodes_alone_is_too_small(
-    plain_db: float, part_db: float, builds: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def long_chain() -> ir.Model:
     net, last = Net(2), "x"
-    for _ in range(8):
+    for _ in range(11):
         last = net.node("Tanh", last)
     net.node("Tanh", last, out="y")
-    model, part, clipped_form = forms(
-        lambda: net.model([builders.ROWS], [("y", F, ["batch", 8])]), "plain", "part", "clipped"
-    )
+    return net.model([builders.ROWS], [("y", F, ["batch", 8])])
+
+
+@pytest.mark.parametrize(("part_db", "alike", "builds"), [(55.0, True, 2), (40.0, True, 3), (55.0, False, 3)])
+def test_a_remedy_is_not_built_where_the_noise_of_its_nodes_alone_is_too_small(
+    part_db: float, alike: bool, builds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without noise 25 dB below the whole, it is at most 0.5 dB lower; nodes that lose their scale prove nothing."""
+    model, part, clipped_form = forms(long_chain, "plain", "part", "clipped")
+    for one in (model, part, clipped_form) if alike else (model, clipped_form):
+        scale = ir.Value(name="x_scale")
+        set_weight(scale, np.ones((), np.float32))
+        one.graph.register_initializer(scale)
     wide, loud = Range(-1e5, 1e5), Range(-2.0, 2.0)
     calibration = Calibration({"x": Extremes(-1e5, 1e5, -1e5, 1e5)}, {"x": wide}, {}, {"x": loud}, ())
-    monkeypatch.setattr(static_plan, "Closeness", Judged({"plain": plain_db, "part": part_db, "clipped": BEST_DB}))
+    monkeypatch.setattr(static_plan, "Closeness", Judged({"plain": 30.0, "part": part_db, "clipped": BEST_DB}))
     built = list[tuple[str, ...]]()
 
     def make(ranges: Mapping[str, Range], left: tuple[str, ...]) -> Built:
         built.append(left)
         return Built(part if left else clipped_form if ranges["x"] is loud else model)
 
-    first, *others = (node.name or "" for node in model.graph)
-    plan = decide(model, calibration, make, nodes=list(model.graph), obstacles={}, samples=builders.samples_of(model))
+    _, *others = (node.name or "" for node in model.graph)
+    samples = builders.samples_of(model)
+    plan = decide(model, calibration, make, nodes=list(model.graph), obstacles={}, samples=samples)
     assert built[:2] == [(), tuple(others)]
-    assert first not in built[1]
     assert len(built) == builds
     assert bool(plan.clipped) == (builds == 3)
-
-
-def test_nodes_that_are_not_quantized_alone_are_no_reason_against_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    net, last = Net(2), "x"
-    for _ in range(8):
-        last = net.node("Tanh", last)
-    net.node("Tanh", last, out="y")
-    model, part, clipped_form = forms(
-        lambda: net.model([builders.ROWS], [("y", F, ["batch", 8])]), "plain", "part", "clipped"
-    )
-    for one in (model, clipped_form):
-        scale = ir.Value(name="x_scale")
-        set_weight(scale, np.ones((), np.float32))
-        one.graph.register_initializer(scale)
-    wide, loud = Range(-1e5, 1e5), Range(-2.0, 2.0)
-    calibration = Calibration({"x": Extremes(-1e5, 1e5, -1e5, 1e5)}, {"x": wide}, {}, {"x": loud}, ())
-    monkeypatch.setattr(static_plan, "Closeness", Judged({"plain": 30.0, "part": 55.0, "clipped": BEST_DB}))
-
-    def make(ranges: Mapping[str, Range], left: tuple[str, ...]) -> Built:
-        return Built(part if left else clipped_form if ranges["x"] is loud else model)
-
-    samples = builders.samples_of(model)
-    assert decide(model, calibration, make, nodes=list(model.graph), obstacles={}, samples=samples).clipped
 
 
 def test_a_mask_is_never_clipped_however_close_the_outputs_are(monkeypatch: pytest.MonkeyPatch) -> None:
