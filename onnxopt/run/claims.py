@@ -11,7 +11,7 @@ from onnxopt import model_file
 from onnxopt.document import units
 from onnxopt.document.blocks import Column, Displayed, Document, Table, Text
 from onnxopt.errors import UsageError
-from onnxopt.measure.latency import Latency, drawn_inputs, measure_latency
+from onnxopt.measure.latency import Latency, measure_latency
 from onnxopt.measure.statistics import Interval
 from onnxopt.pipeline import StageProgress
 from onnxopt.record.options import KeptOptions
@@ -23,8 +23,8 @@ from onnxopt.run.folder import MANIFEST, RECORD
 from onnxopt.run.job import Job, prepare
 from onnxopt.run.verify import Verification, verify
 from onnxopt.search.baseline import PROOF_LATENCY
-from onnxopt.search.parts import typical_feeds
 from onnxopt.search.proof.holdout import drawn
+from onnxopt.search.timed_batches import timed_batches
 from onnxopt.search.workers.runner import judge_of
 
 _ONLY_ELSEWHERE = ("device", "cluster", "bench", "tls")
@@ -190,10 +190,8 @@ def _measured(run: Run, job: Job, proof: ProofRecord, progress: StageProgress | 
 
 
 def _timed(job: Job, model: ir.Model) -> Latency:
-    settings, search = job.settings, job.parts.search
-    inputs = drawn_inputs(search, settings.batch_size)
-    if settings.hot:
-        inputs = (typical_feeds(search, settings.batch_size),)
+    settings = job.settings
+    inputs = timed_batches(job.parts.search, model_file.signature_of(job.model), settings).alternating
     models = {"baseline": job.model, "best": model}
     seconds = PROOF_LATENCY * settings.latency_s
     return measure_latency(models, inputs, settings.runtime, seconds=seconds, seed=settings.seed)["best"]

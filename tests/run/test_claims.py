@@ -20,8 +20,12 @@ from onnxopt.model_file import sha256_of
 from onnxopt.record.recording import environment_record
 from onnxopt.run import claims
 from onnxopt.run.claims import AuditedRun, audit_run
+from onnxopt.run.job import Job
 from onnxopt.samples import Samples
+from onnxopt.search.parts import split_parts
+from onnxopt.search.settings import Settings
 from onnxopt.search.workers.runner import judge_of
+from tests import builders
 from tests.run import fakes
 
 MODEL = Path(__file__).parents[2] / "models" / "digits_lstm.onnx"
@@ -202,3 +206,16 @@ def test_a_search_that_has_not_ended_is_refused(run: Path) -> None:
     (run / "MANIFEST.sha256").unlink()
     with pytest.raises(FileError, match="ONX501"):
         audit_run(run)
+
+
+def test_the_speed_up_is_measured_at_the_recorded_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, seen = builders.BUILDERS["transformer_17"](), set[int]()
+
+    def measured(models: object, inputs: tuple[Any, ...], *_: object, **__: object) -> dict[str, object]:
+        seen.update(np.shape(feeds["x"])[1] for feeds in inputs)
+        return {"best": fakes.latency(1.0)}
+
+    monkeypatch.setattr(claims, "measure_latency", measured)
+    parts = split_parts(builders.samples_of(model, count=40), None, seed=0)
+    claims._timed(Job(model, None, parts, None, Settings(sequence="6:0.5,2:0.5")), model)
+    assert seen == {6, 2}
