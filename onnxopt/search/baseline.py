@@ -136,7 +136,7 @@ class Baseline:
 
 
 def measured_baseline(start: Start, workers: Workers, size_bytes: int) -> Baseline:
-    """Measure the baseline, and have the deadline reserve the time for the proof; raises the errors of `search`."""
+    """Measure the baseline, and have the deadline reserve the time for a proof; raises the errors of `search`."""
     settings, parts, judge, clock = start.settings, start.parts, start.judge, start.deadline
     start_s = clock.elapsed_s()
     with baseline_in_time(clock, settings.trial_timeout_s):
@@ -157,7 +157,7 @@ def measured_baseline(start: Start, workers: Workers, size_bytes: int) -> Baseli
             hot=settings.hot,
             size_bytes=size_bytes,
         )
-        clock.reserve_s = reserve.kept_s(settings.time_limit_s - clock.elapsed_s())
+        clock.reserve_s = reserve.at_first_s
     trial = Trial(
         Candidate("baseline", ()), Verdict.BASELINE, "the unchanged model", (), size_bytes, score, None, timed
     )

@@ -55,6 +55,8 @@ class Trials:
         self.runner, self.device = workers.runner, workers.device
         self.baseline, self.bar = baseline.trial, baseline.bar
         self.sample_s, self.reserve = baseline.sample_s, baseline.reserve
+        # Reserved from the first candidate within budget on: before, there is nothing to prove.
+        self._proof_s = 0.0 if self.reserve is None else self.reserve.kept_s(start.deadline.left_s())
         self.late = Late()
         self.made: list[Trial] = []
         self.attempts: list[Trial] = []
@@ -140,6 +142,8 @@ class Trials:
         if model is None or trial.verdict is not Verdict.WITHIN:
             return
         self.observer.within(model, trial)
+        if self.leader is None:
+            self.deadline.reserve_s = self._proof_s
         if self.leader is None or self.bar.rank(trial) < self.bar.rank(self.leader):
             self.leader, self.leader_model = trial, model
             self.observer.best(model, trial)

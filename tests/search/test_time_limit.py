@@ -200,3 +200,20 @@ def test_what_is_cut_ends_with_time_over_and_the_next_goes_on() -> None:
     with pytest.raises(TimeOver), cut_when(lambda: True):
         raise_if_interrupted()
     raise_if_interrupted()
+
+
+def test_where_nothing_is_to_be_proved_yet_the_time_of_a_proof_is_left_to_candidates() -> None:
+    """A whole proof takes 86 seconds, the smallest one 37."""
+    costs = everywhere(1, search_baseline=20, build_a=120)
+    result, clock, told = limited({"a": Figures(speedup=2.0)}, 200, costs)
+    assert "take about 86 s (at least 37 s)" in told.sentences[0]
+    assert result.winner is not None
+    assert clock.now <= 200
+
+
+def test_from_the_first_candidate_within_budget_on_it_is_reserved() -> None:
+    costs = everywhere(1, search_baseline=20, build_a=20, build_b=120)
+    result, clock, _ = limited(TWO, 200, costs)
+    assert [trial.verdict for trial in result.trials] == [Verdict.WINNER, Verdict.FAILED]
+    assert result.proofs[0].drop.n > 0
+    assert clock.now <= 200

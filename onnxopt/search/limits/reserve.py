@@ -45,8 +45,13 @@ class Reserve:
         """Seconds for the smallest proof and the report."""
         return self.timing_s + self.report_s + self.scoring_s * min(FEWEST / max(self.holdout, 1), 1.0)
 
+    @property
+    def at_first_s(self) -> float:
+        """Seconds to reserve while no candidate is within budget: nothing needs a longer proof yet."""
+        return min(self.needed_s, _MARGIN * self.least_s)
+
     def kept_s(self, left_s: float) -> float:
-        """Return the seconds that a search with `left_s` left reserves."""
+        """Return the seconds that a search with a candidate within budget and `left_s` left reserves."""
         return min(self.needed_s, max(_MARGIN * self.least_s, _MOST_OF_THE_REST * left_s))
 
     def samples(self, left_s: float) -> int:

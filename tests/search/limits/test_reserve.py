@@ -52,6 +52,11 @@ def test_a_reserve_is_all_that_is_needed_half_of_the_rest_or_the_smallest_proof(
     assert kept.kept_s(10.0) == pytest.approx(1.2 * 10.6)
 
 
+def test_while_nothing_is_to_be_proved_the_smallest_proof_is_reserved() -> None:
+    assert Reserve(200, scoring_s=40.0, timing_s=7.0, hot_s=5.0, report_s=2.0).at_first_s == pytest.approx(1.2 * 10.6)
+    assert Reserve(8, scoring_s=4.0, timing_s=7.0, hot_s=0.0, report_s=2.0).at_first_s == 13.0
+
+
 @pytest.mark.parametrize(("left_s", "count"), [(49.0, 200), (48.0, 195), (10.61, 8), (10.59, 0), (9.0, 0), (0.0, 0)])
 def test_samples_are_those_that_can_be_scored_beside_timing_and_report(left_s: float, count: int) -> None:
     assert Reserve(200, scoring_s=40.0, timing_s=7.0, hot_s=5.0, report_s=2.0).samples(left_s) == count
