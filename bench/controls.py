@@ -1,6 +1,6 @@
 """Files whose place in a table is known before it is measured: what a table must find, or it finds nothing."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +30,19 @@ def controls(source: Path, folder: Path) -> Mapping[str, Path]:
 def worse(model: onnx.ModelProto) -> onnx.ModelProto | None:
     """Return the model with noise in every weight of two axes or more; None if it has none."""
     rng, found = np.random.default_rng(0), False
-    for tensor in model.graph.initializer:
+    for tensor in stored(model):
         if tensor.data_type == TensorProto.FLOAT and len(tensor.dims) > 1:
             weights, found = numpy_helper.to_array(tensor), True
             noisy = weights + rng.normal(0, NOISE * weights.std(), weights.shape).astype(np.float32)
             tensor.CopyFrom(numpy_helper.from_array(noisy, tensor.name))
     return model if found else None
+
+
+def stored(model: onnx.ModelProto) -> Iterator[TensorProto]:
+    """Yield the stored tensors of a model: initializers, and constants, in which some exporters keep weights."""
+    yield from model.graph.initializer
+    for node in model.graph.node:
+        yield from (attribute.t for attribute in node.attribute if attribute.type == onnx.AttributeProto.TENSOR)
 
 
 def slower(model: onnx.ModelProto) -> onnx.ModelProto | None:

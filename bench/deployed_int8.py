@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from controls import CONTROLS, controls
+from controls import CONTROLS, controls, stored
 from deployed import command, figures, read, written
 from deployed_cases import Case, cases, model_of
 from deployed_truth import TRUTHS, labelled
+from onnx import TensorProto
 from optimize_table import CLASSES, of_class
 from pack import ROOT
 from peers_quantize import MAKERS
@@ -104,9 +105,10 @@ def judge(case: Case, files: Mapping[str, Path], first: int, count: int) -> dict
 
 
 def quantized(path: Path) -> bool:
-    """Return whether any weight of a file is stored as integers of eight bits or fewer."""
-    small = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8, onnx.TensorProto.INT4, onnx.TensorProto.UINT4)
-    return any(w.data_type in small and len(w.dims) > 1 for w in onnx.load(path).graph.initializer)
+    """Return whether a file stores weights as integers of eight bits or fewer, or quantizes any value."""
+    model, small = onnx.load(path), (TensorProto.INT8, TensorProto.UINT8, TensorProto.INT4, TensorProto.UINT4)
+    quantizes = any("Quantize" in node.op_type for node in model.graph.node)
+    return quantizes or any(w.data_type in small and len(w.dims) > 1 for w in stored(model))
 
 
 def share(row: Mapping[str, Any], base: Mapping[str, Any]) -> float:

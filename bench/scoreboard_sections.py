@@ -101,7 +101,8 @@ def deployed_int8(record: Record) -> list[str]:
     models, settings = record["models"], record["settings"]
     before = f"""Models that are in use, each quantized from the same {settings["samples"]} samples without labels
         and judged on {settings["fresh"]} others: average precision (AP) of detectors by pycocotools, exact texts and
-        character error rate (CER) of recognizers; against the labels of pictures that the bench draws, or else against
+        character error rate (CER) of recognizers, the share of right classes (*same*); against the
+        labels of pictures that the bench draws, or else against
         FP32's predictions. Every file is *quantized only*; *(float)* is a file that its maker left in float. All files
         of a model are timed in one interleaved run, as called, with the 95 % interval of the speed-up over FP32."""
     lost = [f"{name} on {' and '.join(found)}" for name, found in missed(models).items() if found]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 
 from onnxopt.model_file import save
 from tests import builders
@@ -53,6 +54,36 @@ def test_the_label_of_a_line_is_the_text_in_it(truth, tmp_path):
         assert "".join(classes[ord(code) - 0xE000] for code in label) == text
         # Nothing of the text is cut off: the last columns are paper.
         assert pixels[..., -2:].min() > pixels.min() + 0.3
+
+
+def weights_in_nodes(*chain: str) -> onnx.ModelProto:
+    """Return a product whose weight lies in a Constant node, as some exporters write it, behind other operators."""
+    net = builders.Net(0)
+    weight = numpy_helper.from_array(net.rng.standard_normal((8, 4)).astype(np.float32))
+    value, scale, zero = net.node("Constant", value=weight), net.const(np.float32(0.1)), net.const(np.int8(0))
+    for operator in chain:
+        value = net.node(operator, value, scale, zero)
+    net.node("MatMul", "x", value, out="y")
+    return net.proto([builders.ROWS], [builders.CLASSES])
+
+
+def test_a_file_is_quantized_if_it_quantizes_its_weights_when_it_runs(bench, tmp_path):
+    for chain, expected in (((), False), (("QuantizeLinear", "DequantizeLinear"), True)):
+        onnx.save(weights_in_nodes(*chain), tmp_path / "model.onnx")
+        assert bench.quantized(tmp_path / "model.onnx") is expected
+    small = onnx.helper.make_tensor("w", onnx.TensorProto.INT8, [2, 2], [1, 2, 3, 4])
+    model = weights_in_nodes()
+    model.graph.node[0].attribute[0].t.CopyFrom(small)
+    onnx.save(model, tmp_path / "model.onnx")
+    assert bench.quantized(tmp_path / "model.onnx")
+
+
+def test_weights_in_nodes_get_worse_too(bench):
+    model = importlib.import_module("controls").worse(weights_in_nodes())
+    assert model is not None
+    feeds = {"x": np.ones((1, 8), np.float32)}
+    before, after = (builders.run(m.SerializeToString(), feeds)[0] for m in (weights_in_nodes(), model))
+    assert np.abs(after - before).max() > 0.1 * np.abs(before).max()
 
 
 def row(figure: float, speed: float, size: int = 100, **more: Any) -> dict[str, Any]:
