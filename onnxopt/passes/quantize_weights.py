@@ -11,7 +11,7 @@ import onnx_ir as ir
 from pydantic import Field
 
 from onnxopt.errors import ModelError, UsageError
-from onnxopt.graph.edit import editable, tensor_in
+from onnxopt.graph.edit import constant_of, editable, tensor_in
 from onnxopt.model_file import fits_protobuf, size_bytes, upgrade_opset
 from onnxopt.model_file.streamed import Latest
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
@@ -162,7 +162,8 @@ class QuantizeWeights(Pass):
     def _tables(self, work: ir.Model, tables: Tables, edits: list[Edit], skipped: list[Skip]) -> None:
         """Replace the tables of `work`; add to the edits and skips."""
         missing = table_missing(self.bits, self.block)
-        looked_up = [node for node in work.graph if node.op_type == "Gather" and not node.domain]
+        # Others, such as those that read sizes of values, look nothing up in weights.
+        looked_up = [n for n in work.graph if n.op_type == "Gather" and not n.domain and constant_of(n.inputs[0])]
         left = {node.name: missing or self._left(node) for node in looked_up}
         for node in looked_up:
             if reason := left[node.name]:

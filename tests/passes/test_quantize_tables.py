@@ -137,6 +137,18 @@ def test_a_table_whose_columns_are_looked_up_stays() -> None:
     assert [s.reason for s in step.skipped] == ["its table is not read by rows alone"]
 
 
+def test_positions_of_computed_values_are_no_table_to_speak_of() -> None:
+    net = builders.Net(2)
+    size = net.node("Gather", net.node("Shape", "ids"), net.const(np.int64(1)), axis=0, name="size")
+    rows = net.node("Gather", net.weight(ROWS, WIDTH), "ids", name="look_up")
+    net.node("Mul", rows, net.node("Cast", size, to=builders.F), out="y")
+    shape = ["batch", "time", WIDTH]
+    model = net.model([("ids", builders.I64, ["batch", "time"])], [("y", builders.F, shape)], opset=17)
+    _, step = made(model)
+    assert [edit.target for edit in step.edits] == ["look_up"]
+    assert not step.skipped
+
+
 @pytest.mark.parametrize(
     "options", ["form=standard,tables=true", "form=dequantize,tables=true", "form=standard,bits=2"]
 )
