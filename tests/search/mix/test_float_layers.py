@@ -181,6 +181,13 @@ def test_as_few_layers_as_the_budget_needs_stay_in_float() -> None:
     assert kept(trials) == [7, 3, 5, 6], "layers of this candidate were kept before"
 
 
+def test_a_small_drop_is_enough_where_too_few_samples_leave_it_unsure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Acceptance, "accurate", lambda bar, trial: False)
+    trials = FakeTrials()
+    trials.made = [trials.measured(WHOLE)]
+    assert kept(trials) == [7, 3, 5, 6]
+
+
 def test_layers_stay_in_int8_where_a_static_candidate_is_within_budget() -> None:
     trials = FakeTrials()
     trials.made = [trials.measured(WHOLE), trials.measured(WORSE, drop=0.0)]
