@@ -10,6 +10,7 @@ from onnxopt.measure.runtime.first_load import survive_float16
 from onnxopt.measure.runtime.session import Loadable, Runtime, Session, session_and_graph
 from onnxopt.measure.runtime.written import ends
 from onnxopt.model_file import probe_feeds, signature_of
+from onnxopt.model_file.heap import without_collections
 from onnxopt.quantization.built import Built
 from onnxopt.quantization.closeness import Ratios
 from onnxopt.samples import Feeds, Samples
@@ -101,6 +102,7 @@ class _Search:
                 raise made
             self._leave(culprits, made)
 
+    @without_collections()
     def _try(self, more: tuple[str, ...]) -> tuple[ir.Model, Session, bytes] | NativeError | ModelError:
         self._builds += 1
         try:

@@ -19,6 +19,7 @@ from onnxopt.graph.shapes import with_types
 from onnxopt.measure.runtime.interrupt import raise_if_interrupted, run_options
 from onnxopt.measure.runtime.overdue import in_time
 from onnxopt.model_file import materialize
+from onnxopt.model_file.heap import without_collections
 from onnxopt.model_file.memory import IN_MEMORY_BYTES, weight_bytes
 from onnxopt.quantization.calibration import calibrators
 from onnxopt.quantization.calibration.histogram import BINS, Extremes, Histogram, Range
@@ -62,6 +63,7 @@ class Watch:
             self._opened, self._data = self._open(), b""
         return self._opened
 
+    @without_collections()
     def _open(self) -> tuple[onnxruntime.InferenceSession, list[str]]:
         inputs = [v.name for v in self._model.graph.inputs if v.name in self._names]
         options = onnxruntime.SessionOptions()

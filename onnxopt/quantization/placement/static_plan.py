@@ -117,23 +117,20 @@ def _part(
         None for many nodes, and where they are not quantized alone as they are with all others.
     """
     few = {name for ranges, kept, *_ in remedies for name in (*_around(before, dict.fromkeys(ranges, "")), *kept)}
-    rest = [node.name or "" for node in before.graph if node.name not in few]
     if len(few) > _FEW * len(before.graph):
         return None
+    rest = [node.name or "" for node in before.graph if node.name not in few and node.name not in best.left]
+    nodes = (node for node in before.graph if node.name in few)
+    tensors = {v.name or "" for node in nodes for v in (*node.inputs, *node.outputs) if v is not None}
+    ranges = {name: best.ranges[name] for name in tensors if name in best.ranges}
+    scales = {f"{name}_scale" for name in tensors} & best.model.graph.initializers.keys()
     try:
-        alone = make(best.ranges, (*best.left, *(name for name in rest if name not in best.left)))
-        if _scales(before, few, best.model) - _scales(before, few, alone.model):
+        alone = make(ranges, (*best.left, *rest))
+        if scales - alone.model.graph.initializers.keys():
             return None
         return closeness.ratios(Session(loadable(alone), Runtime()))
     except (NativeError, ModelError):
         return None
-
-
-def _scales(before: ir.Model, names: Collection[str], made: ir.Model) -> set[str]:
-    """Return the scales of the tensors around nodes in a quantized model."""
-    nodes = [node for node in before.graph if node.name in names]
-    tensors = {f"{v.name}_scale" for node in nodes for v in (*node.inputs, *node.outputs) if v is not None}
-    return tensors & made.graph.initializers.keys()
 
 
 _Remedy = tuple[Mapping[str, Range], Mapping[str, str], Mapping[str, str], float]
