@@ -1,12 +1,19 @@
 """Time reserved for the proof and the report, predicted from the measurement of the baseline."""
 
 from dataclasses import dataclass
+from math import inf
 
 FEWEST = 8
 """Fewest hold-out samples of a proof."""
 
 _MOST_OF_THE_REST = 0.5
 """Largest share of the time after the baseline for a proof; a longer proof uses fewer hold-out samples."""
+
+FURTHER = 2
+"""Finalists after the first one that have time reserved, at most."""
+
+_FURTHER_SHARE = 0.1
+"""Largest share of the time after the baseline for them."""
 
 _MARGIN = 1.2
 """Safety factor on the smallest proof: interrupted work ends a little late."""
@@ -51,8 +58,14 @@ class Reserve:
         return min(self.needed_s, _MARGIN * self.least_s)
 
     def kept_s(self, left_s: float) -> float:
-        """Return the seconds that a search with a candidate within budget and `left_s` left reserves."""
-        return min(self.needed_s, max(_MARGIN * self.least_s, _MOST_OF_THE_REST * left_s))
+        """Return the seconds that a search with a candidate within budget and `left_s` left reserves.
+
+        Where a proof is short beside the rest, further finalists have time too, as the first may fail.
+        """
+        one_s = min(self.needed_s, max(_MARGIN * self.least_s, _MOST_OF_THE_REST * left_s))
+        another_s = self.another_s(1.0)
+        further = min(int(_FURTHER_SHARE * left_s / another_s), FURTHER) if another_s > 0 and left_s < inf else 0
+        return one_s + further * another_s
 
     def samples(self, left_s: float) -> int:
         """Return the number of hold-out samples that fit the time, 0 for too few.

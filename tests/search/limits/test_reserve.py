@@ -1,5 +1,6 @@
 """The time that proof and report need is kept."""
 
+import math
 from typing import Any
 
 import pytest
@@ -33,7 +34,7 @@ def test_a_proof_longer_than_half_the_time_takes_fewer_samples() -> None:
     assert kept.samples(1e9) == 200
     assert FEWEST <= kept.samples(kept.kept_s(40.0)) < 200
     assert kept.samples(kept.least_s - 0.1) == 0
-    assert kept.kept_s(1000.0) == kept.needed_s
+    assert kept.kept_s(200.0) == kept.needed_s
     assert kept.kept_s(0.0) > kept.least_s
 
 
@@ -50,6 +51,13 @@ def test_a_reserve_is_all_that_is_needed_half_of_the_rest_or_the_smallest_proof(
     assert kept.kept_s(110.0) == 54.0
     assert kept.kept_s(100.0) == 50.0
     assert kept.kept_s(10.0) == pytest.approx(1.2 * 10.6)
+
+
+@pytest.mark.parametrize(("left_s", "further"), [(269.0, 0), (270.0, 1), (540.0, 2), (1e6, 2), (math.inf, 0)])
+def test_where_proofs_are_short_beside_the_rest_further_finalists_have_time(left_s: float, further: int) -> None:
+    """One more takes 27 seconds: scoring of one model, and timing."""
+    kept = Reserve(200, scoring_s=40.0, timing_s=7.0, hot_s=5.0, report_s=2.0)
+    assert kept.kept_s(left_s) == kept.needed_s + further * 27.0
 
 
 def test_while_nothing_is_to_be_proved_the_smallest_proof_is_reserved() -> None:
