@@ -129,9 +129,11 @@ def _try_all(trials: Trials, size_bytes: int) -> Evidence | None:
     early = _try_each(trials, () if later else order.alike, screen, early)
     keep_harmful_layers(trials)
     stages.place_layers(trials)
-    stages.choose_bits(trials)
     if trials.settings.prune:
         stages.remove_channels(trials)
+    # After the channels, which gain more for the time that they take.
+    stages.choose_bits(trials)
+    if trials.settings.prune:
         # Before the mixes, whose tables take longest where there are many layers.
         stages.remove_blocks(trials)
         stages.mix_techniques(trials)
