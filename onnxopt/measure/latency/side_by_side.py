@@ -82,8 +82,9 @@ class SideBySide:
     def _said(self, line: str) -> None:
         for process in self._begun:
             assert process.stdin is not None
-            process.stdin.write(line + "\n")
-            process.stdin.flush()
+            with suppress(BrokenPipeError):  # it has ended, which its next answer shows
+                process.stdin.write(line + "\n")
+                process.stdin.flush()
 
     def _kill(self) -> None:
         for process in self._begun:
