@@ -112,6 +112,17 @@ def attention(folder: Path) -> None:
     np.savez(folder / "samples.npz", **{name: np.concatenate([a[name] for a in arrays]) for name in arrays[0]})
 
 
+def sequences(folder: Path) -> None:
+    """Write a classifier of sequences of any length, and texts for it."""
+    net = builders.Net(1)
+    rows = net.node("Gather", net.weight(50, 64), "input_ids")
+    mean = net.node("ReduceMean", net.node("MatMul", rows, net.weight(64, 64)), axes=[1], keepdims=0)
+    net.node("Gemm", mean, net.weight(2, 64), net.weight(2), transB=1, out="y")
+    ids, scores = ("input_ids", builders.I64, ["batch", "time"]), ("y", builders.F, ["batch", 2])
+    model_file.save(net.model([ids], [scores], opset=13), folder / "model.onnx")
+    np.savez(folder / "texts.npz", input_ids=np.random.default_rng(0).integers(0, 50, (60, 12)))
+
+
 def run_folders(folder: Path) -> None:
     """Write two finished runs."""
     digits(folder)
@@ -154,6 +165,7 @@ DESKS = {
     "large-models": decoders,
     "variants": published_model,
     "report": run_folders,
+    "search": sequences,
     "devices": run_folders,
 }
 
