@@ -140,7 +140,7 @@ def _kept(run: Run) -> KeptOptions:
     if kept is None:
         why = "its record has no options of the search"
     elif "metric" in kept.again:
-        why = "it has a metric of its own, and code is never taken from a run folder"
+        why = "its metric is code of the user, and no code of a run folder is executed"
     if kept is None or why:
         raise UsageError(
             "ONX110",

@@ -9,7 +9,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 
 from onnxopt import model_file
 from onnxopt.catalog import format_passes
-from onnxopt.errors import FileError, ModelError
+from onnxopt.errors import FileError, ModelError, first_line
 from onnxopt.files import read_bytes
 from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.measure.runtime.written import loads
@@ -120,8 +120,16 @@ class RunFolder:
                 where=str(self.path),
                 hint="Wait until it has ended, or choose another folder with --out.",
             ) from error
+        except PermissionError as error:
+            raise FileError(
+                "ONX503",
+                "the run folder cannot be locked",
+                where=str(lock.lock_file),
+                why=error.strerror or first_line(error),
+                hint="Another user may search in this folder; choose another folder with --out.",
+            ) from error
         except (OSError, NotImplementedError):
-            # The file system has no locks; one that cannot be written is named by the first write.
+            # The file system has no locks, or is full or read-only, which the first write names.
             return
         self._lock = lock
 

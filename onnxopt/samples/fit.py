@@ -11,10 +11,10 @@ from onnxopt.samples.core import Samples, Source
 from onnxopt.samples.expect import by_input, expecting, fixed_batch_size
 from onnxopt.samples.shapes import fits, shape_hint
 
-MOST_PER_RUN = 32
-"""Samples of a run, where nothing else is asked for and they are small."""
+_MOST_PER_RUN = 32
+"""The largest default batch size."""
 _RUN_BYTES = 1 << 21
-"""Inputs of such a run: those of images of 224 pixels three at a time. Activations are many times as large."""
+"""The largest size of the inputs of a default batch: three images of 224 pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,9 +84,9 @@ def fit(
 
 
 def _per_run(sample: Mapping[str, np.ndarray]) -> int:
-    """Return the number of such samples whose inputs take little memory together."""
+    """Return the default batch size for samples of this size."""
     size = sum(array.nbytes for array in sample.values())
-    return min(max(_RUN_BYTES // max(size, 1), 1), MOST_PER_RUN)
+    return min(max(_RUN_BYTES // max(size, 1), 1), _MOST_PER_RUN)
 
 
 def _fit_array(array: np.ndarray, spec: TensorSpec, stacks: bool, where: str) -> np.ndarray:

@@ -114,13 +114,13 @@ def remove_channels(trials: Trials) -> None:
 
 
 def _pruned_to(trials: Trials, base: Candidate, macs: float) -> Trial:
-    """Try a share of the multiply-accumulates; where training is asked for, also with training if it loses too much."""
+    """Prune to a share of the multiply-accumulates; with `--train`, distil a candidate that is over budget."""
     trial = trials.run(pruned(base, macs, trials.settings.protect))
     return _recovered(trials, trial)
 
 
 def _recovered(trials: Trials, trial: Trial) -> Trial:
-    """Return a trial, or where it loses too much and training is asked for, that of the same with distillation."""
+    """Return the trial; with `--train`, that of the distilled candidate where the given one is over budget."""
     changed = trial.verdict not in (Verdict.UNCHANGED, Verdict.SAME)
     if changed and trials.settings.train and not trials.bar.accurate(trial) and not trials.enough():
         return _distilled(trials, trial.candidate) or trial

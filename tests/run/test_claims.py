@@ -179,7 +179,7 @@ def test_a_run_that_kept_its_baseline_claims_no_figures(tmp_path: Path, monkeypa
     ("change", "why"),
     [
         (lambda content: content.update(options=None), "no options of the search"),
-        (lambda content: content["options"].update(again=["metric"]), "never taken from a run folder"),
+        (lambda content: content["options"].update(again=["metric"]), "no code of a run folder is executed"),
         (lambda content: content["options"].update(in_memory=["data"]), "data cannot come from a run folder"),
     ],
 )

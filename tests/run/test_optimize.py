@@ -1,3 +1,4 @@
+import errno
 import json
 import shlex
 import subprocess
@@ -5,6 +6,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from filelock import FileLock
 
 import onnxopt
 from onnxopt.cli.entry import main
@@ -192,6 +194,28 @@ def test_errors_that_end_a_search_are_blamed_on_no_candidate(tmp_path, searching
         onnxopt.optimize(MODEL, "digits", out=tmp_path / "run")
     events = [json.loads(line)["kind"] for line in (tmp_path / "run" / JOURNAL).read_text().splitlines()]
     assert events[-2:] == ["started", "interrupted"]
+
+
+def test_a_folder_with_the_lock_of_another_user_is_refused(tmp_path, searching, monkeypatch):
+    onnxopt.optimize(MODEL, "digits", out=tmp_path / "run")
+    before = (tmp_path / "run" / "run.json").read_bytes()
+
+    def denied(self):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(FileLock, "acquire", denied)
+    with pytest.raises(FileError, match="the run folder cannot be locked"):
+        onnxopt.optimize(MODEL, "digits", out=tmp_path / "run", overwrite=True)
+    assert (tmp_path / "run" / "run.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOLCK, "No locks available"), NotImplementedError("no flock")])
+def test_a_file_system_without_locks_is_searched_in(error, tmp_path, searching, monkeypatch):
+    def missing(self):
+        raise error
+
+    monkeypatch.setattr(FileLock, "acquire", missing)
+    assert _whole(onnxopt.optimize(MODEL, "digits", out=tmp_path / "run").folder)
 
 
 def test_two_searches_do_not_share_a_folder(tmp_path, searching):

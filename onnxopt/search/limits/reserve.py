@@ -3,17 +3,16 @@
 from dataclasses import dataclass
 from math import inf
 
+from onnxopt.search.acceptance import MOST_PROOFS
+
 FEWEST = 8
 """Fewest hold-out samples of a proof."""
 
 _MOST_OF_THE_REST = 0.5
 """Largest share of the time after the baseline for a proof; a longer proof uses fewer hold-out samples."""
 
-FURTHER = 2
-"""Finalists after the first one that have time reserved, at most."""
-
 _FURTHER_SHARE = 0.1
-"""Largest share of the time after the baseline for them."""
+"""Largest share of the time after the baseline for the finalists after the first one."""
 
 _MARGIN = 1.2
 """Safety factor on the smallest proof: interrupted work ends a little late."""
@@ -64,7 +63,8 @@ class Reserve:
         """
         one_s = min(self.needed_s, max(_MARGIN * self.least_s, _MOST_OF_THE_REST * left_s))
         another_s = self.another_s(1.0)
-        further = min(int(_FURTHER_SHARE * left_s / another_s), FURTHER) if another_s > 0 and left_s < inf else 0
+        fitting = int(_FURTHER_SHARE * left_s / another_s) if another_s > 0 and left_s < inf else 0
+        further = min(fitting, MOST_PROOFS - 1)
         return one_s + further * another_s
 
     def samples(self, left_s: float) -> int:
