@@ -146,7 +146,7 @@ def decoders(folder: Path) -> None:
     """Write the digits, and three decoders with a cache of keys and values, with texts for them."""
     digits(folder)
     for name in ("decoder", "decoder_q4"):
-        model_file.save(causal(), folder / f"{name}.onnx")
+        model_file.save(causal(places=256), folder / f"{name}.onnx")
     model_file.save(grouped(), folder / "decoder_gqa.onnx")
     _sentences(folder / "prompts.jsonl", texts(8, 48), folder / "tokenizer.json", VOCABULARY)
 

@@ -191,7 +191,7 @@ def _measured(run: Run, job: Job, proof: ProofRecord, progress: StageProgress | 
 
 def _timed(job: Job, model: ir.Model) -> Latency:
     settings = job.settings
-    inputs = timed_batches(job.parts.search, model_file.signature_of(job.model), settings).alternating
+    inputs = timed_batches(job.parts.search, job.model, settings).alternating
     models = {"baseline": job.model, "best": model}
     seconds = PROOF_LATENCY * settings.latency_s
     return measure_latency(models, inputs, settings.runtime, seconds=seconds, seed=settings.seed)["best"]

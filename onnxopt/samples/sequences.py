@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from onnxopt.errors import UsageError
+from onnxopt.errors import DataError, UsageError
 from onnxopt.model_file import Signature
 from onnxopt.samples.core import Feeds
 
@@ -36,15 +36,25 @@ def sequence_axes(signature: Signature) -> Axes:
         return named[likely[0]]
     several = ", ".join(name or "those without a name" for name in likely)
     why = f"it may be any of {several}" if likely else "all sizes behind the first are fixed"
-    hint = "Export the model with one dynamic axis for it; `onnxopt generation` times decoders with a cache."
+    hint = (
+        "Export the model with one dynamic axis for it; a cache of earlier tokens is known by the names of its inputs "
+        "and outputs, such as past_key_values.0.key and present.0.key."
+    )
     raise UsageError("ONX112", "the axis of the sequence is not known", where=str(signature), why=why, hint=hint)
 
 
 def at_length(feeds: Feeds, axes: Axes, length: int) -> dict[str, np.ndarray]:
-    """Return a batch whose sequences have `length` steps: its first ones, and where it has fewer, again."""
+    """Return a batch whose sequences have `length` steps: its first ones, and where it has fewer, again.
+
+    Raises:
+        DataError: ONX203 a sequence is empty.
+    """
     made = dict(feeds)
     for name, some in axes.items():
         for axis in some:
             array = np.asarray(made[name])
-            made[name] = np.take(array, np.arange(length) % max(array.shape[axis], 1), axis=axis)
+            if not array.shape[axis]:
+                hint = "Give samples that have steps in every sequence, or leave the lengths out."
+                raise DataError("ONX203", f"an empty sequence has no {length} steps", where=name, hint=hint)
+            made[name] = np.take(array, np.arange(length) % array.shape[axis], axis=axis)
     return made

@@ -9,7 +9,6 @@ import onnx_ir as ir
 from onnxopt.measure.judge import Judge
 from onnxopt.measure.latency import Latency
 from onnxopt.measure.metrics.score import Metric
-from onnxopt.model_file import signature_of
 from onnxopt.pipeline import Context, Pass
 from onnxopt.samples import Samples
 from onnxopt.search.acceptance import Acceptance
@@ -77,7 +76,7 @@ class Start:
         self.preparation = Preparation(model, self.context)
         self._judges = dict[tuple[bytes, int], Judge]()
         self.judge = self.judge_on(parts.search)
-        self.batches = timed_batches(parts.search, signature_of(model), settings)
+        self.batches = timed_batches(parts.search, model, settings)
 
     def _progress(self, what: str, done: int, total: int) -> None:
         self.deadline.check()

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from onnxopt.measure.latency import at_lengths, drawn_inputs, measure_latency
+from onnxopt.measure.generation.lengths import length_batches
+from onnxopt.measure.latency import drawn_inputs, measure_latency
 from onnxopt.measure.runtime.session import Runtime
-from onnxopt.model_file import Signature
 from onnxopt.options.lengths import lengths_of
 from onnxopt.samples import Feeds, Samples
-from onnxopt.samples.sequences import at_length, sequence_axes
 from onnxopt.search.parts import typical_feeds
 from onnxopt.search.settings import Settings
 
@@ -30,26 +29,27 @@ class TimedBatches:
     by_length: tuple[tuple[Feeds, float], ...]
 
 
-def timed_batches(samples: Samples, signature: Signature, settings: Settings) -> TimedBatches:
+def timed_batches(samples: Samples, model: ir.Model, settings: Settings) -> TimedBatches:
     """Return the batches for timing.
 
     Args:
         samples: the data.
-        signature: that of the model.
-        settings: `batch_size`, `hot` and `sequence` of the search.
+        model: the baseline; one with a cache is run over the data for its values.
+        settings: `batch_size`, `hot`, `sequence` and `runtime` of the search.
 
     Raises:
-        UsageError: ONX112 `sequence` is given, and the model has no axis of a sequence.
+        UsageError: ONX112 `sequence` is given, and does not hold for the model (`length_batches`).
+        DataError, ModelError, NativeError: the lengths cannot be made of the data.
     """
     typical = typical_feeds(samples, settings.batch_size)
     drawn = (typical,) if settings.hot else drawn_inputs(samples, settings.batch_size)
     if settings.sequence is None:
         return TimedBatches(typical, drawn, ((typical, 1.0),))
-    axes, shares = sequence_axes(signature), lengths_of(settings.sequence)
-    by_length = {length: at_length(typical, axes, length) for length in shares}
+    shares = lengths_of(settings.sequence)
+    made = length_batches(model, drawn, typical, shares, settings.runtime)
     longest = max(shares, key=lambda length: length * shares[length])
-    pairs = tuple((by_length[length], share) for length, share in shares.items())
-    return TimedBatches(by_length[longest], at_lengths(drawn, axes, shares), pairs)
+    pairs = tuple((made.by_length[length], share) for length, share in shares.items())
+    return TimedBatches(made.by_length[longest], made.alternating, pairs)
 
 
 def called_at(

@@ -8,6 +8,7 @@ from typing import get_args
 from onnxopt.document.blocks import Displayed, Document
 from onnxopt.errors import UsageError, nearest
 from onnxopt.measure.device.result import DeviceResult, read_result
+from onnxopt.measure.generation.lengths import length_words
 from onnxopt.measure.latency import Latency
 from onnxopt.measure.latency.processes import ProcessLoad
 from onnxopt.measure.latency.profile import Profile
@@ -15,7 +16,7 @@ from onnxopt.measure.latency.throughput import Throughput
 from onnxopt.measure.runtime.session import Runtime
 from onnxopt.model_file.given import Several, by_name
 from onnxopt.options.choices import Scenario, refuse_non_positive
-from onnxopt.options.lengths import lengths_of, words_of
+from onnxopt.options.lengths import lengths_of
 from onnxopt.pipeline import StageProgress
 from onnxopt.run.add_device import add_to_run
 from onnxopt.run.finished import AnyRun, Run
@@ -87,7 +88,8 @@ def benchmark(
         seconds: measurement time per batch size.
         memory: whether to measure memory and the cold start too.
         hot: whether to time one input repeatedly, instead of up to 32 alternating inputs of `data`.
-        sequence: lengths of sequences with their shares of the runs, such as `128:0.3,1:0.7`, in place of the data's.
+        sequence: lengths of sequences with their shares of the runs, such as `128:0.3,1:0.7`, in place of the data's;
+            of a decoder with a cache the longest is a prompt, and shorter ones are steps behind it.
         processes: measure the load of so many processes at once instead.
         profile: measure the time by operator instead.
         scenario: `single`: one run at a time; `batch`: 8 samples per run; `offline`: throughput, 32 samples per run;
@@ -139,7 +141,7 @@ def benchmark(
         return Benchmark(tables.throughputs_document(rates, data), throughput=rates)
     work = work if ep is None else on_providers(work, ep)
     timed = latencies(work, sizes, memory=memory, hot=hot, shares=shares)
-    lengths = () if shares is None else (f"Sequences have the lengths {words_of(shares)}.",)
+    lengths = () if shares is None else (length_words(next(iter(work.models.values())), shares),)
     return Benchmark(tables.latencies_document(timed, data, (*notes_of(work, timed), *lengths)), latency=timed)
 
 

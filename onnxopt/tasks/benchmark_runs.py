@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 import onnx_ir as ir
 
 from onnxopt.errors import ModelError, OnnxoptError
-from onnxopt.measure.latency import Latency, at_lengths, drawn_inputs, measure_latency
+from onnxopt.measure.generation.lengths import length_batches
+from onnxopt.measure.latency import Latency, drawn_inputs, measure_latency
 from onnxopt.measure.latency.processes import ProcessLoad, measure_processes
 from onnxopt.measure.latency.profile import Profile, profile
 from onnxopt.measure.latency.throughput import Throughput, measure_throughput
@@ -17,7 +18,6 @@ from onnxopt.model_file.given import Several, by_name
 from onnxopt.options.lengths import Shares
 from onnxopt.pipeline import StageProgress
 from onnxopt.samples import Feeds, ReadOptions, Samples, open_samples
-from onnxopt.samples.sequences import sequence_axes
 from onnxopt.search.parts import typical_feeds
 from onnxopt.tasks.bench_words import fastest_of
 
@@ -140,7 +140,8 @@ def latencies(
     for size in sizes:
         inputs = (work.feeds(size),) if hot else drawn_inputs(work.samples, size)
         if shares is not None:
-            inputs = at_lengths(inputs, sequence_axes(signature_of(next(iter(work.models.values())))), shares)
+            first = next(iter(work.models.values()))
+            inputs = length_batches(first, inputs, inputs[0], shares, work.runtime).alternating
         timed = measure_latency(
             work.models,
             inputs,

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from onnxopt.errors import UsageError
+from onnxopt.errors import DataError, UsageError
 from onnxopt.model_file import Signature, TensorSpec, signature_of
 from onnxopt.model_file.signature import Dim
 from onnxopt.samples.sequences import at_length, sequence_axes
@@ -53,3 +53,8 @@ def test_sequences_are_cut_or_begin_again() -> None:
     assert [array.shape for array in longer.values()] == [(2, 7), (2, 7, 7), (2, 5)]
     assert [array.shape for array in shorter.values()] == [(2, 1), (2, 1, 1), (2, 5)]
     assert feeds["ids"].shape == (2, 3)
+
+
+def test_an_empty_sequence_is_refused() -> None:
+    with pytest.raises(DataError, match=r"ONX203.*no 4 steps.*past"):
+        at_length({"past": np.zeros((1, 0, 3))}, {"past": (1,)}, 4)

@@ -10,7 +10,6 @@ import pytest
 import onnxopt
 from onnxopt.errors import ModelError, UsageError
 from onnxopt.measure.runtime.session import Runtime
-from onnxopt.model_file import signature_of
 from onnxopt.samples import Feeds, Samples
 from onnxopt.search import stages
 from onnxopt.search.mix.bits import Clock
@@ -32,7 +31,7 @@ def steps(feeds: Feeds) -> int:
 
 
 def test_each_length_is_timed_as_often_as_its_share() -> None:
-    found = timed_batches(data(), signature_of(MODEL), Settings(sequence="20:0.3,1:0.7", batch_size=2))
+    found = timed_batches(data(), MODEL, Settings(sequence="20:0.3,1:0.7", batch_size=2))
     assert Counter(map(steps, found.alternating)) == {20: 9, 1: 21}
     assert {np.shape(feeds["x"])[0] for feeds in found.alternating} == {2}
     # The first few cover both lengths.
@@ -42,23 +41,23 @@ def test_each_length_is_timed_as_often_as_its_share() -> None:
 
 
 def test_the_typical_batch_has_the_length_with_the_most_steps() -> None:
-    found = timed_batches(data(), signature_of(MODEL), Settings(sequence="20:0.02,1:0.98"))
+    found = timed_batches(data(), MODEL, Settings(sequence="20:0.02,1:0.98"))
     assert steps(found.typical) == 1
 
 
 def test_hot_batches_differ_in_length_alone() -> None:
-    found = timed_batches(data(), signature_of(MODEL), Settings(sequence="4,2", hot=True))
+    found = timed_batches(data(), MODEL, Settings(sequence="4,2", hot=True))
     assert len({feeds["x"].tobytes() for feeds in found.alternating}) == 2
 
 
 def test_without_lengths_the_data_has_its_own() -> None:
-    found = timed_batches(data(), signature_of(MODEL), Settings())
+    found = timed_batches(data(), MODEL, Settings())
     assert {steps(feeds) for feeds in found.alternating} == {builders.SIZES["time"]}
     assert found.by_length == ((found.typical, 1.0),)
 
 
 def test_times_at_lengths_add_up_to_the_time_as_called() -> None:
-    by_length = timed_batches(data(), signature_of(MODEL), Settings(sequence="200:0.25,1:0.75")).by_length
+    by_length = timed_batches(data(), MODEL, Settings(sequence="200:0.25,1:0.75")).by_length
     whole = {"a": 8.0, "b": 2.0}
     long, short = called_at(by_length, whole, {"a": MODEL, "b": MODEL}, Runtime(), 0.1)
     for name, ms in whole.items():

@@ -9,9 +9,9 @@ import pytest
 import onnxopt
 from onnxopt import model_file
 from onnxopt.errors import DataError, UsageError
+from onnxopt.measure.generation.states import states_of
 from onnxopt.model_file import Signature, TensorSpec, signature_of
 from onnxopt.samples import ReadOptions, open_samples
-from onnxopt.tasks.data.states import states_of
 from tests import builders
 from tests.builders import I64, F, Net
 from tests.samples.waves import write

@@ -43,7 +43,8 @@ class GenerationSpeed:
         tokens_per_s: rate of the tokens behind the first one.
         first_speedup: baseline time to the first token over this model's; None for the baseline and if it is unsure.
         rate_speedup: this model's rate over the baseline's; None for the baseline and if it is unsure.
-        text_speedup: baseline time of a whole text over this model's; None for the baseline and if it is unsure.
+        text_speedup: baseline time of a whole text over this model's, both parts weighted; None for the baseline and if
+            it is unsure.
         texts: number of texts that were generated.
         first_unsure: the reason why the time to the first token is unknown; "" if it is known.
         rate_unsure: the reason why the rate is unknown; "" if it is known.
@@ -98,6 +99,7 @@ def measure_speed(
     *,
     seconds: float,
     seed: int = 0,
+    weights: tuple[float, float] = (1.0, 1.0),
     progress: Callable[[int, int], None] | None = None,
     watch: Watch | None = None,
 ) -> dict[str, GenerationSpeed]:
@@ -110,6 +112,7 @@ def measure_speed(
         runtime: configuration of ONNX Runtime.
         seconds: of timed runs; each model generates one text per epoch at least.
         seed: of the order of models.
+        weights: factors on the time to the first token and on that of the others, in the speed-up of a whole text.
         progress: called with the finished and the total number of epochs.
         watch: clock; None for that of the runtime's threads.
 
@@ -131,7 +134,7 @@ def measure_speed(
             waits += [] if waited is None or timed_by.pauses else [waited]
             if progress is not None:
                 progress(number + 1, EPOCHS)
-        return _summary(list(decoders), epochs, length, max(waits, default=0.0))
+        return _summary(list(decoders), epochs, length, weights, max(waits, default=0.0))
 
     return interruptible(work)
 
@@ -170,10 +173,14 @@ _WHOLE = 2
 
 
 def _summary(
-    names: Sequence[str], epochs: Sequence[Mapping[str, Sequence[tuple[int, int]]]], length: Length, waited: float
+    names: Sequence[str],
+    epochs: Sequence[Mapping[str, Sequence[tuple[int, int]]]],
+    length: Length,
+    weights: tuple[float, float],
+    waited: float,
 ) -> dict[str, GenerationSpeed]:
     def typical(name: str, part: int) -> np.ndarray:
-        times = ([text[part] if part < _WHOLE else sum(text) for text in epoch[name]] for epoch in epochs)
+        times = ([text[part] if part < _WHOLE else np.dot(weights, text) for text in epoch[name]] for epoch in epochs)
         return np.array([max(float(np.median(some)), 1.0) for some in times])
 
     found = {}

@@ -15,7 +15,7 @@ class TokenPorts:
     """Inputs of a decoder for tokens, and the output of their scores, by name; "" for an input that it lacks.
 
     Attributes:
-        tokens: numbers of tokens, shape `(1, tokens)`.
+        tokens: numbers of tokens, shape `(texts, tokens)`.
         kind: type of the tokens, the mask and the positions.
         mask: ones for all tokens, those in the cache included.
         positions: of the tokens in the text.
@@ -31,13 +31,14 @@ class TokenPorts:
     logits: str
 
     def feeds(self, tokens: Sequence[int] | np.ndarray, past: int) -> dict[str, np.ndarray]:
-        """Return the inputs of tokens that follow `past` others."""
-        count = len(tokens)
-        feeds = {self.tokens: np.asarray(tokens, self.kind)[None]}
+        """Return the inputs of tokens that follow `past` others, of one text or of several, `(texts, tokens)`."""
+        texts = np.atleast_2d(np.asarray(tokens, self.kind))
+        rows, count = texts.shape
+        feeds = {self.tokens: texts}
         if self.mask:
-            feeds[self.mask] = np.ones((1, past + count), self.kind)
+            feeds[self.mask] = np.ones((rows, past + count), self.kind)
         if self.positions:
-            feeds[self.positions] = np.arange(past, past + count, dtype=self.kind)[None]
+            feeds[self.positions] = np.tile(np.arange(past, past + count, dtype=self.kind), (rows, 1))
         if self.switch:
             feeds[self.switch] = np.array([past > 0])
         return feeds

@@ -1,6 +1,6 @@
 """Latency of models side by side: clock, rounds, estimate, result."""
 
-from onnxopt.measure.latency.inputs import at_lengths, drawn_inputs
+from onnxopt.measure.latency.inputs import alternating, at_lengths, drawn_inputs
 from onnxopt.measure.latency.measure import measure_latency, refuse_emulation
 from onnxopt.measure.latency.noise import Noise, noise_of
 from onnxopt.measure.latency.result import Latency, Progress
@@ -13,6 +13,7 @@ __all__ = [
     "Progress",
     "Round",
     "Watch",
+    "alternating",
     "at_lengths",
     "drawn_inputs",
     "measure_latency",

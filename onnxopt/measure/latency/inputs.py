@@ -1,6 +1,6 @@
 """The inputs for timing: a few, whose shapes represent those of the data."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -44,11 +44,23 @@ def at_lengths(drawn: Sequence[Feeds], axes: Axes, shares: Shares) -> tuple[Feed
         axes: the axes of the sequence.
         shares: the shares of the runs by length.
     """
-    made = list[Feeds]()
-    for length, runs in runs_of(shares, COUNT).items():
-        some = [at_length(feeds, axes, length) for feeds in drawn[:runs]]
-        made += [some[i % len(some)] for i in range(runs)]
-    return tuple(made[i] for i in scattered(len(made)))
+
+    def made(length: int, count: int) -> list[Feeds]:
+        some = [at_length(feeds, axes, length) for feeds in drawn[:count]]
+        return [some[i % len(some)] for i in range(count)]
+
+    return alternating(made, shares)
+
+
+def alternating(made: Callable[[int, int], Sequence[Feeds]], shares: Shares) -> tuple[Feeds, ...]:
+    """Return batches of several lengths, so many of each as its share, in an order whose first few cover all.
+
+    Args:
+        made: makes a number of batches of one length.
+        shares: the shares of the runs by length.
+    """
+    runs = [feeds for length, count in runs_of(shares, COUNT).items() for feeds in made(length, count)]
+    return tuple(runs[i] for i in scattered(len(runs)))
 
 
 def scattered(count: int) -> list[int]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from onnxopt.measure.generation.states import State
 from onnxopt.samples import ReadOptions, Samples, Source
 from onnxopt.samples.audio.clips import Clips
 from onnxopt.samples.fit import Fitted
@@ -10,7 +11,6 @@ from onnxopt.samples.images import LABEL_FILE, Images
 from onnxopt.samples.named import Random
 from onnxopt.samples.tables import TABLE_SUFFIXES
 from onnxopt.samples.text import SINGLE, TextSource
-from onnxopt.tasks.data.states import State
 
 
 def assumed(samples: Samples, options: ReadOptions, states: Sequence[State], window: int | None) -> tuple[str, ...]:

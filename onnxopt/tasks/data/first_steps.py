@@ -10,6 +10,7 @@ from onnxopt.document.blocks import Document, Text
 from onnxopt.document.units import many
 from onnxopt.errors import OnnxoptError
 from onnxopt.graph.layers import anatomy_of
+from onnxopt.measure.generation.states import states_of, without_states
 from onnxopt.model_file import Signature, signature_of
 from onnxopt.quantization.outcome import WEIGHTED
 from onnxopt.samples import ReadOptions
@@ -18,7 +19,6 @@ from onnxopt.samples.expect import has_batch_axis
 from onnxopt.samples.pixels import image_layout
 from onnxopt.samples.text import takes_tokens
 from onnxopt.tasks.advice import STATIC_ONLY
-from onnxopt.tasks.data.states import states_of, without_states
 from onnxopt.tasks.inspect import schema_data
 
 _QUANTIZED = ("DequantizeLinear", "DynamicQuantizeLinear", "MatMulNBits", "MatMulInteger", "ConvInteger")

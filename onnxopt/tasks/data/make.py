@@ -8,6 +8,7 @@ from zipfile import BadZipFile, ZipFile
 import onnx_ir as ir
 
 from onnxopt.errors import UsageError
+from onnxopt.measure.generation.states import State, named_states, refuse_several, states_of, without_states
 from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.model_file import Given, Signature, as_graph, given, signature_of
 from onnxopt.model_file.writable import refuse_output_file
@@ -20,7 +21,6 @@ from onnxopt.samples.text import takes_tokens
 from onnxopt.tasks.data.assumed import assumed
 from onnxopt.tasks.data.first_run import refuse_unrunnable
 from onnxopt.tasks.data.made import SampleFile, first_inputs, labels_in_words
-from onnxopt.tasks.data.states import State, named_states, refuse_several, states_of, without_states
 from onnxopt.tasks.data.steps import Stepped
 from onnxopt.tasks.data.written import RaggedError, has_labels, refuse_folder, write_archive, write_folder
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from onnxopt.errors import DataError, NativeError
+from onnxopt.measure.generation.states import State
 from onnxopt.measure.runtime.session import Session
 from onnxopt.model_file import Signature
 from onnxopt.pipeline import StageProgress
@@ -17,7 +18,6 @@ from onnxopt.samples.fit import Fitted
 from onnxopt.samples.shapes import fits
 from onnxopt.samples.spool import Spool
 from onnxopt.samples.text import Span, TextSource, part_of, prompt_and_steps, tokens_in, windows_of
-from onnxopt.tasks.data.states import State
 
 
 @dataclass(frozen=True)

@@ -7,20 +7,19 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxopt.errors import DataError, UsageError
+from onnxopt.measure.generation.ports import one_input
 from onnxopt.measure.generation.speed import Decoder
+from onnxopt.measure.generation.states import State, states_of, without_states
 from onnxopt.measure.generation.walk import DecoderPorts
-from onnxopt.model_file import Signature, TensorSpec, signature_of
+from onnxopt.model_file import Signature, signature_of
 from onnxopt.samples import ReadOptions, open_samples
-from onnxopt.tasks.data.states import State, states_of, without_states
-
-_WHOLE = ("int32", "int64")
 
 
 def decoder_of(name: str, model: ir.Model) -> tuple[Decoder, Signature]:
     """Return a model as a decoder with a cache, and the signature of the inputs that come from a text.
 
     Its inputs are tokens, a mask, positions, the cache, and the switch of merged decoders; its outputs logits and the
-    cache. The cache is found as the states of streaming models are (`onnxopt.tasks.data.states`).
+    cache. The cache is found as the states of streaming models are (`onnxopt.measure.generation.states`).
 
     Raises:
         UsageError: ONX112 the model is no such decoder.
@@ -50,20 +49,6 @@ def decoder_of(name: str, model: ir.Model) -> tuple[Decoder, Signature]:
     from_text = tuple(replace(spec, shape=(None, None)) for spec in parts.values() if spec is not None)
     start = {state.input.name: state.start({}) for state in states}
     return Decoder(model, ports, start), replace(signature, inputs=from_text)
-
-
-def one_input(specs: Sequence[TensorSpec], word: str) -> TensorSpec | None:
-    """Return the input of whole numbers, batch by tokens, whose name has `word` and no word of another role."""
-    others = {"mask", "position", "type"} - {word}
-    fitting = [
-        spec
-        for spec in specs
-        if spec.dtype in _WHOLE
-        and len(spec.shape or ()) == 2
-        and word in spec.name.lower()
-        and not any(other in spec.name.lower() for other in others)
-    ]
-    return fitting[0] if len(fitting) == 1 else None
 
 
 def _logits(name: str, signature: Signature, states: Sequence[State]) -> str:

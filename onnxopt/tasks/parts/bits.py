@@ -13,7 +13,7 @@ from onnxopt.catalog import format_passes
 from onnxopt.errors import ModelError, NativeError
 from onnxopt.measure.generation.chain import Chain
 from onnxopt.measure.generation.perplexity import shares_of
-from onnxopt.measure.generation.speed import Length, measure_speed
+from onnxopt.measure.generation.speed import Length
 from onnxopt.measure.latency.remembered import cache_folder
 from onnxopt.measure.tasks.tokens.scores import divergence
 from onnxopt.pipeline import Pass, Pipeline
@@ -123,20 +123,25 @@ def _next(mixer: Mixer) -> Candidate | None:
 def _as_called(job: PartsJob, part: str, file: Path, models: Mapping[str, ir.Model]) -> list[dict[str, float]]:
     """Return the times of a part in different forms while texts are generated, for each of its lengths."""
     chains = {name: job.parts.with_files({file: model}) for name, model in models.items()}
-    starts = [one.start for one in job.search]
-    seconds = job.options.latency_s * len(chains)
-    found = measure_speed(chains, starts, job.length, job.runtime, seconds=seconds, seed=job.options.seed)
-    first = {name: speed.first_token_ms for name, speed in found.items()}
-    return [first] if part == ENCODER else [first, {name: 1000 / one.tokens_per_s for name, one in found.items()}]
+    found = job.timing.measure(chains, job.options.latency_s * len(chains))
+    times = [{name: speed.first_token_ms for name, speed in found.items()}]
+    if _steps(job, part):
+        times.append({name: 1000 / speed.tokens_per_s for name, speed in found.items()})
+    return times
+
+
+def _steps(job: PartsJob, part: str) -> float:
+    """Return the weight of a run of a part behind the prompt."""
+    return 0.0 if part == ENCODER else job.timing.steps
 
 
 def _lengths(job: PartsJob, part: str) -> WeightedFeeds:
-    """Return the inputs of a part with their runs in a text: of a decoder the prompt, and one token behind it."""
-    start = job.search[0].start
+    """Return the inputs of a part with the weights of their runs: of a decoder the prompt, and one token behind it."""
+    start, prompts, steps = job.timing.starts[0], job.timing.prompts, _steps(job, part)
     if part == ENCODER:
-        return [(start.given, 1.0)]
+        return [(start.given, prompts)]
     walk, given = job.parts.chain.load(job.runtime)(start)
     token = int(walk.feed(given)[-1].argmax())
     prompt = walk.latest
     walk.feed(np.array([token]))
-    return [(prompt, 1.0), (walk.latest, float(job.length.new - 1))]
+    return [(prompt, prompts), (walk.latest, steps)] if steps else [(prompt, prompts)]

@@ -10,6 +10,7 @@ from onnxopt.options.search import Goal, SearchOptions
 from onnxopt.pipeline import Context
 from onnxopt.tasks.parts.roles import FolderParts
 from onnxopt.tasks.parts.texts import ReadText
+from onnxopt.tasks.parts.timing import PartsTiming
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class PartsJob:
         parts: the folder.
         search: texts that choose.
         holdout: texts that prove.
-        length: of the texts that are generated for timing.
+        length: of the texts.
+        timing: the texts that are generated for timing, and the weights of their parts.
         options: of the search.
         allowed: the largest accepted drop.
         context: for passes.
@@ -32,6 +34,7 @@ class PartsJob:
     search: Sequence[ReadText]
     holdout: Sequence[ReadText]
     length: Length
+    timing: PartsTiming
     options: SearchOptions
     allowed: float
     context: Context

@@ -26,13 +26,14 @@ from onnxopt.tasks.parts.roles import parts_of
 from onnxopt.tasks.parts.search import PartsFound, search_parts
 from onnxopt.tasks.parts.shown import parts_document
 from onnxopt.tasks.parts.texts import texts_of
+from onnxopt.tasks.parts.timing import prompt_and_steps, timing_of
 from onnxopt.tasks.parts.written import write_parts
 from onnxopt.tasks.variants.folder import refuse_new_folder
 from onnxopt.tasks.variants.layout import families_of
 from onnxopt.tasks.variants.published import WHOLE, with_tokenizer
 
 RECORD = "parts.json"
-_TAKEN = ("max_drop", "goal", "confidence", "require", "limit", "seed", "latency_s", "target")
+_TAKEN = ("max_drop", "goal", "confidence", "require", "limit", "seed", "latency_s", "target", "sequence")
 """Options of a search that hold for a folder."""
 
 
@@ -74,9 +75,10 @@ def optimize_parts(
         folder: encoder and decoder (of first and later tokens, or merged), or a decoder with a cache.
         data: samples of the encoder, or texts of a decoder.
         options: options of the search; those that hold for a folder are max_drop, goal, confidence, require, limit,
-            seed, latency_s and target.
+            seed, latency_s, target and sequence: the length of a prompt, or of the encoder's inputs, and 1, with their
+            weights in the time.
         out: folder to write `model` and `parts.json` into.
-        prompt_tokens: tokens of a decoder's prompt.
+        prompt_tokens: tokens of a decoder's prompt, unless `sequence` names them.
         new_tokens: tokens that are generated.
         runtime: configuration of ONNX Runtime.
         read: options of the data readers; the vocabulary is the folder's tokenizer.json unless it names one.
@@ -93,6 +95,8 @@ def optimize_parts(
     refuse_other(options)
     folder, out, chosen = Path(folder), Path(out), runtime or Runtime()
     refuse_new_folder(out / WHOLE, folder, made=True)
+    if options.sequence is not None:
+        prompt_tokens = prompt_and_steps(options.sequence)[0]
     models: Sequence[Path] = [family.baseline for family in families_of(folder) if family.baseline is not None]
     for path in models:
         survive_loading(path)
@@ -102,11 +106,13 @@ def optimize_parts(
     split, length = split_parts(samples, None, options.seed), Length(prompt_tokens, new_tokens)
     report = progress or (lambda *_: None)
     with tempfile.TemporaryDirectory() as place:
+        searched = texts_of(parts, split.search, folder, length, chosen)
         job = PartsJob(
             parts=parts,
-            search=texts_of(parts, split.search, folder, length, chosen),
+            search=searched,
             holdout=texts_of(parts, split.holdout, folder, length, chosen),
             length=length,
+            timing=timing_of(parts, searched, length, options.sequence, runtime=chosen, seed=options.seed),
             options=options,
             allowed=allowed,
             context=Context(target_of(options.target), seed=options.seed),

@@ -7,10 +7,10 @@ from pathlib import Path
 from onnxopt import model_file
 from onnxopt.errors import UsageError
 from onnxopt.measure.generation.chain import Chain, DecoderStep
+from onnxopt.measure.generation.ports import one_input
+from onnxopt.measure.generation.states import State, states_of, without_states
 from onnxopt.measure.runtime.session import Loadable
 from onnxopt.model_file import Signature, TensorSpec, signature_of
-from onnxopt.tasks.data.states import State, states_of, without_states
-from onnxopt.tasks.generation.decoder import one_input
 from onnxopt.tasks.variants.layout import families_of
 
 ENCODER, DECODER = "encoder", "decoder"

@@ -8,7 +8,7 @@ from onnxopt import model_file
 from onnxopt.catalog import format_passes, parse
 from onnxopt.measure.accuracy import drop
 from onnxopt.measure.generation.chain import Chain
-from onnxopt.measure.generation.speed import GenerationSpeed, Length, measure_speed
+from onnxopt.measure.generation.speed import GenerationSpeed
 from onnxopt.measure.statistics import Drop
 from onnxopt.search.acceptance import MOST_PROOFS, Acceptance
 from onnxopt.search.trial import Verdict
@@ -91,12 +91,12 @@ def search_parts(job: PartsJob, report: Callable[[str, int, int], None]) -> Part
     chains = {BASELINE: whole}
     chains |= {f"{one.part}, {one.name}": job.parts.with_files(one.used) for one, _ in drops}
     report("times", 0, len(chains))
-    speed = _timed(chains, job, seconds=job.options.latency_s * len(chains))
+    speed = job.timing.measure(chains, job.options.latency_s * len(chains))
     alone = tuple(
         MeasuredForm(
             form,
             lost,
-            _text_ms(speed[BASELINE], job.length) - _text_ms(speed[name], job.length),
+            job.timing.ms(speed[BASELINE]) - job.timing.ms(speed[name]),
             _size(job.parts.files[form.part]) - form.size_bytes,
         )
         for (form, lost), name in zip(drops, list(chains)[1:], strict=True)
@@ -132,7 +132,7 @@ def _proof(job: PartsJob, limits: Acceptance, chosen: Sequence[MeasuredForm], at
     )
     lost = drop(before, after, seed=job.options.seed)
     both: dict[str, Chain] = {BASELINE: job.parts.chain, "whole": chain}
-    speed = _timed(both, job, seconds=3 * job.options.latency_s)["whole"]
+    speed = job.timing.measure(both, 3 * job.options.latency_s)["whole"]
     size = limits.baseline_bytes - sum(one.saved_bytes for one in chosen)
     probability = lost.probability_within(job.allowed)
     standing = limits.standing(probability, attempt, lost)
@@ -143,15 +143,6 @@ def _proof(job: PartsJob, limits: Acceptance, chosen: Sequence[MeasuredForm], at
             f"the probability of being within the budget is {probability:.3f}, required: {limits.asked(attempt):.3f}"
         )
     return TriedWhole(forms, lost, probability, limits.asked(attempt), standing, reason, speed, size)
-
-
-def _timed(chains: dict[str, Chain], job: PartsJob, seconds: float) -> dict[str, GenerationSpeed]:
-    starts = [one.start for one in job.search]
-    return measure_speed(chains, starts, job.length, job.runtime, seconds=seconds, seed=job.options.seed)
-
-
-def _text_ms(speed: GenerationSpeed, length: Length) -> float:
-    return speed.first_token_ms + (length.new - 1) * 1000 / speed.tokens_per_s
 
 
 def _size(files: Sequence[Path]) -> int:

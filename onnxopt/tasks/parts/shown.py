@@ -5,6 +5,7 @@ from pathlib import Path
 
 from onnxopt.document import units
 from onnxopt.document.blocks import Column, Document, Table, Text
+from onnxopt.options.lengths import words_of
 from onnxopt.tasks.parts.job import PartsJob
 from onnxopt.tasks.parts.search import BASELINE, PartsFound, TriedWhole
 from onnxopt.tasks.variants.shown import name_in
@@ -25,6 +26,7 @@ def parts_document(folder: Path, job: PartsJob, found: PartsFound, written: Path
         f"Parts: {files}.",
         f"Judged by the probability kept per token, on {len(job.search)} texts for the search and {len(job.holdout)} "
         f"for the proof; budget {job.allowed:.4f} for the whole folder.",
+        *([] if job.options.sequence is None else [_timed(job)]),
         f"Baseline: first token {units.significant(first.first_token_ms)} ms, "
         f"{units.significant(first.tokens_per_s)} tokens/s.",
         *(f"{name} was not made: {why}." for name, why in found.left.items()),
@@ -41,6 +43,7 @@ def parts_document(folder: Path, job: PartsJob, found: PartsFound, written: Path
         "budget": job.allowed,
         "texts": {"search": len(job.search), "holdout": len(job.holdout)},
         "length": asdict(job.length),
+        "sequence": job.options.sequence,
         "baseline": asdict(first),
         "forms": [
             {
@@ -58,6 +61,11 @@ def parts_document(folder: Path, job: PartsJob, found: PartsFound, written: Path
         "written": None if written is None else str(written),
     }
     return Document((Table(columns, rows), Text(tuple(lines))), content)
+
+
+def _timed(job: PartsJob) -> str:
+    shares = {job.length.prompt: job.timing.prompts} | ({1: job.timing.steps} if job.timing.steps else {})
+    return f"Times are weighted: a prompt and single tokens behind it, {words_of(shares)}."
 
 
 def _tried(one: TriedWhole) -> str:

@@ -9,16 +9,19 @@ from tests.builders import I64, F, Net
 VOCABULARY, WIDTH = 40, 16
 
 
-def causal(*, extra: tuple[tuple[str, int, list[object]], ...] = (), rows: int = VOCABULARY) -> ir.Model:
+def causal(
+    *, extra: tuple[tuple[str, int, list[object]], ...] = (), rows: int = VOCABULARY, places: int = 64
+) -> ir.Model:
     """Return one layer of causal attention with a cache that grows by concatenation.
 
     Args:
         extra: further inputs, which nothing reads.
         rows: of the table of tokens.
+        places: of the table of positions.
     """
     net = Net(11)
     x = net.node("Gather", net.weight(rows, WIDTH), "input_ids", axis=0)
-    x = net.node("Add", x, net.node("Gather", net.weight(64, WIDTH), "position_ids", axis=0))
+    x = net.node("Add", x, net.node("Gather", net.weight(places, WIDTH), "position_ids", axis=0))
     kept = []
     for role in ("key", "value"):
         own = net.node("MatMul", x, net.weight(WIDTH, WIDTH))

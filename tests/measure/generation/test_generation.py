@@ -183,10 +183,10 @@ class Host:
         return Watch(lambda: self.now, lambda: self.now, lambda: int(self.waiting * self.now), pauses)
 
 
-def timed(monkeypatch, host: Host, models: dict[str, object], *, pauses: bool = True):
+def timed(monkeypatch, host: Host, models: dict[str, object], *, pauses: bool = True, **options):
     monkeypatch.setattr(speeds, "Session", host.session)
     decoders = {name: Decoder(model, DECODER.ports, DECODER.start) for name, model in models.items()}
-    return measure_speed(decoders, texts(3), Length(12, 5), Runtime(), seconds=0.6, watch=host.watch(pauses))
+    return measure_speed(decoders, texts(3), Length(12, 5), Runtime(), seconds=0.6, watch=host.watch(pauses), **options)
 
 
 def test_planted_speeds_are_found(monkeypatch):
@@ -201,6 +201,14 @@ def test_planted_speeds_are_found(monkeypatch):
     assert found["fast"].text_speedup.value == pytest.approx((4 + 4 * 1) / (2 + 4 * 0.25))
     assert found["slow"].text_speedup is None
     assert found["slow"].texts == found["fast"].texts >= 6
+
+
+def test_the_parts_of_a_text_have_their_weights(monkeypatch):
+    slow, fast = SimpleNamespace(), SimpleNamespace()
+    host = Host({id(slow): (4_000_000, 1_000_000), id(fast): (2_000_000, 250_000)})
+    found = timed(monkeypatch, host, {"slow": slow, "fast": fast}, weights=(0.5, 3.0))
+    assert found["fast"].text_speedup.value == pytest.approx((0.5 * 4 + 3 * 4) / (0.5 * 2 + 3 * 4 * 0.25))
+    assert (found["fast"].first_speedup.value, found["fast"].rate_speedup.value) == pytest.approx((2, 4))
 
 
 def test_threads_that_waited_leave_the_speed_unsure_where_the_clock_runs_on(monkeypatch):

@@ -16,7 +16,7 @@ from onnxopt.measure.runtime.session import Runtime
 from onnxopt.measure.statistics import Interval
 from onnxopt.model_file import save
 from onnxopt.options.search import Goal
-from onnxopt.tasks.parts import search
+from onnxopt.tasks.parts import timing
 from onnxopt.tasks.parts.choice import MeasuredForm, choices
 from onnxopt.tasks.parts.config import end_tokens, first_token
 from onnxopt.tasks.parts.forms import PartForm
@@ -47,7 +47,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
         twice = Interval(1.9, 2.0, 2.1)
         return {first: speed} | {name: GenerationSpeed(4.0, 2000.0, twice, twice, twice, 9) for name in others}
 
-    monkeypatch.setattr(search, "measure_speed", timed)
+    monkeypatch.setattr(timing, "measure_speed", timed)
 
 
 def models(folder: Path) -> list[Path]:
@@ -159,13 +159,13 @@ def test_combinations_share_the_budget_and_the_largest_gain_comes_first() -> Non
 def test_forms_that_are_not_faster_change_nothing(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = search.measure_speed
+    plain = timing.measure_speed
 
     def timed(chains, *rest, **options):
         found = plain(chains, *rest, **options)
         return {name: next(iter(found.values())) for name in found}
 
-    monkeypatch.setattr(search, "measure_speed", timed)
+    monkeypatch.setattr(timing, "measure_speed", timed)
     made = optimize_parts(source, sentences(40), out=tmp_path / "run", max_drop="20pp", **FAST)
     assert (made.out, made.found.tried) == (None, ())
 
@@ -173,13 +173,13 @@ def test_forms_that_are_not_faster_change_nothing(
 def test_an_unsure_clock_or_a_drop_on_other_texts_wins_nothing(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = search.measure_speed
+    plain = timing.measure_speed
 
     def unsure(chains, *rest, **options):
         found = plain(chains, *rest, **options)
         return {name: replace(one, text_speedup=None, text_unsure="a busy host") for name, one in found.items()}
 
-    monkeypatch.setattr(search, "measure_speed", unsure)
+    monkeypatch.setattr(timing, "measure_speed", unsure)
     made = optimize_parts(source, sentences(40), out=tmp_path / "run", max_drop="20pp", **FAST)
     assert made.out is None
     assert {one.reason for one in made.found.tried} == {"a busy host"}
