@@ -134,10 +134,16 @@ def bit_tables(
     return CostTables(Problem({}, layers, fixed=fixed), original, {}, {}, (), None, forms_of)
 
 
-def _made(model: ir.Model, context: Context, wanted: Sequence[str]) -> _Made:
+def named_base(model: ir.Model, context: Context) -> ir.Model:
+    """Return a model behind the passes before the choice; each node has the name that tables use."""
     base = Pipeline(BASE).run(model, context).model.clone()
-    # Tables use the names that passes give to nameless nodes.
+    # Those that passes give to nameless nodes.
     name_nodes(base)
+    return base
+
+
+def _made(model: ir.Model, context: Context, wanted: Sequence[str]) -> _Made:
+    base = named_base(model, context)
     order = [node.name or "" for node in base.graph]
     forms, takes = dict[str, ir.Model](), dict[str, tuple[str, ...]]()
     for form in wanted:

@@ -99,6 +99,11 @@ class Mixer:
         """Return the best mix for the present allowed loss; None if it was returned before."""
         return self._choose() if self._caught_up() else None
 
+    @property
+    def latest(self) -> Mix:
+        """The mix that was returned last."""
+        return self._mixes[-1]
+
     def learn(self, *, good: bool, share: float) -> None:
         """Set the next allowed loss from a measurement, because tables hold only losses of single layers.
 

@@ -30,7 +30,7 @@ class PartForm:
     Attributes:
         part: the name of the part.
         name: the name of the form.
-        passes: the pipeline.
+        passes: the pipeline; where files have different ones, each behind the name of its file.
         files: the file made from each file of the part.
     """
 
@@ -51,19 +51,42 @@ class PartForm:
 
 
 def make_form(
-    part: str, files: Sequence[Path], name: str, passes: str, *, place: Path, context: Context
+    part: str, files: Sequence[Path], name: str, passes: str | Mapping[Path, str], *, place: Path, context: Context
 ) -> PartForm | str:
-    """Make the files of a part in a form; return the reason where that cannot be done."""
+    """Make the files of a part in a form; return the reason where that cannot be done.
+
+    Args:
+        part: the name of the part.
+        files: its files.
+        name: the name of the form.
+        passes: the pipeline, each file of which has to have a layer for it, or that of each file; then a file whose
+            pipeline only simplifies stays as it is.
+        place: a folder for files.
+        context: for passes.
+    """
     made = dict[Path, Path]()
+    each = dict.fromkeys(files, passes) if isinstance(passes, str) else passes
     for number, path in enumerate(files):
+        if all(isinstance(one, Simplify) for one in parse(each[path])):
+            made[path] = path
+            continue
         source = model_file.load(path)
         try:
-            done = Pipeline(parse(passes)).run(source, context)
+            done = Pipeline(parse(each[path])).run(source, context)
             if not any(step.edits for step in done.steps if not isinstance(step.spec, Simplify)):
                 return f"no layer of {path.name} takes this form"
             out = place / part / name.replace(" ", "-") / str(number) / path.name
             out.parent.mkdir(parents=True, exist_ok=True)
-            made[path] = model_file.save(done.model, out, provenance=provenance(passes, path), proof=proof(source))[0]
+            made[path] = model_file.save(done.model, out, provenance=provenance(each[path], path), proof=proof(source))[
+                0
+            ]
         except OnnxoptError as error:
             return f"{path.name}: {error.what}"
-    return PartForm(part, name, passes, made)
+    said = passes if isinstance(passes, str) else _said(passes)
+    return PartForm(part, name, said, made)
+
+
+def _said(passes: Mapping[Path, str]) -> str:
+    """Return the pipelines of files as one text; where all have the same one, that."""
+    different = set(passes.values())
+    return different.pop() if len(different) == 1 else "; ".join(f"{p.name}: {text}" for p, text in passes.items())

@@ -1,21 +1,25 @@
 """A part gets a form whose matrices have each their own bits, within the budget of the folder."""
 
 import json
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 import pytest
 
-from onnxopt.catalog import parse
-from onnxopt.model_file import save
+from onnxopt.catalog import format_passes, parse
+from onnxopt.model_file import load, save
 from onnxopt.pipeline import Context, Pipeline
-from onnxopt.search.mix.bits import BASE, FORMS
+from onnxopt.search.mix.bits import BASE, FORMS, named_base
 from onnxopt.search.trial import Candidate
+from onnxopt.solver import Mix
 from onnxopt.target import target_of
-from onnxopt.tasks.parts import bits
+from onnxopt.tasks.parts import bits, tables
 from onnxopt.tasks.parts.forms import FORMS as UNIFORM
+from onnxopt.tasks.parts.losses import ChainLosses
 from onnxopt.tasks.parts.optimize import OptimizedParts, optimize_parts
+from onnxopt.tasks.parts.twins import twins_of
 from tests.measure.generation.decoders import causal, texts
 from tests.tasks.parts.seq2seq import folder_of, sentences
 
@@ -62,23 +66,51 @@ def test_a_mix_is_smaller_than_the_uniform_forms_of_the_same_drop(folder: Path) 
 def test_the_lengths_are_a_prompt_and_single_tokens(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    def tables(model, context, inputs, **options):
+    def measured(model, context, inputs, **options):
         seen.extend([(feeds["input_ids"].shape, runs) for feeds, runs in inputs])
         return bit_tables(model, context, inputs, **options)
 
-    bit_tables = bits.bit_tables
-    monkeypatch.setattr(bits, "bit_tables", tables)
+    bit_tables = tables.bit_tables
+    monkeypatch.setattr(tables, "bit_tables", measured)
     optimized(folder, "3pp")
     assert seen == [((1, 6), 1.0), ((1, 1), 3.0)]
 
 
-def test_a_decoder_of_two_files_has_none_and_its_encoder_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def stored(model: ir.Model) -> dict[str, set[str]]:
+    """Return the checksums of the matrices of a model: of its products alone, and of its tables."""
+    found = dict[str, set[str]]()
+    for node in model.graph:
+        values = (value for value in node.inputs if value is not None and value.const_value is not None)
+        for array in (value.const_value.numpy() for value in values if value.const_value is not None):
+            if array.size > 500:
+                found.setdefault(node.op_type, set()).add(sha256(np.ascontiguousarray(array).tobytes()).hexdigest())
+    return found
+
+
+def test_a_matrix_of_two_files_has_one_form_and_the_same_numbers_in_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(bits, "has_matrices", lambda _: True)
     source = folder_of(tmp_path / "mini")
+    seen = list[list[dict[str, set[str]]]]()
+    plain = bits.make_form
+
+    def look(part, files, name, passes, **rest):
+        made = plain(part, files, name, passes, **rest)
+        seen.append([stored(load(made.files[path])) for path in files])
+        return made
+
+    monkeypatch.setattr(bits, "make_form", look)
     made = optimize_parts(source, sentences(40), out=tmp_path / "run", goal="size", max_drop=4e-5, latency_s=0.05,
                           new_tokens=4)  # fmt: skip
-    mixes = {one.form.part for one in made.found.alone if one.form.name.startswith("bits per matrix")}
-    assert mixes == {"encoder"}
+    mixes = [one for one in made.found.alone if one.form.name.startswith("bits per matrix")]
+    assert {one.form.part for one in mixes} == {"encoder", "decoder"}
+    pairs = [some for some in seen if len(some) > 1]
+    assert pairs
+    for first, later in pairs:
+        # The decoder of the first token makes the keys and values of the encoder's output besides.
+        assert all(numbers <= first[kind] for kind, numbers in later.items())
+    assert any(len(later) > 1 for _, later in pairs)
 
 
 def test_a_mix_that_is_a_uniform_form_is_not_made_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,10 +123,14 @@ def test_a_mix_that_is_a_uniform_form_is_not_made_again(folder: Path, monkeypatc
         def next(self) -> Candidate | None:
             return None if told else Candidate("bits-1", parse(UNIFORM["8 bits"]))
 
+        latest = Mix({}, {})
+
         def learn(self, *, good: bool, share: float) -> None:
             told.append((good, share))
 
     monkeypatch.setattr(bits, "Mixer", Uniform)
+    same = format_passes(parse(UNIFORM["8 bits"]))
+    monkeypatch.setattr(tables.PartTables, "passes", lambda *_: {folder / "text.onnx": same})
     forms = optimized(folder, "3pp").found.alone
     assert [one.form.name for one in forms] == list(UNIFORM)
     drop = next(one.drop for one in forms if one.form.name == "8 bits")
@@ -107,11 +143,12 @@ def test_no_budget_has_none(folder: Path) -> None:
 
 
 def test_losses_are_the_divergence_through_the_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = list[bits.ChainLosses]()
+    made = list[ChainLosses]()
     plain = bits.mixed_forms
 
     def look(job, *rest):
-        made.append(bits.ChainLosses(job, folder / "text.onnx"))
+        file = folder / "text.onnx"
+        made.append(ChainLosses(job, file, twins_of({file: named_base(load(file), job.context)})))
         return plain(job, *rest)
 
     monkeypatch.setattr("onnxopt.tasks.parts.search.mixed_forms", look)

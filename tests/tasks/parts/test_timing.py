@@ -13,7 +13,7 @@ from onnxopt.measure.runtime.session import Runtime
 from onnxopt.measure.statistics import Interval
 from onnxopt.model_file import save
 from onnxopt.samples import open_samples
-from onnxopt.tasks.parts import bits, timing
+from onnxopt.tasks.parts import bits, tables, timing
 from onnxopt.tasks.parts.optimize import optimize_parts
 from onnxopt.tasks.parts.roles import FolderParts, parts_of
 from onnxopt.tasks.parts.texts import texts_of
@@ -89,13 +89,13 @@ def test_times_have_the_weights_of_the_lengths(alone: Path, monkeypatch: pytest.
 def test_the_matrices_of_a_part_have_the_weights_too(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen, clocks = Counter[tuple[tuple[int, ...], float]](), list[int]()
 
-    def tables(model, context, inputs, *, clock, **_):
+    def measured(model, context, inputs, *, clock, **_):
         seen.update((feeds["input_ids"].shape, round(runs, 6)) for feeds, runs in inputs)
         clocks.append(len(clock({"float": model})))
         raise NativeError("ONX401", "seen")
 
     monkeypatch.setattr(bits, "has_matrices", lambda _: True)
-    monkeypatch.setattr(bits, "bit_tables", tables)
+    monkeypatch.setattr(tables, "bit_tables", measured)
     for number, sequence in enumerate(("20:0.3,1:0.7", "20")):
         optimize_parts(alone, samples(40), out=alone.parent / f"run{number}", sequence=sequence, latency_s=0.05,
                        new_tokens=3, max_drop="3pp")  # fmt: skip
