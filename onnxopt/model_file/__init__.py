@@ -26,6 +26,7 @@ from onnxopt.model_file.save import (
 from onnxopt.model_file.serialized import digest, pieces, to_bytes
 from onnxopt.model_file.shared import share_weights
 from onnxopt.model_file.signature import Signature, TensorSpec, probe_feeds, signature_of
+from onnxopt.model_file.together import by_data, save_together, shared_data, size_together
 
 __all__ = [
     "Given",
@@ -35,6 +36,7 @@ __all__ = [
     "atomic_write",
     "atomic_write_bytes",
     "atomic_write_text",
+    "by_data",
     "check",
     "digest",
     "fits_protobuf",
@@ -52,11 +54,14 @@ __all__ = [
     "refuse_endless",
     "refuse_existing",
     "save",
+    "save_together",
     "sha256_of",
     "share_weights",
+    "shared_data",
     "signature_of",
     "size_bytes",
     "size_of",
+    "size_together",
     "stamped",
     "to_bytes",
     "to_proto",

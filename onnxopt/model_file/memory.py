@@ -3,7 +3,7 @@
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -84,15 +84,26 @@ def write_with_data(model: ir.Model, path: Path, data_name: str) -> None:
         OSError: a file cannot be written.
         ModelError: ONX303 a file that weights are read from is missing, or shorter than it was.
     """
-    light = model.clone()
-    values = [v for graph in light.graphs() for v in graph.initializers.values()]
+    write_all_with_data({path: model}, path.parent / data_name)
+
+
+def write_all_with_data(models: Mapping[Path, ir.Model], data: Path) -> None:
+    """Write models of one folder and the file `data` with the weights of all; those of several models are in it once.
+
+    Raises:
+        OSError: a file cannot be written.
+        ModelError: ONX303 a file that weights are read from is missing, or shorter than it was.
+    """
+    light = {path: model.clone() for path, model in models.items()}
+    values = [v for model in light.values() for graph in model.graphs() for v in graph.initializers.values()]
     large = {str(i): v for i, v in enumerate(values) if v.const_value is not None and _goes_out(v.const_value)}
     tensors = {key: value.const_value for key, value in large.items() if value.const_value is not None}
-    placed, digest = write_tensors(tensors, path.parent / data_name)
+    placed, digest = write_tensors(tensors, data, once=len(models) > 1)
     for key, value in large.items():
         placed[key].name, value.const_value = value.name or "", placed[key]
-    light.metadata_props[DATA_DIGEST] = digest
-    path.write_bytes(to_proto(light, embed=False).SerializeToString(deterministic=True))
+    for path, model in light.items():
+        model.metadata_props[DATA_DIGEST] = digest
+        path.write_bytes(to_proto(model, embed=False).SerializeToString(deterministic=True))
 
 
 def _goes_out(tensor: ir.TensorProtocol) -> bool:

@@ -108,32 +108,44 @@ def file_of(tensor: ir.TensorProtocol) -> Path | None:
     return Path(tensor.path) if isinstance(tensor, ir.ExternalTensor) else None
 
 
-def write_tensors(tensors: Mapping[str, ir.TensorProtocol], path: Path) -> tuple[dict[str, ir.ExternalTensor], str]:
+def write_tensors(
+    tensors: Mapping[str, ir.TensorProtocol], path: Path, *, once: bool = False
+) -> tuple[dict[str, ir.ExternalTensor], str]:
     """Write tensors to a new file, one at a time; return where each is now, and the SHA-256 of the file.
+
+    Args:
+        tensors: the tensors by name.
+        path: the file.
+        once: whether tensors of the same bytes share one place.
 
     Raises:
         OSError: the file cannot be written.
         ModelError: ONX303 a file that a tensor is read from is missing, or shorter than it was.
     """
-    placed, digest, at = dict[str, ir.ExternalTensor](), hashlib.sha256(), 0
+    placed, digest, end = dict[str, ir.ExternalTensor](), hashlib.sha256(), 0
+    known = dict[bytes, int]()
     with path.open("wb") as file:
-
-        def put(data: Any) -> None:
-            file.write(data)
-            digest.update(data)
-
         for name, tensor in tensors.items():
-            gap = -at % ALIGNMENT if tensor.nbytes >= ALIGNMENT else 0
-            put(bytes(gap))
-            at += gap
+            gap = bytes(-end % ALIGNMENT if tensor.nbytes >= ALIGNMENT else 0)
+            at, whole, own = end + len(gap), digest.copy(), hashlib.sha256()
+            file.write(gap)
+            whole.update(gap)
             size = 0
             for chunk in _chunks(tensor):
-                put(chunk)
+                file.write(chunk)
+                whole.update(chunk)
+                if once:
+                    own.update(chunk)
                 size += len(chunk)
+            before = known.setdefault(own.digest(), at) if once else at
+            if before == at:
+                digest, end = whole, at + size
+            else:  # its bytes are there: these go again, and are read only once, because some are computed then
+                file.seek(end)
+                file.truncate()
             shape = ir.Shape(tensor.shape.numpy())
-            where = ir.ExternalTensor(path.name, at, size, tensor.dtype, shape=shape, name=name, base_dir=path.parent)
-            placed[name] = where
-            at += size
+            place = (path.name, before, size, tensor.dtype)
+            placed[name] = ir.ExternalTensor(*place, shape=shape, name=name, base_dir=path.parent)
     return placed, digest.hexdigest()
 
 

@@ -1,9 +1,12 @@
 """Forms of the parts of a folder: the files of one part, made by one pipeline."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+
+import onnx_ir as ir
 
 from onnxopt import model_file
 from onnxopt.catalog import parse
@@ -13,6 +16,9 @@ from onnxopt.measure.runtime.written import proof
 from onnxopt.passes.simplify import Simplify
 from onnxopt.pipeline import Context, Pipeline
 from onnxopt.record.provenance import provenance
+
+Proof = Callable[[Path], None]
+"""Looks at a file that is about to take its place, and raises if it must not."""
 
 FORMS: Mapping[str, str] = MappingProxyType(
     {
@@ -47,7 +53,7 @@ class PartForm:
     @property
     def size_bytes(self) -> int:
         """The size of all files with their data."""
-        return sum(model_file.size_of(file) for file in self.files.values())
+        return model_file.size_together(self.files.values())
 
 
 def make_form(
@@ -64,26 +70,71 @@ def make_form(
         place: a folder for files.
         context: for passes.
     """
-    made = dict[Path, Path]()
     each = dict.fromkeys(files, passes) if isinstance(passes, str) else passes
-    for number, path in enumerate(files):
-        if all(isinstance(one, Simplify) for one in parse(each[path])):
-            made[path] = path
-            continue
-        source = model_file.load(path)
-        try:
-            done = Pipeline(parse(each[path])).run(source, context)
-            if not any(step.edits for step in done.steps if not isinstance(step.spec, Simplify)):
-                return f"no layer of {path.name} takes this form"
-            out = place / part / name.replace(" ", "-") / str(number) / path.name
-            out.parent.mkdir(parents=True, exist_ok=True)
-            made[path] = model_file.save(done.model, out, provenance=provenance(each[path], path), proof=proof(source))[
-                0
-            ]
-        except OnnxoptError as error:
-            return f"{path.name}: {error.what}"
+    changed = {path: each[path] for path in files if not _only_simplifies(each[path])}
+    try:
+        made = _saved(changed, place / part / name.replace(" ", "-"), context)
+    except _LeftError as left:
+        return left.reason
     said = passes if isinstance(passes, str) else _said(passes)
-    return PartForm(part, name, said, made)
+    return PartForm(part, name, said, {path: made.get(path, path) for path in files})
+
+
+class _LeftError(Exception):
+    """A file that does not take a form."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+
+def _only_simplifies(passes: str) -> bool:
+    return all(isinstance(one, Simplify) for one in parse(passes))
+
+
+def _saved(passes: Mapping[Path, str], folder: Path, context: Context) -> dict[Path, Path]:
+    """Save files behind their pipelines; those that have their weights in one file do so again."""
+    made, data = dict[Path, Path](), model_file.shared_data(passes)
+    if data is None:
+        for number, path in enumerate(passes):
+            with _naming(path):
+                model, look = _built(path, passes[path], context)
+                out = folder / str(number) / path.name
+                out.parent.mkdir(parents=True, exist_ok=True)
+                about = provenance(passes[path], path)
+                made[path] = model_file.save(model, out, provenance=about, proof=look)[0]
+        return made
+    built = dict[Path, tuple[ir.Model, Proof]]()
+    for path in passes:
+        with _naming(path):
+            built[path] = _built(path, passes[path], context)
+    with _naming(data):
+        folder.mkdir(parents=True, exist_ok=True)
+        files = model_file.save_together(
+            {path.name: model for path, (model, _) in built.items()},
+            folder,
+            data.name,
+            provenance={path.name: provenance(text, path) for path, text in passes.items()},
+            proofs={path.name: look for path, (_, look) in built.items()},
+        )
+    return dict(zip(passes, files, strict=True))
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Turn errors into the reason why a file does not take a form."""
+    try:
+        yield
+    except OnnxoptError as error:
+        raise _LeftError(f"{path.name}: {error.what}") from error
+
+
+def _built(path: Path, passes: str, context: Context) -> tuple[ir.Model, Proof]:
+    """Return a file behind its pipeline, and the check of the new file."""
+    source = model_file.load(path)
+    done = Pipeline(parse(passes)).run(source, context)
+    if not any(step.edits for step in done.steps if not isinstance(step.spec, Simplify)):
+        raise _LeftError(f"no layer of {path.name} takes this form")
+    return done.model, proof(source)
 
 
 def _said(passes: Mapping[Path, str]) -> str:

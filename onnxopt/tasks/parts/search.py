@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from onnxopt import model_file
 from onnxopt.catalog import format_passes, parse
@@ -97,7 +96,7 @@ def search_parts(job: PartsJob, report: Callable[[str, int, int], None]) -> Part
             form,
             lost,
             job.timing.ms(speed[BASELINE]) - job.timing.ms(speed[name]),
-            _size(job.parts.files[form.part]) - form.size_bytes,
+            model_file.size_together(job.parts.files[form.part]) - form.size_bytes,
         )
         for (form, lost), name in zip(drops, list(chains)[1:], strict=True)
     )
@@ -119,7 +118,7 @@ def _proofs(job: PartsJob, alone: Sequence[MeasuredForm], report: Callable[[str,
 
 def _acceptance(job: PartsJob) -> Acceptance:
     """Return the limits of the search."""
-    size = sum(map(_size, job.parts.files.values()))
+    size = model_file.size_together(path for files in job.parts.files.values() for path in files)
     options = job.options
     return Acceptance(job.goal, job.allowed, options.confidence, size, "share", options.require)
 
@@ -143,7 +142,3 @@ def _proof(job: PartsJob, limits: Acceptance, chosen: Sequence[MeasuredForm], at
             f"the probability of being within the budget is {probability:.3f}, required: {limits.asked(attempt):.3f}"
         )
     return TriedWhole(forms, lost, probability, limits.asked(attempt), standing, reason, speed, size)
-
-
-def _size(files: Sequence[Path]) -> int:
-    return sum(map(model_file.size_of, files))

@@ -33,15 +33,24 @@ def write_parts(folder: Path, out: Path, used: Mapping[Path, Path]) -> Path:
             part.mkdir()
             copy_files(sides, folder, part)
             for path in models:
-                target = part / path.relative_to(folder)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                if path not in used:
-                    copy_files([path, *external_files(path)], folder, part)
-                    continue
-                data = [file.name for file in external_files(path)]
-                model_file.save(model_file.load(used[path]), target, data_name=data[0] if len(data) == 1 else None)
+                _write(path, used.get(path, path), folder, part)
             part.replace(out)
     except OSError as error:
         why = error.strerror or first_line(error)
         raise FileError("ONX503", "cannot write the output", where=str(out), why=why) from error
     return out
+
+
+def _write(path: Path, made: Path, folder: Path, part: Path) -> None:
+    """Write a model as `path` is in `folder`, with the names of its data; a file of several models once."""
+    target = part / path.relative_to(folder)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    before, now = external_files(path), external_files(made)
+    if [file.name for file in now] == [file.name for file in before]:
+        missing = [file for file in now if not (target.parent / file.relative_to(made.parent)).exists()]
+        source, copies = (folder, part) if made == path else (made.parent, target.parent)
+        copy_files([made, *missing], source, copies)
+        return
+    # One name for the data of two models would be that of one of them.
+    data = [file.name for file in before if not (target.parent / file.name).exists()]
+    model_file.save(model_file.load(made), target, data_name=data[0] if len(data) == 1 else None)

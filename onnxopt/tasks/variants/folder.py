@@ -1,9 +1,11 @@
 """A folder of several models, such as encoder and decoder, quantized as one: names and side files stay."""
 
 import tempfile
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from onnxopt import model_file
 from onnxopt.catalog import format_passes, make_pass
@@ -77,7 +79,7 @@ def quantize_folder(
     if not models:
         raise FileError("ONX501", "there is no float32 model in the folder", where=str(folder), hint="Name another.")
     if out is None:
-        made = [_made(path, passes, context, None) for path in _counted(models, progress)]
+        made = [_built(path, passes, context) for path in _counted(models, progress)]
         return _result(folder, None, made, ())
     out = Path(out)
     refuse_new_folder(out, folder)
@@ -86,9 +88,7 @@ def quantize_folder(
             part = Path(place) / "part"
             part.mkdir()
             copied = copy_files(side_files(folder, below=True), folder, part)
-            made = [
-                _made(path, passes, context, part / path.relative_to(folder)) for path in _counted(models, progress)
-            ]
+            made = _saved(models, passes, context, _Places(folder, part), progress)
             part.replace(out)
     except OSError as error:
         why = error.strerror or first_line(error)
@@ -132,34 +132,73 @@ def _counted(models: list[Path], progress: StageProgress | None) -> Iterable[Pat
         yield path
 
 
-def _made(path: Path, passes: tuple[Pass, ...], context: Context, out: Path | None) -> Made:
+class _Places(NamedTuple):
+    """The folder that is read, and the one that is written."""
+
+    folder: Path
+    part: Path
+
+
+def _saved(
+    models: list[Path], passes: tuple[Pass, ...], context: Context, places: _Places, progress: StageProgress | None
+) -> list[Made]:
+    """Make and save models; those that have their weights in one file do so again."""
+    found, groups = list[Made](), model_file.by_data(models)
+    counted = iter(_counted([path for group in groups for path in group], progress))
+    for group in groups:
+        built = [_built(path, passes, context) for path in islice(counted, len(group))]
+        place = places.part / group[0].parent.relative_to(places.folder)
+        place.mkdir(parents=True, exist_ok=True)
+        data = model_file.shared_data(group)
+        found += [_alone(built[0], place)] if data is None else _together(built, place, data.name)
+    return found
+
+
+def _built(path: Path, passes: tuple[Pass, ...], context: Context) -> Made:
     survive_loading(path)
-    loaded = model_file.load(path)
-    done, text, files = Pipeline(passes).run(loaded, context), format_passes(passes), tuple[Path, ...]()
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        # One name for the data of two models would be that of one of them.
-        data = [file.name for file in external_files(path) if not (out.parent / file.name).exists()]
-        files = model_file.save(
-            done.model,
-            out,
-            provenance=provenance(text, path),
-            proof=proof(loaded),
-            data_name=data[0] if len(data) == 1 else None,
-        )
-    size = model_file.size_of(files[0] if files else done.model)
-    return Made(text, done, model_file.size_of(path), size, files, path)
+    done = Pipeline(passes).run(model_file.load(path), context)
+    size = model_file.size_of(done.model)
+    return Made(format_passes(passes), done, model_file.size_of(path), size, (), path)
+
+
+def _alone(made: Made, place: Path) -> Made:
+    assert made.source is not None
+    data = [file.name for file in external_files(made.source)]
+    files = model_file.save(
+        made.optimized.model,
+        place / made.source.name,
+        provenance=provenance(made.passes, made.source),
+        proof=proof(model_file.load(made.source)),
+        data_name=data[0] if len(data) == 1 else None,
+    )
+    return replace(made, size_after=model_file.size_of(files[0]), files=files)
+
+
+def _together(made: Sequence[Made], place: Path, data_name: str) -> list[Made]:
+    by_name = {one.source.name: (one, one.source) for one in made if one.source is not None}
+    files = model_file.save_together(
+        {name: one.optimized.model for name, (one, _) in by_name.items()},
+        place,
+        data_name,
+        provenance={name: provenance(one.passes, source) for name, (one, source) in by_name.items()},
+        proofs={name: proof(model_file.load(source)) for name, (_, source) in by_name.items()},
+    )
+    return [
+        replace(one, size_after=model_file.size_of(file), files=(file, place / data_name))
+        for one, file in zip(made, files, strict=True)
+    ]
 
 
 def _moved(made: Made, part: Path, out: Path) -> Made:
     files = tuple(out / file.relative_to(part) for file in made.files)
-    return Made(made.passes, made.optimized, made.size_before, made.size_after, files, made.source)
+    return replace(made, files=files)
 
 
 def _result(folder: Path, out: Path | None, made: list[Made], copied: tuple[Path, ...]) -> MadeFolder:
     columns = (Column("model"), *(Column(t, number=True) for t in ("before", "after", "smaller", "quantized", "left")))
     rows = tuple(_row(folder, one) for one in made)
-    before, after = sum(m.size_before for m in made), sum(m.size_after for m in made)
+    before = model_file.size_together(m.source for m in made if m.source is not None)
+    after = sum(m.size_after for m in made) if out is None else model_file.size_together(m.files[0] for m in made)
     skips = (skip for one in made for step in one.optimized.steps for skip in step.skipped)
     lines = [
         f"Together: {units.size(before)} before, {units.size(after)} after ({units.smaller(before / max(after, 1))}).",

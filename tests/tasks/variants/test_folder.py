@@ -8,8 +8,9 @@ import onnxruntime
 import pytest
 
 import onnxopt
+from onnxopt.document import units
 from onnxopt.errors import FileError, UsageError
-from onnxopt.model_file import memory, save
+from onnxopt.model_file import memory, save, save_together
 from onnxopt.tasks.variants import folder as whole
 from onnxopt.tasks.variants.folder import quantize_folder
 from tests import builders
@@ -119,6 +120,21 @@ def test_large_models_keep_the_name_of_their_data(
     made = quantize_folder(source, out=tmp_path / "small", target="x86-vnni")
     names = {file.name for one in made.made for file in one.files}
     assert {"encoder_model.onnx", "encoder_model.onnx_data"} <= names
+
+
+def test_models_with_their_weights_in_one_file_have_them_in_one_again(tmp_path: Path) -> None:
+    source, names = tmp_path / "both", ("one.onnx", "two.onnx")
+    source.mkdir()
+    save_together({name: encoder() for name in names}, source, "both.onnx_data",
+                  provenance={name: {} for name in names}, proofs={})  # fmt: skip
+    made = quantize_folder(source, out=tmp_path / "small", target="x86-vnni")
+    written = sorted((tmp_path / "small").iterdir())
+    assert [file.name for file in written] == ["both.onnx_data", *names]
+    sizes = [sum(file.stat().st_size for file in folder.iterdir()) for folder in (source, tmp_path / "small")]
+    said = f"Together: {units.size(sizes[0])} before, {units.size(sizes[1])} after"
+    assert made.document.blocks[1].lines[0].startswith(said)  # type: ignore[union-attr]
+    for name in names:
+        onnxruntime.InferenceSession(tmp_path / "small" / name)
 
 
 def test_the_command_takes_a_folder_with_dynamic_quantization_only(source: Path, tmp_path: Path, capsys) -> None:
