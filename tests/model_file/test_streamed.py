@@ -158,7 +158,7 @@ def test_a_disk_that_is_full_is_one_error_and_the_old_output_stays(
 
 
 def test_a_temporary_file_that_does_not_fit_is_one_error(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(memory, "write_tensors", full)
