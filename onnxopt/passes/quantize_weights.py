@@ -1,5 +1,6 @@
 """Weight-only quantization to 2, 4 or 8 bits."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,7 @@ from onnxopt.model_file.streamed import Latest
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
 from onnxopt.quantization.block_kernels import product_missing, table_missing
 from onnxopt.quantization.normal_float import NormalFloats
+from onnxopt.quantization.outcome import nodes_inside
 from onnxopt.quantization.rounding.blockwise import Blocks, Rounding, by_rows, round_to_nearest, shrunk
 from onnxopt.quantization.rounding.gptq import gptq
 from onnxopt.quantization.rounding.hessians import MOST_FEATURES, Read, at_most, hessians, mean_squares, sweeps
@@ -45,6 +47,9 @@ class QuantizeWeights(Pass):
     `tables=true` stores tables of embeddings alike. A last product with the same matrix shares its integers.
 
         Gather(W float32)   ->   GatherBlockQuantized(W 4 bits, a scale and a zero point for each 32)
+
+    Products inside control flow, as a merged decoder has them in the branches of an If, are quantized too (without
+    samples); one name, that of the If, excludes them all.
 
     `form=standard` writes the same integers in standard operators of opset 21. ONNX Runtime multiplies with them all
     the same from 1.25 on, but not where it merges a Relu or Clip into the product: those are written as Max and Min.
@@ -149,15 +154,29 @@ class QuantizeWeights(Pass):
                 now = moments is not None and moments.ndim == 2
                 before, after = writer.replace(node, self._rounding(moments), now=now)
                 edits.append(Edit(node.name or "", f"weight in {self.bits} bits, {before} bytes to {after}"))
+        self._inside(work, writer, edits, skipped)
         if self.tables:
             self._tables(work, Tables(work, packing, latest, writer), edits, skipped)
         if not edits:
             return Applied(model, (), tuple(skipped))
-        for value in [v for v in work.graph.initializers.values() if not v.uses() and not v.is_graph_output()]:
-            work.graph.initializers.pop(value.name or "")
+        _drop_unused(work)
         if not packing.standard:
             work.opset_imports.setdefault(DOMAIN, 1)
         return Applied(work, tuple(edits), tuple(skipped))
+
+    def _inside(self, work: ir.Model, writer: Products, edits: list[Edit], skipped: list[Skip]) -> None:
+        """Replace the products inside control flow, whose inputs nobody sees; add to the edits and skips."""
+        for outer in list(work.graph) if self.form == "blocks" else ():
+            inner = [node for node in nodes_inside(outer) if node.op_type in ("MatMul", "Gemm") and not node.domain]
+            reasons = [self._excluded(outer) or product_obstacle(node, self.least) for node in inner]
+            chosen = [node for node, reason in zip(inner, reasons, strict=True) if not reason]
+            for node in chosen:
+                writer.replace(node, self._rounding(None))
+            name = outer.name or ""
+            if chosen:
+                edits.append(Edit(name, f"weights of {len(chosen)} products inside in {self.bits} bits"))
+            left = Counter(reason for reason in reasons if reason)
+            skipped += [Skip(name, f"{times} products inside: {reason}") for reason, times in left.items()]
 
     def _tables(self, work: ir.Model, tables: Tables, edits: list[Edit], skipped: list[Skip]) -> None:
         """Replace the tables of `work`; add to the edits and skips."""
@@ -227,6 +246,13 @@ class QuantizeWeights(Pass):
         if self.method == "k-quant":
             rounding = partial(k_quant, importance=importance)
         return by_rows(rounding, matrix, self.bits, block)
+
+
+def _drop_unused(model: ir.Model) -> None:
+    """Remove weights that no node reads any more."""
+    for graph in model.graphs():
+        for value in [v for v in graph.initializers.values() if not v.uses() and not v.is_graph_output()]:
+            graph.initializers.pop(value.name or "")
 
 
 def _readers(nodes: Sequence[ir.Node]) -> tuple[dict[str, list[ir.Node]], dict[str, Read]]:

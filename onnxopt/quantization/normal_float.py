@@ -36,7 +36,7 @@ class NormalFloats:
         numbers = {"K": features, "N": outputs, "block_size": self._block, "quant_type": _normal_float()}
         attributes = [ir.AttrInt64(name, int(value)) for name, value in numbers.items()]
         new = [ir.Node(DOMAIN, "MatMulBnb4", [node.inputs[0], *values], attributes, name=node.name)]
-        take_place(self._graph, node, new)
+        take_place(node, new)
         return before, sum(v.const_value.nbytes for v in values if v.const_value is not None)
 
     def _store(self, weight: ir.Value, transposed: bool) -> list[ir.Value]:

@@ -55,14 +55,14 @@ def product_obstacle(node: ir.Node, least: int) -> str:
     return ""
 
 
-def take_place(graph: ir.Graph, node: ir.Node, new: list[ir.Node]) -> None:
+def take_place(node: ir.Node, new: list[ir.Node]) -> None:
     """Put nodes that compute a product in the place of a MatMul or Gemm, and add the bias of a Gemm behind them."""
     bias = node.inputs[2] if node.op_type == "Gemm" and len(node.inputs) > 2 else None
     old, weight = node.outputs[0], node.inputs[1]
     if bias is not None:
         new[-1].outputs[0].name = f"{old.name}_product"
         new.append(ir.Node("", "Add", [new[-1].outputs[0], bias], name=f"{node.name}_bias"))
-    ir.convenience.replace_nodes_and_values(graph, node, [node], new, [old], [new[-1].outputs[0]])
+    ir.convenience.replace_nodes_and_values(_home(node), node, [node], new, [old], [new[-1].outputs[0]])
     turned = None if weight is None else weight.producer()
     if (
         turned is not None
@@ -70,7 +70,13 @@ def take_place(graph: ir.Graph, node: ir.Node, new: list[ir.Node]) -> None:
         and not turned.outputs[0].uses()
         and not turned.outputs[0].is_graph_output()
     ):
-        graph.remove(turned, safe=True)
+        _home(turned).remove(turned, safe=True)
+
+
+def _home(node: ir.Node) -> ir.Graph | ir.Function:
+    """Return the graph of a node, which may be one inside control flow."""
+    assert node.graph is not None
+    return node.graph
 
 
 @dataclass(frozen=True)
@@ -119,13 +125,14 @@ class Products:
 
     def __init__(self, model: ir.Model, packing: Packing, latest: Latest | None) -> None:
         self._model, self._graph, self._packing, self._latest = model, model.graph, packing, latest
-        self._stored = dict[tuple[str, bool], list[ir.Value]]()
-        self._sources = dict[tuple[str, bool], ir.TensorProtocol]()
+        # Not by name: branches of control flow may have weights of the same name.
+        self._stored = dict[tuple[ir.Value, bool], list[ir.Value]]()
+        self._sources = dict[tuple[ir.Value, bool], ir.TensorProtocol]()
 
     def with_rows_of(self, table: ir.Value) -> list[ir.Value] | None:
         """Return the stored form of a product's weight whose outputs are the rows of `table`; None without one."""
         for key, values in self._stored.items():
-            if key == (table.name, True) or _equal(tensor_in(table), self._sources[key], turned=not key[1]):
+            if key == (table, True) or _equal(tensor_in(table), self._sources[key], turned=not key[1]):
                 return values
         return None
 
@@ -141,7 +148,7 @@ class Products:
         """
         weight, transposed = factor(node)
         assert weight is not None
-        before, key = tensor_in(weight).nbytes, (weight.name or "", transposed)
+        before, key = tensor_in(weight).nbytes, (weight, transposed)
         if key not in self._stored:
             self._sources[key] = tensor_in(weight)
             self._stored[key] = self._store(weight, transposed, blocks_of, None if now else self._latest)
@@ -149,7 +156,7 @@ class Products:
         features, outputs = tensor_in(weight).shape.numpy()[:: -1 if transposed else 1]
         clamp = behind(node) if self._packing.standard else None
         new = self._standard(node, values) if self._packing.standard else self._packed(node, values, features, outputs)
-        take_place(self._graph, node, new)
+        take_place(node, new)
         if clamp is not None:
             keep_apart(NodeWriter(self._model, clamp.name or "clamp"), clamp)
         return before, sum(v.const_value.nbytes for v in values if v.const_value is not None)
