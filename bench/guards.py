@@ -47,7 +47,7 @@ GUARDS = (
     ),
     Guard(
         "search/proof/attempts.py",
-        ("chance_by_trial", "chance_of_proof", "best_attempts", "_expected"),
+        ("chance_by_trial", "chance_of_proof", "best_chain", "_expected"),
         ("search/proof/test_attempts.py",),
     ),
     Guard(
@@ -56,11 +56,11 @@ GUARDS = (
             "prove_first",
             "prove_finalists",
             "_tried",
-            "_attempts",
-            "_known",
+            "_chain",
+            "_others",
             "_measured",
             "_another_fits",
-            "_two_fit",
+            "_that_fit",
             "_hot",
             "decided",
         ),
@@ -86,7 +86,7 @@ GUARDS = (
         (
             *(
                 f"Reserve.{n}"
-                for n in ("needed_s", "least_s", "kept_s", "samples", "another_fits", "another_s", "two_fit")
+                for n in ("needed_s", "least_s", "kept_s", "samples", "another_fits", "another_s", "that_fit")
             ),
             "reserve_of",
         ),

@@ -82,7 +82,12 @@ def tiles(run: RunRecord) -> tuple[Tile, ...]:
         Tile(
             "probability of being within budget",
             units.percent(proof.confidence),
-            f"{run.standing or 'proven'}; a proof needs {units.percent(proof.asked, limit=True)}",
+            f"{run.standing or 'proven'}{_needed(proof)}",
             good=run.standing == "proven",
         ),
     )
+
+
+def _needed(proof: ProofRecord) -> str:
+    """Return the required probability as a remark; "" where no probability is enough."""
+    return "" if proof.asked >= 1 else f"; a proof needs {units.percent(proof.asked, limit=True)}"

@@ -124,10 +124,13 @@ def _proof_row(run: RunRecord, proof: ProofRecord) -> tuple[str, ...]:
     interval = proof.drop.interval
     low, high = (units.points(number(v), run.unit) for v in (interval.low, interval.high))
     drop = f"{units.points(number(proof.drop.value), run.unit)}\n[{low}, {high}]"
-    chances = (units.percent(proof.confidence), units.percent(proof.asked, limit=True))
+    # Behind a finalist that was not proven no probability is enough.
+    asked = "-" if proof.asked >= 1 else units.percent(proof.asked, limit=True)
+    chances = (units.percent(proof.confidence), asked)
     reason = "" if trial is None else trial.reason
     sure = "likely" if proof.standing == "likely" else "proven"
-    verdict = f"winner\n{sure}" if proof.accepted else f"not proven\n{reason}"
+    short = "proven" if proof.standing == "proven" else f"not proven\n{reason}"
+    verdict = f"winner\n{sure}" if proof.accepted else short
     return (proof.candidate, size, "\nwas ".join(p50s), faster, drop, *chances, verdict)
 
 

@@ -12,17 +12,14 @@ from onnxopt.search.trial import Proof, Standing, Trial, Verdict
 LIKELY = 0.7
 """Smallest probability of being within budget of an unproven winner that ships."""
 
-RISKS = (0.5, 0.25, 0.25)
-"""Shares of the accepted risk for each attempt on the hold-out samples; they add up to 1 (bench/proof.py)."""
-
 LEAST_GAIN = 1.01
 """Smallest size ratio of a winner, with size as the goal."""
 
-MOST_PROOFS = 3
-"""Number of finalists tried on the hold-out samples: each further one is another chance to be lucky there."""
+MOST_PROOFS = 4
+"""Number of finalists tried on the hold-out samples after the early proof: each takes the time of a proof."""
 
-EARLY = MOST_PROOFS - 1
-"""The attempt number of the early proof of a first candidate: the last, whose share of the risk is then used."""
+EARLY = 0.25
+"""Share of the accepted risk that the early proof of a first candidate takes (bench/proof.py)."""
 
 UNDECIDED = 1.1
 """A candidate whose speed-up interval contains both 1 and this value is measured again on a quieter host."""
@@ -96,7 +93,7 @@ class Acceptance:
 
     def accurate(self, trial: Trial) -> bool:
         """Return whether a trial's drop is within budget with the confidence that the proof requires."""
-        return trial.drop is not None and trial.drop.probability_within(self.allowed_drop) >= self.asked(0)
+        return trial.drop is not None and trial.drop.probability_within(self.allowed_drop) >= self.asked()
 
     def promising(self, trial: Trial) -> bool:
         """Return whether a trial's drop is likely within budget, so that more of the same may be tried."""
@@ -105,33 +102,34 @@ class Acceptance:
     def finalists(self, trials: Sequence[Trial]) -> list[Trial]:
         """Return the trials within budget, the best first; among those equally good at the goal, by drop."""
         within = [t for t in trials if t.verdict is Verdict.WITHIN]
-        best = min(map(self.rank, within), default=1.0)
+        steps = self.steps_behind(within)
 
-        def order(trial: Trial) -> tuple[int, float, int]:
-            steps_behind = int(math.log(self.rank(trial) / best) / math.log(SAME))
-            drop = trial.drop.value if trial.drop is not None else math.inf
-            return steps_behind, drop, _size(trial)
+        def order(number: int) -> tuple[int, float, int]:
+            drop = within[number].drop
+            return steps[number], math.inf if drop is None else drop.value, _size(within[number])
 
-        return sorted(within, key=order)
+        return [within[number] for number in sorted(range(len(within)), key=order)]
+
+    def steps_behind(self, trials: Sequence[Trial]) -> list[int]:
+        """Return by how many steps of `SAME` each trial is behind the best of them; those of one step are equal."""
+        ranks = [self.rank(trial) for trial in trials]
+        return [int(math.log(rank / min(ranks)) / math.log(SAME)) for rank in ranks]
 
     def gain(self, trial: Trial) -> float:
         """Return the gain of a measured trial: the share of the time or of the bytes that it saves."""
         return 1 - self.rank(trial)
 
-    def asked(self, attempt: int) -> float:
-        """Return the confidence required of attempt 0, 1, ... on the same hold-out samples.
+    def asked(self, share: float = 1.0) -> float:
+        """Return the confidence required of a proof that takes a share of the accepted risk; 1 for a share of 0."""
+        return 1 - (1 - self.confidence) * share
 
-        All attempts together use at most the accepted risk, see `RISKS`.
-        """
-        return float(1 - (1 - self.confidence) * RISKS[attempt])
-
-    def standing(self, confidence: float, attempt: int, drop: Drop | None) -> Standing:
-        """Return the standing of a finalist in attempt 0, 1, ...; empty for too low a confidence.
+    def standing(self, confidence: float, share: float, drop: Drop | None) -> Standing:
+        """Return the standing of a finalist with a share of the accepted risk; empty for too low a confidence.
 
         Nothing is proven if the losses alone exceed the budget and only gains offset them.
         """
         evened_out = drop is not None and drop.evened_out(self.allowed_drop)
-        if confidence >= self.asked(attempt) and not evened_out:
+        if confidence >= self.asked(share) and not evened_out:
             return "proven"
         return "likely" if confidence >= LIKELY and self.require != "proven" else ""
 
@@ -155,11 +153,13 @@ class Acceptance:
                 f"the loss without the gains is {self.said(proof.drop.gross or 0)} "
                 f"(budget {self.said(self.allowed_drop)})"
             )
-        inside, asked = percent(proof.confidence), percent(proof.asked, limit=True)
         found = (
             f"it {self.changed(proof.drop)} on {proof.drop.n} hold-out samples{_telling(proof.drop)}; "
-            f"probability of being within {self.said(self.allowed_drop)}: {inside}, required: {asked}"
+            f"probability of being within {self.said(self.allowed_drop)}: {percent(proof.confidence)}"
         )
+        if proof.asked >= 1:
+            return f"{found}; behind a finalist that was not proven nothing more is"
+        found = f"{found}, required: {percent(proof.asked, limit=True)}"
         needed = proof.drop.samples_needed(self.allowed_drop, proof.asked)
         if needed is None or not proof.drop.n < needed <= _MOST_SAMPLES:
             return found

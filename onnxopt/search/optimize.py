@@ -10,7 +10,6 @@ from onnxopt.errors import ModelError, NativeError
 from onnxopt.measure.metrics.score import Metric, percent
 from onnxopt.options.search import Goal
 from onnxopt.search import stages
-from onnxopt.search.acceptance import MOST_PROOFS
 from onnxopt.search.baseline import PROOF_LATENCY, Stamp, Start, measured_baseline
 from onnxopt.search.bets import WORTH, TrialOrder, order_of, reads_rows, work_of
 from onnxopt.search.candidates import exact, first_candidates, row_candidates
@@ -232,7 +231,7 @@ def _reason(trials: Trials, proofs: Sequence[Proof]) -> str:
     if proofs:
         best = proofs[0]
         spare = untried(trials, proofs)
-        others = f"; not tried, because the limit is {MOST_PROOFS} finalists: {', '.join(spare)}" if spare else ""
+        others = f"; not tried: {', '.join(spare)}" if spare else ""
         why = f"{trials.bar.why_unproven(best)}{others}{trials.late.words}{trials.late.fewer}"
         return f"no candidate is proven on the hold-out samples; {best.candidate}: {why}"
     if trials.late.finalists:

@@ -78,7 +78,7 @@ class Proof:
 
     Attributes:
         confidence: probability that the true drop is within budget, given the hold-out samples.
-        asked: required confidence for a proof; it rises with each attempt on the same samples.
+        asked: required confidence for a proof; 1 behind a finalist that was not proven.
         standing: proven, likely or neither, by the confidence.
         hot_speedup: speed-up with one repeated input, of the accepted finalist; None if it was not measured.
     """

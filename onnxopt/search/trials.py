@@ -39,7 +39,6 @@ class Trials:
         baseline: the trial of the baseline.
         bar: the limits of acceptance.
         leader: the best trial within budget so far, with its model in `leader_model`.
-        attempts: the finalists to try on the hold-out samples.
         judge: judge of the search samples.
         stopped: the reason why no further candidate starts; empty while more do.
         sample_s: approximate seconds per sample of the baseline.
@@ -59,7 +58,6 @@ class Trials:
         self._proof_s = 0.0 if self.reserve is None else self.reserve.kept_s(start.deadline.left_s())
         self.late = Late()
         self.made: list[Trial] = []
-        self.attempts: list[Trial] = []
         self.leader: Trial | None = None
         self.leader_model: ir.Model | None = None
         self.stopped = ""
@@ -77,10 +75,10 @@ class Trials:
             return ""
         return self.reserve.sentence(limit_s, self.deadline.elapsed_s())
 
-    def prospect(self, samples: int | None = None, attempt: int = 0) -> Prospect:
-        """Return the prospect of attempt 0, 1, ... on the hold-out samples, or on some of them."""
+    def prospect(self, samples: int | None = None, share: float = 1.0) -> Prospect:
+        """Return the prospect of a proof that takes a share of the risk, on the hold-out samples or on some of them."""
         count = len(self.parts.holdout) if samples is None else samples
-        return prospect_on(self.judge.baseline(), count, self.bar.allowed_drop, self.bar.asked(attempt))
+        return prospect_on(self.judge.baseline(), count, self.bar.allowed_drop, self.bar.asked(share))
 
     def enough(self) -> bool:
         """Return whether the search ends: the target or the time limit is reached."""

@@ -86,9 +86,10 @@ class Reserve:
         """Return the seconds for one more finalist on that share of the hold-out part, whose baseline is scored."""
         return share * self.scoring_s / 2 + self.timing_s
 
-    def two_fit(self, left_s: float, share: float) -> bool:
-        """Return whether there is time for two finalists on that share of the hold-out part."""
-        return self.another_fits(left_s - share * self.scoring_s - self.timing_s, share)
+    def that_fit(self, left_s: float, share: float) -> int:
+        """Return for how many finalists on that share of the hold-out part there is time; at least one."""
+        spare_s = left_s - share * self.scoring_s - self.timing_s - self.report_s
+        return 1 + max(int(min(spare_s / self.another_s(share), MOST_PROOFS)), 0)
 
     def sentence(self, limit_s: float, elapsed_s: float) -> str:
         """Return the time for proof and report, and the division of the limit, in one line."""

@@ -32,7 +32,7 @@ such candidates are proven at the strictest share of the risk.
 
 @dataclass(frozen=True)
 class Evidence:
-    """The measurements of a proof; the required probability depends on the attempts on the same samples.
+    """The measurements of a proof; the required probability depends on its share of the accepted risk.
 
     Attributes:
         trial: the trial on the search samples.
@@ -49,20 +49,20 @@ class Evidence:
     latency: Latency
     samples: int
 
-    def proof(self, bar: Acceptance, attempt: int) -> Proof:
-        """Return the proof as attempt 0, 1, ... on these hold-out samples."""
+    def proof(self, bar: Acceptance, share: float) -> Proof:
+        """Return the proof with a share of the accepted risk; with none it can only be likely."""
         size = self.trial.size_bytes
         assert size is not None
         confidence = self.drop.probability_within(bar.allowed_drop)
         inside = bar.inside(self.drop, self.latency.speedup, size)
-        standing: Standing = bar.standing(confidence, attempt, self.drop) if inside else ""
+        standing: Standing = bar.standing(confidence, share, self.drop) if inside else ""
         return Proof(
             self.trial.candidate.name,
             self.baseline,
             self.score,
             self.drop,
             confidence,
-            bar.asked(attempt),
+            bar.asked(share),
             self.baseline_latency,
             self.latency,
             standing == "proven",

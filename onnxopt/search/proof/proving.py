@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 
 import onnx_ir as ir
 
@@ -13,9 +12,9 @@ from onnxopt.samples import Samples
 from onnxopt.search.acceptance import EARLY, MOST_PROOFS
 from onnxopt.search.bets import WORTH
 from onnxopt.search.limits.deadline import TimeOver
-from onnxopt.search.proof.attempts import best_attempts, chance_by_trial
+from onnxopt.search.proof.attempts import best_chain, chance_by_trial
 from onnxopt.search.proof.holdout import Evidence, affordable_samples, held_out, holdout_evidence, timed_as_last
-from onnxopt.search.trial import Proof, Trial, Verdict
+from onnxopt.search.trial import Proof, Standing, Trial, Verdict
 from onnxopt.search.trials import Trials
 from onnxopt.search.workers.runner import LOST
 
@@ -23,8 +22,8 @@ from onnxopt.search.workers.runner import LOST
 def prove_first(trials: Trials) -> Evidence | None:
     """Prove the first candidate within budget that is worth it, so that an interrupted search has a proven result.
 
-    It takes the last share of the accepted risk (`onnxopt.search.acceptance.RISKS`), so it does not raise the required
-    probability of any finalist. The search does not use its outcome.
+    It takes a share of the accepted risk, which returns to the finalists where it is proven. The search does not use
+    its outcome.
 
     Returns:
         The measurements; None where the hold-out samples cannot prove anything, the best candidate gains less than a
@@ -56,20 +55,21 @@ def prove_first(trials: Trials) -> Evidence | None:
 
 
 def prove_finalists(trials: Trials, early: Evidence | None = None) -> tuple[ir.Model, tuple[Proof, ...]]:
-    """Measure finalists on the hold-out samples until one is proven.
+    """Measure finalists on the hold-out samples, the one with the smallest gain first, until one is not proven.
 
-    Without a proven finalist, the candidate of a successful early proof ships; else the first likely one, unless a
-    proof is required; else the baseline.
+    The last proven one ships. Without one, the candidate of a successful early proof ships; else the likely one with
+    the largest gain, unless a proof is required; else the baseline.
 
     Args:
         trials: the trials of the search.
-        early: result of `prove_first`; a finalist is not measured again on the same samples.
+        early: result of `prove_first`; its candidate is not measured again on the same samples.
     """
     found = list(_tried(trials, early))
-    proofs = [proof for _, proof in found]
-    ships = next((i for i, p in enumerate(proofs) if p.standing == "proven"), None)
+    proofs = [replace(proof, accepted=False) for _, proof in found]
+    ships = max(_of_standing(proofs, "proven"), default=None)
     if ships is None:
-        ships = next((i for i, p in enumerate(proofs) if p.standing == "likely"), None)
+        gains = [trials.bar.gain(evidence.trial) for evidence, _ in found]
+        ships = max(_of_standing(proofs, "likely"), key=gains.__getitem__, default=None)
     if ships is None:
         return trials.model, tuple(proofs)
     model = found[ships][0].model
@@ -79,65 +79,60 @@ def prove_finalists(trials: Trials, early: Evidence | None = None) -> tuple[ir.M
     return model, tuple(proofs)
 
 
+def _of_standing(proofs: Sequence[Proof], standing: Standing) -> list[int]:
+    return [number for number, proof in enumerate(proofs) if proof.standing == standing]
+
+
 def _tried(trials: Trials, early: Evidence | None) -> Iterator[tuple[Evidence, Proof]]:
-    """Yield the proof of each attempt, up to the first success; the early one last, unless it is a finalist."""
+    """Yield the proofs of the chain, up to the first failure behind a success; the early one last if it may ship."""
     holdout = held_out(trials)
     if holdout is None:
-        finalists = trials.attempts = trials.bar.finalists(trials.made)[:MOST_PROOFS]
-        proved = [trial for trial in finalists if early is not None and trial.candidate == early.trial.candidate]
-        trials.late.leave_out([t for t in finalists if t not in proved], "no time was left for a proof")
-        finalists = proved
+        trials.late.leave_out(_others(trials, early, None), "no time was left for a proof")
+        chain, share = list[Trial](), 1.0
     else:
-        finalists = _attempts(trials, early, holdout)
+        chain, share = _chain(trials, early, holdout)
     judge = None if holdout is None else (trials.judge_on(holdout), len(holdout))
-    attempts, spent = 0, False
-    for number, trial in enumerate(finalists):
-        known = _known(early, trial, holdout)
-        found = (
-            _measured(trials, judge, finalists[number:], attempts) if known is None else timed_as_last(trials, known)
-        )
+    proven = early is not None and early.proof(trials.bar, EARLY).accepted
+    succeeded = False
+    for number in range(len(chain)):
+        found = _measured(trials, judge, chain[number:], number)
         if found is None and trials.late.finalists:
             break
         if found is None:
             continue
-        spent = spent or known is not None
-        proof = found.proof(trials.bar, attempts)
-        attempts += 1
+        proof = found.proof(trials.bar, share)
+        succeeded = succeeded or proof.accepted
         yield found, proof
-        if proof.accepted:
-            return
-    if early is not None and not spent:
+        if trials.bar.standing(proof.confidence, share, found.drop) != "proven":
+            # Later ones can only be likely, and only where nothing is proven may such a one ship.
+            share = 0.0
+            if succeeded or proven:
+                break
+    if early is not None and not succeeded:
         last = timed_as_last(trials, early)
-        yield last, last.proof(trials.bar, EARLY)
+        # Without other finalists the whole risk is its own.
+        yield last, last.proof(trials.bar, EARLY if chain else 1.0)
 
 
-def _attempts(trials: Trials, early: Evidence | None, holdout: Samples) -> list[Trial]:
-    """Return the finalists to try; an early proof of another candidate, or on other samples, counts as an attempt."""
-    finalists, count = trials.bar.finalists(trials.made), len(holdout)
-    known = next((trial for trial in finalists if _known(early, trial, holdout) is not None), None)
-    predicted = chance_by_trial(trials.bar, count)
-
-    def chance(trial: Trial, attempt: int) -> tuple[float, float]:
-        if early is None or trial is not known:
-            return predicted(trial, attempt)
-        proof = early.proof(trials.bar, attempt)
-        return float(proof.accepted), float(proof.standing != "")
-
-    most = MOST_PROOFS if early is None or known is not None else EARLY
+def _chain(trials: Trials, early: Evidence | None, holdout: Samples) -> tuple[list[Trial], float]:
+    """Return the finalists to try, and the share of the accepted risk of each."""
     proven = early is not None and early.proof(trials.bar, EARLY).accepted
     floor = trials.bar.gain(early.trial) if early is not None and proven else 0.0
-    choose = partial(best_attempts, trials.bar, chance=chance, floor=floor, sharing=known)
-    first = [] if _two_fit(trials, count) else choose(finalists, most=1)
-    rest = choose([trial for trial in finalists if trial not in first], most=most - len(first))
-    trials.attempts = [*first, *rest]
-    return trials.attempts
+    # A share passes on from a proof that succeeds: Wiens, "A fixed sequence Bonferroni procedure", 2003.
+    share = 1.0 if early is None or proven else 1 - EARLY
+    chance = chance_by_trial(trials.bar, len(holdout))
+    most = min(MOST_PROOFS, _that_fit(trials, len(holdout)))
+    others = _others(trials, early, holdout)
+    return best_chain(trials.bar, others, chance=chance, share=share, most=most, floor=floor), share
 
 
-def _known(early: Evidence | None, trial: Trial, holdout: Samples | None) -> Evidence | None:
-    """Return the early evidence if it is for a finalist and on the samples of the other attempts."""
-    if early is None or early.trial.candidate != trial.candidate:
-        return None
-    return early if holdout is None or early.samples == len(holdout) else None
+def _others(trials: Trials, early: Evidence | None, holdout: Samples | None) -> list[Trial]:
+    """Return the finalists without that of the early proof, unless it was not proven, and on fewer samples."""
+    finalists = trials.bar.finalists(trials.made)
+    if early is None:
+        return finalists
+    again = holdout is not None and early.samples < len(holdout) and not early.proof(trials.bar, EARLY).accepted
+    return [trial for trial in finalists if again or trial.candidate != early.trial.candidate]
 
 
 def _measured(
@@ -168,20 +163,25 @@ def _measured(
     return None
 
 
-def _two_fit(trials: Trials, used: int) -> bool:
+def _that_fit(trials: Trials, used: int) -> int:
+    """Return for how many finalists on so many hold-out samples there is time, at least one."""
     reserve = trials.reserve
-    return reserve is None or reserve.two_fit(trials.deadline.left_s(), used / max(len(trials.parts.holdout), 1))
+    return MOST_PROOFS if reserve is None else reserve.that_fit(trials.deadline.left_s(), _share(trials, used))
 
 
 def _another_fits(trials: Trials, used: int) -> bool:
     reserve = trials.reserve
-    return reserve is None or reserve.another_fits(trials.deadline.left_s(), used / max(len(trials.parts.holdout), 1))
+    return reserve is None or reserve.another_fits(trials.deadline.left_s(), _share(trials, used))
+
+
+def _share(trials: Trials, used: int) -> float:
+    return used / max(len(trials.parts.holdout), 1)
 
 
 def untried(trials: Trials, proofs: Sequence[Proof]) -> tuple[str, ...]:
-    """Return the finalists within budget that are not tried on the hold-out samples, because others come first."""
-    tried = {trial.candidate.name for trial in trials.attempts} | {proof.candidate for proof in proofs}
-    return tuple(t.candidate.name for t in trials.bar.finalists(trials.made) if t.candidate.name not in tried)
+    """Return the finalists within budget that are not tried on the hold-out samples, though there was time."""
+    known = {*trials.late.finalists, *(proof.candidate for proof in proofs)}
+    return tuple(t.candidate.name for t in trials.bar.finalists(trials.made) if t.candidate.name not in known)
 
 
 def _hot(trials: Trials, name: str, model: ir.Model) -> Interval | None:
@@ -206,6 +206,8 @@ def decided(trials: Trials, trial: Trial, proofs: Sequence[Proof]) -> Trial:
     if proof.accepted:
         sure = "proven" if proof.standing == "proven" else "likely"
         return replace(trial, verdict=Verdict.WINNER, reason=f"the best {sure} candidate on the hold-out samples")
+    if proof.standing == "proven":
+        return replace(trial, reason="proven on the hold-out samples too; the winner gains more")
     size, speedup = trial.size_bytes or 0, proof.latency.speedup
     if trials.bar.verdict(proof.drop, speedup, size, proof.latency.unsure)[0] is Verdict.UNSURE:
         return replace(trial, verdict=Verdict.UNSURE, reason=trials.bar.why_unproven(proof))

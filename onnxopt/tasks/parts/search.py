@@ -9,7 +9,7 @@ from onnxopt.measure.accuracy import drop
 from onnxopt.measure.generation.chain import Chain
 from onnxopt.measure.generation.speed import GenerationSpeed
 from onnxopt.measure.statistics import Drop
-from onnxopt.search.acceptance import MOST_PROOFS, Acceptance
+from onnxopt.search.acceptance import Acceptance
 from onnxopt.search.trial import Verdict
 from onnxopt.tasks.parts.bits import mixed_forms
 from onnxopt.tasks.parts.choice import MeasuredForm, choices
@@ -18,6 +18,9 @@ from onnxopt.tasks.parts.job import PartsJob
 from onnxopt.tasks.parts.texts import score_chain
 
 BASELINE = "baseline"
+
+RISKS = (0.5, 0.25, 0.25)
+"""Shares of the accepted risk of the combinations that are tried on the hold-out samples, up to the first success."""
 
 
 @dataclass(frozen=True)
@@ -107,10 +110,10 @@ def _proofs(job: PartsJob, alone: Sequence[MeasuredForm], report: Callable[[str,
     tried = list[TriedWhole]()
     limits = _acceptance(job)
     for chosen in choices(alone, limits.goal, job.allowed):
-        if len(tried) == MOST_PROOFS:
+        if len(tried) == len(RISKS):
             break
-        report("proofs", len(tried), MOST_PROOFS)
-        tried.append(_proof(job, limits, chosen, len(tried)))
+        report("proofs", len(tried), len(RISKS))
+        tried.append(_proof(job, limits, chosen, RISKS[len(tried)]))
         if not tried[-1].reason:
             break
     return tried
@@ -123,7 +126,7 @@ def _acceptance(job: PartsJob) -> Acceptance:
     return Acceptance(job.goal, job.allowed, options.confidence, size, "share", options.require)
 
 
-def _proof(job: PartsJob, limits: Acceptance, chosen: Sequence[MeasuredForm], attempt: int) -> TriedWhole:
+def _proof(job: PartsJob, limits: Acceptance, chosen: Sequence[MeasuredForm], share: float) -> TriedWhole:
     forms = tuple(one.form for one in chosen)
     chain = job.parts.with_files({path: file for one in forms for path, file in one.used.items()})
     before, after = (
@@ -134,11 +137,9 @@ def _proof(job: PartsJob, limits: Acceptance, chosen: Sequence[MeasuredForm], at
     speed = job.timing.measure(both, 3 * job.options.latency_s)["whole"]
     size = limits.baseline_bytes - sum(one.saved_bytes for one in chosen)
     probability = lost.probability_within(job.allowed)
-    standing = limits.standing(probability, attempt, lost)
+    standing = limits.standing(probability, share, lost)
     verdict, why = limits.verdict(lost, speed.text_speedup, size, speed.text_unsure)
     reason = "" if verdict is Verdict.WITHIN else why
     if not reason and not standing:
-        reason = (
-            f"the probability of being within the budget is {probability:.3f}, required: {limits.asked(attempt):.3f}"
-        )
-    return TriedWhole(forms, lost, probability, limits.asked(attempt), standing, reason, speed, size)
+        reason = f"the probability of being within the budget is {probability:.3f}, required: {limits.asked(share):.3f}"
+    return TriedWhole(forms, lost, probability, limits.asked(share), standing, reason, speed, size)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from onnxopt.search.acceptance import MOST_PROOFS
 from onnxopt.search.limits.reserve import FEWEST, Reserve, reserve_of
 
 
@@ -53,7 +54,9 @@ def test_a_reserve_is_all_that_is_needed_half_of_the_rest_or_the_smallest_proof(
     assert kept.kept_s(10.0) == pytest.approx(1.2 * 10.6)
 
 
-@pytest.mark.parametrize(("left_s", "further"), [(269.0, 0), (270.0, 1), (540.0, 2), (1e6, 2), (math.inf, 0)])
+@pytest.mark.parametrize(
+    ("left_s", "further"), [(269.0, 0), (270.0, 1), (540.0, 2), (810.0, 3), (1e6, 3), (math.inf, 0)]
+)
 def test_where_proofs_are_short_beside_the_rest_further_finalists_have_time(left_s: float, further: int) -> None:
     """One more takes 27 seconds: scoring of one model, and timing."""
     kept = Reserve(200, scoring_s=40.0, timing_s=7.0, hot_s=5.0, report_s=2.0)
@@ -88,4 +91,9 @@ def test_less_than_a_second_is_enough_for_samples_that_are_scored_fast() -> None
 
 @pytest.mark.parametrize(("left_s", "share", "fits"), [(76.0, 1.0, True), (75.9, 1.0, False), (46.0, 0.5, True)])
 def test_two_finalists_need_one_baseline_two_timings_and_one_report(left_s: float, share: float, fits: bool) -> None:
-    assert Reserve(200, scoring_s=40.0, timing_s=7.0, hot_s=5.0, report_s=2.0).two_fit(left_s, share) is fits
+    assert Reserve(200, scoring_s=40.0, timing_s=7.0, hot_s=5.0, report_s=2.0).that_fit(left_s, share) == 1 + fits
+
+
+@pytest.mark.parametrize(("left_s", "fitting"), [(0.0, 1), (102.9, 2), (103.0, 3), (1e9, 1 + MOST_PROOFS)])
+def test_each_further_finalist_needs_half_of_the_scoring_and_its_timing(left_s: float, fitting: int) -> None:
+    assert Reserve(200, scoring_s=40.0, timing_s=7.0, hot_s=5.0, report_s=2.0).that_fit(left_s, 1.0) == fitting

@@ -57,7 +57,7 @@ class Clock:
 
 @pytest.mark.parametrize(("confidence", "standing"), [(0.96, "proven"), (0.94, "likely"), (0.71, "likely"), (0.69, "")])
 def test_only_what_is_proven_is_accepted_at_once(confidence: float, standing: str) -> None:
-    found = evidence(confidence).proof(BAR, 0)
+    found = evidence(confidence).proof(BAR, 0.5)
     assert (found.standing, found.accepted) == (standing, standing == "proven")
     assert found.asked == pytest.approx(0.95)
 

@@ -1,4 +1,4 @@
-"""Finalists are tried in order until one is proven; no more is tried or shipped than may be."""
+"""Finalists are tried from the smallest gain to the largest; no more is tried or shipped than may be."""
 
 from collections.abc import Mapping
 from contextlib import contextmanager
@@ -43,96 +43,114 @@ def outcomes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return made
 
 
+@pytest.fixture(autouse=True)
+def chances(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """The chances of the finalists: those of a chain of all three, which climbs from `c` to `a`."""
+    found = {"a": 0.7, "b": 0.95, "c": 1.0, "early": 0.5}
+    monkeypatch.setattr(
+        proving, "chance_by_trial", lambda bar, holdout: lambda trial, share: (found[trial.candidate.name],) * 2
+    )
+    return found
+
+
 def proofs_of(search: Any, early: Any = None) -> tuple[str, list[tuple[str, float]], list[str]]:
-    """Return the model that ships, each proof with the number of its attempt, and the accepted ones."""
+    """Return the model that ships, each proof with its share of the risk, and the accepted ones."""
     model, proofs = prove_finalists(search, early)
     return str(model), [(p.candidate, p.asked) for p in proofs], [p.candidate for p in proofs if p.accepted]
 
 
-def test_the_first_proven_finalist_ships_and_ends_the_attempts(outcomes: dict[str, Any]) -> None:
+def test_the_last_proven_finalist_ships_each_with_the_whole_risk(outcomes: dict[str, Any]) -> None:
+    assert proofs_of(trials(A, B, C)) == ("model a", [("c", 1), ("b", 1), ("a", 1)], ["a"])
+
+
+def test_the_first_that_is_not_proven_ends_the_chain(outcomes: dict[str, Any]) -> None:
+    outcomes["b"] = Found(B, "likely")
+    search = trials(A, B, C)
+    assert proofs_of(search) == ("model c", [("c", 1), ("b", 1)], ["c"])
+    assert proving.untried(search, proving.prove_finalists(search)[1]) == ("a",)
+
+
+def test_behind_a_failure_nothing_is_proven_and_the_likely_one_with_the_largest_gain_ships(
+    outcomes: dict[str, Any],
+) -> None:
+    outcomes |= {"c": Found(C, ""), "b": Found(B, "likely")}
+    assert proofs_of(trials(A, B, C)) == ("model a", [("c", 1), ("b", 0), ("a", 0)], ["a"])
     outcomes["a"] = Found(A, "")
-    assert proofs_of(trials(A, B, C)) == ("model b", [("a", 0), ("b", 1)], ["b"])
-
-
-def test_a_proven_finalist_ships_before_an_earlier_likely_one(outcomes: dict[str, Any]) -> None:
-    outcomes["a"] = Found(A, "likely")
-    assert proofs_of(trials(A, B)) == ("model b", [("a", 0), ("b", 1)], ["b"])
-
-
-def test_without_a_proven_finalist_the_first_likely_one_ships(outcomes: dict[str, Any]) -> None:
-    outcomes |= {"a": Found(A, ""), "b": Found(B, "likely"), "c": Found(C, "likely")}
-    assert proofs_of(trials(A, B, C)) == ("model b", [("a", 0), ("b", 1), ("c", 2)], ["b"])
+    assert proofs_of(trials(A, B, C)) == ("model b", [("c", 1), ("b", 0), ("a", 0)], ["b"])
 
 
 def test_without_a_proven_or_likely_finalist_the_baseline_stays(outcomes: dict[str, Any]) -> None:
     outcomes["a"] = Found(A, "")
     search = trials(A, latency=None)
-    assert proofs_of(search) == ("the baseline", [("a", 0)], [])
+    assert proofs_of(search) == ("the baseline", [("a", 1)], [])
 
 
-def test_a_finalist_that_fails_spends_no_attempt(outcomes: dict[str, Any]) -> None:
-    outcomes["a"] = FAILS
-    search = trials(A, B)
-    assert proofs_of(search) == ("model b", [("b", 0)], ["b"])
-    assert search.failed == [("a", "ONX304")]
+def test_a_finalist_that_fails_does_not_end_the_chain(outcomes: dict[str, Any]) -> None:
+    outcomes["c"] = FAILS
+    search = trials(A, B, C)
+    assert proofs_of(search) == ("model a", [("b", 1), ("a", 1)], ["a"])
+    assert search.failed == [("c", "ONX304")]
+
+
+def test_a_finalist_that_fails_by_its_time_alone_does_not_end_the_chain(outcomes: dict[str, Any]) -> None:
+    """Its drop is proven, so nothing of the risk is lost."""
+    outcomes["c"] = Found(C, "", accurate=True)
+    assert proofs_of(trials(A, B, C)) == ("model a", [("c", 1), ("b", 1), ("a", 1)], ["a"])
 
 
 def test_a_lost_cluster_is_no_failure_of_the_finalist(outcomes: dict[str, Any]) -> None:
-    outcomes["a"] = GONE
+    outcomes["c"] = GONE
     with pytest.raises(NativeError, match=LOST):
-        prove_finalists(trials(A, B))
+        prove_finalists(trials(A, B, C))
 
 
-def test_a_proof_that_is_cut_ends_the_attempts(outcomes: dict[str, Any]) -> None:
-    outcomes["b"], outcomes["a"] = TimeOver(), Found(A, "")
+def test_a_proof_that_is_cut_ends_the_chain_and_the_last_proven_one_ships(outcomes: dict[str, Any]) -> None:
+    outcomes["b"] = TimeOver()
     search = trials(A, B, C)
-    assert proofs_of(search) == ("the baseline", [("a", 0)], [])
-    assert search.late.finalists == ("b", "c")
+    assert proofs_of(search) == ("model c", [("c", 1)], ["c"])
+    assert search.late.finalists == ("b", "a")
+    assert proving.untried(search, prove_finalists(search)[1]) == ()
 
 
 def reserve(**changes: float) -> Reserve:
     return replace(Reserve(20, scoring_s=4.0, timing_s=3.0, hot_s=2.0, report_s=1.0), **changes)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("left_s", "names"), [(6.1, ["a", "b"]), (5.9, ["a"])])
+@pytest.mark.parametrize(("left_s", "names"), [(6.1, ["c", "b"]), (5.9, ["c"])])
 def test_a_further_proof_needs_time_for_one_finalist_its_timing_and_the_report(
     outcomes: dict[str, Any], left_s: float, names: list[str]
 ) -> None:
-    outcomes["a"] = Found(A, "")
-    search = trials(A, B, reserve=reserve(), left_s=lambda: left_s)
+    times = iter([13.0, *[left_s] * 9])
+    search = trials(B, C, reserve=reserve(hot_s=9e9), left_s=lambda: next(times))
     assert [name for name, _ in proofs_of(search)[1]] == names
     assert search.late.finalists == (() if "b" in names else ("b",))
 
 
-CHANCES = {"a": 0.2, "b": 0.9, "c": 0.8, "early": 0.0}
-
-
-@pytest.fixture
-def chances(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        proving, "chance_by_trial", lambda bar, holdout: lambda trial, attempt: (CHANCES[trial.candidate.name],) * 2
-    )
-
-
-@pytest.mark.usefixtures("chances")
-@pytest.mark.parametrize(("left_s", "tried"), [(13.0, ["a", "b"]), (12.9, ["b", "a"])])
-def test_with_time_for_one_proof_the_most_promising_finalist_is_tried(
-    outcomes: dict[str, Any], left_s: float, tried: list[str]
-) -> None:
-    """Two need 4 + 3 s, and 2 + 3 + 1 s."""
-    outcomes |= {"a": Found(A, ""), "b": Found(B, "")}
-    search = trials(A, B, reserve=reserve(), left_s=lambda: left_s, gains={"a": 2.0, "b": 1.0})
+@pytest.mark.parametrize(("left_s", "tried"), [(13.0, ["b", "a"]), (12.9, ["b"]), (18.0, ["c", "b", "a"])])
+def test_the_chain_is_as_long_as_there_is_time_for(outcomes: dict[str, Any], left_s: float, tried: list[str]) -> None:
+    """The first needs 4 + 3 s and the report 1 s, each further one 2 + 3 s."""
+    search = trials(A, B, C, reserve=reserve(hot_s=9e9), left_s=lambda: left_s)
     assert [name for name, _ in proofs_of(search)[1]] == tried
-    assert [one.candidate.name for one in search.attempts] == tried
 
 
-@pytest.mark.usefixtures("chances")
-@pytest.mark.parametrize(("standing", "first"), [("proven", "a"), ("likely", "b"), ("", "b")])
-def test_behind_a_proven_early_candidate_a_bold_finalist_is_tried(
-    outcomes: dict[str, Any], standing: Any, first: str
+def test_behind_a_proven_early_candidate_only_better_ones_are_tried_with_the_whole_risk(
+    outcomes: dict[str, Any],
 ) -> None:
-    search = trials(A, B, reserve=reserve(), left_s=lambda: 8.0, gains={"a": 2.0, "early": 1.5})
-    assert proofs_of(search, Found(trial("early"), standing, samples=9))[1][0] == (first, 0)
+    search = trials(A, B, C, gains={"early": 0.5})
+    assert proofs_of(search, Found(trial("early"))) == ("model a", [("b", 1), ("a", 1)], ["a"])
+    outcomes["a"] = Found(A, "")
+    assert proofs_of(search, Found(trial("early"))) == ("model b", [("b", 1), ("a", 1)], ["b"])
+
+
+def test_the_share_of_an_early_proof_that_failed_is_lost(outcomes: dict[str, Any]) -> None:
+    found = proofs_of(trials(A, B, C), Found(trial("early"), "likely"))
+    assert found == ("model a", [("c", 1 - EARLY), ("b", 1 - EARLY), ("a", 1 - EARLY)], ["a"])
+
+
+def test_behind_an_early_proof_a_failure_ends_the_chain_at_once(outcomes: dict[str, Any]) -> None:
+    outcomes["b"] = Found(B, "")
+    found = proofs_of(trials(A, B, gains={"early": 0.5}), Found(trial("early")))
+    assert found == ("model early", [("b", 1), ("early", EARLY)], ["early"])
 
 
 def test_the_first_proof_is_begun_with_the_time_that_is_left(outcomes: dict[str, Any]) -> None:
@@ -145,27 +163,22 @@ def test_a_proof_on_fewer_samples_needs_less_time(used: int, fits: bool) -> None
     assert proving._another_fits(search, used) is fits
 
 
-def test_an_early_proof_on_the_same_samples_is_the_attempt_of_its_finalist(outcomes: dict[str, Any]) -> None:
-    assert proofs_of(trials(A, B, C), Found(A)) == ("model a", [("a", 0)], ["a"])
+def test_an_early_proof_on_the_same_samples_is_not_measured_again(outcomes: dict[str, Any]) -> None:
+    assert proofs_of(trials(A, B, C), Found(A)) == ("model a", [("a", 1)], ["a"])
     assert outcomes["measured"] == []
+    found = proofs_of(trials(A, B, C), Found(A, "likely"))
+    assert found == ("model b", [("c", 1 - EARLY), ("b", 1 - EARLY)], ["b"])
 
 
-def test_an_early_proof_of_a_finalist_is_no_further_attempt(outcomes: dict[str, Any]) -> None:
-    outcomes |= {"b": Found(B, ""), "c": Found(C, "")}
-    found = proofs_of(trials(A, B, C), Found(A, ""))
-    assert found == ("the baseline", [("a", 0), ("b", 1), ("c", 2)], [])
+def test_without_other_finalists_an_early_proof_has_the_whole_risk(outcomes: dict[str, Any]) -> None:
+    assert proofs_of(trials(A), Found(A, "likely")) == ("model a", [("a", 1)], ["a"])
 
 
-def test_an_early_proof_of_another_candidate_takes_the_place_of_the_last_finalist(outcomes: dict[str, Any]) -> None:
-    outcomes |= {"a": Found(A, ""), "b": Found(B, "")}
-    found = proofs_of(trials(A, B, C), Found(trial("early")))
-    assert found == ("model early", [("a", 0), ("b", 1), ("early", EARLY)], ["early"])
-
-
-def test_an_early_proof_on_other_samples_is_another_attempt(outcomes: dict[str, Any]) -> None:
-    outcomes |= {"a": Found(A, ""), "b": Found(B, "")}
-    found = proofs_of(trials(A, B, C), Found(A, samples=9))
-    assert found == ("model a", [("a", 0), ("b", 1), ("a", EARLY)], ["a"])
+def test_an_early_proof_that_failed_on_fewer_samples_may_be_proven_on_all(outcomes: dict[str, Any]) -> None:
+    found = proofs_of(trials(A), Found(A, "likely", samples=9))
+    assert found == ("model a", [("a", 1 - EARLY)], ["a"])
+    found = proofs_of(trials(A), Found(A, samples=9))
+    assert found == ("model a", [("a", 1)], ["a"]), "it is proven already"
 
 
 def test_without_time_for_the_samples_only_the_early_proof_counts(
@@ -173,7 +186,7 @@ def test_without_time_for_the_samples_only_the_early_proof_counts(
 ) -> None:
     monkeypatch.setattr(proving, "held_out", lambda trials: None)
     search = trials(A, B, C)
-    assert proofs_of(search, Found(B, samples=9)) == ("model b", [("b", 0)], ["b"])
+    assert proofs_of(search, Found(B, samples=9)) == ("model b", [("b", 1)], ["b"])
     assert search.late.finalists == ("a", "c")
     assert outcomes["measured"] == []
 
@@ -216,7 +229,7 @@ def test_where_it_is_not_accepted_time_is_reserved_for_one_more_finalist(
 
 @pytest.mark.parametrize(
     "changes",
-    [{"leader": None}, {"prospect": lambda count, attempt: SimpleNamespace(possible=False)}],
+    [{"leader": None}, {"prospect": lambda count, share: SimpleNamespace(possible=False)}],
 )
 def test_without_a_candidate_or_a_prospect_there_is_no_early_proof(
     outcomes: dict[str, Any], changes: Mapping[str, Any]
@@ -233,11 +246,11 @@ def test_without_samples_that_fit_the_time_there_is_no_early_proof(
     assert outcomes["measured"] == []
 
 
-def test_the_prospect_of_an_early_proof_is_that_of_the_last_attempt(outcomes: dict[str, Any]) -> None:
+def test_the_prospect_of_an_early_proof_is_that_of_its_share(outcomes: dict[str, Any]) -> None:
     seen = []
 
-    def prospect(count: int, attempt: int) -> Any:
-        seen.append((count, attempt))
+    def prospect(count: int, share: float) -> Any:
+        seen.append((count, share))
         return SimpleNamespace(possible=True)
 
     prove_first(trials(A, prospect=prospect))
@@ -282,6 +295,12 @@ def test_a_trial_without_a_proof_keeps_its_verdict() -> None:
     assert proving.decided(trials(), A, [proof("b")]) is A
 
 
+def test_a_proven_finalist_that_another_beats_says_so() -> None:
+    found = proving.decided(trials(), A, [proof("a", accepted=False, standing="proven"), proof("b", accepted=True)])
+    assert found.verdict is Verdict.WITHIN
+    assert found.reason == "proven on the hold-out samples too; the winner gains more"
+
+
 @pytest.mark.parametrize("standing", ["proven", "likely"])
 def test_the_winner_says_how_sure_it_is(standing: Any) -> None:
     won = proving.decided(trials(), A, [proof("b"), proof("a", accepted=True, standing=standing)])
@@ -298,7 +317,7 @@ def test_a_proof_that_is_not_accepted_is_unsure_where_the_clock_is(now: Verdict,
         return now, ""
 
     bar = SimpleNamespace(verdict=judged, why_unproven=lambda proof: "the reason")
-    rejected = proof("a", accepted=False, latency=timing(None, "busy"))
+    rejected = proof("a", accepted=False, standing="likely", latency=timing(None, "busy"))
     found = proving.decided(trials(bar=bar), A, [rejected])
     assert (found.verdict, found.reason) == (verdict, "the reason")
     assert seen == [(None, 900, "busy")]
