@@ -13,7 +13,7 @@ from functools import cache
 from itertools import combinations
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from onnxopt.measure.statistics import Drop
 from onnxopt.samples.core import Array
@@ -61,9 +61,9 @@ def chance_of_proof(drop: Drop, budget: float, confidence: float, samples: int) 
         return 0.0
     draws = drop.draws[~np.isnan(drop.draws)]
     middle, spread = (float(draws.mean()), float(draws.std()) * math.sqrt(drop.n)) if len(draws) else (drop.value, 0.0)
-    room = budget - float(stats.norm.ppf(confidence)) * spread / math.sqrt(samples) - middle
+    room = budget - float(special.ndtri(confidence)) * spread / math.sqrt(samples) - middle
     error = spread * math.sqrt(1 / max(drop.n, 1) + 1 / samples)
-    return float(stats.norm.cdf(room / error)) if error > 0 else float(room >= -_ROUNDING)
+    return float(special.ndtr(room / error)) if error > 0 else float(room >= -_ROUNDING)
 
 
 def best_chain(
