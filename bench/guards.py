@@ -46,9 +46,9 @@ GUARDS = (
         ),
     ),
     Guard(
-        "search/proof/attempts.py",
+        "search/proof/chain.py",
         ("chance_by_trial", "chance_of_proof", "best_chain", "_expected"),
-        ("search/proof/test_attempts.py",),
+        ("search/proof/test_chain.py",),
     ),
     Guard(
         "search/proof/proving.py",

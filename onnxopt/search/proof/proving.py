@@ -12,7 +12,7 @@ from onnxopt.samples import Samples
 from onnxopt.search.acceptance import EARLY, MOST_PROOFS
 from onnxopt.search.bets import WORTH
 from onnxopt.search.limits.deadline import TimeOver
-from onnxopt.search.proof.attempts import best_chain, chance_by_trial
+from onnxopt.search.proof.chain import best_chain, chance_by_trial
 from onnxopt.search.proof.holdout import Evidence, affordable_samples, held_out, holdout_evidence, timed_as_last
 from onnxopt.search.trial import Proof, Standing, Trial, Verdict
 from onnxopt.search.trials import Trials

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from onnxopt.measure.statistics import Drop, Interval
-from onnxopt.search.proof.attempts import (
+from onnxopt.search.proof.chain import (
     ATTEMPT,
     CONSIDERED,
     WORTH,
