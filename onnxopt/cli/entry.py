@@ -20,8 +20,14 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 # Base of every complaint about the arguments; typer exports only this child of it.
 _Complaint: type[Exception] = typer.BadParameter.__mro__[1]
 
-_ARENA_MAX = -8
-"""`M_ARENA_MAX` of glibc's malloc.h."""
+_ARENA_MAX, _MMAP_THRESHOLD, _TRIM_THRESHOLD = -8, -3, -1
+"""`M_ARENA_MAX`, `M_MMAP_THRESHOLD` and `M_TRIM_THRESHOLD` of glibc's malloc.h."""
+
+_LARGE_BYTES, _KEPT_BYTES = 1 << 22, 1 << 26
+"""Blocks from the first size on go back to the system when they are freed; smaller ones do so from the second size on.
+
+Blocks of less than 4 MB would take much longer so: the system clears each page of them anew.
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -117,12 +123,14 @@ def _bug(error: Exception, *, verbose: bool) -> int:
 
 
 def one_heap() -> bool:
-    """Let all threads take memory from one heap, where the C library has one for each (glibc).
+    """Let all threads take memory from one heap, and freed weights return to the system, where the library is glibc.
 
-    Each of them keeps the memory that its threads have freed. Programs that import onnxopt decide for themselves.
+    Without it each thread has a heap, which keeps the memory that the thread has freed, and once a block of 32 MB was
+    freed all smaller ones stay there: of each session the weights, in pieces between others. Programs that import
+    onnxopt decide for themselves.
 
     Returns:
-        Whether the C library takes the setting.
+        Whether the C library takes the settings.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -130,4 +138,5 @@ def one_heap() -> bool:
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     except OSError:  # a C library that cannot be opened by name
         return False
-    return mallopt is not None and bool(mallopt(_ARENA_MAX, 1))
+    settings = ((_ARENA_MAX, 1), (_MMAP_THRESHOLD, _LARGE_BYTES), (_TRIM_THRESHOLD, _KEPT_BYTES))
+    return mallopt is not None and all(mallopt(*setting) for setting in settings)

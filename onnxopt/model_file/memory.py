@@ -29,6 +29,9 @@ IN_MEMORY_BYTES = 1 << 24
 LEAST_EXTERNAL_BYTES = 256
 """Smaller tensors stay in the model file: shapes and scalars, which tools read to infer types."""
 
+LEAST_MAPPED_BYTES = 1 << 16
+"""The same for a temporary file of a model below the limit of a protobuf: each tensor outside is mapped by itself."""
+
 
 def weight_bytes(model: ir.Model) -> int:
     """Return the bytes of all initializers of the main graph and its subgraphs."""
@@ -75,20 +78,23 @@ def from_runtime(data: bytes) -> ir.Model:
     return from_proto(proto)
 
 
-def write_with_data(model: ir.Model, path: Path, data_name: str) -> None:
+def write_with_data(model: ir.Model, path: Path, data_name: str, least_bytes: int | None = None) -> None:
     """Write a model of any size as `path` and, beside it, a file with its weights, one weight at a time.
 
-    The SHA-256 of that file is in the model's metadata, under `DATA_DIGEST`.
+    Tensors below `least_bytes`, by default `LEAST_EXTERNAL_BYTES`, stay in the model file. The SHA-256 of the file of
+    weights is in the model's metadata, under `DATA_DIGEST`.
 
     Raises:
         OSError: a file cannot be written.
         ModelError: ONX303 a file that weights are read from is missing, or shorter than it was.
     """
-    write_all_with_data({path: model}, path.parent / data_name)
+    write_all_with_data({path: model}, path.parent / data_name, least_bytes)
 
 
-def write_all_with_data(models: Mapping[Path, ir.Model], data: Path) -> None:
+def write_all_with_data(models: Mapping[Path, ir.Model], data: Path, least_bytes: int | None = None) -> None:
     """Write models of one folder and the file `data` with the weights of all; those of several models are in it once.
+
+    `least_bytes` is that of `write_with_data`.
 
     Raises:
         OSError: a file cannot be written.
@@ -96,7 +102,8 @@ def write_all_with_data(models: Mapping[Path, ir.Model], data: Path) -> None:
     """
     light = {path: model.clone() for path, model in models.items()}
     values = [v for model in light.values() for graph in model.graphs() for v in graph.initializers.values()]
-    large = {str(i): v for i, v in enumerate(values) if v.const_value is not None and _goes_out(v.const_value)}
+    least = LEAST_EXTERNAL_BYTES if least_bytes is None else least_bytes
+    large = {str(i): v for i, v in enumerate(values) if v.const_value is not None and _goes_out(v.const_value, least)}
     tensors = {key: value.const_value for key, value in large.items() if value.const_value is not None}
     placed, digest = write_tensors(tensors, data, once=len(models) > 1)
     for key, value in large.items():
@@ -106,15 +113,22 @@ def write_all_with_data(models: Mapping[Path, ir.Model], data: Path) -> None:
         path.write_bytes(to_proto(model, embed=False).SerializeToString(deterministic=True))
 
 
-def _goes_out(tensor: ir.TensorProtocol) -> bool:
+def _goes_out(tensor: ir.TensorProtocol, least_bytes: int) -> bool:
     # A small tensor in a file would need that file beside the new one; a deferred one is computed with large ones.
-    large = tensor.nbytes >= LEAST_EXTERNAL_BYTES or isinstance(tensor, ir.ExternalTensor | ir.LazyTensor)
-    return large and tensor.dtype is not ir.DataType.STRING
+    if tensor.dtype is ir.DataType.STRING:
+        return False
+    return bytes_of(tensor) >= least_bytes or isinstance(tensor, ir.ExternalTensor | ir.LazyTensor)
 
 
 @contextmanager
-def materialize(model: ir.Model) -> Iterator[bytes | str]:
-    """Give ONNX Runtime something to open: the bytes, or for a large model a temporary file's path.
+def materialize(model: ir.Model, *, mapped: bool = True) -> Iterator[bytes | str]:
+    """Give ONNX Runtime something to open: the bytes, or for a large model the path of a temporary file.
+
+    Args:
+        model: the model.
+        mapped: whether the weights of a large model are in a second file, which the runtime maps. Those that it
+            prepares for its kernels are then in memory once, and others not at all; those of a model file are there
+            twice while it loads. False writes the file that ships, if one can hold the model.
 
     Raises:
         FileError: ONX503 the temporary file cannot be written.
@@ -124,11 +138,12 @@ def materialize(model: ir.Model) -> Iterator[bytes | str]:
         yield to_bytes(model)
         return
     trim_heap()
-    with tempfile.TemporaryDirectory(prefix="onnxopt-") as folder:
+    # Windows keeps a file that is mapped.
+    with tempfile.TemporaryDirectory(prefix="onnxopt-", ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "model.onnx"
         try:
-            if streamed:
-                write_with_data(model, path, "model.onnx.data")
+            if mapped or streamed:
+                write_with_data(model, path, "model.onnx.data", None if streamed else LEAST_MAPPED_BYTES)
             else:
                 write(model, path)
         except OSError as error:

@@ -43,6 +43,19 @@ def to_proto(model: ir.Model, *, embed: bool = True) -> onnx.ModelProto:
     return proto
 
 
+def to_tensor(tensor: ir.TensorProtocol, name: str) -> onnx.TensorProto:
+    """Convert one tensor, which gets this name; the numbers of one in a file are embedded."""
+    if isinstance(tensor, ir.ExternalTensor):
+        tensor = ir.tensor(tensor.numpy(), dtype=tensor.dtype)
+    made: onnx.TensorProto = ir.to_proto(tensor)
+    if made.name == name:
+        return made
+    renamed = onnx.TensorProto()
+    renamed.CopyFrom(made)
+    renamed.name = name
+    return renamed
+
+
 def _describe_once(graph: onnx.GraphProto) -> None:
     """Drop the descriptions of weights that say no more than the weights: up to 6 % of a small file."""
     waiting = [graph]

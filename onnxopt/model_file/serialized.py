@@ -37,7 +37,7 @@ def pieces(model: ir.Model) -> Iterator[bytes]:
     small = [(weight.name, weight.SerializeToString(deterministic=True)) for weight in graph.initializer]
     graph.ClearField("initializer")
     begin, end = _around(graph, _WEIGHTS)
-    sizes = {name: sum(map(len, _weight(name, tensor))) for name, tensor in large.items()}
+    sizes = {name: _weight_size(name, tensor) for name, tensor in large.items()}
     inside = sum(_field_size(sizes.get(name, len(data))) for name, data in small)
     before, behind = _around(proto, _GRAPH)
     yield before + _prefix(_GRAPH, len(begin) + inside + len(end)) + begin
@@ -85,8 +85,10 @@ def large_weights(model: ir.Model) -> dict[str, ir.TensorProtocol]:
 
 def _is_large(tensor: ir.TensorProtocol) -> bool:
     if isinstance(tensor, ir.serde.TensorProtoTensor):
-        # Numbers one by one, or notes that are added on the way, are written as they are.
-        return bytes_of(tensor) > LARGE_BYTES and tensor.raw.HasField("raw_data") and not tensor.metadata_props
+        # Numbers one by one, parts of tensors, and notes that are added on the way, are written as they are.
+        raw = tensor.raw
+        whole = raw.HasField("raw_data") and not raw.HasField("segment") and not raw.external_data
+        return bytes_of(tensor) > LARGE_BYTES and whole and not tensor.metadata_props
     return tensor.dtype is not ir.DataType.STRING and tensor.nbytes > LARGE_BYTES
 
 
@@ -100,24 +102,40 @@ def _emptied(model: ir.Model, large: dict[str, ir.TensorProtocol]) -> ir.Model:
 
 def _weight(name: str, tensor: ir.TensorProtocol) -> Iterator[bytes]:
     """Yield a tensor's message: what comes before its numbers, the numbers, and what comes behind."""
-    head = onnx.TensorProto()
-    if isinstance(tensor, ir.serde.TensorProtoTensor):
-        head.CopyFrom(tensor.raw)
-        data = head.raw_data
-        head.ClearField("raw_data")
-        head.name = name
-    else:
-        head.name, head.data_type, data = name, tensor.dtype.value, tensor.tobytes()
-        head.dims.extend(tensor.shape.numpy())
-        if tensor.doc_string and not isinstance(tensor, ir.ExternalTensor):
-            head.doc_string = tensor.doc_string
-        if not isinstance(tensor, ir.ExternalTensor):
-            for key, text in tensor.metadata_props.items():
-                head.metadata_props.add(key=key, value=text)
-    before, behind = _around(head, _DATA)
+    before, behind = _around(_head(name, tensor), _DATA)
+    data = tensor.raw.raw_data if isinstance(tensor, ir.serde.TensorProtoTensor) else tensor.tobytes()
     yield before + _prefix(_DATA, len(data))
     yield data
     yield behind
+
+
+def _weight_size(name: str, tensor: ir.TensorProtocol) -> int:
+    """Return the length of `_weight`, without a copy of the numbers, which may be computed or lie in a file."""
+    size = bytes_of(tensor)
+    return _head(name, tensor).ByteSize() + len(_prefix(_DATA, size)) + size
+
+
+def _head(name: str, tensor: ir.TensorProtocol) -> onnx.TensorProto:
+    """Return a tensor's message without its numbers."""
+    head = onnx.TensorProto()
+    if isinstance(tensor, ir.serde.TensorProtoTensor):
+        raw = tensor.raw
+        head.data_type, head.dims[:] = raw.data_type, raw.dims
+        head.metadata_props.extend(raw.metadata_props)
+        if raw.HasField("doc_string"):
+            head.doc_string = raw.doc_string
+        if raw.HasField("data_location"):
+            head.data_location = raw.data_location
+        head.name = name
+        return head
+    head.name, head.data_type = name, tensor.dtype.value
+    head.dims.extend(tensor.shape.numpy())
+    if not isinstance(tensor, ir.ExternalTensor):
+        if tensor.doc_string:
+            head.doc_string = tensor.doc_string
+        for key, text in tensor.metadata_props.items():
+            head.metadata_props.add(key=key, value=text)
+    return head
 
 
 def _around(message: Message, number: int) -> tuple[bytes, bytes]:

@@ -178,8 +178,9 @@ def quantize_dynamic(model: ir.Model, options: DynamicOptions) -> Built:
         upright(typed)
         inner = name_inner_nodes(typed, options.op_types, frozenset(options.exclude))
         exclude = (*options.exclude, *inner, *unfit(typed), *products_not_in(typed, options.op_types))
+        light, weights = without_large_weights(typed, _UNREAD_BYTES)
         quantizer = OperatorQuantizer(
-            Ready(typed).proto(),
+            Ready(light).proto(),
             options.per_channel,
             options.reduce_range,
             QuantizationMode.IntegerOps,
@@ -192,7 +193,9 @@ def quantize_dynamic(model: ir.Model, options: DynamicOptions) -> Built:
             frozenset((*exclude, *(f"{name}_MatMul" for name in exclude))),
             [*options.op_types, "MatMul"],
             {"MatMulConstBOnly": True, "EnableSubgraph": options.subgraphs, **_FLOAT_WHERE_UNKNOWN},
+            weights=weights,
         )
+        del typed, light
         quantizer.quantize_model()
         forget_types_of(quantizer.model.model)
         return built_from(quantizer.model.model, model)

@@ -5,11 +5,12 @@ or tensor, and the channels of a weight are computed at once. Methods that a lat
 nothing.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 from onnx import numpy_helper
 from onnxruntime.quantization.base_quantizer import QuantizationParams
 from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
@@ -21,6 +22,7 @@ from onnxruntime.quantization.quant_utils import (
     add_dequant_suffix,
 )
 
+from onnxopt.model_file.proto import remove_parts, to_tensor
 from onnxopt.quantization import ort_channels
 from onnxopt.quantization.ort_index import IndexedModel
 
@@ -35,17 +37,30 @@ class NewNodes(list[onnx.NodeProto]):
 
 
 class OperatorQuantizer(ONNXQuantizer):  # type: ignore[misc]  # the runtime has no types
-    """Writes integer operators: all dynamic ones, and the static QOperator form."""
+    """Writes integer operators: all dynamic ones, and the static QOperator form.
+
+    Args:
+        arguments: those of the runtime's class.
+        weights: weights that are inputs of the given model. The runtime copies a model for dynamic quantization three
+            times to find its types; these weights are copied once, behind that.
+    """
 
     model: Any
     new_nodes: Any
 
-    def __init__(self, *arguments: Any) -> None:
+    def __init__(self, *arguments: Any, weights: Mapping[str, ir.TensorProtocol] | None = None) -> None:
+        self._weights = weights or {}
         super().__init__(*arguments)
         self.new_nodes = NewNodes()
 
     def calculate_quantization_params(self) -> Any:
         """Return scales and zero points; the last step of the base class that changes the model is before it."""
+        graph = self.model.model.graph
+        remove_parts(graph.input, [value for value in graph.input if value.name in self._weights])
+        for name, tensor in self._weights.items():
+            graph.initializer.append(to_tensor(tensor, name))
+            for known in (self.value_infos, self.tensor_names):
+                known.pop(name, None)
         self.model = IndexedModel(self.model.model)
         return super().calculate_quantization_params()
 

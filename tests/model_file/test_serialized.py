@@ -107,7 +107,19 @@ def test_the_runtime_gets_a_large_model_as_a_file_and_a_small_one_as_bytes(monke
     with model_file.materialize(model) as small:
         assert small == to_bytes(model)
     monkeypatch.setattr(memory, "IN_MEMORY_BYTES", MIB)
-    with model_file.materialize(model) as large:
+    with model_file.materialize(model, mapped=False) as large:
         assert isinstance(large, str)
         assert Path(large).read_bytes() == to_bytes(model)
     assert not Path(large).exists()
+
+
+def test_the_runtime_maps_the_large_weights_of_a_large_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = wide(1)
+    monkeypatch.setattr(memory, "IN_MEMORY_BYTES", MIB)
+    with model_file.materialize(model) as source:
+        assert isinstance(source, str)
+        assert Path(source).stat().st_size < memory.LEAST_MAPPED_BYTES
+        outside = onnx.load(source, load_external_data=False).graph.initializer
+        assert [w.name for w in outside if w.external_data] == list(serialized.large_weights(model))
+        assert to_bytes(model_file.load(source)) == to_bytes(model)
+    assert not Path(source).exists()

@@ -1,7 +1,8 @@
 """The quantizers write the files that the runtime's own do, and their work grows with the number of layers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+import onnx
 import onnx_ir as ir
 import pytest
 from onnxruntime.quantization import base_quantizer, onnx_quantizer, qdq_quantizer
@@ -11,7 +12,7 @@ from onnxruntime.quantization.operators import conv, matmul
 from onnxopt.catalog import parse
 from onnxopt.model_file import to_bytes
 from onnxopt.pipeline import Context, Pipeline
-from onnxopt.quantization import ort_quantizers
+from onnxopt.quantization import ort_bridge, ort_quantizers
 from onnxopt.target import target_of
 from tests import builders
 
@@ -40,8 +41,38 @@ def test_the_file_is_that_of_the_runtime_itself(name: str, form: str, monkeypatc
     build = builders.BUILDERS[name] if name in MODELS else lambda: chain(3)
     indexed = quantized(build(), form)
     monkeypatch.setattr(ort_quantizers, "PairQuantizer", qdq_quantizer.QDQQuantizer)
-    monkeypatch.setattr(ort_quantizers, "OperatorQuantizer", onnx_quantizer.ONNXQuantizer)
+
+    def of_the_runtime(*given: object, weights: Mapping[str, object] | None = None) -> object:
+        assert not weights  # all are small
+        return onnx_quantizer.ONNXQuantizer(*given)
+
+    monkeypatch.setattr(ort_quantizers, "OperatorQuantizer", of_the_runtime)
     assert quantized(build(), form) == indexed
+
+
+@pytest.mark.parametrize("name", [*MODELS, "chain"])
+def test_the_runtime_copies_no_large_weight_and_quantizes_all(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    build = builders.BUILDERS[name] if name in MODELS else lambda: chain(3)
+    given = onnx.load_model_from_string(quantized(build(), "quantize-dynamic"))
+    copied, real = list[int](), onnx_quantizer.save_and_reload_model_with_shape_infer
+
+    def watched(model: onnx.ModelProto) -> onnx.ModelProto:
+        copied.extend(len(tensor.raw_data) for tensor in model.graph.initializer)
+        return real(model)
+
+    monkeypatch.setattr(onnx_quantizer, "save_and_reload_model_with_shape_infer", watched)
+    monkeypatch.setattr(ort_bridge, "_UNREAD_BYTES", 64)
+    light = onnx.load_model_from_string(quantized(build(), "quantize-dynamic"))
+    assert max(copied, default=0) <= 64
+    assert _weights(light) == _weights(given)
+    assert light.graph.node == given.graph.node
+    assert light.graph.input == given.graph.input
+
+
+def _weights(model: onnx.ModelProto) -> dict[str, tuple[object, ...]]:
+    return {
+        t.name: (t.data_type, tuple(t.dims), onnx.numpy_helper.to_array(t).tobytes()) for t in model.graph.initializer
+    }
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Latency of models side by side, alternating in one process, so that disturbances affect all alike."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +15,7 @@ from onnxopt.measure.resources.memory import footprint_of
 from onnxopt.measure.runtime.emulation import emulator
 from onnxopt.measure.runtime.interrupt import interruptible
 from onnxopt.measure.runtime.providers import provider_name
-from onnxopt.measure.runtime.session import Loadable, Runtime, Session, failures_named
+from onnxopt.measure.runtime.session import Loadable, Runtime, Session, as_shipped, failures_named
 from onnxopt.options.runtime import full
 from onnxopt.samples import Feeds
 
@@ -75,12 +76,13 @@ def measure_latency(
     shapes, size = kinds_of(inputs), _batch_size(inputs[0])
     rng = np.random.default_rng(seed)
     done: list[Epoch] = []
+    opened: dict[str, Loadable] = {}
     report = progress or (lambda loads, planned: None)
 
     def load_and_time(planned: int) -> None:
         done.append(
             _epoch(
-                list(models.values()),
+                list(opened.values()),
                 inputs,
                 list(runtimes.values()),
                 budget_ns=int(seconds * 1e9 / planned),
@@ -93,6 +95,11 @@ def measure_latency(
         )
 
     def work() -> dict[str, Latency]:
+        with ExitStack() as stack:
+            opened.update((n, stack.enter_context(as_shipped(m, runtimes[n]))) for n, m in models.items())
+            return timed()
+
+    def timed() -> dict[str, Latency]:
         planned = max(epochs, 2)
         while len(done) < planned:
             load_and_time(planned)
@@ -106,7 +113,7 @@ def measure_latency(
             found = summed_up(done, pauses=timed_by.pauses, shapes=shapes, batch_size=size)
         return {
             name: _with_footprint(one, model, inputs[0], runtimes[name]) if memory else one
-            for (name, model), one in zip(models.items(), found, strict=True)
+            for (name, model), one in zip(opened.items(), found, strict=True)
         }
 
     return interruptible(work)

@@ -12,8 +12,8 @@ from typing import Any
 import onnx_ir as ir
 
 from onnxopt.measure.runtime.interrupt import interruptible
-from onnxopt.measure.runtime.session import Runtime, Session
-from onnxopt.model_file import load
+from onnxopt.measure.runtime.session import Runtime, session_and_graph
+from onnxopt.model_file import from_runtime, load
 from onnxopt.samples import Feeds
 
 _SUFFIX = re.compile(
@@ -73,12 +73,11 @@ def profile(model: ir.Model | Path, feeds: Feeds, runtime: Runtime, runs: int = 
 
     def work() -> Profile:
         with tempfile.TemporaryDirectory(prefix="onnxopt-") as folder:
-            optimized = Path(folder) / "optimized.onnx"
-            session = Session(model, runtime, profile_prefix=Path(folder) / "profile", optimized_path=optimized)
+            session, optimized = session_and_graph(model, runtime, profile_prefix=Path(folder) / "profile")
             for _ in range(runs + 1):
                 session.run(feeds)
             events = json.loads(session.end_profiling().read_text())
-            names = NodeNames(graph, load(optimized).graph)
+            names = NodeNames(graph, from_runtime(optimized).graph)
         return summarize(_kernels(events), names, runs)
 
     return interruptible(work)

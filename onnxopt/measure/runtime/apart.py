@@ -27,7 +27,7 @@ def task_folder(model: Loadable, feeds: Feeds, runtime: Runtime) -> Iterator[Pat
     with tempfile.TemporaryDirectory(prefix="onnxopt-") as name:
         folder = Path(name)
         if isinstance(model, ir.Model):
-            with materialize(model) as source:
+            with materialize(model, mapped=False) as source:
                 _write(folder, source, feeds, runtime, provider)
                 yield folder
         else:

@@ -18,6 +18,7 @@ from onnxopt.measure.runtime.interrupt import raise_if_interrupted, run_options
 from onnxopt.measure.runtime.overdue import in_time
 from onnxopt.measure.runtime.providers import provider_name, unavailable
 from onnxopt.model_file import load, materialize, share_weights
+from onnxopt.model_file.heap import trim_heap
 from onnxopt.model_file.room import is_about_room, no_room
 from onnxopt.options.runtime import OPTIMIZATIONS, full
 from onnxopt.options.runtime import Runtime as Runtime  # noqa: PLC0414  # sessions and their options are one door
@@ -158,6 +159,24 @@ def failures_named(feeds: Feeds) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def as_shipped(model: Loadable, runtime: Runtime) -> Iterator[Loadable]:
+    """Give out a model in memory as the file or the bytes that ship, written once for several sessions.
+
+    Sessions for a few runs have their weights in a second file, which takes less memory and another time to load.
+
+    Raises:
+        FileError: ONX503 there is no room for a temporary file.
+        ModelError: ONX304 ONNX Runtime crashes on the model.
+    """
+    if not isinstance(model, ir.Model):
+        yield model
+        return
+    with materialize(model, mapped=False) as source:
+        survive_float16(model, source, runtime.optimization)
+        yield source
+
+
 def optimized_model(model: Loadable, runtime: Runtime) -> ir.Model:
     """Return ONNX Runtime's optimized graph of `model`, the operators that really run, fused and INT8 ones included.
 
@@ -173,18 +192,20 @@ def optimized_model(model: Loadable, runtime: Runtime) -> ir.Model:
     return optimized
 
 
-def session_and_graph(model: Loadable, runtime: Runtime) -> tuple[Session, bytes]:
+def session_and_graph(
+    model: Loadable, runtime: Runtime, *, profile_prefix: Path | None = None
+) -> tuple[Session, bytes]:
     """Return a session and the optimized graph of `optimized_model` as a file without the numbers of large weights.
 
     Loading a graph of thousands of nodes takes the runtime longer than all else here, so it is loaded once for both.
-    Raises like `optimized_model`.
+    `profile_prefix` is that of `Session`. Raises like `optimized_model`.
     """
-    with _writing(model, runtime) as (session, path):
+    with _writing(model, runtime, profile_prefix) as (session, path):
         return session, path.read_bytes()
 
 
 @contextmanager
-def _writing(model: Loadable, runtime: Runtime) -> Iterator[tuple[Session, Path]]:
+def _writing(model: Loadable, runtime: Runtime, profile_prefix: Path | None = None) -> Iterator[tuple[Session, Path]]:
     # Above this size weights are written beside the graph, because protobuf cannot hold them.
     external = (
         ("session.optimized_model_external_initializers_file_name", "weights.data"),
@@ -194,7 +215,7 @@ def _writing(model: Loadable, runtime: Runtime) -> Iterator[tuple[Session, Path]
     with tempfile.TemporaryDirectory(prefix="onnxopt-") as folder:
         path = Path(folder) / "optimized.onnx"
         try:
-            session = Session(model, runtime, optimized_path=path)
+            session = Session(model, runtime, profile_prefix=profile_prefix, optimized_path=path)
         except ModelError as error:
             if is_about_room(error):
                 raise no_room(folder, error.why) from error
@@ -209,6 +230,7 @@ def _openable(model: Loadable) -> AbstractContextManager[bytes | str]:
         return nullcontext(model)
     if not Path(model).is_file():
         raise FileError("ONX501", "the model file does not exist", where=str(model), hint="Check the path.")
+    trim_heap()
     return nullcontext(str(model))
 
 

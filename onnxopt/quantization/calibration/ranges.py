@@ -24,12 +24,18 @@ from onnxopt.model_file.memory import IN_MEMORY_BYTES, weight_bytes
 from onnxopt.quantization.calibration import calibrators
 from onnxopt.quantization.calibration.histogram import BINS, Extremes, Histogram, Range
 from onnxopt.quantization.calibration.spread import Spread, octaves_of
-from onnxopt.samples import Samples
+from onnxopt.samples import Feeds, Samples
+
+MOST_BYTES = 1 << 26
+"""Most bytes of activations that one run gives out, of more than one sample."""
 
 METHODS: Mapping[str, Callable[[Histogram], Range]] = MappingProxyType(
     {name: calibrators.METHODS[name] for name in ("minmax", "percentile", "entropy", "mse")}
 )
 """Calibration methods worth trying first; the others are in `calibrators.METHODS`."""
+
+_NUMBERS = "fiub"
+"""Kinds of arrays that the runtime takes without a copy."""
 
 
 class Watch:
@@ -68,6 +74,8 @@ class Watch:
         inputs = [v.name for v in self._model.graph.inputs if v.name in self._names]
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
+        # In its own layout of convolutions the runtime would convert every activation back, and hold both.
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         try:
             with _given_out(self._model.graph, self._names), self._source() as source:
                 session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
@@ -200,12 +208,12 @@ def _activations(
 ) -> Iterator[tuple[str, np.ndarray]]:
     fed = {i.name for i in session.get_inputs()}
     fetched = [name for name in names if name not in fed]
-    for position, feeds in enumerate(samples):
+    for position, feeds in enumerate(_in_memory(session, fetched, samples)):
         raise_if_interrupted()
         options = run_options() or onnxruntime.RunOptions()
         try:
             with in_time(options):
-                arrays = session.run(fetched, dict(feeds), options) if fetched else []
+                arrays = _fetched(session, fetched, feeds, options)
         except NativeError:
             raise
         except Exception as error:  # see above
@@ -222,3 +230,33 @@ def _activations(
         for name, array in zip(fetched, arrays, strict=True):
             if array.size:
                 yield name, array
+
+
+def _fetched(
+    session: onnxruntime.InferenceSession, names: Sequence[str], feeds: Feeds, options: onnxruntime.RunOptions
+) -> Iterator[np.ndarray]:
+    """Run the model, and return its activations, each of which is freed before the next is copied from the runtime."""
+    if not names:
+        return iter(())
+    if any(np.asarray(array).dtype.kind not in _NUMBERS for array in feeds.values()):
+        return iter(session.run(names, dict(feeds), options))
+    given = {name: onnxruntime.OrtValue.ortvalue_from_numpy(np.asarray(array)) for name, array in feeds.items()}
+    found = session.run_with_ort_values(names, given, options)
+    return (found.pop(0).numpy() for _ in names)
+
+
+def _in_memory(session: onnxruntime.InferenceSession, names: Sequence[str], samples: Samples) -> Samples:
+    """Return the samples in batches whose activations take at most `MOST_BYTES`, or one by one."""
+    single = samples.take(1).with_batch_size(1)
+    if single.batch_size == samples.batch_size or not names:
+        return samples
+    options = run_options() or onnxruntime.RunOptions()
+    try:
+        with in_time(options):
+            size = sum(array.nbytes for array in _fetched(session, names, next(iter(single)), options))
+    except NativeError:
+        raise
+    except Exception:  # it may run at another batch size; if not, that is reported
+        raise_if_interrupted()
+        return samples
+    return samples.with_batch_size(min(samples.batch_size, max(MOST_BYTES // max(size, 1), 1)))

@@ -13,8 +13,8 @@ import onnx_ir as ir
 
 from onnxopt.measure.latency.latency_table import fastest_ms
 from onnxopt.measure.runtime.interrupt import interruptible
-from onnxopt.measure.runtime.session import Runtime, Session
-from onnxopt.model_file import load
+from onnxopt.measure.runtime.session import Runtime, session_and_graph
+from onnxopt.model_file import from_runtime
 from onnxopt.quantization.kernels import CONVERSIONS, LayerNames
 from onnxopt.samples import Feeds
 
@@ -45,14 +45,13 @@ def layer_times_ms(
 
     def work() -> dict[str, float]:
         with tempfile.TemporaryDirectory(prefix="onnxopt-") as folder:
-            optimized = Path(folder) / "optimized.onnx"
-            session = Session(made, runtime, profile_prefix=Path(folder) / "profile", optimized_path=optimized)
+            session, optimized = session_and_graph(made, runtime, profile_prefix=Path(folder) / "profile")
             runs, until = 0, time.monotonic() + _SECONDS
             while runs <= _RUNS or (runs < _MOST_RUNS and time.monotonic() < until):
                 session.run(feeds)
                 runs += 1
             events = json.loads(session.end_profiling().read_text())
-            graph = load(optimized)
+            graph = from_runtime(optimized)
             names = LayerNames(model, graph)
         times_us = defaultdict[tuple[str, str], list[int]](list)
         for event in events:

@@ -1,4 +1,5 @@
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from onnxopt.errors import ModelError, NativeError
 from onnxopt.measure.latency import measure, measure_latency
 from onnxopt.measure.runtime import emulation
 from onnxopt.measure.runtime.session import Runtime
-from onnxopt.model_file import to_bytes
+from onnxopt.model_file import memory, to_bytes
 from onnxopt.options.runtime import FullRuntime
 
 FEEDS = {"x": np.ones((4, 3), np.float32)}
@@ -40,6 +41,25 @@ def test_real_models_are_measured():
         assert figures.batch_size == 4
     assert (result["same"].speedup is None) == bool(result["same"].unsure)
     assert progress == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_a_large_model_is_written_once_as_the_file_that_ships(monkeypatch):
+    monkeypatch.setattr(memory, "IN_MEMORY_BYTES", 8)
+    opened, real = [], measure.Session
+    model = linear(np.eye(3))
+
+    def watched(source, runtime):
+        opened.append((source, Path(source).read_bytes()))
+        return real(source, runtime)
+
+    monkeypatch.setattr(measure, "Session", watched)
+    measure_latency(
+        {"m": model}, [FEEDS], RUNTIME, seconds=0.01, epochs=3, lengthen=False, emulation=lambda: None, memory=True
+    )
+    assert len(opened) == 3
+    assert {content for _, content in opened} == {to_bytes(model)}
+    assert len({source for source, _ in opened}) == 1
+    assert not Path(opened[0][0]).exists()
 
 
 def test_idle_threads_of_other_models_do_not_spin(monkeypatch):

@@ -8,8 +8,14 @@ from onnx import TensorProto, helper
 from onnxopt.errors import FileError, ModelError, NativeError, UsageError
 from onnxopt.measure.runtime import providers
 from onnxopt.measure.runtime import session as session_module
-from onnxopt.measure.runtime.session import Runtime, Session, optimized_model, session_options
-from onnxopt.model_file import save, to_bytes
+from onnxopt.measure.runtime.session import (
+    Runtime,
+    Session,
+    optimized_model,
+    session_and_graph,
+    session_options,
+)
+from onnxopt.model_file import from_runtime, save, to_bytes
 from onnxopt.options.runtime import FullRuntime, full
 
 EYE = np.eye(3)
@@ -59,6 +65,15 @@ def test_optimized_model_keeps_large_weights_after_its_files_are_gone():
     optimized = optimized_model(linear(weight), Runtime())
     stored = [v.const_value.numpy() for v in optimized.graph.initializers.values()]
     assert any(a.size == weight.size for a in stored)
+
+
+def test_the_graph_beside_a_session_comes_without_its_large_weights(tmp_path):
+    weight = np.random.RandomState(0).randn(600, 600).astype(np.float32)
+    session, graph = session_and_graph(linear(weight), Runtime(), profile_prefix=tmp_path / "profile")
+    assert len(graph) < weight.nbytes / 10
+    assert {node.op_type for node in from_runtime(graph).graph} & {"MatMul", "Gemm"}
+    session.run({"x": np.ones((1, 600), np.float32)})
+    assert session.end_profiling().parent == tmp_path
 
 
 def test_runtime_refuses_values_that_make_no_sense():

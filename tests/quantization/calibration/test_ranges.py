@@ -1,5 +1,6 @@
 """Ranges of activations: inside what was seen, around zero, and the same however the samples are batched."""
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -202,3 +203,54 @@ def test_a_calibration_opens_one_session(method: str, monkeypatch: pytest.Monkey
     for _ in range(2):
         calibrate(relu(), ["x", "y"], samples, method=method, percentile=99.99, cache=cache)
     assert len(opened) == 1
+
+
+@pytest.mark.parametrize(("most", "largest"), [(1 << 26, 8), (3 * 40, 3), (1, 1)])
+def test_a_run_gives_out_no_more_activations_than_memory_is_meant_to_hold(
+    most: int, largest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranges, "MOST_BYTES", most)
+    sizes, real = list[int](), ranges._fetched
+
+    def watched(session: Any, names: Any, feeds: Any, options: Any) -> Any:
+        sizes.append(len(feeds["x"]))
+        return real(session, names, feeds, options)
+
+    monkeypatch.setattr(ranges, "_fetched", watched)
+    array = np.arange(160, dtype=np.float32).reshape(16, 10)  # one activation of 40 bytes per sample
+    found = collected(array, batch_size=8)
+    assert max(sizes) == largest
+    assert sum(found["y"].counts) == 160
+    assert (found["y"].low, found["y"].high) == (0, 159)
+
+
+def test_an_activation_is_freed_before_the_next_is_copied() -> None:
+    class Fetched:
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        def numpy(self) -> np.ndarray:
+            assert [one().number for one in alive if one() is not None] == list(range(self.number, 3))  # type: ignore[union-attr]
+            return np.zeros(1, np.float32)
+
+    alive = list[Any]()
+
+    class Opened:
+        def run_with_ort_values(self, *_: object) -> list[Fetched]:
+            made = [Fetched(number) for number in range(3)]
+            alive.extend(map(weakref.ref, made))
+            return made
+
+    feeds = {"x": np.zeros((1, 2), np.float32)}
+    assert len(list(ranges._fetched(Opened(), ["a", "b", "c"], feeds, None))) == 3  # type: ignore[arg-type]
+    assert all(one() is None for one in alive)
+
+
+def test_activations_of_words_are_fetched_too() -> None:
+    net = Net(0)
+    net.node("Cast", "x", out="c", to=TensorProto.FLOAT)
+    net.node("Relu", "c", out="y")
+    model = net.model([("x", TensorProto.STRING, ["batch", 1])], [("y", TensorProto.FLOAT, ["batch", 1])], opset=13)
+    words = np.array([["1"], ["3"], ["1"]], dtype=object)
+    found = ranges.extremes(model, ["c", "y"], Samples.of(Given(words), 2))
+    assert {name: (one.low, one.high) for name, one in found.items()} == {"c": (1, 3), "y": (1, 3)}
