@@ -1,34 +1,68 @@
-"""Peak memory of building one candidate, or of a whole search, beside the size of the model and of the samples.
+"""Peak memory of whole searches and of building one candidate, beside the size of the model and of the samples.
 
-    python bench/build_memory.py [--model bert-base] [--candidate dynamic] [--tree FOLDER]
-    python bench/build_memory.py --model images --search [--limit 120] [--stages]
+    python bench/build_memory.py [resnet50 bert-base images] [--tree before=../before now=.] [--limit 240]
 
-Makes a model with random weights (see time_limit.py; `images` is one of 5 MB with 420 MB of samples) and runs in a
-separate process, with the package of the checkout `--tree`. A process that only imports the package is measured too.
-`--stages` prints the peak after each step of the search.
+Makes models with random weights (see time_limit.py; `images` is one of 5 MB with 420 MB of samples). For each model and
+checkout it runs, one after the other: the command `optimize` with a metric that takes every answer for right, so that
+candidates win and their mixes follow; and a process that builds one candidate. `peak` is all that was resident, with
+the pages of mapped files, which the system takes back when it needs them; `private` is without those, read 20 times a
+second. Beside them: a process that only imports the package (`empty`), and one in which ONNX Runtime alone loads the
+file and runs one sample (`runtime`). Saved under `bench/results/`.
 """
 
 import argparse
+import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from datetime import date
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from anytime import ALWAYS_RIGHT
 from onnx import TensorProto, helper
 from time_limit import MADE, SAMPLES, Net, samples_of
 
-from onnxopt import SearchOptions, model_file, optimize
+from onnxopt.measure.runtime.environment import environment
+
+RESULTS = Path(__file__).parent / "results"
+IMAGES = 700
+"""Of 3 x 224 x 224 floats: 421 MB."""
+CANDIDATES = {"resnet50": "static-minmax", "bert-base": "dynamic", "images": "static-minmax"}
+"""The candidate that is built alone."""
+_LOOK_S = 0.05
+
+BUILD = """
+import sys
+from onnxopt import model_file
+from onnxopt.cli.entry import one_heap
 from onnxopt.pipeline import Context, Pipeline
 from onnxopt.samples import open_samples
 from onnxopt.search.candidates import first_candidates
-from onnxopt.search.observer import NullObserver
-from onnxopt.search.trial import Candidate, Trial
 from onnxopt.target import target_of
 
-IMAGES = 700
-"""Of 3 x 224 x 224 floats: 421 MB."""
+one_heap()
+loaded = model_file.load(sys.argv[1])
+samples = open_samples(sys.argv[2], model_file.signature_of(loaded)).take(16)
+passes = next(c.passes for c in first_candidates() if c.name == sys.argv[3])
+Pipeline(passes).run(loaded, Context(target_of("auto"), samples))
+"""
+LOAD = """
+import sys
+import numpy, onnxruntime
+
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads = 1
+session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
+with numpy.load(sys.argv[2], mmap_mode="r") as data:
+    session.run(None, {name: data[name][:1] for name in data.files})
+"""
+EMPTY = "import onnxopt.api, onnxopt.run.optimize, onnxruntime"
 
 
 def images(path: Path) -> Path:
@@ -47,82 +81,114 @@ def images(path: Path) -> Path:
 MODELS = {**MADE, "images": images}
 
 
-def peak() -> int:
-    """Return the peak of this process in bytes.
-
-    Where the system says it: `ru_maxrss` of a child begins with what its parent took.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-class Stages(NullObserver):
-    """Prints the peak after each step."""
-
-    def started(self, candidate: Candidate) -> None:
-        """Print it before a candidate."""
-        print(f"    {peak() / 1e6:6.0f} MB before {candidate.name}", file=sys.stderr)
-
-    def finished(self, trial: Trial) -> None:
-        """Print it behind a candidate."""
-        print(f"    {peak() / 1e6:6.0f} MB after {trial.candidate.name}: {trial.verdict.value}", file=sys.stderr)
+def watched(command: Sequence[str], tree: Path, journal: Path | None = None) -> dict[str, Any]:
+    """Run a command with the package of a checkout, and return its peaks in MB, its time, and what ran at the peak."""
+    env = {**os.environ, "PYTHONPATH": str(tree.resolve())}
+    begun = time.perf_counter()
+    found: dict[str, Any] = {"peak_mb": 0.0, "private_mb": 0.0, "during": ""}
+    with tempfile.TemporaryDirectory(prefix="onnxopt-memory-") as cache, tempfile.TemporaryFile() as said:
+        env["XDG_CACHE_HOME"] = cache
+        process = subprocess.Popen([sys.executable, *command], env=env, stdout=subprocess.DEVNULL, stderr=said)
+        while process.poll() is None:
+            now = memory_of(process.pid)
+            found["peak_mb"] = max(found["peak_mb"], now.get("VmHWM", 0.0))
+            if now.get("RssAnon", 0.0) > found["private_mb"]:
+                found |= {"private_mb": now["RssAnon"], "during": now_running(journal) if journal else ""}
+            time.sleep(_LOOK_S)
+        said.seek(0)
+        errors = said.read().decode(errors="replace")
+    if process.returncode not in (0, 1):
+        raise RuntimeError(f"{command} ended with {process.returncode}: {errors[-500:]}")
+    return {**found, "seconds": round(time.perf_counter() - begun, 1)}
 
 
-def built(model: Path, data: Path, candidate: str) -> int:
-    """Build a candidate here, and return the peak of this process in bytes."""
-    loaded = model_file.load(model)
-    samples = open_samples(data, model_file.signature_of(loaded)).take(4)
-    passes = next(c.passes for c in first_candidates() if c.name == candidate)
-    Pipeline(passes).run(loaded, Context(target_of("auto"), samples))
-    return peak()
+def now_running(journal: Path) -> str:
+    """Return the last candidate that a search began, and whether it has ended."""
+    try:
+        events = [json.loads(line) for line in journal.read_text().splitlines()]
+    except (OSError, ValueError):  # none yet, or a line that is being written
+        return "baseline"
+    last = next((event for event in reversed(events) if event["kind"] in ("started", "trial")), None)
+    if last is None:
+        return "baseline"
+    return ("after " if last["kind"] == "trial" else "") + str(last["candidate"]).partition(":")[0]
 
 
-def searched(model: Path, data: Path, limit_s: float, stages: bool) -> int:
-    """Search here, and return the peak of this process in bytes."""
-    options = SearchOptions(time_limit_s=limit_s)
-    optimize(model, data, options=options, out=data.parent / "run", observer=Stages() if stages else None)
-    return peak()
+def memory_of(pid: int) -> dict[str, float]:
+    """Return the memory of a process in MB by the names of `/proc/PID/status`; nothing of one that has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return {}
+    fields = (line.split() for line in lines if line.startswith(("VmHWM", "RssAnon")))
+    return {field[0].rstrip(":"): int(field[1]) * 1024 / 1e6 for field in fields}
+
+
+def searched(model: Path, data: Path, tree: Path, limit_s: float) -> dict[str, Any]:
+    """Run a whole search."""
+    with tempfile.TemporaryDirectory(prefix="onnxopt-memory-", dir=model.parent) as name:
+        folder = Path(name)
+        with np.load(data, mmap_mode="r") as samples:
+            np.save(folder / "labels.npy", np.zeros(len(samples[samples.files[0]]), np.int64))
+        (folder / "metric.py").write_text(ALWAYS_RIGHT)
+        words = ["--labels", str(folder / "labels.npy"), "--metric", f"{folder / 'metric.py'}:always_right"]
+        words += ["--time-limit", f"{limit_s:g}", "--out", str(folder / "run")]
+        command = ["-m", "onnxopt", "optimize", str(model), "--data", str(data), *words]
+        found = watched(command, tree, folder / "run" / "journal.jsonl")
+        record = json.loads((folder / "run" / "run.json").read_text())
+    trials = [[trial["name"], trial["verdict"]] for trial in record["trials"]]
+    return {**found, "winner": record.get("winner"), "trials": trials}
+
+
+def measured(kind: str, trees: Mapping[str, Path], limit_s: float) -> list[dict[str, Any]]:
+    """Return the rows of one model."""
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(prefix="onnxopt-memory-") as name:
+        model = MODELS[kind](Path(name) / f"{kind}.onnx")
+        data = samples_of(model, Path(name) / "data.npz", IMAGES if kind == "images" else SAMPLES)
+        sizes = {"model_mb": model.stat().st_size / 1e6, "samples_mb": data.stat().st_size / 1e6}
+        files = [str(model), str(data)]
+        for tree, place in trees.items():
+            runs = {
+                "empty": partial(watched, ["-c", EMPTY], place),
+                "runtime": partial(watched, ["-c", LOAD, *files], place),
+                CANDIDATES[kind]: partial(watched, ["-c", BUILD, *files, CANDIDATES[kind]], place),
+                "search": partial(searched, model, data, place, limit_s),
+            }
+            for what, run in runs.items():
+                rows.append({"model": kind, "tree": tree, "what": what, **sizes, **run()})
+                print(line_of(rows[-1], rows), flush=True)
+    return rows
+
+
+def line_of(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return a row of the table."""
+    empty = next(
+        r["peak_mb"] for r in rows if (r["model"], r["tree"], r["what"]) == (row["model"], row["tree"], "empty")
+    )
+    own = row["peak_mb"] - empty - row["samples_mb"]
+    return (
+        f"| {row['model']} | {row['tree']} | {row['what']} | {row['peak_mb']:.0f} MB | {row['private_mb']:.0f} MB "
+        f"| {own / row['model_mb']:.1f} | {row['seconds']:.0f} s | {row['during']} |"
+    )
 
 
 def main() -> None:
+    """Measure, print and save."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", choices=[*MODELS], default="bert-base")
-    parser.add_argument("--candidate", default="dynamic")
-    parser.add_argument("--search", action="store_true", help="measure a whole search")
-    parser.add_argument("--limit", type=float, default=120.0, help="of the search, in seconds")
-    parser.add_argument("--stages", action="store_true")
-    parser.add_argument("--tree", type=Path, default=Path(__file__).parent.parent)
-    parser.add_argument("--files", nargs="*", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("models", nargs="*", metavar="MODEL", help=", ".join(MODELS))
+    parser.add_argument("--tree", nargs="+", default=["now=."], metavar="NAME=FOLDER")
+    parser.add_argument("--limit", type=float, default=240.0, help="of a search, in seconds")
+    parser.add_argument("--out", type=Path, default=RESULTS / f"{date.today()}-memory.json")
     asked = parser.parse_args()
-    if asked.files is not None:
-        if not asked.files:
-            print(peak())
-        elif asked.search:
-            print(searched(*asked.files, asked.limit, asked.stages))
-        else:
-            print(built(*asked.files, asked.candidate))
-        return
-    env = {**os.environ, "PYTHONPATH": str(asked.tree.resolve())}
-
-    def measured(*files: str) -> int:
-        words = [*(["--search"] if asked.search else []), *(["--stages"] if asked.stages else [])]
-        words += ["--candidate", asked.candidate, "--limit", str(asked.limit), "--files", *files]
-        command = [sys.executable, __file__, *words]
-        return int(subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE, text=True).stdout.split()[-1])
-
-    with tempfile.TemporaryDirectory(prefix="onnxopt-memory-") as name:
-        model = MODELS[asked.model](Path(name) / f"{asked.model}.onnx")
-        data = samples_of(model, Path(name) / "data.npz", IMAGES if asked.model == "images" else SAMPLES)
-        empty, found = measured(), measured(str(model), str(data))
-        size, given = model.stat().st_size, data.stat().st_size
-    what = "a search" if asked.search else asked.candidate
-    print(
-        f"{asked.model}, {size / 1e6:.0f} MB, with samples of {given / 1e6:.0f} MB: {what} took {found / 1e6:.0f} MB, "
-        f"{found / size:.1f} times the model; less samples and the {empty / 1e6:.0f} MB of an empty process "
-        f"{(found - given - empty) / size:.1f} times"
+    trees = {name: Path(folder) for name, _, folder in (one.partition("=") for one in asked.tree)}
+    print("| model | checkout | process | peak | private | (peak - empty - samples) / model | time | at the peak |")
+    print("|---|---|---|--:|--:|--:|--:|---|", flush=True)
+    rows = [row for kind in asked.models or MODELS for row in measured(kind, trees, asked.limit)]
+    asked.out.write_text(
+        json.dumps({"environment": environment(), "limit_s": asked.limit, "rows": rows}, indent=1) + "\n"
     )
+    print(f"saved {asked.out}")
 
 
 if __name__ == "__main__":
