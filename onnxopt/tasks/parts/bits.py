@@ -2,18 +2,18 @@
 
 from collections.abc import Callable, Mapping
 
-from onnxopt import model_file
 from onnxopt.errors import ModelError, NativeError
 from onnxopt.search.mix.bits import has_matrices
 from onnxopt.search.mix.mixer import ROUNDS, Mixer
 from onnxopt.tasks.parts.forms import PartForm, make_form
 from onnxopt.tasks.parts.job import PartsJob
+from onnxopt.tasks.parts.pieces import pieces_of
 from onnxopt.tasks.parts.tables import part_tables
 
 _FIRST = 0.5
 """Share of the budget that the first mix may lose."""
 _MOST_FILES = 2
-"""Decoders of the first and of later tokens; a merged one beside them has its products inside control flow."""
+"""Decoders of the first and of later tokens; with a merged one beside them there would be three tables."""
 
 
 def mixed_forms(
@@ -21,8 +21,9 @@ def mixed_forms(
 ) -> list[tuple[PartForm, float]]:
     """Return forms of a part, each of whose matrices has the form that the integer program gives it, and their drops.
 
-    A matrix that two files have gets one form. A part with small matrices only has no such form, nor one of three
-    files, nor one whose tables cannot be measured; a mix that is a uniform form is left out.
+    A matrix that two files have, or both branches of a merged decoder, gets one form. A part with small matrices only
+    has no such form, nor one of three files, nor one whose tables cannot be measured; a mix that is a uniform form is
+    left out.
 
     Args:
         job: the search.
@@ -31,10 +32,13 @@ def mixed_forms(
         drop_of: measures the drop of a form.
     """
     files, found = job.parts.files[part], list[tuple[PartForm, float]]()
-    if len(files) > _MOST_FILES or not job.allowed > 0 or not any(has_matrices(model_file.load(f)) for f in files):
+    if len(files) > _MOST_FILES or not job.allowed > 0:
+        return found
+    pieces = pieces_of(job, part)
+    if not any(map(has_matrices, pieces.models.values())):
         return found
     try:
-        tables = part_tables(job, part)
+        tables = part_tables(job, part, pieces)
     except (ModelError, NativeError):
         return found
     joint = tables.joint
@@ -46,7 +50,7 @@ def mixed_forms(
         only = next(iter(passes.values())) if len(set(passes.values())) == 1 else ""
         if only not in uniform:
             name = f"bits per matrix {number}"
-            made = make_form(part, files, name, passes, place=job.place, context=job.context)
+            made = make_form(part, files, name, passes, place=job.place, context=job.context, pieces=pieces)
             if not isinstance(made, PartForm):
                 break
             found.append((made, drop_of(made)))

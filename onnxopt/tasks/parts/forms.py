@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -16,9 +17,13 @@ from onnxopt.measure.runtime.written import proof
 from onnxopt.passes.simplify import Simplify
 from onnxopt.pipeline import Context, Pipeline
 from onnxopt.record.provenance import provenance
+from onnxopt.tasks.parts.pieces import Pieces
 
 Proof = Callable[[Path], None]
 """Looks at a file that is about to take its place, and raises if it must not."""
+
+Build = Callable[[Path], tuple[ir.Model, Proof]]
+"""Makes a file in another form, and the check of it."""
 
 FORMS: Mapping[str, str] = MappingProxyType(
     {
@@ -57,7 +62,14 @@ class PartForm:
 
 
 def make_form(
-    part: str, files: Sequence[Path], name: str, passes: str | Mapping[Path, str], *, place: Path, context: Context
+    part: str,
+    files: Sequence[Path],
+    name: str,
+    passes: str | Mapping[Path, str],
+    *,
+    place: Path,
+    context: Context,
+    pieces: Pieces | None = None,
 ) -> PartForm | str:
     """Make the files of a part in a form; return the reason where that cannot be done.
 
@@ -65,18 +77,22 @@ def make_form(
         part: the name of the part.
         files: its files.
         name: the name of the form.
-        passes: the pipeline, each file of which has to have a layer for it, or that of each file; then a file whose
-            pipeline only simplifies stays as it is.
+        passes: the pipeline, each file of which has to have a layer for it, or that of each graph in `pieces`; then one
+            whose pipeline only simplifies stays as it is.
         place: a folder for files.
         context: for passes.
+        pieces: the graphs of the part; None for its files.
     """
     each = dict.fromkeys(files, passes) if isinstance(passes, str) else passes
-    changed = {path: each[path] for path in files if not _only_simplifies(each[path])}
+    said = passes if isinstance(passes, str) else _said(passes)
+    changed = {graph: text for graph, text in each.items() if not _only_simplifies(text)}
+    build, texts = partial(_built, passes=changed, context=context), changed
+    if pieces is not None and pieces.around is not None:
+        build, texts = partial(_merged, pieces, changed, context), dict.fromkeys(files, said)
     try:
-        made = _saved(changed, place / part / name.replace(" ", "-"), context)
+        made = _saved(texts, build, place / part / name.replace(" ", "-"))
     except _LeftError as left:
         return left.reason
-    said = passes if isinstance(passes, str) else _said(passes)
     return PartForm(part, name, said, {path: made.get(path, path) for path in files})
 
 
@@ -91,32 +107,32 @@ def _only_simplifies(passes: str) -> bool:
     return all(isinstance(one, Simplify) for one in parse(passes))
 
 
-def _saved(passes: Mapping[Path, str], folder: Path, context: Context) -> dict[Path, Path]:
-    """Save files behind their pipelines; those that have their weights in one file do so again."""
-    made, data = dict[Path, Path](), model_file.shared_data(passes)
+def _saved(texts: Mapping[Path, str], build: Build, folder: Path) -> dict[Path, Path]:
+    """Make and save files, with their pipelines as text; those that have their weights in one file do so again."""
+    made, data = dict[Path, Path](), model_file.shared_data(texts)
     if data is None:
-        for number, path in enumerate(passes):
+        for number, path in enumerate(texts):
             with _naming(path):
-                model, look = _built(path, passes[path], context)
+                model, look = build(path)
                 out = folder / str(number) / path.name
                 out.parent.mkdir(parents=True, exist_ok=True)
-                about = provenance(passes[path], path)
+                about = provenance(texts[path], path)
                 made[path] = model_file.save(model, out, provenance=about, proof=look)[0]
         return made
     built = dict[Path, tuple[ir.Model, Proof]]()
-    for path in passes:
+    for path in texts:
         with _naming(path):
-            built[path] = _built(path, passes[path], context)
+            built[path] = build(path)
     with _naming(data):
         folder.mkdir(parents=True, exist_ok=True)
         files = model_file.save_together(
             {path.name: model for path, (model, _) in built.items()},
             folder,
             data.name,
-            provenance={path.name: provenance(text, path) for path, text in passes.items()},
+            provenance={path.name: provenance(text, path) for path, text in texts.items()},
             proofs={path.name: look for path, (_, look) in built.items()},
         )
-    return dict(zip(passes, files, strict=True))
+    return dict(zip(texts, files, strict=True))
 
 
 @contextmanager
@@ -128,13 +144,24 @@ def _naming(path: Path) -> Iterator[None]:
         raise _LeftError(f"{path.name}: {error.what}") from error
 
 
-def _built(path: Path, passes: str, context: Context) -> tuple[ir.Model, Proof]:
+def _built(path: Path, passes: Mapping[Path, str], context: Context) -> tuple[ir.Model, Proof]:
     """Return a file behind its pipeline, and the check of the new file."""
     source = model_file.load(path)
+    return _changed(source, path.name, passes[path], context), proof(source)
+
+
+def _merged(pieces: Pieces, passes: Mapping[Path, str], context: Context, _: Path) -> tuple[ir.Model, Proof]:
+    """Return a merged decoder whose branches are behind their pipelines, and the check of the new file."""
+    changed = {name: _changed(pieces.models[name], name.name, text, context) for name, text in passes.items()}
+    assert pieces.around is not None
+    return pieces.files(changed)[pieces.around[0]], proof(pieces.around[1])
+
+
+def _changed(source: ir.Model, name: str, passes: str, context: Context) -> ir.Model:
     done = Pipeline(parse(passes)).run(source, context)
     if not any(step.edits for step in done.steps if not isinstance(step.spec, Simplify)):
-        raise _LeftError(f"no layer of {path.name} takes this form")
-    return done.model, proof(source)
+        raise _LeftError(f"no layer of {name} takes this form")
+    return done.model
 
 
 def _said(passes: Mapping[Path, str]) -> str:

@@ -8,18 +8,17 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from onnxopt import model_file
 from onnxopt.errors import ModelError, NativeError
 from onnxopt.measure.generation.chain import Chain
 from onnxopt.measure.generation.perplexity import shares_of
 from onnxopt.measure.generation.speed import Length
-from onnxopt.measure.runtime.session import Loadable
 from onnxopt.measure.tasks.tokens.scores import divergence
 from onnxopt.passes.quantize_dynamic import QuantizeDynamic
 from onnxopt.passes.quantize_weights import QuantizeWeights
 from onnxopt.pipeline import Pass, Pipeline
 from onnxopt.search.losses import Base
 from onnxopt.tasks.parts.job import PartsJob
+from onnxopt.tasks.parts.pieces import Pieces
 from onnxopt.tasks.parts.twins import Twins
 
 TEXTS = 8
@@ -31,13 +30,15 @@ class ChainLosses:
 
     Args:
         job: the search.
-        file: the file.
-        twins: layers of other files with the same matrix, which change with it. What has a twin in an earlier file
+        pieces: the graphs of the part.
+        file: one of them, a file or a branch.
+        twins: layers of other graphs with the same matrix, which change with it. What has a twin in an earlier one
             loses nothing here: it was measured there.
     """
 
-    def __init__(self, job: PartsJob, file: Path, twins: Twins) -> None:
-        self._job, self._file, self._twins, self._texts = job, file, twins, job.search[:TEXTS]
+    def __init__(self, job: PartsJob, pieces: Pieces, file: Path, twins: Twins) -> None:
+        self._job, self._pieces, self._file, self._twins = job, pieces, file, twins
+        self._texts = job.search[:TEXTS]
         self._expected = self._read(job.parts.chain)
         self._bases = dict[tuple[Path, Base], ir.Model]()
 
@@ -51,10 +52,10 @@ class ChainLosses:
         kept = {self._file: tuple(left), **self._twins.others(self._file, left)}
         try:
             made = {path: self._changed(path, base, replace(spec, exclude=names)) for path, names in kept.items()}
-            used: dict[Path, Loadable] = {path: model for path, model in made.items() if model is not None}
-            if not used:
+            changed = {path: model for path, model in made.items() if model is not None}
+            if not changed:
                 return 0.0
-            found = self._read(self._job.parts.with_files(used))
+            found = self._read(self._job.parts.with_files(self._pieces.files(changed)))
         except (ModelError, NativeError):
             return inf
         nats = np.concatenate([divergence(*pair) for pair in zip(self._expected, found, strict=True)])
@@ -63,7 +64,7 @@ class ChainLosses:
     def _changed(self, path: Path, base: Base, spec: Pass) -> ir.Model | None:
         """Return a file changed by a pass; None if it changes nothing."""
         if (path, base) not in self._bases:
-            self._bases[path, base] = Pipeline(base).run(model_file.load(path), self._job.context).model
+            self._bases[path, base] = Pipeline(base).run(self._pieces.models[path], self._job.context).model
         done = Pipeline((spec,)).run(self._bases[path, base], self._job.context)
         return done.model if done.steps[0].edits else None
 

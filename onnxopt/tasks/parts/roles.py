@@ -1,6 +1,6 @@
 """The parts of a folder: encoder, decoder of the first tokens, decoder of later ones, found by inputs and outputs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +39,7 @@ class FolderParts:
         found = {} if self.encoder is None else {ENCODER: (self.encoder,)}
         return {**found, DECODER: self.decoders}
 
-    def with_files(self, used: dict[Path, Loadable]) -> Chain:
+    def with_files(self, used: Mapping[Path, Loadable]) -> Chain:
         """Return the chain with other files in the place of some."""
         chain = self.chain
         later = None

@@ -1,4 +1,4 @@
-"""Tables of the bits per matrix of a part, whose files have one choice for a matrix of both."""
+"""Tables of the bits per matrix of a part, whose graphs have one choice for a matrix of both."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 import onnx_ir as ir
 
-from onnxopt import model_file
 from onnxopt.catalog import format_passes
 from onnxopt.measure.latency.remembered import cache_folder
 from onnxopt.samples import Feeds
@@ -21,6 +20,7 @@ from onnxopt.search.mix.mixer import candidate_of
 from onnxopt.solver import LayerOptions, Mix, Problem
 from onnxopt.tasks.parts.job import PartsJob
 from onnxopt.tasks.parts.losses import ChainLosses
+from onnxopt.tasks.parts.pieces import Pieces
 from onnxopt.tasks.parts.roles import ENCODER
 from onnxopt.tasks.parts.twins import Twins, twins_of
 
@@ -77,25 +77,23 @@ class PartTables:
         return found
 
 
-def part_tables(job: PartsJob, part: str) -> PartTables:
-    """Measure the tables of the files of a part.
+def part_tables(job: PartsJob, part: str, pieces: Pieces) -> PartTables:
+    """Measure the tables of the graphs of a part.
 
     Raises:
         ModelError, NativeError: a file cannot be built in a form, or not be run.
     """
-    files = job.parts.files[part]
-    models = {path: model_file.load(path) for path in files}
-    twins = twins_of({path: named_base(model, job.context) for path, model in models.items()})
+    twins = twins_of({path: named_base(model, job.context) for path, model in pieces.models.items()})
     times, found = LayerTimes(cache_folder(), job.runtime), dict[Path, CostTables]()
-    for path, runs in zip(files, _runs(job, part), strict=True):
+    for (path, model), runs in zip(pieces.models.items(), _runs(job, part, len(pieces.models)), strict=True):
         found[path] = bit_tables(
-            models[path],
+            model,
             job.context,
             [(run.feeds, run.weight) for run in runs],
             goal=job.goal,
             times=times,
-            clock=partial(_as_called, job, path, runs),
-            losses=ChainLosses(job, path, twins),
+            clock=partial(_as_called, job, pieces, path, runs),
+            losses=ChainLosses(job, pieces, path, twins),
             seconds=SECONDS,
         )
     return PartTables(found, twins)
@@ -109,18 +107,18 @@ def _together(layers: Sequence[LayerOptions]) -> LayerOptions:
 
 
 def _as_called(
-    job: PartsJob, file: Path, runs: Sequence[PartRun], models: Mapping[str, ir.Model]
+    job: PartsJob, pieces: Pieces, file: Path, runs: Sequence[PartRun], models: Mapping[str, ir.Model]
 ) -> list[dict[str, float]]:
-    """Return the times of a file in different forms while texts are generated, for each of its runs."""
-    chains = {name: job.parts.with_files({file: model}) for name, model in models.items()}
+    """Return the times of a graph in different forms while texts are generated, for each of its runs."""
+    chains = {name: job.parts.with_files(pieces.files({file: model})) for name, model in models.items()}
     found = job.timing.measure(chains, job.options.latency_s * len(chains))
     first = {name: speed.first_token_ms for name, speed in found.items()}
     later = {name: 1000 / speed.tokens_per_s for name, speed in found.items()}
     return [first if run.first else later for run in runs]
 
 
-def _runs(job: PartsJob, part: str) -> list[list[PartRun]]:
-    """Return the runs of each file of a part: of a decoder the prompt, and one token behind it."""
+def _runs(job: PartsJob, part: str, graphs: int) -> list[list[PartRun]]:
+    """Return the runs of each graph of a part: of a decoder the prompt, and one token behind it."""
     start, timing = job.timing.starts[0], job.timing
     if part == ENCODER:
         return [[PartRun(start.given, timing.prompts, first=True)]]
@@ -129,6 +127,6 @@ def _runs(job: PartsJob, part: str) -> list[list[PartRun]]:
     prompt = PartRun(walk.latest, timing.prompts, first=True)
     walk.feed(np.array([token]))
     step = PartRun(walk.latest, timing.steps, first=False)
-    if job.parts.chain.later is not None:
+    if graphs > 1:
         return [[prompt], [step]]
     return [[prompt, step] if step.weight else [prompt]]

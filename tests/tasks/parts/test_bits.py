@@ -19,6 +19,7 @@ from onnxopt.tasks.parts import bits, tables
 from onnxopt.tasks.parts.forms import FORMS as UNIFORM
 from onnxopt.tasks.parts.losses import ChainLosses
 from onnxopt.tasks.parts.optimize import OptimizedParts, optimize_parts
+from onnxopt.tasks.parts.pieces import pieces_of
 from onnxopt.tasks.parts.twins import twins_of
 from tests.measure.generation.decoders import causal, texts
 from tests.tasks.parts.seq2seq import folder_of, sentences
@@ -76,10 +77,10 @@ def test_the_lengths_are_a_prompt_and_single_tokens(folder: Path, monkeypatch: p
     assert seen == [((1, 6), 1.0), ((1, 1), 3.0)]
 
 
-def stored(model: ir.Model) -> dict[str, set[str]]:
-    """Return the checksums of the matrices of a model: of its products alone, and of its tables."""
+def stored(graph: ir.Graph) -> dict[str, set[str]]:
+    """Return the checksums of the matrices of a graph by the operator that reads them."""
     found = dict[str, set[str]]()
-    for node in model.graph:
+    for node in graph:
         values = (value for value in node.inputs if value is not None and value.const_value is not None)
         for array in (value.const_value.numpy() for value in values if value.const_value is not None):
             if array.size > 500:
@@ -97,7 +98,7 @@ def test_a_matrix_of_two_files_has_one_form_and_the_same_numbers_in_both(
 
     def look(part, files, name, passes, **rest):
         made = plain(part, files, name, passes, **rest)
-        seen.append([stored(load(made.files[path])) for path in files])
+        seen.append([stored(load(made.files[path]).graph) for path in files])
         return made
 
     monkeypatch.setattr(bits, "make_form", look)
@@ -148,7 +149,9 @@ def test_losses_are_the_divergence_through_the_cache(folder: Path, monkeypatch: 
 
     def look(job, *rest):
         file = folder / "text.onnx"
-        made.append(ChainLosses(job, file, twins_of({file: named_base(load(file), job.context)})))
+        made.append(
+            ChainLosses(job, pieces_of(job, "decoder"), file, twins_of({file: named_base(load(file), job.context)}))
+        )
         return plain(job, *rest)
 
     monkeypatch.setattr("onnxopt.tasks.parts.search.mixed_forms", look)

@@ -19,6 +19,7 @@ from onnxopt.target import target_of
 from onnxopt.tasks.parts import losses
 from onnxopt.tasks.parts.job import PartsJob
 from onnxopt.tasks.parts.losses import ChainLosses
+from onnxopt.tasks.parts.pieces import pieces_of
 from onnxopt.tasks.parts.roles import parts_of
 from onnxopt.tasks.parts.tables import PartTables
 from onnxopt.tasks.parts.texts import texts_of
@@ -69,30 +70,30 @@ def test_layers_with_the_same_numbers_are_twins_pair_by_pair() -> None:
 
 def test_the_loss_of_a_matrix_is_that_of_both_files(job: PartsJob) -> None:
     first, later = job.parts.decoders
-    found = twins(job)
+    found, pieces = twins(job), pieces_of(job, "decoder")
     head = [node.name for node in named_base(load(first), CONTEXT).graph if node.op_type == "MatMul"][-1]
     alone = QuantizeWeights(bits=4, method="hqq", tables=True,
                             exclude=tuple(name for name in found.names[first] if name != head))  # fmt: skip
-    (both,) = ChainLosses(job, first, found)(BASE, [alone])
-    (only,) = ChainLosses(job, first, Twins({first: found.names[first]}, {}))(BASE, [alone])
+    (both,) = ChainLosses(job, pieces, first, found)(BASE, [alone])
+    (only,) = ChainLosses(job, pieces, first, Twins({first: found.names[first]}, {}))(BASE, [alone])
     # One token of a text is behind the first step, the others are behind later ones.
     assert both > 1.5 * only > 0
     kept = tuple(name for name in found.names[later] if name not in found.known(later))
-    assert ChainLosses(job, later, found)(BASE, [FOUR, QuantizeWeights(bits=2, exclude=kept)]) == [0.0, 0.0]
+    assert ChainLosses(job, pieces, later, found)(BASE, [FOUR, QuantizeWeights(bits=2, exclude=kept)]) == [0.0, 0.0]
 
 
 def test_what_one_file_has_alone_is_measured_in_it(job: PartsJob) -> None:
     first = job.parts.decoders[0]
     turned = Twins({path: twins(job).names[path] for path in job.parts.decoders[::-1]}, twins(job).units)
     # Seen from the other side, the keys and values of the encoder's output are the first file's own.
-    (lost,) = ChainLosses(job, first, turned)(BASE, [FOUR])
-    assert 0 < lost < ChainLosses(job, first, twins(job))(BASE, [FOUR])[0]
+    (lost,) = ChainLosses(job, pieces_of(job, "decoder"), first, turned)(BASE, [FOUR])
+    assert 0 < lost < ChainLosses(job, pieces_of(job, "decoder"), first, twins(job))(BASE, [FOUR])[0]
 
 
 def test_a_file_that_fails_loses_everything(job: PartsJob, monkeypatch: pytest.MonkeyPatch) -> None:
     from onnxopt.errors import NativeError
 
-    measured = ChainLosses(job, job.parts.decoders[0], twins(job))
+    measured = ChainLosses(job, pieces_of(job, "decoder"), job.parts.decoders[0], twins(job))
 
     def fail(*_: object) -> None:
         raise NativeError("ONX401", "no")
