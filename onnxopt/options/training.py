@@ -12,6 +12,8 @@ Count = Annotated[int, Ge(0)]
 AtLeast1 = Annotated[int, Ge(1)]
 Names = Annotated[tuple[str, ...], Word(metavar="NAME,...")]
 Share = Annotated[float, Gt(0), Lt(1)]
+Precision = Literal["auto", "float32", "bfloat16"]
+"""Number format of the products of a training."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class WeightTrainingOptions(TrainingOptions):
     weight_decay: Annotated[float, Ge(0)] = 0.0
     augment: Names = ()
     batch_norm: Literal["frozen", "trained"] = "frozen"
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Precision = "auto"
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 
 from onnxopt.options.search import Protect
+from onnxopt.options.training import Precision
 from onnxopt.passes.distill import Distill
 from onnxopt.passes.factorize import Factorize
 from onnxopt.passes.prune_blocks import PruneBlocks
@@ -12,6 +13,7 @@ from onnxopt.passes.quantize_dynamic import QuantizeDynamic
 from onnxopt.passes.quantize_static import QuantizeStatic
 from onnxopt.passes.quantize_weights import QuantizeWeights
 from onnxopt.passes.simplify import Simplify
+from onnxopt.pipeline import Pass
 from onnxopt.search.trial import Candidate
 
 Quantizer = QuantizeStatic | QuantizeDynamic
@@ -73,6 +75,9 @@ def _excluding(spec: Quantizer, layers: tuple[str, ...]) -> Quantizer:
     return replace(spec, exclude=tuple(dict.fromkeys((*spec.exclude, *layers))))
 
 
+DISTILLED = "distilled"
+"""The part of a name that says that training follows the reduction."""
+
 PRUNED = (0.75, 0.5, 0.35, 0.25, 0.15)
 """Remaining shares of the multiply-accumulates, tried in turn while the drop is within budget."""
 _STEP = 0.05
@@ -85,14 +90,17 @@ def between(larger: float, smaller: float) -> float:
 
 
 def pruned(candidate: Candidate, macs: float, protect: tuple[Protect, ...] = ()) -> Candidate:
-    """Return `candidate` with pruning before its other passes, after batch norms are folded."""
-    rest = () if exact(candidate) else candidate.passes
+    """Return `candidate` with pruning before its other passes, after batch norms are folded; without its training."""
+    rest, name = _untrained(candidate)
     passes = (Simplify(fuse=False), PruneChannels(macs=macs, protect=protect or None), *rest)
-    return Candidate(f"pruned-to-{macs:.0%}+{candidate.name}", passes)
+    return Candidate(f"pruned-to-{macs:.0%}+{name}", passes)
 
 
-DISTILLED = "distilled"
-"""The part of a name that says that training follows the reduction."""
+def _untrained(candidate: Candidate) -> tuple[tuple[Pass, ...], str]:
+    """Return passes and name without training: what it takes is decided where the drop without it is known."""
+    rest = () if exact(candidate) else tuple(spec for spec in candidate.passes if not isinstance(spec, Distill))
+    return rest, candidate.name.replace(f"{DISTILLED}+", "")
+
 
 BLOCKS = (0.92, 0.84, 0.76)
 """Remaining shares of the residual blocks, tried in turn while the drop is within budget."""
@@ -101,11 +109,11 @@ BLOCKS = (0.92, 0.84, 0.76)
 def shallower(candidate: Candidate, blocks: float) -> Candidate:
     """Return `candidate` with fewer residual blocks, and linear maps in their place, before its other passes.
 
-    Training is left out: what it takes is decided where the drop without it is known.
+    Training is left out, as in `pruned`.
     """
-    rest = () if exact(candidate) else tuple(spec for spec in candidate.passes if not isinstance(spec, Distill))
+    rest, name = _untrained(candidate)
     passes = (Simplify(fuse=False), PruneBlocks(ratio=round(1 - blocks, 2)), *rest)
-    return Candidate(f"blocks-to-{blocks:.0%}+{candidate.name.replace(f'{DISTILLED}+', '')}", passes)
+    return Candidate(f"blocks-to-{blocks:.0%}+{name}", passes)
 
 
 RECOVERY = Distill(epochs=20, augment=("crop",))
@@ -119,16 +127,17 @@ def reduces(candidate: Candidate) -> bool:
     return any(isinstance(spec, _REDUCING) for spec in candidate.passes)
 
 
-def recovered(candidate: Candidate, samples: int, most: int = MOST_STEPS) -> Candidate:
+def recovered(candidate: Candidate, samples: int, most: int = MOST_STEPS, precision: Precision = "auto") -> Candidate:
     """Return a candidate with distillation from the baseline after its reduction, before its other passes.
 
     Args:
         candidate: a pruned or factorized candidate.
         samples: number of samples to learn from; with more samples, each is used less often.
         most: largest number of steps.
+        precision: number format of the training.
     """
     place = max(i for i, spec in enumerate(candidate.passes) if isinstance(spec, _REDUCING)) + 1
     long = samples * RECOVERY.epochs > most * RECOVERY.batch_size
-    training = replace(RECOVERY, steps=most) if long else RECOVERY
+    training = replace(RECOVERY, steps=most if long else 0, precision=precision)
     passes = (*candidate.passes[:place], training, *candidate.passes[place:])
     return Candidate(candidate.name.replace("+", f"+{DISTILLED}+", 1), passes, candidate.predicted)

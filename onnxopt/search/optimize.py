@@ -128,20 +128,31 @@ def _try_all(trials: Trials, size_bytes: int) -> Evidence | None:
     early = _try_each(trials, () if later else order.alike, screen, early)
     keep_harmful_layers(trials)
     stages.place_layers(trials)
-    if trials.settings.prune:
-        stages.remove_channels(trials)
-    # After the channels, which gain more for the time that they take.
-    stages.choose_bits(trials)
-    if trials.settings.prune:
-        # Before the mixes, whose tables take longest where there are many layers.
-        stages.remove_blocks(trials)
-        stages.mix_techniques(trials)
+    _reduce(trials)
     early = _try_each(trials, order.alike if later else (), screen, early)
     if later:
         keep_harmful_layers(trials)
     early = _try_each(trials, order.late, screen, early)
     time_unsure_again(trials)
     return early
+
+
+def _reduce(trials: Trials) -> None:
+    """Remove parts of the model and choose bits: what gains most for its time and accuracy first."""
+    prune, train = trials.settings.prune, trials.settings.train
+    if prune and train:
+        # A removed block saves all its time, at any width. Channels save time in whole registers alone, and half of
+        # those of a narrow layer are more than training can repair in minutes.
+        stages.remove_blocks(trials)
+    if prune:
+        stages.remove_channels(trials)
+    # After the channels, which gain more for the time that they take.
+    stages.choose_bits(trials)
+    if prune and not train:
+        # Before the mixes, whose tables take longest where there are many layers.
+        stages.remove_blocks(trials)
+    if prune:
+        stages.mix_techniques(trials)
 
 
 def _try_each(

@@ -1,6 +1,5 @@
 """Stages of a search: candidates that follow from earlier measurements."""
 
-import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -13,9 +12,7 @@ from onnxopt.graph.edit import name_nodes
 from onnxopt.measure.latency.remembered import cache_folder
 from onnxopt.search.candidates import (
     BLOCKS,
-    MOST_STEPS,
     PRUNED,
-    RECOVERY,
     between,
     placed,
     pruned,
@@ -25,6 +22,7 @@ from onnxopt.search.candidates import (
     static_pass,
 )
 from onnxopt.search.journal.notes import candidate_data, maybe_candidate, numbers
+from onnxopt.search.limits.training_pace import affordable_steps, precision_of, step_times
 from onnxopt.search.mix.bits import bit_tables, has_matrices
 from onnxopt.search.mix.cost_tables import CostTables, tables_of
 from onnxopt.search.mix.layer_times import LayerTimes
@@ -45,12 +43,6 @@ _CLOCK_S = 4.0
 
 _BITS_S, _BITS_SHARE = 60.0, 0.05
 """Seconds, and share of the time for candidates, that the losses of matrices in one form may take."""
-
-_TRAINING_SHARE = 0.35
-"""Share of the time left for candidates that one distillation may take."""
-
-_STEP_PER_RUN = 4.0
-"""Predicted time of a training step, by that of the baseline's runs on as many samples."""
 
 _FEWEST_STEPS = 50
 """A shorter distillation hardly learns."""
@@ -246,23 +238,17 @@ def _chosen(trials: Trials, name: str, choose: Callable[[], Candidate | None]) -
 
 def _distilled(trials: Trials, candidate: Candidate) -> Trial | None:
     """Return a candidate with distillation; None if the time was over before, or allows too few steps."""
+    times = trials.deadline.in_time(lambda: step_times(trials))
+    if times is None:
+        return None
     # Recorded, because the time differs in a resumed search.
-    (most,) = trials.recall(f"steps after {candidate.name}", lambda: [_affordable_steps(trials)], numbers)
+    (most,) = trials.recall(f"steps after {candidate.name}", lambda: [affordable_steps(trials, times)], numbers)
     if most < _FEWEST_STEPS:
         return None
-    longer = recovered(candidate, len(trials.parts.calibration), int(most))
+    longer = recovered(candidate, len(trials.parts.calibration), int(most), precision_of(times))
     trial = trials.deadline.in_time(lambda: trials.run(longer))
     trials.enough()  # the reason is recorded, also if no candidate would have followed
     return trial
-
-
-def _affordable_steps(trials: Trials) -> int:
-    """Return the steps of a distillation that take at most their share of the time left for candidates."""
-    left_s = trials.deadline.candidates_left_s()
-    if math.isinf(left_s):
-        return MOST_STEPS
-    step_s = _STEP_PER_RUN * RECOVERY.batch_size * trials.sample_s
-    return min(int(_TRAINING_SHARE * left_s / step_s), MOST_STEPS) if step_s > 0 else MOST_STEPS
 
 
 def _best_static(trials: Trials) -> Candidate | None:

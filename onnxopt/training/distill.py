@@ -102,7 +102,7 @@ def distill(
     if parts is None:
         return Distilled(student, None)
     learned, judged = parts
-    outputs = _compared(student, teacher)
+    outputs = compared(student, teacher)
     features = _features(student, teacher, options)
     losses, left_out = _usable(options.losses, features)
     names = [*outputs, *(name for name in features if name not in outputs)]
@@ -196,7 +196,7 @@ def require_same_outputs(student: ir.Model, teacher: ir.Model) -> None:
             )
 
 
-def _compared(student: ir.Model, teacher: ir.Model) -> tuple[str, ...]:
+def compared(student: ir.Model, teacher: ir.Model) -> tuple[str, ...]:
     """Return the outputs, and what flows into nodes through which no gradient passes, where the teacher has it too."""
     module = TorchModel(student, unknown="frozen")
     known = {value.name for node in teacher.graph for value in node.outputs}

@@ -140,7 +140,7 @@ class Trainer:
         self.module.train()
         for batch in self.batches.at(course.step):
             size = _size(batch)
-            with _precision(self.schedule.precision, parameters[0].device):
+            with mixed_precision(self.schedule.precision, parameters[0].device):
                 loss = self.loss(batch)
             if not loss.requires_grad:
                 raise ModelError(
@@ -235,7 +235,7 @@ def processes() -> Iterator[tuple[int, int]]:
         dist.destroy_process_group()
 
 
-def _precision(name: str, device: torch.device) -> Any:
+def mixed_precision(name: str, device: torch.device) -> Any:
     """Return a context of mixed precision if the user chose it, or it fits the device."""
     mixed = name == "bfloat16" or (name == "auto" and device.type == "cuda")
     return torch.autocast(device.type, dtype=torch.bfloat16) if mixed else nullcontext()

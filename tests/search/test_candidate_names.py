@@ -69,6 +69,17 @@ def test_a_shallower_candidate_is_first_measured_without_training() -> None:
     assert shallower(trained, 0.92).name == "blocks-to-92%+pruned-to-75%+static-minmax"
 
 
+def test_channels_of_a_shallower_trained_candidate_are_removed_before_one_training() -> None:
+    (static,) = (c for c in first_candidates() if c.name == "static-minmax")
+    narrower = pruned(recovered(shallower(static, 0.84), 10_000), 0.75)
+    assert narrower == pruned(shallower(static, 0.84), 0.75)
+    trained = recovered(narrower, 10_000)
+    assert trained.name == "pruned-to-75%+distilled+blocks-to-84%+static-minmax"
+    assert [spec.name for spec in trained.passes] == [
+        *("simplify", "prune-channels", "simplify", "prune-blocks", "distill", "simplify", "quantize-static")
+    ]
+
+
 def test_a_share_between_two_is_a_multiple_of_a_twentieth() -> None:
     larger = (1.0, *PRUNED)
     assert [between(a, b) for a, b in pairwise(larger)] == [0.9, 0.65, 0.45, 0.3, 0.2]

@@ -234,9 +234,9 @@ def test_drops_of_a_share_are_said_in_points() -> None:
     assert "drops 0.40 points" in result.reason
 
 
-def pruned(figures: Mapping[str, Figures]) -> SearchResult:
+def pruned(figures: Mapping[str, Figures], **asked: object) -> SearchResult:
     world = World(figures)
-    settings = Settings(Budget(0.01), confidence=0.7, target="x86-vnni", prune=True)
+    settings = Settings(Budget(0.01), confidence=0.7, target="x86-vnni", prune=True, **asked)
     with pytest.MonkeyPatch.context() as patch:
         fakes.install(patch, world)
         return search(fakes.model(), fakes.parts(), None, settings, None)
@@ -317,14 +317,14 @@ def test_blocks_of_a_deep_model_are_removed_in_front_of_the_best_while_the_budge
 def test_a_model_without_blocks_that_loses_too_much_learns_from_the_original() -> None:
     figures = {
         "a": Figures(),
-        "pruned-to-75%+a": OVER,
-        "pruned-to-75%+distilled+a": OVER,
-        "pruned-to-90%+a": OVER,
-        "pruned-to-90%+distilled+a": OVER,
         "blocks-to-92%+a": OVER,
         "blocks-to-92%+distilled+a": Figures(speedup=3.9),
         "blocks-to-84%+a": OVER,
         "blocks-to-84%+distilled+a": OVER,
+        "pruned-to-75%+blocks-to-92%+a": OVER,
+        "pruned-to-75%+distilled+blocks-to-92%+a": OVER,
+        "pruned-to-90%+blocks-to-92%+a": OVER,
+        "pruned-to-90%+distilled+blocks-to-92%+a": OVER,
     }
     result = deep(figures, train=True)
     assert list(verdicts(result)) == list(figures)
@@ -332,12 +332,19 @@ def test_a_model_without_blocks_that_loses_too_much_learns_from_the_original() -
     assert result.winner.candidate.name == "blocks-to-92%+distilled+a"
 
 
-def test_stages_that_gain_most_for_their_time_come_first(monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("train", "expected"),
+    [
+        (False, ["remove_channels", "choose_bits", "remove_blocks", "mix_techniques"]),
+        (True, ["remove_blocks", "remove_channels", "choose_bits", "mix_techniques"]),
+    ],
+)
+def test_stages_that_gain_most_for_their_time_come_first(monkeypatch, train: bool, expected: list[str]) -> None:
     order: list[str] = []
     for name in ("remove_channels", "choose_bits", "remove_blocks", "mix_techniques"):
         monkeypatch.setattr(stages, name, lambda trials, name=name: order.append(name))
-    pruned({"a": Figures()})
-    assert order == ["remove_channels", "choose_bits", "remove_blocks", "mix_techniques"]
+    pruned({"a": Figures()}, train=train)
+    assert order == expected
 
 
 @pytest.mark.parametrize(("blocks", "is_deep"), [(6, False), (7, True)])
