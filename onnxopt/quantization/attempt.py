@@ -20,6 +20,9 @@ Build = Callable[[tuple[str, ...]], Built]
 Measure = Callable[[Session], Ratios]
 """Measures a quantized model in an open session of it."""
 
+MEASURED = Runtime(options=(("optimization.disable_specified_optimizers", "ConstantSharing"),))
+"""For a first look at a quantized graph: of thousands of scales no equal ones are sought, which goes through all scales
+for each, and changes no value."""
 _MOST_BUILDS = 64
 """Most builds of one model; the search for a culprit among a thousand nodes takes eleven."""
 _ALIKE = 2
@@ -109,7 +112,7 @@ class _Search:
             built = self._build((*self._left, *more))
             source = loadable(built)
             # With more nodes in float it is not the result, whose graph alone is needed.
-            session, optimized = (Session(source, Runtime()), b"") if more else session_and_graph(source, Runtime())
+            session, optimized = (Session(source, MEASURED), b"") if more else session_and_graph(source, MEASURED)
             if self._feeds is not None:
                 session.run(self._feeds)
         except (NativeError, ModelError) as error:

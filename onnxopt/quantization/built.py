@@ -8,6 +8,7 @@ import onnx_ir as ir
 from onnxopt.model_file import from_proto, share_weights
 from onnxopt.model_file.memory import IN_MEMORY_BYTES
 from onnxopt.model_file.order import bodies_of, sort_nodes
+from onnxopt.quantization.own_dequantizers import give_own_dequantizers
 from onnxopt.quantization.zero_points import share_zero_points
 
 _RUNTIME = "com.microsoft"
@@ -20,8 +21,9 @@ class Built:
 
     Attributes:
         model: the model.
-        data: what ONNX Runtime makes the same session of, so that the graph is not serialized once more; empty for a
-            large model, whose bytes would be one more copy of its weights, and for one that was changed since.
+        data: what ONNX Runtime makes the same session of, in less time, so that the graph is not serialized once more;
+            empty for a large model, whose bytes would be one more copy of its weights, and for one that was changed
+            since.
     """
 
     model: ir.Model
@@ -54,7 +56,9 @@ def built_from(proto: onnx.ModelProto, source: ir.Model) -> Built:
     share_weights(model, source)
     model.metadata_props.update(source.metadata_props)
     model.producer_name, model.producer_version = source.producer_name, source.producer_version
-    return Built(model, data if len(data) <= IN_MEMORY_BYTES else b"")
+    if len(data) > IN_MEMORY_BYTES:
+        return Built(model)
+    return Built(model, proto.SerializeToString() if give_own_dequantizers(proto) else data)
 
 
 def forget_types(model: ir.Model) -> None:

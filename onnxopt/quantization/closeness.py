@@ -1,6 +1,6 @@
 """Closeness of a quantized model's outputs to the float model's, robust to giants and infinities."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import inf, log10
 
 import numpy as np
@@ -19,6 +19,8 @@ _WORST_DB = -20.0
 
 Ratios = Sequence[Sequence[float]]
 """Signal-to-noise ratios in dB: for each sample, those of the parts of its outputs."""
+Outputs = Callable[[Samples], Sequence[Mapping[str, object]]]
+"""Runs a model on samples."""
 
 
 class Closeness:
@@ -27,14 +29,15 @@ class Closeness:
     Args:
         model: the float model.
         samples: samples in batches of one; some of them are used.
+        outputs: gives the outputs of the model by name, sample after sample, from a session that is open already;
+            opened here by default.
     """
 
-    def __init__(self, model: ir.Model, samples: Samples) -> None:
+    def __init__(self, model: ir.Model, samples: Samples, outputs: Outputs | None = None) -> None:
         step = max(len(samples) // _MOST_SAMPLES, 1)
         spread = samples.indices[::step][:_MOST_SAMPLES]
         self._samples = samples.take(_MOST_SAMPLES) if samples.fixed_batch else samples.select(spread)
-        session = Session(model, Runtime())
-        self._expected = [session.named(feeds) for feeds in self._samples]
+        self._expected = (outputs or _outputs_of(Session(model, Runtime())))(self._samples)
 
     def db(self, candidate: ir.Model, session: Session | None = None) -> float:
         """Return the mean over samples of the signal-to-noise ratio of the worst output, in dB.
@@ -70,6 +73,10 @@ class Closeness:
         except NativeError:
             return [-inf]
         return [db for name, one in before.items() for db in _dbs(one, after[name])]
+
+
+def _outputs_of(session: Session) -> Outputs:
+    return lambda samples: [session.named(feeds) for feeds in samples]
 
 
 def mean_db(ratios: Ratios) -> float:

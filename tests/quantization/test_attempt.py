@@ -67,6 +67,15 @@ def test_only_results_are_written_with_the_graph_of_the_runtime(monkeypatch: pyt
     assert [node.op_type for node in from_runtime(made.optimized).graph]
 
 
+def test_no_equal_scalars_are_sought() -> None:
+    net = Net(1)
+    net.node("Add", net.node("Tanh", net.node("Mul", "x", net.const(np.float32(2)))), net.const(np.float32(2)), out="y")
+    made = attempt(Breaking(net.model([ROWS], [("y", 1, ["batch", 8])], opset=13)), [], None)
+    names = [value.name for node in from_runtime(made.optimized).graph for value in node.inputs if value is not None]
+    assert len(set(names)) == 5
+    assert not [name for name in names if name and name.startswith("ortshared")]
+
+
 def test_a_node_that_the_message_names_is_believed_only_if_that_helps() -> None:
     model = chain()
     names = [n.name or "" for n in model.graph]

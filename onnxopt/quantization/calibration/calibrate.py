@@ -6,10 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from onnxopt.model_file.memory import IN_MEMORY_BYTES, weight_bytes
 from onnxopt.pipeline import Observations
 from onnxopt.quantization.calibration import calibrators, ranges
 from onnxopt.quantization.calibration.data_quality import range_weaknesses, require_variety
 from onnxopt.quantization.calibration.histogram import Extremes, Histogram, Range
+from onnxopt.quantization.calibration.ranges import Watch
 from onnxopt.quantization.calibration.spread import bulk_bound, quiet_interval
 from onnxopt.samples import Samples
 
@@ -30,6 +32,7 @@ class Calibration:
         without_giants: the range of the other values, for tensors with a few values far above all others.
         without_loud: the range over the other samples, for tensors with outliers among the samples.
         findings: weaknesses of the ranges, in words.
+        watch: the float model, whose session is open where it was just run; None where that would hold large weights.
     """
 
     extremes: Mapping[str, Extremes]
@@ -37,6 +40,7 @@ class Calibration:
     without_giants: Mapping[str, Range]
     without_loud: Mapping[str, Range]
     findings: tuple[str, ...]
+    watch: Watch | None = None
 
 
 def calibrate(
@@ -66,7 +70,7 @@ def calibrate(
         DataError: ONX205 no input varies over the samples.
     """
     # Other methods and exclusions on the same model need the same histograms: the search tries many.
-    watch = ranges.Watch(model, names, typed=typed)
+    watch = Watch(model, names, typed=typed)
     key = watch.digest(), len(samples), tuple(sorted(names))
     found = cache.once("extremes", key, lambda: ranges.extremes(model, names, samples, watch=watch))
     inputs = [value.name or "" for value in model.graph.inputs]
@@ -99,6 +103,7 @@ def calibrate(
         {n: r for n, r in clipped.items() if n in giants},
         {n: r for n, r in clipped.items() if n in loud},
         (*range_weaknesses(found, inputs, len(samples)), *_missing(names, found)),
+        watch if weight_bytes(model) <= IN_MEMORY_BYTES else None,
     )
 
 

@@ -18,6 +18,7 @@ from onnxopt.errors import ModelError, NativeError, first_line
 from onnxopt.graph.shapes import with_types
 from onnxopt.measure.runtime.interrupt import raise_if_interrupted, run_options
 from onnxopt.measure.runtime.overdue import in_time
+from onnxopt.measure.runtime.session import failures_named
 from onnxopt.model_file import materialize
 from onnxopt.model_file.heap import without_collections
 from onnxopt.model_file.memory import IN_MEMORY_BYTES, weight_bytes
@@ -49,7 +50,27 @@ class Watch:
 
     def __init__(self, model: ir.Model, names: Collection[str], *, typed: bool = False) -> None:
         self._model, self._names, self._data = model if typed else with_types(model), set(names), b""
+        self._outputs = [value.name or "" for value in self._model.graph.outputs]
         self._opened: tuple[onnxruntime.InferenceSession, list[str]] | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a session."""
+        return self._opened is not None
+
+    def close(self) -> None:
+        """Give up the session, which holds a copy of the weights."""
+        self._opened, self._data = None, b""
+
+    def outputs(self, samples: Samples) -> list[dict[str, object]]:
+        """Return the outputs of the model by name, sample after sample.
+
+        Raises:
+            ModelError: ONX304 ONNX Runtime cannot load the model.
+            NativeError: ONX401 a run failed.
+        """
+        session, _ = self.opened()
+        return [dict(zip(self._outputs, _ran(session, self._outputs, feeds), strict=True)) for feeds in samples]
 
     def digest(self) -> str:
         """Return the SHA-256 of the model; a small one is serialized once for this and for its session."""
@@ -201,6 +222,14 @@ def _given_out(graph: ir.Graph, wanted: Collection[str]) -> Iterator[None]:
     finally:
         for _ in more:
             graph.outputs.pop()
+
+
+def _ran(session: onnxruntime.InferenceSession, names: Sequence[str], feeds: Feeds) -> Sequence[object]:
+    raise_if_interrupted()
+    options = run_options() or onnxruntime.RunOptions()
+    with in_time(options), failures_named(feeds):
+        ran: Sequence[object] = session.run(names, dict(feeds), options)
+    return ran
 
 
 def _activations(

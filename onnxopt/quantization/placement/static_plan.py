@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 import onnx_ir as ir
 
 from onnxopt.errors import ModelError, NativeError
-from onnxopt.measure.runtime.session import Runtime, Session
-from onnxopt.quantization.attempt import attempt, loadable
+from onnxopt.measure.runtime.session import Session
+from onnxopt.quantization.attempt import MEASURED, attempt, loadable
 from onnxopt.quantization.built import Built
 from onnxopt.quantization.calibration.calibrate import Calibration
 from onnxopt.quantization.calibration.histogram import Extremes, Range
@@ -83,7 +83,9 @@ def decide(
     feeds = next(iter(samples), None)
 
     remedies = _remedies(before, calibration, names - left.keys())
-    closeness = Closeness(before, samples) if remedies else None
+    closeness = _closeness(before, samples, calibration) if remedies else None
+    if calibration.watch is not None:
+        calibration.watch.close()
 
     def planned(ranges: Mapping[str, Range], kept: Mapping[str, str]) -> tuple[StaticPlan, Ratios]:
         candidates = [node for node in nodes if node.name not in kept]
@@ -104,6 +106,12 @@ def decide(
             clips = {n: why for n, why in best.clipped.items() if n not in ranges}
             best, noise = replace(tried, clipped={**clips, **clipped}), closer
     return best
+
+
+def _closeness(before: ir.Model, samples: Samples, calibration: Calibration) -> Closeness:
+    """Return the judge of quantized forms; calibration has just run most float models, in a session that is open."""
+    watch = calibration.watch
+    return Closeness(before, samples, watch.outputs if watch is not None and watch.is_open else None)
 
 
 def _part(
@@ -128,7 +136,7 @@ def _part(
         alone = make(ranges, (*best.left, *rest))
         if scales - alone.model.graph.initializers.keys():
             return None
-        return closeness.ratios(Session(loadable(alone), Runtime()))
+        return closeness.ratios(Session(loadable(alone), MEASURED))
     except (NativeError, ModelError):
         return None
 

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from onnx import TensorProto
 
 from onnxopt.errors import ModelError, NativeError
+from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.pipeline import Observations
+from onnxopt.quantization.calibration import calibrate as calibrate_module
 from onnxopt.quantization.calibration import calibrators, divergence, ranges
 from onnxopt.quantization.calibration.calibrate import calibrate
 from onnxopt.quantization.calibration.calibrators import METHODS
@@ -254,3 +256,31 @@ def test_activations_of_words_are_fetched_too() -> None:
     words = np.array([["1"], ["3"], ["1"]], dtype=object)
     found = ranges.extremes(model, ["c", "y"], Samples.of(Given(words), 2))
     assert {name: (one.low, one.high) for name, one in found.items()} == {"c": (1, 3), "y": (1, 3)}
+
+
+def test_the_session_that_gives_ranges_gives_outputs_too() -> None:
+    model = builders.BUILDERS["residual_cnn"]()
+    samples = builders.samples_of(model).with_batch_size(1)
+    names = [value.name or "" for node in model.graph for value in node.outputs]
+    watch = ranges.Watch(model, names)
+    assert not watch.is_open
+    ranges.extremes(model, names, samples, watch=watch)
+    assert watch.is_open
+    session = Session(model, Runtime())
+    for found, feeds in zip(watch.outputs(samples), samples, strict=True):
+        expected = session.named(feeds)
+        assert found.keys() == expected.keys()
+        for name, array in expected.items():
+            np.testing.assert_allclose(found[name], array, rtol=1e-5, atol=1e-6)
+    watch.close()
+    assert not watch.is_open
+
+
+@pytest.mark.parametrize("small", [True, False])
+def test_a_session_with_large_weights_is_not_kept(small: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibrate_module, "IN_MEMORY_BYTES", 1 << 24 if small else 10)
+    model = builders.BUILDERS["gemm_mlp"]()
+    names = [value.name or "" for node in model.graph for value in node.outputs]
+    samples = builders.samples_of(model).with_batch_size(1)
+    found = calibrate(model, names, samples, method="minmax", percentile=99.9, cache=Observations())
+    assert (found.watch is not None) == small

@@ -12,7 +12,9 @@ from onnxopt.graph.edit import set_weight
 from onnxopt.measure.runtime.session import Session
 from onnxopt.model_file import signature_of
 from onnxopt.pipeline import Context, Observations, Optimized, Pipeline
+from onnxopt.quantization import closeness
 from onnxopt.quantization.built import Built
+from onnxopt.quantization.calibration import ranges
 from onnxopt.quantization.calibration.calibrate import Calibration, calibrate
 from onnxopt.quantization.calibration.histogram import Extremes, Range
 from onnxopt.quantization.closeness import BEST_DB
@@ -145,7 +147,7 @@ class Judged:
     def __init__(self, worth: Mapping[str, float]) -> None:
         self.worth = worth
 
-    def __call__(self, before: ir.Model, samples: object) -> "Judged":
+    def __call__(self, before: ir.Model, samples: object, outputs: object = None) -> "Judged":
         return self
 
     def ratios(self, session: Session) -> list[list[float]]:
@@ -178,6 +180,34 @@ def test_a_clipped_range_is_kept_only_where_the_outputs_are_closer(
     assert (plan.ranges["x"] is tight) == taken
     assert bool(plan.clipped) == taken
     assert not plan.left  # 2 dB more are not worth it
+
+
+@pytest.mark.parametrize("opened", [True, False])
+def test_the_session_that_gave_the_ranges_gives_the_expected_outputs(
+    opened: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is closed before a quantized form is built; where the ranges were known before, there is none."""
+    model = builders.BUILDERS["gemm_mlp"]()
+    samples = builders.samples_of(model)
+    watch = ranges.Watch(model, ["x"])
+    if opened:
+        watch.opened()
+    wide, loud = Range(-1e5, 1e5), Range(-2.0, 2.0)
+    calibration = Calibration({"x": Extremes(-1e5, 1e5, -1e5, 1e5)}, {"x": wide}, {}, {"x": loud}, (), watch)
+    sessions = list[Session]()
+
+    def seen(*given: object) -> Session:
+        sessions.append(Session(*given))  # type: ignore[arg-type]
+        return sessions[-1]
+
+    monkeypatch.setattr(closeness, "Session", seen)
+
+    def make(ranges: Mapping[str, Range], left: tuple[str, ...]) -> Built:
+        assert not watch.is_open
+        return Built(model)
+
+    decide(model, calibration, make, nodes=list(model.graph), obstacles={}, samples=samples)
+    assert len(sessions) == (0 if opened else 1)
 
 
 @pytest.mark.parametrize(("plain_db", "builds"), [(58.9, 2), (59.1, 1)])
