@@ -12,7 +12,11 @@ from onnxopt.measure.runtime.activations import Arrays, ending_at
 from onnxopt.measure.runtime.batches import runs
 from onnxopt.measure.runtime.replay import LIMIT_BYTES, starting_at
 from onnxopt.measure.runtime.session import Runtime, Session
+from onnxopt.model_file.memory import weight_bytes
 from onnxopt.samples import Samples
+
+LEAST_LIMIT_BYTES = 1 << 27
+"""Memory limit of kept values for small models."""
 
 
 class ChangedOutputs:
@@ -25,6 +29,7 @@ class ChangedOutputs:
         model: the original of the changed versions.
         samples: samples; read again only if a change comes before the first point, or later nodes read inputs.
         limit_bytes: limit of kept values; if all points need more, every other one is kept, or every fourth, and so on.
+            None for twice the size of the weights, but at least 128 MB and at most 512 MB.
 
     Attributes:
         original: the outputs of `model` for each batch, in graph order.
@@ -34,8 +39,10 @@ class ChangedOutputs:
         NativeError: ONX401 a run failed.
     """
 
-    def __init__(self, model: ir.Model, samples: Samples, limit_bytes: int = LIMIT_BYTES) -> None:
+    def __init__(self, model: ir.Model, samples: Samples, limit_bytes: int | None = None) -> None:
         self._model = model
+        if limit_bytes is None:
+            limit_bytes = min(LIMIT_BYTES, max(LEAST_LIMIT_BYTES, 2 * weight_bytes(model)))
         outputs = [v.name or "" for v in model.graph.outputs]
         points = _points(model)
         session = Session(ending_at(model, [*outputs, *points]) if points else model, Runtime())

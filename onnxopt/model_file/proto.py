@@ -44,10 +44,13 @@ def to_proto(model: ir.Model, *, embed: bool = True) -> onnx.ModelProto:
 
 
 def to_tensor(tensor: ir.TensorProtocol, name: str) -> onnx.TensorProto:
-    """Convert one tensor, which gets this name; the numbers of one in a file are embedded."""
+    """Convert one tensor, which gets this name; a protobuf of the name is returned itself, not to be changed.
+
+    The numbers of a tensor in a file are embedded.
+    """
     if isinstance(tensor, ir.ExternalTensor):
         tensor = ir.tensor(tensor.numpy(), dtype=tensor.dtype)
-    made: onnx.TensorProto = ir.to_proto(tensor)
+    made: onnx.TensorProto = tensor.raw if isinstance(tensor, ir.serde.TensorProtoTensor) else ir.to_proto(tensor)
     if made.name == name:
         return made
     renamed = onnx.TensorProto()

@@ -4,8 +4,9 @@ The original goes through all nodes or all initializers for every tensor that it
 layers.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import onnx
@@ -18,15 +19,22 @@ Nodes = dict[str, list[onnx.NodeProto]]
 
 
 class IndexedModel(ONNXModel):  # type: ignore[misc]  # the runtime has no types
-    """The same results; methods that the quantizers call for each tensor visit only the nodes and weights of it."""
+    """The same results; methods that the quantizers call for each tensor visit only the nodes and weights of it.
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    Args:
+        model: the model.
+        outside: weights that its nodes read and that are not in it, by name; they are not changed.
+    """
+
+    def __init__(self, model: onnx.ModelProto, outside: Mapping[str, onnx.TensorProto] = MappingProxyType({})) -> None:
         super().__init__(model)
+        self._outside = dict(outside)
         self._readers: Nodes | None = None
         self._writers: Nodes | None = None
         self._tensors = dict[str, onnx.TensorProto]()
         for tensor in model.graph.initializer:
             self._tensors.setdefault(tensor.name, tensor)
+        self._tensors |= self._outside
         self._removed = list[onnx.TensorProto]()
         self._sought: Sequence[str] | None = None
         self._found, self._found_in, self._known = dict[str, onnx.NodeProto](), list[onnx.NodeProto](), 0
@@ -48,7 +56,8 @@ class IndexedModel(ONNXModel):  # type: ignore[misc]  # the runtime has no types
         """Return the tensors that are sought, else all."""
         if self._sought is None:
             self._drop_removed()
-            return super().initializer()
+            own = super().initializer()
+            return [*own, *self._outside.values()] if self._outside else own
         return [self._tensors[name] for name in dict.fromkeys(self._sought) if name in self._tensors]
 
     def get_initializer(self, name: str) -> onnx.TensorProto | None:
@@ -74,7 +83,7 @@ class IndexedModel(ONNXModel):  # type: ignore[misc]  # the runtime has no types
     def remove_initializer(self, tensor: onnx.TensorProto) -> None:
         """Remove a tensor; weights that are inputs too were frozen before."""
         known = self._tensors.pop(tensor.name, None)
-        if known is not None:
+        if known is not None and self._outside.pop(tensor.name, None) is None:
             self._removed.append(known)
 
     def _drop_removed(self) -> None:
@@ -82,7 +91,10 @@ class IndexedModel(ONNXModel):  # type: ignore[misc]  # the runtime has no types
         self._removed.clear()
 
     def clean_initializers(self) -> Any:
-        """Remove the tensors that nothing reads, all at once, and return the original's result."""
+        """Remove the tensors that nothing reads, all at once, and return the original's result.
+
+        Weights outside that nodes still read go into the model, which has all its nodes now.
+        """
         self._drop_removed()
         graph = self.model.graph
         graphs = [body for body in bodies_of(self.model) if isinstance(body, onnx.GraphProto)]
@@ -90,6 +102,8 @@ class IndexedModel(ONNXModel):  # type: ignore[misc]  # the runtime has no types
         read |= {value.name for some in graphs for value in some.output}
         read -= {name for node in graph.node for name in node.output}
         read |= {value.name for value in graph.input}
+        graph.initializer.extend(tensor for name, tensor in self._outside.items() if name in read)
+        self._outside.clear()
         remove_parts(graph.initializer, [tensor for tensor in graph.initializer if tensor.name not in read])
         return super().clean_initializers()
 

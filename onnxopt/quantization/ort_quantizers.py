@@ -42,7 +42,8 @@ class OperatorQuantizer(ONNXQuantizer):  # type: ignore[misc]  # the runtime has
     Args:
         arguments: those of the runtime's class.
         weights: weights that are inputs of the given model. The runtime copies a model for dynamic quantization three
-            times to find its types; these weights are copied once, behind that.
+            times to find its types; of these weights it copies none, and those that stay in float go into the model at
+            the end.
     """
 
     model: Any
@@ -57,11 +58,11 @@ class OperatorQuantizer(ONNXQuantizer):  # type: ignore[misc]  # the runtime has
         """Return scales and zero points; the last step of the base class that changes the model is before it."""
         graph = self.model.model.graph
         remove_parts(graph.input, [value for value in graph.input if value.name in self._weights])
-        for name, tensor in self._weights.items():
-            graph.initializer.append(to_tensor(tensor, name))
+        for name in self._weights:
             for known in (self.value_infos, self.tensor_names):
                 known.pop(name, None)
-        self.model = IndexedModel(self.model.model)
+        outside = {name: to_tensor(tensor, name) for name, tensor in self._weights.items()}
+        self.model = IndexedModel(self.model.model, outside)
         return super().calculate_quantization_params()
 
     def should_quantize_node(self, node: onnx.NodeProto) -> bool:

@@ -7,8 +7,10 @@ import onnx_ir as ir
 import pytest
 
 from onnxopt.graph.edit import set_weight
+from onnxopt.measure import changed
 from onnxopt.measure.changed import ChangedOutputs
 from onnxopt.measure.runtime.session import Runtime, Session
+from onnxopt.model_file.memory import weight_bytes
 from onnxopt.passes.quantize_static import QuantizeStatic
 from onnxopt.pipeline import Context, Pipeline
 from onnxopt.samples import Samples
@@ -63,36 +65,36 @@ def few(model: ir.Model, batch_size: int = 2) -> Samples:
 def test_changed_weights_give_what_the_whole_graph_gives(name):
     model = builders.BUILDERS[name]()
     samples = few(model, 1 if name == "runs_at_one_only" else 2)
-    changed = ChangedOutputs(model, samples)
+    part = ChangedOutputs(model, samples)
     # Where a graph is cut decides where ONNX Runtime rounds to 16 bits.
     near = 2e-3 if "half" in name else 1e-4
-    assert apart(changed.original, model, samples) <= near
+    assert apart(part.original, model, samples) <= near
     for _, version in versions(model):
-        assert apart(changed.of(version), version, samples) <= near
+        assert apart(part.of(version), version, samples) <= near
 
 
 def test_one_layer_in_int8_gives_what_the_whole_graph_gives():
     model = builders.BUILDERS["residual_cnn"]()
     samples = few(model)
-    changed = ChangedOutputs(model, samples)
+    part = ChangedOutputs(model, samples)
     context = Context(target_of("x86-vnni"), samples)
     spec = QuantizeStatic(placement="all", min_sqnr_db=0)
     layers = [edit.target for edit in Pipeline((spec,)).run(model, context).steps[0].edits]
     for layer in layers:
         alone = replace(spec, exclude=tuple(other for other in layers if other != layer))
         version = Pipeline((alone,)).run(model, context).model
-        assert apart(changed.of(version), version, samples) <= 1e-4
+        assert apart(part.of(version), version, samples) <= 1e-4
 
 
 def test_only_a_change_of_the_first_layer_reads_the_samples_again():
     model = builders.BUILDERS["residual_cnn"]()
     reads = Reads(few(model))
-    changed = ChangedOutputs(model, reads.samples)
+    part = ChangedOutputs(model, reads.samples)
     assert reads.count == 6
     found = {}
     for name, version in versions(model):
         before = reads.count
-        list(changed.of(version))
+        list(part.of(version))
         found[name] = reads.count - before
     assert 6 in found.values()
     assert list(found.values()).count(0) > len(found) / 2
@@ -101,8 +103,8 @@ def test_only_a_change_of_the_first_layer_reads_the_samples_again():
 def test_an_equal_model_is_not_run():
     model = builders.BUILDERS["gemm_mlp"]()
     reads = Reads(few(model))
-    changed = ChangedOutputs(model, reads.samples)
-    assert all(np.array_equal(a[0], b[0]) for a, b in zip(changed.of(model.clone()), changed.original, strict=True))
+    part = ChangedOutputs(model, reads.samples)
+    assert all(np.array_equal(a[0], b[0]) for a, b in zip(part.of(model.clone()), part.original, strict=True))
     assert reads.count == 6
 
 
@@ -117,6 +119,15 @@ def test_fewer_points_are_kept_where_memory_is_short():
     for _, version in versions(model):
         assert apart(some.of(version), version, samples) <= 1e-4
         assert apart(none.of(version), version, samples) == 0
+
+
+def test_kept_values_are_limited_by_the_size_of_the_model(monkeypatch):
+    monkeypatch.setattr(changed, "LEAST_LIMIT_BYTES", 0)
+    model = builders.BUILDERS["residual_cnn"]()
+    samples = builders.samples_of(model, count=32)
+    whole, some = (ChangedOutputs(model, samples, limit) for limit in (1 << 29, None))
+    sizes = [sum(array.nbytes for arrays in one._kept for array in arrays.values()) for one in (whole, some)]
+    assert sizes[1] <= 2 * weight_bytes(model) < sizes[0]
 
 
 def with_unread_input() -> ir.Model:
@@ -139,9 +150,9 @@ def through_a_sequence() -> ir.Model:
 def test_unread_inputs_and_sequences_are_no_obstacle(make):
     model = make()
     samples = few(model)
-    changed = ChangedOutputs(model, samples)
+    part = ChangedOutputs(model, samples)
     for name, version in versions(model):
-        assert apart(changed.of(version), version, samples) < 1e-5, name
+        assert apart(part.of(version), version, samples) < 1e-5, name
 
 
 def test_a_start_keeps_the_sizes_that_attention_needs():

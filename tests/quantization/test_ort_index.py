@@ -10,7 +10,8 @@ from onnxruntime.quantization.onnx_model import ONNXModel
 from onnxruntime.quantization.operators import conv, matmul
 
 from onnxopt.catalog import parse
-from onnxopt.model_file import to_bytes
+from onnxopt.model_file import from_bytes, to_bytes
+from onnxopt.model_file.proto import to_tensor
 from onnxopt.pipeline import Context, Pipeline
 from onnxopt.quantization import ort_bridge, ort_quantizers
 from onnxopt.target import target_of
@@ -62,11 +63,24 @@ def test_the_runtime_copies_no_large_weight_and_quantizes_all(name: str, monkeyp
 
     monkeypatch.setattr(onnx_quantizer, "save_and_reload_model_with_shape_infer", watched)
     monkeypatch.setattr(ort_bridge, "_UNREAD_BYTES", 64)
-    light = onnx.load_model_from_string(quantized(build(), "quantize-dynamic"))
+    source = build()
+    before = to_bytes(source)
+    light = onnx.load_model_from_string(quantized(source, "quantize-dynamic"))
+    assert to_bytes(source) == before
     assert max(copied, default=0) <= 64
     assert _weights(light) == _weights(given)
     assert light.graph.node == given.graph.node
     assert light.graph.input == given.graph.input
+
+
+def test_a_weight_of_a_protobuf_is_handed_on_without_a_copy() -> None:
+    model = from_bytes(to_bytes(chain(1)))
+    name, value = next(iter(model.graph.initializers.items()))
+    assert isinstance(value.const_value, ir.serde.TensorProtoTensor)
+    assert to_tensor(value.const_value, name) is value.const_value.raw
+    renamed = to_tensor(value.const_value, "other")
+    assert (renamed.name, renamed.raw_data) == ("other", value.const_value.raw.raw_data)
+    assert value.const_value.raw.name == name
 
 
 def _weights(model: onnx.ModelProto) -> dict[str, tuple[object, ...]]:

@@ -184,7 +184,9 @@ def optimized_model(model: Loadable, runtime: Runtime) -> ir.Model:
         ModelError: ONX304 ONNX Runtime cannot load the model.
         FileError: ONX503 there is no room for a temporary file.
     """
-    with _writing(model, runtime) as (_, path):
+    with _folder() as folder:
+        # The session ends before its graph is read, for each holds all weights.
+        path = _written(model, runtime, folder)[1]
         optimized = load(path)
         if isinstance(model, ir.Model):
             share_weights(optimized, model)
@@ -200,27 +202,32 @@ def session_and_graph(
     Loading a graph of thousands of nodes takes the runtime longer than all else here, so it is loaded once for both.
     `profile_prefix` is that of `Session`. Raises like `optimized_model`.
     """
-    with _writing(model, runtime, profile_prefix) as (session, path):
+    with _folder() as folder:
+        session, path = _written(model, runtime, folder, profile_prefix)
         return session, path.read_bytes()
 
 
-@contextmanager
-def _writing(model: Loadable, runtime: Runtime, profile_prefix: Path | None = None) -> Iterator[tuple[Session, Path]]:
+def _folder() -> "tempfile.TemporaryDirectory[str]":
+    return tempfile.TemporaryDirectory(prefix="onnxopt-")
+
+
+def _written(
+    model: Loadable, runtime: Runtime, folder: str, profile_prefix: Path | None = None
+) -> tuple[Session, Path]:
+    """Return a session, and the file of its graph in the folder."""
     # Above this size weights are written beside the graph, because protobuf cannot hold them.
     external = (
         ("session.optimized_model_external_initializers_file_name", "weights.data"),
         ("session.optimized_model_external_initializers_min_size_in_bytes", str(1 << 20)),
     )
     runtime = replace(runtime, options=(*runtime.options, *external))
-    with tempfile.TemporaryDirectory(prefix="onnxopt-") as folder:
-        path = Path(folder) / "optimized.onnx"
-        try:
-            session = Session(model, runtime, profile_prefix=profile_prefix, optimized_path=path)
-        except ModelError as error:
-            if is_about_room(error):
-                raise no_room(folder, error.why) from error
-            raise
-        yield session, path
+    path = Path(folder) / "optimized.onnx"
+    try:
+        return Session(model, runtime, profile_prefix=profile_prefix, optimized_path=path), path
+    except ModelError as error:
+        if is_about_room(error):
+            raise no_room(folder, error.why) from error
+        raise
 
 
 def _openable(model: Loadable) -> AbstractContextManager[bytes | str]:

@@ -1,3 +1,5 @@
+import weakref
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -15,7 +17,7 @@ from onnxopt.measure.runtime.session import (
     session_and_graph,
     session_options,
 )
-from onnxopt.model_file import from_runtime, save, to_bytes
+from onnxopt.model_file import from_runtime, load, save, to_bytes
 from onnxopt.options.runtime import FullRuntime, full
 
 EYE = np.eye(3)
@@ -65,6 +67,24 @@ def test_optimized_model_keeps_large_weights_after_its_files_are_gone():
     optimized = optimized_model(linear(weight), Runtime())
     stored = [v.const_value.numpy() for v in optimized.graph.initializers.values()]
     assert any(a.size == weight.size for a in stored)
+
+
+def test_the_session_ends_before_its_graph_is_read(monkeypatch):
+    opened, alive = [], []
+
+    class Watched(Session):
+        def __init__(self, *given, **named):
+            super().__init__(*given, **named)
+            opened.append(weakref.ref(self.native))
+
+    def read(path):
+        alive.extend(one() for one in opened)
+        return load(path)
+
+    monkeypatch.setattr(session_module, "Session", Watched)
+    monkeypatch.setattr(session_module, "load", read)
+    optimized_model(linear(EYE), Runtime())
+    assert alive == [None]
 
 
 def test_the_graph_beside_a_session_comes_without_its_large_weights(tmp_path):
