@@ -53,6 +53,13 @@ def test_bytes_and_graph_are_one_model(name: str, spec: str, monkeypatch: pytest
         assert [a.tobytes() for a in with_bytes] == [b.tobytes() for b in with_graph]
 
 
+def test_in_the_bytes_each_reader_has_its_own_dequantizer(monkeypatch: pytest.MonkeyPatch) -> None:
+    (one,) = builds_of("residual_cnn", "quantize-static", monkeypatch)
+    written = onnx.load_model_from_string(one.data).graph.node
+    _, data = session_and_graph(one.data, Runtime(optimization="none"))
+    assert len(onnx.load_model_from_string(data).graph.node) == len(written) > len(one.model.graph)
+
+
 def test_bytes_of_a_graph_that_was_changed_since_are_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
     (_, node, *_) = (n.name for n in builders.BUILDERS["gemm_mlp"]().graph if n.op_type == "Gemm")
     (one, *_) = builds_of("gemm_mlp", f"quantize-static{{exclude=[{node}]}}", monkeypatch)
