@@ -149,9 +149,10 @@ def measured(kind: str, trees: Mapping[str, Path], limit_s: float) -> list[dict[
         sizes = {"model_mb": model.stat().st_size / 1e6, "samples_mb": data.stat().st_size / 1e6}
         files = [str(model), str(data)]
         for tree, place in trees.items():
+            # The same for all checkouts.
+            alone = {} if rows else {"empty": ["-c", EMPTY], "runtime": ["-c", LOAD, *files]}
             runs = {
-                "empty": partial(watched, ["-c", EMPTY], place),
-                "runtime": partial(watched, ["-c", LOAD, *files], place),
+                **{what: partial(watched, command, place) for what, command in alone.items()},
                 CANDIDATES[kind]: partial(watched, ["-c", BUILD, *files, CANDIDATES[kind]], place),
                 "search": partial(searched, model, data, place, limit_s),
             }
@@ -163,9 +164,7 @@ def measured(kind: str, trees: Mapping[str, Path], limit_s: float) -> list[dict[
 
 def line_of(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
     """Return a row of the table."""
-    empty = next(
-        r["peak_mb"] for r in rows if (r["model"], r["tree"], r["what"]) == (row["model"], row["tree"], "empty")
-    )
+    empty = next(r["peak_mb"] for r in rows if r["what"] == "empty")
     own = row["peak_mb"] - empty - row["samples_mb"]
     return (
         f"| {row['model']} | {row['tree']} | {row['what']} | {row['peak_mb']:.0f} MB | {row['private_mb']:.0f} MB "
@@ -184,10 +183,11 @@ def main() -> None:
     trees = {name: Path(folder) for name, _, folder in (one.partition("=") for one in asked.tree)}
     print("| model | checkout | process | peak | private | (peak - empty - samples) / model | time | at the peak |")
     print("|---|---|---|--:|--:|--:|--:|---|", flush=True)
-    rows = [row for kind in asked.models or MODELS for row in measured(kind, trees, asked.limit)]
-    asked.out.write_text(
-        json.dumps({"environment": environment(), "limit_s": asked.limit, "rows": rows}, indent=1) + "\n"
-    )
+    rows: list[dict[str, Any]] = []
+    for kind in asked.models or MODELS:
+        rows += measured(kind, trees, asked.limit)
+        record = {"environment": environment(), "limit_s": asked.limit, "rows": rows}
+        asked.out.write_text(json.dumps(record, indent=1) + "\n")
     print(f"saved {asked.out}")
 
 
