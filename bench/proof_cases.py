@@ -48,16 +48,6 @@ def parts_of(samples: int) -> tuple[int, int]:
     return search, samples - used - search
 
 
-@cache
-def plausible(kind: str, better: int, worse: int, count: int) -> np.ndarray:
-    return share_draws(worse, count, seed=0) if kind == "agreement" else flip_draws(better, worse, count, seed=0)
-
-
-@cache
-def probability(kind: str, better: int, worse: int, count: int) -> float:
-    return probability_within(BUDGET, plausible(kind, better, worse, count), count)
-
-
 @dataclass(frozen=True)
 class Seen:
     """The drop that a part shows.
@@ -78,9 +68,10 @@ class Seen:
 
 
 @cache
-def moments(kind: str, better: int, worse: int, count: int) -> tuple[float, float]:
-    draws = plausible(kind, better, worse, count)
-    return float(draws.mean()), float(draws.std())
+def posterior(kind: str, better: int, worse: int, count: int) -> tuple[float, float, float]:
+    """Return mean and standard deviation of the plausible drops, and the probability of being within budget."""
+    draws = share_draws(worse, count, seed=0) if kind == "agreement" else flip_draws(better, worse, count, seed=0)
+    return float(draws.mean()), float(draws.std()), probability_within(BUDGET, draws, count)
 
 
 def counted(case: Case, count: int, rng: np.random.Generator) -> Callable[[int], Seen]:
@@ -96,8 +87,8 @@ def counted(case: Case, count: int, rng: np.random.Generator) -> Callable[[int],
 
     def of(index: int) -> Seen:
         flips = int(better[index]), int(worse[index])
-        value, of_draws = (flips[1] - flips[0]) / count, moments(case.kind, *flips, count)
-        return Seen(count, value, *of_draws, lambda: probability(case.kind, *flips, count))
+        mean, spread, sure = posterior(case.kind, *flips, count)
+        return Seen(count, (flips[1] - flips[0]) / count, mean, spread, lambda: sure)
 
     return of
 
