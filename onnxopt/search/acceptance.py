@@ -18,6 +18,11 @@ LEAST_GAIN = 1.01
 MOST_PROOFS = 4
 """Number of finalists tried on the hold-out samples after the early proof: each takes the time of a proof."""
 
+MOST_UNPROVEN = 3
+"""Number of proofs, the early one included, after which a search without a proven one tries no more: each is another
+chance to look likely by luck.
+"""
+
 EARLY = 0.25
 """Share of the accepted risk that the early proof of a first candidate takes (bench/proof.py)."""
 

@@ -12,7 +12,7 @@ from onnxopt.model_file import to_bytes
 from onnxopt.options.search import Goal
 from onnxopt.passes.quantize_static import QuantizeStatic
 from onnxopt.search import stages
-from onnxopt.search.acceptance import MOST_PROOFS
+from onnxopt.search.acceptance import MOST_PROOFS, MOST_UNPROVEN
 from onnxopt.search.budget import Budget
 from onnxopt.search.candidates import first_candidates, placed, static_pass
 from onnxopt.search.limits.stop_target import StopTarget
@@ -458,6 +458,6 @@ def test_where_a_proof_is_required_a_likely_candidate_does_not_ship(monkeypatch)
 def test_finalists_that_were_not_tried_are_named(monkeypatch) -> None:
     figures = {name: Figures(speedup=4 - 0.5 * i, confidence=0.1, drop=0.005) for i, name in enumerate("abcdef")}
     result = standing_of(figures, monkeypatch)
-    assert len(result.proofs) == MOST_PROOFS
-    assert len(result.unproved) == 2
+    assert len(result.proofs) == MOST_UNPROVEN
+    assert len(result.unproved) == 3
     assert f"; not tried: {', '.join(result.unproved)}" in result.reason

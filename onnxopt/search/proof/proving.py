@@ -9,7 +9,7 @@ from onnxopt.errors import ModelError, NativeError
 from onnxopt.measure.judge import Judge
 from onnxopt.measure.statistics import Interval
 from onnxopt.samples import Samples
-from onnxopt.search.acceptance import EARLY, MOST_PROOFS
+from onnxopt.search.acceptance import EARLY, MOST_PROOFS, MOST_UNPROVEN
 from onnxopt.search.bets import WORTH
 from onnxopt.search.limits.deadline import TimeOver
 from onnxopt.search.proof.chain import best_chain, chance_by_trial
@@ -106,7 +106,7 @@ def _tried(trials: Trials, early: Evidence | None) -> Iterator[tuple[Evidence, P
         if trials.bar.standing(proof.confidence, share, found.drop) != "proven":
             # Later ones can only be likely, and only where nothing is proven may such a one ship.
             share = 0.0
-            if succeeded or proven:
+            if succeeded or proven or number + 1 + (early is not None) >= MOST_UNPROVEN:
                 break
     if early is not None and not succeeded:
         last = timed_as_last(trials, early)

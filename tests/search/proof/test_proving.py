@@ -79,6 +79,13 @@ def test_behind_a_failure_nothing_is_proven_and_the_likely_one_with_the_largest_
     assert proofs_of(trials(A, B, C)) == ("model b", [("c", 1), ("b", 0), ("a", 0)], ["b"])
 
 
+def test_a_search_for_a_likely_one_ends_after_three_proofs(outcomes: dict[str, Any]) -> None:
+    """Each is another chance to be lucky; the early one is the first."""
+    outcomes |= {"c": Found(C, ""), "b": Found(B, "likely")}
+    found = proofs_of(trials(A, B, C), Found(trial("early"), ""))
+    assert found == ("model b", [("c", 1 - EARLY), ("b", 0), ("early", EARLY)], ["b"])
+
+
 def test_without_a_proven_or_likely_finalist_the_baseline_stays(outcomes: dict[str, Any]) -> None:
     outcomes["a"] = Found(A, "")
     search = trials(A, latency=None)
