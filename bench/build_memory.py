@@ -88,7 +88,10 @@ def watched(command: Sequence[str], tree: Path, journal: Path | None = None) -> 
     found: dict[str, Any] = {"peak_mb": 0.0, "private_mb": 0.0, "during": ""}
     with tempfile.TemporaryDirectory(prefix="onnxopt-memory-") as cache, tempfile.TemporaryFile() as said:
         env["XDG_CACHE_HOME"] = cache
-        process = subprocess.Popen([sys.executable, *command], env=env, stdout=subprocess.DEVNULL, stderr=said)
+        # Python looks for packages in the current folder first.
+        process = subprocess.Popen(
+            [sys.executable, *command], cwd=tree, env=env, stdout=subprocess.DEVNULL, stderr=said
+        )
         while process.poll() is None:
             now = memory_of(process.pid)
             found["peak_mb"] = max(found["peak_mb"], now.get("VmHWM", 0.0))
@@ -154,8 +157,9 @@ def measured(kind: str, trees: Mapping[str, Path], limit_s: float) -> list[dict[
             runs = {
                 **{what: partial(watched, command, place) for what, command in alone.items()},
                 CANDIDATES[kind]: partial(watched, ["-c", BUILD, *files, CANDIDATES[kind]], place),
-                "search": partial(searched, model, data, place, limit_s),
             }
+            if limit_s:
+                runs["search"] = partial(searched, model, data, place, limit_s)
             for what, run in runs.items():
                 rows.append({"model": kind, "tree": tree, "what": what, **sizes, **run()})
                 print(line_of(rows[-1], rows), flush=True)
@@ -177,7 +181,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", metavar="MODEL", help=", ".join(MODELS))
     parser.add_argument("--tree", nargs="+", default=["now=."], metavar="NAME=FOLDER")
-    parser.add_argument("--limit", type=float, default=240.0, help="of a search, in seconds")
+    parser.add_argument("--limit", type=float, default=240.0, help="of a search, in seconds; 0 for none")
     parser.add_argument("--out", type=Path, default=RESULTS / f"{date.today()}-memory.json")
     asked = parser.parse_args()
     trees = {name: Path(folder) for name, _, folder in (one.partition("=") for one in asked.tree)}
