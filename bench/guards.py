@@ -56,7 +56,7 @@ GUARDS = (
             "prove_first",
             "prove_finalists",
             "_tried",
-            "_chain",
+            "_plan",
             "_others",
             "_measured",
             "_another_fits",

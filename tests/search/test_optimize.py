@@ -161,7 +161,7 @@ def test_when_none_holds_the_original_is_returned_with_the_reason() -> None:
     assert to_bytes(result.model) == ORIGINAL
     assert result.reason.startswith("no candidate is proven on the hold-out samples; b: ")
     reason = {t.candidate.name: t.reason for t in result.trials}["b"]
-    assert "50.0 %, required: 70.0 %" in reason
+    assert "50.0 %, required: 77.5 %" in reason
     assert "such samples with the same drop" not in reason, "a number that nobody can find is no advice"
 
 
@@ -230,7 +230,7 @@ def test_drops_of_a_share_are_said_in_points() -> None:
     result, _ = found(figures)
     reasons = {t.candidate.name: t.reason for t in result.trials}
     assert reasons["a"] == "drops 6.67 points (budget 1.00 points)"
-    assert "hold-out samples; probability of being within 1.00 points: 99.0 %, required: 70.0 %" in reasons["b"]
+    assert "hold-out samples; probability of being within 1.00 points: 99.0 %, required: 77.5 %" in reasons["b"]
     assert "drops 0.40 points" in result.reason
 
 

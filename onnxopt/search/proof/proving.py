@@ -1,7 +1,7 @@
 """The proof: finalists measured on hold-out samples, which the search does not use."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
@@ -12,7 +12,7 @@ from onnxopt.samples import Samples
 from onnxopt.search.acceptance import EARLY, MOST_PROOFS, MOST_UNPROVEN
 from onnxopt.search.bets import WORTH
 from onnxopt.search.limits.deadline import TimeOver
-from onnxopt.search.proof.chain import best_chain, chance_by_trial
+from onnxopt.search.proof.chain import CONSIDERED, best_chain, chance_by_trial
 from onnxopt.search.proof.holdout import Evidence, affordable_samples, held_out, holdout_evidence, timed_as_last
 from onnxopt.search.trial import Proof, Standing, Trial, Verdict
 from onnxopt.search.trials import Trials
@@ -84,46 +84,74 @@ def _of_standing(proofs: Sequence[Proof], standing: Standing) -> list[int]:
 
 
 def _tried(trials: Trials, early: Evidence | None) -> Iterator[tuple[Evidence, Proof]]:
-    """Yield the proofs of the chain, up to the first failure behind a success; the early one last if it may ship."""
+    """Yield the proofs of the chain, up to a failure, those of alternatives if it is the first, and the early one."""
     holdout = held_out(trials)
     if holdout is None:
         trials.late.leave_out(_others(trials, early, None), "no time was left for a proof")
-        chain, share = list[Trial](), 1.0
-    else:
-        chain, share = _chain(trials, early, holdout)
+    plan = Plan() if holdout is None else _plan(trials, early, holdout)
     judge = None if holdout is None else (trials.judge_on(holdout), len(holdout))
     proven = early is not None and early.proof(trials.bar, EARLY).accepted
-    succeeded = False
-    for number in range(len(chain)):
-        found = _measured(trials, judge, chain[number:], number)
+    line, share, made, succeeded = list(plan.chain), plan.share, int(early is not None), False
+    begun = list[Trial]()
+    while line:
+        found = _measured(trials, judge, line, len(begun))
+        begun.append(line.pop(0))
         if found is None and trials.late.finalists:
             break
         if found is None:
             continue
         proof = found.proof(trials.bar, share)
-        succeeded = succeeded or proof.accepted
+        made, succeeded = made + 1, succeeded or proof.accepted
         yield found, proof
-        if trials.bar.standing(proof.confidence, share, found.drop) != "proven":
-            # Later ones can only be likely, and only where nothing is proven may such a one ship.
-            share = 0.0
-            if succeeded or proven or number + 1 + (early is not None) >= MOST_UNPROVEN:
-                break
+        failed = trials.bar.standing(proof.confidence, share, found.drop) != "proven"
+        if failed and (succeeded or proven or made >= MOST_UNPROVEN):
+            break
+        if failed:
+            # Nothing is proven: the share that is kept for that is used once, later ones can only be likely.
+            line = [trial for trial in plan.alternatives if trial not in begun]
+            share = plan.spare if share == plan.share else 0.0
+        elif share != plan.share:
+            break
     if early is not None and not succeeded:
         last = timed_as_last(trials, early)
         # Without other finalists the whole risk is its own.
-        yield last, last.proof(trials.bar, EARLY if chain else 1.0)
+        yield last, last.proof(trials.bar, EARLY if plan.chain else 1.0)
 
 
-def _chain(trials: Trials, early: Evidence | None, holdout: Samples) -> tuple[list[Trial], float]:
-    """Return the finalists to try, and the share of the accepted risk of each."""
+@dataclass(frozen=True)
+class Plan:
+    """The finalists to try, fixed before any of them is measured on a hold-out sample.
+
+    Attributes:
+        chain: finalists in the order of their gains, up to the first that is not proven.
+        share: share of the accepted risk of each of them.
+        alternatives: all finalists, the most promising first, for the case that the first of the chain fails.
+        spare: share of the accepted risk of the first alternative; 0 where the early proof took it.
+    """
+
+    chain: Sequence[Trial] = ()
+    share: float = 1.0
+    alternatives: Sequence[Trial] = ()
+    spare: float = 0.0
+
+
+def _plan(trials: Trials, early: Evidence | None, holdout: Samples) -> Plan:
+    """Return the finalists to try.
+
+    A share passes on from a proof that succeeds, so behind a proven early candidate the chain has the whole risk.
+
+    Source: Wiens, "A fixed sequence Bonferroni procedure for testing multiple endpoints", 2003.
+    """
+    others = _others(trials, early, holdout)
     proven = early is not None and early.proof(trials.bar, EARLY).accepted
     floor = trials.bar.gain(early.trial) if early is not None and proven else 0.0
-    # A share passes on from a proof that succeeds: Wiens, "A fixed sequence Bonferroni procedure", 2003.
-    share = 1.0 if early is None or proven else 1 - EARLY
+    alone = early is None and len(others) <= 1
+    share = 1.0 if proven or alone else 1 - EARLY
     chance = chance_by_trial(trials.bar, len(holdout))
     most = min(MOST_PROOFS, _that_fit(trials, len(holdout)))
-    others = _others(trials, early, holdout)
-    return best_chain(trials.bar, others, chance=chance, share=share, most=most, floor=floor), share
+    chain = best_chain(trials.bar, others, chance=chance, share=share, most=most, floor=floor)
+    promising = sorted(others, key=lambda trial: -chance(trial, EARLY)[1] * trials.bar.gain(trial))
+    return Plan(chain, share, promising[:CONSIDERED], EARLY if early is None and not alone else 0.0)
 
 
 def _others(trials: Trials, early: Evidence | None, holdout: Samples | None) -> list[Trial]:

@@ -59,24 +59,48 @@ def proofs_of(search: Any, early: Any = None) -> tuple[str, list[tuple[str, floa
     return str(model), [(p.candidate, p.asked) for p in proofs], [p.candidate for p in proofs if p.accepted]
 
 
-def test_the_last_proven_finalist_ships_each_with_the_whole_risk(outcomes: dict[str, Any]) -> None:
-    assert proofs_of(trials(A, B, C)) == ("model a", [("c", 1), ("b", 1), ("a", 1)], ["a"])
+REST = 1 - EARLY
+
+
+def test_the_last_proven_finalist_ships_each_with_the_same_share(outcomes: dict[str, Any]) -> None:
+    assert proofs_of(trials(A, B, C)) == ("model a", [("c", REST), ("b", REST), ("a", REST)], ["a"])
 
 
 def test_the_first_that_is_not_proven_ends_the_chain(outcomes: dict[str, Any]) -> None:
     outcomes["b"] = Found(B, "likely")
     search = trials(A, B, C)
-    assert proofs_of(search) == ("model c", [("c", 1), ("b", 1)], ["c"])
+    assert proofs_of(search) == ("model c", [("c", REST), ("b", REST)], ["c"])
     assert proving.untried(search, proving.prove_finalists(search)[1]) == ("a",)
 
 
-def test_behind_a_failure_nothing_is_proven_and_the_likely_one_with_the_largest_gain_ships(
+def test_behind_a_first_failure_the_most_promising_alternative_takes_the_rest_of_the_risk(
+    outcomes: dict[str, Any], chances: dict[str, float]
+) -> None:
+    """The others of the chain first: 0.95 times 0.6 is more than 0.7 times 0.8."""
+    outcomes["c"] = Found(C, "")
+    assert proofs_of(trials(A, B, C)) == ("model b", [("c", REST), ("b", EARLY)], ["b"])
+    chances |= {"a": 0.9, "b": 0.5, "c": 0.5}
+    outcomes |= {"a": Found(A, "likely")}
+    search = trials(A, B, C)
+    assert proofs_of(search) == ("model b", [("a", REST), ("b", EARLY)], ["b"])
+    assert proving.untried(search, prove_finalists(search)[1]) == ("c",)
+
+
+def test_of_two_that_gain_the_same_the_other_is_tried_where_the_first_fails(
+    outcomes: dict[str, Any], chances: dict[str, float]
+) -> None:
+    chances |= {"a": 0.7, "b": 0.6}
+    outcomes["a"] = Found(A, "")
+    assert proofs_of(trials(A, B, gains={"b": 0.8})) == ("model b", [("a", REST), ("b", EARLY)], ["b"])
+
+
+def test_where_both_fail_the_next_can_only_be_likely_and_the_likely_one_with_the_largest_gain_ships(
     outcomes: dict[str, Any],
 ) -> None:
     outcomes |= {"c": Found(C, ""), "b": Found(B, "likely")}
-    assert proofs_of(trials(A, B, C)) == ("model a", [("c", 1), ("b", 0), ("a", 0)], ["a"])
+    assert proofs_of(trials(A, B, C)) == ("model a", [("c", REST), ("b", EARLY), ("a", 0)], ["a"])
     outcomes["a"] = Found(A, "")
-    assert proofs_of(trials(A, B, C)) == ("model b", [("c", 1), ("b", 0), ("a", 0)], ["b"])
+    assert proofs_of(trials(A, B, C)) == ("model b", [("c", REST), ("b", EARLY), ("a", 0)], ["b"])
 
 
 def test_a_search_for_a_likely_one_ends_after_three_proofs(outcomes: dict[str, Any]) -> None:
@@ -95,14 +119,14 @@ def test_without_a_proven_or_likely_finalist_the_baseline_stays(outcomes: dict[s
 def test_a_finalist_that_fails_does_not_end_the_chain(outcomes: dict[str, Any]) -> None:
     outcomes["c"] = FAILS
     search = trials(A, B, C)
-    assert proofs_of(search) == ("model a", [("b", 1), ("a", 1)], ["a"])
+    assert proofs_of(search) == ("model a", [("b", REST), ("a", REST)], ["a"])
     assert search.failed == [("c", "ONX304")]
 
 
 def test_a_finalist_that_fails_by_its_time_alone_does_not_end_the_chain(outcomes: dict[str, Any]) -> None:
     """Its drop is proven, so nothing of the risk is lost."""
     outcomes["c"] = Found(C, "", accurate=True)
-    assert proofs_of(trials(A, B, C)) == ("model a", [("c", 1), ("b", 1), ("a", 1)], ["a"])
+    assert proofs_of(trials(A, B, C)) == ("model a", [("c", REST), ("b", REST), ("a", REST)], ["a"])
 
 
 def test_a_lost_cluster_is_no_failure_of_the_finalist(outcomes: dict[str, Any]) -> None:
@@ -114,7 +138,7 @@ def test_a_lost_cluster_is_no_failure_of_the_finalist(outcomes: dict[str, Any]) 
 def test_a_proof_that_is_cut_ends_the_chain_and_the_last_proven_one_ships(outcomes: dict[str, Any]) -> None:
     outcomes["b"] = TimeOver()
     search = trials(A, B, C)
-    assert proofs_of(search) == ("model c", [("c", 1)], ["c"])
+    assert proofs_of(search) == ("model c", [("c", REST)], ["c"])
     assert search.late.finalists == ("b", "a")
     assert proving.untried(search, prove_finalists(search)[1]) == ()
 
