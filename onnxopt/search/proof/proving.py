@@ -91,26 +91,24 @@ def _tried(trials: Trials, early: Evidence | None) -> Iterator[tuple[Evidence, P
     plan = Plan() if holdout is None else _plan(trials, early, holdout)
     judge = None if holdout is None else (trials.judge_on(holdout), len(holdout))
     proven = early is not None and early.proof(trials.bar, EARLY).accepted
-    line, share, made, succeeded = list(plan.chain), plan.share, int(early is not None), False
-    begun = list[Trial]()
-    while line:
+    line, share, made, climbing = list(plan.chain), plan.share, int(early is not None), True
+    succeeded, begun = False, list[Trial]()
+    while not (trials.late.finalists and begun):
+        if not line and not (succeeded or proven or made >= MOST_UNPROVEN):
+            line, climbing = [trial for trial in plan.alternatives if trial not in begun], False
+        if not line:
+            break
         found = _measured(trials, judge, line, len(begun))
         begun.append(line.pop(0))
-        if found is None and trials.late.finalists:
-            break
         if found is None:
             continue
         proof = found.proof(trials.bar, share)
         made, succeeded = made + 1, succeeded or proof.accepted
         yield found, proof
-        failed = trials.bar.standing(proof.confidence, share, found.drop) != "proven"
-        if failed and (succeeded or proven or made >= MOST_UNPROVEN):
-            break
-        if failed:
-            # Nothing is proven: the share that is kept for that is used once, later ones can only be likely.
-            line = [trial for trial in plan.alternatives if trial not in begun]
-            share = plan.spare if share == plan.share else 0.0
-        elif share != plan.share:
+        if trials.bar.standing(proof.confidence, share, found.drop) != "proven":
+            # What is kept for a first failure is used once; later ones can only be likely.
+            line, share = [], plan.spare if share == plan.share else 0.0
+        elif proof.accepted and not climbing:
             break
     if early is not None and not succeeded:
         last = timed_as_last(trials, early)

@@ -129,6 +129,17 @@ def test_a_finalist_that_fails_by_its_time_alone_does_not_end_the_chain(outcomes
     assert proofs_of(trials(A, B, C)) == ("model a", [("c", REST), ("b", REST), ("a", REST)], ["a"])
 
 
+def test_where_the_only_one_of_the_chain_fails_otherwise_an_alternative_takes_its_share(
+    outcomes: dict[str, Any], chances: dict[str, float]
+) -> None:
+    """It does not load, or is not faster: nothing of the risk is lost."""
+    chances |= {"a": 0.9, "b": 0.5, "c": 0.5}
+    for failing in (FAILS, Found(A, "", accurate=True)):
+        outcomes["a"] = failing
+        model, proofs, accepted = proofs_of(trials(A, B, C))
+        assert (model, proofs[-1], accepted) == ("model b", ("b", REST), ["b"])
+
+
 def test_a_lost_cluster_is_no_failure_of_the_finalist(outcomes: dict[str, Any]) -> None:
     outcomes["c"] = GONE
     with pytest.raises(NativeError, match=LOST):
