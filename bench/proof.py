@@ -122,7 +122,8 @@ def _faster(index: int) -> Latency:
 
 def row_of(case: Case, trials: int) -> dict[str, object]:
     bar, rng = Acceptance(Goal.LATENCY, BUDGET, 0.95, 1, "share"), np.random.default_rng(0)
-    trials = trials if case.kind in ("labels", "agreement") else max(trials // 4, 1)
+    if case.kind not in ("labels", "agreement"):  # each finalist needs a bootstrap, of seconds where samples are many
+        trials = max(trials // (16 if case.samples >= 5000 else 4), 1)
     ends = [search_once(case, bar, rng) for _ in range(trials)]
     proven = [drop for standing, drop in ends if standing == "proven"]
     likely = [drop for standing, drop in ends if standing == "likely"]
