@@ -1,4 +1,4 @@
-"""The branches of an If around a whole graph, as in a merged decoder: each as a model of its own, and back."""
+"""Splitting a model that is one If, such as a merged decoder, into a model per branch, and merging them again."""
 
 import hashlib
 from collections.abc import Iterable

@@ -124,7 +124,7 @@ def _proof_row(run: RunRecord, proof: ProofRecord) -> tuple[str, ...]:
     interval = proof.drop.interval
     low, high = (units.points(number(v), run.unit) for v in (interval.low, interval.high))
     drop = f"{units.points(number(proof.drop.value), run.unit)}\n[{low}, {high}]"
-    # Behind a finalist that was not proven no probability is enough.
+    # A finalist that can only be likely has no probability to reach.
     asked = "-" if proof.asked >= 1 else units.percent(proof.asked, limit=True)
     chances = (units.percent(proof.confidence), asked)
     reason = "" if trial is None else trial.reason

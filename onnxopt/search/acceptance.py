@@ -163,7 +163,7 @@ class Acceptance:
             f"probability of being within {self.said(self.allowed_drop)}: {percent(proof.confidence)}"
         )
         if proof.asked >= 1:
-            return f"{found}; behind a finalist that was not proven nothing more is"
+            return f"{found}; it can only be likely, because finalists before it were not proven"
         found = f"{found}, required: {percent(proof.asked, limit=True)}"
         needed = proof.drop.samples_needed(self.allowed_drop, proof.asked)
         if needed is None or not proof.drop.n < needed <= _MOST_SAMPLES:

@@ -78,7 +78,7 @@ class Proof:
 
     Attributes:
         confidence: probability that the true drop is within budget, given the hold-out samples.
-        asked: required confidence for a proof; 1 behind a finalist that was not proven.
+        asked: required confidence for a proof; 1 where the finalist can only be likely.
         standing: proven, likely or neither, by the confidence.
         hot_speedup: speed-up with one repeated input, of the accepted finalist; None if it was not measured.
     """

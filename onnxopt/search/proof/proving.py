@@ -44,7 +44,7 @@ def prove_first(trials: Trials) -> Evidence | None:
         if error.code == LOST:
             raise
         return None
-    if found is not None and found.proof(trials.bar, EARLY).accepted:
+    if found is not None and _is_proven(trials, found):
         trials.journal.proved(leading.candidate)
         trials.observer.secured(found.model, leading)
     elif trials.reserve is not None:
@@ -79,6 +79,10 @@ def prove_finalists(trials: Trials, early: Evidence | None = None) -> tuple[ir.M
     return model, tuple(proofs)
 
 
+def _is_proven(trials: Trials, early: Evidence | None) -> bool:
+    return early is not None and early.proof(trials.bar, EARLY).accepted
+
+
 def _of_standing(proofs: Sequence[Proof], standing: Standing) -> list[int]:
     return [number for number, proof in enumerate(proofs) if proof.standing == standing]
 
@@ -90,7 +94,7 @@ def _tried(trials: Trials, early: Evidence | None) -> Iterator[tuple[Evidence, P
         trials.late.leave_out(_others(trials, early, None), "no time was left for a proof")
     plan = Plan() if holdout is None else _plan(trials, early, holdout)
     judge = None if holdout is None else (trials.judge_on(holdout), len(holdout))
-    proven = early is not None and early.proof(trials.bar, EARLY).accepted
+    proven = _is_proven(trials, early)
     line, share, made, climbing = list(plan.chain), plan.share, int(early is not None), True
     succeeded, begun = False, list[Trial]()
     while not (trials.late.finalists and begun):
@@ -141,7 +145,7 @@ def _plan(trials: Trials, early: Evidence | None, holdout: Samples) -> Plan:
     Source: Wiens, "A fixed sequence Bonferroni procedure for testing multiple endpoints", 2003.
     """
     others = _others(trials, early, holdout)
-    proven = early is not None and early.proof(trials.bar, EARLY).accepted
+    proven = _is_proven(trials, early)
     floor = trials.bar.gain(early.trial) if early is not None and proven else 0.0
     alone = early is None and len(others) <= 1
     share = 1.0 if proven or alone else 1 - EARLY
@@ -153,11 +157,11 @@ def _plan(trials: Trials, early: Evidence | None, holdout: Samples) -> Plan:
 
 
 def _others(trials: Trials, early: Evidence | None, holdout: Samples | None) -> list[Trial]:
-    """Return the finalists without that of the early proof, unless it was not proven, and on fewer samples."""
+    """Return the finalists; the early candidate is one only if its proof failed on fewer samples."""
     finalists = trials.bar.finalists(trials.made)
     if early is None:
         return finalists
-    again = holdout is not None and early.samples < len(holdout) and not early.proof(trials.bar, EARLY).accepted
+    again = holdout is not None and early.samples < len(holdout) and not _is_proven(trials, early)
     return [trial for trial in finalists if again or trial.candidate != early.trial.candidate]
 
 

@@ -77,8 +77,8 @@ def make_form(
         part: the name of the part.
         files: its files.
         name: the name of the form.
-        passes: the pipeline, each file of which has to have a layer for it, or that of each graph in `pieces`; then one
-            whose pipeline only simplifies stays as it is.
+        passes: one pipeline for all files, each of which needs a layer for it; or a pipeline for each graph in
+            `pieces`, of which those that only simplify change nothing.
         place: a folder for files.
         context: for passes.
         pieces: the graphs of the part; None for its files.

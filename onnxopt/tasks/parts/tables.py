@@ -47,7 +47,7 @@ class PartTables:
     """The tables of the files of a part.
 
     Attributes:
-        by_file: those of each file, with the names of its own layers.
+        by_file: the table of each file, by the layer names of that file.
         twins: layers of several files that have the same matrix.
     """
 
