@@ -1,6 +1,5 @@
 """Splitting a model that is one If, such as a merged decoder, into a model per branch, and merging them again."""
 
-import hashlib
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -8,6 +7,7 @@ import onnx_ir as ir
 
 from onnxopt.graph.edit import add_weight
 from onnxopt.model_file import opset_of, upgrade_opset
+from onnxopt.model_file.streamed import checksum
 
 
 class Branches(NamedTuple):
@@ -43,7 +43,7 @@ def merged(model: ir.Model, branches: Branches) -> ir.Model:
     whole, opset = model.clone(), max(map(opset_of, branches))
     graph, around = whole.graph, _around(whole)
     assert around is not None
-    known = dict[str, ir.Value]()
+    known = dict[bytes, ir.Value]()
     made = {}
     for name, branch in zip(("then_branch", "else_branch"), branches, strict=True):
         made[name] = _branch(upgrade_opset(branch, opset).clone(), graph, name, known)
@@ -96,7 +96,7 @@ def _copied(graph: ir.Graph, before: ir.Node, value: ir.Value) -> ir.Value:
     return node.outputs[0]
 
 
-def _branch(model: ir.Model, outer: ir.Graph, name: str, known: dict[str, ir.Value]) -> ir.Graph:
+def _branch(model: ir.Model, outer: ir.Graph, name: str, known: dict[bytes, ir.Value]) -> ir.Graph:
     """Return the body of a branch, made of a model that is used up; its weights go into `outer`."""
     graph = model.graph
     for own, given in zip(list(graph.inputs), list(outer.inputs), strict=True):
@@ -104,7 +104,7 @@ def _branch(model: ir.Model, outer: ir.Graph, name: str, known: dict[str, ir.Val
     for value in list(graph.initializers.values()):
         tensor = value.const_value
         assert tensor is not None
-        key = _key(tensor)
+        key = checksum(tensor)
         if key not in known:
             known[key] = add_weight(outer, f"{value.name}_of_branches", tensor)
         value.replace_all_uses_with(known[key])
@@ -126,9 +126,3 @@ def _forget(body: ir.Graph) -> None:
 
 def _values(nodes: Iterable[ir.Node]) -> Iterable[ir.Value]:
     return (value for node in nodes for value in node.outputs if value.name)
-
-
-def _key(tensor: ir.TensorProtocol) -> str:
-    digest = hashlib.sha256(f"{tensor.dtype} {tensor.shape}".encode())
-    digest.update(tensor.tobytes() if tensor.dtype is not ir.DataType.STRING else repr(tensor.numpy()).encode())
-    return digest.hexdigest()

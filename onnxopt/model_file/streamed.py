@@ -46,6 +46,24 @@ def array_of(tensor: ir.TensorProtocol) -> np.ndarray:
     return ir.ExternalTensor(*place, shape=shape, name=tensor.name or "", base_dir=tensor.base_dir).numpy()
 
 
+def checksum(tensor: ir.TensorProtocol) -> bytes:
+    """Return a checksum of type, shape and contents: tensors are equal where theirs are.
+
+    Raises:
+        ModelError: ONX303 the file of the tensor is missing, or shorter than it was.
+    """
+    digest = hashlib.sha256(f"{tensor.dtype} {tensor.shape}".encode())
+    if tensor.dtype is ir.DataType.STRING:
+        for text in np.asarray(tensor.numpy(), object).ravel():
+            one = text.encode() if isinstance(text, str) else bytes(text)
+            digest.update(len(one).to_bytes(8, "little") + one)
+    elif tensor.dtype.itemsize < 1:  # several numbers share a byte
+        digest.update(tensor.tobytes())
+    else:
+        digest.update(np.ascontiguousarray(array_of(tensor)).reshape(-1).view(np.uint8).data)
+    return digest.digest()
+
+
 class Latest:
     """Results of computations, of which the latest alone is kept in memory."""
 

@@ -1,13 +1,11 @@
 """Tensors that are stored twice or never read."""
 
 from collections.abc import Iterator
-from hashlib import sha256
 from typing import ClassVar
 
-import numpy as np
 import onnx_ir as ir
 
-from onnxopt.model_file.streamed import array_of
+from onnxopt.model_file.streamed import checksum
 from onnxopt.repairs.fault import Faults, Purpose, Repair
 from onnxopt.repairs.unused import drop_unread
 from onnxopt.target import Target
@@ -37,7 +35,7 @@ class RepeatedWeights(Repair):
 
 def _spare(model: ir.Model) -> Iterator[tuple[ir.Value, ir.Value | None]]:
     """Yield removable stored values, and the equal one that is kept; None for a value without readers."""
-    firsts = dict[tuple[ir.DataType, tuple[int, ...], bytes], ir.Value]()
+    firsts = dict[bytes, ir.Value]()
     for value in model.graph.initializers.values():
         tensor = value.const_value
         if tensor is None or tensor.nbytes < _LEAST_BYTES or value.is_graph_input() or value.is_graph_output():
@@ -45,13 +43,6 @@ def _spare(model: ir.Model) -> Iterator[tuple[ir.Value, ir.Value | None]]:
         if not value.uses():
             yield value, None
             continue
-        key = (tensor.dtype, tuple(tensor.shape.numpy()), _digest(tensor))
-        first = firsts.setdefault(key, value)
+        first = firsts.setdefault(checksum(tensor), value)
         if first is not value:
             yield value, first
-
-
-def _digest(tensor: ir.TensorProtocol) -> bytes:
-    if tensor.dtype.itemsize < 1 or tensor.dtype is ir.DataType.STRING:
-        return sha256(tensor.tobytes()).digest()
-    return sha256(np.ascontiguousarray(array_of(tensor)).view(np.uint8).data).digest()

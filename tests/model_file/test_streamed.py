@@ -14,7 +14,7 @@ import pytest
 from onnxopt.errors import FileError, ModelError
 from onnxopt.model_file import fits_protobuf, load, memory, save, size_bytes, streamed
 from onnxopt.model_file.light import give_weights_back, without_large_weights
-from onnxopt.model_file.streamed import Latest, array_of, write_tensors
+from onnxopt.model_file.streamed import Latest, array_of, checksum, write_tensors
 from onnxopt.tasks.apply import apply
 from onnxopt.tasks.check import check
 from onnxopt.tasks.inspect import inspect
@@ -218,3 +218,26 @@ def test_denormal_weights_of_a_large_model_are_flushed_when_they_are_written(
     written = load(file)
     assert memory.flush_denormals(model.clone()) == 5
     assert memory.flush_denormals(written) == 0
+
+
+def test_tensors_have_one_checksum_only_where_they_are_equal() -> None:
+    """Of long texts numpy writes only the ends."""
+    numbers = np.arange(12, dtype=np.float32).reshape(3, 4)
+    texts = [b"same"] * 2000
+    other = [*texts[:1000], b"other", *texts[1001:]]
+    tensors = [
+        ir.tensor(numbers),
+        ir.tensor(numbers.reshape(4, 3)),
+        ir.tensor(numbers.view(np.int32)),
+        ir.tensor(numbers.copy()[:, ::-1]),
+        ir.tensor(np.zeros((0, 3), np.float32)),
+        ir.tensor(np.array(3, np.int64)),
+        ir.tensor(np.array([1, -2, 3], np.int8), dtype=ir.DataType.INT4),
+        ir.StringTensor(texts, shape=ir.Shape([2000])),
+        ir.StringTensor(other, shape=ir.Shape([2000])),
+        ir.StringTensor([b"ab", b"c"], shape=ir.Shape([2])),
+        ir.StringTensor([b"a", b"bc"], shape=ir.Shape([2])),
+    ]
+    checksums = [checksum(tensor) for tensor in tensors]
+    assert len(set(checksums)) == len(tensors)
+    assert [checksum(ir.from_proto(ir.to_proto(tensor))) for tensor in tensors] == checksums

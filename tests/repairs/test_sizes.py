@@ -87,6 +87,16 @@ def test_equal_tensors_are_stored_once_and_unread_ones_not_at_all() -> None:
     assert set(result.graph.initializers) == {"a", "bits"}
 
 
+def test_equal_tables_of_texts_are_stored_once() -> None:
+    texts, values = ir.Shape([2000]), []
+    for name, word in (("a", b"one"), ("b", b"one"), ("c", b"two")):
+        value = ir.Value(name=name, const_value=ir.StringTensor([b"word"] * 1999 + [word], shape=texts))
+        values.append(value)
+    nodes = [ir.node("Shape", [value]) for value in values]
+    graph = ir.Graph([], [node.outputs[0] for node in nodes], nodes=nodes, initializers=values, opset_imports={"": 17})
+    assert RepeatedWeights().find(ir.Model(graph, ir_version=10), X86).sites == ("b",)
+
+
 def test_small_tensors_and_those_that_callers_give_are_left_alone() -> None:
     net = QNet(16)
     array = net.rng.standard_normal((8, 8)).astype(np.float32)

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import onnx_ir as ir
 
+from onnxopt.model_file.streamed import checksum
 from onnxopt.quantization.weight_products import factor
 
 _PRODUCTS = ("MatMul", "Gemm")
@@ -75,6 +75,5 @@ def _numbers(node: ir.Node) -> str:
         return ""
     digest = hashlib.sha256(f"{node.domain} {node.op_type}".encode())
     for tensor in matrices:
-        digest.update(f"{tensor.dtype} {tensor.shape}".encode())
-        digest.update(np.ascontiguousarray(tensor.numpy()).view(np.uint8).data)
+        digest.update(checksum(tensor))
     return digest.hexdigest()
