@@ -88,8 +88,10 @@ class Reserve:
 
     def that_fit(self, left_s: float, share: float) -> int:
         """Return for how many finalists on that share of the hold-out part there is time; at least one."""
-        spare_s = left_s - share * self.scoring_s - self.timing_s - self.report_s
-        return 1 + max(int(min(spare_s / self.another_s(share), MOST_PROOFS)), 0)
+        spare_s, another_s = left_s - share * self.scoring_s - self.timing_s - self.report_s, self.another_s(share)
+        if another_s <= 0:
+            return MOST_PROOFS
+        return min(1 + max(int(min(spare_s / another_s, MOST_PROOFS)), 0), MOST_PROOFS)
 
     def sentence(self, limit_s: float, elapsed_s: float) -> str:
         """Return the time for proof and report, and the division of the limit, in one line."""

@@ -44,7 +44,8 @@ def precision_of(times: Mapping[str, float]) -> Precision:
 def affordable_steps(trials: Trials, times: Mapping[str, float]) -> int:
     """Return the steps of a distillation that take at most their share of the time left for candidates."""
     left_s = trials.deadline.candidates_left_s()
-    step_s = min(times.values(), default=_predicted_s(trials))
+    chosen = "bfloat16" if precision_of(times) == "bfloat16" else "float32"
+    step_s = times.get(chosen, _predicted_s(trials))
     if math.isinf(left_s) or step_s <= 0:
         return MOST_STEPS
     return min(int(_TRAINING_SHARE * left_s / step_s), MOST_STEPS)

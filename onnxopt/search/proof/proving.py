@@ -150,7 +150,7 @@ def _plan(trials: Trials, early: Evidence | None, holdout: Samples) -> Plan:
     alone = early is None and len(others) <= 1
     share = 1.0 if proven or alone else 1 - EARLY
     chance = chance_by_trial(trials.bar, len(holdout))
-    most = min(MOST_PROOFS, _that_fit(trials, len(holdout)))
+    most = _that_fit(trials, len(holdout))
     chain = best_chain(trials.bar, others, chance=chance, share=share, most=most, floor=floor)
     promising = sorted(others, key=lambda trial: -chance(trial, EARLY)[1] * trials.bar.gain(trial))
     return Plan(chain, share, promising[:CONSIDERED], EARLY if early is None and not alone else 0.0)

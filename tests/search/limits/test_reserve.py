@@ -94,6 +94,9 @@ def test_two_finalists_need_one_baseline_two_timings_and_one_report(left_s: floa
     assert Reserve(200, scoring_s=40.0, timing_s=7.0, hot_s=5.0, report_s=2.0).that_fit(left_s, share) == 1 + fits
 
 
-@pytest.mark.parametrize(("left_s", "fitting"), [(0.0, 1), (102.9, 2), (103.0, 3), (1e9, 1 + MOST_PROOFS)])
+@pytest.mark.parametrize(
+    ("left_s", "fitting"), [(0.0, 1), (102.9, 2), (103.0, 3), (1e9, MOST_PROOFS), (math.inf, MOST_PROOFS)]
+)
 def test_each_further_finalist_needs_half_of_the_scoring_and_its_timing(left_s: float, fitting: int) -> None:
     assert Reserve(200, scoring_s=40.0, timing_s=7.0, hot_s=5.0, report_s=2.0).that_fit(left_s, 1.0) == fitting
+    assert Reserve(200, scoring_s=0.0, timing_s=0.0, hot_s=0.0, report_s=2.0).that_fit(left_s, 1.0) == MOST_PROOFS
