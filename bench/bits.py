@@ -3,9 +3,10 @@
     python bench/bits.py [--only sst2 bert-2] [--seconds 10]
 
 For each shape (texts x tokens) and each uniform form (4 bits, dynamic INT8) the integer program gets the loss of that
-form as its limit. The chosen model is faster beyond doubt, equal, or slower beyond doubt. The loss is that of held-out
-samples: the error of the outputs over their variance, and the accuracy where there are labels. BERT-like encoders have
-weights from a seed. Saves the verdicts as JSON under `bench/results/`.
+form as its limit. The chosen model is faster beyond doubt, equal, or slower beyond doubt. Where attention is fused in
+it, the uniform form with fused attention is timed too. The loss is that of held-out samples: the error of the outputs
+over their variance, and the accuracy where there are labels. BERT-like encoders have weights from a seed. Saves the
+verdicts as JSON under `bench/results/`.
 """
 
 import argparse
@@ -36,7 +37,8 @@ from onnxopt.options.search import Goal
 from onnxopt.pipeline import Context, Pass, Pipeline
 from onnxopt.samples import Samples, open_samples
 from onnxopt.search.losses import Base, MeasuredLosses
-from onnxopt.search.mix.bits import BASE, FORMS, bit_tables
+from onnxopt.search.mix.bases import BASE
+from onnxopt.search.mix.bits import FORMS, bit_tables
 from onnxopt.search.mix.cost_tables import CostTables
 from onnxopt.search.mix.layer_times import LayerTimes
 from onnxopt.search.mix.mixer import candidate_of
@@ -172,15 +174,18 @@ def row_of(
     most = error.of(uniform)
     passes, made = chosen(one, tables, rival, most, error)
     models = {rival: uniform, "chosen": made, "float": one.model}
-    timed = measure_latency(models, one.feeds(*shape), Runtime(), seconds=3 * seconds)
+    if tables.base != BASE:
+        models["fused rival"] = Pipeline((*tables.base, FORMS[rival])).run(one.model, context).model
+    timed = measure_latency(models, one.feeds(*shape), Runtime(), seconds=len(models) * seconds)
     speed = timed["chosen"].speedup
     row: dict[str, Any] = {
         "model": one.name, "shape": list(shape), "rival": rival, "loss": error.of(made), "rival_loss": most,
         "speedup": speed and [round(number, 3) for number in (speed.value, speed.low, speed.high)],
         "unsure": timed["chosen"].unsure, "ms": {name: found.p50_ms for name, found in timed.items()},
         "size_ratio": round(model_file.size_bytes(made) / model_file.size_bytes(uniform), 3),
-        "accuracy": accuracy(one, made), "rival_accuracy": accuracy(one, uniform), "passes": passes,
+        "accuracy": accuracy(one, made), "rival_accuracy": accuracy(one, uniform), "base": format_passes(tables.base),
     }  # fmt: skip
+    row |= {"passes": passes, "verdict": ""}
     row["verdict"] = _verdict(row)
     return row
 

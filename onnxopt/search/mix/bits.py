@@ -1,7 +1,7 @@
 """Bits per matrix: cost and loss of products and tables in float, in dynamic INT8, and with few bits."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
@@ -14,19 +14,17 @@ from onnxopt.graph.edit import name_nodes
 from onnxopt.options.search import Goal
 from onnxopt.passes.quantize_dynamic import QuantizeDynamic
 from onnxopt.passes.quantize_weights import QuantizeWeights
-from onnxopt.passes.simplify import Simplify
-from onnxopt.pipeline import Context, Pass, Pipeline
+from onnxopt.pipeline import Context, Pipeline
 from onnxopt.quantization.weight_products import DOMAIN
 from onnxopt.samples import Feeds
-from onnxopt.search.losses import Losses
+from onnxopt.search.losses import Base, Losses
+from onnxopt.search.mix.bases import BASE, Clock, fastest_base
 from onnxopt.search.mix.cost_tables import CostTables, MatrixForm
 from onnxopt.search.mix.float_layers import losses_in_time
 from onnxopt.search.mix.layer_times import LayerTimes, TimedForm
 from onnxopt.solver import FLOAT, LayerOptions, Problem
 
 WHAT = "tables of bits"
-BASE: tuple[Pass, ...] = (Simplify(),)
-"""Passes before the choice."""
 FORMS: Mapping[str, MatrixForm] = MappingProxyType(
     {
         "2 bits": QuantizeWeights(bits=2, block=64, method="k-quant", tables=True, samples=16),
@@ -46,8 +44,6 @@ _LEAST_BYTES = 1_000_000
 
 WeightedFeeds = Sequence[tuple[Feeds, float]]
 """Inputs at the lengths that matter, each with its number of runs: of a decoder one prompt and many single tokens."""
-Clock = Callable[[Mapping[str, ir.Model]], Sequence[Mapping[str, float]]]
-"""Times whole models as they are called; returns their milliseconds by name, for each length."""
 Costs = Mapping[str, Mapping[str, float]]
 """Cost by form and layer."""
 
@@ -96,6 +92,7 @@ def bit_tables(
     clock: Clock,
     losses: Losses,
     seconds: float,
+    fuse: bool = True,
 ) -> CostTables:
     """Measure the tables from which the form of each matrix is chosen.
 
@@ -109,13 +106,16 @@ def bit_tables(
             take less time than when a program calls them.
         losses: measures output losses of passes.
         seconds: time for the losses of one form; with more matrices than that allows, neighbours are measured together.
+        fuse: whether each attention may become one node first, where that is faster.
 
     Raises:
         ModelError, NativeError: the model cannot be built or run.
     """
     tell = partial(context.progress, WHAT)
     tell(0, len(FORMS) + 1)
-    made = _made(model, context, [form for form in FORMS if goal is Goal.SIZE or form not in _FOR_SIZE])
+    fused = fuse and goal is Goal.LATENCY
+    base = fastest_base(model, context, [runs for _, runs in inputs], clock) if fused else BASE
+    made = _made(model, context, base, [form for form in FORMS if goal is Goal.SIZE or form not in _FOR_SIZE])
     costs, fixed, original = _bytes(made) if goal is Goal.SIZE else _milliseconds(made, inputs, times, clock)
     lost = dict[str, dict[str, float]]()
     for number, (form, some) in enumerate(made.takes.items(), 1):
@@ -131,19 +131,19 @@ def bit_tables(
             {FLOAT: 0.0, **{form: lost[form][name] for form in forms}},
         )
     forms_of = {form: FORMS[form] for form in made.takes}
-    return CostTables(Problem({}, layers, fixed=fixed), original, {}, {}, (), None, forms_of)
+    return CostTables(Problem({}, layers, fixed=fixed), original, {}, {}, (), None, forms_of, base)
 
 
-def named_base(model: ir.Model, context: Context) -> ir.Model:
+def named_base(model: ir.Model, context: Context, passes: Base = BASE) -> ir.Model:
     """Return a model behind the passes before the choice; each node has the name that tables use."""
-    base = Pipeline(BASE).run(model, context).model.clone()
+    base = Pipeline(passes).run(model, context).model.clone()
     # Those that passes give to nameless nodes.
     name_nodes(base)
     return base
 
 
-def _made(model: ir.Model, context: Context, wanted: Sequence[str]) -> _Made:
-    base = named_base(model, context)
+def _made(model: ir.Model, context: Context, passes: Base, wanted: Sequence[str]) -> _Made:
+    base = named_base(model, context, passes)
     order = [node.name or "" for node in base.graph]
     forms, takes = dict[str, ir.Model](), dict[str, tuple[str, ...]]()
     for form in wanted:
@@ -156,7 +156,10 @@ def _made(model: ir.Model, context: Context, wanted: Sequence[str]) -> _Made:
 
 
 def _of_sets(spec: MatrixForm, taken: Sequence[str], losses: Losses, sets: Sequence[Sequence[str]]) -> list[float]:
-    """Return the loss of each set of layers in one form, with all others in float."""
+    """Return the loss of each set of layers in one form, with all others in float.
+
+    Fused attention computes the same, and layers keep their names: losses are those of the simplified graph.
+    """
     return losses(BASE, [replace(spec, exclude=tuple(name for name in taken if name not in some)) for some in sets])
 
 

@@ -15,7 +15,8 @@ from onnxopt.measure.runtime.session import Runtime
 from onnxopt.options.search import Goal, Protect
 from onnxopt.passes.quantize_static import QuantizeStatic
 from onnxopt.passes.quantize_weights import QuantizeWeights
-from onnxopt.pipeline import Context, Pipeline
+from onnxopt.passes.simplify import Simplify
+from onnxopt.pipeline import Context, Pass, Pipeline
 from onnxopt.pruning.survey import Survey, survey
 from onnxopt.quantization.outcome import WEIGHTED
 from onnxopt.quantization.placement.edges import edges_of, heads_of
@@ -51,6 +52,7 @@ class CostTables:
         weighted: names of the layers that `Factorize` supports.
         quantizer: quantization pass of the mix; None for no quantization.
         forms: passes by mode, where the mix is one of forms of matrices alone; see `bits`.
+        base: passes before those forms.
     """
 
     problem: Problem
@@ -60,6 +62,7 @@ class CostTables:
     weighted: tuple[str, ...]
     quantizer: Quantizer | None
     forms: Mapping[str, MatrixForm] = field(default_factory=dict)
+    base: tuple[Pass, ...] = (Simplify(),)
 
 
 def tables_of(

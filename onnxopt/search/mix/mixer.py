@@ -37,7 +37,7 @@ def candidate_of(tables: CostTables, mix: Mix, number: int) -> Candidate:
     """Return the candidate of a mix, with its predicted share of the baseline's time or bytes."""
     if tables.forms:
         predicted = tables.problem.cost(mix) / tables.original
-        return Candidate(f"bits-{number}", (Simplify(), *_assigned(tables, mix)), predicted)
+        return Candidate(f"bits-{number}", (*tables.base, *_assigned(tables, mix)), predicted)
     passes: list[Pass] = [Simplify(fuse=False)]
     ratios = tuple(f"{group}:{tables.shares[group][level]}" for group, level in mix.levels.items() if level)
     if ratios:
