@@ -12,8 +12,6 @@ from onnxopt.tasks.parts.tables import part_tables
 
 _FIRST = 0.5
 """Share of the budget that the first mix may lose."""
-_MOST_FILES = 2
-"""Decoders of the first and of later tokens; with a merged one beside them there would be three tables."""
 
 
 def mixed_forms(
@@ -21,9 +19,8 @@ def mixed_forms(
 ) -> list[tuple[PartForm, float]]:
     """Return forms of a part, each of whose matrices has the form that the integer program gives it, and their drops.
 
-    A matrix that two files have, or both branches of a merged decoder, gets one form. A part with small matrices only
-    has no such form, nor one of three files, nor one whose tables cannot be measured; a mix that is a uniform form is
-    left out.
+    A matrix that several files have, or both branches of a merged decoder, gets one form. A part with small matrices
+    only has no such form, nor one whose tables cannot be measured; a mix that is a uniform form is left out.
 
     Args:
         job: the search.
@@ -32,7 +29,7 @@ def mixed_forms(
         drop_of: measures the drop of a form.
     """
     files, found = job.parts.files[part], list[tuple[PartForm, float]]()
-    if len(files) > _MOST_FILES or not job.allowed > 0:
+    if not job.allowed > 0:
         return found
     pieces = pieces_of(job, part)
     if not any(map(has_matrices, pieces.models.values())):

@@ -88,7 +88,7 @@ def make_form(
     changed = {graph: text for graph, text in each.items() if not _only_simplifies(text)}
     build, texts = partial(_built, passes=changed, context=context), changed
     if pieces is not None and pieces.around is not None:
-        build, texts = partial(_merged, pieces, changed, context), dict.fromkeys(files, said)
+        build, texts = partial(_merged, pieces, changed, context), _by_file(pieces, changed)
     try:
         made = _saved(texts, build, place / part / name.replace(" ", "-"))
     except _LeftError as left:
@@ -150,11 +150,22 @@ def _built(path: Path, passes: Mapping[Path, str], context: Context) -> tuple[ir
     return _changed(source, path.name, passes[path], context), proof(source)
 
 
-def _merged(pieces: Pieces, passes: Mapping[Path, str], context: Context, _: Path) -> tuple[ir.Model, Proof]:
-    """Return a merged decoder whose branches are behind their pipelines, and the check of the new file."""
-    changed = {name: _changed(pieces.models[name], name.name, text, context) for name, text in passes.items()}
+def _by_file(pieces: Pieces, passes: Mapping[Path, str]) -> dict[Path, str]:
+    """Return the pipelines of files, where those of branches are one text."""
     assert pieces.around is not None
-    return pieces.files(changed)[pieces.around[0]], proof(pieces.around[1])
+    inside = {graph: text for graph, text in passes.items() if graph in pieces.models}
+    found = {pieces.around[0]: _said(inside)} if inside else {}
+    return {**found, **{path: text for path, text in passes.items() if path not in inside}}
+
+
+def _merged(pieces: Pieces, passes: Mapping[Path, str], context: Context, path: Path) -> tuple[ir.Model, Proof]:
+    """Return a merged decoder whose branches are behind their pipelines, or a file beside it; and its check."""
+    assert pieces.around is not None
+    if path != pieces.around[0]:
+        return _built(path, passes, context)
+    inside = {graph: text for graph, text in passes.items() if graph in pieces.models}
+    changed = {graph: _changed(pieces.models[graph], graph.name, text, context) for graph, text in inside.items()}
+    return pieces.files(changed)[path], proof(pieces.around[1])
 
 
 def _changed(source: ir.Model, name: str, passes: str, context: Context) -> ir.Model:

@@ -24,7 +24,7 @@ class FolderParts:
         chain: the models, as they are in the folder.
         encoder: the file of the encoder; None for a decoder alone.
         decoders: the files of the decoder: one, or that of the first and that of later tokens; others that hold the
-            same weights follow.
+            same weights follow, such as that pair behind a merged decoder.
         inputs: the inputs that come from the samples: those of the encoder, or the tokens of a decoder.
     """
 
@@ -118,8 +118,10 @@ def _steps(
     cached = {path: one for path, one in decoders.items() if any("past" in spec.name.lower() for spec in one.inputs)}
     merged = [path for path, one in cached.items() if not encoded or _takes_hidden(one)]
     plain = [path for path in decoders if path not in cached]
-    # The pair of files first: a merged decoder beside it holds the same weights.
+    whole = [path for path in merged if _switch(cached[path])]
     later = [path for path in cached if path not in merged] or [path for path in cached if "with_past" in path.name]
+    # A merged decoder first: programs that find it load it, and a pair of files beside it holds the same weights.
+    merged, later = (whole, []) if whole else (merged, later)
     if plain and later:
         first, second = decoders[plain[0]], cached[later[0]]
         pairs = states_of(Signature(second.inputs, first.outputs))
@@ -156,7 +158,7 @@ def _step(
     hidden_mask = next((spec for spec in rest if "mask" in spec.name and "encoder" in spec.name), None)
     plain = tuple(spec for spec in rest if spec not in (hidden, hidden_mask))
     tokens, mask, positions = (one_input(plain, word) for word in ("id", "mask", "position"))
-    switch = next((spec for spec in plain if spec.dtype == "bool" and "cache" in spec.name), None)
+    switch = _switch(signature)
     found = (tokens, mask, positions, switch, hidden, hidden_mask)
     other = [spec.name for spec in rest if spec not in found]
     if tokens is None or other:
@@ -179,6 +181,11 @@ def _step(
         grows=tuple((pair.input.name, pair.output.name) for pair in grows),
         kept=tuple((pair.input.name, pair.output.name) for pair in kept),
     )
+
+
+def _switch(signature: Signature) -> TensorSpec | None:
+    """Return the input that chooses the branch of a merged decoder."""
+    return next((spec for spec in signature.inputs if spec.dtype == "bool" and "cache" in spec.name), None)
 
 
 def _name(spec: TensorSpec | None) -> str:

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from onnxopt.search.mix.bits import bit_tables, named_base
 from onnxopt.search.mix.cost_tables import CostTables
 from onnxopt.search.mix.layer_times import LayerTimes
 from onnxopt.search.mix.mixer import candidate_of
-from onnxopt.solver import LayerOptions, Mix, Problem
+from onnxopt.solver import FLOAT, LayerOptions, Mix, Problem
 from onnxopt.tasks.parts.job import PartsJob
 from onnxopt.tasks.parts.losses import ChainLosses
 from onnxopt.tasks.parts.pieces import Pieces
@@ -49,10 +49,12 @@ class PartTables:
     Attributes:
         by_file: the table of each file, by the layer names of that file.
         twins: layers of several files that have the same matrix.
+        rest: layers of further files, which hold the same matrices and read no text.
     """
 
     by_file: Mapping[Path, CostTables]
     twins: Twins
+    rest: Twins = field(default_factory=partial(Twins, {}, {}))
 
     @property
     def joint(self) -> CostTables:
@@ -74,6 +76,21 @@ class PartTables:
         for path, tables in self.by_file.items():
             modes = {name: mix.modes[self.twins.unit(path, name)] for name in tables.problem.layers}
             found[path] = format_passes(candidate_of(tables, Mix({}, modes), 1).passes)
+        return {**found, **self._passes_of_rest(mix)}
+
+    def _passes_of_rest(self, mix: Mix) -> dict[Path, str]:
+        """Return the pipelines that give the matrices of further files the forms of their twins, and others none."""
+        joint, found = self.joint, dict[Path, str]()
+        free = {mode: np.zeros(()) for mode in (FLOAT, *joint.forms)}
+        for file in self.rest.names:
+            units = {name: unit for (path, name), unit in self.rest.units.items() if path == file}
+            known = joint.problem.layers
+            layers = {
+                name: known.get(unit, LayerOptions((), free, dict.fromkeys(free, 0.0))) for name, unit in units.items()
+            }
+            modes = {name: mix.modes.get(unit, FLOAT) for name, unit in units.items()}
+            tables = CostTables(Problem({}, layers), 1.0, {}, {}, (), None, joint.forms)
+            found[file] = format_passes(candidate_of(tables, Mix({}, modes), 1).passes)
         return found
 
 
@@ -95,8 +112,11 @@ def part_tables(job: PartsJob, part: str, pieces: Pieces) -> PartTables:
             clock=partial(_as_called, job, pieces, path, runs),
             losses=ChainLosses(job, pieces, path, twins),
             seconds=SECONDS,
+            # A node of a later opset would be of no use in one of two branches, which have one opset.
+            fuse=pieces.around is None,
         )
-    return PartTables(found, twins)
+    rest = twins_of({path: named_base(model, job.context) for path, model in pieces.rest.items()})
+    return PartTables(found, twins, rest)
 
 
 def _together(layers: Sequence[LayerOptions]) -> LayerOptions:
