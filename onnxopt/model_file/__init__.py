@@ -1,6 +1,7 @@
 """ONNX files and nothing else: load, check, save, fingerprint. The only seam to protobuf and to the disk."""
 
 from onnxopt.model_file.given import Given, as_graph, given
+from onnxopt.model_file.held import keep_on_disk, share_weights
 from onnxopt.model_file.load import load, refuse_endless
 from onnxopt.model_file.manifest import refuse_changed_data, sha256_of, write_manifest
 from onnxopt.model_file.memory import (
@@ -24,7 +25,6 @@ from onnxopt.model_file.save import (
     stamped,
 )
 from onnxopt.model_file.serialized import digest, pieces, to_bytes
-from onnxopt.model_file.shared import share_weights
 from onnxopt.model_file.signature import Signature, TensorSpec, probe_feeds, signature_of
 from onnxopt.model_file.together import by_data, save_together, shared_data, size_together
 
@@ -45,6 +45,7 @@ __all__ = [
     "from_proto",
     "from_runtime",
     "given",
+    "keep_on_disk",
     "load",
     "materialize",
     "opset_of",

@@ -19,6 +19,16 @@ def trim_heap() -> None:
         trim(0)
 
 
+def drop_graphs() -> None:
+    """Free the graphs and protobufs that nobody has any more, and return their memory to the system.
+
+    Their parts hold each other, so that Python frees them, with all their weights, only when it looks for garbage. It
+    does so rarely in a process of many objects.
+    """
+    gc.collect()
+    trim_heap()
+
+
 @cache
 def _trim() -> Any:
     if not sys.platform.startswith("linux"):

@@ -8,10 +8,10 @@ import onnx_ir as ir
 import onnxruntime
 
 from onnxopt.errors import ModelError, first_line
+from onnxopt.model_file.held import share_weights
 from onnxopt.model_file.light import give_weights_back, light_proto, without_large_weights
 from onnxopt.model_file.memory import fits_protobuf, materialize
 from onnxopt.model_file.proto import from_proto
-from onnxopt.model_file.shared import share_weights
 from onnxopt.model_file.signature import probe_feeds, signature_of
 from onnxopt.model_file.streamed import array_of
 

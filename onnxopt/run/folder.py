@@ -1,7 +1,9 @@
 """The files of a run folder; nothing else in it is ever touched."""
 
+import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import onnx_ir as ir
@@ -178,7 +180,8 @@ class RunFolder:
         """
         best = self.path / BEST
         if not passes and original is not None and not external_files(original) and _is_loaded(original):
-            model_file.atomic_write_bytes(best, original.read_bytes(), overwrite=True)
+            with original.open("rb") as source:
+                model_file.atomic_write(best, partial(shutil.copyfileobj, source), overwrite=True)
             (self.path / f"{BEST}.data").unlink(missing_ok=True)
             return (best,)
         return self.save(BEST, model, passes, original)

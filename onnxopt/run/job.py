@@ -66,7 +66,7 @@ def prepare(
     if settings.train:
         import onnxopt.training  # noqa: F401  # says at once that torch is not installed
     path = None if isinstance(model, ir.Model) else Path(model)
-    loaded = model if isinstance(model, ir.Model) else model_file.load(model)
+    loaded = model if isinstance(model, ir.Model) else model_file.keep_on_disk(model_file.load(model))
     signature = signature_of(loaded)
     samples = open_samples(data, signature, labels=labels, options=read, limit=options.limit)
     apart: Samples | None = None

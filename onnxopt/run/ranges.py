@@ -1,11 +1,14 @@
 """Calibrated ranges of a quantized model's activations, and the values that they clip."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx_ir as ir
 
 from onnxopt.graph.edit import constant_of
 from onnxopt.measure.runtime.activations import Activations
 from onnxopt.measure.runtime.session import Runtime
+from onnxopt.options.runtime import OptimizationLevel, full
 from onnxopt.record.analysis import RangeRecord
 from onnxopt.samples import Samples
 
@@ -32,15 +35,16 @@ def clipping(original: ir.Model, model: ir.Model, samples: Samples, runtime: Run
     ranges = dict(list(_ranges(model).items())[:MOST_TENSORS])
     if not ranges:
         return ()
+    lean = _lean(runtime)
     seen = {name: [np.inf, -np.inf, 0.0, 0.0] for name in ranges}
     known = {v.name for v in (*original.graph.inputs, *(v for node in original.graph for v in node.outputs))}
     for source, names in (
         (original, [name for name in ranges if name in known]),
         (model, [name for name in ranges if name not in known]),
     ):
-        for arrays in Activations(source, names, runtime).of(samples.with_batch_size(1)) if names else ():
-            for name, array in arrays.items():
-                _see(seen[name], array, *ranges[name])
+        values = Activations(source, names, lean) if names else None
+        for name, array in () if values is None else values.one_by_one(samples.with_batch_size(1)):
+            _see(seen[name], array, *ranges[name])
     rows = [
         RangeRecord(
             tensor=name,
@@ -53,6 +57,16 @@ def clipping(original: ir.Model, model: ir.Model, samples: Samples, runtime: Run
         for name, (low, high, _) in ranges.items()
     ]
     return tuple(sorted(rows, key=lambda row: -(row.clipped or 0.0)))
+
+
+def _lean(runtime: Runtime) -> Runtime:
+    """Return settings for runs that give out nearly all values.
+
+    In its own layout of convolutions the runtime would convert every value back, and hold both; an arena grows to twice
+    the size of all values.
+    """
+    level: OptimizationLevel = "extended" if runtime.optimization == "all" else runtime.optimization
+    return replace(full(runtime), optimization=level, arena=False)
 
 
 def _see(found: list[float], array: np.ndarray, low: float, high: float, step: float) -> None:

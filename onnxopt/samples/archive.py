@@ -1,5 +1,6 @@
 """Arrays in .npz and .npy files."""
 
+import mmap
 import os
 import struct
 from pathlib import Path
@@ -14,6 +15,9 @@ from onnxopt.files import NotRegularError, open_regular
 LEAST_MAPPED_BYTES = 1 << 20
 """Smaller arrays are copied."""
 _CHUNK_BYTES = 1 << 20
+STRIDE_BYTES = 1 << 20
+"""About so much is read of a mapped array between two times that its pages leave the process."""
+_UNUSED = getattr(mmap, "MADV_DONTNEED", None)
 _LOCAL_HEADER, _LENGTHS_AT = 30, 26
 """Size of the fixed part of the header before a member of a ZIP file, and where in it the lengths of the others are."""
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -88,6 +92,25 @@ def read_array(path: Path) -> np.ndarray:
         content.close()
         raise DataError("ONX201", "the file is an archive", where=str(path), hint="Name it .npz.")
     return content
+
+
+def let_go(array: np.ndarray, index: int, size: int) -> None:
+    """Take the pages of a mapped array out of this process from time to time; the system keeps them while it has room.
+
+    Whoever holds a part of the array reads it from there again. Arrays in memory stay as they are.
+
+    Args:
+        array: the array.
+        index: number of the row that is read next.
+        size: bytes of a row.
+    """
+    if _UNUSED is None or index % max(STRIDE_BYTES // max(size, 1), 1):
+        return
+    base: object = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap):
+        base.madvise(_UNUSED)
 
 
 def _refuse_bomb(path: Path, members: ZipFile) -> None:

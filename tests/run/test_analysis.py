@@ -1,5 +1,7 @@
 """What explains a run, measured on real models."""
 
+import weakref
+
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -100,6 +102,18 @@ def test_values_outside_a_range_are_counted(models, parts):
     expected = np.mean((pixels > tight[name].high + step / 2) | (pixels < tight[name].low - step / 2))
     assert expected > 0.05
     assert tight[name].clipped == pytest.approx(expected)
+
+
+def test_of_all_values_with_a_range_one_is_in_memory_at_a_time(models, parts, monkeypatch):
+    held = []
+
+    def seen(_, array, *range_of):
+        held.append(weakref.ref(array))
+        assert sum(one() is not None for one in held) <= 2  # this one, and the one before
+
+    monkeypatch.setattr("onnxopt.run.ranges._see", seen)
+    rows = clipping(*models, parts.search.take(3), Runtime())
+    assert len(held) == 3 * len(rows) > 3
 
 
 def test_answers_name_samples_of_the_data(models, parts):

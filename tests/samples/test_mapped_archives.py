@@ -1,5 +1,6 @@
 """Large arrays of uncompressed archives stay on disk: the same numbers, checked, and no copy in memory."""
 
+import mmap
 import tracemalloc
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from onnxopt.errors import DataError
 from onnxopt.samples import archive, open_samples
 from onnxopt.samples.archive import read_archive
+from onnxopt.samples.rows import as_rows
 from tests.samples.sample_signatures import IMAGES
 
 
@@ -87,3 +89,25 @@ def test_memory_does_not_grow_with_the_archive(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert found["x"].nbytes == whole
     assert peak < whole / 2
+
+
+@pytest.mark.skipif(not hasattr(mmap, "MADV_DONTNEED"), reason="the system takes no advice about pages")
+@pytest.mark.parametrize(("side", "calls"), [(300, 24), (16, 1)])  # rows above the stride, and rows far below it
+def test_pages_of_rows_leave_memory_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, side: int, calls: int
+) -> None:
+    x = np.random.default_rng(0).standard_normal((24, 3, side, side)).astype(np.float32)
+    np.savez(tmp_path / "d.npz", x=x)
+    taken = list[object]()
+
+    class Watched(mmap.mmap):
+        def madvise(self, option: int, *rest: int) -> None:
+            taken.append(option)
+            super().madvise(option, *rest)
+
+    monkeypatch.setattr(mmap, "mmap", Watched)
+    rows = as_rows("d", read_archive(tmp_path / "d.npz"), None, IMAGES)
+    held = [rows.read(index)["x"] for index in range(len(x))]
+    assert taken == [mmap.MADV_DONTNEED] * calls
+    for row, expected in zip(held, x, strict=True):  # a row that somebody holds is read again
+        np.testing.assert_array_equal(row, expected)

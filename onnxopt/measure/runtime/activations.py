@@ -36,6 +36,14 @@ class Activations:
         """Inputs of the model on which the values depend."""
         return self._needed
 
+    def one_by_one(self, samples: Iterable[Feeds]) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield the values for each batch with their names, one value in memory at a time; raises like `of`."""
+        for feeds in samples:
+            yield from self._constant.items()
+            yield from ((name, np.asarray(feeds[name])) for name in self._fed)
+            if self._session is not None:
+                yield from zip(self._fetched, self._session.one_by_one(feeds, self._fetched), strict=True)
+
     def of(self, samples: Iterable[Feeds]) -> Iterator[Arrays]:
         """Yield the values for each batch.
 

@@ -27,6 +27,9 @@ from onnxopt.samples import Feeds
 Loadable = ir.Model | Path | str | bytes
 """A model in memory, the path of a file, or its bytes."""
 
+_NUMBERS = "fiub"
+"""Kinds of arrays that the runtime takes without a copy."""
+
 MAPPED = Runtime(optimization="none", options=(("session.disable_prepacking", "1"),))
 """For a look at a model that memory does not hold twice: weights in files stay there, nothing is prepared for speed."""
 
@@ -121,6 +124,14 @@ class Session:
         with in_time(options), failures_named(feeds):
             return list(self.bound(feeds, outputs, options)())
 
+    def one_by_one(self, feeds: Feeds, outputs: Sequence[str]) -> Iterator[np.ndarray]:
+        """Run one batch and yield tensors, each of which is freed before the next is copied; raises like `run`."""
+        raise_if_interrupted()
+        options = run_options() or _quiet()
+        fed = {name: array for name, array in feeds.items() if name in self._takes}
+        with in_time(options), failures_named(feeds):
+            return copied_one_by_one(self.native, outputs, fed, options)
+
     def named(self, feeds: Feeds) -> dict[str, Any]:
         """Run one batch and return its outputs by name; raises like `run`."""
         return dict(zip(self.output_names, self.run(feeds), strict=True))
@@ -137,6 +148,19 @@ class Session:
     def end_profiling(self) -> Path:
         """Stop profiling and return the file that was written."""
         return Path(self.native.end_profiling())
+
+
+def copied_one_by_one(
+    native: "onnxruntime.InferenceSession", names: Sequence[str], feeds: Feeds, options: "onnxruntime.RunOptions"
+) -> Iterator[np.ndarray]:
+    """Run a model, and return its tensors, each of which is freed before the next is copied from the runtime."""
+    if not names:
+        return iter(())
+    if any(np.asarray(array).dtype.kind not in _NUMBERS for array in feeds.values()):
+        return iter(native.run(list(names), dict(feeds), options))
+    given = {name: onnxruntime.OrtValue.ortvalue_from_numpy(np.asarray(array)) for name, array in feeds.items()}
+    found = native.run_with_ort_values(list(names), given, options)
+    return (found.pop(0).numpy() for _ in names)
 
 
 @contextmanager
@@ -175,6 +199,7 @@ def as_shipped(model: Loadable, runtime: Runtime) -> Iterator[Loadable]:
     with materialize(model, mapped=False) as source:
         survive_float16(model, source, runtime.optimization)
         yield source
+    trim_heap()
 
 
 def optimized_model(model: Loadable, runtime: Runtime) -> ir.Model:

@@ -18,7 +18,7 @@ from onnxopt.errors import ModelError, NativeError, first_line
 from onnxopt.graph.shapes import with_types
 from onnxopt.measure.runtime.interrupt import raise_if_interrupted, run_options
 from onnxopt.measure.runtime.overdue import in_time
-from onnxopt.measure.runtime.session import failures_named
+from onnxopt.measure.runtime.session import copied_one_by_one, failures_named
 from onnxopt.model_file import materialize
 from onnxopt.model_file.heap import without_collections
 from onnxopt.model_file.memory import IN_MEMORY_BYTES, weight_bytes
@@ -34,9 +34,6 @@ METHODS: Mapping[str, Callable[[Histogram], Range]] = MappingProxyType(
     {name: calibrators.METHODS[name] for name in ("minmax", "percentile", "entropy", "mse")}
 )
 """Calibration methods worth trying first; the others are in `calibrators.METHODS`."""
-
-_NUMBERS = "fiub"
-"""Kinds of arrays that the runtime takes without a copy."""
 
 
 class Watch:
@@ -242,7 +239,7 @@ def _activations(
         options = run_options() or onnxruntime.RunOptions()
         try:
             with in_time(options):
-                arrays = _fetched(session, fetched, feeds, options)
+                arrays = copied_one_by_one(session, fetched, feeds, options)
         except NativeError:
             raise
         except Exception as error:  # see above
@@ -261,19 +258,6 @@ def _activations(
                 yield name, array
 
 
-def _fetched(
-    session: onnxruntime.InferenceSession, names: Sequence[str], feeds: Feeds, options: onnxruntime.RunOptions
-) -> Iterator[np.ndarray]:
-    """Run the model, and return its activations, each of which is freed before the next is copied from the runtime."""
-    if not names:
-        return iter(())
-    if any(np.asarray(array).dtype.kind not in _NUMBERS for array in feeds.values()):
-        return iter(session.run(names, dict(feeds), options))
-    given = {name: onnxruntime.OrtValue.ortvalue_from_numpy(np.asarray(array)) for name, array in feeds.items()}
-    found = session.run_with_ort_values(names, given, options)
-    return (found.pop(0).numpy() for _ in names)
-
-
 def _in_memory(session: onnxruntime.InferenceSession, names: Sequence[str], samples: Samples) -> Samples:
     """Return the samples in batches whose activations take at most `MOST_BYTES`, or one by one."""
     single = samples.take(1).with_batch_size(1)
@@ -282,7 +266,7 @@ def _in_memory(session: onnxruntime.InferenceSession, names: Sequence[str], samp
     options = run_options() or onnxruntime.RunOptions()
     try:
         with in_time(options):
-            size = sum(array.nbytes for array in _fetched(session, names, next(iter(single)), options))
+            size = sum(array.nbytes for array in copied_one_by_one(session, names, next(iter(single)), options))
     except NativeError:
         raise
     except Exception:  # it may run at another batch size; if not, that is reported

@@ -48,7 +48,7 @@ class ModelStore:
         with suppress(OSError):
             data = read_bytes(self._file(digest), most=_MOST_BYTES)
             if hashlib.sha256(data).hexdigest() == digest:
-                return model_file.from_bytes(data)
+                return model_file.keep_on_disk(model_file.from_bytes(data))
         return None
 
     def clear(self, digests: Iterable[str]) -> None:

@@ -180,7 +180,9 @@ class RemoteRunner:
         self.announce([candidate])
         made, steps, score = _result_of(self._pending.pop(candidate), self._check)
         self._scores[candidate] = score
-        return Optimized(self._original if made is None else model_file.from_bytes(made), steps)
+        return Optimized(
+            self._original if made is None else model_file.keep_on_disk(model_file.from_bytes(made)), steps
+        )
 
     def score(self, candidate: Candidate, model: ir.Model) -> Evaluation:
         """Return the score from the task."""

@@ -33,6 +33,17 @@ def test_values_are_streamed_batch_by_batch_by_name():
         assert np.array_equal(arrays["b"], -arrays["a"])
 
 
+def test_values_one_by_one_are_the_same():
+    model = chain()
+    model.graph.initializers.add(ir.Value(name="w", const_value=ir.tensor(np.float32([1, 2]), name="w")))
+    samples = builders.samples_of(model, 3, 2)
+    values = Activations(model, ["b", "x", "a", "w"])
+    found = [(name, array.copy()) for name, array in values.one_by_one(samples)]
+    expected = [item for arrays in values.of(samples) for item in arrays.items()]
+    assert [name for name, _ in found] == [name for name, _ in expected]
+    assert all(np.array_equal(one, other) for (_, one), (_, other) in zip(found, expected, strict=True))
+
+
 def test_inputs_alone_need_no_run():
     model = chain()
     samples = builders.samples_of(model, 2, 1)

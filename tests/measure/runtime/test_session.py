@@ -13,6 +13,7 @@ from onnxopt.measure.runtime import session as session_module
 from onnxopt.measure.runtime.session import (
     Runtime,
     Session,
+    as_shipped,
     optimized_model,
     session_and_graph,
     session_options,
@@ -182,3 +183,12 @@ def test_profiling_writes_a_file(tmp_path):
     path = session.end_profiling()
     assert path.parent == tmp_path
     assert path.stat().st_size > 0
+
+
+def test_memory_returns_to_the_system_after_the_sessions_of_a_measurement(monkeypatch):
+    trimmed = []
+    monkeypatch.setattr(session_module, "trim_heap", lambda: trimmed.append("now"))
+    with as_shipped(linear(EYE), Runtime()) as source:
+        assert np.array_equal(Session(source, Runtime()).run({"x": X})[0], X)
+        assert not trimmed
+    assert trimmed

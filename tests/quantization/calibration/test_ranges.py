@@ -212,13 +212,13 @@ def test_a_run_gives_out_no_more_activations_than_memory_is_meant_to_hold(
     most: int, largest: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ranges, "MOST_BYTES", most)
-    sizes, real = list[int](), ranges._fetched
+    sizes, real = list[int](), ranges.copied_one_by_one
 
     def watched(session: Any, names: Any, feeds: Any, options: Any) -> Any:
         sizes.append(len(feeds["x"]))
         return real(session, names, feeds, options)
 
-    monkeypatch.setattr(ranges, "_fetched", watched)
+    monkeypatch.setattr(ranges, "copied_one_by_one", watched)
     array = np.arange(160, dtype=np.float32).reshape(16, 10)  # one activation of 40 bytes per sample
     found = collected(array, batch_size=8)
     assert max(sizes) == largest
@@ -244,7 +244,7 @@ def test_an_activation_is_freed_before_the_next_is_copied() -> None:
             return made
 
     feeds = {"x": np.zeros((1, 2), np.float32)}
-    assert len(list(ranges._fetched(Opened(), ["a", "b", "c"], feeds, None))) == 3  # type: ignore[arg-type]
+    assert len(list(ranges.copied_one_by_one(Opened(), ["a", "b", "c"], feeds, None))) == 3  # type: ignore[arg-type]
     assert all(one() is None for one in alive)
 
 

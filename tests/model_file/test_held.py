@@ -1,0 +1,117 @@
+"""Weights of a search lie on disk, with the same numbers and the same bytes of the file."""
+
+import tempfile
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+
+from onnxopt import model_file
+from onnxopt.measure.runtime.session import Runtime, Session
+from onnxopt.model_file import held, keep_on_disk
+from onnxopt.model_file.proto import weights
+from tests import builders
+
+LARGE = 2000
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held, "IN_MEMORY_BYTES", LARGE)
+    monkeypatch.setattr(held, "LEAST_STORED_BYTES", LARGE)
+
+
+def network() -> ir.Model:
+    """Return a model with large and small weights of several types, one tensor of a node, and a body."""
+    rng, net = np.random.default_rng(0), builders.Net(0)
+    x = net.node("MatMul", "x", net.weight(8, 64, name="one"))
+    half = net.const(rng.standard_normal((64, 32)).astype(np.float16), name="half")
+    x = net.node("MatMul", x, net.node("Cast", half, to=onnx.TensorProto.FLOAT))
+    taken = net.const(rng.integers(0, 32, 1200).astype(np.int64), name="taken")
+    x = net.node("Add", net.node("Gather", x, taken, axis=1), net.weight(1200, name="bias"))
+    x = net.node("Mul", x, net.const(np.float32([3]), name="three"))
+    value = onnx.numpy_helper.from_array(np.float32([2]), "two")
+    net.node("Mul", x, net.node("Constant", value=value), out="y")
+    model = net.model([builders.ROWS], [("y", builders.F, ["batch", 1200])], opset=17)
+    return model_file.from_bytes(model_file.to_bytes(model))
+
+
+def in_memory(model: ir.Model) -> list[str]:
+    """Return the names of the large tensors that memory holds."""
+    return [t.name or "" for t in weights(model) if t.nbytes >= LARGE and not _is_stored(t)]
+
+
+def _is_stored(tensor: ir.TensorProtocol) -> bool:
+    return isinstance(tensor, ir.Tensor) and isinstance(tensor.raw, held._Numbers)
+
+
+def test_the_same_model_lies_on_disk() -> None:
+    model = network()
+    before = {name: np.array(v.const_value.numpy()) for name, v in model.graph.initializers.items() if v.const_value}
+    digest, size, feeds = model_file.digest(model), model_file.size_bytes(model), {"x": np.ones((2, 8), np.float32)}
+    expected = Session(model, Runtime()).run(feeds)
+    assert set(in_memory(model)) == {"one", "half", "taken", "bias"}
+    assert keep_on_disk(model) is model
+    assert in_memory(model) == []
+    assert (model_file.digest(model), model_file.size_bytes(model)) == (digest, size)
+    for name, value in model.graph.initializers.items():
+        assert value.const_value is not None
+        array = value.const_value.numpy()
+        np.testing.assert_array_equal(array, before[name])
+        assert array.dtype == before[name].dtype
+        np.testing.assert_array_equal(np.asarray(value.const_value), before[name])
+    for one, other in zip(expected, Session(model, Runtime()).run(feeds), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_no_small_tensor_holds_the_message_with_all_weights() -> None:
+    model = network()
+    before = small_tensors(model)
+    assert set(before) == {"two", "three"}
+    keep_on_disk(model)
+    after = small_tensors(model)
+    assert set(after) == set(before)
+    assert all(after[name].raw is not tensor.raw for name, tensor in before.items())
+
+
+def small_tensors(model: ir.Model) -> dict[str, ir.serde.TensorProtoTensor]:
+    """Return the tensors that stay in memory: those of weights and of attributes."""
+    attributes = (a for node in model.graph for a in node.attributes.values() if a.type is ir.AttributeType.TENSOR)
+    every = [*weights(model), *(attribute.value for attribute in attributes)]
+    return {t.name or "": t for t in every if isinstance(t, ir.serde.TensorProtoTensor) and t.nbytes < LARGE}
+
+
+@pytest.mark.parametrize("name", builders.BUILDERS)
+def test_every_kind_of_graph_keeps_its_bytes(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(held, "IN_MEMORY_BYTES", -1)
+    monkeypatch.setattr(held, "LEAST_STORED_BYTES", 1)
+    model = model_file.from_bytes(model_file.to_bytes(builders.BUILDERS[name]()))
+    before = model_file.to_bytes(model)
+    assert model_file.to_bytes(keep_on_disk(model)) == before
+
+
+def test_numbers_cannot_be_changed_and_copies_share_them() -> None:
+    model = keep_on_disk(network())
+    copy = model.clone()
+    one = copy.graph.initializers["one"].const_value
+    assert one is model.graph.initializers["one"].const_value
+    assert one is not None
+    with pytest.raises(ValueError, match="read-only"):
+        one.numpy()[:] = 0
+    again = keep_on_disk(copy)
+    assert again.graph.initializers["one"].const_value is one
+
+
+def test_without_room_all_stays_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(**_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    model = network()
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    assert set(in_memory(keep_on_disk(model))) == {"one", "half", "taken", "bias"}
+
+
+def test_small_models_stay_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held, "IN_MEMORY_BYTES", 1 << 30)
+    assert set(in_memory(keep_on_disk(network()))) == {"one", "half", "taken", "bias"}
