@@ -61,9 +61,19 @@ class OperatorQuantizer(ONNXQuantizer):  # type: ignore[misc]  # the runtime has
         for name in self._weights:
             for known in (self.value_infos, self.tensor_names):
                 known.pop(name, None)
-        outside = {name: to_tensor(tensor, name) for name, tensor in self._weights.items()}
-        self.model = IndexedModel(self.model.model, outside)
+        self._lent = {name: to_tensor(tensor, name) for name, tensor in self._weights.items()}
+        self.model = IndexedModel(self.model.model, self._lent)
         return super().calculate_quantization_params()
+
+    def quantize_model(self) -> Any:
+        """Quantize, and give back the weights of the user's model with their shapes: the runtime changes an LSTM's."""
+        shapes = {name: tuple(tensor.dims) for name, tensor in self._lent.items()}
+        try:
+            return super().quantize_model()
+        finally:
+            for name, shape in shapes.items():
+                if tuple(self._lent[name].dims) != shape:
+                    self._lent[name].dims[:] = shape
 
     def should_quantize_node(self, node: onnx.NodeProto) -> bool:
         """Return whether to quantize a node, which is the one current from now on."""

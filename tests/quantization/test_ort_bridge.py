@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from onnxopt.catalog import parse
 from onnxopt.errors import NativeError
-from onnxopt.model_file import to_bytes, to_proto
+from onnxopt.model_file import from_bytes, light, to_bytes, to_proto
 from onnxopt.pipeline import Context, Pipeline
 from onnxopt.quantization import ort_bridge
 from onnxopt.quantization.calibration.ranges import Range
-from onnxopt.quantization.ort_bridge import StaticOptions
+from onnxopt.quantization.ort_bridge import DynamicOptions, StaticOptions
 from onnxopt.target import target_of
 from tests import builders, numerics
 from tests.builders import CLASSES, IMAGE, ROWS, Net
@@ -174,6 +174,18 @@ def test_the_source_stays_as_it_is() -> None:
         sqnr_db(model, "quantize-static")
         ort_bridge.fuse(model, ["gelu", "layernorm"])
         assert to_bytes(model) == before
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru", "gemm_mlp", "shared_weights", "transformer_17"])
+def test_weights_that_are_lent_come_back_as_they_were(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runtime changes the shapes of an LSTM's weights in place: they are those of the user's model."""
+    monkeypatch.setattr(ort_bridge, "_UNREAD_BYTES", 0)
+    monkeypatch.setattr(light, "LARGE_BYTES", 0)  # of smaller ones, type inference makes copies
+    model = from_bytes(to_bytes(builders.BUILDERS[name]()))
+    before, options = to_bytes(model), DynamicOptions("int8", True, False, ("MatMul", "Gemm", "LSTM"), ())
+    first = to_bytes(ort_bridge.quantize_dynamic(model, options).model)
+    assert to_bytes(model) == before
+    assert to_bytes(ort_bridge.quantize_dynamic(model, options).model) == first
 
 
 @pytest.mark.parametrize("spec", [*ALL, "simplify"])
