@@ -6,7 +6,7 @@
 Saves every figure with the processor and the versions as JSON under `bench/results/` after each model; models that are
 in it are left out, so that a run can be continued. `--table` prints it as Markdown. Accuracy is measured on all test
 samples, search and hold-out part together; nothing of them is calibrated on. With `--train` models learn from up
-to 10,000 training samples, which then calibrate too. `quantized` is the best of the same search
+to 50,000 training samples, which then calibrate too. `quantized` is the best of the same search
 that neither prunes nor factorizes. `again` is the baseline beside itself: a clock that is right finds no difference.
 OpenVINO runs in a separate process, and with `--openvino` in a separate environment. Where the clock is unsure, all
 models are timed again, twice at most.
@@ -50,7 +50,7 @@ from onnxopt.target import target_of
 
 HERE = Path(__file__).parent
 OUTSIDE_SAMPLES = 500
-TRAINING_MOST = 10_000
+TRAINING_MOST = 50_000
 ATTEMPTS = 3
 
 

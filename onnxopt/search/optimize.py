@@ -15,6 +15,7 @@ from onnxopt.search.bets import WORTH, TrialOrder, order_of, reads_rows, work_of
 from onnxopt.search.candidates import exact, first_candidates, row_candidates
 from onnxopt.search.journal.journal import Journal
 from onnxopt.search.journal.notes import names
+from onnxopt.search.learning import reduce_and_train
 from onnxopt.search.limits.deadline import Deadline
 from onnxopt.search.mix.float_layers import keep_harmful_layers
 from onnxopt.search.observer import NullObserver, Observer
@@ -141,10 +142,8 @@ def _reduce(trials: Trials) -> None:
     """Remove parts of the model and choose bits: what gains most for its time and accuracy first."""
     prune, train = trials.settings.prune, trials.settings.train
     if prune and train:
-        # A removed block saves all its time, at any width. Channels save time in whole registers alone, and half of
-        # those of a narrow layer are more than training can repair in minutes.
-        stages.remove_blocks(trials)
-    if prune:
+        reduce_and_train(trials)
+    elif prune:
         stages.remove_channels(trials)
     # After the channels, which gain more for the time that they take.
     stages.choose_bits(trials)

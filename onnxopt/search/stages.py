@@ -7,8 +7,6 @@ from typing import Any
 import onnx_ir as ir
 
 from onnxopt.errors import ModelError, NativeError
-from onnxopt.graph.blocks.find import blocks_of
-from onnxopt.graph.edit import name_nodes
 from onnxopt.measure.latency.remembered import cache_folder
 from onnxopt.search.candidates import (
     BLOCKS,
@@ -16,13 +14,12 @@ from onnxopt.search.candidates import (
     between,
     placed,
     pruned,
-    recovered,
     reduces,
     shallower,
     static_pass,
 )
-from onnxopt.search.journal.notes import candidate_data, maybe_candidate, numbers
-from onnxopt.search.limits.training_pace import affordable_steps, precision_of, step_times
+from onnxopt.search.journal.notes import candidate_data, maybe_candidate
+from onnxopt.search.learning import distilled, is_deep
 from onnxopt.search.mix.bits import bit_tables, has_matrices
 from onnxopt.search.mix.cost_tables import CostTables, tables_of
 from onnxopt.search.mix.layer_times import LayerTimes
@@ -43,9 +40,6 @@ _CLOCK_S = 4.0
 
 _BITS_S, _BITS_SHARE = 60.0, 0.05
 """Seconds, and share of the time for candidates, that the losses of matrices in one form may take."""
-
-_FEWEST_STEPS = 50
-"""A shorter distillation hardly learns."""
 
 _FAR = 5
 """Ratio of drop to budget above which another calibration hardly helps, and layers in float may."""
@@ -106,41 +100,20 @@ def remove_channels(trials: Trials) -> None:
 
 
 def _pruned_to(trials: Trials, base: Candidate, macs: float) -> Trial:
-    """Prune to a share of the multiply-accumulates; with `--train`, distil a candidate that is over budget."""
-    trial = trials.run(pruned(base, macs, trials.settings.protect))
-    return _recovered(trials, trial)
-
-
-def _recovered(trials: Trials, trial: Trial) -> Trial:
-    """Return the trial; with `--train`, that of the distilled candidate where the given one is over budget."""
-    changed = trial.verdict not in (Verdict.UNCHANGED, Verdict.SAME)
-    if changed and trials.settings.train and not trials.bar.accurate(trial) and not trials.enough():
-        return _distilled(trials, trial.candidate) or trial
-    return trial
+    return trials.run(pruned(base, macs, trials.settings.protect))
 
 
 def remove_blocks(trials: Trials) -> None:
     """Remove more and more residual blocks of a deep model before the best candidate's passes, as channels before."""
-    if trials.enough() or not _is_deep(trials):
+    if trials.enough() or not is_deep(trials):
         return
     base = trials.leader.candidate if trials.leader is not None else Candidate("float", ())
     for share in BLOCKS:
         if trials.enough():
             return
-        trial = _recovered(trials, trials.run(shallower(base, share)))
+        trial = trials.run(shallower(base, share))
         if trial.verdict is Verdict.UNCHANGED or not trials.bar.promising(trial):
             return
-
-
-def _is_deep(trials: Trials) -> bool:
-    """Return whether the smallest share of the removable blocks is at least one block."""
-    named = trials.model.clone()
-    name_nodes(named)
-    try:
-        blocks, _ = blocks_of(named)
-    except (ModelError, NativeError):
-        return False
-    return round((1 - BLOCKS[0]) * len(blocks)) >= 1
 
 
 def mix_techniques(trials: Trials) -> None:
@@ -214,7 +187,7 @@ def _distill_mixes(trials: Trials, mixer: Mixer) -> None:
         chosen = _chosen(trials, f"mix beyond {factor}", partial(mixer.beyond, factor, tuple(before)))
         if chosen is None or not reduces(chosen):
             return
-        trial = _distilled(trials, chosen)
+        trial = distilled(trials, chosen)
         before.append(factor)
         factor *= BEYOND if trial is not None and trials.bar.accurate(trial) else 0.5
 
@@ -234,21 +207,6 @@ def _chosen(trials: Trials, name: str, choose: Callable[[], Candidate | None]) -
 
     found = None if trials.enough() else trials.deadline.in_time(lambda: trials.recall(name, make, maybe_candidate))
     return None if trials.enough() else found
-
-
-def _distilled(trials: Trials, candidate: Candidate) -> Trial | None:
-    """Return a candidate with distillation; None if the time was over before, or allows too few steps."""
-    times = trials.deadline.in_time(lambda: step_times(trials))
-    if times is None:
-        return None
-    # Recorded, because the time differs in a resumed search.
-    (most,) = trials.recall(f"steps after {candidate.name}", lambda: [affordable_steps(trials, times)], numbers)
-    if most < _FEWEST_STEPS:
-        return None
-    longer = recovered(candidate, len(trials.parts.calibration), int(most), precision_of(times))
-    trial = trials.deadline.in_time(lambda: trials.run(longer))
-    trials.enough()  # the reason is recorded, also if no candidate would have followed
-    return trial
 
 
 def _best_static(trials: Trials) -> Candidate | None:

@@ -1,7 +1,6 @@
 """The search keeps its promise whatever the measurements are."""
 
 from collections.abc import Mapping
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -11,7 +10,7 @@ from onnxopt.errors import ModelError, NativeError, UsageError
 from onnxopt.model_file import to_bytes
 from onnxopt.options.search import Goal
 from onnxopt.passes.quantize_static import QuantizeStatic
-from onnxopt.search import stages
+from onnxopt.search import optimize, stages
 from onnxopt.search.acceptance import MOST_PROOFS, MOST_UNPROVEN
 from onnxopt.search.budget import Budget
 from onnxopt.search.candidates import first_candidates, placed, static_pass
@@ -20,7 +19,6 @@ from onnxopt.search.optimize import search
 from onnxopt.search.proof import proving
 from onnxopt.search.settings import Settings
 from onnxopt.search.trial import Candidate, SearchResult, Trial, Verdict
-from tests import builders
 from tests.search import fakes
 from tests.search.fakes import Figures, Recorder, World
 
@@ -287,7 +285,7 @@ def test_without_a_winner_channels_are_removed_from_the_float_model() -> None:
 def deep(figures: Mapping[str, Figures], **asked: object) -> SearchResult:
     """Search a model of many residual blocks."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stages, "_is_deep", lambda trials: True)
+        patch.setattr(stages, "is_deep", lambda trials: True)
         fakes.install(patch, World(figures))
         settings = Settings(Budget(0.01), confidence=0.7, target="x86-vnni", prune=True, **asked)
         return search(fakes.model(), fakes.parts(), None, settings, None)
@@ -314,47 +312,20 @@ def test_blocks_of_a_deep_model_are_removed_in_front_of_the_best_while_the_budge
     assert "blocks-to-92%+a" not in verdicts(pruned(figures))
 
 
-def test_a_model_without_blocks_that_loses_too_much_learns_from_the_original() -> None:
-    figures = {
-        "a": Figures(),
-        "blocks-to-92%+a": OVER,
-        "blocks-to-92%+distilled+a": Figures(speedup=3.9),
-        "blocks-to-84%+a": OVER,
-        "blocks-to-84%+distilled+a": OVER,
-        "pruned-to-75%+blocks-to-92%+a": OVER,
-        "pruned-to-75%+distilled+blocks-to-92%+a": OVER,
-        "pruned-to-90%+blocks-to-92%+a": OVER,
-        "pruned-to-90%+distilled+blocks-to-92%+a": OVER,
-    }
-    result = deep(figures, train=True)
-    assert list(verdicts(result)) == list(figures)
-    assert result.winner is not None
-    assert result.winner.candidate.name == "blocks-to-92%+distilled+a"
-
-
 @pytest.mark.parametrize(
     ("train", "expected"),
     [
         (False, ["remove_channels", "choose_bits", "remove_blocks", "mix_techniques"]),
-        (True, ["remove_blocks", "remove_channels", "choose_bits", "mix_techniques"]),
+        (True, ["reduce_and_train", "choose_bits", "mix_techniques"]),
     ],
 )
 def test_stages_that_gain_most_for_their_time_come_first(monkeypatch, train: bool, expected: list[str]) -> None:
     order: list[str] = []
     for name in ("remove_channels", "choose_bits", "remove_blocks", "mix_techniques"):
         monkeypatch.setattr(stages, name, lambda trials, name=name: order.append(name))
+    monkeypatch.setattr(optimize, "reduce_and_train", lambda trials: order.append("reduce_and_train"))
     pruned({"a": Figures()}, train=train)
     assert order == expected
-
-
-@pytest.mark.parametrize(("blocks", "is_deep"), [(6, False), (7, True)])
-def test_a_model_is_deep_where_a_share_of_its_blocks_is_at_least_one(blocks: int, is_deep: bool) -> None:
-    net, x = builders.Net(1), "x"
-    for _ in range(blocks):
-        x = net.node("Add", x, net.node("MatMul", x, net.weight(8, 8)))
-    net.node("MatMul", x, net.weight(8, 4), out="y")
-    model = net.model([builders.ROWS], [builders.CLASSES], opset=13)
-    assert stages._is_deep(SimpleNamespace(model=model)) is is_deep  # type: ignore[arg-type]
 
 
 def limited(figures: Mapping[str, Figures], **asked: object) -> SearchResult:
@@ -388,23 +359,6 @@ def test_an_aim_that_does_not_hold_on_the_hold_out_part_is_not_reached() -> None
     result = limited({"a": Figures(speedup=2.5, holdout_speedup=1.5)}, aim=StopTarget.parse("latency", "0.5x"))
     assert result.winner is not None
     assert result.aim_reached is False
-
-
-def test_a_pruned_model_that_loses_too_much_learns_from_the_original() -> None:
-    over = Figures(speedup=4.0, drop=0.3, confidence=0.0)
-    figures = {
-        "a": Figures(),
-        "pruned-to-75%+a": over,
-        "pruned-to-75%+distilled+a": Figures(speedup=3.9),
-        "pruned-to-50%+a": over,
-        "pruned-to-50%+distilled+a": over,
-        "pruned-to-65%+a": over,
-        "pruned-to-65%+distilled+a": over,
-    }
-    result = limited(figures, prune=True, train=True)
-    assert list(verdicts(result)) == list(figures)
-    assert result.winner is not None
-    assert result.winner.candidate.name == "pruned-to-75%+distilled+a"
 
 
 def test_layers_of_the_best_static_candidate_are_placed() -> None:

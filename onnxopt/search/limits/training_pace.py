@@ -10,7 +10,7 @@ from onnxopt.search.candidates import MOST_STEPS, RECOVERY
 from onnxopt.search.journal.notes import named_numbers
 from onnxopt.search.trials import Trials
 
-_TRAINING_SHARE = 0.35
+_TRAINING_SHARE = 0.5
 """Share of the time left for candidates that one distillation may take."""
 
 _STEP_PER_RUN = 4.0

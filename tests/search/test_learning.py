@@ -1,0 +1,157 @@
+"""Which candidates learn from the baseline, and in which order."""
+
+from collections.abc import Mapping
+from types import SimpleNamespace
+
+import pytest
+
+from onnxopt.options.search import Goal
+from onnxopt.passes.prune_channels import PruneChannels
+from onnxopt.passes.simplify import Simplify
+from onnxopt.search import learning, stages
+from onnxopt.search.budget import Budget
+from onnxopt.search.learning import distilled, is_deep
+from onnxopt.search.optimize import search
+from onnxopt.search.settings import Settings
+from onnxopt.search.trial import Candidate, SearchResult
+from tests import builders
+from tests.search import fakes
+from tests.search.fakes import Figures, World
+
+INT8 = {"a": Figures(speedup=2.0)}
+
+
+def over(drop: float, speedup: float) -> Figures:
+    """Return a candidate over the budget of 0.01."""
+    return Figures(drop=drop, speedup=speedup, confidence=0.0)
+
+
+def taught(figures: Mapping[str, Figures], *, deep: bool = True, budget: float = 0.01) -> SearchResult:
+    """Search with training, of a model with or without blocks to remove."""
+    with pytest.MonkeyPatch.context() as patch:
+        fakes.install(patch, World({**INT8, **figures}))
+        for module in (learning, stages):
+            patch.setattr(module, "is_deep", lambda trials: deep)
+        settings = Settings(Budget(budget), confidence=0.7, target="x86-vnni", prune=True, train=True)
+        return search(fakes.model(), fakes.parts(), None, settings, None)
+
+
+def tried(result: SearchResult) -> list[str]:
+    return [t.candidate.name for t in result.trials]
+
+
+LADDER = {
+    "blocks-to-92%+a": over(0.02, 2.2),
+    "blocks-to-84%+a": over(0.05, 2.6),
+    "blocks-to-76%+a": over(0.11, 3.1),
+    "blocks-to-68%+a": over(0.30, 3.6),
+    "pruned-to-75%+a": over(0.06, 2.4),
+    "pruned-to-50%+a": over(0.25, 2.9),
+    "pruned-to-90%+a": over(0.03, 2.1),
+    "pruned-to-75%+blocks-to-84%+a": over(0.10, 3.3),
+}
+"""Removal without training: up to the first step out of reach, and one step of channels beside half of the reach."""
+
+BOLDEST = "pruned-to-75%+distilled+blocks-to-84%+a"
+
+
+def test_the_fastest_candidate_within_reach_learns_and_a_bolder_one_follows_where_it_left_little() -> None:
+    half = {BOLDEST: Figures(drop=0.005, speedup=3.3)}
+    result = taught({**LADDER, **half})
+    assert tried(result) == ["a", *LADDER, BOLDEST]
+    assert result.winner is not None
+    assert result.winner.candidate.name == BOLDEST
+    bolder = {BOLDEST: Figures(drop=0.001, speedup=3.3), "blocks-to-68%+distilled+a": Figures(speedup=3.6)}
+    # A step of 0.25 that is slower than what was reached is not trained, though little would be left of it.
+    hopeful = {**LADDER, "blocks-to-68%+a": over(0.23, 3.6)}
+    result = taught({**hopeful, **bolder})
+    assert tried(result) == ["a", *LADDER, *bolder]
+    assert result.winner is not None
+    assert result.winner.candidate.name == "blocks-to-68%+distilled+a"
+
+
+def test_after_a_training_that_leaves_too_much_the_next_one_is_as_mild_as_that_demands() -> None:
+    # A fifth of the drop is left: 0.05 may become 0.01, but 0.06 and 0.11 will not.
+    figures = {BOLDEST: over(0.02, 3.3), "blocks-to-84%+distilled+a": Figures(drop=0.008, speedup=2.6)}
+    result = taught({**LADDER, **figures})
+    assert tried(result) == ["a", *LADDER, *figures]
+    assert result.winner is not None
+    assert result.winner.candidate.name == "blocks-to-84%+distilled+a"
+
+
+def test_trainings_end_where_nothing_hopeful_is_left() -> None:
+    """Two fifths are left, so that 0.02 alone may become 0.01; and when that fails, nothing may."""
+    figures = {BOLDEST: over(0.04, 3.3), "blocks-to-92%+distilled+a": over(0.015, 2.2)}
+    result = taught({**LADDER, **figures})
+    assert tried(result) == ["a", *LADDER, *figures]
+    assert result.winner is not None
+    assert result.winner.candidate.name == "a"
+
+
+def test_what_is_within_budget_without_training_is_not_trained() -> None:
+    ladder = {
+        "pruned-to-75%+a": Figures(speedup=2.5),
+        "pruned-to-50%+a": Figures(speedup=3.0),
+        "pruned-to-35%+a": over(0.3, 4.0),
+        "pruned-to-45%+a": Figures(speedup=3.2),
+    }
+    # Out of reach, but the only one that training could help.
+    last = {"pruned-to-35%+distilled+a": over(0.1, 4.0)}
+    result = taught({**ladder, **last}, deep=False)
+    assert tried(result) == ["a", *ladder, *last]
+    assert result.winner is not None
+    assert result.winner.candidate.name == "pruned-to-45%+a"
+
+
+def test_a_candidate_slower_than_the_best_does_not_learn() -> None:
+    figures = {
+        "pruned-to-75%+a": over(0.02, 1.9),
+        "pruned-to-50%+a": over(0.3, 1.95),
+        "pruned-to-90%+a": over(0.2, 1.9),
+    }
+    assert tried(taught(figures, deep=False)) == ["a", *figures]
+
+
+@pytest.mark.parametrize(("goal", "cost"), [(Goal.LATENCY, 1 / 3), (Goal.SIZE, 1 / 4)])
+def test_a_candidate_whose_trial_ended_before_is_measured_by_the_goal(monkeypatch, goal: Goal, cost: float) -> None:
+    trial = SimpleNamespace(latency=None, candidate=Candidate("pruned-to-50%+a", ()))
+    ms = {"whole": 9.0, "half": 3.0}
+    monkeypatch.setattr(learning.model_file, "size_bytes", {"half": 25}.__getitem__)
+    trials = SimpleNamespace(
+        model="whole",
+        build=lambda candidate: "half",
+        latency=lambda models, seconds: {name: SimpleNamespace(p50_ms=ms[model]) for name, model in models.items()},
+        settings=SimpleNamespace(latency_s=1.0, goal=goal),
+        bar=SimpleNamespace(baseline_bytes=100),
+        deadline=SimpleNamespace(in_time=lambda make: make()),
+        recall=lambda name, make, read: read(make()),
+        enough=lambda: False,
+    )
+    assert learning._cost(trials, trial) == pytest.approx(cost)  # type: ignore[arg-type]
+    trials.enough = lambda: True
+    assert learning._cost(trials, trial) == 1.0  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("blocks", "deep"), [(6, False), (7, True)])
+def test_a_model_is_deep_where_a_share_of_its_blocks_is_at_least_one(blocks: int, deep: bool) -> None:
+    net, x = builders.Net(1), "x"
+    for _ in range(blocks):
+        x = net.node("Add", x, net.node("MatMul", x, net.weight(8, 8)))
+    net.node("MatMul", x, net.weight(8, 4), out="y")
+    model = net.model([builders.ROWS], [builders.CLASSES], opset=13)
+    assert is_deep(SimpleNamespace(model=model)) is deep  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("steps", "made"), [(49, 0), (50, 1)])
+def test_with_time_for_a_few_steps_nothing_is_distilled(steps: int, made: int) -> None:
+    run = list[Candidate]()
+    pruned = Candidate("pruned-to-75%+float", (Simplify(fuse=False), PruneChannels(macs=0.75)))
+    trials = SimpleNamespace(
+        recall=lambda name, make, read: read([steps] if name.startswith("steps after") else {}),
+        parts=SimpleNamespace(calibration=range(50_000)),
+        deadline=SimpleNamespace(in_time=lambda make: make()),
+        run=run.append,
+        enough=lambda: False,
+    )
+    distilled(trials, pruned)  # type: ignore[arg-type]
+    assert [one.passes[2].steps for one in run] == [steps] * made
