@@ -9,7 +9,9 @@ network by feature, response, relation and all three. `int8` is the distilled ne
 losses, if that was done) after `quantize --mode auto`. `dense` is the whole network fine-tuned with labels for as many
 steps, because training on these samples alone may raise its accuracy. The `student` task trains a narrow network of
 another architecture with a large teacher (`distilled`) and with labels alone (`labels`). The `4bit`
-task quantizes the whole network: to 8 bits, to 4, and to 4 with training.
+task quantizes the whole network: to 8 bits, to 4, and to 4 with training. The `blocks` task removes residual blocks and
+compares recipes of the distillation: `recipe` is that of `optimize --train` with all training images, and each other
+row differs from it in one option.
 
 Finished rows are not repeated: results are saved after each under `bench/results/`, pruned networks under
 `--work`.
@@ -36,6 +38,7 @@ from onnxopt.measure.runtime.environment import environment
 from onnxopt.measure.runtime.session import Runtime
 from onnxopt.measure.tasks.named import metric_of
 from onnxopt.pipeline import Context, Optimized, Pipeline
+from onnxopt.samples import Samples
 from onnxopt.search.int8.choose import fastest_int8
 from onnxopt.target import detect
 
@@ -50,6 +53,18 @@ ROWS = ("none", "compensated", *LOSSES, "int8", "dense")
 QUANTIZE = "simplify,quantize-static"
 IMAGES = "lr=0.001,batch_size=128,augment=[flip,crop],precision=bfloat16"
 PLAIN = "lr=0.0005,batch_size=32"
+RECIPE: Mapping[str, str] = {"lr": "0.001", "batch_size": "64", "augment": "[crop]", "precision": "bfloat16"}
+RECIPES: Mapping[str, Mapping[str, str]] = {
+    "recipe": {},
+    "flips": {"augment": "[crop,flip]"},
+    "mixtures": {"augment": "[crop,mixup]"},
+    "lr x2": {"lr": "0.002"},
+    "lr /2": {"lr": "0.0005"},
+    "temperature 1.5": {"temperature": "1.5"},
+    "labels too": {"alpha": "0.8"},
+    "10,000 images": {"images": "10000"},
+}
+"""Rows of the `blocks` task, and the options in which each differs from `RECIPE`."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +100,7 @@ TASKS: Mapping[str, Task] = {
     # Its cell is a loop of plain operators: its products are factorized, for no channels could be followed through it.
     "tf_kws_lstm_m-50": Task("tf_kws_lstm_m", "factorize{macs=0.5,verify=false", PLAIN, alone="data_aware=false"),
     "cifar10_jpeg_resnet20-4bit": Task("cifar10_jpeg_resnet20", "", "lr=0.0001,batch_size=64,augment=[flip,crop]"),
+    "cifar10_jpeg_resnet20-blocks": Task("cifar10_jpeg_resnet20", "prune-blocks{count=3", ""),
     "student": Task(
         "cifar10_jpeg_resnet9", "narrow-student{width=0.25", f"{IMAGES},batch_norm=trained", "cifar10_jpeg_resnet56"
     ),
@@ -119,6 +135,9 @@ class Bench:
                 "int4": lambda: self._run(self.model, self._four_bits("lr=1e-12,batch_size=64,steps=1")),
                 "int4 trained": lambda: self._run(self.model, self._four_bits(f"{self.task.train},steps={self.steps}")),
             }
+        if not self.task.train:
+            found = {"compensated": lambda: self._run(self.model, f"{self.task.prune}}}")}
+            return found | {row: lambda row=row: self._learned(row) for row in RECIPES}
         made = {
             "none": lambda: self._run(self.model, f"{self.task.prune},{self.task.alone}}}"),
             "compensated": lambda: self._run(self.model, f"{self.task.prune}}}"),
@@ -151,8 +170,14 @@ class Bench:
         options = ",".join(filter(None, (f"steps={self.steps}", self.task.train, losses)))
         return self._run(model, f"{name}{{{options}}}")
 
-    def _run(self, model: ir.Model, passes: str) -> Optimized:
-        return Pipeline(parse(passes)).run(model, Context(detect(), self.samples, teacher=self.teacher))
+    def _learned(self, row: str) -> Optimized:
+        changed = dict(RECIPES[row])
+        samples = self.samples.take(int(changed.pop("images", len(self.samples))))
+        options = ",".join(f"{key}={value}" for key, value in {**RECIPE, **changed, "steps": self.steps}.items())
+        return self._run(self._pruned(), f"distill{{{options}}}", samples)
+
+    def _run(self, model: ir.Model, passes: str, samples: Samples | None = None) -> Optimized:
+        return Pipeline(parse(passes)).run(model, Context(detect(), samples or self.samples, teacher=self.teacher))
 
     def measured(self, row: str, make: Callable[[], Optimized]) -> dict[str, Any]:
         """Return one row; trained networks are stored."""
