@@ -22,6 +22,7 @@ LEGEND: Mapping[str, str] = MappingProxyType(
         "keepN": "the N most sensitive layers stay in float",
         "pruned-to-N%": "channels pruned until N % of the MACs remain",
         "blocks-to-N%": "about N % of the residual blocks remain, linear maps in place of the others",
+        "blocks-N-to-N%": "about N % of the residual blocks of one size remain, sizes numbered in graph order",
         "distilled": "trained to match the baseline's outputs after pruning or factorization",
         "mixed-N": "mix number N: pruning, rank and INT8 chosen per layer",
         "bits-N": "mix number N: float, INT8, 8, 4 or 2 bits chosen per matrix",
@@ -30,7 +31,7 @@ LEGEND: Mapping[str, str] = MappingProxyType(
 """Meaning of each part of a name; N is a number."""
 
 _NUMBER = re.compile(
-    r"(?<=keep)\d+|(?<=weights-)\d+|(?<=pruned-to-)\d+|(?<=blocks-to-)\d+|(?<=mixed-)\d+|(?<=bits-)\d+"
+    r"(?<=keep)\d+|(?<=weights-)\d+|(?<=pruned-to-)\d+|(?<=blocks-to-)\d+|(?<=blocks-)\d|(?<=blocks-\d-to-)\d+|(?<=mixed-)\d+|(?<=bits-)\d+"
 )
 _PART = re.compile("|".join(re.escape(part) for part in sorted(LEGEND, key=len, reverse=True)))
 

@@ -1,6 +1,7 @@
 """Candidates of a search and their variants."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 from onnxopt.options.search import Protect
@@ -114,6 +115,21 @@ def shallower(candidate: Candidate, blocks: float) -> Candidate:
     rest, name = _untrained(candidate)
     passes = (Simplify(fuse=False), PruneBlocks(ratio=round(1 - blocks, 2)), *rest)
     return Candidate(f"blocks-to-{blocks:.0%}+{name}", passes)
+
+
+def shallower_in_size(candidate: Candidate, number: int, gone: int, sizes: Sequence[Sequence[str]]) -> Candidate:
+    """Return `candidate` with fewer residual blocks of one size, as in `shallower`.
+
+    Args:
+        candidate: the candidate whose passes follow.
+        number: the size, by its position in `sizes`.
+        gone: number of blocks of that size to remove.
+        sizes: names of the blocks of each size.
+    """
+    rest, name = _untrained(candidate)
+    others = tuple(block for place, blocks in enumerate(sizes) if place != number for block in blocks)
+    passes = (Simplify(fuse=False), PruneBlocks(count=gone, exclude=others), *rest)
+    return Candidate(f"blocks-{number + 1}-to-{1 - gone / len(sizes[number]):.0%}+{name}", passes)
 
 
 RECOVERY = Distill(epochs=40, augment=("crop",))

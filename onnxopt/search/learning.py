@@ -2,22 +2,30 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+import onnx_ir as ir
 
 from onnxopt import model_file
 from onnxopt.errors import ModelError, NativeError
-from onnxopt.graph.blocks.find import blocks_of
+from onnxopt.graph.blocks.find import Block, blocks_of
 from onnxopt.graph.edit import name_nodes
 from onnxopt.options.search import Goal
-from onnxopt.search.candidates import BLOCKS, PRUNED, between, pruned, recovered, shallower
+from onnxopt.passes.simplify import Simplify
+from onnxopt.search.candidates import BLOCKS, PRUNED, between, pruned, recovered, shallower, shallower_in_size
 from onnxopt.search.journal.notes import numbers
 from onnxopt.search.limits.training_pace import affordable_steps, precision_of, step_times
 from onnxopt.search.trial import Candidate, Trial, Verdict
 from onnxopt.search.trials import Trials
 from onnxopt.search.workers.runner import LOST
 
-REACH = 12.0
-"""Ratio of drop to budget up to which a candidate is worth a training. Of a ResNet-20 without three of nine blocks,
-minutes of distillation leave a sixth to a tenth of the drop (docs/recovery.md).
+S = TypeVar("S", float, int)
+
+REACH = 7.0
+"""Ratio of drop to budget up to which a candidate is worth a training: minutes of distillation leave a seventh of the
+drop of a ResNet-20 without two or three of its nine blocks, and a quarter where channels are gone too
+(docs/recovery.md).
 """
 
 _LEAST_LEFT = 0.5 / REACH
@@ -31,6 +39,13 @@ _FEWEST_STEPS = 50
 
 _DEEPER = (*BLOCKS, 0.68, 0.6, 0.52, 0.44)
 """Remaining shares of the residual blocks that are tried before training."""
+
+
+_GONE = (1, 2, 3, 4, 6, 8)
+"""Numbers of blocks of one size that are removed."""
+
+_MOST_SIZES = 4
+"""Number of sizes of blocks that are tried alone."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +68,39 @@ def reduce_and_train(trials: Trials) -> None:
     removal would otherwise share. Its result says how much of a drop training leaves here, and which candidate is next.
     """
     base = trials.leader.candidate if trials.leader is not None else Candidate("float", ())
-    blocks = _ladder(trials, lambda share: shallower(base, share), _DEEPER if is_deep(trials) else ())
+    deep = is_deep(trials)
+    blocks = _ladder(trials, lambda share: shallower(base, share), _DEEPER if deep else ())
+    sized = _of_each_size(trials, base) if deep else []
     channels = _narrower(trials, base)
     both = _both(trials, blocks) if channels and _in_reach(trials, channels[0]) else []
-    _train(trials, [trial for trial in (*blocks.values(), *channels, *both) if not trials.bar.accurate(trial)])
+    _train(trials, [trial for trial in (*blocks.values(), *sized, *channels, *both) if not trials.bar.accurate(trial)])
+
+
+def _of_each_size(trials: Trials, base: Candidate) -> list[Trial]:
+    """Return the trials of removing blocks of one size alone.
+
+    A block saves more time where its values are large, and training brings more back where few weights are gone: both
+    hold for the first blocks of an image network, but blocks are ordered by the loss without them, whatever they save.
+    """
+    sizes = _sizes(trials)
+    found: list[Trial] = []
+    for number, names in enumerate(sizes[:_MOST_SIZES] if len(sizes) > 1 else ()):
+        steps = [gone for gone in _GONE if gone <= len(names)]
+        found += _ladder(trials, partial(shallower_in_size, base, number, sizes=sizes), steps).values()
+    return found
+
+
+def _sizes(trials: Trials) -> list[list[str]]:
+    """Return the names of the removable blocks, those with equally many weights together, in graph order."""
+    found = dict[int, list[str]]()
+    try:
+        # Names and weights are those behind the first pass.
+        simplified = trials.preparation.run((Simplify(fuse=False),)).model
+    except (ModelError, NativeError):
+        return []
+    for block in _removable(simplified):
+        found.setdefault(block.parameters, []).append(block.name)
+    return [*found.values()]
 
 
 def _narrower(trials: Trials, base: Candidate) -> list[Trial]:
@@ -79,25 +123,25 @@ def _both(trials: Trials, blocks: Mapping[float, Trial]) -> list[Trial]:
 
     Blocks save time at any width, channels in whole registers.
     """
-    most = next((one for one in reversed(blocks.values()) if _in_reach(trials, one, 0.5)), None)
+    most = next((one for one in reversed([*blocks.values()]) if _in_reach(trials, one, 0.5)), None)
     if most is None:
         return []
     steps = _ladder(trials, lambda share: pruned(most.candidate, share, trials.settings.protect), PRUNED[:1])
     return [*steps.values()]
 
 
-def _ladder(trials: Trials, make: Callable[[float], Candidate], shares: Sequence[float]) -> dict[float, Trial]:
-    """Return the trials of steps of removal by the share that remains, up to the first one out of reach."""
-    found = dict[float, Trial]()
-    for share in shares:
+def _ladder(trials: Trials, make: Callable[[S], Candidate], steps: Sequence[S]) -> dict[S, Trial]:
+    """Return the trials of steps of removal, up to the first one out of reach."""
+    found = dict[S, Trial]()
+    for step in steps:
         if trials.enough():
             break
-        trial = trials.run(make(share))
+        trial = trials.run(make(step))
         if trial.verdict is Verdict.SAME:
             continue
         if trial.drop is None or trial.drop.broken:
             break
-        found[share] = trial
+        found[step] = trial
         if not _in_reach(trials, trial):
             break
     return found
@@ -170,13 +214,16 @@ def _cost(trials: Trials, trial: Trial) -> float:
 
 def is_deep(trials: Trials) -> bool:
     """Return whether the smallest share of the removable blocks is at least one block."""
-    named = trials.model.clone()
+    return round((1 - BLOCKS[0]) * len(_removable(trials.model))) >= 1
+
+
+def _removable(model: ir.Model) -> list[Block]:
+    named = model.clone()
     name_nodes(named)
     try:
-        blocks, _ = blocks_of(named)
+        return blocks_of(named)[0]
     except (ModelError, NativeError):
-        return False
-    return round((1 - BLOCKS[0]) * len(blocks)) >= 1
+        return []
 
 
 def distilled(trials: Trials, candidate: Candidate) -> Trial | None:
