@@ -67,7 +67,7 @@ def reduce_and_train(trials: Trials) -> None:
     A measurement without training takes seconds, a training minutes: so one training is given what several steps of
     removal would otherwise share. Its result says how much of a drop training leaves here, and which candidate is next.
     """
-    base = trials.leader.candidate if trials.leader is not None else Candidate("float", ())
+    base = trials.base()
     deep = is_deep(trials)
     blocks = _ladder(trials, lambda share: shallower(base, share), _DEEPER if deep else ())
     sized = _of_each_size(trials, base) if deep else []

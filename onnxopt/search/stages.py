@@ -84,7 +84,7 @@ def remove_channels(trials: Trials) -> None:
 
     Where a step is too much, half of it is tried.
     """
-    base = trials.leader.candidate if trials.leader is not None else Candidate("float", ())
+    base = trials.base()
     before = 1.0
     for macs in PRUNED:
         if trials.enough():
@@ -107,7 +107,7 @@ def remove_blocks(trials: Trials) -> None:
     """Remove more and more residual blocks of a deep model before the best candidate's passes, as channels before."""
     if trials.enough() or not is_deep(trials):
         return
-    base = trials.leader.candidate if trials.leader is not None else Candidate("float", ())
+    base = trials.base()
     for share in BLOCKS:
         if trials.enough():
             return

@@ -123,6 +123,15 @@ class Trials:
         self.observer.finished(trial)
         return trial
 
+    def base(self) -> Candidate:
+        """Return the candidate that further passes precede: the best within budget so far, or the float model.
+
+        Of those whose speed or size differs by noise alone it is the one with the smallest drop, because what is
+        removed next adds to that.
+        """
+        best = self.bar.finalists(self.made)
+        return best[0].candidate if best else Candidate("float", ())
+
     def cut_reason(self) -> str:
         """Return the reason for a trial that the time limit interrupted."""
         return (

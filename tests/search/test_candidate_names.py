@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from onnxopt.passes.prune_blocks import PruneBlocks
 from onnxopt.passes.quantize_dynamic import QuantizeDynamic
 from onnxopt.passes.quantize_static import QuantizeStatic
 from onnxopt.search.candidate_names import LEGEND, legend_line, legend_of, parts_of
@@ -22,6 +23,7 @@ from onnxopt.search.candidates import (
     recovered,
     row_candidates,
     shallower,
+    shallower_in_size,
 )
 from onnxopt.search.mix.bits import FORMS
 from onnxopt.search.mix.cost_tables import CostTables
@@ -52,6 +54,7 @@ def every_candidate() -> Iterator[Candidate]:
         yield from forms
         smaller = [pruned(form, macs) for form in forms for macs in (*PRUNED, between(1.0, PRUNED[0]))]
         smaller += [shallower(form, blocks) for form in (*forms, smaller[0]) for blocks in BLOCKS]
+        smaller += [shallower_in_size(form, 1, 2, ("a", "bcd")) for form in forms]
         smaller += [mixed(base, mode) for mode in ("float", "INT8")]
         yield from smaller
         yield from (recovered(candidate, 1000) for candidate in smaller)
@@ -67,6 +70,15 @@ def test_a_shallower_candidate_is_first_measured_without_training() -> None:
     trained = recovered(pruned(static, 0.75), 10_000)
     assert shallower(trained, 0.92) == shallower(pruned(static, 0.75), 0.92)
     assert shallower(trained, 0.92).name == "blocks-to-92%+pruned-to-75%+static-minmax"
+
+
+def test_blocks_of_one_size_go_and_those_of_others_stay() -> None:
+    (static,) = (c for c in first_candidates() if c.name == "static-minmax")
+    fewer = shallower_in_size(recovered(pruned(static, 0.75), 10_000), 1, 2, (("a", "b"), ("c", "d", "e"), ("f",)))
+    assert fewer.name == "blocks-2-to-33%+pruned-to-75%+static-minmax"
+    assert parts_of(fewer.name)[0] == "blocks-N-to-N%"
+    assert fewer.passes[1] == PruneBlocks(count=2, exclude=("a", "b", "f"))
+    assert fewer.passes[2:] == pruned(static, 0.75).passes
 
 
 def test_channels_of_a_shallower_trained_candidate_are_removed_before_one_training() -> None:
