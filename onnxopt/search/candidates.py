@@ -117,19 +117,21 @@ def shallower(candidate: Candidate, blocks: float) -> Candidate:
     return Candidate(f"blocks-to-{blocks:.0%}+{name}", passes)
 
 
-def shallower_in_size(candidate: Candidate, number: int, gone: int, sizes: Sequence[Sequence[str]]) -> Candidate:
-    """Return `candidate` with fewer residual blocks of one size, as in `shallower`.
+def shallower_in_size(
+    candidate: Candidate, number: int, gone: Sequence[str], sizes: Sequence[Sequence[str]]
+) -> Candidate:
+    """Return `candidate` without given residual blocks of one size, with linear maps as in `shallower`.
 
     Args:
         candidate: the candidate whose passes follow.
         number: the size, by its position in `sizes`.
-        gone: number of blocks of that size to remove.
-        sizes: names of the blocks of each size.
+        gone: names of the blocks of that size to remove.
+        sizes: names of all removable blocks by size.
     """
     rest, name = _untrained(candidate)
-    others = tuple(block for place, blocks in enumerate(sizes) if place != number for block in blocks)
-    passes = (Simplify(fuse=False), PruneBlocks(count=gone, exclude=others), *rest)
-    return Candidate(f"blocks-{number + 1}-to-{1 - gone / len(sizes[number]):.0%}+{name}", passes)
+    kept = tuple(block for blocks in sizes for block in blocks if block not in gone)
+    passes = (Simplify(fuse=False), PruneBlocks(count=len(gone), exclude=kept), *rest)
+    return Candidate(f"blocks-{number + 1}-to-{1 - len(gone) / len(sizes[number]):.0%}+{name}", passes)
 
 
 RECOVERY = Distill(epochs=40, augment=("crop",))

@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-import onnx_ir as ir
-
 from onnxopt import model_file
 from onnxopt.errors import ModelError, NativeError
-from onnxopt.graph.blocks.find import Block, blocks_of
+from onnxopt.graph.blocks.find import blocks_of
 from onnxopt.graph.edit import name_nodes
+from onnxopt.measure.runtime.batches import as_it_runs
+from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.options.search import Goal
 from onnxopt.passes.simplify import Simplify
+from onnxopt.pruning.block_loss import BlockLoss
 from onnxopt.search.candidates import BLOCKS, PRUNED, between, pruned, recovered, shallower, shallower_in_size
 from onnxopt.search.journal.notes import numbers
 from onnxopt.search.limits.training_pace import affordable_steps, precision_of, step_times
@@ -43,6 +44,9 @@ _DEEPER = (*BLOCKS, 0.68, 0.6, 0.52, 0.44)
 
 _GONE = (1, 2, 3, 4, 6, 8)
 """Numbers of blocks of one size that are removed."""
+
+_SAMPLES = 128
+"""Samples for the losses without blocks."""
 
 _MOST_SIZES = 4
 """Number of sizes of blocks that are tried alone."""
@@ -77,29 +81,42 @@ def reduce_and_train(trials: Trials) -> None:
 
 
 def _of_each_size(trials: Trials, base: Candidate) -> list[Trial]:
-    """Return the trials of removing blocks of one size alone.
+    """Return the trials of removing neighbouring blocks of one size, those with the smallest sum of losses alone.
 
     A block saves more time where its values are large, and training brings more back where few weights are gone: both
-    hold for the first blocks of an image network, but blocks are ordered by the loss without them, whatever they save.
+    hold for the first blocks of an image network. The order of all blocks is that of their losses, whatever they save.
     """
-    sizes = _sizes(trials)
+    losses = trials.deadline.in_time(lambda: _losses(trials)) or []
+    sizes = [[*of_size] for of_size in losses]
     found: list[Trial] = []
-    for number, names in enumerate(sizes[:_MOST_SIZES] if len(sizes) > 1 else ()):
-        steps = [gone for gone in _GONE if gone <= len(names)]
-        found += _ladder(trials, partial(shallower_in_size, base, number, sizes=sizes), steps).values()
+    for number, of_size in enumerate(losses[:_MOST_SIZES] if len(losses) > 1 else ()):
+        steps = [gone for gone in _GONE if gone <= len(of_size)]
+        found += _ladder(trials, partial(_neighbours, base, number, of_size, sizes), steps).values()
     return found
 
 
-def _sizes(trials: Trials) -> list[list[str]]:
-    """Return the names of the removable blocks, those with equally many weights together, in graph order."""
-    found = dict[int, list[str]]()
+def _neighbours(
+    base: Candidate, number: int, losses: Mapping[str, float], sizes: Sequence[Sequence[str]], gone: int
+) -> Candidate:
+    names = [*losses]
+    windows = [names[start : start + gone] for start in range(len(names) - gone + 1)]
+    return shallower_in_size(base, number, min(windows, key=lambda one: sum(losses[n] for n in one)), sizes)
+
+
+def _losses(trials: Trials) -> list[dict[str, float]]:
+    """Return the output loss without each removable block, by name in graph order, per number of weights."""
     try:
         # Names and weights are those behind the first pass.
-        simplified = trials.preparation.run((Simplify(fuse=False),)).model
+        model = trials.preparation.run((Simplify(fuse=False),)).model
+        name_nodes(model)
+        blocks = blocks_of(model)[0]
+        samples = trials.parts.calibration.take(_SAMPLES)
+        losses = BlockLoss(model, blocks).of_each(blocks, as_it_runs(Session(model, Runtime()), samples)) if blocks else {}
     except (ModelError, NativeError):
         return []
-    for block in _removable(simplified):
-        found.setdefault(block.parameters, []).append(block.name)
+    found = dict[int, dict[str, float]]()
+    for block in blocks:
+        found.setdefault(block.parameters, {})[block.name] = losses[block.name]
     return [*found.values()]
 
 
@@ -214,16 +231,13 @@ def _cost(trials: Trials, trial: Trial) -> float:
 
 def is_deep(trials: Trials) -> bool:
     """Return whether the smallest share of the removable blocks is at least one block."""
-    return round((1 - BLOCKS[0]) * len(_removable(trials.model))) >= 1
-
-
-def _removable(model: ir.Model) -> list[Block]:
-    named = model.clone()
+    named = trials.model.clone()
     name_nodes(named)
     try:
-        return blocks_of(named)[0]
+        blocks, _ = blocks_of(named)
     except (ModelError, NativeError):
-        return []
+        return False
+    return round((1 - BLOCKS[0]) * len(blocks)) >= 1
 
 
 def distilled(trials: Trials, candidate: Candidate) -> Trial | None:

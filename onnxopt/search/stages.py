@@ -118,7 +118,7 @@ def remove_blocks(trials: Trials) -> None:
 
 def mix_techniques(trials: Trials) -> None:
     """Choose techniques for all layers from tables of time and loss, and again after each measurement."""
-    base = trials.leader.candidate if trials.leader is not None else _best_static(trials)
+    base = trials.base() if trials.leader is not None else _best_static(trials)
     quantizer = None if base is None else quantizer_of(base)
     settings = trials.settings
 

@@ -151,7 +151,8 @@ def residual_net(*widths: int) -> ir.Model:
     for width in widths:
         x, before = net.node("MatMul", x, net.weight(before, width)), width
         for _ in range(2):
-            x = net.node("Add", x, net.node("MatMul", x, net.weight(width, width)))
+            inner = net.node("Relu", net.node("MatMul", x, net.weight(width, width)))
+            x = net.node("Relu", net.node("Add", x, net.node("MatMul", inner, net.weight(width, width))))
     net.node("MatMul", x, net.weight(before, 4), out="y")
     return net.model([builders.ROWS], [builders.CLASSES], opset=13)
 
