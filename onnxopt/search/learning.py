@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import TypeVar
 
 from onnxopt import model_file
@@ -12,6 +13,7 @@ from onnxopt.graph.edit import name_nodes
 from onnxopt.measure.runtime.batches import as_it_runs
 from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.options.search import Goal
+from onnxopt.passes.prune_channels import PruneChannels
 from onnxopt.passes.simplify import Simplify
 from onnxopt.pruning.block_loss import BlockLoss
 from onnxopt.search.candidates import BLOCKS, PRUNED, between, pruned, recovered, shallower, shallower_in_size
@@ -23,14 +25,12 @@ from onnxopt.search.workers.runner import LOST
 
 S = TypeVar("S", float, int)
 
-REACH = 7.0
-"""Ratio of drop to budget up to which a candidate is worth a training: minutes of distillation leave a seventh of the
-drop of a ResNet-20 without two or three of its nine blocks, and a quarter where channels are gone too
-(docs/recovery.md).
-"""
+REACH = MappingProxyType({"blocks": 7.0, "channels": 4.0})
+"""Ratio of drop to budget up to which a candidate is worth a training, by what was removed.
 
-_LEAST_LEFT = 0.5 / REACH
-"""Smallest share of a drop that another training is expected to leave."""
+Minutes of distillation leave a seventh of the drop of a ResNet-20 without two or three of its nine blocks, and a
+quarter where its channels are gone (docs/recovery.md).
+"""
 
 MOST_TRAINED = 4
 """Number of trainings; each takes a share of the time left, so that later ones are too short."""
@@ -58,6 +58,11 @@ class Target:
 
     trial: Trial
     cost: float
+
+    @property
+    def removed(self) -> str:
+        """What was removed, as a key of `REACH`."""
+        return _removed(self.trial)
 
     @property
     def drop(self) -> float:
@@ -110,8 +115,8 @@ def _losses(trials: Trials) -> list[dict[str, float]]:
         model = trials.preparation.run((Simplify(fuse=False),)).model
         name_nodes(model)
         blocks = blocks_of(model)[0]
-        samples = trials.parts.calibration.take(_SAMPLES)
-        losses = BlockLoss(model, blocks).of_each(blocks, as_it_runs(Session(model, Runtime()), samples)) if blocks else {}
+        samples = as_it_runs(Session(model, Runtime()), trials.parts.calibration.take(_SAMPLES))
+        losses = BlockLoss(model, blocks).of_each(blocks, samples) if blocks else {}
     except (ModelError, NativeError):
         return []
     found = dict[int, dict[str, float]]()
@@ -165,17 +170,19 @@ def _ladder(trials: Trials, make: Callable[[S], Candidate], steps: Sequence[S]) 
 
 
 def _in_reach(trials: Trials, trial: Trial, share: float = 1.0) -> bool:
-    return _drop(trial) <= share * REACH * trials.bar.allowed_drop
+    drop = 0.0 if trial.drop is None else trial.drop.value
+    return drop <= share * REACH[_removed(trial)] * trials.bar.allowed_drop
 
 
-def _drop(trial: Trial) -> float:
-    return 0.0 if trial.drop is None else trial.drop.value
+def _removed(trial: Trial) -> str:
+    return "channels" if any(isinstance(spec, PruneChannels) for spec in trial.candidate.passes) else "blocks"
 
 
 def _train(trials: Trials, made: Sequence[Trial]) -> None:
     """Train the fastest candidate that training may bring within budget, then another by what that one shows."""
     targets = [Target(trial, _cost(trials, trial)) for trial in made]
-    left, best = 1 / REACH, 1.0 if trials.leader is None else trials.bar.rank(trials.leader)
+    left = {removed: 1 / reach for removed, reach in REACH.items()}
+    best = 1.0 if trials.leader is None else trials.bar.rank(trials.leader)
     for number in range(MOST_TRAINED):
         chosen = _next([one for one in targets if one.cost < best], trials.bar.allowed_drop, left, first=not number)
         if chosen is None or trials.enough():
@@ -184,19 +191,19 @@ def _train(trials: Trials, made: Sequence[Trial]) -> None:
         trial = distilled(trials, chosen.trial.candidate)
         if trial is None or trial.drop is None:
             return
-        shown = trial.drop.value / chosen.drop if chosen.drop > 0 else 0.0
+        shown, kind = trial.drop.value / chosen.drop if chosen.drop > 0 else 0.0, chosen.removed
         if trials.bar.promising(trial):
-            left, best = max(shown, _LEAST_LEFT), min(best, chosen.cost)
+            left[kind], best = max(shown, 0.5 / REACH[kind]), min(best, chosen.cost)
         else:
-            left = max(shown, left)
+            left[kind] = max(shown, left[kind])
 
 
-def _next(targets: Sequence[Target], allowed: float, left: float, *, first: bool) -> Target | None:
-    """Return the fastest target whose drop, of which training leaves the share `left`, is allowed.
+def _next(targets: Sequence[Target], allowed: float, left: Mapping[str, float], *, first: bool) -> Target | None:
+    """Return the fastest target whose drop is allowed when training leaves the share `left` of it.
 
     Where there is none, the one with the smallest drop is the first to learn: it shows the share.
     """
-    hopeful = [one for one in targets if one.drop * left <= allowed]
+    hopeful = [one for one in targets if one.drop * left[one.removed] <= allowed]
     if not hopeful and first:
         return min(targets, key=lambda one: one.drop, default=None)
     return min(hopeful, key=lambda one: one.cost, default=None)

@@ -54,7 +54,7 @@ def every_candidate() -> Iterator[Candidate]:
         yield from forms
         smaller = [pruned(form, macs) for form in forms for macs in (*PRUNED, between(1.0, PRUNED[0]))]
         smaller += [shallower(form, blocks) for form in (*forms, smaller[0]) for blocks in BLOCKS]
-        smaller += [shallower_in_size(form, 1, 2, ("a", "bcd")) for form in forms]
+        smaller += [shallower_in_size(form, 1, "bc", ("a", "bcd")) for form in forms]
         smaller += [mixed(base, mode) for mode in ("float", "INT8")]
         yield from smaller
         yield from (recovered(candidate, 1000) for candidate in smaller)
@@ -74,10 +74,10 @@ def test_a_shallower_candidate_is_first_measured_without_training() -> None:
 
 def test_blocks_of_one_size_go_and_those_of_others_stay() -> None:
     (static,) = (c for c in first_candidates() if c.name == "static-minmax")
-    fewer = shallower_in_size(recovered(pruned(static, 0.75), 10_000), 1, 2, (("a", "b"), ("c", "d", "e"), ("f",)))
+    fewer = shallower_in_size(recovered(pruned(static, 0.75), 10_000), 1, ("d", "e"), ("ab", "cde", "f"))
     assert fewer.name == "blocks-2-to-33%+pruned-to-75%+static-minmax"
     assert parts_of(fewer.name)[0] == "blocks-N-to-N%"
-    assert fewer.passes[1] == PruneBlocks(count=2, exclude=("a", "b", "f"))
+    assert fewer.passes[1] == PruneBlocks(count=2, exclude=("a", "b", "c", "f"))
     assert fewer.passes[2:] == pruned(static, 0.75).passes
 
 

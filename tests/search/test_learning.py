@@ -1,8 +1,9 @@
 """Which candidates learn from the baseline, and in which order."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 
+import numpy as np
 import onnx_ir as ir
 import pytest
 
@@ -146,25 +147,21 @@ def test_a_model_is_deep_where_a_share_of_its_blocks_is_at_least_one(blocks: int
 
 
 def residual_net(*widths: int) -> ir.Model:
-    """Return a model of two removable blocks of each width."""
-    net, x, before = builders.Net(1), "x", 8
+    """Return a model of three removable blocks of each width, the second of which changes its input least."""
+    net, x, before = builders.Net(1), "x", 3
     for width in widths:
-        x, before = net.node("MatMul", x, net.weight(before, width)), width
-        for _ in range(2):
-            inner = net.node("Relu", net.node("MatMul", x, net.weight(width, width)))
-            x = net.node("Relu", net.node("Add", x, net.node("MatMul", inner, net.weight(width, width))))
-    net.node("MatMul", x, net.weight(before, 4), out="y")
-    return net.model([builders.ROWS], [builders.CLASSES], opset=13)
+        x, before = net.node("Relu", net.conv(x, before, width)), width
+        for size in (0.5, 0.01, 0.3):
+            inner = net.node("Relu", net.conv(x, width, width))
+            last = net.node("Mul", net.conv(inner, width, width), net.const(np.float32(size)))
+            x = net.node("Relu", net.node("Add", x, last))
+    net.pool_fc(x, before, 4)
+    return net.model([builders.IMAGE], [builders.CLASSES], opset=13)
 
 
-@pytest.mark.parametrize(
-    ("widths", "gone"),
-    [((8, 16), [("1", 1), ("1", 2), ("2", 1)]), ((8,), []), ((1, 2, 3, 4, 5), [(n, 1) for n in "1234"])],
-    ids=["two sizes", "one size", "many sizes"],
-)
-def test_blocks_of_one_size_go_alone_where_there_are_several(widths, gone) -> None:
-    model, asked = residual_net(*widths), list[Candidate]()
-    in_reach = {"blocks-1-to-50%+float"} if len(widths) < 5 else set()
+def sized(model: ir.Model, in_reach: Sequence[str]) -> tuple[list[Candidate], Preparation]:
+    """Return the candidates without blocks of one size, where the drops of these names are in reach."""
+    asked = list[Candidate]()
 
     def run(candidate: Candidate) -> SimpleNamespace:
         asked.append(candidate)
@@ -173,17 +170,41 @@ def test_blocks_of_one_size_go_alone_where_there_are_several(widths, gone) -> No
 
     trials = SimpleNamespace(
         preparation=Preparation(model, Context(target_of("x86-vnni"))),
+        parts=SimpleNamespace(calibration=builders.samples_of(model)),
         bar=SimpleNamespace(allowed_drop=0.01),
+        deadline=SimpleNamespace(in_time=lambda make: make()),
         enough=lambda: False,
         run=run,
     )
     made = learning._of_each_size(trials, Candidate("float", ()))  # type: ignore[arg-type]
     assert len(made) == len(asked)
-    assert [(one.name.split("-")[1], one.passes[1].count) for one in asked] == gone
-    for one in asked:
-        # The names exist in the graph that the pass is given, or this would raise.
-        built = trials.preparation.run(one.passes).model
-        assert len(built.graph) < len(trials.preparation.run(one.passes[:1]).model.graph)
+    return asked, trials.preparation
+
+
+def test_neighbouring_blocks_of_one_size_go_alone_until_the_drop_is_out_of_reach() -> None:
+    asked, preparation = sized(residual_net(4, 8), ["blocks-1-to-67%+float", "blocks-2-to-67%+float"])
+    assert [one.name for one in asked] == [f"blocks-{n}-to-{share}%+float" for n in (1, 2) for share in (67, 33)]
+    layers = len(list(preparation.run(asked[0].passes[:1]).model.graph))
+    for one, gone in zip(asked, (1, 2, 1, 2), strict=True):
+        made = preparation.run(one.passes)
+        removed = [edit.target for edit in made.steps[1].edits if edit.target not in one.passes[1].exclude]
+        assert len(removed) > gone - 1
+        assert len(list(made.model.graph)) < layers
+
+
+def test_the_block_that_matters_least_goes_first_and_then_a_neighbour_of_it() -> None:
+    names = {"a": 0.9, "b": 0.2, "c": 0.8, "d": 0.1, "e": 0.95}
+    sizes = [["x", "y"], [*names]]
+    gone = [
+        {*names} - {*learning._neighbours(Candidate("float", ()), 1, names, sizes, count).passes[1].exclude}
+        for count in (1, 2, 3)
+    ]
+    assert gone == [{"d"}, {"c", "d"}, {"b", "c", "d"}]
+
+
+def test_blocks_of_one_size_alone_or_of_many_sizes_are_not_tried() -> None:
+    assert sized(residual_net(4), [])[0] == []
+    assert [one.name[:8] for one in sized(residual_net(3, 4, 5, 6, 7), [])[0]] == [f"blocks-{n}" for n in range(1, 5)]
 
 
 @pytest.mark.parametrize(("steps", "made"), [(49, 0), (50, 1)])
