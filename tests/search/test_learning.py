@@ -48,34 +48,34 @@ def tried(result: SearchResult) -> list[str]:
 LADDER = {
     "blocks-to-92%+a": over(0.02, 2.2),
     "blocks-to-84%+a": over(0.03, 2.6),
-    "blocks-to-76%+a": over(0.065, 3.1),
-    "blocks-to-68%+a": over(0.30, 3.6),
-    "pruned-to-75%+a": over(0.04, 2.4),
+    "blocks-to-76%+a": over(0.065, 3.3),
+    "blocks-to-68%+a": over(0.135, 3.6),
+    "pruned-to-75%+a": over(0.03, 2.4),
     "pruned-to-50%+a": over(0.25, 2.9),
     "pruned-to-90%+a": over(0.02, 2.1),
-    "pruned-to-75%+blocks-to-84%+a": over(0.06, 3.3),
+    "pruned-to-75%+blocks-to-84%+a": over(0.05, 3.4),
 }
 """Removal without training: up to the first step out of reach, and one step of channels beside half of the reach."""
 
-BOLDEST = "pruned-to-75%+distilled+blocks-to-84%+a"
+BOLDEST = "blocks-to-76%+distilled+a"
+"""The fastest one within reach: of channels training leaves more."""
 
 
-def test_the_fastest_candidate_within_reach_learns_and_a_bolder_one_follows_where_it_left_little() -> None:
-    half = {BOLDEST: Figures(drop=0.005, speedup=3.3)}
-    result = taught({**LADDER, **half})
-    assert tried(result) == ["a", *LADDER, BOLDEST]
+def test_the_fastest_candidate_within_reach_learns_and_a_bolder_one_follows_where_little_was_left() -> None:
+    enough = {BOLDEST: Figures(drop=0.005, speedup=3.3)}
+    result = taught({**LADDER, **enough})
+    assert tried(result) == ["a", *LADDER, *enough]
     assert result.winner is not None
     assert result.winner.candidate.name == BOLDEST
     bolder = {BOLDEST: Figures(drop=0.001, speedup=3.3), "blocks-to-68%+distilled+a": Figures(speedup=3.6)}
-    hopeful = {**LADDER, "blocks-to-68%+a": over(0.13, 3.6)}
-    result = taught({**hopeful, **bolder})
+    result = taught({**LADDER, **bolder})
     assert tried(result) == ["a", *LADDER, *bolder]
     assert result.winner is not None
     assert result.winner.candidate.name == "blocks-to-68%+distilled+a"
 
 
 def test_after_a_training_that_leaves_too_much_the_next_one_is_as_mild_as_that_demands() -> None:
-    # A third of the drop is left: 0.03 may become 0.01, but 0.04 and 0.065 will not.
+    # A third of the drop is left: 0.03 may become 0.01.
     figures = {BOLDEST: over(0.02, 3.3), "blocks-to-84%+distilled+a": Figures(drop=0.008, speedup=2.6)}
     result = taught({**LADDER, **figures})
     assert tried(result) == ["a", *LADDER, *figures]
@@ -83,9 +83,12 @@ def test_after_a_training_that_leaves_too_much_the_next_one_is_as_mild_as_that_d
     assert result.winner.candidate.name == "blocks-to-84%+distilled+a"
 
 
-def test_trainings_end_where_nothing_hopeful_is_left() -> None:
-    """A half is left, so that 0.02 alone may become 0.01; and when that fails, nothing may."""
-    figures = {BOLDEST: over(0.03, 3.3), "blocks-to-92%+distilled+a": over(0.015, 2.2)}
+def test_a_training_without_blocks_says_nothing_about_channels_and_all_end_where_nothing_is_hopeful() -> None:
+    figures = {
+        BOLDEST: over(0.03, 3.3),
+        "pruned-to-75%+distilled+a": over(0.02, 2.4),  # a quarter of 0.03 was expected
+        "blocks-to-92%+distilled+a": over(0.015, 2.2),  # half of 0.02 was expected
+    }
     result = taught({**LADDER, **figures})
     assert tried(result) == ["a", *LADDER, *figures]
     assert result.winner is not None
@@ -166,7 +169,8 @@ def sized(model: ir.Model, in_reach: Sequence[str]) -> tuple[list[Candidate], Pr
     def run(candidate: Candidate) -> SimpleNamespace:
         asked.append(candidate)
         value = 0.05 if candidate.name in in_reach else 0.5
-        return SimpleNamespace(verdict=Verdict.OVER_BUDGET, drop=SimpleNamespace(value=value, broken=False))
+        drop = SimpleNamespace(value=value, broken=False)
+        return SimpleNamespace(candidate=candidate, verdict=Verdict.OVER_BUDGET, drop=drop)
 
     trials = SimpleNamespace(
         preparation=Preparation(model, Context(target_of("x86-vnni"))),
