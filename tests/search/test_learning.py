@@ -31,13 +31,13 @@ def over(drop: float, speedup: float) -> Figures:
     return Figures(drop=drop, speedup=speedup, confidence=0.0)
 
 
-def taught(figures: Mapping[str, Figures], *, deep: bool = True, budget: float = 0.01) -> SearchResult:
-    """Search with training, of a model with or without blocks to remove."""
+def taught(figures: Mapping[str, Figures], *, deep: bool = True, train: bool = True) -> SearchResult:
+    """Search, with training or not, of a model with or without blocks to remove."""
     with pytest.MonkeyPatch.context() as patch:
         fakes.install(patch, World({**INT8, **figures}))
         for module in (learning, stages):
             patch.setattr(module, "is_deep", lambda trials: deep)
-        settings = Settings(Budget(budget), confidence=0.7, target="x86-vnni", prune=True, train=True)
+        settings = Settings(Budget(0.01), confidence=0.7, target="x86-vnni", prune=True, train=train)
         return search(fakes.model(), fakes.parts(), None, settings, None)
 
 
@@ -108,6 +108,18 @@ def test_what_is_within_budget_without_training_is_not_trained() -> None:
     assert tried(result) == ["a", *ladder, *last]
     assert result.winner is not None
     assert result.winner.candidate.name == "pruned-to-45%+a"
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_what_is_removed_precedes_the_most_accurate_of_equally_fast_candidates(train: bool) -> None:
+    equal = {"a": Figures(drop=0.001, speedup=2.0), "b": Figures(drop=0.008, speedup=2.02)}
+    removed = {
+        "pruned-to-75%+a": Figures(speedup=1.5),
+        "pruned-to-50%+a": over(0.3, 1.5),
+        "pruned-to-65%+a": over(0.2, 1.5),
+    }
+    result = taught({**equal, **removed}, deep=False, train=train)
+    assert tried(result) == [*equal, *removed]
 
 
 def test_a_candidate_slower_than_the_best_does_not_learn() -> None:
