@@ -74,6 +74,14 @@ def test_the_fastest_candidate_within_reach_learns_and_a_bolder_one_follows_wher
     assert result.winner.candidate.name == "blocks-to-68%+distilled+a"
 
 
+def test_a_drop_at_the_limit_of_reach_is_within_it() -> None:
+    assert 0.08 + 1e-16 > 8 * 0.01
+    figures = {"pruned-to-75%+a": over(0.3, 2.4), "pruned-to-90%+a": over(0.2, 2.1)}
+    edge = {"blocks-to-92%+a": over(0.08 + 1e-16, 2.5), "blocks-to-84%+a": over(0.2, 2.6), **figures}
+    taught_too = {"blocks-to-92%+distilled+a": Figures(speedup=2.5)}
+    assert tried(taught({**edge, **taught_too})) == ["a", *edge, *taught_too]
+
+
 def test_after_a_training_that_leaves_too_much_the_next_one_is_as_mild_as_that_demands() -> None:
     # A third of the drop is left: 0.03 may become 0.01.
     figures = {BOLDEST: over(0.02, 3.3), "blocks-to-84%+distilled+a": Figures(drop=0.008, speedup=2.6)}
