@@ -40,8 +40,10 @@ def sort_nodes(body: Body) -> onnx.NodeProto | None:
 
 def _order(body: Body) -> tuple[list[set[int]], list[int]]:
     """Return the nodes that each node needs, and the order in which nodes can run; those of a circle are not in it."""
-    source = {name: i for i, node in enumerate(body.node) for name in node.output if name}
-    needs = [{source[name] for name in _reads(node) if name in source} for node in body.node]
+    nodes = list(body.node)
+    source = {name: i for i, node in enumerate(nodes) for name in node.output if name}
+    reads = (_reads(node) if node.attribute else node.input for node in nodes)
+    needs = [{source[name] for name in names if name in source} for names in reads]
     readers: list[list[int]] = [[] for _ in needs]
     for reader, sources in enumerate(needs):
         for i in sources:
@@ -69,8 +71,6 @@ def _in_circle(needs: list[set[int]], placed: set[int]) -> int:
 def _reads(node: onnx.NodeProto) -> Iterator[str]:
     """Return the names a node reads, those that its subgraphs take from around them included."""
     yield from filter(None, node.input)
-    if not node.attribute:
-        return
     waiting = [a.g for a in node.attribute if a.HasField("g")] + [g for a in node.attribute for g in a.graphs]
     while waiting:
         graph = waiting.pop()

@@ -143,15 +143,25 @@ def damaged_names(proto: Message) -> Iterator[bytes]:
                 )
 
 
-def missing_values(graph: onnx.GraphProto, outer: frozenset[str] = frozenset()) -> Iterator[str]:
-    """Return the values that nodes of a graph and its subgraphs read, or outputs name, and that nothing computes."""
-    given = {value.name for some in (graph.input, graph.initializer) for value in some}
-    given |= {sparse.values.name for sparse in graph.sparse_initializer}
-    known = outer | given | {name for node in graph.node for name in node.output if name}
+def missing_values(graph: onnx.GraphProto, outer: set[str] | None = None) -> Iterator[str]:
+    """Return the values that nodes of a graph and its subgraphs read, or outputs name, and that nothing computes.
+
+    Args:
+        graph: the graph.
+        outer: the values around it; it holds those of the graph too in the meantime, because a copy for each of
+            thousands of subgraphs takes minutes.
+    """
+    known = set[str]() if outer is None else outer
+    own = {value.name for some in (graph.input, graph.initializer) for value in some}
+    own |= {sparse.values.name for sparse in graph.sparse_initializer}
+    own |= {name for node in graph.node for name in node.output if name}
+    own -= known
+    known |= own
     read = [name for node in graph.node for name in node.input if name]
     yield from (name for name in (*read, *(value.name for value in graph.output)) if name not in known)
     for inner in subgraphs(graph):
         yield from missing_values(inner, known)
+    known -= own
 
 
 def subgraphs(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.GraphProto]:

@@ -191,13 +191,13 @@ class QuantizeStatic(Pass):
         if why := unmeasurable(context.target):
             return replace(made, notes=(*made.notes, Skip("graph", why)))
 
-        def build(more: tuple[str, ...]) -> ir.Model:
-            return make(plan.ranges, (*plan.left, *more)).model
+        def build(more: tuple[str, ...]) -> Built:
+            return make(plan.ranges, (*plan.left, *more))
 
-        placed = self._place(before, made, build, samples, context)
+        placed = self._place(before, made, lambda more: build(more).model, samples, context)
         if not placed.reasons:
             return made
-        return self._read_back(before, replace(plan, model=build(placed.exclude), optimized=b""), placed, notes)
+        return self._read_back(before, replace(plan, built=build(placed.exclude), optimized=b""), placed, notes)
 
     def _read_back(self, before: ir.Model, plan: StaticPlan, placed: Placed, notes: Sequence[Skip]) -> "_Made":
         """Return the outcome for each layer, read from the runtime's graph of the quantized model."""

@@ -8,6 +8,7 @@ import onnx_ir as ir
 from onnxopt.errors import ModelError, NativeError
 from onnxopt.measure.runtime.first_load import survive_float16
 from onnxopt.measure.runtime.session import Loadable, Runtime, Session, session_and_graph
+from onnxopt.measure.runtime.unused import without_work
 from onnxopt.measure.runtime.written import ends
 from onnxopt.model_file import probe_feeds, signature_of
 from onnxopt.model_file.heap import without_collections
@@ -20,9 +21,8 @@ Build = Callable[[tuple[str, ...]], Built]
 Measure = Callable[[Session], Ratios]
 """Measures a quantized model in an open session of it."""
 
-MEASURED = Runtime(options=(("optimization.disable_specified_optimizers", "ConstantSharing"),))
-"""For a first look at a quantized graph: of thousands of scales no equal ones are sought, which goes through all scales
-for each, and changes no value."""
+_CONSTANT_SHARING = "ConstantSharing"
+"""Of thousands of scales it seeks equal ones, which goes through all scales for each, and changes no value."""
 _MOST_BUILDS = 64
 """Most builds of one model; the search for a culprit among a thousand nodes takes eleven."""
 _ALIKE = 2
@@ -34,16 +34,21 @@ class RunnableModel:
     """A quantized model that runs.
 
     Attributes:
-        model: the quantized model.
+        built: the quantized model.
         left: the reason of each node left in float.
         ratios: the measured signal-to-noise ratios.
         optimized: the runtime's graph of the model, as `opened` gives it.
     """
 
-    model: ir.Model
+    built: Built
     left: Mapping[str, str]
     ratios: Ratios = ()
     optimized: bytes = b""
+
+    @property
+    def model(self) -> ir.Model:
+        """The quantized model."""
+        return self.built.model
 
 
 def attempt(
@@ -83,8 +88,15 @@ def loadable(built: Built) -> Loadable:
     """Return what a session is made of; raises like a session of the model."""
     if not built.data:
         return built.model
-    survive_float16(built.model, built.data, Runtime().optimization)
+    if "Transpose" in built.op_types:
+        survive_float16(built.model, built.data, Runtime().optimization)
     return built.data
+
+
+def first_look(built: Built) -> Runtime:
+    """Return the runtime for a first look at a quantized graph: without optimizers that change no value in it."""
+    left_out = ";".join((_CONSTANT_SHARING, *without_work(built.op_types)))
+    return Runtime(options=(("optimization.disable_specified_optimizers", left_out),))
 
 
 class _Search:
@@ -98,26 +110,26 @@ class _Search:
         while True:
             made = self._try(())
             if isinstance(made, tuple):
-                model, session, optimized = made
-                return RunnableModel(model, self._left, self._measure(session), optimized)
+                built, session, optimized = made
+                return RunnableModel(built, self._left, self._measure(session), optimized)
             culprits = self._named(made) or self._bisected()
             if not culprits:
                 raise made
             self._leave(culprits, made)
 
     @without_collections()
-    def _try(self, more: tuple[str, ...]) -> tuple[ir.Model, Session, bytes] | NativeError | ModelError:
+    def _try(self, more: tuple[str, ...]) -> tuple[Built, Session, bytes] | NativeError | ModelError:
         self._builds += 1
         try:
             built = self._build((*self._left, *more))
-            source = loadable(built)
+            source, runtime = loadable(built), first_look(built)
             # With more nodes in float it is not the result, whose graph alone is needed.
-            session, optimized = (Session(source, MEASURED), b"") if more else session_and_graph(source, MEASURED)
+            session, optimized = (Session(source, runtime), b"") if more else session_and_graph(source, runtime)
             if self._feeds is not None:
                 session.run(self._feeds)
         except (NativeError, ModelError) as error:
             return error
-        return built.model, session, optimized
+        return built, session, optimized
 
     def _rest(self) -> list[str]:
         return [name for name in self._kinds if name not in self._left]

@@ -1,6 +1,6 @@
 """Models that the runtime's tools wrote, read back."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
 
 import onnx
 import onnx_ir as ir
@@ -15,19 +15,36 @@ _RUNTIME = "com.microsoft"
 """Domain of the runtime's own operators."""
 
 
-@dataclass(frozen=True)
 class Built:
     """A model that a tool wrote.
 
+    Args:
+        model: the model, or a call that reads it: of several candidates most are only loaded.
+        data: as below.
+        op_types: operators of the model, those of its subgraphs and functions included.
+
     Attributes:
-        model: the model.
         data: what ONNX Runtime makes the same session of, in less time, so that the graph is not serialized once more;
             empty for a large model, whose bytes would be one more copy of its weights, and for one that was changed
             since.
     """
 
-    model: ir.Model
-    data: bytes = b""
+    def __init__(
+        self, model: ir.Model | Callable[[], ir.Model], data: bytes = b"", op_types: Collection[str] = ()
+    ) -> None:
+        self._given, self.data, self._op_types = model, data, frozenset(op_types)
+
+    @property
+    def model(self) -> ir.Model:
+        """The model, which is read in the first call."""
+        if not isinstance(self._given, ir.Model):
+            self._given = self._given()
+        return self._given
+
+    @property
+    def op_types(self) -> frozenset[str]:
+        """Operators of the model."""
+        return self._op_types or frozenset(node.op_type for node in self.model.graph.all_nodes())
 
 
 def built_from(proto: onnx.ModelProto, source: ir.Model) -> Built:
@@ -44,21 +61,27 @@ def built_from(proto: onnx.ModelProto, source: ir.Model) -> Built:
         ValueError: its nodes read each other in a circle.
     """
     bodies = list(bodies_of(proto))
+    held = [list(body.node) for body in bodies]  # protobuf makes an object for a part each time that none is held
     if any(sort_nodes(body) is not None for body in bodies):
         raise ValueError("the graph has a circle")
     imported = {entry.domain for entry in proto.opset_import}
-    if _RUNTIME not in imported and any(node.domain == _RUNTIME for body in bodies for node in body.node):
+    if _RUNTIME not in imported and any(node.domain == _RUNTIME for nodes in held for node in nodes):
         # The tools declare this domain only for nodes in the main graph.
         proto.opset_import.add(domain=_RUNTIME, version=1)
-    share_zero_points(proto)
+    op_types = {node.op_type for nodes in held for node in nodes}
+    share_zero_points(proto, bodies)
     data = proto.SerializeToString()
-    model = from_proto(onnx.load_model_from_string(data))
-    share_weights(model, source)
-    model.metadata_props.update(source.metadata_props)
-    model.producer_name, model.producer_version = source.producer_name, source.producer_version
+
+    def read() -> ir.Model:
+        model = from_proto(onnx.load_model_from_string(data))
+        share_weights(model, source)
+        model.metadata_props.update(source.metadata_props)
+        model.producer_name, model.producer_version = source.producer_name, source.producer_version
+        return model
+
     if len(data) > IN_MEMORY_BYTES:
-        return Built(model)
-    return Built(model, proto.SerializeToString() if give_own_dequantizers(proto) else data)
+        return Built(read(), op_types=op_types)
+    return Built(read, proto.SerializeToString() if give_own_dequantizers(proto) else data, op_types)
 
 
 def forget_types(model: ir.Model) -> None:

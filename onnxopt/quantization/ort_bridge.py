@@ -22,7 +22,7 @@ from onnxopt.model_file.heap import without_collections
 from onnxopt.model_file.light import give_weights_back, without_large_weights
 from onnxopt.quantization.built import Built, built_from, forget_types_of
 from onnxopt.quantization.calibration.histogram import Range
-from onnxopt.quantization.placement.keep_float import keep_float
+from onnxopt.quantization.placement.keep_float import has_float_layers, keep_float
 from onnxopt.quantization.prepare import (
     activations_around,
     must_stay,
@@ -156,8 +156,9 @@ def quantize_static(
                 proto, options.per_channel, options.reduce_range, weight, activation, data, *choice
             )
         quantizer.quantize_model()
+        mixed = has_float_layers(quantizer.model.model.graph)
         built = built_from(quantizer.model.model, model)
-        return Built(built.model) if keep_float(built.model) else built
+        return Built(built.model) if mixed and keep_float(built.model) else built
 
 
 @without_collections()

@@ -80,6 +80,19 @@ class IndexedModel(ONNXModel):  # type: ignore[misc]  # the runtime has no types
             self.model.graph.initializer.append(tensor)
             self._tensors.setdefault(tensor.name, self.model.graph.initializer[-1])  # the graph holds a copy
 
+    def add_array(self, name: str, kind: int, dims: Sequence[int], **data: Sequence[float]) -> onnx.TensorProto:
+        """Return a new tensor, written in place, or the known one of its name.
+
+        Args:
+            name: its name.
+            kind: its type, as in ONNX.
+            dims: its shape.
+            data: its numbers, under the field that holds them.
+        """
+        if name not in self._tensors:
+            self._tensors[name] = self.model.graph.initializer.add(name=name, data_type=kind, dims=dims, **data)
+        return self._tensors[name]
+
     def remove_initializer(self, tensor: onnx.TensorProto) -> None:
         """Remove a tensor; weights that are inputs too were frozen before."""
         known = self._tensors.pop(tensor.name, None)
@@ -93,9 +106,9 @@ class IndexedModel(ONNXModel):  # type: ignore[misc]  # the runtime has no types
     def clean_initializers(self) -> Any:
         """Remove the tensors that nothing reads, all at once, and return the original's result.
 
-        Weights outside that nodes still read go into the model, which has all its nodes now.
+        It is the graph, and the names that are read and that nothing gives. Weights outside that nodes still read go
+        into the model, which has all its nodes now.
         """
-        self._drop_removed()
         graph = self.model.graph
         graphs = [body for body in bodies_of(self.model) if isinstance(body, onnx.GraphProto)]
         read = {name for some in graphs for node in some.node for name in node.input}
@@ -104,8 +117,13 @@ class IndexedModel(ONNXModel):  # type: ignore[misc]  # the runtime has no types
         read |= {value.name for value in graph.input}
         graph.initializer.extend(tensor for name, tensor in self._outside.items() if name in read)
         self._outside.clear()
-        remove_parts(graph.initializer, [tensor for tensor in graph.initializer if tensor.name not in read])
-        return super().clean_initializers()
+        unread = [tensor for tensor in graph.initializer if tensor.name not in read]
+        remove_parts(graph.initializer, [*self._removed, *unread])
+        self._removed.clear()
+        if len(graphs) > 1:
+            return super().clean_initializers()  # it copies every node, which changes nothing without subgraphs
+        given = {part.name for some in (graph.initializer, graph.input) for part in some}
+        return graph, {name for name in read if name and name not in given}
 
     def find_node_by_name(self, node_name: str, new_nodes_list: list[onnx.NodeProto], graph: object) -> Any:
         """Return the node of a name, in the graph or among new nodes, which grow at their end only."""
@@ -134,13 +152,21 @@ class IndexedModel(ONNXModel):  # type: ignore[misc]  # the runtime has no types
 
     def add_node(self, node: onnx.NodeProto) -> None:
         """Add a node at the end of the graph."""
-        readers, writers = self.input_name_to_nodes(), self._written()
         super().add_node(node)
-        added = self.model.graph.node[-1]  # the graph holds a copy
-        for name in filter(None, added.input):
-            readers.setdefault(name, []).append(added)
-        for name in filter(None, added.output):
-            writers.setdefault(name, []).append(added)
+        self._index(self.model.graph.node[-1])  # the graph holds a copy
+
+    def write_node(self, op_type: str, inputs: Sequence[str], output: str, name: str, axis: int | None = None) -> None:
+        """Write a node at the end of the graph, as `add_node` adds a copy of one."""
+        node = self.model.graph.node.add(op_type=op_type, input=inputs, output=[output], name=name)
+        if axis is not None:
+            node.attribute.add(name="axis", type=onnx.AttributeProto.INT, i=axis)
+        self._index(node)
+
+    def _index(self, added: onnx.NodeProto) -> None:
+        for known, names in ((self._readers, added.input), (self._writers, added.output)):
+            if known is not None:  # else it is found when the index is made
+                for name in filter(None, names):
+                    known.setdefault(name, []).append(added)
 
     def remove_node(self, node: onnx.NodeProto) -> None:
         """Remove a node."""

@@ -14,7 +14,12 @@ import onnx_ir as ir
 from onnx import numpy_helper
 from onnxruntime.quantization.base_quantizer import QuantizationParams
 from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
-from onnxruntime.quantization.qdq_quantizer import QDQQuantizer, QDQQuantTensorType, QDQTensorQuantizedValue
+from onnxruntime.quantization.qdq_quantizer import (
+    QDQQuantizer,
+    QDQQuantTensorType,
+    QDQScaleZpInitializers,
+    QDQTensorQuantizedValue,
+)
 from onnxruntime.quantization.quant_utils import (
     QuantizedValue,
     QuantizedValueType,
@@ -142,6 +147,7 @@ class PairQuantizer(QDQQuantizer):  # type: ignore[misc]
     """Writes pairs of QuantizeLinear and DequantizeLinear."""
 
     model: Any
+    tensors_to_quantize: dict[str, Any]
 
     def calc_graph_quant_params(self) -> Any:
         """Return scales and zero points."""
@@ -161,7 +167,10 @@ class PairQuantizer(QDQQuantizer):  # type: ignore[misc]
     def _calc_initializer_quant_params(self) -> dict[str, Any]:
         self.model.seek(None)  # the last node has been
         found, of_one = dict[str, Any](), super()._calc_initializer_quant_params
+        whole = self.tensors_to_quantize
+        self.tensors_to_quantize = {n: i for n, i in whole.items() if self.model.get_initializer(n) is not None}
         self._each("tensors_to_quantize", lambda: found.update(self._of_channels() or of_one()))
+        self.tensors_to_quantize = whole
         return found
 
     def _of_channels(self) -> dict[str, Any]:
@@ -213,6 +222,35 @@ class PairQuantizer(QDQQuantizer):  # type: ignore[misc]
         self.quantized_value_map[name] = QDQTensorQuantizedValue(value, None, None)
         return None
 
+    def _make_scale_zp_initializers(
+        self, param_name: str, quant_params: QuantizationParams, init_name_suffix: str = ""
+    ) -> Any:
+        """Write a scale and a zero point, and return both."""
+        zero_point, scale, kind = (quant_params[key] for key in ("zero_point", "scale", "quant_type"))
+        if kind not in ort_channels.BYTES or scale.dtype != np.float32 or zero_point.ndim != scale.ndim:
+            return super()._make_scale_zp_initializers(param_name, quant_params, init_name_suffix)
+        numbers, scales = zero_point.ravel().tolist(), scale.ravel().tolist()
+        name = f"{param_name}_zero_point{init_name_suffix}"
+        zero_point = self.model.add_array(name, kind, zero_point.shape, int32_data=numbers)
+        name = f"{param_name}_scale{init_name_suffix}"
+        scale = self.model.add_array(name, onnx.TensorProto.FLOAT, scale.shape, float_data=scales)
+        return QDQScaleZpInitializers(scale, zero_point)
+
+    def _create_dq_node(self, dq_input: str, dq_output: str, dequant_node_name: str, *scale: str, **more: Any) -> None:
+        if len(scale) != 2 or more.get("block_size") or self.qdq_op_domain:
+            super()._create_dq_node(dq_input, dq_output, dequant_node_name, *scale, **more)
+            return
+        axis = more.get("axis")
+        self.model.write_node("DequantizeLinear", (dq_input, *scale), dq_output, dequant_node_name, axis=axis)
+
+    def _create_qdq_nodes(self, q_input: str, q_output: str, quant_node_name: str, *rest: Any, **more: Any) -> None:
+        if len(rest) != 5 or more.get("block_size") or more.get("axis") is not None or self.qdq_op_domain:
+            super()._create_qdq_nodes(q_input, q_output, quant_node_name, *rest, **more)
+            return
+        dq_input, dq_output, dequant_node_name, *scale = rest
+        self.model.write_node("QuantizeLinear", (q_input, *scale), q_output, quant_node_name)
+        self.model.write_node("DequantizeLinear", (dq_input, *scale), dq_output, dequant_node_name)
+
     def _adjust_weight_quant_params_for_bias_tensors(self) -> None:
         self._each("bias_to_quantize", super()._adjust_weight_quant_params_for_bias_tensors)
 
@@ -233,12 +271,13 @@ class PairQuantizer(QDQQuantizer):  # type: ignore[misc]
         """Run a method of the base class for each tensor of a field in turn, with the field reduced to it."""
         whole: dict[str, Any] = getattr(self, field)
         rest = dict[str, Any]()
-        for name, value in whole.items():
-            one = {name: value}
-            setattr(self, field, one)
-            with self.model.only([name]):
+        with self.model.only(None):
+            for name, value in whole.items():
+                one = {name: value}
+                setattr(self, field, one)
+                self.model.seek([name])
                 work()
-            rest |= one
+                rest |= one
         setattr(self, field, rest)
 
 

@@ -6,10 +6,11 @@ import pytest
 from onnxopt.catalog import parse
 from onnxopt.graph.shapes import with_types
 from onnxopt.measure.runtime.session import Loadable, Runtime, Session, session_and_graph
-from onnxopt.model_file import from_proto, to_bytes
+from onnxopt.model_file import from_proto, to_bytes, to_proto
 from onnxopt.pipeline import Context, Pipeline
 from onnxopt.quantization import attempt, built, ready
 from onnxopt.quantization.built import Built
+from onnxopt.quantization.placement.keep_float import has_float_layers
 from onnxopt.quantization.ready import Ready
 from onnxopt.target import target_of
 from tests import builders
@@ -85,3 +86,12 @@ def test_each_protobuf_is_a_new_one_of_the_same_model(name: str) -> None:
     again = prepared.proto()
     assert again.SerializeToString(deterministic=True) == kept
     assert to_bytes(from_proto(again)) == to_bytes(from_proto(prepared.proto()))
+
+
+def test_layers_in_float_are_found_before_the_graph_is_read() -> None:
+    model = to_proto(builders.BUILDERS["gemm_mlp"]())
+    assert has_float_layers(model.graph)
+    for node in model.graph.node:
+        if len(node.input) > 1:
+            node.input[1] = "computed"
+    assert not has_float_layers(model.graph)

@@ -5,15 +5,17 @@ from collections.abc import Callable, Mapping
 import onnx
 import onnx_ir as ir
 import pytest
+from onnx import helper
 from onnxruntime.quantization import base_quantizer, onnx_quantizer, qdq_quantizer
 from onnxruntime.quantization.onnx_model import ONNXModel
 from onnxruntime.quantization.operators import conv, matmul
 
 from onnxopt.catalog import parse
-from onnxopt.model_file import from_bytes, to_bytes
+from onnxopt.model_file import from_bytes, to_bytes, to_proto
 from onnxopt.model_file.proto import to_tensor
 from onnxopt.pipeline import Context, Pipeline
 from onnxopt.quantization import ort_bridge, ort_quantizers
+from onnxopt.quantization.ort_index import IndexedModel
 from onnxopt.target import target_of
 from tests import builders
 
@@ -145,3 +147,39 @@ def test_no_channel_is_computed_alone(form: str, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(module, "compute_data_quant_params", alone, raising=False)
     monkeypatch.setattr(base_quantizer.BaseQuantizer, "quantize_weight_per_channel_impl", alone)
     assert quantized(chain(3), form) == expected
+
+
+def test_parts_written_in_place_are_those_that_the_helpers_make() -> None:
+    model = IndexedModel(to_proto(chain(1)))
+    model.write_node("DequantizeLinear", ("q", "s", "z"), "d", "name", axis=1)
+    model.write_node("QuantizeLinear", ("x", "s", "z"), "q", "other")
+    model.add_array("z", onnx.TensorProto.INT8, (2,), int32_data=[-1, 3])
+    model.add_array("s", onnx.TensorProto.FLOAT, (), float_data=[0.1])
+    nodes, tensors = model.model.graph.node[-2:], model.model.graph.initializer[-2:]
+    assert nodes[0] == helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"], "name", axis=1)
+    assert nodes[1] == helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], "other")
+    assert tensors[0] == helper.make_tensor("z", onnx.TensorProto.INT8, (2,), [-1, 3])
+    assert tensors[1] == helper.make_tensor("s", onnx.TensorProto.FLOAT, (), [0.1])
+    assert model.add_array("s", onnx.TensorProto.FLOAT, (), float_data=[0.2]) == tensors[1]
+
+
+def test_nodes_written_in_place_are_found_by_the_values_they_read() -> None:
+    model = IndexedModel(to_proto(chain(1)))
+    (value,) = (value.name for value in model.model.graph.input)
+    before = len(model.input_name_to_nodes()[value])
+    model.write_node("QuantizeLinear", (value, "s", "z"), "q", "other")
+    assert len(model.input_name_to_nodes()[value]) == before + 1
+    model.replace_input_of_all_nodes(value, "new")
+    assert model.model.graph.node[-1].input[0] == "new"
+
+
+def test_unread_weights_go_without_a_copy_of_the_nodes_and_missing_ones_are_named() -> None:
+    model = IndexedModel(to_proto(chain(1)))
+    graph, nodes = model.model.graph, list(model.model.graph.node)
+    graph.initializer.add(name="unread", data_type=onnx.TensorProto.FLOAT, dims=[1], float_data=[0])
+    nodes[0].input[1] = "nowhere"
+    cleaned, missing = model.clean_initializers()
+    assert cleaned is graph
+    assert missing == {"nowhere"}
+    assert "unread" not in {tensor.name for tensor in graph.initializer}
+    assert all(one is other for one, other in zip(graph.node, nodes, strict=True))

@@ -5,6 +5,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from onnxopt.catalog import parse
+from onnxopt.model_file.order import bodies_of
 from onnxopt.model_file.proto import remove_parts
 from onnxopt.pipeline import Context, Pipeline
 from onnxopt.quantization.zero_points import share_zero_points
@@ -38,7 +39,7 @@ def test_readers_of_equal_zero_points_read_the_first() -> None:
             "shift": (U8, [3]),
         }
     )
-    share_zero_points(model)
+    share_zero_points(model, list(bodies_of(model)))
     assert read(model) == ["a_zero_point", "b_zero_point", "c_zero_point", "a_zero_point", "e_zero_point", "shift"]
     left = [tensor.name for tensor in model.graph.initializer]
     assert left == ["a_zero_point", "b_zero_point", "c_zero_point", "e_zero_point", "shift"]
@@ -50,7 +51,7 @@ def test_subgraphs_that_read_it_follow_unless_the_name_is_their_own(own: bool) -
     node = helper.make_node("DequantizeLinear", ["x", "s", "b_zero_point"], ["z"])
     inner = helper.make_graph([node], "inner", [], [], tensors)
     model = graph_of({"a_zero_point": (U8, [3]), "b_zero_point": (U8, [3])}, inner)
-    share_zero_points(model)
+    share_zero_points(model, list(bodies_of(model)))
     inside = model.graph.node[-1].attribute[0].g.node[0].input[2]
     assert inside == ("b_zero_point" if own else "a_zero_point")
     assert read(model) == ["a_zero_point", inside]

@@ -19,6 +19,7 @@ from onnxopt.graph.shapes import with_types
 from onnxopt.measure.runtime.interrupt import raise_if_interrupted, run_options
 from onnxopt.measure.runtime.overdue import in_time
 from onnxopt.measure.runtime.session import copied_one_by_one, failures_named
+from onnxopt.measure.runtime.unused import without_work
 from onnxopt.model_file import materialize
 from onnxopt.model_file.heap import without_collections
 from onnxopt.model_file.memory import IN_MEMORY_BYTES, weight_bytes
@@ -94,6 +95,8 @@ class Watch:
         options.log_severity_level = 4
         # In its own layout of convolutions the runtime would convert every activation back, and hold both.
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+        idle = without_work({node.op_type for node in self._model.graph.all_nodes()})
+        options.add_session_config_entry("optimization.disable_specified_optimizers", ";".join(idle))
         try:
             with _given_out(self._model.graph, self._names), self._source() as source:
                 session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])

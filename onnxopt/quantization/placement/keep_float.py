@@ -6,11 +6,19 @@ the DequantizeLinear has one scale and the bias is a vector.
 """
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 
 from onnxopt.graph.edit import set_weight, tensor_in
 
 _QUANTIZED_AGAIN = ("Conv", "ConvTranspose", "Gemm")
+
+
+def has_float_layers(graph: onnx.GraphProto) -> bool:
+    """Return whether `keep_float` may find layers in a graph, which need not be read for that."""
+    weights = {tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT}
+    layers = (node for node in graph.node if node.op_type in _QUANTIZED_AGAIN and not node.domain)
+    return any(len(node.input) > 1 and node.input[1] in weights for node in layers)
 
 
 def keep_float(model: ir.Model) -> bool:

@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from onnxopt.errors import ModelError, NativeError
 from onnxopt.measure.runtime.session import Session
-from onnxopt.quantization.attempt import MEASURED, attempt, loadable
+from onnxopt.quantization.attempt import attempt, first_look, loadable
 from onnxopt.quantization.built import Built
 from onnxopt.quantization.calibration.calibrate import Calibration
 from onnxopt.quantization.calibration.histogram import Extremes, Range
@@ -35,18 +35,23 @@ class StaticPlan:
     """The decisions, and the resulting model.
 
     Attributes:
-        model: the quantized model, which loads and runs.
+        built: the quantized model, which loads and runs.
         ranges: its ranges.
         left: nodes left in float, with the reason.
         clipped: tensors with a clipped range, with the reason.
         optimized: the runtime's graph of the model, as `opened` gives it.
     """
 
-    model: ir.Model
+    built: Built
     ranges: Mapping[str, Range]
     left: Mapping[str, str] = field(default_factory=dict)
     clipped: Mapping[str, str] = field(default_factory=dict)
     optimized: bytes = b""
+
+    @property
+    def model(self) -> ir.Model:
+        """The quantized model."""
+        return self.built.model
 
 
 def decide(
@@ -91,7 +96,7 @@ def decide(
         candidates = [node for node in nodes if node.name not in kept]
         measure = None if closeness is None else closeness.ratios
         made = attempt(lambda more: make(ranges, (*kept, *more)), candidates, feeds, measure)
-        return StaticPlan(made.model, ranges, {**kept, **made.left}, optimized=made.optimized), made.ratios
+        return StaticPlan(made.built, ranges, {**kept, **made.left}, optimized=made.optimized), made.ratios
 
     best, noise = planned(calibration.ranges, left)
     able = closeness is not None and any(mean_db(noise) + gain <= BEST_DB for *_, gain in remedies)
@@ -136,7 +141,7 @@ def _part(
         alone = make(ranges, (*best.left, *rest))
         if scales - alone.model.graph.initializers.keys():
             return None
-        return closeness.ratios(Session(loadable(alone), MEASURED))
+        return closeness.ratios(Session(loadable(alone), first_look(alone)))
     except (NativeError, ModelError):
         return None
 

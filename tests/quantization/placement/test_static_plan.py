@@ -10,7 +10,7 @@ from onnxopt.catalog import parse
 from onnxopt.errors import DataError
 from onnxopt.graph.edit import set_weight
 from onnxopt.measure.runtime.session import Session
-from onnxopt.model_file import signature_of
+from onnxopt.model_file import signature_of, to_bytes
 from onnxopt.pipeline import Context, Observations, Optimized, Pipeline
 from onnxopt.quantization import closeness
 from onnxopt.quantization.built import Built
@@ -180,6 +180,25 @@ def test_a_clipped_range_is_kept_only_where_the_outputs_are_closer(
     assert (plan.ranges["x"] is tight) == taken
     assert bool(plan.clipped) == taken
     assert not plan.left  # 2 dB more are not worth it
+
+
+def test_only_the_form_that_is_taken_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, clipped_form = forms(builders.BUILDERS["gemm_mlp"], "plain", "clipped")
+    wide, tight = Range(-1e5, 1e5), Range(-2.0, 2.0)
+    calibration = Calibration({"x": Extremes(-1e5, 1e5, -1e5, 1e5)}, {"x": wide}, {}, {"x": tight}, ())
+    monkeypatch.setattr(static_plan, "Closeness", Judged({"plain": 30.0, "clipped": 35.0}))
+    read = list[ir.Model]()
+
+    def make(ranges: Mapping[str, Range], left: tuple[str, ...]) -> Built:
+        form = clipped_form if ranges["x"] is tight else model
+        op_types = {node.op_type for node in form.graph}
+        return Built(lambda: read.append(form) or form, to_bytes(form), op_types)  # type: ignore[func-returns-value]
+
+    samples = builders.samples_of(model)
+    plan = decide(model, calibration, make, nodes=list(model.graph), obstacles={}, samples=samples)
+    assert not read
+    assert plan.model is plan.model is clipped_form
+    assert read == [clipped_form]
 
 
 @pytest.mark.parametrize("opened", [True, False])
