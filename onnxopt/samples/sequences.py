@@ -19,7 +19,8 @@ Axes = Mapping[str, tuple[int, ...]]
 def sequence_axes(signature: Signature) -> Axes:
     """Return the axes of the inputs along which a sequence extends: dynamic ones behind the first, of one name.
 
-    The name is the one that reads like a sequence, or the only one. Sizes without a name count as one.
+    The name is the one that reads like a sequence, or the only one. Sizes without a name count as one. Of a decoder
+    behind an encoder it is that of the decoder's own inputs: those with `encoder` in their name are whole.
 
     Raises:
         UsageError: ONX112 no axis, or more than one, may be that of a sequence.
@@ -32,13 +33,15 @@ def sequence_axes(signature: Signature) -> Axes:
                 by_input = named.setdefault(name, {})
                 by_input[spec.name] = (*by_input.get(spec.name, ()), axis)
     likely = [name for name in named if any(word in name.lower() for word in _WORDS)] or list(named)
+    likely = [name for name in likely if not all("encoder" in one.lower() for one in named[name])] or likely
     if len(likely) == 1 and not (likely == [""] and any(len(axes) > 1 for axes in named[""].values())):
         return named[likely[0]]
     several = ", ".join(name or "those without a name" for name in likely)
     why = f"it may be any of {several}" if likely else "all sizes behind the first are fixed"
     hint = (
-        "Export the model with one dynamic axis for it; a cache of earlier tokens is known by the names of its inputs "
-        "and outputs, such as past_key_values.0.key and present.0.key."
+        "Leave the lengths out, and the model is timed at those of the data; or export it with one dynamic axis. A "
+        "cache of earlier tokens is known by the names of its inputs and outputs, such as past_key_values.0.key and "
+        "present.0.key."
     )
     raise UsageError("ONX112", "the axis of the sequence is not known", where=str(signature), why=why, hint=hint)
 

@@ -18,6 +18,7 @@ from onnxopt.pipeline import Context, Pipeline
 from onnxopt.quantization.weight_products import DOMAIN
 from onnxopt.samples import Feeds
 from onnxopt.search.losses import Base, Losses
+from onnxopt.search.mix.alike import Kinds, evened, kinds_of
 from onnxopt.search.mix.bases import BASE, Clock, fastest_base
 from onnxopt.search.mix.cost_tables import CostTables, MatrixForm
 from onnxopt.search.mix.float_layers import losses_in_time
@@ -197,7 +198,8 @@ def _milliseconds(made: _Made, inputs: WeightedFeeds, times: LayerTimes, clock: 
     called = clock(models)
     for (feeds, runs), wholes in zip(inputs, called, strict=True):
         found = times.of([TimedForm(made.base, one) for one in models.values()], feeds, conversions=True)
-        owned = {form: _owned(each, owners, wholes[form]) for form, each in zip(models, found, strict=True)}
+        kinds = kinds_of(made.base, owners, feeds)
+        owned = {form: _owned(each, owners, kinds, wholes[form]) for form, each in zip(models, found, strict=True)}
         original += runs * wholes[FLOAT]
         fixed += runs * sum(ms for name, ms in owned[FLOAT].items() if name not in made.layers)
         for form, some in {FLOAT: made.layers, **made.takes}.items():
@@ -227,9 +229,11 @@ def _owners(made: _Made) -> dict[str, str]:
     return owners
 
 
-def _owned(times: Mapping[str, float], owners: Mapping[str, str], whole_ms: float) -> dict[str, float]:
+def _owned(times: Mapping[str, float], owners: Mapping[str, str], kinds: Kinds, whole_ms: float) -> dict[str, float]:
     """Return the times of layers with what they own, scaled to the time of the whole model."""
-    found, total = defaultdict[str, float](float), sum(times.values())
+    sums = defaultdict[str, float](float)
     for name, ms in times.items():
-        found[owners.get(name, name)] += ms * whole_ms / total
-    return found
+        sums[owners.get(name, name)] += ms
+    found = evened(sums, kinds)
+    total = sum(found.values())
+    return {name: ms * whole_ms / total for name, ms in found.items()}
