@@ -209,10 +209,12 @@ def called(
     return [{name: latency.p50_ms for name, latency in found.items()}]
 
 
-def rows_of(one: Measured, seconds: float, loss_seconds: float) -> Iterator[dict[str, Any]]:
+def rows_of(
+    one: Measured, shapes: Sequence[tuple[int, int]], seconds: float, loss_seconds: float
+) -> Iterator[dict[str, Any]]:
     context = Context(target_of("auto"), one.calibration)
     losses, error = Remembered(one.model, context), OutputError(one.model, one.test)
-    for shape in SHAPES:
+    for shape in shapes:
         inputs = [(one.feeds(*shape)[0], 1.0)]
         tables = bit_tables(
             one.model, context, inputs, goal=Goal.LATENCY, times=LayerTimes(None, Runtime()),
@@ -232,10 +234,17 @@ def beaten(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     return found
 
 
+def shape_of(text: str) -> tuple[int, int]:
+    """Return the number of texts and of tokens that `text` names."""
+    batch, tokens = map(int, text.split("x"))
+    return batch, tokens
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", default=[], help="sst2, bert-2, bert-6, bert-12")
     parser.add_argument("--seconds", type=float, default=10.0, help="of timing per model")
+    parser.add_argument("--shapes", nargs="*", default=SHAPES, type=shape_of, help="texts x tokens, such as 1x128")
     parser.add_argument("--loss-seconds", type=float, default=60.0, help="for the losses of matrices in one form")
     parser.add_argument("--out", type=Path, default=RESULTS / f"{date.today()}-bits.json")
     given = parser.parse_args(arguments)
@@ -243,14 +252,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = list[dict[str, Any]]()
     with tempfile.TemporaryDirectory() as folder:
         for one in measured(given.only, Path(folder)):
-            for row in rows_of(one, given.seconds, given.loss_seconds):
+            for row in rows_of(one, given.shapes, given.seconds, given.loss_seconds):
                 rows.append(row)
                 print("  ".join(f"{key} {value}" for key, value in row.items() if key != "passes"), flush=True)
                 record = {"environment": environment(), "rows": rows, "faster": beaten(rows)}
                 record |= {"seconds": given.seconds, "loss_seconds": given.loss_seconds}
                 given.out.write_text(json.dumps(record, indent=1, default=str) + "\n")
     for name, count in beaten(rows).items():
-        print(f"{name}: faster than both uniform forms at {count} of {len(SHAPES)} shapes, with no more loss")
+        print(f"{name}: faster than both uniform forms at {count} of {len(given.shapes)} shapes, with no more loss")
     return 0
 
 

@@ -46,12 +46,26 @@ def open_table(path: Path, signature: Signature, options: ReadOptions) -> Source
         return Rows(name, {inputs[0]: _features(table, name, text=signature.inputs[0].dtype == "str")}, labels)
     missing = next(key for key in inputs if key not in table)
     hint = nearest(missing, table)
-    if text_column and (kept := [key for key in inputs if named_as_state(key)]):
-        hint = (
+    if text_column:
+        hint = _beside_text(path, signature) or hint
+    raise DataError("ONX202", f"no column for model input {missing!r}", where=name, hint=hint)
+
+
+def _beside_text(path: Path, signature: Signature) -> str:
+    """Return the way to inputs that no text has; "" for a model without such inputs."""
+    encoded = [one.name for one in signature.inputs if one.name.startswith("encoder_") and "float" in one.dtype]
+    kept = [one.name for one in signature.inputs if named_as_state(one.name)]
+    if encoded:
+        return (
+            f"{encoded[0]} is the output of an encoder, which no text has: name the folder of encoder and decoders "
+            "(onnxopt optimize FOLDER), or give all inputs as arrays (.npz)."
+        )
+    if kept:
+        return (
             f"{kept[0]} and the like are values of earlier steps, which no text has: `onnxopt data {path} --for MODEL "
             "--vocab tokenizer.json -o samples` makes samples with them."
         )
-    raise DataError("ONX202", f"no column for model input {missing!r}", where=name, hint=hint)
+    return ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,8 +10,9 @@ import pytest
 from sample_signatures import PAIR, TABULAR, one, signature, with_classes
 
 from onnxopt.errors import DataError, UsageError
-from onnxopt.model_file import TensorSpec
+from onnxopt.model_file import TensorSpec, signature_of
 from onnxopt.samples import ReadOptions, open_samples
+from tests.tasks.parts.seq2seq import decoder
 
 ROWS = [{"p": 1, "q": 0.5, "r": -2, "s": 3e2, "label": 1}, {"p": 2, "q": 1.5, "r": 0, "s": 4, "label": 0}]
 FEATURES = [[1, 0.5, -2, 300], [2, 1.5, 0, 4]]
@@ -143,3 +144,17 @@ def test_missing_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)
     with pytest.raises(UsageError, match=r'ONX108.*pyarrow.*pip install "onnxopt\[tables\]"'):
         open_samples(path, TABULAR)
+
+
+def test_the_output_of_an_encoder_comes_from_its_folder_or_from_arrays(tmp_path: Path) -> None:
+    given = signature_of(decoder(past=False))
+    texts = write(tmp_path / "texts.jsonl", [{"text": "a b"}])
+    with pytest.raises(DataError, match=r"ONX202.*encoder_hidden_states is the output of an encoder.*optimize FOLDER"):
+        open_samples(texts, given)
+    rng = np.random.default_rng(0)
+    arrays = {
+        "input_ids": rng.integers(0, 40, (6, 5)),
+        "encoder_attention_mask": np.ones((6, 7), np.int64),
+        "encoder_hidden_states": rng.normal(size=(6, 7, 32)).astype(np.float32),
+    }
+    assert len(open_samples(arrays, given)) == 6
