@@ -1,14 +1,24 @@
 """Replace one layer by a chain of smaller ones, which is equal to it at full rank."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
 from onnxopt.graph.edit import set_weight, tensor_in
+from onnxopt.graph.names import free_name, names_in
 
 Stages = Sequence[tuple[np.ndarray, tuple[int, ...]]]
 """Weights, shape (outputs, inputs, *kernel), in execution order, each with the spatial axes on which it slides."""
+
+
+def replace_by_chains(model: ir.Model, chains: Mapping[str, Stages]) -> None:
+    """Replace nodes by name as `replace_by_chain` does, which looks through the graph for each."""
+    taken, nodes = names_in(model), dict[str | None, ir.Node]()
+    for node in model.graph.all_nodes():
+        nodes.setdefault(node.name, node)  # graphs inside may have nodes of the same name
+    for name, stages in chains.items():
+        _replace(model, nodes[name], stages, taken)
 
 
 def replace_by_chain(model: ir.Model, name: str, stages: Stages) -> tuple[str, ...]:
@@ -26,7 +36,11 @@ def replace_by_chain(model: ir.Model, name: str, stages: Stages) -> tuple[str, .
             the stages of a grouped convolution have as many groups.
     """
     node = next(n for n in model.graph.all_nodes() if n.name == name)
-    graph = node.graph
+    return _replace(model, node, stages, names_in(model))
+
+
+def _replace(model: ir.Model, node: ir.Node, stages: Stages, taken: set[str]) -> tuple[str, ...]:
+    graph, name = node.graph, node.name or ""
     assert graph is not None
     left = node.op_type == "MatMul" and _is_weight(model, node.inputs[0])
     slot = 0 if left else 1
@@ -34,20 +48,19 @@ def replace_by_chain(model: ir.Model, name: str, stages: Stages) -> tuple[str, .
     assert x is not None
     assert old is not None
     kind = tensor_in(old).dtype.numpy()
-    taken = _names(model)
     nodes: list[ir.Node] = []
     value = x
     for number, (weight, axes) in enumerate(stages):
         last = number == len(stages) - 1
-        factor = ir.Value(name=_free(taken, f"{old.name}_factor{number + 1}"))
+        factor = ir.Value(name=free_name(taken, f"{old.name}_factor{number + 1}"))
         set_weight(factor, _laid_out(weight, node, left).astype(kind))
         model.graph.register_initializer(factor)
         bias = node.inputs[2] if last and len(node.inputs) > 2 else None
         made = _stage(node, value, factor, bias, axes=axes, left=left)
-        made.name = name if last else _free(taken, f"{name}_factor{number + 1}")
+        made.name = name if last else free_name(taken, f"{name}_factor{number + 1}")
         output = node.outputs[0]
         made.outputs[0].type = output.type
-        made.outputs[0].name = output.name if last else _free(taken, f"{output.name}_factor{number + 1}")
+        made.outputs[0].name = output.name if last else free_name(taken, f"{output.name}_factor{number + 1}")
         if last:
             made.outputs[0].shape = output.shape
         nodes.append(made)
@@ -95,16 +108,3 @@ def _laid_out(weight: np.ndarray, node: ir.Node, left: bool) -> np.ndarray:
 
 def _is_weight(model: ir.Model, value: ir.Value | None) -> bool:
     return value is not None and value.name in model.graph.initializers
-
-
-def _names(model: ir.Model) -> set[str]:
-    values = (*model.graph.inputs, *(v for node in model.graph.all_nodes() for v in node.outputs))
-    nodes = {node.name for node in model.graph.all_nodes()}
-    return {name for name in (*model.graph.initializers, *(v.name for v in values), *nodes) if name}
-
-
-def _free(taken: set[str], name: str) -> str:
-    while name in taken:
-        name += "_"
-    taken.add(name)
-    return name

@@ -23,6 +23,7 @@ class NodeWriter:
         nodes = list(model.graph.all_nodes())
         self._taken = {n.name for n in nodes} | {v.name for n in nodes for v in n.outputs}
         self._taken |= {*model.graph.initializers, *(v.name for v in model.graph.inputs)}
+        self._next = dict[str, int]()
         self._constants = dict[tuple[str, bytes, tuple[int, ...]], ir.Value]()
         self.anchor: ir.Node | None = None
 
@@ -57,8 +58,9 @@ class NodeWriter:
         return self._constants[key]
 
     def _free(self, kind: str) -> str:
-        number = 0
+        number = self._next.get(kind, 0)
         while (name := f"{self._stem}_{kind}_{number}") in self._taken or f"{name}_output" in self._taken:
             number += 1
+        self._next[kind] = number + 1
         self._taken |= {name, f"{name}_output"}
         return name

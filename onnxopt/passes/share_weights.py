@@ -10,6 +10,7 @@ from pydantic import Field
 from onnxopt.document import units
 from onnxopt.errors import OnnxoptError
 from onnxopt.graph.edit import editable, tensor_in
+from onnxopt.graph.names import names_in
 from onnxopt.graph.weights.computed import Step, compute_weight
 from onnxopt.measure.deflate import deflated_bytes
 from onnxopt.measure.runtime.session import Runtime, optimized_model
@@ -85,8 +86,9 @@ class ShareWeights(Pass):
         if not palettes:
             return Applied(model, (), tuple(sorted(skipped, key=lambda skip: skip.target)))
         result = work.clone()
+        taken = names_in(result)
         for name, palette in palettes.items():
-            _store(result, name, palette)
+            _store(result, name, palette, taken)
         before, after = size_bytes(model), size_bytes(result)
         if after >= before:
             return Applied(model, (), (*skipped, Skip("graph", "the file would not get smaller")))
@@ -172,7 +174,7 @@ def _deflated(palette: Palette) -> int:
     return deflated_bytes(palette.codes) + deflated_bytes(palette.colours)
 
 
-def _store(model: ir.Model, name: str, shared: _Shared) -> str:
+def _store(model: ir.Model, name: str, shared: _Shared, taken: set[str]) -> str:
     """Replace a weight by nodes that look it up, in place; return the name of its codes."""
     tensor = tensor_in(model.graph.initializers[name])
     colours = shared.colours if shared.colours.shape[1] > 1 else shared.colours[:, 0]
@@ -183,7 +185,7 @@ def _store(model: ir.Model, name: str, shared: _Shared) -> str:
         ("Gather", ("palette", "previous"), {"axis": 0}),
         ("Reshape", ("previous", "shape"), {}),
     ]
-    return compute_weight(model, name, parts, steps)[0]
+    return compute_weight(model, name, parts, steps, taken)[0]
 
 
 def _looked_up(model: ir.Model, palettes: dict[str, _Shared]) -> set[str]:
@@ -194,7 +196,8 @@ def _looked_up(model: ir.Model, palettes: dict[str, _Shared]) -> set[str]:
     if is_streamed(model):
         return set(palettes)
     trial = model.clone()
-    codes = {name: _store(trial, name, palette) for name, palette in palettes.items()}
+    taken = names_in(trial)
+    codes = {name: _store(trial, name, palette, taken) for name, palette in palettes.items()}
     try:
         optimized = optimized_model(trial, Runtime())
     except OnnxoptError:

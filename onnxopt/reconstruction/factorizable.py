@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from onnxopt.graph.channels.find import normalized
 from onnxopt.graph.check import require_nodes
-from onnxopt.graph.factor_edit import replace_by_chain
+from onnxopt.graph.factor_edit import replace_by_chains
 from onnxopt.graph.probe import probe
 from onnxopt.graph.recurrent_split import merge_recurrent, split_recurrent
 from onnxopt.measure.runtime.activations import Activations
@@ -68,8 +68,8 @@ class FactorizableModel:
     def whole(self, reduced: FactorizedModel) -> ir.Model:
         """Return the model with the chains of the reduced layers; all other changes of the copy are undone."""
         result = reduced.model.clone()
-        for name, factors in reduced.factors.items():
-            replace_by_chain(result, name, [(stage.weight, stage.axes) for stage in factors.stages])
+        chains = {n: [(s.weight, s.axes) for s in factors.stages] for n, factors in reduced.factors.items()}
+        replace_by_chains(result, chains)
         hidden(result, self.inner.values())
         drop_zero_biases(result, self.biases)
         merge_recurrent(result, self.recurrent)

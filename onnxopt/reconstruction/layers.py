@@ -4,6 +4,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxopt.graph.edit import set_weight, tensor_in
+from onnxopt.graph.names import free_name, value_names
 from onnxopt.reconstruction.linear import LinearLayer, linear_layer, linear_layers
 
 __all__ = [
@@ -48,10 +49,12 @@ def with_biases(model: ir.Model, *, grouped: bool = False) -> set[str]:
     This must precede the search for channels, so that a bias needed later belongs to them.
     """
     made = set[str]()
+    nodes, taken = dict[str, ir.Node](), value_names(model)
+    for node in model.graph:
+        nodes.setdefault(node.name or "", node)
     for layer in linear_layers(model, grouped=grouped).values():
         if layer.bias is None:
-            node = next(n for n in model.graph if n.name == layer.node)
-            made.add(give_bias(model, node, layer))
+            made.add(give_bias(model, nodes[layer.node], layer, taken))
     return made
 
 
@@ -74,14 +77,14 @@ def drop_zero_biases(model: ir.Model, names: set[str]) -> None:
         model.graph.initializers.pop(name)
 
 
-def give_bias(model: ir.Model, node: ir.Node, layer: LinearLayer) -> str:
-    """Add a zero bias to a layer without a bias, in place; return its name."""
+def give_bias(model: ir.Model, node: ir.Node, layer: LinearLayer, taken: set[str]) -> str:
+    """Add a zero bias to a layer without a bias, in place; return its name, which is not one of `taken`."""
     graph = node.graph
     tensor = tensor_in(model.graph.initializers[layer.weight])
     assert graph is not None
     array = tensor.numpy()
     zeros = np.zeros(array.shape[layer.out_axis], array.dtype)
-    bias = ir.Value(name=_free(model, f"{layer.weight}_bias"))
+    bias = ir.Value(name=free_name(taken, f"{layer.weight}_bias"))
     set_weight(bias, zeros if layer.side == "right" else zeros[:, None])
     model.graph.register_initializer(bias)
     if node.op_type != "MatMul":
@@ -90,7 +93,7 @@ def give_bias(model: ir.Model, node: ir.Node, layer: LinearLayer) -> str:
         return bias.name or ""
     output = node.outputs[0]
     add = ir.Node("", "Add", [output, bias], name=f"{layer.node}_bias")
-    add.outputs[0].name = _free(model, f"{layer.y}_biased")
+    add.outputs[0].name = free_name(taken, f"{layer.y}_biased")
     add.outputs[0].shape, add.outputs[0].type = output.shape, output.type
     _replace(graph, output, add.outputs[0])
     graph.insert_after(node, add)
@@ -106,11 +109,3 @@ def _replace(graph: ir.Graph | ir.Function, old: ir.Value, new: ir.Value) -> Non
         for position, output in enumerate(list(graph.outputs)):
             if output is old:
                 graph.outputs[position] = new
-
-
-def _free(model: ir.Model, name: str) -> str:
-    values = (*model.graph.inputs, *(v for node in model.graph.all_nodes() for v in node.outputs))
-    taken = {*model.graph.initializers, *(v.name for v in values)}
-    while name in taken:
-        name += "_"
-    return name

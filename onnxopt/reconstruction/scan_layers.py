@@ -1,10 +1,12 @@
 """Products inside the body of a Scan, the form in which some exporters write recurrent layers."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 
 import onnx_ir as ir
 
+from onnxopt.graph.names import free_name, names_in
 from onnxopt.reconstruction.layers import LinearLayer, give_bias, linear_layer
 
 _PRODUCTS = ("Gemm", "MatMul")
@@ -35,20 +37,21 @@ def observed(model: ir.Model, *, biases: bool) -> tuple[dict[str, LinearLayer], 
     found, made = dict[str, LinearLayer](), set[str]()
     if model.graph.opset_imports.get("", _FIRST_OPSET) < _FIRST_OPSET:
         return found, made
-    taken = _names(model)
+    taken, alike = names_in(model), Counter(node.name for node in model.graph.all_nodes())
     for node in model.graph:
         body = _body(node)
         if body is None:
             continue
         for inner in [n for n in body if n.op_type in _PRODUCTS and not n.domain]:
-            if not inner.name or sum(n.name == inner.name for n in model.graph.all_nodes()) > 1:
-                inner.name = _free(taken, f"{node.name}_{inner.op_type}")
+            if not inner.name or alike[inner.name] > 1:
+                alike[inner.name] -= 1
+                inner.name = free_name(taken, f"{node.name}_{inner.op_type}")
             _adopt(model, body, inner, taken)
             layer = linear_layer(model, inner)
             if layer is None:
                 continue
             if biases and layer.bias is None:
-                made.add(give_bias(model, inner, layer))
+                made.add(give_bias(model, inner, layer, taken))
                 layer = linear_layer(model, inner)
                 assert layer is not None
             x = inner.inputs[0 if layer.side == "right" else 1]
@@ -95,34 +98,21 @@ def _adopt(model: ir.Model, body: ir.Graph, node: ir.Node, taken: set[str]) -> N
         if name in body.initializers and value.const_value is not None:
             body.initializers.pop(name)
             if name in model.graph.initializers:
-                value.name = _free(taken, name)
+                value.name = free_name(taken, name)
             model.graph.register_initializer(value)
 
 
 def _shown(scan: ir.Node, body: ir.Graph, value: ir.Value, taken: set[str]) -> str:
     """Add a value of its body to the outputs of a Scan, stacked over the steps; return its name."""
-    copy = ir.Node("", "Identity", [value], name=_free(taken, f"{value.name}_shown"))
-    copy.outputs[0].name = _free(taken, f"{value.name}_step")
+    copy = ir.Node("", "Identity", [value], name=free_name(taken, f"{value.name}_shown"))
+    copy.outputs[0].name = free_name(taken, f"{value.name}_step")
     copy.outputs[0].type, copy.outputs[0].shape = value.type, value.shape
     body.append(copy)
     body.outputs.append(copy.outputs[0])
     scan.resize_outputs(len(scan.outputs) + 1)
     stacked = scan.outputs[-1]
-    stacked.name, stacked.type = _free(taken, f"{value.name}_steps"), value.type
+    stacked.name, stacked.type = free_name(taken, f"{value.name}_steps"), value.type
     for name in ("scan_output_axes", "scan_output_directions"):
         if name in scan.attributes:
             scan.attributes[name] = ir.AttrInt64s(name, [*scan.attributes[name].as_ints(), 0])
     return stacked.name
-
-
-def _names(model: ir.Model) -> set[str]:
-    nodes = list(model.graph.all_nodes())
-    values = (*model.graph.inputs, *model.graph.initializers.values(), *(v for node in nodes for v in node.outputs))
-    return {name for name in (*(v.name for v in values), *(node.name for node in nodes)) if name}
-
-
-def _free(taken: set[str], name: str) -> str:
-    while name in taken:
-        name += "_"
-    taken.add(name)
-    return name

@@ -111,11 +111,12 @@ def test_what_is_shipped_is_proved_to_be_the_product() -> None:
 
 
 def test_a_wrong_chain_is_not_kept(monkeypatch) -> None:
-    def broken(model, name, stages):
-        return original(model, name, [(weight * 1.01, axes) for weight, axes in stages])
+    def broken(model, chains):
+        wrong = {name: [(weight * 1.01, axes) for weight, axes in stages] for name, stages in chains.items()}
+        return original(model, wrong)
 
-    original = factorizable.replace_by_chain
-    monkeypatch.setattr(factorizable, "replace_by_chain", broken)
+    original = factorizable.replace_by_chains
+    monkeypatch.setattr(factorizable, "replace_by_chains", broken)
     model = mlp()
     result, step = run(model, rank_ratio=0.25)
     assert not step.edits

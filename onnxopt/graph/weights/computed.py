@@ -7,13 +7,18 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxopt.graph.edit import set_tensor, set_weight
+from onnxopt.graph.names import free_name
 
 Step = tuple[str, tuple[str, ...], Mapping[str, Any]]
 """Operator; names of parts, or `previous` for the result of the step before; and attributes."""
 
 
 def compute_weight(
-    model: ir.Model, name: str, parts: Mapping[str, np.ndarray | ir.TensorProtocol], steps: Sequence[Step]
+    model: ir.Model,
+    name: str,
+    parts: Mapping[str, np.ndarray | ir.TensorProtocol],
+    steps: Sequence[Step],
+    taken: set[str],
 ) -> list[str]:
     """Replace an initializer of the main graph by nodes that compute it, in place; return the new initializers.
 
@@ -24,12 +29,11 @@ def compute_weight(
         name: name of the initializer.
         parts: the stored tensors, by a word that is appended to `name`.
         steps: the steps in execution order; the last computes the weight.
+        taken: the names in the model; it gets the new ones.
     """
     graph = model.graph
-    taken = {*graph.initializers, *(node.name for node in graph)}
-    taken |= {value.name for node in graph.all_nodes() for value in node.outputs}
     old = graph.initializers[name]
-    stored = {word: ir.Value(name=_free(taken, f"{name}_{word}")) for word in parts}
+    stored = {word: ir.Value(name=free_name(taken, f"{name}_{word}")) for word in parts}
     for word, value in stored.items():
         part = parts[word]
         if isinstance(part, np.ndarray):
@@ -39,21 +43,17 @@ def compute_weight(
         graph.register_initializer(value)
     nodes, known = list[ir.Node](), dict(stored)
     for op_type, inputs, attributes in steps:
-        made = ir.node(op_type, [known[word] for word in inputs], attributes, name=_free(taken, f"{name}_{op_type}"))
-        made.outputs[0].name = _free(taken, f"{name}_{op_type}_output")
+        made = ir.node(
+            op_type, [known[word] for word in inputs], attributes, name=free_name(taken, f"{name}_{op_type}")
+        )
+        made.outputs[0].name = free_name(taken, f"{name}_{op_type}_output")
         known["previous"] = made.outputs[0]
         nodes.append(made)
     result = known["previous"]
     result.shape, result.type = old.shape, old.type
     old.replace_all_uses_with(result)
     graph.initializers.pop(name)
+    taken.discard(result.name or "")
     result.name = name
     graph.insert_before(graph[0], nodes)
     return [value.name or "" for value in stored.values()]
-
-
-def _free(taken: set[str | None], name: str) -> str:
-    while name in taken:
-        name += "_"
-    taken.add(name)
-    return name

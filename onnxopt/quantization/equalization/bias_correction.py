@@ -19,8 +19,9 @@ CORRECTABLE = ("Conv", "Gemm")
 
 def give_biases(model: ir.Model, names: Sequence[str]) -> None:
     """Add a zero bias to every convolution and Gemm in `names` without a bias, in place."""
+    wanted = set(names)
     for node in model.graph:
-        if node.op_type not in CORRECTABLE or node.name not in names or node.domain:
+        if node.op_type not in CORRECTABLE or node.name not in wanted or node.domain:
             continue
         if len(node.inputs) > 2 and node.inputs[2] is not None:
             continue
