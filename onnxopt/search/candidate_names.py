@@ -20,6 +20,8 @@ LEGEND: Mapping[str, str] = MappingProxyType(
         "float-graph": "GELU and LayerNorm not fused, one scale per weight tensor",
         "placed": "only layers that were measured faster run in INT8",
         "keepN": "the N most sensitive layers stay in float",
+        "attention": "each attention in one node of the standard (opset 23)",
+        "runtime-attention": "each attention in one node of ONNX Runtime",
         "pruned-to-N%": "channels pruned until N % of the MACs remain",
         "blocks-to-N%": "about N % of the residual blocks remain, linear maps in place of the others",
         "blocks-N-to-N%": "about N % of the residual blocks of one size remain, sizes numbered in graph order",

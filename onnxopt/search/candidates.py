@@ -1,13 +1,16 @@
 """Candidates of a search and their variants."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
+from typing import Literal
 
 from onnxopt.options.search import Protect
 from onnxopt.options.training import Precision
 from onnxopt.passes.distill import Distill
 from onnxopt.passes.factorize import Factorize
+from onnxopt.passes.fuse_attention import FuseAttention
 from onnxopt.passes.prune_blocks import PruneBlocks
 from onnxopt.passes.prune_channels import PruneChannels
 from onnxopt.passes.quantize_dynamic import QuantizeDynamic
@@ -74,6 +77,24 @@ def keep_in_float(candidate: Candidate, layers: tuple[str, ...]) -> Candidate:
 
 def _excluding(spec: Quantizer, layers: tuple[str, ...]) -> Quantizer:
     return replace(spec, exclude=tuple(dict.fromkeys((*spec.exclude, *layers))))
+
+
+AttentionForm = Literal["portable", "runtime"]
+ATTENTION: Mapping[AttentionForm, str] = MappingProxyType({"portable": "attention", "runtime": "runtime-attention"})
+"""Parts of names by form. With short inputs the standard's node was the faster one (docs/attention.md)."""
+
+
+def with_fused_attention(candidate: Candidate, form: AttentionForm) -> Candidate | None:
+    """Return `candidate` with each attention in one node, before its quantization; None if it has such nodes already.
+
+    The pass does not measure itself, because the search does.
+    """
+    if any(isinstance(spec, FuseAttention) for spec in candidate.passes):
+        return None
+    quantizers = (*QUANTIZERS, QuantizeWeights)
+    place = next((i for i, spec in enumerate(candidate.passes) if isinstance(spec, quantizers)), len(candidate.passes))
+    passes = (*candidate.passes[:place], FuseAttention(form=form, verify=False), *candidate.passes[place:])
+    return Candidate(f"{candidate.name}-{ATTENTION[form]}", passes)
 
 
 DISTILLED = "distilled"

@@ -141,6 +141,8 @@ def _try_all(trials: Trials, size_bytes: int) -> Evidence | None:
 def _reduce(trials: Trials) -> None:
     """Remove parts of the model and choose bits: what gains most for its time and accuracy first."""
     prune, train = trials.settings.prune, trials.settings.train
+    # What is removed and chosen follows in that graph.
+    stages.fuse_attention(trials)
     if prune and train:
         reduce_and_train(trials)
     elif prune:
@@ -152,6 +154,7 @@ def _reduce(trials: Trials) -> None:
         stages.remove_blocks(trials)
     if prune:
         stages.mix_techniques(trials)
+        stages.fuse_attention(trials)
 
 
 def _try_each(

@@ -7,8 +7,13 @@ from typing import Any
 import onnx_ir as ir
 
 from onnxopt.errors import ModelError, NativeError
+from onnxopt.graph.attention.find import attentions
+from onnxopt.graph.channels.find import normalized
 from onnxopt.measure.latency.remembered import cache_folder
+from onnxopt.options.search import Goal
+from onnxopt.search.acceptance import SAME
 from onnxopt.search.candidates import (
+    ATTENTION,
     BLOCKS,
     PRUNED,
     between,
@@ -17,6 +22,7 @@ from onnxopt.search.candidates import (
     reduces,
     shallower,
     static_pass,
+    with_fused_attention,
 )
 from onnxopt.search.journal.notes import candidate_data, maybe_candidate
 from onnxopt.search.learning import distilled, is_deep
@@ -77,6 +83,30 @@ def place_layers(trials: Trials) -> None:
     best = _best_static(trials)
     if best is not None and not trials.enough():
         trials.run(placed(best))
+
+
+def fuse_attention(trials: Trials) -> None:
+    """Put each attention of the best candidate into one node, which computes the same.
+
+    The runtime's own node is tried where that of the standard gains little.
+    """
+    leader = trials.leader
+    if leader is None or trials.settings.goal is not Goal.LATENCY or not _attends(trials.model):
+        return
+    for form in ATTENTION:
+        fused = with_fused_attention(leader.candidate, form)
+        if fused is None or trials.enough():
+            return
+        trial = trials.run(fused)
+        if trial.verdict is Verdict.WITHIN and trials.bar.rank(leader) >= SAME * trials.bar.rank(trial):
+            return
+
+
+def _attends(model: ir.Model) -> bool:
+    try:
+        return bool(attentions(normalized(model))[0])
+    except (ModelError, NativeError):
+        return False
 
 
 def remove_channels(trials: Trials) -> None:

@@ -17,10 +17,11 @@ from onnxopt.measure.metrics.score import Metric
 from onnxopt.measure.statistics import Drop, Interval
 from onnxopt.model_file import to_bytes
 from onnxopt.passes.distill import Distill
+from onnxopt.passes.fuse_attention import FuseAttention
 from onnxopt.passes.prune_blocks import PruneBlocks
 from onnxopt.passes.prune_channels import PruneChannels
 from onnxopt.search import optimize, stages
-from onnxopt.search.candidates import pruned, recovered, shallower
+from onnxopt.search.candidates import ATTENTION, pruned, recovered, shallower
 from onnxopt.search.observer import NullObserver
 from onnxopt.search.parts import Parts, split_parts
 from onnxopt.search.race import FIRST
@@ -197,6 +198,9 @@ def _name(plan: Mapping[str, tuple[Any, ...]], passes: tuple[Any, ...]) -> str:
         base = Candidate(_name(plan, rest) if rest else "float", rest)
         made = pruned(base, spec.macs) if isinstance(spec, PruneChannels) else shallower(base, round(1 - spec.ratio, 2))
         return made.name if rest == behind else recovered(made, 100).name
+    fused = next((p for p in passes if isinstance(p, FuseAttention)), None)
+    if fused is not None:
+        return f"{_name(plan, tuple(p for p in passes if p != fused))}-{ATTENTION[fused.form]}"  # type: ignore[index]
     return next((c for c, p in plan.items() if p == passes), None) or next(
         (c for c in ("b-placed",) if named(c) == passes), "baseline"
     )
@@ -223,7 +227,7 @@ def install(patch: pytest.MonkeyPatch, world: World) -> None:
             built.metadata_props["candidate"] = name
             return Optimized(built, tuple(Step(p, (Edit("layer", "done"),), (), 0.0) for p in self.passes))
 
-    names = [name for name in world.figures if "+" not in name and not name.endswith("-placed")]
+    names = [name for name in world.figures if "+" not in name and not name.endswith(("-placed", "-attention"))]
     plan = {name: named(name) for name in names}
     patch.setattr(stages, "tables_of", refused)
     patch.setattr(stages, "bit_tables", refused)

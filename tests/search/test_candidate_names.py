@@ -13,6 +13,7 @@ from onnxopt.passes.quantize_dynamic import QuantizeDynamic
 from onnxopt.passes.quantize_static import QuantizeStatic
 from onnxopt.search.candidate_names import LEGEND, legend_line, legend_of, parts_of
 from onnxopt.search.candidates import (
+    ATTENTION,
     BLOCKS,
     PRUNED,
     between,
@@ -24,6 +25,7 @@ from onnxopt.search.candidates import (
     row_candidates,
     shallower,
     shallower_in_size,
+    with_fused_attention,
 )
 from onnxopt.search.mix.bits import FORMS
 from onnxopt.search.mix.cost_tables import CostTables
@@ -51,6 +53,8 @@ def every_candidate() -> Iterator[Candidate]:
         forms = [base]
         if any(isinstance(spec, QuantizeStatic) for spec in base.passes):
             forms += [placed(base), *(keep_in_float(base, ("n",) * count) for count in (1, 4, 16))]
+        fused = [with_fused_attention(form, kind) for form in forms for kind in ATTENTION]
+        forms += [form for form in fused if form is not None]
         yield from forms
         smaller = [pruned(form, macs) for form in forms for macs in (*PRUNED, between(1.0, PRUNED[0]))]
         smaller += [shallower(form, blocks) for form in (*forms, smaller[0]) for blocks in BLOCKS]
