@@ -125,6 +125,10 @@ def _try_all(trials: Trials, size_bytes: int) -> Evidence | None:
     order = order.ordered(trials.recall("order", lambda: _led(trials, order).words(), names))
     screen = Screen(trials.model, trials.parts.calibration, trials.recall)
     early = _try_each(trials, order.bets, screen, None)
+    if trials.leader is None:
+        # A busy moment may hide the only candidate within budget from all that follows.
+        time_unsure_again(trials)
+        early = _early(trials, early)
     later = stages.left_for_later(trials, len(order.alike))
     early = _try_each(trials, () if later else order.alike, screen, early)
     keep_harmful_layers(trials)
@@ -164,8 +168,12 @@ def _try_each(
     for candidate in candidates:
         if not trials.enough():
             stages.try_one(trials, candidate, screen)
-            early = early or (None if trials.stopped else prove_first(trials))
+            early = _early(trials, early)
     return early
+
+
+def _early(trials: Trials, early: Evidence | None) -> Evidence | None:
+    return early or (None if trials.stopped else prove_first(trials))
 
 
 def _planned(trials: Trials, size_bytes: int) -> TrialOrder:

@@ -6,9 +6,11 @@ import pytest
 
 from onnxopt.measure.statistics import Interval
 from onnxopt.options.search import Goal
+from onnxopt.search import optimize, stages
 from onnxopt.search.acceptance import Acceptance
 from onnxopt.search.optimize import search
 from onnxopt.search.trial import SearchResult, Verdict
+from onnxopt.search.trials import Trials
 from tests.search import fakes
 from tests.search.fakes import Figures, World
 
@@ -27,6 +29,22 @@ def test_an_unsure_candidate_is_timed_again_and_can_win(monkeypatch: pytest.Monk
     result = searched(monkeypatch, a=Figures(speedup=3, unsure=1), b=Figures(speedup=2))
     assert result.winner is not None
     assert result.winner.candidate.name == "a"
+
+
+def test_without_another_within_budget_it_is_timed_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What follows begins with it, and its proof is not left to the end of the time."""
+    known = list[tuple[str, int]]()
+
+    def noted(trials: Trials, alike: int) -> bool:
+        known.append(("" if trials.leader is None else trials.leader.candidate.name, len(proven)))
+        return False
+
+    proven = list[str]()
+    prove = optimize.prove_first
+    monkeypatch.setattr(optimize, "prove_first", lambda trials: trials.leader and (proven.append("a") or prove(trials)))
+    monkeypatch.setattr(stages, "left_for_later", noted)
+    searched(monkeypatch, a=Figures(speedup=3, unsure=1))
+    assert known == [("a", 1)]
 
 
 def test_one_that_stays_unsure_neither_wins_nor_counts_as_slower(monkeypatch: pytest.MonkeyPatch) -> None:
