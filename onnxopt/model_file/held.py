@@ -67,9 +67,13 @@ class _Numbers:
         proto = isinstance(tensor, ir.serde.TensorProtoTensor)
         self._place = file.add(tensor.raw.raw_data if proto else tensor.tobytes())
 
+    def tobytes(self) -> bytes:
+        """Return the numbers as little-endian bytes."""
+        return self._file.read(self._place, self._size)
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """Return the numbers, which cannot be changed."""
-        found = np.frombuffer(self._file.read(self._place, self._size), self._dtype).reshape(self.shape)
+        found = np.frombuffer(self.tobytes(), self._dtype).reshape(self.shape)
         return found if dtype is None else found.astype(dtype)
 
 
@@ -97,8 +101,16 @@ def keep_on_disk(model: ir.Model) -> ir.Model:
     return model
 
 
-def _stored(tensor: ir.TensorProtocol, file: _WeightFile) -> ir.Tensor[Any]:
-    return ir.Tensor(
+class _Stored(ir.Tensor[Any]):
+    """A tensor of `_Numbers`."""
+
+    def tobytes(self) -> bytes:
+        """Return the numbers as bytes, without the copy that an array of them would take."""
+        return bytes(self.raw.tobytes())
+
+
+def _stored(tensor: ir.TensorProtocol, file: _WeightFile) -> _Stored:
+    return _Stored(
         _Numbers(tensor, file),
         dtype=tensor.dtype,
         shape=ir.Shape(tensor.shape.numpy()),
@@ -113,7 +125,7 @@ def _moves(tensor: ir.TensorProtocol | None) -> bool:
     if isinstance(tensor, ir.serde.TensorProtoTensor):
         in_bytes = tensor.raw.HasField("raw_data") and not tensor.raw.external_data
     else:
-        in_bytes = isinstance(tensor, ir.Tensor) and not isinstance(tensor.raw, _Numbers)
+        in_bytes = isinstance(tensor, ir.Tensor) and not isinstance(tensor, _Stored)
     return tensor is not None and in_bytes and bytes_of(tensor) >= LEAST_STORED_BYTES and tensor.dtype.itemsize >= 1
 
 

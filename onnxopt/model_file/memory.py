@@ -78,23 +78,27 @@ def from_runtime(data: bytes) -> ir.Model:
     return from_proto(proto)
 
 
-def write_with_data(model: ir.Model, path: Path, data_name: str, least_bytes: int | None = None) -> None:
+def write_with_data(
+    model: ir.Model, path: Path, data_name: str, least_bytes: int | None = None, *, checked: bool = True
+) -> None:
     """Write a model of any size as `path` and, beside it, a file with its weights, one weight at a time.
 
     Tensors below `least_bytes`, by default `LEAST_EXTERNAL_BYTES`, stay in the model file. The SHA-256 of the file of
-    weights is in the model's metadata, under `DATA_DIGEST`.
+    weights is in the model's metadata, under `DATA_DIGEST`, if `checked`.
 
     Raises:
         OSError: a file cannot be written.
         ModelError: ONX303 a file that weights are read from is missing, or shorter than it was.
     """
-    write_all_with_data({path: model}, path.parent / data_name, least_bytes)
+    write_all_with_data({path: model}, path.parent / data_name, least_bytes, checked=checked)
 
 
-def write_all_with_data(models: Mapping[Path, ir.Model], data: Path, least_bytes: int | None = None) -> None:
+def write_all_with_data(
+    models: Mapping[Path, ir.Model], data: Path, least_bytes: int | None = None, *, checked: bool = True
+) -> None:
     """Write models of one folder and the file `data` with the weights of all; those of several models are in it once.
 
-    `least_bytes` is that of `write_with_data`.
+    `least_bytes` and `checked` are those of `write_with_data`.
 
     Raises:
         OSError: a file cannot be written.
@@ -105,11 +109,12 @@ def write_all_with_data(models: Mapping[Path, ir.Model], data: Path, least_bytes
     least = LEAST_EXTERNAL_BYTES if least_bytes is None else least_bytes
     large = {str(i): v for i, v in enumerate(values) if v.const_value is not None and _goes_out(v.const_value, least)}
     tensors = {key: value.const_value for key, value in large.items() if value.const_value is not None}
-    placed, digest = write_tensors(tensors, data, once=len(models) > 1)
+    placed, digest = write_tensors(tensors, data, once=len(models) > 1, checked=checked)
     for key, value in large.items():
         placed[key].name, value.const_value = value.name or "", placed[key]
     for path, model in light.items():
-        model.metadata_props[DATA_DIGEST] = digest
+        if checked:
+            model.metadata_props[DATA_DIGEST] = digest
         path.write_bytes(to_proto(model, embed=False).SerializeToString(deterministic=True))
 
 
@@ -143,7 +148,8 @@ def materialize(model: ir.Model, *, mapped: bool = True) -> Iterator[bytes | str
         path = Path(folder) / "model.onnx"
         try:
             if mapped or streamed:
-                write_with_data(model, path, "model.onnx.data", None if streamed else LEAST_MAPPED_BYTES)
+                least = None if streamed else LEAST_MAPPED_BYTES
+                write_with_data(model, path, "model.onnx.data", least, checked=False)  # nobody else reads it
             else:
                 write(model, path)
         except OSError as error:

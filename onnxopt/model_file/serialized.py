@@ -26,6 +26,15 @@ def pieces(model: ir.Model) -> Iterator[bytes]:
 
     Joined, they are the bytes of the protobuf as `SerializeToString(deterministic=True)` gives them.
     """
+    for part in _laid_out(model):
+        if isinstance(part, bytes):
+            yield part
+        else:
+            yield from _weight(*part)
+
+
+def _laid_out(model: ir.Model) -> Iterator[bytes | tuple[str, ir.TensorProtocol]]:
+    """Yield the bytes of a model, and in their places the large weights with their names."""
     large = large_weights(model)
     if not large:
         yield to_proto(model).SerializeToString(deterministic=True)
@@ -44,7 +53,7 @@ def pieces(model: ir.Model) -> Iterator[bytes]:
     for name, data in small:
         yield _prefix(_WEIGHTS, sizes.get(name, len(data)))
         if name in large:
-            yield from _weight(name, large[name])
+            yield name, large[name]
         else:
             yield data
     yield end + behind
@@ -67,8 +76,8 @@ def digest(model: ir.Model) -> str:
 
 
 def serialized_size(model: ir.Model) -> int:
-    """Return the length of `to_bytes`."""
-    return sum(map(len, pieces(model)))
+    """Return the length of `to_bytes`; the numbers of large weights are not read."""
+    return sum(len(part) if isinstance(part, bytes) else _weight_size(*part) for part in _laid_out(model))
 
 
 def write(model: ir.Model, path: Path) -> None:

@@ -127,14 +127,15 @@ def file_of(tensor: ir.TensorProtocol) -> Path | None:
 
 
 def write_tensors(
-    tensors: Mapping[str, ir.TensorProtocol], path: Path, *, once: bool = False
+    tensors: Mapping[str, ir.TensorProtocol], path: Path, *, once: bool = False, checked: bool = True
 ) -> tuple[dict[str, ir.ExternalTensor], str]:
-    """Write tensors to a new file, one at a time; return where each is now, and the SHA-256 of the file.
+    """Write tensors to a new file, one at a time; return where each is now, and the SHA-256 of the file if `checked`.
 
     Args:
         tensors: the tensors by name.
         path: the file.
         once: whether tensors of the same bytes share one place.
+        checked: whether the checksum is computed; a file that only this process reads needs none.
 
     Raises:
         OSError: the file cannot be written.
@@ -151,7 +152,8 @@ def write_tensors(
             size = 0
             for chunk in _chunks(tensor):
                 file.write(chunk)
-                whole.update(chunk)
+                if checked:
+                    whole.update(chunk)
                 if once:
                     own.update(chunk)
                 size += len(chunk)
@@ -164,7 +166,7 @@ def write_tensors(
             shape = ir.Shape(tensor.shape.numpy())
             place = (path.name, before, size, tensor.dtype)
             placed[name] = ir.ExternalTensor(*place, shape=shape, name=name, base_dir=path.parent)
-    return placed, digest.hexdigest()
+    return placed, digest.hexdigest() if checked else ""
 
 
 def _chunks(tensor: ir.TensorProtocol) -> Iterator[bytes | memoryview]:

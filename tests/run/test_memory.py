@@ -44,7 +44,7 @@ class Census(NullObserver):
         models = [o for o in alive if isinstance(o, ir.Model)]
         self.models.append(len(models))
         tensors = {id(t): t for model in models for t in weights(model) if t.nbytes >= LARGE}
-        self.in_memory.append([repr(t) for t in tensors.values() if not isinstance(t.raw, held._Numbers)])
+        self.in_memory.append([repr(t) for t in tensors.values() if not isinstance(t, held._Stored)])
         self.sessions.append(sum(isinstance(o, Session) for o in alive))
         self.verdicts.append(trial.verdict)
 
