@@ -1,12 +1,13 @@
 """Peak memory of whole searches and of building one candidate, beside the size of the model and of the samples.
 
-    python bench/build_memory.py [resnet50 bert-base images] [--tree before=../before now=.] [--limit 240]
+    python bench/build_memory.py [resnet50 bert-base images] [--tree before=../before now=.] [--limit 240 bert-base=480]
 
 Makes models with random weights (see time_limit.py; `images` is one of 5 MB with 420 MB of samples). For each model and
 checkout it runs, one after the other: the command `optimize` with a metric that takes every answer for right, so that
 candidates win and their mixes follow; and a process that builds one candidate. `peak` is all that was resident, with
 the pages of mapped files, which the system takes back when it needs them; `private` is without those, read 20 times a
-second. Beside them: a process that only imports the package (`empty`), and one in which ONNX Runtime alone loads the
+second. A search should take no more beyond an empty process than four times the model and the samples once (`share` of
+that). Beside them: a process that only imports the package (`empty`), and one in which ONNX Runtime alone loads the
 file and runs one sample (`runtime`). Saved under `bench/results/`.
 """
 
@@ -35,6 +36,9 @@ IMAGES = 700
 """Of 3 x 224 x 224 floats: 421 MB."""
 CANDIDATES = {"resnet50": "static-minmax", "bert-base": "dynamic", "images": "static-minmax"}
 """The candidate that is built alone."""
+MOST = 4
+"""Times the model that a search may take beside the samples."""
+LIMIT_S = 240.0
 _LOOK_S = 0.05
 
 BUILD = """
@@ -169,11 +173,22 @@ def measured(kind: str, trees: Mapping[str, Path], limit_s: float) -> list[dict[
 def line_of(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
     """Return a row of the table."""
     empty = next(r["peak_mb"] for r in rows if r["what"] == "empty")
-    own = row["peak_mb"] - empty - row["samples_mb"]
+    own = row["peak_mb"] - empty
+    share = own / (MOST * row["model_mb"] + row["samples_mb"])
+    tried = len(row["trials"]) if "trials" in row else ""
     return (
         f"| {row['model']} | {row['tree']} | {row['what']} | {row['peak_mb']:.0f} MB | {row['private_mb']:.0f} MB "
-        f"| {own / row['model_mb']:.1f} | {row['seconds']:.0f} s | {row['during']} |"
+        f"| {own / row['model_mb']:.1f} | {share:.2f} | {tried} | {row['seconds']:.0f} s | {row['during']} |"
     )
+
+
+def limits_of(texts: Sequence[str]) -> dict[str, float]:
+    """Return the seconds for each model: `300` is that of all, `bert-base=480` that of one."""
+    found = dict.fromkeys(MODELS, LIMIT_S)
+    for text in texts:
+        name, _, seconds = text.rpartition("=")
+        found |= dict.fromkeys([name] if name else MODELS, float(seconds))
+    return found
 
 
 def main() -> None:
@@ -181,16 +196,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", metavar="MODEL", help=", ".join(MODELS))
     parser.add_argument("--tree", nargs="+", default=["now=."], metavar="NAME=FOLDER")
-    parser.add_argument("--limit", type=float, default=240.0, help="of a search, in seconds; 0 for none")
+    parser.add_argument(
+        "--limit", nargs="+", default=[], metavar="[MODEL=]SECONDS", help="of a search; 0 for none, 240 by default"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS / f"{date.today()}-memory.json")
     asked = parser.parse_args()
     trees = {name: Path(folder) for name, _, folder in (one.partition("=") for one in asked.tree)}
-    print("| model | checkout | process | peak | private | (peak - empty - samples) / model | time | at the peak |")
-    print("|---|---|---|--:|--:|--:|--:|---|", flush=True)
+    limits = limits_of(asked.limit)
+    print("| model | checkout | process | peak | private | beyond empty / model | share | tried | time | at the peak |")
+    print("|---|---|---|--:|--:|--:|--:|--:|--:|---|", flush=True)
     rows: list[dict[str, Any]] = []
     for kind in asked.models or MODELS:
-        rows += measured(kind, trees, asked.limit)
-        record = {"environment": environment(), "limit_s": asked.limit, "rows": rows}
+        rows += measured(kind, trees, limits[kind])
+        record = {"environment": environment(), "limit_s": limits, "rows": rows}
         asked.out.write_text(json.dumps(record, indent=1) + "\n")
     print(f"saved {asked.out}")
 
