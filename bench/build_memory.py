@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -147,9 +147,9 @@ def searched(model: Path, data: Path, tree: Path, limit_s: float) -> dict[str, A
     return {**found, "winner": record.get("winner"), "trials": trials}
 
 
-def measured(kind: str, trees: Mapping[str, Path], limit_s: float) -> list[dict[str, Any]]:
-    """Return the rows of one model."""
-    rows: list[dict[str, Any]] = []
+def measured(kind: str, trees: Mapping[str, Path], limit_s: float) -> Iterator[dict[str, Any]]:
+    """Yield the rows of one model."""
+    first = True
     with tempfile.TemporaryDirectory(prefix="onnxopt-memory-") as name:
         model = MODELS[kind](Path(name) / f"{kind}.onnx")
         data = samples_of(model, Path(name) / "data.npz", IMAGES if kind == "images" else SAMPLES)
@@ -157,7 +157,7 @@ def measured(kind: str, trees: Mapping[str, Path], limit_s: float) -> list[dict[
         files = [str(model), str(data)]
         for tree, place in trees.items():
             # The same for all checkouts.
-            alone = {} if rows else {"empty": ["-c", EMPTY], "runtime": ["-c", LOAD, *files]}
+            alone = {} if not first else {"empty": ["-c", EMPTY], "runtime": ["-c", LOAD, *files]}
             runs = {
                 **{what: partial(watched, command, place) for what, command in alone.items()},
                 CANDIDATES[kind]: partial(watched, ["-c", BUILD, *files, CANDIDATES[kind]], place),
@@ -165,14 +165,13 @@ def measured(kind: str, trees: Mapping[str, Path], limit_s: float) -> list[dict[
             if limit_s:
                 runs["search"] = partial(searched, model, data, place, limit_s)
             for what, run in runs.items():
-                rows.append({"model": kind, "tree": tree, "what": what, **sizes, **run()})
-                print(line_of(rows[-1], rows), flush=True)
-    return rows
+                yield {"model": kind, "tree": tree, "what": what, **sizes, **run()}
+            first = False
 
 
 def line_of(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
     """Return a row of the table."""
-    empty = next(r["peak_mb"] for r in rows if r["what"] == "empty")
+    empty = next(r["peak_mb"] for r in rows if r["what"] == "empty" and r["model"] == row["model"])
     own = row["peak_mb"] - empty
     share = own / (MOST * row["model_mb"] + row["samples_mb"])
     tried = len(row["trials"]) if "trials" in row else ""
@@ -207,9 +206,11 @@ def main() -> None:
     print("|---|---|---|--:|--:|--:|--:|--:|--:|---|", flush=True)
     rows: list[dict[str, Any]] = []
     for kind in asked.models or MODELS:
-        rows += measured(kind, trees, limits[kind])
-        record = {"environment": environment(), "limit_s": limits, "rows": rows}
-        asked.out.write_text(json.dumps(record, indent=1) + "\n")
+        for row in measured(kind, trees, limits[kind]):
+            rows.append(row)
+            print(line_of(row, rows), flush=True)
+            record = {"environment": environment(), "limit_s": limits, "rows": rows}
+            asked.out.write_text(json.dumps(record, indent=1) + "\n")
     print(f"saved {asked.out}")
 
 
