@@ -19,6 +19,9 @@ LEAST_BYTES = 4096
 LEAST_STORED_BYTES = 1 << 16
 """Smaller tensors stay in memory."""
 
+_PLAIN = frozenset({"name", "data_type", "dims", "doc_string", "metadata_props"})
+"""Fields of a tensor's message that a tensor in a file keeps."""
+
 
 def share_weights(model: ir.Model, *sources: ir.Model) -> None:
     """Give `model` the tensors of `sources` for large weights with the same name and the same bytes, in place.
@@ -123,7 +126,9 @@ def _stored(tensor: ir.TensorProtocol, file: _WeightFile) -> _Stored:
 def _moves(tensor: ir.TensorProtocol | None) -> bool:
     """Return whether the tensor is large and in memory, as whole numbers of bytes."""
     if isinstance(tensor, ir.serde.TensorProtoTensor):
-        in_bytes = tensor.raw.HasField("raw_data") and not tensor.raw.external_data
+        # Other forms of a protobuf would have other bytes when they are written again.
+        stated = {field.name: value for field, value in tensor.raw.ListFields() if field.name != "raw_data"}
+        in_bytes = tensor.raw.HasField("raw_data") and stated.keys() <= _PLAIN and stated.get("doc_string") != ""
     else:
         in_bytes = isinstance(tensor, ir.Tensor) and not isinstance(tensor, _Stored)
     return tensor is not None and in_bytes and bytes_of(tensor) >= LEAST_STORED_BYTES and tensor.dtype.itemsize >= 1

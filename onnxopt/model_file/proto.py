@@ -18,7 +18,15 @@ _ITEM_BYTES = {int(kind): kind.itemsize for kind in ir.DataType if kind not in _
 
 
 def from_proto(proto: onnx.ModelProto) -> ir.Model:
-    """Convert a protobuf model; map types (from scikit-learn's ZipMap), which onnx-ir cannot hold, travel as text."""
+    """Convert a protobuf model; map types (from scikit-learn's ZipMap), which onnx-ir cannot hold, travel as text.
+
+    Weights that state the usual place of their numbers, or an empty text about them, become like those that state none:
+    a model has the same bytes wherever its weights are held.
+    """
+    for tensor in proto.graph.initializer:
+        for field in ("data_location", "doc_string"):
+            if tensor.HasField(field) and not getattr(tensor, field):
+                tensor.ClearField(field)
     for value in (*proto.graph.output, *proto.graph.value_info):
         if _holds_map(value.type):
             entry = value.metadata_props.add()
