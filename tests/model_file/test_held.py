@@ -91,6 +91,22 @@ def test_every_kind_of_graph_keeps_its_bytes(monkeypatch: pytest.MonkeyPatch, na
     assert model_file.to_bytes(keep_on_disk(model)) == before
 
 
+def test_a_file_has_the_same_bytes_from_disk_and_from_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    proto = model_file.to_proto(network())
+    for tensor in proto.graph.initializer:  # as some exporters write it
+        tensor.data_location, tensor.doc_string = onnx.TensorProto.DEFAULT, ""
+    plain, stated = model_file.from_proto(proto), model_file.from_proto(proto)
+    assert model_file.to_bytes(keep_on_disk(stated)) == model_file.to_bytes(plain)
+    assert in_memory(stated) == []
+    # In a form that cannot be kept it stays in memory.
+    value = plain.graph.initializers["one"]
+    assert isinstance(value.const_value, ir.serde.TensorProtoTensor)
+    value.const_value.raw.data_location = onnx.TensorProto.DEFAULT
+    before = model_file.to_bytes(plain)
+    assert model_file.to_bytes(keep_on_disk(plain)) == before
+    assert in_memory(plain) == ["one"]
+
+
 def test_numbers_cannot_be_changed_and_copies_share_them() -> None:
     model = keep_on_disk(network())
     copy = model.clone()
