@@ -1,7 +1,7 @@
 """ONNX files and nothing else: load, check, save, fingerprint. The only seam to protobuf and to the disk."""
 
 from onnxopt.model_file.given import Given, as_graph, given
-from onnxopt.model_file.held import keep_on_disk, share_weights
+from onnxopt.model_file.held import drop_leftovers, keep_on_disk, share_weights
 from onnxopt.model_file.load import load, refuse_endless
 from onnxopt.model_file.manifest import refuse_changed_data, sha256_of, write_manifest
 from onnxopt.model_file.memory import (
@@ -39,6 +39,7 @@ __all__ = [
     "by_data",
     "check",
     "digest",
+    "drop_leftovers",
     "fits_protobuf",
     "flush_denormals",
     "from_bytes",

@@ -112,6 +112,12 @@ class _Stored(ir.Tensor[Any]):
         return bytes(self.raw.tobytes())
 
 
+def drop_leftovers(model: ir.Model) -> None:
+    """Free what work on a large model has left: its end by an error or a limit keeps all that it used in a circle."""
+    if weight_bytes(model) > IN_MEMORY_BYTES:
+        drop_graphs()
+
+
 def _stored(tensor: ir.TensorProtocol, file: _WeightFile) -> _Stored:
     return _Stored(
         _Numbers(tensor, file),

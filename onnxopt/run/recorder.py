@@ -257,6 +257,7 @@ class Recorder:
 
     def _finish(self, result: SearchResult) -> tuple[RunRecord, ir.Model]:
         self.trials = list(result.trials)
+        model_file.drop_leftovers(self.job.model)  # of a proof that was cut
         proof = next((p for p in result.proofs if p.accepted), None)
         if result.winner is None or result.winner is not self.leader:
             self.leader = result.winner

@@ -118,6 +118,7 @@ class Trials:
                     raise
                 trial = Trial(candidate, Verdict.FAILED, self.cut_reason())
                 self.enough()  # the reason is recorded, also if no candidate would have followed
+            model_file.drop_leftovers(self.model)
         self.made.append(trial)
         self._lead(trial, model)
         self.observer.finished(trial)

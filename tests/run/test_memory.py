@@ -1,6 +1,7 @@
 """A whole search holds no large weights in memory, and no session, from one candidate to the next."""
 
 import gc
+import itertools
 import tracemalloc
 from pathlib import Path
 
@@ -9,17 +10,20 @@ import onnx_ir as ir
 import pytest
 
 import onnxopt
+from onnxopt.errors import NativeError
 from onnxopt.measure.latency import Latency
-from onnxopt.measure.runtime.session import Session
+from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.measure.statistics import Interval
 from onnxopt.model_file import held
 from onnxopt.model_file.proto import weights
-from onnxopt.run import folder
+from onnxopt.record.analysis import AnalysisRecord
+from onnxopt.run import folder, recorder
 from onnxopt.run.folder import RunFolder
 from onnxopt.search import optimize
 from onnxopt.search.bets import TrialOrder
 from onnxopt.search.candidates import first_candidates
 from onnxopt.search.observer import NullObserver
+from onnxopt.search.proof import holdout
 from onnxopt.search.trial import Trial, Verdict
 from onnxopt.search.workers import runner
 from tests.builders import F, Net
@@ -49,6 +53,16 @@ class Census(NullObserver):
         self.verdicts.append(trial.verdict)
 
 
+class _Cut:
+    """Lets the first measurement, that of the baseline, pass, and cuts the others."""
+
+    def __init__(self, whole, cut) -> None:
+        self._calls = itertools.chain([whole], itertools.repeat(cut))
+
+    def __call__(self, *given, **named):
+        return next(self._calls)(*given, **named)
+
+
 @pytest.fixture
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try a few candidates, with made-up latencies; treat the small model as a large one."""
@@ -65,6 +79,44 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(optimize, "order_of", lambda candidates, _: TrialOrder(candidates, (), ()))
     monkeypatch.setattr(held, "IN_MEMORY_BYTES", LARGE)
     monkeypatch.setattr(held, "LEAST_STORED_BYTES", LARGE)
+
+
+@pytest.mark.usefixtures("_quick")
+@pytest.mark.parametrize("place", ["a candidate", "the proof"])
+def test_work_that_was_cut_leaves_no_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    alive = list[int]()
+
+    def sessions() -> int:
+        return sum(isinstance(o, Session) for o in gc.get_objects())
+
+    class Count(NullObserver):
+        def finished(self, trial: Trial) -> None:
+            alive.append(sessions())
+
+    def cut(*given, **__):
+        model = next(iter(given[0].values())) if place == "a candidate" else given[2]
+        circle = [Session(model, Runtime())]
+        circle.append(circle)  # as the traceback of an error does
+        raise NativeError("ONX401", "it was cut")
+
+    def explained(*_, **__):
+        alive.append(sessions())
+        return AnalysisRecord()
+
+    candidates = _Cut(runner.measure_latency, cut)
+    if place == "a candidate":
+        monkeypatch.setattr(runner, "measure_latency", candidates)
+    else:
+        monkeypatch.setattr(holdout, "_timed", _Cut(cut, cut))
+    monkeypatch.setattr(recorder, "analyze", explained)
+    options = {"max_drop": "5pp", "latency_s": 0.02, "limit": 120, "target": "x86-vnni"}
+    gc.disable()  # else it depends on chance
+    try:
+        onnxopt.optimize(MODEL, "digits", out=tmp_path / "run", observer=Count(), **options)
+    finally:
+        gc.enable()
+    assert len(alive) > len(FEW)
+    assert alive == [0] * len(alive)
 
 
 @pytest.mark.usefixtures("_quick")
