@@ -1,6 +1,5 @@
 """The files of a run folder; nothing else in it is ever touched."""
 
-import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -30,6 +29,8 @@ from onnxopt.samples import Samples
 BEST, RECORD, PAGE, MANIFEST = "best.onnx", "run.json", "report.html", "MANIFEST.sha256"
 PAPER, GOLDEN = "report.md", "golden.npz"
 SMALLEST, FASTEST, JOURNAL = "smallest.onnx", "fastest.onnx", "journal.jsonl"
+_PART = 1 << 20
+"""Bytes of a file that are copied at a time."""
 LOCK = ".lock"
 """Held while a search runs; the file of a process that died locks nothing."""
 OURS = (
@@ -181,7 +182,7 @@ class RunFolder:
         best = self.path / BEST
         if not passes and original is not None and not external_files(original) and _is_loaded(original):
             with original.open("rb") as source:
-                model_file.atomic_write(best, partial(shutil.copyfileobj, source), overwrite=True)
+                model_file.atomic_write_bytes(best, iter(partial(source.read, _PART), b""), overwrite=True)
             (self.path / f"{BEST}.data").unlink(missing_ok=True)
             return (best,)
         return self.save(BEST, model, passes, original)
