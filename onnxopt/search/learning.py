@@ -16,6 +16,7 @@ from onnxopt.options.search import Goal
 from onnxopt.passes.prune_channels import PruneChannels
 from onnxopt.passes.simplify import Simplify
 from onnxopt.pruning.block_loss import BlockLoss
+from onnxopt.search.acceptance import SAME
 from onnxopt.search.candidates import BLOCKS, PRUNED, between, pruned, recovered, shallower, shallower_in_size
 from onnxopt.search.journal.notes import numbers
 from onnxopt.search.limits.training_pace import affordable_steps, precision_of, step_times
@@ -28,8 +29,8 @@ S = TypeVar("S", float, int)
 REACH = MappingProxyType({"blocks": 8.0, "channels": 4.0})
 """Ratio of drop to budget up to which a candidate is worth a training, by what was removed.
 
-Minutes of distillation leave an eighth of the drop of a ResNet-20 without two of its nine blocks, and a quarter where
-its channels are gone too.
+Minutes of distillation leave an eighth of the drop of a ResNet-20 without two of its nine blocks (docs/search.md), and
+nearly a third where half of the work is gone with its channels (docs/recovery.md).
 """
 
 _ROUNDING = 1 + 1e-9
@@ -187,7 +188,9 @@ def _train(trials: Trials, made: Sequence[Trial]) -> None:
     left = {removed: 1 / reach for removed, reach in REACH.items()}
     best = 1.0 if trials.leader is None else trials.bar.rank(trials.leader)
     for number in range(MOST_TRAINED):
-        chosen = _next([one for one in targets if one.cost < best], trials.bar.allowed_drop, left, first=not number)
+        chosen = _next(
+            [one for one in targets if SAME * one.cost < best], trials.bar.allowed_drop, left, first=not number
+        )
         if chosen is None or trials.enough():
             return
         targets.remove(chosen)

@@ -130,9 +130,9 @@ def test_what_is_removed_precedes_the_most_accurate_of_equally_fast_candidates(t
     assert tried(result) == [*equal, *removed]
 
 
-def test_a_candidate_slower_than_the_best_does_not_learn() -> None:
+def test_a_candidate_that_is_not_clearly_faster_than_the_best_does_not_learn() -> None:
     figures = {
-        "pruned-to-75%+a": over(0.02, 1.9),
+        "pruned-to-75%+a": over(0.02, 2.04),
         "pruned-to-50%+a": over(0.3, 1.95),
         "pruned-to-90%+a": over(0.2, 1.9),
     }
