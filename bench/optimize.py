@@ -55,10 +55,16 @@ ATTEMPTS = 3
 
 
 class Narrator(NullObserver):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
     def finished(self, trial: Trial) -> None:
         speed = trial.latency.speedup.value if trial.latency and trial.latency.speedup else float("nan")
         drop = trial.drop.value if trial.drop else float("nan")
-        print(f"    {trial.candidate.name:28} {trial.verdict.value:14} {speed:5.2f}x drop {drop:7.4f}  {trial.reason}")
+        self.lines.append(
+            f"{trial.candidate.name:28} {trial.verdict.value:14} {speed:5.2f}x drop {drop:7.4f}  {trial.reason}"
+        )
+        print(f"    {self.lines[-1]}", flush=True)
 
 
 def measure(case: Case, settings: Settings, options: argparse.Namespace) -> dict[str, Any]:
@@ -69,11 +75,11 @@ def measure(case: Case, settings: Settings, options: argparse.Namespace) -> dict
         calibration = calibration.take(min(TRAINING_MOST, len(calibration)))
     metric, runtime = metric_of("top1", label_offset=case.label_offset), settings.runtime
     parts = split_parts(test, calibration, seed=0)
-    start = time.perf_counter()
+    narrator, start = Narrator(), time.perf_counter()
     with TemporaryDirectory(prefix="onnxopt-search-") as folder:
         # As in a run folder: a finalist is read again for its proof, not trained again.
         journal = Journal(Path(folder) / "journal.jsonl", {"model": case.name})
-        result = search(model, parts, metric, settings, Narrator(), journal=journal)
+        result = search(model, parts, metric, settings, narrator, journal=journal)
     search_s = time.perf_counter() - start
     models: dict[str, Any] = {"baseline": model, "onnxopt": result.model, "again": model}
     alone = quantization_alone(result)
@@ -117,6 +123,7 @@ def measure(case: Case, settings: Settings, options: argparse.Namespace) -> dict
         "proofs": [proved(each) for each in result.proofs],
         "unproved": list(result.unproved),
         "trials": len(result.trials),
+        "narration": narrator.lines,
         "search_s": round(search_s, 1),
         "rows": rows,
         "failures": failures,
