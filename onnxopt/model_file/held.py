@@ -1,5 +1,6 @@
 """Where the weights of a search are held: those of two graphs once, large ones in a file without a name."""
 
+import os
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -56,9 +57,16 @@ class _WeightFile:
         self._file.flush()
 
     def read(self, place: int, size: int) -> bytes:
-        with self._alone:
-            self._file.seek(place)
-            return self._file.read(size)
+        """Return bytes from a place; a forked process reads beside this one, and the two share the file's position."""
+        if not hasattr(os, "pread"):  # Windows, which does not fork
+            with self._alone:
+                self._file.seek(place)
+                return self._file.read(size)
+        parts = list[bytes]()
+        while size and (some := os.pread(self._file.fileno(), size, place)):
+            parts.append(some)
+            place, size = place + len(some), size - len(some)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 class _Numbers:

@@ -1,5 +1,6 @@
 """Weights of a search lie on disk, with the same numbers and the same bytes of the file."""
 
+import os
 import tempfile
 
 import numpy as np
@@ -131,3 +132,25 @@ def test_without_room_all_stays_in_memory(monkeypatch: pytest.MonkeyPatch) -> No
 def test_small_models_stay_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(held, "IN_MEMORY_BYTES", 1 << 30)
     assert set(in_memory(keep_on_disk(network()))) == {"one", "half", "taken", "bias"}
+
+
+@pytest.mark.skipif(not hasattr(os, "pread"), reason="processes do not fork here")
+def test_reading_moves_no_position_that_a_forked_process_shares(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would read other numbers without an error where both read at once."""
+    file, real, asked = held._WeightFile(), os.pread, list[int]()
+
+    def short(descriptor: int, size: int, place: int) -> bytes:
+        asked.append(size)
+        return real(descriptor, min(size, 1000), place)
+
+    data = np.random.default_rng(0).bytes(2500)
+    start = file.add(b"before")
+    place = file.add(data)
+    file.flush()
+    position = file._file.tell()
+    assert file.read(place, len(data)) == data
+    assert file.read(start, 6) == b"before"
+    assert file._file.tell() == position
+    monkeypatch.setattr(os, "pread", short)
+    assert file.read(place, len(data)) == data
+    assert asked == [2500, 1500, 500]
