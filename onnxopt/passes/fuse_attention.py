@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import onnx_ir as ir
 
 from onnxopt.document import units
-from onnxopt.errors import ModelError
+from onnxopt.errors import ModelError, NativeError
 from onnxopt.graph.attention.edit import AttentionWriter, Core
 from onnxopt.graph.attention.find import Attention, attentions
 from onnxopt.graph.attention.forms import DOMAIN, STANDARD_SINCE, runtime, standard
@@ -135,3 +135,11 @@ class FuseAttention(Pass):
 
 def _macs(model: ir.Model, feeds: Feeds) -> int:
     return anatomy_of(with_input_shapes(model, {name: array.shape for name, array in feeds.items()})).macs or 0
+
+
+def attends(model: ir.Model) -> bool:
+    """Return whether attention is recognized in a model; without it there is nothing to fuse."""
+    try:
+        return bool(attentions(normalized(model))[0])
+    except (ModelError, NativeError):
+        return False

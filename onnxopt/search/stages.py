@@ -7,10 +7,9 @@ from typing import Any
 import onnx_ir as ir
 
 from onnxopt.errors import ModelError, NativeError
-from onnxopt.graph.attention.find import attentions
-from onnxopt.graph.channels.find import normalized
 from onnxopt.measure.latency.remembered import cache_folder
 from onnxopt.options.search import Goal
+from onnxopt.passes.fuse_attention import attends
 from onnxopt.search.acceptance import SAME
 from onnxopt.search.candidates import (
     ATTENTION,
@@ -91,7 +90,7 @@ def fuse_attention(trials: Trials) -> None:
     The runtime's own node is tried where that of the standard gains little.
     """
     leader = trials.leader
-    if leader is None or trials.settings.goal is not Goal.LATENCY or not _attends(trials.model):
+    if leader is None or trials.settings.goal is not Goal.LATENCY or not attends(trials.model):
         return
     for form in ATTENTION:
         fused = with_fused_attention(leader.candidate, form)
@@ -100,13 +99,6 @@ def fuse_attention(trials: Trials) -> None:
         trial = trials.run(fused)
         if trial.verdict is Verdict.WITHIN and trials.bar.rank(leader) >= SAME * trials.bar.rank(trial):
             return
-
-
-def _attends(model: ir.Model) -> bool:
-    try:
-        return bool(attentions(normalized(model))[0])
-    except (ModelError, NativeError):
-        return False
 
 
 def remove_channels(trials: Trials) -> None:

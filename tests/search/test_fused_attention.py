@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from onnxopt.catalog import format_passes, parse
+from onnxopt.errors import ModelError
 from onnxopt.options.search import Goal
+from onnxopt.passes import fuse_attention
 from onnxopt.pipeline import Context, Pipeline
 from onnxopt.search import stages
 from onnxopt.search.budget import Budget
@@ -26,7 +28,7 @@ OVER = Figures(speedup=4.0, drop=0.3, confidence=0.0)
 
 def searched(figures: Mapping[str, Figures], *, attends: bool = True, **asked: object) -> SearchResult:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stages, "_attends", lambda model: attends)
+        patch.setattr(stages, "attends", lambda model: attends)
         fakes.install(patch, World(figures))
         settings = Settings(Budget(0.01), confidence=0.7, target="x86-vnni", **asked)
         return search(fakes.model(), fakes.parts(), None, settings, None)
@@ -73,7 +75,7 @@ def test_nothing_is_fused_without_attention_or_a_candidate_or_where_size_is_the_
     ("name", "attends"), [("transformer_17", True), ("gemm_mlp", False), ("residual_cnn", False), ("lstm", False)]
 )
 def test_a_model_attends_where_weights_of_a_softmax_multiply_values(name: str, attends: bool) -> None:
-    assert stages._attends(builders.BUILDERS[name]()) is attends
+    assert fuse_attention.attends(builders.BUILDERS[name]()) is attends
 
 
 @pytest.mark.parametrize(("form", "part"), [("portable", "attention"), ("runtime", "runtime-attention")])
@@ -106,7 +108,7 @@ def test_the_fused_candidate_computes_the_same() -> None:
 
 def test_a_graph_that_cannot_be_read_has_no_attention(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(model: object) -> object:
-        raise stages.ModelError("ONX304", "unknown")
+        raise ModelError("ONX304", "unknown")
 
-    monkeypatch.setattr(stages, "attentions", refused)
-    assert not stages._attends(builders.BUILDERS["transformer_17"]())
+    monkeypatch.setattr(fuse_attention, "attentions", refused)
+    assert not fuse_attention.attends(builders.BUILDERS["transformer_17"]())

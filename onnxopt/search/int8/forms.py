@@ -14,6 +14,7 @@ from onnxopt.measure.runtime.session import Runtime
 from onnxopt.measure.tasks.task import TaskOptions
 from onnxopt.options.choices import Effort
 from onnxopt.passes.equalize import Equalize
+from onnxopt.passes.fuse_attention import FuseAttention, attends
 from onnxopt.passes.quantize_dynamic import QuantizeDynamic
 from onnxopt.passes.quantize_static import QuantizeStatic
 from onnxopt.passes.simplify import Simplify
@@ -36,6 +37,9 @@ _CORRECTED = 2
 """Number of calibrations with bias correction, which takes longer than all other steps."""
 _RANKED_BY = 8
 """Most samples by which layers are ranked: each is run once per layer. More change the order of a few layers only."""
+
+_FUSE = FuseAttention(form="portable", verify=False)
+"""Exact; forms are timed, so the pass does not time itself."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +103,13 @@ class Int8Forms:
         static = self._best_static()
         if static is not None:
             self._per_tensor(static)
+        fused = unmeasurable(self.context.target) is None and attends(self.model)
         for per_channel in (True, False):
             self._try(Simplify(fuse=False), QuantizeDynamic(per_channel=per_channel))
+            if fused:
+                self._try(Simplify(fuse=False), _FUSE, QuantizeDynamic(per_channel=per_channel))
+        if fused and static is not None:
+            self._try(*_before(static, _FUSE))
 
     def plain(self) -> Int8Form:
         """Return the simplified float model."""

@@ -8,6 +8,7 @@ import pytest
 
 from onnxopt.model_file import to_bytes
 from onnxopt.passes import quantize_static
+from onnxopt.passes.fuse_attention import FuseAttention
 from onnxopt.passes.quantize_dynamic import QuantizeDynamic
 from onnxopt.passes.quantize_static import QuantizeStatic
 from onnxopt.pipeline import Context
@@ -124,6 +125,37 @@ def test_more_effort_tries_more(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(high.forms) > len(normal.forms)
     assert any(isinstance(f.passes[-1], QuantizeStatic) and f.passes[-1].correct_bias for f in high.forms)
     assert min(f.loss for f in high.forms) <= min(f.loss for f in normal.forms)
+
+
+class Fusing(Clock):
+    """Graphs with attention in one node are the fastest, or the slowest."""
+
+    def __init__(self, fused: float) -> None:
+        super().__init__()
+        self.fused = fused
+
+    def fastest(self, models: Any, feeds: Any, runtime: Any) -> list[float]:
+        times = super().fastest(models, feeds, runtime)
+        fused = (any(node.op_type == "Attention" for node in model.graph) for model in models)
+        return [self.fused if one else time for one, time in zip(fused, times, strict=True)]
+
+
+@pytest.mark.parametrize(("fused", "taken"), [(0.4, True), (0.6, False)])
+def test_attention_becomes_one_node_where_that_is_faster(
+    monkeypatch: pytest.MonkeyPatch, fused: float, taken: bool
+) -> None:
+    found = chosen(monkeypatch, Fusing(fused), "transformer_17", bounded=True)
+    assert any(isinstance(spec, FuseAttention) for spec in found.form.passes) is taken
+    assert any(node.op_type == "Attention" for node in found.form.built.model.graph) is taken
+    tried = [form for form in found.forms if any(isinstance(spec, FuseAttention) for spec in form.passes)]
+    assert {type(form.passes[-1]) for form in tried} == {QuantizeStatic, QuantizeDynamic}
+
+
+def test_without_attention_or_a_clock_nothing_is_fused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph that was not timed may be slower, and its opset is newer."""
+    for name, timed in (("gemm_mlp", True), ("transformer_17", False)):
+        found = chosen(monkeypatch, Clock(), name, bounded=timed)
+        assert not any(isinstance(spec, FuseAttention) for form in found.forms for spec in form.passes)
 
 
 def test_for_another_processor_nothing_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
