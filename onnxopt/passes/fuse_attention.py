@@ -17,7 +17,7 @@ from onnxopt.graph.check import require_nodes
 from onnxopt.graph.edit import with_input_shapes
 from onnxopt.graph.layers import anatomy_of
 from onnxopt.measure.verdict import one_sample, prove, time_shares
-from onnxopt.model_file import opset_of, upgrade_opset
+from onnxopt.model_file import fits_protobuf, opset_of, upgrade_opset
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
 from onnxopt.samples import Feeds
 
@@ -138,7 +138,12 @@ def _macs(model: ir.Model, feeds: Feeds) -> int:
 
 
 def attends(model: ir.Model) -> bool:
-    """Return whether attention is recognized in a model; without it there is nothing to fuse."""
+    """Return whether a model has attention to fuse.
+
+    False for one too large for a protobuf, because the proof of the pass runs both graphs at once.
+    """
+    if not fits_protobuf(model) or not any(node.op_type == "Softmax" for node in model.graph):
+        return False
     try:
         return bool(attentions(normalized(model))[0])
     except (ModelError, NativeError):

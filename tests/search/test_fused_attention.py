@@ -106,6 +106,12 @@ def test_the_fused_candidate_computes_the_same() -> None:
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+def test_of_a_model_too_large_for_a_protobuf_nothing_is_fused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The proof of the pass runs both graphs at once."""
+    monkeypatch.setattr(fuse_attention, "fits_protobuf", lambda model: False)
+    assert not fuse_attention.attends(builders.BUILDERS["transformer_17"]())
+
+
 def test_a_graph_that_cannot_be_read_has_no_attention(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(model: object) -> object:
         raise ModelError("ONX304", "unknown")
