@@ -28,7 +28,8 @@ def layer_times_ms(
 ) -> dict[str, float]:
     """Return the time of each layer of the float `model` in runs of `made`; layers without a time are left out.
 
-    The time is the mean of the middle half of each kernel's runs, because disturbances affect few runs.
+    The time is the mean of the fastest quarter of each kernel's runs. The profile has the time of day: beside other
+    programs a long kernel waits for the processor in most of its runs, and a short one in few.
 
     Args:
         model: the float model.
@@ -59,7 +60,7 @@ def layer_times_ms(
                 times_us[event["name"].removesuffix("_kernel_time"), event["args"]["op_name"]].append(event["dur"])
         found = defaultdict[str, float](float)
         for (kernel, op_type), times in times_us.items():
-            typical_ms = _typical(times[1:] or times) / 1e3
+            typical_ms = _undisturbed(times[1:] or times) / 1e3
             if op_type in CONVERSIONS:
                 layers = _needing(graph, kernel, names) if conversions else []
             else:
@@ -86,9 +87,8 @@ def _needing(graph: ir.Model, kernel: str, names: LayerNames) -> list[str]:
     return list(dict.fromkeys(layer for layer in layers if layer is not None))
 
 
-def _typical(times: Sequence[int]) -> float:
-    middle = sorted(times)[len(times) // 4 : max(3 * len(times) // 4, len(times) // 4 + 1)]
-    return float(np.mean(middle))
+def _undisturbed(times: Sequence[int]) -> float:
+    return float(np.mean(sorted(times)[: max(len(times) // 4, 1)]))
 
 
 def conversion_ms(runtime: Runtime) -> tuple[float, float]:

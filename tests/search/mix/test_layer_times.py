@@ -11,7 +11,7 @@ from onnxopt.catalog import parse
 from onnxopt.measure.runtime.session import Runtime, optimized_model
 from onnxopt.pipeline import Context, Pipeline
 from onnxopt.quantization.kernels import CONVERSIONS, LayerNames
-from onnxopt.quantization.placement.node_times import _needing, layer_times_ms
+from onnxopt.quantization.placement.node_times import _needing, _undisturbed, layer_times_ms
 from onnxopt.search.mix import layer_times
 from onnxopt.search.mix.layer_times import LayerTimes, TimedForm
 from onnxopt.target import target_of
@@ -48,6 +48,15 @@ def test_the_times_of_layers_hold_those_of_their_conversions() -> None:
     with_them, without = (layer_times_ms(model, made, feeds, Runtime(), conversions=given) for given in (True, False))
     # Rows that were looked up in bytes are copied at once, and turned to floats number by number.
     assert with_them["look_up"] > 1.5 * without["look_up"]
+
+
+def test_waiting_for_the_processor_in_most_runs_does_not_lengthen_a_layer() -> None:
+    # A long kernel beside four programs, and a short one, as a profile of 24 runs shows them.
+    long, short = [2000] * 8 + [14000] * 16, [200] * 22 + [12200] * 2
+    for order in (long, long[::-1]):
+        assert _undisturbed(order) == pytest.approx(2000)
+    assert _undisturbed(long) / _undisturbed(short) == pytest.approx(10)
+    assert _undisturbed([7]) == 7
 
 
 def test_a_disturbed_profile_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
