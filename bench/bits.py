@@ -2,18 +2,19 @@
 
     python bench/bits.py [--only sst2 bert-2] [--seconds 10]
 
-For each shape (texts x tokens) and each uniform form (4 bits, dynamic INT8) the integer program gets the loss of that
-form as its limit. The chosen model is faster beyond doubt, equal, or slower beyond doubt. Where attention is fused in
-it, the uniform form with fused attention is timed too. The loss is that of held-out samples: the error of the outputs
-over their variance, and the accuracy where there are labels. BERT-like encoders have weights from a seed. Saves the
-verdicts as JSON under `bench/results/`.
+For each shape (texts x tokens) and each uniform form (4 bits, dynamic INT8) the loss of that form is the budget. As in
+a search, mixes of the integer program are tried, and then one form for all matrices in the graph of the mixes; the
+fastest within budget as called is the choice. It is faster beyond doubt than the uniform form in the simplified graph,
+equal, or slower beyond doubt; "the same form" if it is that form, also with attention in one node. Where attention is
+fused, the choice beside the uniform form in that graph has a second verdict. The loss is that of held-out samples: the
+error of the outputs over their variance, and the accuracy where there are labels. BERT-like encoders have weights from
+a seed. Saves the verdicts as JSON under `bench/results/`.
 """
 
 import argparse
 import json
-import math
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -39,10 +40,11 @@ from onnxopt.samples import Samples, open_samples
 from onnxopt.search.losses import Base, MeasuredLosses
 from onnxopt.search.mix.bases import BASE
 from onnxopt.search.mix.bits import FORMS, bit_tables
+from onnxopt.search.mix.choice import Outcome, try_forms
 from onnxopt.search.mix.cost_tables import CostTables
 from onnxopt.search.mix.layer_times import LayerTimes
-from onnxopt.search.mix.mixer import candidate_of
-from onnxopt.solver import solve
+from onnxopt.search.mix.mixer import Mixer
+from onnxopt.search.trial import Candidate
 from onnxopt.target import target_of
 
 RESULTS = Path(__file__).parent / "results"
@@ -50,7 +52,9 @@ SHAPES = ((1, 8), (1, 32), (1, 128), (8, 32))
 RIVALS = ("4 bits", "dynamic INT8")
 WIDTHS: Mapping[int, int] = {2: 192, 6: 384, 12: 192}
 """Width of a BERT-like encoder by its number of layers."""
-VOCABULARY, LONGEST, TRIES = 8000, 128, 5
+VOCABULARY, LONGEST = 8000, 128
+ROUNDING = 1.001
+"""Ratio of losses that are equal: fused attention computes the same in another order."""
 
 
 class Encoder(nn.Module):
@@ -143,57 +147,76 @@ def accuracy(one: Measured, model: ir.Model) -> float | None:
     return round(100 * float((answers == one.labels).mean()), 2)
 
 
-def chosen(one: Measured, tables: CostTables, rival: str, most: float, error: OutputError) -> tuple[str, ir.Model]:
-    """Return the fastest mix by the tables whose measured loss is at most `most`, and its pipeline.
+Times = Mapping[str, float]
+Clock = Callable[[Mapping[str, ir.Model]], Sequence[Times]]
 
-    The loss allowed by the tables follows the measured one, as in a search. With no such mix the last one is returned.
+
+def chosen(
+    one: Measured, tables: CostTables, rival: str, error: OutputError, clock: Clock
+) -> tuple[str, ir.Model, dict[str, float]]:
+    """Return the fastest form as called that loses no more than a uniform one; else the last one tried.
+
+    Returns:
+        its pipeline, the model, and the times of all forms that lose no more, by pipeline.
     """
     context, problem = Context(target_of("auto"), one.calibration), tables.problem
-    allowed, tried, best = problem.loss(problem.whole(rival)), set[str](), (math.inf, "", one.model)
-    for _ in range(TRIES):
-        mix = solve(problem, allowed)
-        passes = candidate_of(tables, mix, 1).passes
-        if format_passes(passes) in tried:
-            break
-        tried.add(format_passes(passes))
-        made = Pipeline(passes).run(one.model, context).model
-        lost = error.of(made)
-        cost = problem.cost(mix) if lost <= most else math.inf
-        if cost <= best[0]:
-            best = (cost, format_passes(passes), made)
-        allowed *= min(max((1 if lost <= most else 0.9) * most / lost, 1 / 4), 4)
-    return best[1:]
+    most = error.of(Pipeline((*BASE, FORMS[rival])).run(one.model, context).model)
+    good, last = dict[str, ir.Model](), ("", one.model)
+
+    def attempt(candidate: Candidate) -> Outcome:
+        nonlocal last
+        made = Pipeline(candidate.passes).run(one.model, context).model
+        last, lost = (format_passes(candidate.passes), made), error.of(made)
+        if lost <= ROUNDING * most:
+            good[last[0]] = made
+        return Outcome(last[0] in good, lost / most)
+
+    try_forms(Mixer(lambda: tables, problem.loss(problem.whole(rival))), attempt)
+    if not good:
+        return *last, {}
+    times = dict(clock(good)[0])
+    best = min(times, key=lambda name: times[name])
+    return best, good[best], times
 
 
 def row_of(
     one: Measured, shape: tuple[int, int], rival: str, tables: CostTables, error: OutputError, seconds: float
 ) -> dict[str, Any]:
     """Return the verdict for one shape and one uniform form."""
-    context = Context(target_of("auto"), one.calibration)
+    context, feeds = Context(target_of("auto"), one.calibration), one.feeds(*shape)
+    passes, made, tried = chosen(one, tables, rival, error, partial(called, feeds, seconds))
     uniform = Pipeline((*BASE, FORMS[rival])).run(one.model, context).model
-    most = error.of(uniform)
-    passes, made = chosen(one, tables, rival, most, error)
-    models = {rival: uniform, "chosen": made, "float": one.model}
-    if tables.base != BASE:
-        models["fused rival"] = Pipeline((*tables.base, FORMS[rival])).run(one.model, context).model
-    timed = measure_latency(models, one.feeds(*shape), Runtime(), seconds=len(models) * seconds)
-    speed = timed["chosen"].speedup
     row: dict[str, Any] = {
-        "model": one.name, "shape": list(shape), "rival": rival, "loss": error.of(made), "rival_loss": most,
-        "speedup": speed and [round(number, 3) for number in (speed.value, speed.low, speed.high)],
-        "unsure": timed["chosen"].unsure, "ms": {name: found.p50_ms for name, found in timed.items()},
+        "model": one.name, "shape": list(shape), "rival": rival, "loss": error.of(made),
+        "rival_loss": error.of(uniform), **beside(uniform, made, feeds, seconds),
         "size_ratio": round(model_file.size_bytes(made) / model_file.size_bytes(uniform), 3),
         "accuracy": accuracy(one, made), "rival_accuracy": accuracy(one, uniform), "base": format_passes(tables.base),
     }  # fmt: skip
-    row |= {"passes": passes, "verdict": ""}
-    row["verdict"] = _verdict(row)
+    same = [format_passes((*base, FORMS[rival])) for base in (BASE, tables.base)]
+    row |= {"passes": passes, "tried": tried, "verdict": _verdict(row, same=passes in same)}
+    if tables.base != BASE:
+        fused = Pipeline((*tables.base, FORMS[rival])).run(one.model, context).model
+        again = {} if passes == same[1] else beside(fused, made, feeds, seconds)
+        row["in_its_graph"] = {**again, "verdict": _verdict({**row, **again}, same=passes == same[1])}
     return row
 
 
-def _verdict(row: Mapping[str, Any]) -> str:
-    if row["passes"] == format_passes((*BASE, FORMS[row["rival"]])):
-        return "the same"
-    if row["loss"] > row["rival_loss"]:
+def beside(
+    rival: ir.Model, made: ir.Model, feeds: Sequence[Mapping[str, np.ndarray]], seconds: float
+) -> dict[str, Any]:
+    """Return how many times as fast as its rival a model is, with the interval, and both times."""
+    timed = measure_latency({"rival": rival, "chosen": made}, feeds, Runtime(), seconds=2 * seconds)
+    speed = timed["chosen"].speedup
+    return {
+        "speedup": speed and [round(number, 3) for number in (speed.value, speed.low, speed.high)],
+        "unsure": timed["chosen"].unsure, "ms": {name: found.p50_ms for name, found in timed.items()},
+    }  # fmt: skip
+
+
+def _verdict(row: Mapping[str, Any], *, same: bool) -> str:
+    if same:
+        return "the same form"
+    if row["loss"] > ROUNDING * row["rival_loss"]:
         return "more loss"
     if row["speedup"] is None:
         return "unsure"
@@ -225,7 +248,10 @@ def rows_of(
 
 
 def beaten(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Return the number of shapes at which the chosen bits are faster than every uniform form, by model."""
+    """Return the number of shapes at which the chosen bits are faster than every uniform form, by model.
+
+    A choice that is a uniform form itself, with attention in one node or not, is equal to it.
+    """
     found = dict[str, int]()
     for name in dict.fromkeys(row["model"] for row in rows):
         mine = [row for row in rows if row["model"] == name]
@@ -254,7 +280,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for one in measured(given.only, Path(folder)):
             for row in rows_of(one, given.shapes, given.seconds, given.loss_seconds):
                 rows.append(row)
-                print("  ".join(f"{key} {value}" for key, value in row.items() if key != "passes"), flush=True)
+                shown = (f"{key} {value}" for key, value in row.items() if key not in ("passes", "tried"))
+                print("  ".join(shown), flush=True)
                 record = {"environment": environment(), "rows": rows, "faster": beaten(rows)}
                 record |= {"seconds": given.seconds, "loss_seconds": given.loss_seconds}
                 given.out.write_text(json.dumps(record, indent=1, default=str) + "\n")

@@ -28,6 +28,7 @@ LEGEND: Mapping[str, str] = MappingProxyType(
         "distilled": "trained to match the baseline's outputs after pruning or factorization",
         "mixed-N": "mix number N: pruning, rank and INT8 chosen per layer",
         "bits-N": "mix number N: float, INT8, 8, 4 or 2 bits chosen per matrix",
+        "uniform-bits-N": "form number N for all matrices, in the graph of the mixes of bits",
     }
 )
 """Meaning of each part of a name; N is a number."""

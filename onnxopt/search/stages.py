@@ -26,9 +26,10 @@ from onnxopt.search.candidates import (
 from onnxopt.search.journal.notes import candidate_data, maybe_candidate
 from onnxopt.search.learning import distilled, is_deep
 from onnxopt.search.mix.bits import bit_tables, has_matrices
+from onnxopt.search.mix.choice import Outcome, Propose, try_forms, try_mixes
 from onnxopt.search.mix.cost_tables import CostTables, tables_of
 from onnxopt.search.mix.layer_times import LayerTimes
-from onnxopt.search.mix.mixer import BEYOND, ROUNDS, Mixer, quantizer_of
+from onnxopt.search.mix.mixer import BEYOND, Mixer, quantizer_of
 from onnxopt.search.screen import Screen
 from onnxopt.search.timed_batches import called_at
 from onnxopt.search.trial import Candidate, Trial, Verdict
@@ -159,7 +160,7 @@ def mix_techniques(trials: Trials) -> None:
         )
 
     mixer = Mixer(tables)
-    if _try_mixes(trials, mixer, "mix") and settings.train:
+    if try_mixes(mixer, partial(_attempt, trials), partial(_taken, trials, "mix")) and settings.train:
         _distill_mixes(trials, mixer)
 
 
@@ -186,20 +187,22 @@ def choose_bits(trials: Trials) -> None:
             seconds=min(_BITS_S, _BITS_SHARE * trials.deadline.candidates_left_s()),
         )
 
-    _try_mixes(trials, Mixer(tables), "bits")
+    # Bytes are as the tables have them; times of single matrices may not be.
+    attempts = try_forms if settings.goal is Goal.LATENCY else try_mixes
+    attempts(Mixer(tables), partial(_attempt, trials), partial(_taken, trials, "bits"))
 
 
-def _try_mixes(trials: Trials, mixer: Mixer, name: str) -> bool:
-    """Try mixes, each allowed a loss that follows from the drop before; return whether their drops are known."""
-    for number in range(1, ROUNDS + 1):
-        chosen = _chosen(trials, f"{name} {number}", mixer.next)
-        if chosen is None:
-            return True
-        trial = trials.run(chosen)
-        if trial.drop is None or not trials.bar.allowed_drop > 0:
-            return False
-        mixer.learn(good=trials.bar.promising(trial), share=max(trial.drop.value, 0.0) / trials.bar.allowed_drop)
-    return True
+def _attempt(trials: Trials, candidate: Candidate) -> Outcome | None:
+    """Return the outcome of a trial, or of an earlier one with the same passes."""
+    earlier = (trial for trial in trials.made if trial.candidate.passes == candidate.passes)
+    trial, allowed = next(earlier, None) or trials.run(candidate), trials.bar.allowed_drop
+    if trial.drop is None or not allowed > 0:
+        return None
+    return Outcome(trials.bar.promising(trial), max(trial.drop.value, 0.0) / allowed)
+
+
+def _taken(trials: Trials, kind: str, name: str, propose: Propose) -> Candidate | None:
+    return _chosen(trials, f"{kind} {name}", propose)
 
 
 def _distill_mixes(trials: Trials, mixer: Mixer) -> None:

@@ -29,7 +29,7 @@ from onnxopt.search.candidates import (
 )
 from onnxopt.search.mix.bits import FORMS
 from onnxopt.search.mix.cost_tables import CostTables
-from onnxopt.search.mix.mixer import candidate_of, quantizer_of
+from onnxopt.search.mix.mixer import Mixer, candidate_of, quantizer_of
 from onnxopt.search.trial import Candidate
 from onnxopt.solver import Group, LayerOptions, Mix, Problem
 
@@ -47,8 +47,27 @@ def bits() -> Candidate:
     return candidate_of(tables, Mix({}, {"a": "4 bits"}), 2)
 
 
+def uniform_bits() -> Candidate:
+    layers = {
+        name: LayerOptions((), {"float": np.array(9.0), **costs}, {"float": 0.0, "4 bits": 1.0, "8 bits": 0.5})
+        for name, costs in {
+            "a": {"4 bits": np.array(2.0), "8 bits": np.array(3.0)},
+            "b": {"8 bits": np.array(3.0)},
+        }.items()
+    }
+    tables = CostTables(
+        Problem({}, layers), 1.0, {}, {}, (), None, {form: FORMS[form] for form in ("4 bits", "8 bits")}
+    )
+    mixer = Mixer(lambda: tables, 2.0)
+    assert mixer.next() is not None
+    mixer.learn(good=True, share=0.9)
+    found = mixer.uniform(1)
+    assert found is not None
+    return found
+
+
 def every_candidate() -> Iterator[Candidate]:
-    bases = (*first_candidates(), *row_candidates(), bits(), Candidate("float", ()))
+    bases = (*first_candidates(), *row_candidates(), bits(), uniform_bits(), Candidate("float", ()))
     for base in bases:
         forms = [base]
         if any(isinstance(spec, QuantizeStatic) for spec in base.passes):

@@ -93,6 +93,7 @@ class Mixer:
         self._make = make
         self._told = list[tuple[bool, float]]()
         self._mixes = list[Mix]()
+        self._latest: Mix | None = None
         self._allowed, self._inside, self._outside = first, 0.0, math.inf
 
     def next(self) -> Candidate | None:
@@ -102,7 +103,33 @@ class Mixer:
     @property
     def latest(self) -> Mix:
         """The mix that was returned last."""
-        return self._mixes[-1]
+        assert self._latest is not None
+        return self._latest
+
+    def uniform(self, number: int) -> Candidate | None:
+        """Return the `number`-th fastest form for all matrices, in the graph of the mixes; None without one.
+
+        Its time is that of the whole model as called. None is returned before a mix is good. Forms are left out that
+        lose as much as a mix over budget by the tables, that are no faster than float, or that a mix was.
+        """
+        if not any(good for good, _ in self._told) or not self._caught_up():
+            return None
+        found = self._uniform()
+        if number > len(found):
+            return None
+        self._latest = found[number - 1]
+        return replace(candidate_of(self._tables, self._latest, number), name=f"uniform-bits-{number}")
+
+    def _uniform(self) -> list[Mix]:
+        problem, found = self._tables.problem, list[Mix]()
+        good = [mix for mix, (is_good, _) in zip(self._mixes, self._told, strict=False) if is_good]
+        wholes = [mix for mode in self._tables.forms if problem.loss(mix := problem.whole(mode)) < self._outside]
+        for mix in sorted(wholes, key=problem.cost):
+            if mix in good or problem.cost(mix) >= problem.cost(problem.whole()):
+                break
+            if mix not in self._mixes:
+                found.append(mix)
+        return found
 
     def learn(self, *, good: bool, share: float) -> None:
         """Set the next allowed loss from a measurement, because tables hold only losses of single layers.
@@ -158,6 +185,7 @@ class Mixer:
         if mix in self._mixes or mix == problem.whole():
             return None
         self._mixes.append(mix)
+        self._latest = mix
         return candidate_of(self._tables, mix, len(self._mixes))
 
     def _solved(self) -> Mix:

@@ -25,13 +25,13 @@ from tests.measure.generation.decoders import causal, texts
 from tests.tasks.parts.seq2seq import folder_of, sentences
 
 
-def optimized(folder: Path, max_drop: str) -> OptimizedParts:
-    """Return the search for the smallest decoder in a folder."""
+def optimized(folder: Path, max_drop: str, goal: str = "size") -> OptimizedParts:
+    """Return the search for the smallest or fastest decoder in a folder."""
     ids = np.array(texts(60))
     places = np.tile(np.arange(12), (60, 1))
     data = {"input_ids": ids, "attention_mask": np.ones_like(ids), "position_ids": places}
     return optimize_parts(
-        folder, data, out=folder.parent / "run", goal="size", max_drop=max_drop, latency_s=0.05, new_tokens=4
+        folder, data, out=folder.parent / "run", goal=goal, max_drop=max_drop, latency_s=0.05, new_tokens=4
     )
 
 
@@ -136,6 +136,36 @@ def test_a_mix_that_is_a_uniform_form_is_not_made_again(folder: Path, monkeypatc
     assert [one.form.name for one in forms] == list(UNIFORM)
     drop = next(one.drop for one in forms if one.form.name == "8 bits")
     assert told == [(True, pytest.approx(drop / 0.03))]
+
+
+@pytest.mark.parametrize("goal", ["latency", "size"])
+def test_one_form_for_all_matrices_is_measured_beside_a_mix_where_time_is_the_goal(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, goal: str
+) -> None:
+    class Fixed:
+        latest = Mix({}, {})
+
+        def __init__(self, *_: object) -> None:
+            self.steps = iter(["bits-1"])
+
+        def next(self) -> Candidate | None:
+            return self.uniform(0, next(self.steps, ""))
+
+        def uniform(self, number: int, name: str = "uniform-bits-1") -> Candidate | None:
+            self.latest = Mix({}, {"all": "tables=true" if number else "block=64"})
+            return Candidate(name, ()) if name else None
+
+        def learn(self, **_: object) -> None:
+            pass
+
+    def passes(_: object, mix: Mix) -> dict[Path, str]:
+        return {folder / "text.onnx": f"simplify,quantize-weights{{{mix.modes['all']}}}"}
+
+    monkeypatch.setattr(bits, "Mixer", Fixed)
+    monkeypatch.setattr(tables.PartTables, "passes", passes)
+    made = optimized(folder, "3pp", goal).found.alone
+    names = [one.form.name for one in made if one.form.name not in UNIFORM]
+    assert names == ["bits per matrix 1", *["one form for all matrices 1"] * (goal == "latency")]
 
 
 def test_no_budget_has_none(folder: Path) -> None:
