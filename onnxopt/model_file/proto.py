@@ -10,6 +10,7 @@ import onnx_ir as ir
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
+from onnxopt.model_file.graph_writer import is_plain, plain_proto
 from onnxopt.model_file.heap import without_collections
 
 _TYPE_KEY = "onnxopt.value_type"
@@ -42,8 +43,9 @@ def to_proto(model: ir.Model, *, embed: bool = True) -> onnx.ModelProto:
         model = model.clone()
         ir.external_data.load_to_model(model)
     with without_collections():
-        proto: onnx.ModelProto = ir.to_proto(model)
-    _describe_once(proto.graph)
+        plain = is_plain(model)
+        proto: onnx.ModelProto = plain_proto(model) if plain else ir.to_proto(model)
+    _describe_once(list(subgraphs(proto.graph)) if plain else [proto.graph])
     for value in (*proto.graph.output, *proto.graph.value_info):
         for entry in [e for e in value.metadata_props if e.key == _TYPE_KEY]:
             value.type.ParseFromString(base64.b64decode(entry.value))
@@ -67,9 +69,8 @@ def to_tensor(tensor: ir.TensorProtocol, name: str) -> onnx.TensorProto:
     return renamed
 
 
-def _describe_once(graph: onnx.GraphProto) -> None:
-    """Drop the descriptions of weights that say no more than the weights: up to 6 % of a small file."""
-    waiting = [graph]
+def _describe_once(waiting: list[onnx.GraphProto]) -> None:
+    """Drop the descriptions of weights of these graphs that say no more than the weights: up to 6 % of a small file."""
     while waiting:
         body = waiting.pop()
         waiting += subgraphs(body)
