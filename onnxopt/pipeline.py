@@ -15,7 +15,8 @@ from onnxopt.errors import ModelError, UsageError
 from onnxopt.graph.check import check_structure
 from onnxopt.measure.runtime.interrupt import interruptible, raise_if_interrupted
 from onnxopt.model_file import Signature, signature_of
-from onnxopt.model_file.heap import without_collections
+from onnxopt.model_file.heap import set_aside, without_collections
+from onnxopt.model_file.memory import IN_MEMORY_BYTES, weight_bytes
 from onnxopt.samples import Samples
 from onnxopt.target import Target
 
@@ -77,6 +78,9 @@ class Context:
     progress: StageProgress = field(default=lambda what, done, total: None, compare=False, repr=False)
     cache: Observations = field(default_factory=Observations, compare=False, repr=False)
 
+
+_OBJECTS_PER_NODE = 20
+"""About the number of objects of a node with its weights and values."""
 
 LEAST_IR_VERSION = 4
 """The first in which a weight need not be an input as well, so that passes can add some."""
@@ -165,6 +169,12 @@ class Pipeline:
         context = replace(context, teacher=context.teacher or model)
         for spec in self.passes:
             _require(spec, context)
+        # Large weights of graphs that a pass has dropped must not wait for its end.
+        objects = _OBJECTS_PER_NODE * len(model.graph) if weight_bytes(model) <= IN_MEMORY_BYTES else 0
+        with set_aside(objects):
+            return self._run(model, context)
+
+    def _run(self, model: ir.Model, context: Context) -> Optimized:
         signature = signature_of(model)
         with without_collections():
             current = model.clone()

@@ -1,5 +1,6 @@
 """Passes one after the other: the model given stays as it is, and a pass that breaks it is named."""
 
+import gc
 import os
 import signal
 from dataclasses import dataclass, replace
@@ -174,3 +175,31 @@ def test_ctrl_c_ends_a_run_of_a_model_in_a_pass() -> None:
     finally:
         limit.cancel()
         signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize(("weights", "aside"), [(64, True), (5_000_000, False)])
+def test_objects_are_set_aside_for_large_graphs_of_small_weights(
+    monkeypatch: pytest.MonkeyPatch, weights: int, aside: bool
+) -> None:
+    seen = list[int]()
+
+    @dataclass(frozen=True)
+    class Looks(Pass):
+        name: ClassVar[str] = "looks"
+        effect: ClassVar[Effect] = Effect.EXACT
+
+        def apply(self, model: ir.Model, context: Context) -> Applied:
+            seen.append(gc.get_freeze_count())
+            return Applied(model)
+
+    model = builders.BUILDERS["gemm_mlp"]()
+    value = next(iter(model.graph.initializers.values()))
+    value.const_value = ir.tensor(np.zeros(weights, np.float32), name=value.name)
+    monkeypatch.setattr("onnxopt.model_file.heap._MANY", 10)
+    gc.unfreeze()  # the suite sets aside all tests
+    try:
+        Pipeline((Looks(),)).run(model, Context(target_of("x86-vnni")))
+        assert not gc.get_freeze_count()
+    finally:
+        gc.freeze()
+    assert [bool(one) for one in seen] == [aside]
