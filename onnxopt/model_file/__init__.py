@@ -5,12 +5,15 @@ from onnxopt.model_file.held import drop_leftovers, keep_on_disk, share_weights
 from onnxopt.model_file.load import load, refuse_endless
 from onnxopt.model_file.manifest import refuse_changed_data, sha256_of, write_manifest
 from onnxopt.model_file.memory import (
+    Operator,
+    Operators,
     check,
     fits_protobuf,
     flush_denormals,
     from_bytes,
     from_runtime,
     materialize,
+    operators_of,
     size_bytes,
 )
 from onnxopt.model_file.opset import opset_of, upgrade_opset
@@ -30,6 +33,8 @@ from onnxopt.model_file.together import by_data, save_together, shared_data, siz
 
 __all__ = [
     "Given",
+    "Operator",
+    "Operators",
     "Signature",
     "TensorSpec",
     "as_graph",
@@ -49,6 +54,7 @@ __all__ = [
     "keep_on_disk",
     "load",
     "materialize",
+    "operators_of",
     "opset_of",
     "pieces",
     "probe_feeds",

@@ -8,8 +8,8 @@ import onnx_ir as ir
 
 from onnxopt.errors import ModelError
 from onnxopt.measure.latency.profile import NodeNames
-from onnxopt.measure.runtime.session import Runtime, optimized_model
-from onnxopt.model_file import from_runtime
+from onnxopt.measure.runtime.session import Runtime, session_and_graph
+from onnxopt.model_file import Operator, Operators, operators_of
 from onnxopt.model_file.heap import without_collections
 from onnxopt.quantization.outcome import EXCLUDED, HAS_INTEGER_KERNEL, WEIGHTED, Outcome, read_back, weighted_inside
 
@@ -27,7 +27,7 @@ _INTEGER = (
 """Prefixes of the runtime's integer kernels."""
 _APPENDED = re.compile(r"(_token_\d+|_quant|_MatMul|_nchwc|_nhwc|_fused|/\w*Fusion\w*/?)+$")
 """Suffixes that quantizer and runtime append to layer names."""
-_BYTES = (ir.DataType.INT8, ir.DataType.UINT8)
+_BYTES = (int(ir.DataType.INT8), int(ir.DataType.UINT8))
 _GEMM_OUTPUT_ZERO = 8
 """Optional input of QGemm; without it the output is float."""
 
@@ -56,12 +56,12 @@ class LayerNames:
 
     Args:
         model: the float model, with all nodes named.
-        optimized: the runtime's graph of it, or of a model made from it.
+        optimized: the runtime's graph of it, or of a model made from it, or the operators of that.
     """
 
-    def __init__(self, model: ir.Model, optimized: ir.Model) -> None:
+    def __init__(self, model: ir.Model, optimized: ir.Model | Operators) -> None:
         self._own = {node.name for node in model.graph}
-        self._names = NodeNames(model.graph, optimized.graph)
+        self._names = NodeNames(model.graph, optimized if isinstance(optimized, Operators) else optimized.graph)
 
     def find(self, kernel: str, op_type: str) -> str | None:
         """Return the layer that a kernel computes, by its name and operator; None without one."""
@@ -86,7 +86,7 @@ def executions(
         ModelError: ONX304 the runtime cannot load `quantized`.
     """
     outcome = read_back(model, quantized, (), {})
-    kernels = _kernels(model, from_runtime(optimized) if optimized else optimized_model(quantized, Runtime()))
+    kernels = _kernels(model, optimized or _graph_of(quantized, Runtime()))
     nodes = {node.name or "": node for node in quantized.graph}
     found = []
     for node in model.graph:
@@ -133,32 +133,36 @@ def integer_layers(quantized: ir.Model, runtime: Runtime) -> frozenset[str]:
     Raises:
         ModelError: ONX304 the runtime cannot load it.
     """
-    found = _kernels(quantized, optimized_model(quantized, runtime))
+    found = _kernels(quantized, _graph_of(quantized, runtime))
     return frozenset(name for name, kernels in found.items() if any(integer for _, integer in kernels))
 
 
-def _kernels(model: ir.Model, optimized: ir.Model) -> dict[str, list[tuple[str, bool]]]:
+def _graph_of(quantized: ir.Model, runtime: Runtime) -> bytes:
+    return session_and_graph(quantized, runtime)[1]
+
+
+def _kernels(model: ir.Model, optimized: bytes) -> dict[str, list[tuple[str, bool]]]:
     """Return the runtime's kernels and whether they compute on integers, by layer."""
-    names, found = LayerNames(model, optimized), dict[str, list[tuple[str, bool]]]()
-    bytes_ = {v for v in (*optimized.graph.inputs, *optimized.graph.initializers.values()) if v.dtype in _BYTES}
-    for node in optimized.graph:
-        first = next((v for v in node.inputs if v is not None), None)
-        integer = node.op_type.startswith(_INTEGER) or (first in bytes_ and node.op_type not in CONVERSIONS)
-        if _gives_bytes(node, integer):
-            bytes_ |= set(node.outputs)
-        if node.op_type in CONVERSIONS:
+    graph, found = operators_of(optimized), dict[str, list[tuple[str, bool]]]()
+    names, bytes_ = LayerNames(model, graph), {name for name, kind in graph.kinds.items() if kind in _BYTES}
+    for one in graph.main:
+        first = next(filter(None, one.inputs), "")
+        integer = one.op_type.startswith(_INTEGER) or (first in bytes_ and one.op_type not in CONVERSIONS)
+        if _gives_bytes(one, integer):
+            bytes_.update(filter(None, one.outputs))
+        if one.op_type in CONVERSIONS:
             continue
-        name = names.find(node.name or "", node.op_type)
+        name = names.find(one.name, one.op_type)
         if name is not None:
-            found.setdefault(name, []).append((node.op_type, integer))
+            found.setdefault(name, []).append((one.op_type, integer))
     return found
 
 
-def _gives_bytes(node: ir.Node, integer: bool) -> bool:
-    if node.op_type == "QGemm":
-        return len(node.inputs) > _GEMM_OUTPUT_ZERO and node.inputs[_GEMM_OUTPUT_ZERO] is not None
-    moves = integer and not node.op_type.startswith(_INTEGER)
-    return moves or node.op_type.startswith("QLinear") or node.op_type in ("QuantizeLinear", "DynamicQuantizeLinear")
+def _gives_bytes(one: Operator, integer: bool) -> bool:
+    if one.op_type == "QGemm":
+        return len(one.inputs) > _GEMM_OUTPUT_ZERO and bool(one.inputs[_GEMM_OUTPUT_ZERO])
+    moves = integer and not one.op_type.startswith(_INTEGER)
+    return moves or one.op_type.startswith("QLinear") or one.op_type in ("QuantizeLinear", "DynamicQuantizeLinear")
 
 
 def _best(node: ir.Node, kernels: list[tuple[str, bool]]) -> tuple[str, bool]:

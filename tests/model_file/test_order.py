@@ -3,7 +3,7 @@
 import onnx
 from onnx import helper
 
-from onnxopt.model_file import from_runtime, to_proto
+from onnxopt.model_file import from_runtime, operators_of, to_proto
 from onnxopt.model_file.order import sort_nodes
 from tests import builders
 
@@ -41,3 +41,18 @@ def test_a_graph_that_the_runtime_wrote_in_no_order_is_read_in_order() -> None:
     del proto.graph.node[:]
     proto.graph.node.extend(reversed(nodes))
     assert [node.name for node in from_runtime(proto.SerializeToString()).graph] == names
+    assert [one.name for one in operators_of(proto.SerializeToString()).main] == names
+
+
+def test_operators_are_those_of_the_graph() -> None:
+    for make in builders.BUILDERS.values():
+        data = to_proto(make()).SerializeToString()
+        graph, found = from_runtime(data).graph, operators_of(data)
+        expected = [
+            (n.name, n.op_type, *(tuple((v.name or "") if v else "" for v in some) for some in (n.inputs, n.outputs)))
+            for n in graph.all_nodes()
+        ]
+        assert sorted(map(repr, expected)) == sorted(repr(tuple(one)) for one in (*found.main, *found.inner))
+        assert [one.name for one in found.main] == [node.name for node in graph]
+        tensors = [v for v in (*graph.inputs, *graph.initializers.values()) if v.dtype is not None]
+        assert {value.name: int(value.dtype) for value in tensors if value.dtype is not None} == found.kinds

@@ -91,7 +91,7 @@ def test_the_graph_of_the_session_that_tried_the_model_says_the_same(name: str, 
 
 
 def test_a_pass_loads_its_result_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("onnxopt.quantization.kernels.optimized_model", lambda *_: pytest.fail("loaded once more"))
+    monkeypatch.setattr("onnxopt.quantization.kernels.session_and_graph", lambda *_: pytest.fail("loaded once more"))
     _, _, step = made("residual_cnn")
     assert any("QLinearConv" in edit.action for edit in step.edits)
     made("gemm_mlp", "quantize-dynamic")

@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from onnxopt.measure.runtime.interrupt import interruptible
 from onnxopt.measure.runtime.session import Runtime, session_and_graph
-from onnxopt.model_file import from_runtime, load
+from onnxopt.model_file import Operators, load, operators_of
 from onnxopt.samples import Feeds
 
 _SUFFIX = re.compile(
@@ -77,7 +77,7 @@ def profile(model: ir.Model | Path, feeds: Feeds, runtime: Runtime, runs: int = 
             for _ in range(runs + 1):
                 session.run(feeds)
             events = json.loads(session.end_profiling().read_text())
-            names = NodeNames(graph, from_runtime(optimized).graph)
+            names = NodeNames(graph, operators_of(optimized))
         return summarize(_kernels(events), names, runs)
 
     return interruptible(work)
@@ -132,15 +132,19 @@ class NodeNames:
 
     Args:
         graph: the user's graph.
-        optimized: ONNX Runtime's optimized graph.
+        optimized: ONNX Runtime's optimized graph, or its operators.
     """
 
-    def __init__(self, graph: ir.Graph, optimized: ir.Graph) -> None:
+    def __init__(self, graph: ir.Graph, optimized: ir.Graph | Operators) -> None:
         self._by_name = {node.name: node for node in graph.all_nodes() if node.name}
         self._by_value = {value.name: node for node in graph.all_nodes() for value in node.outputs if value.name}
-        self._writes = {
-            node.name: [v.name for v in node.outputs if v.name] for node in optimized.all_nodes() if node.name
-        }
+        self._writes: Mapping[str, Sequence[str]]
+        if isinstance(optimized, Operators):
+            every = (*optimized.main, *optimized.inner)
+            self._writes = {one.name: [name for name in one.outputs if name] for one in every if one.name}
+        else:
+            nodes = (node for node in optimized.all_nodes() if node.name)
+            self._writes = {node.name or "": [v.name for v in node.outputs if v.name] for node in nodes}
 
     def find(self, native: str, op_type: str) -> str | None:
         """Return the name of the user's node that a kernel computes (the name of its first output if it has none)."""

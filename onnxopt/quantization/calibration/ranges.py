@@ -25,7 +25,7 @@ from onnxopt.model_file.heap import without_collections
 from onnxopt.model_file.memory import IN_MEMORY_BYTES, weight_bytes
 from onnxopt.quantization.calibration import calibrators
 from onnxopt.quantization.calibration.histogram import BINS, Extremes, Histogram, Range
-from onnxopt.quantization.calibration.spread import Spread, octaves_of
+from onnxopt.quantization.calibration.spread import EXPONENTS, Spread, octaves_of
 from onnxopt.samples import Feeds, Samples
 
 MOST_BYTES = 1 << 26
@@ -154,7 +154,7 @@ class _Watched:
 
     def __init__(self) -> None:
         self.lows, self.highs = list[float](), list[float]()
-        self._octaves = np.zeros(len(octaves_of(np.empty(0, np.float32))), np.int64)
+        self._octaves = np.zeros(EXPONENTS, np.int64)
         self._infinite = self._missing = 0
 
     def add(self, array: np.ndarray) -> None:

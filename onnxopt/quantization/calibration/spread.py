@@ -6,7 +6,7 @@ from math import frexp
 
 import numpy as np
 
-_EXPONENTS, _SHIFT, _NO_NUMBER = 256, 23, 255
+EXPONENTS, _SHIFT, _NO_NUMBER = 256, 23, 255
 """Exponents of float32; the largest is for NaN and infinities, the smallest for zero and denormals."""
 _LOOKED_AT = 1 << 16
 """Most values of one run that are counted by magnitude; the extremes are exact in any case."""
@@ -47,7 +47,7 @@ def octaves_of(array: np.ndarray) -> np.ndarray:
     flat = array.ravel()
     # An odd step is not aligned with rows and columns.
     some = np.ascontiguousarray(flat[:: max(flat.size // _LOOKED_AT, 1) | 1])
-    return np.bincount((some.view(np.uint32) >> _SHIFT) & (_EXPONENTS - 1), minlength=_EXPONENTS)
+    return np.bincount((some.view(np.uint32) >> _SHIFT) & (EXPONENTS - 1), minlength=EXPONENTS)
 
 
 def bulk_bound(octaves: np.ndarray, largest: float) -> float | None:
