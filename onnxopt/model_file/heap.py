@@ -6,15 +6,24 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 _MANY = 100_000
 """Objects made at once that are worth setting aside: those of a graph of some thousand nodes."""
-_MOST = 5_000_000
-"""Most objects that are set aside without a look for garbage among them."""
+_MOST = 4_000_000
+"""Most objects that are set aside without a look for garbage among them; those of two graphs of 20,000 nodes."""
 
-_SETS_ASIDE: ContextVar[bool] = ContextVar("sets_aside", default=False)
+
+@dataclass
+class _Aside:
+    """The number of objects that are set aside."""
+
+    objects: int
+
+
+_ASIDE: ContextVar[_Aside | None] = ContextVar("aside", default=None)
 
 
 def trim_heap() -> None:
@@ -33,12 +42,13 @@ def drop_graphs() -> None:
     Their parts hold each other, so that Python frees them, with all their weights, only when it looks for garbage. It
     does so rarely in a process of many objects.
     """
-    aside = _SETS_ASIDE.get()
-    if aside:
+    aside = _ASIDE.get()
+    if aside is not None:
         gc.unfreeze()
     gc.collect()
-    if aside:
+    if aside is not None:
         gc.freeze()
+        aside.objects = gc.get_freeze_count()
     trim_heap()
 
 
@@ -67,37 +77,45 @@ def without_collections() -> Iterator[None]:
     try:
         yield
     finally:
-        if _SETS_ASIDE.get() and gc.get_count()[0] > _MANY:
-            _set_aside(_MOST)
+        aside, new = _ASIDE.get(), gc.get_count()[0]
+        if aside is not None and new > _MANY:
+            _set_aside(aside, new)
         gc.enable()
 
 
 @contextmanager
 def set_aside(objects: int) -> Iterator[None]:
-    """Look for garbage before work on graphs of thousands of nodes, not among what `without_collections` makes in it.
+    """Within work on graphs of thousands of nodes, look for no garbage among what `without_collections` has made.
 
     Python looks through new objects three times, and through all objects each time that their number has grown by a
     quarter: a tenth of the time of the work, and most of what it looks through lives on. The objects take part in
-    collections again when the work is over. Nothing changes for work on few objects, within other such work, and in a
-    program that has set aside objects of its own.
+    collections again when the work is over, and once their number is very large, with what earlier work has left.
+    Nothing changes for work on few objects, within other such work, and in a program that has set aside objects of its
+    own.
 
     Args:
         objects: about the number of objects that one graph is made of.
     """
-    if objects < _MANY or _SETS_ASIDE.get() or not gc.isenabled() or gc.get_freeze_count():
+    if objects < _MANY or _ASIDE.get() is not None or not gc.isenabled() or gc.get_freeze_count():
         yield
         return
-    _set_aside(most=0)
-    token = _SETS_ASIDE.set(True)
+    gc.freeze()
+    aside = _Aside(0)
+    _set_aside(aside, gc.get_freeze_count())
+    token = _ASIDE.set(aside)
     try:
         yield
     finally:
-        _SETS_ASIDE.reset(token)
+        _ASIDE.reset(token)
         gc.unfreeze()
 
 
-def _set_aside(most: int) -> None:
-    if gc.get_freeze_count() >= most:
+def _set_aside(aside: _Aside, new: int) -> None:
+    """Set aside all objects, `new` of which were not before."""
+    aside.objects += new
+    if aside.objects > _MOST:
         gc.unfreeze()
         gc.collect()
     gc.freeze()
+    if aside.objects > _MOST:
+        aside.objects = gc.get_freeze_count()

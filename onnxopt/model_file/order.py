@@ -26,7 +26,7 @@ def sort_nodes(body: Body) -> onnx.NodeProto | None:
     Returns:
         A node of a circle, where nodes read each other in one, and nothing is changed; else None.
     """
-    with without_collections():  # of thousands of sets, none of which is garbage before the end
+    with without_collections():  # of thousands of lists, none of which is garbage before the end
         needs, order = _order(body)
     if len(order) < len(needs):
         return body.node[_in_circle(needs, set(order))]
@@ -38,12 +38,15 @@ def sort_nodes(body: Body) -> onnx.NodeProto | None:
     return None
 
 
-def _order(body: Body) -> tuple[list[set[int]], list[int]]:
-    """Return the nodes that each node needs, and the order in which nodes can run; those of a circle are not in it."""
+def _order(body: Body) -> tuple[list[list[int]], list[int]]:
+    """Return the nodes that each node needs, and the order in which nodes can run; those of a circle are not in it.
+
+    A node that is needed for two inputs counts twice, which lists hold in less time than sets once.
+    """
     nodes = list(body.node)
     source = {name: i for i, node in enumerate(nodes) for name in node.output if name}
     reads = (_reads(node) if node.attribute else node.input for node in nodes)
-    needs = [{source[name] for name in names if name in source} for names in reads]
+    needs = [[source[name] for name in names if name in source] for names in reads]
     readers: list[list[int]] = [[] for _ in needs]
     for reader, sources in enumerate(needs):
         for i in sources:
@@ -59,12 +62,12 @@ def _order(body: Body) -> tuple[list[set[int]], list[int]]:
     return needs, order
 
 
-def _in_circle(needs: list[set[int]], placed: set[int]) -> int:
+def _in_circle(needs: list[list[int]], placed: set[int]) -> int:
     """Return a node of a circle, found by going back from a node that could not be placed until one comes again."""
     at, seen = next(i for i in range(len(needs)) if i not in placed), set[int]()
     while at not in seen:
         seen.add(at)
-        at = min(needs[at] - placed)
+        at = min(set(needs[at]) - placed)
     return at
 
 

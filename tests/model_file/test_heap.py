@@ -54,12 +54,14 @@ def test_garbage_of_the_work_is_found_afterwards() -> None:
     assert kept
 
 
-def test_garbage_of_earlier_work_is_freed_before() -> None:
-    made = Linked()
-    seen = weakref.ref(made)
-    del made
-    with set_aside(1000):
-        assert seen() is None
+def test_garbage_of_earlier_work_is_freed_where_there_is_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    for most, freed in ((10_000_000, False), (1000, True)):
+        monkeypatch.setattr(heap, "_MOST", most)
+        made = Linked()
+        seen = weakref.ref(made)
+        del made
+        with set_aside(1000):
+            assert (seen() is None) is freed
 
 
 def test_dropped_graphs_are_freed_within_the_work() -> None:
