@@ -8,7 +8,6 @@ and `settings.json`. Trains on one thread. Nothing of it belongs to this project
 """
 
 import argparse
-import csv
 import json
 import re
 from collections import Counter
@@ -17,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pack import ROOT
 from torch import nn
 from torch.nn import functional
+from training_text import BATCH, IGNORED, RATE, Batch, groups, learn, mask_of, padded, sentences_of
 
 from onnxopt.samples.tokenizer import Vocabulary, open_vocab
 
-VOCABULARY, HEADS, LONGEST, BATCH, RATE, DROPOUT = 1024, 8, 256, 32, 2e-3, 0.2
+VOCABULARY, HEADS, LONGEST, DROPOUT, WEIGHT_DECAY = 1024, 8, 256, 0.2, 0.1
 
 SEARCHED = 200
 """Sentences of the training file that are left for a search."""
@@ -134,47 +133,19 @@ def vocabulary_of(sentences: Sequence[str]) -> dict[str, object]:
     }
 
 
-def sentences_of(name: str) -> list[str]:
-    """Return the sentences of a table of the pack, without their labels."""
-    with (ROOT / "data" / name).open(newline="") as file:
-        return [row[0].strip() for row in csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE) if row]
-
-
-def batches(ids: Sequence[Sequence[int]], rng: np.random.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield tokens and masks of sentences of about equal length, in random order."""
-    order = sorted(rng.permutation(len(ids)), key=lambda i: len(ids[i]))
-    for start in rng.permutation(range(0, len(order), BATCH)):
-        some = [ids[i] for i in order[start : start + BATCH]]
-        longest = max(map(len, some))
-        yield (
-            torch.tensor([[*one, *[0] * (longest - len(one))] for one in some]),
-            torch.tensor([[1] * len(one) + [0] * (longest - len(one)) for one in some]),
-        )
-
-
 def trained(ids: Sequence[Sequence[int]], layers: int, width: int, epochs: int) -> Decoder:
     """Return a decoder trained to predict the next token of the sentences."""
     torch.manual_seed(0)
     rng, model = np.random.default_rng(0), Decoder(layers, width, VOCABULARY)
-    steps = epochs * -(-len(ids) // BATCH)
-    # A rate of AdamW that rises for a tenth of the steps and falls to zero.
-    optimizer = torch.optim.AdamW(model.parameters(), RATE, weight_decay=0.1)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps, pct_start=0.1)
-    for epoch in range(epochs):
-        losses = []
-        for tokens, mask in batches(ids, rng):
-            places = torch.arange(tokens.shape[1]).expand(tokens.shape)
-            with torch.autocast("cpu", torch.bfloat16):  # several times as fast where the processor has AMX
-                logits = model(tokens, mask, places, *model.empty(len(tokens)))[0]
-            targets = tokens[:, 1:].masked_fill(mask[:, 1:] == 0, -100)
-            loss = functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), targets.flatten())
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            losses.append(loss.item())
-        print(f"epoch {epoch + 1} of {epochs}: {np.mean(losses):.3f} nats per token", flush=True)
+
+    def batches() -> Iterator[Batch]:
+        for some in groups([len(one) for one in ids], rng):
+            texts = [ids[i] for i in some]
+            tokens, mask = padded(texts), mask_of(texts)
+            given = tokens, mask, torch.arange(tokens.shape[1]).expand(tokens.shape), *model.empty(len(tokens))
+            yield lambda given=given: model(*given)[0][:, :-1], padded([one[1:] for one in texts], IGNORED)
+
+    learn(model, (batches() for _ in range(epochs)), epochs * -(-len(ids) // BATCH), weight_decay=WEIGHT_DECAY)
     return model.eval()
 
 

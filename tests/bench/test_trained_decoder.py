@@ -53,5 +53,5 @@ def test_the_exported_decoder_answers_as_torch_does_and_through_its_cache(bench:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_training_lowers_the_loss(bench: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     bench.trained([[2, *range(5, 5 + n)] for n in (9, 7, 8, 12)] * 80, 1, 32, 6)
-    losses = [float(line.split()[4]) for line in capsys.readouterr().out.splitlines()]
+    losses = [float(line.split()[2]) for line in capsys.readouterr().out.splitlines()]
     assert losses[-1] < losses[0] - 2

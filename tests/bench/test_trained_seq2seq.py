@@ -1,0 +1,115 @@
+"""The exported encoder-decoder answers as torch does, is one model to a search, and learns from its encoder."""
+
+import json
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from onnxopt.measure.generation.chain import TextStart
+from onnxopt.measure.runtime.session import Runtime
+from onnxopt.samples.tokenizer import Vocabulary, open_vocab
+from onnxopt.tasks.parts.config import end_tokens, first_token
+from onnxopt.tasks.parts.roles import parts_of
+
+torch = pytest.importorskip("torch")
+
+
+@pytest.fixture(scope="module")
+def bench(bench_module):
+    return bench_module("trained_seq2seq")
+
+
+@pytest.fixture
+def table(bench_module):
+    return bench_module("seq2seq_table")
+
+
+@pytest.fixture
+def made(bench: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Write the folder of an untrained model."""
+    texts = {"sst2_train5k.tsv": ["a film to see", "so dull"] * 250, "sst2_test.tsv": ["see a dull film", "to a film"]}
+    monkeypatch.setattr(bench, "sentences_of", texts.__getitem__)
+    monkeypatch.setattr(bench, "trained", lambda _, vocab, layers, width, __: bench.Model(layers, width, len(vocab)))
+    bench.write(tmp_path, layers=2, width=24, epochs=1)
+    return tmp_path
+
+
+def test_vowels_are_hidden_and_texts_are_cut_between_words(bench: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert bench.hidden_vowels("a good movie") == "_ g__d m_v__"
+    monkeypatch.setattr(bench, "LONGEST", 9)
+    assert bench.pieces(["one", "two", "three", "unbelievable", "four"]) == ["one two", "three", "four"]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_files_answer_as_torch_does_through_both_caches(bench: ModuleType, made: Path) -> None:
+    torch.manual_seed(0)
+    model = bench.Model(2, 24, 30).eval()
+    bench.export(model, made / "other" / "onnx")
+    parts = parts_of(made / "other", sorted((made / "other" / "onnx").glob("*.onnx")))
+    assert [path.stem for path in parts.decoders] == ["decoder_model", "decoder_with_past_model"]
+    given, answer = np.arange(3, 12)[None], np.array([0, 5, 9, 4, 17])
+    mask = np.array([[1] * 7 + [0] * 2])
+    walk, _ = parts.chain.load(Runtime())(TextStart({"input_ids": given, "attention_mask": mask}, answer[:1]))
+    read = np.concatenate([walk.feed(answer[i : i + 1]) for i in range(len(answer))])
+    whole = model(*map(torch.from_numpy, (given, mask, answer[None])))[0].detach().numpy()
+    np.testing.assert_allclose(read, whole, atol=1e-4)
+    # Padding is not attended to, the rest is.
+    for place, same in ((8, True), (2, False)):
+        other = given.copy()
+        other[0, place] = 20
+        again = model(*map(torch.from_numpy, (other, mask, answer[None])))[0].detach().numpy()
+        assert np.allclose(again, whole, atol=1e-6) is same
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_folder_says_how_texts_begin_and_end(made: Path) -> None:
+    folder = made / "model"
+    assert (first_token(folder), end_tokens(folder)) == (0, {2})
+    words = open_vocab(folder / "tokenizer.json")
+    assert isinstance(words, Vocabulary)
+    row = json.loads((made / "test.jsonl").read_text().splitlines()[0])
+    letters = list(words.ids)
+    assert [letters[i] for i in words.encode(row["text"])] == list("s__ _ d_ll f_lm")
+    assert len(words.encode(row["answer"])) == len(words.encode(row["text"]))
+
+
+def test_training_lowers_the_loss(bench: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    vocab = ["[PAD]", "[UNK]", "</s>", " ", "_", *"abcd"]
+    bench.trained(["bad cab", "dab"] * 300, vocab, 1, 48, 10)
+    losses = [float(line.split()[2]) for line in capsys.readouterr().out.splitlines()]
+    assert len(losses) == 10
+    assert losses[-1] < losses[0] - 0.5
+
+
+def test_words_with_hidden_letters_count(table: ModuleType) -> None:
+    assert table.right_words("the fly is great .", "the fly as great .") == (2, 3)
+    assert table.right_words("the fly is great", "the fly") == (1, 3)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_folder_is_scored_on_the_right_answers(table: ModuleType, made: Path) -> None:
+    texts, letters = table.texts_of(made, None)
+    assert [text.answer for text in texts] == ["see a dull film", "to a film"]
+    assert "".join(letters[i] for i in texts[1].tokens) == "[PAD]to a film</s>"
+    rows = table.answers({"a": made / "model", "b": made / "model"}, texts, letters)
+    assert rows["a"]["words"] == 7
+    assert rows["a"]["perplexity"] == rows["b"]["perplexity"] > 1
+    chain = table.chain_of(made / "model")
+    before, after = (table.losses_of(chain, chain, some) for some in (texts, list(reversed(texts))))
+    np.testing.assert_allclose(before, after[::-1])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_an_answer_ends_with_its_end(table: ModuleType, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts, letters = table.texts_of(made, None)
+    monkeypatch.setattr(table, "greedy", lambda walk, start, count, end: np.array([0, *texts[0].tokens[1:-2], *end]))
+    assert table.written_by(table.chain_of(made / "model"), texts[:1], letters) == ["see a dull fil"]
+
+
+def test_without_the_pack_one_sentence_says_so(bench_module, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    texts = bench_module("training_text")
+    monkeypatch.setattr(texts, "ROOT", tmp_path)
+    with pytest.raises(SystemExit, match=r"there is no .*ONNXOPT_PACK"):
+        texts.sentences_of("sst2_test.tsv")
