@@ -15,7 +15,7 @@ from onnxopt.samples.expect import LABEL_KEYS
 from onnxopt.samples.labels import class_labels
 from onnxopt.samples.rows import Rows
 from onnxopt.samples.tables import Table, read_table
-from onnxopt.samples.text import named_as_state, open_text, takes_tokens
+from onnxopt.samples.text import from_encoder, named_as_state, open_text, takes_tokens
 
 TEXT_COLUMNS = ("text", "sentence")
 
@@ -53,11 +53,11 @@ def open_table(path: Path, signature: Signature, options: ReadOptions) -> Source
 
 def _beside_text(path: Path, signature: Signature) -> str:
     """Return the way to inputs that no text has; "" for a model without such inputs."""
-    encoded = [one.name for one in signature.inputs if one.name.startswith("encoder_") and "float" in one.dtype]
+    encoded = [one.name for one in signature.inputs if from_encoder(one.name) and "float" in one.dtype]
     kept = [one.name for one in signature.inputs if named_as_state(one.name)]
     if encoded:
         return (
-            f"{encoded[0]} is the output of an encoder, which no text has: name the folder of encoder and decoders "
+            f"{encoded[0]} comes from an encoder, which no text has: name the folder of encoder and decoders "
             "(onnxopt optimize FOLDER), or give all inputs as arrays (.npz)."
         )
     if kept:

@@ -33,6 +33,11 @@ def named_as_state(name: str) -> bool:
     return any(word in name.lower() for word in ("past", "cache", "state"))
 
 
+def from_encoder(name: str) -> bool:
+    """Return whether an input has the name of an encoder's output, or of keys and values that are made of one."""
+    return any(word in name.lower() for word in ("encoder", "cross"))
+
+
 def open_text(
     name: str, sentences: Sequence[str], labels: np.ndarray | None, signature: Signature, vocab: str | Path | None
 ) -> "TextSource":

@@ -13,6 +13,7 @@ from onnxopt.measure.generation.states import State, states_of, without_states
 from onnxopt.measure.generation.walk import DecoderPorts
 from onnxopt.model_file import Signature, signature_of
 from onnxopt.samples import ReadOptions, open_samples
+from onnxopt.samples.text import from_encoder
 
 
 def decoder_of(name: str, model: ir.Model) -> tuple[Decoder, Signature]:
@@ -29,7 +30,8 @@ def decoder_of(name: str, model: ir.Model) -> tuple[Decoder, Signature]:
     if not states:
         raise _no_decoder(name, "no input takes the keys and values that an output gave")
     rest = without_states(signature, states).inputs
-    parts = {"tokens": one_input(rest, "id"), "mask": one_input(rest, "mask"), "positions": one_input(rest, "position")}
+    own = tuple(spec for spec in rest if not from_encoder(spec.name))
+    parts = {"tokens": one_input(own, "id"), "mask": one_input(own, "mask"), "positions": one_input(own, "position")}
     switch = next((spec for spec in rest if spec.dtype == "bool" and "cache" in spec.name), None)
     tokens = parts["tokens"]
     if tokens is None:
@@ -37,7 +39,8 @@ def decoder_of(name: str, model: ir.Model) -> tuple[Decoder, Signature]:
     known = {spec.name for spec in (*parts.values(), switch) if spec is not None}
     other = [spec.name for spec in rest if spec.name not in known]
     if other:
-        raise _no_decoder(name, f"it needs {', '.join(other)} too")
+        behind = any(map(from_encoder, other))
+        raise _no_decoder(name, f"it needs {', '.join(other)} too", _BEHIND_ENCODER if behind else _WITH_CACHE)
     names = {role: "" if spec is None else spec.name for role, spec in parts.items()}
     ports = DecoderPorts(
         **names,
@@ -88,6 +91,9 @@ def vocabulary_of(decoder: Decoder) -> int | None:
     return size if isinstance(size, int) else None
 
 
-def _no_decoder(name: str, why: str) -> UsageError:
-    hint = "Give decoders with a cache of keys and values, such as decoder_with_past or a merged one."
+_WITH_CACHE = "Give decoders with a cache of keys and values, such as decoder_with_past or a merged one."
+_BEHIND_ENCODER = "It reads behind an encoder: onnxopt optimize FOLDER measures encoder and decoders as one."
+
+
+def _no_decoder(name: str, why: str, hint: str = _WITH_CACHE) -> UsageError:
     return UsageError("ONX112", "this measures decoders with a cache", where=name, why=why, hint=hint)

@@ -11,6 +11,7 @@ from onnxopt.measure.generation.ports import one_input
 from onnxopt.measure.generation.states import State, states_of, without_states
 from onnxopt.measure.runtime.session import Loadable
 from onnxopt.model_file import Signature, TensorSpec, signature_of
+from onnxopt.samples.text import from_encoder
 from onnxopt.tasks.variants.layout import families_of
 
 ENCODER, DECODER = "encoder", "decoder"
@@ -140,7 +141,7 @@ def _steps(
 
 def _split(pairs: Sequence[State]) -> tuple[tuple[State, ...], tuple[State, ...]]:
     """Return the pairs of the decoder's own cache, and those of the encoder's keys and values."""
-    kept = tuple(pair for pair in pairs if any(word in pair.input.name.lower() for word in ("encoder", "cross")))
+    kept = tuple(pair for pair in pairs if from_encoder(pair.input.name))
     return tuple(pair for pair in pairs if pair not in kept), kept
 
 

@@ -16,6 +16,7 @@ from onnxopt.tasks.generation.decoder import decoder_of, vocabulary_of
 from onnxopt.tasks.generation.generation import generation
 from tests import builders
 from tests.measure.generation.decoders import VOCABULARY, causal, texts
+from tests.tasks.parts.seq2seq import decoder
 
 SHORT = {"prompt_tokens": 6, "new_tokens": 3, "seconds": 0.05}
 
@@ -56,10 +57,13 @@ def test_a_merged_decoder_has_a_switch():
 @pytest.mark.parametrize(
     ("model", "why"),
     [
-        (builders.BUILDERS["gemm_mlp"](), "no input takes the keys and values"),
-        (causal(extra=(("encoder_hidden_states", TensorProto.FLOAT, ["b", "s", 8]),)), "needs encoder_hidden_states"),
+        (builders.BUILDERS["gemm_mlp"](), "no input takes the keys and values.*Give decoders with a cache"),
+        (causal(extra=(("scales", TensorProto.FLOAT, ["b", "s", 8]),)), "needs scales too.*Give decoders with a cache"),
+        (causal(extra=(("encoder_hidden_states", TensorProto.FLOAT, ["b", "s", 8]),)),
+         "needs encoder_hidden_states too.*optimize FOLDER"),
+        (decoder(past=True), "needs encoder_attention_mask, past_key_values.0.encoder.key.*optimize FOLDER"),
     ],
-)
+)  # fmt: skip
 def test_other_models_are_refused_with_the_reason(model, why):
     with pytest.raises(UsageError, match=rf"ONX112.*{why}"):
         generation(model, **SHORT)
