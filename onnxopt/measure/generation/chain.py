@@ -60,7 +60,7 @@ class Chain:
     first: tuple[Loadable, DecoderStep]
     later: tuple[Loadable, DecoderStep] | None = None
 
-    def load(self, runtime: Runtime) -> "Callable[[TextStart], tuple[ChainWalk, np.ndarray]]":
+    def load(self, runtime: Runtime) -> "Begin":
         """Load all models; return how a text begins.
 
         Raises:
@@ -70,6 +70,10 @@ class Chain:
         first = Session(self.first[0], runtime)
         later = first if self.later is None else Session(self.later[0], runtime)
         return lambda start: (ChainWalk(self, encoder, (first, later), start.given), start.tokens)
+
+
+Begin = Callable[[TextStart], "tuple[ChainWalk, np.ndarray]"]
+"""How a text begins: its reader, and the first tokens to read."""
 
 
 class ChainWalk:
@@ -85,6 +89,10 @@ class ChainWalk:
         self._cache: dict[str, np.ndarray] = dict((chain.later or chain.first)[1].start)
         self._past = 0
         self.latest: Feeds = {}
+
+    def behind(self, encoder: Session) -> "ChainWalk":
+        """Return the start of the same text behind another encoder."""
+        return ChainWalk(self._chain, encoder, self._decoders, self._given)
 
     def feed(self, tokens: Sequence[int] | np.ndarray) -> np.ndarray:
         """Read further tokens; return the logits behind each of them, shape `(tokens, vocabulary)`."""

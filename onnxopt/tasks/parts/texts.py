@@ -1,6 +1,6 @@
 """Texts that a folder reads: samples of its encoder with the baseline's answers, or texts of a decoder."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from onnxopt.errors import DataError
 from onnxopt.measure.accuracy import Evaluation, evaluation_of
-from onnxopt.measure.generation.chain import Chain, TextStart, greedy
+from onnxopt.measure.generation.chain import Begin, Chain, TextStart, greedy
 from onnxopt.measure.generation.perplexity import shares_of
 from onnxopt.measure.generation.speed import Length
 from onnxopt.measure.runtime.session import Runtime
@@ -72,21 +72,18 @@ def score_chain(
 
     Both read the same texts through their own caches, so that errors of a cache add up as they do for a user.
     """
+    expected = baseline.load(runtime)
+    return score_readers(expected, expected if other is baseline else other.load(runtime), texts, length)
+
+
+def score_readers(expected: Begin, found: Begin, texts: Sequence[ReadText], length: Length) -> Evaluation:
+    """Return the share of the probability that is kept per token, by how each of two readers begins a text."""
     rows, broken = [], 0
-    for shares, expected in _both(baseline, other, texts, length, runtime):
-        undefined = np.isnan(shares).any(axis=1)
-        broken += bool(undefined.any())
-        same = (shares.argmax(axis=1) == expected.argmax(axis=1)) & ~undefined
-        rows.append(AGREEMENT.row(divergence(expected, shares), same))
-    return evaluation_of(AGREEMENT, np.array(rows), broken)
-
-
-def _both(
-    baseline: Chain, other: Chain, texts: Sequence[ReadText], length: Length, runtime: Runtime
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the log-probabilities of both chains behind the tokens of each text."""
-    loaded = [one.load(runtime) for one in ([baseline] if other is baseline else [baseline, other])]
     for text in texts:
         own = Length(len(text.start.tokens), length.new)
-        shares = [shares_of(begin(text.start)[0], text.tokens, own) for begin in loaded]
-        yield shares[-1], shares[0]
+        before, after = (shares_of(begin(text.start)[0], text.tokens, own) for begin in (expected, found))
+        undefined = np.isnan(after).any(axis=1)
+        broken += bool(undefined.any())
+        same = (after.argmax(axis=1) == before.argmax(axis=1)) & ~undefined
+        rows.append(AGREEMENT.row(divergence(before, after), same))
+    return evaluation_of(AGREEMENT, np.array(rows), broken)

@@ -1,6 +1,6 @@
 """Published files, loaded and run one by one beside the float32 file, for `onnxopt audit`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,8 +16,10 @@ from onnxopt.pipeline import StageProgress
 from onnxopt.run.job import budget_of
 from onnxopt.tasks.variants.layout import Family, families_of
 from onnxopt.tasks.variants.made_up import made_up_samples
-from onnxopt.tasks.variants.reference import Reference, Terms, open_file, reference
-from onnxopt.tasks.variants.shown import file_data, files_table, judged_words, name_in, verdict_sentences
+from onnxopt.tasks.variants.published import with_tokenizer
+from onnxopt.tasks.variants.reference import Opened, Terms, open_file, reference
+from onnxopt.tasks.variants.shown import file_data, files_table, name_in, verdict_sentences
+from onnxopt.tasks.variants.together import Reading, opened_in, readings_of
 from onnxopt.tasks.variants.verdict import JudgedFile, Standing
 
 
@@ -60,7 +62,7 @@ def audit(
         max_drop: largest drop of fidelity of a good file: `1pp` (points) or `1%`; None for 1pp.
         tasks: the tasks as which outputs are judged; None decides by evidence.
         runtime: configuration of ONNX Runtime.
-        read: options of the data readers.
+        read: options of the data readers; the vocabulary is the folder's tokenizer.json unless it names one.
         limit: largest number of samples.
         seed: the seed of intervals.
         progress: called with the step, the finished and the total amount.
@@ -70,15 +72,17 @@ def audit(
         DataError: ONX201 to ONX209 the samples do not fit the only model in the folder.
         FileError: ONX501 there is no such folder or no model in it, ONX505 it cannot be read.
     """
-    folder, terms = Path(folder), Terms(data, max_drop, tasks, runtime, read, limit, seed)
+    folder, terms = Path(folder), Terms(data, max_drop, tasks, runtime, with_tokenizer(folder, read), limit, seed)
     budget_of(max_drop, None)
     families = [_with_baseline(family, baseline) for family in families_of(folder)]
     total = sum(len(family.variants) + 1 for family in families)
     files, notes = list[JudgedFile](), list[str]()
+    models = [family.baseline for family in families if family.baseline is not None]
+    readings = readings_of(folder, models, terms) if total > len(models) else ()
     for family in families:
-        opened = _opened(family, terms, several=len(families) > 1)
+        opened = _opened(family, terms, readings, several=len(families) > 1)
         if opened.reference is not None and family.variants:
-            notes.append(f"{name_in(opened.file.path, folder)}: {judged_words(opened.reference)}")
+            notes.append(f"{name_in(opened.file.path, folder)}: {opened.reference.words}")
         for one in _judged(family, opened, terms):
             files.append(one)
             if progress is not None:
@@ -95,7 +99,7 @@ class _Opened:
     """A baseline: its row, and the reference for other files where it runs."""
 
     file: JudgedFile
-    reference: Reference | None
+    reference: Opened | None
 
 
 def _with_baseline(family: Family, baseline: str | Path | None) -> Family:
@@ -117,7 +121,7 @@ def _judged(family: Family, opened: _Opened, terms: Terms) -> Iterator[JudgedFil
             yield _alone(path, label, terms)
 
 
-def _opened(family: Family, terms: Terms, *, several: bool) -> _Opened:
+def _opened(family: Family, terms: Terms, readings: Sequence[Reading], *, several: bool) -> _Opened:
     """Run the baseline on the samples, or on generated inputs if the samples belong to another model of the folder."""
     path = family.baseline
     if path is None:
@@ -125,7 +129,7 @@ def _opened(family: Family, terms: Terms, *, several: bool) -> _Opened:
     row = JudgedFile(path, "", False, Standing.BROKEN, "", path.stat().st_size)
     try:
         survive_loading(path)
-        opened = _fitting(path, terms, several)
+        opened = _fitting(path, terms, readings, several)
     except ModelError as error:
         if error.code == "ONX313":
             return _Opened(replace(row, loads=True, standing=Standing.UNSURE, reason=error.why), None)
@@ -144,9 +148,9 @@ def _opened(family: Family, terms: Terms, *, several: bool) -> _Opened:
     return _Opened(replace(row, loads=True, standing=Standing.BASELINE, size_bytes=opened.size_bytes), opened)
 
 
-def _fitting(path: Path, terms: Terms, several: bool) -> Reference:
+def _fitting(path: Path, terms: Terms, readings: Sequence[Reading], several: bool) -> Opened:
     try:
-        return reference(path, terms)
+        return opened_in(path, terms, readings)
     except (DataError, NativeError):
         if terms.data is None or not several:
             raise

@@ -24,9 +24,10 @@ from onnxopt.run.job import budget_of
 from onnxopt.target import target_of
 from onnxopt.tasks.variants.conventions import convention_of
 from onnxopt.tasks.variants.plan import Planned, planned, refuse
-from onnxopt.tasks.variants.reference import Reference, Terms, reference
-from onnxopt.tasks.variants.shown import card_text, file_data, files_table, judged_words, name_in
+from onnxopt.tasks.variants.reference import Opened, Terms
+from onnxopt.tasks.variants.shown import card_text, file_data, files_table, name_in
 from onnxopt.tasks.variants.side_files import CARD, copy_files, side_files
+from onnxopt.tasks.variants.together import opened_beside
 from onnxopt.tasks.variants.verdict import JudgedFile, Standing
 
 _MAY_BE_IDLE = (Simplify, ApproximateGelu)
@@ -111,7 +112,7 @@ def variants(
     graph = model_file.load(model)
     refuse(model, chosen, folder, plans, overwrite=overwrite, data=data)
     survive_loading(model)
-    opened = reference(model, Terms(data, max_drop, tasks, runtime, read, limit, seed))
+    opened = opened_beside(model, Terms(data, max_drop, tasks, runtime, read, limit, seed))
     made, left, results = list[MadeFile](), dict[str, str](), dict[str, Optimized]()
     for number, plan in enumerate(plans, 1):
         passes, name = plan.passes(graph), name_in(plan.path, folder)
@@ -153,7 +154,7 @@ class _RefusedError(Exception):
 
 
 def _written(
-    plan: Planned, passes: str, result: ir.Model, opened: Reference, source: Path, *, overwrite: bool
+    plan: Planned, passes: str, result: ir.Model, opened: Opened, source: Path, *, overwrite: bool
 ) -> MadeFile:
     """Write a file and judge it before it takes its place."""
     found = list[JudgedFile]()
@@ -194,10 +195,10 @@ def _with_side_files(made: MadeFile, model: Path, *, overwrite: bool) -> MadeFil
 
 
 def _document(
-    model: Path, folder: Path, opened: Reference, *, made: Sequence[MadeFile], left: dict[str, str], card: Path | None
+    model: Path, folder: Path, opened: Opened, *, made: Sequence[MadeFile], left: dict[str, str], card: Path | None
 ) -> Document:
     baseline = JudgedFile(model, "", True, Standing.BASELINE, "", opened.size_bytes)
-    lines = [judged_words(opened)]
+    lines = [opened.words]
     for one in made:
         name = name_in(one.judged.path, folder)
         if not one.files:

@@ -5,12 +5,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnx_ir as ir
 
 from onnxopt import model_file
+from onnxopt.document import units
 from onnxopt.errors import DataError, FileError, ModelError, NativeError, OnnxoptError
 from onnxopt.measure.chance import Chance, chance_of, explained
 from onnxopt.measure.fidelity_judge import FidelityJudge
@@ -68,8 +69,13 @@ class Half(Session):
         return array.astype(np.float16) if name in self._halves and array.dtype == np.float32 else array
 
 
-def open_file(path: Path, runtime: Runtime) -> Session:
+def open_file(path: Path, runtime: Runtime, kind: type[Session] = Half) -> Session:
     """Load a file as a program would, in a separate process first, which a crash of the runtime ends.
+
+    Args:
+        path: the path of the file.
+        runtime: configuration of ONNX Runtime.
+        kind: of the session.
 
     Raises:
         ModelError: ONX301 to ONX305 it cannot be loaded.
@@ -77,10 +83,29 @@ def open_file(path: Path, runtime: Runtime) -> Session:
     """
     survive_loading(path)
     try:
-        return Half(path, runtime)
+        return kind(path, runtime)
     except ModelError:
         model_file.load(path)  # it names damaged and missing parts, which the runtime's message may not
         raise
+
+
+class Opened(Protocol):
+    """A float32 file that other files are judged beside."""
+
+    @property
+    def size_bytes(self) -> int:
+        """The size in bytes of the file with its external data."""
+
+    @property
+    def runtime(self) -> Runtime:
+        """Configuration of ONNX Runtime."""
+
+    @property
+    def words(self) -> str:
+        """A sentence on the comparison, and on its inputs."""
+
+    def judged(self, path: Path, label: str, *, name: Path | None = None) -> JudgedFile:
+        """Load and run a file, and compare it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +136,11 @@ class Reference:
     def _known(self) -> KnownOutputs:
         return KnownOutputs(lambda: Session(self.graph, self.runtime))
 
+    @property
+    def words(self) -> str:
+        """A sentence on the comparison of files with the baseline, and on its inputs."""
+        return judged_words(self.judge.choice, self.judge.metric_name, self.samples, made_up=self.made_up)
+
     def judged(self, path: Path, label: str, *, name: Path | None = None) -> JudgedFile:
         """Load and run a file, and compare it; a fault of the file is a verdict, not an error.
 
@@ -119,33 +149,77 @@ class Reference:
             label: its type.
             name: path that the file will have.
         """
-        size = _size_of(path)
-        found = JudgedFile(name or path, label, False, Standing.BROKEN, "", size, self.size_bytes / max(size, 1))
-        try:
-            session = open_file(path, self.runtime)
-        except (ModelError, FileError) as error:
-            return replace(found, reason=f"does not load: {_why(error)}")
-        found = replace(found, loads=True)
-        try:
-            return self._compared(found, path, session)
-        except NativeError as error:
-            return replace(found, reason=f"does not run: {_why(error)}")
-        except ModelError as error:
-            return replace(found, reason=f"{error.what}: {error.why}")
-        except DataError as error:
-            if error.code != "ONX209":
-                raise
-            return replace(found, reason=f"its outputs cannot be compared: {_why(error)}")
+        found = JudgedFile(name or path, label, False, Standing.BROKEN, "", size_of_file(path))
+        found = replace(found, ratio=self.size_bytes / max(found.size_bytes, 1))
+        return judged_by(self._compared, found, path, self.runtime)
+
+    def explained_by(self, session: Session) -> float:
+        """Return the share of the baseline's variance in another file's outputs; NaN without any variance.
+
+        Raises:
+            ModelError: ONX308 the outputs differ in name.
+            NativeError: ONX401 a model cannot be run.
+        """
+        return explained(self._known, session, self.samples, self.chance)
 
     def _compared(self, found: JudgedFile, path: Path, session: Session) -> JudgedFile:
         random = bool(random_nodes(self.graph))
         score = self.judge.evaluate(path if random else session)
         drop, share = self.judge.drop(score), math.nan
         if not drop.broken and needs_variance(score, self.chance):
-            share = explained(self._known, session, self.samples, self.chance)
+            share = self.explained_by(session)
         standing, reason = verdict(score, drop, self.chance, share, self.allowed)
         metric, unit = self.judge.metric_name, self.judge.unit
         return replace(found, standing=standing, reason=reason, score=score, drop=drop, metric=metric, unit=unit)
+
+
+def judged_by(
+    compare: Callable[[JudgedFile, Path, Session], JudgedFile],
+    found: JudgedFile,
+    path: Path,
+    runtime: Runtime,
+    *,
+    kind: type[Session] = Half,
+) -> JudgedFile:
+    """Load a file and return the verdict of a comparison; a fault of the file is a verdict, not an error.
+
+    Args:
+        compare: runs the session of the file.
+        found: the file before it is loaded.
+        path: the path of the file, which may be a temporary one.
+        runtime: configuration of ONNX Runtime.
+        kind: of the session.
+    """
+    try:
+        session = open_file(path, runtime, kind)
+    except (ModelError, FileError) as error:
+        return replace(found, reason=f"does not load: {_why(error)}")
+    found = replace(found, loads=True)
+    try:
+        return compare(found, path, session)
+    except NativeError as error:
+        return replace(found, reason=f"does not run: {_why(error)}")
+    except ModelError as error:
+        return replace(found, reason=f"{error.what}: {error.why}")
+    except DataError as error:
+        if error.code != "ONX209":
+            raise
+        return replace(found, reason=f"its outputs cannot be compared: {_why(error)}")
+
+
+def judged_words(choice: str, metric: str, samples: Samples, *, made_up: bool) -> str:
+    """Return a sentence on the comparison of files with the baseline, and on its inputs.
+
+    Args:
+        choice: the rule by which outputs are compared, and its reason.
+        metric: the name of the figure.
+        samples: inputs.
+        made_up: whether they are generated.
+    """
+    inputs = f"{len(samples)} made-up inputs; on real data fidelity may differ"
+    if not made_up:
+        inputs = f"{units.many(len(samples), 'sample')} of {Path(samples.name).name or samples.name}"
+    return f"{choice} Fidelity is {metric}, on {inputs}."
 
 
 def reference(baseline: Path | ir.Model, terms: Terms) -> Reference:
@@ -174,7 +248,8 @@ def reference(baseline: Path | ir.Model, terms: Terms) -> Reference:
     return Reference(graph, size, samples, terms.data is None, runtime, judge, chance, allowed)
 
 
-def _size_of(path: Path) -> int:
+def size_of_file(path: Path) -> int:
+    """Return the size in bytes of a file with its external data, which may be damaged."""
     try:
         return model_file.size_of(path)
     except Exception:  # protobuf's errors on a damaged file, and missing data; loading says what is wrong

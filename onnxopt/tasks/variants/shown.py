@@ -9,7 +9,7 @@ from onnxopt.document.markdown import to_markdown
 from onnxopt.measure.runtime.environment import environment
 from onnxopt.measure.statistics import Interval
 from onnxopt.record.trial import DropRecord, ScoreRecord
-from onnxopt.tasks.variants.reference import Reference
+from onnxopt.tasks.variants.reference import Opened
 from onnxopt.tasks.variants.verdict import JudgedFile, Standing
 
 _COLUMNS = (Column("file"), Column("type"), Column("size"), Column("loads"), Column("fidelity"), Column("verdict"))
@@ -34,18 +34,6 @@ def files_table(files: Iterable[JudgedFile], folder: Path) -> Table:
 def verdict_sentences(files: Iterable[JudgedFile], folder: Path) -> tuple[str, ...]:
     """Return a sentence for each verdict that needs one."""
     return tuple(f"{name_in(f.path, folder)} is {f.standing.value}: {f.reason}." for f in files if f.reason)
-
-
-def judged_words(reference: Reference) -> str:
-    """Return a sentence on the comparison of files with the baseline, and on its inputs."""
-    number = len(reference.samples)
-    inputs = f"{number} made-up inputs; on real data fidelity may differ" if reference.made_up else _of_data(reference)
-    return f"{reference.judge.choice} Fidelity is {reference.judge.metric_name}, on {inputs}."
-
-
-def _of_data(reference: Reference) -> str:
-    name = reference.samples.name
-    return f"{units.many(len(reference.samples), 'sample')} of {Path(name).name or name}"
 
 
 def size_words(one: JudgedFile) -> str:
@@ -87,7 +75,7 @@ def file_data(one: JudgedFile) -> dict[str, object]:
 
 
 def card_text(
-    baseline: Path, rows: Sequence[tuple[JudgedFile, str]], left: Mapping[str, str], reference: Reference
+    baseline: Path, rows: Sequence[tuple[JudgedFile, str]], left: Mapping[str, str], reference: Opened
 ) -> str:
     """Return the block of a model card in Markdown.
 
@@ -111,7 +99,7 @@ def card_text(
     ]
     facts = environment(reference.runtime)
     lines = [
-        f"{judged_words(reference)} Intervals hold the true value with a probability of 95 %. "
+        f"{reference.words} Intervals hold the true value with a probability of 95 %. "
         "Fidelity is agreement with the float32 file, not accuracy.",
         f"Measured on {facts['cpu']}, ONNX Runtime {facts['versions']['onnxruntime']}, by onnxopt "
         f"{facts['versions']['onnxopt']}.",
