@@ -118,7 +118,7 @@ def test_a_graph_that_the_runtime_refuses_is_left_with_the_reason(monkeypatch):
     def refuse(*_):
         raise ModelError("ONX304", "the model cannot be loaded", why="bad types")
 
-    monkeypatch.setattr(compute_float16, "optimized_model", refuse)
+    monkeypatch.setattr(compute_float16, "Session", refuse)
     model = mlp()
     result, step = run(model)
     assert [s.reason for s in step.skipped] == ["the converted graph does not load: bad types"]
@@ -148,7 +148,7 @@ def test_a_graph_that_crashes_the_runtime_in_any_form_is_left(monkeypatch):
     def crash(*_):
         raise CrashError("ONX304", "ONNX Runtime crashes on the model", why="ended by signal 11")
 
-    monkeypatch.setattr(compute_float16, "optimized_model", crash)
+    monkeypatch.setattr(compute_float16, "Session", crash)
     _, step = run(moved())
     assert [s.reason for s in step.skipped] == ["the converted graph does not load: ended by signal 11"]
 

@@ -11,7 +11,7 @@ from onnxopt.errors import ModelError, NativeError, OnnxoptError
 from onnxopt.graph.check import require_nodes
 from onnxopt.graph.edit import lift_constants, name_nodes
 from onnxopt.measure.runtime.first_load import CrashError
-from onnxopt.measure.runtime.session import Runtime, optimized_model
+from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.model_file import fits_protobuf
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
 from onnxopt.quantization.ort_half import in_float16, stays_float32
@@ -80,7 +80,7 @@ def _converted(model: ir.Model, exclude: Sequence[str]) -> ir.Model:
         NativeError: ONX402 the conversion failed.
     """
     result = in_float16(model, exclude)
-    optimized_model(result, Runtime())
+    Session(result, Runtime())
     return result
 
 
