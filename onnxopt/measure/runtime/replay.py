@@ -73,17 +73,21 @@ def starting_at(
         if old is None:
             continue
         new = ir.Value(name=f"{name}__kept")
-        new.type, new.shape = ir.TensorType(ir.DataType.from_numpy(array.dtype)), ir.Shape(_sizes(name, array, batches))
+        new.type, new.shape = (
+            ir.TensorType(ir.DataType.from_numpy(array.dtype)),
+            ir.Shape(common_shape([arrays[name].shape for arrays in batches]) if batches else [None] * array.ndim),
+        )
         old.replace_all_uses_with(new)
         new.name, old.name = name, f"{name}__computed"
         copy.graph.inputs.append(new)
     return copy
 
 
-def _sizes(name: str, array: np.ndarray, batches: Sequence[Mapping[str, np.ndarray]]) -> list[int | None]:
-    shapes = [arrays[name].shape for arrays in batches]
-    if not shapes or any(len(shape) != array.ndim for shape in shapes):
-        return [None] * array.ndim
+def common_shape(shapes: Sequence[tuple[int, ...]]) -> list[int | None]:
+    """Return the sizes that shapes have in common, None where they differ, and everywhere for different ranks."""
+    first = shapes[0]
+    if any(len(shape) != len(first) for shape in shapes):
+        return [None] * len(first)
     return [sizes[0] if len(set(sizes)) == 1 else None for sizes in zip(*shapes, strict=True)]
 
 

@@ -4,13 +4,15 @@ Nagel et al., "Data-free quantization through weight equalization and bias corre
 measured means: layer by layer in graph order, so that each correction includes the earlier ones.
 """
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
 from onnxopt.graph.edit import set_weight, tensor_in
 from onnxopt.measure.runtime.activations import Activations
+from onnxopt.measure.runtime.stages import Stages
 from onnxopt.quantization.diagnosis.matching import counterparts
 from onnxopt.samples import Samples
 
@@ -48,11 +50,11 @@ def correct_biases(quantized: ir.Model, model: ir.Model, samples: Samples) -> di
     if not layers:
         return {}
     wanted = _means(model, [source[node.outputs[0].name or ""] for node in layers], samples)
-    done = dict[str, float]()
+    done, stages = dict[str, float](), Stages(quantized, lambda: samples, len(layers))
     for node in layers:
         name = node.outputs[0].name or ""
         expected = wanted[source[name]]
-        shift = expected - _means(quantized, [name], samples)[name]
+        shift = expected - _mean({name: array} for array in stages.of(name))[name]
         bias, scale = _bias(node) or (None, None)
         assert bias is not None
         assert scale is not None
@@ -82,9 +84,13 @@ def _bias(node: ir.Node) -> tuple[ir.Value, np.ndarray] | None:
 
 
 def _means(model: ir.Model, names: Sequence[str], samples: Samples) -> dict[str, np.ndarray]:
+    return _mean(Activations(model, names).of(samples))
+
+
+def _mean(batches: Iterable[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Return the mean of each value over all axes except its channels, axis 1: shape (channels,)."""
-    sums, counts = dict[str, np.ndarray](), dict.fromkeys(names, 0)
-    for arrays in Activations(model, names).of(samples):
+    sums, counts = dict[str, np.ndarray](), defaultdict[str, int](int)
+    for arrays in batches:
         for name, array in arrays.items():
             rows = np.moveaxis(array, 1, -1).reshape(-1, array.shape[1])
             sums[name] = sums.get(name, 0) + rows.sum(0, dtype=np.float64)

@@ -6,15 +6,17 @@ layer in graph order, so that a correction sees those before it; one sample in f
 layer, between factor and shift, the shift alone (bias correction) and nothing.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 import onnx_ir as ir
 
 from onnxopt.graph.edit import set_weight, tensor_in
-from onnxopt.measure.runtime.activations import Activations
 from onnxopt.measure.runtime.interrupt import raise_if_interrupted
+from onnxopt.measure.runtime.stages import Stages
 from onnxopt.quantization.closeness import Closeness
 from onnxopt.quantization.diagnosis.matching import counterparts
 from onnxopt.quantization.held_out import fitted_and_held_out
@@ -140,13 +142,14 @@ def correct_channels(
         By layer, the share of its mean squared error that remains on the samples held out.
     """
     source, done = counterparts(quantized, model), dict[str, float]()
-    fitted, held_out = fitted_and_held_out(samples)
-    for layer in filter(None, map(_layer, quantized.graph)):
+    parts = fitted_and_held_out(samples)
+    first = sum(1 for _ in parts[0])
+    layers = [one for one in map(_layer, quantized.graph) if one is not None and one.node.outputs[0].name in source]
+    runs = [Stages(one, lambda: chain(*parts), len(layers)) for one in (model, quantized)]
+    for layer in layers:
         name = layer.node.outputs[0].name or ""
-        if name not in source:
-            continue
         raise_if_interrupted()
-        seen, unseen = (_moments(model, source[name], quantized, layer, part) for part in (fitted, held_out))
+        seen, unseen = _moments(runs[0].of(source[name]), runs[1].of(name), layer.axis, first)
         remains = _improve(layer, seen, unseen, factors)
         if remains is not None:
             done[layer.node.name or ""] = remains
@@ -231,11 +234,11 @@ def _stored(node: ir.Node, slot: int) -> ScaledIntegers | None:
     return ScaledIntegers(integers, scale) if all(alone) and integers is not None and scale is not None else None
 
 
-def _moments(model: ir.Model, name: str, quantized: ir.Model, layer: CorrectableLayer, samples: Samples) -> PairedSums:
-    found, own = PairedSums(), layer.node.outputs[0].name or ""
-    runs = (Activations(model, [name]).of(samples), Activations(quantized, [own]).of(samples))
-    for before, after in zip(*runs, strict=True):
-        found.add(*(_rows(array, layer.axis) for array in (before[name], after[own])))
+def _moments(before: Iterable[np.ndarray], after: Iterable[np.ndarray], axis: int, first: int) -> list[PairedSums]:
+    """Return the sums over the `first` batches of a layer's output, and over the others."""
+    found = [PairedSums(), PairedSums()]
+    for number, pair in enumerate(zip(before, after, strict=True)):
+        found[number >= first].add(*(_rows(array, axis) for array in pair))
     return found
 
 
