@@ -196,7 +196,10 @@ def benchmark(
 
 
 def generation(
-    models: Annotated[list[Path], typer.Argument(help="Decoders; the first is the baseline.", show_default=False)],
+    models: Annotated[
+        list[Path],
+        typer.Argument(help="Decoders, or folders with an encoder; the first is the baseline.", show_default=False),
+    ],
     *,
     data: MAYBE_DATA = None,
     prompt_tokens: Annotated[int, typer.Option("--prompt-tokens", help="Tokens of a prompt.")] = 128,

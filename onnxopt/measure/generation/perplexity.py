@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -65,21 +66,45 @@ def measure_perplexity(
 
     def work() -> dict[str, TextPerplexity]:
         sessions = {name: Session(decoder.model, runtime) for name, decoder in decoders.items()}
-        found: dict[str, list[TextFigures]] = {name: [] for name in decoders}
-        for number, text in enumerate(long_enough):
-            baseline: np.ndarray | None = None
-            for name, decoder in decoders.items():
-                shares = shares_of(decoder.walk(sessions[name]), text, length)
-                baseline = shares if baseline is None else baseline
-                found[name].append(figures_of(shares, baseline, text))
-                if progress is not None:
-                    progress(number * len(decoders) + sum(len(f) > number for f in found.values()), total)
-        tables = {name: np.array(rows, dtype=np.float64) for name, rows in found.items()}
-        first = next(iter(tables.values()))
-        return {name: _summary(table, None if table is first else first, seed) for name, table in tables.items()}
+        readers = {
+            name: partial(_read, decoder, sessions[name], long_enough, length) for name, decoder in decoders.items()
+        }
+        return perplexity_of(readers, long_enough, seed=seed, progress=progress)
 
-    total = len(decoders) * len(long_enough)
     return interruptible(work)
+
+
+def _read(decoder: Decoder, session: Session, texts: Sequence[np.ndarray], length: Length, number: int) -> np.ndarray:
+    return shares_of(decoder.walk(session), texts[number], length)
+
+
+def perplexity_of(
+    readers: Mapping[str, Callable[[int], np.ndarray]],
+    texts: Sequence[np.ndarray],
+    *,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, TextPerplexity]:
+    """Return the perplexity of texts in each model, whose reader gives the log-probabilities of a text by its number.
+
+    Args:
+        readers: by the name of the model; the first is the baseline.
+        texts: tokens, two or more each.
+        seed: of the interval.
+        progress: called with the finished and the total number of texts of all models.
+    """
+    total, found = len(readers) * len(texts), dict[str, list[TextFigures]]((name, []) for name in readers)
+    for number, text in enumerate(texts):
+        baseline: np.ndarray | None = None
+        for name, read in readers.items():
+            shares = read(number)
+            baseline = shares if baseline is None else baseline
+            found[name].append(figures_of(shares, baseline, text))
+            if progress is not None:
+                progress(sum(map(len, found.values())), total)
+    tables = {name: np.array(rows, dtype=np.float64) for name, rows in found.items()}
+    first = next(iter(tables.values()))
+    return {name: _summary(table, None if table is first else first, seed) for name, table in tables.items()}
 
 
 TextFigures = tuple[float, int, float, int]

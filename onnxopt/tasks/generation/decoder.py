@@ -92,7 +92,7 @@ def vocabulary_of(decoder: Decoder) -> int | None:
 
 
 _WITH_CACHE = "Give decoders with a cache of keys and values, such as decoder_with_past or a merged one."
-_BEHIND_ENCODER = "It reads behind an encoder: onnxopt optimize FOLDER measures encoder and decoders as one."
+_BEHIND_ENCODER = "It reads behind an encoder: name the folder of both."
 
 
 def _no_decoder(name: str, why: str, hint: str = _WITH_CACHE) -> UsageError:

@@ -1,6 +1,6 @@
 """Decoders while they generate: time to the first token, tokens per second, perplexity and memory."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,11 +12,12 @@ from onnxopt.measure.generation.perplexity import TextPerplexity, measure_perple
 from onnxopt.measure.generation.speed import Decoder, GenerationSpeed, Length, measure_speed
 from onnxopt.measure.runtime.session import Runtime
 from onnxopt.model_file import Signature, as_graph
-from onnxopt.model_file.given import Several, by_name
+from onnxopt.model_file.given import Given, Several, by_name
 from onnxopt.options.choices import refuse_non_positive
 from onnxopt.pipeline import StageProgress
 from onnxopt.samples import ReadOptions
 from onnxopt.tasks.generation.decoder import decoder_of, read_texts, vocabulary_of
+from onnxopt.tasks.generation.folders import all_folders, answers_read, open_folders
 from onnxopt.tasks.generation.shown import generation_document
 
 MADE_UP = 8
@@ -30,7 +31,8 @@ class Generation(Displayed):
     Attributes:
         speed: time to the first token and tokens per second.
         perplexity: on the texts; empty without data.
-        private_bytes: largest private memory in a fresh process, beyond that of the interpreter; None if unknown.
+        private_bytes: largest private memory in a fresh process, beyond that of the interpreter; None if unknown;
+            empty for folders.
         document: the same as a table.
     """
 
@@ -55,10 +57,14 @@ def generation(
 ) -> Generation:
     """Measure decoders with a cache while they generate; the models take turns on the same prompts.
 
+    Folders of encoder and decoders take turns too: on the same inputs of the encoder, and with perplexity on the
+    answers of the first folder.
+
     Args:
-        models: one, several, or several by name; the first is the baseline.
-        data: texts with a tokenizer (`read`), or arrays of tokens; None for tokens drawn at random, without perplexity.
-        prompt_tokens: tokens of a prompt.
+        models: one, several, or several by name, or folders of encoder and decoders; the first is the baseline.
+        data: texts with a tokenizer (`read`, or that of the folder), or arrays of tokens; None for tokens drawn at
+            random, without perplexity.
+        prompt_tokens: tokens of a prompt; inputs of an encoder are as long as they are.
         new_tokens: tokens that are generated behind it.
         seconds: measurement time.
         limit: largest number of texts.
@@ -78,7 +84,15 @@ def generation(
         hint = "Give 2 or more: the rate is that of the tokens behind the first one."
         raise UsageError("ONX101", "too few tokens to generate", where=f"new_tokens={new_tokens}", hint=hint)
     length, chosen, report = Length(prompt_tokens, new_tokens), runtime or Runtime(), progress or (lambda *_: None)
-    decoders, signature = _decoders(models)
+    given = by_name(models)
+    if folders := all_folders(given):
+        opened = open_folders(folders, data, length=length, limit=limit, runtime=chosen, read=read)
+        starts = [text.start for text in opened.texts]
+        fast = measure_speed(opened.chains, starts, length, chosen, seconds=seconds, seed=seed, progress=_timed(report))
+        answers = {} if data is None else answers_read(opened, length, chosen, seed)
+        shown = generation_document(fast, answers, {}, length=length, data=data, answers=True)
+        return Generation(fast, answers, {}, shown)
+    decoders, signature = _decoders(given)
     first = next(iter(decoders.values()))
     texts = [] if data is None else read_texts(data, signature, first.ports, limit=limit, read=read)
     prompts = _drawn(first, length, seed) if data is None else _prompts(texts, length)
@@ -89,7 +103,7 @@ def generation(
         chosen,
         seconds=seconds,
         seed=seed,
-        progress=lambda done, total: report("timed epochs", done, total),
+        progress=_timed(report),
     )
     perplexity: dict[str, TextPerplexity] = {}
     if texts:
@@ -107,10 +121,14 @@ def generation(
     )
 
 
-def _decoders(models: Several) -> tuple[dict[str, Decoder], Signature]:
+def _timed(report: StageProgress) -> Callable[[int, int], None]:
+    return lambda done, total: report("timed epochs", done, total)
+
+
+def _decoders(models: Mapping[str, Given]) -> tuple[dict[str, Decoder], Signature]:
     found = dict[str, Decoder]()
     signature: Signature | None = None
-    for name, given in by_name(models).items():
+    for name, given in models.items():
         decoder, own = decoder_of(name, as_graph(given))
         if signature is None:
             signature = own

@@ -19,24 +19,24 @@ def generation_document(
     *,
     length: Length,
     data: object,
+    answers: bool = False,
 ) -> Document:
-    """Return one row per decoder, and sentences that compare it with the first."""
+    """Return one row per decoder, and sentences that compare it with the first.
+
+    Args:
+        speed: by the name of the decoder.
+        perplexity: the same; empty without data.
+        memory: the same; empty for folders.
+        length: of the texts.
+        data: the texts.
+        answers: whether an encoder reads the data and the first folder answers it.
+    """
     titles = ("first token ms", "speed-up", "tokens/s", "speed-up", "perplexity", "private memory", "texts")
     columns = (Column("model"), *(Column(title, number=True) for title in titles))
     rows = tuple(_row(name, one, perplexity.get(name), memory.get(name)) for name, one in speed.items())
     lines = [line for name in list(speed)[1:] for line in _compared(name, next(iter(speed)), speed[name])]
     lines += [perplexity_words(name, one) for name, one in perplexity.items() if one.ratio is not None]
-    texts = "tokens drawn at random" if data is None else "the texts given"
-    texts = f"texts of {data}" if isinstance(data, str | Path) else texts
-    lines.append(
-        f"Prompts of {length.prompt} tokens and {length.new} generated ones, from {texts}; one text at a time, the "
-        "models take turns. Private memory: the largest after a step, in a fresh process."
-    )
-    if perplexity:
-        lines.append(
-            f"Perplexity: of each text up to {length.prompt} tokens are read at once (at most half of it), and up to "
-            f"{length.new} further ones one by one, through the cache."
-        )
+    lines += _answered(length, data, perplexity) if answers else _generated(length, data, perplexity)
     content = {
         "prompt_tokens": length.prompt,
         "new_tokens": length.new,
@@ -51,6 +51,38 @@ def generation_document(
         ],
     }
     return Document((Table(columns, rows), Text(tuple(lines))), content)
+
+
+def _generated(length: Length, data: object, perplexity: Mapping[str, TextPerplexity]) -> list[str]:
+    lines = [
+        f"Prompts of {length.prompt} tokens and {length.new} generated ones, from "
+        f"{_texts(data, 'tokens drawn at random')}; one text at a time, the models take turns. Private memory: the "
+        "largest after a step, in a fresh process."
+    ]
+    if perplexity:
+        lines.append(
+            f"Perplexity: of each text up to {length.prompt} tokens are read at once (at most half of it), and up to "
+            f"{length.new} further ones one by one, through the cache."
+        )
+    return lines
+
+
+def _answered(length: Length, data: object, perplexity: Mapping[str, TextPerplexity]) -> list[str]:
+    lines = [
+        f"Encoders read {_texts(data, 'made-up inputs')}, decoders generate {length.new} tokens; one text at a time, "
+        "the folders take turns. The first token includes the encoder."
+    ]
+    if perplexity:
+        lines.append(
+            f"Perplexity: of the first folder's answers, up to {length.new} tokens read one by one through the cache."
+        )
+    return lines
+
+
+def _texts(data: object, otherwise: str) -> str:
+    if data is None:
+        return otherwise
+    return f"texts of {data}" if isinstance(data, str | Path) else "the texts given"
 
 
 def _row(name: str, one: GenerationSpeed, perplexity: TextPerplexity | None, memory: int | None) -> tuple[str, ...]:

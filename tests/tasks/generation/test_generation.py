@@ -60,8 +60,8 @@ def test_a_merged_decoder_has_a_switch():
         (builders.BUILDERS["gemm_mlp"](), "no input takes the keys and values.*Give decoders with a cache"),
         (causal(extra=(("scales", TensorProto.FLOAT, ["b", "s", 8]),)), "needs scales too.*Give decoders with a cache"),
         (causal(extra=(("encoder_hidden_states", TensorProto.FLOAT, ["b", "s", 8]),)),
-         "needs encoder_hidden_states too.*optimize FOLDER"),
-        (decoder(past=True), "needs encoder_attention_mask, past_key_values.0.encoder.key.*optimize FOLDER"),
+         "needs encoder_hidden_states too.*name the folder of both"),
+        (decoder(past=True), "needs encoder_attention_mask, past_key_values.0.encoder.key.*name the folder of both"),
     ],
 )  # fmt: skip
 def test_other_models_are_refused_with_the_reason(model, why):
