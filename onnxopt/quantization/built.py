@@ -8,7 +8,7 @@ import onnx_ir as ir
 from onnxopt.model_file import from_proto, share_weights
 from onnxopt.model_file.memory import IN_MEMORY_BYTES
 from onnxopt.model_file.order import bodies_of, sort_nodes
-from onnxopt.quantization.own_dequantizers import give_own_dequantizers
+from onnxopt.quantization.own_dequantizers import give_own_dequantizers, put_bias_scales_first
 from onnxopt.quantization.zero_points import share_zero_points
 
 _RUNTIME = "com.microsoft"
@@ -81,7 +81,8 @@ def built_from(proto: onnx.ModelProto, source: ir.Model) -> Built:
 
     if len(data) > IN_MEMORY_BYTES:
         return Built(read(), op_types=op_types)
-    return Built(read, proto.SerializeToString() if give_own_dequantizers(proto) else data, op_types)
+    changed = [give_own_dequantizers(proto), put_bias_scales_first(proto)]
+    return Built(read, proto.SerializeToString() if any(changed) else data, op_types)
 
 
 def forget_types(model: ir.Model) -> None:

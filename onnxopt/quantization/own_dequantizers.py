@@ -1,7 +1,9 @@
-"""A DequantizeLinear for each reader of a quantized activation, as ONNX Runtime needs them.
+"""A quantized graph in the form that ONNX Runtime loads fastest, with the same result.
 
-It makes them itself when it loads a graph. For the name of each it goes through all nodes, and then through the whole
-graph once more: together a fifth of the time in which it loads 20,000 quantized nodes.
+It makes a DequantizeLinear for each reader of a quantized activation itself when it loads a graph. For the name of each
+it goes through all nodes, and then through the whole graph once more: together a fifth of the time in which it loads
+20,000 quantized nodes. Where it removes the scale of a bias, it goes through all weights before it: a fifteenth of the
+rest.
 """
 
 import onnx
@@ -39,6 +41,21 @@ def give_own_dequantizers(proto: onnx.ModelProto) -> bool:
             copies.append(copy)
     graph.node.extend(copies)
     return bool(copies)
+
+
+def put_bias_scales_first(proto: onnx.ModelProto) -> bool:
+    """Put scales and zero points of integer biases before all other weights of the main graph, in place.
+
+    Returns:
+        Whether there were any.
+    """
+    graph = proto.graph
+    biases = {tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.INT32}
+    dequantizers = (node for node in graph.node if node.op_type == "DequantizeLinear" and not node.domain)
+    first = {name for node in dequantizers if node.input[0] in biases for name in node.input[1:]}
+    if first:
+        graph.initializer.sort(key=lambda tensor: tensor.name not in first)
+    return bool(first)
 
 
 def _free(name: str, taken: set[str]) -> str:

@@ -5,8 +5,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from onnxopt.catalog import parse
 from onnxopt.measure.runtime.session import Runtime, Session, session_and_graph
-from onnxopt.quantization.own_dequantizers import give_own_dequantizers
+from onnxopt.model_file import to_proto
+from onnxopt.pipeline import Context, Pipeline
+from onnxopt.quantization.own_dequantizers import give_own_dequantizers, put_bias_scales_first
+from onnxopt.target import target_of
+from tests import builders
 
 FLOAT = TensorProto.FLOAT
 
@@ -86,3 +91,30 @@ def test_where_each_has_one_reader_nothing_changes() -> None:
     kept = proto.SerializeToString(deterministic=True)
     assert not give_own_dequantizers(proto)
     assert proto.SerializeToString(deterministic=True) == kept
+
+
+@pytest.mark.parametrize("name", ["residual_cnn", "gemm_mlp"])
+def test_scales_of_biases_stand_first_and_the_runtime_makes_the_same_graph(name: str) -> None:
+    model = builders.BUILDERS[name]()
+    context = Context(target_of("x86-vnni"), builders.samples_of(model, count=8))
+    proto = to_proto(Pipeline(parse("quantize-static")).run(model, context).model)
+    tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
+    scales = {f"{name}_scale" for name, one in tensors.items() if one.data_type == TensorProto.INT32} & tensors.keys()
+    assert scales
+    assert not scales <= {tensor.name for tensor in proto.graph.initializer[: len(scales)]}
+    _, before = session_and_graph(proto.SerializeToString(), Runtime())
+    assert put_bias_scales_first(proto)
+    assert {tensor.name for tensor in proto.graph.initializer} == tensors.keys()
+    assert scales <= {tensor.name for tensor in proto.graph.initializer[: 2 * len(scales)]}
+    _, after = session_and_graph(proto.SerializeToString(), Runtime())
+    one, other = (onnx.load_model_from_string(data).graph for data in (before, after))
+    assert list(map(helper.printable_node, one.node)) == list(map(helper.printable_node, other.node))
+    contents = ({tensor.name: tensor.SerializeToString() for tensor in some.initializer} for some in (one, other))
+    assert next(contents) == next(contents)
+
+
+def test_without_integer_biases_weights_stay_in_their_order() -> None:
+    proto = shared()
+    before = proto.SerializeToString(deterministic=True)
+    assert not put_bias_scales_first(proto)
+    assert proto.SerializeToString(deterministic=True) == before

@@ -7,6 +7,7 @@ Every calibration method works on these statistics alone, so another method need
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from math import isfinite
 from types import MappingProxyType
 
 import numpy as np
@@ -160,7 +161,7 @@ class _Watched:
     def add(self, array: np.ndarray) -> None:
         """Count the values of one run."""
         low, high = float(array.min()), float(array.max())
-        if not np.isfinite(low + high):
+        if not isfinite(low + high):
             finite, missing = np.isfinite(array), int(np.count_nonzero(np.isnan(array)))
             self._missing += missing
             self._infinite += int(array.size - np.count_nonzero(finite)) - missing

@@ -58,7 +58,7 @@ def bulk_bound(octaves: np.ndarray, largest: float) -> float | None:
         largest: largest magnitude.
     """
     counts = octaves.copy()
-    counts[[0, _NO_NUMBER]] = 0
+    counts[0] = counts[_NO_NUMBER] = 0
     total = int(counts.sum())
     if not total or not largest:
         return None
