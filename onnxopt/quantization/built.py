@@ -1,11 +1,13 @@
 """Models that the runtime's tools wrote, read back."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 
 import onnx
 import onnx_ir as ir
 
 from onnxopt.model_file import from_proto, share_weights
+from onnxopt.model_file.light import give_weights_back
 from onnxopt.model_file.memory import IN_MEMORY_BYTES
 from onnxopt.model_file.order import bodies_of, sort_nodes
 from onnxopt.quantization.own_dequantizers import give_own_dequantizers, put_bias_scales_first
@@ -47,7 +49,9 @@ class Built:
         return self._op_types or frozenset(node.op_type for node in self.model.graph.all_nodes())
 
 
-def built_from(proto: onnx.ModelProto, source: ir.Model) -> Built:
+def built_from(
+    proto: onnx.ModelProto, source: ir.Model, aside: Mapping[str, ir.TensorProtocol] = MappingProxyType({})
+) -> Built:
     """Return the model in a protobuf of the runtime's tools, which is put in order.
 
     They append new nodes in no order. It is parsed again, because protobuf frees removed parts of a message, such as
@@ -56,6 +60,7 @@ def built_from(proto: onnx.ModelProto, source: ir.Model) -> Built:
     Args:
         proto: the protobuf.
         source: the model that it was made from, whose weights, name and notes the result shares.
+        aside: weights that are inputs of the protobuf: the tool did not read them.
 
     Raises:
         ValueError: its nodes read each other in a circle.
@@ -74,12 +79,14 @@ def built_from(proto: onnx.ModelProto, source: ir.Model) -> Built:
 
     def read() -> ir.Model:
         model = from_proto(onnx.load_model_from_string(data))
+        if aside:
+            give_weights_back(model, source, aside)
         share_weights(model, source)
         model.metadata_props.update(source.metadata_props)
         model.producer_name, model.producer_version = source.producer_name, source.producer_version
         return model
 
-    if len(data) > IN_MEMORY_BYTES:
+    if aside or len(data) > IN_MEMORY_BYTES:
         return Built(read(), op_types=op_types)
     changed = [give_own_dequantizers(proto), put_bias_scales_first(proto)]
     return Built(read, proto.SerializeToString() if any(changed) else data, op_types)

@@ -20,6 +20,8 @@ from onnxopt.graph.shapes import with_types
 from onnxopt.model_file import to_proto
 from onnxopt.model_file.heap import without_collections
 from onnxopt.model_file.light import give_weights_back, without_large_weights
+from onnxopt.model_file.memory import IN_MEMORY_BYTES
+from onnxopt.model_file.proto import bytes_of
 from onnxopt.quantization.built import Built, built_from, forget_types_of
 from onnxopt.quantization.calibration.histogram import Range
 from onnxopt.quantization.placement.keep_float import has_float_layers, keep_float
@@ -180,6 +182,7 @@ def quantize_dynamic(model: ir.Model, options: DynamicOptions) -> Built:
         inner = name_inner_nodes(typed, options.op_types, frozenset(options.exclude))
         exclude = (*options.exclude, *inner, *unfit(typed), *products_not_in(typed, options.op_types))
         light, weights = without_large_weights(typed, _UNREAD_BYTES)
+        aside = _unread(typed, weights, (*options.op_types, "MatMul"))
         quantizer = OperatorQuantizer(
             Ready(light).proto(),
             options.per_channel,
@@ -194,12 +197,22 @@ def quantize_dynamic(model: ir.Model, options: DynamicOptions) -> Built:
             frozenset((*exclude, *(f"{name}_MatMul" for name in exclude))),
             [*options.op_types, "MatMul"],
             {"MatMulConstBOnly": True, "EnableSubgraph": options.subgraphs, **_FLOAT_WHERE_UNKNOWN},
-            weights=weights,
+            weights={name: tensor for name, tensor in weights.items() if name not in aside},
         )
-        del typed, light
+        del typed, light, weights
         quantizer.quantize_model()
         forget_types_of(quantizer.model.model)
-        return built_from(quantizer.model.model, model)
+        return built_from(quantizer.model.model, model, aside)
+
+
+def _unread(
+    model: ir.Model, weights: Mapping[str, ir.TensorProtocol], op_types: Collection[str]
+) -> dict[str, ir.TensorProtocol]:
+    """Return those of `weights` that no node of the types reads; none of a small model, where a copy costs little."""
+    if sum(map(bytes_of, weights.values())) <= IN_MEMORY_BYTES:
+        return {}
+    values = model.graph.initializers
+    return {n: t for n, t in weights.items() if all(node.op_type not in op_types for node, _ in values[n].uses())}
 
 
 @contextmanager

@@ -186,7 +186,7 @@ def _train(trials: Trials, made: Sequence[Trial]) -> None:
     """Train the fastest candidate that training may bring within budget, then another by what that one shows."""
     targets = [Target(trial, _cost(trials, trial)) for trial in made]
     left = {removed: 1 / reach for removed, reach in REACH.items()}
-    best = 1.0 if trials.leader is None else trials.bar.rank(trials.leader)
+    best = _surest(trials)
     for number in range(MOST_TRAINED):
         chosen = _next(
             [one for one in targets if SAME * one.cost < best], trials.bar.allowed_drop, left, first=not number
@@ -198,10 +198,17 @@ def _train(trials: Trials, made: Sequence[Trial]) -> None:
         if trial is None or trial.drop is None:
             return
         shown, kind = trial.drop.value / chosen.drop if chosen.drop > 0 else 0.0, chosen.removed
-        if trials.bar.promising(trial):
-            left[kind], best = max(shown, 0.5 / REACH[kind]), min(best, chosen.cost)
-        else:
-            left[kind] = max(shown, left[kind])
+        best = min(best, _surest(trials))
+        left[kind] = max(shown, 0.5 / REACH[kind] if trials.bar.promising(trial) else left[kind])
+
+
+def _surest(trials: Trials) -> float:
+    """Return the rank of the best trial that the search samples alone show within budget with a proof's confidence.
+
+    A faster one within budget by luck, the best of many, often fails on other samples: training makes it sure.
+    """
+    sure = [one for one in trials.made if one.verdict is Verdict.WITHIN and trials.bar.accurate(one)]
+    return min(map(trials.bar.rank, sure), default=1.0)
 
 
 def _next(targets: Sequence[Target], allowed: float, left: Mapping[str, float], *, first: bool) -> Target | None:

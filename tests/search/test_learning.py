@@ -31,13 +31,15 @@ def over(drop: float, speedup: float) -> Figures:
     return Figures(drop=drop, speedup=speedup, confidence=0.0)
 
 
-def taught(figures: Mapping[str, Figures], *, deep: bool = True, train: bool = True) -> SearchResult:
+def taught(
+    figures: Mapping[str, Figures], *, deep: bool = True, train: bool = True, confidence: float = 0.7
+) -> SearchResult:
     """Search, with training or not, of a model with or without blocks to remove."""
     with pytest.MonkeyPatch.context() as patch:
         fakes.install(patch, World({**INT8, **figures}))
         for module in (learning, stages):
             patch.setattr(module, "is_deep", lambda trials: deep)
-        settings = Settings(Budget(0.01), confidence=0.7, target="x86-vnni", prune=True, train=train)
+        settings = Settings(Budget(0.01), confidence=confidence, target="x86-vnni", prune=True, train=train)
         return search(fakes.model(), fakes.parts(), None, settings, None)
 
 
@@ -116,6 +118,17 @@ def test_what_is_within_budget_without_training_is_not_trained() -> None:
     assert tried(result) == ["a", *ladder, *last]
     assert result.winner is not None
     assert result.winner.candidate.name == "pruned-to-45%+a"
+
+
+def test_the_best_within_budget_learns_too_where_the_search_samples_do_not_make_it_sure() -> None:
+    # By far the fastest one, but inside the budget with less confidence than a proof requires.
+    luck = {"pruned-to-75%+a": Figures(drop=0.008, speedup=3.0, confidence=0.8), "pruned-to-50%+a": over(0.3, 4.0)}
+    figures = {**luck, "pruned-to-65%+a": over(0.2, 3.5)}
+    sure = {"pruned-to-75%+distilled+a": Figures(drop=0.001, speedup=3.0)}
+    result = taught({**figures, **sure}, deep=False, confidence=0.9)
+    assert tried(result) == ["a", *figures, *sure]
+    assert result.winner is not None
+    assert result.winner.candidate.name == "pruned-to-75%+distilled+a"
 
 
 @pytest.mark.parametrize("train", [False, True])

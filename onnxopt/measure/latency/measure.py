@@ -16,6 +16,7 @@ from onnxopt.measure.runtime.emulation import emulator
 from onnxopt.measure.runtime.interrupt import interruptible
 from onnxopt.measure.runtime.providers import provider_name
 from onnxopt.measure.runtime.session import Loadable, Runtime, Session, as_shipped, failures_named
+from onnxopt.model_file.heap import trim_heap
 from onnxopt.options.runtime import full
 from onnxopt.samples import Feeds
 
@@ -169,7 +170,7 @@ def _epoch(
     """Load all models, time them, and release them."""
     start_ns = watch.wall()
     # Loading and first runs allocate memory, and the first model gets the better part of it.
-    loaded = {int(i): Session(models[i], _without_idle_spinning(runtimes[i])) for i in rng.permutation(len(models))}
+    loaded = {int(i): _loaded(models[i], _without_idle_spinning(runtimes[i])) for i in rng.permutation(len(models))}
     sessions = [loaded[i] for i in range(len(models))]
     first_run_ms = np.zeros(len(models))
     for i in rng.permutation(len(models)):
@@ -183,6 +184,12 @@ def _epoch(
             runs, budget_ns=budget_ns, min_rounds=min_rounds, warmup=warmup, rng=rng, watch=watch, start=start
         )
     return Epoch(rounds, tuple(s.load_ms for s in sessions), tuple(map(float, first_run_ms)), loading_s)
+
+
+def _loaded(model: Loadable, runtime: Runtime) -> Session:
+    # A load takes the memory of the file twice for a moment, beside the gaps that the load before has left.
+    trim_heap()
+    return Session(model, runtime)
 
 
 def _without_idle_spinning(runtime: Runtime) -> Runtime:
