@@ -33,6 +33,7 @@ from peers_quantize import MAKERS
 from quantize import CALIBRATION, OURS, SLOWER, made, unrunnable, write_feeds
 
 from onnxopt import model_file
+from onnxopt.errors import first_line
 from onnxopt.measure.latency import measure_latency
 from onnxopt.measure.runtime.environment import environment
 from onnxopt.measure.runtime.session import Runtime
@@ -59,7 +60,10 @@ def measure(case: Case, pythons: Mapping[str, str], options: argparse.Namespace)
         except Exception as error:  # a peer's file may be wrong in any way
             costs[name] = {"failure": unrunnable(error)}
             del files[name]
-    judged = judge(case, files, SAMPLES + TIMED, options.fresh)
+    judged, unread = judge(case, files, SAMPLES + TIMED, options.fresh)
+    for name, why in unread.items():
+        costs[name] = {"failure": why}
+        del files[name]
     timed = measure_latency(files, inputs, Runtime(), seconds=options.seconds)
     rows = dict[str, Any]()
     for name, path in files.items():
@@ -94,14 +98,24 @@ def ours(case: Case, model: Path, folder: Path) -> dict[str, Any]:
     return found
 
 
-def judge(case: Case, files: Mapping[str, Path], first: int, count: int) -> dict[str, dict[str, float]]:
-    """Return the figures of every file on `count` samples from number `first` on; the first figure decides."""
+def judge(
+    case: Case, files: Mapping[str, Path], first: int, count: int
+) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
+    """Return the figures of every file on `count` samples from number `first` on, and the failures of the others.
+
+    The first figure decides.
+    """
     known, model = labelled(case), files["fp32"]
-    said = {name: read(known, path, first, count) for name, path in files.items()}
+    said, failures = {"fp32": read(known, model, first, count)}, dict[str, str]()
+    for name in files.keys() - said.keys():
+        try:
+            said[name] = read(known, files[name], first, count)
+        except Exception as error:  # a peer's file may give other outputs
+            failures[name] = f"its outputs cannot be read: {first_line(error)[:120]}"
     truth = said["fp32"]
     if case.name in TRUTHS:
         truth = [TRUTHS[case.name].truth(index, model) for index in range(first, first + count)]
-    return {name: known.reading.agree(truth, found) for name, found in said.items()}
+    return {name: known.reading.agree(truth, said[name]) for name in files if name in said}, failures
 
 
 def quantized(path: Path) -> bool:

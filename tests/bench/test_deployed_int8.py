@@ -2,7 +2,7 @@
 
 import importlib
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -51,9 +51,35 @@ def test_the_label_of_a_line_is_the_text_in_it(truth, tmp_path):
         assert pixels.shape == (1, 3, 48, width)
         label = truth.text_of_line(index, path)
         classes = ["", *characters, " "]
-        assert "".join(classes[ord(code) - 0xE000] for code in label) == text
+        assert "".join(classes[ord(code) - 0xE000] for code in label) == text.replace(" ", "")
         # Nothing of the text is cut off: the last columns are paper.
         assert pixels[..., -2:].min() > pixels.min() + 0.3
+
+
+def test_texts_are_compared_without_spaces_and_by_their_characters_first(truth):
+    steps = np.zeros((1, 6, 5), np.float32)
+    steps[0, range(6), [1, 4, 2, 0, 2, 4]] = 1  # the last class is the space, the first one nothing
+    text = truth.read_without_spaces({"y": steps})
+    assert text == "".join(map(chr, (0xE001, 0xE002, 0xE002)))
+    figures = truth.characters_right(["ab", "cd"], ["ab", "cx"])
+    assert list(figures.items()) == [("1 - CER", 0.75), ("exact", 0.5)]
+
+
+def test_a_file_whose_outputs_cannot_be_read_is_a_failure(bench, monkeypatch):
+    said = {"fp32.onnx": [1, 2], "good.onnx": [1, 3]}
+
+    def read(case, path, first, count):
+        if path not in said:
+            raise TypeError("'int' object is not iterable")
+        return said[path]
+
+    monkeypatch.setattr(bench, "read", read)
+    case = SimpleNamespace(name="none", reading=SimpleNamespace(agree=lambda a, b: {"same": np.mean(np.equal(a, b))}))
+    monkeypatch.setattr(bench, "labelled", lambda case: case)
+    files = {"fp32": "fp32.onnx", "bad": "bad.onnx", "good": "good.onnx"}
+    figures, failures = bench.judge(case, files, 0, 2)
+    assert figures == {"fp32": {"same": 1.0}, "good": {"same": 0.5}}
+    assert failures == {"bad": "its outputs cannot be read: 'int' object is not iterable"}
 
 
 def weights_in_nodes(*chain: str) -> onnx.ModelProto:

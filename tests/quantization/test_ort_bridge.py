@@ -1,6 +1,7 @@
 """What the runtime's quantizer is known to get wrong, and that we do not."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -12,7 +13,7 @@ from onnxopt.catalog import parse
 from onnxopt.errors import NativeError
 from onnxopt.model_file import from_bytes, light, to_bytes, to_proto
 from onnxopt.pipeline import Context, Pipeline
-from onnxopt.quantization import ort_bridge
+from onnxopt.quantization import ort_bridge, ort_quantizers
 from onnxopt.quantization.calibration.ranges import Range
 from onnxopt.quantization.ort_bridge import DynamicOptions, StaticOptions
 from onnxopt.target import target_of
@@ -186,6 +187,38 @@ def test_weights_that_are_lent_come_back_as_they_were(name: str, monkeypatch: py
     first = to_bytes(ort_bridge.quantize_dynamic(model, options).model)
     assert to_bytes(model) == before
     assert to_bytes(ort_bridge.quantize_dynamic(model, options).model) == first
+
+
+@pytest.mark.parametrize("name", ["residual_cnn", "nested_capture", "transformer_17", "lstm"])
+def test_weights_that_no_dynamic_operator_reads_are_not_copied(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a large convolutional network the runtime's tools would hold three more copies of all its weights."""
+    options = DynamicOptions("int8", True, False, ("MatMul", "Gemm", "LSTM"), ())
+    model = builders.BUILDERS[name]()
+    plain = ort_bridge.quantize_dynamic(model, options).model
+    monkeypatch.setattr(ort_bridge, "_UNREAD_BYTES", 0)
+    monkeypatch.setattr(ort_bridge, "IN_MEMORY_BYTES", 0)
+    lent = list[str]()
+
+    class Watched(ort_quantizers.OperatorQuantizer):
+        def __init__(self, *arguments: Any, weights: Mapping[str, ir.TensorProtocol]) -> None:
+            lent.extend(weights)
+            super().__init__(*arguments, weights=weights)
+
+    monkeypatch.setattr(ort_quantizers, "OperatorQuantizer", Watched)
+    made = ort_bridge.quantize_dynamic(model, options).model
+    kinds = {n: {node.op_type for node, _ in value.uses()} for n, value in model.graph.initializers.items()}
+    convolved = [weight for weight, found in kinds.items() if found == {"Conv"}]
+    assert (len(convolved) > 2) == (name == "residual_cnn")
+    assert lent
+    assert not set(lent) & set(convolved)
+    for weight in convolved:
+        ours, theirs = (one.graph.initializers[weight].const_value for one in (made, model))
+        assert ours is not None
+        assert theirs is not None
+        np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+    feeds = dict(next(iter(builders.samples_of(model).with_batch_size(1))))
+    for ours, theirs in zip(builders.run(made, feeds), builders.run(plain, feeds), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 @pytest.mark.parametrize("spec", [*ALL, "simplify"])

@@ -1,6 +1,6 @@
 """INT8 forms of one model, each judged by the loss of its outputs against the float model."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import inf, log10
 from typing import Any, cast
@@ -35,6 +35,10 @@ _MOST_SAMPLES, _JUDGED = 256, 4
 _MOST_DB, _TRIES, _MARGIN_DB = 100, 2, 0.5
 _CORRECTED = 2
 """Number of calibrations with bias correction, which takes longer than all other steps."""
+_CORRECTABLE = 10
+"""Largest ratio of a loss to the allowed one for a bias correction, which removes a part of the error, not most."""
+_HELPED = 0.8
+"""Share of the loss that a correction leaves at most where the next calibration is worth one too."""
 _RANKED_BY = 8
 """Most samples by which layers are ranked: each is run once per layer. More change the order of a few layers only."""
 
@@ -149,7 +153,7 @@ class Int8Forms:
         found = [self._try(Simplify(), QuantizeStatic(method=cast(Any, m))) for m in methods]
         closest = sorted((f for f in found if f is not None), key=loss_key)[:_CORRECTED]
         if closest and (self.effort == "high" or closest[0].loss > ALLOWED):
-            found += [self._try(*_corrected(f)) for f in closest]
+            found += self._corrections(closest)
         if self.effort == "high":
             best = min((f for f in found if f is not None), key=loss_key, default=None)
             if best is not None:
@@ -160,6 +164,16 @@ class Int8Forms:
         if best is not None and (best.loss > ALLOWED or self.effort == "high"):
             best = self._keep_worst(best)
         return best
+
+    def _corrections(self, closest: Sequence[Int8Form]) -> Iterator[Int8Form | None]:
+        """Correct the biases of the closest forms, those after the first only where that helped the one before."""
+        for form in closest:
+            if self.effort == "normal" and form.loss > _CORRECTABLE * ALLOWED:
+                return
+            corrected = self._try(*_corrected(form))
+            yield corrected
+            if self.effort == "normal" and (corrected is None or corrected.loss > _HELPED * form.loss):
+                return
 
     def _keep_worst(self, form: Int8Form) -> Int8Form:
         """Return `form` with as many of its most sensitive layers in float as a small loss needs."""

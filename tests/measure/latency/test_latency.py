@@ -43,6 +43,16 @@ def test_real_models_are_measured():
     assert progress == [(1, 3), (2, 3), (3, 3)]
 
 
+def test_freed_memory_returns_to_the_system_before_each_load(monkeypatch):
+    order = []
+    monkeypatch.setattr(measure, "trim_heap", lambda: order.append("trim"))
+    load = measure.Session
+    monkeypatch.setattr(measure, "Session", lambda *given: order.append("load") or load(*given))
+    models = {name: linear(np.eye(3)) for name in ("base", "same")}
+    measure_latency(models, [FEEDS], RUNTIME, seconds=0.01, epochs=2, lengthen=False, emulation=lambda: None)
+    assert order == ["trim", "load"] * 4
+
+
 def test_a_large_model_is_written_once_as_the_file_that_ships(monkeypatch):
     monkeypatch.setattr(memory, "IN_MEMORY_BYTES", 8)
     opened, real = [], measure.Session

@@ -1,7 +1,7 @@
 """The form that is chosen is close to the original and as fast as any that is, whatever the clock says."""
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -99,6 +99,35 @@ def test_biases_are_corrected_first_then_harmful_layers_stay_in_float(monkeypatc
     found = chosen(monkeypatch, Clock(), "residual_cnn")
     assert any(isinstance(f.passes[-1], QuantizeStatic) and f.passes[-1].exclude for f in found.forms)
     assert found.form.loss <= tight
+
+
+@pytest.mark.parametrize(
+    ("losses", "left", "effort", "tried"),
+    [
+        ((2.0, 3.0), 0.5, "normal", 2),
+        ((2.0, 3.0), 0.9, "normal", 1),  # it helps little on the closest
+        ((9.0, 11.0), 0.5, "normal", 1),  # the second is too far off
+        ((11.0, 12.0), 0.5, "normal", 0),
+        ((11.0, 12.0), 0.9, "high", 2),
+    ],
+)
+def test_biases_are_corrected_where_that_may_bring_the_loss_within_the_limit(
+    losses: tuple[float, float], left: float, effort: str, tried: int
+) -> None:
+    forms = [
+        quantize_forms.Int8Form((QuantizeStatic(method=method),), cast(Any, None), loss * ALLOWED)
+        for method, loss in zip(("mse", "minmax"), losses, strict=True)
+    ]
+    made = list[QuantizeStatic]()
+
+    def correct(spec: QuantizeStatic) -> Any:
+        assert spec.correct_bias
+        made.append(spec)
+        return SimpleNamespace(loss=left * losses[len(made) - 1] * ALLOWED)
+
+    given = SimpleNamespace(effort=effort, _try=correct)
+    found = list(Int8Forms._corrections(cast(Any, given), forms))
+    assert len(found) == len(made) == tried
 
 
 def test_where_all_are_too_far_the_fastest_placement_inside_the_bound_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
