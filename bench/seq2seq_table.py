@@ -1,7 +1,7 @@
 """A trained encoder-decoder in float, as `optimize FOLDER` ships it, in INT8 and in 4 bits.
 
     python bench/trained_seq2seq.py FOLDER
-    python bench/seq2seq_table.py FOLDER [--seconds 60] [--max-drop 1pp]
+    python bench/seq2seq_table.py FOLDER [--seconds 60] [--max-drop 0.05pp] [--run RUN]
 
 Size, time to the first letter, letters per second, perplexity of the right answers, and how many of them each folder
 writes, on test texts. Each row beside float and beside the folder that ships. Saves the table as JSON under
@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 import onnxopt
-from onnxopt.measure.generation.chain import Chain, TextStart, greedy
-from onnxopt.measure.generation.perplexity import figures_of, mean_of, ratio_of, shares_of
+from onnxopt.measure.generation.chain import Begin, Chain, TextStart, greedy
+from onnxopt.measure.generation.perplexity import TextPerplexity, mean_of, perplexity_of, shares_of
 from onnxopt.measure.generation.speed import Length, measure_speed
 from onnxopt.measure.runtime.environment import environment
 from onnxopt.measure.runtime.session import Runtime
@@ -45,17 +45,14 @@ class TestText:
     end: frozenset[int]
 
 
-def chosen(folder: Path, out: Path, given: argparse.Namespace) -> tuple[Path | None, dict[str, Any]]:
-    """Return the folder that the search writes, and its record."""
-    options = {
-        "max_drop": given.max_drop,
-        "goal": given.goal,
-        "latency_s": given.latency_seconds,
-        "limit": given.search_limit,
-    }
-    found = onnxopt.optimize_parts(folder / "model", folder / "texts.jsonl", out=out, **options)
-    record = json.loads((out / "parts.json").read_text())
-    return found.out, {key: value for key, value in record.items() if key not in ("folder", "written")}
+def chosen(folder: Path, run: Path, given: argparse.Namespace) -> tuple[Path | None, dict[str, Any]]:
+    """Return the folder that the search writes, or wrote before, and its record."""
+    if not run.exists():
+        options = {"max_drop": given.max_drop, "latency_s": given.latency_seconds, "limit": given.search_limit}
+        onnxopt.optimize_parts(folder / "model", folder / "texts.jsonl", out=run, **options)
+    record, made = json.loads((run / "parts.json").read_text()), run / "model"
+    kept = {key: value for key, value in record.items() if key not in ("folder", "written")}
+    return (made if made.is_dir() else None), kept
 
 
 def in_4_bits(source: Path, out: Path) -> Path:
@@ -109,13 +106,15 @@ def written_by(chain: Chain, texts: Sequence[TestText], letters: Sequence[str]) 
     return found
 
 
-def losses_of(chain: Chain, baseline: Chain, texts: Sequence[TestText]) -> np.ndarray:
-    """Return the figures of each right answer, read through the caches: one row of `figures_of` per text."""
-    both, rows = [one.load(Runtime()) for one in (baseline, chain)], []
-    for text in texts:
-        expected, found = (shares_of(begin(text.start)[0], text.tokens, Length(1, len(text.tokens))) for begin in both)
-        rows.append(figures_of(found, expected, text.tokens))
-    return np.array(rows)
+def perplexities(chains: Mapping[str, Chain], texts: Sequence[TestText]) -> dict[str, TextPerplexity]:
+    """Return the perplexity of the right answers, read through the caches."""
+    loaded = {name: chain.load(Runtime()) for name, chain in chains.items()}
+
+    def read(begin: Begin, text: TestText) -> np.ndarray:
+        return shares_of(begin(text.start)[0], text.tokens, Length(1, len(text.tokens)))
+
+    readers = {name: lambda i, begin=begin: read(begin, texts[i]) for name, begin in loaded.items()}
+    return perplexity_of(readers, [text.tokens for text in texts])
 
 
 def speeds(
@@ -133,29 +132,25 @@ def answers(
 ) -> dict[str, dict[str, Any]]:
     """Return how well every folder answers, beside the first one."""
     chains = {name: chain_of(folder) for name, folder in folders.items()}
-    first, rows = next(iter(chains.values())), dict[str, dict[str, Any]]()
+    read, rows, baseline = perplexities(chains, texts), dict[str, dict[str, Any]](), None
     for name, chain in chains.items():
-        losses, written = losses_of(chain, first, texts), written_by(chain, texts, letters)
+        written = written_by(chain, texts, letters)
         pairs = [(text.answer, one) for text, one in zip(texts, written, strict=True)]
-        words = np.array([right_words(*pair) for pair in pairs])
-        tokens, texts_right = losses[:, 1], [answer == one for answer, one in pairs]
+        right, count = np.array([right_words(*pair) for pair in pairs]).T
+        baseline = right if baseline is None else baseline
         rows[name] = {
-            "perplexity": float(np.exp(losses[:, 0].sum() / tokens.sum())),
-            "word_accuracy": float(words[:, 0].sum() / words[:, 1].sum()),
-            "exact_accuracy": float(np.mean(texts_right)),
-            "words": int(words[:, 1].sum()),
-            "texts": len(texts),
+            "perplexity": asdict(read[name]),
+            "word_accuracy": float(right.sum() / count.sum()),
+            "word_gain": None if right is baseline else _mean(right - baseline, count),
+            "exact_accuracy": float(np.mean([answer == one for answer, one in pairs])),
+            "words": int(count.sum()),
         }
-        if chain is first:
-            baseline, right = losses, words
-            continue
-        beside = {
-            "perplexity_ratio": ratio_of(baseline, losses, 0),
-            "divergence": mean_of(losses[:, 2], tokens=tokens, seed=0),
-            "word_gain": mean_of(words[:, 0] - right[:, 0], tokens=words[:, 1], seed=0),
-        }
-        rows[name] |= {figure: None if found is None else asdict(found) for figure, found in beside.items()}
     return rows
+
+
+def _mean(sums: np.ndarray, counts: np.ndarray) -> dict[str, float] | None:
+    found = mean_of(sums, tokens=counts, seed=0)
+    return None if found is None else asdict(found)
 
 
 def interval(found: Mapping[str, float] | None, digits: int) -> str:
@@ -175,10 +170,10 @@ def shown(rows: Sequence[Mapping[str, Any]]) -> str:
             interval(speed["first_speedup"], 2),
             f"{speed['tokens_per_s']:.0f}",
             interval(speed["rate_speedup"], 2),
-            f"{row['perplexity']:.4f}",
-            interval(row.get("perplexity_ratio"), 4),
+            f"{row['perplexity']['value']:.4f}",
+            interval(row["perplexity"]["ratio"], 4),
             f"{100 * row['word_accuracy']:.2f} %",
-            interval(row.get("word_gain"), 4),
+            interval(row["word_gain"], 4),
             f"{100 * row['exact_accuracy']:.2f} %",
         ]
         lines.append(f"| {' | '.join(cells)} |")
@@ -188,8 +183,8 @@ def shown(rows: Sequence[Mapping[str, Any]]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="written by bench/trained_seq2seq.py")
-    parser.add_argument("--max-drop", default="1pp")
-    parser.add_argument("--goal", default="latency")
+    parser.add_argument("--max-drop", default="0.05pp")
+    parser.add_argument("--run", type=Path, help="run folder of the search; one that exists is read, not searched")
     parser.add_argument("--new-tokens", type=int, default=32, help="letters of a timed text")
     parser.add_argument("--limit", type=int, help="largest number of test texts")
     parser.add_argument("--search-limit", type=int, help="largest number of texts in the search")
@@ -200,7 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     source: Path = given.folder / "model"
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
-        made, search = chosen(given.folder, place / "run", given)
+        made, search = chosen(given.folder, given.run or place / "run", given)
         onnxopt.quantize_folder(source, out=place / "int8")
         folders = {FLOAT: source, INT8: place / "int8", FOUR: in_4_bits(source, place / "four")}
         if made is not None:
@@ -214,7 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = [{"form": name, "size_bytes": size[name], "speed": speed[name], **figures[name]} for name in folders]
     record = {
         "environment": environment(),
-        "options": {key: value for key, value in vars(given).items() if key not in ("out", "folder")},
+        "options": {key: value for key, value in vars(given).items() if key not in ("out", "folder", "run")},
         "training": json.loads((given.folder / "settings.json").read_text()),
         "passes": {FOUR: FOUR_BITS, INT8: "simplify,quantize-dynamic"},
         "search": search,
