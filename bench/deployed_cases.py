@@ -97,7 +97,7 @@ _WORDS = (
     *("order", "number", "street", "city", "price", "tax", "item", "quantity", "17.50", "customer", "signature"),
     *("please", "return", "this", "form", "to", "address", "below", "within", "thirty", "days", "of", "receipt"),
 )
-_LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
+LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 
 
 def line(rng: np.random.Generator, height: int, width: int, text: str, *, spread: bool = False) -> Image.Image:
@@ -149,7 +149,7 @@ def page(index: int) -> Feeds:
 
 def captcha(index: int) -> Feeds:
     rng = np.random.default_rng(index)
-    text = "".join(rng.choice(list(_LETTERS), rng.integers(4, 7)))
+    text = captcha_text(rng)
     picture = line(rng, 64, 20 + 36 * len(text), text, spread=True)
     draw = ImageDraw.Draw(picture)
     for _ in range(3):
@@ -157,6 +157,10 @@ def captcha(index: int) -> Feeds:
         draw.line(ends, (int(rng.integers(60, 180)),) * 3, 1)
     pixels = np.asarray(picture.convert("L"), np.float32)
     return {"input1": ((pixels / 255 - 0.5) / 0.5)[None, None].astype(np.float32)}
+
+
+def captcha_text(rng: np.random.Generator) -> str:
+    return "".join(rng.choice(list(LETTERS), rng.integers(4, 7)))
 
 
 def characters(index: int) -> Feeds:
@@ -175,7 +179,7 @@ def drawn_characters(index: int) -> tuple[Image.Image, list[tuple[float, float, 
         corner = (int(place % 3 * 130 + rng.integers(10, 50)), int(place // 3 * 130 + rng.integers(10, 50)))
         size = float(rng.uniform(50, 80))
         color = tuple(int(v) for v in rng.integers(0, 256, 3))
-        letter, font = str(rng.choice(list(_LETTERS))), ImageFont.load_default(size=size)
+        letter, font = str(rng.choice(list(LETTERS))), ImageFont.load_default(size=size)
         draw.text(corner, letter, color, font, stroke_width=2)
         boxes.append(draw.textbbox(corner, letter, font, stroke_width=2))
     return picture, boxes

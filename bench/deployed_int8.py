@@ -105,7 +105,8 @@ def judge(
 
     The first figure decides.
     """
-    known, model = labelled(case), files["fp32"]
+    model = files["fp32"]
+    known = labelled(case, model)
     said, failures = {"fp32": read(known, model, first, count)}, dict[str, str]()
     for name in files.keys() - said.keys():
         try:

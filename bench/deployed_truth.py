@@ -1,14 +1,16 @@
 """Labels of samples that the bench draws itself: the contents of the picture, as a reading of outputs returns them."""
 
+import ast
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-from deployed_cases import Case, Feeds, Make, drawn_characters, line, words
+from deployed_cases import LETTERS, Case, Feeds, Make, captcha_text, drawn_characters, line, words
 from deployed_reading import Outputs, Reading, ctc, same_text
 from PIL import ImageFont
 
@@ -20,12 +22,12 @@ class Labelled:
     Attributes:
         make: sample `index` to the inputs of a run; None for those of the case.
         truth: the perfect prediction for sample `index`, as the case's reading returns it.
-        reading: of the outputs, comparable with labels; None for that of the case.
+        reading: of the outputs of a model, comparable with labels; None for that of the case.
     """
 
     truth: Callable[[int, Path], Any]
     make: Make | None = None
-    reading: Reading | None = None
+    reading: Callable[[Path], Reading] | None = None
 
 
 def drawn_line(index: int) -> Feeds:
@@ -63,6 +65,27 @@ def read_without_spaces(outputs: Outputs) -> str:
     return ctc(outputs, time_first=False).replace(chr(0xE000 + next(iter(outputs.values())).shape[-1] - 1), "")
 
 
+def text_of_captcha(index: int, model: Path) -> str:
+    return "".join(chr(0xE000 + _characters(model)[letter]) for letter in captcha_text(np.random.default_rng(index)))
+
+
+def read_capitals(model: Path, outputs: Outputs) -> str:
+    """Return the letters as capitals: of many, such as S and W, the small form looks alike."""
+    text, known = ctc(outputs, time_first=True), _characters(model)
+    capitals = {chr(0xE000 + known[letter.lower()]): chr(0xE000 + known[letter]) for letter in LETTERS}
+    return text.translate(str.maketrans(capitals))
+
+
+@cache
+def _characters(model: Path) -> Mapping[str, int]:
+    """Return the class of each character, from the list in the source of the package, of which nothing is executed."""
+    (wheel,) = (model.parents[2] / "packages").glob("ddddocr==*/*.whl")
+    with zipfile.ZipFile(wheel) as package:
+        source = ast.parse(package.read("ddddocr/charsets.py").decode())
+    lists = {ast.unparse(one.targets[0]): one.value for one in source.body if isinstance(one, ast.Assign)}
+    return {character: number for number, character in enumerate(ast.literal_eval(lists["CHARSET_BETA"]))}
+
+
 def characters_right(before: Sequence[str], after: Sequence[str]) -> dict[str, float]:
     """Return the figures of texts, that of single characters first: most lines have a wrong one in FP32 too."""
     figures = same_text(before, after)
@@ -70,14 +93,17 @@ def characters_right(before: Sequence[str], after: Sequence[str]) -> dict[str, f
 
 
 TRUTHS: Mapping[str, Labelled] = {
-    "rapidocr-rec": Labelled(text_of_line, drawn_line, Reading(read_without_spaces, characters_right)),
+    "rapidocr-rec": Labelled(text_of_line, drawn_line, lambda _: Reading(read_without_spaces, characters_right)),
+    "ddddocr": Labelled(text_of_captcha, None, lambda m: Reading(partial(read_capitals, m), characters_right)),
     "rapidocr-cls": Labelled(lambda index, _: index % 2),  # every second line is upside down
     "ddddocr-det": Labelled(lambda index, _: [(0, 1.0, box) for box in drawn_characters(index)[1]]),
 }
-"""By name of the case. The photos of the others have no boxes, and their texts no dictionary."""
+"""By name of the case. The photos of the others have no boxes."""
 
 
-def labelled(case: Case) -> Case:
+def labelled(case: Case, model: Path) -> Case:
     """Return the case with inputs whose labels are known, where there are some, and outputs read as these."""
     known = TRUTHS.get(case.name)
-    return replace(case, make=known.make or case.make, reading=known.reading or case.reading) if known else case
+    if known is None:
+        return case
+    return replace(case, make=known.make or case.make, reading=known.reading(model) if known.reading else case.reading)

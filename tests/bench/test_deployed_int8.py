@@ -1,6 +1,7 @@
 """The bench of INT8 detectors and recognizers: its labels, and its table."""
 
 import importlib
+import zipfile
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -65,6 +66,22 @@ def test_texts_are_compared_without_spaces_and_by_their_characters_first(truth):
     assert list(figures.items()) == [("1 - CER", 0.75), ("exact", 0.5)]
 
 
+def test_captchas_are_read_as_capitals_of_the_list_in_the_package(truth, tmp_path):
+    cases = importlib.import_module("deployed_cases")
+    listed = list(dict.fromkeys(["", *cases.LETTERS, *cases.LETTERS.lower()]))
+    model, wheel = tmp_path / "models" / "ddddocr-1" / "common.onnx", tmp_path / "packages" / "ddddocr==1" / "a.whl"
+    wheel.parent.mkdir(parents=True)
+    with zipfile.ZipFile(wheel, "w") as package:
+        package.writestr("ddddocr/charsets.py", f"CHARSET_OLD = ['']\nCHARSET_BETA = {listed!r}\n")
+    label = truth.text_of_captcha(3, model)
+    written = cases.captcha_text(np.random.default_rng(3))
+    assert "".join(listed[ord(code) - 0xE000] for code in label) == written
+    steps = np.zeros((2 * len(written), 1, len(listed)), np.float32)
+    for place, letter in enumerate(written):
+        steps[2 * place, 0, listed.index(letter.lower() if place % 2 else letter)] = 1
+    assert truth.read_capitals(model, {"y": steps}) == label
+
+
 def test_a_file_whose_outputs_cannot_be_read_is_a_failure(bench, monkeypatch):
     said = {"fp32.onnx": [1, 2], "good.onnx": [1, 3]}
 
@@ -75,7 +92,7 @@ def test_a_file_whose_outputs_cannot_be_read_is_a_failure(bench, monkeypatch):
 
     monkeypatch.setattr(bench, "read", read)
     case = SimpleNamespace(name="none", reading=SimpleNamespace(agree=lambda a, b: {"same": np.mean(np.equal(a, b))}))
-    monkeypatch.setattr(bench, "labelled", lambda case: case)
+    monkeypatch.setattr(bench, "labelled", lambda case, model: case)
     files = {"fp32": "fp32.onnx", "bad": "bad.onnx", "good": "good.onnx"}
     figures, failures = bench.judge(case, files, 0, 2)
     assert figures == {"fp32": {"same": 1.0}, "good": {"same": 0.5}}
