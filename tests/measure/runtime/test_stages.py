@@ -1,6 +1,7 @@
 """Values in graph order are those of the whole model, and no layer is computed again for each later one."""
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 
@@ -10,6 +11,7 @@ from onnxopt.measure.runtime import stages
 from onnxopt.measure.runtime.activations import Activations
 from onnxopt.measure.runtime.session import Session
 from onnxopt.measure.runtime.stages import Stages
+from onnxopt.model_file import from_proto
 from onnxopt.pipeline import Context, Pipeline
 from onnxopt.target import target_of
 from tests import builders, numerics
@@ -136,3 +138,16 @@ def test_a_small_graph_is_run_whole(sizes: list[int]) -> None:
     for count, parts in ((stages.WORTH_NODES // len(model.graph), 0), (stages.WORTH_NODES // len(model.graph) + 1, 1)):
         list(Stages(model, lambda: samples, count).of(layers[0].outputs[0].name or ""))
         assert len(sizes) == parts
+
+
+def test_a_sequence_is_not_kept() -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]> g (float[2, 4] x) => (float[2, 4] y)
+        <float[4, 4] w = {1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2, 3, 4, 5, 6, 7}, int64 zero = {0}> {
+            s = SplitToSequence <axis = 0> (x) a = MatMul(x, w) b = MatMul(a, w)
+            first = SequenceAt(s, zero) sum = Add(first, b) y = MatMul(sum, w) }"""
+    model = from_proto(onnx.parser.parse_model(text))
+    batches = [{"x": np.full((2, 4), value, np.float32)} for value in (1, 2)]
+    runs = Stages(model, lambda: batches, MANY)
+    for value in ("a", "b", "y"):
+        whole = [arrays[value] for arrays in Activations(model, [value]).of(batches)]
+        np.testing.assert_array_equal(np.stack(list(runs.of(value))), np.stack(whole))
