@@ -1,14 +1,14 @@
-"""Bits chosen per matrix beside the same form for all: encoders at four shapes, with no more loss than the other form.
+"""Bits chosen per matrix beside one form for all: encoders at four shapes, with no more loss than dynamic INT8.
 
     python bench/bits.py [--only sst2 bert-2] [--seconds 10]
 
-For each shape (texts x tokens) and each uniform form (4 bits, dynamic INT8) the loss of that form is the budget. As in
-a search, mixes of the integer program are tried, and then one form for all matrices in the graph of the mixes; the
-fastest within budget as called is the choice. It is faster beyond doubt than the uniform form in the simplified graph,
-equal, or slower beyond doubt; "the same form" if it is that form, also with attention in one node. Where attention is
-fused, the choice beside the uniform form in that graph has a second verdict. The loss is that of held-out samples: the
-error of the outputs over their variance, and the accuracy where there are labels. BERT-like encoders have weights from
-a seed. Saves the verdicts as JSON under `bench/results/`.
+For each shape (texts x tokens) the loss of dynamic INT8 for all matrices is the budget. As in a search, mixes of the
+integer program are tried, and then one form for all matrices in the graph of the mixes; the fastest within budget as
+called is the choice. It is timed beside 4 bits and dynamic INT8 for all matrices, each in the simplified graph, and,
+where the graph of the mixes has fused attention, beside dynamic INT8 in that graph: faster beyond doubt, equal, slower
+beyond doubt, or "the same form" where it is dynamic INT8 for all itself, in either graph, with one scale or more. The
+loss is that of held-out samples: the error of the outputs over their variance, and the accuracy where there are labels.
+BERT-like encoders have weights from a seed. Saves the verdicts as JSON under `bench/results/`.
 """
 
 import argparse
@@ -49,7 +49,8 @@ from onnxopt.target import target_of
 
 RESULTS = Path(__file__).parent / "results"
 SHAPES = ((1, 8), (1, 32), (1, 128), (8, 32))
-RIVALS = ("4 bits", "dynamic INT8")
+INT8 = ("dynamic INT8", "dynamic INT8, one scale")
+BUDGET, IN_ITS_GRAPH = "dynamic INT8", "dynamic INT8, fused attention"
 WIDTHS: Mapping[int, int] = {2: 192, 6: 384, 12: 192}
 """Width of a BERT-like encoder by its number of layers."""
 VOCABULARY, LONGEST = 8000, 128
@@ -147,80 +148,82 @@ def accuracy(one: Measured, model: ir.Model) -> float | None:
     return round(100 * float((answers == one.labels).mean()), 2)
 
 
-Times = Mapping[str, float]
-Clock = Callable[[Mapping[str, ir.Model]], Sequence[Times]]
+class Forms:
+    """Models by pipeline, each built and judged once for all shapes."""
+
+    def __init__(self, one: Measured) -> None:
+        self._one, self._context = one, Context(target_of("auto"), one.calibration)
+        self._error = OutputError(one.model, one.test)
+        self._made, self._lost = dict[str, ir.Model](), dict[str, float]()
+
+    def model(self, passes: Base) -> ir.Model:
+        name = format_passes(passes)
+        if name not in self._made:
+            self._made[name] = Pipeline(passes).run(self._one.model, self._context).model
+        return self._made[name]
+
+    def loss(self, passes: Base) -> float:
+        name = format_passes(passes)
+        if name not in self._lost:
+            self._lost[name] = self._error.of(self.model(passes))
+        return self._lost[name]
+
+    def figures(self, passes: Base) -> dict[str, Any]:
+        made = self.model(passes)
+        return {
+            "passes": format_passes(passes), "loss": self.loss(passes), "size_bytes": model_file.size_bytes(made),
+            "accuracy": accuracy(self._one, made),
+        }  # fmt: skip
 
 
-def chosen(
-    one: Measured, tables: CostTables, rival: str, error: OutputError, clock: Clock
-) -> tuple[str, ir.Model, dict[str, float]]:
-    """Return the fastest form as called that loses no more than a uniform one; else the last one tried.
+Clock = Callable[[Mapping[str, ir.Model]], Sequence[Mapping[str, float]]]
 
-    Returns:
-        its pipeline, the model, and the times of all forms that lose no more, by pipeline.
-    """
-    context, problem = Context(target_of("auto"), one.calibration), tables.problem
-    most = error.of(Pipeline((*BASE, FORMS[rival])).run(one.model, context).model)
-    good, last = dict[str, ir.Model](), ("", one.model)
+
+def chosen(forms: Forms, tables: CostTables, clock: Clock) -> tuple[Base, dict[str, float]]:
+    """Return the fastest form as called that loses no more than dynamic INT8 for all, and the times of these."""
+    most, good = forms.loss((*BASE, FORMS[BUDGET])), dict[str, Base]()
 
     def attempt(candidate: Candidate) -> Outcome:
-        nonlocal last
-        made = Pipeline(candidate.passes).run(one.model, context).model
-        last, lost = (format_passes(candidate.passes), made), error.of(made)
+        lost = forms.loss(candidate.passes)
         if lost <= ROUNDING * most:
-            good[last[0]] = made
-        return Outcome(last[0] in good, lost / most)
+            good[format_passes(candidate.passes)] = candidate.passes
+        return Outcome(lost <= ROUNDING * most, lost / most)
 
-    try_forms(Mixer(lambda: tables, problem.loss(problem.whole(rival))), attempt)
+    try_forms(Mixer(lambda: tables, tables.problem.loss(tables.problem.whole(BUDGET))), attempt)
     if not good:
-        return *last, {}
-    times = dict(clock(good)[0])
-    best = min(times, key=lambda name: times[name])
-    return best, good[best], times
+        return (*tables.base, FORMS[BUDGET]), {}
+    times = dict(clock({name: forms.model(passes) for name, passes in good.items()})[0])
+    return good[min(times, key=lambda name: times[name])], times
 
 
-def row_of(
-    one: Measured, shape: tuple[int, int], rival: str, tables: CostTables, error: OutputError, seconds: float
-) -> dict[str, Any]:
-    """Return the verdict for one shape and one uniform form."""
-    context, feeds = Context(target_of("auto"), one.calibration), one.feeds(*shape)
-    passes, made, tried = chosen(one, tables, rival, error, partial(called, feeds, seconds))
-    uniform = Pipeline((*BASE, FORMS[rival])).run(one.model, context).model
-    row: dict[str, Any] = {
-        "model": one.name, "shape": list(shape), "rival": rival, "loss": error.of(made),
-        "rival_loss": error.of(uniform), **beside(uniform, made, feeds, seconds),
-        "size_ratio": round(model_file.size_bytes(made) / model_file.size_bytes(uniform), 3),
-        "accuracy": accuracy(one, made), "rival_accuracy": accuracy(one, uniform), "base": format_passes(tables.base),
-    }  # fmt: skip
-    same = [format_passes((*base, FORMS[rival])) for base in (BASE, tables.base)]
-    row |= {"passes": passes, "tried": tried, "verdict": _verdict(row, same=passes in same)}
+def row_of(one: Measured, shape: tuple[int, int], tables: CostTables, forms: Forms, seconds: float) -> dict[str, Any]:
+    """Return the choice at one shape, and its verdict beside each uniform form."""
+    passes, tried = chosen(forms, tables, partial(called, one.feeds(*shape), seconds))
+    rivals = {form: (*BASE, FORMS[form]) for form in ("4 bits", BUDGET)}
     if tables.base != BASE:
-        fused = Pipeline((*tables.base, FORMS[rival])).run(one.model, context).model
-        again = {} if passes == same[1] else beside(fused, made, feeds, seconds)
-        row["in_its_graph"] = {**again, "verdict": _verdict({**row, **again}, same=passes == same[1])}
-    return row
-
-
-def beside(
-    rival: ir.Model, made: ir.Model, feeds: Sequence[Mapping[str, np.ndarray]], seconds: float
-) -> dict[str, Any]:
-    """Return how many times as fast as its rival a model is, with the interval, and both times."""
-    timed = measure_latency({"rival": rival, "chosen": made}, feeds, Runtime(), seconds=2 * seconds)
-    speed = timed["chosen"].speedup
+        rivals[IN_ITS_GRAPH] = (*tables.base, FORMS[BUDGET])
+    models = {"chosen": forms.model(passes), **{name: forms.model(rival) for name, rival in rivals.items()}}
+    timed = measure_latency(models, one.feeds(*shape), Runtime(), seconds=len(models) * seconds)
+    beside, uniform = {}, [(*base, FORMS[form]) for base in (BASE, tables.base) for form in INT8]
+    for name, rival in rivals.items():
+        speed = timed[name].speedup
+        same = name != "4 bits" and passes in uniform
+        # The ratio is that of the rival to the choice.
+        ratio = speed and [round(1 / number, 3) for number in (speed.value, speed.high, speed.low)]
+        found = {"speedup": ratio, "unsure": timed[name].unsure, "verdict": verdict(ratio, same=same)}
+        beside[name] = {**found, **forms.figures(rival)}
     return {
-        "speedup": speed and [round(number, 3) for number in (speed.value, speed.low, speed.high)],
-        "unsure": timed["chosen"].unsure, "ms": {name: found.p50_ms for name, found in timed.items()},
+        "model": one.name, "shape": list(shape), "base": format_passes(tables.base), **forms.figures(passes),
+        "ms": {name: found.p50_ms for name, found in timed.items()}, "beside": beside, "tried": tried,
     }  # fmt: skip
 
 
-def _verdict(row: Mapping[str, Any], *, same: bool) -> str:
+def verdict(ratio: Sequence[float] | None, *, same: bool) -> str:
     if same:
         return "the same form"
-    if row["loss"] > ROUNDING * row["rival_loss"]:
-        return "more loss"
-    if row["speedup"] is None:
+    if ratio is None:
         return "unsure"
-    _, low, high = row["speedup"]
+    _, low, high = ratio
     return "faster" if low > 1 else "slower" if high < 1 else "equal"
 
 
@@ -236,27 +239,26 @@ def rows_of(
     one: Measured, shapes: Sequence[tuple[int, int]], seconds: float, loss_seconds: float
 ) -> Iterator[dict[str, Any]]:
     context = Context(target_of("auto"), one.calibration)
-    losses, error = Remembered(one.model, context), OutputError(one.model, one.test)
+    losses, forms = Remembered(one.model, context), Forms(one)
     for shape in shapes:
         inputs = [(one.feeds(*shape)[0], 1.0)]
         tables = bit_tables(
             one.model, context, inputs, goal=Goal.LATENCY, times=LayerTimes(None, Runtime()),
             clock=partial(called, one.feeds(*shape), seconds), losses=losses, seconds=loss_seconds,
         )  # fmt: skip
-        for rival in RIVALS:
-            yield row_of(one, shape, rival, tables, error, seconds)
+        yield row_of(one, shape, tables, forms, seconds)
 
 
-def beaten(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Return the number of shapes at which the chosen bits are faster than every uniform form, by model.
+def beaten(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+    """Return the number of shapes at which the choice is faster than each uniform form, by model.
 
-    A choice that is a uniform form itself, with attention in one node or not, is equal to it.
+    A choice that is dynamic INT8 for all matrices itself, with fused attention or without, is equal to it.
     """
-    found = dict[str, int]()
-    for name in dict.fromkeys(row["model"] for row in rows):
-        mine = [row for row in rows if row["model"] == name]
-        shapes = {tuple(row["shape"]) for row in mine}
-        found[name] = sum(all(r["verdict"] == "faster" for r in mine if tuple(r["shape"]) == s) for s in shapes)
+    found = dict[str, dict[str, int]]()
+    for row in rows:
+        mine = found.setdefault(row["model"], {})
+        for name, one in row["beside"].items():
+            mine[name] = mine.get(name, 0) + (one["verdict"] == "faster")
     return found
 
 
@@ -280,13 +282,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for one in measured(given.only, Path(folder)):
             for row in rows_of(one, given.shapes, given.seconds, given.loss_seconds):
                 rows.append(row)
-                shown = (f"{key} {value}" for key, value in row.items() if key not in ("passes", "tried"))
-                print("  ".join(shown), flush=True)
+                verdicts = (f"{name}: {found['speedup']} {found['verdict']}" for name, found in row["beside"].items())
+                print(row["model"], row["shape"], *verdicts, sep="  ", flush=True)
                 record = {"environment": environment(), "rows": rows, "faster": beaten(rows)}
                 record |= {"seconds": given.seconds, "loss_seconds": given.loss_seconds}
                 given.out.write_text(json.dumps(record, indent=1, default=str) + "\n")
-    for name, count in beaten(rows).items():
-        print(f"{name}: faster than both uniform forms at {count} of {len(given.shapes)} shapes, with no more loss")
+    for name, counts in beaten(rows).items():
+        for rival, count in counts.items():
+            print(f"{name}: faster than {rival} at {count} shapes, with no more loss than dynamic INT8")
     return 0
 
 
