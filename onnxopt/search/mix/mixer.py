@@ -21,6 +21,8 @@ BEYOND = 3.0
 """Factor on the allowed loss of a mix before training, which recovered two thirds of the loss or more."""
 _FIRST = 0.01
 """First allowed loss, as error over variance of the outputs, if no candidate within budget is known."""
+_CLEARLY = 1.25
+"""Ratio of losses above which the larger one is larger: those of single layers add up only about."""
 _LEAST, _MOST = 1.25, 4.0
 """Factor between the allowed losses of two rounds."""
 
@@ -110,7 +112,7 @@ class Mixer:
         """Return the `number`-th fastest form for all matrices, in the graph of the mixes; None without one.
 
         Its time is that of the whole model as called. None is returned before a mix is good. Forms are left out that
-        lose as much as a mix over budget by the tables, that are no faster than float, or that a mix was.
+        by the tables lose clearly more than a mix over budget, that are no faster than float, or that a mix was.
         """
         if not any(good for good, _ in self._told) or not self._caught_up():
             return None
@@ -123,7 +125,9 @@ class Mixer:
     def _uniform(self) -> list[Mix]:
         problem, found = self._tables.problem, list[Mix]()
         good = [mix for mix, (is_good, _) in zip(self._mixes, self._told, strict=False) if is_good]
-        wholes = [mix for mode in self._tables.forms if problem.loss(mix := problem.whole(mode)) < self._outside]
+        wholes = [
+            mix for mode in self._tables.forms if problem.loss(mix := problem.whole(mode)) < _CLEARLY * self._outside
+        ]
         for mix in sorted(wholes, key=problem.cost):
             if mix in good or problem.cost(mix) >= problem.cost(problem.whole()):
                 break

@@ -80,7 +80,7 @@ def test_forms_for_all_are_in_the_order_of_their_time_as_called() -> None:
     mixer = Mixer(lambda: tables(wrong=0.1), 0.35)
     assert mixer.uniform(1) is None  # no mix is within budget that may be too slow
     assert mixer.next() is not None
-    mixer.learn(good=True, share=0.6)
+    mixer.learn(good=True, share=0.7)
     assert [pipeline(mixer.uniform(number)) for number in (1, 2, 3, 4)] == [
         of_all(FAST),
         of_all(SAFE),
@@ -89,8 +89,17 @@ def test_forms_for_all_are_in_the_order_of_their_time_as_called() -> None:
     ]
     assert mixer.next() is not None
     mixer.learn(good=False, share=1.5)
-    # The second mix was over budget, and the fast form loses more yet.
+    # The second mix was over budget, and the fast form loses clearly more.
     assert pipeline(mixer.uniform(1)) == of_all(SAFE)
+
+
+def test_a_form_for_all_that_by_the_tables_loses_little_more_than_a_mix_over_budget_is_tried() -> None:
+    mixer = Mixer(lambda: tables(wrong=0.1), 0.25)
+    assert mixer.next() is not None
+    mixer.learn(good=True, share=0.8)
+    mixer._outside = 0.29
+    # The safe form for all loses 0.3.
+    assert of_all(SAFE) in [pipeline(mixer.uniform(number)) for number in (1, 2)]
 
 
 def test_a_form_for_all_that_is_slower_than_float_is_not_tried() -> None:
