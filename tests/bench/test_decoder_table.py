@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -56,22 +57,23 @@ def test_the_pipeline_gives_each_product_its_bits(table: ModuleType, tmp_path: P
     assert set(four.exclude) == {"/blocks.2/down/MatMul"}
 
 
-def test_bits_beat_another_form_only_beyond_doubt_and_without_more_loss(bits: ModuleType) -> None:
-    def row(shape: int, rival: str, low: float, *, loss: float = 1.0) -> dict[str, object]:
-        found = {"model": "m", "shape": [1, shape], "rival": rival, "loss": loss, "rival_loss": 1.0, "passes": ""}
-        found["speedup"] = None if low == 0 else [low + 0.1, low, low + 0.2]
-        return {**found, "verdict": bits._verdict(found)}
+@pytest.mark.parametrize(
+    ("ratio", "same", "said"),
+    [
+        ([1.1, 1.02, 1.2], False, "faster"),
+        ([1.1, 0.98, 1.2], False, "equal"),
+        ([0.9, 0.8, 0.99], False, "slower"),
+        (None, False, "unsure"),
+        ([1.1, 1.02, 1.2], True, "the same form"),  # the clock may tell two files apart that are one
+    ],
+)
+def test_bits_beat_another_form_only_beyond_doubt(bits: ModuleType, ratio: Any, same: bool, said: str) -> None:
+    assert bits.verdict(ratio, same=same) == said
 
-    four, eight = "4 bits", "dynamic INT8"
-    rows = [
-        row(8, four, 1.1), row(8, eight, 1.05), row(32, four, 1.1), row(32, eight, 0.95),
-        row(128, four, 1.1), row(128, eight, 1.3, loss=1.5), row(256, four, 0), row(256, eight, 1.2),
-        row(512, four, 0.5), row(512, eight, 1.2),
-    ]  # fmt: skip
-    assert [one["verdict"] for one in rows] == [
-        "faster", "faster", "faster", "equal", "faster", "more loss", "unsure", "faster", "slower", "faster"
-    ]  # fmt: skip
-    assert bits.beaten(rows) == {"m": 1}
-    # The clock may tell two files apart that are one.
-    same = {**row(8, "dynamic INT8", 1.1), "passes": "simplify,quantize-dynamic"}
-    assert bits._verdict(same) == "the same"
+
+def test_shapes_count_where_the_choice_is_faster_than_a_form(bits: ModuleType) -> None:
+    def row(four: str, eight: str) -> dict[str, Any]:
+        return {"model": "m", "beside": {"4 bits": {"verdict": four}, "dynamic INT8": {"verdict": eight}}}
+
+    rows = [row("faster", "the same form"), row("faster", "faster"), row("unsure", "equal"), row("slower", "slower")]
+    assert bits.beaten(rows) == {"m": {"4 bits": 2, "dynamic INT8": 1}}
