@@ -37,6 +37,8 @@ _CORRECTED = 2
 """Number of calibrations with bias correction, which takes longer than all other steps."""
 _CORRECTABLE = 10
 """Largest ratio of a loss to the allowed one for a bias correction, which removes a part of the error, not most."""
+_NEAR = 2
+"""Largest ratio of a loss to the allowed one at which the corrected form is made again with fewer layers in INT8."""
 _HELPED = 0.8
 """Share of the loss that a correction leaves at most where the next calibration is worth one too."""
 _RANKED_BY = 8
@@ -122,22 +124,33 @@ class Int8Forms:
             return form
         return Int8Form((), Pipeline(()).run(self.model, self.context), 0.0)
 
-    def _bounded(self, form: Int8Form) -> None:
-        """Try a static `form` with the layers in INT8 that give the least time within the allowed loss."""
+    def _bounded(self, form: Int8Form) -> bool:
+        """Try a static `form` with the layers in INT8 that give the least time within the allowed loss.
+
+        Returns:
+            Whether one is within it.
+        """
         if unmeasurable(self.context.target) is not None:
-            return
+            return False
         min_sqnr_db = form.min_sqnr_db
         for _ in range(_TRIES):
             if not 0 < min_sqnr_db <= _MOST_DB:
-                return
-            spec = replace(
-                cast(QuantizeStatic, form.passes[-1]), placement="measured", min_sqnr_db=round(min_sqnr_db, 2)
-            )
-            found = self._try(*form.passes[:-1], spec)
+                return False
+            found = self._changed(form, placement="measured", min_sqnr_db=round(min_sqnr_db, 2))
             if found is None or found.loss <= ALLOWED:
-                return
+                return found is not None
             # The errors of layers do not add up exactly.
             min_sqnr_db += 10 * log10(found.loss / ALLOWED) + _MARGIN_DB
+        return False
+
+    def _changed(self, form: Int8Form, **options: Any) -> Int8Form | None:
+        """Try a static `form` with other options; its biases are corrected only where that may suffice."""
+        spec = replace(cast(QuantizeStatic, form.passes[-1]), **options)
+        plain = self._try(*form.passes[:-1], replace(spec, correct_bias=False))
+        if not spec.correct_bias or plain is None or not ALLOWED < plain.loss <= _NEAR * ALLOWED:
+            return plain
+        corrected = self._try(*form.passes[:-1], spec)
+        return plain if corrected is None else min(plain, corrected, key=loss_key)
 
     def placed(self, form: Int8Form) -> Int8Form | None:
         """Return a static `form` with only those layers in INT8 that were measured to be faster."""
@@ -159,9 +172,8 @@ class Int8Forms:
             if best is not None:
                 found += [self._try(*_before(best, extra)) for extra in (SmoothQuant(), Equalize())]
         best = min((f for f in found if f is not None), key=loss_key, default=None)
-        if best is not None and best.loss > ALLOWED:
-            self._bounded(best)
-        if best is not None and (best.loss > ALLOWED or self.effort == "high"):
+        enough = best is not None and (best.loss <= ALLOWED or self._bounded(best))
+        if best is not None and (not enough or self.effort == "high"):
             best = self._keep_worst(best)
         return best
 
@@ -183,8 +195,7 @@ class Int8Forms:
         most, best = len(worst(losses, len(losses))) // 2, form
         counts = (1, 2) if form.loss <= ALLOWED else tuple(_doubling(most))
         for count in counts:
-            spec = cast(QuantizeStatic, form.passes[-1])
-            kept = self._try(*form.passes[:-1], replace(spec, exclude=worst(losses, count)))
+            kept = self._changed(form, exclude=worst(losses, count))
             if kept is not None and kept.loss < best.loss:
                 best = kept
                 if form.loss > ALLOWED >= kept.loss:

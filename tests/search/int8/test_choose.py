@@ -130,6 +130,39 @@ def test_biases_are_corrected_where_that_may_bring_the_loss_within_the_limit(
     assert len(found) == len(made) == tried
 
 
+@pytest.mark.parametrize(
+    ("plain", "corrected", "tried", "best"),
+    [(0.9, 0.1, 1, 0.9), (1.5, 0.9, 2, 0.9), (1.5, 1.6, 2, 1.5), (3, 0.1, 1, 3)],
+)
+def test_a_changed_form_is_corrected_where_that_may_suffice(
+    plain: float, corrected: float, tried: int, best: float
+) -> None:
+    made = list[QuantizeStatic]()
+
+    def built(spec: QuantizeStatic) -> Any:
+        made.append(spec)
+        return SimpleNamespace(loss=(corrected if spec.correct_bias else plain) * ALLOWED)
+
+    form = quantize_forms.Int8Form((QuantizeStatic(correct_bias=True),), cast(Any, None), 5 * ALLOWED)
+    found = Int8Forms._changed(cast(Any, SimpleNamespace(_try=built)), form, exclude=("a",))
+    assert found is not None
+    assert found.loss == best * ALLOWED
+    assert [spec.correct_bias for spec in made] == [False, True][:tried]
+    assert all(spec.exclude == ("a",) for spec in made)
+
+
+@pytest.mark.parametrize("bounded", [True, False])
+def test_layers_are_ranked_only_where_no_measured_placement_is_close(
+    monkeypatch: pytest.MonkeyPatch, bounded: bool
+) -> None:
+    ranked = list[object]()
+    monkeypatch.setattr(quantize_forms, "ALLOWED", 1e-12)
+    monkeypatch.setattr(Int8Forms, "_bounded", lambda self, form: bounded)
+    monkeypatch.setattr(Int8Forms, "_keep_worst", lambda self, form: ranked.append(form) or form)
+    chosen(monkeypatch, Clock(), "residual_cnn")
+    assert len(ranked) == (not bounded)
+
+
 def test_where_all_are_too_far_the_fastest_placement_inside_the_bound_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = list[float]()
 
