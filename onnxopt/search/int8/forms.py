@@ -102,6 +102,7 @@ class Int8Forms:
         self.model, self.effort, self.runtime = model, effort, Runtime()
         self.tried: list[Int8Form] = []
         self.judged = TaskLoss(model, self.judges, self.runtime, tasks)
+        self._others = None if few else TaskLoss(model, ranges, self.runtime, tasks)
         self._planned = 2 * len(_METHODS) if effort == "normal" else 3 * len((*_METHODS, *_MORE_METHODS))
 
     def try_all(self) -> None:
@@ -221,10 +222,21 @@ class Int8Forms:
     def _form(self, *passes: Pass) -> Int8Form | None:
         try:
             built = Pipeline(passes).run(self.model, self.context)
-            loss, db = self.judged.of(built.model)
+            loss, db = self._loss(built.model)
             return Int8Form(passes, built, loss, db + 10 * log10(loss / ALLOWED) if loss > 0 else -inf)
         except (ModelError, NativeError):
             return None
+
+    def _loss(self, model: ir.Model) -> tuple[float, float]:
+        """Return the loss and the signal-to-noise ratio.
+
+        Where answers are counted, the closest of many forms on few samples is there by luck too: one that is close must
+        be so on the samples that calibrate it as well. Ranges are of all of them together and fit no single one.
+        """
+        loss, db = self.judged.of(model)
+        if loss > ALLOWED or self._others is None or not self.judged.counts:
+            return loss, db
+        return max(loss, self._others.of(model)[0]), db
 
 
 def loss_key(form: Int8Form) -> float:

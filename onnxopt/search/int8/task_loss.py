@@ -46,6 +46,11 @@ class TaskLoss:
     def _found(self) -> tuple[Recognized, ...]:
         return self._judge.recognized
 
+    @property
+    def counts(self) -> bool:
+        """Whether an output has answers that are right or wrong, such as boxes or texts, of which few say little."""
+        return any(found.task not in (*_NUMBERS, "classification") for found in self._found)
+
     def of(self, model: ir.Model) -> tuple[float, float]:
         """Return the loss of a form, and the signal-to-noise ratio of its worst output in dB; raises errors of runs.
 

@@ -102,6 +102,25 @@ def test_biases_are_corrected_first_then_harmful_layers_stay_in_float(monkeypatc
 
 
 @pytest.mark.parametrize(
+    ("few", "counts", "others", "expected"),
+    [
+        (0.5, True, 2.0, 2.0),  # close on few samples by luck
+        (0.5, True, 0.4, 0.5),
+        (0.5, False, 2.0, 0.5),
+        (1.5, True, None, 1.5),  # too far off already
+        (0.5, True, None, 0.5),  # so few samples that all of them judge
+    ],
+)
+def test_a_close_form_of_counted_answers_is_close_on_the_samples_that_calibrate_it(
+    few: float, counts: bool, others: float | None, expected: float
+) -> None:
+    judged = SimpleNamespace(counts=counts, of=lambda model: (few * ALLOWED, 20.0))
+    more = None if others is None else SimpleNamespace(of=lambda model: (others * ALLOWED, 30.0))
+    given = SimpleNamespace(judged=judged, _others=more)
+    assert Int8Forms._loss(cast(Any, given), cast(Any, None)) == (expected * ALLOWED, 20.0)
+
+
+@pytest.mark.parametrize(
     ("losses", "left", "effort", "tried"),
     [
         ((2.0, 3.0), 0.5, "normal", 2),

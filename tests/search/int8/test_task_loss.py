@@ -1,10 +1,12 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxopt.measure.runtime.session import Runtime
 from onnxopt.measure.tasks.task import TaskOptions
-from onnxopt.model_file import from_proto
+from onnxopt.model_file import from_proto, signature_of
 from onnxopt.samples import open_samples
 from onnxopt.search.int8.task_loss import ALLOWED, TaskLoss
 
@@ -21,8 +23,6 @@ def model(weight, activation="Identity"):
 
 
 def loss(before, after, options=None):
-    from onnxopt.model_file import signature_of
-
     samples = open_samples({"x": X}, signature_of(before))
     return TaskLoss(before, samples, Runtime(), options).of(after)[0]
 
@@ -49,3 +49,19 @@ def test_the_task_can_be_named():
 
 def test_a_form_that_gives_nan_is_infinitely_far():
     assert loss(model(SIZES), model(SIZES * [1, np.nan, 1])) == np.inf
+
+
+@pytest.mark.parametrize(
+    ("tasks", "counts"),
+    [
+        (("classification",), False),
+        (("regression",), False),
+        (("classification", "detection"), True),
+        (("text",), True),
+    ],
+)
+def test_answers_that_are_right_or_wrong_are_counted(tasks, counts):
+    before = model(SIZES)
+    judged = TaskLoss(before, open_samples({"x": X}, signature_of(before)), Runtime())
+    judged._found = tuple(SimpleNamespace(task=task) for task in tasks)
+    assert judged.counts == counts
