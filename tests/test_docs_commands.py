@@ -137,18 +137,25 @@ def published_model(folder: Path) -> None:
     published(folder / "my-model")
     np.savez(folder / "sentences.npz", **samples())
     _sentences(folder / "sentences.jsonl", samples()["input_ids"], folder / "my-model" / "tokenizer.json", ROWS)
-    seq2seq.folder_of(folder / "my-translator")
+    _translator(folder, "my-translator")
+
+
+def _translator(folder: Path, *names: str) -> None:
+    """Write an encoder with its decoders under each name, and texts for them."""
+    for name in names:
+        seq2seq.folder_of(folder / name)
     lines = (json.dumps({"text": " ".join(f"w{i}" for i in row)}) for row in seq2seq.sentences(30)["input_ids"])
     (folder / "texts.jsonl").write_text("\n".join(lines) + "\n")
 
 
 def decoders(folder: Path) -> None:
-    """Write the digits, and three decoders with a cache of keys and values, with texts for them."""
+    """Write the digits, three decoders with a cache of keys and values, and two encoders with decoders, with texts."""
     digits(folder)
     for name in ("decoder", "decoder_q4"):
         model_file.save(causal(places=256), folder / f"{name}.onnx")
     model_file.save(grouped(), folder / "decoder_gqa.onnx")
     _sentences(folder / "prompts.jsonl", texts(8, 48), folder / "tokenizer.json", VOCABULARY)
+    _translator(folder, "my-translator", "my-translator-int8")
 
 
 def _sentences(path: Path, rows: Iterable[np.ndarray], tokenizer: Path, words: int) -> None:
