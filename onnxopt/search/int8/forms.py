@@ -72,6 +72,8 @@ class Int8Form:
 class Int8Forms:
     """Builds forms of one model, calibrates them on three of four samples, and judges them on the others.
 
+    Where answers are counted, such as boxes, a form that is close there is judged on those that calibrate it too.
+
     Args:
         model: the input model (not modified).
         samples: samples without need of labels; at most 256 are used.

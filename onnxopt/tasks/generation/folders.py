@@ -17,7 +17,7 @@ from onnxopt.model_file.given import Given
 from onnxopt.samples import ReadOptions, open_samples
 from onnxopt.tasks.parts.roles import FolderParts, parts_of
 from onnxopt.tasks.parts.texts import ReadText, texts_of
-from onnxopt.tasks.variants.layout import families_of
+from onnxopt.tasks.variants.layout import baselines_of, families_of
 from onnxopt.tasks.variants.made_up import made_up_samples
 from onnxopt.tasks.variants.published import with_tokenizer
 
@@ -87,7 +87,7 @@ def open_folders(
 
 
 def _parts(folder: Path) -> FolderParts:
-    models = [family.baseline for family in families_of(folder) if family.baseline is not None]
+    models = baselines_of(families_of(folder))
     found = parts_of(folder, models)
     if found.encoder is None:
         hint = f"Name its decoder: {found.decoders[0]}."

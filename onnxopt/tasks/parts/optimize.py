@@ -2,7 +2,6 @@
 
 import json
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from onnxopt.tasks.parts.texts import texts_of
 from onnxopt.tasks.parts.timing import prompt_and_steps, timing_of
 from onnxopt.tasks.parts.written import write_parts
 from onnxopt.tasks.variants.folder import refuse_new_folder
-from onnxopt.tasks.variants.layout import families_of
+from onnxopt.tasks.variants.layout import baselines_of, families_of
 from onnxopt.tasks.variants.published import WHOLE, with_tokenizer
 
 RECORD = "parts.json"
@@ -97,7 +96,7 @@ def optimize_parts(
     refuse_new_folder(out / WHOLE, folder, made=True)
     if options.sequence is not None:
         prompt_tokens = prompt_and_steps(options.sequence)[0]
-    models: Sequence[Path] = [family.baseline for family in families_of(folder) if family.baseline is not None]
+    models = baselines_of(families_of(folder))
     for path in models:
         survive_loading(path)
     parts = parts_of(folder, models)

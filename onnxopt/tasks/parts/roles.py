@@ -12,7 +12,7 @@ from onnxopt.measure.generation.states import State, states_of, without_states
 from onnxopt.measure.runtime.session import Loadable
 from onnxopt.model_file import Signature, TensorSpec, signature_of
 from onnxopt.samples.text import from_encoder
-from onnxopt.tasks.variants.layout import families_of
+from onnxopt.tasks.variants.layout import baselines_of, families_of
 
 ENCODER, DECODER = "encoder", "decoder"
 
@@ -57,7 +57,7 @@ def folder_of_parts(folder: Path) -> bool:
     Raises:
         FileError: ONX501 there is no model in it, ONX505 it cannot be read.
     """
-    models = [family.baseline for family in families_of(folder) if family.baseline is not None]
+    models = baselines_of(families_of(folder))
     return len(models) > 1 or (len(models) == 1 and has_cache(signature_of(model_file.load(models[0]))))
 
 

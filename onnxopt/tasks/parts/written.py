@@ -7,7 +7,7 @@ from pathlib import Path
 from onnxopt import model_file
 from onnxopt.errors import FileError, first_line
 from onnxopt.model_file.save import external_files
-from onnxopt.tasks.variants.layout import families_of
+from onnxopt.tasks.variants.layout import baselines_of, families_of
 from onnxopt.tasks.variants.side_files import copy_files, side_files
 
 
@@ -24,7 +24,7 @@ def write_parts(folder: Path, out: Path, used: Mapping[Path, Path]) -> Path:
     """
     if out.exists():
         raise FileError("ONX502", "the output exists", where=str(out), hint="Remove it, or choose another --out.")
-    models = [family.baseline for family in families_of(folder) if family.baseline is not None]
+    models = baselines_of(families_of(folder))
     inside = out.parent.resolve()
     sides = [file for file in side_files(folder, below=True) if not file.resolve().is_relative_to(inside)]
     try:

@@ -14,7 +14,7 @@ from onnxopt.options.runtime import Runtime
 from onnxopt.options.tasks import TaskOptions
 from onnxopt.pipeline import StageProgress
 from onnxopt.run.job import budget_of
-from onnxopt.tasks.variants.layout import Family, families_of
+from onnxopt.tasks.variants.layout import Family, baselines_of, families_of
 from onnxopt.tasks.variants.made_up import made_up_samples
 from onnxopt.tasks.variants.published import with_tokenizer
 from onnxopt.tasks.variants.reference import Opened, Terms, open_file, reference
@@ -77,7 +77,7 @@ def audit(
     families = [_with_baseline(family, baseline) for family in families_of(folder)]
     total = sum(len(family.variants) + 1 for family in families)
     files, notes = list[JudgedFile](), list[str]()
-    models = [family.baseline for family in families if family.baseline is not None]
+    models = baselines_of(families)
     readings = readings_of(folder, models, terms) if total > len(models) else ()
     for family in families:
         opened = _opened(family, terms, readings, several=len(families) > 1)

@@ -22,7 +22,7 @@ from onnxopt.record.provenance import provenance
 from onnxopt.record.steps import frequent_reasons, step_data
 from onnxopt.target import target_of
 from onnxopt.tasks.apply import Made
-from onnxopt.tasks.variants.layout import families_of
+from onnxopt.tasks.variants.layout import baselines_of, families_of
 from onnxopt.tasks.variants.shown import name_in
 from onnxopt.tasks.variants.side_files import copy_files, side_files
 
@@ -75,7 +75,7 @@ def quantize_folder(
     folder = Path(folder)
     passes = (*((Simplify(),) if simplify else ()), make_pass("quantize-dynamic", options))
     context = Context(target_of(target), seed=seed)
-    models = [family.baseline for family in families_of(folder) if family.baseline is not None]
+    models = baselines_of(families_of(folder))
     if not models:
         raise FileError("ONX501", "there is no float32 model in the folder", where=str(folder), hint="Name another.")
     if out is None:

@@ -1,7 +1,7 @@
 """A folder of published files, read: which file each was made from, and the type that its name states."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +49,11 @@ def families_of(folder: Path) -> tuple[Family, ...]:
         hint = "Name the folder of the model, or its `onnx` folder."
         raise FileError("ONX501", "there is no .onnx file in the folder", where=str(folder), hint=hint)
     return tuple(Family(baseline, tuple(sorted(some))) for baseline, some in found.items())
+
+
+def baselines_of(families: Iterable[Family]) -> list[Path]:
+    """Return the float32 models of families; one that has only other forms has none."""
+    return [family.baseline for family in families if family.baseline is not None]
 
 
 def _by_ending(place: Path, found: dict[Path | None, list[tuple[Path, str]]]) -> None:

@@ -13,7 +13,7 @@ from onnxopt.options.reading import ReadOptions
 from onnxopt.run.finished import Run
 from onnxopt.run.optimize import optimize
 from onnxopt.samples.tokenizer import TOKENIZER
-from onnxopt.tasks.variants.layout import families_of
+from onnxopt.tasks.variants.layout import baselines_of, families_of
 from onnxopt.tasks.variants.side_files import copy_files, side_files
 
 WHOLE = "model"
@@ -70,7 +70,7 @@ def only_model(folder: Path) -> Path:
         FileError: ONX501 there is none, ONX505 the folder cannot be read.
         UsageError: ONX112 there are several.
     """
-    models = [family.baseline for family in families_of(folder) if family.baseline is not None]
+    models = baselines_of(families_of(folder))
     if not models:
         raise FileError("ONX501", "there is no float32 model in the folder", where=str(folder), hint="Name another.")
     if len(models) > 1:

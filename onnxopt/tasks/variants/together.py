@@ -20,7 +20,7 @@ from onnxopt.options.runtime import Runtime
 from onnxopt.samples import Feeds, Samples, open_samples
 from onnxopt.tasks.parts.roles import FolderParts, parts_of
 from onnxopt.tasks.parts.texts import AGREEMENT, ReadText, score_readers, texts_of
-from onnxopt.tasks.variants.layout import families_of
+from onnxopt.tasks.variants.layout import baselines_of, families_of
 from onnxopt.tasks.variants.made_up import made_up_samples
 from onnxopt.tasks.variants.reference import (
     Half,
@@ -176,7 +176,7 @@ def opened_beside(path: Path, terms: Terms) -> Opened:
         OnnxoptError: as `reference`.
     """
     place = path.parent.parent if path.parent.name == "onnx" else path.parent
-    models = [family.baseline for family in families_of(place) if family.baseline is not None]
+    models = baselines_of(families_of(place))
     return opened_in(path, terms, readings_of(place, models, terms) if path in models else ())
 
 
