@@ -78,13 +78,16 @@ class TextSource:
 
     def read(self, index: int) -> dict[str, np.ndarray]:
         """Return the tokens of one sentence, each array of shape (length,)."""
-        ids = self.tokenizer.encode(self.sentences[index])[: self.length]
+        tokens, padding = self.tokenizer.tokens(self.sentences[index]), self.tokenizer.padding
+        ids, types = tokens.ids[: self.length], tokens.types[: self.length]
         fill = 0 if self.length is None else self.length - len(ids)
+        before, behind = (fill, 0) if padding.left else (0, fill)
+        ends = ((before, behind),)
         arrays = {
-            "ids": np.array(ids + [self.tokenizer.pad_id] * fill, np.int64),
-            "mask": np.array([1] * len(ids) + [0] * fill, np.int64),
-            "types": np.zeros(len(ids) + fill, np.int64),
-            "positions": np.arange(len(ids) + fill),
+            "ids": np.pad(np.array(ids, np.int64), ends, constant_values=padding.id),
+            "mask": np.pad(np.ones(len(ids), np.int64), ends),
+            "types": np.pad(np.array(types, np.int64), ends, constant_values=padding.type),
+            "positions": np.maximum(np.arange(len(ids) + fill) - before, 0),
         }
         return {name: arrays[role] for name, role in self.roles.items()}
 

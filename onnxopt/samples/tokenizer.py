@@ -1,20 +1,17 @@
 """Tokenizers: a list of words with a regular expression, or a Hugging Face tokenizer.json."""
 
 import json
-import os
 import re
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from onnxopt.errors import DataError, OnnxoptError, first_line
-from onnxopt.extras import READING, require
+from onnxopt.errors import DataError
 from onnxopt.files import read_json
+from onnxopt.samples.hugging_face import Padding, Tokens, open_hugging_face, refused
 
 USUAL_PATTERN = r"\w+|[^\w\s]"
 TOKENIZER = "tokenizer.json"
@@ -22,14 +19,14 @@ TOKENIZER = "tokenizer.json"
 
 
 class Tokenizer(Protocol):
-    """Converts a sentence to token ids."""
+    """Converts a sentence to tokens."""
 
     @property
-    def pad_id(self) -> int:
-        """The id of padding."""
+    def padding(self) -> Padding:
+        """How a shorter sentence is filled up."""
 
-    def encode(self, sentence: str) -> list[int]:
-        """Return the ids of one sentence, not padded."""
+    def tokens(self, sentence: str) -> Tokens:
+        """Return the tokens of one sentence, not padded."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +46,14 @@ class Vocabulary:
     max_length: int | None = None
 
     @property
-    def pad_id(self) -> int:
-        """The id of `[PAD]`, or 0."""
-        return self.ids.get("[PAD]", 0)
+    def padding(self) -> Padding:
+        """At the end, with `[PAD]`, or 0."""
+        return Padding(self.ids.get("[PAD]", 0))
+
+    def tokens(self, sentence: str) -> Tokens:
+        """Return the tokens of one sentence, all of type 0."""
+        ids = self.encode(sentence)
+        return Tokens(ids, [0] * len(ids))
 
     def encode(self, sentence: str) -> list[int]:
         """Return `[CLS]`, if the vocabulary has it, and the ids of the words; unknown words are `[UNK]`."""
@@ -59,24 +61,6 @@ class Vocabulary:
         words = self.pattern.findall(sentence.lower() if self.lower else sentence)
         start = [self.ids["[CLS]"]] if "[CLS]" in self.ids else []
         return (start + [self.ids.get(word, unknown) for word in words])[: self.max_length]
-
-
-@dataclass(frozen=True)
-class HuggingFace:
-    """A tokenizer.json, run by the package `tokenizers`; `where` is its path."""
-
-    tokenizer: Any
-    pad_id: int
-    where: Path
-
-    def encode(self, sentence: str) -> list[int]:
-        """Return the ids of one sentence.
-
-        Raises:
-            DataError: ONX201 the file asks for the impossible, such as a token that it does not have.
-        """
-        with _refused(self.where), _native_messages_hidden():
-            return list(self.tokenizer.encode(sentence).ids)
 
 
 _CUT = """
@@ -124,52 +108,11 @@ def open_vocab(path: Path, length: int | None = None) -> Tokenizer:
         DataError: ONX201 the file is missing or has another form.
         UsageError: ONX108 the package `tokenizers` is not installed.
     """
-    with _refused(path):
+    with refused(path):
         content = read_json(path)
         if isinstance(content.get("model"), dict):
-            module = require("tokenizers", "text", READING)
-            with _native_messages_hidden():
-                tokenizer = module.Tokenizer.from_file(str(path))
-            padding = content.get("padding") or {}
-            tokenizer.no_padding()
-            if length is not None:
-                tokenizer.enable_truncation(length)
-            return HuggingFace(tokenizer, int(padding.get("pad_id", 0)), path)
+            return open_hugging_face(path, content["model"], length)
         ids = {str(word): i for i, word in enumerate(content["vocab"])}
         limit = content.get("max_len")
         pattern = re.compile(content.get("regex", USUAL_PATTERN))
         return Vocabulary(ids, pattern, bool(content.get("lower", True)), None if limit is None else int(limit))
-
-
-@contextmanager
-def _refused(path: Path) -> Iterator[None]:
-    """Raise ONX201 for what goes wrong inside with a vocabulary of any form; a panic of native code is no Exception."""
-    try:
-        yield
-    except (OnnxoptError, KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:
-        raise DataError(
-            "ONX201",
-            "not a readable vocabulary",
-            where=str(path),
-            why=first_line(error),
-            hint='Give a tokenizer.json, or {"vocab": ["[PAD]", "[UNK]", "[CLS]", ...], "regex": "...", "max_len": 9}.',
-        ) from error
-
-
-_HIDING = threading.Lock()
-
-
-@contextmanager
-def _native_messages_hidden() -> Iterator[None]:
-    """Keep file descriptor 2 from what native code prints before it raises: the error says it."""
-    with _HIDING:
-        saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-        try:
-            os.dup2(nowhere, 2)
-            yield
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
-            os.close(nowhere)

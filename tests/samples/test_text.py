@@ -1,10 +1,7 @@
 """Sentences as tokens."""
 
 import json
-import os
-import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 
 import pytest
 from sample_signatures import TEXT, one, signature, with_classes
@@ -86,69 +83,4 @@ def test_damaged_vocabulary(table: Path, tmp_path: Path, content: str | None) ->
     if content is not None:
         path.write_text(content)
     with pytest.raises(DataError, match=r"ONX201: not a readable vocabulary.*v\.json"):
-        open_samples(table, TEXT, options=ReadOptions(vocab=path))
-
-
-class FakeTokenizer:
-    """Stands for `tokenizers.Tokenizer`: one id per letter, 99 closes a sentence."""
-
-    length: int | None = None
-
-    @classmethod
-    def from_file(cls, path: str) -> "FakeTokenizer":
-        assert path.endswith("tokenizer.json")
-        return cls()
-
-    def no_padding(self) -> None: ...
-
-    def enable_truncation(self, length: int) -> None:
-        self.length = length
-
-    def encode(self, sentence: str) -> SimpleNamespace:
-        keep = None if self.length is None else self.length - 1
-        return SimpleNamespace(ids=[*map(len, sentence.split()[:keep]), 99])
-
-
-def test_hugging_face_tokenizer(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "tokenizer.json"
-    path.write_text(json.dumps({"model": {"type": "WordPiece"}, "padding": {"pad_id": 50}}))
-    module = ModuleType("tokenizers")
-    module.Tokenizer = FakeTokenizer
-    monkeypatch.setitem(sys.modules, "tokenizers", module)
-    (first, *_) = open_samples(table, TEXT, options=ReadOptions(vocab=path))
-    assert first["input_ids"].tolist() == [[1, 4, 4, 99]]
-    (fixed, *_) = open_samples(table, one("batch", 3, dtype="int64", name="ids"), options=ReadOptions(vocab=path))
-    assert fixed["ids"].tolist() == [[1, 4, 99], [3, 2, 99], [3, 3, 99]]
-    (filled, *_) = open_samples(table, one("batch", 6, dtype="int64", name="ids"), options=ReadOptions(vocab=path))
-    assert filled["ids"][0].tolist() == [1, 4, 4, 99, 50, 50]
-
-
-class Panic(BaseException):
-    """What `tokenizers` raises where its native code panics."""
-
-
-@pytest.mark.parametrize("where", ["from_file", "encode"])
-@pytest.mark.parametrize("error", [Panic("no entry found for key"), Exception("`unk_id` is missing")])
-def test_a_tokenizer_that_panics_is_one_line(
-    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], where: str, error
-) -> None:
-    def panic(*_: object) -> None:
-        os.write(2, b"thread panicked at mod.rs:143")
-        raise error
-
-    path = tmp_path / "tokenizer.json"
-    path.write_text('{"model": {}}')
-    module = ModuleType("tokenizers")
-    module.Tokenizer = type("Panicking", (FakeTokenizer,), {where: panic})
-    monkeypatch.setitem(sys.modules, "tokenizers", module)
-    with pytest.raises(DataError, match=rf"ONX201.*tokenizer\.json.*{error.args[0]}"):
-        list(open_samples(table, TEXT, options=ReadOptions(vocab=path)))
-    assert capfd.readouterr().err == ""
-
-
-def test_missing_tokenizers(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "tokenizer.json"
-    path.write_text('{"model": {}}')
-    monkeypatch.setitem(sys.modules, "tokenizers", None)
-    with pytest.raises(UsageError, match=r'ONX108.*tokenizers.*pip install "onnxopt\[text\]"'):
         open_samples(table, TEXT, options=ReadOptions(vocab=path))
