@@ -1,11 +1,11 @@
 """A trained encoder-decoder in float, as `optimize FOLDER` ships it, in INT8 and in 4 bits.
 
     python bench/trained_seq2seq.py FOLDER
-    python bench/seq2seq_table.py FOLDER [--seconds 60] [--max-drop 0.05pp] [--run RUN]
+    python bench/seq2seq_table.py FOLDER [--merged] [--seconds 60] [--max-drop 0.05pp] [--run RUN]
 
-Size, time to the first letter, letters per second, perplexity of the right answers, and how many of them each folder
-writes, on test texts. Each row beside float and beside the folder that ships. Saves the table as JSON under
-`bench/results/`.
+With `--merged`, forms of the folder that has both decoders in one file, beside the folder with two. Size, time to the
+first letter, letters per second, perplexity of the right answers, and how many of them each folder writes, on test
+texts. Each row beside float and beside the folder that ships. Saves the table as JSON under `bench/results/`.
 """
 
 import argparse
@@ -32,6 +32,7 @@ from onnxopt.tasks.parts.roles import parts_of
 
 RESULTS = Path(__file__).parent / "results"
 FLOAT, CHOSEN, INT8, FOUR = "float32", "chosen", "dynamic INT8", "4 bits"
+MERGED = "float32, merged"
 FOUR_BITS = "simplify,quantize-weights{bits=4,method=hqq}"
 
 
@@ -45,11 +46,11 @@ class TestText:
     end: frozenset[int]
 
 
-def chosen(folder: Path, run: Path, given: argparse.Namespace) -> tuple[Path | None, dict[str, Any]]:
-    """Return the folder that the search writes, or wrote before, and its record."""
+def chosen(source: Path, texts: Path, run: Path, given: argparse.Namespace) -> tuple[Path | None, dict[str, Any]]:
+    """Return the folder that the search of a folder writes, or wrote before, and its record."""
     if not run.exists():
         options = {"max_drop": given.max_drop, "latency_s": given.latency_seconds, "limit": given.search_limit}
-        onnxopt.optimize_parts(folder / "model", folder / "texts.jsonl", out=run, **options)
+        onnxopt.optimize_parts(source, texts, out=run, **options)
     record, made = json.loads((run / "parts.json").read_text()), run / "model"
     kept = {key: value for key, value in record.items() if key not in ("folder", "written")}
     return (made if made.is_dir() else None), kept
@@ -183,6 +184,7 @@ def shown(rows: Sequence[Mapping[str, Any]]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="written by bench/trained_seq2seq.py")
+    parser.add_argument("--merged", action="store_true", help="measure forms of the folder with a merged decoder")
     parser.add_argument("--max-drop", default="0.05pp")
     parser.add_argument("--run", type=Path, help="run folder of the search; one that exists is read, not searched")
     parser.add_argument("--new-tokens", type=int, default=32, help="letters of a timed text")
@@ -192,12 +194,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--latency-seconds", type=float, default=2.0, help="of timing in the search, for each form")
     parser.add_argument("--out", type=Path, default=RESULTS / f"{date.today()}-seq2seq-table.json")
     given = parser.parse_args(arguments)
-    source: Path = given.folder / "model"
+    whole: Path = given.folder / "model"
+    source: Path = given.folder / "merged" if given.merged else whole
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
-        made, search = chosen(given.folder, given.run or place / "run", given)
+        made, search = chosen(source, given.folder / "texts.jsonl", given.run or place / "run", given)
         onnxopt.quantize_folder(source, out=place / "int8")
-        folders = {FLOAT: source, INT8: place / "int8", FOUR: in_4_bits(source, place / "four")}
+        folders = {FLOAT: whole} | ({MERGED: source} if given.merged else {})
+        folders |= {INT8: place / "int8", FOUR: in_4_bits(source, place / "four")}
         if made is not None:
             folders[CHOSEN] = made
         texts, letters = texts_of(given.folder, given.limit)

@@ -4,7 +4,8 @@
 
 The encoder reads `th_ m_v__ _s gr__t` letter by letter, the decoder writes `the movie is great`. Writes `model/`, laid
 out as Optimum does (`onnx/encoder_model.onnx`, `onnx/decoder_model.onnx`, `onnx/decoder_with_past_model.onnx`,
-`config.json`, `tokenizer.json`), texts for a search that it is not trained on (`texts.jsonl`), test texts with their
+`config.json`, `tokenizer.json`), `merged/`, which has the same weights with both decoders as one
+(`onnx/decoder_model_merged.onnx`), texts for a search that it is not trained on (`texts.jsonl`), test texts with their
 answers (`test.jsonl`) and `settings.json`. Trains on one thread. Nothing of it belongs to this project: the sentences
 have no clear licence.
 """
@@ -12,12 +13,14 @@ have no clear licence.
 import argparse
 import json
 import re
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from seq2seq_merged import write_merged
 from seq2seq_model import DROPOUT, HEADS, LONGEST, Encoder, FirstTokens, LaterTokens, Model
 from torch import nn
 from training_text import BATCH, IGNORED, RATE, Batch, groups, learn, mask_of, padded, sentences_of
@@ -112,6 +115,13 @@ def _write(
     )
 
 
+def merge(source: Path, out: Path) -> None:
+    """Write the folder again, with both decoders in one file."""
+    shutil.copytree(source, out, ignore=shutil.ignore_patterns("decoder*.onnx"))
+    first, later = (source / "onnx" / f"{name}.onnx" for name in ("decoder_model", "decoder_with_past_model"))
+    write_merged(first, later, out / "onnx" / "decoder_model_merged.onnx")
+
+
 def _length(name: str) -> str:
     """Return the name of the axis that is as long as the text."""
     if name in ("input_ids", "logits") or ".decoder." in name:
@@ -132,6 +142,7 @@ def write(folder: Path, *, layers: int, width: int, epochs: int) -> None:
     config = {"is_encoder_decoder": True, "decoder_start_token_id": PAD, "pad_token_id": PAD, "eos_token_id": END}
     (folder / "model" / "config.json").write_text(json.dumps({**config, "vocab_size": len(vocabulary["vocab"])}))
     (folder / "model" / "tokenizer.json").write_text(json.dumps(vocabulary))
+    merge(folder / "model", folder / "merged")
     settings = {"layers": layers, "width": width, "epochs": epochs, "heads": HEADS, "letters": LONGEST, "batch": BATCH}
     settings |= {"rate": RATE, "dropout": DROPOUT, "weight_decay": WEIGHT_DECAY, "processor_s": round(spent)}
     (folder / "settings.json").write_text(json.dumps(settings) + "\n")

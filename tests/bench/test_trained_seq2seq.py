@@ -2,11 +2,13 @@
 
 import json
 from argparse import Namespace
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import onnx
 import pytest
 
 from onnxopt.measure.generation.chain import TextStart
@@ -14,6 +16,8 @@ from onnxopt.measure.runtime.session import Runtime
 from onnxopt.samples.tokenizer import Vocabulary, open_vocab
 from onnxopt.tasks.parts.config import end_tokens, first_token
 from onnxopt.tasks.parts.roles import parts_of
+
+PAIR = ("decoder_model", "decoder_with_past_model")
 
 torch = pytest.importorskip("torch")
 
@@ -77,6 +81,26 @@ def test_the_folder_says_how_texts_begin_and_end(made: Path) -> None:
     assert len(words.encode(row["answer"])) == len(words.encode(row["text"]))
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_merged_decoder_reads_as_the_two_do(table: ModuleType, made: Path) -> None:
+    pair, one = made / "model", made / "merged"
+    assert {path.name for path in table.files_of(one)} == {"encoder_model.onnx", "decoder_model_merged.onnx"}
+    assert {path.name for path in one.iterdir()} == {path.name for path in pair.iterdir()}
+    # Each weight is there once, so the file is about as large as the larger of the two.
+    sizes = {path.stem: path.stat().st_size for path in (*table.files_of(pair), *table.files_of(one))}
+    assert sizes["decoder_model_merged"] < 1.6 * sizes["decoder_model"] < 0.9 * sum(sizes[name] for name in PAIR)
+    texts, letters = table.texts_of(made, None)
+    rows = table.answers({"pair": pair, "one": one}, texts, letters)
+    assert rows["one"]["perplexity"]["value"] == pytest.approx(rows["pair"]["perplexity"]["value"], rel=1e-6)
+    int8 = made / "int8"
+    table.onnxopt.quantize_folder(one, out=int8)
+    (merged,) = (onnx.load(path) for path in table.files_of(int8) if "decoder" in path.name)
+    (around,) = (node for node in merged.graph.node if node.op_type == "If")
+    kinds = [Counter(node.op_type for node in body.g.node) for body in around.attribute]
+    # Products of weights in two layers and the last one; later tokens find the keys and values of the encoder.
+    assert sorted(one["MatMulInteger"] for one in kinds) == [2 * 8 + 1, 2 * 10 + 1]
+
+
 def test_training_lowers_the_loss(bench: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     vocab = ["[PAD]", "[UNK]", "</s>", " ", "_", *"abcd"]
     bench.trained(["bad cab", "dab"] * 300, vocab, 1, 48, 10)
@@ -115,11 +139,11 @@ def test_a_search_that_was_made_is_read(table: ModuleType, tmp_path: Path, monke
 
     monkeypatch.setattr(table.onnxopt, "optimize_parts", search)
     given = Namespace(max_drop="1pp", latency_seconds=1.0, search_limit=None)
-    found = table.chosen(tmp_path, tmp_path / "run", given)
+    found = table.chosen(tmp_path, tmp_path / "texts.jsonl", tmp_path / "run", given)
     assert found == (tmp_path / "run" / "model", {"budget": 1})
     monkeypatch.setattr(table.onnxopt, "optimize_parts", None)
     (tmp_path / "run" / "model").rmdir()
-    assert table.chosen(tmp_path, tmp_path / "run", given) == (None, {"budget": 1})
+    assert table.chosen(tmp_path, tmp_path / "texts.jsonl", tmp_path / "run", given) == (None, {"budget": 1})
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
