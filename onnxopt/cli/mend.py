@@ -52,7 +52,7 @@ def repair(
     read: ReadOptions,
     shown: Shown,
 ) -> int:
-    """Mend quantized files that are slow or large, without data.
+    """Mend quantized or old files, each change measured, no data.
 
     Every repair is proved and measured, or undone.
     """

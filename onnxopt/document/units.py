@@ -1,5 +1,6 @@
 """Numbers as text: the same digits, units and interval notation everywhere."""
 
+from collections.abc import Sequence
 from math import isfinite
 
 from onnxopt.measure.metrics.score import percent
@@ -7,7 +8,7 @@ from onnxopt.measure.statistics import Interval
 
 __all__ = [
     "bounds", "count", "faster", "many", "percent", "points", "points_interval", "score",
-    "seconds", "significant", "size", "smaller", "times", "times_interval",
+    "seconds", "shape", "significant", "size", "smaller", "times", "times_interval",
 ]  # fmt: skip
 
 
@@ -110,3 +111,8 @@ def seconds(value: float) -> str:
 def many(number: int, noun: str, plural: str = "") -> str:
     """Return `1 layer`, `2 layers`."""
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def shape(sizes: Sequence[object]) -> str:
+    """Return the sizes of a tensor's axes, like `1x3x224x224`; `scalar` without an axis."""
+    return "x".join(map(str, sizes)) or "scalar"

@@ -8,10 +8,9 @@ import onnx_ir as ir
 
 from onnxopt.graph.shapes import with_types
 from onnxopt.model_file.light import without_large_weights
+from onnxopt.model_file.signature import IMAGE_SIDE
 
 Shape = tuple[int, ...]
-_IMAGE_SIDE = 224
-"""Side of an image where it is dynamic: at 1 pixel most networks would have no cost at all."""
 
 
 def with_fixed_shapes(model: ir.Model, sizes: Mapping[str, int]) -> ir.Model:
@@ -28,7 +27,7 @@ def with_fixed_shapes(model: ir.Model, sizes: Mapping[str, int]) -> ir.Model:
         if value.shape is not None and value.name not in light.graph.initializers:
             sides = _sides(value.shape)
             value.shape = ir.Shape(
-                _fixed(dim, sizes, _IMAGE_SIDE if axis in sides else 1) for axis, dim in enumerate(value.shape)
+                _fixed(dim, sizes, IMAGE_SIDE if axis in sides else 1) for axis, dim in enumerate(value.shape)
             )
     return with_types(without_large_weights(light)[0])
 

@@ -12,6 +12,9 @@ from onnxopt.errors import DataError
 MOST_MADE_UP = 1 << 30
 """Numbers in one made-up input; larger ones are a fault in the file."""
 
+IMAGE_SIDE = 224
+"""Height and width of made-up images where a model takes any: at some pixels many networks do not run."""
+
 Dim = int | str | None
 """A fixed size, a named dynamic size, or an unknown one."""
 

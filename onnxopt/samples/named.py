@@ -1,7 +1,7 @@
 """Data by name: the digits of scikit-learn, and random numbers."""
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from onnxopt.extras import READING, require
 from onnxopt.model_file import Signature, probe_feeds
 from onnxopt.options.reading import ReadOptions
 from onnxopt.samples.expect import has_batch_axis
-from onnxopt.samples.pixels import image_layout
+from onnxopt.samples.pixels import with_image_size
 from onnxopt.samples.rows import Rows
 
 TRAIN_COUNT = 1000
@@ -69,7 +69,7 @@ class Random:
 
 
 def open_random(name: str, signature: Signature, options: ReadOptions) -> Random:
-    """Return `random` (64 samples) or `random:N`; an image model of free size takes `options.size`.
+    """Return `random` (64 samples) or `random:N`; free sizes of an image are `options.size`, or usual ones.
 
     Raises:
         UsageError: ONX101 N is not a positive number.
@@ -77,11 +77,4 @@ def open_random(name: str, signature: Signature, options: ReadOptions) -> Random
     _, _, count = name.partition(":")
     if count and not (count.isdecimal() and int(count)):
         raise UsageError("ONX101", "random:N needs a positive number N", where=name, hint="For example random:64.")
-    spec = signature.inputs[0] if len(signature.inputs) == 1 else None
-    layout = None if spec is None else options.layout or image_layout(spec)
-    if spec is not None and spec.shape is not None and len(spec.shape) == 4 and layout and options.size:
-        height, width = options.size if isinstance(options.size, tuple) else (options.size, options.size)
-        batch, channels = spec.shape[0], spec.shape[1 if layout == "NCHW" else 3]
-        shape = (batch, channels, height, width) if layout == "NCHW" else (batch, height, width, channels)
-        signature = replace(signature, inputs=(replace(spec, shape=shape),))
-    return Random(name, signature, int(count) if count else RANDOM_COUNT)
+    return Random(name, with_image_size(signature, options), int(count) if count else RANDOM_COUNT)

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from onnxopt.errors import DataError, UsageError, first_line
 from onnxopt.extras import READING, require
 from onnxopt.files import open_regular
 from onnxopt.model_file import Signature, TensorSpec
+from onnxopt.model_file.signature import IMAGE_SIDE
 from onnxopt.options.reading import Layout, ReadOptions
 from onnxopt.samples.placement import Placement
 
@@ -40,6 +41,19 @@ def image_layout(spec: TensorSpec) -> Layout | None:
     if first == last:
         return None
     return "NCHW" if first else "NHWC"
+
+
+def with_image_size(signature: Signature, options: ReadOptions) -> Signature:
+    """Return the signature with the height and width of made-up images: `options.size`, or IMAGE_SIDE for free ones."""
+    spec = signature.inputs[0] if len(signature.inputs) == 1 else None
+    layout = None if spec is None else options.layout or image_layout(spec)
+    if spec is None or spec.shape is None or len(spec.shape) != 4 or layout is None:
+        return signature
+    wanted = options.size if isinstance(options.size, tuple) else (options.size, options.size)
+    shape = list(spec.shape)
+    for axis, size in zip((2, 3) if layout == "NCHW" else (1, 2), wanted, strict=True):
+        shape[axis] = size or (IMAGE_SIDE if not isinstance(shape[axis], int) else shape[axis])
+    return replace(signature, inputs=(replace(spec, shape=tuple(shape)),))
 
 
 def image_input(signature: Signature, options: ReadOptions) -> ImageInput:

@@ -5,6 +5,18 @@ from collections.abc import Mapping
 from onnxopt.document import units
 from onnxopt.measure.latency import Latency
 from onnxopt.measure.latency.noise import noise_in
+from onnxopt.samples import Feeds
+
+_MOST_SHAPES = 3
+
+
+def inputs_words(data: object, feeds: Feeds) -> str:
+    """Return the words for the inputs of a measurement; of synthetic ones their shapes too, which decide the time."""
+    if data is not None:
+        return f"samples of {data}"
+    shapes = [f"{name} {units.shape(array.shape)}" for name, array in feeds.items()]
+    more = f" and {len(shapes) - _MOST_SHAPES} more" if shapes[_MOST_SHAPES:] else ""
+    return f"synthetic inputs ({', '.join(shapes[:_MOST_SHAPES])}{more})" if shapes else "synthetic inputs"
 
 
 def said_of(timed: Mapping[str, Latency]) -> list[str]:

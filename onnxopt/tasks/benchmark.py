@@ -22,6 +22,7 @@ from onnxopt.run.add_device import add_to_run
 from onnxopt.run.finished import AnyRun, Run
 from onnxopt.samples import ReadOptions
 from onnxopt.tasks import benchmark_tables as tables
+from onnxopt.tasks.bench_words import inputs_words
 from onnxopt.tasks.benchmark_runs import (
     latencies,
     notes_of,
@@ -130,19 +131,21 @@ def benchmark(
     elif ep is not None:
         _refuse("ep", {"provider": runtime is not None and runtime.provider != Runtime().provider})
     work = work_on(models, data, runtime, seconds=seconds, read=read, seed=seed, progress=progress)
+    # Lengths of sequences have words of their own.
+    inputs = inputs_words(data, {} if data is not None or shares is not None else work.feeds(sizes[0]))
     if profile:
         profiled = profiles(work, sizes[0])
         return Benchmark(tables.profiles_document(profiled), profiles=profiled)
     if processes is not None:
         loads = process_loads(work, sizes[0], processes)
-        return Benchmark(tables.process_loads_document(loads, data), load=loads)
+        return Benchmark(tables.process_loads_document(loads, inputs), load=loads)
     if scenario in ("offline", "streams"):
         rates = throughputs(work, sizes[0], (streams or STREAMS) if scenario == "streams" else 1)
-        return Benchmark(tables.throughputs_document(rates, data), throughput=rates)
+        return Benchmark(tables.throughputs_document(rates, inputs), throughput=rates)
     work = work if ep is None else on_providers(work, ep)
     timed = latencies(work, sizes, memory=memory, hot=hot, shares=shares)
     lengths = () if shares is None else (length_words(next(iter(work.models.values())), shares),)
-    return Benchmark(tables.latencies_document(timed, data, (*notes_of(work, timed), *lengths)), latency=timed)
+    return Benchmark(tables.latencies_document(timed, inputs, (*notes_of(work, timed), *lengths)), latency=timed)
 
 
 def device_result(result: str | Path, *, run: AnyRun | None = None) -> Benchmark:

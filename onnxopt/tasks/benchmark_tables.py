@@ -15,14 +15,13 @@ from onnxopt.tasks.bench_words import compared, said_of, warning_of
 MOST_NODES = 10
 
 
-def latencies_document(found: Mapping[int, Mapping[str, Latency]], data: object, notes: Sequence[str] = ()) -> Document:
-    """Return one row per batch size and model; `notes` are further sentences."""
+def latencies_document(found: Mapping[int, Mapping[str, Latency]], inputs: str, notes: Sequence[str] = ()) -> Document:
+    """Return one row per batch size and model; `inputs` are in words, `notes` further sentences."""
     columns = (
         Column("model"),
         *(Column(t, number=True) for t in ("batch", "p50 ms", "p90 ms", "p99 ms", "speed-up", "first ms", "runs")),
     )
     rows = tuple(_row(name, latency) for timed in found.values() for name, latency in timed.items())
-    inputs = "synthetic inputs" if data is None else f"samples of {data}"
     lines = [line for timed in found.values() for line in said_of(timed)]
     warnings = [warning for timed in found.values() if (warning := warning_of(timed)) is not None]
     some = next(iter(next(iter(found.values())).values()))
@@ -67,7 +66,7 @@ def _costs(latency: Latency) -> str:
     return "".join(f"\n{line}" for line in lines)
 
 
-def process_loads_document(found: Mapping[str, ProcessLoad], data: object) -> Document:
+def process_loads_document(found: Mapping[str, ProcessLoad], inputs: str) -> Document:
     """Return one row per model: samples per second, slow runs and energy with several processes at once."""
     titles = ("processes", "batch", "samples/s", "p50 ms", "p99 ms", "energy", "runs")
     rows = tuple(
@@ -83,7 +82,6 @@ def process_loads_document(found: Mapping[str, ProcessLoad], data: object) -> Do
         )
         for name, one in found.items()
     )
-    inputs = "synthetic inputs" if data is None else f"samples of {data}"
     lines = [f"Measured on {inputs}, one model after the other, in processes that start together."]
     if all(one.joules is None for one in found.values()):
         lines.append("Energy per run: not available, because the system denies access to the RAPL counters.")
@@ -92,7 +90,7 @@ def process_loads_document(found: Mapping[str, ProcessLoad], data: object) -> Do
     return Document((Table(columns, rows), Text(tuple(lines))), {"inputs": inputs, "models": records})
 
 
-def throughputs_document(found: Mapping[str, Throughput], data: object) -> Document:
+def throughputs_document(found: Mapping[str, Throughput], inputs: str) -> Document:
     """Return one row per model: samples per second, and latency under load."""
     titles = ("streams", "batch", "samples/s", "speed-up", "p50 ms", "p99 ms", "runs")
     columns = (Column("model"), *(Column(title, number=True) for title in titles))
@@ -108,7 +106,6 @@ def throughputs_document(found: Mapping[str, Throughput], data: object) -> Docum
             lines.append(f"{compared(name, first, speedup.low, speedup.value, speedup.high)}.")
         interval = None if speedup is None else {"low": speedup.low, "value": speedup.value, "high": speedup.high}
         records.append({"model": name, **asdict(one), "speedup": interval})
-    inputs = "synthetic inputs" if data is None else f"samples of {data}"
     lines.append(f"Measured on {inputs}, alternating in one process; runs of one stream follow without a pause.")
     return Document((Table(columns, tuple(rows)), Text(tuple(lines))), {"inputs": inputs, "models": records})
 

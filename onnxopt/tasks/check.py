@@ -46,7 +46,9 @@ def findings_of(model: Given) -> tuple[Finding, ...]:
         graph = as_graph(source)
     except ModelError as error:
         return (_of_error(error),)
-    found = [*lint(graph), *_mendable(graph)]
+    found = [*lint(graph)]
+    known = {finding.code for finding in found}
+    found += [finding for finding in mendable(graph) if finding.code not in known]
     try:
         model_file.check(graph)
     except ModelError as error:
@@ -101,7 +103,7 @@ def _document(found: Mapping[str, tuple[Finding, ...]], errors: int, warnings: i
     return Document((*((Table(columns, rows),) if rows else ()), Text((verdict,))), data)
 
 
-def _mendable(model: ir.Model) -> Iterator[Finding]:
+def mendable(model: ir.Model) -> Iterator[Finding]:
     """Yield the faults that `repair` mends on this machine."""
     try:
         for repair in REPAIRS:

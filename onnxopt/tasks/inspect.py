@@ -6,6 +6,7 @@ from dataclasses import asdict
 import onnx_ir as ir
 
 from onnxopt import model_file
+from onnxopt.document import units
 from onnxopt.document.blocks import Block, Column, Document, Facts, Table, Text
 from onnxopt.document.units import count, many, size
 from onnxopt.errors import UsageError
@@ -209,4 +210,4 @@ def _share(sparsity: float | None) -> str:
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:
-    return "?" if shape is None else "x".join(map(str, shape)) or "scalar"
+    return "?" if shape is None else units.shape(shape)

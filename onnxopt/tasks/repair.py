@@ -22,6 +22,7 @@ from onnxopt.repairs.mending import Clock, Limits, Mended, mend
 from onnxopt.repairs.witness import Witness, change
 from onnxopt.samples import Feeds, ReadOptions, open_samples
 from onnxopt.target import Target, detect, target_of
+from onnxopt.tasks.bench_words import inputs_words
 from onnxopt.tasks.repaired import Repaired
 
 MOST_CHANGE = 0.05
@@ -108,7 +109,7 @@ def repair(
         if progress is not None:
             progress("repairs", len(tried), len(limits.repairs))
     done = _result((loaded, size_of(model)), current, tuple(tried), witness, limits)
-    done = replace(done, batches=len(batches), source=source)
+    done = replace(done, batches=len(batches), inputs=inputs_words(data, timed[0]), source=source)
     if not done.kept or out is None or dry_run:
         return done
     samples = None if data is None else open_samples(data, signature_of(loaded), options=read)
@@ -120,7 +121,7 @@ def repair(
 def _inputs(model: ir.Model, data: object, read: ReadOptions | None) -> tuple[list[Feeds], Sequence[Feeds]]:
     """Return the batches to compare outputs on, and those to time: the given ones, where there are some."""
     signature = signature_of(model)
-    made_up = drawn_inputs(open_samples("random", signature), 1)
+    made_up = drawn_inputs(open_samples("random", signature, options=_made_up_as(read)), 1)
     own = () if data is None else drawn_inputs(open_samples(data, signature, options=read), 1)
     start = time.perf_counter()
     batches = [*runnable(model, signature, own[:_GIVEN]), *runnable(model, signature, made_up[:_MADE_UP])]
@@ -129,6 +130,11 @@ def _inputs(model: ir.Model, data: object, read: ReadOptions | None) -> tuple[li
     if not batches:
         raise _not_run(model, (*own, *made_up)[0])
     return batches, own or batches
+
+
+def _made_up_as(read: ReadOptions | None) -> ReadOptions | None:
+    """Return the options that apply to made-up inputs too: the size of images."""
+    return None if read is None else ReadOptions(size=read.size, layout=read.layout)
 
 
 def _not_run(model: ir.Model, feeds: Feeds) -> UsageError:

@@ -29,6 +29,7 @@ class Repaired:
         moved: the change of the outputs with optimizations off; 0 is bit for bit.
         deployed: likewise as the runtime runs both.
         batches: inputs that outputs were compared on: made-up and given ones.
+        inputs: the inputs that were timed, in words.
         reason: the reason for keeping the original, or for writing the result.
         files: written files, the `.onnx` file first.
         source: file it was made from; None where the model was given in memory.
@@ -46,6 +47,7 @@ class Repaired:
     files: tuple[Path, ...] = ()
     source: Path | None = None
     target: str = ""
+    inputs: str = ""
 
     @property
     def kept(self) -> tuple[Mended, ...]:
@@ -72,7 +74,8 @@ def repaired_document(done: Repaired) -> Document:
     ]
     lines += frequent_reasons(skip for one in done.tried for skip in one.found.left)
     if done.tried:
-        lines.append(f"Outputs were compared on {units.many(done.batches, 'batch', 'batches')}.")
+        timed = f"; times are those of {done.inputs}" if any(one.speed is not None for one in done.tried) else ""
+        lines.append(f"Outputs were compared on {units.many(done.batches, 'batch', 'batches')}{timed}.")
     lines.append(_written(done))
     data = {
         "target": done.target,
@@ -83,6 +86,7 @@ def repaired_document(done: Repaired) -> Document:
         "change": done.moved,
         "change_as_run": done.deployed,
         "batches": done.batches,
+        "inputs": done.inputs,
         "size_before_bytes": done.size[0],
         "size_after_bytes": done.size[1],
         "files": [str(file) for file in done.files],

@@ -126,3 +126,11 @@ def test_nan_weights_are_an_error(cli, written):
     ended = cli("check", model)
     assert ended.code == 1
     assert "CHK301" in ended.out
+
+
+def test_a_fault_that_two_looks_find_is_one_finding(cli, written):
+    ended = cli("check", written("listed_weights_8"), "--format", "json")
+    (model,) = json.loads(ended.out)["models"]
+    codes = [finding["code"] for finding in model["findings"]]
+    assert codes.count("CHK207") == 1
+    assert len(codes) == len(set(codes))

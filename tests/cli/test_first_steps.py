@@ -5,6 +5,7 @@ import shlex
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from onnxopt import model_file
@@ -70,3 +71,30 @@ def test_a_missing_model_is_what_is_said_first(cli):
     ended = cli("optimize", "none.onnx")
     assert ended.code == 5
     assert ended.err.startswith("ONX501")
+
+
+def test_faults_that_repair_mends_are_offered(cli):
+    model_file.save(builders.listed_weights(), "old.onnx")
+    (line,) = [c for c in _data(cli, "old.onnx")["without_samples"] if "repair" in c["command"]]
+    assert line["does"] == "Mend a file that is slow or large (CHK207)"
+    ended = cli(*shlex.split(line["command"])[1:], "--seconds", "0.05", "--format", "json")
+    assert ended.code == 0
+    assert [one["code"] for one in json.loads(ended.out)["repairs"]] == ["CHK207"]
+
+
+def test_a_detector_of_any_size_runs_without_samples(cli):
+    """It halves its input three times and joins the halves, which fails at a few pixels, as detectors do."""
+    net = builders.Net(0)
+    halves = ["x"]
+    for channels in ((3, 8), (8, 8), (8, 8)):
+        halves.append(net.node("Relu", net.conv(halves[-1], *channels, strides=[2, 2], pads=[1, 1, 1, 1])))
+    scales = net.const(np.array([1, 1, 2, 2], np.float32))
+    wide = net.node("Resize", halves[-1], "", scales, mode="nearest")
+    net.node("Concat", wide, halves[-2], out="y", axis=1)
+    shapes = [("x", builders.F, ["n", 3, "h", "w"])], [("y", builders.F, ["n", 16, None, None])]
+    model_file.save(net.model(*shapes), "detector.onnx")
+    timed = cli("benchmark", "detector.onnx", "--seconds", "0.05")
+    assert timed.code == 0, timed.err
+    assert "synthetic inputs (x 1x3x224x224)" in " ".join(timed.out.split())
+    sized = cli("benchmark", "detector.onnx", "--seconds", "0.05", "--size", "64")
+    assert "synthetic inputs (x 1x3x64x64)" in " ".join(sized.out.split())

@@ -1,10 +1,12 @@
 import json
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 
 from onnxopt.model_file import to_bytes
 from onnxopt.target import detect
+from tests.builders import hard_swish_9
 from tests.repairs.quantized import qdq_cnn
 
 
@@ -54,3 +56,13 @@ def test_quantize_points_to_repair(cli, signed, tmp_path) -> None:
         ended = cli("quantize", signed, "-o", out, "--data", tmp_path / "data.npz", "--mode", mode, "--dry-run")
         assert ended.code == 0
         assert "onnxopt repair" in " ".join(ended.out.split())
+
+
+def test_made_up_inputs_have_a_size_that_is_stated(cli, tmp_path) -> None:
+    path = tmp_path / "free.onnx"
+    model = hard_swish_9()
+    model.graph.inputs[0].shape = ir.Shape(["n", 3, "h", "w"])
+    path.write_bytes(to_bytes(model))
+    for size, shape in (((), "1x3x224x224"), (("--size", 32), "1x3x32x32")):
+        ended = cli("repair", path, "-o", tmp_path / "out.onnx", "--dry-run", "--seconds", 0.02, *size)
+        assert f"times are those of synthetic inputs (x {shape})" in " ".join(ended.out.split()), ended.err

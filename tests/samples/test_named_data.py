@@ -56,6 +56,21 @@ def test_random_images_of_a_chosen_size() -> None:
     assert next(iter(samples))["x"].shape == (2, 3, 12, 10)
 
 
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        (one(None, 3, "h", "w"), (1, 3, 224, 224)),
+        (one(None, None, None, 3), (1, 224, 224, 3)),
+        (one(None, 3, 48, None), (1, 3, 48, 224)),
+        (one(None, 3, 12, 10), (1, 3, 12, 10)),
+        (one(None, 8, None, 16), (1, 8, 2, 16)),
+    ],
+)
+def test_random_images_of_free_size_are_no_specks(model: Signature, shape: tuple[int, ...]) -> None:
+    samples = open_samples("random:1", model).with_batch_size(1)
+    assert next(iter(samples))["x"].shape == shape
+
+
 @pytest.mark.parametrize("word", ["random:0", "random:x", "random:-3", "random:1.5"])
 def test_random_of_no_number(word: str) -> None:
     with pytest.raises(UsageError, match=r"ONX101.*positive number"):

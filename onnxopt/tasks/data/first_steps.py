@@ -12,6 +12,7 @@ from onnxopt.errors import OnnxoptError
 from onnxopt.graph.layers import anatomy_of
 from onnxopt.measure.generation.states import states_of, without_states
 from onnxopt.model_file import Signature, signature_of
+from onnxopt.model_file.signature import IMAGE_SIDE
 from onnxopt.quantization.outcome import WEIGHTED
 from onnxopt.samples import ReadOptions
 from onnxopt.samples.audio.waveform import WaveInput, wave_input
@@ -19,6 +20,7 @@ from onnxopt.samples.expect import has_batch_axis
 from onnxopt.samples.pixels import image_layout
 from onnxopt.samples.text import takes_tokens
 from onnxopt.tasks.advice import STATIC_ONLY
+from onnxopt.tasks.check import mendable
 from onnxopt.tasks.inspect import schema_data
 
 _QUANTIZED = ("DequantizeLinear", "DynamicQuantizeLinear", "MatMulNBits", "MatMulInteger", "ConvInteger")
@@ -77,7 +79,7 @@ def _kind(signature: Signature) -> tuple[str, str]:
     spec = signature.inputs[0] if len(signature.inputs) == 1 else None
     if spec is not None and image_layout(spec):
         fixed = all(isinstance(dim, int) for dim in (spec.shape or ())[1:])
-        size = "" if fixed else " --size 224"
+        size = "" if fixed else f" --size {IMAGE_SIDE}"
         return f"IMAGES{size}", "a folder of images; further options as in training: --mean, --std"
     if takes_tokens(signature):
         return "TEXTS.csv --vocab tokenizer.json", "a table with a column `text`"
@@ -105,9 +107,12 @@ def _without(path: Path, model: ir.Model) -> list[Command]:
     name = shlex.quote(str(path))
     commands: list[Command] = []
     quantized = any(n.op_type in _QUANTIZED or n.op_type.startswith("QLinear") for n in model.graph.all_nodes())
-    if quantized:
+    faults = [finding.code for finding in mendable(model)]
+    if quantized or faults:
+        which = f" ({', '.join(faults)})" if faults else ""
+        does = "Mend a quantized file" if quantized else "Mend a file"
         out = _beside(path, "repaired")
-        commands.append((f"onnxopt repair {name} -o {out}", "Mend a quantized file that is slow or large"))
+        commands.append((f"onnxopt repair {name} -o {out}", f"{does} that is slow or large{which}"))
     layers = [layer.op_type for layer in anatomy_of(model).layers if layer.op_type in WEIGHTED]
     dynamic = sum(op not in STATIC_ONLY for op in layers)
     if dynamic and not quantized:

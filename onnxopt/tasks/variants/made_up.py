@@ -10,7 +10,7 @@ import onnx_ir as ir
 from onnxopt.errors import DataError, NativeError, UsageError
 from onnxopt.measure.runtime.session import Session
 from onnxopt.model_file import Signature, TensorSpec, signature_of
-from onnxopt.model_file.signature import MOST_MADE_UP
+from onnxopt.model_file.signature import IMAGE_SIDE, MOST_MADE_UP
 from onnxopt.options.runtime import Runtime
 from onnxopt.samples import Samples, open_samples
 from onnxopt.samples.expect import has_batch_axis
@@ -18,7 +18,9 @@ from onnxopt.samples.expect import has_batch_axis
 COUNT = 64
 LENGTH = 16
 """Steps of a sequence."""
-_SIZES: Mapping[str, int] = MappingProxyType({"num_channels": 3, "channels": 3, "height": 224, "width": 224})
+_SIZES: Mapping[str, int] = MappingProxyType(
+    {"num_channels": 3, "channels": 3, "height": IMAGE_SIDE, "width": IMAGE_SIDE}
+)
 
 
 @dataclass(frozen=True)
