@@ -79,6 +79,7 @@ LARGE_CONSTANT_BYTES = 1 << 20
 
 _STANDARD = ("", "ai.onnx", "ai.onnx.ml")
 _QUANTIZED = ("QLinear", "QuantizeLinear", "DequantizeLinear", "DynamicQuantize", "QGemm", "QAttention")
+_IN_BLOCKS = frozenset(("MatMulNBits", "MatMulBnb4", "MatMulFpQ4", "GatherBlockQuantized"))
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ def _is_double(node: ir.Node) -> bool:
 
 def is_quantized(node: ir.Node) -> bool:
     """Return whether an operator computes on integers that stand for floats, or converts to or from them."""
-    return node.op_type.startswith(_QUANTIZED) or node.op_type.endswith("Integer")
+    return node.op_type.startswith(_QUANTIZED) or node.op_type.endswith("Integer") or node.op_type in _IN_BLOCKS
 
 
 def _called(node: ir.Node) -> str:

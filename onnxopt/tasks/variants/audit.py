@@ -7,7 +7,8 @@ from pathlib import Path
 from onnxopt import model_file
 from onnxopt.document import units
 from onnxopt.document.blocks import Displayed, Document, Text
-from onnxopt.errors import DataError, FileError, ModelError, NativeError, UsageError
+from onnxopt.errors import DataError, FileError, ModelError, NativeError, OnnxoptError, UsageError
+from onnxopt.graph.lint import is_quantized
 from onnxopt.measure.runtime.first_load import survive_loading
 from onnxopt.options.reading import ReadOptions
 from onnxopt.options.runtime import Runtime
@@ -21,6 +22,9 @@ from onnxopt.tasks.variants.reference import Opened, Terms, open_file, reference
 from onnxopt.tasks.variants.shown import file_data, files_table, name_in, verdict_sentences
 from onnxopt.tasks.variants.together import Reading, opened_in, readings_of
 from onnxopt.tasks.variants.verdict import JudgedFile, Standing
+
+QUANTIZED = "quantized"
+"""Type of a file whose name states none, and whose weights are not those of a float32 file."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ def audit(
     """
     folder, terms = Path(folder), Terms(data, max_drop, tasks, runtime, with_tokenizer(folder, read), limit, seed)
     budget_of(max_drop, None)
-    families = [_with_baseline(family, baseline) for family in families_of(folder)]
+    families = [_with_baseline(_by_weights(family), baseline) for family in families_of(folder)]
     total = sum(len(family.variants) + 1 for family in families)
     files, notes = list[JudgedFile](), list[str]()
     models = baselines_of(families)
@@ -100,6 +104,22 @@ class _Opened:
 
     file: JudgedFile
     reference: Opened | None
+
+
+def _by_weights(family: Family) -> Family:
+    """Return the family without its baseline where that has no float32 weights, whatever its name says."""
+    own = family.baseline
+    if own is None or not _is_quantized(own):
+        return family
+    return Family(None, ((own, QUANTIZED), *family.variants))
+
+
+def _is_quantized(path: Path) -> bool:
+    """Return whether a model is quantized; one that cannot be read gets its own verdict."""
+    try:
+        return any(map(is_quantized, model_file.load(path).graph.all_nodes()))
+    except OnnxoptError:
+        return False
 
 
 def _with_baseline(family: Family, baseline: str | Path | None) -> Family:

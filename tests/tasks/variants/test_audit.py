@@ -70,6 +70,28 @@ def test_a_broken_file_is_found(folder: Path, fault: str, given: bool) -> None:
     assert f"model_int8.onnx is broken: {broken.reason}." in "\n".join(found.document.blocks[1].lines)
 
 
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize("passes", [INT8, "quantize-weights{bits=8,method=rtn,block=32}"])
+def test_a_quantized_file_is_no_float32_file(tmp_path: Path, passes: str, beside: bool) -> None:
+    repo = tmp_path / "repo"
+    repo.mkdir()
+    onnxopt.apply(encoder(), passes, out=repo / "model.onnx")
+    if beside:
+        save(encoder(), repo / "model_fp16.onnx")
+    found = audit(repo, samples())
+    assert {one.standing for one in found.files} == {Standing.UNSURE}
+    (own,) = (one for one in found.files if one.path.name == "model.onnx")
+    assert (own.label, own.loads, found.passed) == ("quantized", True, True)
+    assert "--baseline" in own.reason
+    save(encoder(), tmp_path / "float.onnx")
+    again = audit(repo, samples(), baseline=tmp_path / "float.onnx")
+    own = of(again, "model.onnx")
+    assert (own.label, own.standing in (Standing.GOOD, Standing.OVER)) == ("quantized", True)
+    assert own.score is not None
+    assert own.score.value > 0.9
+    assert of(again, "float.onnx").standing is Standing.BASELINE
+
+
 def test_swapped_outputs_are_not_called_good(tmp_path: Path) -> None:
     save(pair(), tmp_path / "model.onnx")
     save(pair(swapped=True), tmp_path / "model_fp16.onnx")
