@@ -1,6 +1,7 @@
 """Commands that prepare a search: data, init."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -102,7 +103,8 @@ def init(
     text = config_text(model, _options(context), data, max_drop)
     write_config(out, text, overwrite=overwrite, source=model, data=data)
     missing = "" if data else " Set `data` in it to your samples, or add --data."
-    print(printable(f"Written: {out}.{missing} Next: onnxopt optimize {model} --config {out}"))
+    command = f"onnxopt optimize {shlex.quote(str(model))} --config {shlex.quote(str(out))}"
+    print(printable(f"Written: {out}.{missing} Next: {command}"))
     if shown.verbose:
         note("The file lists every option with its default, commented out.", shown)
     return ExitCode.OK

@@ -14,6 +14,8 @@ from onnxopt.document.columns import Line, lines, widths
 _TIE = "\ue000"
 """Stands for a space at which no line is broken, such as the one before a percent sign."""
 _TIED = re.compile(r"(?<=\d) (?=(?:%|ms|s|kB|MB|GB|dB|points?)(?!\w))")
+_COMMAND = re.compile(r"(?P<words>\S.*?: )?(?P<command>onnxopt [a-z].*[^.])")
+"""A sentence that ends in a command, which has no period behind it."""
 USUAL_WIDTH, LEAST_WIDTH, WIDE = 80, 40, 100
 _COLOURS = {
     "winner": "bold green",
@@ -56,6 +58,12 @@ def _print(console: Console, block: Block) -> None:
 
 def _print_line(console: Console, line: str) -> None:
     """Print a line of text; its continuations are indented as it is."""
+    command = _COMMAND.fullmatch(line)
+    if command and len(line) > console.width:
+        words = command["words"].rstrip()
+        if words:
+            _print_line(console, words)
+        line = f"    {command['command']}"
     indent = len(line) - len(line.lstrip(" "))
     # A line that is indented by four is a command, which must stay whole to be copied.
     if not indent or indent >= 4:

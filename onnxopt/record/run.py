@@ -90,6 +90,7 @@ class _Resolved(RecordPart):
     device: str | None = None
     aim: str | None = None
     memory_limit_bytes: int | None = None
+    time_limit_s: float | None = None
     tasks: dict[str, Any] = Field(default={}, description="task options that are not at their default")
     seed: int
 

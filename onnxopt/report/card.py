@@ -8,6 +8,7 @@ from onnxopt.document.markdown import to_markdown
 from onnxopt.record.run import RunRecord
 from onnxopt.record.trial import ProofRecord, ScoreRecord
 from onnxopt.report.caveats import caveats
+from onnxopt.report.tables import judged_by
 
 
 def to_card(run: RunRecord) -> str:
@@ -38,7 +39,7 @@ def to_card(run: RunRecord) -> str:
 
 
 def _proved(run: RunRecord, proof: ProofRecord) -> list[tuple[str, str]]:
-    judged = run.metric if run.kind == "accuracy" else f"{run.metric} with the baseline (fidelity, not accuracy)"
+    judged = judged_by(run)
     speedup = proof.latency.speedup
     before, after = (_score(score, run.unit) for score in (proof.baseline, proof.score))
     slow, fast = (units.significant(latency.p50_ms) for latency in (proof.baseline_latency, proof.latency))

@@ -16,6 +16,8 @@ from onnxopt.report.tables import number, speed, speedup_of
 from onnxopt.search.candidate_names import legend_of
 from onnxopt.search.trial import Verdict
 
+_MOST_REASONS = 3
+
 
 def sentences(run: RunRecord, folder: Path) -> list[str]:
     """Return the findings, the location of the files, and the next step."""
@@ -36,6 +38,7 @@ def findings(run: RunRecord) -> list[str]:
     lines = [_outcome(run, winner), *filter(None, [evened, details_sentence(run), _origin(run)])]
     unproven = (trial for trial in run.trials if trial.verdict == Verdict.UNPROVEN.value)
     lines += [f"{trial.name} was not proven: {trial.reason}." for trial in unproven if trial.reason not in lines[0]]
+    lines += _failures(run, lines[0])
     if run.stopped:
         lines.append(f"The search ended early: {run.stopped}.")
     if run.aim_reached is False:
@@ -54,6 +57,16 @@ def findings(run: RunRecord) -> list[str]:
         lines.append(f"Edits{made}: {counted(_actions(winner))}.")
         lines += frequent_reasons(s for step in winner.steps for s in step.skipped)
     return lines
+
+
+def _failures(run: RunRecord, said: str) -> list[str]:
+    """Return one sentence per reason of failures, the most frequent first, without those that `said` has."""
+    named: dict[str, list[str]] = {}
+    for trial in run.trials:
+        if trial.verdict == Verdict.FAILED.value and trial.reason and trial.reason not in said:
+            named.setdefault(trial.reason.rstrip("."), []).append(trial.name)
+    most = sorted(named.items(), key=lambda pair: -len(pair[1]))[:_MOST_REASONS]
+    return [f"{', '.join(names)} failed: {reason}." for reason, names in most]
 
 
 def _origin(run: RunRecord) -> str:
@@ -121,9 +134,11 @@ def next_step(run: RunRecord, folder: Path) -> str:
     if run.status == "won":
         return f"deploy {folder / 'best.onnx'}; the proof is in {folder / 'report.html'}."
     if run.status != "kept-original":
-        return f"{_go_on(folder)}."
-    if not run.trials:
-        return f"{_go_on(folder)}, with a larger time limit."
+        return _go_on(folder)
+    limit = run.settings.time_limit_s
+    if limit is not None and (run.stopped or not run.trials):
+        # Finished measurements are read again, so that the same time again brings the next candidates.
+        return f"{_go_on(folder)} --time-limit {2 * limit:g}"
     verdicts = {trial.verdict for trial in run.trials}
     lost_too_much = bool(verdicts & {Verdict.OVER_BUDGET.value, Verdict.UNPROVEN.value})
     if lost_too_much and run.allowed_drop == 0:
@@ -132,7 +147,7 @@ def next_step(run: RunRecord, folder: Path) -> str:
     if lost_too_much:
         return "give more samples, or a larger budget with --max-drop."
     if Verdict.UNSURE.value in verdicts:
-        return f"stop other programs and measure longer, with --latency-seconds; {_go_on(folder)}."
+        return f"stop other programs and time the unsure candidates again: {_go_on(folder)}"
     if Verdict.SLOWER.value in verdicts:
         return "try --goal size, or more --threads if the deployment has them."
     return f"see {folder / 'report.html'} for the edits and skips of every pass."

@@ -24,7 +24,7 @@ def trials_table(run: RunRecord) -> Table:
     drop = "drop, points" if run.unit == "share" else "drop"
     columns = (*COLUMNS, Column(judged, number=True), Column(drop, number=True), Column("verdict"))
     if samples:
-        what = run.metric if run.kind == "accuracy" else f"{run.metric} with the baseline (fidelity, not accuracy)"
+        what = judged_by(run)
         timed = None if run.baseline is None else run.baseline.latency
         size = run.settings.batch_size if timed is None else timed.batch_size
         title = f"{what} on {samples} search samples; latency at batch size {size}"
@@ -32,6 +32,14 @@ def trials_table(run: RunRecord) -> Table:
         title = ""
     original = None if run.baseline is None else run.baseline.size_bytes
     return Table(columns, tuple(_row(trial, original, run) for trial in shown), title)
+
+
+def judged_by(run: RunRecord) -> str:
+    """Return the metric in words; those of some agreements have the baseline in their name already."""
+    if run.kind == "accuracy":
+        return run.metric
+    beside = "" if "baseline" in run.metric else " with the baseline"
+    return f"{run.metric}{beside} (fidelity, not accuracy)"
 
 
 def choice_table(run: RunRecord) -> Table | None:

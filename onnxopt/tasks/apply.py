@@ -1,5 +1,6 @@
 """One explicit pipeline on one model: apply, check and save, without a search."""
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -152,9 +153,8 @@ def made_document(model: Path, made: Made) -> Document:
     lines += [made.note] if made.note else []
     lines += frequent_reasons(skip for step in steps for skip in step.skipped)
     if made.files:
-        lines.append(
-            f"Written: {', '.join(map(str, made.files))}. Next: onnxopt compare {model} {made.files[0]} --data ..."
-        )
+        pair = " ".join(shlex.quote(str(file)) for file in (model, made.files[0]))
+        lines.append(f"Written: {', '.join(map(str, made.files))}. Next: onnxopt compare {pair} --data SAMPLES")
     else:
         lines.append("Dry run: nothing was written.")
     data = {

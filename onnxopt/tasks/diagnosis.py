@@ -1,5 +1,6 @@
 """Quantization error of each layer, layers that run in INT8, and layers to keep in float."""
 
+import shlex
 from dataclasses import dataclass, field
 from math import isnan
 from pathlib import Path
@@ -130,7 +131,10 @@ def _document(
     if kept:
         lines.append(f"Best layers to keep in float: {', '.join(kept)}.")
     if out is not None:
-        lines.append(f"Written: {out}. Next: onnxopt quantize {first} --overrides {out} --data ...")
+        quoted = [shlex.quote(str(name)) for name in (first, out)]
+        lines.append(
+            f"Written: {out}. Next: onnxopt quantize {quoted[0]} --overrides {quoted[1]} --data SAMPLES -o OUT.onnx"
+        )
     data = {
         "first": first,
         "second": second,

@@ -86,3 +86,14 @@ def test_the_printed_commands_lead_to_a_search(cli, kind):
     assert search.startswith(json.loads(made.out)["next"])
     planned = cli(*shlex.split(search)[1:], "--dry-run")
     assert planned.code == 0, planned.err
+
+
+def test_the_next_command_takes_names_with_spaces(cli):
+    shutil.copy(MODELS / "digits_mlp.onnx", "my model.onnx")
+    made = cli("quantize", "my model.onnx", "--mode", "dynamic", "-o", "my small.onnx")
+    assert "Next: onnxopt compare 'my model.onnx' 'my small.onnx' --data SAMPLES" in " ".join(made.out.split())
+    begun = cli("init", "my model.onnx", "-o", "my options.toml")
+    assert "Next: onnxopt optimize 'my model.onnx' --config 'my options.toml'" in begun.out, begun.err
+    layers = cli("diagnose", "my model.onnx", "my small.onnx", "--data", "digits", "--out", "my layers.toml")
+    command = layers.out.partition("Next: ")[2] or layers.out.rpartition("    onnxopt ")[2]
+    assert "quantize 'my model.onnx' --overrides 'my layers.toml'" in " ".join(command.split()), layers.err

@@ -16,10 +16,11 @@ from onnxopt.document.markdown import to_markdown
 from onnxopt.document.terminal import to_text
 from onnxopt.record.run import DeviceModelRecord, DeviceRecord, RunRecord
 from onnxopt.report.card import to_card
+from onnxopt.report.findings import next_step
 from onnxopt.report.page import to_page
 from onnxopt.report.paper import to_paper
 from onnxopt.report.summary import headline, summary
-from onnxopt.report.tables import choice_table
+from onnxopt.report.tables import choice_table, trials_table
 from tests.run import fakes
 
 MODEL = Path(__file__).parents[2] / "models" / "digits_lstm.onnx"
@@ -60,7 +61,7 @@ def test_figures_of_a_board_are_said_to_be_its_own(record):
 def test_the_table_and_the_sentences(record):
     text = to_text(summary(record, Path("run")))
     assert "\x1b" not in text
-    assert max(map(len, text.splitlines())) <= 80
+    assert max(len(line) for line in text.splitlines() if not line.startswith("    onnxopt ")) <= 80
     table = text.split("\n\n")[0].splitlines()
     assert table[1].split() == ["candidate", "size", "p50", "ms", "speed-up", "accuracy", "drop,", "points", "verdict"]
     assert table[2].split() == ["baseline", "900", "kB", "1.25", "-", "98.50", "%", "-", "baseline"]
@@ -243,3 +244,52 @@ def test_a_candidate_that_is_not_inside_every_limit_is_neither_the_smallest_nor_
     inside = bold.model_copy(update={"verdict": "within budget"})
     table = choice_table(record.model_copy(update={"trials": (*record.trials, inside)}))
     assert [row[0] for row in table.rows] == ["baseline", "best", "smallest, fastest"]
+
+
+def test_a_long_command_stays_whole_to_be_copied(record):
+    passes = f"'simplify,quantize-static{{exclude={'a' * 90}}}'"
+    repro = f"onnxopt apply 'my model.onnx' --passes {passes} -o best.onnx"
+    lines = to_text(summary(record.model_copy(update={"repro": repro}), Path("run"))).splitlines()
+    assert lines[lines.index("To reproduce the model:") + 1] == f"    {repro}"
+    short = to_text(summary(record.model_copy(update={"repro": "onnxopt apply m.onnx"}), Path("run")))
+    assert "To reproduce the model: onnxopt apply m.onnx" in short.splitlines()
+
+
+def _kept(record: RunRecord, *verdicts: str, **more: object) -> RunRecord:
+    trials = tuple(
+        record.trials[0].model_copy(update={"name": f"c{n}", "verdict": verdict, "reason": f"why {verdict}"})
+        for n, verdict in enumerate(verdicts)
+    )
+    update = {"status": "kept-original", "reason": "none won", "winner": None, "proofs": (), "trials": trials, **more}
+    return record.model_copy(update=update)
+
+
+def test_a_search_that_the_time_limit_cut_goes_on_with_more_time(record):
+    settings = record.settings.model_copy(update={"time_limit_s": 200.0})
+    cut = _kept(record, "over budget", "failed", settings=settings, stopped="the time limit was reached")
+    assert next_step(cut, Path("my run")) == "onnxopt resume 'my run' --time-limit 400"
+    assert next_step(_kept(record, settings=settings), Path("run")) == "onnxopt resume run --time-limit 400"
+    assert next_step(_kept(record, "over budget", settings=settings), Path("run")).startswith("give more samples")
+    unsure = next_step(_kept(record, "unsure"), Path("run"))
+    assert unsure.endswith(": onnxopt resume run")
+    assert "--latency-seconds" not in unsure, "a resumed search has the options of the first part"
+
+
+def test_the_reason_of_a_failure_is_said(record):
+    text = " ".join(to_text(summary(_kept(record, "failed", "slower", "failed"), Path("run"))).split())
+    assert "c0, c2 failed: why failed." in text
+    same = _kept(record, "failed", reason="every candidate failed; c0: why failed")
+    assert "c0 failed" not in " ".join(to_text(summary(same, Path("run"))).split())
+
+
+@pytest.mark.parametrize(
+    ("metric", "words"),
+    [
+        ("mIoU with the baseline", "mIoU with the baseline (fidelity"),
+        ("AP of the baseline's boxes", "AP of the baseline's boxes (fidelity"),
+        ("agreement", "agreement with the baseline (fidelity"),
+    ],
+)
+def test_the_baseline_is_named_once_above_the_table(record, metric, words):
+    title = trials_table(record.model_copy(update={"kind": "fidelity", "metric": metric})).title
+    assert title.startswith(words)
