@@ -209,6 +209,8 @@ def test_quantize_takes_the_options_of_its_pass():
         onnxopt.quantize(MODEL, "digits", mode="auto", effrt="high")
     with pytest.raises(UsageError, match=r"ONX101.*\[effort\]: 'hih'"):
         onnxopt.quantize(MODEL, "digits", mode="auto", effort="hih")
+    with pytest.raises(UsageError, match=r"ONX101.*\[time_limit\].*Give more than 0"):
+        onnxopt.quantize(MODEL, "digits", mode="auto", time_limit=0)
 
 
 def _public():

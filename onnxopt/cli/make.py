@@ -84,6 +84,14 @@ def quantize(
     effort: Annotated[
         Effort | None, typer.Option("--effort", help="With --mode auto: high tries more forms. [default: normal]")
     ] = None,
+    time_limit: Annotated[
+        float | None,
+        typer.Option(
+            "--time-limit",
+            metavar="SECONDS",
+            help="With --mode auto: when to stop making forms. [default: 300; none with --effort high]",
+        ),
+    ] = None,
     bits: Annotated[
         int | None, typer.Option("--bits", help="With --mode cache: 8 or 4 bits for keys and values. [default: 8]")
     ] = None,
@@ -136,7 +144,7 @@ def quantize(
         given |= {"--per-tensor": per_tensor or None, "--no-simplify": no_simplify or None}
         _refuse(given, f"--mode {mode} decides this itself" if mode == "auto" else "this option is for layers")
     if mode != "auto":
-        _refuse({"--effort": effort}, "this option is for --mode auto")
+        _refuse({"--effort": effort, "--time-limit": time_limit}, "this option is for --mode auto")
     if mode != "cache":
         _refuse({"--bits": bits}, "this option is for --mode cache")
     from onnxopt.cli.progress import ProgressBar
@@ -154,6 +162,7 @@ def quantize(
         "exclude": tuple(dict.fromkeys(kept)) or None,
         "per_channel": False if per_tensor else None,
         "effort": effort,
+        "time_limit": time_limit,
         "bits": bits,
     }
     if model.is_dir():

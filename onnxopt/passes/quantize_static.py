@@ -173,7 +173,14 @@ class QuantizeStatic(Pass):
         names = _activations(before, op_types)
         typed = with_types(before)
         calibration = calibrate(
-            typed, names, samples, method=self.method, percentile=self.percentile, cache=context.cache, typed=True
+            typed,
+            names,
+            samples,
+            method=self.method,
+            percentile=self.percentile,
+            cache=context.cache,
+            typed=True,
+            levels=1 << (16 if self.int16_activations else 8),
         )
         obstacles = static_obstacles(typed, self.form, op_types, calibration.ranges)
         ready = ort_bridge.prepared_for_quantizer(typed, op_types, calibration.ranges)

@@ -15,7 +15,7 @@ from onnxopt.measure.runtime.written import proof
 from onnxopt.measure.tasks.task import TaskOptions
 from onnxopt.model_file import Given, given, signature_of
 from onnxopt.model_file.writable import refuse_output_file
-from onnxopt.options.choices import Effort, Mode
+from onnxopt.options.choices import Effort, Mode, refuse_non_positive
 from onnxopt.passes.simplify import Simplify
 from onnxopt.pipeline import Context, Need, Optimized, StageProgress
 from onnxopt.samples import ReadOptions, open_samples
@@ -23,6 +23,9 @@ from onnxopt.search.int8.choose import fastest_int8
 from onnxopt.target import target_of
 from onnxopt.tasks.apply import Made, apply, saved
 from onnxopt.tasks.generation.cache import with_cache_of
+
+LIMIT_S = 300.0
+"""Default time limit of mode auto with normal effort, in seconds."""
 
 
 def quantize(
@@ -58,11 +61,11 @@ def quantize(
         tasks: the tasks as which `auto` judges outputs; None decides by evidence.
         progress: called with the step, the finished and the total amount.
         options: options of the pass `quantize-static` or `quantize-dynamic`, such as `method="entropy"`; with `auto`,
-            `effort` as `normal` or `high`; with `cache`, `bits` as 8 or 4.
+            `effort` as `normal` or `high` and `time_limit` in seconds; with `cache`, `bits` as 8 or 4.
 
     Raises:
-        UsageError: ONX101 unknown mode or effort, ONX112 the model has no cache of GroupQueryAttention, ONX114 static,
-            auto or cache without data; and as `apply`.
+        UsageError: ONX101 unknown mode or effort, or a time limit that is not above 0, ONX112 the model has no cache of
+            GroupQueryAttention, ONX114 static, auto or cache without data; and as `apply`.
     """
     if mode not in get_args(Mode):
         raise UsageError("ONX101", "unknown mode", where=str(mode), hint="It is auto, static, dynamic or cache.")
@@ -164,12 +167,7 @@ def _auto(
     progress: StageProgress | None,
     tasks: TaskOptions | None,
 ) -> Made:
-    effort = options.get("effort", "normal")
-    for name in options:
-        if name != "effort":
-            raise UsageError("ONX102", "unknown option of mode auto", where=name, hint=nearest(name, ["effort"]))
-    if effort not in get_args(Effort):
-        raise UsageError("ONX101", "invalid option value", where="effort", why=f"{effort!r}", hint="normal or high.")
+    effort, limit_s = _auto_options(options)
     if data is None:
         raise UsageError("ONX114", "--mode auto needs samples", hint="Give them with --data.")
     context = Context(target_of(target), seed=seed)
@@ -180,7 +178,7 @@ def _auto(
     loaded = model_file.as_graph(model)
     samples = open_samples(data, signature_of(loaded), options=read)
     context = context if progress is None else replace(context, progress=progress)
-    chosen = fastest_int8(loaded, samples, context, cast("Effort", effort), tasks)
+    chosen = fastest_int8(loaded, samples, context, effort, tasks, time_limit=limit_s)
     form, before = chosen.form, model_file.size_of(model)
     out = None if dry_run else out
     return saved(
@@ -194,3 +192,17 @@ def _auto(
         note=chosen.reason,
         judged=chosen.judged,
     )
+
+
+def _auto_options(options: Mapping[str, object]) -> tuple[Effort, float | None]:
+    """Return effort and time limit of mode auto."""
+    for name in options:
+        if name not in ("effort", "time_limit"):
+            hint = nearest(name, ["effort", "time_limit"])
+            raise UsageError("ONX102", "unknown option of mode auto", where=name, hint=hint)
+    effort = options.get("effort", "normal")
+    if effort not in get_args(Effort):
+        raise UsageError("ONX101", "invalid option value", where="effort", why=f"{effort!r}", hint="normal or high.")
+    limit_s = cast("float | None", options.get("time_limit", LIMIT_S if effort == "normal" else None))
+    refuse_non_positive(time_limit=limit_s)
+    return cast("Effort", effort), limit_s

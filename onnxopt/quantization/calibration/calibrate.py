@@ -10,7 +10,8 @@ from onnxopt.model_file.memory import IN_MEMORY_BYTES, weight_bytes
 from onnxopt.pipeline import Observations
 from onnxopt.quantization.calibration import calibrators, ranges
 from onnxopt.quantization.calibration.data_quality import range_weaknesses, require_variety
-from onnxopt.quantization.calibration.histogram import Extremes, Histogram, Range
+from onnxopt.quantization.calibration.flat_ends import without_flat_ends
+from onnxopt.quantization.calibration.histogram import LEVELS, Extremes, Histogram, Range
 from onnxopt.quantization.calibration.ranges import Watch
 from onnxopt.quantization.calibration.spread import bulk_bound, quiet_interval
 from onnxopt.samples import Samples
@@ -52,6 +53,7 @@ def calibrate(
     percentile: float,
     cache: Observations,
     typed: bool = False,
+    levels: int = LEVELS,
 ) -> Calibration:
     """Return the ranges of `names`; statistics of the same model in `cache` are reused.
 
@@ -63,6 +65,7 @@ def calibrate(
         percentile: share of values inside the range with `method=percentile`, in percent.
         cache: holds the statistics of earlier calls.
         typed: whether types of values are known in `model`.
+        levels: number of levels of a range.
 
     Raises:
         ModelError: ONX304 the model cannot be loaded.
@@ -96,6 +99,7 @@ def calibrate(
         full = {**by_method, **{name: calibrators.minmax(found[name]) for name in trimmed}}
         clipped = {name: by_method[name] for name in trimmed}
     full |= {} if method == "minmax" else _probabilities(model, full, found)
+    full, clipped = (without_flat_ends(model, some, levels) for some in (full, clipped))
     clipped = {n: r for n, r in clipped.items() if _NARROWER * (r.high - r.low) < full[n].high - full[n].low}
     return Calibration(
         found,

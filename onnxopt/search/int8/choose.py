@@ -16,6 +16,7 @@ from onnxopt.quantization.placement.measured import unmeasurable
 from onnxopt.samples import Samples
 from onnxopt.search.int8 import forms as quantize_forms
 from onnxopt.search.int8.forms import Int8Form, Int8Forms, loss_key
+from onnxopt.search.limits.deadline import Deadline
 from onnxopt.search.parts import typical_feeds
 
 _SAME = 1.02
@@ -46,6 +47,8 @@ def fastest_int8(
     context: Context,
     effort: Effort = "normal",
     tasks: TaskOptions | None = None,
+    *,
+    time_limit: float | None = None,
 ) -> Chosen:
     """Return the fastest INT8 form of `model` with a small loss, or the simplified float model if none is faster.
 
@@ -53,24 +56,35 @@ def fastest_int8(
         model: the input model (not modified).
         samples: samples without need of labels; at most 256 are used.
         context: target and seed.
-        tasks: tasks of the outputs and options of reading them; None recognizes them.
         effort: `high` also tries more calibrations, and for the closest of them bias correction, equalization,
             smoothing, and keeping the most sensitive layers in float.
+        tasks: tasks of the outputs and options of reading them; None recognizes them.
+        time_limit: seconds after which forms are no longer made, and those made so far are timed; None for no limit.
 
     Raises:
         ModelError, NativeError: the model cannot be loaded or run.
         DataError: the samples fit no calibration; see `QuantizeStatic`.
     """
+    deadline = Deadline(time_limit)
     forms = Int8Forms(model, samples, context, effort, tasks)
-    found = _chosen(forms, context)
+    found = _chosen(forms, context, deadline)
     return replace(found, judged=forms.judged.choice)
 
 
-def _chosen(forms: Int8Forms, context: Context) -> Chosen:
-    plain, allowed = forms.plain(), quantize_forms.ALLOWED
-    forms.try_all()
+def _chosen(forms: Int8Forms, context: Context, deadline: Deadline) -> Chosen:
+    plain = forms.plain()
+    ended = deadline.in_time(forms.try_all) is not None
+    found = _of_tried(forms, plain, context, deadline)
+    if ended:
+        return found
+    return replace(found, reason=f"{found.reason}; the time limit of {deadline.limit_s:g} seconds ended the trials")
+
+
+def _of_tried(forms: Int8Forms, plain: Int8Form, context: Context, deadline: Deadline) -> Chosen:
+    allowed = quantize_forms.ALLOWED
     if not forms.tried:
-        return Chosen(plain, f"nothing in this model can be quantized{_already(forms.model)}", (plain,))
+        said = "no INT8 form was made" if deadline.over() else "nothing in this model can be quantized"
+        return Chosen(plain, f"{said}{_already(forms.model)}", (plain,))
     close = [form for form in forms.tried if form.loss <= allowed]
     if not close:
         least = min(form.loss for form in forms.tried)
@@ -80,17 +94,18 @@ def _chosen(forms: Int8Forms, context: Context) -> Chosen:
     if why is not None:
         best = min(close, key=loss_key)
         return Chosen(best, f"the smallest error; {why}", (plain, *forms.tried))
-    return _fastest(forms, plain, _closest_by_graph(close))
+    return _fastest(forms, plain, _closest_by_graph(close), deadline)
 
 
-def _fastest(forms: Int8Forms, plain: Int8Form, close: list[Int8Form]) -> Chosen:
+def _fastest(forms: Int8Forms, plain: Int8Form, close: list[Int8Form], deadline: Deadline) -> Chosen:
     feeds, runtime = typical_feeds(forms.judges, 1), forms.runtime
     rest = [form for form in forms.tried if form not in close]
     times = fastest_ms([plain.built.model, *(f.built.model for f in close)], feeds, runtime)
     plain, *timed = [replace(f, time_ms=t) for f, t in zip([plain, *close], times, strict=True)]
     best, all_forms = _pick([plain, *timed]), [plain, *timed, *rest]
     statics = [form for form in timed if isinstance(form.passes[-1], QuantizeStatic)]
-    if statics and (placed := forms.placed(_pick(statics))) is not None:
+    placed = deadline.in_time(lambda: forms.placed(_pick(statics))) if statics else None
+    if placed is not None:
         before, after = fastest_ms([best.built.model, placed.built.model], feeds, runtime)
         placed = replace(placed, time_ms=_time(best) * after / before)
         best = _pick([best, placed])

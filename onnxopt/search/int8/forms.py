@@ -107,18 +107,20 @@ class Int8Forms:
         self._others = None if few else TaskLoss(model, ranges, self.runtime, tasks)
         self._planned = 2 * len(_METHODS) if effort == "normal" else 3 * len((*_METHODS, *_MORE_METHODS))
 
-    def try_all(self) -> None:
-        """Try every form."""
-        static = self._best_static()
-        if static is not None:
-            self._per_tensor(static)
+    def try_all(self) -> bool:
+        """Try every form, those that take longest last; return True at the end."""
+        calibrated = self._calibrations()
         fused = unmeasurable(self.context.target) is None and attends(self.model)
         for per_channel in (True, False):
             self._try(Simplify(fuse=False), QuantizeDynamic(per_channel=per_channel))
             if fused:
                 self._try(Simplify(fuse=False), _FUSE, QuantizeDynamic(per_channel=per_channel))
+        static = self._best_static(calibrated)
+        if static is not None:
+            self._per_tensor(static)
         if fused and static is not None:
             self._try(*_before(static, _FUSE))
+        return True
 
     def plain(self) -> Int8Form:
         """Return the simplified float model."""
@@ -163,11 +165,16 @@ class Int8Forms:
         placed = self._form(*form.passes[:-1], replace(spec, placement="measured"))
         return placed if placed is not None and placed.loss <= ALLOWED else None
 
-    def _best_static(self) -> Int8Form | None:
-        """Try every calibration; if all lose too much, correct biases, then keep layers in float."""
+    def _calibrations(self) -> list[Int8Form]:
+        """Try every calibration, and return those that run."""
         methods = (*_METHODS, *_MORE_METHODS) if self.effort == "high" else _METHODS
-        found = [self._try(Simplify(), QuantizeStatic(method=cast(Any, m))) for m in methods]
-        closest = sorted((f for f in found if f is not None), key=loss_key)[:_CORRECTED]
+        found = (self._try(Simplify(), QuantizeStatic(method=cast(Any, m))) for m in methods)
+        return [form for form in found if form is not None]
+
+    def _best_static(self, calibrated: Sequence[Int8Form]) -> Int8Form | None:
+        """Return the closest form; if all lose too much, correct biases, then keep layers in float."""
+        found = list[Int8Form | None](calibrated)
+        closest = sorted(calibrated, key=loss_key)[:_CORRECTED]
         if closest and (self.effort == "high" or closest[0].loss > ALLOWED):
             found += self._corrections(closest)
         if self.effort == "high":

@@ -17,6 +17,7 @@ from onnxopt.search.int8 import choose as quantize_auto
 from onnxopt.search.int8 import forms as quantize_forms
 from onnxopt.search.int8.choose import Chosen, fastest_int8
 from onnxopt.search.int8.forms import ALLOWED, Int8Forms
+from onnxopt.search.limits.deadline import Deadline, TimeOver
 from onnxopt.target import TARGETS, detect
 from tests import builders
 
@@ -38,7 +39,12 @@ class Clock:
 
 
 def chosen(
-    monkeypatch: pytest.MonkeyPatch, clock: Clock, name: str = "gemm_mlp", effort: Any = "normal", bounded: bool = False
+    monkeypatch: pytest.MonkeyPatch,
+    clock: Clock,
+    name: str = "gemm_mlp",
+    effort: Any = "normal",
+    bounded: bool = False,
+    limit: float | None = None,
 ) -> Chosen:
     monkeypatch.setattr(quantize_auto, "fastest_ms", clock.fastest)
     monkeypatch.setattr(quantize_auto, "measure_latency", clock.measured)
@@ -47,7 +53,7 @@ def chosen(
     monkeypatch.setattr(Int8Forms, "placed", lambda self, form: None)
     model = builders.BUILDERS[name]()
     before = to_bytes(model)
-    found = fastest_int8(model, builders.samples_of(model, 16), Context(detect()), effort)
+    found = fastest_int8(model, builders.samples_of(model, 16), Context(detect()), effort, time_limit=limit)
     assert to_bytes(model) == before
     return found
 
@@ -256,3 +262,53 @@ def test_trees_have_nothing_to_quantize(monkeypatch: pytest.MonkeyPatch) -> None
     found = chosen(monkeypatch, Clock(), "trees_only")
     assert "nothing in this model" in found.reason
     assert to_bytes(found.form.built.model) == to_bytes(builders.trees_only())
+
+
+def test_the_time_limit_ends_the_trials_and_keeps_those_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A form that is close is chosen among those made before the limit; none after it is tried."""
+
+    def some(self: Int8Forms) -> bool:
+        self._calibrations()
+        raise TimeOver
+
+    monkeypatch.setattr(Int8Forms, "try_all", some)
+    found = chosen(monkeypatch, Clock(), limit=100.0)
+    assert isinstance(found.form.passes[-1], QuantizeStatic)
+    assert not any(isinstance(form.passes[-1], QuantizeDynamic) for form in found.forms if form.passes)
+    assert found.reason.endswith("; the time limit of 100 seconds ended the trials")
+
+
+def test_without_time_for_a_form_the_model_stays_in_float(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = chosen(monkeypatch, Clock(), limit=1e-9)
+    assert found.reason == "no INT8 form was made; the time limit of 1e-09 seconds ended the trials"
+    assert not any("Quantize" in node.op_type for node in found.form.built.model.graph)
+
+
+def test_forms_that_take_long_to_make_come_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole forms, dynamic ones too, are made before corrections and before placements by measurement."""
+    monkeypatch.setattr(quantize_forms, "ALLOWED", 1e-12)
+    order = list[str]()
+    tried = Int8Forms._try
+
+    def noted(self: Int8Forms, *passes: Any) -> Any:
+        last = passes[-1]
+        rescued = isinstance(last, QuantizeStatic) and (last.correct_bias or last.min_sqnr_db > 0 or last.exclude)
+        order.append("rescued" if rescued else type(last).__name__)
+        return tried(self, *passes)
+
+    monkeypatch.setattr(Int8Forms, "_try", noted)
+    chosen(monkeypatch, Clock(), bounded=True)
+    assert "rescued" in order
+    assert "QuantizeDynamic" in order[: order.index("rescued")]
+
+
+def test_a_form_that_would_be_placed_after_the_limit_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    deadline = Deadline(1e-9)
+    model = builders.BUILDERS["gemm_mlp"]()
+    forms = Int8Forms(model, builders.samples_of(model, 16), Context(detect()), "normal")
+    forms._calibrations()
+    monkeypatch.setattr(quantize_auto, "fastest_ms", Clock().fastest)
+    monkeypatch.setattr(quantize_auto, "measure_latency", Clock().measured)
+    monkeypatch.setattr(quantize_auto, "unmeasurable", lambda target: None)
+    found = quantize_auto._of_tried(forms, forms.plain(), Context(detect()), deadline)
+    assert not any(getattr(form.passes[-1], "placement", "") == "measured" for form in found.forms if form.passes)

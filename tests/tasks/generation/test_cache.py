@@ -113,7 +113,12 @@ def test_the_command_writes_the_file(tmp_path: Path, cli) -> None:
     assert {spec.type for spec in onnxruntime.InferenceSession(tmp_path / "cache.onnx").get_inputs()[2:]} == {
         "tensor(uint8)"
     }
-    for more in (("--mode", "dynamic", "--bits", "4"), ("--weight-type", "int8"), ("--effort", "high")):
+    for more in (
+        ("--mode", "dynamic", "--bits", "4"),
+        ("--weight-type", "int8"),
+        ("--effort", "high"),
+        ("--time-limit", "9"),
+    ):
         ended = cli(*words, "-o", tmp_path / "other.onnx", *more)
         assert ended.code == 2
         assert "ONX112" in ended.err
