@@ -118,6 +118,9 @@ class QuantizeStatic(Pass):
         if isinstance(found, Skip):
             return Applied(model, (), (found,))
         before, narrow = widened(found)
+        exclude = with_functions(before, self.exclude, WEIGHTED)
+        if exclude != self.exclude:
+            return replace(self, exclude=exclude).apply(model, context)
         if (self.correct_bias or self.correct_channels) and self.form == "qdq":
             bias_correction.give_biases(before, [n.name or "" for n in before.graph if n.name not in self.exclude])
         assert context.calibration is not None

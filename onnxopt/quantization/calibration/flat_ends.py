@@ -4,7 +4,7 @@ The 256 levels of a tensor are shared by all its values. Values that end at the 
 need one level together, and the others get finer ones: of a range from -24 to 19 before SiLU a half.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 
 import numpy as np
@@ -12,12 +12,11 @@ import onnx_ir as ir
 from scipy import special
 
 from onnxopt.graph.pointwise.expression import FUNCTIONS
+from onnxopt.graph.pointwise.functions import behind
 from onnxopt.graph.scales.reading import constant_numbers
 from onnxopt.quantization.calibration.histogram import LEVELS, Range
 from onnxopt.samples.core import Array
 
-_MOST = 8
-"""Most nodes of a function."""
 _POINTS = 4097
 _SHARE = 1 / 4
 """Largest change of a result, as a share of a level: one that is rounded to another level would shift a whole tail."""
@@ -91,17 +90,14 @@ def _flat(result: Array, allowed: float) -> int:
 
 def _results(value: ir.Value, grid: Array) -> list[Array]:
     """Return the functions of `value` that other nodes read, at the points of `grid`; none if they read it itself."""
-    known, inside = {value: grid}, set[ir.Node]()
-    while more := next((n for v in known for n, _ in v.uses() if n not in inside and _follows(n, known)), None):
-        if len(inside) == _MOST:
-            return []
-        inside.add(more)
-        known[more.outputs[0]] = _computed(more, known)
-    read = [v for v in known if v.is_graph_output() or any(user not in inside for user, _ in v.uses())]
+    nodes, read = behind(value, _follows)
+    known = {value: grid}
+    for node in nodes:
+        known[node.outputs[0]] = _computed(node, known)
     return [] if value in read else [known[v] for v in read]
 
 
-def _follows(node: ir.Node, known: Mapping[ir.Value, Array]) -> bool:
+def _follows(node: ir.Node, known: Collection[ir.Value]) -> bool:
     """Return whether a node is a function of known values and of single numbers alone."""
     if node.domain or node.op_type not in (*_BOUNDED, *_JOINING) or len(node.outputs) != 1:
         return False
