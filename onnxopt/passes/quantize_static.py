@@ -11,6 +11,7 @@ from onnxopt import model_file
 from onnxopt.document import units
 from onnxopt.errors import ModelError, NativeError, UsageError, nearest
 from onnxopt.graph.edit import editable
+from onnxopt.graph.pointwise.functions import with_functions
 from onnxopt.graph.renamed import renamed
 from onnxopt.graph.shapes import with_types
 from onnxopt.options.choices import Placement
@@ -33,8 +34,6 @@ _CORRECTED_ON = 48
 """Largest number of samples for means of outputs: every layer needs its own sweep."""
 _JUDGED_ON = 16
 """Samples besides that are enough to compare outputs on."""
-
-
 QDQ_OPSET = 13
 """First opset with one scale per channel in QuantizeLinear and DequantizeLinear."""
 
@@ -53,7 +52,7 @@ class QuantizeStatic(Pass):
         reduce_range: `yes` = 7-bit weights; `auto` reduces only the weight channels whose products could saturate on
             the target, and only as far as needed.
         op_types: operator types to quantize; empty = all that the quantizer supports.
-        exclude: names of nodes to keep in float.
+        exclude: names of nodes to keep in float; activation functions behind layers among them stay there too.
         int16_activations: names of nodes whose activations get 16 bits (`form=qdq` only), for accuracy in an
             all-integer file. The runtime's CPU kernels compute these layers in float, which is slower.
         correct_bias: subtract the mean output error of each layer on the calibration samples from its bias, in graph

@@ -9,8 +9,32 @@ from onnxopt.graph.scales.reading import constant_numbers
 MOST = 8
 """Most nodes of a function."""
 _FUNCTIONS = frozenset(
-    "Add Celu Clip Div Elu Erf Gelu HardSigmoid HardSwish LeakyRelu Max Min Mish Mul PRelu Relu Selu Sigmoid Softplus "
-    "Softsign Sub Swish Tanh ThresholdedRelu".split()
+    (
+        "Add",
+        "Celu",
+        "Clip",
+        "Div",
+        "Elu",
+        "Erf",
+        "Gelu",
+        "HardSigmoid",
+        "HardSwish",
+        "LeakyRelu",
+        "Max",
+        "Min",
+        "Mish",
+        "Mul",
+        "PRelu",
+        "Relu",
+        "Selu",
+        "Sigmoid",
+        "Softplus",
+        "Softsign",
+        "Sub",
+        "Swish",
+        "Tanh",
+        "ThresholdedRelu",
+    )
 )
 
 Follows = Callable[[ir.Node, Collection[ir.Value]], bool]

@@ -8,6 +8,7 @@ from itertools import accumulate
 from math import ceil, inf, isfinite
 
 from onnxopt.graph.layers import anatomy_of
+from onnxopt.graph.pointwise.functions import with_functions
 from onnxopt.quantization.outcome import WEIGHTED
 from onnxopt.search.bets import sizes_in
 from onnxopt.search.candidates import QUANTIZERS, Quantizer, keep_in_float
@@ -140,8 +141,12 @@ def _ranked(trials: Trials, best: Trial, kind: type[Quantizer]) -> Mapping[str, 
         return {}
 
     def rank() -> dict[str, float]:
+        model = trials.preparation.run(base).model
+
         def measured(sets: Sequence[Sequence[str]]) -> list[float]:
-            return losses_of(spec, base, sets, quantized, trials.losses)
+            # With the functions behind them, which stay in float with a layer.
+            whole = [with_functions(model, some, WEIGHTED) for some in sets]
+            return losses_of(spec, base, whole, quantized, trials.losses)
 
         seconds = _RANKING * trials.deadline.candidates_left_s()
         return by_loss_per_work(losses_in_time(weighted, measured, seconds), _macs(trials, best.candidate))
