@@ -6,13 +6,16 @@ Makes a model of 16 two-layer blocks and a table of 8000 rows, with weights from
 disk are needed), and has each tool work on it in a separate process. `cpu` is processor time: on a busy machine it
 says more than the time by the clock. `peak` is the most memory that was resident in that process or in one that it
 started; `private` is its most memory that is no page of a file. `sqnr` compares the outputs on 64 rows with those of
-the float model. Saves the table as JSON under `bench/results/`. Exit code 1 where a pass takes more than 1.3 times the
-processor time of the runtime's tool for the same, or more than half of its memory.
+the float model. `optimize` searches on random data for four minutes. `full-disk` writes 1.1 GB where 0.8 GB fit, and
+looks whether the older result is whole. Saves the table as JSON under `bench/results/`. Exit code 1 where a pass takes
+more than 1.3 times the processor time of the runtime's tool for the same, or more than half of its memory.
 """
 
 import argparse
 import json
 import resource
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -34,6 +37,8 @@ TESTED = 64
 """Rows that outputs are compared on."""
 FASTEST, LEAST = 1.3, 0.5
 """Of the runtime's time and of its memory."""
+SEARCH_S, ROOM_BYTES = 240.0, 800_000_000
+"""Time of the search, and the largest file on the disk that is full."""
 
 
 def make(path: Path, layers: int) -> None:
@@ -106,6 +111,36 @@ def _ort_dynamic(model: Path, out: Path) -> None:
     quantize_dynamic(model, out, per_channel=True, weight_type=QuantType.QInt8, use_external_data_format=True)
 
 
+def _optimize(model: Path, out: Path) -> None:
+    """Search on random data; latency and fidelity are measured, but say nothing of accuracy."""
+    from onnxopt import optimize
+
+    made = optimize(model, "random", out=out.parent / "run", time_limit_s=SEARCH_S)
+    if not made.record.trials:
+        raise SystemExit("no candidate was measured")
+
+
+def _full_disk(model: Path, out: Path) -> None:
+    """Write 1.1 GB over an older result where the disk ends at a part of it (a limit on the size of files)."""
+    from onnxopt.errors import FileError
+    from onnxopt.tasks.apply import apply
+
+    older = {out: b"older model", out.with_name(f"{out.name}.data"): b"older weights"}
+    for path, content in older.items():
+        path.write_bytes(content)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (ROOM_BYTES, ROOM_BYTES))
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        apply(model, "store-float16", out=out, overwrite=True)
+    except FileError as error:
+        print(error)
+    else:
+        raise SystemExit("more was written than there was room")
+    left = {path: path.read_bytes() for path in out.parent.iterdir()}
+    if left != older:
+        raise SystemExit(f"the older result is not as it was: {sorted(path.name for path in left)}")
+
+
 JOBS: Mapping[str, Callable[[Path, Path], None]] = MappingProxyType(
     {
         "check": _check,
@@ -115,11 +150,17 @@ JOBS: Mapping[str, Callable[[Path, Path], None]] = MappingProxyType(
         "ours-rtn8": _apply("quantize-weights{bits=8,method=rtn}"),
         "ours-rtn4": _apply("quantize-weights{bits=4,method=rtn}"),
         "ours-dynamic": _apply("quantize-dynamic"),
+        "optimize": _optimize,
+        "full-disk": _full_disk,
         "ort-rtn8": _ort_bits(8),
         "ort-rtn4": _ort_bits(4),
         "ort-dynamic": _ort_dynamic,
     }
 )
+
+
+UNLIKE = ("full-disk",)
+"""Jobs that write no model to compare."""
 
 
 def _status(key: str) -> int:
@@ -166,12 +207,11 @@ def row_of(name: str, model: Path, folder: Path, expected: np.ndarray | None) ->
     command = [sys.executable, __file__, "--job", name, str(model), str(out)]
     found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     row: dict[str, Any] = {"job": name, **json.loads(found.splitlines()[-1])}
-    if out.exists() and expected is not None:
+    if name not in UNLIKE and out.exists() and expected is not None:
         noise = np.square(outputs_of(out) - expected).sum()
         row["sqnr_db"] = round(float(10 * np.log10(np.square(expected).sum() / noise)), 1) if noise else None
-    row["out_bytes"] = sum(file.stat().st_size for file in out.parent.iterdir())
-    for file in out.parent.iterdir():
-        file.unlink()
+    row["out_bytes"] = sum(file.stat().st_size for file in out.parent.iterdir() if file.is_file())
+    shutil.rmtree(out.parent)
     return row
 
 
@@ -180,6 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--layers", type=int, default=16)
     parser.add_argument("--only", nargs="*", default=list(JOBS), choices=list(JOBS))
+    parser.add_argument("--out", type=Path)
     parser.add_argument("--job", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.job:
@@ -199,7 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
     result = {"environment": environment(), "model_bytes": size, "layers": options.layers, "rows": rows}
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{date.today()}-large.json"
+    path = options.out or RESULTS / f"{date.today()}-large.json"
     path.write_text(json.dumps(result, indent=1, default=str) + "\n")
     return 1 if _worse(rows) else 0
 

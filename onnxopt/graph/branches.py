@@ -1,6 +1,6 @@
 """Splitting a model that is one If, such as a merged decoder, into a model per branch, and merging them again."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 import onnx_ir as ir
@@ -55,6 +55,29 @@ def merged(model: ir.Model, branches: Branches) -> ir.Model:
     for value in [v for v in graph.initializers.values() if not v.uses() and not v.is_graph_output()]:
         graph.initializers.pop(value.name or "")
     return whole
+
+
+def move_into_branches(model: ir.Model, op_types: Collection[str]) -> None:
+    """Move nodes that one branch of an If alone reads into that branch, so that they do not run with the other one.
+
+    Args:
+        model: is changed.
+        op_types: the operators to move.
+    """
+    bodies = {
+        attribute.as_graph()
+        for node in model.graph
+        if node.op_type == "If" and not node.domain
+        for attribute in node.attributes.values()
+    }
+    for node in list(model.graph):
+        if node.op_type not in op_types or any(value.is_graph_output() for value in node.outputs):
+            continue
+        readers = {use.node.graph for value in node.outputs for use in value.uses()}
+        body = readers.pop() if len(readers) == 1 else None
+        if isinstance(body, ir.Graph) and body in bodies:
+            model.graph.remove(node)
+            body.insert_before(body[0], node)
 
 
 def _around(model: ir.Model) -> ir.Node | None:

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 import onnx_ir as ir
 
 from onnxopt.errors import ModelError, NativeError
+from onnxopt.graph.branches import move_into_branches
 from onnxopt.graph.edit import editable
 from onnxopt.graph.renamed import renamed
 from onnxopt.model_file import fits_protobuf, size_bytes, upgrade_opset
@@ -116,6 +117,8 @@ class QuantizeDynamic(Pass):
         left = {**obstacles, **made.left}
         read = read_back(before, made.model, frozenset((*self.exclude, *left)), hints)
         outcome = proved(read, before, made.model, made.optimized)
+        # The runtime's tool puts the integers of an activation into the graph of the activation itself.
+        move_into_branches(made.model, ("DynamicQuantizeLinear",))
         store_half(made.model, narrow)
         edits = tuple(Edit(name, action) for name, action in outcome.quantized.items())
         skips = tuple(Skip(name, left.get(name, reason)) for name, reason in outcome.left.items())

@@ -5,9 +5,9 @@ import onnx_ir as ir
 import pytest
 from onnx import helper
 
-from onnxopt.graph.branches import Branches, branches_of, merged
+from onnxopt.graph.branches import Branches, branches_of, merged, move_into_branches
 from onnxopt.measure.runtime.session import Runtime, Session
-from onnxopt.model_file import check, opset_of, signature_of, size_bytes, upgrade_opset
+from onnxopt.model_file import check, from_proto, opset_of, signature_of, size_bytes, upgrade_opset
 from onnxopt.passes.quantize_dynamic import QuantizeDynamic
 from onnxopt.passes.quantize_weights import QuantizeWeights
 from onnxopt.pipeline import Context, Pipeline
@@ -121,3 +121,37 @@ def test_other_models_have_no_branches() -> None:
     assert branches_of(small(computed=True), "flag") is None
     assert branches_of(small(), "x") is None
     assert branches_of(branches(decoder()).then, SWITCH) is None
+
+
+@pytest.mark.parametrize("flag", [True, False])
+def test_integers_that_one_branch_reads_are_made_in_it(flag: bool) -> None:
+    made = Pipeline((QuantizeDynamic(),)).run(decoder(), Context(target_of("x86-vnni"))).model
+    assert [node.op_type for node in made.graph] == ["If"]
+    (around,) = made.graph
+    first = around.attributes["else_branch"].as_graph()
+    assert any("encoder_hidden_states" in {value.name for value in node.inputs} for node in first)
+    for name, array in outputs(decoder(), flag).items():
+        np.testing.assert_allclose(outputs(made, flag)[name], array, atol=0.1)
+
+
+def test_nodes_that_both_branches_or_an_output_read_stay() -> None:
+    def body(*nodes: object) -> object:
+        return helper.make_graph(list(nodes), "body", [], [helper.make_tensor_value_info("y", F, None)])
+
+    twice = [helper.make_node("Relu", ["x"], ["a"]), helper.make_node("Neg", ["x"], ["b"])]
+    twice += [helper.make_node("Abs", ["x"], ["c"]), helper.make_node("Relu", ["x"], ["kept"])]
+    then = body(helper.make_node("Add", ["a", "b"], ["t"]), helper.make_node("Add", ["t", "kept"], ["y"]))
+    other = body(helper.make_node("Add", ["a", "c"], ["y"]))
+    around = helper.make_node("If", ["flag"], ["out"], then_branch=then, else_branch=other)
+    inputs = [helper.make_tensor_value_info("x", F, [2]), helper.make_tensor_value_info("flag", 9, [])]
+    ends = [helper.make_tensor_value_info(name, F, None) for name in ("out", "kept")]
+    graph = helper.make_graph([*twice, around], "g", inputs, ends)
+    model = from_proto(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]))
+    x = np.array([-1.0, 2.0], np.float32)
+    before = [Session(model, Runtime()).run({"x": x, "flag": np.array(flag)}) for flag in (True, False)]
+    move_into_branches(model, ("Relu", "Neg", "Abs"))
+    check(model)
+    assert [node.op_type for node in model.graph] == ["Relu", "Relu", "If"]
+    for flag, expected in zip((True, False), before, strict=True):
+        for one, array in zip(Session(model, Runtime()).run({"x": x, "flag": np.array(flag)}), expected, strict=True):
+            np.testing.assert_array_equal(one, array)

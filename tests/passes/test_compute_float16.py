@@ -3,8 +3,10 @@
 import platform
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
+from onnx import helper, numpy_helper
 
 from onnxopt import model_file
 from onnxopt.errors import ModelError, UsageError
@@ -51,6 +53,51 @@ def test_weights_and_products_are_float16_and_the_signature_stays():
     assert {node.outputs[0].dtype for node in products} == {HALF}
     assert step.edits[0].action == "converted to float16, with 3 weights"
     assert model_file.size_bytes(result) < 0.55 * model_file.size_bytes(model)
+
+
+def branches() -> ir.Model:
+    """Return an If whose bodies have equal names, which the graph around has too, as Optimum merges decoders."""
+
+    def body(scale: float, *, nested: bool) -> onnx.GraphProto:
+        weight = numpy_helper.from_array(np.full((16, 8), scale, np.float32), "w")
+        made = [
+            helper.make_node("MatMul", ["x", "w"], ["hidden"], "product"),
+            helper.make_node("Relu", ["hidden"], ["y"], "relu"),
+        ]
+        if nested:
+            inner = body(scale, nested=False)
+            made = [helper.make_node("If", ["flag"], ["y", "kept"], "inner", then_branch=inner, else_branch=inner)]
+            ends, weights = [helper.make_tensor_value_info(name, 1, None) for name in ("y", "kept")], []
+        else:
+            ends = [helper.make_tensor_value_info(name, 1, None) for name in ("y", "kept")]
+            weights = [weight, numpy_helper.from_array(np.full(3, scale, np.float32), "kept")]
+        return helper.make_graph(made, "body", [], ends, weights)
+
+    around = helper.make_node(
+        "If",
+        ["flag"],
+        ["y", "kept"],
+        "around",
+        then_branch=body(0.5, nested=True),
+        else_branch=body(-0.5, nested=False),
+    )
+    inputs = [helper.make_tensor_value_info("x", 1, [2, 16]), helper.make_tensor_value_info("flag", 9, [])]
+    ends = [helper.make_tensor_value_info("y", 1, [2, 8]), helper.make_tensor_value_info("kept", 1, [3])]
+    graph = helper.make_graph([around], "g", inputs, ends)
+    return model_file.from_proto(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]))
+
+
+@pytest.mark.parametrize("flag", [True, False])
+def test_bodies_may_have_the_same_names(flag: bool):
+    feeds = {"x": np.random.default_rng(0).standard_normal((2, 16)).astype(np.float32), "flag": np.array(flag)}
+    before, kept = builders.run(branches(), feeds)
+    result, step = run(branches())
+    assert step.edits, step.skipped
+    bodies = list(result.graph.subgraphs())
+    assert {value.dtype for body in bodies for value in body.initializers.values()} == {HALF}
+    after, still = builders.run(result, feeds)
+    np.testing.assert_allclose(after, before, rtol=1e-2, atol=1e-2)
+    np.testing.assert_array_equal(still, kept)
 
 
 def test_an_output_that_is_given_twice_stays_so():
