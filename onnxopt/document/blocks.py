@@ -6,7 +6,7 @@ escapes, is as it was.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from markupsafe import Markup
 
@@ -69,17 +69,30 @@ class Document:
     blocks: tuple[Block, ...]
     data: Mapping[str, Any] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        """Return the text for a terminal of the usual width."""
+        from onnxopt.document.terminal import to_text  # rich takes long to import, and most documents are not printed
+
+        return to_text(self).rstrip("\n")
+
     def _repr_html_(self) -> str:
         """Return the HTML for a notebook."""
         return to_html(self)
 
 
+class _HasDocument(Protocol):
+    @property
+    def document(self) -> Document: ...
+
+
 class Displayed:
-    """A result that a notebook shows as its document; `document.data` has the figures, JSON-ready."""
+    """A result that is printed and shown as its `document`, whose `data` has the figures, JSON-ready."""
 
-    document: Document
+    def __str__(self: _HasDocument) -> str:
+        """Return the tables and sentences that the command prints; `repr` has the fields."""
+        return str(self.document)
 
-    def _repr_html_(self) -> str:
+    def _repr_html_(self: _HasDocument) -> str:
         """Return the HTML for a notebook."""
         return to_html(self.document)
 

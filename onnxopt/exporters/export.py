@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from onnxopt import model_file
 from onnxopt.document import units
-from onnxopt.document.blocks import Document, Facts, Text
+from onnxopt.document.blocks import Displayed, Document, Facts, Text
 from onnxopt.errors import ModelError, OnnxoptError, UsageError, first_line, nearest
 from onnxopt.exporters.converted import Converted, Wanted
 from onnxopt.exporters.sources import FRAMEWORKS, converter, source_of
@@ -29,7 +29,7 @@ from onnxopt.target import target_of
 
 
 @dataclass(frozen=True)
-class Exported:
+class Exported(Displayed):
     """A model made from another framework's.
 
     Attributes:
@@ -52,9 +52,10 @@ class Exported:
     files: tuple[Path, ...]
     notes: tuple[str, ...]
 
-    def _repr_html_(self) -> str:
-        """Return the HTML for a notebook."""
-        return exported_document(self)._repr_html_()
+    @property
+    def document(self) -> Document:
+        """The source, the files, the distance between both."""
+        return exported_document(self)
 
 
 def export(

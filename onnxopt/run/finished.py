@@ -18,7 +18,7 @@ from onnxopt.run.runs import differing_facts, page_of, read_record, runs_documen
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Displayed):
     """A run of `optimize`.
 
     Attributes:
@@ -61,9 +61,10 @@ class Run:
         """
         return page_of(self.folder, self.record, None if out is None else Path(out), overwrite=overwrite)
 
-    def _repr_html_(self) -> str:
-        """Return the HTML for a notebook: the table and the findings."""
-        return summary(self.record, self.folder)._repr_html_()
+    @property
+    def document(self) -> Document:
+        """The table of the candidates and the findings."""
+        return summary(self.record, self.folder)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from onnxopt import model_file
 from onnxopt.catalog import format_passes, parse
 from onnxopt.document import units
-from onnxopt.document.blocks import Document, Text
+from onnxopt.document.blocks import Displayed, Document, Text
 from onnxopt.measure.runtime.written import proof
 from onnxopt.model_file import Given, given, signature_of
 from onnxopt.model_file.writable import refuse_output_file
@@ -23,7 +23,7 @@ from onnxopt.target import target_of
 
 
 @dataclass(frozen=True)
-class Made:
+class Made(Displayed):
     """A model made by one pipeline.
 
     Attributes:
@@ -55,10 +55,6 @@ class Made:
     def document(self) -> Document:
         """The edits and skips of each step."""
         return made_document(self.source or Path("the model"), self)
-
-    def _repr_html_(self) -> str:
-        """Return the HTML for a notebook."""
-        return self.document._repr_html_()
 
 
 def apply(

@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from onnxopt import model_file
 from onnxopt.document import units
-from onnxopt.document.blocks import Column, Document, Table, Text
+from onnxopt.document.blocks import Column, Displayed, Document, Table, Text
 from onnxopt.errors import ModelError
 from onnxopt.measure.accuracy import Evaluation
 from onnxopt.measure.fidelity_judge import FidelityJudge
@@ -47,7 +47,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Compared:
+class Compared(Displayed):
     """The result of a comparison.
 
     Attributes:
@@ -77,10 +77,6 @@ class Compared:
     def document(self) -> Document:
         """One row per figure: both models, the difference, its interval."""
         return compare_document(self)
-
-    def _repr_html_(self) -> str:
-        """Return the HTML for a notebook: one row per figure."""
-        return self.document._repr_html_()
 
 
 def compare(

@@ -3,11 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from onnxopt.document import units
-from onnxopt.document.blocks import Column, Document, Table, Text
+from onnxopt.document.blocks import Column, Displayed, Document, Table, Text
 from onnxopt.errors import DataError
 from onnxopt.measure.accuracy import Evaluation
 from onnxopt.measure.accuracy import evaluate as measured
+from onnxopt.measure.metrics.classification import TopK
 from onnxopt.measure.metrics.score import Metric
 from onnxopt.measure.runtime.session import Runtime
 from onnxopt.measure.statistics import Interval
@@ -22,6 +25,10 @@ from onnxopt.run.job import choose_metric
 from onnxopt.samples import ReadOptions, open_samples
 from onnxopt.target import Target, target_of
 
+_FEWEST_CLASSES = 2
+_LEAST_SKILL = 0.25
+"""Share of the way from always naming the most frequent class to always being right."""
+
 
 @dataclass(frozen=True)
 class SimulatedEvaluation:
@@ -33,7 +40,7 @@ class SimulatedEvaluation:
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class Evaluated(Displayed):
     """A model's score, here and on simulated processors.
 
     Attributes:
@@ -42,6 +49,7 @@ class Evaluated:
         data: name of the samples.
         evaluation: the score as computed here.
         simulated: the scores as other processors would compute them, by target as named in the call.
+        hint: the likely reason of a score that is little better than guessing; "" for a better one.
     """
 
     model: str
@@ -49,6 +57,7 @@ class Evaluated:
     data: str
     evaluation: Evaluation
     simulated: Mapping[str, SimulatedEvaluation] = field(default_factory=dict)
+    hint: str = ""
 
     @property
     def value(self) -> float:
@@ -69,10 +78,6 @@ class Evaluated:
     def document(self) -> Document:
         """One row per processor."""
         return _document(self)
-
-    def _repr_html_(self) -> str:
-        """Return the HTML for a notebook."""
-        return self.document._repr_html_()
 
 
 def evaluate(
@@ -134,7 +139,23 @@ def evaluate(
         found = simulate_on(graph, target, runtime)
         scored = measured(found.model, samples, chosen, found.runtime, seed=seed, progress=counted)
         simulated[name] = SimulatedEvaluation(target, found, scored)
-    return Evaluated(name_of_given(model, "the model"), chosen, samples.name, here, simulated)
+    hint = near_guessing(chosen, here.value, samples.labels)
+    return Evaluated(name_of_given(model, "the model"), chosen, samples.name, here, simulated, hint)
+
+
+def near_guessing(metric: Metric, value: float, labels: np.ndarray | None) -> str:
+    """Return the likely reason of a share of right classes that is little better than guessing; "" for a better one."""
+    if not isinstance(metric, TopK) or metric.k > 1 or labels is None or labels.ndim != 1:
+        return ""
+    classes, counts = np.unique(labels, return_counts=True)
+    guessed = counts.max() / counts.sum()
+    if len(classes) < _FEWEST_CLASSES or not value < guessed + _LEAST_SKILL * (1 - guessed):
+        return ""
+    return (
+        f"That is little better than guessing among {len(classes)} classes. If the model does better elsewhere, its "
+        "samples are prepared otherwise here: for images see --mean, --std, --divide-by, --channel-order and "
+        "--resize, for labels --label-offset."
+    )
 
 
 def _document(scored: Evaluated) -> Document:
@@ -143,8 +164,10 @@ def _document(scored: Evaluated) -> Document:
     row = (scored.model, scored.metric.name, *_cells(found, unit), str(found.n))
     record = ScoreRecord.model_validate(found).model_dump(mode="json")
     data = {"model": scored.model, "data": scored.data, "metric": scored.metric.name, "unit": unit, **record}
+    hint = (Text((scored.hint,)),) if scored.hint else ()
+    data["hint"] = scored.hint
     if not scored.simulated:
-        return Document((Table(columns, (row,)),), data)
+        return Document((Table(columns, (row,)), *hint), data)
     rows = [(*row, "this machine")]
     for one in scored.simulated.values():
         rows.append(
@@ -152,7 +175,7 @@ def _document(scored: Evaluated) -> Document:
         )
     data["simulated"] = [_record_there(one) for one in scored.simulated.values()]
     notes = [line for one in scored.simulated.values() for line in _notes(one)]
-    return Document((Table((*columns, Column("processor")), tuple(rows)), Text(tuple(notes))), data)
+    return Document((Table((*columns, Column("processor")), tuple(rows)), Text(tuple(notes)), *hint), data)
 
 
 def _record_there(one: SimulatedEvaluation) -> dict[str, object]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from onnxopt.document import units
-from onnxopt.document.blocks import Column, Document, Table, Text
+from onnxopt.document.blocks import Column, Displayed, Document, Table, Text
 from onnxopt.measure.statistics import Interval
 from onnxopt.record.steps import frequent_reasons
 from onnxopt.repairs.mending import Mended
@@ -18,7 +18,7 @@ _MORE = (Column("size"), Column("result"))
 
 
 @dataclass(frozen=True)
-class Repaired:
+class Repaired(Displayed):
     """A file that was looked at, and mended where that helps.
 
     Attributes:
@@ -58,10 +58,6 @@ class Repaired:
     def document(self) -> Document:
         """Each fault and the result of its repair."""
         return repaired_document(self)
-
-    def _repr_html_(self) -> str:
-        """Return the document as a notebook shows it."""
-        return self.document._repr_html_()
 
 
 def repaired_document(done: Repaired) -> Document:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from onnxopt.document import units
-from onnxopt.document.blocks import Column, Document, Facts, Table, Text
+from onnxopt.document.blocks import Column, Displayed, Document, Facts, Table, Text
 from onnxopt.samples import Samples
 
 
@@ -29,7 +29,7 @@ class FirstInput:
 
 
 @dataclass(frozen=True)
-class SampleFile:
+class SampleFile(Displayed):
     """Samples that were written for a model.
 
     Attributes:
@@ -84,10 +84,6 @@ class SampleFile:
             "next": self.next,
         }
         return Document((facts, table, Text(lines)), data)
-
-    def _repr_html_(self) -> str:
-        """Return the HTML for a notebook: the document."""
-        return self.document._repr_html_()
 
 
 def first_inputs(samples: Samples) -> tuple[FirstInput, ...]:

@@ -51,7 +51,7 @@ class TunedSession(Displayed):
         return self.content.gain
 
     @property
-    def document(self) -> Document:  # type: ignore[override]
+    def document(self) -> Document:
         """The choices, the settings, and the code that loads the model with them."""
         return _document(self)
 

@@ -184,3 +184,9 @@ def test_an_output_that_does_not_fit_the_task_named_for_it_is_refused():
         recognize({"y": TABLE}, FEEDS, ModelFacts(), TaskOptions(tasks=parse_tasks("segmentation")))
     with pytest.raises(DataError, match="ONX209"):
         recognize({"y": TABLE, "z": TABLE}, FEEDS, ModelFacts(), TaskOptions(tasks=parse_tasks("z=tokens")))
+
+
+def test_raw_scores_come_with_the_option_for_classes():
+    """By number, classes are judged so strictly that hardly any INT8 model is within budget."""
+    assert judged(linear(np.eye(3))).choice.endswith("(if columns are scores of classes: --task classification).")
+    assert "--task" not in judged(linear(np.ones((3, 1)))).choice

@@ -68,7 +68,11 @@ def recognize(outputs: Outputs, feeds: Feeds, facts: ModelFacts, options: TaskOp
     if not names:
         return None
     found = comparison(outputs, names, facts, options)
-    return Recognized("regression", names, found, "nothing in the graph or the data says that they are anything else")
+    why = "nothing in the graph or the data says that they are anything else"
+    if any(np.ndim(outputs[name]) == 2 and np.shape(outputs[name])[1] > 1 for name in names):
+        # Raw scores of classes look like any other numbers, and by number they are judged far more strictly.
+        why += " (if columns are scores of classes: --task classification)"
+    return Recognized("regression", names, found, why)
 
 
 def comparison(
