@@ -1,18 +1,15 @@
 """Conversion of trials to JSON and back."""
 
-import base64
-import io
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any
-
-import numpy as np
 
 from onnxopt.measure.accuracy import Evaluation
 from onnxopt.measure.latency import Latency
 from onnxopt.measure.metrics.score import Score
 from onnxopt.measure.statistics import Interval
 from onnxopt.pipeline import Edit, Skip, Step
+from onnxopt.search.journal.rows_json import restored_rows, stored_rows
 from onnxopt.search.trial import Candidate, Trial, Verdict
 
 _LATENCY = frozenset(f.name for f in fields(Latency))
@@ -39,7 +36,7 @@ def stored(trial: Trial) -> dict[str, Any]:
         "score": None
         if score is None
         else {
-            "rows": None if score.rows.dtype.hasobject else _text(score.rows),
+            "rows": stored_rows(score.rows),
             "value": score.value,
             "interval": asdict(score.interval),
             "n": score.n,
@@ -74,7 +71,12 @@ def restored(candidate: Candidate, found: Mapping[str, Any], metric: Score) -> T
     if verdict in _FAILURES or score is None:
         return trial
     evaluation = Evaluation(
-        metric, _array(score["rows"]), score["value"], Interval(**score["interval"]), score["n"], score["non_finite"]
+        metric,
+        restored_rows(score["rows"]),
+        score["value"],
+        Interval(**score["interval"]),
+        score["n"],
+        score["non_finite"],
     )
     timed, beside = _latency(found["latency"]), _latency(found["baseline_latency"])
     return Trial(candidate, verdict, trial.reason, steps, found["size_bytes"], evaluation, None, timed, beside)
@@ -87,20 +89,3 @@ def _latency(found: Mapping[str, Any] | None) -> Latency | None:
     tuples = {k: tuple(found[k]) for k in ("quantiles_ms", "epochs_ms")}
     known = {k: v for k, v in found.items() if k in _LATENCY}
     return Latency(**{**known, **intervals, **tuples})
-
-
-def _text(array: np.ndarray) -> str:
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-def _array(text: str) -> np.ndarray:
-    data = base64.b64decode(text)
-    try:
-        loaded = np.load(io.BytesIO(data), allow_pickle=False)
-    except Exception as error:  # numpy raises many types on damaged headers
-        raise ValueError("damaged rows") from error
-    if not isinstance(loaded, np.ndarray):
-        raise ValueError("an archive in the place of rows")
-    return loaded

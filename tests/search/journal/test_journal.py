@@ -74,6 +74,17 @@ def test_what_was_measured_is_not_measured_again(tmp_path, counted) -> None:
     ]
 
 
+def test_the_measurements_of_several_outputs_are_kept_too(tmp_path, counted) -> None:
+    model = builders.BUILDERS["two_outputs"]()
+    here = split_parts(builders.samples_of(model, count=40), None, 0)
+    first, second = (
+        search(model, here, None, SETTINGS, journal=Journal(tmp_path / "journal.jsonl", ABOUT, resume=resume))
+        for resume in (False, True)
+    )
+    assert counted.count("dynamic") == counted.count("static-minmax") == 1
+    assert outcome(second) == outcome(first)
+
+
 def test_a_search_that_was_cut_goes_on_after_the_last_trial(tmp_path, counted, monkeypatch) -> None:
     whole = run(tmp_path / "whole.jsonl")
     counted.clear()
