@@ -1,15 +1,25 @@
 """Description of the data that a model expects."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 from onnxopt.model_file import Signature, TensorSpec
+from onnxopt.options.reading import ReadOptions
+from onnxopt.samples.audio.waveform import likely_wave_input
 from onnxopt.samples.expect import has_batch_axis
-from onnxopt.samples.pixels import image_layout
+from onnxopt.samples.pixels import image_layout, with_image_size
 from onnxopt.samples.text import takes_tokens
 
 _EXAMPLE_COUNT, _EXAMPLE_SIZE = 100, 16
 
 
-def schema_text(signature: Signature) -> str:
-    """Return the inputs with types and shapes, the kinds of suitable files, and code that writes one."""
+def schema_text(signature: Signature, states: Mapping[str, str] | None = None) -> str:
+    """Return the inputs with types and shapes, the kinds of suitable files, and code that writes one.
+
+    Args:
+        signature: the signature of the model.
+        states: the outputs of the step before by the inputs that take them.
+    """
     batched = has_batch_axis(signature)
     lines = ["inputs:", *(f"  {spec}" for spec in signature.inputs), "", "data that fits:"]
     count = "N samples" if batched else "N runs"
@@ -17,7 +27,11 @@ def schema_text(signature: Signature) -> str:
     lines.append(f"  samples.npz   {count}, one array per input: {names}; labels, if any, as y")
     lines += (f"                {spec.name}: {spec.dtype} {_shape(spec, batched)}" for spec in signature.inputs)
     lines.append("  folder        of such .npz files, or of ONNX test data (input_0.pb)")
-    lines += (f"  {kind:<13} {text}" for kind, text in _other_kinds(signature))
+    rest = replace(signature, inputs=tuple(spec for spec in signature.inputs if spec.name not in (states or {})))
+    lines += (f"  {kind:<13} {text}" for kind, text in _other_kinds(rest))
+    if states:
+        pairs = ", ".join(f"{name} takes {output}" for name, output in states.items())
+        lines.append(f"  with states   {pairs} of the step before: `onnxopt data` makes them from any of these")
     return "\n".join([*lines, "", "make one:", *(f"  {line}" for line in _example(signature, batched))]) + "\n"
 
 
@@ -42,6 +56,10 @@ def _other_kinds(signature: Signature) -> list[tuple[str, str]]:
             features = spec.shape[1]
             count = f"{features} feature columns" if isinstance(features, int) else "feature columns"
             kinds.append(("table", f".csv, .tsv, .jsonl or .parquet: {count}; a column label, if any"))
+    if likely_wave_input(signature) is not None:
+        kinds.append(
+            ("sound folder", ".wav, .flac or .ogg, with labels as an image folder has them; --sample-rate, --window")
+        )
     if takes_tokens(signature):
         kinds.append(("text table", ".csv, .tsv, .jsonl or .parquet: columns text and label, with a vocabulary"))
     return kinds
@@ -49,7 +67,7 @@ def _other_kinds(signature: Signature) -> list[tuple[str, str]]:
 
 def _example(signature: Signature, batched: bool) -> list[str]:
     arrays = []
-    for spec in signature.inputs:
+    for spec in with_image_size(signature, ReadOptions()).inputs:
         dims = [d if isinstance(d, int) else _EXAMPLE_SIZE for d in (spec.shape or ())[batched:]]
         shape = (_EXAMPLE_COUNT, *dims)
         dtype = "U8" if spec.dtype == "str" else spec.dtype

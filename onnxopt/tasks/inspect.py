@@ -12,6 +12,7 @@ from onnxopt.document.units import count, many, size
 from onnxopt.errors import UsageError
 from onnxopt.graph.layers import Anatomy, Layer, anatomy_of
 from onnxopt.graph.weights.sparsity import Sparsity, sparsity_of
+from onnxopt.measure.generation.states import states_of
 from onnxopt.measure.latency.profile import profile
 from onnxopt.measure.runtime.session import Runtime
 from onnxopt.model_file import Given, Signature, TensorSpec, as_graph, given, signature_of
@@ -138,7 +139,8 @@ def inspect_model(
 def schema_document(model: Given) -> Document:
     """Return the data that a model expects."""
     signature = signature_of(as_graph(model))
-    return Document((Text(tuple(schema_text(signature).splitlines())),), schema_data(signature))
+    states = {state.input.name: state.output.name for state in states_of(signature)}
+    return Document((Text(tuple(schema_text(signature, states).splitlines())),), schema_data(signature))
 
 
 def schema_data(signature: Signature) -> dict[str, object]:

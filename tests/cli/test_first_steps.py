@@ -11,6 +11,8 @@ import pytest
 from onnxopt import model_file
 from tests import builders
 from tests.cli.conftest import MODELS
+from tests.samples.waves import tone, write
+from tests.tasks.streaming import voice_detector
 
 
 @pytest.fixture(autouse=True)
@@ -98,3 +100,18 @@ def test_a_detector_of_any_size_runs_without_samples(cli):
     assert "synthetic inputs (x 1x3x224x224)" in " ".join(timed.out.split())
     sized = cli("benchmark", "detector.onnx", "--seconds", "0.05", "--size", "64")
     assert "synthetic inputs (x 1x3x64x64)" in " ".join(sized.out.split())
+
+
+def test_a_model_that_made_up_inputs_do_not_fit_is_timed_with_samples(cli):
+    model_file.save(voice_detector(window=None, runs_at=160), "voice.onnx")
+    data = _data(cli, "voice.onnx")
+    assert all("benchmark" not in line["command"] for line in data["without_samples"])
+    make, *_, timed = (shlex.split(line["command"])[1:] for line in data["with_samples"])
+    assert timed == ["benchmark", "voice.onnx", "--data", "samples.npz"]
+    Path("own").mkdir()
+    for number in range(3):
+        write(Path("own") / f"{number}.wav", tone(1600, hz=440 + number))
+    make = ["own" if word == "SOUNDS" else "160" if word == "512" else word for word in make]
+    for command in (make, [*timed, "--seconds", "0.05"]):
+        ended = cli(*command)
+        assert ended.code == 0, f"{command}: {ended.err}"

@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass
 
-from onnxopt.errors import DataError, UsageError
+from onnxopt.errors import DataError, OnnxoptError, UsageError
 from onnxopt.model_file import Signature, TensorSpec
 from onnxopt.options.reading import ReadOptions
 from onnxopt.samples.expect import has_batch_axis
 
 _RATES = ("sr", "rate", "sampling")
 _LENGTHS = ("len",)
+_LEAST_WINDOW = 256
+"""Samples of a window of sound: 16 ms at 16 kHz."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,16 @@ def wave_input(signature: Signature, options: ReadOptions) -> WaveInput:
     if options.window is not None and length not in (None, options.window):
         raise UsageError("ONX109", "the model fixes the window", where=str(spec), hint="Leave the window out.")
     return WaveInput(spec.name, rank == 3, length or options.window, rate, count, has_batch_axis(signature))
+
+
+def likely_wave_input(signature: Signature) -> WaveInput | None:
+    """Return the waveform that a model takes; None for one too short to be sound, as a table of features has."""
+    try:
+        target = wave_input(signature, ReadOptions())
+    except OnnxoptError:
+        return None
+    long = target.rate is not None or target.channel_axis or (target.length or 0) >= _LEAST_WINDOW
+    return target if long else None
 
 
 def _scalar(signature: Signature, words: tuple[str, ...]) -> TensorSpec | None:
