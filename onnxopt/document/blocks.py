@@ -10,56 +10,9 @@ from typing import Any, Protocol
 
 from markupsafe import Markup
 
-from onnxopt.printable import printable
+from onnxopt.document.parts import Block, Column, Facts, Table, Text
 
-
-@dataclass(frozen=True)
-class Column:
-    """One column of a table; numbers stand to the right."""
-
-    title: str
-    number: bool = False
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "title", printable(self.title))
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of text; a cell may have a second line, such as an interval below its value."""
-
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[str, ...], ...]
-    title: str = ""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "rows", tuple(tuple(map(printable, row)) for row in self.rows))
-        object.__setattr__(self, "title", printable(self.title))
-
-
-@dataclass(frozen=True)
-class Facts:
-    """Names and values, one pair per line."""
-
-    pairs: tuple[tuple[str, str], ...]
-    title: str = ""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "pairs", tuple((printable(name), printable(value)) for name, value in self.pairs))
-        object.__setattr__(self, "title", printable(self.title))
-
-
-@dataclass(frozen=True)
-class Text:
-    """Sentences, one per line."""
-
-    lines: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "lines", tuple(map(printable, self.lines)))
-
-
-Block = Table | Facts | Text
+__all__ = ["Block", "Column", "Displayed", "Document", "Facts", "Table", "Text", "to_html"]
 
 
 @dataclass(frozen=True)

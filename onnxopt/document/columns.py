@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len, set_cell_size
 
-from onnxopt.document.blocks import Column, Table
+from onnxopt.document.parts import Column, Table
 
 LONGEST = 24
 """Characters without a place to break at that are kept together; longer names are cut where the line ends."""

@@ -2,14 +2,15 @@
 
 import re
 from io import StringIO
+from typing import Protocol
 
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text as RichText
 
-from onnxopt.document.blocks import Block, Document, Facts, Table
 from onnxopt.document.columns import Line, lines, widths
+from onnxopt.document.parts import Block, Facts, Table
 
 _TIE = "\ue000"
 """Stands for a space at which no line is broken, such as the one before a percent sign."""
@@ -27,7 +28,12 @@ _COLOURS = {
 }
 
 
-def to_text(document: Document, *, width: int = USUAL_WIDTH, colour: bool = False) -> str:
+class _HasBlocks(Protocol):
+    @property
+    def blocks(self) -> tuple[Block, ...]: ...
+
+
+def to_text(document: _HasBlocks, *, width: int = USUAL_WIDTH, colour: bool = False) -> str:
     """Return the document for a terminal that is `width` columns wide."""
     buffer = StringIO()
     console = Console(
