@@ -7,8 +7,9 @@ disk are needed), and has each tool work on it in a separate process. `cpu` is p
 says more than the time by the clock. `peak` is the most memory that was resident in that process or in one that it
 started; `private` is its most memory that is no page of a file. `sqnr` compares the outputs on 64 rows with those of
 the float model. `optimize` searches on random data for four minutes. `full-disk` writes 1.1 GB where 0.8 GB fit, and
-looks whether the older result is whole. Saves the table as JSON under `bench/results/`. Exit code 1 where a pass takes
-more than 1.3 times the processor time of the runtime's tool for the same, or more than half of its memory.
+looks whether the older result is whole. Saves the table as JSON under `bench/results/`. Exit code 1 where a job failed,
+or a pass takes more than 1.3 times the processor time of the runtime's tool for the same, or more than half of its
+memory.
 """
 
 import argparse
@@ -205,8 +206,11 @@ def row_of(name: str, model: Path, folder: Path, expected: np.ndarray | None) ->
     out = folder / name / "out.onnx"
     out.parent.mkdir()
     command = [sys.executable, __file__, "--job", name, str(model), str(out)]
-    found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    row: dict[str, Any] = {"job": name, **json.loads(found.splitlines()[-1])}
+    ended = subprocess.run(command, check=False, capture_output=True, text=True)
+    if ended.returncode:
+        shutil.rmtree(out.parent)
+        return {"job": name, "failed": (ended.stderr.splitlines() or ["without a word"])[-1]}
+    row: dict[str, Any] = {"job": name, **json.loads(ended.stdout.splitlines()[-1])}
     if name not in UNLIKE and out.exists() and expected is not None:
         noise = np.square(outputs_of(out) - expected).sum()
         row["sqnr_db"] = round(float(10 * np.log10(np.square(expected).sum() / noise)), 1) if noise else None
@@ -242,7 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     RESULTS.mkdir(exist_ok=True)
     path = options.out or RESULTS / f"{date.today()}-large.json"
     path.write_text(json.dumps(result, indent=1, default=str) + "\n")
-    return 1 if _worse(rows) else 0
+    return 1 if _worse(rows) or any("failed" in row for row in rows) else 0
 
 
 def _worse(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -253,6 +257,7 @@ def _worse(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [
         name
         for ours, theirs, name in both
+        if "failed" not in {**ours, **theirs}
         if ours["cpu_seconds"] > FASTEST * theirs["cpu_seconds"] or ours["peak_bytes"] > LEAST * theirs["peak_bytes"]
     ]
 

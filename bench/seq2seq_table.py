@@ -48,6 +48,8 @@ class TestText:
 
 def chosen(source: Path, texts: Path, run: Path, given: argparse.Namespace) -> tuple[Path | None, dict[str, Any]]:
     """Return the folder that the search of a folder writes, or wrote before, and its record."""
+    if given.no_search:
+        return None, {}
     if not run.exists():
         options = {"max_drop": given.max_drop, "latency_s": given.latency_seconds, "limit": given.search_limit}
         onnxopt.optimize_parts(source, texts, out=run, **options)
@@ -185,6 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="written by bench/trained_seq2seq.py")
     parser.add_argument("--merged", action="store_true", help="measure forms of the folder with a merged decoder")
+    parser.add_argument("--no-search", action="store_true", help="measure no folder that a search chooses")
     parser.add_argument("--max-drop", default="0.05pp")
     parser.add_argument("--run", type=Path, help="run folder of the search; one that exists is read, not searched")
     parser.add_argument("--new-tokens", type=int, default=32, help="letters of a timed text")

@@ -51,3 +51,30 @@ def test_a_slower_or_larger_pass_is_found(bench: ModuleType) -> None:
     assert bench._worse([theirs, mine | {"cpu_seconds": 13.1}]) == ["ours-rtn4"]
     assert bench._worse([theirs, mine | {"peak_bytes": 51}]) == ["ours-rtn4"]
     assert bench._worse([mine]) == []
+
+
+def test_a_job_that_fails_is_a_row(bench: ModuleType, tmp_path: Path) -> None:
+    row = bench.row_of("check", tmp_path / "none.onnx", tmp_path, None)
+    assert row["job"] == "check"
+    assert "none.onnx" in row["failed"]
+    assert list(tmp_path.iterdir()) == []
+    theirs = {"job": "ort-rtn4", "cpu_seconds": 10.0, "peak_bytes": 100}
+    assert bench._worse([theirs, {"job": "ours-rtn4", "failed": "x"}]) == []
+
+
+def test_an_older_result_is_whole_where_the_disk_is_full(bench: ModuleType, tmp_path: Path, monkeypatch) -> None:
+    for name, value in {"WIDTH": 64, "INNER": 96, "ROWS": 2000}.items():
+        monkeypatch.setattr(bench, name, value)
+    bench.make(tmp_path / "model.onnx", 1)
+    driver = (
+        f"import sys; sys.path.insert(0, {str(BENCH)!r}); import large; from pathlib import Path\n"
+        "large.ROOM_BYTES = int(sys.argv[2])\n"
+        "large._full_disk(Path(sys.argv[1]) / 'model.onnx', Path(sys.argv[1]) / 'out' / 'out.onnx')"
+    )
+    (tmp_path / "out").mkdir()
+    command = [sys.executable, "-c", driver, str(tmp_path)]
+    full = subprocess.run([*command, "20000"], capture_output=True, text=True, check=False)
+    assert (full.returncode, full.stdout[:6]) == (0, "ONX503"), full.stderr
+    room = subprocess.run([*command, "9000000"], capture_output=True, text=True, check=False)
+    assert room.returncode == 1
+    assert "more was written than there was room" in room.stderr

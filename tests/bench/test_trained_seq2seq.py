@@ -138,7 +138,8 @@ def test_a_search_that_was_made_is_read(table: ModuleType, tmp_path: Path, monke
         (out / "parts.json").write_text('{"folder": "a", "budget": 1}')
 
     monkeypatch.setattr(table.onnxopt, "optimize_parts", search)
-    given = Namespace(max_drop="1pp", latency_seconds=1.0, search_limit=None)
+    given = Namespace(max_drop="1pp", latency_seconds=1.0, search_limit=None, no_search=False)
+    assert table.chosen(tmp_path, tmp_path, tmp_path / "other", Namespace(no_search=True)) == (None, {})
     found = table.chosen(tmp_path, tmp_path / "texts.jsonl", tmp_path / "run", given)
     assert found == (tmp_path / "run" / "model", {"budget": 1})
     monkeypatch.setattr(table.onnxopt, "optimize_parts", None)
