@@ -25,6 +25,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 from optimize_table import behind, reduces, summary, table
 from pack import Case, cases, judging_of, training_of
 from peers import PEERS
@@ -32,12 +33,14 @@ from quantize import make
 
 from onnxopt import model_file
 from onnxopt.errors import OnnxoptError, first_line
+from onnxopt.graph.layers import anatomy_of
 from onnxopt.measure.label_judge import LabelJudge
 from onnxopt.measure.latency import Latency, drawn_inputs, measure_latency
 from onnxopt.measure.runtime.environment import environment
 from onnxopt.measure.runtime.session import Runtime
 from onnxopt.measure.statistics import Drop
 from onnxopt.measure.tasks.named import metric_of
+from onnxopt.passes.fuse_attention import attends
 from onnxopt.pipeline import Context, Pipeline
 from onnxopt.search.budget import Budget
 from onnxopt.search.journal.journal import Journal
@@ -52,6 +55,8 @@ HERE = Path(__file__).parent
 OUTSIDE_SAMPLES = 500
 TRAINING_MOST = 50_000
 ATTEMPTS = 3
+WIDE = 32
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 class Narrator(NullObserver):
@@ -107,6 +112,7 @@ def measure(case: Case, settings: Settings, options: argparse.Namespace) -> dict
         "model": case.name,
         "n": len(test),
         "baseline_accuracy": judge.baseline().value,
+        "wide": wide(model),
         "allowed_drop": result.allowed_drop,
         "winner": None if winner is None else winner.candidate.name,
         "passes": None if winner is None else [str(each) for each in winner.candidate.passes],
@@ -132,6 +138,14 @@ def measure(case: Case, settings: Settings, options: argparse.Namespace) -> dict
         "load": round(os.getloadavg()[0], 1),
         "environment": environment(runtime),
     }
+
+
+def wide(model: ir.Model) -> bool:
+    """Return whether a convolutional network or a transformer has 32 channels or more in every layer but the last."""
+    layers = [layer for layer in anatomy_of(model).layers if layer.op_type in WEIGHTED and layer.output_shape]
+    channels = [(n.output_shape or ())[1 if n.op_type.startswith("Conv") else -1] for n in layers][:-1]
+    of_kind = attends(model) or any(layer.op_type == "Conv" for layer in layers)
+    return of_kind and min(channels, default=0) >= WIDE
 
 
 def _timed(models: dict[str, Any], inputs: Sequence[Any], runtime: Runtime, seconds: float) -> dict[str, Latency]:
@@ -224,8 +238,9 @@ def main() -> int:
     parser.add_argument("--nncf", help="Python with nncf and onnx")
     parser.add_argument("--work", type=Path, default=HERE / "build" / "quantize", help="folder of the peers' files")
     parser.add_argument("--table", action="store_true", help="print the record, measure nothing")
-    parser.add_argument("--out", type=Path, default=HERE / "results" / f"{date.today()}-optimize.json")
+    parser.add_argument("--out", type=Path, help="the record; by default in results/, with -train of models that learn")
     options = parser.parse_args()
+    options.out = options.out or HERE / "results" / f"{date.today()}-optimize{'-train' * options.train}.json"
     models: list[dict[str, Any]] = json.loads(options.out.read_text())["models"] if options.out.exists() else []
     if options.table:
         print(table(models))

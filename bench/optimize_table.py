@@ -35,6 +35,8 @@ def summary(models: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     ours = [m["rows"]["onnxopt"] for m in models]
     errors = [mix["measured"] / mix["predicted"] - 1 for m in models for mix in m.get("mixes", {}).values()]
     sizes = [m["rows"]["baseline"]["size_bytes"] / r["size_bytes"] for m, r in zip(models, ours, strict=True)]
+    wide = [i for i, m in enumerate(models) if m.get("wide")]
+    wide_speeds = [s["value"] for i in wide if (s := ours[i]["speedup"])]
     return {
         "models": len(models),
         "median_speedup": float(np.median([r["speedup"]["value"] for r in ours if r["speedup"]])),
@@ -44,6 +46,9 @@ def summary(models: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             m["model"] for m in models if (s := m["rows"]["again"]["speedup"]) and not s["low"] <= 1 <= s["high"]
         ],
         "median_size_ratio": float(np.median(sizes)),
+        "wide": [models[i]["model"] for i in wide],
+        "wide_median_speedup": float(np.median(wide_speeds)) if wide_speeds else None,
+        "wide_median_size_ratio": float(np.median([sizes[i] for i in wide])) if wide else None,
         "mixes": len(errors),
         "mixes_median_error": float(np.median(np.abs(errors))) if errors else None,
         "mixes_within_15_percent": sum(abs(error) <= 0.15 for error in errors),

@@ -28,6 +28,7 @@ from scoreboard_sections import (
     prose,
     quantizers,
     repair,
+    trained,
 )
 
 HERE = Path(__file__).parent
@@ -51,6 +52,11 @@ def machine(environment: Record) -> str:
 
 SECTIONS: Mapping[str, tuple[str, str, Callable[[Record], list[str]]]] = {
     "optimize": ("Labelled models", "bench/optimize.py --prune --time-limit 120 --seconds 6", labelled),
+    "optimize-train": (
+        "With training",
+        "bench/optimize.py kws_ds kws_dnn sst2 jpeg_resnet --prune --train --time-limit 1500 --seconds 6",
+        trained,
+    ),
     "deployed": ("Deployed models without labels", "bench/deployed.py --time-limit 120 --fresh 150", deployed),
     "deployed-int8": ("INT8 of detectors and recognizers", "bench/deployed_int8.py", deployed_int8),
     "quantize": (

@@ -61,6 +61,12 @@ BENCHES: Mapping[str, Bench] = {
         lambda name, s: ("optimize.py", name, "--prune", "--time-limit", str(s["time_limit"])),
         _searched,
     ),
+    "optimize-train": Bench(
+        "models",
+        "model",
+        lambda name, s: ("optimize.py", name, "--prune", "--train", "--time-limit", str(s["time_limit"])),
+        _searched,
+    ),
     "quantize": Bench(
         "models",
         "model",

@@ -26,12 +26,31 @@ def labelled(record: Record) -> list[str]:
         files of ONNX Runtime's quantizer: static with its defaults, static U8S8 per channel, dynamic; drop,
         speed-up."""
     after = f"""{summary["models"]} models, of which {gained} gained. Medians over all of them:
-        {summary["median_speedup"]:.2f}x faster, {summary["median_size_ratio"]:.2f}x smaller. Over the budget on all
-        samples: {names(summary["over_budget"])}. Slower than FP32: {names(summary["slower_than_fp32"])}. More than 3 %
-        behind another file inside the budget, beyond doubt: {names(summary["behind"])}. The clock was unsure of:
-        {names(summary["unsure"])}. Control: the baseline beside itself differs on:
+        {summary["median_speedup"]:.2f}x faster, {summary["median_size_ratio"]:.2f}x smaller.{wide(summary)}
+        Over the budget on all samples: {names(summary["over_budget"])}. Slower than FP32:
+        {names(summary["slower_than_fp32"])}. More than 3 % behind another file inside the budget, beyond doubt:
+        {names(summary["behind"])}. The clock was unsure of: {names(summary["unsure"])}.
+        Control: the baseline beside itself differs on:
         {names(summary["baseline_differs_from_itself"])}.{busy(record["models"])}"""
     return [prose(before), "", table(record["models"]), "", prose(after)]
+
+
+def wide(summary: Record) -> str:
+    """Return a sentence about wide networks; "" where there are none."""
+    speed, size = summary["wide_median_speedup"], summary["wide_median_size_ratio"]
+    if speed is None:
+        return ""
+    said = f""" Of the convolutional networks and transformers with 32 channels or more in every layer but the last
+        ({names(summary["wide"])}): {speed:.2f}x faster, {size:.2f}x smaller."""
+    return f" {prose(said)}"
+
+
+def trained(record: Record) -> list[str]:
+    before, *table = labelled(record)
+    about = f"""Models of which there are training samples (1,200 clips, 5,000 sentences or 50,000 images) are pruned
+        and learn from the original, without labels; the samples calibrate too. They are judged on test samples that
+        were not among those. A search may take {record["settings"]["time_limit"]:g} seconds."""
+    return [f"{prose(about)} {before.partition('. ')[2]}", *table]
 
 
 def busy(models: Sequence[Record]) -> str:

@@ -54,6 +54,29 @@ def written(folder: Path, models: list[dict[str, Any]], date: str = "2026-01-02"
     (folder / f"{date}-optimize.json").write_text(json.dumps(whole))
 
 
+def test_wide_networks_have_medians_of_their_own(scoreboard, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(scoreboard, "RESULTS", tmp_path)
+    monkeypatch.setattr(scoreboard, "HERE", tmp_path / "x")
+    narrow, other, broad = record("a", 2.0), record("b", 3.0), {**record("c", 9.0), "wide": True}
+    written(tmp_path, [narrow, other])
+    assert "32 channels" not in scoreboard.page()
+    written(tmp_path, [narrow, other, broad])
+    assert "in every layer but the last (tf_kws_dnn_m): 9.00x faster, 4.00x smaller. Over" in scoreboard.page()
+    assert "Medians over all of them: 3.00x faster" in scoreboard.page()
+
+
+def test_models_that_learn_have_a_section(scoreboard, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(scoreboard, "RESULTS", tmp_path)
+    monkeypatch.setattr(scoreboard, "HERE", tmp_path / "x")
+    written(tmp_path, [record("a", 2.0)])
+    (tmp_path / "2026-01-02-optimize.json").rename(tmp_path / "2026-01-02-optimize-train.json")
+    page = scoreboard.page()
+    assert "## With training" in page
+    assert "learn from the original" in page
+    assert "A search may take 60 seconds" in page
+    assert "## Labelled models" not in page
+
+
 def test_misses_are_said_as_plainly_as_gains(scoreboard, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(scoreboard, "RESULTS", tmp_path)
     monkeypatch.setattr(scoreboard, "HERE", tmp_path / "x")
