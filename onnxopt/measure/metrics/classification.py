@@ -159,8 +159,11 @@ def _class_labels(labels: Array, classes: int, offset: int) -> Array:
     labels = _integers(labels)
     low, high = int(labels.min()) + offset, int(labels.max()) + offset
     if low < 0 or high >= classes:
-        why = f"labels {low - offset} to {high - offset}, and {classes} classes with offset {offset}"
-        raise misfit(why, "Labels count classes from 0; set --label-offset when the model has an extra first class.")
+        why = f"labels {low - offset} to {high - offset}, and the model has classes {-offset} to {classes - 1 - offset}"
+        hint = (
+            "--label-offset is added to each label: 1 if the model has an extra first class, -1 if labels count from 1."
+        )
+        raise misfit(why, hint)
     return labels
 
 

@@ -210,3 +210,12 @@ def test_tokens_of_a_sentence_are_one_sample_and_give_the_value_of_all_tokens(na
     assert metric.value(rows) == pytest.approx(metric.value(flat))
     twice, weights = np.concatenate([rows, rows[:3]]), np.array([[2] * 3 + [1] * 17])
     assert metric.values(rows, weights)[0] == pytest.approx(metric.value(twice))
+
+
+def test_labels_that_count_from_one_are_told_the_offset_that_mends_it() -> None:
+    """The same message comes where `--label-offset 1` was given and there is no extra first class."""
+    scores = np.eye(3, dtype=np.float32)
+    with pytest.raises(DataError, match=r"labels 1 to 3, and the model has classes 0 to 2.*-1 if labels count from 1"):
+        metric_of("top1").rows({"y": scores}, np.array([1, 2, 3]))
+    with pytest.raises(DataError, match=r"labels 0 to 2, and the model has classes -1 to 1"):
+        metric_of("top1", label_offset=1).rows({"y": scores}, np.array([0, 1, 2]))
