@@ -19,6 +19,9 @@ from onnxopt.target import Target
 Clock = Callable[[ir.Model, ir.Model], Latency]
 """Called with a model before and after; returns the time and the speed-up."""
 
+_MOST_REORDERED = 1e-4
+"""Largest change that the order of float operations explains in a deep network; kernels on integers change more."""
+
 
 @dataclass(frozen=True)
 class Mended:
@@ -121,7 +124,8 @@ def _judged(
     size = size_bytes(before), size_bytes(after)
     speed: Interval | None = None
     bound = moved if exact else likely_change(witness.truth, repaired)
-    reason = _unlike(repair.reordering if exact else None, bound, deployed, witness.slack, limits.most)
+    reordering = _reordered(repair.reordering, witness.slack) if exact else None
+    reason = _unlike(reordering, bound, deployed, witness.slack, limits.most)
     kept = not reason
     if kept and limits.clock is not None:
         latency = limits.clock(before, after)
@@ -130,6 +134,16 @@ def _judged(
     elif kept:
         kept, reason = _unmeasured(repair, size, limits.unmeasured)
     return Mended(repair, found, kept, reason, moved, deployed, speed, size)
+
+
+def _reordered(reordering: float, slack: float) -> float:
+    """Return the allowed change by another order of float operations: of a deep network as much as the runtime's own.
+
+    Args:
+        reordering: change that is always allowed; 0 for a repair that keeps every bit.
+        slack: the given file's change as deployed, whose kernels add in another order too.
+    """
+    return max(reordering, min(2 * slack, _MOST_REORDERED)) if reordering else 0.0
 
 
 def _unlike(reordering: float | None, moved: float, deployed: float, slack: float, most: float) -> str:
