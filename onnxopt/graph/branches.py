@@ -96,13 +96,16 @@ def _inlined(model: ir.Model, name: str) -> ir.Model:
     assert around is not None
     body = around.attributes[name].as_graph()
     nodes, results = list(body), list(body.outputs)
+    body.outputs.clear()
+    moved = dict[ir.Value, ir.Value]()
     for value in list(body.initializers.values()):
         tensor = value.const_value
         assert tensor is not None
-        value.replace_all_uses_with(add_weight(graph, value.name or "weight", tensor))
-    body.outputs.clear()
+        moved[value] = add_weight(graph, value.name or "weight", tensor)
+        value.replace_all_uses_with(moved[value])
     body.remove(nodes)
     graph.insert_before(around, nodes)
+    results = [moved.get(value, value) for value in results]  # a branch may give a weight of its own
     for place, (old, new) in enumerate(zip(list(graph.outputs), results, strict=True)):
         ends = new if new.producer() in nodes and new not in results[:place] else _copied(graph, around, new)
         ends.type, ends.shape = old.type, old.shape

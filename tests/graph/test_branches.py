@@ -57,6 +57,20 @@ def test_each_branch_is_a_model_with_the_same_inputs_and_outputs(flag: bool) -> 
     assert branches_of(model, SWITCH) is not None
 
 
+@pytest.mark.parametrize("flag", [True, False])
+def test_a_branch_may_give_a_weight_of_its_own(flag: bool) -> None:
+    model = decoder()
+    (around,) = model.graph
+    body = around.attributes["then_branch"].as_graph()
+    empty = ir.Value(name="empty", const_value=ir.tensor(np.zeros((0, 5, WIDTH), np.float32), name="empty"))
+    empty.type, empty.shape = body.outputs[-1].type, ir.Shape((0, 5, WIDTH))
+    body.register_initializer(empty)
+    body.outputs[-1] = empty
+    one = branches(model)[0 if flag else 1]
+    for name, array in outputs(model, flag).items():
+        np.testing.assert_array_equal(outputs(one, flag)[name], array)
+
+
 def large(model: ir.Model) -> list[bytes]:
     """Return the numbers of the matrices of a model."""
     tensors = (v.const_value for graph in model.graphs() for v in graph.initializers.values())
