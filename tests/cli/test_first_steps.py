@@ -34,7 +34,7 @@ def test_the_inputs_are_named_and_nothing_is_written(cli):
     assert ended.code == 2
     assert "image: float32[batch, 1, 8, 8]" in ended.out
     assert "onnxopt data IMAGES --for 'my model.onnx' -o samples.npz" in ended.out
-    assert "onnxopt optimize 'my model.onnx' --data samples.npz --max-drop 1pp" in ended.out
+    assert "onnxopt optimize 'my model.onnx' --data samples.npz --max-drop 1pp --time-limit 300" in ended.out
     assert [path.name for path in Path().iterdir()] == ["my model.onnx"]
 
 

@@ -71,7 +71,7 @@ def _to_search(path: Path, signature: Signature) -> list[Command]:
     out = _samples_file(signature)
     return [
         (f"onnxopt data {source} --for {model} -o {out}", f"Make samples from {kind}"),
-        (f"onnxopt optimize {model} --data {out} --max-drop 1pp", "Search, measure, prove"),
+        (f"onnxopt optimize {model} --data {out} --max-drop 1pp --time-limit 300", "Search, measure, prove"),
     ]
 
 
