@@ -221,16 +221,19 @@ class Int8Forms:
             self._try(*static.passes[:-1], Equalize(), plain)
 
     def _try(self, *passes: Pass) -> Int8Form | None:
-        form = self._form(*passes)
-        if form is None or not form.built.steps[-1].edits or not np.isfinite(form.loss):
+        form = self._form(*passes, changed=True)
+        if form is None or not np.isfinite(form.loss):
             return None
         self.tried.append(form)
         self.context.progress("forms of INT8", len(self.tried), max(self._planned, len(self.tried)))
         return form
 
-    def _form(self, *passes: Pass) -> Int8Form | None:
+    def _form(self, *passes: Pass, changed: bool = False) -> Int8Form | None:
+        """Return the judged form; None where it does not run, or where its last pass had to change something."""
         try:
             built = Pipeline(passes).run(self.model, self.context)
+            if changed and not built.steps[-1].edits:
+                return None
             loss, db = self._loss(built.model)
             return Int8Form(passes, built, loss, db + 10 * log10(loss / ALLOWED) if loss > 0 else -inf)
         except (ModelError, NativeError):

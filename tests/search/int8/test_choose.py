@@ -20,6 +20,7 @@ from onnxopt.search.int8.forms import ALLOWED, Int8Forms
 from onnxopt.search.limits.deadline import Deadline, TimeOver
 from onnxopt.target import TARGETS, detect
 from tests import builders
+from tests.builders import IMAGE, F, Net
 
 
 class Clock:
@@ -312,3 +313,18 @@ def test_a_form_that_would_be_placed_after_the_limit_is_left_out(monkeypatch: py
     monkeypatch.setattr(quantize_auto, "unmeasurable", lambda target: None)
     found = quantize_auto._of_tried(forms, forms.plain(), Context(detect()), deadline)
     assert not any(getattr(form.passes[-1], "placement", "") == "measured" for form in found.forms if form.passes)
+
+
+def test_a_form_without_integers_is_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dynamic quantization leaves convolutions alone; judging the float model again would take time."""
+    net = Net(0)
+    net.conv("x", 3, 4)
+    net.node("Relu", "conv_3", out="y")
+    model = net.model([IMAGE], [("y", F, ["batch", 4, 8, 8])])
+    forms = Int8Forms(model, builders.samples_of(model, 16), Context(detect()), "normal")
+    judged = list[object]()
+    monkeypatch.setattr(forms.judged, "of", lambda found: judged.append(found) or (0.0, 0.0))
+    assert forms._try(QuantizeDynamic()) is None
+    assert not judged
+    assert forms._try(QuantizeStatic()) is not None
+    assert len(judged) == 1
