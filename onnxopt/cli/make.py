@@ -89,7 +89,7 @@ def quantize(
         typer.Option(
             "--time-limit",
             metavar="SECONDS",
-            help="With --mode auto: when to stop making forms. [default: 300; none with --effort high]",
+            help="With --mode auto: when to stop making forms. [default: 600; none with --effort high]",
         ),
     ] = None,
     bits: Annotated[

@@ -24,7 +24,7 @@ from onnxopt.target import target_of
 from onnxopt.tasks.apply import Made, apply, saved
 from onnxopt.tasks.generation.cache import with_cache_of
 
-LIMIT_S = 300.0
+LIMIT_S = 600.0
 """Default time limit of mode auto with normal effort, in seconds."""
 
 
