@@ -21,13 +21,15 @@ from onnxopt.samples.masks import is_mask_folder, read_masks
 from onnxopt.samples.named import open_digits, open_random
 from onnxopt.samples.rows import as_rows
 from onnxopt.samples.stream import open_stream, reader_items, to_arrays
-from onnxopt.samples.table_source import open_table
+from onnxopt.samples.table_source import open_lines, open_table
 from onnxopt.samples.tables import TABLE_SUFFIXES
+from onnxopt.samples.text import takes_text
 
 FORMS = (
     "a .npz or .npy file; a folder of .npz files, of images, of sound or of ONNX test data; a .csv, .tsv, .jsonl or "
-    ".parquet table; digits, digits:train, random or random:N; in Python also arrays, a mapping of them, an iterable "
-    "of samples or batches, a DataLoader or a CalibrationDataReader"
+    ".parquet table; for a model of text a .txt file, one sentence per line; digits, digits:train, random or random:N; "
+    "in Python also arrays, a mapping of them, an iterable of samples or batches, a DataLoader or a "
+    "CalibrationDataReader"
 )
 
 
@@ -147,6 +149,8 @@ def _open_named(data: str | Path, signature: Signature, options: ReadOptions, li
         return as_rows(word, *by_input(arrays, signature, word), signature)
     if path.is_file() and path.suffix in TABLE_SUFFIXES:
         return open_table(path, signature, options)
+    if path.is_file() and path.suffix == ".txt" and takes_text(signature):
+        return open_lines(path, signature, options)
     what = "the file is in no known format" if word and path.exists() else "there is no data by this name"
     raise DataError("ONX201", what, where=word, hint=f"Accepted: {FORMS}.")
 

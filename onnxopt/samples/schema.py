@@ -62,6 +62,7 @@ def _other_kinds(signature: Signature) -> list[tuple[str, str]]:
         )
     if takes_tokens(signature):
         kinds.append(("text table", ".csv, .tsv, .jsonl or .parquet: columns text and label, with a vocabulary"))
+        kinds.append(("sentences", ".txt: one per line, without labels, with a vocabulary"))
     return kinds
 
 

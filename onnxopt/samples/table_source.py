@@ -14,7 +14,7 @@ from onnxopt.samples.core import Source
 from onnxopt.samples.expect import LABEL_KEYS
 from onnxopt.samples.labels import class_labels
 from onnxopt.samples.rows import Rows
-from onnxopt.samples.tables import Table, read_table
+from onnxopt.samples.tables import Table, read_lines, read_table
 from onnxopt.samples.text import from_encoder, named_as_state, open_text, takes_tokens
 
 TEXT_COLUMNS = ("text", "sentence")
@@ -31,7 +31,20 @@ def open_table(path: Path, signature: Signature, options: ReadOptions) -> Source
             there are no rows.
         UsageError: ONX102 a named column does not exist, ONX113 text needs a vocabulary.
     """
-    table = dict(read_table(path))
+    return _opened(dict(read_table(path)), path, signature, options)
+
+
+def open_lines(path: Path, signature: Signature, options: ReadOptions) -> Source:
+    """Return the lines of a text file as samples without labels, for a model of tokens or of text.
+
+    Raises:
+        DataError: ONX201 the file is no text, ONX205 it is empty.
+        UsageError: ONX113 text needs a vocabulary.
+    """
+    return _opened({"text": read_lines(path)}, path, signature, options)
+
+
+def _opened(table: dict[str, Sequence[object]], path: Path, signature: Signature, options: ReadOptions) -> Source:
     name, inputs = str(path), [spec.name for spec in signature.inputs]
     if not next(iter(table.values()), ()):
         raise DataError("ONX205", "there are no samples", where=name, hint="Give at least one row.")

@@ -41,6 +41,19 @@ def read_table(path: Path) -> Table:
         raise _damaged(path, first_line(error)) from error
 
 
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a text file, without the ends of lines and without empty ones.
+
+    Raises:
+        DataError: ONX201 the file is no text.
+    """
+    try:
+        with io.TextIOWrapper(open_regular(path), encoding="utf-8-sig") as file:
+            return [line.rstrip("\n") for line in file if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise _damaged(path, first_line(error)) from error
+
+
 def _read_rows(lines: Iterable[list[str]], path: Path) -> Table:
     rows = [row for row in lines if row]
     if not rows:

@@ -28,6 +28,11 @@ def takes_tokens(signature: Signature) -> bool:
     return whole_numbers and roles.count("ids") == 1 and "unknown" not in roles
 
 
+def takes_text(signature: Signature) -> bool:
+    """Return whether lines of text are samples: a model of tokens, or one whose only input is text."""
+    return takes_tokens(signature) or [spec.dtype for spec in signature.inputs] == ["str"]
+
+
 def named_as_state(name: str) -> bool:
     """Return whether an input has the name of a cache or a state, which a text does not fill."""
     return any(word in name.lower() for word in ("past", "cache", "state"))

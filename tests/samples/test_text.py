@@ -84,3 +84,39 @@ def test_damaged_vocabulary(table: Path, tmp_path: Path, content: str | None) ->
         path.write_text(content)
     with pytest.raises(DataError, match=r"ONX201: not a readable vocabulary.*v\.json"):
         open_samples(table, TEXT, options=ReadOptions(vocab=path))
+
+
+def test_lines_of_a_text_file_are_sentences(tmp_path: Path, table: Path, options: ReadOptions) -> None:
+    lines = tmp_path / "lines.txt"
+    lines.write_text("\ufeffgood film\n\n  \nbad, bad film\r\n", encoding="utf-8")
+    (tmp_path / "same.tsv").write_text("text\ngood film\nbad, bad film\n")
+    read, same = (open_samples(path, TEXT, options=options) for path in (lines, tmp_path / "same.tsv"))
+    assert len(read) == 2
+    assert read.labels is None
+    for mine, other in zip(read, same, strict=True):
+        assert {name: array.tolist() for name, array in mine.items()} == {n: a.tolist() for n, a in other.items()}
+
+
+def test_a_text_file_is_refused_where_there_is_no_text(tmp_path: Path, options: ReadOptions) -> None:
+    empty, bytes_ = tmp_path / "empty.txt", tmp_path / "bytes.txt"
+    empty.write_text("\n \n")
+    bytes_.write_bytes(b"\xff\xfe\x00\xd8")
+    with pytest.raises(DataError, match="ONX205"):
+        open_samples(empty, TEXT, options=options)
+    with pytest.raises(DataError, match="ONX201"):
+        open_samples(bytes_, TEXT, options=options)
+
+
+def test_a_text_file_is_no_data_for_numbers(tmp_path: Path) -> None:
+    lines = tmp_path / "lines.txt"
+    lines.write_text("1 2\n3 4\n")
+    numbers = signature(TensorSpec("x", "float32", (None, 2)))
+    with pytest.raises(DataError, match="ONX201: the file is in no known format"):
+        open_samples(lines, numbers)
+
+
+def test_a_model_that_takes_text_reads_lines(tmp_path: Path) -> None:
+    lines = tmp_path / "lines.txt"
+    lines.write_text("good film\nbad film\n")
+    texts = signature(TensorSpec("x", "str", (None, 1)))
+    assert [batch["x"].ravel().tolist() for batch in open_samples(lines, texts)] == [["good film", "bad film"]]
