@@ -31,7 +31,7 @@ def output_step(model: ir.Model) -> float:
 
 def agree(model: ir.Model, module: FakeQuantized) -> None:
     """Within half a step of the output; a value on the border of two integers may fall either way in few places."""
-    feeds = builders.feeds_of(model, batch=32)
+    feeds = builders.feeds_of(model, batch=512)
     with torch.no_grad():
         found = to_array(module(to_tensors(feeds))["y"])
     off = np.abs(builders.run(model, feeds)[0] - found) > 0.5 * output_step(model)
