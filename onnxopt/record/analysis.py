@@ -54,6 +54,16 @@ class ClassesRecord(RecordPart):
     before: tuple[tuple[int, ...], ...]
     after: tuple[tuple[int, ...], ...]
 
+    @model_validator(mode="after")
+    def _has_a_place_for_each_class(self) -> Self:
+        count = len(self.labels)
+        for name, table in (("before", self.before), ("after", self.after)):
+            if [len(row) for row in table] != [count] * count:
+                raise ValueError(f"{name} is no table of {count} by {count} classes")
+        if len(self.samples) != count:
+            raise ValueError(f"{len(self.samples)} numbers of samples for {count} classes")
+        return self
+
 
 class NodeRecord(RecordPart):
     """A node of a graph; `inputs` are the positions of the nodes it reads."""

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from onnxopt.record.analysis import ClassesRecord
 from onnxopt.record.run import RunRecord, SettingsRecord
 from onnxopt.record.trial import DropRecord, IntervalRecord, ScoreRecord
 
@@ -52,3 +53,22 @@ def test_settings_of_a_record_older_than_an_option_are_those_of_its_time():
     older = SettingsRecord.model_validate(always).model_dump(mode="json")
     assert older["require"] is None
     assert (older["hot"], older["prune"], older["time_limit_s"], older["goal"]) == (False, False, None, "size")
+
+
+SQUARE = ((3, 1), (0, 4))
+
+
+@pytest.mark.parametrize(
+    ("samples", "before", "after", "why"),
+    [
+        ((4, 4), SQUARE, ((3, 1), (0,)), "after is no table of 2 by 2"),
+        ((4, 4), ((3, 1),), SQUARE, "before is no table of 2 by 2"),
+        ((4, 4), SQUARE, ((3, 1), (0, 4, 0)), "after is no table of 2 by 2"),
+        ((4,), SQUARE, SQUARE, "1 numbers of samples for 2 classes"),
+    ],
+)
+def test_results_by_class_have_a_place_for_each_class(samples, before, after, why) -> None:
+    """A page draws them: a damaged record is refused where it is read."""
+    ClassesRecord(labelled=True, labels=("a", "b"), samples=(4, 4), before=SQUARE, after=SQUARE)
+    with pytest.raises(ValueError, match=why):
+        ClassesRecord(labelled=True, labels=("a", "b"), samples=samples, before=before, after=after)
