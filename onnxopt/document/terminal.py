@@ -15,7 +15,7 @@ from onnxopt.document.parts import Block, Facts, Table
 _TIE = "\ue000"
 """Stands for a space at which no line is broken, such as the one before a percent sign."""
 _TIED = re.compile(r"(?<=\d) (?=(?:%|ms|s|kB|MB|GB|dB|points?)(?!\w))")
-_COMMAND = re.compile(r"(?P<words>\S.*?: )?(?P<command>onnxopt [a-z].*[^.])")
+_COMMAND = re.compile(r"(?P<words>\S.*?: |)(?P<command>onnxopt [a-z].*[^.])")
 """A sentence that ends in a command, which has no period behind it."""
 USUAL_WIDTH, LEAST_WIDTH, WIDE = 80, 40, 100
 _COLOURS = {

@@ -105,7 +105,7 @@ def _inlined(model: ir.Model, name: str) -> ir.Model:
         value.replace_all_uses_with(moved[value])
     body.remove(nodes)
     graph.insert_before(around, nodes)
-    results = [moved.get(value, value) for value in results]  # a branch may give a weight of its own
+    results = [moved.get(value, value) for value in results]  # an output of a branch may be its initializer
     for place, (old, new) in enumerate(zip(list(graph.outputs), results, strict=True)):
         ends = new if new.producer() in nodes and new not in results[:place] else _copied(graph, around, new)
         ends.type, ends.shape = old.type, old.shape

@@ -27,3 +27,8 @@ def test_a_wrapped_line_stays_indented():
         "  Make samples from a folder of images; further",
         "  options as in training: --mean:",
     ]
+
+
+def test_a_command_alone_on_a_long_line_stays_whole() -> None:
+    command = f"onnxopt optimize {'long-' * 16}name.onnx --data samples.npz"
+    assert command in to_text(Document((Text((command,)),)), width=80)

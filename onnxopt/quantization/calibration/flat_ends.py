@@ -1,7 +1,7 @@
-"""Ranges without the ends at which the functions that read a tensor are flat, such as below -5 before SiLU.
+"""Ranges without the ends at which the functions that read a tensor are flat, such as below -6 before SiLU.
 
 The 256 levels of a tensor are shared by all its values. Values that end at the same level behind an activation function
-need one level together, and the others get finer ones: of a range from -24 to 19 before SiLU a half.
+need one level together, and the others get finer ones: of a range from -24 to 19 before SiLU two fifths are cut.
 """
 
 from collections.abc import Callable, Collection, Mapping
