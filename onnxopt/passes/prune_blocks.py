@@ -19,7 +19,7 @@ from onnxopt.measure.output_error import OutputError
 from onnxopt.model_file import signature_of
 from onnxopt.pipeline import Applied, Context, Edit, Effect, Pass, Skip
 from onnxopt.pruning.block_fit import Method, fit_maps
-from onnxopt.pruning.block_loss import BlockLoss, least_important
+from onnxopt.pruning.block_loss import BlockLoss, known_losses, least_important
 from onnxopt.pruning.block_proof import BlockProof, cut_and_prove, made_up_inputs
 from onnxopt.samples import Feeds, Samples
 
@@ -96,7 +96,7 @@ class PruneBlocks(Pass):
                 model, (), (*skipped, Skip("graph", "it does not run on synthetic inputs, which the proof needs"))
             )
         try:
-            loss = BlockLoss(named, blocks)
+            loss = BlockLoss(named, blocks, known=known_losses(context, named, samples))
             losses = loss.of_each(blocks, batches)
         except OnnxoptError as error:
             return Applied(

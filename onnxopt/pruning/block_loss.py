@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
+from onnxopt import model_file
 from onnxopt.graph.blocks.cut import gate_names, gated
 from onnxopt.graph.blocks.find import Block
 from onnxopt.measure.fidelity import powers, tensors
@@ -12,7 +13,8 @@ from onnxopt.measure.metrics.outputs import Outputs
 from onnxopt.measure.output_error import relative_power
 from onnxopt.measure.runtime.interrupt import interruptible
 from onnxopt.measure.runtime.session import Runtime, Session
-from onnxopt.samples import Feeds
+from onnxopt.pipeline import Context
+from onnxopt.samples import Feeds, Samples
 
 _MEASURED_AGAIN = 8
 """Blocks measured again after each removal: those that seemed to matter least before it."""
@@ -21,11 +23,25 @@ _MEASURED_AGAIN = 8
 class BlockLoss:
     """A model with a gate on each of its blocks; blocks in those that are off are off too.
 
+    Args:
+        model: the model.
+        blocks: the blocks that may be switched off.
+        runtime: options of the session.
+        known: losses of the same model on the same batches, by names of the removed blocks; new ones are added.
+
     Raises:
         ModelError: ONX304 ONNX Runtime cannot load the model.
     """
 
-    def __init__(self, model: ir.Model, blocks: Sequence[Block], runtime: Runtime | None = None) -> None:
+    def __init__(
+        self,
+        model: ir.Model,
+        blocks: Sequence[Block],
+        runtime: Runtime | None = None,
+        *,
+        known: dict[frozenset[str], float] | None = None,
+    ) -> None:
+        self._known = known
         self._session = Session(gated(model, blocks), runtime or Runtime())
         self._open = {
             name: np.ones((), block.dtype.numpy()) for name, block in zip(gate_names(blocks), blocks, strict=True)
@@ -41,22 +57,26 @@ class BlockLoss:
         Raises:
             NativeError: ONX401 a run failed.
         """
+        known = {} if self._known is None else self._known
+        wanted = [frozenset(choice) for choice in choices]
+        unknown = [choice for choice in dict.fromkeys(wanted) if choice not in known]
+        if unknown:
+            known.update(zip(unknown, interruptible(lambda: self._measured(unknown, batches)), strict=True))
+        return [known[choice] for choice in wanted]
 
-        def work() -> list[float]:
-            sums = [dict[str, np.ndarray]() for _ in choices]
-            for feeds in batches:
-                before = self._session.named({**feeds, **self._open})
-                for choice, total in zip(choices, sums, strict=True):
-                    closed = {self._gates[b]: np.zeros_like(self._open[self._gates[b]]) for b in choice}
-                    after = self._session.named({**feeds, **self._open, **closed})
-                    for name in before:
-                        total[name] = total.get(name, np.zeros(2)) + _powers(name, before, after)
-            return [
-                max((np.sqrt(relative_power(error, signal)) for signal, error in total.values()), default=0.0)
-                for total in sums
-            ]
-
-        return interruptible(work)
+    def _measured(self, choices: Sequence[Iterable[str]], batches: Iterable[Feeds]) -> list[float]:
+        sums = [dict[str, np.ndarray]() for _ in choices]
+        for feeds in batches:
+            before = self._session.named({**feeds, **self._open})
+            for choice, total in zip(choices, sums, strict=True):
+                closed = {self._gates[b]: np.zeros_like(self._open[self._gates[b]]) for b in choice}
+                after = self._session.named({**feeds, **self._open, **closed})
+                for name in before:
+                    total[name] = total.get(name, np.zeros(2)) + _powers(name, before, after)
+        return [
+            max((np.sqrt(relative_power(error, signal)) for signal, error in total.values()), default=0.0)
+            for total in sums
+        ]
 
     def of_each(
         self, blocks: Sequence[Block], batches: Iterable[Feeds], gone: Sequence[Block] = ()
@@ -64,6 +84,18 @@ class BlockLoss:
         """Return the loss by name when each of `blocks` is removed alone, or beside those removed already."""
         choices = [[b.name for b in (*gone, one)] for one in blocks]
         return dict(zip((b.name for b in blocks), self.of(choices, batches), strict=True))
+
+
+def known_losses(context: Context, model: ir.Model, samples: Samples | None) -> dict[frozenset[str], float]:
+    """Return the losses that are known so far of a model on these samples: steps of one search share them.
+
+    Args:
+        context: the context of all steps.
+        model: the model, whose nodes have names.
+        samples: the samples that they are measured on; None for synthetic inputs.
+    """
+    key = model_file.digest(model), None if samples is None else samples.selection
+    return context.cache.once("block losses", key, dict[frozenset[str], float])
 
 
 def least_important(

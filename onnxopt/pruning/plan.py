@@ -1,9 +1,10 @@
 """The plan of structured pruning: number and choice of the units to remove per group."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import gcd
 
+from onnxopt import model_file
 from onnxopt.allocation import greedy_counts, next_count
 from onnxopt.errors import UsageError, nearest
 from onnxopt.graph.channels.find import ChannelGroup, Channels
@@ -86,8 +87,22 @@ def choices(
     own = _own_ratios(channels, request)
     groups, skipped = _candidates(channels, request, refused)
     steps = {group.name: _step(group, request, context) for group in groups}
-    rankings = ranked(channels, _losing(groups, own, request, steps), request, context, samples)
+    losing = _losing(groups, own, request, steps)
+    rankings = context.cache.once(
+        "rankings",
+        _ranked_by(channels, losing, request, context, samples),
+        lambda: ranked(channels, losing, request, context, samples),
+    )
     return Choices(tuple(groups), tuple(skipped), rankings, PruningWork.of(channels), steps, own, request)
+
+
+def _ranked_by(
+    channels: Channels, losing: Sequence[ChannelGroup], request: Request, context: Context, samples: Samples | None
+) -> Hashable:
+    """Return everything that rankings depend on; the number of units to remove is not part of it."""
+    chosen = None if samples is None else samples.selection
+    rules = request.importance, request.normalize, request.measured, request.compensate
+    return model_file.digest(channels.model), tuple(g.name for g in losing), rules, context.seed, chosen
 
 
 def _own_ratios(channels: Channels, request: Request) -> dict[str, float]:

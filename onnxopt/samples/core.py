@@ -129,6 +129,11 @@ class Samples:
         return Batch({key: np.stack([s[key] for s in samples]) for key in samples[0]}, labels, len(samples))
 
     @property
+    def selection(self) -> tuple[int, bytes]:
+        """Batch size and indices: equal where the same samples of one source come in the same runs."""
+        return self.batch_size, self.indices.tobytes()
+
+    @property
     def name(self) -> str:
         """The user's name of the data."""
         return self.source.name

@@ -162,7 +162,7 @@ Accuracy rises with the steps for as long as there is time, as Beyer et al. foun
 teacher is patient and consistent", CVPR 2022).
 """
 MOST_STEPS = 6000
-"""Largest number of steps of a distillation."""
+"""Largest number of steps of a distillation without a time limit."""
 
 
 def reduces(candidate: Candidate) -> bool:

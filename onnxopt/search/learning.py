@@ -15,7 +15,7 @@ from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.options.search import Goal
 from onnxopt.passes.prune_channels import PruneChannels
 from onnxopt.passes.simplify import Simplify
-from onnxopt.pruning.block_loss import BlockLoss
+from onnxopt.pruning.block_loss import BlockLoss, known_losses
 from onnxopt.search.acceptance import SAME
 from onnxopt.search.candidates import BLOCKS, PRUNED, between, pruned, recovered, shallower, shallower_in_size
 from onnxopt.search.journal.notes import numbers
@@ -120,7 +120,8 @@ def _losses(trials: Trials) -> list[dict[str, float]]:
         name_nodes(model)
         blocks = blocks_of(model)[0]
         samples = as_it_runs(Session(model, Runtime()), trials.parts.calibration.take(_SAMPLES))
-        losses = BlockLoss(model, blocks).of_each(blocks, samples) if blocks else {}
+        known = known_losses(trials.context, model, samples)
+        losses = BlockLoss(model, blocks, known=known).of_each(blocks, samples) if blocks else {}
     except (ModelError, NativeError):
         return []
     found = dict[int, dict[str, float]]()

@@ -13,6 +13,9 @@ from onnxopt.search.trials import Trials
 _TRAINING_SHARE = 0.5
 """Share of the time left for candidates that one distillation may take."""
 
+_MOST_IN_LIMIT = 10 * MOST_STEPS
+"""Largest number of steps where a time limit bounds them too: longer trainings recover more, to the last step."""
+
 _STEP_PER_RUN = 4.0
 """Predicted time of a training step, by that of the baseline's runs on as many samples."""
 
@@ -48,7 +51,7 @@ def affordable_steps(trials: Trials, times: Mapping[str, float]) -> int:
     step_s = times.get(chosen, _predicted_s(trials))
     if math.isinf(left_s) or step_s <= 0:
         return MOST_STEPS
-    return min(int(_TRAINING_SHARE * left_s / step_s), MOST_STEPS)
+    return min(int(_TRAINING_SHARE * left_s / step_s), _MOST_IN_LIMIT)
 
 
 def _measured(trials: Trials) -> dict[str, float]:
