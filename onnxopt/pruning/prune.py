@@ -7,6 +7,7 @@ from types import MappingProxyType
 import numpy as np
 import onnx_ir as ir
 
+from onnxopt import model_file
 from onnxopt.document import units
 from onnxopt.graph.channels.find import ChannelGroup, Channels, normalized
 from onnxopt.graph.channels.trace import Unit
@@ -58,7 +59,9 @@ def prune(
     if not channels.groups:
         return Applied(model, (), (Skip("graph", "it has no layer with channels that can be followed"),))
     batches = proof_batches(channels, samples)
-    some = choices(channels, request, context, samples, unprovable(channels, batches))
+    key = model_file.digest(channels.model), request.units, None if samples is None else samples.selection
+    refused = context.cache.once("groups without a proof", key, lambda: unprovable(channels, batches))
+    some = choices(channels, request, context, samples, refused)
     # Groups without a proof are skipped, and the plan is made again for the others.
     for _ in range(_ATTEMPTS):
         outcome = _planned(some, channels, batches)

@@ -155,6 +155,7 @@ def measured_baseline(start: Start, workers: Workers, size_bytes: int) -> Baseli
             proof_latency_s=PROOF_LATENCY * settings.latency_s,
             hot=settings.hot,
             size_bytes=size_bytes,
+            limit_s=settings.time_limit_s,
         )
         clock.reserve_s = reserve.at_first_s
     trial = Trial(

@@ -14,6 +14,7 @@ from onnxopt.model_file import load, to_bytes
 from onnxopt.passes.prune_blocks import PruneBlocks
 from onnxopt.pipeline import Context, Optimized, Pipeline
 from onnxopt.pruning import block_proof
+from onnxopt.pruning.block_loss import BlockLoss
 from onnxopt.target import target_of
 from tests import builders, numerics
 from tests.builders import CLASSES, ROWS, Net
@@ -241,3 +242,19 @@ def test_wrong_options(text: str, code: str) -> None:
 )
 def test_options_survive_text(text: str) -> None:
     assert catalog.format_passes(catalog.parse(text)) == text
+
+
+def test_steps_of_one_search_share_the_losses_of_their_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, measured = chain(1.0, 0.5, 0.1, 0.2), list[Any]()
+    once = BlockLoss._measured
+    monkeypatch.setattr(
+        BlockLoss, "_measured", lambda self, choices, batches: measured.extend(choices) or once(self, choices, batches)
+    )
+    context = Context(target_of("x86-vnni"), builders.samples_of(model))
+    steps = [PruneBlocks(count=count, compensate="none") for count in (1, 2, 3)]
+    together = [to_bytes(step.apply(model, context).model) for step in steps]
+    assert len(measured) == len(set(measured)), "no choice of blocks is measured twice"
+    count = len(measured)
+    alone = [to_bytes(step.apply(model, Context(context.target, context.calibration)).model) for step in steps]
+    assert together == alone
+    assert len(measured) - count > count

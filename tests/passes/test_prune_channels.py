@@ -11,8 +11,8 @@ from onnxopt.graph.channels.find import channels_of
 from onnxopt.graph.layers import anatomy_of
 from onnxopt.model_file import to_bytes
 from onnxopt.passes.prune_channels import PruneChannels
-from onnxopt.pipeline import Applied, Context, Pipeline
-from onnxopt.pruning import proof
+from onnxopt.pipeline import Applied, Context, Observations, Pipeline
+from onnxopt.pruning import plan, proof, rank
 from onnxopt.pruning.latency_goal import plan_for_latency
 from onnxopt.pruning.plan import choices
 from onnxopt.pruning.request import Request
@@ -26,7 +26,8 @@ PLAIN = replace(SMALL, compensate="none")
 
 
 def applied(spec: PruneChannels, builder: str = "residual_cnn") -> Applied:
-    return spec.apply(builders.BUILDERS[builder](), CONTEXT)
+    # Observations of other tests, some with faults, are of the same models.
+    return spec.apply(builders.BUILDERS[builder](), replace(CONTEXT, cache=Observations()))
 
 
 @pytest.mark.parametrize("importance", ["l1", "l2", "random"])
@@ -240,3 +241,19 @@ def test_each_group_of_one_node_has_its_own_ratio():
         edits = [edit.target for edit in spec.apply(model.clone(), CONTEXT).edits]
         assert name in edits
         assert other not in edits
+
+
+def test_steps_of_one_search_share_the_order_of_their_channels(monkeypatch):
+    """The order does not depend on how many go; another model, or another rule, has its own."""
+    model = builders.BUILDERS["residual_cnn"]()
+    samples, made = builders.samples_of(model), list[str]()
+    monkeypatch.setattr(plan, "ranked", lambda *args: made.append("order") or rank.ranked(*args))
+    context = Context(CONTEXT.target, samples)
+    steps = [replace(SMALL, ratio=0.25), SMALL]
+    together = [to_bytes(step.apply(model, context).model) for step in steps]
+    assert made == ["order"]
+    assert together == [to_bytes(step.apply(model, Context(CONTEXT.target, samples)).model) for step in steps]
+    replace(SMALL, importance="l1").apply(model, context)
+    SMALL.apply(builders.BUILDERS["depthwise_separable"](), context)
+    replace(SMALL, samples=2).apply(model, context)
+    assert len(made) == 6

@@ -40,6 +40,7 @@ class Found:
     latency: Any = field(default_factory=timing)
     accurate: bool = False
     drop: Any = None
+    brief: bool = False
 
     @property
     def model(self) -> str:

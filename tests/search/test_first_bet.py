@@ -63,7 +63,7 @@ def test_it_goes_first_if_it_is_faster_by_enough(speedup: float, first: bool) ->
 @pytest.mark.parametrize(("loading_s", "first"), [(13.9, True), (14.1, False)])
 def test_a_model_that_takes_long_to_load_is_not_loaded_for_it(loading_s: float, first: bool) -> None:
     """100 s are left for candidates, and 15 % of them may go to the look, a second of it for the runs."""
-    reserve = Reserve(100, 10.0, loading_s + PROOF_LATENCY * 5.0, 0.0, 2.0)
+    reserve = Reserve(100, 10.0, loading_s + PROOF_LATENCY * 5.0, loading_s + 5.0, 0.0, 2.0)
     assert (led(3.0, reserve=reserve).bets[0] == SIMPLEST) is first
 
 

@@ -22,6 +22,9 @@ _BYTES_PER_S = 1e8
 
 _REPORT_S = 2.0
 
+_HOT_SHARE = 0.02
+"""Largest share of the limit for the latency with one repeated input, which nothing but a remark depends on."""
+
 
 @dataclass(frozen=True)
 class Reserve:
@@ -31,6 +34,7 @@ class Reserve:
         holdout: number of hold-out samples.
         scoring_s: scoring of the baseline and one finalist on all of them.
         timing_s: latency of both.
+        brief_s: latency of both, as briefly as in the search: of a finalist that others follow.
         hot_s: latency of both with one repeated input; 0 where it is not measured.
         report_s: writing the result, without its analysis.
     """
@@ -38,6 +42,7 @@ class Reserve:
     holdout: int
     scoring_s: float
     timing_s: float
+    brief_s: float
     hot_s: float
     report_s: float
 
@@ -80,11 +85,11 @@ class Reserve:
 
     def another_fits(self, left_s: float, share: float) -> bool:
         """Return whether there is time for one more finalist on that share of the hold-out part."""
-        return left_s >= self.another_s(share) + self.report_s
+        return left_s >= share * self.scoring_s / 2 + self.timing_s + self.report_s
 
     def another_s(self, share: float) -> float:
         """Return the seconds for one more finalist on that share of the hold-out part, whose baseline is scored."""
-        return share * self.scoring_s / 2 + self.timing_s
+        return share * self.scoring_s / 2 + self.brief_s
 
     def that_fit(self, left_s: float, share: float) -> int:
         """Return for how many finalists on that share of the hold-out part there is time; at least one."""
@@ -118,6 +123,7 @@ def reserve_of(
     proof_latency_s: float,
     hot: bool,
     size_bytes: int,
+    limit_s: float,
 ) -> Reserve:
     """Return the predicted time of the proof and the report.
 
@@ -130,8 +136,11 @@ def reserve_of(
         proof_latency_s: seconds of timed runs in the proof.
         hot: whether all latency is measured with one repeated input.
         size_bytes: the size in bytes of the model.
+        limit_s: the time limit.
     """
     scoring_s = 2 * scored_s * holdout / max(searched, 1)
     more_s = 2 * max(timed_s - latency_s, 0.0)  # loading and first runs, of two models now
     report_s = _REPORT_S + size_bytes / _BYTES_PER_S
-    return Reserve(holdout, scoring_s, proof_latency_s + more_s, 0.0 if hot else latency_s + more_s, report_s)
+    brief_s = latency_s + more_s
+    hot_s = 0.0 if hot or brief_s > _HOT_SHARE * limit_s else brief_s
+    return Reserve(holdout, scoring_s, proof_latency_s + more_s, brief_s, hot_s, report_s)

@@ -38,6 +38,7 @@ class Evidence:
         trial: the trial on the search samples.
         model: the measured model.
         samples: number of hold-out samples.
+        brief: whether the times are as short as those of the search; `timed_as_last` follows if the candidate ships.
     """
 
     trial: Trial
@@ -48,6 +49,7 @@ class Evidence:
     baseline_latency: Latency
     latency: Latency
     samples: int
+    brief: bool = False
 
     def proof(self, bar: Acceptance, share: float) -> Proof:
         """Return the proof with a share of the accepted risk; with none it can only be likely."""
@@ -71,22 +73,19 @@ class Evidence:
         )
 
 
-def holdout_evidence(trials: Trials, judge: Judge, trial: Trial, samples: int, *, early: bool = False) -> Evidence:
-    """Measure a candidate again, on `samples` hold-out samples; raises the errors of building and running it.
-
-    An early proof times as long as the search does; where it serves as the last, `timed_as_last` follows.
-    """
+def holdout_evidence(trials: Trials, judge: Judge, trial: Trial, samples: int, *, brief: bool = False) -> Evidence:
+    """Measure a candidate again, on `samples` hold-out samples; raises the errors of building and running it."""
     name = trial.candidate.name
     baseline = judge.baseline()
     model = trials.again(trial.candidate)
     score = judge.evaluate(model)
     drop = drop_of(trial.candidate, judge, score)
-    timed = _timed(trials, name, model, (1 if early else PROOF_LATENCY) * trials.settings.latency_s)
-    return Evidence(trial, model, baseline, score, drop, timed["baseline"], timed[name], samples)
+    timed = _timed(trials, name, model, (1 if brief else PROOF_LATENCY) * trials.settings.latency_s)
+    return Evidence(trial, model, baseline, score, drop, timed["baseline"], timed[name], samples, brief)
 
 
 def timed_as_last(trials: Trials, found: Evidence) -> Evidence:
-    """Return the evidence of an early proof with times as long as those of the last; as it is without time for that."""
+    """Return the evidence with times as long as those of a winner; as it is without time for that."""
     if trials.reserve is not None and trials.deadline.left_s() <= trials.reserve.timing_s:
         return found
     name = found.trial.candidate.name
@@ -95,7 +94,7 @@ def timed_as_last(trials: Trials, found: Evidence) -> Evidence:
             timed = _timed(trials, name, found.model, PROOF_LATENCY * trials.settings.latency_s)
     except (TimeOver, ModelError, NativeError):
         return found
-    return replace(found, baseline_latency=timed["baseline"], latency=timed[name])
+    return replace(found, baseline_latency=timed["baseline"], latency=timed[name], brief=False)
 
 
 def _timed(trials: Trials, name: str, model: ir.Model, seconds: float) -> dict[str, Latency]:

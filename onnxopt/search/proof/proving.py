@@ -39,7 +39,7 @@ def prove_first(trials: Trials) -> Evidence | None:
     trials.observer.progress(f"early proof of {leading.candidate.name}", 0, 1)
     judge = trials.judge_on(holdout)
     try:
-        found = trials.deadline.in_time(lambda: holdout_evidence(trials, judge, leading, len(holdout), early=True))
+        found = trials.deadline.in_time(lambda: holdout_evidence(trials, judge, leading, len(holdout), brief=True))
     except (ModelError, NativeError) as error:
         if error.code == LOST:
             raise
@@ -64,15 +64,16 @@ def prove_finalists(trials: Trials, early: Evidence | None = None) -> tuple[ir.M
         trials: the trials of the search.
         early: result of `prove_first`; its candidate is not measured again on the same samples.
     """
-    found = list(_tried(trials, early))
-    proofs = [replace(proof, accepted=False) for _, proof in found]
-    ships = max(_of_standing(proofs, "proven"), default=None)
-    if ships is None:
-        gains = [trials.bar.gain(evidence.trial) for evidence, _ in found]
-        ships = max(_of_standing(proofs, "likely"), key=gains.__getitem__, default=None)
+    tried = list(_tried(trials, early))
+    proofs = [_unaccepted(trials, one) for one in tried]
+    while (ships := _that_ships(trials, tried, proofs)) is not None and tried[ships].evidence.brief:
+        # Without time for longer times the short ones stay.
+        evidence = replace(timed_as_last(trials, tried[ships].evidence), brief=False)
+        tried[ships] = replace(tried[ships], evidence=evidence)
+        proofs[ships] = _unaccepted(trials, tried[ships])
     if ships is None:
         return trials.model, tuple(proofs)
-    model = found[ships][0].model
+    model = tried[ships].evidence.model
     hot = _hot(trials, proofs[ships].candidate, model)
     proofs[ships] = replace(proofs[ships], accepted=True, hot_speedup=hot)
     trials.observer.progress("proof on the hold-out part", len(proofs), len(proofs))
@@ -83,11 +84,32 @@ def _is_proven(trials: Trials, early: Evidence | None) -> bool:
     return early is not None and early.proof(trials.bar, EARLY).accepted
 
 
+def _that_ships(trials: Trials, tried: "Sequence[_Tried]", proofs: Sequence[Proof]) -> int | None:
+    """Return the number of the proof that ships: the last proven one, else the likely one with the largest gain."""
+    proven = _of_standing(proofs, "proven")
+    if proven:
+        return proven[-1]
+    gains = [trials.bar.gain(one.evidence.trial) for one in tried]
+    return max(_of_standing(proofs, "likely"), default=None, key=gains.__getitem__)
+
+
 def _of_standing(proofs: Sequence[Proof], standing: Standing) -> list[int]:
     return [number for number, proof in enumerate(proofs) if proof.standing == standing]
 
 
-def _tried(trials: Trials, early: Evidence | None) -> Iterator[tuple[Evidence, Proof]]:
+@dataclass(frozen=True)
+class _Tried:
+    """A finalist that was tried, with its share of the accepted risk."""
+
+    evidence: Evidence
+    share: float
+
+
+def _unaccepted(trials: Trials, one: _Tried) -> Proof:
+    return replace(one.evidence.proof(trials.bar, one.share), accepted=False)
+
+
+def _tried(trials: Trials, early: Evidence | None) -> Iterator[_Tried]:
     """Yield the proofs of the chain, up to a failure, those of alternatives if it is the first, and the early one."""
     holdout = held_out(trials)
     if holdout is None:
@@ -108,16 +130,15 @@ def _tried(trials: Trials, early: Evidence | None) -> Iterator[tuple[Evidence, P
             continue
         proof = found.proof(trials.bar, share)
         made, succeeded = made + 1, succeeded or proof.accepted
-        yield found, proof
+        yield _Tried(found, share)
         if trials.bar.standing(proof.confidence, share, found.drop) != "proven":
             # What is kept for a first failure is used once; later ones can only be likely.
             line, share = [], plan.spare if share == plan.share else 0.0
         elif proof.accepted and not climbing:
             break
     if early is not None and not succeeded:
-        last = timed_as_last(trials, early)
         # Without other finalists the whole risk is its own.
-        yield last, last.proof(trials.bar, EARLY if plan.chain else 1.0)
+        yield _Tried(early, EARLY if plan.chain else 1.0)
 
 
 @dataclass(frozen=True)
@@ -183,7 +204,8 @@ def _measured(
     trials.observer.progress(f"proof of {trial.candidate.name}", attempts, attempts + len(finalists))
     try:
         with trials.deadline.ending():
-            return holdout_evidence(trials, judge[0], trial, judge[1])
+            # One that others follow seldom ships.
+            return holdout_evidence(trials, judge[0], trial, judge[1], brief=len(finalists) > 1)
     except TimeOver:
         trials.late.leave_out(finalists, f"the proof of {trial.candidate.name} was cut at the time limit")
     except (ModelError, NativeError) as error:
@@ -217,7 +239,7 @@ def untried(trials: Trials, proofs: Sequence[Proof]) -> tuple[str, ...]:
 def _hot(trials: Trials, name: str, model: ir.Model) -> Interval | None:
     """Return the speed-up with one repeated input, for comparison; None if all latency is measured that way."""
     reserve, left_s = trials.reserve, trials.deadline.left_s()
-    if trials.settings.hot or (reserve is not None and left_s < reserve.hot_s + reserve.report_s):
+    if trials.settings.hot or (reserve is not None and not 0 < reserve.hot_s <= left_s - reserve.report_s):
         return None
     try:
         with trials.deadline.ending():

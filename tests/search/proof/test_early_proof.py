@@ -110,7 +110,7 @@ def test_it_takes_no_more_than_half_of_the_time_for_candidates(
     """
     samples = fakes.parts().holdout
     samples = samples.select(np.resize(samples.indices, 300))
-    reserve = Reserve(len(samples), scoring_s=scoring_s, timing_s=12.6, hot_s=10.6, report_s=2.0)
+    reserve = Reserve(len(samples), scoring_s=scoring_s, timing_s=12.6, brief_s=10.6, hot_s=10.6, report_s=2.0)
     parts, deadline = SimpleNamespace(holdout=samples), SimpleNamespace(left_s=lambda: left_s)
     trials: Any = SimpleNamespace(parts=parts, reserve=reserve, deadline=deadline, settings=SimpleNamespace(seed=0))
     found = affordable_samples(trials, Trial(Candidate("a", ()), Verdict.WITHIN, ""))
@@ -128,7 +128,7 @@ def test_with_a_time_limit_it_takes_three_times_the_samples_that_just_prove_it(n
         return needed
 
     bar = Acceptance(Goal.LATENCY, 0.01, 0.95, 1000)
-    reserve = Reserve(len(samples), scoring_s=1.0, timing_s=1.0, hot_s=1.0, report_s=2.0)
+    reserve = Reserve(len(samples), scoring_s=1.0, timing_s=1.0, brief_s=1.0, hot_s=1.0, report_s=2.0)
     parts, deadline = SimpleNamespace(holdout=samples), SimpleNamespace(left_s=lambda: 100.0)
     trials: Any = SimpleNamespace(
         parts=parts, reserve=reserve, deadline=deadline, settings=SimpleNamespace(seed=0), bar=bar

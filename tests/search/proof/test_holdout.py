@@ -26,7 +26,7 @@ from onnxopt.search.proof.holdout import (
 from tests.search import fakes
 from tests.search.proofs import FASTER, timing, trial, trials
 
-RESERVE = Reserve(20, scoring_s=8.0, timing_s=10.0, hot_s=0.0, report_s=2.0)
+RESERVE = Reserve(20, scoring_s=8.0, timing_s=10.0, brief_s=8.0, hot_s=0.0, report_s=2.0)
 BAR = Acceptance(Goal.LATENCY, allowed_drop=0.01, confidence=0.9, baseline_bytes=1000)
 
 
@@ -69,11 +69,12 @@ def test_a_finalist_outside_another_limit_is_not_even_likely(found: Evidence) ->
     assert (found.proof(BAR, 0).standing, found.proof(BAR, 0).accepted) == ("", False)
 
 
-@pytest.mark.parametrize(("early", "seconds"), [(True, 1.0), (False, PROOF_LATENCY)])
-def test_only_the_last_proof_is_timed_for_longer(early: bool, seconds: float) -> None:
+@pytest.mark.parametrize(("brief", "seconds"), [(True, 1.0), (False, PROOF_LATENCY)])
+def test_a_brief_proof_is_timed_as_in_the_search(brief: bool, seconds: float) -> None:
     clock, judge = Clock(), fakes.FakeJudge(fakes.World({"baseline": fakes.Figures()}), "holdout")
     search = trials(latency=clock, again=lambda candidate: fakes.model())
-    assert holdout_evidence(search, judge, trial("a"), 20, early=early).samples == 20  # type: ignore[arg-type]
+    found = holdout_evidence(search, judge, trial("a"), 20, brief=brief)  # type: ignore[arg-type]
+    assert (found.samples, found.brief) == (20, brief)
     assert clock.seconds == [seconds]
 
 

@@ -28,16 +28,16 @@ def outcomes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The outcome of measuring each finalist on the hold-out samples: measurements, or an error."""
     made: dict[str, Any] = {"measured": []}
 
-    def measured(trials: Any, judge: Any, one: Any, samples: int, *, early: bool = False) -> Any:
+    def measured(trials: Any, judge: Any, one: Any, samples: int, *, brief: bool = False) -> Any:
         name = one.candidate.name
-        made["measured"].append(f"{name} early" if early else name)
+        made["measured"].append(f"{name} briefly" if brief else name)
         found = made.get(name, Found(one))
         if isinstance(found, BaseException):
             raise found
-        return found
+        return replace(found, brief=brief)
 
     monkeypatch.setattr(proving, "holdout_evidence", measured)
-    monkeypatch.setattr(proving, "timed_as_last", lambda trials, found: found)
+    monkeypatch.setattr(proving, "timed_as_last", lambda trials, found: made.get("as last", found))
     monkeypatch.setattr(proving, "held_out", lambda trials: trials.parts.holdout)
     monkeypatch.setattr(proving, "affordable_samples", lambda trials, trial: trials.parts.holdout)
     return made
@@ -71,6 +71,21 @@ def test_the_first_that_is_not_proven_ends_the_chain(outcomes: dict[str, Any]) -
     search = trials(A, B, C)
     assert proofs_of(search) == ("model c", [("c", REST), ("b", REST)], ["c"])
     assert proving.untried(search, proving.prove_finalists(search)[1]) == ("a",)
+
+
+def test_only_one_that_no_other_follows_is_timed_for_long(outcomes: dict[str, Any]) -> None:
+    proofs_of(trials(A, B, C))
+    assert outcomes["measured"] == ["c briefly", "b briefly", "a"]
+
+
+def test_one_that_ships_though_others_followed_is_timed_for_long_and_must_be_faster_still(
+    outcomes: dict[str, Any],
+) -> None:
+    outcomes |= {"a": Found(A, ""), "as last": Found(B, "proven", latency="for long")}
+    _, proofs = prove_finalists(trials(A, B, C))
+    assert [(p.candidate, p.latency, p.accepted) for p in proofs][1] == ("b", "for long", True)
+    outcomes["as last"] = Found(B, "", accurate=True)
+    assert proofs_of(trials(A, B, C))[2] == [], "the next one, timed as this fake says, is not faster either"
 
 
 def test_behind_a_first_failure_the_most_promising_alternative_takes_the_rest_of_the_risk(
@@ -155,7 +170,7 @@ def test_a_proof_that_is_cut_ends_the_chain_and_the_last_proven_one_ships(outcom
 
 
 def reserve(**changes: float) -> Reserve:
-    return replace(Reserve(20, scoring_s=4.0, timing_s=3.0, hot_s=2.0, report_s=1.0), **changes)  # type: ignore[arg-type]
+    return replace(Reserve(20, scoring_s=4.0, timing_s=3.0, brief_s=2.0, hot_s=2.0, report_s=1.0), **changes)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("left_s", "names"), [(6.1, ["c", "b"]), (5.9, ["c"])])
@@ -168,9 +183,9 @@ def test_a_further_proof_needs_time_for_one_finalist_its_timing_and_the_report(
     assert search.late.finalists == (() if "b" in names else ("b",))
 
 
-@pytest.mark.parametrize(("left_s", "tried"), [(13.0, ["b", "a"]), (12.9, ["b"]), (18.0, ["c", "b", "a"])])
+@pytest.mark.parametrize(("left_s", "tried"), [(12.0, ["b", "a"]), (11.9, ["b"]), (16.0, ["c", "b", "a"])])
 def test_the_chain_is_as_long_as_there_is_time_for(outcomes: dict[str, Any], left_s: float, tried: list[str]) -> None:
-    """The first needs 4 + 3 s and the report 1 s, each further one 2 + 3 s."""
+    """The first needs 4 + 3 s and the report 1 s, each further one 2 + 2 s."""
     search = trials(A, B, C, reserve=reserve(hot_s=9e9), left_s=lambda: left_s)
     assert [name for name, _ in proofs_of(search)[1]] == tried
 
@@ -244,23 +259,23 @@ def test_without_time_and_without_an_early_proof_nothing_is_tried(
 
 def test_an_accepted_early_proof_is_secured(outcomes: dict[str, Any]) -> None:
     search = trials(A)
-    assert prove_first(search) == Found(A)
+    assert prove_first(search) == Found(A, brief=True)
     assert search.events == ["proved a", "secured model a"]
-    assert outcomes["measured"] == ["a early"]
+    assert outcomes["measured"] == ["a briefly"]
 
 
 def test_an_early_proof_that_is_not_accepted_is_kept_but_not_secured(outcomes: dict[str, Any]) -> None:
     outcomes["a"] = Found(A, "likely")
     search = trials(A)
-    assert prove_first(search) == Found(A, "likely")
+    assert prove_first(search) == Found(A, "likely", brief=True)
     assert search.events == []
 
 
-@pytest.mark.parametrize(("standing", "more_s"), [("proven", []), ("likely", [5.0]), ("", [5.0])])
+@pytest.mark.parametrize(("standing", "more_s"), [("proven", []), ("likely", [4.0]), ("", [4.0])])
 def test_where_it_is_not_accepted_time_is_reserved_for_one_more_finalist(
     outcomes: dict[str, Any], standing: Any, more_s: list[float]
 ) -> None:
-    """Half of 4 s of scoring, and 3 s of timing."""
+    """Half of 4 s of scoring, and 2 s of brief timing."""
     outcomes["a"] = Found(A, standing)
     search = trials(A, reserve=reserve())
     reserved = list[float]()
