@@ -197,6 +197,7 @@ def residual_net(*widths: int) -> ir.Model:
 
 def sized(model: ir.Model, in_reach: Sequence[str]) -> tuple[list[Candidate], Preparation]:
     """Return the candidates without blocks of one size, where the drops of these names are in reach."""
+    context = Context(target_of("x86-vnni"))
     asked = list[Candidate]()
 
     def run(candidate: Candidate) -> SimpleNamespace:
@@ -206,7 +207,8 @@ def sized(model: ir.Model, in_reach: Sequence[str]) -> tuple[list[Candidate], Pr
         return SimpleNamespace(candidate=candidate, verdict=Verdict.OVER_BUDGET, drop=drop)
 
     trials = SimpleNamespace(
-        preparation=Preparation(model, Context(target_of("x86-vnni"))),
+        context=context,
+        preparation=Preparation(model, context),
         parts=SimpleNamespace(calibration=builders.samples_of(model)),
         bar=SimpleNamespace(allowed_drop=0.01),
         deadline=SimpleNamespace(in_time=lambda make: make()),
