@@ -96,8 +96,10 @@ class SearchBar:
         self.done, self.planned_count, self.began = 0, 0, False
 
     def baseline(self, trial: "Trial", allowed_drop: float) -> None:
-        """Print the figures of the baseline."""
+        """Print the figures of the baseline, and the warning that its score proves nothing."""
         self.bar.line(f"baseline: {_figures(trial)}")
+        if trial.score is not None and trial.score.warning:
+            self.bar.line(trial.score.warning)
 
     def prospect(self, prospect: "Prospect") -> None:
         """Print the smallest drop that the samples can prove."""

@@ -37,6 +37,7 @@ class Evaluation:
             beside a baseline, only those where the baseline's output differs.
         choice: the rule by which results are judged and its reason, in one sentence; empty without a judge.
         left_out: numbers of the samples, counted from 0 in the data, for which the baseline gives NaN.
+        warning: the reason why a baseline's score proves nothing, in words; empty for none.
     """
 
     metric: Score
@@ -47,6 +48,7 @@ class Evaluation:
     non_finite: int
     left_out: tuple[int, ...] = ()
     choice: str = ""
+    warning: str = ""
 
     @property
     def details(self) -> dict[str, float]:

@@ -6,6 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from onnxopt.measure.accuracy import Evaluation, Progress, Stop, evaluate
+from onnxopt.measure.guessing import hardly_better
 from onnxopt.measure.judge import Judge
 from onnxopt.measure.known_outputs import KnownOutputs, run_batches
 from onnxopt.measure.metrics.score import Metric
@@ -62,7 +63,7 @@ class LabelJudge(Judge):
     def _baseline(self) -> Evaluation:
         found = self._evaluated(self._known, None, None)
         self._known.close()  # candidates are held against the labels
-        return found
+        return replace(found, warning=hardly_better(found, self._usable[0].labels))
 
     def _evaluated(
         self, model: Loadable | Session | KnownOutputs, progress: Progress | None, stop: Stop | None

@@ -203,6 +203,9 @@ class RunRecord(RecordPart):
     )
     judged: str = Field(default="", description="rule for judging results, with its reason; empty in older records")
     left_out: tuple[int, ...] = Field(default=(), description="samples for which the baseline gives NaN")
+    warning: str = Field(
+        default="", description="warning that the baseline scores hardly better than a guess; empty for none"
+    )
     smallest: str | None = Field(default=None, description="trial in smallest.onnx, within budget but not proven")
     fastest: str | None = Field(default=None, description="trial in fastest.onnx, within budget but not proven")
     pareto: tuple[str, ...] = Field(default=(), description="Pareto-optimal trials in speed, size and score")

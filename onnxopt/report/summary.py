@@ -14,13 +14,13 @@ from onnxopt.report.tables import number, speed, speedup_bounds, trials_table
 
 def summary(run: RunRecord, folder: Path) -> Document:
     """Return the result of `run`, whose files are in `folder`."""
-    blocks = (Text(judged_lines(run)), trials_table(run), Text(tuple(sentences(run, folder))))
-    return Document(blocks if run.judged else blocks[1:], run.model_dump(mode="json"))
+    first, blocks = judged_lines(run), (trials_table(run), Text(tuple(sentences(run, folder))))
+    return Document((Text(first), *blocks) if first else blocks, run.model_dump(mode="json"))
 
 
 def judged_lines(run: RunRecord) -> tuple[str, ...]:
-    """Return the rule for judging results, and the samples that were left out; () in older records."""
-    return tuple(filter(None, (run.judged, left_out_sentence(run.left_out))))
+    """Return the rule for judging results, the samples that were left out, and the warning; () in older records."""
+    return tuple(filter(None, (run.judged, left_out_sentence(run.left_out), run.warning)))
 
 
 def headline(run: RunRecord) -> str:

@@ -154,6 +154,7 @@ class Recorder:
             unit="" if score is None else score.metric.unit,
             judged="" if score is None else score.choice,
             left_out=() if score is None else score.left_out,
+            warning="" if score is None else score.warning,
         )
         self.observer.baseline(trial, allowed_drop)
 

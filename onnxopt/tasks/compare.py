@@ -74,6 +74,11 @@ class Compared(Displayed):
         return (self.accuracy or self.fidelity).within
 
     @property
+    def warning(self) -> str:
+        """The reason why the baseline's score on the labels proves nothing; "" for none."""
+        return "" if self.accuracy is None else self.accuracy.before.warning
+
+    @property
     def document(self) -> Document:
         """One row per figure: both models, the difference, its interval."""
         return compare_document(self)
@@ -198,7 +203,7 @@ def compare_document(result: Compared) -> Document:
     lines = [f"Baseline: {first}.", f"Model: {second}.", _verdict(decides), *filter(None, [evened])]
     if after.unsure:
         lines.append(f"The speed-up is unsure: {after.unsure}.")
-    first_lines = tuple(filter(None, (result.choice, left_out_sentence(result.left_out))))
+    first_lines = tuple(filter(None, (result.choice, left_out_sentence(result.left_out), result.warning)))
     return Document((Text(first_lines), Table(columns, tuple(rows)), Text(tuple(lines))), _data(result))
 
 
@@ -231,6 +236,7 @@ def _data(result: Compared) -> dict[str, object]:
         "within": result.within,
         "choice": result.choice,
         "left_out": list(result.left_out),
+        "warning": result.warning,
         **{key: None if value is None else _judged_data(value) for key, value in judged.items()},
         "latency": [LatencyRecord.model_validate(latency).model_dump(mode="json") for latency in result.latency],
         "size_bytes": list(result.size_bytes),

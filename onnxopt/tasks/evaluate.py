@@ -3,14 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from onnxopt.document import units
 from onnxopt.document.blocks import Column, Displayed, Document, Table, Text
 from onnxopt.errors import DataError
 from onnxopt.measure.accuracy import Evaluation
 from onnxopt.measure.accuracy import evaluate as measured
-from onnxopt.measure.metrics.classification import TopK
+from onnxopt.measure.guessing import little_better
 from onnxopt.measure.metrics.score import Metric
 from onnxopt.measure.runtime.session import Runtime
 from onnxopt.measure.statistics import Interval
@@ -24,10 +22,6 @@ from onnxopt.record.trial import ScoreRecord
 from onnxopt.run.job import choose_metric
 from onnxopt.samples import ReadOptions, open_samples
 from onnxopt.target import Target, target_of
-
-_FEWEST_CLASSES = 2
-_LEAST_SKILL = 0.25
-"""Share of the way from always naming the most frequent class to always being right."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +43,7 @@ class Evaluated(Displayed):
         data: name of the samples.
         evaluation: the score as computed here.
         simulated: the scores as other processors would compute them, by target as named in the call.
-        hint: the likely reason of a score that is little better than guessing; "" for a better one.
+        hint: the likely reason of a score that is little better than a guess; "" for a better one.
     """
 
     model: str
@@ -139,23 +133,8 @@ def evaluate(
         found = simulate_on(graph, target, runtime)
         scored = measured(found.model, samples, chosen, found.runtime, seed=seed, progress=counted)
         simulated[name] = SimulatedEvaluation(target, found, scored)
-    hint = near_guessing(chosen, here.value, samples.labels)
+    hint = little_better(here, samples.labels)
     return Evaluated(name_of_given(model, "the model"), chosen, samples.name, here, simulated, hint)
-
-
-def near_guessing(metric: Metric, value: float, labels: np.ndarray | None) -> str:
-    """Return the likely reason of a share of right classes that is little better than guessing; "" for a better one."""
-    if not isinstance(metric, TopK) or metric.k > 1 or labels is None or labels.ndim != 1:
-        return ""
-    classes, counts = np.unique(labels, return_counts=True)
-    guessed = counts.max() / counts.sum()
-    if len(classes) < _FEWEST_CLASSES or not value < guessed + _LEAST_SKILL * (1 - guessed):
-        return ""
-    return (
-        f"That is little better than guessing among {len(classes)} classes. If the model does better elsewhere, its "
-        "samples are prepared otherwise here: for images see --mean, --std, --divide-by, --channel-order and "
-        "--resize, for labels --label-offset."
-    )
 
 
 def _document(scored: Evaluated) -> Document:

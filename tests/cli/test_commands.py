@@ -3,11 +3,14 @@ import sys
 from pathlib import Path
 
 import jsonschema
+import numpy as np
 import onnx
 import pytest
 
 from onnxopt.catalog import available_passes
+from onnxopt.model_file import load, signature_of
 from onnxopt.quantization.calibration.calibrators import METHODS
+from onnxopt.samples import open_samples
 from onnxopt.search.candidate_names import legend_line
 from tests.run import fakes
 
@@ -104,6 +107,18 @@ def test_compare_over_the_budget_ends_with_one(cli, resnet, tmp_path):
     ended = cli("compare", resnet, path, "-d", "digits", "--seconds", "0.05")
     assert ended.code == 1
     assert "OVER the budget" in ended.out
+
+
+def test_compare_warns_of_labels_in_the_wrong_order(cli, mlp, tmp_path):
+    labels = np.asarray(open_samples("digits", signature_of(load(mlp))).labels)
+    np.save(tmp_path / "y.npy", np.roll(labels, 1))
+    command = ("compare", mlp, mlp, "-d", "digits", "--seconds", "0.05")
+    wrong = cli(*command, "--labels", tmp_path / "y.npy")
+    assert wrong.code == 0
+    assert "hardly better than a guess" in " ".join(wrong.out.split())
+    found = json.loads(cli(*command, "--labels", tmp_path / "y.npy", "--format", "json").out)
+    assert found["warning"].startswith("Warning: the baseline's top1")
+    assert json.loads(cli(*command, "--format", "json").out)["warning"] == ""
 
 
 def test_a_model_named_twice_is_measured_twice(cli, mlp):

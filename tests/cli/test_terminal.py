@@ -4,6 +4,7 @@ import io
 import shutil
 import subprocess
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,16 @@ def test_steps_are_numbered_on_a_terminal(monkeypatch):
     assert "2/2 static: within budget" in text
     assert "sensitivity of layers" in text
     assert "left:" in text
+
+
+def test_a_baseline_that_proves_nothing_warns_at_once(monkeypatch):
+    terminal = _Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("COLUMNS", "120")
+    trial = replace(_trial(Verdict.BASELINE), score=replace(fakes.score(0.1), warning="Warning: like a guess."))
+    with ProgressBar(Shown()) as bar:
+        SearchBar(bar, lambda _: None).baseline(trial, 0.01)
+    assert terminal.getvalue() == "baseline: 0.500 ms, 2.50x, 250 kB\nWarning: like a guess.\n"
 
 
 @pytest.mark.parametrize("after_s", [0.0, 60.0])

@@ -2,6 +2,7 @@ import errno
 import json
 import shlex
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -53,6 +54,16 @@ def test_a_run_leaves_a_whole_folder(tmp_path, searching):
     parts = run.record.data
     assert parts.calibration.samples + parts.search.samples + parts.holdout.samples == 797
     assert run.record.confidence == 0.97
+
+
+def test_a_warning_reaches_record_terminal_and_page(tmp_path, searching, monkeypatch):
+    said = "Warning: a score like that of a guess."
+    score = fakes.score
+    monkeypatch.setattr(fakes, "score", lambda value: replace(score(value), warning=said))
+    run = onnxopt.optimize(MODEL, "digits", out=tmp_path / "run")
+    assert _record(run.folder).warning == run.record.warning == said
+    assert said in " ".join(str(run).split())
+    assert said in (run.folder / "report.html").read_text()
 
 
 def test_the_repro_line_makes_the_same_bytes(tmp_path, searching, monkeypatch, capsys):

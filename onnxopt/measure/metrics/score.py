@@ -97,6 +97,11 @@ def drop_in_words(value: float, unit: str) -> str:
     return f"{100 * value:.2f} points" if unit == "share" else f"{value:.4g}"
 
 
+def figure_in_words(value: float, unit: str) -> str:
+    """Return a score in words: in percent if the metric is a share, else the number with its unit."""
+    return f"{100 * value:.1f} %" if unit == "share" else f"{value:.4g} {unit}".rstrip()
+
+
 def percent(probability: float, *, limit: bool = False) -> str:
     """Return a probability in percent with one decimal, the only notation of probabilities.
 

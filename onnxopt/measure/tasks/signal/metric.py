@@ -49,6 +49,10 @@ class SignalRatio(Metric):
         """Return the mean over resampled samples."""
         if self.name == "si-sdr":
             return np.asarray(mean_of(rows, counts)[:, 0])
-        negative = rows[:, 2].min() < 0
-        peak = 255.0 if rows[:, 1].max() > 1 else 2.0 if negative else 1.0
+        peak = peak_of(rows[:, 1:])
         return np.asarray(mean_of(decibels(np.full(len(rows), peak**2), rows[:, 0])[:, None], counts)[:, 0])
+
+
+def peak_of(labels: Array) -> float:
+    """Return the range of the values of images: 255 if they exceed 1, else 2 if some are negative, else 1."""
+    return 255.0 if labels.max() > 1 else 2.0 if labels.min() < 0 else 1.0
