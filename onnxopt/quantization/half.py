@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from onnxopt.graph.edit import set_weight
 from onnxopt.graph.shapes import with_types
+from onnxopt.graph.weights.constant_scales import must_be_constant
 
 _HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 _FLOATS = (ir.DataType.FLOAT, *_HALF)
@@ -68,11 +69,13 @@ def _widen_weights(graph: ir.Graph) -> dict[str, ir.DataType]:
 
 
 def store_half(model: ir.Model, narrow: Mapping[str, ir.DataType]) -> None:
-    """Store weights in 16 bits again if that is lossless, in place."""
+    """Store weights in 16 bits again if that is lossless and no kernel needs them as constants, in place."""
     graph = model.graph
     for name, dtype in narrow.items():
         value = graph.initializers.get(name)
         if value is None or value.const_value is None or value.const_value.dtype is not ir.DataType.FLOAT:
+            continue
+        if must_be_constant(value):
             continue
         array = value.const_value.numpy()
         half = array.astype(dtype.numpy())

@@ -13,6 +13,7 @@ from onnxopt.errors import ModelError, UsageError
 from onnxopt.measure.runtime.first_load import CrashError
 from onnxopt.passes.float16 import compute_float16
 from onnxopt.passes.float16.compute_float16 import ComputeFloat16
+from onnxopt.passes.quantize_weights import QuantizeWeights
 from onnxopt.pipeline import Context, Pipeline, Skip, Step
 from onnxopt.target import target_of
 from tests import builders
@@ -98,6 +99,63 @@ def test_bodies_may_have_the_same_names(flag: bool):
     after, still = builders.run(result, feeds)
     np.testing.assert_allclose(after, before, rtol=1e-2, atol=1e-2)
     np.testing.assert_array_equal(still, kept)
+
+
+def in_blocks(bits: int, *, inside: bool, between: bool) -> ir.Model:
+    """Return a product with weights of a few bits, in both branches of an If or not.
+
+    With `between` it lies (in the first branch) between two multiplications, which CPUs compute in float32.
+    """
+    rng = np.random.default_rng(bits)
+    weights = [numpy_helper.from_array(rng.standard_normal((64, 96)).astype(np.float32) / 8, "w")]
+    weights.append(numpy_helper.from_array(np.float32([1.5]), "c"))
+    plain = [helper.make_node("MatMul", ["x", "w"], ["y"], "fc")]
+    nodes = plain
+    if between:
+        nodes = [
+            helper.make_node("Mul", ["x", "c"], ["scaled"], "before"),
+            helper.make_node("MatMul", ["scaled", "w"], ["product"], "fc"),
+            helper.make_node("Mul", ["product", "c"], ["y"], "after"),
+        ]
+    inputs = [helper.make_tensor_value_info("x", 1, ["n", 64])]
+    if inside:
+        end = helper.make_tensor_value_info("y", 1, None)
+        first, other = (helper.make_graph(some, "body", [], [end]) for some in (nodes, plain))
+        nodes = [helper.make_node("If", ["flag"], ["y"], "around", then_branch=first, else_branch=other)]
+        inputs.append(helper.make_tensor_value_info("flag", 9, []))
+    graph = helper.make_graph(nodes, "g", inputs, [helper.make_tensor_value_info("y", 1, ["n", 96])], weights)
+    proto = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
+    steps = (QuantizeWeights(bits=bits, method="rtn"),)
+    return Pipeline(steps).run(model_file.from_proto(proto), Context(target_of("x86-vnni"))).model
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("between", [False, True])
+def test_products_in_integers_keep_right_answers(bits: int, inside: bool, between: bool):
+    model = in_blocks(bits, inside=inside, between=between)
+    feeds = {"x": np.random.default_rng(4).standard_normal((3, 64)).astype(np.float32)}
+    feeds |= {"flag": np.array(True)} if inside else {}
+    (wanted,) = builders.run(model, feeds)
+    result, step = run(model)
+    assert step.edits
+    for optimized in (False, True):
+        (found,) = builders.run(result, feeds, optimized)
+        assert np.abs(found - wanted).max() < 1e-2 * np.abs(wanted).max()
+
+
+def test_a_product_in_integers_stays_float32_only_where_the_runtime_converts_its_scales():
+    alone, step = run(in_blocks(4, inside=True, between=False))
+    kinds = {node.inputs[2].dtype for node in alone.graph.all_nodes() if node.op_type == "MatMulNBits"}
+    assert kinds == {HALF}
+    assert not step.skipped
+    if platform.machine() == "x86_64":  # processors that multiply float16 convert nothing
+        between, step = run(in_blocks(4, inside=True, between=True))
+        kinds = [node.inputs[2].dtype for node in between.graph.all_nodes() if node.op_type == "MatMulNBits"]
+        assert sorted(kinds) == [ir.DataType.FLOAT, HALF]
+        assert [(s.target, s.reason.split(":")[0]) for s in step.skipped] == [
+            ("MatMulNBits", "1 of them stay in float32")
+        ]
 
 
 def test_an_output_that_is_given_twice_stays_so():

@@ -5,6 +5,7 @@ import onnx_ir as ir
 import pytest
 
 from onnxopt import model_file
+from onnxopt.catalog import parse
 from onnxopt.errors import UsageError
 from onnxopt.measure.runtime.session import Runtime, optimized_model
 from onnxopt.passes.float16 import store_float16
@@ -31,6 +32,10 @@ def normal(*shape: int, scale: float = 1.0) -> np.ndarray:
 def run(model: ir.Model, **options) -> tuple[ir.Model, Step]:
     result = Pipeline((StoreFloat16(**options),)).run(model, Context(target_of("x86-vnni")))
     return result.model, result.steps[0]
+
+
+def run_spec(spec: str, model: ir.Model) -> ir.Model:
+    return Pipeline(parse(spec)).run(model, Context(target_of("x86-vnni"))).model
 
 
 def stored(model: ir.Model) -> set[str]:
@@ -83,6 +88,18 @@ def test_what_float16_cannot_hold_stays(weight: np.ndarray, reason: str) -> None
     result, step = run(model)
     assert "w0_float16" not in stored(result)
     assert any(reason in skip.reason for skip in step.skipped)
+
+
+def test_scales_of_products_in_integers_stay() -> None:
+    model = run_spec("quantize-weights{bits=4,method=rtn}", net_of(normal(64, 512), normal(512, 32)))
+    result, step = run(model)
+    assert {s.reason for s in step.skipped if "scale" in s.target} == {
+        "a product in integers reads it, and needs constant scales"
+    }
+    feeds = builders.feeds_of(model)
+    for optimized in (False, True):
+        wanted, got = builders.run(model, feeds, optimized), builders.run(result, feeds, optimized)
+        assert numerics.largest_difference(wanted, got) < numerics.EXACT_RELATIVE
 
 
 def test_excluded_layers_stay() -> None:

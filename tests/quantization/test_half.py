@@ -85,6 +85,19 @@ def test_weights_are_stored_back_where_nothing_is_lost() -> None:
     assert numerics.largest_difference(expected, outputs(wide, builders.feeds_of(wide))) < numerics.HALF_RELATIVE
 
 
+def test_scales_of_products_in_integers_are_not_stored_back() -> None:
+    net = Net(3)
+    net.node("MatMul", "x", net.weight(64, 512), out="y", name="fc")
+    model = net.model([("x", F, ["batch", 64])], [("y", F, ["batch", 512])], opset=17)
+    passes = parse("quantize-weights{bits=4,method=rtn},compute-float16")
+    made = Pipeline(passes).run(model, Context(target_of("x86-vnni"))).model
+    wide, narrow = widened(made)
+    assert any("scale" in name for name in narrow)
+    expected = outputs(wide, builders.feeds_of(wide))
+    store_half(wide, narrow)
+    assert numerics.largest_difference(expected, outputs(wide, builders.feeds_of(wide))) < numerics.EXACT_RELATIVE
+
+
 @pytest.mark.parametrize("spec", ["quantize-static", "quantize-static{form=qoperator}", "quantize-dynamic"])
 @pytest.mark.parametrize("before", ["", "simplify,"])
 def test_a_model_of_16_bits_gets_smaller_and_stays_close(spec: str, before: str) -> None:

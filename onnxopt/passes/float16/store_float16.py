@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from onnxopt.errors import OnnxoptError
 from onnxopt.graph.edit import editable, set_tensor, tensor_in
+from onnxopt.graph.weights.constant_scales import must_be_constant
 from onnxopt.measure.runtime.session import Runtime, optimized_model
 from onnxopt.model_file import fits_protobuf, opset_of, size_bytes
 from onnxopt.model_file.memory import is_streamed
@@ -90,6 +91,8 @@ class StoreFloat16(Pass):
 def _obstacle(value: ir.Value) -> str:
     if value.is_graph_output():
         return "it is an output of the model"
+    if must_be_constant(value):
+        return "a product in integers reads it, and needs constant scales"
     flat = array_of(tensor_in(value)).reshape(-1)
     lost = size = 0.0
     for start in range(0, flat.size, _AT_ONCE):
