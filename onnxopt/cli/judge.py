@@ -21,6 +21,7 @@ from onnxopt.cli.options import (
 from onnxopt.cli.output import emit, quieten
 from onnxopt.errors import ExitCode
 from onnxopt.options.choices import Scenario
+from onnxopt.options.lengths import USUAL_LENGTH
 from onnxopt.options.reading import ReadOptions
 from onnxopt.options.runtime import Runtime
 from onnxopt.options.search import ScoringOptions
@@ -202,7 +203,7 @@ def generation(
     ],
     *,
     data: MAYBE_DATA = None,
-    prompt_tokens: Annotated[int, typer.Option("--prompt-tokens", help="Tokens of a prompt.")] = 128,
+    prompt_tokens: Annotated[int, typer.Option("--prompt-tokens", help="Tokens of a prompt.")] = USUAL_LENGTH,
     new_tokens: Annotated[int, typer.Option("--new-tokens", help="Tokens that are generated behind it.")] = 32,
     seconds: SECONDS = 5.0,
     limit: LIMIT = None,

@@ -5,6 +5,9 @@ from collections.abc import Mapping
 
 from onnxopt.errors import UsageError
 
+USUAL_LENGTH = 128
+"""Steps of a sequence, or tokens of a prompt, where neither data nor an option states a length."""
+
 MOST_RUNS = 128
 """Most runs in which each length has its share; a smaller share than one of them is refused."""
 

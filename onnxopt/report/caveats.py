@@ -69,7 +69,7 @@ def _samples(run: RunRecord) -> list[Caveat]:
         )
     else:
         found.append(Caveat(f"{holdout.samples} hold-out samples, used for the proof alone.", fine=True))
-    if holdout.source == "random":
+    if holdout.source.partition(":")[0] == "random":
         found.append(Caveat("Synthetic data: agreement on random inputs says little about real data."))
     if run.kind == "fidelity":
         found.append(Caveat("No labels: the score is agreement with the baseline, not accuracy."))

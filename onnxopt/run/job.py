@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from onnxopt import model_file
 from onnxopt.errors import DataError, UsageError
+from onnxopt.measure.made_up import usual_texts
 from onnxopt.measure.metrics.score import Metric
 from onnxopt.measure.runtime.session import Runtime
 from onnxopt.measure.tasks.named import metric_of
@@ -69,6 +70,9 @@ def prepare(
     loaded = model if isinstance(model, ir.Model) else model_file.keep_on_disk(model_file.load(model))
     signature = signature_of(loaded)
     samples = open_samples(data, signature, labels=labels, options=read, limit=options.limit)
+    if str(data).partition(":")[0] == "random":
+        texts = usual_texts(loaded, settings.runtime, len(samples), samples.name)
+        samples = samples if texts is None else open_samples(texts, signature, labels=labels, options=read)
     apart: Samples | None = None
     if calibration is not None:
         apart = open_samples(calibration, signature, options=read)

@@ -11,6 +11,7 @@ from onnxopt.measure.latency import Latency, drawn_inputs, measure_latency
 from onnxopt.measure.latency.processes import ProcessLoad, measure_processes
 from onnxopt.measure.latency.profile import Profile, profile
 from onnxopt.measure.latency.throughput import Throughput, measure_throughput
+from onnxopt.measure.made_up import usual_texts
 from onnxopt.measure.runtime.providers import offered
 from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.model_file import as_graph, signature_of
@@ -86,8 +87,18 @@ def work_on(
         wanted = inputs
         loaded[name] = model
     first = next(iter(loaded.values()))
-    samples = open_samples(MADE_UP if data is None else data, signature_of(first), options=read)
-    return BenchmarkJob(loaded, samples, runtime or Runtime(), seconds, seed, progress)
+    runtime = runtime or Runtime()
+    samples = open_samples(inputs_of(first, data, runtime), signature_of(first), options=read)
+    return BenchmarkJob(loaded, samples, runtime, seconds, seed, progress)
+
+
+def inputs_of(model: ir.Model, data: object, runtime: Runtime) -> object:
+    """Return the data to time a model on; without any, texts of a usual length or random numbers.
+
+    Raises:
+        ModelError: ONX304 ONNX Runtime cannot load the model.
+    """
+    return (usual_texts(model, runtime) or MADE_UP) if data is None else data
 
 
 def on_providers(work: BenchmarkJob, ep: str | Sequence[str]) -> BenchmarkJob:

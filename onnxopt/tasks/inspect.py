@@ -20,6 +20,7 @@ from onnxopt.model_file.save import external_files
 from onnxopt.samples import open_samples, schema_text
 from onnxopt.search.parts import typical_feeds
 from onnxopt.tasks.advice import advice
+from onnxopt.tasks.benchmark_runs import inputs_of
 from onnxopt.tasks.groups import groups_document
 from onnxopt.tasks.operators import operators_of, operators_table, times_table
 
@@ -125,7 +126,7 @@ def inspect_model(
     data["by_operator"] = [asdict(operator) for operator in operators]
     blocks: list[Block] = [facts, operators_table(operators), _layers(anatomy, zeros)]
     if timed:
-        feeds = typical_feeds(open_samples("random", signature), 1)
+        feeds = typical_feeds(open_samples(inputs_of(model, None, Runtime()), signature), 1)
         measured = profile(model, feeds, Runtime())
         blocks.append(times_table(measured))
         data["time_by_operator_ms"] = dict(measured.by_op)

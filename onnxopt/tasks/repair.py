@@ -23,6 +23,7 @@ from onnxopt.repairs.witness import Witness, change
 from onnxopt.samples import Feeds, ReadOptions, open_samples
 from onnxopt.target import Target, detect, target_of
 from onnxopt.tasks.bench_words import inputs_words
+from onnxopt.tasks.benchmark_runs import inputs_of
 from onnxopt.tasks.repaired import Repaired
 
 MOST_CHANGE = 0.05
@@ -121,7 +122,7 @@ def repair(
 def _inputs(model: ir.Model, data: object, read: ReadOptions | None) -> tuple[list[Feeds], Sequence[Feeds]]:
     """Return the batches to compare outputs on, and those to time: the given ones, where there are some."""
     signature = signature_of(model)
-    made_up = drawn_inputs(open_samples("random", signature, options=_made_up_as(read)), 1)
+    made_up = drawn_inputs(open_samples(inputs_of(model, None, Runtime()), signature, options=_made_up_as(read)), 1)
     own = () if data is None else drawn_inputs(open_samples(data, signature, options=read), 1)
     start = time.perf_counter()
     batches = [*runnable(model, signature, own[:_GIVEN]), *runnable(model, signature, made_up[:_MADE_UP])]

@@ -37,3 +37,11 @@ def test_a_disproved_candidate_makes_no_knee(explained_record):
     run = with_curve(explained_record, [(2.0, -0.001), (3.0, 0.001), (3.3, 0.009)])
     refuted = run.trials[1].model_copy(update={"verdict": "not proven on the hold-out part"})
     assert not past_the_knee(run.model_copy(update={"trials": (run.trials[0], refuted, run.trials[2])}))
+
+
+def test_random_data_of_any_number_has_a_caveat(explained_record):
+    for source, warns in (("random", True), ("random:40", True), ("randomly.npz", False)):
+        part = explained_record.data.holdout.model_copy(update={"source": source})
+        data = explained_record.data.model_copy(update={"holdout": part})
+        said = [caveat.text for caveat in caveats(explained_record.model_copy(update={"data": data}))]
+        assert any("Synthetic data" in text for text in said) == warns

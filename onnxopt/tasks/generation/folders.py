@@ -11,6 +11,7 @@ from onnxopt.errors import ModelError, UsageError
 from onnxopt.measure.generation.chain import Begin, Chain
 from onnxopt.measure.generation.perplexity import TextPerplexity, perplexity_of, shares_of
 from onnxopt.measure.generation.speed import Length
+from onnxopt.measure.made_up import made_up_samples
 from onnxopt.measure.runtime.interrupt import interruptible
 from onnxopt.measure.runtime.session import Runtime
 from onnxopt.model_file.given import Given
@@ -18,7 +19,6 @@ from onnxopt.samples import ReadOptions, open_samples
 from onnxopt.tasks.parts.roles import FolderParts, parts_of
 from onnxopt.tasks.parts.texts import ReadText, texts_of
 from onnxopt.tasks.variants.layout import baselines_of, families_of
-from onnxopt.tasks.variants.made_up import made_up_samples
 from onnxopt.tasks.variants.published import with_tokenizer
 
 MADE_UP = 8

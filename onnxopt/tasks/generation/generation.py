@@ -14,6 +14,7 @@ from onnxopt.measure.runtime.session import Runtime
 from onnxopt.model_file import Signature, as_graph
 from onnxopt.model_file.given import Given, Several, by_name
 from onnxopt.options.choices import refuse_non_positive
+from onnxopt.options.lengths import USUAL_LENGTH
 from onnxopt.pipeline import StageProgress
 from onnxopt.samples import ReadOptions
 from onnxopt.tasks.generation.decoder import decoder_of, read_texts, vocabulary_of
@@ -46,7 +47,7 @@ def generation(
     models: Several,
     data: object = None,
     *,
-    prompt_tokens: int = 128,
+    prompt_tokens: int = USUAL_LENGTH,
     new_tokens: int = 32,
     seconds: float = 5.0,
     limit: int | None = None,

@@ -21,10 +21,10 @@ from onnxopt.measure.runtime.environment import physical_cores
 from onnxopt.model_file import signature_of
 from onnxopt.model_file.writable import refuse_output_file
 from onnxopt.options.choices import SessionGoal, refuse_non_positive
-from onnxopt.options.runtime import FullRuntime
+from onnxopt.options.runtime import FullRuntime, Runtime
 from onnxopt.pipeline import StageProgress
 from onnxopt.samples import ReadOptions, open_samples
-from onnxopt.tasks.benchmark_runs import MADE_UP
+from onnxopt.tasks.benchmark_runs import inputs_of
 from onnxopt.tasks.session.tuned import TunedSession
 
 COMPARED = 4
@@ -76,7 +76,7 @@ def tune_session(
         for made in names_of(path.stem):
             model_file.refuse_existing(file.with_name(made), overwrite)
     graph = model_file.load(path)
-    samples = open_samples(MADE_UP if data is None else data, signature_of(graph), options=read)
+    samples = open_samples(inputs_of(graph, data, Runtime()), signature_of(graph), options=read)
     inputs, cores = drawn_inputs(samples, 1), physical_cores()
     operators = frozenset(node.op_type for node in graph.graph.all_nodes())
     del graph

@@ -9,6 +9,7 @@ from onnxopt.document import units
 from onnxopt.document.blocks import Displayed, Document, Text
 from onnxopt.errors import DataError, FileError, ModelError, NativeError, OnnxoptError, UsageError
 from onnxopt.graph.lint import is_quantized
+from onnxopt.measure.made_up import made_up_samples
 from onnxopt.measure.runtime.first_load import survive_loading
 from onnxopt.options.reading import ReadOptions
 from onnxopt.options.runtime import Runtime
@@ -16,7 +17,6 @@ from onnxopt.options.tasks import TaskOptions
 from onnxopt.pipeline import StageProgress
 from onnxopt.run.job import budget_of
 from onnxopt.tasks.variants.layout import Family, baselines_of, families_of
-from onnxopt.tasks.variants.made_up import made_up_samples
 from onnxopt.tasks.variants.published import with_tokenizer
 from onnxopt.tasks.variants.reference import Opened, Terms, open_file, reference
 from onnxopt.tasks.variants.shown import file_data, files_table, name_in, verdict_sentences

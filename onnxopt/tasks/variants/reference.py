@@ -16,6 +16,7 @@ from onnxopt.errors import DataError, FileError, ModelError, NativeError, Onnxop
 from onnxopt.measure.chance import Chance, chance_of, explained
 from onnxopt.measure.fidelity_judge import FidelityJudge
 from onnxopt.measure.known_outputs import KnownOutputs
+from onnxopt.measure.made_up import made_up_samples
 from onnxopt.measure.repeatable import random_nodes
 from onnxopt.measure.runtime.first_load import survive_loading
 from onnxopt.measure.runtime.session import MAPPED, Session
@@ -25,7 +26,6 @@ from onnxopt.options.runtime import Runtime
 from onnxopt.options.tasks import TaskOptions
 from onnxopt.run.job import budget_of
 from onnxopt.samples import Feeds, Samples, open_samples
-from onnxopt.tasks.variants.made_up import made_up_samples
 from onnxopt.tasks.variants.verdict import JudgedFile, Standing, needs_variance, verdict
 
 

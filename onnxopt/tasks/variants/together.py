@@ -14,6 +14,7 @@ from onnxopt.measure.accuracy import Evaluation, drop
 from onnxopt.measure.chance import Chance
 from onnxopt.measure.generation.chain import Begin, ChainWalk, TextStart
 from onnxopt.measure.generation.speed import Length
+from onnxopt.measure.made_up import made_up_samples
 from onnxopt.measure.runtime.first_load import survive_loading
 from onnxopt.measure.runtime.session import MAPPED, Session
 from onnxopt.options.runtime import Runtime
@@ -21,7 +22,6 @@ from onnxopt.samples import Feeds, Samples, open_samples
 from onnxopt.tasks.parts.roles import FolderParts, parts_of
 from onnxopt.tasks.parts.texts import AGREEMENT, ReadText, score_readers, texts_of
 from onnxopt.tasks.variants.layout import baselines_of, families_of
-from onnxopt.tasks.variants.made_up import made_up_samples
 from onnxopt.tasks.variants.reference import (
     Half,
     Opened,
