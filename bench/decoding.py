@@ -1,14 +1,18 @@
 """A decoder with a cache in float, 8 and 4 bits while it generates: first token, tokens per second, memory.
 
     python bench/decoding.py [--layers 12] [--width 512] [--seconds 10]
+    python bench/decoding.py --layers 17 --width 1536 --seconds 120 --out bench/results/DATE-decoding-half-billion.json
 
 Makes a decoder of causal attention, as Transformers exports them, with weights from a seed: they say nothing about
-language, so there is no perplexity. Saves the table as JSON under `bench/results/`.
+language, so there is no perplexity. Measures how long each form takes to make, too. Saves the table as JSON under
+`bench/results/`.
 """
 
 import argparse
 import json
+import os
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -24,6 +28,8 @@ from onnxopt.measure.runtime.environment import environment
 
 RESULTS = Path(__file__).parent / "results"
 VOCABULARY, HEADS, LONGEST = 8000, 8, 1024
+MOST_INSIDE = 300_000_000
+"""Weights of a model that is written as one file."""
 FORMS: Mapping[str, str] = MappingProxyType(
     {
         "dynamic INT8": "simplify,quantize-dynamic",
@@ -102,6 +108,17 @@ def decoder(layers: int, width: int) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
+def write(model: onnx.ModelProto, path: Path) -> int:
+    """Write a model, a large one with its weights in a file beside; return the number of weights."""
+    count = sum(int(np.prod(tensor.dims)) for tensor in model.graph.initializer)
+    onnx.save(model, path, save_as_external_data=count > MOST_INSIDE, location=f"{path.name}.data")
+    return count
+
+
+def _files(path: Path) -> list[Path]:
+    return [path, *path.parent.glob(f"{path.name}.data")]
+
+
 def _norm(net: _Writer, x: str, width: int) -> str:
     ones, zeros = net.const(np.ones(width, np.float32)), net.const(np.zeros(width, np.float32))
     return net.node("LayerNormalization", x, ones, zeros, axis=-1)
@@ -124,25 +141,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=RESULTS / f"{date.today()}-decoding.json")
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        files = {"float": Path(folder) / "float.onnx"}
-        onnx.save(decoder(given.layers, given.width), files["float"])
+        files, made = {"float": Path(folder) / "float.onnx"}, dict[str, dict[str, float]]()
+        parameters = write(decoder(given.layers, given.width), files["float"])
         for name, passes in FORMS.items():
             files[name] = Path(folder) / f"{name}.onnx"
+            begun, before = time.perf_counter(), time.process_time()
             onnxopt.apply(files["float"], passes, out=files[name])
+            spent = time.perf_counter() - begun, time.process_time() - before
+            made[name] = dict(zip(("make_s", "make_processor_s"), spent, strict=True))
+        load = os.getloadavg()[0]
         found = onnxopt.generation(
             files, prompt_tokens=given.prompt_tokens, new_tokens=given.new_tokens, seconds=given.seconds
         )
-        sizes = {name: path.stat().st_size for name, path in files.items()}
-    rows = [{**model, "size_bytes": sizes[model["model"]]} for model in found.document.data["models"]]
+        sizes = {name: sum(file.stat().st_size for file in _files(path)) for name, path in files.items()}
+    measured = found.document.data["models"]
+    rows = [{**row, "size_bytes": sizes[row["model"]], **made.get(row["model"], {})} for row in measured]
     options = {key: value for key, value in vars(given).items() if key != "out"}
-    record = {"environment": environment(), "options": options, "passes": dict(FORMS), "models": rows}
+    about = {"parameters": parameters, "load_before": load, "load_after": os.getloadavg()[0]}
+    record = {"environment": environment(), "options": options, **about, "passes": dict(FORMS), "models": rows}
     given.out.write_text(json.dumps(record, indent=1) + "\n")
     for row in rows:
         private = "-" if row["private_bytes"] is None else f"{row['private_bytes'] / 1e6:.0f} MB"
         first, rate = (_ratio(row, part) for part in ("first", "rate"))
         print(
             f"{row['model']:14} {row['size_bytes'] / 1e6:7.1f} MB  first {row['first_token_ms']:8.1f} ms {first}  "
-            f"{row['tokens_per_s']:7.1f} tokens/s {rate}  private {private}"
+            f"{row['tokens_per_s']:7.1f} tokens/s {rate}  private {private}  made in {row.get('make_s', 0):.0f} s"
         )
     return 0
 

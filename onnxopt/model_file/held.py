@@ -91,7 +91,8 @@ class _Numbers:
 def keep_on_disk(model: ir.Model) -> ir.Model:
     """Move the large weights of a large model from memory to a temporary file, in place, and return the model.
 
-    Tensors that lie in a file already stay there; without room for the file all stay in memory.
+    Tensors that lie in a file already stay there. Those that are computed when they are read are computed now, one
+    weight at a time, and never again. Without room for the file all stay as they are.
     """
     if weight_bytes(model) <= IN_MEMORY_BYTES:
         return model
@@ -138,7 +139,9 @@ def _stored(tensor: ir.TensorProtocol, file: _WeightFile) -> _Stored:
 
 
 def _moves(tensor: ir.TensorProtocol | None) -> bool:
-    """Return whether the tensor is large and in memory, as whole numbers of bytes."""
+    """Return whether the tensor is computed, or large and in memory, as whole numbers of bytes."""
+    if isinstance(tensor, ir.LazyTensor):  # small ones too: one computation makes them and large ones
+        return tensor.dtype.itemsize >= 1
     if isinstance(tensor, ir.serde.TensorProtoTensor):
         # Other forms of a protobuf would have other bytes when they are written again.
         stated = {field.name: value for field, value in tensor.raw.ListFields() if field.name != "raw_data"}

@@ -45,12 +45,16 @@ def first_candidates() -> tuple[Candidate, ...]:
     )
 
 
-def row_candidates() -> tuple[Candidate, ...]:
+def row_candidates(*, large: bool = False) -> tuple[Candidate, ...]:
     """Return the candidates tried beside them where products of single rows read more weights than the caches hold.
 
     The time of such products is that of reading the weights, and four bits are an eighth of them.
+
+    Args:
+        large: whether the model is above 1.5 GB: `hqq` takes half a second per million weights there, and `rtn` a
+            thirtieth of that.
     """
-    return (Candidate("weights-4bit", (Simplify(), QuantizeWeights(bits=4, method="hqq"))),)
+    return (Candidate("weights-4bit", (Simplify(), QuantizeWeights(bits=4, method="rtn" if large else "hqq"))),)
 
 
 def static_pass(candidate: Candidate) -> QuantizeStatic | None:

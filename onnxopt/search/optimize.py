@@ -191,7 +191,8 @@ def _planned(trials: Trials, size_bytes: int) -> TrialOrder:
         )
     except (ModelError, NativeError):
         return order_of(candidates, None)
-    return order_of((*candidates, *(row_candidates() if reads_rows(work) else ())), work)
+    rows = row_candidates(large=not model_file.fits_protobuf(trials.model)) if reads_rows(work) else ()
+    return order_of((*candidates, *rows), work)
 
 
 def _led(trials: Trials, order: TrialOrder) -> TrialOrder:

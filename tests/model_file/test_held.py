@@ -9,9 +9,11 @@ import onnx_ir as ir
 import pytest
 
 from onnxopt import model_file
+from onnxopt.graph.edit import add_weight
 from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.model_file import held, keep_on_disk
 from onnxopt.model_file.proto import weights
+from onnxopt.model_file.streamed import Latest
 from tests import builders
 
 LARGE = 2000
@@ -64,6 +66,26 @@ def test_the_same_model_lies_on_disk() -> None:
         np.testing.assert_array_equal(np.asarray(value.const_value), before[name])
     for one, other in zip(expected, Session(model, Runtime()).run(feeds), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_weights_that_are_computed_when_they_are_read_are_computed_once() -> None:
+    calls, latest, model = list[str](), Latest(), network()
+
+    def halves(array: np.ndarray) -> dict[str, np.ndarray]:
+        calls.append(str(array.shape))
+        return {"half": array / 2, "most": array.max(keepdims=True)}
+
+    forms = {"half": (ir.DataType.FLOAT, (64,)), "most": (ir.DataType.FLOAT, (1,))}
+    for number in range(2):
+        made = latest.deferred(ir.tensor(np.full(64, number + 1, np.float32)), halves, forms)
+        for name, tensor in made.items():
+            add_weight(model.graph, f"{name}{number}", tensor)
+    keep_on_disk(model)
+    read = [model_file.to_bytes(model) for _ in range(2)]
+    assert read[0] == read[1]
+    assert len(calls) == 2
+    found = [(n, float(model.graph.initializers[n].const_value.numpy().max())) for n in ("half0", "most0", "most1")]  # type: ignore[union-attr]
+    assert found == [("half0", 0.5), ("most0", 1.0), ("most1", 2.0)]
 
 
 def test_no_small_tensor_holds_the_message_with_all_weights() -> None:

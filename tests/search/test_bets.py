@@ -1,12 +1,18 @@
 """The best single bet comes first, and no candidate is lost."""
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 
-from onnxopt.model_file import size_bytes
+from onnxopt.model_file import memory, size_bytes
+from onnxopt.passes.quantize_weights import QuantizeWeights
+from onnxopt.search import bets, optimize
 from onnxopt.search.bets import TrialOrder, Workload, order_of, reads_rows, work_of
 from onnxopt.search.candidates import first_candidates, row_candidates
 from onnxopt.target import TARGETS
 from tests import builders
+from tests.builders import F, Net
 
 
 def work(name: str, target: str = "x86-vnni") -> Workload:
@@ -78,6 +84,27 @@ def test_four_bits_are_tried_where_rows_read_more_weights_than_caches_hold(
     row: float, size_bytes: int, tried: bool
 ) -> None:
     assert reads_rows(Workload({"row": row}, size_bytes, 0.01, 100, 100, dot_products=True)) == tried
+
+
+@pytest.mark.parametrize(("limit", "method"), [(10_000, "rtn"), (1_000_000_000, "hqq")])
+def test_four_bits_of_a_model_above_the_limit_take_the_method_that_is_fast(
+    monkeypatch: pytest.MonkeyPatch, limit: int, method: str
+) -> None:
+    monkeypatch.setattr(memory, "EXTERNAL_ABOVE_BYTES", limit)
+    monkeypatch.setattr(bets, "_UNCACHED_BYTES", 1000)
+    net = Net(0)
+    net.node("MatMul", "x", net.weight(64, 64), out="y")
+    model = net.model([("x", F, [1, 64])], [("y", F, [1, 64])], opset=17)
+    trials = SimpleNamespace(
+        model=model,
+        feeds={"x": np.zeros((1, 64), np.float32)},
+        sample_s=0.01,
+        parts=SimpleNamespace(calibration=range(10), search=range(10)),
+        context=SimpleNamespace(target=TARGETS["x86-vnni"]),
+    )
+    tried = [c for c in optimize._planned(trials, 20_000).all if c.name == "weights-4bit"]  # type: ignore[arg-type]
+    (spec,) = [p for c in tried for p in c.passes if isinstance(p, QuantizeWeights)]
+    assert spec.method == method
 
 
 def test_four_bits_are_the_first_bet_of_a_decoder_and_none_of_an_encoder() -> None:
