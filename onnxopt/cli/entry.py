@@ -7,12 +7,13 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import typer
 
 from onnxopt.cli.app import app
 from onnxopt.cli.usage import as_usage_error
-from onnxopt.errors import ExitCode, OnnxoptError, first_line
+from onnxopt.errors import ExitCode, FileError, OnnxoptError, first_line
 from onnxopt.printable import printable
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
@@ -34,9 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if arguments is None:
+        _open_streams()
         one_heap()
     try:
         with _ended_in_order():
+            _refuse_no_folder()
             code = _run(given)
         sys.stdout.flush()
     except BrokenPipeError:
@@ -61,6 +64,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # the last resort: whatever it is, it is our bug, not the user's
         return _bug(error, verbose=_asks_for_details(given))
     return code
+
+
+def _refuse_no_folder() -> None:
+    """Refuse to work in a folder that was deleted: paths, and modules of child processes, are found from there.
+
+    Raises:
+        FileError: ONX501.
+    """
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        hint = "Change to a folder that exists, and run it again."
+        raise FileError("ONX501", "the current folder does not exist any more", hint=hint) from error
+
+
+def _open_streams() -> None:
+    """Open each standard stream that is closed, as under some schedulers, to nowhere.
+
+    Otherwise the next file gets its number, such as a model that is written, and whatever a library prints goes there.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
 
 
 @contextmanager

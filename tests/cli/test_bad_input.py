@@ -1,5 +1,6 @@
 """Whatever a user gets wrong ends in one clear line, the right exit code, and files as they were."""
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -226,6 +227,28 @@ def test_a_reader_that_has_enough_is_no_error(place):
     done = subprocess.run(["bash", "-c", command], capture_output=True, check=False, text=True)
     assert done.stderr == ""
     assert done.stdout.splitlines()[-1] == "0"
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_error_and_no_file_takes_their_numbers(place, closed):
+    code = (
+        "import os; from onnxopt.cli.entry import main; code = main(); [os.fstat(n) for n in range(3)]; os._exit(code)"
+    )
+    words = ["-c", code, "benchmark", "model.onnx", "--seconds", "0.01"]
+    command = f"{shlex.join([sys.executable, *words])} {closed}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, check=False, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ("p50 ms" in done.stdout) == (">&-" not in closed.replace("2>&-", ""))
+
+
+def test_a_deleted_folder_is_refused_in_a_line(place):
+    gone = place / "gone"
+    gone.mkdir()
+    command = f"cd gone && rmdir ../gone && {sys.executable} -m onnxopt inspect {place}/model.onnx"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, check=False, text=True)
+    assert done.returncode == 5
+    assert done.stderr.startswith("ONX501: the current folder does not exist any more")
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_memory_limit_is_no_target(place, cli):
