@@ -19,6 +19,15 @@ _KINDS = {
 }
 
 
+_KEPT = 40
+"""Characters of a name in the name of its temporary file: of four bytes each they fit a name with what is added."""
+
+
+def hidden(name: str) -> str:
+    """Return the beginning of the name of a temporary file or folder beside `name`, which may be as long as can be."""
+    return f".{name[:_KEPT]}."
+
+
 class NotRegularError(OSError):
     """The path is no file that can be read to its end."""
 

@@ -25,6 +25,10 @@ NEAR = 0.1
 LITTLE = 0.25
 """The same share for a score that is little better; the far end of a score's interval must be below it to be sure."""
 
+HALF = 0.5
+"""The share that the far end must be below for a score of classes that is little better: as of inputs whose mean and
+deviation are not those of the training, which a classifier answers right now and then."""
+
 FEWEST = 10
 """Samples below which nothing is sure."""
 
@@ -73,17 +77,24 @@ class Guess:
 
 
 def hardly_better(found: Evaluation, labels: Array | None) -> str:
-    """Return a warning if a baseline surely scores hardly better than a guess; "" if it does better or may do so."""
+    """Return a warning if a baseline surely scores hardly better than a guess; "" if it does better or may do so.
+
+    Classes are warned of where the score is little better too.
+    """
     guess = _guess(found, labels)
     if guess is None or found.metric.telling(found.rows) < FEWEST:
         return ""
     far = found.interval.high if found.metric.higher_is_better else found.interval.low
-    if not (guess.skill(found.value) < NEAR and guess.skill(far) < LITTLE):
+    here, most = guess.skill(found.value), guess.skill(far)
+    if here < NEAR and most < LITTLE:
+        how, so = "hardly", " A broken model loses nothing of such a score, so the verdicts say nothing."
+    elif isinstance(found.metric, TopK) and here < LITTLE and most < HALF:
+        how, so = "little", ""
+    else:
         return ""
     return (
-        f"Warning: the baseline's {_words(found)} is hardly better than a guess: {guess.words} gets "
-        f"{_figure(found, guess.value)}. A broken model loses nothing of such a score, so the verdicts say nothing. "
-        f"If the baseline does better elsewhere, check {guess.check}."
+        f"Warning: the baseline's {_words(found)} is {how} better than a guess: {guess.words} gets "
+        f"{_figure(found, guess.value)}.{so} If the baseline does better elsewhere, check {guess.check}."
     )
 
 

@@ -13,6 +13,7 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from onnxopt.errors import FileError, first_line
+from onnxopt.files import hidden
 from onnxopt.model_file import memory
 from onnxopt.model_file.proto import stored_tensors, weights
 from onnxopt.model_file.serialized import pieces
@@ -68,7 +69,7 @@ def atomic_write(
     refuse_existing(path, overwrite)
     temporary: Path | None = None
     try:
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=hidden(path.name), suffix=".part")
         temporary = Path(name)
         with os.fdopen(descriptor, "wb") as file:
             write(file)
@@ -226,7 +227,7 @@ def _free_name(data_path: Path) -> Path:
 
 def _save_external(model: ir.Model, path: Path, data_path: Path, proof: Proof | None) -> tuple[Path, Path]:
     try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=hidden(path.name)) as folder:
             part = Path(folder) / path.name
             part_data = Path(folder) / data_path.name
             memory.write_with_data(model, part, data_path.name)

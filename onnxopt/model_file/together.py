@@ -8,6 +8,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from onnxopt.errors import FileError, first_line
+from onnxopt.files import hidden
 from onnxopt.model_file import memory
 from onnxopt.model_file.save import Proof, external_files, refuse_existing, stamped
 
@@ -59,7 +60,7 @@ def save_together(
     for name in (*models, data_name):
         refuse_existing(folder / name, overwrite=False)
     try:
-        with tempfile.TemporaryDirectory(dir=folder, prefix=f".{data_name}.") as place:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=hidden(data_name)) as place:
             part = Path(place)
             named = {part / name: stamped(model, provenance[name]) for name, model in models.items()}
             memory.write_all_with_data(named, part / data_name)

@@ -1,5 +1,6 @@
 """Refuse outputs that cannot be written before any work is done for them."""
 
+import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,6 +16,7 @@ _OTHERS = _TEXTS | _IMAGES | {".npy", ".npz", ".parquet", ".pb", ".pt"}
 """Endings of files other than models."""
 _READ_BELOW = _IMAGES | {".pb", ".txt", ".xml"}
 """Endings of files that are read in the folders below a folder of samples too."""
+_MOST_BYTES = 255 - len(".data")
 _OF_A_RUN = ("best", "smallest", "fastest", "run", "report", "golden", "journal", "MANIFEST")
 
 
@@ -34,6 +36,7 @@ def refuse_output_file(
         FileError: ONX502 it exists, ONX503 it or its folder cannot be written, ONX504 it is one of the files that are
             read, those with the source's weights included.
     """
+    _refuse_name(out)
     refuse_inputs([out], source, read)
     if out.is_dir():
         raise FileError("ONX503", "cannot write the output", where=str(out), why="it is a folder", hint="Name a file.")
@@ -48,6 +51,23 @@ def refuse_output_file(
             hint="Make it first, or choose another.",
         )
     refuse_unwritable(out.parent)
+
+
+def _refuse_name(out: Path) -> None:
+    """Refuse a path that a model cannot be loaded from, or a name that a file system cannot hold.
+
+    Raises:
+        FileError: ONX503.
+    """
+    size, why = len(os.fsencode(out.name)), ""
+    if size > _MOST_BYTES:
+        why = f"its name has {size} bytes; with room for .data behind it, {_MOST_BYTES} are the most"
+    try:
+        str(out).encode()
+    except UnicodeEncodeError:
+        why = "its name is not UTF-8, and ONNX Runtime opens no other"
+    if why:
+        raise FileError("ONX503", "cannot write the output", where=str(out), why=why, hint="Choose another name.")
 
 
 def _refuse_other_kind(out: Path, kind: str) -> None:
@@ -126,11 +146,12 @@ def _data_of(model: Path) -> tuple[Path, ...]:
 
 
 def refuse_unwritable(folder: Path) -> None:
-    """Refuse a folder, or one that could be made, in which no file can be created.
+    """Refuse a folder, or one that could be made, in which no file can be created, or from which no model is loaded.
 
     Raises:
         FileError: ONX503.
     """
+    _refuse_name(folder)
     there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     try:
         with tempfile.TemporaryFile(dir=there):

@@ -61,8 +61,8 @@ def _other_kinds(signature: Signature) -> list[tuple[str, str]]:
             ("sound folder", ".wav, .flac or .ogg, with labels as an image folder has them; --sample-rate, --window")
         )
     if takes_tokens(signature):
-        kinds.append(("text table", ".csv, .tsv, .jsonl or .parquet: columns text and label, with a vocabulary"))
-        kinds.append(("sentences", ".txt: one per line, without labels, with a vocabulary"))
+        kinds.append(("text table", ".csv, .tsv, .jsonl or .parquet: columns text and label, with --vocab"))
+        kinds.append(("sentences", ".txt: one per line, without labels, with --vocab"))
     return kinds
 
 

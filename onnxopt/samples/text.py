@@ -53,7 +53,11 @@ def open_text(
         UsageError: ONX108 a package is missing, ONX113 no vocabulary was given.
     """
     if vocab is None:
-        raise UsageError("ONX113", "text needs a vocabulary", where=name, hint="Name its JSON file (option `vocab`).")
+        hint = (
+            "Give the JSON file of the tokenizer with --vocab: tokenizer.json of Hugging Face, or one of your own, as "
+            "docs/data.md shows."
+        )
+        raise UsageError("ONX113", "text needs a vocabulary", where=name, hint=hint)
     dims = [spec.shape[1] for spec in signature.inputs if spec.shape is not None and len(spec.shape) == 2]
     length = next((dim for dim in dims if isinstance(dim, int)), None)
     tokenizer = open_vocab(Path(vocab), length)

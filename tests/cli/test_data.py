@@ -98,6 +98,17 @@ def test_the_file_holds_what_the_source_gives_and_the_next_command_takes_it(cli)
     assert cli(*shlex.split(said["next"])[1:], "--dry-run").code == 0
 
 
+def test_the_accuracy_is_checked_before_the_search_where_there_are_labels(cli, mlp):
+    np.savez("raw.npz", X=np.zeros((20, 64), np.float32), y=np.arange(20) % 10)
+    said = " ".join(cli("data", "raw.npz", "--for", mlp, "-o", "made.npz").out.split())
+    assert (
+        f"Is it as accurate on them as in training? onnxopt evaluate {mlp} --data made.npz Next: onnxopt optimize"
+        in said
+    )
+    np.savez("bare.npz", X=np.zeros((20, 64), np.float32))
+    assert "evaluate" not in cli("data", "bare.npz", "--for", mlp, "-o", "other.npz").out
+
+
 def test_text_of_a_fixed_length_is_one_file_and_of_free_length_a_folder(cli):
     _encoder(4)
     ended = cli("data", "reviews.csv", "--for", "m.onnx", "--vocab", "vocab.json")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from onnxopt.errors import FileError
-from onnxopt.model_file.writable import refuse_inputs, refuse_output_file
+from onnxopt.model_file.writable import refuse_inputs, refuse_output_file, refuse_unwritable
 from onnxopt.run.folder import RunFolder
 from onnxopt.search.journal.journal import Journal
 
@@ -33,6 +33,33 @@ def test_a_file_of_another_kind_stays(cli, mlp, data, tmp_path, name):
     assert (ended.code, ended.err.count("\n")) == (5, 1)
     assert ended.err.startswith("ONX504")
     assert (tmp_path / name).read_bytes() == before
+
+
+@pytest.mark.parametrize("name", [250 * "x", "é" * 125])
+def test_a_name_may_be_as_long_as_a_file_system_takes_it(cli, mlp, tmp_path, name):
+    out = tmp_path / f"{name[: len(name) - (5 if name[0] == 'x' else 3)]}.onnx"
+    assert cli("quantize", mlp, "--mode", "dynamic", "-o", out).code == 0
+    assert out.is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "why"), [(b"m\xff.onnx", "not UTF-8"), (246 * b"x" + b".onnx", "251 bytes"), (b"\xff/m.onnx", "not UTF-8")]
+)
+def test_a_name_that_no_model_can_be_loaded_from_is_refused_before_any_work(cli, mlp, tmp_path, monkeypatch, name, why):
+    monkeypatch.chdir(tmp_path)
+    folder = Path(os.fsdecode(b"\xff"))
+    folder.mkdir()
+    ended = cli("quantize", mlp, "--mode", "dynamic", "-o", os.fsdecode(name))
+    assert (ended.code, ended.err.count("\n")) == (5, 1)
+    assert ended.err.startswith("ONX503: cannot write the output")
+    assert why in ended.err
+    assert list(Path().iterdir()) == [folder]
+    assert not any(folder.iterdir())
+
+
+def test_a_folder_of_a_run_that_no_model_can_be_loaded_from_is_refused(tmp_path):
+    with pytest.raises(FileError, match="not UTF-8"):
+        refuse_unwritable(tmp_path / os.fsdecode(b"\xff"))
 
 
 def test_a_model_beside_the_samples_may_be_replaced(tmp_path):

@@ -100,9 +100,14 @@ def right_in(share, n, classes=4, seed=0):
         (0.25, 400, True),
         (0.0, 400, True),
         (0.30, 400, True),
-        (0.35, 400, False),  # better than a guess, if not by much
+        (0.35, 400, True),  # little better
+        (0.42, 400, True),
+        (0.46, 400, False),
+        (0.40, 30, True),
+        (0.40, 10, False),  # so few are no proof
         (0.9, 400, False),
-        (0.25, 16, False),  # so few are no proof
+        (0.25, 16, True),
+        (0.25, 8, False),
         (0.0, 16, True),
         (0.0, 8, False),
     ],
@@ -188,3 +193,11 @@ def test_a_hint_of_evaluate_needs_no_certainty(share, labels, hint):
     right = np.arange(len(labels)) < round(share * len(labels))
     outputs = np.eye(11, dtype=np.float32)[np.where(right, labels, labels + 1)]
     assert bool(little_better(scored("top1", outputs, labels), labels)) == hint
+
+
+def test_a_classifier_of_inputs_with_another_mean_is_warned_of_more_mildly():
+    outputs, labels = right_in(0.35, 400)
+    said = hardly_better(scored("top1", outputs, labels), labels)
+    assert "is little better than a guess" in said
+    assert "verdicts" not in said
+    assert "--mean" in said

@@ -71,7 +71,7 @@ def test_a_text_fills_no_cache_and_the_error_names_the_command_that_does(tmp_pat
 
 
 def test_text_needs_a_vocabulary(table: Path) -> None:
-    with pytest.raises(UsageError, match="ONX113: text needs a vocabulary"):
+    with pytest.raises(UsageError, match=r"ONX113: text needs a vocabulary.*--vocab"):
         open_samples(table, TEXT)
 
 

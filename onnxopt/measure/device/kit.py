@@ -13,6 +13,7 @@ import numpy as np
 
 from onnxopt import model_file
 from onnxopt.errors import FileError, first_line
+from onnxopt.files import hidden
 from onnxopt.measure.device.heat import HOTTEST_CELSIUS
 from onnxopt.measure.runtime.providers import full_name
 from onnxopt.measure.runtime.session import Runtime, Session
@@ -94,7 +95,7 @@ def _whole(folder: Path) -> Iterator[Path]:
     """Yield a temporary folder, which is renamed to `folder` when it is complete."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as place:
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=hidden(folder.name)) as place:
             made = Path(place) / folder.name
             made.mkdir()
             yield made

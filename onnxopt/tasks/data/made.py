@@ -59,6 +59,12 @@ class SampleFile(Displayed):
         return f"onnxopt optimize {model} --data {shlex.quote(str(self.path))}"
 
     @property
+    def check(self) -> str:
+        """The command that shows whether the samples are prepared as in training; "" without labels."""
+        model = "MODEL" if self.model is None else shlex.quote(str(self.model))
+        return f"onnxopt evaluate {model} --data {shlex.quote(str(self.path))}" if self.labels else ""
+
+    @property
     def document(self) -> Document:
         """The first sample as a table, the assumptions, the next command."""
         facts = Facts(
@@ -71,7 +77,8 @@ class SampleFile(Displayed):
         numbers = (Column("min", number=True), Column("mean", number=True), Column("max", number=True))
         columns = (Column("input"), Column("type"), Column("shape"), *numbers)
         table = Table(columns, tuple(map(_row, self.first)), title="First sample, as the model sees it")
-        lines = (*self.assumed, *self.notes, f"Next: {self.next}")
+        check = (f"Is it as accurate on them as in training? {self.check}",) if self.check else ()
+        lines = (*self.assumed, *self.notes, *check, f"Next: {self.next}")
         data = {
             "path": str(self.path),
             "model": None if self.model is None else str(self.model),
@@ -81,6 +88,7 @@ class SampleFile(Displayed):
             "first_sample": [asdict(one) for one in self.first],
             "assumed": list(self.assumed),
             "notes": list(self.notes),
+            "check": self.check,
             "next": self.next,
         }
         return Document((facts, table, Text(lines)), data)

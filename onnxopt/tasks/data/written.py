@@ -10,6 +10,7 @@ from zipfile import ZipFile
 import numpy as np
 
 from onnxopt.errors import DataError, FileError, first_line
+from onnxopt.files import hidden
 from onnxopt.model_file import atomic_write
 from onnxopt.model_file.writable import refuse_unwritable
 from onnxopt.pipeline import StageProgress
@@ -61,7 +62,7 @@ def write_folder(path: Path, samples: Samples, *, progress: StageProgress) -> No
     width = len(str(len(samples) - 1))
     temporary: Path | None = None
     try:
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=hidden(path.name), suffix=".part"))
         for index in range(len(samples)):
             arrays = _read(samples, index)
             if labels is not None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from onnxopt import model_file
 from onnxopt.errors import FileError, first_line
+from onnxopt.files import hidden
 from onnxopt.model_file.save import external_files
 from onnxopt.tasks.variants.layout import baselines_of, families_of
 from onnxopt.tasks.variants.side_files import copy_files, side_files
@@ -28,7 +29,7 @@ def write_parts(folder: Path, out: Path, used: Mapping[Path, Path]) -> Path:
     inside = out.parent.resolve()
     sides = [file for file in side_files(folder, below=True) if not file.resolve().is_relative_to(inside)]
     try:
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as place:
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=hidden(out.name)) as place:
             part = Path(place) / "part"
             part.mkdir()
             copy_files(sides, folder, part)

@@ -12,6 +12,7 @@ from onnxopt.catalog import format_passes, make_pass
 from onnxopt.document import units
 from onnxopt.document.blocks import Column, Displayed, Document, Table, Text
 from onnxopt.errors import FileError, first_line
+from onnxopt.files import hidden
 from onnxopt.measure.runtime.first_load import survive_loading
 from onnxopt.measure.runtime.written import proof
 from onnxopt.model_file.save import external_files
@@ -84,7 +85,7 @@ def quantize_folder(
     out = Path(out)
     refuse_new_folder(out, folder)
     try:
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as place:
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=hidden(out.name)) as place:
             part = Path(place) / "part"
             part.mkdir()
             copied = copy_files(side_files(folder, below=True), folder, part)
