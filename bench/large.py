@@ -14,6 +14,7 @@ memory.
 
 import argparse
 import json
+import os
 import resource
 import shutil
 import signal
@@ -112,13 +113,24 @@ def _ort_dynamic(model: Path, out: Path) -> None:
     quantize_dynamic(model, out, per_channel=True, weight_type=QuantType.QInt8, use_external_data_format=True)
 
 
-def _optimize(model: Path, out: Path) -> None:
+def _optimize(model: Path, out: Path) -> Mapping[str, Any]:
     """Search on random data; latency and fidelity are measured, but say nothing of accuracy."""
     from onnxopt import optimize
 
     made = optimize(model, "random", out=out.parent / "run", time_limit_s=SEARCH_S)
-    if not made.record.trials:
+    timed = [trial for trial in made.record.trials if trial.latency is not None]
+    if not timed:
         raise SystemExit("no candidate was measured")
+    found = {
+        trial.name: {
+            "verdict": trial.verdict,
+            "size_bytes": trial.size_bytes,
+            "speedup": trial.latency.speedup and trial.latency.speedup.model_dump(),
+        }
+        for trial in timed
+        if trial.latency is not None
+    }
+    return {"timed": found, "winner": made.record.winner, "load": os.getloadavg()[0]}
 
 
 def _full_disk(model: Path, out: Path) -> None:
@@ -142,7 +154,9 @@ def _full_disk(model: Path, out: Path) -> None:
         raise SystemExit(f"the older result is not as it was: {sorted(path.name for path in left)}")
 
 
-JOBS: Mapping[str, Callable[[Path, Path], None]] = MappingProxyType(
+Job = Callable[[Path, Path], Mapping[str, Any] | None]
+"""Works on a model and writes another; may return figures of its own."""
+JOBS: Mapping[str, Job] = MappingProxyType(
     {
         "check": _check,
         "inspect": _inspect,
@@ -169,8 +183,8 @@ def _status(key: str) -> int:
     return int(line.split()[1]) * 1024
 
 
-def measured(job: Callable[[Path, Path], None], model: Path, out: Path) -> dict[str, float]:
-    """Do the job here; return its time and this process's memory."""
+def measured(job: Job, model: Path, out: Path) -> dict[str, Any]:
+    """Do the job here; return its time, this process's memory, and what the job returns."""
     done, private = threading.Event(), [0]
 
     def watch() -> None:
@@ -181,7 +195,7 @@ def measured(job: Callable[[Path, Path], None], model: Path, out: Path) -> dict[
     watcher.start()
     start, before = time.perf_counter(), time.process_time()
     try:
-        job(model, out)
+        found = job(model, out)
     finally:
         seconds, cpu = time.perf_counter() - start, time.process_time() - before
         done.set()
@@ -192,6 +206,7 @@ def measured(job: Callable[[Path, Path], None], model: Path, out: Path) -> dict[
         "cpu_seconds": cpu,
         "peak_bytes": max(_status("VmHWM"), children),
         "private_bytes": private[0],
+        **(found or {}),
     }
 
 

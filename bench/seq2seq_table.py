@@ -2,8 +2,10 @@
 
     python bench/trained_seq2seq.py FOLDER
     python bench/seq2seq_table.py FOLDER [--merged] [--seconds 60] [--max-drop 0.05pp] [--run RUN]
+    python bench/seq2seq_table.py FOLDER --variants --search-limit 40 --out bench/results/DATE-seq2seq-variants.json
 
-With `--merged`, forms of the folder that has both decoders in one file, beside the folder with two. Size, time to the
+With `--merged`, forms of the folder that has both decoders in one file, beside the folder with two. With `--variants`
+only the files of a merged decoder for transformers.js, and how much probability per token each keeps. Size, time to the
 first letter, letters per second, perplexity of the right answers, and how many of them each folder writes, on test
 texts. Each row beside float and beside the folder that ships. Saves the table as JSON under `bench/results/`.
 """
@@ -64,6 +66,24 @@ def in_4_bits(source: Path, out: Path) -> Path:
     for path in sorted((source / "onnx").glob("*.onnx")):
         onnxopt.apply(path, FOUR_BITS, out=out / "onnx" / path.name)
     return out
+
+
+def variants_of(source: Path, texts: Path, limit: int | None, out: Path) -> list[dict[str, Any]]:
+    """Return the files of a merged decoder for transformers.js: sizes, and fidelity with its interval."""
+    shutil.copytree(source, out)
+    some = out.parent / "some.jsonl"
+    some.write_text("".join(texts.read_text().splitlines(keepends=True)[:limit]))
+    read = onnxopt.ReadOptions(vocab=str(out / "tokenizer.json"))
+    made = onnxopt.variants(out / "onnx" / "decoder_model_merged.onnx", "transformers.js", some, read=read).made
+    return [
+        {
+            "file": one.judged.path.name,
+            "passes": one.passes,
+            "size_bytes": one.judged.path.stat().st_size,
+            "kept": None if one.judged.score is None else asdict(one.judged.score.interval),
+        }
+        for one in made
+    ]
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -187,6 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="written by bench/trained_seq2seq.py")
     parser.add_argument("--merged", action="store_true", help="measure forms of the folder with a merged decoder")
+    parser.add_argument("--variants", action="store_true", help="measure the files of a merged decoder alone")
     parser.add_argument("--no-search", action="store_true", help="measure no folder that a search chooses")
     parser.add_argument("--max-drop", default="0.05pp")
     parser.add_argument("--run", type=Path, help="run folder of the search; one that exists is read, not searched")
@@ -197,6 +218,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--latency-seconds", type=float, default=2.0, help="of timing in the search, for each form")
     parser.add_argument("--out", type=Path, default=RESULTS / f"{date.today()}-seq2seq-table.json")
     given = parser.parse_args(arguments)
+    if given.variants:
+        with tempfile.TemporaryDirectory() as name:
+            found = variants_of(
+                given.folder / "merged", given.folder / "texts.jsonl", given.search_limit, Path(name) / "made"
+            )
+        training = json.loads((given.folder / "settings.json").read_text())
+        record = {"environment": environment(), "texts": given.search_limit, "training": training, "variants": found}
+        given.out.write_text(json.dumps(record, indent=1, default=str) + "\n")
+        for one in found:
+            print(f"{one['file']:40} {one['size_bytes'] / 1e6:.2f} MB", interval(one["kept"], 4))
+        return 0
     whole: Path = given.folder / "model"
     source: Path = given.folder / "merged" if given.merged else whole
     with tempfile.TemporaryDirectory() as name:
