@@ -63,7 +63,11 @@ RULES: Mapping[str, tuple[Level, str]] = MappingProxyType(
         "CHK410": (Level.FACT, "tensors that are stored twice or never read; `repair` mends it"),
         "CHK411": (
             Level.WARNING,
-            "hard sigmoids, GELUs, scalings or lookups in several operators; `repair` or `simplify` mends it",
+            "hard sigmoids, GELUs, scalings, lookups or shortcuts in several nodes; `repair` or `simplify` mends it",
+        ),
+        "CHK412": (
+            Level.WARNING,
+            "integer convolutions whose channels are no multiple of four, without a direct kernel; `repair` mends it",
         ),
     }
 )

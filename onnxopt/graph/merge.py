@@ -1,4 +1,4 @@
-"""Several operators merged into fewer: hard sigmoids, scalings, lookups, tables and GELUs."""
+"""Several operators merged into fewer: hard sigmoids, scalings, lookups, tables, GELUs and shortcuts."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +12,7 @@ from onnxopt.graph.pointwise.tables import fold_into_tables
 from onnxopt.graph.scales.fold import fold_scales
 from onnxopt.graph.scales.hard_sigmoid import write_hard_sigmoids
 from onnxopt.graph.shapes import with_types
+from onnxopt.graph.shortcut_edit import write_shortcuts
 from onnxopt.model_file import opset_of
 
 
@@ -25,8 +26,9 @@ def merge_operators(model: ir.Model) -> dict[str, list[str]]:
         "scalings folded into layers": fold_scales(model),
         "products of one-hot vectors as lookups": write_gathers(model),
     }
-    if any(node.op_type in ("Gather", "Tanh") for node in model.graph):
+    if any(node.op_type in ("Gather", "Pad", "Tanh") for node in model.graph):
         with _inferred_shapes(model):
+            done["shortcuts as one convolution"] = write_shortcuts(model)
             done["operators folded into tables"] = fold_into_tables(model)
             done["GELUs as one operator"] = write_gelus(model) if opset_of(model) >= OPSET else []
     return {what: names for what, names in done.items() if names}
@@ -43,19 +45,24 @@ def has_gelu(model: ir.Model) -> bool:
 
 @contextmanager
 def _inferred_shapes(model: ir.Model) -> Iterator[None]:
-    """Infer the shapes of all values in the main graph: the ranks decide which constants are the same for all elements.
+    """Infer shapes and types of all values in the main graph; ranks decide which constants are equal for all elements.
 
     They are removed at the end, because they would be stored.
     """
-    unknown = [value for node in model.graph for value in node.outputs if value.shape is None]
+    before = [value for node in model.graph for value in node.outputs]
+    unknown = [(value, value.type) for value in before if value.shape is None]
     try:
-        shapes = {value.name: value.shape for node in with_types(model).graph for value in node.outputs}
+        inferred = {value.name: value for node in with_types(model).graph for value in node.outputs}
     except ModelError:
-        shapes = {}
-    for value in unknown:
-        value.shape = shapes.get(value.name)
+        inferred = {}
+    for value, known in unknown:
+        found = inferred.get(value.name)
+        value.shape, value.type = (None, known) if found is None else (found.shape, known or found.type)
     try:
         yield
     finally:
-        for value in unknown:
+        for value, known in unknown:
+            value.shape, value.type = None, known
+        stated = set(before)
+        for value in (v for node in model.graph for v in node.outputs if v not in stated and not v.is_graph_output()):
             value.shape = None

@@ -10,6 +10,7 @@ from pydantic import Field
 from onnxopt import model_file
 from onnxopt.document import units
 from onnxopt.errors import ModelError, NativeError, UsageError, nearest
+from onnxopt.graph.aligned_channels import align_all
 from onnxopt.graph.edit import editable
 from onnxopt.graph.pointwise.functions import with_functions
 from onnxopt.graph.renamed import renamed
@@ -130,6 +131,8 @@ class QuantizeStatic(Pass):
         except (NativeError, ModelError) as error:
             return Applied(model, (), (Skip("graph", f"{error.what}: {error.why}"),))
         edits, skips = self._refined(made, before, samples, context)
+        if context.target.activation_type == "uint8":
+            edits += [Edit(name, "channels of zeros added for a faster kernel") for name in align_all(made.model)]
         store_half(made.model, narrow)
         return Applied(made.model if edits else model, tuple(edits), tuple(skips))
 

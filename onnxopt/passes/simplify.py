@@ -46,8 +46,8 @@ class Simplify(Pass):
 
     ONNX Runtime's basic optimizer folds, and `onnxruntime.transformers` fuses GELU and LayerNorm. Operators of the
     runtime's own set are translated to the standard set, or the change is skipped. The pass itself merges scalings and
-    shifts with convolutions, the parts of hard sigmoids and GELUs, lookups written as products, and operators behind a
-    lookup.
+    shifts with convolutions, the parts of hard sigmoids and GELUs, lookups written as products, operators behind a
+    lookup, and shortcuts of residual networks that drop pixels and add channels of zeros.
 
         Conv - BatchNormalization - Relu   ->   Conv - Relu
         Div - Erf - Add - Mul - Mul        ->   Gelu
@@ -55,6 +55,7 @@ class Simplify(Pass):
         Add - Clip - Mul - Div             ->   HardSigmoid - Mul
         Equal - Cast - MatMul              ->   Gather
         Gather - Add - Tanh                ->   Gather
+        Slice - Slice - Pad                ->   Conv
 
     Attributes:
         fuse: whether to fuse GELU and LayerNorm, in addition to the folding.

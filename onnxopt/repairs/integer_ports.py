@@ -43,9 +43,12 @@ _PORTS: Mapping[str, Groups] = {
     **dict.fromkeys(("QLinearAdd", "QLinearMul"), _BINARY),
     **dict.fromkeys(("QLinearSigmoid", "QLinearLeakyRelu", "QLinearSoftmax", "QLinearReduceMean"), _UNARY),
     **dict.fromkeys(("QLinearGlobalAveragePool", "QLinearAveragePool"), _UNARY),
+    "Pad": ((_in(0, 2), _out(None)),),
     "QLinearWhere": ((_in(1, 3), _in(4, 6), _out(8)),),
 }
 """Operators that read or write integers with a zero point, by the standard's and the runtime's signatures.
+
+The constant of a Pad moves as a zero point does.
 
 The standard lets inputs and outputs of products differ in type; the runtime has kernels only for equal ones.
 """
@@ -70,6 +73,8 @@ def port_groups(node: ir.Node) -> Groups:
         return ((*(_in(2 + 3 * i, 4 + 3 * i) for i in range(count)), _out(1)),)
     if node.op_type == "QGemm" and (len(node.inputs) <= _QGEMM_ZERO or node.inputs[_QGEMM_ZERO] is None):
         return ((_in(0, 2),), (_in(3, 5),))
+    if node.op_type == "Pad" and node.attributes.get_string("mode", "constant") != "constant":
+        return ((_in(0, None), _out(None)),)
     if node.op_type in _PORTS:
         return _PORTS[node.op_type]
     if node.op_type in _MOVES or _is_nearest(node):

@@ -10,6 +10,7 @@ from onnxopt.repairs.products import StoredProducts
 from onnxopt.repairs.repeated import RepeatedWeights
 from onnxopt.repairs.split_operators import SplitOperators
 from onnxopt.repairs.stored_weights import StoredWeights
+from onnxopt.repairs.unaligned import UnalignedChannels
 from onnxopt.repairs.weight_inputs import WeightInputs
 
 # Constants come first, because the runtime folds nothing else, and operators that merge with layers; then integer
@@ -25,6 +26,7 @@ REPAIRS: tuple[Repair, ...] = (
     StoredProducts(),
     DynamicConvolutions(),
     StoredWeights(),
+    UnalignedChannels(),
     FloatPairs(),
     FloatCopies(),
     RepeatedWeights(),

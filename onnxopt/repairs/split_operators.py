@@ -11,15 +11,16 @@ from onnxopt.target import Target
 
 
 class SplitOperators(Repair):
-    """Write hard sigmoids, hard swishes and GELUs as one operator, and fold scalings and lookups into weights.
+    """Write hard sigmoids, GELUs and shortcuts as one operator, and fold scalings and lookups into weights.
 
     Conv - Add - Clip - Mul - Div   ->   Conv - HardSigmoid - Mul, one step for the runtime
     Conv - Mul - Add                ->   Conv
     Equal - Cast - MatMul - Add     ->   Gather
+    Slice - Slice - Pad             ->   Conv
     """
 
     code: ClassVar[str] = "CHK411"
-    does: ClassVar[str] = "write hard sigmoids and GELUs as one operator, fold scalings and lookups into weights"
+    does: ClassVar[str] = "write hard sigmoids, GELUs and shortcuts as one operator, fold scalings and lookups"
     reordering: ClassVar[float] = 1e-5
 
     def find(self, model: ir.Model, target: Target) -> Faults:

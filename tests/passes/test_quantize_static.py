@@ -162,3 +162,15 @@ def test_wide_activations_need_qdq_and_known_names() -> None:
         quantized("quantize-static{int16_activations=[x],form=qoperator}")
     with pytest.raises(UsageError, match="ONX102"):
         quantized("quantize-static{int16_activations=[nobody]}")
+
+
+@pytest.mark.parametrize(("target", "pads"), [("x86-vnni", 1), ("arm64-dotprod", 0)])
+@pytest.mark.parametrize("form", ["qdq", "qoperator"])
+def test_a_picture_gets_a_fourth_channel_on_x86(target: str, pads: int, form: str) -> None:
+    net = builders.Net(4)
+    net.node("Relu", net.conv("x", 3, 16), out="y")
+    model = net.model([builders.IMAGE], [("y", builders.F, None)])
+    context = Context(target_of(target), builders.samples_of(model))
+    result = Pipeline(parse(f"quantize-static{{form={form}}}")).run(model, context)
+    assert [n.op_type for n in result.model.graph].count("Pad") == pads
+    assert sum("zeros added" in edit.action for edit in result.steps[0].edits) == pads
