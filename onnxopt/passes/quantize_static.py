@@ -137,16 +137,13 @@ class QuantizeStatic(Pass):
         return Applied(made.model if edits else model, tuple(edits), tuple(skips))
 
     def _require_consistent(self) -> None:
-        if self.min_sqnr_db and self.placement != "measured":
-            raise UsageError(
-                "ONX112", "this option is for placement=measured", where="min_sqnr_db", hint="Leave it out."
-            )
-        for option, asked in (
-            ("int16_activations", bool(self.int16_activations)),
-            ("rounding", self.rounding != "nearest"),
+        for option, needed, wrong in (
+            ("min_sqnr_db", "placement=measured", self.min_sqnr_db and self.placement != "measured"),
+            ("int16_activations", "form=qdq", self.int16_activations and self.form != "qdq"),
+            ("rounding", "form=qdq", self.rounding != "nearest" and self.form != "qdq"),
         ):
-            if asked and self.form != "qdq":
-                raise UsageError("ONX112", "this option is for form=qdq", where=option, hint="Leave it out.")
+            if wrong:
+                raise UsageError("ONX112", f"this option is for {needed}", where=option, hint="Leave it out.")
         known = ort_bridge.static_op_types()
         for op_type in self.op_types:
             if op_type not in known:
