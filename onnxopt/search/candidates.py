@@ -142,21 +142,22 @@ def shallower(candidate: Candidate, blocks: float) -> Candidate:
     return Candidate(f"blocks-to-{blocks:.0%}+{name}", passes)
 
 
-def shallower_in_size(
-    candidate: Candidate, number: int, gone: Sequence[str], sizes: Sequence[Sequence[str]]
+def shallower_in_sizes(
+    candidate: Candidate, gone: Mapping[int, Sequence[str]], sizes: Sequence[Sequence[str]]
 ) -> Candidate:
-    """Return `candidate` without given residual blocks of one size, with linear maps as in `shallower`.
+    """Return `candidate` without given residual blocks of one size or several, with linear maps as in `shallower`.
 
     Args:
         candidate: the candidate whose passes follow.
-        number: the size, by its position in `sizes`.
-        gone: names of the blocks of that size to remove.
+        gone: names of the blocks to remove, by the position of their size in `sizes`.
         sizes: names of all removable blocks by size.
     """
     rest, name = _untrained(candidate)
-    kept = tuple(block for blocks in sizes for block in blocks if block not in gone)
-    passes = (Simplify(fuse=False), PruneBlocks(count=len(gone), exclude=kept), *rest)
-    return Candidate(f"blocks-{number + 1}-to-{1 - len(gone) / len(sizes[number]):.0%}+{name}", passes)
+    removed = {block for blocks in gone.values() for block in blocks}
+    kept = tuple(block for blocks in sizes for block in blocks if block not in removed)
+    passes = (Simplify(fuse=False), PruneBlocks(count=len(removed), exclude=kept), *rest)
+    parts = [f"blocks-{number + 1}-to-{1 - len(blocks) / len(sizes[number]):.0%}" for number, blocks in gone.items()]
+    return Candidate("+".join((*parts, name)), passes)
 
 
 RECOVERY = Distill(epochs=40, augment=("crop",))

@@ -1,40 +1,21 @@
 """Candidates that learn from the baseline: what is removed before, how long they learn, and which comes next."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from types import MappingProxyType
-from typing import TypeVar
 
 from onnxopt import model_file
 from onnxopt.errors import ModelError, NativeError
 from onnxopt.graph.blocks.find import blocks_of
 from onnxopt.graph.edit import name_nodes
-from onnxopt.measure.runtime.batches import as_it_runs
-from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.options.search import Goal
-from onnxopt.passes.prune_channels import PruneChannels
-from onnxopt.passes.simplify import Simplify
-from onnxopt.pruning.block_loss import BlockLoss, known_losses
 from onnxopt.search.acceptance import SAME
-from onnxopt.search.candidates import BLOCKS, PRUNED, between, pruned, recovered, shallower, shallower_in_size
+from onnxopt.search.candidates import BLOCKS, PRUNED, between, pruned, recovered, shallower
 from onnxopt.search.journal.notes import numbers
 from onnxopt.search.limits.training_pace import affordable_steps, precision_of, step_times
+from onnxopt.search.removal import REACH, ROUNDING, in_reach, ladder, removed_by, without_blocks_by_size
 from onnxopt.search.trial import Candidate, Trial, Verdict
 from onnxopt.search.trials import Trials
 from onnxopt.search.workers.runner import LOST
-
-S = TypeVar("S", float, int)
-
-REACH = MappingProxyType({"blocks": 8.0, "channels": 4.0})
-"""Ratio of drop to budget up to which a candidate is worth a training, by what was removed.
-
-Distillation leaves 0.1 of the 7.0 points that a ResNet-20 loses without two of its nine blocks (docs/search.md), and
-1.6 of the 5.5 that it loses without the channels of half of its work (docs/recovery.md). Shorter trainings leave more.
-"""
-
-_ROUNDING = 1 + 1e-9
-"""Factor for drops that equal a limit."""
 
 MOST_TRAINED = 4
 """Number of trainings; each takes a share of the time left, so that later ones are too short."""
@@ -44,16 +25,6 @@ _FEWEST_STEPS = 50
 
 _DEEPER = (*BLOCKS, 0.68, 0.6, 0.52, 0.44)
 """Remaining shares of the residual blocks that are tried before training."""
-
-
-_GONE = (1, 2, 3, 4, 6, 8)
-"""Numbers of blocks of one size that are removed."""
-
-_SAMPLES = 128
-"""Samples for the losses without blocks."""
-
-_MOST_SIZES = 4
-"""Number of sizes of blocks that are tried alone."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +37,7 @@ class Target:
     @property
     def removed(self) -> str:
         """What was removed, as a key of `REACH`."""
-        return _removed(self.trial)
+        return removed_by(self.trial)
 
     @property
     def drop(self) -> float:
@@ -82,52 +53,11 @@ def reduce_and_train(trials: Trials) -> None:
     """
     base = trials.base()
     deep = is_deep(trials)
-    blocks = _ladder(trials, lambda share: shallower(base, share), _DEEPER if deep else ())
-    sized = _of_each_size(trials, base) if deep else []
+    blocks = ladder(trials, lambda share: shallower(base, share), _DEEPER if deep else ())
+    sized = without_blocks_by_size(trials, base) if deep else []
     channels = _narrower(trials, base)
-    both = _both(trials, blocks) if channels and _in_reach(trials, channels[0]) else []
+    both = _both(trials, blocks) if channels and in_reach(trials, channels[0]) else []
     _train(trials, [trial for trial in (*blocks.values(), *sized, *channels, *both) if not trials.bar.accurate(trial)])
-
-
-def _of_each_size(trials: Trials, base: Candidate) -> list[Trial]:
-    """Return the trials of removing neighbouring blocks of one size, those with the smallest sum of losses alone.
-
-    A block saves more time where its values are large, and training brings more back where few weights are gone: both
-    hold for the first blocks of an image network. The order of all blocks is that of their losses, whatever they save.
-    """
-    losses = trials.deadline.in_time(lambda: _losses(trials)) or []
-    sizes = [[*of_size] for of_size in losses]
-    found: list[Trial] = []
-    for number, of_size in enumerate(losses[:_MOST_SIZES] if len(losses) > 1 else ()):
-        steps = [gone for gone in _GONE if gone <= len(of_size)]
-        found += _ladder(trials, partial(_neighbours, base, number, of_size, sizes), steps).values()
-    return found
-
-
-def _neighbours(
-    base: Candidate, number: int, losses: Mapping[str, float], sizes: Sequence[Sequence[str]], gone: int
-) -> Candidate:
-    names = [*losses]
-    windows = [names[start : start + gone] for start in range(len(names) - gone + 1)]
-    return shallower_in_size(base, number, min(windows, key=lambda one: sum(losses[n] for n in one)), sizes)
-
-
-def _losses(trials: Trials) -> list[dict[str, float]]:
-    """Return the output loss without each removable block, by name in graph order, per number of weights."""
-    try:
-        # Names and weights are those behind the first pass.
-        model = trials.preparation.run((Simplify(fuse=False),)).model
-        name_nodes(model)
-        blocks = blocks_of(model)[0]
-        samples = as_it_runs(Session(model, Runtime()), trials.parts.calibration.take(_SAMPLES))
-        known = known_losses(trials.context, model, samples)
-        losses = BlockLoss(model, blocks, known=known).of_each(blocks, samples) if blocks else {}
-    except (ModelError, NativeError):
-        return []
-    found = dict[int, dict[str, float]]()
-    for block in blocks:
-        found.setdefault(block.parameters, {})[block.name] = losses[block.name]
-    return [*found.values()]
 
 
 def _narrower(trials: Trials, base: Candidate) -> list[Trial]:
@@ -136,11 +66,11 @@ def _narrower(trials: Trials, base: Candidate) -> list[Trial]:
     def make(share: float) -> Candidate:
         return pruned(base, share, trials.settings.protect)
 
-    steps = _ladder(trials, make, PRUNED)
+    steps = ladder(trials, make, PRUNED)
     before = 1.0
     for share, trial in steps.items():
         if not trials.bar.promising(trial):
-            return [*steps.values(), *_ladder(trials, make, (between(before, share),)).values()]
+            return [*steps.values(), *ladder(trials, make, (between(before, share),)).values()]
         before = share
     return [*steps.values()]
 
@@ -150,37 +80,11 @@ def _both(trials: Trials, blocks: Mapping[float, Trial]) -> list[Trial]:
 
     Blocks save time at any width, channels in whole registers.
     """
-    most = next((one for one in reversed([*blocks.values()]) if _in_reach(trials, one, 0.5)), None)
+    most = next((one for one in reversed([*blocks.values()]) if in_reach(trials, one, 0.5)), None)
     if most is None:
         return []
-    steps = _ladder(trials, lambda share: pruned(most.candidate, share, trials.settings.protect), PRUNED[:1])
+    steps = ladder(trials, lambda share: pruned(most.candidate, share, trials.settings.protect), PRUNED[:1])
     return [*steps.values()]
-
-
-def _ladder(trials: Trials, make: Callable[[S], Candidate], steps: Sequence[S]) -> dict[S, Trial]:
-    """Return the trials of steps of removal, up to the first one out of reach."""
-    found = dict[S, Trial]()
-    for step in steps:
-        if trials.enough():
-            break
-        trial = trials.run(make(step))
-        if trial.verdict is Verdict.SAME:
-            continue
-        if trial.drop is None or trial.drop.broken:
-            break
-        found[step] = trial
-        if not _in_reach(trials, trial):
-            break
-    return found
-
-
-def _in_reach(trials: Trials, trial: Trial, share: float = 1.0) -> bool:
-    drop = 0.0 if trial.drop is None else trial.drop.value
-    return drop <= share * REACH[_removed(trial)] * trials.bar.allowed_drop * _ROUNDING
-
-
-def _removed(trial: Trial) -> str:
-    return "channels" if any(isinstance(spec, PruneChannels) for spec in trial.candidate.passes) else "blocks"
 
 
 def _train(trials: Trials, made: Sequence[Trial]) -> None:
@@ -217,7 +121,7 @@ def _next(targets: Sequence[Target], allowed: float, left: Mapping[str, float], 
 
     Where there is none, the one with the smallest drop is the first to learn: it shows the share.
     """
-    hopeful = [one for one in targets if one.drop * left[one.removed] <= allowed * _ROUNDING]
+    hopeful = [one for one in targets if one.drop * left[one.removed] <= allowed * ROUNDING]
     if not hopeful and first:
         return min(targets, key=lambda one: one.drop, default=None)
     return min(hopeful, key=lambda one: one.cost, default=None)

@@ -24,7 +24,7 @@ from onnxopt.search.candidates import (
     recovered,
     row_candidates,
     shallower,
-    shallower_in_size,
+    shallower_in_sizes,
     with_fused_attention,
 )
 from onnxopt.search.mix.bits import FORMS
@@ -77,7 +77,7 @@ def every_candidate() -> Iterator[Candidate]:
         yield from forms
         smaller = [pruned(form, macs) for form in forms for macs in (*PRUNED, between(1.0, PRUNED[0]))]
         smaller += [shallower(form, blocks) for form in (*forms, smaller[0]) for blocks in BLOCKS]
-        smaller += [shallower_in_size(form, 1, "bc", ("a", "bcd")) for form in forms]
+        smaller += [shallower_in_sizes(form, {1: "bc"}, ("a", "bcd")) for form in forms]
         smaller += [mixed(base, mode) for mode in ("float", "INT8")]
         yield from smaller
         yield from (recovered(candidate, 1000) for candidate in smaller)
@@ -97,11 +97,19 @@ def test_a_shallower_candidate_is_first_measured_without_training() -> None:
 
 def test_blocks_of_one_size_go_and_those_of_others_stay() -> None:
     (static,) = (c for c in first_candidates() if c.name == "static-minmax")
-    fewer = shallower_in_size(recovered(pruned(static, 0.75), 10_000), 1, ("d", "e"), ("ab", "cde", "f"))
+    fewer = shallower_in_sizes(recovered(pruned(static, 0.75), 10_000), {1: ("d", "e")}, ("ab", "cde", "f"))
     assert fewer.name == "blocks-2-to-33%+pruned-to-75%+static-minmax"
     assert parts_of(fewer.name)[0] == "blocks-N-to-N%"
     assert fewer.passes[1] == PruneBlocks(count=2, exclude=("a", "b", "c", "f"))
     assert fewer.passes[2:] == pruned(static, 0.75).passes
+
+
+def test_blocks_of_two_sizes_go_in_one_pass() -> None:
+    (static,) = (c for c in first_candidates() if c.name == "static-minmax")
+    fewer = shallower_in_sizes(static, {0: ("a",), 1: ("d", "e")}, ("ab", "cde", "f"))
+    assert fewer.name == "blocks-1-to-50%+blocks-2-to-33%+static-minmax"
+    assert parts_of(fewer.name)[:2] == ("blocks-N-to-N%", "blocks-N-to-N%")
+    assert fewer.passes[1] == PruneBlocks(count=3, exclude=("b", "c", "f"))
 
 
 def test_channels_of_a_shallower_trained_candidate_are_removed_before_one_training() -> None:

@@ -1,7 +1,7 @@
 """Which candidates learn from the baseline, and in which order."""
 
-from collections.abc import Mapping, Sequence
-from types import SimpleNamespace
+from collections.abc import Mapping
+from types import MappingProxyType, SimpleNamespace
 
 import numpy as np
 import onnx_ir as ir
@@ -11,7 +11,7 @@ from onnxopt.options.search import Goal
 from onnxopt.passes.prune_channels import PruneChannels
 from onnxopt.passes.simplify import Simplify
 from onnxopt.pipeline import Context
-from onnxopt.search import learning, stages
+from onnxopt.search import learning, removal, stages
 from onnxopt.search.budget import Budget
 from onnxopt.search.learning import distilled, is_deep
 from onnxopt.search.optimize import search
@@ -195,33 +195,37 @@ def residual_net(*widths: int) -> ir.Model:
     return net.model([builders.IMAGE], [builders.CLASSES], opset=13)
 
 
-def sized(model: ir.Model, in_reach: Sequence[str]) -> tuple[list[Candidate], Preparation]:
-    """Return the candidates without blocks of one size, where the drops of these names are in reach."""
+def sized(
+    model: ir.Model, drops: Mapping[str, float], speeds: Mapping[str, float] = MappingProxyType({})
+) -> tuple[list[Candidate], Preparation]:
+    """Return the candidates without blocks by size, where these have drops in reach, and times are known."""
     context = Context(target_of("x86-vnni"))
     asked = list[Candidate]()
 
     def run(candidate: Candidate) -> SimpleNamespace:
         asked.append(candidate)
-        value = 0.05 if candidate.name in in_reach else 0.5
-        drop = SimpleNamespace(value=value, broken=False)
-        return SimpleNamespace(candidate=candidate, verdict=Verdict.OVER_BUDGET, drop=drop)
+        drop = SimpleNamespace(value=drops.get(candidate.name, 0.5), broken=False)
+        speed = speeds.get(candidate.name)
+        latency = None if speed is None else SimpleNamespace(speedup=SimpleNamespace(value=speed))
+        return SimpleNamespace(candidate=candidate, verdict=Verdict.OVER_BUDGET, drop=drop, latency=latency)
 
     trials = SimpleNamespace(
         context=context,
         preparation=Preparation(model, context),
         parts=SimpleNamespace(calibration=builders.samples_of(model)),
-        bar=SimpleNamespace(allowed_drop=0.01),
+        bar=SimpleNamespace(allowed_drop=0.01, rank=lambda trial: 1 / trial.latency.speedup.value),
         deadline=SimpleNamespace(in_time=lambda make: make()),
         enough=lambda: False,
         run=run,
     )
-    made = learning._of_each_size(trials, Candidate("float", ()))  # type: ignore[arg-type]
+    made = removal.without_blocks_by_size(trials, Candidate("float", ()))  # type: ignore[arg-type]
     assert len(made) == len(asked)
     return asked, trials.preparation
 
 
 def test_neighbouring_blocks_of_one_size_go_alone_until_the_drop_is_out_of_reach() -> None:
-    asked, preparation = sized(residual_net(4, 8), ["blocks-1-to-67%+float", "blocks-2-to-67%+float"])
+    drops = {"blocks-1-to-67%+float": 0.05, "blocks-2-to-67%+float": 0.05}
+    asked, preparation = sized(residual_net(4, 8), drops)
     assert [one.name for one in asked] == [f"blocks-{n}-to-{share}%+float" for n in (1, 2) for share in (67, 33)]
     layers = len(list(preparation.run(asked[0].passes[:1]).model.graph))
     for one, gone in zip(asked, (1, 2, 1, 2), strict=True):
@@ -231,19 +235,44 @@ def test_neighbouring_blocks_of_one_size_go_alone_until_the_drop_is_out_of_reach
         assert len(list(made.model.graph)) < layers
 
 
+@pytest.mark.parametrize(
+    ("drops", "speeds", "together"),
+    [
+        ((0.05, 0.07, 0.05, 0.2), (2.0, 2.6, 2.1, 2.2), ["33", "67"]),  # 0.12 in all: 1.5 times the reach
+        ((0.05, 0.08, 0.05, 0.2), (2.0, 2.6, 2.1, 2.2), ["67", "67"]),
+        ((0.09, 0.2, 0.05, 0.2), (2.0, 2.6, 2.1, 2.2), []),
+        ((0.05, 0.07, 0.05, 0.2), (2.0, None, 2.1, 2.2), ["67", "67"]),
+    ],
+)
+def test_blocks_of_two_sizes_go_together_where_their_drops_add_up_to_little(
+    drops: tuple[float, ...], speeds: tuple[float | None, ...], together: list[str]
+) -> None:
+    names = [f"blocks-{n}-to-{share}%+float" for n in (1, 2) for share in (67, 33)]
+    known = {name: speed for name, speed in zip(names, speeds, strict=True) if speed is not None}
+    asked, preparation = sized(residual_net(4, 8), dict(zip(names, drops, strict=True)), known)
+    pairs = [one for one in asked if one.name.count("blocks") == 2]
+    assert len(pairs) <= 2
+    if not together:
+        assert pairs == []
+        return
+    assert pairs[0].name == "blocks-1-to-{}%+blocks-2-to-{}%+float".format(*together)
+    (first, second) = (
+        next(one for one in asked if one.name == part + "+float") for part in pairs[0].name.split("+")[:2]
+    )
+    assert {*pairs[0].passes[1].exclude} == {*first.passes[1].exclude} & {*second.passes[1].exclude}
+    assert pairs[0].passes[1].count == first.passes[1].count + second.passes[1].count
+    assert preparation.run(pairs[0].passes).model is not None
+
+
 def test_the_block_that_matters_least_goes_first_and_then_a_neighbour_of_it() -> None:
-    names = {"a": 0.9, "b": 0.2, "c": 0.8, "d": 0.1, "e": 0.95}
-    sizes = [["x", "y"], [*names]]
-    gone = [
-        {*names} - {*learning._neighbours(Candidate("float", ()), 1, names, sizes, count).passes[1].exclude}
-        for count in (1, 2, 3)
-    ]
+    losses = {"a": 0.9, "b": 0.2, "c": 0.8, "d": 0.1, "e": 0.95}
+    gone = [{*removal.neighbours(losses, count)} for count in (1, 2, 3)]
     assert gone == [{"d"}, {"c", "d"}, {"b", "c", "d"}]
 
 
 def test_blocks_of_one_size_alone_or_of_many_sizes_are_not_tried() -> None:
-    assert sized(residual_net(4), [])[0] == []
-    assert [one.name[:8] for one in sized(residual_net(3, 4, 5, 6, 7), [])[0]] == [f"blocks-{n}" for n in range(1, 5)]
+    assert sized(residual_net(4), {})[0] == []
+    assert [one.name[:8] for one in sized(residual_net(3, 4, 5, 6, 7), {})[0]] == [f"blocks-{n}" for n in range(1, 5)]
 
 
 @pytest.mark.parametrize(("steps", "made"), [(49, 0), (50, 1)])
