@@ -125,6 +125,13 @@ def _copied(graph: ir.Graph, before: ir.Node, value: ir.Value) -> ir.Value:
 def _branch(model: ir.Model, outer: ir.Graph, name: str, known: dict[bytes, ir.Value]) -> ir.Graph:
     """Return the body of a branch, made of a model that is used up; its weights go into `outer`."""
     graph = model.graph
+    for place, value in enumerate(list(graph.outputs)):
+        if value.producer() is None:  # an input, or a weight since constants were folded: a body must make it
+            node = ir.node("Identity", [value])
+            node.outputs[0].name = f"{value.name}_given_{place}"
+            node.outputs[0].type, node.outputs[0].shape = value.type, value.shape
+            graph.append(node)
+            graph.outputs[place] = node.outputs[0]
     for own, given in zip(list(graph.inputs), list(outer.inputs), strict=True):
         own.replace_all_uses_with(given)
     for value in list(graph.initializers.values()):

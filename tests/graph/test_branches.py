@@ -10,6 +10,7 @@ from onnxopt.measure.runtime.session import Runtime, Session
 from onnxopt.model_file import check, from_proto, opset_of, signature_of, size_bytes, upgrade_opset
 from onnxopt.passes.quantize_dynamic import QuantizeDynamic
 from onnxopt.passes.quantize_weights import QuantizeWeights
+from onnxopt.passes.simplify import Simplify
 from onnxopt.pipeline import Context, Pipeline
 from onnxopt.target import target_of
 from tests.builders import F, Net
@@ -57,8 +58,8 @@ def test_each_branch_is_a_model_with_the_same_inputs_and_outputs(flag: bool) -> 
     assert branches_of(model, SWITCH) is not None
 
 
-@pytest.mark.parametrize("flag", [True, False])
-def test_a_branch_may_give_a_weight_of_its_own(flag: bool) -> None:
+def giving_a_weight() -> ir.Model:
+    """Return a merged decoder of which a branch gives a weight of its own."""
     model = decoder()
     (around,) = model.graph
     body = around.attributes["then_branch"].as_graph()
@@ -66,9 +67,26 @@ def test_a_branch_may_give_a_weight_of_its_own(flag: bool) -> None:
     empty.type, empty.shape = body.outputs[-1].type, ir.Shape((0, 5, WIDTH))
     body.register_initializer(empty)
     body.outputs[-1] = empty
+    return model
+
+
+@pytest.mark.parametrize("flag", [True, False])
+def test_a_branch_may_give_a_weight_of_its_own(flag: bool) -> None:
+    model = giving_a_weight()
     one = branches(model)[0 if flag else 1]
     for name, array in outputs(model, flag).items():
         np.testing.assert_array_equal(outputs(one, flag)[name], array)
+
+
+@pytest.mark.parametrize("flag", [True, False])
+def test_a_weight_that_a_branch_gives_goes_back_once_constants_are_folded(flag: bool) -> None:
+    model = giving_a_weight()
+    simpler = Branches(
+        *(Pipeline((Simplify(),)).run(one, Context(target_of("x86-vnni"))).model for one in branches(model))
+    )
+    assert any(value.producer() is None for value in simpler.then.graph.outputs)
+    for name, array in outputs(model, flag).items():
+        np.testing.assert_allclose(outputs(merged(model, simpler), flag)[name], array, atol=1e-6)
 
 
 def large(model: ir.Model) -> list[bytes]:
