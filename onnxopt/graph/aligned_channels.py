@@ -5,6 +5,10 @@
 ONNX Runtime's direct kernel for unsigned activations and signed weights (`MlasConvSym`) takes four channels at a time.
 For other numbers, such as the three of a picture, it copies every window before a product. A fourth channel of zeros
 costs less than those copies where the window is small, and adds nothing to any sum.
+
+Only inputs of the model that come channel by channel get zeros. Inside a graph the runtime keeps integers pixel by
+pixel, and a Pad of the last axis copies one pixel at a time: with a picture of 160 x 160 pixels in that order, a
+MobileNetV1 was 0.83 times as fast.
 """
 
 from collections.abc import Sequence
@@ -29,6 +33,7 @@ MOST_ADDED = 32
 _FIRST_OPSET = 11
 """The first opset in which Pad has its numbers as inputs."""
 _ACTIVATIONS = ("Relu", "Clip", "LeakyRelu")
+_ELEMENTWISE = frozenset(("Add", "Cast", "Clip", "Div", "Identity", "Mul", "QuantizeLinear", "Sub"))
 
 
 @dataclass(frozen=True)
@@ -120,9 +125,19 @@ def _signed(
         return None
     if zero_point.dtype is not ir.DataType.UINT8 or zero_point.size != 1 or stored.dtype is not ir.DataType.INT8:
         return None
-    if constant_of(integers) is not None or (zeros is not None and zeros.numpy().any()):
+    if not _is_input(integers) or (zeros is not None and zeros.numpy().any()):
         return None
     return _Read(integers, zero, weight)
+
+
+def _is_input(value: ir.Value | None) -> bool:
+    """Return whether a value is an input of the model, or computed from one element by element."""
+    while value is not None and not value.is_graph_input():
+        node = value.producer()
+        if node is None or node.domain not in ("", "ai.onnx") or node.op_type not in _ELEMENTWISE:
+            return False
+        value = next((v for v in node.inputs if v is not None and constant_of(v) is None), None)
+    return value is not None
 
 
 def _becomes_integers(value: ir.Value) -> bool:

@@ -24,15 +24,21 @@ def qdq(
     weight_zero: int = 0,
     group: int = 1,
     quantized: bool = True,
-    opset: int = 17,
+    before: str = "",
 ) -> ir.Model:
-    """Return a convolution in QDQ form, whose output is quantized too or not."""
+    """Return a convolution in QDQ form, whose output is quantized too or not, and an operator before the integers."""
     net = QNet(5)
-    x = net.pair("x", 0.05, 7, activation)
+    x = {
+        "Transpose": lambda: net.node("Transpose", "x", perm=[0, 1, 3, 2]),
+        "MaxPool": lambda: net.node("MaxPool", "x", kernel_shape=[1, 1]),
+        "Sub": lambda: net.node("Sub", net.const(np.float32(0.5)), "x"),
+        "": lambda: "x",
+    }[before]()
+    x = net.pair(x, 0.05, 7, activation)
     w = net.stored(net.integers(outputs, channels // group, window, window, dtype=weight), "w", weight_zero)
     y = net.node("Relu", net.node("Conv", x, w, pads=[window // 2] * 4, group=group, name="conv"))
     net.node("Identity", net.pair(y, 0.3, 0, activation) if quantized else y, out="y")
-    return net.model([("x", F, ["batch", channels, 8, 8])], [("y", F, None)], opset=opset)
+    return net.model([("x", F, ["batch", channels, 8, 8])], [("y", F, None)])
 
 
 def qoperator(weight_zero: int = 0) -> ir.Model:
@@ -49,7 +55,10 @@ def ops(model: ir.Model) -> Counter[str]:
     return Counter(node.op_type for node in model.graph)
 
 
-@pytest.mark.parametrize("make", [qdq, qoperator, lambda: qdq(channels=1), lambda: qdq(channels=6, outputs=24)])
+@pytest.mark.parametrize(
+    "make",
+    [qdq, qoperator, lambda: qdq(channels=1), lambda: qdq(channels=6, outputs=24), lambda: qdq(before="Sub")],
+)
 def test_channels_become_a_multiple_of_four_and_outputs_stay_equal(make) -> None:
     before = make()
     after = before.clone()
@@ -78,6 +87,8 @@ def test_channels_become_a_multiple_of_four_and_outputs_stay_equal(make) -> None
         {"weight_zero": 3},
         {"channels": 6, "group": 2},
         {"quantized": False},  # it runs in float
+        {"before": "Transpose"},  # perhaps pixel by pixel
+        {"before": "MaxPool"},
     ],
     ids=str,
 )
