@@ -15,7 +15,7 @@ from onnxopt.model_file.signature import IMAGE_SIDE, MOST_MADE_UP
 from onnxopt.options.lengths import USUAL_LENGTH
 from onnxopt.options.runtime import Runtime
 from onnxopt.samples import Samples, open_samples
-from onnxopt.samples.expect import has_batch_axis
+from onnxopt.samples.named import Drawn
 
 COUNT = 64
 LENGTH = 16
@@ -28,8 +28,8 @@ _SIZES: Mapping[str, int] = MappingProxyType(
 
 
 @dataclass(frozen=True)
-class MadeUp:
-    """Made-up inputs by the names of Transformers' exports; sample i is drawn with seed i.
+class MadeUp(Drawn):
+    """Made-up inputs by the names of Transformers' exports.
 
     Attributes:
         signature: the signature of the model.
@@ -46,19 +46,9 @@ class MadeUp:
     count: int = COUNT
     labels: None = None
 
-    @property
-    def stacks(self) -> bool:
-        """Whether a sample lacks the batch axis."""
-        return has_batch_axis(self.signature)
-
-    def __len__(self) -> int:
-        return self.count
-
-    def read(self, index: int) -> dict[str, np.ndarray]:
-        """Draw sample `index`."""
-        rng = np.random.RandomState(index)
-        feeds = {spec.name: self._draw(spec, rng) for spec in self.signature.inputs}
-        return {name: array[0] for name, array in feeds.items()} if self.stacks else feeds
+    def _feeds(self, seed: int) -> dict[str, np.ndarray]:
+        rng = np.random.RandomState(seed)
+        return {spec.name: self._draw(spec, rng) for spec in self.signature.inputs}
 
     def _draw(self, spec: TensorSpec, rng: np.random.RandomState) -> np.ndarray:
         shape = tuple(self._size(size, axis) for axis, size in enumerate((None,) if spec.shape is None else spec.shape))

@@ -1,5 +1,6 @@
 """Data by name: the digits of scikit-learn, and random numbers."""
 
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -45,14 +46,11 @@ def open_digits(name: str, signature: Signature) -> Rows:
     )
 
 
-@dataclass(frozen=True)
-class Random:
-    """Random inputs: standard normal floats, integers 0 or 1; sample i is drawn with seed i."""
+class Drawn(ABC):
+    """Samples that are drawn when they are read; sample i is drawn with seed i."""
 
-    name: str
     signature: Signature
     count: int
-    labels: None = None
 
     @property
     def stacks(self) -> bool:
@@ -64,8 +62,25 @@ class Random:
 
     def read(self, index: int) -> dict[str, np.ndarray]:
         """Draw sample `index`."""
-        feeds = probe_feeds(self.signature, seed=index)
-        return {key: array[0] for key, array in feeds.items()} if self.stacks else feeds
+        feeds = self._feeds(index)
+        return {name: array[0] for name, array in feeds.items()} if self.stacks else feeds
+
+    @abstractmethod
+    def _feeds(self, seed: int) -> dict[str, np.ndarray]:
+        """Draw one batch of one sample."""
+
+
+@dataclass(frozen=True)
+class Random(Drawn):
+    """Random inputs: standard normal floats, integers 0 or 1."""
+
+    name: str
+    signature: Signature
+    count: int
+    labels: None = None
+
+    def _feeds(self, seed: int) -> dict[str, np.ndarray]:
+        return probe_feeds(self.signature, seed=seed)
 
 
 def open_random(name: str, signature: Signature, options: ReadOptions) -> Random:
