@@ -17,12 +17,9 @@ from onnxopt.measure.runtime.interrupt import raise_if_interrupted
 from onnxopt.quantization.held_out import fitted_and_held_out
 from onnxopt.quantization.rounding.gptq import error_of, gptq_on_grid
 from onnxopt.quantization.rounding.hessians import LIMIT_BYTES, MOST_FEATURES, ROWS, Read, at_most, hessians, sweeps
-from onnxopt.quantization.rounding.saturation import HIGH
+from onnxopt.quantization.rounding.saturation import MOST_PAIR, neighbours_in_rows, neighbours_in_windows
 from onnxopt.reconstruction.linear import LinearLayer, linear_layer
 from onnxopt.samples import Samples
-
-_MOST_PAIR = HIGH // 255
-"""Largest sum of two neighbouring integers of equal sign whose products with unsigned bytes fit into 16 bits."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +131,8 @@ def _round(
     # Within the old range of integers: those of fewer bits keep their range, and none leaves its type.
     new = gptq_on_grid(floats, seen, scale[:, 0], rows(weight.largest)[:, 0]).astype(np.float64)
     if avoid_saturation:
-        new = _inside(new, old, _orders(shape) if layer.window is not None else [np.arange(old.shape[1])])
+        in_rows = [neighbours_in_rows(np.arange(old.shape[1])[None])]
+        new = _inside(new, old, in_rows if layer.window is None else neighbours_in_windows(shape))
     before, after = (error_of(integers * scale - floats, unseen) for integers in (old, new))
     if not after < before:
         return None
@@ -142,23 +140,16 @@ def _round(
     return after / before
 
 
-def _orders(shape: Sequence[int]) -> list[np.ndarray]:
-    """Return the reduction orders of convolution kernels: channels first, and channels last."""
-    columns = np.arange(int(np.prod(shape[1:])))
-    return [columns, columns.reshape(shape[1], -1).T.reshape(-1)]
-
-
-def _inside(new: np.ndarray, old: np.ndarray, orders: Sequence[np.ndarray]) -> np.ndarray:
+def _inside(new: np.ndarray, old: np.ndarray, neighbours: Sequence[np.ndarray]) -> np.ndarray:
     """Return `new`, with the `old` integers where the sum of two neighbours of equal sign would be too large."""
     found = new.copy()
     while True:
         reverted = False
-        for order in orders:
-            even = order[: len(order) // 2 * 2].reshape(-1, 2)
-            pairs = found[:, even]
+        for two in neighbours:
+            pairs = found[:, two]
             most = np.maximum(np.maximum(pairs, 0).sum(-1), np.maximum(-pairs, 0).sum(-1))
-            for row, pair in np.argwhere(most > _MOST_PAIR):
-                place = even[pair]
+            for row, pair in np.argwhere(most > MOST_PAIR):
+                place = two[pair]
                 reverted |= bool((found[row, place] != old[row, place]).any())
                 found[row, place] = old[row, place]
         if not reverted:

@@ -1,12 +1,12 @@
 """Ranges of weights with which no sum of two products saturates on x86 without VNNI; see `saturation`."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
 from onnxopt.graph.edit import tensor_in
-from onnxopt.quantization.rounding.saturation import reduced
+from onnxopt.quantization.rounding.saturation import neighbours_in_rows, neighbours_in_windows
 
 Overrides = Mapping[str, list[dict[str, float | int]]]
 """Ranges by weight in the quantizer's form: one dictionary per channel with `axis`, `rmin` and `rmax`."""
@@ -34,13 +34,18 @@ def safe_ranges(model: ir.Model, op_types: Collection[str], exclude: Collection[
             continue
         if weight.dtype is not ir.DataType.FLOAT or weight.const_value.shape.rank() < 2 or weight.name is None:
             continue
-        rows, axis = _rows(node, weight.const_value.numpy())
-        axes[weight.name] = axis
-        needed[weight.name] = np.maximum(needed.get(weight.name, 0.0), _reach(rows))
+        array = weight.const_value.numpy()
+        axis = axes.setdefault(weight.name, _output_axis(node, array.ndim))
+        if axis == _output_axis(node, array.ndim):
+            reach = _reach(_rows(array, axis), _neighbours(node, array.shape))
+        else:
+            # Its outputs lie along another axis: any two may be neighbours.
+            reach = np.full(array.shape[axis], 2 * np.abs(array).max(initial=0), np.float32)
+        needed[weight.name] = np.maximum(needed.get(weight.name, np.float32(0)), reach)
     found = dict[str, list[dict[str, float | int]]]()
     for name, reach in needed.items():
-        array = tensor_in(model.graph.initializers[name])
-        largest = np.abs(np.moveaxis(array.numpy(), axes[name], 0).reshape(len(reach), -1)).max(1)
+        tensor = tensor_in(model.graph.initializers[name])
+        largest = np.abs(_rows(tensor.numpy(), axes[name])).max(1, initial=0)
         limits = np.maximum(reach, largest)
         if not per_channel:
             limits, largest = limits.max(keepdims=True), largest.max(keepdims=True)
@@ -50,24 +55,30 @@ def safe_ranges(model: ir.Model, op_types: Collection[str], exclude: Collection[
     return found
 
 
-def _rows(node: ir.Node, weights: np.ndarray) -> tuple[list[np.ndarray], int]:
-    """Return the weights as (outputs, inputs) in every reduction order of kernels, and the axis of outputs."""
+def _output_axis(node: ir.Node, rank: int) -> int:
+    outputs_first = node.op_type == "Conv" or (node.op_type == "Gemm" and bool(node.attributes.get_int("transB", 0)))
+    return 0 if outputs_first else rank - 1
+
+
+def _neighbours(node: ir.Node, shape: Sequence[int]) -> list[np.ndarray]:
+    """Return the neighbours among the places of an output's flat row, for every reduction order."""
     if node.op_type == "Conv":
-        if weights.shape[1] == 1 and (node.attributes.get_int("group", 1) or 1) > 1:
-            return [np.zeros((len(weights), 2), np.float32)], 0
-        return [reduced(weights), weights.reshape(len(weights), -1)], 0
-    if node.op_type == "Gemm" and node.attributes.get_int("transB", 0) != 0:
-        return [weights], 0
-    rank = weights.ndim
-    columns = np.moveaxis(weights, rank - 2, -1)  # (..., outputs, inputs)
-    return [columns[index] for index in np.ndindex(columns.shape[:-2])], rank - 1
+        depthwise = shape[1] == 1 and (node.attributes.get_int("group", 1) or 1) > 1
+        return [] if depthwise else neighbours_in_windows(shape)
+    axis = _output_axis(node, len(shape))
+    places = np.arange(int(np.prod(shape)) // shape[axis])
+    return [neighbours_in_rows(places.reshape(-1, shape[1] if axis == 0 else shape[-2]))]
 
 
-def _reach(orders: list[np.ndarray]) -> np.ndarray:
+def _rows(array: np.ndarray, axis: int) -> np.ndarray:
+    return np.moveaxis(array, axis, 0).reshape(array.shape[axis], -1)
+
+
+def _reach(rows: np.ndarray, neighbours: Sequence[np.ndarray]) -> np.ndarray:
     """Return the largest sum of two neighbours of equal sign, per output."""
-    reach = np.zeros(len(orders[0]), np.float32)
-    for rows in orders:
-        pairs = np.pad(rows, ((0, 0), (0, rows.shape[1] % 2))).reshape(len(rows), -1, 2)
+    reach = np.zeros(len(rows), np.float32)
+    for two in neighbours:
+        pairs = rows[:, two]
         for side in (np.maximum(pairs, 0), np.maximum(-pairs, 0)):
-            reach = np.maximum(reach, side.sum(-1).max(-1))
+            reach = np.maximum(reach, side.sum(-1).max(-1, initial=0))
     return reach

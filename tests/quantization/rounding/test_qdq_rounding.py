@@ -96,8 +96,7 @@ def test_no_pair_saturates_on_a_processor_without_vnni() -> None:
         if weight.name not in stored or -1 not in weight.shape:
             continue
         rows = np.moveaxis(stored[weight.name], weight.shape.index(-1), 0)
-        orders = [rows.reshape(len(rows), -1), reduced(rows)] if rows.ndim > 2 else [rows]
-        assert not any(bound(order).saturates for order in orders)
+        assert not bound(reduced(rows) if rows.ndim > 2 else rows).saturates
         seen += 1
     assert seen > 1
 

@@ -81,6 +81,42 @@ def test_channels_that_cannot_saturate_keep_8_bits() -> None:
     assert safe_ranges(model, ("Gemm",), ("layer",), True) == {}
 
 
+def test_rows_that_are_columns_to_another_layer_are_safe_in_both() -> None:
+    net = builders.Net(0)
+    array = np.random.RandomState(0).normal(size=(4, 6)).astype(np.float32)
+    net.node("Gemm", "x", net.const(array, "w"), transB=1, out="h", name="rows")
+    net.node("MatMul", "h", "w", out="y", name="columns")
+    model = net.model([("x", builders.F, ["batch", 6])], [("y", builders.F, ["batch", 6])])
+    scales = np.array([ends["rmax"] for ends in safe_ranges(model, ("Gemm", "MatMul"), (), True)["w"]]) / 127
+    stored = np.rint(array / scales[:, None]).astype(np.int8)
+    assert not bound(stored).saturates
+    assert not bound(stored.T).saturates
+
+
+def test_neighbours_of_one_channel_may_both_be_large() -> None:
+    # The runtime reduces all channels of a place before it moves on.
+    array = np.zeros((1, 2, 1, 2), np.float32)
+    array[0, 0] = 1
+    net = builders.Net(0)
+    net.node("Conv", "x", net.const(array, "w"), out="y", name="layer")
+    model = net.model([("x", builders.F, [1, 2, 4, 4])], [("y", builders.F, [1, 1, 4, 3])])
+    assert safe_ranges(model, ("Conv",), (), True) == {}
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4, 5, 8])
+def test_windows_are_safe_with_zeros_up_to_four_channels_too(channels: int) -> None:
+    array = np.random.RandomState(1).normal(size=(6, channels, 3, 3)).astype(np.float32)
+    net = builders.Net(0)
+    net.node("Conv", "x", net.const(array, "w"), out="y", name="layer")
+    model = net.model([("x", builders.F, [1, channels, 8, 8])], [("y", builders.F, [1, 6, 6, 6])])
+    ranges = safe_ranges(model, ("Conv",), (), True)["w"]
+    scales = np.array([ends["rmax"] for ends in ranges]).reshape(-1, 1, 1, 1) / 127
+    stored = np.rint(array / scales).astype(np.int8)
+    wide = np.pad(stored, ((0, 0), (0, -channels % 4), (0, 0), (0, 0)))
+    for each in (stored, wide):
+        assert not bound(reduced(each)).saturates
+
+
 def test_a_set_of_processors_gets_weights_that_are_safe_on_all() -> None:
     alone, both = weights("residual_cnn", "x86-avx2"), weights("residual_cnn", "x86-avx2,arm64")
     for layer, (_, integers, scales) in both.items():
