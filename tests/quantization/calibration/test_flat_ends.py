@@ -12,7 +12,7 @@ from onnxopt.quantization.calibration import calibrate
 from onnxopt.quantization.calibration.flat_ends import without_flat_ends
 from onnxopt.quantization.calibration.histogram import LEVELS, Range
 from onnxopt.samples import open_samples
-from onnxopt.target import TARGETS
+from onnxopt.target import detect
 from tests.builders import IMAGE, F, Net, Spec
 
 A: Spec = ("a", F, [1, 8])
@@ -138,7 +138,7 @@ def test_a_quantized_silu_with_a_long_tail_is_closer(monkeypatch: pytest.MonkeyP
     (wanted,) = Session(model, Runtime()).run({"x": images})
 
     def noise() -> float:
-        context = Context(TARGETS["x86-vnni"], calibration=samples)
+        context = Context(detect(), calibration=samples)
         made = Pipeline((QuantizeStatic(method="minmax"),)).run(model, context)
         assert made.steps[-1].edits
         return float(np.square(Session(made.model, Runtime()).run({"x": images})[0] - wanted).mean())
