@@ -47,11 +47,18 @@ def newest(kind: str) -> tuple[Path, Record] | None:
 def machine(environment: Record) -> str:
     """Return processor and versions in one sentence."""
     versions = ", ".join(f"{name} {number}" for name, number in sorted(environment["versions"].items()) if number)
-    return f"{environment['cpu']}, {environment['cores']} cores, Python {environment['python']}, {versions}"
+    fast = [name for name in environment.get("isa", ()) if "vnni" in name or name.startswith("amx")]
+    products = f" ({fast[-1]})" if fast else " (avx2)" if "avx2" in environment.get("isa", ()) else ""
+    return f"{environment['cpu']}{products}, {environment['cores']} cores, Python {environment['python']}, {versions}"
 
 
 SECTIONS: Mapping[str, tuple[str, str, Callable[[Record], list[str]]]] = {
     "optimize": ("Labelled models", "bench/optimize.py --prune --time-limit 120 --seconds 6", labelled),
+    "optimize-avx2": (
+        "Labelled models on x86 without VNNI",
+        "bench/optimize.py --prune --time-limit 120 --seconds 6 --out bench/results/DATE-optimize-avx2.json",
+        labelled,
+    ),
     "optimize-train": (
         "With training",
         "bench/optimize.py kws_ds kws_dnn sst2 jpeg_resnet --prune --train --time-limit 1500 --seconds 6",
@@ -74,11 +81,14 @@ SECTIONS: Mapping[str, tuple[str, str, Callable[[Record], list[str]]]] = {
     "proof": ("The proof", "bench/proof.py --trials 1600 --measure", proof),
 }
 """By kind of record: title, command, and what makes its part of the page."""
+ELSEWHERE = ("optimize-avx2",)
+"""Kinds of which `--measure` makes no record, because they ask for another processor."""
 
 
 def commands(venvs: Sequence[str]) -> list[list[str]]:
     """Return the words of all commands; benches of other tools get the environments `PACKAGE=PYTHON`."""
-    lines = [part.split() for _, command, _ in SECTIONS.values() for part in command.split(" && ")]
+    here = [command for kind, (_, command, _) in SECTIONS.items() if kind not in ELSEWHERE]
+    lines = [part.split() for command in here for part in command.split(" && ")]
     pythons = list(dict.fromkeys(entry.partition("=")[2] for entry in venvs))
     given = {"bench/repair_files.py": pythons, **dict.fromkeys(("bench/quantize.py", "bench/deployed_int8.py"), venvs)}
     return [[*line, *(word for one in given.get(line[0], ()) for word in ("--venv", one))] for line in lines]

@@ -77,6 +77,24 @@ def test_models_that_learn_have_a_section(scoreboard, tmp_path, monkeypatch) -> 
     assert "## Labelled models" not in page
 
 
+def test_a_processor_without_vnni_has_a_section_and_no_command(scoreboard, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(scoreboard, "RESULTS", tmp_path)
+    monkeypatch.setattr(scoreboard, "HERE", tmp_path / "x")
+    model = record("a", 2.0)
+    model["environment"]["isa"] = ["avx", "avx2", "fma"]
+    written(tmp_path, [model])
+    (tmp_path / "2026-01-02-optimize.json").rename(tmp_path / "2026-01-02-optimize-avx2.json")
+    page = scoreboard.page()
+    assert "## Labelled models on x86 without VNNI" in page
+    assert "a processor (avx2), 2 cores" in page
+    model["environment"]["isa"] += ["avx512_vnni"]
+    written(tmp_path, [model])
+    assert "a processor (avx512_vnni), 2 cores" in scoreboard.page()
+    commands = [" ".join(line) for line in scoreboard.commands([])]
+    assert "bench/optimize.py --prune --time-limit 120 --seconds 6" in commands
+    assert not any("avx2" in line for line in commands)
+
+
 def test_misses_are_said_as_plainly_as_gains(scoreboard, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(scoreboard, "RESULTS", tmp_path)
     monkeypatch.setattr(scoreboard, "HERE", tmp_path / "x")
