@@ -45,6 +45,11 @@ RULES: Mapping[str, tuple[Level, str]] = MappingProxyType(
         "CHK304": (Level.WARNING, "computation in float64"),
         "CHK305": (Level.WARNING, "constants of 1 MiB or more inside nodes, which cannot be external data"),
         "CHK306": (Level.FACT, "operators that are already quantized"),
+        "CHK307": (
+            Level.WARNING,
+            "integer layers whose sums of two products can exceed 16 bits on this processor, and then are wrong; "
+            "`quantize` the float model for it",
+        ),
         "CHK401": (
             Level.WARNING,
             "activations of an integer type without fast kernels on this processor; `repair` mends it",

@@ -1,6 +1,7 @@
 """Validity and safety of model files, for `onnxopt check`."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
@@ -13,10 +14,12 @@ from onnxopt.measure.runtime.first_load import survive_loading
 from onnxopt.measure.runtime.session import MAPPED, Runtime, Session
 from onnxopt.model_file import Given, as_graph, given
 from onnxopt.model_file.given import Several, by_name
+from onnxopt.quantization.diagnosis.simulation import saturating_layers
 from onnxopt.repairs.order import REPAIRS
 from onnxopt.target import detect
 
 _OF_ERRORS = {"ONX301": "CHK101", "ONX302": "CHK102", "ONX303": "CHK103", "ONX305": "CHK104", "ONX304": "CHK105"}
+_QUANTIZED = "CHK306"
 _NAMED = 3
 
 
@@ -49,6 +52,8 @@ def findings_of(model: Given) -> tuple[Finding, ...]:
     found = [*lint(graph)]
     known = {finding.code for finding in found}
     found += [finding for finding in mendable(graph) if finding.code not in known]
+    if _QUANTIZED in known:
+        found += _saturating(graph)
     try:
         model_file.check(graph)
     except ModelError as error:
@@ -112,6 +117,16 @@ def mendable(model: ir.Model) -> Iterator[Finding]:
                 yield Finding(repair.code, tuple(dict.fromkeys(faults.where)))
     except ModelError:
         return  # the runtime does not load it, which is a separate finding
+
+
+def _saturating(model: ir.Model) -> Iterator[Finding]:
+    """Yield the layers of a quantized model that can saturate on this machine."""
+    here = detect()
+    if here.activation_type == "uint8" and here.reduce_range and model_file.fits_protobuf(model):
+        with suppress(ModelError):  # the runtime does not load it, which is a separate finding
+            layers = saturating_layers(model, Runtime())
+            if layers:
+                yield Finding("CHK307", tuple(layers))
 
 
 def _of_error(error: ModelError) -> Finding:

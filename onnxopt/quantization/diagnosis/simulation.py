@@ -19,13 +19,16 @@ from onnxopt.model_file import fits_protobuf
 from onnxopt.quantization.kernels import integer_layers
 from onnxopt.quantization.outcome import nodes_inside
 from onnxopt.quantization.rounding.pair_excess import Pairs, excess_of_rows, excess_of_windows, floats, pairs_of
-from onnxopt.quantization.rounding.saturation import reduced
+from onnxopt.quantization.rounding.saturation import CONVOLUTIONS, multiplies_singly, reduced
 from onnxopt.reconstruction.unfold import Window
 from onnxopt.target import Target
 
 _EXACT = ("session.disable_quant_qdq", "1")
 """Session option that keeps Q/DQ unfused, so that this processor's integer kernels do not affect the result."""
-_UNKNOWN = ("QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "DynamicQuantizeLSTM", "QAttention")
+_OPERATORS = ("QLinearConv", "QLinearMatMul", "QGemm")
+_UNKNOWN = (*_OPERATORS, "ConvInteger", "DynamicQuantizeLSTM", "QAttention")
+_WEIGHT = 3
+"""The place of the weight among the inputs of these operators."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,7 @@ def simulate(model: ir.Model, target: Target, runtime: Runtime) -> Simulation:
     if not target.reduce_range or not fits_protobuf(model):
         left = {} if not target.reduce_range else {"graph": "weights above 1.5 GB are not simulated"}
         return Simulation(model, exact, {}, left)
-    named = model.clone()
-    lift_constants(named)
-    name_nodes(named)
-    copy = with_types(named)
+    copy = _prepared(model)
     integer = integer_layers(copy, runtime)
     saturating, left, write = dict[str, int](), dict[str, str](), NodeWriter(copy, "saturation")
     for node in list(copy.graph):
@@ -80,40 +80,53 @@ def simulate(model: ir.Model, target: Target, runtime: Runtime) -> Simulation:
     return Simulation(copy, exact, saturating, left)
 
 
+def saturating_layers(model: ir.Model, runtime: Runtime) -> dict[str, int]:
+    """Return the integer layers of `model` that can saturate on x86 without VNNI, with their number of weight pairs.
+
+    Raises:
+        ModelError: ONX304 the runtime cannot load the model.
+    """
+    copy, found = _prepared(model), dict[str, int]()
+    integer = integer_layers(copy, runtime)
+    for node in copy.graph:
+        weight = _weight_of(node) if node.name in integer or node.op_type in (*_OPERATORS, "MatMulInteger") else None
+        pairs = None if weight is None else _pairs_of(node, weight)
+        if pairs is not None and len(pairs):
+            found[node.name or ""] = len(pairs)
+    return found
+
+
+def _prepared(model: ir.Model) -> ir.Model:
+    named = model.clone()
+    lift_constants(named)
+    name_nodes(named)
+    return with_types(named)
+
+
 def _between_conversions(write: NodeWriter, node: ir.Node) -> int | str:
     """Subtract saturation from a layer between Q/DQ; return the number of such pairs, or the reason for none."""
-    x, w = (_dequantized(value) for value in node.inputs[:2])
-    if x is None or w is None:
+    weight = _weight_of(node)
+    if weight is None:
         return 0
-    weight = None if w[0].const_value is None else w[0].const_value.numpy()
-    if weight is None or weight.dtype != np.int8 or _depthwise(node, weight):
-        return 0  # unsigned weights and depthwise convolutions are multiplied in 16 bits, one by one
-    if x[0].dtype not in (ir.DataType.UINT8, ir.DataType.INT8):
+    x, w = (_dequantized(value) for value in node.inputs[:2])
+    assert x is not None
+    assert w is not None
+    pairs = _pairs_of(node, weight)
+    if pairs is None:
+        return "it multiplies stacks of matrices or transposes its input"
+    window = Window.of(node, weight.shape[2:], transposed=False) if node.op_type == "Conv" else None
+    pads = None if window is None else _pads(window, node)
+    if window is not None and pads is None:
+        return "its padding depends on the size of its input"
+    if not len(pairs):
         return 0
     write.anchor = node
-    if node.op_type == "Conv":
-        pairs = _pairs_of_convolution(node, weight)
-        window = Window.of(node, weight.shape[2:], transposed=False)
-        assert window is not None
-        pads = _pads(window, node)
-        if pads is None:
-            return "its padding depends on the size of its input"
-        if not len(pairs):
-            return 0
-        distance, zero = _distance(write, x)
-        excess = excess_of_windows(write, distance, zero, pairs, window=window, pads=pads)
-        scale_shape = (-1, *(1,) * len(window.kernel))
-    else:
-        transposed = node.op_type == "Gemm" and bool(node.attributes.get_int("transB", 0))
-        if weight.ndim != 2 or (node.op_type == "Gemm" and bool(node.attributes.get_int("transA", 0))):
-            return "it multiplies stacks of matrices or transposes its input"
-        rows = weight if transposed else weight.T
-        pairs = pairs_of(rows, np.broadcast_to(np.arange(rows.shape[1]), rows.shape))
-        if not len(pairs):
-            return 0
-        distance, zero = _distance(write, x)
+    distance, zero = _distance(write, x)
+    if window is None or pads is None:
         excess = excess_of_rows(write, write("Add", distance, zero), pairs)
-        scale_shape = (-1,)
+    else:
+        excess = excess_of_windows(write, distance, zero, pairs, window=window, pads=pads)
+    scale_shape = (-1, *(1 for _ in weight.shape[2:]))
     step = write("Mul", _as_row(write, w[1], scale_shape), x[1])
     _subtract(node, write("Mul", excess, step))
     return len(pairs)
@@ -121,11 +134,10 @@ def _between_conversions(write: NodeWriter, node: ir.Node) -> int | str:
 
 def _dynamic(write: NodeWriter, node: ir.Node) -> int:
     """Subtract the saturated part from a MatMulInteger; return the number of saturating pairs."""
-    value = node.inputs[1]
-    weight = None if value is None or value.const_value is None else value.const_value.numpy()
-    if weight is None or weight.dtype != np.int8 or weight.ndim != 2 or node.inputs[0] is None:
+    weight = _weight_of(node)
+    pairs = None if weight is None else _pairs_of(node, weight)
+    if pairs is None or node.inputs[0] is None:
         return 0
-    pairs = pairs_of(weight.T, np.broadcast_to(np.arange(weight.shape[0]), weight.T.shape))
     if len(pairs):
         write.anchor = node
         excess = excess_of_rows(write, floats(write, node.inputs[0]), pairs)
@@ -134,17 +146,40 @@ def _dynamic(write: NodeWriter, node: ir.Node) -> int:
     return len(pairs)
 
 
+def _weight_of(node: ir.Node) -> np.ndarray | None:
+    """Return the signed weight of a layer that adds products in pairs; None for others.
+
+    Unsigned weights, and those of depthwise convolutions, are multiplied in 16 bits, one by one.
+    """
+    stored = node.inputs[_WEIGHT] if node.op_type in _OPERATORS else node.inputs[1] if len(node.inputs) > 1 else None
+    if node.op_type in ("Conv", "Gemm", "MatMul"):
+        x, w = (_dequantized(value) for value in node.inputs[:2])
+        if x is None or w is None or x[0].dtype not in (ir.DataType.UINT8, ir.DataType.INT8):
+            return None
+        stored = w[0]
+    weight = None if stored is None or stored.const_value is None else stored.const_value.numpy()
+    alone = weight is None or weight.dtype != np.int8 or weight.ndim < 2 or multiplies_singly(node, weight.shape)
+    return None if alone else weight
+
+
+def _pairs_of(node: ir.Node, weight: np.ndarray) -> Pairs | None:
+    """Return the pairs of a layer that can saturate; None for stacks of matrices and transposed inputs."""
+    if node.op_type in CONVOLUTIONS:
+        return _pairs_of_convolution(node, weight)
+    turned, transposed = (node.attributes.get_int(name, 0) != 0 for name in ("transA", "transB"))
+    if weight.ndim != 2 or turned:
+        return None
+    rows = weight if transposed else weight.T
+    return pairs_of(rows, np.broadcast_to(np.arange(rows.shape[1]), rows.shape))
+
+
 def _pairs_of_convolution(node: ir.Node, weight: np.ndarray) -> Pairs:
-    groups = node.attributes.get_int("group", 1) or 1
+    groups = node.attributes.get_int("group", 1)
     outputs, channels = weight.shape[:2]
     group = np.arange(outputs)[:, None] // (outputs // groups)
     position, channel = np.divmod(np.arange(weight[0].size), channels)
     places = position * channels * groups + group * channels + channel
     return pairs_of(reduced(weight), places)
-
-
-def _depthwise(node: ir.Node, weight: np.ndarray) -> bool:
-    return node.op_type == "Conv" and weight.shape[1] == 1 and (node.attributes.get_int("group", 1) or 1) > 1
 
 
 def _pads(window: Window, node: ir.Node) -> tuple[int, ...] | None:

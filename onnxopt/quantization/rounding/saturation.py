@@ -1,12 +1,14 @@
 """INT8 layers that can saturate on x86 without VNNI, and their results there.
 
 Without VNNI, AVX2 and AVX-512 multiply unsigned by signed bytes with VPMADDUBSW, which adds neighbouring products along
-the reduced axis in saturating 16 bits. Depthwise convolutions multiply single values in 16 bits and are not affected.
+the reduced axis in saturating 16 bits. Depthwise convolutions multiply single values in 16 bits and are not affected;
+those with several outputs per channel are products over the window.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
+import onnx_ir as ir
 
 from onnxopt.graph.aligned_channels import AT_ONCE
 
@@ -14,6 +16,13 @@ LOW, HIGH = -32768, 32767
 """The range of sums of two products in 16 bits."""
 MOST_PAIR = HIGH // 255
 """Largest sum of two neighbouring integers of equal sign whose products with unsigned bytes fit into 16 bits."""
+
+CONVOLUTIONS = ("Conv", "QLinearConv")
+
+
+def multiplies_singly(node: ir.Node, shape: Sequence[int]) -> bool:
+    """Return whether a layer with weights of this shape is a depthwise convolution with one output per channel."""
+    return node.op_type in CONVOLUTIONS and shape[1] == 1 and 1 < shape[0] == node.attributes.get_int("group", 1)
 
 
 def reduced(weights: np.ndarray) -> np.ndarray:

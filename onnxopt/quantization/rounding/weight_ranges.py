@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxopt.graph.edit import tensor_in
-from onnxopt.quantization.rounding.saturation import neighbours_in_rows, neighbours_in_windows
+from onnxopt.quantization.rounding.saturation import multiplies_singly, neighbours_in_rows, neighbours_in_windows
 
 Overrides = Mapping[str, list[dict[str, float | int]]]
 """Ranges by weight in the quantizer's form: one dictionary per channel with `axis`, `rmin` and `rmax`."""
@@ -62,9 +62,10 @@ def _output_axis(node: ir.Node, rank: int) -> int:
 
 def _neighbours(node: ir.Node, shape: Sequence[int]) -> list[np.ndarray]:
     """Return the neighbours among the places of an output's flat row, for every reduction order."""
+    if multiplies_singly(node, shape):
+        return []
     if node.op_type == "Conv":
-        depthwise = shape[1] == 1 and (node.attributes.get_int("group", 1) or 1) > 1
-        return [] if depthwise else neighbours_in_windows(shape)
+        return neighbours_in_windows(shape)
     axis = _output_axis(node, len(shape))
     places = np.arange(int(np.prod(shape)) // shape[axis])
     return [neighbours_in_rows(places.reshape(-1, shape[1] if axis == 0 else shape[-2]))]
