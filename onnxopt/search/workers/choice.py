@@ -29,7 +29,13 @@ def runner_for(
         with Cluster(settings.cluster, settings.bench or bench_resource(), security_of(settings.tls)) as cluster:
             cluster.require_bench()
             yield RemoteRunner(
-                model, work, cluster.anywhere, bench=cluster.bench, share=cluster.share, check=deadline.check
+                model,
+                work,
+                cluster.anywhere,
+                bench=cluster.bench,
+                share=cluster.share,
+                check=deadline.check,
+                check_bench=cluster.check_bench,
             )
     elif settings.trial_timeout_s is not None or settings.memory_limit_bytes is not None:
         isolated = Isolated(settings.trial_timeout_s, settings.memory_limit_bytes)

@@ -8,8 +8,9 @@ import hashlib
 import platform
 import socket
 import sys
+import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from distributed.security import Security
 
 BENCH = "bench"
+PATIENCE_S = 600.0
+"""Seconds in which a lost worker that times models may come back."""
+_LOOK_S = 5.0
+"""Seconds between two looks at the workers."""
 
 
 def bench_resource(machine: str | None = None) -> str:
@@ -73,6 +78,7 @@ class Cluster:
         self.client.amm.stop()
         self.anywhere: Executor = self.client.get_executor(pure=False)
         self.bench: Executor = self.client.get_executor(pure=False, resources={self.resource: 1})
+        self._looked = self._bench_seen = time.monotonic()
         return self
 
     def __exit__(
@@ -86,8 +92,8 @@ class Cluster:
         Raises:
             UsageError: ONX117 no worker offers the resource.
         """
-        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
-        if not any(worker.get("resources", {}).get(self.resource) for worker in workers):
+        workers = self._workers()
+        if not _offer(workers, self.resource):
             raise UsageError(
                 "ONX117",
                 "no worker of the cluster times models",
@@ -95,6 +101,34 @@ class Cluster:
                 why=f"{len(workers)} workers",
                 hint=f"Start one on the target: onnxopt worker {self.address} --bench",
             )
+
+    def check_bench(self) -> None:
+        """Check, at times, that a worker that may time models is there or comes back soon.
+
+        Raises:
+            NativeError: ONX407 none has been there for `PATIENCE_S`.
+        """
+        now = time.monotonic()
+        if now - self._looked < _LOOK_S:
+            return
+        self._looked = now
+        try:
+            there = _offer(self._workers(), self.resource)
+        except OSError:
+            return  # of a lost connection the tasks tell
+        if there:
+            self._bench_seen = now
+        elif now - self._bench_seen > PATIENCE_S:
+            raise NativeError(
+                "ONX407",
+                "the workers of the cluster that time models were lost",
+                where=self.resource,
+                why=f"none came back in {PATIENCE_S:g} s",
+                hint=f"Start one on the target (onnxopt worker {self.address} --bench), and go on with --resume.",
+            )
+
+    def _workers(self) -> Collection[Mapping[str, Any]]:
+        return list(self.client.scheduler_info(n_workers=-1)["workers"].values())
 
     def share(self, data: bytes) -> Any:
         """Return a handle of `data` for arguments: the data is sent at most once to each worker that needs it.
@@ -105,6 +139,10 @@ class Cluster:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Sending large graph")
             return self.client.submit(_same, data, key=f"onnxopt-{hashlib.sha256(data).hexdigest()}")
+
+
+def _offer(workers: Collection[Mapping[str, Any]], resource: str) -> bool:
+    return any(worker.get("resources", {}).get(resource) for worker in workers)
 
 
 def _same(data: bytes) -> bytes:

@@ -130,6 +130,7 @@ class RemoteRunner:
         bench: executor of timing tasks, on machines of the target kind; None times here.
         share: converts bytes to arguments of tasks; None passes the bytes themselves.
         check: called at intervals while tasks run; an exception cancels them.
+        check_bench: called too while timing tasks run, or wait for a machine.
 
     Raises:
         UsageError: ONX116 the model is too large, or the samples cannot be sent to another process.
@@ -144,12 +145,13 @@ class RemoteRunner:
         bench: Executor | None = None,
         share: Any = None,
         check: Callable[[], None] = lambda: None,
+        check_bench: Callable[[], None] = lambda: None,
     ) -> None:
         if not model_file.fits_protobuf(model):
             raise UsageError("ONX116", "a model this large is only tried in this process", where="over 1.5 GB")
         share = share or (lambda data: data)
         self._original, self._work, self._executor, self._bench, self._share = model, work, executor, bench, share
-        self._check = check
+        self._check, self._check_bench = check, check_bench
         self._model, self._needed = share(model_file.to_bytes(model)), share(_pickled(work))
         self._pending = dict[Candidate, Future[tuple[bytes | None, tuple[Step, ...], Evaluation | None]]]()
         self._scores = dict[Candidate, Evaluation | None]()
@@ -195,7 +197,13 @@ class RemoteRunner:
         if self._bench is None:
             return _timed(models, self._work, seconds, hot)
         sent = [self._share(model_file.to_bytes(model)) for model in models.values()]
-        return _result_of(self._bench.submit(time_models, list(models), self._needed, seconds, hot, *sent), self._check)
+        task = self._bench.submit(time_models, list(models), self._needed, seconds, hot, *sent)
+
+        def check() -> None:
+            self._check()
+            self._check_bench()
+
+        return _result_of(task, check)
 
 
 def build_and_score(

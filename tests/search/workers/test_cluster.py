@@ -21,6 +21,7 @@ from onnxopt.search.observer import NullObserver
 from onnxopt.search.optimize import search
 from onnxopt.search.settings import Settings
 from onnxopt.search.trial import Candidate
+from onnxopt.search.workers import cluster as cluster_module
 from onnxopt.search.workers.cluster import Cluster, bench_resource, require_scheduler, security_of, worker_command
 from onnxopt.search.workers.runner import LocalRunner, RemoteRunner
 from onnxopt.target import target_of
@@ -164,6 +165,22 @@ def test_a_lost_scheduler_ends_the_search_and_blames_no_candidate(monkeypatch):
     monkeypatch.setattr(LocalRunner, "build", lost)
     with pytest.raises(NativeError, match="ONX407"):
         search(model(), parts(), None, Settings(Budget(0.5), latency_s=0.02))
+
+
+def test_a_wait_for_lost_workers_that_time_models_has_an_end(dask, monkeypatch):
+    monkeypatch.setattr(cluster_module, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(cluster_module, "_LOOK_S", 0.1)
+    with Cluster(dask.scheduler_address, resource="bench-arm64") as cluster:
+        apart = RemoteRunner(
+            model(), work(), cluster.anywhere, bench=cluster.bench, share=cluster.share, check_bench=cluster.check_bench
+        )
+        with pytest.raises(NativeError, match=r"ONX407.*were lost.*bench-arm64.*onnxopt worker"):
+            apart.latency({"any": model()}, 0.1)
+    with Cluster(dask.scheduler_address) as cluster:
+        cluster.client.wait_for_workers(2)
+        cluster.require_bench()
+        time.sleep(0.6)
+        cluster.check_bench()  # it has just been seen
 
 
 def test_no_worker_that_times_models(dask):
