@@ -12,7 +12,7 @@ from onnxopt.passes.quantize_dynamic import QuantizeDynamic
 from onnxopt.passes.quantize_weights import QuantizeWeights
 from onnxopt.passes.simplify import Simplify
 from onnxopt.pipeline import Context, Pipeline
-from onnxopt.target import target_of
+from onnxopt.target import detect
 from tests.builders import F, Net
 from tests.tasks.parts.merged import merged as decoder
 from tests.tasks.parts.seq2seq import WIDTH
@@ -81,9 +81,7 @@ def test_a_branch_may_give_a_weight_of_its_own(flag: bool) -> None:
 @pytest.mark.parametrize("flag", [True, False])
 def test_a_weight_that_a_branch_gives_goes_back_once_constants_are_folded(flag: bool) -> None:
     model = giving_a_weight()
-    simpler = Branches(
-        *(Pipeline((Simplify(),)).run(one, Context(target_of("x86-vnni"))).model for one in branches(model))
-    )
+    simpler = Branches(*(Pipeline((Simplify(),)).run(one, Context(detect())).model for one in branches(model)))
     assert any(value.producer() is None for value in simpler.then.graph.outputs)
     for name, array in outputs(model, flag).items():
         np.testing.assert_allclose(outputs(merged(model, simpler), flag)[name], array, atol=1e-6)
@@ -96,7 +94,7 @@ def large(model: ir.Model) -> list[bytes]:
 
 
 def test_branches_in_another_form_share_their_weights_again() -> None:
-    context, model = Context(target_of("x86-vnni")), decoder()
+    context, model = Context(detect()), decoder()
     dynamic, few = QuantizeDynamic(), QuantizeWeights(bits=4, method="hqq")
     for spec in (dynamic, few):
         then, other = (Pipeline((spec,)).run(one, context).model for one in branches(model))
@@ -157,7 +155,7 @@ def test_other_models_have_no_branches() -> None:
 
 @pytest.mark.parametrize("flag", [True, False])
 def test_integers_that_one_branch_reads_are_made_in_it(flag: bool) -> None:
-    made = Pipeline((QuantizeDynamic(),)).run(decoder(), Context(target_of("x86-vnni"))).model
+    made = Pipeline((QuantizeDynamic(),)).run(decoder(), Context(detect())).model
     assert [node.op_type for node in made.graph] == ["If"]
     (around,) = made.graph
     first = around.attributes["else_branch"].as_graph()

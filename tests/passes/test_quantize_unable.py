@@ -10,7 +10,7 @@ from onnxopt.model_file import signature_of, to_bytes
 from onnxopt.pipeline import Context, Optimized, Pipeline
 from onnxopt.samples import Samples
 from onnxopt.samples.open import open_samples
-from onnxopt.target import target_of
+from onnxopt.target import detect
 from tests import builders, numerics
 from tests.builders import IMAGE, ROWS, TOKENS, F, Net
 
@@ -20,7 +20,7 @@ SPECS = ("quantize-static", "quantize-static{form=qoperator}", "quantize-dynamic
 def ran(model: ir.Model, spec: str, samples: Samples | None = None) -> Optimized:
     """Return what the pass made; it runs and is close to `model`."""
     samples = samples or builders.samples_of(model)
-    result = Pipeline(parse(spec)).run(model, Context(target_of("x86-vnni"), samples))
+    result = Pipeline(parse(spec)).run(model, Context(detect(), samples))
     pairs = [[builders.run(m, dict(f))[0] for f in samples.with_batch_size(1)] for m in (model, result.model)]
     before, after = (np.concatenate([a.ravel() for a in arrays]) for arrays in pairs)
     assert numerics.sqnr_db(before, after) > numerics.INT8_SQNR_DB

@@ -16,7 +16,7 @@ from onnxopt.pipeline import Context, Pipeline
 from onnxopt.quantization import ort_bridge, ort_quantizers
 from onnxopt.quantization.calibration.ranges import Range
 from onnxopt.quantization.ort_bridge import DynamicOptions, StaticOptions
-from onnxopt.target import target_of
+from onnxopt.target import detect
 from tests import builders, numerics
 from tests.builders import CLASSES, IMAGE, ROWS, Net
 
@@ -28,7 +28,7 @@ OPTIONS = StaticOptions("qdq", "uint8", "int8", True, False, ("MatMul",), ())
 def sqnr_db(model: ir.Model, spec: str, optimized: bool = True) -> float:
     """Return the SQNR of the first output on the samples that the pass is calibrated on."""
     samples = builders.samples_of(model)
-    result = Pipeline(parse(spec)).run(model, Context(target_of("x86-vnni"), samples)).model
+    result = Pipeline(parse(spec)).run(model, Context(detect(), samples)).model
     signal, noisy = (
         np.concatenate([builders.run(m, dict(feeds), o)[0].ravel() for feeds in samples.with_batch_size(1)])
         for m, o in ((model, False), (result, optimized))
@@ -238,7 +238,7 @@ def test_missing_ranges_are_reported() -> None:
 
 def test_dynamic_quantization_leaves_no_shapes_that_the_runtime_would_merge_by() -> None:
     model = builders.BUILDERS["transformer_17"]()
-    made = Pipeline(parse("quantize-dynamic")).run(model, Context(target_of("x86-vnni"))).model
+    made = Pipeline(parse("quantize-dynamic")).run(model, Context(detect())).model
     inner = [v for n in made.graph for v in n.outputs if not v.is_graph_output()]
     assert len(inner) > 10
     assert not [v.name for v in inner if v.shape is not None or v.type is not None]

@@ -23,7 +23,7 @@ from onnxopt.quantization.placement.joins import heads_apart, inner_apart
 from onnxopt.quantization.placement.static_plan import StaticPlan, decide
 from onnxopt.samples import Samples
 from onnxopt.samples.open import open_samples
-from onnxopt.target import target_of
+from onnxopt.target import detect
 from tests import builders, numerics
 from tests.builders import F, Net
 
@@ -61,7 +61,7 @@ def masked_samples(model: ir.Model, fewest: int = 1) -> Samples:
 
 def ran(model: ir.Model, samples: Samples, spec: str) -> tuple[Optimized, float]:
     """Return the quantized model and its SQNR where the float model gives numbers."""
-    result = Pipeline(parse(spec)).run(model, Context(target_of("x86-vnni"), samples))
+    result = Pipeline(parse(spec)).run(model, Context(detect(), samples))
     before, after = (
         np.concatenate([builders.run(m, dict(f))[0].ravel() for f in samples.with_batch_size(1)])
         for m in (model, result.model)
@@ -101,7 +101,7 @@ def test_samples_of_nothing_but_nan_behind_the_input_are_no_crash() -> None:
     net = Net(1)
     net.node("MatMul", net.node("Sqrt", net.node("Sub", "x", net.const(np.float32(99)))), net.weight(8, 4), out="y")
     model = net.model([builders.ROWS], [builders.CLASSES], opset=13)
-    result = Pipeline(parse("quantize-static")).run(model, Context(target_of("x86-vnni"), builders.samples_of(model)))
+    result = Pipeline(parse("quantize-static")).run(model, Context(detect(), builders.samples_of(model)))
     assert not [e for e in result.steps[0].edits if e.target == "MatMul_2"]
 
 
@@ -320,7 +320,7 @@ def joined(behind: bool, scale: float = 300.0, op: str = "Concat") -> ir.Model:
 def test_scores_beside_boxes_in_pixels_stay_alive(spec: str) -> None:
     model = joined(behind=False)
     samples = builders.samples_of(model, 16)
-    result = Pipeline(parse(spec)).run(model, Context(target_of("x86-vnni"), samples))
+    result = Pipeline(parse(spec)).run(model, Context(detect(), samples))
     before, after = (
         np.concatenate([builders.run(m, dict(f))[0][:, 4:] for f in samples]) for m in (model, result.model)
     )
@@ -377,4 +377,4 @@ def test_constant_samples_are_still_refused() -> None:
     model = builders.BUILDERS["gemm_mlp"]()
     samples = open_samples({"x": np.ones((4, 8), np.float32)}, signature_of(model))
     with pytest.raises(DataError, match="ONX205"):
-        Pipeline(parse("quantize-static")).run(model, Context(target_of("x86-vnni"), samples))
+        Pipeline(parse("quantize-static")).run(model, Context(detect(), samples))
