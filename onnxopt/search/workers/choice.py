@@ -28,6 +28,11 @@ def runner_for(
     if settings.cluster is not None:
         with Cluster(settings.cluster, settings.bench or bench_resource(), security_of(settings.tls)) as cluster:
             cluster.require_bench()
+
+            def check_bench() -> None:
+                deadline.check()
+                cluster.check_bench()
+
             yield RemoteRunner(
                 model,
                 work,
@@ -35,7 +40,7 @@ def runner_for(
                 bench=cluster.bench,
                 share=cluster.share,
                 check=deadline.check,
-                check_bench=cluster.check_bench,
+                check_bench=check_bench,
             )
     elif settings.trial_timeout_s is not None or settings.memory_limit_bytes is not None:
         isolated = Isolated(settings.trial_timeout_s, settings.memory_limit_bytes)

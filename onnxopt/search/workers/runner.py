@@ -129,8 +129,7 @@ class RemoteRunner:
         executor: executor of tasks that may run anywhere.
         bench: executor of timing tasks, on machines of the target kind; None times here.
         share: converts bytes to arguments of tasks; None passes the bytes themselves.
-        check: called at intervals while tasks run; an exception cancels them.
-        check_bench: called too while timing tasks run, or wait for a machine.
+        check, check_bench: called at intervals while tasks, or those that time, run; an exception cancels them.
 
     Raises:
         UsageError: ONX116 the model is too large, or the samples cannot be sent to another process.
@@ -145,13 +144,13 @@ class RemoteRunner:
         bench: Executor | None = None,
         share: Any = None,
         check: Callable[[], None] = lambda: None,
-        check_bench: Callable[[], None] = lambda: None,
+        check_bench: Callable[[], None] | None = None,
     ) -> None:
         if not model_file.fits_protobuf(model):
             raise UsageError("ONX116", "a model this large is only tried in this process", where="over 1.5 GB")
         share = share or (lambda data: data)
         self._original, self._work, self._executor, self._bench, self._share = model, work, executor, bench, share
-        self._check, self._check_bench = check, check_bench
+        self._check, self._check_bench = check, check_bench or check
         self._model, self._needed = share(model_file.to_bytes(model)), share(_pickled(work))
         self._pending = dict[Candidate, Future[tuple[bytes | None, tuple[Step, ...], Evaluation | None]]]()
         self._scores = dict[Candidate, Evaluation | None]()
@@ -198,12 +197,7 @@ class RemoteRunner:
             return _timed(models, self._work, seconds, hot)
         sent = [self._share(model_file.to_bytes(model)) for model in models.values()]
         task = self._bench.submit(time_models, list(models), self._needed, seconds, hot, *sent)
-
-        def check() -> None:
-            self._check()
-            self._check_bench()
-
-        return _result_of(task, check)
+        return _result_of(task, self._check_bench)
 
 
 def build_and_score(
@@ -281,9 +275,8 @@ def _result_of(task: Future[T], check: Callable[[], None]) -> T:
         hint = "When it is back, go on with --resume."
         raise NativeError(LOST, "the connection to the cluster was lost", hint=hint) from error
     except Exception as error:  # an error of the cluster: the task's worker died repeatedly
-        raise NativeError(
-            "ONX406", "a trial failed on the cluster", why=f"{type(error).__name__}: {first_line(error)}"
-        ) from error
+        why = f"{type(error).__name__}: {first_line(error)}"
+        raise NativeError("ONX406", "a trial failed on the cluster", why=why) from error
 
 
 def _loss_of(task: Future[float], check: Callable[[], None]) -> float:
