@@ -75,7 +75,7 @@ CODES: Mapping[str, str] = MappingProxyType(
         "ONX404": "the device cannot be reached",
         "ONX405": "the run on the device failed",
         "ONX406": "the process of a trial failed, or broke its limit of time or memory",
-        "ONX407": "the cluster's scheduler cannot be reached, or the device of a search is lost",
+        "ONX407": "the cluster's scheduler cannot be reached, or its timing workers or the device of a search are lost",
         "ONX408": "the time limit is too short to measure the baseline",
         "ONX409": "the host is too busy to measure a latency",
         "ONX410": "a run of the model does not end",

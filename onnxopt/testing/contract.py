@@ -17,7 +17,7 @@ from onnxopt.model_file import Signature, probe_feeds, signature_of, to_bytes
 from onnxopt.options.runtime import OptimizationLevel
 from onnxopt.pipeline import Context, Effect, Optimized, Pass, Pipeline
 from onnxopt.samples import Feeds, Samples, open_samples
-from onnxopt.target import target_of
+from onnxopt.target import detect
 from onnxopt.testing.models import model_names, small_model
 
 REASSOCIATION = 2e-5
@@ -63,7 +63,7 @@ def apply_twice(
         OnnxoptError: as `onnxopt.Pipeline.run`.
     """
     untouched = to_bytes(model)
-    context = Context(target_of("x86-vnni"), samples, teacher=model, seed=3)
+    context = Context(detect(), samples, teacher=model, seed=3)
     first, second = (Pipeline(passes).run(model, context) for _ in range(2))
     return Case(passes, model, untouched, first, second, feeds, exact_within)
 
