@@ -35,7 +35,8 @@ def to_card(run: RunRecord) -> str:
     ]  # fmt: skip
     lines = [f"- {caveat.text}" for caveat in caveats(run)]
     trust = (Text(("### Caveats",)), Text(tuple(lines))) if lines else ()
-    return to_markdown(Document((Text(("## Optimization", run.reason)), Facts(tuple(pairs)), *trust)))
+    said = Text(tuple(filter(None, ("## Optimization", run.reason, run.warning))))
+    return to_markdown(Document((said, Facts(tuple(pairs)), *trust)))
 
 
 def _proved(run: RunRecord, proof: ProofRecord) -> list[tuple[str, str]]:

@@ -34,3 +34,9 @@ def test_names_in_a_card_stay_text(explained_record):
 def test_a_folder_without_a_run_is_an_error(tmp_path, capsys):
     assert main(["card", str(tmp_path)]) == 5
     assert capsys.readouterr().err.startswith("ONX501")
+
+
+def test_a_card_repeats_the_warning_that_a_score_is_that_of_a_guess(explained_record):
+    warning = "Warning: the baseline's top1 is hardly better than a guess."
+    assert "Warning" not in to_card(explained_record)
+    assert warning in to_card(explained_record.model_copy(update={"warning": warning}))

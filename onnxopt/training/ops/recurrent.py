@@ -76,20 +76,17 @@ def _run_native(
         flat += [_reordered(weights.w[d], order), _reordered(weights.r[d], order)]
         if weights.b is not None:
             flat += [_reordered(part, order) for part in weights.b[d].chunk(2)]
-    start = tuple(s.contiguous() for s in state)
+    start = [s.contiguous() for s in state]
     turned = x.flip(0) if direction == "reverse" else x
     both = direction == "bidirectional"
-    found = native(
-        turned,
-        start if len(start) > 1 else start[0],
-        flat,
-        weights.b is not None,
-        1,
-        0.0,
-        torch.is_grad_enabled(),
-        both,
-        False,
-    )
+    options = (weights.b is not None, 1, 0.0, torch.is_grad_enabled(), both, False)
+    if x.device.type == "cpu":
+        # On processors without instructions for bfloat16, oneDNN has no LSTM in it.
+        turned, *start = (value.to(flat[0].dtype) for value in (turned, *start))
+        with torch.autocast("cpu", enabled=False):
+            found = native(turned, start if len(start) > 1 else start[0], flat, *options)
+    else:
+        found = native(turned, start if len(start) > 1 else start[0], flat, *options)
     y = found[0].flip(0) if direction == "reverse" else found[0]
     return y.unflatten(-1, (weights.w.shape[0], -1)).transpose(1, 2), tuple(found[1:])
 

@@ -65,7 +65,7 @@ def published(folder: Path) -> Path:
     onnx = folder / "onnx"
     onnx.mkdir(parents=True)
     save(encoder(), onnx / "model.onnx")
-    save(made("quantize-dynamic{weight_type=int8}"), onnx / "model_int8.onnx")
+    save(made("quantize-dynamic{weight_type=uint8,reduce_range=no}"), onnx / "model_int8.onnx")
     return folder
 
 

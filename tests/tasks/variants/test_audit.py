@@ -15,7 +15,7 @@ from onnxopt.tasks.variants.conventions import LABELS
 from onnxopt.tasks.variants.verdict import JudgedFile, Standing
 from tests.tasks.variants.published import decoder, encoder, half, made, pair, published, samples, with_weight
 
-INT8 = "quantize-dynamic{weight_type=int8}"
+INT8 = "quantize-dynamic{weight_type=uint8,reduce_range=no}"
 
 
 def of(found: Audit, name: str) -> JudgedFile:

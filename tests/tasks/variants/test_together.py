@@ -19,7 +19,7 @@ from tests.tasks.parts.merged import merged
 from tests.tasks.parts.seq2seq import HIDDEN, ROWS, WIDTH, folder_of, sentences
 from tests.tasks.variants.published import made, with_weight
 
-INT8 = "quantize-dynamic{weight_type=int8}"
+INT8 = "quantize-dynamic{weight_type=uint8,reduce_range=no}"
 DECODERS = ("decoder_model", "decoder_with_past_model")
 
 
