@@ -115,6 +115,7 @@ def _between_conversions(write: NodeWriter, node: ir.Node) -> int | str:
     if pairs is None:
         return "it multiplies stacks of matrices or transposes its input"
     window = Window.of(node, weight.shape[2:], transposed=False) if node.op_type == "Conv" else None
+    assert (window is not None) == (node.op_type == "Conv")
     pads = None if window is None else _pads(window, node)
     if window is not None and pads is None:
         return "its padding depends on the size of its input"

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -78,7 +79,7 @@ class Cluster:
         self.client.amm.stop()
         self.anywhere: Executor = self.client.get_executor(pure=False)
         self.bench: Executor = self.client.get_executor(pure=False, resources={self.resource: 1})
-        self._looked = self._bench_seen = time.monotonic()
+        self._looked, self._missing_since = time.monotonic(), inf
         return self
 
     def __exit__(
@@ -116,9 +117,8 @@ class Cluster:
             there = _offer(self._workers(), self.resource)
         except OSError:
             return  # of a lost connection the tasks tell
-        if there:
-            self._bench_seen = now
-        elif now - self._bench_seen > PATIENCE_S:
+        self._missing_since = inf if there else min(self._missing_since, now)
+        if now - self._missing_since > PATIENCE_S:
             raise NativeError(
                 "ONX407",
                 "the workers of the cluster that time models were lost",

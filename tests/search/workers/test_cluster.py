@@ -179,8 +179,20 @@ def test_a_wait_for_lost_workers_that_time_models_has_an_end(dask, monkeypatch):
     with Cluster(dask.scheduler_address) as cluster:
         cluster.client.wait_for_workers(2)
         cluster.require_bench()
-        time.sleep(0.6)
-        cluster.check_bench()  # it has just been seen
+        for _ in range(3):
+            time.sleep(0.4)
+            cluster.check_bench()
+
+
+def test_patience_begins_when_a_worker_is_missed(dask, monkeypatch):
+    monkeypatch.setattr(cluster_module, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(cluster_module, "_LOOK_S", 0.1)
+    with Cluster(dask.scheduler_address, resource="bench-arm64") as cluster:
+        time.sleep(0.7)  # a long build, in which nobody looks
+        cluster.check_bench()
+        time.sleep(0.7)
+        with pytest.raises(NativeError, match="were lost"):
+            cluster.check_bench()
 
 
 def test_no_worker_that_times_models(dask):
