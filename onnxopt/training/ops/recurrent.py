@@ -1,6 +1,7 @@
 """LSTM, GRU and RNN: torch's own where it computes the same, step by step elsewhere."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -80,12 +81,11 @@ def _run_native(
     turned = x.flip(0) if direction == "reverse" else x
     both = direction == "bidirectional"
     options = (weights.b is not None, 1, 0.0, torch.is_grad_enabled(), both, False)
-    if x.device.type == "cpu":
-        # On processors without instructions for bfloat16, oneDNN has no LSTM in it.
+    on_cpu = x.device.type == "cpu"
+    if on_cpu:
         turned, *start = (value.to(flat[0].dtype) for value in (turned, *start))
-        with torch.autocast("cpu", enabled=False):
-            found = native(turned, start if len(start) > 1 else start[0], flat, *options)
-    else:
+    # On processors without instructions for bfloat16, oneDNN has no LSTM in it.
+    with torch.autocast("cpu", enabled=False) if on_cpu else nullcontext():
         found = native(turned, start if len(start) > 1 else start[0], flat, *options)
     y = found[0].flip(0) if direction == "reverse" else found[0]
     return y.unflatten(-1, (weights.w.shape[0], -1)).transpose(1, 2), tuple(found[1:])
