@@ -34,7 +34,8 @@ class QuantizeDynamic(Pass):
     Attributes:
         per_channel: one scale per output channel of a weight, instead of one per tensor.
         weight_type: integer type of weights; `auto` follows the target.
-        reduce_range: `yes` = 7-bit weights, for processors whose 8-bit products saturate; `auto` follows the target.
+        reduce_range: `yes` = 7-bit weights; `auto` reduces only the weight channels whose products could saturate on
+            the target.
         op_types: operator types to quantize.
         exclude: names of nodes to keep in float.
         subgraphs: quantize inside control flow too, such as a recurrent layer in the body of a Scan.
@@ -66,10 +67,13 @@ class QuantizeDynamic(Pass):
             applied = replace(self, exclude=known.names).apply(model, context)
             return replace(applied, skipped=(*(Skip(*note) for note in known.notes.items()), *applied.skipped))
         named = editable(model, self.exclude)
+        weight_type = context.target.weight_type if self.weight_type == "auto" else self.weight_type
+        saturates = self.reduce_range == "auto" and context.target.reduce_range
         options = ort_bridge.DynamicOptions(
-            weight_type=context.target.weight_type if self.weight_type == "auto" else self.weight_type,
+            weight_type=weight_type,
             per_channel=self.per_channel,
-            reduce_range=context.target.reduce_range if self.reduce_range == "auto" else self.reduce_range == "yes",
+            reduce_range=self.reduce_range == "yes" or (saturates and weight_type == "uint8"),
+            avoid_saturation=saturates and weight_type == "int8",
             op_types=self.op_types,
             exclude=self.exclude,
             subgraphs=self.subgraphs,

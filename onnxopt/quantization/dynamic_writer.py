@@ -17,6 +17,7 @@ from onnxopt.model_file.streamed import Latest, streamed_tensors
 from onnxopt.quantization.ort_bridge import DynamicOptions
 from onnxopt.quantization.outcome import EXCLUDED, WEIGHTED, nodes_inside
 from onnxopt.quantization.rounding.stored_weights import Storable, storable, store
+from onnxopt.quantization.rounding.weight_ranges import safe_magnitudes
 from onnxopt.quantization.weight_products import is_transposed
 
 _ROWS_BYTES = 1 << 22
@@ -184,7 +185,8 @@ def _integers(matrix: np.ndarray, options: DynamicOptions) -> dict[str, np.ndarr
     if options.weight_type == "int8":
         most = 64 if options.reduce_range else 127
         least = -most
-        high = np.maximum(-low, high)
+        safe = options.avoid_saturation and bool(np.isfinite(matrix).all())
+        high = safe_magnitudes(matrix, 1, options.per_channel) if safe else np.maximum(-low, high)
         low = -high
     else:
         least, most = 0, 127 if options.reduce_range else 255

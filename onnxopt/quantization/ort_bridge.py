@@ -69,7 +69,13 @@ class StaticOptions:
 
 @dataclass(frozen=True)
 class DynamicOptions:
-    """Options of quantizing weights to 8 bits; activations are quantized at run time."""
+    """Options of quantizing weights to 8 bits; activations are quantized at run time.
+
+    Attributes:
+        reduce_range: whether weights get 7 bits.
+        avoid_saturation: whether signed weights are limited so that no sum of two products saturates in 16 bits;
+            layers in sub-graphs get 7 bits for that.
+    """
 
     weight_type: str
     per_channel: bool
@@ -77,6 +83,7 @@ class DynamicOptions:
     op_types: tuple[str, ...]
     exclude: tuple[str, ...]
     subgraphs: bool = False
+    avoid_saturation: bool = False
 
 
 def static_op_types() -> tuple[str, ...]:
@@ -124,7 +131,8 @@ def quantize_static(
     from onnxruntime.quantization.calibrate import TensorData, TensorsData
     from onnxruntime.quantization.quant_utils import QuantizationMode
 
-    from onnxopt.quantization.ort_quantizers import OperatorQuantizer, PairQuantizer
+    from onnxopt.quantization.ort.operators import OperatorQuantizer
+    from onnxopt.quantization.ort.pairs import PairQuantizer
 
     kinds = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
     symmetric = options.activation_type == "int8"
@@ -173,7 +181,7 @@ def quantize_dynamic(model: ir.Model, options: DynamicOptions) -> Built:
     from onnxruntime.quantization import QuantType
     from onnxruntime.quantization.quant_utils import QuantizationMode
 
-    from onnxopt.quantization.ort_quantizers import OperatorQuantizer
+    from onnxopt.quantization.ort.operators import OperatorQuantizer
 
     weight = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}[options.weight_type]
     with quantizer_errors():
@@ -186,7 +194,7 @@ def quantize_dynamic(model: ir.Model, options: DynamicOptions) -> Built:
         quantizer = OperatorQuantizer(
             Ready(light).proto(),
             options.per_channel,
-            options.reduce_range,
+            options.reduce_range or options.avoid_saturation,
             QuantizationMode.IntegerOps,
             False,
             weight,
@@ -198,6 +206,7 @@ def quantize_dynamic(model: ir.Model, options: DynamicOptions) -> Built:
             [*options.op_types, "MatMul"],
             {"MatMulConstBOnly": True, "EnableSubgraph": options.subgraphs, **_FLOAT_WHERE_UNKNOWN},
             weights={name: tensor for name, tensor in weights.items() if name not in aside},
+            avoid_saturation=options.avoid_saturation,
         )
         del typed, light, weights
         quantizer.quantize_model()

@@ -42,10 +42,10 @@ def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return save(network(), tmp_path / "large.onnx")[0]
 
 
-def without_limit(spec: str) -> Optimized:
+def without_limit(spec: str, target: str = TARGET) -> Optimized:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(memory, "EXTERNAL_ABOVE_BYTES", 1 << 30)
-        return Pipeline(parse(spec)).run(network(), Context(target_of(TARGET)))
+        return Pipeline(parse(spec)).run(network(), Context(target_of(target)))
 
 
 def stored(model: ir.Model) -> dict[str, tuple[str, bytes]]:
@@ -109,10 +109,13 @@ def test_weights_are_computed_once_and_not_before_they_are_written(
     assert sorted(shapes) == [(48, 64), (64, 96), (96, 64)]
 
 
+@pytest.mark.parametrize("target", [TARGET, "x86-avx2"])
 @pytest.mark.parametrize("options", ["", "{per_channel=false}", "{weight_type=uint8}", "{reduce_range=yes}"])
-def test_dynamic_integers_are_those_of_the_runtimes_quantizer(options: str, large: Path, tmp_path: Path) -> None:
-    theirs = without_limit(f"quantize-dynamic{options}").model
-    made = apply(large, f"quantize-dynamic{options}", out=tmp_path / "out.onnx", target=TARGET)
+def test_dynamic_integers_are_those_of_the_runtimes_quantizer(
+    options: str, target: str, large: Path, tmp_path: Path
+) -> None:
+    theirs = without_limit(f"quantize-dynamic{options}", target).model
+    made = apply(large, f"quantize-dynamic{options}", out=tmp_path / "out.onnx", target=target)
     written = load(made.files[0])
     expected, found = stored(theirs), stored(written)
     for weight in ("up", "down"):

@@ -13,8 +13,9 @@ from onnxopt.catalog import parse
 from onnxopt.errors import NativeError
 from onnxopt.model_file import from_bytes, light, to_bytes, to_proto
 from onnxopt.pipeline import Context, Pipeline
-from onnxopt.quantization import ort_bridge, ort_quantizers
+from onnxopt.quantization import ort_bridge
 from onnxopt.quantization.calibration.ranges import Range
+from onnxopt.quantization.ort import operators
 from onnxopt.quantization.ort_bridge import DynamicOptions, StaticOptions
 from onnxopt.target import detect
 from tests import builders, numerics
@@ -199,12 +200,12 @@ def test_weights_that_no_dynamic_operator_reads_are_not_copied(name: str, monkey
     monkeypatch.setattr(ort_bridge, "IN_MEMORY_BYTES", 0)
     lent = list[str]()
 
-    class Watched(ort_quantizers.OperatorQuantizer):
-        def __init__(self, *arguments: Any, weights: Mapping[str, ir.TensorProtocol]) -> None:
+    class Watched(operators.OperatorQuantizer):
+        def __init__(self, *arguments: Any, weights: Mapping[str, ir.TensorProtocol], **more: Any) -> None:
             lent.extend(weights)
-            super().__init__(*arguments, weights=weights)
+            super().__init__(*arguments, weights=weights, **more)
 
-    monkeypatch.setattr(ort_quantizers, "OperatorQuantizer", Watched)
+    monkeypatch.setattr(operators, "OperatorQuantizer", Watched)
     made = ort_bridge.quantize_dynamic(model, options).model
     kinds = {n: {node.op_type for node, _ in value.uses()} for n, value in model.graph.initializers.items()}
     convolved = [weight for weight, found in kinds.items() if found == {"Conv"}]

@@ -37,10 +37,12 @@ def test_a_file_for_another_processor_is_named(spec: str, monkeypatch: pytest.Mo
     assert CODE not in codes(other, monkeypatch, "arm64-neon")
 
 
-def test_dynamic_products_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    eight, seven = (made(f"quantize-dynamic{{reduce_range={bits}}}", "x86-vnni", "gemm_mlp") for bits in ("no", "yes"))
+@pytest.mark.parametrize("name", ["gemm_mlp", "lstm", "loop"])
+def test_dynamic_products_are_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    eight, seven = (made(f"quantize-dynamic{{reduce_range={bits}}}", "x86-vnni", name) for bits in ("no", "yes"))
     assert CODE in codes(eight, monkeypatch, "x86-avx2")
     assert CODE not in codes(seven, monkeypatch, "x86-avx2")
+    assert CODE not in codes(made("quantize-dynamic", "x86-avx2", name), monkeypatch, "x86-avx2")
 
 
 def test_a_float_model_is_not_loaded_again_for_it(monkeypatch: pytest.MonkeyPatch) -> None:

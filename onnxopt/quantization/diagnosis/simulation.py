@@ -4,7 +4,7 @@ x86 without VNNI saturates sums of two products at 16 bits (see `saturation`); a
 and differ only in speed. The result is valid if this machine itself is exact: with VNNI, or on ARM.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,6 +27,8 @@ _EXACT = ("session.disable_quant_qdq", "1")
 """Session option that keeps Q/DQ unfused, so that this processor's integer kernels do not affect the result."""
 _OPERATORS = ("QLinearConv", "QLinearMatMul", "QGemm")
 _UNKNOWN = (*_OPERATORS, "ConvInteger", "DynamicQuantizeLSTM", "QAttention")
+_DYNAMIC = {"MatMulInteger": (1,), "QAttention": (1,), "DynamicQuantizeLSTM": (1, 2)}
+"""The weights among the inputs of operators that quantize activations at run time: (..., inputs, outputs)."""
 _WEIGHT = 3
 """The place of the weight among the inputs of these operators."""
 
@@ -88,12 +90,25 @@ def saturating_layers(model: ir.Model, runtime: Runtime) -> dict[str, int]:
     """
     copy, found = _prepared(model), dict[str, int]()
     integer = integer_layers(copy, runtime)
-    for node in copy.graph:
-        weight = _weight_of(node) if node.name in integer or node.op_type in (*_OPERATORS, "MatMulInteger") else None
-        pairs = None if weight is None else _pairs_of(node, weight)
-        if pairs is not None and len(pairs):
-            found[node.name or ""] = len(pairs)
+    for node in copy.graph.all_nodes():
+        if node.op_type in _DYNAMIC:
+            count = sum(len(pairs_of(rows, _in_order(rows))) for rows in _dynamic_rows(node))
+        else:
+            weight = _weight_of(node) if node.name in integer or node.op_type in _OPERATORS else None
+            pairs = None if weight is None else _pairs_of(node, weight)
+            count = 0 if pairs is None else len(pairs)
+        if count:
+            found[node.name or ""] = count
     return found
+
+
+def _dynamic_rows(node: ir.Node) -> Iterator[np.ndarray]:
+    """Yield the signed weights of a layer with dynamic activations as matrices (outputs, inputs)."""
+    for place in _DYNAMIC[node.op_type]:
+        value = node.inputs[place] if place < len(node.inputs) else None
+        weight = None if value is None or value.const_value is None else value.const_value.numpy()
+        if weight is not None and weight.dtype == np.int8 and weight.ndim > 1:
+            yield from np.swapaxes(weight, -1, -2).reshape(-1, weight.shape[-1], weight.shape[-2])
 
 
 def _prepared(model: ir.Model) -> ir.Model:
@@ -171,7 +186,11 @@ def _pairs_of(node: ir.Node, weight: np.ndarray) -> Pairs | None:
     if weight.ndim != 2 or turned:
         return None
     rows = weight if transposed else weight.T
-    return pairs_of(rows, np.broadcast_to(np.arange(rows.shape[1]), rows.shape))
+    return pairs_of(rows, _in_order(rows))
+
+
+def _in_order(rows: np.ndarray) -> np.ndarray:
+    return np.broadcast_to(np.arange(rows.shape[1]), rows.shape)
 
 
 def _pairs_of_convolution(node: ir.Node, weight: np.ndarray) -> Pairs:

@@ -8,6 +8,7 @@ import onnx_ir as ir
 from onnxopt.graph.edit import tensor_in
 from onnxopt.quantization.rounding.saturation import multiplies_singly, neighbours_in_rows, neighbours_in_windows
 
+_AT_ONCE_BYTES = 1 << 22
 Overrides = Mapping[str, list[dict[str, float | int]]]
 """Ranges by weight in the quantizer's form: one dictionary per channel with `axis`, `rmin` and `rmax`."""
 
@@ -53,6 +54,27 @@ def safe_ranges(model: ir.Model, op_types: Collection[str], exclude: Collection[
             place = {"axis": axes[name]} if per_channel else {}
             found[name] = [{**place, "rmin": -float(limit), "rmax": float(limit)} for limit in limits]
     return found
+
+
+def safe_magnitudes(weight: np.ndarray, axis: int, per_channel: bool) -> np.ndarray:
+    """Return how far the symmetric range of a product's weight must reach, shape (outputs,), or () for one range.
+
+    Args:
+        weight: float weights (..., inputs, outputs), or with outputs first and inputs last.
+        axis: axis of the outputs; of a recurrent layer's weight (directions, outputs, inputs) that of the directions.
+        per_channel: whether every output has its own range.
+    """
+    inputs = weight.shape[-1 if axis == 0 else -2]
+    each = weight.size // max(weight.shape[axis], 1)
+    neighbours = [neighbours_in_rows(np.arange(each).reshape(-1, max(inputs, 1)))]
+    outputs = np.moveaxis(weight, axis, 0)
+    at_once = max(_AT_ONCE_BYTES // (4 * max(each, 1)), 1)
+    limits = [np.zeros(0, weight.dtype)]
+    for start in range(0, len(outputs), at_once):
+        rows = _rows(outputs[start : start + at_once], 0)
+        limits.append(np.maximum(_reach(rows, neighbours), np.abs(rows).max(1, initial=0)))
+    found = np.concatenate(limits)
+    return found if per_channel else found.max(initial=0)
 
 
 def _output_axis(node: ir.Node, rank: int) -> int:

@@ -4,9 +4,12 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from onnxopt.catalog import parse
 from onnxopt.measure.runtime.session import Runtime, Session
+from onnxopt.pipeline import Context, Pipeline
 from onnxopt.quantization.diagnosis.simulation import simulate
 from onnxopt.target import detect
+from tests import builders
 from tests.quantization.diagnosis.test_simulation import ARM, AVX2, outputs, quantized
 
 pytestmark = pytest.mark.skipif(
@@ -57,3 +60,35 @@ def test_products_are_as_simulated(op_type: str, inputs: int) -> None:
     here, simulated, exact = steps(model, rng.uniform(1, 3.1, (4, inputs)).astype(np.float32))
     assert np.abs(here - simulated).max() <= 1
     assert np.abs(here - exact).max() > 1
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+@pytest.mark.parametrize("inputs", [32, 33])
+def test_dynamic_products_with_limited_neighbours_are_exact(inputs: int, rows: int) -> None:
+    rng = np.random.default_rng(0)
+    # Every second weight is as large as 8 bits hold: 7 bits for all would not be needed.
+    weight = np.where(np.arange(inputs)[:, None] % 2, 1, rng.uniform(80, 127, (inputs, 24))).astype(np.float32)
+    net = builders.Net(0)
+    net.node("MatMul", "x", net.const(weight, "w"), out="y", name="layer")
+    model = net.model([("x", builders.F, [rows, inputs])], [("y", builders.F, [rows, 24])])
+    x = rng.uniform(0.9, 1, (rows, inputs)).astype(np.float32)
+    exact = x @ weight
+    errors = []
+    for options in ("", "{reduce_range=yes}", "{reduce_range=no}"):
+        made = Pipeline(parse(f"quantize-dynamic{options}")).run(model, Context(AVX2)).model
+        errors.append(float(np.abs(Session(made, Runtime()).named({"x": x})["y"] - exact).max() / exact.max()))
+    limited, seven, _ = errors
+    assert limited < 0.01
+    assert limited <= seven
+
+
+def test_dynamic_products_of_8_bits_are_wrong_here() -> None:
+    weight = np.random.default_rng(0).uniform(80, 127, (32, 24)).astype(np.float32)
+    net = builders.Net(0)
+    net.node("MatMul", "x", net.const(weight, "w"), out="y", name="layer")
+    model = net.model([("x", builders.F, [4, 32])], [("y", builders.F, [4, 24])])
+    x = np.ones((4, 32), np.float32)
+    for options, least, most in (("{reduce_range=no}", 0.2, 1), ("", 0, 0.02)):
+        made = Pipeline(parse(f"quantize-dynamic{options}")).run(model, Context(AVX2)).model
+        found = Session(made, Runtime()).named({"x": x})["y"]
+        assert least <= np.abs(found / (x @ weight) - 1).max() <= most

@@ -1,19 +1,12 @@
-"""The runtime's quantizers on an indexed model: their work grows with the size of the graph, not with its square.
+"""The runtime's quantizer that writes pairs of conversions, on an indexed model."""
 
-They look each tensor up by going through all initializers. Here the model gives them only those of the current node
-or tensor, and the channels of a weight are computed at once. Methods that a later runtime no longer calls change
-nothing.
-"""
-
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 from onnx import numpy_helper
 from onnxruntime.quantization.base_quantizer import QuantizationParams
-from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
 from onnxruntime.quantization.qdq_quantizer import (
     QDQQuantizer,
     QDQQuantTensorType,
@@ -27,120 +20,9 @@ from onnxruntime.quantization.quant_utils import (
     add_dequant_suffix,
 )
 
-from onnxopt.model_file.proto import remove_parts, to_tensor
-from onnxopt.quantization import ort_channels
-from onnxopt.quantization.ort_index import IndexedModel
-
-
-class NewNodes(list[onnx.NodeProto]):
-    """Nodes written so far; iteration yields those of the current node, because the runtime looks for no others."""
-
-    begin = 0
-
-    def __iter__(self) -> Iterator[onnx.NodeProto]:
-        return (self[position] for position in range(self.begin, len(self)))
-
-
-class OperatorQuantizer(ONNXQuantizer):  # type: ignore[misc]  # the runtime has no types
-    """Writes integer operators: all dynamic ones, and the static QOperator form.
-
-    Args:
-        arguments: those of the runtime's class.
-        weights: weights that are inputs of the given model. The runtime copies a model for dynamic quantization three
-            times to find its types; of these weights it copies none, and those that stay in float go into the model at
-            the end.
-    """
-
-    model: Any
-    new_nodes: Any
-
-    def __init__(self, *arguments: Any, weights: Mapping[str, ir.TensorProtocol] | None = None) -> None:
-        self._weights = weights or {}
-        super().__init__(*arguments)
-        self.new_nodes = NewNodes()
-
-    def calculate_quantization_params(self) -> Any:
-        """Return scales and zero points; the last step of the base class that changes the model is before it."""
-        graph = self.model.model.graph
-        remove_parts(graph.input, [value for value in graph.input if value.name in self._weights])
-        for name in self._weights:
-            for known in (self.value_infos, self.tensor_names):
-                known.pop(name, None)
-        self._lent = {name: to_tensor(tensor, name) for name, tensor in self._weights.items()}
-        self.model = IndexedModel(self.model.model, self._lent)
-        return super().calculate_quantization_params()
-
-    def quantize_model(self) -> Any:
-        """Quantize, and give back the weights of the user's model with their shapes: the runtime changes an LSTM's."""
-        shapes = {name: tuple(tensor.dims) for name, tensor in self._lent.items()}
-        try:
-            return super().quantize_model()
-        finally:
-            for name, shape in shapes.items():
-                if tuple(self._lent[name].dims) != shape:
-                    self._lent[name].dims[:] = shape
-
-    def should_quantize_node(self, node: onnx.NodeProto) -> bool:
-        """Return whether to quantize a node, which is the one current from now on."""
-        self.model.seek((*node.input, *node.output))
-        if isinstance(self.new_nodes, NewNodes):
-            self.new_nodes.begin = len(self.new_nodes)
-        return bool(super().should_quantize_node(node))
-
-    def quantize_node_with_sub_graph(self, node: onnx.NodeProto) -> Any:
-        """Quantize the subgraphs of a node, which may read every tensor of this graph."""
-        with self.model.only(None):
-            return super().quantize_node_with_sub_graph(node)
-
-    def quantize_bias_static(self, bias_name: str, input_name: str, weight_name: str, beta: float = 1.0) -> Any:
-        """Quantize the bias of the current node."""
-        names = [bias_name, input_name, weight_name]
-        for name in (input_name, weight_name):
-            value = self.quantized_value_map.get(name)
-            names += [f"{name}_scale"] if value is None else [value.scale_name, value.zp_name, value.q_name]
-        with self.model.only(names):
-            return super().quantize_bias_static(bias_name, input_name, weight_name, beta)
-
-    def quantize_weight_per_channel_impl(
-        self,
-        weight_name: str,
-        weight_qType: int,  # the runtime's name
-        channel_axis: int,
-        reduce_range: bool = True,
-        keep_float_weight: bool = False,
-    ) -> Any:
-        """Write the integers of a weight, all channels at once, and return their name, zero point's and scale's."""
-        tensor, ranges = self.model.get_initializer(weight_name), self.tensor_quant_overrides.get(weight_name, [{}])
-        made = None
-        if tensor is not None and self.is_weight_symmetric(weight_qType):
-            weight, narrow = _float_array(tensor), bool(self.reduce_range and reduce_range)
-            channel_axis %= max(weight.ndim, 1)
-            made = ort_channels.parameters(weight, channel_axis, weight_qType, ranges, reduce_range=narrow)
-        if made is None:
-            return super().quantize_weight_per_channel_impl(
-                weight_name, weight_qType, channel_axis, reduce_range, keep_float_weight
-            )
-        zero_point, scale = made
-        names = f"{weight_name}_quantized", f"{weight_name}_zero_point", f"{weight_name}_scale"
-        written = [
-            onnx.helper.make_tensor(names[2], onnx.TensorProto.FLOAT, scale.shape, scale.tolist()),
-            onnx.helper.make_tensor(names[1], weight_qType, scale.shape, zero_point.tolist()),
-        ]
-        if not keep_float_weight:
-            numbers = ort_channels.integers(weight, channel_axis, weight_qType, zero_point, scale)
-            written.append(numpy_helper.from_array(numbers, names[0]))
-        self.model.initializer_extend(written)
-        return names
-
-    def _dequantize_value(self, value_name: str) -> Any:
-        value = self.quantized_value_map.get(value_name)
-        with self.model.only([] if value is None else [value.scale_name]):
-            return super()._dequantize_value(value_name)
-
-    def _dequantize_outputs(self) -> None:
-        super()._dequantize_outputs()
-        self.model.seek(None)
-        self.new_nodes = self.new_nodes[:]
+from onnxopt.quantization.ort import channels
+from onnxopt.quantization.ort.channels import floats_of
+from onnxopt.quantization.ort.index import IndexedModel
 
 
 class PairQuantizer(QDQQuantizer):  # type: ignore[misc]
@@ -181,7 +63,7 @@ class PairQuantizer(QDQQuantizer):  # type: ignore[misc]
         if tensor is None or axis is None or info.tensor_type is not QDQQuantTensorType.WEIGHT or self.block_size:
             return {}
         kind = self.weight_qType
-        made = ort_channels.parameters(_float_array(tensor), axis, kind, ranges, reduce_range=self.reduce_range)
+        made = channels.parameters(floats_of(tensor), axis, kind, ranges, reduce_range=self.reduce_range)
         if made is None:
             return {}
         return {name: QuantizationParams(zero_point=made[0], scale=made[1], quant_type=kind, axis=axis)}
@@ -195,12 +77,12 @@ class PairQuantizer(QDQQuantizer):  # type: ignore[misc]
         is_per_channel: bool,
     ) -> Any:
         """Return whether the scales of a weight had to grow for its bias, and the scales."""
-        bias = _float_array(bias_tp)
+        bias = floats_of(bias_tp)
         if not is_per_channel or weight_scale.ndim != 1 or bias.shape != weight_scale.shape or bias.dtype != np.float32:
             return super()._adjust_weight_scale_for_int32_bias(
                 input_scale, weight_scale, weight_name, bias_tp, is_per_channel
             )
-        wider = ort_channels.wide_enough(weight_scale, input_scale.item(), bias)
+        wider = channels.wide_enough(weight_scale, input_scale.item(), bias)
         return wider is not None, weight_scale if wider is None else wider
 
     def _add_qdq_nodes_for_initializer(self, weight_proto: onnx.TensorProto) -> Any:
@@ -208,12 +90,12 @@ class PairQuantizer(QDQQuantizer):  # type: ignore[misc]
         name = weight_proto.name
         given = self.initializer_quant_params[name]
         axis, kind = given.get("axis"), given["quant_type"]
-        one_by_one = axis is None or kind not in ort_channels.BYTES or self.block_size or self.add_qdq_pair_to_weight
+        one_by_one = axis is None or kind not in channels.BYTES or self.block_size or self.add_qdq_pair_to_weight
         if name in self.quantized_value_map or one_by_one:
             return super()._add_qdq_nodes_for_initializer(weight_proto)
         made, read = self._make_scale_zp_initializers(name, given), add_dequant_output_suffix(name)
         self.model.replace_input_of_all_nodes(name, read)
-        numbers = ort_channels.integers(_float_array(weight_proto), axis, kind, given["zero_point"], given["scale"])
+        numbers = channels.integers(floats_of(weight_proto), axis, kind, given["zero_point"], given["scale"])
         stored = numpy_helper.from_array(numbers, f"{name}_quantized")
         self.model.add_initializer(stored)
         of = made.scale.name, made.zero_point.name
@@ -227,7 +109,7 @@ class PairQuantizer(QDQQuantizer):  # type: ignore[misc]
     ) -> Any:
         """Write a scale and a zero point, and return both."""
         zero_point, scale, kind = (quant_params[key] for key in ("zero_point", "scale", "quant_type"))
-        if kind not in ort_channels.BYTES or scale.dtype != np.float32 or zero_point.ndim != scale.ndim:
+        if kind not in channels.BYTES or scale.dtype != np.float32 or zero_point.ndim != scale.ndim:
             return super()._make_scale_zp_initializers(param_name, quant_params, init_name_suffix)
         numbers, scales = zero_point.ravel().tolist(), scale.ravel().tolist()
         name = f"{param_name}_zero_point{init_name_suffix}"
@@ -279,8 +161,3 @@ class PairQuantizer(QDQQuantizer):  # type: ignore[misc]
                 work()
                 rest |= one
         setattr(self, field, rest)
-
-
-def _float_array(tensor: onnx.TensorProto) -> np.ndarray:
-    array: np.ndarray = numpy_helper.to_array(tensor)
-    return array

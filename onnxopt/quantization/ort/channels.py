@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from onnx import numpy_helper
 from onnxruntime.quantization.quant_utils import get_qmin_qmax_for_qType
 
 BYTES = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
@@ -19,6 +20,12 @@ _TINY = float(np.finfo(np.float32).tiny)
 _INT32 = float(np.iinfo(np.int32).max) - float(np.iinfo(np.int32).min + 1)
 _MARGIN = 1.0001
 """The runtime's own margin above the smallest scale of a bias."""
+
+
+def floats_of(tensor: onnx.TensorProto) -> np.ndarray:
+    """Return the numbers of a float tensor."""
+    array: np.ndarray = numpy_helper.to_array(tensor)
+    return array
 
 
 def parameters(

@@ -7,7 +7,7 @@ from onnx import TensorProto, numpy_helper
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.quant_utils import compute_data_quant_params, quantize_onnx_initializer
 
-from onnxopt.quantization import ort_channels
+from onnxopt.quantization.ort import channels
 
 KINDS = [TensorProto.INT8, TensorProto.UINT8]
 
@@ -28,7 +28,7 @@ def weight() -> np.ndarray:
 def test_scales_and_integers_are_those_of_the_runtime(kind: int, axis: int, narrow: bool, given: bool) -> None:
     array = weight()
     ranges = [{"axis": axis, "rmin": -0.5 * i, "rmax": 0.3 * i} if given else {} for i in range(6)]
-    made = ort_channels.parameters(array, axis, kind, ranges if given else [{}], reduce_range=narrow)
+    made = channels.parameters(array, axis, kind, ranges if given else [{}], reduce_range=narrow)
     assert made is not None
     zero_point, scale = made
     for i, (ends, channel) in enumerate(zip(ranges, np.moveaxis(array, axis, 0), strict=True)):
@@ -39,7 +39,7 @@ def test_scales_and_integers_are_those_of_the_runtime(kind: int, axis: int, narr
         assert (zero_point.dtype, scale.dtype) == (zero.dtype, one.dtype)
     tensor = numpy_helper.from_array(array, "w")
     stored = numpy_helper.to_array(quantize_onnx_initializer(tensor, kind, zero_point, scale, axis))
-    assert np.array_equal(ort_channels.integers(array, axis, kind, zero_point, scale), stored)
+    assert np.array_equal(channels.integers(array, axis, kind, zero_point, scale), stored)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_scales_and_integers_are_those_of_the_runtime(kind: int, axis: int, narr
     ],
 )
 def test_what_is_not_foreseen_is_left_to_the_runtime(array: np.ndarray, kind: int, ranges: list[dict]) -> None:
-    assert ort_channels.parameters(array, 0, kind, ranges, reduce_range=False) is None
+    assert channels.parameters(array, 0, kind, ranges, reduce_range=False) is None
 
 
 @pytest.mark.parametrize("size", [1.0, 1e6])
@@ -65,11 +65,11 @@ def test_a_scale_grows_for_its_bias_as_in_the_runtime(size: float) -> None:
     grown, expected = QDQQuantizer._adjust_weight_scale_for_int32_bias(
         None, np.array(1e-3, np.float32), scale.copy(), "w", tensor, True
     )
-    wider = ort_channels.wide_enough(scale, float(np.float32(1e-3)), bias)
+    wider = channels.wide_enough(scale, float(np.float32(1e-3)), bias)
     assert grown
     assert wider is not None
     assert np.array_equal(wider, expected)
 
 
 def test_a_scale_that_is_wide_enough_stays() -> None:
-    assert ort_channels.wide_enough(np.ones(3, np.float32), 1.0, np.ones(3, np.float32)) is None
+    assert channels.wide_enough(np.ones(3, np.float32), 1.0, np.ones(3, np.float32)) is None

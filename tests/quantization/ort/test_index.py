@@ -14,8 +14,9 @@ from onnxopt.catalog import parse
 from onnxopt.model_file import from_bytes, to_bytes, to_proto
 from onnxopt.model_file.proto import to_tensor
 from onnxopt.pipeline import Context, Pipeline
-from onnxopt.quantization import ort_bridge, ort_quantizers
-from onnxopt.quantization.ort_index import IndexedModel
+from onnxopt.quantization import ort_bridge
+from onnxopt.quantization.ort import operators, pairs
+from onnxopt.quantization.ort.index import IndexedModel
 from onnxopt.target import target_of
 from tests import builders
 
@@ -43,13 +44,16 @@ def chain(layers: int) -> ir.Model:
 def test_the_file_is_that_of_the_runtime_itself(name: str, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     build = builders.BUILDERS[name] if name in MODELS else lambda: chain(3)
     indexed = quantized(build(), form)
-    monkeypatch.setattr(ort_quantizers, "PairQuantizer", qdq_quantizer.QDQQuantizer)
+    monkeypatch.setattr(pairs, "PairQuantizer", qdq_quantizer.QDQQuantizer)
 
-    def of_the_runtime(*given: object, weights: Mapping[str, object] | None = None) -> object:
+    def of_the_runtime(
+        *given: object, weights: Mapping[str, object] | None = None, avoid_saturation: bool = False
+    ) -> object:
         assert not weights  # all are small
+        assert not avoid_saturation  # the runtime has 7 bits only
         return onnx_quantizer.ONNXQuantizer(*given)
 
-    monkeypatch.setattr(ort_quantizers, "OperatorQuantizer", of_the_runtime)
+    monkeypatch.setattr(operators, "OperatorQuantizer", of_the_runtime)
     assert quantized(build(), form) == indexed
 
 
