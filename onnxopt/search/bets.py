@@ -1,8 +1,8 @@
 """The order of candidates: by expected gain per second of building, scoring and timing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import log, prod, sqrt
+from math import inf, log, prod, sqrt
 from types import MappingProxyType
 
 import onnx_ir as ir
@@ -38,8 +38,12 @@ _NARROW = 16
 """Number of channels in a vector register."""
 _SAMPLES = 128
 """Most calibration samples; each sweep over them fetches all inner values."""
-_SWEEP = 3.0
-"""Time of such a run, relative to a plain run."""
+_SWEEP = 4.0
+"""Time of such a run, relative to a plain run: nothing is fused in it."""
+_SWEEP_SHARE = 0.2
+"""Largest share of the time for candidates of one such sweep."""
+_FEWEST = 16
+"""Calibration samples that every sweep has."""
 _BYTES_PER_S = 2e7
 """Rate in bytes per second of building, checking, loading and timing a model."""
 _LEAST_S = 1.0
@@ -93,6 +97,18 @@ class Workload:
         calibrated_s = sweeps * _SWEEP * min(self.calibration, _SAMPLES) * self.sample_s
         scored_s = self.searched * self.sample_s / max(self.gain(candidate), 0.1)
         return _LEAST_S + self.size_bytes / _BYTES_PER_S + calibrated_s + scored_s
+
+
+def calibration_within(left_s: float, sample_s: float, samples: int) -> int:
+    """Return the number of calibration samples for a search: a slow model must not calibrate until the time is over.
+
+    Args:
+        left_s: seconds for candidates; infinite without a limit.
+        sample_s: seconds per sample of the baseline.
+        samples: number of samples that there are.
+    """
+    fitting = inf if sample_s <= 0 else _SWEEP_SHARE * left_s / (_SWEEP * sample_s)
+    return int(min(samples, _SAMPLES, max(fitting, _FEWEST)))
 
 
 def kind_of(candidate: Candidate) -> str:
@@ -167,6 +183,10 @@ class TrialOrder:
     def all(self) -> tuple[Candidate, ...]:
         """All candidates in the order of trials under a time limit."""
         return (*self.bets, *self.alike, *self.late)
+
+    def changed(self, change: Callable[[Candidate], Candidate]) -> "TrialOrder":
+        """Return the order with every candidate changed."""
+        return TrialOrder(*(tuple(map(change, part)) for part in (self.bets, self.alike, self.late)))
 
     def led_by(self, candidate: Candidate) -> "TrialOrder":
         """Return the order with a candidate as its first bet."""

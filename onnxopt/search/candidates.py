@@ -45,6 +45,15 @@ def first_candidates() -> tuple[Candidate, ...]:
     )
 
 
+def calibrated_on(candidate: Candidate, samples: int) -> Candidate:
+    """Return `candidate` with at most so many calibration samples."""
+    passes = tuple(
+        replace(spec, samples=samples) if isinstance(spec, QuantizeStatic) and spec.samples > samples else spec
+        for spec in candidate.passes
+    )
+    return replace(candidate, passes=passes)
+
+
 def row_candidates(*, large: bool = False) -> tuple[Candidate, ...]:
     """Return the candidates tried beside them where products of single rows read more weights than the caches hold.
 

@@ -11,10 +11,10 @@ from onnxopt.measure.metrics.score import Metric, percent
 from onnxopt.options.search import Goal
 from onnxopt.search import stages
 from onnxopt.search.baseline import PROOF_LATENCY, Stamp, Start, measured_baseline
-from onnxopt.search.bets import WORTH, TrialOrder, order_of, reads_rows, work_of
-from onnxopt.search.candidates import exact, first_candidates, row_candidates
+from onnxopt.search.bets import WORTH, TrialOrder, calibration_within, order_of, reads_rows, work_of
+from onnxopt.search.candidates import calibrated_on, exact, first_candidates, row_candidates
 from onnxopt.search.journal.journal import Journal
-from onnxopt.search.journal.notes import names
+from onnxopt.search.journal.notes import names, numbers
 from onnxopt.search.learning import reduce_and_train
 from onnxopt.search.limits.deadline import Deadline
 from onnxopt.search.mix.float_layers import keep_harmful_layers
@@ -118,6 +118,7 @@ def _try_all(trials: Trials, size_bytes: int) -> Evidence | None:
     order = _planned(trials, size_bytes)
     trials.observer.planned(order.all)
     trials.journal.begin()
+    order = _calibrated_in_time(trials, order)
     if trials.settings.cluster is not None:
         score = trials.judge.baseline()
         trials.runner.announce([c for c in order.all if trials.journal.trial(c, score) is None])
@@ -185,7 +186,7 @@ def _planned(trials: Trials, size_bytes: int) -> TrialOrder:
             trials.feeds,
             size_bytes=size_bytes,
             sample_s=trials.sample_s,
-            calibration=len(trials.parts.calibration),
+            calibration=_fitting_calibration(trials),
             searched=len(trials.parts.search),
             target=trials.context.target,
         )
@@ -193,6 +194,17 @@ def _planned(trials: Trials, size_bytes: int) -> TrialOrder:
         return order_of(candidates, None)
     rows = row_candidates(large=not model_file.fits_protobuf(trials.model)) if reads_rows(work) else ()
     return order_of((*candidates, *rows), work)
+
+
+def _fitting_calibration(trials: Trials) -> int:
+    return calibration_within(trials.deadline.candidates_left_s(), trials.sample_s, len(trials.parts.calibration))
+
+
+def _calibrated_in_time(trials: Trials, order: TrialOrder) -> TrialOrder:
+    """Return the order with as many calibration samples as there is time for; a resumed search keeps their number."""
+    count = len(trials.parts.calibration)
+    fitting = next(iter(trials.recall("calibration samples", lambda: [_fitting_calibration(trials)], numbers)), count)
+    return order if fitting >= count else order.changed(lambda candidate: calibrated_on(candidate, int(fitting)))
 
 
 def _led(trials: Trials, order: TrialOrder) -> TrialOrder:

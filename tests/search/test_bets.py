@@ -1,5 +1,6 @@
 """The best single bet comes first, and no candidate is lost."""
 
+from math import inf
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,8 +9,9 @@ import pytest
 from onnxopt.model_file import memory, size_bytes
 from onnxopt.passes.quantize_weights import QuantizeWeights
 from onnxopt.search import bets, optimize
-from onnxopt.search.bets import TrialOrder, Workload, order_of, reads_rows, work_of
-from onnxopt.search.candidates import first_candidates, row_candidates
+from onnxopt.search.bets import TrialOrder, Workload, calibration_within, order_of, reads_rows, work_of
+from onnxopt.search.candidates import calibrated_on, first_candidates, row_candidates, static_pass
+from onnxopt.search.limits.deadline import Deadline
 from onnxopt.target import TARGETS
 from tests import builders
 from tests.builders import F, Net
@@ -99,6 +101,7 @@ def test_four_bits_of_a_model_above_the_limit_take_the_method_that_is_fast(
         model=model,
         feeds={"x": np.zeros((1, 64), np.float32)},
         sample_s=0.01,
+        deadline=Deadline(None),
         parts=SimpleNamespace(calibration=range(10), search=range(10)),
         context=SimpleNamespace(target=TARGETS["x86-vnni"]),
     )
@@ -114,3 +117,24 @@ def test_four_bits_are_the_first_bet_of_a_decoder_and_none_of_an_encoder() -> No
     )
     assert order_of(candidates, decoder).bets[0].name == "weights-4bit"
     assert "weights-4bit" in [c.name for c in order_of(candidates, encoder).late]
+
+
+def test_a_slow_model_calibrates_on_fewer_samples_where_time_is_limited() -> None:
+    assert calibration_within(30, 0.1, 48) < 48
+    # Twice the time, twice the samples, and never fewer than some.
+    assert calibration_within(400, 0.5, 1000) == 2 * calibration_within(200, 0.5, 1000) == 40
+    assert calibration_within(0, 0.1, 48) == calibration_within(1, 100, 48) == 16
+    assert calibration_within(1, 100, 10) == 10
+    for left_s, sample_s in ((inf, 0.1), (30, 0.0), (300, 0.001)):
+        assert calibration_within(left_s, sample_s, 48) == 48
+        assert calibration_within(left_s, sample_s, 1000) == 128
+
+
+def test_only_calibrations_are_limited_and_never_raised() -> None:
+    for candidate in first_candidates():
+        few, many = calibrated_on(candidate, 16), calibrated_on(candidate, 1000)
+        static = static_pass(few)
+        assert many == candidate
+        assert (few == candidate) == (static is None)
+        assert static is None or static.samples == 16
+        assert few.name == candidate.name

@@ -15,7 +15,7 @@ from onnxopt.passes.simplify import Simplify
 from onnxopt.search import optimize
 from onnxopt.search.bets import TrialOrder
 from onnxopt.search.budget import Budget
-from onnxopt.search.candidates import first_candidates
+from onnxopt.search.candidates import first_candidates, static_pass
 from onnxopt.search.journal.journal import MOST_DEATHS, Journal
 from onnxopt.search.journal.notes import candidate_data, maybe_candidate, names, numbers
 from onnxopt.search.optimize import search
@@ -276,3 +276,16 @@ def test_models_that_are_measured_again_are_not_built_again(verdict: Verdict, ke
     journal.begin()
     journal.finished(Trial(candidate, verdict, ""), "", builders.gemm_mlp())
     assert (journal.model(candidate) is not None) is kept
+
+
+def test_a_resumed_search_calibrates_on_as_many_samples_as_before(tmp_path, counted, monkeypatch) -> None:
+    monkeypatch.setattr(optimize, "calibration_within", lambda *_: 3)
+    first = run(tmp_path / "journal.jsonl")
+    monkeypatch.setattr(optimize, "calibration_within", lambda *_: 5)
+    before = len(counted)
+    second = run(tmp_path / "journal.jsonl", resume=True)
+    assert len(counted) == before
+    for result in (first, second):
+        static = [s for t in result.trials if (s := static_pass(t.candidate)) is not None]
+        assert static
+        assert {spec.samples for spec in static} == {3}
