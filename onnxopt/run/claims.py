@@ -98,12 +98,13 @@ def audit_run(
     opened = run if isinstance(run, Run) else read_run(run)
     record, checked = opened.record, verify(opened)
     claims = _file_claims(checked)
-    proof = _proof_of(record)
+    proof, warning = _proof_of(record), ""
     if checked.passed and proof is not None:
         job = _job(opened, data, baseline, session_options)
         claims += [_baseline_claim(record, job), _samples_claim(record, job, moved=data is not None)]
-        claims += _measured(opened, job, proof, progress)
-    return _audited(opened.folder, claims, proof, checked)
+        measured, warning = _measured(opened, job, proof, progress)
+        claims += measured
+    return _audited(opened.folder, claims, proof, checked, warning)
 
 
 def _file_claims(checked: Verification) -> list[Claim]:
@@ -169,7 +170,8 @@ def _samples_claim(record: RunRecord, job: Job, *, moved: bool) -> Claim:
     return Claim("hold-out samples", recorded, f"others: {len(here)}", None if moved else False)
 
 
-def _measured(run: Run, job: Job, proof: ProofRecord, progress: StageProgress | None) -> list[Claim]:
+def _measured(run: Run, job: Job, proof: ProofRecord, progress: StageProgress | None) -> tuple[list[Claim], str]:
+    """Return the claims that are measured, and the warning of the baseline's score, "" for none."""
     settings, model = job.settings, model_file.load(run.best)
     holdout = drawn(job.parts.holdout, proof.baseline.n, settings.seed)
     judge = judge_of(job.model, holdout, job.metric, settings.runtime, settings.seed, tasks=settings.tasks)
@@ -186,7 +188,7 @@ def _measured(run: Run, job: Job, proof: ProofRecord, progress: StageProgress | 
     ]
     if progress is not None:
         progress("latency", 0, 1)
-    return [*claims, _speed_claim(run.record, proof, _timed(job, model))]
+    return [*claims, _speed_claim(run.record, proof, _timed(job, model))], judge.baseline().warning
 
 
 def _timed(job: Job, model: ir.Model) -> Latency:
@@ -233,7 +235,9 @@ def _times(interval: Interval) -> str:
 _WORDS = {True: "agrees", False: "DIFFERS", None: "not comparable"}
 
 
-def _audited(folder: Path, claims: list[Claim], proof: ProofRecord | None, checked: Verification) -> AuditedRun:
+def _audited(
+    folder: Path, claims: list[Claim], proof: ProofRecord | None, checked: Verification, warning: str
+) -> AuditedRun:
     wrong = [claim for claim in claims if claim.holds is False]
     lines = []
     if not checked.passed:
@@ -241,8 +245,15 @@ def _audited(folder: Path, claims: list[Claim], proof: ProofRecord | None, check
     elif proof is None:
         lines.append("The run kept its baseline: it claims no drop and no speed-up.")
     lines.append(f"{len(wrong)} of {len(claims)} claims differ." if wrong else "No claim differs.")
+    if warning:
+        lines.append(warning)
     columns = (Column("claim"), Column("recorded"), Column("here"), Column("result"))
     rows = tuple((claim.name, claim.recorded, claim.found, _WORDS[claim.holds]) for claim in claims)
-    data = {"folder": str(folder), "passed": not wrong, "claims": [asdict(claim) for claim in claims]}
+    data = {
+        "folder": str(folder),
+        "passed": not wrong,
+        "claims": [asdict(claim) for claim in claims],
+        "warning": warning,
+    }
     document = Document((Table(columns, rows), Text(tuple(lines))), data)
     return AuditedRun(folder, tuple(claims), not wrong, document)

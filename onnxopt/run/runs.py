@@ -73,7 +73,8 @@ def runs_document(folders: Sequence[Path], runs: Sequence[RunRecord]) -> Documen
     titles = ("speed-up", "p50 ms", "size", "drop", "probability")
     columns = (Column("run"), Column("model"), *(Column(t, number=True) for t in titles), Column("result"))
     rows = tuple(_row(folder, run) for folder, run in zip(folders, runs, strict=True))
-    lines = differing_facts(folders, runs)
+    warned = [f"{folder}: {run.warning}" for folder, run in zip(folders, runs, strict=True) if run.warning]
+    lines = [*differing_facts(folders, runs), *warned]
     data = {
         "runs": [{"folder": str(f), "record": r.model_dump(mode="json")} for f, r in zip(folders, runs, strict=True)]
     }

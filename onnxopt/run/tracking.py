@@ -61,6 +61,7 @@ def _tags(record: RunRecord) -> dict[str, str]:
         "model.sha256": record.model.sha256 or "",
         **{f"best.sha256.{file.name}": file.sha256 for file in record.best},
         "versions": json.dumps(record.environment.versions),
+        **({"warning": record.warning} if record.warning else {}),
     }
 
 

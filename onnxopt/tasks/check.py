@@ -1,7 +1,6 @@
 """Validity and safety of model files, for `onnxopt check`."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
@@ -14,7 +13,7 @@ from onnxopt.measure.runtime.first_load import survive_loading
 from onnxopt.measure.runtime.session import MAPPED, Runtime, Session
 from onnxopt.model_file import Given, as_graph, given
 from onnxopt.model_file.given import Several, by_name
-from onnxopt.quantization.diagnosis.simulation import saturating_layers
+from onnxopt.quantization.diagnosis.simulation import saturating_here
 from onnxopt.repairs.order import REPAIRS
 from onnxopt.target import detect
 
@@ -121,12 +120,9 @@ def mendable(model: ir.Model) -> Iterator[Finding]:
 
 def _saturating(model: ir.Model) -> Iterator[Finding]:
     """Yield the layers of a quantized model that can saturate on this machine."""
-    here = detect()
-    if here.activation_type == "uint8" and here.reduce_range and model_file.fits_protobuf(model):
-        with suppress(ModelError):  # the runtime does not load it, which is a separate finding
-            layers = saturating_layers(model, Runtime())
-            if layers:
-                yield Finding("CHK307", tuple(layers))
+    layers = saturating_here(model, Runtime())
+    if layers:
+        yield Finding("CHK307", layers)
 
 
 def _of_error(error: ModelError) -> Finding:

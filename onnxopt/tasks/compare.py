@@ -20,6 +20,7 @@ from onnxopt.measure.tasks.task import TaskOptions
 from onnxopt.model_file import Given, as_graph, given, signature_of
 from onnxopt.options.choices import refuse_non_positive
 from onnxopt.pipeline import StageProgress
+from onnxopt.quantization.diagnosis.simulation import saturating_here
 from onnxopt.record.recording import left_out_sentence
 from onnxopt.record.trial import DropRecord, LatencyRecord, ScoreRecord
 from onnxopt.report.details import details_rows, evened_sentence
@@ -58,6 +59,7 @@ class Compared(Displayed):
         names: the names of the baseline and the model.
         choice: the rule for judging outputs, with its reason, in one sentence.
         left_out: numbers of the samples for which the baseline gives NaN.
+        saturating: layers of each whose sums can saturate on this processor, so that their results are others there.
     """
 
     accuracy: Judged | None
@@ -67,6 +69,7 @@ class Compared(Displayed):
     names: tuple[str, str] = ("the baseline", "the other model")
     choice: str = ""
     left_out: tuple[int, ...] = ()
+    saturating: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
     @property
     def within(self) -> bool:
@@ -171,7 +174,9 @@ def compare(
     sizes = (model_file.size_of(first), model_file.size_of(second))
     names = (_name(first, "the baseline"), _name(second, "the other model"))
     choice, left_out = by_outputs.choice, agreement.left_out
-    return Compared(accuracy, fidelity, (timed["first"], timed["second"]), sizes, names, choice, left_out)
+    saturating = saturating_here(before, runtime), saturating_here(after, runtime)
+    latency = timed["first"], timed["second"]
+    return Compared(accuracy, fidelity, latency, sizes, names, choice, left_out, saturating)
 
 
 def _name(model: Path | ir.Model, otherwise: str) -> str:
@@ -203,8 +208,17 @@ def compare_document(result: Compared) -> Document:
     lines = [f"Baseline: {first}.", f"Model: {second}.", _verdict(decides), *filter(None, [evened])]
     if after.unsure:
         lines.append(f"The speed-up is unsure: {after.unsure}.")
+    lines += [_saturation(name, layers) for name, layers in zip(result.names, result.saturating, strict=True) if layers]
     first_lines = tuple(filter(None, (result.choice, left_out_sentence(result.left_out), result.warning)))
     return Document((Text(first_lines), Table(columns, tuple(rows)), Text(tuple(lines))), _data(result))
+
+
+def _saturation(name: str, layers: tuple[str, ...]) -> str:
+    count = units.many(len(layers), "layer")
+    return (
+        f"Sums in {count} of {name} can exceed 16 bits on this processor, and are wrong then: `onnxopt check` names "
+        "them, and `quantize` of the float model on this machine makes a file without them."
+    )
 
 
 def _judged(judged: Judged, name: str) -> tuple[str, ...]:
@@ -237,6 +251,7 @@ def _data(result: Compared) -> dict[str, object]:
         "choice": result.choice,
         "left_out": list(result.left_out),
         "warning": result.warning,
+        "saturating": list(map(list, result.saturating)),
         **{key: None if value is None else _judged_data(value) for key, value in judged.items()},
         "latency": [LatencyRecord.model_validate(latency).model_dump(mode="json") for latency in result.latency],
         "size_bytes": list(result.size_bytes),

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from onnx import numpy_helper
 
 import onnxopt
 from onnxopt.cli.entry import main
+from onnxopt.document.blocks import Text
 from onnxopt.errors import FileError, UsageError
 from onnxopt.measure.judge import Judge
 from onnxopt.model_file import sha256_of
@@ -82,6 +84,25 @@ def test_a_run_that_is_as_it_claims_agrees(run: Path, clock: object, capsys: pyt
     data = json.loads(capsys.readouterr().out)
     assert {claim["name"]: claim["holds"] for claim in data["claims"]} == AGREES
     assert verdicts(audit_run(run / "run.json")) == AGREES
+
+
+def test_a_baseline_that_scores_like_a_guess_is_warned_of(
+    run: Path, clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lines() -> list[str]:
+        return [line for block in audit_run(run).document.blocks if isinstance(block, Text) for line in block.lines]
+
+    assert not any("guess" in line for line in lines())
+    real = claims.judge_of
+
+    def like_a_guess(*given: Any, **more: Any) -> Judge:
+        judge = real(*given, **more)
+        score = replace(judge.baseline(), warning="The baseline scores like a guess.")
+        monkeypatch.setattr(type(judge), "baseline", lambda _: score)
+        return judge
+
+    monkeypatch.setattr(claims, "judge_of", like_a_guess)
+    assert "The baseline scores like a guess." in lines()
 
 
 def test_the_drop_is_measured_on_as_many_samples_as_the_proof_used(

@@ -88,6 +88,12 @@ def test_runs_are_compared(explained_record):
     assert json.dumps(document.data)
 
 
+def test_a_table_of_runs_repeats_their_warnings(explained_record):
+    warned = explained_record.model_copy(update={"warning": "The baseline scores like a guess."})
+    lines = runs_document([Path("a"), Path("b")], [explained_record, warned]).blocks[1].lines
+    assert [line for line in lines if "guess" in line] == ["b: The baseline scores like a guess."]
+
+
 def test_the_paper_says_what_the_page_says(explained, explained_record):
     paper = (explained / "report.md").read_text()
     assert paper == to_paper(explained_record)

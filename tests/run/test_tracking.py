@@ -42,3 +42,6 @@ def test_figures_need_no_mlflow(explained_record):
     kept = explained_record.model_copy(update={"status": "kept-original", "winner": None, "proofs": ()})
     assert set(dict(tracking._figures(kept))) == {"size_before_bytes", "size_after_bytes"}
     assert tracking._tags(kept)["passes"] == ""
+    assert "warning" not in tracking._tags(kept)
+    warned = kept.model_copy(update={"warning": "The baseline scores like a guess."})
+    assert tracking._tags(warned)["warning"] == warned.warning

@@ -4,9 +4,12 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+import onnxopt
 from onnxopt.catalog import parse
+from onnxopt.document.blocks import Text
 from onnxopt.measure.runtime.session import Runtime
 from onnxopt.pipeline import Context, Pipeline
+from onnxopt.quantization.diagnosis import simulation
 from onnxopt.quantization.diagnosis.simulation import saturating_layers
 from onnxopt.target import TARGETS, target_of
 from onnxopt.tasks import check
@@ -22,7 +25,7 @@ def made(spec: str, target: str, name: str = "residual_cnn") -> ir.Model:
 
 
 def codes(model: ir.Model, monkeypatch: pytest.MonkeyPatch, here: str) -> dict[str, tuple[str, ...]]:
-    monkeypatch.setattr(check, "detect", lambda: TARGETS[here])
+    monkeypatch.setattr(simulation, "detect", lambda: TARGETS[here])
     return {finding.code: finding.where for finding in check.findings_of(model)}
 
 
@@ -46,7 +49,7 @@ def test_dynamic_products_are_named(name: str, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_float_model_is_not_loaded_again_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check, "saturating_layers", lambda *_: pytest.fail("a float model has no integer layers"))
+    monkeypatch.setattr(simulation, "saturating_layers", lambda *_: pytest.fail("a float model has no integer layers"))
     assert CODE not in codes(builders.BUILDERS["residual_cnn"](), monkeypatch, "x86-avx2")
 
 
@@ -62,3 +65,17 @@ def test_two_outputs_per_channel_are_products_over_the_window() -> None:
     )
     assert "layer" in saturating_layers(eight, Runtime())
     assert not saturating_layers(safe, Runtime())
+
+
+def test_compare_names_the_model_whose_sums_are_wrong_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, file = builders.BUILDERS["residual_cnn"](), made("quantize-static", "x86-vnni")
+    data = dict(builders.feeds_of(model, batch=8))
+    said = "can exceed 16 bits on this processor"
+    for here in ("x86-avx2", "x86-vnni", "arm64-neon"):
+        monkeypatch.setattr(simulation, "detect", lambda here=here: TARGETS[here])
+        found = onnxopt.compare(model, file, data, seconds=0.02)
+        (before, after) = found.saturating
+        assert not before
+        assert bool(after) == (here == "x86-avx2")
+        lines = [line for block in found.document.blocks if isinstance(block, Text) for line in block.lines]
+        assert any(said in line and "the other model" in line for line in lines) == bool(after)

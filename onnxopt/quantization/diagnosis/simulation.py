@@ -5,12 +5,15 @@ and differ only in speed. The result is valid if this machine itself is exact: w
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
 
+from onnxopt.errors import ModelError
 from onnxopt.graph.edit import lift_constants, name_nodes
+from onnxopt.graph.lint import is_quantized
 from onnxopt.graph.node_writer import NodeWriter
 from onnxopt.graph.shapes import with_types
 from onnxopt.graph.windows import SAME, same_pads
@@ -21,7 +24,7 @@ from onnxopt.quantization.outcome import nodes_inside
 from onnxopt.quantization.rounding.pair_excess import Pairs, excess_of_rows, excess_of_windows, floats, pairs_of
 from onnxopt.quantization.rounding.saturation import CONVOLUTIONS, multiplies_singly, reduced
 from onnxopt.reconstruction.unfold import Window
-from onnxopt.target import Target
+from onnxopt.target import Target, detect
 
 _EXACT = ("session.disable_quant_qdq", "1")
 """Session option that keeps Q/DQ unfused, so that this processor's integer kernels do not affect the result."""
@@ -100,6 +103,17 @@ def saturating_layers(model: ir.Model, runtime: Runtime) -> dict[str, int]:
         if count:
             found[node.name or ""] = count
     return found
+
+
+def saturating_here(model: ir.Model, runtime: Runtime) -> tuple[str, ...]:
+    """Return the integer layers of a model that can saturate on this machine; none where they are not known."""
+    here = detect()
+    safe = here.activation_type != "uint8" or not here.reduce_range
+    if safe or not fits_protobuf(model) or not any(map(is_quantized, model.graph.all_nodes())):
+        return ()
+    with suppress(ModelError):  # the runtime does not load it, which others report
+        return tuple(saturating_layers(model, runtime))
+    return ()
 
 
 def _dynamic_rows(node: ir.Node) -> Iterator[np.ndarray]:
