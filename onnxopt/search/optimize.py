@@ -130,12 +130,13 @@ def _try_all(trials: Trials, size_bytes: int) -> Evidence | None:
         # A busy moment may hide the only candidate within budget from all that follows.
         time_unsure_again(trials)
         early = _early(trials, early)
-    later = stages.left_for_later(trials, len(order.alike))
-    early = _try_each(trials, () if later else order.alike, screen, early)
+    later = list(order.alike)
+    while later and not stages.left_for_later(trials, len(later)):
+        early = _try_each(trials, [later.pop(0)], screen, early)
     keep_harmful_layers(trials)
     stages.place_layers(trials)
     _reduce(trials)
-    early = _try_each(trials, order.alike if later else (), screen, early)
+    early = _try_each(trials, later, screen, early)
     if later:
         keep_harmful_layers(trials)
     early = _try_each(trials, order.late, screen, early)

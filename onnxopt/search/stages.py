@@ -73,9 +73,13 @@ def _far_beyond(trials: Trials, trial: Trial) -> bool:
 
 
 def _longer_than(trials: Trials, count: int, share: float) -> bool:
-    """Return whether building `count` more candidates takes longer than a share of their remaining time."""
+    """Return whether `count` more candidates take longer than a share of their remaining time.
+
+    They are built, scored and timed for about as long as the slowest so far, and as the baseline.
+    """
     built_s = max((sum(step.duration_s for step in t.steps) for t in trials.made), default=0.0)
-    return count * built_s > share * trials.deadline.candidates_left_s()
+    measured_s = trials.sample_s * len(trials.parts.search) + trials.settings.latency_s
+    return count * (built_s + measured_s) > share * trials.deadline.candidates_left_s()
 
 
 def place_layers(trials: Trials) -> None:

@@ -35,14 +35,13 @@ def test_without_another_within_budget_it_is_timed_again_at_once(monkeypatch: py
     """What follows begins with it, and its proof is not left to the end of the time."""
     known = list[tuple[str, int]]()
 
-    def noted(trials: Trials, alike: int) -> bool:
+    def noted(trials: Trials) -> None:
         known.append(("" if trials.leader is None else trials.leader.candidate.name, len(proven)))
-        return False
 
     proven = list[str]()
     prove = optimize.prove_first
     monkeypatch.setattr(optimize, "prove_first", lambda trials: trials.leader and (proven.append("a") or prove(trials)))
-    monkeypatch.setattr(stages, "left_for_later", noted)
+    monkeypatch.setattr(stages, "place_layers", noted)
     searched(monkeypatch, a=Figures(speedup=3, unsure=1))
     assert known == [("a", 1)]
 

@@ -228,6 +228,7 @@ def test_a_training_that_takes_too_long_is_given_up(real, beyond, monkeypatch) -
 
     clock = Deadline(8, clock=lambda: now[0])
     monkeypatch.setattr(learning, "recovered", late)
+    monkeypatch.setattr(learning, "affordable_steps", lambda *_: 200)  # beside other load a step may take long
     settings = Settings(
         Budget(0.1), target="x86-vnni", latency_s=0.02, prune=True, train=True, goal=Goal.SIZE, time_limit_s=8
     )
