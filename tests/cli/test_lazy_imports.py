@@ -31,6 +31,20 @@ def test_nothing_heavy_is_imported(program):
     assert done.stderr.splitlines()[-1] == "[]"
 
 
+@pytest.mark.parametrize("command", ["inspect", "check"])
+def test_statistics_are_imported_where_they_are_computed(command):
+    """scipy takes a second of a slow processor, and these commands compute none."""
+    model = Path(__file__).parents[2] / "models" / "digits_mlp.onnx"
+    program = (
+        "import sys; from onnxopt.cli.entry import main; main(sys.argv[1:]); "
+        "print(sorted({'scipy.stats', 'scipy.optimize'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, command, str(model)], capture_output=True, check=False, text=True
+    )
+    assert done.stderr.splitlines()[-1] == "[]", done.stderr
+
+
 def test_every_public_name_is_there():
     for name in dir(onnxopt):
         assert getattr(onnxopt, name) is not None

@@ -1,7 +1,6 @@
 """Tail latency: p90 and p99 with confidence bounds."""
 
 import numpy as np
-from scipy import stats
 
 CONFIDENCE = 0.99
 
@@ -17,5 +16,7 @@ def upper_bound(times: np.ndarray, share: float, confidence: float = CONFIDENCE)
     count = len(times)
     if 1 - share**count < confidence:
         return None
+    from scipy import stats  # takes most of a second, and few commands time
+
     place = int(stats.binom.ppf(confidence, count, share)) + 1
     return float(np.sort(times)[min(place, count) - 1])
