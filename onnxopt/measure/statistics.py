@@ -3,6 +3,8 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 
@@ -85,15 +87,18 @@ def corrected_draws(
     return moved
 
 
-def _accelerated(statistic: Statistic, size: int, value: float, draws: Array) -> Array:
-    from scipy import special  # see `wilson`
+def _scipy(part: str) -> Any:
+    """Return a part of scipy, which takes a second to import: few commands judge."""
+    return import_module(f"scipy.{part}")
 
+
+def _accelerated(statistic: Statistic, size: int, value: float, draws: Array) -> Array:
     bias, acceleration = _bca_corrections(statistic, size, value, draws)
     ranks = np.empty(len(draws))
     ranks[np.argsort(draws, kind="stable")] = np.arange(1, len(draws) + 1)
-    z = special.ndtri((ranks - 0.5) / len(draws))
+    z = _scipy("special").ndtri((ranks - 0.5) / len(draws))
     stretch = np.maximum(1 - acceleration * (bias + z), np.finfo(np.float64).tiny)
-    return np.asarray(np.quantile(draws, special.ndtr(bias + (bias + z) / stretch)))
+    return np.asarray(np.quantile(draws, _scipy("special").ndtr(bias + (bias + z) / stretch)))
 
 
 def interval_of_draws(value: float, draws: Array, *, level: float = LEVEL) -> Interval:
@@ -106,8 +111,6 @@ def interval_of_draws(value: float, draws: Array, *, level: float = LEVEL) -> In
 
 
 def _bca_corrections(statistic: Statistic, size: int, value: float, draws: Array) -> tuple[float, float]:
-    from scipy import special  # see `wilson`
-
     below = float(np.mean(draws < value) + 0.5 * np.mean(draws == value))
     if not 0 < below < 1:
         return 0.0, 0.0
@@ -117,7 +120,7 @@ def _bca_corrections(statistic: Statistic, size: int, value: float, draws: Array
     # A statistic that no single row changes, or that needs every row, has no acceleration.
     if not np.isfinite(spread) or spread == 0:
         return 0.0, 0.0
-    return float(special.ndtri(below)), float((deviations**3).sum() / (6 * spread**1.5))
+    return float(_scipy("special").ndtri(below)), float((deviations**3).sum() / (6 * spread**1.5))
 
 
 def _jackknife(statistic: Statistic, size: int) -> Array:
@@ -138,9 +141,7 @@ def wilson(successes: int, size: int, level: float = LEVEL) -> Interval:
     """
     if not size:
         return Interval(0.0, float("nan"), 1.0, level)
-    from scipy import stats  # scipy takes a second to import, and few commands judge
-
-    bounds = stats.binomtest(successes, size).proportion_ci(level, method="wilson")
+    bounds = _scipy("stats").binomtest(successes, size).proportion_ci(level, method="wilson")
     value = successes / size
     return Interval(min(float(bounds.low), value), value, max(float(bounds.high), value), level)
 
@@ -150,9 +151,7 @@ def mcnemar(better: int, worse: int) -> float:
 
     Source: McNemar, "Note on the sampling error of the difference between correlated proportions", 1947.
     """
-    from scipy import stats  # see `wilson`
-
-    return float(stats.binomtest(worse, better + worse).pvalue) if better + worse else 1.0
+    return float(_scipy("stats").binomtest(worse, better + worse).pvalue) if better + worse else 1.0
 
 
 def ratio_interval(ratios: Sequence[float], level: float = LEVEL) -> Interval:
@@ -163,13 +162,11 @@ def ratio_interval(ratios: Sequence[float], level: float = LEVEL) -> Interval:
 
     Source: Kalibera and Jones, "Rigorous benchmarking in reasonable time", 2013.
     """
-    from scipy import special  # see `wilson`
-
     logs = np.log(ratios)
     value = float(np.exp(logs.mean()))
     if len(logs) < 2:
         return Interval(0.0, value, float("inf"), level)
-    margin = float(special.stdtrit(len(logs) - 1, (1 + level) / 2) * logs.std(ddof=1) / np.sqrt(len(logs)))
+    margin = float(_scipy("special").stdtrit(len(logs) - 1, (1 + level) / 2) * logs.std(ddof=1) / np.sqrt(len(logs)))
     with np.errstate(over="ignore"):  # infinite where epochs have nothing in common
         widened = float(np.exp(margin))
     return Interval(value / widened, value, value * widened, level)
@@ -290,14 +287,12 @@ class Drop:
         Returns:
             None if no number of samples would, because the measured drop is over the budget.
         """
-        from scipy import special  # see `wilson`
-
         spread, room = float(np.std(self.draws)), budget - self.value
         if self.broken or not room > 0 or not math.isfinite(spread):
             return None
         # By the normal approximation the standard error falls with the square root of the number; the rule of
         # succession limits the probability that a few samples can prove.
-        errors_apart = max(float(special.ndtri(confidence)), 0.0)
+        errors_apart = max(float(_scipy("special").ndtri(confidence)), 0.0)
         by_spread = self.n * (errors_apart * spread / room) ** 2
         fewest = (2 * confidence - 1) / (1 - confidence)
         if self.most_lost is not None:
